@@ -1,1 +1,18 @@
-//! stub
+//! Every byte layout Otaru reads or writes.
+//!
+//! Readers work on byte slices without copying and do not panic on any bytes; writers exist for what Otaru
+//! writes. No allocation, no I/O.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod chip;
+pub mod command;
+pub mod digest;
+pub mod image;
+pub mod otadata;
+pub mod partition;
+pub mod status;
+pub mod topic;

@@ -1,0 +1,215 @@
+//! Commands: a firmware URL as plain text, or a JSON offer.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// Bytes of the longest command.
+pub const MAX_COMMAND: usize = 1024;
+/// Bytes of the longest URL.
+pub const MAX_URL: usize = 512;
+
+/// An image offered to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Offer<'a> {
+    /// Where the firmware is.
+    pub url: &'a str,
+    /// The SHA-256 of the image; anything else is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Digest>,
+    /// Echoed in reports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<&'a str>,
+    /// Take it even if it failed before or is for another product.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub force: bool,
+}
+
+impl Offer<'_> {
+    /// The offer as JSON; `None` when `buf` is too short.
+    pub fn emit_json<'b>(&self, buf: &'b mut [u8]) -> Option<&'b str> {
+        let len = serde_json_core::to_slice(self, buf).ok()?;
+        core::str::from_utf8(&buf[..len]).ok()
+    }
+}
+
+/// What a device is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Run this firmware.
+    Update(Offer<'a>),
+    /// Stop the update that goes on.
+    Cancel,
+}
+
+/// Why a command cannot be followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandError {
+    /// Longer than [`MAX_COMMAND`], or its URL than [`MAX_URL`].
+    TooLong,
+    /// Neither a URL nor a JSON object.
+    NotACommand,
+    /// JSON that is not an offer.
+    BadJson,
+    /// The URL has spaces or control characters.
+    BadUrl,
+    /// Not `http://`.
+    UnsupportedScheme,
+    /// `image` is not a SHA-256.
+    BadDigest,
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "the command is too long: a URL has at most 512 bytes, a command 1024",
+            Self::NotACommand => "not a command: send a URL, or JSON such as {\"url\":\"http://…\"}",
+            Self::BadJson => "the JSON is not an offer: it needs at least \"url\"",
+            Self::BadUrl => "the URL has spaces or control characters, or no host",
+            Self::UnsupportedScheme => "only http:// URLs can be fetched",
+            Self::BadDigest => "\"image\" is not a SHA-256 in hexadecimal",
+        })
+    }
+}
+
+impl core::error::Error for CommandError {}
+
+#[derive(Deserialize)]
+struct Json<'a> {
+    #[serde(borrow, default)]
+    url: Option<serde_json_core::str::EscapedStr<'a>>,
+    #[serde(borrow, default)]
+    deployment: Option<serde_json_core::str::EscapedStr<'a>>,
+    #[serde(default)]
+    image: Option<&'a str>,
+    #[serde(default)]
+    force: Option<bool>,
+    #[serde(default)]
+    cancel: Option<bool>,
+}
+
+impl<'a> Command<'a> {
+    /// Reads a command. Unescaped JSON strings are put into `scratch`, which is as long as the payload at
+    /// most.
+    ///
+    /// # Errors
+    /// A [`CommandError`] that says what to send instead.
+    pub fn parse(payload: &'a [u8], scratch: &'a mut [u8]) -> Result<Self, CommandError> {
+        if payload.len() > MAX_COMMAND {
+            return Err(CommandError::TooLong);
+        }
+        let text = core::str::from_utf8(payload).map_err(|_| CommandError::NotACommand)?.trim();
+        if text.starts_with('{') {
+            return Self::parse_json(text, scratch);
+        }
+        if text.eq_ignore_ascii_case("cancel") {
+            return Ok(Self::Cancel);
+        }
+        if !text.contains("://") {
+            return Err(CommandError::NotACommand);
+        }
+        check_url(text)?;
+        Ok(Self::Update(Offer { url: text, image: None, deployment: None, force: false }))
+    }
+
+    fn parse_json(text: &'a str, scratch: &'a mut [u8]) -> Result<Self, CommandError> {
+        let (json, used) = serde_json_core::from_str::<Json<'a>>(text).map_err(|_| CommandError::BadJson)?;
+        if !text.get(used..).unwrap_or("").trim().is_empty() {
+            return Err(CommandError::BadJson);
+        }
+        if json.cancel == Some(true) {
+            return Ok(Self::Cancel);
+        }
+        let (url, rest) = unescape(json.url.ok_or(CommandError::BadJson)?.0, scratch)?;
+        let deployment = match json.deployment {
+            Some(escaped) => Some(unescape(escaped.0, rest)?.0),
+            None => None,
+        };
+        check_url(url)?;
+        let image = match json.image {
+            Some(hex) => Some(hex.parse().map_err(|_| CommandError::BadDigest)?),
+            None => None,
+        };
+        Ok(Self::Update(Offer { url, image, deployment, force: json.force == Some(true) }))
+    }
+}
+
+/// Unescapes a JSON string into the start of `scratch`; gives back the text and the unused rest.
+fn unescape<'a>(escaped: &str, scratch: &'a mut [u8]) -> Result<(&'a str, &'a mut [u8]), CommandError> {
+    let mut len = 0;
+    for fragment in serde_json_core::str::EscapedStr(escaped).fragments() {
+        let mut utf8 = [0; 4];
+        let part = match fragment.map_err(|_| CommandError::BadJson)? {
+            serde_json_core::str::EscapedStringFragment::NotEscaped(part) => part,
+            serde_json_core::str::EscapedStringFragment::Escaped(c) => c.encode_utf8(&mut utf8),
+        };
+        let end = len + part.len();
+        scratch.get_mut(len..end).ok_or(CommandError::TooLong)?.copy_from_slice(part.as_bytes());
+        len = end;
+    }
+    let (text, rest) = scratch.split_at_mut(len);
+    Ok((core::str::from_utf8(text).map_err(|_| CommandError::BadJson)?, rest))
+}
+
+fn check_url(url: &str) -> Result<(), CommandError> {
+    if url.len() > MAX_URL {
+        return Err(CommandError::TooLong);
+    }
+    if url.bytes().any(|b| b <= b' ' || b == 0x7F) {
+        return Err(CommandError::BadUrl);
+    }
+    let (scheme, rest) = url.split_once("://").ok_or(CommandError::BadUrl)?;
+    if !scheme.eq_ignore_ascii_case("http") {
+        return Err(CommandError::UnsupportedScheme);
+    }
+    if rest.is_empty() || rest.starts_with('/') { Err(CommandError::BadUrl) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    fn url_of(payload: &str) -> Result<std::string::String, CommandError> {
+        let mut scratch = [0; MAX_COMMAND];
+        match Command::parse(payload.as_bytes(), &mut scratch)? {
+            Command::Update(offer) => Ok(offer.url.into()),
+            Command::Cancel => Ok("cancel".into()),
+        }
+    }
+
+    #[test]
+    fn plain_and_json_mean_the_same() {
+        assert_eq!(url_of(" http://h:8000/new.bin\n").unwrap(), "http://h:8000/new.bin");
+        assert_eq!(url_of(r#"{"url":"http:\/\/h\/n","later":[1,{"x":2}]}"#).unwrap(), "http://h/n");
+        assert_eq!(url_of(r#"{"cancel":true}"#).unwrap(), "cancel");
+        assert_eq!(url_of("CANCEL").unwrap(), "cancel");
+    }
+
+    #[test]
+    fn an_offer_leads_back() {
+        let offer = Offer { url: "http://h/x", image: Some(Digest::of(b"x")), deployment: Some("d-1"), force: true };
+        let (mut buf, mut scratch) = ([0; 512], [0; 512]);
+        let json = offer.emit_json(&mut buf).unwrap();
+        assert_eq!(Command::parse(json.as_bytes(), &mut scratch), Ok(Command::Update(offer)));
+    }
+
+    #[test]
+    fn bad_commands_say_why() {
+        for (payload, error) in [
+            ("", CommandError::NotACommand),
+            ("hello", CommandError::NotACommand),
+            ("https://h/x", CommandError::UnsupportedScheme),
+            ("http:///x", CommandError::BadUrl),
+            ("http://h/a b", CommandError::BadUrl),
+            ("{}", CommandError::BadJson),
+            ("{\"url\":", CommandError::BadJson),
+            (r#"{"url":"http://h/x","image":"12"}"#, CommandError::BadDigest),
+        ] {
+            assert_eq!(url_of(payload), Err(error), "{payload}");
+        }
+        assert_eq!(url_of(&format!("http://h/{}", "x".repeat(600))), Err(CommandError::TooLong));
+    }
+}

@@ -1,0 +1,222 @@
+//! The partition table.
+//!
+//! Rows of 32 bytes: magic `AA 50`, type, subtype, offset `u32`, size `u32`, label of 16 bytes, flags `u32`; then
+//! a row `EB EB`, fourteen `FF` and the MD5 of the rows before it; then `FF` (ESP-IDF `esp_flash_partitions.h`,
+//! `gen_esp32part.py`).
+
+use core::fmt;
+
+use heapless::String;
+use md5::{Digest as _, Md5};
+
+/// Flash offset of the table, in bytes.
+pub const TABLE_OFFSET: u32 = 0x8000;
+/// Bytes of the table.
+pub const TABLE_LEN: usize = 0xC00;
+/// Type of application partitions.
+pub const APP: u8 = 0;
+/// Type of data partitions.
+pub const DATA: u8 = 1;
+/// Subtype of the factory app.
+pub const FACTORY: u8 = 0;
+/// Subtype of the first OTA slot; the others follow.
+pub const OTA_0: u8 = 0x10;
+/// Subtype of otadata.
+pub const DATA_OTA: u8 = 0;
+/// Subtype of PHY calibration data.
+pub const PHY: u8 = 1;
+/// Subtype of NVS.
+pub const NVS: u8 = 2;
+/// Subtype of the agent's own state; ESP-IDF leaves 0x40 and above of custom use to labels.
+pub const OTARU: u8 = 0x40;
+
+const ROW: usize = 32;
+const MAGIC: [u8; 2] = [0xAA, 0x50];
+const MD5_MAGIC: [u8; 2] = [0xEB, 0xEB];
+
+/// One partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// [`APP`], [`DATA`] or another type.
+    pub kind: u8,
+    /// What it is within its type.
+    pub subtype: u8,
+    /// Flash offset in bytes.
+    pub offset: u32,
+    /// Size in bytes.
+    pub size: u32,
+    /// Its name.
+    pub label: String<16>,
+    /// Bit 0: encrypted. Bit 1: read-only.
+    pub flags: u32,
+}
+
+impl Partition {
+    /// A partition without flags. A label of more than 16 bytes is dropped.
+    pub fn new(label: &str, kind: u8, subtype: u8, offset: u32, size: u32) -> Self {
+        Self { kind, subtype, offset, size, label: String::try_from(label).unwrap_or_default(), flags: 0 }
+    }
+
+    fn parse(row: &[u8; ROW]) -> Self {
+        let word = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
+        let name = &row[12..28];
+        let name = &name[..name.iter().position(|b| *b == 0).unwrap_or(16)];
+        let label = core::str::from_utf8(name).unwrap_or("?");
+        Self { flags: word(28), ..Self::new(label, row[2], row[3], word(4), word(8)) }
+    }
+
+    fn emit(&self) -> [u8; ROW] {
+        let mut row = [0; ROW];
+        row[..2].copy_from_slice(&MAGIC);
+        row[2] = self.kind;
+        row[3] = self.subtype;
+        row[4..8].copy_from_slice(&self.offset.to_le_bytes());
+        row[8..12].copy_from_slice(&self.size.to_le_bytes());
+        row[12..12 + self.label.len()].copy_from_slice(self.label.as_bytes());
+        row[28..].copy_from_slice(&self.flags.to_le_bytes());
+        row
+    }
+}
+
+/// Why a table cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionError {
+    /// No table here.
+    Missing,
+    /// A row is neither a partition, nor the MD5, nor the end.
+    BadRow(usize),
+    /// The MD5 does not fit.
+    BadMd5,
+    /// More rows than fit.
+    TooMany,
+}
+
+impl fmt::Display for PartitionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("no partition table at 0x8000; flash one first"),
+            Self::BadRow(row) => write!(f, "row {row} of the partition table is damaged"),
+            Self::BadMd5 => f.write_str("the partition table's MD5 does not fit"),
+            Self::TooMany => f.write_str("a partition table has 95 rows at most"),
+        }
+    }
+}
+
+impl core::error::Error for PartitionError {}
+
+/// A checked table over its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionTable<'a> {
+    rows: &'a [[u8; ROW]],
+}
+
+impl<'a> PartitionTable<'a> {
+    /// Reads and checks a table.
+    ///
+    /// # Errors
+    /// A [`PartitionError`] when there is none or it is damaged.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, PartitionError> {
+        let (rows, _) = bytes[..bytes.len().min(TABLE_LEN)].as_chunks::<ROW>();
+        for (index, row) in rows.iter().enumerate() {
+            if row[..2] == MAGIC {
+                continue;
+            }
+            if row[..2] == MD5_MAGIC {
+                let sum = Md5::digest(rows[..index].as_flattened());
+                if sum[..] != row[16..] {
+                    return Err(PartitionError::BadMd5);
+                }
+            } else if row.iter().any(|b| *b != 0xFF) {
+                return Err(PartitionError::BadRow(index));
+            }
+            return if index == 0 { Err(PartitionError::Missing) } else { Ok(Self { rows: &rows[..index] }) };
+        }
+        if rows.is_empty() { Err(PartitionError::Missing) } else { Ok(Self { rows }) }
+    }
+
+    /// The partitions in order.
+    pub fn iter(&self) -> impl Iterator<Item = Partition> + use<'a> {
+        self.rows.iter().map(Partition::parse)
+    }
+
+    /// The partition of this name.
+    pub fn find_label(&self, label: &str) -> Option<Partition> {
+        self.iter().find(|p| p.label == label)
+    }
+
+    /// otadata.
+    pub fn otadata(&self) -> Option<Partition> {
+        self.iter().find(|p| (p.kind, p.subtype) == (DATA, DATA_OTA))
+    }
+
+    /// The factory app.
+    pub fn factory(&self) -> Option<Partition> {
+        self.iter().find(|p| (p.kind, p.subtype) == (APP, FACTORY))
+    }
+
+    /// OTA slot number `index`.
+    pub fn slot(&self, index: u8) -> Option<Partition> {
+        self.iter().find(|p| p.kind == APP && index < 16 && p.subtype == OTA_0 + index)
+    }
+
+    /// How many OTA slots there are.
+    pub fn slots(&self) -> u8 {
+        let count = self.iter().filter(|p| p.kind == APP && (OTA_0..OTA_0 + 16).contains(&p.subtype)).count();
+        u8::try_from(count).unwrap_or(16)
+    }
+}
+
+/// Writes a table.
+///
+/// # Errors
+/// [`PartitionError::TooMany`] when there is no room for the rows and their MD5.
+pub fn emit(partitions: &[Partition], out: &mut [u8; TABLE_LEN]) -> Result<(), PartitionError> {
+    out.fill(0xFF);
+    let end = partitions.len() * ROW;
+    if end + 2 * ROW > TABLE_LEN {
+        return Err(PartitionError::TooMany);
+    }
+    for (row, partition) in out.chunks_exact_mut(ROW).zip(partitions) {
+        row.copy_from_slice(&partition.emit());
+    }
+    let sum = Md5::digest(&out[..end]);
+    out[end..end + 2].copy_from_slice(&MD5_MAGIC);
+    out[end + 16..end + ROW].copy_from_slice(&sum);
+    Ok(())
+}
+
+/// The layout for 4 MiB of flash: two slots of 1984 KiB on 64 KiB boundaries, and 16 KiB of state.
+pub fn default_layout() -> [Partition; 6] {
+    [
+        Partition::new("nvs", DATA, NVS, 0x9000, 0x5000),
+        Partition::new("otadata", DATA, DATA_OTA, 0xE000, 0x2000),
+        Partition::new("otaru", DATA, OTARU, 0x1_0000, 0x4000),
+        Partition::new("phy_init", DATA, PHY, 0x1_4000, 0x1000),
+        Partition::new("ota_0", APP, OTA_0, 0x2_0000, 0x1F_0000),
+        Partition::new("ota_1", APP, OTA_0 + 1, 0x21_0000, 0x1F_0000),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_leads_back() {
+        let mut bytes = [0; TABLE_LEN];
+        emit(&default_layout(), &mut bytes).unwrap();
+        let table = PartitionTable::parse(&bytes).unwrap();
+        assert!(table.iter().eq(default_layout()));
+        assert_eq!(table.slots(), 2);
+        assert_eq!(table.slot(1).unwrap().offset, 0x21_0000);
+        bytes[8] ^= 1;
+        assert_eq!(PartitionTable::parse(&bytes).unwrap_err(), PartitionError::BadMd5);
+    }
+
+    #[test]
+    fn blank_flash_has_no_table() {
+        assert_eq!(PartitionTable::parse(&[0xFF; TABLE_LEN]).unwrap_err(), PartitionError::Missing);
+        assert_eq!(PartitionTable::parse(&[]).unwrap_err(), PartitionError::Missing);
+        assert_eq!(PartitionTable::parse(&[0; 64]).unwrap_err(), PartitionError::BadRow(0));
+    }
+}

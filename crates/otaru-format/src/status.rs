@@ -1,0 +1,295 @@
+//! Status reports: what a device says about itself, as retained JSON.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// Where a device is on the way of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum UpdateState {
+    /// Nothing asked, nothing done since the boot.
+    Idle,
+    /// A command is being looked at.
+    Checking,
+    /// Firmware arrives and is written.
+    Downloading,
+    /// An attempt failed; another follows.
+    Retrying,
+    /// The slot is read back and checked.
+    Verifying,
+    /// The new image is activated; a restart follows.
+    Restarting,
+    /// The new image runs, not yet confirmed.
+    Trial,
+    /// The new image is confirmed.
+    Confirmed,
+    /// The new image failed its trial; the old one runs again.
+    RolledBack,
+    /// The update was given up.
+    Failed,
+    /// The command cannot be followed.
+    Refused,
+    /// What was asked for runs already.
+    Current,
+    /// The update was cancelled.
+    Cancelled,
+}
+
+impl UpdateState {
+    /// The name in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Checking => "checking",
+            Self::Downloading => "downloading",
+            Self::Retrying => "retrying",
+            Self::Verifying => "verifying",
+            Self::Restarting => "restarting",
+            Self::Trial => "trial",
+            Self::Confirmed => "confirmed",
+            Self::RolledBack => "rolled_back",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Current => "current",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the device is done with the command.
+    pub const fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::Confirmed | Self::RolledBack | Self::Failed | Self::Refused | Self::Current | Self::Cancelled
+        )
+    }
+}
+
+impl fmt::Display for UpdateState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal $text:literal,)+) => {
+        /// The typed reason of a failure.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Code {
+            /// The name in reports.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// A number that never changes its meaning, for storage.
+            pub const fn number(self) -> u8 {
+                match self { $(Self::$name => $number,)+ }
+            }
+
+            /// The code with this number.
+            pub const fn from_number(number: u8) -> Self {
+                match number { $($number => Self::$name,)+ _ => Self::Unknown }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The command cannot be read.
+    BadCommand = 1 "bad_command",
+    /// The URL's scheme is not supported.
+    UnsupportedUrl = 2 "unsupported_url",
+    /// The image is for another chip.
+    WrongChip = 3 "wrong_chip",
+    /// The image is another project's.
+    WrongProduct = 4 "wrong_product",
+    /// The image does not fit the slot.
+    TooLarge = 5 "too_large",
+    /// What arrived is not firmware.
+    NotAnImage = 6 "not_an_image",
+    /// The image was rolled back before.
+    FailedBefore = 7 "failed_before",
+    /// The device takes signed firmware only.
+    Unsigned = 8 "unsigned",
+    /// The server's name was not found.
+    Dns = 9 "dns",
+    /// The server did not accept a connection.
+    Connect = 10 "connect",
+    /// The server did not answer in time.
+    Timeout = 11 "timeout",
+    /// The server answered with an error.
+    HttpStatus = 12 "http_status",
+    /// The server redirects without end.
+    TooManyRedirects = 13 "too_many_redirects",
+    /// The server or a proxy compressed the body although asked not to.
+    Compressed = 14 "compressed",
+    /// The body is not as long as was said.
+    LengthMismatch = 15 "length_mismatch",
+    /// The file at the URL changed during the download.
+    ContentChanged = 16 "content_changed",
+    /// The body stopped arriving.
+    Stalled = 17 "stalled",
+    /// The body ended early.
+    Truncated = 18 "truncated",
+    /// The server's answer breaks HTTP.
+    BadResponse = 19 "bad_response",
+    /// The image is not the one that was offered.
+    DigestMismatch = 20 "digest_mismatch",
+    /// The image's checksum or hash is wrong.
+    ImageCorrupt = 21 "image_corrupt",
+    /// The flash failed.
+    Flash = 22 "flash",
+    /// There is no free slot.
+    NoSlot = 23 "no_slot",
+    /// Power was lost too often.
+    Interrupted = 24 "interrupted",
+    /// The new image panicked.
+    Panic = 25 "panic",
+    /// The new image hung.
+    Watchdog = 26 "watchdog",
+    /// The new image failed its health check.
+    Unhealthy = 27 "unhealthy",
+    /// The new image did not reach the broker.
+    Unreachable = 28 "unreachable",
+    /// The new image used up its trial boots.
+    TrialBoots = 29 "trial_boots",
+    /// The supply voltage dipped.
+    Brownout = 30 "brownout",
+    /// The bootloader found the new image bad.
+    BootloaderRejected = 31 "bootloader_rejected",
+    /// Power was lost.
+    PowerLoss = 32 "power_loss",
+    /// Anything else.
+    Unknown = 255 "unknown",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A failure: the code for programs, the detail for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault<S> {
+    /// The typed reason.
+    pub code: Code,
+    /// A sentence.
+    pub detail: S,
+}
+
+/// The image that failed its trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedImage<S> {
+    /// Its version.
+    pub version: S,
+    /// Its SHA-256.
+    pub image: Digest,
+    /// How often it was started; 0 when nobody counted.
+    pub boots: u8,
+}
+
+/// A status report. `S` is `&str` on a device and `String` on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status<S> {
+    /// The device's name.
+    pub device: S,
+    /// Its chip.
+    pub chip: S,
+    /// Where it is.
+    pub state: UpdateState,
+    /// The running image's project.
+    pub project: S,
+    /// The running image's version.
+    pub version: S,
+    /// The running image's SHA-256.
+    pub image: Digest,
+    /// The slot it runs from: 0 for `ota_0`; 255 for the factory partition.
+    pub slot: u8,
+    /// Whether the running image is confirmed.
+    pub confirmed: bool,
+    /// Per cent of the download.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub progress: Option<u8>,
+    /// Which attempt at the download this is; 0 outside a download.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub attempt: u8,
+    /// The deployment of the last command.
+    #[serde(skip_serializing_if = "Option::is_none", default = "none")]
+    pub deployment: Option<S>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none", default = "none")]
+    pub error: Option<Fault<S>>,
+    /// The image that was rolled back.
+    #[serde(skip_serializing_if = "Option::is_none", default = "none")]
+    pub failed: Option<FailedImage<S>>,
+    /// Why the device started last.
+    pub boot: S,
+    /// Seconds since then.
+    pub uptime: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+impl<S: Serialize> Status<S> {
+    /// The report as JSON; `None` when `buf` is too short.
+    pub fn to_json<'b>(&self, buf: &'b mut [u8]) -> Option<&'b str> {
+        let len = serde_json_core::to_slice(self, buf).ok()?;
+        core::str::from_utf8(&buf[..len]).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+
+    #[test]
+    fn a_report_leads_back_on_a_host() {
+        let status = Status::<&str> {
+            device: "d",
+            chip: "esp32c3",
+            state: UpdateState::RolledBack,
+            project: "p",
+            version: "1.0",
+            image: Digest::of(b"x"),
+            slot: 1,
+            confirmed: true,
+            progress: None,
+            attempt: 0,
+            deployment: None,
+            error: Some(Fault { code: Code::Panic, detail: "at \"main\":\n1" }),
+            failed: Some(FailedImage { version: "2.0", image: Digest::of(b"y"), boots: 3 }),
+            boot: "panic",
+            uptime: 7,
+        };
+        let mut buf = [0; 1024];
+        let json = status.to_json(&mut buf).unwrap();
+        let host: Status<String> = serde_json::from_str(json).unwrap();
+        assert_eq!(host.state, UpdateState::RolledBack);
+        assert_eq!(host.error.unwrap().detail, "at \"main\":\n1");
+        assert!(!json.contains("progress"));
+    }
+
+    #[test]
+    fn numbers_of_codes_lead_back() {
+        for number in 0..=255 {
+            let code = Code::from_number(number);
+            assert!(code == Code::Unknown || code.number() == number);
+        }
+    }
+}

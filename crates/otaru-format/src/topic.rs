@@ -1,0 +1,117 @@
+//! MQTT topic names.
+
+use core::fmt;
+
+/// The base the first boards used.
+pub const DEFAULT_BASE: &str = "ESP32/ota";
+/// Bytes of the longest base or device name.
+pub const MAX_NAME: usize = 64;
+
+/// A topic name.
+pub type Topic = heapless::String<160>;
+
+/// The topics of one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topics<'a> {
+    base: &'a str,
+    device: &'a str,
+}
+
+/// A name that cannot be part of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicError;
+
+impl fmt::Display for TopicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a base topic or device name has 1 to {MAX_NAME} bytes and no '+', '#' or control character; a device name has no '/'")
+    }
+}
+
+impl core::error::Error for TopicError {}
+
+impl<'a> Topics<'a> {
+    /// The topics of `device` under `base`.
+    ///
+    /// # Errors
+    /// [`TopicError`] when a name is empty, too long, or has characters MQTT gives a meaning.
+    pub fn new(base: &'a str, device: &'a str) -> Result<Self, TopicError> {
+        let good = |name: &str| {
+            !name.is_empty()
+                && name.len() <= MAX_NAME
+                && !name.chars().any(|c| matches!(c, '+' | '#') || c.is_control())
+        };
+        if good(base) && good(device) && !device.contains('/') && !base.ends_with('/') {
+            Ok(Self { base, device })
+        } else {
+            Err(TopicError)
+        }
+    }
+
+    fn join(&self, parts: &[&str]) -> Topic {
+        let mut topic = Topic::new();
+        for part in parts {
+            if !topic.is_empty() {
+                let _ = topic.push('/');
+            }
+            // Two names of 64 bytes and a leaf fit by construction.
+            let _ = topic.push_str(part);
+        }
+        topic
+    }
+
+    /// Commands to all devices.
+    pub fn update_all(&self) -> Topic {
+        self.join(&[self.base, "update"])
+    }
+
+    /// Commands to this device.
+    pub fn update_one(&self) -> Topic {
+        self.join(&[self.base, self.device, "update"])
+    }
+
+    /// The retained status report.
+    pub fn status(&self) -> Topic {
+        self.join(&[self.base, self.device, "status"])
+    }
+
+    /// `online` or, as the last will, `offline`.
+    pub fn online(&self) -> Topic {
+        self.join(&[self.base, self.device, "online"])
+    }
+
+    /// The plain lines a person watches.
+    pub fn progress(&self) -> Topic {
+        self.join(&[self.base, "progress"])
+    }
+}
+
+/// The device a topic such as `{base}/{device}/status` belongs to; `leaf` is its last part.
+pub fn device_of<'t>(base: &str, topic: &'t str, leaf: &str) -> Option<&'t str> {
+    let rest = topic.strip_prefix(base)?.strip_prefix('/')?;
+    let device = rest.strip_suffix(leaf)?.strip_suffix('/')?;
+    (!device.is_empty() && !device.contains('/')).then_some(device)
+}
+
+/// The filter for every device's `leaf`, such as `status`.
+pub fn all(base: &str, leaf: &str) -> Topic {
+    Topics { base, device: "+" }.join(&[base, "+", leaf])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_the_documented_ones() {
+        let topics = Topics::new(DEFAULT_BASE, "kitchen").unwrap();
+        assert_eq!(topics.update_all(), "ESP32/ota/update");
+        assert_eq!(topics.update_one(), "ESP32/ota/kitchen/update");
+        assert_eq!(topics.progress(), "ESP32/ota/progress");
+        assert_eq!(device_of(DEFAULT_BASE, &topics.status(), "status"), Some("kitchen"));
+        assert_eq!(device_of(DEFAULT_BASE, "ESP32/ota/status", "status"), None);
+        assert_eq!(all(DEFAULT_BASE, "status"), "ESP32/ota/+/status");
+        for bad in ["", "a/b", "a+", "#", "a\n"] {
+            assert_eq!(Topics::new(DEFAULT_BASE, bad), Err(TopicError));
+        }
+    }
+}
