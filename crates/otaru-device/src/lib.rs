@@ -1,1 +1,34 @@
+//! The Otaru update agent.
+//!
+//! It hears a command over MQTT, fetches the firmware over HTTP, writes it to the free slot, verifies
+//! it, starts it on trial, and confirms it or rolls it back, reporting every step. It needs no allocator
+//! and no operating system: sockets come from `embedded-nal-async`, flash from `embedded-storage-async`,
+//! and the few things nobody has a trait for from [`board`].
+//!
+//! The way of an update is a straight line; follow it in [`agent`]: boot → trial → command → fetch →
+//! write → verify → activate → restart.
 #![no_std]
+#![deny(unsafe_code)] // One call in `mqtt/arena.rs`; see there.
+#![expect(async_fn_in_trait, reason = "the agent is one task; nothing is sent between threads")]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod agent;
+pub mod backoff;
+pub mod board;
+pub mod config;
+pub mod http;
+mod job;
+pub mod memory;
+mod mqtt;
+mod report;
+mod session;
+pub mod slots;
+mod timeout;
+
+pub use agent::boot::{Boot, begin};
+pub use agent::{Agent, Io};
+pub use board::{Board, Clock, Health, Link, LinkError, ResetReason};
+pub use config::{Config, Credentials};
+pub use otaru_format as format;

@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn an_offer_leads_back() {
-        let offer = Offer { url: "http://h/x", image: Some(Digest::of(b"x")), deployment: Some("d-1"), force: true };
+        let offer =
+            Offer { url: "http://h/x", image: Some(Digest::of(b"x")), deployment: Some("d-1"), force: true };
         let (mut buf, mut scratch) = ([0; 512], [0; 512]);
         let json = offer.emit_json(&mut buf).unwrap();
         assert_eq!(Command::parse(json.as_bytes(), &mut scratch), Ok(Command::Update(offer)));

@@ -70,7 +70,9 @@ impl fmt::Display for ImageError {
             Self::NotAnImage { magic } => write!(f, "it begins with 0x{magic:02x}, an ESP image with 0xe9"),
             Self::TooShort => f.write_str("too short for an ESP image"),
             Self::Truncated { len } => write!(f, "the image ends early, after {len} bytes"),
-            Self::BadSegmentCount(count) => write!(f, "the header names {count} segments, 1 to 16 are possible"),
+            Self::BadSegmentCount(count) => {
+                write!(f, "the header names {count} segments, 1 to 16 are possible")
+            }
             Self::TooLarge { limit } => write!(f, "the image is larger than {limit} bytes"),
             Self::Checksum { expected, found } => {
                 write!(f, "the checksum is 0x{found:02x} but should be 0x{expected:02x}")
@@ -382,7 +384,10 @@ impl ImageCheck {
             At::Data => self.enter(At::Padding, 16 - self.len % 16),
             At::Padding => {
                 if self.stored_checksum != self.checksum {
-                    return Err(ImageError::Checksum { expected: self.checksum, found: self.stored_checksum });
+                    return Err(ImageError::Checksum {
+                        expected: self.checksum,
+                        found: self.stored_checksum,
+                    });
                 }
                 if self.header.is_some_and(|header| header.hash_appended) {
                     self.part = self.whole.clone().finalize().into();
@@ -413,7 +418,9 @@ impl ImageCheck {
     /// [`ImageError::Truncated`] when it is not.
     pub fn finish(self) -> Result<ImageSummary, ImageError> {
         match self.header.filter(|_| self.at == At::End) {
-            Some(header) => Ok(ImageSummary { header, len: self.len, digest: Digest::from_hasher(self.whole) }),
+            Some(header) => {
+                Ok(ImageSummary { header, len: self.len, digest: Digest::from_hasher(self.whole) })
+            }
             None => Err(ImageError::Truncated { len: self.len }),
         }
     }

@@ -63,7 +63,12 @@ impl UpdateState {
     pub const fn is_final(self) -> bool {
         matches!(
             self,
-            Self::Confirmed | Self::RolledBack | Self::Failed | Self::Refused | Self::Current | Self::Cancelled
+            Self::Confirmed
+                | Self::RolledBack
+                | Self::Failed
+                | Self::Refused
+                | Self::Current
+                | Self::Cancelled
         )
     }
 }

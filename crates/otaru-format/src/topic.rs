@@ -23,7 +23,10 @@ pub struct TopicError;
 
 impl fmt::Display for TopicError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a base topic or device name has 1 to {MAX_NAME} bytes and no '+', '#' or control character; a device name has no '/'")
+        write!(
+            f,
+            "a base topic or device name has 1 to {MAX_NAME} bytes and no '+', '#' or control character; a device name has no '/'"
+        )
     }
 }
 

@@ -1,0 +1,100 @@
+//! The first thing a firmware does: count a trial boot, arm the watchdog, or go back to the old image.
+//!
+//! Call [`begin`] before anything that could crash. A bootloader built without roll back support starts a
+//! new image for ever; this is what brings the old one back then.
+
+use core::time::Duration;
+
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
+use heapless::String;
+use otaru_format::digest::Digest;
+use otaru_format::image::{HEAD_LEN, Head};
+
+use crate::board::Board;
+use crate::config::Config;
+use crate::memory::Memory;
+use crate::report::Identity;
+use crate::slots::{FailedTrial, SlotError, Slots, Trial, TrialCause, verify};
+
+/// What a boot found on flash.
+#[derive(Debug)]
+pub struct Boot {
+    pub(crate) slots: Slots,
+    pub(crate) memory: Memory,
+    pub(crate) trial: Option<Trial>,
+    pub(crate) failed: Option<FailedTrial>,
+    pub(crate) project: String<32>,
+    pub(crate) version: String<32>,
+    pub(crate) elf: Digest,
+    pub(crate) image: Digest,
+}
+
+impl Boot {
+    /// The running image's version, as its descriptor has it.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether this boot is a trial of a new image.
+    pub fn is_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    pub(crate) fn identity<'a>(&self, config: &Config<'a>, board: &impl Board) -> Identity<'a> {
+        Identity {
+            device: config.device,
+            chip: board.chip().name(),
+            project: self.project.clone(),
+            version: self.version.clone(),
+            image: self.image,
+            slot: self.slots.running().index(),
+            boot: board.reset_reason().as_str(),
+        }
+    }
+}
+
+/// Looks at the slots. During a trial it counts the boot and arms the watchdog; after one boot too many it
+/// rolls back and restarts, and does not return.
+///
+/// # Errors
+/// When the flash cannot be read or has no partition table with two app slots.
+pub async fn begin<F: MultiwriteNorFlash, B: Board>(
+    flash: &mut F,
+    board: &mut B,
+    config: &Config<'_>,
+) -> Result<Boot, SlotError<F::Error>> {
+    let slots = Slots::open(flash, board.running_address()).await?;
+    let trial = slots.begin_trial(flash).await?;
+    if let Some(trial) = &trial {
+        if !trial.helped && trial.boots > config.trial_boots {
+            slots.retire(flash, TrialCause::TooManyBoots).await?;
+            board.reset().await;
+        }
+        board.arm_watchdog(config.trial_watchdog.max(Duration::from_secs(1)));
+    }
+    let failed = slots.failed_trial(flash).await?;
+    let memory = Memory::open(slots.otaru());
+    let region = slots.region(slots.running());
+    let mut head = [0; HEAD_LEN];
+    flash.read(region.offset, &mut head).await.map_err(SlotError::Flash)?;
+    let mut boot = Boot {
+        slots,
+        memory,
+        trial,
+        failed,
+        project: String::new(),
+        version: String::new(),
+        elf: Digest::ZERO,
+        image: Digest::ZERO,
+    };
+    if let Some(descriptor) = Head::parse(&head).ok().and_then(|head| head.descriptor) {
+        boot.project = String::try_from(descriptor.project()).unwrap_or_default();
+        boot.version = String::try_from(descriptor.version()).unwrap_or_default();
+        boot.elf = descriptor.elf_sha256();
+    }
+    let mut buf = [0; 1024];
+    if let Ok(summary) = verify(flash, &region, &mut buf).await {
+        boot.image = summary.digest;
+    }
+    Ok(boot)
+}

@@ -1,0 +1,242 @@
+//! The agent: three loops in one task.
+//!
+//! The session ([`crate::session`]) keeps network and broker and carries messages. The worker below takes
+//! one command after another along the way of an update: plan, fetch, write, verify, activate, restart; its
+//! steps are [`update`] and [`stream`]. The heart feeds the watchdog. A new image begins in [`boot`] and is
+//! confirmed or rolled back in [`trial`].
+
+pub mod boot;
+mod failure;
+mod stream;
+mod trial;
+mod update;
+
+use core::cell::RefCell;
+use core::convert::Infallible;
+use core::time::Duration;
+
+use embassy_futures::join::join3;
+use embassy_futures::select::{Either, select};
+use embedded_nal_async::{Dns, TcpConnect};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
+use otaru_format::command::{Command, MAX_COMMAND};
+use otaru_format::status::{Code, UpdateState};
+use otaru_format::topic::Topics;
+use rand_core::RngCore;
+
+use crate::board::{Board, Clock, Health, Link};
+use crate::config::Config;
+use crate::job::{Inbox, Job};
+use crate::report::Reports;
+use crate::session::Session;
+use boot::Boot;
+use failure::Failure;
+
+/// How long a change of state may wait for the broker before the update goes on without it.
+const ANNOUNCE: Duration = Duration::from_secs(2);
+
+/// What the agent works with.
+#[derive(Debug)]
+pub struct Io<'a, N, C, F, B, L, H, R> {
+    /// Sockets and names.
+    pub net: &'a N,
+    /// Time.
+    pub clock: &'a C,
+    /// The whole flash chip.
+    pub flash: F,
+    /// The chip.
+    pub board: B,
+    /// Wi-Fi.
+    pub link: L,
+    /// The application's health check.
+    pub health: H,
+    /// Randomness for jitter.
+    pub rng: R,
+}
+
+/// The update agent. Make one after [`boot::begin`] and run it for ever.
+#[derive(Debug)]
+pub struct Agent<'a, N, C, F, B, L, H, R> {
+    config: Config<'a>,
+    io: Io<'a, N, C, F, B, L, H, R>,
+    boot: Boot,
+}
+
+impl<'a, N, C, F, B, L, H, R> Agent<'a, N, C, F, B, L, H, R>
+where
+    N: TcpConnect + Dns,
+    C: Clock,
+    F: MultiwriteNorFlash,
+    B: Board,
+    L: Link,
+    H: Health,
+    R: RngCore + Clone,
+{
+    /// Puts the agent together. `boot` is what [`boot::begin`] found.
+    pub fn new(config: Config<'a>, io: Io<'a, N, C, F, B, L, H, R>, boot: Boot) -> Self {
+        Self { config, io, boot }
+    }
+
+    /// Runs for ever; a restart happens inside, through [`Board::reset`].
+    ///
+    /// # Errors
+    /// Only when the device name or base topic cannot be MQTT topics.
+    pub async fn run(self) -> Result<Infallible, otaru_format::topic::TopicError> {
+        let Self { config, io, boot } = self;
+        let topics = Topics::new(config.base, config.device)?;
+        let reports = Reports::new(boot.identity(&config, &io.board));
+        let inbox = Inbox::new();
+        let board = RefCell::new(io.board);
+        let session = Session {
+            net: io.net,
+            clock: io.clock,
+            link: io.link,
+            rng: io.rng.clone(),
+            config: &config,
+            topics,
+            reports: &reports,
+            inbox: &inbox,
+        };
+        let worker = Worker {
+            net: io.net,
+            clock: io.clock,
+            config: &config,
+            flash: io.flash,
+            board: &board,
+            health: io.health,
+            rng: io.rng,
+            reports: &reports,
+            inbox: &inbox,
+            boot,
+        };
+        let (never, _, _) = join3(worker.run(), session.run(), heart(io.clock, &board)).await;
+        Ok(never)
+    }
+}
+
+/// Feeds the watchdog. A program that no longer lets other tasks run stops it, and is reset.
+async fn heart<C: Clock, B: Board>(clock: &C, board: &RefCell<B>) -> Infallible {
+    loop {
+        if let Ok(mut board) = board.try_borrow_mut() {
+            board.feed_watchdog();
+        }
+        clock.sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Takes one command at a time.
+struct Worker<'w, N, C, F, B, H, R> {
+    net: &'w N,
+    clock: &'w C,
+    config: &'w Config<'w>,
+    flash: F,
+    board: &'w RefCell<B>,
+    health: H,
+    rng: R,
+    reports: &'w Reports<'w>,
+    inbox: &'w Inbox,
+    boot: Boot,
+}
+
+impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
+where
+    N: TcpConnect + Dns,
+    C: Clock,
+    F: MultiwriteNorFlash,
+    B: Board,
+    H: Health,
+    R: RngCore,
+{
+    async fn run(mut self) -> Infallible {
+        self.settle().await;
+        let mut next = self.interrupted_job().await;
+        loop {
+            let job = match next.take() {
+                Some(job) => job,
+                None => self.inbox.take().await,
+            };
+            next = self.handle(job).await;
+        }
+    }
+
+    /// Carries out one command; gives back the command that took its place, if one did.
+    async fn handle(&mut self, job: Job) -> Option<Job> {
+        let mut scratch = [0; MAX_COMMAND];
+        let offer = match job.command(&mut scratch) {
+            Err(error) => {
+                let failure = Failure::from(error);
+                self.reports.begin(None);
+                self.reports.fault(UpdateState::Refused, failure.code, &failure.detail);
+                return None;
+            }
+            Ok(Command::Cancel) => {
+                self.boot.memory.clear_pending(&mut self.flash).await;
+                self.reports.line(format_args!("Nothing to cancel."));
+                return None;
+            }
+            Ok(Command::Update(offer)) => offer,
+        };
+        let (inbox, reports, clock) = (self.inbox, self.reports, self.clock);
+        let prepared = match select(self.prepare(&job, &offer), another(inbox, &job)).await {
+            Either::First(prepared) => prepared,
+            Either::Second(newer) => {
+                // Nothing was activated yet, so the slot's half is simply left.
+                self.boot.memory.clear_pending(&mut self.flash).await;
+                let mut scratch = [0; MAX_COMMAND];
+                if matches!(newer.command(&mut scratch), Ok(Command::Cancel)) {
+                    reports.state(UpdateState::Cancelled);
+                    reports.line(format_args!("Update cancelled."));
+                    reports.announce(clock, ANNOUNCE).await;
+                    return None;
+                }
+                reports.line(format_args!("A newer command takes over."));
+                return Some(newer);
+            }
+        };
+        let outcome = match prepared {
+            Ok(update::Prepared::Ready) => self.activate().await,
+            Ok(update::Prepared::AlreadyRunning) => {
+                self.boot.memory.clear_pending(&mut self.flash).await;
+                reports.state(UpdateState::Current);
+                reports.line(format_args!("Already running this firmware."));
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = outcome {
+            self.boot.memory.clear_pending(&mut self.flash).await;
+            let state = if failure.refused { UpdateState::Refused } else { UpdateState::Failed };
+            reports.fault(state, failure.code, &failure.detail);
+        }
+        reports.announce(clock, ANNOUNCE).await;
+        None
+    }
+
+    /// An update that lost power is begun again, a bounded number of times.
+    async fn interrupted_job(&mut self) -> Option<Job> {
+        let pending = self.boot.memory.load_pending(&mut self.flash).await?;
+        let job = Job::new(&pending.payload)?;
+        if pending.attempts > self.config.resumptions {
+            self.boot.memory.clear_pending(&mut self.flash).await;
+            self.reports.fault(
+                UpdateState::Failed,
+                Code::Interrupted,
+                "the update was interrupted too often; send the command again to retry",
+            );
+            return None;
+        }
+        log::info!("update: resuming after an interruption ({} so far)", pending.attempts);
+        Some(job)
+    }
+}
+
+/// The next command that is not a repetition of `job` and makes sense; others are passed over.
+async fn another(inbox: &Inbox, job: &Job) -> Job {
+    loop {
+        let newer = inbox.take().await;
+        let mut scratch = [0; MAX_COMMAND];
+        if newer != *job && newer.command(&mut scratch).is_ok() {
+            return newer;
+        }
+    }
+}

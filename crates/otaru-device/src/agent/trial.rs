@@ -1,0 +1,162 @@
+//! After a restart: confirm the new image, roll it back, or tell how the last one failed.
+
+use core::convert::Infallible;
+
+use embedded_nal_async::{Dns, TcpConnect};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
+use heapless::String;
+use otaru_format::digest::Digest;
+use otaru_format::image::{HEAD_LEN, Head};
+use otaru_format::status::{Code, UpdateState};
+use rand_core::RngCore;
+
+use super::{ANNOUNCE, Failure, Worker};
+use crate::board::{Board, Clock, Health, ResetReason};
+use crate::memory::Failed;
+use crate::slots::{FailedTrial, TrialCause, verify};
+
+impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
+where
+    N: TcpConnect + Dns,
+    C: Clock,
+    F: MultiwriteNorFlash,
+    B: Board,
+    H: Health,
+    R: RngCore,
+{
+    /// Brings the device to rest on an image that is confirmed.
+    pub(super) async fn settle(&mut self) {
+        if self.boot.trial.is_some() {
+            self.reports.confirmed(false);
+            self.reports.state(UpdateState::Trial);
+            match self.passes_trial().await {
+                Ok(()) => self.confirm().await,
+                Err((cause, words)) => {
+                    self.roll_back(cause, &words).await;
+                }
+            }
+        } else if let Some(failed) = self.boot.failed.clone() {
+            self.tell_failed(&failed).await;
+        }
+    }
+
+    /// The new image must reach the broker and be found healthy within the deadline.
+    async fn passes_trial(&mut self) -> Result<(), (TrialCause, String<64>)> {
+        if !self.reports.announce(self.clock, self.config.trial_deadline).await {
+            let words =
+                String::try_from("the new image did not reach the broker in time").unwrap_or_default();
+            return Err((TrialCause::Unreachable, words));
+        }
+        self.health.check().await.map_err(|words| (TrialCause::Unhealthy, words))
+    }
+
+    async fn confirm(&mut self) {
+        if let Err(error) = self.boot.slots.confirm(&mut self.flash).await {
+            // The trial record still stands: the next boot tries again.
+            self.reports.fault(
+                UpdateState::Trial,
+                Code::Flash,
+                Failure::new(Code::Flash, format_args!("{error}")).detail.as_str(),
+            );
+            return;
+        }
+        self.board.borrow_mut().disarm_watchdog();
+        self.boot.memory.clear_pending(&mut self.flash).await;
+        self.reports.confirmed(true);
+        self.reports.state(UpdateState::Confirmed);
+        self.reports.line(format_args!("Update confirmed: running {}.", self.boot.version));
+        self.reports.announce(self.clock, ANNOUNCE).await;
+    }
+
+    #[expect(clippy::await_holding_refcell_ref, reason = "a reset ends everything that could want the board")]
+    async fn roll_back(&mut self, cause: TrialCause, words: &str) -> Infallible {
+        self.reports.line(format_args!("Rolling back: {words}"));
+        self.reports.announce(self.clock, ANNOUNCE).await;
+        self.board.borrow_mut().leave_words(words);
+        if let Err(error) = self.boot.slots.retire(&mut self.flash, cause).await {
+            log::error!("roll back: {error}");
+        }
+        self.board.borrow_mut().reset().await
+    }
+
+    /// The old image tells why the new one is gone, the first time and after every boot until a command.
+    async fn tell_failed(&mut self, trial: &FailedTrial) {
+        let region = self.boot.slots.region(trial.slot);
+        let mut buf = [0; 1024];
+        let digest = match verify(&mut self.flash, &region, &mut buf).await {
+            Ok(summary) => Some(summary.digest),
+            Err(_) => None,
+        };
+        let known = self.boot.memory.load_failed(&mut self.flash).await;
+        let failed = match known.filter(|known| Some(known.digest) == digest) {
+            Some(known) => known,
+            None => match self.diagnose(trial, digest).await {
+                Some(failed) => failed,
+                None => return,
+            },
+        };
+        self.reports.failed_image(failed.version.clone(), failed.digest, failed.boots);
+        self.reports.fault(UpdateState::RolledBack, failed.code, &failed.detail);
+        self.reports.announce(self.clock, ANNOUNCE).await;
+        if let Err(error) = self.boot.slots.repair(&mut self.flash).await {
+            log::error!("otadata: {error}");
+        }
+    }
+
+    /// What ended the trial; `None` when it was only power, and the update is simply begun again.
+    async fn diagnose(&mut self, trial: &FailedTrial, digest: Option<Digest>) -> Option<Failed> {
+        let reason = self.board.borrow().reset_reason();
+        let mut words_buf = [0; 128];
+        let words = self
+            .board
+            .borrow_mut()
+            .last_words(&mut words_buf)
+            .map(|w| String::<128>::try_from(w).unwrap_or_default());
+        let pending = self.boot.memory.load_pending(&mut self.flash).await;
+        let power = matches!(reason, ResetReason::PowerOn | ResetReason::Brownout);
+        if trial.cause.is_none() && power && pending.is_some() && digest.is_some() {
+            log::info!("trial: interrupted by power, not counted as a failure");
+            return None;
+        }
+        let code = match (trial.cause, reason) {
+            (Some(TrialCause::Unhealthy), _) => Code::Unhealthy,
+            (Some(TrialCause::Unreachable), _) => Code::Unreachable,
+            (Some(TrialCause::TooManyBoots), _) => Code::TrialBoots,
+            _ if digest.is_none() => Code::BootloaderRejected,
+            (_, ResetReason::Panic) => Code::Panic,
+            (_, ResetReason::Watchdog) => Code::Watchdog,
+            (_, ResetReason::Brownout) => Code::Brownout,
+            (_, ResetReason::PowerOn) => Code::PowerLoss,
+            _ => Code::Unknown,
+        };
+        let text = words.as_deref().unwrap_or("no last words");
+        let detail = Failure::new(
+            code,
+            format_args!("{text} (boots: {}, last reset: {})", trial.boots, reason.as_str()),
+        );
+        let (version, elf) = self.describe(trial).await;
+        let failed = Failed {
+            digest: digest.unwrap_or(Digest::ZERO),
+            elf,
+            version,
+            boots: trial.boots,
+            code,
+            detail: String::try_from(detail.detail.get(..128).unwrap_or(&detail.detail)).unwrap_or_default(),
+        };
+        self.boot.memory.store_failed(&mut self.flash, &failed).await;
+        self.boot.memory.clear_pending(&mut self.flash).await;
+        Some(failed)
+    }
+
+    async fn describe(&mut self, trial: &FailedTrial) -> (String<32>, Digest) {
+        let region = self.boot.slots.region(trial.slot);
+        let mut head = [0; HEAD_LEN];
+        if self.flash.read(region.offset, &mut head).await.is_err() {
+            return (String::new(), Digest::ZERO);
+        }
+        match Head::parse(&head).ok().and_then(|head| head.descriptor) {
+            Some(d) => (String::try_from(d.version()).unwrap_or_default(), d.elf_sha256()),
+            None => (String::new(), Digest::ZERO),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The way of an update from a command to the restart: plan, fetch, write, verify, activate.
+
+use core::convert::Infallible;
+
+use embassy_futures::select::{Either, select};
+use embedded_nal_async::{Dns, TcpConnect};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
+use otaru_format::command::Offer;
+use otaru_format::digest::Digest;
+use otaru_format::status::{Code, UpdateState};
+use rand_core::RngCore;
+
+use super::stream::{self, Filler, Pipe, Stop};
+use super::{ANNOUNCE, Failure, Worker};
+use crate::backoff::Backoff;
+use crate::board::{Board, Clock, Health};
+use crate::http::{Download, FetchError};
+use crate::job::Job;
+use crate::memory::{Failed, Pending};
+use crate::report::Reports;
+use crate::slots::{SlotWriter, verify};
+
+/// HTTP headers must fit here; body bytes pass through it too.
+const HTTP_BUFFER: usize = 2048;
+/// Progress that makes the count of failed attempts start again, in bytes.
+const HEADWAY: u32 = 64 * 1024;
+/// A server's `Retry-After` is followed up to here.
+const LONGEST_RETRY_AFTER: core::time::Duration = core::time::Duration::from_secs(300);
+
+/// How the preparation went.
+pub(super) enum Prepared {
+    /// The image stands verified in the free slot.
+    Ready,
+    /// Nothing to do.
+    AlreadyRunning,
+}
+
+/// What an image must be to be taken; decided from its first bytes, before the slot is touched.
+pub(super) struct Plan<'p> {
+    pub(super) chip: otaru_format::chip::Chip,
+    pub(super) project: Option<&'p str>,
+    pub(super) running_elf: Digest,
+    pub(super) failed_elf: Option<Digest>,
+    pub(super) slot_len: u32,
+}
+
+impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
+where
+    N: TcpConnect + Dns,
+    C: Clock,
+    F: MultiwriteNorFlash,
+    B: Board,
+    H: Health,
+    R: RngCore,
+{
+    /// Everything up to activation. May be dropped at any await: nothing has been activated.
+    pub(super) async fn prepare(&mut self, job: &Job, offer: &Offer<'_>) -> Result<Prepared, Failure> {
+        self.reports.begin(offer.deployment);
+        self.reports.line(format_args!("Starting OTA update..."));
+        if !self.config.allow_unsigned {
+            return Err(Failure::refusal(
+                Code::Unsigned,
+                format_args!("this device takes signed firmware only"),
+            ));
+        }
+        if offer.image.is_some_and(|image| image == self.boot.image) {
+            return Ok(Prepared::AlreadyRunning);
+        }
+        let failed = self.boot.memory.load_failed(&mut self.flash).await.filter(|_| !offer.force);
+        if let Some(failed) = &failed {
+            self.refuse_failed(failed, offer.image)?;
+        }
+        let verified = self.remember(job).await;
+        let digest = match self.already_in_slot(verified.or(offer.image)).await {
+            Some(digest) => digest,
+            None => {
+                let streamed = self.fetch_and_write(offer, failed.as_ref()).await?;
+                match streamed {
+                    None => return Ok(Prepared::AlreadyRunning),
+                    Some(digest) => self.verify_slot(digest).await?,
+                }
+            }
+        };
+        if digest == self.boot.image {
+            return Ok(Prepared::AlreadyRunning);
+        }
+        if offer.image.is_some_and(|image| image != digest) {
+            return Err(Failure::new(
+                Code::DigestMismatch,
+                format_args!("the firmware at the URL is not the image that was offered: {digest}"),
+            ));
+        }
+        if let Some(failed) = &failed {
+            self.refuse_failed(failed, Some(digest))?;
+        }
+        self.boot.memory.mark_verified(&mut self.flash, digest).await;
+        Ok(Prepared::Ready)
+    }
+
+    /// One otadata record, then the restart. Not to be dropped half-way.
+    #[expect(clippy::await_holding_refcell_ref, reason = "a reset ends everything that could want the board")]
+    pub(super) async fn activate(&mut self) -> Result<(), Failure> {
+        let target = self.boot.slots.target();
+        self.boot
+            .slots
+            .activate(&mut self.flash, target)
+            .await
+            .map_err(|error| Failure::new(Code::Flash, format_args!("otadata: {error}")))?;
+        self.reports.line(format_args!("Update Complete. Restarting..."));
+        self.reports.state(UpdateState::Restarting);
+        self.reports.announce(self.clock, ANNOUNCE).await;
+        let never: Infallible = self.board.borrow_mut().reset().await;
+        match never {}
+    }
+
+    fn refuse_failed(&self, failed: &Failed, image: Option<Digest>) -> Result<(), Failure> {
+        if image == Some(failed.digest) {
+            return Err(Failure::refusal(
+                Code::FailedBefore,
+                format_args!(
+                    "this image was rolled back before ({}); offer it with \"force\":true to try again",
+                    failed.code
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Notes the command, so that it is taken up again after a loss of power. Gives back what was already
+    /// verified for this very command.
+    async fn remember(&mut self, job: &Job) -> Option<Digest> {
+        let earlier = self.boot.memory.load_pending(&mut self.flash).await;
+        let earlier = earlier.filter(|pending| pending.payload == job.payload);
+        let pending = Pending {
+            payload: job.payload.clone(),
+            attempts: earlier.as_ref().map_or(0, |pending| pending.attempts.saturating_add(1)),
+            verified: earlier.and_then(|pending| pending.verified),
+        };
+        self.boot.memory.store_pending(&mut self.flash, &pending).await;
+        pending.verified
+    }
+
+    /// The image may stand in the slot already: after a lost trial, or when two commands name it.
+    async fn already_in_slot(&mut self, wanted: Option<Digest>) -> Option<Digest> {
+        let wanted = wanted?;
+        let region = self.boot.slots.region(self.boot.slots.target());
+        let mut buf = [0; 1024];
+        let summary = verify(&mut self.flash, &region, &mut buf).await.ok()?;
+        (summary.digest == wanted).then_some(wanted)
+    }
+
+    /// Reads the slot back and checks it as the bootloader will.
+    async fn verify_slot(&mut self, streamed: Digest) -> Result<Digest, Failure> {
+        self.reports.state(UpdateState::Verifying);
+        let region = self.boot.slots.region(self.boot.slots.target());
+        let mut buf = [0; 1024];
+        let summary = verify(&mut self.flash, &region, &mut buf).await.map_err(|error| {
+            Failure::new(Code::Flash, format_args!("what was written reads back wrong: {error}"))
+        })?;
+        if summary.digest != streamed {
+            return Err(Failure::new(Code::Flash, format_args!("what was written reads back different")));
+        }
+        Ok(summary.digest)
+    }
+
+    /// Downloads into the slot, unless the running image is offered (`None`); network and flash work at the same time, joined by a few buffers.
+    async fn fetch_and_write(
+        &mut self,
+        offer: &Offer<'_>,
+        failed: Option<&Failed>,
+    ) -> Result<Option<Digest>, Failure> {
+        let region = self.boot.slots.region(self.boot.slots.target());
+        let plan = Plan {
+            chip: self.board.borrow().chip(),
+            project: (!self.config.allow_other_product && !offer.force && !self.boot.project.is_empty())
+                .then_some(self.boot.project.as_str()),
+            running_elf: self.boot.elf,
+            failed_elf: failed.map(|failed| failed.elf).filter(|elf| !elf.is_zero()),
+            slot_len: region.len,
+        };
+        let mut pipe = Pipe::new();
+        let mut channel = pipe.channel();
+        let (sender, receiver) = channel.split();
+        let mut filler = Filler::new(sender, &plan, self.reports);
+        let fetch =
+            fetch(self.net, self.clock, self.config, &mut self.rng, self.reports, offer.url, &mut filler);
+        let mut writer = SlotWriter::new(region);
+        let write = stream::drain(&mut self.flash, &mut writer, receiver);
+        match select(fetch, write).await {
+            Either::First(Err(Stop::SameAsRunning)) => Ok(None),
+            Either::First(Err(Stop::Failed(failure))) => Err(failure),
+            Either::First(Ok(never)) => match never {},
+            Either::Second(Err(error)) => Err(Failure::new(Code::Flash, format_args!("{error}"))),
+            Either::Second(Ok(digest)) => Ok(Some(digest)),
+        }
+    }
+}
+
+/// Fetches until the body is complete, over as many attempts as make headway. Ends only in failure: success
+/// is the writer's to tell.
+async fn fetch<N: TcpConnect + Dns, C: Clock>(
+    net: &N,
+    clock: &C,
+    config: &crate::config::Config<'_>,
+    rng: &mut impl RngCore,
+    reports: &Reports<'_>,
+    url: &str,
+    filler: &mut Filler<'_, '_>,
+) -> Result<Infallible, Stop> {
+    let mut buffer = [0; HTTP_BUFFER];
+    let mut download = Download::new(net, clock, config.http, url)
+        .map_err(|error: FetchError<Stop>| Failure::refusal(error.code(), format_args!("{error}")))?;
+    let mut backoff = Backoff::new(config.retry);
+    let mut attempt: u8 = 1;
+    let mut furthest = 0;
+    loop {
+        let error = match download.run(&mut buffer, filler).await {
+            Ok(()) if filler.is_complete() => {
+                filler.finish().await?;
+                core::future::pending().await
+            }
+            Ok(()) => FetchError::Truncated,
+            Err(FetchError::Sink(stop)) => return Err(stop),
+            Err(error) => error,
+        };
+        if download.offset() >= furthest + HEADWAY {
+            furthest = download.offset();
+            attempt = 0;
+            backoff.reset();
+        }
+        if !error.is_transient() || attempt >= config.attempts {
+            return Err(Failure::new(error.code(), format_args!("{error}")).into());
+        }
+        attempt = attempt.saturating_add(1);
+        let pause = match error.retry_after() {
+            Some(asked) => asked.min(LONGEST_RETRY_AFTER),
+            None => backoff.pause(rng),
+        };
+        log::warn!("download: {error}; attempt {attempt} in {} ms", pause.as_millis());
+        let failure = Failure::new(error.code(), format_args!("{error}; retrying"));
+        reports.fault(UpdateState::Retrying, failure.code, &failure.detail);
+        reports.attempt(attempt);
+        clock.sleep(pause).await;
+    }
+}

@@ -1,0 +1,105 @@
+//! What the agent needs of a chip and of the firmware around it, and nobody else has a trait for.
+
+use core::convert::Infallible;
+use core::time::Duration;
+
+use otaru_format::chip::Chip;
+
+/// Time. On a chip this is `embassy-time`; in the simulator it may run faster than the wall clock.
+pub trait Clock {
+    /// Time since the device started. Never goes back.
+    fn now(&self) -> Duration;
+    /// Resolves after `duration`; other work goes on meanwhile.
+    async fn sleep(&self, duration: Duration);
+}
+
+/// Why the chip started, as far as its reset-reason register tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResetReason {
+    /// Power was applied.
+    PowerOn,
+    /// The software asked for it.
+    Software,
+    /// The software panicked or took an exception.
+    Panic,
+    /// A watchdog fired.
+    Watchdog,
+    /// The supply voltage dipped.
+    Brownout,
+    /// The chip woke from deep sleep.
+    DeepSleep,
+    /// Anything else.
+    Other,
+}
+
+impl ResetReason {
+    /// The name used in status reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PowerOn => "power_on",
+            Self::Software => "software",
+            Self::Panic => "panic",
+            Self::Watchdog => "watchdog",
+            Self::Brownout => "brownout",
+            Self::DeepSleep => "deep_sleep",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The chip: reset, watchdog, and a few words of memory that survive a reset.
+pub trait Board {
+    /// Why this boot happened.
+    fn reset_reason(&self) -> ResetReason;
+    /// Flash offset of the partition this program runs from, in bytes.
+    fn running_address(&self) -> u32;
+    /// The chip this program runs on.
+    fn chip(&self) -> Chip;
+    /// Starts a watchdog that resets the chip unless fed within `timeout`.
+    fn arm_watchdog(&mut self, timeout: Duration);
+    /// Postpones the watchdog by its whole timeout.
+    fn feed_watchdog(&mut self);
+    /// Stops the watchdog.
+    fn disarm_watchdog(&mut self);
+    /// Takes the text the program left before it went down, if any (RTC memory).
+    fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str>;
+    /// Leaves a text for the next boot. Kept over a reset, not over a loss of power.
+    fn leave_words(&mut self, text: &str);
+    /// Restarts the chip. Does not return.
+    async fn reset(&mut self) -> Infallible;
+}
+
+/// The network could not be joined this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkError;
+
+/// The way to the network: Wi-Fi on a chip.
+pub trait Link {
+    /// Whether the device is joined and has an address.
+    fn is_up(&self) -> bool;
+    /// Tries to join once.
+    ///
+    /// # Errors
+    /// [`LinkError`] when it did not work this time; the agent waits and tries again.
+    async fn reconnect(&mut self) -> Result<(), LinkError>;
+}
+
+/// The application's own opinion on whether the new image is fit to stay.
+pub trait Health {
+    /// Called during a trial, once the broker took a report from the new image.
+    ///
+    /// # Errors
+    /// A short text for the operator; the image is rolled back and the text reported.
+    async fn check(&mut self) -> Result<(), heapless::String<64>>;
+}
+
+/// An application without an opinion: reaching the broker is enough.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AlwaysHealthy;
+
+impl Health for AlwaysHealthy {
+    async fn check(&mut self) -> Result<(), heapless::String<64>> {
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! Everything that can be set, with its default.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::http::HttpConfig;
+
+/// How the agent behaves. Start from [`Config::new`] and change what differs.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Config<'a> {
+    /// The device's name: MQTT client id and part of its topics.
+    pub device: &'a str,
+    /// The prefix of every topic.
+    pub base: &'a str,
+    /// The broker's host name or address.
+    pub broker_host: &'a str,
+    /// The broker's TCP port; 1883 unless said otherwise.
+    pub broker_port: u16,
+    /// The login at the broker, if it wants one.
+    pub credentials: Option<Credentials<'a>>,
+    /// MQTT keep-alive (MQTT 5 section 3.1.2.10). Half of it idle makes a ping; an answer must come
+    /// within [`Config::answer_timeout`].
+    pub keep_alive: Duration,
+    /// How long the broker may take to answer a connect, a ping or a subscribe.
+    pub answer_timeout: Duration,
+    /// First and longest pause between attempts to reach network or broker.
+    pub reconnect: (Duration, Duration),
+    /// HTTP timeouts and bounds.
+    pub http: HttpConfig,
+    /// Failed attempts without progress before an update is given up.
+    pub attempts: u8,
+    /// First and longest pause between attempts of a download.
+    pub retry: (Duration, Duration),
+    /// Whether firmware without a signature may be installed.
+    pub allow_unsigned: bool,
+    /// Whether firmware of another project than the running one may be installed.
+    pub allow_other_product: bool,
+    /// Boots a new image gets, where the bootloader does not count, before the old one returns.
+    pub trial_boots: u8,
+    /// How long a new image may take to reach the broker and pass its health check.
+    pub trial_deadline: Duration,
+    /// The watchdog during a trial.
+    pub trial_watchdog: Duration,
+    /// How often an update that lost power is begun again.
+    pub resumptions: u8,
+}
+
+impl<'a> Config<'a> {
+    /// The defaults for a device of this name at this broker.
+    pub const fn new(device: &'a str, broker_host: &'a str) -> Self {
+        Self {
+            device,
+            base: otaru_format::topic::DEFAULT_BASE,
+            broker_host,
+            broker_port: 1883,
+            credentials: None,
+            keep_alive: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(10),
+            reconnect: (Duration::from_secs(1), Duration::from_secs(60)),
+            http: HttpConfig::DEFAULT,
+            attempts: 6,
+            retry: (Duration::from_secs(1), Duration::from_secs(60)),
+            allow_unsigned: true,
+            allow_other_product: false,
+            trial_boots: 3,
+            trial_deadline: Duration::from_secs(300),
+            trial_watchdog: Duration::from_secs(30),
+            resumptions: 10,
+        }
+    }
+}
+
+/// A login. Never printed.
+#[derive(Clone, Copy)]
+pub struct Credentials<'a> {
+    /// The user name.
+    pub username: &'a str,
+    /// The password.
+    pub password: &'a str,
+}
+
+impl fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,354 @@
+//! One file, over as many attempts as it takes.
+//!
+//! The first attempt asks for all of it; later ones for the rest (`Range`), provided it is still the same file
+//! (`If-Range` with the validator of the first answer, RFC 9110 sections 13.1.5 and 14). A server that answers
+//! with the whole file instead makes the sink start again, so no byte ever lands in the wrong place.
+
+use core::fmt::Write as _;
+use core::time::Duration;
+
+use embedded_io_async::{BufRead, ErrorKind, Write};
+use embedded_nal_async::{AddrType, Dns, TcpConnect};
+use heapless::String;
+use otaru_format::command::MAX_URL;
+use reqwless::request::{Method, Request, RequestBuilder};
+use reqwless::response::{BodyReader, Response};
+
+use super::connection::Timed;
+use super::url::UrlError;
+use super::{FetchError, HttpConfig, Url};
+use crate::board::Clock;
+use crate::timeout::within;
+
+/// Content changes survived by starting again.
+const MAX_CHANGES: u8 = 2;
+
+/// Where a download's bytes go.
+pub trait Sink {
+    /// Why it refuses.
+    type Error;
+    /// The length of the whole file is known, or known to be unknown.
+    async fn begin(&mut self, total: Option<u32>) -> Result<(), Self::Error>;
+    /// The bytes at `offset`, which follow the ones before.
+    async fn data(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error>;
+    /// What came so far does not count; the next bytes are at 0.
+    async fn restart(&mut self) -> Result<(), Self::Error>;
+}
+
+/// A download and how far it got.
+pub struct Download<'a, N, C> {
+    net: &'a N,
+    clock: &'a C,
+    config: HttpConfig,
+    /// Where the file is; redirects are followed anew in each attempt, for signed links expire.
+    url: &'a str,
+    offset: u32,
+    total: Option<u32>,
+    validator: String<96>,
+    changes: u8,
+}
+
+/// What a response's headers say.
+struct Answer {
+    status: u16,
+    length: Option<u32>,
+    range: Option<(u32, Option<u32>)>,
+    retry_after: Option<Duration>,
+    location: Option<String<MAX_URL>>,
+    validator: String<96>,
+    compressed: bool,
+    chunked: bool,
+}
+
+impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
+    /// Prepares to fetch `url`.
+    ///
+    /// # Errors
+    /// When the URL cannot be used.
+    pub fn new<E>(net: &'a N, clock: &'a C, config: HttpConfig, url: &'a str) -> Result<Self, FetchError<E>> {
+        Url::parse(url).map_err(url_error)?;
+        Ok(Self { net, clock, config, url, offset: 0, total: None, validator: String::new(), changes: 0 })
+    }
+
+    /// Bytes the sink took.
+    pub const fn offset(&self) -> u32 {
+        self.offset
+    }
+
+    /// One attempt: from where the last one ended to the end of the file. `buf` holds the headers, and then
+    /// the body's pieces.
+    ///
+    /// # Errors
+    /// Why the attempt ended early; the next one continues.
+    pub async fn run<S: Sink>(&mut self, buf: &mut [u8], sink: &mut S) -> Result<(), FetchError<S::Error>> {
+        let mut url: String<MAX_URL> = String::try_from(self.url).map_err(|_| FetchError::BadUrl)?;
+        for _ in 0..=self.config.max_redirects {
+            match self.request(&url, buf, sink).await? {
+                None => return Ok(()),
+                Some(next) => url = next,
+            }
+        }
+        Err(FetchError::TooManyRedirects)
+    }
+
+    /// One request; gives back where it was redirected to.
+    async fn request<S: Sink>(
+        &mut self,
+        url: &str,
+        buf: &mut [u8],
+        sink: &mut S,
+    ) -> Result<Option<String<MAX_URL>>, FetchError<S::Error>> {
+        let url = Url::parse(url).map_err(url_error)?;
+        let mut socket = self.connect(&url).await?;
+        let len = self.compose(&url, buf)?;
+        within(self.clock, self.config.first_byte_timeout, async {
+            socket.write_all(&buf[..len]).await?;
+            socket.flush().await
+        })
+        .await
+        .map_err(|_| FetchError::Timeout)?
+        .map_err(|_| FetchError::Connect)?;
+
+        let mut timed = Timed::new(socket, self.clock, self.config.first_byte_timeout);
+        let response = within(
+            self.clock,
+            self.config.first_byte_timeout,
+            Response::read(&mut timed, Method::GET, &mut *buf),
+        )
+        .await
+        .map_err(|_| FetchError::Timeout)?
+        .map_err(header_error)?;
+        let answer = read_headers(&response, &url)?;
+        if let Some(next) = answer.location {
+            return Ok(Some(next));
+        }
+        self.accept(&answer, sink).await?;
+        let end = answer.length.map(|length| self.offset.saturating_add(length));
+        let mut body = response.body().reader();
+        self.transfer(&mut body, end, sink).await?;
+        Ok(None)
+    }
+
+    async fn connect<E>(&self, url: &Url<'_>) -> Result<N::Connection<'a>, FetchError<E>> {
+        within(self.clock, self.config.connect_timeout, async {
+            let address = match url.host().parse() {
+                Ok(address) => address,
+                Err(_) => self
+                    .net
+                    .get_host_by_name(url.host(), AddrType::Either)
+                    .await
+                    .map_err(|_| FetchError::Dns)?,
+            };
+            self.net.connect((address, url.port()).into()).await.map_err(|_| FetchError::Connect)
+        })
+        .await
+        .map_err(|_| FetchError::Timeout)?
+    }
+
+    /// Writes the request into `buf`, to be sent at once.
+    fn compose<E>(&self, url: &Url<'_>, buf: &mut [u8]) -> Result<usize, FetchError<E>> {
+        let mut range: String<32> = String::new();
+        write!(range, "bytes={}-", self.offset).map_err(|_| FetchError::BadUrl)?;
+        let headers = [
+            ("User-Agent", concat!("otaru/", env!("CARGO_PKG_VERSION"))),
+            ("Accept-Encoding", "identity"),
+            ("Connection", "keep-alive"),
+            ("Range", range.as_str()),
+            ("If-Range", self.validator.as_str()),
+        ];
+        let count = match (self.offset, self.validator.is_empty()) {
+            (0, _) => 3,
+            (_, true) => 4,
+            (_, false) => 5,
+        };
+        let mut path: String<MAX_URL> = String::new();
+        let root = if url.path().starts_with('/') { "" } else { "/" };
+        path.push_str(root).and_then(|()| path.push_str(url.path())).map_err(|_| FetchError::BadUrl)?;
+        let request = Request::get(&path).host(url.authority()).headers(&headers[..count]).build();
+        let room = buf.len();
+        let mut rest = &mut *buf;
+        // Writing to memory is done at the first poll.
+        match embassy_futures::poll_once(request.write_header(&mut rest)) {
+            core::task::Poll::Ready(Ok(())) => {}
+            _ => return Err(FetchError::BadUrl),
+        }
+        Ok(room - rest.len())
+    }
+
+    /// Decides by the headers whether the body is what was asked for, and from where it counts.
+    async fn accept<S: Sink>(&mut self, answer: &Answer, sink: &mut S) -> Result<(), FetchError<S::Error>> {
+        match answer.status {
+            200 | 206 => {}
+            416 if self.offset > 0 => {
+                self.start_again(sink).await?;
+                return Err(FetchError::Truncated);
+            }
+            status => return Err(FetchError::HttpStatus { status, retry_after: answer.retry_after }),
+        }
+        if answer.compressed {
+            return Err(FetchError::Compressed);
+        }
+        let changed = !self.validator.is_empty() && self.validator != answer.validator;
+        if answer.status == 206 {
+            let (start, total) = answer.range.ok_or(FetchError::BadResponse)?;
+            if changed || (total.is_some() && self.total.is_some() && total != self.total) {
+                self.start_again(sink).await?;
+                return Err(FetchError::Truncated);
+            }
+            if start != self.offset {
+                return Err(FetchError::BadResponse);
+            }
+            return Ok(());
+        }
+        if self.offset > 0 {
+            if changed {
+                self.start_again(sink).await?;
+            } else {
+                // The server does not know ranges; that is no change of content.
+                self.offset = 0;
+                sink.restart().await.map_err(FetchError::Sink)?;
+            }
+        }
+        self.total = answer.length;
+        self.validator = answer.validator.clone();
+        sink.begin(self.total).await.map_err(FetchError::Sink)
+    }
+
+    async fn start_again<S: Sink>(&mut self, sink: &mut S) -> Result<(), FetchError<S::Error>> {
+        self.offset = 0;
+        self.total = None;
+        self.validator.clear();
+        self.changes += 1;
+        if self.changes > MAX_CHANGES {
+            return Err(FetchError::ContentChanged);
+        }
+        sink.restart().await.map_err(FetchError::Sink)
+    }
+
+    /// Carries the body over, watching its pace.
+    async fn transfer<B, S: Sink>(
+        &mut self,
+        body: &mut BodyReader<B>,
+        end: Option<u32>,
+        sink: &mut S,
+    ) -> Result<(), FetchError<S::Error>>
+    where
+        B: BufRead + embedded_io_async::Read,
+    {
+        let span = self.config.stall_timeout;
+        let mut deadline = self.clock.now() + span;
+        let mut arrived: u32 = 0;
+        loop {
+            if end == Some(self.offset) {
+                return Ok(());
+            }
+            let wait = deadline.saturating_sub(self.clock.now());
+            let piece = within(self.clock, wait, body.fill_buf()).await.map_err(|_| FetchError::Stalled)?;
+            let piece = piece.map_err(body_error)?;
+            if piece.is_empty() {
+                let whole = match (&*body, end) {
+                    (_, Some(end)) => self.offset == end,
+                    (BodyReader::Chunked(chunks), None) => chunks.is_done(),
+                    // Without a length only the image itself can tell.
+                    (_, None) => true,
+                };
+                return if whole { Ok(()) } else { Err(FetchError::Truncated) };
+            }
+            let count = piece.len();
+            let started = self.clock.now();
+            sink.data(self.offset, piece).await.map_err(FetchError::Sink)?;
+            // Time the flash took is not the server's fault.
+            deadline += self.clock.now().saturating_sub(started);
+            body.consume(count);
+            let bytes = u32::try_from(count).map_err(|_| FetchError::BadResponse)?;
+            self.offset = self.offset.checked_add(bytes).ok_or(FetchError::BadResponse)?;
+            arrived = arrived.saturating_add(bytes);
+            if arrived >= self.config.least_rate {
+                arrived = 0;
+                deadline = self.clock.now() + span;
+            }
+        }
+    }
+}
+
+fn read_headers<S, E>(response: &Response<'_, '_, S>, url: &Url<'_>) -> Result<Answer, FetchError<E>>
+where
+    S: embedded_io_async::Read,
+{
+    let mut answer = Answer {
+        status: response.status.0,
+        length: None,
+        range: None,
+        retry_after: None,
+        location: None,
+        validator: String::new(),
+        compressed: false,
+        chunked: false,
+    };
+    let mut etag = None;
+    let mut modified = None;
+    let redirect = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
+    for (name, value) in response.headers().take_while(|(name, _)| !name.is_empty()) {
+        let Ok(value) = core::str::from_utf8(value) else { continue };
+        let value = value.trim();
+        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+        if is("content-length") {
+            answer.length = Some(value.parse().map_err(|_| FetchError::BadResponse)?);
+        } else if is("transfer-encoding") {
+            answer.chunked = true;
+        } else if is("content-encoding") {
+            answer.compressed = !value.eq_ignore_ascii_case("identity");
+        } else if is("content-range") {
+            answer.range = Some(content_range(value).ok_or(FetchError::BadResponse)?);
+        } else if is("retry-after") {
+            answer.retry_after = value.parse().ok().map(Duration::from_secs);
+        } else if is("etag") && !value.starts_with("W/") {
+            etag = Some(value);
+        } else if is("last-modified") {
+            modified = Some(value);
+        } else if is("location") && redirect {
+            answer.location = Some(url.join(value).map_err(url_error)?);
+        }
+    }
+    if answer.chunked && answer.length.is_some() {
+        return Err(FetchError::BadResponse);
+    }
+    if redirect && answer.location.is_none() {
+        return Err(FetchError::BadResponse);
+    }
+    // A validator that does not fit is as good as none.
+    answer.validator = etag.or(modified).and_then(|text| String::try_from(text).ok()).unwrap_or_default();
+    Ok(answer)
+}
+
+/// Start and total of `bytes START-END/TOTAL`.
+fn content_range(value: &str) -> Option<(u32, Option<u32>)> {
+    let (span, total) = value.strip_prefix("bytes")?.trim_start().split_once('/')?;
+    let (start, _) = span.split_once('-')?;
+    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    Some((start.parse().ok()?, total))
+}
+
+fn url_error<E>(error: UrlError) -> FetchError<E> {
+    match error {
+        UrlError::Scheme => FetchError::UnsupportedScheme,
+        UrlError::Malformed => FetchError::BadUrl,
+    }
+}
+
+fn header_error<E>(error: reqwless::Error) -> FetchError<E> {
+    match error {
+        reqwless::Error::Network(ErrorKind::TimedOut) => FetchError::Timeout,
+        reqwless::Error::Network(_) | reqwless::Error::ConnectionAborted => FetchError::Connect,
+        reqwless::Error::BufferTooSmall => FetchError::HeadersTooLong,
+        _ => FetchError::BadResponse,
+    }
+}
+
+fn body_error<E>(error: reqwless::Error) -> FetchError<E> {
+    match error {
+        reqwless::Error::Network(ErrorKind::TimedOut) => FetchError::Stalled,
+        reqwless::Error::Network(_) | reqwless::Error::ConnectionAborted => FetchError::Truncated,
+        _ => FetchError::BadResponse,
+    }
+}

@@ -1,0 +1,111 @@
+//! Why a download attempt ended.
+
+use core::fmt;
+use core::time::Duration;
+
+use otaru_format::status::Code;
+
+/// Why a download attempt ended. `E` is the sink's own reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FetchError<E> {
+    /// The server's name has no address.
+    Dns,
+    /// No connection.
+    Connect,
+    /// No connection, or no answer, in time.
+    Timeout,
+    /// The body stopped, or arrives too slowly.
+    Stalled,
+    /// The body ended early.
+    Truncated,
+    /// The server answered with an error.
+    HttpStatus {
+        /// The status code.
+        status: u16,
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Redirected too often.
+    TooManyRedirects,
+    /// The URL, or where it redirects to, is not `http://`.
+    UnsupportedScheme,
+    /// The URL cannot be used.
+    BadUrl,
+    /// The body is compressed although that was ruled out.
+    Compressed,
+    /// The file changes while it is downloaded.
+    ContentChanged,
+    /// The answer breaks HTTP, or does not belong to the request.
+    BadResponse,
+    /// The answer's headers are longer than the buffer.
+    HeadersTooLong,
+    /// The sink refused.
+    Sink(E),
+}
+
+impl<E> FetchError<E> {
+    /// Whether another attempt may go better.
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Dns
+            | Self::Connect
+            | Self::Timeout
+            | Self::Stalled
+            | Self::Truncated
+            | Self::BadResponse => true,
+            Self::HttpStatus { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
+            _ => false,
+        }
+    }
+
+    /// How long the server asked to wait.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::HttpStatus { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The code for reports.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Dns => Code::Dns,
+            Self::Connect => Code::Connect,
+            Self::Timeout => Code::Timeout,
+            Self::Stalled => Code::Stalled,
+            Self::Truncated => Code::Truncated,
+            Self::HttpStatus { .. } => Code::HttpStatus,
+            Self::TooManyRedirects => Code::TooManyRedirects,
+            Self::UnsupportedScheme => Code::UnsupportedUrl,
+            Self::BadUrl => Code::BadCommand,
+            Self::Compressed => Code::Compressed,
+            Self::ContentChanged => Code::ContentChanged,
+            Self::BadResponse | Self::HeadersTooLong => Code::BadResponse,
+            Self::Sink(_) => Code::Unknown,
+        }
+    }
+}
+
+impl<E> fmt::Display for FetchError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns => f.write_str("the server's name has no address"),
+            Self::Connect => f.write_str("the server does not accept a connection"),
+            Self::Timeout => f.write_str("the server does not answer in time"),
+            Self::Stalled => f.write_str("the download stalled"),
+            Self::Truncated => f.write_str("the download ended early"),
+            Self::HttpStatus { status, .. } => write!(f, "the server answered {status}"),
+            Self::TooManyRedirects => f.write_str("the server redirects without end"),
+            Self::UnsupportedScheme => f.write_str("only http:// URLs can be fetched"),
+            Self::BadUrl => f.write_str("the URL cannot be used"),
+            Self::Compressed => {
+                f.write_str("the server or a proxy compresses the firmware; turn that off for it")
+            }
+            Self::ContentChanged => f.write_str("the file at the URL changes during the download"),
+            Self::BadResponse => f.write_str("the server's answer breaks HTTP"),
+            Self::HeadersTooLong => f.write_str("the server's headers are too long"),
+            Self::Sink(_) => f.write_str("refused"),
+        }
+    }
+}

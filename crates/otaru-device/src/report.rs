@@ -1,0 +1,233 @@
+//! What the device says about itself: the current status, and the plain lines a person watches.
+//!
+//! The worker changes it, the MQTT session publishes it. Progress may be skipped when the broker is slow;
+//! a change of state is not: [`Reports::announce`] waits until the broker has it, while there is a broker.
+
+use core::cell::{Cell, RefCell};
+use core::fmt::Write as _;
+use core::time::Duration;
+
+use embassy_futures::select::select;
+use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::signal::Signal;
+use heapless::{Deque, String};
+use otaru_format::digest::Digest;
+use otaru_format::status::{Code, FailedImage, Fault, Status, UpdateState};
+
+use crate::board::Clock;
+
+/// Bytes of error text kept.
+pub(crate) const DETAIL: usize = 160;
+type Line = String<96>;
+
+/// What does not change while this boot lasts.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity<'a> {
+    pub(crate) device: &'a str,
+    pub(crate) chip: &'static str,
+    pub(crate) project: String<32>,
+    pub(crate) version: String<32>,
+    pub(crate) image: Digest,
+    pub(crate) slot: u8,
+    pub(crate) boot: &'static str,
+}
+
+#[derive(Debug)]
+struct Current {
+    state: UpdateState,
+    confirmed: bool,
+    progress: Option<u8>,
+    attempt: u8,
+    deployment: String<64>,
+    error: Option<(Code, String<DETAIL>)>,
+    failed: Option<(String<32>, Digest, u8)>,
+    revision: u32,
+}
+
+/// The reports on their way from the worker to the session.
+pub(crate) struct Reports<'a> {
+    identity: Identity<'a>,
+    current: RefCell<Current>,
+    lines: RefCell<Deque<Line, 12>>,
+    changed: Signal<NoopRawMutex, ()>,
+    accepted: Signal<NoopRawMutex, ()>,
+    accepted_revision: Cell<u32>,
+}
+
+impl<'a> Reports<'a> {
+    pub(crate) fn new(identity: Identity<'a>) -> Self {
+        Self {
+            identity,
+            current: RefCell::new(Current {
+                state: UpdateState::Idle,
+                confirmed: true,
+                progress: None,
+                attempt: 0,
+                deployment: String::new(),
+                error: None,
+                failed: None,
+                revision: 1,
+            }),
+            lines: RefCell::new(Deque::new()),
+            changed: Signal::new(),
+            accepted: Signal::new(),
+            accepted_revision: Cell::new(0),
+        }
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Current)) {
+        let mut current = self.current.borrow_mut();
+        edit(&mut current);
+        current.revision = current.revision.wrapping_add(1);
+        self.changed.signal(());
+    }
+
+    /// A new command begins: what the last one left is forgotten.
+    pub(crate) fn begin(&self, deployment: Option<&str>) {
+        self.change(|c| {
+            c.deployment = String::try_from(deployment.unwrap_or("")).unwrap_or_default();
+            c.error = None;
+            c.failed = None;
+            c.progress = None;
+            c.attempt = 1;
+            c.state = UpdateState::Checking;
+        });
+    }
+
+    pub(crate) fn state(&self, state: UpdateState) {
+        self.change(|c| {
+            c.state = state;
+            c.progress = if state == UpdateState::Downloading { c.progress.or(Some(0)) } else { None };
+            if !matches!(state, UpdateState::Checking | UpdateState::Downloading | UpdateState::Retrying) {
+                c.attempt = 0;
+            }
+        });
+    }
+
+    pub(crate) fn confirmed(&self, confirmed: bool) {
+        self.change(|c| c.confirmed = confirmed);
+    }
+
+    pub(crate) fn fault(&self, state: UpdateState, code: Code, detail: &str) {
+        self.state(state);
+        self.change(|c| {
+            let mut text = String::new();
+            for ch in detail.chars() {
+                if text.push(ch).is_err() {
+                    break;
+                }
+            }
+            c.error = Some((code, text));
+        });
+        self.line(format_args!("ERROR: {code}: {detail}"));
+    }
+
+    pub(crate) fn attempt(&self, attempt: u8) {
+        self.change(|c| c.attempt = attempt);
+    }
+
+    pub(crate) fn failed_image(&self, version: String<32>, image: Digest, boots: u8) {
+        self.change(|c| c.failed = Some((version, image, boots)));
+    }
+
+    /// Progress in per cent; every tenth becomes a line.
+    pub(crate) fn progress(&self, percent: u8) {
+        let last = self.current.borrow().progress;
+        if last == Some(percent) {
+            return;
+        }
+        self.change(|c| {
+            c.progress = Some(percent);
+            c.state = UpdateState::Downloading;
+            c.error = None;
+        });
+        if last.is_none_or(|last| last / 10 != percent / 10) {
+            self.line(format_args!("OTA Progress: {}%", percent / 10 * 10));
+        }
+    }
+
+    /// Queues a plain line; the oldest gives way when the broker is away for long.
+    pub(crate) fn line(&self, text: core::fmt::Arguments<'_>) {
+        let mut line = Line::new();
+        // A line that does not fit is cut, which is what a person at a terminal wants.
+        let _ = line.write_fmt(text);
+        let mut lines = self.lines.borrow_mut();
+        if lines.is_full() {
+            let _ = lines.pop_front();
+        }
+        let _ = lines.push_back(line);
+        self.changed.signal(());
+    }
+
+    /// Waits until the broker has accepted the present state, for as long as there is a broker.
+    /// Gives up after `limit`; says whether it was accepted.
+    pub(crate) async fn announce<C: Clock>(&self, clock: &C, limit: Duration) -> bool {
+        let wanted = self.current.borrow().revision;
+        let deadline = clock.now() + limit;
+        while !self.has_accepted(wanted) {
+            let left = deadline.saturating_sub(clock.now());
+            if left.is_zero() {
+                return false;
+            }
+            select(self.accepted.wait(), clock.sleep(left)).await;
+        }
+        true
+    }
+
+    fn has_accepted(&self, wanted: u32) -> bool {
+        self.accepted_revision.get().wrapping_sub(wanted) < u32::MAX / 2
+    }
+
+    // What the session uses.
+
+    pub(crate) fn connected(&self) {
+        self.accepted_revision.set(self.current.borrow().revision.wrapping_sub(1));
+    }
+
+    pub(crate) async fn changed(&self) {
+        self.changed.wait().await;
+    }
+
+    pub(crate) fn next_line(&self) -> Option<Line> {
+        self.lines.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn revision(&self) -> u32 {
+        self.current.borrow().revision
+    }
+
+    pub(crate) fn set_accepted(&self, revision: u32) {
+        self.accepted_revision.set(revision);
+        self.accepted.signal(());
+    }
+
+    /// The status as JSON, and the revision it shows.
+    pub(crate) fn status_json<'b>(&self, uptime: Duration, buf: &'b mut [u8]) -> Option<(&'b str, u32)> {
+        let current = self.current.borrow();
+        let status = Status::<&str> {
+            device: self.identity.device,
+            chip: self.identity.chip,
+            state: current.state,
+            project: &self.identity.project,
+            version: &self.identity.version,
+            image: self.identity.image,
+            slot: self.identity.slot,
+            confirmed: current.confirmed,
+            progress: current.progress,
+            attempt: current.attempt,
+            deployment: (!current.deployment.is_empty()).then_some(current.deployment.as_str()),
+            error: current
+                .error
+                .as_ref()
+                .map(|(code, detail)| Fault { code: *code, detail: detail.as_str() }),
+            failed: current.failed.as_ref().map(|(version, image, boots)| FailedImage {
+                version: version.as_str(),
+                image: *image,
+                boots: *boots,
+            }),
+            boot: self.identity.boot,
+            uptime: u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX),
+        };
+        Some((status.to_json(buf)?, current.revision))
+    }
+}

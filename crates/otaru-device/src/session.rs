@@ -1,0 +1,172 @@
+//! Keeps the device on the network and at the broker, and carries reports out and commands in.
+//!
+//! Link and connection are looked at every second. Nothing here waits for the worker, and the worker never
+//! waits for this: a download goes on while the broker is away, and commands arrive while flash is written.
+
+use core::time::Duration;
+
+use embassy_futures::select::{Either3, select3};
+use embedded_nal_async::{AddrType, Dns, TcpConnect};
+use otaru_format::topic::{Topic, Topics};
+use rand_core::RngCore;
+use rust_mqtt::buffer::BumpBuffer;
+use rust_mqtt::types::QoS;
+
+use crate::backoff::Backoff;
+use crate::board::{Clock, Link};
+use crate::config::Config;
+use crate::job::Inbox;
+use crate::mqtt::{Connection, Ended, Incoming, Names, PACKET};
+use crate::report::Reports;
+use crate::timeout::within;
+
+/// How often link and connection are checked.
+const CHECK: Duration = Duration::from_secs(1);
+/// Bytes of a status report.
+const STATUS: usize = 1024;
+
+/// The session's surroundings.
+pub(crate) struct Session<'s, N, C, L, R> {
+    pub(crate) net: &'s N,
+    pub(crate) clock: &'s C,
+    pub(crate) link: L,
+    pub(crate) rng: R,
+    pub(crate) config: &'s Config<'s>,
+    pub(crate) topics: Topics<'s>,
+    pub(crate) reports: &'s Reports<'s>,
+    pub(crate) inbox: &'s Inbox,
+}
+
+impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R> {
+    /// Runs for ever.
+    pub(crate) async fn run(mut self) -> ! {
+        let mut backoff = Backoff::new(self.config.reconnect);
+        loop {
+            let ended = match self.join().await {
+                true => self.serve(&mut backoff).await,
+                false => Ended::Network,
+            };
+            let pause = match ended.is_lasting() {
+                true => self.config.reconnect.1,
+                false => backoff.pause(&mut self.rng),
+            };
+            log::warn!("broker: {ended}; next attempt in {} ms", pause.as_millis());
+            self.clock.sleep(pause).await;
+        }
+    }
+
+    /// Whether the link is up, after one attempt to bring it up.
+    async fn join(&mut self) -> bool {
+        if !self.link.is_up() {
+            log::warn!("network: not joined, joining");
+            return self.link.reconnect().await.is_ok();
+        }
+        true
+    }
+
+    async fn serve(&mut self, backoff: &mut Backoff) -> Ended {
+        match self.connected(backoff).await {
+            Err(ended) => ended,
+            Ok(never) => match never {},
+        }
+    }
+
+    /// One connection, from connect to its end.
+    async fn connected(&mut self, backoff: &mut Backoff) -> Result<core::convert::Infallible, Ended> {
+        let limit = self.config.answer_timeout;
+        let host = self.config.broker_host;
+        let port = self.config.broker_port;
+        let socket = within(self.clock, limit, async {
+            let address =
+                self.net.get_host_by_name(host, AddrType::Either).await.map_err(|_| Ended::Network)?;
+            self.net.connect((address, port).into()).await.map_err(|_| Ended::Network)
+        })
+        .await
+        .map_err(|_| Ended::Silent)??;
+
+        let all = self.topics.update_all();
+        let one = self.topics.update_one();
+        let online = self.topics.online();
+        let names = Names { online: &online, commands: [&all, &one] };
+        let mut memory = [0; PACKET];
+        let mut arena = BumpBuffer::new(&mut memory);
+        let mut connection = Connection::open(socket, self.config, &names, &mut arena, self.clock).await?;
+        connection.publish(&online, b"online", true, QoS::AtMostOnce).await?;
+        backoff.reset();
+        self.reports.connected();
+        log::info!("broker: connected as {}", self.config.device);
+        self.talk(&mut connection, &[all, one]).await
+    }
+
+    async fn talk<S>(
+        &mut self,
+        connection: &mut Connection<'_, S, C>,
+        commands: &[Topic; 2],
+    ) -> Result<core::convert::Infallible, Ended>
+    where
+        S: embedded_io_async::Read + embedded_io_async::Write,
+    {
+        let status_topic = self.topics.status();
+        let progress_topic = self.topics.progress();
+        let idle = self.config.keep_alive / 2;
+        let mut accepted = self.reports.revision().wrapping_sub(1);
+        let mut in_flight: Option<(u32, Duration)> = None;
+        let mut last_sent = self.clock.now();
+        let mut ping_since: Option<Duration> = None;
+        loop {
+            while let Some(line) = self.reports.next_line() {
+                connection.publish(&progress_topic, line.as_bytes(), false, QoS::AtMostOnce).await?;
+                last_sent = self.clock.now();
+            }
+            if in_flight.is_none() && self.reports.revision() != accepted {
+                let mut json = [0; STATUS];
+                if let Some((text, revision)) = self.reports.status_json(self.clock.now(), &mut json) {
+                    connection.publish(&status_topic, text.as_bytes(), true, QoS::AtLeastOnce).await?;
+                    last_sent = self.clock.now();
+                    in_flight = Some((revision, last_sent));
+                } else {
+                    log::error!("status report does not fit {STATUS} bytes");
+                    accepted = self.reports.revision();
+                }
+            }
+            match select3(connection.header(), self.reports.changed(), self.clock.sleep(CHECK)).await {
+                Either3::First(header) => {
+                    let inbox = self.inbox;
+                    let incoming = connection
+                        .packet(header?, |topic, payload| {
+                            if commands.iter().any(|command| command.as_str() == topic) {
+                                inbox.put(payload);
+                            }
+                        })
+                        .await?;
+                    match incoming {
+                        Incoming::Accepted => {
+                            if let Some((revision, _)) = in_flight.take() {
+                                accepted = revision;
+                                self.reports.set_accepted(revision);
+                            }
+                        }
+                        Incoming::Pong => ping_since = None,
+                        Incoming::Other => {}
+                    }
+                }
+                Either3::Second(()) => {}
+                Either3::Third(()) => {
+                    let now = self.clock.now();
+                    if !self.link.is_up() {
+                        return Err(Ended::Network);
+                    }
+                    let waits = [ping_since, in_flight.map(|(_, since)| since)];
+                    if waits.into_iter().flatten().any(|since| now - since > self.config.answer_timeout) {
+                        return Err(Ended::Silent);
+                    }
+                    if ping_since.is_none() && !idle.is_zero() && now - last_sent >= idle {
+                        connection.ping().await?;
+                        last_sent = now;
+                        ping_since = Some(now);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The two app slots and otadata, as one object.
+//!
+//! [`otadata`] changes what boots, [`writer`] fills a slot, [`verify()`] checks one as the bootloader will.
+
+mod otadata;
+mod verify;
+mod writer;
+
+use core::fmt;
+
+use embedded_storage_async::nor_flash::{NorFlash, NorFlashError, ReadNorFlash};
+use otaru_format::partition::{PartitionError, PartitionTable, TABLE_LEN, TABLE_OFFSET};
+
+pub use otadata::{FailedTrial, Trial, TrialCause};
+pub use verify::{VerifyError, verify};
+pub use writer::SlotWriter;
+
+/// A part of the flash, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// Where it begins.
+    pub offset: u32,
+    /// How long it is.
+    pub len: u32,
+}
+
+/// One of the places an app can stand in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(u8);
+
+impl Slot {
+    /// The factory partition, which is never written.
+    pub const FACTORY: Self = Self(u8::MAX);
+
+    /// 0 for `ota_0`, 1 for `ota_1`, 255 for the factory partition.
+    pub const fn index(self) -> u8 {
+        self.0
+    }
+}
+
+/// Why the slots cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SlotError<E> {
+    /// The flash failed.
+    Flash(E),
+    /// The partition table cannot be used.
+    Table(PartitionError),
+    /// The table has no otadata, or not two OTA slots.
+    Layout,
+    /// What was written reads back different: the sector is worn out.
+    ReadBack,
+    /// The sequence numbers are used up.
+    NoSequence,
+    /// More bytes than the slot has.
+    Full,
+}
+
+impl<E: fmt::Debug> fmt::Display for SlotError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flash(error) => write!(f, "flash: {error:?}"),
+            Self::Table(error) => write!(f, "{error}"),
+            Self::Layout => f.write_str("the partition table needs otadata (8 KiB) and two OTA slots"),
+            Self::ReadBack => f.write_str("a flash sector does not keep what is written to it"),
+            Self::NoSequence => f.write_str("the otadata sequence numbers are used up; erase otadata"),
+            Self::Full => f.write_str("the image does not fit the slot"),
+        }
+    }
+}
+
+impl<E: fmt::Debug> core::error::Error for SlotError<E> {}
+
+impl<E: NorFlashError> From<E> for SlotError<E> {
+    fn from(error: E) -> Self {
+        Self::Flash(error)
+    }
+}
+
+/// The slots of this device, and which of them this program runs from.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    otadata: u32,
+    slots: [Region; 2],
+    factory: Option<Region>,
+    running: Slot,
+    otaru: Option<Region>,
+}
+
+impl Slots {
+    /// Reads the partition table. `running_address` is where this program's partition begins.
+    ///
+    /// # Errors
+    /// When the table is missing, damaged, or has no two OTA slots.
+    pub async fn open<F: ReadNorFlash>(
+        flash: &mut F,
+        running_address: u32,
+    ) -> Result<Self, SlotError<F::Error>> {
+        let mut bytes = [0; TABLE_LEN];
+        flash.read(TABLE_OFFSET, &mut bytes).await?;
+        let table = PartitionTable::parse(&bytes).map_err(SlotError::Table)?;
+        let region = |p: otaru_format::partition::Partition| Region { offset: p.offset, len: p.size };
+        let (Some(otadata), Some(first), Some(second), 2) =
+            (table.otadata(), table.slot(0), table.slot(1), table.slots())
+        else {
+            return Err(SlotError::Layout);
+        };
+        if otadata.size < 2 * otaru_format::otadata::SECTOR_LEN {
+            return Err(SlotError::Layout);
+        }
+        let slots = [region(first), region(second)];
+        let running = slots.iter().position(|slot| slot.offset == running_address);
+        Ok(Self {
+            otadata: otadata.offset,
+            slots,
+            factory: table.factory().map(region),
+            running: running.map_or(Slot::FACTORY, |index| Slot(u8::from(index == 1))),
+            otaru: table.find_label("otaru").map(region),
+        })
+    }
+
+    /// The slot this program runs from.
+    pub const fn running(&self) -> Slot {
+        self.running
+    }
+
+    /// The slot an update goes to: the one this program does not run from.
+    pub const fn target(&self) -> Slot {
+        Slot(if self.running.0 == 0 { 1 } else { 0 })
+    }
+
+    /// Where a slot is.
+    pub fn region(&self, slot: Slot) -> Region {
+        match self.slots.get(usize::from(slot.0)) {
+            Some(region) => *region,
+            None => self.factory.unwrap_or(self.slots[0]),
+        }
+    }
+
+    /// The agent's own partition, if the layout has one.
+    pub const fn otaru(&self) -> Option<Region> {
+        self.otaru
+    }
+}
+
+/// What every slot operation needs of the flash.
+pub(crate) fn sector<F: NorFlash>() -> u32 {
+    F::ERASE_SIZE as u32
+}

@@ -1,0 +1,248 @@
+//! Changing what boots, so that a loss of power at any byte leaves the old choice or the new one.
+//!
+//! A choice is one record, written with a higher sequence into the sector that does *not* hold the running
+//! slot's ruling record. While it is torn its CRC does not fit, and the other sector rules.
+//!
+//! A trial is counted in the record's label, which ESP-IDF leaves erased: flash bits can be cleared without an
+//! erase. Word 0 loses one bit a boot; byte 4 becomes the cause when the agent itself rolls back.
+
+use embedded_storage_async::nor_flash::{MultiwriteNorFlash, NorFlash, ReadNorFlash};
+use otaru_format::otadata::{RECORD_LEN, Record, SECTOR_LEN, State, next_seq, select};
+
+use super::{Slot, SlotError, Slots};
+
+const SLOTS: u8 = 2;
+/// Where the label begins in a record.
+const LABEL: u32 = 4;
+/// The label's byte for the cause.
+const CAUSE: usize = 4;
+
+/// Why the agent rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrialCause {
+    /// The health check failed.
+    Unhealthy,
+    /// The broker was not reached in time.
+    Unreachable,
+    /// It was started too often without being confirmed.
+    TooManyBoots,
+}
+
+impl TrialCause {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Unhealthy => 1,
+            Self::Unreachable => 2,
+            Self::TooManyBoots => 3,
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Unhealthy),
+            2 => Some(Self::Unreachable),
+            3 => Some(Self::TooManyBoots),
+            _ => None,
+        }
+    }
+}
+
+/// A trial in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trial {
+    /// How often the image was started, this time included.
+    pub boots: u8,
+    /// Whether the bootloader rolls back by itself.
+    pub helped: bool,
+}
+
+/// A trial that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedTrial {
+    /// Where the image stands.
+    pub slot: Slot,
+    /// How often it was started.
+    pub boots: u8,
+    /// Why the agent ended it; `None` when the bootloader did.
+    pub cause: Option<TrialCause>,
+}
+
+fn boots(record: &Record) -> u8 {
+    let word = u32::from_le_bytes([record.label[0], record.label[1], record.label[2], record.label[3]]);
+    u8::try_from(word.count_zeros()).unwrap_or(u8::MAX)
+}
+
+impl Slots {
+    async fn records<F: ReadNorFlash>(
+        &self,
+        flash: &mut F,
+    ) -> Result<[Option<Record>; 2], SlotError<F::Error>> {
+        let mut records = [None; 2];
+        for (sector, record) in records.iter_mut().enumerate() {
+            let mut bytes = [0; RECORD_LEN];
+            // A sector that cannot be read is a sector without a record.
+            if flash.read(self.sector(sector), &mut bytes).await.is_ok() {
+                *record = Record::parse(&bytes);
+            }
+        }
+        Ok(records)
+    }
+
+    fn sector(&self, sector: usize) -> u32 {
+        self.otadata + if sector == 0 { 0 } else { SECTOR_LEN }
+    }
+
+    /// The sector of the best bootable record that names the running slot.
+    fn running_sector(&self, records: &[Option<Record>; 2]) -> Option<usize> {
+        let own = |record: &Option<Record>| record.filter(|r| r.slot(SLOTS) == self.running.0);
+        select(&[own(&records[0]), own(&records[1])])
+    }
+
+    /// Makes the bootloader start `slot` next, on trial.
+    ///
+    /// # Errors
+    /// When the flash fails; the old choice then still stands.
+    pub async fn activate<F: NorFlash>(&self, flash: &mut F, slot: Slot) -> Result<(), SlotError<F::Error>> {
+        self.choose(flash, slot, State::New).await
+    }
+
+    /// Confirms the running slot. The record goes to the other sector, so the trial's record stands until
+    /// the confirmation is whole.
+    ///
+    /// # Errors
+    /// When the flash fails; the trial then still stands.
+    pub async fn confirm<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
+        let records = self.records(flash).await?;
+        let state = select(&records).and_then(|sector| records[sector]).map(|record| record.state);
+        match state {
+            Some(State::New | State::PendingVerify) => self.choose(flash, self.running, State::Valid).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn choose<F: NorFlash>(
+        &self,
+        flash: &mut F,
+        slot: Slot,
+        state: State,
+    ) -> Result<(), SlotError<F::Error>> {
+        let records = self.records(flash).await?;
+        let highest = records.iter().flatten().map(|record| record.seq).max().unwrap_or(0);
+        let seq = next_seq(highest, slot.0, SLOTS).ok_or(SlotError::NoSequence)?;
+        let sector = match self.running_sector(&records).or_else(|| select(&records)) {
+            Some(kept) => 1 - kept,
+            None => 0,
+        };
+        self.write(flash, sector, &Record::new(seq, state)).await
+    }
+
+    async fn write<F: NorFlash>(
+        &self,
+        flash: &mut F,
+        sector: usize,
+        record: &Record,
+    ) -> Result<(), SlotError<F::Error>> {
+        let at = self.sector(sector);
+        flash.erase(at, at + SECTOR_LEN).await?;
+        flash.write(at, &record.emit()).await?;
+        let mut back = [0; RECORD_LEN];
+        flash.read(at, &mut back).await?;
+        if back == record.emit() { Ok(()) } else { Err(SlotError::ReadBack) }
+    }
+
+    /// Rolls the running slot back. Its record is marked as aborted where it stands, so the old image's record
+    /// is not touched; only where the bootloader would then not choose the other slot is a new choice written.
+    ///
+    /// # Errors
+    /// When the flash fails; the trial then still stands and the next boot tries again.
+    pub async fn retire<F: NorFlash>(
+        &self,
+        flash: &mut F,
+        cause: TrialCause,
+    ) -> Result<(), SlotError<F::Error>> {
+        let mut records = self.records(flash).await?;
+        let Some(sector) = self.running_sector(&records) else {
+            return self.choose(flash, self.target(), State::Valid).await;
+        };
+        let Some(mut record) = records[sector] else { return Ok(()) };
+        record.state = State::Aborted;
+        record.label[CAUSE] = cause.byte();
+        records[sector] = Some(record);
+        if self.boots_by(&records) == self.running {
+            return self.choose(flash, self.target(), State::Valid).await;
+        }
+        self.write(flash, sector, &record).await
+    }
+
+    /// The slot ESP-IDF's bootloader takes by these records.
+    fn boots_by(&self, records: &[Option<Record>; 2]) -> Slot {
+        match select(records).and_then(|sector| records[sector]) {
+            Some(record) => Slot(record.slot(SLOTS)),
+            None if self.factory.is_some() => Slot::FACTORY,
+            None => Slot(0),
+        }
+    }
+
+    /// Looks whether this boot is a trial, and counts it where the bootloader does not.
+    ///
+    /// # Errors
+    /// When the flash fails.
+    pub async fn begin_trial<F: MultiwriteNorFlash>(
+        &self,
+        flash: &mut F,
+    ) -> Result<Option<Trial>, SlotError<F::Error>> {
+        let records = self.records(flash).await?;
+        let Some((sector, record)) = select(&records).and_then(|sector| Some((sector, records[sector]?)))
+        else {
+            return Ok(None);
+        };
+        if record.slot(SLOTS) != self.running.0 {
+            return Ok(None);
+        }
+        let helped = match record.state {
+            State::PendingVerify => true,
+            // A bootloader that helps would have changed it.
+            State::New => false,
+            _ => return Ok(None),
+        };
+        let word = u32::from_le_bytes([record.label[0], record.label[1], record.label[2], record.label[3]]);
+        let counted = word & word.wrapping_sub(1);
+        flash.write(self.sector(sector) + LABEL, &counted.to_le_bytes()).await?;
+        Ok(Some(Trial { boots: u8::try_from(counted.count_zeros()).unwrap_or(u8::MAX), helped }))
+    }
+
+    /// The trial that ended with this program running instead, if the last one did.
+    ///
+    /// # Errors
+    /// When the flash fails.
+    pub async fn failed_trial<F: ReadNorFlash>(
+        &self,
+        flash: &mut F,
+    ) -> Result<Option<FailedTrial>, SlotError<F::Error>> {
+        let records = self.records(flash).await?;
+        // Newest first: a failure that a later update has overtaken is history.
+        let newest = records.iter().flatten().max_by_key(|record| record.seq);
+        let Some(record) = newest.filter(|record| record.slot(SLOTS) != self.running.0) else {
+            return Ok(None);
+        };
+        Ok(Some(FailedTrial {
+            slot: Slot(record.slot(SLOTS)),
+            boots: boots(record),
+            cause: TrialCause::from_byte(record.label[CAUSE]),
+        }))
+    }
+
+    /// Where the bootloader fell back because the chosen image is bad, makes the running slot the choice, so
+    /// that it is not tried again at every boot.
+    ///
+    /// # Errors
+    /// When the flash fails; the bootloader then falls back again.
+    pub async fn repair<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
+        let records = self.records(flash).await?;
+        if self.running == Slot::FACTORY || self.boots_by(&records) == self.running {
+            return Ok(());
+        }
+        self.choose(flash, self.running, State::Valid).await
+    }
+}

@@ -1,0 +1,280 @@
+//! A virtual ESP32: flash, bootloader, reset and watchdog around the very agent that runs on the chip.
+//!
+//! [`VirtualDevice::run`] is the life of a board: the bootloader chooses an image, the image runs until it
+//! restarts, crashes, hangs or loses power, and so on. What an image does besides the agent is its
+//! [`Behaviour`].
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use embedded_nal_async::{Dns, TcpConnect};
+use embedded_storage_async::nor_flash::ReadNorFlash;
+use otaru_device::{Agent, Board, Boot, Clock, Config, Health, Io, Link, ResetReason};
+use otaru_format::chip::Chip;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::sync::Notify;
+
+use crate::bootloader::{self, BootloaderKind};
+use crate::clock::SimClock;
+use crate::firmware::{Behaviour, behaviour_of};
+use crate::flash::Flash;
+
+/// How much of an image is read to learn its behaviour, in bytes.
+const MARKER_WINDOW: usize = 1024;
+
+/// What survives a reset but not a loss of power: RTC memory and registers.
+#[derive(Debug, Default)]
+struct Rtc {
+    words: RefCell<Option<String>>,
+    reason: Cell<Option<ResetReason>>,
+    restart: Notify,
+    watchdog: Cell<Option<(Duration, Duration)>>,
+}
+
+/// The chip as the agent sees it during one boot.
+struct SimBoard {
+    rtc: Rc<Rtc>,
+    clock: SimClock,
+    chip: Chip,
+    reason: ResetReason,
+    running: u32,
+}
+
+impl Board for SimBoard {
+    fn reset_reason(&self) -> ResetReason {
+        self.reason
+    }
+
+    fn running_address(&self) -> u32 {
+        self.running
+    }
+
+    fn chip(&self) -> Chip {
+        self.chip
+    }
+
+    fn arm_watchdog(&mut self, timeout: Duration) {
+        self.rtc.watchdog.set(Some((self.clock.now() + timeout, timeout)));
+    }
+
+    fn feed_watchdog(&mut self) {
+        if let Some((_, timeout)) = self.rtc.watchdog.get() {
+            self.arm_watchdog(timeout);
+        }
+    }
+
+    fn disarm_watchdog(&mut self) {
+        self.rtc.watchdog.set(None);
+    }
+
+    fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str> {
+        let words = self.rtc.words.borrow_mut().take()?;
+        let mut end = words.len().min(buf.len());
+        while !words.is_char_boundary(end) {
+            end -= 1;
+        }
+        buf[..end].copy_from_slice(&words.as_bytes()[..end]);
+        std::str::from_utf8(&buf[..end]).ok()
+    }
+
+    fn leave_words(&mut self, text: &str) {
+        *self.rtc.words.borrow_mut() = Some(text.to_owned());
+    }
+
+    async fn reset(&mut self) -> Infallible {
+        self.rtc.reason.set(Some(ResetReason::Software));
+        self.rtc.restart.notify_one();
+        std::future::pending().await
+    }
+}
+
+/// The health check of an image with this behaviour.
+struct SimHealth(Behaviour);
+
+impl Health for SimHealth {
+    async fn check(&mut self) -> Result<(), heapless::String<64>> {
+        match self.0 {
+            Behaviour::Unhealthy => Err(heapless::String::try_from("sensor does not answer").unwrap_or_default()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What happens to a device, for whoever watches it run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The bootloader started an image.
+    Booted {
+        /// Flash offset of its partition.
+        address: u32,
+        /// Its version.
+        version: String,
+        /// Why this boot happened.
+        reason: ResetReason,
+    },
+    /// The bootloader found nothing to start: the device is bricked.
+    NothingBootable,
+    /// Power was lost in the middle of a flash operation.
+    PowerLost,
+}
+
+/// A virtual ESP32.
+pub struct VirtualDevice<'a, N, L> {
+    /// Its agent's settings.
+    pub config: Config<'a>,
+    /// Its flash chip.
+    pub flash: Flash,
+    /// Its second-stage bootloader.
+    pub bootloader: BootloaderKind,
+    /// The chip it says it is.
+    pub chip: Chip,
+    /// Its time.
+    pub clock: SimClock,
+    /// Its sockets.
+    pub net: &'a N,
+    /// Its Wi-Fi.
+    pub link: L,
+    /// The seed of its randomness.
+    pub seed: u64,
+}
+
+/// How a run of an image ended.
+enum End {
+    Restart,
+    Watchdog,
+    Panic,
+    PowerLost,
+}
+
+impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
+    /// Powers the device on and lets it live until power is lost or nothing boots. `on_event` hears of
+    /// every boot.
+    pub async fn run(&self, mut on_event: impl FnMut(Event)) -> Event {
+        let rtc = Rc::new(Rtc::default());
+        let mut reason = ResetReason::PowerOn;
+        let last = loop {
+            match self.boot_once(&rtc, reason, &mut on_event).await {
+                Ok(End::Restart) => reason = rtc.reason.take().unwrap_or(ResetReason::Software),
+                Ok(End::Watchdog) => reason = ResetReason::Watchdog,
+                Ok(End::Panic) => reason = ResetReason::Panic,
+                Ok(End::PowerLost) => break Event::PowerLost,
+                Err(event) => break event,
+            }
+            rtc.watchdog.set(None);
+        };
+        on_event(last.clone());
+        last
+    }
+
+    async fn boot_once(
+        &self,
+        rtc: &Rc<Rtc>,
+        reason: ResetReason,
+        on_event: &mut impl FnMut(Event),
+    ) -> Result<End, Event> {
+        let mut flash = self.flash.clone();
+        let chosen = match bootloader::boot(&mut flash, self.bootloader).await {
+            Ok(chosen) => chosen,
+            Err(_) if self.flash.power_lost() => return Ok(End::PowerLost),
+            Err(_) => return Err(Event::NothingBootable),
+        };
+        on_event(Event::Booted { address: chosen.address, version: chosen.version.clone(), reason });
+        let board = SimBoard {
+            rtc: Rc::clone(rtc),
+            clock: self.clock.clone(),
+            chip: self.chip,
+            reason,
+            running: chosen.address,
+        };
+        let mut marker = vec![0; MARKER_WINDOW];
+        if flash.read(chosen.address, &mut marker).await.is_err() {
+            return Ok(End::PowerLost);
+        }
+        let lost = self.flash.wait_power_lost();
+        tokio::select! {
+            biased;
+            () = lost => Ok(End::PowerLost),
+            () = rtc.restart.notified() => Ok(End::Restart),
+            end = self.program(board, behaviour_of(&marker), rtc) => Ok(end),
+            () = watchdog(rtc, &self.clock) => Ok(End::Watchdog),
+        }
+    }
+
+    /// The firmware's `main`.
+    async fn program(&self, mut board: SimBoard, behaviour: Behaviour, rtc: &Rc<Rtc>) -> End {
+        let mut flash = self.flash.clone();
+        let boot: Boot = match otaru_device::begin(&mut flash, &mut board, &self.config).await {
+            Ok(boot) => boot,
+            Err(error) => {
+                log::error!("{}: {error}", self.config.device);
+                return self.dead(rtc).await;
+            }
+        };
+        match behaviour {
+            Behaviour::Crash => {
+                let text = "panicked at src/main.rs:42:5: called `Option::unwrap()` on a `None` value";
+                board.leave_words(text);
+                return End::Panic;
+            }
+            Behaviour::Hang => return self.dead(rtc).await,
+            // The network driver of this image never comes up.
+            Behaviour::Deaf => return self.deaf(boot, board, flash).await,
+            Behaviour::Healthy | Behaviour::Unhealthy => {}
+        }
+        self.agent(boot, board, flash, SimHealth(behaviour), self.link.clone()).await
+    }
+
+    /// A program that no longer does anything; the watchdog ends it, if one is armed.
+    async fn dead(&self, _rtc: &Rc<Rtc>) -> End {
+        std::future::pending().await
+    }
+
+    async fn deaf(&self, boot: Boot, board: SimBoard, flash: Flash) -> End {
+        self.agent(boot, board, flash, SimHealth(Behaviour::Deaf), NoLink).await
+    }
+
+    async fn agent<K: Link>(&self, boot: Boot, board: SimBoard, flash: Flash, health: SimHealth, link: K) -> End {
+        let io = Io {
+            net: self.net,
+            clock: &self.clock,
+            flash,
+            board,
+            link,
+            health,
+            rng: SmallRng::seed_from_u64(self.seed),
+        };
+        match Agent::new(self.config, io, boot).run().await {
+            Ok(never) => match never {},
+            Err(error) => {
+                log::error!("{}: {error}", self.config.device);
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+/// A link that never comes up.
+struct NoLink;
+
+impl Link for NoLink {
+    fn is_up(&self) -> bool {
+        false
+    }
+
+    async fn reconnect(&mut self) -> Result<(), otaru_device::LinkError> {
+        Err(otaru_device::LinkError)
+    }
+}
+
+async fn watchdog(rtc: &Rtc, clock: &SimClock) {
+    loop {
+        match rtc.watchdog.get() {
+            Some((deadline, _)) if deadline <= clock.now() => return,
+            Some((deadline, _)) => clock.sleep(deadline - clock.now()).await,
+            None => clock.sleep(Duration::from_secs(1)).await,
+        }
+    }
+}
