@@ -97,7 +97,9 @@ struct SimHealth(Behaviour);
 impl Health for SimHealth {
     async fn check(&mut self) -> Result<(), heapless::String<64>> {
         match self.0 {
-            Behaviour::Unhealthy => Err(heapless::String::try_from("sensor does not answer").unwrap_or_default()),
+            Behaviour::Unhealthy => {
+                Err(heapless::String::try_from("sensor does not answer").unwrap_or_default())
+            }
             _ => Ok(()),
         }
     }
@@ -236,7 +238,14 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         self.agent(boot, board, flash, SimHealth(Behaviour::Deaf), NoLink).await
     }
 
-    async fn agent<K: Link>(&self, boot: Boot, board: SimBoard, flash: Flash, health: SimHealth, link: K) -> End {
+    async fn agent<K: Link>(
+        &self,
+        boot: Boot,
+        board: SimBoard,
+        flash: Flash,
+        health: SimHealth,
+        link: K,
+    ) -> End {
         let io = Io {
             net: self.net,
             clock: &self.clock,

@@ -1,0 +1,173 @@
+//! Synthetic firmware: a valid ESP image that says how a virtual device behaves when it runs it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use otaru_format::chip::Chip;
+use otaru_format::digest::Digest;
+use otaru_format::image::{DescriptorFields, HEAD_LEN, HEADER_LEN, Header, SEGMENT_HEADER_LEN, seal};
+use otaru_format::partition::{self, TABLE_LEN, TABLE_OFFSET};
+use rand::rngs::SmallRng;
+use rand::{RngCore as _, SeedableRng as _};
+
+use crate::flash::{Flash, FlashError};
+
+/// Stands right after the descriptor.
+const MARKER: &[u8; 16] = b"otaru-behaviour:";
+/// Smallest synthetic image, in bytes.
+pub const MIN_SIZE: usize = 1024;
+
+/// What an image does when it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Behaviour {
+    /// It works.
+    #[default]
+    Healthy,
+    /// It panics at boot.
+    Crash,
+    /// It hangs at boot.
+    Hang,
+    /// It fails its health check.
+    Unhealthy,
+    /// It never reaches the network.
+    Deaf,
+}
+
+impl Behaviour {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Healthy, Self::Crash, Self::Hang, Self::Unhealthy, Self::Deaf];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Crash => "crash",
+            Self::Hang => "hang",
+            Self::Unhealthy => "unhealthy",
+            Self::Deaf => "deaf",
+        }
+    }
+}
+
+impl fmt::Display for Behaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Behaviour {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|b| b.name() == text)
+            .ok_or_else(|| "use healthy, crash, hang, unhealthy or deaf".to_owned())
+    }
+}
+
+/// The behaviour an image's first bytes ask for; real firmware is healthy.
+pub fn behaviour_of(image: &[u8]) -> Behaviour {
+    let tail = image.get(HEAD_LEN..).and_then(|tail| tail.strip_prefix(MARKER));
+    let name = tail.map(|tail| tail.split(|b| *b == 0).next().unwrap_or_default());
+    name.and_then(|name| std::str::from_utf8(name).ok()?.parse().ok()).unwrap_or_default()
+}
+
+/// A synthetic image to be made.
+#[derive(Debug, Clone)]
+pub struct FirmwareSpec {
+    /// The chip it is for.
+    pub chip: Chip,
+    /// Its project.
+    pub project: String,
+    /// Its version.
+    pub version: String,
+    /// Its size in bytes; rounded up to a multiple of 16, and to [`MIN_SIZE`].
+    pub size: usize,
+    /// What it does.
+    pub behaviour: Behaviour,
+}
+
+impl FirmwareSpec {
+    /// The image. The same specification gives the same bytes.
+    pub fn build(&self) -> Vec<u8> {
+        let size = self.size.max(MIN_SIZE).next_multiple_of(16);
+        let identity = format!("{} {} {} {}", self.chip, self.project, self.version, self.behaviour);
+        let digest = Digest::of(identity.as_bytes());
+        let mut seed = [0; 8];
+        seed.copy_from_slice(&digest.0[..8]);
+        let mut rng = SmallRng::seed_from_u64(u64::from_le_bytes(seed));
+        let header = Header {
+            segments: 2,
+            spi_mode: 2,
+            spi_speed_size: 0x20,
+            entry: 0x4038_0000,
+            chip_id: self.chip.id(),
+            min_revision: 0,
+            max_revision: 9999,
+            hash_appended: true,
+        };
+        let fields = DescriptorFields { project: &self.project, version: &self.version, elf_sha256: digest };
+        let mut first = fields.emit().to_vec();
+        first.extend(MARKER);
+        first.extend(self.behaviour.name().as_bytes());
+        first.resize(320, 0);
+        let overhead = HEADER_LEN + 2 * SEGMENT_HEADER_LEN + first.len() + 16 + 32;
+        let mut second = vec![0; (size - overhead) / 4 * 4];
+        rng.fill_bytes(&mut second);
+        let mut image = header.emit().to_vec();
+        let mut checksum = 0xEF;
+        for (address, data) in [(0x3C00_0020_u32, first), (0x4038_0000, second)] {
+            image.extend(address.to_le_bytes());
+            image.extend((data.len() as u32).to_le_bytes());
+            checksum = data.iter().fold(checksum, |sum, byte| sum ^ byte);
+            image.extend(data);
+        }
+        image.resize(image.len() / 16 * 16 + 16 + 32, 0);
+        seal(&mut image, checksum);
+        image
+    }
+}
+
+/// Puts partition table, blank otadata and an app in `ota_0` on a chip, as a flashing tool does.
+///
+/// # Errors
+/// When the image does not fit its slot.
+pub fn provision(flash: &Flash, image: &[u8]) -> Result<(), FlashError> {
+    let layout = partition::default_layout();
+    let mut table = [0; TABLE_LEN];
+    partition::emit(&layout, &mut table).map_err(|_| FlashError::OutOfBounds)?;
+    flash.provision(TABLE_OFFSET, &table)?;
+    for partition in &layout {
+        let mut bytes = vec![0xFF; partition.size as usize];
+        if partition.label == "ota_0" {
+            bytes.get_mut(..image.len()).ok_or(FlashError::OutOfBounds)?.copy_from_slice(image);
+        }
+        flash.provision(partition.offset, &bytes)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use otaru_format::image::ImageCheck;
+
+    #[test]
+    fn images_are_good_and_say_how_they_behave() {
+        for (behaviour, size) in Behaviour::ALL.into_iter().zip([0, 1024, 4096, 70_000, 1 << 20]) {
+            let spec = FirmwareSpec {
+                chip: Chip::Esp32S3,
+                project: "p".into(),
+                version: "1".into(),
+                size,
+                behaviour,
+            };
+            let image = spec.build();
+            let mut check = ImageCheck::new(2 << 20);
+            check.feed(&image).unwrap();
+            assert_eq!(check.finish().unwrap().len as usize, image.len());
+            assert_eq!(image.len(), size.max(MIN_SIZE).next_multiple_of(16));
+            assert_eq!(behaviour_of(&image), behaviour);
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! A virtual NOR flash chip.
+//!
+//! Programming only clears bits; erasing sets whole sectors or 64 KiB blocks; both want aligned addresses, take
+//! the time a W25Q takes, and wear. Power may be cut at any byte of any operation: what came before it is done,
+//! the byte itself is torn, the rest is untouched. The contents are a plain dump, in memory or in a file.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use embedded_storage_async::nor_flash::{
+    ErrorType, MultiwriteNorFlash, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
+};
+use otaru_device::Clock;
+use tokio::sync::watch;
+
+use crate::clock::SimClock;
+
+/// Bytes of the usual chip.
+pub const FLASH_LEN: u32 = 4 << 20;
+/// Bytes of the smallest erase.
+pub const SECTOR: u32 = 4096;
+/// Bytes of the large erase.
+pub const BLOCK: u32 = 64 << 10;
+/// Bytes of a page, the most that is programmed at once.
+pub const PAGE: u32 = 256;
+
+/// How long operations take. Typical values of the W25Q-JV family (datasheet, AC characteristics).
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Erase of 4 KiB.
+    pub sector_erase: Duration,
+    /// Erase of 64 KiB.
+    pub block_erase: Duration,
+    /// Program of a page.
+    pub page_program: Duration,
+    /// Read of a KiB, over quad SPI at 80 MHz with its overhead.
+    pub read_kib: Duration,
+}
+
+impl Timing {
+    /// W25Q-JV.
+    pub const W25Q: Self = Self {
+        sector_erase: Duration::from_millis(45),
+        block_erase: Duration::from_millis(150),
+        page_program: Duration::from_micros(400),
+        read_kib: Duration::from_micros(100),
+    };
+    /// Takes no time.
+    pub const INSTANT: Self = Self {
+        sector_erase: Duration::ZERO,
+        block_erase: Duration::ZERO,
+        page_program: Duration::ZERO,
+        read_kib: Duration::ZERO,
+    };
+}
+
+/// What was done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Read calls.
+    pub reads: u64,
+    /// Pages programmed.
+    pub pages: u64,
+    /// 4 KiB erases.
+    pub sector_erases: u64,
+    /// 64 KiB erases.
+    pub block_erases: u64,
+}
+
+/// One changing operation, as it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation {
+    /// Whether it erases; otherwise it programs.
+    pub erase: bool,
+    /// Where it begins.
+    pub offset: u32,
+    /// How many bytes it changes.
+    pub len: u32,
+}
+
+/// Cuts the power during a changing operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PowerCut {
+    /// Which operation, counted from 0 since the cut was armed.
+    pub operation: u64,
+    /// How many of its bytes are done.
+    pub byte: u32,
+}
+
+/// Why an operation failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlashError {
+    /// There is no power.
+    PowerLost,
+    /// Beyond the chip's end.
+    OutOfBounds,
+    /// Not aligned.
+    NotAligned,
+    /// The dump's file failed.
+    File,
+}
+
+impl NorFlashError for FlashError {
+    fn kind(&self) -> NorFlashErrorKind {
+        match self {
+            Self::OutOfBounds => NorFlashErrorKind::OutOfBounds,
+            Self::NotAligned => NorFlashErrorKind::NotAligned,
+            Self::PowerLost | Self::File => NorFlashErrorKind::Other,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Cells {
+    Memory(Vec<u8>),
+    File { file: File, len: u32 },
+}
+
+impl Cells {
+    fn len(&self) -> u32 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u32,
+            Self::File { len, .. } => *len,
+        }
+    }
+
+    fn read(&self, at: u32, out: &mut [u8]) -> Result<(), FlashError> {
+        match self {
+            Self::Memory(bytes) => {
+                out.copy_from_slice(&bytes[at as usize..at as usize + out.len()]);
+                Ok(())
+            }
+            Self::File { file, .. } => file.read_exact_at(out, u64::from(at)).map_err(|_| FlashError::File),
+        }
+    }
+
+    fn write(&mut self, at: u32, data: &[u8]) -> Result<(), FlashError> {
+        match self {
+            Self::Memory(bytes) => {
+                bytes[at as usize..at as usize + data.len()].copy_from_slice(data);
+                Ok(())
+            }
+            Self::File { file, .. } => file.write_all_at(data, u64::from(at)).map_err(|_| FlashError::File),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Chip {
+    cells: Cells,
+    timing: Timing,
+    clock: SimClock,
+    /// Until when the chip is busy. Keeps the parts of a millisecond that timers cannot.
+    busy_until: Duration,
+    counts: Counts,
+    wear: Vec<u32>,
+    log: Vec<Operation>,
+    cut: Option<PowerCut>,
+    done: u64,
+    power: watch::Sender<bool>,
+}
+
+/// A handle to a flash chip; clones share the chip.
+#[derive(Debug, Clone)]
+pub struct Flash(Rc<RefCell<Chip>>);
+
+impl Flash {
+    fn over(cells: Cells, timing: Timing, clock: SimClock) -> Self {
+        let sectors = (cells.len() / SECTOR) as usize;
+        Self(Rc::new(RefCell::new(Chip {
+            cells,
+            timing,
+            clock,
+            busy_until: Duration::ZERO,
+            counts: Counts::default(),
+            wear: vec![0; sectors],
+            log: Vec::new(),
+            cut: None,
+            done: 0,
+            power: watch::Sender::new(true),
+        })))
+    }
+
+    /// A chip with these contents, in memory.
+    pub fn from_bytes(bytes: Vec<u8>, timing: Timing, clock: SimClock) -> Self {
+        Self::over(Cells::Memory(bytes), timing, clock)
+    }
+
+    /// A chip in a dump file; made blank if it does not exist.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or is no multiple of 64 KiB.
+    pub fn open(path: &Path, timing: Timing, clock: SimClock) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut len = file.metadata()?.len();
+        if len == 0 {
+            let blank = vec![0xFF; FLASH_LEN as usize];
+            file.write_all_at(&blank, 0)?;
+            len = u64::from(FLASH_LEN);
+        }
+        if len % u64::from(BLOCK) != 0 || len > 16 << 20 {
+            let text = format!("{} is no flash dump: {len} bytes", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(Self::over(Cells::File { file, len: len as u32 }, timing, clock))
+    }
+
+    /// The whole contents.
+    ///
+    /// # Errors
+    /// When the dump's file fails.
+    pub fn contents(&self) -> Result<Vec<u8>, FlashError> {
+        let chip = self.0.borrow();
+        let mut bytes = vec![0; chip.cells.len() as usize];
+        chip.cells.read(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Puts bytes where a flashing tool would, without wear and time.
+    ///
+    /// # Errors
+    /// When they do not fit.
+    pub fn provision(&self, at: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        let mut chip = self.0.borrow_mut();
+        if u64::from(at) + bytes.len() as u64 > u64::from(chip.cells.len()) {
+            return Err(FlashError::OutOfBounds);
+        }
+        chip.cells.write(at, bytes)
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        self.0.borrow().counts
+    }
+
+    /// How often each sector was erased.
+    pub fn wear(&self) -> Vec<u32> {
+        self.0.borrow().wear.clone()
+    }
+
+    /// The changing operations so far.
+    pub fn operations(&self) -> Vec<Operation> {
+        self.0.borrow().log.clone()
+    }
+
+    /// Arms a power cut.
+    pub fn cut_at(&self, cut: PowerCut) {
+        let mut chip = self.0.borrow_mut();
+        chip.cut = Some(cut);
+        chip.done = 0;
+    }
+
+    /// Cuts the power now, between operations.
+    pub fn cut_power(&self) {
+        self.0.borrow().power.send_replace(false);
+    }
+
+    /// Gives power again; an armed cut that did not happen is forgotten.
+    pub fn restore_power(&self) {
+        let mut chip = self.0.borrow_mut();
+        chip.cut = None;
+        chip.busy_until = Duration::ZERO;
+        chip.power.send_replace(true);
+    }
+
+    /// Whether there is no power.
+    pub fn power_lost(&self) -> bool {
+        !*self.0.borrow().power.borrow()
+    }
+
+    /// Resolves when power is lost.
+    pub fn wait_power_lost(&self) -> impl Future<Output = ()> + use<> {
+        let mut power = self.0.borrow().power.subscribe();
+        async move {
+            if power.wait_for(|on| !on).await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Waits as long as the chip is busy with an operation of this cost.
+    async fn take(&self, cost: Duration) {
+        let (clock, until) = {
+            let mut chip = self.0.borrow_mut();
+            let now = chip.clock.now();
+            chip.busy_until = chip.busy_until.max(now.saturating_sub(Duration::from_millis(2))) + cost;
+            (chip.clock.clone(), chip.busy_until)
+        };
+        let wait = until.saturating_sub(clock.now());
+        if wait >= Duration::from_millis(1) {
+            clock.sleep(wait).await;
+        }
+    }
+}
+
+impl Chip {
+    fn check(&self, from: u32, len: u32, unit: u32) -> Result<(), FlashError> {
+        if !*self.power.borrow() {
+            return Err(FlashError::PowerLost);
+        }
+        if !from.is_multiple_of(unit) || !len.is_multiple_of(unit) {
+            return Err(FlashError::NotAligned);
+        }
+        match from.checked_add(len) {
+            Some(end) if end <= self.cells.len() => Ok(()),
+            _ => Err(FlashError::OutOfBounds),
+        }
+    }
+
+    /// Changes cells to `after`, or some of them if power is cut in the middle.
+    fn change(&mut self, operation: Operation, after: &[u8]) -> Result<(), FlashError> {
+        self.log.push(operation);
+        let number = self.done;
+        self.done += 1;
+        match self.cut.filter(|cut| cut.operation == number && cut.byte <= operation.len) {
+            None => self.cells.write(operation.offset, after),
+            Some(cut) => {
+                let whole = cut.byte.min(operation.len) as usize;
+                self.cells.write(operation.offset, &after[..whole])?;
+                if let Some(wanted) = after.get(whole) {
+                    let at = operation.offset + cut.byte;
+                    let mut torn = [0];
+                    self.cells.read(at, &mut torn)?;
+                    // Of the bits that were to change, an arbitrary half did.
+                    let mask = (at.wrapping_mul(0x9E37_79B9) >> 24) as u8;
+                    torn[0] = (torn[0] & mask) | (wanted & !mask);
+                    self.cells.write(at, &torn)?;
+                }
+                self.power.send_replace(false);
+                Err(FlashError::PowerLost)
+            }
+        }
+    }
+}
+
+impl ErrorType for Flash {
+    type Error = FlashError;
+}
+
+impl ReadNorFlash for Flash {
+    const READ_SIZE: usize = 1;
+
+    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
+        let cost = {
+            let mut chip = self.0.borrow_mut();
+            chip.check(offset, bytes.len() as u32, 1)?;
+            chip.counts.reads += 1;
+            chip.cells.read(offset, bytes)?;
+            chip.timing.read_kib * bytes.len() as u32 / 1024
+        };
+        self.take(cost).await;
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.borrow().cells.len() as usize
+    }
+}
+
+impl NorFlash for Flash {
+    const WRITE_SIZE: usize = 4;
+    const ERASE_SIZE: usize = SECTOR as usize;
+
+    async fn erase(&mut self, from: u32, to: u32) -> Result<(), FlashError> {
+        self.0.borrow().check(from, to.saturating_sub(from), SECTOR)?;
+        let mut at = from;
+        while at < to {
+            let len = if at.is_multiple_of(BLOCK) && to - at >= BLOCK { BLOCK } else { SECTOR };
+            let cost = {
+                let mut chip = self.0.borrow_mut();
+                chip.check(at, len, SECTOR)?;
+                if len == BLOCK {
+                    chip.counts.block_erases += 1
+                } else {
+                    chip.counts.sector_erases += 1
+                }
+                for sector in at / SECTOR..(at + len) / SECTOR {
+                    chip.wear[sector as usize] += 1;
+                }
+                let blank = vec![0xFF; len as usize];
+                chip.change(Operation { erase: true, offset: at, len }, &blank)?;
+                if len == BLOCK { chip.timing.block_erase } else { chip.timing.sector_erase }
+            };
+            self.take(cost).await;
+            at += len;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        self.0.borrow().check(offset, bytes.len() as u32, 4)?;
+        let mut at = offset;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = (PAGE - at % PAGE) as usize;
+            let (page, later) = rest.split_at(room.min(rest.len()));
+            let cost = {
+                let mut chip = self.0.borrow_mut();
+                let mut after = vec![0; page.len()];
+                chip.check(at, page.len() as u32, 4)?;
+                chip.cells.read(at, &mut after)?;
+                after.iter_mut().zip(page).for_each(|(cell, byte)| *cell &= byte);
+                chip.counts.pages += 1;
+                chip.change(Operation { erase: false, offset: at, len: page.len() as u32 }, &after)?;
+                chip.timing.page_program
+            };
+            self.take(cost).await;
+            at += page.len() as u32;
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+impl MultiwriteNorFlash for Flash {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blank() -> Flash {
+        Flash::from_bytes(vec![0xFF; FLASH_LEN as usize], Timing::INSTANT, SimClock::new(1.0))
+    }
+
+    #[tokio::test]
+    async fn programming_only_clears_bits() {
+        let mut flash = blank();
+        flash.write(0, &[0xF0; 4]).await.unwrap();
+        flash.write(0, &[0x3C; 4]).await.unwrap();
+        let mut bytes = [0; 4];
+        flash.read(0, &mut bytes).await.unwrap();
+        assert_eq!(bytes, [0x30; 4]);
+        assert_eq!(flash.write(2, &[0; 4]).await, Err(FlashError::NotAligned));
+        assert_eq!(flash.erase(0, 100).await, Err(FlashError::NotAligned));
+        assert_eq!(flash.write(FLASH_LEN, &[0; 4]).await, Err(FlashError::OutOfBounds));
+    }
+
+    #[tokio::test]
+    async fn aligned_blocks_are_erased_as_blocks() {
+        let mut flash = blank();
+        flash.erase(BLOCK - SECTOR, 2 * BLOCK + SECTOR).await.unwrap();
+        let counts = flash.counts();
+        assert_eq!((counts.sector_erases, counts.block_erases), (2, 1));
+    }
+
+    #[tokio::test]
+    async fn a_cut_leaves_the_rest_untouched() {
+        let mut flash = blank();
+        flash.cut_at(PowerCut { operation: 1, byte: 5 });
+        flash.write(0, &[0; 8]).await.unwrap();
+        assert_eq!(flash.write(256, &[0; 16]).await, Err(FlashError::PowerLost));
+        assert!(flash.power_lost());
+        let contents = flash.contents().unwrap();
+        assert_eq!(contents[256..261], [0; 5]);
+        assert_eq!(contents[262..272], [0xFF; 10]);
+    }
+}
