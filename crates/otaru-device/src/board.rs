@@ -46,6 +46,32 @@ impl ResetReason {
             Self::Other => "other",
         }
     }
+
+    /// A number that never changes its meaning, for storage; 255 is kept for erased flash.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Other => 0,
+            Self::PowerOn => 1,
+            Self::Software => 2,
+            Self::Panic => 3,
+            Self::Watchdog => 4,
+            Self::Brownout => 5,
+            Self::DeepSleep => 6,
+        }
+    }
+
+    /// The reason with this number.
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::PowerOn,
+            2 => Self::Software,
+            3 => Self::Panic,
+            4 => Self::Watchdog,
+            5 => Self::Brownout,
+            6 => Self::DeepSleep,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The chip: reset, watchdog, and a few words of memory that survive a reset.

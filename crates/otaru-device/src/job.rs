@@ -1,7 +1,5 @@
 //! A command on its way from the MQTT session to the worker: only the newest waits.
 
-use core::cell::Cell;
-
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use heapless::Vec;
@@ -11,36 +9,35 @@ use otaru_format::command::{Command, CommandError, MAX_COMMAND};
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) payload: Vec<u8, MAX_COMMAND>,
+    /// There were more bytes than a command may have.
+    oversized: bool,
 }
 
 impl Job {
-    /// Copies a payload; `None` when it is too long to be a command.
-    pub(crate) fn new(payload: &[u8]) -> Option<Self> {
-        Vec::from_slice(payload).ok().map(|payload| Self { payload })
+    /// Copies a payload, as far as it can be a command.
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        let kept = &bytes[..bytes.len().min(MAX_COMMAND)];
+        Self { payload: Vec::from_slice(kept).unwrap_or_default(), oversized: bytes.len() > MAX_COMMAND }
     }
 
     /// Reads the command. `scratch` takes unescaped JSON strings.
     pub(crate) fn command<'a>(&'a self, scratch: &'a mut [u8]) -> Result<Command<'a>, CommandError> {
-        Command::parse(&self.payload, scratch)
+        if self.oversized { Err(CommandError::TooLong) } else { Command::parse(&self.payload, scratch) }
     }
 }
 
 /// The newest command nobody has taken yet. A burst of a thousand costs one buffer.
 pub(crate) struct Inbox {
     newest: Signal<NoopRawMutex, Job>,
-    oversized: Cell<u32>,
 }
 
 impl Inbox {
     pub(crate) const fn new() -> Self {
-        Self { newest: Signal::new(), oversized: Cell::new(0) }
+        Self { newest: Signal::new() }
     }
 
     pub(crate) fn put(&self, payload: &[u8]) {
-        match Job::new(payload) {
-            Some(job) => self.newest.signal(job),
-            None => self.oversized.set(self.oversized.get().wrapping_add(1)),
-        }
+        self.newest.signal(Job::new(payload));
     }
 
     pub(crate) async fn take(&self) -> Job {

@@ -22,6 +22,8 @@ use crate::timeout::within;
 
 /// How often link and connection are checked.
 const CHECK: Duration = Duration::from_secs(1);
+/// How long one attempt to join the network may take: scan, association, handshake and DHCP.
+const JOIN: Duration = Duration::from_secs(30);
 /// Bytes of a status report.
 const STATUS: usize = 1024;
 
@@ -59,7 +61,7 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
     async fn join(&mut self) -> bool {
         if !self.link.is_up() {
             log::warn!("network: not joined, joining");
-            return self.link.reconnect().await.is_ok();
+            return matches!(within(self.clock, JOIN, self.link.reconnect()).await, Ok(Ok(())));
         }
         true
     }
@@ -144,6 +146,12 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
                             if let Some((revision, _)) = in_flight.take() {
                                 accepted = revision;
                                 self.reports.set_accepted(revision);
+                            }
+                        }
+                        Incoming::Rejected => {
+                            if let Some((revision, _)) = in_flight.take() {
+                                log::warn!("broker: refuses status reports; may this device publish them?");
+                                accepted = revision;
                             }
                         }
                         Incoming::Pong => ping_since = None,

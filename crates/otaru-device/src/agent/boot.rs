@@ -10,7 +10,7 @@ use heapless::String;
 use otaru_format::digest::Digest;
 use otaru_format::image::{HEAD_LEN, Head};
 
-use crate::board::Board;
+use crate::board::{Board, ResetReason};
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::report::Identity;
@@ -54,7 +54,8 @@ impl Boot {
 }
 
 /// Looks at the slots. During a trial it counts the boot and arms the watchdog; after one boot too many it
-/// rolls back and restarts, and does not return.
+/// rolls back and restarts, and does not return. A boot that ended because power went is not held against the
+/// image.
 ///
 /// # Errors
 /// When the flash cannot be read or has no partition table with two app slots.
@@ -64,13 +65,15 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
     config: &Config<'_>,
 ) -> Result<Boot, SlotError<F::Error>> {
     let slots = Slots::open(flash, board.running_address()).await?;
-    let trial = slots.begin_trial(flash).await?;
+    let trial = slots.trial(flash).await?;
     if let Some(trial) = &trial {
-        if !trial.helped && trial.boots > config.trial_boots {
-            slots.retire(flash, TrialCause::TooManyBoots).await?;
+        let ended_by_image = board.reset_reason() != ResetReason::PowerOn;
+        if !trial.helped && trial.boots >= config.trial_boots && ended_by_image {
+            slots.retire(flash, TrialCause::TooManyBoots { last: board.reset_reason() }).await?;
             board.reset().await;
         }
         board.arm_watchdog(config.trial_watchdog.max(Duration::from_secs(1)));
+        slots.count_boot(flash).await?;
     }
     let failed = slots.failed_trial(flash).await?;
     let memory = Memory::open(slots.otaru());

@@ -215,7 +215,7 @@ where
     /// An update that lost power is begun again, a bounded number of times.
     async fn interrupted_job(&mut self) -> Option<Job> {
         let pending = self.boot.memory.load_pending(&mut self.flash).await?;
-        let job = Job::new(&pending.payload)?;
+        let job = Job::new(&pending.payload);
         if pending.attempts > self.config.resumptions {
             self.boot.memory.clear_pending(&mut self.flash).await;
             self.reports.fault(

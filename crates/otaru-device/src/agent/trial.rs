@@ -14,6 +14,7 @@ use super::{ANNOUNCE, Failure, Worker};
 use crate::board::{Board, Clock, Health, ResetReason};
 use crate::memory::Failed;
 use crate::slots::{FailedTrial, TrialCause, verify};
+use crate::timeout::within;
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
 where
@@ -42,12 +43,17 @@ where
 
     /// The new image must reach the broker and be found healthy within the deadline.
     async fn passes_trial(&mut self) -> Result<(), (TrialCause, String<64>)> {
+        let deadline = self.clock.now() + self.config.trial_deadline;
+        let text = |text| String::try_from(text).unwrap_or_default();
         if !self.reports.announce(self.clock, self.config.trial_deadline).await {
-            let words =
-                String::try_from("the new image did not reach the broker in time").unwrap_or_default();
-            return Err((TrialCause::Unreachable, words));
+            return Err((TrialCause::Unreachable, text("the new image did not reach the broker in time")));
         }
-        self.health.check().await.map_err(|words| (TrialCause::Unhealthy, words))
+        let left = deadline.saturating_sub(self.clock.now());
+        match within(self.clock, left, self.health.check()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(words)) => Err((TrialCause::Unhealthy, words)),
+            Err(_) => Err((TrialCause::Unhealthy, text("the health check did not end in time"))),
+        }
     }
 
     async fn confirm(&mut self) {
@@ -118,21 +124,26 @@ where
             log::info!("trial: interrupted by power, not counted as a failure");
             return None;
         }
-        let code = match (trial.cause, reason) {
+        // Where the agent counted the boots, the reset that ended the last of them is in the record.
+        let last = match trial.cause {
+            Some(TrialCause::TooManyBoots { last }) => last,
+            _ => reason,
+        };
+        let code = match (trial.cause, last) {
             (Some(TrialCause::Unhealthy), _) => Code::Unhealthy,
             (Some(TrialCause::Unreachable), _) => Code::Unreachable,
-            (Some(TrialCause::TooManyBoots), _) => Code::TrialBoots,
-            _ if digest.is_none() => Code::BootloaderRejected,
+            (None, _) if digest.is_none() => Code::BootloaderRejected,
             (_, ResetReason::Panic) => Code::Panic,
             (_, ResetReason::Watchdog) => Code::Watchdog,
             (_, ResetReason::Brownout) => Code::Brownout,
+            (Some(TrialCause::TooManyBoots { .. }), _) => Code::TrialBoots,
             (_, ResetReason::PowerOn) => Code::PowerLoss,
             _ => Code::Unknown,
         };
         let text = words.as_deref().unwrap_or("no last words");
         let detail = Failure::new(
             code,
-            format_args!("{text} (boots: {}, last reset: {})", trial.boots, reason.as_str()),
+            format_args!("{text} (boots: {}, last reset: {})", trial.boots, last.as_str()),
         );
         let (version, elf) = self.describe(trial).await;
         let failed = Failed {

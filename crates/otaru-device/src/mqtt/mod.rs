@@ -84,6 +84,8 @@ pub(crate) enum Incoming {
     Other,
     /// The broker took our QoS 1 publication.
     Accepted,
+    /// The broker refused our QoS 1 publication, and would again (its access list, its quota).
+    Rejected,
     /// The broker answered a ping.
     Pong,
 }
@@ -189,8 +191,8 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
             Ok(Ok(Event::Suback(ack))) if ack.reason_code.is_erroneous() => {
                 Err(Ended::Refused(ack.reason_code.value()))
             }
-            // A broker that refuses a report (its ACL, its quota) would refuse it again.
-            Ok(Ok(Event::PublishAcknowledged(_) | Event::PublishRejected(_))) => Ok(Incoming::Accepted),
+            Ok(Ok(Event::PublishAcknowledged(_))) => Ok(Incoming::Accepted),
+            Ok(Ok(Event::PublishRejected(_))) => Ok(Incoming::Rejected),
             Ok(Ok(Event::Pingresp)) => Ok(Incoming::Pong),
             Ok(Ok(_)) => Ok(Incoming::Other),
         };

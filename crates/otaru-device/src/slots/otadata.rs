@@ -4,18 +4,21 @@
 //! slot's ruling record. While it is torn its CRC does not fit, and the other sector rules.
 //!
 //! A trial is counted in the record's label, which ESP-IDF leaves erased: flash bits can be cleared without an
-//! erase. Word 0 loses one bit a boot; byte 4 becomes the cause when the agent itself rolls back.
+//! erase. Word 0 loses one bit a boot; bytes 4 and 5 tell why, when the agent itself rolls back.
 
 use embedded_storage_async::nor_flash::{MultiwriteNorFlash, NorFlash, ReadNorFlash};
 use otaru_format::otadata::{RECORD_LEN, Record, SECTOR_LEN, State, next_seq, select};
 
 use super::{Slot, SlotError, Slots};
+use crate::board::ResetReason;
 
 const SLOTS: u8 = 2;
 /// Where the label begins in a record.
 const LABEL: u32 = 4;
 /// The label's byte for the cause.
 const CAUSE: usize = 4;
+/// The label's byte for the reset reason of the last trial boot.
+const LAST_RESET: usize = 5;
 
 /// Why the agent rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,23 +29,29 @@ pub enum TrialCause {
     /// The broker was not reached in time.
     Unreachable,
     /// It was started too often without being confirmed.
-    TooManyBoots,
+    TooManyBoots {
+        /// How the last of these boots ended.
+        last: ResetReason,
+    },
 }
 
 impl TrialCause {
-    const fn byte(self) -> u8 {
-        match self {
+    fn note_in(self, label: &mut [u8; 20]) {
+        label[CAUSE] = match self {
             Self::Unhealthy => 1,
             Self::Unreachable => 2,
-            Self::TooManyBoots => 3,
-        }
+            Self::TooManyBoots { last } => {
+                label[LAST_RESET] = last.number();
+                3
+            }
+        };
     }
 
-    const fn from_byte(byte: u8) -> Option<Self> {
-        match byte {
+    fn of_label(label: &[u8; 20]) -> Option<Self> {
+        match label[CAUSE] {
             1 => Some(Self::Unhealthy),
             2 => Some(Self::Unreachable),
-            3 => Some(Self::TooManyBoots),
+            3 => Some(Self::TooManyBoots { last: ResetReason::from_number(label[LAST_RESET]) }),
             _ => None,
         }
     }
@@ -51,7 +60,7 @@ impl TrialCause {
 /// A trial in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trial {
-    /// How often the image was started, this time included.
+    /// How often the image was started before this time.
     pub boots: u8,
     /// Whether the bootloader rolls back by itself.
     pub helped: bool,
@@ -68,9 +77,22 @@ pub struct FailedTrial {
     pub cause: Option<TrialCause>,
 }
 
+/// The word that loses one bit a boot.
+fn boot_word(record: &Record) -> u32 {
+    u32::from_le_bytes([record.label[0], record.label[1], record.label[2], record.label[3]])
+}
+
 fn boots(record: &Record) -> u8 {
-    let word = u32::from_le_bytes([record.label[0], record.label[1], record.label[2], record.label[3]]);
-    u8::try_from(word.count_zeros()).unwrap_or(u8::MAX)
+    u8::try_from(boot_word(record).count_zeros()).unwrap_or(u8::MAX)
+}
+
+/// The record the bootloader goes by, and its sector.
+fn ruling(records: &[Option<Record>; 2]) -> Option<(usize, Record)> {
+    select(records).and_then(|sector| Some((sector, records[sector]?)))
+}
+
+fn is_trial(record: &Record) -> bool {
+    matches!(record.state, State::New | State::PendingVerify)
 }
 
 impl Slots {
@@ -108,17 +130,21 @@ impl Slots {
     }
 
     /// Confirms the running slot. The record goes to the other sector, so the trial's record stands until
-    /// the confirmation is whole.
+    /// the confirmation is whole; then the trial's record is replaced too, so that either sector may go bad.
     ///
     /// # Errors
     /// When the flash fails; the trial then still stands.
     pub async fn confirm<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
         let records = self.records(flash).await?;
-        let state = select(&records).and_then(|sector| records[sector]).map(|record| record.state);
-        match state {
-            Some(State::New | State::PendingVerify) => self.choose(flash, self.running, State::Valid).await,
-            _ => Ok(()),
+        let Some((sector, trial)) = ruling(&records).filter(|(_, record)| is_trial(record)) else {
+            return Ok(());
+        };
+        self.choose(flash, self.running, State::Valid).await?;
+        let second = Record::new(trial.seq, State::Valid);
+        if self.write(flash, sector, &second).await.is_err() {
+            log::warn!("otadata: sector {sector} cannot be written; the other one rules");
         }
+        Ok(())
     }
 
     async fn choose<F: NorFlash>(
@@ -167,7 +193,7 @@ impl Slots {
         };
         let Some(mut record) = records[sector] else { return Ok(()) };
         record.state = State::Aborted;
-        record.label[CAUSE] = cause.byte();
+        cause.note_in(&mut record.label);
         records[sector] = Some(record);
         if self.boots_by(&records) == self.running {
             return self.choose(flash, self.target(), State::Valid).await;
@@ -177,39 +203,39 @@ impl Slots {
 
     /// The slot ESP-IDF's bootloader takes by these records.
     fn boots_by(&self, records: &[Option<Record>; 2]) -> Slot {
-        match select(records).and_then(|sector| records[sector]) {
-            Some(record) => Slot(record.slot(SLOTS)),
+        match ruling(records) {
+            Some((_, record)) => Slot(record.slot(SLOTS)),
             None if self.factory.is_some() => Slot::FACTORY,
             None => Slot(0),
         }
     }
 
-    /// Looks whether this boot is a trial, and counts it where the bootloader does not.
+    /// Looks whether this boot is a trial.
     ///
     /// # Errors
     /// When the flash fails.
-    pub async fn begin_trial<F: MultiwriteNorFlash>(
-        &self,
-        flash: &mut F,
-    ) -> Result<Option<Trial>, SlotError<F::Error>> {
+    pub async fn trial<F: ReadNorFlash>(&self, flash: &mut F) -> Result<Option<Trial>, SlotError<F::Error>> {
         let records = self.records(flash).await?;
-        let Some((sector, record)) = select(&records).and_then(|sector| Some((sector, records[sector]?)))
-        else {
-            return Ok(None);
-        };
-        if record.slot(SLOTS) != self.running.0 {
-            return Ok(None);
+        let own = |(_, record): &(usize, Record)| is_trial(record) && record.slot(SLOTS) == self.running.0;
+        Ok(ruling(&records).filter(own).map(|(_, record)| Trial {
+            boots: boots(&record),
+            // A bootloader that helps does not leave a record as new.
+            helped: record.state == State::PendingVerify,
+        }))
+    }
+
+    /// Notes in the ruling record that its image is started once more.
+    ///
+    /// # Errors
+    /// When the flash fails.
+    pub async fn count_boot<F: MultiwriteNorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
+        let records = self.records(flash).await?;
+        if let Some((sector, record)) = ruling(&records) {
+            let word = boot_word(&record);
+            let counted = word & word.wrapping_sub(1);
+            flash.write(self.sector(sector) + LABEL, &counted.to_le_bytes()).await?;
         }
-        let helped = match record.state {
-            State::PendingVerify => true,
-            // A bootloader that helps would have changed it.
-            State::New => false,
-            _ => return Ok(None),
-        };
-        let word = u32::from_le_bytes([record.label[0], record.label[1], record.label[2], record.label[3]]);
-        let counted = word & word.wrapping_sub(1);
-        flash.write(self.sector(sector) + LABEL, &counted.to_le_bytes()).await?;
-        Ok(Some(Trial { boots: u8::try_from(counted.count_zeros()).unwrap_or(u8::MAX), helped }))
+        Ok(())
     }
 
     /// The trial that ended with this program running instead, if the last one did.
@@ -229,7 +255,7 @@ impl Slots {
         Ok(Some(FailedTrial {
             slot: Slot(record.slot(SLOTS)),
             boots: boots(record),
-            cause: TrialCause::from_byte(record.label[CAUSE]),
+            cause: TrialCause::of_label(&record.label),
         }))
     }
 
