@@ -10,4 +10,7 @@ pub mod clock;
 pub mod device;
 pub mod firmware;
 pub mod flash;
+#[cfg(feature = "lab")]
+pub mod lab;
+pub mod lan;
 pub mod net;

@@ -1,0 +1,275 @@
+//! An MQTT 5 broker in memory, small enough to be the same every time: retained messages, last wills,
+//! takeover, QoS 0 and 1. It notes everything that is published.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use embedded_io_async::{Read as _, Write as _};
+use mqtt5_protocol::packet::connack::ConnAckPacket;
+use mqtt5_protocol::packet::connect::ConnectPacket;
+use mqtt5_protocol::packet::puback::PubAckPacket;
+use mqtt5_protocol::packet::publish::PublishPacket;
+use mqtt5_protocol::packet::suback::{SubAckPacket, SubAckReasonCode};
+use mqtt5_protocol::packet::subscribe::SubscribePacket;
+use mqtt5_protocol::packet::{FixedHeader, MqttPacket, Packet};
+use mqtt5_protocol::{QoS, ReasonCode};
+use otaru_device::Clock as _;
+use tokio::sync::{Notify, mpsc};
+
+use crate::clock::SimClock;
+use crate::lan::{Lan, Stream};
+
+/// The port it listens at.
+pub const PORT: u16 = 1883;
+
+/// One message, as it was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// When, on the clock of the lab.
+    pub at: Duration,
+    /// Its topic.
+    pub topic: String,
+    /// Its payload, as text where it is text.
+    pub payload: String,
+    /// Whether it is kept for later subscribers.
+    pub retain: bool,
+}
+
+struct Client {
+    number: u64,
+    name: String,
+    filters: Vec<String>,
+    outbox: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+struct Inner {
+    clock: SimClock,
+    log: RefCell<Vec<Message>>,
+    retained: RefCell<BTreeMap<String, Vec<u8>>>,
+    clients: RefCell<Vec<Client>>,
+    next_number: Cell<u64>,
+    next_packet: Cell<u16>,
+    refuse: Cell<Option<ReasonCode>>,
+    refuse_reports: Cell<bool>,
+    changed: Notify,
+}
+
+/// The broker; clones share it.
+#[derive(Clone)]
+pub struct Broker(Rc<Inner>);
+
+impl Broker {
+    /// Starts a broker on this network, as a task of the current `LocalSet`.
+    pub fn start(lan: &Lan, clock: SimClock) -> Self {
+        let broker = Self(Rc::new(Inner {
+            clock,
+            log: RefCell::default(),
+            retained: RefCell::default(),
+            clients: RefCell::default(),
+            next_number: Cell::new(0),
+            next_packet: Cell::new(1),
+            refuse: Cell::new(None),
+            refuse_reports: Cell::new(false),
+            changed: Notify::new(),
+        }));
+        let mut listener = lan.listen(PORT);
+        let this = broker.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                let stream = listener.accept().await;
+                let this = this.clone();
+                tokio::task::spawn_local(async move { this.serve(stream).await });
+            }
+        });
+        broker
+    }
+
+    /// From now on connections are refused for this reason, or no longer.
+    pub fn refuse(&self, reason: Option<ReasonCode>) {
+        self.0.refuse.set(reason);
+    }
+
+    /// From now on QoS 1 publications are answered with "not authorised", or no longer.
+    pub fn refuse_reports(&self, refuse: bool) {
+        self.0.refuse_reports.set(refuse);
+    }
+
+    /// Publishes a command, as an operator does.
+    pub fn publish(&self, topic: &str, payload: &str, retain: bool) {
+        self.accept(topic, payload.as_bytes(), retain);
+    }
+
+    /// Everything published so far.
+    pub fn messages(&self) -> Vec<Message> {
+        self.0.log.borrow().clone()
+    }
+
+    /// Names of the clients that are connected.
+    pub fn connected(&self) -> Vec<String> {
+        self.0.clients.borrow().iter().map(|client| client.name.clone()).collect()
+    }
+
+    /// Waits until `wanted` holds of what was published; it is asked again after every message.
+    pub async fn wait_until(&self, mut wanted: impl FnMut(&[Message]) -> bool) {
+        loop {
+            let changed = self.0.changed.notified();
+            if wanted(&self.0.log.borrow()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn accept(&self, topic: &str, payload: &[u8], retain: bool) {
+        if retain {
+            let mut retained = self.0.retained.borrow_mut();
+            if payload.is_empty() {
+                retained.remove(topic);
+            } else {
+                retained.insert(topic.to_owned(), payload.to_vec());
+            }
+        }
+        for client in self.0.clients.borrow().iter() {
+            if client.filters.iter().any(|filter| filter == topic) {
+                let _ = client.outbox.send(self.delivery(topic, payload, false));
+            }
+        }
+        self.0.log.borrow_mut().push(Message {
+            at: self.0.clock.now(),
+            topic: topic.to_owned(),
+            payload: String::from_utf8_lossy(payload).into_owned(),
+            retain,
+        });
+        self.0.changed.notify_waiters();
+    }
+
+    fn delivery(&self, topic: &str, payload: &[u8], retained: bool) -> Vec<u8> {
+        let id = self.0.next_packet.get();
+        self.0.next_packet.set(id % 60_000 + 1);
+        let packet = PublishPacket::new(topic, payload.to_vec(), QoS::AtLeastOnce);
+        encode(&packet.with_packet_id(id).with_retain(retained))
+    }
+
+    async fn serve(&self, stream: Stream) {
+        let mut connection = Connection { stream, bytes: BytesMut::new() };
+        let Some(Packet::Connect(connect)) = connection.next().await else { return };
+        if let Some(reason) = self.0.refuse.get() {
+            connection.send(&encode(&ConnAckPacket::new(false, reason))).await;
+            return;
+        }
+        let (outbox, mut outgoing) = mpsc::unbounded_channel();
+        let number = self.enter(&connect, outbox.clone());
+        connection.send(&encode(&ConnAckPacket::new(false, ReasonCode::Success))).await;
+        let clean = loop {
+            tokio::select! {
+                packet = connection.next() => match packet {
+                    Some(Packet::Disconnect(_)) => break true,
+                    Some(packet) => self.handle(packet, number, &outbox),
+                    None => break false,
+                },
+                bytes = outgoing.recv() => match bytes {
+                    Some(bytes) if !bytes.is_empty() => if !connection.send(&bytes).await { break false },
+                    _ => break false,
+                },
+            }
+        };
+        self.0.clients.borrow_mut().retain(|client| client.number != number);
+        if let Some(will) = connect.will.filter(|_| !clean) {
+            self.accept(&will.topic, &will.payload, will.retain);
+        }
+        self.0.changed.notify_waiters();
+    }
+
+    /// Registers a client; another of the same name is thrown out.
+    fn enter(&self, connect: &ConnectPacket, outbox: mpsc::UnboundedSender<Vec<u8>>) -> u64 {
+        let number = self.0.next_number.get();
+        self.0.next_number.set(number + 1);
+        let mut clients = self.0.clients.borrow_mut();
+        for old in clients.iter().filter(|client| client.name == connect.client_id) {
+            let _ = old.outbox.send(Vec::new());
+        }
+        clients.push(Client { number, name: connect.client_id.clone(), filters: Vec::new(), outbox });
+        number
+    }
+
+    fn handle(&self, packet: Packet, number: u64, outbox: &mpsc::UnboundedSender<Vec<u8>>) {
+        let answer = match packet {
+            Packet::PingReq => vec![0xD0, 0],
+            Packet::Subscribe(subscribe) => self.subscribe(&subscribe, number),
+            Packet::Publish(publish) => {
+                let refused = publish.qos != QoS::AtMostOnce && self.0.refuse_reports.get();
+                if !refused {
+                    self.accept(&publish.topic_name, &publish.payload, publish.retain);
+                }
+                let reason = if refused { ReasonCode::NotAuthorized } else { ReasonCode::Success };
+                match publish.packet_id {
+                    Some(id) => encode(&PubAckPacket::new_with_reason(id, reason)),
+                    None => return,
+                }
+            }
+            _ => return,
+        };
+        let _ = outbox.send(answer);
+    }
+
+    fn subscribe(&self, subscribe: &SubscribePacket, number: u64) -> Vec<u8> {
+        let mut ack = SubAckPacket::new(subscribe.packet_id);
+        let mut after = Vec::new();
+        for filter in &subscribe.filters {
+            ack = ack.add_reason_code(SubAckReasonCode::GrantedQoS1);
+            if let Some(client) = self.0.clients.borrow_mut().iter_mut().find(|c| c.number == number) {
+                client.filters.push(filter.filter.clone());
+            }
+            if let Some(payload) = self.0.retained.borrow().get(&filter.filter) {
+                after.extend(self.delivery(&filter.filter, payload, true));
+            }
+        }
+        let mut answer = encode(&ack);
+        answer.extend(after);
+        answer
+    }
+}
+
+fn encode(packet: &impl MqttPacket) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // These packets are built here and always valid.
+    if packet.encode(&mut bytes).is_err() {
+        bytes.clear();
+    }
+    bytes
+}
+
+struct Connection {
+    stream: Stream,
+    bytes: BytesMut,
+}
+
+impl Connection {
+    /// The next packet; `None` when the connection is over or not MQTT.
+    async fn next(&mut self) -> Option<Packet> {
+        loop {
+            let mut ahead = &self.bytes[..];
+            if let Ok(header) = FixedHeader::decode(&mut ahead) {
+                let body = header.remaining_length as usize;
+                if ahead.len() >= body {
+                    let header_len = self.bytes.len() - ahead.len();
+                    let packet = Packet::decode_from_body(header.packet_type, &header, &mut &ahead[..body]);
+                    self.bytes.advance(header_len + body);
+                    return packet.ok();
+                }
+            }
+            let mut buf = [0; 2048];
+            match self.stream.read(&mut buf).await {
+                Ok(count) if count > 0 => self.bytes.extend_from_slice(&buf[..count]),
+                _ => return None,
+            }
+        }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+}

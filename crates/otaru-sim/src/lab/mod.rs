@@ -1,0 +1,223 @@
+//! A laboratory: one virtual device, a broker and a web server on a network in memory.
+//!
+//! Everything runs on tokio's paused clock and from a seed, so a scenario of minutes takes milliseconds and
+//! ends the same way every time. Tests and benchmarks stand on it. Run it inside [`run`].
+
+pub mod broker;
+pub mod http;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use otaru_device::{Clock as _, Config};
+use otaru_format::chip::Chip;
+use otaru_format::digest::Digest;
+use otaru_format::status::{Status, UpdateState};
+use tokio::task::{JoinHandle, LocalSet};
+
+use crate::bootloader::BootloaderKind;
+use crate::clock::SimClock;
+use crate::device::{Event, VirtualDevice};
+use crate::firmware::{Behaviour, FirmwareSpec, provision};
+use crate::flash::{FLASH_LEN, Flash, FlashError, Timing};
+use crate::lan::{Lan, Quality};
+use broker::Broker;
+use http::Http;
+
+/// The device's name.
+pub const DEVICE: &str = "lab-1";
+/// The project of all firmware here.
+pub const PROJECT: &str = "lab";
+
+/// Runs a scenario on a paused clock.
+pub fn run<T>(scenario: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    // Without a runtime there is nothing to test.
+    let runtime = runtime.expect("a tokio runtime");
+    LocalSet::new().block_on(&runtime, scenario)
+}
+
+/// A synthetic image for the lab's device.
+pub fn firmware(version: &str, size: usize, behaviour: Behaviour) -> Vec<u8> {
+    FirmwareSpec { chip: Chip::Esp32C3, project: PROJECT.into(), version: version.into(), size, behaviour }
+        .build()
+}
+
+/// How a lab is set up.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The device's bootloader.
+    pub bootloader: BootloaderKind,
+    /// How long its flash takes.
+    pub timing: Timing,
+    /// Its network.
+    pub quality: Quality,
+    /// Its agent's settings.
+    pub config: Config<'static>,
+    /// Where all randomness comes from.
+    pub seed: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            bootloader: BootloaderKind::Plain,
+            timing: Timing::W25Q,
+            quality: Quality::HOME,
+            config: Config::new(DEVICE, "broker"),
+            seed: 1,
+        }
+    }
+}
+
+/// The laboratory.
+pub struct Lab {
+    /// Its time.
+    pub clock: SimClock,
+    /// Its network.
+    pub lan: Lan,
+    /// Its broker.
+    pub broker: Broker,
+    /// Its web server.
+    pub http: Http,
+    /// The device's flash.
+    pub flash: Flash,
+    setup: Setup,
+    events: Rc<RefCell<Vec<Event>>>,
+    device: Option<JoinHandle<()>>,
+}
+
+impl Lab {
+    /// A lab whose device was flashed with `image` and is off.
+    ///
+    /// # Errors
+    /// When the image does not fit.
+    pub fn new(setup: Setup, image: &[u8]) -> Result<Self, FlashError> {
+        let clock = SimClock::new(1.0);
+        let flash = Flash::from_bytes(vec![0xFF; FLASH_LEN as usize], setup.timing, clock.clone());
+        provision(&flash, image)?;
+        Ok(Self::with_flash(setup, flash, clock))
+    }
+
+    fn with_flash(setup: Setup, flash: Flash, clock: SimClock) -> Self {
+        let lan = Lan::new(clock.clone(), setup.quality, setup.seed);
+        let broker = Broker::start(&lan, clock.clone());
+        let http = Http::start(&lan, clock.clone());
+        Self { clock, lan, broker, http, flash, setup, events: Rc::default(), device: None }
+    }
+
+    /// Gives the device power.
+    pub fn power_on(&mut self) {
+        self.power_off();
+        self.flash.restore_power();
+        let (lan, flash, clock) = (self.lan.clone(), self.flash.clone(), self.clock.clone());
+        let (setup, events) = (self.setup.clone(), Rc::clone(&self.events));
+        self.device = Some(tokio::task::spawn_local(async move {
+            let device = VirtualDevice {
+                config: setup.config,
+                flash,
+                bootloader: setup.bootloader,
+                chip: Chip::Esp32C3,
+                clock,
+                net: &lan,
+                link: lan.clone(),
+                seed: setup.seed,
+            };
+            device.run(|event| events.borrow_mut().push(event)).await;
+        }));
+    }
+
+    /// Takes the power between two flash operations.
+    pub fn power_off(&mut self) {
+        if let Some(device) = self.device.take() {
+            device.abort();
+        }
+    }
+
+    /// Serves these bytes well, at every path.
+    pub fn serve(&self, bytes: &[u8]) {
+        let bytes = bytes.to_vec();
+        let etag = format!("\"{}\"", Digest::of(&bytes));
+        self.http.handle(move |request| http::file(request, &bytes, &etag));
+    }
+
+    /// Sends every device the plain command to fetch the lab's firmware.
+    pub fn command(&self) {
+        self.broker.publish("ESP32/ota/update", "http://files/new.bin", false);
+    }
+
+    /// What happened to the device.
+    pub fn events(&self) -> Vec<Event> {
+        self.events.borrow().clone()
+    }
+
+    /// The device's status reports, in order.
+    pub fn reports(&self) -> Vec<Status<String>> {
+        let topic = format!("ESP32/ota/{DEVICE}/status");
+        let messages = self.broker.messages();
+        let own = messages.iter().filter(|message| message.topic == topic);
+        own.filter_map(|message| serde_json::from_str(&message.payload).ok()).collect()
+    }
+
+    /// The plain lines the device wrote.
+    pub fn lines(&self) -> Vec<String> {
+        let messages = self.broker.messages().into_iter();
+        messages.filter(|m| m.topic == "ESP32/ota/progress").map(|m| m.payload).collect()
+    }
+
+    /// Waits for a report that `wanted` holds of, for at most `limit`; gives back the newest report.
+    pub async fn wait_for(
+        &self,
+        limit: Duration,
+        mut wanted: impl FnMut(&Status<String>) -> bool,
+    ) -> Option<Status<String>> {
+        let topic = format!("ESP32/ota/{DEVICE}/status");
+        let (mut seen, mut found) = (0, None);
+        let search = self.broker.wait_until(|messages| {
+            for message in messages.iter().skip(seen).filter(|message| message.topic == topic) {
+                found = serde_json::from_str(&message.payload).ok().filter(&mut wanted).or(found.take());
+            }
+            seen = messages.len();
+            found.is_some()
+        });
+        let _ = tokio::time::timeout(limit, search).await;
+        found
+    }
+
+    /// Waits until the device is connected, powered on before.
+    pub async fn ready(&self) {
+        let online = format!("ESP32/ota/{DEVICE}/online");
+        let since = self.clock.now();
+        self.broker
+            .wait_until(|messages| {
+                messages.iter().any(|m| m.topic == online && m.payload == "online" && m.at >= since)
+            })
+            .await;
+    }
+
+    /// The state the next update ends in, begun by [`Lab::command`].
+    pub async fn update(&self, limit: Duration) -> Option<Status<String>> {
+        let before = self.reports().len();
+        self.command();
+        let mut count = 0;
+        self.wait_for(limit, |status| {
+            count += 1;
+            count > before && status.state.is_final()
+        })
+        .await
+    }
+
+    /// Whether the newest report says so: this version, confirmed.
+    pub fn runs(&self, version: &str) -> bool {
+        self.reports().last().is_some_and(|status| {
+            status.version == version && status.confirmed && status.state != UpdateState::Trial
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.power_off();
+    }
+}

@@ -1,0 +1,97 @@
+//! The way of an update, from a command to its end, on a good network.
+
+use std::time::Duration;
+
+use otaru_format::status::{Code, UpdateState};
+use otaru_sim::bootloader::BootloaderKind;
+use otaru_sim::firmware::Behaviour;
+use otaru_sim::lab::{Lab, Setup, firmware, run};
+
+const SIZE: usize = 300_000;
+const LONG: Duration = Duration::from_secs(3600);
+const BOOTLOADERS: [BootloaderKind; 2] = [BootloaderKind::Plain, BootloaderKind::Rollback];
+
+fn old() -> Vec<u8> {
+    firmware("1.0.0", SIZE, Behaviour::Healthy)
+}
+
+async fn lab(bootloader: BootloaderKind) -> Lab {
+    let mut lab = Lab::new(Setup { bootloader, ..Setup::default() }, &old()).unwrap();
+    lab.power_on();
+    lab.ready().await;
+    lab
+}
+
+#[test]
+fn a_good_image_is_installed_and_confirmed() {
+    for bootloader in BOOTLOADERS {
+        run(async {
+            let lab = lab(bootloader).await;
+            let new = firmware("1.1.0", SIZE, Behaviour::Healthy);
+            lab.serve(&new);
+            let end = lab.update(LONG).await.unwrap();
+            assert_eq!((end.state, end.version.as_str(), end.slot), (UpdateState::Confirmed, "1.1.0", 1));
+            assert!(lab.runs("1.1.0"));
+            let slot = &lab.flash.contents().unwrap()[0x21_0000..][..new.len()];
+            assert_eq!(slot, new);
+            let lines = lab.lines();
+            let expected = [
+                "Starting OTA update...",
+                "OTA Progress: 50%",
+                "OTA Progress: 100%",
+                "Update Complete. Restarting...",
+            ];
+            let mut rest = lines.iter();
+            for line in expected {
+                assert!(rest.any(|have| have == line), "{line} is missing or out of order in {lines:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_bad_image_is_rolled_back_and_explained() {
+    let cases = [
+        (Behaviour::Crash, Code::Panic, "called `Option::unwrap()`"),
+        (Behaviour::Hang, Code::Watchdog, ""),
+        (Behaviour::Unhealthy, Code::Unhealthy, "sensor does not answer"),
+        (Behaviour::Deaf, Code::Unreachable, "did not reach the broker"),
+    ];
+    for bootloader in BOOTLOADERS {
+        for (behaviour, code, words) in cases {
+            run(async {
+                let lab = lab(bootloader).await;
+                lab.serve(&firmware("1.1.0", SIZE, behaviour));
+                let end = lab.update(LONG).await.unwrap();
+                assert_eq!(end.state, UpdateState::RolledBack, "{bootloader:?} {behaviour}");
+                let error = end.error.unwrap();
+                assert_eq!(error.code, code, "{bootloader:?} {behaviour}: {}", error.detail);
+                assert!(error.detail.contains(words), "{}", error.detail);
+                let failed = end.failed.unwrap();
+                let counted = bootloader == BootloaderKind::Plain
+                    && matches!(behaviour, Behaviour::Crash | Behaviour::Hang);
+                assert_eq!((failed.version.as_str(), failed.boots), ("1.1.0", if counted { 3 } else { 1 }));
+                assert!(lab.runs("1.0.0"));
+
+                let again = lab.update(LONG).await.unwrap();
+                assert_eq!(again.state, UpdateState::Refused);
+                assert_eq!(again.error.unwrap().code, Code::FailedBefore);
+
+                lab.serve(&firmware("1.2.0", SIZE, Behaviour::Healthy));
+                assert_eq!(lab.update(LONG).await.unwrap().version, "1.2.0");
+                assert!(lab.runs("1.2.0"));
+            });
+        }
+    }
+}
+
+#[test]
+fn the_running_image_is_not_installed_again() {
+    run(async {
+        let lab = lab(BootloaderKind::Plain).await;
+        lab.serve(&old());
+        let erased = lab.flash.counts().block_erases;
+        assert_eq!(lab.update(LONG).await.unwrap().state, UpdateState::Current);
+        assert_eq!(lab.flash.counts().block_erases, erased);
+    });
+}
