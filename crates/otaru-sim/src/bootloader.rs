@@ -67,9 +67,6 @@ pub async fn boot(flash: &mut Flash, kind: BootloaderKind) -> Result<Started, Bo
         let region = Region { offset: partition.offset, len: partition.size };
         let mut buf = [0; 4096];
         if verify(flash, &region, &mut buf).await.is_err() {
-            if flash.power_lost() {
-                return Err(FlashError::PowerLost.into());
-            }
             continue;
         }
         if choice.initial && index > FACTORY {

@@ -177,12 +177,26 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         reason: ResetReason,
         on_event: &mut impl FnMut(Event),
     ) -> Result<End, Event> {
+        let lost = self.flash.wait_power_lost();
+        tokio::select! {
+            biased;
+            () = lost => Ok(End::PowerLost),
+            end = self.live(rtc, reason, on_event) => end,
+        }
+    }
+
+    /// One boot, for as long as there is power.
+    async fn live(
+        &self,
+        rtc: &Rc<Rtc>,
+        reason: ResetReason,
+        on_event: &mut impl FnMut(Event),
+    ) -> Result<End, Event> {
         let mut flash = self.flash.clone();
-        let chosen = match bootloader::boot(&mut flash, self.bootloader).await {
-            Ok(chosen) => chosen,
-            Err(_) if self.flash.power_lost() => return Ok(End::PowerLost),
-            Err(_) => return Err(Event::NothingBootable),
-        };
+        let chosen = bootloader::boot(&mut flash, self.bootloader).await.map_err(|error| {
+            log::error!("{}: bootloader: {error:?}", self.config.device);
+            Event::NothingBootable
+        })?;
         on_event(Event::Booted { address: chosen.address, version: chosen.version.clone(), reason });
         let board = SimBoard {
             rtc: Rc::clone(rtc),
@@ -192,13 +206,9 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             running: chosen.address,
         };
         let mut marker = vec![0; MARKER_WINDOW];
-        if flash.read(chosen.address, &mut marker).await.is_err() {
-            return Ok(End::PowerLost);
-        }
-        let lost = self.flash.wait_power_lost();
+        flash.read(chosen.address, &mut marker).await.map_err(|_| Event::NothingBootable)?;
         tokio::select! {
             biased;
-            () = lost => Ok(End::PowerLost),
             () = rtc.restart.notified() => Ok(End::Restart),
             end = self.program(board, behaviour_of(&marker), rtc) => Ok(end),
             () = watchdog(rtc, &self.clock) => Ok(End::Watchdog),

@@ -283,6 +283,15 @@ impl Flash {
         }
     }
 
+    /// What an operation came to. Without power nothing runs on that could learn of it, so that is never
+    /// an answer; [`Flash::wait_power_lost`] tells those outside.
+    async fn answer<T>(&self, result: Result<T, FlashError>) -> Result<T, FlashError> {
+        match result {
+            Err(FlashError::PowerLost) => std::future::pending().await,
+            other => other,
+        }
+    }
+
     /// Waits as long as the chip is busy with an operation of this cost.
     async fn take(&self, cost: Duration) {
         let (clock, until) = {
@@ -310,6 +319,39 @@ impl Chip {
             Some(end) if end <= self.cells.len() => Ok(()),
             _ => Err(FlashError::OutOfBounds),
         }
+    }
+
+    /// Reads; gives back how long it takes.
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<Duration, FlashError> {
+        self.check(offset, bytes.len() as u32, 1)?;
+        self.counts.reads += 1;
+        self.cells.read(offset, bytes)?;
+        Ok(self.timing.read_kib * bytes.len() as u32 / 1024)
+    }
+
+    /// Erases a sector or a block; gives back how long it takes.
+    fn erase(&mut self, offset: u32, len: u32) -> Result<Duration, FlashError> {
+        self.check(offset, len, SECTOR)?;
+        let block = len == BLOCK;
+        let count = if block { &mut self.counts.block_erases } else { &mut self.counts.sector_erases };
+        *count += 1;
+        for sector in offset / SECTOR..(offset + len) / SECTOR {
+            self.wear[sector as usize] += 1;
+        }
+        self.change(Operation { erase: true, offset, len }, &vec![0xFF; len as usize])?;
+        Ok(if block { self.timing.block_erase } else { self.timing.sector_erase })
+    }
+
+    /// Programs within a page; gives back how long it takes.
+    fn program(&mut self, offset: u32, page: &[u8]) -> Result<Duration, FlashError> {
+        let len = page.len() as u32;
+        self.check(offset, len, 4)?;
+        let mut after = vec![0; page.len()];
+        self.cells.read(offset, &mut after)?;
+        after.iter_mut().zip(page).for_each(|(cell, byte)| *cell &= byte);
+        self.counts.pages += 1;
+        self.change(Operation { erase: false, offset, len }, &after)?;
+        Ok(self.timing.page_program)
     }
 
     /// Changes cells to `after`, or some of them if power is cut in the middle.
@@ -346,13 +388,8 @@ impl ReadNorFlash for Flash {
     const READ_SIZE: usize = 1;
 
     async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
-        let cost = {
-            let mut chip = self.0.borrow_mut();
-            chip.check(offset, bytes.len() as u32, 1)?;
-            chip.counts.reads += 1;
-            chip.cells.read(offset, bytes)?;
-            chip.timing.read_kib * bytes.len() as u32 / 1024
-        };
+        let result = self.0.borrow_mut().read(offset, bytes);
+        let cost = self.answer(result).await?;
         self.take(cost).await;
         Ok(())
     }
@@ -393,22 +430,15 @@ impl NorFlash for Flash {
     }
 
     async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
-        self.0.borrow().check(offset, bytes.len() as u32, 4)?;
+        let checked = self.0.borrow().check(offset, bytes.len() as u32, 4);
+        self.answer(checked).await?;
         let mut at = offset;
         let mut rest = bytes;
         while !rest.is_empty() {
             let room = (PAGE - at % PAGE) as usize;
             let (page, later) = rest.split_at(room.min(rest.len()));
-            let cost = {
-                let mut chip = self.0.borrow_mut();
-                let mut after = vec![0; page.len()];
-                chip.check(at, page.len() as u32, 4)?;
-                chip.cells.read(at, &mut after)?;
-                after.iter_mut().zip(page).for_each(|(cell, byte)| *cell &= byte);
-                chip.counts.pages += 1;
-                chip.change(Operation { erase: false, offset: at, len: page.len() as u32 }, &after)?;
-                chip.timing.page_program
-            };
+            let result = self.0.borrow_mut().program(at, page);
+            let cost = self.answer(result).await?;
             self.take(cost).await;
             at += page.len() as u32;
             rest = later;
@@ -453,8 +483,11 @@ mod tests {
         let mut flash = blank();
         flash.cut_at(PowerCut { operation: 1, byte: 5 });
         flash.write(0, &[0; 8]).await.unwrap();
-        assert_eq!(flash.write(256, &[0; 16]).await, Err(FlashError::PowerLost));
-        assert!(flash.power_lost());
+        let lost = flash.wait_power_lost();
+        tokio::select! {
+            result = flash.write(256, &[0; 16]) => panic!("a chip without power answers {result:?}"),
+            () = lost => {}
+        }
         let contents = flash.contents().unwrap();
         assert_eq!(contents[256..261], [0; 5]);
         assert_eq!(contents[262..272], [0xFF; 10]);

@@ -1,0 +1,155 @@
+//! Power fails at every flash operation of a whole update, and inside operations at chosen bytes: at every byte
+//! of otadata writes, at sampled bytes of the rest, or at all of them with `OTARU_POWER_CUT=exhaustive`.
+//!
+//! After each cut the device must boot a valid image, and must end on the new one without any report of a
+//! failure. Images are written over an older one, so that erases happen too.
+
+use std::time::Duration;
+
+use otaru_format::otadata::SECTOR_LEN;
+use otaru_format::status::UpdateState;
+use otaru_sim::bootloader::BootloaderKind;
+use otaru_sim::device::Event;
+use otaru_sim::firmware::Behaviour;
+use otaru_sim::flash::{Operation, PowerCut};
+use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+
+/// One 64 KiB block and two sectors.
+const SIZE: usize = 70_000;
+const OTADATA: std::ops::Range<u32> = 0xE000..0xE000 + 2 * SECTOR_LEN;
+const SLOT_1: u32 = 0x21_0000;
+const LIMIT: Duration = Duration::from_secs(4 * 3600);
+
+fn lab(bootloader: BootloaderKind, new: &[u8]) -> Lab {
+    let lab =
+        Lab::new(Setup { bootloader, ..Setup::default() }, &firmware("1.0.0", SIZE, Behaviour::Healthy));
+    let lab = lab.unwrap();
+    lab.flash.provision(SLOT_1, &firmware("0.9.0", SIZE + 9000, Behaviour::Healthy)).unwrap();
+    lab.serve(new);
+    lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.bin", true);
+    lab
+}
+
+/// The changing operations of an update that nothing disturbs.
+fn operations(bootloader: BootloaderKind, new: &[u8]) -> Vec<Operation> {
+    run(async {
+        let mut lab = lab(bootloader, new);
+        lab.power_on();
+        settle(&lab).await;
+        lab.flash.operations()
+    })
+}
+
+/// Waits until the new image is confirmed and its retained command was seen to be done.
+async fn settle(lab: &Lab) {
+    let done = |status: &otaru_format::status::Status<String>| {
+        status.version == "1.1.0" && status.state == UpdateState::Current
+    };
+    let end = lab.wait_for(LIMIT, done).await;
+    assert!(end.is_some(), "did not end on the new image: {:?}", lab.reports().last());
+}
+
+/// Lives through the cuts, one boot each, and must then end well.
+fn survive(bootloader: BootloaderKind, new: &[u8], cuts: &[PowerCut]) {
+    run(async {
+        let mut lab = lab(bootloader, new);
+        for cut in cuts {
+            let lost = lab.events().len();
+            lab.power_on();
+            lab.flash.cut_at(*cut);
+            tokio::select! {
+                () = lab.flash.wait_power_lost() => {}
+                () = settle(&lab) => break, // No such operation any more: the update was done.
+            }
+            tokio::task::yield_now().await;
+            assert!(lab.events()[lost..].iter().all(|event| *event != Event::NothingBootable), "{cuts:?}");
+        }
+        lab.power_on();
+        settle(&lab).await;
+        check(&lab, new, cuts);
+    });
+}
+
+fn check(lab: &Lab, new: &[u8], cuts: &[PowerCut]) {
+    assert!(!lab.events().contains(&Event::NothingBootable), "bricked by {cuts:?}");
+    for report in lab.reports() {
+        let bad = matches!(
+            report.state,
+            UpdateState::RolledBack | UpdateState::Failed | UpdateState::Refused | UpdateState::Cancelled
+        );
+        assert!(!bad, "a false report after {cuts:?}: {report:?}");
+        let honest = report.state != UpdateState::Confirmed || report.version == "1.1.0";
+        assert!(honest, "a false success after {cuts:?}: {report:?}");
+    }
+    let flash = lab.flash.contents().unwrap();
+    assert!(flash[SLOT_1 as usize..].starts_with(new), "the slot differs after {cuts:?}");
+}
+
+/// The bytes of an operation at which power is cut. The last is after the whole operation.
+fn bytes_of(index: usize, operation: &Operation, exhaustive: bool) -> Vec<u32> {
+    let len = operation.len;
+    if exhaustive || (OTADATA.contains(&operation.offset) && !operation.erase) {
+        return (0..=len).collect();
+    }
+    let samples = [0, 1, len / 2, len - 1, len];
+    match (SLOT_1..).contains(&operation.offset) && !operation.erase {
+        // The many pages of the image take turns.
+        true => vec![samples[index % samples.len()]],
+        false => samples.to_vec(),
+    }
+}
+
+fn prove(bootloader: BootloaderKind) {
+    let exhaustive = std::env::var("OTARU_POWER_CUT").is_ok_and(|mode| mode == "exhaustive");
+    let new = firmware("1.1.0", SIZE, Behaviour::Healthy);
+    let operations = operations(bootloader, &new);
+    let kinds = operations.iter().map(|operation| (operation.erase, operation.offset >= SLOT_1));
+    assert_eq!(
+        kinds.collect::<std::collections::HashSet<_>>().len(),
+        4,
+        "erases and writes in slot and state"
+    );
+    let mut count = 0;
+    for (index, operation) in operations.iter().enumerate() {
+        for byte in bytes_of(index, operation, exhaustive) {
+            survive(bootloader, &new, &[PowerCut { operation: index as u64, byte }]);
+            count += 1;
+        }
+        if exhaustive && index % 10 == 0 {
+            eprintln!("{bootloader:?}: {count} cuts, operation {index} of {}", operations.len());
+        }
+    }
+    println!(
+        "power cut, {bootloader:?} bootloader: {count} cuts in {} flash operations; every device came back and \
+         ended on the new image",
+        operations.len()
+    );
+}
+
+#[test]
+fn power_cut_anywhere_with_a_plain_bootloader() {
+    prove(BootloaderKind::Plain);
+}
+
+#[test]
+fn power_cut_anywhere_with_a_bootloader_that_rolls_back() {
+    prove(BootloaderKind::Rollback);
+}
+
+#[test]
+fn power_cut_again_and_again() {
+    let new = firmware("1.1.0", SIZE, Behaviour::Healthy);
+    let mut count = 0;
+    for seed in 0..120 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let bootloader = if seed % 2 == 0 { BootloaderKind::Plain } else { BootloaderKind::Rollback };
+        let cuts: Vec<PowerCut> = (0..rng.random_range(2..6))
+            .map(|_| PowerCut { operation: rng.random_range(0..340), byte: rng.random_range(0..256) })
+            .collect();
+        count += cuts.len();
+        survive(bootloader, &new, &cuts);
+    }
+    println!("power cut: {count} cuts in 120 updates; every device came back and ended on the new image");
+}
