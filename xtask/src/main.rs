@@ -1,1 +1,54 @@
-fn main() {}
+//! The project's own commands: `cargo xtask --help`.
+//!
+//! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip; [`sim`] runs the
+//! virtual devices' long tests and benchmarks; [`tools`] fetches what the checks need; [`report`] keeps count;
+//! [`shell`] starts other programs.
+#![forbid(unsafe_code)]
+
+mod checks;
+mod chip;
+mod report;
+mod shell;
+mod sim;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds and checks Otaru.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs every check, prints how long each took, and lists loudly what could not be checked
+    Test(checks::Options),
+    /// Cuts the power of a virtual device at every point of an update
+    PowerCut(sim::PowerCut),
+    /// Measures updates of virtual devices
+    Bench(sim::Bench),
+    /// Compiles what runs on a chip for riscv32imc-unknown-none-elf, without std
+    ChipCheck,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Test(options) => checks::test(&options),
+        Command::PowerCut(options) => sim::power_cut(&options),
+        Command::Bench(options) => sim::bench(&options),
+        Command::ChipCheck => chip::check(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not returned from here: the way it came is of no interest to whoever typed the command.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -48,6 +48,10 @@ pub enum ImageError {
     },
     /// The header names none, or more than [`MAX_SEGMENTS`].
     BadSegmentCount(u8),
+    /// The header's last byte is neither 0 nor 1: bootloader and tools would disagree whether a hash follows.
+    BadHashFlag(u8),
+    /// A segment's length is no multiple of 4; the bootloader refuses it.
+    BadSegmentLength(u32),
     /// The segments are longer than the space there is.
     TooLarge {
         /// That space, in bytes.
@@ -73,6 +77,8 @@ impl fmt::Display for ImageError {
             Self::BadSegmentCount(count) => {
                 write!(f, "the header names {count} segments, 1 to 16 are possible")
             }
+            Self::BadHashFlag(flag) => write!(f, "the header's hash flag is {flag}, 0 or 1 are possible"),
+            Self::BadSegmentLength(len) => write!(f, "a segment has {len} bytes, which is no multiple of 4"),
             Self::TooLarge { limit } => write!(f, "the image is larger than {limit} bytes"),
             Self::Checksum { expected, found } => {
                 write!(f, "the checksum is 0x{found:02x} but should be 0x{expected:02x}")
@@ -119,6 +125,10 @@ impl Header {
         let b: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(ImageError::TooShort)?;
         if b[1] == 0 || b[1] > MAX_SEGMENTS {
             return Err(ImageError::BadSegmentCount(b[1]));
+        }
+        // ESP-IDF's bootloader takes any value but 0 as yes, esptool takes 0 and 1 only.
+        if b[23] > 1 {
+            return Err(ImageError::BadHashFlag(b[23]));
         }
         Ok(Self {
             segments: b[1],
@@ -376,6 +386,9 @@ impl ImageCheck {
             }
             At::SegmentHeader => {
                 let len = u32::from_le_bytes([self.part[4], self.part[5], self.part[6], self.part[7]]);
+                if !len.is_multiple_of(4) {
+                    return Err(ImageError::BadSegmentLength(len));
+                }
                 self.segments_left -= 1;
                 self.enter(At::Data, len)?;
                 if len == 0 { self.advance() } else { Ok(()) }
@@ -454,7 +467,7 @@ mod tests {
         let fields = DescriptorFields { project: "p", version: "1.2.3", elf_sha256: Digest::of(b"elf") };
         let mut image = header.emit().to_vec();
         let mut sum = CHECKSUM_SEED;
-        for (address, data) in [(0x3C00_0020_u32, fields.emit().to_vec()), (0x4038_0000, std::vec![7; 101])] {
+        for (address, data) in [(0x3C00_0020_u32, fields.emit().to_vec()), (0x4038_0000, std::vec![7; 104])] {
             image.extend(address.to_le_bytes());
             image.extend((data.len() as u32).to_le_bytes());
             sum = data.iter().fold(sum, |a, b| a ^ b);
@@ -486,13 +499,23 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_bit_of_the_body_is_found() {
+    fn every_changed_byte_is_found() {
         let good = image();
-        for at in (0..good.len()).filter(|at| *at != 23) {
+        for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
             assert!(check(&bad, 64).is_err(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn what_the_bootloader_refuses_is_refused() {
+        let mut odd_flag = image();
+        odd_flag[23] = 3;
+        assert_eq!(check(&odd_flag, 64), Err(ImageError::BadHashFlag(3)));
+        let mut odd_segment = image();
+        odd_segment[HEADER_LEN + 4] += 2;
+        assert_eq!(check(&odd_segment, 64), Err(ImageError::BadSegmentLength(258)));
     }
 
     #[test]

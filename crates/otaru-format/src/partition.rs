@@ -27,8 +27,9 @@ pub const DATA_OTA: u8 = 0;
 pub const PHY: u8 = 1;
 /// Subtype of NVS.
 pub const NVS: u8 = 2;
-/// Subtype of the agent's own state; ESP-IDF leaves 0x40 and above of custom use to labels.
-pub const OTARU: u8 = 0x40;
+/// Subtype of data that ESP-IDF has no use for (`undefined`), such as the agent's own state, which is found by
+/// its label. All other numbers are reserved, and esp-idf-part, hence espflash, panics at those it does not know.
+pub const UNDEFINED: u8 = 6;
 
 const ROW: usize = 32;
 const MAGIC: [u8; 2] = [0xAA, 0x50];
@@ -190,7 +191,7 @@ pub fn default_layout() -> [Partition; 6] {
     [
         Partition::new("nvs", DATA, NVS, 0x9000, 0x5000),
         Partition::new("otadata", DATA, DATA_OTA, 0xE000, 0x2000),
-        Partition::new("otaru", DATA, OTARU, 0x1_0000, 0x4000),
+        Partition::new("otaru", DATA, UNDEFINED, 0x1_0000, 0x4000),
         Partition::new("phy_init", DATA, PHY, 0x1_4000, 0x1000),
         Partition::new("ota_0", APP, OTA_0, 0x2_0000, 0x1F_0000),
         Partition::new("ota_1", APP, OTA_0 + 1, 0x21_0000, 0x1F_0000),

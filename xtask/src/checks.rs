@@ -1,0 +1,135 @@
+//! `cargo xtask test`: everything that is checked, in the order a person wants to hear of it.
+
+use std::env;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::report::{Outcome, Report, Skip, skip_log};
+use crate::shell::{cargo, find, line, run};
+use crate::{chip, tools};
+
+/// Options of `test`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Run only these checks
+    #[arg(value_enum)]
+    checks: Vec<Check>,
+    /// Install missing tools: below target/tools, and as root on Debian also packages. Root on Debian does so
+    /// without being asked
+    #[arg(long)]
+    install: bool,
+    /// Install nothing
+    #[arg(long, conflicts_with = "install")]
+    no_install: bool,
+    /// Fail when a check is skipped that an installation would make possible. CI=true means the same
+    #[arg(long)]
+    strict: bool,
+}
+
+/// The checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Check {
+    /// Formatting
+    Fmt,
+    /// Lints
+    Clippy,
+    /// Unit and integration tests, against Mosquitto, nginx, esptool and esp-idf-defs
+    Tests,
+    /// Examples in the documentation
+    DocTests,
+    /// The documentation itself
+    Doc,
+    /// What runs on a chip compiles for a chip
+    Chip,
+    /// Licences, sources and duplicates of dependencies
+    Deny,
+    /// Known vulnerabilities of dependencies
+    Advisories,
+}
+
+impl Check {
+    fn run(self) -> Result<Outcome> {
+        match self {
+            Self::Fmt => passed(cargo(&["fmt", "--all", "--check"])),
+            Self::Clippy => {
+                passed(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+            }
+            Self::Tests => tests(),
+            Self::DocTests => passed(cargo(&["test", "--workspace", "--doc"])),
+            Self::Doc => {
+                let mut command = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+                // A module's overview may name its private parts; outside of this house it is plain text.
+                command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
+                passed(command)
+            }
+            Self::Chip => chip::build(),
+            Self::Deny => deny(),
+            Self::Advisories => advisories(),
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// Runs the checks.
+pub(crate) fn test(options: &Options) -> Result<()> {
+    let ci = env::var("CI").is_ok_and(|value| value == "true");
+    let mut report = Report::new(options.strict || ci);
+    if options.install || (tools::is_debian_root() && !options.no_install) {
+        report.check("tools", || {
+            tools::install();
+            Ok(Outcome::Passed)
+        });
+    }
+    let wanted = |check: &Check| options.checks.is_empty() || options.checks.contains(check);
+    for check in Check::value_variants().iter().filter(|check| wanted(check)) {
+        report.check(&check.name(), || check.run());
+    }
+    report.finish()
+}
+
+fn passed(mut command: Command) -> Result<Outcome> {
+    run(&mut command)?;
+    Ok(Outcome::Passed)
+}
+
+fn tests() -> Result<Outcome> {
+    let mut command = match find("cargo-nextest") {
+        Some(_) => cargo(&["nextest", "run", "--workspace"]),
+        None => cargo(&["test", "--workspace", "--lib", "--bins", "--tests"]),
+    };
+    tools::name_to_tests(&mut command);
+    command.env("OTARU_SKIP_LOG", skip_log());
+    passed(command)
+}
+
+fn deny() -> Result<Outcome> {
+    let Some(mut command) = tools::deny() else { return Ok(no_deny()) };
+    command.args(["check", "bans", "licenses", "sources"]);
+    passed(command)
+}
+
+fn advisories() -> Result<Outcome> {
+    let Some(mut command) = tools::deny() else { return Ok(no_deny()) };
+    command.args(["check", "advisories"]);
+    println!("$ {}", line(&command));
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    print!("{}{said}", String::from_utf8_lossy(&output.stdout));
+    if output.status.success() {
+        return Ok(Outcome::Passed);
+    }
+    if said.contains("failed to fetch advisory database") {
+        let reason = "the database of advisories cannot be fetched from here; run it again online".to_owned();
+        return Ok(Outcome::Skipped(Skip { reason, avoidable: false }));
+    }
+    bail!("{} ended with {}", line(&command), output.status)
+}
+
+fn no_deny() -> Outcome {
+    Outcome::Skipped(Skip { reason: format!("no cargo-deny: {}", tools::deny_remedy()), avoidable: true })
+}

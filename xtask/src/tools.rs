@@ -1,0 +1,113 @@
+//! The tools the checks use besides cargo, and how to come by them.
+//!
+//! Python tools and cargo-deny go below `target/tools`; only Debian's packages are installed on the system,
+//! and only by root. Where something may not be installed, the command to do it by hand is shown.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::chip;
+use crate::shell::{cargo, find, output, program, run, tools_dir};
+
+const CARGO_DENY: &str = "0.20.2";
+const PYTHON: [&str; 2] = ["esptool==5.6.0", "esp-idf-defs==0.1.7"];
+/// Programs and the Debian packages they come in.
+const PEERS: [(&str, &str); 3] =
+    [("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients"), ("nginx", "nginx-light")];
+
+/// The environment variable that names esptool to the tests.
+pub(crate) const ESPTOOL: &str = "OTARU_ESPTOOL";
+/// The environment variable that names a Python with esp-idf-defs to the tests.
+pub(crate) const PYTHON_DEFS: &str = "OTARU_IDF_PYTHON";
+
+/// Whether this is a Debian system and we are its root.
+pub(crate) fn is_debian_root() -> bool {
+    let root = output(program("id").arg("-u")).is_some_and(|id| id == "0");
+    root && Path::new("/etc/debian_version").exists()
+}
+
+/// Installs what is missing. What cannot be installed is told, and is missed by the check that needs it.
+pub(crate) fn install() {
+    for (what, install) in [
+        ("Debian packages", packages as fn() -> Result<()>),
+        ("Python tools", python),
+        ("cargo-deny", cargo_deny),
+    ] {
+        if let Err(error) = install() {
+            println!("cannot install {what}: {error:#}");
+        }
+    }
+}
+
+fn packages() -> Result<()> {
+    let peers = PEERS.into_iter().filter(|(name, _)| find(name).is_none()).map(|(_, package)| package);
+    let compiler = chip::PACKAGES.into_iter().filter(|_| !chip::possible());
+    let mut missing: Vec<&str> = peers.chain(compiler).collect();
+    // Debian's Python makes virtual environments only with this.
+    if !tools_dir().join("venv").exists() && find("python3").is_none() {
+        missing.push("python3-venv");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !is_debian_root() {
+        println!("missing; as root on Debian: apt-get install {}", missing.join(" "));
+        return Ok(());
+    }
+    run(apt().arg("update"))?;
+    run(apt().args(["install", "--yes", "--no-install-recommends"]).args(missing))
+}
+
+fn apt() -> Command {
+    let mut command = program("apt-get");
+    command.arg("-qq").env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn python() -> Result<()> {
+    let venv = tools_dir().join("venv");
+    let stamp = venv.join("otaru-pins.txt");
+    let pins = PYTHON.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == pins) {
+        return Ok(());
+    }
+    run(program("python3").args(["-m", "venv"]).arg(&venv))?;
+    run(program(venv.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .args(PYTHON))?;
+    Ok(std::fs::write(stamp, pins)?)
+}
+
+fn cargo_deny() -> Result<()> {
+    if deny().is_some() {
+        return Ok(());
+    }
+    // Unoptimised: it is built in a third of the time and runs for seconds.
+    let root = tools_dir();
+    let build = root.join("build");
+    let mut command = cargo(&["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY]);
+    run(command.arg("--root").arg(&root).arg("--target-dir").arg(&build))?;
+    Ok(std::fs::remove_dir_all(build)?)
+}
+
+/// cargo-deny, if it is there.
+pub(crate) fn deny() -> Option<Command> {
+    find("cargo-deny").map(program)
+}
+
+/// How to get cargo-deny by hand.
+pub(crate) fn deny_remedy() -> String {
+    format!("cargo install cargo-deny --locked --version {CARGO_DENY} (or cargo xtask test --install)")
+}
+
+/// Tells the tests where the Python tools are, unless the caller did.
+pub(crate) fn name_to_tests(command: &mut Command) {
+    for (variable, name) in [(ESPTOOL, "esptool"), (PYTHON_DEFS, "python3")] {
+        let tool = tools_dir().join("venv/bin").join(name);
+        if std::env::var_os(variable).is_none() && tool.exists() {
+            command.env(variable, tool);
+        }
+    }
+}
