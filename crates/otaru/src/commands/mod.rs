@@ -1,0 +1,6 @@
+//! One file, or folder, a command.
+
+pub(crate) mod broker;
+pub(crate) mod files;
+pub(crate) mod image;
+pub(crate) mod sim;
