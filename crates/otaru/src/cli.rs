@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{broker, files, image, sim};
+use crate::commands::{broker, files, image, push, sim, watch};
 use crate::{logging, ui};
 
 const EXAMPLES: &str = "\
@@ -41,6 +41,8 @@ pub(crate) struct Output {
 
 #[derive(Subcommand)]
 enum Command {
+    Push(push::Args),
+    Watch(watch::Args),
     Broker(broker::Args),
     Files(files::Args),
     #[command(subcommand)]
@@ -83,6 +85,8 @@ pub(crate) fn main() -> ExitCode {
 
 async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
     match command {
+        Command::Push(args) => push::run(args, output).await,
+        Command::Watch(args) => watch::run(args, output).await,
         Command::Broker(args) => broker::run(args, output).await,
         Command::Files(args) => files::run(args, output).await,
         Command::Image(command) => image::run(command, output),

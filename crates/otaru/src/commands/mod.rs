@@ -3,4 +3,6 @@
 pub(crate) mod broker;
 pub(crate) mod files;
 pub(crate) mod image;
+pub(crate) mod push;
 pub(crate) mod sim;
+pub(crate) mod watch;

@@ -1,6 +1,8 @@
 //! Output: lines, JSON, errors; and text from outside made harmless.
 
 pub(crate) mod changes;
+pub(crate) mod live;
+pub(crate) mod table;
 pub(crate) mod words;
 
 use std::io::Write as _;
