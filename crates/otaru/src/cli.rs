@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{broker, files, image, push, sim, watch};
+use crate::commands::{broker, demo, files, image, push, sim, watch};
 use crate::{logging, ui};
 
 const EXAMPLES: &str = "\
@@ -41,6 +41,7 @@ pub(crate) struct Output {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Push(push::Args),
     Watch(watch::Args),
     Broker(broker::Args),
@@ -85,6 +86,7 @@ pub(crate) fn main() -> ExitCode {
 
 async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
     match command {
+        Command::Demo(args) => demo::run(args, output).await,
         Command::Push(args) => push::run(args, output).await,
         Command::Watch(args) => watch::run(args, output).await,
         Command::Broker(args) => broker::run(args, output).await,

@@ -178,11 +178,6 @@ impl Mqtt {
         }
     }
 
-    /// What has arrived already, without waiting.
-    pub(crate) fn try_next(&mut self) -> Option<Incoming> {
-        self.incoming.try_recv().ok()
-    }
-
     /// Says goodbye.
     pub(crate) async fn disconnect(self) {
         // The command is over either way.

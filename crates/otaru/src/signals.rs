@@ -1,23 +1,21 @@
-//! The wish to stop: Ctrl-C or a termination signal.
+//! The wish to stop: Ctrl-C, a termination signal, or a terminal that closes.
 
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Resolves when the user or the system wants the program to end.
 pub(crate) async fn stop() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
     tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => {
-            if interrupted.is_err() {
-                std::future::pending().await
-            }
+        () = one(SignalKind::interrupt()) => {}
+        () = one(SignalKind::terminate()) => {}
+        () = one(SignalKind::hangup()) => {}
+    }
+}
+
+async fn one(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signal) => {
+            signal.recv().await;
         }
-        () = terminated => {}
+        Err(_) => std::future::pending().await,
     }
 }

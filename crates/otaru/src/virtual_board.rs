@@ -58,12 +58,12 @@ impl Board {
         }
         let flash = Flash::open(&path, Timing::W25Q, clock.clone())
             .with_context(|| format!("cannot open the flash dump {}", path.display()))?;
-        if let Some(firmware) = firmware.filter(|_| new) {
-            if let Err(error) = provision(&flash, firmware) {
-                // A dump without firmware would be taken for a device at the next start.
-                let _ = std::fs::remove_file(&path);
-                bail!("cannot put the firmware on {name}: {error:?}; a slot has 1984 KiB");
-            }
+        if let Some(firmware) = firmware.filter(|_| new)
+            && let Err(error) = provision(&flash, firmware)
+        {
+            // A dump without firmware would be taken for a device at the next start.
+            let _ = std::fs::remove_file(&path);
+            bail!("cannot put the firmware on {name}: {error:?}; a slot has 1984 KiB");
         }
         Ok((Self { name: name.to_owned(), chip, flash, clock }, new))
     }
@@ -78,8 +78,7 @@ impl Board {
             .as_ref()
             .map(|Login { username, password }| Credentials { username, password: password.expose() });
         // Timeouts run on the board's clock but servers do not: what is short at high speed stays bearable.
-        let at_least = |timeout: Duration| timeout.max(Duration::from_secs_f64(2.0 * bench.speed));
-        config.answer_timeout = at_least(config.answer_timeout);
+        config.answer_timeout = config.answer_timeout.max(Duration::from_secs_f64(2.0 * bench.speed));
         let link = Wifi::default();
         let net = TokioNet::new(link.clone());
         let device = VirtualDevice {

@@ -16,6 +16,7 @@ use crate::fleet::{Change, Fleet};
 use crate::mqtt::{Incoming, Mqtt};
 use crate::options::{self, BrokerArgs};
 use crate::ui::changes::Teller;
+use crate::ui::words;
 use crate::virtual_board::{Bench, Board, Dump, dump_path, slot_name};
 use crate::{signals, ui};
 
@@ -159,25 +160,21 @@ fn open(
 }
 
 fn tell(name: &str, event: &Event, output: Output) {
+    if output.json {
+        ui::event(match event {
+            Event::Booted { address, version, reason } => json!({
+                "event": "boot", "device": name, "slot": slot_name(*address), "version": version,
+                "reason": reason.as_str(),
+            }),
+            Event::NothingBootable => json!({"event": "bricked", "device": name}),
+            Event::PowerLost => json!({"event": "power_lost", "device": name}),
+        });
+        return;
+    }
+    let text = format!("{name:<12}  {}", words::board(event));
     match event {
-        Event::Booted { address, version, reason } => {
-            let slot = slot_name(*address);
-            if output.json {
-                ui::event(json!({
-                    "event": "boot", "device": name, "slot": slot, "version": version, "reason": reason.as_str(),
-                }));
-            } else {
-                let version = ui::clean(version);
-                ui::line(&format!("{name:<12}  boots {version} from {slot} (reset: {})", reason.as_str()));
-            }
-        }
-        Event::NothingBootable if output.json => ui::event(json!({"event": "bricked", "device": name})),
-        Event::NothingBootable => {
-            let text = console::style(" BRICKED ").white().on_red().bold();
-            ui::line(&format!("{name:<12}  {text} the bootloader finds no good image in its flash"));
-        }
-        Event::PowerLost if output.json => ui::event(json!({"event": "power_lost", "device": name})),
-        Event::PowerLost => ui::line(&format!("{name:<12}  lost power")),
+        Event::NothingBootable => ui::line(&console::style(text).white().on_red().bold().to_string()),
+        _ => ui::line(&text),
     }
 }
 
@@ -194,15 +191,14 @@ async fn watch(mut mqtt: Mqtt, base: &str, prefix: &str, output: Output) -> anyh
         match mqtt.next().await {
             // What the broker kept is from an earlier run.
             Incoming::Message(message) if message.retained => {}
-            Incoming::Message(message) => match fleet.take(&message.topic, &message.payload) {
-                Some(change @ (Change::Report(_) | Change::Unreadable(..))) => {
-                    let (Change::Report(name) | Change::Unreadable(name, _)) = &change else { continue };
-                    if name.starts_with(prefix) {
-                        teller.tell(&fleet, &change);
-                    }
+            Incoming::Message(message) => {
+                let change = fleet.take(&message.topic, &message.payload);
+                if let Some(Change::Report(name) | Change::Unreadable(name, _)) = &change
+                    && name.starts_with(prefix)
+                {
+                    change.iter().for_each(|change| teller.tell(&fleet, change));
                 }
-                _ => {}
-            },
+            }
             Incoming::Lost(why) if !output.json => ui::line(&format!("broker lost: {why}; trying again")),
             Incoming::Back if !output.json => ui::line("broker back"),
             Incoming::Lost(_) | Incoming::Back => {}

@@ -9,16 +9,25 @@ use super::{clean, event, line, words};
 use crate::cli::Output;
 use crate::fleet::{Change, Fleet};
 
-/// Tells what changes, without repeating itself: progress counts in tenths.
+/// Tells what changes, without repeating itself: progress counts in steps.
 pub(crate) struct Teller {
     output: Output,
+    /// Per cent of progress that are news.
+    step: u8,
+    /// What stands before a line, and the width of names.
+    layout: (&'static str, usize),
     told: HashMap<String, String>,
 }
 
 impl Teller {
     /// Nothing told yet.
     pub(crate) fn new(output: Output) -> Self {
-        Self { output, told: HashMap::new() }
+        Self { output, step: 10, layout: ("", 13), told: HashMap::new() }
+    }
+
+    /// The same among other lines: indented, and progress is no news.
+    pub(crate) fn states_only(output: Output) -> Self {
+        Self { step: u8::MAX, layout: ("   ", 9), ..Self::new(output) }
     }
 
     /// Tells a change, if it is news.
@@ -31,7 +40,7 @@ impl Teller {
             }
             Change::Report(name) => {
                 let Some(status) = fleet.status(name) else { return };
-                let key = key(status);
+                let key = key(status, self.step);
                 if self.told.get(name) == Some(&key) {
                     return;
                 }
@@ -55,14 +64,15 @@ impl Teller {
             object["device"] = device.into();
             event(object);
         } else {
-            line(&format!("{:<12}  {}", clean(device), words()));
+            let (lead, width) = self.layout;
+            line(&format!("{lead}{:<width$} {}", clean(device), words()));
         }
     }
 }
 
-/// What makes a report news. Uptime does not, nor does the last digit of the progress.
-fn key(status: &Status<String>) -> String {
-    let tenth = status.progress.map(|percent| percent / 10);
+/// What makes a report news. Uptime does not, nor does a little progress.
+fn key(status: &Status<String>, step: u8) -> String {
+    let tenth = status.progress.map(|percent| percent / step);
     let error = status.error.as_ref().map(|error| (error.code, &error.detail));
     format!(
         "{:?} {tenth:?} {} {} {} {} {error:?} {:?}",

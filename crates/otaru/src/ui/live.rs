@@ -69,6 +69,16 @@ impl Live {
         self.put(&frame);
     }
 
+    /// Makes the next drawing due.
+    pub(crate) fn hurry(&mut self) {
+        self.last = None;
+    }
+
+    /// Leaves what is drawn standing; the next drawing begins below it.
+    pub(crate) fn keep(&mut self) {
+        self.drawn = 0;
+    }
+
     fn upwards(&self) -> String {
         match self.drawn {
             0 => String::new(),

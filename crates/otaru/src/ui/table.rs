@@ -173,7 +173,7 @@ mod tests {
             [("a", &one, Mark::Online), ("longer", &two, Mark::Offline), ("c", &unknown, Mark::Unknown)];
         let lines = plain(table(devices.into_iter(), 72));
         assert_eq!(lines[0], "   DEVICE  CHIP     PROJECT  VERSION    SLOT   STATE");
-        assert_eq!(lines[1], "●  a       esp32c3  p        1.0.0      ota_0  ━━━━━━━━──────── downloading…");
+        assert_eq!(lines[1], "●  a       esp32c3  p        1.0.0      ota_0  ━━━━━━━━──────── downloa…");
         assert_eq!(lines[2], "○  longer  esp32c3  p        1.0.0-rc1  ota_0  failed");
         assert!(lines[3].starts_with("   └ dns: no such host no such host"));
         assert!(lines.iter().all(|line| measure_text_width(line) <= 72), "{lines:#?}");
