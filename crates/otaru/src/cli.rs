@@ -11,10 +11,10 @@ const EXAMPLES: &str = "\
 Try it without any hardware:
   otaru demo
 
-With boards on your network, in three terminals:
+With boards on your network, in three terminals (192.168.1.10 is this machine):
   otaru broker --listen 0.0.0.0:1883
-  otaru watch
-  otaru push target/firmware.bin
+  otaru watch --broker mqtt://192.168.1.10
+  otaru push --broker mqtt://192.168.1.10 firmware.bin
 
 Exit codes: 0 all went well, 1 something did not, 2 the command line is wrong.";
 

@@ -133,8 +133,8 @@ impl View {
         }
         if source.loopback && !tracker.succeeded() {
             ui::warn(
-                "the file was offered at an address of this machine alone, because the broker is here too; \
-                 for boards elsewhere give --advertise HOST",
+                "the file was offered at an address of this machine alone, because --broker is one too; for boards \
+                 elsewhere name the broker by this machine's network address, or give --advertise HOST",
             );
         }
     }
