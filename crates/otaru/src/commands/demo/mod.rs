@@ -72,6 +72,7 @@ async fn play(broker: Box<dyn Broker>, base: &str, args: &Args, output: Output) 
     if !finished {
         scene.keep();
         scene.say("Stopped before the end.");
+        leave(scene, args).await;
         return Ok(Outcome::Bad);
     }
     facts.tell(&mut scene);
@@ -88,7 +89,15 @@ async fn play(broker: Box<dyn Broker>, base: &str, args: &Args, output: Output) 
         }
     }
     scene.keep();
+    leave(scene, args).await;
     Ok(if facts.all() { Outcome::Good } else { Outcome::Bad })
+}
+
+/// A broker of ours ends with us; another one is left as it was.
+async fn leave(scene: Scene, args: &Args) {
+    if args.broker.is_some() {
+        scene.close().await;
+    }
 }
 
 async fn tell(scene: &mut Scene, facts: &mut Facts) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use otaru_sim::flash::Flash;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, interval, sleep_until};
 
 use crate::cli::Output;
@@ -47,6 +48,7 @@ pub(super) struct Release {
 struct Plugged {
     flash: Flash,
     power: Rc<Notify>,
+    life: JoinHandle<()>,
 }
 
 /// Everything that is on stage.
@@ -107,13 +109,9 @@ impl Scene {
         let mut boards = Vec::new();
         for name in NAMES {
             let (board, _) = Board::open(&bench, dir.path(), name, CHIP, Some(&firmware))?;
-            let plugged = Plugged { flash: board.flash.clone(), power: Rc::new(Notify::new()) };
-            tokio::task::spawn_local(life(
-                board,
-                Rc::clone(&bench),
-                Rc::clone(&plugged.power),
-                sender.clone(),
-            ));
+            let (flash, power) = (board.flash.clone(), Rc::new(Notify::new()));
+            let life = spawn_local(life(board, Rc::clone(&bench), Rc::clone(&power), sender.clone()));
+            let plugged = Plugged { flash, power, life };
             boards.push((name.to_owned(), plugged));
         }
         Ok(Self {
@@ -258,6 +256,24 @@ impl Scene {
         let mut lines = vec![String::new()];
         lines.extend(table(rows, columns).iter().map(|line| format!("   {line}")));
         live.draw(&lines);
+    }
+
+    /// Unplugs the boards and takes back what they left at a broker that lives on.
+    pub(super) async fn close(self) {
+        for (_, board) in &self.boards {
+            board.life.abort();
+        }
+        // The broker publishes their last wills first.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for (name, _) in &self.boards {
+            for leaf in ["status", "online"] {
+                let cleared = self.mqtt.publish(&format!("{}/{name}/{leaf}", self.base), "", true).await;
+                if let Err(error) = cleared {
+                    log::warn!("{error}");
+                }
+            }
+        }
+        self.mqtt.disconnect().await;
     }
 
     /// Draws the last picture and leaves it standing.
