@@ -1,4 +1,5 @@
-//! The wish to stop: Ctrl-C, a termination signal, or a terminal that closes.
+//! The wish to stop: Ctrl-C, a termination signal, a terminal that closes, or output that
+//! nobody reads.
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -8,6 +9,7 @@ pub(crate) async fn stop() {
         () = one(SignalKind::interrupt()) => {}
         () = one(SignalKind::terminate()) => {}
         () = one(SignalKind::hangup()) => {}
+        () = crate::ui::closed() => {}
     }
 }
 

@@ -9,11 +9,20 @@ use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use tokio::sync::Notify;
 
-/// Prints a line. When nobody reads any more (`| head`), the program ends quietly.
+/// Nobody reads standard output any more.
+static CLOSED: Notify = Notify::const_new();
+
+/// Resolves when nobody reads standard output any more (`| head`).
+pub(crate) async fn closed() {
+    CLOSED.notified().await;
+}
+
+/// Prints a line. When nobody reads any more, [`closed`] tells.
 pub(crate) fn line(text: &str) {
     if writeln!(std::io::stdout().lock(), "{text}").is_err() {
-        std::process::exit(0);
+        CLOSED.notify_one();
     }
 }
 

@@ -91,6 +91,11 @@ impl Running {
         panic!("no line with {text:?}, but:\n{}", seen.join("\n"));
     }
 
+    /// Stops reading: the pipe closes with the next line.
+    pub(crate) fn ignore(&mut self) {
+        self.lines = channel().1;
+    }
+
     /// Presses Ctrl-C; gives back the exit code.
     pub(crate) fn stop(mut self) -> Option<i32> {
         interrupt(self.child.id());

@@ -1,6 +1,8 @@
 //! `otaru demo`: all that it claims is observed, and nothing is left behind.
 
-use crate::common::{Running, otaru, run};
+use std::time::{Duration, Instant};
+
+use crate::common::{LIMIT, Running, otaru, run};
 
 #[test]
 fn everything_holds() {
@@ -24,4 +26,19 @@ fn it_waits_for_the_user_and_ends_with_ctrl_c() {
     let broker = start["broker"].as_str().unwrap();
     run(otaru(&["push", "--broker", broker, waiting["url"].as_str().unwrap(), "--watch"])).with_code(0);
     assert_eq!(demo.stop(), Some(0));
+}
+
+#[test]
+fn it_tidies_up_when_nobody_reads_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = otaru(&["demo", "--speed", "8"]);
+    command.env("TMPDIR", dir.path());
+    let mut demo = Running::start(command);
+    demo.line("Otaru");
+    demo.ignore();
+    let deadline = Instant::now() + LIMIT;
+    while std::fs::read_dir(dir.path()).unwrap().count() > 0 {
+        assert!(Instant::now() < deadline, "the flash dumps are still there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -126,10 +126,8 @@ impl View {
         for (name, stage) in tracker.iter().filter(|(_, stage)| **stage != Stage::Done) {
             ui::line(&format!("  {}: {}", ui::clean(name), unfinished(stage)));
         }
-        if interrupted {
-            ui::line(
-                "Stopped watching; devices that have begun may still fail, since the file is no longer served.",
-            );
+        if interrupted && source.server.is_some() {
+            ui::warn("the file is no longer served; devices that have not fetched all of it will fail");
         }
         if source.loopback && !tracker.succeeded() {
             ui::warn(
