@@ -1,6 +1,7 @@
 //! What a push shows: a live table on a terminal, lines elsewhere, and a summary.
 
 use console::style;
+use otaru_format::status::Code;
 use serde_json::json;
 
 use super::source::Source;
@@ -129,13 +130,19 @@ impl View {
         if interrupted && source.server.is_some() {
             ui::warn("the file is no longer served; devices that have not fetched all of it will fail");
         }
-        if source.loopback && !tracker.succeeded() {
+        if source.loopback && tracker.iter().any(|(name, _)| cannot_fetch(fleet, name)) {
             ui::warn(
                 "the file was offered at an address of this machine alone, because --broker is one too; for boards \
                  elsewhere name the broker by this machine's network address, or give --advertise HOST",
             );
         }
     }
+}
+
+/// Whether a device says that it does not reach the file server.
+fn cannot_fetch(fleet: &Fleet, name: &str) -> bool {
+    let error = fleet.status(name).and_then(|status| status.error.as_ref());
+    error.is_some_and(|error| matches!(error.code, Code::Connect | Code::Timeout | Code::HttpStatus))
 }
 
 fn unfinished(stage: &Stage) -> String {
