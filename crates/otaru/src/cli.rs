@@ -1,0 +1,108 @@
+//! From arguments to a command, and from its outcome to an exit code.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{broker, demo, files, image, push, sim, watch};
+use crate::{logging, ui};
+
+const EXAMPLES: &str = "\
+Try it without any hardware:
+  otaru demo
+
+With boards on your network, in three terminals (192.168.1.10 is this machine):
+  otaru broker --listen 0.0.0.0:1883
+  otaru watch --broker mqtt://192.168.1.10
+  otaru push --broker mqtt://192.168.1.10 firmware.bin
+
+Exit codes: 0 all went well, 1 something did not, 2 the command line is wrong.";
+
+/// Over-the-air firmware updates for ESP32, over MQTT and HTTP.
+#[derive(Parser)]
+#[command(name = "otaru", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How a command tells what happens.
+#[derive(clap::Args, Clone, Copy)]
+pub(crate) struct Output {
+    /// Print JSON, one object a line
+    #[arg(long, global = true, display_order = 900)]
+    pub(crate) json: bool,
+    /// Show logs on standard error; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 901)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Push(push::Args),
+    Watch(watch::Args),
+    Broker(broker::Args),
+    Files(files::Args),
+    #[command(subcommand)]
+    Image(image::Command),
+    Sim(sim::Args),
+}
+
+/// Whether what the user wanted has come true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It has.
+    Good,
+    /// It has not, and the command has said why.
+    Bad,
+}
+
+/// The program.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.output.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            ui::error(&format!("cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(cli.command, cli.output));
+    // What still runs in the background has nothing more to say.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Bad) => ExitCode::FAILURE,
+        Err(error) => {
+            ui::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Demo(args) => demo::run(args, output).await,
+        Command::Push(args) => push::run(args, output).await,
+        Command::Watch(args) => watch::run(args, output).await,
+        Command::Broker(args) => broker::run(args, output).await,
+        Command::Files(args) => files::run(args, output).await,
+        Command::Image(command) => image::run(command, output),
+        Command::Sim(args) => sim::run(args, output).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,155 @@
+//! `otaru demo`: the whole way of an update, good and bad, on this machine alone.
+
+mod facts;
+mod scene;
+mod story;
+
+use std::time::{Duration, Instant};
+
+use console::style;
+use otaru_sim::firmware::Behaviour;
+use serde_json::json;
+use tokio::task::LocalSet;
+
+use crate::broker_url::{BrokerUrl, Secret};
+use crate::cli::{Outcome, Output};
+use crate::hosting::Broker;
+use crate::hosting::broker::EmbeddedBroker;
+use crate::{options, signals, ui};
+use facts::Facts;
+use scene::Scene;
+
+const EXAMPLES: &str = "\
+Examples:
+  otaru demo                  watch it, then send an update yourself
+  otaru demo --exit           end after the summary; the exit code tells whether all held
+  otaru demo --broker mqtt://127.0.0.1:1883      over your own broker
+
+Three virtual boards run the agent that runs on the chip, behind a virtual bootloader and flash.
+Nothing outside 127.0.0.1 is used, and nothing is left behind.";
+
+/// See updates happen: good, bad, and with a power cut
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// End after the summary
+    #[arg(long)]
+    exit: bool,
+    /// How much faster than real time flash and waits are
+    #[arg(long, value_name = "X", default_value = "2", value_parser = options::speed)]
+    speed: f64,
+    /// Another broker than the built-in one
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    broker: Option<Secret>,
+}
+
+pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
+    let (broker, base): (Box<dyn Broker>, String) = match &args.broker {
+        Some(url) => {
+            let url: BrokerUrl =
+                url.expose().parse().map_err(|error| anyhow::anyhow!("--broker: {error}"))?;
+            // Real boards may listen there too.
+            (Box::new(url), format!("otaru-demo/{:06x}", rand::random::<u32>() >> 8))
+        }
+        None => {
+            let any = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+            (Box::new(EmbeddedBroker::start(any, None).await?), otaru_format::topic::DEFAULT_BASE.into())
+        }
+    };
+    LocalSet::new().run_until(play(broker, &base, &args, output)).await
+}
+
+/// The story, and then the stage is the user's.
+async fn play(broker: Box<dyn Broker>, base: &str, args: &Args, output: Output) -> anyhow::Result<Outcome> {
+    let began = Instant::now();
+    let mut scene = Scene::open(broker, base, args.speed, output).await?;
+    let mut facts = Facts::default();
+    introduce(&mut scene, args.speed);
+    let finished = tokio::select! {
+        told = tell(&mut scene, &mut facts) => told.map(|()| true)?,
+        () = signals::stop() => false,
+    };
+    if !finished {
+        scene.keep();
+        scene.say("Stopped before the end.");
+        leave(scene, args).await;
+        return Ok(Outcome::Bad);
+    }
+    facts.tell(&mut scene);
+    let seconds = began.elapsed().as_secs_f64();
+    if output.json {
+        ui::event(json!({"event": "took", "seconds": seconds}));
+    }
+    scene.say(&style(format!("  {seconds:.1} s in all")).dim().to_string());
+    if !args.exit {
+        invite(&mut scene)?;
+        tokio::select! {
+            _ = scene.until(Duration::from_secs(u32::MAX.into()), |_| false) => {}
+            () = signals::stop() => {}
+        }
+    }
+    scene.keep();
+    leave(scene, args).await;
+    Ok(if facts.all() { Outcome::Good } else { Outcome::Bad })
+}
+
+/// A broker of ours ends with us; another one is left as it was.
+async fn leave(scene: Scene, args: &Args) {
+    if args.broker.is_some() {
+        scene.close().await;
+    }
+}
+
+async fn tell(scene: &mut Scene, facts: &mut Facts) -> anyhow::Result<()> {
+    if !story::wake(scene).await {
+        anyhow::bail!("the boards did not come up within 25 s; -v shows what they say");
+    }
+    scene.pause(0.7).await;
+    let first = story::good_update(scene, facts).await?;
+    scene.pause(1.5).await;
+    story::bad_update(scene, facts, &first).await?;
+    scene.pause(2.0).await;
+    story::power_cut(scene, facts).await?;
+    scene.pause(1.0).await;
+    Ok(())
+}
+
+fn introduce(scene: &mut Scene, speed: f64) {
+    let (broker, files) = (scene.broker().to_string(), scene.files());
+    let dumps = scene.dir().display().to_string();
+    if scene.output.json {
+        ui::event(json!({
+            "event": "demo", "broker": broker, "files": files, "dumps": dumps, "speed": speed, "base": scene.base,
+        }));
+    }
+    scene.say(&format!(
+        "{} over-the-air updates for ESP32, end to end, on this machine",
+        style("Otaru").bold()
+    ));
+    scene.say("Three virtual ESP32-C3 boards run the agent that runs on the chip.");
+    scene.say(&format!("Their flash has a real chip's timing, {speed} times as fast; so have their waits."));
+    scene.say(&style(format!("broker {broker}   files {files}   flash {dumps}")).dim().to_string());
+}
+
+fn invite(scene: &mut Scene) -> anyhow::Result<()> {
+    let release = scene.release("1.4.0", Behaviour::Healthy)?;
+    let broker = scene.broker().clone();
+    let path = scene.path_of(&release).display().to_string();
+    if scene.output.json {
+        ui::event(json!({"event": "waiting", "url": release.url, "file": path}));
+    }
+    scene.say("");
+    scene.say(&style("Your turn. Paste one of these into another terminal:").bold().to_string());
+    scene.say(&format!(
+        "  mosquitto_pub -h {} -p {} -t {}/update -m {}",
+        broker.host, broker.port, scene.base, release.url
+    ));
+    let base = if scene.base == otaru_format::topic::DEFAULT_BASE {
+        String::new()
+    } else {
+        format!(" --base {}", scene.base)
+    };
+    scene.say(&format!("  otaru push --broker {broker}{base} {path}"));
+    scene.say(&style("Ctrl-C ends the demo and removes the flash dumps.").dim().to_string());
+    Ok(())
+}

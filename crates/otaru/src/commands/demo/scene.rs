@@ -1,0 +1,307 @@
+//! The demo's stage: broker, files, three boards, and an observer who sees only reports and boots.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use otaru_format::chip::Chip;
+use otaru_format::digest::Digest;
+use otaru_format::status::Status;
+use otaru_sim::bootloader::BootloaderKind;
+use otaru_sim::device::Event;
+use otaru_sim::firmware::{Behaviour, FirmwareSpec};
+use otaru_sim::flash::Flash;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, interval, sleep_until};
+
+use crate::cli::Output;
+use crate::fleet::{Change, Fleet};
+use crate::hosting::files::HttpFiles;
+use crate::hosting::{Broker, FileHost as _};
+use crate::mqtt::{Incoming, Mqtt};
+use crate::ui::changes::Teller;
+use crate::ui::live::Live;
+use crate::ui::table::{Mark, table};
+use crate::ui::{self, words};
+use crate::virtual_board::{Bench, Board, Dump, dump_path};
+
+/// The boards' names.
+pub(super) const NAMES: [&str; 3] = ["kitchen", "porch", "garage"];
+const CHIP: Chip = Chip::Esp32C3;
+/// Bytes of the demo's firmware: large enough that its way can be watched.
+const SIZE: usize = 768 << 10;
+
+/// A firmware file on the demo's server.
+pub(super) struct Release {
+    pub(super) version: &'static str,
+    pub(super) bytes: Vec<u8>,
+    pub(super) digest: Digest,
+    pub(super) url: String,
+}
+
+/// A board that is plugged in.
+struct Plugged {
+    flash: Flash,
+    power: Rc<Notify>,
+    life: JoinHandle<()>,
+}
+
+/// Everything that is on stage.
+pub(super) struct Scene {
+    pub(super) output: Output,
+    pub(super) fleet: Fleet,
+    /// What the bootloaders did, in order.
+    pub(super) boots: Vec<(String, Event)>,
+    pub(super) base: String,
+    broker: Box<dyn Broker>,
+    files: HttpFiles,
+    mqtt: Mqtt,
+    boards: Vec<(String, Plugged)>,
+    events: mpsc::UnboundedReceiver<(String, Event)>,
+    live: Option<Live>,
+    teller: Teller,
+    /// The dumps' folder, removed at the end.
+    dir: TempDir,
+}
+
+/// A synthetic lamp.
+pub(super) fn lamp(version: &str, behaviour: Behaviour) -> Vec<u8> {
+    FirmwareSpec { chip: CHIP, project: "lamp".into(), version: version.into(), size: SIZE, behaviour }
+        .build()
+}
+
+impl Scene {
+    /// Sets everything up and powers three boards on. Needs a `LocalSet` around it.
+    pub(super) async fn open(
+        broker: Box<dyn Broker>,
+        base: &str,
+        speed: f64,
+        output: Output,
+    ) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("otaru-demo-")
+            .tempdir()
+            .context("cannot make a temporary folder for the flash dumps")?;
+        let served = dir.path().join("www");
+        std::fs::create_dir(&served).context("cannot make a folder for the firmware")?;
+        let quiet = Arc::new(|_| {});
+        let files = HttpFiles::start((std::net::Ipv4Addr::LOCALHOST, 0).into(), &served, quiet)
+            .await
+            .context("cannot start the file server on 127.0.0.1")?;
+        let mqtt = Mqtt::connect(broker.url(), "demo").await?;
+        let fleet = Fleet::new(base);
+        for filter in fleet.filters() {
+            mqtt.subscribe(&filter).await?;
+        }
+        let bench = Rc::new(Bench {
+            broker: broker.url().clone(),
+            base: base.to_owned(),
+            bootloader: BootloaderKind::Plain,
+            speed,
+        });
+        let (sender, events) = mpsc::unbounded_channel();
+        let firmware = lamp("1.0.0", Behaviour::Healthy);
+        let mut boards = Vec::new();
+        for name in NAMES {
+            let (board, _) = Board::open(&bench, dir.path(), name, CHIP, Some(&firmware))?;
+            let (flash, power) = (board.flash.clone(), Rc::new(Notify::new()));
+            let life = spawn_local(life(board, Rc::clone(&bench), Rc::clone(&power), sender.clone()));
+            let plugged = Plugged { flash, power, life };
+            boards.push((name.to_owned(), plugged));
+        }
+        Ok(Self {
+            output,
+            fleet,
+            boots: Vec::new(),
+            base: base.to_owned(),
+            broker,
+            files,
+            mqtt,
+            boards,
+            events,
+            live: Live::new(output),
+            teller: Teller::states_only(output),
+            dir,
+        })
+    }
+
+    /// The broker's address.
+    pub(super) fn broker(&self) -> &crate::broker_url::BrokerUrl {
+        self.broker.url()
+    }
+
+    /// Where the firmware is served.
+    pub(super) fn files(&self) -> String {
+        format!("http://{}/", self.files.address())
+    }
+
+    /// The folder of the flash dumps.
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The path of a release's file.
+    pub(super) fn path_of(&self, release: &Release) -> PathBuf {
+        self.dir.path().join("www").join(format!("lamp-{}.bin", release.version))
+    }
+
+    /// Puts a firmware on the server.
+    pub(super) fn release(&self, version: &'static str, behaviour: Behaviour) -> anyhow::Result<Release> {
+        let bytes = lamp(version, behaviour);
+        let url =
+            self.files.put(&format!("lamp-{version}.bin"), &bytes).context("cannot write the firmware")?;
+        Ok(Release { version, digest: Digest::of(&bytes), bytes, url })
+    }
+
+    /// Publishes a command.
+    pub(super) async fn publish(&self, topic: &str, payload: &str) -> anyhow::Result<()> {
+        Ok(self.mqtt.publish(topic, payload, false).await?)
+    }
+
+    /// A board's last report.
+    pub(super) fn status(&self, name: &str) -> Option<&Status<String>> {
+        self.fleet.status(name)
+    }
+
+    /// A board's flash dump, as it is now.
+    pub(super) fn dump(&self, name: &str) -> anyhow::Result<Dump> {
+        Dump::read(&dump_path(self.dir.path(), name))
+    }
+
+    /// A board's flash chip.
+    pub(super) fn flash(&self, name: &str) -> Option<&Flash> {
+        self.boards.iter().find(|(board, _)| board == name).map(|(_, board)| &board.flash)
+    }
+
+    /// Gives a board its power back.
+    pub(super) fn power_on(&self, name: &str) {
+        if let Some((_, board)) = self.boards.iter().find(|(board, _)| board == name) {
+            board.flash.restore_power();
+            board.power.notify_one();
+        }
+    }
+
+    /// Lets things happen until `done` holds; says whether it did within `limit`.
+    pub(super) async fn until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut tick = interval(Duration::from_millis(80));
+        loop {
+            if done(self) {
+                self.draw();
+                return true;
+            }
+            tokio::select! {
+                () = sleep_until(deadline) => return false,
+                _ = tick.tick() => self.draw(),
+                incoming = self.mqtt.next() => self.take(incoming),
+                Some((name, event)) = self.events.recv() => self.happened(name, event),
+            }
+        }
+    }
+
+    /// Time to read, where somebody may be reading.
+    pub(super) async fn pause(&mut self, seconds: f64) {
+        if self.live.is_some() {
+            self.until(Duration::from_secs_f64(seconds), |_| false).await;
+        }
+    }
+
+    fn take(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Message(message) => {
+                let change = self.fleet.take(&message.topic, &message.payload);
+                if let (None, Some(change @ (Change::Report(_) | Change::Unreadable(..)))) =
+                    (&self.live, change)
+                {
+                    self.teller.tell(&self.fleet, &change);
+                }
+            }
+            Incoming::Lost(why) => self.say(&format!("broker lost: {}; trying again", ui::clean(&why))),
+            Incoming::Back => {}
+        }
+    }
+
+    fn happened(&mut self, name: String, event: Event) {
+        if self.output.json {
+            ui::event(json!({"event": "board", "device": name, "what": words::board(&event)}));
+        } else {
+            let text = format!("   {name:<9} {}", words::board(&event));
+            let text = match event {
+                Event::Booted { .. } => console::style(text).dim().to_string(),
+                Event::NothingBootable | Event::PowerLost => console::style(text).red().to_string(),
+            };
+            self.say(&text);
+        }
+        self.boots.push((name, event));
+    }
+
+    /// Says something; not in JSON.
+    pub(super) fn say(&mut self, text: &str) {
+        match &mut self.live {
+            Some(live) => live.print(text),
+            None if self.output.json => {}
+            None => ui::line(text),
+        }
+    }
+
+    fn draw(&mut self) {
+        let Some(live) = self.live.as_mut().filter(|live| live.due()) else { return };
+        let columns = live.size().0 - 4;
+        let rows = self.fleet.iter().map(|(name, device)| (name, device, Mark::of(device)));
+        let mut lines = vec![String::new()];
+        lines.extend(table(rows, columns).iter().map(|line| format!("   {line}")));
+        live.draw(&lines);
+    }
+
+    /// Unplugs the boards and takes back what they left at a broker that lives on.
+    pub(super) async fn close(self) {
+        for (_, board) in &self.boards {
+            board.life.abort();
+        }
+        // The broker publishes their last wills first.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for (name, _) in &self.boards {
+            for leaf in ["status", "online"] {
+                let cleared = self.mqtt.publish(&format!("{}/{name}/{leaf}", self.base), "", true).await;
+                if let Err(error) = cleared {
+                    log::warn!("{error}");
+                }
+            }
+        }
+        self.mqtt.disconnect().await;
+    }
+
+    /// Draws the last picture and leaves it standing.
+    pub(super) fn keep(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.hurry();
+        }
+        self.draw();
+        if let Some(live) = &mut self.live {
+            live.keep();
+        }
+    }
+}
+
+/// A board's life: it runs until the power fails, and again when it is back.
+async fn life(
+    board: Board,
+    bench: Rc<Bench>,
+    power: Rc<Notify>,
+    events: mpsc::UnboundedSender<(String, Event)>,
+) {
+    loop {
+        let name = board.name.clone();
+        // Nobody listens any more when the demo is over.
+        let last = board.live(&bench, |event| drop(events.send((name.clone(), event)))).await;
+        if last != Event::PowerLost {
+            return;
+        }
+        power.notified().await;
+    }
+}

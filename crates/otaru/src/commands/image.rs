@@ -1,0 +1,159 @@
+//! `otaru image`: look into a firmware file, or make a synthetic one for virtual devices.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use otaru_format::chip::Chip;
+use otaru_sim::firmware::{Behaviour, FirmwareSpec};
+use serde_json::json;
+
+use crate::cli::{Outcome, Output};
+use crate::firmware_file::Firmware;
+use crate::{options, ui};
+
+const INFO_EXAMPLES: &str = "\
+Examples:
+  otaru image info firmware.bin
+  otaru image info --json firmware.bin | jq -r .sha256
+
+Exit code 0 means that a bootloader would start this image.";
+
+const MAKE_EXAMPLES: &str = "\
+Examples:
+  otaru image make --chip esp32c3 --project lamp --version 1.0.0 -o lamp-1.0.0.bin
+  otaru image make --chip esp32 --project lamp --version 1.1.0 --behaviour crash -o bad.bin
+
+The file is a well-formed ESP image with arbitrary contents. Virtual devices (`otaru sim`) act on
+its behaviour; do not flash it to a board.";
+
+/// Look into firmware files, or make synthetic ones
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Check a firmware file and tell what it is
+    #[command(after_help = INFO_EXAMPLES)]
+    Info {
+        /// The file
+        file: PathBuf,
+    },
+    #[command(after_help = MAKE_EXAMPLES)]
+    Make(Make),
+}
+
+/// Make a synthetic firmware file for virtual devices
+#[derive(clap::Args)]
+pub(crate) struct Make {
+    /// The chip it is for, such as esp32c3
+    #[arg(long)]
+    chip: Chip,
+    /// Its project: devices take firmware of their own project only
+    #[arg(long)]
+    project: String,
+    /// Its version
+    #[arg(long = "version", value_name = "VERSION")]
+    version: String,
+    /// Its size in bytes; K and M are understood
+    #[arg(long, default_value = "512K", value_name = "BYTES", value_parser = options::bytes)]
+    size: usize,
+    /// What it does: healthy, crash, hang, unhealthy or deaf
+    #[arg(long, default_value = "healthy", value_name = "WHAT")]
+    behaviour: Behaviour,
+    /// Where to write it
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Info { file } => info(&Firmware::read(&file)?, output),
+        Command::Make(make) => return run_make(make, output),
+    }
+    Ok(Outcome::Good)
+}
+
+fn run_make(make: Make, output: Output) -> anyhow::Result<Outcome> {
+    for (what, text) in [("project", &make.project), ("version", &make.version)] {
+        if text.is_empty() || text.len() > 31 || text.chars().any(char::is_control) {
+            bail!("--{what} has 1 to 31 bytes and no control characters");
+        }
+    }
+    if make.size > 16 << 20 {
+        bail!("--size is at most 16M");
+    }
+    let spec = FirmwareSpec {
+        chip: make.chip,
+        project: make.project,
+        version: make.version,
+        size: make.size,
+        behaviour: make.behaviour,
+    };
+    std::fs::write(&make.output, spec.build())
+        .with_context(|| format!("cannot write {}", make.output.display()))?;
+    info(&Firmware::read(&make.output)?, output);
+    Ok(Outcome::Good)
+}
+
+fn info(firmware: &Firmware, output: Output) {
+    let header = &firmware.summary.header;
+    let about = firmware.about.as_ref();
+    if output.json {
+        let segments: Vec<_> =
+            firmware.segments.iter().map(|s| json!({"address": s.address, "length": s.len})).collect();
+        let object = json!({
+            "file": firmware.path.display().to_string(),
+            "chip": firmware.chip().map(|chip| chip.name()),
+            "chip_id": header.chip_id,
+            "project": about.map(|a| &a.project),
+            "version": about.map(|a| &a.version),
+            "idf_version": about.map(|a| &a.idf_version),
+            "built": about.map(|a| &a.built),
+            "secure_version": about.map(|a| a.secure_version),
+            "elf_sha256": about.map(|a| a.elf_sha256.to_string()),
+            "size": firmware.summary.len,
+            "sha256": firmware.summary.digest.to_string(),
+            "trailing": firmware.trailing(),
+            "entry": header.entry,
+            "min_revision": header.min_revision,
+            "max_revision": header.max_revision,
+            "hash_appended": header.hash_appended,
+            "segments": segments,
+            "good": true,
+        });
+        ui::line(&object.to_string());
+        return;
+    }
+    let row = |name: &str, value: &str| ui::line(&format!("{name:<12} {}", ui::clean(value)));
+    row("file", &firmware.path.display().to_string());
+    row("chip", &firmware.chip_name());
+    match about {
+        None => row("project", "none: no application descriptor; is it a bootloader or a very old build?"),
+        Some(about) => {
+            row("project", &about.project);
+            row("version", &about.version);
+            row("built with", &about.idf_version);
+            if !about.built.is_empty() {
+                row("built at", &about.built);
+            }
+            if about.secure_version != 0 {
+                row("secure ver.", &about.secure_version.to_string());
+            }
+            let elf = about.elf_sha256;
+            row("ELF SHA-256", &if elf.is_zero() { "not filled in".into() } else { elf.to_string() });
+        }
+    }
+    let len = firmware.summary.len;
+    row("size", &format!("{len} bytes ({})", ui::size(len.into())));
+    row("SHA-256", &firmware.summary.digest.to_string());
+    for (index, segment) in firmware.segments.iter().enumerate() {
+        let name = if index == 0 { "segments" } else { "" };
+        row(name, &format!("0x{:08x}  {:>9} bytes", segment.address, segment.len));
+    }
+    let appended = if header.hash_appended {
+        "good, and so is the appended SHA-256"
+    } else {
+        "good; no SHA-256 appended"
+    };
+    row("checksum", appended);
+    if firmware.trailing() > 0 {
+        row("after it", &format!("{} bytes that are not part of the image", firmware.trailing()));
+    }
+}

@@ -1,0 +1,212 @@
+//! `otaru push`: offer firmware to devices and see it through.
+
+mod source;
+mod tracker;
+mod view;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use otaru_format::digest::Digest;
+use otaru_format::topic::Topics;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::cli::{Outcome, Output};
+use crate::fleet::{Change, Fleet};
+use crate::mqtt::{Incoming, Mqtt};
+use crate::options::BrokerArgs;
+use crate::{signals, ui};
+use source::Source;
+use tracker::{Stage, Tracker};
+use view::View;
+
+const EXAMPLES: &str = "\
+Examples:
+  otaru push target/lamp.bin                       to every device that is online
+  otaru push --device kitchen --device porch target/lamp.bin
+  otaru push --watch http://nas:8080/lamp.bin      a file that a server has already
+  otaru push --retain --device attic http://nas:8080/lamp.bin
+                                                   attic hears of it when it wakes
+
+A FILE is checked, served over HTTP from this machine while devices fetch it, and offered with its
+SHA-256; the command ends when every device has. Exit code 0 means that all of them run it, confirmed.";
+
+/// Update devices
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// Only this device; may be given several times. Otherwise all that are online
+    #[arg(long, short, value_name = "NAME")]
+    device: Vec<String>,
+    /// Wait until every device is done; a FILE implies it
+    #[arg(long)]
+    watch: bool,
+    /// Take it even if it failed before or is another project's
+    #[arg(long)]
+    force: bool,
+    /// The name of this push in reports; made up if not given
+    #[arg(long, value_name = "ID")]
+    deployment: Option<String>,
+    /// Let the broker keep the command for devices that come later
+    #[arg(long)]
+    retain: bool,
+    /// The SHA-256 the image must have; a FILE's is known
+    #[arg(long, value_name = "SHA256")]
+    image: Option<Digest>,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    timeout: u64,
+    /// Where to serve FILE; this machine's address towards the broker and a free port, if not given
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// This machine as devices reach it, where that differs: behind NAT, in a container
+    #[arg(long, value_name = "HOST[:PORT]")]
+    advertise: Option<String>,
+    /// Put FILE into this folder of a web server instead of serving it
+    #[arg(long, value_name = "DIR", requires = "host_url")]
+    host_dir: Option<PathBuf>,
+    /// The URL of --host-dir
+    #[arg(long, value_name = "URL", requires = "host_dir")]
+    host_url: Option<String>,
+    /// http:// URL or file
+    #[arg(value_name = "URL|FILE")]
+    firmware: String,
+}
+
+/// One push, from its preparation to its end.
+struct Push {
+    mqtt: Mqtt,
+    fleet: Fleet,
+    base: String,
+    command: String,
+    tracker: Tracker,
+    view: View,
+}
+
+pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
+    let broker = args.broker.url()?;
+    let base = args.broker.base.clone();
+    for name in &args.device {
+        Topics::new(&base, name).with_context(|| format!("--device \"{}\"", ui::clean(name)))?;
+    }
+    let deployment = match &args.deployment {
+        Some(id) if id.is_empty() || id.len() > 64 || id.chars().any(char::is_control) => {
+            bail!("--deployment has 1 to 64 bytes and no control characters")
+        }
+        Some(id) => id.clone(),
+        None => format!("push-{:08x}", rand::random::<u32>()),
+    };
+    let source = source::prepare(&args, &broker).await?;
+    let command = source::command(&source, &deployment, args.force)?;
+    let watching = args.watch || source.server.is_some() || (source.firmware.is_some() && !args.retain);
+    let mut mqtt = Mqtt::connect(&broker, "push").await?;
+    let topics = topics(&base, &args.device)?;
+    if !watching {
+        for topic in &topics {
+            mqtt.publish(topic, &command, args.retain).await?;
+        }
+        view::published(&source, &topics, args.retain, &deployment, output);
+        mqtt.disconnect().await;
+        return Ok(Outcome::Good);
+    }
+    let mut fleet = Fleet::new(&base);
+    look_around(&mut mqtt, &mut fleet).await?;
+    let everyone = args.device.is_empty();
+    let targets: Vec<String> = match everyone {
+        true => fleet.online().map(str::to_owned).collect(),
+        false => args.device.clone(),
+    };
+    if targets.is_empty() && !args.retain {
+        bail!("no device is online under {base}; is --base right? `otaru watch` shows who is there");
+    }
+    let tracker = Tracker::new(&deployment, source.image, targets, everyone);
+    let view = View::new(output);
+    let mut push = Push { mqtt, fleet, base, command, tracker, view };
+    push.view.begin(&source, &deployment, &push.fleet, &push.tracker);
+    for topic in &topics {
+        push.mqtt.publish(topic, &push.command, args.retain).await?;
+    }
+    let interrupted = push.see_through(Duration::from_secs(args.timeout)).await?;
+    push.finish(&source, interrupted).await
+}
+
+fn topics(base: &str, devices: &[String]) -> anyhow::Result<Vec<String>> {
+    if devices.is_empty() {
+        return Ok(vec![Topics::new(base, "x")?.update_all().as_str().to_owned()]);
+    }
+    devices.iter().map(|name| Ok(Topics::new(base, name)?.update_one().as_str().to_owned())).collect()
+}
+
+/// Collects what the broker has kept about devices: all that comes before a short silence.
+async fn look_around(mqtt: &mut Mqtt, fleet: &mut Fleet) -> anyhow::Result<()> {
+    for filter in fleet.filters() {
+        mqtt.subscribe(&filter).await?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < deadline {
+        match timeout(Duration::from_millis(400), mqtt.next()).await {
+            Err(_) => break,
+            Ok(Incoming::Message(message)) => {
+                fleet.take(&message.topic, &message.payload);
+            }
+            Ok(Incoming::Lost(_) | Incoming::Back) => {}
+        }
+    }
+    Ok(())
+}
+
+impl Push {
+    /// Follows reports until all devices are done. Says whether the user gave up first.
+    async fn see_through(&mut self, limit: Duration) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + limit;
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        let stop = signals::stop();
+        tokio::pin!(stop);
+        while !self.tracker.finished() || self.tracker.iter().next().is_none() {
+            tokio::select! {
+                () = &mut stop => return Ok(true),
+                () = sleep_until(deadline) => return Ok(false),
+                _ = tick.tick() => self.view.draw(&self.fleet, &self.tracker),
+                incoming = self.mqtt.next() => self.take(incoming).await?,
+            }
+        }
+        Ok(false)
+    }
+
+    async fn take(&mut self, incoming: Incoming) -> anyhow::Result<()> {
+        let message = match incoming {
+            Incoming::Message(message) => message,
+            Incoming::Lost(why) => {
+                self.view.note(&format!("broker lost: {why}; trying again"));
+                return Ok(());
+            }
+            Incoming::Back => return Ok(()),
+        };
+        let Some(change) = self.fleet.take(&message.topic, &message.payload) else { return Ok(()) };
+        match &change {
+            Change::Report(name) => {
+                if let Some(status) = self.fleet.status(name) {
+                    self.tracker.report(name, status);
+                }
+            }
+            // A device that was away when the command went out has not heard it.
+            Change::Online(name, true) if self.tracker.stage(name) == Some(&Stage::Waiting) => {
+                let topic = Topics::new(&self.base, name)?.update_one();
+                self.mqtt.publish(&topic, &self.command, false).await?;
+            }
+            _ => {}
+        }
+        self.view.change(&self.fleet, &self.tracker, &change);
+        Ok(())
+    }
+
+    async fn finish(mut self, source: &Source, interrupted: bool) -> anyhow::Result<Outcome> {
+        self.view.end(&self.fleet, &self.tracker, source, interrupted);
+        self.mqtt.disconnect().await;
+        Ok(if self.tracker.succeeded() { Outcome::Good } else { Outcome::Bad })
+    }
+}

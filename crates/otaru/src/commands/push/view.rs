@@ -1,0 +1,180 @@
+//! What a push shows: a live table on a terminal, lines elsewhere, and a summary.
+
+use console::style;
+use otaru_format::status::Code;
+use serde_json::json;
+
+use super::source::Source;
+use super::tracker::{Stage, Tracker};
+use crate::cli::Output;
+use crate::fleet::{Change, Device, Fleet};
+use crate::ui;
+use crate::ui::changes::Teller;
+use crate::ui::live::Live;
+use crate::ui::table::{Mark, table};
+
+/// The push's face.
+pub(super) struct View {
+    output: Output,
+    live: Option<Live>,
+    teller: Teller,
+}
+
+/// A push that nobody waits for.
+pub(super) fn published(source: &Source, topics: &[String], retain: bool, deployment: &str, output: Output) {
+    if output.json {
+        ui::event(json!({
+            "event": "published", "url": source.url, "topics": topics, "retained": retain, "deployment": deployment,
+        }));
+        return;
+    }
+    let kept = if retain { ", kept by the broker" } else { "" };
+    for topic in topics {
+        ui::line(&format!("Offered {} at {}{kept}", ui::clean(&source.url), ui::clean(topic)));
+    }
+    ui::line("Not waiting for devices; --watch does, and `otaru watch` shows them.");
+}
+
+impl View {
+    pub(super) fn new(output: Output) -> Self {
+        Self { output, live: Live::new(output), teller: Teller::new(output) }
+    }
+
+    pub(super) fn begin(&mut self, source: &Source, deployment: &str, fleet: &Fleet, tracker: &Tracker) {
+        let names: Vec<&str> = tracker.iter().map(|(name, _)| name).collect();
+        if self.output.json {
+            ui::event(json!({
+                "event": "push", "url": source.url, "image": source.image.map(|image| image.to_string()),
+                "deployment": deployment, "devices": names,
+            }));
+            return;
+        }
+        if let Some(firmware) = &source.firmware {
+            let about = firmware.about.as_ref();
+            let what =
+                about.map_or("firmware".into(), |about| format!("{} {}", about.project, about.version));
+            let size = ui::size(firmware.summary.len.into());
+            self.say(&ui::clean(&format!("{what} for {}, {size}", firmware.chip_name())));
+            if about.is_none() {
+                ui::warn("it has no application descriptor; is it a bootloader or a merged image?");
+            }
+        }
+        self.say(&format!("from {}", ui::clean(&source.url)));
+        for name in names {
+            let text = match fleet.get(name) {
+                Some(Device { online: Some(true), .. }) => continue,
+                Some(Device { online: Some(false), .. }) => {
+                    "is offline; it gets the offer when it comes back"
+                }
+                _ => "has never been seen here; it gets the offer when it comes",
+            };
+            self.note(&format!("{name} {text}"));
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        match &mut self.live {
+            Some(live) => live.print(text),
+            None => ui::line(text),
+        }
+    }
+
+    /// Something beside the devices.
+    pub(super) fn note(&mut self, text: &str) {
+        match &mut self.live {
+            Some(live) => live.print(&format!("{} {}", style("note:").yellow().bold(), ui::clean(text))),
+            None => ui::warn(text),
+        }
+    }
+
+    pub(super) fn draw(&mut self, fleet: &Fleet, tracker: &Tracker) {
+        if let Some(live) = self.live.as_mut().filter(|live| live.due()) {
+            let columns = live.size().0 - 1;
+            live.draw(&rows(fleet, tracker, columns));
+        }
+    }
+
+    pub(super) fn change(&mut self, fleet: &Fleet, tracker: &Tracker, change: &Change) {
+        let (Change::Report(name) | Change::Online(name, _) | Change::Unreadable(name, _)) = change else {
+            return;
+        };
+        if self.live.is_none() && tracker.stage(name).is_some() {
+            self.teller.tell(fleet, change);
+        }
+    }
+
+    /// The last picture and the summary.
+    pub(super) fn end(&mut self, fleet: &Fleet, tracker: &Tracker, source: &Source, interrupted: bool) {
+        if let Some(live) = &mut self.live {
+            let columns = live.size().0 - 1;
+            live.draw(&rows(fleet, tracker, columns));
+        }
+        self.live = None;
+        if self.output.json {
+            let devices: Vec<_> = tracker.iter().map(|(name, stage)| object(name, stage)).collect();
+            ui::event(json!({
+                "event": "summary", "ok": tracker.succeeded(), "interrupted": interrupted, "devices": devices,
+            }));
+            return;
+        }
+        let done = tracker.iter().filter(|(_, stage)| **stage == Stage::Done).count();
+        let all = tracker.iter().count();
+        let head = format!("{done} of {all} device{} updated", if all == 1 { "" } else { "s" });
+        match tracker.succeeded() {
+            true => ui::line(&format!("{} {head}", style("✓").green().bold())),
+            false => ui::line(&format!("{} {head}", style("✗").red().bold())),
+        }
+        for (name, stage) in tracker.iter().filter(|(_, stage)| **stage != Stage::Done) {
+            ui::line(&format!("  {}: {}", ui::clean(name), unfinished(stage)));
+        }
+        if interrupted && source.server.is_some() {
+            ui::warn("the file is no longer served; devices that have not fetched all of it will fail");
+        }
+        if source.loopback && tracker.iter().any(|(name, _)| cannot_fetch(fleet, name)) {
+            ui::warn(
+                "the file was offered at an address of this machine alone, because --broker is one too; for boards \
+                 elsewhere name the broker by this machine's network address, or give --advertise HOST",
+            );
+        }
+    }
+}
+
+/// Whether a device says that it does not reach the file server.
+fn cannot_fetch(fleet: &Fleet, name: &str) -> bool {
+    let error = fleet.status(name).and_then(|status| status.error.as_ref());
+    error.is_some_and(|error| matches!(error.code, Code::Connect | Code::Timeout | Code::HttpStatus))
+}
+
+fn unfinished(stage: &Stage) -> String {
+    match stage {
+        Stage::Waiting => "did not answer; is it online?".into(),
+        Stage::Working(state) => format!("not done in time, still {state}"),
+        Stage::Done => "done".into(),
+        Stage::Failed(why) => why.clone(),
+    }
+}
+
+fn object(name: &str, stage: &Stage) -> serde_json::Value {
+    let outcome = match stage {
+        Stage::Waiting => "no_answer",
+        Stage::Working(_) => "unfinished",
+        Stage::Done => "updated",
+        Stage::Failed(_) => "failed",
+    };
+    let detail = (*stage != Stage::Done).then(|| unfinished(stage));
+    json!({"device": name, "outcome": outcome, "detail": detail})
+}
+
+fn rows(fleet: &Fleet, tracker: &Tracker, columns: usize) -> Vec<String> {
+    let nobody = Device::default();
+    let rows = tracker.iter().map(|(name, stage)| {
+        let device = fleet.get(name).unwrap_or(&nobody);
+        let mark = match stage {
+            Stage::Done => Mark::Good,
+            Stage::Failed(_) => Mark::Bad,
+            _ => Mark::of(device),
+        };
+        (name, device, mark)
+    });
+    table(rows, columns)
+}

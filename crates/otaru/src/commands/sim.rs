@@ -1,0 +1,223 @@
+//! `otaru sim`: virtual devices, from one to thousands, each with its flash in a file.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use anyhow::{Context as _, bail};
+use otaru_format::chip::Chip;
+use otaru_sim::bootloader::BootloaderKind;
+use otaru_sim::device::Event;
+use serde_json::json;
+use tokio::task::LocalSet;
+
+use crate::cli::{Outcome, Output};
+use crate::firmware_file::Firmware;
+use crate::fleet::{Change, Fleet};
+use crate::mqtt::{Incoming, Mqtt};
+use crate::options::{self, BrokerArgs};
+use crate::ui::changes::Teller;
+use crate::ui::words;
+use crate::virtual_board::{Bench, Board, Dump, dump_path, slot_name};
+use crate::{signals, ui};
+
+const EXAMPLES: &str = "\
+Examples:
+  otaru image make --chip esp32c3 --project lamp --version 1.0.0 -o lamp-1.0.0.bin
+  otaru sim --devices 3 --dir boards --firmware lamp-1.0.0.bin
+  otaru sim --devices 200 --dir boards --firmware lamp-1.0.0.bin --speed 10
+
+Each device runs the agent that runs on the chip, over a flash that takes its time, wears, and is
+kept in DIR/<name>.bin: start again and the device goes on where it was. The dump is what
+`esptool read_flash 0 0x400000` would give.";
+
+/// A bootloader's flavour.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Bootloader {
+    /// Without roll back, as espflash ships it
+    Plain,
+    /// With CONFIG_BOOTLOADER_APP_ROLLBACK_ENABLE
+    Rollback,
+}
+
+/// Run virtual devices
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// How many
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9999))]
+    devices: u16,
+    /// The folder for their flash
+    #[arg(long)]
+    dir: PathBuf,
+    /// What a new device runs; not needed for devices that are there already
+    #[arg(long, value_name = "FILE")]
+    firmware: Option<PathBuf>,
+    /// The chip; the firmware's, if not given
+    #[arg(long)]
+    chip: Option<Chip>,
+    /// How much faster than real time flash and waits are
+    #[arg(long, value_name = "X", default_value = "1", value_parser = options::speed)]
+    speed: f64,
+    /// The bootloader's flavour
+    #[arg(long, value_enum, default_value_t = Bootloader::Plain)]
+    bootloader: Bootloader,
+    /// How their names begin; a number follows
+    #[arg(long, value_name = "TEXT", default_value = "sim-")]
+    name_prefix: String,
+}
+
+pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
+    let broker = args.broker.url()?;
+    check_prefix(&args.name_prefix)?;
+    let firmware = args.firmware.as_deref().map(Firmware::read).transpose()?;
+    check_chip(firmware.as_ref(), args.chip)?;
+    std::fs::create_dir_all(&args.dir)
+        .with_context(|| format!("cannot make the folder {}", args.dir.display()))?;
+    raise_file_limit(args.devices);
+    let bench = Rc::new(Bench {
+        broker: broker.clone(),
+        base: args.broker.base.clone(),
+        speed: args.speed,
+        bootloader: match args.bootloader {
+            Bootloader::Plain => BootloaderKind::Plain,
+            Bootloader::Rollback => BootloaderKind::Rollback,
+        },
+    });
+    let observer = Mqtt::connect(&broker, "sim").await?;
+    let mut boards = Vec::new();
+    for number in 1..=args.devices {
+        let name = format!("{}{number:04}", args.name_prefix);
+        boards.push(open(&args, &bench, &name, firmware.as_ref(), output)?);
+    }
+    if !output.json {
+        let text = format!(
+            "{} virtual device{} at {broker}, flash in {}, speed {}",
+            boards.len(),
+            if boards.len() == 1 { "" } else { "s" },
+            args.dir.display(),
+            args.speed
+        );
+        ui::line(&text);
+    }
+    let local = LocalSet::new();
+    for board in boards {
+        let bench = Rc::clone(&bench);
+        local.spawn_local(async move {
+            board.live(&bench, |event| tell(&board.name, &event, output)).await;
+        });
+    }
+    let watched = watch(observer, &args.broker.base, &args.name_prefix, output);
+    local
+        .run_until(async {
+            tokio::select! {
+                () = signals::stop() => Ok(Outcome::Good),
+                error = watched => Err(error),
+            }
+        })
+        .await
+}
+
+fn check_prefix(prefix: &str) -> anyhow::Result<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if prefix.len() > 40 || !prefix.chars().all(good) {
+        bail!("--name-prefix has at most 40 letters, digits, '-', '_' and '.'");
+    }
+    Ok(())
+}
+
+fn check_chip(firmware: Option<&Firmware>, chip: Option<Chip>) -> anyhow::Result<()> {
+    let (Some(firmware), Some(chip)) = (firmware, chip) else { return Ok(()) };
+    if firmware.chip() != Some(chip) {
+        bail!(
+            "{} is for {}, but --chip says {chip}; leave --chip out to take the firmware's",
+            firmware.path.display(),
+            firmware.chip_name()
+        );
+    }
+    Ok(())
+}
+
+fn open(
+    args: &Args,
+    bench: &Bench,
+    name: &str,
+    firmware: Option<&Firmware>,
+    output: Output,
+) -> anyhow::Result<Board> {
+    let path = dump_path(&args.dir, name);
+    // A device that is there already keeps its chip, unless one is asked for.
+    let kept = path.exists().then(|| Dump::read(&path)).transpose()?.and_then(|dump| dump.chip());
+    let Some(chip) = args.chip.or(kept).or_else(|| firmware.and_then(Firmware::chip)) else {
+        bail!("which chip is {name}? Give --firmware FILE or --chip");
+    };
+    let (board, new) = Board::open(bench, &args.dir, name, chip, firmware.map(Firmware::image))?;
+    if new && output.json {
+        ui::event(json!({"event": "provisioned", "device": name, "chip": chip.name(), "flash": path}));
+    }
+    Ok(board)
+}
+
+fn tell(name: &str, event: &Event, output: Output) {
+    if output.json {
+        ui::event(match event {
+            Event::Booted { address, version, reason } => json!({
+                "event": "boot", "device": name, "slot": slot_name(*address), "version": version,
+                "reason": reason.as_str(),
+            }),
+            Event::NothingBootable => json!({"event": "bricked", "device": name}),
+            Event::PowerLost => json!({"event": "power_lost", "device": name}),
+        });
+        return;
+    }
+    let text = format!("{name:<12}  {}", words::board(event));
+    match event {
+        Event::NothingBootable => ui::line(&console::style(text).white().on_red().bold().to_string()),
+        _ => ui::line(&text),
+    }
+}
+
+/// Tells what our devices report. Ends only with an error.
+async fn watch(mut mqtt: Mqtt, base: &str, prefix: &str, output: Output) -> anyhow::Error {
+    let mut fleet = Fleet::new(base);
+    let mut teller = Teller::new(output);
+    for filter in fleet.filters() {
+        if let Err(error) = mqtt.subscribe(&filter).await {
+            return error.into();
+        }
+    }
+    loop {
+        match mqtt.next().await {
+            // What the broker kept is from an earlier run.
+            Incoming::Message(message) if message.retained => {}
+            Incoming::Message(message) => {
+                let change = fleet.take(&message.topic, &message.payload);
+                if let Some(Change::Report(name) | Change::Unreadable(name, _)) = &change
+                    && name.starts_with(prefix)
+                {
+                    change.iter().for_each(|change| teller.tell(&fleet, change));
+                }
+            }
+            Incoming::Lost(why) if !output.json => ui::line(&format!("broker lost: {why}; trying again")),
+            Incoming::Back if !output.json => ui::line("broker back"),
+            Incoming::Lost(_) | Incoming::Back => {}
+        }
+    }
+}
+
+/// A device needs a file and up to two sockets.
+fn raise_file_limit(devices: u16) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted = u64::from(devices) * 3 + 256;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
+        if raised.is_err() || current < wanted {
+            ui::warn(&format!(
+                "{devices} devices want {wanted} open files; raise the limit with `ulimit -n {wanted}`"
+            ));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `otaru watch`: the fleet, live.
+
+use std::time::Duration;
+
+use console::style;
+
+use crate::cli::{Outcome, Output};
+use crate::fleet::Fleet;
+use crate::mqtt::{Incoming, Mqtt};
+use crate::options::BrokerArgs;
+use crate::ui::changes::Teller;
+use crate::ui::live::Live;
+use crate::ui::table::{Mark, table};
+use crate::{signals, ui};
+
+const EXAMPLES: &str = "\
+Examples:
+  otaru watch --broker mqtt://broker.lan
+  otaru watch | grep -v idle              changes as plain lines
+  otaru watch --json | jq -c 'select(.event == \"status\").status.error'
+
+On a terminal a table is redrawn in place; elsewhere each change is a line.";
+
+/// Watch all devices
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
+    let url = args.broker.url()?;
+    let mut mqtt = Mqtt::connect(&url, "watch").await?;
+    let mut fleet = Fleet::new(&args.broker.base);
+    for filter in fleet.filters() {
+        mqtt.subscribe(&filter).await?;
+    }
+    let head = format!("{url}  {}", args.broker.base);
+    let mut live = Live::new(output);
+    let mut teller = Teller::new(output);
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    let mut lost = None;
+    let mut changed = true;
+    let stop = signals::stop();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            _ = tick.tick() => {
+                if let Some(live) = live.as_mut().filter(|live| changed && live.due()) {
+                    live.draw(&screen(&fleet, &head, lost.as_deref(), live.size().0 - 1));
+                    changed = false;
+                }
+                continue;
+            }
+            incoming = mqtt.next() => match incoming {
+                Incoming::Message(message) => {
+                    let change = fleet.take(&message.topic, &message.payload);
+                    if let (None, Some(change)) = (&live, change) {
+                        teller.tell(&fleet, &change);
+                    }
+                }
+                Incoming::Lost(why) => {
+                    if live.is_none() {
+                        ui::warn(&format!("broker lost: {why}; trying again"));
+                    }
+                    lost = Some(why);
+                }
+                Incoming::Back => lost = None,
+            }
+        }
+        changed = true;
+    }
+    mqtt.disconnect().await;
+    Ok(Outcome::Good)
+}
+
+fn screen(fleet: &Fleet, head: &str, lost: Option<&str>, columns: usize) -> Vec<String> {
+    let (all, online) = (fleet.iter().count(), fleet.online().count());
+    let count = format!("{all} device{}, {online} online", if all == 1 { "" } else { "s" });
+    let mut lines = vec![format!("{}  {}", style(head).bold(), style(count).dim())];
+    match lost {
+        Some(why) => {
+            lines.push(style(format!("broker lost: {}; trying again", ui::clean(why))).yellow().to_string())
+        }
+        None => lines.push(String::new()),
+    }
+    if all == 0 {
+        lines.push("No device has reported yet. Virtual ones: `otaru sim`.".into());
+    } else {
+        lines.extend(table(fleet.iter().map(|(name, device)| (name, device, Mark::of(device))), columns));
+    }
+    lines
+}

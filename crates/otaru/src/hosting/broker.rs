@@ -1,0 +1,158 @@
+//! A broker inside this process: one TCP listener, nothing on disk.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt5::broker::MqttBroker;
+use mqtt5::broker::auth::{AllowAllAuthProvider, AuthProvider, AuthResult};
+use mqtt5::broker::config::{AuthConfig, BrokerConfig, RateLimitConfig, StorageBackend, StorageConfig};
+use mqtt5::broker::server::BrokerShutdownHandle;
+use mqtt5::packet::connect::ConnectPacket;
+use mqtt5::protocol::v5::reason_codes::ReasonCode;
+use otaru_format::digest::Digest;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::Broker;
+use crate::broker_url::{BrokerUrl, Login};
+
+/// Most connections at once.
+const MAX_CLIENTS: usize = 100_000;
+/// Largest packet, in bytes; status reports and commands have 1 KiB.
+const MAX_PACKET: usize = 256 * 1024;
+
+/// A running broker; it stops when this is dropped.
+pub(crate) struct EmbeddedBroker {
+    url: BrokerUrl,
+    address: SocketAddr,
+    shutdown: BrokerShutdownHandle,
+    task: JoinHandle<Result<(), String>>,
+}
+
+impl EmbeddedBroker {
+    /// Listens at `listen`; with a login, nobody gets in without it.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub(crate) async fn start(listen: SocketAddr, login: Option<Login>) -> io::Result<Self> {
+        // The library tells a taken port only as text; ask the system first.
+        drop(TcpListener::bind(listen).await?);
+        let config = BrokerConfig::default()
+            .with_bind_address(listen)
+            .with_max_clients(MAX_CLIENTS)
+            .with_max_packet_size(MAX_PACKET)
+            .with_session_expiry(Duration::from_secs(24 * 3600))
+            .with_sys_topics_enabled(false)
+            .with_storage(StorageConfig::new().with_backend(StorageBackend::Memory).with_persistence(true))
+            .with_auth(AuthConfig {
+                rate_limit: RateLimitConfig { enabled: false, ..RateLimitConfig::default() },
+                ..AuthConfig::default()
+            });
+        let provider: Arc<dyn AuthProvider> = match &login {
+            Some(login) => Arc::new(OneLogin::new(login)),
+            None => Arc::new(AllowAllAuthProvider),
+        };
+        let mut broker =
+            MqttBroker::with_config(config).await.map_err(io::Error::other)?.with_auth_provider(provider);
+        let address = broker.local_addr().unwrap_or(listen);
+        let shutdown = broker.shutdown_handle();
+        let mut ready = broker.ready_receiver();
+        let task = tokio::spawn(async move { broker.run().await.map_err(|error| error.to_string()) });
+        // A broker that ends before it is ready tells why through `failed`.
+        let _ = ready.wait_for(|ready| *ready).await;
+        let mut url = BrokerUrl::new(reachable(address).ip().to_string(), address.port());
+        if let Some(login) = login {
+            url.username = Some(login.username);
+            url.password = Some(login.password);
+        }
+        Ok(Self { url, address, shutdown, task })
+    }
+
+    /// The address it listens at.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resolves when the broker ends on its own, with the reason.
+    pub(crate) async fn failed(&mut self) -> String {
+        match (&mut self.task).await {
+            Ok(Ok(())) => "the broker stopped".into(),
+            Ok(Err(error)) => error,
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+impl Drop for EmbeddedBroker {
+    fn drop(&mut self) {
+        self.shutdown.shutdown();
+        self.task.abort();
+    }
+}
+
+impl Broker for EmbeddedBroker {
+    fn url(&self) -> &BrokerUrl {
+        &self.url
+    }
+}
+
+/// How this machine itself reaches a listener: "any address" is no destination.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, v6.port()).into(),
+        other => other,
+    }
+}
+
+/// Lets one login in. Keeps only its hash, whose comparison tells nothing about the password.
+struct OneLogin {
+    expected: Digest,
+}
+
+impl OneLogin {
+    fn new(login: &Login) -> Self {
+        Self { expected: Self::hash(&login.username, login.password.expose().as_bytes()) }
+    }
+
+    fn hash(username: &str, password: &[u8]) -> Digest {
+        let mut bytes = Digest::of(username.as_bytes()).0.to_vec();
+        bytes.extend(Digest::of(password).0);
+        Digest::of(&bytes)
+    }
+
+    fn admits(&self, connect: &ConnectPacket) -> bool {
+        match (&connect.username, &connect.password) {
+            (Some(username), Some(password)) => Self::hash(username, password) == self.expected,
+            _ => false,
+        }
+    }
+}
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+impl AuthProvider for OneLogin {
+    fn authenticate<'a>(
+        &'a self,
+        connect: &'a ConnectPacket,
+        _: SocketAddr,
+    ) -> Answer<'a, mqtt5::error::Result<AuthResult>> {
+        let result = match self.admits(connect) {
+            true => AuthResult::success(),
+            false => AuthResult::fail(ReasonCode::BadUsernameOrPassword),
+        };
+        Box::pin(async move { Ok(result) })
+    }
+
+    fn authorize_publish<'a>(&'a self, _: &str, _: Option<&'a str>, _: &'a str) -> Answer<'a, bool> {
+        Box::pin(async { true })
+    }
+
+    fn authorize_subscribe<'a>(&'a self, _: &str, _: Option<&'a str>, _: &'a str) -> Answer<'a, bool> {
+        Box::pin(async { true })
+    }
+}

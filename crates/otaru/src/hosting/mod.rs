@@ -1,0 +1,82 @@
+//! What a fleet needs around it: a broker and a place to fetch files from, ours or somebody else's.
+
+pub(crate) mod broker;
+pub(crate) mod files;
+mod if_range;
+
+use crate::broker_url::BrokerUrl;
+
+/// A broker that can be reached.
+pub(crate) trait Broker {
+    /// Where it is, with the login to use.
+    fn url(&self) -> &BrokerUrl;
+}
+
+/// A broker that somebody else runs, such as Mosquitto.
+impl Broker for BrokerUrl {
+    fn url(&self) -> &BrokerUrl {
+        self
+    }
+}
+
+/// A place from which devices fetch files over HTTP.
+pub(crate) trait FileHost {
+    /// Puts a file there under this name; gives back its URL.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<String>;
+}
+
+/// A folder that somebody else serves, such as nginx.
+#[derive(Debug, Clone)]
+pub(crate) struct OutsideFiles {
+    /// The folder.
+    pub(crate) dir: std::path::PathBuf,
+    /// The URL under which it is served.
+    pub(crate) url: String,
+}
+
+impl FileHost for OutsideFiles {
+    fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<String> {
+        store(&self.dir, name, bytes)?;
+        Ok(format!("{}/{}", self.url.trim_end_matches('/'), escape(name)))
+    }
+}
+
+/// Writes a file so that nobody ever fetches half of it.
+fn store(dir: &std::path::Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.persist(dir.join(name)).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// A file name as a part of a URL.
+pub(crate) fn escape(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~+".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outside_folder_gives_urls() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = OutsideFiles { dir: dir.path().into(), url: "http://nginx/fw/".into() };
+        assert_eq!(host.put("a b.bin", b"x").unwrap(), "http://nginx/fw/a%20b.bin");
+        assert_eq!(std::fs::read(dir.path().join("a b.bin")).unwrap(), b"x");
+    }
+}

@@ -1,0 +1,59 @@
+//! Logs on standard error, each with the virtual device it is about.
+
+use std::io::Write as _;
+use std::time::Instant;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::ui;
+
+tokio::task_local! {
+    /// The virtual device whose code runs.
+    pub(crate) static DEVICE: String;
+}
+
+struct Stderr {
+    start: Instant,
+    ours: LevelFilter,
+    others: LevelFilter,
+}
+
+/// Starts logging: nothing, ours from info on, ours from debug on, everything.
+pub(crate) fn start(verbose: u8) {
+    let (ours, others) = match verbose {
+        0 => return,
+        1 => (LevelFilter::Info, LevelFilter::Off),
+        2 => (LevelFilter::Debug, LevelFilter::Warn),
+        _ => (LevelFilter::Trace, LevelFilter::Debug),
+    };
+    if log::set_boxed_logger(Box::new(Stderr { start: Instant::now(), ours, others })).is_ok() {
+        log::set_max_level(ours.max(others));
+    }
+}
+
+impl Log for Stderr {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let limit = if metadata.target().starts_with("otaru") { self.ours } else { self.others };
+        metadata.level() <= limit
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let level = match record.level() {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
+        let device = DEVICE.try_with(|name| format!("{name}: ")).unwrap_or_default();
+        let text = ui::clean(&record.args().to_string());
+        let seconds = self.start.elapsed().as_secs_f64();
+        // Nobody reads logs any more when this fails.
+        let _ = writeln!(std::io::stderr().lock(), "{seconds:9.3} {level:5} {device}{text}");
+    }
+
+    fn flush(&self) {}
+}

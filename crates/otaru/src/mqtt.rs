@@ -1,0 +1,230 @@
+//! The command line's MQTT client: connect, subscribe, publish, and one queue of what arrives.
+//!
+//! Reconnecting and subscribing again is the library's work; what is ours is to say in plain words why a
+//! broker cannot be reached.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use mqtt5::client::DisconnectReason;
+use mqtt5::{ConnectOptions, ConnectionEvent, MqttClient, MqttError, PublishOptions, PublishResult, QoS};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::broker_url::BrokerUrl;
+
+/// How long a broker may take to accept a connection, a subscription or a message.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Longest payload that is looked at; a status report has 1 KiB at most.
+const LONGEST: usize = 16 * 1024;
+
+/// What came from the broker.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// A message.
+    Message(Message),
+    /// The connection is lost; it will be tried again.
+    Lost(String),
+    /// The connection is back.
+    Back,
+}
+
+/// A message.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    /// Whether the broker had kept it: it is old news.
+    pub(crate) retained: bool,
+}
+
+/// Why the broker did not do what was asked.
+#[derive(Debug)]
+pub(crate) enum BrokerError {
+    /// No such host.
+    UnknownHost(String),
+    /// Nothing listens there.
+    Refused(String),
+    /// No answer.
+    Silent(String),
+    /// Another network error.
+    Network(String, io::Error),
+    /// Something listens, but it is no MQTT 5 broker.
+    NotMqtt(String, String),
+    /// A login is needed, or it is wrong.
+    Login { broker: String, username: Option<String> },
+    /// A subscription or message was turned down.
+    Denied { topic: String, reason: String },
+}
+
+impl fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownHost(broker) => {
+                write!(f, "no such host: {broker}; check the name in --broker")
+            }
+            Self::Refused(broker) => write!(
+                f,
+                "nothing listens at {broker}; is the broker running? `otaru broker` or `mosquitto` starts one"
+            ),
+            Self::Silent(broker) => {
+                write!(f, "{broker} does not answer; check address, port and firewall")
+            }
+            Self::Network(broker, error) => write!(f, "cannot reach {broker}: {error}"),
+            Self::NotMqtt(broker, why) => {
+                write!(f, "{broker} does not speak MQTT 5 ({why}); check the port")
+            }
+            Self::Login { broker, username: None } => {
+                write!(f, "{broker} wants a login; give --username and --password (or OTARU_PASSWORD)")
+            }
+            Self::Login { broker, username: Some(name) } => {
+                write!(f, "{broker} refused the login of \"{name}\"; check user name and password")
+            }
+            Self::Denied { topic, reason } => {
+                write!(f, "the broker turned down {topic} ({reason}); check its access rules for this user")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BrokerError {}
+
+/// A connection to the broker.
+pub(crate) struct Mqtt {
+    client: MqttClient,
+    sender: mpsc::UnboundedSender<Incoming>,
+    incoming: mpsc::UnboundedReceiver<Incoming>,
+}
+
+impl Mqtt {
+    /// Connects; `role` becomes part of the client id.
+    pub(crate) async fn connect(url: &BrokerUrl, role: &str) -> Result<Self, BrokerError> {
+        let id = format!("otaru-{role}-{:08x}", rand::random::<u32>());
+        let mut options = ConnectOptions::new(id)
+            .with_clean_start(true)
+            .with_keep_alive(Duration::from_secs(20))
+            .with_reconnect_delay(Duration::from_millis(500), Duration::from_secs(10));
+        if let Some(login) = url.login() {
+            options = options.with_credentials(login.username, login.password.expose().as_bytes());
+        }
+        let client = MqttClient::with_options(options);
+        client.set_queue_on_disconnect(false).await;
+        let (sender, incoming) = mpsc::unbounded_channel();
+        match timeout(ANSWER, client.connect(&url.to_string())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(explain(url, error).await),
+            Err(_) => return Err(BrokerError::Silent(url.to_string())),
+        }
+        let events = sender.clone();
+        let told = client.on_connection_event(move |event| {
+            let event = match event {
+                ConnectionEvent::Connected { .. } => Incoming::Back,
+                ConnectionEvent::Disconnected { reason } => match reason {
+                    DisconnectReason::ClientInitiated => return,
+                    reason => Incoming::Lost(in_words(&reason)),
+                },
+                _ => return,
+            };
+            // Nobody listens any more when the command is over.
+            let _ = events.send(event);
+        });
+        told.await.map_err(|error| BrokerError::NotMqtt(url.to_string(), error.to_string()))?;
+        Ok(Self { client, sender, incoming })
+    }
+
+    /// Subscribes at QoS 1; retained messages follow at once.
+    pub(crate) async fn subscribe(&self, filter: &str) -> Result<(), BrokerError> {
+        let sender = self.sender.clone();
+        let options = mqtt5::SubscribeOptions { qos: QoS::AtLeastOnce, ..Default::default() };
+        let subscribed = self.client.subscribe_with_options(filter, options, move |message| {
+            if message.payload.len() > LONGEST {
+                return;
+            }
+            let _ = sender.send(Incoming::Message(Message {
+                topic: message.topic,
+                payload: message.payload,
+                retained: message.retain,
+            }));
+        });
+        let denied = |reason| BrokerError::Denied { topic: filter.to_owned(), reason };
+        match timeout(ANSWER, subscribed).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(denied(error.to_string())),
+            Err(_) => Err(denied("no answer".into())),
+        }
+    }
+
+    /// Publishes at QoS 1 and waits until the broker has it.
+    pub(crate) async fn publish(&self, topic: &str, payload: &str, retain: bool) -> Result<(), BrokerError> {
+        let options = PublishOptions { qos: QoS::AtLeastOnce, retain, ..Default::default() };
+        let denied = |reason| BrokerError::Denied { topic: topic.to_owned(), reason };
+        let sent = self.client.publish_with_options(topic, payload.as_bytes(), options);
+        match timeout(ANSWER, sent).await {
+            Ok(Ok(PublishResult::Sent(_))) => Ok(()),
+            Ok(Ok(PublishResult::Queued(_))) => Err(denied("the connection was lost meanwhile".into())),
+            Ok(Err(error)) => Err(denied(error.to_string())),
+            Err(_) => Err(denied("no answer".into())),
+        }
+    }
+
+    /// The next thing that arrives.
+    pub(crate) async fn next(&mut self) -> Incoming {
+        match self.incoming.recv().await {
+            Some(incoming) => incoming,
+            // Cannot happen while `self.sender` lives; wait rather than spin.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says goodbye.
+    pub(crate) async fn disconnect(self) {
+        // The command is over either way.
+        let _ = timeout(Duration::from_secs(1), self.client.disconnect()).await;
+    }
+}
+
+fn in_words(reason: &DisconnectReason) -> String {
+    match reason {
+        DisconnectReason::ServerDisconnect(code) => format!("the broker said goodbye ({code:?})"),
+        DisconnectReason::KeepAliveTimeout => "the broker fell silent".into(),
+        _ => "the connection broke".into(),
+    }
+}
+
+/// The library gives connection errors as text; a second look at the address tells them apart.
+async fn explain(url: &BrokerUrl, error: MqttError) -> BrokerError {
+    use mqtt5::protocol::v5::reason_codes::ReasonCode;
+    let broker = url.to_string();
+    match error {
+        MqttError::ConnectionRefused(
+            ReasonCode::BadUsernameOrPassword
+            | ReasonCode::NotAuthorized
+            | ReasonCode::BadAuthenticationMethod,
+        )
+        | MqttError::AuthenticationFailed
+        | MqttError::NotAuthorized => BrokerError::Login { broker, username: url.username.clone() },
+        MqttError::ConnectionRefused(code) => BrokerError::NotMqtt(broker, format!("it answered {code:?}")),
+        other => match probe(url).await {
+            Some(error) => error,
+            None => BrokerError::NotMqtt(broker, other.to_string()),
+        },
+    }
+}
+
+async fn probe(url: &BrokerUrl) -> Option<BrokerError> {
+    let broker = url.to_string();
+    let Ok(addresses) = tokio::net::lookup_host((url.host.as_str(), url.port)).await else {
+        return Some(BrokerError::UnknownHost(broker));
+    };
+    let addresses: Vec<_> = addresses.collect();
+    match timeout(Duration::from_secs(3), TcpStream::connect(addresses.as_slice())).await {
+        Err(_) => Some(BrokerError::Silent(broker)),
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Some(BrokerError::Refused(broker))
+        }
+        Ok(Err(error)) => Some(BrokerError::Network(broker, error)),
+    }
+}

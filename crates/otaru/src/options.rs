@@ -1,0 +1,131 @@
+//! Options that several commands share: the broker, its login, the topic prefix, sizes.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use otaru_format::topic::{DEFAULT_BASE, Topics};
+
+use crate::broker_url::{BrokerUrl, Login, Secret};
+
+/// A login on the command line, in the environment or in a file.
+#[derive(clap::Args)]
+pub(crate) struct LoginArgs {
+    /// User name at the broker
+    #[arg(long, value_name = "NAME", env = "OTARU_USERNAME")]
+    username: Option<String>,
+    /// Its password; better in the environment or a file, where others cannot see it
+    #[arg(long, env = "OTARU_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
+    password: Option<Secret>,
+    /// A file whose first line is the password
+    #[arg(long, value_name = "FILE", conflicts_with = "password")]
+    password_file: Option<PathBuf>,
+}
+
+impl LoginArgs {
+    /// User name and password, each if given.
+    fn read(&self) -> anyhow::Result<(Option<String>, Option<Secret>)> {
+        let password = match &self.password_file {
+            Some(path) => Some(first_line(path)?),
+            None => self.password.clone(),
+        };
+        Ok((self.username.clone(), password))
+    }
+
+    /// A whole login, or none.
+    pub(crate) fn whole(&self) -> anyhow::Result<Option<Login>> {
+        match self.read()? {
+            (None, None) => Ok(None),
+            (Some(username), Some(password)) => Ok(Some(Login { username, password })),
+            (Some(_), None) => {
+                bail!("--username needs a password: --password-file, OTARU_PASSWORD or --password")
+            }
+            (None, Some(_)) => bail!("a password (OTARU_PASSWORD?) is set but no --username"),
+        }
+    }
+}
+
+fn first_line(path: &Path) -> anyhow::Result<Secret> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the password file {}", path.display()))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(Secret::new(line)),
+        _ => bail!("the password file {} is empty", path.display()),
+    }
+}
+
+/// Where the broker is, and how topics begin.
+#[derive(clap::Args)]
+pub(crate) struct BrokerArgs {
+    /// The broker: mqtt://[USER:PASSWORD@]HOST[:PORT]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OTARU_BROKER",
+        hide_env_values = true,
+        default_value = "mqtt://127.0.0.1:1883"
+    )]
+    broker: Secret,
+    #[command(flatten)]
+    login: LoginArgs,
+    /// How the devices' topics begin
+    #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = DEFAULT_BASE)]
+    pub(crate) base: String,
+}
+
+impl BrokerArgs {
+    /// The broker with its login; what stands in options wins over what stands in the URL.
+    pub(crate) fn url(&self) -> anyhow::Result<BrokerUrl> {
+        check_base(&self.base)?;
+        let mut url: BrokerUrl = self.broker.expose().parse().context("--broker")?;
+        let (username, password) = self.login.read()?;
+        url.username = username.or(url.username);
+        url.password = password.or(url.password);
+        if url.username.is_none() && url.password.is_some() {
+            bail!("a password (OTARU_PASSWORD?) is set but no user name; add --username");
+        }
+        Ok(url)
+    }
+}
+
+/// Whether topics can begin like this.
+pub(crate) fn check_base(base: &str) -> anyhow::Result<()> {
+    Topics::new(base, "x").map(|_| ()).with_context(|| format!("--base \"{}\"", crate::ui::clean(base)))
+}
+
+/// A number of bytes, such as `4096`, `512K` or `1M`.
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let unit = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1024,
+        "m" | "mb" | "mib" => 1024 * 1024,
+        _ => return Err("write a number of bytes, such as 4096, 512K or 1M".into()),
+    };
+    let number: usize = digits.parse().map_err(|_| "write a number of bytes, such as 4096, 512K or 1M")?;
+    number.checked_mul(unit).ok_or_else(|| "that is too much".into())
+}
+
+/// A speed-up: a positive number.
+pub(crate) fn speed(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(speed) if (0.01..=1000.0).contains(&speed) => Ok(speed),
+        _ => Err("a speed is a number from 0.01 to 1000; 1 is real time".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("512K"), Ok(512 << 10));
+        assert_eq!(bytes("1MiB"), Ok(1 << 20));
+        assert!(bytes("").is_err() && bytes("K").is_err() && bytes("1G").is_err() && bytes("-1").is_err());
+        assert!(speed("0").is_err() && speed("NaN").is_err() && speed("2.5") == Ok(2.5));
+    }
+}

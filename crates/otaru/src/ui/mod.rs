@@ -1,0 +1,85 @@
+//! Output: lines, JSON, errors; and text from outside made harmless.
+
+pub(crate) mod changes;
+pub(crate) mod live;
+pub(crate) mod table;
+pub(crate) mod words;
+
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tokio::sync::Notify;
+
+/// Nobody reads standard output any more.
+static CLOSED: Notify = Notify::const_new();
+
+/// Resolves when nobody reads standard output any more (`| head`).
+pub(crate) async fn closed() {
+    CLOSED.notified().await;
+}
+
+/// Prints a line. When nobody reads any more, [`closed`] tells.
+pub(crate) fn line(text: &str) {
+    if writeln!(std::io::stdout().lock(), "{text}").is_err() {
+        CLOSED.notify_one();
+    }
+}
+
+/// Prints a JSON object with the time it was printed.
+pub(crate) fn event(mut object: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        fields.insert("time".into(), (now.as_millis() as f64 / 1000.0).into());
+    }
+    line(&object.to_string());
+}
+
+/// Prints an error.
+pub(crate) fn error(text: &str) {
+    let head = console::style("error:").red().bold().for_stderr();
+    // There is no other place to say it.
+    let _ = writeln!(std::io::stderr().lock(), "{head} {}", clean(text));
+}
+
+/// Prints a word of caution.
+pub(crate) fn warn(text: &str) {
+    let head = console::style("note:").yellow().bold().for_stderr();
+    let _ = writeln!(std::io::stderr().lock(), "{head} {}", clean(text));
+}
+
+/// Text from outside without what could move the cursor, change colours or turn the writing direction.
+pub(crate) fn clean(text: &str) -> String {
+    let harmless = |c: &char| {
+        !c.is_control()
+            && !matches!(*c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+    };
+    text.chars().map(|c| if matches!(c, '\n' | '\t' | '\r') { ' ' } else { c }).filter(harmless).collect()
+}
+
+/// Bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.2} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_is_made_harmless() {
+        assert_eq!(clean("a\x1b[2Jb\x07\u{202E}c\nd\u{9b}"), "a[2Jbc d");
+        assert_eq!(clean("Küche 1.0-β"), "Küche 1.0-β");
+    }
+
+    #[test]
+    fn sizes_for_people() {
+        assert_eq!(size(12), "12 B");
+        assert_eq!(size(524_288), "512.0 KiB");
+        assert_eq!(size(1_310_720), "1.25 MiB");
+    }
+}

@@ -1,0 +1,188 @@
+//! A fleet as a table: one row a device, with a bar while it updates and its fault below.
+
+use console::{Style, measure_text_width, pad_str, style, truncate_str};
+use otaru_format::status::UpdateState;
+
+use super::{clean, words};
+use crate::fleet::Device;
+
+/// Cells of a progress bar.
+const BAR: usize = 16;
+/// Widest a column of texts from devices gets.
+const WIDEST: usize = 20;
+const HEADS: [&str; 7] = ["", "DEVICE", "CHIP", "PROJECT", "VERSION", "SLOT", "STATE"];
+
+/// How a device stands, in front of its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Online,
+    Offline,
+    Unknown,
+    Good,
+    Bad,
+}
+
+impl Mark {
+    /// What a device says of itself.
+    pub(crate) fn of(device: &Device) -> Self {
+        match device.online {
+            Some(true) => Self::Online,
+            Some(false) => Self::Offline,
+            None => Self::Unknown,
+        }
+    }
+
+    fn show(self) -> String {
+        match self {
+            Self::Online => style("●").green(),
+            Self::Offline => style("○").dim(),
+            Self::Unknown => style("?").dim(),
+            Self::Good => style("✓").green().bold(),
+            Self::Bad => style("✗").red().bold(),
+        }
+        .to_string()
+    }
+}
+
+/// The table's lines, fit for this many columns.
+pub(crate) fn table<'a>(
+    devices: impl Iterator<Item = (&'a str, &'a Device, Mark)>,
+    columns: usize,
+) -> Vec<String> {
+    let mut rows = vec![HEADS.map(|head| style(head).dim().to_string())];
+    let mut faults = vec![None];
+    for (name, device, mark) in devices {
+        let (row, fault) = row(name, device, mark);
+        rows.push(row);
+        faults.push(fault);
+    }
+    let mut widths = [0; HEADS.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(measure_text_width(cell));
+        }
+    }
+    let mut lines = Vec::new();
+    for (row, fault) in rows.iter().zip(faults) {
+        let cells =
+            row.iter().zip(widths).map(|(cell, width)| pad_str(cell, width, console::Alignment::Left, None));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        lines.push(truncate_str(line.trim_end(), columns, "…").into_owned());
+        for (index, part) in
+            fault.iter().flat_map(|fault| wrap(fault, columns.saturating_sub(6), 2)).enumerate()
+        {
+            let lead = if index == 0 { "└ " } else { "  " };
+            lines.push(format!("   {}", style(format!("{lead}{part}")).red()));
+        }
+    }
+    lines
+}
+
+fn row(name: &str, device: &Device, mark: Mark) -> ([String; 7], Option<String>) {
+    let short = |text: &str| truncate_str(&clean(text), WIDEST, "…").into_owned();
+    let Some(status) = &device.status else {
+        let none = String::new;
+        let state = style("no report yet").dim().to_string();
+        return ([mark.show(), short(name), none(), none(), none(), none(), state], None);
+    };
+    let cells = [
+        mark.show(),
+        short(name),
+        short(&status.chip),
+        short(&status.project),
+        short(&status.version),
+        words::slot(status.slot),
+        state_cell(status.state, status.progress, &words::state(status)),
+    ];
+    (cells, words::fault(status))
+}
+
+fn state_cell(state: UpdateState, progress: Option<u8>, text: &str) -> String {
+    let colour = match state {
+        UpdateState::Confirmed | UpdateState::Current => Style::new().green(),
+        UpdateState::RolledBack | UpdateState::Failed | UpdateState::Refused => Style::new().red(),
+        UpdateState::Retrying | UpdateState::Cancelled => Style::new().yellow(),
+        UpdateState::Idle => Style::new().dim(),
+        _ => Style::new().cyan(),
+    };
+    let text = colour.apply_to(text);
+    match state {
+        UpdateState::Checking => format!("{} {text}", bar(0)),
+        UpdateState::Downloading | UpdateState::Retrying => format!("{} {text}", bar(progress.unwrap_or(0))),
+        UpdateState::Verifying | UpdateState::Restarting | UpdateState::Trial => {
+            format!("{} {text}", bar(100))
+        }
+        _ => text.to_string(),
+    }
+}
+
+/// A progress bar.
+pub(crate) fn bar(percent: u8) -> String {
+    let full = usize::from(percent.min(100)) * BAR / 100;
+    format!("{}{}", style("━".repeat(full)).cyan(), style("─".repeat(BAR - full)).dim())
+}
+
+/// Text in lines of this width, broken at spaces, at most so many.
+pub(crate) fn wrap(text: &str, width: usize, most: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let used = lines.last().map_or(0, |line| measure_text_width(line));
+        if used > 0 && used + 1 + measure_text_width(word) > width {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    if lines.len() > most {
+        lines.truncate(most);
+        if let Some(line) = lines.last_mut() {
+            line.push_str(" …");
+        }
+    }
+    lines.iter().map(|line| truncate_str(line, width.max(1), "…").into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::tests::status;
+    use otaru_format::status::{Code, Fault};
+
+    fn plain(lines: Vec<String>) -> Vec<String> {
+        lines.iter().map(|line| console::strip_ansi_codes(line).into_owned()).collect()
+    }
+
+    #[test]
+    fn columns_are_aligned_and_fit() {
+        let mut one =
+            Device { online: Some(true), status: Some(status("a", UpdateState::Downloading, "1.0.0")) };
+        if let Some(status) = &mut one.status {
+            status.progress = Some(50);
+        }
+        let mut two =
+            Device { online: Some(false), status: Some(status("b", UpdateState::Failed, "1.0.0-rc1")) };
+        if let Some(status) = &mut two.status {
+            status.error = Some(Fault { code: Code::Dns, detail: "no such \x07host ".repeat(9) });
+        }
+        let unknown = Device::default();
+        let devices =
+            [("a", &one, Mark::Online), ("longer", &two, Mark::Offline), ("c", &unknown, Mark::Unknown)];
+        let lines = plain(table(devices.into_iter(), 72));
+        assert_eq!(lines[0], "   DEVICE  CHIP     PROJECT  VERSION    SLOT   STATE");
+        assert_eq!(lines[1], "●  a       esp32c3  p        1.0.0      ota_0  ━━━━━━━━──────── downloa…");
+        assert_eq!(lines[2], "○  longer  esp32c3  p        1.0.0-rc1  ota_0  failed");
+        assert!(lines[3].starts_with("   └ dns: no such host no such host"));
+        assert!(lines.iter().all(|line| measure_text_width(line) <= 72), "{lines:#?}");
+    }
+
+    #[test]
+    fn long_text_is_wrapped_and_cut() {
+        assert_eq!(wrap("aa bb cc", 5, 9), ["aa bb", "cc"]);
+        assert_eq!(wrap("aa bb cc dd", 5, 1), ["aa b…"]);
+        assert_eq!(wrap("", 5, 1), [""]);
+    }
+}

@@ -1,0 +1,89 @@
+//! A device's report in words, harmless and short.
+
+use otaru_format::status::{Fault, Status, UpdateState};
+use otaru_sim::device::Event;
+
+use super::clean;
+use crate::virtual_board::slot_name;
+
+/// The state in words: `downloading 40%`.
+pub(crate) fn state(status: &Status<String>) -> String {
+    let mut text = match status.state {
+        UpdateState::RolledBack => "rolled back".to_owned(),
+        state => state.as_str().to_owned(),
+    };
+    if let Some(percent) = status.progress {
+        text.push_str(&format!(" {}%", percent.min(100)));
+    }
+    if status.attempt > 1 {
+        text.push_str(&format!(" (attempt {})", status.attempt));
+    }
+    text
+}
+
+/// What went wrong, if anything: `panic: panicked at …`.
+pub(crate) fn fault(status: &Status<String>) -> Option<String> {
+    let text = status.error.as_ref().map(|Fault { code, detail }| match detail.is_empty() {
+        true => code.to_string(),
+        false => format!("{code}: {}", clean(detail)),
+    });
+    let failed = status.failed.as_ref().map(|failed| format!("image {}", clean(&failed.version)));
+    match (failed, text) {
+        (Some(failed), Some(text)) => Some(format!("{failed}, {text}")),
+        (failed, text) => text.or(failed),
+    }
+}
+
+/// The slot's name in the partition table.
+pub(crate) fn slot(slot: u8) -> String {
+    match slot {
+        255 => "factory".into(),
+        slot => format!("ota_{slot}"),
+    }
+}
+
+/// One line about a device: version, slot, state, fault.
+pub(crate) fn report(status: &Status<String>) -> String {
+    let mut text = format!("{} on {}: {}", clean(&status.version), slot(status.slot), state(status));
+    if let Some(fault) = fault(status) {
+        text.push_str(&format!(" — {fault}"));
+    }
+    text
+}
+
+/// What happened to a virtual board.
+pub(crate) fn board(event: &Event) -> String {
+    match event {
+        Event::Booted { address, version, reason } => {
+            format!("boots {} from {} (reset: {})", clean(version), slot_name(*address), reason.as_str())
+        }
+        Event::NothingBootable => "is BRICKED: the bootloader finds no good image in its flash".into(),
+        Event::PowerLost => "lost power".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::tests::status;
+    use otaru_format::digest::Digest;
+    use otaru_format::status::{Code, FailedImage};
+
+    #[test]
+    fn a_roll_back_tells_all() {
+        let mut told = status("d", UpdateState::RolledBack, "1.1.0");
+        told.error = Some(Fault { code: Code::Panic, detail: "at \x1b[31mmain.rs (boots: 3)".into() });
+        told.failed = Some(FailedImage { version: "1.2.0".into(), image: Digest::ZERO, boots: 3 });
+        assert_eq!(
+            report(&told),
+            "1.1.0 on ota_0: rolled back — image 1.2.0, panic: at [31mmain.rs (boots: 3)"
+        );
+    }
+
+    #[test]
+    fn a_download_tells_how_far_it_is() {
+        let mut told = status("d", UpdateState::Downloading, "1");
+        (told.progress, told.attempt) = (Some(255), 2);
+        assert_eq!(state(&told), "downloading 100% (attempt 2)");
+    }
+}

@@ -1,0 +1,98 @@
+//! `otaru push` against a broker and virtual devices, all of them the real binary.
+
+use crate::common::{Ended, Running, broker, devices, firmware, otaru, path, run, selected};
+
+fn push(broker: &str, more: &[&str]) -> Ended {
+    let mut command = otaru(&["push", "--timeout", "45", "--broker", broker]);
+    command.args(more);
+    run(command)
+}
+
+#[test]
+fn a_good_image_ends_up_running_on_every_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_broker, url) = broker(&[]);
+    let old = firmware(dir.path(), "1.0.0", "healthy");
+    let new = firmware(dir.path(), "1.1.0", "healthy");
+    let devices = devices(&url, dir.path(), &old, 2);
+    let ended = push(&url, &[new.to_str().unwrap()]).with_code(0);
+    assert!(ended.out.contains("2 of 2 devices updated"), "{}", ended.out);
+    assert_eq!(devices.stop(), Some(0));
+    let image = std::fs::read(&new).unwrap();
+    for name in ["sim-0001.bin", "sim-0002.bin"] {
+        let (slot, bytes) = selected(&dir.path().join("boards").join(name), image.len());
+        assert_eq!(slot, 1);
+        assert!(bytes == image, "{name}: the slot differs from the file");
+    }
+}
+
+#[test]
+fn devices_go_on_where_they_were_and_current_firmware_is_no_news() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_broker, url) = broker(&[]);
+    let old = firmware(dir.path(), "1.0.0", "healthy");
+    let new = firmware(dir.path(), "1.1.0", "healthy");
+    let first = devices(&url, dir.path(), &old, 1);
+    push(&url, &[new.to_str().unwrap()]).with_code(0);
+    assert_eq!(first.stop(), Some(0));
+    let again = devices(&url, dir.path(), &old, 1);
+    let ended = push(&url, &["--json", "-d", "sim-0001", new.to_str().unwrap()]).with_code(0);
+    assert!(ended.out.contains(r#""state":"current""#), "{}", ended.out);
+    assert!(ended.out.lines().last().unwrap().contains(r#""ok":true"#), "{}", ended.out);
+    drop(again);
+}
+
+#[test]
+fn a_crashing_image_is_rolled_back_and_push_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_broker, url) = broker(&[]);
+    let old = firmware(dir.path(), "1.0.0", "healthy");
+    let bad = firmware(dir.path(), "1.1.0", "crash");
+    let _devices = devices(&url, dir.path(), &old, 1);
+    let ended = push(&url, &[bad.to_str().unwrap()]).with_code(1);
+    for text in ["0 of 1 device updated", "rolled back", "image 1.1.0", "panicked at"] {
+        assert!(ended.out.contains(text), "{text} in {}", ended.out);
+    }
+    let image = std::fs::read(&old).unwrap();
+    let (slot, bytes) = selected(&dir.path().join("boards/sim-0001.bin"), image.len());
+    assert!(slot == 0 && bytes == image);
+    let again = push(&url, &[bad.to_str().unwrap()]).with_code(1);
+    assert!(again.out.contains("failed_before"), "{}", again.out);
+}
+
+#[test]
+fn a_url_is_offered_and_watch_hears_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_broker, url) = broker(&[]);
+    let old = firmware(dir.path(), "1.0.0", "healthy");
+    firmware(dir.path(), "1.1.0", "healthy");
+    let _devices = devices(&url, dir.path(), &old, 1);
+    let files = Running::start(otaru(&["files", "--listen", "127.0.0.1:0", &path(dir.path(), "")]));
+    let firmware = files.line("lamp-1.1.0.bin").trim().to_owned();
+    let watch = Running::start(otaru(&["watch", "--json", "--broker", &url]));
+    watch.line(r#""event":"status""#);
+    let ended = push(&url, &["--deployment", "spring", &firmware]).with_code(0);
+    assert!(ended.out.contains("Offered http://"), "{}", ended.out);
+    watch.line(r#""deployment":"spring""#);
+    watch.line(r#""state":"confirmed""#);
+    files.line("GET /lamp-1.1.0.bin  200");
+    push(&url, &["--watch", &firmware]).with_code(0);
+    assert_eq!(watch.stop(), Some(0));
+}
+
+#[test]
+fn logins_are_needed_checked_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = path(dir.path(), "secret");
+    std::fs::write(&secret, "hun:ter/2\n").unwrap();
+    let (_broker, url) = broker(&["--username", "fleet", "--password-file", &secret]);
+    let firmware = "http://h/x.bin";
+    push(&url, &[firmware]).with_code(1).tells("wants a login");
+    let wrong = push(&url.replace("://", "://fleet:wr0ng@"), &[firmware]).with_code(1);
+    assert!(!wrong.err.contains("wr0ng"), "{}", wrong.err);
+    wrong.tells("refused the login of \"fleet\"");
+    push(&url.replace("://", "://fleet:hun%3Ater%2F2@"), &[firmware]).with_code(0);
+    let mut by_environment = otaru(&["push", "--broker", &url, "--username", "fleet", firmware]);
+    by_environment.env("OTARU_PASSWORD", "hun:ter/2");
+    run(by_environment).with_code(0);
+}
