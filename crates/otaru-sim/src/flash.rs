@@ -404,25 +404,13 @@ impl NorFlash for Flash {
     const ERASE_SIZE: usize = SECTOR as usize;
 
     async fn erase(&mut self, from: u32, to: u32) -> Result<(), FlashError> {
-        self.0.borrow().check(from, to.saturating_sub(from), SECTOR)?;
+        let checked = self.0.borrow().check(from, to.saturating_sub(from), SECTOR);
+        self.answer(checked).await?;
         let mut at = from;
         while at < to {
             let len = if at.is_multiple_of(BLOCK) && to - at >= BLOCK { BLOCK } else { SECTOR };
-            let cost = {
-                let mut chip = self.0.borrow_mut();
-                chip.check(at, len, SECTOR)?;
-                if len == BLOCK {
-                    chip.counts.block_erases += 1
-                } else {
-                    chip.counts.sector_erases += 1
-                }
-                for sector in at / SECTOR..(at + len) / SECTOR {
-                    chip.wear[sector as usize] += 1;
-                }
-                let blank = vec![0xFF; len as usize];
-                chip.change(Operation { erase: true, offset: at, len }, &blank)?;
-                if len == BLOCK { chip.timing.block_erase } else { chip.timing.sector_erase }
-            };
+            let result = self.0.borrow_mut().erase(at, len);
+            let cost = self.answer(result).await?;
             self.take(cost).await;
             at += len;
         }
