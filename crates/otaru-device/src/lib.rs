@@ -26,6 +26,7 @@ mod report;
 mod session;
 pub mod slots;
 mod timeout;
+mod uplink;
 
 pub use agent::boot::{Boot, begin};
 pub use agent::{Agent, Io};

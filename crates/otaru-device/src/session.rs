@@ -19,9 +19,8 @@ use crate::job::Inbox;
 use crate::mqtt::{Connection, Ended, Incoming, Names, PACKET};
 use crate::report::Reports;
 use crate::timeout::within;
+use crate::uplink::{CHECK, Uplink};
 
-/// How often link and connection are checked.
-const CHECK: Duration = Duration::from_secs(1);
 /// How long one attempt to join the network may take: scan, association, handshake and DHCP.
 const JOIN: Duration = Duration::from_secs(30);
 /// Bytes of a status report.
@@ -37,6 +36,7 @@ pub(crate) struct Session<'s, N, C, L, R> {
     pub(crate) topics: Topics<'s>,
     pub(crate) reports: &'s Reports<'s>,
     pub(crate) inbox: &'s Inbox,
+    pub(crate) uplink: &'s Uplink,
 }
 
 impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R> {
@@ -53,16 +53,37 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
                 false => backoff.pause(&mut self.rng),
             };
             log::warn!("broker: {ended}; next attempt in {} ms", pause.as_millis());
-            self.clock.sleep(pause).await;
+            if self.pause(pause).await {
+                backoff.reset();
+            }
+        }
+    }
+
+    /// Waits, looking at the link; a network that comes back ends the wait, which is then true.
+    async fn pause(&mut self, length: Duration) -> bool {
+        let was_up = self.link.is_up();
+        let end = self.clock.now() + length;
+        loop {
+            let up = self.link.is_up();
+            self.uplink.set(up);
+            let left = end.saturating_sub(self.clock.now());
+            if (up && !was_up) || left.is_zero() {
+                return up && !was_up;
+            }
+            self.clock.sleep(left.min(CHECK)).await;
         }
     }
 
     /// Whether the link is up, after one attempt to bring it up.
     async fn join(&mut self) -> bool {
         if !self.link.is_up() {
+            self.uplink.set(false);
             log::warn!("network: not joined, joining");
-            return matches!(within(self.clock, JOIN, self.link.reconnect()).await, Ok(Ok(())));
+            if !matches!(within(self.clock, JOIN, self.link.reconnect()).await, Ok(Ok(()))) {
+                return false;
+            }
         }
+        self.uplink.set(true);
         true
     }
 

@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::job::{Inbox, Job};
 use crate::report::Reports;
 use crate::session::Session;
+use crate::uplink::Uplink;
 use boot::Boot;
 use failure::Failure;
 
@@ -86,6 +87,7 @@ where
         let topics = Topics::new(config.base, config.device)?;
         let reports = Reports::new(boot.identity(&config, &io.board));
         let inbox = Inbox::new();
+        let uplink = Uplink::new();
         let board = RefCell::new(io.board);
         let session = Session {
             net: io.net,
@@ -96,6 +98,7 @@ where
             topics,
             reports: &reports,
             inbox: &inbox,
+            uplink: &uplink,
         };
         let worker = Worker {
             net: io.net,
@@ -107,6 +110,7 @@ where
             rng: io.rng,
             reports: &reports,
             inbox: &inbox,
+            uplink: &uplink,
             boot,
         };
         let (never, _, _) = join3(worker.run(), session.run(), heart(io.clock, &board)).await;
@@ -135,6 +139,7 @@ struct Worker<'w, N, C, F, B, H, R> {
     rng: R,
     reports: &'w Reports<'w>,
     inbox: &'w Inbox,
+    uplink: &'w Uplink,
     boot: Boot,
 }
 

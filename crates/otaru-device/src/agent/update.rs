@@ -19,6 +19,7 @@ use crate::job::Job;
 use crate::memory::{Failed, Pending};
 use crate::report::Reports;
 use crate::slots::{SlotWriter, verify};
+use crate::uplink::Uplink;
 
 /// HTTP headers must fit here; body bytes pass through it too.
 const HTTP_BUFFER: usize = 2048;
@@ -182,8 +183,14 @@ where
         let mut channel = pipe.channel();
         let (sender, receiver) = channel.split();
         let mut filler = Filler::new(sender, &plan, self.reports);
-        let fetch =
-            fetch(self.net, self.clock, self.config, &mut self.rng, self.reports, offer.url, &mut filler);
+        let way = Way {
+            net: self.net,
+            clock: self.clock,
+            config: self.config,
+            reports: self.reports,
+            uplink: self.uplink,
+        };
+        let fetch = fetch(way, &mut self.rng, offer.url, &mut filler);
         let mut writer = SlotWriter::new(region);
         let write = stream::drain(&mut self.flash, &mut writer, receiver);
         match select(fetch, write).await {
@@ -196,17 +203,24 @@ where
     }
 }
 
+/// What a download goes through.
+struct Way<'w, N, C> {
+    net: &'w N,
+    clock: &'w C,
+    config: &'w crate::config::Config<'w>,
+    reports: &'w Reports<'w>,
+    uplink: &'w Uplink,
+}
+
 /// Fetches until the body is complete, over as many attempts as make headway. Ends only in failure: success
 /// is the writer's to tell.
 async fn fetch<N: TcpConnect + Dns, C: Clock>(
-    net: &N,
-    clock: &C,
-    config: &crate::config::Config<'_>,
+    way: Way<'_, N, C>,
     rng: &mut impl RngCore,
-    reports: &Reports<'_>,
     url: &str,
     filler: &mut Filler<'_, '_>,
 ) -> Result<Infallible, Stop> {
+    let Way { net, clock, config, reports, uplink } = way;
     let mut buffer = [0; HTTP_BUFFER];
     let mut download = Download::new(net, clock, config.http, url)
         .map_err(|error: FetchError<Stop>| Failure::refusal(error.code(), format_args!("{error}")))?;
@@ -214,13 +228,15 @@ async fn fetch<N: TcpConnect + Dns, C: Clock>(
     let mut attempt: u8 = 1;
     let mut furthest = 0;
     loop {
+        uplink.wait(clock).await;
         let error = match download.run(&mut buffer, filler).await {
-            Ok(()) if filler.is_complete() => {
+            Err(FetchError::Sink(stop)) => return Err(stop),
+            // Whole by its own account and hashes: what the server still owes is of no interest.
+            _ if filler.is_complete() => {
                 filler.finish().await?;
                 core::future::pending().await
             }
             Ok(()) => FetchError::Truncated,
-            Err(FetchError::Sink(stop)) => return Err(stop),
             Err(error) => error,
         };
         if download.offset() >= furthest + HEADWAY {
@@ -231,7 +247,8 @@ async fn fetch<N: TcpConnect + Dns, C: Clock>(
         if !error.is_transient() || attempt >= config.attempts {
             return Err(Failure::new(error.code(), format_args!("{error}")).into());
         }
-        attempt = attempt.saturating_add(1);
+        // While the device itself is off the network, the server has not failed.
+        attempt = if uplink.is_up() { attempt.saturating_add(1) } else { 1 };
         let pause = match error.retry_after() {
             Some(asked) => asked.min(LONGEST_RETRY_AFTER),
             None => backoff.pause(rng),

@@ -53,6 +53,8 @@ struct Answer {
     status: u16,
     length: Option<u32>,
     range: Option<(u32, Option<u32>)>,
+    /// What `Content-Range: bytes */N` of a 416 tells.
+    length_of_file: Option<u32>,
     retry_after: Option<Duration>,
     location: Option<String<MAX_URL>>,
     validator: String<96>,
@@ -179,6 +181,10 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
     async fn accept<S: Sink>(&mut self, answer: &Answer, sink: &mut S) -> Result<(), FetchError<S::Error>> {
         match answer.status {
             200 | 206 => {}
+            // The file has no more bytes than are here already, and the image wants more.
+            416 if self.offset > 0 && answer.length_of_file == Some(self.offset) => {
+                return Err(FetchError::ShortFile);
+            }
             416 if self.offset > 0 => {
                 self.start_again(sink).await?;
                 return Err(FetchError::Truncated);
@@ -279,6 +285,7 @@ where
         status: response.status.0,
         length: None,
         range: None,
+        length_of_file: None,
         retry_after: None,
         location: None,
         validator: String::new(),
@@ -298,6 +305,8 @@ where
             answer.chunked = true;
         } else if is("content-encoding") {
             answer.compressed = !value.eq_ignore_ascii_case("identity");
+        } else if is("content-range") && answer.status == 416 {
+            answer.length_of_file = value.rsplit('/').next().and_then(|total| total.parse().ok());
         } else if is("content-range") {
             answer.range = Some(content_range(value).ok_or(FetchError::BadResponse)?);
         } else if is("retry-after") {

@@ -19,6 +19,8 @@ pub enum FetchError<E> {
     Stalled,
     /// The body ended early.
     Truncated,
+    /// The file at the URL ends before the image does.
+    ShortFile,
     /// The server answered with an error.
     HttpStatus {
         /// The status code.
@@ -74,7 +76,7 @@ impl<E> FetchError<E> {
             Self::Connect => Code::Connect,
             Self::Timeout => Code::Timeout,
             Self::Stalled => Code::Stalled,
-            Self::Truncated => Code::Truncated,
+            Self::Truncated | Self::ShortFile => Code::Truncated,
             Self::HttpStatus { .. } => Code::HttpStatus,
             Self::TooManyRedirects => Code::TooManyRedirects,
             Self::UnsupportedScheme => Code::UnsupportedUrl,
@@ -95,6 +97,7 @@ impl<E> fmt::Display for FetchError<E> {
             Self::Timeout => f.write_str("the server does not answer in time"),
             Self::Stalled => f.write_str("the download stalled"),
             Self::Truncated => f.write_str("the download ended early"),
+            Self::ShortFile => f.write_str("the file at the URL ends before the image does; upload it again"),
             Self::HttpStatus { status, .. } => write!(f, "the server answered {status}"),
             Self::TooManyRedirects => f.write_str("the server redirects without end"),
             Self::UnsupportedScheme => f.write_str("only http:// URLs can be fetched"),
