@@ -198,13 +198,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             Event::NothingBootable
         })?;
         on_event(Event::Booted { address: chosen.address, version: chosen.version.clone(), reason });
-        let board = SimBoard {
-            rtc: Rc::clone(rtc),
-            clock: self.clock.clone(),
-            chip: self.chip,
-            reason,
-            running: chosen.address,
-        };
+        let board = self.board(rtc, reason, chosen.address);
         let mut marker = vec![0; MARKER_WINDOW];
         flash.read(chosen.address, &mut marker).await.map_err(|_| Event::NothingBootable)?;
         tokio::select! {
@@ -237,6 +231,28 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             Behaviour::Healthy | Behaviour::Unhealthy => {}
         }
         self.agent(boot, board, flash, SimHealth(behaviour), self.link.clone()).await
+    }
+
+    fn board(&self, rtc: &Rc<Rtc>, reason: ResetReason, running: u32) -> SimBoard {
+        SimBoard { rtc: Rc::clone(rtc), clock: self.clock.clone(), chip: self.chip, reason, running }
+    }
+
+    /// Bytes of the whole running agent, every buffer included; `None` when nothing boots.
+    pub async fn agent_size(&self) -> Option<usize> {
+        let mut flash = self.flash.clone();
+        let chosen = bootloader::boot(&mut flash, self.bootloader).await.ok()?;
+        let mut board = self.board(&Rc::default(), ResetReason::PowerOn, chosen.address);
+        let boot = otaru_device::begin(&mut flash, &mut board, &self.config).await.ok()?;
+        let io = Io {
+            net: self.net,
+            clock: &self.clock,
+            flash,
+            board,
+            link: NoLink,
+            health: SimHealth(Behaviour::Healthy),
+            rng: SmallRng::seed_from_u64(self.seed),
+        };
+        Some(size_of_val(&Agent::new(self.config, io, boot).run()))
     }
 
     /// A program that no longer does anything; the watchdog ends it, if one is armed.

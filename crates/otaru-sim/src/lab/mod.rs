@@ -85,7 +85,7 @@ pub struct Lab {
     pub flash: Flash,
     setup: Setup,
     events: Rc<RefCell<Vec<Event>>>,
-    device: Option<JoinHandle<()>>,
+    running: Option<JoinHandle<()>>,
 }
 
 impl Lab {
@@ -104,34 +104,43 @@ impl Lab {
         let lan = Lan::new(clock.clone(), setup.quality, setup.seed);
         let broker = Broker::start(&lan, clock.clone());
         let http = Http::start(&lan, clock.clone());
-        Self { clock, lan, broker, http, flash, setup, events: Rc::default(), device: None }
+        Self { clock, lan, broker, http, flash, setup, events: Rc::default(), running: None }
     }
 
     /// Gives the device power.
     pub fn power_on(&mut self) {
         self.power_off();
         self.flash.restore_power();
-        let (lan, flash, clock) = (self.lan.clone(), self.flash.clone(), self.clock.clone());
-        let (setup, events) = (self.setup.clone(), Rc::clone(&self.events));
-        self.device = Some(tokio::task::spawn_local(async move {
-            let device = VirtualDevice {
-                config: setup.config,
-                flash,
-                bootloader: setup.bootloader,
-                chip: Chip::Esp32C3,
-                clock,
-                net: &lan,
-                link: lan.clone(),
-                seed: setup.seed,
-            };
-            device.run(|event| events.borrow_mut().push(event)).await;
+        let (lan, device, events) = (self.lan.clone(), self.device(), Rc::clone(&self.events));
+        self.running = Some(tokio::task::spawn_local(async move {
+            device(&lan).run(|event| events.borrow_mut().push(event)).await;
         }));
+    }
+
+    /// Bytes of the device's running agent, every buffer included; `None` when nothing boots.
+    pub async fn agent_size(&self) -> Option<usize> {
+        self.device()(&self.lan).agent_size().await
+    }
+
+    /// How to put the device onto a network.
+    fn device(&self) -> impl FnOnce(&Lan) -> VirtualDevice<'_, Lan, Lan> + use<> {
+        let (flash, clock, setup) = (self.flash.clone(), self.clock.clone(), self.setup.clone());
+        move |lan| VirtualDevice {
+            config: setup.config,
+            flash,
+            bootloader: setup.bootloader,
+            chip: Chip::Esp32C3,
+            clock,
+            net: lan,
+            link: lan.clone(),
+            seed: setup.seed,
+        }
     }
 
     /// Takes the power between two flash operations.
     pub fn power_off(&mut self) {
-        if let Some(device) = self.device.take() {
-            device.abort();
+        if let Some(running) = self.running.take() {
+            running.abort();
         }
     }
 
