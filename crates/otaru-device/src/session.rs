@@ -16,7 +16,7 @@ use crate::backoff::Backoff;
 use crate::board::{Clock, Link};
 use crate::config::Config;
 use crate::job::Inbox;
-use crate::mqtt::{Connection, Ended, Incoming, Names, PACKET};
+use crate::mqtt::{Buffers, Connection, Ended, Incoming, Names, PACKET};
 use crate::report::Reports;
 use crate::timeout::within;
 use crate::uplink::{CHECK, Uplink};
@@ -112,8 +112,10 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
         let online = self.topics.online();
         let names = Names { online: &online, commands: [&all, &one] };
         let mut memory = [0; PACKET];
+        let mut buffers = Buffers::new();
         let mut arena = BumpBuffer::new(&mut memory);
-        let mut connection = Connection::open(socket, self.config, &names, &mut arena, self.clock).await?;
+        let mut connection =
+            Connection::open(socket, &mut buffers, self.config, &names, &mut arena, self.clock).await?;
         connection.publish(&online, b"online", true, QoS::AtMostOnce).await?;
         backoff.reset();
         self.reports.connected();

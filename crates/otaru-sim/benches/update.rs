@@ -25,14 +25,14 @@ struct Figures {
     counts: Counts,
 }
 
-fn quality(rate: u32) -> Quality {
-    Quality { rate, ..Quality::HOME }
+fn quality(rate: u32, window: usize) -> Quality {
+    Quality { rate, window, ..Quality::HOME }
 }
 
 /// The agent: from the command to the restart, everything verified.
-fn agent(rate: u32) -> Figures {
+fn agent(rate: u32, window: usize) -> Figures {
     run(async {
-        let setup = Setup { quality: quality(rate), ..Setup::default() };
+        let setup = Setup { quality: quality(rate, window), ..Setup::default() };
         let mut lab = Lab::new(setup, &firmware("1.0.0", SIZE, Behaviour::Healthy)).unwrap();
         lab.flash.provision(SLOT, &firmware("0.9.0", SIZE + 50_000, Behaviour::Healthy)).unwrap();
         lab.serve(&firmware("1.1.0", SIZE, Behaviour::Healthy));
@@ -56,10 +56,10 @@ fn agent(rate: u32) -> Figures {
 }
 
 /// The usual way, without any verification.
-fn sector_by_sector(rate: u32) -> Figures {
+fn sector_by_sector(rate: u32, window: usize) -> Figures {
     run(async {
         let clock = SimClock::new(1.0);
-        let lan = Lan::new(clock.clone(), quality(rate), 1);
+        let lan = Lan::new(clock.clone(), quality(rate, window), 1);
         let image = firmware("1.1.0", SIZE, Behaviour::Healthy);
         let server = http::Http::start(&lan, clock.clone());
         server.handle(move |request| http::file(request, &image, "\"1\""));
@@ -99,17 +99,21 @@ fn bound(rate: u32) -> f64 {
 }
 
 fn main() {
-    println!("1 MiB update, virtual time; bound = max(link, flash); peer = 4 KiB erases, 128-byte reads\n");
     println!(
-        "{:>9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7}  flash operations (erase 64K + 4K, pages, reads)",
-        "link", "bound s", "otaru s", "peer s", "x bound", "peer x", "speed-up"
+        "1 MiB update, virtual time; bound = max(link, flash); window = TCP receive buffer; peer = 4 KiB erases, 128-byte reads\n"
     );
-    for rate in [100_000, 200_000, 400_000, 1_000_000] {
-        let (ours, peer, bound) = (agent(rate), sector_by_sector(rate), bound(rate));
+    println!(
+        "{:>9} {:>7} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7}  flash operations (erase 64K + 4K, pages, reads)",
+        "link", "window", "bound s", "otaru s", "peer s", "x bound", "peer x", "speed-up"
+    );
+    let ways = [100_000, 200_000, 400_000, 1_000_000].map(|rate| [(rate, 8 << 10), (rate, 16 << 10)]);
+    for (rate, window) in ways.into_iter().flatten() {
+        let (ours, peer, bound) = (agent(rate, window), sector_by_sector(rate, window), bound(rate));
         let show = |c: Counts| format!("{}+{} {} {}", c.block_erases, c.sector_erases, c.pages, c.reads);
         println!(
-            "{:>4} kB/s {bound:>8.2} {:>8.2} {:>8.2} {:>9.2} {:>9.2} {:>7.2}x  otaru {} | peer {}",
+            "{:>4} kB/s {:>3} KiB {bound:>8.2} {:>8.2} {:>8.2} {:>9.2} {:>9.2} {:>7.2}x  otaru {} | peer {}",
             rate / 1000,
+            window >> 10,
             ours.seconds,
             peer.seconds,
             ours.seconds / bound,

@@ -18,10 +18,10 @@ use crate::http::Sink;
 use crate::report::Reports;
 use crate::slots::{SlotError, SlotWriter};
 
-/// Bytes of one buffer: whole flash pages, and a sector.
-const CHUNK: usize = 4096;
+/// Bytes of one buffer: whole flash pages.
+const CHUNK: usize = 1024;
 /// Buffers. While a 64 KiB block is erased (150 ms) these and the TCP window take what arrives.
-const CHUNKS: usize = 3;
+const CHUNKS: usize = 12;
 
 /// Why a stream was broken off.
 #[derive(Debug)]

@@ -2,30 +2,43 @@
 
 use embedded_io_async::{ErrorType, Read, Write};
 
+/// Bytes read at once.
 const READ: usize = 256;
+/// Bytes gathered before they are sent.
 const WRITE: usize = 1024;
 
-/// A connection with a read and a write buffer.
-pub(super) struct Buffered<S> {
-    socket: S,
+/// The memory of a [`Buffered`]; apart from it, so that moving that moves no buffers.
+pub(crate) struct Buffers {
     read: [u8; READ],
-    start: usize,
-    end: usize,
     write: [u8; WRITE],
-    held: usize,
 }
 
-impl<S> Buffered<S> {
-    pub(super) const fn new(socket: S) -> Self {
-        Self { socket, read: [0; READ], start: 0, end: 0, write: [0; WRITE], held: 0 }
+impl Buffers {
+    pub(crate) const fn new() -> Self {
+        Self { read: [0; READ], write: [0; WRITE] }
     }
 }
 
-impl<S: ErrorType> ErrorType for Buffered<S> {
+/// A connection with a read and a write buffer.
+pub(super) struct Buffered<'b, S> {
+    socket: S,
+    buffers: &'b mut Buffers,
+    start: usize,
+    end: usize,
+    held: usize,
+}
+
+impl<'b, S> Buffered<'b, S> {
+    pub(super) const fn new(socket: S, buffers: &'b mut Buffers) -> Self {
+        Self { socket, buffers, start: 0, end: 0, held: 0 }
+    }
+}
+
+impl<S: ErrorType> ErrorType for Buffered<'_, S> {
     type Error = S::Error;
 }
 
-impl<S: Read> Read for Buffered<S> {
+impl<S: Read> Read for Buffered<'_, S> {
     async fn read(&mut self, buf: &mut [u8]) -> Result<usize, S::Error> {
         if self.start == self.end {
             if buf.len() >= READ {
@@ -33,22 +46,22 @@ impl<S: Read> Read for Buffered<S> {
             }
             self.start = 0;
             self.end = 0;
-            self.end = self.socket.read(&mut self.read).await?;
+            self.end = self.socket.read(&mut self.buffers.read).await?;
         }
         let count = buf.len().min(self.end - self.start);
-        buf[..count].copy_from_slice(&self.read[self.start..self.start + count]);
+        buf[..count].copy_from_slice(&self.buffers.read[self.start..self.start + count]);
         self.start += count;
         Ok(count)
     }
 }
 
-impl<S: Write> Write for Buffered<S> {
+impl<S: Write> Write for Buffered<'_, S> {
     async fn write(&mut self, buf: &[u8]) -> Result<usize, S::Error> {
         if self.held == WRITE {
             self.drain().await?;
         }
         let count = buf.len().min(WRITE - self.held);
-        self.write[self.held..self.held + count].copy_from_slice(&buf[..count]);
+        self.buffers.write[self.held..self.held + count].copy_from_slice(&buf[..count]);
         self.held += count;
         Ok(count)
     }
@@ -59,9 +72,9 @@ impl<S: Write> Write for Buffered<S> {
     }
 }
 
-impl<S: Write> Buffered<S> {
+impl<S: Write> Buffered<'_, S> {
     async fn drain(&mut self) -> Result<(), S::Error> {
         let held = core::mem::take(&mut self.held);
-        self.socket.write_all(&self.write[..held]).await
+        self.socket.write_all(&self.buffers.write[..held]).await
     }
 }

@@ -10,6 +10,7 @@ use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
 use buffered::Buffered;
+pub(crate) use buffered::Buffers;
 use embedded_io_async::{Read, Write};
 use rust_mqtt::Bytes;
 use rust_mqtt::buffer::BumpBuffer;
@@ -90,7 +91,7 @@ pub(crate) enum Incoming {
     Pong,
 }
 
-type Mqtt<'c, S> = Client<'c, 'c, Buffered<S>, BumpBuffer<'c>, 2, 8, 2, 1, 1, 0, 0>;
+type Mqtt<'c, S> = Client<'c, 'c, Buffered<'c, S>, BumpBuffer<'c>, 2, 8, 2, 1, 1, 0, 0>;
 
 /// An open connection.
 pub(crate) struct Connection<'c, S: Read + Write, C> {
@@ -109,6 +110,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
     /// Connects, leaves the last will, and subscribes to the commands.
     pub(crate) async fn open(
         socket: S,
+        buffers: &'c mut Buffers,
         config: &Config<'_>,
         names: &Names<'_>,
         buffer: &'c mut BumpBuffer<'c>,
@@ -132,7 +134,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
                 .password(MqttBinary::from_slice(login.password.as_bytes()).map_err(|_| Ended::BadName)?);
         }
         let id = string(config.device)?;
-        within(clock, this.limit, this.client.connect(Buffered::new(socket), &options, Some(id)))
+        within(clock, this.limit, this.client.connect(Buffered::new(socket, buffers), &options, Some(id)))
             .await
             .map_err(|_| Ended::Silent)??;
         arena::empty(this.client.buffer_mut());
