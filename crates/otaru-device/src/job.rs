@@ -26,6 +26,18 @@ impl Job {
     }
 }
 
+impl Job {
+    /// Whether it can be read.
+    pub(crate) fn is_command(&self) -> bool {
+        self.command(&mut [0; MAX_COMMAND]).is_ok()
+    }
+
+    /// Whether it cancels what goes on.
+    pub(crate) fn is_cancel(&self) -> bool {
+        matches!(self.command(&mut [0; MAX_COMMAND]), Ok(Command::Cancel))
+    }
+}
+
 /// The newest command nobody has taken yet. A burst of a thousand costs one buffer.
 pub(crate) struct Inbox {
     newest: Signal<NoopRawMutex, Job>,
@@ -37,6 +49,10 @@ impl Inbox {
     }
 
     pub(crate) fn put(&self, payload: &[u8]) {
+        // Empty is what a broker sends when somebody deletes a retained command.
+        if payload.is_empty() {
+            return;
+        }
         self.newest.signal(Job::new(payload));
     }
 

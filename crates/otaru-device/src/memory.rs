@@ -14,6 +14,9 @@ use sequential_storage::map::{MapConfig, MapStorage};
 
 use crate::slots::Region;
 
+/// Records by number, without a cache: they are read at boot and once an update.
+type Map<'f, F> = MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, u8>>;
+
 /// Longest record: a command with its header.
 const RECORD: usize = MAX_COMMAND + 64;
 /// First byte of every record; another layout gets another number.
@@ -145,10 +148,7 @@ impl Memory {
         }
     }
 
-    fn map<'f, F: NorFlash>(
-        &self,
-        flash: &'f mut F,
-    ) -> Option<MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, u8>>> {
+    fn map<'f, F: NorFlash>(&self, flash: &'f mut F) -> Option<Map<'f, F>> {
         let region = self.region?;
         let config = MapConfig::try_new(region.offset..region.offset.checked_add(region.len)?).ok()?;
         Some(MapStorage::new(flash, config, Cache::new_uncached()))

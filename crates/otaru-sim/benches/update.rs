@@ -2,6 +2,7 @@
 //!
 //! Virtual time, so the figures are the same on every machine. The peer is the strategy of common updaters:
 //! read 128 bytes, gather a sector, erase 4 KiB, program it, and meanwhile leave the network waiting.
+#![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
 use std::time::Duration;
 

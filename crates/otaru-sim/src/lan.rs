@@ -158,6 +158,14 @@ struct Wire {
     changed: Notify,
 }
 
+/// Whether something can be done.
+enum Ready {
+    /// It was, with this many bytes.
+    Now(usize),
+    /// Not before this time, if that is known.
+    At(Option<Duration>),
+}
+
 fn broken() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "connection reset")
 }
@@ -186,28 +194,34 @@ impl Wire {
             if self.reset.get() || self.closed.get() {
                 return Err(broken());
             }
-            let now = self.clock().now();
-            let mut freed = self.freed.borrow_mut();
-            while let Some((_, len)) = freed.pop_front_if(|(time, _)| *time <= now) {
-                self.under_way.set(self.under_way.get() - len);
+            match self.put(bytes) {
+                Ready::Now(count) => return Ok(count),
+                Ready::At(time) => self.wait(time).await,
             }
-            let room = self.lan.0.quality.get().window.saturating_sub(self.under_way.get());
-            if room == 0 {
-                let next = freed.front().map(|(time, _)| *time);
-                drop(freed);
-                self.wait(next).await;
-                continue;
-            }
-            let count = bytes.len().min(room).min(SEGMENT);
-            self.under_way.set(self.under_way.get() + count);
-            if !self.lan.0.silent.get() {
-                let arrival = self.lan.arrival(self.to_device, count).max(self.last_arrival.get());
-                self.last_arrival.set(arrival);
-                self.queue.borrow_mut().push_back((arrival, bytes[..count].iter().copied().collect()));
-                self.changed.notify_waiters();
-            }
-            return Ok(count);
         }
+    }
+
+    /// Puts what fits into the window.
+    fn put(&self, bytes: &[u8]) -> Ready {
+        let now = self.clock().now();
+        let mut freed = self.freed.borrow_mut();
+        while let Some((_, len)) = freed.front().copied().filter(|(time, _)| *time <= now) {
+            freed.pop_front();
+            self.under_way.set(self.under_way.get() - len);
+        }
+        let room = self.lan.0.quality.get().window.saturating_sub(self.under_way.get());
+        if room == 0 {
+            return Ready::At(freed.front().map(|(time, _)| *time));
+        }
+        let count = bytes.len().min(room).min(SEGMENT);
+        self.under_way.set(self.under_way.get() + count);
+        if !self.lan.0.silent.get() {
+            let arrival = self.lan.arrival(self.to_device, count).max(self.last_arrival.get());
+            self.last_arrival.set(arrival);
+            self.queue.borrow_mut().push_back((arrival, bytes[..count].iter().copied().collect()));
+            self.changed.notify_waiters();
+        }
+        Ready::Now(count)
     }
 
     async fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
@@ -215,30 +229,37 @@ impl Wire {
             if self.reset.get() {
                 return Err(broken());
             }
-            let now = self.clock().now();
-            let mut queue = self.queue.borrow_mut();
-            let due = match queue.front_mut() {
-                _ if self.lan.0.silent.get() => None,
-                Some((time, bytes)) if *time <= now => {
-                    let count = buf.len().min(bytes.len());
-                    for (to, from) in buf.iter_mut().zip(bytes.drain(..count)) {
-                        *to = from;
-                    }
-                    if bytes.is_empty() {
-                        queue.pop_front();
-                    }
-                    let known = now + self.lan.0.quality.get().latency;
-                    self.freed.borrow_mut().push_back((known, count));
-                    self.changed.notify_waiters();
-                    return Ok(count);
-                }
-                Some((time, _)) => Some(*time),
-                None if self.closed.get() => return Ok(0),
-                None => None,
-            };
-            drop(queue);
-            self.wait(due).await;
+            match self.take(buf) {
+                Ready::Now(count) => return Ok(count),
+                Ready::At(time) => self.wait(time).await,
+            }
         }
+    }
+
+    /// Takes what has arrived.
+    fn take(&self, buf: &mut [u8]) -> Ready {
+        if self.lan.0.silent.get() {
+            return Ready::At(None);
+        }
+        let now = self.clock().now();
+        let mut queue = self.queue.borrow_mut();
+        let Some((time, bytes)) = queue.front_mut() else {
+            return if self.closed.get() { Ready::Now(0) } else { Ready::At(None) };
+        };
+        if *time > now {
+            return Ready::At(Some(*time));
+        }
+        let count = buf.len().min(bytes.len());
+        for (to, from) in buf.iter_mut().zip(bytes.drain(..count)) {
+            *to = from;
+        }
+        if bytes.is_empty() {
+            queue.pop_front();
+        }
+        let known = now + self.lan.0.quality.get().latency;
+        self.freed.borrow_mut().push_back((known, count));
+        self.changed.notify_waiters();
+        Ready::Now(count)
     }
 
     fn close(&self) {
@@ -307,7 +328,7 @@ impl TcpConnect for Lan {
     type Error = io::Error;
     type Connection<'a> = Stream;
 
-    async fn connect<'a>(&'a self, remote: SocketAddr) -> io::Result<Stream> {
+    async fn connect(&self, remote: SocketAddr) -> io::Result<Stream> {
         if !self.0.up.get() {
             return Err(broken());
         }

@@ -102,7 +102,7 @@ impl TcpConnect for TokioNet {
     type Error = io::Error;
     type Connection<'a> = Connection;
 
-    async fn connect<'a>(&'a self, remote: SocketAddr) -> Result<Connection, io::Error> {
+    async fn connect(&self, remote: SocketAddr) -> Result<Connection, io::Error> {
         if !self.wifi.is_up() {
             return Err(link_lost());
         }

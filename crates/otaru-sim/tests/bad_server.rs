@@ -1,5 +1,6 @@
 //! Bad servers and bad ways to them: each ends in the documented error or in success, never in a wrong image,
 //! and leaves the agent ready for the next command.
+#![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! The way of an update, from a command to its end, on a good network.
+#![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
 use std::time::Duration;
 

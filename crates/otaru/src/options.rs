@@ -56,7 +56,7 @@ fn first_line(path: &Path) -> anyhow::Result<Secret> {
 /// Where the broker is, and how topics begin.
 #[derive(clap::Args)]
 pub(crate) struct BrokerArgs {
-    /// The broker: mqtt://[USER:PASSWORD@]HOST[:PORT]
+    /// The broker: `mqtt://[USER:PASSWORD@]HOST[:PORT]`
     #[arg(
         long,
         value_name = "URL",

@@ -1,9 +1,9 @@
 //! The agent: three loops in one task.
 //!
-//! The session ([`crate::session`]) keeps network and broker and carries messages. The worker below takes
-//! one command after another along the way of an update: plan, fetch, write, verify, activate, restart; its
-//! steps are [`update`] and [`stream`]. The heart feeds the watchdog. A new image begins in [`boot`] and is
-//! confirmed or rolled back in [`trial`].
+//! The session (`session.rs`) keeps network and broker and carries messages. The worker below takes one
+//! command after another along the way of an update: plan, fetch, write, verify, activate, restart; its steps
+//! are `update.rs` and `stream.rs`. The heart feeds the watchdog. A new image begins in [`boot`] and is
+//! confirmed or rolled back in `trial.rs`.
 
 pub mod boot;
 mod failure;
@@ -19,7 +19,7 @@ use embassy_futures::join::join3;
 use embassy_futures::select::{Either, select};
 use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::MultiwriteNorFlash;
-use otaru_format::command::{Command, MAX_COMMAND};
+use otaru_format::command::{Command, MAX_COMMAND, Offer};
 use otaru_format::status::{Code, UpdateState};
 use otaru_format::topic::Topics;
 use rand_core::RngCore;
@@ -32,6 +32,7 @@ use crate::session::Session;
 use crate::uplink::Uplink;
 use boot::Boot;
 use failure::Failure;
+use update::Prepared;
 
 /// How long a change of state may wait for the broker before the update goes on without it.
 const ANNOUNCE: Duration = Duration::from_secs(2);
@@ -154,66 +155,61 @@ where
 {
     async fn run(mut self) -> Infallible {
         self.settle().await;
-        let mut next = self.interrupted_job().await;
+        let mut job = self.interrupted_job().await;
         loop {
-            let job = match next.take() {
-                Some(job) => job,
-                None => self.inbox.take().await,
-            };
-            next = self.handle(job).await;
+            match &job {
+                Some(taken) => job = self.handle(taken).await,
+                None => job = Some(self.inbox.take().await),
+            }
         }
     }
 
     /// Carries out one command; gives back the command that took its place, if one did.
-    async fn handle(&mut self, job: Job) -> Option<Job> {
+    async fn handle(&mut self, job: &Job) -> Option<Job> {
         let mut scratch = [0; MAX_COMMAND];
-        let offer = match job.command(&mut scratch) {
+        match job.command(&mut scratch) {
+            Ok(Command::Update(offer)) => self.update(job, &offer).await,
+            Ok(Command::Cancel) => {
+                self.boot.memory.clear_pending(&mut self.flash).await;
+                self.reports.line(format_args!("Nothing to cancel."));
+                None
+            }
             Err(error) => {
                 let failure = Failure::from(error);
                 self.reports.begin(None);
                 self.reports.fault(UpdateState::Refused, failure.code, &failure.detail);
-                return None;
+                None
             }
-            Ok(Command::Cancel) => {
-                self.boot.memory.clear_pending(&mut self.flash).await;
-                self.reports.line(format_args!("Nothing to cancel."));
-                return None;
-            }
-            Ok(Command::Update(offer)) => offer,
-        };
-        let (inbox, reports, clock) = (self.inbox, self.reports, self.clock);
-        let prepared = match select(self.prepare(&job, &offer), another(inbox, &job)).await {
-            Either::First(prepared) => prepared,
-            Either::Second(newer) => {
-                // Nothing was activated yet, so the slot's half is simply left.
-                self.boot.memory.clear_pending(&mut self.flash).await;
-                let mut scratch = [0; MAX_COMMAND];
-                if matches!(newer.command(&mut scratch), Ok(Command::Cancel)) {
-                    reports.state(UpdateState::Cancelled);
-                    reports.line(format_args!("Update cancelled."));
-                    reports.announce(clock, ANNOUNCE).await;
-                    return None;
-                }
-                reports.line(format_args!("A newer command takes over."));
-                return Some(newer);
-            }
-        };
-        let outcome = match prepared {
-            Ok(update::Prepared::Ready) => self.activate().await,
-            Ok(update::Prepared::AlreadyRunning) => {
-                self.boot.memory.clear_pending(&mut self.flash).await;
+        }
+    }
+
+    async fn update(&mut self, job: &Job, offer: &Offer<'_>) -> Option<Job> {
+        let (inbox, reports) = (self.inbox, self.reports);
+        let outcome = match select(self.prepare(job, offer), another(inbox, job)).await {
+            Either::First(Ok(Prepared::Ready)) => self.activate().await,
+            Either::First(Ok(Prepared::AlreadyRunning)) => {
                 reports.state(UpdateState::Current);
                 reports.line(format_args!("Already running this firmware."));
                 Ok(())
             }
-            Err(failure) => Err(failure),
+            Either::First(Err(failure)) => Err(failure),
+            // Nothing was activated yet, so the slot's half is simply left.
+            Either::Second(newer) if newer.is_cancel() => {
+                reports.state(UpdateState::Cancelled);
+                reports.line(format_args!("Update cancelled."));
+                Ok(())
+            }
+            Either::Second(newer) => {
+                reports.line(format_args!("A newer command takes over."));
+                return Some(newer);
+            }
         };
+        self.boot.memory.clear_pending(&mut self.flash).await;
         if let Err(failure) = outcome {
-            self.boot.memory.clear_pending(&mut self.flash).await;
             let state = if failure.refused { UpdateState::Refused } else { UpdateState::Failed };
             reports.fault(state, failure.code, &failure.detail);
         }
-        reports.announce(clock, ANNOUNCE).await;
+        reports.announce(self.clock, ANNOUNCE).await;
         None
     }
 
@@ -239,8 +235,7 @@ where
 async fn another(inbox: &Inbox, job: &Job) -> Job {
     loop {
         let newer = inbox.take().await;
-        let mut scratch = [0; MAX_COMMAND];
-        if newer != *job && newer.command(&mut scratch).is_ok() {
+        if newer != *job && newer.is_command() {
             return newer;
         }
     }

@@ -133,6 +133,8 @@ where
             (Some(TrialCause::Unhealthy), _) => Code::Unhealthy,
             (Some(TrialCause::Unreachable), _) => Code::Unreachable,
             (None, _) if digest.is_none() => Code::BootloaderRejected,
+            // Activated, restarted, and never started: the bootloader would not have it.
+            (None, ResetReason::Software) if trial.boots == 0 => Code::BootloaderRejected,
             (_, ResetReason::Panic) => Code::Panic,
             (_, ResetReason::Watchdog) => Code::Watchdog,
             (_, ResetReason::Brownout) => Code::Brownout,

@@ -11,7 +11,7 @@ use core::time::Duration;
 
 pub use download::{Download, Sink};
 pub use error::FetchError;
-pub use url::Url;
+pub use url::{Url, UrlError};
 
 /// Timeouts and bounds of a download.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! The two app slots and otadata, as one object.
 //!
-//! [`otadata`] changes what boots, [`writer`] fills a slot, [`verify()`] checks one as the bootloader will.
+//! `otadata.rs` changes what boots, [`SlotWriter`] fills a slot, [`verify()`] checks one as the bootloader will.
 
 mod otadata;
 mod verify;
