@@ -1,0 +1,123 @@
+//! Virtual devices, the firmware they get, and what their flash says afterwards.
+
+use std::path::{Path, PathBuf};
+
+use otaru_format::chip::Chip;
+use otaru_format::digest::Digest;
+use otaru_format::otadata::{Record, select};
+use otaru_format::status::{Status, UpdateState};
+use otaru_sim::firmware::{Behaviour, FirmwareSpec};
+use tempfile::TempDir;
+
+use crate::broker::Broker;
+use crate::common::otaru;
+use crate::program::Program;
+use crate::web::Web;
+
+/// The device where there is one.
+pub(crate) const DEVICE: &str = "sim-0001";
+/// Bytes of a slot.
+pub(crate) const SLOT: usize = 0x1F_0000;
+/// Where the second slot begins.
+const OTA_1: usize = 0x21_0000;
+/// Where the agent keeps its own state.
+const OWN_STATE: std::ops::Range<usize> = 0x1_0000..0x1_4000;
+
+/// A folder with `old.bin` and `new.bin`, and the devices' flash.
+pub(crate) struct Bench {
+    dir: TempDir,
+    pub(crate) new: Vec<u8>,
+    speed: f64,
+}
+
+impl Bench {
+    /// Synthetic firmware of this size; `speed` is that of the devices.
+    pub(crate) fn new(size: usize, speed: f64) -> Self {
+        let build = |version: &str| {
+            let (project, behaviour) = ("lamp".to_owned(), Behaviour::Healthy);
+            FirmwareSpec { chip: Chip::Esp32C3, project, version: version.into(), size, behaviour }.build()
+        };
+        Self::with(&build("1.0.0"), build("1.1.0"), speed)
+    }
+
+    /// This firmware.
+    pub(crate) fn with(old: &[u8], new: Vec<u8>, speed: f64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("www")).unwrap();
+        std::fs::create_dir(dir.path().join("nginx")).unwrap();
+        std::fs::write(dir.path().join("old.bin"), old).unwrap();
+        std::fs::write(dir.path().join("www/new.bin"), &new).unwrap();
+        Self { dir, new, speed }
+    }
+
+    /// The new firmware behind Python's web server.
+    pub(crate) fn python(&self) -> Web {
+        Web::python(&self.dir.path().join("www"))
+    }
+
+    /// The new firmware behind nginx.
+    pub(crate) fn nginx(&self) -> Web {
+        Web::nginx(&self.dir.path().join("www"), &self.dir.path().join("nginx"))
+    }
+
+    /// Virtual devices on the old firmware, or on what they have; they log.
+    pub(crate) fn devices(&self, broker: &Broker, count: usize) -> Program {
+        let (speed, count) = (self.speed.to_string(), count.to_string());
+        let mut command = otaru(&["sim", "-v", "--json", "--speed", &speed, "--devices", &count]);
+        command.args(["--broker", &broker.url()]).arg("--dir").arg(self.boards());
+        command.arg("--firmware").arg(self.dir.path().join("old.bin"));
+        Program::start(command)
+    }
+
+    /// One virtual device, up and known to the broker.
+    #[track_caller]
+    pub(crate) fn device(&self, broker: &Broker) -> Program {
+        let device = self.devices(broker, 1);
+        broker.report(DEVICE, |status| status.state == UpdateState::Idle);
+        device
+    }
+
+    /// Whether a report says that the new firmware runs and is there to stay.
+    pub(crate) fn is_done(&self, status: &Status<String>) -> bool {
+        status.confirmed && status.slot == 1 && status.image == self.new_digest()
+    }
+
+    /// The new image's digest, over what the file has of it.
+    fn new_digest(&self) -> Digest {
+        let mut check = otaru_format::image::ImageCheck::new(16 << 20);
+        check.feed(&self.new).unwrap();
+        check.finish().unwrap().digest
+    }
+
+    /// Waits until the device reports the new firmware as confirmed, and looks at its flash.
+    #[track_caller]
+    pub(crate) fn ends_on_the_new_image(&self, broker: &Broker) {
+        broker.report(DEVICE, |status| self.is_done(status));
+        self.flash_has_the_new_image(DEVICE);
+    }
+
+    /// The second slot is selected and holds the file byte for byte.
+    #[track_caller]
+    pub(crate) fn flash_has_the_new_image(&self, device: &str) {
+        let flash = self.flash(device);
+        let records = [0xE000, 0xF000].map(|at| Record::parse(&flash[at..at + 32]));
+        let record = records[select(&records).expect("otadata selects nothing")].unwrap();
+        assert_eq!(record.slot(2), 1, "{device}");
+        assert!(flash[OTA_1..OTA_1 + self.new.len()] == self.new, "{device}: the slot differs from the file");
+    }
+
+    /// The flash without the agent's own state.
+    pub(crate) fn foreign_flash(&self, device: &str) -> Vec<u8> {
+        let mut flash = self.flash(device);
+        flash.drain(OWN_STATE);
+        flash
+    }
+
+    fn flash(&self, device: &str) -> Vec<u8> {
+        std::fs::read(self.boards().join(format!("{device}.bin"))).unwrap()
+    }
+
+    fn boards(&self) -> PathBuf {
+        Path::new(self.dir.path()).join("boards")
+    }
+}

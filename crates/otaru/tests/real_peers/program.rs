@@ -1,0 +1,148 @@
+//! Other programs: found or skipped over, run beside the test, read, frozen, and ended with it.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::common::LIMIT;
+
+/// Whether all these programs are there; tells which one is not, to the test's output and to the summary of
+/// `cargo xtask test`.
+pub(crate) fn have(programs: &[&str]) -> bool {
+    let Some(missing) = programs.iter().find(|name| find(name).is_none()) else { return true };
+    let test = std::thread::current().name().unwrap_or("real_peers").to_owned();
+    let line =
+        format!("{test}: no {missing}: apt-get install mosquitto mosquitto-clients nginx-light python3");
+    eprintln!("SKIPPED: {line}");
+    let log = env::var_os("OTARU_SKIP_LOG");
+    let file = log.and_then(|log| OpenOptions::new().create(true).append(true).open(log).ok());
+    if let Some(mut file) = file {
+        // One write, for tests run side by side.
+        let _ = file.write_all(format!("{line}\n").as_bytes());
+    }
+    false
+}
+
+/// A program on the PATH, or where Debian keeps servers.
+fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// A program that [`have`] found.
+pub(crate) fn program(name: &str) -> Command {
+    let mut command = Command::new(find(name).unwrap());
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A port that nobody uses just now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Asks until there is an answer.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {limit:?} for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A program that runs beside the test and ends with it.
+pub(crate) struct Program {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    /// Starts it and keeps what it says on both its outputs.
+    pub(crate) fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let said = Arc::default();
+        listen(child.stdout.take().unwrap(), &said);
+        listen(child.stderr.take().unwrap(), &said);
+        Self { child, said }
+    }
+
+    /// Starts a server and waits until it listens.
+    #[track_caller]
+    pub(crate) fn server(command: Command, port: u16) -> Self {
+        let mut server = Self::start(command);
+        eventually("a server to listen", LIMIT, || {
+            let ended = server.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended: {:?}", server.lines());
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
+        });
+        server
+    }
+
+    /// What it said so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// The first line with this text, once there is one.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) -> String {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let lines = self.lines();
+            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            assert!(Instant::now() < deadline, "no line with {text:?}, but:\n{}", lines.join("\n"));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Stops it from doing anything while its sockets stay open.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Presses Ctrl-C and waits for the end.
+    #[track_caller]
+    pub(crate) fn interrupt(mut self) {
+        self.signal("-INT");
+        eventually("the end after Ctrl-C", LIMIT, || self.child.try_wait().unwrap());
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn listen(pipe: impl Read + Send + 'static, said: &Arc<Mutex<Vec<String>>>) {
+    let said = Arc::clone(said);
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            said.lock().unwrap().push(line);
+        }
+    });
+}
