@@ -60,7 +60,9 @@ impl fmt::Display for Ended {
             Self::Network => f.write_str("connection lost"),
             Self::Silent => f.write_str("no answer in time"),
             Self::Refused(0x86) => f.write_str("the broker refused the user name or password"),
-            Self::Refused(0x87) => f.write_str("the broker says: not authorised"),
+            Self::Refused(0x87) => {
+                f.write_str("the broker says: not authorised (user name, password or access rules)")
+            }
             Self::Refused(0x8E) => f.write_str("another client uses this device's name"),
             Self::Refused(code) => write!(f, "the broker ended it with reason 0x{code:02x}"),
             Self::Protocol => f.write_str("the broker broke the protocol"),
