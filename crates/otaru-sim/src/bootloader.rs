@@ -6,7 +6,7 @@
 use embedded_storage_async::nor_flash::{NorFlash as _, ReadNorFlash as _};
 use otaru_device::slots::{Region, verify};
 use otaru_format::image::{HEAD_LEN, Head};
-use otaru_format::otadata::{RECORD_LEN, Record, SECTOR_LEN, State, select};
+use otaru_format::otadata::{RECORD_LEN, Record, SECTOR_LEN, State};
 use otaru_format::partition::{Partition, PartitionTable, TABLE_LEN, TABLE_OFFSET};
 
 use crate::flash::{Flash, FlashError};
@@ -71,7 +71,7 @@ pub async fn boot(flash: &mut Flash, kind: BootloaderKind) -> Result<Started, Bo
         }
         if choice.initial && index > FACTORY {
             let seq = u32::try_from(index + 1).unwrap_or(1);
-            write(flash, &table, 0, &Record::new(seq, State::Valid)).await?;
+            write(flash, &table, 0, &Record::new(seq, State::Valid).emit()).await?;
         }
         return describe(flash, partition.offset).await;
     }
@@ -84,54 +84,101 @@ struct Choice {
     initial: bool,
 }
 
+/// A record as it stands on flash (`esp_ota_select_entry_t`), good or not.
+struct Raw([u8; RECORD_LEN]);
+
+impl Raw {
+    fn word(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    fn seq(&self) -> u32 {
+        self.word(0)
+    }
+
+    fn state(&self) -> State {
+        self.word(24).into()
+    }
+
+    fn set_state(&mut self, state: State) {
+        self.0[24..28].copy_from_slice(&u32::from(state).to_le_bytes());
+    }
+
+    fn is_blank(&self) -> bool {
+        self.seq() == u32::MAX
+    }
+
+    fn crc_fits(&self) -> bool {
+        self.0[28..] == Record::new(self.seq(), State::New).emit()[28..]
+    }
+
+    /// `bootloader_common_ota_select_invalid`: a torn record is not invalid in this sense.
+    fn is_invalid(&self) -> bool {
+        self.is_blank() || matches!(self.state(), State::Invalid | State::Aborted)
+    }
+
+    /// `bootloader_common_ota_select_valid`.
+    fn is_valid(&self) -> bool {
+        !self.is_invalid() && self.crc_fits()
+    }
+}
+
+/// `bootloader_common_get_active_otadata`.
+fn active(records: &[Raw; 2]) -> Option<usize> {
+    match (records[0].is_valid(), records[1].is_valid()) {
+        (true, true) => Some(usize::from(records[1].seq() > records[0].seq())),
+        (true, false) => Some(0),
+        (false, true) => Some(1),
+        (false, false) => None,
+    }
+}
+
+/// `bootloader_utility_get_selected_boot_partition`.
 async fn choose(
     flash: &mut Flash,
     table: &PartitionTable<'_>,
     kind: BootloaderKind,
 ) -> Result<Choice, BootError> {
     let Some(otadata) = table.otadata() else { return Ok(Choice { index: FACTORY, initial: false }) };
-    let mut records = [None; 2];
+    let mut records = [Raw([0; RECORD_LEN]), Raw([0; RECORD_LEN])];
     for (sector, record) in (0..).zip(&mut records) {
-        let mut bytes = [0; RECORD_LEN];
-        flash.read(otadata.offset + sector * SECTOR_LEN, &mut bytes).await?;
-        *record = Record::parse(&bytes);
+        flash.read(otadata.offset + sector * SECTOR_LEN, &mut record.0).await?;
     }
     if kind == BootloaderKind::Rollback {
-        for (sector, slot) in (0..).zip(&mut records) {
-            if let Some(record) = slot.as_mut().filter(|record| record.state == State::PendingVerify) {
-                record.state = State::Aborted;
-                write(flash, table, sector, record).await?;
+        for (sector, record) in (0..).zip(&mut records) {
+            // Whatever the CRC says.
+            if record.state() == State::PendingVerify {
+                record.set_state(State::Aborted);
+                write(flash, table, sector, &record.0).await?;
             }
         }
     }
-    let Some(sector) = select(&records) else {
+    if records.iter().all(Raw::is_invalid) || table.slots() == 0 {
         let factory = table.factory().is_some();
-        return Ok(Choice {
-            index: if factory { FACTORY } else { 0 },
-            initial: !factory && records.iter().all(Option::is_none),
-        });
-    };
-    let mut index = 0;
-    if let Some(record) = &mut records[sector] {
-        index = i32::from(record.slot(table.slots()));
-        if kind == BootloaderKind::Rollback && record.state == State::New {
-            record.state = State::PendingVerify;
-            write(flash, table, sector as u32, record).await?;
-        }
+        let empty = records.iter().all(|record| record.is_blank() || !record.crc_fits());
+        return Ok(Choice { index: if factory { FACTORY } else { 0 }, initial: !factory && empty });
     }
-    Ok(Choice { index, initial: false })
+    // Without a valid record every partition is tried, and nothing written.
+    let Some(sector) = active(&records) else { return Ok(Choice { index: FACTORY, initial: false }) };
+    let record = &mut records[sector];
+    let slot = record.seq().wrapping_sub(1) % u32::from(table.slots());
+    if kind == BootloaderKind::Rollback && record.state() == State::New {
+        record.set_state(State::PendingVerify);
+        write(flash, table, u32::from(sector == 1), &record.0).await?;
+    }
+    Ok(Choice { index: i32::try_from(slot).unwrap_or(FACTORY), initial: false })
 }
 
 async fn write(
     flash: &mut Flash,
     table: &PartitionTable<'_>,
     sector: u32,
-    record: &Record,
+    record: &[u8; RECORD_LEN],
 ) -> Result<(), BootError> {
     let Some(otadata) = table.otadata() else { return Ok(()) };
     let at = otadata.offset + sector * SECTOR_LEN;
     flash.erase(at, at + SECTOR_LEN).await?;
-    flash.write(at, &record.emit()).await?;
+    flash.write(at, record).await?;
     Ok(())
 }
 
@@ -151,4 +198,99 @@ async fn describe(flash: &mut Flash, address: u32) -> Result<Started, BootError>
         project: descriptor.map(|d| d.project().to_owned()).unwrap_or_default(),
         version: descriptor.map(|d| d.version().to_owned()).unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SimClock;
+    use crate::firmware::{Behaviour, provision};
+    use crate::flash::{FLASH_LEN, Timing};
+    use crate::lab::{firmware, run};
+
+    const OTADATA: u32 = 0xE000;
+    const SLOTS: [u32; 2] = [0x1_0000, 0x21_0000];
+    const BLANK: [u8; RECORD_LEN] = [0xFF; RECORD_LEN];
+
+    fn record(seq: u32, state: State) -> [u8; RECORD_LEN] {
+        Record::new(seq, state).emit()
+    }
+
+    fn torn(seq: u32, state: State) -> [u8; RECORD_LEN] {
+        let mut bytes = record(seq, state);
+        bytes[28..].fill(0xFF);
+        bytes
+    }
+
+    /// Boots a chip with good apps in both slots and these records; gives back the slot and the records after.
+    fn booted(kind: BootloaderKind, before: [[u8; RECORD_LEN]; 2]) -> (u32, [[u8; RECORD_LEN]; 2]) {
+        run(async {
+            let bytes = vec![0xFF; FLASH_LEN as usize];
+            let mut flash = Flash::from_bytes(bytes, Timing::INSTANT, SimClock::new(1.0));
+            let app = firmware("1.0.0", 9000, Behaviour::Healthy);
+            provision(&flash, &app).unwrap();
+            flash.provision(SLOTS[1], &app).unwrap();
+            let places = [OTADATA, OTADATA + SECTOR_LEN];
+            for (at, bytes) in places.into_iter().zip(before) {
+                flash.provision(at, &bytes).unwrap();
+            }
+            let started = boot(&mut flash, kind).await.unwrap();
+            let contents = flash.contents().unwrap();
+            let after = places.map(|at| *contents[at as usize..].first_chunk().unwrap());
+            (started.address, after)
+        })
+    }
+
+    #[test]
+    fn the_first_start_is_written_down() {
+        let first = record(1, State::Valid);
+        for kind in [BootloaderKind::Plain, BootloaderKind::Rollback] {
+            assert_eq!(booted(kind, [BLANK, BLANK]), (SLOTS[0], [first, BLANK]));
+            // A bad CRC counts as empty once the state is a bad one too.
+            let aborted = torn(2, State::Aborted);
+            assert_eq!(booted(kind, [aborted, BLANK]), (SLOTS[0], [first, BLANK]));
+            assert_eq!(booted(kind, [BLANK, aborted]), (SLOTS[0], [first, aborted]));
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_down_over_a_record_that_is_torn_or_was_good() {
+        for kind in [BootloaderKind::Plain, BootloaderKind::Rollback] {
+            for before in [
+                [torn(2, State::New), BLANK],
+                [BLANK, torn(2, State::Valid)],
+                [torn(1, State::Valid), torn(2, State::New)],
+                [record(2, State::Aborted), BLANK],
+                [record(1, State::Invalid), record(2, State::Aborted)],
+            ] {
+                assert_eq!(booted(kind, before), (SLOTS[0], before));
+            }
+        }
+    }
+
+    #[test]
+    fn the_higher_valid_record_rules() {
+        let (old, new) = (record(1, State::Valid), record(2, State::Valid));
+        assert_eq!(booted(BootloaderKind::Plain, [old, new]), (SLOTS[1], [old, new]));
+        let torn = torn(2, State::New);
+        assert_eq!(booted(BootloaderKind::Rollback, [old, torn]), (SLOTS[0], [old, torn]));
+    }
+
+    #[test]
+    fn a_trial_gets_one_start_where_roll_back_is_built_in() {
+        let old = record(1, State::Valid);
+        let states = [State::New, State::PendingVerify, State::Aborted].map(|state| record(2, state));
+        assert_eq!(booted(BootloaderKind::Rollback, [old, states[0]]), (SLOTS[1], [old, states[1]]));
+        assert_eq!(booted(BootloaderKind::Rollback, [old, states[1]]), (SLOTS[0], [old, states[2]]));
+        assert_eq!(booted(BootloaderKind::Plain, [old, states[0]]), (SLOTS[1], [old, states[0]]));
+        assert_eq!(booted(BootloaderKind::Plain, [old, states[1]]), (SLOTS[1], [old, states[1]]));
+    }
+
+    #[test]
+    fn an_open_trial_is_aborted_whatever_its_crc() {
+        let old = record(1, State::Valid);
+        let (pending, aborted) = (torn(2, State::PendingVerify), torn(2, State::Aborted));
+        assert_eq!(booted(BootloaderKind::Rollback, [old, pending]), (SLOTS[0], [old, aborted]));
+        assert_eq!(booted(BootloaderKind::Plain, [old, pending]), (SLOTS[0], [old, pending]));
+    }
 }
