@@ -209,7 +209,7 @@ mod tests {
     use crate::lab::{firmware, run};
 
     const OTADATA: u32 = 0xE000;
-    const SLOTS: [u32; 2] = [0x1_0000, 0x21_0000];
+    const SLOTS: [u32; 2] = [0x2_0000, 0x21_0000];
     const BLANK: [u8; RECORD_LEN] = [0xFF; RECORD_LEN];
 
     fn record(seq: u32, state: State) -> [u8; RECORD_LEN] {
