@@ -135,8 +135,7 @@ codes! {
     TooManyRedirects = 13 "too_many_redirects",
     /// The server or a proxy compressed the body although asked not to.
     Compressed = 14 "compressed",
-    /// The body is not as long as was said.
-    LengthMismatch = 15 "length_mismatch",
+    // 15 was `length_mismatch`, which is `truncated` now; do not give the number away again.
     /// The file at the URL changed during the download.
     ContentChanged = 16 "content_changed",
     /// The body stopped arriving.
@@ -151,8 +150,7 @@ codes! {
     ImageCorrupt = 21 "image_corrupt",
     /// The flash failed.
     Flash = 22 "flash",
-    /// There is no free slot.
-    NoSlot = 23 "no_slot",
+    // 23 was `no_slot`, without which an agent does not start; do not give the number away again.
     /// Power was lost too often.
     Interrupted = 24 "interrupted",
     /// The new image panicked.
