@@ -37,6 +37,9 @@ pub enum UpdateState {
     Current,
     /// The update was cancelled.
     Cancelled,
+    /// A state this program does not know, told by a newer device. No device sends it.
+    #[serde(other)]
+    Unknown,
 }
 
 impl UpdateState {
@@ -56,6 +59,7 @@ impl UpdateState {
             Self::Refused => "refused",
             Self::Current => "current",
             Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -80,12 +84,12 @@ impl fmt::Display for UpdateState {
 }
 
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal $text:literal,)+) => {
+    ($($(#[$meta:meta])+ $name:ident = $number:literal $text:literal,)+) => {
         /// The typed reason of a failure.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         #[non_exhaustive]
-        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
+        pub enum Code { $($(#[$meta])+ $name,)+ }
 
         impl Code {
             /// The name in reports.
@@ -169,7 +173,8 @@ codes! {
     BootloaderRejected = 31 "bootloader_rejected",
     /// Power was lost.
     PowerLoss = 32 "power_loss",
-    /// Anything else.
+    /// Anything else, and what a newer device tells that this program does not know.
+    #[serde(other)]
     Unknown = 255 "unknown",
 }
 
@@ -286,6 +291,31 @@ mod tests {
         assert_eq!(host.state, UpdateState::RolledBack);
         assert_eq!(host.error.unwrap().detail, "at \"main\":\n1");
         assert!(!json.contains("progress"));
+    }
+
+    #[test]
+    fn words_of_newer_devices_are_unknown() {
+        let status: Status<String> = serde_json::from_str(
+            r#"{"device":"d","chip":"esp32p4","state":"pondering","project":"p","version":"9",
+                "image":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","slot":0,
+                "confirmed":true,"error":{"code":"moonstruck","detail":"full moon"},"boot":"tidal","uptime":1,
+                "mood":{"is":"new"}}"#,
+        )
+        .unwrap();
+        assert_eq!(status.state, UpdateState::Unknown);
+        assert!(!status.state.is_final());
+        let error = status.error.unwrap();
+        assert_eq!((error.code, error.detail.as_str()), (Code::Unknown, "full moon"));
+    }
+
+    #[test]
+    fn every_code_is_read_back_as_itself() {
+        for number in 0..=255 {
+            let code = Code::from_number(number);
+            let json = serde_json::to_string(&code).unwrap();
+            assert_eq!(json, std::format!("\"{code}\""));
+            assert_eq!(serde_json::from_str::<Code>(&json).unwrap(), code);
+        }
     }
 
     #[test]

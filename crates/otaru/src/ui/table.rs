@@ -102,7 +102,7 @@ fn state_cell(state: UpdateState, progress: Option<u8>, text: &str) -> String {
         UpdateState::Confirmed | UpdateState::Current => Style::new().green(),
         UpdateState::RolledBack | UpdateState::Failed | UpdateState::Refused => Style::new().red(),
         UpdateState::Retrying | UpdateState::Cancelled => Style::new().yellow(),
-        UpdateState::Idle => Style::new().dim(),
+        UpdateState::Idle | UpdateState::Unknown => Style::new().dim(),
         _ => Style::new().cyan(),
     };
     let text = colour.apply_to(text);
