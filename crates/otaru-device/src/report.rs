@@ -42,6 +42,8 @@ struct Current {
     error: Option<(Code, String<DETAIL>)>,
     failed: Option<(String<32>, Digest, u8)>,
     revision: u32,
+    /// The revision of the last change that is more than a few per cent of progress.
+    pressing: u32,
 }
 
 /// The reports on their way from the worker to the session.
@@ -67,6 +69,7 @@ impl<'a> Reports<'a> {
                 error: None,
                 failed: None,
                 revision: 1,
+                pressing: 1,
             }),
             lines: RefCell::new(Deque::new()),
             changed: Signal::new(),
@@ -77,8 +80,9 @@ impl<'a> Reports<'a> {
 
     fn change(&self, edit: impl FnOnce(&mut Current)) {
         let mut current = self.current.borrow_mut();
-        edit(&mut current);
         current.revision = current.revision.wrapping_add(1);
+        current.pressing = current.revision;
+        edit(&mut current);
         self.changed.signal(());
     }
 
@@ -132,7 +136,10 @@ impl<'a> Reports<'a> {
 
     /// Progress in per cent; every tenth becomes a line.
     pub(crate) fn progress(&self, percent: u8) {
-        let last = self.current.borrow().progress;
+        let (last, state, pressing) = {
+            let current = self.current.borrow();
+            (current.progress, current.state, current.pressing)
+        };
         if last == Some(percent) {
             return;
         }
@@ -140,6 +147,9 @@ impl<'a> Reports<'a> {
             c.progress = Some(percent);
             c.state = UpdateState::Downloading;
             c.error = None;
+            if state == UpdateState::Downloading && percent < 100 {
+                c.pressing = pressing;
+            }
         });
         if last.is_none_or(|last| last / 10 != percent / 10) {
             self.line(format_args!("OTA Progress: {}%", percent / 10 * 10));
@@ -190,6 +200,12 @@ impl<'a> Reports<'a> {
 
     pub(crate) fn next_line(&self) -> Option<Line> {
         self.lines.borrow_mut().pop_front()
+    }
+
+    /// Whether anything but a few per cent of progress has changed since `revision`.
+    pub(crate) fn presses(&self, revision: u32) -> bool {
+        let since = self.current.borrow().pressing.wrapping_sub(revision);
+        since != 0 && since < u32::MAX / 2
     }
 
     pub(crate) fn revision(&self) -> u32 {

@@ -23,6 +23,8 @@ use crate::uplink::{CHECK, Uplink};
 
 /// How long one attempt to join the network may take: scan, association, handshake and DHCP.
 const JOIN: Duration = Duration::from_secs(30);
+/// How long mere progress waits after a status report.
+const PROGRESS: Duration = Duration::from_secs(1);
 /// Bytes of a status report.
 const STATUS: usize = 1024;
 
@@ -137,17 +139,21 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
         let mut accepted = self.reports.revision().wrapping_sub(1);
         let mut in_flight: Option<(u32, Duration)> = None;
         let mut last_sent = self.clock.now();
+        let mut last_status = Duration::ZERO;
         let mut ping_since: Option<Duration> = None;
         loop {
             while let Some(line) = self.reports.next_line() {
                 connection.publish(&progress_topic, line.as_bytes(), false, QoS::AtMostOnce).await?;
                 last_sent = self.clock.now();
             }
-            if in_flight.is_none() && self.reports.revision() != accepted {
+            let due = self.reports.presses(accepted)
+                || (self.reports.revision() != accepted && self.clock.now() >= last_status + PROGRESS);
+            if in_flight.is_none() && due {
                 let mut json = [0; STATUS];
                 if let Some((text, revision)) = self.reports.status_json(self.clock.now(), &mut json) {
                     connection.publish(&status_topic, text.as_bytes(), true, QoS::AtLeastOnce).await?;
                     last_sent = self.clock.now();
+                    last_status = last_sent;
                     in_flight = Some((revision, last_sent));
                 } else {
                     log::error!("status report does not fit {STATUS} bytes");

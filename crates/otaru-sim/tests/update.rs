@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use otaru_format::status::{Code, UpdateState};
+use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::firmware::Behaviour;
+use otaru_sim::lab::http::{Act, head};
 use otaru_sim::lab::{Lab, Setup, firmware, run};
 
 const SIZE: usize = 300_000;
@@ -94,5 +95,40 @@ fn the_running_image_is_not_installed_again() {
         let erased = lab.flash.counts().block_erases;
         assert_eq!(lab.update(LONG).await.unwrap().state, UpdateState::Current);
         assert_eq!(lab.flash.counts().block_erases, erased);
+    });
+}
+
+#[test]
+fn progress_alone_is_reported_once_a_second() {
+    run(async {
+        let lab = lab(BootloaderKind::Plain).await;
+        let new = firmware("1.1.0", SIZE, Behaviour::Healthy);
+        lab.http.handle(move |_| {
+            let pause = Duration::from_millis(50);
+            let drip = Act::Drip { bytes: new.clone(), step: 1000, pause };
+            vec![head(200, &[("Content-Length", &new.len().to_string())]), drip]
+        });
+        lab.update(LONG).await.unwrap();
+        let statuses = lab.broker.messages().into_iter().filter(|m| m.topic.ends_with("/status"));
+        let told: Vec<(Duration, Status<String>)> =
+            statuses.map(|m| (m.at, serde_json::from_str(&m.payload).unwrap())).collect();
+        let mut count = 0;
+        for pair in told.windows(2) {
+            let [(before, first), (at, second)] = pair else { continue };
+            let mere = first.state == UpdateState::Downloading && second.state == first.state;
+            if mere && second.progress != Some(100) {
+                // The network may carry one of them faster than the other.
+                assert!(
+                    *at - *before >= Duration::from_millis(800),
+                    "{first:?} at {before:?}, {second:?} at {at:?}"
+                );
+                count += 1;
+            }
+        }
+        assert!((5..=20).contains(&count), "{count} reports in a download of 15 seconds");
+        let lines = lab.lines();
+        for percent in (10..=100).step_by(10) {
+            assert!(lines.contains(&format!("OTA Progress: {percent}%")), "{percent}% in {lines:?}");
+        }
     });
 }
