@@ -97,7 +97,9 @@ fn login_refused_for_a_while(mut broker: Broker) {
     // Mosquitto's reason is "not authorised", the embedded broker's is the login itself.
     let refused = |line: &&String| {
         line.contains("refused the user name or password; next attempt in")
-            || line.contains("the broker says: not authorised; next attempt in")
+            || line.contains(
+                "the broker says: not authorised (user name, password or access rules); next attempt in",
+            )
     };
     eventually("two refused attempts", LIMIT, || {
         (device.lines().iter().filter(refused).count() >= 2).then_some(())
