@@ -6,10 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
-/// Bytes of the longest command.
-pub const MAX_COMMAND: usize = 1024;
+/// Bytes of the longest command: the longest URL in an offer with every field, and some escapes.
+pub const MAX_COMMAND: usize = 768;
 /// Bytes of the longest URL.
 pub const MAX_URL: usize = 512;
+/// Bytes of the longest name of a deployment.
+pub const MAX_DEPLOYMENT: usize = 64;
+/// Bytes that [`Command::parse`] needs for unescaped JSON strings.
+pub const SCRATCH: usize = MAX_URL + MAX_DEPLOYMENT;
 
 /// An image offered to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -19,7 +23,7 @@ pub struct Offer<'a> {
     /// The SHA-256 of the image; anything else is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<Digest>,
-    /// Echoed in reports.
+    /// Echoed in reports; at most [`MAX_DEPLOYMENT`] bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<&'a str>,
     /// Take it even if it failed before or is for another product.
@@ -57,6 +61,8 @@ pub enum CommandError {
     BadUrl,
     /// Not `http://`.
     UnsupportedScheme,
+    /// `deployment` is longer than [`MAX_DEPLOYMENT`].
+    LongDeployment,
     /// `image` is not a SHA-256.
     BadDigest,
 }
@@ -64,11 +70,12 @@ pub enum CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLong => "the command is too long: a URL has at most 512 bytes, a command 1024",
+            Self::TooLong => "the command is too long: a URL has at most 512 bytes, a command 768",
             Self::NotACommand => "not a command: send a URL, or JSON such as {\"url\":\"http://…\"}",
             Self::BadJson => "the JSON is not an offer: it needs at least \"url\"",
             Self::BadUrl => "the URL has spaces or control characters, or no host",
             Self::UnsupportedScheme => "only http:// URLs can be fetched",
+            Self::LongDeployment => "\"deployment\" is too long: it has at most 64 bytes",
             Self::BadDigest => "\"image\" is not a SHA-256 in hexadecimal",
         })
     }
@@ -91,8 +98,7 @@ struct Json<'a> {
 }
 
 impl<'a> Command<'a> {
-    /// Reads a command. Unescaped JSON strings are put into `scratch`, which is as long as the payload at
-    /// most.
+    /// Reads a command. Unescaped JSON strings are put into `scratch`, which has [`SCRATCH`] bytes.
     ///
     /// # Errors
     /// A [`CommandError`] that says what to send instead.
@@ -123,11 +129,14 @@ impl<'a> Command<'a> {
             return Ok(Self::Cancel);
         }
         let (url, rest) = unescape(json.url.ok_or(CommandError::BadJson)?.0, scratch)?;
+        check_url(url)?;
         let deployment = match json.deployment {
-            Some(escaped) => Some(unescape(escaped.0, rest)?.0),
+            Some(escaped) => {
+                let room = rest.len().min(MAX_DEPLOYMENT);
+                Some(unescape(escaped.0, &mut rest[..room]).map_err(long_deployment)?.0)
+            }
             None => None,
         };
-        check_url(url)?;
         let image = match json.image {
             Some(hex) => Some(hex.parse().map_err(|_| CommandError::BadDigest)?),
             None => None,
@@ -151,6 +160,10 @@ fn unescape<'a>(escaped: &str, scratch: &'a mut [u8]) -> Result<(&'a str, &'a mu
     }
     let (text, rest) = scratch.split_at_mut(len);
     Ok((core::str::from_utf8(text).map_err(|_| CommandError::BadJson)?, rest))
+}
+
+fn long_deployment(error: CommandError) -> CommandError {
+    if error == CommandError::TooLong { CommandError::LongDeployment } else { error }
 }
 
 fn check_url(url: &str) -> Result<(), CommandError> {
@@ -212,5 +225,14 @@ mod tests {
             assert_eq!(url_of(payload), Err(error), "{payload}");
         }
         assert_eq!(url_of(&format!("http://h/{}", "x".repeat(600))), Err(CommandError::TooLong));
+    }
+
+    #[test]
+    fn a_deployment_has_64_bytes() {
+        let offer = |name: &str| url_of(&format!(r#"{{"url":"http://h/x","deployment":"{name}"}}"#));
+        assert_eq!(offer(&"d".repeat(64)).unwrap(), "http://h/x");
+        assert_eq!(offer(&"d".repeat(65)), Err(CommandError::LongDeployment));
+        // Bytes, not characters.
+        assert_eq!(offer(&"ö".repeat(33)), Err(CommandError::LongDeployment));
     }
 }

@@ -207,7 +207,7 @@ proptest! {
 
     #[test]
     fn offers_lead_back(
-        path in "[!-~]{0,80}", image in any::<Option<[u8; 32]>>(), deployment in proptest::option::of(".{0,40}"),
+        path in "[!-~]{0,80}", image in any::<Option<[u8; 32]>>(), deployment in proptest::option::of(".{0,16}"),
         force in any::<bool>(),
     ) {
         let url = format!("http://h/{path}");

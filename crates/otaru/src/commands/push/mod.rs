@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use otaru_format::command::MAX_DEPLOYMENT;
 use otaru_format::digest::Digest;
 use otaru_format::topic::Topics;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -94,8 +95,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         Topics::new(&base, name).with_context(|| format!("--device \"{}\"", ui::clean(name)))?;
     }
     let deployment = match &args.deployment {
-        Some(id) if id.is_empty() || id.len() > 64 || id.chars().any(char::is_control) => {
-            bail!("--deployment has 1 to 64 bytes and no control characters")
+        Some(id) if id.is_empty() || id.len() > MAX_DEPLOYMENT || id.chars().any(char::is_control) => {
+            bail!("--deployment has 1 to {MAX_DEPLOYMENT} bytes and no control characters")
         }
         Some(id) => id.clone(),
         None => format!("push-{:08x}", rand::random::<u32>()),
