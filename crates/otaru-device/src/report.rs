@@ -11,6 +11,7 @@ use embassy_futures::select::select;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use heapless::{Deque, String};
+use otaru_format::command::MAX_DEPLOYMENT;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, FailedImage, Fault, Status, UpdateState};
 
@@ -19,6 +20,8 @@ use crate::board::Clock;
 /// Bytes of error text kept.
 pub(crate) const DETAIL: usize = 160;
 type Line = String<96>;
+/// Lines kept while the broker is slow or away.
+const LINES: usize = 8;
 
 /// What does not change while this boot lasts.
 #[derive(Debug, Clone)]
@@ -38,7 +41,7 @@ struct Current {
     confirmed: bool,
     progress: Option<u8>,
     attempt: u8,
-    deployment: String<64>,
+    deployment: String<MAX_DEPLOYMENT>,
     error: Option<(Code, String<DETAIL>)>,
     failed: Option<(String<32>, Digest, u8)>,
     revision: u32,
@@ -50,7 +53,7 @@ struct Current {
 pub(crate) struct Reports<'a> {
     identity: Identity<'a>,
     current: RefCell<Current>,
-    lines: RefCell<Deque<Line, 12>>,
+    lines: RefCell<Deque<Line, LINES>>,
     changed: Signal<NoopRawMutex, ()>,
     accepted: Signal<NoopRawMutex, ()>,
     accepted_revision: Cell<u32>,

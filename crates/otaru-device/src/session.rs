@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use embassy_futures::select::{Either3, select3};
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
-use otaru_format::topic::{Topic, Topics};
+use otaru_format::topic::Topics;
 use rand_core::RngCore;
 use rust_mqtt::buffer::BumpBuffer;
 use rust_mqtt::types::QoS;
@@ -16,7 +16,7 @@ use crate::backoff::Backoff;
 use crate::board::{Clock, Link};
 use crate::config::Config;
 use crate::job::Inbox;
-use crate::mqtt::{Buffers, Connection, Ended, Incoming, Names, PACKET};
+use crate::mqtt::{Buffers, Connection, Ended, Incoming, PACKET};
 use crate::report::Reports;
 use crate::timeout::within;
 use crate::uplink::{CHECK, Uplink};
@@ -32,7 +32,7 @@ const STATUS: usize = 1024;
 pub(crate) struct Session<'s, N, C, L, R> {
     pub(crate) net: &'s N,
     pub(crate) clock: &'s C,
-    pub(crate) link: L,
+    pub(crate) link: &'s mut L,
     pub(crate) rng: R,
     pub(crate) config: &'s Config<'s>,
     pub(crate) topics: Topics<'s>,
@@ -43,7 +43,7 @@ pub(crate) struct Session<'s, N, C, L, R> {
 
 impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R> {
     /// Runs for ever.
-    pub(crate) async fn run(mut self) -> ! {
+    pub(crate) async fn run(&mut self) -> ! {
         let mut backoff = Backoff::new(self.config.reconnect);
         loop {
             let ended = match self.join().await {
@@ -109,32 +109,25 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
         .await
         .map_err(|_| Ended::Silent)??;
 
-        let all = self.topics.update_all();
-        let one = self.topics.update_one();
-        let online = self.topics.online();
-        let names = Names { online: &online, commands: [&all, &one] };
         let mut memory = [0; PACKET];
         let mut buffers = Buffers::new();
         let mut arena = BumpBuffer::new(&mut memory);
         let mut connection =
-            Connection::open(socket, &mut buffers, self.config, &names, &mut arena, self.clock).await?;
-        connection.publish(&online, b"online", true, QoS::AtMostOnce).await?;
+            Connection::open(socket, &mut buffers, self.config, &self.topics, &mut arena, self.clock).await?;
+        connection.publish(&self.topics.online(), b"online", true, QoS::AtMostOnce).await?;
         backoff.reset();
         self.reports.connected();
         log::info!("broker: connected as {}", self.config.device);
-        self.talk(&mut connection, &[all, one]).await
+        self.talk(&mut connection).await
     }
 
     async fn talk<S>(
         &mut self,
         connection: &mut Connection<'_, S, C>,
-        commands: &[Topic; 2],
     ) -> Result<core::convert::Infallible, Ended>
     where
         S: embedded_io_async::Read + embedded_io_async::Write,
     {
-        let status_topic = self.topics.status();
-        let progress_topic = self.topics.progress();
         let idle = self.config.keep_alive / 2;
         let mut accepted = self.reports.revision().wrapping_sub(1);
         let mut in_flight: Option<(u32, Duration)> = None;
@@ -143,7 +136,7 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
         let mut ping_since: Option<Duration> = None;
         loop {
             while let Some(line) = self.reports.next_line() {
-                connection.publish(&progress_topic, line.as_bytes(), false, QoS::AtMostOnce).await?;
+                connection.publish(&self.topics.progress(), line.as_bytes(), false, QoS::AtMostOnce).await?;
                 last_sent = self.clock.now();
             }
             let due = self.reports.presses(accepted)
@@ -151,7 +144,9 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
             if in_flight.is_none() && due {
                 let mut json = [0; STATUS];
                 if let Some((text, revision)) = self.reports.status_json(self.clock.now(), &mut json) {
-                    connection.publish(&status_topic, text.as_bytes(), true, QoS::AtLeastOnce).await?;
+                    connection
+                        .publish(&self.topics.status(), text.as_bytes(), true, QoS::AtLeastOnce)
+                        .await?;
                     last_sent = self.clock.now();
                     last_status = last_sent;
                     in_flight = Some((revision, last_sent));
@@ -162,10 +157,10 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
             }
             match select3(connection.header(), self.reports.changed(), self.clock.sleep(CHECK)).await {
                 Either3::First(header) => {
-                    let inbox = self.inbox;
+                    let (inbox, topics) = (self.inbox, self.topics);
                     let incoming = connection
                         .packet(header?, |topic, payload| {
-                            if commands.iter().any(|command| command.as_str() == topic) {
+                            if topics.update_all() == topic || topics.update_one() == topic {
                                 inbox.put(payload);
                             }
                         })

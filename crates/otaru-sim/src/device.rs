@@ -252,7 +252,8 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             health: SimHealth(Behaviour::Healthy),
             rng: SmallRng::seed_from_u64(self.seed),
         };
-        Some(size_of_val(&Agent::new(self.config, io, boot).run()))
+        let mut agent = Agent::new(self.config, io, boot);
+        Some(size_of_val(&agent) + size_of_val(&agent.run()))
     }
 
     /// A program that no longer does anything; the watchdog ends it, if one is armed.

@@ -19,14 +19,14 @@ use embassy_futures::join::join3;
 use embassy_futures::select::{Either, select};
 use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::MultiwriteNorFlash;
-use otaru_format::command::{Command, MAX_COMMAND, Offer};
+use otaru_format::command::{Command, Offer, SCRATCH};
 use otaru_format::status::{Code, UpdateState};
 use otaru_format::topic::Topics;
 use rand_core::RngCore;
 
 use crate::board::{Board, Clock, Health, Link};
 use crate::config::Config;
-use crate::job::{Inbox, Job};
+use crate::job::{Inbox, Job, Takeover};
 use crate::report::Reports;
 use crate::session::Session;
 use crate::uplink::Uplink;
@@ -60,7 +60,7 @@ pub struct Io<'a, N, C, F, B, L, H, R> {
 #[derive(Debug)]
 pub struct Agent<'a, N, C, F, B, L, H, R> {
     config: Config<'a>,
-    io: Io<'a, N, C, F, B, L, H, R>,
+    io: Io<'a, N, C, F, RefCell<B>, L, H, R>,
     boot: Boot,
 }
 
@@ -76,45 +76,46 @@ where
 {
     /// Puts the agent together. `boot` is what [`boot::begin`] found.
     pub fn new(config: Config<'a>, io: Io<'a, N, C, F, B, L, H, R>, boot: Boot) -> Self {
-        Self { config, io, boot }
+        let Io { net, clock, flash, board, link, health, rng } = io;
+        Self { config, io: Io { net, clock, flash, board: RefCell::new(board), link, health, rng }, boot }
     }
 
     /// Runs for ever; a restart happens inside, through [`Board::reset`].
     ///
     /// # Errors
     /// Only when the device name or base topic cannot be MQTT topics.
-    pub async fn run(self) -> Result<Infallible, otaru_format::topic::TopicError> {
+    // Everything below borrows: what an async function takes by value stands in its future twice.
+    pub async fn run(&mut self) -> Result<Infallible, otaru_format::topic::TopicError> {
         let Self { config, io, boot } = self;
         let topics = Topics::new(config.base, config.device)?;
-        let reports = Reports::new(boot.identity(&config, &io.board));
+        let reports = Reports::new(boot.identity(config, &*io.board.borrow()));
         let inbox = Inbox::new();
         let uplink = Uplink::new();
-        let board = RefCell::new(io.board);
-        let session = Session {
+        let mut session = Session {
             net: io.net,
             clock: io.clock,
-            link: io.link,
+            link: &mut io.link,
             rng: io.rng.clone(),
-            config: &config,
+            config,
             topics,
             reports: &reports,
             inbox: &inbox,
             uplink: &uplink,
         };
-        let worker = Worker {
+        let mut worker = Worker {
             net: io.net,
             clock: io.clock,
-            config: &config,
-            flash: io.flash,
-            board: &board,
-            health: io.health,
-            rng: io.rng,
+            config,
+            flash: &mut io.flash,
+            board: &io.board,
+            health: &mut io.health,
+            rng: &mut io.rng,
             reports: &reports,
             inbox: &inbox,
             uplink: &uplink,
             boot,
         };
-        let (never, _, _) = join3(worker.run(), session.run(), heart(io.clock, &board)).await;
+        let (never, _, _) = join3(worker.run(), session.run(), heart(io.clock, &io.board)).await;
         Ok(never)
     }
 }
@@ -134,14 +135,14 @@ struct Worker<'w, N, C, F, B, H, R> {
     net: &'w N,
     clock: &'w C,
     config: &'w Config<'w>,
-    flash: F,
+    flash: &'w mut F,
     board: &'w RefCell<B>,
-    health: H,
-    rng: R,
+    health: &'w mut H,
+    rng: &'w mut R,
     reports: &'w Reports<'w>,
     inbox: &'w Inbox,
     uplink: &'w Uplink,
-    boot: Boot,
+    boot: &'w mut Boot,
 }
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
@@ -153,39 +154,35 @@ where
     H: Health,
     R: RngCore,
 {
-    async fn run(mut self) -> Infallible {
+    async fn run(&mut self) -> Infallible {
         self.settle().await;
-        let mut job = self.interrupted_job().await;
+        self.resume_interrupted().await;
         loop {
-            match &job {
-                Some(taken) => job = self.handle(taken).await,
-                None => job = Some(self.inbox.take().await),
-            }
+            let job = self.inbox.take().await;
+            self.handle(&job).await;
         }
     }
 
-    /// Carries out one command; gives back the command that took its place, if one did.
-    async fn handle(&mut self, job: &Job) -> Option<Job> {
-        let mut scratch = [0; MAX_COMMAND];
+    /// Carries out one command, unless another takes its place.
+    async fn handle(&mut self, job: &Job) {
+        let mut scratch = [0; SCRATCH];
         match job.command(&mut scratch) {
             Ok(Command::Update(offer)) => self.update(job, &offer).await,
             Ok(Command::Cancel) => {
-                self.boot.memory.clear_pending(&mut self.flash).await;
+                self.boot.memory.clear_pending(self.flash).await;
                 self.reports.line(format_args!("Nothing to cancel."));
-                None
             }
             Err(error) => {
                 let failure = Failure::from(error);
                 self.reports.begin(None);
                 self.reports.fault(UpdateState::Refused, failure.code, &failure.detail);
-                None
             }
         }
     }
 
-    async fn update(&mut self, job: &Job, offer: &Offer<'_>) -> Option<Job> {
+    async fn update(&mut self, job: &Job, offer: &Offer<'_>) {
         let (inbox, reports) = (self.inbox, self.reports);
-        let outcome = match select(self.prepare(job, offer), another(inbox, job)).await {
+        let outcome = match select(self.prepare(job, offer), inbox.takeover(job)).await {
             Either::First(Ok(Prepared::Ready)) => self.activate().await,
             Either::First(Ok(Prepared::AlreadyRunning)) => {
                 reports.state(UpdateState::Current);
@@ -194,49 +191,37 @@ where
             }
             Either::First(Err(failure)) => Err(failure),
             // Nothing was activated yet, so the slot's half is simply left.
-            Either::Second(newer) if newer.is_cancel() => {
+            Either::Second(Takeover::Cancel) => {
                 reports.state(UpdateState::Cancelled);
                 reports.line(format_args!("Update cancelled."));
                 Ok(())
             }
-            Either::Second(newer) => {
+            Either::Second(Takeover::Update) => {
                 reports.line(format_args!("A newer command takes over."));
-                return Some(newer);
+                return;
             }
         };
-        self.boot.memory.clear_pending(&mut self.flash).await;
+        self.boot.memory.clear_pending(self.flash).await;
         if let Err(failure) = outcome {
             let state = if failure.refused { UpdateState::Refused } else { UpdateState::Failed };
             reports.fault(state, failure.code, &failure.detail);
         }
         reports.announce(self.clock, ANNOUNCE).await;
-        None
     }
 
     /// An update that lost power is begun again, a bounded number of times.
-    async fn interrupted_job(&mut self) -> Option<Job> {
-        let pending = self.boot.memory.load_pending(&mut self.flash).await?;
-        let job = Job::new(&pending.payload);
+    async fn resume_interrupted(&mut self) {
+        let Some(pending) = self.boot.memory.load_pending(self.flash).await else { return };
         if pending.attempts > self.config.resumptions {
-            self.boot.memory.clear_pending(&mut self.flash).await;
+            self.boot.memory.clear_pending(self.flash).await;
             self.reports.fault(
                 UpdateState::Failed,
                 Code::Interrupted,
                 "the update was interrupted too often; send the command again to retry",
             );
-            return None;
+            return;
         }
         log::info!("update: resuming after an interruption ({} so far)", pending.attempts);
-        Some(job)
-    }
-}
-
-/// The next command that is not a repetition of `job` and makes sense; others are passed over.
-async fn another(inbox: &Inbox, job: &Job) -> Job {
-    loop {
-        let newer = inbox.take().await;
-        if newer != *job && newer.is_command() {
-            return newer;
-        }
+        self.inbox.put_older(&pending.payload);
     }
 }

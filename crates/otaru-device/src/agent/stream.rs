@@ -20,8 +20,9 @@ use crate::slots::{SlotError, SlotWriter};
 
 /// Bytes of one buffer: whole flash pages.
 const CHUNK: usize = 1024;
+const _: () = assert!(CHUNK >= HEAD_LEN, "the first buffer holds the head");
 /// Buffers. While a 64 KiB block is erased (150 ms) these and the TCP window take what arrives.
-const CHUNKS: usize = 12;
+const CHUNKS: usize = 8;
 
 /// Why a stream was broken off.
 #[derive(Debug)]
@@ -81,7 +82,6 @@ pub(super) struct Filler<'f, 'p> {
     plan: &'f Plan<'p>,
     reports: &'f Reports<'f>,
     check: ImageCheck,
-    head: [u8; HEAD_LEN],
     received: u32,
     filled: usize,
     total: Option<u32>,
@@ -94,7 +94,7 @@ impl<'f, 'p> Filler<'f, 'p> {
         reports: &'f Reports<'f>,
     ) -> Self {
         let check = ImageCheck::new(plan.slot_len);
-        Self { sender, plan, reports, check, head: [0; HEAD_LEN], received: 0, filled: 0, total: None }
+        Self { sender, plan, reports, check, received: 0, filled: 0, total: None }
     }
 
     /// Whether the image has arrived whole, by its own account.
@@ -119,30 +119,22 @@ impl<'f, 'p> Filler<'f, 'p> {
         chunk.total = total;
         self.sender.send_done();
     }
+}
 
-    /// Collects the head; once it is whole, decides whether to go on.
-    fn look_at_head(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        let at = self.received as usize;
-        if at >= HEAD_LEN {
-            return Ok(());
-        }
-        let count = bytes.len().min(HEAD_LEN - at);
-        self.head[at..at + count].copy_from_slice(&bytes[..count]);
-        if at + count < HEAD_LEN {
-            return Ok(());
-        }
-        let head = Head::parse(&self.head)?;
-        let plan = self.plan;
-        if head.header.chip() != Some(plan.chip) {
+impl Plan<'_> {
+    /// Decides by an image's first bytes whether to go on.
+    fn admit(&self, head: &[u8]) -> Result<(), Stop> {
+        let head = Head::parse(head)?;
+        if head.header.chip() != Some(self.chip) {
             let found = head.header.chip().map_or("an unknown chip", Chip::name);
             return Err(Failure::refusal(
                 Code::WrongChip,
-                format_args!("the firmware is for {found}, this is {}", plan.chip),
+                format_args!("the firmware is for {found}, this is {}", self.chip),
             )
             .into());
         }
         let Some(descriptor) = head.descriptor else { return Ok(()) };
-        if let Some(project) = plan.project.filter(|project| *project != descriptor.project()) {
+        if let Some(project) = self.project.filter(|project| *project != descriptor.project()) {
             return Err(Failure::refusal(
                 Code::WrongProduct,
                 format_args!("the firmware is {:?}, this device runs {project:?}", descriptor.project()),
@@ -150,10 +142,10 @@ impl<'f, 'p> Filler<'f, 'p> {
             .into());
         }
         let elf = descriptor.elf_sha256();
-        if !elf.is_zero() && elf == plan.running_elf {
+        if !elf.is_zero() && elf == self.running_elf {
             return Err(Stop::SameAsRunning);
         }
-        if plan.failed_elf == Some(elf) {
+        if self.failed_elf == Some(elf) {
             return Err(Failure::refusal(
                 Code::FailedBefore,
                 format_args!(
@@ -190,13 +182,17 @@ impl Sink for Filler<'_, '_> {
             )
             .into());
         }
-        self.look_at_head(bytes)?;
-        self.check.feed(bytes)?;
         while !bytes.is_empty() {
             let at = self.filled;
             let count = bytes.len().min(CHUNK - at);
             let (now, later) = bytes.split_at(count);
-            self.sender.send().await.bytes[at..at + count].copy_from_slice(now);
+            let buffer = &mut self.sender.send().await.bytes;
+            buffer[at..at + count].copy_from_slice(now);
+            let had = self.received as usize;
+            if had < HEAD_LEN && had + count >= HEAD_LEN {
+                self.plan.admit(&buffer[..HEAD_LEN])?;
+            }
+            self.check.feed(now)?;
             self.filled += count;
             self.received += count as u32;
             bytes = later;

@@ -57,7 +57,7 @@ where
     }
 
     async fn confirm(&mut self) {
-        if let Err(error) = self.boot.slots.confirm(&mut self.flash).await {
+        if let Err(error) = self.boot.slots.confirm(self.flash).await {
             // The trial record still stands: the next boot tries again.
             self.reports.fault(
                 UpdateState::Trial,
@@ -67,7 +67,7 @@ where
             return;
         }
         self.board.borrow_mut().disarm_watchdog();
-        self.boot.memory.clear_pending(&mut self.flash).await;
+        self.boot.memory.clear_pending(self.flash).await;
         self.reports.confirmed(true);
         self.reports.state(UpdateState::Confirmed);
         self.reports.line(format_args!("Update confirmed: running {}.", self.boot.version));
@@ -79,7 +79,7 @@ where
         self.reports.line(format_args!("Rolling back: {words}"));
         self.reports.announce(self.clock, ANNOUNCE).await;
         self.board.borrow_mut().leave_words(words);
-        if let Err(error) = self.boot.slots.retire(&mut self.flash, cause).await {
+        if let Err(error) = self.boot.slots.retire(self.flash, cause).await {
             log::error!("roll back: {error}");
         }
         self.board.borrow_mut().reset().await
@@ -89,11 +89,11 @@ where
     async fn tell_failed(&mut self, trial: &FailedTrial) {
         let region = self.boot.slots.region(trial.slot);
         let mut buf = [0; 1024];
-        let digest = match verify(&mut self.flash, &region, &mut buf).await {
+        let digest = match verify(self.flash, &region, &mut buf).await {
             Ok(summary) => Some(summary.digest),
             Err(_) => None,
         };
-        let known = self.boot.memory.load_failed(&mut self.flash).await;
+        let known = self.boot.memory.load_failed(self.flash).await;
         let failed = match known.filter(|known| Some(known.digest) == digest) {
             Some(known) => known,
             None => match self.diagnose(trial, digest).await {
@@ -104,7 +104,7 @@ where
         self.reports.failed_image(failed.version.clone(), failed.digest, failed.boots);
         self.reports.fault(UpdateState::RolledBack, failed.code, &failed.detail);
         self.reports.announce(self.clock, ANNOUNCE).await;
-        if let Err(error) = self.boot.slots.repair(&mut self.flash).await {
+        if let Err(error) = self.boot.slots.repair(self.flash).await {
             log::error!("otadata: {error}");
         }
     }
@@ -118,7 +118,7 @@ where
             .borrow_mut()
             .last_words(&mut words_buf)
             .map(|w| String::<128>::try_from(w).unwrap_or_default());
-        let pending = self.boot.memory.load_pending(&mut self.flash).await;
+        let pending = self.boot.memory.load_pending(self.flash).await;
         let power = matches!(reason, ResetReason::PowerOn | ResetReason::Brownout);
         if trial.cause.is_none() && power && pending.is_some() && digest.is_some() {
             log::info!("trial: interrupted by power, not counted as a failure");
@@ -156,8 +156,8 @@ where
             code,
             detail: String::try_from(detail.detail.get(..128).unwrap_or(&detail.detail)).unwrap_or_default(),
         };
-        self.boot.memory.store_failed(&mut self.flash, &failed).await;
-        self.boot.memory.clear_pending(&mut self.flash).await;
+        self.boot.memory.store_failed(self.flash, &failed).await;
+        self.boot.memory.clear_pending(self.flash).await;
         Some(failed)
     }
 

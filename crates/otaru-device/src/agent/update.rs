@@ -67,15 +67,16 @@ where
         if offer.image.is_some_and(|image| image == self.boot.image) {
             return Ok(Prepared::AlreadyRunning);
         }
-        let failed = self.boot.memory.load_failed(&mut self.flash).await.filter(|_| !offer.force);
-        if let Some(failed) = &failed {
-            self.refuse_failed(failed, offer.image)?;
-        }
+        let barred = match offer.force {
+            true => None,
+            false => self.boot.memory.load_failed(self.flash).await.map(Barred::from),
+        };
+        refuse_barred(barred.as_ref(), offer.image)?;
         let verified = self.remember(job).await;
         let digest = match self.already_in_slot(verified.or(offer.image)).await {
             Some(digest) => digest,
             None => {
-                let streamed = self.fetch_and_write(offer, failed.as_ref()).await?;
+                let streamed = self.fetch_and_write(offer, barred.as_ref()).await?;
                 match streamed {
                     None => return Ok(Prepared::AlreadyRunning),
                     Some(digest) => self.verify_slot(digest).await?,
@@ -91,10 +92,8 @@ where
                 format_args!("the firmware at the URL is not the image that was offered: {digest}"),
             ));
         }
-        if let Some(failed) = &failed {
-            self.refuse_failed(failed, Some(digest))?;
-        }
-        self.boot.memory.mark_verified(&mut self.flash, digest).await;
+        refuse_barred(barred.as_ref(), Some(digest))?;
+        self.boot.memory.mark_verified(self.flash, digest).await;
         Ok(Prepared::Ready)
     }
 
@@ -104,7 +103,7 @@ where
         let target = self.boot.slots.target();
         self.boot
             .slots
-            .activate(&mut self.flash, target)
+            .activate(self.flash, target)
             .await
             .map_err(|error| Failure::new(Code::Flash, format_args!("otadata: {error}")))?;
         self.reports.line(format_args!("Update Complete. Restarting..."));
@@ -114,30 +113,17 @@ where
         match never {}
     }
 
-    fn refuse_failed(&self, failed: &Failed, image: Option<Digest>) -> Result<(), Failure> {
-        if image == Some(failed.digest) {
-            return Err(Failure::refusal(
-                Code::FailedBefore,
-                format_args!(
-                    "this image was rolled back before ({}); offer it with \"force\":true to try again",
-                    failed.code
-                ),
-            ));
-        }
-        Ok(())
-    }
-
     /// Notes the command, so that it is taken up again after a loss of power. Gives back what was already
     /// verified for this very command.
     async fn remember(&mut self, job: &Job) -> Option<Digest> {
-        let earlier = self.boot.memory.load_pending(&mut self.flash).await;
+        let earlier = self.boot.memory.load_pending(self.flash).await;
         let earlier = earlier.filter(|pending| pending.payload == job.payload);
         let pending = Pending {
             payload: job.payload.clone(),
             attempts: earlier.as_ref().map_or(0, |pending| pending.attempts.saturating_add(1)),
             verified: earlier.and_then(|pending| pending.verified),
         };
-        self.boot.memory.store_pending(&mut self.flash, &pending).await;
+        self.boot.memory.store_pending(self.flash, &pending).await;
         pending.verified
     }
 
@@ -146,7 +132,7 @@ where
         let wanted = wanted?;
         let region = self.boot.slots.region(self.boot.slots.target());
         let mut buf = [0; 1024];
-        let summary = verify(&mut self.flash, &region, &mut buf).await.ok()?;
+        let summary = verify(self.flash, &region, &mut buf).await.ok()?;
         (summary.digest == wanted).then_some(wanted)
     }
 
@@ -155,7 +141,7 @@ where
         self.reports.state(UpdateState::Verifying);
         let region = self.boot.slots.region(self.boot.slots.target());
         let mut buf = [0; 1024];
-        let summary = verify(&mut self.flash, &region, &mut buf).await.map_err(|error| {
+        let summary = verify(self.flash, &region, &mut buf).await.map_err(|error| {
             Failure::new(Code::Flash, format_args!("what was written reads back wrong: {error}"))
         })?;
         if summary.digest != streamed {
@@ -168,7 +154,7 @@ where
     async fn fetch_and_write(
         &mut self,
         offer: &Offer<'_>,
-        failed: Option<&Failed>,
+        barred: Option<&Barred>,
     ) -> Result<Option<Digest>, Failure> {
         let region = self.boot.slots.region(self.boot.slots.target());
         let plan = Plan {
@@ -176,7 +162,7 @@ where
             project: (!self.config.allow_other_product && !offer.force && !self.boot.project.is_empty())
                 .then_some(self.boot.project.as_str()),
             running_elf: self.boot.elf,
-            failed_elf: failed.map(|failed| failed.elf).filter(|elf| !elf.is_zero()),
+            failed_elf: barred.map(|barred| barred.elf).filter(|elf| !elf.is_zero()),
             slot_len: region.len,
         };
         let mut pipe = Pipe::new();
@@ -190,9 +176,9 @@ where
             reports: self.reports,
             uplink: self.uplink,
         };
-        let fetch = fetch(way, &mut self.rng, offer.url, &mut filler);
+        let fetch = fetch(way, self.rng, offer.url, &mut filler);
         let mut writer = SlotWriter::new(region);
-        let write = stream::drain(&mut self.flash, &mut writer, receiver);
+        let write = stream::drain(self.flash, &mut writer, receiver);
         match select(fetch, write).await {
             Either::First(Err(Stop::SameAsRunning)) => Ok(None),
             Either::First(Err(Stop::Failed(failure))) => Err(failure),
@@ -200,6 +186,32 @@ where
             Either::Second(Err(error)) => Err(Failure::new(Code::Flash, format_args!("{error}"))),
             Either::Second(Ok(digest)) => Ok(Some(digest)),
         }
+    }
+}
+
+/// The image that failed before and is not to be tried again.
+struct Barred {
+    image: Digest,
+    elf: Digest,
+    code: Code,
+}
+
+impl From<Failed> for Barred {
+    fn from(failed: Failed) -> Self {
+        Self { image: failed.digest, elf: failed.elf, code: failed.code }
+    }
+}
+
+fn refuse_barred(barred: Option<&Barred>, image: Option<Digest>) -> Result<(), Failure> {
+    match barred.filter(|barred| image == Some(barred.image)) {
+        Some(barred) => Err(Failure::refusal(
+            Code::FailedBefore,
+            format_args!(
+                "this image was rolled back before ({}); offer it with \"force\":true to try again",
+                barred.code
+            ),
+        )),
+        None => Ok(()),
     }
 }
 

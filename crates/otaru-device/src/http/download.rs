@@ -49,15 +49,16 @@ pub struct Download<'a, N, C> {
 }
 
 /// What a response's headers say.
-struct Answer {
+struct Answer<'h> {
     status: u16,
     length: Option<u32>,
     range: Option<(u32, Option<u32>)>,
     /// What `Content-Range: bytes */N` of a 416 tells.
     length_of_file: Option<u32>,
     retry_after: Option<Duration>,
-    location: Option<String<MAX_URL>>,
-    validator: String<96>,
+    location: Option<&'h str>,
+    /// Empty when there is none.
+    validator: &'h str,
     compressed: bool,
     chunked: bool,
 }
@@ -120,9 +121,9 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
         .await
         .map_err(|_| FetchError::Timeout)?
         .map_err(header_error)?;
-        let answer = read_headers(&response, &url)?;
-        if let Some(next) = answer.location {
-            return Ok(Some(next));
+        let answer = read_headers(&response)?;
+        if let Some(location) = answer.location {
+            return url.join(location).map(Some).map_err(url_error);
         }
         self.accept(&answer, sink).await?;
         let end = answer.length.map(|length| self.offset.saturating_add(length));
@@ -178,7 +179,11 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
     }
 
     /// Decides by the headers whether the body is what was asked for, and from where it counts.
-    async fn accept<S: Sink>(&mut self, answer: &Answer, sink: &mut S) -> Result<(), FetchError<S::Error>> {
+    async fn accept<S: Sink>(
+        &mut self,
+        answer: &Answer<'_>,
+        sink: &mut S,
+    ) -> Result<(), FetchError<S::Error>> {
         match answer.status {
             200 | 206 => {}
             // The file has no more bytes than are here already, and the image wants more.
@@ -216,7 +221,8 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
             }
         }
         self.total = answer.length;
-        self.validator = answer.validator.clone();
+        // A validator that does not fit is as good as none.
+        self.validator = String::try_from(answer.validator).unwrap_or_default();
         sink.begin(self.total).await.map_err(FetchError::Sink)
     }
 
@@ -277,7 +283,7 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
     }
 }
 
-fn read_headers<S, E>(response: &Response<'_, '_, S>, url: &Url<'_>) -> Result<Answer, FetchError<E>>
+fn read_headers<'r, S, E>(response: &'r Response<'_, '_, S>) -> Result<Answer<'r>, FetchError<E>>
 where
     S: embedded_io_async::Read,
 {
@@ -288,7 +294,7 @@ where
         length_of_file: None,
         retry_after: None,
         location: None,
-        validator: String::new(),
+        validator: "",
         compressed: false,
         chunked: false,
     };
@@ -316,7 +322,7 @@ where
         } else if is("last-modified") {
             modified = Some(value);
         } else if is("location") && redirect {
-            answer.location = Some(url.join(value).map_err(url_error)?);
+            answer.location = Some(value);
         }
     }
     if answer.chunked && answer.length.is_some() {
@@ -325,8 +331,7 @@ where
     if redirect && answer.location.is_none() {
         return Err(FetchError::BadResponse);
     }
-    // A validator that does not fit is as good as none.
-    answer.validator = etag.or(modified).and_then(|text| String::try_from(text).ok()).unwrap_or_default();
+    answer.validator = etag.or(modified).unwrap_or_default();
     Ok(answer)
 }
 

@@ -4,8 +4,8 @@ use embedded_io_async::{ErrorType, Read, Write};
 
 /// Bytes read at once.
 const READ: usize = 256;
-/// Bytes gathered before they are sent.
-const WRITE: usize = 1024;
+/// Bytes gathered before they are sent; what is longer is sent from where it stands.
+const WRITE: usize = 256;
 
 /// The memory of a [`Buffered`]; apart from it, so that moving that moves no buffers.
 pub(crate) struct Buffers {
@@ -59,6 +59,9 @@ impl<S: Write> Write for Buffered<'_, S> {
     async fn write(&mut self, buf: &[u8]) -> Result<usize, S::Error> {
         if self.held == WRITE {
             self.drain().await?;
+        }
+        if self.held == 0 && buf.len() >= WRITE {
+            return self.socket.write(buf).await;
         }
         let count = buf.len().min(WRITE - self.held);
         self.buffers.write[self.held..self.held + count].copy_from_slice(&buf[..count]);

@@ -12,6 +12,8 @@ use core::time::Duration;
 use buffered::Buffered;
 pub(crate) use buffered::Buffers;
 use embedded_io_async::{Read, Write};
+use otaru_format::command::MAX_COMMAND;
+use otaru_format::topic::Topics;
 use rust_mqtt::Bytes;
 use rust_mqtt::buffer::BumpBuffer;
 use rust_mqtt::client::event::Event;
@@ -27,7 +29,7 @@ use crate::config::Config;
 use crate::timeout::within;
 
 /// Bytes an incoming packet may need; longer ones are refused by the broker, which was told.
-pub(crate) const PACKET: usize = 1536;
+pub(crate) const PACKET: usize = MAX_COMMAND + 256;
 
 /// How long the broker keeps the session, and with it commands sent meanwhile, for a device that is away.
 const SESSION_EXPIRY: NonZeroU32 = NonZeroU32::new(24 * 3600).unwrap();
@@ -102,26 +104,21 @@ pub(crate) struct Connection<'c, S: Read + Write, C> {
     limit: Duration,
 }
 
-/// The topics of a connection.
-pub(crate) struct Names<'t> {
-    pub(crate) online: &'t str,
-    pub(crate) commands: [&'t str; 2],
-}
-
 impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
     /// Connects, leaves the last will, and subscribes to the commands.
     pub(crate) async fn open(
         socket: S,
         buffers: &'c mut Buffers,
         config: &Config<'_>,
-        names: &Names<'_>,
+        topics: &Topics<'_>,
         buffer: &'c mut BumpBuffer<'c>,
         clock: &'c C,
     ) -> Result<Self, Ended> {
         let mut this = Self { client: Client::new(buffer), clock, limit: config.answer_timeout };
+        let online = topics.online();
         let seconds = u16::try_from(config.keep_alive.as_secs()).ok().and_then(NonZeroU16::new);
         let mut will_message = WillOptions::new(
-            topic(names.online)?,
+            topic(&online)?,
             MqttBinary::from_slice(b"offline").map_err(|_| Ended::BadName)?,
         );
         will_message = will_message.at_least_once().retain();
@@ -140,8 +137,9 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
             .await
             .map_err(|_| Ended::Silent)??;
         arena::empty(this.client.buffer_mut());
-        for name in names.commands {
-            let filter = TopicFilter::new(string(name)?).ok_or(Ended::BadName)?;
+        for name in [Topics::update_all, Topics::update_one] {
+            let name = name(topics);
+            let filter = TopicFilter::new(string(&name)?).ok_or(Ended::BadName)?;
             let options = SubscriptionOptions::new().at_least_once();
             within(clock, this.limit, this.client.subscribe(filter, &options))
                 .await
