@@ -47,7 +47,15 @@ pub(crate) fn build() -> Result<Outcome> {
         Way::Nightly => rustup(&["run", "nightly", "cargo", "build", "-Zbuild-std=core,alloc"]),
         Way::Debian => debian(),
     };
-    command.args(["--package", "otaru-format", "--package", "otaru-device", "--lib"]);
+    command.args([
+        "--package",
+        "otaru-format",
+        "--package",
+        "otaru-lzma",
+        "--package",
+        "otaru-device",
+        "--lib",
+    ]);
     run(command.args(["--target", TARGET, "--target-dir", "target/chip"]))?;
     Ok(Outcome::Passed)
 }

@@ -14,5 +14,6 @@ pub mod digest;
 pub mod image;
 pub mod otadata;
 pub mod partition;
+pub mod release;
 pub mod status;
 pub mod topic;

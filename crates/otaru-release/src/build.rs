@@ -1,0 +1,198 @@
+//! From an image to a manifest and its payloads.
+
+use std::fmt;
+
+use otaru_format::digest::Digest;
+use otaru_format::image::{Head, ImageCheck, ImageError, ImageSummary};
+use otaru_format::release::{
+    KeyId, MAX_ENVELOPE, MAX_REVOKED, ManifestFields, PayloadFields, PayloadKind, ReleaseError, SemVer,
+    block_size,
+};
+
+/// No ESP flash that images run from is larger, in bytes.
+const LARGEST: u32 = 16 << 20;
+
+/// What the image does not say itself.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The release's number: 1 or more, and more than every earlier release of the product has.
+    pub sequence: u64,
+    /// The product, where it is not the image's project name.
+    pub product: Option<String>,
+    /// The least version that a device must run to take this release.
+    pub min_base: Option<String>,
+    /// Keys that devices shall not trust any longer.
+    pub revoked: Vec<KeyId>,
+    /// Whether to compress; without it, the file is made at once and twice as many bytes go over the air.
+    pub compress: bool,
+}
+
+impl Options {
+    /// A release with this number, compressed, with everything else from the image.
+    pub fn new(sequence: u64) -> Self {
+        Self { sequence, product: None, min_base: None, revoked: Vec::new(), compress: true }
+    }
+}
+
+/// How far compression is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Blocks that are done.
+    pub blocks: usize,
+    /// All blocks.
+    pub of: usize,
+    /// Bytes that went in.
+    pub taken: u64,
+    /// Bytes that came out.
+    pub given: u64,
+}
+
+/// A release that is complete but for its signature.
+#[derive(Debug, Clone)]
+pub struct Unsigned {
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) area: Vec<u8>,
+}
+
+/// Why no release can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The image is no good.
+    Image(ImageError),
+    /// The image has no application descriptor.
+    NoDescriptor,
+    /// The image tells no version.
+    NoVersion,
+    /// The image tells no project, and no product was given.
+    NoProduct,
+    /// The least base version is no semantic version.
+    MinBase,
+    /// More keys are revoked than one release can.
+    TooManyRevoked,
+    /// A value does not fit a manifest.
+    Release(ReleaseError),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(error) => write!(f, "no good ESP image: {error}"),
+            Self::NoDescriptor => f.write_str(
+                "the image has no application descriptor, so its project and version are unknown; with esp-hal, \
+                 esp_bootloader_esp_idf::esp_app_desc!() adds one",
+            ),
+            Self::NoVersion => f.write_str(
+                "the image tells no version; set it in Cargo.toml, or as PROJECT_VER in ESP-IDF",
+            ),
+            Self::NoProduct => f.write_str("the image tells no project; --product names the product"),
+            Self::MinBase => f.write_str("the least base version must look like 1.2.3"),
+            Self::TooManyRevoked => write!(f, "one release revokes at most {MAX_REVOKED} keys; make several"),
+            Self::Release(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl From<ReleaseError> for BuildError {
+    fn from(error: ReleaseError) -> Self {
+        Self::Release(error)
+    }
+}
+
+/// Makes a release of the image at the start of `file`. What follows the image is left out.
+///
+/// # Errors
+/// When the image is no good or does not say what it is, or an option cannot be.
+pub fn build(
+    file: &[u8],
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Unsigned, BuildError> {
+    let summary = check(file)?;
+    let image = &file[..summary.len as usize];
+    let descriptor = Head::parse(image).map_err(BuildError::Image)?.descriptor;
+    let descriptor = descriptor.ok_or(BuildError::NoDescriptor)?;
+    let product = options.product.as_deref().unwrap_or(descriptor.project());
+    if product.is_empty() {
+        return Err(BuildError::NoProduct);
+    }
+    if descriptor.version().is_empty() {
+        return Err(BuildError::NoVersion);
+    }
+    let revoked = revoked(&options.revoked)?;
+    if options.min_base.as_deref().is_some_and(|version| SemVer::parse(version).is_err()) {
+        return Err(BuildError::MinBase);
+    }
+    let blocks: Vec<&[u8]> = image.chunks(block_size(summary.len) as usize).collect();
+    let hashes: Vec<Digest> = blocks.iter().map(|block| Digest::of(block)).collect();
+    let raw = PayloadFields { kind: PayloadKind::Raw, len: summary.len, frames: &[] };
+    let fields = ManifestFields {
+        product,
+        chip_id: summary.header.chip_id,
+        version: descriptor.version(),
+        sequence: options.sequence,
+        image: summary.digest,
+        size: summary.len,
+        blocks: &hashes,
+        payloads: &[raw],
+        min_base: options.min_base.as_deref(),
+        secure_version: descriptor.secure_version(),
+        revoked: &revoked,
+    };
+    // What cannot be is told before the long work.
+    emit(&fields)?;
+    let frames = if options.compress { compress(&blocks, progress) } else { Vec::new() };
+    assemble(&fields, image, &frames)
+}
+
+fn check(file: &[u8]) -> Result<ImageSummary, BuildError> {
+    let mut check = ImageCheck::new(LARGEST);
+    check.feed(file).map_err(BuildError::Image)?;
+    check.finish().map_err(BuildError::Image)
+}
+
+fn revoked(keys: &[KeyId]) -> Result<Vec<KeyId>, BuildError> {
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+    keys.dedup();
+    if keys.len() > MAX_REVOKED { Err(BuildError::TooManyRevoked) } else { Ok(keys) }
+}
+
+fn emit(fields: &ManifestFields<'_>) -> Result<Vec<u8>, ReleaseError> {
+    fields.emit(&mut [0; MAX_ENVELOPE]).map(<[u8]>::to_vec)
+}
+
+/// One frame a block; a block that does not get smaller is its own frame.
+fn compress(blocks: &[&[u8]], progress: &mut dyn FnMut(Progress)) -> Vec<Vec<u8>> {
+    let mut state = Progress { blocks: 0, of: blocks.len(), taken: 0, given: 0 };
+    progress(state);
+    let mut frames = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let frame = otaru_lzma::encode(block);
+        let frame = if frame.len() < block.len() { frame } else { block.to_vec() };
+        state.blocks += 1;
+        state.taken += block.len() as u64;
+        state.given += frame.len() as u64;
+        progress(state);
+        frames.push(frame);
+    }
+    frames
+}
+
+fn assemble(fields: &ManifestFields<'_>, image: &[u8], frames: &[Vec<u8>]) -> Result<Unsigned, BuildError> {
+    let mut area = frames.concat();
+    let lengths: Vec<u32> = frames.iter().map(|frame| frame.len() as u32).collect();
+    let lzma = PayloadFields { kind: PayloadKind::Lzma, len: area.len() as u32, frames: &lengths };
+    let raw = PayloadFields { kind: PayloadKind::Raw, len: fields.size, frames: &[] };
+    let both = [lzma, raw];
+    // A compressed payload that is not smaller is of no use to anybody.
+    let smaller = !frames.is_empty() && area.len() < image.len();
+    if !smaller {
+        area.clear();
+    }
+    let payloads = if smaller { &both[..] } else { &both[1..] };
+    area.extend_from_slice(image);
+    Ok(Unsigned { manifest: emit(&ManifestFields { payloads, ..*fields })?, area })
+}

@@ -1,0 +1,108 @@
+//! Signed offers: an envelope whose payload is an offer's JSON, for devices that take commands from a key only.
+//!
+//! A manifest begins with a CBOR map, an offer with `{`, so that neither can be taken for the other.
+
+use std::fmt;
+
+use otaru_format::command::{Command, CommandError, MAX_COMMAND, Offer, SCRATCH};
+use otaru_format::release::{Envelope, ReleaseError};
+
+use crate::keys::{PublicKey, SecretKey};
+use crate::sign::{SignatureError, sign, signer};
+
+/// Why an offer cannot be signed, or is no good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OfferError {
+    /// The offer is not one that a device takes.
+    Command(CommandError),
+    /// The envelope is none.
+    Envelope(ReleaseError),
+    /// Nobody vouches for it.
+    Signature(SignatureError),
+    /// The offer has no serial number.
+    NoSerial,
+}
+
+impl fmt::Display for OfferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(error) => error.fmt(f),
+            Self::Envelope(error) => error.fmt(f),
+            Self::Signature(error) => error.fmt(f),
+            Self::NoSerial => f.write_str("the offer has no serial number"),
+        }
+    }
+}
+
+impl std::error::Error for OfferError {}
+
+/// Signs an offer. `serial` rises from offer to offer: a device takes none that is not above the last it took.
+///
+/// # Errors
+/// When no device would take it.
+pub fn sign_offer(offer: &Offer<'_>, serial: u64, key: &SecretKey) -> Result<Vec<u8>, OfferError> {
+    let json = with_serial(offer, serial).ok_or(OfferError::Command(CommandError::TooLong))?;
+    check(json.as_bytes())?;
+    sign(json.as_bytes(), key).map_err(OfferError::Envelope)
+}
+
+fn with_serial(offer: &Offer<'_>, serial: u64) -> Option<String> {
+    let mut json = serde_json::to_value(offer).ok()?;
+    json.as_object_mut()?.insert("serial".into(), serial.into());
+    Some(json.to_string())
+}
+
+fn check(json: &[u8]) -> Result<(), OfferError> {
+    if json.len() > MAX_COMMAND {
+        return Err(OfferError::Command(CommandError::TooLong));
+    }
+    Command::parse(json, &mut [0; SCRATCH]).map(|_| ()).map_err(OfferError::Command)
+}
+
+/// The JSON and the serial number of an offer that one of these keys signed.
+///
+/// # Errors
+/// When none did, or it is no offer.
+pub fn open_offer<'a>(bytes: &'a [u8], keys: &[PublicKey]) -> Result<(&'a [u8], u64), OfferError> {
+    let envelope = Envelope::parse(bytes).map_err(OfferError::Envelope)?;
+    signer(&envelope, keys).map_err(OfferError::Signature)?;
+    let json = envelope.payload();
+    check(json)?;
+    let value: serde_json::Value =
+        serde_json::from_slice(json).map_err(|_| OfferError::Command(CommandError::BadJson))?;
+    let serial = value["serial"].as_u64().ok_or(OfferError::NoSerial)?;
+    Ok((json, serial))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_offer_leads_back() {
+        let key = SecretKey::from_seed(&[7; 32]);
+        let offer = Offer { url: "http://h/x.otaru", image: None, deployment: None, force: true };
+        let signed = sign_offer(&offer, 42, &key).unwrap();
+        let (json, serial) = open_offer(&signed, &[key.public()]).unwrap();
+        assert_eq!(serial, 42);
+        let mut scratch = [0; SCRATCH];
+        assert_eq!(Command::parse(json, &mut scratch), Ok(Command::Update(offer)));
+        let other = SecretKey::from_seed(&[8; 32]);
+        let unknown = SignatureError::UnknownKey(key.public().id());
+        assert_eq!(open_offer(&signed, &[other.public()]), Err(OfferError::Signature(unknown)));
+    }
+
+    #[test]
+    fn what_no_device_takes_is_not_signed() {
+        let key = SecretKey::from_seed(&[7; 32]);
+        let offer = Offer { url: "https://h/x", image: None, deployment: None, force: false };
+        let refused = OfferError::Command(CommandError::UnsupportedScheme);
+        assert_eq!(sign_offer(&offer, 1, &key), Err(refused));
+    }
+
+    #[test]
+    fn an_offer_is_no_manifest() {
+        assert!(otaru_format::release::Manifest::parse(b"{\"url\":\"http://h/x\"}").is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! Files that are there whole or not at all: written beside their place, then renamed.
+
+use std::fs::Permissions;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever may read the user's other files.
+    Usual,
+    /// The user alone.
+    Private,
+}
+
+/// What to do with a file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave it, and fail with [`io::ErrorKind::AlreadyExists`].
+    Keep,
+    /// Put the new one in its place.
+    Replace,
+}
+
+/// Writes a file. Whatever fails, and whenever, `path` has either its old contents or all of the new ones.
+///
+/// # Errors
+/// When the folder cannot be written to, or the file is there and is to be kept.
+pub fn write(path: &Path, contents: &[u8], access: Access, existing: Existing) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".otaru-");
+    let permissions = permissions(access);
+    if let Some(permissions) = permissions {
+        builder.permissions(permissions);
+    }
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(contents)?;
+    file.as_file().sync_all()?;
+    match existing {
+        Existing::Keep => file.persist_noclobber(path)?,
+        Existing::Replace => file.persist(path)?,
+    };
+    Ok(())
+}
+
+#[cfg(unix)]
+fn permissions(access: Access) -> Option<Permissions> {
+    use std::os::unix::fs::PermissionsExt as _;
+    // What the user's umask takes away is taken away from this, too.
+    let mode = match access {
+        Access::Usual => 0o666,
+        Access::Private => 0o600,
+    };
+    Some(Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn permissions(_: Access) -> Option<Permissions> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_behind_and_nothing_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        write(&path, b"one", Access::Usual, Existing::Keep).unwrap();
+        let error = write(&path, b"two", Access::Usual, Existing::Keep).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        write(&path, b"two", Access::Usual, Existing::Replace).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn private_files_are_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        write(&path, b"secret", Access::Private, Existing::Keep).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

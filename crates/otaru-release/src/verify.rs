@@ -1,0 +1,205 @@
+//! Checking all of a release file: what a device checks, and every payload a device might choose.
+
+use std::fmt;
+
+use otaru_format::digest::Digest;
+use otaru_format::image::{Head, ImageCheck, ImageError};
+use otaru_format::release::{Block, Frame, Payload, PayloadKind, ReleaseError};
+use otaru_lzma::{Decoder, LzmaError, Workspace};
+
+use crate::file::ReleaseFile;
+use crate::keys::PublicKey;
+use crate::sign::{SignatureError, signer};
+
+/// What a good release file is known to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Verified<'a> {
+    /// The file.
+    pub file: ReleaseFile<'a>,
+    /// Deltas, which were not checked: that takes the images they apply to.
+    pub deltas: usize,
+}
+
+/// Why a release file is no good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// Its structure is not as it must be.
+    Release(ReleaseError),
+    /// Nobody vouches for it.
+    Signature(SignatureError),
+    /// It revokes the key that signed it.
+    RevokesItself,
+    /// A block does not have its hash.
+    Block {
+        /// In which payload.
+        payload: &'static str,
+        /// Which one.
+        index: usize,
+    },
+    /// A frame does not decompress.
+    Frame {
+        /// Which one.
+        index: usize,
+        /// Why.
+        error: LzmaError,
+    },
+    /// The blocks are right one by one, but the whole is not the image the manifest names.
+    Image,
+    /// A bootloader would not start the image.
+    NotBootable(ImageError),
+    /// The manifest says of the image what the image does not say.
+    Disagree {
+        /// What of it.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release(error) => error.fmt(f),
+            Self::Signature(error) => error.fmt(f),
+            Self::RevokesItself => f.write_str(
+                "it revokes the key that signed it, so no device will take it; sign it with another one",
+            ),
+            Self::Block { payload, index } => {
+                write!(
+                    f,
+                    "block {index} of the {payload} payload does not have its hash; the file is damaged, copy it again"
+                )
+            }
+            Self::Frame { index, error } => write!(f, "frame {index} of the lzma payload: {error}"),
+            Self::Image => f.write_str("the image's SHA-256 is not the one in the manifest"),
+            Self::NotBootable(error) => write!(f, "a bootloader would not start the image: {error}"),
+            Self::Disagree { what } => write!(f, "manifest and image disagree about the {what}"),
+        }
+    }
+}
+
+impl std::error::Error for VerifyError {}
+
+impl From<ReleaseError> for VerifyError {
+    fn from(error: ReleaseError) -> Self {
+        Self::Release(error)
+    }
+}
+
+/// Checks structure, signature and contents, in this order.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub fn verify<'a>(bytes: &'a [u8], keys: &[PublicKey]) -> Result<Verified<'a>, VerifyError> {
+    let file = ReleaseFile::parse(bytes)?;
+    check_signature(&file, keys)?;
+    check_file(file)
+}
+
+/// Checks structure and contents, and nothing of who vouches for them.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub fn verify_contents(bytes: &[u8]) -> Result<Verified<'_>, VerifyError> {
+    check_file(ReleaseFile::parse(bytes)?)
+}
+
+/// Checks that one of these keys signed the file.
+///
+/// # Errors
+/// When none did, or the release revokes the one that did.
+pub fn check_signature(file: &ReleaseFile<'_>, keys: &[PublicKey]) -> Result<PublicKey, VerifyError> {
+    let key = signer(&file.envelope, keys).map_err(VerifyError::Signature)?;
+    if file.manifest.revoked().any(|id| id == key.id()) {
+        return Err(VerifyError::RevokesItself);
+    }
+    Ok(key)
+}
+
+fn check_file(file: ReleaseFile<'_>) -> Result<Verified<'_>, VerifyError> {
+    file.check_len()?;
+    let mut deltas = 0;
+    for payload in file.manifest.payloads() {
+        match payload.kind {
+            PayloadKind::Delta { .. } => deltas += 1,
+            PayloadKind::Raw | PayloadKind::Lzma => check_image(&file, &image_of(&file, &payload)?)?,
+        }
+    }
+    Ok(Verified { file, deltas })
+}
+
+/// The image as a payload brings it, block by block, each against its hash.
+fn image_of(file: &ReleaseFile<'_>, payload: &Payload<'_>) -> Result<Vec<u8>, VerifyError> {
+    let name = kind_name(payload.kind);
+    let mut image = Vec::with_capacity(file.manifest.size as usize);
+    let mut workspace = Workspace::new();
+    for (index, block) in file.manifest.blocks().enumerate() {
+        let frame = payload.frame(&file.manifest, index).ok_or(ReleaseError::Truncated)?;
+        let bytes = file.frame(frame).ok_or(ReleaseError::Truncated)?;
+        let start = image.len();
+        if frame.stored {
+            image.extend_from_slice(bytes);
+        } else {
+            decode(bytes, &block, &mut workspace, &mut image)
+                .map_err(|error| VerifyError::Frame { index, error })?;
+        }
+        if Digest::of(&image[start..]) != block.hash {
+            return Err(VerifyError::Block { payload: name, index });
+        }
+    }
+    Ok(image)
+}
+
+/// What a payload is called.
+pub fn kind_name(kind: PayloadKind) -> &'static str {
+    match kind {
+        PayloadKind::Raw => "raw",
+        PayloadKind::Lzma => "lzma",
+        PayloadKind::Delta { .. } => "delta",
+    }
+}
+
+fn decode(
+    mut frame: &[u8],
+    block: &Block,
+    workspace: &mut Workspace,
+    image: &mut Vec<u8>,
+) -> Result<(), LzmaError> {
+    let mut decoder = Decoder::new(workspace, block.len);
+    loop {
+        let step = decoder.decode(frame)?;
+        frame = &frame[step.consumed..];
+        image.extend_from_slice(step.output);
+        if frame.is_empty() && step.output.is_empty() {
+            return decoder.finish();
+        }
+    }
+}
+
+fn check_image(file: &ReleaseFile<'_>, image: &[u8]) -> Result<(), VerifyError> {
+    let manifest = &file.manifest;
+    if Digest::of(image) != manifest.image {
+        return Err(VerifyError::Image);
+    }
+    let mut check = ImageCheck::new(manifest.size);
+    check.feed(image).map_err(VerifyError::NotBootable)?;
+    let summary = check.finish().map_err(VerifyError::NotBootable)?;
+    let descriptor = Head::parse(image).map_err(VerifyError::NotBootable)?.descriptor;
+    let disagreement = if summary.len != manifest.size {
+        Some("size")
+    } else if summary.header.chip_id != manifest.chip_id {
+        Some("chip")
+    } else if descriptor.is_none_or(|descriptor| descriptor.version() != manifest.version) {
+        Some("version")
+    } else if descriptor.is_none_or(|descriptor| descriptor.secure_version() != manifest.secure_version) {
+        Some("secure version")
+    } else {
+        None
+    };
+    disagreement.map_or(Ok(()), |what| Err(VerifyError::Disagree { what }))
+}
+
+/// Frames of a payload that are stored as they are.
+pub fn stored_frames(file: &ReleaseFile<'_>, payload: &Payload<'_>) -> usize {
+    let frames = (0..file.manifest.block_count()).filter_map(|index| payload.frame(&file.manifest, index));
+    frames.filter(|frame: &Frame| frame.stored).count()
+}
