@@ -8,7 +8,7 @@ use core::slice::Iter;
 
 use crate::error::LzmaError;
 use crate::properties::Properties;
-use crate::range::RangeDecoder;
+use crate::range::{EVEN, RangeDecoder};
 use crate::window::Window;
 use crate::workspace::{Literal, Model, Position, Workspace};
 
@@ -165,11 +165,13 @@ impl<'w> Decoder<'w> {
         length: Length,
     ) -> Self {
         let Workspace { dictionary, literals, positions, model } = workspace;
-        literals.fill([crate::range::EVEN; 0x300]);
-        for position in positions.iter_mut() {
-            *position = Position::NEW;
+        for literal in literals.iter_mut() {
+            literal.fill(EVEN);
         }
-        *model = Model::NEW;
+        for position in positions.iter_mut() {
+            position.reset();
+        }
+        model.reset();
         Self {
             properties,
             literals,
