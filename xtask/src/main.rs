@@ -1,12 +1,13 @@
 //! The project's own commands: `cargo xtask --help`.
 //!
 //! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip; [`sim`] runs the
-//! virtual devices' long tests and benchmarks; [`tools`] fetches what the checks need; [`report`] keeps count;
-//! [`shell`] starts other programs.
+//! virtual devices' long tests and benchmarks; [`compression`] measures compressors;
+//! [`tools`] fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
 mod checks;
 mod chip;
+mod compression;
 mod report;
 mod shell;
 mod sim;
@@ -30,7 +31,7 @@ enum Command {
     Test(checks::Options),
     /// Cuts the power of a virtual device at every point of an update
     PowerCut(sim::PowerCut),
-    /// Measures updates of virtual devices
+    /// Measures updates of virtual devices, or compressors
     Bench(sim::Bench),
     /// Compiles what runs on a chip for riscv32imc-unknown-none-elf, without std
     ChipCheck,
