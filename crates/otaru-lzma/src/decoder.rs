@@ -318,13 +318,18 @@ impl<'w> Decoder<'w> {
     fn literal(&mut self, input: &mut Iter<'_, u8>) -> Result<Stage, Halt> {
         let context = self.properties.context(self.window.position(), self.window.back(0));
         let probabilities = &mut self.literals[context];
-        while self.symbol < 0x100 {
-            let (byte, agreeing) = self.compared;
+        // In registers, for most bits of a stream are decoded here.
+        let (mut range, mut symbol, (mut byte, mut agreeing)) = (self.range, self.symbol, self.compared);
+        while symbol < 0x100 {
             let expected = (byte << 1) & agreeing;
-            let one = got(self.range.bit(input, &mut probabilities[agreeing + expected + self.symbol]))?;
-            let agrees = (expected != 0) == one;
-            self.compared = (byte << 1, if agrees { agreeing } else { 0 });
-            self.symbol = (self.symbol << 1) | usize::from(one);
+            let Some(one) = range.bit(input, &mut probabilities[agreeing + expected + symbol]) else { break };
+            byte <<= 1;
+            agreeing &= if one { expected } else { !expected };
+            symbol = (symbol << 1) | usize::from(one);
+        }
+        (self.range, self.symbol, self.compared) = (range, symbol, (byte, agreeing));
+        if symbol < 0x100 {
+            return Err(Halt::Paused);
         }
         self.window.push(self.symbol as u8);
         self.symbol = 1;
