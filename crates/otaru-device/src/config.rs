@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::http::HttpConfig;
+use crate::trust::PublicKey;
 
 /// How the agent behaves. Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +33,13 @@ pub struct Config<'a> {
     pub attempts: u8,
     /// First and longest pause between attempts of a download.
     pub retry: (Duration, Duration),
-    /// Whether firmware without a signature may be installed.
+    /// The Ed25519 public keys whose releases are taken; more than one while a key is replaced by another.
+    pub keys: &'a [PublicKey],
+    /// Whether firmware without a signature may be installed, and `force` be asked for without one. Whoever may
+    /// publish a command can then install anything.
     pub allow_unsigned: bool,
+    /// Whether a release may be older than the newest that was confirmed.
+    pub allow_downgrade: bool,
     /// Whether firmware of another project than the running one may be installed.
     pub allow_other_product: bool,
     /// Boots a new image gets, where the bootloader does not count, before the old one returns.
@@ -61,7 +67,9 @@ impl<'a> Config<'a> {
             http: HttpConfig::DEFAULT,
             attempts: 6,
             retry: (Duration::from_secs(1), Duration::from_secs(60)),
-            allow_unsigned: true,
+            keys: &[],
+            allow_unsigned: false,
+            allow_downgrade: false,
             allow_other_product: false,
             trial_boots: 3,
             trial_deadline: Duration::from_secs(300),

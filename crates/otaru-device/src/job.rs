@@ -6,6 +6,7 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use heapless::Vec;
 use otaru_format::command::{Command, CommandError, MAX_COMMAND, SCRATCH};
+use otaru_format::release::Envelope;
 
 /// A command's bytes as they arrived.
 #[derive(PartialEq, Eq)]
@@ -24,7 +25,18 @@ impl Job {
 
     /// Reads the command. `scratch` takes unescaped JSON strings.
     pub(crate) fn command<'a>(&'a self, scratch: &'a mut [u8]) -> Result<Command<'a>, CommandError> {
-        if self.oversized { Err(CommandError::TooLong) } else { Command::parse(&self.payload, scratch) }
+        if self.oversized {
+            return Err(CommandError::TooLong);
+        }
+        match self.envelope() {
+            Some(envelope) => Command::parse(envelope.payload(), scratch),
+            None => Command::parse(&self.payload, scratch),
+        }
+    }
+
+    /// The envelope of a signed offer; its signature is not checked here.
+    pub(crate) fn envelope(&self) -> Option<Envelope<'_>> {
+        Envelope::parse(&self.payload).ok()
     }
 }
 

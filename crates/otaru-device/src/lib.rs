@@ -26,10 +26,12 @@ mod report;
 mod session;
 pub mod slots;
 mod timeout;
+mod trust;
 mod uplink;
 
 pub use agent::boot::{Boot, begin};
-pub use agent::{Agent, Io};
+pub use agent::{Agent, Io, Workspace};
 pub use board::{Board, Clock, Health, Link, LinkError, ResetReason};
 pub use config::{Config, Credentials};
 pub use otaru_format as format;
+pub use trust::PublicKey;

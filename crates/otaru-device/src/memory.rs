@@ -8,6 +8,7 @@ use embedded_storage_async::nor_flash::NorFlash;
 use heapless::{String, Vec};
 use otaru_format::command::MAX_COMMAND;
 use otaru_format::digest::Digest;
+use otaru_format::release::{KeyId, MAX_REVOKED};
 use otaru_format::status::Code;
 use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
@@ -23,6 +24,10 @@ const RECORD: usize = MAX_COMMAND + 64;
 const LAYOUT: u8 = 1;
 const PENDING: u8 = 1;
 const FAILED: u8 = 2;
+const TRUSTED: u8 = 3;
+const CANDIDATE: u8 = 4;
+/// Revoked keys that are remembered.
+const MAX_KEYS: usize = 8;
 
 /// The command that is being carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,28 @@ pub struct Failed {
     pub code: Code,
     /// The sentence to that.
     pub detail: String<128>,
+}
+
+/// What may not be undone by an older release or offer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// The highest sequence of a release that was confirmed here.
+    pub sequence: u64,
+    /// The highest serial number of a signed offer that was followed.
+    pub serial: u64,
+    /// Keys that a confirmed release revoked; the first ones stay when there are too many.
+    pub revoked: Vec<KeyId, MAX_KEYS>,
+}
+
+/// A release whose image was activated and is not confirmed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The image.
+    pub image: Digest,
+    /// The release's sequence.
+    pub sequence: u64,
+    /// The keys it revokes.
+    pub revoked: Vec<KeyId, MAX_REVOKED>,
 }
 
 /// The agent's memory.
@@ -125,6 +152,57 @@ impl Memory {
         self.store(flash, FAILED, &writer.0).await;
     }
 
+    /// What was learned of releases and offers; nothing without a partition.
+    pub async fn load_trusted<F: NorFlash>(&self, flash: &mut F) -> Trusted {
+        let mut buf = [0; RECORD];
+        let Some(record) = self.load(flash, TRUSTED, &mut buf).await else { return Trusted::default() };
+        let mut reader = Reader(record);
+        let (Some(sequence), Some(serial)) = (reader.number(), reader.number()) else {
+            return Trusted::default();
+        };
+        Trusted { sequence, serial, revoked: reader.keys() }
+    }
+
+    /// Remembers what was learned of releases and offers.
+    pub async fn store_trusted<F: NorFlash>(&self, flash: &mut F, trusted: &Trusted) {
+        let mut writer = Writer::new();
+        writer.put(&trusted.sequence.to_le_bytes());
+        writer.put(&trusted.serial.to_le_bytes());
+        trusted.revoked.iter().for_each(|key| writer.put(&key.0));
+        self.store(flash, TRUSTED, &writer.0).await;
+    }
+
+    /// Remembers a release whose image is about to be tried.
+    pub async fn store_candidate<F: NorFlash>(&self, flash: &mut F, candidate: &Candidate) {
+        let mut writer = Writer::new();
+        writer.put(&candidate.image.0);
+        writer.put(&candidate.sequence.to_le_bytes());
+        candidate.revoked.iter().for_each(|key| writer.put(&key.0));
+        self.store(flash, CANDIDATE, &writer.0).await;
+    }
+
+    /// The image `confirmed` has proved good: its release's sequence and revocations hold from now on.
+    pub async fn learn<F: NorFlash>(&self, flash: &mut F, confirmed: Digest) {
+        let mut buf = [0; RECORD];
+        let Some(record) = self.load(flash, CANDIDATE, &mut buf).await else { return };
+        let mut reader = Reader(record);
+        if reader.digest() != Some(confirmed) {
+            return;
+        }
+        let Some(sequence) = reader.number() else { return };
+        let before = self.load_trusted(flash).await;
+        let mut after = before.clone();
+        after.sequence = after.sequence.max(sequence);
+        for key in reader.keys::<MAX_REVOKED>() {
+            if !after.revoked.contains(&key) {
+                let _ = after.revoked.push(key);
+            }
+        }
+        if after != before {
+            self.store_trusted(flash, &after).await;
+        }
+    }
+
     async fn load<'b, F: NorFlash>(&self, flash: &mut F, key: u8, buf: &'b mut [u8]) -> Option<&'b [u8]> {
         let mut map = self.map(flash)?;
         match map.fetch_item::<&[u8]>(buf, &key).await {
@@ -189,6 +267,18 @@ impl Reader<'_> {
         let (digest, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(Digest(*digest))
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let (number, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*number))
+    }
+
+    /// The rest of the record.
+    fn keys<const N: usize>(&mut self) -> Vec<KeyId, N> {
+        let (keys, _) = core::mem::take(&mut self.0).as_chunks();
+        keys.iter().take(N).map(|key| KeyId(*key)).collect()
     }
 
     fn text<const N: usize>(&mut self) -> Option<String<N>> {

@@ -173,6 +173,24 @@ codes! {
     BootloaderRejected = 31 "bootloader_rejected",
     /// Power was lost.
     PowerLoss = 32 "power_loss",
+    /// The release is signed with a key the device does not trust.
+    UnknownKey = 33 "unknown_key",
+    /// The release is signed with a key that was revoked.
+    RevokedKey = 34 "revoked_key",
+    /// The signature is wrong.
+    BadSignature = 35 "bad_signature",
+    /// The release file is broken.
+    BadRelease = 36 "bad_release",
+    /// The release is older than one the device has had.
+    Downgrade = 37 "downgrade",
+    /// The release needs a newer version to be running first.
+    BaseTooOld = 38 "base_too_old",
+    /// The image's secure version is below the running one's.
+    SecureVersion = 39 "secure_version",
+    /// A block is not what the release says.
+    BlockCorrupt = 40 "block_corrupt",
+    /// The signed offer was sent before.
+    Replayed = 41 "replayed",
     /// Anything else, and what a newer device tells that this program does not know.
     #[serde(other)]
     Unknown = 255 "unknown",

@@ -165,14 +165,7 @@ impl<'w> Decoder<'w> {
         length: Length,
     ) -> Self {
         let Workspace { dictionary, literals, positions, model } = workspace;
-        for literal in literals.iter_mut() {
-            literal.fill(EVEN);
-        }
-        for position in positions.iter_mut() {
-            position.reset();
-        }
-        model.reset();
-        Self {
+        let mut decoder = Self {
             properties,
             literals,
             positions,
@@ -180,17 +173,40 @@ impl<'w> Decoder<'w> {
             window: Window::new(dictionary),
             range: RangeDecoder::new(),
             stage: Stage::Start { left: RangeDecoder::START },
-            left: match length {
-                Length::Known(length) => Some(length),
-                Length::Marked => None,
-            },
+            left: None,
             state: 0,
             reps: [0; 4],
             symbol: 1,
             compared: (0, 0),
             repeated: false,
             length: 0,
+        };
+        decoder.restart(length);
+        decoder
+    }
+
+    /// Starts another stream of the same properties, whatever became of the last one.
+    pub fn restart(&mut self, length: Length) {
+        for literal in self.literals.iter_mut() {
+            literal.fill(EVEN);
         }
+        for position in self.positions.iter_mut() {
+            position.reset();
+        }
+        self.model.reset();
+        self.window.clear();
+        self.range = RangeDecoder::new();
+        self.stage = Stage::Start { left: RangeDecoder::START };
+        self.left = match length {
+            Length::Known(length) => Some(length),
+            Length::Marked => None,
+        };
+        self.state = 0;
+        self.reps = [0; 4];
+        self.symbol = 1;
+        self.compared = (0, 0);
+        self.repeated = false;
+        self.length = 0;
     }
 
     /// Uses up some of the input, and lends the output that comes of it.

@@ -19,6 +19,13 @@ impl<'w> Window<'w> {
         Self { ring, at: 0, full: false, position: 0 }
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.at = 0;
+        self.full = false;
+        self.position = 0;
+    }
+
     /// Goes on at the start where the end is reached. Tells where the next byte will be.
     pub(crate) fn turn(&mut self) -> usize {
         if self.at == self.ring.len() {

@@ -22,6 +22,8 @@ pub enum OfferError {
     Signature(SignatureError),
     /// The offer has no serial number.
     NoSerial,
+    /// The offer does not say which image it is of.
+    NoImage,
 }
 
 impl fmt::Display for OfferError {
@@ -31,26 +33,25 @@ impl fmt::Display for OfferError {
             Self::Envelope(error) => error.fmt(f),
             Self::Signature(error) => error.fmt(f),
             Self::NoSerial => f.write_str("the offer has no serial number"),
+            Self::NoImage => f.write_str("the offer does not name its image"),
         }
     }
 }
 
 impl std::error::Error for OfferError {}
 
-/// Signs an offer. `serial` rises from offer to offer: a device takes none that is not above the last it took.
+/// Signs an offer, which must have an image and a serial number. The number rises from offer to offer: a device
+/// takes none below the last it took.
 ///
 /// # Errors
 /// When no device would take it.
-pub fn sign_offer(offer: &Offer<'_>, serial: u64, key: &SecretKey) -> Result<Vec<u8>, OfferError> {
-    let json = with_serial(offer, serial).ok_or(OfferError::Command(CommandError::TooLong))?;
+pub fn sign_offer(offer: &Offer<'_>, key: &SecretKey) -> Result<Vec<u8>, OfferError> {
+    offer.serial.ok_or(OfferError::NoSerial)?;
+    offer.image.ok_or(OfferError::NoImage)?;
+    let mut buf = [0; MAX_COMMAND];
+    let json = offer.emit_json(&mut buf).ok_or(OfferError::Command(CommandError::TooLong))?;
     check(json.as_bytes())?;
     sign(json.as_bytes(), key).map_err(OfferError::Envelope)
-}
-
-fn with_serial(offer: &Offer<'_>, serial: u64) -> Option<String> {
-    let mut json = serde_json::to_value(offer).ok()?;
-    json.as_object_mut()?.insert("serial".into(), serial.into());
-    Some(json.to_string())
 }
 
 fn check(json: &[u8]) -> Result<(), OfferError> {
@@ -82,8 +83,9 @@ mod tests {
     #[test]
     fn a_signed_offer_leads_back() {
         let key = SecretKey::from_seed(&[7; 32]);
-        let offer = Offer { url: "http://h/x.otaru", image: None, deployment: None, force: true };
-        let signed = sign_offer(&offer, 42, &key).unwrap();
+        let image = Some(otaru_format::digest::Digest::of(b"x"));
+        let offer = Offer { url: "http://h/x.otaru", image, deployment: None, force: true, serial: Some(42) };
+        let signed = sign_offer(&offer, &key).unwrap();
         let (json, serial) = open_offer(&signed, &[key.public()]).unwrap();
         assert_eq!(serial, 42);
         let mut scratch = [0; SCRATCH];
@@ -96,9 +98,10 @@ mod tests {
     #[test]
     fn what_no_device_takes_is_not_signed() {
         let key = SecretKey::from_seed(&[7; 32]);
-        let offer = Offer { url: "https://h/x", image: None, deployment: None, force: false };
+        let image = Some(otaru_format::digest::Digest::of(b"x"));
+        let offer = Offer { url: "https://h/x", image, deployment: None, force: false, serial: Some(1) };
         let refused = OfferError::Command(CommandError::UnsupportedScheme);
-        assert_eq!(sign_offer(&offer, 1, &key), Err(refused));
+        assert_eq!(sign_offer(&offer, &key), Err(refused));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::ReadNorFlash;
-use otaru_device::{Agent, Board, Boot, Clock, Config, Health, Io, Link, ResetReason};
+use otaru_device::{Agent, Board, Boot, Clock, Config, Health, Io, Link, ResetReason, Workspace};
 use otaru_format::chip::Chip;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -243,6 +243,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         let chosen = bootloader::boot(&mut flash, self.bootloader).await.ok()?;
         let mut board = self.board(&Rc::default(), ResetReason::PowerOn, chosen.address);
         let boot = otaru_device::begin(&mut flash, &mut board, &self.config).await.ok()?;
+        let mut workspace = Box::new(Workspace::new());
         let io = Io {
             net: self.net,
             clock: &self.clock,
@@ -251,6 +252,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             link: NoLink,
             health: SimHealth(Behaviour::Healthy),
             rng: SmallRng::seed_from_u64(self.seed),
+            workspace: &mut workspace,
         };
         let mut agent = Agent::new(self.config, io, boot);
         Some(size_of_val(&agent) + size_of_val(&agent.run()))
@@ -273,6 +275,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         health: SimHealth,
         link: K,
     ) -> End {
+        let mut workspace = Box::new(Workspace::new());
         let io = Io {
             net: self.net,
             clock: &self.clock,
@@ -281,6 +284,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             link,
             health,
             rng: SmallRng::seed_from_u64(self.seed),
+            workspace: &mut workspace,
         };
         match Agent::new(self.config, io, boot).run().await {
             Ok(never) => match never {},

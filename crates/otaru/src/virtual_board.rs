@@ -74,6 +74,7 @@ impl Board {
         let mut config = Config::new(&self.name, &bench.broker.host);
         config.broker_port = bench.broker.port;
         config.base = &bench.base;
+        config.allow_unsigned = true;
         config.credentials = login
             .as_ref()
             .map(|Login { username, password }| Credentials { username, password: password.expose() });

@@ -26,6 +26,7 @@ pub struct Boot {
     pub(crate) project: String<32>,
     pub(crate) version: String<32>,
     pub(crate) elf: Digest,
+    pub(crate) secure_version: u32,
     pub(crate) image: Digest,
 }
 
@@ -88,12 +89,14 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
         project: String::new(),
         version: String::new(),
         elf: Digest::ZERO,
+        secure_version: 0,
         image: Digest::ZERO,
     };
     if let Some(descriptor) = Head::parse(&head).ok().and_then(|head| head.descriptor) {
         boot.project = String::try_from(descriptor.project()).unwrap_or_default();
         boot.version = String::try_from(descriptor.version()).unwrap_or_default();
         boot.elf = descriptor.elf_sha256();
+        boot.secure_version = descriptor.secure_version();
     }
     let mut buf = [0; 1024];
     if let Ok(summary) = verify(flash, &region, &mut buf).await {

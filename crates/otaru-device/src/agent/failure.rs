@@ -5,6 +5,7 @@ use core::fmt::{self, Write as _};
 use heapless::String;
 use otaru_format::command::CommandError;
 use otaru_format::image::ImageError;
+use otaru_format::release::ReleaseError;
 use otaru_format::status::Code;
 
 use crate::report::DETAIL;
@@ -38,6 +39,12 @@ impl From<CommandError> for Failure {
             _ => Code::BadCommand,
         };
         Self::refusal(code, format_args!("{error}"))
+    }
+}
+
+impl From<ReleaseError> for Failure {
+    fn from(error: ReleaseError) -> Self {
+        Self::refusal(Code::BadRelease, format_args!("{error}"))
     }
 }
 

@@ -7,6 +7,10 @@
 
 pub mod boot;
 mod failure;
+mod intake;
+mod plan;
+mod raw;
+mod release;
 mod stream;
 mod trial;
 mod update;
@@ -32,6 +36,7 @@ use crate::session::Session;
 use crate::uplink::Uplink;
 use boot::Boot;
 use failure::Failure;
+pub use release::Workspace;
 use update::Prepared;
 
 /// How long a change of state may wait for the broker before the update goes on without it.
@@ -54,6 +59,8 @@ pub struct Io<'a, N, C, F, B, L, H, R> {
     pub health: H,
     /// Randomness for jitter.
     pub rng: R,
+    /// Memory for release files.
+    pub workspace: &'a mut Workspace,
 }
 
 /// The update agent. Make one after [`boot::begin`] and run it for ever.
@@ -76,8 +83,9 @@ where
 {
     /// Puts the agent together. `boot` is what [`boot::begin`] found.
     pub fn new(config: Config<'a>, io: Io<'a, N, C, F, B, L, H, R>, boot: Boot) -> Self {
-        let Io { net, clock, flash, board, link, health, rng } = io;
-        Self { config, io: Io { net, clock, flash, board: RefCell::new(board), link, health, rng }, boot }
+        let Io { net, clock, flash, board, link, health, rng, workspace } = io;
+        let board = RefCell::new(board);
+        Self { config, io: Io { net, clock, flash, board, link, health, rng, workspace }, boot }
     }
 
     /// Runs for ever; a restart happens inside, through [`Board::reset`].
@@ -114,6 +122,7 @@ where
             inbox: &inbox,
             uplink: &uplink,
             boot,
+            workspace: io.workspace,
         };
         let (never, _, _) = join3(worker.run(), session.run(), heart(io.clock, &io.board)).await;
         Ok(never)
@@ -143,6 +152,7 @@ struct Worker<'w, N, C, F, B, H, R> {
     inbox: &'w Inbox,
     uplink: &'w Uplink,
     boot: &'w mut Boot,
+    workspace: &'w mut Workspace,
 }
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>

@@ -1,34 +1,34 @@
 //! Between network and flash: a few buffers, filled while the flash is busy and written while the network is
 //! waited for.
-//!
-//! The image is checked as it passes: its head against the plan before the first buffer goes to flash, its
-//! structure, checksum and digest all along.
 
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::mutex::Mutex;
 use embassy_sync::zerocopy_channel::{Channel, Receiver, Sender};
 use embedded_storage_async::nor_flash::NorFlash;
-use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
-use otaru_format::image::{HEAD_LEN, Head, ImageCheck};
-use otaru_format::status::Code;
+use otaru_format::image::HEAD_LEN;
 
 use super::failure::Failure;
-use super::update::Plan;
-use crate::http::Sink;
-use crate::report::Reports;
 use crate::slots::{SlotError, SlotWriter};
 
 /// Bytes of one buffer: whole flash pages.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 const _: () = assert!(CHUNK >= HEAD_LEN, "the first buffer holds the head");
 /// Buffers. While a 64 KiB block is erased (150 ms) these and the TCP window take what arrives.
 const CHUNKS: usize = 8;
 
-/// Why a stream was broken off.
+/// The flash, for whoever needs it at the moment.
+pub(super) type SharedFlash<'f, F> = Mutex<NoopRawMutex, &'f mut F>;
+
+/// Why a download's bytes are not taken any further.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The image's descriptor is that of the running one; nothing was written.
+    /// The image is the running one; nothing was written.
     SameAsRunning,
+    /// Everything needed is here.
+    Complete,
+    /// The next byte that is needed is this one of the file.
+    Seek(u32),
     /// It cannot be taken.
     Failed(Failure),
 }
@@ -43,8 +43,8 @@ impl<E: Into<Failure>> From<E> for Stop {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     Write,
-    /// The bytes start at 0 again.
-    Restart,
+    /// The next bytes belong at this place of the slot, the start of a block.
+    Seek(u32),
     /// The last bytes of an image with this digest.
     Finish(Digest),
 }
@@ -76,38 +76,63 @@ impl Pipe {
     }
 }
 
-/// The network side: checks the bytes and fills the buffers.
-pub(super) struct Filler<'f, 'p> {
+/// The network side's end: an image's bytes go in, in their order.
+pub(super) struct Feeder<'f> {
     sender: Sender<'f, NoopRawMutex, Chunk>,
-    plan: &'f Plan<'p>,
-    reports: &'f Reports<'f>,
-    check: ImageCheck,
-    received: u32,
     filled: usize,
-    total: Option<u32>,
+    /// The image's length, if known.
+    pub(super) total: Option<u32>,
 }
 
-impl<'f, 'p> Filler<'f, 'p> {
-    pub(super) fn new(
-        sender: Sender<'f, NoopRawMutex, Chunk>,
-        plan: &'f Plan<'p>,
-        reports: &'f Reports<'f>,
-    ) -> Self {
-        let check = ImageCheck::new(plan.slot_len);
-        Self { sender, plan, reports, check, received: 0, filled: 0, total: None }
+impl<'f> Feeder<'f> {
+    pub(super) const fn new(sender: Sender<'f, NoopRawMutex, Chunk>) -> Self {
+        Self { sender, filled: 0, total: None }
     }
 
-    /// Whether the image has arrived whole, by its own account.
-    pub(super) fn is_complete(&self) -> bool {
-        self.check.is_complete()
+    /// How many bytes the present buffer still takes.
+    pub(super) const fn room(&self) -> usize {
+        CHUNK - self.filled
     }
 
-    /// Hands the last buffer over.
-    pub(super) async fn finish(&mut self) -> Result<(), Failure> {
-        let check = core::mem::replace(&mut self.check, ImageCheck::new(self.plan.slot_len));
-        let summary = check.finish()?;
-        self.pass(Order::Finish(summary.digest)).await;
-        Ok(())
+    /// The buffer that is being filled.
+    pub(super) async fn buffer(&mut self) -> &mut [u8; CHUNK] {
+        &mut self.sender.send().await.bytes
+    }
+
+    /// Adds bytes to the present buffer, as many as it has [room](Self::room) for, without handing it over.
+    pub(super) async fn hold(&mut self, bytes: &[u8]) {
+        let at = self.filled;
+        let count = bytes.len().min(self.room());
+        self.buffer().await[at..at + count].copy_from_slice(&bytes[..count]);
+        self.filled += count;
+    }
+
+    /// Hands the present buffer over if it is full.
+    pub(super) async fn pass_full(&mut self) {
+        if self.room() == 0 {
+            self.pass(Order::Write).await;
+        }
+    }
+
+    /// Adds bytes, handing buffers over as they fill.
+    pub(super) async fn put(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(self.room()));
+            self.hold(now).await;
+            self.pass_full().await;
+            bytes = later;
+        }
+    }
+
+    /// Drops what is held; the next bytes belong at `place` of the slot.
+    pub(super) async fn seek(&mut self, place: u32) {
+        self.filled = 0;
+        self.pass(Order::Seek(place)).await;
+    }
+
+    /// Hands the last bytes over.
+    pub(super) async fn finish(&mut self, image: Digest) {
+        self.pass(Order::Finish(image)).await;
     }
 
     async fn pass(&mut self, order: Order) {
@@ -121,122 +146,27 @@ impl<'f, 'p> Filler<'f, 'p> {
     }
 }
 
-impl Plan<'_> {
-    /// Decides by an image's first bytes whether to go on.
-    fn admit(&self, head: &[u8]) -> Result<(), Stop> {
-        let head = Head::parse(head)?;
-        if head.header.chip() != Some(self.chip) {
-            let found = head.header.chip().map_or("an unknown chip", Chip::name);
-            return Err(Failure::refusal(
-                Code::WrongChip,
-                format_args!("the firmware is for {found}, this is {}", self.chip),
-            )
-            .into());
-        }
-        let Some(descriptor) = head.descriptor else { return Ok(()) };
-        if let Some(project) = self.project.filter(|project| *project != descriptor.project()) {
-            return Err(Failure::refusal(
-                Code::WrongProduct,
-                format_args!("the firmware is {:?}, this device runs {project:?}", descriptor.project()),
-            )
-            .into());
-        }
-        let elf = descriptor.elf_sha256();
-        if !elf.is_zero() && elf == self.running_elf {
-            return Err(Stop::SameAsRunning);
-        }
-        if self.failed_elf == Some(elf) {
-            return Err(Failure::refusal(
-                Code::FailedBefore,
-                format_args!(
-                    "version {} was rolled back before; offer it with \"force\":true to try again",
-                    descriptor.version()
-                ),
-            )
-            .into());
-        }
-        Ok(())
-    }
-}
-
-impl Sink for Filler<'_, '_> {
-    type Error = Stop;
-
-    async fn begin(&mut self, total: Option<u32>) -> Result<(), Stop> {
-        self.total = total;
-        match total.filter(|total| *total > self.plan.slot_len) {
-            Some(total) => Err(Failure::refusal(
-                Code::TooLarge,
-                format_args!("{total} bytes do not fit the slot of {}", self.plan.slot_len),
-            )
-            .into()),
-            None => Ok(()),
-        }
-    }
-
-    async fn data(&mut self, _offset: u32, mut bytes: &[u8]) -> Result<(), Stop> {
-        if bytes.len() as u64 + u64::from(self.received) > u64::from(self.plan.slot_len) {
-            return Err(Failure::new(
-                Code::TooLarge,
-                format_args!("more bytes arrive than the slot's {}", self.plan.slot_len),
-            )
-            .into());
-        }
-        while !bytes.is_empty() {
-            let at = self.filled;
-            let count = bytes.len().min(CHUNK - at);
-            let (now, later) = bytes.split_at(count);
-            let buffer = &mut self.sender.send().await.bytes;
-            buffer[at..at + count].copy_from_slice(now);
-            let had = self.received as usize;
-            if had < HEAD_LEN && had + count >= HEAD_LEN {
-                self.plan.admit(&buffer[..HEAD_LEN])?;
-            }
-            self.check.feed(now)?;
-            self.filled += count;
-            self.received += count as u32;
-            bytes = later;
-            if self.filled == CHUNK {
-                self.pass(Order::Write).await;
-            }
-        }
-        if let Some(total) = self.total.filter(|total| *total > 0) {
-            let percent = u64::from(self.received) * 100 / u64::from(total);
-            self.reports.progress(u8::try_from(percent.min(100)).unwrap_or(100));
-        }
-        Ok(())
-    }
-
-    async fn restart(&mut self) -> Result<(), Stop> {
-        self.check = ImageCheck::new(self.plan.slot_len);
-        self.received = 0;
-        self.filled = 0;
-        self.pass(Order::Restart).await;
-        Ok(())
-    }
-}
-
 /// The flash side: writes what is there, and erases ahead when nothing is.
 pub(super) async fn drain<F: NorFlash>(
-    flash: &mut F,
+    flash: &SharedFlash<'_, F>,
     writer: &mut SlotWriter,
     mut receiver: Receiver<'_, NoopRawMutex, Chunk>,
 ) -> Result<Digest, SlotError<F::Error>> {
     let mut begun = false;
     loop {
-        if receiver.try_receive().is_none() && begun && writer.erase_ahead(flash).await? {
+        if receiver.try_receive().is_none() && begun && writer.erase_ahead(*flash.lock().await).await? {
             continue;
         }
         let chunk = receiver.receive().await;
         let (order, len) = (chunk.order, chunk.len);
-        begun = true;
+        begun |= order == Order::Write;
         if let Some(total) = chunk.total {
             writer.expect(total);
         }
-        if order == Order::Restart {
-            writer.restart();
+        if let Order::Seek(place) = order {
+            writer.seek(place);
         } else {
-            writer.write(flash, &chunk.bytes[..len]).await?;
+            writer.write(*flash.lock().await, &chunk.bytes[..len]).await?;
         }
         receiver.receive_done();
         if let Order::Finish(digest) = order {

@@ -38,6 +38,9 @@ where
             }
         } else if let Some(failed) = self.boot.failed.clone() {
             self.tell_failed(&failed).await;
+        } else {
+            // Power may have gone between the confirmation and this.
+            self.boot.memory.learn(self.flash, self.boot.image).await;
         }
     }
 
@@ -67,6 +70,7 @@ where
             return;
         }
         self.board.borrow_mut().disarm_watchdog();
+        self.boot.memory.learn(self.flash, self.boot.image).await;
         self.boot.memory.clear_pending(self.flash).await;
         self.reports.confirmed(true);
         self.reports.state(UpdateState::Confirmed);

@@ -4,19 +4,21 @@ use core::convert::Infallible;
 
 use embassy_futures::select::{Either, select};
 use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
+use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
 use otaru_format::command::Offer;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
-use super::stream::{self, Filler, Pipe, Stop};
+use super::intake::Intake;
+use super::plan::{self, Barred, Plan, Running};
+use super::stream::{self, Feeder, Pipe, SharedFlash, Stop};
 use super::{ANNOUNCE, Failure, Worker};
 use crate::backoff::Backoff;
 use crate::board::{Board, Clock, Health};
 use crate::http::{Download, FetchError};
 use crate::job::Job;
-use crate::memory::{Failed, Pending};
+use crate::memory::{Pending, Trusted};
 use crate::report::Reports;
 use crate::slots::{SlotWriter, verify};
 use crate::uplink::Uplink;
@@ -36,15 +38,6 @@ pub(super) enum Prepared {
     AlreadyRunning,
 }
 
-/// What an image must be to be taken; decided from its first bytes, before the slot is touched.
-pub(super) struct Plan<'p> {
-    pub(super) chip: otaru_format::chip::Chip,
-    pub(super) project: Option<&'p str>,
-    pub(super) running_elf: Digest,
-    pub(super) failed_elf: Option<Digest>,
-    pub(super) slot_len: u32,
-}
-
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
 where
     N: TcpConnect + Dns,
@@ -58,12 +51,7 @@ where
     pub(super) async fn prepare(&mut self, job: &Job, offer: &Offer<'_>) -> Result<Prepared, Failure> {
         self.reports.begin(offer.deployment);
         self.reports.line(format_args!("Starting OTA update..."));
-        if !self.config.allow_unsigned {
-            return Err(Failure::refusal(
-                Code::Unsigned,
-                format_args!("this device takes signed firmware only"),
-            ));
-        }
+        let trusted = self.authorise(job, offer).await?;
         if offer.image.is_some_and(|image| image == self.boot.image) {
             return Ok(Prepared::AlreadyRunning);
         }
@@ -71,17 +59,16 @@ where
             true => None,
             false => self.boot.memory.load_failed(self.flash).await.map(Barred::from),
         };
-        refuse_barred(barred.as_ref(), offer.image)?;
+        Barred::refuse(barred.as_ref(), offer.image)?;
         let verified = self.remember(job).await;
-        let digest = match self.already_in_slot(verified.or(offer.image)).await {
+        // What an unsigned offer names may be any old image that happens to stand in the slot.
+        let known = verified.or(offer.image.filter(|_| self.config.allow_unsigned));
+        let digest = match self.already_in_slot(known).await {
             Some(digest) => digest,
-            None => {
-                let streamed = self.fetch_and_write(offer, barred.as_ref()).await?;
-                match streamed {
-                    None => return Ok(Prepared::AlreadyRunning),
-                    Some(digest) => self.verify_slot(digest).await?,
-                }
-            }
+            None => match self.fetch_and_write(offer, barred, trusted).await? {
+                None => return Ok(Prepared::AlreadyRunning),
+                Some(digest) => self.verify_slot(digest).await?,
+            },
         };
         if digest == self.boot.image {
             return Ok(Prepared::AlreadyRunning);
@@ -92,7 +79,10 @@ where
                 format_args!("the firmware at the URL is not the image that was offered: {digest}"),
             ));
         }
-        refuse_barred(barred.as_ref(), Some(digest))?;
+        if !offer.force {
+            let failed = self.boot.memory.load_failed(self.flash).await.map(Barred::from);
+            Barred::refuse(failed.as_ref(), Some(digest))?;
+        }
         self.boot.memory.mark_verified(self.flash, digest).await;
         Ok(Prepared::Ready)
     }
@@ -150,25 +140,71 @@ where
         Ok(summary.digest)
     }
 
-    /// Downloads into the slot, unless the running image is offered (`None`); network and flash work at the same time, joined by a few buffers.
+    /// Whether this may be asked for by whoever asked; gives back what was learned of earlier releases and offers.
+    async fn authorise(&mut self, job: &Job, offer: &Offer<'_>) -> Result<Trusted, Failure> {
+        let mut trusted = self.boot.memory.load_trusted(self.flash).await;
+        let Some(envelope) = job.envelope() else {
+            return match offer.force && !self.config.allow_unsigned {
+                true => Err(Failure::refusal(
+                    Code::Unsigned,
+                    format_args!("\"force\" is taken from signed offers only"),
+                )),
+                false => Ok(trusted),
+            };
+        };
+        plan::verify_offer(&envelope, self.config.keys, &trusted.revoked)?;
+        let (Some(serial), Some(_)) = (offer.serial, offer.image) else {
+            return Err(Failure::refusal(
+                Code::BadCommand,
+                format_args!("a signed offer needs \"serial\" and \"image\""),
+            ));
+        };
+        if serial < trusted.serial {
+            return Err(Failure::refusal(
+                Code::Replayed,
+                format_args!("offer {serial} is older than offer {}, which was followed", trusted.serial),
+            ));
+        }
+        if serial > trusted.serial {
+            trusted.serial = serial;
+            self.boot.memory.store_trusted(self.flash, &trusted).await;
+        }
+        Ok(trusted)
+    }
+
+    /// Downloads into the slot, unless the running image is offered (`None`); network and flash work at the same
+    /// time, joined by a few buffers.
     async fn fetch_and_write(
         &mut self,
         offer: &Offer<'_>,
-        barred: Option<&Barred>,
+        barred: Option<Barred>,
+        trusted: Trusted,
     ) -> Result<Option<Digest>, Failure> {
         let region = self.boot.slots.region(self.boot.slots.target());
         let plan = Plan {
             chip: self.board.borrow().chip(),
             project: (!self.config.allow_other_product && !offer.force && !self.boot.project.is_empty())
                 .then_some(self.boot.project.as_str()),
-            running_elf: self.boot.elf,
-            failed_elf: barred.map(|barred| barred.elf).filter(|elf| !elf.is_zero()),
+            offered: offer.image,
+            running: Running {
+                image: self.boot.image,
+                elf: self.boot.elf,
+                version: &self.boot.version,
+                secure_version: self.boot.secure_version,
+            },
+            barred,
             slot_len: region.len,
+            keys: self.config.keys,
+            allow_unsigned: self.config.allow_unsigned,
+            allow_downgrade: self.config.allow_downgrade || offer.force,
+            trusted,
         };
         let mut pipe = Pipe::new();
         let mut channel = pipe.channel();
         let (sender, receiver) = channel.split();
-        let mut filler = Filler::new(sender, &plan, self.reports);
+        let flash = SharedFlash::new(&mut *self.flash);
+        let mut intake =
+            Intake::new(Feeder::new(sender), &plan, self.reports, (&flash, region), self.workspace);
         let way = Way {
             net: self.net,
             clock: self.clock,
@@ -176,42 +212,28 @@ where
             reports: self.reports,
             uplink: self.uplink,
         };
-        let fetch = fetch(way, self.rng, offer.url, &mut filler);
         let mut writer = SlotWriter::new(region);
-        let write = stream::drain(self.flash, &mut writer, receiver);
-        match select(fetch, write).await {
+        let outcome = {
+            let fetch = fetch(way, self.rng, offer.url, &mut intake);
+            let write = stream::drain(&flash, &mut writer, receiver);
+            select(fetch, write).await
+        };
+        let candidate = intake.candidate();
+        match outcome {
             Either::First(Err(Stop::SameAsRunning)) => Ok(None),
             Either::First(Err(Stop::Failed(failure))) => Err(failure),
+            Either::First(Err(Stop::Complete | Stop::Seek(_))) => {
+                Err(Failure::new(Code::BadRelease, format_args!("the release ends where it should not")))
+            }
             Either::First(Ok(never)) => match never {},
             Either::Second(Err(error)) => Err(Failure::new(Code::Flash, format_args!("{error}"))),
-            Either::Second(Ok(digest)) => Ok(Some(digest)),
+            Either::Second(Ok(digest)) => {
+                if let Some(candidate) = candidate {
+                    self.boot.memory.store_candidate(self.flash, &candidate).await;
+                }
+                Ok(Some(digest))
+            }
         }
-    }
-}
-
-/// The image that failed before and is not to be tried again.
-struct Barred {
-    image: Digest,
-    elf: Digest,
-    code: Code,
-}
-
-impl From<Failed> for Barred {
-    fn from(failed: Failed) -> Self {
-        Self { image: failed.digest, elf: failed.elf, code: failed.code }
-    }
-}
-
-fn refuse_barred(barred: Option<&Barred>, image: Option<Digest>) -> Result<(), Failure> {
-    match barred.filter(|barred| image == Some(barred.image)) {
-        Some(barred) => Err(Failure::refusal(
-            Code::FailedBefore,
-            format_args!(
-                "this image was rolled back before ({}); offer it with \"force\":true to try again",
-                barred.code
-            ),
-        )),
-        None => Ok(()),
     }
 }
 
@@ -226,11 +248,11 @@ struct Way<'w, N, C> {
 
 /// Fetches until the body is complete, over as many attempts as make headway. Ends only in failure: success
 /// is the writer's to tell.
-async fn fetch<N: TcpConnect + Dns, C: Clock>(
+async fn fetch<N: TcpConnect + Dns, C: Clock, F: ReadNorFlash>(
     way: Way<'_, N, C>,
     rng: &mut impl RngCore,
     url: &str,
-    filler: &mut Filler<'_, '_>,
+    intake: &mut Intake<'_, '_, '_, F>,
 ) -> Result<Infallible, Stop> {
     let Way { net, clock, config, reports, uplink } = way;
     let mut buffer = [0; HTTP_BUFFER];
@@ -241,13 +263,15 @@ async fn fetch<N: TcpConnect + Dns, C: Clock>(
     let mut furthest = 0;
     loop {
         uplink.wait(clock).await;
-        let error = match download.run(&mut buffer, filler).await {
+        let error = match download.run(&mut buffer, intake).await {
+            Err(FetchError::Sink(Stop::Seek(offset))) => {
+                download.seek(offset);
+                continue;
+            }
+            Err(FetchError::Sink(Stop::Complete)) => return intake.end().await,
             Err(FetchError::Sink(stop)) => return Err(stop),
             // Whole by its own account and hashes: what the server still owes is of no interest.
-            _ if filler.is_complete() => {
-                filler.finish().await?;
-                core::future::pending().await
-            }
+            _ if intake.is_complete() => return intake.end().await,
             Ok(()) => FetchError::Truncated,
             Err(error) => error,
         };

@@ -31,8 +31,17 @@ pub trait Sink {
     async fn begin(&mut self, total: Option<u32>) -> Result<(), Self::Error>;
     /// The bytes at `offset`, which follow the ones before.
     async fn data(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error>;
-    /// What came so far does not count; the next bytes are at 0.
-    async fn restart(&mut self) -> Result<(), Self::Error>;
+    /// The next bytes are those at 0 again.
+    async fn restart(&mut self, why: Restart) -> Result<(), Self::Error>;
+}
+
+/// Why a file comes from its start again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// It is another file now; what came so far does not count.
+    Changed,
+    /// It is the same file, and the server knows no ranges.
+    NoRanges,
 }
 
 /// A download and how far it got.
@@ -76,6 +85,12 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
     /// Bytes the sink took.
     pub const fn offset(&self) -> u32 {
         self.offset
+    }
+
+    /// Continues at another byte of the file. Before the first answer this does nothing useful: only with its
+    /// validator is the rest known to be of the same file.
+    pub const fn seek(&mut self, offset: u32) {
+        self.offset = offset;
     }
 
     /// One attempt: from where the last one ended to the end of the file. `buf` holds the headers, and then
@@ -217,7 +232,7 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
             } else {
                 // The server does not know ranges; that is no change of content.
                 self.offset = 0;
-                sink.restart().await.map_err(FetchError::Sink)?;
+                sink.restart(Restart::NoRanges).await.map_err(FetchError::Sink)?;
             }
         }
         self.total = answer.length;
@@ -234,7 +249,7 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
         if self.changes > MAX_CHANGES {
             return Err(FetchError::ContentChanged);
         }
-        sink.restart().await.map_err(FetchError::Sink)
+        sink.restart(Restart::Changed).await.map_err(FetchError::Sink)
     }
 
     /// Carries the body over, watching its pace.

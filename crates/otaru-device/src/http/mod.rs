@@ -9,7 +9,7 @@ mod url;
 
 use core::time::Duration;
 
-pub use download::{Download, Sink};
+pub use download::{Download, Restart, Sink};
 pub use error::FetchError;
 pub use url::{Url, UrlError};
 

@@ -37,10 +37,11 @@ impl SlotWriter {
         self.total = Some(total);
     }
 
-    /// Begins again.
-    pub fn restart(&mut self) {
-        self.head = 0;
-        self.frontier = 0;
+    /// The next bytes belong at `place`, in bytes from the slot's start; from there on all is erased again. A
+    /// whole number of sectors.
+    pub fn seek(&mut self, place: u32) {
+        self.head = place;
+        self.frontier = place;
     }
 
     /// Erases the next block, unless enough is erased already; says whether it did something.

@@ -98,8 +98,8 @@ impl Broker {
     }
 
     /// Publishes a command, as an operator does.
-    pub fn publish(&self, topic: &str, payload: &str, retain: bool) {
-        self.accept(topic, payload.as_bytes(), retain);
+    pub fn publish(&self, topic: &str, payload: impl AsRef<[u8]>, retain: bool) {
+        self.accept(topic, payload.as_ref(), retain);
     }
 
     /// Everything published so far.

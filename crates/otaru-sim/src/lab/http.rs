@@ -1,6 +1,6 @@
 //! An HTTP server in memory that answers as told: well, or badly in every way there is.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -69,6 +69,7 @@ pub struct Http {
     clock: SimClock,
     handler: Rc<RefCell<Handler>>,
     requests: Rc<RefCell<Vec<Request>>>,
+    sent: Rc<Cell<u64>>,
 }
 
 impl Http {
@@ -78,6 +79,7 @@ impl Http {
             clock,
             handler: Rc::new(RefCell::new(Rc::new(|_| vec![head(404, &[("Content-Length", "0")])]))),
             requests: Rc::default(),
+            sent: Rc::default(),
         };
         let mut listener = lan.listen(PORT);
         let this = http.clone();
@@ -99,6 +101,11 @@ impl Http {
     /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.borrow().clone()
+    }
+
+    /// Bytes that went to the network so far, headers included.
+    pub fn sent(&self) -> u64 {
+        self.sent.get()
     }
 
     async fn serve(&self, mut stream: Stream) {
@@ -141,7 +148,15 @@ impl Http {
     /// Does one step; says whether the connection goes on.
     async fn perform(&self, act: Act, stream: &mut Stream) -> bool {
         match act {
-            Act::Send(bytes) => stream.write_all(&bytes).await.is_ok(),
+            Act::Send(bytes) => {
+                for piece in bytes.chunks(512) {
+                    if stream.write_all(piece).await.is_err() {
+                        return false;
+                    }
+                    self.sent.set(self.sent.get() + piece.len() as u64);
+                }
+                true
+            }
             Act::Drip { bytes, step, pause } => {
                 for piece in bytes.chunks(step.max(1)) {
                     if stream.write_all(piece).await.is_err() {

@@ -1,0 +1,123 @@
+//! What a URL leads to, told by its first byte: a release file or a bare image.
+
+use core::convert::Infallible;
+
+use embedded_storage_async::nor_flash::ReadNorFlash;
+use otaru_format::release::MAGIC;
+
+use super::plan::Plan;
+use super::raw::Raw;
+use super::release::{Release, Workspace};
+use super::stream::{Feeder, SharedFlash, Stop};
+use crate::http::{Restart, Sink};
+use crate::memory::Candidate;
+use crate::report::Reports;
+use crate::slots::Region;
+
+enum Kind {
+    Unknown,
+    Raw,
+    Release,
+}
+
+/// The network side: takes a download's bytes, decides whether they are wanted, and feeds the flash side.
+pub(super) struct Intake<'f, 'w, 'g, F> {
+    feeder: Feeder<'f>,
+    plan: &'f Plan<'f>,
+    reports: &'f Reports<'f>,
+    flash: &'f SharedFlash<'g, F>,
+    region: Region,
+    kind: Kind,
+    raw: Raw,
+    release: Release<'w>,
+}
+
+impl<'f, 'w, 'g, F> Intake<'f, 'w, 'g, F> {
+    pub(super) fn new(
+        feeder: Feeder<'f>,
+        plan: &'f Plan<'f>,
+        reports: &'f Reports<'f>,
+        (flash, region): (&'f SharedFlash<'g, F>, Region),
+        workspace: &'w mut Workspace,
+    ) -> Self {
+        let (raw, release) = (Raw::new(region.len), Release::new(workspace));
+        Self { feeder, plan, reports, flash, region, kind: Kind::Unknown, raw, release }
+    }
+
+    /// Whether the image has arrived whole, by its own account.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self.kind, Kind::Raw) && self.raw.is_complete()
+    }
+
+    /// Hands the last buffer over, and leaves it to the flash side to tell how that went.
+    pub(super) async fn end(&mut self) -> Result<Infallible, Stop> {
+        match self.kind {
+            Kind::Release => self.release.finish(&mut self.feeder).await?,
+            _ => self.raw.finish(&mut self.feeder).await?,
+        }
+        core::future::pending().await
+    }
+
+    /// What to remember of the release once its image is confirmed; nothing of a bare image.
+    pub(super) fn candidate(&self) -> Option<Candidate> {
+        matches!(self.kind, Kind::Release).then(|| self.release.candidate()).flatten()
+    }
+
+    fn tell_progress(&self) {
+        let (have, total) = match self.kind {
+            Kind::Release => match self.release.progress() {
+                Some(progress) => progress,
+                None => return,
+            },
+            _ => (self.raw.received(), self.feeder.total.unwrap_or(0)),
+        };
+        if total > 0 {
+            let percent = u64::from(have) * 100 / u64::from(total);
+            self.reports.progress(u8::try_from(percent.min(100)).unwrap_or(100));
+        }
+    }
+}
+
+impl<F: ReadNorFlash> Sink for Intake<'_, '_, '_, F> {
+    type Error = Stop;
+
+    async fn begin(&mut self, total: Option<u32>) -> Result<(), Stop> {
+        if !matches!(self.kind, Kind::Release) {
+            self.feeder.total = total;
+        }
+        Ok(())
+    }
+
+    async fn data(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Stop> {
+        if let (Kind::Unknown, Some(first)) = (&self.kind, bytes.first()) {
+            self.kind = if *first == MAGIC[0] { Kind::Release } else { Kind::Raw };
+        }
+        match self.kind {
+            Kind::Release => {
+                let slot = (self.flash, self.region);
+                let before = self.release.damage();
+                let taken = self.release.take(offset, bytes, self.plan, &mut self.feeder, slot).await;
+                let (count, block) = self.release.damage();
+                if count > before.0 {
+                    self.reports.line(format_args!("Block {block} arrived damaged."));
+                }
+                taken?;
+            }
+            _ => self.raw.take(bytes, self.plan, &mut self.feeder).await?,
+        }
+        self.tell_progress();
+        Ok(())
+    }
+
+    async fn restart(&mut self, why: Restart) -> Result<(), Stop> {
+        if matches!((&self.kind, why), (Kind::Release, Restart::NoRanges)) {
+            // What is known of the file still holds; the bytes that are here are passed over.
+            return Ok(());
+        }
+        self.kind = Kind::Unknown;
+        self.raw.restart();
+        self.release.restart();
+        self.feeder.seek(0).await;
+        Ok(())
+    }
+}

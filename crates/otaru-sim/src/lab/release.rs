@@ -1,0 +1,138 @@
+//! Release files for the lab's device, signed with keys that everybody knows.
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use otaru_format::chip::Chip;
+use otaru_format::digest::Digest;
+use otaru_format::release::{
+    KeyId, MAX_ENVELOPE, ManifestFields, PayloadFields, PayloadKind, ReleaseError, ToSign, block_size,
+    emit_unsigned, header,
+};
+
+use super::PROJECT;
+
+/// A signing key: the number is its seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key(pub u8);
+
+impl Key {
+    /// The public half.
+    pub fn public(self) -> [u8; 32] {
+        self.signing().verifying_key().to_bytes()
+    }
+
+    /// The public half's name.
+    pub fn id(self) -> KeyId {
+        KeyId::of(&self.public())
+    }
+
+    fn signing(self) -> SigningKey {
+        SigningKey::from_bytes(&[self.0; 32])
+    }
+
+    /// An envelope around `payload`.
+    ///
+    /// # Errors
+    /// When it would be too long.
+    pub fn seal(self, payload: &[u8]) -> Result<Vec<u8>, ReleaseError> {
+        let sign = ToSign { key_id: self.id(), payload };
+        let mut message = Vec::new();
+        sign.signed_bytes(&mut |piece| message.extend_from_slice(piece));
+        let signature = self.signing().sign(&message).to_bytes();
+        Ok(sign.emit(&signature, &mut [0; MAX_ENVELOPE])?.to_vec())
+    }
+}
+
+/// How a release is made; start from [`Recipe::new`] and change what differs.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// The product.
+    pub product: String,
+    /// The chip.
+    pub chip: Chip,
+    /// The version.
+    pub version: String,
+    /// Counts up from release to release.
+    pub sequence: u64,
+    /// Who signs; nobody for an unsigned release.
+    pub key: Option<Key>,
+    /// Keys it revokes.
+    pub revoked: Vec<KeyId>,
+    /// The least version it may replace.
+    pub min_base: Option<String>,
+    /// The secure version.
+    pub secure_version: u32,
+    /// Whether there is a compressed payload in front of the raw one.
+    pub compressed: bool,
+}
+
+impl Recipe {
+    /// Signed with key 1, compressed, for the lab's device.
+    pub fn new(version: &str, sequence: u64) -> Self {
+        Self {
+            product: PROJECT.into(),
+            chip: Chip::Esp32C3,
+            version: version.into(),
+            sequence,
+            key: Some(Key(1)),
+            revoked: Vec::new(),
+            min_base: None,
+            secure_version: 0,
+            compressed: true,
+        }
+    }
+
+    /// The release file of `image`.
+    ///
+    /// # Errors
+    /// When it cannot be a release.
+    pub fn make(&self, image: &[u8]) -> Result<Vec<u8>, ReleaseError> {
+        let blocks: Vec<&[u8]> = image.chunks(block_size(image.len() as u32) as usize).collect();
+        let frames: Vec<Vec<u8>> = blocks.iter().map(|block| frame(block)).collect();
+        self.assemble(image, &frames)
+    }
+
+    /// The same with frames of one's own, one a block.
+    ///
+    /// # Errors
+    /// When it cannot be a release.
+    pub fn assemble(&self, image: &[u8], frames: &[Vec<u8>]) -> Result<Vec<u8>, ReleaseError> {
+        let blocks = image.chunks(block_size(image.len() as u32) as usize);
+        let hashes: Vec<Digest> = blocks.map(Digest::of).collect();
+        let lengths: Vec<u32> = frames.iter().map(|frame| frame.len() as u32).collect();
+        let lzma = PayloadFields { kind: PayloadKind::Lzma, len: lengths.iter().sum(), frames: &lengths };
+        let raw = PayloadFields { kind: PayloadKind::Raw, len: image.len() as u32, frames: &[] };
+        let payloads = if self.compressed { vec![lzma, raw] } else { vec![raw] };
+        let fields = ManifestFields {
+            product: &self.product,
+            chip_id: self.chip.id(),
+            version: &self.version,
+            sequence: self.sequence,
+            image: Digest::of(image),
+            size: image.len() as u32,
+            blocks: &hashes,
+            payloads: &payloads,
+            min_base: self.min_base.as_deref(),
+            secure_version: self.secure_version,
+            revoked: &self.revoked,
+        };
+        let mut buf = [0; MAX_ENVELOPE];
+        let manifest = fields.emit(&mut buf)?;
+        let envelope = match self.key {
+            Some(key) => key.seal(manifest)?,
+            None => emit_unsigned(manifest, &mut [0; MAX_ENVELOPE])?.to_vec(),
+        };
+        let mut file = header(envelope.len())?.to_vec();
+        file.extend_from_slice(&envelope);
+        if self.compressed {
+            frames.iter().for_each(|frame| file.extend_from_slice(frame));
+        }
+        file.extend_from_slice(image);
+        Ok(file)
+    }
+}
+
+/// The frame of a block: compressed where that helps.
+pub fn frame(block: &[u8]) -> Vec<u8> {
+    let packed = otaru_lzma::encode(block);
+    if packed.len() < block.len() { packed } else { block.to_vec() }
+}

@@ -1,0 +1,368 @@
+//! Release files: what a good one costs, what is resumed, and every way to attack one. A refused release leaves
+//! the slot as it was; a broken one never leaves the running image.
+#![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
+
+use std::time::Duration;
+
+use otaru_format::chip::Chip;
+use otaru_format::digest::Digest;
+use otaru_format::release::{Envelope, HEADER_LEN, MAX_ENVELOPE, MIN_BLOCK};
+use otaru_format::status::{Code, Status, UpdateState};
+use otaru_sim::bootloader::BootloaderKind;
+use otaru_sim::firmware::Behaviour;
+use otaru_sim::lab::http::{Act, file, head};
+use otaru_sim::lab::release::{Key, Recipe, frame};
+use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
+
+const SIZE: usize = 200_000;
+const LONG: Duration = Duration::from_secs(24 * 3600);
+const SLOT_1: usize = 0x21_0000;
+
+fn image(version: &str) -> Vec<u8> {
+    firmware(version, SIZE, Behaviour::Healthy)
+}
+
+/// A device that takes only what key 1 or key 2 signed.
+fn strict() -> Setup {
+    let mut setup = Setup::default();
+    setup.config.allow_unsigned = false;
+    setup.config.keys = Box::leak(Box::new([Key(1).public(), Key(2).public()]));
+    setup
+}
+
+async fn lab(setup: Setup) -> Lab {
+    let mut lab = Lab::new(setup, &image("1.0.0")).unwrap();
+    lab.power_on();
+    lab.ready().await;
+    lab
+}
+
+async fn update(lab: &Lab, bytes: &[u8]) -> Status<String> {
+    lab.serve(bytes);
+    lab.update(LONG).await.expect("the update must come to an end")
+}
+
+fn code(status: &Status<String>) -> Option<Code> {
+    status.error.as_ref().map(|error| error.code)
+}
+
+fn slot(lab: &Lab) -> Vec<u8> {
+    lab.flash.contents().unwrap()[SLOT_1..SLOT_1 + SIZE].to_vec()
+}
+
+/// Offers these bytes to a strict device; it must refuse them with `expected`, touch nothing, and take a good
+/// release afterwards.
+fn refuses(bytes: &[u8], expected: Code) {
+    run(async {
+        let lab = lab(strict()).await;
+        let before = slot(&lab);
+        let end = update(&lab, bytes).await;
+        assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(expected)), "{end:?}");
+        assert!(slot(&lab) == before, "the slot was touched: {end:?}");
+        let good = Recipe::new("1.1.0", 5).make(&image("1.1.0")).unwrap();
+        assert_eq!(update(&lab, &good).await.version, "1.1.0", "after {end:?}");
+    });
+}
+
+/// Offers these bytes to a strict device; it must give up with `expected` and go on running what it ran.
+fn fails(bytes: &[u8], expected: Code) {
+    run(async {
+        let lab = lab(strict()).await;
+        let end = update(&lab, bytes).await;
+        assert_eq!((end.state, code(&end)), (UpdateState::Failed, Some(expected)), "{end:?}");
+        assert!(lab.runs("1.0.0"), "{end:?}");
+        let good = Recipe::new("1.1.0", 5).make(&image("1.1.0")).unwrap();
+        assert_eq!(update(&lab, &good).await.version, "1.1.0", "after {end:?}");
+    });
+}
+
+fn good() -> Vec<u8> {
+    Recipe::new("1.1.0", 5).make(&image("1.1.0")).unwrap()
+}
+
+/// Where the payloads begin.
+fn area(release: &[u8]) -> usize {
+    HEADER_LEN + u32::from_le_bytes(release[8..12].try_into().unwrap()) as usize
+}
+
+#[test]
+fn a_signed_release_is_installed_and_costs_what_its_payload_has() {
+    for (compressed, name) in [(true, "compressed"), (false, "raw")] {
+        run(async {
+            let lab = lab(strict()).await;
+            let new = image("1.1.0");
+            let release = Recipe { compressed, ..Recipe::new("1.1.0", 5) }.make(&new).unwrap();
+            let end = update(&lab, &release).await;
+            assert_eq!((end.state, end.version.as_str()), (UpdateState::Confirmed, "1.1.0"), "{end:?}");
+            assert_eq!(end.image, Digest::of(&new));
+            assert!(slot(&lab) == new[..]);
+            let sent = lab.http.sent();
+            println!("{name}: {sent} bytes on the wire for an image of {SIZE}");
+            // The agent closes the connection once it has what it needs; what was under way then is lost.
+            let payload = if compressed { release.len() - SIZE } else { release.len() };
+            assert!(sent <= payload as u64 + 40_000, "{sent} bytes were sent, {payload} are needed");
+        });
+    }
+}
+
+#[test]
+fn a_server_without_ranges_does_as_well() {
+    run(async {
+        let lab = lab(strict()).await;
+        let release = good();
+        lab.http.handle(move |request| {
+            let length = release.len().to_string();
+            let mut acts = vec![head(200, &[("Content-Length", &length)]), Act::Send(release.clone())];
+            if request.number == 0 {
+                acts = vec![acts.remove(0), Act::Send(release[..release.len() / 4].to_vec()), Act::Reset];
+            }
+            acts
+        });
+        assert_eq!(lab.update(LONG).await.unwrap().version, "1.1.0");
+    });
+}
+
+#[test]
+fn after_a_loss_of_power_only_what_is_missing_is_fetched() {
+    run(async {
+        let mut lab = lab(strict()).await;
+        let release = good();
+        let payload = release.len() - SIZE - area(&release);
+        let cut = area(&release) + payload * 9 / 10;
+        let served = release.clone();
+        lab.http.handle(move |request| {
+            let mut acts = file(request, &served, "\"r\"");
+            if request.number == 0
+                && let Some(Act::Send(body)) = acts.get_mut(1)
+            {
+                body.truncate(cut);
+                acts.push(Act::Stall);
+            }
+            acts
+        });
+        lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.otaru", true);
+        lab.wait_for(LONG, |status| status.progress.is_some_and(|percent| percent > 70)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        lab.power_off();
+        let before = lab.http.sent();
+        lab.power_on();
+        let end = lab.wait_for(LONG, |status| status.state == UpdateState::Confirmed).await.unwrap();
+        assert_eq!(end.version, "1.1.0");
+        let again = (lab.http.sent() - before) as usize;
+        // What stands in front of the payload comes again, and what was on its way when the agent had seen it.
+        let limit = payload / 10 + MIN_BLOCK as usize + area(&release) + 32 * 1024;
+        println!("after a cut at 90 % of {payload} bytes, {again} bytes came again");
+        assert!(again <= limit, "{again} bytes came again, of {limit}");
+    });
+}
+
+#[test]
+fn every_bit_of_the_envelope_counts() {
+    let release = good();
+    let mut counts = std::collections::BTreeMap::<&str, u32>::new();
+    for at in 0..area(&release) {
+        let mut bad = release.clone();
+        bad[at] ^= 1 << (at % 8);
+        run(async {
+            let lab = lab(strict()).await;
+            let before = slot(&lab);
+            let end = update(&lab, &bad).await;
+            let refused = matches!(end.state, UpdateState::Refused | UpdateState::Failed);
+            assert!(refused && slot(&lab) == before, "byte {at}: {end:?}");
+            *counts.entry(code(&end).unwrap().as_str()).or_default() += 1;
+        });
+    }
+    println!("a flipped bit in each of {} bytes of header and envelope: {counts:?}", area(&release));
+    let codes: Vec<_> = counts.keys().copied().collect();
+    for code in codes {
+        assert!(
+            ["bad_release", "bad_signature", "unknown_key", "unsigned", "not_an_image", "truncated"]
+                .contains(&code),
+            "{code}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_block_is_fetched_again_and_blamed() {
+    let release = good();
+    let payload = release.len() - SIZE - area(&release);
+    for part in 0..4 {
+        let at = area(&release) + payload * part / 4 + 100;
+        let mut bad = release.clone();
+        bad[at] ^= 0x10;
+        fails(&bad, Code::BlockCorrupt);
+        let release = release.clone();
+        run(async move {
+            let lab = lab(strict()).await;
+            lab.http.handle(move |request| {
+                file(request, if request.number == 0 { &bad } else { &release }, "\"r\"")
+            });
+            assert_eq!(lab.update(LONG).await.unwrap().version, "1.1.0");
+            assert!(lab.lines().iter().any(|line| line.contains("arrived damaged")), "{:?}", lab.lines());
+        });
+    }
+}
+
+#[test]
+fn only_trusted_keys_sign() {
+    refuses(
+        &Recipe { key: Some(Key(9)), ..Recipe::new("1.1.0", 5) }.make(&image("1.1.0")).unwrap(),
+        Code::UnknownKey,
+    );
+    refuses(&Recipe { key: None, ..Recipe::new("1.1.0", 5) }.make(&image("1.1.0")).unwrap(), Code::Unsigned);
+    refuses(&image("1.1.0"), Code::Unsigned);
+    // Another key's signature under a trusted key's name.
+    let (ours, theirs) = (good(), Recipe { key: Some(Key(9)), ..Recipe::new("1.1.0", 5) });
+    let theirs = theirs.make(&image("1.1.0")).unwrap();
+    let mut forged = ours.clone();
+    let end = area(&ours);
+    forged[end - 64..end].copy_from_slice(&theirs[end - 64..end]);
+    refuses(&forged, Code::BadSignature);
+}
+
+#[test]
+fn a_key_can_be_replaced_and_revoked() {
+    run(async {
+        let lab = lab(strict()).await;
+        let by = |key: Key, version: &str, sequence, revoked| {
+            Recipe { key: Some(key), revoked, ..Recipe::new(version, sequence) }
+                .make(&image(version))
+                .unwrap()
+        };
+        assert_eq!(update(&lab, &by(Key(2), "1.1.0", 5, vec![])).await.version, "1.1.0");
+        assert_eq!(update(&lab, &by(Key(1), "1.2.0", 6, vec![Key(2).id()])).await.version, "1.2.0");
+        let end = update(&lab, &by(Key(2), "1.3.0", 7, vec![])).await;
+        assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::RevokedKey)), "{end:?}");
+        assert_eq!(update(&lab, &by(Key(1), "1.4.0", 8, vec![])).await.version, "1.4.0");
+    });
+}
+
+#[test]
+fn a_revocation_that_never_ran_well_revokes_nothing() {
+    run(async {
+        let lab = lab(strict()).await;
+        let crash = firmware("1.1.0", SIZE, Behaviour::Crash);
+        let release = Recipe { revoked: vec![Key(2).id()], ..Recipe::new("1.1.0", 9) }.make(&crash).unwrap();
+        assert_eq!(update(&lab, &release).await.state, UpdateState::RolledBack);
+        let other = Recipe { key: Some(Key(2)), ..Recipe::new("1.2.0", 5) }.make(&image("1.2.0")).unwrap();
+        assert_eq!(update(&lab, &other).await.version, "1.2.0");
+    });
+}
+
+#[test]
+fn an_older_release_is_not_replayed() {
+    for bootloader in [BootloaderKind::Plain, BootloaderKind::Rollback] {
+        run(async {
+            let mut lab = lab(Setup { bootloader, ..strict() }).await;
+            let release =
+                |version: &str, sequence| Recipe::new(version, sequence).make(&image(version)).unwrap();
+            assert_eq!(update(&lab, &release("1.2.0", 20)).await.version, "1.2.0");
+            // The memory outlives power.
+            lab.power_off();
+            lab.power_on();
+            lab.ready().await;
+            let end = update(&lab, &release("1.1.0", 19)).await;
+            assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::Downgrade)), "{end:?}");
+            assert_eq!(update(&lab, &release("1.3.0", 20)).await.version, "1.3.0");
+        });
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_device_is_refused() {
+    let new = image("1.1.0");
+    let make = |recipe: Recipe| recipe.make(&new).unwrap();
+    refuses(&make(Recipe { product: "toaster".into(), ..Recipe::new("1.1.0", 5) }), Code::WrongProduct);
+    refuses(&make(Recipe { chip: Chip::Esp32S3, ..Recipe::new("1.1.0", 5) }), Code::WrongChip);
+    refuses(&make(Recipe { min_base: Some("1.0.1".into()), ..Recipe::new("1.1.0", 5) }), Code::BaseTooOld);
+    let huge = vec![0xE9; 2_100_000];
+    refuses(&Recipe { compressed: false, ..Recipe::new("1.1.0", 5) }.make(&huge).unwrap(), Code::TooLarge);
+}
+
+#[test]
+fn lengths_that_lie_do_no_harm() {
+    let release = good();
+    // An envelope of a MiB, of one byte more than a device holds, and of nothing.
+    for len in [1 << 20, MAX_ENVELOPE as u32 + 1, u32::MAX, 0] {
+        let mut bad = release.clone();
+        bad[8..12].copy_from_slice(&len.to_le_bytes());
+        bad.resize(bad.len().max(1 << 20), 0);
+        refuses(&bad, Code::BadRelease);
+    }
+    // More bytes than there should be are of no interest, fewer are missed.
+    run(async {
+        let lab = lab(strict()).await;
+        let mut long = release.clone();
+        long.extend_from_slice(&[0; 10_000]);
+        assert_eq!(update(&lab, &long).await.version, "1.1.0");
+    });
+    for part in [area(&release) - 1, area(&release) + 1000, HEADER_LEN - 1] {
+        run(async {
+            let lab = lab(strict()).await;
+            let end = update(&lab, &release[..part]).await;
+            assert_eq!(end.state, UpdateState::Failed, "{end:?}");
+            assert!(matches!(code(&end), Some(Code::Truncated)), "{end:?}");
+            assert!(lab.runs("1.0.0"));
+        });
+    }
+}
+
+#[test]
+fn frames_that_lie_are_stopped_at_the_block() {
+    let new = image("1.1.0");
+    let blocks: Vec<_> = new.chunks(MIN_BLOCK as usize).collect();
+    let good: Vec<_> = blocks.iter().map(|block| frame(block)).collect();
+    // A frame that would unpack to far more, one of noise, one of another block, one that is empty but for its start.
+    let bomb = otaru_lzma::encode(&vec![0; 16 << 20]);
+    let noise: Vec<u8> = (0..5000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for bad in [bomb, noise, good[1].clone(), vec![0; 5]] {
+        let mut frames = good.clone();
+        frames[0] = bad;
+        fails(&Recipe::new("1.1.0", 5).assemble(&new, &frames).unwrap(), Code::BlockCorrupt);
+    }
+    // The payloads of another release under a good manifest.
+    let other = Recipe::new("1.1.0", 5).make(&image("6.6.6")).unwrap();
+    let ours = Recipe::new("1.1.0", 5).make(&new).unwrap();
+    let mixed = [&ours[..area(&ours)], &other[area(&other)..]].concat();
+    fails(&mixed, Code::BlockCorrupt);
+}
+
+#[test]
+fn the_manifest_is_what_was_signed() {
+    let release = good();
+    let envelope = Envelope::parse(&release[HEADER_LEN..area(&release)]).unwrap();
+    assert_eq!(envelope.key_id(), Some(Key(1).id()));
+}
+
+#[test]
+fn only_a_signed_offer_may_ask_for_force_and_only_once() {
+    run(async {
+        let lab = lab(strict()).await;
+        let release = |version: &str, sequence| Recipe::new(version, sequence).make(&image(version)).unwrap();
+        assert_eq!(update(&lab, &release("1.2.0", 20)).await.version, "1.2.0");
+        lab.serve(&release("1.1.0", 3));
+        let offer = |serial: u64| {
+            let digest = Digest::of(&image("1.1.0"));
+            format!(r#"{{"url":"http://files/new.otaru","image":"{digest}","force":true,"serial":{serial}}}"#)
+        };
+        let send = async |payload: Vec<u8>| {
+            let before = lab.reports().len();
+            lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), &payload, false);
+            let mut count = 0;
+            lab.wait_for(LONG, |status| {
+                count += 1;
+                count > before && status.state.is_final()
+            })
+            .await
+            .unwrap()
+        };
+        assert_eq!(code(&send(offer(7).into_bytes()).await), Some(Code::Unsigned));
+        let forged = Key(9).seal(offer(7).as_bytes()).unwrap();
+        assert_eq!(code(&send(forged).await), Some(Code::UnknownKey));
+        let signed = Key(1).seal(offer(7).as_bytes()).unwrap();
+        let end = send(signed).await;
+        assert_eq!((end.state, end.version.as_str()), (UpdateState::Confirmed, "1.1.0"), "{end:?}");
+        assert_eq!(code(&send(Key(1).seal(offer(6).as_bytes()).unwrap()).await), Some(Code::Replayed));
+    });
+}
