@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{broker, demo, files, image, push, sim, watch};
+use crate::commands::{
+    broker, demo, files, image, inspect, keygen, offer, push, release, resign, sim, verify, watch,
+};
 use crate::{logging, ui};
 
 const EXAMPLES: &str = "\
@@ -15,6 +17,10 @@ With boards on your network, in three terminals (192.168.1.10 is this machine):
   otaru broker --listen 0.0.0.0:1883
   otaru watch --broker mqtt://192.168.1.10
   otaru push --broker mqtt://192.168.1.10 firmware.bin
+
+Signed and compressed releases:
+  otaru keygen -o release.pem
+  otaru release firmware.bin --key release.pem -o firmware.otaru
 
 Exit codes: 0 all went well, 1 something did not, 2 the command line is wrong.";
 
@@ -49,6 +55,12 @@ enum Command {
     #[command(subcommand)]
     Image(image::Command),
     Sim(sim::Args),
+    Keygen(keygen::Args),
+    Release(release::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+    Resign(resign::Args),
+    Offer(offer::Args),
 }
 
 /// Whether what the user wanted has come true.
@@ -93,6 +105,12 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Files(args) => files::run(args, output).await,
         Command::Image(command) => image::run(command, output),
         Command::Sim(args) => sim::run(args, output).await,
+        Command::Keygen(args) => keygen::run(&args, output),
+        Command::Release(args) => release::run(&args, output),
+        Command::Inspect(args) => inspect::run(&args, output),
+        Command::Verify(args) => verify::run(&args, output),
+        Command::Resign(args) => resign::run(&args, output),
+        Command::Offer(args) => offer::run(&args, output),
     }
 }
 

@@ -143,6 +143,9 @@ fn hint(bytes: &[u8]) -> Option<&'static str> {
         [0x7F, b'E', b'L', b'F', ..] => {
             Some("it is an ELF file; make an image of it with `espflash save-image` or `esptool elf2image`")
         }
+        bytes if otaru_release::file::is_release(bytes) => {
+            Some("it is a release file; `otaru inspect` shows what is in it")
+        }
         [0x1F, 0x8B, ..] | [b'P', b'K', ..] => Some("it is an archive; unpack it first"),
         [0xFF, ..] => Some("it looks like a flash dump; the application begins at its own offset"),
         [b'<', ..] => Some("it looks like a web page; was the download an error page?"),

@@ -14,6 +14,7 @@ mod hosting;
 mod logging;
 mod mqtt;
 mod options;
+mod release_file;
 mod signals;
 mod ui;
 mod virtual_board;

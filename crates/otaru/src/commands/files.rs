@@ -62,7 +62,10 @@ fn firmware_in(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries
         .filter(|entry| entry.path().is_file())
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.to_ascii_lowercase().ends_with(".bin"))
+        .filter(|name| {
+            let name = name.to_ascii_lowercase();
+            name.ends_with(".bin") || name.ends_with(".otaru")
+        })
         .collect();
     names.sort();
     names

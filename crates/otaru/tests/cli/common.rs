@@ -161,3 +161,16 @@ pub(crate) fn selected(dump: &Path, len: usize) -> (u8, Vec<u8>) {
     let at = [0x2_0000, 0x21_0000][usize::from(slot)];
     (slot, flash[at..at + len].to_vec())
 }
+
+/// Tells that a test could not run, to whoever reads its output and to the summary of `cargo xtask test`.
+pub(crate) fn skip(test: &str, reason: &str) {
+    use std::io::Write as _;
+    let line = format!("{test}: {reason}");
+    eprintln!("SKIPPED: {line}");
+    let log = std::env::var_os("OTARU_SKIP_LOG");
+    let file = log.and_then(|log| std::fs::OpenOptions::new().create(true).append(true).open(log).ok());
+    if let Some(mut file) = file {
+        // One write, for tests run side by side.
+        let _ = file.write_all(format!("{line}\n").as_bytes());
+    }
+}

@@ -7,3 +7,4 @@ mod errors;
 mod files;
 mod image;
 mod push;
+mod release;

@@ -1,0 +1,108 @@
+//! `otaru release`: from an image to a release file.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use otaru_format::release::KeyId;
+use otaru_release::build::{Options, Progress, build};
+
+use super::inspect;
+use crate::cli::{Outcome, Output};
+use crate::firmware_file::Firmware;
+use crate::ui::live::Live;
+use crate::ui::table::bar;
+use crate::{release_file, ui};
+
+const EXAMPLES: &str = "\
+Examples:
+  otaru keygen -o release.pem
+  otaru release lamp-1.1.0.bin --key release.pem -o lamp-1.1.0.otaru
+  otaru release lamp-2.0.0.bin --key release.pem --min-base 1.1.0 --sequence 20 -o lamp-2.0.0.otaru
+
+Chip, project, version and secure version come from the image. Any web server can serve the file.
+
+The sequence number must rise from release to release of a product: devices take no release whose
+number is below that of the one they run. Without --sequence it is the time, in seconds since 1970,
+so that whatever is released later has the higher number. Number releases yourself only if you
+always do; a number of your own is lower than any such time.";
+
+/// Make a signed, compressed release file of an image
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The image, as `espflash save-image` writes it
+    #[arg(value_name = "FILE.bin")]
+    file: PathBuf,
+    /// The private key to sign with; without one the release is unsigned
+    #[arg(short, long, value_name = "KEY.pem", env = "OTARU_KEY")]
+    key: Option<PathBuf>,
+    /// The release's number; the seconds since 1970 when not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    sequence: Option<u64>,
+    /// The product, where it is not the image's project name
+    #[arg(long, value_name = "NAME")]
+    product: Option<String>,
+    /// The least version a device must run to take this release, such as 1.1.0
+    #[arg(long, value_name = "VERSION")]
+    min_base: Option<String>,
+    /// A key that devices shall not trust any longer; may be given up to four times
+    #[arg(long, value_name = "KEYID", value_delimiter = ',')]
+    revoke: Vec<KeyId>,
+    /// Do not compress
+    #[arg(long)]
+    raw: bool,
+    /// Where to write the release
+    #[arg(short, long, value_name = "FILE.otaru")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
+    let firmware = Firmware::read(&args.file)?;
+    // Before the long work, so that a bad key is told at once.
+    let key = args.key.as_deref().map(release_file::secret_key).transpose()?;
+    let options = Options {
+        sequence: match args.sequence {
+            Some(sequence) => sequence,
+            None => release_file::milliseconds()? / 1000,
+        },
+        product: args.product.clone(),
+        min_base: args.min_base.clone(),
+        revoked: args.revoke.clone(),
+        compress: !args.raw,
+    };
+    let mut live = Live::new(output);
+    let unsigned = build(&firmware.bytes, &options, &mut |progress| show(live.as_mut(), progress));
+    if let Some(live) = &mut live {
+        live.draw(&[]);
+    }
+    drop(live);
+    let unsigned = unsigned.with_context(|| format!("no release of {}", args.file.display()))?;
+    let file = match &key {
+        Some(key) => unsigned.sign(key)?,
+        None => unsigned.without_signature()?,
+    };
+    let sources: Vec<_> = std::iter::once(&args.file).chain(&args.key).map(PathBuf::as_path).collect();
+    release_file::write(&args.output, &file, &sources)?;
+    if firmware.trailing() > 0 {
+        ui::warn(&format!("left out {} bytes that follow the image", firmware.trailing()));
+    }
+    if key.is_none() {
+        ui::warn(
+            "this release is NOT SIGNED: whoever can change the file decides what devices run, and devices that \
+             want a signature refuse it. `otaru keygen` makes a key, `otaru resign` signs this file with it",
+        );
+    }
+    inspect::show(&args.output, &file, output)
+}
+
+fn show(live: Option<&mut Live>, progress: Progress) {
+    let Some(live) = live else { return };
+    if live.due() || progress.blocks == progress.of {
+        let percent = (progress.blocks * 100).checked_div(progress.of).unwrap_or(100).min(100) as u8;
+        let ratio = match progress.taken {
+            0 => String::new(),
+            taken => format!("  to {:.1} %", progress.given as f64 * 100.0 / taken as f64),
+        };
+        live.draw(&[format!("{} {percent:>3} %  compressing{ratio}", bar(percent))]);
+    }
+}

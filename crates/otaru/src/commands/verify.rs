@@ -1,0 +1,65 @@
+//! `otaru verify`: is a release file good, and who vouches for it?
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use otaru_release::verify::{verify, verify_contents};
+use serde_json::json;
+
+use crate::cli::{Outcome, Output};
+use crate::release_file::chip_name;
+use crate::{release_file, ui};
+
+const EXAMPLES: &str = "\
+Examples:
+  otaru verify lamp-1.1.0.otaru --key release.pub.pem
+  otaru verify lamp-1.1.0.otaru --key old.pub.pem --key new.pub.pem
+  otaru verify lamp-1.1.0.otaru --contents-only
+
+It checks the structure, the signature, every block of every payload against its hash, that each
+compressed frame gives its block, and that a bootloader would start the image. Exit code 0 means
+that all of it is good.";
+
+/// Check a release file and its signature
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The file
+    #[arg(value_name = "FILE.otaru")]
+    file: PathBuf,
+    /// A public key that may have signed it; may be given several times
+    #[arg(short, long, value_name = "PUB.pem", required_unless_present = "contents_only")]
+    key: Vec<PathBuf>,
+    /// Check the contents but not who signed them
+    #[arg(long, conflicts_with = "key")]
+    contents_only: bool,
+}
+
+pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
+    let keys = release_file::public_keys(&args.key)?;
+    let bytes = release_file::read(&args.file)?;
+    let verified = if args.contents_only { verify_contents(&bytes) } else { verify(&bytes, &keys) };
+    let verified = verified.with_context(|| args.file.display().to_string())?;
+    let manifest = &verified.file.manifest;
+    let signer = verified.file.envelope.key_id().filter(|_| !args.contents_only).map(|id| id.to_string());
+    if verified.deltas > 0 {
+        let count = verified.deltas;
+        ui::warn(&format!("{count} deltas were not tried: that takes the images they apply to"));
+    }
+    if output.json {
+        let object = json!({
+            "file": args.file.display().to_string(), "good": true, "signed_by": signer,
+            "product": manifest.product, "version": manifest.version, "sequence": manifest.sequence,
+            "image": manifest.image.to_string(), "deltas_not_checked": verified.deltas,
+        });
+        ui::line(&object.to_string());
+        return Ok(Outcome::Good);
+    }
+    let who = match &signer {
+        Some(id) => format!("signed by {id}"),
+        None => "its signature was not checked".to_owned(),
+    };
+    let what = format!("{} {} for {}", manifest.product, manifest.version, chip_name(manifest.chip_id));
+    ui::line(&ui::clean(&format!("good: {what}, sequence {}, {who}", manifest.sequence)));
+    Ok(Outcome::Good)
+}

@@ -1,0 +1,77 @@
+//! Release files and keys on disk, as several commands read and write them.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use otaru_format::chip::Chip;
+use otaru_release::keys::{PublicKey, SecretKey};
+use otaru_release::output::{self, Access, Existing};
+
+/// Twice the largest image, and room for deltas.
+const LARGEST: u64 = 64 << 20;
+
+/// Reads a release file.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let failed = || format!("cannot read {}", path.display());
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).with_context(failed)?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).with_context(failed)?;
+    if bytes.len() as u64 > LARGEST {
+        bail!("{} has more than 64 MiB: no release file", path.display());
+    }
+    if bytes.first() == Some(&otaru_format::image::MAGIC) {
+        bail!("{0} is an image, not a release file; `otaru release {0}` makes one of it", path.display());
+    }
+    Ok(bytes)
+}
+
+/// Writes a file that is there whole or not at all, and is none of those it was made from.
+pub(crate) fn write(path: &Path, bytes: &[u8], sources: &[&Path]) -> anyhow::Result<()> {
+    let same = |source: &&&Path| {
+        let real = |path: &Path| path.canonicalize().ok();
+        real(path).is_some() && real(path) == real(source)
+    };
+    if let Some(source) = sources.iter().find(same) {
+        bail!("-o {} would overwrite what it is made from; choose another name", source.display());
+    }
+    output::write(path, bytes, Access::Usual, Existing::Replace)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Reads a private key, with a word of caution when others can read it too.
+pub(crate) fn secret_key(path: &Path) -> anyhow::Result<SecretKey> {
+    let key = SecretKey::read(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        if path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0) {
+            let path = path.display();
+            crate::ui::warn(&format!("other users can read the private key {path}; `chmod 600 {path}`"));
+        }
+    }
+    Ok(key)
+}
+
+/// Reads public keys.
+pub(crate) fn public_keys(paths: &[PathBuf]) -> anyhow::Result<Vec<PublicKey>> {
+    Ok(paths.iter().map(|path| PublicKey::read(path)).collect::<Result<_, _>>()?)
+}
+
+/// A chip's name, or its number.
+pub(crate) fn chip_name(id: u16) -> String {
+    Chip::from_id(id).map_or_else(|| format!("unknown (id {id})"), |chip| chip.name().to_owned())
+}
+
+/// Time since 1970, in milliseconds: a number that rises without anybody keeping count.
+pub(crate) fn milliseconds() -> anyhow::Result<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = since.context("this machine's clock stands before 1970; set it")?;
+    Ok(u64::try_from(since.as_millis())?)
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

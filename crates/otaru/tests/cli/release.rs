@@ -1,0 +1,197 @@
+//! Keys, releases and signed offers: made, looked into, verified, signed anew; and never half written.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::{Ended, firmware, otaru, path, run};
+
+/// Runs a command line with its paths below a folder.
+fn otaru_in(dir: &Path, args: &[&str]) -> Ended {
+    let mut command = otaru(args);
+    command.current_dir(dir).env_remove("OTARU_KEY");
+    run(command)
+}
+
+fn json(ended: &Ended) -> serde_json::Value {
+    serde_json::from_str(&ended.out).unwrap()
+}
+
+/// A folder with a key and an image.
+fn workplace() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    otaru_in(dir.path(), &["keygen", "-o", "k.pem"]).with_code(0);
+    firmware(dir.path(), "1.2.3", "healthy");
+    dir
+}
+
+/// The image's name in a [`workplace`].
+fn image(dir: &Path) -> String {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut images = entries.filter(|path| path.extension().is_some_and(|ext| ext == "bin"));
+    images.next().unwrap().display().to_string()
+}
+
+#[test]
+fn from_a_key_to_a_verified_release() {
+    let dir = workplace();
+    let dir = dir.path();
+    let image = image(dir);
+    let made = otaru_in(dir, &["release", &image, "--key", "k.pem", "--sequence", "7", "-o", "a.otaru"]);
+    for text in ["lamp", "esp32c3", "1.2.3", "lzma", "raw", "100.0 %"] {
+        assert!(made.out.contains(text), "{text} in {}", made.out);
+    }
+    made.with_code(0);
+    let verified = otaru_in(dir, &["verify", "a.otaru", "--key", "k.pub.pem"]).with_code(0);
+    assert!(verified.out.starts_with("good: lamp 1.2.3 for esp32c3, sequence 7, signed by "));
+    let inspected = json(&otaru_in(dir, &["inspect", "--json", "a.otaru"]).with_code(0));
+    assert_eq!((&inspected["sequence"], &inspected["signed"]), (&7.into(), &true.into()));
+    let digest = otaru_format::digest::Digest::of(&std::fs::read(&image).unwrap()).to_string();
+    assert_eq!(inspected["image"], digest.as_str());
+    assert_eq!(inspected["payloads"][0]["kind"], "lzma");
+    otaru_in(dir, &["image", "info", "a.otaru"]).with_code(1).tells("otaru inspect");
+    otaru_in(dir, &["inspect", &image]).with_code(1).tells("otaru release");
+}
+
+#[test]
+fn without_a_key_it_says_so_loudly() {
+    let dir = workplace();
+    let dir = dir.path();
+    otaru_in(dir, &["release", &image(dir), "-o", "a.otaru"]).with_code(0).tells("NOT SIGNED");
+    let sequence = json(&otaru_in(dir, &["inspect", "--json", "a.otaru"]))["sequence"].as_u64();
+    // The time, which is past 2025.
+    assert!(sequence > Some(1_735_689_600), "{sequence:?}");
+    otaru_in(dir, &["verify", "a.otaru", "--key", "k.pub.pem"]).with_code(1).tells("not signed");
+    otaru_in(dir, &["verify", "a.otaru", "--contents-only"]).with_code(0);
+    otaru_in(dir, &["verify", "a.otaru"]).with_code(2).tells("--key");
+    otaru_in(dir, &["resign", "a.otaru", "--key", "k.pem", "-o", "b.otaru"]).with_code(0);
+    otaru_in(dir, &["verify", "b.otaru", "--key", "k.pub.pem"]).with_code(0);
+}
+
+#[test]
+fn a_key_is_rotated() {
+    let dir = workplace();
+    let dir = dir.path();
+    let id = json(&otaru_in(dir, &["keygen", "--json", "-o", "new.pem"]).with_code(0))["key_id"].to_string();
+    let id = id.trim_matches('"');
+    otaru_in(dir, &["release", &image(dir), "--key", "k.pem", "-o", "a.otaru"]).with_code(0);
+    let resign = |old: &str| {
+        otaru_in(dir, &["resign", "a.otaru", "--old-key", old, "--key", "new.pem", "-o", "b.otaru"])
+    };
+    resign("new.pub.pem").with_code(1).tells("none of the keys given");
+    assert!(!dir.join("b.otaru").exists());
+    resign("k.pub.pem").with_code(0);
+    assert!(otaru_in(dir, &["verify", "b.otaru", "--key", "new.pub.pem"]).with_code(0).out.contains(id));
+    otaru_in(dir, &["verify", "b.otaru", "--key", "k.pub.pem"]).with_code(1).tells(id);
+    let mut revoking = vec!["release", "", "--key", "new.pem", "--revoke", id, "-o", "c.otaru"];
+    let image = image(dir);
+    revoking[1] = &image;
+    otaru_in(dir, &revoking).with_code(1).tells("revokes the very key");
+    assert!(!dir.join("c.otaru").exists());
+}
+
+#[test]
+fn keys_are_never_overwritten_unasked() {
+    let dir = workplace();
+    let dir = dir.path();
+    let old = std::fs::read(dir.join("k.pem")).unwrap();
+    otaru_in(dir, &["keygen", "-o", "k.pem"]).with_code(1).tells("--force");
+    std::fs::remove_file(dir.join("k.pub.pem")).unwrap();
+    otaru_in(dir, &["keygen", "-o", "k.pem"]).with_code(1).tells("--force");
+    assert_eq!(std::fs::read(dir.join("k.pem")).unwrap(), old);
+    otaru_in(dir, &["keygen", "-o", "k.pem", "--force"]).with_code(0);
+    assert_ne!(std::fs::read(dir.join("k.pem")).unwrap(), old);
+    otaru_in(dir, &["keygen", "-o", "no/such/folder/k.pem"]).with_code(1).tells("cannot write");
+}
+
+#[test]
+fn wrong_files_are_named() {
+    let dir = workplace();
+    let dir = dir.path();
+    let image = image(dir);
+    let release = |key: &str, out: &str| otaru_in(dir, &["release", &image, "--key", key, "-o", out]);
+    release("k.pub.pem", "a.otaru").with_code(1).tells("signing needs the private one");
+    release("none.pem", "a.otaru").with_code(1).tells("No such file");
+    release("k.pem", &image).with_code(1).tells("would overwrite");
+    release("k.pem", "k.pem").with_code(1).tells("would overwrite");
+    release("k.pem", "no/such/a.otaru").with_code(1).tells("cannot write");
+    release("k.pem", "a.otaru").with_code(0);
+    otaru_in(dir, &["verify", "a.otaru", "--key", "k.pem"]).with_code(1).tells("this is a private key");
+    let mut bytes = std::fs::read(dir.join("a.otaru")).unwrap();
+    let last = bytes.len() - 5;
+    bytes[last] ^= 1;
+    std::fs::write(dir.join("bad.otaru"), &bytes).unwrap();
+    otaru_in(dir, &["verify", "bad.otaru", "--key", "k.pub.pem"]).with_code(1).tells("of the raw payload");
+    std::fs::write(dir.join("cut.otaru"), &bytes[..last]).unwrap();
+    otaru_in(dir, &["inspect", "cut.otaru"]).with_code(1).tells("ends early");
+    let files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left = files.iter().filter(|name| name.to_string_lossy().starts_with(".otaru-")).count();
+    assert_eq!(left, 0, "{files:?}");
+}
+
+#[test]
+fn an_offer_is_signed() {
+    use otaru_release::keys::PublicKey;
+    let dir = workplace();
+    let dir = dir.path();
+    let image = image(dir);
+    let offer = |more: &[&str]| {
+        let mut args = vec!["offer", "--key", "k.pem", "-o", "o.offer"];
+        args.extend(more);
+        otaru_in(dir, &args)
+    };
+    offer(&["--url", "http://h/x.otaru"]).with_code(2).tells("--image");
+    offer(&["--url", "https://h/x", "--file", &image]).with_code(1).tells("only http://");
+    assert!(!dir.join("o.offer").exists());
+    offer(&["--url", "http://h/x", "--file", &image, "--force", "--serial", "9"]).with_code(0);
+    let key = PublicKey::read(&dir.join("k.pub.pem")).unwrap();
+    let signed = std::fs::read(dir.join("o.offer")).unwrap();
+    let (json, serial) = otaru_release::offer::open_offer(&signed, &[key]).unwrap();
+    let value: serde_json::Value = serde_json::from_slice(json).unwrap();
+    assert_eq!((serial, &value["force"], &value["url"]), (9, &true.into(), &"http://h/x".into()));
+    let digest = otaru_format::digest::Digest::of(&std::fs::read(&image).unwrap()).to_string();
+    assert_eq!(value["image"], digest.as_str());
+}
+
+/// Runs openssl; `None`, and a loud word, when there is none.
+fn openssl(dir: &Path, args: &[&str]) -> Option<std::process::Output> {
+    match Command::new("openssl").args(args).current_dir(dir).output() {
+        Ok(output) => Some(output),
+        Err(_) => {
+            crate::common::skip("openssl", "no openssl: apt-get install openssl");
+            None
+        }
+    }
+}
+
+#[test]
+fn openssl_reads_our_keys_and_we_its() {
+    let dir = workplace();
+    let dir = dir.path();
+    let Some(public) = openssl(dir, &["pkey", "-in", "k.pem", "-pubout"]) else { return };
+    assert!(public.status.success(), "{public:?}");
+    assert_eq!(public.stdout, std::fs::read(dir.join("k.pub.pem")).unwrap());
+    let shown = openssl(dir, &["pkey", "-pubin", "-in", "k.pub.pem", "-noout", "-text"]).unwrap();
+    assert!(String::from_utf8(shown.stdout).unwrap().contains("ED25519 Public-Key"));
+    openssl(dir, &["genpkey", "-algorithm", "ed25519", "-out", "theirs.pem"]).unwrap();
+    openssl(dir, &["pkey", "-in", "theirs.pem", "-pubout", "-out", "theirs.pub.pem"]).unwrap();
+    otaru_in(dir, &["release", &image(dir), "--key", "theirs.pem", "-o", "a.otaru"]).with_code(0);
+    otaru_in(dir, &["verify", "a.otaru", "--key", "theirs.pub.pem"]).with_code(0);
+    openssl(dir, &["genpkey", "-algorithm", "x25519", "-out", "other.pem"]).unwrap();
+    let out = path(dir, "b.otaru");
+    otaru_in(dir, &["release", &image(dir), "--key", "other.pem", "-o", &out])
+        .with_code(1)
+        .tells("not Ed25519");
+}
+
+#[cfg(unix)]
+#[test]
+fn private_keys_are_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = workplace();
+    let dir = dir.path();
+    let key = dir.join("k.pem");
+    assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let made = otaru_in(dir, &["release", &image(dir), "--key", "k.pem", "-o", "a.otaru"]);
+    made.with_code(0).tells("chmod 600");
+}
