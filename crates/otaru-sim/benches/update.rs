@@ -107,7 +107,8 @@ fn main() {
         "{:>9} {:>7} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7}  flash operations (erase 64K + 4K, pages, reads)",
         "link", "window", "bound s", "otaru s", "peer s", "x bound", "peer x", "speed-up"
     );
-    let ways = [100_000, 200_000, 400_000, 1_000_000].map(|rate| [(rate, 8 << 10), (rate, 16 << 10), (rate, 24 << 10)]);
+    let ways = [100_000, 200_000, 400_000, 1_000_000]
+        .map(|rate| [(rate, 8 << 10), (rate, 16 << 10), (rate, 24 << 10)]);
     for (rate, window) in ways.into_iter().flatten() {
         let (ours, peer, bound) = (agent(rate, window), sector_by_sector(rate, window), bound(rate));
         let show = |c: Counts| format!("{}+{} {} {}", c.block_erases, c.sector_erases, c.pages, c.reads);
