@@ -21,7 +21,8 @@ fn decode(decoder: &mut Decoder<'_>, stream: &[u8], piece: usize) -> Result<Vec<
                 break;
             }
             // Only where there is no length could it be much.
-            if output.len() > 1 << 20 {
+            if output.len() > 1 << 16 {
+                output.truncate(1 << 16);
                 return Ok(output);
             }
         }
@@ -39,11 +40,11 @@ fn both(
     let mut decoder = Decoder::with_properties(properties, &mut small, length).expect("there is room");
     let first = decode(&mut decoder, stream, piece);
     let ended = decoder.finish();
-    let mut release = Workspace::<{ 32 * 1024 }, 16, 16>::new();
-    let mut decoder = Decoder::with_properties(properties, &mut release, length).expect("there is room");
+    let mut larger = Workspace::<4096, 16, 16>::new();
+    let mut decoder = Decoder::with_properties(properties, &mut larger, length).expect("there is room");
     let second = decode(&mut decoder, stream, stream.len().max(1));
     // A larger dictionary takes all that a smaller one takes.
-    if first.is_ok() {
+    if first.as_ref().is_ok_and(|output| output.len() < 1 << 16) {
         assert_eq!(ended, decoder.finish());
     }
     [first, second]
@@ -62,6 +63,9 @@ fuzz_target!(|bytes: &[u8]| {
     let [first, second] = both(properties, length, stream, 1 + stream.len() % 7);
     if let Ok(output) = &first {
         assert!(length == Length::Marked || output.len() <= usize::from(len));
-        assert_eq!(Ok(output), second.as_ref());
+        // Where it was left off, only one of them may have come to an error.
+        if output.len() < 1 << 16 || second.is_ok() {
+            assert_eq!(Ok(output), second.as_ref());
+        }
     }
 });

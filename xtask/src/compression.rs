@@ -37,29 +37,21 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
 }
 
 fn code_sizes() -> Result<()> {
-    let Some(base) = size_with("")? else {
+    let Some(nothing) = size_with("")? else {
         println!("\nSKIPPED: code sizes: {}", chip::remedy());
         return Ok(());
     };
-    println!("\n| decoder | code and constants, {} | static RAM |", chip::TARGET);
-    println!("| --- | --- | --- |");
+    let mut rows = String::new();
     for decoder in DECODERS {
-        if let Some(size) = size_with(decoder)? {
-            println!("| {decoder} | {} | {} |", size.flash.saturating_sub(base.flash), size.ram - base.ram);
-        }
+        let size = size_with(decoder)?.unwrap_or(nothing);
+        rows += &format!("| {decoder} | {} |\n", size.saturating_sub(nothing));
     }
+    println!("\n| decoder | bytes of code and constants, {} |\n| --- | --- |\n{rows}", chip::TARGET);
     Ok(())
 }
 
-/// What a program takes, in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Size {
-    flash: u64,
-    ram: u64,
-}
-
-/// The size of the program with this decoder, if the machine can build it.
-fn size_with(decoder: &str) -> Result<Option<Size>> {
+/// How much of an image the program with this decoder takes, if the machine can build it.
+fn size_with(decoder: &str) -> Result<Option<u64>> {
     let folder = root().join("target/code-size");
     let Some(mut command) = chip::cargo_build() else { return Ok(None) };
     command.args(["--release", "--quiet", "--manifest-path", "xtask/code-size/Cargo.toml"]);
@@ -68,11 +60,7 @@ fn size_with(decoder: &str) -> Result<Option<Size>> {
     let file = folder.join(chip::TARGET).join("release/code-size");
     let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let elf = object::File::parse(&*bytes)?;
-    let sum = |kinds: &[SectionKind]| {
-        let sections = elf.sections().filter(|section| kinds.contains(&section.kind()));
-        sections.map(|section| section.size()).sum()
-    };
-    let flash =
-        [SectionKind::Text, SectionKind::ReadOnlyData, SectionKind::ReadOnlyString, SectionKind::Data];
-    Ok(Some(Size { flash: sum(&flash), ram: sum(&[SectionKind::Data, SectionKind::UninitializedData]) }))
+    let kept = [SectionKind::Text, SectionKind::ReadOnlyData, SectionKind::ReadOnlyString, SectionKind::Data];
+    let sections = elf.sections().filter(|section| kept.contains(&section.kind()));
+    Ok(Some(sections.map(|section| section.size()).sum()))
 }

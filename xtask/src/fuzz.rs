@@ -69,7 +69,13 @@ fn run_one(target: &str, seconds: u32) -> Result<()> {
     command.arg(found).arg(PathBuf::from("fuzz/corpus").join(target));
     // Nothing here is unsafe code: what there is to find are panics and broken promises, also without a sanitizer.
     command.args(["--sanitizer", "none", "--target-dir", "target/fuzz"]);
-    command.args(["--", &format!("-max_total_time={seconds}"), "-timeout=10", "-print_final_stats=1"]);
+    command.args([
+        "--",
+        &format!("-max_total_time={seconds}"),
+        "-timeout=10",
+        "-verbosity=0",
+        "-print_final_stats=1",
+    ]);
     run(&mut command)
 }
 

@@ -1,7 +1,7 @@
 //! The tools the checks use besides cargo, and how to come by them.
 //!
-//! Python tools, cargo-deny and cargo-fuzz go below `target/tools`; only Debian's packages are installed on the system,
-//! and only by root. Where something may not be installed, the command to do it by hand is shown.
+//! Python tools, cargo-deny and cargo-fuzz go below `target/tools`; only Debian's packages are installed on the
+//! system, and only by root. Where something may not be installed, the command to do it by hand is shown.
 
 use std::path::Path;
 use std::process::Command;

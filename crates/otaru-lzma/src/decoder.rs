@@ -215,7 +215,8 @@ impl<'w> Decoder<'w> {
     /// rest, even with nothing, until the output is empty. A call gives out no more than the dictionary's size.
     ///
     /// # Errors
-    /// When the stream is refused, from then on always the same; [`LzmaError::Trailing`] for input after the end.
+    /// When the stream is refused, from then on always the same, and what came before in this call is not given
+    /// out; [`LzmaError::Trailing`] for input after the end.
     pub fn decode(&mut self, input: &[u8]) -> Result<Step<'_>, LzmaError> {
         if self.is_complete() && !input.is_empty() {
             return Err(LzmaError::Trailing);
