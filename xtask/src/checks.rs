@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Report, Skip, skip_log};
 use crate::shell::{cargo, find, line, run};
-use crate::{chip, tools};
+use crate::{chip, tools, xtensa};
 
 /// Options of `test`.
 #[derive(Args)]
@@ -43,6 +43,8 @@ enum Check {
     Doc,
     /// What runs on a chip compiles for a chip
     Chip,
+    /// What runs on a chip, and the firmware, are right for Xtensa too
+    Xtensa,
     /// Licences, sources and duplicates of dependencies
     Deny,
     /// Known vulnerabilities of dependencies
@@ -50,7 +52,8 @@ enum Check {
 }
 
 impl Check {
-    fn run(self) -> Result<Outcome> {
+    /// Runs it, and installs before what only this check needs.
+    fn run(self, install: bool) -> Result<Outcome> {
         match self {
             Self::Fmt => passed(cargo(&["fmt", "--all", "--check"])),
             Self::Clippy => {
@@ -65,6 +68,7 @@ impl Check {
                 passed(command)
             }
             Self::Chip => chip::build(),
+            Self::Xtensa => xtensa::check_all(install),
             Self::Deny => deny(),
             Self::Advisories => advisories(),
         }
@@ -79,7 +83,8 @@ impl Check {
 pub(crate) fn test(options: &Options) -> Result<()> {
     let ci = env::var("CI").is_ok_and(|value| value == "true");
     let mut report = Report::new(options.strict || ci);
-    if options.install || (tools::is_debian_root() && !options.no_install) {
+    let install = options.install || (tools::is_debian_root() && !options.no_install);
+    if install {
         report.check("tools", || {
             tools::install();
             Ok(Outcome::Passed)
@@ -87,7 +92,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     }
     let wanted = |check: &Check| options.checks.is_empty() || options.checks.contains(check);
     for check in Check::value_variants().iter().filter(|check| wanted(check)) {
-        report.check(&check.name(), || check.run());
+        report.check(&check.name(), || check.run(install));
     }
     report.finish()
 }

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask --help`.
 //!
-//! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip; [`sim`] runs the
+//! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`]
+//! type-checks for those it cannot compile for; [`sim`] runs the
 //! virtual devices' long tests and benchmarks; [`tools`] fetches what the checks need; [`report`] keeps count;
 //! [`shell`] starts other programs.
 #![forbid(unsafe_code)]
@@ -11,6 +12,7 @@ mod report;
 mod shell;
 mod sim;
 mod tools;
+mod xtensa;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,8 @@ enum Command {
     Bench(sim::Bench),
     /// Compiles what runs on a chip for riscv32imc-unknown-none-elf, without std
     ChipCheck,
+    /// Type-checks what runs on a chip, and the firmware, for esp32, esp32s2 and esp32s3
+    CheckXtensa(xtensa::Options),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Command::PowerCut(options) => sim::power_cut(&options),
         Command::Bench(options) => sim::bench(&options),
         Command::ChipCheck => chip::check(),
+        Command::CheckXtensa(options) => xtensa::check(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
