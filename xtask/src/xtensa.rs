@@ -17,6 +17,7 @@ use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Skip};
 use crate::shell::{cargo, find, output, program, root, run};
+use crate::tools;
 
 /// The first release that reads Espressif's crates for Xtensa to the end.
 const NEW_ENOUGH: (u32, u32) = (1, 98);
@@ -76,7 +77,7 @@ enum Way {
 /// `cargo xtask check-xtensa`.
 pub(crate) fn check(options: &Options) -> Result<()> {
     let chips = if options.chips.is_empty() { Chip::value_variants() } else { &options.chips };
-    match check_chips(chips, options.install || crate::tools::is_debian_root())? {
+    match check_chips(chips, options.install || tools::is_debian_root())? {
         Outcome::Passed => Ok(()),
         Outcome::Skipped(skip) => anyhow::bail!("{}", skip.reason),
     }
@@ -125,10 +126,10 @@ fn find_way(install: bool) -> Result<Way, Skip> {
     if !install {
         return Err(Skip { reason: remedy("no compiler for Xtensa"), avoidable: true });
     }
-    // What was tried and failed cannot be avoided here.
     debian::install().map(Way::Debian).map_err(|error| Skip {
         reason: remedy(format!("no compiler for Xtensa: {error:#}")),
-        avoidable: false,
+        // Where Debian's way fails, there is none that the project could go by itself.
+        avoidable: !tools::is_debian(),
     })
 }
 

@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::{has_source, is_new_enough};
-use crate::shell::{output, program, run, tools_dir};
+use crate::shell::{output, program, run, tools_dir, works};
 
 /// What is wanted; the rest follows.
 const PACKAGES: [&str; 3] = ["rustc", "cargo", "rust-src"];
@@ -26,9 +26,24 @@ const AT_HAND: [&str; 3] = ["gcc", "binutils", "libc6-dev"];
 /// A new compiler comes to experimental first. By itself apt would take it from there only when told so by name,
 /// and then also when unstable has a newer one.
 const PREFERENCES: &str = "Package: src:rustc\nPin: release a=experimental\nPin-Priority: 500\n";
-/// What apt would fetch besides, and is of no use here.
-const NO_EXTRAS: [&str; 2] =
-    ["Acquire::Languages=none", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false"];
+/// The package manager's settings for a state of its own. It fetches no more than it must, and does not hand over to
+/// another user, who may not reach the folder.
+const APART: &str = r#"
+Dir::State "{folder}/state";
+Dir::Cache "{folder}/cache";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+APT::Sandbox::User "root";
+Debug::NoLocking "true";
+"#;
+/// The further settings for sources of its own, with no notion of what is installed.
+const PRIVATE: &str = r#"
+Dir::State::status "{folder}/status";
+Dir::Etc::sourcelist "{folder}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "{folder}/preferences";
+Dir::Etc::preferencesparts "/dev/null";
+"#;
 
 /// A compiler and its cargo.
 pub(super) struct Toolchain {
@@ -75,9 +90,12 @@ pub(super) fn install() -> Result<Toolchain> {
     let apt = Apt::new(folder.join("apt"))?;
     let packages = apt.fetch()?;
     let system = folder.join("system");
+    println!("unpacking {} packages into {}", packages.len(), system.display());
     for package in packages {
         let mut command = program("dpkg-deb");
-        run(command.arg("--extract").arg(package).arg(&system))?;
+        if !works(command.arg("--extract").arg(&package).arg(&system)) {
+            bail!("dpkg-deb cannot unpack {}", package.display());
+        }
     }
     fs::remove_dir_all(&apt.folder)?;
     for name in ["cargo", "rustc"] {
@@ -131,6 +149,9 @@ impl Apt {
         for name in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(name))?;
         }
+        let place = |settings: &str| settings.replace("{folder}", &folder.display().to_string());
+        fs::write(folder.join("apart.conf"), place(APART))?;
+        fs::write(folder.join("private.conf"), place(APART) + &place(PRIVATE))?;
         Ok(Self { folder })
     }
 
@@ -159,42 +180,23 @@ impl Apt {
             return Ok(archive);
         }
         // Nobody has fetched an index yet, as in a fresh image. Ours need not be the system's.
-        let mut update = self.apart();
-        if output(update.arg("update")).is_none() {
-            bail!("apt-get cannot fetch the index of this machine's packages");
-        }
+        run(self.apart().arg("update"))?;
         mirror(&mut self.apart()).context("this machine's package manager knows no mirror of Debian")
     }
 
     /// apt-get with the system's sources and a state of its own.
     fn apart(&self) -> Command {
-        let mut command = program("apt-get");
-        command.arg("-qq");
-        let mut option = |name: &str, file: &str| {
-            command.arg("-o").arg(format!("{name}={}", self.folder.join(file).display()));
-        };
-        option("Dir::State", "state");
-        option("Dir::Cache", "cache");
-        for setting in NO_EXTRAS {
-            command.args(["-o", setting]);
-        }
-        // What apt runs as another user may not reach this folder.
-        command.args(["-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=true"]);
-        command
+        self.with("apart.conf")
     }
 
     /// apt-get with sources of its own, too, and no notion of what is installed.
     fn private(&self) -> Command {
-        let mut command = self.apart();
-        let mut option = |name: &str, file: &str| {
-            command.arg("-o").arg(format!("{name}={}", self.folder.join(file).display()));
-        };
-        option("Dir::State::status", "status");
-        option("Dir::Etc::sourcelist", "sources.list");
-        option("Dir::Etc::preferences", "preferences");
-        for setting in ["Dir::Etc::sourceparts", "Dir::Etc::preferencesparts"] {
-            command.args(["-o", &format!("{setting}=/dev/null")]);
-        }
+        self.with("private.conf")
+    }
+
+    fn with(&self, settings: &str) -> Command {
+        let mut command = program("apt-get");
+        command.args(["-qq", "--config-file"]).arg(self.folder.join(settings));
         command
     }
 }
