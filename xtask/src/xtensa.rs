@@ -202,7 +202,7 @@ impl Way {
         for chip in chips {
             command.arg("--target").arg(chip.target());
         }
-        command.arg("--target-dir").arg(target_dir());
+        command.arg("--target-dir").arg(target_dir(folder));
         if !matches!(self, Self::Espup { .. }) {
             self.read_only(&mut command, chips);
         }
@@ -218,8 +218,7 @@ impl Way {
             // at that depending on the optimisation; this takes its place.
             command.env(chip.flags_variable(), "-Zcodegen-backend=dummy");
         }
-        // What nobody translates need not be prepared for it. The same settings for all workspaces also let them
-        // share what was checked.
+        // What nobody translates need not be prepared for it.
         for (name, value) in
             [("OPT_LEVEL", "0"), ("DEBUG", "none"), ("INCREMENTAL", "false"), ("PANIC", "abort")]
         {
@@ -228,9 +227,10 @@ impl Way {
     }
 }
 
-/// Kept apart, for `cargo check` of two compilers would drive each other's results out.
-fn target_dir() -> PathBuf {
-    root().join("target/xtensa")
+/// One for each workspace, for with one for all they take turns in making the standard library, and all after it, anew.
+fn target_dir(folder: &Path) -> PathBuf {
+    let name = if folder == root() { "crates" } else { "firmware" };
+    root().join("target/xtensa").join(name)
 }
 
 #[cfg(test)]
