@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Report, Skip, skip_log};
 use crate::shell::{cargo, find, line, run};
-use crate::{chip, fuzz, tools};
+use crate::{chip, fuzz, tools, xtensa};
 
 /// Options of `test`.
 #[derive(Args)]
@@ -46,6 +46,8 @@ enum Check {
     Doc,
     /// What runs on a chip compiles for a chip
     Chip,
+    /// What runs on a chip, and the firmware, are right for Xtensa too
+    Xtensa,
     /// Licences, sources and duplicates of dependencies
     Deny,
     /// Known vulnerabilities of dependencies
@@ -55,7 +57,8 @@ enum Check {
 }
 
 impl Check {
-    fn run(self, fuzz_seconds: u32) -> Result<Outcome> {
+    /// Runs it, and installs before what only this check needs.
+    fn run(self, install: bool, fuzz_seconds: u32) -> Result<Outcome> {
         match self {
             Self::Fmt => passed(cargo(&["fmt", "--all", "--check"])),
             Self::Clippy => passed(cargo(&[
@@ -77,6 +80,7 @@ impl Check {
                 passed(command)
             }
             Self::Chip => chip::build(),
+            Self::Xtensa => xtensa::check_all(install),
             Self::Deny => deny(),
             Self::Advisories => advisories(),
             Self::Fuzz => fuzz::run_all(fuzz_seconds, &[]),
@@ -93,7 +97,8 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     let ci = env::var("CI").is_ok_and(|value| value == "true");
     let strict = options.strict || ci;
     let mut report = Report::new(strict);
-    if options.install || (tools::is_debian_root() && !options.no_install) {
+    let install = options.install || (tools::is_debian_root() && !options.no_install);
+    if install {
         report.check("tools", || {
             tools::install();
             Ok(Outcome::Passed)
@@ -102,7 +107,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     let by_default = |check: &Check| options.checks.is_empty() && (strict || *check != Check::Fuzz);
     let wanted = |check: &Check| by_default(check) || options.checks.contains(check);
     for check in Check::value_variants().iter().filter(|check| wanted(check)) {
-        report.check(&check.name(), || check.run(options.fuzz_seconds));
+        report.check(&check.name(), || check.run(install, options.fuzz_seconds));
     }
     report.finish()
 }

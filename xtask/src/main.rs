@@ -1,8 +1,9 @@
 //! The project's own commands: `cargo xtask --help`.
 //!
-//! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip; [`sim`] runs the
-//! virtual devices' long tests and benchmarks; [`compression`] measures compressors; [`fuzz`] runs the fuzzers;
-//! [`tools`] fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
+//! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`]
+//! type-checks for those it cannot compile for; [`sim`] runs the virtual devices' long tests and benchmarks;
+//! [`compression`] measures compressors; [`fuzz`] runs the fuzzers; [`tools`] fetches what the checks need;
+//! [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
 mod checks;
@@ -13,6 +14,7 @@ mod report;
 mod shell;
 mod sim;
 mod tools;
+mod xtensa;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Compiles what runs on a chip for riscv32imc-unknown-none-elf, without std
     ChipCheck,
+    /// Type-checks what runs on a chip, and the firmware, for esp32, esp32s2 and esp32s3
+    CheckXtensa(xtensa::Options),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => sim::bench(&options),
         Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::ChipCheck => chip::check(),
+        Command::CheckXtensa(options) => xtensa::check(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

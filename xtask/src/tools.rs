@@ -27,10 +27,14 @@ pub(crate) const ESPTOOL: &str = "OTARU_ESPTOOL";
 /// The environment variable that names a Python with esp-idf-defs to the tests.
 pub(crate) const PYTHON_DEFS: &str = "OTARU_IDF_PYTHON";
 
+/// Whether this is a Debian system.
+pub(crate) fn is_debian() -> bool {
+    Path::new("/etc/debian_version").exists()
+}
+
 /// Whether this is a Debian system and we are its root.
 pub(crate) fn is_debian_root() -> bool {
-    let root = output(program("id").arg("-u")).is_some_and(|id| id == "0");
-    root && Path::new("/etc/debian_version").exists()
+    is_debian() && output(program("id").arg("-u")).is_some_and(|id| id == "0")
 }
 
 /// Installs what is missing. What cannot be installed is told, and is missed by the check that needs it.
