@@ -1,0 +1,1 @@
+//! The address an access point hands out.

@@ -1,0 +1,1 @@
+//! What the browser sends from the set-up page.
