@@ -7,26 +7,30 @@
 #![no_main]
 #![forbid(clippy::undocumented_unsafe_blocks)]
 
-extern crate alloc;
-
 mod app;
 mod credentials;
+mod heartbeat;
 mod pins;
+mod setup;
 mod wifi;
 
 
 
 use embassy_executor::{SpawnError, SpawnToken, Spawner};
 use embassy_net::{Runner, Stack, StackResources};
-use embassy_time::{Duration, Timer};
+use embassy_time::{Duration, Instant, Timer};
 use esp_hal::clock::CpuClock;
-use esp_hal::peripherals::WIFI;
 use esp_hal::ram;
 use esp_hal::rng::Rng;
 use esp_hal::timer::timg::TimerGroup;
 use esp_radio::wifi::{ControllerConfig, Interface, WifiController};
-use otaru_device::{Agent, Board, Boot, Config, Credentials, Io};
-use otaru_esp_hal::{EspBoard, EspClock, EspFlash, Net, Sockets};
+use otaru_device::Board;
+use otaru_device::format::topic::DEFAULT_BASE;
+#[cfg(feature = "agent")]
+use otaru_device::{Agent, Config, Credentials, Io};
+use otaru_esp_hal::{EspBoard, EspFlash};
+#[cfg(feature = "agent")]
+use otaru_esp_hal::{EspClock, Net, Sockets};
 use otaru_setup::Settings;
 use static_cell::StaticCell;
 
@@ -58,58 +62,126 @@ async fn main(spawner: Spawner) {
     log::info!("otaru-firmware {VERSION} on {}, start: {}", board.chip(), board.reset_reason().as_str());
 
     let mut flash = EspFlash::new(chip.FLASH);
-    let boot = match otaru_device::begin(&mut flash, &mut board, &Config::new("", "")).await {
-        Ok(boot) => boot,
-        Err(error) => stop(format_args!("{error}")).await,
-    };
-    log::info!("slot {}, {}", boot.slot(), if boot.is_trial() { "on trial" } else { "confirmed" });
+    let boot = begin(&mut flash, &mut board).await;
     misbehave();
 
     start(spawner, app::blink(pins::led!(chip)));
+    start(spawner, setup::watch(pins::button!(chip)));
+    let asked = setup::asked_for();
     let settings = credentials::load(&mut flash, boot.settings()).await;
-    let Some(settings) = settings else { stop(format_args!("no credentials")).await };
-    run(spawner, chip.WIFI, settings, flash, board, boot).await;
+    let mut controller = match WifiController::new(chip.WIFI, ControllerConfig::default()) {
+        Ok(controller) => controller,
+        Err(error) => stop(format_args!("the radio does not start: {error:?}")).await,
+    };
+    match settings {
+        Some(settings) if !asked => run(spawner, controller, settings, flash, board, boot).await,
+        settings => {
+            if let Err(error) = setup::open(&mut controller) {
+                stop(format_args!("the access point does not open: {error:?}")).await
+            }
+            let stack = network(spawner, Interface::access_point(), setup::addresses());
+            setup::serve(stack, &mut flash, boot.settings(), settings.is_some()).await
+        }
+    }
 }
 
-/// Joins the network and runs the agent, for ever.
+/// Joins the network and lives on it.
 async fn run(
     spawner: Spawner,
-    wifi: WIFI<'static>,
+    controller: WifiController<'static>,
     settings: Settings,
     flash: EspFlash<'static>,
     board: EspBoard<'static>,
     boot: Boot,
 ) -> ! {
     static SETTINGS: StaticCell<Settings> = StaticCell::new();
-    static SOCKET: StaticCell<Sockets> = StaticCell::new();
-    static SIGNAL: StaticCell<Signal> = StaticCell::new();
+    static SIGNAL: Signal = Signal::new();
     static NAME: StaticCell<heapless::String<32>> = StaticCell::new();
     let settings: &Settings = SETTINGS.init(settings);
-    let signal: &Signal = SIGNAL.init(Signal::new());
     let name: &str = NAME.init(credentials::device_name(settings, board.chip()));
+    let topic = if settings.topic.is_empty() { DEFAULT_BASE } else { &settings.topic };
 
-    let controller = match WifiController::new(wifi, ControllerConfig::default()) {
-        Ok(controller) => controller,
-        Err(error) => stop(format_args!("the radio does not start: {error:?}")).await,
-    };
     let stack = network(spawner, Interface::station(), embassy_net::Config::dhcpv4(Default::default()));
-    let link = Wifi::new(controller, stack, &settings.networks, signal);
+    let link = Wifi::new(controller, stack, &settings.networks, &SIGNAL);
+    start(spawner, heartbeat::run(stack, settings, name, topic, &SIGNAL));
+    log::info!("{name}: {} bytes of heap left", esp_alloc::HEAP.free());
+    live(name, topic, settings, stack, link, flash, board, boot).await
+}
 
+#[cfg(feature = "agent")]
+type Boot = otaru_device::Boot;
+/// What a firmware without an agent wants to know of its slots: where settings are.
+#[cfg(not(feature = "agent"))]
+type Boot = otaru_device::slots::Slots;
+
+/// The agent's first look: counts a trial boot, or goes back to the old image.
+#[cfg(feature = "agent")]
+async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
+    // Names come later: they may be in flash, and a trial is counted before anything else is touched.
+    match otaru_device::begin(flash, board, &Config::new("", "")).await {
+        Ok(boot) => {
+            let trial = if boot.is_trial() { ", on trial" } else { "" };
+            log::info!("slot {}{trial}; looked at it in {} ms", boot.slot(), Instant::now().as_millis());
+            boot
+        }
+        Err(error) => stop(format_args!("{error}")).await,
+    }
+}
+
+#[cfg(not(feature = "agent"))]
+async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
+    board.disarm_watchdog();
+    match Boot::open(flash, board.running_address()).await {
+        Ok(slots) => slots,
+        Err(error) => stop(format_args!("{error}")).await,
+    }
+}
+
+/// Runs the agent.
+#[cfg(feature = "agent")]
+async fn live(
+    name: &str,
+    topic: &str,
+    settings: &Settings,
+    stack: Stack<'static>,
+    link: Wifi<'static>,
+    flash: EspFlash<'static>,
+    board: EspBoard<'static>,
+    boot: Boot,
+) -> ! {
+    static SOCKETS: StaticCell<Sockets> = StaticCell::new();
     let mut config = Config::new(name, &settings.host);
     config.broker_port = settings.port;
-    if !settings.topic.is_empty() {
-        config.base = &settings.topic;
-    }
+    config.base = topic;
     if !settings.user.is_empty() {
         config.credentials = Some(Credentials { username: &settings.user, password: &settings.password });
     }
-    log::info!("{name}: {} bytes of heap left", esp_alloc::HEAP.free());
-
-    let net = Net::new(stack, SOCKET.init(Sockets::new()), settings.port);
+    let net = Net::new(stack, SOCKETS.init_with(Sockets::new), settings.port);
     let io = Io { net: &net, clock: &EspClock, flash, board, link, health: app::AppHealth, rng: Rng::new() };
     match Agent::new(config, io, boot).run().await {
         Ok(never) => match never {},
         Err(error) => stop(format_args!("{error}")).await,
+    }
+}
+
+/// Only keeps the network.
+#[cfg(not(feature = "agent"))]
+async fn live(
+    _: &str,
+    _: &str,
+    _: &Settings,
+    _: Stack<'static>,
+    mut link: Wifi<'static>,
+    _: EspFlash<'static>,
+    _: EspBoard<'static>,
+    _: Boot,
+) -> ! {
+    use otaru_device::Link as _;
+    loop {
+        if !link.is_up() {
+            let _ = link.reconnect().await;
+        }
+        Timer::after(Duration::from_secs(1)).await;
     }
 }
 
@@ -136,11 +208,17 @@ fn start<S>(spawner: Spawner, task: Result<SpawnToken<S>, SpawnError>) {
     }
 }
 
+/// Bytes of heap besides what the bootloader leaves; what remains of the main memory is the stack's.
+const HEAP: usize = match cfg!(any(feature = "esp32", feature = "esp32s2")) {
+    true => 64 * 1024,
+    false => 128 * 1024,
+};
+
 /// The heap, for the radio's driver; the agent needs none.
 fn heap() {
     // What the bootloader used is free now.
     esp_alloc::heap_allocator!(#[ram(reclaimed)] size: 64 * 1024);
-    esp_alloc::heap_allocator!(size: 64 * 1024);
+    esp_alloc::heap_allocator!(size: HEAP);
 }
 
 /// What a test wants this firmware to do wrong, right after its start.

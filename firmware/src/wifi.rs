@@ -4,8 +4,6 @@
 //! hidden. The agent looks at [`Link::is_up`] every second and calls for [`Link::reconnect`]; each call may be
 //! broken off at any time, so the next one goes on with the network after the last.
 
-use core::cell::Cell;
-
 use embassy_net::Stack;
 use embassy_time::{Duration, with_timeout};
 use esp_radio::wifi::scan::ScanConfig;
@@ -14,6 +12,7 @@ use esp_radio::wifi::{AuthenticationMethodConfig, Config, WifiController};
 use heapless::Vec;
 use otaru_device::{Link, LinkError};
 use otaru_setup::{NETWORKS, Network};
+use portable_atomic::{AtomicI32, Ordering};
 
 /// How long association and handshake may take with one network.
 const ASSOCIATE: Duration = Duration::from_secs(12);
@@ -23,17 +22,19 @@ const ADDRESS: Duration = Duration::from_secs(10);
 const SCAN: Duration = Duration::from_secs(5);
 
 /// The signal strength last seen, for whoever wants to report it.
-#[derive(Debug, Default)]
-pub(crate) struct Signal(Cell<Option<i8>>);
+pub(crate) struct Signal(AtomicI32);
+
+/// No signal strength.
+const NONE: i32 = i32::MIN;
 
 impl Signal {
     pub(crate) const fn new() -> Self {
-        Self(Cell::new(None))
+        Self(AtomicI32::new(NONE))
     }
 
     /// dBm, while the device is joined.
-    pub(crate) fn rssi(&self) -> Option<i8> {
-        self.0.get()
+    pub(crate) fn rssi(&self) -> Option<i32> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|rssi| *rssi != NONE)
     }
 }
 
@@ -109,7 +110,7 @@ impl Link for Wifi<'_> {
     fn is_up(&self) -> bool {
         let up = self.controller.is_connected() && self.stack.is_config_up();
         let rssi = up.then(|| self.controller.rssi().ok()).flatten();
-        self.signal.0.set(rssi.and_then(|rssi| i8::try_from(rssi).ok()));
+        self.signal.0.store(rssi.unwrap_or(NONE), Ordering::Relaxed);
         up
     }
 

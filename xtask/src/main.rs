@@ -1,12 +1,14 @@
 //! The project's own commands: `cargo xtask --help`.
 //!
-//! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip; [`sim`] runs the
+//! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip; [`firmware`] makes
+//! the images for boards; [`sim`] runs the
 //! virtual devices' long tests and benchmarks; [`tools`] fetches what the checks need; [`report`] keeps count;
 //! [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
 mod checks;
 mod chip;
+mod firmware;
 mod report;
 mod shell;
 mod sim;
@@ -34,6 +36,12 @@ enum Command {
     Bench(sim::Bench),
     /// Compiles what runs on a chip for riscv32imc-unknown-none-elf, without std
     ChipCheck,
+    /// Builds the firmware for a board: program, update file and whole flash image, below target/firmware
+    Firmware(firmware::Options),
+    /// Builds the firmware and writes it to a board that is plugged in
+    Flash(firmware::flash::Options),
+    /// Measures what the firmware and its agent cost in flash and RAM
+    Size(firmware::size::Options),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +50,9 @@ fn main() -> ExitCode {
         Command::PowerCut(options) => sim::power_cut(&options),
         Command::Bench(options) => sim::bench(&options),
         Command::ChipCheck => chip::check(),
+        Command::Firmware(options) => firmware::make(&options),
+        Command::Flash(options) => firmware::flash::flash(&options),
+        Command::Size(options) => firmware::size::size(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,8 +12,8 @@ use otaru_device::{Board, ResetReason};
 
 use crate::{mmu, words};
 
-/// The watchdog until the agent takes it over: time for the start and for reading the slots.
-const START: Duration = Duration::from_secs(30);
+/// The watchdog until the agent takes it over: ample time for the start and for hashing the image.
+const START: Duration = Duration::from_secs(60);
 
 #[cfg(feature = "esp32")]
 const CHIP: Chip = Chip::Esp32;

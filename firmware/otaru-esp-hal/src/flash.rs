@@ -15,6 +15,8 @@ use esp_storage::{FlashStorage, FlashStorageError};
 const BLOCK: u32 = FlashStorage::BLOCK_SIZE;
 /// Bytes read or written between two looks at the other tasks.
 const STEP: usize = 4096;
+/// A read from which on it is probably one of many, such as for a hash, and the others should have their turn.
+const LONG: usize = 512;
 
 /// The whole flash chip.
 #[derive(Debug)]
@@ -52,12 +54,13 @@ impl ReadNorFlash for EspFlash<'_> {
     const READ_SIZE: usize = 1;
 
     async fn read(&mut self, mut offset: u32, bytes: &mut [u8]) -> Result<(), EspFlashError> {
-        for (index, part) in bytes.chunks_mut(STEP).enumerate() {
-            if index > 0 {
-                yield_now().await;
-            }
+        let long = bytes.len() >= LONG;
+        for part in bytes.chunks_mut(STEP) {
             self.0.read_nor(offset, part).map_err(EspFlashError)?;
             offset += part.len() as u32;
+            if long {
+                yield_now().await;
+            }
         }
         Ok(())
     }

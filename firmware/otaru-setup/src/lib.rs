@@ -81,9 +81,10 @@ pub enum Invalid {
     Topic,
 }
 
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Invalid {
+    /// The sentence for a person.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::NoNetwork => "no Wi-Fi network is given",
             Self::Ssid => "a network's name has 1 to 32 bytes",
             Self::WifiPassword => "a Wi-Fi password has 8 to 64 bytes, or none if the network is open",
@@ -93,7 +94,13 @@ impl fmt::Display for Invalid {
             Self::Login => "user and password at the broker have 64 bytes at most",
             Self::Name => "the name has 32 bytes at most, none of them a space or one of / + #",
             Self::Topic => "the topic has 64 bytes at most, none of them a space, + or #",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
