@@ -209,7 +209,7 @@ fn start<S>(spawner: Spawner, task: Result<SpawnToken<S>, SpawnError>) {
 }
 
 /// Bytes of heap besides what the bootloader leaves; what remains of the main memory is the stack's.
-const HEAP: usize = match cfg!(any(feature = "esp32", feature = "esp32s2")) {
+const MAIN_HEAP: usize = match cfg!(any(feature = "esp32", feature = "esp32s2")) {
     true => 64 * 1024,
     false => 128 * 1024,
 };
@@ -218,7 +218,7 @@ const HEAP: usize = match cfg!(any(feature = "esp32", feature = "esp32s2")) {
 fn heap() {
     // What the bootloader used is free now.
     esp_alloc::heap_allocator!(#[ram(reclaimed)] size: 64 * 1024);
-    esp_alloc::heap_allocator!(size: HEAP);
+    esp_alloc::heap_allocator!(size: MAIN_HEAP);
 }
 
 /// What a test wants this firmware to do wrong, right after its start.
