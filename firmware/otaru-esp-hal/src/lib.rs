@@ -2,7 +2,7 @@
 //!
 //! [`EspBoard`] is reset, watchdog and last words; [`EspFlash`] the flash chip; [`EspClock`] time; [`Net`]
 //! sockets on `embassy-net`. With the feature `panic-handler` the message of a panic reaches the next boot.
-//! Wi-Fi is not here: every firmware joins in its own way.
+//! Joining the Wi-Fi is not here, every firmware does that in its own way; [`StackLink`] tells the agent that it did.
 #![no_std]
 
 mod board;
@@ -16,5 +16,5 @@ mod words;
 
 pub use board::EspBoard;
 pub use clock::EspClock;
-pub use flash::EspFlash;
-pub use net::{Net, Sockets};
+pub use flash::{EspFlash, EspFlashError};
+pub use net::{Connection, Net, Sockets, StackLink};

@@ -12,6 +12,7 @@ use embassy_net::tcp::Error;
 use embassy_net::tcp::client::{TcpClient, TcpClientState, TcpConnection};
 use embedded_io_async::{ErrorType, Read, Write};
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
+use otaru_device::{Link, LinkError};
 
 /// Bytes that may wait to be sent: a status report, a request.
 const SEND: usize = 1536;
@@ -126,5 +127,28 @@ impl Dns for Net<'_> {
     /// Not offered; the agent does not ask.
     async fn get_host_by_address(&self, _: IpAddr, _: &mut [u8]) -> Result<usize, Self::Error> {
         Err(embassy_net::dns::Error::Failed)
+    }
+}
+
+/// The way to the network for a firmware that joins by itself: the stack tells whether it did.
+#[derive(Clone, Copy)]
+pub struct StackLink<'d>(Stack<'d>);
+
+impl<'d> StackLink<'d> {
+    /// Looks at this stack.
+    pub const fn new(stack: Stack<'d>) -> Self {
+        Self(stack)
+    }
+}
+
+impl Link for StackLink<'_> {
+    fn is_up(&self) -> bool {
+        self.0.is_config_up()
+    }
+
+    /// Waits until the firmware has joined; the agent bounds the time.
+    async fn reconnect(&mut self) -> Result<(), LinkError> {
+        self.0.wait_config_up().await;
+        Ok(())
     }
 }

@@ -192,3 +192,26 @@ fn espup(chip: Chip) -> Result<Command> {
     command.args(["--target", chip.target()]);
     Ok(command)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a user has to write must stay little.
+    #[test]
+    fn the_agent_takes_twenty_lines_of_a_firmware() {
+        let file = root().join("firmware/examples/minimal/src/main.rs");
+        let text = fs::read_to_string(file).unwrap();
+        let mut inside = false;
+        let mut count = 0;
+        for line in text.lines().map(str::trim) {
+            match line {
+                "// otaru: begin" => inside = true,
+                "// otaru: end" => inside = false,
+                "" => {}
+                _ => count += usize::from(inside),
+            }
+        }
+        assert!((1..=20).contains(&count), "{count} lines");
+    }
+}
