@@ -5,13 +5,13 @@
 //! Debian's copy of that source.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::report::{Outcome, Skip};
-use crate::shell::{cargo, output, program, run, works};
+use crate::shell::{cargo, find, output, program, run, works};
 
 /// A chip without atomics and without a floating-point unit: what compiles for it compiles for the others.
 pub(crate) const TARGET: &str = "riscv32imc-unknown-none-elf";
@@ -36,43 +36,44 @@ pub(crate) fn check() -> Result<()> {
 
 /// Compiles, if the machine can.
 pub(crate) fn build() -> Result<Outcome> {
-    let Some(mut command) = cargo_build() else {
-        return Ok(Outcome::Skipped(Skip { reason: remedy(), avoidable: true }));
+    let Some(mut command) = cargo_for(TARGET, "build") else {
+        return Ok(Outcome::Skipped(Skip { reason: remedy(TARGET), avoidable: true }));
     };
     for package in ["otaru-format", "otaru-lzma", "otaru-device"] {
         command.args(["--package", package]);
     }
-    run(command.args(["--lib", "--target-dir", "target/chip"]))?;
+    command.arg("--lib");
+    run(command.args(["--target-dir", "target/chip"]))?;
     Ok(Outcome::Passed)
 }
 
-/// `cargo build` for [`TARGET`], if the machine can.
-pub(crate) fn cargo_build() -> Option<Command> {
-    let mut command = match way()? {
-        Way::Target => cargo(&["build"]),
-        Way::Nightly => rustup(&["run", "nightly", "cargo", "build", "-Zbuild-std=core,alloc"]),
-        Way::Debian => debian(),
+/// A cargo that can compile for a target with a RISC-V core, given its subcommand; `None` if there is none.
+pub(crate) fn cargo_for(target: &str, subcommand: &str) -> Option<Command> {
+    let mut command = match way(target)? {
+        Way::Target => cargo(&[subcommand]),
+        Way::Nightly => rustup(&["run", "nightly", "cargo", subcommand, "-Zbuild-std=core,alloc"]),
+        Way::Debian => debian(subcommand),
     };
-    command.args(["--target", TARGET]);
+    command.args(["--target", target]);
     Some(command)
 }
 
-/// What to do where [`cargo_build`] is nothing.
-pub(crate) fn remedy() -> String {
-    let packages = PACKAGES.join(" ");
+/// What to do where no cargo can compile for a target.
+pub(crate) fn remedy(target: &str) -> String {
     format!(
-        "no standard library for {TARGET}: rustup target add {TARGET} (or, on Debian: apt-get install {packages})"
+        "no standard library for {target}: rustup target add {target} (or, on Debian: apt-get install {})",
+        PACKAGES.join(" ")
     )
 }
 
 /// Whether nothing needs to be installed.
 pub(crate) fn possible() -> bool {
-    way().is_some()
+    way(TARGET).is_some()
 }
 
-fn way() -> Option<Way> {
-    let target = output(program("rustc").args(["--print", "target-libdir", "--target", TARGET]));
-    if target.is_some_and(|folder| Path::new(&folder).is_dir()) {
+fn way(target: &str) -> Option<Way> {
+    let libraries = output(program("rustc").args(["--print", "target-libdir", "--target", target]));
+    if libraries.is_some_and(|folder| Path::new(&folder).is_dir()) {
         return Some(Way::Target);
     }
     let nightly = output(&mut rustup(&["run", "nightly", "rustc", "--print", "sysroot"]));
@@ -90,20 +91,30 @@ fn rustup(arguments: &[&str]) -> Command {
     command
 }
 
-fn debian() -> Command {
+fn debian(subcommand: &str) -> Command {
     let mut command = program("/usr/bin/cargo");
+    if let Some(folder) = linker() {
+        let path = env::var_os("PATH").unwrap_or_default();
+        if let Ok(path) = env::join_paths(env::split_paths(&path).chain([folder])) {
+            command.env("PATH", path);
+        }
+    }
     for name in ["RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH", "RUSTFLAGS", "RUSTC_WRAPPER"] {
         command.env_remove(name);
     }
     // A compiler that is not a nightly builds the standard library only when told that it may.
     command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", "/usr/bin/rustc");
-    command.args(["build", "-Zbuild-std=core,alloc"]);
-    // Debian's compiler has no linker for chips with it; rustup's has, where it is not asked for.
-    let sysroot = output(program("rustc").args(["--print", "target-libdir"]));
-    let linker = sysroot.map(|lib| Path::new(&lib).with_file_name("bin")).filter(|bin| bin.is_dir());
-    let path = env::var_os("PATH").unwrap_or_default();
-    if let Ok(path) = env::join_paths(env::split_paths(&path).chain(linker)) {
-        command.env("PATH", path);
-    }
+    command.args([subcommand, "-Zbuild-std=core,alloc"]);
     command
+}
+
+/// The folder of rustup's linker, unless there is one on the PATH: Debian's compiler comes without.
+fn linker() -> Option<PathBuf> {
+    if find("rust-lld").is_some() {
+        return None;
+    }
+    let root = output(program("rustc").args(["--print", "sysroot"]))?;
+    let hosts = PathBuf::from(root).join("lib/rustlib").read_dir().ok()?;
+    let mut folders = hosts.filter_map(|host| Some(host.ok()?.path().join("bin")));
+    folders.find(|folder| folder.join("rust-lld").is_file())
 }

@@ -38,7 +38,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
 
 fn code_sizes() -> Result<()> {
     let Some(nothing) = size_with("")? else {
-        println!("\nSKIPPED: code sizes: {}", chip::remedy());
+        println!("\nSKIPPED: code sizes: {}", chip::remedy(chip::TARGET));
         return Ok(());
     };
     let mut rows = String::new();
@@ -53,7 +53,7 @@ fn code_sizes() -> Result<()> {
 /// How much of an image the program with this decoder takes, if the machine can build it.
 fn size_with(decoder: &str) -> Result<Option<u64>> {
     let folder = root().join("target/code-size");
-    let Some(mut command) = chip::cargo_build() else { return Ok(None) };
+    let Some(mut command) = chip::cargo_for(chip::TARGET, "build") else { return Ok(None) };
     command.args(["--release", "--quiet", "--manifest-path", "xtask/code-size/Cargo.toml"]);
     command.arg("--target-dir").arg(&folder);
     run(command.args(["--features", decoder]))?;

@@ -1,14 +1,15 @@
 //! The project's own commands: `cargo xtask --help`.
 //!
 //! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`]
-//! type-checks for those it cannot compile for; [`sim`] runs the virtual devices' long tests and benchmarks;
-//! [`compression`] measures compressors; [`fuzz`] runs the fuzzers; [`tools`] fetches what the checks need;
-//! [`report`] keeps count; [`shell`] starts other programs.
+//! type-checks for those it cannot compile for; [`firmware`] makes the images for boards; [`sim`] runs the virtual
+//! devices' long tests and benchmarks; [`compression`] measures compressors; [`fuzz`] runs the fuzzers; [`tools`]
+//! fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
 mod checks;
 mod chip;
 mod compression;
+mod firmware;
 mod fuzz;
 mod report;
 mod shell;
@@ -42,6 +43,12 @@ enum Command {
     ChipCheck,
     /// Type-checks what runs on a chip, and the firmware, for esp32, esp32s2 and esp32s3
     CheckXtensa(xtensa::Options),
+    /// Builds the firmware for a board: program, update file and whole flash image, below target/firmware
+    Firmware(firmware::Options),
+    /// Builds the firmware and writes it to a board that is plugged in
+    Flash(firmware::flash::Options),
+    /// Measures what the firmware and its agent cost in flash and RAM
+    Size(firmware::size::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +59,9 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::ChipCheck => chip::check(),
         Command::CheckXtensa(options) => xtensa::check(&options),
+        Command::Firmware(options) => firmware::make(&options),
+        Command::Flash(options) => firmware::flash::flash(&options),
+        Command::Size(options) => firmware::size::size(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,7 @@ use crate::board::{Board, ResetReason};
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::report::Identity;
-use crate::slots::{FailedTrial, SlotError, Slots, Trial, TrialCause, verify};
+use crate::slots::{FailedTrial, Region, SlotError, Slots, Trial, TrialCause, verify};
 
 /// What a boot found on flash.
 #[derive(Debug)]
@@ -41,6 +41,16 @@ impl Boot {
         self.trial.is_some()
     }
 
+    /// The slot this image runs from: 0 or 1, or 255 for the factory partition.
+    pub fn slot(&self) -> u8 {
+        self.slots.running().index()
+    }
+
+    /// Where the firmware may keep its own settings, if the layout has room for them; see [`Slots::settings`].
+    pub fn settings(&self) -> Option<Region> {
+        self.slots.settings()
+    }
+
     pub(crate) fn identity<'a>(&self, config: &Config<'a>, board: &impl Board) -> Identity<'a> {
         Identity {
             device: config.device,
@@ -54,7 +64,8 @@ impl Boot {
     }
 }
 
-/// Looks at the slots. During a trial it counts the boot and arms the watchdog; after one boot too many it
+/// Looks at the slots. The board may come with its watchdog armed, as it should; it is stopped once all went well
+/// and this is no trial. During a trial it counts the boot and arms the watchdog; after one boot too many it
 /// rolls back and restarts, and does not return. A boot that ended because power went is not held against the
 /// image.
 ///
@@ -77,7 +88,7 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
         slots.count_boot(flash).await?;
     }
     let failed = slots.failed_trial(flash).await?;
-    let memory = Memory::open(slots.otaru());
+    let memory = Memory::open(slots.memory());
     let region = slots.region(slots.running());
     let mut head = [0; HEAD_LEN];
     flash.read(region.offset, &mut head).await.map_err(SlotError::Flash)?;
@@ -101,6 +112,9 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
     let mut buf = [0; 1024];
     if let Ok(summary) = verify(flash, &region, &mut buf).await {
         boot.image = summary.digest;
+    }
+    if boot.trial.is_none() {
+        board.disarm_watchdog();
     }
     Ok(boot)
 }

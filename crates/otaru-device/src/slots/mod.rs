@@ -15,6 +15,11 @@ pub use otadata::{FailedTrial, Trial, TrialCause};
 pub use verify::{VerifyError, verify};
 pub use writer::SlotWriter;
 
+/// Bytes at the end of the `otaru` partition for the firmware: two sectors, one to write while the other is erased.
+const SETTINGS: u32 = 8 * 1024;
+/// The smallest `otaru` partition that is shared.
+const SHARED: u32 = 2 * SETTINGS;
+
 /// A part of the flash, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Region {
@@ -137,9 +142,23 @@ impl Slots {
         }
     }
 
-    /// The agent's own partition, if the layout has one.
-    pub const fn otaru(&self) -> Option<Region> {
-        self.otaru
+    /// The agent's part of the `otaru` partition, if the layout has one: all of it but [`Slots::settings`].
+    pub const fn memory(&self) -> Option<Region> {
+        match self.otaru {
+            Some(Region { offset, len }) if len >= SHARED => Some(Region { offset, len: len - SETTINGS }),
+            whole => whole,
+        }
+    }
+
+    /// The part of the `otaru` partition that the agent leaves to the firmware, if the partition is large
+    /// enough to be shared: its last 8 KiB. They are apart so that neither can fill or erase the other's.
+    pub const fn settings(&self) -> Option<Region> {
+        match self.otaru {
+            Some(Region { offset, len }) if len >= SHARED => {
+                Some(Region { offset: offset + (len - SETTINGS), len: SETTINGS })
+            }
+            _ => None,
+        }
     }
 }
 

@@ -1,0 +1,118 @@
+//! The chip as the agent sees it: why it started, its watchdog, its last words, its restart.
+#![forbid(unsafe_code)]
+
+use core::convert::Infallible;
+use core::time::Duration;
+
+use esp_hal::peripherals::RTC_TIMER;
+use esp_hal::rtc_cntl::{Rtc, RwdtStage, reset_reason};
+use esp_hal::system::{Cpu, software_reset};
+use otaru_device::format::chip::Chip;
+use otaru_device::{Board, ResetReason};
+
+use crate::{mmu, words};
+
+/// The watchdog until the agent takes it over: ample time for the start and for hashing the image.
+const START: Duration = Duration::from_secs(60);
+
+#[cfg(feature = "esp32")]
+const CHIP: Chip = Chip::Esp32;
+#[cfg(feature = "esp32s2")]
+const CHIP: Chip = Chip::Esp32S2;
+#[cfg(feature = "esp32s3")]
+const CHIP: Chip = Chip::Esp32S3;
+#[cfg(feature = "esp32c3")]
+const CHIP: Chip = Chip::Esp32C3;
+#[cfg(feature = "esp32c6")]
+const CHIP: Chip = Chip::Esp32C6;
+
+/// A chip of the ESP32 family. The watchdog is the RTC's: it runs on a clock of its own and resets everything.
+pub struct EspBoard<'d> {
+    rtc: Rtc<'d>,
+    armed: bool,
+    reason: ResetReason,
+    running: u32,
+}
+
+impl<'d> EspBoard<'d> {
+    /// Arms the watchdog, so make this the first thing after `esp_hal::init`. [`otaru_device::begin`] takes it
+    /// over: it stays armed during a trial, and is stopped otherwise.
+    pub fn new(timer: RTC_TIMER<'d>) -> Self {
+        let mut board = Self {
+            rtc: Rtc::new(timer),
+            armed: false,
+            reason: ResetReason::Other,
+            running: mmu::running_address(),
+        };
+        board.arm_watchdog(START);
+        board.reason = reason(words::take_panicked());
+        board
+    }
+}
+
+impl Board for EspBoard<'_> {
+    fn reset_reason(&self) -> ResetReason {
+        self.reason
+    }
+
+    fn running_address(&self) -> u32 {
+        self.running
+    }
+
+    fn chip(&self) -> Chip {
+        CHIP
+    }
+
+    fn arm_watchdog(&mut self, timeout: Duration) {
+        let micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+        self.rtc.rwdt.set_timeout(RwdtStage::Stage0, esp_hal::time::Duration::from_micros(micros));
+        self.rtc.rwdt.enable();
+        self.rtc.rwdt.feed();
+        self.armed = true;
+    }
+
+    fn feed_watchdog(&mut self) {
+        if self.armed {
+            self.rtc.rwdt.feed();
+        }
+    }
+
+    fn disarm_watchdog(&mut self) {
+        self.rtc.rwdt.disable();
+        self.armed = false;
+    }
+
+    fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str> {
+        let text = words::take()?;
+        let len = text.len().min(buf.len());
+        buf[..len].copy_from_slice(&text[..len]);
+        let valid = match core::str::from_utf8(&buf[..len]) {
+            Ok(_) => len,
+            Err(error) => error.valid_up_to(),
+        };
+        core::str::from_utf8(&buf[..valid]).ok()
+    }
+
+    fn leave_words(&mut self, text: &str) {
+        words::leave(text, false);
+    }
+
+    async fn reset(&mut self) -> Infallible {
+        software_reset()
+    }
+}
+
+/// Why this boot happened, by the numbers that all chips share (`esp_rom/include/*/rom/rtc.h` of ESP-IDF; the
+/// names differ from chip to chip). A panic restarts by software; what it left tells it apart.
+fn reason(panicked: bool) -> ResetReason {
+    match reset_reason(Cpu::ProCpu).map(|reason| reason as u32) {
+        Some(0x01) => ResetReason::PowerOn,
+        Some(0x03 | 0x0C) if panicked => ResetReason::Panic,
+        Some(0x03 | 0x0C) => ResetReason::Software,
+        Some(0x05) => ResetReason::DeepSleep,
+        // Timer groups 0 and 1, the RTC's, and the super watchdog; of the core, the CPU or everything.
+        Some(0x07..=0x09 | 0x0B | 0x0D | 0x10..=0x12) => ResetReason::Watchdog,
+        Some(0x0F) => ResetReason::Brownout,
+        _ => ResetReason::Other,
+    }
+}

@@ -1,0 +1,154 @@
+//! Sockets on `embassy-net`, with buffers by purpose.
+//!
+//! A download wants a large receive window: it is what arrives while a block of flash is erased. MQTT wants none.
+//! So there is a socket of each kind, and the broker's port tells which is meant.
+#![forbid(unsafe_code)]
+
+use core::net::{IpAddr, SocketAddr};
+
+use embassy_net::Stack;
+use embassy_net::dns::DnsSocket;
+use embassy_net::tcp::Error;
+use embassy_net::tcp::client::{TcpClient, TcpClientState, TcpConnection};
+use embedded_io_async::{ErrorType, Read, Write};
+use embedded_nal_async::{AddrType, Dns, TcpConnect};
+use otaru_device::{Link, LinkError};
+
+/// Bytes that may wait to be sent: a status report, a request.
+const SEND: usize = 1536;
+/// Bytes of MQTT that may wait to be read: a command.
+const RECEIVE_MQTT: usize = 1536;
+/// The window of a download. 150 ms of a block erase at 1 Mbit/s are 19 KB, less the agent's own 8 KiB.
+const RECEIVE_HTTP: usize = 16 * 1024;
+
+/// The memory of the agent's sockets, for a static.
+pub struct Sockets {
+    mqtt: TcpClientState<1, SEND, RECEIVE_MQTT>,
+    http: TcpClientState<1, SEND, RECEIVE_HTTP>,
+}
+
+impl Sockets {
+    /// Unused sockets.
+    pub const fn new() -> Self {
+        Self { mqtt: TcpClientState::new(), http: TcpClientState::new() }
+    }
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Sockets and names for the agent.
+pub struct Net<'d> {
+    mqtt: TcpClient<'d, 1, SEND, RECEIVE_MQTT>,
+    http: TcpClient<'d, 1, SEND, RECEIVE_HTTP>,
+    dns: DnsSocket<'d>,
+    broker_port: u16,
+}
+
+impl<'d> Net<'d> {
+    /// Sockets on a stack; connections to `broker_port` are MQTT.
+    pub fn new(stack: Stack<'d>, sockets: &'d Sockets, broker_port: u16) -> Self {
+        Self {
+            mqtt: TcpClient::new(stack, &sockets.mqtt),
+            http: TcpClient::new(stack, &sockets.http),
+            dns: DnsSocket::new(stack),
+            broker_port,
+        }
+    }
+}
+
+/// A connection with small or large buffers.
+pub enum Connection<'m> {
+    /// To the broker.
+    Mqtt(TcpConnection<'m, 1, SEND, RECEIVE_MQTT>),
+    /// To a web server.
+    Http(TcpConnection<'m, 1, SEND, RECEIVE_HTTP>),
+}
+
+impl ErrorType for Connection<'_> {
+    type Error = Error;
+}
+
+impl Read for Connection<'_> {
+    async fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
+        match self {
+            Self::Mqtt(socket) => socket.read(buf).await,
+            Self::Http(socket) => socket.read(buf).await,
+        }
+    }
+}
+
+impl Write for Connection<'_> {
+    async fn write(&mut self, buf: &[u8]) -> Result<usize, Error> {
+        match self {
+            Self::Mqtt(socket) => socket.write(buf).await,
+            Self::Http(socket) => socket.write(buf).await,
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Mqtt(socket) => socket.flush().await,
+            Self::Http(socket) => socket.flush().await,
+        }
+    }
+}
+
+impl TcpConnect for Net<'_> {
+    type Error = Error;
+    type Connection<'m>
+        = Connection<'m>
+    where
+        Self: 'm;
+
+    async fn connect<'m>(&'m self, remote: SocketAddr) -> Result<Connection<'m>, Error> {
+        if !remote.is_ipv4() {
+            return Err(Error::ConnectionReset);
+        }
+        if remote.port() == self.broker_port {
+            self.mqtt.connect(remote).await.map(Connection::Mqtt)
+        } else {
+            self.http.connect(remote).await.map(Connection::Http)
+        }
+    }
+}
+
+impl Dns for Net<'_> {
+    type Error = embassy_net::dns::Error;
+
+    /// IPv4 only: that is what the stack speaks.
+    async fn get_host_by_name(&self, host: &str, _: AddrType) -> Result<IpAddr, Self::Error> {
+        self.dns.get_host_by_name(host, AddrType::IPv4).await
+    }
+
+    /// Not offered; the agent does not ask.
+    async fn get_host_by_address(&self, _: IpAddr, _: &mut [u8]) -> Result<usize, Self::Error> {
+        Err(embassy_net::dns::Error::Failed)
+    }
+}
+
+/// The way to the network for a firmware that joins by itself: the stack tells whether it did.
+#[derive(Clone, Copy)]
+pub struct StackLink<'d>(Stack<'d>);
+
+impl<'d> StackLink<'d> {
+    /// Looks at this stack.
+    pub const fn new(stack: Stack<'d>) -> Self {
+        Self(stack)
+    }
+}
+
+impl Link for StackLink<'_> {
+    fn is_up(&self) -> bool {
+        self.0.is_config_up()
+    }
+
+    /// Waits until the firmware has joined; the agent bounds the time.
+    async fn reconnect(&mut self) -> Result<(), LinkError> {
+        self.0.wait_config_up().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! Makes files for boards of compiled firmware, and measures it. `cargo xtask` runs it; by hand:
+//!
+//! ```text
+//! otaru-image make CHIP 4mb|8mb|16mb PARTITIONS.csv PROGRAM.elf APP.bin FLASH.bin
+//! otaru-image size CHIP PROGRAM.elf WITHOUT-AGENT.elf
+//! ```
+#![forbid(unsafe_code)]
+
+mod image;
+mod size;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["make", chip, size, table, elf, app, flash] => {
+            let image = image::Image::read(chip, size, Path::new(table), Path::new(elf))?;
+            image.write(Path::new(app), Path::new(flash))
+        }
+        ["size", chip, with, without] => size::compare(chip, Path::new(with), Path::new(without)),
+        _ => bail!("make CHIP SIZE TABLE ELF APP FLASH, or: size CHIP ELF ELF"),
+    }
+}

@@ -1,0 +1,97 @@
+//! Settings as bytes, in flash and in a binary.
+//!
+//! A number for the layout, the port, then texts with their lengths: host, user, password, name, topic, and the
+//! networks' names and passwords.
+
+use heapless::Vec;
+
+use crate::{Invalid, Settings};
+
+/// Longest record: all texts at their longest.
+pub const LEN: usize = 1 + 2 + 4 * 65 + 33 + crate::NETWORKS * (33 + 65);
+const LAYOUT: u8 = 1;
+
+/// The bytes of `settings`.
+pub fn encode(settings: &Settings) -> Vec<u8, LEN> {
+    let mut bytes = Vec::new();
+    // Everything fits by the lengths of its types, so nothing is lost here.
+    let mut put = |part: &[u8]| drop(bytes.extend_from_slice(part));
+    put(&[LAYOUT]);
+    put(&settings.port.to_le_bytes());
+    let Settings { networks, host, user, password, name, topic, .. } = settings;
+    let texts = [host.as_str(), user, password, name, topic].into_iter();
+    for text in texts.chain(networks.iter().flat_map(|n| [n.ssid.as_str(), n.password.as_str()])) {
+        put(&[text.len() as u8]);
+        put(text.as_bytes());
+    }
+    bytes
+}
+
+/// The settings in `bytes`; `None` unless they are complete and valid.
+pub fn decode(bytes: &[u8]) -> Option<Settings> {
+    let (head, mut rest) = bytes.split_first_chunk::<3>()?;
+    if head[0] != LAYOUT {
+        return None;
+    }
+    let mut text = || -> Option<&str> {
+        let (len, after) = rest.split_first()?;
+        let (text, after) = after.split_at_checked(usize::from(*len))?;
+        rest = after;
+        core::str::from_utf8(text).ok()
+    };
+    let [host, user, password, name, topic] = [text()?, text()?, text()?, text()?, text()?];
+    let mut settings = Settings::new();
+    let mut fill = || -> Result<(), Invalid> {
+        settings.set_broker(host, u16::from_le_bytes([head[1], head[2]]))?;
+        settings.set_login(user, password)?;
+        settings.set_name(name)?;
+        settings.set_topic(topic)?;
+        while let Some(ssid) = text() {
+            settings.add_network(ssid, text().ok_or(Invalid::WifiPassword)?)?;
+        }
+        settings.check()
+    };
+    fill().ok()?;
+    Some(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_lead_back() {
+        let mut settings = Settings::new();
+        for _ in 0..crate::NETWORKS {
+            settings.add_network(&"s".repeat(32), &"p".repeat(64)).unwrap();
+        }
+        settings.set_broker(&"h".repeat(64), 65535).unwrap();
+        settings.set_login(&"u".repeat(64), &"q".repeat(64)).unwrap();
+        settings.set_name(&"n".repeat(32)).unwrap();
+        settings.set_topic(&"t".repeat(64)).unwrap();
+        let bytes = encode(&settings);
+        assert_eq!(bytes.len(), LEN);
+        assert_eq!(decode(&bytes), Some(settings));
+    }
+
+    #[test]
+    fn cut_and_foreign_bytes_are_refused() {
+        let mut settings = Settings::new();
+        settings.add_network("attic", "").unwrap();
+        settings.set_broker("broker.lan", 1883).unwrap();
+        let bytes = encode(&settings);
+        assert_eq!(decode(&bytes), Some(settings));
+        for end in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..end]), None, "{end}");
+        }
+        assert_eq!(decode(&[0xFF; LEN]), None);
+    }
+
+    #[test]
+    fn passwords_are_not_printed() {
+        let mut settings = Settings::new();
+        settings.add_network("attic", "topsecret").unwrap();
+        settings.set_login("me", "topsecret").unwrap();
+        assert!(!format!("{settings:?}").contains("topsecret"));
+    }
+}

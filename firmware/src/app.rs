@@ -1,0 +1,30 @@
+//! What a user sees of the running firmware: the LED, and a heartbeat on MQTT. Replace it with something useful.
+
+use embassy_time::{Duration, Timer};
+use esp_hal::gpio::Output;
+use heapless::String;
+use otaru_device::Health;
+
+/// This firmware's version, also in its application descriptor.
+pub(crate) const VERSION: &str = env!("OTARU_FIRMWARE_VERSION");
+
+/// Blinks once a second.
+#[embassy_executor::task]
+pub(crate) async fn blink(mut led: Output<'static>) {
+    loop {
+        led.toggle();
+        Timer::after(Duration::from_millis(500)).await;
+    }
+}
+
+/// The application's opinion on a new image, once the broker took its report.
+pub(crate) struct AppHealth;
+
+impl Health for AppHealth {
+    async fn check(&mut self) -> Result<(), String<64>> {
+        if cfg!(behaviour = "unhealthy") {
+            return Err(String::try_from("unhealthy on purpose").unwrap_or_default());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! Ready-made firmware: joins a known network, blinks, says that it lives, and updates itself over the air.
+//!
+//! `main` is the order of things; each has a module. [`credentials`] are what the device was told, [`setup`] is
+//! how it is told by phone, [`wifi`] joins and stays joined, [`app`] is what a user would replace with something
+//! useful. The agent's side of the chip is the crate `otaru-esp-hal`.
+#![no_std]
+#![no_main]
+#![forbid(clippy::undocumented_unsafe_blocks)]
+
+mod app;
+mod credentials;
+mod heartbeat;
+mod pins;
+mod setup;
+mod wifi;
+
+
+
+use embassy_executor::{SpawnError, SpawnToken, Spawner};
+use embassy_net::{Runner, Stack, StackResources};
+use embassy_time::{Duration, Instant, Timer};
+use esp_hal::clock::CpuClock;
+use esp_hal::ram;
+use esp_hal::rng::Rng;
+use esp_hal::timer::timg::TimerGroup;
+use esp_radio::wifi::{ControllerConfig, Interface, WifiController};
+use otaru_device::Board;
+use otaru_device::format::topic::DEFAULT_BASE;
+#[cfg(feature = "agent")]
+use otaru_device::{Agent, Config, Credentials, Io};
+use otaru_esp_hal::{EspBoard, EspFlash};
+#[cfg(feature = "agent")]
+use otaru_esp_hal::{EspClock, Net, Sockets};
+use otaru_setup::Settings;
+use static_cell::StaticCell;
+
+use crate::app::VERSION;
+use crate::wifi::{Signal, Wifi};
+
+esp_bootloader_esp_idf::esp_app_desc!(
+    VERSION,
+    "otaru-firmware",
+    esp_bootloader_esp_idf::BUILD_TIME,
+    esp_bootloader_esp_idf::BUILD_DATE,
+    esp_bootloader_esp_idf::ESP_IDF_COMPATIBLE_VERSION,
+    esp_bootloader_esp_idf::MMU_PAGE_SIZE,
+    0,
+    u16::MAX,
+    esp_bootloader_esp_idf::SECURE_VERSION
+);
+
+/// Sockets at once: MQTT, a download, name lookup, DHCP, the heartbeat, and one to spare.
+const SOCKETS: usize = 6;
+
+#[esp_rtos::main]
+async fn main(spawner: Spawner) {
+    let chip = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
+    let mut board = EspBoard::new(chip.RTC_TIMER); // Arms the watchdog, before anything that could hang.
+    esp_println::logger::init_logger(log::LevelFilter::Info);
+    heap();
+    esp_rtos::start(TimerGroup::new(chip.TIMG0).timer0, chip.FROM_CPU_INTR0);
+    log::info!("otaru-firmware {VERSION} on {}, start: {}", board.chip(), board.reset_reason().as_str());
+
+    let mut flash = EspFlash::new(chip.FLASH);
+    let boot = begin(&mut flash, &mut board).await;
+    misbehave();
+
+    start(spawner, app::blink(pins::led!(chip)));
+    start(spawner, setup::watch(pins::button!(chip)));
+    let asked = setup::asked_for();
+    let settings = credentials::load(&mut flash, boot.settings()).await;
+    let mut controller = match WifiController::new(chip.WIFI, ControllerConfig::default()) {
+        Ok(controller) => controller,
+        Err(error) => stop(format_args!("the radio does not start: {error:?}")).await,
+    };
+    match settings {
+        Some(settings) if !asked => run(spawner, controller, settings, flash, board, boot).await,
+        settings => {
+            if let Err(error) = setup::open(&mut controller) {
+                stop(format_args!("the access point does not open: {error:?}")).await
+            }
+            let stack = network(spawner, Interface::access_point(), setup::addresses());
+            setup::serve(stack, &mut flash, boot.settings(), settings.is_some()).await
+        }
+    }
+}
+
+/// Joins the network and lives on it.
+async fn run(
+    spawner: Spawner,
+    controller: WifiController<'static>,
+    settings: Settings,
+    flash: EspFlash<'static>,
+    board: EspBoard<'static>,
+    boot: Boot,
+) -> ! {
+    static SETTINGS: StaticCell<Settings> = StaticCell::new();
+    static SIGNAL: Signal = Signal::new();
+    static NAME: StaticCell<heapless::String<32>> = StaticCell::new();
+    let settings: &Settings = SETTINGS.init(settings);
+    let name: &str = NAME.init(credentials::device_name(settings, board.chip()));
+    let topic = if settings.topic.is_empty() { DEFAULT_BASE } else { &settings.topic };
+
+    let stack = network(spawner, Interface::station(), embassy_net::Config::dhcpv4(Default::default()));
+    let link = Wifi::new(controller, stack, &settings.networks, &SIGNAL);
+    start(spawner, heartbeat::run(stack, settings, name, topic, &SIGNAL));
+    log::info!("{name}: {} bytes of heap left", esp_alloc::HEAP.free());
+    live(name, topic, settings, stack, link, flash, board, boot).await
+}
+
+#[cfg(feature = "agent")]
+type Boot = otaru_device::Boot;
+/// What a firmware without an agent wants to know of its slots: where settings are.
+#[cfg(not(feature = "agent"))]
+type Boot = otaru_device::slots::Slots;
+
+/// The agent's first look: counts a trial boot, or goes back to the old image.
+#[cfg(feature = "agent")]
+async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
+    // Names come later: they may be in flash, and a trial is counted before anything else is touched.
+    match otaru_device::begin(flash, board, &Config::new("", "")).await {
+        Ok(boot) => {
+            let trial = if boot.is_trial() { ", on trial" } else { "" };
+            log::info!("slot {}{trial}; looked at it in {} ms", boot.slot(), Instant::now().as_millis());
+            boot
+        }
+        Err(error) => stop(format_args!("{error}")).await,
+    }
+}
+
+#[cfg(not(feature = "agent"))]
+async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
+    board.disarm_watchdog();
+    match Boot::open(flash, board.running_address()).await {
+        Ok(slots) => slots,
+        Err(error) => stop(format_args!("{error}")).await,
+    }
+}
+
+/// Runs the agent.
+#[cfg(feature = "agent")]
+async fn live(
+    name: &str,
+    topic: &str,
+    settings: &Settings,
+    stack: Stack<'static>,
+    link: Wifi<'static>,
+    flash: EspFlash<'static>,
+    board: EspBoard<'static>,
+    boot: Boot,
+) -> ! {
+    static SOCKETS: StaticCell<Sockets> = StaticCell::new();
+    let mut config = Config::new(name, &settings.host);
+    config.broker_port = settings.port;
+    config.base = topic;
+    if !settings.user.is_empty() {
+        config.credentials = Some(Credentials { username: &settings.user, password: &settings.password });
+    }
+    let net = Net::new(stack, SOCKETS.init_with(Sockets::new), settings.port);
+    let io = Io { net: &net, clock: &EspClock, flash, board, link, health: app::AppHealth, rng: Rng::new() };
+    match Agent::new(config, io, boot).run().await {
+        Ok(never) => match never {},
+        Err(error) => stop(format_args!("{error}")).await,
+    }
+}
+
+/// Only keeps the network.
+#[cfg(not(feature = "agent"))]
+async fn live(
+    _: &str,
+    _: &str,
+    _: &Settings,
+    _: Stack<'static>,
+    mut link: Wifi<'static>,
+    _: EspFlash<'static>,
+    _: EspBoard<'static>,
+    _: Boot,
+) -> ! {
+    use otaru_device::Link as _;
+    loop {
+        if !link.is_up() {
+            let _ = link.reconnect().await;
+        }
+        Timer::after(Duration::from_secs(1)).await;
+    }
+}
+
+/// A network interface with its stack, and the task that runs it.
+fn network(spawner: Spawner, interface: Interface, config: embassy_net::Config) -> Stack<'static> {
+    static RESOURCES: StaticCell<StackResources<SOCKETS>> = StaticCell::new();
+    let rng = Rng::new();
+    let seed = (u64::from(rng.random()) << 32) | u64::from(rng.random());
+    let (stack, runner) = embassy_net::new(interface, config, RESOURCES.init(StackResources::new()), seed);
+    start(spawner, run_network(runner));
+    stack
+}
+
+#[embassy_executor::task]
+async fn run_network(mut runner: Runner<'static, Interface>) -> ! {
+    runner.run().await
+}
+
+/// Starts a task. Each is started once, so there is always room for it.
+fn start<S>(spawner: Spawner, task: Result<SpawnToken<S>, SpawnError>) {
+    match task {
+        Ok(token) => spawner.spawn(token),
+        Err(error) => log::error!("a task does not start: {error:?}"),
+    }
+}
+
+/// Bytes of heap besides what the bootloader leaves; what remains of the main memory is the stack's.
+const MAIN_HEAP: usize = match cfg!(any(feature = "esp32", feature = "esp32s2")) {
+    true => 64 * 1024,
+    false => 128 * 1024,
+};
+
+/// The heap, for the radio's driver; the agent needs none.
+fn heap() {
+    // What the bootloader used is free now.
+    esp_alloc::heap_allocator!(#[ram(reclaimed)] size: 64 * 1024);
+    esp_alloc::heap_allocator!(size: MAIN_HEAP);
+}
+
+/// What a test wants this firmware to do wrong, right after its start.
+fn misbehave() {
+    #[cfg(behaviour = "crash")]
+    panic!("crashing on purpose");
+    #[cfg(behaviour = "hang")]
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// Nothing to be done without help. During a trial the watchdog ends this, and the old image returns.
+async fn stop(reason: core::fmt::Arguments<'_>) -> ! {
+    loop {
+        log::error!("{reason}");
+        Timer::after(Duration::from_secs(10)).await;
+    }
+}

@@ -1,0 +1,217 @@
+//! The firmware for boards: building it ([`build`]), and what can be done with it.
+//!
+//! [`flash`] writes to a board, [`size`] measures. Files to update and to flash are made by the program
+//! `otaru-image` of the firmware's workspace, which has espflash in it, and so more than other checks should wait for.
+
+pub(crate) mod flash;
+pub(crate) mod size;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::chip;
+use crate::shell::{cargo, find, output, program, root, run};
+
+/// The chips there is firmware for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Chip {
+    Esp32,
+    Esp32s2,
+    Esp32s3,
+    Esp32c3,
+    Esp32c6,
+}
+
+impl FlashSize {
+    /// Its name on espflash's command line, and in the name of its partition table.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mb4 => "4mb",
+            Self::Mb8 => "8mb",
+            Self::Mb16 => "16mb",
+        }
+    }
+
+    /// Its partition table.
+    fn table(self) -> PathBuf {
+        root().join(format!("firmware/partitions-{}.csv", self.name()))
+    }
+}
+
+impl Chip {
+    /// Its name, which is also the firmware's feature.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Esp32 => "esp32",
+            Self::Esp32s2 => "esp32s2",
+            Self::Esp32s3 => "esp32s3",
+            Self::Esp32c3 => "esp32c3",
+            Self::Esp32c6 => "esp32c6",
+        }
+    }
+
+    /// The compiler's name for its core.
+    fn target(self) -> &'static str {
+        match self {
+            Self::Esp32 => "xtensa-esp32-none-elf",
+            Self::Esp32s2 => "xtensa-esp32s2-none-elf",
+            Self::Esp32s3 => "xtensa-esp32s3-none-elf",
+            Self::Esp32c3 => "riscv32imc-unknown-none-elf",
+            Self::Esp32c6 => "riscv32imac-unknown-none-elf",
+        }
+    }
+
+    fn is_xtensa(self) -> bool {
+        self.target().starts_with("xtensa")
+    }
+}
+
+/// How much flash a board has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FlashSize {
+    #[value(name = "4mb")]
+    Mb4,
+    #[value(name = "8mb")]
+    Mb8,
+    #[value(name = "16mb")]
+    Mb16,
+}
+
+/// Options of `firmware`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The board's chip
+    #[arg(long, value_enum)]
+    chip: Chip,
+    /// The version the firmware says it is
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    version: String,
+    /// Optimise across crates: smaller, and what belongs on a board
+    #[arg(long)]
+    release: bool,
+    /// What to build in [default: firmware/network_credentials.toml]
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
+    /// Build in nothing: each device is told on its set-up page
+    #[arg(long, conflicts_with = "credentials")]
+    no_credentials: bool,
+    /// How much flash the board has
+    #[arg(long, value_enum, default_value = "4mb")]
+    flash_size: FlashSize,
+    /// What the firmware is to do wrong, for tests: crash, hang or unhealthy
+    #[arg(long)]
+    behaviour: Option<String>,
+}
+
+/// The files of one firmware.
+struct Files {
+    elf: PathBuf,
+    app: PathBuf,
+    flash: PathBuf,
+}
+
+/// `cargo xtask firmware`.
+pub(crate) fn make(options: &Options) -> Result<()> {
+    let files = files(options)?;
+    println!("program        {}", files.elf.display());
+    println!("update file    {} ({} bytes)", files.app.display(), fs::metadata(&files.app)?.len());
+    println!("flash image    {}", files.flash.display());
+    Ok(())
+}
+
+/// Builds a firmware and makes its files.
+fn files(options: &Options) -> Result<Files> {
+    let built = build(options, &[])?;
+    let folder = root().join("target/firmware").join(options.chip.name());
+    fs::create_dir_all(&folder)?;
+    let name = |end: &str| folder.join(format!("otaru-{}-{}{end}", options.chip.name(), options.version));
+    let files = Files { elf: name(".elf"), app: name(".bin"), flash: name("-flash.bin") };
+    fs::copy(&built, &files.elf).with_context(|| format!("cannot copy {}", built.display()))?;
+    let size = options.flash_size;
+    let mut command = image_tool();
+    command.args(["make", options.chip.name(), size.name()]).arg(size.table());
+    run(command.args([&files.elf, &files.app, &files.flash]))?;
+    Ok(files)
+}
+
+/// The program that makes images.
+fn image_tool() -> Command {
+    let mut command = cargo(&["run", "--quiet", "--locked", "--manifest-path", "firmware/Cargo.toml"]);
+    command.args(["--package", "otaru-image", "--target-dir", "target/firmware/build", "--"]);
+    command
+}
+
+/// Compiles the firmware; where its program is. `extra` is passed on to cargo.
+fn build(options: &Options, extra: &[&str]) -> Result<PathBuf> {
+    let target = options.chip.target();
+    let mut command = match options.chip.is_xtensa() {
+        true => espup(options.chip)?,
+        false => match chip::cargo_for(target, "build") {
+            Some(command) => command,
+            None => bail!("{}", chip::remedy(target)),
+        },
+    };
+    let firmware = root().join("firmware");
+    let folder = root().join("target/firmware/build");
+    command.args(["--features", options.chip.name(), "--locked", "--target-dir"]).arg(&folder).args(extra);
+    if options.release {
+        command.arg("--release");
+    }
+    command.current_dir(&firmware).env("OTARU_VERSION", &options.version);
+    command.env("OTARU_BEHAVIOUR", options.behaviour.as_deref().unwrap_or_default());
+    match &options.credentials {
+        Some(file) => {
+            let file = std::path::absolute(file).with_context(|| format!("no file {}", file.display()))?;
+            command.env("OTARU_CREDENTIALS", file);
+        }
+        None if options.no_credentials => _ = command.env("OTARU_CREDENTIALS", "none"),
+        None => {}
+    }
+    run(&mut command)?;
+    let profile = if options.release { "release" } else { "debug" };
+    Ok(folder.join(target).join(profile).join("otaru-firmware"))
+}
+
+/// Espressif's compiler for chips with Xtensa cores, which espup installs.
+fn espup(chip: Chip) -> Result<Command> {
+    const INSTALL: &str = "cargo install espup --locked && espup install && . ~/export-esp.sh";
+    let name = chip.name();
+    let sysroot = output(program("rustup").args(["run", "esp", "rustc", "--print", "sysroot"]));
+    if !sysroot.is_some_and(|root| Path::new(&root).is_dir()) {
+        bail!("{name} has an Xtensa core and needs Espressif's compiler: {INSTALL}");
+    }
+    if find("xtensa-esp-elf-gcc").or_else(|| find(&format!("xtensa-{name}-elf-gcc"))).is_none() {
+        bail!("Espressif's linker is not on the PATH: . ~/export-esp.sh");
+    }
+    let mut command = program("rustup");
+    command.env_remove("RUSTUP_TOOLCHAIN").args(["run", "esp", "cargo", "build", "-Zbuild-std=core,alloc"]);
+    command.args(["--target", chip.target()]);
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a user has to write must stay little.
+    #[test]
+    fn the_agent_takes_twenty_lines_of_a_firmware() {
+        let file = root().join("firmware/examples/minimal/src/main.rs");
+        let text = fs::read_to_string(file).unwrap();
+        let mut inside = false;
+        let mut count = 0;
+        for line in text.lines().map(str::trim) {
+            match line {
+                "// otaru: begin" => inside = true,
+                "// otaru: end" => inside = false,
+                "" => {}
+                _ => count += usize::from(inside),
+            }
+        }
+        assert!((1..=20).contains(&count), "{count} lines");
+    }
+}
