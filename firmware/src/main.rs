@@ -14,8 +14,6 @@ mod pins;
 mod setup;
 mod wifi;
 
-
-
 use embassy_executor::{SpawnError, SpawnToken, Spawner};
 use embassy_net::{Runner, Stack, StackResources};
 use embassy_time::{Duration, Instant, Timer};
@@ -27,7 +25,7 @@ use esp_radio::wifi::{ControllerConfig, Interface, WifiController};
 use otaru_device::Board;
 use otaru_device::format::topic::DEFAULT_BASE;
 #[cfg(feature = "agent")]
-use otaru_device::{Agent, Config, Credentials, Io};
+use otaru_device::{Agent, Config, Credentials, Io, Workspace};
 use otaru_esp_hal::{EspBoard, EspFlash};
 #[cfg(feature = "agent")]
 use otaru_esp_hal::{EspClock, Net, Sockets};
@@ -150,14 +148,17 @@ async fn live(
     boot: Boot,
 ) -> ! {
     static SOCKETS: StaticCell<Sockets> = StaticCell::new();
+    static WORKSPACE: StaticCell<Workspace> = StaticCell::new();
     let mut config = Config::new(name, &settings.host);
     config.broker_port = settings.port;
     config.base = topic;
+    (config.allow_unsigned, config.keys) = credentials::TRUST;
     if !settings.user.is_empty() {
         config.credentials = Some(Credentials { username: &settings.user, password: &settings.password });
     }
     let net = Net::new(stack, SOCKETS.init_with(Sockets::new), settings.port);
-    let io = Io { net: &net, clock: &EspClock, flash, board, link, health: app::AppHealth, rng: Rng::new() };
+    let (health, rng, workspace) = (app::AppHealth, Rng::new(), WORKSPACE.init_with(Workspace::new));
+    let io = Io { net: &net, clock: &EspClock, flash, board, link, health, rng, workspace };
     match Agent::new(config, io, boot).run().await {
         Ok(never) => match never {},
         Err(error) => stop(format_args!("{error}")).await,

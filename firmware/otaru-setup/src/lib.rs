@@ -12,6 +12,8 @@ pub mod dns;
 pub mod file;
 pub mod form;
 pub mod record;
+#[cfg(feature = "toml")]
+pub mod updates;
 
 use core::fmt;
 

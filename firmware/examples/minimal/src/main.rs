@@ -14,11 +14,16 @@ use esp_radio::wifi::{AuthenticationMethodConfig, Config as WifiConfig, Controll
 use static_cell::StaticCell;
 // otaru: begin
 use otaru_device::board::AlwaysHealthy;
-use otaru_device::{Agent, Config, Io};
+use otaru_device::{Agent, Config, Io, Workspace};
 use otaru_esp_hal::{EspBoard, EspClock, EspFlash, Net, Sockets, StackLink};
 // otaru: end
 
 esp_bootloader_esp_idf::esp_app_desc!();
+
+// otaru: begin
+/// What `otaru keygen` printed as public key.
+const RELEASE_KEY: otaru_device::PublicKey = [0; 32];
+// otaru: end
 
 #[esp_rtos::main]
 async fn main(spawner: Spawner) {
@@ -26,7 +31,8 @@ async fn main(spawner: Spawner) {
     // otaru: begin
     let mut board = EspBoard::new(chip.RTC_TIMER);
     let mut flash = EspFlash::new(chip.FLASH);
-    let config = Config::new("minimal", "broker.lan");
+    let mut config = Config::new("minimal", "broker.lan");
+    config.keys = &[RELEASE_KEY];
     // otaru: end
     esp_println::logger::init_logger(log::LevelFilter::Info);
     esp_alloc::heap_allocator!(#[ram(reclaimed)] size: 64 * 1024);
@@ -53,8 +59,9 @@ async fn main(spawner: Spawner) {
     // otaru: begin
     static SOCKETS: StaticCell<Sockets> = StaticCell::new();
     let net = Net::new(stack, SOCKETS.init_with(Sockets::new), config.broker_port);
-    let (link, rng) = (StackLink::new(stack), Rng::new());
-    let io = Io { net: &net, clock: &EspClock, flash, board, link, health: AlwaysHealthy, rng };
+    static WORKSPACE: StaticCell<Workspace> = StaticCell::new();
+    let (link, rng, workspace) = (StackLink::new(stack), Rng::new(), WORKSPACE.init_with(Workspace::new));
+    let io = Io { net: &net, clock: &EspClock, flash, board, link, health: AlwaysHealthy, rng, workspace };
     let _ = Agent::new(config, io, boot).run().await;
     // otaru: end
 }
