@@ -14,8 +14,6 @@ mod pins;
 mod setup;
 mod wifi;
 
-
-
 use embassy_executor::{SpawnError, SpawnToken, Spawner};
 use embassy_net::{Runner, Stack, StackResources};
 use embassy_time::{Duration, Instant, Timer};
