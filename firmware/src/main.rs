@@ -59,11 +59,11 @@ async fn main(spawner: Spawner) {
     esp_rtos::start(TimerGroup::new(chip.TIMG0).timer0, chip.FROM_CPU_INTR0);
     log::info!("otaru-firmware {VERSION} on {}, start: {}", board.chip(), board.reset_reason().as_str());
 
+    start(spawner, app::blink(pins::led!(chip)));
     let mut flash = EspFlash::new(chip.FLASH);
     let boot = begin(&mut flash, &mut board).await;
     misbehave();
 
-    start(spawner, app::blink(pins::led!(chip)));
     start(spawner, setup::watch(pins::button!(chip)));
     let asked = setup::asked_for();
     let settings = credentials::load(&mut flash, boot.settings()).await;
