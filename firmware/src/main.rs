@@ -116,7 +116,7 @@ type Boot = otaru_device::slots::Slots;
 #[cfg(feature = "agent")]
 async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
     // Names come later: they may be in flash, and a trial is counted before anything else is touched.
-    match otaru_device::begin(flash, board, &Config::new("", "")).await {
+    match otaru_device::begin(flash, board, &config("", "")).await {
         Ok(boot) => {
             let trial = if boot.is_trial() { ", on trial" } else { "" };
             log::info!("slot {}{trial}; looked at it in {} ms", boot.slot(), Instant::now().as_millis());
@@ -135,6 +135,15 @@ async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
     }
 }
 
+/// The agent's settings, but for those that a user gave.
+#[cfg(feature = "agent")]
+fn config<'a>(name: &'a str, host: &'a str) -> Config<'a> {
+    let mut config = Config::new(name, host);
+    // Also the image's hash must be done within: a second on a chip, half a minute in an emulator on a busy machine.
+    config.trial_watchdog = core::time::Duration::from_secs(60);
+    config
+}
+
 /// Runs the agent.
 #[cfg(feature = "agent")]
 async fn live(
@@ -148,7 +157,7 @@ async fn live(
     boot: Boot,
 ) -> ! {
     static SOCKETS: StaticCell<Sockets> = StaticCell::new();
-    let mut config = Config::new(name, &settings.host);
+    let mut config = config(name, &settings.host);
     config.broker_port = settings.port;
     config.base = topic;
     if !settings.user.is_empty() {
