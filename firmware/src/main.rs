@@ -16,7 +16,9 @@ mod wifi;
 
 use embassy_executor::{SpawnError, SpawnToken, Spawner};
 use embassy_net::{Runner, Stack, StackResources};
-use embassy_time::{Duration, Instant, Timer};
+#[cfg(feature = "agent")]
+use embassy_time::Instant;
+use embassy_time::{Duration, Timer};
 use esp_hal::clock::CpuClock;
 use esp_hal::ram;
 use esp_hal::rng::Rng;
