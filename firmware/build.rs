@@ -92,7 +92,8 @@ fn write(settings: Option<&Settings>, updates: &Updates) {
     let record = settings.map(otaru_setup::record::encode).unwrap_or_default();
     let trust = format!("({allow_unsigned}, &{keys:?})");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    let written = fs::write(out.join("credentials.bin"), record).and_then(|()| fs::write(out.join("trust.rs"), trust));
+    let written =
+        fs::write(out.join("credentials.bin"), record).and_then(|()| fs::write(out.join("trust.rs"), trust));
     if let Err(error) = written {
         fail(&format!("cannot write the credentials: {error}"));
     }

@@ -16,7 +16,9 @@ mod wifi;
 
 use embassy_executor::{SpawnError, SpawnToken, Spawner};
 use embassy_net::{Runner, Stack, StackResources};
-use embassy_time::{Duration, Instant, Timer};
+#[cfg(feature = "agent")]
+use embassy_time::Instant;
+use embassy_time::{Duration, Timer};
 use esp_hal::clock::CpuClock;
 use esp_hal::ram;
 use esp_hal::rng::Rng;
@@ -59,11 +61,11 @@ async fn main(spawner: Spawner) {
     esp_rtos::start(TimerGroup::new(chip.TIMG0).timer0, chip.FROM_CPU_INTR0);
     log::info!("otaru-firmware {VERSION} on {}, start: {}", board.chip(), board.reset_reason().as_str());
 
+    start(spawner, app::blink(pins::led!(chip)));
     let mut flash = EspFlash::new(chip.FLASH);
     let boot = begin(&mut flash, &mut board).await;
     misbehave();
 
-    start(spawner, app::blink(pins::led!(chip)));
     start(spawner, setup::watch(pins::button!(chip)));
     let asked = setup::asked_for();
     let settings = credentials::load(&mut flash, boot.settings()).await;
@@ -116,7 +118,7 @@ type Boot = otaru_device::slots::Slots;
 #[cfg(feature = "agent")]
 async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
     // Names come later: they may be in flash, and a trial is counted before anything else is touched.
-    match otaru_device::begin(flash, board, &Config::new("", "")).await {
+    match otaru_device::begin(flash, board, &config("", "")).await {
         Ok(boot) => {
             let trial = if boot.is_trial() { ", on trial" } else { "" };
             log::info!("slot {}{trial}; looked at it in {} ms", boot.slot(), Instant::now().as_millis());
@@ -135,6 +137,15 @@ async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
     }
 }
 
+/// The agent's settings, but for those that a user gave.
+#[cfg(feature = "agent")]
+fn config<'a>(name: &'a str, host: &'a str) -> Config<'a> {
+    let mut config = Config::new(name, host);
+    // Also the image's hash must be done within: a second on a chip, half a minute in an emulator on a busy machine.
+    config.trial_watchdog = core::time::Duration::from_secs(60);
+    config
+}
+
 /// Runs the agent.
 #[cfg(feature = "agent")]
 async fn live(
@@ -149,7 +160,7 @@ async fn live(
 ) -> ! {
     static SOCKETS: StaticCell<Sockets> = StaticCell::new();
     static WORKSPACE: StaticCell<Workspace> = StaticCell::new();
-    let mut config = Config::new(name, &settings.host);
+    let mut config = config(name, &settings.host);
     config.broker_port = settings.port;
     config.base = topic;
     (config.allow_unsigned, config.keys) = credentials::TRUST;

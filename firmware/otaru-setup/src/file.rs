@@ -103,7 +103,10 @@ pub fn read(text: &str) -> Result<Contents, FileError> {
         line: at(error.span().map_or(0, |span| span.start)),
         what: error.message().to_owned(),
     };
-    let one = toml::from_str::<toml::Table>(text).map_err(malformed)?.get("wifi").is_some_and(toml::Value::is_table);
+    let one = toml::from_str::<toml::Table>(text)
+        .map_err(malformed)?
+        .get("wifi")
+        .is_some_and(toml::Value::is_table);
     let file: File<Vec<Wifi>> = if one {
         let file: File<Wifi> = toml::from_str(text).map_err(malformed)?;
         let File { ssid, password, wifi, broker, device, updates } = file;
@@ -118,7 +121,8 @@ pub fn read(text: &str) -> Result<Contents, FileError> {
         return Ok(Contents { settings: None, updates });
     }
 
-    let invalid = |offset: usize| move |error: Invalid| FileError { line: at(offset), what: error.to_string() };
+    let invalid =
+        |offset: usize| move |error: Invalid| FileError { line: at(offset), what: error.to_string() };
     let mut settings = Settings::new();
     let first = file.ssid.map(|ssid| Wifi { ssid, password: file.password });
     for Wifi { ssid, password } in first.into_iter().chain(file.wifi.into_iter().flatten()) {
@@ -180,7 +184,9 @@ mod tests {
 
     #[test]
     fn one_network_may_stand_alone() {
-        for wifi in ["ssid = 'attic'\npassword = '12345678'\n", "[wifi]\nssid = 'attic'\npassword = '12345678'\n"] {
+        for wifi in
+            ["ssid = 'attic'\npassword = '12345678'\n", "[wifi]\nssid = 'attic'\npassword = '12345678'\n"]
+        {
             let text = format!("{wifi}[broker]\nhost = 'broker.lan'\n{UNSIGNED}");
             let settings = read(&text).unwrap().settings.unwrap();
             assert_eq!(settings.networks[0].ssid, "attic");

@@ -10,7 +10,9 @@ use esp_hal::ram;
 use esp_hal::rng::Rng;
 use esp_hal::timer::timg::TimerGroup;
 use esp_radio::wifi::sta::StationConfig;
-use esp_radio::wifi::{AuthenticationMethodConfig, Config as WifiConfig, ControllerConfig, Interface, WifiController};
+use esp_radio::wifi::{
+    AuthenticationMethodConfig, Config as WifiConfig, ControllerConfig, Interface, WifiController,
+};
 use static_cell::StaticCell;
 // otaru: begin
 use otaru_device::board::AlwaysHealthy;
@@ -50,7 +52,8 @@ async fn main(spawner: Spawner) {
     static RESOURCES: StaticCell<StackResources<5>> = StaticCell::new();
     let dhcp = embassy_net::Config::dhcpv4(Default::default());
     let resources = RESOURCES.init(StackResources::new());
-    let (stack, runner) = embassy_net::new(Interface::station(), dhcp, resources, u64::from(Rng::new().random()));
+    let (stack, runner) =
+        embassy_net::new(Interface::station(), dhcp, resources, u64::from(Rng::new().random()));
     if let (Ok(network), Ok(wifi)) = (run_network(runner), stay_joined(controller)) {
         spawner.spawn(network);
         spawner.spawn(wifi);
