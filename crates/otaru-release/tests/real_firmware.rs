@@ -1,6 +1,5 @@
 //! Real firmware, if `OTARU_FIRMWARE_PAIRS` names a folder of folders with `.bin` files: released, verified, and how
 //! much smaller it gets. Otherwise there is nothing to do, and nothing to install that would change it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::{Path, PathBuf};
 
