@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Report, Skip, skip_log};
 use crate::shell::{cargo, find, line, run};
-use crate::{chip, tools};
+use crate::{chip, fuzz, tools};
 
 /// Options of `test`.
 #[derive(Args)]
@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Fail when a check is skipped that an installation would make possible. CI=true means the same
     #[arg(long)]
     strict: bool,
+    /// How long each fuzzer runs
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    fuzz_seconds: u32,
 }
 
 /// The checks.
@@ -47,19 +50,28 @@ enum Check {
     Deny,
     /// Known vulnerabilities of dependencies
     Advisories,
+    /// Every reader of outside bytes against a fuzzer; with CI=true, --strict, or if named
+    Fuzz,
 }
 
 impl Check {
-    fn run(self) -> Result<Outcome> {
+    fn run(self, fuzz_seconds: u32) -> Result<Outcome> {
         match self {
             Self::Fmt => passed(cargo(&["fmt", "--all", "--check"])),
-            Self::Clippy => {
-                passed(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-            }
+            Self::Clippy => passed(cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--",
+                "-D",
+                "warnings",
+            ])),
             Self::Tests => tests(),
             Self::DocTests => passed(cargo(&["test", "--workspace", "--doc"])),
             Self::Doc => {
-                let mut command = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+                let mut command =
+                    cargo(&["doc", "--workspace", "--all-features", "--no-deps", "--document-private-items"]);
                 // A module's overview may name its private parts; outside of this house it is plain text.
                 command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
                 passed(command)
@@ -67,6 +79,7 @@ impl Check {
             Self::Chip => chip::build(),
             Self::Deny => deny(),
             Self::Advisories => advisories(),
+            Self::Fuzz => fuzz::run_all(fuzz_seconds, &[]),
         }
     }
 
@@ -78,16 +91,18 @@ impl Check {
 /// Runs the checks.
 pub(crate) fn test(options: &Options) -> Result<()> {
     let ci = env::var("CI").is_ok_and(|value| value == "true");
-    let mut report = Report::new(options.strict || ci);
+    let strict = options.strict || ci;
+    let mut report = Report::new(strict);
     if options.install || (tools::is_debian_root() && !options.no_install) {
         report.check("tools", || {
             tools::install();
             Ok(Outcome::Passed)
         });
     }
-    let wanted = |check: &Check| options.checks.is_empty() || options.checks.contains(check);
+    let by_default = |check: &Check| options.checks.is_empty() && (strict || *check != Check::Fuzz);
+    let wanted = |check: &Check| by_default(check) || options.checks.contains(check);
     for check in Check::value_variants().iter().filter(|check| wanted(check)) {
-        report.check(&check.name(), || check.run());
+        report.check(&check.name(), || check.run(options.fuzz_seconds));
     }
     report.finish()
 }
@@ -99,8 +114,8 @@ fn passed(mut command: Command) -> Result<Outcome> {
 
 fn tests() -> Result<Outcome> {
     let mut command = match find("cargo-nextest") {
-        Some(_) => cargo(&["nextest", "run", "--workspace"]),
-        None => cargo(&["test", "--workspace", "--lib", "--bins", "--tests"]),
+        Some(_) => cargo(&["nextest", "run", "--workspace", "--all-features"]),
+        None => cargo(&["test", "--workspace", "--all-features", "--lib", "--bins", "--tests"]),
     };
     tools::name_to_tests(&mut command);
     command.env("OTARU_SKIP_LOG", skip_log());

@@ -4,6 +4,7 @@
 //! standard library's source from rustup, which only a nightly compiler builds; Debian's compiler with
 //! Debian's copy of that source.
 
+use std::env;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,7 +14,7 @@ use crate::report::{Outcome, Skip};
 use crate::shell::{cargo, output, program, run, works};
 
 /// A chip without atomics and without a floating-point unit: what compiles for it compiles for the others.
-const TARGET: &str = "riscv32imc-unknown-none-elf";
+pub(crate) const TARGET: &str = "riscv32imc-unknown-none-elf";
 /// Debian's packages for the third way.
 pub(crate) const PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
@@ -35,29 +36,33 @@ pub(crate) fn check() -> Result<()> {
 
 /// Compiles, if the machine can.
 pub(crate) fn build() -> Result<Outcome> {
-    let Some(way) = way() else {
-        let reason = format!(
-            "no standard library for {TARGET}: rustup target add {TARGET} (or, on Debian: apt-get install {})",
-            PACKAGES.join(" ")
-        );
-        return Ok(Outcome::Skipped(Skip { reason, avoidable: true }));
+    let Some(mut command) = cargo_build() else {
+        return Ok(Outcome::Skipped(Skip { reason: remedy(), avoidable: true }));
     };
-    let mut command = match way {
+    for package in ["otaru-format", "otaru-lzma", "otaru-device"] {
+        command.args(["--package", package]);
+    }
+    run(command.args(["--lib", "--target-dir", "target/chip"]))?;
+    Ok(Outcome::Passed)
+}
+
+/// `cargo build` for [`TARGET`], if the machine can.
+pub(crate) fn cargo_build() -> Option<Command> {
+    let mut command = match way()? {
         Way::Target => cargo(&["build"]),
         Way::Nightly => rustup(&["run", "nightly", "cargo", "build", "-Zbuild-std=core,alloc"]),
         Way::Debian => debian(),
     };
-    command.args([
-        "--package",
-        "otaru-format",
-        "--package",
-        "otaru-lzma",
-        "--package",
-        "otaru-device",
-        "--lib",
-    ]);
-    run(command.args(["--target", TARGET, "--target-dir", "target/chip"]))?;
-    Ok(Outcome::Passed)
+    command.args(["--target", TARGET]);
+    Some(command)
+}
+
+/// What to do where [`cargo_build`] is nothing.
+pub(crate) fn remedy() -> String {
+    let packages = PACKAGES.join(" ");
+    format!(
+        "no standard library for {TARGET}: rustup target add {TARGET} (or, on Debian: apt-get install {packages})"
+    )
 }
 
 /// Whether nothing needs to be installed.
@@ -93,5 +98,12 @@ fn debian() -> Command {
     // A compiler that is not a nightly builds the standard library only when told that it may.
     command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", "/usr/bin/rustc");
     command.args(["build", "-Zbuild-std=core,alloc"]);
+    // Debian's compiler has no linker for chips with it; rustup's has, where it is not asked for.
+    let sysroot = output(program("rustc").args(["--print", "target-libdir"]));
+    let linker = sysroot.map(|lib| Path::new(&lib).with_file_name("bin")).filter(|bin| bin.is_dir());
+    let path = env::var_os("PATH").unwrap_or_default();
+    if let Ok(path) = env::join_paths(env::split_paths(&path).chain(linker)) {
+        command.env("PATH", path);
+    }
     command
 }

@@ -1,12 +1,14 @@
 //! The project's own commands: `cargo xtask --help`.
 //!
 //! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip; [`sim`] runs the
-//! virtual devices' long tests and benchmarks; [`tools`] fetches what the checks need; [`report`] keeps count;
-//! [`shell`] starts other programs.
+//! virtual devices' long tests and benchmarks; [`compression`] measures compressors; [`fuzz`] runs the fuzzers;
+//! [`tools`] fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
 mod checks;
 mod chip;
+mod compression;
+mod fuzz;
 mod report;
 mod shell;
 mod sim;
@@ -30,8 +32,10 @@ enum Command {
     Test(checks::Options),
     /// Cuts the power of a virtual device at every point of an update
     PowerCut(sim::PowerCut),
-    /// Measures updates of virtual devices
+    /// Measures updates of virtual devices, or compressors
     Bench(sim::Bench),
+    /// Feeds every parser with what is made of the kept corpus
+    Fuzz(fuzz::Options),
     /// Compiles what runs on a chip for riscv32imc-unknown-none-elf, without std
     ChipCheck,
 }
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Command::Test(options) => checks::test(&options),
         Command::PowerCut(options) => sim::power_cut(&options),
         Command::Bench(options) => sim::bench(&options),
+        Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::ChipCheck => chip::check(),
     };
     match result {

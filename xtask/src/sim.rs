@@ -3,8 +3,9 @@
 use std::fs;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use crate::compression;
 use crate::shell::{cargo, root, run};
 
 /// Options of `power-cut`.
@@ -24,14 +25,27 @@ pub(crate) fn power_cut(options: &PowerCut) -> Result<()> {
 
 /// Options of `bench`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Bench {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Passed on to the benchmark
     #[arg(trailing_var_arg = true)]
     arguments: Vec<String>,
 }
 
-/// Runs otaru-sim's `update` benchmark.
+/// What else is measured.
+#[derive(Subcommand)]
+enum Other {
+    /// Compares compressors over real firmware, and their decoders' code for a chip
+    Compression(compression::Options),
+}
+
+/// Runs otaru-sim's `update` benchmark, or another.
 pub(crate) fn bench(options: &Bench) -> Result<()> {
+    if let Some(Other::Compression(options)) = &options.other {
+        return compression::bench(options);
+    }
     let manifest = fs::read_to_string(root().join("crates/otaru-sim/Cargo.toml"))?;
     if !manifest.contains("[[bench]]") {
         bail!("otaru-sim has no benchmark yet");

@@ -1,7 +1,7 @@
 //! The tools the checks use besides cargo, and how to come by them.
 //!
-//! Python tools and cargo-deny go below `target/tools`; only Debian's packages are installed on the system,
-//! and only by root. Where something may not be installed, the command to do it by hand is shown.
+//! Python tools, cargo-deny and cargo-fuzz go below `target/tools`; only Debian's packages are installed on the
+//! system, and only by root. Where something may not be installed, the command to do it by hand is shown.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,12 +12,17 @@ use crate::chip;
 use crate::shell::{cargo, find, output, program, run, tools_dir};
 
 const CARGO_DENY: &str = "0.20.2";
+const CARGO_FUZZ: &str = "0.13.2";
 /// pycose 1.1 does not work with cbor2 6, which reads arrays below a tag as tuples.
 const PYTHON: [&str; 5] =
     ["esptool==5.6.0", "esp-idf-defs==0.1.7", "cbor2==5.9.0", "cryptography==50.0.2", "pycose==1.1.0"];
 /// Programs and the Debian packages they come in.
-const PEERS: [(&str, &str); 3] =
-    [("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients"), ("nginx", "nginx-light")];
+const PEERS: [(&str, &str); 4] = [
+    ("c++", "g++"),
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("nginx", "nginx-light"),
+];
 
 /// The environment variable that names esptool to the tests.
 pub(crate) const ESPTOOL: &str = "OTARU_ESPTOOL";
@@ -37,7 +42,8 @@ pub(crate) fn install() {
     for (what, install) in [
         ("Debian packages", packages as fn() -> Result<()>),
         ("Python tools", python),
-        ("cargo-deny", cargo_deny),
+        ("cargo-deny", || cargo_tool("cargo-deny", CARGO_DENY)),
+        ("cargo-fuzz", || cargo_tool("cargo-fuzz", CARGO_FUZZ)),
     ] {
         if let Err(error) = install() {
             println!("cannot install {what}: {error:#}");
@@ -84,14 +90,14 @@ fn python() -> Result<()> {
     Ok(std::fs::write(stamp, pins)?)
 }
 
-fn cargo_deny() -> Result<()> {
-    if deny().is_some() {
+fn cargo_tool(name: &str, version: &str) -> Result<()> {
+    if find(name).is_some() {
         return Ok(());
     }
     // Unoptimised: it is built in a third of the time and runs for seconds.
     let root = tools_dir();
     let build = root.join("build");
-    let mut command = cargo(&["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY]);
+    let mut command = cargo(&["install", name, "--locked", "--debug", "--version", version]);
     run(command.arg("--root").arg(&root).arg("--target-dir").arg(&build))?;
     Ok(std::fs::remove_dir_all(build)?)
 }
@@ -104,6 +110,11 @@ pub(crate) fn deny() -> Option<Command> {
 /// How to get cargo-deny by hand.
 pub(crate) fn deny_remedy() -> String {
     format!("cargo install cargo-deny --locked --version {CARGO_DENY} (or cargo xtask test --install)")
+}
+
+/// How to get cargo-fuzz by hand.
+pub(crate) fn fuzz_remedy() -> String {
+    format!("cargo install cargo-fuzz --locked --version {CARGO_FUZZ} (or cargo xtask test --install)")
 }
 
 /// Tells the tests where the Python tools are, unless the caller did.

@@ -8,7 +8,7 @@ use core::slice::Iter;
 
 use crate::error::LzmaError;
 use crate::properties::Properties;
-use crate::range::RangeDecoder;
+use crate::range::{EVEN, RangeDecoder};
 use crate::window::Window;
 use crate::workspace::{Literal, Model, Position, Workspace};
 
@@ -165,11 +165,13 @@ impl<'w> Decoder<'w> {
         length: Length,
     ) -> Self {
         let Workspace { dictionary, literals, positions, model } = workspace;
-        literals.fill([crate::range::EVEN; 0x300]);
-        for position in positions.iter_mut() {
-            *position = Position::NEW;
+        for literal in literals.iter_mut() {
+            literal.fill(EVEN);
         }
-        *model = Model::NEW;
+        for position in positions.iter_mut() {
+            position.reset();
+        }
+        model.reset();
         Self {
             properties,
             literals,
@@ -197,7 +199,8 @@ impl<'w> Decoder<'w> {
     /// rest, even with nothing, until the output is empty. A call gives out no more than the dictionary's size.
     ///
     /// # Errors
-    /// When the stream is refused, from then on always the same; [`LzmaError::Trailing`] for input after the end.
+    /// When the stream is refused, from then on always the same, and what came before in this call is not given
+    /// out; [`LzmaError::Trailing`] for input after the end.
     pub fn decode(&mut self, input: &[u8]) -> Result<Step<'_>, LzmaError> {
         if self.is_complete() && !input.is_empty() {
             return Err(LzmaError::Trailing);
@@ -316,13 +319,18 @@ impl<'w> Decoder<'w> {
     fn literal(&mut self, input: &mut Iter<'_, u8>) -> Result<Stage, Halt> {
         let context = self.properties.context(self.window.position(), self.window.back(0));
         let probabilities = &mut self.literals[context];
-        while self.symbol < 0x100 {
-            let (byte, agreeing) = self.compared;
+        // In registers, for most bits of a stream are decoded here.
+        let (mut range, mut symbol, (mut byte, mut agreeing)) = (self.range, self.symbol, self.compared);
+        while symbol < 0x100 {
             let expected = (byte << 1) & agreeing;
-            let one = got(self.range.bit(input, &mut probabilities[agreeing + expected + self.symbol]))?;
-            let agrees = (expected != 0) == one;
-            self.compared = (byte << 1, if agrees { agreeing } else { 0 });
-            self.symbol = (self.symbol << 1) | usize::from(one);
+            let Some(one) = range.bit(input, &mut probabilities[agreeing + expected + symbol]) else { break };
+            byte <<= 1;
+            agreeing &= if one { expected } else { !expected };
+            symbol = (symbol << 1) | usize::from(one);
+        }
+        (self.range, self.symbol, self.compared) = (range, symbol, (byte, agreeing));
+        if symbol < 0x100 {
+            return Err(Halt::Paused);
         }
         self.window.push(self.symbol as u8);
         self.symbol = 1;

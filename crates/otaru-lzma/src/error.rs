@@ -23,11 +23,14 @@ impl fmt::Display for LzmaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Damaged => "the compressed data is damaged; fetch it again",
-            Self::Distance => "the compressed data refers to bytes that are not there; fetch it again, or compress it with a smaller dictionary",
+            Self::Distance => {
+                "the compressed data refers to bytes that are not there; fetch it again, or compress it with a \
+                 smaller dictionary"
+            }
             Self::TooLong => "the compressed data is longer than announced; fetch it again",
             Self::Trailing => "something follows the compressed data; check the lengths of its frames",
             Self::Truncated => "the compressed data ends too early; fetch the rest",
-            Self::Workspace => "the decoder's workspace is too small for these properties; give it more contexts",
+            Self::Workspace => "the decoder's workspace is too small; give it more contexts or positions",
         })
     }
 }

@@ -35,14 +35,14 @@ impl<const DICTIONARY: usize, const CONTEXTS: usize, const POSITIONS: usize>
         "a workspace needs at least a byte of dictionary, a context and a position"
     );
 
-    /// An empty one.
+    /// An empty one; all zeros, so that a `static` takes no room in an image.
     pub const fn new() -> Self {
         let () = Self::SOUND;
         Self {
             dictionary: [0; DICTIONARY],
-            literals: [[EVEN; 0x300]; CONTEXTS],
-            positions: [Position::NEW; POSITIONS],
-            model: Model::NEW,
+            literals: [[0; 0x300]; CONTEXTS],
+            positions: [Position::ZERO; POSITIONS],
+            model: Model::ZERO,
         }
     }
 }
@@ -64,11 +64,22 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    pub(crate) const NEW: Self = Self {
-        is_match: [EVEN; STATES],
-        is_long: [EVEN; STATES],
-        lengths: [ShortLengths::NEW, ShortLengths::NEW],
+    const ZERO: Self = Self {
+        is_match: [0; STATES],
+        is_long: [0; STATES],
+        lengths: [ShortLengths::ZERO, ShortLengths::ZERO],
     };
+
+    /// Forgets all.
+    pub(crate) fn reset(&mut self) {
+        for statistics in [&mut self.is_match, &mut self.is_long] {
+            statistics.fill(EVEN);
+        }
+        for ShortLengths { low, middle } in &mut self.lengths {
+            low.fill(EVEN);
+            middle.fill(EVEN);
+        }
+    }
 }
 
 /// The statistics of lengths 2 to 9 and 10 to 17.
@@ -78,7 +89,7 @@ pub(crate) struct ShortLengths {
 }
 
 impl ShortLengths {
-    const NEW: Self = Self { low: [EVEN; 8], middle: [EVEN; 8] };
+    const ZERO: Self = Self { low: [0; 8], middle: [0; 8] };
 }
 
 /// The statistics of lengths from 18 on, and of how long a length is.
@@ -89,7 +100,7 @@ pub(crate) struct LongLengths {
 }
 
 impl LongLengths {
-    const NEW: Self = Self { beyond_low: EVEN, beyond_middle: EVEN, high: [EVEN; 256] };
+    const ZERO: Self = Self { beyond_low: 0, beyond_middle: 0, high: [0; 256] };
 }
 
 /// What is learned once for all positions.
@@ -109,14 +120,31 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) const NEW: Self = Self {
-        is_repeated: [EVEN; STATES],
-        not_rep0: [EVEN; STATES],
-        not_rep1: [EVEN; STATES],
-        not_rep2: [EVEN; STATES],
-        lengths: [LongLengths::NEW, LongLengths::NEW],
-        slots: [[EVEN; 64]; 4],
-        near: [EVEN; 114],
-        align: [EVEN; 15],
+    const ZERO: Self = Self {
+        is_repeated: [0; STATES],
+        not_rep0: [0; STATES],
+        not_rep1: [0; STATES],
+        not_rep2: [0; STATES],
+        lengths: [LongLengths::ZERO, LongLengths::ZERO],
+        slots: [[0; 64]; 4],
+        near: [0; 114],
+        align: [0; 15],
     };
+
+    /// Forgets all.
+    pub(crate) fn reset(&mut self) {
+        let Self { is_repeated, not_rep0, not_rep1, not_rep2, lengths, slots, near, align } = self;
+        for statistics in [is_repeated, not_rep0, not_rep1, not_rep2] {
+            statistics.fill(EVEN);
+        }
+        for LongLengths { beyond_low, beyond_middle, high } in lengths {
+            (*beyond_low, *beyond_middle) = (EVEN, EVEN);
+            high.fill(EVEN);
+        }
+        for slot in slots {
+            slot.fill(EVEN);
+        }
+        near.fill(EVEN);
+        align.fill(EVEN);
+    }
 }

@@ -1,5 +1,4 @@
 //! The encoder's frames.
-#![cfg(feature = "encode")]
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use otaru_lzma::{Decoder, Workspace, encode};

@@ -1,0 +1,147 @@
+//! Writes the kept corpus: a few small inputs for each fuzzer, of every kind there is.
+//!
+//! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`
+#![expect(clippy::unwrap_used, reason = "what cannot be written has failed")]
+
+use std::fs;
+use std::path::Path;
+
+use otaru_format::chip::Chip;
+use otaru_format::command::{MAX_COMMAND, Offer};
+use otaru_format::digest::Digest;
+use otaru_format::image::{DescriptorFields, Header, seal};
+use otaru_format::otadata::{Record, State};
+use otaru_format::partition::{self, TABLE_LEN};
+use otaru_format::release::{KeyId, ManifestFields, PayloadFields, PayloadKind, emit_unsigned, header};
+
+fn write(target: &str, name: &str, bytes: &[u8]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(name), bytes).unwrap();
+}
+
+fn image(data: &[u8], hash_appended: bool) -> Vec<u8> {
+    let header = Header {
+        segments: 2,
+        spi_mode: 2,
+        spi_speed_size: 0x20,
+        entry: 0x4038_0000,
+        chip_id: Chip::Esp32C3.id(),
+        min_revision: 0,
+        max_revision: 399,
+        hash_appended,
+    };
+    let fields =
+        DescriptorFields { project: "seed", version: "1.2.3-rc.4", elf_sha256: Digest::of(b"seed") }.emit();
+    let mut bytes = header.emit().to_vec();
+    let mut checksum = 0xEF;
+    for (address, data) in [(0x3C00_0020_u32, &fields[..]), (0x4038_0000, data)] {
+        bytes.extend(address.to_le_bytes());
+        bytes.extend((data.len() as u32).to_le_bytes());
+        checksum = data.iter().fold(checksum, |sum, byte| sum ^ byte);
+        bytes.extend(data);
+    }
+    bytes.resize(bytes.len() / 16 * 16 + 16, 0);
+    if hash_appended {
+        bytes.resize(bytes.len() + 32, 0);
+        seal(&mut bytes, checksum);
+    } else if let Some(last) = bytes.last_mut() {
+        *last = checksum;
+    }
+    bytes
+}
+
+fn images() {
+    write("image", "hashed", &image(&[0x5A; 64], true));
+    write("image", "without-hash", &image(&[1, 2, 3, 4], false));
+    write("image", "cut", &image(&[0; 32], true)[..300]);
+}
+
+fn partition_tables() {
+    let mut table = [0; TABLE_LEN];
+    let partitions = partition::default_layout();
+    partition::emit(&partitions, &mut table).unwrap();
+    write("partition_table", "default", &table[..32 * (partitions.len() + 2)]);
+    write("partition_table", "without-md5", &table[..32 * partitions.len()]);
+}
+
+fn otadata() {
+    for (name, state) in [("new", State::New), ("valid", State::Valid), ("aborted", State::Aborted)] {
+        let records = [Record::new(1, State::Valid).emit(), Record::new(2, state).emit()].concat();
+        write("otadata", name, &records);
+    }
+    write("otadata", "erased", &[0xFF; 64]);
+}
+
+fn commands() {
+    let mut buf = [0; MAX_COMMAND];
+    let offer = Offer {
+        url: "http://h:8080/a%20b.bin",
+        image: Some(Digest::of(b"seed")),
+        deployment: Some("ring \"0\""),
+        force: true,
+    };
+    write("command", "offer", offer.emit_json(&mut buf).unwrap().as_bytes());
+    write("command", "url", b"http://laptop:8080/firmware.bin\n");
+    write("command", "cancel", b"cancel");
+    write("command", "cancel-json", b"{\"cancel\":true}");
+    write("command", "unknown", br#"{"url":"http://h/x","later":[1,{"a":null}],"size":1.5e3}"#);
+}
+
+fn manifests() {
+    let blocks = [Digest::of(b"first"), Digest::of(b"second")];
+    let size = 65536 + 100;
+    let raw = PayloadFields { kind: PayloadKind::Raw, len: size, frames: &[] };
+    let lzma = PayloadFields { kind: PayloadKind::Lzma, len: 30_100, frames: &[30_000, 100] };
+    let base = Digest::of(b"base");
+    let delta = PayloadFields { kind: PayloadKind::Delta { base }, len: 500, frames: &[] };
+    let fields = ManifestFields {
+        product: "seed",
+        chip_id: 5,
+        version: "1.2.3",
+        sequence: 7,
+        image: Digest::of(b"image"),
+        size,
+        blocks: &blocks,
+        payloads: &[raw],
+        min_base: None,
+        secure_version: 0,
+        revoked: &[],
+    };
+    let all = ManifestFields {
+        payloads: &[delta, lzma, raw],
+        min_base: Some("1.0.0"),
+        secure_version: 3,
+        revoked: &[KeyId([1; 8]), KeyId([2; 8])],
+        ..fields
+    };
+    for (name, fields) in [("least", fields), ("all", all)] {
+        let (mut buf, mut envelope) = ([0; 4096], [0; 4096]);
+        let manifest = fields.emit(&mut buf).unwrap();
+        write("manifest", name, manifest);
+        let envelope = emit_unsigned(manifest, &mut envelope).unwrap();
+        let file = [&header(envelope.len()).unwrap()[..], envelope].concat();
+        write("manifest", &format!("{name}-unsigned"), &file);
+    }
+}
+
+fn frames() {
+    let text = include_bytes!("seeds.rs");
+    for (name, block) in
+        [("text", &text[..900]), ("zeros", &[0; 3000]), ("repeats", &[1, 2, 3].repeat(300)), ("empty", &[])]
+    {
+        let settings = [0, 0, block.len() as u8, (block.len() >> 8) as u8];
+        write("lzma_frame", name, &[&settings, &otaru_lzma::encode(block)[..]].concat());
+    }
+    // Read with other properties it is noise that begins well.
+    write("lzma_frame", "other", &[&[0o13, 0o12, 0, 1], &otaru_lzma::encode(&text[..400])[..]].concat());
+}
+
+fn main() {
+    images();
+    partition_tables();
+    otadata();
+    commands();
+    manifests();
+    frames();
+}
