@@ -5,8 +5,7 @@
 mod blocks;
 mod common;
 
-use blocks::image;
-use common::key;
+use blocks::{image, key};
 use otaru_format::digest::Digest;
 use otaru_format::release::{KeyId, PayloadKind, ReleaseError};
 use otaru_release::build::{BuildError, Options, Progress, build};

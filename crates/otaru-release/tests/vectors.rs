@@ -106,7 +106,7 @@ fn refused() -> Vec<Refused> {
     let envelope = |what, change| Refused { what, of: Of::Envelope, change };
     let manifest = |what, change| Refused { what, of: Of::Manifest, change };
     vec![
-        envelope("no tag", |b| drop(b.remove(0))),
+        envelope("no tag", |b| *b = b[1..].to_vec()),
         envelope("tag 17", |b| b[0] = 0xD1),
         envelope("array of indefinite length", |b| {
             b[1] = 0x9F;

@@ -1,4 +1,6 @@
-//! An image of several blocks.
+//! An image of several blocks, and keys to sign it with.
+
+use otaru_release::keys::SecretKey;
 
 /// Blocks of [`image`].
 const BLOCKS: usize = 4;
@@ -14,4 +16,9 @@ pub(crate) fn image(project: &str, version: &str) -> Vec<u8> {
         .map(|at| if at / 65536 == 2 { random() } else { (at / 97) as u8 })
         .collect();
     crate::common::image_of(project, version, &code)
+}
+
+/// A key that is no secret.
+pub(crate) fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
 }

@@ -1,9 +1,8 @@
-//! Images and keys for tests.
+//! Images for tests.
 
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::{DescriptorFields, Header, seal};
-use otaru_release::keys::SecretKey;
 
 /// A good image of this code.
 pub(crate) fn image_of(project: &str, version: &str, code: &[u8]) -> Vec<u8> {
@@ -29,9 +28,4 @@ pub(crate) fn image_of(project: &str, version: &str, code: &[u8]) -> Vec<u8> {
     image.resize(image.len() / 16 * 16 + 16 + 32, 0);
     seal(&mut image, checksum);
     image
-}
-
-/// A key that is no secret.
-pub(crate) fn key(seed: u8) -> SecretKey {
-    SecretKey::from_seed(&[seed; 32])
 }

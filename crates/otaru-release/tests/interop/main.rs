@@ -12,8 +12,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use blocks::image;
-use common::key;
+use blocks::{image, key};
 use otaru_format::command::Offer;
 use otaru_release::build::{Options, build};
 use otaru_release::offer::sign_offer;
