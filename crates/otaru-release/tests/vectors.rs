@@ -44,8 +44,14 @@ fn unsigned() -> Unsigned {
 
 fn offer() -> Vec<u8> {
     let image = Some(Digest::of(&image()));
-    let offer = Offer { url: "http://server/lamp.otaru", image, deployment: Some("d-17"), force: true };
-    sign_offer(&offer, 1_764_000_000_000, &key()).unwrap()
+    let offer = Offer {
+        url: "http://server/lamp.otaru",
+        image,
+        deployment: Some("d-17"),
+        force: true,
+        serial: Some(1_764_000_000_000),
+    };
+    sign_offer(&offer, &key()).unwrap()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -95,8 +95,9 @@ fn our_offers_verify_there() {
     let Some(python) = python("our_offers_verify_there") else { return };
     let dir = tempfile::tempdir().unwrap();
     key(1).public().write(&dir.path().join("k.pub.pem"), Existing::Keep).unwrap();
-    let offer = Offer { url: "http://h/x.otaru", image: None, deployment: None, force: true };
-    std::fs::write(dir.path().join("o"), sign_offer(&offer, 42, &key(1)).unwrap()).unwrap();
+    let image = Some(otaru_format::digest::Digest::of(b"x"));
+    let offer = Offer { url: "http://h/x.otaru", image, deployment: None, force: true, serial: Some(42) };
+    std::fs::write(dir.path().join("o"), sign_offer(&offer, &key(1)).unwrap()).unwrap();
     let (good, said) = cose(&python, dir.path(), &["open", "o", "k.pub.pem"]);
     assert!(good, "{said}");
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
