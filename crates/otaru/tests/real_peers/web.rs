@@ -80,6 +80,8 @@ impl Counted {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
+                // What the device does not read shall not count as sent.
+                rustix::net::sockopt::set_socket_send_buffer_size(&client, 4096).unwrap();
                 let (up, down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 thread::spawn(move || carry(up, server, &AtomicU64::new(0)));
                 let count = Arc::clone(&count);
