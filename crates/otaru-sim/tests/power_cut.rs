@@ -13,7 +13,7 @@ use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
 use otaru_sim::flash::{Operation, PowerCut};
-use otaru_sim::lab::release::{Key, Recipe, frame};
+use otaru_sim::lab::release::{Key, Recipe};
 use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -38,16 +38,10 @@ impl Offered {
         Self { file: image.clone(), image, signed: false }
     }
 
-    /// A signed release, its first block compressed as far as noise can be and the second stored.
+    /// A signed release, of which the compressed payload is taken.
     fn release() -> Self {
         let image = firmware("1.1.0", SIZE, Behaviour::Healthy);
-        let blocks: Vec<&[u8]> = image.chunks(1 << 16).collect();
-        let frames: Vec<Vec<u8>> = blocks
-            .iter()
-            .enumerate()
-            .map(|(i, b)| if i == 0 { otaru_lzma::encode(b) } else { frame(b) })
-            .collect();
-        let file = Recipe::new("1.1.0", 5).assemble(&image, &frames).unwrap();
+        let file = Recipe::new("1.1.0", 5).make(&image).unwrap();
         Self { image, file, signed: true }
     }
 }

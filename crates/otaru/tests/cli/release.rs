@@ -35,7 +35,6 @@ fn image(dir: &Path) -> String {
 fn from_a_key_to_a_verified_release() {
     let dir = workplace();
     let dir = dir.path();
-    // A synthetic image is noise and does not compress; this one does.
     let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../otaru-format/tests/vectors/image.bin");
     let made = otaru_in(dir, &["release", image, "--key", "k.pem", "--sequence", "7", "-o", "a.otaru"]);
     for text in ["lamp", "esp32c3", "1.2.3", "lzma", "raw", "100.0 %"] {

@@ -8,7 +8,7 @@ use crate::program::have;
 use crate::updates::real_pairs;
 use crate::web::{Counted, Web};
 
-/// Real firmware where there is some, which compresses; noise otherwise.
+/// Real firmware where there is some.
 fn bench() -> Bench {
     match real_pairs().first() {
         Some(pair) => {
