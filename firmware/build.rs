@@ -1,7 +1,10 @@
 //! Brings credentials, version and test behaviour into the build, and esp-hal's linker script.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{env, fs};
+
+use otaru_setup::Settings;
+use otaru_setup::file::Updates;
 
 const CREDENTIALS: &str = "OTARU_CREDENTIALS";
 const VERSION: &str = "OTARU_VERSION";
@@ -48,11 +51,17 @@ fn behaviour() {
     }
 }
 
-/// Credentials, as the record that flash would hold; empty for a firmware without.
+/// Credentials, as the record that flash would hold; empty for a firmware without. And whose updates it takes.
 fn credentials() {
     let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let file = match env::var_os(CREDENTIALS) {
-        Some(none) if none == "none" => return write(&[]),
+        Some(none) if none == "none" => {
+            println!(
+                "cargo::warning=nothing is built in: this firmware takes updates without a signature from whoever may \
+                 publish at its broker. A credentials file with nothing but [updates] in it names keys instead"
+            );
+            return write(None, &Updates { keys: vec![], allow_unsigned: true });
+        }
         // Relative to where the build was started, which a build script does not know: xtask makes it absolute.
         Some(path) => folder.join(path),
         None => folder.join("network_credentials.toml"),
@@ -70,7 +79,7 @@ fn credentials() {
         }
     };
     match otaru_setup::file::read(&text) {
-        Ok(settings) => write(&otaru_setup::record::encode(&settings)),
+        Ok(contents) => write(contents.settings.as_ref(), &contents.updates),
         Err(error) => {
             let example = "network_credentials.example.toml shows how it should look";
             fail(&format!("{}:{}: {}; {example}", file.display(), error.line, error.what));
@@ -78,9 +87,14 @@ fn credentials() {
     }
 }
 
-fn write(record: &[u8]) {
-    let out = env::var_os("OUT_DIR").unwrap_or_default();
-    if let Err(error) = fs::write(Path::new(&out).join("credentials.bin"), record) {
+fn write(settings: Option<&Settings>, updates: &Updates) {
+    let Updates { keys, allow_unsigned } = updates;
+    let record = settings.map(otaru_setup::record::encode).unwrap_or_default();
+    let trust = format!("({allow_unsigned}, &{keys:?})");
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let written =
+        fs::write(out.join("credentials.bin"), record).and_then(|()| fs::write(out.join("trust.rs"), trust));
+    if let Err(error) = written {
         fail(&format!("cannot write the credentials: {error}"));
     }
 }

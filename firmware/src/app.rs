@@ -2,7 +2,9 @@
 
 use embassy_time::{Duration, Timer};
 use esp_hal::gpio::Output;
+#[cfg(feature = "agent")]
 use heapless::String;
+#[cfg(feature = "agent")]
 use otaru_device::Health;
 
 /// This firmware's version, also in its application descriptor.
@@ -18,8 +20,10 @@ pub(crate) async fn blink(mut led: Output<'static>) {
 }
 
 /// The application's opinion on a new image, once the broker took its report.
+#[cfg(feature = "agent")]
 pub(crate) struct AppHealth;
 
+#[cfg(feature = "agent")]
 impl Health for AppHealth {
     async fn check(&mut self) -> Result<(), String<64>> {
         if cfg!(behaviour = "unhealthy") {

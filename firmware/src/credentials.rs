@@ -13,6 +13,9 @@ use sequential_storage::map::{MapConfig, MapStorage};
 
 /// What `build.rs` read from `network_credentials.toml`; empty if it was told not to.
 const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/credentials.bin"));
+/// Whether updates without a signature are taken, and the keys whose signed ones are.
+#[cfg(feature = "agent")]
+pub(crate) const TRUST: (bool, &[otaru_device::PublicKey]) = include!(concat!(env!("OUT_DIR"), "/trust.rs"));
 /// The record's key.
 const SETTINGS: u8 = 1;
 /// Longest item: a record with its key.

@@ -14,11 +14,11 @@ mod pins;
 mod setup;
 mod wifi;
 
-
-
 use embassy_executor::{SpawnError, SpawnToken, Spawner};
 use embassy_net::{Runner, Stack, StackResources};
-use embassy_time::{Duration, Instant, Timer};
+#[cfg(feature = "agent")]
+use embassy_time::Instant;
+use embassy_time::{Duration, Timer};
 use esp_hal::clock::CpuClock;
 use esp_hal::ram;
 use esp_hal::rng::Rng;
@@ -27,7 +27,7 @@ use esp_radio::wifi::{ControllerConfig, Interface, WifiController};
 use otaru_device::Board;
 use otaru_device::format::topic::DEFAULT_BASE;
 #[cfg(feature = "agent")]
-use otaru_device::{Agent, Config, Credentials, Io};
+use otaru_device::{Agent, Config, Credentials, Io, Workspace};
 use otaru_esp_hal::{EspBoard, EspFlash};
 #[cfg(feature = "agent")]
 use otaru_esp_hal::{EspClock, Net, Sockets};
@@ -61,11 +61,11 @@ async fn main(spawner: Spawner) {
     esp_rtos::start(TimerGroup::new(chip.TIMG0).timer0, chip.FROM_CPU_INTR0);
     log::info!("otaru-firmware {VERSION} on {}, start: {}", board.chip(), board.reset_reason().as_str());
 
+    start(spawner, app::blink(pins::led!(chip)));
     let mut flash = EspFlash::new(chip.FLASH);
     let boot = begin(&mut flash, &mut board).await;
     misbehave();
 
-    start(spawner, app::blink(pins::led!(chip)));
     start(spawner, setup::watch(pins::button!(chip)));
     let asked = setup::asked_for();
     let settings = credentials::load(&mut flash, boot.settings()).await;
@@ -118,7 +118,7 @@ type Boot = otaru_device::slots::Slots;
 #[cfg(feature = "agent")]
 async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
     // Names come later: they may be in flash, and a trial is counted before anything else is touched.
-    match otaru_device::begin(flash, board, &Config::new("", "")).await {
+    match otaru_device::begin(flash, board, &config("", "")).await {
         Ok(boot) => {
             let trial = if boot.is_trial() { ", on trial" } else { "" };
             log::info!("slot {}{trial}; looked at it in {} ms", boot.slot(), Instant::now().as_millis());
@@ -137,6 +137,15 @@ async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
     }
 }
 
+/// The agent's settings, but for those that a user gave.
+#[cfg(feature = "agent")]
+fn config<'a>(name: &'a str, host: &'a str) -> Config<'a> {
+    let mut config = Config::new(name, host);
+    // Also the image's hash must be done within: a second on a chip, half a minute in an emulator on a busy machine.
+    config.trial_watchdog = core::time::Duration::from_secs(60);
+    config
+}
+
 /// Runs the agent.
 #[cfg(feature = "agent")]
 async fn live(
@@ -150,14 +159,17 @@ async fn live(
     boot: Boot,
 ) -> ! {
     static SOCKETS: StaticCell<Sockets> = StaticCell::new();
-    let mut config = Config::new(name, &settings.host);
+    static WORKSPACE: StaticCell<Workspace> = StaticCell::new();
+    let mut config = config(name, &settings.host);
     config.broker_port = settings.port;
     config.base = topic;
+    (config.allow_unsigned, config.keys) = credentials::TRUST;
     if !settings.user.is_empty() {
         config.credentials = Some(Credentials { username: &settings.user, password: &settings.password });
     }
     let net = Net::new(stack, SOCKETS.init_with(Sockets::new), settings.port);
-    let io = Io { net: &net, clock: &EspClock, flash, board, link, health: app::AppHealth, rng: Rng::new() };
+    let (health, rng, workspace) = (app::AppHealth, Rng::new(), WORKSPACE.init_with(Workspace::new));
+    let io = Io { net: &net, clock: &EspClock, flash, board, link, health, rng, workspace };
     match Agent::new(config, io, boot).run().await {
         Ok(never) => match never {},
         Err(error) => stop(format_args!("{error}")).await,

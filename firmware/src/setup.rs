@@ -64,27 +64,40 @@ pub(crate) async fn watch(mut button: Input<'static>) {
 pub(crate) fn addresses() -> embassy_net::Config {
     let [a, b, c, d] = dhcp::SERVER;
     let address = Ipv4Cidr::new(Ipv4Addr::new(a, b, c, d), 24);
-    embassy_net::Config::ipv4_static(StaticConfigV4 { address, gateway: None, dns_servers: Default::default() })
+    embassy_net::Config::ipv4_static(StaticConfigV4 {
+        address,
+        gateway: None,
+        dns_servers: Default::default(),
+    })
 }
 
 /// Opens the access point.
 pub(crate) fn open(controller: &mut WifiController<'_>) -> Result<(), WifiError> {
     let mut name: heapless::String<16> = heapless::String::new();
     let _ = core::fmt::write(&mut name, format_args!("Otaru-{}", credentials::mac_suffix()));
-    controller.set_config(&Config::AccessPoint(AccessPointConfig::default().with_ssid(name.as_str().try_into()?)))?;
+    controller.set_config(&Config::AccessPoint(
+        AccessPointConfig::default().with_ssid(name.as_str().try_into()?),
+    ))?;
     log::info!("set-up: join the Wi-Fi {name:?}, then open http://192.168.4.1/");
     Ok(())
 }
 
 /// Serves until the device has been told, then restarts.
-pub(crate) async fn serve(stack: Stack<'_>, flash: &mut EspFlash<'_>, region: Option<Region>, told: bool) -> ! {
+pub(crate) async fn serve(
+    stack: Stack<'_>,
+    flash: &mut EspFlash<'_>,
+    region: Option<Region>,
+    told: bool,
+) -> ! {
     let patience = async {
         match told {
             true => Timer::after(OPEN).await,
             false => core::future::pending().await,
         }
     };
-    match select4(serve_addresses(stack), serve_names(stack), serve_page(stack, flash, region), patience).await {
+    match select4(serve_addresses(stack), serve_names(stack), serve_page(stack, flash, region), patience)
+        .await
+    {
         Either4::Third(()) => log::info!("set-up: done, restarting"),
         Either4::Fourth(()) => log::info!("set-up: nobody came, restarting"),
         Either4::First(never) | Either4::Second(never) => match never {},

@@ -57,7 +57,9 @@ fn measure(chip: &str, path: &Path) -> Result<Cost> {
         if name.contains("dummy") {
             continue;
         }
-        if sh_flags.0 & u64::from(elf::SHF_ALLOC.0) == 0 || elsewhere.iter().any(|other| name.starts_with(other)) {
+        if sh_flags.0 & u64::from(elf::SHF_ALLOC.0) == 0
+            || elsewhere.iter().any(|other| name.starts_with(other))
+        {
             continue;
         }
         match name.starts_with(".stack") {

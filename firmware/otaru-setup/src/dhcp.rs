@@ -46,7 +46,8 @@ pub fn answer(message: &[u8]) -> Option<[u8; LEN]> {
     let [a, b, c, d] = SERVER;
     let hour = 3600u32.to_be_bytes();
     let rest = [
-        53, 1, kind, 54, 4, a, b, c, d, 51, 4, hour[0], hour[1], hour[2], hour[3], // kind, server, lease
+        53, 1, kind, 54, 4, a, b, c, d, 51, 4, hour[0], hour[1], hour[2],
+        hour[3], // kind, server, lease
         1, 4, 255, 255, 255, 0, 3, 4, a, b, c, d, 6, 4, a, b, c, d, 255, // mask, router, names
     ];
     // After a refusal nothing but who refused.

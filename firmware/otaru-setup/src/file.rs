@@ -7,7 +7,26 @@ use std::fmt;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::updates::{self, PublicKey};
 use crate::{Invalid, MQTT, Settings};
+
+/// What the file says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Network and broker; `None` if the device is to be told by phone.
+    pub settings: Option<Settings>,
+    /// Whose updates the device takes.
+    pub updates: Updates,
+}
+
+/// Whose updates a device takes. This is built in and cannot be changed on the set-up page.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Updates {
+    /// The Ed25519 public keys whose releases are taken.
+    pub keys: Vec<PublicKey>,
+    /// Whether firmware without a signature is taken, too.
+    pub allow_unsigned: bool,
+}
 
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +53,18 @@ struct File<W> {
     #[serde(default)]
     password: String,
     wifi: Option<W>,
-    broker: Spanned<Broker>,
+    broker: Option<Spanned<Broker>>,
     #[serde(default)]
     device: Device,
+    updates: Option<Spanned<UpdatesTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UpdatesTable {
+    #[serde(default)]
+    keys: Vec<Spanned<String>>,
+    allow_unsigned: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -69,32 +97,45 @@ struct Device {
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn read(text: &str) -> Result<Settings, FileError> {
+pub fn read(text: &str) -> Result<Contents, FileError> {
     let at = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
     let malformed = |error: toml::de::Error| FileError {
         line: at(error.span().map_or(0, |span| span.start)),
         what: error.message().to_owned(),
     };
-    let one = toml::from_str::<toml::Table>(text).map_err(malformed)?.get("wifi").is_some_and(toml::Value::is_table);
+    let one = toml::from_str::<toml::Table>(text)
+        .map_err(malformed)?
+        .get("wifi")
+        .is_some_and(toml::Value::is_table);
     let file: File<Vec<Wifi>> = if one {
         let file: File<Wifi> = toml::from_str(text).map_err(malformed)?;
-        let File { ssid, password, wifi, broker, device } = file;
-        File { ssid, password, wifi: wifi.map(|wifi| vec![wifi]), broker, device }
+        let File { ssid, password, wifi, broker, device, updates } = file;
+        File { ssid, password, wifi: wifi.map(|wifi| vec![wifi]), broker, device, updates }
     } else {
         toml::from_str(text).map_err(malformed)?
     };
-    let invalid = |offset: usize| move |error: Invalid| FileError { line: at(offset), what: error.to_string() };
+    let wrong = |offset: usize, what: &str| FileError { line: at(offset), what: what.to_owned() };
+    let updates = trust(file.updates, &wrong)?;
+    let told_by_phone = file.ssid.is_none() && file.wifi.is_none() && file.broker.is_none();
+    if told_by_phone && file.device.name.is_none() && file.device.topic.is_none() {
+        return Ok(Contents { settings: None, updates });
+    }
+
+    let invalid =
+        |offset: usize| move |error: Invalid| FileError { line: at(offset), what: error.to_string() };
     let mut settings = Settings::new();
     let first = file.ssid.map(|ssid| Wifi { ssid, password: file.password });
     for Wifi { ssid, password } in first.into_iter().chain(file.wifi.into_iter().flatten()) {
         settings.add_network(ssid.get_ref(), &password).map_err(invalid(ssid.span().start))?;
     }
-    let whole = file.broker.span().start;
-    let Broker { host, port, user, password } = file.broker.into_inner();
-    let (port, port_at) = port.map_or((MQTT, whole), |port| (*port.get_ref(), port.span().start));
-    let at_fault = if port == 0 { port_at } else { host.span().start };
-    settings.set_broker(host.get_ref(), port).map_err(invalid(at_fault))?;
-    settings.set_login(&user, &password).map_err(invalid(whole))?;
+    if let Some(broker) = file.broker {
+        let whole = broker.span().start;
+        let Broker { host, port, user, password } = broker.into_inner();
+        let (port, port_at) = port.map_or((MQTT, whole), |port| (*port.get_ref(), port.span().start));
+        let at_fault = if port == 0 { port_at } else { host.span().start };
+        settings.set_broker(host.get_ref(), port).map_err(invalid(at_fault))?;
+        settings.set_login(&user, &password).map_err(invalid(whole))?;
+    }
     if let Some(name) = file.device.name {
         settings.set_name(name.get_ref()).map_err(invalid(name.span().start))?;
     }
@@ -102,26 +143,52 @@ pub fn read(text: &str) -> Result<Settings, FileError> {
         settings.set_topic(topic.get_ref()).map_err(invalid(topic.span().start))?;
     }
     settings.check().map_err(invalid(0))?;
-    Ok(settings)
+    Ok(Contents { settings: Some(settings), updates })
+}
+
+/// Whose updates are taken. Without a key, taking unsigned ones must have been chosen: it is all or nothing then.
+fn trust(
+    table: Option<Spanned<UpdatesTable>>,
+    wrong: &impl Fn(usize, &str) -> FileError,
+) -> Result<Updates, FileError> {
+    const CHOOSE: &str = "[updates] has to say whose updates the device takes: keys = [\"...\"] with what \
+                          `otaru keygen` printed as public key, or allow_unsigned = true for whatever is offered";
+    let table = table.ok_or_else(|| wrong(0, CHOOSE))?;
+    let start = table.span().start;
+    let UpdatesTable { keys, allow_unsigned } = table.into_inner();
+    let keys = keys
+        .iter()
+        .map(|key| updates::key(key.get_ref()).ok_or_else(|| wrong(key.span().start, updates::NO_KEY)))
+        .collect::<Result<Vec<_>, _>>()?;
+    match allow_unsigned {
+        None | Some(false) if keys.is_empty() => Err(wrong(start, CHOOSE)),
+        allowed => Ok(Updates { keys, allow_unsigned: allowed.unwrap_or(false) }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const UNSIGNED: &str = "[updates]\nallow_unsigned = true\n";
     const EXAMPLE: &str = include_str!("../../network_credentials.example.toml");
 
     #[test]
     fn the_example_is_valid() {
-        let settings = read(EXAMPLE).unwrap();
+        let Contents { settings, updates } = read(EXAMPLE).unwrap();
+        assert_eq!(updates, Updates { keys: vec![], allow_unsigned: true });
+        let settings = settings.unwrap();
         assert_eq!(settings.networks.len(), 2);
         assert_eq!(settings.port, 1883);
     }
 
     #[test]
     fn one_network_may_stand_alone() {
-        for wifi in ["ssid = 'attic'\npassword = '12345678'\n", "[wifi]\nssid = 'attic'\npassword = '12345678'\n"] {
-            let settings = read(&format!("{wifi}[broker]\nhost = 'broker.lan'\n")).unwrap();
+        for wifi in
+            ["ssid = 'attic'\npassword = '12345678'\n", "[wifi]\nssid = 'attic'\npassword = '12345678'\n"]
+        {
+            let text = format!("{wifi}[broker]\nhost = 'broker.lan'\n{UNSIGNED}");
+            let settings = read(&text).unwrap().settings.unwrap();
             assert_eq!(settings.networks[0].ssid, "attic");
             assert_eq!(settings.networks[0].password, "12345678");
         }
@@ -129,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_with_its_line() {
-        let line = |text: &str| read(text).unwrap_err().line;
+        let line = |text: &str| read(&format!("{text}\n{UNSIGNED}")).unwrap_err().line;
         assert_eq!(line("[wifi]\nssid = 'attic\n"), 2);
         assert_eq!(line("[broker]\nhost = 'b'\nprot = 1\n"), 3);
         assert_eq!(line("[broker]\nhost = 'b'\nport = 0\n[wifi]\nssid='a'\n"), 3);
@@ -141,7 +208,28 @@ mod tests {
     fn a_password_is_not_told() {
         let error = read("[wifi]\nssid = 'attic'\npassword = topsecret\n").unwrap_err();
         assert!(!error.to_string().contains("topsecret"), "{error}");
-        let error = read("[wifi]\nssid = 'attic'\npassword = 'secret'\n[broker]\nhost='b'").unwrap_err();
+        let text = format!("[wifi]\nssid = 'attic'\npassword = 'secret'\n[broker]\nhost='b'\n{UNSIGNED}");
+        let error = read(&text).unwrap_err();
         assert!(!error.to_string().contains("'secret'"), "{error}");
+    }
+
+    #[test]
+    fn whose_updates_are_taken_must_be_chosen() {
+        let network = "[wifi]\nssid = 'attic'\n[broker]\nhost = 'b'\n";
+        let updates = |table: &str| read(&format!("{network}{table}")).map(|contents| contents.updates);
+        let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+        assert!(updates("").unwrap_err().what.contains("allow_unsigned"));
+        assert_eq!(updates("[updates]\nallow_unsigned = false").unwrap_err().line, 5);
+        assert_eq!(updates("[updates]\nkeys = [\n'x']").unwrap_err().line, 7);
+        assert!(updates("[updates]\nallow_unsigned = true").unwrap().allow_unsigned);
+        let signed = updates(&format!("[updates]\nkeys = ['{key}']")).unwrap();
+        assert!(!signed.allow_unsigned);
+        assert_eq!(signed.keys[0][..2], [0x00, 0x11]);
+    }
+
+    #[test]
+    fn keys_alone_make_a_firmware_that_is_told_by_phone() {
+        assert_eq!(read(UNSIGNED).unwrap().settings, None);
+        assert!(read("").is_err());
     }
 }

@@ -43,7 +43,8 @@ pub fn request(bytes: &[u8]) -> Request<'_> {
 pub fn settings(form: &[u8]) -> Result<Settings, Invalid> {
     let field = |name: &str| value::<64>(form, name);
     let mut settings = Settings::new();
-    settings.add_network(&field("ssid").ok_or(Invalid::Ssid)?, &field("psk").ok_or(Invalid::WifiPassword)?)?;
+    settings
+        .add_network(&field("ssid").ok_or(Invalid::Ssid)?, &field("psk").ok_or(Invalid::WifiPassword)?)?;
     let port = field("port").filter(|port| !port.is_empty());
     let port = match port {
         Some(port) => port.trim().parse().map_err(|_| Invalid::Port)?,
@@ -88,7 +89,8 @@ mod tests {
 
     #[test]
     fn a_form_becomes_settings() {
-        let form = b"ssid=At%20home&psk=caf%C3%A9+%26+tea&host=+broker.lan&port=&user=&password=&name=&topic=";
+        let form =
+            b"ssid=At%20home&psk=caf%C3%A9+%26+tea&host=+broker.lan&port=&user=&password=&name=&topic=";
         let settings = settings(form).unwrap();
         assert_eq!(settings.networks[0].ssid, "At home");
         assert_eq!(settings.networks[0].password, "caf\u{e9} & tea");

@@ -12,6 +12,8 @@ pub mod dns;
 pub mod file;
 pub mod form;
 pub mod record;
+#[cfg(feature = "toml")]
+pub mod updates;
 
 use core::fmt;
 
@@ -135,7 +137,9 @@ impl Settings {
             return Err(Invalid::Port);
         }
         self.port = port;
-        let fits = String::try_from(host).ok().filter(|host| !host.is_empty() && !host.contains(char::is_whitespace));
+        let fits = String::try_from(host)
+            .ok()
+            .filter(|host| !host.is_empty() && !host.contains(char::is_whitespace));
         self.host = fits.ok_or(Invalid::Host)?;
         Ok(())
     }
@@ -166,7 +170,8 @@ impl Settings {
     /// When it is too long, or cannot be part of a topic.
     pub fn set_topic(&mut self, topic: &str) -> Result<(), Invalid> {
         let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '+' | '#');
-        self.topic = String::try_from(topic).ok().filter(|topic| !topic.contains(bad)).ok_or(Invalid::Topic)?;
+        self.topic =
+            String::try_from(topic).ok().filter(|topic| !topic.contains(bad)).ok_or(Invalid::Topic)?;
         Ok(())
     }
 

@@ -76,3 +76,23 @@ fn both_refuse_a_wrong_md5() {
         assert!(PartitionTable::parse(&bytes).is_err(), "byte {at}");
     }
 }
+
+#[test]
+fn the_tables_of_the_firmware_are_ours_and_have_whole_blocks() {
+    for size in [4, 8, 16] {
+        let file = format!("{}/../../firmware/partitions-{size}mb.csv", env!("CARGO_MANIFEST_DIR"));
+        let theirs = Theirs::try_from_str(std::fs::read_to_string(file).unwrap()).unwrap();
+        let bytes = theirs.to_bin().unwrap();
+        let ours = PartitionTable::parse(&bytes).unwrap();
+        if size == 4 {
+            assert!(ours.iter().eq(partition::default_layout()));
+        }
+        for slot in [0, 1] {
+            let slot = ours.slot(slot).unwrap();
+            // The large erase block of NOR flash, and the MMU's page.
+            assert!(slot.offset % 0x1_0000 == 0 && slot.size % 0x1_0000 == 0);
+            assert!(slot.offset + slot.size <= size << 20);
+        }
+        assert!(ours.otadata().is_some() && ours.find_label("otaru").is_some_and(|part| part.size == 0x4000));
+    }
+}

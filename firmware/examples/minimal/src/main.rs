@@ -10,15 +10,22 @@ use esp_hal::ram;
 use esp_hal::rng::Rng;
 use esp_hal::timer::timg::TimerGroup;
 use esp_radio::wifi::sta::StationConfig;
-use esp_radio::wifi::{AuthenticationMethodConfig, Config as WifiConfig, ControllerConfig, Interface, WifiController};
+use esp_radio::wifi::{
+    AuthenticationMethodConfig, Config as WifiConfig, ControllerConfig, Interface, WifiController,
+};
 use static_cell::StaticCell;
 // otaru: begin
 use otaru_device::board::AlwaysHealthy;
-use otaru_device::{Agent, Config, Io};
+use otaru_device::{Agent, Config, Io, Workspace};
 use otaru_esp_hal::{EspBoard, EspClock, EspFlash, Net, Sockets, StackLink};
 // otaru: end
 
 esp_bootloader_esp_idf::esp_app_desc!();
+
+// otaru: begin
+/// What `otaru keygen` printed as public key.
+const RELEASE_KEY: otaru_device::PublicKey = [0; 32];
+// otaru: end
 
 #[esp_rtos::main]
 async fn main(spawner: Spawner) {
@@ -26,7 +33,8 @@ async fn main(spawner: Spawner) {
     // otaru: begin
     let mut board = EspBoard::new(chip.RTC_TIMER);
     let mut flash = EspFlash::new(chip.FLASH);
-    let config = Config::new("minimal", "broker.lan");
+    let mut config = Config::new("minimal", "broker.lan");
+    config.keys = &[RELEASE_KEY];
     // otaru: end
     esp_println::logger::init_logger(log::LevelFilter::Info);
     esp_alloc::heap_allocator!(#[ram(reclaimed)] size: 64 * 1024);
@@ -44,7 +52,8 @@ async fn main(spawner: Spawner) {
     static RESOURCES: StaticCell<StackResources<5>> = StaticCell::new();
     let dhcp = embassy_net::Config::dhcpv4(Default::default());
     let resources = RESOURCES.init(StackResources::new());
-    let (stack, runner) = embassy_net::new(Interface::station(), dhcp, resources, u64::from(Rng::new().random()));
+    let (stack, runner) =
+        embassy_net::new(Interface::station(), dhcp, resources, u64::from(Rng::new().random()));
     if let (Ok(network), Ok(wifi)) = (run_network(runner), stay_joined(controller)) {
         spawner.spawn(network);
         spawner.spawn(wifi);
@@ -53,8 +62,9 @@ async fn main(spawner: Spawner) {
     // otaru: begin
     static SOCKETS: StaticCell<Sockets> = StaticCell::new();
     let net = Net::new(stack, SOCKETS.init_with(Sockets::new), config.broker_port);
-    let (link, rng) = (StackLink::new(stack), Rng::new());
-    let io = Io { net: &net, clock: &EspClock, flash, board, link, health: AlwaysHealthy, rng };
+    static WORKSPACE: StaticCell<Workspace> = StaticCell::new();
+    let (link, rng, workspace) = (StackLink::new(stack), Rng::new(), WORKSPACE.init_with(Workspace::new));
+    let io = Io { net: &net, clock: &EspClock, flash, board, link, health: AlwaysHealthy, rng, workspace };
     let _ = Agent::new(config, io, boot).run().await;
     // otaru: end
 }
