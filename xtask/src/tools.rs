@@ -13,7 +13,9 @@ use crate::shell::{cargo, find, output, program, run, tools_dir};
 
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
-const PYTHON: [&str; 2] = ["esptool==5.6.0", "esp-idf-defs==0.1.7"];
+/// pycose 1.1 does not work with cbor2 6, which reads arrays below a tag as tuples.
+const PYTHON: [&str; 5] =
+    ["esptool==5.6.0", "esp-idf-defs==0.1.7", "cbor2==5.9.0", "cryptography==50.0.2", "pycose==1.1.0"];
 /// Programs and the Debian packages they come in.
 const PEERS: [(&str, &str); 4] = [
     ("c++", "g++"),
@@ -26,6 +28,8 @@ const PEERS: [(&str, &str); 4] = [
 pub(crate) const ESPTOOL: &str = "OTARU_ESPTOOL";
 /// The environment variable that names a Python with esp-idf-defs to the tests.
 pub(crate) const PYTHON_DEFS: &str = "OTARU_IDF_PYTHON";
+/// The environment variable that names a Python with pycose, cbor2 and cryptography to the tests.
+pub(crate) const PYTHON_COSE: &str = "OTARU_COSE_PYTHON";
 
 /// Whether this is a Debian system.
 pub(crate) fn is_debian() -> bool {
@@ -124,7 +128,7 @@ pub(crate) fn fuzz_remedy() -> String {
 
 /// Tells the tests where the Python tools are, unless the caller did.
 pub(crate) fn name_to_tests(command: &mut Command) {
-    for (variable, name) in [(ESPTOOL, "esptool"), (PYTHON_DEFS, "python3")] {
+    for (variable, name) in [(ESPTOOL, "esptool"), (PYTHON_DEFS, "python3"), (PYTHON_COSE, "python3")] {
         let tool = tools_dir().join("venv/bin").join(name);
         if std::env::var_os(variable).is_none() && tool.exists() {
             command.env(variable, tool);

@@ -5,7 +5,7 @@
 //! | keys in files that openssl reads | [`keys`] |
 //! | from an image to a manifest and its payloads | [`build`] |
 //! | sign, and sign anew with another key | [`sign`] |
-//! | a release file in memory, cut into its parts | [`file`] |
+//! | a release file in memory, cut into its parts | [`mod@file`] |
 //! | check all of it, as a device would and more | [`verify`] |
 //! | signed offers | [`offer`] |
 //! | files that are there whole or not at all | [`output`] |

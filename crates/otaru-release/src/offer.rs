@@ -51,7 +51,11 @@ pub fn sign_offer(offer: &Offer<'_>, key: &SecretKey) -> Result<Vec<u8>, OfferEr
     let mut buf = [0; MAX_COMMAND];
     let json = offer.emit_json(&mut buf).ok_or(OfferError::Command(CommandError::TooLong))?;
     check(json.as_bytes())?;
-    sign(json.as_bytes(), key).map_err(OfferError::Envelope)
+    let signed = sign(json.as_bytes(), key).map_err(OfferError::Envelope)?;
+    if signed.len() > MAX_COMMAND {
+        return Err(OfferError::Command(CommandError::TooLong));
+    }
+    Ok(signed)
 }
 
 fn check(json: &[u8]) -> Result<(), OfferError> {

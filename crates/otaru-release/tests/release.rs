@@ -1,55 +1,17 @@
 //! A release from its image to its verification, and every way it can go bad in between.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use otaru_format::chip::Chip;
+#[path = "common/blocks.rs"]
+mod blocks;
+mod common;
+
+use blocks::{image, key};
 use otaru_format::digest::Digest;
-use otaru_format::image::{DescriptorFields, Header, seal};
 use otaru_format::release::{KeyId, PayloadKind, ReleaseError};
 use otaru_release::build::{BuildError, Options, Progress, build};
 use otaru_release::file::{ReleaseFile, is_release};
-use otaru_release::keys::SecretKey;
 use otaru_release::sign::{SignatureError, resign};
 use otaru_release::verify::{VerifyError, stored_frames, verify, verify_contents};
-
-/// Blocks of the image: some that compress well, some not at all.
-const BLOCKS: usize = 4;
-
-fn image(project: &str, version: &str) -> Vec<u8> {
-    let header = Header {
-        segments: 2,
-        spi_mode: 2,
-        spi_speed_size: 0x20,
-        entry: 0x4038_0000,
-        chip_id: Chip::Esp32C3.id(),
-        min_revision: 0,
-        max_revision: 99,
-        hash_appended: true,
-    };
-    let descriptor = DescriptorFields { project, version, elf_sha256: Digest::of(b"elf") }.emit();
-    let mut noise = 1_u32;
-    let mut random = || {
-        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (noise >> 24) as u8
-    };
-    let code: Vec<u8> = (0..BLOCKS * 65536 - 20_000)
-        .map(|at| if at / 65536 == 2 { random() } else { (at / 97) as u8 })
-        .collect();
-    let mut image = header.emit().to_vec();
-    let mut checksum = 0xEF;
-    for data in [descriptor.to_vec(), code] {
-        image.extend(0x4200_0020_u32.to_le_bytes());
-        image.extend((data.len() as u32).to_le_bytes());
-        checksum = data.iter().fold(checksum, |sum, byte| sum ^ byte);
-        image.extend(data);
-    }
-    image.resize(image.len() / 16 * 16 + 16 + 32, 0);
-    seal(&mut image, checksum);
-    image
-}
-
-fn key(seed: u8) -> SecretKey {
-    SecretKey::from_seed(&[seed; 32])
-}
 
 fn release(options: &Options) -> otaru_release::build::Unsigned {
     build(&image("lamp", "1.2.3"), options, &mut |_| ()).unwrap()

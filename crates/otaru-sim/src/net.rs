@@ -9,7 +9,7 @@ use embedded_io_adapters::tokio_1::FromTokio;
 use embedded_io_async::{ErrorType, Read, Write};
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use otaru_device::{Link, LinkError};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 /// Sockets of one device over the host's network.
@@ -62,6 +62,9 @@ impl TokioNet {
     }
 }
 
+/// Bytes a chip's network stack keeps for a connection; a server's bytes beyond these stay with the server.
+const RECEIVE_BUFFER: u32 = 16 * 1024;
+
 /// A TCP connection that breaks with the Wi-Fi.
 pub struct Connection {
     stream: FromTokio<TcpStream>,
@@ -106,7 +109,9 @@ impl TcpConnect for TokioNet {
         if !self.wifi.is_up() {
             return Err(link_lost());
         }
-        let stream = TcpStream::connect(remote).await?;
+        let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        let stream = socket.connect(remote).await?;
         stream.set_nodelay(true)?;
         Ok(Connection { stream: FromTokio::new(stream), link: self.wifi.up.subscribe() })
     }

@@ -2,11 +2,13 @@
 //! and leaves the agent ready for the next command.
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::firmware::Behaviour;
 use otaru_sim::lab::http::{Act, Request, file, head};
+use otaru_sim::lab::release::{Key, Recipe};
 use otaru_sim::lab::{Lab, Setup, firmware, run};
 use otaru_sim::lan::Quality;
 
@@ -25,12 +27,22 @@ async fn lab_with(setup: Setup) -> Lab {
     lab
 }
 
-/// Lets a device update from a server that answers so; gives back its last word and the lab. Whatever the server
-/// did, the device must then still be able to update from a good one.
-fn against(handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static) -> (Status<String>, Vec<Request>) {
-    run(async {
-        let lab = lab_with(Setup::default()).await;
-        let new = image("1.1.0");
+/// A file for version 1.1.0 or later, as one kind of device takes it.
+type Maker = fn(&str) -> Vec<u8>;
+
+/// A signed release with one raw payload.
+fn release(version: &str) -> Vec<u8> {
+    let recipe = Recipe { compressed: false, ..Recipe::new(version, 5) };
+    recipe.make(&image(version)).unwrap()
+}
+
+/// Lets a device update from a server that answers so; gives back its last word and the requests. Whatever the
+/// server did, the device must then still be able to update from a good one.
+fn against(handler: &Handler, setup: Setup, make: Maker) -> (Status<String>, Vec<Request>) {
+    let handler = Rc::clone(handler);
+    run(async move {
+        let lab = lab_with(setup).await;
+        let new = make("1.1.0");
         lab.http.handle(move |request| handler(request, &new));
         let end = lab.update(LONG).await.expect("the update must come to an end");
         let requests = lab.http.requests();
@@ -39,27 +51,56 @@ fn against(handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static) -> (Status<S
         } else {
             assert!(lab.runs("1.0.0"), "a failed update must change nothing: {end:?}");
         }
-        lab.serve(&image("1.2.0"));
+        lab.serve(&make("1.2.0"));
         assert_eq!(lab.update(LONG).await.unwrap().version, "1.2.0", "after {end:?}");
         assert!(lab.runs("1.2.0"));
         (end, requests)
     })
 }
 
-fn succeeds(handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static) -> Vec<Request> {
-    let (end, requests) = against(handler);
-    assert_eq!((end.state, end.version.as_str()), (UpdateState::Confirmed, "1.1.0"), "{end:?}");
-    requests
+type Handler = Rc<dyn Fn(&Request, &[u8]) -> Vec<Act>>;
+
+/// Against a device that takes bare images.
+fn against_bare(handler: &Handler) -> (Status<String>, Vec<Request>) {
+    against(handler, Setup::default(), image)
 }
 
+/// Against a device that takes signed releases only.
+fn against_signed(handler: &Handler) -> (Status<String>, Vec<Request>) {
+    let mut setup = Setup::default();
+    setup.config.allow_unsigned = false;
+    setup.config.keys = Box::leak(Box::new([Key(1).public()]));
+    against(handler, setup, release)
+}
+
+/// Both end on the new image; gives back the requests for the bare one.
+fn succeeds(handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static) -> Vec<Request> {
+    let handler: Handler = Rc::new(handler);
+    let ends = [against_signed(&handler), against_bare(&handler)];
+    for (end, _) in &ends {
+        assert_eq!((end.state, end.version.as_str()), (UpdateState::Confirmed, "1.1.0"), "{end:?}");
+    }
+    ends.into_iter().next_back().unwrap().1
+}
+
+/// Both end in this failure; gives back the requests for the bare image.
 fn fails(
     state: UpdateState,
     code: Code,
     handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static,
 ) -> Vec<Request> {
-    let (end, requests) = against(handler);
+    let handler: Handler = Rc::new(handler);
+    let ends = [against_signed(&handler), against_bare(&handler)];
+    for (end, _) in &ends {
+        assert_eq!((end.state, end.error.as_ref().map(|e| e.code)), (state, Some(code)), "{end:?}");
+    }
+    ends.into_iter().next_back().unwrap().1
+}
+
+/// A bare image ends in this failure, which there is only for those.
+fn fails_bare(state: UpdateState, code: Code, handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static) {
+    let (end, _) = against_bare(&(Rc::new(handler) as Handler));
     assert_eq!((end.state, end.error.as_ref().map(|e| e.code)), (state, Some(code)), "{end:?}");
-    requests
 }
 
 /// The good answer, of which only the first `len` bytes of the body come.
@@ -158,11 +199,18 @@ fn bytes_after_the_image_do_no_harm() {
     });
 }
 
+/// Another file, which differs only where nobody looks before its end.
+fn changed(new: &[u8]) -> Vec<u8> {
+    let mut other = new.to_vec();
+    other[40_000] ^= 1;
+    other
+}
+
 #[test]
 fn a_file_that_changes_is_fetched_anew() {
     // Both ways a server can treat an If-Range that no longer fits.
     succeeds(|request, new| match request.number {
-        0 => cut(request, &image("9.9.9"), 60_000, Act::Reset),
+        0 => cut(request, &changed(new), 60_000, Act::Reset),
         _ => file(request, new, "\"two\""),
     });
     let ignorant = |request: &Request| Request {
@@ -170,7 +218,7 @@ fn a_file_that_changes_is_fetched_anew() {
         ..request.clone()
     };
     succeeds(move |request, new| match request.number {
-        0 => cut(request, &image("9.9.9"), 60_000, Act::Reset),
+        0 => cut(request, &changed(new), 60_000, Act::Reset),
         _ => file(&ignorant(request), new, "\"two\""),
     });
 }
@@ -278,7 +326,7 @@ fn what_is_not_firmware_is_refused() {
     fails(UpdateState::Refused, Code::NotAnImage, |request, _| {
         file(request, b"<!DOCTYPE html><title>Sign in to the hotel's Wi-Fi</title>", ETAG)
     });
-    fails(UpdateState::Failed, Code::ImageCorrupt, |request, new| {
+    fails_bare(UpdateState::Failed, Code::ImageCorrupt, |request, new| {
         let mut bad = new.to_vec();
         bad[50_000] ^= 1;
         file(request, &bad, ETAG)
@@ -289,7 +337,7 @@ fn what_is_not_firmware_is_refused() {
 fn an_endless_body_ends_at_the_slots_end() {
     fails(UpdateState::Refused, Code::NotAnImage, |_, _| vec![head(200, &[]), Act::Endless]);
     // A good image, and then no end: nothing is activated before the server has come to a close.
-    fails(UpdateState::Failed, Code::TooLarge, |_, new| {
+    fails_bare(UpdateState::Failed, Code::TooLarge, |_, new| {
         vec![head(200, &[]), Act::Send(new.to_vec()), Act::Endless]
     });
 }

@@ -13,6 +13,7 @@ use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
 use otaru_sim::flash::{Operation, PowerCut};
+use otaru_sim::lab::release::{Key, Recipe};
 use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -23,18 +24,43 @@ const OTADATA: std::ops::Range<u32> = 0xE000..0xE000 + 2 * SECTOR_LEN;
 const SLOT_1: u32 = 0x21_0000;
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
-fn lab(bootloader: BootloaderKind, new: &[u8]) -> Lab {
-    let lab =
-        Lab::new(Setup { bootloader, ..Setup::default() }, &firmware("1.0.0", SIZE, Behaviour::Healthy));
-    let lab = lab.unwrap();
+/// What is served: the image and the file it comes in.
+struct Offered {
+    image: Vec<u8>,
+    file: Vec<u8>,
+    /// Whether devices take only what is signed.
+    signed: bool,
+}
+
+impl Offered {
+    fn bare() -> Self {
+        let image = firmware("1.1.0", SIZE, Behaviour::Healthy);
+        Self { file: image.clone(), image, signed: false }
+    }
+
+    /// A signed release, of which the compressed payload is taken.
+    fn release() -> Self {
+        let image = firmware("1.1.0", SIZE, Behaviour::Healthy);
+        let file = Recipe::new("1.1.0", 5).make(&image).unwrap();
+        Self { image, file, signed: true }
+    }
+}
+
+fn lab(bootloader: BootloaderKind, new: &Offered) -> Lab {
+    let mut setup = Setup { bootloader, ..Setup::default() };
+    if new.signed {
+        setup.config.allow_unsigned = false;
+        setup.config.keys = Box::leak(Box::new([Key(1).public()]));
+    }
+    let lab = Lab::new(setup, &firmware("1.0.0", SIZE, Behaviour::Healthy)).unwrap();
     lab.flash.provision(SLOT_1, &firmware("0.9.0", SIZE + 9000, Behaviour::Healthy)).unwrap();
-    lab.serve(new);
+    lab.serve(&new.file);
     lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.bin", true);
     lab
 }
 
 /// The changing operations of an update that nothing disturbs.
-fn operations(bootloader: BootloaderKind, new: &[u8]) -> Vec<Operation> {
+fn operations(bootloader: BootloaderKind, new: &Offered) -> Vec<Operation> {
     run(async {
         let mut lab = lab(bootloader, new);
         lab.power_on();
@@ -53,7 +79,7 @@ async fn settle(lab: &Lab) {
 }
 
 /// Lives through the cuts, one boot each, and must then end well.
-fn survive(bootloader: BootloaderKind, new: &[u8], cuts: &[PowerCut]) {
+fn survive(bootloader: BootloaderKind, new: &Offered, cuts: &[PowerCut]) {
     run(async {
         let mut lab = lab(bootloader, new);
         for cut in cuts {
@@ -69,7 +95,7 @@ fn survive(bootloader: BootloaderKind, new: &[u8], cuts: &[PowerCut]) {
         }
         lab.power_on();
         settle(&lab).await;
-        check(&lab, new, cuts);
+        check(&lab, &new.image, cuts);
     });
 }
 
@@ -98,10 +124,9 @@ fn bytes_of(operation: &Operation, exhaustive: bool) -> Vec<u32> {
     }
 }
 
-fn prove(bootloader: BootloaderKind) {
+fn prove(bootloader: BootloaderKind, new: &Offered) {
     let exhaustive = std::env::var("OTARU_POWER_CUT").is_ok_and(|mode| mode == "exhaustive");
-    let new = firmware("1.1.0", SIZE, Behaviour::Healthy);
-    let operations = operations(bootloader, &new);
+    let operations = operations(bootloader, new);
     let kinds = operations.iter().map(|operation| (operation.erase, operation.offset >= SLOT_1));
     assert_eq!(
         kinds.collect::<std::collections::HashSet<_>>().len(),
@@ -111,7 +136,7 @@ fn prove(bootloader: BootloaderKind) {
     let mut count = 0;
     for (index, operation) in operations.iter().enumerate() {
         for byte in bytes_of(operation, exhaustive) {
-            survive(bootloader, &new, &[PowerCut { operation: index as u64, byte }]);
+            survive(bootloader, new, &[PowerCut { operation: index as u64, byte }]);
             count += 1;
         }
         if exhaustive && index % 10 == 0 {
@@ -119,25 +144,36 @@ fn prove(bootloader: BootloaderKind) {
         }
     }
     println!(
-        "power cut, {bootloader:?} bootloader: {count} cuts in {} flash operations; every device came back and \
+        "power cut, {bootloader:?} bootloader, {}: {count} cuts in {} flash operations; every device came back and \
          ended on the new image",
+        if new.signed { "signed release" } else { "bare image" },
         operations.len()
     );
 }
 
 #[test]
 fn power_cut_anywhere_with_a_plain_bootloader() {
-    prove(BootloaderKind::Plain);
+    prove(BootloaderKind::Plain, &Offered::bare());
 }
 
 #[test]
 fn power_cut_anywhere_with_a_bootloader_that_rolls_back() {
-    prove(BootloaderKind::Rollback);
+    prove(BootloaderKind::Rollback, &Offered::bare());
+}
+
+#[test]
+fn power_cut_anywhere_in_a_release_with_a_plain_bootloader() {
+    prove(BootloaderKind::Plain, &Offered::release());
+}
+
+#[test]
+fn power_cut_anywhere_in_a_release_with_a_bootloader_that_rolls_back() {
+    prove(BootloaderKind::Rollback, &Offered::release());
 }
 
 #[test]
 fn power_cut_again_and_again() {
-    let new = firmware("1.1.0", SIZE, Behaviour::Healthy);
+    let offered = [Offered::bare(), Offered::release()];
     let mut count = 0;
     for seed in 0..300 {
         let mut rng = SmallRng::seed_from_u64(seed);
@@ -146,7 +182,7 @@ fn power_cut_again_and_again() {
             .map(|_| PowerCut { operation: rng.random_range(0..340), byte: rng.random_range(0..256) })
             .collect();
         count += cuts.len();
-        survive(bootloader, &new, &cuts);
+        survive(bootloader, &offered[usize::from(seed % 4 > 1)], &cuts);
     }
     println!("power cut: {count} cuts in 300 updates; every device came back and ended on the new image");
 }

@@ -114,13 +114,6 @@ impl Firmware {
     pub(crate) fn trailing(&self) -> usize {
         self.bytes.len() - self.summary.len as usize
     }
-
-    /// The file's own name.
-    pub(crate) fn name(&self) -> String {
-        self.path
-            .file_name()
-            .map_or_else(|| "firmware.bin".into(), |name| name.to_string_lossy().into_owned())
-    }
 }
 
 /// The segments' headers. The image has been checked, so they are all there.

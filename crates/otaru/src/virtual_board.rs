@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use otaru_device::{Config, Credentials};
+use otaru_device::{Config, Credentials, PublicKey};
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::Head;
@@ -28,6 +28,9 @@ pub(crate) struct Bench {
     pub(crate) base: String,
     pub(crate) bootloader: BootloaderKind,
     pub(crate) speed: f64,
+    /// Whose releases its boards take.
+    pub(crate) keys: Vec<PublicKey>,
+    pub(crate) allow_unsigned: bool,
 }
 
 /// One virtual board.
@@ -74,7 +77,8 @@ impl Board {
         let mut config = Config::new(&self.name, &bench.broker.host);
         config.broker_port = bench.broker.port;
         config.base = &bench.base;
-        config.allow_unsigned = true;
+        config.keys = &bench.keys;
+        config.allow_unsigned = bench.allow_unsigned;
         config.credentials = login
             .as_ref()
             .map(|Login { username, password }| Credentials { username, password: password.expose() });

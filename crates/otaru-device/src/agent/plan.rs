@@ -104,12 +104,19 @@ impl Plan<'_> {
 
     /// Decides by a release's envelope whether to go on, the signature first of all.
     pub(super) fn admit_release<'m>(&self, envelope: &Envelope<'m>) -> Result<Manifest<'m>, Stop> {
-        match trust::verify(envelope, self.keys, &self.trusted.revoked) {
-            Ok(_) => {}
-            Err(TrustError::Unsigned) if self.allow_unsigned => {}
+        let signer = match trust::verify(envelope, self.keys, &self.trusted.revoked) {
+            Ok(id) => Some(id),
+            Err(TrustError::Unsigned) if self.allow_unsigned => None,
             Err(error) => return Err(signature_failure(error).into()),
-        }
+        };
         let manifest = Manifest::parse(envelope.payload())?;
+        // Nobody vouches for the end of a key but another key: an unsigned release revokes nothing either.
+        if manifest.revoked().any(|id| signer.is_none_or(|signer| signer == id)) {
+            return Err(Self::refuse(
+                Code::BadRelease,
+                format_args!("a release cannot revoke the key that signs it, nor any without a signature"),
+            ));
+        }
         self.admit_chip(Chip::from_id(manifest.chip_id))?;
         self.admit_project(manifest.product)?;
         if manifest.size > self.slot_len {

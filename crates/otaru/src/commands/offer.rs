@@ -19,7 +19,7 @@ Examples:
   mosquitto_pub -t ESP32/ota/update -f lamp.offer
   otaru offer --key release.pem --url http://server/old.otaru --file old.otaru --force -o back.offer
 
-The serial number protects from replay: a device takes no signed offer whose number is not above
+The serial number protects from replay: a device takes no signed offer whose number is below
 that of the last one it took. Without --serial it is the time, in milliseconds since 1970. Only a
 signed offer can make a device go back to an older release (--force).";
 
@@ -56,13 +56,18 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
     let key = release_file::secret_key(&args.key)?;
     let image = image(args)?;
-    let offer =
-        command::Offer { url: &args.url, image, deployment: args.deployment.as_deref(), force: args.force };
     let serial = match args.serial {
         Some(serial) => serial,
         None => release_file::milliseconds()?,
     };
-    let signed = sign_offer(&offer, serial, &key)?;
+    let offer = command::Offer {
+        url: &args.url,
+        image,
+        deployment: args.deployment.as_deref(),
+        force: args.force,
+        serial: Some(serial),
+    };
+    let signed = sign_offer(&offer, &key)?;
     let sources: Vec<_> = std::iter::once(&args.key).chain(&args.file).map(PathBuf::as_path).collect();
     release_file::write(&args.output, &signed, &sources)?;
     let (file, id) = (args.output.display(), key.public().id());

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
 use otaru_format::chip::Chip;
+use otaru_release::keys::PublicKey;
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use serde_json::json;
@@ -18,13 +19,14 @@ use crate::options::{self, BrokerArgs};
 use crate::ui::changes::Teller;
 use crate::ui::words;
 use crate::virtual_board::{Bench, Board, Dump, dump_path, slot_name};
-use crate::{signals, ui};
+use crate::{release_file, signals, ui};
 
 const EXAMPLES: &str = "\
 Examples:
   otaru image make --chip esp32c3 --project lamp --version 1.0.0 -o lamp-1.0.0.bin
   otaru sim --devices 3 --dir boards --firmware lamp-1.0.0.bin
   otaru sim --devices 200 --dir boards --firmware lamp-1.0.0.bin --speed 10
+  otaru sim --dir boards --key release.pub.pem      signed releases only
 
 Each device runs the agent that runs on the chip, over a flash that takes its time, wears, and is
 kept in DIR/<name>.bin: start again and the device goes on where it was. The dump is what
@@ -63,6 +65,12 @@ pub(crate) struct Args {
     /// The bootloader's flavour
     #[arg(long, value_enum, default_value_t = Bootloader::Plain)]
     bootloader: Bootloader,
+    /// Take releases signed with this key; may be given several times. Without any, unsigned firmware is taken
+    #[arg(long, value_name = "PUB.pem")]
+    key: Vec<PathBuf>,
+    /// Take unsigned firmware in spite of --key
+    #[arg(long, requires = "key")]
+    allow_unsigned: bool,
     /// How their names begin; a number follows
     #[arg(long, value_name = "TEXT", default_value = "sim-")]
     name_prefix: String,
@@ -84,6 +92,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             Bootloader::Plain => BootloaderKind::Plain,
             Bootloader::Rollback => BootloaderKind::Rollback,
         },
+        keys: release_file::public_keys(&args.key)?.iter().map(PublicKey::to_bytes).collect(),
+        allow_unsigned: args.allow_unsigned || args.key.is_empty(),
     });
     let observer = Mqtt::connect(&broker, "sim").await?;
     let mut boards = Vec::new();

@@ -10,7 +10,7 @@ use otaru_sim::firmware::{Behaviour, FirmwareSpec};
 use tempfile::TempDir;
 
 use crate::broker::Broker;
-use crate::common::otaru;
+use crate::common::{otaru, run};
 use crate::program::Program;
 use crate::web::Web;
 
@@ -28,6 +28,8 @@ pub(crate) struct Bench {
     dir: TempDir,
     pub(crate) new: Vec<u8>,
     speed: f64,
+    /// The public key of its releases, if the devices take nothing else.
+    key: Option<PathBuf>,
 }
 
 impl Bench {
@@ -47,7 +49,24 @@ impl Bench {
         std::fs::create_dir(dir.path().join("nginx")).unwrap();
         std::fs::write(dir.path().join("old.bin"), old).unwrap();
         std::fs::write(dir.path().join("www/new.bin"), &new).unwrap();
-        Self { dir, new, speed }
+        Self { dir, new, speed, key: None }
+    }
+
+    /// Makes a key and a release of the new firmware, `new.otaru`, and devices that take nothing else. Gives back the
+    /// release's length.
+    #[track_caller]
+    pub(crate) fn sign(&mut self) -> usize {
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
+        run(otaru(&["keygen", "-o", &path("key.pem")])).with_code(0);
+        let (image, release) = (path("www/new.bin"), path("www/new.otaru"));
+        run(otaru(&["release", &image, "--key", &path("key.pem"), "-o", &release])).with_code(0);
+        self.key = Some(path("key.pub.pem").into());
+        std::fs::metadata(release).unwrap().len().try_into().unwrap()
+    }
+
+    /// The new firmware behind `otaru files`.
+    pub(crate) fn own(&self) -> Web {
+        Web::own(&self.dir.path().join("www"))
     }
 
     /// The new firmware behind Python's web server.
@@ -66,6 +85,9 @@ impl Bench {
         let mut command = otaru(&["sim", "-v", "--json", "--speed", &speed, "--devices", &count]);
         command.args(["--broker", &broker.url()]).arg("--dir").arg(self.boards());
         command.arg("--firmware").arg(self.dir.path().join("old.bin"));
+        if let Some(key) = &self.key {
+            command.arg("--key").arg(key);
+        }
         Program::start(command)
     }
 

@@ -10,5 +10,6 @@ mod device;
 mod faults;
 mod fleet;
 mod program;
+mod releases;
 mod updates;
 mod web;

@@ -7,7 +7,7 @@ use crate::device::{Bench, SLOT};
 use crate::program::have;
 
 /// Pairs of real firmware that fit their slots, below `OTARU_FIRMWARE_PAIRS`.
-fn real_pairs() -> Vec<PathBuf> {
+pub(crate) fn real_pairs() -> Vec<PathBuf> {
     let Some(folder) = std::env::var_os("OTARU_FIRMWARE_PAIRS") else { return Vec::new() };
     let fits = |pair: &PathBuf| {
         ["old.bin", "new.bin"].iter().all(|name| {

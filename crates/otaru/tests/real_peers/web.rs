@@ -1,7 +1,13 @@
 //! Web servers for firmware: Python's, as beginners use it, and nginx.
 
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
+use crate::common::otaru;
 use crate::program::{Program, free_port, program};
 
 /// A running web server over a folder.
@@ -20,6 +26,15 @@ impl Web {
         let line = running.says("Serving HTTP on ");
         let port = line.split(" port ").nth(1).and_then(|rest| rest.split(' ').next());
         Self { port: port.unwrap().parse().unwrap(), _running: running }
+    }
+
+    /// `otaru files`.
+    #[track_caller]
+    pub(crate) fn own(folder: &Path) -> Self {
+        let port = free_port();
+        let mut command = otaru(&["files", "--listen", &format!("127.0.0.1:{port}")]);
+        command.arg(folder);
+        Self { port, _running: Program::server(command, port) }
     }
 
     /// nginx in the foreground, as whoever runs the tests, with its files in `own`.
@@ -47,4 +62,54 @@ impl Web {
     pub(crate) fn url(&self, file: &str) -> String {
         format!("http://127.0.0.1:{}/{file}", self.port)
     }
+}
+
+/// A way to a web server on which the bytes that come from it are counted.
+pub(crate) struct Counted {
+    port: u16,
+    received: Arc<AtomicU64>,
+}
+
+impl Counted {
+    /// Opens one; it lasts until the test ends.
+    pub(crate) fn way_to(web: &Web) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let (port, server) = (listener.local_addr().unwrap().port(), web.port);
+        let received = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&received);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
+                // What the device does not read shall not count as sent.
+                rustix::net::sockopt::set_socket_send_buffer_size(&client, 4096).unwrap();
+                let (up, down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || carry(up, server, &AtomicU64::new(0)));
+                let count = Arc::clone(&count);
+                thread::spawn(move || carry(down, client, &count));
+            }
+        });
+        Self { port, received }
+    }
+
+    /// The URL of a file.
+    pub(crate) fn url(&self, file: &str) -> String {
+        format!("http://127.0.0.1:{}/{file}", self.port)
+    }
+
+    /// Bytes so far, headers included.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+}
+
+/// Carries bytes one way, a few at a time so that not many are on the way in vain, until either side ends.
+fn carry(mut from: TcpStream, mut to: TcpStream, count: &AtomicU64) {
+    let mut buf = [0; 4096];
+    while let Ok(len @ 1..) = io::Read::read(&mut from, &mut buf) {
+        if io::Write::write_all(&mut to, &buf[..len]).is_err() {
+            break;
+        }
+        count.fetch_add(len as u64, Ordering::Relaxed);
+    }
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }

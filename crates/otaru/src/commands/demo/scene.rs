@@ -103,6 +103,8 @@ impl Scene {
             base: base.to_owned(),
             bootloader: BootloaderKind::Plain,
             speed,
+            keys: Vec::new(),
+            allow_unsigned: true,
         });
         let (sender, events) = mpsc::unbounded_channel();
         let firmware = lamp("1.0.0", Behaviour::Healthy);

@@ -31,7 +31,7 @@ Examples:
   otaru push --retain --device attic http://nas:8080/lamp.bin
                                                    attic hears of it when it wakes
 
-A FILE is checked, served over HTTP from this machine while devices fetch it, and offered with its
+A FILE is an image or a release. It is checked, served over HTTP from this machine while devices fetch it, and offered with its
 SHA-256; the command ends when every device has. Exit code 0 means that all of them run it, confirmed.";
 
 /// Update devices
@@ -46,7 +46,8 @@ pub(crate) struct Args {
     /// Wait until every device is done; a FILE implies it
     #[arg(long)]
     watch: bool,
-    /// Take it even if it failed before or is another project's
+    /// Take it even if it failed before or is another project's; devices that take signed releases only want
+    /// `otaru offer` for that
     #[arg(long)]
     force: bool,
     /// The name of this push in reports; made up if not given
@@ -103,7 +104,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     };
     let source = source::prepare(&args, &broker).await?;
     let command = source::command(&source, &deployment, args.force)?;
-    let watching = args.watch || source.server.is_some() || (source.firmware.is_some() && !args.retain);
+    let watching = args.watch || source.server.is_some() || (source.file.is_some() && !args.retain);
     let mut mqtt = Mqtt::connect(&broker, "push").await?;
     let topics = topics(&base, &args.device)?;
     if !watching {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use otaru_format::chip::Chip;
 use otaru_format::command::{Command, MAX_COMMAND, Offer};
 use otaru_format::digest::Digest;
 use tempfile::TempDir;
@@ -15,6 +16,7 @@ use crate::firmware_file::Firmware;
 use crate::hosting::files::HttpFiles;
 use crate::hosting::{FileHost, OutsideFiles};
 use crate::virtual_board::address_towards;
+use crate::{release_file, ui};
 
 /// Firmware that devices can fetch.
 pub(crate) struct Source {
@@ -23,35 +25,84 @@ pub(crate) struct Source {
     /// Its digest, where known.
     pub(crate) image: Option<Digest>,
     /// The file, if it is a local one.
-    pub(crate) firmware: Option<Firmware>,
+    pub(crate) file: Option<Local>,
     /// Whether only this machine reaches the URL.
     pub(crate) loopback: bool,
     /// Serves the file as long as this lives.
     pub(crate) server: Option<(HttpFiles, TempDir)>,
 }
 
+/// A local file: an image, or a release of one.
+pub(crate) struct Local {
+    name: String,
+    bytes: Vec<u8>,
+    image: Digest,
+    /// A sentence about it.
+    pub(crate) about: String,
+    /// Why it may not be what was meant.
+    pub(crate) doubt: Option<&'static str>,
+}
+
+impl Local {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let name =
+            path.file_name().map_or_else(|| "firmware".into(), |name| name.to_string_lossy().into_owned());
+        let mut start = [0; 12];
+        let is_release = std::fs::File::open(path)
+            .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start))
+            .is_ok_and(|()| otaru_release::file::is_release(&start));
+        if is_release { Self::release(path, name) } else { Self::image(path, name) }
+    }
+
+    fn release(path: &Path, name: String) -> anyhow::Result<Self> {
+        let bytes = release_file::read(path)?;
+        let verified = otaru_release::verify::verify_contents(&bytes)
+            .with_context(|| format!("{} is no good release", path.display()))?;
+        let manifest = verified.file.manifest;
+        let signed = match verified.file.envelope.key_id() {
+            Some(id) => format!("signed with {id}"),
+            None => "unsigned".into(),
+        };
+        let chip = Chip::from_id(manifest.chip_id).map_or("an unknown chip", Chip::name);
+        let (product, version, size) = (manifest.product, manifest.version, ui::size(manifest.size.into()));
+        let about =
+            format!("{product} {version} for {chip}, {size}, release {}, {signed}", manifest.sequence);
+        let image = manifest.image;
+        Ok(Self { name, image, about, doubt: None, bytes })
+    }
+
+    fn image(path: &Path, name: String) -> anyhow::Result<Self> {
+        let firmware = Firmware::read(path)?;
+        let about = firmware.about.as_ref();
+        let what = about.map_or("firmware".into(), |about| format!("{} {}", about.project, about.version));
+        let size = ui::size(firmware.summary.len.into());
+        let missing = "it has no application descriptor; is it a bootloader or a merged image?";
+        Ok(Self {
+            name,
+            image: firmware.summary.digest,
+            about: format!("{what} for {}, {size}", firmware.chip_name()),
+            doubt: about.is_none().then_some(missing),
+            bytes: firmware.image().to_vec(),
+        })
+    }
+}
+
 /// Makes the argument fetchable.
 pub(crate) async fn prepare(args: &Args, broker: &BrokerUrl) -> anyhow::Result<Source> {
     if args.firmware.contains("://") {
         let image = args.image;
-        return Ok(Source {
-            url: args.firmware.clone(),
-            image,
-            firmware: None,
-            loopback: false,
-            server: None,
-        });
+        return Ok(Source { url: args.firmware.clone(), image, file: None, loopback: false, server: None });
     }
     let path = PathBuf::from(&args.firmware);
-    let firmware = Firmware::read(&path).with_context(|| "not pushed".to_owned())?;
-    if let Some(wanted) = args.image.filter(|wanted| *wanted != firmware.summary.digest) {
-        bail!("--image says {wanted}, but {} is {}", path.display(), firmware.summary.digest);
+    let file = Local::read(&path).context("not pushed")?;
+    if let Some(wanted) = args.image.filter(|wanted| *wanted != file.image) {
+        bail!("--image says {wanted}, but {} is {}", path.display(), file.image);
     }
-    let image = Some(firmware.summary.digest);
+    let image = Some(file.image);
     if let (Some(dir), Some(url)) = (&args.host_dir, &args.host_url) {
         let outside = OutsideFiles { dir: dir.clone(), url: url.clone() };
-        let url = put(&outside, &firmware, dir)?;
-        return Ok(Source { url, image, firmware: Some(firmware), loopback: false, server: None });
+        let url = put(&outside, &file, dir)?;
+        return Ok(Source { url, image, file: Some(file), loopback: false, server: None });
     }
     if args.retain {
         bail!(
@@ -60,12 +111,12 @@ pub(crate) async fn prepare(args: &Args, broker: &BrokerUrl) -> anyhow::Result<S
         );
     }
     let (server, dir, loopback) = serve(args, broker).await?;
-    let url = put(&server, &firmware, dir.path())?;
-    Ok(Source { url, image, firmware: Some(firmware), loopback, server: Some((server, dir)) })
+    let url = put(&server, &file, dir.path())?;
+    Ok(Source { url, image, file: Some(file), loopback, server: Some((server, dir)) })
 }
 
-fn put(host: &dyn FileHost, firmware: &Firmware, dir: &Path) -> anyhow::Result<String> {
-    host.put(&firmware.name(), firmware.image()).with_context(|| format!("cannot write to {}", dir.display()))
+fn put(host: &dyn FileHost, file: &Local, dir: &Path) -> anyhow::Result<String> {
+    host.put(&file.name, &file.bytes).with_context(|| format!("cannot write to {}", dir.display()))
 }
 
 async fn serve(args: &Args, broker: &BrokerUrl) -> anyhow::Result<(HttpFiles, TempDir, bool)> {

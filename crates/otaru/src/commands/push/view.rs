@@ -49,14 +49,10 @@ impl View {
             }));
             return;
         }
-        if let Some(firmware) = &source.firmware {
-            let about = firmware.about.as_ref();
-            let what =
-                about.map_or("firmware".into(), |about| format!("{} {}", about.project, about.version));
-            let size = ui::size(firmware.summary.len.into());
-            self.say(&ui::clean(&format!("{what} for {}, {size}", firmware.chip_name())));
-            if about.is_none() {
-                ui::warn("it has no application descriptor; is it a bootloader or a merged image?");
+        if let Some(file) = &source.file {
+            self.say(&ui::clean(&file.about));
+            if let Some(doubt) = file.doubt {
+                ui::warn(doubt);
             }
         }
         self.say(&format!("from {}", ui::clean(&source.url)));
