@@ -40,17 +40,17 @@ fn plain(text: &str) -> String {
 }
 
 fn matches(pattern: &str, line: &str) -> bool {
-    let mut parts = pattern.split('…');
-    let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let mut open = false;
+    let Some((head, tail)) = pattern.split_once('…') else { return pattern == line };
+    let Some(mut rest) = line.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = tail.split('…').collect();
+    let end = parts.pop().unwrap_or_default();
     for part in parts {
         match rest.find(part) {
             Some(at) => rest = &rest[at + part.len()..],
             None => return false,
         }
-        open = part.is_empty();
     }
-    open || rest.is_empty()
+    rest.ends_with(end)
 }
 
 #[cfg(test)]
@@ -62,6 +62,7 @@ mod tests {
         assert!(matches("slot 0; looked at it in … ms", "slot 0; looked at it in 12 ms"));
         assert!(matches("a … b …", "a 1 b 2"));
         assert!(matches("a", "a"));
+        assert!(matches("at …:", "at main.rs:1:2:"));
         assert!(!matches("a", "ab"));
         assert!(!matches("a … c", "a b"));
     }
