@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Report, Skip, skip_log};
 use crate::shell::{cargo, find, line, run};
-use crate::{chip, fuzz, tools, xtensa};
+use crate::{chip, emulate, fuzz, tools, xtensa};
 
 /// Options of `test`.
 #[derive(Args)]
@@ -31,6 +31,9 @@ pub(crate) struct Options {
     fuzz_seconds: u32,
 }
 
+/// How often the check `emulate` cuts the power; `cargo xtask emulate` by itself does so more often.
+const CUTS: u32 = 5;
+
 /// The checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Check {
@@ -48,6 +51,8 @@ enum Check {
     Chip,
     /// What runs on a chip, and the firmware, are right for Xtensa too
     Xtensa,
+    /// The firmware on an emulated ESP32-C3, where there is an emulator
+    Emulate,
     /// Licences, sources and duplicates of dependencies
     Deny,
     /// Known vulnerabilities of dependencies
@@ -81,6 +86,7 @@ impl Check {
             }
             Self::Chip => chip::build(),
             Self::Xtensa => xtensa::check_all(install),
+            Self::Emulate => emulate::check(CUTS),
             Self::Deny => deny(),
             Self::Advisories => advisories(),
             Self::Fuzz => fuzz::run_all(fuzz_seconds, &[]),

@@ -58,6 +58,11 @@ pub(crate) fn cargo_for(target: &str, subcommand: &str) -> Option<Command> {
     Some(command)
 }
 
+/// Whether there is such a cargo.
+pub(crate) fn can_compile(target: &str) -> bool {
+    way(target).is_some()
+}
+
 /// What to do where no cargo can compile for a target.
 pub(crate) fn remedy(target: &str) -> String {
     format!(

@@ -1,7 +1,7 @@
 //! The project's own commands: `cargo xtask --help`.
 //!
 //! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`]
-//! type-checks for those it cannot compile for; [`firmware`] makes the images for boards; [`sim`] runs the virtual
+//! type-checks for those it cannot compile for; [`firmware`] makes the images for boards; [`emulate`] runs them; [`sim`] runs the virtual
 //! devices' long tests and benchmarks; [`compression`] measures compressors; [`fuzz`] runs the fuzzers; [`tools`]
 //! fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@
 mod checks;
 mod chip;
 mod compression;
+mod emulate;
 mod firmware;
 mod fuzz;
 mod report;
@@ -47,6 +48,8 @@ enum Command {
     Firmware(firmware::Options),
     /// Builds the firmware and writes it to a board that is plugged in
     Flash(firmware::flash::Options),
+    /// Runs the firmware on an emulated ESP32-C3, from the bootloader on: updates, a roll back, power cuts
+    Emulate(emulate::Options),
     /// Measures what the firmware and its agent cost in flash and RAM
     Size(firmware::size::Options),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::CheckXtensa(options) => xtensa::check(&options),
         Command::Firmware(options) => firmware::make(&options),
         Command::Flash(options) => firmware::flash::flash(&options),
+        Command::Emulate(options) => emulate::emulate(&options),
         Command::Size(options) => firmware::size::size(&options),
     };
     match result {

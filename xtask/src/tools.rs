@@ -116,6 +116,11 @@ pub(crate) fn deny_remedy() -> String {
     format!("cargo install cargo-deny --locked --version {CARGO_DENY} (or cargo xtask test --install)")
 }
 
+/// How to get Mosquitto by hand.
+pub(crate) fn peers_remedy() -> String {
+    "apt-get install mosquitto mosquitto-clients (or cargo xtask test --install)".to_owned()
+}
+
 /// How to get cargo-fuzz by hand.
 pub(crate) fn fuzz_remedy() -> String {
     format!("cargo install cargo-fuzz --locked --version {CARGO_FUZZ} (or cargo xtask test --install)")

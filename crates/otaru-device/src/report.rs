@@ -159,8 +159,10 @@ impl<'a> Reports<'a> {
         }
     }
 
-    /// Queues a plain line; the oldest gives way when the broker is away for long.
+    /// Logs a plain line and queues it; the oldest gives way when the broker is away for long.
     pub(crate) fn line(&self, text: core::fmt::Arguments<'_>) {
+        // Whoever has the device on a cable sees the same.
+        log::info!("update: {text}");
         let mut line = Line::new();
         // A line that does not fit is cut, which is what a person at a terminal wants.
         let _ = line.write_fmt(text);

@@ -55,7 +55,7 @@ impl Chip {
     }
 
     /// The compiler's name for its core.
-    fn target(self) -> &'static str {
+    pub(crate) fn target(self) -> &'static str {
         match self {
             Self::Esp32 => "xtensa-esp32-none-elf",
             Self::Esp32s2 => "xtensa-esp32s2-none-elf",
@@ -108,10 +108,10 @@ pub(crate) struct Options {
 }
 
 /// The files of one firmware.
-struct Files {
+pub(crate) struct Files {
     elf: PathBuf,
-    app: PathBuf,
-    flash: PathBuf,
+    pub(crate) app: PathBuf,
+    pub(crate) flash: PathBuf,
 }
 
 /// `cargo xtask firmware`.
@@ -121,6 +121,19 @@ pub(crate) fn make(options: &Options) -> Result<()> {
     println!("update file    {} ({} bytes)", files.app.display(), fs::metadata(&files.app)?.len());
     println!("flash image    {}", files.flash.display());
     Ok(())
+}
+
+/// Builds a firmware for the emulator.
+pub(crate) fn for_emulator(version: &str, credentials: &Path, behaviour: Option<&str>) -> Result<Files> {
+    files(&Options {
+        chip: Chip::Esp32c3,
+        version: version.to_owned(),
+        release: true,
+        credentials: Some(credentials.to_owned()),
+        no_credentials: false,
+        flash_size: FlashSize::Mb4,
+        behaviour: behaviour.map(str::to_owned),
+    })
 }
 
 /// Builds a firmware and makes its files.

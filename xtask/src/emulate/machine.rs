@@ -1,0 +1,114 @@
+//! The emulator: power on, power off without a warning, and its serial console.
+
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::shell::{find, output, program};
+
+/// The open network of the emulated Wi-Fi.
+pub(super) const NETWORK: &str = "Espressif";
+/// This machine's loopback, as a device in the emulated network sees it.
+pub(super) const HOST: &str = "10.0.2.2";
+/// The machine with Wi-Fi; others that are called esp32c3 have none.
+const MACHINE: &str = "esp32c3-picsimlab";
+const PROGRAM: &str = "qemu-system-riscv32";
+/// The environment variable that names the emulator.
+const VARIABLE: &str = "OTARU_QEMU";
+
+/// An emulator's program.
+pub(super) struct Emulator(PathBuf);
+
+impl Emulator {
+    /// One that has an ESP32-C3 with Wi-Fi.
+    pub(super) fn find() -> Option<Self> {
+        let path = env::var_os(VARIABLE).map(PathBuf::from).or_else(|| find(PROGRAM))?;
+        let machines = output(program(&path).args(["-machine", "help"]))?;
+        machines.lines().any(|line| line.split_whitespace().next() == Some(MACHINE)).then_some(Self(path))
+    }
+
+    /// What is missing where there is none.
+    pub(super) fn remedy() -> String {
+        format!(
+            "no {PROGRAM} with the machine {MACHINE}, an ESP32-C3 with Wi-Fi, on the PATH or in {VARIABLE}. No package \
+             carries it: it is in lcgamboa's fork of QEMU, which must model systimer, interrupt matrix and Wi-Fi closely \
+             enough for esp-hal"
+        )
+    }
+}
+
+/// One emulated board. It loses power when this is dropped.
+pub(super) struct Machine {
+    emulator: Emulator,
+    flash: PathBuf,
+    console: PathBuf,
+    child: Option<Child>,
+    mark: u64,
+}
+
+impl Machine {
+    /// A board without power.
+    pub(super) fn new(emulator: Emulator, flash: PathBuf, console: PathBuf) -> Result<Self> {
+        File::create(&console).with_context(|| format!("cannot write {}", console.display()))?;
+        Ok(Self { emulator, flash, console, child: None, mark: 0 })
+    }
+
+    /// The flash chip's content.
+    pub(super) fn flash(&self) -> &Path {
+        &self.flash
+    }
+
+    pub(super) fn power_on(&mut self) -> Result<()> {
+        let console = OpenOptions::new().append(true).open(&self.console)?;
+        let mut command = program(&self.emulator.0);
+        command.args(["-nographic", "-monitor", "none", "-serial", "stdio", "-machine", MACHINE, "-drive"]);
+        command.arg(format!("file={},if=mtd,format=raw", self.flash.display()));
+        command.args(["-nic", "user,model=esp32c3_wifi,id=u1,net=10.0.2.0/24"]);
+        command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
+        // Away from the terminal: Ctrl-C is this program's.
+        command.process_group(0);
+        self.child = Some(command.spawn().context("the emulator does not start")?);
+        Ok(())
+    }
+
+    /// Takes the power away at once.
+    pub(super) fn cut(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        // The emulated network's connections end with it; the broker may take a moment to see that.
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(())
+    }
+
+    /// Where [`Self::console_since_mark`] begins.
+    pub(super) fn mark(&mut self) {
+        self.mark = fs::metadata(&self.console).map_or(0, |file| file.len());
+    }
+
+    pub(super) fn console_since_mark(&self) -> Result<String> {
+        let bytes = fs::read(&self.console)?;
+        let start = usize::try_from(self.mark).unwrap_or(0);
+        Ok(String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).into_owned())
+    }
+
+    /// The last lines, for whoever looks for what went wrong.
+    pub(super) fn console_end(&self) -> String {
+        let text = fs::read(&self.console).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let text = text.unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(25)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.cut();
+    }
+}
