@@ -220,10 +220,11 @@ fn start<S>(spawner: Spawner, task: Result<SpawnToken<S>, SpawnError>) {
     }
 }
 
-/// Bytes of heap besides what the bootloader leaves; what remains of the main memory is the stack's.
+/// Bytes of heap besides what the bootloader leaves; what remains of the main memory is the stack's, which needs more
+/// than 32 KiB: with so little an update overflows it.
 const MAIN_HEAP: usize = match cfg!(any(feature = "esp32", feature = "esp32s2")) {
     true => 64 * 1024,
-    false => 128 * 1024,
+    false => 96 * 1024,
 };
 
 /// The heap, for the radio's driver; the agent needs none.

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -66,12 +65,10 @@ impl Machine {
     pub(super) fn power_on(&mut self) -> Result<()> {
         let console = OpenOptions::new().append(true).open(&self.console)?;
         let mut command = program(&self.emulator.0);
-        command.args(["-nographic", "-monitor", "none", "-serial", "stdio", "-machine", MACHINE, "-drive"]);
+        command.args(["-nographic", "-machine", MACHINE, "-drive"]);
         command.arg(format!("file={},if=mtd,format=raw", self.flash.display()));
         command.args(["-nic", "user,model=esp32c3_wifi,id=u1,net=10.0.2.0/24"]);
         command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
-        // Away from the terminal: Ctrl-C is this program's.
-        command.process_group(0);
         self.child = Some(command.spawn().context("the emulator does not start")?);
         Ok(())
     }

@@ -126,6 +126,7 @@ impl Images {
             Some(port) => port,
             None => {
                 let port = peers::free_port()?;
+                peers::build()?;
                 peers::otaru(&["keygen", "--force", "--output"], &[&key])?;
                 let public = fs::read_to_string(folder.join("key.pub.pem"))?;
                 let credentials = folder.join("credentials.toml");

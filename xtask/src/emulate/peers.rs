@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::shell::{cargo, find, program, run};
+use crate::shell::{cargo, find, program, root, run};
 
 const UPDATE: &str = "ESP32/ota/update";
 
@@ -25,8 +25,17 @@ pub(super) fn free_port() -> Result<u16> {
 
 /// Runs the command line.
 pub(super) fn otaru(words: &[&str], files: &[&Path]) -> Result<()> {
-    let mut command = cargo(&["run", "--quiet", "--package", "otaru", "--"]);
-    run(command.args(words).args(files).stdout(Stdio::null()))
+    run(command_line().args(words).args(files).stdout(Stdio::null()))
+}
+
+/// The command line, as [`build`] made it.
+fn command_line() -> Command {
+    program(root().join("target/debug/otaru"))
+}
+
+/// Builds the command line.
+pub(super) fn build() -> Result<()> {
+    run(&mut cargo(&["build", "--quiet", "--package", "otaru", "--target-dir", "target"]))
 }
 
 /// As `sha256sum` prints it.
@@ -205,11 +214,15 @@ pub(super) struct WebServer {
 
 impl WebServer {
     pub(super) fn start(folder: &Path) -> Result<Self> {
-        run(&mut cargo(&["build", "--quiet", "--package", "otaru"]))?;
         let port = free_port()?;
         let log = fs::File::create(folder.join("files.log"))?;
-        let mut command = cargo(&["run", "--quiet", "--package", "otaru", "--", "files", "--listen"]);
-        command.arg(format!("127.0.0.1:{port}")).arg(folder.join("www")).stdout(log.try_clone()?).stderr(log);
+        let mut command = command_line();
+        command
+            .args(["files", "--listen"])
+            .arg(format!("127.0.0.1:{port}"))
+            .arg(folder.join("www"))
+            .stdout(log.try_clone()?)
+            .stderr(log);
         let server = Running::start(&mut command)?;
         listening(port)?;
         Ok(Self { port, _server: server })

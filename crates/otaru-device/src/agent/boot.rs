@@ -14,7 +14,7 @@ use crate::board::{Board, ResetReason};
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::report::Identity;
-use crate::slots::{FailedTrial, Region, SlotError, Slots, Trial, TrialCause, verify};
+use crate::slots::{FailedTrial, READ_BACK, Region, SlotError, Slots, Trial, TrialCause, verify};
 
 /// What a boot found on flash.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
         boot.elf = descriptor.elf_sha256();
         boot.secure_version = descriptor.secure_version();
     }
-    let mut buf = [0; 1024];
+    let mut buf = [0; READ_BACK];
     if let Ok(summary) = verify(flash, &region, &mut buf).await {
         boot.image = summary.digest;
     }

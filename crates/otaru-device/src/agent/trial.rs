@@ -13,7 +13,7 @@ use rand_core::RngCore;
 use super::{ANNOUNCE, Failure, Worker};
 use crate::board::{Board, Clock, Health, ResetReason};
 use crate::memory::Failed;
-use crate::slots::{FailedTrial, TrialCause, verify};
+use crate::slots::{FailedTrial, READ_BACK, TrialCause, verify};
 use crate::timeout::within;
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
@@ -92,7 +92,7 @@ where
     /// The old image tells why the new one is gone, the first time and after every boot until a command.
     async fn tell_failed(&mut self, trial: &FailedTrial) {
         let region = self.boot.slots.region(trial.slot);
-        let mut buf = [0; 1024];
+        let mut buf = [0; READ_BACK];
         let digest = match verify(self.flash, &region, &mut buf).await {
             Ok(summary) => Some(summary.digest),
             Err(_) => None,

@@ -20,7 +20,7 @@ use crate::http::{Download, FetchError};
 use crate::job::Job;
 use crate::memory::{Pending, Trusted};
 use crate::report::Reports;
-use crate::slots::{SlotWriter, verify};
+use crate::slots::{READ_BACK, SlotWriter, verify};
 use crate::uplink::Uplink;
 
 /// HTTP headers must fit here; body bytes pass through it too.
@@ -121,7 +121,7 @@ where
     async fn already_in_slot(&mut self, wanted: Option<Digest>) -> Option<Digest> {
         let wanted = wanted?;
         let region = self.boot.slots.region(self.boot.slots.target());
-        let mut buf = [0; 1024];
+        let mut buf = [0; READ_BACK];
         let summary = verify(self.flash, &region, &mut buf).await.ok()?;
         (summary.digest == wanted).then_some(wanted)
     }
@@ -130,7 +130,7 @@ where
     async fn verify_slot(&mut self, streamed: Digest) -> Result<Digest, Failure> {
         self.reports.state(UpdateState::Verifying);
         let region = self.boot.slots.region(self.boot.slots.target());
-        let mut buf = [0; 1024];
+        let mut buf = [0; READ_BACK];
         let summary = verify(self.flash, &region, &mut buf).await.map_err(|error| {
             Failure::new(Code::Flash, format_args!("what was written reads back wrong: {error}"))
         })?;

@@ -12,7 +12,7 @@ use embedded_storage_async::nor_flash::{NorFlash, NorFlashError, ReadNorFlash};
 use otaru_format::partition::{PartitionError, PartitionTable, TABLE_LEN, TABLE_OFFSET};
 
 pub use otadata::{FailedTrial, Trial, TrialCause};
-pub use verify::{VerifyError, verify};
+pub use verify::{READ_BACK, VerifyError, verify};
 pub use writer::SlotWriter;
 
 /// Bytes at the end of the `otaru` partition for the firmware: two sectors, one to write while the other is erased.

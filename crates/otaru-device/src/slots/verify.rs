@@ -7,6 +7,9 @@ use otaru_format::image::{ImageCheck, ImageError, ImageSummary};
 
 use super::Region;
 
+/// Bytes to read at once: a sector. Every read of flash stops the cache, and with it the program, for a moment.
+pub const READ_BACK: usize = 4096;
+
 /// Why a slot holds no good image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyError<E> {
