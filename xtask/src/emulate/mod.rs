@@ -211,6 +211,17 @@ impl Run {
         Ok(())
     }
 
+    /// Starts the emulator anew.
+    // TODO: not enough for an image laid out differently: it hangs at a start by reset, and starts after this.
+    fn cold_start(&mut self) -> Result<()> {
+        self.machine.cut()?;
+        self.broker.forget()?;
+        self.machine.mark();
+        self.machine.power_on()?;
+        self.wait(START, "a cold start", |status| !status.version.is_empty())?;
+        Ok(())
+    }
+
     fn update_and_confirm(&mut self) -> Result<()> {
         let start = Instant::now();
         self.publish(self.images.second.file)?;
@@ -226,8 +237,8 @@ impl Run {
     }
 
     fn crash_and_roll_back(&mut self) -> Result<()> {
+        self.cold_start()?;
         let start = Instant::now();
-        self.machine.mark();
         self.publish(self.images.crashing.file)?;
         let status = self.wait(UPDATE, "the roll back", |status| status.state == "rolled_back")?;
         ensure!(status.version == self.images.second.version, "version {} came back", status.version);
@@ -243,6 +254,7 @@ impl Run {
     }
 
     fn signed_and_compressed(&mut self) -> Result<()> {
+        self.cold_start()?;
         let start = Instant::now();
         self.publish(self.images.release.file)?;
         let status = self.confirmed(&self.images.release)?;
@@ -258,6 +270,7 @@ impl Run {
         let mut random = Random(seed | 1);
         let (mut done, mut updates, mut told_again) = (0, 0, 0);
         while done < cuts {
+            self.cold_start()?;
             let update = if updates % 2 == 0 { &self.images.second } else { &self.images.release };
             let start = Instant::now();
             let mut here = 0;
