@@ -33,20 +33,21 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         command.env("OTARU_FIRMWARE_PAIRS", std::path::absolute(pairs)?);
     }
     run(&mut command)?;
-    code_sizes()
+    code_sizes("decoder", &DECODERS)
 }
 
-fn code_sizes() -> Result<()> {
+/// Prints how much of a chip's flash each of these takes alone, all of them features of `xtask/code-size`.
+pub(crate) fn code_sizes(what: &str, features: &[&str]) -> Result<()> {
     let Some(nothing) = size_with("")? else {
         println!("\nSKIPPED: code sizes: {}", chip::remedy(chip::TARGET));
         return Ok(());
     };
     let mut rows = String::new();
-    for decoder in DECODERS {
-        let size = size_with(decoder)?.unwrap_or(nothing);
-        rows += &format!("| {decoder} | {} |\n", size.saturating_sub(nothing));
+    for feature in features {
+        let size = size_with(feature)?.unwrap_or(nothing);
+        rows += &format!("| {feature} | {} |\n", size.saturating_sub(nothing));
     }
-    println!("\n| decoder | bytes of code and constants, {} |\n| --- | --- |\n{rows}", chip::TARGET);
+    println!("\n| {what} | bytes of code and constants, {} |\n| --- | --- |\n{rows}", chip::TARGET);
     Ok(())
 }
 

@@ -39,12 +39,16 @@ pub(crate) struct Bench {
 enum Other {
     /// Compares compressors over real firmware, and their decoders' code for a chip
     Compression(compression::Options),
+    /// Measures what verifying a release costs: code for a chip, and time on this machine beside openssl
+    Verification,
 }
 
 /// Runs otaru-sim's `update` benchmark, or another.
 pub(crate) fn bench(options: &Bench) -> Result<()> {
-    if let Some(Other::Compression(options)) = &options.other {
-        return compression::bench(options);
+    match &options.other {
+        Some(Other::Compression(options)) => return compression::bench(options),
+        Some(Other::Verification) => return verification(),
+        None => {}
     }
     let manifest = fs::read_to_string(root().join("crates/otaru-sim/Cargo.toml"))?;
     if !manifest.contains("[[bench]]") {
@@ -52,4 +56,12 @@ pub(crate) fn bench(options: &Bench) -> Result<()> {
     }
     let mut command = cargo(&["bench", "--package", "otaru-sim", "--bench", "update", "--"]);
     run(command.args(&options.arguments))
+}
+
+/// The parts of a verification, as `xtask/code-size` has them as features; the compact Ed25519 is there to compare.
+const VERIFICATION: [&str; 5] = ["sha256", "ed25519", "ed25519-compact", "manifest", "verification"];
+
+fn verification() -> Result<()> {
+    run(&mut cargo(&["bench", "--package", "otaru-release", "--bench", "verify"]))?;
+    compression::code_sizes("part of a verification", &VERIFICATION)
 }

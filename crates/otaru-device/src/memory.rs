@@ -27,7 +27,7 @@ const FAILED: u8 = 2;
 const TRUSTED: u8 = 3;
 const CANDIDATE: u8 = 4;
 /// Revoked keys that are remembered.
-const MAX_KEYS: usize = 8;
+const MAX_KEYS: usize = 4;
 
 /// The command that is being carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A program with one decoder, or none, and nothing else. It is never run.
+//! A program with one decoder, or one part of a verification, or none, and nothing else. It is never run.
 #![no_std]
 #![no_main]
 
@@ -30,6 +30,7 @@ extern "C" fn _start() -> ! {
     let (mut input, mut output) = ([0_u8; 64], [0_u8; 64]);
     loop {
         decode(black_box(&mut input), black_box(&mut output));
+        verify(black_box(&input), black_box(&mut output));
         // Both copies of memory are there, so that no decoder is charged for them.
         black_box(&mut input).copy_from_slice(black_box(&mut output));
         let len = black_box(7);
@@ -71,4 +72,45 @@ fn decode(input: &[u8], output: &mut [u8]) {
 #[cfg(not(any(feature = "lzma", feature = "deflate", feature = "heatshrink", feature = "lz4")))]
 fn decode(input: &[u8], output: &mut [u8]) {
     black_box((input, output));
+}
+
+/// Every part of verifying a release that there is.
+fn verify(input: &[u8; 64], output: &mut [u8; 64]) {
+    black_box((input, &output));
+    #[cfg(feature = "sha256")]
+    {
+        use sha2::Digest as _;
+        output[..32].copy_from_slice(&sha2::Sha256::digest(black_box(input)));
+    }
+    #[cfg(feature = "manifest")]
+    {
+        use otaru_format::release::{Envelope, Manifest};
+        if let Ok(envelope) = Envelope::parse(black_box(input)) {
+            envelope.signed_bytes(&mut |piece| _ = black_box(piece));
+            if let Ok(manifest) = Manifest::parse(envelope.payload()) {
+                let first = manifest.payloads().next().and_then(|payload| payload.frame(&manifest, black_box(0)));
+                _ = black_box((manifest.block(black_box(0)), first));
+            }
+        }
+    }
+    #[cfg(feature = "ed25519")]
+    {
+        use ed25519_dalek::{Signature, VerifyingKey};
+        if let Ok(key) = VerifyingKey::from_bytes(&black_box([9; 32]))
+            && !key.is_weak()
+            && let Ok(mut verifier) = key.verify_stream(&Signature::from_bytes(black_box(input)))
+        {
+            verifier.update(black_box(&input[..]));
+            output[0] = u8::from(verifier.finalize_and_verify().is_ok());
+        }
+    }
+    #[cfg(feature = "ed25519-compact")]
+    {
+        use ed25519_compact::{PublicKey, Signature};
+        let key = PublicKey::new(black_box([9; 32]));
+        if let Ok(mut verifier) = key.verify_incremental(&Signature::new(black_box(*input))) {
+            verifier.absorb(black_box(&input[..]));
+            output[0] = u8::from(verifier.verify().is_ok());
+        }
+    }
 }

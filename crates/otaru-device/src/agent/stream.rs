@@ -15,7 +15,7 @@ use crate::slots::{SlotError, SlotWriter};
 pub(super) const CHUNK: usize = 1024;
 const _: () = assert!(CHUNK >= HEAD_LEN, "the first buffer holds the head");
 /// Buffers. While a 64 KiB block is erased (150 ms) these and the TCP window take what arrives.
-const CHUNKS: usize = 8;
+const CHUNKS: usize = 7;
 
 /// The flash, for whoever needs it at the moment.
 pub(super) type SharedFlash<'f, F> = Mutex<NoopRawMutex, &'f mut F>;
