@@ -211,8 +211,7 @@ impl Run {
         Ok(())
     }
 
-    /// Starts the emulator anew.
-    // TODO: not enough for an image laid out differently: it hangs at a start by reset, and starts after this.
+    /// Starts the emulator anew, so that each part of the story begins with a power-on.
     fn cold_start(&mut self) -> Result<()> {
         self.machine.cut()?;
         self.broker.forget()?;
