@@ -1,6 +1,6 @@
 //! Ready-made firmware: joins a known network, blinks, says that it lives, and updates itself over the air.
 //!
-//! `main` is the order of things; each has a module. [`credentials`] are what the device was told, [`setup`] is
+//! [`firmware`] is the order of things; each has a module. [`credentials`] are what the device was told, [`setup`] is
 //! how it is told by phone, [`wifi`] joins and stays joined, [`app`] is what a user would replace with something
 //! useful. The agent's side of the chip is the crate `otaru-esp-hal`.
 #![no_std]
@@ -52,8 +52,10 @@ esp_bootloader_esp_idf::esp_app_desc!(
 /// Sockets at once: MQTT, a download, name lookup, DHCP, the heartbeat, and one to spare.
 const SOCKETS: usize = 6;
 
-#[esp_rtos::main]
-async fn main(spawner: Spawner) {
+otaru_esp_hal::main!(firmware);
+
+#[embassy_executor::task]
+async fn firmware(spawner: Spawner) {
     let chip = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
     let mut board = EspBoard::new(chip.RTC_TIMER); // Arms the watchdog, before anything that could hang.
     esp_println::logger::init_logger(log::LevelFilter::Info);
