@@ -78,10 +78,11 @@ async fn firmware(spawner: Spawner) {
     match settings {
         Some(settings) if !asked => run(spawner, controller, settings, flash, board, boot).await,
         settings => {
-            if let Err(error) = setup::open(&mut controller) {
-                stop(format_args!("the access point does not open: {error:?}")).await
-            }
-            let stack = network(spawner, Interface::access_point(), setup::addresses());
+            let (interface, addresses) = match setup::network(&mut controller).await {
+                Ok(network) => network,
+                Err(error) => stop(format_args!("the access point does not open: {error:?}")).await,
+            };
+            let stack = network(spawner, interface, addresses);
             setup::serve(stack, &mut flash, boot.settings(), settings.is_some()).await
         }
     }
@@ -143,7 +144,7 @@ async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
 #[cfg(feature = "agent")]
 fn config<'a>(name: &'a str, host: &'a str) -> Config<'a> {
     let mut config = Config::new(name, host);
-    // Also the image's hash must be done within: a second on a chip, half a minute in an emulator on a busy machine.
+    // Also the image's hash must be done within: a second on a chip, more in an emulator on a busy machine.
     config.trial_watchdog = core::time::Duration::from_secs(60);
     config
 }
