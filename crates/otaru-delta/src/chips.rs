@@ -1,0 +1,1 @@
+//! The chips' processors and where they see their memories.
