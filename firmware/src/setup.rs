@@ -89,7 +89,9 @@ pub(crate) async fn network(
 ) -> Result<(Interface, embassy_net::Config), WifiError> {
     let station = StationConfig::default().with_ssid("Espressif".try_into()?);
     controller.set_config(&Config::Station(station.with_authentication(AuthenticationMethodConfig::Open)))?;
-    controller.connect_async().await?;
+    if let Err(error) = controller.connect_async().await {
+        log::error!("set-up: {error:?}");
+    }
     log::info!("set-up: joined as a client, open http://10.0.2.15/");
     Ok((Interface::station(), embassy_net::Config::dhcpv4(Default::default())))
 }

@@ -4,7 +4,7 @@ use core::convert::Infallible;
 
 use embassy_futures::select::{Either, select};
 use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::command::Offer;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, UpdateState};
@@ -12,7 +12,7 @@ use rand_core::RngCore;
 
 use super::intake::Intake;
 use super::plan::{self, Barred, Plan, Running};
-use super::stream::{self, Feeder, Pipe, SharedFlash, Stop};
+use super::stream::{self, Feeder, Pipe, Place, SharedFlash, Stop};
 use super::{ANNOUNCE, Failure, Worker};
 use crate::backoff::Backoff;
 use crate::board::{Board, Clock, Health};
@@ -203,8 +203,9 @@ where
         let mut channel = pipe.channel();
         let (sender, receiver) = channel.split();
         let flash = SharedFlash::new(&mut *self.flash);
-        let mut intake =
-            Intake::new(Feeder::new(sender), &plan, self.reports, (&flash, region), self.workspace);
+        let running = self.boot.slots.region(self.boot.slots.running());
+        let place = Place { flash: &flash, target: region, running };
+        let mut intake = Intake::new(Feeder::new(sender), &plan, self.reports, place, self.workspace);
         let way = Way {
             net: self.net,
             clock: self.clock,
@@ -248,7 +249,7 @@ struct Way<'w, N, C> {
 
 /// Fetches until the body is complete, over as many attempts as make headway. Ends only in failure: success
 /// is the writer's to tell.
-async fn fetch<N: TcpConnect + Dns, C: Clock, F: ReadNorFlash>(
+async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
     way: Way<'_, N, C>,
     rng: &mut impl RngCore,
     url: &str,
@@ -263,15 +264,21 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: ReadNorFlash>(
     let mut furthest = 0;
     loop {
         uplink.wait(clock).await;
-        let error = match download.run(&mut buffer, intake).await {
+        let end = match download.run(&mut buffer, intake).await {
+            Err(FetchError::Sink(Stop::Complete)) => match intake.end().await {
+                Ok(never) => return Ok(never),
+                Err(stop) => Err(FetchError::Sink(stop)),
+            },
+            // Whole by its own account and hashes: what the server still owes is of no interest.
+            _ if intake.is_complete() => return intake.end().await,
+            end => end,
+        };
+        let error = match end {
             Err(FetchError::Sink(Stop::Seek(offset))) => {
                 download.seek(offset);
                 continue;
             }
-            Err(FetchError::Sink(Stop::Complete)) => return intake.end().await,
             Err(FetchError::Sink(stop)) => return Err(stop),
-            // Whole by its own account and hashes: what the server still owes is of no interest.
-            _ if intake.is_complete() => return intake.end().await,
             Ok(()) => FetchError::Truncated,
             Err(error) => error,
         };
