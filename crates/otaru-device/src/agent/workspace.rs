@@ -23,17 +23,22 @@ pub(super) enum Memory {
 #[cfg(feature = "lzma")]
 impl Memory {
     /// Makes it the memory for compressed blocks.
+    #[inline(never)]
     pub(super) fn frames(&mut self) -> Option<&mut otaru_lzma::Workspace> {
+        // A constant is written to its place; what a function returns passes through the stack, which has no room for it.
+        const EMPTY: otaru_lzma::Workspace = otaru_lzma::Workspace::new();
         if !matches!(self, Self::Frames(_)) {
-            *self = Self::Frames(otaru_lzma::Workspace::new());
+            *self = Self::Frames(EMPTY);
         }
         if let Self::Frames(memory) = self { Some(memory) } else { None }
     }
 
     /// Makes it the memory for a patch.
+    #[inline(never)]
     pub(super) fn patch(&mut self) -> Option<&mut super::patch::PatchMemory> {
+        const EMPTY: super::patch::PatchMemory = super::patch::PatchMemory::new();
         if !matches!(self, Self::Patch(_)) {
-            *self = Self::Patch(super::patch::PatchMemory::new());
+            *self = Self::Patch(EMPTY);
         }
         if let Self::Patch(memory) = self { Some(memory) } else { None }
     }
