@@ -37,7 +37,7 @@ impl Bench {
     pub(crate) fn new(size: usize, speed: f64) -> Self {
         let build = |version: &str| {
             let (project, behaviour) = ("lamp".to_owned(), Behaviour::Healthy);
-            FirmwareSpec { chip: Chip::Esp32C3, project, version: version.into(), size, behaviour }.build()
+            FirmwareSpec { chip: Chip::Esp32C3, project, version: version.into(), secure_version: 0, size, behaviour }.build()
         };
         Self::with(&build("1.0.0"), build("1.1.0"), speed)
     }
