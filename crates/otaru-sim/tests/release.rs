@@ -9,10 +9,10 @@ use otaru_format::digest::Digest;
 use otaru_format::release::{HEADER_LEN, MAX_ENVELOPE, MIN_BLOCK};
 use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::bootloader::BootloaderKind;
-use otaru_sim::firmware::Behaviour;
+use otaru_sim::firmware::{Behaviour, FirmwareSpec};
 use otaru_sim::lab::http::{Act, file, head};
 use otaru_sim::lab::release::{Key, Recipe, frame};
-use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
+use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, firmware_spec, run};
 
 const SIZE: usize = 200_000;
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -267,6 +267,94 @@ fn an_older_release_is_not_replayed() {
             assert_eq!(update(&lab, &release("1.3.0", 20)).await.version, "1.3.0");
         });
     }
+}
+
+/// An image with this secure version in its descriptor.
+fn secured(version: &str, secure_version: u32) -> Vec<u8> {
+    FirmwareSpec { secure_version, ..firmware_spec(version, SIZE, Behaviour::Healthy) }.build()
+}
+
+/// A lab whose device runs version 1.0.0 with secure version 3.
+async fn secured_lab(setup: Setup) -> Lab {
+    let mut lab = Lab::new(setup, &secured("1.0.0", 3)).unwrap();
+    lab.power_on();
+    lab.ready().await;
+    lab
+}
+
+/// Offers this; the device must refuse it for its secure version and go on running what it ran. Says whether it
+/// touched the slot.
+async fn is_below(lab: &Lab, bytes: &[u8], runs: &str) -> bool {
+    let before = slot(lab);
+    let end = update(lab, bytes).await;
+    assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::SecureVersion)), "{end:?}");
+    assert!(lab.runs(runs), "{end:?}");
+    slot(lab) != before
+}
+
+#[test]
+fn the_secure_version_never_goes_down() {
+    let release = |version: &str, promised, real| {
+        let recipe = Recipe { secure_version: promised, ..Recipe::new(version, 9) };
+        recipe.make(&secured(version, real)).unwrap()
+    };
+    let mut lax = strict();
+    lax.config.allow_downgrade = true;
+    for setup in [strict(), lax] {
+        run(async {
+            let lab = secured_lab(setup).await;
+            assert!(!is_below(&lab, &release("1.1.0", 2, 2), "1.0.0").await);
+            assert!(!is_below(&lab, &release("1.1.0", 0, 0), "1.0.0").await);
+            // The manifest promises less than the image has.
+            assert!(!is_below(&lab, &release("1.1.0", 2, 3), "1.0.0").await);
+            // It promises more: only what is in the slot can tell, and it is never activated.
+            for _ in 0..2 {
+                is_below(&lab, &release("1.1.0", 4, 2), "1.0.0").await;
+            }
+            assert_eq!(update(&lab, &release("1.2.0", 3, 3)).await.version, "1.2.0");
+            assert_eq!(update(&lab, &release("1.3.0", 4, 4)).await.version, "1.3.0");
+            assert!(!is_below(&lab, &release("1.4.0", 3, 3), "1.3.0").await);
+        });
+    }
+}
+
+#[test]
+fn force_does_not_lower_the_secure_version() {
+    run(async {
+        let lab = secured_lab(strict()).await;
+        let old = secured("0.9.0", 2);
+        lab.serve(&Recipe { secure_version: 2, ..Recipe::new("0.9.0", 1) }.make(&old).unwrap());
+        let digest = Digest::of(&old);
+        let offer =
+            format!(r#"{{"url":"http://files/new.otaru","image":"{digest}","force":true,"serial":1}}"#);
+        let signed = Key(1).seal(offer.as_bytes()).unwrap();
+        lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), &signed, false);
+        let end = lab.wait_for(LONG, |status| status.state.is_final()).await.unwrap();
+        assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::SecureVersion)), "{end:?}");
+    });
+}
+
+#[test]
+fn the_secure_version_counts_without_a_signature_too() {
+    run(async {
+        let lab = secured_lab(Setup::default()).await;
+        assert!(!is_below(&lab, &secured("1.1.0", 2), "1.0.0").await);
+        assert_eq!(update(&lab, &secured("1.2.0", 4)).await.version, "1.2.0");
+        // The first image still stands in the other slot, good and named by its digest.
+        let first = secured("1.0.0", 3);
+        lab.serve(&first);
+        let offer = format!(r#"{{"url":"http://files/new.bin","image":"{}"}}"#, Digest::of(&first));
+        let before = lab.reports().len();
+        lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), &offer, false);
+        let mut count = 0;
+        let end = lab.wait_for(LONG, |status| {
+            count += 1;
+            count > before && status.state.is_final()
+        });
+        let end = end.await.unwrap();
+        assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::SecureVersion)), "{end:?}");
+        assert!(lab.runs("1.2.0"));
+    });
 }
 
 #[test]
