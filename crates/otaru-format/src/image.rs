@@ -77,6 +77,9 @@ pub enum ImageError {
 impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotAnImage { magic: b'<' } => {
+                f.write_str("it is a web page, such as a directory listing or an error page, not firmware")
+            }
             Self::NotAnImage { magic } => write!(f, "it begins with 0x{magic:02x}, an ESP image with 0xe9"),
             Self::TooShort => f.write_str("too short for an ESP image"),
             Self::Truncated { len } => write!(f, "the image ends early, after {len} bytes"),
@@ -473,6 +476,8 @@ mod tests {
 
     #[test]
     fn html_is_not_an_image() {
-        assert_eq!(check(b"<html>", 6), Err(ImageError::NotAnImage { magic: b'<' }));
+        let error = check(b"<html>", 6).unwrap_err();
+        assert_eq!(error, ImageError::NotAnImage { magic: b'<' });
+        assert!(std::format!("{error}").contains("web page"));
     }
 }

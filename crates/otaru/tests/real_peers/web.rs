@@ -49,7 +49,7 @@ impl Web {
             "daemon off;\nmaster_process off;\npid {dir}/nginx.pid;\nerror_log stderr;\n\
              events {{ worker_connections 1024; }}\n\
              http {{\naccess_log off;\n{paths}\
-             server {{ listen 127.0.0.1:{port}; location / {{ root {root}; }} }}\n}}\n"
+             server {{ listen 127.0.0.1:{port}; location / {{ root {root}; autoindex on; }} }}\n}}\n"
         );
         let file = own.join("nginx.conf");
         std::fs::write(&file, settings).unwrap();
