@@ -7,6 +7,7 @@ use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::command::Offer;
 use otaru_format::digest::Digest;
+use otaru_format::image::HEAD_LEN;
 use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
@@ -20,7 +21,7 @@ use crate::http::{Download, FetchError};
 use crate::job::Job;
 use crate::memory::{Pending, Trusted};
 use crate::report::Reports;
-use crate::slots::{READ_BACK, SlotWriter, verify};
+use crate::slots::{READ_BACK, Region, SlotWriter, verify};
 use crate::uplink::Uplink;
 
 /// HTTP headers must fit here; body bytes pass through it too.
@@ -123,7 +124,11 @@ where
         let region = self.boot.slots.region(self.boot.slots.target());
         let mut buf = [0; READ_BACK];
         let summary = verify(self.flash, &region, &mut buf).await.ok()?;
-        (summary.digest == wanted).then_some(wanted)
+        if summary.digest != wanted {
+            return None;
+        }
+        // What is not to run is left to the fetch to refuse.
+        self.keep_secure_version(&region, &mut buf).await.ok().map(|()| wanted)
     }
 
     /// Reads the slot back and checks it as the bootloader will.
@@ -137,7 +142,20 @@ where
         if summary.digest != streamed {
             return Err(Failure::new(Code::Flash, format_args!("what was written reads back different")));
         }
+        self.keep_secure_version(&region, &mut buf).await?;
         Ok(summary.digest)
+    }
+
+    /// The secure version of what stands in the slot: a manifest only says what it is.
+    async fn keep_secure_version(
+        &mut self,
+        region: &Region,
+        buf: &mut [u8; READ_BACK],
+    ) -> Result<(), Failure> {
+        let head = &mut buf[..HEAD_LEN];
+        let read = self.flash.read(region.offset, head).await;
+        read.map_err(|error| Failure::new(Code::Flash, format_args!("{error:?}")))?;
+        plan::keep_secure_version(self.boot.secure_version, plan::secure_version_of(head))
     }
 
     /// Whether this may be asked for by whoever asked; gives back what was learned of earlier releases and offers.
