@@ -48,6 +48,8 @@ pub enum PatchError {
     Stream(LzmaError),
     /// A number in it is out of bounds.
     Number,
+    /// The old image is not the one that the patch was made for.
+    WrongBase,
     /// It refers to bytes that the old image does not have.
     Reference,
 }
@@ -60,6 +62,7 @@ impl fmt::Display for PatchError {
             Self::Trailing => f.write_str("something follows the patch; check its length"),
             Self::Stream(error) => error.fmt(f),
             Self::Number => f.write_str("the patch is damaged: a number is out of bounds; fetch it again"),
+            Self::WrongBase => f.write_str("the patch was made for another old image"),
             Self::Reference => {
                 f.write_str("the patch is damaged: it refers to bytes that are not there; fetch it again")
             }

@@ -1,7 +1,7 @@
 //! The first bytes of a patch.
 
 use crate::error::HeaderError;
-use crate::workspace::{MAX_ANCHORS, MAX_CONTEXT_BITS, MAX_POSITION_BITS};
+use crate::workspace::{MAX_ANCHORS, MAX_CONTEXT_BITS};
 use otaru_format::chip::Chip;
 use otaru_lzma::Properties;
 
@@ -99,5 +99,5 @@ fn unpack(byte: u8) -> Option<Properties> {
         position_bits: byte / 45,
     };
     let literal_bits = properties.literal_context_bits + properties.literal_position_bits;
-    (literal_bits <= MAX_CONTEXT_BITS && properties.position_bits <= MAX_POSITION_BITS).then_some(properties)
+    (literal_bits <= MAX_CONTEXT_BITS && properties.position_bits == 0).then_some(properties)
 }

@@ -1,25 +1,47 @@
 //! The decoder's memory.
 
-/// Most bits (`lc + lp`) that select a literal's statistics.
-pub(crate) const MAX_CONTEXT_BITS: u8 = 2;
-/// Most bits (`pb`) that select a match's statistics.
-pub(crate) const MAX_POSITION_BITS: u8 = 2;
+use crate::anchors::Anchor;
+use crate::images;
+use crate::input;
+use crate::predict::Memory;
+use crate::segments::Segments;
+
+/// Most bits (`lc + lp`) that select a literal's statistics. More, and any that select a match's (`pb`), gain less than
+/// half a per cent.
+pub(crate) const MAX_CONTEXT_BITS: u8 = 1;
 /// Bytes of the stream's dictionary.
 pub(crate) const DICTIONARY: usize = 16 * 1024;
 /// Most anchors of a patch.
 pub(crate) const MAX_ANCHORS: usize = 1400;
 
-/// Memory for applying one patch at a time: less than 48 KiB, all of it here.
+/// Memory for applying one patch at a time: less than 48 KiB, all of it here but for the future of
+/// [`apply`](crate::apply) itself.
 ///
-/// It can be a `static`, all zeros, and may be used for one patch after another, whatever became of the last one.
+/// It can be a `static`, and may be used for one patch after another, whatever became of the last one.
 pub struct Workspace {
-    pub(crate) lzma: otaru_lzma::Workspace<DICTIONARY, { 1 << MAX_CONTEXT_BITS }, { 1 << MAX_POSITION_BITS }>,
+    pub(crate) lzma: otaru_lzma::Workspace<DICTIONARY, { 1 << MAX_CONTEXT_BITS }, 1>,
+    pub(crate) input: input::Buffers,
+    pub(crate) images: images::Buffers,
+    pub(crate) old: Segments,
+    pub(crate) new: Segments,
+    pub(crate) anchors: [Anchor; MAX_ANCHORS],
+    pub(crate) by_old: [u16; MAX_ANCHORS],
+    pub(crate) memory: Memory,
 }
 
 impl Workspace {
     /// An empty one; all zeros, so that a `static` takes no room in an image.
     pub const fn new() -> Self {
-        Self { lzma: otaru_lzma::Workspace::new() }
+        Self {
+            lzma: otaru_lzma::Workspace::new(),
+            input: input::Buffers::new(),
+            images: images::Buffers::new(),
+            old: Segments::EMPTY,
+            new: Segments::EMPTY,
+            anchors: [Anchor::ZERO; MAX_ANCHORS],
+            by_old: [0; MAX_ANCHORS],
+            memory: Memory::new(),
+        }
     }
 }
 
