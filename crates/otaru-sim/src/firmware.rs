@@ -100,9 +100,6 @@ impl FirmwareSpec {
         let Self { chip, project, version, secure_version, behaviour, .. } = self;
         let identity = format!("{chip} {project} {version} {secure_version} {behaviour}");
         let digest = Digest::of(identity.as_bytes());
-        let mut seed = [0; 8];
-        seed.copy_from_slice(&digest.0[..8]);
-        let mut rng = SmallRng::seed_from_u64(u64::from_le_bytes(seed));
         let descriptor = DescriptorFields {
             project: &self.project,
             version: &self.version,
@@ -113,13 +110,31 @@ impl FirmwareSpec {
         first.extend(self.behaviour.name().as_bytes());
         first.resize(64, 0);
         let overhead = HEAD_LEN + first.len() + SEGMENT_HEADER_LEN + CHECKSUM_LEN + SHA_LEN;
-        let mut second = vec![0; (size - overhead) / 4 * 4];
-        rng.fill_bytes(&mut second);
-        // Machine code is not noise: fewer values make it as compressible as that.
-        second.iter_mut().for_each(|byte| *byte %= 21);
+        let second =
+            code(&digest, &Digest::of(format!("{chip} {project}").as_bytes()), (size - overhead) / 4 * 4);
         let segments = &[(0x3C00_0020, first.as_slice()), (0x4038_0000, &second)];
         ImageFields { chip: self.chip, descriptor, segments, hash_appended: true }.emit()
     }
+}
+
+/// What stands for machine code, so many bytes: what is new in this image at the front, and behind it what all images of the
+/// product have, moved by that. So a patch between two of them is small although no block of them is the same.
+fn code(image: &Digest, product: &Digest, len: usize) -> Vec<u8> {
+    let new = usize::from(image.0[8]) * 4 + 256;
+    let mut code = noise(image, new);
+    code.extend(noise(product, len.saturating_sub(new)));
+    code.truncate(len);
+    code
+}
+
+/// As compressible as machine code is: fewer values than a byte has.
+fn noise(seed: &Digest, len: usize) -> Vec<u8> {
+    let mut first = [0; 8];
+    first.copy_from_slice(&seed.0[..8]);
+    let mut bytes = vec![0; len];
+    SmallRng::seed_from_u64(u64::from_le_bytes(first)).fill_bytes(&mut bytes);
+    bytes.iter_mut().for_each(|byte| *byte %= 21);
+    bytes
 }
 
 /// Puts partition table, blank otadata and an app in `ota_0` on a chip, as a flashing tool does.

@@ -83,6 +83,7 @@ fn run(options: &Options) -> Result<Outcome> {
     run.update_and_confirm()?;
     run.crash_and_roll_back()?;
     run.signed_and_compressed()?;
+    run.patched()?;
     run.cut_power(options.cuts, options.seed.unwrap_or_else(by_the_clock))?;
     println!(
         "passed after {:.0} s; consoles and flash are in {}",
@@ -116,6 +117,7 @@ struct Images {
     second: Update,
     crashing: Update,
     release: Update,
+    delta: Update,
 }
 
 impl Images {
@@ -147,9 +149,11 @@ impl Images {
                     put(folder, version, &files)?;
                 }
                 let bin = folder.join("1.3.0.bin");
+                let (output, base) = (Path::new("--output"), Path::new("--base"));
+                peers::otaru(&["release", "--key"], &[&key, &bin, output, &folder.join("1.3.0.otaru")])?;
                 peers::otaru(
                     &["release", "--key"],
-                    &[&key, &bin, Path::new("--output"), &folder.join("1.3.0.otaru")],
+                    &[&key, &bin, base, &folder.join("1.1.0.bin"), output, &folder.join("1.3.0-delta.otaru")],
                 )?;
                 fs::write(&note, port.to_string())?;
                 port
@@ -169,6 +173,7 @@ impl Images {
             second: update("1.1.0.bin", "1.1.0")?,
             crashing: update("1.2.0.bin", "1.2.0")?,
             release: update("1.3.0.otaru", "1.3.0")?,
+            delta: update("1.3.0-delta.otaru", "1.3.0")?,
         })
     }
 }
@@ -307,6 +312,20 @@ impl Run {
         Ok(())
     }
 
+    /// Goes back to the version before, and then on again by a patch.
+    fn patched(&mut self) -> Result<()> {
+        self.publish(self.images.second.file)?;
+        self.confirmed(&self.images.second)?;
+        self.cold_start()?;
+        let start = Instant::now();
+        self.publish(self.images.delta.file)?;
+        let status = self.confirmed(&self.images.delta)?;
+        let console = self.machine.console_since_mark()?;
+        ensure!(!console.contains("patch"), "the patch did not go as it should:\n{console}");
+        said(start, &format!("updated to {} by a patch", status.version));
+        Ok(())
+    }
+
     /// Cuts the power at random moments of updates, from one image to the other and back.
     fn cut_power(&mut self, cuts: u32, seed: u64) -> Result<()> {
         println!("power cuts: seed {seed}");
@@ -314,7 +333,7 @@ impl Run {
         let (mut done, mut updates, mut told_again) = (0, 0, 0);
         while done < cuts {
             self.cold_start()?;
-            let update = if updates % 2 == 0 { &self.images.second } else { &self.images.release };
+            let update = if updates % 2 == 0 { &self.images.second } else { &self.images.delta };
             let start = Instant::now();
             let mut here = 0;
             self.publish(update.file)?;

@@ -287,6 +287,7 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
                 Ok(never) => return Ok(never),
                 Err(stop) => Err(FetchError::Sink(stop)),
             },
+            Err(FetchError::Sink(stop)) => Err(FetchError::Sink(stop)),
             // Whole by its own account and hashes: what the server still owes is of no interest.
             _ if intake.is_complete() => return intake.end().await,
             end => end,
