@@ -321,7 +321,8 @@ impl Run {
         self.publish(self.images.delta.file)?;
         let status = self.confirmed(&self.images.delta)?;
         let console = self.machine.console_since_mark()?;
-        ensure!(!console.contains("patch"), "the patch did not go as it should:\n{console}");
+        let taken = console.contains("release: a patch of") && !console.contains("release: the patch");
+        ensure!(taken, "the patch was not taken, or of no use:\n{console}");
         said(start, &format!("updated to {} by a patch", status.version));
         Ok(())
     }

@@ -263,6 +263,7 @@ impl<'w> Release<'w> {
             return Ok(None);
         };
         let Some(memory) = memory.patch() else { return Ok(None) };
+        log::info!("release: a patch of {} bytes makes this image of {}", payload.len, manifest.size);
         let patch = Patch::open(&manifest, (&payload, &base, area), stage, memory, place.flash).await?;
         Ok(Some(Course::Patch { patch, good }))
     }
