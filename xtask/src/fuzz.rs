@@ -4,8 +4,10 @@
 //! fail goes to `fuzz/artifacts`, and its message says how to run that again.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -45,11 +47,26 @@ pub(crate) fn run_all(seconds: u32, only: &[String]) -> Result<Outcome> {
     if let Some(unknown) = only.iter().find(|name| !all.contains(name)) {
         bail!("there is no fuzzer {unknown}; there are {}", all.join(", "));
     }
-    for target in all.iter().filter(|target| only.is_empty() || only.contains(target)) {
-        run_one(target, seconds).with_context(|| format!("the fuzzer {target} failed"))?;
+    // All at once, so that none of them waits for a compiler while its time runs.
+    run(cargo_fuzz(&["build"]).args(BUILD))?;
+    let wanted: Vec<&String> = all.iter().filter(|target| only.is_empty() || only.contains(target)).collect();
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    for some in wanted.chunks(cores) {
+        thread::scope(|scope| {
+            let running: Vec<_> =
+                some.iter().map(|target| scope.spawn(|| run_one(target, seconds))).collect();
+            some.iter().zip(running).try_for_each(|(target, running)| match running.join() {
+                Ok(result) => result.with_context(|| format!("the fuzzer {target} failed")),
+                Err(_) => bail!("the fuzzer {target} could not be watched"),
+            })
+        })?;
     }
     Ok(Outcome::Passed)
 }
+
+/// How fuzzers are built. Nothing here is unsafe code: what there is to find are panics and broken promises, also without
+/// a sanitizer.
+const BUILD: [&str; 4] = ["--sanitizer", "none", "--target-dir", "target/fuzz"];
 
 /// The fuzzers' names: a file each.
 fn targets() -> Result<Vec<String>> {
@@ -67,8 +84,7 @@ fn run_one(target: &str, seconds: u32) -> Result<()> {
     fs::create_dir_all(&found)?;
     let mut command = cargo_fuzz(&["run", target]);
     command.arg(found).arg(PathBuf::from("fuzz/corpus").join(target));
-    // Nothing here is unsafe code: what there is to find are panics and broken promises, also without a sanitizer.
-    command.args(["--sanitizer", "none", "--target-dir", "target/fuzz"]);
+    command.args(BUILD);
     command.args([
         "--",
         &format!("-max_total_time={seconds}"),
