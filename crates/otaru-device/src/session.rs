@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::job::Inbox;
 use crate::mqtt::{Buffers, Connection, Ended, Incoming, PACKET};
 use crate::report::Reports;
-use crate::timeout::within;
+use crate::timeout::{millis, within};
 use crate::uplink::{CHECK, Uplink};
 
 /// How long one attempt to join the network may take: scan, association, handshake and DHCP.
@@ -54,7 +54,7 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
                 true => self.config.reconnect.1,
                 false => backoff.pause(&mut self.rng),
             };
-            log::warn!("broker: {ended}; next attempt in {} ms", pause.as_millis());
+            log::warn!("broker: {ended}; next attempt in {} ms", millis(pause));
             if self.pause(pause).await {
                 backoff.reset();
             }

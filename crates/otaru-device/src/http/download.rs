@@ -4,17 +4,17 @@
 //! (`If-Range` with the validator of the first answer, RFC 9110 sections 13.1.5 and 14). A server that answers
 //! with the whole file instead makes the sink start again, so no byte ever lands in the wrong place.
 
-use core::fmt::Write as _;
 use core::time::Duration;
 
 use embedded_io_async::{BufRead, ErrorKind, Write};
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use heapless::String;
 use otaru_format::command::MAX_URL;
-use reqwless::request::{Method, Request, RequestBuilder};
+use reqwless::request::Method;
 use reqwless::response::{BodyReader, Response};
 
 use super::connection::Timed;
+use super::request::compose;
 use super::url::UrlError;
 use super::{FetchError, HttpConfig, Url};
 use crate::board::Clock;
@@ -118,7 +118,7 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
     ) -> Result<Option<String<MAX_URL>>, FetchError<S::Error>> {
         let url = Url::parse(url).map_err(url_error)?;
         let mut socket = self.connect(&url).await?;
-        let len = self.compose(&url, buf)?;
+        let len = compose(&url, self.offset, &self.validator, buf).ok_or(FetchError::BadUrl)?;
         within(self.clock, self.config.first_byte_timeout, async {
             socket.write_all(&buf[..len]).await?;
             socket.flush().await
@@ -161,36 +161,6 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
         })
         .await
         .map_err(|_| FetchError::Timeout)?
-    }
-
-    /// Writes the request into `buf`, to be sent at once.
-    fn compose<E>(&self, url: &Url<'_>, buf: &mut [u8]) -> Result<usize, FetchError<E>> {
-        let mut range: String<32> = String::new();
-        write!(range, "bytes={}-", self.offset).map_err(|_| FetchError::BadUrl)?;
-        let headers = [
-            ("User-Agent", concat!("otaru/", env!("CARGO_PKG_VERSION"))),
-            ("Accept-Encoding", "identity"),
-            ("Connection", "keep-alive"),
-            ("Range", range.as_str()),
-            ("If-Range", self.validator.as_str()),
-        ];
-        let count = match (self.offset, self.validator.is_empty()) {
-            (0, _) => 3,
-            (_, true) => 4,
-            (_, false) => 5,
-        };
-        let mut path: String<MAX_URL> = String::new();
-        let root = if url.path().starts_with('/') { "" } else { "/" };
-        path.push_str(root).and_then(|()| path.push_str(url.path())).map_err(|_| FetchError::BadUrl)?;
-        let request = Request::get(&path).host(url.authority()).headers(&headers[..count]).build();
-        let room = buf.len();
-        let mut rest = &mut *buf;
-        // Writing to memory is done at the first poll.
-        match embassy_futures::poll_once(request.write_header(&mut rest)) {
-            core::task::Poll::Ready(Ok(())) => {}
-            _ => return Err(FetchError::BadUrl),
-        }
-        Ok(room - rest.len())
     }
 
     /// Decides by the headers whether the body is what was asked for, and from where it counts.

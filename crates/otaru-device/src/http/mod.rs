@@ -5,6 +5,7 @@
 mod connection;
 mod download;
 mod error;
+mod request;
 mod url;
 
 use core::time::Duration;
