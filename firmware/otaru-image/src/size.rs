@@ -86,7 +86,7 @@ fn measure(path: &Path) -> Result<Cost> {
         if name.contains("dummy") {
             continue;
         }
-        if sh_flags.0 & u64::from(elf::SHF_ALLOC.0) == 0 {
+        if sh_flags.0 & elf::SHF_ALLOC.0 == 0 {
             continue;
         }
         // What has bytes in the file is in flash, also what is copied to RAM at the start.
