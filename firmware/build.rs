@@ -39,9 +39,9 @@ fn version() {
     println!("cargo::rustc-env=OTARU_FIRMWARE_VERSION={version}");
 }
 
-/// What a test wants the firmware to do wrong.
+/// What a test wants the firmware to do otherwise.
 fn behaviour() {
-    let known = ["crash", "hang", "unhealthy"];
+    let known = ["crash", "hang", "unhealthy", "setup_as_client"];
     let cfgs = known.map(|name| format!("\"{name}\"")).join(", ");
     println!("cargo::rustc-check-cfg=cfg(behaviour, values({cfgs}))");
     match env::var(BEHAVIOUR) {

@@ -1,6 +1,6 @@
 //! Ready-made firmware: joins a known network, blinks, says that it lives, and updates itself over the air.
 //!
-//! `main` is the order of things; each has a module. [`credentials`] are what the device was told, [`setup`] is
+//! [`firmware`] is the order of things; each has a module. [`credentials`] are what the device was told, [`setup`] is
 //! how it is told by phone, [`wifi`] joins and stays joined, [`app`] is what a user would replace with something
 //! useful. The agent's side of the chip is the crate `otaru-esp-hal`.
 #![no_std]
@@ -52,8 +52,10 @@ esp_bootloader_esp_idf::esp_app_desc!(
 /// Sockets at once: MQTT, a download, name lookup, DHCP, the heartbeat, and one to spare.
 const SOCKETS: usize = 6;
 
-#[esp_rtos::main]
-async fn main(spawner: Spawner) {
+otaru_esp_hal::main!(firmware);
+
+#[embassy_executor::task]
+async fn firmware(spawner: Spawner) {
     let chip = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
     let mut board = EspBoard::new(chip.RTC_TIMER); // Arms the watchdog, before anything that could hang.
     esp_println::logger::init_logger(log::LevelFilter::Info);
@@ -76,10 +78,11 @@ async fn main(spawner: Spawner) {
     match settings {
         Some(settings) if !asked => run(spawner, controller, settings, flash, board, boot).await,
         settings => {
-            if let Err(error) = setup::open(&mut controller) {
-                stop(format_args!("the access point does not open: {error:?}")).await
-            }
-            let stack = network(spawner, Interface::access_point(), setup::addresses());
+            let (interface, addresses) = match setup::network(&mut controller).await {
+                Ok(network) => network,
+                Err(error) => stop(format_args!("the access point does not open: {error:?}")).await,
+            };
+            let stack = network(spawner, interface, addresses);
             setup::serve(stack, &mut flash, boot.settings(), settings.is_some()).await
         }
     }
@@ -141,7 +144,7 @@ async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
 #[cfg(feature = "agent")]
 fn config<'a>(name: &'a str, host: &'a str) -> Config<'a> {
     let mut config = Config::new(name, host);
-    // Also the image's hash must be done within: a second on a chip, half a minute in an emulator on a busy machine.
+    // Also the image's hash must be done within: a second on a chip, more in an emulator on a busy machine.
     config.trial_watchdog = core::time::Duration::from_secs(60);
     config
 }

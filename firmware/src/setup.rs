@@ -9,14 +9,19 @@ use core::net::Ipv4Addr;
 use embassy_futures::select::{Either4, select4};
 use embassy_net::tcp::TcpSocket;
 use embassy_net::udp::{PacketMetadata, UdpSocket};
-use embassy_net::{IpListenEndpoint, Ipv4Cidr, Stack, StaticConfigV4};
+use embassy_net::{IpListenEndpoint, Stack};
+#[cfg(not(behaviour = "setup_as_client"))]
+use embassy_net::{Ipv4Cidr, StaticConfigV4};
 use embassy_time::{Duration, Timer, with_timeout};
 use embedded_io_async::Write;
 use esp_hal::gpio::Input;
 use esp_hal::ram;
 use esp_hal::system::software_reset;
+#[cfg(not(behaviour = "setup_as_client"))]
 use esp_radio::wifi::ap::AccessPointConfig;
-use esp_radio::wifi::{Config, WifiController, WifiError};
+#[cfg(behaviour = "setup_as_client")]
+use esp_radio::wifi::{AuthenticationMethodConfig, sta::StationConfig};
+use esp_radio::wifi::{Config, Interface, WifiController, WifiError};
 use otaru_device::slots::Region;
 use otaru_esp_hal::EspFlash;
 use otaru_setup::form::{self, Request};
@@ -60,26 +65,35 @@ pub(crate) async fn watch(mut button: Input<'static>) {
     }
 }
 
-/// The access point's addresses.
-pub(crate) fn addresses() -> embassy_net::Config {
-    let [a, b, c, d] = dhcp::SERVER;
-    let address = Ipv4Cidr::new(Ipv4Addr::new(a, b, c, d), 24);
-    embassy_net::Config::ipv4_static(StaticConfigV4 {
-        address,
-        gateway: None,
-        dns_servers: Default::default(),
-    })
-}
-
-/// Opens the access point.
-pub(crate) fn open(controller: &mut WifiController<'_>) -> Result<(), WifiError> {
+/// The network that set-up is on: an access point of the device's own.
+#[cfg(not(behaviour = "setup_as_client"))]
+pub(crate) async fn network(
+    controller: &mut WifiController<'_>,
+) -> Result<(Interface, embassy_net::Config), WifiError> {
     let mut name: heapless::String<16> = heapless::String::new();
     let _ = core::fmt::write(&mut name, format_args!("Otaru-{}", credentials::mac_suffix()));
     controller.set_config(&Config::AccessPoint(
         AccessPointConfig::default().with_ssid(name.as_str().try_into()?),
     ))?;
     log::info!("set-up: join the Wi-Fi {name:?}, then open http://192.168.4.1/");
-    Ok(())
+    let [a, b, c, d] = dhcp::SERVER;
+    let address = Ipv4Cidr::new(Ipv4Addr::new(a, b, c, d), 24);
+    let addresses = StaticConfigV4 { address, gateway: None, dns_servers: Default::default() };
+    Ok((Interface::access_point(), embassy_net::Config::ipv4_static(addresses)))
+}
+
+/// The network that set-up is on where a test runs on an emulator, whose access points can be joined but which joins none.
+#[cfg(behaviour = "setup_as_client")]
+pub(crate) async fn network(
+    controller: &mut WifiController<'_>,
+) -> Result<(Interface, embassy_net::Config), WifiError> {
+    let station = StationConfig::default().with_ssid("Espressif".try_into()?);
+    controller.set_config(&Config::Station(station.with_authentication(AuthenticationMethodConfig::Open)))?;
+    if let Err(error) = controller.connect_async().await {
+        log::error!("set-up: {error:?}");
+    }
+    log::info!("set-up: joined as a client, open http://10.0.2.15/");
+    Ok((Interface::station(), embassy_net::Config::dhcpv4(Default::default())))
 }
 
 /// Serves until the device has been told, then restarts.

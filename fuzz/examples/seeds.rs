@@ -9,7 +9,7 @@ use std::path::Path;
 use otaru_format::chip::Chip;
 use otaru_format::command::{MAX_COMMAND, Offer};
 use otaru_format::digest::Digest;
-use otaru_format::image::{DescriptorFields, Header, seal};
+use otaru_format::image::{DescriptorFields, ImageFields};
 use otaru_format::otadata::{Record, State};
 use otaru_format::partition::{self, TABLE_LEN};
 use otaru_format::release::{KeyId, ManifestFields, PayloadFields, PayloadKind, emit_unsigned, header};
@@ -21,34 +21,14 @@ fn write(target: &str, name: &str, bytes: &[u8]) {
 }
 
 fn image(data: &[u8], hash_appended: bool) -> Vec<u8> {
-    let header = Header {
-        segments: 2,
-        spi_mode: 2,
-        spi_speed_size: 0x20,
-        entry: 0x4038_0000,
-        chip_id: Chip::Esp32C3.id(),
-        min_revision: 0,
-        max_revision: 399,
-        hash_appended,
+    let descriptor = DescriptorFields {
+        project: "seed",
+        version: "1.2.3-rc.4",
+        secure_version: 0,
+        elf_sha256: Digest::of(b"seed"),
     };
-    let fields =
-        DescriptorFields { project: "seed", version: "1.2.3-rc.4", elf_sha256: Digest::of(b"seed") }.emit();
-    let mut bytes = header.emit().to_vec();
-    let mut checksum = 0xEF;
-    for (address, data) in [(0x3C00_0020_u32, &fields[..]), (0x4038_0000, data)] {
-        bytes.extend(address.to_le_bytes());
-        bytes.extend((data.len() as u32).to_le_bytes());
-        checksum = data.iter().fold(checksum, |sum, byte| sum ^ byte);
-        bytes.extend(data);
-    }
-    bytes.resize(bytes.len() / 16 * 16 + 16, 0);
-    if hash_appended {
-        bytes.resize(bytes.len() + 32, 0);
-        seal(&mut bytes, checksum);
-    } else if let Some(last) = bytes.last_mut() {
-        *last = checksum;
-    }
-    bytes
+    let segments = &[(0x3C00_0020, &[][..]), (0x4038_0000, data)];
+    ImageFields { chip: Chip::Esp32C3, descriptor, segments, hash_appended }.emit()
 }
 
 fn images() {
@@ -80,6 +60,7 @@ fn commands() {
         image: Some(Digest::of(b"seed")),
         deployment: Some("ring \"0\""),
         force: true,
+        serial: None,
     };
     write("command", "offer", offer.emit_json(&mut buf).unwrap().as_bytes());
     write("command", "url", b"http://laptop:8080/firmware.bin\n");

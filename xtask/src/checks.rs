@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Report, Skip, skip_log};
 use crate::shell::{cargo, find, line, run};
-use crate::{chip, emulate, fuzz, tools, xtensa};
+use crate::{chip, emulate, firmware, fuzz, tools, xtensa};
 
 /// Options of `test`.
 #[derive(Args)]
@@ -49,9 +49,11 @@ enum Check {
     Doc,
     /// What runs on a chip compiles for a chip
     Chip,
+    /// The firmware and its example build for esp32c3 and esp32c6, and esptool accepts them
+    Firmware,
     /// What runs on a chip, and the firmware, are right for Xtensa too
     Xtensa,
-    /// The firmware on an emulated ESP32-C3, where there is an emulator; only if named
+    /// The firmware on an emulated ESP32-C3, where there is an emulator
     Emulate,
     /// Licences, sources and duplicates of dependencies
     Deny,
@@ -85,6 +87,7 @@ impl Check {
                 passed(command)
             }
             Self::Chip => chip::build(),
+            Self::Firmware => firmware::check::check(),
             Self::Xtensa => xtensa::check_all(install),
             Self::Emulate => emulate::check(CUTS),
             Self::Deny => deny(),
@@ -112,8 +115,6 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     }
     let by_default = |check: &Check| match check {
         Check::Fuzz => strict,
-        // It takes a quarter of an hour, and no package brings an emulator.
-        Check::Emulate => false,
         _ => true,
     };
     let by_default = |check: &Check| options.checks.is_empty() && by_default(check);

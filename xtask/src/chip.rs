@@ -39,7 +39,7 @@ pub(crate) fn build() -> Result<Outcome> {
     let Some(mut command) = cargo_for(TARGET, "build") else {
         return Ok(Outcome::Skipped(Skip { reason: remedy(TARGET), avoidable: true }));
     };
-    for package in ["otaru-format", "otaru-lzma", "otaru-device"] {
+    for package in ["otaru-format", "otaru-lzma", "otaru-delta", "otaru-device"] {
         command.args(["--package", package]);
     }
     command.arg("--lib");

@@ -2,13 +2,14 @@
 //!
 //! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`]
 //! type-checks for those it cannot compile for; [`firmware`] makes the images for boards; [`emulate`] runs them; [`sim`] runs the virtual
-//! devices' long tests and benchmarks; [`compression`] measures compressors; [`fuzz`] runs the fuzzers; [`tools`]
+//! devices' long tests and benchmarks; [`compression`] measures compressors, [`delta`] patches; [`fuzz`] runs the fuzzers; [`tools`]
 //! fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
 mod checks;
 mod chip;
 mod compression;
+mod delta;
 mod emulate;
 mod firmware;
 mod fuzz;
@@ -36,7 +37,7 @@ enum Command {
     Test(checks::Options),
     /// Cuts the power of a virtual device at every point of an update
     PowerCut(sim::PowerCut),
-    /// Measures updates of virtual devices, or compressors
+    /// Measures updates of virtual devices, compressors, patches, or verifying
     Bench(sim::Bench),
     /// Feeds every parser with what is made of the kept corpus
     Fuzz(fuzz::Options),

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
 use crate::compression;
+use crate::delta;
 use crate::shell::{cargo, root, run};
 
 /// Options of `power-cut`.
@@ -39,6 +40,8 @@ pub(crate) struct Bench {
 enum Other {
     /// Compares compressors over real firmware, and their decoders' code for a chip
     Compression(compression::Options),
+    /// Compares patches over pairs of real firmware with those of other programs, and measures the decoder
+    Delta(delta::Options),
     /// Measures what verifying a release costs: code for a chip, and time on this machine beside openssl
     Verification,
 }
@@ -47,6 +50,7 @@ enum Other {
 pub(crate) fn bench(options: &Bench) -> Result<()> {
     match &options.other {
         Some(Other::Compression(options)) => return compression::bench(options),
+        Some(Other::Delta(options)) => return delta::bench(options),
         Some(Other::Verification) => return verification(),
         None => {}
     }

@@ -3,7 +3,7 @@
 //! Python tools, cargo-deny and cargo-fuzz go below `target/tools`; only Debian's packages are installed on the
 //! system, and only by root. Where something may not be installed, the command to do it by hand is shown.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -114,6 +114,12 @@ pub(crate) fn deny() -> Option<Command> {
 /// How to get cargo-deny by hand.
 pub(crate) fn deny_remedy() -> String {
     format!("cargo install cargo-deny --locked --version {CARGO_DENY} (or cargo xtask test --install)")
+}
+
+/// Espressif's esptool: the one that the environment names, or the installed one.
+pub(crate) fn esptool() -> Option<PathBuf> {
+    let installed = || Some(tools_dir().join("venv/bin/esptool")).filter(|tool| tool.exists());
+    std::env::var_os(ESPTOOL).map(PathBuf::from).or_else(installed).or_else(|| find("esptool"))
 }
 
 /// How to get Mosquitto by hand.

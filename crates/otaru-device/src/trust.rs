@@ -65,3 +65,38 @@ pub(crate) fn verify(
     verifier.verify().map_err(bad)?;
     Ok(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use otaru_format::release::{HEADER_LEN, Manifest, envelope_len};
+
+    use super::*;
+
+    /// What a device does with a release's first bytes, before it looks at what the manifest asks.
+    fn admits(file: &[u8], keys: &[PublicKey]) -> Result<KeyId, &'static str> {
+        let header = file.first_chunk().ok_or("header")?;
+        let len = envelope_len(header).map_err(|_| "header")?;
+        let envelope = file.get(HEADER_LEN..HEADER_LEN + len).ok_or("length")?;
+        let envelope = Envelope::parse(envelope).map_err(|_| "envelope")?;
+        let id = verify(&envelope, keys, &[]).map_err(|error| error.code().as_str())?;
+        Manifest::parse(envelope.payload()).map_err(|_| "manifest")?;
+        Ok(id)
+    }
+
+    #[test]
+    fn every_bit_of_header_and_envelope_counts() {
+        let file = include_bytes!("../../otaru-format/tests/vectors/signed.otaru");
+        // As openssl shows the vectors' `key.pub.pem`.
+        let key = [
+            0x03, 0xa1, 0x07, 0xbf, 0xf3, 0xce, 0x10, 0xbe, 0x1d, 0x70, 0xdd, 0x18, 0xe7, 0x4b, 0xc0, 0x99,
+            0x67, 0xe4, 0xd6, 0x30, 0x9b, 0xa5, 0x0d, 0x5f, 0x1d, 0xdc, 0x86, 0x64, 0x12, 0x55, 0x31, 0xb8,
+        ];
+        assert_eq!(admits(file, &[key]), Ok(KeyId::of(&key)));
+        let end = HEADER_LEN + envelope_len(file.first_chunk().unwrap()).unwrap();
+        for bit in 0..end * 8 {
+            let mut bad = file.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(admits(&bad, &[key]).is_err(), "bit {} of byte {}", bit % 8, bit / 8);
+        }
+    }
+}

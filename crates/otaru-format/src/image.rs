@@ -5,12 +5,18 @@
 //! XOR of all segment data begun with 0xEF; if the header says so, the SHA-256 of everything before it. The
 //! descriptor is the start of the first segment.
 
+#[cfg(any(test, feature = "image-writer"))]
+mod writer;
+
 use core::fmt;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::chip::Chip;
 use crate::digest::Digest;
+
+#[cfg(any(test, feature = "image-writer"))]
+pub use writer::{DescriptorFields, ImageFields, Segment};
 
 /// First byte of an image.
 pub const MAGIC: u8 = 0xE9;
@@ -71,6 +77,9 @@ pub enum ImageError {
 impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotAnImage { magic: b'<' } => {
+                f.write_str("it is a web page, such as a directory listing or an error page, not firmware")
+            }
             Self::NotAnImage { magic } => write!(f, "it begins with 0x{magic:02x}, an ESP image with 0xe9"),
             Self::TooShort => f.write_str("too short for an ESP image"),
             Self::Truncated { len } => write!(f, "the image ends early, after {len} bytes"),
@@ -142,19 +151,6 @@ impl Header {
         })
     }
 
-    /// The header's bytes.
-    pub fn emit(&self) -> [u8; HEADER_LEN] {
-        let mut b = [0; HEADER_LEN];
-        b[..4].copy_from_slice(&[MAGIC, self.segments, self.spi_mode, self.spi_speed_size]);
-        b[4..8].copy_from_slice(&self.entry.to_le_bytes());
-        b[8] = 0xEE; // WP pin: not set (esptool's default).
-        b[12..14].copy_from_slice(&self.chip_id.to_le_bytes());
-        b[15..17].copy_from_slice(&self.min_revision.to_le_bytes());
-        b[17..19].copy_from_slice(&self.max_revision.to_le_bytes());
-        b[23] = u8::from(self.hash_appended);
-        b
-    }
-
     /// The chip it is for, if known.
     pub fn chip(&self) -> Option<Chip> {
         Chip::from_id(self.chip_id)
@@ -217,32 +213,6 @@ impl<'a> Descriptor<'a> {
         let mut digest = Digest::ZERO;
         digest.0.copy_from_slice(&self.0[144..176]);
         digest
-    }
-}
-
-/// A descriptor to be written. Texts longer than their field are cut.
-#[derive(Debug, Clone, Copy)]
-pub struct DescriptorFields<'a> {
-    /// At most 31 bytes.
-    pub project: &'a str,
-    /// At most 31 bytes.
-    pub version: &'a str,
-    /// SHA-256 of the ELF file.
-    pub elf_sha256: Digest,
-}
-
-impl DescriptorFields<'_> {
-    /// The descriptor's bytes.
-    pub fn emit(&self) -> [u8; DESCRIPTOR_LEN] {
-        let mut bytes = [0; DESCRIPTOR_LEN];
-        bytes[..4].copy_from_slice(&DESCRIPTOR_MAGIC.to_le_bytes());
-        for (at, text) in [(16, self.version), (48, self.project), (112, "otaru")] {
-            // One zero stays at the end, as C wants it.
-            let len = text.len().min(31);
-            bytes[at..at + len].copy_from_slice(&text.as_bytes()[..len]);
-        }
-        bytes[144..176].copy_from_slice(&self.elf_sha256.0);
-        bytes
     }
 }
 
@@ -439,43 +409,20 @@ impl ImageCheck {
     }
 }
 
-/// Writes checksum and appended SHA-256 into an image whose header asks for one and whose last 32 bytes are
-/// kept free for it, after segments and padding. `checksum` is the XOR of all segment data with 0xEF.
-pub fn seal(image: &mut [u8], checksum: u8) {
-    let Some(end) = image.len().checked_sub(SHA_LEN as usize).filter(|end| *end > 0) else { return };
-    image[end - 1] = checksum;
-    let (body, appended) = image.split_at_mut(end);
-    appended.copy_from_slice(&Sha256::digest(body));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::vec::Vec;
 
     fn image() -> Vec<u8> {
-        let header = Header {
-            segments: 2,
-            spi_mode: 2,
-            spi_speed_size: 0x20,
-            entry: 0x4038_0000,
-            chip_id: Chip::Esp32C3.id(),
-            min_revision: 0,
-            max_revision: 99,
-            hash_appended: true,
+        let descriptor = DescriptorFields {
+            project: "p",
+            version: "1.2.3",
+            secure_version: 7,
+            elf_sha256: Digest::of(b"elf"),
         };
-        let fields = DescriptorFields { project: "p", version: "1.2.3", elf_sha256: Digest::of(b"elf") };
-        let mut image = header.emit().to_vec();
-        let mut sum = CHECKSUM_SEED;
-        for (address, data) in [(0x3C00_0020_u32, fields.emit().to_vec()), (0x4038_0000, std::vec![7; 104])] {
-            image.extend(address.to_le_bytes());
-            image.extend((data.len() as u32).to_le_bytes());
-            sum = data.iter().fold(sum, |a, b| a ^ b);
-            image.extend(data);
-        }
-        image.resize(image.len() / 16 * 16 + 16 + 32, 0);
-        seal(&mut image, sum);
-        image
+        let segments = &[(0x3C00_0020, &[][..]), (0x4038_0000, &[7; 104])];
+        ImageFields { chip: Chip::Esp32C3, descriptor, segments, hash_appended: true }.emit()
     }
 
     fn check(bytes: &[u8], step: usize) -> Result<ImageSummary, ImageError> {
@@ -494,6 +441,7 @@ mod tests {
         let head = Head::parse(&image).unwrap();
         let descriptor = head.descriptor.unwrap();
         assert_eq!((descriptor.project(), descriptor.version()), ("p", "1.2.3"));
+        assert_eq!(descriptor.secure_version(), 7);
         assert_eq!(descriptor.elf_sha256(), Digest::of(b"elf"));
         assert_eq!(head.header.chip(), Some(Chip::Esp32C3));
     }
@@ -528,6 +476,8 @@ mod tests {
 
     #[test]
     fn html_is_not_an_image() {
-        assert_eq!(check(b"<html>", 6), Err(ImageError::NotAnImage { magic: b'<' }));
+        let error = check(b"<html>", 6).unwrap_err();
+        assert_eq!(error, ImageError::NotAnImage { magic: b'<' });
+        assert!(std::format!("{error}").contains("web page"));
     }
 }

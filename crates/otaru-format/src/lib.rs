@@ -1,10 +1,12 @@
 //! Every byte layout Otaru reads or writes.
 //!
 //! Readers work on byte slices without copying and do not panic on any bytes; writers exist for what Otaru
-//! writes. No allocation, no I/O.
+//! writes. No I/O, and no allocation unless the feature `image-writer` is on, which no chip needs.
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "image-writer"))]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 

@@ -3,7 +3,7 @@
 use otaru_format::chip::Chip;
 use otaru_format::command::{Command, MAX_COMMAND, Offer};
 use otaru_format::digest::Digest;
-use otaru_format::image::{DescriptorFields, HEAD_LEN, Head, Header, ImageCheck, ImageError, seal};
+use otaru_format::image::{DescriptorFields, HEAD_LEN, Head, Header, ImageCheck, ImageError, ImageFields};
 use otaru_format::otadata::{RECORD_LEN, Record, State, next_seq, select};
 use otaru_format::partition::{self, Partition, PartitionTable, TABLE_LEN};
 use otaru_format::status::{Code, FailedImage, Fault, Status, UpdateState};
@@ -35,29 +35,12 @@ fn check_in_pieces(bytes: &[u8], pieces: &[usize], limit: u32) -> Result<(u32, D
 }
 
 fn image(project: &str, version: &str, more: &[Vec<u32>]) -> Vec<u8> {
-    let header = Header {
-        segments: 1 + more.len() as u8,
-        spi_mode: 2,
-        spi_speed_size: 0x20,
-        entry: 0x4038_0000,
-        chip_id: Chip::Esp32C6.id(),
-        min_revision: 0,
-        max_revision: 99,
-        hash_appended: true,
-    };
-    let fields = DescriptorFields { project, version, elf_sha256: Digest::of(project.as_bytes()) };
+    let elf_sha256 = Digest::of(project.as_bytes());
+    let descriptor = DescriptorFields { project, version, secure_version: 0, elf_sha256 };
     let words = |words: &Vec<u32>| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
-    let mut bytes = header.emit().to_vec();
-    let mut checksum = 0xEF;
-    for data in std::iter::once(fields.emit().to_vec()).chain(more.iter().map(words)) {
-        bytes.extend(0x4200_0020_u32.to_le_bytes());
-        bytes.extend((data.len() as u32).to_le_bytes());
-        checksum = data.iter().fold(checksum, |sum, byte| sum ^ byte);
-        bytes.extend(data);
-    }
-    bytes.resize(bytes.len() / 16 * 16 + 16 + 32, 0);
-    seal(&mut bytes, checksum);
-    bytes
+    let data: Vec<Vec<u8>> = std::iter::once(Vec::new()).chain(more.iter().map(words)).collect();
+    let segments: Vec<_> = data.iter().map(|data| (0x4200_0020, data.as_slice())).collect();
+    ImageFields { chip: Chip::Esp32C6, descriptor, segments: &segments, hash_appended: true }.emit()
 }
 
 fn state() -> impl Strategy<Value = State> {

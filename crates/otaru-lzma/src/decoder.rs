@@ -218,10 +218,18 @@ impl<'w> Decoder<'w> {
     /// When the stream is refused, from then on always the same, and what came before in this call is not given
     /// out; [`LzmaError::Trailing`] for input after the end.
     pub fn decode(&mut self, input: &[u8]) -> Result<Step<'_>, LzmaError> {
+        self.decode_at_most(input, usize::MAX)
+    }
+
+    /// The same, but lends no more than so many bytes: for who copies them to a buffer.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`].
+    pub fn decode_at_most(&mut self, input: &[u8], most: usize) -> Result<Step<'_>, LzmaError> {
         if self.is_complete() && !input.is_empty() {
             return Err(LzmaError::Trailing);
         }
-        let start = self.window.turn();
+        let start = self.window.turn(most);
         let mut rest = input.iter();
         if let Halt::Refused(error) = self.walk(&mut rest) {
             self.stage = Stage::Failed(error);

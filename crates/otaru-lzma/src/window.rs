@@ -7,6 +7,8 @@ pub(crate) struct Window<'w> {
     ring: &'w mut [u8],
     /// Where the next byte goes; as long as the ring when it must start again.
     at: usize,
+    /// Where it stops for now: at the latest at the ring's end.
+    stop: usize,
     /// Whether the ring has gone round.
     full: bool,
     /// How many bytes there were in all, counted round.
@@ -16,28 +18,30 @@ pub(crate) struct Window<'w> {
 impl<'w> Window<'w> {
     /// An empty one.
     pub(crate) fn new(ring: &'w mut [u8]) -> Self {
-        Self { ring, at: 0, full: false, position: 0 }
+        Self { ring, at: 0, stop: 0, full: false, position: 0 }
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.at = 0;
+        self.stop = 0;
         self.full = false;
         self.position = 0;
     }
 
-    /// Goes on at the start where the end is reached. Tells where the next byte will be.
-    pub(crate) fn turn(&mut self) -> usize {
+    /// Makes room for up to `most` bytes, at the start where the end is reached. Tells where the next byte will be.
+    pub(crate) fn turn(&mut self, most: usize) -> usize {
         if self.at == self.ring.len() {
             self.at = 0;
             self.full = true;
         }
+        self.stop = self.at + most.min(self.ring.len() - self.at);
         self.at
     }
 
     /// How many bytes go in before it must be turned.
     pub(crate) fn room(&self) -> usize {
-        self.ring.len() - self.at
+        self.stop - self.at
     }
 
     /// How many bytes there were in all, counted round.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use otaru_delta::ApplyError;
 use otaru_format::digest::Digest;
 use otaru_format::image::{Head, ImageCheck, ImageError};
 use otaru_format::release::{Block, Frame, Payload, PayloadKind, ReleaseError};
@@ -16,8 +17,6 @@ use crate::sign::{SignatureError, signer};
 pub struct Verified<'a> {
     /// The file.
     pub file: ReleaseFile<'a>,
-    /// Deltas, which were not checked: that takes the images they apply to.
-    pub deltas: usize,
 }
 
 /// Why a release file is no good.
@@ -44,6 +43,8 @@ pub enum VerifyError {
         /// Why.
         error: LzmaError,
     },
+    /// A patch does not apply to the image it is for.
+    Patch(ApplyError),
     /// The blocks are right one by one, but the whole is not the image the manifest names.
     Image,
     /// A bootloader would not start the image.
@@ -70,6 +71,7 @@ impl fmt::Display for VerifyError {
                 )
             }
             Self::Frame { index, error } => write!(f, "frame {index} of the lzma payload: {error}"),
+            Self::Patch(error) => write!(f, "a delta payload: {error}"),
             Self::Image => f.write_str("the image's SHA-256 is not the one in the manifest"),
             Self::NotBootable(error) => write!(f, "a bootloader would not start the image: {error}"),
             Self::Disagree { what } => write!(f, "manifest and image disagree about the {what}"),
@@ -85,7 +87,7 @@ impl From<ReleaseError> for VerifyError {
     }
 }
 
-/// Checks structure, signature and contents, in this order.
+/// Checks structure, signature and contents, in this order, but for patches: see [`try_patches`].
 ///
 /// # Errors
 /// The first thing that is not as it must be.
@@ -103,6 +105,22 @@ pub fn verify_contents(bytes: &[u8]) -> Result<Verified<'_>, VerifyError> {
     check_file(ReleaseFile::parse(bytes)?)
 }
 
+/// Applies each patch to the one of `bases` that it is for, whole files; says how many patches there was no base for.
+///
+/// # Errors
+/// When a patch does not make the release's image.
+pub fn try_patches(file: &ReleaseFile<'_>, bases: &[Vec<u8>]) -> Result<usize, VerifyError> {
+    let mut untried = 0;
+    for payload in file.manifest.payloads() {
+        let PayloadKind::Delta { base } = payload.kind else { continue };
+        match bases.iter().find_map(|file| image_with(file, base)) {
+            Some(old) => check_image(file, &patched(file, &payload, old)?)?,
+            None => untried += 1,
+        }
+    }
+    Ok(untried)
+}
+
 /// Checks that one of these keys signed the file.
 ///
 /// # Errors
@@ -117,14 +135,27 @@ pub fn check_signature(file: &ReleaseFile<'_>, keys: &[PublicKey]) -> Result<Pub
 
 fn check_file(file: ReleaseFile<'_>) -> Result<Verified<'_>, VerifyError> {
     file.check_len()?;
-    let mut deltas = 0;
     for payload in file.manifest.payloads() {
         match payload.kind {
-            PayloadKind::Delta { .. } => deltas += 1,
+            PayloadKind::Delta { .. } => {}
             PayloadKind::Raw | PayloadKind::Lzma => check_image(&file, &image_of(&file, &payload)?)?,
         }
     }
-    Ok(Verified { file, deltas })
+    Ok(Verified { file })
+}
+
+/// The image at the start of a file, if it is the one with this digest.
+fn image_with(file: &[u8], digest: Digest) -> Option<&[u8]> {
+    let mut check = ImageCheck::new(u32::MAX);
+    check.feed(file).ok()?;
+    let summary = check.finish().ok().filter(|summary| summary.digest == digest)?;
+    file.get(..summary.len as usize)
+}
+
+/// The image as a patch makes it of an older one.
+fn patched(file: &ReleaseFile<'_>, payload: &Payload<'_>, old: &[u8]) -> Result<Vec<u8>, VerifyError> {
+    let patch = file.payload(payload).ok_or(ReleaseError::Truncated)?;
+    otaru_delta::apply_to_slice(old, patch, file.manifest.size).map_err(VerifyError::Patch)
 }
 
 /// The image as a payload brings it, block by block, each against its hash.

@@ -35,7 +35,7 @@ fn a_release_tells_what_its_image_is() {
     assert_eq!(verified.file.payload(&payloads[1]), Some(&image[..]));
     // The noise is stored as it is.
     assert_eq!(stored_frames(&verified.file, &payloads[0]), 1);
-    assert_eq!(states.last().map(|state| (state.blocks, state.taken)), Some((4, image.len() as u64)));
+    assert_eq!(states.last().map(|state| (state.done, state.taken)), Some((4, image.len() as u64)));
 }
 
 #[test]

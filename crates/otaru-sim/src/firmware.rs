@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
-use otaru_format::image::{DescriptorFields, HEAD_LEN, HEADER_LEN, Header, SEGMENT_HEADER_LEN, seal};
+use otaru_format::image::{DescriptorFields, HEAD_LEN, ImageFields, SEGMENT_HEADER_LEN};
 use otaru_format::partition::{self, TABLE_LEN, TABLE_OFFSET};
 use rand::rngs::SmallRng;
 use rand::{RngCore as _, SeedableRng as _};
@@ -14,6 +14,10 @@ use crate::flash::{Flash, FlashError};
 
 /// Stands right after the descriptor.
 const MARKER: &[u8; 16] = b"otaru-behaviour:";
+/// Most bytes that the checksum takes with the zeros before it.
+const CHECKSUM_LEN: usize = 16;
+/// Bytes of the appended SHA-256.
+const SHA_LEN: usize = 32;
 /// Smallest synthetic image, in bytes.
 pub const MIN_SIZE: usize = 1024;
 
@@ -81,6 +85,8 @@ pub struct FirmwareSpec {
     pub project: String,
     /// Its version.
     pub version: String,
+    /// Its anti-rollback version.
+    pub secure_version: u32,
     /// Its size in bytes; rounded up to a multiple of 16, and to [`MIN_SIZE`].
     pub size: usize,
     /// What it does.
@@ -91,43 +97,44 @@ impl FirmwareSpec {
     /// The image. The same specification gives the same bytes.
     pub fn build(&self) -> Vec<u8> {
         let size = self.size.max(MIN_SIZE).next_multiple_of(16);
-        let identity = format!("{} {} {} {}", self.chip, self.project, self.version, self.behaviour);
+        let Self { chip, project, version, secure_version, behaviour, .. } = self;
+        let identity = format!("{chip} {project} {version} {secure_version} {behaviour}");
         let digest = Digest::of(identity.as_bytes());
-        let mut seed = [0; 8];
-        seed.copy_from_slice(&digest.0[..8]);
-        let mut rng = SmallRng::seed_from_u64(u64::from_le_bytes(seed));
-        let header = Header {
-            segments: 2,
-            spi_mode: 2,
-            spi_speed_size: 0x20,
-            entry: 0x4038_0000,
-            chip_id: self.chip.id(),
-            min_revision: 0,
-            max_revision: 9999,
-            hash_appended: true,
+        let descriptor = DescriptorFields {
+            project: &self.project,
+            version: &self.version,
+            secure_version: self.secure_version,
+            elf_sha256: digest,
         };
-        let fields = DescriptorFields { project: &self.project, version: &self.version, elf_sha256: digest };
-        let mut first = fields.emit().to_vec();
-        first.extend(MARKER);
+        let mut first = MARKER.to_vec();
         first.extend(self.behaviour.name().as_bytes());
-        first.resize(320, 0);
-        let overhead = HEADER_LEN + 2 * SEGMENT_HEADER_LEN + first.len() + 16 + 32;
-        let mut second = vec![0; (size - overhead) / 4 * 4];
-        rng.fill_bytes(&mut second);
-        // Machine code is not noise: fewer values make it as compressible as that.
-        second.iter_mut().for_each(|byte| *byte %= 21);
-        let mut image = header.emit().to_vec();
-        let mut checksum = 0xEF;
-        for (address, data) in [(0x3C00_0020_u32, first), (0x4038_0000, second)] {
-            image.extend(address.to_le_bytes());
-            image.extend((data.len() as u32).to_le_bytes());
-            checksum = data.iter().fold(checksum, |sum, byte| sum ^ byte);
-            image.extend(data);
-        }
-        image.resize(image.len() / 16 * 16 + 16 + 32, 0);
-        seal(&mut image, checksum);
-        image
+        first.resize(64, 0);
+        let overhead = HEAD_LEN + first.len() + SEGMENT_HEADER_LEN + CHECKSUM_LEN + SHA_LEN;
+        let second =
+            code(&digest, &Digest::of(format!("{chip} {project}").as_bytes()), (size - overhead) / 4 * 4);
+        let segments = &[(0x3C00_0020, first.as_slice()), (0x4038_0000, &second)];
+        ImageFields { chip: self.chip, descriptor, segments, hash_appended: true }.emit()
     }
+}
+
+/// What stands for machine code, so many bytes: what is new in this image at the front, and behind it what all images of the
+/// product have, moved by that. So a patch between two of them is small although no block of them is the same.
+fn code(image: &Digest, product: &Digest, len: usize) -> Vec<u8> {
+    let new = usize::from(image.0[8]) * 4 + 256;
+    let mut code = noise(image, new);
+    code.extend(noise(product, len.saturating_sub(new)));
+    code.truncate(len);
+    code
+}
+
+/// As compressible as machine code is: fewer values than a byte has.
+fn noise(seed: &Digest, len: usize) -> Vec<u8> {
+    let mut first = [0; 8];
+    first.copy_from_slice(&seed.0[..8]);
+    let mut bytes = vec![0; len];
+    SmallRng::seed_from_u64(u64::from_le_bytes(first)).fill_bytes(&mut bytes);
+    bytes.iter_mut().for_each(|byte| *byte %= 21);
+    bytes
 }
 
 /// Puts partition table, blank otadata and an app in `ota_0` on a chip, as a flashing tool does.
@@ -161,6 +168,7 @@ mod tests {
                 chip: Chip::Esp32S3,
                 project: "p".into(),
                 version: "1".into(),
+                secure_version: 0,
                 size,
                 behaviour,
             };

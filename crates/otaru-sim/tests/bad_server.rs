@@ -89,10 +89,21 @@ fn fails(
     code: Code,
     handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static,
 ) -> Vec<Request> {
+    fails_saying(state, code, "", handler)
+}
+
+/// The same, with this in the detail.
+fn fails_saying(
+    state: UpdateState,
+    code: Code,
+    text: &str,
+    handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static,
+) -> Vec<Request> {
     let handler: Handler = Rc::new(handler);
     let ends = [against_signed(&handler), against_bare(&handler)];
     for (end, _) in &ends {
         assert_eq!((end.state, end.error.as_ref().map(|e| e.code)), (state, Some(code)), "{end:?}");
+        assert!(end.error.as_ref().is_some_and(|error| error.detail.contains(text)), "{end:?}");
     }
     ends.into_iter().next_back().unwrap().1
 }
@@ -331,6 +342,18 @@ fn what_is_not_firmware_is_refused() {
         bad[50_000] ^= 1;
         file(request, &bad, ETAG)
     });
+}
+
+#[test]
+fn a_directory_listing_is_refused_for_what_it_is() {
+    // As nginx and Python's web server begin theirs.
+    for page in
+        ["<html>\r\n<head><title>Index of /</title></head>\r\n", "<!DOCTYPE HTML>\n<html lang=\"en\">\n"]
+    {
+        fails_saying(UpdateState::Refused, Code::NotAnImage, "directory listing", move |request, _| {
+            file(request, page.as_bytes(), ETAG)
+        });
+    }
 }
 
 #[test]

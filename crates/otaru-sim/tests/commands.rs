@@ -51,6 +51,7 @@ fn what_cannot_be_followed_is_refused_and_touches_nothing() {
             chip: Chip::Esp32S3,
             project: "lab".into(),
             version: "2".into(),
+            secure_version: 0,
             size: SIZE,
             behaviour: Behaviour::Healthy,
         };

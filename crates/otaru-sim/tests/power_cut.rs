@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use otaru_format::digest::Digest;
 use otaru_format::otadata::SECTOR_LEN;
 use otaru_format::status::UpdateState;
 use otaru_sim::bootloader::BootloaderKind;
@@ -26,6 +27,7 @@ const LIMIT: Duration = Duration::from_secs(4 * 3600);
 
 /// What is served: the image and the file it comes in.
 struct Offered {
+    name: &'static str,
     image: Vec<u8>,
     file: Vec<u8>,
     /// Whether devices take only what is signed.
@@ -35,15 +37,29 @@ struct Offered {
 impl Offered {
     fn bare() -> Self {
         let image = firmware("1.1.0", SIZE, Behaviour::Healthy);
-        Self { file: image.clone(), image, signed: false }
+        Self { name: "bare image", file: image.clone(), image, signed: false }
     }
 
     /// A signed release, of which the compressed payload is taken.
     fn release() -> Self {
         let image = firmware("1.1.0", SIZE, Behaviour::Healthy);
         let file = Recipe::new("1.1.0", 5).make(&image).unwrap();
-        Self { image, file, signed: true }
+        Self { name: "signed release", image, file, signed: true }
     }
+
+    /// The same with a patch for the image that runs, which is taken.
+    fn delta() -> Self {
+        let image = firmware("1.1.0", SIZE, Behaviour::Healthy);
+        let old = running();
+        let patch = otaru_delta::encode(&old, &image).unwrap();
+        let recipe = Recipe { patches: vec![(Digest::of(&old), patch)], ..Recipe::new("1.1.0", 5) };
+        Self { name: "delta", file: recipe.make(&image).unwrap(), image, signed: true }
+    }
+}
+
+/// The image that runs before the update.
+fn running() -> Vec<u8> {
+    firmware("1.0.0", SIZE, Behaviour::Healthy)
 }
 
 fn lab(bootloader: BootloaderKind, new: &Offered) -> Lab {
@@ -52,7 +68,7 @@ fn lab(bootloader: BootloaderKind, new: &Offered) -> Lab {
         setup.config.allow_unsigned = false;
         setup.config.keys = Box::leak(Box::new([Key(1).public()]));
     }
-    let lab = Lab::new(setup, &firmware("1.0.0", SIZE, Behaviour::Healthy)).unwrap();
+    let lab = Lab::new(setup, &running()).unwrap();
     lab.flash.provision(SLOT_1, &firmware("0.9.0", SIZE + 9000, Behaviour::Healthy)).unwrap();
     lab.serve(&new.file);
     lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.bin", true);
@@ -146,7 +162,7 @@ fn prove(bootloader: BootloaderKind, new: &Offered) {
     println!(
         "power cut, {bootloader:?} bootloader, {}: {count} cuts in {} flash operations; every device came back and \
          ended on the new image",
-        if new.signed { "signed release" } else { "bare image" },
+        new.name,
         operations.len()
     );
 }
@@ -172,8 +188,18 @@ fn power_cut_anywhere_in_a_release_with_a_bootloader_that_rolls_back() {
 }
 
 #[test]
+fn power_cut_anywhere_in_a_delta_with_a_plain_bootloader() {
+    prove(BootloaderKind::Plain, &Offered::delta());
+}
+
+#[test]
+fn power_cut_anywhere_in_a_delta_with_a_bootloader_that_rolls_back() {
+    prove(BootloaderKind::Rollback, &Offered::delta());
+}
+
+#[test]
 fn power_cut_again_and_again() {
-    let offered = [Offered::bare(), Offered::release()];
+    let offered = [Offered::bare(), Offered::release(), Offered::delta()];
     let mut count = 0;
     for seed in 0..300 {
         let mut rng = SmallRng::seed_from_u64(seed);
@@ -182,7 +208,7 @@ fn power_cut_again_and_again() {
             .map(|_| PowerCut { operation: rng.random_range(0..340), byte: rng.random_range(0..256) })
             .collect();
         count += cuts.len();
-        survive(bootloader, &offered[usize::from(seed % 4 > 1)], &cuts);
+        survive(bootloader, &offered[(seed / 2) as usize % offered.len()], &cuts);
     }
     println!("power cut: {count} cuts in 300 updates; every device came back and ended on the new image");
 }

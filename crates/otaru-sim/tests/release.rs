@@ -9,10 +9,10 @@ use otaru_format::digest::Digest;
 use otaru_format::release::{HEADER_LEN, MAX_ENVELOPE, MIN_BLOCK};
 use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::bootloader::BootloaderKind;
-use otaru_sim::firmware::Behaviour;
+use otaru_sim::firmware::{Behaviour, FirmwareSpec};
 use otaru_sim::lab::http::{Act, file, head};
 use otaru_sim::lab::release::{Key, Recipe, frame};
-use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
+use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, firmware_spec, run};
 
 const SIZE: usize = 200_000;
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -124,55 +124,65 @@ fn a_server_without_ranges_does_as_well() {
 
 #[test]
 fn after_a_loss_of_power_only_what_is_missing_is_fetched() {
-    run(async {
-        let mut lab = lab(strict()).await;
-        let release = good();
-        let payload = release.len() - SIZE - area(&release);
+    // So large that a block and what is under way do not hide what came twice.
+    let new = firmware("1.1.0", 1_500_000, Behaviour::Healthy);
+    for compressed in [true, false] {
+        let release = Recipe { compressed, ..Recipe::new("1.1.0", 5) }.make(&new).unwrap();
+        let payload = release.len() - area(&release) - if compressed { new.len() } else { 0 };
+        let block = new.chunks(MIN_BLOCK as usize).map(|block| frame(block).len()).max().unwrap();
+        let block = if compressed { block } else { MIN_BLOCK as usize };
         let cut = area(&release) + payload * 9 / 10;
-        let served = release.clone();
-        lab.http.handle(move |request| {
-            let mut acts = file(request, &served, "\"r\"");
-            if request.number == 0
-                && let Some(Act::Send(body)) = acts.get_mut(1)
-            {
-                body.truncate(cut);
-                acts.push(Act::Stall);
-            }
-            acts
-        });
-        lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.otaru", true);
-        lab.wait_for(LONG, |status| status.progress.is_some_and(|percent| percent > 70)).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        lab.power_off();
-        let before = lab.http.sent();
-        lab.power_on();
-        let end = lab.wait_for(LONG, |status| status.state == UpdateState::Confirmed).await.unwrap();
-        assert_eq!(end.version, "1.1.0");
-        let again = (lab.http.sent() - before) as usize;
         // What stands in front of the payload comes again, and what was on its way when the agent had seen it.
-        let limit = payload / 10 + MIN_BLOCK as usize + area(&release) + 32 * 1024;
-        println!("after a cut at 90 % of {payload} bytes, {again} bytes came again");
+        let limit = payload / 10 + block + area(&release) + 32 * 1024;
+        assert!(limit < payload / 4, "nothing would be proved");
+        let again = run(fetched_after_a_cut(release, cut));
+        println!("after a cut at 90 % of {payload} bytes, {again} bytes came again, of {limit} at most");
         assert!(again <= limit, "{again} bytes came again, of {limit}");
+    }
+}
+
+/// Sends a device's first request no more than `cut` bytes of this release, then takes its power; gives back how many
+/// bytes were sent once it had power again, up to the end of the update.
+async fn fetched_after_a_cut(release: Vec<u8>, cut: usize) -> usize {
+    let mut lab = lab(strict()).await;
+    lab.http.handle(move |request| {
+        let mut acts = file(request, &release, "\"r\"");
+        if request.number == 0
+            && let Some(Act::Send(body)) = acts.get_mut(1)
+        {
+            body.truncate(cut);
+            acts.push(Act::Stall);
+        }
+        acts
     });
+    lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.otaru", true);
+    lab.wait_for(LONG, |status| status.progress.is_some_and(|percent| percent > 85)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    lab.power_off();
+    let before = lab.http.sent();
+    lab.power_on();
+    let end = lab.wait_for(LONG, |status| status.state == UpdateState::Confirmed).await.unwrap();
+    assert_eq!(end.version, "1.1.0");
+    (lab.http.sent() - before) as usize
 }
 
 #[test]
 fn every_bit_of_the_envelope_counts() {
     let release = good();
     let mut counts = std::collections::BTreeMap::<&str, u32>::new();
-    for at in 0..area(&release) {
-        let mut bad = release.clone();
-        bad[at] ^= 1 << (at % 8);
+    for bit in 0..area(&release) * 8 {
+        let (at, mut bad) = (bit / 8, release.clone());
+        bad[at] ^= 1 << (bit % 8);
         run(async {
             let lab = lab(strict()).await;
             let before = slot(&lab);
             let end = update(&lab, &bad).await;
             let refused = matches!(end.state, UpdateState::Refused | UpdateState::Failed);
-            assert!(refused && slot(&lab) == before, "byte {at}: {end:?}");
+            assert!(refused && slot(&lab) == before, "bit {} of byte {at}: {end:?}", bit % 8);
             *counts.entry(code(&end).unwrap().as_str()).or_default() += 1;
         });
     }
-    println!("a flipped bit in each of {} bytes of header and envelope: {counts:?}", area(&release));
+    println!("each bit of {} bytes of header and envelope: {counts:?}", area(&release));
     let codes: Vec<_> = counts.keys().copied().collect();
     for code in codes {
         assert!(
@@ -186,11 +196,12 @@ fn every_bit_of_the_envelope_counts() {
 #[test]
 fn a_damaged_block_is_fetched_again_and_blamed() {
     let release = good();
-    let payload = release.len() - SIZE - area(&release);
-    for part in 0..4 {
-        let at = area(&release) + payload * part / 4 + 100;
+    let mut end = area(&release);
+    for block in image("1.1.0").chunks(MIN_BLOCK as usize) {
+        let len = frame(block).len();
+        end += len;
         let mut bad = release.clone();
-        bad[at] ^= 0x10;
+        bad[end - len / 2] ^= 0x10;
         fails(&bad, Code::BlockCorrupt);
         let release = release.clone();
         run(async move {
@@ -267,6 +278,94 @@ fn an_older_release_is_not_replayed() {
             assert_eq!(update(&lab, &release("1.3.0", 20)).await.version, "1.3.0");
         });
     }
+}
+
+/// An image with this secure version in its descriptor.
+fn secured(version: &str, secure_version: u32) -> Vec<u8> {
+    FirmwareSpec { secure_version, ..firmware_spec(version, SIZE, Behaviour::Healthy) }.build()
+}
+
+/// A lab whose device runs version 1.0.0 with secure version 3.
+async fn secured_lab(setup: Setup) -> Lab {
+    let mut lab = Lab::new(setup, &secured("1.0.0", 3)).unwrap();
+    lab.power_on();
+    lab.ready().await;
+    lab
+}
+
+/// Offers this; the device must refuse it for its secure version and go on running what it ran. Says whether it
+/// touched the slot.
+async fn is_below(lab: &Lab, bytes: &[u8], runs: &str) -> bool {
+    let before = slot(lab);
+    let end = update(lab, bytes).await;
+    assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::SecureVersion)), "{end:?}");
+    assert!(lab.runs(runs), "{end:?}");
+    slot(lab) != before
+}
+
+#[test]
+fn the_secure_version_never_goes_down() {
+    let release = |version: &str, promised, real| {
+        let recipe = Recipe { secure_version: promised, ..Recipe::new(version, 9) };
+        recipe.make(&secured(version, real)).unwrap()
+    };
+    let mut lax = strict();
+    lax.config.allow_downgrade = true;
+    for setup in [strict(), lax] {
+        run(async {
+            let lab = secured_lab(setup).await;
+            assert!(!is_below(&lab, &release("1.1.0", 2, 2), "1.0.0").await);
+            assert!(!is_below(&lab, &release("1.1.0", 0, 0), "1.0.0").await);
+            // The manifest promises less than the image has.
+            assert!(!is_below(&lab, &release("1.1.0", 2, 3), "1.0.0").await);
+            // It promises more: only what is in the slot can tell, and it is never activated.
+            for _ in 0..2 {
+                is_below(&lab, &release("1.1.0", 4, 2), "1.0.0").await;
+            }
+            assert_eq!(update(&lab, &release("1.2.0", 3, 3)).await.version, "1.2.0");
+            assert_eq!(update(&lab, &release("1.3.0", 4, 4)).await.version, "1.3.0");
+            assert!(!is_below(&lab, &release("1.4.0", 3, 3), "1.3.0").await);
+        });
+    }
+}
+
+#[test]
+fn force_does_not_lower_the_secure_version() {
+    run(async {
+        let lab = secured_lab(strict()).await;
+        let old = secured("0.9.0", 2);
+        lab.serve(&Recipe { secure_version: 2, ..Recipe::new("0.9.0", 1) }.make(&old).unwrap());
+        let digest = Digest::of(&old);
+        let offer =
+            format!(r#"{{"url":"http://files/new.otaru","image":"{digest}","force":true,"serial":1}}"#);
+        let signed = Key(1).seal(offer.as_bytes()).unwrap();
+        lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), &signed, false);
+        let end = lab.wait_for(LONG, |status| status.state.is_final()).await.unwrap();
+        assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::SecureVersion)), "{end:?}");
+    });
+}
+
+#[test]
+fn the_secure_version_counts_without_a_signature_too() {
+    run(async {
+        let lab = secured_lab(Setup::default()).await;
+        assert!(!is_below(&lab, &secured("1.1.0", 2), "1.0.0").await);
+        assert_eq!(update(&lab, &secured("1.2.0", 4)).await.version, "1.2.0");
+        // The first image still stands in the other slot, good and named by its digest.
+        let first = secured("1.0.0", 3);
+        lab.serve(&first);
+        let offer = format!(r#"{{"url":"http://files/new.bin","image":"{}"}}"#, Digest::of(&first));
+        let before = lab.reports().len();
+        lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), &offer, false);
+        let mut count = 0;
+        let end = lab.wait_for(LONG, |status| {
+            count += 1;
+            count > before && status.state.is_final()
+        });
+        let end = end.await.unwrap();
+        assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::SecureVersion)), "{end:?}");
+        assert!(lab.runs("1.2.0"));
+    });
 }
 
 #[test]

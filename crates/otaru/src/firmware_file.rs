@@ -153,7 +153,15 @@ mod tests {
 
     fn image() -> Vec<u8> {
         let (chip, behaviour) = (Chip::Esp32C3, Behaviour::Healthy);
-        FirmwareSpec { chip, project: "p".into(), version: "1.2.3".into(), size: 5000, behaviour }.build()
+        FirmwareSpec {
+            chip,
+            project: "p".into(),
+            version: "1.2.3".into(),
+            secure_version: 0,
+            size: 5000,
+            behaviour,
+        }
+        .build()
     }
 
     fn why(bytes: Vec<u8>) -> String {

@@ -9,6 +9,8 @@ use otaru_format::chip::Chip;
 use otaru_release::keys::{PublicKey, SecretKey};
 use otaru_release::output::{self, Access, Existing};
 
+use crate::firmware_file::Firmware;
+
 /// Twice the largest image, and room for deltas.
 const LARGEST: u64 = 64 << 20;
 
@@ -25,6 +27,11 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         bail!("{0} is an image, not a release file; `otaru release {0}` makes one of it", path.display());
     }
     Ok(bytes)
+}
+
+/// Reads images that patches are for.
+pub(crate) fn bases(paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u8>>> {
+    paths.iter().map(|path| Ok(Firmware::read(path)?.bytes)).collect()
 }
 
 /// Writes a file that is there whole or not at all, and is none of those it was made from.

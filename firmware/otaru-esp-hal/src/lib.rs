@@ -1,6 +1,6 @@
 //! The Otaru update agent on `esp-hal`: what [`otaru_device`] asks of a board, for the ESP32 family.
 //!
-//! [`EspBoard`] is reset, watchdog and last words; [`EspFlash`] the flash chip; [`EspClock`] time; [`Net`]
+//! [`main!`] starts the firmware; [`EspBoard`] is reset, watchdog and last words; [`EspFlash`] the flash chip; [`EspClock`] time; [`Net`]
 //! sockets on `embassy-net`. With the feature `panic-handler` the message of a panic reaches the next boot.
 //! Joining the Wi-Fi is not here, every firmware does that in its own way; [`StackLink`] tells the agent that it did.
 #![no_std]
@@ -12,9 +12,11 @@ mod mmu;
 mod net;
 #[cfg(feature = "panic-handler")]
 mod panic;
+mod start;
 mod words;
 
 pub use board::EspBoard;
 pub use clock::EspClock;
 pub use flash::{EspFlash, EspFlashError};
 pub use net::{Connection, Net, Sockets, StackLink};
+pub use start::run;

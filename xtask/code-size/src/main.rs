@@ -69,7 +69,40 @@ fn decode(input: &[u8], output: &mut [u8]) {
     let _ = black_box(lz4_flex::block::decompress_into(input, output));
 }
 
-#[cfg(not(any(feature = "lzma", feature = "deflate", feature = "heatshrink", feature = "lz4")))]
+#[cfg(feature = "delta")]
+fn decode(input: &mut [u8], output: &mut [u8]) {
+    use core::future::Future as _;
+    use core::pin::pin;
+    use core::task::{Context, Waker};
+    static mut WORKSPACE: otaru_delta::Workspace = otaru_delta::Workspace::new();
+    struct Host<'a>(&'a mut [u8], &'a mut [u8]);
+    impl otaru_delta::Host for Host<'_> {
+        type Error = u8;
+        async fn read_patch(&mut self, buf: &mut [u8]) -> Result<usize, u8> {
+            black_box((&self.0, buf));
+            Ok(black_box(1))
+        }
+        async fn read_old(&mut self, offset: u32, buf: &mut [u8]) -> Result<(), u8> {
+            black_box((&self.0, offset, buf));
+            Ok(())
+        }
+        async fn read_new(&mut self, offset: u32, buf: &mut [u8]) -> Result<(), u8> {
+            black_box((&self.1, offset, buf));
+            Ok(())
+        }
+        async fn write_new(&mut self, bytes: &[u8]) -> Result<(), u8> {
+            black_box((&self.1, bytes));
+            Ok(())
+        }
+    }
+    // SAFETY: there is one thread and this is not called by itself.
+    let workspace = unsafe { &mut *(&raw mut WORKSPACE) };
+    let mut host = Host(input, output);
+    let mut future = pin!(otaru_delta::apply(&mut host, workspace, |_| Ok(())));
+    while black_box(future.as_mut().poll(&mut Context::from_waker(Waker::noop()))).is_pending() {}
+}
+
+#[cfg(not(any(feature = "lzma", feature = "delta", feature = "deflate", feature = "heatshrink", feature = "lz4")))]
 fn decode(input: &[u8], output: &mut [u8]) {
     black_box((input, output));
 }

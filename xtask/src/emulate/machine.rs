@@ -14,6 +14,8 @@ use crate::shell::{find, output, program};
 pub(super) const NETWORK: &str = "Espressif";
 /// This machine's loopback, as a device in the emulated network sees it.
 pub(super) const HOST: &str = "10.0.2.2";
+/// The address the emulated network gives the device.
+const DEVICE: &str = "10.0.2.15";
 /// The machine with Wi-Fi; others that are called esp32c3 have none.
 const MACHINE: &str = "esp32c3-picsimlab";
 const PROGRAM: &str = "qemu-system-riscv32";
@@ -48,13 +50,22 @@ pub(super) struct Machine {
     console: PathBuf,
     child: Option<Child>,
     mark: u64,
+    /// A port of this machine's that leads to the device's port 80.
+    page: Option<u16>,
 }
 
 impl Machine {
     /// A board without power.
     pub(super) fn new(emulator: Emulator, flash: PathBuf, console: PathBuf) -> Result<Self> {
         File::create(&console).with_context(|| format!("cannot write {}", console.display()))?;
-        Ok(Self { emulator, flash, console, child: None, mark: 0 })
+        Ok(Self { emulator, flash, console, child: None, mark: 0, page: None })
+    }
+
+    /// Puts another flash chip in, and makes the device's port 80 reachable here.
+    pub(super) fn with_flash(&mut self, flash: PathBuf, page: Option<u16>) -> Result<()> {
+        self.cut()?;
+        (self.flash, self.page) = (flash, page);
+        Ok(())
     }
 
     /// The flash chip's content.
@@ -67,7 +78,9 @@ impl Machine {
         let mut command = program(&self.emulator.0);
         command.args(["-nographic", "-machine", MACHINE, "-drive"]);
         command.arg(format!("file={},if=mtd,format=raw", self.flash.display()));
-        command.args(["-nic", "user,model=esp32c3_wifi,id=u1,net=10.0.2.0/24"]);
+        let page =
+            self.page.map_or_else(String::new, |port| format!(",hostfwd=tcp:127.0.0.1:{port}-{DEVICE}:80"));
+        command.arg("-nic").arg(format!("user,model=esp32c3_wifi,id=u1,net=10.0.2.0/24{page}"));
         command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
         self.child = Some(command.spawn().context("the emulator does not start")?);
         Ok(())

@@ -1,9 +1,10 @@
 //! `cargo xtask emulate`: the firmware as it goes onto boards, started by ESP-IDF's bootloader on an emulated
 //! ESP32-C3, updated over emulated Wi-Fi from a real Mosquitto and a web server.
 //!
-//! [`machine`] is the emulator, [`peers`] broker, web server and what the device reports, [`console`] the serial
-//! console held against the documentation. The story is told in [`Run`], top to bottom.
+//! [`machine`] is the emulator, [`peers`] broker, web server and what the device reports, [`browser`] who fills in the
+//! set-up page, [`console`] the serial console held against the documentation. The story is told in [`Run`], top to bottom.
 
+mod browser;
 mod console;
 mod machine;
 mod peers;
@@ -37,9 +38,8 @@ pub(crate) struct Options {
 }
 
 /// Flash offsets of the slots (`firmware/partitions-4mb.csv`).
-const SLOTS: [usize; 2] = [0x2_0000, 0x21_0000];
-/// How long a start may take until the broker has the device's report. The image is hashed first, which an emulator
-/// on a busy machine takes half a minute for.
+const SLOTS: [usize; 2] = [firmware::FIRST_SLOT, 0x21_0000];
+/// How long a start may take until the broker has the device's report: ample, for an emulator on a busy machine.
 const START: Duration = Duration::from_secs(150);
 /// How long an update may take, its restart included.
 const UPDATE: Duration = Duration::from_secs(400);
@@ -78,10 +78,12 @@ fn run(options: &Options) -> Result<Outcome> {
     fs::create_dir_all(folder.join("www"))?;
     let images = Images::make(&folder, options.keep)?;
     let mut run = Run::begin(&folder, emulator, images)?;
+    run.set_up(&folder)?;
     run.first_start()?;
     run.update_and_confirm()?;
     run.crash_and_roll_back()?;
     run.signed_and_compressed()?;
+    run.patched()?;
     run.cut_power(options.cuts, options.seed.unwrap_or_else(by_the_clock))?;
     println!(
         "passed after {:.0} s; consoles and flash are in {}",
@@ -109,11 +111,13 @@ struct Update {
 /// The firmwares of the story.
 struct Images {
     port: u16,
+    not_set_up: PathBuf,
     flash: PathBuf,
     first: Update,
     second: Update,
     crashing: Update,
     release: Update,
+    delta: Update,
 }
 
 impl Images {
@@ -129,18 +133,27 @@ impl Images {
                 peers::build()?;
                 peers::otaru(&["keygen", "--force", "--output"], &[&key])?;
                 let public = fs::read_to_string(folder.join("key.pub.pem"))?;
-                let credentials = folder.join("credentials.toml");
-                fs::write(&credentials, credentials_toml(port, &public))?;
-                for (version, behaviour) in
-                    [("1.0.0", None), ("1.1.0", None), ("1.2.0", Some("crash")), ("1.3.0", None)]
-                {
-                    let files = firmware::for_emulator(version, &credentials, behaviour)?;
+                let one = folder.join("credentials.toml");
+                fs::write(&one, credentials_toml(&[machine::NETWORK], port, &public))?;
+                let two = folder.join("two-networks.toml");
+                fs::write(&two, credentials_toml(&["Out of reach", machine::NETWORK], port, &public))?;
+                for (version, credentials, behaviour) in [
+                    ("0.9.0", None, Some("setup_as_client")),
+                    ("1.0.0", Some(&two), None),
+                    ("1.1.0", Some(&one), None),
+                    ("1.2.0", Some(&one), Some("crash")),
+                    ("1.3.0", Some(&one), None),
+                ] {
+                    let files =
+                        firmware::for_emulator(version, credentials.map(PathBuf::as_path), behaviour)?;
                     put(folder, version, &files)?;
                 }
                 let bin = folder.join("1.3.0.bin");
+                let (output, base) = (Path::new("--output"), Path::new("--base"));
+                peers::otaru(&["release", "--key"], &[&key, &bin, output, &folder.join("1.3.0.otaru")])?;
                 peers::otaru(
                     &["release", "--key"],
-                    &[&key, &bin, Path::new("--output"), &folder.join("1.3.0.otaru")],
+                    &[&key, &bin, base, &folder.join("1.1.0.bin"), output, &folder.join("1.3.0-delta.otaru")],
                 )?;
                 fs::write(&note, port.to_string())?;
                 port
@@ -154,13 +167,20 @@ impl Images {
         };
         Ok(Self {
             port,
+            not_set_up: folder.join("0.9.0-flash.bin"),
             flash: folder.join("1.0.0-flash.bin"),
             first: update("1.0.0.bin", "1.0.0")?,
             second: update("1.1.0.bin", "1.1.0")?,
             crashing: update("1.2.0.bin", "1.2.0")?,
             release: update("1.3.0.otaru", "1.3.0")?,
+            delta: update("1.3.0-delta.otaru", "1.3.0")?,
         })
     }
+}
+
+fn a_copy(of: &Path, to: &Path) -> Result<PathBuf> {
+    fs::copy(of, to).with_context(|| format!("cannot copy {}", of.display()))?;
+    Ok(to.to_owned())
 }
 
 /// Keeps what is needed of a firmware's files.
@@ -170,12 +190,12 @@ fn put(folder: &Path, version: &str, files: &Files) -> Result<()> {
     Ok(())
 }
 
-/// The emulator's open network, and this machine as a device in it sees it.
-fn credentials_toml(port: u16, key: &str) -> String {
+/// Open networks, and this machine as a device in the emulator's sees it.
+fn credentials_toml(networks: &[&str], port: u16, key: &str) -> String {
+    let networks: String = networks.iter().map(|ssid| format!("[[wifi]]\nssid = \"{ssid}\"\n")).collect();
     format!(
-        "[wifi]\nssid = \"{}\"\n[broker]\nhost = \"{}\"\nport = {port}\n\
+        "{networks}[broker]\nhost = \"{}\"\nport = {port}\n\
          [updates]\nallow_unsigned = true\nkeys = [\"\"\"{key}\"\"\"]\n",
-        machine::NETWORK,
         machine::HOST
     )
 }
@@ -195,10 +215,39 @@ impl Run {
     fn begin(folder: &Path, emulator: Emulator, images: Images) -> Result<Self> {
         let broker = Broker::start(folder, images.port)?;
         let web = WebServer::start(folder)?;
-        let flash = folder.join("flash.bin");
-        fs::copy(&images.flash, &flash).with_context(|| format!("cannot copy {}", images.flash.display()))?;
+        let flash = a_copy(&images.flash, &folder.join("flash.bin"))?;
         let machine = Machine::new(emulator, flash, folder.join("console.log"))?;
         Ok(Self { machine, web, broker, images, took: UPDATE })
+    }
+
+    /// A device that was told nothing is told on its page, keeps it, and uses it from then on.
+    fn set_up(&mut self, folder: &Path) -> Result<()> {
+        const NAME: &str = "told-by-phone";
+        let start = Instant::now();
+        let port = peers::free_port()?;
+        let first_device = self.machine.flash().to_owned();
+        let flash = a_copy(&self.images.not_set_up, &folder.join("set-up-flash.bin"))?;
+        self.machine.with_flash(flash, Some(port))?;
+        self.machine.power_on()?;
+        let page = browser::page(port)?;
+        ensure!(page.contains("<form") && page.contains("name=\"ssid\""), "the set-up page is {page}");
+        let broker = self.images.port.to_string();
+        let fields = [("ssid", machine::NETWORK), ("host", machine::HOST), ("port", &broker), ("name", NAME)];
+        let refused = browser::send(port, &fields[..1])?;
+        ensure!(!refused.contains("Kept."), "a form without a broker is taken: {refused}");
+        let taken = browser::send(port, &fields)?;
+        ensure!(taken.contains("Kept."), "the page's answer is {taken}");
+        for what in ["the restart after set-up", "a cold start after set-up"] {
+            let status = self.wait(START, what, |status| status.device == NAME)?;
+            ensure!(status.version == "0.9.0", "{what}: version {}", status.version);
+            self.machine.cut()?;
+            self.broker.forget()?;
+            self.machine.power_on()?;
+        }
+        self.machine.with_flash(first_device, None)?;
+        self.broker.forget()?;
+        said(start, &format!("set up on its page; online as {NAME} after that and after a loss of power"));
+        Ok(())
     }
 
     fn first_start(&mut self) -> Result<()> {
@@ -263,6 +312,21 @@ impl Run {
         Ok(())
     }
 
+    /// Goes back to the version before, and then on again by a patch.
+    fn patched(&mut self) -> Result<()> {
+        self.publish(self.images.second.file)?;
+        self.confirmed(&self.images.second)?;
+        self.cold_start()?;
+        let start = Instant::now();
+        self.publish(self.images.delta.file)?;
+        let status = self.confirmed(&self.images.delta)?;
+        let console = self.machine.console_since_mark()?;
+        let taken = console.contains("release: a patch of") && !console.contains("release: the patch");
+        ensure!(taken, "the patch was not taken, or of no use:\n{console}");
+        said(start, &format!("updated to {} by a patch", status.version));
+        Ok(())
+    }
+
     /// Cuts the power at random moments of updates, from one image to the other and back.
     fn cut_power(&mut self, cuts: u32, seed: u64) -> Result<()> {
         println!("power cuts: seed {seed}");
@@ -270,7 +334,7 @@ impl Run {
         let (mut done, mut updates, mut told_again) = (0, 0, 0);
         while done < cuts {
             self.cold_start()?;
-            let update = if updates % 2 == 0 { &self.images.second } else { &self.images.release };
+            let update = if updates % 2 == 0 { &self.images.second } else { &self.images.delta };
             let start = Instant::now();
             let mut here = 0;
             self.publish(update.file)?;

@@ -1,8 +1,9 @@
 //! The firmware for boards: building it ([`build`]), and what can be done with it.
 //!
-//! [`flash`] writes to a board, [`size`] measures. Files to update and to flash are made by the program
+//! [`flash`] writes to a board, [`size`] measures, [`check`] is what is checked of it. Files to update and to flash are made by the program
 //! `otaru-image` of the firmware's workspace, which has espflash in it, and so more than other checks should wait for.
 
+pub(crate) mod check;
 pub(crate) mod flash;
 pub(crate) mod size;
 
@@ -70,6 +71,9 @@ impl Chip {
     }
 }
 
+/// Where the first slot is, on every size of flash (`firmware/partitions-*.csv`).
+pub(crate) const FIRST_SLOT: usize = 0x2_0000;
+
 /// How much flash a board has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FlashSize {
@@ -123,14 +127,18 @@ pub(crate) fn make(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds a firmware for the emulator.
-pub(crate) fn for_emulator(version: &str, credentials: &Path, behaviour: Option<&str>) -> Result<Files> {
+/// Builds a firmware for the emulator; without credentials one that is set up on its page.
+pub(crate) fn for_emulator(
+    version: &str,
+    credentials: Option<&Path>,
+    behaviour: Option<&str>,
+) -> Result<Files> {
     files(&Options {
         chip: Chip::Esp32c3,
         version: version.to_owned(),
         release: true,
-        credentials: Some(credentials.to_owned()),
-        no_credentials: false,
+        credentials: credentials.map(Path::to_owned),
+        no_credentials: credentials.is_none(),
         flash_size: FlashSize::Mb4,
         behaviour: behaviour.map(str::to_owned),
     })

@@ -2,17 +2,17 @@
 
 use core::convert::Infallible;
 
-use embedded_storage_async::nor_flash::ReadNorFlash;
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::release::MAGIC;
 
 use super::plan::Plan;
 use super::raw::Raw;
-use super::release::{Release, Workspace};
-use super::stream::{Feeder, SharedFlash, Stop};
+use super::release::Release;
+use super::stream::{Feeder, Place, Stop};
+use super::workspace::Workspace;
 use crate::http::{Restart, Sink};
 use crate::memory::Candidate;
 use crate::report::Reports;
-use crate::slots::Region;
 
 enum Kind {
     Unknown,
@@ -25,8 +25,7 @@ pub(super) struct Intake<'f, 'w, 'g, F> {
     feeder: Feeder<'f>,
     plan: &'f Plan<'f>,
     reports: &'f Reports<'f>,
-    flash: &'f SharedFlash<'g, F>,
-    region: Region,
+    place: Place<'f, 'g, F>,
     kind: Kind,
     raw: Raw,
     release: Release<'w>,
@@ -37,25 +36,16 @@ impl<'f, 'w, 'g, F> Intake<'f, 'w, 'g, F> {
         feeder: Feeder<'f>,
         plan: &'f Plan<'f>,
         reports: &'f Reports<'f>,
-        (flash, region): (&'f SharedFlash<'g, F>, Region),
+        place: Place<'f, 'g, F>,
         workspace: &'w mut Workspace,
     ) -> Self {
-        let (raw, release) = (Raw::new(region.len), Release::new(workspace));
-        Self { feeder, plan, reports, flash, region, kind: Kind::Unknown, raw, release }
+        let (raw, release) = (Raw::new(place.target.len), Release::new(workspace));
+        Self { feeder, plan, reports, place, kind: Kind::Unknown, raw, release }
     }
 
     /// Whether the image has arrived whole, by its own account.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self.kind, Kind::Raw) && self.raw.is_complete()
-    }
-
-    /// Hands the last buffer over, and leaves it to the flash side to tell how that went.
-    pub(super) async fn end(&mut self) -> Result<Infallible, Stop> {
-        match self.kind {
-            Kind::Release => self.release.finish(&mut self.feeder).await?,
-            _ => self.raw.finish(&mut self.feeder).await?,
-        }
-        core::future::pending().await
     }
 
     /// What to remember of the release once its image is confirmed; nothing of a bare image.
@@ -78,7 +68,21 @@ impl<'f, 'w, 'g, F> Intake<'f, 'w, 'g, F> {
     }
 }
 
-impl<F: ReadNorFlash> Sink for Intake<'_, '_, '_, F> {
+impl<F: MultiwriteNorFlash> Intake<'_, '_, '_, F> {
+    /// Everything is here: makes the image of it where that is still to be done, hands the last buffer over, and leaves it
+    /// to the flash side to tell how that went.
+    pub(super) async fn end(&mut self) -> Result<Infallible, Stop> {
+        match self.kind {
+            Kind::Release => {
+                self.release.finish(&mut self.feeder, self.place, self.reports).await?;
+            }
+            _ => self.raw.finish(&mut self.feeder).await?,
+        }
+        core::future::pending().await
+    }
+}
+
+impl<F: MultiwriteNorFlash> Sink for Intake<'_, '_, '_, F> {
     type Error = Stop;
 
     async fn begin(&mut self, total: Option<u32>) -> Result<(), Stop> {
@@ -94,9 +98,8 @@ impl<F: ReadNorFlash> Sink for Intake<'_, '_, '_, F> {
         }
         match self.kind {
             Kind::Release => {
-                let slot = (self.flash, self.region);
                 let before = self.release.damage();
-                let taken = self.release.take(offset, bytes, self.plan, &mut self.feeder, slot).await;
+                let taken = self.release.take(offset, bytes, self.plan, &mut self.feeder, self.place).await;
                 let (count, block) = self.release.damage();
                 if count > before.0 {
                     self.reports.line(format_args!("Block {block} arrived damaged."));

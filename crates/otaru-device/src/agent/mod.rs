@@ -8,12 +8,15 @@
 pub mod boot;
 mod failure;
 mod intake;
+#[cfg(feature = "lzma")]
+mod patch;
 mod plan;
 mod raw;
 mod release;
 mod stream;
 mod trial;
 mod update;
+mod workspace;
 
 use core::cell::RefCell;
 use core::convert::Infallible;
@@ -36,8 +39,8 @@ use crate::session::Session;
 use crate::uplink::Uplink;
 use boot::Boot;
 use failure::Failure;
-pub use release::Workspace;
 use update::Prepared;
+pub use workspace::Workspace;
 
 /// How long a change of state may wait for the broker before the update goes on without it.
 const ANNOUNCE: Duration = Duration::from_secs(2);

@@ -78,11 +78,12 @@ impl Plan<'_> {
 
     /// Decides by an image's first bytes whether to go on.
     pub(super) fn admit_image(&self, head: &[u8]) -> Result<(), Stop> {
-        let head = Head::parse(head)?;
+        let bytes = head;
+        let head = Head::parse(bytes)?;
         self.admit_chip(head.header.chip())?;
+        keep_secure_version(self.running.secure_version, secure_version_of(bytes))?;
         let Some(descriptor) = head.descriptor else { return Ok(()) };
         self.admit_project(descriptor.project())?;
-        self.admit_secure_version(descriptor.secure_version())?;
         let elf = descriptor.elf_sha256();
         if elf.is_zero() {
             return Ok(());
@@ -132,7 +133,7 @@ impl Plan<'_> {
             return Err(Stop::SameAsRunning);
         }
         Barred::refuse(self.barred.as_ref(), Some(manifest.image))?;
-        self.admit_secure_version(manifest.secure_version)?;
+        keep_secure_version(self.running.secure_version, manifest.secure_version)?;
         self.admit_order(&manifest)?;
         Ok(manifest)
     }
@@ -159,18 +160,6 @@ impl Plan<'_> {
         }
     }
 
-    /// The secure version never goes down, whoever signs (ESP-IDF's anti-rollback).
-    fn admit_secure_version(&self, offered: u32) -> Result<(), Stop> {
-        let running = self.running.secure_version;
-        if offered >= running {
-            return Ok(());
-        }
-        Err(Self::refuse(
-            Code::SecureVersion,
-            format_args!("secure version {offered} is below the {running} of the running image"),
-        ))
-    }
-
     fn admit_order(&self, manifest: &Manifest<'_>) -> Result<(), Stop> {
         let newest = self.trusted.sequence;
         if manifest.sequence < newest && !self.allow_downgrade {
@@ -193,6 +182,24 @@ impl Plan<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// The secure version never goes down, whoever signs (ESP-IDF's anti-rollback). Held against the running image's,
+/// as long as no eFuse can be read.
+pub(super) fn keep_secure_version(running: u32, offered: u32) -> Result<(), Failure> {
+    if offered >= running {
+        return Ok(());
+    }
+    Err(Failure::refusal(
+        Code::SecureVersion,
+        format_args!("secure version {offered} is below the {running} of the running image"),
+    ))
+}
+
+/// The secure version in an image's first bytes; 0 where there is no descriptor to tell.
+pub(super) fn secure_version_of(head: &[u8]) -> u32 {
+    let descriptor = Head::parse(head).ok().and_then(|head| head.descriptor);
+    descriptor.map_or(0, |descriptor| descriptor.secure_version())
 }
 
 fn signature_failure(error: TrustError) -> Failure {
@@ -220,6 +227,18 @@ fn is_at_least(version: &str, least: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_that_does_not_tell_has_secure_version_0() {
+        let image = include_bytes!("../../../otaru-format/tests/vectors/image.bin");
+        let mut head = *image.first_chunk::<{ otaru_format::image::HEAD_LEN }>().unwrap();
+        // Layout of `esp_app_desc_t`: a magic word, then the secure version.
+        head[36..40].copy_from_slice(&7_u32.to_le_bytes());
+        assert_eq!(secure_version_of(&head), 7);
+        head[32] ^= 1;
+        assert_eq!(secure_version_of(&head), 0);
+        assert_eq!(keep_secure_version(1, 0).unwrap_err().code, Code::SecureVersion);
+    }
 
     #[test]
     fn versions_are_ordered_by_number() {

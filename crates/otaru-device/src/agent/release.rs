@@ -1,71 +1,68 @@
-//! A release file as it arrives: the signed manifest first, then the blocks that the slot does not hold yet, each
-//! held against its hash when it is whole.
+//! A release file as it arrives: the signed manifest first, then the payload that costs least: a patch for the image that
+//! runs ([`super::patch`]), or the blocks that the slot does not hold yet, each held against its hash when it is whole.
 //!
 //! Nothing is erased before the signature is checked, and no block is begun before the one in front of it has
 //! proved right; so what is in the slot up to the first block that does not match is good, also after a loss of
 //! power, and needs no journal.
 
-use embedded_storage_async::nor_flash::ReadNorFlash;
+use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
 use otaru_format::digest::Digest;
 use otaru_format::release::{
-    Block, Envelope, Frame, HEADER_LEN, MAX_ENVELOPE, Manifest, PayloadKind, envelope_len,
+    Block, Envelope, Frame, HEADER_LEN, MAX_ENVELOPE, Manifest, Payload, PayloadKind, envelope_len,
 };
 use otaru_format::status::Code;
 use sha2::{Digest as _, Sha256};
 
 use super::failure::Failure;
+#[cfg(feature = "lzma")]
+use super::patch::{self, Fault, Patch};
 use super::plan::Plan;
-use super::stream::{CHUNK, Feeder, SharedFlash, Stop};
+use super::stream::{CHUNK, Feeder, Place, Stop};
+use super::workspace::{Memory, Workspace};
 use crate::memory::Candidate;
-use crate::slots::Region;
+use crate::report::Reports;
 
 /// Bytes that are read and dropped rather than asked for anew with another request.
 const SKIP: u32 = 8 * 1024;
 /// Bad blocks that are fetched again, over a whole update.
 const MAX_BAD_BLOCKS: u8 = 6;
 
-/// Memory for release files: lend it to the agent from a `static`.
-pub struct Workspace {
-    file: [u8; HEADER_LEN + MAX_ENVELOPE],
-    #[cfg(feature = "lzma")]
-    lzma: otaru_lzma::Workspace,
-}
-
-impl Workspace {
-    /// All zeros.
-    pub const fn new() -> Self {
-        Self {
-            file: [0; HEADER_LEN + MAX_ENVELOPE],
-            #[cfg(feature = "lzma")]
-            lzma: otaru_lzma::Workspace::new(),
-        }
-    }
-}
-
-impl core::fmt::Debug for Workspace {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Workspace").finish_non_exhaustive()
-    }
-}
-
-impl Default for Workspace {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// A release on its way to the slot.
 pub(super) struct Release<'w> {
     /// Header and envelope.
     file: &'w mut [u8; HEADER_LEN + MAX_ENVELOPE],
     have: usize,
-    unpack: Unpacker<'w>,
+    /// The payloads' memory, until frames have it for good.
+    memory: Option<&'w mut Memory>,
+    unpack: Option<Unpacker<'w>>,
     course: Option<Course>,
     bad_blocks: u8,
 }
 
-/// Where the fetching stands.
-struct Course {
+/// What is fetched.
+enum Course {
+    #[cfg(feature = "lzma")]
+    Patch {
+        patch: Patch,
+        /// Blocks of the image that stand in the slot.
+        good: usize,
+    },
+    Frames(Frames),
+}
+
+impl Course {
+    /// The next byte of the file that is needed.
+    const fn next_byte(&self) -> u32 {
+        match self {
+            #[cfg(feature = "lzma")]
+            Self::Patch { patch, .. } => patch.next_byte(),
+            Self::Frames(frames) => frames.next_byte(),
+        }
+    }
+}
+
+/// Where the fetching of blocks stands.
+struct Frames {
     /// The payload that is fetched, by its place in the manifest.
     payload: usize,
     /// Where the payloads begin in the file.
@@ -81,8 +78,7 @@ struct Course {
     hasher: Sha256,
 }
 
-impl Course {
-    /// The next byte of the file that is needed.
+impl Frames {
     const fn next_byte(&self) -> u32 {
         self.area.saturating_add(self.frame.offset).saturating_add(self.taken)
     }
@@ -93,10 +89,8 @@ impl<'w> Release<'w> {
         Self {
             file: &mut workspace.file,
             have: 0,
-            #[cfg(feature = "lzma")]
-            unpack: Unpacker(otaru_lzma::Decoder::new(&mut workspace.lzma, 0)),
-            #[cfg(not(feature = "lzma"))]
-            unpack: Unpacker(core::marker::PhantomData),
+            memory: Some(&mut workspace.memory),
+            unpack: None,
             course: None,
             bad_blocks: 0,
         }
@@ -110,14 +104,27 @@ impl<'w> Release<'w> {
 
     /// Bad blocks so far, and the number of the block that arrives.
     pub(super) fn damage(&self) -> (u8, usize) {
-        (self.bad_blocks, self.course.as_ref().map_or(0, |course| course.index + 1))
+        let block = match &self.course {
+            Some(Course::Frames(frames)) => frames.index + 1,
+            _ => 0,
+        };
+        (self.bad_blocks, block)
     }
 
-    /// Image bytes that stand in the slot or are on their way, and how many there will be.
+    /// Image bytes that stand in the slot or are on their way, and how many there will be. To fetch a patch is half of the
+    /// way, to apply it the other.
     pub(super) fn progress(&self) -> Option<(u32, u32)> {
-        let course = self.course.as_ref()?;
-        let size = self.manifest()?.size;
-        Some((course.block.offset.saturating_add(course.made).min(size), size))
+        match self.course.as_ref()? {
+            #[cfg(feature = "lzma")]
+            Course::Patch { patch, .. } => {
+                let (have, len) = patch.progress();
+                Some((have, len.saturating_mul(2)))
+            }
+            Course::Frames(frames) => {
+                let size = self.manifest()?.size;
+                Some((frames.block.offset.saturating_add(frames.made).min(size), size))
+            }
+        }
     }
 
     /// What to remember of this release once its image is confirmed.
@@ -130,29 +137,25 @@ impl<'w> Release<'w> {
         })
     }
 
-    fn envelope(&self) -> Option<Envelope<'_>> {
-        Envelope::parse(self.file.get(HEADER_LEN..self.have)?).ok()
-    }
-
     fn manifest(&self) -> Option<Manifest<'_>> {
-        Manifest::parse(self.envelope()?.payload()).ok()
+        manifest(self.file, self.have)
     }
 
     /// Takes the file's bytes at `offset`; what is not needed is passed over.
-    pub(super) async fn take<F: ReadNorFlash>(
+    pub(super) async fn take<F: MultiwriteNorFlash>(
         &mut self,
         mut offset: u32,
         mut bytes: &[u8],
         plan: &Plan<'_>,
         feeder: &mut Feeder<'_>,
-        slot: (&SharedFlash<'_, F>, Region),
+        place: Place<'_, '_, F>,
     ) -> Result<(), Stop> {
         if self.course.is_none() {
             let used = self.collect(offset, bytes)?;
             offset += used as u32;
             bytes = &bytes[used..];
             if self.is_collected()? {
-                self.begin(plan, feeder, slot).await?;
+                self.begin(plan, feeder, place).await?;
             }
         }
         while let Some(course) = &self.course {
@@ -167,7 +170,7 @@ impl<'w> Release<'w> {
             if offset != wanted {
                 return Err(Stop::Seek(wanted));
             }
-            let used = self.feed(bytes, feeder).await?;
+            let used = self.feed(bytes, feeder, place).await?;
             offset += used;
             bytes = &bytes[used as usize..];
         }
@@ -207,44 +210,125 @@ impl<'w> Release<'w> {
     }
 
     /// The envelope is whole: decides, and finds out what is missing.
-    async fn begin<F: ReadNorFlash>(
+    async fn begin<F: MultiwriteNorFlash>(
         &mut self,
         plan: &Plan<'_>,
         feeder: &mut Feeder<'_>,
-        (flash, region): (&SharedFlash<'_, F>, Region),
+        place: Place<'_, '_, F>,
     ) -> Result<(), Stop> {
         let file: &[u8] = &*self.file;
         let envelope = Envelope::parse(&file[HEADER_LEN..self.have])?;
         let manifest = plan.admit_release(&envelope)?;
-        let payload = choose(&manifest)?;
         feeder.total = Some(manifest.size);
-        let good = intact_blocks(&manifest, feeder, flash, region).await?;
+        let good = intact_blocks(&manifest, feeder, place).await?;
+        if good == manifest.block_count() {
+            return Err(Stop::Complete);
+        }
         if good > 0 {
             log::info!("release: {good} of {} blocks stand in the slot already", manifest.block_count());
         }
         let at = self.have as u32;
-        let Some((block, frame)) = find(&manifest, payload, good) else {
-            return Err(Stop::Complete);
+        let course = match self.patch(plan, good, place).await? {
+            Some(course) => course,
+            None => self.frames(good, feeder).await?,
         };
-        feeder.seek(block.offset).await;
-        let course =
-            Course { payload, area: at, index: good, block, frame, taken: 0, made: 0, hasher: Sha256::new() };
         let wanted = course.next_byte();
-        self.unpack.begin(&course);
         self.course = Some(course);
-        if wanted > at.saturating_add(SKIP) { Err(Stop::Seek(wanted)) } else { Ok(()) }
+        match &self.course {
+            #[cfg(feature = "lzma")]
+            Some(Course::Patch { patch, .. }) if patch.is_whole() => Err(Stop::Complete),
+            _ if wanted > at.saturating_add(SKIP) => Err(Stop::Seek(wanted)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets off to fetch a patch, if there is one for the running image that saves bytes and has room.
+    #[cfg(feature = "lzma")]
+    async fn patch<F: MultiwriteNorFlash>(
+        &mut self,
+        plan: &Plan<'_>,
+        good: usize,
+        place: Place<'_, '_, F>,
+    ) -> Result<Option<Course>, Stop> {
+        let area = self.have as u32;
+        let (Some(manifest), Some(memory)) = (manifest(self.file, self.have), self.memory.as_mut()) else {
+            return Ok(None);
+        };
+        let Some((payload, base)) = delta(&manifest, &plan.running.image) else { return Ok(None) };
+        if smallest(&manifest, good).is_some_and(|(_, missing)| missing <= payload.len) {
+            return Ok(None);
+        }
+        let Some(stage) = patch::stage(place.target, manifest.size, payload.len, F::ERASE_SIZE as u32) else {
+            log::info!("release: no room behind the image for a patch of {} bytes", payload.len);
+            return Ok(None);
+        };
+        let Some(memory) = memory.patch() else { return Ok(None) };
+        log::info!("release: a patch of {} bytes makes this image of {}", payload.len, manifest.size);
+        let patch = Patch::open(&manifest, (&payload, &base, area), stage, memory, place.flash).await?;
+        Ok(Some(Course::Patch { patch, good }))
+    }
+
+    #[cfg(not(feature = "lzma"))]
+    async fn patch<F: MultiwriteNorFlash>(
+        &mut self,
+        _: &Plan<'_>,
+        _: usize,
+        _: Place<'_, '_, F>,
+    ) -> Result<Option<Course>, Stop> {
+        Ok(None)
+    }
+
+    /// Sets off to fetch the blocks from this one on.
+    async fn frames(&mut self, index: usize, feeder: &mut Feeder<'_>) -> Result<Course, Stop> {
+        let manifest = manifest(self.file, self.have).ok_or_else(gone)?;
+        let (payload, _) = smallest(&manifest, index).ok_or_else(|| {
+            Failure::refusal(
+                Code::BadRelease,
+                format_args!("the release has no payload that is of use here; make one with a raw payload"),
+            )
+        })?;
+        let (block, frame) = find(&manifest, payload, index).ok_or_else(gone)?;
+        if let Some(memory) = self.memory.take() {
+            self.unpack = Unpacker::new(memory);
+        }
+        feeder.seek(block.offset).await;
+        let area = self.have as u32;
+        let frames = Frames { payload, area, index, block, frame, taken: 0, made: 0, hasher: Sha256::new() };
+        self.unpack.as_mut().ok_or_else(gone)?.begin(&frames);
+        Ok(Course::Frames(frames))
+    }
+
+    /// Takes bytes of the patch or of the present frame; says how many.
+    async fn feed<F: MultiwriteNorFlash>(
+        &mut self,
+        bytes: &[u8],
+        feeder: &mut Feeder<'_>,
+        place: Place<'_, '_, F>,
+    ) -> Result<u32, Stop> {
+        #[cfg(not(feature = "lzma"))]
+        let _ = place;
+        match &mut self.course {
+            #[cfg(feature = "lzma")]
+            Some(Course::Patch { patch, .. }) => {
+                let memory = self.memory.as_mut().and_then(|memory| memory.patch()).ok_or_else(gone)?;
+                patch.feed(bytes, memory, place.flash).await
+            }
+            _ => self.feed_frame(bytes, feeder).await,
+        }
     }
 
     /// Takes bytes of the present frame; says how many.
-    async fn feed(&mut self, bytes: &[u8], feeder: &mut Feeder<'_>) -> Result<u32, Stop> {
-        let Some(course) = &mut self.course else { return Ok(0) };
+    async fn feed_frame(&mut self, bytes: &[u8], feeder: &mut Feeder<'_>) -> Result<u32, Stop> {
+        let (Some(Course::Frames(course)), Some(unpack)) = (&mut self.course, &mut self.unpack) else {
+            return Ok(0);
+        };
         let left = course.frame.len.saturating_sub(course.taken);
         let mut piece = &bytes[..bytes.len().min(left as usize)];
         let taken = piece.len() as u32;
         course.taken += taken;
         let mut sound = true;
         loop {
-            let (used, out) = match self.unpack.step(course, piece) {
+            let (used, out) = match unpack.step(course, piece) {
                 Some(step) => step,
                 None => {
                     sound = false;
@@ -264,30 +348,30 @@ impl<'w> Release<'w> {
         }
         let digest = Digest::from_hasher(core::mem::replace(&mut course.hasher, Sha256::new()));
         sound = sound && course.made == course.block.len && digest == course.block.hash;
-        match sound && self.unpack.is_done(course) {
+        match sound && unpack.is_done(course) {
             true => self.next_block().map(|()| taken),
             false => Err(self.again(feeder).await),
         }
     }
 
     fn next_block(&mut self) -> Result<(), Stop> {
-        let (payload, index) = match &self.course {
-            Some(course) => (course.payload, course.index + 1),
-            None => return Ok(()),
+        let (Some(Course::Frames(frames)), Some(unpack)) = (&mut self.course, &mut self.unpack) else {
+            return Ok(());
         };
-        let next = self.manifest().and_then(|manifest| find(&manifest, payload, index));
-        let (Some((block, frame)), Some(course)) = (next, &mut self.course) else {
-            return Err(Stop::Complete);
-        };
-        *course = Course { index, block, frame, taken: 0, made: 0, hasher: Sha256::new(), ..*course };
-        self.unpack.begin(course);
+        let index = frames.index + 1;
+        let next = manifest(self.file, self.have).and_then(|manifest| find(&manifest, frames.payload, index));
+        let Some((block, frame)) = next else { return Err(Stop::Complete) };
+        *frames = Frames { index, block, frame, taken: 0, made: 0, hasher: Sha256::new(), ..*frames };
+        unpack.begin(frames);
         Ok(())
     }
 
     /// The block is not what the manifest says: fetch it once more, a bounded number of times.
     async fn again(&mut self, feeder: &mut Feeder<'_>) -> Stop {
         let count = self.manifest().map_or(0, |manifest| manifest.block_count());
-        let Some(course) = &mut self.course else { return Stop::Complete };
+        let (Some(Course::Frames(course)), Some(unpack)) = (&mut self.course, &mut self.unpack) else {
+            return Stop::Complete;
+        };
         self.bad_blocks += 1;
         if self.bad_blocks > MAX_BAD_BLOCKS {
             return Failure::new(
@@ -303,31 +387,60 @@ impl<'w> Release<'w> {
         course.taken = 0;
         course.made = 0;
         course.hasher = Sha256::new();
-        self.unpack.begin(course);
+        unpack.begin(course);
         feeder.seek(course.block.offset).await;
         Stop::Seek(course.next_byte())
     }
 
-    /// Hands the last buffer over.
-    pub(super) async fn finish(&mut self, feeder: &mut Feeder<'_>) -> Result<(), Failure> {
-        match self.manifest() {
-            Some(manifest) => {
-                feeder.finish(manifest.image).await;
-                Ok(())
+    /// Everything is here: applies the patch if it is one, and hands the last buffer over. A patch that is of no use is
+    /// given up, and the rest of the image is fetched instead: [`Stop::Seek`].
+    pub(super) async fn finish<F: MultiwriteNorFlash>(
+        &mut self,
+        feeder: &mut Feeder<'_>,
+        place: Place<'_, '_, F>,
+        reports: &Reports<'_>,
+    ) -> Result<(), Stop> {
+        #[cfg(not(feature = "lzma"))]
+        let _ = (place, reports);
+        #[cfg(feature = "lzma")]
+        if let Some(Course::Patch { patch, good }) = &self.course {
+            let manifest = manifest(self.file, self.have).ok_or_else(gone)?;
+            let memory = self.memory.as_mut().and_then(|memory| memory.patch()).ok_or_else(gone)?;
+            match patch.apply(&manifest, *good, place, memory, reports).await {
+                Ok(()) => {}
+                Err(Fault::Failed(failure)) => return Err(failure.into()),
+                Err(Fault::Useless(done)) => {
+                    reports.line(format_args!("The patch is of no use here. Fetching the image instead."));
+                    let course = self.frames(done, feeder).await?;
+                    let wanted = course.next_byte();
+                    self.course = Some(course);
+                    return Err(Stop::Seek(wanted));
+                }
             }
-            None => Err(Failure::new(Code::BadRelease, format_args!("the manifest is gone"))),
         }
+        feeder.finish(self.manifest().ok_or_else(gone)?.image).await;
+        Ok(())
     }
+}
+
+/// Reads the manifest again, which was checked before.
+fn manifest(file: &[u8; HEADER_LEN + MAX_ENVELOPE], have: usize) -> Option<Manifest<'_>> {
+    let envelope = Envelope::parse(file.get(HEADER_LEN..have)?).ok()?;
+    Manifest::parse(envelope.payload()).ok()
+}
+
+/// What cannot be: a manifest that was read cannot be read again.
+fn gone() -> Failure {
+    Failure::new(Code::BadRelease, format_args!("the manifest is gone"))
 }
 
 /// Blocks of the release that stand at the start of the slot.
 async fn intact_blocks<F: ReadNorFlash>(
     manifest: &Manifest<'_>,
     feeder: &mut Feeder<'_>,
-    flash: &SharedFlash<'_, F>,
-    region: Region,
+    place: Place<'_, '_, F>,
 ) -> Result<usize, Stop> {
-    let mut flash = flash.lock().await;
+    let mut flash = place.flash.lock().await;
     let buffer = feeder.buffer().await;
     for index in 0..manifest.block_count() {
         let Some(block) = manifest.block(index) else { return Ok(index) };
@@ -338,7 +451,7 @@ async fn intact_blocks<F: ReadNorFlash>(
             // Flash is read by the word; the slot is longer than any image in it.
             let words = count.next_multiple_of(F::READ_SIZE.max(4)).min(CHUNK);
             flash
-                .read(region.offset + block.offset + at, &mut buffer[..words])
+                .read(place.target.offset + block.offset + at, &mut buffer[..words])
                 .await
                 .map_err(|error| Failure::new(Code::Flash, format_args!("{error:?}")))?;
             hasher.update(&buffer[..count]);
@@ -351,23 +464,29 @@ async fn intact_blocks<F: ReadNorFlash>(
     Ok(manifest.block_count())
 }
 
-/// The payload to fetch: the smallest this program can read.
-fn choose(manifest: &Manifest<'_>) -> Result<usize, Stop> {
-    let readable = manifest.payloads().enumerate().filter(|(_, payload)| match payload.kind {
-        PayloadKind::Raw => true,
-        PayloadKind::Lzma => cfg!(feature = "lzma"),
-        PayloadKind::Delta { .. } => false,
+/// The payload that has the fewest bytes from block `index` on, of those that have blocks and that this program can read;
+/// and how many that are.
+fn smallest(manifest: &Manifest<'_>, index: usize) -> Option<(usize, u32)> {
+    let missing = |(at, payload): (usize, Payload<'_>)| {
+        let readable = match payload.kind {
+            PayloadKind::Raw => true,
+            PayloadKind::Lzma => cfg!(feature = "lzma"),
+            PayloadKind::Delta { .. } => false,
+        };
+        let first = payload.frame(manifest, index).filter(|_| readable)?;
+        Some((at, payload.offset.saturating_add(payload.len).saturating_sub(first.offset)))
+    };
+    manifest.payloads().enumerate().filter_map(missing).min_by_key(|(_, missing)| *missing)
+}
+
+/// The smallest patch for an image.
+#[cfg(feature = "lzma")]
+fn delta<'m>(manifest: &Manifest<'m>, running: &Digest) -> Option<(Payload<'m>, Digest)> {
+    let patches = manifest.payloads().filter_map(|payload| match payload.kind {
+        PayloadKind::Delta { base } if base == *running => Some((payload, base)),
+        _ => None,
     });
-    let best = readable.min_by_key(|(_, payload)| payload.len);
-    best.map(|(index, _)| index).ok_or_else(|| {
-        Failure::refusal(
-            Code::BadRelease,
-            format_args!(
-                "the release has no payload that this firmware can read; make one with a raw payload"
-            ),
-        )
-        .into()
-    })
+    patches.min_by_key(|(payload, _)| payload.len)
 }
 
 fn find(manifest: &Manifest<'_>, payload: usize, index: usize) -> Option<(Block, Frame)> {
@@ -382,34 +501,42 @@ struct Unpacker<'w>(otaru_lzma::Decoder<'w>);
 struct Unpacker<'w>(core::marker::PhantomData<&'w ()>);
 
 #[cfg(feature = "lzma")]
-impl Unpacker<'_> {
-    fn begin(&mut self, course: &Course) {
-        self.0.restart(otaru_lzma::Length::Known(course.block.len));
+impl<'w> Unpacker<'w> {
+    fn new(memory: &'w mut Memory) -> Option<Self> {
+        Some(Self(otaru_lzma::Decoder::new(memory.frames()?, 0)))
+    }
+
+    fn begin(&mut self, frames: &Frames) {
+        self.0.restart(otaru_lzma::Length::Known(frames.block.len));
     }
 
     /// Bytes used, and bytes that came out; `None` when the frame is broken.
-    fn step<'s>(&'s mut self, course: &Course, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
-        if course.frame.stored {
+    fn step<'s>(&'s mut self, frames: &Frames, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
+        if frames.frame.stored {
             return Some((piece.len(), piece));
         }
         let step = self.0.decode(piece).ok()?;
         Some((step.consumed, step.output))
     }
 
-    fn is_done(&self, course: &Course) -> bool {
-        course.frame.stored || self.0.is_complete()
+    fn is_done(&self, frames: &Frames) -> bool {
+        frames.frame.stored || self.0.is_complete()
     }
 }
 
 #[cfg(not(feature = "lzma"))]
-impl Unpacker<'_> {
-    fn begin(&mut self, _course: &Course) {}
+impl<'w> Unpacker<'w> {
+    fn new(_: &'w mut Memory) -> Option<Self> {
+        Some(Self(core::marker::PhantomData))
+    }
 
-    fn step<'s>(&'s mut self, _course: &Course, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
+    fn begin(&mut self, _: &Frames) {}
+
+    fn step<'s>(&'s mut self, _: &Frames, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
         Some((piece.len(), piece))
     }
 
-    fn is_done(&self, _course: &Course) -> bool {
+    fn is_done(&self, _: &Frames) -> bool {
         true
     }
 }

@@ -9,7 +9,7 @@ use otaru_format::digest::Digest;
 use otaru_format::image::HEAD_LEN;
 
 use super::failure::Failure;
-use crate::slots::{SlotError, SlotWriter};
+use crate::slots::{Region, SlotError, SlotWriter};
 
 /// Bytes of one buffer: whole flash pages.
 pub(super) const CHUNK: usize = 1024;
@@ -19,6 +19,24 @@ const CHUNKS: usize = 7;
 
 /// The flash, for whoever needs it at the moment.
 pub(super) type SharedFlash<'f, F> = Mutex<NoopRawMutex, &'f mut F>;
+
+/// Where the images stand.
+pub(super) struct Place<'s, 'f, F> {
+    pub(super) flash: &'s SharedFlash<'f, F>,
+    /// The slot an update goes to.
+    pub(super) target: Region,
+    /// The running image's.
+    #[cfg_attr(not(feature = "lzma"), expect(dead_code, reason = "only patches read the running image"))]
+    pub(super) running: Region,
+}
+
+impl<F> Clone for Place<'_, '_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Place<'_, '_, F> {}
 
 /// Why a download's bytes are not taken any further.
 #[derive(Debug)]

@@ -4,15 +4,16 @@ use core::convert::Infallible;
 
 use embassy_futures::select::{Either, select};
 use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::command::Offer;
 use otaru_format::digest::Digest;
+use otaru_format::image::HEAD_LEN;
 use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
 use super::intake::Intake;
 use super::plan::{self, Barred, Plan, Running};
-use super::stream::{self, Feeder, Pipe, SharedFlash, Stop};
+use super::stream::{self, Feeder, Pipe, Place, SharedFlash, Stop};
 use super::{ANNOUNCE, Failure, Worker};
 use crate::backoff::Backoff;
 use crate::board::{Board, Clock, Health};
@@ -20,7 +21,7 @@ use crate::http::{Download, FetchError};
 use crate::job::Job;
 use crate::memory::{Pending, Trusted};
 use crate::report::Reports;
-use crate::slots::{READ_BACK, SlotWriter, verify};
+use crate::slots::{READ_BACK, Region, SlotWriter, verify};
 use crate::timeout::millis;
 use crate::uplink::Uplink;
 
@@ -124,7 +125,11 @@ where
         let region = self.boot.slots.region(self.boot.slots.target());
         let mut buf = [0; READ_BACK];
         let summary = verify(self.flash, &region, &mut buf).await.ok()?;
-        (summary.digest == wanted).then_some(wanted)
+        if summary.digest != wanted {
+            return None;
+        }
+        // What is not to run is left to the fetch to refuse.
+        self.keep_secure_version(&region, &mut buf).await.ok().map(|()| wanted)
     }
 
     /// Reads the slot back and checks it as the bootloader will.
@@ -138,7 +143,20 @@ where
         if summary.digest != streamed {
             return Err(Failure::new(Code::Flash, format_args!("what was written reads back different")));
         }
+        self.keep_secure_version(&region, &mut buf).await?;
         Ok(summary.digest)
+    }
+
+    /// The secure version of what stands in the slot: a manifest only says what it is.
+    async fn keep_secure_version(
+        &mut self,
+        region: &Region,
+        buf: &mut [u8; READ_BACK],
+    ) -> Result<(), Failure> {
+        let head = &mut buf[..HEAD_LEN];
+        let read = self.flash.read(region.offset, head).await;
+        read.map_err(|error| Failure::new(Code::Flash, format_args!("{error:?}")))?;
+        plan::keep_secure_version(self.boot.secure_version, plan::secure_version_of(head))
     }
 
     /// Whether this may be asked for by whoever asked; gives back what was learned of earlier releases and offers.
@@ -204,8 +222,9 @@ where
         let mut channel = pipe.channel();
         let (sender, receiver) = channel.split();
         let flash = SharedFlash::new(&mut *self.flash);
-        let mut intake =
-            Intake::new(Feeder::new(sender), &plan, self.reports, (&flash, region), self.workspace);
+        let running = self.boot.slots.region(self.boot.slots.running());
+        let place = Place { flash: &flash, target: region, running };
+        let mut intake = Intake::new(Feeder::new(sender), &plan, self.reports, place, self.workspace);
         let way = Way {
             net: self.net,
             clock: self.clock,
@@ -249,7 +268,7 @@ struct Way<'w, N, C> {
 
 /// Fetches until the body is complete, over as many attempts as make headway. Ends only in failure: success
 /// is the writer's to tell.
-async fn fetch<N: TcpConnect + Dns, C: Clock, F: ReadNorFlash>(
+async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
     way: Way<'_, N, C>,
     rng: &mut impl RngCore,
     url: &str,
@@ -264,15 +283,22 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: ReadNorFlash>(
     let mut furthest = 0;
     loop {
         uplink.wait(clock).await;
-        let error = match download.run(&mut buffer, intake).await {
+        let end = match download.run(&mut buffer, intake).await {
+            Err(FetchError::Sink(Stop::Complete)) => match intake.end().await {
+                Ok(never) => return Ok(never),
+                Err(stop) => Err(FetchError::Sink(stop)),
+            },
+            Err(FetchError::Sink(stop)) => Err(FetchError::Sink(stop)),
+            // Whole by its own account and hashes: what the server still owes is of no interest.
+            _ if intake.is_complete() => return intake.end().await,
+            end => end,
+        };
+        let error = match end {
             Err(FetchError::Sink(Stop::Seek(offset))) => {
                 download.seek(offset);
                 continue;
             }
-            Err(FetchError::Sink(Stop::Complete)) => return intake.end().await,
             Err(FetchError::Sink(stop)) => return Err(stop),
-            // Whole by its own account and hashes: what the server still owes is of no interest.
-            _ if intake.is_complete() => return intake.end().await,
             Ok(()) => FetchError::Truncated,
             Err(error) => error,
         };

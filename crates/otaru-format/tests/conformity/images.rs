@@ -2,7 +2,7 @@
 
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
-use otaru_format::image::{DescriptorFields, Header, seal};
+use otaru_format::image::{DescriptorFields, ImageFields};
 
 /// Load address and data of a segment.
 pub(crate) type Segment = (u32, Vec<u8>);
@@ -43,43 +43,27 @@ impl Image {
         Digest::of(self.project.as_bytes())
     }
 
+    fn descriptor(&self) -> DescriptorFields<'_> {
+        DescriptorFields {
+            project: self.project,
+            version: self.version,
+            secure_version: 0,
+            elf_sha256: self.elf(),
+        }
+    }
+
     /// All segments, the first with the descriptor in front.
     pub(crate) fn all_segments(&self) -> Vec<Segment> {
-        let fields =
-            DescriptorFields { project: self.project, version: self.version, elf_sha256: self.elf() };
         let mut segments = self.segments.clone();
-        segments[0].1.splice(0..0, fields.emit());
+        segments[0].1.splice(0..0, self.descriptor().emit());
         segments
     }
 
     /// Its bytes.
     pub(crate) fn build(&self) -> Vec<u8> {
-        let segments = self.all_segments();
-        let header = Header {
-            segments: segments.len() as u8,
-            spi_mode: 2,
-            spi_speed_size: 0x20,
-            entry: segments[1].0,
-            chip_id: self.chip.id(),
-            min_revision: 0,
-            max_revision: 399,
-            hash_appended: self.hash_appended,
-        };
-        let mut bytes = header.emit().to_vec();
-        let mut checksum = 0xEF;
-        for (address, data) in &segments {
-            bytes.extend(address.to_le_bytes());
-            bytes.extend((data.len() as u32).to_le_bytes());
-            checksum = data.iter().fold(checksum, |sum, byte| sum ^ byte);
-            bytes.extend(data);
-        }
-        bytes.resize(bytes.len() / 16 * 16 + 16, 0);
-        if self.hash_appended {
-            bytes.resize(bytes.len() + 32, 0);
-            seal(&mut bytes, checksum);
-        } else if let Some(last) = bytes.last_mut() {
-            *last = checksum;
-        }
-        bytes
+        let segments: Vec<_> =
+            self.segments.iter().map(|(address, data)| (*address, data.as_slice())).collect();
+        let (chip, hash_appended) = (self.chip, self.hash_appended);
+        ImageFields { chip, descriptor: self.descriptor(), segments: &segments, hash_appended }.emit()
     }
 }

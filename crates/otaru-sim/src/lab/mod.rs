@@ -41,8 +41,13 @@ pub fn run<T>(scenario: impl Future<Output = T>) -> T {
 
 /// A synthetic image for the lab's device.
 pub fn firmware(version: &str, size: usize, behaviour: Behaviour) -> Vec<u8> {
-    FirmwareSpec { chip: Chip::Esp32C3, project: PROJECT.into(), version: version.into(), size, behaviour }
-        .build()
+    firmware_spec(version, size, behaviour).build()
+}
+
+/// What [`firmware`] is made from.
+pub fn firmware_spec(version: &str, size: usize, behaviour: Behaviour) -> FirmwareSpec {
+    let (project, version) = (PROJECT.into(), version.into());
+    FirmwareSpec { chip: Chip::Esp32C3, project, version, secure_version: 0, size, behaviour }
 }
 
 /// How a lab is set up.

@@ -63,6 +63,8 @@ pub struct Recipe {
     pub secure_version: u32,
     /// Whether there is a compressed payload in front of the raw one.
     pub compressed: bool,
+    /// Patches in front of it: what each is for, and its bytes.
+    pub patches: Vec<(Digest, Vec<u8>)>,
 }
 
 impl Recipe {
@@ -78,6 +80,7 @@ impl Recipe {
             min_base: None,
             secure_version: 0,
             compressed: true,
+            patches: Vec::new(),
         }
     }
 
@@ -101,7 +104,14 @@ impl Recipe {
         let lengths: Vec<u32> = frames.iter().map(|frame| frame.len() as u32).collect();
         let lzma = PayloadFields { kind: PayloadKind::Lzma, len: lengths.iter().sum(), frames: &lengths };
         let raw = PayloadFields { kind: PayloadKind::Raw, len: image.len() as u32, frames: &[] };
-        let payloads = if self.compressed { vec![lzma, raw] } else { vec![raw] };
+        let patch = |(base, patch): &(Digest, Vec<u8>)| PayloadFields {
+            kind: PayloadKind::Delta { base: *base },
+            len: patch.len() as u32,
+            frames: &[],
+        };
+        let mut payloads: Vec<PayloadFields<'_>> = self.patches.iter().map(patch).collect();
+        payloads.extend(self.compressed.then_some(lzma));
+        payloads.push(raw);
         let fields = ManifestFields {
             product: &self.product,
             chip_id: self.chip.id(),
@@ -123,6 +133,7 @@ impl Recipe {
         };
         let mut file = header(envelope.len())?.to_vec();
         file.extend_from_slice(&envelope);
+        self.patches.iter().for_each(|(_, patch)| file.extend_from_slice(patch));
         if self.compressed {
             frames.iter().for_each(|frame| file.extend_from_slice(frame));
         }

@@ -54,6 +54,9 @@ pub(crate) struct Make {
     /// Its size in bytes; K and M are understood
     #[arg(long, default_value = "512K", value_name = "BYTES", value_parser = options::bytes)]
     size: usize,
+    /// Its anti-rollback version; devices take none that is below that of what they run
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    secure_version: u32,
     /// What it does: healthy, crash, hang, unhealthy or deaf
     #[arg(long, default_value = "healthy", value_name = "WHAT")]
     behaviour: Behaviour,
@@ -83,6 +86,7 @@ fn run_make(make: Make, output: Output) -> anyhow::Result<Outcome> {
         chip: make.chip,
         project: make.project,
         version: make.version,
+        secure_version: make.secure_version,
         size: make.size,
         behaviour: make.behaviour,
     };

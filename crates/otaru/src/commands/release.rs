@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use otaru_format::release::KeyId;
-use otaru_release::build::{Options, Progress, build};
+use otaru_release::build::{Options, Progress, Stage, build};
 
 use super::inspect;
 use crate::cli::{Outcome, Output};
@@ -17,9 +17,14 @@ const EXAMPLES: &str = "\
 Examples:
   otaru keygen -o release.pem
   otaru release lamp-1.1.0.bin --key release.pem -o lamp-1.1.0.otaru
+  otaru release lamp-1.2.0.bin --key release.pem --base lamp-1.1.0.bin --base lamp-1.0.0.bin -o lamp-1.2.0.otaru
   otaru release lamp-2.0.0.bin --key release.pem --min-base 1.1.0 --sequence 20 -o lamp-2.0.0.otaru
 
 Chip, project, version and secure version come from the image. Any web server can serve the file.
+
+A device that runs one of the --base images fetches a patch, a few per cent of the image; all others
+fetch the compressed image from the same file. Give the images that most of your devices run, as
+they were flashed or released: a rebuilt one is another image.
 
 The sequence number must rise from release to release of a product: devices take no release whose
 number is below that of the one they run. Without --sequence it is the time, in seconds since 1970,
@@ -48,6 +53,9 @@ pub(crate) struct Args {
     /// A key that devices shall not trust any longer; may be given up to four times
     #[arg(long, value_name = "KEYID", value_delimiter = ',')]
     revoke: Vec<KeyId>,
+    /// An image that devices run now, to make a patch for; may be given up to fourteen times
+    #[arg(long, value_name = "OLD.bin")]
+    base: Vec<PathBuf>,
     /// Do not compress
     #[arg(long)]
     raw: bool,
@@ -69,6 +77,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
         min_base: args.min_base.clone(),
         revoked: args.revoke.clone(),
         compress: !args.raw,
+        bases: release_file::bases(&args.base)?,
     };
     let mut live = Live::new(output);
     let unsigned = build(&firmware.bytes, &options, &mut |progress| show(live.as_mut(), progress));
@@ -81,7 +90,8 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
         Some(key) => unsigned.sign(key)?,
         None => unsigned.without_signature()?,
     };
-    let sources: Vec<_> = std::iter::once(&args.file).chain(&args.key).map(PathBuf::as_path).collect();
+    let sources = std::iter::once(&args.file).chain(&args.key).chain(&args.base);
+    let sources: Vec<_> = sources.map(PathBuf::as_path).collect();
     release_file::write(&args.output, &file, &sources)?;
     if firmware.trailing() > 0 {
         ui::warn(&format!("left out {} bytes that follow the image", firmware.trailing()));
@@ -97,12 +107,16 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
 
 fn show(live: Option<&mut Live>, progress: Progress) {
     let Some(live) = live else { return };
-    if live.due() || progress.blocks == progress.of {
-        let percent = (progress.blocks * 100).checked_div(progress.of).unwrap_or(100).min(100) as u8;
+    if live.due() || progress.done == progress.of {
+        let percent = (progress.done * 100).checked_div(progress.of).unwrap_or(100).min(100) as u8;
         let ratio = match progress.taken {
             0 => String::new(),
             taken => format!("  to {:.1} %", progress.given as f64 * 100.0 / taken as f64),
         };
-        live.draw(&[format!("{} {percent:>3} %  compressing{ratio}", bar(percent))]);
+        let what = match progress.stage {
+            Stage::Patches => "making patches",
+            Stage::Blocks => "compressing",
+        };
+        live.draw(&[format!("{} {percent:>3} %  {what}{ratio}", bar(percent))]);
     }
 }

@@ -104,6 +104,15 @@ impl Broker {
         self.publish("ESP32/ota/update", &["-q", "1", "-m", url]);
     }
 
+    /// Sends one device a command of any bytes.
+    #[track_caller]
+    pub(crate) fn send(&self, device: &str, command: &[u8]) {
+        let file = self.dir.path().join("command");
+        std::fs::write(&file, command).unwrap();
+        let topic = format!("ESP32/ota/{device}/update");
+        self.publish(&topic, &["-q", "1", "-f", &file.display().to_string()]);
+    }
+
     /// What the broker keeps at a topic, read with `mosquitto_sub -C 1`.
     pub(crate) fn retained(&self, topic: &str) -> Option<String> {
         let args = ["-t", topic, "-C", "1", "-W", "2", "--retained-only"];

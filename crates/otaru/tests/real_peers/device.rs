@@ -37,7 +37,15 @@ impl Bench {
     pub(crate) fn new(size: usize, speed: f64) -> Self {
         let build = |version: &str| {
             let (project, behaviour) = ("lamp".to_owned(), Behaviour::Healthy);
-            FirmwareSpec { chip: Chip::Esp32C3, project, version: version.into(), size, behaviour }.build()
+            FirmwareSpec {
+                chip: Chip::Esp32C3,
+                project,
+                version: version.into(),
+                secure_version: 0,
+                size,
+                behaviour,
+            }
+            .build()
         };
         Self::with(&build("1.0.0"), build("1.1.0"), speed)
     }
@@ -56,12 +64,43 @@ impl Bench {
     /// release's length.
     #[track_caller]
     pub(crate) fn sign(&mut self) -> usize {
-        let path = |name: &str| self.dir.path().join(name).display().to_string();
-        run(otaru(&["keygen", "-o", &path("key.pem")])).with_code(0);
-        let (image, release) = (path("www/new.bin"), path("www/new.otaru"));
-        run(otaru(&["release", &image, "--key", &path("key.pem"), "-o", &release])).with_code(0);
-        self.key = Some(path("key.pub.pem").into());
-        std::fs::metadata(release).unwrap().len().try_into().unwrap()
+        run(otaru(&["keygen", "-o", &self.path("key.pem")])).with_code(0);
+        self.release("www/new.bin", "new.otaru", &[]);
+        self.key = Some(self.path("key.pub.pem").into());
+        std::fs::metadata(self.served("new.otaru")).unwrap().len().try_into().unwrap()
+    }
+
+    /// Makes a release of the old firmware too, `old.otaru`, signed with the same key.
+    #[track_caller]
+    pub(crate) fn release_old(&self, sequence: u64) {
+        self.release("old.bin", "old.otaru", &["--sequence", &sequence.to_string()]);
+    }
+
+    #[track_caller]
+    fn release(&self, image: &str, release: &str, more: &[&str]) {
+        let (image, key, release) = (self.path(image), self.path("key.pem"), self.served(release));
+        let mut command = otaru(&["release", &image, "--key", &key, "-o", &release]);
+        command.args(more);
+        run(command).with_code(0);
+    }
+
+    /// An offer of a release in the folder, signed with the key of [`Bench::sign`].
+    #[track_caller]
+    pub(crate) fn signed_offer(&self, url: &str, release: &str, more: &[&str]) -> Vec<u8> {
+        let (key, file, offer) = (self.path("key.pem"), self.served(release), self.path("o.offer"));
+        let mut command = otaru(&["offer", "--key", &key, "--url", url, "--file", &file, "-o", &offer]);
+        command.args(more);
+        run(command).with_code(0);
+        std::fs::read(offer).unwrap()
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// A file in the folder that is served.
+    pub(crate) fn served(&self, name: &str) -> String {
+        self.path(&format!("www/{name}"))
     }
 
     /// The new firmware behind `otaru files`.

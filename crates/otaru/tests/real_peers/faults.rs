@@ -12,20 +12,65 @@ use crate::common::LIMIT;
 use crate::device::{Bench, DEVICE};
 use crate::program::{Program, eventually};
 
-/// Runs each against Mosquitto and against the embedded broker.
+/// What is offered.
+#[derive(Clone, Copy)]
+enum Firmware {
+    /// A bare image.
+    Bare,
+    /// A signed release, to a device that takes nothing else.
+    Signed,
+}
+
+impl Firmware {
+    /// A bench with firmware of this size and kind.
+    fn bench(self, size: usize, speed: f64) -> Bench {
+        let mut bench = Bench::new(size, speed);
+        if matches!(self, Self::Signed) {
+            bench.sign();
+        }
+        bench
+    }
+
+    /// The file that is offered.
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Bare => "new.bin",
+            Self::Signed => "new.otaru",
+        }
+    }
+}
+
+/// Runs a fault, unless a program for it is missing.
+fn against(kind: Kind, firmware: Firmware, fault: fn(Broker, Firmware)) {
+    if let Some(broker) = Broker::start(kind) {
+        fault(broker, firmware);
+    }
+}
+
+/// Runs each against Mosquitto and against the embedded broker, with a bare image and with a signed release.
 macro_rules! against_both {
     ($($fault:ident),* $(,)?) => { $(
         mod $fault {
-            use super::{Broker, Kind};
+            use super::{Firmware, Kind, against};
 
             #[test]
             fn mosquitto() {
-                Broker::start(Kind::Mosquitto).into_iter().for_each(super::$fault);
+                against(Kind::Mosquitto, Firmware::Bare, super::$fault);
+            }
+
+            #[test]
+            fn mosquitto_signed() {
+                against(Kind::Mosquitto, Firmware::Signed, super::$fault);
             }
 
             #[test]
             fn embedded() {
-                Broker::start(Kind::Embedded).into_iter().for_each(super::$fault);
+                against(Kind::Embedded, Firmware::Bare, super::$fault);
+            }
+
+            #[test]
+            fn embedded_signed() {
+                against(Kind::Embedded, Firmware::Signed, super::$fault);
             }
         }
     )* };
@@ -45,10 +90,10 @@ const LARGE: usize = 1900 << 10;
 /// A download that does not matter.
 const SMALL: usize = 128 << 10;
 
-fn killed_during_a_download(mut broker: Broker) {
-    let bench = Bench::new(LARGE, 4.0);
+fn killed_during_a_download(mut broker: Broker, firmware: Firmware) {
+    let bench = firmware.bench(LARGE, 4.0);
     let (web, device) = (bench.python(), bench.device(&broker));
-    broker.offer(&web.url("new.bin"));
+    broker.offer(&web.url(firmware.file()));
     device.says(r#""state":"downloading""#);
     broker.kill();
     device.says("broker: connection lost");
@@ -59,11 +104,11 @@ fn killed_during_a_download(mut broker: Broker) {
     assert!(first("broker: connection lost") < first(r#""slot":"ota_1""#), "the download was over already");
 }
 
-fn half_open_during_a_download(broker: Broker) {
+fn half_open_during_a_download(broker: Broker, firmware: Firmware) {
     let speed = 4.0;
-    let bench = Bench::new(LARGE, speed);
+    let bench = firmware.bench(LARGE, speed);
     let (web, device) = (bench.python(), bench.device(&broker));
-    broker.offer(&web.url("new.bin"));
+    broker.offer(&web.url(firmware.file()));
     device.says(r#""state":"downloading""#);
     broker.process().freeze();
     sleep(Duration::from_secs_f64(15.0 / speed));
@@ -72,8 +117,8 @@ fn half_open_during_a_download(broker: Broker) {
     bench.ends_on_the_new_image(&broker);
 }
 
-fn taken_over_by_the_same_name(broker: Broker) {
-    let bench = Bench::new(SMALL, 20.0);
+fn taken_over_by_the_same_name(broker: Broker, firmware: Firmware) {
+    let bench = firmware.bench(SMALL, 20.0);
     let (web, device) = (bench.python(), bench.device(&broker));
     let stranger = broker.client("mosquitto_sub", &["-i", DEVICE, "-V", "mqttv5", "-t", "elsewhere"]);
     let stranger = Program::start(stranger);
@@ -85,13 +130,13 @@ fn taken_over_by_the_same_name(broker: Broker) {
     eventually("the device to be ousted", LIMIT, || device.lines().iter().any(ousted).then_some(()));
     drop(stranger);
     is_online_again(&broker, &device);
-    broker.offer(&web.url("new.bin"));
+    broker.offer(&web.url(firmware.file()));
     bench.ends_on_the_new_image(&broker);
 }
 
-fn login_refused_for_a_while(mut broker: Broker) {
+fn login_refused_for_a_while(mut broker: Broker, firmware: Firmware) {
     broker.begin_with_password("right");
-    let bench = Bench::new(SMALL, 20.0);
+    let bench = firmware.bench(SMALL, 20.0);
     let (web, device) = (bench.python(), bench.device(&broker));
     broker.begin_with_password("changed");
     // Mosquitto's reason is "not authorised", the embedded broker's is the login itself.
@@ -107,15 +152,15 @@ fn login_refused_for_a_while(mut broker: Broker) {
     assert_eq!(boots(&device), 1, "{:?}", device.lines());
     broker.begin_with_password("right");
     is_online_again(&broker, &device);
-    broker.offer(&web.url("new.bin"));
+    broker.offer(&web.url(firmware.file()));
     bench.ends_on_the_new_image(&broker);
     assert!(!device.lines().iter().any(|line| line.contains("right")), "a password in the log");
 }
 
-fn old_command_retained(broker: Broker) {
-    let bench = Bench::new(SMALL, 20.0);
+fn old_command_retained(broker: Broker, firmware: Firmware) {
+    let bench = firmware.bench(SMALL, 20.0);
     let (web, device) = (bench.python(), bench.device(&broker));
-    broker.publish("ESP32/ota/sim-0001/update", &["-q", "1", "-r", "-m", &web.url("new.bin")]);
+    broker.publish("ESP32/ota/sim-0001/update", &["-q", "1", "-r", "-m", &web.url(firmware.file())]);
     broker.report(DEVICE, |status| bench.is_done(status) && status.state == UpdateState::Current);
     device.interrupt();
     bench.flash_has_the_new_image(DEVICE);
@@ -127,8 +172,8 @@ fn old_command_retained(broker: Broker) {
     assert!(bench.foreign_flash(DEVICE) == before, "flash was written for nothing");
 }
 
-fn thousand_commands_at_once(broker: Broker) {
-    let bench = Bench::new(SMALL, 20.0);
+fn thousand_commands_at_once(broker: Broker, firmware: Firmware) {
+    let bench = firmware.bench(SMALL, 20.0);
     let (web, _device) = (bench.python(), bench.device(&broker));
     let mut commands = String::new();
     for number in 0..1000 {
@@ -140,7 +185,7 @@ fn thousand_commands_at_once(broker: Broker) {
             _ => format!("{}\n", web.url(&format!("nothing-{number}.bin"))),
         };
     }
-    commands += &web.url("new.bin");
+    commands += &web.url(firmware.file());
     commands.push('\n');
     publish_lines(&broker, "ESP32/ota/update", &commands);
     bench.ends_on_the_new_image(&broker);

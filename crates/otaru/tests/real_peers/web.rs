@@ -49,7 +49,7 @@ impl Web {
             "daemon off;\nmaster_process off;\npid {dir}/nginx.pid;\nerror_log stderr;\n\
              events {{ worker_connections 1024; }}\n\
              http {{\naccess_log off;\n{paths}\
-             server {{ listen 127.0.0.1:{port}; location / {{ root {root}; }} }}\n}}\n"
+             server {{ listen 127.0.0.1:{port}; location / {{ root {root}; autoindex on; }} }}\n}}\n"
         );
         let file = own.join("nginx.conf");
         std::fs::write(&file, settings).unwrap();
@@ -105,11 +105,14 @@ impl Counted {
 /// Carries bytes one way, a few at a time so that not many are on the way in vain, until either side ends.
 fn carry(mut from: TcpStream, mut to: TcpStream, count: &AtomicU64) {
     let mut buf = [0; 4096];
-    while let Ok(len @ 1..) = io::Read::read(&mut from, &mut buf) {
-        if io::Write::write_all(&mut to, &buf[..len]).is_err() {
-            break;
+    'both: while let Ok(len @ 1..) = io::Read::read(&mut from, &mut buf) {
+        let mut rest = &buf[..len];
+        // Not `write_all`: the part that came through before an end counts.
+        while !rest.is_empty() {
+            let Ok(sent @ 1..) = io::Write::write(&mut to, rest) else { break 'both };
+            count.fetch_add(sent as u64, Ordering::Relaxed);
+            rest = &rest[sent..];
         }
-        count.fetch_add(len as u64, Ordering::Relaxed);
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }

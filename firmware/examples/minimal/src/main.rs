@@ -27,8 +27,12 @@ esp_bootloader_esp_idf::esp_app_desc!();
 const RELEASE_KEY: otaru_device::PublicKey = [0; 32];
 // otaru: end
 
-#[esp_rtos::main]
-async fn main(spawner: Spawner) {
+// otaru: begin
+otaru_esp_hal::main!(firmware);
+// otaru: end
+
+#[embassy_executor::task]
+async fn firmware(spawner: Spawner) {
     let chip = esp_hal::init(esp_hal::Config::default());
     // otaru: begin
     let mut board = EspBoard::new(chip.RTC_TIMER);

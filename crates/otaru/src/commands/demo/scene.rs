@@ -71,8 +71,15 @@ pub(super) struct Scene {
 
 /// A synthetic lamp.
 pub(super) fn lamp(version: &str, behaviour: Behaviour) -> Vec<u8> {
-    FirmwareSpec { chip: CHIP, project: "lamp".into(), version: version.into(), size: SIZE, behaviour }
-        .build()
+    FirmwareSpec {
+        chip: CHIP,
+        project: "lamp".into(),
+        version: version.into(),
+        secure_version: 0,
+        size: SIZE,
+        behaviour,
+    }
+    .build()
 }
 
 impl Scene {

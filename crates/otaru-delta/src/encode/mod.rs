@@ -1,0 +1,243 @@
+//! Makes patches, on a host.
+//!
+//! [`matcher`] finds what the images have in common, [`plan`] makes anchors and copies of it, [`stream`] the bytes that
+//! are compressed. Matching is done twice: once with the old image as it is, and, when it is known how its parts moved, once with its
+//! addresses as they should be then.
+
+mod matcher;
+mod plan;
+mod stream;
+
+use core::fmt;
+use std::io::Write as _;
+use std::vec::Vec;
+
+use lzma_rust2::{EncodeMode, LzmaOptions, LzmaWriter, MfType};
+use otaru_format::chip::Chip;
+use otaru_format::image;
+use otaru_lzma::Properties;
+
+use crate::chips::memory_map;
+use crate::header::Header;
+use crate::segments::{Contents as SegmentContents, Segment, Segments};
+use crate::slices::crc;
+use crate::workspace::DICTIONARY;
+use matcher::Matcher;
+use plan::Plan;
+use stream::{Relocation, Stream};
+
+/// The longest image, in bytes: 64 MiB, more than a chip's flash.
+const MAX_LEN: usize = 64 << 20;
+
+/// What the best stream is compressed with, whichever gives less.
+const PROPERTIES: [Properties; 2] = [
+    Properties { literal_context_bits: 0, literal_position_bits: 0, position_bits: 0 },
+    Properties { literal_context_bits: 1, literal_position_bits: 0, position_bits: 0 },
+];
+/// By how many bytes a match must be better than going on as before: neither is always best.
+const BETTER_BY: [usize; 2] = [8, 6];
+
+/// Why no patch was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// An image has more than 64 MiB.
+    TooLong,
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => f.write_str("an image is longer than 64 MiB"),
+        }
+    }
+}
+
+impl core::error::Error for EncodeError {}
+
+/// A patch, and what its bytes are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// The patch.
+    pub patch: Vec<u8>,
+    /// What it is made of.
+    pub contents: Contents,
+}
+
+/// What a patch is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Contents {
+    /// How often bytes are copied from the old image.
+    pub copies: u32,
+    /// How many bytes that are.
+    pub copied: u32,
+    /// How many addresses were predicted in what is copied.
+    pub predicted: u32,
+    /// How many bytes of these had to be corrected.
+    pub corrected_addresses: u32,
+    /// How many other bytes of what is copied had to be corrected.
+    pub corrected_others: u32,
+    /// How many bytes are not copied, but brought along.
+    pub new: u32,
+}
+
+/// Makes a patch that leads from the old image to the new one.
+///
+/// Any bytes will do, but only for images of the ESP32 family the patch is much smaller than others.
+///
+/// # Errors
+/// When an image is too long.
+pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    Ok(encode_with(old, new, |_| ())?.patch)
+}
+
+/// The same, and tells how far it is, in per cent, and in the end what came of it.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_with(old: &[u8], new: &[u8], mut progress: impl FnMut(u8)) -> Result<Encoded, EncodeError> {
+    if old.len().max(new.len()) > MAX_LEN {
+        return Err(EncodeError::TooLong);
+    }
+    let first = Plan::new(&Matcher::new(old).copies(new, BETTER_BY[0]));
+    progress(10);
+    let plain = Stream::plain(old, new, &first);
+    let mut best: Option<Candidate> = None;
+    if let Some((chip, relocation)) = &relocation(old, new) {
+        let relocated = relocation.relocate(old, new, &first);
+        let second = Plan::new(&Matcher::new(&relocated).copies(new, BETTER_BY[0]));
+        progress(20);
+        let relocated = relocation.relocate(old, new, &second);
+        let matcher = Matcher::new(&relocated);
+        progress(30);
+        let candidates = in_parallel(BETTER_BY, |better_by| {
+            let plan = Plan::new(&matcher.copies(new, better_by));
+            let stream = relocation.stream(old, new, &plan);
+            Candidate::new(Some(*chip), plan, stream)
+        });
+        best = candidates.into_iter().min_by_key(|candidate| candidate.compressed.len());
+        progress(70);
+    }
+    // Compressing takes longest, and where prediction helps much there is no doubt.
+    let surprises = best.as_ref().map_or(usize::MAX, |best| best.stream.surprises());
+    let best = match best {
+        Some(best) if surprises.saturating_mul(4) < plain.surprises().saturating_mul(3) => best,
+        other => {
+            let plain = Candidate::new(None, first, plain);
+            other.filter(|best| best.compressed.len() <= plain.compressed.len()).unwrap_or(plain)
+        }
+    };
+    progress(85);
+    let encoded = best.finish(old, new);
+    progress(100);
+    Ok(encoded)
+}
+
+/// What a function makes of each of these, on a thread each.
+fn in_parallel<T: Send, R: Send, const N: usize>(items: [T; N], make: impl Fn(T) -> R + Sync) -> Vec<R> {
+    std::thread::scope(|scope| {
+        let threads = items.map(|item| scope.spawn(|| make(item)));
+        let results = threads.map(|thread| thread.join());
+        results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
+/// A way to make a patch, and how large it is.
+struct Candidate {
+    chip: Option<Chip>,
+    plan: Plan,
+    stream: Stream,
+    compressed: Vec<u8>,
+}
+
+impl Candidate {
+    fn new(chip: Option<Chip>, plan: Plan, stream: Stream) -> Self {
+        let compressed = lzma(&stream.bytes, PROPERTIES[0]);
+        Self { chip, plan, stream, compressed }
+    }
+
+    /// Tries other properties, and makes a patch.
+    fn finish(self, old: &[u8], new: &[u8]) -> Encoded {
+        let (mut properties, mut body) = (PROPERTIES[0], self.compressed);
+        for other in &PROPERTIES[1..] {
+            let compressed = lzma(&self.stream.bytes, *other);
+            if compressed.len() < body.len() {
+                (properties, body) = (*other, compressed);
+            }
+        }
+        let header = Header {
+            chip: self.chip,
+            properties,
+            anchors: self.plan.anchors.len() as u16,
+            old_len: old.len() as u32,
+            new_len: new.len() as u32,
+            old_crc: crc(old),
+            new_crc: crc(new),
+        };
+        let mut patch = header.to_bytes().to_vec();
+        patch.extend(body);
+        Encoded { patch, contents: self.stream.contents(&self.plan) }
+    }
+}
+
+/// What is needed to predict addresses, if these are images of the same chip.
+fn relocation(old: &[u8], new: &[u8]) -> Option<(Chip, Relocation)> {
+    let chip = |image: &[u8]| image::Header::parse(image).ok()?.chip();
+    let chip = chip(old).filter(|found| chip(new) == Some(*found))?;
+    let map = memory_map(chip)?;
+    let mut old_segments = segments(old)?;
+    for segment in old_segments.as_mut_slice() {
+        let data = &old[segment.offset as usize..][..segment.len as usize];
+        let is_code =
+            if map.code.is_empty() { is_riscv_code(data) } else { map.code.contains(&segment.address) };
+        segment.contents = if is_code { SegmentContents::Code } else { SegmentContents::Data };
+    }
+    Some((chip, Relocation { map: memory_map(chip)?, old: old_segments, new: segments(new)? }))
+}
+
+/// An image's segments.
+fn segments(image: &[u8]) -> Option<Segments> {
+    let count = Segments::count([*image.first()?, *image.get(1)?])?;
+    let mut segments = Segments::EMPTY;
+    let mut offset = Segments::FIRST;
+    for _ in 0..count {
+        let header: [u8; 8] = *image.get(offset as usize..)?.first_chunk()?;
+        let [a, b, c, d, e, f, g, h] = header;
+        let (address, len) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let segment = Segment::new(address, offset.checked_add(8)?, len, image.len() as u32)?;
+        offset = segment.offset + len;
+        segments.push(segment)?;
+    }
+    Some(segments)
+}
+
+/// Whether these bytes look like RISC-V code: a return, `c.jr ra`, is in every few hundred bytes of it, and hardly ever
+/// in data.
+fn is_riscv_code(bytes: &[u8]) -> bool {
+    let returns = bytes.chunks_exact(2).filter(|pair| *pair == [0x82, 0x80]).count();
+    returns * 1000 > bytes.len()
+}
+
+/// A raw LZMA stream with an end marker.
+fn lzma(bytes: &[u8], properties: Properties) -> Vec<u8> {
+    let options = LzmaOptions {
+        dict_size: DICTIONARY as u32,
+        lc: properties.literal_context_bits.into(),
+        lp: properties.literal_position_bits.into(),
+        pb: properties.position_bits.into(),
+        mode: EncodeMode::Normal,
+        nice_len: LzmaOptions::NICE_LEN_MAX,
+        mf: MfType::Bt4,
+        depth_limit: 1000,
+        preset_dict: None,
+    };
+    let compress = || {
+        let mut writer = LzmaWriter::new_no_header(Vec::new(), &options, true)?;
+        writer.write_all(bytes)?;
+        writer.finish()
+    };
+    compress().expect("a Vec takes everything, and the options are valid")
+}

@@ -1,0 +1,362 @@
+//! A delta on its way: kept in the free end of the slot while it arrives, then applied from there.
+//!
+//! The first page of that place says whose patch it is, and is written once all of it has been erased; the pages after it are
+//! written in their order. So after a loss of power the last page that is not blank says where to go on, and no journal is
+//! needed. Nothing there is trusted: whatever comes out of it is held against the hashes of the release, block by block.
+
+use embedded_storage_async::nor_flash::{MultiwriteNorFlash, NorFlash, ReadNorFlash};
+use otaru_delta::{DeltaError, Host};
+use otaru_format::digest::Digest;
+use otaru_format::release::{Block, Manifest, Payload};
+use otaru_format::status::Code;
+use sha2::{Digest as _, Sha256};
+
+use super::failure::Failure;
+use super::stream::{Place, SharedFlash, Stop};
+use crate::report::Reports;
+use crate::slots::{Region, SlotError, SlotWriter};
+
+/// Bytes of a flash page, the most that is programmed at once.
+const PAGE: usize = 256;
+/// Bytes of the large erase block, up to whose end writing an image may erase.
+const ERASE_BLOCK: u32 = 64 * 1024;
+/// What the first page begins with.
+const MARK: [u8; 4] = *b"OtSt";
+/// Where the first page says, by zeros, that the patch is whole.
+const WHOLE: usize = 128;
+/// The longest read of flash that ends at no word's end.
+const WORD: usize = 32;
+
+/// Memory for one patch.
+pub(super) struct PatchMemory {
+    /// A page that fills up, or is read.
+    page: [u8; PAGE],
+    delta: otaru_delta::Workspace,
+}
+
+impl PatchMemory {
+    pub(super) const fn new() -> Self {
+        Self { page: [0; PAGE], delta: otaru_delta::Workspace::new() }
+    }
+}
+
+/// A patch that arrives.
+pub(super) struct Patch {
+    /// Its first byte in the release file.
+    start: u32,
+    len: u32,
+    /// Where it is kept, with the page in front.
+    stage: Region,
+    /// Bytes that are here, those of an unfinished page in memory included.
+    have: u32,
+    whole: bool,
+}
+
+/// Why a patch did not make the image.
+pub(super) enum Fault {
+    /// The update cannot go on.
+    Failed(Failure),
+    /// The patch is of no use. The blocks in front of this one stand in the slot.
+    Useless(usize),
+}
+
+/// Where a patch for an image of this size is kept, if there is room behind the image.
+pub(super) fn stage(slot: Region, image: u32, patch: u32, sector: u32) -> Option<Region> {
+    let len = patch.checked_add(PAGE as u32)?.checked_next_multiple_of(sector)?;
+    let end = slot.offset.checked_add(slot.len)?;
+    let offset = end.checked_sub(len)?;
+    let image_end = slot.offset.checked_add(image)?.checked_next_multiple_of(ERASE_BLOCK)?;
+    (offset.is_multiple_of(sector) && offset >= image_end).then_some(Region { offset, len })
+}
+
+impl Patch {
+    /// Goes on with what is kept of this patch, or makes room for it.
+    pub(super) async fn open<F: MultiwriteNorFlash>(
+        manifest: &Manifest<'_>,
+        (payload, base, area): (&Payload<'_>, &Digest, u32),
+        stage: Region,
+        memory: &mut PatchMemory,
+        flash: &SharedFlash<'_, F>,
+    ) -> Result<Self, Stop> {
+        let mut patch = Self {
+            start: area.saturating_add(payload.offset),
+            len: payload.len,
+            stage,
+            have: 0,
+            whole: false,
+        };
+        let page = &mut memory.page;
+        read(flash, stage.offset, page).await?;
+        let name = name(&manifest.image, base, payload.len);
+        if page.starts_with(&name) {
+            patch.whole = page[WHOLE..WHOLE + 4] == [0; 4];
+            patch.have = if patch.whole { patch.len } else { patch.kept(page, flash).await? };
+            log::info!("release: {} of {} bytes of the patch are here already", patch.have, patch.len);
+        } else {
+            patch.make_room(flash).await?;
+            page.fill(0xFF);
+            page[..name.len()].copy_from_slice(&name);
+            write(flash, stage.offset, page).await?;
+        }
+        Ok(patch)
+    }
+
+    /// Bytes up to the last page that is not blank; that one may be torn, and is written again.
+    async fn kept<F: NorFlash>(
+        &self,
+        page: &mut [u8; PAGE],
+        flash: &SharedFlash<'_, F>,
+    ) -> Result<u32, Failure> {
+        let mut have = (self.len - 1) / PAGE as u32 * PAGE as u32;
+        while have > 0 {
+            read(flash, self.place(have), page).await?;
+            if page.iter().any(|byte| *byte != 0xFF) {
+                break;
+            }
+            have -= PAGE as u32;
+        }
+        Ok(have)
+    }
+
+    /// Erases the place, front first, so that what stood there is no patch from the first moment on.
+    async fn make_room<F: NorFlash>(&self, flash: &SharedFlash<'_, F>) -> Result<(), Failure> {
+        let sector = F::ERASE_SIZE as u32;
+        let mut at = self.stage.offset;
+        while at < self.stage.offset + self.stage.len {
+            // Others want the flash as well.
+            flash.lock().await.erase(at, at + sector).await.map_err(flash_failure)?;
+            at += sector;
+        }
+        Ok(())
+    }
+
+    /// Where a byte of the patch is kept.
+    const fn place(&self, at: u32) -> u32 {
+        self.stage.offset + PAGE as u32 + at
+    }
+
+    /// The next byte of the file that is needed.
+    pub(super) const fn next_byte(&self) -> u32 {
+        self.start.saturating_add(self.have)
+    }
+
+    /// Bytes that are here, and how many there will be.
+    pub(super) const fn progress(&self) -> (u32, u32) {
+        (self.have, self.len)
+    }
+
+    /// Whether it can be applied.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Keeps the next bytes; says how many it took.
+    pub(super) async fn feed<F: MultiwriteNorFlash>(
+        &mut self,
+        bytes: &[u8],
+        memory: &mut PatchMemory,
+        flash: &SharedFlash<'_, F>,
+    ) -> Result<u32, Stop> {
+        let page = &mut memory.page;
+        let mut taken = 0;
+        while taken < bytes.len() && self.have < self.len {
+            let filled = self.have as usize % PAGE;
+            let room = (PAGE - filled).min((self.len - self.have) as usize);
+            let now = &bytes[taken..taken + room.min(bytes.len() - taken)];
+            page[filled..filled + now.len()].copy_from_slice(now);
+            taken += now.len();
+            self.have += now.len() as u32;
+            let filled = filled + now.len();
+            if filled == PAGE || self.have == self.len {
+                page[filled..].fill(0xFF);
+                write(flash, self.place((self.have - 1) / PAGE as u32 * PAGE as u32), page).await?;
+            }
+        }
+        if self.have == self.len {
+            page.fill(0xFF);
+            page[WHOLE..WHOLE + 4].fill(0);
+            write(flash, self.stage.offset, page).await?;
+            self.whole = true;
+            return Err(Stop::Complete);
+        }
+        Ok(taken as u32)
+    }
+
+    /// Makes the image, whose first `good` blocks stand in the slot already.
+    pub(super) async fn apply<F: NorFlash>(
+        &self,
+        manifest: &Manifest<'_>,
+        good: usize,
+        place: Place<'_, '_, F>,
+        memory: &mut PatchMemory,
+        reports: &Reports<'_>,
+    ) -> Result<(), Fault> {
+        let PatchMemory { page, delta } = memory;
+        let mut writer = SlotWriter::new(place.target);
+        writer.expect(manifest.size);
+        writer.seek(manifest.block(good).map_or(0, |block| block.offset));
+        let mut images = Images {
+            place,
+            patch: self,
+            at: 0,
+            page,
+            writer,
+            manifest,
+            reports,
+            good,
+            index: 0,
+            made: 0,
+            hasher: Sha256::new(),
+        };
+        let size = manifest.size;
+        let applied = otaru_delta::apply(&mut images, delta, |header| {
+            (header.new_len == size && header.old_len <= place.running.len)
+                .then_some(())
+                .ok_or(Trouble::Wrong)
+        })
+        .await;
+        match applied {
+            Err(DeltaError::Host(Trouble::Failed(failure))) => return Err(Fault::Failed(failure)),
+            _ if images.index == manifest.block_count() => return Ok(()),
+            Err(DeltaError::Patch(error)) => log::warn!("release: the patch does not apply: {error}"),
+            _ => log::warn!("release: the patch makes another image at block {}", images.index + 1),
+        }
+        Err(Fault::Useless(images.index.max(good)))
+    }
+}
+
+/// What the first page says: whose patch this is, and how long.
+fn name(image: &Digest, base: &Digest, len: u32) -> [u8; 72] {
+    let mut name = [0; 72];
+    name[..4].copy_from_slice(&MARK);
+    name[4..8].copy_from_slice(&len.to_le_bytes());
+    name[8..40].copy_from_slice(&image.0);
+    name[40..].copy_from_slice(&base.0);
+    name
+}
+
+/// Old image, new image and patch, as the decoder wants them.
+struct Images<'a, 'f, F> {
+    place: Place<'a, 'f, F>,
+    patch: &'a Patch,
+    /// Bytes of the patch that were read.
+    at: u32,
+    page: &'a mut [u8; PAGE],
+    writer: SlotWriter,
+    manifest: &'a Manifest<'a>,
+    reports: &'a Reports<'a>,
+    good: usize,
+    /// The block that is being made, how much of it there is, and its hash so far.
+    index: usize,
+    made: u32,
+    hasher: Sha256,
+}
+
+/// Why the decoder is stopped.
+enum Trouble {
+    Failed(Failure),
+    /// What it makes is not the image.
+    Wrong,
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl<F: NorFlash> Images<'_, '_, F> {
+    /// Takes a part of the present block.
+    async fn make(&mut self, bytes: &[u8], block: &Block) -> Result<(), Trouble> {
+        self.hasher.update(bytes);
+        self.made += bytes.len() as u32;
+        if self.index >= self.good {
+            let mut flash = self.place.flash.lock().await;
+            self.writer.write(&mut **flash, bytes).await.map_err(slot_failure)?;
+        }
+        if self.made < block.len {
+            return Ok(());
+        }
+        let hash = Digest::from_hasher(core::mem::take(&mut self.hasher));
+        if hash != block.hash {
+            return Err(Trouble::Wrong);
+        }
+        (self.index, self.made) = (self.index + 1, 0);
+        let done = u64::from(block.offset) + u64::from(block.len);
+        let percent = 50 + done * 50 / u64::from(self.manifest.size).max(1);
+        self.reports.progress(u8::try_from(percent).unwrap_or(100));
+        Ok(())
+    }
+}
+
+impl<F: NorFlash> Host for Images<'_, '_, F> {
+    type Error = Trouble;
+
+    async fn read_patch(&mut self, buf: &mut [u8]) -> Result<usize, Trouble> {
+        let within = self.at as usize % PAGE;
+        if within == 0 && self.at < self.patch.len {
+            read(self.place.flash, self.patch.place(self.at), self.page).await?;
+        }
+        let count = buf.len().min(PAGE - within).min((self.patch.len - self.at) as usize);
+        buf[..count].copy_from_slice(&self.page[within..within + count]);
+        self.at += count as u32;
+        Ok(count)
+    }
+
+    async fn read_old(&mut self, offset: u32, buf: &mut [u8]) -> Result<(), Trouble> {
+        read_within(self.place.flash, self.place.running, offset, buf).await
+    }
+
+    async fn read_new(&mut self, offset: u32, buf: &mut [u8]) -> Result<(), Trouble> {
+        read_within(self.place.flash, self.place.target, offset, buf).await
+    }
+
+    async fn write_new(&mut self, mut bytes: &[u8]) -> Result<(), Trouble> {
+        while !bytes.is_empty() {
+            let block = self.manifest.block(self.index).ok_or(Trouble::Wrong)?;
+            let left = block.len.saturating_sub(self.made) as usize;
+            let (now, later) = bytes.split_at(bytes.len().min(left));
+            self.make(now, &block).await?;
+            bytes = later;
+        }
+        Ok(())
+    }
+}
+
+async fn read_within<F: ReadNorFlash>(
+    flash: &SharedFlash<'_, F>,
+    region: Region,
+    offset: u32,
+    buf: &mut [u8],
+) -> Result<(), Trouble> {
+    match offset.checked_add(buf.len() as u32) {
+        Some(end) if end <= region.len => Ok(read(flash, region.offset + offset, buf).await?),
+        _ => Err(Trouble::Wrong),
+    }
+}
+
+/// Reads bytes from the start of a word on, whatever the length of what flash is read by.
+async fn read<F: ReadNorFlash>(flash: &SharedFlash<'_, F>, at: u32, buf: &mut [u8]) -> Result<(), Failure> {
+    let mut flash = flash.lock().await;
+    let (words, rest) = buf.split_at_mut(buf.len() / F::READ_SIZE * F::READ_SIZE);
+    flash.read(at, words).await.map_err(flash_failure)?;
+    if !rest.is_empty() {
+        let mut word = [0; WORD];
+        let word = word.get_mut(..F::READ_SIZE).unwrap_or_default();
+        flash.read(at + words.len() as u32, word).await.map_err(flash_failure)?;
+        rest.iter_mut().zip(word).for_each(|(byte, read)| *byte = *read);
+    }
+    Ok(())
+}
+
+async fn write<F: NorFlash>(flash: &SharedFlash<'_, F>, at: u32, page: &[u8; PAGE]) -> Result<(), Failure> {
+    flash.lock().await.write(at, page).await.map_err(flash_failure)
+}
+
+fn flash_failure(error: impl core::fmt::Debug) -> Failure {
+    Failure::new(Code::Flash, format_args!("{error:?}"))
+}
+
+fn slot_failure<E: core::fmt::Debug>(error: SlotError<E>) -> Failure {
+    Failure::new(Code::Flash, format_args!("{error}"))
+}
