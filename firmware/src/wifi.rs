@@ -71,8 +71,14 @@ impl<'a> Wifi<'a> {
                 let same = seen.iter().filter(|ap| known.is_some_and(|known| known.ssid == ap.ssid.as_str()));
                 same.map(|ap| ap.signal_strength).max().unwrap_or(i8::MIN)
             };
-            // Stable, so those not in sight keep their turn.
-            order.sort_by_key(|index| core::cmp::Reverse(signal(index)));
+            // Stable, so those not in sight keep their turn. The library's sort takes 16 KB of flash, and these are four.
+            for end in 1..count {
+                let mut at = end;
+                while at > 0 && signal(&order[at - 1]) < signal(&order[at]) {
+                    order.swap(at - 1, at);
+                    at -= 1;
+                }
+            }
         }
         order
     }

@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use rand_core::RngCore;
 
+use crate::timeout::millis;
+
 /// The pause before the next attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
@@ -23,7 +25,7 @@ impl Backoff {
         let step = self.next.min(self.longest);
         self.next = step.saturating_mul(2).min(self.longest);
         let half = step / 2;
-        let span = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let span = millis(half).saturating_add(1);
         half + Duration::from_millis(rng.next_u64() % span)
     }
 

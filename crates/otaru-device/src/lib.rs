@@ -8,7 +8,7 @@
 //! The way of an update is a straight line; follow it in [`agent`]: boot → trial → command → fetch →
 //! write → verify → activate → restart.
 #![no_std]
-#![deny(unsafe_code)] // One call in `mqtt/arena.rs`; see there.
+#![forbid(unsafe_code)]
 #![expect(async_fn_in_trait, reason = "the agent is one task; nothing is sent between threads")]
 
 #[cfg(test)]

@@ -9,16 +9,14 @@ use embassy_futures::select::{Either3, select3};
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use otaru_format::topic::Topics;
 use rand_core::RngCore;
-use rust_mqtt::buffer::BumpBuffer;
-use rust_mqtt::types::QoS;
 
 use crate::backoff::Backoff;
 use crate::board::{Clock, Link};
 use crate::config::Config;
 use crate::job::Inbox;
-use crate::mqtt::{Buffers, Connection, Ended, Incoming, PACKET};
+use crate::mqtt::{Buffers, Connection, Ended, Incoming, QoS};
 use crate::report::Reports;
-use crate::timeout::within;
+use crate::timeout::{millis, within};
 use crate::uplink::{CHECK, Uplink};
 
 /// How long one attempt to join the network may take: scan, association, handshake and DHCP.
@@ -54,7 +52,7 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
                 true => self.config.reconnect.1,
                 false => backoff.pause(&mut self.rng),
             };
-            log::warn!("broker: {ended}; next attempt in {} ms", pause.as_millis());
+            log::warn!("broker: {ended}; next attempt in {} ms", millis(pause));
             if self.pause(pause).await {
                 backoff.reset();
             }
@@ -109,11 +107,9 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
         .await
         .map_err(|_| Ended::Silent)??;
 
-        let mut memory = [0; PACKET];
         let mut buffers = Buffers::new();
-        let mut arena = BumpBuffer::new(&mut memory);
         let mut connection =
-            Connection::open(socket, &mut buffers, self.config, &self.topics, &mut arena, self.clock).await?;
+            Connection::open(socket, &mut buffers, self.config, &self.topics, self.clock).await?;
         connection.publish(&self.topics.online(), b"online", true, QoS::AtMostOnce).await?;
         backoff.reset();
         self.reports.connected();

@@ -1,6 +1,6 @@
-//! A future raced against the clock.
+//! A future raced against the clock, and times in print.
 //!
-//! Written as a future of its own because an `async fn` keeps its argument twice, which costs kilobytes here.
+//! The race is a future of its own because an `async fn` keeps its argument twice, which costs kilobytes here.
 
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -9,6 +9,11 @@ use core::time::Duration;
 use pin_project_lite::pin_project;
 
 use crate::board::Clock;
+
+/// Whole milliseconds, in 64 bits: to print the standard library's 128 takes code of its own, of 2 KB.
+pub(crate) const fn millis(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis() as u64)
+}
 
 /// The time was up first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod crates;
 mod image;
 mod size;
 

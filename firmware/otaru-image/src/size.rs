@@ -1,7 +1,9 @@
-//! What a firmware costs in flash and RAM, with and without the agent.
+//! What a firmware costs in flash and RAM, with and without the agent, and which crates that is.
 //!
-//! Everything is static, the agent's future included, so a program's sections tell it all but heap and stack.
+//! Everything is static, the agent's future included, so a program's sections tell it all but heap and stack. The
+//! firmware without the agent uses TCP and DNS as well, for its heartbeat, so that what is left is the agent's own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -9,12 +11,17 @@ use anyhow::{Context as _, Result};
 use object::read::elf::ElfFile32;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, elf};
 
-use crate::image::Image;
+use crate::crates::{Crates, crates};
+
+/// Bytes of code from which on a crate is named.
+const WORTH_A_ROW: i64 = 256;
 
 /// What one program costs, in bytes.
 struct Cost {
-    /// The update file.
+    /// Code, constants and initial values; the update file has these, and fills up whole pages of 64 KiB.
     flash: u64,
+    /// Code, by crate.
+    crates: Crates,
     /// Static RAM: variables, and code that must not be in flash.
     ram: u64,
     /// What is left of the main memory for the stack.
@@ -25,7 +32,7 @@ struct Cost {
 
 /// Prints both and the difference.
 pub(crate) fn compare(chip: &str, with: &Path, without: &Path) -> Result<()> {
-    let [with, without] = [measure(chip, with)?, measure(chip, without)?];
+    let [with, without] = [measure(with)?, measure(without)?];
     println!("| {chip} | flash | static RAM | left for the stack |");
     println!("| --- | ---: | ---: | ---: |");
     for (name, cost) in [("whole firmware", &with), ("without the agent", &without)] {
@@ -33,6 +40,7 @@ pub(crate) fn compare(chip: &str, with: &Path, without: &Path) -> Result<()> {
     }
     let less = |a: u64, b: u64| i128::from(a) - i128::from(b);
     println!("| the agent | {} | {} | |", less(with.flash, without.flash), less(with.ram, without.ram));
+    print_crates(&with, &without);
     println!("\nLargest variables of the whole firmware:");
     for (name, size) in &with.largest {
         println!("{size:>8}  {name}");
@@ -40,11 +48,32 @@ pub(crate) fn compare(chip: &str, with: &Path, without: &Path) -> Result<()> {
     Ok(())
 }
 
-fn measure(chip: &str, path: &Path) -> Result<Cost> {
-    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("../partitions-4mb.csv");
-    let image = Image::read(chip, "4mb", &table, path)?;
+/// Prints whose code the agent's is, the largest first.
+fn print_crates(with: &Cost, without: &Cost) {
+    let of = |crates: &Crates, name: &String| crates.get(name).copied().unwrap_or(0);
+    let names: BTreeSet<&String> = with.crates.keys().chain(without.crates.keys()).collect();
+    let mut rows: Vec<(&str, i64)> = names
+        .into_iter()
+        .map(|name| (name.as_str(), of(&with.crates, name) - of(&without.crates, name)))
+        .collect();
+    rows.sort_by_key(|(name, more)| (std::cmp::Reverse(*more), *name));
+    let code: i64 = rows.iter().map(|(_, more)| more).sum();
+    let others: i64 = rows.iter().map(|(_, more)| more).filter(|more| **more < WORTH_A_ROW).sum();
+    let flash = i64::try_from(with.flash).unwrap_or(0) - i64::try_from(without.flash).unwrap_or(0);
+    println!("\n| the agent's flash, by crate | bytes |");
+    println!("| --- | ---: |");
+    for (name, more) in rows.iter().filter(|(_, more)| *more >= WORTH_A_ROW) {
+        println!("| {name} | {more} |");
+    }
+    println!("| the others, and differences elsewhere | {others} |");
+    println!("| constants: texts, tables, initial values | {} |", flash - code);
+    println!("| together | {flash} |");
+}
+
+fn measure(path: &Path) -> Result<Cost> {
     let bytes = fs::read(path)?;
     let program: ElfFile32<'_> = ElfFile32::parse(&bytes[..]).with_context(|| path.display().to_string())?;
+    let mut flash = 0;
     let mut ram = 0;
     let mut stack = 0;
     for section in program.sections() {
@@ -57,9 +86,14 @@ fn measure(chip: &str, path: &Path) -> Result<Cost> {
         if name.contains("dummy") {
             continue;
         }
-        if sh_flags.0 & u64::from(elf::SHF_ALLOC.0) == 0
-            || elsewhere.iter().any(|other| name.starts_with(other))
-        {
+        if sh_flags.0 & elf::SHF_ALLOC.0 == 0 {
+            continue;
+        }
+        // What has bytes in the file is in flash, also what is copied to RAM at the start.
+        if section.file_range().is_some_and(|(_, len)| len > 0) {
+            flash += section.size();
+        }
+        if elsewhere.iter().any(|other| name.starts_with(other)) {
             continue;
         }
         match name.starts_with(".stack") {
@@ -76,5 +110,5 @@ fn measure(chip: &str, path: &Path) -> Result<Cost> {
         .collect();
     largest.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
     largest.truncate(12);
-    Ok(Cost { flash: image.app.len() as u64, ram, stack, largest })
+    Ok(Cost { flash, crates: crates(path, &program)?, ram, stack, largest })
 }

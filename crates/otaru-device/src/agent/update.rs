@@ -22,6 +22,7 @@ use crate::job::Job;
 use crate::memory::{Pending, Trusted};
 use crate::report::Reports;
 use crate::slots::{READ_BACK, Region, SlotWriter, verify};
+use crate::timeout::millis;
 use crate::uplink::Uplink;
 
 /// HTTP headers must fit here; body bytes pass through it too.
@@ -315,7 +316,7 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
             Some(asked) => asked.min(LONGEST_RETRY_AFTER),
             None => backoff.pause(rng),
         };
-        log::warn!("download: {error}; attempt {attempt} in {} ms", pause.as_millis());
+        log::warn!("download: {error}; attempt {attempt} in {} ms", millis(pause));
         let failure = Failure::new(error.code(), format_args!("{error}; retrying"));
         reports.fault(UpdateState::Retrying, failure.code, &failure.detail);
         reports.attempt(attempt);

@@ -4,17 +4,13 @@
 //! (`If-Range` with the validator of the first answer, RFC 9110 sections 13.1.5 and 14). A server that answers
 //! with the whole file instead makes the sink start again, so no byte ever lands in the wrong place.
 
-use core::fmt::Write as _;
-use core::time::Duration;
-
-use embedded_io_async::{BufRead, ErrorKind, Write};
+use embedded_io_async::{Read, Write};
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use heapless::String;
 use otaru_format::command::MAX_URL;
-use reqwless::request::{Method, Request, RequestBuilder};
-use reqwless::response::{BodyReader, Response};
 
-use super::connection::Timed;
+use super::request::compose;
+use super::response::{Answer, Body, read_head};
 use super::url::UrlError;
 use super::{FetchError, HttpConfig, Url};
 use crate::board::Clock;
@@ -55,21 +51,6 @@ pub struct Download<'a, N, C> {
     total: Option<u32>,
     validator: String<96>,
     changes: u8,
-}
-
-/// What a response's headers say.
-struct Answer<'h> {
-    status: u16,
-    length: Option<u32>,
-    range: Option<(u32, Option<u32>)>,
-    /// What `Content-Range: bytes */N` of a 416 tells.
-    length_of_file: Option<u32>,
-    retry_after: Option<Duration>,
-    location: Option<&'h str>,
-    /// Empty when there is none.
-    validator: &'h str,
-    compressed: bool,
-    chunked: bool,
 }
 
 impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
@@ -118,32 +99,21 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
     ) -> Result<Option<String<MAX_URL>>, FetchError<S::Error>> {
         let url = Url::parse(url).map_err(url_error)?;
         let mut socket = self.connect(&url).await?;
-        let len = self.compose(&url, buf)?;
-        within(self.clock, self.config.first_byte_timeout, async {
-            socket.write_all(&buf[..len]).await?;
-            socket.flush().await
-        })
-        .await
-        .map_err(|_| FetchError::Timeout)?
-        .map_err(|_| FetchError::Connect)?;
-
-        let mut timed = Timed::new(socket, self.clock, self.config.first_byte_timeout);
-        let response = within(
-            self.clock,
-            self.config.first_byte_timeout,
-            Response::read(&mut timed, Method::GET, &mut *buf),
-        )
-        .await
-        .map_err(|_| FetchError::Timeout)?
-        .map_err(header_error)?;
-        let answer = read_headers(&response)?;
+        let len = compose(&url, self.offset, &self.validator, buf).ok_or(FetchError::BadUrl)?;
+        let exchange = async {
+            socket.write_all(&buf[..len]).await.map_err(|_| FetchError::Connect)?;
+            socket.flush().await.map_err(|_| FetchError::Connect)?;
+            read_head(&mut socket, buf).await
+        };
+        let limit = self.config.first_byte_timeout;
+        let (head, have) = within(self.clock, limit, exchange).await.map_err(|_| FetchError::Timeout)??;
+        let answer = Answer::parse(&buf[..head])?;
         if let Some(location) = answer.location {
             return url.join(location).map(Some).map_err(url_error);
         }
         self.accept(&answer, sink).await?;
-        let end = answer.length.map(|length| self.offset.saturating_add(length));
-        let mut body = response.body().reader();
-        self.transfer(&mut body, end, sink).await?;
+        let framing = answer.framing;
+        self.transfer(&mut Body::new(socket, buf, head..have, framing), sink).await?;
         Ok(None)
     }
 
@@ -161,36 +131,6 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
         })
         .await
         .map_err(|_| FetchError::Timeout)?
-    }
-
-    /// Writes the request into `buf`, to be sent at once.
-    fn compose<E>(&self, url: &Url<'_>, buf: &mut [u8]) -> Result<usize, FetchError<E>> {
-        let mut range: String<32> = String::new();
-        write!(range, "bytes={}-", self.offset).map_err(|_| FetchError::BadUrl)?;
-        let headers = [
-            ("User-Agent", concat!("otaru/", env!("CARGO_PKG_VERSION"))),
-            ("Accept-Encoding", "identity"),
-            ("Connection", "keep-alive"),
-            ("Range", range.as_str()),
-            ("If-Range", self.validator.as_str()),
-        ];
-        let count = match (self.offset, self.validator.is_empty()) {
-            (0, _) => 3,
-            (_, true) => 4,
-            (_, false) => 5,
-        };
-        let mut path: String<MAX_URL> = String::new();
-        let root = if url.path().starts_with('/') { "" } else { "/" };
-        path.push_str(root).and_then(|()| path.push_str(url.path())).map_err(|_| FetchError::BadUrl)?;
-        let request = Request::get(&path).host(url.authority()).headers(&headers[..count]).build();
-        let room = buf.len();
-        let mut rest = &mut *buf;
-        // Writing to memory is done at the first poll.
-        match embassy_futures::poll_once(request.write_header(&mut rest)) {
-            core::task::Poll::Ready(Ok(())) => {}
-            _ => return Err(FetchError::BadUrl),
-        }
-        Ok(room - rest.len())
     }
 
     /// Decides by the headers whether the body is what was asked for, and from where it counts.
@@ -253,43 +193,28 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
     }
 
     /// Carries the body over, watching its pace.
-    async fn transfer<B, S: Sink>(
+    async fn transfer<R: Read, S: Sink>(
         &mut self,
-        body: &mut BodyReader<B>,
-        end: Option<u32>,
+        body: &mut Body<'_, R>,
         sink: &mut S,
-    ) -> Result<(), FetchError<S::Error>>
-    where
-        B: BufRead + embedded_io_async::Read,
-    {
+    ) -> Result<(), FetchError<S::Error>> {
         let span = self.config.stall_timeout;
         let mut deadline = self.clock.now() + span;
         let mut arrived: u32 = 0;
         loop {
-            if end == Some(self.offset) {
-                return Ok(());
-            }
             let wait = deadline.saturating_sub(self.clock.now());
-            let piece = within(self.clock, wait, body.fill_buf()).await.map_err(|_| FetchError::Stalled)?;
-            let piece = piece.map_err(body_error)?;
+            let piece = within(self.clock, wait, body.piece()).await.map_err(|_| FetchError::Stalled)??;
             if piece.is_empty() {
-                let whole = match (&*body, end) {
-                    (_, Some(end)) => self.offset == end,
-                    (BodyReader::Chunked(chunks), None) => chunks.is_done(),
-                    // Without a length only the image itself can tell.
-                    (_, None) => true,
-                };
-                return if whole { Ok(()) } else { Err(FetchError::Truncated) };
+                return if body.is_whole() { Ok(()) } else { Err(FetchError::Truncated) };
             }
-            let count = piece.len();
+            let count = u32::try_from(piece.len()).map_err(|_| FetchError::BadResponse)?;
             let started = self.clock.now();
             sink.data(self.offset, piece).await.map_err(FetchError::Sink)?;
             // Time the flash took is not the server's fault.
             deadline += self.clock.now().saturating_sub(started);
             body.consume(count);
-            let bytes = u32::try_from(count).map_err(|_| FetchError::BadResponse)?;
-            self.offset = self.offset.checked_add(bytes).ok_or(FetchError::BadResponse)?;
-            arrived = arrived.saturating_add(bytes);
+            self.offset = self.offset.checked_add(count).ok_or(FetchError::BadResponse)?;
+            arrived = arrived.saturating_add(count);
             if arrived >= self.config.least_rate {
                 arrived = 0;
                 deadline = self.clock.now() + span;
@@ -298,86 +223,9 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
     }
 }
 
-fn read_headers<'r, S, E>(response: &'r Response<'_, '_, S>) -> Result<Answer<'r>, FetchError<E>>
-where
-    S: embedded_io_async::Read,
-{
-    let mut answer = Answer {
-        status: response.status.0,
-        length: None,
-        range: None,
-        length_of_file: None,
-        retry_after: None,
-        location: None,
-        validator: "",
-        compressed: false,
-        chunked: false,
-    };
-    let mut etag = None;
-    let mut modified = None;
-    let redirect = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
-    for (name, value) in response.headers().take_while(|(name, _)| !name.is_empty()) {
-        let Ok(value) = core::str::from_utf8(value) else { continue };
-        let value = value.trim();
-        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
-        if is("content-length") {
-            answer.length = Some(value.parse().map_err(|_| FetchError::BadResponse)?);
-        } else if is("transfer-encoding") {
-            answer.chunked = true;
-        } else if is("content-encoding") {
-            answer.compressed = !value.eq_ignore_ascii_case("identity");
-        } else if is("content-range") && answer.status == 416 {
-            answer.length_of_file = value.rsplit('/').next().and_then(|total| total.parse().ok());
-        } else if is("content-range") {
-            answer.range = Some(content_range(value).ok_or(FetchError::BadResponse)?);
-        } else if is("retry-after") {
-            answer.retry_after = value.parse().ok().map(Duration::from_secs);
-        } else if is("etag") && !value.starts_with("W/") {
-            etag = Some(value);
-        } else if is("last-modified") {
-            modified = Some(value);
-        } else if is("location") && redirect {
-            answer.location = Some(value);
-        }
-    }
-    if answer.chunked && answer.length.is_some() {
-        return Err(FetchError::BadResponse);
-    }
-    if redirect && answer.location.is_none() {
-        return Err(FetchError::BadResponse);
-    }
-    answer.validator = etag.or(modified).unwrap_or_default();
-    Ok(answer)
-}
-
-/// Start and total of `bytes START-END/TOTAL`.
-fn content_range(value: &str) -> Option<(u32, Option<u32>)> {
-    let (span, total) = value.strip_prefix("bytes")?.trim_start().split_once('/')?;
-    let (start, _) = span.split_once('-')?;
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
-    Some((start.parse().ok()?, total))
-}
-
 fn url_error<E>(error: UrlError) -> FetchError<E> {
     match error {
         UrlError::Scheme => FetchError::UnsupportedScheme,
         UrlError::Malformed => FetchError::BadUrl,
-    }
-}
-
-fn header_error<E>(error: reqwless::Error) -> FetchError<E> {
-    match error {
-        reqwless::Error::Network(ErrorKind::TimedOut) => FetchError::Timeout,
-        reqwless::Error::Network(_) | reqwless::Error::ConnectionAborted => FetchError::Connect,
-        reqwless::Error::BufferTooSmall => FetchError::HeadersTooLong,
-        _ => FetchError::BadResponse,
-    }
-}
-
-fn body_error<E>(error: reqwless::Error) -> FetchError<E> {
-    match error {
-        reqwless::Error::Network(ErrorKind::TimedOut) => FetchError::Stalled,
-        reqwless::Error::Network(_) | reqwless::Error::ConnectionAborted => FetchError::Truncated,
-        _ => FetchError::BadResponse,
     }
 }

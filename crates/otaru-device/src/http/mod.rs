@@ -2,9 +2,10 @@
 //!
 //! [`Download`] is one file over as many attempts as it takes; [`Sink`] is where its bytes go.
 
-mod connection;
 mod download;
 mod error;
+mod request;
+mod response;
 mod url;
 
 use core::time::Duration;

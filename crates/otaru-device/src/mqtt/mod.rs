@@ -1,38 +1,27 @@
-//! One MQTT 5 connection, on `rust-mqtt`: what the session needs of it and nothing else.
+//! One MQTT 5 connection: what the session needs of it and nothing else. Its packets are in `packet.rs`.
 //!
 //! Every call is bounded in time. After an error the connection is dropped, never repaired.
 
-mod arena;
-mod buffered;
+mod packet;
 
 use core::fmt;
-use core::num::{NonZeroU16, NonZeroU32};
+use core::num::NonZeroU16;
 use core::time::Duration;
 
-use buffered::Buffered;
-pub(crate) use buffered::Buffers;
 use embedded_io_async::{Read, Write};
-use otaru_format::command::MAX_COMMAND;
 use otaru_format::topic::Topics;
-use rust_mqtt::Bytes;
-use rust_mqtt::buffer::BumpBuffer;
-use rust_mqtt::client::event::Event;
-use rust_mqtt::client::options::{
-    ConnectOptions, PublicationOptions, SubscriptionOptions, TopicReference, WillOptions,
-};
-use rust_mqtt::client::{Client, MqttError};
-use rust_mqtt::config::{KeepAlive, SessionExpiryInterval};
-use rust_mqtt::types::{MqttBinary, MqttString, QoS, ReasonCode, TopicFilter, TopicName};
+use packet::{Connect, PACKET, PINGREQ, Packet};
+pub(crate) use packet::{Header, QoS};
 
 use crate::board::Clock;
 use crate::config::Config;
 use crate::timeout::within;
 
-/// Bytes an incoming packet may need; longer ones are refused by the broker, which was told.
-pub(crate) const PACKET: usize = MAX_COMMAND + 256;
+/// Bytes of an outgoing packet without its payload: topic and header.
+const HEAD: usize = 192;
 
 /// How long the broker keeps the session, and with it commands sent meanwhile, for a device that is away.
-const SESSION_EXPIRY: NonZeroU32 = NonZeroU32::new(24 * 3600).unwrap();
+const SESSION_EXPIRY: u32 = 24 * 3600;
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +62,9 @@ impl fmt::Display for Ended {
     }
 }
 
-impl<const N: usize> From<MqttError<'_, N>> for Ended {
-    fn from(error: MqttError<'_, N>) -> Self {
-        match error {
-            MqttError::Network(_) | MqttError::RecoveryRequired => Self::Network,
-            MqttError::Disconnect { reason, .. } => Self::Refused(reason.value()),
-            _ => Self::Protocol,
-        }
+impl From<packet::Broken> for Ended {
+    fn from(_: packet::Broken) -> Self {
+        Self::Protocol
     }
 }
 
@@ -95,11 +80,26 @@ pub(crate) enum Incoming {
     Pong,
 }
 
-type Mqtt<'c, S> = Client<'c, 'c, Buffered<'c, S>, BumpBuffer<'c>, 2, 8, 2, 1, 1, 0, 0>;
+/// The memory of a [`Connection`]; apart from it, so that moving that moves no buffers.
+pub(crate) struct Buffers {
+    incoming: [u8; PACKET],
+    outgoing: [u8; HEAD],
+}
+
+impl Buffers {
+    pub(crate) const fn new() -> Self {
+        Self { incoming: [0; PACKET], outgoing: [0; HEAD] }
+    }
+}
 
 /// An open connection.
-pub(crate) struct Connection<'c, S: Read + Write, C> {
-    client: Mqtt<'c, S>,
+pub(crate) struct Connection<'c, S, C> {
+    socket: S,
+    buffers: &'c mut Buffers,
+    /// Bytes of the incoming packet that are here.
+    have: usize,
+    /// The identifier of the last packet that is to be acknowledged.
+    last_id: NonZeroU16,
     clock: &'c C,
     limit: Duration,
 }
@@ -111,39 +111,31 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         buffers: &'c mut Buffers,
         config: &Config<'_>,
         topics: &Topics<'_>,
-        buffer: &'c mut BumpBuffer<'c>,
         clock: &'c C,
     ) -> Result<Self, Ended> {
-        let mut this = Self { client: Client::new(buffer), clock, limit: config.answer_timeout };
-        let online = topics.online();
-        let seconds = u16::try_from(config.keep_alive.as_secs()).ok().and_then(NonZeroU16::new);
-        let mut will_message = WillOptions::new(
-            topic(&online)?,
-            MqttBinary::from_slice(b"offline").map_err(|_| Ended::BadName)?,
-        );
-        will_message = will_message.at_least_once().retain();
-        let mut options = ConnectOptions::new()
-            .keep_alive(seconds.map_or(KeepAlive::Infinite, KeepAlive::Seconds))
-            .session_expiry_interval(SessionExpiryInterval::Seconds(SESSION_EXPIRY))
-            .maximum_packet_size(const { NonZeroU32::new(PACKET as u32).unwrap() })
-            .will(will_message);
-        if let Some(login) = &config.credentials {
-            options = options
-                .user_name(string(login.username)?)
-                .password(MqttBinary::from_slice(login.password.as_bytes()).map_err(|_| Ended::BadName)?);
+        let limit = config.answer_timeout;
+        let mut this = Self { socket, buffers, have: 0, last_id: NonZeroU16::MIN, clock, limit };
+        let connect = Connect {
+            client: config.device,
+            login: config.credentials.as_ref().map(|login| (login.username, login.password)),
+            will: (&topics.online(), "offline"),
+            keep_alive: u16::try_from(config.keep_alive.as_secs()).unwrap_or(0),
+            session_expiry: SESSION_EXPIRY,
+        };
+        // Nothing has come in yet, and there is room for long passwords.
+        let packet = connect.write(&mut this.buffers.incoming).ok_or(Ended::BadName)?;
+        send(&mut this.socket, clock, limit, packet, b"").await?;
+        let header = within(clock, limit, this.header()).await.map_err(|_| Ended::Silent)??;
+        match this.receive(header).await? {
+            Packet::Connected { reason: 0 } => {}
+            Packet::Connected { reason } | Packet::Closed { reason } => return Err(Ended::Refused(reason)),
+            _ => return Err(Ended::Protocol),
         }
-        let id = string(config.device)?;
-        within(clock, this.limit, this.client.connect(Buffered::new(socket, buffers), &options, Some(id)))
-            .await
-            .map_err(|_| Ended::Silent)??;
-        arena::empty(this.client.buffer_mut());
-        for name in [Topics::update_all, Topics::update_one] {
-            let name = name(topics);
-            let filter = TopicFilter::new(string(&name)?).ok_or(Ended::BadName)?;
-            let options = SubscriptionOptions::new().at_least_once();
-            within(clock, this.limit, this.client.subscribe(filter, &options))
-                .await
-                .map_err(|_| Ended::Silent)??;
+        this.have = 0;
+        for topic in [topics.update_all(), topics.update_one()] {
+            let id = this.next_id();
+            let packet = packet::subscribe(&topic, id, &mut this.buffers.outgoing).ok_or(Ended::BadName)?;
+            send(&mut this.socket, clock, limit, packet, b"").await?;
         }
         Ok(this)
     }
@@ -151,69 +143,103 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
     /// Publishes; at QoS 1 the broker's answer comes later as [`Incoming::Accepted`].
     pub(crate) async fn publish(
         &mut self,
-        name: &str,
+        topic: &str,
         payload: &[u8],
         retain: bool,
         qos: QoS,
     ) -> Result<(), Ended> {
-        let mut options = PublicationOptions::new(TopicReference::Name(topic(name)?)).qos(qos);
-        options.retain = retain;
-        within(self.clock, self.limit, self.client.publish(&options, Bytes::from(payload)))
-            .await
-            .map_err(|_| Ended::Silent)??;
-        Ok(())
+        let id = (qos == QoS::AtLeastOnce).then(|| self.next_id());
+        let head = packet::publish(topic, id, retain, payload.len(), &mut self.buffers.outgoing);
+        send(&mut self.socket, self.clock, self.limit, head.ok_or(Ended::BadName)?, payload).await
     }
 
     pub(crate) async fn ping(&mut self) -> Result<(), Ended> {
-        within(self.clock, self.limit, self.client.ping()).await.map_err(|_| Ended::Silent)??;
-        Ok(())
+        send(&mut self.socket, self.clock, self.limit, &PINGREQ, b"").await
     }
 
     /// Waits for a packet's first bytes. May be dropped and called again.
-    pub(crate) async fn header(&mut self) -> Result<rust_mqtt::header::FixedHeader, Ended> {
-        Ok(self.client.poll_header().await?)
+    pub(crate) async fn header(&mut self) -> Result<Header, Ended> {
+        loop {
+            if let Some(header) = Header::read(&self.buffers.incoming[..self.have])? {
+                return Ok(header);
+            }
+            self.read(self.have + 1).await?;
+        }
     }
 
     /// Reads the packet that [`Connection::header`] announced. Commands go to `on_command`.
     pub(crate) async fn packet(
         &mut self,
-        header: rust_mqtt::header::FixedHeader,
-        mut on_command: impl FnMut(&str, &[u8]),
+        header: Header,
+        on_command: impl FnOnce(&str, &[u8]),
     ) -> Result<Incoming, Ended> {
-        let polled = within(self.clock, self.limit, self.client.poll_body(header)).await;
-        let result = match polled {
-            Err(_) => Err(Ended::Silent),
-            Ok(Err(error)) => Err(error.into()),
-            Ok(Ok(Event::Publish(message))) => {
-                if let TopicReference::Name(name) = &message.topic {
-                    on_command(name.as_ref().as_ref(), &message.message);
-                }
-                Ok(Incoming::Other)
+        let last_id = self.last_id.get();
+        let (incoming, acknowledge) = match self.receive(header).await? {
+            Packet::Message { topic, payload, id } => {
+                on_command(topic, payload);
+                (Incoming::Other, id)
             }
-            Ok(Ok(Event::Suback(ack))) if ack.reason_code.is_erroneous() => {
-                Err(Ended::Refused(ack.reason_code.value()))
+            Packet::Acknowledged { id, .. } if id != last_id => (Incoming::Other, None),
+            Packet::Acknowledged { reason: 0x80.., .. } => (Incoming::Rejected, None),
+            Packet::Acknowledged { .. } => (Incoming::Accepted, None),
+            Packet::Subscribed { reason: reason @ 0x80.. } | Packet::Closed { reason } => {
+                return Err(Ended::Refused(reason));
             }
-            Ok(Ok(Event::PublishAcknowledged(_))) => Ok(Incoming::Accepted),
-            Ok(Ok(Event::PublishRejected(_))) => Ok(Incoming::Rejected),
-            Ok(Ok(Event::Pingresp)) => Ok(Incoming::Pong),
-            Ok(Ok(_)) => Ok(Incoming::Other),
+            Packet::Subscribed { .. } => (Incoming::Other, None),
+            Packet::Pong => (Incoming::Pong, None),
+            Packet::Connected { .. } => return Err(Ended::Protocol),
         };
-        arena::empty(self.client.buffer_mut());
-        result
+        self.have = 0;
+        if let Some(id) = acknowledge {
+            send(&mut self.socket, self.clock, self.limit, &packet::acknowledge(id), b"").await?;
+        }
+        Ok(incoming)
+    }
+
+    /// The packet behind a header, when it is whole; it stays in memory until `have` is 0 again.
+    async fn receive(&mut self, header: Header) -> Result<Packet<'_>, Ended> {
+        let (clock, limit) = (self.clock, self.limit);
+        within(clock, limit, async {
+            while self.have < header.packet_len() {
+                self.read(header.packet_len()).await?;
+            }
+            Ok::<_, Ended>(())
+        })
+        .await
+        .map_err(|_| Ended::Silent)??;
+        Ok(Packet::read(header, &self.buffers.incoming)?)
+    }
+
+    /// Reads more of a packet, up to its byte `end`.
+    async fn read(&mut self, end: usize) -> Result<(), Ended> {
+        let room = self.buffers.incoming.get_mut(self.have..end).ok_or(Ended::Protocol)?;
+        match self.socket.read(room).await {
+            Ok(count) if count > 0 => self.have += count,
+            _ => return Err(Ended::Network),
+        }
+        Ok(())
+    }
+
+    fn next_id(&mut self) -> NonZeroU16 {
+        self.last_id = self.last_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
+        self.last_id
     }
 }
 
-fn string(text: &str) -> Result<MqttString<'_>, Ended> {
-    MqttString::from_str(text).map_err(|_| Ended::BadName)
+/// Sends a packet, the end of which may stand elsewhere.
+async fn send<S: Write, C: Clock>(
+    socket: &mut S,
+    clock: &C,
+    limit: Duration,
+    head: &[u8],
+    payload: &[u8],
+) -> Result<(), Ended> {
+    within(clock, limit, async {
+        socket.write_all(head).await?;
+        socket.write_all(payload).await?;
+        socket.flush().await
+    })
+    .await
+    .map_err(|_| Ended::Silent)?
+    .map_err(|_| Ended::Network)
 }
-
-fn topic(name: &str) -> Result<TopicName<'_>, Ended> {
-    TopicName::new(string(name)?).ok_or(Ended::BadName)
-}
-
-/// The reason codes above are numbers in reports; this keeps the link to their names.
-const _: () = {
-    assert!(ReasonCode::BadUserNameOrPassword.value() == 0x86);
-    assert!(ReasonCode::NotAuthorized.value() == 0x87);
-    assert!(ReasonCode::SessionTakenOver.value() == 0x8E);
-};
