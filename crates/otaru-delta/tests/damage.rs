@@ -108,6 +108,14 @@ fn programs() -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 #[test]
+fn all_memory_is_less_than_48_kib() {
+    let mut workspace = Box::new(Workspace::new());
+    let mut host = Strict { old: &[], patch: &[], new: Vec::new(), header: None, read: Cell::new(0) };
+    let future = apply(&mut host, &mut workspace, |_| Ok(()));
+    assert!(size_of::<Workspace>() + size_of_val(&future) <= 48 * 1024);
+}
+
+#[test]
 fn whole_patches_are_applied_in_pieces_and_again() {
     let mut workspace = Box::new(Workspace::new());
     for (old, new) in programs() {
