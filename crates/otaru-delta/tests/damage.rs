@@ -225,5 +225,7 @@ fn headers_that_ask_for_too_much_are_refused() {
     assert_eq!(header(4, 99), Err(HeaderError::Chip(99)));
     assert_eq!(header(5, 93), Err(HeaderError::Properties(93)));
     assert_eq!(header(7, 0xFF), Err(HeaderError::Counts));
+    assert_eq!(header(11, 0xFF), Err(HeaderError::Lengths));
+    assert_eq!(header(15, 0xFF), Err(HeaderError::Lengths));
     assert_eq!(apply_to_slice(old, &patch, 100), Err(ApplyError::TooLong(new.len() as u32)));
 }

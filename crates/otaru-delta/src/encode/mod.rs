@@ -18,16 +18,13 @@ use otaru_format::image;
 use otaru_lzma::Properties;
 
 use crate::chips::memory_map;
-use crate::header::Header;
+use crate::header::{Header, MAX_LEN};
 use crate::segments::{Contents as SegmentContents, Segment, Segments};
 use crate::slices::crc;
 use crate::workspace::DICTIONARY;
 use matcher::Matcher;
 use plan::Plan;
 use stream::{Purpose, Relocation, Stream};
-
-/// The longest image, in bytes: 64 MiB, more than a chip's flash.
-const MAX_LEN: usize = 64 << 20;
 
 /// What the best stream is compressed with, whichever gives less.
 const PROPERTIES: [Properties; 2] = [
@@ -132,7 +129,7 @@ pub fn encode_with(old: &[u8], new: &[u8], mut progress: impl FnMut(u8)) -> Resu
 
 /// The way that makes the smallest patch.
 fn best(old: &[u8], new: &[u8], mut progress: impl FnMut(u8)) -> Result<Candidate, EncodeError> {
-    if old.len().max(new.len()) > MAX_LEN {
+    if old.len().max(new.len()) > MAX_LEN as usize {
         return Err(EncodeError::TooLong);
     }
     let first = Plan::new(&Matcher::new(old).copies(new, BETTER_BY[0]));
