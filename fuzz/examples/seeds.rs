@@ -118,7 +118,51 @@ fn frames() {
     write("lzma_frame", "other", &[&[0o13, 0o12, 0, 1], &otaru_lzma::encode(&text[..400])[..]].concat());
 }
 
+/// A patch as the fuzzer of deltas takes it, compressed and not.
+fn delta(name: &str, old: &[u8], new: &[u8]) {
+    let patch = otaru_delta::encode(old, new).unwrap();
+    let (header, compressed) = patch.split_first_chunk::<{ otaru_delta::Header::LEN }>().unwrap();
+    let mut workspace = otaru_lzma::Workspace::<16384, 2, 1>::new();
+    let properties = otaru_lzma::Properties {
+        literal_context_bits: header[5] % 9,
+        literal_position_bits: header[5] / 9,
+        position_bits: 0,
+    };
+    let length = otaru_lzma::Length::Marked;
+    let mut decoder = otaru_lzma::Decoder::with_properties(properties, &mut workspace, length).unwrap();
+    let mut stream = header.to_vec();
+    let mut rest = compressed;
+    loop {
+        let step = decoder.decode(rest).unwrap();
+        rest = &rest[step.consumed..];
+        stream.extend(step.output);
+        if step.output.is_empty() && rest.is_empty() {
+            break;
+        }
+    }
+    let base = [&(old.len() as u16).to_le_bytes()[..], old].concat();
+    write("delta", name, &[&[0], &base[..], &patch].concat());
+    write("delta", &format!("{name}-stream"), &[&[1], &base[..], &stream].concat());
+}
+
+/// Words that are addresses and jumps of an ESP32-C3, and others.
+fn deltas() {
+    let code = |shift: u32| -> Vec<u8> {
+        let words = (0..64_u32).map(|at| match at % 4 {
+            0 => 0x4038_0000 + at + shift,
+            1 => 0x0000_00EF | (at + shift) << 21,
+            2 => 0x4038_0537 + (shift << 12),
+            _ => 0x0005_0513 | (at + shift) << 20,
+        });
+        words.flat_map(u32::to_le_bytes).collect()
+    };
+    delta("moved", &image(&code(0), true), &image(&[vec![0; 16], code(4)].concat(), true));
+    delta("unrelated", &image(&code(0), true), &[7; 300]);
+    delta("empty", &[], &[]);
+}
+
 fn main() {
+    deltas();
     images();
     partition_tables();
     otadata();

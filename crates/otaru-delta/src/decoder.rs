@@ -74,7 +74,7 @@ async fn read_header<H: Host>(host: &mut H) -> Result<Header, DeltaError<H::Erro
     while have < bytes.len() {
         match host.read_patch(&mut bytes[have..]).await.map_err(DeltaError::Host)? {
             0 => return Err(PatchError::Truncated.into()),
-            count => have += count,
+            count => have = bytes.len().min(have + count),
         }
     }
     Ok(Header::parse(&bytes).map_err(PatchError::Header)?)

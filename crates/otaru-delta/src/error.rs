@@ -16,8 +16,10 @@ pub enum HeaderError {
     Chip(u8),
     /// Its stream has properties that the decoder has no memory for.
     Properties(u8),
-    /// It has more anchors or segments than the decoder has memory for.
+    /// It has more anchors than the decoder has memory for.
     Counts,
+    /// An image is longer than any flash.
+    Lengths,
 }
 
 impl fmt::Display for HeaderError {
@@ -27,6 +29,7 @@ impl fmt::Display for HeaderError {
             Self::Version(version) => write!(f, "the patch has version {version}, which is not known here"),
             Self::Chip(id) => write!(f, "the patch is for a chip not known here ({id})"),
             Self::Properties(byte) => write!(f, "the patch's stream has bad properties (0x{byte:02x})"),
+            Self::Lengths => f.write_str("the patch is for images that no flash has room for"),
             Self::Counts => f.write_str("the patch takes more memory than there is"),
         }
     }

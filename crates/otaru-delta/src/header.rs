@@ -8,6 +8,9 @@ use otaru_lzma::Properties;
 /// The version of the format that is written and read here.
 pub const VERSION: u8 = 1;
 
+/// The longest image, in bytes: 64 MiB, more than a chip's flash.
+pub(crate) const MAX_LEN: u32 = 64 << 20;
+
 /// What a patch begins with, before its version.
 const MAGIC: [u8; 3] = *b"OtD";
 /// The chip of a patch that predicts nothing.
@@ -58,6 +61,9 @@ impl Header {
             return Err(HeaderError::Counts);
         }
         let word = |at: usize| u32::from_le_bytes([rest[at], rest[at + 1], rest[at + 2], rest[at + 3]]);
+        if word(0).max(word(4)) > MAX_LEN {
+            return Err(HeaderError::Lengths);
+        }
         Ok(Self {
             chip,
             properties: unpack(properties).ok_or(HeaderError::Properties(properties))?,

@@ -115,7 +115,9 @@ impl<'w, 'h, H: Host> Images<'w, 'h, H> {
         let start = offset - offset % LINE as u32;
         let there = self.old_len.saturating_sub(start).min(self.buffers.ahead.len() as u32);
         let (image, beyond) = self.buffers.ahead.split_at_mut(there as usize);
-        self.host.read_old(start, image).await.map_err(DeltaError::Host)?;
+        if !image.is_empty() {
+            self.host.read_old(start, image).await.map_err(DeltaError::Host)?;
+        }
         beyond.fill(0);
         self.ahead = (start, start + AHEAD as u32);
         Ok(())

@@ -38,7 +38,7 @@ mod workspace;
 
 pub use decoder::apply;
 #[cfg(feature = "encode")]
-pub use encode::{Contents, EncodeError, Encoded, encode, encode_with};
+pub use encode::{Contents, Costs, EncodeError, Encoded, analyze, encode, encode_with};
 pub use error::{DeltaError, HeaderError, PatchError};
 pub use header::{Header, VERSION};
 pub use host::Host;

@@ -12,7 +12,7 @@ pub(crate) const MAX_CONTEXT_BITS: u8 = 1;
 /// Bytes of the stream's dictionary.
 pub(crate) const DICTIONARY: usize = 16 * 1024;
 /// Most anchors of a patch.
-pub(crate) const MAX_ANCHORS: usize = 1400;
+pub(crate) const MAX_ANCHORS: usize = 1300;
 
 /// Memory for applying one patch at a time: less than 48 KiB, all of it here but for the future of
 /// [`apply`](crate::apply) itself.

@@ -108,6 +108,14 @@ fn programs() -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 #[test]
+fn all_memory_is_less_than_48_kib() {
+    let mut workspace = Box::new(Workspace::new());
+    let mut host = Strict { old: &[], patch: &[], new: Vec::new(), header: None, read: Cell::new(0) };
+    let future = apply(&mut host, &mut workspace, |_| Ok(()));
+    assert!(size_of::<Workspace>() + size_of_val(&future) <= 48 * 1024);
+}
+
+#[test]
 fn whole_patches_are_applied_in_pieces_and_again() {
     let mut workspace = Box::new(Workspace::new());
     for (old, new) in programs() {
@@ -217,5 +225,7 @@ fn headers_that_ask_for_too_much_are_refused() {
     assert_eq!(header(4, 99), Err(HeaderError::Chip(99)));
     assert_eq!(header(5, 93), Err(HeaderError::Properties(93)));
     assert_eq!(header(7, 0xFF), Err(HeaderError::Counts));
+    assert_eq!(header(11, 0xFF), Err(HeaderError::Lengths));
+    assert_eq!(header(15, 0xFF), Err(HeaderError::Lengths));
     assert_eq!(apply_to_slice(old, &patch, 100), Err(ApplyError::TooLong(new.len() as u32)));
 }

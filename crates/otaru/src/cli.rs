@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    broker, demo, files, image, inspect, keygen, offer, push, release, resign, sim, verify, watch,
+    broker, delta, demo, files, image, inspect, keygen, offer, push, release, resign, sim, verify, watch,
 };
 use crate::{logging, ui};
 
@@ -61,6 +61,7 @@ enum Command {
     Verify(verify::Args),
     Resign(resign::Args),
     Offer(offer::Args),
+    Delta(delta::Args),
 }
 
 /// Whether what the user wanted has come true.
@@ -111,6 +112,7 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Verify(args) => verify::run(&args, output),
         Command::Resign(args) => resign::run(&args, output),
         Command::Offer(args) => offer::run(&args, output),
+        Command::Delta(args) => delta::run(&args, output),
     }
 }
 

@@ -18,16 +18,13 @@ use otaru_format::image;
 use otaru_lzma::Properties;
 
 use crate::chips::memory_map;
-use crate::header::Header;
+use crate::header::{Header, MAX_LEN};
 use crate::segments::{Contents as SegmentContents, Segment, Segments};
 use crate::slices::crc;
 use crate::workspace::DICTIONARY;
 use matcher::Matcher;
 use plan::Plan;
-use stream::{Relocation, Stream};
-
-/// The longest image, in bytes: 64 MiB, more than a chip's flash.
-const MAX_LEN: usize = 64 << 20;
+use stream::{Purpose, Relocation, Stream};
 
 /// What the best stream is compressed with, whichever gives less.
 const PROPERTIES: [Properties; 2] = [
@@ -81,6 +78,20 @@ pub struct Contents {
     pub new: u32,
 }
 
+/// For how many bytes of a patch each of its parts is to blame, by how much smaller the compressed stream would be
+/// without it. Parts help each other, so that these do not add up to the patch's length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Costs {
+    /// Saying what is copied from where.
+    pub control: u32,
+    /// Correcting addresses that were predicted.
+    pub addresses: u32,
+    /// Correcting other copied bytes.
+    pub others: u32,
+    /// New bytes.
+    pub new: u32,
+}
+
 /// Makes a patch that leads from the old image to the new one.
 ///
 /// Any bytes will do, but only for images of the ESP32 family the patch is much smaller than others.
@@ -91,12 +102,34 @@ pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>, EncodeError> {
     Ok(encode_with(old, new, |_| ())?.patch)
 }
 
+/// Makes a patch, and finds out what its bytes are for; `progress` as for [`encode_with`].
+///
+/// # Errors
+/// As [`encode`].
+pub fn analyze(old: &[u8], new: &[u8], progress: impl FnMut(u8)) -> Result<(Encoded, Costs), EncodeError> {
+    let best = best(old, new, progress)?;
+    let whole = best.compressed.len();
+    let purposes = [Purpose::Control, Purpose::Address, Purpose::Copied, Purpose::New];
+    let [control, addresses, others, new_bytes] = in_parallel(purposes, |purpose| {
+        let less = lzma(&best.stream.without(purpose), PROPERTIES[0]).len();
+        whole.saturating_sub(less) as u32
+    });
+    Ok((best.finish(old, new), Costs { control, addresses, others, new: new_bytes }))
+}
+
 /// The same, and tells how far it is, in per cent, and in the end what came of it.
 ///
 /// # Errors
 /// As [`encode`].
 pub fn encode_with(old: &[u8], new: &[u8], mut progress: impl FnMut(u8)) -> Result<Encoded, EncodeError> {
-    if old.len().max(new.len()) > MAX_LEN {
+    let encoded = best(old, new, &mut progress)?.finish(old, new);
+    progress(100);
+    Ok(encoded)
+}
+
+/// The way that makes the smallest patch.
+fn best(old: &[u8], new: &[u8], mut progress: impl FnMut(u8)) -> Result<Candidate, EncodeError> {
+    if old.len().max(new.len()) > MAX_LEN as usize {
         return Err(EncodeError::TooLong);
     }
     let first = Plan::new(&Matcher::new(old).copies(new, BETTER_BY[0]));
@@ -128,20 +161,14 @@ pub fn encode_with(old: &[u8], new: &[u8], mut progress: impl FnMut(u8)) -> Resu
         }
     };
     progress(85);
-    let encoded = best.finish(old, new);
-    progress(100);
-    Ok(encoded)
+    Ok(best)
 }
 
 /// What a function makes of each of these, on a thread each.
-fn in_parallel<T: Send, R: Send, const N: usize>(items: [T; N], make: impl Fn(T) -> R + Sync) -> Vec<R> {
+fn in_parallel<T: Send, R: Send, const N: usize>(items: [T; N], make: impl Fn(T) -> R + Sync) -> [R; N] {
     std::thread::scope(|scope| {
         let threads = items.map(|item| scope.spawn(|| make(item)));
-        let results = threads.map(|thread| thread.join());
-        results
-            .into_iter()
-            .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        threads.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 

@@ -52,6 +52,12 @@ impl Stream {
         self.bytes.iter().filter(|byte| **byte != 0).count()
     }
 
+    /// Its bytes with zeros for those of a purpose.
+    pub(crate) fn without(&self, purpose: Purpose) -> Vec<u8> {
+        let pairs = self.bytes.iter().zip(&self.purposes);
+        pairs.map(|(byte, other)| if *other == purpose { 0 } else { *byte }).collect()
+    }
+
     /// What it is made of.
     pub(crate) fn contents(&self, plan: &Plan) -> Counts {
         let count = |wanted: Purpose, zeros: bool| {

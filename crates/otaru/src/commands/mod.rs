@@ -1,6 +1,7 @@
 //! One file, or folder, a command.
 
 pub(crate) mod broker;
+pub(crate) mod delta;
 pub(crate) mod demo;
 pub(crate) mod files;
 pub(crate) mod image;
