@@ -154,7 +154,7 @@ fn is_there(method: &Method) -> bool {
     let Some(programs) = method.programs else { return true };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = |program: &&str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    programs.iter().all(|program| found(program))
+    programs.iter().all(found)
 }
 
 fn measure(pair: &Path, methods: &[&Method]) -> Result<Row> {
