@@ -32,7 +32,7 @@ use otaru_esp_hal::{EspBoard, EspFlash};
 #[cfg(feature = "agent")]
 use otaru_esp_hal::{EspClock, Net, Sockets};
 use otaru_setup::Settings;
-use static_cell::StaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 
 use crate::app::VERSION;
 use crate::wifi::{Signal, Wifi};
@@ -162,7 +162,7 @@ async fn live(
     boot: Boot,
 ) -> ! {
     static SOCKETS: StaticCell<Sockets> = StaticCell::new();
-    static WORKSPACE: StaticCell<Workspace> = StaticCell::new();
+    static WORKSPACE: ConstStaticCell<Workspace> = ConstStaticCell::new(Workspace::new());
     let mut config = config(name, &settings.host);
     config.broker_port = settings.port;
     config.base = topic;
@@ -171,7 +171,7 @@ async fn live(
         config.credentials = Some(Credentials { username: &settings.user, password: &settings.password });
     }
     let net = Net::new(stack, SOCKETS.init_with(Sockets::new), settings.port);
-    let (health, rng, workspace) = (app::AppHealth, Rng::new(), WORKSPACE.init_with(Workspace::new));
+    let (health, rng, workspace) = (app::AppHealth, Rng::new(), WORKSPACE.take());
     let io = Io { net: &net, clock: &EspClock, flash, board, link, health, rng, workspace };
     match Agent::new(config, io, boot).run().await {
         Ok(never) => match never {},

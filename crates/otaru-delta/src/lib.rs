@@ -44,4 +44,4 @@ pub use header::{Header, VERSION};
 pub use host::Host;
 #[cfg(feature = "std")]
 pub use slices::{ApplyError, apply_to_slice};
-pub use workspace::Workspace;
+pub use workspace::{Lzma, Workspace};

@@ -14,12 +14,15 @@ pub(crate) const DICTIONARY: usize = 16 * 1024;
 /// Most anchors of a patch.
 pub(crate) const MAX_ANCHORS: usize = 1300;
 
+/// What of a [`Workspace`] the compressed stream needs.
+pub type Lzma = otaru_lzma::Workspace<DICTIONARY, { 1 << MAX_CONTEXT_BITS }, 1>;
+
 /// Memory for applying one patch at a time: less than 48 KiB, all of it here but for the future of
 /// [`apply`](crate::apply) itself.
 ///
 /// It can be a `static`, and may be used for one patch after another, whatever became of the last one.
 pub struct Workspace {
-    pub(crate) lzma: otaru_lzma::Workspace<DICTIONARY, { 1 << MAX_CONTEXT_BITS }, 1>,
+    pub(crate) lzma: Lzma,
     pub(crate) input: input::Buffers,
     pub(crate) images: images::Buffers,
     pub(crate) old: Segments,
@@ -42,6 +45,11 @@ impl Workspace {
             by_old: [0; MAX_ANCHORS],
             memory: Memory::new(),
         }
+    }
+
+    /// Lends a part of it to other LZMA streams while no patch is applied: it is enough for those of release files.
+    pub const fn lzma(&mut self) -> &mut Lzma {
+        &mut self.lzma
     }
 }
 

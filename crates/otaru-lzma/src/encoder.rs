@@ -7,7 +7,7 @@ use lzma_rust2::{EncodeMode, LzmaOptions, LzmaWriter, MfType};
 
 use crate::workspace::RELEASE_DICTIONARY;
 
-/// Compresses a block to a frame of a release: a raw stream with `lc = lp = pb = 0` and a dictionary of 32 KiB,
+/// Compresses a block to a frame of a release: a raw stream with `lc = lp = pb = 0` and a dictionary of 16 KiB,
 /// without an end marker.
 ///
 /// The same block always gives the same frame. It may be longer than the block, if the block is noise.

@@ -2,8 +2,8 @@
 //!
 //! The [`Decoder`] takes raw LZMA streams (no header) in pieces of any size, allocates nothing, and lends what
 //! it decodes as slices of its own dictionary, so that no second output buffer is needed. Its memory is a
-//! [`Workspace`]: about 36 KiB for the frames of a release, which have `lc = lp = pb = 0` and a dictionary of
-//! 32 KiB. Any input is either decoded or refused with an [`LzmaError`]; none makes it panic, read beyond the
+//! [`Workspace`]: about 20 KiB for the frames of a release, which have `lc = lp = pb = 0` and a dictionary of
+//! 16 KiB. Any input is either decoded or refused with an [`LzmaError`]; none makes it panic, read beyond the
 //! dictionary, or give out more than was agreed on.
 //!
 //! ```

@@ -3,7 +3,7 @@
 use crate::range::{EVEN, Probability};
 
 /// The dictionary of a release's frames, in bytes.
-pub const RELEASE_DICTIONARY: usize = 32 * 1024;
+pub const RELEASE_DICTIONARY: usize = 16 * 1024;
 
 /// How many states the last few symbols lead to.
 pub(crate) const STATES: usize = 12;

@@ -21,7 +21,7 @@ struct Make {
 }
 
 const RELEASE: Make =
-    Make { properties: Properties::RELEASE, marked: false, fast: false, dictionary: 32 * 1024 };
+    Make { properties: Properties::RELEASE, marked: false, fast: false, dictionary: 16 * 1024 };
 
 fn encode(data: &[u8], make: Make) -> Vec<u8> {
     let Properties { literal_context_bits, literal_position_bits, position_bits } = make.properties;
@@ -181,7 +181,7 @@ proptest! {
         let mut data: Vec<u8> = noise.clone();
         data.extend((0..distance - noise.len()).map(|at| ((at * at / 3) >> 3) as u8));
         data.extend(&noise);
-        let make = Make { dictionary: 32 * 1024, ..RELEASE };
+        let make = Make { dictionary: 16 * 1024, ..RELEASE };
         let stream = encode(&data, make);
         let decoded = decode(&stream, data.len(), make, &[64]);
         prop_assert_eq!(decoded, Err(LzmaError::Distance));

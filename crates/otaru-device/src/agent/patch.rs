@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::failure::Failure;
 use super::stream::{Place, SharedFlash, Stop};
+use super::workspace::Memory;
 use crate::report::Reports;
 use crate::slots::{Region, SlotError, SlotWriter};
 
@@ -27,18 +28,11 @@ const WHOLE: usize = 128;
 /// The longest read of flash that ends at no word's end.
 const WORD: usize = 32;
 
-/// Memory for one patch.
-pub(super) struct PatchMemory {
-    /// A page that fills up, or is read.
-    page: [u8; PAGE],
-    delta: otaru_delta::Workspace,
-}
+/// A page that fills up, or is read.
+pub(super) type Page = [u8; PAGE];
 
-impl PatchMemory {
-    pub(super) const fn new() -> Self {
-        Self { page: [0; PAGE], delta: otaru_delta::Workspace::new() }
-    }
-}
+/// An unused page.
+pub(super) const BLANK: Page = [0; PAGE];
 
 /// A patch that arrives.
 pub(super) struct Patch {
@@ -75,7 +69,7 @@ impl Patch {
         manifest: &Manifest<'_>,
         (payload, base, area): (&Payload<'_>, &Digest, u32),
         stage: Region,
-        memory: &mut PatchMemory,
+        memory: &mut Memory,
         flash: &SharedFlash<'_, F>,
     ) -> Result<Self, Stop> {
         let mut patch = Self {
@@ -102,11 +96,7 @@ impl Patch {
     }
 
     /// Bytes up to the last page that is not blank; that one may be torn, and is written again.
-    async fn kept<F: NorFlash>(
-        &self,
-        page: &mut [u8; PAGE],
-        flash: &SharedFlash<'_, F>,
-    ) -> Result<u32, Failure> {
+    async fn kept<F: NorFlash>(&self, page: &mut Page, flash: &SharedFlash<'_, F>) -> Result<u32, Failure> {
         let mut have = (self.len - 1) / PAGE as u32 * PAGE as u32;
         while have > 0 {
             read(flash, self.place(have), page).await?;
@@ -154,7 +144,7 @@ impl Patch {
     pub(super) async fn feed<F: MultiwriteNorFlash>(
         &mut self,
         bytes: &[u8],
-        memory: &mut PatchMemory,
+        memory: &mut Memory,
         flash: &SharedFlash<'_, F>,
     ) -> Result<u32, Stop> {
         let page = &mut memory.page;
@@ -188,10 +178,10 @@ impl Patch {
         manifest: &Manifest<'_>,
         good: usize,
         place: Place<'_, '_, F>,
-        memory: &mut PatchMemory,
+        memory: &mut Memory,
         reports: &Reports<'_>,
     ) -> Result<(), Fault> {
-        let PatchMemory { page, delta } = memory;
+        let Memory { page, delta } = memory;
         let mut writer = SlotWriter::new(place.target);
         writer.expect(manifest.size);
         writer.seek(manifest.block(good).map_or(0, |block| block.offset));
@@ -241,7 +231,7 @@ struct Images<'a, 'f, F> {
     patch: &'a Patch,
     /// Bytes of the patch that were read.
     at: u32,
-    page: &'a mut [u8; PAGE],
+    page: &'a mut Page,
     writer: SlotWriter,
     manifest: &'a Manifest<'a>,
     reports: &'a Reports<'a>,
@@ -349,7 +339,7 @@ async fn read<F: ReadNorFlash>(flash: &SharedFlash<'_, F>, at: u32, buf: &mut [u
     Ok(())
 }
 
-async fn write<F: NorFlash>(flash: &SharedFlash<'_, F>, at: u32, page: &[u8; PAGE]) -> Result<(), Failure> {
+async fn write<F: NorFlash>(flash: &SharedFlash<'_, F>, at: u32, page: &Page) -> Result<(), Failure> {
     flash.lock().await.write(at, page).await.map_err(flash_failure)
 }
 

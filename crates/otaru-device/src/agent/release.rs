@@ -262,7 +262,6 @@ impl<'w> Release<'w> {
             log::info!("release: no room behind the image for a patch of {} bytes", payload.len);
             return Ok(None);
         };
-        let Some(memory) = memory.patch() else { return Ok(None) };
         log::info!("release: a patch of {} bytes makes this image of {}", payload.len, manifest.size);
         let patch = Patch::open(&manifest, (&payload, &base, area), stage, memory, place.flash).await?;
         Ok(Some(Course::Patch { patch, good }))
@@ -310,7 +309,7 @@ impl<'w> Release<'w> {
         match &mut self.course {
             #[cfg(feature = "lzma")]
             Some(Course::Patch { patch, .. }) => {
-                let memory = self.memory.as_mut().and_then(|memory| memory.patch()).ok_or_else(gone)?;
+                let memory = self.memory.as_mut().ok_or_else(gone)?;
                 patch.feed(bytes, memory, place.flash).await
             }
             _ => self.feed_frame(bytes, feeder).await,
@@ -405,7 +404,7 @@ impl<'w> Release<'w> {
         #[cfg(feature = "lzma")]
         if let Some(Course::Patch { patch, good }) = &self.course {
             let manifest = manifest(self.file, self.have).ok_or_else(gone)?;
-            let memory = self.memory.as_mut().and_then(|memory| memory.patch()).ok_or_else(gone)?;
+            let memory = self.memory.as_mut().ok_or_else(gone)?;
             match patch.apply(&manifest, *good, place, memory, reports).await {
                 Ok(()) => {}
                 Err(Fault::Failed(failure)) => return Err(failure.into()),
@@ -503,7 +502,8 @@ struct Unpacker<'w>(core::marker::PhantomData<&'w ()>);
 #[cfg(feature = "lzma")]
 impl<'w> Unpacker<'w> {
     fn new(memory: &'w mut Memory) -> Option<Self> {
-        Some(Self(otaru_lzma::Decoder::new(memory.frames()?, 0)))
+        let (release, empty) = (otaru_lzma::Properties::RELEASE, otaru_lzma::Length::Known(0));
+        otaru_lzma::Decoder::with_properties(release, memory.delta.lzma(), empty).ok().map(Self)
     }
 
     fn begin(&mut self, frames: &Frames) {

@@ -44,7 +44,7 @@ pub const MAX_REVOKED: usize = 4;
 /// Bytes of the longest product name or version: what an application descriptor holds.
 pub const MAX_TEXT: usize = 32;
 /// Bytes of the dictionary LZMA frames are made with.
-pub const LZMA_DICTIONARY: u32 = 32768;
+pub const LZMA_DICTIONARY: u32 = 16384;
 
 /// Most bytes of a payload area: with these, every position in the file is a `u32`.
 const MAX_AREA: u32 = u32::MAX - (HEADER_LEN + MAX_ENVELOPE) as u32;

@@ -79,7 +79,7 @@ def unpack(manifest, area):
             frame, block = area[at : at + length], min(left, manifest[8])
             if length < block:
                 # The header of an .lzma file: lc = lp = pb = 0, the dictionary's size, the block's size.
-                header = struct.pack("<BIQ", 0, 32768, block)
+                header = struct.pack("<BIQ", 0, 16384, block)
                 frame = lzma.decompress(header + frame, format=lzma.FORMAT_ALONE)
             yield frame
             at, left = at + length, left - block

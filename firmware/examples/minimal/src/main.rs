@@ -13,7 +13,7 @@ use esp_radio::wifi::sta::StationConfig;
 use esp_radio::wifi::{
     AuthenticationMethodConfig, Config as WifiConfig, ControllerConfig, Interface, WifiController,
 };
-use static_cell::StaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 // otaru: begin
 use otaru_device::board::AlwaysHealthy;
 use otaru_device::{Agent, Config, Io, Workspace};
@@ -66,8 +66,8 @@ async fn firmware(spawner: Spawner) {
     // otaru: begin
     static SOCKETS: StaticCell<Sockets> = StaticCell::new();
     let net = Net::new(stack, SOCKETS.init_with(Sockets::new), config.broker_port);
-    static WORKSPACE: StaticCell<Workspace> = StaticCell::new();
-    let (link, rng, workspace) = (StackLink::new(stack), Rng::new(), WORKSPACE.init_with(Workspace::new));
+    static WORKSPACE: ConstStaticCell<Workspace> = ConstStaticCell::new(Workspace::new());
+    let (link, rng, workspace) = (StackLink::new(stack), Rng::new(), WORKSPACE.take());
     let io = Io { net: &net, clock: &EspClock, flash, board, link, health: AlwaysHealthy, rng, workspace };
     let _ = Agent::new(config, io, boot).run().await;
     // otaru: end
