@@ -177,7 +177,7 @@ proptest! {
     }
 
     #[test]
-    fn a_match_beyond_the_dictionary_is_refused(distance in 4097_usize..20_000, noise in vec(any::<u8>(), 300)) {
+    fn a_match_beyond_the_dictionary_is_refused(distance in 4097_usize..16_000, noise in vec(any::<u8>(), 300)) {
         let mut data: Vec<u8> = noise.clone();
         data.extend((0..distance - noise.len()).map(|at| ((at * at / 3) >> 3) as u8));
         data.extend(&noise);
