@@ -182,15 +182,16 @@ impl Rollout {
 
     /// A deployment of this wave came to stand elsewhere; `from` is `None` when it is new.
     pub(crate) fn moved(&mut self, wave: usize, from: Option<Standing>, to: Standing) {
-        if let Some(tally) = self.tallies.get_mut(wave) {
-            if let Some(from) = from {
-                tally.leave(from);
-            }
-            tally.enter(to);
-            // What an operator has retried since is no longer known to be bad.
-            if let Some(known) = self.forgiven.get_mut(wave) {
-                *known = known.at_most(tally.verdicts());
-            }
+        let Some(tally) = self.tallies.get_mut(wave) else { return };
+        if let Some(from) = from {
+            tally.leave(from);
+        }
+        tally.enter(to);
+        // A failure that is tried again is no longer one that is known.
+        if let (Some(Standing::Finished(outcome)), Some(known)) = (from, self.forgiven.get_mut(wave))
+            && outcome.is_failure()
+        {
+            known.bad = known.bad.saturating_sub(1);
         }
     }
 

@@ -55,10 +55,6 @@ impl Verdicts {
         Self { good: self.good.saturating_add(other.good), bad: self.bad.saturating_add(other.bad) }
     }
 
-    pub(crate) fn at_most(self, other: Self) -> Self {
-        Self { good: self.good.min(other.good), bad: self.bad.min(other.bad) }
-    }
-
     /// Those that came after `earlier`.
     pub(crate) fn after(self, earlier: Self) -> Self {
         Self { good: self.good.saturating_sub(earlier.good), bad: self.bad.saturating_sub(earlier.bad) }
