@@ -8,7 +8,7 @@ use otaru_rollout::Report;
 
 /// What becomes of an update on this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nature {
+pub(crate) enum Nature {
     Good,
     /// The download fails this often, then works.
     Flaky(u8),
@@ -31,11 +31,11 @@ struct Job {
 }
 
 #[derive(Debug, Clone)]
-pub struct Device {
-    pub image: Digest,
+pub(crate) struct Device {
+    pub(crate) image: Digest,
     confirmed: bool,
     /// What it has run, confirmed, at any time.
-    pub ran: BTreeSet<Digest>,
+    pub(crate) ran: BTreeSet<Digest>,
     old: Digest,
     nature: Nature,
     job: Option<Job>,
@@ -45,22 +45,18 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn new(image: Digest, nature: Nature) -> Self {
+    pub(crate) fn new(image: Digest, nature: Nature) -> Self {
         let last = report(UpdateState::Idle, image, true, None);
         let ran = BTreeSet::from([image]);
         Self { image, confirmed: true, ran, old: image, nature, job: None, next: None, failed: None, last }
     }
 
     /// What is retained for it at the broker.
-    pub fn last(&self) -> Report {
+    pub(crate) fn last(&self) -> Report {
         self.last.clone()
     }
 
-    pub fn is_busy(&self) -> bool {
-        self.job.is_some()
-    }
-
-    pub fn offer(&mut self, name: String, image: Digest, force: bool) {
+    pub(crate) fn offer(&mut self, name: String, image: Digest, force: bool) {
         if self.nature == Nature::Deaf || self.job.as_ref().is_some_and(|job| job.name == name) {
             return;
         }
@@ -69,7 +65,7 @@ impl Device {
         if self.has_restarted() { self.next = Some(job) } else { self.job = Some(job) }
     }
 
-    pub fn cancel(&mut self) -> Option<Report> {
+    pub(crate) fn cancel(&mut self) -> Option<Report> {
         self.next = None;
         if self.has_restarted() {
             return None;
@@ -93,7 +89,7 @@ impl Device {
     }
 
     /// The next step of its update, and what it says of it.
-    pub fn step(&mut self) -> Option<Report> {
+    pub(crate) fn step(&mut self) -> Option<Report> {
         let job = self.job.clone()?;
         if let Some(current) = &mut self.job {
             current.steps += 1;

@@ -21,7 +21,7 @@ use crate::world::World;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Create(RolloutSpec),
+    Create(Box<RolloutSpec>),
     /// Undoes a rollout.
     Undo(usize),
     Control(usize, Control),
@@ -145,7 +145,7 @@ fn control() -> impl Strategy<Value = Control> {
 fn op() -> impl Strategy<Value = Op> {
     let n = || 0..1_000_usize;
     prop_oneof![
-        1 => spec().prop_map(Op::Create),
+        1 => spec().prop_map(|spec| Op::Create(Box::new(spec))),
         1 => n().prop_map(Op::Undo),
         3 => (n(), control()).prop_map(|(rollout, control)| Op::Control(rollout, control)),
         12 => n().prop_map(Op::Fill),
@@ -217,7 +217,7 @@ fn undo(world: &mut World, pick: usize) {
 fn run(world: &mut World, op: Op) {
     let member = |pick: usize| pick % world.fleet.len();
     match op {
-        Op::Create(spec) => create(world, spec),
+        Op::Create(spec) => create(world, *spec),
         Op::Undo(pick) => undo(world, pick),
         Op::Pass(span) => world.pass(span),
         Op::Step(pick) => world.device_step(member(pick)),

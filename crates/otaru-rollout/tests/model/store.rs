@@ -9,20 +9,20 @@ use otaru_rollout::{
 };
 use serde::{Deserialize, Serialize};
 
-pub type Key = (RolloutId, DeviceId);
+pub(crate) type Key = (RolloutId, DeviceId);
 
 /// A device as the registry has it.
 #[derive(Debug, Clone)]
-pub struct Facts {
-    pub id: DeviceId,
-    pub tags: Tags,
-    pub image: Digest,
-    pub reachable: bool,
+pub(crate) struct Facts {
+    pub(crate) id: DeviceId,
+    pub(crate) tags: Tags,
+    pub(crate) image: Digest,
+    pub(crate) reachable: bool,
 }
 
 #[derive(Debug, Clone)]
-pub enum Call {
-    Create(RolloutId, RolloutSpec),
+pub(crate) enum Call {
+    Create(RolloutId, Box<RolloutSpec>),
     Control(RolloutId, Control),
     Admit(RolloutId, Facts),
     Start(RolloutId, DeviceId),
@@ -31,19 +31,19 @@ pub enum Call {
 
 /// The tables.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Store {
-    pub rollouts: BTreeMap<RolloutId, Rollout>,
-    pub deployments: BTreeMap<Key, Deployment>,
-    pub occupancy: BTreeMap<DeviceId, Occupancy>,
+pub(crate) struct Store {
+    pub(crate) rollouts: BTreeMap<RolloutId, Rollout>,
+    pub(crate) deployments: BTreeMap<Key, Deployment>,
+    pub(crate) occupancy: BTreeMap<DeviceId, Occupancy>,
 }
 
 impl Store {
     /// Makes a call; `None` when the engine declines it.
-    pub fn apply(&mut self, call: &Call, now: Time) -> Option<Vec<Effect>> {
+    pub(crate) fn apply(&mut self, call: &Call, now: Time) -> Option<Vec<Effect>> {
         match call {
             Call::Create(id, spec) => {
                 let rollout =
-                    Rollout::new(*id, spec.clone(), now).expect("the model makes good specifications");
+                    Rollout::new(*id, *spec.clone(), now).expect("the model makes good specifications");
                 self.rollouts.insert(*id, rollout);
                 Some(Vec::new())
             }
@@ -96,23 +96,23 @@ impl Store {
         Some(effects)
     }
 
-    pub fn of_device<'a>(&'a self, device: &'a DeviceId) -> impl Iterator<Item = &'a Deployment> {
+    pub(crate) fn of_device<'a>(&'a self, device: &'a DeviceId) -> impl Iterator<Item = &'a Deployment> {
         self.deployments.values().filter(move |deployment| deployment.device() == device)
     }
 
-    pub fn of_rollout(&self, id: RolloutId) -> impl Iterator<Item = &Deployment> {
+    pub(crate) fn of_rollout(&self, id: RolloutId) -> impl Iterator<Item = &Deployment> {
         self.deployments.values().filter(move |deployment| deployment.rollout() == id)
     }
 
     /// Everything through JSON and back, as if another server took over.
-    pub fn reload(&mut self) {
+    pub(crate) fn reload(&mut self) {
         self.rollouts.values_mut().for_each(through_json);
         self.deployments.values_mut().for_each(through_json);
         self.occupancy.values_mut().for_each(through_json);
     }
 }
 
-pub fn is_over(deployment: &Deployment) -> bool {
+pub(crate) fn is_over(deployment: &Deployment) -> bool {
     matches!(deployment.stage(), otaru_rollout::Stage::Finished(_))
 }
 

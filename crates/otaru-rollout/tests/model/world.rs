@@ -11,30 +11,30 @@ use otaru_rollout::{
 use crate::device::{Device, Nature};
 use crate::store::{Call, Facts, Store, is_over};
 
-pub struct Member {
-    pub id: DeviceId,
-    pub tags: Tags,
-    pub device: Device,
-    pub reachable: bool,
+pub(crate) struct Member {
+    pub(crate) id: DeviceId,
+    pub(crate) tags: Tags,
+    pub(crate) device: Device,
+    pub(crate) reachable: bool,
     /// Whether the registry has it.
-    pub joined: bool,
+    pub(crate) joined: bool,
 }
 
-pub struct World {
-    pub store: Store,
-    pub fleet: Vec<Member>,
-    pub now: Time,
-    pub history: Vec<(Call, Time)>,
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) fleet: Vec<Member>,
+    pub(crate) now: Time,
+    pub(crate) history: Vec<(Call, Time)>,
     /// Reports on their way, and those that arrived.
     mail: Vec<(usize, Report)>,
     arrived: Vec<(usize, Report)>,
     starts: Vec<(RolloutId, Time)>,
     /// Offers get lost for now.
-    pub deaf_network: bool,
+    pub(crate) deaf_network: bool,
 }
 
 impl World {
-    pub fn new(fleet: Vec<(Tags, Nature, bool)>, image: Digest) -> Self {
+    pub(crate) fn new(fleet: Vec<(Tags, Nature, bool)>, image: Digest) -> Self {
         let member = |(n, (tags, nature, joined)): (usize, (Tags, Nature, bool))| Member {
             id: DeviceId::from(format!("d{n}").as_str()),
             tags,
@@ -55,12 +55,12 @@ impl World {
         }
     }
 
-    pub fn create(&mut self, id: RolloutId, spec: RolloutSpec) {
-        self.call(Call::Create(id, spec));
+    pub(crate) fn create(&mut self, id: RolloutId, spec: RolloutSpec) {
+        self.call(Call::Create(id, Box::new(spec)));
         self.control(id, Control::Start);
     }
 
-    pub fn control(&mut self, id: RolloutId, control: Control) {
+    pub(crate) fn control(&mut self, id: RolloutId, control: Control) {
         self.call(Call::Control(id, control));
     }
 
@@ -136,7 +136,7 @@ impl World {
     }
 
     /// Offers a device to every rollout.
-    pub fn admit(&mut self, at: usize) {
+    pub(crate) fn admit(&mut self, at: usize) {
         let member = &self.fleet[at];
         if !member.joined {
             return;
@@ -154,7 +154,7 @@ impl World {
     }
 
     /// Starts whom the engine selects.
-    pub fn fill(&mut self, id: RolloutId) {
+    pub(crate) fn fill(&mut self, id: RolloutId) {
         let Some(rollout) = self.store.rollouts.get(&id) else { return };
         let candidates = self
             .store
@@ -167,12 +167,12 @@ impl World {
     }
 
     /// Tries to start a device that nobody selected.
-    pub fn force_start(&mut self, id: RolloutId, at: usize) {
+    pub(crate) fn force_start(&mut self, id: RolloutId, at: usize) {
         let device = self.fleet[at].id.clone();
         self.call(Call::Start(id, device));
     }
 
-    pub fn pass(&mut self, span: Span) {
+    pub(crate) fn pass(&mut self, span: Span) {
         self.now = self.now + span;
         let ids: Vec<_> = self.store.rollouts.keys().copied().collect();
         for id in ids {
@@ -186,7 +186,7 @@ impl World {
         }
     }
 
-    pub fn device_step(&mut self, at: usize) {
+    pub(crate) fn device_step(&mut self, at: usize) {
         if let Some(report) = self.fleet[at].device.step()
             && self.fleet[at].reachable
         {
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    pub fn reach(&mut self, at: usize, reachable: bool) {
+    pub(crate) fn reach(&mut self, at: usize, reachable: bool) {
         self.fleet[at].reachable = reachable;
         self.tell_all(at, &Event::Reachable(reachable));
         if reachable {
@@ -210,12 +210,12 @@ impl World {
         }
     }
 
-    pub fn device_event(&mut self, id: RolloutId, at: usize, event: Event) {
+    pub(crate) fn device_event(&mut self, id: RolloutId, at: usize, event: Event) {
         let device = self.fleet[at].id.clone();
         self.event(id, &device, event);
     }
 
-    pub fn deliver(&mut self, pick: usize) {
+    pub(crate) fn deliver(&mut self, pick: usize) {
         if !self.mail.is_empty() {
             let (at, report) = self.mail.remove(pick % self.mail.len());
             self.arrived.push((at, report.clone()));
@@ -223,19 +223,19 @@ impl World {
         }
     }
 
-    pub fn deliver_all(&mut self) {
+    pub(crate) fn deliver_all(&mut self) {
         while !self.mail.is_empty() {
             self.deliver(0);
         }
     }
 
-    pub fn lose(&mut self, pick: usize) {
+    pub(crate) fn lose(&mut self, pick: usize) {
         if !self.mail.is_empty() {
             self.mail.remove(pick % self.mail.len());
         }
     }
 
-    pub fn repeat(&mut self, pick: usize) {
+    pub(crate) fn repeat(&mut self, pick: usize) {
         if !self.arrived.is_empty() {
             let (at, report) = self.arrived[pick % self.arrived.len()].clone();
             self.tell_all(at, &Event::Report(report));
@@ -334,7 +334,7 @@ impl World {
     }
 
     /// The same history again, read from JSON before each call.
-    pub fn check_replay(&self) {
+    pub(crate) fn check_replay(&self) {
         let mut store = Store::default();
         for (call, now) in &self.history {
             store.apply(call, *now);
@@ -344,7 +344,7 @@ impl World {
     }
 
     /// Why nothing starts, for messages.
-    pub fn budget(&self, id: RolloutId) -> Result<u32, NotNow> {
+    pub(crate) fn budget(&self, id: RolloutId) -> Result<u32, NotNow> {
         self.store.rollouts[&id].budget(self.now)
     }
 }
