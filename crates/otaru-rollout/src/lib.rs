@@ -50,7 +50,6 @@ pub use deployment::{Deployment, Event, Outcome, Stage};
 pub use effect::{Effect, Notice};
 pub use ids::{DeviceId, OfferId, RolloutId};
 pub use percent::{BadPercent, Percent, Position};
-pub use rate::RecentStarts;
 pub use report::{Report, is_worth_retrying};
 pub use rollout::{GateState, Held, Phase, Rollout};
 pub use spec::{

@@ -82,6 +82,11 @@ impl Position {
         Self(u32::from_be_bytes([a, b, c, d]))
     }
 
+    /// The position as a number, in whose order a database may sort: a fraction of 2³².
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
     /// Whether it is within the first `share` of the fleet.
     pub fn is_within(self, share: Percent) -> bool {
         (u64::from(self.0) * 10_000) >> 32 < u64::from(share.0)

@@ -14,7 +14,7 @@ const SLOTS: u64 = 13;
 /// Whole slots are counted, so that no 60 seconds, wherever they begin, have more than the limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct RecentStarts(Vec<(u64, u32)>);
+pub(crate) struct RecentStarts(Vec<(u64, u32)>);
 
 impl RecentStarts {
     fn in_last_minute(&self, now: Time) -> u32 {

@@ -179,6 +179,11 @@ impl Deployment {
         self.stage
     }
 
+    /// Whether its device can be reached, as far as it was told.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable
+    }
+
     /// Where it is counted.
     pub fn standing(&self) -> Standing {
         match self.stage {
