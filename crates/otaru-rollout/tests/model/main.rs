@@ -9,15 +9,15 @@ mod world;
 
 use otaru_format::digest::Digest;
 use otaru_rollout::{
-    Attempts, AutoGate, Control, Event, Gate, Goal, Limits, Percent, Phase, Position, Rollout, RolloutId,
-    RolloutSpec, Span, StopRule, Tags, Target, Wave, WaveSize, Window,
+    Attempts, AutoGate, Control, Event, Gate, GateState, Goal, Limits, Percent, Phase, Position, Rollout,
+    RolloutId, RolloutSpec, Span, StopRule, Tags, Target, Wave, WaveSize, Window,
 };
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use crate::device::Nature;
-use crate::world::World;
+use crate::world::{BEGINNING, World};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -28,6 +28,8 @@ enum Op {
     Fill(usize),
     ForceStart(usize, usize),
     Pass(Span),
+    /// The clock is set back.
+    SetBack(Span),
     Step(usize),
     StepAll,
     Reach(usize, bool),
@@ -109,7 +111,10 @@ fn attempts() -> impl Strategy<Value = Attempts> {
 fn spec() -> impl Strategy<Value = RolloutSpec> {
     let whom = (0..3_u8, target(), "[a-c]", -1..2_i32);
     let how = (waves(), limits(), stop(), attempts(), any::<bool>());
-    (whom, how).prop_map(|((image, target, salt, priority), (waves, limits, stop, attempts, force))| {
+    let when = (option::weighted(0.2, minutes(60)), option::weighted(0.2, minutes(600)));
+    (whom, how, when, prop::bool::weighted(0.2)).prop_map(|(whom, how, (start, end), continuous)| {
+        let (image, target, salt, priority) = whom;
+        let (waves, limits, stop, attempts, force) = how;
         RolloutSpec {
             goal: Goal::Image(image_number(image)),
             target,
@@ -119,9 +124,9 @@ fn spec() -> impl Strategy<Value = RolloutSpec> {
             limits,
             stop,
             attempts,
-            start_at: None,
-            end_at: None,
-            continuous: false,
+            start_at: start.map(|after| BEGINNING + after),
+            end_at: end.map(|after| BEGINNING + Span::hours(1) + after),
+            continuous,
             force,
         }
     })
@@ -152,6 +157,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (n(), n()).prop_map(|(rollout, device)| Op::ForceStart(rollout, device)),
         5 => (0..7_200_u64).prop_map(|seconds| Op::Pass(Span::seconds(seconds))),
         5 => (0..60_u64).prop_map(|seconds| Op::Pass(Span::seconds(seconds))),
+        1 => (0..100_000_u64).prop_map(|seconds| Op::SetBack(Span::seconds(seconds))),
         12 => n().prop_map(Op::Step),
         4 => Just(Op::StepAll),
         6 => (n(), any::<bool>()).prop_map(|(device, reachable)| Op::Reach(device, reachable)),
@@ -220,6 +226,7 @@ fn run(world: &mut World, op: Op) {
         Op::Create(spec) => create(world, *spec),
         Op::Undo(pick) => undo(world, pick),
         Op::Pass(span) => world.pass(span),
+        Op::SetBack(span) => world.set_back(span),
         Op::Step(pick) => world.device_step(member(pick)),
         Op::StepAll => (0..world.fleet.len()).for_each(|at| world.device_step(at)),
         Op::Reach(pick, reachable) => world.reach(member(pick), reachable),
@@ -290,7 +297,8 @@ fn tend(world: &mut World, id: RolloutId) {
     let rollout = &world.store.rollouts[&id];
     let control = match (rollout.phase(), rollout.gate()) {
         (Phase::Paused | Phase::Stopped, _) => Some(Control::Resume),
-        (Phase::Running, otaru_rollout::GateState::Held(_)) => Some(Control::Advance),
+        (Phase::Running, GateState::Held(_)) => Some(Control::Advance),
+        (Phase::Running, _) if rollout.spec().continuous && rollout.open() == 0 => Some(Control::Finish),
         _ => None,
     };
     if let Some(control) = control {

@@ -11,6 +11,9 @@ use otaru_rollout::{
 use crate::device::{Device, Nature};
 use crate::store::{Call, Facts, Store, is_over};
 
+/// When every history begins.
+pub(crate) const BEGINNING: Time = Time(1_000_000_000_000);
+
 pub(crate) struct Member {
     pub(crate) id: DeviceId,
     pub(crate) tags: Tags,
@@ -28,7 +31,9 @@ pub(crate) struct World {
     /// Reports on their way, and those that arrived.
     mail: Vec<(usize, Report)>,
     arrived: Vec<(usize, Report)>,
+    /// When whom, by a clock that nobody sets.
     starts: Vec<(RolloutId, Time)>,
+    true_time: Time,
     /// Offers get lost for now.
     pub(crate) deaf_network: bool,
 }
@@ -46,11 +51,12 @@ impl World {
         Self {
             store: Store::default(),
             fleet,
-            now: Time(1_000_000_000_000),
+            now: BEGINNING,
             history: Vec::new(),
             mail: Vec::new(),
             arrived: Vec::new(),
             starts: Vec::new(),
+            true_time: BEGINNING,
             deaf_network: false,
         }
     }
@@ -174,6 +180,7 @@ impl World {
 
     pub(crate) fn pass(&mut self, span: Span) {
         self.now = self.now + span;
+        self.true_time = self.true_time + span;
         let ids: Vec<_> = self.store.rollouts.keys().copied().collect();
         for id in ids {
             self.control(id, Control::Tick);
@@ -184,6 +191,11 @@ impl World {
         for (id, device) in due {
             self.event(id, &device, Event::Tick);
         }
+    }
+
+    pub(crate) fn set_back(&mut self, span: Span) {
+        self.now = Time(self.now.0 - span.0);
+        self.pass(Span::ZERO);
     }
 
     pub(crate) fn device_step(&mut self, at: usize) {
@@ -262,11 +274,14 @@ impl World {
         assert_eq!(rollout.phase(), Phase::Running, "only a running rollout starts anything");
         assert!(deployment.wave() <= rollout.wave(), "a wave ran ahead");
         assert_eq!(deployment.stage(), Stage::Queued);
-        assert!(deployment.not_before().is_none_or(|then| then <= self.now), "the pause was not kept");
+        let longest = self.now + rollout.spec().attempts.max_backoff;
+        let over = |then| then <= self.now || then > longest;
+        assert!(deployment.not_before().is_none_or(over), "the pause was not kept");
         let limits = &rollout.spec().limits;
         assert!(limits.window.is_none_or(|window| window.is_open(self.now)), "the window is closed");
-        self.starts.push((id, self.now));
-        let minute = |(of, at): &&(RolloutId, Time)| *of == id && self.now.since(*at) < Span::minutes(1);
+        self.starts.push((id, self.true_time));
+        let minute =
+            |(of, at): &&(RolloutId, Time)| *of == id && self.true_time.since(*at) < Span::minutes(1);
         let starts = self.starts.iter().filter(minute).count();
         let most = limits.starts_per_minute.unwrap_or(u32::MAX);
         assert!(starts <= most as usize, "{starts} starts in a minute, {most} allowed");
