@@ -18,6 +18,8 @@ pub(crate) enum Nature {
     Crashes,
     /// It restarts in the middle of a download and has forgotten, once.
     Forgets,
+    /// It takes signed firmware only.
+    Strict,
     /// It never answers, and runs on.
     Deaf,
 }
@@ -99,6 +101,9 @@ impl Device {
             0 if job.image == self.image => return Some(self.done(named(UpdateState::Current))),
             0 if self.failed == Some(job.image) && !job.force => {
                 return Some(self.done(with(named(UpdateState::Refused), Code::FailedBefore)));
+            }
+            0 if self.nature == Nature::Strict => {
+                return Some(self.done(with(named(UpdateState::Refused), Code::Unsigned)));
             }
             0 => named(UpdateState::Checking),
             1 => named(UpdateState::Downloading),

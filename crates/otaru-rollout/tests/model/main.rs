@@ -7,14 +7,19 @@ mod device;
 mod store;
 mod world;
 
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
 use otaru_format::digest::Digest;
 use otaru_rollout::{
-    Attempts, AutoGate, Control, Event, Gate, GateState, Goal, Limits, Percent, Phase, Position, Rollout,
-    RolloutId, RolloutSpec, Span, StopRule, Tags, Target, Wave, WaveSize, Window,
+    Attempts, AutoGate, Control, Event, Gate, GateState, Goal, Limits, Outcome, Percent, Phase, Position,
+    Rollout, RolloutId, RolloutSpec, Span, Stage, StopRule, Tags, Target, Wave, WaveSize, Window,
 };
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 
 use crate::device::Nature;
 use crate::world::{BEGINNING, World};
@@ -181,6 +186,7 @@ fn nature() -> impl Strategy<Value = Nature> {
         1 => Just(Nature::Damaged),
         1 => Just(Nature::Crashes),
         1 => Just(Nature::Forgets),
+        1 => Just(Nature::Strict),
         1 => Just(Nature::Deaf),
     ]
 }
@@ -305,6 +311,54 @@ fn tend(world: &mut World, id: RolloutId) {
         world.control(id, control);
     }
     world.fill(id);
+}
+
+/// The rules would hold in a world where nothing happens, too: this one is not such a world.
+#[test]
+fn the_model_sees_everything_happen() {
+    let mut runner = TestRunner::deterministic();
+    let (mut outcomes, mut notices, mut declined) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for _ in 0..400 {
+        let case = (fleet(), spec(), vec(op(), 0..150)).new_tree(&mut runner).expect("a case");
+        let (fleet, first, ops) = case.current();
+        let mut world = World::new(fleet, image_number(9));
+        create(&mut world, first);
+        ops.into_iter().for_each(|op| run(&mut world, op));
+        outcomes.extend(world.store.deployments.values().map(|d| format!("{:?}", d.stage())));
+        notices.extend(world.notices.iter().map(word));
+        declined.extend(
+            world.store.rollouts.keys().filter_map(|id| world.budget(*id).err()).map(|why| word(&why)),
+        );
+    }
+    for outcome in OUTCOMES {
+        assert!(
+            outcomes.contains(&format!("{:?}", Stage::Finished(outcome))),
+            "{outcome:?} not in {outcomes:?}"
+        );
+    }
+    for notice in ["Started", "WaveOpened", "Soaking", "Held", "Stopped", "Completed"] {
+        assert!(notices.contains(notice), "{notice} not in {notices:?}");
+    }
+    for why in ["Phase", "Window", "Concurrency", "Rate"] {
+        assert!(declined.contains(why), "{why} not in {declined:?}");
+    }
+}
+
+const OUTCOMES: [Outcome; 9] = [
+    Outcome::Succeeded,
+    Outcome::Current,
+    Outcome::Failed,
+    Outcome::RolledBack,
+    Outcome::Refused,
+    Outcome::TimedOut,
+    Outcome::Cancelled,
+    Outcome::Superseded,
+    Outcome::Removed,
+];
+
+/// The name of a variant.
+fn word(value: &impl Debug) -> String {
+    format!("{value:?}").chars().take_while(|c| c.is_alphabetic()).collect()
 }
 
 proptest! {

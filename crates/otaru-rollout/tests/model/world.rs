@@ -34,6 +34,7 @@ pub(crate) struct World {
     /// When whom, by a clock that nobody sets.
     starts: Vec<(RolloutId, Time)>,
     true_time: Time,
+    pub(crate) notices: Vec<Notice>,
     /// Offers get lost for now.
     pub(crate) deaf_network: bool,
 }
@@ -57,6 +58,7 @@ impl World {
             arrived: Vec::new(),
             starts: Vec::new(),
             true_time: BEGINNING,
+            notices: Vec::new(),
             deaf_network: false,
         }
     }
@@ -109,6 +111,7 @@ impl World {
             Effect::Finished { device, .. } => self.admit(self.index(&device)),
             Effect::Scan { scan } => self.pending_scan(scan),
             Effect::CloseAll => self.close_all(),
+            Effect::Notice(notice) => self.notices.push(notice),
             _ => {}
         }
     }
