@@ -10,6 +10,7 @@ use crate::time::{Span, Time};
 pub(crate) fn evaluate(rollout: &mut Rollout, now: Time, effects: &mut Vec<Effect>) {
     // A clock that was set back must not make anything wait for the time it once showed.
     rollout.opened_at = rollout.opened_at.min(now);
+    rollout.recent.follow_clock(now);
     follow_the_calendar(rollout, now, effects);
     if rollout.phase == Phase::Running {
         stop_if_bad(rollout, effects);

@@ -19,7 +19,6 @@ pub(crate) struct RecentStarts(Vec<(u64, u32)>);
 impl RecentStarts {
     fn in_last_minute(&self, now: Time) -> u32 {
         let slot = now.0 / SLOT;
-        // After the clock was set back, what seems to lie ahead counts as now.
         self.0.iter().filter(|(at, _)| at.saturating_add(SLOTS) > slot).map(|(_, starts)| starts).sum()
     }
 
@@ -34,12 +33,17 @@ impl RecentStarts {
         Time(oldest.saturating_add(SLOTS).saturating_mul(SLOT).max(now.0))
     }
 
+    /// After the clock was set back, what it once showed counts as now, and not until it shows that again.
+    pub(crate) fn follow_clock(&mut self, now: Time) {
+        for (at, _) in &mut self.0 {
+            *at = (now.0 / SLOT).min(*at);
+        }
+    }
+
     /// Counts one.
     pub(crate) fn count(&mut self, now: Time) {
         let slot = now.0 / SLOT;
-        for (at, _) in &mut self.0 {
-            *at = slot.min(*at);
-        }
+        self.follow_clock(now);
         self.0.retain(|(at, _)| at.saturating_add(SLOTS) > slot);
         match self.0.iter_mut().find(|(at, _)| *at == slot) {
             Some((_, starts)) => *starts = starts.saturating_add(1),

@@ -665,6 +665,21 @@ fn a_clock_that_is_set_back_delays_nothing_for_longer_than_it_may_take() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_stops_nobody_from_starting() {
+    let rules = r#""limits": {"starts_per_minute": 1}, "attempts": {"backoff": 60000, "max_backoff": 60000}"#;
+    let mut story = Story::new(rules, &["a", "b"]);
+    story.start("a").unwrap();
+    story.hear("a", fails("r1.1", UpdateState::Failed, Code::Dns));
+    story.now = Time(NOON.0 - Span::hours(1_000).0);
+    story.control(Control::Tick);
+    assert!(matches!(story.start("b"), Err(NotNow::Rate(then)) if then <= story.now + Span::seconds(65)));
+    story.pass(Span::seconds(65));
+    story.start("b").unwrap();
+    story.pass(Span::seconds(65));
+    story.start("a").unwrap();
+}
+
+#[test]
 fn a_device_that_is_retired_is_no_failure() {
     let mut story = Story::new("", &["a"]);
     story.start("a").unwrap();
