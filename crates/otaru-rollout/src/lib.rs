@@ -18,6 +18,29 @@
 //! | a device reports, comes or goes; its time is over | [`Case::step`] |
 //! | any of these happened | [`Rollout::budget`], [`Rollout::select`], then [`Case::start`] |
 //!
+//! ```
+//! use otaru_format::digest::Digest;
+//! use otaru_rollout::{Case, Control, Device, DeviceId, Effect, Occupancy, Rollout, RolloutId, Tags, Time, admit};
+//!
+//! let now = Time(1_795_000_000_000);
+//! let spec = format!(r#"{{"goal": {{"image": "{}"}}, "target": {{"tags": "site=berlin"}}}}"#, Digest::of(b"new"));
+//! let mut rollout = Rollout::new(RolloutId(17), serde_json::from_str(&spec)?, now)?;
+//! assert!(rollout.step(Control::Start, now)?.contains(&Effect::Scan { scan: 1 }));
+//!
+//! let (id, tags) = (DeviceId::from("kitchen"), Tags::from([("site".to_owned(), "berlin".to_owned())]));
+//! let (chip, product, version, image) = ("esp32c3", "lamp", "1.1.0", Digest::of(b"old"));
+//! let device = Device { id: &id, tags: &tags, chip, product, version, image, reachable: true };
+//! let (mut deployment, _) = admit(&mut rollout, &device, &[], None)?;
+//! rollout.step(Control::Scanned(1), now)?;
+//!
+//! let mut occupancy = Occupancy::default();
+//! assert_eq!(rollout.select([(&deployment, occupancy)], now), [&id]);
+//! let mut case = Case { rollout: &mut rollout, deployment: &mut deployment, occupancy: &mut occupancy };
+//! let effects = case.start(now)?;
+//! assert!(matches!(&effects[..], [Effect::Offer { offer, .. }] if offer.to_string() == "r17.1"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! What they return is kept in an outbox together with the rows, and carried out after. `docs/rollouts.md` has the concepts,
 //! the tables of states, and the grammar of tag expressions.
 #![forbid(unsafe_code)]

@@ -75,7 +75,7 @@ impl Rollout {
     /// then by position.
     ///
     /// A database does most of this: queued deployments whose device is reachable, of the open wave and those before it,
-    /// whose pause is over, in the order of wave, starts and position; as many as the budget has, and some more for those whose
+    /// whose pause is over (or lies further ahead than the longest, after the clock was set back), in the order of wave, starts and position; as many as the budget has, and some more for those whose
     /// device is occupied. `occupied` says which are.
     pub fn select<'a>(
         &self,

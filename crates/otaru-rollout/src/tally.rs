@@ -17,6 +17,18 @@ pub enum Standing {
     Finished(Outcome),
 }
 
+impl Standing {
+    /// Its name: that of its field in a [`Tally`], and good for a column of a database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Waiting => "waiting",
+            Self::Active => "active",
+            Self::Finished(outcome) => outcome.as_str(),
+        }
+    }
+}
+
 /// Deployments of one wave, counted by where they stand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -114,5 +126,27 @@ impl Tally {
     pub fn verdicts(&self) -> Verdicts {
         let bad = self.failed + self.rolled_back + self.refused + self.timed_out;
         Verdicts { good: self.succeeded, bad }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_json() {
+        let finished = Outcome::ALL.map(Standing::Finished);
+        for standing in [Standing::Ready, Standing::Waiting, Standing::Active].into_iter().chain(finished) {
+            let mut tally = Tally::default();
+            tally.enter(standing);
+            let json = serde_json::to_value(tally).unwrap();
+            assert_eq!(json[standing.as_str()], 1);
+            assert_eq!(tally.total(), 1);
+            tally.leave(standing);
+            assert_eq!(tally, Tally::default());
+        }
+        for outcome in Outcome::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
     }
 }

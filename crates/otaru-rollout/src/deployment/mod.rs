@@ -58,6 +58,34 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Succeeded,
+        Self::Current,
+        Self::Failed,
+        Self::RolledBack,
+        Self::Refused,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::Superseded,
+        Self::Removed,
+    ];
+
+    /// Its name, the same as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Current => "current",
+            Self::Failed => "failed",
+            Self::RolledBack => "rolled_back",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::Superseded => "superseded",
+            Self::Removed => "removed",
+        }
+    }
+
     /// Whether it counts against the image.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::RolledBack | Self::Refused | Self::TimedOut)

@@ -330,7 +330,7 @@ fn the_model_sees_everything_happen() {
             world.store.rollouts.keys().filter_map(|id| world.budget(*id).err()).map(|why| word(&why)),
         );
     }
-    for outcome in OUTCOMES {
+    for outcome in Outcome::ALL {
         assert!(
             outcomes.contains(&format!("{:?}", Stage::Finished(outcome))),
             "{outcome:?} not in {outcomes:?}"
@@ -343,18 +343,6 @@ fn the_model_sees_everything_happen() {
         assert!(declined.contains(why), "{why} not in {declined:?}");
     }
 }
-
-const OUTCOMES: [Outcome; 9] = [
-    Outcome::Succeeded,
-    Outcome::Current,
-    Outcome::Failed,
-    Outcome::RolledBack,
-    Outcome::Refused,
-    Outcome::TimedOut,
-    Outcome::Cancelled,
-    Outcome::Superseded,
-    Outcome::Removed,
-];
 
 /// The name of a variant.
 fn word(value: &impl Debug) -> String {
