@@ -263,6 +263,26 @@ fn an_old_roll_back_does_not_end_a_forced_attempt() {
 }
 
 #[test]
+fn what_was_rolled_back_before_the_first_offer_does_not_count() {
+    let mut story = Story::new("", &["a"]);
+    story.hear("a", rolled_back());
+    assert_eq!(story.stage("a"), Stage::Queued);
+}
+
+#[test]
+fn a_retry_gives_all_attempts_anew() {
+    let mut story = Story::new(r#""attempts": {"count": 2, "backoff": 0}"#, &["a", "b"]);
+    for name in ["r1.1", "r1.2"] {
+        story.start("a").unwrap();
+        story.hear("a", fails(name, UpdateState::Failed, Code::Dns));
+    }
+    story.event("a", Event::Retry { force: false });
+    story.start("a").unwrap();
+    story.hear("a", fails("r1.3", UpdateState::Failed, Code::Dns));
+    assert_eq!(story.stage("a"), Stage::Queued);
+}
+
+#[test]
 fn what_is_over_stays_over_until_an_operator_retries() {
     let mut story = Story::new("", &["a", "b"]);
     story.update("a", false);
@@ -460,6 +480,18 @@ fn too_many_failures_stop_it() {
     story.update("c", false);
     assert_eq!(story.rollout.phase(), Phase::Running);
     story.update("d", false);
+    assert_eq!(story.rollout.phase(), Phase::Stopped);
+}
+
+#[test]
+fn a_bad_wave_stops_it_however_good_the_first_was() {
+    let rules = r#""stop": {"failures": 50, "minimum": 2}, "waves": [{"size": {"devices": 3}}]"#;
+    let mut story = Story::new(rules, &["a", "b", "c", "d", "e", "f"]);
+    ["a", "b", "c"].map(|id| story.update(id, true));
+    story.control(Control::Advance);
+    story.update("d", false);
+    assert_eq!(story.rollout.phase(), Phase::Running);
+    story.update("e", false);
     assert_eq!(story.rollout.phase(), Phase::Stopped);
 }
 

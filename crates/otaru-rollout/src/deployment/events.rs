@@ -86,7 +86,6 @@ impl Deployment {
         let rules = &rollout.spec().attempts;
         // What lies further ahead than it was set was set by a clock that has been set back since.
         self.deadline = self.deadline.map(|deadline| deadline.min(now + rules.timeout));
-        self.not_before = self.not_before.map(|then| then.min(now + rules.max_backoff));
         if !self.is_active() || self.deadline.is_none_or(|deadline| deadline > now) {
             return;
         }
