@@ -496,6 +496,16 @@ fn a_bad_wave_stops_it_however_good_the_first_was() {
 }
 
 #[test]
+fn failures_here_and_there_stop_it_too() {
+    let rules = r#""stop": {"failures": 50, "minimum": 2}, "waves": [{"size": {"devices": 1}}]"#;
+    let mut story = Story::new(rules, &["a", "b", "c"]);
+    story.update("a", false);
+    story.control(Control::Advance);
+    story.update("b", false);
+    assert_eq!(story.rollout.phase(), Phase::Stopped);
+}
+
+#[test]
 fn failures_that_were_retried_are_counted_anew() {
     let mut story = Story::new(r#""stop": {"failures": 50, "minimum": 2}"#, &["a", "b", "c"]);
     story.update("a", false);
