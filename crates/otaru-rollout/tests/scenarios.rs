@@ -487,7 +487,9 @@ fn too_many_failures_stop_it() {
 fn a_bad_wave_stops_it_however_good_the_first_was() {
     let rules = r#""stop": {"failures": 50, "minimum": 2}, "waves": [{"size": {"devices": 3}}]"#;
     let mut story = Story::new(rules, &["a", "b", "c", "d", "e", "f"]);
-    ["a", "b", "c"].map(|id| story.update(id, true));
+    for id in ["a", "b", "c"] {
+        story.update(id, true);
+    }
     story.control(Control::Advance);
     story.update("d", false);
     assert_eq!(story.rollout.phase(), Phase::Running);
