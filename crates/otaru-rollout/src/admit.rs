@@ -1,0 +1,107 @@
+//! How devices join a rollout.
+
+use std::fmt;
+
+use otaru_format::digest::Digest;
+
+use crate::deployment::Deployment;
+use crate::effect::Effect;
+use crate::ids::RolloutId;
+use crate::percent::Position;
+use crate::rollout::Rollout;
+use crate::spec::{Goal, WaveSize};
+use crate::target::Device;
+
+/// A deployment that the device has in another rollout, and that is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overlap {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// Its priority.
+    pub priority: i32,
+}
+
+/// Why a device does not join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotAdmitted {
+    /// The rollout takes nobody: it has not begun, or is over.
+    Closed,
+    /// The device is not meant.
+    NotTargeted,
+    /// It runs the goal already.
+    Current,
+    /// There is nothing to go back to: it is not known what it ran before.
+    NothingBefore,
+    /// It has a deployment in a rollout that comes before this one.
+    Outranked(RolloutId),
+}
+
+impl fmt::Display for NotAdmitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the rollout takes no devices"),
+            Self::NotTargeted => f.write_str("the device is not a target"),
+            Self::Current => f.write_str("the device runs this image already"),
+            Self::NothingBefore => f.write_str("it is not known what the device ran before"),
+            Self::Outranked(rollout) => write!(f, "rollout {} comes first", rollout.0),
+        }
+    }
+}
+
+impl std::error::Error for NotAdmitted {}
+
+/// Takes a device into a rollout: gives its new deployment, queued, and what to do.
+///
+/// The caller keeps to one deployment for each rollout and device: a device that has one here, over or not, is not
+/// offered again. `others` are its deployments in other rollouts. `before` matters for [`Goal::Undo`] only: the
+/// [`previous`](Deployment::previous) image of the device's deployment in the rollout that is undone.
+///
+/// # Errors
+/// When the device does not join; the rollout is as before.
+pub fn admit(
+    rollout: &mut Rollout,
+    device: &Device<'_>,
+    others: &[Overlap],
+    before: Option<Digest>,
+) -> Result<(Deployment, Vec<Effect>), NotAdmitted> {
+    if !rollout.phase.is_open() {
+        return Err(NotAdmitted::Closed);
+    }
+    let spec = &rollout.spec;
+    let undone = match spec.goal {
+        Goal::Image(_) => true,
+        Goal::Undo { image, .. } => image == device.image,
+    };
+    if !undone || !spec.target.matches(device, &spec.salt) {
+        return Err(NotAdmitted::NotTargeted);
+    }
+    let image = rollout.image_for(before).ok_or(NotAdmitted::NothingBefore)?;
+    if image == device.image {
+        return Err(NotAdmitted::Current);
+    }
+    let outranked = others.iter().find(|other| !rollout.outranks(other.rollout, other.priority));
+    if let Some(other) = outranked {
+        return Err(NotAdmitted::Outranked(other.rollout));
+    }
+    let position = Position::of(device.id.as_str(), &spec.salt, "wave");
+    let wave = wave_of(rollout, position);
+    let deployment = Deployment::new(rollout.id, device, image, wave, position);
+    rollout.moved(wave, None, deployment.standing());
+    let supersede = |other: &Overlap| Effect::Supersede {
+        device: device.id.clone(),
+        rollout: other.rollout,
+        by: rollout.id,
+    };
+    Ok((deployment, others.iter().map(supersede).collect()))
+}
+
+/// The first wave that has room for it. One that is past still has: what it tried is then known to be good.
+fn wave_of(rollout: &Rollout, position: Position) -> usize {
+    let has_room = |(index, size): (usize, WaveSize)| match size {
+        WaveSize::Devices(most) => rollout.tally(index).total() < most,
+        WaveSize::Percent(share) => position.is_within(share),
+    };
+    let waves = &rollout.spec.waves;
+    waves.iter().map(|wave| wave.size).enumerate().position(has_room).unwrap_or(waves.len())
+}

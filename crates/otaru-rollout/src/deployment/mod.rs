@@ -1,0 +1,305 @@
+//! A deployment: one device's way in one rollout, from the queue to its outcome.
+//!
+//! What happens to it is in `events.rs`, what reports say about it in `evidence.rs`.
+
+mod events;
+mod evidence;
+
+use otaru_format::digest::Digest;
+use otaru_format::status::Fault;
+use serde::{Deserialize, Serialize};
+
+use crate::effect::Effect;
+use crate::ids::{DeviceId, OfferId, RolloutId};
+use crate::percent::Position;
+use crate::report::Report;
+use crate::rollout::{Phase, Rollout};
+use crate::spec::{Attempts, RolloutSpec};
+use crate::tally::Standing;
+use crate::target::Device;
+use crate::time::Time;
+
+/// Where a deployment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It waits for its turn.
+    Queued,
+    /// The device was sent an offer and has not answered.
+    Offered,
+    /// The device said that it follows the offer.
+    Updating,
+    /// It is over.
+    Finished(Outcome),
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The device reported the image's digest as that of the image it runs, and it as confirmed.
+    Succeeded,
+    /// It did so without having been offered the image here.
+    Current,
+    /// It gave up, for the last time.
+    Failed,
+    /// It started the image and went back.
+    RolledBack,
+    /// It would not follow the offer.
+    Refused,
+    /// It did not end in time, for the last time.
+    TimedOut,
+    /// The rollout ended before it, or somebody cancelled it at the device.
+    Cancelled,
+    /// A rollout that comes first is for the device too.
+    Superseded,
+    /// The device is gone.
+    Removed,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Succeeded,
+        Self::Current,
+        Self::Failed,
+        Self::RolledBack,
+        Self::Refused,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::Superseded,
+        Self::Removed,
+    ];
+
+    /// Its name, the same as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Current => "current",
+            Self::Failed => "failed",
+            Self::RolledBack => "rolled_back",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::Superseded => "superseded",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// Whether it counts against the image.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::RolledBack | Self::Refused | Self::TimedOut)
+    }
+}
+
+/// Something that happens to a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The device reported.
+    Report(Report),
+    /// The device came (`true`), or went offline or to sleep (`false`).
+    Reachable(bool),
+    /// Time has passed.
+    Tick,
+    /// A rollout that comes first has admitted the device.
+    Supersede(RolloutId),
+    /// The rollout ends: the answer to [`Effect::CloseAll`].
+    Close,
+    /// The device is retired.
+    Remove,
+    /// An operator gives a device that failed, or was cancelled, all its attempts anew. Not to be fed while it has a
+    /// deployment in a rollout that comes first.
+    Retry {
+        /// Offer it with `force`, which a device needs that has rolled this image back.
+        force: bool,
+    },
+}
+
+/// One device's way in one rollout. One row of a server's table, its key the rollout and the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    pub(crate) rollout: RolloutId,
+    pub(crate) device: DeviceId,
+    /// What it shall run.
+    pub(crate) image: Digest,
+    /// What it ran, confirmed, before the first offer.
+    pub(crate) previous: Digest,
+    pub(crate) wave: usize,
+    pub(crate) position: Position,
+    pub(crate) stage: Stage,
+    pub(crate) reachable: bool,
+    /// Offers made in new attempts; it makes their names.
+    pub(crate) starts: u32,
+    /// Attempts that failed.
+    pub(crate) failures: u32,
+    /// The end of the pause after a failure.
+    pub(crate) not_before: Option<Time>,
+    /// The end of the attempt's time.
+    pub(crate) deadline: Option<Time>,
+    pub(crate) force: bool,
+    pub(crate) superseded_by: Option<RolloutId>,
+    pub(crate) progress: Option<u8>,
+    pub(crate) error: Option<Fault<String>>,
+}
+
+impl Deployment {
+    pub(crate) fn new(
+        rollout: RolloutId,
+        device: &Device<'_>,
+        image: Digest,
+        wave: usize,
+        position: Position,
+    ) -> Self {
+        Self {
+            rollout,
+            device: device.id.clone(),
+            image,
+            previous: device.image,
+            wave,
+            position,
+            stage: Stage::Queued,
+            reachable: device.reachable,
+            starts: 0,
+            failures: 0,
+            not_before: None,
+            deadline: None,
+            force: false,
+            superseded_by: None,
+            progress: None,
+            error: None,
+        }
+    }
+
+    /// The rollout it is part of.
+    pub fn rollout(&self) -> RolloutId {
+        self.rollout
+    }
+
+    /// The device.
+    pub fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// The digest of the image that the device shall run.
+    pub fn image(&self) -> Digest {
+        self.image
+    }
+
+    /// The digest of the image that the device ran, confirmed, before it was first offered this one.
+    pub fn previous(&self) -> Digest {
+        self.previous
+    }
+
+    /// The index of its wave, from 0.
+    pub fn wave(&self) -> usize {
+        self.wave
+    }
+
+    /// Its place in the order of its wave.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Where it is.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Whether its device can be reached, as far as it was told.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable
+    }
+
+    /// Where it is counted.
+    pub fn standing(&self) -> Standing {
+        match self.stage {
+            Stage::Queued if self.reachable => Standing::Ready,
+            Stage::Queued => Standing::Waiting,
+            Stage::Offered | Stage::Updating => Standing::Active,
+            Stage::Finished(outcome) => Standing::Finished(outcome),
+        }
+    }
+
+    /// Whether it is under way. No device has two that are.
+    pub fn is_active(&self) -> bool {
+        self.standing() == Standing::Active
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.standing() == Standing::Ready
+    }
+
+    /// How often the device was offered the image in an attempt of its own.
+    pub fn starts(&self) -> u32 {
+        self.starts
+    }
+
+    /// The name of the last of these; `None` before the first.
+    pub fn offer(&self) -> Option<OfferId> {
+        (self.starts > 0).then_some(OfferId { rollout: self.rollout, start: self.starts })
+    }
+
+    /// The offer that stands while it is active, unless it is being cancelled: what a device that asks is to be told.
+    pub fn standing_offer(&self, rollout: &Rollout) -> Option<Effect> {
+        let stands = self.is_active() && rollout.phase() != Phase::Aborted { cancel: true };
+        self.offer().filter(|_| stands).map(|offer| self.make_offer(offer, rollout.spec()))
+    }
+
+    fn make_offer(&self, offer: OfferId, spec: &RolloutSpec) -> Effect {
+        let force = self.is_forced(spec);
+        Effect::Offer { device: self.device.clone(), offer, image: self.image, force }
+    }
+
+    fn is_forced(&self, spec: &RolloutSpec) -> bool {
+        spec.is_forced() || self.force
+    }
+
+    /// When to feed it [`Event::Tick`]: the end of its attempt's time. Index it.
+    pub fn wake_at(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    /// The end of the pause after a failed attempt, before which it does not start.
+    pub fn not_before(&self) -> Option<Time> {
+        self.not_before
+    }
+
+    /// Per cent of the download, while there is one.
+    pub fn progress(&self) -> Option<u8> {
+        self.progress
+    }
+
+    /// Why the last attempt failed, in the device's words.
+    pub fn error(&self) -> Option<&Fault<String>> {
+        self.error.as_ref()
+    }
+
+    /// Starts an attempt, and makes its offer.
+    pub(crate) fn begin(&mut self, spec: &RolloutSpec, now: Time) -> Effect {
+        self.starts = self.starts.saturating_add(1);
+        self.stage = Stage::Offered;
+        self.deadline = Some(now + spec.attempts.timeout);
+        self.not_before = None;
+        self.progress = None;
+        self.make_offer(OfferId { rollout: self.rollout, start: self.starts }, spec)
+    }
+
+    fn leave_the_way(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.deadline = None;
+        self.not_before = None;
+        self.progress = None;
+    }
+
+    fn finish(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
+        self.leave_the_way(Stage::Finished(outcome));
+        effects.push(Effect::Finished { device: self.device.clone(), outcome });
+    }
+
+    fn queue_again(&mut self, rules: &Attempts, now: Time) {
+        self.leave_the_way(Stage::Queued);
+        self.not_before = (self.failures > 0).then(|| now + rules.pause(self.failures));
+    }
+}

@@ -1,0 +1,132 @@
+//! What a rollout decides by itself: to stop, to open the next wave, to end.
+
+use crate::effect::{Effect, Notice};
+use crate::rollout::{GateState, Held, Phase, Rollout};
+use crate::spec::{AutoGate, Gate};
+use crate::tally::Verdicts;
+use crate::time::{Span, Time};
+
+/// Decides what is to be decided. Called after whatever changed the counts, and as time passes.
+pub(crate) fn evaluate(rollout: &mut Rollout, now: Time, effects: &mut Vec<Effect>) {
+    // A clock that was set back must not make anything wait for the time it once showed.
+    rollout.opened_at = rollout.opened_at.min(now);
+    rollout.recent.follow_clock(now);
+    follow_the_calendar(rollout, now, effects);
+    if rollout.phase == Phase::Running {
+        stop_if_bad(rollout, effects);
+    }
+    if rollout.phase == Phase::Running && rollout.scanned {
+        open_waves(rollout, now, effects);
+    }
+    let done = match rollout.phase {
+        Phase::Running => rollout.scanned && !rollout.spec.continuous && rollout.open_wave().is_none(),
+        Phase::Finishing => true,
+        _ => false,
+    };
+    if done && rollout.open() == 0 {
+        rollout.phase = Phase::Completed;
+        effects.push(Effect::Notice(Notice::Completed));
+    }
+}
+
+fn follow_the_calendar(rollout: &mut Rollout, now: Time, effects: &mut Vec<Effect>) {
+    if rollout.phase == Phase::Scheduled && rollout.spec.start_at.is_none_or(|start| start <= now) {
+        rollout.begin(now, effects);
+    }
+    if rollout.phase.is_open() && rollout.spec.end_at.is_some_and(|end| end <= now) {
+        rollout.phase = Phase::Finishing;
+        effects.push(Effect::CloseAll);
+    }
+}
+
+fn stop_if_bad(rollout: &mut Rollout, effects: &mut Vec<Effect>) {
+    let Some(rule) = rollout.spec.stop else { return };
+    let waves = rollout.tallies.iter().zip(&rollout.forgiven);
+    let news: Vec<Verdicts> = waves.map(|(tally, known)| tally.verdicts().after(*known)).collect();
+    let whole = news.iter().copied().fold(Verdicts::default(), Verdicts::plus);
+    let breaks = |v: &Verdicts| v.all() >= rule.minimum && rule.failures.is_reached(v.bad, v.all());
+    if let Some(verdicts) = news.into_iter().chain([whole]).find(breaks) {
+        rollout.phase = Phase::Stopped;
+        effects.push(Effect::Notice(Notice::Stopped(verdicts)));
+    }
+}
+
+/// Opens as many waves as may be: those that nobody is in may follow one another at once.
+fn open_waves(rollout: &mut Rollout, now: Time, effects: &mut Vec<Effect>) {
+    while let Some(gate) = rollout.open_wave().map(|wave| wave.gate) {
+        let next = match gate {
+            Gate::Hand => by_hand(rollout),
+            Gate::Auto(auto) => by_itself(rollout, auto, now),
+        };
+        match next {
+            Next::Open => open_next(rollout, now, effects),
+            Next::Stay(state) => {
+                note(rollout, state, effects);
+                return;
+            }
+        }
+    }
+}
+
+enum Next {
+    Open,
+    Stay(GateState),
+}
+
+fn note(rollout: &mut Rollout, state: GateState, effects: &mut Vec<Effect>) {
+    if rollout.gate == state {
+        return;
+    }
+    match (rollout.gate, state) {
+        // Only the moment moved, with the clock.
+        (GateState::Soaking(_), GateState::Soaking(_)) | (_, GateState::Working) => {}
+        (_, GateState::Soaking(_)) => effects.push(Effect::Notice(Notice::Soaking(rollout.wave))),
+        (_, GateState::Held(held)) => effects.push(Effect::Notice(Notice::Held(held))),
+    }
+    rollout.gate = state;
+}
+
+/// Opens the next wave, if there is one.
+pub(crate) fn open_next(rollout: &mut Rollout, now: Time, effects: &mut Vec<Effect>) {
+    if rollout.open_wave().is_none() {
+        return;
+    }
+    rollout.wave += 1;
+    rollout.opened_at = now;
+    rollout.gate = GateState::Working;
+    effects.push(Effect::Notice(Notice::WaveOpened(rollout.wave)));
+}
+
+fn is_settled(rollout: &Rollout, patience: Span, now: Time) -> bool {
+    let tally = rollout.tally(rollout.wave);
+    let waited = now.since(rollout.opened_at) >= patience;
+    tally.ready == 0 && tally.active == 0 && (tally.waiting == 0 || waited)
+}
+
+fn by_hand(rollout: &Rollout) -> Next {
+    let tally = rollout.tally(rollout.wave);
+    let settled = tally.ready == 0 && tally.active == 0;
+    Next::Stay(if settled { GateState::Held(Held::Hand) } else { GateState::Working })
+}
+
+fn by_itself(rollout: &Rollout, auto: AutoGate, now: Time) -> Next {
+    let tally = rollout.tally(rollout.wave);
+    if tally.total() == 0 {
+        return Next::Open;
+    }
+    let verdicts = tally.verdicts();
+    if verdicts.all() > 0 && !auto.success.is_reached(verdicts.good, verdicts.all()) {
+        let settled = is_settled(rollout, auto.patience, now);
+        let was_settled = matches!(rollout.gate, GateState::Soaking(_) | GateState::Held(_));
+        let bad = settled || was_settled;
+        return Next::Stay(if bad { GateState::Held(Held::SuccessRate) } else { GateState::Working });
+    }
+    // Those who come late, while a wave soaks, start as all do; the soak does not begin again for each of them.
+    let since = match rollout.gate {
+        GateState::Soaking(since) => since.min(now),
+        _ if !is_settled(rollout, auto.patience, now) => return Next::Stay(GateState::Working),
+        _ if rollout.verdicts().good == 0 => return Next::Stay(GateState::Held(Held::NoEvidence)),
+        _ => now,
+    };
+    if now.since(since) >= auto.soak { Next::Open } else { Next::Stay(GateState::Soaking(since)) }
+}

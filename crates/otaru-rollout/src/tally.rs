@@ -1,0 +1,152 @@
+//! How many deployments stand where.
+
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::{Deployment, Outcome};
+
+/// Where a deployment stands, as far as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Queued, and the device can be reached.
+    Ready,
+    /// Queued until the device can be reached.
+    Waiting,
+    /// Under way.
+    Active,
+    /// Over.
+    Finished(Outcome),
+}
+
+impl Standing {
+    /// Its name: that of its field in a [`Tally`], and good for a column of a database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Waiting => "waiting",
+            Self::Active => "active",
+            Self::Finished(outcome) => outcome.as_str(),
+        }
+    }
+}
+
+/// Deployments of one wave, counted by where they stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "they are those of `Standing` and `Outcome`")]
+pub struct Tally {
+    pub ready: u32,
+    pub waiting: u32,
+    pub active: u32,
+    pub succeeded: u32,
+    pub current: u32,
+    pub failed: u32,
+    pub rolled_back: u32,
+    pub refused: u32,
+    pub timed_out: u32,
+    pub cancelled: u32,
+    pub superseded: u32,
+    pub removed: u32,
+}
+
+/// How many devices have shown whether the goal is good for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// Those that run it.
+    pub good: u32,
+    /// Those that failed, refused, rolled back or took too long.
+    pub bad: u32,
+}
+
+impl Verdicts {
+    /// All of them.
+    pub fn all(self) -> u32 {
+        self.good.saturating_add(self.bad)
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { good: self.good.saturating_add(other.good), bad: self.bad.saturating_add(other.bad) }
+    }
+
+    /// Those that came after `earlier`.
+    pub(crate) fn after(self, earlier: Self) -> Self {
+        Self { good: self.good.saturating_sub(earlier.good), bad: self.bad.saturating_sub(earlier.bad) }
+    }
+}
+
+impl Tally {
+    /// Counts deployments, as a server does that mends its books.
+    pub fn of<'a>(deployments: impl IntoIterator<Item = &'a Deployment>) -> Self {
+        let mut tally = Self::default();
+        for deployment in deployments {
+            tally.enter(deployment.standing());
+        }
+        tally
+    }
+
+    fn field(&mut self, standing: Standing) -> &mut u32 {
+        match standing {
+            Standing::Ready => &mut self.ready,
+            Standing::Waiting => &mut self.waiting,
+            Standing::Active => &mut self.active,
+            Standing::Finished(outcome) => match outcome {
+                Outcome::Succeeded => &mut self.succeeded,
+                Outcome::Current => &mut self.current,
+                Outcome::Failed => &mut self.failed,
+                Outcome::RolledBack => &mut self.rolled_back,
+                Outcome::Refused => &mut self.refused,
+                Outcome::TimedOut => &mut self.timed_out,
+                Outcome::Cancelled => &mut self.cancelled,
+                Outcome::Superseded => &mut self.superseded,
+                Outcome::Removed => &mut self.removed,
+            },
+        }
+    }
+
+    pub(crate) fn enter(&mut self, standing: Standing) {
+        let field = self.field(standing);
+        *field = field.saturating_add(1);
+    }
+
+    pub(crate) fn leave(&mut self, standing: Standing) {
+        let field = self.field(standing);
+        *field = field.saturating_sub(1);
+    }
+
+    /// Deployments that are not over.
+    pub fn open(&self) -> u32 {
+        self.ready + self.waiting + self.active
+    }
+
+    /// All deployments.
+    pub fn total(&self) -> u32 {
+        self.open() + self.verdicts().all() + self.current + self.cancelled + self.superseded + self.removed
+    }
+
+    /// What has been shown. Devices that had the goal already, or never got to it, show nothing.
+    pub fn verdicts(&self) -> Verdicts {
+        let bad = self.failed + self.rolled_back + self.refused + self.timed_out;
+        Verdicts { good: self.succeeded, bad }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_json() {
+        let finished = Outcome::ALL.map(Standing::Finished);
+        for standing in [Standing::Ready, Standing::Waiting, Standing::Active].into_iter().chain(finished) {
+            let mut tally = Tally::default();
+            tally.enter(standing);
+            let json = serde_json::to_value(tally).unwrap();
+            assert_eq!(json[standing.as_str()], 1);
+            assert_eq!(tally.total(), 1);
+            tally.leave(standing);
+            assert_eq!(tally, Tally::default());
+        }
+        for outcome in Outcome::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
+    }
+}

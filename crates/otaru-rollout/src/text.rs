@@ -1,0 +1,62 @@
+//! Errors in texts that people write: where, what, and a line that points at it.
+
+use std::fmt;
+
+/// What is wrong at a place, while the text is still being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SyntaxError {
+    /// Bytes before the place.
+    pub(crate) at: usize,
+    pub(crate) message: &'static str,
+}
+
+impl SyntaxError {
+    pub(crate) fn within(self, text: &str) -> TextError {
+        TextError { at: self.at, message: self.message.to_owned(), text: text.to_owned() }
+    }
+}
+
+/// A text that cannot be understood. Shown as a sentence; [`TextError::pointer`] shows the place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextError {
+    at: usize,
+    message: String,
+    text: String,
+}
+
+impl TextError {
+    pub(crate) fn too_long(max: usize) -> Self {
+        Self { at: max, message: format!("longer than {max} bytes"), text: String::new() }
+    }
+
+    /// Bytes before the place of the error.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// What is wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The text, and below it a `^` at the place, for a terminal.
+    pub fn pointer(&self) -> String {
+        let before = self.text.get(..self.at).unwrap_or(&self.text).chars().count();
+        // What would break the line or move the cursor is shown as a blank, of the same width.
+        let line: String = self.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        format!("{line}\n{:before$}^ {}", "", self.message)
+    }
+}
+
+impl fmt::Display for TextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "at character {}: {}",
+            self.text.get(..self.at).unwrap_or("").chars().count() + 1,
+            self.message
+        )
+    }
+}
+
+impl std::error::Error for TextError {}

@@ -1,0 +1,122 @@
+//! What a server keeps, and every call of the engine as data: so that a history can be played again.
+
+use std::collections::BTreeMap;
+
+use otaru_format::digest::Digest;
+use otaru_rollout::{
+    Case, Control, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap, Rollout, RolloutId,
+    RolloutSpec, Tags, Time, admit,
+};
+use serde::{Deserialize, Serialize};
+
+pub(crate) type Key = (RolloutId, DeviceId);
+
+/// A device as the registry has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) id: DeviceId,
+    pub(crate) tags: Tags,
+    pub(crate) image: Digest,
+    pub(crate) reachable: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Call {
+    Create(RolloutId, Box<RolloutSpec>),
+    Control(RolloutId, Control),
+    Admit(RolloutId, Facts),
+    Start(RolloutId, DeviceId),
+    Event(RolloutId, DeviceId, Event),
+}
+
+/// The tables.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Store {
+    pub(crate) rollouts: BTreeMap<RolloutId, Rollout>,
+    pub(crate) deployments: BTreeMap<Key, Deployment>,
+    pub(crate) occupancy: BTreeMap<DeviceId, Occupancy>,
+}
+
+impl Store {
+    /// Makes a call; `None` when the engine declines it.
+    pub(crate) fn apply(&mut self, call: &Call, now: Time) -> Option<Vec<Effect>> {
+        match call {
+            Call::Create(id, spec) => {
+                let rollout =
+                    Rollout::new(*id, *spec.clone(), now).expect("the model makes good specifications");
+                self.rollouts.insert(*id, rollout);
+                Some(Vec::new())
+            }
+            Call::Control(id, control) => self.rollouts.get_mut(id)?.step(*control, now).ok(),
+            Call::Admit(id, facts) => self.admit(*id, facts),
+            Call::Start(id, device) => self.case(*id, device)?.start(now).ok(),
+            Call::Event(id, device, event) => Some(self.case(*id, device)?.step(event, now)),
+        }
+    }
+
+    fn case(&mut self, id: RolloutId, device: &DeviceId) -> Option<Case<'_>> {
+        Some(Case {
+            rollout: self.rollouts.get_mut(&id)?,
+            deployment: self.deployments.get_mut(&(id, device.clone()))?,
+            occupancy: self.occupancy.get_mut(device)?,
+        })
+    }
+
+    fn admit(&mut self, id: RolloutId, facts: &Facts) -> Option<Vec<Effect>> {
+        let key = (id, facts.id.clone());
+        if self.deployments.contains_key(&key) {
+            return None;
+        }
+        let others: Vec<Overlap> = self
+            .of_device(&facts.id)
+            .filter(|deployment| !is_over(deployment))
+            .map(|deployment| Overlap {
+                rollout: deployment.rollout(),
+                priority: self.rollouts[&deployment.rollout()].spec().priority,
+            })
+            .collect();
+        let before = match self.rollouts.get(&id)?.spec().goal {
+            Goal::Undo { rollout, .. } => {
+                self.deployments.get(&(rollout, facts.id.clone())).map(Deployment::previous)
+            }
+            Goal::Image(_) => None,
+        };
+        let device = Device {
+            id: &facts.id,
+            tags: &facts.tags,
+            chip: "esp32c3",
+            product: "lamp",
+            version: "1.0.0",
+            image: facts.image,
+            reachable: facts.reachable,
+        };
+        let (deployment, effects) = admit(self.rollouts.get_mut(&id)?, &device, &others, before).ok()?;
+        self.occupancy.entry(facts.id.clone()).or_default();
+        self.deployments.insert(key, deployment);
+        Some(effects)
+    }
+
+    pub(crate) fn of_device<'a>(&'a self, device: &'a DeviceId) -> impl Iterator<Item = &'a Deployment> {
+        self.deployments.values().filter(move |deployment| deployment.device() == device)
+    }
+
+    pub(crate) fn of_rollout(&self, id: RolloutId) -> impl Iterator<Item = &Deployment> {
+        self.deployments.values().filter(move |deployment| deployment.rollout() == id)
+    }
+
+    /// Everything through JSON and back, as if another server took over.
+    pub(crate) fn reload(&mut self) {
+        self.rollouts.values_mut().for_each(through_json);
+        self.deployments.values_mut().for_each(through_json);
+        self.occupancy.values_mut().for_each(through_json);
+    }
+}
+
+pub(crate) fn is_over(deployment: &Deployment) -> bool {
+    matches!(deployment.stage(), otaru_rollout::Stage::Finished(_))
+}
+
+fn through_json<T: Serialize + for<'de> Deserialize<'de>>(value: &mut T) {
+    let text = serde_json::to_string(value).expect("state is JSON");
+    *value = serde_json::from_str(&text).expect("state leads back");
+}
