@@ -312,10 +312,13 @@ impl Run {
         Ok(())
     }
 
-    /// Goes back to the version before, and then on again by a patch.
+    /// Goes back to the patch's base, and on again by the patch. The way back is by another version, or the patch's image
+    /// would stand in the other slot still.
     fn patched(&mut self) -> Result<()> {
-        self.publish(self.images.second.file)?;
-        self.confirmed(&self.images.second)?;
+        for update in [&self.images.first, &self.images.second] {
+            self.publish(update.file)?;
+            self.confirmed(update)?;
+        }
         self.cold_start()?;
         let start = Instant::now();
         self.publish(self.images.delta.file)?;
@@ -327,14 +330,19 @@ impl Run {
         Ok(())
     }
 
-    /// Cuts the power at random moments of updates, from one image to the other and back.
+    /// Cuts the power at random moments of updates.
     fn cut_power(&mut self, cuts: u32, seed: u64) -> Result<()> {
         println!("power cuts: seed {seed}");
         let mut random = Random(seed | 1);
         let (mut done, mut updates, mut told_again) = (0, 0, 0);
         while done < cuts {
             self.cold_start()?;
-            let update = if updates % 2 == 0 { &self.images.second } else { &self.images.delta };
+            // Three in turn, so that what is wanted never stands in the other slot already.
+            let update = match updates % 3 {
+                0 => &self.images.first,
+                1 => &self.images.second,
+                _ => &self.images.delta,
+            };
             let start = Instant::now();
             let mut here = 0;
             self.publish(update.file)?;
