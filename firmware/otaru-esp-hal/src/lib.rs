@@ -4,6 +4,8 @@
 //! sockets on `embassy-net`. With the feature `panic-handler` the message of a panic reaches the next boot.
 //! Joining the Wi-Fi is not here, every firmware does that in its own way; [`StackLink`] tells the agent that it did.
 #![no_std]
+// The one instruction in `start.rs`; Espressif's compiler takes it, as it does for esp-hal.
+#![cfg_attr(target_arch = "xtensa", feature(asm_experimental_arch))]
 
 mod board;
 mod clock;
