@@ -30,7 +30,7 @@
 //! domain); section names below refer to the former. The code here was written from the description.
 //!
 //! [`decoder`] goes from symbol to symbol; [`range`] gets bits out of bytes; [`workspace`] is the memory;
-//! `encoder`, behind the feature `encode`, makes frames on a host.
+//! `encoder`, behind the feature `encode`, makes streams on a host.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -48,7 +48,7 @@ mod workspace;
 
 pub use decoder::{Decoder, Length, Step};
 #[cfg(feature = "encode")]
-pub use encoder::encode;
+pub use encoder::{encode, encode_stream};
 pub use error::LzmaError;
 pub use properties::Properties;
 pub use workspace::{RELEASE_DICTIONARY, Workspace};

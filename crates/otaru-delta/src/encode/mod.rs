@@ -9,10 +9,8 @@ mod plan;
 mod stream;
 
 use core::fmt;
-use std::io::Write as _;
 use std::vec::Vec;
 
-use lzma_rust2::{EncodeMode, LzmaOptions, LzmaWriter, MfType};
 use otaru_format::chip::Chip;
 use otaru_format::image;
 use otaru_lzma::Properties;
@@ -250,21 +248,5 @@ fn is_riscv_code(bytes: &[u8]) -> bool {
 
 /// A raw LZMA stream with an end marker.
 fn lzma(bytes: &[u8], properties: Properties) -> Vec<u8> {
-    let options = LzmaOptions {
-        dict_size: DICTIONARY as u32,
-        lc: properties.literal_context_bits.into(),
-        lp: properties.literal_position_bits.into(),
-        pb: properties.position_bits.into(),
-        mode: EncodeMode::Normal,
-        nice_len: LzmaOptions::NICE_LEN_MAX,
-        mf: MfType::Bt4,
-        depth_limit: 1000,
-        preset_dict: None,
-    };
-    let compress = || {
-        let mut writer = LzmaWriter::new_no_header(Vec::new(), &options, true)?;
-        writer.write_all(bytes)?;
-        writer.finish()
-    };
-    compress().expect("a Vec takes everything, and the options are valid")
+    otaru_lzma::encode_stream(bytes, properties, DICTIONARY as u32, true)
 }
