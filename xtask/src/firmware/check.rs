@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Chip, FlashSize, Options, files};
+use super::{Chip, Options, files};
 use crate::report::{Outcome, Skip};
 use crate::shell::{cargo, line, program, root, run};
 use crate::{chip, tools};
@@ -25,7 +25,7 @@ pub(crate) fn check() -> Result<Outcome> {
         return Ok(Outcome::Skipped(Skip { reason, avoidable: true }));
     };
     for chip in CHIPS {
-        let files = files(&release(chip))?;
+        let files = files(&Options::shipped(chip))?;
         accepted(&esptool, &files.app)?;
         merged(&files.flash, &files.app)?;
         minimal(chip)?;
@@ -39,19 +39,6 @@ fn here() -> Result<()> {
     let mut tests = cargo(&["test", "--quiet", "--locked", "--manifest-path", "firmware/Cargo.toml"]);
     tests.args(["--package", "otaru-setup", "--package", "otaru-image", "--all-features"]);
     run(tests.args(["--target-dir", "target/firmware/build"]))
-}
-
-/// As it is shipped: nothing built in, for the smallest flash.
-fn release(chip: Chip) -> Options {
-    Options {
-        chip,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        release: true,
-        credentials: None,
-        no_credentials: true,
-        flash_size: FlashSize::Mb4,
-        behaviour: None,
-    }
 }
 
 /// Checksum and hash of an update file, as Espressif's tool sees them.

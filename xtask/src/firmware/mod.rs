@@ -111,6 +111,21 @@ pub(crate) struct Options {
     behaviour: Option<String>,
 }
 
+impl Options {
+    /// As a firmware is shipped: optimised, nothing built in, for the smallest flash.
+    fn shipped(chip: Chip) -> Self {
+        Self {
+            chip,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            release: true,
+            credentials: None,
+            no_credentials: true,
+            flash_size: FlashSize::Mb4,
+            behaviour: None,
+        }
+    }
+}
+
 /// The files of one firmware.
 pub(crate) struct Files {
     elf: PathBuf,
@@ -134,13 +149,11 @@ pub(crate) fn for_emulator(
     behaviour: Option<&str>,
 ) -> Result<Files> {
     files(&Options {
-        chip: Chip::Esp32c3,
         version: version.to_owned(),
-        release: true,
         credentials: credentials.map(Path::to_owned),
         no_credentials: credentials.is_none(),
-        flash_size: FlashSize::Mb4,
         behaviour: behaviour.map(str::to_owned),
+        ..Options::shipped(Chip::Esp32c3)
     })
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Chip, FlashSize, Options as Firmware, build, image_tool};
+use super::{Chip, Options as Firmware, build, image_tool};
 use crate::shell::{root, run};
 
 /// Options of `size`.
@@ -18,15 +18,7 @@ pub(crate) struct Options {
 
 /// Builds both and prints the comparison.
 pub(crate) fn size(options: &Options) -> Result<()> {
-    let firmware = Firmware {
-        chip: options.chip,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        release: true,
-        credentials: None,
-        no_credentials: true,
-        flash_size: FlashSize::Mb4,
-        behaviour: None,
-    };
+    let firmware = Firmware::shipped(options.chip);
     let folder = root().join("target/firmware/size");
     fs::create_dir_all(&folder)?;
     let [with, without] = ["with", "without"].map(|name| folder.join(format!("{name}.elf")));
