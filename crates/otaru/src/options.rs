@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use otaru_format::topic::{DEFAULT_BASE, Topics};
 
-use crate::broker_url::{BrokerUrl, Login, Secret};
+use otaru_server::mqtt::{BrokerUrl, Login, Secret};
 
 /// A login on the command line, in the environment or in a file.
 #[derive(clap::Args)]

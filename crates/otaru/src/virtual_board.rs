@@ -18,8 +18,8 @@ use otaru_sim::firmware::provision;
 use otaru_sim::flash::{Flash, Timing};
 use otaru_sim::net::{TokioNet, Wifi};
 
-use crate::broker_url::{BrokerUrl, Login};
 use crate::logging::DEVICE;
+use otaru_server::mqtt::{BrokerUrl, Login};
 
 /// What a fleet of virtual boards has in common.
 #[derive(Debug, Clone)]

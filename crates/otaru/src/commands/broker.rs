@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use crate::cli::{Outcome, Output};
-use crate::hosting::broker::EmbeddedBroker;
 use crate::options::LoginArgs;
 use crate::{signals, ui};
+use otaru_server::mqtt::EmbeddedBroker;
 
 const EXAMPLES: &str = "\
 Examples:

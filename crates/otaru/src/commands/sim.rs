@@ -14,12 +14,12 @@ use tokio::task::LocalSet;
 use crate::cli::{Outcome, Output};
 use crate::firmware_file::Firmware;
 use crate::fleet::{Change, Fleet};
-use crate::mqtt::{Incoming, Mqtt};
 use crate::options::{self, BrokerArgs};
 use crate::ui::changes::Teller;
 use crate::ui::words;
 use crate::virtual_board::{Bench, Board, Dump, dump_path, slot_name};
 use crate::{release_file, signals, ui};
+use otaru_server::mqtt::{Incoming, Mqtt};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,12 +6,12 @@ use console::style;
 
 use crate::cli::{Outcome, Output};
 use crate::fleet::Fleet;
-use crate::mqtt::{Incoming, Mqtt};
 use crate::options::BrokerArgs;
 use crate::ui::changes::Teller;
 use crate::ui::live::Live;
 use crate::ui::table::{Mark, table};
 use crate::{signals, ui};
+use otaru_server::mqtt::{Incoming, Mqtt};
 
 const EXAMPLES: &str = "\
 Examples:

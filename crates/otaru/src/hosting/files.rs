@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tower_http::services::ServeDir;
 
-use super::broker::reachable;
 use super::{FileHost, escape, if_range, store};
+use otaru_server::mqtt::reachable;
 
 /// A request that was answered, for the log.
 #[derive(Debug, Clone)]

@@ -1,15 +1,21 @@
 //! What a fleet needs around it: a broker and a place to fetch files from, ours or somebody else's.
 
-pub(crate) mod broker;
 pub(crate) mod files;
 mod if_range;
 
-use crate::broker_url::BrokerUrl;
+use otaru_server::mqtt::{BrokerUrl, EmbeddedBroker};
 
 /// A broker that can be reached.
 pub(crate) trait Broker {
     /// Where it is, with the login to use.
     fn url(&self) -> &BrokerUrl;
+}
+
+/// One in this process.
+impl Broker for EmbeddedBroker {
+    fn url(&self) -> &BrokerUrl {
+        EmbeddedBroker::url(self)
+    }
 }
 
 /// A broker that somebody else runs, such as Mosquitto.

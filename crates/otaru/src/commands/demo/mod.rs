@@ -11,12 +11,12 @@ use otaru_sim::firmware::Behaviour;
 use serde_json::json;
 use tokio::task::LocalSet;
 
-use crate::broker_url::{BrokerUrl, Secret};
 use crate::cli::{Outcome, Output};
 use crate::hosting::Broker;
-use crate::hosting::broker::EmbeddedBroker;
 use crate::{options, signals, ui};
 use facts::Facts;
+use otaru_server::mqtt::EmbeddedBroker;
+use otaru_server::mqtt::{BrokerUrl, Secret};
 use scene::Scene;
 
 const EXAMPLES: &str = "\

@@ -23,12 +23,12 @@ use crate::cli::Output;
 use crate::fleet::{Change, Fleet};
 use crate::hosting::files::HttpFiles;
 use crate::hosting::{Broker, FileHost as _};
-use crate::mqtt::{Incoming, Mqtt};
 use crate::ui::changes::Teller;
 use crate::ui::live::Live;
 use crate::ui::table::{Mark, table};
 use crate::ui::{self, words};
 use crate::virtual_board::{Bench, Board, Dump, dump_path};
+use otaru_server::mqtt::{Incoming, Mqtt};
 
 /// The boards' names.
 pub(super) const NAMES: [&str; 3] = ["kitchen", "porch", "garage"];
@@ -140,7 +140,7 @@ impl Scene {
     }
 
     /// The broker's address.
-    pub(super) fn broker(&self) -> &crate::broker_url::BrokerUrl {
+    pub(super) fn broker(&self) -> &otaru_server::mqtt::BrokerUrl {
         self.broker.url()
     }
 

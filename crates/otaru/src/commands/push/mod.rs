@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cli::{Outcome, Output};
 use crate::fleet::{Change, Fleet};
-use crate::mqtt::{Incoming, Mqtt};
 use crate::options::BrokerArgs;
 use crate::{signals, ui};
+use otaru_server::mqtt::{Incoming, Mqtt};
 use source::Source;
 use tracker::{Stage, Tracker};
 use view::View;

@@ -11,12 +11,12 @@ use otaru_format::digest::Digest;
 use tempfile::TempDir;
 
 use super::Args;
-use crate::broker_url::BrokerUrl;
 use crate::firmware_file::Firmware;
 use crate::hosting::files::HttpFiles;
 use crate::hosting::{FileHost, OutsideFiles};
 use crate::virtual_board::address_towards;
 use crate::{release_file, ui};
+use otaru_server::mqtt::BrokerUrl;
 
 /// Firmware that devices can fetch.
 pub(crate) struct Source {

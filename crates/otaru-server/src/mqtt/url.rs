@@ -4,20 +4,20 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The port of plain MQTT.
-pub(crate) const DEFAULT_PORT: u16 = 1883;
+pub const DEFAULT_PORT: u16 = 1883;
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
+pub struct Secret(String);
 
 impl Secret {
     /// Hides this text.
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
     /// The text itself; for the wire only.
-    pub(crate) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -38,35 +38,41 @@ impl FromStr for Secret {
 
 /// A user name and its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Login {
-    pub(crate) username: String,
-    pub(crate) password: Secret,
+pub struct Login {
+    /// The user name.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
 }
 
 /// A broker's address. Shown without the login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BrokerUrl {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) username: Option<String>,
-    pub(crate) password: Option<Secret>,
+pub struct BrokerUrl {
+    /// A host name or an address, without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// The user name, if a login is needed.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<Secret>,
 }
 
 impl BrokerUrl {
     /// A broker without a login.
-    pub(crate) fn new(host: impl Into<String>, port: u16) -> Self {
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port, username: None, password: None }
     }
 
     /// The login, if there is one; a name without a password has an empty one.
-    pub(crate) fn login(&self) -> Option<Login> {
+    pub fn login(&self) -> Option<Login> {
         let username = self.username.clone()?;
         let password = self.password.clone().unwrap_or_else(|| Secret::new(""));
         Some(Login { username, password })
     }
 
     /// `host:port`, with an IPv6 address in brackets.
-    pub(crate) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),
             false => format!("{}:{}", self.host, self.port),
@@ -82,13 +88,20 @@ impl fmt::Display for BrokerUrl {
 
 /// Why a text is no broker URL. Never contains the text, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum BrokerUrlError {
+pub enum BrokerUrlError {
+    /// It asks for TLS.
     Tls,
+    /// Its scheme is not that of a broker.
     Scheme(String),
+    /// It has a path.
     Path,
+    /// It has no host.
     NoHost,
+    /// Its host cannot be one.
     Host,
+    /// Its port cannot be one.
     Port,
+    /// Its login has a bad escape.
     Escape,
 }
 

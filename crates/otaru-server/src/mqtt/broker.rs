@@ -16,8 +16,7 @@ use otaru_format::digest::Digest;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::Broker;
-use crate::broker_url::{BrokerUrl, Login};
+use super::url::{BrokerUrl, Login};
 
 /// Most connections at once.
 const MAX_CLIENTS: usize = 100_000;
@@ -25,7 +24,7 @@ const MAX_CLIENTS: usize = 100_000;
 const MAX_PACKET: usize = 256 * 1024;
 
 /// A running broker; it stops when this is dropped.
-pub(crate) struct EmbeddedBroker {
+pub struct EmbeddedBroker {
     url: BrokerUrl,
     address: SocketAddr,
     shutdown: BrokerShutdownHandle,
@@ -37,7 +36,7 @@ impl EmbeddedBroker {
     ///
     /// # Errors
     /// When the address is taken or not ours.
-    pub(crate) async fn start(listen: SocketAddr, login: Option<Login>) -> io::Result<Self> {
+    pub async fn start(listen: SocketAddr, login: Option<Login>) -> io::Result<Self> {
         // The library tells a taken port only as text; ask the system first.
         drop(TcpListener::bind(listen).await?);
         let config = BrokerConfig::default()
@@ -71,13 +70,18 @@ impl EmbeddedBroker {
         Ok(Self { url, address, shutdown, task })
     }
 
+    /// Where it is, with the login to use.
+    pub fn url(&self) -> &BrokerUrl {
+        &self.url
+    }
+
     /// The address it listens at.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Resolves when the broker ends on its own, with the reason.
-    pub(crate) async fn failed(&mut self) -> String {
+    pub async fn failed(&mut self) -> String {
         match (&mut self.task).await {
             Ok(Ok(())) => "the broker stopped".into(),
             Ok(Err(error)) => error,
@@ -93,14 +97,8 @@ impl Drop for EmbeddedBroker {
     }
 }
 
-impl Broker for EmbeddedBroker {
-    fn url(&self) -> &BrokerUrl {
-        &self.url
-    }
-}
-
 /// How this machine itself reaches a listener: "any address" is no destination.
-pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     use std::net::{Ipv4Addr, Ipv6Addr};
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),

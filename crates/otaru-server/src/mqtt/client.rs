@@ -1,4 +1,4 @@
-//! The command line's MQTT client: connect, subscribe, publish, and one queue of what arrives.
+//! An MQTT client: connect, subscribe, publish, and one queue of what arrives.
 //!
 //! Reconnecting and subscribing again is the library's work; what is ours is to say in plain words why a
 //! broker cannot be reached.
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::broker_url::BrokerUrl;
+use super::url::BrokerUrl;
 
 /// How long a broker may take to accept a connection, a subscription or a message.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ const LONGEST: usize = 16 * 1024;
 
 /// What came from the broker.
 #[derive(Debug)]
-pub(crate) enum Incoming {
+pub enum Incoming {
     /// A message.
     Message(Message),
     /// The connection is lost; it will be tried again.
@@ -33,16 +33,18 @@ pub(crate) enum Incoming {
 
 /// A message.
 #[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) topic: String,
-    pub(crate) payload: Vec<u8>,
+pub struct Message {
+    /// Its topic.
+    pub topic: String,
+    /// What it says.
+    pub payload: Vec<u8>,
     /// Whether the broker had kept it: it is old news.
-    pub(crate) retained: bool,
+    pub retained: bool,
 }
 
 /// Why the broker did not do what was asked.
 #[derive(Debug)]
-pub(crate) enum BrokerError {
+pub enum BrokerError {
     /// No such host.
     UnknownHost(String),
     /// Nothing listens there.
@@ -54,9 +56,19 @@ pub(crate) enum BrokerError {
     /// Something listens, but it is no MQTT 5 broker.
     NotMqtt(String, String),
     /// A login is needed, or it is wrong.
-    Login { broker: String, username: Option<String> },
+    Login {
+        /// The broker.
+        broker: String,
+        /// The user name that was given.
+        username: Option<String>,
+    },
     /// A subscription or message was turned down.
-    Denied { topic: String, reason: String },
+    Denied {
+        /// Its topic or filter.
+        topic: String,
+        /// The broker's reason.
+        reason: String,
+    },
 }
 
 impl fmt::Display for BrokerError {
@@ -92,7 +104,7 @@ impl fmt::Display for BrokerError {
 impl std::error::Error for BrokerError {}
 
 /// A connection to the broker.
-pub(crate) struct Mqtt {
+pub struct Mqtt {
     client: MqttClient,
     sender: mpsc::UnboundedSender<Incoming>,
     incoming: mpsc::UnboundedReceiver<Incoming>,
@@ -100,7 +112,7 @@ pub(crate) struct Mqtt {
 
 impl Mqtt {
     /// Connects; `role` becomes part of the client id.
-    pub(crate) async fn connect(url: &BrokerUrl, role: &str) -> Result<Self, BrokerError> {
+    pub async fn connect(url: &BrokerUrl, role: &str) -> Result<Self, BrokerError> {
         let id = format!("otaru-{role}-{:08x}", rand::random::<u32>());
         let mut options = ConnectOptions::new(id)
             .with_clean_start(true)
@@ -135,7 +147,7 @@ impl Mqtt {
     }
 
     /// Subscribes at QoS 1; retained messages follow at once.
-    pub(crate) async fn subscribe(&self, filter: &str) -> Result<(), BrokerError> {
+    pub async fn subscribe(&self, filter: &str) -> Result<(), BrokerError> {
         let sender = self.sender.clone();
         let options = mqtt5::SubscribeOptions { qos: QoS::AtLeastOnce, ..Default::default() };
         let subscribed = self.client.subscribe_with_options(filter, options, move |message| {
@@ -157,7 +169,7 @@ impl Mqtt {
     }
 
     /// Publishes at QoS 1 and waits until the broker has it.
-    pub(crate) async fn publish(&self, topic: &str, payload: &str, retain: bool) -> Result<(), BrokerError> {
+    pub async fn publish(&self, topic: &str, payload: &str, retain: bool) -> Result<(), BrokerError> {
         let options = PublishOptions { qos: QoS::AtLeastOnce, retain, ..Default::default() };
         let denied = |reason| BrokerError::Denied { topic: topic.to_owned(), reason };
         let sent = self.client.publish_with_options(topic, payload.as_bytes(), options);
@@ -170,7 +182,7 @@ impl Mqtt {
     }
 
     /// The next thing that arrives.
-    pub(crate) async fn next(&mut self) -> Incoming {
+    pub async fn next(&mut self) -> Incoming {
         match self.incoming.recv().await {
             Some(incoming) => incoming,
             // Cannot happen while `self.sender` lives; wait rather than spin.
@@ -179,7 +191,7 @@ impl Mqtt {
     }
 
     /// Says goodbye.
-    pub(crate) async fn disconnect(self) {
+    pub async fn disconnect(self) {
         // The command is over either way.
         let _ = timeout(Duration::from_secs(1), self.client.disconnect()).await;
     }

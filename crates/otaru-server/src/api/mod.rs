@@ -1,0 +1,4 @@
+//! The HTTP API under `/api/v1`.
+
+pub mod caller;
+pub mod problem;

@@ -1,0 +1,38 @@
+//! What all parts of a server share.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::Db;
+use crate::events::Events;
+
+/// What all parts of a server share.
+pub struct App {
+    /// How it was set up.
+    pub config: Config,
+    /// What is kept.
+    pub db: Db,
+    /// What time it is.
+    pub clock: Clock,
+    /// Who is told what changed.
+    pub events: Events,
+    /// Wakes those who carry on with work in the background.
+    pub wake: Wake,
+}
+
+/// Bells: each is rung after a write that made work for somebody. Ringing one too often costs nothing.
+#[derive(Debug, Default)]
+pub struct Wake {
+    /// There is something in the outbox.
+    pub outbox: Notify,
+    /// A rollout has something to start, to scan, to close or to time.
+    pub rollouts: Notify,
+    /// There is a job.
+    pub jobs: Notify,
+}
+
+/// A share in it.
+pub type Shared = Arc<App>;

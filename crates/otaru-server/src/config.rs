@@ -1,0 +1,42 @@
+//! How a server is set up.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::mqtt::BrokerUrl;
+
+/// Everything that is decided before a server starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The folder it keeps everything in. One server at a time.
+    pub data: PathBuf,
+    /// Where API and downloads listen.
+    pub http: SocketAddr,
+    /// Its broker.
+    pub mqtt: MqttConfig,
+    /// How the devices' topics begin.
+    pub base: String,
+    /// What URLs for devices and people begin with, such as `http://ota.example.com`; otherwise the address of this machine that
+    /// others reach.
+    pub public_url: Option<String>,
+    /// Whose `Forwarded` and `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Whether devices that are not known yet may come, from loopback and private networks, without a login.
+    pub dev: bool,
+    /// A PEM file with the private key that signs releases; without one, firmware is offered as it was uploaded.
+    pub signing_key: Option<PathBuf>,
+    /// Where metrics listen, if they shall.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Which broker a server uses.
+#[derive(Debug, Clone)]
+pub enum MqttConfig {
+    /// One of its own.
+    Embedded {
+        /// Where it listens.
+        listen: SocketAddr,
+    },
+    /// Somebody else's.
+    External(BrokerUrl),
+}

@@ -1,0 +1,86 @@
+//! What just changed, for whoever watches: a page, the command line. Nothing depends on anybody hearing it.
+
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+/// How many events a listener may be behind before it misses some, and is told so.
+const BACKLOG: usize = 4_096;
+
+/// Something that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A device: it appeared, reported, came, went, or was changed.
+    Device {
+        /// Which.
+        id: String,
+        /// Its state, as it reports it.
+        state: String,
+        /// The version it runs.
+        version: String,
+        /// Whether it can be reached.
+        reachable: bool,
+        /// Per cent of a download that is under way.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        progress: Option<u8>,
+    },
+    /// A deployment came to stand elsewhere.
+    Deployment {
+        /// In which rollout.
+        rollout: u64,
+        /// Whose.
+        device: String,
+        /// `ready`, `waiting`, `active` or an outcome.
+        standing: String,
+    },
+    /// A rollout: its phase, its wave or its counts.
+    Rollout {
+        /// Which.
+        id: u64,
+        /// Its phase.
+        phase: String,
+    },
+    /// A release: it was uploaded, changed, or its files were.
+    Release {
+        /// Which.
+        id: i64,
+    },
+    /// A job in the background went on.
+    Job {
+        /// Which.
+        id: i64,
+        /// Of which release.
+        release: i64,
+        /// `queued`, `running`, `done` or `failed`.
+        state: String,
+        /// What it is at, or why it failed.
+        detail: String,
+        /// Per cent of it, where known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        progress: Option<u8>,
+    },
+}
+
+/// Where events go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Events(broadcast::Sender<Event>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self(broadcast::channel(BACKLOG).0)
+    }
+}
+
+impl Events {
+    /// Tells everybody who listens.
+    pub fn tell(&self, event: Event) {
+        // Nobody listening is no error.
+        let _ = self.0.send(event);
+    }
+
+    /// Listens from now on.
+    pub fn listen(&self) -> broadcast::Receiver<Event> {
+        self.0.subscribe()
+    }
+}

@@ -1,0 +1,20 @@
+//! The fleet server: one process with an HTTP API, downloads, an embedded MQTT broker, and a database that says which
+//! firmware each device should run.
+//!
+//! | room | what |
+//! | --- | --- |
+//! | [`config`], [`app`] | how it is set up, and what its parts share |
+//! | [`db`] | the database |
+//! | [`mqtt`] | the broker, who may do what there, and a client of it |
+//! | [`api`] | HTTP for people and programs |
+//! | [`events`] | what just changed |
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod events;
+pub mod mqtt;
+pub mod reconcile;
