@@ -6,10 +6,14 @@
 //! | [`config`], [`app`] | how it is set up, and what its parts share |
 //! | [`data_dir`], [`db`] | the folder it keeps everything in, and the database |
 //! | [`mqtt`] | the broker, who may do what there, and a client of it |
-//! | [`api`] | HTTP for people and programs |
+//! | [`http`], [`api`] | HTTP for people and programs |
+//! | [`access`] | who is who, and who did what |
+//! | [`devices`] | the registry |
+//! | [`reconcile`] | makes the fleet what the database says it shall be |
 //! | [`events`], [`metrics`] | what just changed, and how much of it |
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod address;
 pub mod api;
 pub mod app;
@@ -17,7 +21,9 @@ pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod db;
+pub mod devices;
 pub mod events;
+pub mod http;
 pub mod metrics;
 pub mod mqtt;
 pub mod reconcile;
