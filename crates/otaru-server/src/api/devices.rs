@@ -481,7 +481,7 @@ async fn report(
         return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
     }
     may_report(&app, &id, &parts).await?;
-    reconcile::take_report(&app, &id, report, false).await?;
+    reconcile::take_poll(&app, &id, report).await?;
     let offer = {
         let id = id.clone();
         let base = app.public_base.clone();

@@ -88,6 +88,7 @@ impl From<DbError> for Problem {
             DbError::Full => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "the server's disk is full")
             }
+            DbError::Conflict => Self::conflict("it was changed meanwhile; try again"),
             DbError::Closed => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is shutting down")
             }
