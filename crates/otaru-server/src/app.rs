@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
@@ -15,6 +16,8 @@ pub struct App {
     pub config: Config,
     /// What is kept.
     pub db: Db,
+    /// Files.
+    pub artifacts: Artifacts,
     /// What time it is.
     pub clock: Clock,
     /// Who is told what changed.

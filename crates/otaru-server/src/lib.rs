@@ -6,15 +6,18 @@
 //! | [`config`], [`app`] | how it is set up, and what its parts share |
 //! | [`db`] | the database |
 //! | [`mqtt`] | the broker, who may do what there, and a client of it |
+//! | [`artifacts`], [`downloads`] | files by their content, and their way out |
 //! | [`api`] | HTTP for people and programs |
 //! | [`events`] | what just changed |
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod app;
+pub mod artifacts;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod downloads;
 pub mod events;
 pub mod mqtt;
 pub mod reconcile;

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::artifacts::ArtifactError;
 use crate::db::DbError;
 
 /// An error that a caller can act on.
@@ -82,6 +83,19 @@ impl From<DbError> for Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is shutting down")
             }
             other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<ArtifactError> for Problem {
+    fn from(error: ArtifactError) -> Self {
+        match &error {
+            ArtifactError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", error.to_string()),
+            ArtifactError::Missing(_) => Self::new(StatusCode::NOT_FOUND, "not-found", error.to_string()),
+            ArtifactError::WrongDigest { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "digest-mismatch", error.to_string())
+            }
+            other => Self::internal(other),
         }
     }
 }
