@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::events::Events;
+use crate::metrics::Metrics;
 
 /// What all parts of a server share.
 pub struct App {
@@ -22,6 +23,10 @@ pub struct App {
     pub clock: Clock,
     /// Who is told what changed.
     pub events: Events,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What URLs for devices and people begin with, without a slash at the end.
+    pub public_base: String,
     /// Wakes those who carry on with work in the background.
     pub wake: Wake,
 }

@@ -4,20 +4,23 @@
 //! | room | what |
 //! | --- | --- |
 //! | [`config`], [`app`] | how it is set up, and what its parts share |
-//! | [`db`] | the database |
+//! | [`data_dir`], [`db`] | the folder it keeps everything in, and the database |
 //! | [`mqtt`] | the broker, who may do what there, and a client of it |
 //! | [`artifacts`], [`downloads`] | files by their content, and their way out |
 //! | [`api`] | HTTP for people and programs |
-//! | [`events`] | what just changed |
+//! | [`events`], [`metrics`] | what just changed, and how much of it |
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod api;
 pub mod app;
 pub mod artifacts;
 pub mod clock;
 pub mod config;
+pub mod data_dir;
 pub mod db;
 pub mod downloads;
 pub mod events;
+pub mod metrics;
 pub mod mqtt;
 pub mod reconcile;

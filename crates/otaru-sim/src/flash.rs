@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -119,6 +120,7 @@ impl NorFlashError for FlashError {
 enum Cells {
     Memory(Vec<u8>),
     File { file: File, len: u32 },
+    Shared { image: Rc<[u8]>, own: Vec<Option<Box<[u8]>>> },
 }
 
 impl Cells {
@@ -126,6 +128,7 @@ impl Cells {
         match self {
             Self::Memory(bytes) => bytes.len() as u32,
             Self::File { len, .. } => *len,
+            Self::Shared { image, .. } => image.len() as u32,
         }
     }
 
@@ -136,6 +139,14 @@ impl Cells {
                 Ok(())
             }
             Self::File { file, .. } => file.read_exact_at(out, u64::from(at)).map_err(|_| FlashError::File),
+            Self::Shared { image, own } => {
+                for (sector, start, part) in by_sector(at, out.len()) {
+                    let from = own[sector].as_deref().unwrap_or_else(|| &image[sector_range(sector)]);
+                    let out = &mut out[part];
+                    out.copy_from_slice(&from[start..start + out.len()]);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -146,8 +157,37 @@ impl Cells {
                 Ok(())
             }
             Self::File { file, .. } => file.write_all_at(data, u64::from(at)).map_err(|_| FlashError::File),
+            Self::Shared { image, own } => {
+                for (sector, start, part) in by_sector(at, data.len()) {
+                    let cells = own[sector].get_or_insert_with(|| image[sector_range(sector)].into());
+                    let data = &data[part];
+                    cells[start..start + data.len()].copy_from_slice(data);
+                    // A sector that is as it was at first, most often blank again, needs no memory.
+                    if start == 0 && data.len() == SECTOR as usize && *data == image[sector_range(sector)] {
+                        own[sector] = None;
+                    }
+                }
+                Ok(())
+            }
         }
     }
+}
+
+fn sector_range(sector: usize) -> Range<usize> {
+    let start = sector * SECTOR as usize;
+    start..start + SECTOR as usize
+}
+
+/// Cuts `len` bytes from `at` on by sectors: the sector, where in it they begin, and which of the bytes they are.
+fn by_sector(at: u32, len: usize) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
+    let (at, size) = (at as usize, SECTOR as usize);
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let (sector, start) = ((at + done) / size, (at + done) % size);
+        let part = done..len.min(done + size - start);
+        done = part.end;
+        (!part.is_empty()).then_some((sector, start, part))
+    })
 }
 
 #[derive(Debug)]
@@ -189,6 +229,17 @@ impl Flash {
     /// A chip with these contents, in memory.
     pub fn from_bytes(bytes: Vec<u8>, timing: Timing, clock: SimClock) -> Self {
         Self::over(Cells::Memory(bytes), timing, clock)
+    }
+
+    /// A chip in memory that begins with contents it shares with others, and keeps only what differs: for thousands
+    /// of devices.
+    ///
+    /// # Panics
+    /// When the contents are no multiple of 4 KiB.
+    pub fn sharing(contents: Rc<[u8]>, timing: Timing, clock: SimClock) -> Self {
+        assert!(contents.len().is_multiple_of(SECTOR as usize), "flash has whole sectors");
+        let own = vec![None; contents.len() / SECTOR as usize];
+        Self::over(Cells::Shared { image: contents, own }, timing, clock)
     }
 
     /// A chip in a dump file; made blank if it does not exist.
@@ -456,6 +507,35 @@ mod tests {
         assert_eq!(flash.write(2, &[0; 4]).await, Err(FlashError::NotAligned));
         assert_eq!(flash.erase(0, 100).await, Err(FlashError::NotAligned));
         assert_eq!(flash.write(FLASH_LEN, &[0; 4]).await, Err(FlashError::OutOfBounds));
+    }
+
+    #[tokio::test]
+    async fn a_chip_that_shares_behaves_like_one_of_its_own() {
+        use rand::{Rng as _, SeedableRng as _};
+        let mut rng = rand::rngs::SmallRng::seed_from_u64(7);
+        let mut contents = vec![0xFF; 4 * BLOCK as usize];
+        rng.fill(&mut contents[..BLOCK as usize]);
+        let clock = SimClock::new(1.0);
+        let shared: Rc<[u8]> = contents.clone().into();
+        let mut light = Flash::sharing(Rc::clone(&shared), Timing::INSTANT, clock.clone());
+        let mut plain = Flash::from_bytes(contents, Timing::INSTANT, clock);
+        for _ in 0..2_000 {
+            let at = rng.random_range(0..4 * BLOCK - 3 * SECTOR) & !3;
+            if rng.random_bool(0.3) {
+                let from = at / SECTOR * SECTOR;
+                let to = from + SECTOR * rng.random_range(1..=3);
+                light.erase(from, to).await.unwrap();
+                plain.erase(from, to).await.unwrap();
+            } else {
+                let bytes = vec![rng.random::<u8>(); 4 * rng.random_range(1..=2_048)];
+                light.write(at, &bytes).await.unwrap();
+                plain.write(at, &bytes).await.unwrap();
+            }
+        }
+        assert_eq!(light.contents(), plain.contents());
+        assert_ne!(light.contents().unwrap(), *shared, "something was changed");
+        let fresh = Flash::sharing(Rc::clone(&shared), Timing::INSTANT, SimClock::new(1.0));
+        assert_eq!(fresh.contents().unwrap(), *shared, "what others share is not");
     }
 
     #[tokio::test]

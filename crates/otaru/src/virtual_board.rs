@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use otaru_device::{Config, Credentials, PublicKey};
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
@@ -15,7 +16,7 @@ use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::clock::SimClock;
 use otaru_sim::device::{Event, VirtualDevice};
 use otaru_sim::firmware::provision;
-use otaru_sim::flash::{Flash, Timing};
+use otaru_sim::flash::{FLASH_LEN, Flash, Timing};
 use otaru_sim::net::{TokioNet, Wifi};
 
 use crate::logging::DEVICE;
@@ -71,6 +72,13 @@ impl Board {
         Ok((Self { name: name.to_owned(), chip, flash, clock }, new))
     }
 
+    /// A board whose flash is in memory and begins as `contents`.
+    pub(crate) fn in_memory(bench: &Bench, name: &str, chip: Chip, contents: Rc<[u8]>) -> Self {
+        let clock = SimClock::new(bench.speed);
+        let flash = Flash::sharing(contents, Timing::W25Q, clock.clone());
+        Self { name: name.to_owned(), chip, flash, clock }
+    }
+
     /// Powers the board on; ends when it loses power or finds nothing to boot.
     pub(crate) async fn live(&self, bench: &Bench, on_event: impl FnMut(Event)) -> Event {
         let login = bench.broker.login();
@@ -98,6 +106,18 @@ impl Board {
         };
         DEVICE.scope(self.name.clone(), device.run(on_event)).await
     }
+}
+
+/// The contents of a flash with this firmware on it.
+///
+/// # Errors
+/// When it does not fit.
+pub(crate) fn provisioned(firmware: &[u8]) -> anyhow::Result<Rc<[u8]>> {
+    let blank = vec![0xFF; FLASH_LEN as usize];
+    let flash = Flash::from_bytes(blank, Timing::INSTANT, SimClock::new(1.0));
+    let made = provision(&flash, firmware).and_then(|()| flash.contents());
+    made.map(Into::into)
+        .map_err(|error| anyhow!("cannot put the firmware on a board: {error:?}; a slot has 1984 KiB"))
 }
 
 /// Where a board's flash is kept.

@@ -1,6 +1,6 @@
-//! `otaru sim`: virtual devices, from one to thousands, each with its flash in a file.
+//! `otaru sim`: virtual devices, from one to thousands, each with its flash in a file or in memory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
@@ -17,7 +17,7 @@ use crate::fleet::{Change, Fleet};
 use crate::options::{self, BrokerArgs};
 use crate::ui::changes::Teller;
 use crate::ui::words;
-use crate::virtual_board::{Bench, Board, Dump, dump_path, slot_name};
+use crate::virtual_board::{Bench, Board, Dump, dump_path, provisioned, slot_name};
 use crate::{release_file, signals, ui};
 use otaru_server::mqtt::{Incoming, Mqtt};
 
@@ -25,12 +25,12 @@ const EXAMPLES: &str = "\
 Examples:
   otaru image make --chip esp32c3 --project lamp --version 1.0.0 -o lamp-1.0.0.bin
   otaru sim --devices 3 --dir boards --firmware lamp-1.0.0.bin
-  otaru sim --devices 200 --dir boards --firmware lamp-1.0.0.bin --speed 10
+  otaru sim --devices 200 --firmware lamp-1.0.0.bin --speed 10
   otaru sim --dir boards --key release.pub.pem      signed releases only
 
-Each device runs the agent that runs on the chip, over a flash that takes its time, wears, and is
-kept in DIR/<name>.bin: start again and the device goes on where it was. The dump is what
-`esptool read_flash 0 0x400000` would give.";
+Each device runs the agent that runs on the chip, over a flash that takes its time and wears. With
+--dir it is kept in DIR/<name>.bin: start again and the device goes on where it was. The dump is what
+`esptool read_flash 0 0x400000` would give. Without --dir it is in memory and forgotten at the end.";
 
 /// A bootloader's flavour.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +48,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     broker: BrokerArgs,
     /// How many
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9999))]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20_000))]
     devices: u16,
-    /// The folder for their flash
-    #[arg(long)]
-    dir: PathBuf,
+    /// The folder for their flash; without one it is in memory
+    #[arg(long, required_unless_present = "firmware")]
+    dir: Option<PathBuf>,
     /// What a new device runs; not needed for devices that are there already
     #[arg(long, value_name = "FILE")]
     firmware: Option<PathBuf>,
@@ -81,8 +81,9 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     check_prefix(&args.name_prefix)?;
     let firmware = args.firmware.as_deref().map(Firmware::read).transpose()?;
     check_chip(firmware.as_ref(), args.chip)?;
-    std::fs::create_dir_all(&args.dir)
-        .with_context(|| format!("cannot make the folder {}", args.dir.display()))?;
+    if let Some(dir) = &args.dir {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    }
     raise_file_limit(args.devices);
     let bench = Rc::new(Bench {
         broker: broker.clone(),
@@ -96,17 +97,13 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         allow_unsigned: args.allow_unsigned || args.key.is_empty(),
     });
     let observer = Mqtt::connect(&broker, "sim").await?;
-    let mut boards = Vec::new();
-    for number in 1..=args.devices {
-        let name = format!("{}{number:04}", args.name_prefix);
-        boards.push(open(&args, &bench, &name, firmware.as_ref(), output)?);
-    }
+    let boards = boards(&args, &bench, firmware.as_ref(), output)?;
     if !output.json {
+        let flash = args.dir.as_deref().map_or_else(|| "memory".into(), |dir| dir.display().to_string());
         let text = format!(
-            "{} virtual device{} at {broker}, flash in {}, speed {}",
+            "{} virtual device{} at {broker}, flash in {flash}, speed {}",
             boards.len(),
             if boards.len() == 1 { "" } else { "s" },
-            args.dir.display(),
             args.speed
         );
         ui::line(&text);
@@ -149,20 +146,37 @@ fn check_chip(firmware: Option<&Firmware>, chip: Option<Chip>) -> anyhow::Result
     Ok(())
 }
 
+fn boards(
+    args: &Args,
+    bench: &Bench,
+    firmware: Option<&Firmware>,
+    output: Output,
+) -> anyhow::Result<Vec<Board>> {
+    let names = (1..=args.devices).map(|number| format!("{}{number:04}", args.name_prefix));
+    let Some(dir) = &args.dir else {
+        let firmware = firmware.context("--firmware says what the devices run")?;
+        let Some(chip) = args.chip.or(firmware.chip()) else { bail!("which chip? Give --chip") };
+        let contents = provisioned(firmware.image())?;
+        return Ok(names.map(|name| Board::in_memory(bench, &name, chip, Rc::clone(&contents))).collect());
+    };
+    names.map(|name| open(args, dir, bench, &name, firmware, output)).collect()
+}
+
 fn open(
     args: &Args,
+    dir: &Path,
     bench: &Bench,
     name: &str,
     firmware: Option<&Firmware>,
     output: Output,
 ) -> anyhow::Result<Board> {
-    let path = dump_path(&args.dir, name);
+    let path = dump_path(dir, name);
     // A device that is there already keeps its chip, unless one is asked for.
     let kept = path.exists().then(|| Dump::read(&path)).transpose()?.and_then(|dump| dump.chip());
     let Some(chip) = args.chip.or(kept).or_else(|| firmware.and_then(Firmware::chip)) else {
         bail!("which chip is {name}? Give --firmware FILE or --chip");
     };
-    let (board, new) = Board::open(bench, &args.dir, name, chip, firmware.map(Firmware::image))?;
+    let (board, new) = Board::open(bench, dir, name, chip, firmware.map(Firmware::image))?;
     if new && output.json {
         ui::event(json!({"event": "provisioned", "device": name, "chip": chip.name(), "flash": path}));
     }

@@ -1,0 +1,50 @@
+//! Under which address others reach this server.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// What URLs begin with, without a slash at the end: what the operator said, or the address of this machine.
+pub fn public_base(said: Option<&str>, http: SocketAddr) -> String {
+    match said {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("http://{}", SocketAddr::new(reachable_ip(http.ip()), http.port())),
+    }
+}
+
+/// The address at which a listener on `ip` is reached from other machines; from this one if there is no network.
+pub fn reachable_ip(ip: IpAddr) -> IpAddr {
+    if !ip.is_unspecified() {
+        return ip;
+    }
+    let (any, elsewhere): (SocketAddr, SocketAddr) = match ip {
+        // Of the networks for documentation (RFC 5737, RFC 3849): only the route towards them matters.
+        IpAddr::V4(_) => ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 2, 1), 9).into()),
+        IpAddr::V6(_) => {
+            let there = Ipv6Addr::new(0x2001, 0xDB8, 0, 0, 0, 0, 0, 1);
+            ((Ipv6Addr::UNSPECIFIED, 0).into(), (there, 9).into())
+        }
+    };
+    // Connecting a UDP socket sends nothing; it only asks for the route.
+    let route = UdpSocket::bind(any).and_then(|socket| {
+        socket.connect(elsewhere)?;
+        socket.local_addr()
+    });
+    match (route, ip) {
+        (Ok(address), _) if !address.ip().is_unspecified() => address.ip(),
+        (_, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
+        (_, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_begin_as_said_or_as_listened() {
+        let at = |text: &str| text.parse().unwrap();
+        assert_eq!(public_base(Some("https://ota.example/"), at("0.0.0.0:8080")), "https://ota.example");
+        assert_eq!(public_base(None, at("10.1.2.3:8080")), "http://10.1.2.3:8080");
+        assert_eq!(public_base(None, at("[::1]:8080")), "http://[::1]:8080");
+        assert!(!public_base(None, at("0.0.0.0:8080")).contains("0.0.0.0"));
+    }
+}

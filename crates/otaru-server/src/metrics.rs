@@ -1,0 +1,184 @@
+//! Figures for Prometheus, on a listener of their own.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use otaru_rollout::{Rollout, Standing};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use rusqlite::Connection;
+
+use crate::api::problem::Problem;
+use crate::app::Shared;
+use crate::db::DbError;
+
+/// The media type of the answer (OpenMetrics 1.0.0).
+const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Which requests are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// The route's pattern, not the path: few of them.
+    pub route: String,
+    /// The status of the answer.
+    pub status: u16,
+}
+
+/// One label: its name and its value.
+type Label = [(&'static str, String); 1];
+
+/// What is counted while the server runs.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Answered requests.
+    pub requests: Family<Request, Counter>,
+    /// How long answers took to begin.
+    pub latency: Histogram,
+    /// Bytes of firmware that were sent.
+    pub downloaded: Counter,
+    /// Messages that came from the broker.
+    pub received: Counter,
+    /// Reports that changed something.
+    pub reports: Counter,
+    /// Messages that were given to the broker.
+    pub sent: Counter,
+    counts: Counts,
+}
+
+/// What is counted anew in the database for each scrape.
+#[derive(Debug, Default)]
+struct Counts {
+    devices: Family<Label, Gauge<i64>>,
+    reachable: Gauge<i64>,
+    rollouts: Family<Label, Gauge<i64>>,
+    deployments: Family<Label, Gauge<i64>>,
+    outbox: Gauge<i64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("otaru");
+        let metrics = Self {
+            requests: Family::default(),
+            latency: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
+            downloaded: Counter::default(),
+            received: Counter::default(),
+            reports: Counter::default(),
+            sent: Counter::default(),
+            counts: Counts::default(),
+            registry: Registry::default(),
+        };
+        registry.register("http_requests", "Answered requests", metrics.requests.clone());
+        let latency = metrics.latency.clone();
+        registry.register_with_unit("http_latency", "Time until an answer began", Unit::Seconds, latency);
+        let downloaded = metrics.downloaded.clone();
+        registry.register_with_unit("downloaded", "Firmware that was sent", Unit::Bytes, downloaded);
+        registry.register("mqtt_received", "Messages from the broker", metrics.received.clone());
+        registry.register("mqtt_sent", "Messages to the broker", metrics.sent.clone());
+        registry.register("reports", "Reports that changed something", metrics.reports.clone());
+        let counts = &metrics.counts;
+        registry.register("devices", "Devices by state", counts.devices.clone());
+        registry.register("devices_reachable", "Devices that can be reached", counts.reachable.clone());
+        registry.register("rollouts", "Rollouts by phase", counts.rollouts.clone());
+        registry.register("deployments_open", "Deployments that are not over", counts.deployments.clone());
+        registry.register("outbox", "Messages that wait for the broker", counts.outbox.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// Notes an answer.
+    pub fn answered(&self, request: Request, took: Duration) {
+        self.requests.get_or_create(&request).inc();
+        self.latency.observe(took.as_secs_f64());
+    }
+
+    /// Everything as text, with what the database counts.
+    async fn scrape(&self, app: &Shared) -> Result<String, Problem> {
+        let counted = app.db.read(count).await?;
+        self.counts.set(&counted);
+        let mut text = String::new();
+        encode(&mut text, &self.registry).map_err(|error| Problem::internal(&error))?;
+        Ok(text)
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counted {
+    devices: Vec<(String, i64)>,
+    reachable: i64,
+    rollouts: Vec<(String, i64)>,
+    deployments: Vec<(String, i64)>,
+    outbox: i64,
+}
+
+fn count(tx: &Connection) -> Result<Counted, DbError> {
+    let groups = |sql: &str| -> Result<Vec<(String, i64)>, DbError> {
+        let mut rows = tx.prepare_cached(sql)?;
+        let groups = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(groups.collect::<Result<_, _>>()?)
+    };
+    let one =
+        |sql: &str| -> Result<i64, DbError> { Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
+    Ok(Counted {
+        devices: groups("SELECT state, count(*) FROM devices WHERE retired_at IS NULL GROUP BY state")?,
+        reachable: one("SELECT count(*) FROM devices WHERE retired_at IS NULL AND reachable")?,
+        rollouts: groups("SELECT phase, count(*) FROM rollouts GROUP BY phase")?,
+        deployments: open_deployments(tx)?,
+        outbox: one("SELECT count(*) FROM outbox")?,
+    })
+}
+
+/// From the books that rollouts keep: deployments themselves are too many to be counted for each scrape.
+fn open_deployments(tx: &Connection) -> Result<Vec<(String, i64)>, DbError> {
+    let mut rows =
+        tx.prepare_cached("SELECT state FROM rollouts WHERE phase NOT IN ('completed', 'draft')")?;
+    let mut sum = [(Standing::Ready, 0), (Standing::Waiting, 0), (Standing::Active, 0)];
+    for state in rows.query_map([], |row| row.get::<_, String>(0))? {
+        let rollout: Rollout =
+            serde_json::from_str(&state?).map_err(|error| DbError::corrupt("rollouts.state", error))?;
+        for tally in rollout.tallies() {
+            for ((_, count), more) in sum.iter_mut().zip([tally.ready, tally.waiting, tally.active]) {
+                *count += i64::from(more);
+            }
+        }
+    }
+    Ok(sum.into_iter().map(|(standing, count)| (standing.as_str().to_owned(), count)).collect())
+}
+
+impl Counts {
+    fn set(&self, counted: &Counted) {
+        let fill = |family: &Family<Label, Gauge<i64>>, label, groups: &[(String, i64)]| {
+            family.clear();
+            for (value, count) in groups {
+                family.get_or_create(&[(label, value.clone())]).set(*count);
+            }
+        };
+        fill(&self.devices, "state", &counted.devices);
+        fill(&self.rollouts, "phase", &counted.rollouts);
+        fill(&self.deployments, "standing", &counted.deployments);
+        self.reachable.set(counted.reachable);
+        self.outbox.set(counted.outbox);
+    }
+}
+
+/// `/metrics`, for the listener of their own.
+pub fn router(app: Shared) -> axum::Router {
+    axum::Router::new().route("/metrics", get(metrics)).with_state(app)
+}
+
+async fn metrics(State(app): State<Shared>) -> Result<Response, Problem> {
+    let text = app.metrics.scrape(&app).await?;
+    Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response())
+}
