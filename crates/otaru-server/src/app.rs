@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::releases::Keys;
 
 /// What all parts of a server share.
 pub struct App {
@@ -19,6 +20,8 @@ pub struct App {
     pub db: Db,
     /// Files.
     pub artifacts: Artifacts,
+    /// Who signs releases, and whose are taken.
+    pub keys: Keys,
     /// What time it is.
     pub clock: Clock,
     /// Who is told what changed.

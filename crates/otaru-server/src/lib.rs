@@ -7,6 +7,7 @@
 //! | [`data_dir`], [`db`] | the folder it keeps everything in, and the database |
 //! | [`mqtt`] | the broker, who may do what there, and a client of it |
 //! | [`artifacts`], [`downloads`] | files by their content, and their way out |
+//! | [`releases`] | firmware that devices can be given: uploads, release files, patches |
 //! | [`api`] | HTTP for people and programs |
 //! | [`events`], [`metrics`] | what just changed, and how much of it |
 #![forbid(unsafe_code)]
@@ -24,3 +25,4 @@ pub mod events;
 pub mod metrics;
 pub mod mqtt;
 pub mod reconcile;
+pub mod releases;

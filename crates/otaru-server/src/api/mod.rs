@@ -2,3 +2,4 @@
 
 pub mod caller;
 pub mod problem;
+pub mod releases;

@@ -182,7 +182,9 @@ impl Artifacts {
     pub async fn len(&self, digest: Digest) -> Result<u64, ArtifactError> {
         match self.cache.get(digest) {
             Some(bytes) => Ok(bytes.len() as u64),
-            None => Ok(self.store.head(&key(digest)).await.map_err(|e| ArtifactError::of_store(e, digest))?.size),
+            None => {
+                Ok(self.store.head(&key(digest)).await.map_err(|e| ArtifactError::of_store(e, digest))?.size)
+            }
         }
     }
 

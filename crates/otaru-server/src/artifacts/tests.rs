@@ -25,7 +25,8 @@ async fn what_is_kept_can_be_read_in_parts() {
     let hex = digest.to_string();
     assert_eq!(files(folder.path()), [folder.path().join(&hex[..2]).join(&hex[2..])]);
     assert_eq!(artifacts.len(digest).await.unwrap(), 400_000);
-    let pieces: Vec<Bytes> = artifacts.read(digest, 1_000..300_001).await.unwrap().try_collect().await.unwrap();
+    let pieces: Vec<Bytes> =
+        artifacts.read(digest, 1_000..300_001).await.unwrap().try_collect().await.unwrap();
     assert_eq!(pieces.concat(), contents[1_000..300_001]);
     assert!(matches!(artifacts.open_file(digest).await.unwrap(), Content::Whole(bytes) if bytes == contents));
     assert_eq!(artifacts.list().await.unwrap(), [digest]);

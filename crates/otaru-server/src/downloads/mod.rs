@@ -132,7 +132,8 @@ fn unsatisfiable(len: u64) -> Result<Response, Problem> {
 
 fn redirect(url: &str) -> Result<Response, Problem> {
     // Not for ever: such URLs run out.
-    let headers = [(header::LOCATION, text(url)?), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    let headers =
+        [(header::LOCATION, text(url)?), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response())
 }
 

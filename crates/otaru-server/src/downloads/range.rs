@@ -17,7 +17,12 @@ pub(super) enum Wanted {
 
 /// What `header` wants of a file of `len` bytes.
 pub(super) fn wanted(header: &HeaderValue, len: u64) -> Wanted {
-    header.to_str().ok().and_then(only_range).and_then(|(first, last)| part(first, last, len)).unwrap_or(Wanted::Whole)
+    header
+        .to_str()
+        .ok()
+        .and_then(only_range)
+        .and_then(|(first, last)| part(first, last, len))
+        .unwrap_or(Wanted::Whole)
 }
 
 /// The range's two halves, if there is only one.
@@ -27,7 +32,8 @@ fn only_range(header: &str) -> Option<(&str, &str)> {
         return None;
     }
     // Lists may have empty elements (RFC 9110, section 5.6.1.2).
-    let mut ranges = set.split(',').map(|range| range.trim_matches([' ', '\t'])).filter(|range| !range.is_empty());
+    let mut ranges =
+        set.split(',').map(|range| range.trim_matches([' ', '\t'])).filter(|range| !range.is_empty());
     let only = ranges.next()?;
     if ranges.next().is_some() { None } else { only.split_once('-') }
 }
