@@ -7,11 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::tokens::Remembered;
 use crate::api::limits::FailedLogins;
+use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::reconcile::ingest::Recent;
+use crate::releases::Keys;
 
 /// What all parts of a server share.
 pub struct App {
@@ -19,6 +22,10 @@ pub struct App {
     pub config: Config,
     /// What is kept.
     pub db: Db,
+    /// Files.
+    pub artifacts: Artifacts,
+    /// Who signs releases, and whose are taken.
+    pub keys: Keys,
     /// What time it is.
     pub clock: Clock,
     /// Who is told what changed.
@@ -31,6 +38,8 @@ pub struct App {
     pub tokens: Remembered,
     /// Who failed to log in how often.
     pub failed_logins: FailedLogins,
+    /// What devices last reported.
+    pub recent: Recent,
     /// Tells everybody that the server ends.
     pub stop: CancellationToken,
     /// Wakes those who carry on with work in the background.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::mqtt::BrokerUrl;
+use crate::releases::UploadLimits;
 
 /// Everything that is decided before a server starts.
 #[derive(Debug, Clone)]
@@ -25,6 +26,11 @@ pub struct Config {
     pub dev: bool,
     /// A PEM file with the private key that signs releases; without one, firmware is offered as it was uploaded.
     pub signing_key: Option<PathBuf>,
+    /// PEM files with more public keys: releases that were signed elsewhere are taken if one of these, or the signing key, signed
+    /// them. Without any key, everybody's are.
+    pub trusted_keys: Vec<PathBuf>,
+    /// What uploads may be like.
+    pub uploads: UploadLimits,
     /// Where metrics listen, if they shall.
     pub metrics: Option<SocketAddr>,
 }

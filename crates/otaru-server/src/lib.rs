@@ -10,6 +10,9 @@
 //! | [`access`] | who is who, and who did what |
 //! | [`devices`] | the registry |
 //! | [`reconcile`] | makes the fleet what the database says it shall be |
+//! | [`artifacts`], [`downloads`] | files by their content, and their way out |
+//! | [`releases`] | firmware that devices can be given: uploads, release files, patches |
+//! | [`rollouts`] | rollouts and deployments as rows, and what operators do to them |
 //! | [`events`], [`metrics`] | what just changed, and how much of it |
 #![forbid(unsafe_code)]
 
@@ -17,13 +20,17 @@ pub mod access;
 pub mod address;
 pub mod api;
 pub mod app;
+pub mod artifacts;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod db;
 pub mod devices;
+pub mod downloads;
 pub mod events;
 pub mod http;
 pub mod metrics;
 pub mod mqtt;
 pub mod reconcile;
+pub mod releases;
+pub mod rollouts;

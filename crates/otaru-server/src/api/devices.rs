@@ -234,11 +234,11 @@ async fn change(
     caller.require(Role::Operator)?;
     let (id, now) = (device_id(&app, &id)?, app.clock.now());
     let changed = app.db.write(move |tx| {
-        edit::change(tx, &caller, &id, &change, now)?;
-        details(tx, &id)
+        let changes = edit::change(tx, &caller, &id, &change, now)?;
+        Ok::<_, Problem>((details(tx, &id)?, changes))
     });
-    let changed = changed.await?;
-    app.wake.rollouts.notify_one();
+    let (changed, changes) = changed.await?;
+    changes.tell(&app);
     tell(&app, &changed.device);
     Ok(Json(changed))
 }
@@ -256,12 +256,11 @@ async fn retire(
     caller.require(Role::Operator)?;
     let (id, now) = (device_id(&app, &id)?, app.clock.now());
     let retired = app.db.write(move |tx| {
-        edit::retire(tx, &caller, &id, now)?;
-        details(tx, &id)
+        let changes = edit::retire(tx, &caller, &id, now)?;
+        Ok::<_, Problem>((details(tx, &id)?, changes))
     });
-    let retired = retired.await?;
-    app.wake.rollouts.notify_one();
-    app.wake.outbox.notify_one();
+    let (retired, changes) = retired.await?;
+    changes.tell(&app);
     tell(&app, &retired.device);
     Ok(Json(retired))
 }
@@ -322,15 +321,14 @@ async fn add(
             )));
         }
         let change = Change { label: new.label, tags: new.tags, remove_tags: Vec::new() };
-        edit::change(tx, &caller, &id, &change, now)?;
+        // A device that has not reported is in no rollout yet.
+        drop(edit::change(tx, &caller, &id, &change, now)?);
         let password = logins::set_password(tx, &id)?;
         audit::note(tx, &caller, "device.add", &format!("device/{id}"), &json!({}), now)?;
         let device = rows::get(tx, &id)?.ok_or_else(|| Problem::not_found("such device"))?;
         Ok(Answer::created(&device).and_secretly("password", password))
     });
-    let answer = answer.await?;
-    app.wake.rollouts.notify_one();
-    Ok(answer)
+    answer.await
 }
 
 /// A device's new login.
@@ -449,10 +447,11 @@ async fn tag_many(
     let ids = ids.iter().map(|id| device_id(&app, id)).collect::<Result<Vec<_>, _>>()?;
     let (devices, now) = (ids.len(), app.clock.now());
     let change = Change { label: None, tags: body.set, remove_tags: body.remove };
-    let changed =
-        app.db.write(move |tx| ids.iter().try_for_each(|id| edit::change(tx, &caller, id, &change, now)));
-    changed.await?;
-    app.wake.rollouts.notify_one();
+    let changed = app.db.write(move |tx| {
+        let each = ids.iter().map(|id| edit::change(tx, &caller, id, &change, now));
+        each.collect::<Result<Vec<_>, _>>()
+    });
+    changed.await?.into_iter().for_each(|changes| changes.tell(&app));
     Ok(Json(Changed { devices }))
 }
 

@@ -9,6 +9,8 @@ pub mod idempotency;
 pub mod limits;
 pub mod page;
 pub mod problem;
+pub mod releases;
+pub mod rollouts;
 pub mod tokens;
 
 use axum::Router;
@@ -57,6 +59,8 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(audit::router())
         .merge(devices::router())
         .merge(events::router())
+        .merge(releases::router())
+        .merge(rollouts::router())
         .merge(tokens::router());
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
 }

@@ -1,10 +1,12 @@
 //! Errors of the API: problem details (RFC 9457).
 
 use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::artifacts::ArtifactError;
 use crate::db::DbError;
 
 /// An error that a caller can act on.
@@ -94,6 +96,33 @@ impl From<DbError> for Problem {
             }
             other => Self::internal(&other),
         }
+    }
+}
+
+impl From<ArtifactError> for Problem {
+    fn from(error: ArtifactError) -> Self {
+        match &error {
+            ArtifactError::Full => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", error.to_string())
+            }
+            ArtifactError::Missing(_) => Self::new(StatusCode::NOT_FOUND, "not-found", error.to_string()),
+            ArtifactError::WrongDigest { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "digest-mismatch", error.to_string())
+            }
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), "bad-query", rejection.body_text())
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), "bad-json", rejection.body_text())
     }
 }
 

@@ -68,8 +68,10 @@ CREATE TABLE releases (
     image_size INTEGER NOT NULL,
     raw        BLOB REFERENCES artifacts (digest),  -- the image as a file, where there is one
     file       BLOB REFERENCES artifacts (digest),  -- the release file that devices are sent to, where there is one
+    built      INTEGER NOT NULL DEFAULT 0,      -- whether this server made that file
     signed_by  TEXT,                            -- key id of that file
-    sequence   INTEGER,
+    sequence   INTEGER,                         -- kept from the first file or build on; it only grows
+    compressed INTEGER,                         -- bytes of that file's compressed payload
     notes      TEXT NOT NULL DEFAULT '',
     created_at INTEGER NOT NULL,
     created_by TEXT NOT NULL,
@@ -77,11 +79,12 @@ CREATE TABLE releases (
 ) STRICT;
 CREATE INDEX releases_by_version ON releases (product, chip, version);
 
--- From which images the release's file has a patch, and how long it is.
+-- From which images the release's file has a patch, and how long it is; NULL where one was tried and would not have been smaller
+-- than the image.
 CREATE TABLE deltas (
     release INTEGER NOT NULL REFERENCES releases (id),
     base    BLOB NOT NULL,
-    size    INTEGER NOT NULL,
+    size    INTEGER,
     PRIMARY KEY (release, base)
 ) STRICT, WITHOUT ROWID;
 
@@ -89,7 +92,7 @@ CREATE TABLE deltas (
 CREATE TABLE jobs (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     release    INTEGER NOT NULL REFERENCES releases (id),
-    kind       TEXT NOT NULL,                   -- 'build'
+    kind       TEXT NOT NULL,                   -- 'build', or 'replace': also a file that was signed elsewhere
     state      TEXT NOT NULL,                   -- 'queued', 'running', 'done', 'failed'
     detail     TEXT NOT NULL DEFAULT '',        -- the stage, or why it failed
     created_at INTEGER NOT NULL,

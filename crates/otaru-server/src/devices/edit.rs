@@ -1,4 +1,5 @@
-//! What people change about devices. Each change is one transaction with its audit entry, and open rollouts hear of it.
+//! What people change about devices. Each change is one transaction with its audit entry, and open rollouts hear of it; what is
+//! to be told of it then is given back.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use crate::access::audit;
 use crate::api::caller::Caller;
 use crate::api::problem::Problem;
 use crate::reconcile;
+use crate::rollouts::books::Changes;
 
 /// What shall change about a device.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, utoipa::ToSchema)]
@@ -36,9 +38,10 @@ pub fn change(
     device: &DeviceId,
     change: &Change,
     now: Time,
-) -> Result<(), Problem> {
+) -> Result<Changes, Problem> {
     exists(tx, device)?;
     tags::check(&change.tags)?;
+    let mut changes = Changes::default();
     if let Some(label) = &change.label {
         let label = match label.trim() {
             "" => None,
@@ -54,25 +57,25 @@ pub fn change(
         tags::check_count(tx, device)?;
         let detail = json!({"set": change.tags, "removed": change.remove_tags, "by": caller.name});
         history::note(tx, device, "tags", &detail, now)?;
-        reconcile::device_changed(tx, device, now)?;
+        changes = reconcile::device_changed(tx, device, now)?;
     }
     audit::note(tx, caller, "device.change", &format!("device/{device}"), &json!(change), now)?;
-    Ok(())
+    Ok(changes)
 }
 
 /// Retires a device: it gets nothing any more, cannot log in, and is shown no longer. Its history stays.
 ///
 /// # Errors
 /// When there is none.
-pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<(), Problem> {
+pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<Changes, Problem> {
     exists(tx, device)?;
-    reconcile::device_retired(tx, device, now)?;
+    let changes = reconcile::device_retired(tx, device, now)?;
     let sql = "UPDATE devices SET retired_at = ?, secret = NULL, fleet_key = NULL, reachable = 0,
                revision = revision + 1 WHERE id = ?";
     tx.execute(sql, params![now.0.cast_signed(), device.as_str()])?;
     history::note(tx, device, "retired", &json!({"by": caller.name}), now)?;
     audit::note(tx, caller, "device.retire", &format!("device/{device}"), &json!({}), now)?;
-    Ok(())
+    Ok(changes)
 }
 
 fn exists(tx: &Connection, device: &DeviceId) -> Result<(), Problem> {

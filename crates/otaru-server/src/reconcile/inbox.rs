@@ -81,7 +81,7 @@ async fn lane(app: Shared, mut receiver: mpsc::Receiver<(DeviceId, Said)>, may_r
             Said::Report(report) => ingest::take_report(&app, &device, *report, may_register).await,
             Said::Presence { online, anew } => {
                 ingest::take_presence(&app, &device, online, anew, may_register).await
-            },
+            }
         };
         match taken {
             Ok(()) => {}

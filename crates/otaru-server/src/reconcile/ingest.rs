@@ -169,7 +169,8 @@ fn take(
     let mut books = Books::open(tx, now);
     // What a device runs decides what it may join; what it was asked to do ends first.
     books.event_of_device(device, &Event::Report(Report::from(report)))?;
-    let moved = (&is.chip, &is.product, &is.version, is.image) != (&known.chip, &known.product, &known.version, known.image);
+    let moved = (&is.chip, &is.product, &is.version, is.image)
+        != (&known.chip, &known.product, &known.version, known.image);
     if moved {
         books.offer_to_rollouts(device)?;
     }
@@ -280,11 +281,14 @@ pub async fn all_gone(app: &App) -> Result<(), DbError> {
     loop {
         let now = app.clock.now();
         let gone = app.db.write(move |tx| {
-            let mut rows = tx.prepare_cached("SELECT id FROM devices WHERE reachable AND retired_at IS NULL LIMIT ?")?;
-            let ids = rows.query_map([BATCH], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            let mut rows =
+                tx.prepare_cached("SELECT id FROM devices WHERE reachable AND retired_at IS NULL LIMIT ?")?;
+            let ids =
+                rows.query_map([BATCH], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
             let mut books = Books::open(tx, now);
             for id in &ids {
-                tx.prepare_cached("UPDATE devices SET reachable = 0, revision = revision + 1 WHERE id = ?")?.execute([id])?;
+                tx.prepare_cached("UPDATE devices SET reachable = 0, revision = revision + 1 WHERE id = ?")?
+                    .execute([id])?;
                 books.event_of_device(&DeviceId::from(id.as_str()), &Event::Reachable(false))?;
             }
             Ok::<_, DbError>((ids.len(), books.finish()?))

@@ -87,7 +87,7 @@ pub async fn run(app: Shared, bus: impl Bus) {
 pub async fn send_all(app: &Shared, bus: &impl Bus) -> Result<(), String> {
     loop {
         let now = app.clock.now();
-        let (base, key) = (app.public_base.clone(), app.signing_key.clone());
+        let (base, key) = (app.public_base.clone(), app.keys.signer().cloned());
         let letters = app.db.read(move |tx| letters(tx, &base, key.as_deref(), now)).await;
         let letters = letters.map_err(|error: DbError| error.to_string())?;
         if letters.is_empty() {
@@ -206,7 +206,12 @@ fn compose(
 }
 
 /// Until when an offer stands, if it still does.
-fn stands(tx: &Connection, device: &DeviceId, rollout: RolloutId, start: u32) -> Result<Option<Time>, DbError> {
+fn stands(
+    tx: &Connection,
+    device: &DeviceId,
+    rollout: RolloutId,
+    start: u32,
+) -> Result<Option<Time>, DbError> {
     let Some((deployment, _)) = deployments::get(tx, rollout, device)? else { return Ok(None) };
     let stands = deployment.is_active() && deployment.starts() == start;
     Ok(deployment.wake_at().filter(|_| stands))
@@ -223,7 +228,8 @@ pub fn standing_offer(tx: &Connection, device: &DeviceId, base: &str) -> Result<
         else {
             continue;
         };
-        if let Some(otaru_rollout::Effect::Offer { offer, image, force, .. }) = deployment.standing_offer(&kept.rollout)
+        if let Some(otaru_rollout::Effect::Offer { offer, image, force, .. }) =
+            deployment.standing_offer(&kept.rollout)
             && let Some(url) = releases::url_for(tx, image, base)?
         {
             let name = offer.to_string();

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use otaru_format::digest::Digest;
 use otaru_rollout::{
-    Case, Control, ControlError, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap, Rollout,
-    RolloutId, Time, admit,
+    Case, Control, ControlError, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap,
+    Rollout, RolloutId, Time, admit,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
@@ -128,7 +128,11 @@ impl<'tx> Books<'tx> {
     ///
     /// # Errors
     /// Those of the database. What the engine declines is the inner result.
-    pub fn control(&mut self, id: RolloutId, control: Control) -> Result<Option<Result<(), ControlError>>, DbError> {
+    pub fn control(
+        &mut self,
+        id: RolloutId,
+        control: Control,
+    ) -> Result<Option<Result<(), ControlError>>, DbError> {
         let now = self.now;
         let Some(rollout) = self.rollout(id)? else { return Ok(None) };
         match rollout.step(control, now) {
@@ -195,10 +199,12 @@ impl<'tx> Books<'tx> {
         }
         if occupancy != held {
             let active = occupancy.active.map(rows::key);
-            tx.prepare_cached("UPDATE devices SET active = ?, revision = revision + 1 WHERE id = ? AND active IS ?")?
-                .execute(params![active, device.as_str(), held.active.map(rows::key)])
-                .map_err(DbError::from)
-                .and_then(|changed| if changed == 1 { Ok(()) } else { Err(DbError::Conflict) })?;
+            tx.prepare_cached(
+                "UPDATE devices SET active = ?, revision = revision + 1 WHERE id = ? AND active IS ?",
+            )?
+            .execute(params![active, device.as_str(), held.active.map(rows::key)])
+            .map_err(DbError::from)
+            .and_then(|changed| if changed == 1 { Ok(()) } else { Err(DbError::Conflict) })?;
             // Another rollout may have waited for the device.
             self.changes.work = true;
         }
@@ -268,9 +274,13 @@ impl<'tx> Books<'tx> {
                 Effect::Withdraw { device, offer } => {
                     self.send(&device, &Message::Cancel { rollout: offer.rollout, start: offer.start })?;
                 }
-                Effect::Supersede { device, rollout, by } => self.event(rollout, &device, &Event::Supersede(by))?,
+                Effect::Supersede { device, rollout, by } => {
+                    self.event(rollout, &device, &Event::Supersede(by))?
+                }
                 Effect::Finished { device, .. } => self.offer_to_rollouts(&device)?,
-                Effect::Notice(notice) => rows::note(self.tx, id, None, &json!({"notice": notice}), self.now)?,
+                Effect::Notice(notice) => {
+                    rows::note(self.tx, id, None, &json!({"notice": notice}), self.now)?
+                }
                 // The rollout itself says that these are due.
                 Effect::Scan { .. } | Effect::CloseAll => self.changes.work = true,
                 other => tracing::error!(?other, "an effect that this server does not know"),
@@ -280,7 +290,8 @@ impl<'tx> Books<'tx> {
     }
 
     fn send(&mut self, device: &DeviceId, message: &Message) -> Result<(), DbError> {
-        let text = serde_json::to_string(message).map_err(|error| DbError::corrupt("outbox.message", error))?;
+        let text =
+            serde_json::to_string(message).map_err(|error| DbError::corrupt("outbox.message", error))?;
         self.tx
             .prepare_cached("INSERT INTO outbox (device, message, created_at) VALUES (?, ?, ?)")?
             .execute(params![device.as_str(), text, self.now.0.cast_signed()])?;

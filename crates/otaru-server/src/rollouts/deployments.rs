@@ -16,7 +16,11 @@ fn parse(state: &str) -> Result<Deployment, DbError> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn get(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Result<Option<(Deployment, i64)>, DbError> {
+pub fn get(
+    tx: &Connection,
+    rollout: RolloutId,
+    device: &DeviceId,
+) -> Result<Option<(Deployment, i64)>, DbError> {
     let sql = "SELECT state, revision FROM deployments WHERE rollout = ? AND device = ?";
     let found: Option<(String, i64)> = tx
         .prepare_cached(sql)?
@@ -41,7 +45,8 @@ pub fn exists(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Result<
 pub fn open_of(tx: &Connection, device: &DeviceId) -> Result<Vec<RolloutId>, DbError> {
     let sql = "SELECT rollout FROM deployments WHERE device = ? AND is_open ORDER BY rollout";
     let mut rows = tx.prepare_cached(sql)?;
-    let ids = rows.query_map([device.as_str()], |row| Ok(RolloutId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+    let ids =
+        rows.query_map([device.as_str()], |row| Ok(RolloutId(row.get::<_, i64>(0)?.cast_unsigned())))?;
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
@@ -170,7 +175,8 @@ pub fn active_after(
     limit: u32,
 ) -> Result<Vec<(RolloutId, DeviceId)>, DbError> {
     let (rollout, device) = after.map_or((0, ""), |(rollout, device)| (key(*rollout), device.as_str()));
-    let sql = "SELECT rollout, device FROM deployments WHERE wake_at IS NOT NULL AND (rollout, device) > (?, ?)
+    let sql =
+        "SELECT rollout, device FROM deployments WHERE wake_at IS NOT NULL AND (rollout, device) > (?, ?)
                ORDER BY rollout, device LIMIT ?";
     pairs(tx, sql, params![rollout, device, limit])
 }
@@ -273,9 +279,10 @@ pub fn list(
            AND (?4 IS NULL OR error_code = ?4)
          ORDER BY device LIMIT ?5",
     )?;
-    let found = rows.query_map(params![key(rollout), after, standing, error, i64::from(limit) + 1], |row| {
-        Ok(shown(row))
-    })?;
+    let found = rows
+        .query_map(params![key(rollout), after, standing, error, i64::from(limit) + 1], |row| {
+            Ok(shown(row))
+        })?;
     let items = found.map(|row| row.map_err(DbError::from).flatten()).collect::<Result<Vec<_>, _>>()?;
     Ok(Page::cut(items, limit, |last| Cursor::of(&last.device)))
 }
@@ -284,11 +291,15 @@ pub fn list(
 ///
 /// # Errors
 /// Those of the database.
-pub fn reasons(tx: &Connection, rollout: RolloutId) -> Result<std::collections::BTreeMap<String, u64>, DbError> {
+pub fn reasons(
+    tx: &Connection,
+    rollout: RolloutId,
+) -> Result<std::collections::BTreeMap<String, u64>, DbError> {
     let mut rows = tx.prepare_cached(
         "SELECT error_code, count(*) FROM deployments WHERE rollout = ? AND error_code IS NOT NULL
            AND standing IN ('failed', 'rolled_back', 'refused', 'timed_out') GROUP BY error_code",
     )?;
-    let reasons = rows.query_map([key(rollout)], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+    let reasons =
+        rows.query_map([key(rollout)], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
     Ok(reasons.collect::<Result<_, _>>()?)
 }

@@ -3,4 +3,5 @@
 pub mod books;
 pub mod deployments;
 pub mod operate;
+pub mod preview;
 pub mod rows;

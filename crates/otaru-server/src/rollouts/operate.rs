@@ -159,7 +159,10 @@ fn may_retry(rollout: &Rollout, stage: Stage) -> Result<(), Problem> {
         return Err(Problem::conflict("this deployment is not over"));
     };
     if !outcome.is_failure() && outcome != otaru_rollout::Outcome::Cancelled {
-        return Err(Problem::conflict(format!("this deployment is {}: nothing to try again", outcome.as_str())));
+        return Err(Problem::conflict(format!(
+            "this deployment is {}: nothing to try again",
+            outcome.as_str()
+        )));
     }
     match rollout.phase() {
         Phase::Running | Phase::Paused | Phase::Stopped => Ok(()),

@@ -76,7 +76,12 @@ pub fn get(tx: &Connection, id: RolloutId) -> Result<Option<Kept>, DbError> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn list(tx: &Connection, phase: Option<&str>, before: Option<i64>, limit: u32) -> Result<Vec<Kept>, DbError> {
+pub fn list(
+    tx: &Connection,
+    phase: Option<&str>,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Kept>, DbError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM rollouts WHERE id < coalesce(?1, 9223372036854775807) AND (?2 IS NULL OR phase = ?2)
          ORDER BY id DESC LIMIT ?3"

@@ -1,0 +1,33 @@
+//! Only the downloads of a server, for `cargo xtask bench downloads`: puts a file into a store, prints its URL, and serves it until
+//! it is stopped.
+//!
+//! `downloads FOLDER FILE ADDRESS`
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use axum::serve::ListenerExt as _;
+use otaru_server::artifacts::{Artifacts, DEFAULT_CACHE};
+use otaru_server::downloads;
+use tokio::net::TcpListener;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, file, address] = &arguments[..] else {
+        anyhow::bail!("usage: downloads FOLDER FILE ADDRESS");
+    };
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {file}"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let artifacts = Artifacts::open(Path::new(folder), DEFAULT_CACHE)?;
+        let digest = artifacts.put(bytes.into()).await?;
+        let listener = TcpListener::bind(address).await?;
+        println!("http://{}{}", listener.local_addr()?, downloads::path(digest, "firmware.bin"));
+        let listener = listener.tap_io(|connection| {
+            // Without it, the end of an answer waits for the client's acknowledgement of its beginning.
+            let _ = connection.set_nodelay(true);
+        });
+        axum::serve(listener, downloads::router::<Artifacts>().with_state(artifacts)).await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,87 @@
+use super::*;
+
+fn open() -> (tempfile::TempDir, Artifacts) {
+    let folder = tempfile::tempdir().unwrap();
+    let artifacts = Artifacts::open(folder.path(), DEFAULT_CACHE).unwrap();
+    (folder, artifacts)
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_is_kept_can_be_read_in_parts() {
+    let (folder, artifacts) = open();
+    let contents: Bytes = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    let digest = artifacts.put(contents.clone()).await.unwrap();
+    assert_eq!(digest, Digest::of(&contents));
+    let hex = digest.to_string();
+    assert_eq!(files(folder.path()), [folder.path().join(&hex[..2]).join(&hex[2..])]);
+    assert_eq!(artifacts.len(digest).await.unwrap(), 400_000);
+    let pieces: Vec<Bytes> =
+        artifacts.read(digest, 1_000..300_001).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(pieces.concat(), contents[1_000..300_001]);
+    assert!(matches!(artifacts.open_file(digest).await.unwrap(), Content::Whole(bytes) if bytes == contents));
+    assert_eq!(artifacts.list().await.unwrap(), [digest]);
+}
+
+#[tokio::test]
+async fn the_same_file_again_changes_nothing() {
+    let (folder, artifacts) = open();
+    let digest = artifacts.put(Bytes::from_static(b"once")).await.unwrap();
+    let written = || files(folder.path())[0].metadata().unwrap().modified().unwrap();
+    let before = written();
+    assert_eq!(artifacts.put(Bytes::from_static(b"once")).await.unwrap(), digest);
+    assert_eq!((written(), files(folder.path()).len()), (before, 1));
+}
+
+#[tokio::test]
+async fn an_abandoned_file_leaves_nothing() {
+    let (folder, artifacts) = open();
+    let mut staged = artifacts.stage().await.unwrap();
+    staged.write(Bytes::from_static(b"half")).await.unwrap();
+    assert_eq!(files(folder.path()).len(), 1);
+    assert!(staged.expect(Digest::of(b"half")).is_ok());
+    assert!(matches!(staged.expect(Digest::ZERO), Err(ArtifactError::WrongDigest { .. })));
+    drop(staged);
+    assert_eq!(files(folder.path()).len(), 0);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_removed() {
+    let (folder, artifacts) = open();
+    let kept = artifacts.put(Bytes::from_static(b"kept")).await.unwrap();
+    std::fs::write(folder.path().join(STAGING).join("left"), b"half").unwrap();
+    let again = Artifacts::open(folder.path(), DEFAULT_CACHE).unwrap();
+    assert_eq!((again.list().await.unwrap(), files(folder.path()).len()), (vec![kept], 1));
+}
+
+#[tokio::test]
+async fn a_removed_file_is_missing() {
+    let (_folder, artifacts) = open();
+    let digest = artifacts.put(Bytes::from_static(b"gone")).await.unwrap();
+    artifacts.open_file(digest).await.unwrap();
+    artifacts.remove(digest).await.unwrap();
+    artifacts.remove(digest).await.unwrap();
+    assert!(matches!(artifacts.open_file(digest).await, Err(ArtifactError::Missing(d)) if d == digest));
+    assert!(matches!(artifacts.read(digest, 0..1).await, Err(ArtifactError::Missing(_))));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_an_error_of_its_own_and_leaves_nothing() {
+    let (folder, artifacts) = open();
+    let mut staged = artifacts.stage().await.unwrap();
+    // A device on which every write fails for want of space.
+    staged.replace(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    assert!(matches!(staged.write(Bytes::from_static(b"x")).await, Err(ArtifactError::Full)));
+    assert_eq!(files(folder.path()).len(), 0);
+    assert!(staged.write(Bytes::from_static(b"x")).await.is_err());
+}

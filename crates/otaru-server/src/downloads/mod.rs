@@ -1,0 +1,141 @@
+//! Downloads: `/files/{digest}/{name}`, for devices and everybody else.
+//!
+//! What a digest names never changes, so whatever lies between may keep it for ever, and a link says nothing that its reader could not
+//! check. The name is for people; the digest alone decides. Files that are in memory are sent from there without a copy. Nothing
+//! is compressed on the way: release files are already, and a device counts on the ranges of the file itself.
+
+mod conditions;
+mod range;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRef, Path, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use otaru_format::digest::Digest;
+
+use crate::api::problem::Problem;
+use crate::app::Shared;
+use crate::artifacts::{Artifacts, Content, Location};
+use conditions::Verdict;
+use range::Wanted;
+
+/// For a year, which is as good as for ever (RFC 9111, section 1.2.2), and never asked for again (RFC 8246).
+const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
+
+impl FromRef<Shared> for Artifacts {
+    fn from_ref(app: &Shared) -> Self {
+        app.artifacts.clone()
+    }
+}
+
+/// Where a file is downloaded, below the server's URL.
+pub fn path(digest: Digest, name: &str) -> String {
+    format!("/files/{digest}/{name}")
+}
+
+/// The routes.
+pub fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Artifacts: FromRef<S>,
+{
+    Router::new().route("/files/{digest}/{name}", get(download))
+}
+
+async fn download(
+    State(artifacts): State<Artifacts>,
+    Path((digest, _name)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let digest = parse(&digest).ok_or_else(|| Problem::not_found("such file"))?;
+    if let Location::Redirect(url) = artifacts.location(digest) {
+        return redirect(&url);
+    }
+    let content = artifacts.open_file(digest).await?;
+    let tag = tag(digest);
+    match conditions::judge(&method, &headers, &tag) {
+        Verdict::Unchanged => Ok(about(StatusCode::NOT_MODIFIED, tag)),
+        Verdict::Failed => Ok(about(StatusCode::PRECONDITION_FAILED, tag)),
+        Verdict::Send { range } => match range.map_or(Wanted::Whole, |r| range::wanted(r, content.len())) {
+            Wanted::Whole => {
+                let len = content.len();
+                file(&artifacts, digest, content, 0..len, about(StatusCode::OK, tag)).await
+            }
+            Wanted::Part(part) => {
+                let mut answer = about(StatusCode::PARTIAL_CONTENT, tag);
+                let place = format!("bytes {}-{}/{}", part.start, part.end - 1, content.len());
+                answer.headers_mut().insert(header::CONTENT_RANGE, text(&place)?);
+                file(&artifacts, digest, content, part, answer).await
+            }
+            Wanted::Nothing => unsatisfiable(content.len()),
+        },
+    }
+}
+
+/// Only lower case, so that a file has one URL.
+fn parse(digest: &str) -> Option<Digest> {
+    digest.parse().ok().filter(|_| !digest.bytes().any(|byte| byte.is_ascii_uppercase()))
+}
+
+fn tag(digest: Digest) -> HeaderValue {
+    let tag = Bytes::from(format!("\"{digest}\""));
+    HeaderValue::from_maybe_shared(tag).unwrap_or_else(|_| unreachable!("hexadecimal digits"))
+}
+
+fn text(value: &str) -> Result<HeaderValue, Problem> {
+    HeaderValue::from_str(value).map_err(|error| Problem::internal(&error))
+}
+
+/// An answer with what is known of the file, still without bytes.
+fn about(status: StatusCode, tag: HeaderValue) -> Response {
+    let mut answer = status.into_response();
+    let headers = answer.headers_mut();
+    headers.insert(header::ETAG, tag);
+    headers.insert(header::CACHE_CONTROL, FOR_EVER);
+    headers.insert(header::ACCEPT_RANGES, BYTES);
+    answer
+}
+
+/// Puts a part of the file into an answer. For HEAD, axum takes the bytes away again.
+async fn file(
+    artifacts: &Artifacts,
+    digest: Digest,
+    content: Content,
+    part: std::ops::Range<u64>,
+    mut answer: Response,
+) -> Result<Response, Problem> {
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, OCTETS);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
+    *answer.body_mut() = match content {
+        // It is in memory, so these numbers fit.
+        Content::Whole(bytes) => Body::from(bytes.slice(part.start as usize..part.end as usize)),
+        Content::OnDisk(_) if part.is_empty() => Body::empty(),
+        Content::OnDisk(_) => Body::from_stream(artifacts.read(digest, part).await?),
+    };
+    Ok(answer)
+}
+
+fn unsatisfiable(len: u64) -> Result<Response, Problem> {
+    let detail = format!("the file has {len} bytes, and the range lies behind them");
+    let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range-not-satisfiable", detail);
+    let mut answer = problem.into_response();
+    answer.headers_mut().insert(header::CONTENT_RANGE, text(&format!("bytes */{len}"))?);
+    Ok(answer)
+}
+
+fn redirect(url: &str) -> Result<Response, Problem> {
+    // Not for ever: such URLs run out.
+    let headers =
+        [(header::LOCATION, text(url)?), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response())
+}
+
+#[cfg(test)]
+mod tests;

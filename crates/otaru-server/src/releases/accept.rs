@@ -1,0 +1,92 @@
+//! From a file that was received to a release.
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::contents::{Contents, Kind, Refused};
+use super::register::{RegisterError, Registered, Stored, Upload, register};
+use crate::api::problem::Problem;
+use crate::app::App;
+use crate::artifacts::{ArtifactError, Staged};
+use crate::events::Event;
+
+/// So many files are looked at in one process at the same time: each is in memory meanwhile.
+static LOOKED_AT: Semaphore = Semaphore::const_new(2);
+
+/// Why a file did not become a release.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// It is no firmware that devices would take.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It does not fit what is there.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+}
+
+impl From<AcceptError> for Problem {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Refused(refused) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-firmware", refused.to_string())
+            }
+            AcceptError::Register(RegisterError::Db(error)) => error.into(),
+            AcceptError::Register(error) => Self::conflict(error.to_string()),
+            AcceptError::Artifact(error) => error.into(),
+        }
+    }
+}
+
+/// Makes a release of a file, or completes one. `also` is done in the same write.
+///
+/// # Errors
+/// When devices would refuse it, it contradicts what is there, or it cannot be kept. Then nothing of it is.
+pub async fn accept(
+    app: &App,
+    staged: Staged,
+    notes: Option<String>,
+    by: String,
+    also: impl FnOnce(&rusqlite::Connection, &Registered) -> Result<(), crate::db::DbError> + Send + 'static,
+) -> Result<Registered, AcceptError> {
+    // Closed, it never is.
+    let _turn = LOOKED_AT.acquire().await;
+    let bytes = staged.contents().await?;
+    let contents = look_at(app, bytes.clone()).await?;
+    let raw = match &contents.kind {
+        Kind::Release(parts) => parts.raw.clone(),
+        Kind::Image => None,
+    };
+    let file = Stored { size: staged.len(), digest: app.artifacts.keep(staged).await? };
+    let raw = match raw {
+        // As a file of its own, so that later releases can have patches from it.
+        Some(place) => {
+            let image = bytes.slice(place);
+            Some(Stored { size: image.len() as u64, digest: app.artifacts.put(image).await? })
+        }
+        None => None,
+    };
+    let upload = Upload { contents, file, raw, notes, by };
+    let (build, now) = (app.keys.signer().is_some(), app.clock.now());
+    let write = move |tx: &rusqlite::Connection| {
+        let registered = register(tx, &upload, build, now)?;
+        also(tx, &registered)?;
+        Ok::<_, RegisterError>(registered)
+    };
+    let registered = app.db.write(write).await?;
+    if registered.changed {
+        app.events.tell(Event::Release { id: registered.id });
+    }
+    app.wake.jobs.notify_one();
+    Ok(registered)
+}
+
+async fn look_at(app: &App, bytes: Bytes) -> Result<Contents, AcceptError> {
+    let keys = app.keys.clone();
+    let looked = tokio::task::spawn_blocking(move || Contents::read(&bytes, &keys)).await;
+    let failed = |error| AcceptError::Artifact(ArtifactError::Io(std::io::Error::other(error)));
+    Ok(looked.map_err(failed)??)
+}

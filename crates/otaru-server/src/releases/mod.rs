@@ -1,0 +1,33 @@
+//! Releases: firmware that devices can be given.
+//!
+//! A release is an image, known by its SHA-256. It comes as the image itself (`.bin`) or in a release file (`.otaru`); with a signing
+//! key, the server makes the one of the other, with patches from the images that its devices run.
+//!
+//! | step | file |
+//! | --- | --- |
+//! | a request's body becomes a file | [`upload`] |
+//! | what is in it | [`contents`] |
+//! | into store and database | [`accept`], [`register`] |
+//! | work in the background | [`jobs`] |
+//! | release files are made | `build` |
+//! | what is shown, and where devices are sent | [`rows`] |
+//! | who signs, and who is trusted | [`Keys`] |
+
+pub mod accept;
+mod build;
+pub mod contents;
+pub mod jobs;
+mod keys;
+pub mod register;
+pub mod rows;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod upload;
+
+pub use jobs::{Job, JobKind, JobState};
+pub use keys::Keys;
+pub use rows::{Filter, Release, file_for, url_for};
+pub use upload::UploadLimits;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! Puts what was uploaded into the database.
+
+use otaru_format::digest::Digest;
+use otaru_rollout::Time;
+use rusqlite::{Connection, params};
+
+use super::contents::{Contents, Kind, ReleaseParts};
+use super::jobs::{Job, JobKind};
+use super::rows::{self, Release, millis};
+use crate::db::DbError;
+
+/// A file that is in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes of it.
+    pub size: u64,
+}
+
+/// An upload whose files are in the store.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// What it holds.
+    pub contents: Contents,
+    /// The file.
+    pub file: Stored,
+    /// The image inside of a release file, as a file of its own.
+    pub raw: Option<Stored>,
+    /// What people write about it.
+    pub notes: Option<String>,
+    /// Who uploaded it.
+    pub by: String,
+}
+
+/// How an upload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered {
+    /// The release.
+    pub id: i64,
+    /// Whether it is new.
+    pub created: bool,
+    /// Whether anything changed.
+    pub changed: bool,
+}
+
+/// Why an upload does not fit what is there.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The file contradicts the release.
+    #[error("release {id} has this image, as {known}, but the file says {told}")]
+    Disagree {
+        /// The release.
+        id: i64,
+        /// What it is.
+        known: String,
+        /// What the file says.
+        told: String,
+    },
+    /// The number would go back.
+    #[error(
+        "release {id} has gone out with the sequence {known}, the file has {told}; sign it with {known} or more, or devices \
+         may refuse it"
+    )]
+    Backwards {
+        /// The release.
+        id: i64,
+        /// Its number.
+        known: u64,
+        /// The file's.
+        told: u64,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl From<rusqlite::Error> for RegisterError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Db(error.into())
+    }
+}
+
+/// Puts an upload into the database: a new release, or the missing file of one that is there. With `build`, a release file is to be made
+/// where there is none.
+///
+/// # Errors
+/// When it contradicts what is there.
+pub fn register(
+    tx: &Connection,
+    upload: &Upload,
+    build: bool,
+    now: Time,
+) -> Result<Registered, RegisterError> {
+    for stored in std::iter::once(&upload.file).chain(&upload.raw) {
+        note_artifact(tx, *stored, now)?;
+    }
+    let known = rows::by_image(tx, upload.contents.image)?;
+    let created = known.is_none();
+    let release = match known {
+        Some(release) => release,
+        None => insert(tx, upload, now)?,
+    };
+    agree(&release, &upload.contents)?;
+    let mut changed = created;
+    match &upload.contents.kind {
+        Kind::Image => changed |= set_raw(tx, &release, upload.file)?,
+        Kind::Release(parts) => {
+            changed |= set_file(tx, &release, upload.file, parts)?;
+            if let Some(raw) = upload.raw {
+                changed |= set_raw(tx, &release, raw)?;
+            }
+        }
+    }
+    if let Some(notes) = upload.notes.as_ref().filter(|notes| **notes != release.notes) {
+        changed |= rows::set_notes(tx, release.id, notes)?;
+    }
+    if build && upload.contents.kind == Kind::Image && release.file.is_none() {
+        Job::ask(tx, release.id, JobKind::Build, now)?;
+    }
+    Ok(Registered { id: release.id, created, changed })
+}
+
+/// Notes a file that is in the store.
+pub(super) fn note_artifact(tx: &Connection, stored: Stored, now: Time) -> Result<(), DbError> {
+    let sql = "INSERT INTO artifacts (digest, size, created_at) VALUES (?1, ?2, ?3) \
+               ON CONFLICT (digest) DO UPDATE SET created_at = ?3";
+    tx.execute(sql, params![stored.digest.0, stored.size, millis(now)])?;
+    Ok(())
+}
+
+fn insert(tx: &Connection, upload: &Upload, now: Time) -> Result<Release, RegisterError> {
+    let contents = &upload.contents;
+    tx.execute(
+        "INSERT INTO releases (image, product, version, chip, image_size, created_at, created_by) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            contents.image.0,
+            contents.product,
+            contents.version,
+            contents.chip.name(),
+            contents.image_size,
+            millis(now),
+            upload.by
+        ],
+    )?;
+    let id = tx.last_insert_rowid();
+    Ok(rows::get(tx, id)?.ok_or_else(|| DbError::corrupt("releases", "a row is gone at once"))?)
+}
+
+/// An image's own words may differ from those of its release file, which counts; two release files may not differ.
+fn agree(release: &Release, contents: &Contents) -> Result<(), RegisterError> {
+    let known = (&*release.product, &*release.version, &*release.chip);
+    let told = (&*contents.product, &*contents.version, contents.chip.name());
+    if contents.kind == Kind::Image || known == told {
+        return Ok(());
+    }
+    let words = |(product, version, chip): (&str, &str, &str)| format!("{product} {version} for {chip}");
+    Err(RegisterError::Disagree { id: release.id, known: words(known), told: words(told) })
+}
+
+fn set_raw(tx: &Connection, release: &Release, raw: Stored) -> Result<bool, DbError> {
+    let sql = "UPDATE releases SET raw = ?2 WHERE id = ?1 AND raw IS NULL";
+    Ok(tx.execute(sql, params![release.id, raw.digest.0])? > 0)
+}
+
+fn set_file(
+    tx: &Connection,
+    release: &Release,
+    file: Stored,
+    parts: &ReleaseParts,
+) -> Result<bool, RegisterError> {
+    if release.file == Some(file.digest) {
+        return Ok(false);
+    }
+    if let Some(known) = release.sequence.filter(|known| *known > parts.sequence) {
+        return Err(RegisterError::Backwards { id: release.id, known, told: parts.sequence });
+    }
+    let deltas: Vec<_> = parts.deltas.iter().map(|(base, size)| (*base, Some(*size))).collect();
+    put_file(tx, release.id, file, false, parts, &deltas)?;
+    Ok(true)
+}
+
+/// Makes this the release's file, with its patches.
+pub(super) fn put_file(
+    tx: &Connection,
+    release: i64,
+    file: Stored,
+    built: bool,
+    parts: &ReleaseParts,
+    deltas: &[(Digest, Option<u32>)],
+) -> Result<(), DbError> {
+    tx.execute(
+        "UPDATE releases SET file = ?2, built = ?3, signed_by = ?4, sequence = ?5, compressed = ?6 WHERE id = ?1",
+        params![
+            release,
+            file.digest.0,
+            built,
+            parts.signed_by.map(|id| id.to_string()),
+            parts.sequence,
+            parts.compressed
+        ],
+    )?;
+    tx.execute("DELETE FROM deltas WHERE release = ?1", [release])?;
+    let mut insert = tx.prepare_cached("INSERT INTO deltas (release, base, size) VALUES (?1, ?2, ?3)")?;
+    for (base, size) in deltas {
+        insert.execute(params![release, base.0, size])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! Releases in the database: what is shown of them, and which file a device is sent to.
+
+use otaru_format::digest::Digest;
+use otaru_rollout::Time;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use serde::Serialize;
+
+use super::jobs::Job;
+use crate::db::DbError;
+
+/// Firmware that devices can be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Release {
+    /// Its number here.
+    pub id: i64,
+    /// SHA-256 of the image, which devices report when they run it.
+    #[schema(value_type = String)]
+    pub image: Digest,
+    /// Whose firmware it is.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+    /// The chip it runs on.
+    pub chip: String,
+    /// Bytes of the image.
+    pub image_size: u64,
+    /// The image as a file, where there is one.
+    #[schema(value_type = Option<String>)]
+    pub raw: Option<Digest>,
+    /// The release file, where there is one: devices are sent to it rather than to the image.
+    #[schema(value_type = Option<String>)]
+    pub file: Option<Digest>,
+    /// Bytes of the release file.
+    pub file_size: Option<u64>,
+    /// Whether this server made the release file.
+    pub built: bool,
+    /// Id of the key that signed it.
+    pub signed_by: Option<String>,
+    /// The number in it, by which devices know what is newer.
+    pub sequence: Option<u64>,
+    /// Bytes of the compressed image in it.
+    pub compressed_size: Option<u64>,
+    /// Patches in it.
+    pub deltas: Vec<Delta>,
+    /// What people wrote about it.
+    pub notes: String,
+    /// When it was uploaded, in milliseconds since 1970-01-01 UTC.
+    pub created_at: i64,
+    /// By whom.
+    pub created_by: String,
+    /// When it was taken back: it is offered to no device any longer.
+    pub yanked_at: Option<i64>,
+    /// How many devices run it.
+    pub devices: u64,
+    /// The latest work on it.
+    pub job: Option<Job>,
+}
+
+/// A patch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Delta {
+    /// The image it is for.
+    #[schema(value_type = String)]
+    pub base: Digest,
+    /// That image's version, where it is a release of this server.
+    pub version: Option<String>,
+    /// Bytes of it.
+    pub size: u64,
+}
+
+/// Which releases are listed.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this product.
+    pub product: Option<String>,
+    /// For this chip.
+    pub chip: Option<String>,
+    /// With this version.
+    pub version: Option<String>,
+    /// Taken back, or not.
+    pub yanked: Option<bool>,
+}
+
+impl Filter {
+    fn sql(&self) -> (String, Vec<Value>) {
+        let (mut sql, mut values) = (String::from("1"), Vec::new());
+        for (column, wanted) in [("product", &self.product), ("chip", &self.chip), ("version", &self.version)]
+        {
+            if let Some(wanted) = wanted {
+                values.push(Value::Text(wanted.clone()));
+                sql += &format!(" AND r.{column} = ?{}", values.len());
+            }
+        }
+        match self.yanked {
+            Some(true) => sql += " AND r.yanked_at IS NOT NULL",
+            Some(false) => sql += " AND r.yanked_at IS NULL",
+            None => {}
+        }
+        (sql, values)
+    }
+}
+
+const SELECT: &str = "SELECT r.id, r.image, r.product, r.version, r.chip, r.image_size, r.raw, r.file, a.size, r.built, \
+    r.signed_by, r.sequence, r.compressed, r.notes, r.created_at, r.created_by, r.yanked_at, \
+    (SELECT count(*) FROM devices d WHERE d.image = r.image AND d.retired_at IS NULL) \
+    FROM releases r LEFT JOIN artifacts a ON a.digest = r.file";
+
+/// Releases from the newest on, at most `limit` of them, all with an id below `before`.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(
+    tx: &Connection,
+    filter: &Filter,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Release>, DbError> {
+    let (mut sql, mut values) = filter.sql();
+    if let Some(before) = before {
+        values.push(Value::Integer(before));
+        sql += &format!(" AND r.id < ?{}", values.len());
+    }
+    let mut statement =
+        tx.prepare_cached(&format!("{SELECT} WHERE {sql} ORDER BY r.id DESC LIMIT {limit}"))?;
+    let rows = statement.query_map(params_from_iter(values), read)?;
+    rows.map(|row| complete(tx, row?)).collect()
+}
+
+/// How many releases there are.
+///
+/// # Errors
+/// Those of the database.
+pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
+    let (sql, values) = filter.sql();
+    let mut statement = tx.prepare_cached(&format!("SELECT count(*) FROM releases r WHERE {sql}"))?;
+    Ok(statement.query_row(params_from_iter(values), |row| row.get(0))?)
+}
+
+/// A release.
+///
+/// # Errors
+/// Those of the database.
+pub fn get(tx: &Connection, id: i64) -> Result<Option<Release>, DbError> {
+    let mut statement = tx.prepare_cached(&format!("{SELECT} WHERE r.id = ?1"))?;
+    let row = statement.query_row([id], read).optional()?;
+    row.map(|row| complete(tx, row)).transpose()
+}
+
+/// The release of an image.
+///
+/// # Errors
+/// Those of the database.
+pub fn by_image(tx: &Connection, image: Digest) -> Result<Option<Release>, DbError> {
+    let mut statement = tx.prepare_cached(&format!("{SELECT} WHERE r.image = ?1"))?;
+    let row = statement.query_row([image.0], read).optional()?;
+    row.map(|row| complete(tx, row)).transpose()
+}
+
+/// The file that a device is sent to for this image, and what it is called: the release file, or else the image itself. None when
+/// there is no such release, or it was taken back.
+///
+/// # Errors
+/// Those of the database.
+pub fn file_for(tx: &Connection, image: Digest) -> Result<Option<(Digest, String)>, DbError> {
+    let mut statement = tx.prepare_cached(
+        "SELECT file, raw, product, version FROM releases WHERE image = ?1 AND yanked_at IS NULL",
+    )?;
+    let found = statement.query_row([image.0], |row| {
+        let (file, raw) = (digest_at(row, 0)?, digest_at(row, 1)?);
+        let (product, version): (String, String) = (row.get(2)?, row.get(3)?);
+        Ok(offered(file, raw, &product, &version))
+    });
+    Ok(found.optional()?.flatten())
+}
+
+/// Where a device is sent for this image; nowhere when there is no file for it.
+///
+/// # Errors
+/// Those of the database.
+pub fn url_for(tx: &Connection, image: Digest, public_base: &str) -> Result<Option<String>, DbError> {
+    let file = file_for(tx, image)?;
+    Ok(file.map(|(digest, name)| format!("{public_base}{}", crate::downloads::path(digest, &name))))
+}
+
+impl Release {
+    /// The file that a device is sent to, and what it is called.
+    pub fn offered(&self) -> Option<(Digest, String)> {
+        offered(self.file, self.raw, &self.product, &self.version)
+    }
+}
+
+fn offered(
+    file: Option<Digest>,
+    raw: Option<Digest>,
+    product: &str,
+    version: &str,
+) -> Option<(Digest, String)> {
+    let (digest, ending) = file.map(|file| (file, "otaru")).or(raw.map(|raw| (raw, "bin")))?;
+    Some((digest, format!("{}-{}.{ending}", plain(product), plain(version))))
+}
+
+/// A name that is the same in a URL, on every disk, and in every shell.
+fn plain(name: &str) -> String {
+    let keep = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    name.chars().map(keep).collect()
+}
+
+/// Changes what people wrote about a release. False when there is none.
+///
+/// # Errors
+/// Those of the database.
+pub fn set_notes(tx: &Connection, id: i64, notes: &str) -> Result<bool, DbError> {
+    Ok(tx.execute("UPDATE releases SET notes = ?2 WHERE id = ?1", params![id, notes])? > 0)
+}
+
+/// Takes a release back, or gives it again. Doing so twice changes nothing. False when there is none.
+///
+/// # Errors
+/// Those of the database.
+pub fn set_yanked(tx: &Connection, id: i64, yanked: Option<Time>) -> Result<bool, DbError> {
+    let sql = "UPDATE releases SET yanked_at = CASE WHEN ?2 IS NULL THEN NULL ELSE coalesce(yanked_at, ?2) END \
+               WHERE id = ?1";
+    Ok(tx.execute(sql, params![id, yanked.map(millis)])? > 0)
+}
+
+/// A moment as a column has it.
+pub(super) fn millis(time: Time) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Release> {
+    Ok(Release {
+        id: row.get(0)?,
+        image: Digest(row.get(1)?),
+        product: row.get(2)?,
+        version: row.get(3)?,
+        chip: row.get(4)?,
+        image_size: row.get(5)?,
+        raw: digest_at(row, 6)?,
+        file: digest_at(row, 7)?,
+        file_size: row.get(8)?,
+        built: row.get(9)?,
+        signed_by: row.get(10)?,
+        sequence: row.get(11)?,
+        compressed_size: row.get(12)?,
+        deltas: Vec::new(),
+        notes: row.get(13)?,
+        created_at: row.get(14)?,
+        created_by: row.get(15)?,
+        yanked_at: row.get(16)?,
+        devices: row.get(17)?,
+        job: None,
+    })
+}
+
+/// What stands in other tables.
+fn complete(tx: &Connection, mut release: Release) -> Result<Release, DbError> {
+    let mut statement = tx.prepare_cached(
+        "SELECT d.base, b.version, d.size FROM deltas d LEFT JOIN releases b ON b.image = d.base \
+         WHERE d.release = ?1 AND d.size IS NOT NULL ORDER BY d.size, d.base",
+    )?;
+    let deltas = statement.query_map([release.id], |row| {
+        Ok(Delta { base: Digest(row.get(0)?), version: row.get(1)?, size: row.get(2)? })
+    })?;
+    release.deltas = deltas.collect::<Result<_, _>>()?;
+    release.job = Job::latest(tx, release.id)?;
+    Ok(release)
+}
+
+pub(super) fn digest_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {
+    Ok(row.get::<_, Option<[u8; 32]>>(column)?.map(Digest))
+}
