@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backup, broker, delta, demo, files, image, inspect, keygen, login, offer, push, release, resign, serve,
-    shell, sim, verify, watch,
+    backup, broker, delta, demo, devices, files, image, inspect, keygen, login, offer, push, release, resign,
+    rollout, serve, shell, sim, token, verify, watch,
 };
 use crate::{logging, ui};
 
@@ -50,6 +50,10 @@ pub(crate) struct Output {
 enum Command {
     Demo(demo::Args),
     Serve(serve::Args),
+    #[command(alias = "device")]
+    Devices(devices::Args),
+    #[command(subcommand, alias = "rollouts")]
+    Rollout(rollout::Command),
     Push(push::Args),
     Watch(watch::Args),
     Broker(broker::Args),
@@ -58,6 +62,7 @@ enum Command {
     Image(image::Command),
     Sim(sim::Args),
     Keygen(keygen::Args),
+    #[command(alias = "releases")]
     Release(release::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
@@ -66,6 +71,8 @@ enum Command {
     Delta(delta::Args),
     Backup(backup::Args),
     Restore(backup::RestoreArgs),
+    #[command(subcommand, alias = "tokens")]
+    Token(token::Command),
     Login(login::Args),
     Logout(login::LogoutArgs),
     Completions(shell::CompletionsArgs),
@@ -118,7 +125,10 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Image(command) => image::run(command, output),
         Command::Sim(args) => sim::run(args, output).await,
         Command::Keygen(args) => keygen::run(&args, output),
-        Command::Release(args) => release::run(&args, output),
+        Command::Release(args) => release::run(args, output).await,
+        Command::Devices(args) => devices::run(args, output).await,
+        Command::Rollout(command) => rollout::run(command, output).await,
+        Command::Token(command) => token::run(command, output).await,
         Command::Inspect(args) => inspect::run(&args, output),
         Command::Verify(args) => verify::run(&args, output),
         Command::Resign(args) => resign::run(&args, output),

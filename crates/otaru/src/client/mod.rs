@@ -2,6 +2,7 @@
 
 pub(crate) mod login;
 pub(crate) mod stream;
+pub(crate) mod when;
 
 use std::io::Read;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `otaru release`: from an image to a release file.
+//! From an image to a release file.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,14 @@ use anyhow::Context as _;
 use otaru_format::release::KeyId;
 use otaru_release::build::{Options, Progress, Stage, build};
 
-use super::inspect;
 use crate::cli::{Outcome, Output};
+use crate::commands::inspect;
 use crate::firmware_file::Firmware;
 use crate::ui::live::Live;
 use crate::ui::table::bar;
 use crate::{release_file, ui};
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   otaru keygen -o release.pem
   otaru release lamp-1.1.0.bin --key release.pem -o lamp-1.1.0.otaru
@@ -31,9 +31,8 @@ number is below that of the one they run. Without --sequence it is the time, in 
 so that whatever is released later has the higher number. Number releases yourself only if you
 always do; a number of your own is lower than any such time.";
 
-/// Make a signed, compressed release file of an image
+/// What a release file is made of.
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The image, as `espflash save-image` writes it
     #[arg(value_name = "FILE.bin")]

@@ -1,0 +1,391 @@
+//! `otaru devices`: the server's registry.
+
+use std::collections::BTreeMap;
+
+use anyhow::bail;
+use console::style;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::cli::{Outcome, Output};
+use crate::client::when::ago;
+use crate::client::{Client, ServerArgs, escape};
+use crate::ui;
+use crate::ui::grid::{grid, width};
+
+const EXAMPLES: &str = "\
+Examples:
+  otaru devices                                         all of them
+  otaru devices --tags 'site=berlin and not canary' --state rolled_back
+  otaru devices show kitchen
+  otaru devices tag kitchen hall --set site=berlin --set canary
+  otaru devices tag --which-product lamp --remove canary
+  otaru devices add kitchen                             makes a login for it
+  otaru devices key create 'factory line 1'             a key with which unknown devices may come";
+
+/// List and change devices
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: List,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Show all that is known of a device, and what happened to it
+    Show {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Tag devices
+    Tag {
+        /// Their ids; or say with --which-… which ones
+        ids: Vec<String>,
+        /// A tag they shall have: NAME or NAME=VALUE; may be given several times
+        #[arg(long, value_name = "TAG")]
+        set: Vec<String>,
+        /// The name of a tag they shall have no longer; may be given several times
+        #[arg(long, value_name = "NAME")]
+        remove: Vec<String>,
+        /// All devices whose tags fit this expression
+        #[arg(long, value_name = "EXPRESSION", conflicts_with = "ids")]
+        which_tags: Option<String>,
+        /// All devices that run this product
+        #[arg(long, value_name = "NAME", conflicts_with = "ids")]
+        which_product: Option<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Say what people call a device; an empty name is its id again
+    Label {
+        /// Its id
+        id: String,
+        /// What people call it
+        label: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Retire a device: it gets nothing any more and cannot log in
+    Retire {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Add a device, and make a login for it, which is shown this once
+    Add {
+        /// Its name in MQTT topics
+        id: String,
+        /// A tag it shall have; may be given several times
+        #[arg(long, value_name = "TAG")]
+        tag: Vec<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Make a new password for a device, which is shown this once
+    Password {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Fleet keys: secrets with which devices may come that are not known yet
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(clap::Subcommand)]
+enum KeyCommand {
+    /// Make one, which is shown this once
+    Create {
+        /// What it is for
+        name: String,
+        /// A tag for devices that come with it; may be given several times
+        #[arg(long, value_name = "TAG")]
+        tag: Vec<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// List them
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// End one
+    Revoke {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+/// Which devices.
+#[derive(clap::Args)]
+struct List {
+    /// Whose tags fit this expression
+    #[arg(long, value_name = "EXPRESSION")]
+    tags: Option<String>,
+    /// Whose id or label contains this
+    #[arg(long, short = 'q', value_name = "TEXT")]
+    find: Option<String>,
+    /// Who runs this product
+    #[arg(long, value_name = "NAME")]
+    product: Option<String>,
+    /// Who runs a version in this range, such as '>=1.0.0, <2.0.0'
+    #[arg(long, value_name = "RANGE")]
+    versions: Option<String>,
+    /// Who is at this, such as `rolled_back`
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Who failed for this reason, such as `panic`
+    #[arg(long, value_name = "CODE")]
+    error: Option<String>,
+    /// Who has a deployment in this rollout
+    #[arg(long, value_name = "ID")]
+    rollout: Option<u64>,
+    /// The most devices that are listed
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    most: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Device {
+    id: String,
+    label: Option<String>,
+    chip: String,
+    product: String,
+    version: String,
+    state: String,
+    error_code: Option<String>,
+    reachable: bool,
+    last_seen: Option<u64>,
+    tags: BTreeMap<String, String>,
+}
+
+pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
+    let Some(command) = args.command else { return list(&args.list, &args.server, output).await };
+    match command {
+        Command::Show { id, server } => show(&server.client()?, &id, output).await?,
+        Command::Tag { ids, set, remove, which_tags, which_product, server } => {
+            if set.is_empty() && remove.is_empty() {
+                bail!("say what to do: --set TAG or --remove NAME");
+            }
+            let which = match (&which_tags, &which_product) {
+                (None, None) if ids.is_empty() => {
+                    bail!("which devices? Give ids, or --which-tags or --which-product")
+                }
+                (None, None) => Value::Null,
+                (tags, product) => json!({"tags": tags, "product": product}),
+            };
+            let body = json!({"devices": ids, "which": which, "set": tags(&set), "remove": remove});
+            let done: Value = server.client()?.post("/devices/tags", body).await?;
+            say(output, &done, &format!("Tagged: {} devices.", done["devices"]));
+        }
+        Command::Label { id, label, server } => {
+            let path = format!("/devices/{}", escape(&id));
+            let done: Value = server.client()?.patch(&path, json!({"label": label})).await?;
+            say(output, &done, &format!("{id}: \"{}\".", done["label"].as_str().unwrap_or(&id)));
+        }
+        Command::Retire { id, server } => {
+            let path = format!("/devices/{}/retire", escape(&id));
+            let done: Value = server.client()?.post(&path, json!({})).await?;
+            say(output, &done, &format!("{id} is retired."));
+        }
+        Command::Add { id, tag, server } => {
+            let done: Value =
+                server.client()?.post("/devices", json!({"id": id, "tags": tags(&tag)})).await?;
+            tell_login(output, &done, &id);
+        }
+        Command::Password { id, server } => {
+            let path = format!("/devices/{}/password", escape(&id));
+            let done: Value = server.client()?.post(&path, json!({})).await?;
+            tell_login(output, &done, &id);
+        }
+        Command::Key(command) => keys(command, output).await?,
+    }
+    Ok(Outcome::Good)
+}
+
+/// Tags as they are written: NAME or NAME=VALUE.
+fn tags(texts: &[String]) -> BTreeMap<String, String> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), value.to_owned()),
+        None => (text.clone(), String::new()),
+    };
+    texts.iter().map(pair).collect()
+}
+
+fn say(output: Output, done: &Value, text: &str) {
+    if output.json { ui::line(&done.to_string()) } else { ui::line(&ui::clean(text)) }
+}
+
+fn tell_login(output: Output, done: &Value, id: &str) {
+    if output.json {
+        return ui::line(&done.to_string());
+    }
+    ui::line("Its login at the broker, shown this once:");
+    ui::line(&format!("  user name  {}", ui::clean(id)));
+    ui::line(&format!("  password   {}", done["password"].as_str().unwrap_or("?")));
+    ui::line(&format!("  client id  {}", ui::clean(id)));
+}
+
+async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Result<Outcome> {
+    let rollout = which.rollout.map(|id| id.to_string());
+    let parts = [
+        ("tags", &which.tags),
+        ("q", &which.find),
+        ("product", &which.product),
+        ("versions", &which.versions),
+        ("state", &which.state),
+        ("error", &which.error),
+        ("rollout", &rollout),
+    ];
+    let query: Vec<String> = parts
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={}", escape(value))))
+        .collect();
+    let path = format!("/devices?{}", query.join("&"));
+    let client = server.client()?;
+    if output.json {
+        let devices: Vec<Value> = client.list(&path, which.most).await?;
+        devices.iter().for_each(|device| ui::line(&device.to_string()));
+        return Ok(Outcome::Good);
+    }
+    let devices: Vec<Device> = client.list(&path, which.most).await?;
+    if devices.is_empty() {
+        ui::line("No such device. Devices appear here when they first report.");
+        return Ok(Outcome::Good);
+    }
+    let rows = devices.iter().map(row).collect();
+    let heads = ["", "DEVICE", "CHIP", "PRODUCT", "VERSION", "STATE", "CHANGED", "TAGS"];
+    grid(heads, rows, width()).iter().for_each(|line| ui::line(line));
+    let reachable = devices.iter().filter(|device| device.reachable).count();
+    let more = if devices.len() == which.most { " (--most lists more)" } else { "" };
+    ui::line(&style(format!("{} devices, {reachable} reachable{more}", devices.len())).dim().to_string());
+    Ok(Outcome::Good)
+}
+
+fn row(device: &Device) -> [String; 8] {
+    let name = match &device.label {
+        Some(label) => format!("{label} ({})", device.id),
+        None => device.id.clone(),
+    };
+    let mark = if device.reachable { style("●").green() } else { style("○").dim() };
+    let tags = device.tags.iter().map(|(name, value)| match value.as_str() {
+        "" => name.clone(),
+        value => format!("{name}={value}"),
+    });
+    [
+        mark.to_string(),
+        ui::clean(&name),
+        ui::clean(&device.chip),
+        ui::clean(&device.product),
+        ui::clean(&device.version),
+        state(&device.state, device.error_code.as_deref()),
+        device.last_seen.map_or_else(String::new, ago),
+        ui::clean(&tags.collect::<Vec<_>>().join(" ")),
+    ]
+}
+
+fn state(state: &str, error: Option<&str>) -> String {
+    let text = match error {
+        Some(code) => format!("{}: {}", ui::clean(state), ui::clean(code)),
+        None => ui::clean(state),
+    };
+    let text = style(text);
+    match state {
+        "confirmed" | "current" => text.green(),
+        "rolled_back" | "failed" | "refused" => text.red(),
+        "idle" | "unknown" => text.dim(),
+        _ => text.cyan(),
+    }
+    .to_string()
+}
+
+async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
+    let path = format!("/devices/{}", escape(id));
+    let device: Value = client.get(&path).await?;
+    let history: Vec<Value> = client.list(&format!("{path}/history"), 20).await?;
+    if output.json {
+        ui::line(&json!({"device": device, "history": history}).to_string());
+        return Ok(());
+    }
+    let text = |name: &str| ui::clean(device[name].as_str().unwrap_or_default());
+    let line = |name: &str, value: String| {
+        if !value.is_empty() {
+            ui::line(&format!("{name:<12} {value}"));
+        }
+    };
+    line("device", text("id"));
+    line("label", text("label"));
+    line("chip", text("chip"));
+    line("runs", format!("{} {}", text("product"), text("version")));
+    line("image", text("image"));
+    line("state", state(&text("state"), device["error_code"].as_str()));
+    line("why", ui::clean(device["report"]["error"]["detail"].as_str().unwrap_or_default()));
+    line("reachable", if device["reachable"] == true { "yes".into() } else { "no".into() });
+    line("changed", device["last_seen"].as_u64().map_or_else(String::new, ago));
+    for deployment in device["deployments"].as_array().into_iter().flatten() {
+        let name = ui::clean(deployment["name"].as_str().unwrap_or_default());
+        let standing = ui::clean(deployment["standing"].as_str().unwrap_or_default());
+        line("rollout", format!("{} \"{name}\": {standing}", deployment["rollout"]));
+    }
+    ui::line("");
+    for event in &history {
+        let when = event["at"].as_u64().map_or_else(String::new, ago);
+        ui::line(&format!("{when:>12}  {}", happened(event)));
+    }
+    Ok(())
+}
+
+fn happened(event: &Value) -> String {
+    let (kind, detail) = (event["kind"].as_str().unwrap_or_default(), &event["detail"]);
+    if kind != "report" {
+        return ui::clean(kind);
+    }
+    let mut text = format!(
+        "{} {}",
+        detail["state"].as_str().unwrap_or_default(),
+        detail["version"].as_str().unwrap_or_default()
+    );
+    if let Some(code) = detail["error"]["code"].as_str() {
+        text.push_str(&format!("  {code}: {}", detail["error"]["detail"].as_str().unwrap_or_default()));
+    }
+    ui::clean(&text)
+}
+
+async fn keys(command: KeyCommand, output: Output) -> anyhow::Result<()> {
+    match command {
+        KeyCommand::Create { name, tag, server } => {
+            let body = json!({"name": name, "tags": tags(&tag)});
+            let done: Value = server.client()?.post("/fleet-keys", body).await?;
+            if output.json {
+                ui::line(&done.to_string());
+            } else {
+                ui::line("The fleet key, shown this once. Devices use it as their password at the broker:");
+                ui::line(&format!("  {}", done["text"].as_str().unwrap_or("?")));
+            }
+        }
+        KeyCommand::List { server } => {
+            let keys: Value = server.client()?.get("/fleet-keys").await?;
+            for key in keys["items"].as_array().into_iter().flatten() {
+                let ended = if key["revoked_at"].is_null() { "" } else { "  revoked" };
+                let name = ui::clean(key["name"].as_str().unwrap_or_default());
+                say(output, key, &format!("{}  {name}{ended}", key["id"].as_str().unwrap_or_default()));
+            }
+        }
+        KeyCommand::Revoke { id, server } => {
+            server.client()?.delete(&format!("/fleet-keys/{}", escape(&id))).await?;
+            say(output, &json!({"revoked": id}), &format!("{id} is revoked."));
+        }
+    }
+    Ok(())
+}

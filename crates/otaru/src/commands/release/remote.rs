@@ -1,0 +1,279 @@
+//! Releases on the server.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use crate::cli::{Outcome, Output};
+use crate::client::when::ago;
+use crate::client::{Client, ServerArgs, escape};
+use crate::commands::rollout;
+use crate::ui;
+use crate::ui::grid::{grid, width};
+use crate::ui::live::Live;
+use crate::ui::table::bar;
+
+/// How often a job is looked at while it is waited for.
+const LOOK: Duration = Duration::from_millis(300);
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Upload firmware to the server: an image, or a release file that was signed elsewhere
+    #[command(after_help = "\
+Examples:
+  otaru release upload lamp-1.1.0.bin
+  otaru release upload lamp-1.1.0.bin --rollout              to all lamps, at once
+  otaru release upload lamp-1.1.0.otaru --notes 'Fixes the clock'
+
+Chip, product and version are read from the file. A server with a signing key makes a release file of
+an image, with patches from what the fleet runs; the command waits for it.")]
+    Upload {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// What people should know about it
+        #[arg(long, value_name = "TEXT")]
+        notes: Option<String>,
+        /// Roll it out to every device of its product and chip, at once; `otaru rollout create` can do it in waves
+        #[arg(long)]
+        rollout: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// List the server's releases
+    List {
+        /// Of this product only
+        #[arg(long, value_name = "NAME")]
+        product: Option<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Show a release
+    Show {
+        /// Its id, or `PRODUCT@VERSION`
+        release: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Take a release back: it is offered to nobody any more
+    Yank {
+        /// Its id, or `PRODUCT@VERSION`
+        release: String,
+        /// Undo that
+        #[arg(long)]
+        undo: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Write down what people should know about a release
+    Notes {
+        /// Its id, or `PRODUCT@VERSION`
+        release: String,
+        /// The text
+        text: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+pub(super) async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Upload { files, notes, rollout, server } => {
+            let client = server.client()?;
+            for file in &files {
+                let release = upload(&client, file, notes.as_deref(), output).await?;
+                if rollout {
+                    let (id, name) = (release["id"].as_i64().unwrap_or_default(), title(&release));
+                    let target = json!({"product": release["product"], "chips": [release["chip"]]});
+                    let body = json!({"name": name, "release": id, "target": target});
+                    let rollout: Value = client.post("/rollouts", body).await?;
+                    return rollout::follow(&client, rollout["id"].as_u64().unwrap_or_default(), output)
+                        .await;
+                }
+            }
+        }
+        Command::List { product, server } => list(&server.client()?, product.as_deref(), output).await?,
+        Command::Show { release, server } => {
+            let client = server.client()?;
+            let release = find(&client, &release).await?;
+            show(&release, output);
+        }
+        Command::Yank { release, undo, server } => {
+            let client = server.client()?;
+            let id = find(&client, &release).await?["id"].clone();
+            let what = if undo { "unyank" } else { "yank" };
+            let release: Value = client.post(&format!("/releases/{id}/{what}"), json!({})).await?;
+            let done = if undo { "is offered again" } else { "is offered to nobody any more" };
+            say(output, &release, &format!("{} {done}.", title(&release)));
+        }
+        Command::Notes { release, text, server } => {
+            let client = server.client()?;
+            let id = find(&client, &release).await?["id"].clone();
+            let release: Value = client.patch(&format!("/releases/{id}"), json!({"notes": text})).await?;
+            say(output, &release, &format!("{}: noted.", title(&release)));
+        }
+    }
+    Ok(Outcome::Good)
+}
+
+fn say(output: Output, value: &Value, text: &str) {
+    if output.json { ui::line(&value.to_string()) } else { ui::line(&ui::clean(text)) }
+}
+
+fn title(release: &Value) -> String {
+    let text = |name: &str| release[name].as_str().unwrap_or("?");
+    format!("{} {}", text("product"), text("version"))
+}
+
+/// A release by its id, or by `PRODUCT@VERSION`.
+pub(crate) async fn find(client: &Client, text: &str) -> anyhow::Result<Value> {
+    if let Ok(id) = text.parse::<u64>() {
+        return client.get(&format!("/releases/{id}")).await;
+    }
+    let Some((product, version)) = text.split_once('@') else {
+        bail!("a release is named by its id, or as PRODUCT@VERSION; `otaru release list` shows both");
+    };
+    let path = format!("/releases?product={}&version={}&yanked=false", escape(product), escape(version));
+    let found: Vec<Value> = client.list(&path, 10).await?;
+    match found.as_slice() {
+        [release] => client.get(&format!("/releases/{}", release["id"])).await,
+        [] => bail!("there is no release {text}; `otaru release list` shows what there is"),
+        several => {
+            let ids = several.iter().map(|release| format!("{} ({})", release["id"], release["chip"]));
+            bail!("{text} is several releases; give one's id: {}", ids.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// A file that counts what was read of it.
+struct Counted {
+    file: File,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.file.read(buf)?;
+        self.read.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(len)
+    }
+}
+
+async fn upload(client: &Client, path: &Path, notes: Option<&str>, output: Output) -> anyhow::Result<Value> {
+    let failed = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(failed)?;
+    let len = file.metadata().with_context(failed)?.len();
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut query = format!("/releases?filename={}", escape(&name));
+    if let Some(notes) = notes {
+        query.push_str(&format!("&notes={}", escape(notes)));
+    }
+    let read = Arc::new(AtomicU64::new(0));
+    let body = Counted { file, read: Arc::clone(&read) };
+    let mut live = Live::new(output);
+    let sent = client.upload::<Value>(&query, len, body);
+    tokio::pin!(sent);
+    let mut release = loop {
+        tokio::select! {
+            release = &mut sent => break release?,
+            () = tokio::time::sleep(LOOK) => {
+                let done = read.load(Ordering::Relaxed);
+                let percent = u8::try_from(done * 100 / len.max(1)).unwrap_or(100);
+                if let Some(live) = &mut live {
+                    live.draw(&[format!("{} {name}  {} of {}", bar(percent), ui::size(done), ui::size(len))]);
+                }
+            }
+        }
+    };
+    // With a key on the server, a release file is being made.
+    while matches!(release["job"]["state"].as_str(), Some("queued" | "running")) {
+        if let Some(live) = &mut live {
+            let detail = ui::clean(release["job"]["detail"].as_str().unwrap_or_default());
+            live.draw(&[format!("{name}: the server makes a release file  {detail}")]);
+        }
+        tokio::time::sleep(LOOK).await;
+        release = client.get(&format!("/releases/{}", release["id"])).await?;
+    }
+    if let Some(live) = &mut live {
+        live.draw(&[]);
+    }
+    drop(live);
+    if release["job"]["state"] == "failed" {
+        bail!(
+            "{name}: {}",
+            ui::clean(release["job"]["detail"].as_str().unwrap_or("no release file could be made"))
+        );
+    }
+    show(&release, output);
+    Ok(release)
+}
+
+fn show(release: &Value, output: Output) {
+    if output.json {
+        return ui::line(&release.to_string());
+    }
+    let text = |name: &str| ui::clean(release[name].as_str().unwrap_or_default());
+    let line = |name: &str, value: String| {
+        if !value.is_empty() {
+            ui::line(&format!("{name:<12} {value}"));
+        }
+    };
+    line("release", format!("{} {}, id {}", text("product"), text("version"), release["id"]));
+    line("chip", text("chip"));
+    line("image", text("image"));
+    let size = |name: &str| release[name].as_u64().map(ui::size);
+    let sizes = [("image", size("image_size")), ("compressed", size("compressed_size"))];
+    let sizes: Vec<String> =
+        sizes.into_iter().filter_map(|(name, size)| size.map(|size| format!("{size} {name}"))).collect();
+    line("size", sizes.join(", "));
+    line("signed by", text("signed_by"));
+    for delta in release["deltas"].as_array().into_iter().flatten() {
+        let base = delta["version"].as_str().or(delta["base"].as_str()).unwrap_or_default();
+        line("patch", format!("{} from {}", ui::size(delta["size"].as_u64().unwrap_or(0)), ui::clean(base)));
+    }
+    line("notes", text("notes"));
+    line("runs on", format!("{} devices", release["devices"]));
+    if !release["yanked_at"].is_null() {
+        line("state", "taken back".into());
+    }
+}
+
+async fn list(client: &Client, product: Option<&str>, output: Output) -> anyhow::Result<()> {
+    let path = match product {
+        Some(product) => format!("/releases?product={}", escape(product)),
+        None => "/releases".to_owned(),
+    };
+    let releases: Vec<Value> = client.list(&path, 1_000).await?;
+    if output.json {
+        releases.iter().for_each(|release| ui::line(&release.to_string()));
+        return Ok(());
+    }
+    if releases.is_empty() {
+        ui::line("No releases yet; `otaru release upload FILE` brings one.");
+        return Ok(());
+    }
+    let rows = releases.iter().map(|release| {
+        let text = |name: &str| ui::clean(release[name].as_str().unwrap_or_default());
+        let size = |name: &str| release[name].as_u64().map_or_else(String::new, ui::size);
+        let state = if release["yanked_at"].is_null() { "" } else { "taken back" };
+        [
+            release["id"].to_string(),
+            text("product"),
+            text("version"),
+            text("chip"),
+            size("image_size"),
+            release["devices"].to_string(),
+            release["created_at"].as_u64().map_or_else(String::new, ago),
+            state.to_owned(),
+        ]
+    });
+    let heads = ["ID", "PRODUCT", "VERSION", "CHIP", "SIZE", "DEVICES", "MADE", ""];
+    grid(heads, rows.collect(), width()).iter().for_each(|line| ui::line(line));
+    Ok(())
+}

@@ -1,0 +1,577 @@
+//! `otaru rollout`: brings a release to many devices, a few at a time.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use console::style;
+use serde_json::{Value, json};
+
+use super::release::find;
+use crate::cli::{Outcome, Output};
+use crate::client::stream::Told;
+use crate::client::when::{ago, parse_moment, parse_span};
+use crate::client::{Client, ServerArgs, escape};
+use crate::ui::grid::{grid, width};
+use crate::ui::live::Live;
+use crate::ui::table::bar;
+use crate::{signals, ui};
+
+const EXAMPLES: &str = "\
+Examples:
+  otaru rollout create lamp@1.1.0 --watch
+  otaru rollout create lamp@1.1.0 --tags 'site=berlin' --wave 5 --wave 10% --soak 1h --stop 5
+  otaru rollout create 17 --dry-run                     who would be hit
+  otaru rollout show 3
+  otaru rollout pause 3
+  otaru rollout create --undo 3                         back to what they ran before
+
+docs/rollouts.md says how waves, stops and retries work.";
+
+/// Roll releases out
+#[derive(clap::Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub(crate) enum Command {
+    /// Make one, and start it
+    Create(Box<Create>),
+    /// List them
+    List {
+        /// In this phase only, such as `running`
+        #[arg(long)]
+        phase: Option<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Show one: its waves, and why devices failed
+    Show {
+        /// Its id
+        id: u64,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Watch one until it is over; the exit code tells whether devices failed
+    Watch {
+        /// Its id
+        id: u64,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Start a draft
+    Start(One),
+    /// Start no more devices until it is resumed
+    Pause(One),
+    /// Go on after a pause or a stop
+    Resume(One),
+    /// Open the next wave now
+    Advance(One),
+    /// Start no more devices, and complete when what is under way has ended
+    Finish(One),
+    /// Give it up
+    Abort {
+        #[command(flatten)]
+        one: One,
+        /// Also cancel what is under way, as far as devices still can
+        #[arg(long)]
+        cancel: bool,
+    },
+    /// Let a device that failed try again
+    Retry {
+        #[command(flatten)]
+        one: One,
+        /// The device
+        device: String,
+        /// Even if it rolled this image back
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct One {
+    /// The rollout's id
+    id: u64,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Create {
+    /// The release: its id, or PRODUCT@VERSION
+    #[arg(required_unless_present = "undo")]
+    release: Option<String>,
+    /// Instead, bring devices back to what they ran before this rollout
+    #[arg(long, value_name = "ROLLOUT", conflicts_with = "release")]
+    undo: Option<u64>,
+    /// What people call it; otherwise the release's name
+    #[arg(long)]
+    name: Option<String>,
+    /// For devices whose tags fit this expression
+    #[arg(long, value_name = "EXPRESSION", help_heading = "Which devices")]
+    tags: Option<String>,
+    /// For devices that run a version in this range
+    #[arg(long, value_name = "RANGE", help_heading = "Which devices")]
+    versions: Option<String>,
+    /// For this device; may be given several times
+    #[arg(long, value_name = "ID", help_heading = "Which devices")]
+    device: Vec<String>,
+    /// For this share of them
+    #[arg(long, value_name = "PERCENT", help_heading = "Which devices", value_parser = percent)]
+    percent: Option<f64>,
+    /// Also for devices of other products and chips
+    #[arg(long, help_heading = "Which devices")]
+    any_product: bool,
+    /// A wave before the rest: a number of devices, or 10%; may be given several times
+    #[arg(long, value_name = "SIZE", help_heading = "Waves", value_parser = wave_size)]
+    wave: Vec<Value>,
+    /// Open the next wave by itself when this share of verdicts is good
+    #[arg(long, value_name = "PERCENT", help_heading = "Waves", default_value = "95", value_parser = percent)]
+    success: f64,
+    /// … and has been so for this long
+    #[arg(long, value_name = "SPAN", help_heading = "Waves", default_value = "0s", value_parser = parse_span)]
+    soak: u64,
+    /// Open waves by hand instead: `otaru rollout advance`
+    #[arg(long, help_heading = "Waves", conflicts_with_all = ["success", "soak"])]
+    by_hand: bool,
+    /// Stop when this share of verdicts are failures …
+    #[arg(long, value_name = "PERCENT", help_heading = "Limits", value_parser = percent)]
+    stop: Option<f64>,
+    /// … of at least so many
+    #[arg(long, value_name = "N", help_heading = "Limits", default_value_t = 10, requires = "stop")]
+    minimum: u32,
+    /// The most devices that update at the same time
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    concurrency: Option<u32>,
+    /// The most devices that start in a minute
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    rate: Option<u32>,
+    /// The hours in which devices start: '22:00-06:00', or with an offset '22:00-06:00 +02:00'
+    #[arg(long, value_name = "HOURS", help_heading = "Limits")]
+    window: Option<String>,
+    /// How long a device may take for an attempt
+    #[arg(long, value_name = "SPAN", help_heading = "Limits", value_parser = parse_span)]
+    timeout: Option<u64>,
+    /// How many attempts a device has
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    attempts: Option<u32>,
+    /// Not before: in 2h, or at @SECONDS since 1970
+    #[arg(long, value_name = "WHEN", help_heading = "When", value_parser = parse_moment)]
+    start_at: Option<u64>,
+    /// Give up devices that have not begun by then
+    #[arg(long, value_name = "WHEN", help_heading = "When", value_parser = parse_moment)]
+    end_at: Option<u64>,
+    /// Never complete by itself: whoever joins later gets it too
+    #[arg(long, help_heading = "When")]
+    continuous: bool,
+    /// Of several rollouts for a device, the highest has it
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true)]
+    priority: i32,
+    /// Also what failed before on a device, older releases and other products
+    #[arg(long)]
+    force: bool,
+    /// Do not start it yet
+    #[arg(long)]
+    draft: bool,
+    /// Only tell who would be hit
+    #[arg(long)]
+    dry_run: bool,
+    /// Watch it until it is over
+    #[arg(long, conflicts_with_all = ["draft", "dry_run"])]
+    watch: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("a share is a number from 0 to 100".into()),
+    }
+}
+
+fn wave_size(text: &str) -> Result<Value, String> {
+    match text.strip_suffix('%') {
+        Some(share) => Ok(json!({"percent": percent(share)?})),
+        None => match text.parse::<u32>() {
+            Ok(devices) if devices > 0 => Ok(json!({"devices": devices})),
+            _ => Err("a wave is a number of devices, or a share such as 10%".into()),
+        },
+    }
+}
+
+pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
+    let (one, what) = match command {
+        Command::Create(create) => return create.run(output).await,
+        Command::List { phase, server } => {
+            list(&server.client()?, phase.as_deref(), output).await?;
+            return Ok(Outcome::Good);
+        }
+        Command::Show { id, server } => {
+            let client = server.client()?;
+            let rollout: Value = client.get(&format!("/rollouts/{id}")).await?;
+            show(&client, &rollout, output).await?;
+            return Ok(Outcome::Good);
+        }
+        Command::Watch { id, server } => return follow(&server.client()?, id, output).await,
+        Command::Start(one) => (one, "start".to_owned()),
+        Command::Pause(one) => (one, "pause".to_owned()),
+        Command::Resume(one) => (one, "resume".to_owned()),
+        Command::Advance(one) => (one, "advance".to_owned()),
+        Command::Finish(one) => (one, "finish".to_owned()),
+        Command::Abort { one, cancel } => (one, format!("abort?cancel={cancel}")),
+        Command::Retry { one, device, force } => {
+            let path = format!("/rollouts/{}/deployments/{}/retry", one.id, escape(&device));
+            let rollout: Value = one.server.client()?.post(&path, json!({"force": force})).await?;
+            tell(&rollout, output);
+            return Ok(Outcome::Good);
+        }
+    };
+    let path = format!("/rollouts/{}/{what}", one.id);
+    let rollout: Value = one.server.client()?.post(&path, json!({})).await?;
+    tell(&rollout, output);
+    Ok(Outcome::Good)
+}
+
+fn tell(rollout: &Value, output: Output) {
+    if output.json {
+        ui::line(&rollout.to_string());
+    } else {
+        ui::line(&headline(rollout));
+    }
+}
+
+impl Create {
+    async fn run(&self, output: Output) -> anyhow::Result<Outcome> {
+        let client = self.server.client()?;
+        let body = self.body(&client).await?;
+        if self.dry_run {
+            preview(&client, body, output).await?;
+            return Ok(Outcome::Good);
+        }
+        let rollout: Value = client.post("/rollouts", body).await?;
+        if self.watch {
+            return follow(&client, rollout["id"].as_u64().unwrap_or_default(), output).await;
+        }
+        tell(&rollout, output);
+        Ok(Outcome::Good)
+    }
+
+    async fn body(&self, client: &Client) -> anyhow::Result<Value> {
+        let mut target = json!({"tags": self.tags, "versions": self.versions});
+        if !self.device.is_empty() {
+            target["devices"] = json!(self.device);
+        }
+        if let Some(percent) = self.percent {
+            target["percent"] = json!(percent);
+        }
+        let (release, name) = match &self.release {
+            Some(text) => {
+                let release = find(client, text).await?;
+                if !self.any_product {
+                    target["product"] = release["product"].clone();
+                    target["chips"] = json!([release["chip"]]);
+                }
+                let name = format!(
+                    "{} {}",
+                    release["product"].as_str().unwrap_or_default(),
+                    release["version"].as_str().unwrap_or_default()
+                );
+                (release["id"].clone(), name)
+            }
+            None => (Value::Null, format!("undo of {}", self.undo.unwrap_or_default())),
+        };
+        let gate = match self.by_hand {
+            true => json!("hand"),
+            false => json!({"auto": {"success": self.success, "soak": self.soak}}),
+        };
+        let waves: Vec<Value> = self.wave.iter().map(|size| json!({"size": size, "gate": gate})).collect();
+        let mut body = json!({
+            "name": self.name.as_ref().unwrap_or(&name), "release": release, "undo": self.undo, "target": target,
+            "waves": waves, "priority": self.priority, "start_at": self.start_at, "end_at": self.end_at,
+            "continuous": self.continuous, "force": self.force, "draft": self.draft,
+            "limits": {"concurrency": self.concurrency, "starts_per_minute": self.rate, "window": self.window},
+        });
+        if let Some(failures) = self.stop {
+            body["stop"] = json!({"failures": failures, "minimum": self.minimum});
+        }
+        let mut attempts = json!({});
+        if let Some(timeout) = self.timeout {
+            attempts["timeout"] = json!(timeout);
+        }
+        if let Some(count) = self.attempts {
+            attempts["count"] = json!(count);
+        }
+        body["attempts"] = attempts;
+        Ok(body)
+    }
+}
+
+async fn preview(client: &Client, body: Value, output: Output) -> anyhow::Result<()> {
+    let found: Value = client.post("/rollouts/preview", body).await?;
+    if output.json {
+        ui::line(&found.to_string());
+        return Ok(());
+    }
+    let number = |name: &str| found[name].as_u64().unwrap_or(0);
+    ui::line(&format!(
+        "{} devices: {} run it already, {} can be reached now, {} are updating for another rollout",
+        number("devices"),
+        number("current"),
+        number("reachable"),
+        number("busy")
+    ));
+    for (index, count) in found["waves"].as_array().into_iter().flatten().enumerate() {
+        ui::line(&format!("  wave {}: {count} devices", index + 1));
+    }
+    let some: Vec<String> =
+        found["some"].as_array().into_iter().flatten().filter_map(Value::as_str).map(ui::clean).collect();
+    if !some.is_empty() {
+        ui::line(&format!("  such as {}", some.join(", ")));
+    }
+    Ok(())
+}
+
+/// Deployments by where they stand, of one wave or all.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Counts {
+    total: u64,
+    good: u64,
+    bad: u64,
+    active: u64,
+    waiting: u64,
+}
+
+impl Counts {
+    fn of(tally: &Value) -> Self {
+        let number = |name: &str| tally[name].as_u64().unwrap_or(0);
+        let total = tally.as_object().map_or(0, |fields| fields.values().filter_map(Value::as_u64).sum());
+        Self {
+            total,
+            good: number("succeeded") + number("current"),
+            bad: number("failed") + number("rolled_back") + number("refused") + number("timed_out"),
+            active: number("active"),
+            waiting: number("waiting"),
+        }
+    }
+
+    fn all(rollout: &Value) -> Self {
+        rollout["tallies"].as_array().into_iter().flatten().map(Self::of).fold(
+            Self::default(),
+            |sum, more| Self {
+                total: sum.total + more.total,
+                good: sum.good + more.good,
+                bad: sum.bad + more.bad,
+                active: sum.active + more.active,
+                waiting: sum.waiting + more.waiting,
+            },
+        )
+    }
+
+    fn words(self) -> String {
+        let mut parts = vec![format!("{} of {} done", self.good, self.total)];
+        for (count, word) in [(self.active, "updating"), (self.bad, "failed"), (self.waiting, "away")] {
+            if count > 0 {
+                parts.push(format!("{count} {word}"));
+            }
+        }
+        parts.join(", ")
+    }
+}
+
+fn phase(rollout: &Value) -> String {
+    let phase = rollout["phase"].as_str().unwrap_or("?");
+    let text = style(ui::clean(phase));
+    match phase {
+        "completed" => text.green(),
+        "stopped" | "aborted" => text.red(),
+        "paused" | "draft" | "scheduled" => text.yellow(),
+        _ => text.cyan(),
+    }
+    .to_string()
+}
+
+fn headline(rollout: &Value) -> String {
+    let name = ui::clean(rollout["name"].as_str().unwrap_or_default());
+    format!("rollout {} \"{name}\"  {}  {}", rollout["id"], phase(rollout), Counts::all(rollout).words())
+}
+
+/// What is between the open wave and the next, if that holds things up.
+fn gate(rollout: &Value) -> Option<String> {
+    if rollout["phase"] != "running" {
+        return None;
+    }
+    match (&rollout["gate"]["held"], rollout["gate"]["soaking"].as_u64()) {
+        (_, Some(since)) => Some(format!("the open wave is good; it soaks since {}", ago(since))),
+        (Value::String(why), _) => Some(match why.as_str() {
+            "hand" => "the wave is done; `otaru rollout advance` opens the next".into(),
+            "success_rate" => "too few of the wave succeeded for the next one to open by itself".into(),
+            "no_evidence" => "no device has shown yet that the release is good".into(),
+            other => ui::clean(other),
+        }),
+        _ => None,
+    }
+}
+
+fn screen(rollout: &Value) -> Vec<String> {
+    let mut lines = vec![headline(rollout)];
+    let open = rollout["wave"].as_u64().unwrap_or(0);
+    for (index, tally) in (0_u64..).zip(rollout["tallies"].as_array().into_iter().flatten()) {
+        let counts = Counts::of(tally);
+        let percent = u8::try_from((counts.good + counts.bad) * 100 / counts.total.max(1)).unwrap_or(100);
+        let mark = if index <= open { " " } else { "·" };
+        lines.push(format!("  {mark} wave {}  {}  {}", index + 1, bar(percent), counts.words()));
+    }
+    lines.extend(gate(rollout).map(|text| format!("    {}", style(text).yellow())));
+    for (code, count) in rollout["reasons"].as_object().into_iter().flatten() {
+        lines.push(format!("    {}", style(format!("{count} failed: {}", ui::clean(code))).red()));
+    }
+    lines
+}
+
+async fn show(client: &Client, rollout: &Value, output: Output) -> anyhow::Result<()> {
+    if output.json {
+        ui::line(&rollout.to_string());
+        return Ok(());
+    }
+    screen(rollout).iter().for_each(|line| ui::line(line));
+    let failed = failures(client, rollout).await?;
+    failed.iter().for_each(|line| ui::line(line));
+    Ok(())
+}
+
+/// Some devices that failed, each with its reason.
+async fn failures(client: &Client, rollout: &Value) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for standing in ["rolled_back", "failed", "refused", "timed_out"] {
+        let path = format!("/rollouts/{}/deployments?standing={standing}", rollout["id"]);
+        for deployment in client.list::<Value>(&path, 5).await? {
+            let text = |name: &str| ui::clean(deployment[name].as_str().unwrap_or_default());
+            let why = match text("error_code").as_str() {
+                "" => String::new(),
+                code => format!("  {code}: {}", text("error_detail")),
+            };
+            lines.push(format!("    {}  {standing}{why}", text("device")));
+        }
+    }
+    Ok(lines)
+}
+
+async fn list(client: &Client, phase_of: Option<&str>, output: Output) -> anyhow::Result<()> {
+    let path = match phase_of {
+        Some(phase) => format!("/rollouts?phase={}", escape(phase)),
+        None => "/rollouts".to_owned(),
+    };
+    let rollouts: Vec<Value> = client.list(&path, 200).await?;
+    if output.json {
+        rollouts.iter().for_each(|rollout| ui::line(&rollout.to_string()));
+        return Ok(());
+    }
+    if rollouts.is_empty() {
+        ui::line("No rollouts; `otaru rollout create RELEASE` makes one.");
+        return Ok(());
+    }
+    let rows = rollouts.iter().map(|rollout| {
+        [
+            rollout["id"].to_string(),
+            ui::clean(rollout["name"].as_str().unwrap_or_default()),
+            phase(rollout),
+            Counts::all(rollout).words(),
+            rollout["updated_at"].as_u64().map_or_else(String::new, ago),
+        ]
+    });
+    grid(["ID", "NAME", "PHASE", "DEVICES", "CHANGED"], rows.collect(), width())
+        .iter()
+        .for_each(|line| ui::line(line));
+    Ok(())
+}
+
+/// Watches a rollout until it is over, or stopped.
+pub(crate) async fn follow(client: &Client, id: u64, output: Output) -> anyhow::Result<Outcome> {
+    let path = format!("/rollouts/{id}");
+    let mut told = client.events("rollout,deployment");
+    let mut live = Live::new(output);
+    let (stop, mut last) = (signals::stop(), String::new());
+    tokio::pin!(stop);
+    loop {
+        let rollout: Value = client.get(&path).await?;
+        let line = headline(&rollout);
+        if let Some(live) = &mut live {
+            live.draw(&screen(&rollout));
+        } else if line != last {
+            tell(&rollout, output);
+        }
+        last = line;
+        if let Some(outcome) = over(&rollout) {
+            drop(live);
+            if !output.json {
+                failures(client, &rollout).await?.iter().for_each(|line| ui::line(line));
+            }
+            return Ok(outcome);
+        }
+        tokio::select! {
+            () = &mut stop => return Ok(Outcome::Good),
+            lost = changed(&mut told, id) => if let Some(why) = lost {
+                bail!("the server is lost: {why}");
+            },
+        }
+        // Many things happen at once; a look every so often shows them all.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+}
+
+/// Waits until something of this rollout has changed. The end of the stream is tried for a while, then told.
+async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) -> Option<String> {
+    const PATIENCE: u32 = 30;
+    let mut lost = 0;
+    loop {
+        match told.recv().await {
+            Some(Told::Resync) => return None,
+            Some(Told::Event(event)) if event["rollout"] == id || event["id"] == id => break,
+            Some(Told::Event(_)) => {}
+            Some(Told::Lost(why)) => {
+                lost += 1;
+                if lost >= PATIENCE {
+                    return Some(why);
+                }
+            }
+            None => return Some("it ended the stream".into()),
+        }
+    }
+    // What else is there already is told by the same look.
+    while told.try_recv().is_ok() {}
+    None
+}
+
+/// How it ended, if it has, or waits for a person.
+fn over(rollout: &Value) -> Option<Outcome> {
+    let counts = Counts::all(rollout);
+    let outcome = if counts.bad == 0 { Outcome::Good } else { Outcome::Bad };
+    match rollout["phase"].as_str() {
+        Some("completed") => Some(outcome),
+        Some("aborted") if counts.active == 0 => Some(Outcome::Bad),
+        Some("stopped") if counts.active == 0 => Some(Outcome::Bad),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_waves() {
+        assert_eq!(wave_size("5"), Ok(json!({"devices": 5})));
+        assert_eq!(wave_size("10%"), Ok(json!({"percent": 10.0})));
+        for bad in ["", "0", "x", "101%", "-1"] {
+            assert!(wave_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rollout_is_told_in_a_line() {
+        let rollout = json!({"id": 3, "name": "lamp 1.1.0", "phase": "stopped", "tallies": [
+            {"succeeded": 2, "failed": 1, "active": 0, "ready": 1}, {"waiting": 4}]});
+        let line = console::strip_ansi_codes(&headline(&rollout)).into_owned();
+        assert_eq!(line, "rollout 3 \"lamp 1.1.0\"  stopped  2 of 8 done, 1 failed, 4 away");
+        assert_eq!(over(&rollout), Some(Outcome::Bad));
+    }
+}
