@@ -77,15 +77,15 @@ pub(crate) fn forget() -> anyhow::Result<bool> {
 /// # Errors
 /// When it is not one.
 pub(crate) fn normal(url: &str) -> anyhow::Result<String> {
-    let url = url.trim().trim_end_matches('/');
+    let url = url.trim();
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     match rest {
-        Some(host) if host.is_empty() || host.contains(char::is_whitespace) => {
+        Some(host) if host.trim_matches('/').is_empty() || host.contains(char::is_whitespace) => {
             bail!("the server's address has no host: http://HOST:8080")
         }
         Some(host) if host.contains('@') => bail!("leave the login out of the server's address"),
-        Some(_) => Ok(url),
+        Some(_) => Ok(url.trim_end_matches('/').to_owned()),
         None => bail!("the server's address begins with http:// or https://"),
     }
 }

@@ -33,7 +33,7 @@ always do; a number of your own is lower than any such time.";
 
 /// What a release file is made of.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Make {
     /// The image, as `espflash save-image` writes it
     #[arg(value_name = "FILE.bin")]
     file: PathBuf,
@@ -63,7 +63,7 @@ pub(crate) struct Args {
     output: PathBuf,
 }
 
-pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &Make, output: Output) -> anyhow::Result<Outcome> {
     let firmware = Firmware::read(&args.file)?;
     // Before the long work, so that a bad key is told at once.
     let key = args.key.as_deref().map(release_file::secret_key).transpose()?;

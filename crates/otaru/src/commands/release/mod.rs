@@ -14,7 +14,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<remote::Command>,
     #[command(flatten)]
-    make: Option<make::Args>,
+    make: Option<make::Make>,
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
