@@ -480,6 +480,30 @@ async fn lists_are_filtered_and_come_in_pages() {
     assert_eq!(list(lamps(1, Some("x'; --".into()))).await.unwrap_err().status, 422);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_nothing_refers_to_go_after_a_while() {
+    const WEEK: u64 = 7 * 24 * 3_600 * 1_000;
+    let (server, one) = (Server::new(None), image("lamp", "1.0.0", 1));
+    let (first, second) = (release_file(&one, 5, None, &key()), release_file(&one, 6, None, &key()));
+    server.upload(&first).await;
+    server.upload(&second).await;
+    // What a process leaves that is killed before it could write to the database.
+    server.app.artifacts.put(Bytes::from_static(b"never noted")).await.unwrap();
+    assert_eq!(server.files(), 4);
+    let prune_at = async |millis| {
+        let app = open(server.folder.path(), Keys::default());
+        let app = App { clock: Clock::new(move || Time(millis)), ..Shared::into_inner(app).unwrap() };
+        prune::prune(&app).await.unwrap();
+    };
+    prune_at(1_000 + WEEK).await;
+    assert_eq!(server.files(), 3, "the replaced file is kept for a week");
+    prune_at(1_001 + WEEK).await;
+    assert_eq!(server.files(), 2, "the image and its release file");
+    let release = server.release(1).await;
+    assert_eq!(server.bytes(release.file).await, second);
+    assert_eq!(server.bytes(release.raw).await, one);
+}
+
 #[tokio::test]
 async fn names_in_urls_are_plain() {
     let server = Server::new(None);
