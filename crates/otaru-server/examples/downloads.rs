@@ -8,7 +8,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use axum::serve::ListenerExt as _;
 use otaru_server::artifacts::{Artifacts, DEFAULT_CACHE};
-use otaru_server::downloads;
+use otaru_server::downloads::{self, Downloads};
+use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpListener;
 
 fn main() -> Result<()> {
@@ -27,7 +28,8 @@ fn main() -> Result<()> {
             // Without it, the end of an answer waits for the client's acknowledgement of its beginning.
             let _ = connection.set_nodelay(true);
         });
-        axum::serve(listener, downloads::router::<Artifacts>().with_state(artifacts)).await?;
+        let downloads = Downloads::new(artifacts, Counter::default());
+        axum::serve(listener, downloads::router::<Downloads>().with_state(downloads)).await?;
         Ok(())
     })
 }
