@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
+use crate::access::tokens::Remembered;
+use crate::api::limits::FailedLogins;
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::reconcile::ingest::Recent;
 use crate::releases::Keys;
 
 /// What all parts of a server share.
@@ -30,6 +34,14 @@ pub struct App {
     pub metrics: Metrics,
     /// What URLs for devices and people begin with, without a slash at the end.
     pub public_base: String,
+    /// Tokens that were looked up not long ago.
+    pub tokens: Remembered,
+    /// Who failed to log in how often.
+    pub failed_logins: FailedLogins,
+    /// What devices last reported.
+    pub recent: Recent,
+    /// Tells everybody that the server ends.
+    pub stop: CancellationToken,
     /// Wakes those who carry on with work in the background.
     pub wake: Wake,
 }

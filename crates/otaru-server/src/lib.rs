@@ -6,12 +6,17 @@
 //! | [`config`], [`app`] | how it is set up, and what its parts share |
 //! | [`data_dir`], [`db`] | the folder it keeps everything in, and the database |
 //! | [`mqtt`] | the broker, who may do what there, and a client of it |
+//! | [`http`], [`api`] | HTTP for people and programs |
+//! | [`access`] | who is who, and who did what |
+//! | [`devices`] | the registry |
+//! | [`reconcile`] | makes the fleet what the database says it shall be |
 //! | [`artifacts`], [`downloads`] | files by their content, and their way out |
 //! | [`releases`] | firmware that devices can be given: uploads, release files, patches |
-//! | [`api`] | HTTP for people and programs |
+//! | [`rollouts`] | rollouts and deployments as rows, and what operators do to them |
 //! | [`events`], [`metrics`] | what just changed, and how much of it |
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod address;
 pub mod api;
 pub mod app;
@@ -20,9 +25,12 @@ pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod db;
+pub mod devices;
 pub mod downloads;
 pub mod events;
+pub mod http;
 pub mod metrics;
 pub mod mqtt;
 pub mod reconcile;
 pub mod releases;
+pub mod rollouts;

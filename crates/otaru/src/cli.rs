@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    broker, delta, demo, files, image, inspect, keygen, offer, push, release, resign, sim, verify, watch,
+    broker, delta, demo, files, image, inspect, keygen, login, offer, push, release, resign, shell, sim,
+    verify, watch,
 };
 use crate::{logging, ui};
 
@@ -27,7 +28,7 @@ Exit codes: 0 all went well, 1 something did not, 2 the command line is wrong.";
 /// Over-the-air firmware updates for ESP32, over MQTT and HTTP.
 #[derive(Parser)]
 #[command(name = "otaru", version, after_help = EXAMPLES, max_term_width = 100)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
@@ -62,6 +63,10 @@ enum Command {
     Resign(resign::Args),
     Offer(offer::Args),
     Delta(delta::Args),
+    Login(login::Args),
+    Logout(login::LogoutArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// Whether what the user wanted has come true.
@@ -113,6 +118,10 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Resign(args) => resign::run(&args, output),
         Command::Offer(args) => offer::run(&args, output),
         Command::Delta(args) => delta::run(&args, output),
+        Command::Login(args) => login::run(args, output).await,
+        Command::Logout(_) => login::logout(output),
+        Command::Completions(args) => Ok(shell::completions(&args)),
+        Command::Man(args) => shell::man(&args, output),
     }
 }
 

@@ -44,12 +44,13 @@ impl LoginArgs {
     }
 }
 
-fn first_line(path: &Path) -> anyhow::Result<Secret> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the password file {}", path.display()))?;
+/// The first line of a file that holds a secret.
+pub(crate) fn first_line(path: &Path) -> anyhow::Result<Secret> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the file {}", path.display()))?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Secret::new(line)),
-        _ => bail!("the password file {} is empty", path.display()),
+        _ => bail!("the file {} is empty", path.display()),
     }
 }
 

@@ -1,10 +1,14 @@
 //! Who calls: an API token, its role, and what that role may do.
 
+use std::net::IpAddr;
+
 use axum::extract::FromRequestParts;
+use axum::http::header;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
+use crate::access::tokens;
 use crate::app::Shared;
 
 /// What a token may do; each may do what those before it may.
@@ -20,6 +24,11 @@ pub enum Role {
 }
 
 impl Role {
+    /// The role of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Viewer, Self::Operator, Self::Admin].into_iter().find(|role| role.as_str() == name)
+    }
+
     /// Its name, the same as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -60,7 +69,25 @@ impl Caller {
 impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(_parts: &mut Parts, _app: &Shared) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(header) = header else { return Err(Problem::unauthorized()) };
+        let token = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        if let Some((_, token)) = token
+            && let Some(caller) = tokens::verify(app, token.trim()).await?
+        {
+            return Ok(caller);
+        }
+        app.failed_logins.count(peer(parts), app.clock.now())?;
         Err(Problem::unauthorized())
     }
 }
+
+/// Who is at the other end, as far as it is known.
+pub fn peer(parts: &Parts) -> IpAddr {
+    parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0)
+}
+
+/// The address of a request's sender: that of the connection, or what a trusted proxy says.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);

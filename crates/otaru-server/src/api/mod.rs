@@ -1,5 +1,122 @@
-//! The HTTP API under `/api/v1`.
+//! The HTTP API under `/api/v1`: for people's tools, scripts and, by its documents, anybody.
 
+pub mod audit;
 pub mod caller;
+pub mod devices;
+pub mod events;
+pub mod extract;
+pub mod idempotency;
+pub mod limits;
+pub mod page;
 pub mod problem;
 pub mod releases;
+pub mod rollouts;
+pub mod tokens;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use self::problem::Problem;
+use crate::app::Shared;
+
+/// Bytes of the longest body, where a route does not say otherwise.
+const LONGEST_BODY: usize = 256 * 1024;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Otaru",
+        description = "Firmware updates for ESP32: devices, releases, rollouts. Errors are problem details (RFC 9457). \
+                       Moments are milliseconds since 1970-01-01 UTC.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    components(schemas(Problem)),
+    security(("token" = [])),
+    modifiers(&Logins),
+)]
+struct Document;
+
+struct Logins;
+
+impl Modify for Logins {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let scheme = |scheme| SecurityScheme::Http(Http::new(scheme));
+        components.add_security_scheme("token", scheme(HttpAuthScheme::Bearer));
+        components.add_security_scheme("device", scheme(HttpAuthScheme::Basic));
+    }
+}
+
+fn routes() -> OpenApiRouter<Shared> {
+    let v1 = OpenApiRouter::new()
+        .merge(audit::router())
+        .merge(devices::router())
+        .merge(events::router())
+        .merge(releases::router())
+        .merge(rollouts::router())
+        .merge(tokens::router());
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
+}
+
+/// The API's description: OpenAPI 3.1.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let mut document = routes().into_openapi();
+    with_errors(&mut document);
+    document
+}
+
+/// Every operation may be answered with a problem.
+fn with_errors(document: &mut utoipa::openapi::OpenApi) {
+    use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+    let problem = || {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = ResponseBuilder::new().description("what is wrong, and what to do");
+        RefOr::T(response.content("application/problem+json", content).build())
+    };
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete, &mut item.put];
+        for operation in operations.into_iter().flatten() {
+            operation.responses.responses.entry("default".to_owned()).or_insert_with(problem);
+        }
+    }
+}
+
+/// The routes, their description, and a page to read it.
+pub fn router(app: Shared) -> Router {
+    let (router, mut document) = routes().split_for_parts();
+    with_errors(&mut document);
+    let api = router
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer(from_fn(private))
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(app);
+    api.merge(SwaggerUi::new("/api/docs").url("/api/v1/openapi.json", document))
+}
+
+/// Answers are for the caller, and are data.
+async fn private(request: axum::extract::Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+async fn wrong_method() -> Response {
+    let detail = "this cannot be done here; /api/docs lists what can";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).into_response()
+}
+
+/// What is nowhere.
+pub async fn not_found() -> Response {
+    Problem::not_found("such page; /api/docs lists the API").into_response()
+}

@@ -21,6 +21,9 @@ pub struct Problem {
     pub status: u16,
     /// What is wrong this time, and what to do.
     pub detail: String,
+    /// After how many seconds to try again.
+    #[serde(skip)]
+    retry_after: Option<u32>,
 }
 
 impl Problem {
@@ -31,7 +34,14 @@ impl Problem {
             title: kind.replace('-', " "),
             status: status.as_u16(),
             detail: detail.into(),
+            retry_after: None,
         }
+    }
+
+    /// The same with the header `Retry-After`, in seconds.
+    #[must_use]
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     /// There is no such thing.
@@ -80,6 +90,7 @@ impl From<DbError> for Problem {
             DbError::Full => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "the server's disk is full")
             }
+            DbError::Conflict => Self::conflict("it was changed meanwhile; try again"),
             DbError::Closed => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is shutting down")
             }
@@ -124,8 +135,12 @@ impl From<rusqlite::Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.retry_after;
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"otaru\""));

@@ -29,6 +29,9 @@ pub enum DbError {
         "the database was made by a newer version of Otaru (schema {0}); use that one, or restore a backup"
     )]
     Newer(i64),
+    /// Somebody else changed a row between reading and writing it.
+    #[error("it was changed meanwhile; try again")]
+    Conflict,
     /// The disk is full.
     #[error("the disk is full; make room and try again, nothing was lost")]
     Full,

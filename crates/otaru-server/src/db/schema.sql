@@ -12,6 +12,7 @@ CREATE TABLE devices (
     first_seen   INTEGER NOT NULL,
     last_seen    INTEGER,                       -- when something of it was last written here
     reachable    INTEGER NOT NULL DEFAULT 0,
+    polled_at    INTEGER,                       -- when it last reported over HTTP, if it does
     -- Of its last report; empty and NULL before the first.
     chip         TEXT NOT NULL DEFAULT '',
     product      TEXT NOT NULL DEFAULT '',
@@ -106,14 +107,15 @@ CREATE TABLE rollouts (
     state      TEXT NOT NULL,                   -- `otaru_rollout::Rollout` as JSON
     phase      TEXT NOT NULL,
     is_open    INTEGER NOT NULL,                -- whether devices may join
-    wake_at    INTEGER,                         -- when to tick it, though nothing happens
-    work_due   INTEGER NOT NULL DEFAULT 0,      -- whether a scan or a closing is to be carried on
+    is_alive   INTEGER NOT NULL,                -- whether there may be something to do about it
     created_at INTEGER NOT NULL,
     created_by TEXT NOT NULL,
     updated_at INTEGER NOT NULL,
     revision   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX rollouts_by_phase ON rollouts (phase);
+CREATE INDEX rollouts_open ON rollouts (id) WHERE is_open;
+CREATE INDEX rollouts_alive ON rollouts (id) WHERE is_alive;
 
 CREATE TABLE rollout_events (
     id      INTEGER PRIMARY KEY,
@@ -129,6 +131,7 @@ CREATE TABLE deployments (
     device     TEXT NOT NULL REFERENCES devices (id),
     state      TEXT NOT NULL,                   -- `otaru_rollout::Deployment` as JSON
     standing   TEXT NOT NULL,                   -- `Standing::as_str`
+    is_open    INTEGER NOT NULL,                -- whether it is not over
     wave       INTEGER NOT NULL,
     starts     INTEGER NOT NULL,
     position   INTEGER NOT NULL,
@@ -141,6 +144,7 @@ CREATE TABLE deployments (
     PRIMARY KEY (rollout, device)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deployments_by_device ON deployments (device, rollout);
+CREATE INDEX deployments_open ON deployments (device, rollout) WHERE is_open;
 CREATE INDEX deployments_ready ON deployments (rollout, standing, wave, starts, position);
 CREATE INDEX deployments_due ON deployments (wake_at) WHERE wake_at IS NOT NULL;
 
@@ -150,12 +154,6 @@ CREATE TABLE outbox (
     device     TEXT NOT NULL,
     message    TEXT NOT NULL,                   -- JSON: an offer by image, or a cancellation
     created_at INTEGER NOT NULL
-) STRICT;
-
--- Effects within the server, written with the transition that asks for them.
-CREATE TABLE todo (
-    id     INTEGER PRIMARY KEY AUTOINCREMENT,
-    effect TEXT NOT NULL                        -- JSON
 ) STRICT;
 
 CREATE TABLE tokens (

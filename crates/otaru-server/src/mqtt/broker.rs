@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +15,16 @@ use otaru_format::digest::Digest;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::url::{BrokerUrl, Login};
+use super::access::{self, Answer, Authenticator, Identity, Knock};
+use super::url::{BrokerUrl, Login, Secret};
 
 /// Most connections at once.
 const MAX_CLIENTS: usize = 100_000;
 /// Largest packet, in bytes; status reports and commands have 1 KiB.
 const MAX_PACKET: usize = 256 * 1024;
+
+/// The user name of the server itself.
+const SERVER: &str = "otaru-server";
 
 /// A running broker; it stops when this is dropped.
 pub struct EmbeddedBroker {
@@ -37,6 +40,34 @@ impl EmbeddedBroker {
     /// # Errors
     /// When the address is taken or not ours.
     pub async fn start(listen: SocketAddr, login: Option<Login>) -> io::Result<Self> {
+        let provider: Arc<dyn AuthProvider> = match &login {
+            Some(login) => Arc::new(OneLogin::new(login)),
+            None => Arc::new(AllowAllAuthProvider),
+        };
+        Self::run(listen, provider, login).await
+    }
+
+    /// Listens at `listen`, for whom `authenticator` knows: each may do under `base` what [`access`] says. Its
+    /// [URL](Self::url) has the server's own login.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub async fn guarded(
+        listen: SocketAddr,
+        base: &str,
+        authenticator: Arc<dyn Authenticator>,
+    ) -> io::Result<Self> {
+        let password = crate::access::secret::password().map_err(io::Error::other)?;
+        let login = Login { username: SERVER.to_owned(), password: Secret::new(password) };
+        let guard = Guard { base: base.to_owned(), authenticator, server: OneLogin::new(&login) };
+        Self::run(listen, Arc::new(guard), Some(login)).await
+    }
+
+    async fn run(
+        listen: SocketAddr,
+        provider: Arc<dyn AuthProvider>,
+        login: Option<Login>,
+    ) -> io::Result<Self> {
         // The library tells a taken port only as text; ask the system first.
         drop(TcpListener::bind(listen).await?);
         let config = BrokerConfig::default()
@@ -50,10 +81,6 @@ impl EmbeddedBroker {
                 rate_limit: RateLimitConfig { enabled: false, ..RateLimitConfig::default() },
                 ..AuthConfig::default()
             });
-        let provider: Arc<dyn AuthProvider> = match &login {
-            Some(login) => Arc::new(OneLogin::new(login)),
-            None => Arc::new(AllowAllAuthProvider),
-        };
         let mut broker =
             MqttBroker::with_config(config).await.map_err(io::Error::other)?.with_auth_provider(provider);
         let address = broker.local_addr().unwrap_or(listen);
@@ -131,8 +158,6 @@ impl OneLogin {
     }
 }
 
-type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
 impl AuthProvider for OneLogin {
     fn authenticate<'a>(
         &'a self,
@@ -152,5 +177,58 @@ impl AuthProvider for OneLogin {
 
     fn authorize_subscribe<'a>(&'a self, _: &str, _: Option<&'a str>, _: &'a str) -> Answer<'a, bool> {
         Box::pin(async { true })
+    }
+}
+
+/// Lets in whom the authenticator knows, and the server.
+struct Guard {
+    base: String,
+    authenticator: Arc<dyn Authenticator>,
+    server: OneLogin,
+}
+
+impl Guard {
+    async fn identify(&self, connect: &ConnectPacket, peer: SocketAddr) -> Option<Identity> {
+        if self.server.admits(connect) {
+            return Some(Identity::Server);
+        }
+        let password = connect.password.as_deref().map(|bytes| Secret::new(String::from_utf8_lossy(bytes)));
+        let (client, username) = (connect.client_id.clone(), connect.username.clone());
+        self.authenticator.identify(Knock { client, username, password, peer }).await
+    }
+}
+
+/// Who a connection's owner is; nobody, if the broker lost it.
+fn known(user: Option<&str>) -> Option<Identity> {
+    user?.parse().ok()
+}
+
+impl AuthProvider for Guard {
+    fn authenticate<'a>(
+        &'a self,
+        connect: &'a ConnectPacket,
+        peer: SocketAddr,
+    ) -> Answer<'a, mqtt5::error::Result<AuthResult>> {
+        Box::pin(async move {
+            Ok(match self.identify(connect, peer).await {
+                Some(who) => AuthResult::success_with_user(who.to_string()),
+                None => AuthResult::fail(ReasonCode::BadUsernameOrPassword),
+            })
+        })
+    }
+
+    fn authorize_publish<'a>(&'a self, _: &str, user: Option<&'a str>, topic: &'a str) -> Answer<'a, bool> {
+        let may = known(user).is_some_and(|who| access::may_publish(&who, &self.base, topic));
+        Box::pin(async move { may })
+    }
+
+    fn authorize_subscribe<'a>(
+        &'a self,
+        _: &str,
+        user: Option<&'a str>,
+        filter: &'a str,
+    ) -> Answer<'a, bool> {
+        let may = known(user).is_some_and(|who| access::may_subscribe(&who, &self.base, filter));
+        Box::pin(async move { may })
     }
 }

@@ -169,16 +169,16 @@ impl Mqtt {
     }
 
     /// Publishes at QoS 1 and waits until the broker has it.
+    ///
+    /// # Errors
+    /// When it does not take it.
     pub async fn publish(&self, topic: &str, payload: &str, retain: bool) -> Result<(), BrokerError> {
-        let options = PublishOptions { qos: QoS::AtLeastOnce, retain, ..Default::default() };
-        let denied = |reason| BrokerError::Denied { topic: topic.to_owned(), reason };
-        let sent = self.client.publish_with_options(topic, payload.as_bytes(), options);
-        match timeout(ANSWER, sent).await {
-            Ok(Ok(PublishResult::Sent(_))) => Ok(()),
-            Ok(Ok(PublishResult::Queued(_))) => Err(denied("the connection was lost meanwhile".into())),
-            Ok(Err(error)) => Err(denied(error.to_string())),
-            Err(_) => Err(denied("no answer".into())),
-        }
+        self.publisher().publish(topic, payload.as_bytes(), retain, None).await
+    }
+
+    /// A handle to publish with, as many messages at once as wanted.
+    pub fn publisher(&self) -> Publisher {
+        Publisher(self.client.clone())
     }
 
     /// The next thing that arrives.
@@ -194,6 +194,35 @@ impl Mqtt {
     pub async fn disconnect(self) {
         // The command is over either way.
         let _ = timeout(Duration::from_secs(1), self.client.disconnect()).await;
+    }
+}
+
+/// Publishes over a connection; clones share it.
+#[derive(Clone)]
+pub struct Publisher(MqttClient);
+
+impl Publisher {
+    /// Publishes at QoS 1 and waits until the broker has it. The broker forgets it after `expiry`, where one is given.
+    ///
+    /// # Errors
+    /// When it does not take it.
+    pub async fn publish(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        retain: bool,
+        expiry: Option<Duration>,
+    ) -> Result<(), BrokerError> {
+        let mut options = PublishOptions { qos: QoS::AtLeastOnce, retain, ..Default::default() };
+        let seconds = expiry.map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX).max(1));
+        options.properties.message_expiry_interval = seconds;
+        let denied = |reason| BrokerError::Denied { topic: topic.to_owned(), reason };
+        match timeout(ANSWER, self.0.publish_with_options(topic, payload, options)).await {
+            Ok(Ok(PublishResult::Sent(_))) => Ok(()),
+            Ok(Ok(PublishResult::Queued(_))) => Err(denied("the connection was lost meanwhile".into())),
+            Ok(Err(error)) => Err(denied(error.to_string())),
+            Err(_) => Err(denied("no answer".into())),
+        }
     }
 }
 

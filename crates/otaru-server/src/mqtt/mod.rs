@@ -1,9 +1,10 @@
 //! The server's side of MQTT: an embedded broker, who may do what there, and a client of whatever broker it is.
 
+pub mod access;
 mod broker;
 mod client;
 mod url;
 
 pub use broker::{EmbeddedBroker, reachable};
-pub use client::{BrokerError, Incoming, Message, Mqtt};
+pub use client::{BrokerError, Incoming, Message, Mqtt, Publisher};
 pub use url::{BrokerUrl, BrokerUrlError, DEFAULT_PORT, Login, Secret};

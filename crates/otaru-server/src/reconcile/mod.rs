@@ -1,22 +1,45 @@
 //! Makes the fleet what the database says it shall be.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`ingest`] | takes in what devices report, and whether they are there |
+//! | [`inbox`] | where that comes from: the broker |
+//! | [`work`] | carries on: scans, starts, moments that have come |
+//! | [`outbox`] | sends what devices are to be told |
+//!
+//! Everything that matters is in the database before anybody acts on it, and every step may be carried out twice: so all of this
+//! can be killed at any moment and goes on where it was.
 
-use otaru_rollout::{DeviceId, Time};
+pub mod inbox;
+pub mod ingest;
+pub mod outbox;
+pub mod work;
+
+use otaru_rollout::{DeviceId, Event, Time};
 use rusqlite::Connection;
 
-use crate::db::DbError;
+pub use ingest::{take_poll, take_presence, take_report};
+pub use outbox::standing_offer;
 
-/// A device's tags or running image changed: open rollouts may be for it now.
+use crate::db::DbError;
+use crate::rollouts::books::{Books, Changes};
+
+/// A device's tags changed: open rollouts may be for it now.
 ///
 /// # Errors
 /// Those of the database.
-pub fn device_changed(_tx: &Connection, _device: &DeviceId, _now: Time) -> Result<(), DbError> {
-    Ok(())
+pub fn device_changed(tx: &Connection, device: &DeviceId, now: Time) -> Result<Changes, DbError> {
+    let mut books = Books::open(tx, now);
+    books.offer_to_rollouts(device)?;
+    books.finish()
 }
 
 /// A device is gone: its deployments are over.
 ///
 /// # Errors
 /// Those of the database.
-pub fn device_retired(_tx: &Connection, _device: &DeviceId, _now: Time) -> Result<(), DbError> {
-    Ok(())
+pub fn device_retired(tx: &Connection, device: &DeviceId, now: Time) -> Result<Changes, DbError> {
+    let mut books = Books::open(tx, now);
+    books.event_of_device(device, &Event::Remove)?;
+    books.finish()
 }

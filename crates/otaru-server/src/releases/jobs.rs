@@ -148,14 +148,15 @@ impl Job {
 
     /// Takes the job that has waited longest, and gives its release a number if it has none: above all that the product has
     /// for this chip, and for good, so that a release with more patches is not a newer one.
-    pub(super) fn take(tx: &Connection) -> Result<Option<Self>, DbError> {
+    pub(super) fn take(tx: &Connection, now: Time) -> Result<Option<Self>, DbError> {
         let next = format!("{SELECT} WHERE state = 'queued' ORDER BY id LIMIT 1");
         let Some(job) = tx.query_row(&next, [], read).optional()?.transpose()? else { return Ok(None) };
         tx.execute("UPDATE jobs SET state = 'running' WHERE id = ?1", [job.id])?;
         tx.execute(
-            "UPDATE releases AS r SET sequence = 1 + (SELECT coalesce(max(o.sequence), 0) FROM releases o \
-             WHERE o.product = r.product AND o.chip = r.chip) WHERE id = ?1 AND sequence IS NULL",
-            [job.release],
+            "UPDATE releases AS r SET sequence = max(?2, 1 + (SELECT coalesce(max(o.sequence), 0) FROM releases o \
+             WHERE o.product = r.product AND o.chip = r.chip)) WHERE id = ?1 AND sequence IS NULL",
+            // Seconds since 1970, as `otaru release` has them, so that releases of both are in the order of their making.
+            params![job.release, millis(now) / 1_000],
         )?;
         Ok(Some(Self { state: JobState::Running, ..job }))
     }
@@ -208,7 +209,8 @@ async fn work(app: &App) {
     let mut check = tokio::time::interval_at(Instant::now(), CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        while let Some(job) = tell_failure(app.db.write(Job::take).await).flatten() {
+        let now = app.clock.now();
+        while let Some(job) = tell_failure(app.db.write(move |tx| Job::take(tx, now)).await).flatten() {
             carry_out(app, &job).await;
         }
         tokio::select! {

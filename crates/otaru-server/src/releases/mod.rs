@@ -28,7 +28,7 @@ pub mod upload;
 
 pub use jobs::{Job, JobKind, JobState};
 pub use keys::Keys;
-pub use rows::{Filter, Release, file_for};
+pub use rows::{Filter, Release, file_for, url_for};
 pub use upload::UploadLimits;
 
 #[cfg(test)]

@@ -174,6 +174,15 @@ pub fn file_for(tx: &Connection, image: Digest) -> Result<Option<(Digest, String
     Ok(found.optional()?.flatten())
 }
 
+/// Where a device is sent for this image; nowhere when there is no file for it.
+///
+/// # Errors
+/// Those of the database.
+pub fn url_for(tx: &Connection, image: Digest, public_base: &str) -> Result<Option<String>, DbError> {
+    let file = file_for(tx, image)?;
+    Ok(file.map(|(digest, name)| format!("{public_base}{}", crate::downloads::path(digest, &name))))
+}
+
 impl Release {
     /// The file that a device is sent to, and what it is called.
     pub fn offered(&self) -> Option<(Digest, String)> {

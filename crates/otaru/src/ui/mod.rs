@@ -1,6 +1,7 @@
 //! Output: lines, JSON, errors; and text from outside made harmless.
 
 pub(crate) mod changes;
+pub(crate) mod grid;
 pub(crate) mod live;
 pub(crate) mod table;
 pub(crate) mod words;

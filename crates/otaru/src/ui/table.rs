@@ -1,8 +1,9 @@
 //! A fleet as a table: one row a device, with a bar while it updates and its fault below.
 
-use console::{Style, measure_text_width, pad_str, style, truncate_str};
+use console::{Style, measure_text_width, style, truncate_str};
 use otaru_format::status::UpdateState;
 
+use super::grid::grid;
 use super::{clean, words};
 use crate::fleet::Device;
 
@@ -49,25 +50,12 @@ pub(crate) fn table<'a>(
     devices: impl Iterator<Item = (&'a str, &'a Device, Mark)>,
     columns: usize,
 ) -> Vec<String> {
-    let mut rows = vec![HEADS.map(|head| style(head).dim().to_string())];
-    let mut faults = vec![None];
-    for (name, device, mark) in devices {
-        let (row, fault) = row(name, device, mark);
-        rows.push(row);
-        faults.push(fault);
-    }
-    let mut widths = [0; HEADS.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(measure_text_width(cell));
-        }
-    }
+    let (rows, faults): (Vec<_>, Vec<_>) =
+        devices.map(|(name, device, mark)| row(name, device, mark)).unzip();
     let mut lines = Vec::new();
-    for (row, fault) in rows.iter().zip(faults) {
-        let cells =
-            row.iter().zip(widths).map(|(cell, width)| pad_str(cell, width, console::Alignment::Left, None));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        lines.push(truncate_str(line.trim_end(), columns, "…").into_owned());
+    // The heads' line has no fault.
+    for (line, fault) in grid(HEADS, rows, columns).into_iter().zip(std::iter::once(None).chain(faults)) {
+        lines.push(line);
         for (index, part) in
             fault.iter().flat_map(|fault| wrap(fault, columns.saturating_sub(6), 2)).enumerate()
         {

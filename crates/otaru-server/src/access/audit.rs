@@ -1,0 +1,107 @@
+//! The audit log: who did what to which thing.
+
+use otaru_rollout::Time;
+use rusqlite::{Connection, params};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::api::caller::Caller;
+use crate::api::page::{Cursor, Page};
+use crate::db::DbError;
+
+/// Something that somebody did.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Entry {
+    /// Newer ones have higher ids.
+    pub id: i64,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// Whose token it was: its name.
+    pub actor: String,
+    /// What: `rollout.pause` …
+    pub action: String,
+    /// To which: `rollout/17` …
+    pub object: String,
+    /// More about it.
+    pub detail: Value,
+}
+
+/// Notes what a caller does, in the transaction that does it.
+///
+/// # Errors
+/// Those of the database.
+pub fn note(
+    tx: &Connection,
+    caller: &Caller,
+    action: &str,
+    object: &str,
+    detail: &Value,
+    now: Time,
+) -> Result<(), DbError> {
+    put(tx, &caller.name, action, object, detail, now)
+}
+
+/// Notes what the server does by itself.
+///
+/// # Errors
+/// Those of the database.
+pub fn note_server(tx: &Connection, action: &str, object: &str, now: Time) -> Result<(), DbError> {
+    put(tx, "server", action, object, &Value::Object(serde_json::Map::new()), now)
+}
+
+fn put(
+    tx: &Connection,
+    actor: &str,
+    action: &str,
+    object: &str,
+    detail: &Value,
+    now: Time,
+) -> Result<(), DbError> {
+    tx.prepare_cached("INSERT INTO audit (at, actor, action, object, detail) VALUES (?, ?, ?, ?, ?)")?
+        .execute(params![now.0.cast_signed(), actor, action, object, detail.to_string()])?;
+    Ok(())
+}
+
+/// What of the log is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only what this token's owner did.
+    pub actor: Option<String>,
+    /// Only actions that begin so.
+    pub action: Option<String>,
+    /// Only what was done to this.
+    pub object: Option<String>,
+}
+
+/// The newest entries, or those older than the cursor.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(
+    tx: &Connection,
+    filter: &Filter,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Page<Entry>, DbError> {
+    let mut rows = tx.prepare_cached(
+        "SELECT id, at, actor, action, object, detail FROM audit
+         WHERE id < coalesce(?1, 9223372036854775807) AND (?2 IS NULL OR actor = ?2)
+           AND (?3 IS NULL OR substr(action, 1, length(?3)) = ?3) AND (?4 IS NULL OR object = ?4)
+         ORDER BY id DESC LIMIT ?5",
+    )?;
+    let entries = rows.query_map(
+        params![before, filter.actor, filter.action, filter.object, i64::from(limit) + 1],
+        |row| {
+            let detail: String = row.get(5)?;
+            Ok(Entry {
+                id: row.get(0)?,
+                at: row.get(1)?,
+                actor: row.get(2)?,
+                action: row.get(3)?,
+                object: row.get(4)?,
+                detail: serde_json::from_str(&detail).unwrap_or_default(),
+            })
+        },
+    )?;
+    Ok(Page::cut(entries.collect::<Result<_, _>>()?, limit, |entry| Cursor::of(&entry.id)))
+}

@@ -1,0 +1,114 @@
+//! Fleet keys: secrets with which devices may come that are not known yet.
+
+use std::collections::BTreeMap;
+
+use otaru_format::digest::Digest;
+use otaru_rollout::Time;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::secret;
+use crate::api::problem::Problem;
+use crate::db::DbError;
+
+/// How fleet keys begin.
+const KIND: &str = "fleet";
+
+/// A fleet key, without its secret.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct FleetKey {
+    /// Its id.
+    pub id: String,
+    /// What it is for.
+    pub name: String,
+    /// What devices are tagged with that come with it.
+    pub tags: BTreeMap<String, String>,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at: i64,
+    /// By whom.
+    pub created_by: String,
+    /// When it was revoked. Devices that came with it are let in no more, unless they have a login of their own.
+    pub revoked_at: Option<i64>,
+}
+
+/// What a new fleet key shall be.
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct New {
+    /// What it is for
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: String,
+    /// What devices are tagged with that come with it
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Makes a fleet key; gives back the text that is shown once.
+///
+/// # Errors
+/// When its name or tags cannot be, and those of the database.
+pub fn create(tx: &Connection, new: New, by: &str, now: Time) -> Result<(FleetKey, String), Problem> {
+    let name = super::plain_name(&new.name)?;
+    crate::devices::tags::check(&new.tags)?;
+    let made = secret::make(KIND).map_err(|error| Problem::internal(&error))?;
+    let tags = serde_json::to_string(&new.tags).unwrap_or_default();
+    tx.execute(
+        "INSERT INTO fleet_keys (id, name, hash, tags, created_at, created_by) VALUES (?, ?, ?, ?, ?, ?)",
+        params![made.id, name, made.hash.0, tags, now.0.cast_signed(), by],
+    )?;
+    let key = FleetKey {
+        id: made.id,
+        name,
+        tags: new.tags,
+        created_at: now.0.cast_signed(),
+        created_by: by.to_owned(),
+        revoked_at: None,
+    };
+    Ok((key, made.text))
+}
+
+const COLUMNS: &str = "id, name, tags, created_at, created_by, revoked_at";
+
+fn key(row: &Row<'_>) -> rusqlite::Result<FleetKey> {
+    let tags: String = row.get(2)?;
+    Ok(FleetKey {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        tags: serde_json::from_str(&tags).unwrap_or_default(),
+        created_at: row.get(3)?,
+        created_by: row.get(4)?,
+        revoked_at: row.get(5)?,
+    })
+}
+
+/// All fleet keys, newest first.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(tx: &Connection) -> Result<Vec<FleetKey>, DbError> {
+    let mut rows = tx.prepare(&format!("SELECT {COLUMNS} FROM fleet_keys ORDER BY created_at DESC, id"))?;
+    Ok(rows.query_map([], key)?.collect::<Result<_, _>>()?)
+}
+
+/// Ends a fleet key. Says whether there was one that was good.
+///
+/// # Errors
+/// Those of the database.
+pub fn revoke(tx: &Connection, id: &str, now: Time) -> Result<bool, DbError> {
+    let sql = "UPDATE fleet_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL";
+    Ok(tx.execute(sql, params![now.0.cast_signed(), id])? > 0)
+}
+
+/// The key with this secret, if it is good.
+///
+/// # Errors
+/// Those of the database.
+pub fn find(tx: &Connection, text: &str) -> Result<Option<FleetKey>, DbError> {
+    let Some(parts) = secret::parse(KIND, text) else { return Ok(None) };
+    let sql = format!("SELECT {COLUMNS}, hash FROM fleet_keys WHERE id = ? AND revoked_at IS NULL");
+    let found = tx
+        .prepare_cached(&sql)?
+        .query_row([parts.id], |row| Ok((key(row)?, Digest(row.get(6)?))))
+        .optional()?;
+    Ok(found.filter(|(_, hash)| *hash == parts.hash()).map(|(key, _)| key))
+}

@@ -1,0 +1,44 @@
+//! `/audit`: who did what.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::{Caller, Role};
+use super::extract::Query;
+use super::page::{Page, Wanted};
+use super::problem::Problem;
+use crate::access::audit::{self, Entry, Filter};
+use crate::app::Shared;
+
+/// The routes.
+pub fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Of {
+    /// Only what the owner of the token with this name did
+    actor: Option<String>,
+    /// Only actions that begin so, such as `rollout.`
+    action: Option<String>,
+    /// Only what was done to this, such as `rollout/17`
+    object: Option<String>,
+}
+
+/// Who did what, newest first
+#[utoipa::path(get, path = "/audit", tag = "audit", params(Of, Wanted), responses((status = 200, body = Page<Entry>)))]
+async fn list(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(of): Query<Of>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<Entry>>, Problem> {
+    caller.require(Role::Operator)?;
+    let (limit, before) = (wanted.limit()?, wanted.after()?);
+    let filter = Filter { actor: of.actor, action: of.action, object: of.object };
+    Ok(Json(app.db.read(move |tx| audit::list(tx, &filter, before, limit)).await?))
+}

@@ -1,0 +1,518 @@
+//! `/devices`, `/fleet` and `/claim`: the registry.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use otaru_format::status::Status;
+use otaru_format::topic::Topics;
+use otaru_rollout::DeviceId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::{Caller, Role, peer};
+use super::extract::{Body, IdempotencyKey, Path, Query, digest};
+use super::idempotency::{Answer, Once};
+use super::page::{Page, Wanted};
+use super::problem::Problem;
+use crate::access::{audit, devices as logins};
+use crate::app::Shared;
+use crate::devices::edit::{self, Change};
+use crate::devices::history::{self, Happened};
+use crate::devices::list::{self, Filter, Fleet, Order, Sort};
+use crate::devices::rows::{self, Device};
+use crate::devices::tags;
+use crate::events::Event;
+use crate::reconcile;
+
+/// The most devices that one request may change.
+const MOST_AT_ONCE: usize = 10_000;
+
+/// The routes.
+pub fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(fleet))
+        .routes(routes!(list_devices, add))
+        .routes(routes!(tag_many))
+        .routes(routes!(get, change))
+        .routes(routes!(retire))
+        .routes(routes!(new_password))
+        .routes(routes!(happened))
+        .routes(routes!(report))
+        .routes(routes!(claim))
+}
+
+/// A device's id as it stands in a path or a body.
+fn device_id(app: &Shared, text: &str) -> Result<DeviceId, Problem> {
+    match Topics::new(&app.config.base, text) {
+        Ok(_) => Ok(DeviceId::from(text)),
+        Err(error) => Err(Problem::invalid(error.to_string())),
+    }
+}
+
+/// The fleet in numbers
+#[utoipa::path(get, path = "/fleet", tag = "devices", responses((status = 200, body = Fleet)))]
+async fn fleet(State(app): State<Shared>, _caller: Caller) -> Result<Json<Fleet>, Problem> {
+    Ok(Json(app.db.read(list::fleet).await?))
+}
+
+/// Which devices.
+#[derive(Debug, Default, Deserialize, Serialize, utoipa::IntoParams, utoipa::ToSchema)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+pub(super) struct Which {
+    /// Whose id or label contains this
+    q: Option<String>,
+    /// Whose tags fit this expression, such as `site=berlin and not canary`
+    tags: Option<String>,
+    /// Who runs this project
+    product: Option<String>,
+    /// Who runs this version
+    version: Option<String>,
+    /// Who runs a version in this range, such as `>=1.0.0, <2.0.0`
+    versions: Option<String>,
+    /// Whose chip this is, such as `esp32c3`
+    chip: Option<String>,
+    /// Who runs this image: its SHA-256 in hex
+    image: Option<String>,
+    /// Who is at this, such as `rolled_back`
+    state: Option<String>,
+    /// Who can be reached, or cannot
+    reachable: Option<bool>,
+    /// Who failed for this reason, such as `panic`
+    error: Option<String>,
+    /// Who has a deployment in this rollout
+    rollout: Option<i64>,
+    /// Whose deployment there stands so: `ready`, `waiting`, `active`, `succeeded`, `failed` …
+    standing: Option<String>,
+    /// Those that were retired, instead of those that were not
+    retired: bool,
+}
+
+impl Which {
+    pub(super) fn filter(self) -> Result<Filter, Problem> {
+        // What is left empty, as in a form, is not given.
+        let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        let tags =
+            given(self.tags).map(|text| text.parse().map_err(|error| bad("tags", error))).transpose()?;
+        let versions = given(self.versions)
+            .map(|text| text.parse().map_err(|error| bad("versions", error)))
+            .transpose()?;
+        let image = given(self.image).map(|text| digest(&text)).transpose()?.map(|digest| digest.0);
+        Ok(Filter {
+            text: given(self.q),
+            product: given(self.product),
+            version: given(self.version),
+            chip: given(self.chip),
+            state: given(self.state),
+            reachable: self.reachable,
+            error_code: given(self.error),
+            rollout: self.rollout,
+            standing: given(self.standing),
+            retired: self.retired,
+            tags,
+            versions,
+            image,
+        })
+    }
+}
+
+fn bad(name: &str, error: otaru_rollout::TextError) -> Problem {
+    Problem::invalid(format!("`{name}`: {error}"))
+}
+
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+struct Sorted {
+    /// What the list is sorted by; ties by id
+    sort: Sort,
+    /// From the end
+    descending: bool,
+}
+
+/// The devices
+#[utoipa::path(get, path = "/devices", tag = "devices", params(Which, Sorted, Wanted),
+    responses((status = 200, body = Page<Device>)))]
+async fn list_devices(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Query(which): Query<Which>,
+    Query(Sorted { sort, descending }): Query<Sorted>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<Device>>, Problem> {
+    let filter = which.filter()?;
+    let order = Order { sort, descending, after: wanted.after()?, limit: wanted.limit()? };
+    Ok(Json(app.db.read(move |tx| list::list(tx, &filter, &order)).await?))
+}
+
+/// All that is known of a device.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Details {
+    #[serde(flatten)]
+    device: Device,
+    /// Its last report, as it sent it
+    report: Option<Value>,
+    /// Its deployments, newest first, at most 50
+    deployments: Vec<DeploymentOfDevice>,
+}
+
+/// A device's way in a rollout, in short.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct DeploymentOfDevice {
+    /// Of which rollout.
+    rollout: i64,
+    /// What that is called.
+    name: String,
+    /// `ready`, `waiting`, `active`, or how it ended.
+    standing: String,
+    /// Why it failed, as a code.
+    error_code: Option<String>,
+    /// When it last changed, in milliseconds since 1970.
+    updated_at: i64,
+}
+
+/// All that is known of a device
+#[utoipa::path(get, path = "/devices/{id}", tag = "devices", operation_id = "get_device",
+    params(("id" = String, Path)), responses((status = 200, body = Details)))]
+async fn get(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, Problem> {
+    let id = device_id(&app, &id)?;
+    Ok(Json(app.db.read(move |tx| details(tx, &id)).await?))
+}
+
+fn details(tx: &rusqlite::Connection, id: &DeviceId) -> Result<Details, Problem> {
+    let device = rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("device {id}")))?;
+    let mut rows = tx.prepare_cached(
+        "SELECT d.rollout, r.name, d.standing, d.error_code, d.updated_at
+         FROM deployments d JOIN rollouts r ON r.id = d.rollout WHERE d.device = ? ORDER BY d.rollout DESC LIMIT 50",
+    )?;
+    let deployments = rows.query_map([id.as_str()], |row| {
+        Ok(DeploymentOfDevice {
+            rollout: row.get(0)?,
+            name: row.get(1)?,
+            standing: row.get(2)?,
+            error_code: row.get(3)?,
+            updated_at: row.get(4)?,
+        })
+    })?;
+    let deployments = deployments.collect::<Result<_, _>>()?;
+    Ok(Details { device, report: rows::report(tx, id)?, deployments })
+}
+
+/// What happened to a device, newest first
+#[utoipa::path(get, path = "/devices/{id}/history", tag = "devices", operation_id = "device_history",
+    params(("id" = String, Path), Wanted), responses((status = 200, body = Page<Happened>)))]
+async fn happened(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<Happened>>, Problem> {
+    let (id, limit, before) = (device_id(&app, &id)?, wanted.limit()?, wanted.after()?);
+    let page = app.db.read(move |tx| {
+        rows::get(tx, &id)?.ok_or_else(|| Problem::not_found(format_args!("device {id}")))?;
+        Ok::<_, Problem>(history::list(tx, &id, before, limit)?)
+    });
+    Ok(Json(page.await?))
+}
+
+/// Change what a device is called, and its tags
+#[utoipa::path(patch, path = "/devices/{id}", tag = "devices", operation_id = "change_device",
+    params(("id" = String, Path)), request_body = Change, responses((status = 200, body = Details)))]
+async fn change(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(change): Body<Change>,
+) -> Result<Json<Details>, Problem> {
+    caller.require(Role::Operator)?;
+    let (id, now) = (device_id(&app, &id)?, app.clock.now());
+    let changed = app.db.write(move |tx| {
+        let changes = edit::change(tx, &caller, &id, &change, now)?;
+        Ok::<_, Problem>((details(tx, &id)?, changes))
+    });
+    let (changed, changes) = changed.await?;
+    changes.tell(&app);
+    tell(&app, &changed.device);
+    Ok(Json(changed))
+}
+
+/// Retire a device
+///
+/// It gets no firmware any more and cannot log in; its history stays.
+#[utoipa::path(post, path = "/devices/{id}/retire", tag = "devices", operation_id = "retire_device",
+    params(("id" = String, Path)), responses((status = 200, body = Details)))]
+async fn retire(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, Problem> {
+    caller.require(Role::Operator)?;
+    let (id, now) = (device_id(&app, &id)?, app.clock.now());
+    let retired = app.db.write(move |tx| {
+        let changes = edit::retire(tx, &caller, &id, now)?;
+        Ok::<_, Problem>((details(tx, &id)?, changes))
+    });
+    let (retired, changes) = retired.await?;
+    changes.tell(&app);
+    tell(&app, &retired.device);
+    Ok(Json(retired))
+}
+
+fn tell(app: &Shared, device: &Device) {
+    app.events.tell(Event::Device {
+        id: device.id.clone(),
+        state: device.state.clone(),
+        version: device.version.clone(),
+        reachable: device.reachable,
+        progress: None,
+    });
+}
+
+/// A device that shall be known before it comes.
+#[derive(Debug, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewDevice {
+    /// Its name in MQTT topics, and its user name there
+    #[schema(min_length = 1, max_length = 64)]
+    id: String,
+    /// What people call it
+    #[serde(default)]
+    #[schema(max_length = 100)]
+    label: Option<String>,
+    /// Its tags
+    #[serde(default)]
+    tags: std::collections::BTreeMap<String, String>,
+}
+
+/// A device that was just added.
+#[derive(Serialize, utoipa::ToSchema)]
+struct AddedDevice {
+    #[serde(flatten)]
+    device: Device,
+    /// Its password at the broker; it is shown this once
+    password: String,
+}
+
+/// Add a device, and make a login for it
+///
+/// The answer has its password in `password`, this once; its user name and MQTT client id are its id.
+#[utoipa::path(post, path = "/devices", tag = "devices", operation_id = "add_device",
+    params(("Idempotency-Key" = Option<String>, Header)),
+    request_body = NewDevice, responses((status = 201, body = AddedDevice)))]
+async fn add(
+    State(app): State<Shared>,
+    caller: Caller,
+    key: IdempotencyKey,
+    Body(new): Body<NewDevice>,
+) -> Result<Answer, Problem> {
+    caller.require(Role::Admin)?;
+    let id = device_id(&app, &new.id)?;
+    let answer = Once::new(key, &caller, "device", &new).run(&app, move |tx, now| {
+        if !rows::register(tx, &id, now)? {
+            return Err(Problem::conflict(format!(
+                "{id} is known already; `/devices/{id}/password` makes a new login"
+            )));
+        }
+        let change = Change { label: new.label, tags: new.tags, remove_tags: Vec::new() };
+        // A device that has not reported is in no rollout yet.
+        drop(edit::change(tx, &caller, &id, &change, now)?);
+        let password = logins::set_password(tx, &id)?;
+        audit::note(tx, &caller, "device.add", &format!("device/{id}"), &json!({}), now)?;
+        let device = rows::get(tx, &id)?.ok_or_else(|| Problem::not_found("such device"))?;
+        Ok(Answer::created(&device).and_secretly("password", password))
+    });
+    answer.await
+}
+
+/// A device's new login.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Login {
+    /// Its user name and MQTT client id
+    username: String,
+    /// Its password; it is shown this once
+    password: String,
+}
+
+/// Make a new password for a device
+///
+/// The one before, or the fleet key that it came with, is no longer good for it.
+#[utoipa::path(post, path = "/devices/{id}/password", tag = "devices", params(("id" = String, Path)),
+    responses((status = 200, body = Login)))]
+async fn new_password(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Login>, Problem> {
+    caller.require(Role::Admin)?;
+    let (id, now) = (device_id(&app, &id)?, app.clock.now());
+    let username = id.to_string();
+    let password = app.db.write(move |tx| {
+        let password = logins::set_password(tx, &id)?;
+        audit::note(tx, &caller, "device.password", &format!("device/{id}"), &json!({}), now)?;
+        Ok::<_, Problem>(password)
+    });
+    Ok(Json(Login { username, password: password.await? }))
+}
+
+/// Which device wants a login, and by what right.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Claim {
+    /// Its name in MQTT topics
+    #[schema(min_length = 1, max_length = 64)]
+    device: String,
+    /// A fleet key
+    fleet_key: String,
+}
+
+/// Get a login for a device with a fleet key
+///
+/// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more.
+#[utoipa::path(post, path = "/claim", tag = "fleet keys", request_body = Claim, security(),
+    responses((status = 201, body = Login)))]
+async fn claim(
+    State(app): State<Shared>,
+    parts: Parts,
+    Body(claim): Body<Claim>,
+) -> Result<(StatusCode, Json<Login>), Problem> {
+    let (id, now) = (device_id(&app, &claim.device)?, app.clock.now());
+    let username = id.to_string();
+    match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, now)).await {
+        Ok(password) => Ok((StatusCode::CREATED, Json(Login { username, password }))),
+        Err(problem) if problem.status == 401 => {
+            app.failed_logins.count(peer(&parts), now)?;
+            Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "this fleet key is not good for this device",
+            ))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Tags for many devices.
+#[derive(Debug, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TagMany {
+    /// These devices …
+    #[serde(default)]
+    devices: Vec<String>,
+    /// … or all that are meant by this
+    #[serde(default)]
+    which: Option<Which>,
+    /// Tags they shall have
+    #[serde(default)]
+    set: std::collections::BTreeMap<String, String>,
+    /// Names of tags they shall have no longer
+    #[serde(default)]
+    remove: Vec<String>,
+}
+
+/// How many were changed.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Changed {
+    /// Devices.
+    devices: usize,
+}
+
+/// Tag many devices at once
+#[utoipa::path(post, path = "/devices/tags", tag = "devices", request_body = TagMany,
+    responses((status = 200, body = Changed)))]
+async fn tag_many(
+    State(app): State<Shared>,
+    caller: Caller,
+    Body(body): Body<TagMany>,
+) -> Result<Json<Changed>, Problem> {
+    caller.require(Role::Operator)?;
+    tags::check(&body.set)?;
+    let ids = match body.which {
+        Some(which) if body.devices.is_empty() => {
+            let filter = which.filter()?;
+            app.db.read(move |tx| list::ids(tx, &filter, MOST_AT_ONCE + 1)).await?
+        }
+        None if !body.devices.is_empty() => body.devices,
+        _ => return Err(Problem::invalid("give either `devices` or `which`")),
+    };
+    if ids.len() > MOST_AT_ONCE {
+        return Err(Problem::invalid(format!("at most {MOST_AT_ONCE} devices at once; narrow it down")));
+    }
+    let ids = ids.iter().map(|id| device_id(&app, id)).collect::<Result<Vec<_>, _>>()?;
+    let (devices, now) = (ids.len(), app.clock.now());
+    let change = Change { label: None, tags: body.set, remove_tags: body.remove };
+    let changed = app.db.write(move |tx| {
+        let each = ids.iter().map(|id| edit::change(tx, &caller, id, &change, now));
+        each.collect::<Result<Vec<_>, _>>()
+    });
+    changed.await?.into_iter().for_each(|changes| changes.tell(&app));
+    Ok(Json(Changed { devices }))
+}
+
+/// What a device that reports is to do.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Orders {
+    /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do
+    offer: Option<Value>,
+}
+
+/// A device's report, where it cannot reach the broker
+///
+/// With the device's own login (Basic), or an operator's token. The body is what it would publish on its topic
+/// `status`. The same report twice changes nothing.
+#[utoipa::path(post, path = "/devices/{id}/status", tag = "devices", params(("id" = String, Path)),
+    security(("device" = []), ("token" = [])),
+    request_body = Value, responses((status = 200, body = Orders)))]
+async fn report(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    parts: Parts,
+    Body(report): Body<Status<String>>,
+) -> Result<Json<Orders>, Problem> {
+    let id = device_id(&app, &id)?;
+    if report.device != id.as_str() {
+        return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
+    }
+    may_report(&app, &id, &parts).await?;
+    reconcile::take_poll(&app, &id, report).await?;
+    let offer = {
+        let id = id.clone();
+        let base = app.public_base.clone();
+        app.db.read(move |tx| reconcile::standing_offer(tx, &id, &base)).await?
+    };
+    Ok(Json(Orders { offer }))
+}
+
+async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Problem> {
+    if let Some(password) = basic(&parts.headers, id) {
+        if logins::verify(app, id.clone(), password).await? {
+            return Ok(());
+        }
+        app.failed_logins.count(peer(parts), app.clock.now())?;
+        return Err(Problem::unauthorized());
+    }
+    let mut parts = parts.clone();
+    let caller =
+        <Caller as axum::extract::FromRequestParts<Shared>>::from_request_parts(&mut parts, app).await?;
+    caller.require(Role::Operator)
+}
+
+/// The password of `Authorization: Basic` (RFC 7617), if the user name is the device's.
+fn basic(headers: &HeaderMap, id: &DeviceId) -> Option<String> {
+    use base64::Engine as _;
+    let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, text) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let (user, password) = text.split_once(':')?;
+    (user == id.as_str()).then(|| password.to_owned())
+}

@@ -1,0 +1,78 @@
+//! `/events`: what changes, as it changes (server-sent events, HTML standard section 9.2).
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event as Sse, KeepAlive};
+use futures_util::{Stream, StreamExt as _};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::Caller;
+use super::extract::Query;
+use super::problem::Problem;
+use crate::app::Shared;
+use crate::events::Event;
+
+/// Often enough for proxies that give up on silent connections after 30 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The kinds there are.
+const KINDS: [&str; 5] = ["device", "deployment", "rollout", "release", "job"];
+
+/// The routes.
+pub fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(events))
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Of {
+    /// Only these kinds, with commas between: `device`, `deployment`, `rollout`, `release`, `job`
+    kinds: Option<String>,
+}
+
+/// What changes from now on
+///
+/// Server-sent events, each with its kind as `event` and JSON as `data`. An event `resync` means that some were missed: read
+/// anew what you show.
+#[utoipa::path(get, path = "/events", tag = "events", params(Of),
+    responses((status = 200, body = Event, content_type = "text/event-stream")))]
+async fn events(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Query(of): Query<Of>,
+) -> Result<axum::response::Sse<impl Stream<Item = Result<Sse, Infallible>>>, Problem> {
+    let kinds = kinds(of.kinds.as_deref())?;
+    let told = BroadcastStream::new(app.events.listen()).filter_map(move |event| {
+        let sse = match event {
+            Ok(event) => say(&event, kinds.as_deref()),
+            Err(BroadcastStreamRecvError::Lagged(_)) => Some(Sse::default().event("resync").data("{}")),
+        };
+        std::future::ready(sse.map(Ok))
+    });
+    let told = told.take_until(app.stop.clone().cancelled_owned());
+    Ok(axum::response::Sse::new(told).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+fn kinds(text: Option<&str>) -> Result<Option<Vec<String>>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let kinds: Vec<String> = text.split(',').map(|kind| kind.trim().to_owned()).collect();
+    match kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+        Some(_) => Err(Problem::invalid(format!("`kinds` are some of: {}", KINDS.join(", ")))),
+        None => Ok(Some(kinds)),
+    }
+}
+
+fn say(event: &Event, kinds: Option<&[String]>) -> Option<Sse> {
+    let value = serde_json::to_value(event).ok()?;
+    let kind = value.get("kind").and_then(Value::as_str)?.to_owned();
+    if kinds.is_some_and(|kinds| !kinds.contains(&kind)) {
+        return None;
+    }
+    Some(Sse::default().event(kind).data(value.to_string()))
+}

@@ -1,0 +1,143 @@
+//! A request that makes something, sent twice, makes it once.
+//!
+//! What was answered is kept in the transaction that made the thing: either both are there, or neither is.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use otaru_format::digest::Digest;
+use otaru_rollout::{Span, Time};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::caller::Caller;
+use super::extract::IdempotencyKey;
+use super::problem::Problem;
+use crate::app::Shared;
+use crate::db::DbError;
+
+/// How long answers are kept.
+const KEPT: Span = Span::hours(24);
+
+/// What was made, as it is answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    status: StatusCode,
+    body: Value,
+    /// What is said this once, and kept nowhere: a field of the body and its value.
+    secret: Option<(&'static str, String)>,
+}
+
+impl Answer {
+    /// Something was made.
+    pub fn created(body: &impl Serialize) -> Self {
+        Self::with(StatusCode::CREATED, body)
+    }
+
+    /// An answer with this status.
+    pub fn with(status: StatusCode, body: &impl Serialize) -> Self {
+        Self { status, body: serde_json::to_value(body).unwrap_or_default(), secret: None }
+    }
+
+    /// The same with a field that is said this once.
+    #[must_use]
+    pub fn and_secretly(self, field: &'static str, text: String) -> Self {
+        Self { secret: Some((field, text)), ..self }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(mut self) -> Response {
+        if let (Some((field, text)), Some(body)) = (self.secret, self.body.as_object_mut()) {
+            body.insert(field.to_owned(), text.into());
+        }
+        (self.status, axum::Json(self.body)).into_response()
+    }
+}
+
+/// A request that may come again.
+#[derive(Debug, Clone)]
+pub struct Once {
+    key: Option<String>,
+    actor: String,
+    request: Digest,
+}
+
+impl Once {
+    /// This request: what is asked for is `what` of `body`.
+    pub fn new(key: IdempotencyKey, caller: &Caller, what: &str, body: &impl Serialize) -> Self {
+        let body = serde_json::to_string(body).unwrap_or_default();
+        let request = Digest::of(format!("{what}\n{body}").as_bytes());
+        Self { key: key.0, actor: caller.token.clone(), request }
+    }
+
+    /// Carries it out, or gives the answer it got before.
+    ///
+    /// # Errors
+    /// Those of `make`; when the key was used for something else; when the answer had a secret.
+    pub async fn run(
+        self,
+        app: &Shared,
+        make: impl FnOnce(&Connection, Time) -> Result<Answer, Problem> + Send + 'static,
+    ) -> Result<Answer, Problem> {
+        let now = app.clock.now();
+        app.db.write(move |tx| self.in_transaction(tx, now, make)).await
+    }
+
+    fn in_transaction(
+        &self,
+        tx: &Connection,
+        now: Time,
+        make: impl FnOnce(&Connection, Time) -> Result<Answer, Problem>,
+    ) -> Result<Answer, Problem> {
+        let Some(key) = &self.key else { return make(tx, now) };
+        if let Some(before) = self.before(tx, key, now)? {
+            return before;
+        }
+        let answer = make(tx, now)?;
+        // A body that misses something cannot be given again.
+        let body = if answer.secret.is_some() { String::new() } else { answer.body.to_string() };
+        tx.prepare_cached(
+            "INSERT OR REPLACE INTO idempotency (actor, key, request, status, body, at) VALUES (?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![self.actor, key, self.request.0, answer.status.as_u16(), body, now.0.cast_signed()])?;
+        Ok(answer)
+    }
+
+    fn before(
+        &self,
+        tx: &Connection,
+        key: &str,
+        now: Time,
+    ) -> Result<Option<Result<Answer, Problem>>, DbError> {
+        let since = now.0.saturating_sub(KEPT.0).cast_signed();
+        let sql = "SELECT request, status, body FROM idempotency WHERE actor = ? AND key = ? AND at >= ?";
+        let found: Option<([u8; 32], u16, String)> = tx
+            .prepare_cached(sql)?
+            .query_row(params![self.actor, key, since], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        let Some((request, status, body)) = found else { return Ok(None) };
+        if Digest(request) != self.request {
+            let text = "this `Idempotency-Key` was used for another request; use a new one for each";
+            return Ok(Some(Err(Problem::invalid(text))));
+        }
+        if body.is_empty() {
+            let text = "this was made already, and its secret is shown once only; revoke it and make another";
+            return Ok(Some(Err(Problem::conflict(text))));
+        }
+        let status =
+            StatusCode::from_u16(status).map_err(|error| DbError::corrupt("idempotency.status", error))?;
+        let body =
+            serde_json::from_str(&body).map_err(|error| DbError::corrupt("idempotency.body", error))?;
+        Ok(Some(Ok(Answer { status, body, secret: None })))
+    }
+}
+
+/// Forgets answers that are older than they are kept for.
+///
+/// # Errors
+/// Those of the database.
+pub fn prune(tx: &Connection, now: Time) -> Result<usize, DbError> {
+    let since = now.0.saturating_sub(KEPT.0).cast_signed();
+    Ok(tx.execute("DELETE FROM idempotency WHERE at < ?", [since])?)
+}

@@ -1,0 +1,549 @@
+//! `/rollouts` and their deployments.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use otaru_rollout::{
+    Attempts, Control, DeviceId, Limits, Percent, RolloutId, RolloutSpec, StopRule, Tally, Target, Time,
+    Verdicts, Wave,
+};
+use rusqlite::{Connection, OptionalExtension as _};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::{Caller, Role};
+use super::extract::{Body, IdempotencyKey, Path, Query};
+use super::idempotency::{Answer, Once};
+use super::page::{Cursor, Page, Wanted};
+use super::problem::Problem;
+use crate::app::Shared;
+use crate::db::DbError;
+use crate::rollouts::deployments::{self, Shown};
+use crate::rollouts::operate::{self, Brings};
+use crate::rollouts::rows::{self, Kept, PHASES};
+
+/// Devices of a preview that are named.
+const NAMED: usize = 20;
+
+/// The routes.
+pub fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(preview))
+        .routes(routes!(get))
+        .routes(routes!(start))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(advance))
+        .routes(routes!(finish))
+        .routes(routes!(abort))
+        .routes(routes!(widen))
+        .routes(routes!(list_deployments))
+        .routes(routes!(retry))
+        .routes(routes!(happened))
+}
+
+/// A rollout as it is asked for. What its fields mean: docs/rollouts.md.
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewRollout {
+    /// What people call it
+    #[schema(min_length = 1, max_length = 100)]
+    name: String,
+    /// The release it brings: its id …
+    #[serde(default)]
+    release: Option<i64>,
+    /// … or the rollout that it takes back
+    #[serde(default)]
+    undo: Option<u64>,
+    /// Which devices; all, if not given
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    target: Target,
+    /// The waves before the last
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>, max_items = 16)]
+    waves: Vec<Wave>,
+    /// How many at once, how many a minute, and when
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    limits: Limits,
+    /// When to stop by itself
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    stop: Option<StopRule>,
+    /// How long and how often a device may try
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    attempts: Attempts,
+    /// Of several for one device the highest has it; of equal ones the newest
+    #[serde(default)]
+    priority: i32,
+    /// Shuffles the fleet for percentages
+    #[serde(default)]
+    #[schema(max_length = 64)]
+    salt: String,
+    /// Not before this, in milliseconds since 1970
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    start_at: Option<Time>,
+    /// Devices that have not begun by then are given up
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    end_at: Option<Time>,
+    /// Never completes by itself
+    #[serde(default)]
+    continuous: bool,
+    /// Also older releases, other products, and what failed before
+    #[serde(default)]
+    force: bool,
+    /// Make it, but do not start it yet
+    #[serde(default)]
+    draft: bool,
+}
+
+impl NewRollout {
+    fn brings(&self) -> Result<Brings, Problem> {
+        match (self.release, self.undo) {
+            (Some(release), None) => Ok(Brings::Release(release)),
+            (None, Some(undo)) => Ok(Brings::Undo(RolloutId(undo))),
+            _ => Err(Problem::invalid("give either `release` or `undo`")),
+        }
+    }
+
+    fn spec(self, goal: otaru_rollout::Goal) -> RolloutSpec {
+        RolloutSpec {
+            goal,
+            target: self.target,
+            salt: self.salt,
+            priority: self.priority,
+            waves: self.waves,
+            limits: self.limits,
+            stop: self.stop,
+            attempts: self.attempts,
+            start_at: self.start_at,
+            end_at: self.end_at,
+            continuous: self.continuous,
+            force: self.force,
+        }
+    }
+}
+
+/// A rollout as it is.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct RolloutView {
+    /// Newer ones have higher ids.
+    pub id: u64,
+    /// What people call it.
+    pub name: String,
+    /// The release it brings.
+    pub release: Option<ReleaseOf>,
+    /// The rollout it takes back.
+    pub undo: Option<u64>,
+    /// `draft`, `scheduled`, `running`, `paused`, `stopped`, `finishing`, `completed` or `aborted`.
+    pub phase: String,
+    /// The open wave's index, from 0; those before it are open too.
+    pub wave: usize,
+    /// What is between that and the next: `working`, `{"soaking": since}` or `{"held": why}`.
+    #[schema(value_type = Value)]
+    pub gate: otaru_rollout::GateState,
+    /// How many deployments stand where, for each wave; the last one's is the last.
+    #[schema(value_type = Vec<BTreeMap<String, u32>>)]
+    pub tallies: Vec<Tally>,
+    /// How many devices have shown that it is good, and how many that it is not.
+    #[schema(value_type = BTreeMap<String, u32>)]
+    pub verdicts: Verdicts,
+    /// Why devices failed, and how many for each reason. Of a single rollout only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasons: Option<BTreeMap<String, u64>>,
+    /// What was asked for.
+    #[schema(value_type = Object)]
+    pub spec: RolloutSpec,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at: i64,
+    /// By whom.
+    pub created_by: String,
+    /// When it last changed.
+    pub updated_at: i64,
+}
+
+/// A release, in short.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct ReleaseOf {
+    /// Its id.
+    pub id: i64,
+    /// Its product.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl RolloutView {
+    /// A rollout for people and programs.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn of(tx: &Connection, kept: Kept) -> Result<Self, DbError> {
+        let rollout = kept.rollout;
+        let release = match kept.release {
+            None => None,
+            Some(id) => tx
+                .prepare_cached("SELECT product, version FROM releases WHERE id = ?")?
+                .query_row([id], |row| Ok(ReleaseOf { id, product: row.get(0)?, version: row.get(1)? }))
+                .optional()?,
+        };
+        let undo = match rollout.spec().goal {
+            otaru_rollout::Goal::Undo { rollout, .. } => Some(rollout.0),
+            otaru_rollout::Goal::Image(_) => None,
+        };
+        Ok(Self {
+            id: rollout.id().0,
+            name: kept.name,
+            release,
+            undo,
+            phase: rows::phase_name(rollout.phase()).to_owned(),
+            wave: rollout.wave(),
+            gate: rollout.gate(),
+            tallies: rollout.tallies().to_vec(),
+            verdicts: rollout.verdicts(),
+            reasons: None,
+            spec: rollout.spec().clone(),
+            created_at: kept.created_at,
+            created_by: kept.created_by,
+            updated_at: kept.updated_at,
+        })
+    }
+
+    fn read(tx: &Connection, id: RolloutId) -> Result<Self, Problem> {
+        let kept = rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("rollout {}", id.0)))?;
+        let reasons = deployments::reasons(tx, id)?;
+        Ok(Self { reasons: Some(reasons), ..Self::of(tx, kept)? })
+    }
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Of {
+    /// Only those in this phase
+    phase: Option<String>,
+}
+
+/// The rollouts, newest first
+#[utoipa::path(get, path = "/rollouts", tag = "rollouts", operation_id = "list_rollouts", params(Of, Wanted),
+    responses((status = 200, body = Page<RolloutView>)))]
+async fn list(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Query(of): Query<Of>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<RolloutView>>, Problem> {
+    let (limit, before) = (wanted.limit()?, wanted.after()?);
+    if of.phase.as_ref().is_some_and(|phase| !PHASES.contains(&phase.as_str())) {
+        return Err(Problem::invalid(format!("`phase` is one of: {}", PHASES.join(", "))));
+    }
+    let page = app.db.read(move |tx| {
+        let found = rows::list(tx, of.phase.as_deref(), before, limit + 1)?;
+        let views = found.into_iter().map(|kept| RolloutView::of(tx, kept)).collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, DbError>(Page::cut(views, limit, |last| Cursor::of(&last.id)))
+    });
+    Ok(Json(page.await?))
+}
+
+/// Make a rollout, and start it unless it is a draft
+#[utoipa::path(post, path = "/rollouts", tag = "rollouts", operation_id = "create_rollout",
+    params(("Idempotency-Key" = Option<String>, Header)),
+    request_body = NewRollout, responses((status = 201, body = RolloutView)))]
+async fn create(
+    State(app): State<Shared>,
+    caller: Caller,
+    key: IdempotencyKey,
+    Body(new): Body<NewRollout>,
+) -> Result<Answer, Problem> {
+    caller.require(Role::Operator)?;
+    let brings = new.brings()?;
+    let once = Once::new(key, &caller, "rollout", &new);
+    let (sender, changes) = tokio::sync::oneshot::channel();
+    let answer = once.run(&app, move |tx, now| {
+        let (goal, release) = operate::goal(tx, brings)?;
+        let (name, draft) = (new.name.clone(), new.draft);
+        let (kept, changes) = operate::create(tx, &caller, &name, release, new.spec(goal), draft, now)?;
+        // Nobody waits for it where the answer is one that was given before.
+        let _ = sender.send(changes);
+        Ok(Answer::created(&RolloutView::of(tx, kept)?))
+    });
+    let answer = answer.await?;
+    if let Ok(changes) = changes.await {
+        changes.tell(&app);
+    }
+    Ok(answer)
+}
+
+/// Which devices a rollout would be for, if it started now.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Preview {
+    /// How many devices it is for.
+    devices: u64,
+    /// Of these, how many run the release already.
+    current: u64,
+    /// Of the rest, how many can be reached now.
+    reachable: u64,
+    /// Of the rest, how many are updating for another rollout.
+    busy: u64,
+    /// How many will be in each wave, the last included; waves by number are filled first.
+    waves: Vec<u64>,
+    /// Some of them.
+    some: Vec<String>,
+}
+
+/// Which devices a rollout would be for
+#[utoipa::path(post, path = "/rollouts/preview", tag = "rollouts", request_body = NewRollout,
+    responses((status = 200, body = Preview)))]
+async fn preview(
+    State(app): State<Shared>,
+    caller: Caller,
+    Body(new): Body<NewRollout>,
+) -> Result<Json<Preview>, Problem> {
+    caller.require(Role::Operator)?;
+    let brings = new.brings()?;
+    let now = app.clock.now();
+    let counted = app.db.read(move |tx| {
+        let (goal, _) = operate::goal(tx, brings)?;
+        let spec = new.spec(goal);
+        spec.validate().map_err(Problem::from)?;
+        let found = crate::rollouts::preview::preview(tx, spec, NAMED, now)?;
+        Ok::<_, Problem>(found)
+    });
+    let found = counted.await?;
+    Ok(Json(Preview {
+        devices: found.devices,
+        current: found.current,
+        reachable: found.reachable,
+        busy: found.busy,
+        waves: found.waves,
+        some: found.some,
+    }))
+}
+
+/// A rollout
+#[utoipa::path(get, path = "/rollouts/{id}", tag = "rollouts", operation_id = "get_rollout",
+    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+async fn get(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<RolloutView>, Problem> {
+    Ok(Json(app.db.read(move |tx| RolloutView::read(tx, RolloutId(id))).await?))
+}
+
+async fn control(
+    app: Shared,
+    caller: Caller,
+    id: u64,
+    control: Control,
+) -> Result<Json<RolloutView>, Problem> {
+    caller.require(Role::Operator)?;
+    let (id, now) = (RolloutId(id), app.clock.now());
+    let done = app.db.write(move |tx| {
+        let changes = operate::control(tx, &caller, id, control, now)?;
+        Ok::<_, Problem>((RolloutView::read(tx, id)?, changes))
+    });
+    let (view, changes) = done.await?;
+    changes.tell(&app);
+    Ok(Json(view))
+}
+
+/// Start a draft
+#[utoipa::path(post, path = "/rollouts/{id}/start", tag = "rollouts", operation_id = "start_rollout",
+    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+async fn start(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<RolloutView>, Problem> {
+    control(app, caller, id, Control::Start).await
+}
+
+/// Start no more devices until it is resumed
+///
+/// Devices that are under way are not touched.
+#[utoipa::path(post, path = "/rollouts/{id}/pause", tag = "rollouts", operation_id = "pause_rollout",
+    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+async fn pause(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<RolloutView>, Problem> {
+    control(app, caller, id, Control::Pause).await
+}
+
+/// Go on after a pause or a stop
+#[utoipa::path(post, path = "/rollouts/{id}/resume", tag = "rollouts", operation_id = "resume_rollout",
+    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+async fn resume(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<RolloutView>, Problem> {
+    control(app, caller, id, Control::Resume).await
+}
+
+/// Open the next wave now
+#[utoipa::path(post, path = "/rollouts/{id}/advance", tag = "rollouts", operation_id = "advance_rollout",
+    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+async fn advance(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<RolloutView>, Problem> {
+    control(app, caller, id, Control::Advance).await
+}
+
+/// Start no more devices, and complete when what is under way has ended
+#[utoipa::path(post, path = "/rollouts/{id}/finish", tag = "rollouts", operation_id = "finish_rollout",
+    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+async fn finish(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<RolloutView>, Problem> {
+    control(app, caller, id, Control::Finish).await
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct Abort {
+    /// Also cancel what is under way, as far as devices still can
+    #[serde(default)]
+    cancel: bool,
+}
+
+/// Give it up
+#[utoipa::path(post, path = "/rollouts/{id}/abort", tag = "rollouts", operation_id = "abort_rollout",
+    params(("id" = u64, Path), Abort), responses((status = 200, body = RolloutView)))]
+async fn abort(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<u64>,
+    Query(Abort { cancel }): Query<Abort>,
+) -> Result<Json<RolloutView>, Problem> {
+    control(app, caller, id, Control::Abort { cancel }).await
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Widen {
+    /// Per cent of the target, more than before
+    #[schema(value_type = f64, minimum = 0, maximum = 100)]
+    percent: Percent,
+}
+
+/// Take a larger share of the target
+#[utoipa::path(post, path = "/rollouts/{id}/widen", tag = "rollouts", operation_id = "widen_rollout",
+    params(("id" = u64, Path)), request_body = Widen, responses((status = 200, body = RolloutView)))]
+async fn widen(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<u64>,
+    Body(Widen { percent }): Body<Widen>,
+) -> Result<Json<RolloutView>, Problem> {
+    control(app, caller, id, Control::Widen(percent)).await
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Those {
+    /// Only those that stand so: `ready`, `waiting`, `active`, `succeeded`, `failed` …
+    standing: Option<String>,
+    /// Only those that failed for this reason
+    error: Option<String>,
+}
+
+/// A rollout's deployments, in the order of their devices
+#[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path), Those, Wanted),
+    responses((status = 200, body = Page<Shown>)))]
+async fn list_deployments(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Path(id): Path<u64>,
+    Query(those): Query<Those>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<Shown>>, Problem> {
+    let (limit, after, id) = (wanted.limit()?, wanted.after::<String>()?, RolloutId(id));
+    let page = app.db.read(move |tx| {
+        rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("rollout {}", id.0)))?;
+        let (standing, error) = (those.standing.as_deref(), those.error.as_deref());
+        Ok::<_, Problem>(deployments::list(tx, id, standing, error, after.as_deref(), limit)?)
+    });
+    Ok(Json(page.await?))
+}
+
+#[derive(Debug, Default, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Retry {
+    /// Offer it with `force`, which a device needs that has rolled this image back
+    force: bool,
+}
+
+/// Give a device that failed all its attempts anew
+#[utoipa::path(post, path = "/rollouts/{id}/deployments/{device}/retry", tag = "rollouts",
+    params(("id" = u64, Path), ("device" = String, Path)), request_body = Retry,
+    responses((status = 200, body = RolloutView)))]
+async fn retry(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path((id, device)): Path<(u64, String)>,
+    Body(Retry { force }): Body<Retry>,
+) -> Result<Json<RolloutView>, Problem> {
+    caller.require(Role::Operator)?;
+    let (id, device, now) = (RolloutId(id), DeviceId::from(device.as_str()), app.clock.now());
+    let done = app.db.write(move |tx| {
+        let changes = operate::retry(tx, &caller, id, &device, force, now)?;
+        Ok::<_, Problem>((RolloutView::read(tx, id)?, changes))
+    });
+    let (view, changes) = done.await?;
+    changes.tell(&app);
+    Ok(Json(view))
+}
+
+/// Something that happened to a rollout.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Happened {
+    /// Newer ones have higher ids.
+    id: i64,
+    /// When, in milliseconds since 1970.
+    at: i64,
+    /// Who did it; `null` where the server itself did.
+    actor: Option<String>,
+    /// What it was.
+    event: Value,
+}
+
+/// What happened to a rollout, newest first
+#[utoipa::path(get, path = "/rollouts/{id}/events", tag = "rollouts", params(("id" = u64, Path), Wanted),
+    responses((status = 200, body = Page<Happened>)))]
+async fn happened(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Path(id): Path<u64>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<Happened>>, Problem> {
+    let (limit, before) = (wanted.limit()?, wanted.after::<i64>()?);
+    let page = app.db.read(move |tx| {
+        let mut rows = tx.prepare_cached(
+            "SELECT id, at, actor, event FROM rollout_events
+             WHERE rollout = ?1 AND id < coalesce(?2, 9223372036854775807) ORDER BY id DESC LIMIT ?3",
+        )?;
+        let events = rows.query_map((id.cast_signed(), before, i64::from(limit) + 1), |row| {
+            let event: String = row.get(3)?;
+            let event = serde_json::from_str(&event).unwrap_or(json!({}));
+            Ok(Happened { id: row.get(0)?, at: row.get(1)?, actor: row.get(2)?, event })
+        })?;
+        let items = events.collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, DbError>(Page::cut(items, limit, |last| Cursor::of(&last.id)))
+    });
+    Ok(Json(page.await?))
+}

@@ -1,0 +1,175 @@
+//! `/me`, `/tokens` and `/fleet-keys`: who may do what.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::{Caller, Role};
+use super::extract::{Body, IdempotencyKey, Path};
+use super::idempotency::{Answer, Once};
+use super::page::Page;
+use super::problem::Problem;
+use crate::access::audit;
+use crate::access::fleet_keys::{self, FleetKey};
+use crate::access::tokens::{self, Token};
+use crate::app::Shared;
+
+/// The routes.
+pub fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(me))
+        .routes(routes!(list, create))
+        .routes(routes!(revoke))
+        .routes(routes!(list_fleet_keys, create_fleet_key))
+        .routes(routes!(revoke_fleet_key))
+}
+
+/// Whose token this is.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Me {
+    /// The token's id.
+    token: String,
+    /// What its owner called it.
+    name: String,
+    /// What it may do.
+    role: Role,
+}
+
+/// Who am I
+#[utoipa::path(get, path = "/me", tag = "tokens", responses((status = 200, body = Me)))]
+async fn me(caller: Caller) -> Json<Me> {
+    Json(Me { token: caller.token, name: caller.name, role: caller.role })
+}
+
+/// All API tokens, without their secrets
+#[utoipa::path(get, path = "/tokens", tag = "tokens", operation_id = "list_tokens",
+    responses((status = 200, body = Page<Token>)))]
+async fn list(State(app): State<Shared>, caller: Caller) -> Result<Json<Page<Token>>, Problem> {
+    caller.require(Role::Admin)?;
+    let items = app.db.read(tokens::list).await?;
+    Ok(Json(Page { items, next: None, total: None }))
+}
+
+/// A token that was just made.
+#[derive(Serialize, utoipa::ToSchema)]
+struct NewToken {
+    #[serde(flatten)]
+    token: Token,
+    /// The token itself; it is shown this once
+    text: String,
+}
+
+/// Make a token
+///
+/// The answer has the token itself in `text`, this once.
+#[utoipa::path(post, path = "/tokens", tag = "tokens", operation_id = "create_token",
+    params(("Idempotency-Key" = Option<String>, Header)),
+    request_body = tokens::New, responses((status = 201, body = NewToken)))]
+async fn create(
+    State(app): State<Shared>,
+    caller: Caller,
+    key: IdempotencyKey,
+    Body(new): Body<tokens::New>,
+) -> Result<Answer, Problem> {
+    caller.require(Role::Admin)?;
+    Once::new(key, &caller, "token", &new)
+        .run(&app, move |tx, now| {
+            let (token, text) = tokens::create(tx, new, &caller.name, now)?;
+            let detail = json!({"name": token.name, "role": token.role});
+            audit::note(tx, &caller, "token.create", &format!("token/{}", token.id), &detail, now)?;
+            Ok(Answer::created(&token).and_secretly("text", text))
+        })
+        .await
+}
+
+/// End a token
+#[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens", operation_id = "revoke_token",
+    params(("id" = String, Path)), responses((status = 204)))]
+async fn revoke(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    caller.require(Role::Admin)?;
+    let (now, token) = (app.clock.now(), id.clone());
+    app.db
+        .write(move |tx| {
+            if !tokens::revoke(tx, &id, now)? {
+                return Err(Problem::not_found(format_args!("good token {id}")));
+            }
+            audit::note(tx, &caller, "token.revoke", &format!("token/{id}"), &json!({}), now)?;
+            Ok(())
+        })
+        .await?;
+    app.tokens.forget(&token);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// All fleet keys, without their secrets
+#[utoipa::path(get, path = "/fleet-keys", tag = "fleet keys", responses((status = 200, body = Page<FleetKey>)))]
+async fn list_fleet_keys(State(app): State<Shared>, caller: Caller) -> Result<Json<Page<FleetKey>>, Problem> {
+    caller.require(Role::Admin)?;
+    let items = app.db.read(fleet_keys::list).await?;
+    Ok(Json(Page { items, next: None, total: None }))
+}
+
+/// A fleet key that was just made.
+#[derive(Serialize, utoipa::ToSchema)]
+struct NewFleetKey {
+    #[serde(flatten)]
+    key: FleetKey,
+    /// The key itself; it is shown this once
+    text: String,
+}
+
+/// Make a fleet key
+///
+/// With it as the password, devices may connect to the broker that are not known yet. The answer has the key itself in
+/// `text`, this once.
+#[utoipa::path(post, path = "/fleet-keys", tag = "fleet keys",
+    params(("Idempotency-Key" = Option<String>, Header)),
+    request_body = fleet_keys::New, responses((status = 201, body = NewFleetKey)))]
+async fn create_fleet_key(
+    State(app): State<Shared>,
+    caller: Caller,
+    key: IdempotencyKey,
+    Body(new): Body<fleet_keys::New>,
+) -> Result<Answer, Problem> {
+    caller.require(Role::Admin)?;
+    Once::new(key, &caller, "fleet-key", &new)
+        .run(&app, move |tx, now| {
+            let (key, text) = fleet_keys::create(tx, new, &caller.name, now)?;
+            let detail = json!({"name": key.name});
+            audit::note(tx, &caller, "fleet-key.create", &format!("fleet-key/{}", key.id), &detail, now)?;
+            Ok(Answer::created(&key).and_secretly("text", text))
+        })
+        .await
+}
+
+/// End a fleet key
+///
+/// Devices that came with it can connect no more, unless they have a login of their own.
+#[utoipa::path(delete, path = "/fleet-keys/{id}", tag = "fleet keys", params(("id" = String, Path)),
+    responses((status = 204)))]
+async fn revoke_fleet_key(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    caller.require(Role::Admin)?;
+    let now = app.clock.now();
+    app.db
+        .write(move |tx| {
+            if !fleet_keys::revoke(tx, &id, now)? {
+                return Err(Problem::not_found(format_args!("good fleet key {id}")));
+            }
+            audit::note(tx, &caller, "fleet-key.revoke", &format!("fleet-key/{id}"), &json!({}), now)?;
+            Ok(())
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,87 @@
+//! What people change about devices. Each change is one transaction with its audit entry, and open rollouts hear of it; what is
+//! to be told of it then is given back.
+
+use std::collections::BTreeMap;
+
+use otaru_rollout::{DeviceId, Time};
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{history, rows, tags};
+use crate::access::audit;
+use crate::api::caller::Caller;
+use crate::api::problem::Problem;
+use crate::reconcile;
+use crate::rollouts::books::Changes;
+
+/// What shall change about a device.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Change {
+    /// What people call it; empty for its id
+    #[schema(max_length = 100)]
+    pub label: Option<String>,
+    /// Tags it shall have, besides those it has
+    pub tags: BTreeMap<String, String>,
+    /// Names of tags it shall have no longer
+    pub remove_tags: Vec<String>,
+}
+
+/// Changes a device that is not retired.
+///
+/// # Errors
+/// When there is none, or it cannot be changed so.
+pub fn change(
+    tx: &Connection,
+    caller: &Caller,
+    device: &DeviceId,
+    change: &Change,
+    now: Time,
+) -> Result<Changes, Problem> {
+    exists(tx, device)?;
+    tags::check(&change.tags)?;
+    let mut changes = Changes::default();
+    if let Some(label) = &change.label {
+        let label = match label.trim() {
+            "" => None,
+            text => Some(crate::access::plain_name(text)?),
+        };
+        let sql = "UPDATE devices SET label = ?, revision = revision + 1 WHERE id = ?";
+        tx.execute(sql, params![label, device.as_str()])?;
+        history::note(tx, device, "label", &json!({"label": label, "by": caller.name}), now)?;
+    }
+    if !change.tags.is_empty() || !change.remove_tags.is_empty() {
+        tags::remove(tx, device, &change.remove_tags)?;
+        tags::add(tx, device, &change.tags)?;
+        tags::check_count(tx, device)?;
+        let detail = json!({"set": change.tags, "removed": change.remove_tags, "by": caller.name});
+        history::note(tx, device, "tags", &detail, now)?;
+        changes = reconcile::device_changed(tx, device, now)?;
+    }
+    audit::note(tx, caller, "device.change", &format!("device/{device}"), &json!(change), now)?;
+    Ok(changes)
+}
+
+/// Retires a device: it gets nothing any more, cannot log in, and is shown no longer. Its history stays.
+///
+/// # Errors
+/// When there is none.
+pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<Changes, Problem> {
+    exists(tx, device)?;
+    let changes = reconcile::device_retired(tx, device, now)?;
+    let sql = "UPDATE devices SET retired_at = ?, secret = NULL, fleet_key = NULL, reachable = 0,
+               revision = revision + 1 WHERE id = ?";
+    tx.execute(sql, params![now.0.cast_signed(), device.as_str()])?;
+    history::note(tx, device, "retired", &json!({"by": caller.name}), now)?;
+    audit::note(tx, caller, "device.retire", &format!("device/{device}"), &json!({}), now)?;
+    Ok(changes)
+}
+
+fn exists(tx: &Connection, device: &DeviceId) -> Result<(), Problem> {
+    match rows::get(tx, device)? {
+        Some(found) if found.retired_at.is_none() => Ok(()),
+        Some(_) => Err(Problem::conflict(format!("{device} is retired"))),
+        None => Err(Problem::not_found(format_args!("device {device}"))),
+    }
+}

@@ -1,0 +1,307 @@
+//! Lists of devices: filtered, sorted, in pages.
+//!
+//! What SQL can say is said in SQL. Tag expressions and version ranges are the rollout engine's, so that a list shows what a
+//! rollout would hit; they are applied to what SQL finds, page by page, until a page is full.
+
+use otaru_rollout::{TagExpression, Tags, VersionRange};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+use serde::{Deserialize, Serialize};
+
+use super::rows::{COLUMNS, Device, device};
+use crate::api::page::{Cursor, Page};
+use crate::db::DbError;
+
+/// Which devices are wanted: those that meet every condition that is given.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Id or label contains this, in whatever case.
+    pub text: Option<String>,
+    /// Their tags fit.
+    pub tags: Option<TagExpression>,
+    /// They run this project.
+    pub product: Option<String>,
+    /// They run this version.
+    pub version: Option<String>,
+    /// They run a version in this range.
+    pub versions: Option<VersionRange>,
+    /// Their chip.
+    pub chip: Option<String>,
+    /// They run this image: SHA-256.
+    pub image: Option<[u8; 32]>,
+    /// What they are at.
+    pub state: Option<String>,
+    /// Whether they can be reached.
+    pub reachable: Option<bool>,
+    /// Why they last failed.
+    pub error_code: Option<String>,
+    /// They have a deployment in this rollout.
+    pub rollout: Option<i64>,
+    /// It stands so: `ready`, `active`, `succeeded` … Of use with `rollout` only.
+    pub standing: Option<String>,
+    /// Retired ones, instead of those that are not.
+    pub retired: bool,
+}
+
+/// What a list is sorted by; ties by id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    /// The id.
+    #[default]
+    Id,
+    /// What people call it, or its id.
+    Label,
+    /// The version, as text.
+    Version,
+    /// The state.
+    State,
+    /// When something last changed.
+    LastSeen,
+}
+
+impl Sort {
+    /// Never NULL, so that places in the list can be compared.
+    const fn expression(self) -> &'static str {
+        match self {
+            Self::Id => "d.id",
+            Self::Label => "coalesce(d.label, d.id)",
+            Self::Version => "d.version",
+            Self::State => "d.state",
+            Self::LastSeen => "coalesce(d.last_seen, 0)",
+        }
+    }
+
+    fn key(self, device: &Device) -> Key {
+        let text = |text: &str| Place::Text(text.to_owned());
+        let place = match self {
+            Self::Id => text(&device.id),
+            Self::Label => text(device.label.as_deref().unwrap_or(&device.id)),
+            Self::Version => text(&device.version),
+            Self::State => text(&device.state),
+            Self::LastSeen => Place::Number(device.last_seen.unwrap_or(0)),
+        };
+        Key(place, device.id.clone())
+    }
+}
+
+/// The place of a device in a list: what it is sorted by, and its id.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Key(Place, String);
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Place {
+    Number(i64),
+    Text(String),
+}
+
+/// How a list is to be.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    /// What it is sorted by.
+    pub sort: Sort,
+    /// Whether from the end.
+    pub descending: bool,
+    /// After which device it begins.
+    pub after: Option<Key>,
+    /// The most devices in it.
+    pub limit: u32,
+}
+
+/// Conditions in SQL, with what they are compared to.
+struct Where {
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Where {
+    fn and(&mut self, condition: &str, value: impl Into<Value>) {
+        self.text.push_str(" AND ");
+        self.text.push_str(condition);
+        self.values.push(value.into());
+    }
+
+    fn of(filter: &Filter) -> Self {
+        let retired = if filter.retired { "d.retired_at IS NOT NULL" } else { "d.retired_at IS NULL" };
+        let mut all = Self { text: retired.to_owned(), values: Vec::new() };
+        if let Some(text) = &filter.text {
+            let sql = "instr(lower(d.id || char(0) || coalesce(d.label, '')), lower(?)) > 0";
+            all.and(sql, text.clone());
+        }
+        let columns = [
+            ("d.product = ?", &filter.product),
+            ("d.version = ?", &filter.version),
+            ("d.chip = ?", &filter.chip),
+            ("d.state = ?", &filter.state),
+            ("d.error_code = ?", &filter.error_code),
+        ];
+        for (condition, value) in columns {
+            if let Some(value) = value {
+                all.and(condition, value.clone());
+            }
+        }
+        if let Some(image) = filter.image {
+            all.and("d.image = ?", image.to_vec());
+        }
+        if let Some(reachable) = filter.reachable {
+            all.and("d.reachable = ?", i64::from(reachable));
+        }
+        if let Some(rollout) = filter.rollout {
+            let deployment = "EXISTS (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.rollout = ?";
+            match &filter.standing {
+                None => all.and(&format!("{deployment})"), rollout),
+                Some(standing) => {
+                    all.and(&format!("{deployment} AND p.standing = ?)"), rollout);
+                    all.values.push(standing.clone().into());
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Filter {
+    fn needs_rust(&self) -> bool {
+        self.tags.is_some() || self.versions.is_some()
+    }
+
+    fn matches(&self, device: &Device) -> bool {
+        let tags = || Tags::from_iter(device.tags.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self.versions.as_ref().is_none_or(|range| range.contains(&device.version))
+            && self.tags.as_ref().is_none_or(|expression| expression.matches(&tags()))
+    }
+}
+
+/// A page of devices. `total` is told where SQL alone can count.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(tx: &Connection, filter: &Filter, order: &Order) -> Result<Page<Device>, DbError> {
+    let wanted = usize::try_from(order.limit).unwrap_or(usize::MAX).saturating_add(1);
+    let mut found: Vec<Device> = Vec::new();
+    let mut after = order.after.clone();
+    loop {
+        let batch = batch(tx, filter, order, after.as_ref(), wanted)?;
+        let full = batch.len() == wanted;
+        after = batch.last().map(|last| order.sort.key(last));
+        found.extend(batch.into_iter().filter(|device| filter.matches(device)));
+        if !full || found.len() >= wanted {
+            break;
+        }
+    }
+    let page = Page::cut(found, order.limit, |last| Cursor::of(&order.sort.key(last)));
+    if filter.needs_rust() { Ok(page) } else { Ok(page.with_total(count(tx, filter)?)) }
+}
+
+fn batch(
+    tx: &Connection,
+    filter: &Filter,
+    order: &Order,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<Vec<Device>, DbError> {
+    let mut conditions = Where::of(filter);
+    let (place, beyond, direction) = match order.descending {
+        false => (order.sort.expression(), ">", "ASC"),
+        true => (order.sort.expression(), "<", "DESC"),
+    };
+    if let Some(Key(at, id)) = after {
+        let at: Value = match at {
+            Place::Number(number) => (*number).into(),
+            Place::Text(text) => text.clone().into(),
+        };
+        conditions.and(&format!("({place}, d.id) {beyond} (?, ?)"), at);
+        conditions.values.push(id.clone().into());
+    }
+    let sql = format!(
+        "SELECT {COLUMNS} FROM devices d WHERE {} ORDER BY {place} {direction}, d.id {direction} LIMIT {limit}",
+        conditions.text
+    );
+    let mut rows = tx.prepare_cached(&sql)?;
+    let devices = rows.query_map(params_from_iter(conditions.values), device)?;
+    Ok(devices.collect::<Result<_, _>>()?)
+}
+
+/// How many devices meet the filter.
+///
+/// # Errors
+/// Those of the database.
+pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
+    if filter.needs_rust() {
+        return Ok(ids(tx, filter, usize::MAX)?.len() as u64);
+    }
+    let conditions = Where::of(filter);
+    let sql = format!("SELECT count(*) FROM devices d WHERE {}", conditions.text);
+    let count: i64 =
+        tx.prepare_cached(&sql)?.query_row(params_from_iter(conditions.values), |row| row.get(0))?;
+    Ok(count.unsigned_abs())
+}
+
+/// The ids of devices that meet the filter, in their order, at most so many.
+///
+/// # Errors
+/// Those of the database.
+pub fn ids(tx: &Connection, filter: &Filter, most: usize) -> Result<Vec<String>, DbError> {
+    let order = Order { limit: crate::api::page::MOST, ..Order::default() };
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let batch = batch(tx, filter, &order, after.as_ref(), 1_000)?;
+        let Some(last) = batch.last() else { break };
+        after = Some(order.sort.key(last));
+        let fitting = batch.into_iter().filter(|device| filter.matches(device)).map(|device| device.id);
+        all.extend(fitting.take(most - all.len()));
+        if all.len() >= most {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// How many devices there are of what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Fleet {
+    /// All of them, without retired ones.
+    pub total: u64,
+    /// Those that can be reached.
+    pub reachable: u64,
+    /// By product and version, the most first.
+    pub versions: Vec<VersionCount>,
+    /// By state.
+    pub states: std::collections::BTreeMap<String, u64>,
+}
+
+/// How many devices run a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct VersionCount {
+    /// The product.
+    pub product: String,
+    /// The version.
+    pub version: String,
+    /// How many run it.
+    pub devices: u64,
+}
+
+/// Counts the fleet.
+///
+/// # Errors
+/// Those of the database.
+pub fn fleet(tx: &Connection) -> Result<Fleet, DbError> {
+    let number = |count: i64| count.unsigned_abs();
+    let (total, reachable) = tx
+        .prepare_cached("SELECT count(*), coalesce(sum(reachable), 0) FROM devices WHERE retired_at IS NULL")?
+        .query_row([], |row| Ok((number(row.get(0)?), number(row.get(1)?))))?;
+    let mut rows = tx.prepare_cached(
+        "SELECT product, version, count(*) AS n FROM devices WHERE retired_at IS NULL
+         GROUP BY product, version ORDER BY n DESC, product, version",
+    )?;
+    let versions = rows.query_map([], |row| {
+        Ok(VersionCount { product: row.get(0)?, version: row.get(1)?, devices: number(row.get(2)?) })
+    })?;
+    let versions = versions.collect::<Result<_, _>>()?;
+    let mut rows =
+        tx.prepare_cached("SELECT state, count(*) FROM devices WHERE retired_at IS NULL GROUP BY state")?;
+    let states = rows.query_map([], |row| Ok((row.get(0)?, number(row.get(1)?))))?;
+    Ok(Fleet { total, reachable, versions, states: states.collect::<Result<_, _>>()? })
+}

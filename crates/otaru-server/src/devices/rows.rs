@@ -1,0 +1,99 @@
+//! Rows of devices.
+
+use std::collections::BTreeMap;
+
+use otaru_rollout::{DeviceId, Time};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::db::DbError;
+
+/// A device as lists show it.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Device {
+    /// Its name in MQTT topics.
+    pub id: String,
+    /// What people call it, if not by its id.
+    pub label: Option<String>,
+    /// Its chip, such as `esp32c3`; empty before its first report, like all that a report tells.
+    pub chip: String,
+    /// The project of the image it runs.
+    pub product: String,
+    /// The version of it.
+    pub version: String,
+    /// The SHA-256 of it, in hex.
+    pub image: Option<String>,
+    /// What it is at: `idle`, `downloading`, `confirmed`, `rolled_back` …
+    pub state: String,
+    /// Why it last failed, as a code.
+    pub error_code: Option<String>,
+    /// Whether it can be reached now.
+    pub reachable: bool,
+    /// When it was first heard of, in milliseconds since 1970.
+    pub first_seen: i64,
+    /// When something of it last changed.
+    pub last_seen: Option<i64>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// The rollout that updates it just now.
+    pub active_rollout: Option<i64>,
+    /// When it was retired.
+    pub retired_at: Option<i64>,
+}
+
+/// The columns of [`device`], of a table named `d`.
+pub(super) const COLUMNS: &str = "d.id, d.label, d.chip, d.product, d.version, lower(hex(d.image)), d.state, d.error_code, \
+     d.reachable, d.first_seen, d.last_seen, d.active, d.retired_at, \
+     (SELECT json_group_object(t.name, t.value) FROM device_tags t WHERE t.device = d.id)";
+
+/// A row of [`COLUMNS`].
+pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
+    let tags: String = row.get(13)?;
+    let image: String = row.get::<_, Option<String>>(5)?.unwrap_or_default();
+    Ok(Device {
+        id: row.get(0)?,
+        label: row.get(1)?,
+        chip: row.get(2)?,
+        product: row.get(3)?,
+        version: row.get(4)?,
+        image: (!image.is_empty()).then_some(image),
+        state: row.get(6)?,
+        error_code: row.get(7)?,
+        reachable: row.get(8)?,
+        first_seen: row.get(9)?,
+        last_seen: row.get(10)?,
+        active_rollout: row.get(11)?,
+        retired_at: row.get(12)?,
+        tags: serde_json::from_str(&tags).unwrap_or_default(),
+    })
+}
+
+/// A device, whether retired or not.
+///
+/// # Errors
+/// Those of the database.
+pub fn get(tx: &Connection, id: &DeviceId) -> Result<Option<Device>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM devices d WHERE d.id = ?");
+    Ok(tx.prepare_cached(&sql)?.query_row([id.as_str()], device).optional()?)
+}
+
+/// A device's last report, as it sent it.
+///
+/// # Errors
+/// Those of the database.
+pub fn report(tx: &Connection, id: &DeviceId) -> Result<Option<Value>, DbError> {
+    let sql = "SELECT report FROM devices WHERE id = ?";
+    let text: Option<String> =
+        tx.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?.flatten();
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// Makes a row for a device that has none. Says whether it had none.
+///
+/// # Errors
+/// Those of the database.
+pub fn register(tx: &Connection, id: &DeviceId, now: Time) -> Result<bool, DbError> {
+    let sql = "INSERT INTO devices (id, first_seen) VALUES (?, ?) ON CONFLICT DO NOTHING";
+    Ok(tx.prepare_cached(sql)?.execute(params![id.as_str(), now.0.cast_signed()])? > 0)
+}

@@ -1,0 +1,79 @@
+//! Tags: names with values, by which devices are found and rollouts aimed.
+
+use std::collections::BTreeMap;
+
+use otaru_rollout::{DeviceId, Tags};
+use rusqlite::{Connection, params};
+
+use crate::api::problem::Problem;
+use crate::db::DbError;
+
+/// The most tags of a device.
+const MOST: usize = 64;
+/// Bytes of the longest name or value.
+const LONGEST: usize = 128;
+
+/// Whether devices can have such tags.
+///
+/// # Errors
+/// [`Problem::invalid`] when they cannot.
+pub fn check(tags: &BTreeMap<String, String>) -> Result<(), Problem> {
+    let good = |text: &str| text.len() <= LONGEST && !text.chars().any(char::is_control);
+    match tags.iter().find(|(name, value)| name.is_empty() || !good(name) || !good(value)) {
+        Some(_) => Err(Problem::invalid(format!(
+            "a tag's name has 1 to {LONGEST} bytes, its value at most {LONGEST}, and neither has control characters"
+        ))),
+        None if tags.len() > MOST => Err(Problem::invalid(format!("a device has at most {MOST} tags"))),
+        None => Ok(()),
+    }
+}
+
+/// A device's tags.
+///
+/// # Errors
+/// Those of the database.
+pub fn of(tx: &Connection, device: &DeviceId) -> Result<Tags, DbError> {
+    let mut rows = tx.prepare_cached("SELECT name, value FROM device_tags WHERE device = ?")?;
+    let tags = rows.query_map([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(tags.collect::<Result<_, _>>()?)
+}
+
+/// Gives a device these tags besides those it has; a name it has gets the new value.
+///
+/// # Errors
+/// Those of the database.
+pub fn add(tx: &Connection, device: &DeviceId, tags: &BTreeMap<String, String>) -> Result<(), DbError> {
+    let mut put = tx.prepare_cached(
+        "INSERT INTO device_tags (device, name, value) VALUES (?1, ?2, ?3)
+         ON CONFLICT (device, name) DO UPDATE SET value = ?3",
+    )?;
+    for (name, value) in tags {
+        put.execute(params![device.as_str(), name, value])?;
+    }
+    Ok(())
+}
+
+/// Takes tags of these names from a device.
+///
+/// # Errors
+/// Those of the database.
+pub fn remove(tx: &Connection, device: &DeviceId, names: &[String]) -> Result<(), DbError> {
+    let mut take = tx.prepare_cached("DELETE FROM device_tags WHERE device = ? AND name = ?")?;
+    for name in names {
+        take.execute(params![device.as_str(), name])?;
+    }
+    Ok(())
+}
+
+/// How many tags a device has; more than it may is refused by whoever adds.
+///
+/// # Errors
+/// [`Problem::invalid`] when it has too many.
+pub fn check_count(tx: &Connection, device: &DeviceId) -> Result<(), Problem> {
+    let sql = "SELECT count(*) FROM device_tags WHERE device = ?";
+    let count: i64 = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| row.get(0))?;
+    if usize::try_from(count).is_ok_and(|count| count <= MOST) {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!("{device} would have more than {MOST} tags")))
+}

@@ -1,0 +1,230 @@
+//! Who may do what on the embedded broker. Pure: from who somebody is and a topic to a yes or no.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::str::FromStr;
+
+use crate::api::caller::Role;
+
+/// Who somebody is at the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// The server itself.
+    Server,
+    /// Somebody with an API token.
+    Token(Role),
+    /// A device.
+    Device(String),
+    /// Somebody on this machine, while the server is tried out.
+    Local,
+}
+
+/// As the broker keeps it with a connection.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("server"),
+            Self::Token(role) => write!(f, "token:{role}"),
+            Self::Device(id) => write!(f, "device:{id}"),
+            Self::Local => f.write_str("local"),
+        }
+    }
+}
+
+impl FromStr for Identity {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.split_once(':') {
+            None if text == "server" => Ok(Self::Server),
+            None if text == "local" => Ok(Self::Local),
+            Some(("token", role)) => Role::parse(role).map(Self::Token).ok_or(()),
+            Some(("device", id)) => Ok(Self::Device(id.to_owned())),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Whether somebody may publish on a topic.
+pub fn may_publish(who: &Identity, base: &str, topic: &str) -> bool {
+    match who {
+        Identity::Server | Identity::Local => true,
+        Identity::Token(role) => *role >= Role::Operator,
+        Identity::Device(id) => {
+            own(base, id, topic).is_some_and(|leaf| matches!(leaf, "status" | "online"))
+                || is_shared(base, topic, "progress")
+        }
+    }
+}
+
+/// Whether somebody may subscribe to a filter. A device may to what is for it alone or for all: any other filter, whatever its
+/// wildcards, could match what is for others.
+pub fn may_subscribe(who: &Identity, base: &str, filter: &str) -> bool {
+    match who {
+        Identity::Server | Identity::Local | Identity::Token(_) => true,
+        Identity::Device(id) => {
+            own(base, id, filter).is_some_and(|leaf| matches!(leaf, "update" | "status" | "online"))
+                || is_shared(base, filter, "update")
+        }
+    }
+}
+
+/// What comes after `{base}/{device}/`.
+fn own<'t>(base: &str, device: &str, topic: &'t str) -> Option<&'t str> {
+    topic.strip_prefix(base)?.strip_prefix('/')?.strip_prefix(device)?.strip_prefix('/')
+}
+
+fn is_shared(base: &str, topic: &str, leaf: &str) -> bool {
+    topic.strip_prefix(base).and_then(|rest| rest.strip_prefix('/')) == Some(leaf)
+}
+
+/// Somebody at the door.
+#[derive(Debug, Clone)]
+pub struct Knock {
+    /// The MQTT client id.
+    pub client: String,
+    /// User name and password, each if given.
+    pub username: Option<String>,
+    /// The password; never shown.
+    pub password: Option<super::Secret>,
+    /// The address it comes from.
+    pub peer: SocketAddr,
+}
+
+/// An answer that is worked out.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Who decides who somebody is.
+pub trait Authenticator: Send + Sync {
+    /// Who that is; `None` turns it away.
+    fn identify(&self, knock: Knock) -> Answer<'_, Option<Identity>>;
+}
+
+/// Whether an address is of this machine or of a private network (RFC 1918, RFC 4193), or local to a link.
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "ESP32/ota";
+
+    #[test]
+    fn identities_lead_back() {
+        for who in [
+            Identity::Server,
+            Identity::Local,
+            Identity::Token(Role::Viewer),
+            Identity::Token(Role::Admin),
+            Identity::Device("a:b".into()),
+        ] {
+            assert_eq!(who.to_string().parse(), Ok(who));
+        }
+        for bad in ["", "device", "token:root", "servers"] {
+            assert_eq!(bad.parse::<Identity>(), Err(()));
+        }
+    }
+
+    #[test]
+    fn a_device_speaks_for_itself_only() {
+        let device = Identity::Device("lamp".into());
+        for good in ["ESP32/ota/lamp/status", "ESP32/ota/lamp/online", "ESP32/ota/progress"] {
+            assert!(may_publish(&device, BASE, good), "{good}");
+        }
+        for bad in [
+            "ESP32/ota/lamp/update",
+            "ESP32/ota/lamp2/status",
+            "ESP32/ota/lam/status",
+            "ESP32/ota/other/status",
+            "ESP32/ota/update",
+            "ESP32/ota/lamp/status/x",
+            "ESP32/ota/lamp",
+            "ESP32/otalamp/status",
+            "$SYS/broker",
+            "x",
+            "",
+        ] {
+            assert!(!may_publish(&device, BASE, bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tokens_do_what_their_role_may() {
+        let topic = "ESP32/ota/update";
+        assert!(!may_publish(&Identity::Token(Role::Viewer), BASE, topic));
+        assert!(may_publish(&Identity::Token(Role::Operator), BASE, topic));
+        assert!(may_subscribe(&Identity::Token(Role::Viewer), BASE, "#"));
+    }
+
+    /// Whether a filter matches a topic: MQTT 5, section 4.7.
+    fn matches(filter: &str, topic: &str) -> bool {
+        let filter = filter
+            .strip_prefix("$share/")
+            .and_then(|rest| rest.split_once('/'))
+            .map_or(filter, |(_, rest)| rest);
+        if topic.starts_with('$') && filter.starts_with(['#', '+']) {
+            return false;
+        }
+        let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
+        loop {
+            match (filter.next(), topic.next()) {
+                (Some("#"), _) | (None, None) => return true,
+                (Some("+"), Some(_)) => {}
+                (Some(want), Some(level)) if want == level => {}
+                _ => return false,
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_filter_of_a_device_matches_what_is_anothers(
+            levels in proptest::collection::vec("[+#]|ESP32|ota|lamp|other|update|status|online|\\$share|g|", 0..7),
+        ) {
+            let filter = levels.join("/");
+            if may_subscribe(&Identity::Device("lamp".into()), BASE, &filter) {
+                for leaf in ["update", "status", "online"] {
+                    let foreign = format!("ESP32/ota/other/{leaf}");
+                    proptest::prop_assert!(!matches(&filter, &foreign), "{filter} matches {foreign}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_device_needs_is_granted() {
+        let device = Identity::Device("lamp".into());
+        for good in ["ESP32/ota/lamp/update", "ESP32/ota/update"] {
+            assert!(may_subscribe(&device, BASE, good));
+        }
+        for bad in [
+            "#",
+            "ESP32/ota/+/update",
+            "ESP32/ota/lamp/#",
+            "$share/g/ESP32/ota/lamp/update",
+            "ESP32/ota/lamp/+",
+        ] {
+            assert!(!may_subscribe(&device, BASE, bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn private_addresses() {
+        for (text, private) in [
+            ("127.0.0.1", true),
+            ("192.168.1.9", true),
+            ("::ffff:10.1.1.1", true),
+            ("fd00::1", true),
+            ("8.8.8.8", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_private(text.parse().unwrap()), private, "{text}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Takes in what comes from the broker. Messages of one device in their order, those of many at once.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use otaru_format::status::Status;
+use otaru_format::topic::{Topics, all, device_of};
+use otaru_rollout::DeviceId;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::ingest;
+use crate::app::Shared;
+use crate::db::DbError;
+
+/// How many devices' messages are taken in at the same time: as many writes share a transaction.
+const LANES: usize = 128;
+/// Messages that may wait in a lane. A lane that is full makes the broker wait.
+const WAITING: usize = 64;
+
+/// What the server wants to hear.
+pub fn filters(base: &str) -> [String; 2] {
+    [all(base, "status").as_str().to_owned(), all(base, "online").as_str().to_owned()]
+}
+
+/// A message from the broker.
+#[derive(Debug)]
+pub struct Heard {
+    /// Its topic.
+    pub topic: String,
+    /// What it says.
+    pub payload: Vec<u8>,
+    /// Whether the broker had kept it.
+    pub retained: bool,
+}
+
+/// Where messages go.
+pub struct Inbox {
+    lanes: Vec<mpsc::Sender<(DeviceId, Said)>>,
+    app: Shared,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+enum Said {
+    Report(Box<Status<String>>),
+    Presence { online: bool, anew: bool },
+}
+
+impl Inbox {
+    /// Opens it. `may_register` says whether a device that is not known may become so by reporting.
+    pub fn open(app: Shared, may_register: bool) -> Self {
+        let mut tasks = JoinSet::new();
+        let lanes = (0..LANES).map(|_| {
+            let (sender, receiver) = mpsc::channel(WAITING);
+            tasks.spawn(lane(app.clone(), receiver, may_register));
+            sender
+        });
+        Self { lanes: lanes.collect(), app, _tasks: tasks }
+    }
+
+    /// Takes a message; waits while there are too many.
+    pub async fn take(&self, heard: Heard) {
+        self.app.metrics.received.inc();
+        let Some((device, said)) = read(&self.app.config.base, &heard) else {
+            tracing::debug!(topic = %heard.topic, "a message that says nothing");
+            return;
+        };
+        let mut hasher = DefaultHasher::new();
+        device.hash(&mut hasher);
+        let lane = usize::try_from(hasher.finish() % LANES as u64).unwrap_or(0);
+        // Lanes end with the server only.
+        if let Some(lane) = self.lanes.get(lane) {
+            let _ = lane.send((device, said)).await;
+        }
+    }
+}
+
+async fn lane(app: Shared, mut receiver: mpsc::Receiver<(DeviceId, Said)>, may_register: bool) {
+    while let Some((device, said)) = receiver.recv().await {
+        let taken = match said {
+            Said::Report(report) => ingest::take_report(&app, &device, *report, may_register).await,
+            Said::Presence { online, anew } => {
+                ingest::take_presence(&app, &device, online, anew, may_register).await
+            }
+        };
+        match taken {
+            Ok(()) => {}
+            Err(DbError::Closed) => return,
+            // The device reports again; retained reports come again with the next connection.
+            Err(error) => tracing::error!(%device, %error, "a report was not taken in"),
+        }
+    }
+}
+
+fn read(base: &str, heard: &Heard) -> Option<(DeviceId, Said)> {
+    let id = |name: &str| Topics::new(base, name).ok().map(|_| DeviceId::from(name));
+    if let Some(name) = device_of(base, &heard.topic, "online") {
+        let online = match heard.payload.as_slice() {
+            b"online" => true,
+            b"offline" => false,
+            _ => return None,
+        };
+        return Some((id(name)?, Said::Presence { online, anew: !heard.retained }));
+    }
+    let name = device_of(base, &heard.topic, "status")?;
+    let report: Status<String> = serde_json::from_slice(&heard.payload).ok()?;
+    // A report in somebody else's name is nobody's.
+    (report.device == name).then_some((id(name)?, Said::Report(Box::new(report))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_of_the_device_in_their_topic() {
+        let read = |topic: &str, payload: &str| {
+            let (topic, payload) = (topic.to_owned(), payload.as_bytes().to_vec());
+            read("ESP32/ota", &Heard { topic, payload, retained: true }).map(|(device, _)| device.to_string())
+        };
+        let report = |device: &str| {
+            format!(
+                r#"{{"device":"{device}","chip":"esp32","state":"idle","project":"p","version":"1","slot":0,"confirmed":true,
+                    "image":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","boot":"power_on","uptime":1}}"#
+            )
+        };
+        assert_eq!(read("ESP32/ota/a/online", "online").as_deref(), Some("a"));
+        assert_eq!(read("ESP32/ota/a/status", &report("a")).as_deref(), Some("a"));
+        for (topic, payload) in [
+            ("ESP32/ota/a/status", report("b")),
+            ("ESP32/ota/a/status", String::new()),
+            ("ESP32/ota/a/status", "{}".into()),
+            ("ESP32/ota/a/online", "maybe".into()),
+            ("ESP32/ota/a/update", "online".into()),
+            ("ESP32/other/a/online", "online".into()),
+        ] {
+            assert_eq!(read(topic, &payload), None, "{topic}: {payload}");
+        }
+    }
+}

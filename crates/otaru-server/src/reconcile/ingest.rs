@@ -1,0 +1,340 @@
+//! What devices report, and whether they are there.
+//!
+//! A report that says nothing new costs no write: most do, since progress alone changes once a second while a device downloads.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use otaru_format::digest::Digest;
+use otaru_format::status::Status;
+use otaru_rollout::{DeviceId, Event, Report, Time};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde_json::{Value, json};
+
+use crate::app::{App, Shared};
+use crate::db::DbError;
+use crate::devices::{history, rows};
+use crate::events;
+use crate::rollouts::books::{Books, Changes};
+
+/// The most devices whose last report is remembered.
+const REMEMBERED: usize = 200_000;
+
+/// Each device's last report that was taken in, and its progress since.
+#[derive(Debug, Default)]
+pub struct Recent(Mutex<HashMap<String, Last>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    report: Digest,
+    progress: Option<u8>,
+}
+
+impl Recent {
+    /// Per cent of a device's download, while there is one.
+    pub fn progress(&self, device: &str) -> Option<u8> {
+        self.lock().get(device).and_then(|last| last.progress)
+    }
+
+    /// Whether the report is the one before, but for its progress.
+    fn is_known(&self, device: &DeviceId, report: Digest, progress: Option<u8>) -> Option<bool> {
+        let mut all = self.lock();
+        let last = all.get_mut(device.as_str()).filter(|last| last.report == report)?;
+        let moved = last.progress != progress;
+        last.progress = progress;
+        Some(moved)
+    }
+
+    fn keep(&self, device: &DeviceId, report: Digest, progress: Option<u8>) {
+        let mut all = self.lock();
+        if all.len() >= REMEMBERED && !all.contains_key(device.as_str()) {
+            all.clear();
+        }
+        all.insert(device.to_string(), Last { report, progress });
+    }
+
+    /// Forgets a device's report, so that the next one is taken in whatever it says.
+    pub fn forget(&self, device: &DeviceId) {
+        self.lock().remove(device.as_str());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Last>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What of a report is news when it changes.
+fn essence(report: &Status<String>) -> Digest {
+    let calm = Status { progress: None, attempt: 0, uptime: 0, ..report.clone() };
+    Digest::of(&serde_json::to_vec(&calm).unwrap_or_default())
+}
+
+/// Takes a device's report. A device that is not known is registered, if it `may_register`, and otherwise ignored.
+///
+/// # Errors
+/// Those of the database; the report is as if it had not come then.
+pub async fn take_report(
+    app: &Shared,
+    device: &DeviceId,
+    report: Status<String>,
+    may_register: bool,
+) -> Result<(), DbError> {
+    let (essence, progress, now) = (essence(&report), report.progress, app.clock.now());
+    if let Some(moved) = app.recent.is_known(device, essence, progress) {
+        if moved {
+            app.events.tell(told(device, &report, true));
+        }
+        return Ok(());
+    }
+    let (id, event) = (device.clone(), told(device, &report, true));
+    let taken = app.db.write(move |tx| take(tx, &id, &report, may_register, now)).await?;
+    if let Some(changes) = taken {
+        app.recent.keep(device, essence, progress);
+        app.metrics.reports.inc();
+        app.events.tell(event);
+        changes.tell(app);
+    }
+    Ok(())
+}
+
+fn told(device: &DeviceId, report: &Status<String>, reachable: bool) -> events::Event {
+    events::Event::Device {
+        id: device.to_string(),
+        state: report.state.as_str().to_owned(),
+        version: report.version.clone(),
+        reachable,
+        progress: report.progress,
+    }
+}
+
+/// What a row says of the last report.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Before {
+    retired: bool,
+    state: String,
+    chip: String,
+    product: String,
+    version: String,
+    image: Option<[u8; 32]>,
+    error: Option<String>,
+}
+
+fn before(tx: &Connection, device: &DeviceId) -> Result<Option<Before>, DbError> {
+    let sql = "SELECT retired_at IS NOT NULL, state, chip, product, version, image, error_code FROM devices WHERE id = ?";
+    let found = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| {
+        Ok(Before {
+            retired: row.get(0)?,
+            state: row.get(1)?,
+            chip: row.get(2)?,
+            product: row.get(3)?,
+            version: row.get(4)?,
+            image: row.get(5)?,
+            error: row.get(6)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// `None` when the device is none of ours.
+fn take(
+    tx: &Connection,
+    device: &DeviceId,
+    report: &Status<String>,
+    may_register: bool,
+    now: Time,
+) -> Result<Option<Changes>, DbError> {
+    let known = match before(tx, device)? {
+        Some(Before { retired: true, .. }) => return Ok(None),
+        Some(known) => known,
+        None if may_register => {
+            rows::register(tx, device, now)?;
+            Before::default()
+        }
+        None => return Ok(None),
+    };
+    let error = report.error.as_ref().map(|fault| fault.code.as_str().to_owned());
+    let is = Before {
+        retired: false,
+        state: report.state.as_str().to_owned(),
+        chip: report.chip.clone(),
+        product: report.project.clone(),
+        version: report.version.clone(),
+        image: Some(report.image.0),
+        error,
+    };
+    put(tx, device, &is, report, now)?;
+    if is != known {
+        history::note(tx, device, "report", &news(report), now)?;
+    }
+    let mut books = Books::open(tx, now);
+    // What a device runs decides what it may join; what it was asked to do ends first.
+    books.event_of_device(device, &Event::Report(Report::from(report)))?;
+    let moved = (&is.chip, &is.product, &is.version, is.image)
+        != (&known.chip, &known.product, &known.version, known.image);
+    if moved {
+        books.offer_to_rollouts(device)?;
+    }
+    books.finish().map(Some)
+}
+
+fn put(
+    tx: &Connection,
+    device: &DeviceId,
+    is: &Before,
+    report: &Status<String>,
+    now: Time,
+) -> Result<(), DbError> {
+    let text = serde_json::to_string(report).map_err(|error| DbError::corrupt("devices.report", error))?;
+    tx.prepare_cached(
+        "UPDATE devices SET chip = ?1, product = ?2, version = ?3, image = ?4, state = ?5, error_code = ?6, report = ?7,
+                reported_at = ?8, last_seen = ?8, revision = revision + 1 WHERE id = ?9",
+    )?
+    .execute(params![
+        is.chip,
+        is.product,
+        is.version,
+        is.image,
+        is.state,
+        is.error,
+        text,
+        now.0.cast_signed(),
+        device.as_str()
+    ])?;
+    Ok(())
+}
+
+/// What a device's history has of a report.
+fn news(report: &Status<String>) -> Value {
+    json!({
+        "state": report.state, "product": report.project, "version": report.version, "image": report.image,
+        "slot": report.slot, "confirmed": report.confirmed, "deployment": report.deployment,
+        "error": report.error, "failed": report.failed, "boot": report.boot,
+    })
+}
+
+/// A device came, or went. `anew` says that this is news even if it was there before: it connected again, and what it was sent
+/// meanwhile may be lost. A device that is not known is registered, if it `may_register`, and otherwise ignored.
+///
+/// # Errors
+/// Those of the database.
+pub async fn take_presence(
+    app: &Shared,
+    device: &DeviceId,
+    online: bool,
+    anew: bool,
+    may_register: bool,
+) -> Result<(), DbError> {
+    let (id, now) = (device.clone(), app.clock.now());
+    let taken = app.db.write(move |tx| {
+        if online && may_register {
+            rows::register(tx, &id, now)?;
+        }
+        presence(tx, &id, online, anew, now)
+    });
+    let taken = taken.await?;
+    if let Some(changes) = taken {
+        changes.tell(app);
+    }
+    Ok(())
+}
+
+fn presence(
+    tx: &Connection,
+    device: &DeviceId,
+    online: bool,
+    anew: bool,
+    now: Time,
+) -> Result<Option<Changes>, DbError> {
+    let sql = "SELECT reachable, state, version FROM devices WHERE id = ? AND retired_at IS NULL";
+    let known: Option<(bool, String, String)> = tx
+        .prepare_cached(sql)?
+        .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((was, state, version)) = known else { return Ok(None) };
+    if was == online && !(online && anew) {
+        return Ok(None);
+    }
+    let mut books = Books::open(tx, now);
+    if was != online {
+        let sql = "UPDATE devices SET reachable = ?, last_seen = ?, revision = revision + 1 WHERE id = ?";
+        tx.prepare_cached(sql)?.execute(params![online, now.0.cast_signed(), device.as_str()])?;
+        let kind = if online { "online" } else { "offline" };
+        history::note(tx, device, kind, &json!({}), now)?;
+    } else {
+        books.event_of_device(device, &Event::Reachable(false))?;
+    }
+    books.event_of_device(device, &Event::Reachable(online))?;
+    let mut changes = books.finish()?;
+    let id = device.to_string();
+    changes.events.push(events::Event::Device { id, state, version, reachable: online, progress: None });
+    Ok(Some(changes))
+}
+
+/// How many devices are looked at in one write.
+const BATCH: u32 = 500;
+
+/// Nobody is there: what was connected to a broker that ended is not any more. Those that come back say so.
+///
+/// # Errors
+/// Those of the database.
+pub async fn all_gone(app: &App) -> Result<(), DbError> {
+    loop {
+        let now = app.clock.now();
+        let gone = app.db.write(move |tx| {
+            let mut rows =
+                tx.prepare_cached("SELECT id FROM devices WHERE reachable AND retired_at IS NULL LIMIT ?")?;
+            let ids =
+                rows.query_map([BATCH], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            let mut books = Books::open(tx, now);
+            for id in &ids {
+                tx.prepare_cached("UPDATE devices SET reachable = 0, revision = revision + 1 WHERE id = ?")?
+                    .execute([id])?;
+                books.event_of_device(&DeviceId::from(id.as_str()), &Event::Reachable(false))?;
+            }
+            Ok::<_, DbError>((ids.len(), books.finish()?))
+        });
+        let (count, changes) = gone.await?;
+        changes.tell(app);
+        if count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// A device that reports over HTTP is taken to be there for this long.
+const POLLED: otaru_rollout::Span = otaru_rollout::Span::minutes(15);
+
+/// Takes a report that came over HTTP: it shows also that the device is there, for a while.
+///
+/// # Errors
+/// Those of the database.
+pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) -> Result<(), DbError> {
+    let (id, now) = (device.clone(), app.clock.now());
+    app.db
+        .write(move |tx| {
+            let sql = "UPDATE devices SET polled_at = ? WHERE id = ? AND retired_at IS NULL";
+            tx.prepare_cached(sql)?.execute(params![now.0.cast_signed(), id.as_str()])?;
+            Ok::<_, DbError>(())
+        })
+        .await?;
+    take_presence(app, device, true, false, false).await?;
+    take_report(app, device, report, false).await
+}
+
+/// Devices that reported over HTTP and have not for a while are not there any more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn polled_long_ago(app: &Shared) -> Result<(), DbError> {
+    let since = app.clock.now().0.saturating_sub(POLLED.0).cast_signed();
+    let gone = app.db.read(move |tx| {
+        let sql = "SELECT id FROM devices WHERE polled_at < ? AND reachable AND retired_at IS NULL LIMIT ?";
+        let mut rows = tx.prepare_cached(sql)?;
+        let ids = rows.query_map(params![since, BATCH], |row| row.get::<_, String>(0))?;
+        Ok::<Vec<String>, DbError>(ids.collect::<Result<_, _>>()?)
+    });
+    for id in gone.await? {
+        take_presence(app, &DeviceId::from(id.as_str()), false, false, false).await?;
+    }
+    Ok(())
+}

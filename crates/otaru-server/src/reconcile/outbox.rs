@@ -1,0 +1,241 @@
+//! Sends what devices are to be told.
+//!
+//! A row is written with the transition that asks for it and deleted when the broker has it. In between the server may be
+//! killed: then it is sent again, which a device does not mind. Rows of one device go in their order, those of many at once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use otaru_format::command::Offer;
+use otaru_format::topic::Topics;
+use otaru_rollout::{DeviceId, OfferId, RolloutId, Time};
+use rusqlite::{Connection, params};
+use serde_json::Value;
+
+use crate::app::Shared;
+use crate::db::DbError;
+use crate::releases;
+use crate::rollouts::books::Message;
+use crate::rollouts::deployments;
+
+/// Rows that are looked at at once.
+const BATCH: u32 = 1_000;
+/// Devices that are told something at the same time.
+const AT_ONCE: usize = 256;
+/// The first pause while the broker is away, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// How often rows are looked for though nobody rang.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// A way to the broker.
+pub trait Bus: Send + Sync {
+    /// Gives it a message, at QoS 1, and waits until it has it. The broker is to forget it after `expiry`.
+    fn publish(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        expiry: Duration,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// A row, ready to be sent.
+#[derive(Debug)]
+struct Letter {
+    id: i64,
+    device: DeviceId,
+    /// `None` when there is nothing to say any more.
+    text: Option<Vec<u8>>,
+    expiry: Duration,
+}
+
+/// Sends until the server ends.
+pub async fn run(app: Shared, bus: impl Bus) {
+    let mut pause = PAUSES.0;
+    loop {
+        let wait = match send_all(&app, &bus).await {
+            Ok(()) => {
+                pause = PAUSES.0;
+                LOOK
+            }
+            Err(why) => {
+                if !app.stop.is_cancelled() {
+                    tracing::warn!(%why, "offers wait for the broker");
+                }
+                let wait = pause;
+                pause = (pause * 2).min(PAUSES.1);
+                // Bells do not help against a broker that is away.
+                tokio::select! {
+                    () = app.stop.cancelled() => return,
+                    () = tokio::time::sleep(wait) => continue,
+                }
+            }
+        };
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = app.wake.outbox.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Sends what there is, until there is nothing more.
+///
+/// # Errors
+/// Why it cannot go on just now.
+pub async fn send_all(app: &Shared, bus: &impl Bus) -> Result<(), String> {
+    loop {
+        let now = app.clock.now();
+        let (base, key) = (app.public_base.clone(), app.keys.signer().cloned());
+        let letters = app.db.read(move |tx| letters(tx, &base, key.as_deref(), now)).await;
+        let letters = letters.map_err(|error: DbError| error.to_string())?;
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let (sent, failed) = send(app, bus, letters).await;
+        forget(app, sent).await.map_err(|error| error.to_string())?;
+        if let Some(why) = failed {
+            return Err(why);
+        }
+    }
+}
+
+/// Gives back which rows are done with, and why the rest is not.
+async fn send(app: &Shared, bus: &impl Bus, letters: Vec<Letter>) -> (Vec<i64>, Option<String>) {
+    let mut by_device: BTreeMap<DeviceId, VecDeque<Letter>> = BTreeMap::new();
+    for letter in letters {
+        by_device.entry(letter.device.clone()).or_default().push_back(letter);
+    }
+    let mut waiting = by_device.into_iter();
+    let (mut under_way, mut sent, mut failed) = (FuturesUnordered::new(), Vec::new(), None);
+    loop {
+        while under_way.len() < AT_ONCE && failed.is_none() {
+            let Some((device, letters)) = waiting.next() else { break };
+            under_way.push(tell(app, bus, device, letters));
+        }
+        let Some((done, why)) = under_way.next().await else { return (sent, failed) };
+        sent.extend(done);
+        failed = failed.or(why);
+    }
+}
+
+async fn tell(
+    app: &Shared,
+    bus: &impl Bus,
+    device: DeviceId,
+    letters: VecDeque<Letter>,
+) -> (Vec<i64>, Option<String>) {
+    let mut sent = Vec::new();
+    let Ok(topics) = Topics::new(&app.config.base, device.as_str()) else {
+        // No device can have such a name; nobody would hear it.
+        return (letters.iter().map(|letter| letter.id).collect(), None);
+    };
+    for letter in letters {
+        if let Some(text) = &letter.text {
+            if let Err(why) = bus.publish(&topics.update_one(), text, letter.expiry).await {
+                return (sent, Some(why));
+            }
+            app.metrics.sent.inc();
+        }
+        sent.push(letter.id);
+    }
+    (sent, None)
+}
+
+async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
+    app.db
+        .write(move |tx| {
+            let mut delete = tx.prepare_cached("DELETE FROM outbox WHERE id = ?")?;
+            ids.iter().try_for_each(|id| delete.execute([id]).map(drop))?;
+            Ok(())
+        })
+        .await
+}
+
+type Key = otaru_release::keys::SecretKey;
+
+fn letters(tx: &Connection, base: &str, key: Option<&Key>, now: Time) -> Result<Vec<Letter>, DbError> {
+    let mut rows = tx.prepare_cached("SELECT id, device, message FROM outbox ORDER BY id LIMIT ?")?;
+    let found = rows.query_map(params![BATCH], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+    })?;
+    let mut letters = Vec::new();
+    for row in found {
+        let (id, device, message) = row?;
+        let device = DeviceId::from(device.as_str());
+        let message: Message =
+            serde_json::from_str(&message).map_err(|error| DbError::corrupt("outbox.message", error))?;
+        let (text, expiry) = compose(tx, &device, message, base, key, now)?;
+        letters.push(Letter { id, device, text, expiry });
+    }
+    Ok(letters)
+}
+
+/// What to say, and until when it is worth hearing.
+fn compose(
+    tx: &Connection,
+    device: &DeviceId,
+    message: Message,
+    base: &str,
+    key: Option<&Key>,
+    now: Time,
+) -> Result<(Option<Vec<u8>>, Duration), DbError> {
+    /// A cancellation that comes later than this finds nothing to cancel.
+    const CANCEL: Duration = Duration::from_secs(3_600);
+    match message {
+        Message::Cancel { .. } => Ok((Some(b"{\"cancel\":true}".to_vec()), CANCEL)),
+        Message::Offer { rollout, start, image, force } => {
+            let Some(ends) = stands(tx, device, rollout, start)? else { return Ok((None, Duration::ZERO)) };
+            let Some(url) = releases::url_for(tx, image, base)? else {
+                tracing::error!(%device, %image, "an offer has no file; its attempt will time out");
+                return Ok((None, Duration::ZERO));
+            };
+            let name = OfferId { rollout, start }.to_string();
+            let serial = key.filter(|_| force).map(|_| now.0);
+            let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, serial };
+            let text = match key.filter(|_| force) {
+                // Devices that trust a key follow `force` only if its owner signed it.
+                Some(key) => otaru_release::offer::sign_offer(&offer, key).map_err(|error| error.to_string()),
+                None => serde_json::to_vec(&offer).map_err(|error| error.to_string()),
+            };
+            let text = text.map_err(|error| DbError::corrupt("outbox.message", error))?;
+            Ok((Some(text), Duration::from_millis(ends.since(now).0.max(1_000))))
+        }
+    }
+}
+
+/// Until when an offer stands, if it still does.
+fn stands(
+    tx: &Connection,
+    device: &DeviceId,
+    rollout: RolloutId,
+    start: u32,
+) -> Result<Option<Time>, DbError> {
+    let Some((deployment, _)) = deployments::get(tx, rollout, device)? else { return Ok(None) };
+    let stands = deployment.is_active() && deployment.starts() == start;
+    Ok(deployment.wake_at().filter(|_| stands))
+}
+
+/// What a device that asks is to be told: the offer that stands for it.
+///
+/// # Errors
+/// Those of the database.
+pub fn standing_offer(tx: &Connection, device: &DeviceId, base: &str) -> Result<Option<Value>, DbError> {
+    for id in deployments::open_of(tx, device)? {
+        let (Some(kept), Some((deployment, _))) =
+            (crate::rollouts::rows::get(tx, id)?, deployments::get(tx, id, device)?)
+        else {
+            continue;
+        };
+        if let Some(otaru_rollout::Effect::Offer { offer, image, force, .. }) =
+            deployment.standing_offer(&kept.rollout)
+            && let Some(url) = releases::url_for(tx, image, base)?
+        {
+            let name = offer.to_string();
+            let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, serial: None };
+            return Ok(serde_json::to_value(offer).ok());
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,238 @@
+//! Carries on with rollouts: scans of the fleet, starts, moments that have come, ends.
+//!
+//! Each step is a bounded write that leaves the database such that the next can be taken by anybody, also after a crash. Only
+//! where a scan stands is kept in memory: done again from its beginning it changes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use otaru_rollout::{Control, DeviceId, Event, Phase, RolloutId, Time};
+use rusqlite::{Connection, params};
+use tokio::time::Instant;
+
+use super::ingest;
+use crate::app::Shared;
+use crate::db::DbError;
+use crate::rollouts::books::{Books, Changes};
+use crate::rollouts::{deployments, rows};
+
+/// How often the clock is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often every active deployment is ticked: the clock may have been set back.
+const EVERY_ACTIVE: Duration = Duration::from_secs(3_600);
+/// How often old answers and devices that went silent are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// Devices in one write.
+const BATCH: u32 = 250;
+/// The pause after an error.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is remembered between passes; it may be lost.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Which scan of a rollout is under way, and the device it got to.
+    scans: BTreeMap<RolloutId, (u32, Option<DeviceId>)>,
+    /// In which phase a rollout's deployments were all told that it ends.
+    closed: BTreeMap<RolloutId, Phase>,
+}
+
+/// Works until the server ends.
+pub async fn run(app: Shared) {
+    let mut memory = Memory::default();
+    let (mut all_ticked, mut cleaned): (Option<Instant>, Option<Instant>) = (None, None);
+    loop {
+        let worked = async {
+            pass(&app, &mut memory).await?;
+            if all_ticked.is_none_or(|then| then.elapsed() >= EVERY_ACTIVE) {
+                tick_all(&app).await?;
+                all_ticked = Some(Instant::now());
+            }
+            if cleaned.is_none_or(|then| then.elapsed() >= HOUSEKEEPING) {
+                clean(&app).await?;
+                cleaned = Some(Instant::now());
+            }
+            Ok::<_, DbError>(())
+        };
+        if let Err(error) = worked.await
+            && !app.stop.is_cancelled()
+        {
+            tracing::error!(%error, "rollouts cannot go on; trying again");
+            tokio::time::sleep(PAUSE).await;
+        }
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = app.wake.rollouts.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+}
+
+/// Does everything that can be done now.
+///
+/// # Errors
+/// Those of the database; the next pass goes on.
+pub async fn pass(app: &Shared, memory: &mut Memory) -> Result<(), DbError> {
+    due(app).await?;
+    let alive = app.db.read(rows::alive).await?;
+    memory.scans.retain(|id, _| alive.contains(id));
+    memory.closed.retain(|id, _| alive.contains(id));
+    for id in alive {
+        tick(app, id).await?;
+        close(app, memory, id).await?;
+        scan(app, memory, id).await?;
+        start(app, id).await?;
+    }
+    Ok(())
+}
+
+/// One write, and what there is to tell of it.
+async fn write<T: Send + 'static>(
+    app: &Shared,
+    work: impl FnOnce(&Connection, Time) -> Result<(T, Changes), DbError> + Send + 'static,
+) -> Result<T, DbError> {
+    let now = app.clock.now();
+    let (done, changes) = app.db.write(move |tx| work(tx, now)).await?;
+    changes.tell(app);
+    Ok(done)
+}
+
+async fn tick(app: &Shared, id: RolloutId) -> Result<(), DbError> {
+    write(app, move |tx, now| {
+        let mut books = Books::open(tx, now);
+        // A tick is never declined.
+        let _ = books.control(id, Control::Tick)?;
+        Ok(((), books.finish()?))
+    })
+    .await
+}
+
+/// Deployments whose moment has come.
+async fn due(app: &Shared) -> Result<(), DbError> {
+    loop {
+        let count = write(app, |tx, now| {
+            let due = deployments::due(tx, now, BATCH)?;
+            let mut books = Books::open(tx, now);
+            for (rollout, device) in &due {
+                books.event(*rollout, device, &Event::Tick)?;
+            }
+            // One that is still due after its tick would be so for ever.
+            let left = deployments::due(tx, now, BATCH)?.len();
+            let done = left == 0 || left >= due.len();
+            Ok((done, books.finish()?))
+        });
+        if count.await? {
+            return Ok(());
+        }
+    }
+}
+
+/// All active deployments, whatever their moments say.
+async fn tick_all(app: &Shared) -> Result<(), DbError> {
+    let mut after = None;
+    loop {
+        let from = after.clone();
+        let last = write(app, move |tx, now| {
+            let active = deployments::active_after(tx, from.as_ref(), BATCH)?;
+            let mut books = Books::open(tx, now);
+            for (rollout, device) in &active {
+                books.event(*rollout, device, &Event::Tick)?;
+            }
+            Ok((active.last().cloned(), books.finish()?))
+        });
+        match last.await? {
+            None => return Ok(()),
+            last => after = last,
+        }
+    }
+}
+
+/// Tells the deployments of a rollout that it ends.
+async fn close(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), DbError> {
+    let Some(kept) = app.db.read(move |tx| rows::get(tx, id)).await? else { return Ok(()) };
+    let phase = kept.rollout.phase();
+    if !kept.rollout.closing_due() || memory.closed.get(&id) == Some(&phase) {
+        return Ok(());
+    }
+    let mut after: Option<DeviceId> = None;
+    loop {
+        let from = after.clone();
+        let last = write(app, move |tx, now| {
+            let devices = deployments::open_in(tx, id, from.as_ref(), BATCH)?;
+            let mut books = Books::open(tx, now);
+            for device in &devices {
+                books.event(id, device, &Event::Close)?;
+            }
+            Ok((devices.last().cloned(), books.finish()?))
+        });
+        match last.await? {
+            None => break,
+            last => after = last,
+        }
+    }
+    memory.closed.insert(id, phase);
+    Ok(())
+}
+
+/// Offers every device to a rollout that asked for it.
+async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), DbError> {
+    loop {
+        let Some(kept) = app.db.read(move |tx| rows::get(tx, id)).await? else { return Ok(()) };
+        let Some(number) = kept.rollout.scan_due() else {
+            memory.scans.remove(&id);
+            return Ok(());
+        };
+        let (scan, after) = memory.scans.entry(id).or_insert((number, None));
+        if *scan != number {
+            (*scan, *after) = (number, None);
+        }
+        let from = after.clone();
+        let last = write(app, move |tx, now| {
+            let devices = fleet_after(tx, from.as_ref())?;
+            let mut books = Books::open(tx, now);
+            for device in &devices {
+                books.admit(id, device)?;
+            }
+            if devices.is_empty() {
+                let _ = books.control(id, Control::Scanned(number))?;
+            }
+            Ok((devices.last().cloned(), books.finish()?))
+        });
+        if let Some(last) = last.await? {
+            *after = Some(last);
+        }
+    }
+}
+
+fn fleet_after(tx: &Connection, after: Option<&DeviceId>) -> Result<Vec<DeviceId>, DbError> {
+    let sql = "SELECT id FROM devices WHERE id > ? AND retired_at IS NULL ORDER BY id LIMIT ?";
+    let mut rows = tx.prepare_cached(sql)?;
+    let ids = rows.query_map(params![after.map_or("", DeviceId::as_str), BATCH], |row| {
+        Ok(DeviceId::from(row.get::<_, String>(0)?.as_str()))
+    })?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// Starts as many devices as may.
+async fn start(app: &Shared, id: RolloutId) -> Result<(), DbError> {
+    loop {
+        let started = write(app, move |tx, now| {
+            let mut books = Books::open(tx, now);
+            let Some(rollout) = books.look(id)? else { return Ok((0, Changes::default())) };
+            let Ok(budget) = rollout.budget(now) else { return Ok((0, Changes::default())) };
+            let mut started = 0;
+            for device in deployments::ready(tx, rollout, budget.min(BATCH), now)? {
+                started += u32::from(books.start(id, &device)?);
+            }
+            Ok((started, books.finish()?))
+        });
+        if started.await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn clean(app: &Shared) -> Result<(), DbError> {
+    let now = app.clock.now();
+    app.db.write(move |tx| crate::api::idempotency::prune(tx, now)).await?;
+    ingest::polled_long_ago(app).await
+}

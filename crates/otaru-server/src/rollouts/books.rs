@@ -1,0 +1,347 @@
+//! The engine over the database: what happens goes in, changed rows and messages to send come out, in one transaction.
+//!
+//! Whatever one event leads to is followed to its end here: a deployment that finishes frees its device for other rollouts, one
+//! that is admitted supersedes others. So there is no moment in between that a crash could make permanent.
+
+use std::collections::BTreeMap;
+
+use otaru_format::digest::Digest;
+use otaru_rollout::{
+    Case, Control, ControlError, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap,
+    Rollout, RolloutId, Time, admit,
+};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{deployments, rows};
+use crate::db::DbError;
+use crate::devices::tags;
+use crate::events;
+
+/// What is to be told to a device, as the outbox has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// An offer.
+    Offer {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The how manieth for this device.
+        start: u32,
+        /// The image.
+        image: Digest,
+        /// Its field `force`.
+        force: bool,
+    },
+    /// Whatever it is doing, stop it.
+    Cancel {
+        /// The rollout whose offer it was.
+        rollout: RolloutId,
+        /// Which one.
+        start: u32,
+    },
+}
+
+/// What changed, to be told when it is on disk.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// What to tell those who watch.
+    pub events: Vec<events::Event>,
+    /// Whether there is something to send.
+    pub outbox: bool,
+    /// Whether something may start, or is to be scanned or closed.
+    pub work: bool,
+}
+
+impl Changes {
+    /// Tells everybody.
+    pub fn tell(self, app: &crate::app::App) {
+        self.events.into_iter().for_each(|event| app.events.tell(event));
+        if self.outbox {
+            app.wake.outbox.notify_one();
+        }
+        if self.work {
+            app.wake.rollouts.notify_one();
+        }
+    }
+}
+
+/// A rollout in use by a transaction.
+struct Open {
+    rollout: Rollout,
+    /// As it was read.
+    before: Rollout,
+    revision: i64,
+}
+
+/// A transaction's books. What is not [finished](Books::finish) is not kept.
+pub struct Books<'tx> {
+    tx: &'tx Connection,
+    now: Time,
+    rollouts: BTreeMap<RolloutId, Open>,
+    changes: Changes,
+}
+
+impl<'tx> Books<'tx> {
+    /// Opens them.
+    pub fn open(tx: &'tx Connection, now: Time) -> Self {
+        Self { tx, now, rollouts: BTreeMap::new(), changes: Changes::default() }
+    }
+
+    /// Keeps every rollout that changed, and gives back what there is to tell.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn finish(mut self) -> Result<Changes, DbError> {
+        for (id, open) in &self.rollouts {
+            if open.rollout == open.before {
+                continue;
+            }
+            rows::save(self.tx, &open.rollout, open.revision, self.now)?;
+            self.changes.work = true;
+            let phase = rows::phase_name(open.rollout.phase()).to_owned();
+            self.changes.events.push(events::Event::Rollout { id: id.0, phase });
+        }
+        Ok(self.changes)
+    }
+
+    /// A rollout, read at most once.
+    fn rollout(&mut self, id: RolloutId) -> Result<Option<&mut Rollout>, DbError> {
+        if !self.rollouts.contains_key(&id) {
+            let Some(kept) = rows::get(self.tx, id)? else { return Ok(None) };
+            let open = Open { before: kept.rollout.clone(), rollout: kept.rollout, revision: kept.revision };
+            self.rollouts.insert(id, open);
+        }
+        Ok(self.rollouts.get_mut(&id).map(|open| &mut open.rollout))
+    }
+
+    /// A rollout as it is now.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn look(&mut self, id: RolloutId) -> Result<Option<&Rollout>, DbError> {
+        Ok(self.rollout(id)?.map(|rollout| &*rollout))
+    }
+
+    /// Something happens to a rollout as a whole. `None` when there is no such rollout.
+    ///
+    /// # Errors
+    /// Those of the database. What the engine declines is the inner result.
+    pub fn control(
+        &mut self,
+        id: RolloutId,
+        control: Control,
+    ) -> Result<Option<Result<(), ControlError>>, DbError> {
+        let now = self.now;
+        let Some(rollout) = self.rollout(id)? else { return Ok(None) };
+        match rollout.step(control, now) {
+            Err(error) => Ok(Some(Err(error))),
+            Ok(effects) => {
+                self.follow(id, effects)?;
+                Ok(Some(Ok(())))
+            }
+        }
+    }
+
+    /// Something happens to a device's deployment in a rollout. Nothing, if it has none.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn event(&mut self, id: RolloutId, device: &DeviceId, event: &Event) -> Result<(), DbError> {
+        let now = self.now;
+        let effects = self.with_case(id, device, |case| Ok::<_, DbError>(case.step(event, now)))?;
+        self.follow(id, effects.unwrap_or_default())
+    }
+
+    /// Something happens to a device, whatever rollouts it is in.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn event_of_device(&mut self, device: &DeviceId, event: &Event) -> Result<(), DbError> {
+        for id in deployments::open_of(self.tx, device)? {
+            self.event(id, device, event)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a device's deployment, if the engine lets it. Says whether it did.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn start(&mut self, id: RolloutId, device: &DeviceId) -> Result<bool, DbError> {
+        let now = self.now;
+        // What the engine declines now it may not decline later; nothing has changed then.
+        let effects = self.with_case(id, device, |case| Ok::<_, DbError>(case.start(now).ok()))?.flatten();
+        let started = effects.is_some();
+        self.follow(id, effects.unwrap_or_default())?;
+        Ok(started)
+    }
+
+    fn with_case<T>(
+        &mut self,
+        id: RolloutId,
+        device: &DeviceId,
+        work: impl FnOnce(&mut Case<'_>) -> Result<T, DbError>,
+    ) -> Result<Option<T>, DbError> {
+        let (tx, now) = (self.tx, self.now);
+        let Some((mut deployment, revision)) = deployments::get(tx, id, device)? else { return Ok(None) };
+        let Some(rollout) = self.rollout(id)? else { return Ok(None) };
+        let before = deployment.clone();
+        let held = occupancy(tx, device)?;
+        let mut occupancy = held;
+        let done = work(&mut Case { rollout, deployment: &mut deployment, occupancy: &mut occupancy })?;
+        if deployment != before {
+            deployments::save(tx, &deployment, revision, now)?;
+            if deployment.standing() != before.standing() {
+                self.moved(&deployment);
+            }
+        }
+        if occupancy != held {
+            let active = occupancy.active.map(rows::key);
+            tx.prepare_cached(
+                "UPDATE devices SET active = ?, revision = revision + 1 WHERE id = ? AND active IS ?",
+            )?
+            .execute(params![active, device.as_str(), held.active.map(rows::key)])
+            .map_err(DbError::from)
+            .and_then(|changed| if changed == 1 { Ok(()) } else { Err(DbError::Conflict) })?;
+            // Another rollout may have waited for the device.
+            self.changes.work = true;
+        }
+        Ok(Some(done))
+    }
+
+    fn moved(&mut self, deployment: &Deployment) {
+        self.changes.events.push(events::Event::Deployment {
+            rollout: deployment.rollout().0,
+            device: deployment.device().to_string(),
+            standing: deployment.standing().as_str().to_owned(),
+        });
+    }
+
+    /// Offers a device to every rollout that devices may join.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn offer_to_rollouts(&mut self, device: &DeviceId) -> Result<(), DbError> {
+        for id in rows::open(self.tx)? {
+            self.admit(id, device)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a device into a rollout, if the rollout is for it and it is not in it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn admit(&mut self, id: RolloutId, device: &DeviceId) -> Result<(), DbError> {
+        let (tx, now) = (self.tx, self.now);
+        if deployments::exists(tx, id, device)? {
+            return Ok(());
+        }
+        let Some(facts) = Facts::of(tx, device)? else { return Ok(()) };
+        let mut others = Vec::new();
+        for rollout in deployments::open_of(tx, device)? {
+            if let Some(other) = self.rollout(rollout)? {
+                others.push(Overlap { rollout, priority: other.spec().priority });
+            }
+        }
+        let Some(rollout) = self.rollout(id)? else { return Ok(()) };
+        let before = match rollout.spec().goal {
+            Goal::Undo { rollout, .. } => {
+                deployments::get(tx, rollout, device)?.map(|(deployment, _)| deployment.previous())
+            }
+            Goal::Image(_) => None,
+        };
+        let tags = tags::of(tx, device)?;
+        let Ok((deployment, effects)) = admit(rollout, &facts.device(device, &tags), &others, before) else {
+            return Ok(());
+        };
+        deployments::insert(tx, &deployment, now)?;
+        self.moved(&deployment);
+        self.changes.work = true;
+        self.follow(id, effects)
+    }
+
+    /// Carries out what the engine asks for.
+    fn follow(&mut self, id: RolloutId, effects: Vec<Effect>) -> Result<(), DbError> {
+        for effect in effects {
+            match effect {
+                Effect::Offer { device, offer, image, force } => {
+                    let message = Message::Offer { rollout: offer.rollout, start: offer.start, image, force };
+                    self.send(&device, &message)?;
+                }
+                Effect::Withdraw { device, offer } => {
+                    self.send(&device, &Message::Cancel { rollout: offer.rollout, start: offer.start })?;
+                }
+                Effect::Supersede { device, rollout, by } => {
+                    self.event(rollout, &device, &Event::Supersede(by))?
+                }
+                Effect::Finished { device, .. } => self.offer_to_rollouts(&device)?,
+                Effect::Notice(notice) => {
+                    rows::note(self.tx, id, None, &json!({"notice": notice}), self.now)?
+                }
+                // The rollout itself says that these are due.
+                Effect::Scan { .. } | Effect::CloseAll => self.changes.work = true,
+                other => tracing::error!(?other, "an effect that this server does not know"),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, device: &DeviceId, message: &Message) -> Result<(), DbError> {
+        let text =
+            serde_json::to_string(message).map_err(|error| DbError::corrupt("outbox.message", error))?;
+        self.tx
+            .prepare_cached("INSERT INTO outbox (device, message, created_at) VALUES (?, ?, ?)")?
+            .execute(params![device.as_str(), text, self.now.0.cast_signed()])?;
+        self.changes.outbox = true;
+        Ok(())
+    }
+}
+
+fn occupancy(tx: &Connection, device: &DeviceId) -> Result<Occupancy, DbError> {
+    let sql = "SELECT active FROM devices WHERE id = ?";
+    let active: Option<i64> =
+        tx.prepare_cached(sql)?.query_row([device.as_str()], |row| row.get(0)).optional()?.flatten();
+    Ok(Occupancy { active: active.map(|id| RolloutId(id.cast_unsigned())) })
+}
+
+/// What the engine wants to know of a device.
+struct Facts {
+    chip: String,
+    product: String,
+    version: String,
+    image: Digest,
+    reachable: bool,
+}
+
+impl Facts {
+    /// `None` for a device that has not reported, or is retired.
+    fn of(tx: &Connection, device: &DeviceId) -> Result<Option<Self>, DbError> {
+        let sql = "SELECT chip, product, version, image, reachable FROM devices
+                   WHERE id = ? AND retired_at IS NULL AND image IS NOT NULL";
+        let found = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| {
+            Ok(Self {
+                chip: row.get(0)?,
+                product: row.get(1)?,
+                version: row.get(2)?,
+                image: Digest(row.get(3)?),
+                reachable: row.get(4)?,
+            })
+        });
+        Ok(found.optional()?)
+    }
+
+    fn device<'a>(&'a self, id: &'a DeviceId, tags: &'a otaru_rollout::Tags) -> Device<'a> {
+        Device {
+            id,
+            tags,
+            chip: &self.chip,
+            product: &self.product,
+            version: &self.version,
+            image: self.image,
+            reachable: self.reachable,
+        }
+    }
+}

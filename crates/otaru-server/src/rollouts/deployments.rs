@@ -1,0 +1,305 @@
+//! Rows of deployments: the engine's state as JSON, beside it what is searched for.
+
+use otaru_rollout::{Deployment, DeviceId, RolloutId, Standing, Time};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+
+use super::rows::key;
+use crate::api::page::{Cursor, Page};
+use crate::db::DbError;
+
+fn parse(state: &str) -> Result<Deployment, DbError> {
+    serde_json::from_str(state).map_err(|error| DbError::corrupt("deployments.state", error))
+}
+
+/// A deployment, and its revision.
+///
+/// # Errors
+/// Those of the database.
+pub fn get(
+    tx: &Connection,
+    rollout: RolloutId,
+    device: &DeviceId,
+) -> Result<Option<(Deployment, i64)>, DbError> {
+    let sql = "SELECT state, revision FROM deployments WHERE rollout = ? AND device = ?";
+    let found: Option<(String, i64)> = tx
+        .prepare_cached(sql)?
+        .query_row(params![key(rollout), device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    found.map(|(state, revision)| Ok((parse(&state)?, revision))).transpose()
+}
+
+/// Whether a device has a deployment in a rollout, over or not.
+///
+/// # Errors
+/// Those of the database.
+pub fn exists(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Result<bool, DbError> {
+    let sql = "SELECT 1 FROM deployments WHERE rollout = ? AND device = ?";
+    Ok(tx.prepare_cached(sql)?.exists(params![key(rollout), device.as_str()])?)
+}
+
+/// The rollouts in which a device's deployment is not over.
+///
+/// # Errors
+/// Those of the database.
+pub fn open_of(tx: &Connection, device: &DeviceId) -> Result<Vec<RolloutId>, DbError> {
+    let sql = "SELECT rollout FROM deployments WHERE device = ? AND is_open ORDER BY rollout";
+    let mut rows = tx.prepare_cached(sql)?;
+    let ids =
+        rows.query_map([device.as_str()], |row| Ok(RolloutId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+struct Columns {
+    state: String,
+    standing: &'static str,
+    is_open: bool,
+    wake_at: Option<i64>,
+    not_before: Option<i64>,
+    error: Option<&'static str>,
+}
+
+impl Columns {
+    fn of(deployment: &Deployment) -> Result<Self, DbError> {
+        let state = serde_json::to_string(deployment);
+        let standing = deployment.standing();
+        Ok(Self {
+            state: state.map_err(|error| DbError::corrupt("deployments.state", error))?,
+            standing: standing.as_str(),
+            is_open: !matches!(standing, Standing::Finished(_)),
+            wake_at: deployment.wake_at().map(|at| at.0.cast_signed()),
+            not_before: deployment.not_before().map(|at| at.0.cast_signed()),
+            error: deployment.error().map(|fault| fault.code.as_str()),
+        })
+    }
+}
+
+/// Keeps a new deployment.
+///
+/// # Errors
+/// Those of the database.
+pub fn insert(tx: &Connection, deployment: &Deployment, now: Time) -> Result<(), DbError> {
+    let columns = Columns::of(deployment)?;
+    tx.prepare_cached(
+        "INSERT INTO deployments (rollout, device, state, standing, is_open, wave, starts, position, wake_at, not_before,
+                                  error_code, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12)",
+    )?
+    .execute(params![
+        key(deployment.rollout()),
+        deployment.device().as_str(),
+        columns.state,
+        columns.standing,
+        columns.is_open,
+        i64::try_from(deployment.wave()).unwrap_or(i64::MAX),
+        deployment.starts(),
+        deployment.position().number(),
+        columns.wake_at,
+        columns.not_before,
+        columns.error,
+        now.0.cast_signed(),
+    ])?;
+    Ok(())
+}
+
+/// Keeps a deployment that was read at this revision.
+///
+/// # Errors
+/// [`DbError::Conflict`] when it was changed since, and those of the database.
+pub fn save(tx: &Connection, deployment: &Deployment, revision: i64, now: Time) -> Result<(), DbError> {
+    let columns = Columns::of(deployment)?;
+    let changed = tx
+        .prepare_cached(
+            "UPDATE deployments SET state = ?, standing = ?, is_open = ?, starts = ?, wake_at = ?, not_before = ?,
+                    error_code = ?, updated_at = ?, revision = revision + 1
+             WHERE rollout = ? AND device = ? AND revision = ?",
+        )?
+        .execute(params![
+            columns.state,
+            columns.standing,
+            columns.is_open,
+            deployment.starts(),
+            columns.wake_at,
+            columns.not_before,
+            columns.error,
+            now.0.cast_signed(),
+            key(deployment.rollout()),
+            deployment.device().as_str(),
+            revision,
+        ])?;
+    if changed == 1 { Ok(()) } else { Err(DbError::Conflict) }
+}
+
+/// Devices whose deployment may start, best first: the engine has the last word. Those whose device is updating for another
+/// rollout are left out, and so are those in a pause that is not longer than pauses are.
+///
+/// # Errors
+/// Those of the database.
+pub fn ready(
+    tx: &Connection,
+    rollout: &otaru_rollout::Rollout,
+    limit: u32,
+    now: Time,
+) -> Result<Vec<DeviceId>, DbError> {
+    let longest = now + rollout.spec().attempts.max_backoff;
+    let mut rows = tx.prepare_cached(
+        "SELECT p.device FROM deployments p JOIN devices d ON d.id = p.device
+         WHERE p.rollout = ?1 AND p.standing = 'ready' AND p.wave <= ?2
+           AND (p.not_before IS NULL OR p.not_before <= ?3 OR p.not_before > ?4) AND d.active IS NULL
+         ORDER BY p.wave, p.starts, p.position LIMIT ?5",
+    )?;
+    let wave = i64::try_from(rollout.wave()).unwrap_or(i64::MAX);
+    let devices = rows.query_map(
+        params![key(rollout.id()), wave, now.0.cast_signed(), longest.0.cast_signed(), limit],
+        |row| Ok(DeviceId::from(row.get::<_, String>(0)?.as_str())),
+    )?;
+    Ok(devices.collect::<Result<_, _>>()?)
+}
+
+/// Deployments whose moment has come, or that are active and lie further ahead than any can: the clock was set back.
+///
+/// # Errors
+/// Those of the database.
+pub fn due(tx: &Connection, now: Time, limit: u32) -> Result<Vec<(RolloutId, DeviceId)>, DbError> {
+    let sql = "SELECT rollout, device FROM deployments WHERE wake_at <= ? ORDER BY wake_at LIMIT ?";
+    pairs(tx, sql, params![now.0.cast_signed(), limit])
+}
+
+/// Active deployments after this one, in the order of their keys.
+///
+/// # Errors
+/// Those of the database.
+pub fn active_after(
+    tx: &Connection,
+    after: Option<&(RolloutId, DeviceId)>,
+    limit: u32,
+) -> Result<Vec<(RolloutId, DeviceId)>, DbError> {
+    let (rollout, device) = after.map_or((0, ""), |(rollout, device)| (key(*rollout), device.as_str()));
+    let sql =
+        "SELECT rollout, device FROM deployments WHERE wake_at IS NOT NULL AND (rollout, device) > (?, ?)
+               ORDER BY rollout, device LIMIT ?";
+    pairs(tx, sql, params![rollout, device, limit])
+}
+
+/// Deployments of a rollout that are not over, after this device.
+///
+/// # Errors
+/// Those of the database.
+pub fn open_in(
+    tx: &Connection,
+    rollout: RolloutId,
+    after: Option<&DeviceId>,
+    limit: u32,
+) -> Result<Vec<DeviceId>, DbError> {
+    let mut rows = tx.prepare_cached(
+        "SELECT device FROM deployments WHERE rollout = ? AND device > ? AND is_open ORDER BY device LIMIT ?",
+    )?;
+    let after = after.map_or("", DeviceId::as_str);
+    let devices = rows.query_map(params![key(rollout), after, limit], |row| {
+        Ok(DeviceId::from(row.get::<_, String>(0)?.as_str()))
+    })?;
+    Ok(devices.collect::<Result<_, _>>()?)
+}
+
+fn pairs(
+    tx: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+) -> Result<Vec<(RolloutId, DeviceId)>, DbError> {
+    let mut rows = tx.prepare_cached(sql)?;
+    let pairs = rows.query_map(values, |row| {
+        let device: String = row.get(1)?;
+        Ok((RolloutId(row.get::<_, i64>(0)?.cast_unsigned()), DeviceId::from(device.as_str())))
+    })?;
+    Ok(pairs.collect::<Result<_, _>>()?)
+}
+
+/// A deployment as lists show it.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Shown {
+    /// Of which rollout.
+    pub rollout: u64,
+    /// Whose.
+    pub device: String,
+    /// `ready`, `waiting`, `active`, or how it ended.
+    pub standing: String,
+    /// Of the wave with this index, from 0.
+    pub wave: u32,
+    /// How often the device was offered the image.
+    pub starts: u32,
+    /// The SHA-256 of what it shall run, in hex.
+    pub image: String,
+    /// The SHA-256 of what it ran before.
+    pub previous: String,
+    /// Why it failed, as a code …
+    pub error_code: Option<String>,
+    /// … and in the device's words.
+    pub error_detail: Option<String>,
+    /// Before when it does not start again, in milliseconds since 1970.
+    pub not_before: Option<u64>,
+    /// When it was made.
+    pub created_at: i64,
+    /// When it last changed.
+    pub updated_at: i64,
+}
+
+fn shown(row: &Row<'_>) -> Result<Shown, DbError> {
+    let deployment = parse(&row.get::<_, String>(0)?)?;
+    Ok(Shown {
+        rollout: deployment.rollout().0,
+        device: deployment.device().to_string(),
+        standing: deployment.standing().as_str().to_owned(),
+        wave: u32::try_from(deployment.wave()).unwrap_or(u32::MAX),
+        starts: deployment.starts(),
+        image: deployment.image().to_string(),
+        previous: deployment.previous().to_string(),
+        error_code: deployment.error().map(|fault| fault.code.as_str().to_owned()),
+        error_detail: deployment.error().map(|fault| fault.detail.clone()),
+        not_before: deployment.not_before().map(|at| at.0),
+        created_at: row.get(1)?,
+        updated_at: row.get(2)?,
+    })
+}
+
+/// Deployments of a rollout in the order of their devices; `standing` and `error` narrow them down.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(
+    tx: &Connection,
+    rollout: RolloutId,
+    standing: Option<&str>,
+    error: Option<&str>,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Page<Shown>, DbError> {
+    let mut rows = tx.prepare_cached(
+        "SELECT state, created_at, updated_at FROM deployments
+         WHERE rollout = ?1 AND device > coalesce(?2, '') AND (?3 IS NULL OR standing = ?3)
+           AND (?4 IS NULL OR error_code = ?4)
+         ORDER BY device LIMIT ?5",
+    )?;
+    let found = rows
+        .query_map(params![key(rollout), after, standing, error, i64::from(limit) + 1], |row| {
+            Ok(shown(row))
+        })?;
+    let items = found.map(|row| row.map_err(DbError::from).flatten()).collect::<Result<Vec<_>, _>>()?;
+    Ok(Page::cut(items, limit, |last| Cursor::of(&last.device)))
+}
+
+/// Why deployments of a rollout failed: each code, and how often.
+///
+/// # Errors
+/// Those of the database.
+pub fn reasons(
+    tx: &Connection,
+    rollout: RolloutId,
+) -> Result<std::collections::BTreeMap<String, u64>, DbError> {
+    let mut rows = tx.prepare_cached(
+        "SELECT error_code, count(*) FROM deployments WHERE rollout = ? AND error_code IS NOT NULL
+           AND standing IN ('failed', 'rolled_back', 'refused', 'timed_out') GROUP BY error_code",
+    )?;
+    let reasons =
+        rows.query_map([key(rollout)], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+    Ok(reasons.collect::<Result<_, _>>()?)
+}

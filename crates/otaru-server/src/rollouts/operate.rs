@@ -1,0 +1,182 @@
+//! What operators do to rollouts.
+
+use otaru_format::digest::Digest;
+use otaru_rollout::{
+    Control, DeviceId, Event, Goal, Phase, Rollout, RolloutId, RolloutSpec, SpecError, Stage, Time,
+};
+use rusqlite::{Connection, OptionalExtension as _};
+use serde_json::json;
+
+use super::books::{Books, Changes};
+use super::rows::Kept;
+use super::{deployments, rows};
+use crate::access::audit;
+use crate::api::caller::Caller;
+use crate::api::problem::Problem;
+use crate::db::DbError;
+
+/// What a rollout brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brings {
+    /// A release, by its id.
+    Release(i64),
+    /// What each device ran before another rollout.
+    Undo(RolloutId),
+}
+
+impl From<SpecError> for Problem {
+    fn from(error: SpecError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+fn missing(id: RolloutId) -> Problem {
+    Problem::not_found(format_args!("rollout {}", id.0))
+}
+
+/// The goal of a rollout that brings this; which release that is, if it is one.
+///
+/// # Errors
+/// When there is no such thing, or it is not to be brought to anybody.
+pub fn goal(tx: &Connection, brings: Brings) -> Result<(Goal, Option<i64>), Problem> {
+    match brings {
+        Brings::Release(id) => {
+            let sql = "SELECT image, yanked_at IS NOT NULL, coalesce(file, raw) IS NOT NULL FROM releases WHERE id = ?";
+            let found: Option<([u8; 32], bool, bool)> =
+                tx.query_row(sql, [id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+            match found {
+                None => Err(Problem::not_found(format_args!("release {id}"))),
+                Some((_, true, _)) => Err(Problem::conflict(format!("release {id} was yanked"))),
+                Some((_, _, false)) => Err(Problem::conflict(format!("release {id} has no file yet"))),
+                Some((image, false, true)) => Ok((Goal::Image(Digest(image)), Some(id))),
+            }
+        }
+        Brings::Undo(id) => {
+            let kept = rows::get(tx, id)?.ok_or_else(|| missing(id))?;
+            match kept.rollout.spec().goal {
+                Goal::Image(image) => Ok((Goal::Undo { rollout: id, image }, None)),
+                Goal::Undo { .. } => {
+                    Err(Problem::invalid("a roll back cannot be undone; roll out the release again instead"))
+                }
+            }
+        }
+    }
+}
+
+/// Makes a rollout, as a draft or under way.
+///
+/// # Errors
+/// When it makes no sense.
+pub fn create(
+    tx: &Connection,
+    caller: &Caller,
+    name: &str,
+    release: Option<i64>,
+    spec: RolloutSpec,
+    draft: bool,
+    now: Time,
+) -> Result<(Kept, Changes), Problem> {
+    let name = crate::access::plain_name(name)?;
+    let kept = rows::insert(tx, &name, release, &caller.name, now, |id| {
+        Rollout::new(id, spec, now).map_err(Problem::from)
+    })?;
+    let id = kept.rollout.id();
+    rows::note(tx, id, Some(&caller.name), &json!({"did": "create"}), now)?;
+    audit::note(tx, caller, "rollout.create", &object(id), &json!({"name": name}), now)?;
+    let changes = if draft { Changes::default() } else { control(tx, caller, id, Control::Start, now)? };
+    let kept = rows::get(tx, id)?.ok_or_else(|| missing(id))?;
+    Ok((kept, changes))
+}
+
+fn object(id: RolloutId) -> String {
+    format!("rollout/{}", id.0)
+}
+
+/// Does something to a rollout.
+///
+/// # Errors
+/// When it cannot be done now.
+pub fn control(
+    tx: &Connection,
+    caller: &Caller,
+    id: RolloutId,
+    control: Control,
+    now: Time,
+) -> Result<Changes, Problem> {
+    let mut books = Books::open(tx, now);
+    match books.control(id, control)? {
+        None => return Err(missing(id)),
+        Some(Err(error)) => return Err(Problem::conflict(error.to_string())),
+        Some(Ok(())) => {}
+    }
+    let changes = books.finish()?;
+    rows::note(tx, id, Some(&caller.name), &json!({"did": control}), now)?;
+    let action = match control {
+        Control::Start => "rollout.start",
+        Control::Pause => "rollout.pause",
+        Control::Resume => "rollout.resume",
+        Control::Advance => "rollout.advance",
+        Control::Finish => "rollout.finish",
+        Control::Abort { .. } => "rollout.abort",
+        Control::Widen(_) => "rollout.widen",
+        _ => "rollout.other",
+    };
+    audit::note(tx, caller, action, &object(id), &json!(control), now)?;
+    Ok(changes)
+}
+
+/// Gives a device that failed, or was cancelled, all its attempts anew.
+///
+/// # Errors
+/// When there is nothing to try again, or another rollout comes first for the device.
+pub fn retry(
+    tx: &Connection,
+    caller: &Caller,
+    id: RolloutId,
+    device: &DeviceId,
+    force: bool,
+    now: Time,
+) -> Result<Changes, Problem> {
+    let kept = rows::get(tx, id)?.ok_or_else(|| missing(id))?;
+    let (deployment, _) = deployments::get(tx, id, device)?
+        .ok_or_else(|| Problem::not_found(format_args!("deployment of {device} in rollout {}", id.0)))?;
+    may_retry(&kept.rollout, deployment.stage())?;
+    if let Some(first) = comes_first(tx, &kept.rollout, device)? {
+        let text = format!("rollout {} comes first for {device}", first.0);
+        return Err(Problem::conflict(text));
+    }
+    let mut books = Books::open(tx, now);
+    books.event(id, device, &Event::Retry { force })?;
+    let changes = books.finish()?;
+    let did = json!({"did": "retry", "device": device, "force": force});
+    rows::note(tx, id, Some(&caller.name), &did, now)?;
+    audit::note(tx, caller, "rollout.retry", &object(id), &did, now)?;
+    Ok(changes)
+}
+
+fn may_retry(rollout: &Rollout, stage: Stage) -> Result<(), Problem> {
+    let Stage::Finished(outcome) = stage else {
+        return Err(Problem::conflict("this deployment is not over"));
+    };
+    if !outcome.is_failure() && outcome != otaru_rollout::Outcome::Cancelled {
+        return Err(Problem::conflict(format!(
+            "this deployment is {}: nothing to try again",
+            outcome.as_str()
+        )));
+    }
+    match rollout.phase() {
+        Phase::Running | Phase::Paused | Phase::Stopped => Ok(()),
+        phase => Err(Problem::conflict(format!("the rollout is {}", rows::phase_name(phase)))),
+    }
+}
+
+/// A rollout with a deployment of the device that is not over, and that comes before this one.
+fn comes_first(tx: &Connection, rollout: &Rollout, device: &DeviceId) -> Result<Option<RolloutId>, DbError> {
+    for other in deployments::open_of(tx, device)? {
+        let Some(kept) = rows::get(tx, other)? else { continue };
+        if !rollout.outranks(other, kept.rollout.spec().priority) {
+            return Ok(Some(other));
+        }
+    }
+    Ok(None)
+}

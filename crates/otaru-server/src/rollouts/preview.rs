@@ -1,0 +1,90 @@
+//! Which devices a rollout would be for, without making it.
+
+use otaru_format::digest::Digest;
+use otaru_rollout::{
+    Control, Device, DeviceId, NotAdmitted, Rollout, RolloutId, RolloutSpec, Tags, Time, admit,
+};
+use rusqlite::Connection;
+
+use crate::api::problem::Problem;
+use crate::db::DbError;
+
+/// What was counted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Devices it is for.
+    pub devices: u64,
+    /// Of these, those that run its goal already.
+    pub current: u64,
+    /// Of the rest, those that can be reached.
+    pub reachable: u64,
+    /// Of the rest, those that are updating for another rollout.
+    pub busy: u64,
+    /// How many are in each wave.
+    pub waves: Vec<u64>,
+    /// Some of them.
+    pub some: Vec<String>,
+}
+
+/// Admits the fleet to a rollout that nobody keeps, by the engine's own rules.
+///
+/// # Errors
+/// When it makes no sense, and those of the database.
+pub fn preview(tx: &Connection, mut spec: RolloutSpec, named: usize, now: Time) -> Result<Counted, Problem> {
+    // Whatever its time is: shown is who it would be for now.
+    (spec.start_at, spec.end_at) = (None, None);
+    let undoes = match spec.goal {
+        otaru_rollout::Goal::Undo { rollout, .. } => Some(rollout),
+        otaru_rollout::Goal::Image(_) => None,
+    };
+    let mut rollout = Rollout::new(RolloutId(u64::MAX), spec, now).map_err(Problem::from)?;
+    let _ = rollout.step(Control::Start, now);
+    let mut counted = Counted { waves: vec![0; rollout.tallies().len()], ..Counted::default() };
+    let mut rows = tx.prepare_cached(
+        "SELECT id, chip, product, version, image, reachable, active IS NOT NULL,
+                (SELECT json_group_object(t.name, t.value) FROM device_tags t WHERE t.device = d.id)
+         FROM devices d WHERE retired_at IS NULL AND image IS NOT NULL ORDER BY id",
+    )?;
+    let mut found = rows.query([])?;
+    while let Some(row) = found.next()? {
+        let name: String = row.get(0)?;
+        let (chip, product, version): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let image = Digest(row.get(4)?);
+        let (reachable, busy): (bool, bool) = (row.get(5)?, row.get(6)?);
+        let tags: Tags = serde_json::from_str(&row.get::<_, String>(7)?).unwrap_or_default();
+        let id = DeviceId::from(name.as_str());
+        let device = Device {
+            id: &id,
+            tags: &tags,
+            chip: &chip,
+            product: &product,
+            version: &version,
+            image,
+            reachable,
+        };
+        match admit(&mut rollout, &device, &[], before(tx, undoes, &id)?) {
+            Ok((deployment, _)) => {
+                counted.devices += 1;
+                counted.reachable += u64::from(reachable);
+                counted.busy += u64::from(busy);
+                if let Some(wave) = counted.waves.get_mut(deployment.wave()) {
+                    *wave += 1;
+                }
+                if counted.some.len() < named {
+                    counted.some.push(name);
+                }
+            }
+            Err(NotAdmitted::Current) => {
+                counted.devices += 1;
+                counted.current += 1;
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(counted)
+}
+
+fn before(tx: &Connection, undoes: Option<RolloutId>, device: &DeviceId) -> Result<Option<Digest>, DbError> {
+    let Some(rollout) = undoes else { return Ok(None) };
+    Ok(super::deployments::get(tx, rollout, device)?.map(|(deployment, _)| deployment.previous()))
+}

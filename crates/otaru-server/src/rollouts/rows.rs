@@ -1,0 +1,191 @@
+//! Rows of rollouts: the engine's state as JSON, beside it what is searched for.
+
+use otaru_rollout::{Phase, Rollout, RolloutId, Time};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::db::DbError;
+
+/// A rollout as it is kept.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The engine's state.
+    pub rollout: Rollout,
+    /// What people call it.
+    pub name: String,
+    /// The release it brings; `None` for one that takes another back.
+    pub release: Option<i64>,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at: i64,
+    /// By whom.
+    pub created_by: String,
+    /// When it last changed.
+    pub updated_at: i64,
+    /// Counts changes.
+    pub revision: i64,
+}
+
+/// A phase's name, the same as in JSON but for `aborted`, whose details are left out.
+pub fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Draft => "draft",
+        Phase::Scheduled => "scheduled",
+        Phase::Running => "running",
+        Phase::Paused => "paused",
+        Phase::Stopped => "stopped",
+        Phase::Finishing => "finishing",
+        Phase::Completed => "completed",
+        Phase::Aborted { .. } => "aborted",
+    }
+}
+
+/// The names of all phases.
+pub const PHASES: [&str; 8] =
+    ["draft", "scheduled", "running", "paused", "stopped", "finishing", "completed", "aborted"];
+
+pub(super) const COLUMNS: &str = "state, name, release, created_at, created_by, updated_at, revision";
+
+pub(super) fn kept(row: &Row<'_>) -> Result<Kept, DbError> {
+    let state: String = row.get(0)?;
+    Ok(Kept {
+        rollout: serde_json::from_str(&state).map_err(|error| DbError::corrupt("rollouts.state", error))?,
+        name: row.get(1)?,
+        release: row.get(2)?,
+        created_at: row.get(3)?,
+        created_by: row.get(4)?,
+        updated_at: row.get(5)?,
+        revision: row.get(6)?,
+    })
+}
+
+/// A rollout's key in the database.
+pub fn key(id: RolloutId) -> i64 {
+    id.0.cast_signed()
+}
+
+/// A rollout.
+///
+/// # Errors
+/// Those of the database.
+pub fn get(tx: &Connection, id: RolloutId) -> Result<Option<Kept>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE id = ?");
+    let found = tx.prepare_cached(&sql)?.query_row([key(id)], |row| Ok(kept(row))).optional()?;
+    found.transpose()
+}
+
+/// Rollouts, newest first: those before the cursor, in this phase.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(
+    tx: &Connection,
+    phase: Option<&str>,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Kept>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rollouts WHERE id < coalesce(?1, 9223372036854775807) AND (?2 IS NULL OR phase = ?2)
+         ORDER BY id DESC LIMIT ?3"
+    );
+    let mut rows = tx.prepare_cached(&sql)?;
+    let found = rows.query_map(params![before, phase, limit], |row| Ok(kept(row)))?;
+    found.map(|row| row.map_err(DbError::from).flatten()).collect()
+}
+
+/// The ids of rollouts that devices may join, the newest last.
+///
+/// # Errors
+/// Those of the database.
+pub fn open(tx: &Connection) -> Result<Vec<RolloutId>, DbError> {
+    ids(tx, "SELECT id FROM rollouts WHERE is_open ORDER BY id")
+}
+
+/// The ids of rollouts about which there may be something to do.
+///
+/// # Errors
+/// Those of the database.
+pub fn alive(tx: &Connection) -> Result<Vec<RolloutId>, DbError> {
+    ids(tx, "SELECT id FROM rollouts WHERE is_alive ORDER BY id")
+}
+
+fn ids(tx: &Connection, sql: &str) -> Result<Vec<RolloutId>, DbError> {
+    let mut rows = tx.prepare_cached(sql)?;
+    let ids = rows.query_map([], |row| Ok(RolloutId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// Keeps a new rollout under the id that the database gives it.
+///
+/// # Errors
+/// Those of `make`, and of the database.
+pub fn insert<E: From<DbError>>(
+    tx: &Connection,
+    name: &str,
+    release: Option<i64>,
+    by: &str,
+    now: Time,
+    make: impl FnOnce(RolloutId) -> Result<Rollout, E>,
+) -> Result<Kept, E> {
+    let at = now.0.cast_signed();
+    tx.execute(
+        "INSERT INTO rollouts (name, release, state, phase, is_open, is_alive, created_at, created_by, updated_at)
+         VALUES (?1, ?2, '', 'draft', 0, 0, ?3, ?4, ?3)",
+        params![name, release, at, by],
+    )
+    .map_err(DbError::from)?;
+    let rollout = make(RolloutId(tx.last_insert_rowid().cast_unsigned()))?;
+    save(tx, &rollout, 0, now)?;
+    Ok(Kept {
+        rollout,
+        name: name.to_owned(),
+        release,
+        created_at: at,
+        created_by: by.to_owned(),
+        updated_at: at,
+        revision: 1,
+    })
+}
+
+/// Keeps a rollout that was read at this revision.
+///
+/// # Errors
+/// [`DbError::Conflict`] when it was changed since, and those of the database.
+pub fn save(tx: &Connection, rollout: &Rollout, revision: i64, now: Time) -> Result<(), DbError> {
+    let state = serde_json::to_string(rollout).map_err(|error| DbError::corrupt("rollouts.state", error))?;
+    let phase = rollout.phase();
+    let alive = match phase {
+        Phase::Draft | Phase::Completed => false,
+        Phase::Aborted { .. } => rollout.open() > 0,
+        _ => true,
+    };
+    let changed = tx
+        .prepare_cached(
+            "UPDATE rollouts SET state = ?, phase = ?, is_open = ?, is_alive = ?, updated_at = ?, revision = revision + 1
+             WHERE id = ? AND revision = ?",
+        )?
+        .execute(params![
+            state,
+            phase_name(phase),
+            phase.is_open(),
+            alive,
+            now.0.cast_signed(),
+            key(rollout.id()),
+            revision
+        ])?;
+    if changed == 1 { Ok(()) } else { Err(DbError::Conflict) }
+}
+
+/// Notes what happened to a rollout: what the engine noticed, or what an operator did.
+///
+/// # Errors
+/// Those of the database.
+pub fn note(
+    tx: &Connection,
+    id: RolloutId,
+    actor: Option<&str>,
+    event: &serde_json::Value,
+    now: Time,
+) -> Result<(), DbError> {
+    tx.prepare_cached("INSERT INTO rollout_events (rollout, at, actor, event) VALUES (?, ?, ?, ?)")?
+        .execute(params![key(id), now.0.cast_signed(), actor, event.to_string()])?;
+    Ok(())
+}

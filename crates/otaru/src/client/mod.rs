@@ -1,0 +1,255 @@
+//! A client of the server's API: what `otaru devices`, `release` and `rollout` talk to.
+
+pub(crate) mod login;
+pub(crate) mod stream;
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use otaru_server::mqtt::Secret;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::http::{Method, Request, Response};
+use ureq::{Agent, AsSendBody, Body, SendBody};
+
+use login::Login;
+
+/// How long a server may take to begin its answer.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Longest answer that is read, in bytes.
+const LONGEST: u64 = 64 << 20;
+
+/// Where the server is. Without it, what `otaru login` remembers.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct ServerArgs {
+    /// The server, such as `http://ota.example.com:8080`; otherwise the one of `otaru login`
+    #[arg(long, value_name = "URL", env = "OTARU_SERVER", help_heading = "Server")]
+    pub(crate) server: Option<String>,
+    /// A file whose first line is an API token; otherwise the token of `otaru login`
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub(crate) token_file: Option<std::path::PathBuf>,
+    /// An API token; for scripts
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "OTARU_TOKEN",
+        hide_env_values = true,
+        hide = true,
+        conflicts_with = "token_file"
+    )]
+    token: Option<Secret>,
+}
+
+impl ServerArgs {
+    /// A client for it.
+    ///
+    /// # Errors
+    /// When it is not known where the server is, or as whom to call it.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        let kept = login::read()?;
+        let url = match (&self.server, &kept) {
+            (Some(url), _) => login::normal(url)?,
+            (None, Some(login)) => login.server.clone(),
+            (None, None) => bail!("which server? `otaru login URL` remembers one, --server names one"),
+        };
+        let token = match (&self.token, &self.token_file, kept) {
+            (Some(token), _, _) => token.clone(),
+            (None, Some(path), _) => crate::options::first_line(path)?,
+            // A token is for the server that it was given for.
+            (None, None, Some(login)) if login.server == url => login.token,
+            (None, None, _) => {
+                bail!(
+                    "no token for {url}; `otaru login {url}` asks for one, --token-file and OTARU_TOKEN give one"
+                )
+            }
+        };
+        Ok(Client::new(Login { server: url, token }))
+    }
+}
+
+/// A client of one server. Cheap to clone; its calls run on threads for blocking work.
+#[derive(Clone)]
+pub(crate) struct Client {
+    agent: Agent,
+    login: Arc<Login>,
+}
+
+impl Client {
+    /// Of this server, with this token.
+    pub(crate) fn new(login: Login) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_recv_response(Some(ANSWER))
+            .user_agent(concat!("otaru/", env!("CARGO_PKG_VERSION")))
+            // A token must not follow a redirect to somebody else.
+            .max_redirects(0)
+            .build();
+        Self { agent: config.into(), login: Arc::new(login) }
+    }
+
+    /// The server's address.
+    pub(crate) fn server(&self) -> &str {
+        &self.login.server
+    }
+
+    /// Reads something.
+    pub(crate) async fn get<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> anyhow::Result<T> {
+        self.json(Method::GET, path, None).await
+    }
+
+    /// Makes something, or makes something happen. The request may be repeated without harm.
+    pub(crate) async fn post<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        body: Value,
+    ) -> anyhow::Result<T> {
+        self.json(Method::POST, path, Some(body)).await
+    }
+
+    /// Changes something.
+    pub(crate) async fn patch<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        body: Value,
+    ) -> anyhow::Result<T> {
+        self.json(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Takes something away.
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.json::<Value>(Method::DELETE, path, None).await.map(drop)
+    }
+
+    /// Every item of a list, page by page; at most `most` of them.
+    pub(crate) async fn list<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        most: usize,
+    ) -> anyhow::Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let limit = (most - items.len()).min(1_000);
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let mut page = format!("{path}{joint}limit={limit}");
+            if let Some(cursor) = &cursor {
+                page.push_str(&format!("&cursor={}", escape(cursor)));
+            }
+            let Page { items: more, next } = self.get::<Page<T>>(&page).await?;
+            items.extend(more);
+            match next {
+                Some(next) if items.len() < most => cursor = Some(next),
+                _ => return Ok(items),
+            }
+        }
+    }
+
+    /// Sends a file, whose bytes come from `body`.
+    pub(crate) async fn upload<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        len: u64,
+        body: impl Read + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let client = self.clone();
+        let request = self
+            .request(Method::POST, path)
+            .header("content-type", "application/octet-stream")
+            .header("content-length", len);
+        blocking(move || client.answer(request.body(SendBody::from_owned_reader(body))?)).await
+    }
+
+    async fn json<T: DeserializeOwned + Send + 'static>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<T> {
+        let client = self.clone();
+        let mut request = self.request(method.clone(), path);
+        if method == Method::POST {
+            request = request.header("idempotency-key", format!("{:032x}", rand::random::<u128>()));
+        }
+        blocking(move || match body {
+            None => client.answer(request.body(())?),
+            Some(body) => {
+                let request = request.header("content-type", "application/json");
+                client.answer(request.body(body.to_string())?)
+            }
+        })
+        .await
+    }
+
+    fn request(&self, method: Method, path: &str) -> ureq::http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}/api/v1{path}", self.login.server))
+            .header("authorization", format!("Bearer {}", self.login.token.expose()))
+            .header("accept", "application/json")
+    }
+
+    fn answer<T: DeserializeOwned>(&self, request: Request<impl AsSendBody>) -> anyhow::Result<T> {
+        let mut response = self.agent.run(request).map_err(|error| self.explain(&error))?;
+        if !response.status().is_success() {
+            return Err(refusal(&mut response, self.server()));
+        }
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(LONGEST)
+            .read_to_string()
+            .context("the answer broke off")?;
+        let text = if text.is_empty() { "null" } else { &text };
+        serde_json::from_str(text)
+            .with_context(|| format!("{} answered something else; is it an Otaru server?", self.server()))
+    }
+
+    fn explain(&self, error: &ureq::Error) -> anyhow::Error {
+        let server = self.server();
+        match error {
+            ureq::Error::HostNotFound => anyhow!("no such host: {server}; check the address"),
+            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
+                anyhow!("nothing listens at {server}; is the server running? `otaru serve` starts one")
+            }
+            ureq::Error::Timeout(_) => anyhow!("{server} does not answer; check address, port and firewall"),
+            other => anyhow!("cannot reach {server}: {other}"),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Page<T> {
+    items: Vec<T>,
+    next: Option<String>,
+}
+
+/// What the server said, for people: problem details (RFC 9457) if it gave any.
+fn refusal(response: &mut Response<Body>, server: &str) -> anyhow::Error {
+    #[derive(serde::Deserialize)]
+    struct Problem {
+        detail: String,
+    }
+    let status = response.status();
+    let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
+    match serde_json::from_str::<Problem>(&text) {
+        Ok(_) if status == 401 => {
+            anyhow!("{server} does not know this token; `otaru login {server}` takes another")
+        }
+        Ok(problem) => anyhow!("{}", problem.detail),
+        Err(_) => anyhow!("{server} answered {status}; is it an Otaru server?"),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("the request was given up")?
+}
+
+/// A text as a part of a path or a value of a query.
+pub(crate) fn escape(text: &str) -> String {
+    crate::hosting::escape(text)
+}

@@ -1,0 +1,82 @@
+//! Server-sent events (HTML standard, section 9.2) from the API, one JSON object each.
+
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::Client;
+
+/// What comes from the stream.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// Something changed.
+    Event(Value),
+    /// Some were missed, or the stream begins (again): read anew what you show.
+    Resync,
+    /// The stream broke; it is tried again.
+    Lost(String),
+}
+
+/// How many may wait to be looked at.
+const QUEUE: usize = 1_024;
+/// The pause before the next attempt.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Client {
+    /// What changes from now on, of these kinds (`device,rollout`), until the receiver is dropped.
+    pub(crate) fn events(&self, kinds: &str) -> mpsc::Receiver<Told> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (client, path) = (self.clone(), format!("/events?kinds={kinds}"));
+        // Not a task for blocking work: it would hold up the end of the program.
+        std::thread::spawn(move || {
+            while !sender.is_closed() {
+                let Err(why) = client.follow(&path, &sender) else { return };
+                if sender.blocking_send(Told::Lost(format!("{why:#}"))).is_err() {
+                    return;
+                }
+                std::thread::sleep(PAUSE);
+            }
+        });
+        receiver
+    }
+
+    /// Ends well when nobody listens any more.
+    fn follow(&self, path: &str, sender: &mpsc::Sender<Told>) -> anyhow::Result<()> {
+        let request = self.request(ureq::http::Method::GET, path).header("accept", "text/event-stream");
+        let mut response = self.agent.run(request.body(())?).map_err(|error| self.explain(&error))?;
+        if !response.status().is_success() {
+            return Err(super::refusal(&mut response, self.server()));
+        }
+        if sender.blocking_send(Told::Resync).is_err() {
+            return Ok(());
+        }
+        let mut reader = BufReader::new(response.body_mut().with_config().limit(u64::MAX).reader());
+        let (mut kind, mut data, mut line) = (String::new(), String::new(), String::new());
+        loop {
+            line.clear();
+            if reader.read_line(&mut line)? == 0 {
+                anyhow::bail!("the server ended it");
+            }
+            let text = line.trim_end_matches(['\r', '\n']);
+            if let Some(name) = text.strip_prefix("event:") {
+                kind = name.trim().to_owned();
+            } else if let Some(part) = text.strip_prefix("data:") {
+                data.push_str(part.trim_start());
+            } else if text.is_empty() && !(kind.is_empty() && data.is_empty()) {
+                let told = match (kind.as_str(), serde_json::from_str(&data)) {
+                    ("resync", _) => Some(Told::Resync),
+                    (_, Ok(event)) => Some(Told::Event(event)),
+                    // What a newer server says otherwise.
+                    (_, Err(_)) => None,
+                };
+                kind.clear();
+                data.clear();
+                if told.is_some_and(|told| sender.blocking_send(told).is_err()) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `otaru serve`: the fleet server.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use otaru_server::config::{Config, MqttConfig};
+use otaru_server::mqtt::{BrokerUrl, Secret};
+use otaru_server::server::Server;
+use serde_json::json;
+
+use crate::cli::{Outcome, Output};
+use crate::logging::Format;
+use crate::{logging, options, signals, ui};
+
+const EXAMPLES: &str = "\
+Examples:
+  otaru serve --dev                                   to try it: virtual devices may come at once
+  otaru serve --data /var/lib/otaru --signing-key release.pem --public-url http://ota.example.com
+  otaru serve --data /var/lib/otaru --mqtt mqtt://otaru@broker.lan --mqtt-password-file secret.txt
+
+The first start prints an admin token, once. People and scripts use tokens (`otaru token`), devices
+have logins of their own (`otaru devices add`) or come with a fleet key (`otaru devices key`); with
+--dev, devices from this machine and from private networks need none.
+
+With --signing-key, images that are uploaded become signed release files, with patches from the
+versions that the fleet runs. Without it they are offered as they are; releases that were signed
+elsewhere (`otaru release`) are taken as well.";
+
+/// Run the fleet server: API, downloads and an MQTT broker
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The folder for database and firmware
+    #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
+    data: PathBuf,
+    /// Where API and downloads listen; port 0 picks a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
+    http: SocketAddr,
+    /// Where the embedded broker listens
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:1883", conflicts_with = "mqtt")]
+    mqtt_listen: SocketAddr,
+    /// Use this broker instead of an embedded one: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`
+    #[arg(long, value_name = "URL", env = "OTARU_MQTT", hide_env_values = true)]
+    mqtt: Option<Secret>,
+    /// A file whose first line is the password for --mqtt
+    #[arg(long, value_name = "FILE", requires = "mqtt")]
+    mqtt_password_file: Option<PathBuf>,
+    /// How the devices' topics begin
+    #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = otaru_format::topic::DEFAULT_BASE)]
+    base: String,
+    /// What links begin with, where others reach this server under another address; http:// only, as devices use it too
+    #[arg(long, value_name = "URL", env = "OTARU_PUBLIC_URL")]
+    public_url: Option<String>,
+    /// A proxy whose X-Forwarded-For and -Proto are believed; may be given several times
+    #[arg(long, value_name = "IP")]
+    trusted_proxy: Vec<IpAddr>,
+    /// Sign what is uploaded with this key (`otaru keygen`)
+    #[arg(long, value_name = "KEY.pem", env = "OTARU_KEY")]
+    signing_key: Option<PathBuf>,
+    /// Let unknown devices in, from this machine and private networks, without a login
+    #[arg(long)]
+    dev: bool,
+    /// Serve Prometheus metrics here, such as 127.0.0.1:9090; the path is /metrics
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<SocketAddr>,
+    /// How logs are written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+}
+
+pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
+    logging::serve(args.log_format, output.verbose);
+    options::raise_file_limit(1 << 20);
+    let dev = args.dev;
+    let mut server = Server::start(args.config()?).await?;
+    announce(&server, dev, output);
+    let stopped = tokio::select! {
+        () = signals::stop() => None,
+        why = server.failed() => Some(why),
+    };
+    server.stop().await;
+    match stopped {
+        None => Ok(Outcome::Good),
+        Some(why) => bail!("the server ended: {why}"),
+    }
+}
+
+impl Args {
+    fn config(self) -> anyhow::Result<Config> {
+        options::check_base(&self.base)?;
+        if let Some(url) = &self.public_url {
+            check_public(url)?;
+        }
+        Ok(Config {
+            mqtt: match &self.mqtt {
+                Some(url) => MqttConfig::External(broker(url, self.mqtt_password_file.as_deref())?),
+                None => MqttConfig::Embedded { listen: self.mqtt_listen },
+            },
+            data: self.data,
+            http: self.http,
+            base: self.base,
+            public_url: self.public_url,
+            trusted_proxies: self.trusted_proxy,
+            dev: self.dev,
+            signing_key: self.signing_key,
+            metrics: self.metrics,
+        })
+    }
+}
+
+fn broker(url: &Secret, password_file: Option<&std::path::Path>) -> anyhow::Result<BrokerUrl> {
+    let mut url: BrokerUrl = url.expose().parse().context("--mqtt")?;
+    if let Some(path) = password_file {
+        url.password = Some(options::first_line(path)?);
+    }
+    Ok(url)
+}
+
+/// Devices are sent there too, and they speak plain HTTP: signatures, not the way, make firmware safe.
+fn check_public(url: &str) -> anyhow::Result<()> {
+    match url.strip_prefix("http://") {
+        Some(host) if !host.is_empty() && !host.contains(['@', ' ', '?', '#']) => Ok(()),
+        _ => bail!("--public-url is http://HOST[:PORT][/PATH]; devices fetch firmware from there over plain HTTP"),
+    }
+}
+
+fn announce(server: &Server, dev: bool, output: Output) {
+    let (base, mqtt, token) = (server.public_base(), server.mqtt_url(), server.first_token());
+    if output.json {
+        ui::event(json!({
+            "event": "listening", "url": base, "http": server.http().to_string(), "mqtt": mqtt.to_string(),
+            "metrics": server.metrics().map(|address| address.to_string()), "dev": dev, "token": token,
+        }));
+        return;
+    }
+    ui::line(&format!("Otaru at {base}    API: {base}/api/docs"));
+    ui::line(&format!("MQTT  at {mqtt}"));
+    if let Some(address) = server.metrics() {
+        ui::line(&format!("Metrics at http://{address}/metrics"));
+    }
+    if dev {
+        ui::line("--dev: devices from this machine and private networks need no login.");
+    }
+    if let Some(token) = token {
+        ui::line("");
+        ui::line("The admin token. It is shown this once; keep it:");
+        ui::line(&format!("  {token}"));
+        ui::line("");
+        ui::line("Next, on this machine or another:");
+        ui::line(&format!("  otaru login {base}"));
+        ui::line("  otaru release upload firmware.bin --rollout");
+        ui::line("");
+    }
+    ui::line("Ctrl-C ends it.");
+}
