@@ -14,6 +14,7 @@ use otaru_release::keys::SecretKey;
 use otaru_release::verify::{try_patches, verify};
 use otaru_rollout::Time;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -217,6 +218,35 @@ async fn what_is_refused_leaves_nothing() {
     assert_eq!((zipped.status().as_u16(), server.files()), (415, 0));
     let nobody = server.send(Request::post("/api/v1/releases"), Body::from(good.clone())).await;
     assert_eq!((nobody.status().as_u16(), server.files()), (401, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_leaves_nothing() {
+    let server = Server::new(None);
+    let listener = crate::http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = server.app.stop.clone();
+    let serving =
+        tokio::spawn(crate::http::serve(listener, crate::api::router(server.app.clone()), stop.clone()));
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/releases HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Length: 50000\r\n\r\n",
+        server.token(Role::Operator).await
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&image("lamp", "1.0.0", 1)[..20_000]).await.unwrap();
+    until(|| server.files() == 1).await;
+    drop(client);
+    until(|| server.files() == 0).await;
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+/// Waits until something is so; for ever, if it never is.
+async fn until(is: impl Fn() -> bool) {
+    while !is() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
