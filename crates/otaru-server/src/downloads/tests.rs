@@ -93,6 +93,15 @@ async fn ranges_and_conditions() {
     }
 }
 
+#[test]
+fn a_store_that_hands_out_its_files_itself_is_named_for_now_only() {
+    let answer = redirect("https://files.example/a?signature=b").unwrap();
+    assert_eq!(answer.status(), 307);
+    assert_eq!(answer.headers()[header::LOCATION], "https://files.example/a?signature=b");
+    assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store");
+    assert!(redirect("https://files.example/\r\nX: y").is_err());
+}
+
 #[tokio::test]
 async fn odd_urls_find_nothing() {
     let server = server(1 << 20);
