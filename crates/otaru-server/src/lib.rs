@@ -3,6 +3,7 @@
 //!
 //! | room | what |
 //! | --- | --- |
+//! | [`server`] | a whole server, started and stopped |
 //! | [`config`], [`app`] | how it is set up, and what its parts share |
 //! | [`data_dir`], [`db`] | the folder it keeps everything in, and the database |
 //! | [`mqtt`] | the broker, who may do what there, and a client of it |
@@ -21,6 +22,7 @@ pub mod address;
 pub mod api;
 pub mod app;
 pub mod artifacts;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
@@ -34,3 +36,4 @@ pub mod mqtt;
 pub mod reconcile;
 pub mod releases;
 pub mod rollouts;
+pub mod server;

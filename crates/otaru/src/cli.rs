@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    broker, delta, demo, files, image, inspect, keygen, login, offer, push, release, resign, shell, sim,
-    verify, watch,
+    backup, broker, delta, demo, files, image, inspect, keygen, login, offer, push, release, resign, serve,
+    shell, sim, verify, watch,
 };
 use crate::{logging, ui};
 
@@ -49,6 +49,7 @@ pub(crate) struct Output {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Serve(serve::Args),
     Push(push::Args),
     Watch(watch::Args),
     Broker(broker::Args),
@@ -63,6 +64,8 @@ enum Command {
     Resign(resign::Args),
     Offer(offer::Args),
     Delta(delta::Args),
+    Backup(backup::Args),
+    Restore(backup::RestoreArgs),
     Login(login::Args),
     Logout(login::LogoutArgs),
     Completions(shell::CompletionsArgs),
@@ -81,7 +84,10 @@ pub(crate) enum Outcome {
 /// The program.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start(cli.output.verbose);
+    // A server has logs of another kind.
+    if !matches!(cli.command, Command::Serve(_)) {
+        logging::start(cli.output.verbose);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -118,6 +124,9 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Resign(args) => resign::run(&args, output),
         Command::Offer(args) => offer::run(&args, output),
         Command::Delta(args) => delta::run(&args, output),
+        Command::Serve(args) => serve::run(args, output).await,
+        Command::Backup(args) => backup::run(&args, output),
+        Command::Restore(args) => backup::run_restore(&args, output),
         Command::Login(args) => login::run(args, output).await,
         Command::Logout(_) => login::logout(output),
         Command::Completions(args) => Ok(shell::completions(&args)),

@@ -1,4 +1,4 @@
-//! Logs on standard error, each with the virtual device it is about.
+//! Logs on standard error: of commands, each with the virtual device it is about; of a server, structured.
 
 use std::io::Write as _;
 use std::time::Instant;
@@ -56,4 +56,32 @@ impl Log for Stderr {
     }
 
     fn flush(&self) {}
+}
+
+/// How a server's logs are written.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Starts a server's logs: what went wrong and what is worth knowing, with `verbose` also each request, with more everything.
+/// The variable OTARU_LOG has filters such as `otaru_server=debug` instead.
+pub(crate) fn serve(format: Format, verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let usual = match verbose {
+        0 => "warn,otaru_server=info",
+        1 => "warn,otaru_server=debug",
+        2 => "info,otaru_server=trace",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("OTARU_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start changes nothing.
+    let _ = match format {
+        Format::Text => logs.with_ansi(console::Term::stderr().features().colors_supported()).try_init(),
+        Format::Json => logs.json().flatten_event(true).try_init(),
+    };
 }

@@ -117,6 +117,18 @@ pub(crate) fn speed(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Raises the number of files this process may have open towards `wanted`, as far as it may. Says whether that was enough.
+pub(crate) fn raise_file_limit(wanted: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return true;
+    }
+    let most = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+    raised.is_ok() && most >= wanted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,11 +25,20 @@ pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Proble
     }
 }
 
-/// Whether a device with this id may come in with this password. One that is new is registered, if the password is a fleet key.
+/// Whether a device with this id may come in with this password. One that is new is registered, if the password is a fleet key;
+/// with a password of its own, its user name is its id.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn verify(app: &Shared, device: DeviceId, password: String) -> Result<bool, DbError> {
+pub async fn verify(
+    app: &Shared,
+    device: DeviceId,
+    password: String,
+    username: Option<&str>,
+) -> Result<bool, DbError> {
+    if !fleet_keys::looks_like(&password) && username != Some(device.as_str()) {
+        return Ok(false);
+    }
     // Most logins are of devices that are known: those need no write.
     let (id, text) = (device.clone(), password.clone());
     match app.db.read(move |tx| check(tx, &id, &text)).await? {

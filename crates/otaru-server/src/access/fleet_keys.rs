@@ -99,6 +99,11 @@ pub fn revoke(tx: &Connection, id: &str, now: Time) -> Result<bool, DbError> {
     Ok(tx.execute(sql, params![now.0.cast_signed(), id])? > 0)
 }
 
+/// Whether a text has a fleet key's form.
+pub fn looks_like(text: &str) -> bool {
+    secret::parse(KIND, text).is_some()
+}
+
 /// The key with this secret, if it is good.
 ///
 /// # Errors

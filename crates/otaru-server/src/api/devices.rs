@@ -491,7 +491,7 @@ async fn report(
 
 async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Problem> {
     if let Some(password) = basic(&parts.headers, id) {
-        if logins::verify(app, id.clone(), password).await? {
+        if logins::verify(app, id.clone(), password, Some(id.as_str())).await? {
             return Ok(());
         }
         app.failed_logins.count(peer(parts), app.clock.now())?;

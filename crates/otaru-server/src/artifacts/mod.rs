@@ -278,6 +278,11 @@ fn key(digest: Digest) -> Key {
     Key::from_iter([folder, name])
 }
 
+/// The same as a path in the store's folder.
+pub(crate) fn path_of(digest: Digest) -> PathBuf {
+    PathBuf::from(key(digest).as_ref())
+}
+
 fn digest_of(key: &Key) -> Option<Digest> {
     let hex: String = key.parts().map(|part| part.as_ref().to_owned()).collect();
     hex.parse().ok()

@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mqtt5::client::DisconnectReason;
@@ -19,6 +21,8 @@ use super::url::BrokerUrl;
 const ANSWER: Duration = Duration::from_secs(10);
 /// Longest payload that is looked at; a status report has 1 KiB at most.
 const LONGEST: usize = 16 * 1024;
+/// Messages that may wait to be taken. More are dropped, and counted: the library cannot be made to wait.
+const WAITING: usize = 65_536;
 
 /// What came from the broker.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub enum Incoming {
     Lost(String),
     /// The connection is back.
     Back,
+    /// So many messages were dropped: nobody took them in time. Retained ones can be had again by subscribing again.
+    Missed(u64),
 }
 
 /// A message.
@@ -106,8 +112,9 @@ impl std::error::Error for BrokerError {}
 /// A connection to the broker.
 pub struct Mqtt {
     client: MqttClient,
-    sender: mpsc::UnboundedSender<Incoming>,
-    incoming: mpsc::UnboundedReceiver<Incoming>,
+    sender: mpsc::Sender<Incoming>,
+    incoming: mpsc::Receiver<Incoming>,
+    missed: Arc<AtomicU64>,
 }
 
 impl Mqtt {
@@ -123,7 +130,7 @@ impl Mqtt {
         }
         let client = MqttClient::with_options(options);
         client.set_queue_on_disconnect(false).await;
-        let (sender, incoming) = mpsc::unbounded_channel();
+        let (sender, incoming) = mpsc::channel(WAITING);
         match timeout(ANSWER, client.connect(&url.to_string())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(explain(url, error).await),
@@ -139,26 +146,26 @@ impl Mqtt {
                 },
                 _ => return,
             };
-            // Nobody listens any more when the command is over.
-            let _ = events.send(event);
+            // Nobody listens any more when the command is over; and who is that far behind learns of it later.
+            let _ = events.try_send(event);
         });
         told.await.map_err(|error| BrokerError::NotMqtt(url.to_string(), error.to_string()))?;
-        Ok(Self { client, sender, incoming })
+        Ok(Self { client, sender, incoming, missed: Arc::default() })
     }
 
     /// Subscribes at QoS 1; retained messages follow at once.
     pub async fn subscribe(&self, filter: &str) -> Result<(), BrokerError> {
-        let sender = self.sender.clone();
+        let (sender, missed) = (self.sender.clone(), Arc::clone(&self.missed));
         let options = mqtt5::SubscribeOptions { qos: QoS::AtLeastOnce, ..Default::default() };
         let subscribed = self.client.subscribe_with_options(filter, options, move |message| {
             if message.payload.len() > LONGEST {
                 return;
             }
-            let _ = sender.send(Incoming::Message(Message {
-                topic: message.topic,
-                payload: message.payload,
-                retained: message.retain,
-            }));
+            let message =
+                Message { topic: message.topic, payload: message.payload, retained: message.retain };
+            if let Err(mpsc::error::TrySendError::Full(_)) = sender.try_send(Incoming::Message(message)) {
+                missed.fetch_add(1, Ordering::Relaxed);
+            }
         });
         let denied = |reason| BrokerError::Denied { topic: filter.to_owned(), reason };
         match timeout(ANSWER, subscribed).await {
@@ -183,6 +190,13 @@ impl Mqtt {
 
     /// The next thing that arrives.
     pub async fn next(&mut self) -> Incoming {
+        // Told when all that did wait is taken: only then is there room for what is read anew.
+        if self.incoming.is_empty() {
+            match self.missed.swap(0, Ordering::Relaxed) {
+                0 => {}
+                count => return Incoming::Missed(count),
+            }
+        }
         match self.incoming.recv().await {
             Some(incoming) => incoming,
             // Cannot happen while `self.sender` lives; wait rather than spin.

@@ -1,5 +1,6 @@
 //! One file, or folder, a command.
 
+pub(crate) mod backup;
 pub(crate) mod broker;
 pub(crate) mod delta;
 pub(crate) mod demo;
@@ -12,6 +13,7 @@ pub(crate) mod offer;
 pub(crate) mod push;
 pub(crate) mod release;
 pub(crate) mod resign;
+pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod sim;
 pub(crate) mod verify;

@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// A proxy whose X-Forwarded-For and -Proto are believed; may be given several times
     #[arg(long, value_name = "IP")]
     trusted_proxy: Vec<IpAddr>,
+    /// Take releases that were signed elsewhere only if this key signed them; may be given several times
+    #[arg(long, value_name = "PUB.pem")]
+    trusted_key: Vec<PathBuf>,
     /// Sign what is uploaded with this key (`otaru keygen`)
     #[arg(long, value_name = "KEY.pem", env = "OTARU_KEY")]
     signing_key: Option<PathBuf>,
@@ -104,6 +107,8 @@ impl Args {
             trusted_proxies: self.trusted_proxy,
             dev: self.dev,
             signing_key: self.signing_key,
+            trusted_keys: self.trusted_key,
+            uploads: otaru_server::releases::UploadLimits::default(),
             metrics: self.metrics,
         })
     }
@@ -121,7 +126,9 @@ fn broker(url: &Secret, password_file: Option<&std::path::Path>) -> anyhow::Resu
 fn check_public(url: &str) -> anyhow::Result<()> {
     match url.strip_prefix("http://") {
         Some(host) if !host.is_empty() && !host.contains(['@', ' ', '?', '#']) => Ok(()),
-        _ => bail!("--public-url is http://HOST[:PORT][/PATH]; devices fetch firmware from there over plain HTTP"),
+        _ => bail!(
+            "--public-url is http://HOST[:PORT][/PATH]; devices fetch firmware from there over plain HTTP"
+        ),
     }
 }
 

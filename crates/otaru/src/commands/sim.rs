@@ -84,7 +84,13 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     if let Some(dir) = &args.dir {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     }
-    raise_file_limit(args.devices);
+    let wanted = u64::from(args.devices) * 3 + 256;
+    if !options::raise_file_limit(wanted) {
+        let devices = args.devices;
+        ui::warn(&format!(
+            "{devices} devices want {wanted} open files; raise the limit with `ulimit -n {wanted}`"
+        ));
+    }
     let bench = Rc::new(Bench {
         broker: broker.clone(),
         base: args.broker.base.clone(),
@@ -225,23 +231,8 @@ async fn watch(mut mqtt: Mqtt, base: &str, prefix: &str, output: Output) -> anyh
             }
             Incoming::Lost(why) if !output.json => ui::line(&format!("broker lost: {why}; trying again")),
             Incoming::Back if !output.json => ui::line("broker back"),
-            Incoming::Lost(_) | Incoming::Back => {}
-        }
-    }
-}
-
-/// A device needs a file and up to two sockets.
-fn raise_file_limit(devices: u16) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let wanted = u64::from(devices) * 3 + 256;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < wanted) {
-        let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-        let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
-        if raised.is_err() || current < wanted {
-            ui::warn(&format!(
-                "{devices} devices want {wanted} open files; raise the limit with `ulimit -n {wanted}`"
-            ));
+            // A report that is missed here is seen with the next one.
+            Incoming::Lost(_) | Incoming::Back | Incoming::Missed(_) => {}
         }
     }
 }

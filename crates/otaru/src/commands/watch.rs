@@ -68,6 +68,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
                     lost = Some(why);
                 }
                 Incoming::Back => lost = None,
+                Incoming::Missed(_) => {}
             }
         }
         changed = true;

@@ -231,7 +231,7 @@ impl Scene {
                 }
             }
             Incoming::Lost(why) => self.say(&format!("broker lost: {}; trying again", ui::clean(&why))),
-            Incoming::Back => {}
+            Incoming::Back | Incoming::Missed(_) => {}
         }
     }
 

@@ -155,7 +155,7 @@ async fn look_around(mqtt: &mut Mqtt, fleet: &mut Fleet) -> anyhow::Result<()> {
             Ok(Incoming::Message(message)) => {
                 fleet.take(&message.topic, &message.payload);
             }
-            Ok(Incoming::Lost(_) | Incoming::Back) => {}
+            Ok(Incoming::Lost(_) | Incoming::Back | Incoming::Missed(_)) => {}
         }
     }
     Ok(())
@@ -186,7 +186,7 @@ impl Push {
                 self.view.note(&format!("broker lost: {why}; trying again"));
                 return Ok(());
             }
-            Incoming::Back => return Ok(()),
+            Incoming::Back | Incoming::Missed(_) => return Ok(()),
         };
         let Some(change) = self.fleet.take(&message.topic, &message.payload) else { return Ok(()) };
         match &change {
