@@ -2,7 +2,7 @@
 //!
 //! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`]
 //! type-checks for those it cannot compile for; [`firmware`] makes the images for boards; [`emulate`] runs them; [`sim`] runs the virtual
-//! devices' long tests and benchmarks; [`compression`] measures compressors, [`delta`] patches; [`fuzz`] runs the fuzzers; [`tools`]
+//! devices' long tests and benchmarks; [`compression`] measures compressors, [`delta`] patches, [`downloads`] what the server hands out; [`fuzz`] runs the fuzzers; [`tools`]
 //! fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ mod checks;
 mod chip;
 mod compression;
 mod delta;
+mod downloads;
 mod emulate;
 mod firmware;
 mod fuzz;
@@ -37,7 +38,7 @@ enum Command {
     Test(checks::Options),
     /// Cuts the power of a virtual device at every point of an update
     PowerCut(sim::PowerCut),
-    /// Measures updates of virtual devices, compressors, patches, or verifying
+    /// Measures updates of virtual devices, compressors, patches, verifying, or downloads
     Bench(sim::Bench),
     /// Feeds every parser with what is made of the kept corpus
     Fuzz(fuzz::Options),

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::compression;
 use crate::delta;
+use crate::downloads;
 use crate::shell::{cargo, root, run};
 
 /// Options of `power-cut`.
@@ -42,6 +43,8 @@ enum Other {
     Compression(compression::Options),
     /// Compares patches over pairs of real firmware with those of other programs, and measures the decoder
     Delta(delta::Options),
+    /// Measures how fast the server hands out a file, beside nginx
+    Downloads(downloads::Options),
     /// Measures what verifying a release costs: code for a chip, and time on this machine beside openssl
     Verification,
 }
@@ -51,6 +54,7 @@ pub(crate) fn bench(options: &Bench) -> Result<()> {
     match &options.other {
         Some(Other::Compression(options)) => return compression::bench(options),
         Some(Other::Delta(options)) => return delta::bench(options),
+        Some(Other::Downloads(options)) => return downloads::bench(options),
         Some(Other::Verification) => return verification(),
         None => {}
     }

@@ -17,11 +17,12 @@ const CARGO_FUZZ: &str = "0.13.2";
 const PYTHON: [&str; 5] =
     ["esptool==5.6.0", "esp-idf-defs==0.1.7", "cbor2==5.9.0", "cryptography==50.0.2", "pycose==1.1.0"];
 /// Programs and the Debian packages they come in.
-const PEERS: [(&str, &str); 4] = [
+const PEERS: [(&str, &str); 5] = [
     ("c++", "g++"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("nginx", "nginx-light"),
+    ("wrk", "wrk"),
 ];
 
 /// The environment variable that names esptool to the tests.

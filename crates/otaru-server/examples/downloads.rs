@@ -6,10 +6,11 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use axum::serve::ListenerExt as _;
 use otaru_server::artifacts::{Artifacts, DEFAULT_CACHE};
-use otaru_server::downloads;
-use tokio::net::TcpListener;
+use otaru_server::downloads::{self, Downloads};
+use otaru_server::http;
+use prometheus_client::metrics::counter::Counter;
+use tokio_util::sync::CancellationToken;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -21,13 +22,11 @@ fn main() -> Result<()> {
     runtime.block_on(async {
         let artifacts = Artifacts::open(Path::new(folder), DEFAULT_CACHE)?;
         let digest = artifacts.put(bytes.into()).await?;
-        let listener = TcpListener::bind(address).await?;
+        let listener = http::bind(address.parse()?).await?;
         println!("http://{}{}", listener.local_addr()?, downloads::path(digest, "firmware.bin"));
-        let listener = listener.tap_io(|connection| {
-            // Without it, the end of an answer waits for the client's acknowledgement of its beginning.
-            let _ = connection.set_nodelay(true);
-        });
-        axum::serve(listener, downloads::router::<Artifacts>().with_state(artifacts)).await?;
+        let downloads = Downloads::new(artifacts, Counter::default());
+        let router = downloads::router::<Downloads>().with_state(downloads);
+        http::serve(listener, router, CancellationToken::new()).await;
         Ok(())
     })
 }

@@ -2,30 +2,30 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use rusqlite::Connection;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::{Caller, Role};
+use super::extract::{Body as JsonBody, Path, Query};
+use super::page::{Cursor, Page, Wanted};
 use super::problem::Problem;
+use crate::access::audit;
 use crate::app::{App, Shared};
 use crate::db::DbError;
 use crate::downloads;
 use crate::events::Event;
 use crate::releases::accept::accept;
+use crate::releases::register::Registered;
 use crate::releases::rows;
 use crate::releases::upload::{Announced, receive};
 use crate::releases::{Filter, Job, JobKind, Release};
 
-/// Releases on a page, unless asked otherwise.
-const PAGE: u32 = 100;
-/// The most on a page.
-const LARGEST_PAGE: u32 = 1_000;
 /// The longest notes, in bytes.
 const LONGEST_NOTES: usize = 16 << 10;
 
@@ -66,6 +66,7 @@ pub struct UploadQuery {
 #[utoipa::path(
     post,
     path = "/releases",
+    operation_id = "upload_release",
     tag = "releases",
     params(
         UploadQuery,
@@ -75,26 +76,16 @@ pub struct UploadQuery {
     responses(
         (status = 201, description = "a new release", body = Release),
         (status = 200, description = "the image is known already", body = Release),
-        (status = 400, description = "cut off, or an unreadable digest", body = Problem),
-        (status = 401, description = "no valid token", body = Problem),
-        (status = 403, description = "the token's role is too weak", body = Problem),
-        (status = 408, description = "too slow", body = Problem),
-        (status = 409, description = "it contradicts a release that is there", body = Problem),
-        (status = 413, description = "too large", body = Problem),
-        (status = 415, description = "compressed for the way", body = Problem),
-        (status = 422, description = "no firmware that devices would take, or not what was announced", body = Problem),
-        (status = 507, description = "the disk is full", body = Problem),
     )
 )]
-pub async fn upload(
+async fn upload(
     State(app): State<Shared>,
     caller: Caller,
-    query: Result<Query<UploadQuery>, QueryRejection>,
+    Query(query): Query<UploadQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     caller.require(Role::Operator)?;
-    let Query(query) = query?;
     check_notes(query.notes.as_deref())?;
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(Problem::new(
@@ -106,7 +97,12 @@ pub async fn upload(
     let announced = Announced::read(&headers, query.sha256.as_deref())?;
     let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
     let staged = receive(&app.artifacts, app.config.uploads, &announced, len, body).await?;
-    let accepted = accept(&app, staged, query.notes, caller.name, |_, _| Ok(())).await;
+    let (by, now) = (caller.name.clone(), app.clock.now());
+    let noted = move |tx: &Connection, registered: &Registered| {
+        let detail = json!({ "created": registered.created, "changed": registered.changed });
+        audit::note(tx, &caller, "release.upload", &object(registered.id), &detail, now)
+    };
+    let accepted = accept(&app, staged, query.notes, by, noted).await;
     let registered = accepted.map_err(|error| named(error.into(), query.filename.as_deref()))?;
     let release = find(&app, registered.id).await?;
     let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -124,7 +120,6 @@ fn named(mut problem: Problem, filename: Option<&str>) -> Problem {
 
 /// Which releases are listed.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// Of this product.
@@ -135,22 +130,6 @@ pub struct ListQuery {
     pub version: Option<String>,
     /// Taken back, or not.
     pub yanked: Option<bool>,
-    /// How many at most.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    pub limit: Option<u32>,
-    /// Where the page before said that the next one begins.
-    pub cursor: Option<String>,
-}
-
-/// A page of releases.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Page {
-    /// The releases, the newest first.
-    pub items: Vec<Release>,
-    /// Where the next page begins, if there is one.
-    pub next: Option<String>,
-    /// How many there are on all pages.
-    pub total: u64,
 }
 
 /// Lists releases
@@ -158,36 +137,26 @@ pub struct Page {
     get,
     path = "/releases",
     tag = "releases",
-    params(ListQuery),
+    operation_id = "list_releases",
+    params(ListQuery, Wanted),
     responses(
-        (status = 200, description = "a page of releases, the newest first", body = Page),
-        (status = 400, description = "an unknown parameter", body = Problem),
-        (status = 401, description = "no valid token", body = Problem),
-        (status = 422, description = "a parameter that makes no sense", body = Problem),
+        (status = 200, description = "a page of releases, the newest first", body = Page<Release>),
     )
 )]
-pub async fn list(
+async fn list(
     State(app): State<Shared>,
     caller: Caller,
-    query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<Page>, Problem> {
+    Query(query): Query<ListQuery>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<Release>>, Problem> {
     caller.require(Role::Viewer)?;
-    let Query(query) = query?;
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(Problem::invalid(format!("limit must be 1 to {LARGEST_PAGE}")));
-    }
-    let before = query.cursor.map(|cursor| cursor.parse::<i64>()).transpose();
-    let before = before.map_err(|_| Problem::invalid("cursor is none that this server gave"))?;
+    let (before, limit) = (wanted.after::<i64>()?, wanted.limit()?);
     let filter =
         Filter { product: query.product, chip: query.chip, version: query.version, yanked: query.yanked };
     let read = move |tx: &Connection| {
         let total = rows::count(tx, &filter)?;
-        let mut items = rows::list(tx, &filter, before, limit + 1)?;
-        let more = items.len() > limit as usize;
-        items.truncate(limit as usize);
-        let next = items.last().filter(|_| more).map(|last| last.id.to_string());
-        Ok::<_, DbError>(Page { items, next, total })
+        let items = rows::list(tx, &filter, before, limit + 1)?;
+        Ok::<_, DbError>(Page::cut(items, limit, |release| Cursor::of(&release.id)).with_total(total))
     };
     Ok(Json(app.db.read(read).await?))
 }
@@ -196,21 +165,20 @@ pub async fn list(
 #[utoipa::path(
     get,
     path = "/releases/{id}",
+    operation_id = "get_release",
     tag = "releases",
     params(("id" = i64, Path, description = "its number")),
     responses(
         (status = 200, description = "the release", body = Release),
-        (status = 401, description = "no valid token", body = Problem),
-        (status = 404, description = "no such release", body = Problem),
     )
 )]
-pub async fn get(
+async fn get(
     State(app): State<Shared>,
     caller: Caller,
-    id: Result<Path<i64>, PathRejection>,
+    Path(id): Path<i64>,
 ) -> Result<Json<Release>, Problem> {
     caller.require(Role::Viewer)?;
-    Ok(Json(find(&app, number(id)?).await?))
+    Ok(Json(find(&app, id).await?))
 }
 
 /// What can be changed of a release.
@@ -225,31 +193,24 @@ pub struct Change {
 #[utoipa::path(
     patch,
     path = "/releases/{id}",
+    operation_id = "change_release",
     tag = "releases",
     params(("id" = i64, Path, description = "its number")),
     request_body = Change,
     responses(
         (status = 200, description = "the release", body = Release),
-        (status = 400, description = "no JSON", body = Problem),
-        (status = 401, description = "no valid token", body = Problem),
-        (status = 403, description = "the token's role is too weak", body = Problem),
-        (status = 404, description = "no such release", body = Problem),
-        (status = 413, description = "too large", body = Problem),
-        (status = 415, description = "no JSON by its content type", body = Problem),
-        (status = 422, description = "an unknown field, or too long", body = Problem),
     )
 )]
-pub async fn change(
+async fn change(
     State(app): State<Shared>,
     caller: Caller,
-    id: Result<Path<i64>, PathRejection>,
-    change: Result<Json<Change>, JsonRejection>,
+    Path(id): Path<i64>,
+    JsonBody(change): JsonBody<Change>,
 ) -> Result<Json<Release>, Problem> {
     caller.require(Role::Operator)?;
-    let (id, Json(change)) = (number(id)?, change?);
     check_notes(Some(&change.notes))?;
-    let done = app.db.write(move |tx| rows::set_notes(tx, id, &change.notes)).await?;
-    changed(&app, id, done).await
+    let detail = json!({ "notes": change.notes });
+    edit(&app, caller, id, "release.change", detail, move |tx| rows::set_notes(tx, id, &change.notes)).await
 }
 
 /// Takes a release back
@@ -259,48 +220,41 @@ pub async fn change(
 #[utoipa::path(
     post,
     path = "/releases/{id}/yank",
+    operation_id = "yank_release",
     tag = "releases",
     params(("id" = i64, Path, description = "its number")),
     responses(
         (status = 200, description = "the release", body = Release),
-        (status = 401, description = "no valid token", body = Problem),
-        (status = 403, description = "the token's role is too weak", body = Problem),
-        (status = 404, description = "no such release", body = Problem),
     )
 )]
-pub async fn yank(
+async fn yank(
     State(app): State<Shared>,
     caller: Caller,
-    id: Result<Path<i64>, PathRejection>,
+    Path(id): Path<i64>,
 ) -> Result<Json<Release>, Problem> {
     caller.require(Role::Operator)?;
-    let (id, now) = (number(id)?, app.clock.now());
-    let done = app.db.write(move |tx| rows::set_yanked(tx, id, Some(now))).await?;
-    changed(&app, id, done).await
+    let now = app.clock.now();
+    edit(&app, caller, id, "release.yank", json!({}), move |tx| rows::set_yanked(tx, id, Some(now))).await
 }
 
 /// Gives a release again that was taken back
 #[utoipa::path(
     post,
     path = "/releases/{id}/unyank",
+    operation_id = "unyank_release",
     tag = "releases",
     params(("id" = i64, Path, description = "its number")),
     responses(
         (status = 200, description = "the release", body = Release),
-        (status = 401, description = "no valid token", body = Problem),
-        (status = 403, description = "the token's role is too weak", body = Problem),
-        (status = 404, description = "no such release", body = Problem),
     )
 )]
-pub async fn unyank(
+async fn unyank(
     State(app): State<Shared>,
     caller: Caller,
-    id: Result<Path<i64>, PathRejection>,
+    Path(id): Path<i64>,
 ) -> Result<Json<Release>, Problem> {
     caller.require(Role::Operator)?;
-    let id = number(id)?;
-    let done = app.db.write(move |tx| rows::set_yanked(tx, id, None)).await?;
-    changed(&app, id, done).await
+    edit(&app, caller, id, "release.unyank", json!({}), move |tx| rows::set_yanked(tx, id, None)).await
 }
 
 /// How to build.
@@ -319,24 +273,19 @@ pub struct BuildQuery {
 #[utoipa::path(
     post,
     path = "/releases/{id}/build",
+    operation_id = "build_release",
     tag = "releases",
     params(("id" = i64, Path, description = "its number"), BuildQuery),
     responses(
         (status = 202, description = "the work, which has been asked for", body = Job),
-        (status = 400, description = "an unknown parameter", body = Problem),
-        (status = 401, description = "no valid token", body = Problem),
-        (status = 403, description = "the token's role is too weak", body = Problem),
-        (status = 404, description = "no such release", body = Problem),
-        (status = 409, description = "nothing can be built, or a file that was signed elsewhere is there", body = Problem),
     )
 )]
-pub async fn build(
+async fn build(
     State(app): State<Shared>,
     caller: Caller,
-    id: Result<Path<i64>, PathRejection>,
-    query: Result<Query<BuildQuery>, QueryRejection>,
+    Path(id): Path<i64>,
+    Query(query): Query<BuildQuery>,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
-    let (id, Query(query)) = (number(id)?, query?);
     caller.require(if query.replace { Role::Admin } else { Role::Operator })?;
     if app.keys.signer().is_none() {
         return Err(Problem::conflict(
@@ -347,6 +296,8 @@ pub async fn build(
     let write = move |tx: &Connection| {
         let release = rows::get(tx, id)?.ok_or_else(|| missing(id))?;
         can_be_built(&release, kind)?;
+        let detail = json!({ "replace": kind == JobKind::Replace });
+        audit::note(tx, &caller, "release.build", &object(id), &detail, now)?;
         Ok::<_, Problem>(Job::ask(tx, id, kind, now)?)
     };
     let job = app.db.write(write).await?;
@@ -370,27 +321,18 @@ fn can_be_built(release: &Release, kind: JobKind) -> Result<(), Problem> {
 #[utoipa::path(
     get,
     path = "/releases/{id}/file",
+    operation_id = "release_file",
     tag = "releases",
     params(("id" = i64, Path, description = "its number")),
     responses(
         (status = 307, description = "where the file is"),
-        (status = 401, description = "no valid token", body = Problem),
-        (status = 404, description = "no such release, or it has no file", body = Problem),
     )
 )]
-pub async fn file(
-    State(app): State<Shared>,
-    caller: Caller,
-    id: Result<Path<i64>, PathRejection>,
-) -> Result<Redirect, Problem> {
+async fn file(State(app): State<Shared>, caller: Caller, Path(id): Path<i64>) -> Result<Redirect, Problem> {
     caller.require(Role::Viewer)?;
-    let release = find(&app, number(id)?).await?;
+    let release = find(&app, id).await?;
     let (digest, name) = release.offered().ok_or_else(|| Problem::not_found("file of this release"))?;
     Ok(Redirect::temporary(&downloads::path(digest, &name)))
-}
-
-fn number(id: Result<Path<i64>, PathRejection>) -> Result<i64, Problem> {
-    id.map(|Path(id)| id).map_err(|_| Problem::not_found("such release"))
 }
 
 fn missing(id: i64) -> Problem {
@@ -401,9 +343,29 @@ async fn find(app: &App, id: i64) -> Result<Release, Problem> {
     app.db.read(move |tx| rows::get(tx, id)).await?.ok_or_else(|| missing(id))
 }
 
-/// Tells that a release changed, and shows it.
-async fn changed(app: &App, id: i64, done: bool) -> Result<Json<Release>, Problem> {
-    if !done {
+/// What the audit log calls it.
+fn object(id: i64) -> String {
+    format!("release/{id}")
+}
+
+/// Changes a release, notes who did it, tells it, and shows the release.
+async fn edit(
+    app: &App,
+    caller: Caller,
+    id: i64,
+    action: &'static str,
+    detail: Value,
+    change: impl FnOnce(&Connection) -> Result<bool, DbError> + Send + 'static,
+) -> Result<Json<Release>, Problem> {
+    let now = app.clock.now();
+    let write = move |tx: &Connection| {
+        let done = change(tx)?;
+        if done {
+            audit::note(tx, &caller, action, &object(id), &detail, now)?;
+        }
+        Ok::<_, DbError>(done)
+    };
+    if !app.db.write(write).await? {
         return Err(missing(id));
     }
     app.events.tell(Event::Release { id });

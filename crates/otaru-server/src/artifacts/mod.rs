@@ -21,6 +21,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt as _};
 use otaru_format::digest::Digest;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use cache::Cache;
 pub use cache::{CACHED_FILE, DEFAULT_CACHE};
@@ -123,6 +124,7 @@ pub struct Artifacts {
     store: Arc<LocalFileSystem>,
     staging: Arc<PathBuf>,
     cache: Arc<Cache>,
+    removal: Arc<RwLock<()>>,
 }
 
 impl Artifacts {
@@ -139,7 +141,12 @@ impl Artifacts {
         }
         std::fs::create_dir_all(&staging).map_err(ArtifactError::of_io)?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(ArtifactError::Store)?.with_fsync(true);
-        Ok(Self { store: Arc::new(store), staging: Arc::new(staging), cache: Arc::new(Cache::new(cache)) })
+        Ok(Self {
+            store: Arc::new(store),
+            staging: Arc::new(staging),
+            cache: Arc::new(Cache::new(cache)),
+            removal: Arc::default(),
+        })
     }
 
     /// Begins a file. Dropped before [`Artifacts::keep`], it leaves nothing.
@@ -230,6 +237,16 @@ impl Artifacts {
     /// Where a file is to be downloaded from.
     pub fn location(&self, _digest: Digest) -> Location {
         Location::Here
+    }
+
+    /// While this is held, nothing is removed: from before a file is kept until it is referred to.
+    pub async fn hold(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.removal).read_owned().await
+    }
+
+    /// While this is held, nobody is about to refer to a file: for [`Artifacts::remove`].
+    pub async fn alone(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.removal).write_owned().await
     }
 
     /// All files there are.

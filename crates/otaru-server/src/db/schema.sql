@@ -54,9 +54,9 @@ CREATE INDEX device_events_by_device ON device_events (device, id);
 
 -- Files by their content; the bytes are beside the database.
 CREATE TABLE artifacts (
-    digest     BLOB PRIMARY KEY,
-    size       INTEGER NOT NULL,
-    created_at INTEGER NOT NULL
+    digest  BLOB PRIMARY KEY,
+    size    INTEGER NOT NULL,
+    used_at INTEGER NOT NULL                    -- when it came, came again, or ceased to be a release's
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE releases (

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use otaru_format::digest::Digest;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::api::problem::Problem;
 use crate::app::Shared;
@@ -27,9 +28,24 @@ const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
-impl FromRef<Shared> for Artifacts {
+/// What downloads need of a server. Cheap to clone.
+#[derive(Clone)]
+pub struct Downloads {
+    artifacts: Artifacts,
+    /// Bytes of answers that were begun.
+    sent: Counter,
+}
+
+impl Downloads {
+    /// Files of this store; `sent` counts their bytes.
+    pub fn new(artifacts: Artifacts, sent: Counter) -> Self {
+        Self { artifacts, sent }
+    }
+}
+
+impl FromRef<Shared> for Downloads {
     fn from_ref(app: &Shared) -> Self {
-        app.artifacts.clone()
+        Self::new(app.artifacts.clone(), app.metrics.downloaded.clone())
     }
 }
 
@@ -42,13 +58,13 @@ pub fn path(digest: Digest, name: &str) -> String {
 pub fn router<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
-    Artifacts: FromRef<S>,
+    Downloads: FromRef<S>,
 {
     Router::new().route("/files/{digest}/{name}", get(download))
 }
 
 async fn download(
-    State(artifacts): State<Artifacts>,
+    State(Downloads { artifacts, sent }): State<Downloads>,
     Path((digest, _name)): Path<(String, String)>,
     method: Method,
     headers: HeaderMap,
@@ -58,6 +74,7 @@ async fn download(
         return redirect(&url);
     }
     let content = artifacts.open_file(digest).await?;
+    let count = |len: u64| if method == Method::GET { sent.inc_by(len) } else { 0 };
     let tag = tag(digest);
     match conditions::judge(&method, &headers, &tag) {
         Verdict::Unchanged => Ok(about(StatusCode::NOT_MODIFIED, tag)),
@@ -65,12 +82,14 @@ async fn download(
         Verdict::Send { range } => match range.map_or(Wanted::Whole, |r| range::wanted(r, content.len())) {
             Wanted::Whole => {
                 let len = content.len();
+                count(len);
                 file(&artifacts, digest, content, 0..len, about(StatusCode::OK, tag)).await
             }
             Wanted::Part(part) => {
                 let mut answer = about(StatusCode::PARTIAL_CONTENT, tag);
                 let place = format!("bytes {}-{}/{}", part.start, part.end - 1, content.len());
                 answer.headers_mut().insert(header::CONTENT_RANGE, text(&place)?);
+                count(part.end - part.start);
                 file(&artifacts, digest, content, part, answer).await
             }
             Wanted::Nothing => unsatisfiable(content.len()),

@@ -60,6 +60,7 @@ pub async fn accept(
         Kind::Release(parts) => parts.raw.clone(),
         Kind::Image => None,
     };
+    let _held = app.artifacts.hold().await;
     let file = Stored { size: staged.len(), digest: app.artifacts.keep(staged).await? };
     let raw = match raw {
         // As a file of its own, so that later releases can have patches from it.

@@ -101,7 +101,7 @@ pub(super) async fn in_background(
             events.tell(job.event(JobState::Running, detail, Some(progress)));
         });
         // Nobody listens if the server is shutting down.
-        let _ = sender.send(make(&plan, &sources, &signer, &keys, &mut |progress| teller.hear(progress)));
+        let _ = sender.send(make(&plan, sources, &signer, &keys, &mut |progress| teller.hear(progress)));
     };
     let thread = std::thread::Builder::new().name("build".into()).spawn(work);
     thread.map_err(|error| format!("no thread for it: {error}"))?;
@@ -110,12 +110,12 @@ pub(super) async fn in_background(
 
 fn make(
     plan: &Plan,
-    sources: &Sources,
+    sources: Sources,
     signer: &SecretKey,
     keys: &Keys,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Built, String> {
-    let bases: Vec<Vec<u8>> = sources.bases.iter().map(|bytes| bytes.to_vec()).collect();
+    let bases: Vec<Vec<u8>> = sources.bases.into_iter().map(Vec::from).collect();
     let (unsigned, bases) = from_good_bases(plan, &sources.raw, bases, progress)?;
     let bytes = unsigned.sign(signer).map_err(|error| error.to_string())?;
     // What devices are sent to is first looked at as they do.

@@ -120,6 +120,10 @@ fn of_image(bytes: &[u8]) -> Result<Contents, Refused> {
 }
 
 fn of_release(bytes: &[u8], keys: &Keys) -> Result<Contents, Refused> {
+    // Memory is taken by what the manifest says, and anybody may have written that.
+    if ReleaseFile::parse(bytes).map_err(VerifyError::from)?.manifest.size > LARGEST {
+        return Err(VerifyError::NotBootable(ImageError::TooLarge { limit: LARGEST }).into());
+    }
     let trusted = keys.trusted();
     let file = if trusted.is_empty() { verify_contents(bytes)? } else { verify(bytes, trusted)? }.file;
     let manifest = &file.manifest;
@@ -181,6 +185,9 @@ fn remedy(bytes: &[u8], error: ImageError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use otaru_format::release::{
+        MAX_ENVELOPE, ManifestFields, PayloadFields, block_size, emit_unsigned, header,
+    };
     use otaru_release::build::{Options, build};
     use otaru_release::keys::SecretKey;
 
@@ -213,6 +220,29 @@ mod tests {
         assert!(why(b"<html>", &keys).contains("web page"));
         assert!(why(&image("", "1.2.3", 1), &keys).contains("project name"));
         assert!(why(&image("lamp", "1\n2", 1), &keys).contains("version"));
+    }
+
+    #[test]
+    fn a_release_file_cannot_claim_more_than_any_flash_holds() {
+        let size = LARGEST + 1;
+        let blocks = vec![Digest::ZERO; size.div_ceil(block_size(size)) as usize];
+        let fields = ManifestFields {
+            product: "lamp",
+            chip_id: Chip::Esp32C3.id(),
+            version: "1.0.0",
+            sequence: 1,
+            image: Digest::of(b"image"),
+            size,
+            blocks: &blocks,
+            payloads: &[PayloadFields { kind: PayloadKind::Raw, len: size, frames: &[] }],
+            min_base: None,
+            secure_version: 0,
+            revoked: &[],
+        };
+        let (mut manifest, mut envelope) = ([0; MAX_ENVELOPE], [0; MAX_ENVELOPE]);
+        let envelope = emit_unsigned(fields.emit(&mut manifest).unwrap(), &mut envelope).unwrap();
+        let file = [&header(envelope.len()).unwrap(), envelope].concat();
+        assert!(why(&file, &Keys::default()).contains("larger than"));
     }
 
     #[test]

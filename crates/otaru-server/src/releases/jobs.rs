@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::build::{self, Built, Plan};
+use super::prune::prune;
 use super::register::{Stored, note_artifact, put_file};
 use super::rows::millis;
 use crate::app::{App, Shared};
@@ -215,6 +216,9 @@ async fn work(app: &App) {
         tokio::select! {
             () = app.wake.jobs.notified() => {}
             _ = check.tick() => {
+                if let Err(error) = prune(app).await {
+                    tracing::error!(%error, "files that nothing refers to cannot be removed");
+                }
                 if app.keys.signer().is_some() {
                     let now = app.clock.now();
                     tell_failure(app.db.write(move |tx| ask_for_patches(tx, now)).await);
@@ -304,7 +308,7 @@ async fn make(app: &App, job: &Job) -> Result<String, JobError> {
             "a file that was signed elsewhere is there, and stays".to_owned()
         } else {
             note_artifact(tx, stored, now)?;
-            put_file(tx, job.release, stored, true, &built.parts, &built.deltas)?;
+            put_file(tx, job.release, stored, true, &built.parts, &built.deltas, now)?;
             format!("{size} bytes with {} patches", built.parts.deltas.len())
         };
         job.end(tx, JobState::Done, &detail, now)?;

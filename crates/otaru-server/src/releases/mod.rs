@@ -10,6 +10,7 @@
 //! | into store and database | [`accept`], [`register`] |
 //! | work in the background | [`jobs`] |
 //! | release files are made | `build` |
+//! | files that nothing refers to go | `prune` |
 //! | what is shown, and where devices are sent | [`rows`] |
 //! | who signs, and who is trusted | [`Keys`] |
 
@@ -18,6 +19,7 @@ mod build;
 pub mod contents;
 pub mod jobs;
 mod keys;
+mod prune;
 pub mod register;
 pub mod rows;
 #[cfg(test)]

@@ -106,7 +106,7 @@ pub fn register(
     match &upload.contents.kind {
         Kind::Image => changed |= set_raw(tx, &release, upload.file)?,
         Kind::Release(parts) => {
-            changed |= set_file(tx, &release, upload.file, parts)?;
+            changed |= set_file(tx, &release, upload.file, parts, now)?;
             if let Some(raw) = upload.raw {
                 changed |= set_raw(tx, &release, raw)?;
             }
@@ -123,8 +123,8 @@ pub fn register(
 
 /// Notes a file that is in the store.
 pub(super) fn note_artifact(tx: &Connection, stored: Stored, now: Time) -> Result<(), DbError> {
-    let sql = "INSERT INTO artifacts (digest, size, created_at) VALUES (?1, ?2, ?3) \
-               ON CONFLICT (digest) DO UPDATE SET created_at = ?3";
+    let sql = "INSERT INTO artifacts (digest, size, used_at) VALUES (?1, ?2, ?3) \
+               ON CONFLICT (digest) DO UPDATE SET used_at = ?3";
     tx.execute(sql, params![stored.digest.0, stored.size, millis(now)])?;
     Ok(())
 }
@@ -169,6 +169,7 @@ fn set_file(
     release: &Release,
     file: Stored,
     parts: &ReleaseParts,
+    now: Time,
 ) -> Result<bool, RegisterError> {
     if release.file == Some(file.digest) {
         return Ok(false);
@@ -177,7 +178,7 @@ fn set_file(
         return Err(RegisterError::Backwards { id: release.id, known, told: parts.sequence });
     }
     let deltas: Vec<_> = parts.deltas.iter().map(|(base, size)| (*base, Some(*size))).collect();
-    put_file(tx, release.id, file, false, parts, &deltas)?;
+    put_file(tx, release.id, file, false, parts, &deltas, now)?;
     Ok(true)
 }
 
@@ -189,7 +190,13 @@ pub(super) fn put_file(
     built: bool,
     parts: &ReleaseParts,
     deltas: &[(Digest, Option<u32>)],
+    now: Time,
 ) -> Result<(), DbError> {
+    // Devices may be on their way through the one before: it is kept for a while from now on.
+    tx.execute(
+        "UPDATE artifacts SET used_at = ?2 WHERE digest = (SELECT file FROM releases WHERE id = ?1)",
+        params![release, millis(now)],
+    )?;
     tx.execute(
         "UPDATE releases SET file = ?2, built = ?3, signed_by = ?4, sequence = ?5, compressed = ?6 WHERE id = ?1",
         params![

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path as Id, Query, State};
-use axum::http::HeaderMap;
+use axum::http::{self, Request};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -15,18 +14,19 @@ use otaru_release::keys::SecretKey;
 use otaru_release::verify::{try_patches, verify};
 use otaru_rollout::Time;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use super::samples::image;
 use super::*;
-use crate::api::caller::{Caller, Role};
-use crate::api::problem::Problem;
-use crate::api::releases::{self as api, BuildQuery, ListQuery, UploadQuery};
+use crate::access::tokens;
+use crate::api::caller::Role;
 use crate::app::{App, Shared};
 use crate::artifacts::{Artifacts, DEFAULT_CACHE};
 use crate::clock::Clock;
 use crate::config::{Config, MqttConfig};
-use crate::db::{Db, DbError, params};
+use crate::db::{Connection, Db, DbError, params};
 use crate::events::Event;
 
 fn key() -> SecretKey {
@@ -57,15 +57,15 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         events: crate::events::Events::default(),
         metrics: crate::metrics::Metrics::default(),
         public_base: "http://localhost".into(),
+        tokens: crate::access::tokens::Remembered::default(),
+        failed_logins: crate::api::limits::FailedLogins::default(),
+        recent: crate::reconcile::ingest::Recent::default(),
+        stop: CancellationToken::new(),
         wake: crate::app::Wake::default(),
     })
 }
 
-fn caller(role: Role) -> Caller {
-    Caller { token: "t".into(), name: "ada".into(), role }
-}
-
-/// A server in a folder of its own.
+/// A server in a folder of its own, and tokens for it.
 struct Server {
     folder: tempfile::TempDir,
     app: Shared,
@@ -78,26 +78,52 @@ impl Server {
         Self { folder, app }
     }
 
-    async fn try_upload(&self, bytes: &[u8], query: UploadQuery) -> Result<Response, Problem> {
-        let (headers, body) = (HeaderMap::new(), Body::from(bytes.to_vec()));
-        api::upload(State(self.app.clone()), caller(Role::Operator), Ok(Query(query)), headers, body).await
+    async fn token(&self, role: Role) -> String {
+        let new = tokens::New { name: "ada".into(), role, expires_at: None };
+        let write = move |tx: &Connection| tokens::create(tx, new, "test", Time(0));
+        self.app.db.write(write).await.unwrap().1
     }
 
-    /// Status and release.
-    async fn upload(&self, bytes: &[u8]) -> (u16, Value) {
-        let answer = self.try_upload(bytes, UploadQuery::default()).await.unwrap();
+    async fn send(&self, request: http::request::Builder, body: Body) -> Response {
+        crate::api::router(self.app.clone()).oneshot(request.body(body).unwrap()).await.unwrap()
+    }
+
+    /// Status and JSON of an answer to a token with this role.
+    async fn ask(&self, role: Role, method: &str, path: &str, body: impl Into<Body>) -> (u16, Value) {
+        let bearer = format!("Bearer {}", self.token(role).await);
+        let request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        let request = request.header("authorization", bearer).header("content-type", "application/json");
+        let answer = self.send(request, body.into()).await;
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap())
     }
 
-    async fn release(&self, id: i64) -> Release {
-        api::get(State(self.app.clone()), caller(Role::Viewer), Ok(Id(id))).await.unwrap().0
+    async fn upload_with(&self, bytes: &[u8], query: &str) -> (u16, Value) {
+        self.ask(Role::Operator, "POST", &format!("/releases?{query}"), bytes.to_vec()).await
     }
 
-    async fn build(&self, id: i64, role: Role, replace: bool) -> Result<Job, Problem> {
-        let query = Ok(Query(BuildQuery { replace }));
-        Ok(api::build(State(self.app.clone()), caller(role), Ok(Id(id)), query).await?.1.0)
+    async fn upload(&self, bytes: &[u8]) -> (u16, Value) {
+        self.upload_with(bytes, "").await
+    }
+
+    async fn release(&self, id: i64) -> Release {
+        self.app.db.read(move |tx| rows::get(tx, id)).await.unwrap().unwrap()
+    }
+
+    async fn build(&self, id: i64, role: Role, replace: bool) -> (u16, Value) {
+        self.ask(role, "POST", &format!("/releases/{id}/build?replace={replace}"), "").await
+    }
+
+    /// What the audit log says was done to a release.
+    async fn audited(&self, id: i64) -> Vec<String> {
+        let sql = "SELECT action FROM audit WHERE object = ?1 AND actor = 'ada' ORDER BY id";
+        let read = move |tx: &Connection| {
+            let mut rows = tx.prepare(sql)?;
+            let rows = rows.query_map([format!("release/{id}")], |row| row.get(0))?;
+            Ok::<_, DbError>(rows.collect::<Result<_, _>>()?)
+        };
+        self.app.db.read(read).await.unwrap()
     }
 
     async fn file_for(&self, image: &[u8]) -> Option<(Digest, String)> {
@@ -109,7 +135,7 @@ impl Server {
     async fn device(&self, id: &'static str, image: &[u8]) {
         let image = Digest::of(image);
         let insert = "INSERT INTO devices (id, first_seen, image) VALUES (?1, 0, ?2)";
-        let write = move |tx: &crate::db::Connection| {
+        let write = move |tx: &Connection| {
             tx.execute(insert, params![id, image.0])?;
             Ok::<_, DbError>(())
         };
@@ -173,29 +199,81 @@ async fn an_image_becomes_a_release_and_stays_one() {
 async fn what_is_refused_leaves_nothing() {
     let (server, good) = (Server::new(None), image("lamp", "1.0.0", 1));
     let large = vec![0xE9; (1 << 20) + 1];
-    for (bytes, sha256, status, words) in [
-        (&good[..good.len() - 50], None, 422, "lamp.bin: it is no good ESP image: the image ends early"),
-        (&b"\x7fELF"[..], None, 422, "save-image"),
-        (&large, None, 413, "larger"),
-        (&good, Some(Digest::ZERO.to_string()), 422, "send it again"),
-        (&good, Some("1234".into()), 400, "64 hexadecimal digits"),
+    let wrong = format!("sha256={}", Digest::ZERO);
+    for (bytes, query, status, words) in [
+        (&good[..good.len() - 50], "", 422, "lamp.bin: it is no good ESP image: the image ends early"),
+        (b"\x7fELF", "", 422, "save-image"),
+        (&large, "", 413, "larger"),
+        (&good, &*wrong, 422, "send it again"),
+        (&good, "sha256=1234", 400, "64 hexadecimal digits"),
+        (&good, "colour=red", 422, "colour"),
     ] {
-        let query = UploadQuery { filename: Some("lamp.bin".into()), sha256, notes: None };
-        let problem = server.try_upload(bytes, query).await.unwrap_err();
-        assert_eq!(problem.status, status, "{problem:?}");
-        assert!(problem.detail.contains(words), "{problem:?}");
-        assert_eq!(server.files(), 0, "{problem:?}");
+        let (told, problem) = server.upload_with(bytes, &format!("filename=lamp.bin&{query}")).await;
+        assert_eq!((told, server.files()), (status, 0), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
     }
-    let mut zipped = HeaderMap::new();
-    zipped.insert("content-encoding", "gzip".parse().unwrap());
-    let query = Ok(Query(UploadQuery::default()));
-    let app = State(server.app.clone());
-    let answer = api::upload(app, caller(Role::Operator), query, zipped, Body::empty()).await;
-    assert_eq!(answer.unwrap_err().status, 415);
-    let app = State(server.app.clone());
-    let query = Ok(Query(UploadQuery::default()));
-    let answer = api::upload(app, caller(Role::Viewer), query, HeaderMap::new(), Body::from(good)).await;
-    assert_eq!((answer.unwrap_err().status, server.files()), (403, 0));
+    let zipped = Request::post("/api/v1/releases").header("content-encoding", "gzip");
+    let bearer = format!("Bearer {}", server.token(Role::Operator).await);
+    let zipped = server.send(zipped.header("authorization", bearer), Body::from(good.clone())).await;
+    assert_eq!((zipped.status().as_u16(), server.files()), (415, 0));
+    let nobody = server.send(Request::post("/api/v1/releases"), Body::from(good.clone())).await;
+    assert_eq!((nobody.status().as_u16(), server.files()), (401, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_leaves_nothing() {
+    let server = Server::new(None);
+    let listener = crate::http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = server.app.stop.clone();
+    let serving =
+        tokio::spawn(crate::http::serve(listener, crate::api::router(server.app.clone()), stop.clone()));
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/releases HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Length: 50000\r\n\r\n",
+        server.token(Role::Operator).await
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&image("lamp", "1.0.0", 1)[..20_000]).await.unwrap();
+    until(|| server.files() == 1).await;
+    drop(client);
+    until(|| server.files() == 0).await;
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+/// Waits until something is so; for ever, if it never is.
+async fn until(is: impl Fn() -> bool) {
+    while !is() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_route_asks_for_a_token_that_may() {
+    let server = Server::new(Some(key()));
+    server.upload(&image("lamp", "1.0.0", 1)).await;
+    for (method, path, needed) in [
+        ("GET", "/releases", Role::Viewer),
+        ("POST", "/releases", Role::Operator),
+        ("GET", "/releases/1", Role::Viewer),
+        ("PATCH", "/releases/1", Role::Operator),
+        ("POST", "/releases/1/yank", Role::Operator),
+        ("POST", "/releases/1/unyank", Role::Operator),
+        ("POST", "/releases/1/build", Role::Operator),
+        ("POST", "/releases/1/build?replace=true", Role::Admin),
+        ("GET", "/releases/1/file", Role::Viewer),
+    ] {
+        let request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        let request = request.header("content-type", "application/json");
+        let answer = server.send(request, Body::from(r#"{"notes": ""}"#)).await;
+        assert_eq!(answer.status().as_u16(), 401, "{method} {path}");
+        for weak in [Role::Viewer, Role::Operator].into_iter().filter(|role| *role < needed) {
+            let (status, problem) = server.ask(weak, method, path, r#"{"notes": ""}"#).await;
+            assert_eq!(status, 403, "{method} {path}: {problem}");
+        }
+    }
+    assert_eq!(server.audited(1).await, ["release.upload"]);
 }
 
 #[cfg(target_os = "linux")]
@@ -216,12 +294,10 @@ async fn a_full_disk_is_told_and_nothing_is_left() {
     std::fs::create_dir(small.join("incoming")).unwrap();
     let good = image("lamp", "1.0.0", 1);
     assert!(good.len() > 32 << 10);
-    let problem = server.try_upload(&good, UploadQuery::default()).await.unwrap_err();
-    assert_eq!((problem.status, problem.kind.as_str()), (507, "urn:otaru:problem:disk-full"));
+    let (status, problem) = server.upload(&good).await;
+    assert_eq!((status, &problem["type"]), (507, &Value::from("urn:otaru:problem:disk-full")));
     assert_eq!(server.files(), 0);
-    let list =
-        api::list(State(server.app.clone()), caller(Role::Viewer), Ok(Query(ListQuery::default()))).await;
-    assert_eq!(list.unwrap().total, 0);
+    assert_eq!(server.ask(Role::Viewer, "GET", "/releases", "").await.1["total"], 0);
 }
 
 struct Unmount(std::path::PathBuf);
@@ -258,9 +334,9 @@ async fn a_release_file_that_contradicts_is_refused() {
         (release_file(&one, 4, None, &key), "sequence 5"),
         (release_file(&one, 6, Some("lantern"), &key), "lantern 1.0.0 for esp32c3"),
     ] {
-        let problem = server.try_upload(&file, UploadQuery::default()).await.unwrap_err();
-        assert_eq!(problem.status, 409);
-        assert!(problem.detail.contains(words), "{problem:?}");
+        let (status, problem) = server.upload(&file).await;
+        assert_eq!(status, 409);
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
     }
     let newer = release_file(&one, 6, None, &key);
     assert_eq!(server.upload(&newer).await.0, 200);
@@ -271,9 +347,9 @@ async fn a_release_file_that_contradicts_is_refused() {
 async fn with_a_key_only_trusted_signatures_are_taken() {
     let (server, one) = (Server::new(Some(key())), image("lamp", "1.0.0", 1));
     let foreign = release_file(&one, 1, None, &SecretKey::from_seed(&[9; 32]));
-    let problem = server.try_upload(&foreign, UploadQuery::default()).await.unwrap_err();
-    assert_eq!((problem.status, server.files()), (422, 0));
-    assert!(problem.detail.contains("none of the keys"), "{problem:?}");
+    let (status, problem) = server.upload(&foreign).await;
+    assert_eq!((status, server.files()), (422, 0));
+    assert!(problem["detail"].as_str().unwrap().contains("none of the keys"), "{problem}");
     assert_eq!(server.upload(&release_file(&one, 1, None, &key())).await.0, 201);
 }
 
@@ -386,9 +462,9 @@ async fn a_file_signed_elsewhere_stays_unless_an_admin_says_so() {
     let job = server.work(1).await;
     assert!(job.detail.contains("stays"), "{job:?}");
     assert_eq!(server.release(1).await.file, Some(Digest::of(&outside)));
-    assert_eq!(server.build(1, Role::Operator, false).await.unwrap_err().status, 409);
-    assert_eq!(server.build(1, Role::Operator, true).await.unwrap_err().status, 403);
-    server.build(1, Role::Admin, true).await.unwrap();
+    assert_eq!(server.build(1, Role::Operator, false).await.0, 409);
+    assert_eq!(server.build(1, Role::Operator, true).await.0, 403);
+    assert_eq!(server.build(1, Role::Admin, true).await.0, 202);
     assert_eq!(server.work(1).await.state, JobState::Done);
     let release = server.release(1).await;
     assert!(release.built && release.sequence == Some(8), "{release:?}");
@@ -402,15 +478,15 @@ async fn a_file_signed_elsewhere_stays_unless_an_admin_says_so() {
 async fn nothing_is_built_without_a_key_or_twice() {
     let server = Server::new(None);
     server.upload(&image("lamp", "1.0.0", 1)).await;
-    assert_eq!(server.build(1, Role::Operator, false).await.unwrap_err().status, 409);
+    assert_eq!(server.build(1, Role::Operator, false).await.0, 409);
     assert_eq!(server.release(1).await.job, None);
     let server = Server::new(Some(key()));
     server.upload(&image("lamp", "1.0.0", 1)).await;
     let asked = server.release(1).await.job.unwrap();
-    assert_eq!(server.build(1, Role::Operator, false).await.unwrap(), asked);
-    let replacing = server.build(1, Role::Admin, true).await.unwrap();
-    assert_eq!((replacing.id, replacing.kind), (asked.id, JobKind::Replace));
-    assert_eq!(server.build(2, Role::Operator, false).await.unwrap_err().status, 404);
+    assert_eq!(server.build(1, Role::Operator, false).await, (202, serde_json::to_value(&asked).unwrap()));
+    let (_, replacing) = server.build(1, Role::Admin, true).await;
+    assert_eq!((&replacing["id"], &replacing["kind"]), (&asked.id.into(), &"replace".into()));
+    assert_eq!(server.build(2, Role::Operator, false).await.0, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -428,21 +504,37 @@ async fn a_job_that_fails_says_why() {
 async fn a_yanked_release_is_offered_to_nobody() {
     let (server, one) = (Server::new(None), image("lamp", "1.0.0", 1));
     server.upload(&one).await;
-    let app = || State(server.app.clone());
-    let weak = api::yank(app(), caller(Role::Viewer), Ok(Id(1))).await;
-    assert_eq!(weak.unwrap_err().status, 403);
-    let yanked = api::yank(app(), caller(Role::Operator), Ok(Id(1))).await.unwrap().0;
-    assert_eq!(yanked.yanked_at, Some(1_000));
-    assert_eq!(api::yank(app(), caller(Role::Operator), Ok(Id(1))).await.unwrap().0, yanked);
+    let post = async |path: &str| server.ask(Role::Operator, "POST", path, "").await;
+    let (_, yanked) = post("/releases/1/yank").await;
+    assert_eq!(yanked["yanked_at"], 1_000);
+    assert_eq!(post("/releases/1/yank").await, (200, yanked));
     assert_eq!(server.file_for(&one).await, None);
     server.upload(&one).await;
     assert_eq!(server.file_for(&one).await, None, "the same again does not give it back");
     // Its file is still there for whoever has the link.
-    assert!(api::file(app(), caller(Role::Viewer), Ok(Id(1))).await.is_ok());
-    let given = api::unyank(app(), caller(Role::Operator), Ok(Id(1))).await.unwrap().0;
-    assert_eq!(given.yanked_at, None);
+    let file = server.release(1).await.offered().unwrap().0;
+    assert_eq!(server.bytes(Some(file)).await, one);
+    let (_, given) = post("/releases/1/unyank").await;
+    assert_eq!(given["yanked_at"], Value::Null);
     assert!(server.file_for(&one).await.is_some());
-    assert_eq!(api::yank(app(), caller(Role::Operator), Ok(Id(2))).await.unwrap_err().status, 404);
+    assert_eq!(post("/releases/2/yank").await.0, 404);
+    assert_eq!(post("/releases/x/yank").await.0, 404);
+    let done = server.audited(1).await;
+    assert_eq!(done, ["upload", "yank", "yank", "upload", "unyank"].map(|what| format!("release.{what}")));
+}
+
+#[tokio::test]
+async fn notes_can_be_changed() {
+    let server = Server::new(None);
+    server.upload_with(&image("lamp", "1.0.0", 1), "notes=first%20try").await;
+    assert_eq!(server.release(1).await.notes, "first try");
+    let patch = async |path, body: String| server.ask(Role::Operator, "PATCH", path, body).await;
+    let (status, release) = patch("/releases/1", r#"{"notes": "better"}"#.into()).await;
+    assert_eq!((status, &release["notes"]), (200, &"better".into()));
+    assert_eq!(patch("/releases/2", r#"{"notes": ""}"#.into()).await.0, 404);
+    assert_eq!(patch("/releases/1", r#"{"notes": "", "version": "2"}"#.into()).await.0, 422);
+    assert_eq!(patch("/releases/1", format!(r#"{{"notes": "{}"}}"#, "x".repeat(20_000))).await.0, 422);
+    assert_eq!(server.release(1).await.notes, "better");
 }
 
 #[tokio::test]
@@ -452,32 +544,51 @@ async fn lists_are_filtered_and_come_in_pages() {
         server.upload(&image("lamp", &format!("1.{n}.0"), n)).await;
     }
     server.upload(&image("clock", "1.1.0", 9)).await;
-    let list = async |query: ListQuery| {
-        let page = api::list(State(server.app.clone()), caller(Role::Viewer), Ok(Query(query))).await?.0;
-        let ids: Vec<i64> = page.items.iter().map(|release| release.id).collect();
-        Ok::<_, Problem>((ids, page.next, page.total))
+    let list = async |query: &str| {
+        let (status, page) = server.ask(Role::Viewer, "GET", &format!("/releases?{query}"), "").await;
+        assert_eq!(status, 200, "{query}: {page}");
+        let ids: Vec<i64> =
+            page["items"].as_array().unwrap().iter().map(|r| r["id"].as_i64().unwrap()).collect();
+        (ids, page["next"].as_str().map(str::to_owned), page["total"].as_u64().unwrap())
     };
-    assert_eq!(list(ListQuery::default()).await.unwrap(), (vec![6, 5, 4, 3, 2, 1], None, 6));
-    let lamps = |limit, cursor| ListQuery {
-        product: Some("lamp".into()),
-        limit: Some(limit),
-        cursor,
-        ..ListQuery::default()
-    };
-    let (ids, next, total) = list(lamps(2, None)).await.unwrap();
+    assert_eq!(list("").await, (vec![6, 5, 4, 3, 2, 1], None, 6));
+    let (ids, next, total) = list("product=lamp&limit=2").await;
     assert_eq!((ids, total), (vec![5, 4], 5));
-    let (ids, next, _) = list(lamps(2, next)).await.unwrap();
+    let (ids, next, _) = list(&format!("product=lamp&limit=2&cursor={}", next.unwrap())).await;
     assert_eq!(ids, [3, 2]);
-    assert_eq!(list(lamps(2, next)).await.unwrap(), (vec![1], None, 5));
-    let version =
-        ListQuery { version: Some("1.1.0".into()), chip: Some("esp32c3".into()), ..ListQuery::default() };
-    assert_eq!(list(version).await.unwrap().0, [6, 1]);
-    let _yanked = api::yank(State(server.app.clone()), caller(Role::Operator), Ok(Id(3))).await.unwrap();
-    assert_eq!(list(ListQuery { yanked: Some(true), ..ListQuery::default() }).await.unwrap().0, [3]);
-    assert_eq!(list(ListQuery { yanked: Some(false), ..ListQuery::default() }).await.unwrap().2, 5);
-    assert_eq!(list(lamps(0, None)).await.unwrap_err().status, 422);
-    assert_eq!(list(lamps(1001, None)).await.unwrap_err().status, 422);
-    assert_eq!(list(lamps(1, Some("x'; --".into()))).await.unwrap_err().status, 422);
+    let last = list(&format!("product=lamp&limit=2&cursor={}", next.unwrap())).await;
+    assert_eq!(last, (vec![1], None, 5));
+    assert_eq!(list("version=1.1.0&chip=esp32c3").await.0, [6, 1]);
+    server.ask(Role::Operator, "POST", "/releases/3/yank", "").await;
+    assert_eq!(list("yanked=true").await.0, [3]);
+    assert_eq!(list("yanked=false").await.2, 5);
+    for bad in ["limit=0", "limit=1001", "cursor=x';--", "yanked=perhaps"] {
+        assert_eq!(server.ask(Role::Viewer, "GET", &format!("/releases?{bad}"), "").await.0, 422, "{bad}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_nothing_refers_to_go_after_a_while() {
+    const WEEK: u64 = 7 * 24 * 3_600 * 1_000;
+    let (server, one) = (Server::new(None), image("lamp", "1.0.0", 1));
+    let (first, second) = (release_file(&one, 5, None, &key()), release_file(&one, 6, None, &key()));
+    server.upload(&first).await;
+    server.upload(&second).await;
+    // What a process leaves that is killed before it could write to the database.
+    server.app.artifacts.put(Bytes::from_static(b"never noted")).await.unwrap();
+    assert_eq!(server.files(), 4);
+    let prune_at = async |millis| {
+        let app = open(server.folder.path(), Keys::default());
+        let app = App { clock: Clock::new(move || Time(millis)), ..Shared::into_inner(app).unwrap() };
+        prune::prune(&app).await.unwrap();
+    };
+    prune_at(1_000 + WEEK).await;
+    assert_eq!(server.files(), 3, "the replaced file is kept for a week");
+    prune_at(1_001 + WEEK).await;
+    assert_eq!(server.files(), 2, "the image and its release file");
+    let release = server.release(1).await;
+    assert_eq!(server.bytes(release.file).await, second);
+    assert_eq!(server.bytes(release.raw).await, one);
 }
 
 #[tokio::test]
@@ -487,8 +598,9 @@ async fn names_in_urls_are_plain() {
     server.upload(&odd).await;
     let (_, name) = server.file_for(&odd).await.unwrap();
     assert_eq!(name, ".._____lamp__-1.0.0_b_7.bin".replacen("_____", "___", 1));
-    let answer = api::file(State(server.app.clone()), caller(Role::Viewer), Ok(Id(1))).await.unwrap();
-    let answer = axum::response::IntoResponse::into_response(answer);
+    let bearer = format!("Bearer {}", server.token(Role::Viewer).await);
+    let request = Request::get("/api/v1/releases/1/file").header("authorization", bearer);
+    let answer = server.send(request, Body::empty()).await;
     let path = format!("/files/{}/{name}", Digest::of(&odd));
-    assert_eq!(answer.headers()["location"], *path);
+    assert_eq!((answer.status().as_u16(), answer.headers()["location"].to_str().unwrap()), (307, &*path));
 }
