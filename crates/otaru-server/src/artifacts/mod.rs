@@ -2,8 +2,8 @@
 //!
 //! | what | file |
 //! | --- | --- |
-//! | a file that is still being written | [`staged`] |
-//! | whole files in memory | [`cache`] |
+//! | a file that is still being written | `staged` |
+//! | whole files in memory | `cache` |
 //!
 //! A file's name is its SHA-256, so it is never overwritten, and whoever has it once may keep it for ever. Its bytes are hashed on
 //! their way in and not again on their way out: devices check every block themselves.
