@@ -1,7 +1,7 @@
 //! Backup and restore: one tar file with a consistent copy of the database and every artifact it names.
 //!
-//! A backup may be made while the server runs. The database is copied first, by SQLite's own means; artifacts never change
-//! and are never taken away, so that those it names are all there afterwards.
+//! A backup may be made while the server runs. The database is copied first, by SQLite's own means; artifacts never change. Only one
+//! that was replaced may be removed meanwhile: then the copy is out of date, and another one is taken.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,6 +20,9 @@ const DATABASE: &str = "otaru.db";
 const ARTIFACTS: &str = "artifacts";
 /// Pages that are copied at once, between which writers have their turn.
 const PAGES: i32 = 1_024;
+
+/// How often a copy is taken anew because a file was removed meanwhile.
+const TRIES: usize = 3;
 
 /// Why a backup could not be made or restored.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,17 @@ pub fn backup(data: &Path, out: &Path, mut progress: impl FnMut(u64, u64)) -> Re
     if !database.is_file() {
         return Err(BackupError::NoData(data.to_owned()));
     }
+    for _ in 1..TRIES {
+        match attempt(data, out, &mut progress) {
+            Err(BackupError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+    attempt(data, out, &mut progress)
+}
+
+fn attempt(data: &Path, out: &Path, progress: &mut impl FnMut(u64, u64)) -> Result<Contents, BackupError> {
+    let database = database_in(data);
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let copy = tempfile::NamedTempFile::new_in(folder)?;
     copy_database(&database, copy.path())?;

@@ -204,7 +204,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         tokio::select! {
             biased;
             () = rtc.restart.notified() => Ok(End::Restart),
-            end = self.program(board, behaviour_of(&marker), rtc) => Ok(end),
+            end = self.program(board, behaviour_of(&marker).on(self.seed), rtc) => Ok(end),
             () = watchdog(rtc, &self.clock) => Ok(End::Watchdog),
         }
     }
@@ -228,7 +228,8 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             Behaviour::Hang => return self.dead(rtc).await,
             // The network driver of this image never comes up.
             Behaviour::Deaf => return self.deaf(boot, board, flash).await,
-            Behaviour::Healthy | Behaviour::Unhealthy => {}
+            // Fragile is one of the others on each device.
+            Behaviour::Healthy | Behaviour::Unhealthy | Behaviour::Fragile => {}
         }
         self.agent(boot, board, flash, SimHealth(behaviour), self.link.clone()).await
     }

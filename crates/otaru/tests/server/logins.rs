@@ -1,0 +1,80 @@
+//! Devices with logins of their own, with fleet keys, and those that have no business here.
+
+use crate::common::{otaru, run};
+use crate::fleet::Fleet;
+use crate::program::{Program, have, program};
+
+/// The secret that a command shows once.
+fn secret(line: &str, field: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    value[field].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_fleet_key_lets_unknown_devices_in_and_nothing_else_does() {
+    let fleet = Fleet::start(&[]);
+    let old = fleet.firmware("1.0.0", "healthy");
+    let key =
+        secret(&fleet.does(&["devices", "key", "create", "line 1", "--tag", "line=1", "--json"]), "text");
+    let devices = fleet.devices(&old, 3, &["--username", "factory", "--password", &key]);
+    let known = fleet.asks(&["devices", "--tags", "line=1"]);
+    assert_eq!(known.len(), 3, "{known:?}");
+    drop(devices);
+
+    let broker = format!("mqtt://127.0.0.1:{}", fleet.mqtt);
+    let sim = |more: &[&str]| {
+        let mut command = otaru(&["sim", "--broker", &broker, "--firmware", &old, "--name-prefix", "other-"]);
+        command.args(more);
+        command
+    };
+    run(sim(&[])).with_code(1).tells("login");
+    run(sim(&["--username", "x", "--password", "wrong"])).with_code(1).tells("login");
+    let id = fleet.asks(&["devices", "key", "list"])[0]["id"].as_str().unwrap().to_owned();
+    fleet.does(&["devices", "key", "revoke", &id]);
+    run(sim(&["--username", "x", "--password", &key])).with_code(1).tells("login");
+    assert_eq!(fleet.asks(&["devices"]).len(), 3, "nobody else was registered");
+    let said = fleet.said();
+    assert!(!said.contains(&key) && !said.contains(&fleet.token), "no secret is logged");
+}
+
+#[test]
+fn a_device_speaks_and_hears_for_itself_only() {
+    if !have(&["mosquitto_pub", "mosquitto_sub"]) {
+        return;
+    }
+    let fleet = Fleet::start(&[]);
+    let lamp = secret(&fleet.does(&["devices", "add", "lamp", "--json"]), "password");
+    let hall = secret(&fleet.does(&["devices", "add", "hall", "--json"]), "password");
+    let port = fleet.mqtt.to_string();
+    let client = |name: &str, user: &str, password: &str, id: &str, more: &[&str]| {
+        let mut command = program(name);
+        command.args(["-V", "5", "-h", "127.0.0.1", "-p", &port, "-u", user, "-P", password, "-i", id]);
+        command.args(more);
+        command
+    };
+    let publish = |user: &str, password: &str, id: &str, topic: &str| {
+        let ended =
+            run(client("mosquitto_pub", user, password, id, &["-q", "1", "-t", topic, "-m", "online"]));
+        ended.code == Some(0) && !ended.err.contains("uthoriz")
+    };
+    assert!(publish("lamp", &lamp, "lamp", "ESP32/ota/lamp/online"));
+    assert!(!publish("lamp", &lamp, "lamp", "ESP32/ota/hall/online"), "not for another");
+    assert!(!publish("lamp", &lamp, "lamp", "ESP32/ota/update"), "not to all");
+    assert!(!publish("lamp", &lamp, "hall", "ESP32/ota/hall/online"), "not under another's client id");
+    assert!(!publish("hall", &lamp, "hall", "ESP32/ota/hall/online"), "not with another's password");
+    assert!(publish("hall", &hall, "hall", "ESP32/ota/hall/online"));
+    // A token is no device's, and takes no device's place.
+    assert!(!publish("token", &fleet.token, "lamp", "ESP32/ota/lamp/update"));
+    assert!(publish("token", &fleet.token, "person", "ESP32/ota/lamp/update"));
+
+    let listener = Program::start(client(
+        "mosquitto_sub",
+        "lamp",
+        &lamp,
+        "lamp",
+        &["-d", "-q", "1", "-t", "ESP32/ota/+/update"],
+    ));
+    let answer = listener.says("ubscri");
+    let line = if answer.contains("135") { answer } else { listener.says("135") };
+    assert!(line.contains("135"), "not authorized (MQTT 5, section 3.9.3): {line}");
+}

@@ -1,0 +1,87 @@
+//! What a newcomer does: serve, virtual devices, upload and roll out; then a bad release, and back.
+
+use serde_json::Value;
+
+use crate::fleet::{Fleet, phase, standing};
+
+#[test]
+fn three_commands_update_a_fleet_and_a_bad_release_stops() {
+    let fleet = Fleet::start(&["--dev"]);
+    let (old, new, bad) = (
+        fleet.firmware("1.0.0", "healthy"),
+        fleet.firmware("1.1.0", "healthy"),
+        fleet.firmware("1.2.0", "crash"),
+    );
+    let _devices = fleet.devices(&old, 20, &[]);
+    fleet.does(&["release", "upload", &new, "--rollout"]);
+    let versions: Vec<Value> = fleet.asks(&["devices"]);
+    assert!(versions.iter().all(|device| device["version"] == "1.1.0" && device["state"] == "confirmed"));
+
+    fleet.does(&["release", "upload", &bad]);
+    let ended = fleet.tries(&[
+        "rollout",
+        "create",
+        "lamp@1.2.0",
+        "--wave",
+        "4",
+        "--stop",
+        "50",
+        "--minimum",
+        "3",
+        "--watch",
+    ]);
+    let ended = ended.with_code(1);
+    assert!(ended.out.contains("stopped"), "{}", ended.out);
+    assert!(ended.out.contains("panic: panicked at"), "the reason is told: {}", ended.out);
+    let rollout = fleet.rollout(2, "the stop", |rollout| phase(rollout) == "stopped");
+    assert_eq!(standing(&rollout, "rolled_back"), 4, "only the canaries tried it: {rollout}");
+    assert_eq!(rollout["reasons"]["panic"], 4, "{rollout}");
+    fleet.does(&["rollout", "abort", "2"]);
+    let versions: Vec<Value> = fleet.asks(&["devices"]);
+    assert!(versions.iter().all(|device| device["version"] == "1.1.0"), "no device was lost");
+
+    fleet.does(&["rollout", "create", "--undo", "1"]);
+    // What they ran before was never uploaded: nothing can be offered, and nothing may break.
+    let rollout = fleet.rollout(3, "the roll back to start", |rollout| standing(rollout, "active") == 20);
+    assert_eq!(phase(&rollout), "running");
+    fleet.does(&["release", "upload", &old]);
+    fleet.does(&["rollout", "abort", "3", "--cancel"]);
+}
+
+#[test]
+fn a_fleet_goes_back_to_what_it_ran() {
+    let fleet = Fleet::start(&["--dev"]);
+    let (old, new) = (fleet.firmware("1.0.0", "healthy"), fleet.firmware("1.1.0", "healthy"));
+    fleet.does(&["release", "upload", &old]);
+    let _devices = fleet.devices(&old, 5, &[]);
+    fleet.does(&["release", "upload", &new, "--rollout"]);
+    fleet.does(&["rollout", "create", "--undo", "1", "--watch"]);
+    let devices: Vec<Value> = fleet.asks(&["devices"]);
+    assert!(devices.iter().all(|device| device["version"] == "1.0.0"), "{devices:?}");
+}
+
+#[test]
+fn a_server_with_a_key_signs_and_makes_patches() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("release.pem").display().to_string();
+    crate::common::run(crate::common::otaru(&["keygen", "-o", &key])).with_code(0);
+    let public = dir.path().join("release.pub.pem").display().to_string();
+    let fleet = Fleet::start(&["--dev", "--signing-key", &key]);
+    let (old, new) = (fleet.firmware("1.0.0", "healthy"), fleet.firmware("1.1.0", "healthy"));
+    fleet.does(&["release", "upload", &old]);
+    // They take nothing that is not signed.
+    let _devices = fleet.devices(&old, 4, &["--key", &public]);
+    fleet.does(&["release", "upload", &new]);
+    let release = &fleet.asks(&["release", "show", "lamp@1.1.0"])[0];
+    assert!(release["signed_by"].is_string(), "{release}");
+    assert_eq!(release["deltas"].as_array().unwrap().len(), 1, "a patch from what the fleet runs: {release}");
+    fleet.does(&["rollout", "create", "lamp@1.1.0", "--watch"]);
+    let devices: Vec<Value> = fleet.asks(&["devices"]);
+    assert!(devices.iter().all(|device| device["version"] == "1.1.0"), "{devices:?}");
+    fleet.does(&["rollout", "create", "--undo", "1", "--watch"]);
+    let devices: Vec<Value> = fleet.asks(&["devices"]);
+    assert!(
+        devices.iter().all(|device| device["version"] == "1.0.0"),
+        "signed offers bring them back: {devices:?}"
+    );
+}
