@@ -71,6 +71,10 @@ pub(crate) struct Args {
     /// Take unsigned firmware in spite of --key
     #[arg(long, requires = "key")]
     allow_unsigned: bool,
+    /// Tell only what happens to them here, not what they report: for brokers where their login may hear nothing but
+    /// what is theirs
+    #[arg(long)]
+    no_watch: bool,
     /// How their names begin; a number follows
     #[arg(long, value_name = "TEXT", default_value = "sim-")]
     name_prefix: String,
@@ -102,7 +106,10 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         keys: release_file::public_keys(&args.key)?.iter().map(PublicKey::to_bytes).collect(),
         allow_unsigned: args.allow_unsigned || args.key.is_empty(),
     });
-    let observer = Mqtt::connect(&broker, "sim").await?;
+    let observer = match args.no_watch {
+        true => None,
+        false => Some(Mqtt::connect(&broker, "sim").await?),
+    };
     let boards = boards(&args, &bench, firmware.as_ref(), output)?;
     if !output.json {
         let flash = args.dir.as_deref().map_or_else(|| "memory".into(), |dir| dir.display().to_string());
@@ -209,12 +216,13 @@ fn tell(name: &str, event: &Event, output: Output) {
 }
 
 /// Tells what our devices report. Ends only with an error.
-async fn watch(mut mqtt: Mqtt, base: &str, prefix: &str, output: Output) -> anyhow::Error {
+async fn watch(mqtt: Option<Mqtt>, base: &str, prefix: &str, output: Output) -> anyhow::Error {
+    let Some(mut mqtt) = mqtt else { return std::future::pending().await };
     let mut fleet = Fleet::new(base);
     let mut teller = Teller::new(output);
     for filter in fleet.filters() {
         if let Err(error) = mqtt.subscribe(&filter).await {
-            return error.into();
+            return anyhow::Error::from(error).context("cannot watch the devices; --no-watch goes without");
         }
     }
     loop {

@@ -77,9 +77,11 @@ impl Fleet {
         self.server.take().unwrap().interrupt();
     }
 
-    /// What it said so far, logs included.
-    pub(crate) fn said(&self) -> String {
-        self.server.as_ref().unwrap().lines().join("\n")
+    /// What it logged so far: all it said but the line that shows the token.
+    pub(crate) fn logs(&self) -> String {
+        let mut lines = self.server.as_ref().unwrap().lines();
+        lines.retain(|line| !line.contains("\"event\":\"listening\""));
+        lines.join("\n")
     }
 
     /// A command of its user.
@@ -113,20 +115,31 @@ impl Fleet {
     /// Makes firmware, and gives back its path.
     #[track_caller]
     pub(crate) fn firmware(&self, version: &str, behaviour: &str) -> String {
+        self.firmware_of("40K", version, behaviour)
+    }
+
+    /// The same of this size.
+    #[track_caller]
+    pub(crate) fn firmware_of(&self, size: &str, version: &str, behaviour: &str) -> String {
         let file = self.dir.path().join(format!("lamp-{version}.bin")).display().to_string();
-        let mut command =
-            otaru(&["image", "make", "--chip", "esp32c3", "--project", "lamp", "--size", "40K"]);
+        let mut command = otaru(&["image", "make", "--chip", "esp32c3", "--project", "lamp", "--size", size]);
         command.args(["--version", version, "--behaviour", behaviour, "-o", &file]);
         run(command).with_code(0);
         file
     }
 
-    /// Virtual devices on this firmware, known to the server.
+    /// Virtual devices on this firmware, fast ones, known to the server.
     #[track_caller]
     pub(crate) fn devices(&self, firmware: &str, count: usize, more: &[&str]) -> Program {
+        self.devices_at("20", firmware, count, more)
+    }
+
+    /// The same at this speed.
+    #[track_caller]
+    pub(crate) fn devices_at(&self, speed: &str, firmware: &str, count: usize, more: &[&str]) -> Program {
         let broker = format!("mqtt://127.0.0.1:{}", self.mqtt);
         let mut command =
-            otaru(&["sim", "--json", "--speed", "20", "--broker", &broker, "--firmware", firmware]);
+            otaru(&["sim", "--json", "--speed", speed, "--broker", &broker, "--firmware", firmware]);
         command.args(["--devices", &count.to_string()]).args(more);
         let devices = Program::start(command);
         eventually("all devices to be known", LONG, || {
