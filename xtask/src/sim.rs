@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use crate::compression;
 use crate::delta;
 use crate::downloads;
+use crate::fleet;
 use crate::shell::{cargo, root, run};
 
 /// Options of `power-cut`.
@@ -45,6 +46,8 @@ enum Other {
     Delta(delta::Options),
     /// Measures how fast the server hands out a file, beside nginx
     Downloads(downloads::Options),
+    /// Runs a server and thousands of virtual devices, and prints what the server needs
+    Fleet(fleet::Options),
     /// Measures what verifying a release costs: code for a chip, and time on this machine beside openssl
     Verification,
 }
@@ -55,6 +58,7 @@ pub(crate) fn bench(options: &Bench) -> Result<()> {
         Some(Other::Compression(options)) => return compression::bench(options),
         Some(Other::Delta(options)) => return delta::bench(options),
         Some(Other::Downloads(options)) => return downloads::bench(options),
+        Some(Other::Fleet(options)) => return fleet::bench(options),
         Some(Other::Verification) => return verification(),
         None => {}
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Caller, Role};
+use super::caller::Operator;
 use super::extract::Query;
 use super::page::{Page, Wanted};
 use super::problem::Problem;
@@ -33,11 +33,10 @@ struct Of {
 #[utoipa::path(get, path = "/audit", tag = "audit", params(Of, Wanted), responses((status = 200, body = Page<Entry>)))]
 async fn list(
     State(app): State<Shared>,
-    caller: Caller,
+    _: Operator,
     Query(of): Query<Of>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<Entry>>, Problem> {
-    caller.require(Role::Operator)?;
     let (limit, before) = (wanted.limit()?, wanted.after()?);
     let filter = Filter { actor: of.actor, action: of.action, object: of.object };
     Ok(Json(app.db.read(move |tx| audit::list(tx, &filter, before, limit)).await?))

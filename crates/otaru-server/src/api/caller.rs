@@ -83,6 +83,34 @@ impl FromRequestParts<Shared> for Caller {
     }
 }
 
+/// A caller who may do what operators may; whoever may not is told so before anything else of the request is looked at.
+#[derive(Debug, Clone)]
+pub struct Operator(pub Caller);
+
+impl FromRequestParts<Shared> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        caller.require(Role::Operator)?;
+        Ok(Self(caller))
+    }
+}
+
+/// A caller who may do everything.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Caller);
+
+impl FromRequestParts<Shared> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        caller.require(Role::Admin)?;
+        Ok(Self(caller))
+    }
+}
+
 /// Who is at the other end, as far as it is known.
 pub fn peer(parts: &Parts) -> IpAddr {
     parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0)

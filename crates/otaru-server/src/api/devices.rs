@@ -1,7 +1,7 @@
 //! `/devices`, `/fleet` and `/claim`: the registry.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest as _, FromRequestParts as _, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use otaru_format::status::Status;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Caller, Role, peer};
+use super::caller::{Admin, Caller, Operator, Role, peer};
 use super::extract::{Body, IdempotencyKey, Path, Query, digest};
 use super::idempotency::{Answer, Once};
 use super::page::{Page, Wanted};
@@ -227,11 +227,10 @@ async fn happened(
     params(("id" = String, Path)), request_body = Change, responses((status = 200, body = Details)))]
 async fn change(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<String>,
     Body(change): Body<Change>,
 ) -> Result<Json<Details>, Problem> {
-    caller.require(Role::Operator)?;
     let (id, now) = (device_id(&app, &id)?, app.clock.now());
     let changed = app.db.write(move |tx| {
         let changes = edit::change(tx, &caller, &id, &change, now)?;
@@ -250,10 +249,9 @@ async fn change(
     params(("id" = String, Path)), responses((status = 200, body = Details)))]
 async fn retire(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<String>,
 ) -> Result<Json<Details>, Problem> {
-    caller.require(Role::Operator)?;
     let (id, now) = (device_id(&app, &id)?, app.clock.now());
     let retired = app.db.write(move |tx| {
         let changes = edit::retire(tx, &caller, &id, now)?;
@@ -308,11 +306,10 @@ struct AddedDevice {
     request_body = NewDevice, responses((status = 201, body = AddedDevice)))]
 async fn add(
     State(app): State<Shared>,
-    caller: Caller,
+    Admin(caller): Admin,
     key: IdempotencyKey,
     Body(new): Body<NewDevice>,
 ) -> Result<Answer, Problem> {
-    caller.require(Role::Admin)?;
     let id = device_id(&app, &new.id)?;
     let answer = Once::new(key, &caller, "device", &new).run(&app, move |tx, now| {
         if !rows::register(tx, &id, now)? {
@@ -347,10 +344,9 @@ struct Login {
     responses((status = 200, body = Login)))]
 async fn new_password(
     State(app): State<Shared>,
-    caller: Caller,
+    Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<Login>, Problem> {
-    caller.require(Role::Admin)?;
     let (id, now) = (device_id(&app, &id)?, app.clock.now());
     let username = id.to_string();
     let password = app.db.write(move |tx| {
@@ -428,10 +424,9 @@ struct Changed {
     responses((status = 200, body = Changed)))]
 async fn tag_many(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Body(body): Body<TagMany>,
 ) -> Result<Json<Changed>, Problem> {
-    caller.require(Role::Operator)?;
     tags::check(&body.set)?;
     let ids = match body.which {
         Some(which) if body.devices.is_empty() => {
@@ -472,20 +467,20 @@ struct Orders {
 async fn report(
     State(app): State<Shared>,
     Path(id): Path<String>,
-    parts: Parts,
-    Body(report): Body<Status<String>>,
+    request: axum::extract::Request,
 ) -> Result<Json<Orders>, Problem> {
     let id = device_id(&app, &id)?;
+    // Who may not is told so before the rest is looked at.
+    let (parts, body) = request.into_parts();
+    may_report(&app, &id, &parts).await?;
+    let request = axum::extract::Request::from_parts(parts, body);
+    let Body(report): Body<Status<String>> = Body::from_request(request, &app).await?;
     if report.device != id.as_str() {
         return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
     }
-    may_report(&app, &id, &parts).await?;
     reconcile::take_poll(&app, &id, report).await?;
-    let offer = {
-        let id = id.clone();
-        let base = app.public_base.clone();
-        app.db.read(move |tx| reconcile::standing_offer(tx, &id, &base)).await?
-    };
+    let base = app.public_base.clone();
+    let offer = app.db.read(move |tx| reconcile::standing_offer(tx, &id, &base)).await?;
     Ok(Json(Orders { offer }))
 }
 

@@ -37,7 +37,7 @@ const LONGEST_BODY: usize = 256 * 1024;
                        Moments are milliseconds since 1970-01-01 UTC.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, crate::devices::list::Sort)),
     security(("token" = [])),
     modifiers(&Logins),
 )]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Caller, Role};
+use super::caller::{Caller, Operator, Role};
 use super::extract::{Body as JsonBody, Path, Query};
 use super::page::{Cursor, Page, Wanted};
 use super::problem::Problem;
@@ -80,12 +80,11 @@ pub struct UploadQuery {
 )]
 async fn upload(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Query(query): Query<UploadQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    caller.require(Role::Operator)?;
     check_notes(query.notes.as_deref())?;
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(Problem::new(
@@ -145,11 +144,10 @@ pub struct ListQuery {
 )]
 async fn list(
     State(app): State<Shared>,
-    caller: Caller,
+    _caller: Caller,
     Query(query): Query<ListQuery>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<Release>>, Problem> {
-    caller.require(Role::Viewer)?;
     let (before, limit) = (wanted.after::<i64>()?, wanted.limit()?);
     let filter =
         Filter { product: query.product, chip: query.chip, version: query.version, yanked: query.yanked };
@@ -174,10 +172,9 @@ async fn list(
 )]
 async fn get(
     State(app): State<Shared>,
-    caller: Caller,
+    _caller: Caller,
     Path(id): Path<i64>,
 ) -> Result<Json<Release>, Problem> {
-    caller.require(Role::Viewer)?;
     Ok(Json(find(&app, id).await?))
 }
 
@@ -203,11 +200,10 @@ pub struct Change {
 )]
 async fn change(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<i64>,
     JsonBody(change): JsonBody<Change>,
 ) -> Result<Json<Release>, Problem> {
-    caller.require(Role::Operator)?;
     check_notes(Some(&change.notes))?;
     let detail = json!({ "notes": change.notes });
     edit(&app, caller, id, "release.change", detail, move |tx| rows::set_notes(tx, id, &change.notes)).await
@@ -229,10 +225,9 @@ async fn change(
 )]
 async fn yank(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<i64>,
 ) -> Result<Json<Release>, Problem> {
-    caller.require(Role::Operator)?;
     let now = app.clock.now();
     edit(&app, caller, id, "release.yank", json!({}), move |tx| rows::set_yanked(tx, id, Some(now))).await
 }
@@ -250,10 +245,9 @@ async fn yank(
 )]
 async fn unyank(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<i64>,
 ) -> Result<Json<Release>, Problem> {
-    caller.require(Role::Operator)?;
     edit(&app, caller, id, "release.unyank", json!({}), move |tx| rows::set_yanked(tx, id, None)).await
 }
 
@@ -282,11 +276,13 @@ pub struct BuildQuery {
 )]
 async fn build(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<i64>,
     Query(query): Query<BuildQuery>,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
-    caller.require(if query.replace { Role::Admin } else { Role::Operator })?;
+    if query.replace {
+        caller.require(Role::Admin)?;
+    }
     if app.keys.signer().is_none() {
         return Err(Problem::conflict(
             "this server has no signing key; start it with one, or upload an .otaru file",
@@ -328,8 +324,7 @@ fn can_be_built(release: &Release, kind: JobKind) -> Result<(), Problem> {
         (status = 307, description = "where the file is"),
     )
 )]
-async fn file(State(app): State<Shared>, caller: Caller, Path(id): Path<i64>) -> Result<Redirect, Problem> {
-    caller.require(Role::Viewer)?;
+async fn file(State(app): State<Shared>, _caller: Caller, Path(id): Path<i64>) -> Result<Redirect, Problem> {
     let release = find(&app, id).await?;
     let (digest, name) = release.offered().ok_or_else(|| Problem::not_found("file of this release"))?;
     Ok(Redirect::temporary(&downloads::path(digest, &name)))

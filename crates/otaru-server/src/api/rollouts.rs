@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Caller, Role};
+use super::caller::{Caller, Operator};
 use super::extract::{Body, IdempotencyKey, Path, Query};
 use super::idempotency::{Answer, Once};
 use super::page::{Cursor, Page, Wanted};
@@ -258,11 +258,10 @@ async fn list(
     request_body = NewRollout, responses((status = 201, body = RolloutView)))]
 async fn create(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     key: IdempotencyKey,
     Body(new): Body<NewRollout>,
 ) -> Result<Answer, Problem> {
-    caller.require(Role::Operator)?;
     let brings = new.brings()?;
     let once = Once::new(key, &caller, "rollout", &new);
     let (sender, changes) = tokio::sync::oneshot::channel();
@@ -303,10 +302,9 @@ struct Preview {
     responses((status = 200, body = Preview)))]
 async fn preview(
     State(app): State<Shared>,
-    caller: Caller,
+    _: Operator,
     Body(new): Body<NewRollout>,
 ) -> Result<Json<Preview>, Problem> {
-    caller.require(Role::Operator)?;
     let brings = new.brings()?;
     let now = app.clock.now();
     let counted = app.db.read(move |tx| {
@@ -344,7 +342,6 @@ async fn control(
     id: u64,
     control: Control,
 ) -> Result<Json<RolloutView>, Problem> {
-    caller.require(Role::Operator)?;
     let (id, now) = (RolloutId(id), app.clock.now());
     let done = app.db.write(move |tx| {
         let changes = operate::control(tx, &caller, id, control, now)?;
@@ -360,7 +357,7 @@ async fn control(
     params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
 async fn start(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<u64>,
 ) -> Result<Json<RolloutView>, Problem> {
     control(app, caller, id, Control::Start).await
@@ -373,7 +370,7 @@ async fn start(
     params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
 async fn pause(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<u64>,
 ) -> Result<Json<RolloutView>, Problem> {
     control(app, caller, id, Control::Pause).await
@@ -384,7 +381,7 @@ async fn pause(
     params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
 async fn resume(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<u64>,
 ) -> Result<Json<RolloutView>, Problem> {
     control(app, caller, id, Control::Resume).await
@@ -395,7 +392,7 @@ async fn resume(
     params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
 async fn advance(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<u64>,
 ) -> Result<Json<RolloutView>, Problem> {
     control(app, caller, id, Control::Advance).await
@@ -406,7 +403,7 @@ async fn advance(
     params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
 async fn finish(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<u64>,
 ) -> Result<Json<RolloutView>, Problem> {
     control(app, caller, id, Control::Finish).await
@@ -426,7 +423,7 @@ struct Abort {
     params(("id" = u64, Path), Abort), responses((status = 200, body = RolloutView)))]
 async fn abort(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<u64>,
     Query(Abort { cancel }): Query<Abort>,
 ) -> Result<Json<RolloutView>, Problem> {
@@ -446,7 +443,7 @@ struct Widen {
     params(("id" = u64, Path)), request_body = Widen, responses((status = 200, body = RolloutView)))]
 async fn widen(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path(id): Path<u64>,
     Body(Widen { percent }): Body<Widen>,
 ) -> Result<Json<RolloutView>, Problem> {
@@ -494,11 +491,10 @@ struct Retry {
     responses((status = 200, body = RolloutView)))]
 async fn retry(
     State(app): State<Shared>,
-    caller: Caller,
+    Operator(caller): Operator,
     Path((id, device)): Path<(u64, String)>,
     Body(Retry { force }): Body<Retry>,
 ) -> Result<Json<RolloutView>, Problem> {
-    caller.require(Role::Operator)?;
     let (id, device, now) = (RolloutId(id), DeviceId::from(device.as_str()), app.clock.now());
     let done = app.db.write(move |tx| {
         let changes = operate::retry(tx, &caller, id, &device, force, now)?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Caller, Role};
+use super::caller::{Admin, Caller, Role};
 use super::extract::{Body, IdempotencyKey, Path};
 use super::idempotency::{Answer, Once};
 use super::page::Page;
@@ -48,8 +48,7 @@ async fn me(caller: Caller) -> Json<Me> {
 /// All API tokens, without their secrets
 #[utoipa::path(get, path = "/tokens", tag = "tokens", operation_id = "list_tokens",
     responses((status = 200, body = Page<Token>)))]
-async fn list(State(app): State<Shared>, caller: Caller) -> Result<Json<Page<Token>>, Problem> {
-    caller.require(Role::Admin)?;
+async fn list(State(app): State<Shared>, _: Admin) -> Result<Json<Page<Token>>, Problem> {
     let items = app.db.read(tokens::list).await?;
     Ok(Json(Page { items, next: None, total: None }))
 }
@@ -71,11 +70,10 @@ struct NewToken {
     request_body = tokens::New, responses((status = 201, body = NewToken)))]
 async fn create(
     State(app): State<Shared>,
-    caller: Caller,
+    Admin(caller): Admin,
     key: IdempotencyKey,
     Body(new): Body<tokens::New>,
 ) -> Result<Answer, Problem> {
-    caller.require(Role::Admin)?;
     Once::new(key, &caller, "token", &new)
         .run(&app, move |tx, now| {
             let (token, text) = tokens::create(tx, new, &caller.name, now)?;
@@ -91,10 +89,9 @@ async fn create(
     params(("id" = String, Path)), responses((status = 204)))]
 async fn revoke(
     State(app): State<Shared>,
-    caller: Caller,
+    Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    caller.require(Role::Admin)?;
     let (now, token) = (app.clock.now(), id.clone());
     app.db
         .write(move |tx| {
@@ -111,8 +108,7 @@ async fn revoke(
 
 /// All fleet keys, without their secrets
 #[utoipa::path(get, path = "/fleet-keys", tag = "fleet keys", responses((status = 200, body = Page<FleetKey>)))]
-async fn list_fleet_keys(State(app): State<Shared>, caller: Caller) -> Result<Json<Page<FleetKey>>, Problem> {
-    caller.require(Role::Admin)?;
+async fn list_fleet_keys(State(app): State<Shared>, _: Admin) -> Result<Json<Page<FleetKey>>, Problem> {
     let items = app.db.read(fleet_keys::list).await?;
     Ok(Json(Page { items, next: None, total: None }))
 }
@@ -135,11 +131,10 @@ struct NewFleetKey {
     request_body = fleet_keys::New, responses((status = 201, body = NewFleetKey)))]
 async fn create_fleet_key(
     State(app): State<Shared>,
-    caller: Caller,
+    Admin(caller): Admin,
     key: IdempotencyKey,
     Body(new): Body<fleet_keys::New>,
 ) -> Result<Answer, Problem> {
-    caller.require(Role::Admin)?;
     Once::new(key, &caller, "fleet-key", &new)
         .run(&app, move |tx, now| {
             let (key, text) = fleet_keys::create(tx, new, &caller.name, now)?;
@@ -157,10 +152,9 @@ async fn create_fleet_key(
     responses((status = 204)))]
 async fn revoke_fleet_key(
     State(app): State<Shared>,
-    caller: Caller,
+    Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    caller.require(Role::Admin)?;
     let now = app.clock.now();
     app.db
         .write(move |tx| {

@@ -1,0 +1,10 @@
+//! The HTTP API of a whole server: who may do what, what is answered, and what hostile requests come to.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod access;
+mod bench;
+mod devices;
+mod hostile;
+mod requests;
+mod stream;

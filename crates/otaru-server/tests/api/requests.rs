@@ -1,0 +1,122 @@
+//! What is answered to whom: problems, idempotency, the description.
+
+use axum::body::Body;
+use axum::http::{Method, Request, header};
+use serde_json::{Value, json};
+
+use crate::bench::{Answer, Bench};
+
+async fn keyed(bench: &Bench, path: &str, key: &str, body: &Value) -> Answer {
+    let request = Request::post(format!("/api/v1{path}"))
+        .header(header::AUTHORIZATION, format!("Bearer {}", bench.admin))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("idempotency-key", key)
+        .body(Body::from(body.to_string()));
+    bench.send(request.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_as_a_problem() {
+    let bench = Bench::start().await;
+    bench.get("/devices/nobody").await.problem(404, "not-found");
+    bench.get("/rollouts/7").await.problem(404, "not-found");
+    bench.get("/devices?limit=0").await.problem(422, "invalid");
+    bench.get("/devices?limit=x").await.problem(422, "invalid");
+    bench.get("/devices?cursor=zz").await.problem(422, "invalid");
+    bench.get("/devices?tags=and").await.problem(422, "invalid");
+    bench.get("/devices?versions=newest").await.problem(422, "invalid");
+    bench.get("/rollouts?phase=great").await.problem(422, "invalid");
+    bench.get("/events?kinds=weather").await.problem(422, "invalid");
+    bench.post("/tokens", json!({"name": "x"})).await.problem(422, "invalid");
+    bench.post("/tokens", json!({"name": "x", "role": "viewer", "more": 1})).await.problem(422, "invalid");
+    bench
+        .post("/tokens", json!({"name": "a\r\nSet-Cookie: x", "role": "viewer"}))
+        .await
+        .problem(422, "invalid");
+    bench.post("/devices", json!({"id": "a/b"})).await.problem(422, "invalid");
+    bench.post("/rollouts", json!({"name": "x"})).await.problem(422, "invalid");
+    bench.post("/rollouts", json!({"name": "x", "release": 9})).await.problem(404, "not-found");
+    bench.ask(Some(&bench.admin), Method::DELETE, "/me", None).await.problem(405, "method-not-allowed");
+    let request = Request::post("/api/v1/tokens")
+        .header(header::AUTHORIZATION, format!("Bearer {}", bench.admin))
+        .body(Body::from("{}"));
+    bench.send(request.unwrap()).await.problem(415, "unsupported-media-type");
+    let request = Request::post("/api/v1/tokens")
+        .header(header::AUTHORIZATION, format!("Bearer {}", bench.admin))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from("{"));
+    bench.send(request.unwrap()).await.problem(400, "bad-json");
+    let long = "x".repeat(300 * 1024);
+    bench.post("/tokens", json!({"name": long, "role": "viewer"})).await.problem(413, "too-large");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_sent_twice_is_carried_out_once() {
+    let bench = Bench::start().await;
+    let body = json!({"name": "wall", "role": "viewer"});
+    keyed(&bench, "/tokens", "k1", &body).await.is(201);
+    // Its secret was shown, and is kept nowhere.
+    keyed(&bench, "/tokens", "k1", &body).await.problem(409, "conflict");
+    keyed(&bench, "/tokens", "k1", &json!({"name": "else", "role": "viewer"})).await.problem(422, "invalid");
+    let tokens = bench.get("/tokens").await.json();
+    assert_eq!(tokens["items"].as_array().unwrap().len(), 2, "the first one, and this");
+    for bad in ["", &"k".repeat(200)] {
+        keyed(&bench, "/tokens", bad, &body).await.problem(400, "bad-idempotency-key");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_the_same_time_are_one() {
+    let bench = Bench::start().await;
+    let app = bench.server.app().clone();
+    app.db
+        .write(|tx| {
+            tx.execute_batch(
+                "INSERT INTO artifacts (digest, size, used_at) VALUES (zeroblob(32), 1, 1);
+                 INSERT INTO releases (image, product, version, chip, image_size, raw, created_at, created_by)
+                 VALUES (zeroblob(32), 'lamp', '1.0.0', 'esp32c3', 1, zeroblob(32), 1, 'x');",
+            )?;
+            Ok::<_, otaru_server::db::DbError>(())
+        })
+        .await
+        .unwrap();
+    let body = json!({"name": "once", "release": 1});
+    let all = futures_util::future::join_all((0..8).map(|_| keyed(&bench, "/rollouts", "same", &body))).await;
+    let ids: Vec<Value> = all.into_iter().map(|answer| answer.is(201).json()["id"].clone()).collect();
+    assert!(ids.iter().all(|id| id == &ids[0]), "{ids:?}");
+    let rollouts = bench.get("/rollouts").await.json();
+    assert_eq!(rollouts["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_is_whole() {
+    let bench = Bench::start().await;
+    let request = Request::get("/api/v1/openapi.json").body(Body::empty()).unwrap();
+    let document = bench.send(request).await.is(200).json();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
+    let mut ids = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            ids.push(operation["operationId"].as_str().unwrap().to_owned());
+            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
+            assert!(operation["responses"]["default"].is_object(), "{method} {path} has problems");
+            for parameter in path.split('{').skip(1).map(|part| part.split('}').next().unwrap()) {
+                let named =
+                    operation["parameters"].as_array().unwrap().iter().any(|one| one["name"] == parameter);
+                assert!(named, "{method} {path}: {parameter}");
+            }
+        }
+    }
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "every operation has a name of its own");
+    // Every reference leads somewhere.
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(document["components"]["schemas"][name].is_object(), "{name}");
+    }
+    let page = Request::get("/api/docs/").body(Body::empty()).unwrap();
+    assert!(bench.send(page).await.is(200).text.contains("swagger"));
+}

@@ -1,0 +1,283 @@
+//! `cargo xtask bench fleet`: a server and thousands of virtual devices on this machine, two updates and a bad one.
+//!
+//! Three releases. The first updates all devices; the second works; the third panics on one device in twenty, and its rollout
+//! must stop. Printed is what the server needed for it: memory, processor time, messages a second. The devices run the agent
+//! unchanged, in processes of their own, over flash in memory.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use crate::shell::{cargo, program, root, run};
+
+/// Devices in one process: each needs a file descriptor or two, and a process may have only so many.
+const IN_ONE: usize = 5_000;
+/// Longest that a step may take.
+const LIMIT: Duration = Duration::from_secs(1_200);
+
+/// Options of `bench fleet`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How many devices
+    #[arg(long, default_value_t = 1_000)]
+    devices: usize,
+    /// How much faster than real time their flash and waits are
+    #[arg(long, default_value_t = 1.0)]
+    speed: f64,
+    /// The most devices that update at the same time
+    #[arg(long, default_value_t = 500)]
+    concurrency: u32,
+    /// Bytes of an image
+    #[arg(long, default_value = "64K")]
+    size: String,
+}
+
+/// Tells the story and prints the figures.
+pub(crate) fn bench(options: &Options) -> Result<()> {
+    run(&mut cargo(&["build", "--quiet", "--release", "--package", "otaru"]))?;
+    let bench = Bench::start(options)?;
+    println!(
+        "\n{} devices, images of {}, {} at the same time, speed {}\n",
+        options.devices, options.size, options.concurrency, options.speed
+    );
+    println!("| step | seconds | server CPU s | MQTT in/s | MQTT out/s | server RSS MiB | KiB a device |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let empty = bench.server.rss()?;
+    let start = bench.note()?;
+    let devices = bench.devices()?;
+    bench.until("every device to be connected", |fleet| fleet["reachable"] == options.devices)?;
+    bench.tell("connect and report", &start, empty)?;
+    for version in ["1.1.0", "1.2.0"] {
+        let start = bench.note()?;
+        let id = bench.rollout(version, "healthy", &[])?;
+        let rollout = bench.over(id)?;
+        bench.tell(&format!("update to {version}"), &start, empty)?;
+        let good = count(&rollout, "succeeded");
+        ensure!(good == options.devices as u64, "only {good} of {} succeeded: {rollout}", options.devices);
+    }
+    let start = bench.note()?;
+    let canaries = (options.devices / 10).max(40).to_string();
+    let id = bench.rollout("1.3.0", "fragile", &["--wave", &canaries, "--stop", "2", "--minimum", "20"])?;
+    let rollout = bench.over(id)?;
+    bench.tell("1 in 20 crashes: stop", &start, empty)?;
+    println!(
+        "\nstopped by itself: {} updated, {} rolled back ({}), {} were never touched",
+        count(&rollout, "succeeded"),
+        count(&rollout, "rolled_back"),
+        rollout["reasons"],
+        count(&rollout, "ready") + count(&rollout, "waiting")
+    );
+    ensure!(rollout["phase"] == "stopped", "it did not stop: {rollout}");
+    bench.until("every device to be there", |fleet| {
+        fleet["reachable"] == options.devices && fleet["total"] == options.devices
+    })?;
+    println!("all {} devices are there", options.devices);
+    drop(devices);
+    Ok(())
+}
+
+fn count(rollout: &Value, standing: &str) -> u64 {
+    let tallies = rollout["tallies"].as_array().into_iter().flatten();
+    tallies.filter_map(|tally| tally[standing].as_u64()).sum()
+}
+
+/// A process that ends with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Bytes of memory that it has in use.
+    fn rss(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// Seconds of processor time it had.
+    fn cpu(&self) -> Result<f64> {
+        /// Of the kernel's accounting, on every Linux there is.
+        const TICKS: f64 = 100.0;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let field = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
+        Ok((field(11).context("no utime")? + field(12).context("no stime")?) / TICKS)
+    }
+}
+
+/// Figures at a moment.
+struct Note {
+    at: Instant,
+    cpu: f64,
+    received: f64,
+    sent: f64,
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    folder: PathBuf,
+    server: Running,
+    url: String,
+    metrics: u16,
+    mqtt: u16,
+    token: String,
+}
+
+fn otaru(args: &[&str]) -> Command {
+    let mut command = program(root().join("target/release/otaru"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+impl<'a> Bench<'a> {
+    fn start(options: &'a Options) -> Result<Self> {
+        let folder = root().join("target/bench-fleet");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder)?;
+        let (http, mqtt, metrics) = (free_port()?, free_port()?, free_port()?);
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        let mut command =
+            otaru(&["serve", "--dev", "--json", "--http", &at(http), "--mqtt-listen", &at(mqtt)]);
+        command.args(["--metrics", &at(metrics)]).arg("--data").arg(folder.join("data"));
+        let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start the server")?;
+        let stdout = child.stdout.take().context("it has no output")?;
+        let server = Running(child);
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let first: Value = serde_json::from_str(&line).context("the server does not start")?;
+        let token = first["token"].as_str().context("no token")?.to_owned();
+        Ok(Self { options, folder, server, url: format!("http://{}", at(http)), metrics, mqtt, token })
+    }
+
+    fn devices(&self) -> Result<Vec<Running>> {
+        let firmware = self.firmware("1.0.0", "healthy")?;
+        let broker = format!("mqtt://127.0.0.1:{}", self.mqtt);
+        let mut processes = Vec::new();
+        for first in (0..self.options.devices).step_by(IN_ONE) {
+            let count = IN_ONE.min(self.options.devices - first).to_string();
+            let mut command =
+                otaru(&["sim", "--no-watch", "--json", "--broker", &broker, "--devices", &count]);
+            command.args(["--speed", &self.options.speed.to_string(), "--firmware"]).arg(&firmware);
+            command.args(["--name-prefix", &format!("dev{}-", first / IN_ONE)]);
+            processes.push(Running(command.stdout(Stdio::null()).spawn()?));
+        }
+        Ok(processes)
+    }
+
+    fn firmware(&self, version: &str, behaviour: &str) -> Result<PathBuf> {
+        let file = self.folder.join(format!("lamp-{version}.bin"));
+        let mut command =
+            otaru(&["image", "make", "--chip", "esp32c3", "--project", "lamp", "--version", version]);
+        command.args(["--size", &self.options.size, "--behaviour", behaviour, "-o"]).arg(&file);
+        ensure!(command.stdout(Stdio::null()).status()?.success(), "cannot make firmware");
+        Ok(file)
+    }
+
+    fn user(&self, args: &[&str]) -> Result<Value> {
+        let mut command = otaru(args);
+        command.arg("--json").env("OTARU_SERVER", &self.url).env("OTARU_TOKEN", &self.token);
+        let output = command.stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "{args:?} failed");
+        let text = String::from_utf8(output.stdout)?;
+        Ok(serde_json::from_str(text.lines().next_back().unwrap_or("null"))?)
+    }
+
+    fn rollout(&self, version: &str, behaviour: &str, more: &[&str]) -> Result<u64> {
+        let file = self.firmware(version, behaviour)?;
+        self.user(&["release", "upload", &path(&file)])?;
+        let (release, most) = (format!("lamp@{version}"), self.options.concurrency.to_string());
+        let create = ["rollout", "create", &release, "--concurrency", &most, "--timeout", "10m"];
+        self.user(&[&create, more].concat())?["id"].as_u64().context("no rollout")
+    }
+
+    /// The rollout when it is over, or stopped with nothing under way.
+    fn over(&self, id: u64) -> Result<Value> {
+        let (id, start) = (id.to_string(), Instant::now());
+        loop {
+            let rollout = self.user(&["rollout", "show", &id])?;
+            match rollout["phase"].as_str() {
+                Some("completed" | "aborted") => return Ok(rollout),
+                Some("stopped") if count(&rollout, "active") == 0 => return Ok(rollout),
+                _ => {}
+            }
+            ensure!(start.elapsed() < LIMIT, "it does not end: {rollout}");
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    }
+
+    fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let fleet = self.get(self.url.trim_start_matches("http://"), "/api/v1/fleet")?;
+            if is(&serde_json::from_str(&fleet)?) {
+                return Ok(());
+            }
+            if start.elapsed() >= LIMIT {
+                bail!("waited for {what}: {fleet}");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn get(&self, host: &str, path: &str) -> Result<String> {
+        let mut connection = TcpStream::connect(host)?;
+        let token = &self.token;
+        write!(
+            connection,
+            "GET {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        Ok(answer.split_once("\r\n\r\n").context("no answer")?.1.to_owned())
+    }
+
+    fn note(&self) -> Result<Note> {
+        let text = self.get(&format!("127.0.0.1:{}", self.metrics), "/metrics")?;
+        let metric = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse::<f64>().ok())
+                .with_context(|| format!("no metric {name}"))
+        };
+        Ok(Note {
+            at: Instant::now(),
+            cpu: self.server.cpu()?,
+            received: metric("otaru_mqtt_received_total ")?,
+            sent: metric("otaru_mqtt_sent_total ")?,
+        })
+    }
+
+    fn tell(&self, step: &str, start: &Note, empty: u64) -> Result<()> {
+        let (now, rss) = (self.note()?, self.server.rss()?);
+        let seconds = (now.at - start.at).as_secs_f64();
+        println!(
+            "| {step} | {seconds:.1} | {:.1} | {:.0} | {:.0} | {:.0} | {:.1} |",
+            now.cpu - start.cpu,
+            (now.received - start.received) / seconds,
+            (now.sent - start.sent) / seconds,
+            rss as f64 / 1_048_576.0,
+            rss.saturating_sub(empty) as f64 / 1_024.0 / self.options.devices as f64
+        );
+        Ok(())
+    }
+}
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
