@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backup, broker, delta, demo, devices, files, image, inspect, keygen, login, offer, push, release, resign,
-    rollout, serve, shell, sim, token, verify, watch,
+    backup, broker, delta, demo, devices, files, healthy, image, inspect, keygen, login, offer, push,
+    release, resign, rollout, serve, shell, sim, token, verify, watch,
 };
 use crate::{logging, ui};
 
@@ -14,7 +14,12 @@ const EXAMPLES: &str = "\
 Try it without any hardware:
   otaru demo
 
-With boards on your network, in three terminals (192.168.1.10 is this machine):
+A fleet: server, virtual devices, an update, in three terminals:
+  otaru serve --dev
+  otaru sim --devices 20 --firmware lamp-1.0.0.bin
+  otaru login http://127.0.0.1:8080 && otaru release upload lamp-1.1.0.bin --rollout
+
+With boards on your network and no server, in three terminals (192.168.1.10 is this machine):
   otaru broker --listen 0.0.0.0:1883
   otaru watch --broker mqtt://192.168.1.10
   otaru push --broker mqtt://192.168.1.10 firmware.bin
@@ -69,6 +74,7 @@ enum Command {
     Resign(resign::Args),
     Offer(offer::Args),
     Delta(delta::Args),
+    Healthy(healthy::Args),
     Backup(backup::Args),
     Restore(backup::RestoreArgs),
     #[command(subcommand, alias = "tokens")]
@@ -135,6 +141,7 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Offer(args) => offer::run(&args, output),
         Command::Delta(args) => delta::run(&args, output),
         Command::Serve(args) => serve::run(args, output).await,
+        Command::Healthy(args) => healthy::run(args, output).await,
         Command::Backup(args) => backup::run(&args, output),
         Command::Restore(args) => backup::run_restore(&args, output),
         Command::Login(args) => login::run(args, output).await,

@@ -493,8 +493,7 @@ async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Pr
         return Err(Problem::unauthorized());
     }
     let mut parts = parts.clone();
-    let caller =
-        <Caller as axum::extract::FromRequestParts<Shared>>::from_request_parts(&mut parts, app).await?;
+    let caller = Caller::from_request_parts(&mut parts, app).await?;
     caller.require(Role::Operator)
 }
 

@@ -1,0 +1,39 @@
+//! `otaru healthy`: whether a server can do its work; for containers and scripts.
+
+use anyhow::{Context as _, bail};
+
+use crate::cli::{Outcome, Output};
+use crate::client::login;
+use crate::ui;
+
+/// Ask a server whether it can do its work; no token needed
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  otaru healthy http://ota.example.com:8080 || systemctl restart otaru")]
+pub(crate) struct Args {
+    /// The server's address
+    #[arg(default_value = "http://127.0.0.1:8080", env = "OTARU_SERVER")]
+    url: String,
+}
+
+pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
+    let server = login::normal(&args.url)?;
+    let url = format!("{server}/readyz");
+    let asked = tokio::task::spawn_blocking(move || {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(std::time::Duration::from_secs(5)))
+            .http_status_as_error(false);
+        ureq::Agent::from(config.build()).get(&url).call()
+    });
+    let answer = asked.await?.with_context(|| format!("{server} does not answer"))?;
+    if !answer.status().is_success() {
+        bail!("{server} is not ready: it answered {}", answer.status());
+    }
+    if output.json {
+        ui::event(serde_json::json!({"event": "healthy", "server": server}));
+    } else {
+        ui::line(&format!("{server} is ready."));
+    }
+    Ok(Outcome::Good)
+}
