@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -116,7 +116,7 @@ async fn note(
     let peer = sender(connection, request.headers(), &app.config.trusted_proxies);
     request.extensions_mut().insert(Peer(peer));
     let id = format!("{:016x}", rand::random::<u64>());
-    let method = request.method().as_str().to_owned();
+    let method = known(request.method()).to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "none".to_owned());
     let span = tracing::info_span!("request", %id);
@@ -128,6 +128,21 @@ async fn note(
         response.headers_mut().insert(REQUEST_ID, id);
     }
     Ok(response)
+}
+
+/// A method's name, of the few that anything here answers to: anybody can make up others, and each would be counted, and kept, by
+/// itself.
+fn known(method: &Method) -> &str {
+    match *method {
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PATCH
+        | Method::PUT
+        | Method::DELETE
+        | Method::OPTIONS => method.as_str(),
+        _ => "other",
+    }
 }
 
 /// Who sent a request: the connection's other end or, when that is a proxy that is trusted, whom it names. Of several it is the

@@ -171,15 +171,9 @@ impl Remembered {
 pub async fn verify(app: &Shared, text: &str) -> Result<Option<Caller>, DbError> {
     let Some(parts) = secret::parse(KIND, text) else { return Ok(None) };
     let (hash, id, now) = (parts.hash(), parts.id.to_owned(), app.clock.now());
-    let known = match app.tokens.find(&id, now) {
-        Some(known) => Some(known),
-        None => look_up(app, id.clone(), now).await?,
-    };
-    let Some(mut known) = known else { return Ok(None) };
-    let ended = known.expires_at.is_some_and(|end| end <= now.0.cast_signed());
-    if known.hash != hash || ended {
+    let Some(mut known) = find(app, &id, now).await?.filter(|known| known.hash == hash) else {
         return Ok(None);
-    }
+    };
     if known.noted.is_none_or(|noted| now.since(noted) >= NOTE_USE) {
         known.noted = Some(now);
         note_use(app, id.clone(), now);
@@ -187,6 +181,23 @@ pub async fn verify(app: &Shared, text: &str) -> Result<Option<Caller>, DbError>
     let caller = known.caller.clone();
     app.tokens.keep(&id, known);
     Ok(Some(caller))
+}
+
+/// Whether a token that was good once still is.
+///
+/// # Errors
+/// Those of the database.
+pub async fn is_good(app: &Shared, id: &str) -> Result<bool, DbError> {
+    Ok(find(app, id, app.clock.now()).await?.is_some())
+}
+
+/// A token that is neither revoked nor expired.
+async fn find(app: &Shared, id: &str, now: Time) -> Result<Option<Known>, DbError> {
+    let known = match app.tokens.find(id, now) {
+        Some(known) => Some(known),
+        None => look_up(app, id.to_owned(), now).await?,
+    };
+    Ok(known.filter(|known| known.expires_at.is_none_or(|end| end > now.0.cast_signed())))
 }
 
 async fn look_up(app: &Shared, id: String, now: Time) -> Result<Option<Known>, DbError> {

@@ -1,7 +1,7 @@
 //! `/devices`, `/fleet` and `/claim`: the registry.
 
 use axum::Json;
-use axum::extract::{FromRequest as _, FromRequestParts as _, State};
+use axum::extract::{FromRequest as _, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use otaru_format::status::Status;
@@ -428,6 +428,7 @@ async fn tag_many(
     Body(body): Body<TagMany>,
 ) -> Result<Json<Changed>, Problem> {
     tags::check(&body.set)?;
+    tags::check_removed(&body.remove)?;
     let ids = match body.which {
         Some(which) if body.devices.is_empty() => {
             let filter = which.filter()?;

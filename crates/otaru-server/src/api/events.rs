@@ -16,11 +16,14 @@ use utoipa_axum::routes;
 use super::caller::Caller;
 use super::extract::Query;
 use super::problem::Problem;
+use crate::access::tokens;
 use crate::app::Shared;
 use crate::events::Event;
 
 /// Often enough for proxies that give up on silent connections after 30 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often it is looked whether who listens still may.
+const CHECKED: Duration = Duration::from_secs(5);
 /// The kinds there are.
 const KINDS: [&str; 5] = ["device", "deployment", "rollout", "release", "job"];
 
@@ -39,12 +42,12 @@ struct Of {
 /// What changes from now on
 ///
 /// Server-sent events, each with its kind as `event` and JSON as `data`. An event `resync` means that some were missed: read
-/// anew what you show.
+/// anew what you show. The stream ends with the server, and when the token is revoked or expires.
 #[utoipa::path(get, path = "/events", tag = "events", params(Of),
     responses((status = 200, body = Event, content_type = "text/event-stream")))]
 async fn events(
     State(app): State<Shared>,
-    _caller: Caller,
+    caller: Caller,
     Query(of): Query<Of>,
 ) -> Result<axum::response::Sse<impl Stream<Item = Result<Sse, Infallible>>>, Problem> {
     let kinds = kinds(of.kinds.as_deref())?;
@@ -55,8 +58,25 @@ async fn events(
         };
         std::future::ready(sse.map(Ok))
     });
-    let told = told.take_until(app.stop.clone().cancelled_owned());
+    let told = told.take_until(Box::pin(end(app, caller)));
     Ok(axum::response::Sse::new(told).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// Ends when the server does, or soon after the token is no longer good.
+async fn end(app: Shared, caller: Caller) {
+    let no_longer_good = async {
+        loop {
+            tokio::time::sleep(CHECKED).await;
+            // While the database does not answer, nothing is told that it would have to.
+            if matches!(tokens::is_good(&app, &caller.token).await, Ok(false)) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = app.stop.cancelled() => {}
+        () = no_longer_good => {}
+    }
 }
 
 fn kinds(text: Option<&str>) -> Result<Option<Vec<String>>, Problem> {

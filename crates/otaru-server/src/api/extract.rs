@@ -1,5 +1,7 @@
 //! What requests bring, with problems where axum has plain texts.
 
+use std::time::Duration;
+
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -10,6 +12,9 @@ use serde::de::DeserializeOwned;
 use super::problem::Problem;
 use crate::app::Shared;
 
+/// How long a JSON body may take, so that nobody holds connections by sending one slowly.
+const SLOWEST_BODY: Duration = Duration::from_secs(15);
+
 /// A JSON body.
 #[derive(Debug)]
 pub struct Body<T>(pub T);
@@ -18,9 +23,14 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, Problem> {
-        match axum::Json::from_request(request, app).await {
-            Ok(axum::Json(body)) => Ok(Self(body)),
-            Err(rejection) => Err(bad_body(&rejection)),
+        match tokio::time::timeout(SLOWEST_BODY, axum::Json::from_request(request, app)).await {
+            Ok(Ok(axum::Json(body))) => Ok(Self(body)),
+            Ok(Err(rejection)) => Err(bad_body(&rejection)),
+            Err(_) => Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "timeout",
+                format!("the body was not complete after {} seconds", SLOWEST_BODY.as_secs()),
+            )),
         }
     }
 }

@@ -41,6 +41,7 @@ pub fn change(
 ) -> Result<Changes, Problem> {
     exists(tx, device)?;
     tags::check(&change.tags)?;
+    tags::check_removed(&change.remove_tags)?;
     let mut changes = Changes::default();
     if let Some(label) = &change.label {
         let label = match label.trim() {

@@ -12,6 +12,9 @@ use super::rows::{COLUMNS, Device, device};
 use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
 
+/// Devices that are read at once, to be looked at one by one.
+const BATCH: usize = 1_000;
+
 /// Which devices are wanted: those that meet every condition that is given.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -179,11 +182,13 @@ impl Filter {
 /// Those of the database.
 pub fn list(tx: &Connection, filter: &Filter, order: &Order) -> Result<Page<Device>, DbError> {
     let wanted = usize::try_from(order.limit).unwrap_or(usize::MAX).saturating_add(1);
+    // Where few of those that SQL finds may fit, small batches would sort the fleet anew for each.
+    let size = if filter.needs_rust() { wanted.max(BATCH) } else { wanted };
     let mut found: Vec<Device> = Vec::new();
     let mut after = order.after.clone();
     loop {
-        let batch = batch(tx, filter, order, after.as_ref(), wanted)?;
-        let full = batch.len() == wanted;
+        let batch = batch(tx, filter, order, after.as_ref(), size)?;
+        let full = batch.len() == size;
         after = batch.last().map(|last| order.sort.key(last));
         found.extend(batch.into_iter().filter(|device| filter.matches(device)));
         if !full || found.len() >= wanted {
@@ -247,7 +252,7 @@ pub fn ids(tx: &Connection, filter: &Filter, most: usize) -> Result<Vec<String>,
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let batch = batch(tx, filter, &order, after.as_ref(), 1_000)?;
+        let batch = batch(tx, filter, &order, after.as_ref(), BATCH)?;
         let Some(last) = batch.last() else { break };
         after = Some(order.sort.key(last));
         let fitting = batch.into_iter().filter(|device| filter.matches(device)).map(|device| device.id);

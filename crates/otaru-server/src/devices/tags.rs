@@ -28,6 +28,19 @@ pub fn check(tags: &BTreeMap<String, String>) -> Result<(), Problem> {
     }
 }
 
+/// Whether these can be names of tags that a device has.
+///
+/// # Errors
+/// [`Problem::invalid`] when they cannot: more, or longer, than any device's.
+pub fn check_removed(names: &[String]) -> Result<(), Problem> {
+    match names.len() <= MOST && names.iter().all(|name| name.len() <= LONGEST) {
+        true => Ok(()),
+        false => Err(Problem::invalid(format!(
+            "a device has at most {MOST} tags, with names of at most {LONGEST} bytes"
+        ))),
+    }
+}
+
 /// A device's tags.
 ///
 /// # Errors

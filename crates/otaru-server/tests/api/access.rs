@@ -210,3 +210,50 @@ async fn failed_logins_are_slowed_down_and_good_ones_are_not() {
     }
     assert!(told_to_wait > 20, "{told_to_wait}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_count_for_who_failed_not_for_the_proxy() {
+    let bench = Bench::start_with(|config| config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await;
+    let address = bench.server.http();
+    let fail = async |whom: &str| {
+        let text = format!(
+            "GET /api/v1/me HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {whom}\r\nAuthorization: Bearer otaru_x\r\nConnection: close\r\n\r\n"
+        );
+        crate::hostile::status(&crate::hostile::sends(address, text.into()).await)
+    };
+    let mut refused = 0;
+    for _ in 0..40 {
+        refused += u32::from(fail("203.0.113.7").await == 429);
+    }
+    assert!(refused > 10, "{refused}");
+    assert_eq!(fail("203.0.113.8").await, 401, "somebody else behind the same proxy");
+    // What stands before the last address was written by its owner.
+    assert_eq!(fail("203.0.113.9, 203.0.113.7").await, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_and_fleet_keys_are_slowed_down_as_well() {
+    let bench = Bench::start().await;
+    bench.post("/devices", json!({"id": "lamp"})).await.is(201);
+    let mut told_to_wait = 0;
+    for number in 0..60 {
+        let answer = match number % 2 {
+            0 => {
+                let claim = json!({"device": "lamp", "fleet_key": "guess"});
+                bench.ask(None, Method::POST, "/claim", Some(claim)).await
+            }
+            _ => {
+                // `lamp:guess`
+                let request = axum::http::Request::post("/api/v1/devices/lamp/status")
+                    .header(header::AUTHORIZATION, "Basic bGFtcDpndWVzcw==")
+                    .body(axum::body::Body::empty());
+                bench.send(request.unwrap()).await
+            }
+        };
+        match answer.status.as_u16() {
+            429 => told_to_wait += 1,
+            _ => drop(answer.problem(401, "unauthorized")),
+        }
+    }
+    assert!(told_to_wait > 20, "{told_to_wait}");
+}

@@ -7,8 +7,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::response::Response;
 use http_body_util::BodyExt as _;
 use otaru_server::api;
+use otaru_server::clock::Clock;
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::releases::UploadLimits;
 use otaru_server::server::Server;
@@ -65,6 +67,10 @@ impl Bench {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at(change, Clock::system()).await
+    }
+
+    pub(crate) async fn start_at(change: impl FnOnce(&mut Config), clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let free = "127.0.0.1:0".parse().unwrap();
         let mut config = Config {
@@ -81,15 +87,20 @@ impl Bench {
             metrics: None,
         };
         change(&mut config);
-        let server = Server::start(config).await.unwrap();
+        let server = Server::start_at(config, clock).await.unwrap();
         let admin = server.first_token().unwrap().to_owned();
         let router = api::router(server.app().clone());
         Self { server, admin, router, _dir: dir }
     }
 
+    /// Sends a request as it is; the body of what is answered is not read yet.
+    pub(crate) async fn respond(&self, request: Request<Body>) -> Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.respond(request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();

@@ -163,3 +163,214 @@ async fn a_device_without_a_broker_reports_over_http() {
     bench.ask(Some(&viewer), Method::POST, path, Some(report.clone())).await.problem(403, "forbidden");
     bench.post(path, report).await.is(200);
 }
+
+/// A device as the model has it.
+#[derive(Debug, Clone, PartialEq)]
+struct Known {
+    id: String,
+    label: Option<String>,
+    product: &'static str,
+    version: &'static str,
+    chip: &'static str,
+    state: &'static str,
+    error: Option<&'static str>,
+    image: u8,
+    reachable: bool,
+    seen: i64,
+    tags: Vec<(&'static str, &'static str)>,
+    standing: Option<&'static str>,
+}
+
+const PRODUCTS: [&str; 2] = ["lamp", "clock"];
+const VERSIONS: [&str; 5] = ["1.0.0", "1.2.0", "1.10.0", "2.0.0-rc.1", "nonsense"];
+const CHIPS: [&str; 2] = ["esp32", "esp32c3"];
+const STATES: [&str; 3] = ["idle", "confirmed", "rolled_back"];
+const ERRORS: [&str; 2] = ["panic", "no_space"];
+const STANDINGS: [&str; 3] = ["ready", "succeeded", "failed"];
+
+fn pick<T: Copy>(rng: &mut SmallRng, all: &[T]) -> T {
+    all[rng.random_range(0..all.len())]
+}
+
+fn maybe<T: Copy>(rng: &mut SmallRng, all: &[T]) -> Option<T> {
+    rng.random_bool(0.4).then(|| pick(rng, all))
+}
+
+impl Known {
+    fn random(number: usize, rng: &mut SmallRng) -> Self {
+        Self {
+            id: format!("d{:x}", number * 7919 % 1009),
+            label: maybe(rng, &["Hall", "hall 2", "Küche", "%", "_"]).map(str::to_owned),
+            product: pick(rng, &PRODUCTS),
+            version: pick(rng, &VERSIONS),
+            chip: pick(rng, &CHIPS),
+            state: pick(rng, &STATES),
+            error: maybe(rng, &ERRORS),
+            image: rng.random_range(0..3),
+            reachable: rng.random(),
+            seen: rng.random_range(0..5),
+            tags: [maybe(rng, &[("site", "berlin"), ("site", "paris")]), maybe(rng, &[("canary", "")])]
+                .into_iter()
+                .flatten()
+                .collect(),
+            standing: maybe(rng, &STANDINGS),
+        }
+    }
+
+    fn tag(&self, name: &str) -> Option<&str> {
+        self.tags.iter().find(|(have, _)| *have == name).map(|(_, value)| *value)
+    }
+}
+
+async fn put(bench: &Bench, devices: Vec<Known>) {
+    let write = bench.server.app().db.write(move |tx| {
+        tx.execute_batch(
+            "INSERT INTO rollouts (id, name, state, phase, is_open, is_alive, created_at, created_by, updated_at)
+             VALUES (5, 'x', '{}', 'aborted', 0, 0, 1, 'x', 1);",
+        )?;
+        for device in &devices {
+            tx.execute(
+                "INSERT INTO devices (id, label, first_seen, last_seen, reachable, chip, product, version, image, state, error_code)
+                 VALUES (?, ?, 1, nullif(?, 0), ?, ?, ?, ?, ?, ?, ?)",
+                rusqlite::params![device.id, device.label, device.seen, device.reachable, device.chip, device.product,
+                    device.version, [device.image; 32], device.state, device.error],
+            )?;
+            for (name, value) in &device.tags {
+                tx.execute("INSERT INTO device_tags VALUES (?, ?, ?)", [device.id.as_str(), name, value])?;
+            }
+            if let Some(standing) = device.standing {
+                tx.execute(
+                    "INSERT INTO deployments (rollout, device, state, standing, is_open, wave, starts, position, created_at, updated_at)
+                     VALUES (5, ?, '{}', ?, 0, 0, 0, 0, 1, 1)",
+                    [device.id.as_str(), standing],
+                )?;
+            }
+        }
+        Ok::<_, otaru_server::db::DbError>(())
+    });
+    write.await.unwrap();
+}
+
+type Condition = (String, Box<dyn Fn(&Known) -> bool>);
+
+/// A condition as it stands in a query, and what it means.
+fn condition(rng: &mut SmallRng) -> Condition {
+    match rng.random_range(0..12) {
+        0 => {
+            let (text, plain) = pick(
+                rng,
+                &[("HALL", "hall"), ("d1", "d1"), ("%25", "%"), ("_", "_"), ("K%C3%BCche", "küche")],
+            );
+            let has = move |text: &str| text.to_ascii_lowercase().contains(&plain.to_lowercase());
+            (
+                format!("q={text}"),
+                Box::new(move |device| has(&device.id) || device.label.as_deref().is_some_and(has)),
+            )
+        }
+        1 => {
+            let wanted = pick(rng, &PRODUCTS);
+            (format!("product={wanted}"), Box::new(move |device| device.product == wanted))
+        }
+        2 => {
+            let wanted = pick(rng, &VERSIONS);
+            (format!("version={wanted}"), Box::new(move |device| device.version == wanted))
+        }
+        3 => {
+            let wanted = pick(rng, &CHIPS);
+            (format!("chip={wanted}"), Box::new(move |device| device.chip == wanted))
+        }
+        4 => {
+            let wanted = pick(rng, &STATES);
+            (format!("state={wanted}"), Box::new(move |device| device.state == wanted))
+        }
+        5 => {
+            let wanted = pick(rng, &ERRORS);
+            (format!("error={wanted}"), Box::new(move |device| device.error == Some(wanted)))
+        }
+        6 => {
+            let wanted: u8 = rng.random_range(0..3);
+            (
+                format!("image={}", format!("{wanted:02x}").repeat(32)),
+                Box::new(move |device| device.image == wanted),
+            )
+        }
+        7 => {
+            let wanted: bool = rng.random();
+            (format!("reachable={wanted}"), Box::new(move |device| device.reachable == wanted))
+        }
+        8 => ("rollout=5".into(), Box::new(|device| device.standing.is_some())),
+        9 => {
+            let wanted = pick(rng, &STANDINGS);
+            (format!("rollout=5&standing={wanted}"), Box::new(move |device| device.standing == Some(wanted)))
+        }
+        10 => (
+            "versions=%3E%3D1.2.0%2C%20%3C2.0.0".into(),
+            Box::new(|device| ["1.2.0", "1.10.0", "2.0.0-rc.1"].contains(&device.version)),
+        ),
+        _ => {
+            let (text, site) =
+                pick(rng, &[("site%3Dberlin%20or%20canary", Some("berlin")), ("not%20site", None)]);
+            let fits = move |device: &Known| match site {
+                Some(site) => device.tag("site") == Some(site) || device.tag("canary").is_some(),
+                None => device.tag("site").is_none(),
+            };
+            (format!("tags={text}"), Box::new(fits))
+        }
+    }
+}
+
+/// What the list is to be sorted by; what stands first in it when texts are compared byte by byte.
+fn sorted_by(sort: &str, device: &Known) -> (i64, String, String) {
+    let text = match sort {
+        "label" => device.label.as_deref().unwrap_or(&device.id),
+        "version" => device.version,
+        "state" => device.state,
+        "last_seen" => return (device.seen, String::new(), device.id.clone()),
+        _ => "",
+    };
+    (0, text.to_owned(), device.id.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_filter_and_order_agree_with_a_plain_model() {
+    for seed in 10..13 {
+        let bench = Bench::start().await;
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let fleet: Vec<Known> = (0..300).map(|number| Known::random(number, &mut rng)).collect();
+        put(&bench, fleet.clone()).await;
+        let mut found_some = 0;
+        for _ in 0..60 {
+            let conditions: Vec<Condition> = {
+                // One of each kind at most: a query has each name once.
+                let mut all: Vec<Condition> = Vec::new();
+                for _ in 0..rng.random_range(0..4) {
+                    let one = condition(&mut rng);
+                    let kind = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
+                    if all.iter().all(|(other, _)| kind(other) != kind(&one.0)) {
+                        all.push(one);
+                    }
+                }
+                all
+            };
+            let sort = pick(&mut rng, &["id", "label", "version", "state", "last_seen"]);
+            let descending: bool = rng.random();
+            let mut wanted: Vec<&Known> =
+                fleet.iter().filter(|device| conditions.iter().all(|(_, fits)| fits(device))).collect();
+            wanted.sort_by_key(|device| sorted_by(sort, device));
+            if descending {
+                wanted.reverse();
+            }
+            let texts: Vec<&str> = conditions.iter().map(|(text, _)| text.as_str()).collect();
+            let query = format!("&{}&sort={sort}&descending={descending}", texts.join("&"));
+            let query = query.replace("&&", "&");
+            let limit = pick(&mut rng, &[1, 7, 100, 1_000]);
+            let found = walk(&bench, &query, limit).await;
+            let ids = |device: &Value| device["id"].as_str().unwrap().to_owned();
+            let found: Vec<String> = found.iter().map(ids).collect();
+            let wanted: Vec<String> = wanted.iter().map(|device| device.id.clone()).collect();
+            assert_eq!(found, wanted, "seed {seed}: {query} in pages of {limit}");
+            found_some += u32::from(!found.is_empty());
+        }
+        assert!(found_some > 30, "seed {seed}: most filters find some: {found_some}");
+    }
+}

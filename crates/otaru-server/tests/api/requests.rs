@@ -1,7 +1,13 @@
 //! What is answered to whom: problems, idempotency, the description.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use axum::body::Body;
 use axum::http::{Method, Request, header};
+use otaru_rollout::Time;
+use otaru_server::clock::Clock;
+use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 
 use crate::bench::{Answer, Bench};
@@ -86,6 +92,88 @@ async fn two_at_the_same_time_are_one() {
     assert!(ids.iter().all(|id| id == &ids[0]), "{ids:?}");
     let rollouts = bench.get("/rollouts").await.json();
     assert_eq!(rollouts["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_the_same_time_show_a_secret_once() {
+    let bench = Bench::start().await;
+    let body = json!({"id": "lamp"});
+    let all = futures_util::future::join_all((0..8).map(|_| keyed(&bench, "/devices", "same", &body))).await;
+    let (made, told): (Vec<_>, Vec<_>) = all.into_iter().partition(|answer| answer.status == 201);
+    assert_eq!(made.len(), 1, "{made:?}");
+    for answer in told {
+        let answer = answer.problem(409, "conflict");
+        assert!(answer.text.contains("shown once"), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_its_owners_and_for_a_day_and_for_what_was_done() {
+    let now = Arc::new(AtomicU64::new(1_700_000_000_000));
+    let clock = Clock::new({
+        let now = Arc::clone(&now);
+        move || Time(now.load(Ordering::Relaxed))
+    });
+    let bench = Bench::start_at(|_| {}, clock).await;
+    let body = json!({"name": "wall", "role": "viewer"});
+    // What was refused was not done: the key is still free.
+    keyed(&bench, "/tokens", "k", &json!({"name": "\u{7}", "role": "viewer"})).await.problem(422, "invalid");
+    keyed(&bench, "/tokens", "k", &body).await.is(201);
+    // The same key and body for something else, and of somebody else.
+    keyed(&bench, "/fleet-keys", "k", &json!({"name": "wall"})).await.problem(422, "invalid");
+    let other = bench.token("admin").await;
+    let request = Request::post("/api/v1/tokens")
+        .header(header::AUTHORIZATION, format!("Bearer {other}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("idempotency-key", "k")
+        .body(Body::from(body.to_string()));
+    bench.send(request.unwrap()).await.is(201);
+    now.fetch_add(23 * 3_600_000, Ordering::Relaxed);
+    keyed(&bench, "/tokens", "k", &body).await.problem(409, "conflict");
+    now.fetch_add(2 * 3_600_000, Ordering::Relaxed);
+    keyed(&bench, "/tokens", "k", &body).await.is(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_that_is_kept_has_a_secret() {
+    let bench = Bench::start().await;
+    let token = keyed(&bench, "/tokens", "1", &json!({"name": "t", "role": "viewer"})).await.is(201).json();
+    let key = keyed(&bench, "/fleet-keys", "2", &json!({"name": "k"})).await.is(201).json();
+    let device = keyed(&bench, "/devices", "3", &json!({"id": "lamp"})).await.is(201).json();
+    let claim = json!({"device": "hall", "fleet_key": key["text"]});
+    let claimed = bench.ask(None, Method::POST, "/claim", Some(claim)).await.is(201).json();
+    let again = bench.post("/devices/lamp/password", json!({})).await.is(200).json();
+    let secrets =
+        [&token["text"], &key["text"], &device["password"], &claimed["password"], &again["password"]];
+    let secrets: Vec<String> = secrets.map(|text| text.as_str().unwrap().to_owned()).into();
+    assert!(secrets.iter().all(|secret| secret.len() >= 24));
+    // Every text and blob of every table.
+    let app = bench.server.app().clone();
+    let kept = app.db.read(|tx| {
+        let mut tables = tx.prepare("SELECT name FROM sqlite_master WHERE type = 'table'")?;
+        let tables = tables.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+        let mut all = Vec::new();
+        for table in tables {
+            let mut rows = tx.prepare(&format!("SELECT * FROM {table}"))?;
+            let columns = rows.column_count();
+            let mut rows = rows.query([])?;
+            while let Some(row) = rows.next()? {
+                for column in 0..columns {
+                    if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = row.get_ref(column)? {
+                        all.extend_from_slice(bytes);
+                        all.push(b'\n');
+                    }
+                }
+            }
+        }
+        Ok::<_, otaru_server::db::DbError>(all)
+    });
+    let kept = String::from_utf8_lossy(&kept.await.unwrap()).into_owned();
+    assert!(kept.contains("token.create") && kept.contains("hall"), "it was all read");
+    for secret in secrets {
+        let tail = &secret[secret.len() - 24..];
+        assert!(!kept.contains(tail), "a secret is kept");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
