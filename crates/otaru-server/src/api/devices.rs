@@ -1,7 +1,7 @@
 //! `/devices`, `/fleet` and `/claim`: the registry.
 
 use axum::Json;
-use axum::extract::{FromRequest as _, State};
+use axum::extract::{FromRequest as _, FromRequestParts as _, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use otaru_format::status::Status;

@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn the_last_page_has_no_next() {
-        let page = Page::cut(vec![1, 2, 3], 2, |item| Cursor::of(item));
+        let page = Page::cut(vec![1, 2, 3], 2, Cursor::of);
         assert_eq!((page.items, page.next), (vec![1, 2], Some(Cursor::of(&2))));
-        assert_eq!(Page::cut(vec![1, 2], 2, |item| Cursor::of(item)).next, None);
+        assert_eq!(Page::cut(vec![1, 2], 2, Cursor::of).next, None);
     }
 }

@@ -127,7 +127,10 @@ async fn due(app: &Shared) -> Result<(), DbError> {
 }
 
 /// All active deployments, whatever their moments say.
-async fn tick_all(app: &Shared) -> Result<(), DbError> {
+///
+/// # Errors
+/// Those of the database.
+pub async fn tick_all(app: &Shared) -> Result<(), DbError> {
     let mut after = None;
     loop {
         let from = after.clone();

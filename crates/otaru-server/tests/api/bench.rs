@@ -26,6 +26,9 @@ pub(crate) struct Bench {
     _dir: TempDir,
 }
 
+/// A device: its id, version, state and tags.
+pub(crate) type Facts = (String, &'static str, &'static str, Vec<(&'static str, &'static str)>);
+
 /// What was answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -145,10 +148,7 @@ impl Bench {
     }
 
     /// Registers devices with a few facts, as their reports would.
-    pub(crate) async fn devices(
-        &self,
-        devices: Vec<(String, &'static str, &'static str, Vec<(&'static str, &'static str)>)>,
-    ) {
+    pub(crate) async fn devices(&self, devices: Vec<Facts>) {
         self.server
             .app()
             .db

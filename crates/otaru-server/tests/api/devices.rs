@@ -9,9 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
-
-type Row = (String, &'static str, &'static str, Vec<(&'static str, &'static str)>);
+use crate::bench::{Bench, Facts as Row};
 
 fn fleet(count: usize, rng: &mut SmallRng) -> Vec<Row> {
     let pick = |rng: &mut SmallRng, all: &[&'static str]| all[rng.random_range(0..all.len())];

@@ -1,0 +1,8 @@
+//! The reconciler over a real database, with devices that are played: every rule by a story, and random histories.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod lab;
+mod plans;
+mod random;
+mod stories;

@@ -1,0 +1,231 @@
+//! Every rule by a story.
+
+use otaru_format::status::{Code, UpdateState};
+use otaru_rollout::{Control, DeviceId, Phase};
+use otaru_server::rollouts::operate;
+use serde_json::json;
+
+use crate::lab::{Lab, operator};
+
+/// A device does what it was offered.
+async fn follows(lab: &Lab, device: &str, version: &str) {
+    let offers = lab.sent(device);
+    let offer = offers.last().unwrap_or_else(|| panic!("{device} was offered nothing"));
+    let name = offer["deployment"].as_str().unwrap();
+    assert!(offer["url"].as_str().unwrap().starts_with("http://server/files/"), "{offer}");
+    lab.reports(device, UpdateState::Downloading, "1.0.0", Some(name)).await;
+    lab.reports(device, UpdateState::Trial, version, None).await;
+    lab.reports(device, UpdateState::Confirmed, version, None).await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_away_waits_and_gets_it_when_it_comes() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a", "b"]).await;
+    lab.comes("b", false).await;
+    let id = lab.roll_out(2, json!({})).await;
+    lab.work().await;
+    assert_eq!(
+        (lab.standing(id, "a").await.as_str(), lab.standing(id, "b").await.as_str()),
+        ("active", "waiting")
+    );
+    follows(&lab, "a", "1.1.0").await;
+    lab.work().await;
+    assert_eq!(lab.phase(id).await, Phase::Running, "it waits for the one that is away");
+    lab.comes("b", true).await;
+    lab.work().await;
+    follows(&lab, "b", "1.1.0").await;
+    lab.work().await;
+    assert_eq!(lab.phase(id).await, Phase::Completed);
+}
+
+#[tokio::test]
+async fn a_device_that_connects_anew_is_offered_again() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    lab.roll_out(2, json!({})).await;
+    lab.work().await;
+    assert_eq!(lab.sent("a").len(), 1);
+    // The broker lost it, and the device was never seen to go.
+    lab.comes("a", true).await;
+    lab.work().await;
+    let again = lab.sent("a");
+    assert_eq!((again.len(), &again[0]["deployment"]), (1, &json!("r1.1")), "the same attempt");
+}
+
+#[tokio::test]
+async fn offers_wait_for_a_broker_that_is_away() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    lab.broker_is_away(true);
+    lab.roll_out(2, json!({})).await;
+    lab.work().await;
+    assert!(lab.sent("a").is_empty());
+    lab.restart();
+    lab.broker_is_away(false);
+    lab.work().await;
+    assert_eq!(lab.sent("a").len(), 1);
+    lab.work().await;
+    assert!(lab.sent("a").is_empty(), "once");
+}
+
+#[tokio::test]
+async fn an_offer_that_does_not_stand_any_more_is_not_sent() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    lab.broker_is_away(true);
+    let id = lab.roll_out(2, json!({})).await;
+    lab.work().await;
+    // It got the image some other way meanwhile.
+    lab.reports("a", UpdateState::Confirmed, "1.1.0", None).await;
+    lab.broker_is_away(false);
+    lab.work().await;
+    assert!(lab.sent("a").is_empty());
+    assert_eq!(lab.phase(id).await, Phase::Completed);
+}
+
+#[tokio::test]
+async fn the_first_of_two_rollouts_has_the_device_and_the_other_is_superseded() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a", "b"]).await;
+    let low = lab.roll_out(2, json!({"limits": {"concurrency": 1}})).await;
+    lab.work().await;
+    let (first, second) = if lab.standing(low, "a").await == "active" { ("a", "b") } else { ("b", "a") };
+    let high = lab.roll_out(3, json!({"priority": 5})).await;
+    lab.work().await;
+    assert_eq!(lab.standing(low, second).await, "superseded");
+    assert_eq!(lab.standing(low, first).await, "active", "what is under way goes on");
+    assert_eq!(lab.standing(high, first).await, "ready");
+    follows(&lab, first, "1.1.0").await;
+    lab.work().await;
+    follows(&lab, first, "1.2.0").await;
+    follows(&lab, second, "1.2.0").await;
+    lab.work().await;
+    assert_eq!((lab.phase(low).await, lab.phase(high).await), (Phase::Completed, Phase::Completed));
+}
+
+#[tokio::test]
+async fn what_fails_is_tried_again_after_a_pause_and_by_hand() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    let rules = json!({"attempts": {"count": 2, "timeout": 60_000, "backoff": 10_000}, "continuous": true});
+    let id = lab.roll_out(2, rules).await;
+    for attempt in 1..=2 {
+        lab.work().await;
+        assert_eq!(lab.sent("a")[0]["deployment"], json!(format!("r1.{attempt}")));
+        let name = format!("r1.{attempt}");
+        lab.reports_with("a", UpdateState::Failed, "1.0.0", Some(&name), Some(Code::Timeout)).await;
+        lab.work().await;
+        assert!(lab.sent("a").is_empty(), "not at once");
+        lab.shift(60_000);
+    }
+    assert_eq!(lab.standing(id, "a").await, "failed");
+    let now = lab.app.clock.now();
+    let device = DeviceId::from("a");
+    let retried = lab.app.db.write(move |tx| operate::retry(tx, &operator(), id, &device, false, now));
+    retried.await.unwrap();
+    lab.work().await;
+    assert_eq!(lab.sent("a")[0]["deployment"], json!("r1.3"));
+    assert_eq!(lab.standing(id, "a").await, "active");
+}
+
+#[tokio::test]
+async fn a_stop_starts_nobody_and_an_abort_with_cancel_tells_those_under_way() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a", "b", "c"]).await;
+    let id =
+        lab.roll_out(2, json!({"limits": {"concurrency": 2}, "stop": {"failures": 50, "minimum": 1}})).await;
+    lab.work().await;
+    let active: Vec<&str> = {
+        let mut active = Vec::new();
+        for device in ["a", "b", "c"] {
+            if lab.standing(id, device).await == "active" {
+                active.push(device);
+            }
+        }
+        active
+    };
+    assert_eq!(active.len(), 2);
+    lab.reports_with(active[0], UpdateState::Refused, "1.0.0", Some("r1.1"), Some(Code::WrongChip)).await;
+    lab.work().await;
+    assert_eq!(lab.phase(id).await, Phase::Stopped);
+    assert_eq!(lab.rollout(id).await.active(), 1, "nobody took the place");
+    drop(lab.sent(active[1]));
+    lab.control(id, Control::Abort { cancel: true }).await.unwrap();
+    lab.restart();
+    lab.work().await;
+    assert_eq!(lab.sent(active[1]), [json!({"cancel": true})]);
+    lab.reports(active[1], UpdateState::Cancelled, "1.0.0", Some("r1.1")).await;
+    lab.work().await;
+    assert_eq!(lab.rollout(id).await.open(), 0);
+    assert!(lab.control(id, Control::Resume).await.is_err(), "over is over");
+}
+
+#[tokio::test]
+async fn a_device_that_joins_later_and_one_that_is_retired() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    let id = lab.roll_out(2, json!({"continuous": true})).await;
+    lab.work().await;
+    follows(&lab, "a", "1.1.0").await;
+    lab.fleet(&["late"]).await;
+    lab.work().await;
+    assert_eq!(lab.standing(id, "late").await, "active");
+    let now = lab.app.clock.now();
+    let retired = lab
+        .app
+        .db
+        .write(move |tx| otaru_server::devices::edit::retire(tx, &operator(), &DeviceId::from("late"), now));
+    drop(retired.await.unwrap());
+    lab.work().await;
+    assert_eq!(lab.standing(id, "late").await, "removed");
+    // Whatever it says now is nobody's.
+    lab.reports("late", UpdateState::Confirmed, "1.1.0", None).await;
+    assert_eq!(lab.standing(id, "late").await, "removed");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_loses_nobody() {
+    const DAY: i64 = 24 * 3_600_000;
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a", "b"]).await;
+    let rules = json!({"attempts": {"count": 3, "timeout": 60_000, "backoff": 10_000}, "limits": {"starts_per_minute": 12}});
+    let id = lab.roll_out(2, rules).await;
+    lab.work().await;
+    drop(lab.sent("b"));
+    follows(&lab, "a", "1.1.0").await;
+    // A day back: the other's time would be over a day late.
+    lab.shift(-DAY);
+    lab.restart();
+    lab.work().await;
+    assert_eq!(lab.standing(id, "b").await, "active");
+    lab.tick_all().await;
+    lab.shift(61_000);
+    lab.work().await;
+    assert_eq!(lab.standing(id, "b").await, "ready", "its time was over after a minute all the same");
+    // And two days ahead.
+    lab.shift(2 * DAY);
+    lab.work().await;
+    follows(&lab, "b", "1.1.0").await;
+    lab.work().await;
+    assert_eq!(lab.phase(id).await, Phase::Completed);
+}
+
+#[tokio::test]
+async fn a_hint_that_comes_twice_or_late_changes_nothing() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    let id = lab.roll_out(2, json!({})).await;
+    lab.work().await;
+    follows(&lab, "a", "1.1.0").await;
+    lab.work().await;
+    for _ in 0..2 {
+        lab.reports("a", UpdateState::Downloading, "1.0.0", Some("r1.1")).await;
+        lab.reports_with("a", UpdateState::Failed, "1.0.0", Some("r1.1"), Some(Code::Timeout)).await;
+        lab.comes("a", false).await;
+        lab.comes("a", true).await;
+        lab.work().await;
+    }
+    assert_eq!(lab.standing(id, "a").await, "succeeded");
+    assert!(lab.sent("a").is_empty());
+}
