@@ -203,7 +203,10 @@ fn measure(broker: Broker, clients: usize) -> Result<Figures> {
     for (client, wire) in fleet.iter_mut().enumerate() {
         let body = wire.expect(PUBLISH)?;
         let topic = topic(client);
-        ensure!(body.get(2..2 + topic.len()) == Some(topic.as_bytes()), "client {client} got another's message");
+        ensure!(
+            body.get(2..2 + topic.len()) == Some(topic.as_bytes()),
+            "client {client} got another's message"
+        );
         ensure!(body.ends_with(&[b'x'; PAYLOAD]), "client {client} got another payload");
         let id = body.get(2 + topic.len()..4 + topic.len()).context("no packet identifier")?;
         wire.send(&PubAckPacket::new(u16::from_be_bytes([id[0], id[1]])))?;
@@ -226,7 +229,9 @@ fn publish(port: u16, clients: usize) -> Result<()> {
             wire.expect(PUBACK)?;
         }
         let id = u16::try_from(client % usize::from(u16::MAX))? + 1;
-        wire.send(&PublishPacket::new(topic(client), vec![b'x'; PAYLOAD], QoS::AtLeastOnce).with_packet_id(id))?;
+        wire.send(
+            &PublishPacket::new(topic(client), vec![b'x'; PAYLOAD], QoS::AtLeastOnce).with_packet_id(id),
+        )?;
     }
     (0..clients.min(WINDOW)).try_for_each(|_| wire.expect(PUBACK).map(drop))
 }
@@ -247,7 +252,8 @@ impl Wire {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut wire = Self(BufReader::with_capacity(1 << 10, stream));
-        let options = ConnectOptions::new(id).with_clean_start(true).with_keep_alive(Duration::from_secs(600));
+        let options =
+            ConnectOptions::new(id).with_clean_start(true).with_keep_alive(Duration::from_secs(600));
         wire.send(&ConnectPacket::new(options))?;
         Ok(wire)
     }

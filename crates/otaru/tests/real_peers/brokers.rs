@@ -217,7 +217,8 @@ fn payloads_of_any_length(broker: Broker) {
 }
 
 fn wildcards(broker: Broker) {
-    let topics = ["ESP32/ota/a/status", "ESP32/ota/a/online", "ESP32/ota/b/status", "ESP32/ota/update", "other"];
+    let topics =
+        ["ESP32/ota/a/status", "ESP32/ota/a/online", "ESP32/ota/b/status", "ESP32/ota/update", "other"];
     let mut publisher = Wire::open(&broker, clean("publisher"));
     for (filter, wanted) in [
         ("ESP32/ota/+/status", &[0, 2][..]),
@@ -260,7 +261,10 @@ fn two_hundred_clients_at_once(broker: Broker) {
     }
     for (client, device) in devices.iter_mut().enumerate() {
         let message = device.take();
-        assert_eq!((message.topic_name, &message.payload[..]), (topic(client), format!("{client}").as_bytes()));
+        assert_eq!(
+            (message.topic_name, &message.payload[..]),
+            (topic(client), format!("{client}").as_bytes())
+        );
     }
     devices[0].is_silent();
 }
