@@ -93,6 +93,10 @@ impl Broker {
     pub(crate) fn client(&self, name: &str, args: &[&str]) -> Command {
         let mut command = program(name);
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]).args(args);
+        if matches!(self.kind, Kind::Rumqttd) {
+            // It listens for one version at a port.
+            command.args(["-V", "mqttv5"]);
+        }
         if let Some(password) = self.password {
             command.args(["-u", USER, "-P", password]);
         }
@@ -188,10 +192,10 @@ fn embedded(port: u16, password: Option<&str>) -> Command {
 /// With the limits of its sample settings, except for those that the tests need higher.
 fn rumqttd(dir: &Path, port: u16) -> Command {
     let settings = format!(
-        "id = 0\n[router]\nid = 0\nmax_connections = 10010\nmax_outgoing_packet_count = 200\n\
+        "id = 0\n[router]\nid = 0\nmax_connections = 10010\nmax_outgoing_packet_count = 1000\n\
          max_segment_size = 104857600\nmax_segment_count = 10\n\
          [v5.1]\nname = \"v5\"\nlisten = \"127.0.0.1:{port}\"\nnext_connection_delay_ms = 1\n\
-         [v5.1.connections]\nconnection_timeout_ms = 60000\nmax_payload_size = 262144\nmax_inflight_count = 100\n"
+         [v5.1.connections]\nconnection_timeout_ms = 60000\nmax_payload_size = 262144\nmax_inflight_count = 500\n"
     );
     let file = dir.join("rumqttd.toml");
     std::fs::write(&file, settings).unwrap();
