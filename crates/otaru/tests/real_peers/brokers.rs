@@ -47,7 +47,7 @@ macro_rules! cases {
 }
 
 cases!(
-    // rumqttd 0.20 sends only some of them.
+    // rumqttd 0.20 sends 100 of them.
     retained_messages_come_with_a_subscription,
     an_empty_retained_message_clears and rumqttd,
     last_will_after_a_half_open_connection and rumqttd,
