@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
+use crate::broker;
 use crate::compression;
 use crate::delta;
 use crate::downloads;
@@ -40,6 +41,8 @@ pub(crate) struct Bench {
 /// What else is measured.
 #[derive(Subcommand)]
 enum Other {
+    /// Measures the embedded broker beside Mosquitto: a fleet's connections, their memory, a message to each
+    Broker(broker::Options),
     /// Compares compressors over real firmware, and their decoders' code for a chip
     Compression(compression::Options),
     /// Compares patches over pairs of real firmware with those of other programs, and measures the decoder
@@ -55,6 +58,7 @@ enum Other {
 /// Runs otaru-sim's `update` benchmark, or another.
 pub(crate) fn bench(options: &Bench) -> Result<()> {
     match &options.other {
+        Some(Other::Broker(options)) => return broker::bench(options),
         Some(Other::Compression(options)) => return compression::bench(options),
         Some(Other::Delta(options)) => return delta::bench(options),
         Some(Other::Downloads(options)) => return downloads::bench(options),

@@ -13,6 +13,9 @@ use crate::shell::{cargo, find, output, program, run, tools_dir};
 
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
+/// A third MQTT 5 broker. Debian 12's others cannot be it: RabbitMQ 3.10 closes the connection of an MQTT 5 client without a word, and
+/// NATS 2.9 answers that it does not speak this version.
+const RUMQTTD: &str = "0.20.0";
 /// pycose 1.1 does not work with cbor2 6, which reads arrays below a tag as tuples.
 const PYTHON: [&str; 5] =
     ["esptool==5.6.0", "esp-idf-defs==0.1.7", "cbor2==5.9.0", "cryptography==50.0.2", "pycose==1.1.0"];
@@ -29,6 +32,8 @@ const PEERS: [(&str, &str); 5] = [
 pub(crate) const ESPTOOL: &str = "OTARU_ESPTOOL";
 /// The environment variable that names a Python with esp-idf-defs to the tests.
 pub(crate) const PYTHON_DEFS: &str = "OTARU_IDF_PYTHON";
+/// The environment variable that names rumqttd to the tests.
+pub(crate) const BROKER: &str = "OTARU_RUMQTTD";
 /// The environment variable that names a Python with pycose, cbor2 and cryptography to the tests.
 pub(crate) const PYTHON_COSE: &str = "OTARU_COSE_PYTHON";
 
@@ -47,8 +52,10 @@ pub(crate) fn install() {
     for (what, install) in [
         ("Debian packages", packages as fn() -> Result<()>),
         ("Python tools", python),
-        ("cargo-deny", || cargo_tool("cargo-deny", CARGO_DENY)),
-        ("cargo-fuzz", || cargo_tool("cargo-fuzz", CARGO_FUZZ)),
+        ("cargo-deny", || cargo_tool("cargo-deny", CARGO_DENY, &["--locked"])),
+        ("cargo-fuzz", || cargo_tool("cargo-fuzz", CARGO_FUZZ, &["--locked"])),
+        // Not locked: its lock file names a crate that Rust 1.95 refuses.
+        ("rumqttd", || cargo_tool("rumqttd", RUMQTTD, &["--no-default-features"])),
     ] {
         if let Err(error) = install() {
             println!("cannot install {what}: {error:#}");
@@ -95,15 +102,15 @@ fn python() -> Result<()> {
     Ok(std::fs::write(stamp, pins)?)
 }
 
-fn cargo_tool(name: &str, version: &str) -> Result<()> {
+fn cargo_tool(name: &str, version: &str, more: &[&str]) -> Result<()> {
     if find(name).is_some() {
         return Ok(());
     }
     // Unoptimised: it is built in a third of the time and runs for seconds.
     let root = tools_dir();
     let build = root.join("build");
-    let mut command = cargo(&["install", name, "--locked", "--debug", "--version", version]);
-    run(command.arg("--root").arg(&root).arg("--target-dir").arg(&build))?;
+    let mut command = cargo(&["install", name, "--debug", "--version", version]);
+    run(command.args(more).arg("--root").arg(&root).arg("--target-dir").arg(&build))?;
     Ok(std::fs::remove_dir_all(build)?)
 }
 
@@ -133,10 +140,15 @@ pub(crate) fn fuzz_remedy() -> String {
     format!("cargo install cargo-fuzz --locked --version {CARGO_FUZZ} (or cargo xtask test --install)")
 }
 
-/// Tells the tests where the Python tools are, unless the caller did.
+/// Tells the tests where the tools below `target/tools` are, unless the caller did.
 pub(crate) fn name_to_tests(command: &mut Command) {
-    for (variable, name) in [(ESPTOOL, "esptool"), (PYTHON_DEFS, "python3"), (PYTHON_COSE, "python3")] {
-        let tool = tools_dir().join("venv/bin").join(name);
+    for (variable, tool) in [
+        (ESPTOOL, "venv/bin/esptool"),
+        (PYTHON_DEFS, "venv/bin/python3"),
+        (PYTHON_COSE, "venv/bin/python3"),
+        (BROKER, "bin/rumqttd"),
+    ] {
+        let tool = tools_dir().join(tool);
         if std::env::var_os(variable).is_none() && tool.exists() {
             command.env(variable, tool);
         }

@@ -23,7 +23,7 @@ const MAX_CLIENTS: usize = 100_000;
 /// Largest packet, in bytes; status reports and commands have 1 KiB.
 const MAX_PACKET: usize = 256 * 1024;
 
-/// The user name of the server itself.
+/// The user name of the server itself, and how its client ids begin (see [`Mqtt::connect`](super::Mqtt::connect)).
 const SERVER: &str = "otaru-server";
 
 /// A running broker; it stops when this is dropped.
@@ -191,6 +191,10 @@ impl Guard {
     async fn identify(&self, connect: &ConnectPacket, peer: SocketAddr) -> Option<Identity> {
         if self.server.admits(connect) {
             return Some(Identity::Server);
+        }
+        // Messages tell their sender's client id; whoever came with it would put the server out.
+        if connect.client_id.starts_with(SERVER) {
+            return None;
         }
         let password = connect.password.as_deref().map(|bytes| Secret::new(String::from_utf8_lossy(bytes)));
         let (client, username) = (connect.client_id.clone(), connect.username.clone());

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use crate::cli::{Outcome, Output};
-use crate::options::LoginArgs;
+use crate::options::{self, LoginArgs};
 use crate::{signals, ui};
 use otaru_server::mqtt::EmbeddedBroker;
 
@@ -33,6 +33,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let login = args.login.whole()?;
     let open = login.is_none();
+    // Every client takes a file descriptor; a shell's own limit of 1,024 would end the fleet there.
+    options::raise_file_limit(1 << 20);
     let mut broker = EmbeddedBroker::start(args.listen, login).await.with_context(|| {
         format!(
             "cannot listen at {}; is another broker running there? --listen takes another port",

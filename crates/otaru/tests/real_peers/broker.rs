@@ -1,4 +1,4 @@
-//! A broker, Mosquitto or the embedded one, and Mosquitto's clients.
+//! A broker, the embedded one, Mosquitto or rumqttd, and Mosquitto's clients.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +18,8 @@ pub(crate) const USER: &str = "fleet";
 pub(crate) enum Kind {
     Mosquitto,
     Embedded,
+    /// A third implementation of MQTT 5; it knows no login here.
+    Rumqttd,
 }
 
 /// A broker at a port that it keeps over restarts.
@@ -32,12 +34,13 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts one that lets everybody in; `None` when a program is missing.
     pub(crate) fn start(kind: Kind) -> Option<Self> {
-        let needed = ["mosquitto_sub", "mosquitto_pub", "python3", "mosquitto", "mosquitto_passwd"];
-        let needed = match kind {
-            Kind::Mosquitto => &needed[..],
-            Kind::Embedded => &needed[..3],
-        };
-        if !have(needed) {
+        let mut needed = vec!["mosquitto_sub", "mosquitto_pub", "python3"];
+        match kind {
+            Kind::Mosquitto => needed.extend(["mosquitto", "mosquitto_passwd"]),
+            Kind::Rumqttd => needed.push("rumqttd"),
+            Kind::Embedded => {}
+        }
+        if !have(&needed) {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -57,6 +60,7 @@ impl Broker {
         let command = match self.kind {
             Kind::Mosquitto => mosquitto(self.dir.path(), self.port, self.password),
             Kind::Embedded => embedded(self.port, self.password),
+            Kind::Rumqttd => rumqttd(self.dir.path(), self.port),
         };
         self.running = Some(Program::server(command, self.port));
     }
@@ -67,6 +71,11 @@ impl Broker {
         self.kill();
         self.password = Some(password);
         self.begin();
+    }
+
+    /// The port it listens at.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The process.
@@ -84,6 +93,10 @@ impl Broker {
     pub(crate) fn client(&self, name: &str, args: &[&str]) -> Command {
         let mut command = program(name);
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]).args(args);
+        if matches!(self.kind, Kind::Rumqttd) {
+            // It listens for one version at a port.
+            command.args(["-V", "mqttv5"]);
+        }
         if let Some(password) = self.password {
             command.args(["-u", USER, "-P", password]);
         }
@@ -173,5 +186,20 @@ fn embedded(port: u16, password: Option<&str>) -> Command {
     if let Some(password) = password {
         command.args(["--username", USER]).env("OTARU_PASSWORD", password);
     }
+    command
+}
+
+/// With the limits of its sample settings, except for those that the tests need higher.
+fn rumqttd(dir: &Path, port: u16) -> Command {
+    let settings = format!(
+        "id = 0\n[router]\nid = 0\nmax_connections = 10010\nmax_outgoing_packet_count = 1000\n\
+         max_segment_size = 104857600\nmax_segment_count = 10\n\
+         [v5.1]\nname = \"v5\"\nlisten = \"127.0.0.1:{port}\"\nnext_connection_delay_ms = 1\n\
+         [v5.1.connections]\nconnection_timeout_ms = 60000\nmax_payload_size = 262144\nmax_inflight_count = 500\n"
+    );
+    let file = dir.join("rumqttd.toml");
+    std::fs::write(&file, settings).unwrap();
+    let mut command = program("rumqttd");
+    command.args(["-v", "-c"]).arg(file);
     command
 }

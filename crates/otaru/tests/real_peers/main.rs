@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod broker;
+mod brokers;
 #[expect(dead_code, reason = "the tests of the command line use more of it")]
 #[path = "../cli/common.rs"]
 mod common;
@@ -13,3 +14,4 @@ mod program;
 mod releases;
 mod updates;
 mod web;
+mod wire;

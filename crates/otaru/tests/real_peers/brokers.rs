@@ -1,0 +1,357 @@
+//! What Otaru relies on in a broker, the same on every broker there is: the embedded one, Mosquitto and rumqttd.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use mqtt5_protocol::packet::publish::PublishPacket;
+use mqtt5_protocol::{ConnectOptions, QoS, WillMessage};
+use otaru_server::mqtt::{Incoming, Message, Mqtt};
+
+use crate::broker::{Broker, Kind};
+use crate::common::LIMIT;
+use crate::device::Bench;
+use crate::wire::{Wire, clean, kept};
+
+/// Runs a case against a broker, unless it is missing.
+fn on(kind: Kind, case: fn(Broker)) {
+    if let Some(broker) = Broker::start(kind) {
+        case(broker);
+    }
+}
+
+/// Tests of each case on the two brokers that most people have, and on rumqttd where it is able to.
+macro_rules! cases {
+    ($($case:ident $(and $third:ident)?),* $(,)?) => { $(
+        mod $case {
+            use super::{Kind, on};
+
+            #[test]
+            fn embedded() {
+                on(Kind::Embedded, super::$case);
+            }
+
+            #[test]
+            fn mosquitto() {
+                on(Kind::Mosquitto, super::$case);
+            }
+
+            $(
+                #[test]
+                fn $third() {
+                    on(Kind::Rumqttd, super::$case);
+                }
+            )?
+        }
+    )* };
+}
+
+cases!(
+    // rumqttd 0.20 sends 100 of them.
+    retained_messages_come_with_a_subscription,
+    an_empty_retained_message_clears and rumqttd,
+    last_will_after_a_half_open_connection and rumqttd,
+    goodbye_takes_the_will_along and rumqttd,
+    the_same_client_id_takes_over and rumqttd,
+    // rumqttd 0.20 sends them again without the mark that they were sent before.
+    unacknowledged_messages_come_again,
+    a_kept_session_queues_commands and rumqttd,
+    a_clean_start_forgets and rumqttd,
+    expired_commands_are_not_delivered and rumqttd,
+    payloads_of_any_length and rumqttd,
+    wildcards and rumqttd,
+    two_hundred_clients_at_once and rumqttd,
+    our_client_comes_back_after_a_restart and rumqttd,
+    our_client_sends_many_offers_at_once and rumqttd,
+    a_device_is_updated and rumqttd,
+);
+
+/// The topic of a device's commands.
+const UPDATE: &str = "ESP32/ota/lamp/update";
+
+fn message(topic: &str, payload: impl Into<Vec<u8>>) -> PublishPacket {
+    PublishPacket::new(topic, payload.into(), QoS::AtLeastOnce)
+}
+
+fn retained_messages_come_with_a_subscription(broker: Broker) {
+    const DEVICES: usize = 300;
+    let topic = |device: usize| format!("ESP32/ota/lamp-{device:04}/status");
+    let mut publisher = Wire::open(&broker, clean("publisher"));
+    for device in 0..DEVICES {
+        publisher.publish(message(&topic(device), format!("status {device}")).with_retain(true));
+    }
+    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+    subscriber.subscribe("ESP32/ota/+/status");
+    let mut heard = BTreeSet::new();
+    for _ in 0..DEVICES {
+        let message = subscriber.take();
+        assert!(message.retain, "{message:?}");
+        assert!(heard.insert((message.topic_name, message.payload.to_vec())), "twice");
+    }
+    let wanted = (0..DEVICES).map(|device| (topic(device), format!("status {device}").into_bytes()));
+    assert_eq!(heard, wanted.collect());
+    // What is published from now on is news, and not marked.
+    publisher.publish(message(&topic(0), "new").with_retain(true));
+    let news = subscriber.take();
+    assert!(!news.retain && &news.payload[..] == b"new", "{news:?}");
+    subscriber.is_silent();
+}
+
+fn an_empty_retained_message_clears(broker: Broker) {
+    let mut publisher = Wire::open(&broker, clean("publisher"));
+    publisher.publish(message(UPDATE, "x").with_retain(true));
+    publisher.publish(message(UPDATE, "").with_retain(true));
+    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+    subscriber.subscribe(UPDATE);
+    subscriber.is_silent();
+}
+
+/// A device whose broker says that it is offline when it is gone.
+fn with_will(id: &str) -> ConnectOptions {
+    let mut will = WillMessage::new(format!("ESP32/ota/{id}/online"), "offline");
+    (will.qos, will.retain) = (QoS::AtLeastOnce, true);
+    clean(id).with_will(will)
+}
+
+fn last_will_after_a_half_open_connection(broker: Broker) {
+    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+    subscriber.subscribe("ESP32/ota/+/online");
+    // It stays open and says nothing any more, like a device that lost its power.
+    let half_open = Wire::open(&broker, with_will("lamp").with_keep_alive(Duration::from_secs(1)));
+    let will = subscriber.take();
+    assert_eq!((&will.topic_name[..], &will.payload[..]), ("ESP32/ota/lamp/online", &b"offline"[..]));
+    drop(half_open);
+    let mut late = Wire::open(&broker, clean("late"));
+    late.subscribe("ESP32/ota/lamp/online");
+    assert!(late.take().retain);
+}
+
+fn goodbye_takes_the_will_along(broker: Broker) {
+    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+    subscriber.subscribe("ESP32/ota/+/online");
+    Wire::open(&broker, with_will("lamp")).disconnect();
+    subscriber.is_silent();
+    drop(Wire::open(&broker, with_will("lamp")));
+    assert_eq!(&subscriber.take().payload[..], b"offline");
+}
+
+fn the_same_client_id_takes_over(broker: Broker) {
+    let mut first = Wire::open(&broker, clean("lamp"));
+    first.subscribe("elsewhere");
+    let mut second = Wire::open(&broker, clean("lamp"));
+    first.is_closed();
+    second.subscribe(UPDATE);
+    Wire::open(&broker, clean("publisher")).publish(message(UPDATE, "x"));
+    assert_eq!(&second.take().payload[..], b"x");
+    second.is_silent();
+}
+
+fn unacknowledged_messages_come_again(broker: Broker) {
+    let mut device = Wire::open(&broker, kept("lamp"));
+    device.subscribe(UPDATE);
+    Wire::open(&broker, clean("publisher")).publish(message(UPDATE, "x"));
+    assert_eq!(&device.message().payload[..], b"x");
+    drop(device);
+    let mut device = Wire::open(&broker, kept("lamp"));
+    assert!(device.session_present);
+    let again = device.take();
+    assert!(again.dup && &again.payload[..] == b"x", "{again:?}");
+    device.disconnect();
+    let mut device = Wire::open(&broker, kept("lamp"));
+    assert!(device.session_present);
+    device.is_silent();
+}
+
+/// A device that is away while its session is kept.
+fn away(broker: &Broker) {
+    let mut device = Wire::open(broker, kept("lamp"));
+    device.subscribe(UPDATE);
+    device.disconnect();
+}
+
+fn a_kept_session_queues_commands(broker: Broker) {
+    away(&broker);
+    let mut publisher = Wire::open(&broker, clean("publisher"));
+    for number in 0..20 {
+        publisher.publish(message(UPDATE, format!("{number}")));
+    }
+    let mut device = Wire::open(&broker, kept("lamp"));
+    assert!(device.session_present);
+    for number in 0..20 {
+        assert_eq!(device.take().payload, format!("{number}"));
+    }
+    device.is_silent();
+}
+
+fn a_clean_start_forgets(broker: Broker) {
+    away(&broker);
+    let mut publisher = Wire::open(&broker, clean("publisher"));
+    publisher.publish(message(UPDATE, "x"));
+    let mut device = Wire::open(&broker, clean("lamp"));
+    assert!(!device.session_present);
+    publisher.publish(message(UPDATE, "y"));
+    device.is_silent();
+}
+
+fn expired_commands_are_not_delivered(broker: Broker) {
+    away(&broker);
+    let mut publisher = Wire::open(&broker, clean("publisher"));
+    publisher.publish(message(UPDATE, "stale").with_message_expiry_interval(1));
+    publisher.publish(message(UPDATE, "fresh").with_message_expiry_interval(600));
+    publisher.publish(message(UPDATE, "for ever"));
+    sleep(Duration::from_secs(3));
+    let mut device = Wire::open(&broker, kept("lamp"));
+    let fresh = device.take();
+    assert_eq!(&fresh.payload[..], b"fresh");
+    // What is left of it: MQTT 5, section 3.3.2.3.3.
+    let left = fresh.message_expiry_interval().expect("no expiry any more");
+    assert!((300..=598).contains(&left), "{left} s are left");
+    assert_eq!(&device.take().payload[..], b"for ever");
+    device.is_silent();
+}
+
+fn payloads_of_any_length(broker: Broker) {
+    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+    subscriber.subscribe(UPDATE);
+    let mut publisher = Wire::open(&broker, clean("publisher"));
+    for len in [0, 1, 127, 128, 1024, 16_383, 16_384, 64 << 10, 200_000] {
+        let payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        publisher.publish(message(UPDATE, payload.clone()));
+        assert!(subscriber.take().payload == payload, "{len} bytes");
+    }
+}
+
+fn wildcards(broker: Broker) {
+    let topics =
+        ["ESP32/ota/a/status", "ESP32/ota/a/online", "ESP32/ota/b/status", "ESP32/ota/update", "other"];
+    let mut publisher = Wire::open(&broker, clean("publisher"));
+    for (filter, wanted) in [
+        ("ESP32/ota/+/status", &[0, 2][..]),
+        ("ESP32/ota/a/#", &[0, 1]),
+        ("ESP32/#", &[0, 1, 2, 3]),
+        ("+/+/update", &[3]),
+        ("+", &[4]),
+        ("#", &[0, 1, 2, 3, 4]),
+        ("ESP32/ota/+/nothing", &[]),
+    ] {
+        let mut subscriber = Wire::open(&broker, clean("subscriber"));
+        subscriber.subscribe(filter);
+        for topic in topics {
+            publisher.publish(message(topic, "x"));
+        }
+        let mut heard: Vec<_> = wanted.iter().map(|_| subscriber.take().topic_name).collect();
+        subscriber.is_silent();
+        heard.sort();
+        let mut wanted: Vec<_> = wanted.iter().map(|at| topics[*at]).collect();
+        wanted.sort_unstable();
+        assert_eq!(heard, wanted, "{filter}");
+    }
+}
+
+fn two_hundred_clients_at_once(broker: Broker) {
+    const CLIENTS: usize = 200;
+    let topic = |client: usize| format!("ESP32/ota/lamp-{client}/update");
+    let mut devices = std::thread::scope(|scope| {
+        let open = |client: usize| {
+            let mut device = Wire::open(&broker, clean(&format!("lamp-{client}")));
+            device.subscribe(&topic(client));
+            device
+        };
+        let opening: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(move || open(client))).collect();
+        opening.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let mut publisher = Wire::open(&broker, clean("publisher"));
+    for client in 0..CLIENTS {
+        publisher.publish(message(&topic(client), format!("{client}")));
+    }
+    for (client, device) in devices.iter_mut().enumerate() {
+        let message = device.take();
+        assert_eq!(
+            (message.topic_name, &message.payload[..]),
+            (topic(client), format!("{client}").as_bytes())
+        );
+    }
+    devices[0].is_silent();
+}
+
+/// A runtime for the server's own client.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("it takes too long") })
+}
+
+async fn next_message(mqtt: &mut Mqtt) -> Message {
+    loop {
+        if let Incoming::Message(message) = mqtt.next().await {
+            return message;
+        }
+    }
+}
+
+fn our_client_comes_back_after_a_restart(mut broker: Broker) {
+    block_on(async {
+        let mut mqtt = Mqtt::connect(&broker.url().parse().unwrap(), "test").await.unwrap();
+        mqtt.subscribe("ESP32/ota/+/status").await.unwrap();
+        mqtt.publish("ESP32/ota/a/status", "before", false).await.unwrap();
+        assert_eq!(next_message(&mut mqtt).await.payload, b"before");
+        broker.kill();
+        while !matches!(mqtt.next().await, Incoming::Lost(_)) {}
+        mqtt.publish("ESP32/ota/a/status", "nobody has it", false).await.unwrap_err();
+        broker.begin();
+        while !matches!(mqtt.next().await, Incoming::Back) {}
+        // Subscribing again follows; nothing tells when it is done.
+        let mut publisher = Wire::open(&broker, clean("publisher"));
+        let again = async {
+            loop {
+                publisher.publish(message("ESP32/ota/b/status", "after"));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let heard = tokio::select! {
+            message = next_message(&mut mqtt) => message,
+            () = again => unreachable!(),
+        };
+        assert_eq!((&heard.topic[..], &heard.payload[..]), ("ESP32/ota/b/status", &b"after"[..]));
+        mqtt.publish("ESP32/ota/a/status", "and speaks", false).await.unwrap();
+    });
+}
+
+fn our_client_sends_many_offers_at_once(broker: Broker) {
+    const OFFERS: usize = 5_000;
+    /// As many as the outbox has under way.
+    const AT_ONCE: usize = 256;
+    let topic = |device: usize| format!("ESP32/ota/lamp-{device}/update");
+    block_on(async {
+        let url = broker.url().parse().unwrap();
+        let mut hearing = Mqtt::connect(&url, "hearing").await.unwrap();
+        hearing.subscribe("ESP32/ota/+/update").await.unwrap();
+        let sending = Mqtt::connect(&url, "sending").await.unwrap();
+        let start = Instant::now();
+        let mut under_way = tokio::task::JoinSet::new();
+        let expiry = Some(Duration::from_secs(60));
+        for device in 0..OFFERS {
+            if under_way.len() == AT_ONCE {
+                under_way.join_next().await.unwrap().unwrap();
+            }
+            let publisher = sending.publisher();
+            under_way.spawn(async move {
+                publisher.publish(&topic(device), &[b'x'; 300], false, expiry).await.unwrap();
+            });
+        }
+        under_way.join_all().await;
+        eprintln!("{:.0} offers a second", OFFERS as f64 / start.elapsed().as_secs_f64());
+        let mut heard = BTreeSet::new();
+        while heard.len() < OFFERS {
+            heard.insert(next_message(&mut hearing).await.topic);
+        }
+        assert_eq!(heard, (0..OFFERS).map(topic).collect());
+    });
+}
+
+fn a_device_is_updated(broker: Broker) {
+    let bench = Bench::new(256 << 10, 20.0);
+    let (web, device) = (bench.own(), bench.device(&broker));
+    broker.offer(&web.url("new.bin"));
+    bench.ends_on_the_new_image(&broker);
+    device.interrupt();
+}
