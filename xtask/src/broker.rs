@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -27,6 +27,8 @@ use crate::shell::{cargo, find, program, root, run, works};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A message's payload, in bytes: about an offer.
 const PAYLOAD: usize = 300;
+/// Connections that wait for their answers: fewer than Mosquitto's backlog of 100 holds, behind which each would wait for a second.
+const ARRIVING: usize = 50;
 /// Messages of the publisher that wait for their acknowledgement.
 const WINDOW: usize = 256;
 /// The types of packets, in the upper half of their first byte: MQTT 5, table 2-1.
@@ -104,6 +106,8 @@ fn raise_file_limit(clients: usize) -> Result<()> {
 struct Broker {
     child: Child,
     port: u16,
+    /// Kept open: a program whose output nobody takes ends.
+    _output: Option<BufReader<ChildStdout>>,
 }
 
 impl Drop for Broker {
@@ -120,7 +124,7 @@ fn mosquitto(folder: &Path) -> Result<Broker> {
     fs::write(&file, format!("{user}listener {port} 127.0.0.1\nallow_anonymous true\nlog_type error\n"))?;
     let mut command = program(find("mosquitto").context("mosquitto is gone")?);
     let child = command.arg("-c").arg(file).stdin(Stdio::null()).spawn().context("cannot start mosquitto")?;
-    let broker = Broker { child, port };
+    let broker = Broker { child, port, _output: None };
     let start = Instant::now();
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         ensure!(start.elapsed() < PATIENCE, "mosquitto does not start");
@@ -133,10 +137,11 @@ fn embedded() -> Result<Broker> {
     let mut command = program(root().join("target/release/otaru"));
     command.args(["broker", "--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start otaru broker")?;
-    let stdout = child.stdout.take().context("it has no output")?;
-    let mut broker = Broker { child, port: 0 };
+    let mut output = BufReader::new(child.stdout.take().context("it has no output")?);
+    let mut broker = Broker { child, port: 0, _output: None };
     let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
+    output.read_line(&mut line)?;
+    broker._output = Some(output);
     broker.port = line
         .trim_end()
         .rsplit(':')
@@ -190,10 +195,13 @@ fn measure(broker: Broker, clients: usize) -> Result<Figures> {
         // Sent behind the CONNECT, as MQTT 5 allows (section 3.1.4), so that nobody waits for one answer at a time.
         wire.send(&SubscribePacket::new(1).add_filter(topic(client), QoS::AtLeastOnce))?;
         fleet.push(wire);
-    }
-    for wire in &mut fleet {
-        wire.expect(CONNACK)?;
-        wire.expect(SUBACK)?;
+        if fleet.len() % ARRIVING == 0 || fleet.len() == clients {
+            let answered = (fleet.len() - 1) / ARRIVING * ARRIVING;
+            for wire in fleet.iter_mut().skip(answered) {
+                wire.expect(CONNACK)?;
+                wire.expect(SUBACK)?;
+            }
+        }
     }
     let connected = start.elapsed();
     let idle = each(resident(&broker)?);
