@@ -34,6 +34,7 @@ pub struct FleetKey {
 /// What a new fleet key shall be.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateFleetKey)]
 pub struct New {
     /// What it is for
     #[schema(min_length = 1, max_length = 100)]

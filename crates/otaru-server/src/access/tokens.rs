@@ -47,6 +47,7 @@ pub struct Token {
 /// What a new token shall be.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CreateToken)]
 pub struct New {
     /// What it is for
     #[schema(min_length = 1, max_length = 100)]

@@ -7,7 +7,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use otaru_format::status::Status;
 use otaru_format::topic::Topics;
 use otaru_rollout::DeviceId;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -302,7 +303,7 @@ struct AddedDevice {
 ///
 /// The answer has its password in `password`, this once; its user name and MQTT client id are its id.
 #[utoipa::path(post, path = "/devices", tag = "devices", operation_id = "add_device",
-    params(("Idempotency-Key" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = NewDevice, responses((status = 201, body = AddedDevice)))]
 async fn add(
     State(app): State<Shared>,
@@ -402,7 +403,7 @@ struct TagMany {
     #[serde(default)]
     devices: Vec<String>,
     /// … or all that are meant by this
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strictly")]
     which: Option<Which>,
     /// Tags they shall have
     #[serde(default)]
@@ -410,6 +411,17 @@ struct TagMany {
     /// Names of tags they shall have no longer
     #[serde(default)]
     remove: Vec<String>,
+}
+
+/// A filter in a body. Here a name that is none is an error: a filter that leaves it out would mean more devices than whoever
+/// misspelt it.
+fn strictly<'de, D: Deserializer<'de>>(body: D) -> Result<Option<Which>, D::Error> {
+    let Some(given) = Option::<serde_json::Map<String, Value>>::deserialize(body)? else { return Ok(None) };
+    let known = serde_json::to_value(Which::default()).map_err(D::Error::custom)?;
+    if let Some(name) = given.keys().find(|name| known.get(name.as_str()).is_none()) {
+        return Err(D::Error::custom(format!("unknown field `{name}` in `which`")));
+    }
+    serde_json::from_value(Value::Object(given)).map(Some).map_err(D::Error::custom)
 }
 
 /// How many were changed.
@@ -464,7 +476,12 @@ struct Orders {
 /// `status`. The same report twice changes nothing.
 #[utoipa::path(post, path = "/devices/{id}/status", tag = "devices", params(("id" = String, Path)),
     security(("device" = []), ("token" = [])),
-    request_body = Value, responses((status = 200, body = Orders)))]
+    request_body(content = Value, example = json!({
+        "device": "lamp", "chip": "esp32c3", "state": "idle", "project": "lamp", "version": "1.0.0",
+        "image": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "slot": 0, "confirmed": true,
+        "boot": "power_on", "uptime": 3
+    })),
+    responses((status = 200, body = Orders)))]
 async fn report(
     State(app): State<Shared>,
     Path(id): Path<String>,

@@ -181,6 +181,7 @@ async fn get(
 /// What can be changed of a release.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ChangeRelease)]
 pub struct Change {
     /// What people should know about it.
     pub notes: String,

@@ -49,6 +49,10 @@ pub fn router() -> OpenApiRouter<Shared> {
 /// A rollout as it is asked for. What its fields mean: docs/rollouts.md.
 #[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "Lamps in Berlin to 1.1.0", "release": 1, "target": {"tags": "site=berlin"},
+    "limits": {"concurrency": 50}
+}))]
 struct NewRollout {
     /// What people call it
     #[schema(min_length = 1, max_length = 100)]
@@ -254,7 +258,7 @@ async fn list(
 
 /// Make a rollout, and start it unless it is a draft
 #[utoipa::path(post, path = "/rollouts", tag = "rollouts", operation_id = "create_rollout",
-    params(("Idempotency-Key" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = NewRollout, responses((status = 201, body = RolloutView)))]
 async fn create(
     State(app): State<Shared>,
@@ -507,6 +511,7 @@ async fn retry(
 
 /// Something that happened to a rollout.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = RolloutEvent)]
 struct Happened {
     /// Newer ones have higher ids.
     id: i64,

@@ -66,7 +66,7 @@ struct NewToken {
 ///
 /// The answer has the token itself in `text`, this once.
 #[utoipa::path(post, path = "/tokens", tag = "tokens", operation_id = "create_token",
-    params(("Idempotency-Key" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = tokens::New, responses((status = 201, body = NewToken)))]
 async fn create(
     State(app): State<Shared>,
@@ -127,7 +127,7 @@ struct NewFleetKey {
 /// With it as the password, devices may connect to the broker that are not known yet. The answer has the key itself in
 /// `text`, this once.
 #[utoipa::path(post, path = "/fleet-keys", tag = "fleet keys",
-    params(("Idempotency-Key" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = fleet_keys::New, responses((status = 201, body = NewFleetKey)))]
 async fn create_fleet_key(
     State(app): State<Shared>,

@@ -18,6 +18,7 @@ use crate::rollouts::books::Changes;
 /// What shall change about a device.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = ChangeDevice)]
 pub struct Change {
     /// What people call it; empty for its id
     #[schema(max_length = 100)]

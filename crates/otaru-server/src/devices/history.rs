@@ -13,6 +13,7 @@ pub const KEPT: i64 = 1_000;
 
 /// Something that happened to a device.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = DeviceEvent)]
 pub struct Happened {
     /// Newer ones have higher ids.
     pub id: i64,

@@ -1,5 +1,6 @@
 //! What is answered to whom: problems, idempotency, the description.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -174,6 +175,36 @@ async fn no_answer_that_is_kept_has_a_secret() {
         let tail = &secret[secret.len() - 24..];
         assert!(!kept.contains(tail), "a secret is kept");
     }
+}
+
+/// The fields of a body as they are described.
+fn described(document: &Value, operation: &Value) -> Option<BTreeSet<String>> {
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let name = schema["$ref"].as_str()?.strip_prefix("#/components/schemas/")?;
+    Some(document["components"]["schemas"][name]["properties"].as_object()?.keys().cloned().collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_have_the_fields_that_are_described() {
+    let bench = Bench::start().await;
+    bench.post("/devices", json!({"id": "lamp"})).await.is(201);
+    let document = serde_json::to_value(otaru_server::api::document()).unwrap();
+    let mut compared = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let Some(described) = described(&document, operation) else { continue };
+            let path = path.strip_prefix("/api/v1").unwrap().replace("{id}", "1").replace("{device}", "lamp");
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let answer = bench.ask(Some(&bench.admin), method, &path, Some(json!({"?": 1}))).await;
+            let problem = answer.problem(422, "invalid").json();
+            // `unknown field `?`, expected one of `a`, `b``
+            let (_, expected) = problem["detail"].as_str().unwrap().split_once("expected ").unwrap();
+            let taken: BTreeSet<String> = expected.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            assert_eq!(taken, described, "{path}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 10, "{compared}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
