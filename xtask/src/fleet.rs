@@ -176,6 +176,8 @@ impl<'a> Bench<'a> {
                 otaru(&["sim", "--no-watch", "--json", "--broker", &broker, "--devices", &count]);
             command.args(["--speed", &self.options.speed.to_string(), "--firmware"]).arg(&firmware);
             command.args(["--name-prefix", &format!("dev{}-", first / IN_ONE)]);
+            // The broker takes 10,000 connections from one address; all of these are this machine's.
+            command.args(["--source", &format!("127.0.0.{}", 2 + first / IN_ONE)]);
             processes.push(Running(command.stdout(Stdio::null()).spawn()?));
         }
         Ok(processes)

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct TokioNet {
     wifi: Wifi,
+    source: Option<IpAddr>,
 }
 
 /// A device's Wi-Fi; clones share it.
@@ -58,7 +59,13 @@ impl Link for Wifi {
 impl TokioNet {
     /// The host's network through this Wi-Fi.
     pub fn new(wifi: Wifi) -> Self {
-        Self { wifi }
+        Self { wifi, source: None }
+    }
+
+    /// The same, connecting from this address of the host.
+    #[must_use]
+    pub fn from_address(self, source: IpAddr) -> Self {
+        Self { source: Some(source), ..self }
     }
 }
 
@@ -111,6 +118,9 @@ impl TcpConnect for TokioNet {
         }
         let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        if let Some(source) = self.source {
+            socket.bind((source, 0).into())?;
+        }
         let stream = socket.connect(remote).await?;
         stream.set_nodelay(true)?;
         Ok(Connection { stream: FromTokio::new(stream), link: self.wifi.up.subscribe() })

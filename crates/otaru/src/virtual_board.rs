@@ -32,6 +32,8 @@ pub(crate) struct Bench {
     /// Whose releases its boards take.
     pub(crate) keys: Vec<PublicKey>,
     pub(crate) allow_unsigned: bool,
+    /// The address of this machine that its boards connect from; any, if not given.
+    pub(crate) source: Option<IpAddr>,
 }
 
 /// One virtual board.
@@ -94,6 +96,10 @@ impl Board {
         config.answer_timeout = config.answer_timeout.max(Duration::from_secs_f64(2.0 * bench.speed));
         let link = Wifi::default();
         let net = TokioNet::new(link.clone());
+        let net = match bench.source {
+            Some(source) => net.from_address(source),
+            None => net,
+        };
         let device = VirtualDevice {
             config,
             flash: self.flash.clone(),

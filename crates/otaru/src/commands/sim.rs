@@ -75,6 +75,9 @@ pub(crate) struct Args {
     /// what is theirs
     #[arg(long)]
     no_watch: bool,
+    /// The address of this machine that they connect from: a broker may allow only so many connections from one
+    #[arg(long, value_name = "IP")]
+    source: Option<std::net::IpAddr>,
     /// How their names begin; a number follows
     #[arg(long, value_name = "TEXT", default_value = "sim-")]
     name_prefix: String,
@@ -105,6 +108,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         },
         keys: release_file::public_keys(&args.key)?.iter().map(PublicKey::to_bytes).collect(),
         allow_unsigned: args.allow_unsigned || args.key.is_empty(),
+        source: args.source,
     });
     let observer = match args.no_watch {
         true => None,

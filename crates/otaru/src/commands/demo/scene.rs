@@ -112,6 +112,7 @@ impl Scene {
             speed,
             keys: Vec::new(),
             allow_unsigned: true,
+            source: None,
         });
         let (sender, events) = mpsc::unbounded_channel();
         let firmware = lamp("1.0.0", Behaviour::Healthy);
