@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::mqtt::Connections;
 use crate::reconcile::ingest::Recent;
 use crate::releases::Keys;
 
@@ -40,6 +41,8 @@ pub struct App {
     pub failed_logins: FailedLogins,
     /// What devices last reported.
     pub recent: Recent,
+    /// Who is connected to the embedded broker.
+    pub connections: Arc<Connections>,
     /// Tells everybody that the server ends.
     pub stop: CancellationToken,
     /// Wakes those who carry on with work in the background.

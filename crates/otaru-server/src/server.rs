@@ -116,6 +116,7 @@ impl Server {
             tokens: tokens::Remembered::default(),
             failed_logins: api::limits::FailedLogins::default(),
             recent: ingest::Recent::default(),
+            connections: Arc::default(),
             stop: CancellationToken::new(),
             wake: Wake::default(),
             config,
@@ -230,7 +231,9 @@ async fn broker(app: &Shared) -> Result<(Option<EmbeddedBroker>, BrokerUrl), Sta
         MqttConfig::External(url) => Ok((None, url.clone())),
         MqttConfig::Embedded { listen } => {
             let doorkeeper = Arc::new(Doorkeeper(app.clone()));
-            let broker = EmbeddedBroker::guarded(*listen, &app.config.base, doorkeeper).await;
+            let broker =
+                EmbeddedBroker::guarded(*listen, &app.config.base, doorkeeper, Arc::clone(&app.connections))
+                    .await;
             let broker = broker.map_err(|error| StartError::Listen {
                 what: "MQTT",
                 address: *listen,

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::access::{self, Answer, Authenticator, Identity, Knock};
+use super::connections::{Attendance, Connections};
 use super::url::{BrokerUrl, Login, Secret};
 
 /// Most connections at once.
@@ -44,11 +45,11 @@ impl EmbeddedBroker {
             Some(login) => Arc::new(OneLogin::new(login)),
             None => Arc::new(AllowAllAuthProvider),
         };
-        Self::run(listen, provider, login).await
+        Self::run(listen, provider, login, None).await
     }
 
     /// Listens at `listen`, for whom `authenticator` knows: each may do under `base` what [`access`] says. Its
-    /// [URL](Self::url) has the server's own login.
+    /// [URL](Self::url) has the server's own login. `connections` learns who is connected.
     ///
     /// # Errors
     /// When the address is taken or not ours.
@@ -56,21 +57,23 @@ impl EmbeddedBroker {
         listen: SocketAddr,
         base: &str,
         authenticator: Arc<dyn Authenticator>,
+        connections: Arc<Connections>,
     ) -> io::Result<Self> {
         let password = crate::access::secret::password().map_err(io::Error::other)?;
         let login = Login { username: SERVER.to_owned(), password: Secret::new(password) };
         let guard = Guard { base: base.to_owned(), authenticator, server: OneLogin::new(&login) };
-        Self::run(listen, Arc::new(guard), Some(login)).await
+        Self::run(listen, Arc::new(guard), Some(login), Some(connections)).await
     }
 
     async fn run(
         listen: SocketAddr,
         provider: Arc<dyn AuthProvider>,
         login: Option<Login>,
+        connections: Option<Arc<Connections>>,
     ) -> io::Result<Self> {
         // The library tells a taken port only as text; ask the system first.
         drop(TcpListener::bind(listen).await?);
-        let config = BrokerConfig::default()
+        let mut config = BrokerConfig::default()
             .with_bind_address(listen)
             .with_max_clients(MAX_CLIENTS)
             .with_max_packet_size(MAX_PACKET)
@@ -81,6 +84,9 @@ impl EmbeddedBroker {
                 rate_limit: RateLimitConfig { enabled: false, ..RateLimitConfig::default() },
                 ..AuthConfig::default()
             });
+        if let Some(connections) = connections {
+            config = config.with_event_handler(Arc::new(Attendance(connections)));
+        }
         let mut broker =
             MqttBroker::with_config(config).await.map_err(io::Error::other)?.with_auth_provider(provider);
         let address = broker.local_addr().unwrap_or(listen);

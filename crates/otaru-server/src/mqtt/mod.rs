@@ -3,8 +3,10 @@
 pub mod access;
 mod broker;
 mod client;
+mod connections;
 mod url;
 
 pub use broker::{EmbeddedBroker, reachable};
 pub use client::{BrokerError, Incoming, Message, Mqtt, Publisher};
+pub use connections::Connections;
 pub use url::{BrokerUrl, BrokerUrlError, DEFAULT_PORT, Login, Secret};

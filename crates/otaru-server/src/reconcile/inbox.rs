@@ -16,6 +16,8 @@ use crate::db::DbError;
 const LANES: usize = 128;
 /// Messages that may wait in a lane. A lane that is full makes the broker wait.
 const WAITING: usize = 64;
+/// After this long the broker has done with a connection whose last will it has told.
+const SETTLED: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// What the server wants to hear.
 pub fn filters(base: &str) -> [String; 2] {
@@ -42,7 +44,7 @@ pub struct Inbox {
 
 #[derive(Debug)]
 enum Said {
-    Report(Box<Status<String>>),
+    Report { report: Box<Status<String>>, live: bool },
     Presence { online: bool, anew: bool },
 }
 
@@ -78,7 +80,13 @@ impl Inbox {
 async fn lane(app: Shared, mut receiver: mpsc::Receiver<(DeviceId, Said)>, may_register: bool) {
     while let Some((device, said)) = receiver.recv().await {
         let taken = match said {
-            Said::Report(report) => ingest::take_report(&app, &device, *report, may_register).await,
+            Said::Report { report, live } => {
+                ingest::take_report(&app, &device, *report, may_register, live).await
+            }
+            Said::Presence { online: false, .. } if app.connections.has(device.as_str()) => {
+                tokio::spawn(look_again(app.clone(), device.clone()));
+                Ok(())
+            }
             Said::Presence { online, anew } => {
                 ingest::take_presence(&app, &device, online, anew, may_register).await
             }
@@ -89,6 +97,17 @@ async fn lane(app: Shared, mut receiver: mpsc::Receiver<(DeviceId, Said)>, may_r
             // The device reports again; retained reports come again with the next connection.
             Err(error) => tracing::error!(%device, %error, "a report was not taken in"),
         }
+    }
+}
+
+/// A device is said to be gone, and is connected: either the broker has not yet done with its broken connection, or it is back.
+async fn look_again(app: Shared, device: DeviceId) {
+    tokio::time::sleep(SETTLED).await;
+    if app.connections.has(device.as_str()) {
+        return;
+    }
+    if let Err(error) = ingest::take_presence(&app, &device, false, false, false).await {
+        tracing::error!(%device, %error, "that a device is gone was not taken in");
     }
 }
 
@@ -103,9 +122,10 @@ fn read(base: &str, heard: &Heard) -> Option<(DeviceId, Said)> {
         return Some((id(name)?, Said::Presence { online, anew: !heard.retained }));
     }
     let name = device_of(base, &heard.topic, "status")?;
-    let report: Status<String> = serde_json::from_slice(&heard.payload).ok()?;
+    let report: Box<Status<String>> = serde_json::from_slice(&heard.payload).ok()?;
     // A report in somebody else's name is nobody's.
-    (report.device == name).then_some((id(name)?, Said::Report(Box::new(report))))
+    let own = report.device == name;
+    own.then_some((id(name)?, Said::Report { report, live: !heard.retained }))
 }
 
 #[cfg(test)]

@@ -69,7 +69,8 @@ fn essence(report: &Status<String>) -> Digest {
     Digest::of(&serde_json::to_vec(&calm).unwrap_or_default())
 }
 
-/// Takes a device's report. A device that is not known is registered, if it `may_register`, and otherwise ignored.
+/// Takes a device's report. A device that is not known is registered, if it `may_register`, and otherwise ignored. One that reports
+/// `live`, not through a message that the broker had kept, is there, whatever was said before.
 ///
 /// # Errors
 /// Those of the database; the report is as if it had not come then.
@@ -78,6 +79,7 @@ pub async fn take_report(
     device: &DeviceId,
     report: Status<String>,
     may_register: bool,
+    live: bool,
 ) -> Result<(), DbError> {
     let (essence, progress, now) = (essence(&report), report.progress, app.clock.now());
     if let Some(moved) = app.recent.is_known(device, essence, progress) {
@@ -87,7 +89,15 @@ pub async fn take_report(
         return Ok(());
     }
     let (id, event) = (device.clone(), told(device, &report, true));
-    let taken = app.db.write(move |tx| take(tx, &id, &report, may_register, now)).await?;
+    let taken = app.db.write(move |tx| {
+        let taken = take(tx, &id, &report, may_register, now)?;
+        let came = if live && taken.is_some() { presence(tx, &id, true, false, now)? } else { None };
+        Ok::<_, DbError>((taken, came))
+    });
+    let (taken, came) = taken.await?;
+    if let Some(changes) = came {
+        changes.tell(app);
+    }
     if let Some(changes) = taken {
         app.recent.keep(device, essence, progress);
         app.metrics.reports.inc();
@@ -318,7 +328,7 @@ pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) 
         })
         .await?;
     take_presence(app, device, true, false, false).await?;
-    take_report(app, device, report, false).await
+    take_report(app, device, report, false, true).await
 }
 
 /// Devices that reported over HTTP and have not for a while are not there any more.

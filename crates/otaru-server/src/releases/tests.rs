@@ -59,6 +59,7 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         public_base: "http://localhost".into(),
         tokens: crate::access::tokens::Remembered::default(),
         failed_logins: crate::api::limits::FailedLogins::default(),
+        connections: std::sync::Arc::default(),
         recent: crate::reconcile::ingest::Recent::default(),
         stop: CancellationToken::new(),
         wake: crate::app::Wake::default(),

@@ -39,7 +39,7 @@ impl Authenticator for Doorkeeper {
 
 async fn broker() -> EmbeddedBroker {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    EmbeddedBroker::guarded(listen, BASE, Arc::new(Doorkeeper)).await.unwrap()
+    EmbeddedBroker::guarded(listen, BASE, Arc::new(Doorkeeper), Arc::default()).await.unwrap()
 }
 
 /// Somebody with this client id and this password.

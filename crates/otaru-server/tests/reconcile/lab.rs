@@ -35,6 +35,8 @@ pub(crate) struct Lab {
     now: Arc<AtomicU64>,
     bus: Post,
     dir: TempDir,
+    /// Whether reports come as they are made, not out of the broker's keep.
+    pub(crate) live: bool,
 }
 
 /// Keeps what it is given, unless it is away.
@@ -90,6 +92,7 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
         tokens: otaru_server::access::tokens::Remembered::default(),
         failed_logins: otaru_server::api::limits::FailedLogins::default(),
         recent: otaru_server::reconcile::ingest::Recent::default(),
+        connections: Arc::default(),
         stop: tokio_util::sync::CancellationToken::new(),
         wake: Wake::default(),
     })
@@ -116,7 +119,7 @@ impl Lab {
             })
             .await
             .unwrap();
-        Self { app, memory: Memory::default(), now, bus: Post::default(), dir }
+        Self { app, memory: Memory::default(), now, bus: Post::default(), dir, live: false }
     }
 
     /// As if another process took over: nothing but the database is left.
@@ -193,7 +196,7 @@ impl Lab {
             boot: "software".to_owned(),
             uptime: 1,
         };
-        take_report(&self.app, &DeviceId::from(device), report, true).await.unwrap();
+        take_report(&self.app, &DeviceId::from(device), report, true, self.live).await.unwrap();
     }
 
     pub(crate) async fn comes(&self, device: &str, online: bool) {

@@ -54,6 +54,23 @@ async fn a_device_that_connects_anew_is_offered_again() {
 }
 
 #[tokio::test]
+async fn a_device_that_was_said_to_be_gone_and_reports_is_there() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    // The last will of its old connection came after the first word of its new one.
+    lab.comes("a", false).await;
+    let id = lab.roll_out(2, json!({})).await;
+    lab.work().await;
+    lab.reports("a", UpdateState::Confirmed, "1.0.0", None).await;
+    lab.work().await;
+    assert_eq!(lab.standing(id, "a").await, "waiting", "what the broker had kept shows nothing");
+    lab.live = true;
+    lab.reports("a", UpdateState::Idle, "1.0.0", None).await;
+    lab.work().await;
+    assert_eq!(lab.standing(id, "a").await, "active");
+}
+
+#[tokio::test]
 async fn offers_wait_for_a_broker_that_is_away() {
     let mut lab = Lab::new().await;
     lab.fleet(&["a"]).await;
