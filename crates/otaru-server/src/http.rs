@@ -25,8 +25,6 @@ use crate::api::caller::Peer;
 use crate::app::Shared;
 use crate::metrics;
 
-/// The most connections at once; more wait in the system's queue.
-const CONNECTIONS: usize = 8_192;
 /// How long a request's head may take, and how long a connection may be idle.
 const HEAD: Duration = Duration::from_secs(15);
 /// Bytes of the longest head.
@@ -46,7 +44,8 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves `router` until `stop`, then finishes what is under way.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    // More wait in the system's queue.
+    let connections = Arc::new(Semaphore::new(crate::files::room().http));
     let graceful = GracefulShutdown::new();
     while let Some((stream, peer, permit)) = accept(&listener, &connections, &stop).await {
         let service =

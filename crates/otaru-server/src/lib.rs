@@ -7,6 +7,7 @@
 //! | [`config`], [`app`] | how it is set up, and what its parts share |
 //! | [`data_dir`], [`db`] | the folder it keeps everything in, and the database |
 //! | [`mqtt`] | the broker, who may do what there, and a client of it |
+//! | [`files`] | how many connections there is room for |
 //! | [`http`], [`api`] | HTTP for people and programs |
 //! | [`access`] | who is who, and who did what |
 //! | [`devices`] | the registry |
@@ -30,6 +31,7 @@ pub mod db;
 pub mod devices;
 pub mod downloads;
 pub mod events;
+pub mod files;
 pub mod http;
 pub mod metrics;
 pub mod mqtt;

@@ -19,8 +19,6 @@ use super::access::{self, Answer, Authenticator, Identity, Knock};
 use super::connections::{Attendance, Connections};
 use super::url::{BrokerUrl, Login, Secret};
 
-/// Most connections at once.
-const MAX_CLIENTS: usize = 100_000;
 /// Largest packet, in bytes; status reports and commands have 1 KiB.
 const MAX_PACKET: usize = 256 * 1024;
 
@@ -75,7 +73,7 @@ impl EmbeddedBroker {
         drop(TcpListener::bind(listen).await?);
         let mut config = BrokerConfig::default()
             .with_bind_address(listen)
-            .with_max_clients(MAX_CLIENTS)
+            .with_max_clients(crate::files::room().mqtt)
             .with_max_packet_size(MAX_PACKET)
             .with_session_expiry(Duration::from_secs(24 * 3600))
             .with_sys_topics_enabled(false)
