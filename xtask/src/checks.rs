@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Report, Skip, skip_log};
 use crate::shell::{cargo, find, line, run};
-use crate::{chip, emulate, firmware, fuzz, tools, xtensa};
+use crate::{chip, emulate, firmware, fuzz, schemathesis, tools, xtensa};
 
 /// Options of `test`.
 #[derive(Args)]
@@ -43,6 +43,8 @@ enum Check {
     Clippy,
     /// Unit and integration tests, against Mosquitto, nginx, esptool and esp-idf-defs
     Tests,
+    /// The server's API against its own description, by Schemathesis
+    Schemathesis,
     /// Examples in the documentation
     DocTests,
     /// The documentation itself
@@ -78,6 +80,7 @@ impl Check {
                 "warnings",
             ])),
             Self::Tests => tests(),
+            Self::Schemathesis => schemathesis::check(),
             Self::DocTests => passed(cargo(&["test", "--workspace", "--doc"])),
             Self::Doc => {
                 let mut command =

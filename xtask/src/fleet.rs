@@ -5,16 +5,15 @@
 //! unchanged, in processes of their own, over flash in memory.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::serve::{Running, Server};
 use crate::shell::{cargo, program, root, run};
 
 /// Devices in one process: each needs a file descriptor or two, and a process may have only so many.
@@ -49,7 +48,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     );
     println!("| step | seconds | server CPU s | MQTT in/s | MQTT out/s | server RSS MiB | KiB a device |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    let empty = bench.server.rss()?;
+    let empty = bench.server.running.rss()?;
     let start = bench.note()?;
     let devices = bench.devices()?;
     bench.until("every device to be connected", |fleet| fleet["reachable"] == options.devices)?;
@@ -88,16 +87,6 @@ fn count(rollout: &Value, standing: &str) -> u64 {
     tallies.filter_map(|tally| tally[standing].as_u64()).sum()
 }
 
-/// A process that ends with this.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Running {
     /// Bytes of memory that it has in use.
     fn rss(&self) -> Result<u64> {
@@ -129,11 +118,7 @@ struct Note {
 struct Bench<'a> {
     options: &'a Options,
     folder: PathBuf,
-    server: Running,
-    url: String,
-    metrics: u16,
-    mqtt: u16,
-    token: String,
+    server: Server,
 }
 
 fn otaru(args: &[&str]) -> Command {
@@ -142,33 +127,18 @@ fn otaru(args: &[&str]) -> Command {
     command
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
 impl<'a> Bench<'a> {
     fn start(options: &'a Options) -> Result<Self> {
         let folder = root().join("target/bench-fleet");
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
-        let (http, mqtt, metrics) = (free_port()?, free_port()?, free_port()?);
-        let at = |port: u16| format!("127.0.0.1:{port}");
-        let mut command =
-            otaru(&["serve", "--dev", "--json", "--http", &at(http), "--mqtt-listen", &at(mqtt)]);
-        command.args(["--metrics", &at(metrics)]).arg("--data").arg(folder.join("data"));
-        let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start the server")?;
-        let stdout = child.stdout.take().context("it has no output")?;
-        let server = Running(child);
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let first: Value = serde_json::from_str(&line).context("the server does not start")?;
-        let token = first["token"].as_str().context("no token")?.to_owned();
-        Ok(Self { options, folder, server, url: format!("http://{}", at(http)), metrics, mqtt, token })
+        let server = Server::start(&root().join("target/release/otaru"), &folder.join("data"))?;
+        Ok(Self { options, folder, server })
     }
 
     fn devices(&self) -> Result<Vec<Running>> {
         let firmware = self.firmware("1.0.0", "healthy")?;
-        let broker = format!("mqtt://127.0.0.1:{}", self.mqtt);
+        let broker = format!("mqtt://127.0.0.1:{}", self.server.mqtt);
         let mut processes = Vec::new();
         for first in (0..self.options.devices).step_by(IN_ONE) {
             let count = IN_ONE.min(self.options.devices - first).to_string();
@@ -192,28 +162,19 @@ impl<'a> Bench<'a> {
         Ok(file)
     }
 
-    fn user(&self, args: &[&str]) -> Result<Value> {
-        let mut command = otaru(args);
-        command.arg("--json").env("OTARU_SERVER", &self.url).env("OTARU_TOKEN", &self.token);
-        let output = command.stderr(Stdio::inherit()).output()?;
-        ensure!(output.status.success(), "{args:?} failed");
-        let text = String::from_utf8(output.stdout)?;
-        Ok(serde_json::from_str(text.lines().next_back().unwrap_or("null"))?)
-    }
-
     fn rollout(&self, version: &str, behaviour: &str, more: &[&str]) -> Result<u64> {
         let file = self.firmware(version, behaviour)?;
-        self.user(&["release", "upload", &path(&file)])?;
+        self.server.user(&["release", "upload", &path(&file)])?;
         let (release, most) = (format!("lamp@{version}"), self.options.concurrency.to_string());
         let create = ["rollout", "create", &release, "--concurrency", &most, "--timeout", "10m"];
-        self.user(&[&create, more].concat())?["id"].as_u64().context("no rollout")
+        self.server.user(&[&create, more].concat())?["id"].as_u64().context("no rollout")
     }
 
     /// The rollout when it is over, or stopped with nothing under way.
     fn over(&self, id: u64) -> Result<Value> {
         let (id, start) = (id.to_string(), Instant::now());
         loop {
-            let rollout = self.user(&["rollout", "show", &id])?;
+            let rollout = self.server.user(&["rollout", "show", &id])?;
             match rollout["phase"].as_str() {
                 Some("completed" | "aborted") => return Ok(rollout),
                 Some("stopped") if count(&rollout, "active") == 0 => return Ok(rollout),
@@ -227,7 +188,7 @@ impl<'a> Bench<'a> {
     fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Result<()> {
         let start = Instant::now();
         loop {
-            let fleet = self.get(self.url.trim_start_matches("http://"), "/api/v1/fleet")?;
+            let fleet = self.server.get("/api/v1/fleet")?;
             if is(&serde_json::from_str(&fleet)?) {
                 return Ok(());
             }
@@ -238,20 +199,8 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn get(&self, host: &str, path: &str) -> Result<String> {
-        let mut connection = TcpStream::connect(host)?;
-        let token = &self.token;
-        write!(
-            connection,
-            "GET {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer)?;
-        Ok(answer.split_once("\r\n\r\n").context("no answer")?.1.to_owned())
-    }
-
     fn note(&self) -> Result<Note> {
-        let text = self.get(&format!("127.0.0.1:{}", self.metrics), "/metrics")?;
+        let text = self.server.metrics()?;
         let metric = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|value| value.trim().parse::<f64>().ok())
@@ -259,14 +208,14 @@ impl<'a> Bench<'a> {
         };
         Ok(Note {
             at: Instant::now(),
-            cpu: self.server.cpu()?,
+            cpu: self.server.running.cpu()?,
             received: metric("otaru_mqtt_received_total ")?,
             sent: metric("otaru_mqtt_sent_total ")?,
         })
     }
 
     fn tell(&self, step: &str, start: &Note, empty: u64) -> Result<()> {
-        let (now, rss) = (self.note()?, self.server.rss()?);
+        let (now, rss) = (self.note()?, self.server.running.rss()?);
         let seconds = (now.at - start.at).as_secs_f64();
         println!(
             "| {step} | {seconds:.1} | {:.1} | {:.0} | {:.0} | {:.0} | {:.1} |",

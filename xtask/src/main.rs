@@ -3,7 +3,8 @@
 //! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`]
 //! type-checks for those it cannot compile for; [`firmware`] makes the images for boards; [`emulate`] runs them; [`sim`] runs the virtual
 //! devices' long tests and benchmarks; [`compression`] measures compressors, [`delta`] patches, [`downloads`] what the server hands
-//! out, [`fleet`] what it needs for thousands of devices, [`broker`] brokers; [`fuzz`] runs the fuzzers; [`tools`]
+//! out, [`fleet`] what it needs for thousands of devices, [`broker`] brokers; [`fuzz`] runs the fuzzers; [`schemathesis`] asks
+//! the server's API what its description allows and forbids; [`serve`] starts a server; [`tools`]
 //! fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,8 @@ mod firmware;
 mod fleet;
 mod fuzz;
 mod report;
+mod schemathesis;
+mod serve;
 mod shell;
 mod sim;
 mod tools;

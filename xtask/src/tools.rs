@@ -17,8 +17,15 @@ const CARGO_FUZZ: &str = "0.13.2";
 /// NATS 2.9 answers that it does not speak this version.
 const RUMQTTD: &str = "0.20.0";
 /// pycose 1.1 does not work with cbor2 6, which reads arrays below a tag as tuples.
-const PYTHON: [&str; 5] =
-    ["esptool==5.6.0", "esp-idf-defs==0.1.7", "cbor2==5.9.0", "cryptography==50.0.2", "pycose==1.1.0"];
+const PYTHON: [&str; 6] = [
+    "esptool==5.6.0",
+    "esp-idf-defs==0.1.7",
+    "cbor2==5.9.0",
+    "cryptography==50.0.2",
+    "pycose==1.1.0",
+    SCHEMATHESIS,
+];
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Programs and the Debian packages they come in.
 const PEERS: [(&str, &str); 5] = [
     ("c++", "g++"),
@@ -133,6 +140,11 @@ pub(crate) fn esptool() -> Option<PathBuf> {
 /// How to get Mosquitto by hand.
 pub(crate) fn peers_remedy() -> String {
     "apt-get install mosquitto mosquitto-clients (or cargo xtask test --install)".to_owned()
+}
+
+/// How to get Schemathesis by hand.
+pub(crate) fn schemathesis_remedy() -> String {
+    format!("pipx install {SCHEMATHESIS} (or cargo xtask test --install)")
 }
 
 /// How to get cargo-fuzz by hand.

@@ -1,0 +1,110 @@
+//! `otaru serve`, started for a check or a measurement.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::shell::program;
+
+/// A process that ends with this.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server that devices may come to without a login.
+pub(crate) struct Server {
+    pub(crate) running: Running,
+    program: PathBuf,
+    /// Where its API is: `http://127.0.0.1:…`.
+    pub(crate) url: String,
+    /// The port of its broker.
+    pub(crate) mqtt: u16,
+    /// The port of its metrics.
+    metrics: u16,
+    /// An admin's token.
+    pub(crate) token: String,
+}
+
+impl Server {
+    /// Starts the program with a new data folder; it answers when this is done.
+    ///
+    /// # Errors
+    /// When it does not start, or was not built.
+    pub(crate) fn start(otaru: &Path, data: &Path) -> Result<Self> {
+        let (http, mqtt, metrics) = (free_port()?, free_port()?, free_port()?);
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        let mut command = program(otaru);
+        command.args(["serve", "--dev", "--json", "--http", &at(http), "--mqtt-listen", &at(mqtt)]);
+        command.args(["--metrics", &at(metrics)]).arg("--data").arg(data);
+        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child = started.context("cannot start the server")?;
+        let stdout = child.stdout.take().context("it has no output")?;
+        let running = Running(child);
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let first: Value = serde_json::from_str(&line).context("the server does not start")?;
+        let token = first["token"].as_str().context("no token")?.to_owned();
+        Ok(Self {
+            running,
+            program: otaru.to_owned(),
+            url: format!("http://{}", at(http)),
+            mqtt,
+            metrics,
+            token,
+        })
+    }
+
+    /// Has the command line do something on it, as the admin.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub(crate) fn user(&self, args: &[&str]) -> Result<Value> {
+        let mut command = program(&self.program);
+        command.args(args).arg("--json").stdin(Stdio::null());
+        command.env("OTARU_SERVER", &self.url).env("OTARU_TOKEN", &self.token);
+        let output = command.stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "{args:?} failed");
+        let text = String::from_utf8(output.stdout)?;
+        Ok(serde_json::from_str(text.lines().next_back().unwrap_or("null"))?)
+    }
+
+    /// Reads from its API as the admin.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(crate) fn get(&self, path: &str) -> Result<String> {
+        read(self.url.trim_start_matches("http://"), path, &self.token)
+    }
+
+    /// Its metrics, as text.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        read(&format!("127.0.0.1:{}", self.metrics), "/metrics", &self.token)
+    }
+}
+
+fn read(host: &str, path: &str, token: &str) -> Result<String> {
+    let mut connection = TcpStream::connect(host)?;
+    write!(
+        connection,
+        "GET {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").context("no answer")?.1.to_owned())
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
