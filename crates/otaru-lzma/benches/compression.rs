@@ -35,7 +35,7 @@ fn candidates() -> [Candidate; 5] {
             compress: otaru_lzma::encode,
             decode: lzma,
             ram: size_of::<Workspace>() + size_of::<Decoder<'_>>(),
-            note: "window 32 KiB and statistics",
+            note: "window 16 KiB and statistics",
         },
         Candidate {
             name: "DEFLATE, miniz_oxide",
