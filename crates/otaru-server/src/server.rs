@@ -146,9 +146,14 @@ impl Server {
         self.metrics
     }
 
-    /// The broker. It is shown without a login.
-    pub fn mqtt_url(&self) -> &BrokerUrl {
-        &self.mqtt
+    /// The broker as others reach it, without a login.
+    pub fn mqtt_url(&self) -> BrokerUrl {
+        match &self.app.config.mqtt {
+            MqttConfig::External(url) => BrokerUrl::new(url.host.clone(), url.port),
+            MqttConfig::Embedded { listen } => {
+                BrokerUrl::new(address::reachable_ip(listen.ip()).to_string(), self.mqtt.port)
+            }
+        }
     }
 
     /// What URLs begin with.

@@ -265,13 +265,28 @@ async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Resu
         return Ok(Outcome::Good);
     }
     let rows = devices.iter().map(row).collect();
-    let heads = ["", "DEVICE", "CHIP", "PRODUCT", "VERSION", "STATE", "CHANGED", "TAGS"];
-    grid(heads, rows, width()).iter().for_each(|line| ui::line(line));
+    grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
     let reachable = devices.iter().filter(|device| device.reachable).count();
     let more = if devices.len() == which.most { " (--most lists more)" } else { "" };
     ui::line(&style(format!("{} devices, {reachable} reachable{more}", devices.len())).dim().to_string());
     Ok(Outcome::Good)
 }
+
+/// The fleet as lines: so many devices, and how many there are.
+pub(super) async fn screen(client: &Client, most: usize, columns: usize) -> anyhow::Result<Vec<String>> {
+    let devices: Vec<Device> = client.list("/devices", most).await?;
+    let fleet: Value = client.get("/fleet").await?;
+    let head = format!("{}  {} devices, {} reachable", client.server(), fleet["total"], fleet["reachable"]);
+    let mut lines = vec![style(head).bold().to_string(), String::new()];
+    if devices.is_empty() {
+        lines.push("No device has reported yet. Virtual ones: `otaru sim`.".into());
+    } else {
+        lines.extend(grid(HEADS, devices.iter().map(row).collect(), columns));
+    }
+    Ok(lines)
+}
+
+const HEADS: [&str; 8] = ["", "DEVICE", "CHIP", "PRODUCT", "VERSION", "STATE", "CHANGED", "TAGS"];
 
 fn row(device: &Device) -> [String; 8] {
     let name = match &device.label {

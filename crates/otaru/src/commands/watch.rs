@@ -5,6 +5,7 @@ use std::time::Duration;
 use console::style;
 
 use crate::cli::{Outcome, Output};
+use crate::client::ServerArgs;
 use crate::fleet::Fleet;
 use crate::options::BrokerArgs;
 use crate::ui::changes::Teller;
@@ -16,6 +17,7 @@ use otaru_server::mqtt::{Incoming, Mqtt};
 const EXAMPLES: &str = "\
 Examples:
   otaru watch --broker mqtt://broker.lan
+  otaru watch --server http://ota.example.com:8080
   otaru watch | grep -v idle              changes as plain lines
   otaru watch --json | jq -c 'select(.event == \"status\").status.error'
 
@@ -27,9 +29,14 @@ On a terminal a table is redrawn in place; elsewhere each change is a line.";
 pub(crate) struct Args {
     #[command(flatten)]
     broker: BrokerArgs,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
+    if args.server.server.is_some() {
+        return super::fleet_view::watch(&args.server.client()?, output).await;
+    }
     let url = args.broker.url()?;
     let mut mqtt = Mqtt::connect(&url, "watch").await?;
     let mut fleet = Fleet::new(&args.broker.base);

@@ -1,0 +1,65 @@
+//! The fleet as a server sees it, live: `otaru watch --server`.
+
+use std::time::Duration;
+
+use console::style;
+use serde_json::Value;
+
+use super::devices::screen;
+use crate::cli::{Outcome, Output};
+use crate::client::Client;
+use crate::client::stream::Told;
+use crate::ui::live::Live;
+use crate::{signals, ui};
+
+/// The most devices that are drawn: no terminal is higher.
+const MOST: usize = 200;
+/// The pause between two looks while much happens.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Watches until Ctrl-C. On a terminal a table is redrawn in place; elsewhere each change is a line.
+pub(super) async fn watch(client: &Client, output: Output) -> anyhow::Result<Outcome> {
+    let mut told = client.events("device,rollout");
+    let mut live = Live::new(output);
+    let stop = signals::stop();
+    tokio::pin!(stop);
+    loop {
+        let next = tokio::select! {
+            () = &mut stop => return Ok(Outcome::Good),
+            next = told.recv() => next,
+        };
+        match (&mut live, next) {
+            (_, None) => anyhow::bail!("the server ended the stream"),
+            (None, Some(Told::Event(event))) => tell(&event, output),
+            (None, Some(Told::Resync)) => {}
+            (None, Some(Told::Lost(why))) => ui::warn(&format!("server lost: {why}; trying again")),
+            (Some(live), Some(Told::Lost(why))) => {
+                let text = format!("server lost: {}; trying again", ui::clean(&why));
+                live.draw(&[style(text).yellow().to_string()]);
+            }
+            (Some(live), Some(_)) => {
+                // Many things happen at once; one look shows them all.
+                tokio::time::sleep(PAUSE).await;
+                while told.try_recv().is_ok() {}
+                let columns = live.size().0 - 1;
+                live.draw(&screen(client, MOST, columns).await?);
+            }
+        }
+    }
+}
+
+fn tell(event: &Value, output: Output) {
+    if output.json {
+        return ui::line(&event.to_string());
+    }
+    let text = |name: &str| ui::clean(event[name].as_str().unwrap_or_default());
+    ui::line(&match event["kind"].as_str() {
+        Some("rollout") => format!("rollout {}: {}", event["id"], text("phase")),
+        _ => {
+            let progress =
+                event["progress"].as_u64().map_or_else(String::new, |percent| format!(" {percent}%"));
+            let away = if event["reachable"] == true { "" } else { ", away" };
+            format!("{}: {}{progress} on {}{away}", text("id"), text("state"), text("version"))
+        }
+    });
+}
