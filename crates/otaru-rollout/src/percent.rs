@@ -1,6 +1,7 @@
 //! Shares of a fleet, and where in it a device stands.
 
 use std::fmt;
+use std::str::FromStr;
 
 use otaru_format::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,16 @@ impl TryFrom<f64> for Percent {
         } else {
             Err(BadPercent)
         }
+    }
+}
+
+impl FromStr for Percent {
+    type Err = BadPercent;
+
+    /// A number with or without a sign behind it: `12.5`, `12.5 %`.
+    fn from_str(text: &str) -> Result<Self, BadPercent> {
+        let number = text.trim().trim_end_matches('%').trim_end();
+        number.parse::<f64>().map_err(|_| BadPercent).and_then(Self::try_from)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What all parts of a server share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::events::Events;
 use crate::metrics::Metrics;
-use crate::mqtt::Connections;
+use crate::mqtt::{BrokerUrl, Connections};
 use crate::reconcile::ingest::Recent;
 use crate::releases::Keys;
 
@@ -35,6 +35,8 @@ pub struct App {
     pub metrics: Metrics,
     /// What URLs for devices and people begin with, without a slash at the end.
     pub public_base: String,
+    /// The broker as devices reach it, without a login; known when it listens.
+    pub public_mqtt: OnceLock<BrokerUrl>,
     /// Tokens that were looked up not long ago.
     pub tokens: Remembered,
     /// Who failed to log in how often.
@@ -47,6 +49,13 @@ pub struct App {
     pub stop: CancellationToken,
     /// Wakes those who carry on with work in the background.
     pub wake: Wake,
+}
+
+impl App {
+    /// The broker as devices reach it.
+    pub fn broker(&self) -> String {
+        self.public_mqtt.get().map_or_else(String::new, BrokerUrl::to_string)
+    }
 }
 
 /// Bells: each is rung after a write that made work for somebody. Ringing one too often costs nothing.

@@ -24,6 +24,9 @@ pub struct Config {
     pub trusted_proxies: Vec<IpAddr>,
     /// Whether devices that are not known yet may come, from loopback and private networks, without a login.
     pub dev: bool,
+    /// Whether people on this machine may use the dashboard without a token: for a demonstration, on a server that listens on
+    /// loopback.
+    pub guests: bool,
     /// A PEM file with the private key that signs releases; without one, firmware is offered as it was uploaded.
     pub signing_key: Option<PathBuf>,
     /// PEM files with more public keys: releases that were signed elsewhere are taken if one of these, or the signing key, signed

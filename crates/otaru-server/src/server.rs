@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -29,7 +29,7 @@ use crate::reconcile::inbox::{Heard, Inbox, filters};
 use crate::reconcile::outbox::Bus;
 use crate::reconcile::{ingest, outbox, work};
 use crate::releases::{Keys, jobs};
-use crate::{address, api, downloads, http, metrics};
+use crate::{address, api, dashboard, downloads, http, metrics};
 
 /// The pause before the next attempt to reach the broker.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -113,6 +113,7 @@ impl Server {
             events: crate::events::Events::default(),
             metrics: metrics::Metrics::default(),
             public_base: address::public_base(config.public_url.as_deref(), http),
+            public_mqtt: OnceLock::new(),
             tokens: tokens::Remembered::default(),
             failed_logins: api::limits::FailedLogins::default(),
             recent: ingest::Recent::default(),
@@ -124,6 +125,7 @@ impl Server {
         let first_token = access::bootstrap(&app).await?;
         ingest::all_gone(&app).await?;
         let (broker, mqtt) = broker(&app).await?;
+        let _ = app.public_mqtt.set(public_mqtt(&app.config.mqtt, mqtt.port));
         let mut tasks = JoinSet::new();
         tasks.spawn(http::serve(listener, router(app.clone()), app.stop.clone()));
         if let Some(listener) = metrics_listener {
@@ -148,12 +150,7 @@ impl Server {
 
     /// The broker as others reach it, without a login.
     pub fn mqtt_url(&self) -> BrokerUrl {
-        match &self.app.config.mqtt {
-            MqttConfig::External(url) => BrokerUrl::new(url.host.clone(), url.port),
-            MqttConfig::Embedded { listen } => {
-                BrokerUrl::new(address::reachable_ip(listen.ip()).to_string(), self.mqtt.port)
-            }
-        }
+        self.app.public_mqtt.get().unwrap_or(&self.mqtt).clone()
     }
 
     /// What URLs begin with.
@@ -214,9 +211,21 @@ fn router(app: Shared) -> Router {
         .route("/readyz", get(ready))
         .with_state(app.clone())
         .merge(api::router(app.clone()))
-        .fallback(api::not_found);
+        .merge(dashboard::router(app.clone()))
+        .fallback(not_found);
     // Downloads are not noted one by one: a device fetches a file in many ranges.
     http::with_notes(rest, app.clone()).merge(downloads::router().with_state(app))
+}
+
+/// What is nowhere: a page for people, and a problem for programs.
+async fn not_found(request: axum::extract::Request) -> Response {
+    let accept = request.headers().get(axum::http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let people = accept.is_some_and(|accept| accept.contains("text/html"));
+    if people && !request.uri().path().starts_with("/api/") {
+        dashboard::not_found()
+    } else {
+        api::not_found().await
+    }
 }
 
 /// Whether it can do its work: the database answers.
@@ -227,6 +236,15 @@ async fn ready(State(app): State<Shared>) -> Response {
         Err(error) => {
             let text = format!("the database does not answer: {error}");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text).into_response()
+        }
+    }
+}
+
+fn public_mqtt(config: &MqttConfig, port: u16) -> BrokerUrl {
+    match config {
+        MqttConfig::External(url) => BrokerUrl::new(url.host.clone(), url.port),
+        MqttConfig::Embedded { listen } => {
+            BrokerUrl::new(address::reachable_ip(listen.ip()).to_string(), port)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who is who: API tokens, fleet keys, devices' own logins, and the audit log.
+//! Who is who: API tokens, sessions of the dashboard, fleet keys, devices' own logins, and the audit log.
 //!
 //! Secrets are random and long, so they are kept as plain SHA-256: guessing one is hopeless however fast the hash is, and a
 //! slow hash would only help whoever floods the server with wrong ones.
@@ -7,6 +7,7 @@ pub mod audit;
 pub mod devices;
 pub mod fleet_keys;
 pub mod secret;
+pub mod sessions;
 pub mod tokens;
 
 use crate::api::caller::Role;

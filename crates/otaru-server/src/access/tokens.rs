@@ -127,6 +127,19 @@ pub fn any_admin(tx: &Connection, now: Time) -> Result<bool, DbError> {
     Ok(tx.query_row(sql, [now.0.cast_signed()], |row| row.get(0))?)
 }
 
+/// The first admin token that is good, as a caller.
+///
+/// # Errors
+/// Those of the database.
+pub fn first_admin(tx: &Connection, now: Time) -> Result<Option<Caller>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM tokens WHERE role = 'admin' AND revoked_at IS NULL
+           AND (expires_at IS NULL OR expires_at > ?) ORDER BY created_at, id LIMIT 1"
+    );
+    let found = tx.query_row(&sql, [now.0.cast_signed()], token).optional()?;
+    Ok(found.map(|token| Caller { token: token.id, name: token.name, role: token.role }))
+}
+
 /// Tokens that were looked up not long ago, so that requests do not cost a read each.
 #[derive(Debug, Default)]
 pub struct Remembered(Mutex<HashMap<String, Known>>);
@@ -189,7 +202,15 @@ pub async fn verify(app: &Shared, text: &str) -> Result<Option<Caller>, DbError>
 /// # Errors
 /// Those of the database.
 pub async fn is_good(app: &Shared, id: &str) -> Result<bool, DbError> {
-    Ok(find(app, id, app.clock.now()).await?.is_some())
+    Ok(caller(app, id).await?.is_some())
+}
+
+/// Whose token this is, if it is good; for who proved the right to it before.
+///
+/// # Errors
+/// Those of the database.
+pub async fn caller(app: &Shared, id: &str) -> Result<Option<Caller>, DbError> {
+    Ok(find(app, id, app.clock.now()).await?.map(|known| known.caller))
 }
 
 /// A token that is neither revoked nor expired.

@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use otaru_format::status::Status;
 use otaru_format::topic::Topics;
-use otaru_rollout::DeviceId;
+use otaru_rollout::{DeviceId, Time};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -27,9 +27,10 @@ use crate::devices::rows::{self, Device};
 use crate::devices::tags;
 use crate::events::Event;
 use crate::reconcile;
+use crate::rollouts::books::Changes;
 
 /// The most devices that one request may change.
-const MOST_AT_ONCE: usize = 10_000;
+pub(crate) const MOST_AT_ONCE: usize = 10_000;
 
 /// The routes.
 pub fn router() -> OpenApiRouter<Shared> {
@@ -46,7 +47,10 @@ pub fn router() -> OpenApiRouter<Shared> {
 }
 
 /// A device's id as it stands in a path or a body.
-fn device_id(app: &Shared, text: &str) -> Result<DeviceId, Problem> {
+///
+/// # Errors
+/// When no device can be called so.
+pub(crate) fn device_id(app: &Shared, text: &str) -> Result<DeviceId, Problem> {
     match Topics::new(&app.config.base, text) {
         Ok(_) => Ok(DeviceId::from(text)),
         Err(error) => Err(Problem::invalid(error.to_string())),
@@ -63,7 +67,7 @@ async fn fleet(State(app): State<Shared>, _caller: Caller) -> Result<Json<Fleet>
 #[derive(Debug, Default, Deserialize, Serialize, utoipa::IntoParams, utoipa::ToSchema)]
 #[into_params(parameter_in = Query)]
 #[serde(default)]
-pub(super) struct Which {
+pub(crate) struct Which {
     /// Whose id or label contains this
     q: Option<String>,
     /// Whose tags fit this expression, such as `site=berlin and not canary`
@@ -80,6 +84,8 @@ pub(super) struct Which {
     image: Option<String>,
     /// Who is at this, such as `rolled_back`
     state: Option<String>,
+    /// Who is `well`, `updating`, `troubled` or `away`
+    health: Option<String>,
     /// Who can be reached, or cannot
     reachable: Option<bool>,
     /// Who failed for this reason, such as `panic`
@@ -93,7 +99,11 @@ pub(super) struct Which {
 }
 
 impl Which {
-    pub(super) fn filter(self) -> Result<Filter, Problem> {
+    /// The filter it means.
+    ///
+    /// # Errors
+    /// When a part of it cannot be read.
+    pub(crate) fn filter(self) -> Result<Filter, Problem> {
         // What is left empty, as in a form, is not given.
         let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
         let tags =
@@ -108,6 +118,7 @@ impl Which {
             version: given(self.version),
             chip: given(self.chip),
             state: given(self.state),
+            health: given(self.health),
             reachable: self.reachable,
             error_code: given(self.error),
             rollout: self.rollout,
@@ -151,28 +162,28 @@ async fn list_devices(
 
 /// All that is known of a device.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Details {
+pub(crate) struct Details {
     #[serde(flatten)]
-    device: Device,
+    pub(crate) device: Device,
     /// Its last report, as it sent it
-    report: Option<Value>,
+    pub(crate) report: Option<Value>,
     /// Its deployments, newest first, at most 50
-    deployments: Vec<DeploymentOfDevice>,
+    pub(crate) deployments: Vec<DeploymentOfDevice>,
 }
 
 /// A device's way in a rollout, in short.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct DeploymentOfDevice {
+pub(crate) struct DeploymentOfDevice {
     /// Of which rollout.
-    rollout: i64,
+    pub(crate) rollout: i64,
     /// What that is called.
-    name: String,
+    pub(crate) name: String,
     /// `ready`, `waiting`, `active`, or how it ended.
-    standing: String,
+    pub(crate) standing: String,
     /// Why it failed, as a code.
-    error_code: Option<String>,
+    pub(crate) error_code: Option<String>,
     /// When it last changed, in milliseconds since 1970.
-    updated_at: i64,
+    pub(crate) updated_at: i64,
 }
 
 /// All that is known of a device
@@ -187,7 +198,11 @@ async fn get(
     Ok(Json(app.db.read(move |tx| details(tx, &id)).await?))
 }
 
-fn details(tx: &rusqlite::Connection, id: &DeviceId) -> Result<Details, Problem> {
+/// All that is known of a device.
+///
+/// # Errors
+/// When there is none, and those of the database.
+pub(crate) fn details(tx: &rusqlite::Connection, id: &DeviceId) -> Result<Details, Problem> {
     let device = rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("device {id}")))?;
     let mut rows = tx.prepare_cached(
         "SELECT d.rollout, r.name, d.standing, d.error_code, d.updated_at
@@ -232,15 +247,37 @@ async fn change(
     Path(id): Path<String>,
     Body(change): Body<Change>,
 ) -> Result<Json<Details>, Problem> {
-    let (id, now) = (device_id(&app, &id)?, app.clock.now());
-    let changed = app.db.write(move |tx| {
-        let changes = edit::change(tx, &caller, &id, &change, now)?;
+    Ok(Json(change_one(&app, caller, &id, change).await?))
+}
+
+/// Changes a device and tells everybody.
+///
+/// # Errors
+/// When there is none, or it cannot be changed so.
+pub(crate) async fn change_one(
+    app: &Shared,
+    caller: Caller,
+    id: &str,
+    change: Change,
+) -> Result<Details, Problem> {
+    let now = app.clock.now();
+    edited(app, id, move |tx, id| edit::change(tx, &caller, id, &change, now)).await
+}
+
+async fn edited(
+    app: &Shared,
+    id: &str,
+    edit: impl FnOnce(&rusqlite::Connection, &DeviceId) -> Result<Changes, Problem> + Send + 'static,
+) -> Result<Details, Problem> {
+    let id = device_id(app, id)?;
+    let done = app.db.write(move |tx| {
+        let changes = edit(tx, &id)?;
         Ok::<_, Problem>((details(tx, &id)?, changes))
     });
-    let (changed, changes) = changed.await?;
-    changes.tell(&app);
-    tell(&app, &changed.device);
-    Ok(Json(changed))
+    let (details, changes) = done.await?;
+    changes.tell(app);
+    tell(app, &details.device);
+    Ok(details)
 }
 
 /// Retire a device
@@ -253,15 +290,16 @@ async fn retire(
     Operator(caller): Operator,
     Path(id): Path<String>,
 ) -> Result<Json<Details>, Problem> {
-    let (id, now) = (device_id(&app, &id)?, app.clock.now());
-    let retired = app.db.write(move |tx| {
-        let changes = edit::retire(tx, &caller, &id, now)?;
-        Ok::<_, Problem>((details(tx, &id)?, changes))
-    });
-    let (retired, changes) = retired.await?;
-    changes.tell(&app);
-    tell(&app, &retired.device);
-    Ok(Json(retired))
+    Ok(Json(retire_one(&app, caller, &id).await?))
+}
+
+/// Retires a device and tells everybody.
+///
+/// # Errors
+/// When there is none.
+pub(crate) async fn retire_one(app: &Shared, caller: Caller, id: &str) -> Result<Details, Problem> {
+    let now = app.clock.now();
+    edited(app, id, move |tx, id| edit::retire(tx, &caller, id, now)).await
 }
 
 fn tell(app: &Shared, device: &Device) {
@@ -313,20 +351,35 @@ async fn add(
 ) -> Result<Answer, Problem> {
     let id = device_id(&app, &new.id)?;
     let answer = Once::new(key, &caller, "device", &new).run(&app, move |tx, now| {
-        if !rows::register(tx, &id, now)? {
-            return Err(Problem::conflict(format!(
-                "{id} is known already; `/devices/{id}/password` makes a new login"
-            )));
-        }
         let change = Change { label: new.label, tags: new.tags, remove_tags: Vec::new() };
-        // A device that has not reported is in no rollout yet.
-        drop(edit::change(tx, &caller, &id, &change, now)?);
-        let password = logins::set_password(tx, &id)?;
-        audit::note(tx, &caller, "device.add", &format!("device/{id}"), &json!({}), now)?;
-        let device = rows::get(tx, &id)?.ok_or_else(|| Problem::not_found("such device"))?;
+        let (device, password) = add_one(tx, &caller, &id, &change, now)?;
         Ok(Answer::created(&device).and_secretly("password", password))
     });
     answer.await
+}
+
+/// Adds a device, with a login of its own; gives back its password.
+///
+/// # Errors
+/// When it is known already, or cannot be so.
+pub(crate) fn add_one(
+    tx: &rusqlite::Connection,
+    caller: &Caller,
+    id: &DeviceId,
+    change: &Change,
+    now: Time,
+) -> Result<(Device, String), Problem> {
+    if !rows::register(tx, id, now)? {
+        return Err(Problem::conflict(format!(
+            "{id} is known already; `/devices/{id}/password` makes a new login"
+        )));
+    }
+    // A device that has not reported is in no rollout yet.
+    drop(edit::change(tx, caller, id, change, now)?);
+    let password = logins::set_password(tx, id)?;
+    audit::note(tx, caller, "device.add", &format!("device/{id}"), &json!({}), now)?;
+    let device = rows::get(tx, id)?.ok_or_else(|| Problem::not_found("such device"))?;
+    Ok((device, password))
 }
 
 /// A device's new login.
@@ -348,14 +401,21 @@ async fn new_password(
     Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<Login>, Problem> {
-    let (id, now) = (device_id(&app, &id)?, app.clock.now());
-    let username = id.to_string();
+    Ok(Json(Login { password: make_password(&app, caller, &id).await?, username: id }))
+}
+
+/// Makes a new password for a device.
+///
+/// # Errors
+/// When there is no such device.
+pub(crate) async fn make_password(app: &Shared, caller: Caller, id: &str) -> Result<String, Problem> {
+    let (id, now) = (device_id(app, id)?, app.clock.now());
     let password = app.db.write(move |tx| {
         let password = logins::set_password(tx, &id)?;
         audit::note(tx, &caller, "device.password", &format!("device/{id}"), &json!({}), now)?;
         Ok::<_, Problem>(password)
     });
-    Ok(Json(Login { username, password: password.await? }))
+    password.await
 }
 
 /// Which device wants a login, and by what right.
@@ -442,25 +502,51 @@ async fn tag_many(
     tags::check(&body.set)?;
     tags::check_removed(&body.remove)?;
     let ids = match body.which {
-        Some(which) if body.devices.is_empty() => {
-            let filter = which.filter()?;
-            app.db.read(move |tx| list::ids(tx, &filter, MOST_AT_ONCE + 1)).await?
-        }
+        Some(which) if body.devices.is_empty() => ids_of(&app, which).await?,
         None if !body.devices.is_empty() => body.devices,
         _ => return Err(Problem::invalid("give either `devices` or `which`")),
     };
-    if ids.len() > MOST_AT_ONCE {
-        return Err(Problem::invalid(format!("at most {MOST_AT_ONCE} devices at once; narrow it down")));
-    }
-    let ids = ids.iter().map(|id| device_id(&app, id)).collect::<Result<Vec<_>, _>>()?;
-    let (devices, now) = (ids.len(), app.clock.now());
     let change = Change { label: None, tags: body.set, remove_tags: body.remove };
+    Ok(Json(Changed { devices: change_many(&app, caller, ids, change).await? }))
+}
+
+/// The devices that are meant; not more than may be changed at once.
+///
+/// # Errors
+/// When there are more.
+pub(crate) async fn ids_of(app: &Shared, which: Which) -> Result<Vec<String>, Problem> {
+    let filter = which.filter()?;
+    let ids = app.db.read(move |tx| list::ids(tx, &filter, MOST_AT_ONCE + 1)).await?;
+    not_too_many(&ids)?;
+    Ok(ids)
+}
+
+fn not_too_many(ids: &[String]) -> Result<(), Problem> {
+    match ids.len() {
+        0..=MOST_AT_ONCE => Ok(()),
+        _ => Err(Problem::invalid(format!("at most {MOST_AT_ONCE} devices at once; narrow it down"))),
+    }
+}
+
+/// Changes many devices, all or none, and tells everybody. Says how many.
+///
+/// # Errors
+/// When one of them cannot be changed so.
+pub(crate) async fn change_many(
+    app: &Shared,
+    caller: Caller,
+    ids: Vec<String>,
+    change: Change,
+) -> Result<usize, Problem> {
+    not_too_many(&ids)?;
+    let ids = ids.iter().map(|id| device_id(app, id)).collect::<Result<Vec<_>, _>>()?;
+    let (devices, now) = (ids.len(), app.clock.now());
     let changed = app.db.write(move |tx| {
         let each = ids.iter().map(|id| edit::change(tx, &caller, id, &change, now));
         each.collect::<Result<Vec<_>, _>>()
     });
-    changed.await?.into_iter().for_each(|changes| changes.tell(&app));
-    Ok(Json(Changed { devices }))
+    changed.await?.into_iter().for_each(|changes| changes.tell(app));
+    Ok(devices)
 }
 
 /// What a device that reports is to do.

@@ -21,7 +21,7 @@ use crate::app::Shared;
 use crate::events::Event;
 
 /// Often enough for proxies that give up on silent connections after 30 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often it is looked whether who listens still may.
 const CHECKED: Duration = Duration::from_secs(5);
 /// The kinds there are.
@@ -63,7 +63,7 @@ async fn events(
 }
 
 /// Ends when the server does, or soon after the token is no longer good.
-async fn end(app: Shared, caller: Caller) {
+pub(crate) async fn end(app: Shared, caller: Caller) {
     let no_longer_good = async {
         loop {
             tokio::time::sleep(CHECKED).await;

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use crate::app::Shared;
 
 /// How long a JSON body may take, so that nobody holds connections by sending one slowly.
-const SLOWEST_BODY: Duration = Duration::from_secs(15);
+pub(crate) const SLOWEST_BODY: Duration = Duration::from_secs(15);
 
 /// A JSON body.
 #[derive(Debug)]

@@ -29,6 +29,12 @@ pub struct Page<T> {
 #[serde(transparent)]
 pub struct Cursor(String);
 
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Cursor {
     /// A place after the item with this key.
     pub fn of(key: &impl Serialize) -> Self {

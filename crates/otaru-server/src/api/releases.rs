@@ -85,7 +85,6 @@ async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    check_notes(query.notes.as_deref())?;
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -95,18 +94,36 @@ async fn upload(
     }
     let announced = Announced::read(&headers, query.sha256.as_deref())?;
     let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-    let staged = receive(&app.artifacts, app.config.uploads, &announced, len, body).await?;
+    let (release, created) =
+        take_upload(&app, caller, &announced, len, query.filename, query.notes, body).await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let place = [(header::LOCATION, format!("/api/v1/releases/{}", release.id))];
+    Ok((status, place, Json(release)).into_response())
+}
+
+/// Takes a file in, and tells everybody. Says whether it made a release that was not there.
+///
+/// # Errors
+/// When it cannot be taken, or is no firmware.
+pub(crate) async fn take_upload(
+    app: &Shared,
+    caller: Caller,
+    announced: &Announced,
+    len: Option<u64>,
+    filename: Option<String>,
+    notes: Option<String>,
+    body: Body,
+) -> Result<(Release, bool), Problem> {
+    check_notes(notes.as_deref())?;
+    let staged = receive(&app.artifacts, app.config.uploads, announced, len, body).await?;
     let (by, now) = (caller.name.clone(), app.clock.now());
     let noted = move |tx: &Connection, registered: &Registered| {
         let detail = json!({ "created": registered.created, "changed": registered.changed });
         audit::note(tx, &caller, "release.upload", &object(registered.id), &detail, now)
     };
-    let accepted = accept(&app, staged, query.notes, by, noted).await;
-    let registered = accepted.map_err(|error| named(error.into(), query.filename.as_deref()))?;
-    let release = find(&app, registered.id).await?;
-    let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
-    let place = [(header::LOCATION, format!("/api/v1/releases/{}", registered.id))];
-    Ok((status, place, Json(release)).into_response())
+    let accepted = accept(app, staged, notes, by, noted).await;
+    let registered = accepted.map_err(|error| named(error.into(), filename.as_deref()))?;
+    Ok((find(app, registered.id).await?, registered.created))
 }
 
 /// Begins what is wrong with a file with its name.
@@ -205,9 +222,17 @@ async fn change(
     Path(id): Path<i64>,
     JsonBody(change): JsonBody<Change>,
 ) -> Result<Json<Release>, Problem> {
-    check_notes(Some(&change.notes))?;
-    let detail = json!({ "notes": change.notes });
-    edit(&app, caller, id, "release.change", detail, move |tx| rows::set_notes(tx, id, &change.notes)).await
+    Ok(Json(set_notes(&app, caller, id, change.notes).await?))
+}
+
+/// Changes a release's notes.
+///
+/// # Errors
+/// When there is none, or they are too long.
+pub(crate) async fn set_notes(app: &App, caller: Caller, id: i64, notes: String) -> Result<Release, Problem> {
+    check_notes(Some(&notes))?;
+    let detail = json!({ "notes": notes });
+    edit(app, caller, id, "release.change", detail, move |tx| rows::set_notes(tx, id, &notes)).await
 }
 
 /// Takes a release back
@@ -229,8 +254,17 @@ async fn yank(
     Operator(caller): Operator,
     Path(id): Path<i64>,
 ) -> Result<Json<Release>, Problem> {
-    let now = app.clock.now();
-    edit(&app, caller, id, "release.yank", json!({}), move |tx| rows::set_yanked(tx, id, Some(now))).await
+    Ok(Json(set_yanked(&app, caller, id, true).await?))
+}
+
+/// Takes a release back, or gives it again.
+///
+/// # Errors
+/// When there is none.
+pub(crate) async fn set_yanked(app: &App, caller: Caller, id: i64, yanked: bool) -> Result<Release, Problem> {
+    let action = if yanked { "release.yank" } else { "release.unyank" };
+    let at = yanked.then(|| app.clock.now());
+    edit(app, caller, id, action, json!({}), move |tx| rows::set_yanked(tx, id, at)).await
 }
 
 /// Gives a release again that was taken back
@@ -249,7 +283,7 @@ async fn unyank(
     Operator(caller): Operator,
     Path(id): Path<i64>,
 ) -> Result<Json<Release>, Problem> {
-    edit(&app, caller, id, "release.unyank", json!({}), move |tx| rows::set_yanked(tx, id, None)).await
+    Ok(Json(set_yanked(&app, caller, id, false).await?))
 }
 
 /// How to build.
@@ -281,7 +315,15 @@ async fn build(
     Path(id): Path<i64>,
     Query(query): Query<BuildQuery>,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
-    if query.replace {
+    Ok((StatusCode::ACCEPTED, Json(ask_for_build(&app, caller, id, query.replace).await?)))
+}
+
+/// Asks for a release file to be made anew; `replace` also asks for one that was signed elsewhere.
+///
+/// # Errors
+/// When it cannot be made here.
+pub(crate) async fn ask_for_build(app: &App, caller: Caller, id: i64, replace: bool) -> Result<Job, Problem> {
+    if replace {
         caller.require(Role::Admin)?;
     }
     if app.keys.signer().is_none() {
@@ -289,7 +331,7 @@ async fn build(
             "this server has no signing key; start it with one, or upload an .otaru file",
         ));
     }
-    let (kind, now) = (if query.replace { JobKind::Replace } else { JobKind::Build }, app.clock.now());
+    let (kind, now) = (if replace { JobKind::Replace } else { JobKind::Build }, app.clock.now());
     let write = move |tx: &Connection| {
         let release = rows::get(tx, id)?.ok_or_else(|| missing(id))?;
         can_be_built(&release, kind)?;
@@ -299,7 +341,7 @@ async fn build(
     };
     let job = app.db.write(write).await?;
     app.wake.jobs.notify_one();
-    Ok((StatusCode::ACCEPTED, Json(job)))
+    Ok(job)
 }
 
 fn can_be_built(release: &Release, kind: JobKind) -> Result<(), Problem> {
@@ -352,7 +394,7 @@ async fn edit(
     action: &'static str,
     detail: Value,
     change: impl FnOnce(&Connection) -> Result<bool, DbError> + Send + 'static,
-) -> Result<Json<Release>, Problem> {
+) -> Result<Release, Problem> {
     let now = app.clock.now();
     let write = move |tx: &Connection| {
         let done = change(tx)?;
@@ -365,7 +407,7 @@ async fn edit(
         return Err(missing(id));
     }
     app.events.tell(Event::Release { id });
-    Ok(Json(find(app, id).await?))
+    find(app, id).await
 }
 
 fn check_notes(notes: Option<&str>) -> Result<(), Problem> {

@@ -10,7 +10,6 @@ use otaru_rollout::{
 };
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -21,9 +20,11 @@ use super::page::{Cursor, Page, Wanted};
 use super::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
+use crate::rollouts::books::Changes;
 use crate::rollouts::deployments::{self, Shown};
 use crate::rollouts::operate::{self, Brings};
-use crate::rollouts::rows::{self, Kept, PHASES};
+use crate::rollouts::preview::{self, Preview};
+use crate::rollouts::rows::{self, Happened, Kept, PHASES};
 
 /// Devices of a preview that are named.
 const NAMED: usize = 20;
@@ -53,60 +54,60 @@ pub fn router() -> OpenApiRouter<Shared> {
     "name": "Lamps in Berlin to 1.1.0", "release": 1, "target": {"tags": "site=berlin"},
     "limits": {"concurrency": 50}
 }))]
-struct NewRollout {
+pub(crate) struct NewRollout {
     /// What people call it
     #[schema(min_length = 1, max_length = 100)]
-    name: String,
+    pub(crate) name: String,
     /// The release it brings: its id …
     #[serde(default)]
-    release: Option<i64>,
+    pub(crate) release: Option<i64>,
     /// … or the rollout that it takes back
     #[serde(default)]
-    undo: Option<u64>,
+    pub(crate) undo: Option<u64>,
     /// Which devices; all, if not given
     #[serde(default)]
     #[schema(value_type = Object)]
-    target: Target,
+    pub(crate) target: Target,
     /// The waves before the last
     #[serde(default)]
     #[schema(value_type = Vec<Object>, max_items = 16)]
-    waves: Vec<Wave>,
+    pub(crate) waves: Vec<Wave>,
     /// How many at once, how many a minute, and when
     #[serde(default)]
     #[schema(value_type = Object)]
-    limits: Limits,
+    pub(crate) limits: Limits,
     /// When to stop by itself
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    stop: Option<StopRule>,
+    pub(crate) stop: Option<StopRule>,
     /// How long and how often a device may try
     #[serde(default)]
     #[schema(value_type = Object)]
-    attempts: Attempts,
+    pub(crate) attempts: Attempts,
     /// Of several for one device the highest has it; of equal ones the newest
     #[serde(default)]
-    priority: i32,
+    pub(crate) priority: i32,
     /// Shuffles the fleet for percentages
     #[serde(default)]
     #[schema(max_length = 64)]
-    salt: String,
+    pub(crate) salt: String,
     /// Not before this, in milliseconds since 1970
     #[serde(default)]
     #[schema(value_type = Option<u64>)]
-    start_at: Option<Time>,
+    pub(crate) start_at: Option<Time>,
     /// Devices that have not begun by then are given up
     #[serde(default)]
     #[schema(value_type = Option<u64>)]
-    end_at: Option<Time>,
+    pub(crate) end_at: Option<Time>,
     /// Never completes by itself
     #[serde(default)]
-    continuous: bool,
+    pub(crate) continuous: bool,
     /// Also older releases, other products, and what failed before
     #[serde(default)]
-    force: bool,
+    pub(crate) force: bool,
     /// Make it, but do not start it yet
     #[serde(default)]
-    draft: bool,
+    pub(crate) draft: bool,
 }
 
 impl NewRollout {
@@ -116,6 +117,12 @@ impl NewRollout {
             (None, Some(undo)) => Ok(Brings::Undo(RolloutId(undo))),
             _ => Err(Problem::invalid("give either `release` or `undo`")),
         }
+    }
+
+    /// Keeps it, and starts it unless it is a draft.
+    fn make(&self, tx: &Connection, caller: &Caller, now: Time) -> Result<(Kept, Changes), Problem> {
+        let (goal, release) = operate::goal(tx, self.brings()?)?;
+        operate::create(tx, caller, &self.name, release, self.clone().spec(goal), self.draft, now)
     }
 
     fn spec(self, goal: otaru_rollout::Goal) -> RolloutSpec {
@@ -221,7 +228,11 @@ impl RolloutView {
         })
     }
 
-    fn read(tx: &Connection, id: RolloutId) -> Result<Self, Problem> {
+    /// The rollout of this id, with why devices failed.
+    ///
+    /// # Errors
+    /// When there is none, and those of the database.
+    pub fn read(tx: &Connection, id: RolloutId) -> Result<Self, Problem> {
         let kept = rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("rollout {}", id.0)))?;
         let reasons = deployments::reasons(tx, id)?;
         Ok(Self { reasons: Some(reasons), ..Self::of(tx, kept)? })
@@ -266,13 +277,10 @@ async fn create(
     key: IdempotencyKey,
     Body(new): Body<NewRollout>,
 ) -> Result<Answer, Problem> {
-    let brings = new.brings()?;
     let once = Once::new(key, &caller, "rollout", &new);
     let (sender, changes) = tokio::sync::oneshot::channel();
     let answer = once.run(&app, move |tx, now| {
-        let (goal, release) = operate::goal(tx, brings)?;
-        let (name, draft) = (new.name.clone(), new.draft);
-        let (kept, changes) = operate::create(tx, &caller, &name, release, new.spec(goal), draft, now)?;
+        let (kept, changes) = new.make(tx, &caller, now)?;
         // Nobody waits for it where the answer is one that was given before.
         let _ = sender.send(changes);
         Ok(Answer::created(&RolloutView::of(tx, kept)?))
@@ -284,21 +292,19 @@ async fn create(
     Ok(answer)
 }
 
-/// Which devices a rollout would be for, if it started now.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Preview {
-    /// How many devices it is for.
-    devices: u64,
-    /// Of these, how many run the release already.
-    current: u64,
-    /// Of the rest, how many can be reached now.
-    reachable: u64,
-    /// Of the rest, how many are updating for another rollout.
-    busy: u64,
-    /// How many will be in each wave, the last included; waves by number are filled first.
-    waves: Vec<u64>,
-    /// Some of them.
-    some: Vec<String>,
+/// Makes a rollout, and tells everybody.
+///
+/// # Errors
+/// When it makes no sense.
+pub(crate) async fn create_one(app: &Shared, caller: Caller, new: NewRollout) -> Result<RolloutId, Problem> {
+    let now = app.clock.now();
+    let made = app.db.write(move |tx| {
+        let (kept, changes) = new.make(tx, &caller, now)?;
+        Ok::<_, Problem>((kept.rollout.id(), changes))
+    });
+    let (id, changes) = made.await?;
+    changes.tell(app);
+    Ok(id)
 }
 
 /// Which devices a rollout would be for
@@ -309,24 +315,23 @@ async fn preview(
     _: Operator,
     Body(new): Body<NewRollout>,
 ) -> Result<Json<Preview>, Problem> {
+    Ok(Json(preview_of(&app, new).await?))
+}
+
+/// Which devices a rollout would be for.
+///
+/// # Errors
+/// When it makes no sense.
+pub(crate) async fn preview_of(app: &Shared, new: NewRollout) -> Result<Preview, Problem> {
     let brings = new.brings()?;
     let now = app.clock.now();
     let counted = app.db.read(move |tx| {
         let (goal, _) = operate::goal(tx, brings)?;
         let spec = new.spec(goal);
         spec.validate().map_err(Problem::from)?;
-        let found = crate::rollouts::preview::preview(tx, spec, NAMED, now)?;
-        Ok::<_, Problem>(found)
+        preview::preview(tx, spec, NAMED, now)
     });
-    let found = counted.await?;
-    Ok(Json(Preview {
-        devices: found.devices,
-        current: found.current,
-        reachable: found.reachable,
-        busy: found.busy,
-        waves: found.waves,
-        some: found.some,
-    }))
+    counted.await
 }
 
 /// A rollout
@@ -346,14 +351,27 @@ async fn control(
     id: u64,
     control: Control,
 ) -> Result<Json<RolloutView>, Problem> {
-    let (id, now) = (RolloutId(id), app.clock.now());
+    let now = app.clock.now();
+    Ok(Json(operated(&app, id, move |tx, id| operate::control(tx, &caller, id, control, now)).await?))
+}
+
+/// Does something to a rollout, and tells everybody.
+///
+/// # Errors
+/// When it cannot be done now.
+pub(crate) async fn operated(
+    app: &Shared,
+    id: u64,
+    operate: impl FnOnce(&Connection, RolloutId) -> Result<Changes, Problem> + Send + 'static,
+) -> Result<RolloutView, Problem> {
+    let id = RolloutId(id);
     let done = app.db.write(move |tx| {
-        let changes = operate::control(tx, &caller, id, control, now)?;
+        let changes = operate(tx, id)?;
         Ok::<_, Problem>((RolloutView::read(tx, id)?, changes))
     });
     let (view, changes) = done.await?;
-    changes.tell(&app);
-    Ok(Json(view))
+    changes.tell(app);
+    Ok(view)
 }
 
 /// Start a draft
@@ -499,28 +517,10 @@ async fn retry(
     Path((id, device)): Path<(u64, String)>,
     Body(Retry { force }): Body<Retry>,
 ) -> Result<Json<RolloutView>, Problem> {
-    let (id, device, now) = (RolloutId(id), DeviceId::from(device.as_str()), app.clock.now());
-    let done = app.db.write(move |tx| {
-        let changes = operate::retry(tx, &caller, id, &device, force, now)?;
-        Ok::<_, Problem>((RolloutView::read(tx, id)?, changes))
-    });
-    let (view, changes) = done.await?;
-    changes.tell(&app);
-    Ok(Json(view))
-}
-
-/// Something that happened to a rollout.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = RolloutEvent)]
-struct Happened {
-    /// Newer ones have higher ids.
-    id: i64,
-    /// When, in milliseconds since 1970.
-    at: i64,
-    /// Who did it; `null` where the server itself did.
-    actor: Option<String>,
-    /// What it was.
-    event: Value,
+    let (device, now) = (DeviceId::from(device.as_str()), app.clock.now());
+    let retried =
+        operated(&app, id, move |tx, id| operate::retry(tx, &caller, id, &device, force, now)).await?;
+    Ok(Json(retried))
 }
 
 /// What happened to a rollout, newest first
@@ -533,18 +533,6 @@ async fn happened(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<Happened>>, Problem> {
     let (limit, before) = (wanted.limit()?, wanted.after::<i64>()?);
-    let page = app.db.read(move |tx| {
-        let mut rows = tx.prepare_cached(
-            "SELECT id, at, actor, event FROM rollout_events
-             WHERE rollout = ?1 AND id < coalesce(?2, 9223372036854775807) ORDER BY id DESC LIMIT ?3",
-        )?;
-        let events = rows.query_map((id.cast_signed(), before, i64::from(limit) + 1), |row| {
-            let event: String = row.get(3)?;
-            let event = serde_json::from_str(&event).unwrap_or(json!({}));
-            Ok(Happened { id: row.get(0)?, at: row.get(1)?, actor: row.get(2)?, event })
-        })?;
-        let items = events.collect::<Result<Vec<_>, _>>()?;
-        Ok::<_, DbError>(Page::cut(items, limit, |last| Cursor::of(&last.id)))
-    });
+    let page = app.db.read(move |tx| rows::events(tx, RolloutId(id), before, limit));
     Ok(Json(page.await?))
 }

@@ -3,6 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use otaru_rollout::Time;
+use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,10 +24,10 @@ use crate::app::Shared;
 pub fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(me))
-        .routes(routes!(list, create))
-        .routes(routes!(revoke))
-        .routes(routes!(list_fleet_keys, create_fleet_key))
-        .routes(routes!(revoke_fleet_key))
+        .routes(routes!(list, create_token))
+        .routes(routes!(revoke_token))
+        .routes(routes!(list_fleet_keys, make_fleet_key))
+        .routes(routes!(end_fleet_key))
 }
 
 /// Whose token this is.
@@ -68,7 +70,7 @@ struct NewToken {
 #[utoipa::path(post, path = "/tokens", tag = "tokens", operation_id = "create_token",
     params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = tokens::New, responses((status = 201, body = NewToken)))]
-async fn create(
+async fn create_token(
     State(app): State<Shared>,
     Admin(caller): Admin,
     key: IdempotencyKey,
@@ -76,23 +78,46 @@ async fn create(
 ) -> Result<Answer, Problem> {
     Once::new(key, &caller, "token", &new)
         .run(&app, move |tx, now| {
-            let (token, text) = tokens::create(tx, new, &caller.name, now)?;
-            let detail = json!({"name": token.name, "role": token.role});
-            audit::note(tx, &caller, "token.create", &format!("token/{}", token.id), &detail, now)?;
+            let (token, text) = create(tx, &caller, new, now)?;
             Ok(Answer::created(&token).and_secretly("text", text))
         })
         .await
 }
 
+/// Makes a token, and notes who did.
+///
+/// # Errors
+/// When there cannot be such a token, and those of the database.
+pub(crate) fn create(
+    tx: &Connection,
+    caller: &Caller,
+    new: tokens::New,
+    now: Time,
+) -> Result<(Token, String), Problem> {
+    let (token, text) = tokens::create(tx, new, &caller.name, now)?;
+    let detail = json!({"name": token.name, "role": token.role});
+    audit::note(tx, caller, "token.create", &format!("token/{}", token.id), &detail, now)?;
+    Ok((token, text))
+}
+
 /// End a token
 #[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens", operation_id = "revoke_token",
     params(("id" = String, Path)), responses((status = 204)))]
-async fn revoke(
+async fn revoke_token(
     State(app): State<Shared>,
     Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let (now, token) = (app.clock.now(), id.clone());
+    revoke(&app, &caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends a token, and notes who did.
+///
+/// # Errors
+/// When there is none that is good.
+pub(crate) async fn revoke(app: &Shared, caller: &Caller, id: String) -> Result<(), Problem> {
+    let (now, token, caller) = (app.clock.now(), id.clone(), caller.clone());
     app.db
         .write(move |tx| {
             if !tokens::revoke(tx, &id, now)? {
@@ -103,7 +128,7 @@ async fn revoke(
         })
         .await?;
     app.tokens.forget(&token);
-    Ok(StatusCode::NO_CONTENT)
+    Ok(())
 }
 
 /// All fleet keys, without their secrets
@@ -126,10 +151,10 @@ struct NewFleetKey {
 ///
 /// With it as the password, devices may connect to the broker that are not known yet. The answer has the key itself in
 /// `text`, this once.
-#[utoipa::path(post, path = "/fleet-keys", tag = "fleet keys",
+#[utoipa::path(post, path = "/fleet-keys", tag = "fleet keys", operation_id = "create_fleet_key",
     params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = fleet_keys::New, responses((status = 201, body = NewFleetKey)))]
-async fn create_fleet_key(
+async fn make_fleet_key(
     State(app): State<Shared>,
     Admin(caller): Admin,
     key: IdempotencyKey,
@@ -137,25 +162,49 @@ async fn create_fleet_key(
 ) -> Result<Answer, Problem> {
     Once::new(key, &caller, "fleet-key", &new)
         .run(&app, move |tx, now| {
-            let (key, text) = fleet_keys::create(tx, new, &caller.name, now)?;
-            let detail = json!({"name": key.name});
-            audit::note(tx, &caller, "fleet-key.create", &format!("fleet-key/{}", key.id), &detail, now)?;
+            let (key, text) = create_fleet_key(tx, &caller, new, now)?;
             Ok(Answer::created(&key).and_secretly("text", text))
         })
         .await
 }
 
+/// Makes a fleet key, and notes who did.
+///
+/// # Errors
+/// When there cannot be such a key, and those of the database.
+pub(crate) fn create_fleet_key(
+    tx: &Connection,
+    caller: &Caller,
+    new: fleet_keys::New,
+    now: Time,
+) -> Result<(FleetKey, String), Problem> {
+    let (key, text) = fleet_keys::create(tx, new, &caller.name, now)?;
+    let detail = json!({"name": key.name});
+    audit::note(tx, caller, "fleet-key.create", &format!("fleet-key/{}", key.id), &detail, now)?;
+    Ok((key, text))
+}
+
 /// End a fleet key
 ///
 /// Devices that came with it can connect no more, unless they have a login of their own.
-#[utoipa::path(delete, path = "/fleet-keys/{id}", tag = "fleet keys", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/fleet-keys/{id}", tag = "fleet keys", operation_id = "revoke_fleet_key",
+    params(("id" = String, Path)),
     responses((status = 204)))]
-async fn revoke_fleet_key(
+async fn end_fleet_key(
     State(app): State<Shared>,
     Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let now = app.clock.now();
+    revoke_fleet_key(&app, &caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends a fleet key, and notes who did.
+///
+/// # Errors
+/// When there is none that is good.
+pub(crate) async fn revoke_fleet_key(app: &Shared, caller: &Caller, id: String) -> Result<(), Problem> {
+    let (now, caller) = (app.clock.now(), caller.clone());
     app.db
         .write(move |tx| {
             if !fleet_keys::revoke(tx, &id, now)? {
@@ -165,5 +214,5 @@ async fn revoke_fleet_key(
             Ok(())
         })
         .await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(())
 }

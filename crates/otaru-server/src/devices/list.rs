@@ -34,6 +34,8 @@ pub struct Filter {
     pub image: Option<[u8; 32]>,
     /// What they are at.
     pub state: Option<String>,
+    /// How they are: `well`, `updating`, `troubled` or `away`.
+    pub health: Option<String>,
     /// Whether they can be reached.
     pub reachable: Option<bool>,
     /// Why they last failed.
@@ -112,6 +114,15 @@ pub struct Order {
     pub limit: u32,
 }
 
+/// How a device is, in one word: a failure is told until something else happens, whether or not the device can be reached.
+macro_rules! health {
+    () => {
+        "CASE WHEN d.state IN ('failed', 'rolled_back', 'refused') THEN 'troubled' WHEN NOT d.reachable THEN 'away' \
+         WHEN d.state IN ('checking', 'downloading', 'retrying', 'verifying', 'restarting', 'trial') THEN 'updating' \
+         ELSE 'well' END"
+    };
+}
+
 /// Conditions in SQL, with what they are compared to.
 struct Where {
     text: String,
@@ -138,6 +149,7 @@ impl Where {
             ("d.chip = ?", &filter.chip),
             ("d.state = ?", &filter.state),
             ("d.error_code = ?", &filter.error_code),
+            (concat!(health!(), " = ?"), &filter.health),
         ];
         for (condition, value) in columns {
             if let Some(value) = value {
@@ -275,6 +287,8 @@ pub struct Fleet {
     pub versions: Vec<VersionCount>,
     /// By state.
     pub states: std::collections::BTreeMap<String, u64>,
+    /// By how they are: `well`, `updating`, `troubled`, `away`.
+    pub health: std::collections::BTreeMap<String, u64>,
 }
 
 /// How many devices run a version.
@@ -305,8 +319,14 @@ pub fn fleet(tx: &Connection) -> Result<Fleet, DbError> {
         Ok(VersionCount { product: row.get(0)?, version: row.get(1)?, devices: number(row.get(2)?) })
     })?;
     let versions = versions.collect::<Result<_, _>>()?;
-    let mut rows =
-        tx.prepare_cached("SELECT state, count(*) FROM devices WHERE retired_at IS NULL GROUP BY state")?;
-    let states = rows.query_map([], |row| Ok((row.get(0)?, number(row.get(1)?))))?;
-    Ok(Fleet { total, reachable, versions, states: states.collect::<Result<_, _>>()? })
+    Ok(Fleet { total, reachable, versions, states: by(tx, "d.state")?, health: by(tx, health!())? })
+}
+
+/// The fleet by something.
+fn by(tx: &Connection, what: &str) -> Result<std::collections::BTreeMap<String, u64>, DbError> {
+    let sql =
+        format!("SELECT {what} AS what, count(*) FROM devices d WHERE retired_at IS NULL GROUP BY what");
+    let mut rows = tx.prepare_cached(&sql)?;
+    let counts = rows.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+    Ok(counts.collect::<Result<_, _>>()?)
 }

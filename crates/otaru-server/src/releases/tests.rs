@@ -43,6 +43,7 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         public_url: None,
         trusted_proxies: Vec::new(),
         dev: false,
+        guests: false,
         signing_key: None,
         trusted_keys: Vec::new(),
         uploads: UploadLimits { bytes: 1 << 20, ..UploadLimits::default() },

@@ -5,22 +5,23 @@ use otaru_rollout::{
     Control, Device, DeviceId, NotAdmitted, Rollout, RolloutId, RolloutSpec, Tags, Time, admit,
 };
 use rusqlite::Connection;
+use serde::Serialize;
 
 use crate::api::problem::Problem;
 use crate::db::DbError;
 
-/// What was counted.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// Devices it is for.
+/// Which devices a rollout would be for, if it started now.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Preview {
+    /// How many devices it is for.
     pub devices: u64,
-    /// Of these, those that run its goal already.
+    /// Of these, how many run the release already.
     pub current: u64,
-    /// Of the rest, those that can be reached.
+    /// Of the rest, how many can be reached now.
     pub reachable: u64,
-    /// Of the rest, those that are updating for another rollout.
+    /// Of the rest, how many are updating for another rollout.
     pub busy: u64,
-    /// How many are in each wave.
+    /// How many will be in each wave, the last included; waves by number are filled first.
     pub waves: Vec<u64>,
     /// Some of them.
     pub some: Vec<String>,
@@ -30,7 +31,7 @@ pub struct Counted {
 ///
 /// # Errors
 /// When it makes no sense, and those of the database.
-pub fn preview(tx: &Connection, mut spec: RolloutSpec, named: usize, now: Time) -> Result<Counted, Problem> {
+pub fn preview(tx: &Connection, mut spec: RolloutSpec, named: usize, now: Time) -> Result<Preview, Problem> {
     // Whatever its time is: shown is who it would be for now.
     (spec.start_at, spec.end_at) = (None, None);
     let undoes = match spec.goal {
@@ -39,7 +40,7 @@ pub fn preview(tx: &Connection, mut spec: RolloutSpec, named: usize, now: Time) 
     };
     let mut rollout = Rollout::new(RolloutId(u64::MAX), spec, now).map_err(Problem::from)?;
     let _ = rollout.step(Control::Start, now);
-    let mut counted = Counted { waves: vec![0; rollout.tallies().len()], ..Counted::default() };
+    let mut counted = Preview { waves: vec![0; rollout.tallies().len()], ..Preview::default() };
     let mut rows = tx.prepare_cached(
         "SELECT id, chip, product, version, image, reachable, active IS NOT NULL,
                 (SELECT json_group_object(t.name, t.value) FROM device_tags t WHERE t.device = d.id)

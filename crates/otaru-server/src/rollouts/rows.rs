@@ -3,6 +3,10 @@
 use otaru_rollout::{Phase, Rollout, RolloutId, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
 
 /// A rollout as it is kept.
@@ -91,6 +95,17 @@ pub fn list(
     found.map(|row| row.map_err(DbError::from).flatten()).collect()
 }
 
+/// The newest rollouts of a release.
+///
+/// # Errors
+/// Those of the database.
+pub fn of_release(tx: &Connection, release: i64, limit: u32) -> Result<Vec<Kept>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE release = ? ORDER BY id DESC LIMIT ?");
+    let mut rows = tx.prepare_cached(&sql)?;
+    let found = rows.query_map(params![release, limit], |row| Ok(kept(row)))?;
+    found.map(|row| row.map_err(DbError::from).flatten()).collect()
+}
+
 /// The ids of rollouts that devices may join, the newest last.
 ///
 /// # Errors
@@ -172,6 +187,42 @@ pub fn save(tx: &Connection, rollout: &Rollout, revision: i64, now: Time) -> Res
             revision
         ])?;
     if changed == 1 { Ok(()) } else { Err(DbError::Conflict) }
+}
+
+/// Something that happened to a rollout.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = RolloutEvent)]
+pub struct Happened {
+    /// Newer ones have higher ids.
+    pub id: i64,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// Who did it; `null` where the server itself did.
+    pub actor: Option<String>,
+    /// What it was.
+    pub event: Value,
+}
+
+/// What happened to a rollout: the newest, or what is older than the cursor.
+///
+/// # Errors
+/// Those of the database.
+pub fn events(
+    tx: &Connection,
+    id: RolloutId,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Page<Happened>, DbError> {
+    let mut rows = tx.prepare_cached(
+        "SELECT id, at, actor, event FROM rollout_events
+         WHERE rollout = ?1 AND id < coalesce(?2, 9223372036854775807) ORDER BY id DESC LIMIT ?3",
+    )?;
+    let events = rows.query_map((key(id), before, i64::from(limit) + 1), |row| {
+        let event: String = row.get(3)?;
+        let event = serde_json::from_str(&event).unwrap_or(Value::Null);
+        Ok(Happened { id: row.get(0)?, at: row.get(1)?, actor: row.get(2)?, event })
+    })?;
+    Ok(Page::cut(events.collect::<Result<_, _>>()?, limit, |last| Cursor::of(&last.id)))
 }
 
 /// Notes what happened to a rollout: what the engine noticed, or what an operator did.

@@ -84,6 +84,7 @@ impl Bench {
             public_url: None,
             trusted_proxies: Vec::new(),
             dev: false,
+            guests: false,
             signing_key: None,
             trusted_keys: Vec::new(),
             uploads: UploadLimits::default(),

@@ -77,6 +77,7 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
             public_url: None,
             trusted_proxies: Vec::new(),
             dev: true,
+            guests: false,
             signing_key: None,
             trusted_keys: Vec::new(),
             uploads: UploadLimits::default(),

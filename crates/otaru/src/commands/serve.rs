@@ -106,6 +106,7 @@ impl Args {
             public_url: self.public_url,
             trusted_proxies: self.trusted_proxy,
             dev: self.dev,
+            guests: false,
             signing_key: self.signing_key,
             trusted_keys: self.trusted_key,
             uploads: otaru_server::releases::UploadLimits::default(),

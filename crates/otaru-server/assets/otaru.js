@@ -1,0 +1,289 @@
+// Makes pages live. A page works without this: it is fetched anew when the server says that something in it changed, and what
+// differs is changed in place, so that focus, ticks and open parts stay as they are.
+"use strict";
+
+(() => {
+  const body = document.body;
+
+  // --- The same page again: parts marked data-live are changed to what the server now draws. ---
+
+  const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || null : null);
+  const alike = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && keyOf(a) === keyOf(b);
+
+  function change(old, fresh) {
+    if (old.nodeType !== Node.ELEMENT_NODE) {
+      if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
+      return;
+    }
+    if (old.isEqualNode(fresh)) return;
+    for (const { name } of [...old.attributes]) {
+      // What the visitor opened or is asked stays open.
+      if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+    }
+    for (const { name, value } of fresh.attributes) {
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    if (old.matches("input, textarea, select")) return;
+    children(old, fresh);
+  }
+
+  function children(old, fresh) {
+    const known = new Map();
+    for (const child of old.children) if (child.id) known.set(child.id, child);
+    let at = old.firstChild;
+    for (const wanted of [...fresh.childNodes]) {
+      const kept = keyOf(wanted) && known.get(wanted.id);
+      if (kept && kept !== at) {
+        old.insertBefore(kept, at);
+        change(kept, wanted);
+      } else if (at && alike(at, wanted)) {
+        const next = at.nextSibling;
+        change(at, wanted);
+        at = next;
+      } else {
+        old.insertBefore(document.importNode(wanted, true), at);
+      }
+    }
+    while (at) {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    }
+  }
+
+  let under = null;
+
+  async function fetchPage(url) {
+    if (under) under.abort();
+    const mine = (under = new AbortController());
+    try {
+      const response = await fetch(url, { signal: mine.signal, credentials: "same-origin" });
+      if (response.redirected && new URL(response.url).pathname === "/login") {
+        location.reload();
+        return null;
+      }
+      if (!response.ok && response.status !== 422) return null;
+      return new DOMParser().parseFromString(await response.text(), "text/html");
+    } finally {
+      if (under === mine) under = null;
+    }
+  }
+
+  function take(page) {
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const fresh = page.getElementById(part.id);
+      if (fresh) change(part, fresh);
+    }
+    afterChange();
+  }
+
+  async function refresh(url = location.href) {
+    try {
+      const page = await fetchPage(url);
+      if (!page) return false;
+      take(page);
+      return true;
+    } catch (error) {
+      if (error.name !== "AbortError") lost(true);
+      return false;
+    }
+  }
+
+  // --- Being told. ---
+
+  const banner = document.getElementById("lost");
+  const lost = (is) => banner && (banner.hidden = !is);
+  let stale = false;
+
+  function changed() {
+    // Nobody looks: once is enough when somebody does.
+    if (document.hidden) stale = true;
+    else refresh();
+  }
+
+  function listen(of) {
+    let broken = false;
+    const source = new EventSource(`/live?of=${encodeURIComponent(of)}`);
+    source.addEventListener("changed", changed);
+    source.addEventListener("open", () => {
+      lost(false);
+      // What happened meanwhile was not heard.
+      if (broken) changed();
+      broken = false;
+    });
+    source.addEventListener("error", () => {
+      broken = true;
+      lost(true);
+      // A server that refuses is not asked again by the browser itself.
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => { listen(of); changed(); }, 3000);
+    });
+    addEventListener("pagehide", () => source.close(), { once: true });
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && stale) {
+      stale = false;
+      refresh();
+    }
+  });
+
+  // --- Moments grow old. ---
+
+  const UNITS = [[172800, 86400, "days"], [7200, 3600, "h"], [120, 60, "min"], [0, 1, "s"]];
+
+  function span(seconds) {
+    const [, unit, name] = UNITS.find(([from]) => seconds >= from);
+    return `${Math.floor(seconds / unit)} ${name}`;
+  }
+
+  // The server's clock counts, whatever this machine's says.
+  let ahead = 0;
+
+  function age() {
+    const now = Date.now() + ahead;
+    for (const time of document.querySelectorAll("time[datetime]")) {
+      const seconds = (now - Date.parse(time.dateTime)) / 1000;
+      const text = seconds < -1 ? `in ${span(-seconds)}` : seconds < 5 ? "now" : `${span(seconds)} ago`;
+      if (time.textContent !== text) time.textContent = text;
+    }
+  }
+
+  // --- Ticks. ---
+
+  function ticks() {
+    const all = document.querySelector("[data-all]");
+    if (!all) return;
+    const boxes = [...document.querySelectorAll('input[name="device"][type="checkbox"]')];
+    all.hidden = boxes.length === 0;
+    const ticked = boxes.filter((box) => box.checked).length;
+    all.checked = ticked > 0 && ticked === boxes.length;
+    all.indeterminate = ticked > 0 && ticked < boxes.length;
+  }
+
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-all]")) {
+      for (const box of document.querySelectorAll('input[name="device"][type="checkbox"]')) box.checked = event.target.checked;
+    }
+    if (event.target.matches('input[type="checkbox"]')) ticks();
+  });
+
+  function afterChange() {
+    age();
+    ticks();
+  }
+
+  // --- A search that answers while one types. ---
+
+  function later(wait, what) {
+    let timer;
+    return () => {
+      clearTimeout(timer);
+      timer = setTimeout(what, wait);
+    };
+  }
+
+  const query = (form) => {
+    const filled = [...new FormData(form)].filter(([, text]) => typeof text === "string" && text !== "");
+    return new URLSearchParams(filled).toString();
+  };
+
+  for (const form of document.querySelectorAll("form[data-search]")) {
+    const search = later(200, () => {
+      const url = `${form.getAttribute("action")}?${query(form)}`;
+      history.replaceState(null, "", url);
+      refresh(url);
+    });
+    form.addEventListener("input", search);
+  }
+
+  // --- A plan that tells who it is for while one writes it. ---
+
+  const plan = document.querySelector("form[data-plan]");
+  if (plan) {
+    const usual = plan.elements.usual;
+    const look = later(250, async () => {
+      // What is left empty is left empty on purpose, so all fields are sent.
+      const fields = new URLSearchParams([...new FormData(plan)].filter(([name]) => name !== "do"));
+      try {
+        const page = await fetchPage(`/rollouts/new?${fields}`);
+        if (!page) return;
+        take(page);
+        const name = page.querySelector('[name="name"]');
+        if (name && plan.elements.name.value === usual.value) {
+          plan.elements.name.value = usual.value = name.value;
+        }
+      } catch (error) {
+        if (error.name !== "AbortError") lost(true);
+      }
+    });
+    plan.addEventListener("input", look);
+    const button = plan.querySelector("[data-look]");
+    if (button) button.hidden = true;
+  }
+
+  // --- A file that is dropped. ---
+
+  const drop = document.querySelector("form[data-drop]");
+  if (drop) {
+    const input = drop.elements.file;
+    const bar = drop.querySelector("progress");
+    const why = drop.querySelector(".why");
+    const send = () => {
+      if (!input.files.length) return;
+      const request = new XMLHttpRequest();
+      request.open("POST", drop.getAttribute("action"));
+      request.upload.addEventListener("progress", (event) => {
+        if (event.lengthComputable) bar.value = (100 * event.loaded) / event.total;
+      });
+      request.addEventListener("load", () => location.assign(request.responseURL));
+      request.addEventListener("error", () => {
+        bar.hidden = true;
+        why.hidden = false;
+        why.textContent = "The upload broke off. Is the server there? Try again.";
+      });
+      bar.hidden = false;
+      why.hidden = true;
+      request.send(new FormData(drop));
+    };
+    drop.addEventListener("submit", (event) => {
+      event.preventDefault();
+      send();
+    });
+    input.addEventListener("change", send);
+    for (const name of ["dragenter", "dragover"]) {
+      document.addEventListener(name, (event) => {
+        if (![...event.dataTransfer.types].includes("Files")) return;
+        event.preventDefault();
+        drop.classList.add("over");
+      });
+    }
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) drop.classList.remove("over");
+    });
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      drop.classList.remove("over");
+      if (!event.dataTransfer.files.length) return;
+      input.files = event.dataTransfer.files;
+      send();
+    });
+  }
+
+  // --- What may be copied. ---
+
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    // Browsers have a clipboard for pages only over TLS and on this machine.
+    if (!navigator.clipboard) continue;
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+    });
+  }
+
+  const served = Number(body.dataset.now);
+  if (served) ahead = served - Date.now();
+  afterChange();
+  setInterval(age, 1000);
+  if (body.dataset.of) listen(body.dataset.of);
+})();

@@ -1,0 +1,87 @@
+//! `/audit`: who did what.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+
+use super::fields::Query;
+use super::shell::{Page, Section, Shell, draw};
+use super::show;
+use super::visitor::Visitor;
+use crate::access::audit::{self, Entry, Filter};
+use crate::api::page::{Cursor, Wanted};
+use crate::app::Shared;
+
+/// Entries on a page.
+const ROWS: u32 = 50;
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new().route("/audit", get(page))
+}
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct AuditPage {
+    shell: Shell,
+    entries: Vec<Entry>,
+    next: Option<Cursor>,
+    actor: String,
+    action: String,
+    object: String,
+    /// Whether it is a part of the log only.
+    narrowed: bool,
+}
+
+/// The page of a thing.
+fn href(object: &str) -> Option<String> {
+    let (kind, id) = object.split_once('/')?;
+    match kind {
+        "device" => Some(format!("/devices/{id}")),
+        "release" => Some(format!("/releases/{id}")),
+        "rollout" => Some(format!("/rollouts/{id}")),
+        _ => None,
+    }
+}
+
+/// More about an entry, in short.
+fn detail(entry: &Entry) -> String {
+    let Some(map) = entry.detail.as_object() else {
+        return entry.detail.as_str().unwrap_or_default().to_owned();
+    };
+    let told = map.iter().filter(|(_, value)| !is_empty(value)).map(|(name, value)| match value {
+        serde_json::Value::String(text) => format!("{}: {text}", show::words(name)),
+        other => format!("{}: {other}", show::words(name)),
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+fn is_empty(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Null => true,
+        serde_json::Value::Array(items) => items.is_empty(),
+        serde_json::Value::Object(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> Page {
+    let given = |name| fields.get(name).map(str::to_owned);
+    let filter = Filter { actor: given("actor"), action: given("action"), object: given("object") };
+    let wanted = Wanted { limit: Some(ROWS), cursor: given("cursor") };
+    let before = wanted.after::<i64>()?;
+    let found = app.db.read(move |tx| audit::list(tx, &filter, before, ROWS)).await?;
+    draw(&AuditPage {
+        shell: Shell::new(&visitor, Section::Audit, "Audit log").live(if before.is_none() {
+            "device rollout release"
+        } else {
+            ""
+        }),
+        entries: found.items,
+        next: found.next,
+        actor: fields.text("actor").to_owned(),
+        action: fields.text("action").to_owned(),
+        object: fields.text("object").to_owned(),
+        narrowed: ["actor", "action", "object"].iter().any(|name| fields.is(name)),
+    })
+}

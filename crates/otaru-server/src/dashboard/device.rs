@@ -1,0 +1,287 @@
+//! `/devices/{id}`: one device: what it runs, what happened to it, and what can be done about it.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::devices::Row;
+use super::fields::{Form, Query};
+use super::keys::SecretPage;
+use super::shell::{Page, Section, Shell, after, draw};
+use super::show::{self, Tone};
+use super::visitor::{Hand, Keeper, Visitor};
+use crate::api::devices::{self as calls, DeploymentOfDevice, Details};
+use crate::api::page::{Cursor, Wanted};
+use crate::api::problem::Problem;
+use crate::app::Shared;
+use crate::devices::edit::Change;
+use crate::devices::history::{self, Happened};
+use crate::releases::{self, Release};
+
+/// Events on a page.
+const ROWS: u32 = 40;
+/// Releases that are offered for it.
+const RELEASES: u32 = 30;
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/devices/{id}", get(page))
+        .route("/devices/{id}/label", post(rename))
+        .route("/devices/{id}/tags", post(add_tags))
+        .route("/devices/{id}/tags/remove", post(remove_tag))
+        .route("/devices/{id}/retire", post(retire))
+        .route("/devices/{id}/password", post(password))
+}
+
+/// Tags as people write them: `site=berlin, canary`.
+pub(super) fn tags(text: &str) -> BTreeMap<String, String> {
+    let words = text.split([',', '\n']).map(str::trim).filter(|word| !word.is_empty());
+    let pair = |word: &str| match word.split_once('=') {
+        Some((name, value)) => (name.trim().to_owned(), value.trim().to_owned()),
+        None => (word.to_owned(), String::new()),
+    };
+    words.map(pair).collect()
+}
+
+#[derive(Template)]
+#[template(path = "device.html")]
+struct DevicePage {
+    shell: Shell,
+    row: Row,
+    /// Of its last report, what there is a word for.
+    facts: Vec<(&'static str, String)>,
+    /// Why it last failed, in its own words.
+    fault: Option<String>,
+    steps: Vec<Step>,
+    older: Option<Cursor>,
+    newest: bool,
+    deployments: Vec<DeploymentOfDevice>,
+    /// What it could run instead.
+    releases: Vec<Release>,
+}
+
+/// Something that happened to it, as the page tells it.
+struct Step {
+    at: i64,
+    tone: Tone,
+    what: String,
+    more: Vec<String>,
+}
+
+struct Read {
+    details: Details,
+    history: crate::api::page::Page<Happened>,
+    releases: Vec<Release>,
+}
+
+fn read(tx: &Connection, id: &otaru_rollout::DeviceId, before: Option<i64>) -> Result<Read, Problem> {
+    let details = calls::details(tx, id)?;
+    let history = history::list(tx, id, before, ROWS)?;
+    let device = &details.device;
+    let fitting = releases::Filter {
+        product: Some(device.product.clone()),
+        chip: Some(device.chip.clone()),
+        version: None,
+        yanked: Some(false),
+    };
+    let releases = releases::rows::list(tx, &fitting, None, RELEASES)?;
+    Ok(Read { details, history, releases })
+}
+
+async fn page(
+    State(app): State<Shared>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+    Query(fields): Query,
+) -> Page {
+    let id = calls::device_id(&app, &id)?;
+    let wanted = Wanted { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
+    let before = wanted.after::<i64>()?;
+    let live = format!("device/{id} release");
+    let Read { details, history, releases } = app.db.read(move |tx| read(tx, &id, before)).await?;
+    let row = Row::of(&app, details.device);
+    let image = row.device.image.clone().unwrap_or_default();
+    draw(&DevicePage {
+        shell: Shell::new(&visitor, Section::Devices, row.name()).live(if before.is_none() {
+            &live
+        } else {
+            ""
+        }),
+        facts: details.report.as_ref().map(facts).unwrap_or_default(),
+        fault: details.report.as_ref().and_then(|report| fault(&report["error"])),
+        steps: history.items.iter().map(step).collect(),
+        older: history.next,
+        newest: before.is_none(),
+        deployments: details.deployments,
+        releases: releases.into_iter().filter(|release| release.image.to_string() != image).collect(),
+        row,
+    })
+}
+
+/// Code and detail of a fault in a report.
+fn fault(error: &Value) -> Option<String> {
+    let code = show::words(error["code"].as_str()?);
+    match error["detail"].as_str().unwrap_or_default() {
+        "" => Some(code),
+        detail => Some(format!("{code}: {detail}")),
+    }
+}
+
+fn slot(report: &Value) -> Option<String> {
+    match report["slot"].as_u64()? {
+        255 => Some("factory".into()),
+        slot => Some(format!("ota_{slot}")),
+    }
+}
+
+fn facts(report: &Value) -> Vec<(&'static str, String)> {
+    let text = |name: &str| report[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let confirmed = report["confirmed"].as_bool().map(|yes| if yes { "yes" } else { "not yet" }.to_owned());
+    let signal = report["rssi"].as_i64().map(|dbm| format!("{dbm} dBm, {}", strength(dbm)));
+    let all = [
+        ("Slot", slot(report)),
+        ("Confirmed", confirmed),
+        ("Last start", text("boot").map(|boot| show::words(&boot))),
+        ("Up for", report["uptime"].as_u64().map(|seconds| show::span(seconds.saturating_mul(1_000)))),
+        ("Wi-Fi signal", signal),
+    ];
+    all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+}
+
+/// What a signal strength in dBm is good for.
+fn strength(dbm: i64) -> &'static str {
+    match dbm {
+        -55.. => "excellent",
+        -67..=-56 => "good",
+        -75..=-68 => "fair",
+        _ => "weak",
+    }
+}
+
+fn step(happened: &Happened) -> Step {
+    let detail = &happened.detail;
+    let by = detail["by"].as_str().map(|name| format!("by {name}"));
+    let (tone, what, more) = match happened.kind.as_str() {
+        "report" => reported(detail),
+        "online" => (Tone::Good, "came online".into(), Vec::new()),
+        "offline" => (Tone::Calm, "went offline".into(), Vec::new()),
+        "retired" => (Tone::Calm, "retired".into(), Vec::from_iter(by)),
+        "label" => {
+            let label = detail["label"].as_str();
+            let what = label.map_or("lost its name".to_owned(), |label| format!("is called “{label}”"));
+            (Tone::Calm, what, Vec::from_iter(by))
+        }
+        "tags" => (Tone::Calm, tags_changed(detail), Vec::from_iter(by)),
+        other => (Tone::Calm, show::words(other), Vec::new()),
+    };
+    Step { at: happened.at, tone, what, more }
+}
+
+fn tags_changed(detail: &Value) -> String {
+    let set = detail["set"].as_object().into_iter().flatten();
+    let set = set.map(|(name, value)| match value.as_str().unwrap_or_default() {
+        "" => format!("+ {name}"),
+        value => format!("+ {name}={value}"),
+    });
+    let removed = detail["removed"].as_array().into_iter().flatten();
+    let removed = removed.filter_map(Value::as_str).map(|name| format!("− {name}"));
+    format!("tags: {}", set.chain(removed).collect::<Vec<_>>().join(", "))
+}
+
+fn reported(detail: &Value) -> (Tone, String, Vec<String>) {
+    let state = detail["state"].as_str().unwrap_or("unknown");
+    let version = detail["version"].as_str().unwrap_or_default();
+    let mut more = Vec::new();
+    if let Some(failed) = detail["failed"]["version"].as_str() {
+        let boots = detail["failed"]["boots"].as_u64().unwrap_or(0);
+        more.push(format!("image {failed} failed after {}", show::many(boots, "start")));
+    }
+    more.extend(fault(&detail["error"]));
+    if matches!(state, "idle" | "trial") {
+        more.extend(detail["boot"].as_str().map(|boot| format!("started by {}", show::words(boot))));
+    }
+    more.extend(slot(detail).map(|slot| format!("in {slot}")));
+    (show::tone_of_state(state), format!("{} on {version}", show::words(state)), more)
+}
+
+async fn change(app: &Shared, visitor: Visitor, id: &str, change: Change, done: &str) -> Response {
+    let changed = calls::change_one(app, visitor.caller, id, change).await;
+    after(changed.map(|_| done.to_owned()), &format!("/devices/{id}"))
+}
+
+async fn rename(
+    State(app): State<Shared>,
+    Hand(visitor): Hand,
+    Path(id): Path<String>,
+    Form(fields): Form,
+) -> Response {
+    let label = Change { label: Some(fields.text("label").to_owned()), ..Change::default() };
+    change(&app, visitor, &id, label, "The name was changed.").await
+}
+
+async fn add_tags(
+    State(app): State<Shared>,
+    Hand(visitor): Hand,
+    Path(id): Path<String>,
+    Form(fields): Form,
+) -> Response {
+    let tags = Change { tags: tags(fields.text("tags")), ..Change::default() };
+    change(&app, visitor, &id, tags, "The tags were changed.").await
+}
+
+async fn remove_tag(
+    State(app): State<Shared>,
+    Hand(visitor): Hand,
+    Path(id): Path<String>,
+    Form(fields): Form,
+) -> Response {
+    let remove = Change { remove_tags: fields.all("tag").map(str::to_owned).collect(), ..Change::default() };
+    change(&app, visitor, &id, remove, "The tag was removed.").await
+}
+
+async fn retire(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<String>) -> Response {
+    let retired = calls::retire_one(&app, visitor.caller, &id).await;
+    after(retired.map(|_| format!("{id} was retired.")), "/devices")
+}
+
+async fn password(State(app): State<Shared>, Keeper(visitor): Keeper, Path(id): Path<String>) -> Page {
+    let text = calls::make_password(&app, visitor.caller.clone(), &id).await?;
+    draw(&SecretPage {
+        shell: Shell::new(&visitor, Section::Devices, "New password"),
+        heading: format!("The MQTT login of {id}"),
+        text,
+        explanation: "This is its password; its user name and client id are its id. The one before is good no longer.",
+        back: format!("/devices/{id}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn tags_are_read_as_people_write_them() {
+        let found = tags(" site = berlin, canary,,\nfloor=2 ");
+        let wanted = [("canary", ""), ("floor", "2"), ("site", "berlin")];
+        assert_eq!(found, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert!(tags(" , ").is_empty());
+    }
+
+    #[test]
+    fn a_roll_back_tells_all() {
+        let detail = json!({
+            "state": "rolled_back", "version": "1.1.0", "slot": 0, "boot": "panic",
+            "error": {"code": "panic", "detail": "at main.rs"}, "failed": {"version": "1.2.0", "boots": 3},
+        });
+        let (tone, what, more) = reported(&detail);
+        assert_eq!((tone, what.as_str()), (Tone::Bad, "rolled back on 1.1.0"));
+        assert_eq!(more, ["image 1.2.0 failed after 3 starts", "panic: at main.rs", "in ota_0"]);
+    }
+}

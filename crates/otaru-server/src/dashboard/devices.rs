@@ -1,0 +1,247 @@
+//! `/devices`: the fleet as a table: searched, narrowed down, sorted, and changed many at once.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::{get, post};
+use rusqlite::Connection;
+
+use super::fields::{Fields, Form, Query};
+use super::keys::SecretPage;
+use super::shell::{Page, Section, Shell, after, draw};
+use super::show::{self, Tone};
+use super::visitor::{Hand, Keeper, Visitor};
+use crate::api::devices::{self as calls, Which};
+use crate::api::page::{Cursor, Wanted};
+use crate::api::problem::Problem;
+use crate::app::{App, Shared};
+use crate::db::DbError;
+use crate::devices::edit::Change;
+use crate::devices::list::{self, Order, Sort};
+use crate::devices::rows::Device;
+
+/// Devices on a page.
+const ROWS: u32 = 50;
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/devices", get(page).post(add))
+        .route("/devices/tags", post(tag))
+        .route("/devices/update", post(update))
+}
+
+/// A device in a table.
+pub(super) struct Row {
+    pub(super) device: Device,
+    /// Per cent of its download.
+    pub(super) progress: Option<u8>,
+}
+
+impl Row {
+    pub(super) fn of(app: &App, device: Device) -> Self {
+        let busy = show::tone_of_state(&device.state) == Tone::Busy;
+        let progress = app.recent.progress(&device.id).filter(|_| busy);
+        Self { device, progress }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.device.label.as_deref().unwrap_or(&self.device.id)
+    }
+}
+
+/// A column one can sort by.
+struct Column {
+    name: &'static str,
+    sort: &'static str,
+    /// Where a click leads.
+    href: String,
+    /// How it is sorted now: `ascending`, `descending` or `none`.
+    sorted: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "devices.html")]
+struct DevicesPage {
+    shell: Shell,
+    rows: Vec<Row>,
+    /// How many there are on all pages, where that is known.
+    total: Option<u64>,
+    next: Option<String>,
+    /// The first page, where this is another.
+    first: Option<String>,
+    columns: Vec<Column>,
+    products: Vec<String>,
+    fields: Fields,
+    /// What narrows the list down, as a query.
+    which: String,
+    /// Whether anything does.
+    narrowed: bool,
+    /// Whether there are no devices at all.
+    empty: bool,
+    broker: String,
+    dev: bool,
+    /// Why the list cannot be made as it was asked for.
+    error: Option<String>,
+}
+
+/// Names of fields that do not narrow the list down.
+const ORDER: [&str; 3] = ["sort", "descending", "cursor"];
+
+async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> Page {
+    let sort = fields.get("sort").map(|_| sort(&fields)).unwrap_or_default();
+    let wanted = Wanted { limit: Some(ROWS), cursor: fields.get("cursor").map(str::to_owned) };
+    let order = Order { sort, descending: fields.is("descending"), after: wanted.after()?, limit: ROWS };
+    let filter = fields.to::<Which>().and_then(Which::filter);
+    let (filter, error) = match filter {
+        Ok(filter) => (Some(filter), None),
+        Err(problem) => (None, Some(super::shell::sentence(&problem.detail))),
+    };
+    let read = move |tx: &Connection| {
+        let found = filter.map(|filter| list::list(tx, &filter, &order)).transpose()?;
+        Ok::<_, DbError>((list::fleet(tx)?, found))
+    };
+    let (fleet, found) = app.db.read(read).await?;
+    let (items, next, total) =
+        found.map_or((Vec::new(), None, Some(0)), |page| (page.items, page.next, page.total));
+    let which = fields.query_without(&ORDER);
+    let narrowed = !which.is_empty();
+    let mut products: Vec<String> = fleet.versions.iter().map(|version| version.product.clone()).collect();
+    products.sort();
+    products.dedup();
+    products.retain(|product| !product.is_empty());
+    draw(&DevicesPage {
+        shell: Shell::new(&visitor, Section::Devices, "Devices").live("device"),
+        rows: items.into_iter().map(|device| Row::of(&app, device)).collect(),
+        total,
+        next: next.map(|cursor| page_at(&fields, &cursor)),
+        first: fields.get("cursor").map(|_| format!("/devices?{}", fields.query_without(&["cursor"]))),
+        columns: columns(&fields, sort),
+        empty: fleet.total == 0 && !narrowed,
+        products,
+        which,
+        narrowed,
+        broker: app.broker(),
+        dev: app.config.dev,
+        fields,
+        error,
+    })
+}
+
+fn page_at(fields: &Fields, cursor: &Cursor) -> String {
+    let rest = fields.query_without(&["cursor"]);
+    let and = if rest.is_empty() { "" } else { "&" };
+    format!("/devices?{rest}{and}cursor={cursor}")
+}
+
+fn sort(fields: &Fields) -> Sort {
+    match fields.text("sort") {
+        "label" => Sort::Label,
+        "version" => Sort::Version,
+        "state" => Sort::State,
+        "last_seen" => Sort::LastSeen,
+        _ => Sort::Id,
+    }
+}
+
+fn columns(fields: &Fields, sort: Sort) -> Vec<Column> {
+    let all = [
+        ("Device", "label", Sort::Label),
+        ("Version", "version", Sort::Version),
+        ("State", "state", Sort::State),
+        ("Changed", "last_seen", Sort::LastSeen),
+    ];
+    let rest = fields.query_without(&ORDER);
+    let column = |(name, key, by): (&'static str, &'static str, Sort)| {
+        let now = by == sort || (by == Sort::Label && sort == Sort::Id);
+        let down = fields.is("descending");
+        // What was last is what one looks for first.
+        let next_down = if now { !down } else { by == Sort::LastSeen };
+        let and = if rest.is_empty() { "" } else { "&" };
+        let descending = if next_down { "&descending=1" } else { "" };
+        Column {
+            name,
+            sort: key,
+            href: format!("/devices?{rest}{and}sort={key}{descending}"),
+            sorted: match (now, down) {
+                (false, _) => "none",
+                (true, false) => "ascending",
+                (true, true) => "descending",
+            },
+        }
+    };
+    all.into_iter().map(column).collect()
+}
+
+/// The devices that a form means: those that are ticked, or all that its list shows.
+pub(super) async fn meant(app: &Shared, fields: &Fields) -> Result<Vec<String>, Problem> {
+    if fields.is("all") {
+        let which: Which = Fields::read(fields.text("which").as_bytes()).to()?;
+        return calls::ids_of(app, which).await;
+    }
+    let ids: Vec<String> = fields.all("device").map(str::to_owned).collect();
+    if ids.is_empty() {
+        return Err(Problem::invalid("tick the devices that you mean first"));
+    }
+    Ok(ids)
+}
+
+fn back(fields: &Fields) -> String {
+    match fields.get("which") {
+        Some(which) => format!("/devices?{}", Fields::read(which.as_bytes()).query_without(&[])),
+        None => "/devices".into(),
+    }
+}
+
+async fn tag(State(app): State<Shared>, Hand(visitor): Hand, Form(fields): Form) -> Response {
+    after(tag_them(&app, &visitor, &fields).await, &back(&fields))
+}
+
+async fn tag_them(app: &Shared, visitor: &Visitor, fields: &Fields) -> Result<String, Problem> {
+    let tags = super::device::tags(fields.text("tags"));
+    if tags.is_empty() {
+        return Err(Problem::invalid("write the tags: site=berlin, canary"));
+    }
+    let ids = meant(app, fields).await?;
+    let remove = fields.text("do") == "remove";
+    let change = match remove {
+        true => Change { remove_tags: tags.into_keys().collect(), ..Change::default() },
+        false => Change { tags, ..Change::default() },
+    };
+    let changed = calls::change_many(app, visitor.caller.clone(), ids, change).await?;
+    let done = if remove { "lost the tags" } else { "have the tags now" };
+    Ok(format!("{} {done}.", show::many(changed as u64, "device")))
+}
+
+/// On to a new rollout for these devices. The list goes along in the address where it is short enough for one, and is otherwise
+/// told by what it was made with.
+async fn update(State(app): State<Shared>, Hand(_): Hand, Form(fields): Form) -> Response {
+    match meant(&app, &fields).await {
+        Ok(_) if fields.is("all") => {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.append_pair("matching", fields.get("which").unwrap_or("all=1"));
+            Redirect::to(&format!("/rollouts/new?{}", query.finish())).into_response()
+        }
+        Ok(ids) => {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.extend_pairs(ids.iter().map(|id| ("device", id)));
+            Redirect::to(&format!("/rollouts/new?{}", query.finish())).into_response()
+        }
+        Err(problem) => after(Err(problem), &back(&fields)),
+    }
+}
+
+async fn add(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fields): Form) -> Page {
+    let id = calls::device_id(&app, fields.text("id"))?;
+    let label = fields.get("label").map(str::to_owned);
+    let change = Change { label, tags: super::device::tags(fields.text("tags")), remove_tags: Vec::new() };
+    let (caller, now) = (visitor.caller.clone(), app.clock.now());
+    let (device, password) = app.db.write(move |tx| calls::add_one(tx, &caller, &id, &change, now)).await?;
+    draw(&SecretPage {
+        shell: Shell::new(&visitor, Section::Devices, "New device"),
+        heading: format!("The MQTT login of {}", device.id),
+        text: password,
+        explanation: "This is its password; its user name and client id are its id. Put them into its settings.",
+        back: format!("/devices/{}", device.id),
+    })
+}

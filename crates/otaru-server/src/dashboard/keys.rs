@@ -1,0 +1,114 @@
+//! `/keys`: tokens for people and scripts, fleet keys for devices that are not known yet.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use super::fields::Form;
+use super::shell::{Page, Section, Shell, after, draw};
+use super::show;
+use super::visitor::Keeper;
+use crate::access::fleet_keys::{self, FleetKey};
+use crate::access::tokens::{self, Token};
+use crate::api::caller::Role;
+use crate::api::problem::Problem;
+use crate::api::tokens as calls;
+use crate::app::Shared;
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/keys", get(page))
+        .route("/keys/tokens", post(new_token))
+        .route("/keys/tokens/{id}/revoke", post(revoke_token))
+        .route("/keys/fleet", post(new_fleet_key))
+        .route("/keys/fleet/{id}/revoke", post(revoke_fleet_key))
+}
+
+#[derive(Template)]
+#[template(path = "keys.html")]
+struct KeysPage {
+    shell: Shell,
+    tokens: Vec<Token>,
+    fleet_keys: Vec<FleetKey>,
+    /// The id of the token that the visitor came with.
+    own: String,
+}
+
+impl KeysPage {
+    fn has_expired(&self, token: &Token) -> bool {
+        token.expires_at.is_some_and(|end| end <= self.shell.now)
+    }
+}
+
+/// A secret that is shown this once.
+#[derive(Template)]
+#[template(path = "secret.html")]
+pub(super) struct SecretPage {
+    pub(super) shell: Shell,
+    pub(super) heading: String,
+    pub(super) text: String,
+    /// What it is good for.
+    pub(super) explanation: &'static str,
+    pub(super) back: String,
+}
+
+async fn page(State(app): State<Shared>, Keeper(visitor): Keeper) -> Page {
+    let (tokens, fleet_keys) =
+        app.db.read(|tx| Ok::<_, Problem>((tokens::list(tx)?, fleet_keys::list(tx)?))).await?;
+    let shell = Shell::new(&visitor, Section::Keys, "Access");
+    draw(&KeysPage { shell, tokens, fleet_keys, own: visitor.caller.token })
+}
+
+async fn new_token(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fields): Form) -> Page {
+    let role =
+        Role::parse(fields.text("role")).ok_or_else(|| Problem::invalid("choose what the token may do"))?;
+    let days: Option<u32> = fields.parse("days", "Days until it ends")?;
+    let end = |days: u32| visitor.now.saturating_add(i64::from(days) * 86_400_000);
+    let new = tokens::New { name: fields.text("name").to_owned(), role, expires_at: days.map(end) };
+    let (caller, now) = (visitor.caller.clone(), app.clock.now());
+    let (token, text) = app.db.write(move |tx| calls::create(tx, &caller, new, now)).await?;
+    draw(&SecretPage {
+        shell: Shell::new(&visitor, Section::Keys, "New token"),
+        heading: format!("The token “{}”", token.name),
+        text,
+        explanation: "Log in with it here, or give it to the command line (otaru login) or a script.",
+        back: "/keys".into(),
+    })
+}
+
+async fn revoke_token(
+    State(app): State<Shared>,
+    Keeper(visitor): Keeper,
+    Path(id): Path<String>,
+) -> Response {
+    let revoked = calls::revoke(&app, &visitor.caller, id).await;
+    after(revoked.map(|()| "The token was revoked.".into()), "/keys")
+}
+
+async fn new_fleet_key(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fields): Form) -> Page {
+    let tags = super::device::tags(fields.text("tags"));
+    let new = fleet_keys::New { name: fields.text("name").to_owned(), tags };
+    let (caller, now) = (visitor.caller.clone(), app.clock.now());
+    let (key, text) = app.db.write(move |tx| calls::create_fleet_key(tx, &caller, new, now)).await?;
+    draw(&SecretPage {
+        shell: Shell::new(&visitor, Section::Keys, "New fleet key"),
+        heading: format!("The fleet key “{}”", key.name),
+        text,
+        explanation: "Devices that are not known yet come with it as their MQTT password; their user name is their id.",
+        back: "/keys".into(),
+    })
+}
+
+async fn revoke_fleet_key(
+    State(app): State<Shared>,
+    Keeper(visitor): Keeper,
+    Path(id): Path<String>,
+) -> Response {
+    let revoked = calls::revoke_fleet_key(&app, &visitor.caller, id).await;
+    after(
+        revoked.map(|()| "The fleet key was revoked; devices that came with it can connect no more.".into()),
+        "/keys",
+    )
+}

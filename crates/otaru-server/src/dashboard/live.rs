@@ -1,0 +1,109 @@
+//! `/live`: that something of a page changed, not more than once a second, however much happens.
+//!
+//! The page then fetches itself anew, so that what is drawn is drawn in one place, and a fleet of 10,000 that updates costs a
+//! browser one page a second and not a thousand events.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Sse;
+use axum::response::sse::{Event as Message, KeepAlive};
+use axum::routing::get;
+use futures_util::{Stream, stream};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+use super::fields::Query;
+use super::visitor::Visitor;
+use crate::api::events::{KEEP_ALIVE, end};
+use crate::app::Shared;
+use crate::events::Event;
+
+/// The pause after each message.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long is waited for what happens with something else, so that one message tells both.
+const SETTLED: Duration = Duration::from_millis(60);
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new().route("/live", get(live))
+}
+
+async fn live(
+    State(app): State<Shared>,
+    visitor: Visitor,
+    Query(fields): Query,
+) -> Sse<impl Stream<Item = Result<Message, Infallible>>> {
+    let of = Of::read(fields.text("of"));
+    let events = app.events.listen();
+    let changes = stream::unfold((events, of, false), |(mut events, of, told)| async move {
+        if told {
+            tokio::time::sleep(PAUSE).await;
+        }
+        wait(&mut events, &of).await?;
+        Some((Ok(Message::default().event("changed").data("")), (events, of, true)))
+    });
+    let changes = futures_util::StreamExt::take_until(changes, Box::pin(end(app, visitor.caller)));
+    Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+/// Waits until something happens that is asked for. `None` when nothing will happen any more.
+async fn wait(events: &mut Receiver<Event>, of: &Of) -> Option<()> {
+    loop {
+        match events.recv().await {
+            Ok(event) if of.has(&event) => break,
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => break,
+            Err(RecvError::Closed) => return None,
+        }
+    }
+    tokio::time::sleep(SETTLED).await;
+    while !matches!(events.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+    Some(())
+}
+
+/// What is asked for: kinds of events, some of one thing only: `rollout device/kitchen`.
+struct Of(Vec<(String, Option<String>)>);
+
+impl Of {
+    fn read(text: &str) -> Self {
+        let one = |word: &str| match word.split_once('/') {
+            Some((kind, id)) => (kind.to_owned(), Some(id.to_owned())),
+            None => (word.to_owned(), None),
+        };
+        Self(text.split_whitespace().take(16).map(one).collect())
+    }
+
+    fn has(&self, event: &Event) -> bool {
+        let (kind, id) = match event {
+            Event::Device { id, .. } => ("device", id.clone()),
+            Event::Deployment { rollout, .. } => ("deployment", rollout.to_string()),
+            Event::Rollout { id, .. } => ("rollout", id.to_string()),
+            Event::Release { id } => ("release", id.to_string()),
+            Event::Job { release, .. } => ("release", release.to_string()),
+        };
+        self.0.iter().any(|(of, only)| of == kind && only.as_ref().is_none_or(|only| *only == id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_asked_for_counts() {
+        let of = Of::read("release device/kitchen rollout/7");
+        let device = |id: &str| Event::Device {
+            id: id.into(),
+            state: "idle".into(),
+            version: "1".into(),
+            reachable: true,
+            progress: None,
+        };
+        let rollout = |id| Event::Rollout { id, phase: "running".into() };
+        assert!(of.has(&device("kitchen")) && of.has(&rollout(7)) && of.has(&Event::Release { id: 3 }));
+        assert!(!of.has(&device("porch")) && !of.has(&rollout(8)));
+        assert!(!Of::read("").has(&device("kitchen")));
+    }
+}

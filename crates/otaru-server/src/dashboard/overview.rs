@@ -1,0 +1,125 @@
+//! `/`: how the fleet is, and what is under way.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use rusqlite::Connection;
+
+use super::chart::{self, Part};
+use super::rollouts::Row;
+use super::shell::{Page, Section, Shell, draw};
+use super::show::{self, Tone};
+use super::visitor::Visitor;
+use crate::app::Shared;
+use crate::db::DbError;
+use crate::devices::list::{self, Filter, Fleet, Order, Sort, VersionCount};
+use crate::devices::rows::Device;
+use crate::rollouts::rows;
+
+/// Versions that are shown; the rest is one line.
+const VERSIONS: usize = 8;
+/// Devices that need attention that are shown.
+const TROUBLED: u32 = 6;
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new().route("/", get(show))
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    shell: Shell,
+    fleet: Fleet,
+    health: Vec<Part>,
+    versions: Vec<Version>,
+    /// Devices that run other versions than those shown.
+    others: u64,
+    rollouts: Vec<Row>,
+    troubled: Vec<Device>,
+    /// How many there are of them.
+    troubles: u64,
+    releases: u64,
+    /// How to bring devices here, where there are none.
+    broker: String,
+    dev: bool,
+}
+
+/// A version, and how many run it.
+struct Version {
+    product: String,
+    parts: [Part; 1],
+}
+
+/// What was read for the page at once.
+struct Read {
+    fleet: Fleet,
+    rollouts: Vec<Row>,
+    troubled: Vec<Device>,
+    troubles: u64,
+    releases: u64,
+}
+
+fn read(tx: &Connection) -> Result<Read, DbError> {
+    let alive = rows::alive(tx)?.into_iter().rev().map(|id| rows::get(tx, id));
+    let alive = alive.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
+    let troubled = Filter { health: Some("troubled".into()), ..Filter::default() };
+    let order = Order { sort: Sort::LastSeen, descending: true, after: None, limit: TROUBLED };
+    let page = list::list(tx, &troubled, &order)?;
+    Ok(Read {
+        fleet: list::fleet(tx)?,
+        rollouts: alive.map(|kept| Row::of(tx, kept)).collect::<Result<_, _>>()?,
+        troubles: page.total.unwrap_or(0),
+        troubled: page.items,
+        releases: crate::releases::rows::count(tx, &crate::releases::Filter::default())?,
+    })
+}
+
+async fn show(State(app): State<Shared>, visitor: Visitor) -> Page {
+    let read = app.db.read(read).await?;
+    let shown = read.fleet.versions.iter().filter(|version| !version.version.is_empty()).take(VERSIONS);
+    let versions: Vec<Version> = shown.map(version).collect();
+    let counted: u64 = versions.iter().map(|version| version.parts[0].number).sum();
+    draw(&OverviewPage {
+        shell: Shell::new(&visitor, Section::Overview, "Overview").live("device rollout deployment release"),
+        health: health(&read.fleet),
+        others: read.fleet.total.saturating_sub(counted),
+        versions,
+        fleet: read.fleet,
+        rollouts: read.rollouts,
+        troubled: read.troubled,
+        troubles: read.troubles,
+        releases: read.releases,
+        broker: app.broker(),
+        dev: app.config.dev,
+    })
+}
+
+fn version(counted: &VersionCount) -> Version {
+    let query: String = form_urlencoded::Serializer::new(String::new())
+        .append_pair("product", &counted.product)
+        .append_pair("version", &counted.version)
+        .finish();
+    let part = Part {
+        name: counted.version.clone(),
+        number: counted.devices,
+        tone: Tone::Busy,
+        href: format!("/devices?{query}"),
+    };
+    Version { product: counted.product.clone(), parts: [part] }
+}
+
+fn health(fleet: &Fleet) -> Vec<Part> {
+    let part = |name: &str, tone| Part {
+        name: name.into(),
+        number: fleet.health.get(name).copied().unwrap_or(0),
+        tone,
+        href: format!("/devices?health={name}"),
+    };
+    vec![
+        part("well", Tone::Good),
+        part("updating", Tone::Busy),
+        part("troubled", Tone::Bad),
+        part("away", Tone::Calm),
+    ]
+}

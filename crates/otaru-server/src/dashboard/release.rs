@@ -1,0 +1,99 @@
+//! `/releases/{id}`: one release: what was read from it, what devices fetch, and what can be done with it.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use rusqlite::Connection;
+
+use super::chart;
+use super::fields::Form;
+use super::rollouts::Row;
+use super::shell::{Page, Section, Shell, after, draw};
+use super::show;
+use super::visitor::{Hand, Visitor};
+use crate::api::problem::Problem;
+use crate::api::releases as calls;
+use crate::app::Shared;
+use crate::releases::{Release, rows};
+use crate::rollouts::rows as rollouts;
+
+/// Rollouts of it that are listed.
+const ROLLOUTS: u32 = 20;
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/releases/{id}", get(page))
+        .route("/releases/{id}/notes", post(notes))
+        .route("/releases/{id}/yank", post(yank))
+        .route("/releases/{id}/unyank", post(unyank))
+        .route("/releases/{id}/build", post(build))
+}
+
+#[derive(Template)]
+#[template(path = "release.html")]
+struct ReleasePage {
+    shell: Shell,
+    release: Release,
+    rollouts: Vec<Row>,
+    /// Whether this server can make its release file.
+    can_build: bool,
+}
+
+impl ReleasePage {
+    fn file(&self) -> Option<String> {
+        self.release.offered().map(|(digest, name)| crate::downloads::path(digest, &name))
+    }
+}
+
+async fn page(State(app): State<Shared>, visitor: Visitor, Path(id): Path<i64>) -> Page {
+    let read = move |tx: &Connection| {
+        let release = rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("release {id}")))?;
+        let found = rollouts::of_release(tx, id, ROLLOUTS)?;
+        let rollouts = found.into_iter().map(|kept| Row::of(tx, kept)).collect::<Result<_, _>>()?;
+        Ok::<(Release, Vec<Row>), Problem>((release, rollouts))
+    };
+    let (release, rollouts) = app.db.read(read).await?;
+    let title = format!("{} {}", release.product, release.version);
+    draw(&ReleasePage {
+        shell: Shell::new(&visitor, Section::Releases, title).live(format!("release/{id} device rollout")),
+        can_build: app.keys.signer().is_some()
+            && release.raw.is_some()
+            && (release.file.is_none() || release.built),
+        release,
+        rollouts,
+    })
+}
+
+fn back(id: i64) -> String {
+    format!("/releases/{id}")
+}
+
+async fn notes(
+    State(app): State<Shared>,
+    Hand(visitor): Hand,
+    Path(id): Path<i64>,
+    Form(fields): Form,
+) -> Response {
+    let changed = calls::set_notes(&app, visitor.caller, id, fields.text("notes").to_owned()).await;
+    after(changed.map(|_| "The notes were saved.".into()), &back(id))
+}
+
+async fn yank(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<i64>) -> Response {
+    let changed = calls::set_yanked(&app, visitor.caller, id, true).await;
+    after(changed.map(|_| "The release was yanked; no device is offered it any longer.".into()), &back(id))
+}
+
+async fn unyank(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<i64>) -> Response {
+    let changed = calls::set_yanked(&app, visitor.caller, id, false).await;
+    after(changed.map(|_| "The release can be rolled out again.".into()), &back(id))
+}
+
+async fn build(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<i64>) -> Response {
+    let asked = calls::ask_for_build(&app, visitor.caller, id, false).await;
+    after(
+        asked.map(|_| "Its release file will be made anew, with patches from what devices run.".into()),
+        &back(id),
+    )
+}

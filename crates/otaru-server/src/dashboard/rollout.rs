@@ -1,0 +1,378 @@
+//! `/rollouts/{id}`: one rollout: its waves as they go, who failed and why, and what can be done about it.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use otaru_rollout::{
+    AutoGate, Control, DeviceId, Gate, GateState, Held, Percent, RolloutId, RolloutSpec, Tally, WaveSize,
+};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::chart::{self, Part};
+use super::fields::{Form, Query};
+use super::rollouts::{Row, parts};
+use super::shell::{Failure, Page, Section, Shell, after, draw};
+use super::show::{self, Tone};
+use super::visitor::{Hand, Visitor};
+use crate::api::page::{Cursor, Page as Listed, Wanted};
+use crate::api::problem::Problem;
+use crate::api::rollouts::{self as calls, RolloutView};
+use crate::app::Shared;
+use crate::rollouts::deployments::{self, Shown};
+use crate::rollouts::operate;
+use crate::rollouts::rows::{self, Happened};
+
+/// Devices on a page.
+const ROWS: u32 = 25;
+/// What happened to it, of which so much is shown.
+const EVENTS: u32 = 30;
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/rollouts/{id}", get(page))
+        .route("/rollouts/{id}/{action}", post(act))
+        .route("/rollouts/{id}/retry/{device}", post(retry))
+}
+
+#[derive(Template)]
+#[template(path = "rollout.html")]
+struct RolloutPage {
+    shell: Shell,
+    row: Row,
+    waves: Vec<WaveShown>,
+    reasons: Vec<(String, u64)>,
+    deployments: Vec<Shown>,
+    next: Option<Cursor>,
+    standing: String,
+    error: String,
+    steps: Vec<Step>,
+    facts: Vec<(&'static str, String)>,
+    /// What it waits for, if it does not go on by itself.
+    hint: Option<(Tone, String)>,
+}
+
+impl RolloutPage {
+    fn is(&self, phases: &[&str]) -> bool {
+        phases.contains(&self.row.view.phase.as_str())
+    }
+
+    /// How the link to what is shown ends.
+    fn needle(&self) -> String {
+        format!("?standing={}#", self.standing)
+    }
+
+    /// Whether the next wave can be opened now.
+    fn can_advance(&self) -> bool {
+        self.is(&["running"]) && self.row.view.wave + 1 < self.row.view.tallies.len()
+    }
+
+    fn can_retry(&self, deployment: &Shown) -> bool {
+        let failed =
+            show::tone_of_standing(&deployment.standing) == Tone::Bad || deployment.standing == "cancelled";
+        failed && self.is(&["running", "paused", "stopped"])
+    }
+}
+
+/// A wave as the page shows it.
+struct WaveShown {
+    name: String,
+    size: String,
+    /// What there is between it and the next.
+    gate: String,
+    tone: Tone,
+    /// `open`, `next`, `later`.
+    state: &'static str,
+    parts: Vec<Part>,
+    devices: u64,
+    done: u64,
+}
+
+/// Something that happened to it, as the page tells it.
+struct Step {
+    at: i64,
+    tone: Tone,
+    what: String,
+    by: Option<String>,
+}
+
+struct Read {
+    view: RolloutView,
+    deployments: Listed<Shown>,
+    events: Listed<Happened>,
+}
+
+async fn page(
+    State(app): State<Shared>,
+    visitor: Visitor,
+    Path(id): Path<u64>,
+    Query(fields): Query,
+) -> Page {
+    let wanted = Wanted { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
+    let after = wanted.after::<String>()?;
+    let (standing, error) =
+        (fields.get("standing").map(str::to_owned), fields.get("error").map(str::to_owned));
+    let read = move |tx: &Connection| {
+        let id = RolloutId(id);
+        let view = RolloutView::read(tx, id)?;
+        let (standing, error) = (standing.as_deref(), error.as_deref());
+        let deployments = deployments::list(tx, id, standing, error, after.as_deref(), ROWS)?;
+        Ok::<_, Problem>(Read { view, deployments, events: rows::events(tx, id, None, EVENTS)? })
+    };
+    let Read { view, deployments, events } = app.db.read(read).await?;
+    let reasons = view.reasons.clone().unwrap_or_default();
+    draw(&RolloutPage {
+        shell: Shell::new(&visitor, Section::Rollouts, view.name.clone())
+            .live(format!("rollout/{id} deployment/{id}")),
+        waves: waves(&view),
+        reasons: reasons.into_iter().collect(),
+        deployments: deployments.items,
+        next: deployments.next,
+        standing: fields.text("standing").to_owned(),
+        error: fields.text("error").to_owned(),
+        steps: events.items.iter().map(|event| step(event, &view.spec)).collect(),
+        facts: facts(&view.spec, visitor.now),
+        hint: hint(&view, visitor.now),
+        row: Row::from(view),
+    })
+}
+
+fn waves(view: &RolloutView) -> Vec<WaveShown> {
+    let last = view.tallies.len().saturating_sub(1);
+    view.tallies.iter().enumerate().map(|(at, tally)| wave(view, at, last, tally)).collect()
+}
+
+fn wave(view: &RolloutView, at: usize, last: usize, tally: &Tally) -> WaveShown {
+    let planned = view.spec.waves.get(at);
+    let begun = !matches!(view.phase.as_str(), "draft" | "scheduled");
+    let bad = tally.failed + tally.rolled_back + tally.refused + tally.timed_out;
+    let done = tally.succeeded + tally.current;
+    let tone = match () {
+        () if bad > 0 => Tone::Bad,
+        () if tally.total() > 0 && done == tally.total() => Tone::Good,
+        () if begun && at <= view.wave => Tone::Busy,
+        () => Tone::Calm,
+    };
+    WaveShown {
+        name: if at == last && last > 0 { "The rest".into() } else { format!("Wave {}", at + 1) },
+        size: planned.map_or_else(|| "everyone else".into(), |wave| size(wave.size)),
+        gate: planned.map_or_else(String::new, |wave| gate(wave.gate)),
+        state: match () {
+            () if begun && at <= view.wave => "open",
+            () if at == view.wave + 1 => "next",
+            () => "later",
+        },
+        parts: parts(tally, &format!("/rollouts/{}", view.id)),
+        devices: u64::from(tally.total()),
+        done: u64::from(done),
+        tone,
+    }
+}
+
+fn size(size: WaveSize) -> String {
+    match size {
+        WaveSize::Devices(number) => show::many(number, "device"),
+        WaveSize::Percent(percent) => format!("{} of all", percent),
+    }
+}
+
+fn gate(gate: Gate) -> String {
+    match gate {
+        Gate::Hand => "then waits for you".into(),
+        Gate::Auto(AutoGate { success, soak, .. }) => {
+            let soak = if soak.0 == 0 { String::new() } else { format!(" for {}", show::span(soak.0)) };
+            format!("goes on at {} good{soak}", success)
+        }
+    }
+}
+
+fn hint(view: &RolloutView, now: i64) -> Option<(Tone, String)> {
+    let bad = show::many(view.verdicts.bad, "failure");
+    Some(match (view.phase.as_str(), view.gate) {
+        ("draft", _) => (Tone::Wait, "A draft: nothing happens until you start it.".into()),
+        ("scheduled", _) => (Tone::Wait, "It starts by itself when its time has come.".into()),
+        ("paused", _) => (Tone::Wait, "Paused: devices that have begun finish, no other starts.".into()),
+        ("stopped", _) => {
+            let of = view.verdicts.all();
+            (Tone::Bad, format!("Stopped by itself after {bad} of {of}: no other device starts."))
+        }
+        ("running", GateState::Soaking(since)) => {
+            let since = now.saturating_sub(since.0.cast_signed()).max(0).unsigned_abs();
+            (Tone::Busy, format!("The wave is good and soaks, since {}.", show::span(since)))
+        }
+        ("running", GateState::Held(Held::Hand)) => {
+            (Tone::Wait, "The wave is done. The next opens when you say so.".into())
+        }
+        ("running", GateState::Held(Held::SuccessRate)) => {
+            (Tone::Bad, format!("Held: {bad} are too many for the next wave to open by itself."))
+        }
+        ("running", GateState::Held(_)) => {
+            (Tone::Wait, "Held: no device of this wave has shown yet whether the release is good.".into())
+        }
+        ("finishing", _) => {
+            (Tone::Busy, "No other device starts; it completes when those under way have ended.".into())
+        }
+        _ => return None,
+    })
+}
+
+fn facts(spec: &RolloutSpec, now: i64) -> Vec<(&'static str, String)> {
+    let target = &spec.target;
+    let chips = target.chips.iter().cloned().collect::<Vec<_>>().join(", ");
+    let moment = |at: otaru_rollout::Time| {
+        let time = chrono::DateTime::<chrono::Utc>::from_timestamp_millis(at.0.cast_signed());
+        let word = if at.0.cast_signed() > now { "" } else { " (past)" };
+        time.map_or_else(String::new, |time| format!("{}{word}", time.format("%Y-%m-%d %H:%M UTC")))
+    };
+    let listed = target.devices.as_ref().map(|devices| match devices.len() {
+        0..=3 => devices.iter().map(DeviceId::as_str).collect::<Vec<_>>().join(", "),
+        many => show::many(many as u64, "chosen device"),
+    });
+    let all = [
+        ("Devices", listed),
+        ("Tags", target.tags.as_ref().map(ToString::to_string)),
+        ("Product", target.product.clone()),
+        ("Chips", Some(chips).filter(|chips| !chips.is_empty())),
+        ("Versions", target.versions.as_ref().map(ToString::to_string)),
+        ("Share", (target.percent != Percent::ALL).then(|| target.percent.to_string())),
+        (
+            "Stops at",
+            spec.stop
+                .map(|stop| format!("{} failures, of at least {}", stop.failures, show::count(stop.minimum))),
+        ),
+        ("At once", spec.limits.concurrency.map(show::count)),
+        ("A minute", spec.limits.starts_per_minute.map(show::count)),
+        ("Between", spec.limits.window.map(|window| window.to_string())),
+        ("Starts at", spec.start_at.map(moment)),
+        ("Ends at", spec.end_at.map(moment)),
+        (
+            "Each device",
+            Some(format!(
+                "{} of {}",
+                show::many(spec.attempts.count, "attempt"),
+                show::span(spec.attempts.timeout.0)
+            )),
+        ),
+        ("Priority", (spec.priority != 0).then(|| spec.priority.to_string())),
+        ("Continuous", spec.continuous.then(|| "also for devices that join later".into())),
+        ("Forced", spec.force.then(|| "also older releases and what failed before".into())),
+    ];
+    all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+}
+
+fn step(happened: &Happened, spec: &RolloutSpec) -> Step {
+    let event = &happened.event;
+    let (tone, what) = match &event["did"] {
+        Value::Null => noticed(event, spec),
+        Value::String(did) if did == "retry" => {
+            (Tone::Calm, format!("lets {} try again", event["device"].as_str().unwrap_or_default()))
+        }
+        Value::String(did) => (Tone::Calm, said(did).to_owned()),
+        Value::Object(map) => (Tone::Calm, map.keys().next().map_or("", |did| said(did)).to_owned()),
+        _ => (Tone::Calm, "did something".into()),
+    };
+    Step { at: happened.at, tone, what, by: happened.actor.clone() }
+}
+
+fn said(did: &str) -> &str {
+    match did {
+        "create" => "made it",
+        "start" => "started it",
+        "pause" => "paused it",
+        "resume" => "let it go on",
+        "advance" => "opened the next wave",
+        "finish" => "asked it to finish",
+        "abort" => "aborted it",
+        "widen" => "widened it",
+        other => other,
+    }
+}
+
+/// What the engine noticed.
+fn noticed(event: &Value, spec: &RolloutSpec) -> (Tone, String) {
+    let wave = |value: &Value| match value.as_u64() {
+        Some(at) if at >= spec.waves.len() as u64 && at > 0 => "the last wave".to_owned(),
+        Some(at) => format!("wave {}", at + 1),
+        None => "a wave".to_owned(),
+    };
+    match event {
+        Value::String(name) if name == "started" => (Tone::Busy, "it runs".into()),
+        Value::String(name) if name == "completed" => (Tone::Good, "it is over".into()),
+        Value::String(name) => (Tone::Calm, show::words(name)),
+        Value::Object(map) => match map.iter().next() {
+            Some((name, at)) if name == "wave_opened" => (Tone::Busy, format!("{} opened", wave(at))),
+            Some((name, at)) if name == "soaking" => (Tone::Busy, format!("{} is good and soaks", wave(at))),
+            Some((name, why)) if name == "held" => {
+                (Tone::Wait, format!("held: {}", show::words(why.as_str().unwrap_or_default())))
+            }
+            Some((name, verdicts)) if name == "stopped" => {
+                (Tone::Bad, format!("stopped by itself: {} bad, {} good", verdicts["bad"], verdicts["good"]))
+            }
+            Some((name, _)) => (Tone::Calm, show::words(name)),
+            None => (Tone::Calm, String::new()),
+        },
+        _ => (Tone::Calm, "something happened".into()),
+    }
+}
+
+async fn act(
+    State(app): State<Shared>,
+    Hand(visitor): Hand,
+    Path((id, action)): Path<(u64, String)>,
+    Form(fields): Form,
+) -> Response {
+    let (control, done) = match action.as_str() {
+        "start" => (Control::Start, "It runs."),
+        "pause" => (Control::Pause, "Paused: no other device starts."),
+        "resume" => (Control::Resume, "It goes on."),
+        "advance" => (Control::Advance, "The next wave is open."),
+        "finish" => (Control::Finish, "It completes when what is under way has ended."),
+        "abort" => (Control::Abort { cancel: fields.is("cancel") }, "Aborted."),
+        _ => return Failure::from(Problem::not_found("such action")).into_response(),
+    };
+    let (caller, now) = (visitor.caller, app.clock.now());
+    let acted =
+        calls::operated(&app, id, move |tx, id| operate::control(tx, &caller, id, control, now)).await;
+    after(acted.map(|_| done.to_owned()), &format!("/rollouts/{id}"))
+}
+
+async fn retry(
+    State(app): State<Shared>,
+    Hand(visitor): Hand,
+    Path((id, device)): Path<(u64, String)>,
+    Form(fields): Form,
+) -> Response {
+    let (caller, now, name) = (visitor.caller, app.clock.now(), device.clone());
+    let force = fields.is("force");
+    let retried = calls::operated(&app, id, move |tx, id| {
+        operate::retry(tx, &caller, id, &DeviceId::from(device.as_str()), force, now)
+    });
+    after(retried.await.map(|_| format!("{name} tries again.")), &format!("/rollouts/{id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_the_engine_noticed_is_told_in_words() {
+        let spec: RolloutSpec = serde_json::from_value(json!({
+            "goal": {"image": "00".repeat(32)}, "waves": [{"size": {"devices": 1}, "gate": "hand"}],
+        }))
+        .unwrap();
+        for (notice, words) in [
+            (otaru_rollout::Notice::Started, "it runs"),
+            (otaru_rollout::Notice::WaveOpened(0), "wave 1 opened"),
+            (otaru_rollout::Notice::WaveOpened(1), "the last wave opened"),
+            (otaru_rollout::Notice::Held(Held::NoEvidence), "held: no evidence"),
+            (otaru_rollout::Notice::Completed, "it is over"),
+        ] {
+            assert_eq!(noticed(&json!(notice), &spec).1, words);
+        }
+        let stopped = otaru_rollout::Notice::Stopped(otaru_rollout::Verdicts { good: 1, bad: 2 });
+        assert_eq!(noticed(&json!(stopped), &spec).1, "stopped by itself: 2 bad, 1 good");
+    }
+}

@@ -1,0 +1,149 @@
+//! `/rollouts`: all of them, the newest first.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use otaru_rollout::Tally;
+use rusqlite::Connection;
+
+use super::chart::{self, Part};
+use super::fields::Query;
+use super::shell::{Page, Section, Shell, draw};
+use super::show::{self, Tone};
+use super::visitor::Visitor;
+use crate::api::page::{Cursor, Page as Listed, Wanted};
+use crate::api::rollouts::RolloutView;
+use crate::app::Shared;
+use crate::db::DbError;
+use crate::rollouts::rows::{self, Kept};
+
+/// Rollouts on a page.
+const ROWS: u32 = 30;
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new().route("/rollouts", get(page))
+}
+
+/// A rollout in a list.
+pub(super) struct Row {
+    pub(super) view: RolloutView,
+    /// Where its devices stand.
+    pub(super) parts: Vec<Part>,
+    /// How many devices it has.
+    pub(super) devices: u64,
+    /// How many of them are done.
+    pub(super) done: u64,
+    /// How many of them failed.
+    pub(super) failed: u64,
+}
+
+impl Row {
+    pub(super) fn of(tx: &Connection, kept: Kept) -> Result<Self, DbError> {
+        Ok(Self::from(RolloutView::of(tx, kept)?))
+    }
+
+    /// What it brings.
+    pub(super) fn brings(&self) -> String {
+        match (&self.view.release, self.view.undo) {
+            (Some(release), _) => format!("{} {}", release.product, release.version),
+            (None, Some(undo)) => format!("takes rollout {undo} back"),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// Whether it is over.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.view.phase.as_str(), "completed" | "aborted")
+    }
+}
+
+impl From<RolloutView> for Row {
+    fn from(view: RolloutView) -> Self {
+        let all = sum(&view.tallies);
+        let base = format!("/rollouts/{}", view.id);
+        let parts = parts(&all, &base);
+        let failed = u64::from(all.failed + all.rolled_back + all.refused + all.timed_out);
+        Self {
+            devices: u64::from(all.total()),
+            done: u64::from(all.succeeded + all.current),
+            failed,
+            parts,
+            view,
+        }
+    }
+}
+
+/// Where devices stand, over all waves.
+pub(super) fn sum(tallies: &[Tally]) -> Tally {
+    let mut all = Tally::default();
+    for tally in tallies {
+        all.ready += tally.ready;
+        all.waiting += tally.waiting;
+        all.active += tally.active;
+        all.succeeded += tally.succeeded;
+        all.current += tally.current;
+        all.failed += tally.failed;
+        all.rolled_back += tally.rolled_back;
+        all.refused += tally.refused;
+        all.timed_out += tally.timed_out;
+        all.cancelled += tally.cancelled;
+        all.superseded += tally.superseded;
+        all.removed += tally.removed;
+    }
+    all
+}
+
+/// Where devices stand, as parts: done, under way, failed, waiting, not begun, given up.
+pub(super) fn parts(tally: &Tally, base: &str) -> Vec<Part> {
+    let part = |name: &str, number: u32, tone, standing: &str| Part {
+        name: name.into(),
+        number: u64::from(number),
+        tone,
+        href: format!("{base}?standing={standing}#devices"),
+    };
+    let all = vec![
+        part("updated", tally.succeeded, Tone::Good, "succeeded"),
+        part("ran it already", tally.current, Tone::Good, "current"),
+        part("under way", tally.active, Tone::Busy, "active"),
+        part("rolled back", tally.rolled_back, Tone::Bad, "rolled_back"),
+        part("failed", tally.failed, Tone::Bad, "failed"),
+        part("timed out", tally.timed_out, Tone::Bad, "timed_out"),
+        part("refused", tally.refused, Tone::Bad, "refused"),
+        part("offline", tally.waiting, Tone::Wait, "waiting"),
+        part("not begun", tally.ready, Tone::Calm, "ready"),
+        part("cancelled", tally.cancelled, Tone::Calm, "cancelled"),
+        part("superseded", tally.superseded, Tone::Calm, "superseded"),
+        part("left", tally.removed, Tone::Calm, "removed"),
+    ];
+    all.into_iter().filter(|part| part.number > 0).collect()
+}
+
+#[derive(Template)]
+#[template(path = "rollouts.html")]
+struct RolloutsPage {
+    shell: Shell,
+    rollouts: Vec<Row>,
+    next: Option<Cursor>,
+    phase: String,
+    first: bool,
+}
+
+async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> Page {
+    let wanted = Wanted { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
+    let before = wanted.after::<i64>()?;
+    let phase = fields.get("phase").map(str::to_owned);
+    let read = move |tx: &Connection| {
+        let found = rows::list(tx, phase.as_deref(), before, ROWS + 1)?;
+        let found = found.into_iter().map(|kept| Row::of(tx, kept)).collect::<Result<_, _>>()?;
+        Ok::<_, DbError>(Listed::cut(found, ROWS, |last: &Row| Cursor::of(&last.view.id)))
+    };
+    let found = app.db.read(read).await?;
+    draw(&RolloutsPage {
+        shell: Shell::new(&visitor, Section::Rollouts, "Rollouts").live("rollout deployment"),
+        rollouts: found.items,
+        next: found.next,
+        phase: fields.text("phase").to_owned(),
+        first: before.is_none(),
+    })
+}
