@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::chip;
 use crate::shell::{cargo, find, output, program, run, tools_dir};
@@ -25,12 +25,16 @@ const PYTHON: [&str; 6] = [
     "pycose==1.1.0",
     SCHEMATHESIS,
 ];
+/// What finds in pages what keeps people from using them.
+const AXE_CORE: &str = "axe-core@4.14.1";
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Programs and the Debian packages they come in.
-const PEERS: [(&str, &str); 5] = [
+const PEERS: [(&str, &str); 7] = [
+    ("chromium", "chromium"),
     ("c++", "g++"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
+    ("npm", "npm"),
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
 ];
@@ -39,6 +43,8 @@ const PEERS: [(&str, &str); 5] = [
 pub(crate) const ESPTOOL: &str = "OTARU_ESPTOOL";
 /// The environment variable that names a Python with esp-idf-defs to the tests.
 pub(crate) const PYTHON_DEFS: &str = "OTARU_IDF_PYTHON";
+/// The environment variable that names axe-core to the tests: its `axe.min.js`.
+pub(crate) const AXE: &str = "OTARU_AXE";
 /// The environment variable that names rumqttd to the tests.
 pub(crate) const BROKER: &str = "OTARU_RUMQTTD";
 /// The environment variable that names a Python with pycose, cbor2 and cryptography to the tests.
@@ -59,6 +65,7 @@ pub(crate) fn install() {
     for (what, install) in [
         ("Debian packages", packages as fn() -> Result<()>),
         ("Python tools", python),
+        ("axe-core", axe),
         ("cargo-deny", || cargo_tool("cargo-deny", CARGO_DENY, &["--locked"])),
         ("cargo-fuzz", || cargo_tool("cargo-fuzz", CARGO_FUZZ, &["--locked"])),
         // Not locked: its lock file names a crate that Rust 1.95 refuses.
@@ -107,6 +114,23 @@ fn python() -> Result<()> {
         .args(["install", "--quiet", "--disable-pip-version-check"])
         .args(PYTHON))?;
     Ok(std::fs::write(stamp, pins)?)
+}
+
+/// npm fetches it; nothing of it is run by Node.
+fn axe() -> Result<()> {
+    let folder = tools_dir().join("axe-core");
+    let stamp = folder.join("pin.txt");
+    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == AXE_CORE) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&folder)?;
+    let mut pack = program("npm");
+    run(pack.args(["pack", "--silent", AXE_CORE]).current_dir(&folder))?;
+    let packed = std::fs::read_dir(&folder)?.filter_map(|file| Some(file.ok()?.path()));
+    let packed = packed.filter(|file| file.extension().is_some_and(|end| end == "tgz")).max();
+    let packed = packed.with_context(|| format!("npm packed nothing into {}", folder.display()))?;
+    run(program("tar").arg("-xzf").arg(packed).current_dir(&folder))?;
+    Ok(std::fs::write(stamp, AXE_CORE)?)
 }
 
 fn cargo_tool(name: &str, version: &str, more: &[&str]) -> Result<()> {
@@ -159,6 +183,7 @@ pub(crate) fn name_to_tests(command: &mut Command) {
         (PYTHON_DEFS, "venv/bin/python3"),
         (PYTHON_COSE, "venv/bin/python3"),
         (BROKER, "bin/rumqttd"),
+        (AXE, "axe-core/package/axe.min.js"),
     ] {
         let tool = tools_dir().join(tool);
         if std::env::var_os(variable).is_none() && tool.exists() {

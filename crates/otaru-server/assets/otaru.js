@@ -51,13 +51,15 @@
     }
   }
 
+  // What the server has to tell once is for the visitor, not for us.
+  const BY_SCRIPT = { "X-Otaru-Script": "1" };
   let under = null;
 
   async function fetchPage(url) {
     if (under) under.abort();
     const mine = (under = new AbortController());
     try {
-      const response = await fetch(url, { signal: mine.signal, credentials: "same-origin" });
+      const response = await fetch(url, { signal: mine.signal, headers: BY_SCRIPT });
       if (response.redirected && new URL(response.url).pathname === "/login") {
         location.reload();
         return null;
@@ -84,12 +86,16 @@
       take(page);
       return true;
     } catch (error) {
-      if (error.name !== "AbortError") lost(true);
+      if (error.name === "AbortError") return false;
+      lost(true);
+      setTimeout(changed, AGAIN);
       return false;
     }
   }
 
   // --- Being told. ---
+
+  const AGAIN = 3000;
 
   const banner = document.getElementById("lost");
   const lost = (is) => banner && (banner.hidden = !is);
@@ -102,20 +108,14 @@
   }
 
   function listen(of) {
-    let broken = false;
-    const source = new EventSource(`/live?of=${encodeURIComponent(of)}`);
+    // What happened since the page was drawn, or while nothing was heard, is told at once.
+    const source = new EventSource(`/live?of=${encodeURIComponent(of)}&since=${body.dataset.since}`);
     source.addEventListener("changed", changed);
-    source.addEventListener("open", () => {
-      lost(false);
-      // What happened meanwhile was not heard.
-      if (broken) changed();
-      broken = false;
-    });
+    source.addEventListener("open", () => lost(false));
     source.addEventListener("error", () => {
-      broken = true;
       lost(true);
       // A server that refuses is not asked again by the browser itself.
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => { listen(of); changed(); }, 3000);
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(of), AGAIN);
     });
     addEventListener("pagehide", () => source.close(), { once: true });
   }
@@ -232,6 +232,7 @@
       if (!input.files.length) return;
       const request = new XMLHttpRequest();
       request.open("POST", drop.getAttribute("action"));
+      for (const [name, value] of Object.entries(BY_SCRIPT)) request.setRequestHeader(name, value);
       request.upload.addEventListener("progress", (event) => {
         if (event.lengthComputable) bar.value = (100 * event.loaded) / event.total;
       });

@@ -1,5 +1,8 @@
 //! What just changed, for whoever watches: a page, the command line. Nothing depends on anybody hearing it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::Serialize;
 use tokio::sync::broadcast;
 
@@ -64,23 +67,33 @@ pub enum Event {
 
 /// Where events go. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Events(broadcast::Sender<Event>);
+pub struct Events {
+    sender: broadcast::Sender<Event>,
+    told: Arc<AtomicU64>,
+}
 
 impl Default for Events {
     fn default() -> Self {
-        Self(broadcast::channel(BACKLOG).0)
+        Self { sender: broadcast::channel(BACKLOG).0, told: Arc::default() }
     }
 }
 
 impl Events {
     /// Tells everybody who listens.
     pub fn tell(&self, event: Event) {
+        self.told.fetch_add(1, Ordering::Relaxed);
         // Nobody listening is no error.
-        let _ = self.0.send(event);
+        let _ = self.sender.send(event);
+    }
+
+    /// How many there were since the server started: whoever reads something and listens only later sees by it whether something
+    /// happened between.
+    pub fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
     }
 
     /// Listens from now on.
     pub fn listen(&self) -> broadcast::Receiver<Event> {
-        self.0.subscribe()
+        self.sender.subscribe()
     }
 }

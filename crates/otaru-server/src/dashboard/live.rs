@@ -37,12 +37,17 @@ async fn live(
 ) -> Sse<impl Stream<Item = Result<Message, Infallible>>> {
     let of = Of::read(fields.text("of"));
     let events = app.events.listen();
-    let changes = stream::unfold((events, of, false), |(mut events, of, told)| async move {
+    // What happened since the page was drawn was not heard.
+    let late = fields.get("since").and_then(|since| since.parse().ok()) != Some(app.events.told());
+    let changes = stream::unfold((events, of, late, false), |(mut events, of, late, told)| async move {
         if told {
             tokio::time::sleep(PAUSE).await;
         }
-        wait(&mut events, &of).await?;
-        Some((Ok(Message::default().event("changed").data("")), (events, of, true)))
+        if !late {
+            wait(&mut events, &of).await?;
+        }
+        // An event without data is none (HTML standard, section 9.2.6).
+        Some((Ok(Message::default().event("changed").data("now")), (events, of, false, true)))
     });
     let changes = futures_util::StreamExt::take_until(changes, Box::pin(end(app, visitor.caller)));
     Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))

@@ -90,7 +90,10 @@ async fn guard(request: Request, next: Next) -> Response {
             Failure::from(Problem::new(StatusCode::FORBIDDEN, "forbidden", text)).into_response(),
         );
     }
-    let noticed = reads && visitor::cookie(request.headers(), visitor::NOTICE).is_some();
+    // A script that looks for what changed shows no notice, so that the visitor sees it with the next page.
+    let noticed = reads
+        && !visitor::is_script(request.headers())
+        && visitor::cookie(request.headers(), visitor::NOTICE).is_some();
     let mut response = with_headers(next.run(request).await);
     // A notice is shown once.
     if noticed

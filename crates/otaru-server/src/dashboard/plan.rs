@@ -91,6 +91,8 @@ impl PlanPage {
 fn waves(fields: &Fields) -> Vec<String> {
     let mut waves: Vec<String> = match fields.is("sent") {
         true => fields.all("wave").map(str::to_owned).collect(),
+        // Who chooses devices one by one means these.
+        false if fields.is("device") => Vec::new(),
         false => vec!["1".into(), "10%".into()],
     };
     waves.resize(WAVES.max(waves.len()), String::new());

@@ -265,7 +265,7 @@ fn facts(spec: &RolloutSpec, now: i64) -> Vec<(&'static str, String)> {
 fn step(happened: &Happened, spec: &RolloutSpec) -> Step {
     let event = &happened.event;
     let (tone, what) = match &event["did"] {
-        Value::Null => noticed(event, spec),
+        Value::Null => noticed(&event["notice"], spec),
         Value::String(did) if did == "retry" => {
             (Tone::Calm, format!("lets {} try again", event["device"].as_str().unwrap_or_default()))
         }

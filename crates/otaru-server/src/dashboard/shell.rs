@@ -39,6 +39,8 @@ pub(super) struct Shell {
     pub(super) live: String,
     /// When it was asked for, in milliseconds since 1970.
     pub(super) now: i64,
+    /// How many events there had been then.
+    pub(super) since: u64,
     pub(super) assets: &'static Places,
 }
 
@@ -55,6 +57,7 @@ impl Shell {
             notice: visitor.notice.clone(),
             live: String::new(),
             now: visitor.now,
+            since: visitor.since,
             assets: &PLACES,
         }
     }
@@ -71,6 +74,7 @@ impl Shell {
             notice: None,
             live: String::new(),
             now: 0,
+            since: 0,
             assets: &PLACES,
         }
     }

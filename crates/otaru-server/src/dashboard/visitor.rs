@@ -30,6 +30,8 @@ pub(super) struct Visitor {
     pub(super) notice: Option<Notice>,
     /// When the page was asked for, in milliseconds since 1970.
     pub(super) now: i64,
+    /// How many events there had been then.
+    pub(super) since: u64,
 }
 
 impl Visitor {
@@ -48,6 +50,7 @@ impl FromRequestParts<Shared> for Visitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Response> {
+        let since = app.events.told();
         let session = cookie(&parts.headers, SESSION).and_then(|text| sessions::key(&text));
         let found = match session {
             None => None,
@@ -58,8 +61,9 @@ impl FromRequestParts<Shared> for Visitor {
             }
         };
         let Some((caller, session)) = found else { return Err(to_login(parts)) };
-        let notice = cookie(&parts.headers, NOTICE).and_then(|text| Notice::read(&text));
-        Ok(Self { caller, session, notice, now: app.clock.now().0.cast_signed() })
+        let notice = cookie(&parts.headers, NOTICE).filter(|_| !is_script(&parts.headers));
+        let notice = notice.and_then(|text| Notice::read(&text));
+        Ok(Self { caller, session, notice, now: app.clock.now().0.cast_signed(), since })
     }
 }
 
@@ -103,6 +107,11 @@ impl FromRequestParts<Shared> for Keeper {
             Err(problem) => Err(Failure::from(problem).into_response()),
         }
     }
+}
+
+/// Whether our own script asks for a page.
+pub(super) fn is_script(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-otaru-script")
 }
 
 /// A cookie's text (RFC 6265, section 4.2).

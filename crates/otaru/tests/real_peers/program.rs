@@ -11,15 +11,21 @@ use std::time::{Duration, Instant};
 
 use crate::common::LIMIT;
 
-/// Whether all these programs are there; tells which one is not, to the test's output and to the summary of
-/// `cargo xtask test`.
+/// Whether all these programs are there; tells which one is not.
 pub(crate) fn have(programs: &[&str]) -> bool {
     let Some(missing) = programs.iter().find(|name| find(name).is_none()) else { return true };
-    let test = std::thread::current().name().unwrap_or("real_peers").to_owned();
-    let line = match *missing {
-        "rumqttd" => format!("{test}: no rumqttd: cargo xtask test --install, or name one in {RUMQTTD}"),
-        _ => format!("{test}: no {missing}: apt-get install mosquitto mosquitto-clients nginx-light python3"),
-    };
+    skipped(&match *missing {
+        "rumqttd" => format!("no rumqttd: cargo xtask test --install, or name one in {RUMQTTD}"),
+        "chromium" => "no chromium: apt-get install chromium".to_owned(),
+        _ => format!("no {missing}: apt-get install mosquitto mosquitto-clients nginx-light python3"),
+    });
+    false
+}
+
+/// Tells that this test, or a part of it, is not carried out, to its output and to the summary of `cargo xtask test`.
+pub(crate) fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("{test}: {why}");
     eprintln!("SKIPPED: {line}");
     let log = env::var_os("OTARU_SKIP_LOG");
     let file = log.and_then(|log| OpenOptions::new().create(true).append(true).open(log).ok());
@@ -27,7 +33,6 @@ pub(crate) fn have(programs: &[&str]) -> bool {
         // One write, for tests run side by side.
         let _ = file.write_all(format!("{line}\n").as_bytes());
     }
-    false
 }
 
 /// Names rumqttd, which `cargo xtask test --install` puts where the PATH does not look.
