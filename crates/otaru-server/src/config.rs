@@ -36,6 +36,8 @@ pub struct Config {
     pub uploads: UploadLimits,
     /// Where metrics listen, if they shall.
     pub metrics: Option<SocketAddr>,
+    /// The prefix under which Home Assistant looks for devices, if they shall appear there.
+    pub home_assistant: Option<String>,
 }
 
 /// Which broker a server uses.

@@ -33,6 +33,7 @@ pub mod devices;
 pub mod downloads;
 pub mod events;
 pub mod files;
+pub mod home_assistant;
 pub mod http;
 pub mod metrics;
 pub mod mqtt;

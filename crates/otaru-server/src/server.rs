@@ -23,6 +23,8 @@ use crate::clock::Clock;
 use crate::config::{Config, MqttConfig};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::db::{Db, DbError};
+use crate::home_assistant::entity::Places;
+use crate::home_assistant::run::HomeAssistant;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Knock, is_private};
 use crate::mqtt::{BrokerError, BrokerUrl, EmbeddedBroker, Incoming, Mqtt, Publisher};
 use crate::reconcile::inbox::{Heard, Inbox, filters};
@@ -368,8 +370,21 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
     for filter in filters(&app.config.base) {
         mqtt.subscribe(&filter).await?;
     }
+    let places = places(app);
+    for filter in places.iter().flat_map(Places::filters) {
+        mqtt.subscribe(&filter).await?;
+    }
     let sending = outbox::run(app.clone(), Post(mqtt.publisher()));
     tokio::pin!(sending);
+    let home = HomeAssistant::default();
+    let publisher = mqtt.publisher();
+    let telling = async {
+        match &places {
+            Some(places) => home.run(app, places, &publisher).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(telling);
     loop {
         tokio::select! {
             () = app.stop.cancelled() => {
@@ -377,8 +392,14 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
                 return Ok(());
             }
             () = &mut sending => return Ok(()),
+            () = &mut telling => return Ok(()),
             incoming = mqtt.next() => match incoming {
                 Incoming::Message(message) => {
+                    if let Some(places) = &places
+                        && home.take(app, places, &message.topic, &message.payload).await
+                    {
+                        continue;
+                    }
                     let heard = Heard {
                         topic: message.topic,
                         payload: message.payload,
@@ -398,6 +419,12 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
             }
         }
     }
+}
+
+/// Where Home Assistant listens, if it is there.
+fn places(app: &App) -> Option<Places> {
+    let prefix = app.config.home_assistant.clone()?;
+    Some(Places { prefix, base: app.config.base.clone(), public_base: app.public_base.clone() })
 }
 
 /// The outbox's way to the broker.

@@ -76,7 +76,7 @@ pub(crate) struct BrokerArgs {
 impl BrokerArgs {
     /// The broker with its login; what stands in options wins over what stands in the URL.
     pub(crate) fn url(&self) -> anyhow::Result<BrokerUrl> {
-        check_base(&self.base)?;
+        check_topic("--base", &self.base)?;
         let mut url: BrokerUrl = self.broker.expose().parse().context("--broker")?;
         let (username, password) = self.login.read()?;
         url.username = username.or(url.username);
@@ -89,8 +89,8 @@ impl BrokerArgs {
 }
 
 /// Whether topics can begin like this.
-pub(crate) fn check_base(base: &str) -> anyhow::Result<()> {
-    Topics::new(base, "x").map(|_| ()).with_context(|| format!("--base \"{}\"", crate::ui::clean(base)))
+pub(crate) fn check_topic(option: &str, topic: &str) -> anyhow::Result<()> {
+    Topics::new(topic, "x").map(|_| ()).with_context(|| format!("{option} \"{}\"", crate::ui::clean(topic)))
 }
 
 /// A number of bytes, such as `4096`, `512K` or `1M`.

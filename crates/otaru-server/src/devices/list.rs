@@ -77,7 +77,8 @@ impl Sort {
         }
     }
 
-    fn key(self, device: &Device) -> Key {
+    /// The place of a device in a list that is sorted so.
+    pub(crate) fn key(self, device: &Device) -> Key {
         let text = |text: &str| Place::Text(text.to_owned());
         let place = match self {
             Self::Id => text(&device.id),

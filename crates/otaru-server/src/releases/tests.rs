@@ -48,6 +48,7 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         trusted_keys: Vec::new(),
         uploads: UploadLimits { bytes: 1 << 20, ..UploadLimits::default() },
         metrics: None,
+        home_assistant: None,
     };
     Shared::new(App {
         config,
@@ -58,6 +59,7 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         events: crate::events::Events::default(),
         metrics: crate::metrics::Metrics::default(),
         public_base: "http://localhost".into(),
+        public_mqtt: std::sync::OnceLock::new(),
         tokens: crate::access::tokens::Remembered::default(),
         failed_logins: crate::api::limits::FailedLogins::default(),
         connections: std::sync::Arc::default(),

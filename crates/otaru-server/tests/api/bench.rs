@@ -89,6 +89,7 @@ impl Bench {
             trusted_keys: Vec::new(),
             uploads: UploadLimits::default(),
             metrics: None,
+            home_assistant: None,
         };
         change(&mut config);
         let server = Server::start_at(config, clock).await.unwrap();

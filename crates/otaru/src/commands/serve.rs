@@ -67,6 +67,10 @@ pub(crate) struct Args {
     /// Serve Prometheus metrics here, such as 127.0.0.1:9090; the path is /metrics
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
+    /// Let devices appear in Home Assistant, through MQTT discovery; PREFIX is what it listens to
+    #[arg(long, value_name = "PREFIX", num_args = 0..=1, require_equals = true,
+          default_missing_value = otaru_server::home_assistant::PREFIX)]
+    home_assistant: Option<String>,
     /// How logs are written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     log_format: Format,
@@ -91,7 +95,10 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
 
 impl Args {
     fn config(self) -> anyhow::Result<Config> {
-        options::check_base(&self.base)?;
+        options::check_topic("--base", &self.base)?;
+        if let Some(prefix) = &self.home_assistant {
+            options::check_topic("--home-assistant", prefix)?;
+        }
         if let Some(url) = &self.public_url {
             check_public(url)?;
         }
@@ -111,6 +118,7 @@ impl Args {
             trusted_keys: self.trusted_key,
             uploads: otaru_server::releases::UploadLimits::default(),
             metrics: self.metrics,
+            home_assistant: self.home_assistant,
         })
     }
 }

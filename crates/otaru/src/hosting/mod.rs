@@ -1,29 +1,7 @@
-//! What a fleet needs around it: a broker and a place to fetch files from, ours or somebody else's.
+//! A place from which devices fetch files, ours or somebody else's.
 
 pub(crate) mod files;
 mod if_range;
-
-use otaru_server::mqtt::{BrokerUrl, EmbeddedBroker};
-
-/// A broker that can be reached.
-pub(crate) trait Broker {
-    /// Where it is, with the login to use.
-    fn url(&self) -> &BrokerUrl;
-}
-
-/// One in this process.
-impl Broker for EmbeddedBroker {
-    fn url(&self) -> &BrokerUrl {
-        EmbeddedBroker::url(self)
-    }
-}
-
-/// A broker that somebody else runs, such as Mosquitto.
-impl Broker for BrokerUrl {
-    fn url(&self) -> &BrokerUrl {
-        self
-    }
-}
 
 /// A place from which devices fetch files over HTTP.
 pub(crate) trait FileHost {

@@ -53,6 +53,9 @@ impl Desk {
             self.fleet.does(&["devices", "label", id, name]);
             self.fleet.does(&["devices", "tag", id, "--set", tag]);
         }
+        for number in 4..=count.min(20) {
+            self.fleet.does(&["devices", "tag", &format!("sim-{number:04}"), "--set", "site=oslo"]);
+        }
         devices
     }
 }

@@ -126,8 +126,8 @@ fn full_pages_are_for_everybody() {
         ("release", "/releases/2"),
         ("rollouts", "/rollouts"),
         ("plan", "/rollouts/new?release=4"),
-        ("rollout-stopped", "/rollouts/2"),
-        ("rollout-running", "/rollouts/3"),
+        ("rollout-stopped", "/rollouts/3"),
+        ("rollout-running", "/rollouts/2"),
         ("audit", "/audit"),
         ("access", "/keys"),
     ] {
@@ -136,7 +136,7 @@ fn full_pages_are_for_everybody() {
     check(&wrong);
 }
 
-/// A good release for all, a bad one that stops, and one that is under way, held after its canaries.
+/// A good release for all, one that waits after its canaries, and a bad one that stops where it was tried.
 fn story(desk: &Desk) {
     let fleet = &desk.fleet;
     let make = |version, behaviour| fleet.firmware_of("300K", version, behaviour);
@@ -151,24 +151,13 @@ fn story(desk: &Desk) {
     ]);
     fleet.does(&["rollout", "create", "lamp@1.1.0", "--wave", "2", "--wave", "25%"]);
     fleet.rollout(1, "its end", |rollout| rollout["phase"] == "completed");
-    fleet.does(&["release", "upload", &make("1.2.0", "crash")]);
-    fleet.does(&[
-        "rollout",
-        "create",
-        "lamp@1.2.0",
-        "--wave",
-        "4",
-        "--wave",
-        "50%",
-        "--stop",
-        "25",
-        "--minimum",
-        "4",
-    ]);
-    fleet.rollout(2, "the stop", |rollout| rollout["phase"] == "stopped");
-    fleet.does(&["release", "upload", &make("1.3.0", "healthy")]);
-    let by_hand = ["rollout", "create", "lamp@1.3.0", "--wave", "10", "--wave", "30%", "--by-hand"];
+    fleet.does(&["release", "upload", &make("1.2.0", "healthy")]);
+    let by_hand = ["rollout", "create", "lamp@1.2.0", "--wave", "20%", "--wave", "30%", "--by-hand"];
     fleet.does(&by_hand);
-    fleet.rollout(3, "its first wave", |rollout| rollout["gate"].is_object());
+    fleet.rollout(2, "its first wave", |rollout| rollout["gate"].is_object());
+    fleet.does(&["release", "upload", &make("1.3.0", "crash")]);
+    let bad = ["rollout", "create", "lamp@1.3.0", "--name", "Oslo first", "--tags", "site=oslo"];
+    fleet.does(&[&bad[..], &["--wave", "4", "--wave", "50%", "--stop", "25", "--minimum", "4"]].concat());
+    fleet.rollout(3, "the stop", |rollout| rollout["phase"] == "stopped");
     fleet.does(&["token", "create", "build server", "--role", "operator"]);
 }

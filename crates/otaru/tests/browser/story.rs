@@ -1,7 +1,10 @@
 //! What an operator does in a browser: log in, drop a release, roll it out with a canary, see a bad one stop, finish it, and go
 //! back; by mouse and keyboard, with no complaint from the browser.
 
+use crate::chromium::Browser;
+use crate::common::{Running, otaru};
 use crate::desk::Desk;
+use crate::program::have;
 
 /// That the browser complains about a page it was refused is what is tested there.
 fn only_the_refusal(complaints: &[String]) -> bool {
@@ -75,6 +78,27 @@ fn a_release_by_mouse_and_a_bad_one_stops_and_back() {
     assert_eq!(browser.complaints(), Vec::<String>::new());
     let versions = desk.fleet.asks(&["devices"]);
     assert!(versions.iter().all(|device| device["version"] == "1.0.0"), "{versions:?}");
+}
+
+#[test]
+fn the_demo_is_entered_without_a_token() {
+    if !have(&["chromium"]) {
+        return;
+    }
+    let demo = Running::start(otaru(&["demo", "--json", "--speed", "8"]));
+    let waiting: serde_json::Value = serde_json::from_str(&demo.line(r#""event":"waiting""#)).unwrap();
+    let mut browser = Browser::start();
+    browser.open(waiting["dashboard"].as_str().unwrap());
+    browser.follow("Enter");
+    browser.sees("8\ndevices");
+    browser.follow("Releases");
+    browser.follow("lamp 1.5.0");
+    browser.follow("Roll out…");
+    browser.sees("8 devices to update");
+    browser.follow("Start");
+    browser.sees("8 of 8 devices done");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    assert_eq!(demo.stop(), Some(0));
 }
 
 #[test]

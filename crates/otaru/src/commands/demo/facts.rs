@@ -15,6 +15,8 @@ pub(super) enum Seen {
     Flash,
     /// In what the bootloader did.
     Boot,
+    /// In what the server says.
+    Server,
 }
 
 impl Seen {
@@ -23,6 +25,7 @@ impl Seen {
             Self::Report => "report",
             Self::Flash => "flash",
             Self::Boot => "boot",
+            Self::Server => "server",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `otaru demo`: the whole way of an update, good and bad, on this machine alone.
 
 mod facts;
+mod house;
 mod scene;
 mod story;
 
@@ -12,10 +13,8 @@ use serde_json::json;
 use tokio::task::LocalSet;
 
 use crate::cli::{Outcome, Output};
-use crate::hosting::Broker;
 use crate::{options, signals, ui};
 use facts::Facts;
-use otaru_server::mqtt::EmbeddedBroker;
 use otaru_server::mqtt::{BrokerUrl, Secret};
 use scene::Scene;
 
@@ -25,10 +24,13 @@ Examples:
   otaru demo --exit           end after the summary; the exit code tells whether all held
   otaru demo --broker mqtt://127.0.0.1:1883      over your own broker
 
-Three virtual boards run the agent that runs on the chip, behind a virtual bootloader and flash.
+Virtual boards run the agent that runs on the chip, behind a virtual bootloader and flash. A server
+with a dashboard is there as well: open its address in a browser while the story is told, and roll
+out the next release yourself when it is over.
+
 Nothing outside 127.0.0.1 is used, and nothing is left behind.";
 
-/// See updates happen: good, bad, and with a power cut
+/// See updates happen: good, bad, with a power cut, and in stages
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -44,23 +46,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
-    let (broker, base): (Box<dyn Broker>, String) = match &args.broker {
+    let (broker, base) = match &args.broker {
         Some(url) => {
             let url: BrokerUrl =
                 url.expose().parse().map_err(|error| anyhow::anyhow!("--broker: {error}"))?;
             // Real boards may listen there too.
-            (Box::new(url), format!("otaru-demo/{:06x}", rand::random::<u32>() >> 8))
+            (Some(url), format!("otaru-demo/{:06x}", rand::random::<u32>() >> 8))
         }
-        None => {
-            let any = (std::net::Ipv4Addr::LOCALHOST, 0).into();
-            (Box::new(EmbeddedBroker::start(any, None).await?), otaru_format::topic::DEFAULT_BASE.into())
-        }
+        None => (None, otaru_format::topic::DEFAULT_BASE.into()),
     };
     LocalSet::new().run_until(play(broker, &base, &args, output)).await
 }
 
 /// The story, and then the stage is the user's.
-async fn play(broker: Box<dyn Broker>, base: &str, args: &Args, output: Output) -> anyhow::Result<Outcome> {
+async fn play(broker: Option<BrokerUrl>, base: &str, args: &Args, output: Output) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     let mut scene = Scene::open(broker, base, args.speed, output).await?;
     let mut facts = Facts::default();
@@ -72,7 +71,7 @@ async fn play(broker: Box<dyn Broker>, base: &str, args: &Args, output: Output) 
     if !finished {
         scene.keep();
         scene.say("Stopped before the end.");
-        leave(scene, args).await;
+        scene.close(args.broker.is_some()).await;
         return Ok(Outcome::Bad);
     }
     facts.tell(&mut scene);
@@ -82,22 +81,15 @@ async fn play(broker: Box<dyn Broker>, base: &str, args: &Args, output: Output) 
     }
     scene.say(&style(format!("  {seconds:.1} s in all")).dim().to_string());
     if !args.exit {
-        invite(&mut scene)?;
+        invite(&mut scene).await?;
         tokio::select! {
             _ = scene.until(Duration::from_secs(u32::MAX.into()), |_| false) => {}
             () = signals::stop() => {}
         }
     }
     scene.keep();
-    leave(scene, args).await;
+    scene.close(args.broker.is_some()).await;
     Ok(if facts.all() { Outcome::Good } else { Outcome::Bad })
-}
-
-/// A broker of ours ends with us; another one is left as it was.
-async fn leave(scene: Scene, args: &Args) {
-    if args.broker.is_some() {
-        scene.close().await;
-    }
 }
 
 async fn tell(scene: &mut Scene, facts: &mut Facts) -> anyhow::Result<()> {
@@ -109,7 +101,9 @@ async fn tell(scene: &mut Scene, facts: &mut Facts) -> anyhow::Result<()> {
     scene.pause(1.5).await;
     story::bad_update(scene, facts, &first).await?;
     scene.pause(2.0).await;
-    story::power_cut(scene, facts).await?;
+    let third = story::power_cut(scene, facts).await?;
+    scene.pause(1.5).await;
+    story::staged_rollout(scene, facts, &[first, third]).await?;
     scene.pause(1.0).await;
     Ok(())
 }
@@ -117,9 +111,11 @@ async fn tell(scene: &mut Scene, facts: &mut Facts) -> anyhow::Result<()> {
 fn introduce(scene: &mut Scene, speed: f64) {
     let (broker, files) = (scene.broker().to_string(), scene.files());
     let dumps = scene.dir().display().to_string();
+    let dashboard = scene.house.dashboard().to_owned();
     if scene.output.json {
         ui::event(json!({
             "event": "demo", "broker": broker, "files": files, "dumps": dumps, "speed": speed, "base": scene.base,
+            "dashboard": dashboard,
         }));
     }
     scene.say(&format!(
@@ -128,20 +124,30 @@ fn introduce(scene: &mut Scene, speed: f64) {
     ));
     scene.say("Three virtual ESP32-C3 boards run the agent that runs on the chip.");
     scene.say(&format!("Their flash has a real chip's timing, {speed} times as fast; so have their waits."));
+    scene.say(&format!("Dashboard: {}   open it and press Enter", style(&dashboard).cyan().bold()));
     scene.say(&style(format!("broker {broker}   files {files}   flash {dumps}")).dim().to_string());
 }
 
-fn invite(scene: &mut Scene) -> anyhow::Result<()> {
-    let release = scene.release("1.4.0", Behaviour::Healthy)?;
+async fn invite(scene: &mut Scene) -> anyhow::Result<()> {
+    let release = scene.release("1.5.0", Behaviour::Healthy)?;
+    let bad = scene.release("1.6.0", Behaviour::Crash)?;
+    scene.house.upload(&release).await?;
+    scene.house.upload(&bad).await?;
     let broker = scene.broker().clone();
     let path = scene.path_of(&release).display().to_string();
     if scene.output.json {
-        ui::event(json!({"event": "waiting", "url": release.url, "file": path}));
+        ui::event(json!({"event": "waiting", "url": release.url, "file": path,
+            "dashboard": scene.house.dashboard()}));
     }
     scene.say("");
-    scene.say(&style("Your turn. Paste one of these into another terminal:").bold().to_string());
+    let dashboard = style(scene.house.dashboard()).cyan().bold().to_string();
+    scene.say(&style("Your turn.").bold().to_string());
+    scene.say(&format!("  In a browser, at {dashboard}:"));
+    scene.say("    Releases → lamp 1.5.0 → Roll out… → Start      one board, then all the others");
+    scene.say("    the same with lamp 1.6.0, which panics           it stops at the first, and says why");
+    scene.say("  Or paste one of these into another terminal:");
     scene.say(&format!(
-        "  mosquitto_pub -h {} -p {} -t {}/update -m {}",
+        "    mosquitto_pub -h {} -p {} -t {}/update -m {}",
         broker.host, broker.port, scene.base, release.url
     ));
     let base = if scene.base == otaru_format::topic::DEFAULT_BASE {
@@ -149,7 +155,7 @@ fn invite(scene: &mut Scene) -> anyhow::Result<()> {
     } else {
         format!(" --base {}", scene.base)
     };
-    scene.say(&format!("  otaru push --broker {broker}{base} {path}"));
+    scene.say(&format!("    otaru push --broker {broker}{base} {path}"));
     scene.say(&style("Ctrl-C ends the demo and removes the flash dumps.").dim().to_string());
     Ok(())
 }

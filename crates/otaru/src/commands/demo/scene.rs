@@ -1,4 +1,4 @@
-//! The demo's stage: broker, files, three boards, and an observer who sees only reports and boots.
+//! The demo's stage: a server, files, boards, and an observer who sees only reports and boots.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -21,17 +21,21 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use crate::cli::Output;
 use crate::fleet::{Change, Fleet};
+use crate::hosting::FileHost as _;
 use crate::hosting::files::HttpFiles;
-use crate::hosting::{Broker, FileHost as _};
 use crate::ui::changes::Teller;
 use crate::ui::live::Live;
 use crate::ui::table::{Mark, table};
 use crate::ui::{self, words};
-use crate::virtual_board::{Bench, Board, Dump, dump_path};
-use otaru_server::mqtt::{Incoming, Mqtt};
+use crate::virtual_board::{Bench, Board, Dump, dump_path, provisioned};
+use otaru_server::mqtt::{BrokerUrl, Incoming, Mqtt};
 
-/// The boards' names.
+use super::house::House;
+
+/// The names of the boards that are there from the beginning.
 pub(super) const NAMES: [&str; 3] = ["kitchen", "porch", "garage"];
+/// The names of those that come later.
+pub(super) const MORE: [&str; 5] = ["attic", "cellar", "hall", "shed", "stairs"];
 const CHIP: Chip = Chip::Esp32C3;
 /// Bytes of the demo's firmware: large enough that its way can be watched.
 const SIZE: usize = 768 << 10;
@@ -42,6 +46,12 @@ pub(super) struct Release {
     pub(super) bytes: Vec<u8>,
     pub(super) digest: Digest,
     pub(super) url: String,
+}
+
+impl Release {
+    fn new(version: &'static str, bytes: Vec<u8>, url: String) -> Self {
+        Self { version, digest: Digest::of(&bytes), bytes, url }
+    }
 }
 
 /// A board that is plugged in.
@@ -58,10 +68,12 @@ pub(super) struct Scene {
     /// What the bootloaders did, in order.
     pub(super) boots: Vec<(String, Event)>,
     pub(super) base: String,
-    broker: Box<dyn Broker>,
+    pub(super) house: House,
     files: HttpFiles,
     mqtt: Mqtt,
     boards: Vec<(String, Plugged)>,
+    bench: Rc<Bench>,
+    sender: mpsc::UnboundedSender<(String, Event)>,
     events: mpsc::UnboundedReceiver<(String, Event)>,
     live: Option<Live>,
     teller: Teller,
@@ -85,7 +97,7 @@ pub(super) fn lamp(version: &str, behaviour: Behaviour) -> Vec<u8> {
 impl Scene {
     /// Sets everything up and powers three boards on. Needs a `LocalSet` around it.
     pub(super) async fn open(
-        broker: Box<dyn Broker>,
+        broker: Option<BrokerUrl>,
         base: &str,
         speed: f64,
         output: Output,
@@ -100,17 +112,18 @@ impl Scene {
         let files = HttpFiles::start((std::net::Ipv4Addr::LOCALHOST, 0).into(), &served, quiet)
             .await
             .context("cannot start the file server on 127.0.0.1")?;
-        let mqtt = Mqtt::connect(broker.url(), "demo").await?;
+        let house = House::open(dir.path(), broker, base).await?;
+        let mqtt = Mqtt::connect(house.broker(), "demo").await?;
         let fleet = Fleet::new(base);
         for filter in fleet.filters() {
             mqtt.subscribe(&filter).await?;
         }
         let bench = Rc::new(Bench {
-            broker: broker.url().clone(),
+            broker: house.broker().clone(),
             base: base.to_owned(),
             bootloader: BootloaderKind::Plain,
             speed,
-            keys: Vec::new(),
+            keys: vec![house.key()],
             allow_unsigned: true,
             source: None,
         });
@@ -124,15 +137,18 @@ impl Scene {
             let plugged = Plugged { flash, power, life };
             boards.push((name.to_owned(), plugged));
         }
+        house.upload(&Release::new("1.0.0", firmware, String::new())).await?;
         Ok(Self {
             output,
             fleet,
             boots: Vec::new(),
             base: base.to_owned(),
-            broker,
+            house,
             files,
             mqtt,
             boards,
+            bench,
+            sender,
             events,
             live: Live::new(output),
             teller: Teller::states_only(output),
@@ -142,7 +158,20 @@ impl Scene {
 
     /// The broker's address.
     pub(super) fn broker(&self) -> &otaru_server::mqtt::BrokerUrl {
-        self.broker.url()
+        self.house.broker()
+    }
+
+    /// Plugs more boards in, which run this firmware.
+    pub(super) fn plug_in_more(&mut self, firmware: &[u8]) -> anyhow::Result<()> {
+        let contents = provisioned(firmware)?;
+        for name in MORE {
+            let board = Board::in_memory(&self.bench, name, CHIP, Rc::clone(&contents));
+            let (flash, power) = (board.flash.clone(), Rc::new(Notify::new()));
+            let life =
+                spawn_local(life(board, Rc::clone(&self.bench), Rc::clone(&power), self.sender.clone()));
+            self.boards.push((name.to_owned(), Plugged { flash, power, life }));
+        }
+        Ok(())
     }
 
     /// Where the firmware is served.
@@ -165,7 +194,7 @@ impl Scene {
         let bytes = lamp(version, behaviour);
         let url =
             self.files.put(&format!("lamp-{version}.bin"), &bytes).context("cannot write the firmware")?;
-        Ok(Release { version, digest: Digest::of(&bytes), bytes, url })
+        Ok(Release::new(version, bytes, url))
     }
 
     /// Publishes a command.
@@ -268,11 +297,19 @@ impl Scene {
         live.draw(&lines);
     }
 
-    /// Unplugs the boards and takes back what they left at a broker that lives on.
-    pub(super) async fn close(self) {
+    /// Unplugs the boards, stops the server, and takes back what they left at a broker that lives on.
+    pub(super) async fn close(self, broker_lives_on: bool) {
         for (_, board) in &self.boards {
             board.life.abort();
         }
+        if broker_lives_on {
+            self.take_back().await;
+        }
+        self.mqtt.disconnect().await;
+        self.house.close().await;
+    }
+
+    async fn take_back(&self) {
         // The broker publishes their last wills first.
         tokio::time::sleep(Duration::from_millis(300)).await;
         for (name, _) in &self.boards {
@@ -283,7 +320,6 @@ impl Scene {
                 }
             }
         }
-        self.mqtt.disconnect().await;
     }
 
     /// Draws the last picture and leaves it standing.

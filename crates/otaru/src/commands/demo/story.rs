@@ -1,4 +1,4 @@
-//! The demo's three chapters, each of which ends with facts.
+//! The demo's chapters, each of which ends with facts.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use otaru_sim::firmware::Behaviour;
 use otaru_sim::flash::PowerCut;
 
 use super::facts::{Facts, Seen};
-use super::scene::{NAMES, Release, Scene};
+use super::scene::{MORE, NAMES, Release, Scene, lamp};
 use crate::ui::table::wrap;
 use crate::ui::words::fault;
 
@@ -147,6 +147,77 @@ pub(super) async fn power_cut(scene: &mut Scene, facts: &mut Facts) -> anyhow::R
     let bricked = scene.boots.iter().any(|(_, event)| *event == Event::NothingBootable);
     facts.note(Seen::Boot, "no board was ever without a bootable image", !bricked);
     Ok(release)
+}
+
+/// A rollout by the server: one board first, the others only when that one is well.
+pub(super) async fn staged_rollout(
+    scene: &mut Scene,
+    facts: &mut Facts,
+    running: &[Release],
+) -> anyhow::Result<()> {
+    let release = scene.release("1.4.0", Behaviour::Healthy)?;
+    let all = NAMES.len() + MORE.len();
+    chapter(
+        scene,
+        4,
+        &format!("A staged rollout: five more boards come, and the server brings 1.4.0 to all {all}"),
+    );
+    scene.plug_in_more(&lamp("1.1.0", Behaviour::Healthy))?;
+    let there = |scene: &Scene| MORE.iter().all(|name| scene.status(name).is_some());
+    scene.until(STEP, there).await;
+    for base in running {
+        scene.house.upload(base).await?;
+    }
+    let offered = scene.house.upload(&release).await?;
+    let patches: Vec<u64> = sizes(&offered);
+    let from_each = patches.len() == running.len();
+    let largest = patches.iter().max().copied().unwrap_or(0);
+    scene.say(&format!("   signed; for who runs 1.1.0 or 1.3.0, a patch of at most {largest} bytes"));
+    let claim =
+        format!("1.4.0 is {} bytes, and {largest} as a patch from what the boards run", release.bytes.len());
+    facts.note(Seen::Server, claim, from_each && largest < release.bytes.len() as u64 / 10);
+    let rollout = scene.house.roll_out(&offered, "lamp 1.4.0, a canary first").await?;
+    let every = || NAMES.iter().chain(MORE.iter());
+    let moved = |scene: &Scene| every().filter(|name| begun(scene, name, &release)).count();
+    let settled = |scene: &Scene| every().filter(|name| runs(scene, name, &release)).count();
+    let first = scene.until(STEP, |scene| settled(scene) > 0).await;
+    let alone = first && moved(scene) == 1;
+    result(scene, alone, "the canary runs 1.4.0; until then no other board had begun");
+    facts.note(Seen::Report, "the first of eight boards had confirmed 1.4.0 before any other began", alone);
+    let done = scene.until(STEP, |scene| settled(scene) == all).await;
+    result(scene, done, &format!("all {all} run 1.4.0"));
+    facts.note(Seen::Report, format!("all {all} restarted into 1.4.0 and confirmed it"), done);
+    let over = completed(scene, rollout).await?;
+    facts.note(Seen::Server, "the server's rollout is completed", over);
+    Ok(())
+}
+
+/// Whether a rollout is completed before long: the server hears of the last board a moment after it is seen here.
+async fn completed(scene: &mut Scene, rollout: u64) -> anyhow::Result<bool> {
+    let end = tokio::time::Instant::now() + STEP;
+    loop {
+        if scene.house.phase(rollout).await? == "completed" {
+            return Ok(true);
+        }
+        if tokio::time::Instant::now() > end {
+            return Ok(false);
+        }
+        scene.until(Duration::from_millis(100), |_| false).await;
+    }
+}
+
+/// The sizes of a release's patches, as the server tells them.
+fn sizes(release: &serde_json::Value) -> Vec<u64> {
+    let deltas = release["deltas"].as_array().into_iter().flatten();
+    deltas.filter_map(|delta| delta["size"].as_u64()).collect()
+}
+
+/// Whether a board has begun with this release, or is through with it.
+fn begun(scene: &Scene, name: &str, release: &Release) -> bool {
+    scene.status(name).is_some_and(|status| {
+        let under_way = !status.state.is_final() && status.state != UpdateState::Idle;
+        status.image == release.digest || under_way
+    })
 }
 
 fn starts_of(scene: &Scene, board: &str, wanted: &str) -> usize {

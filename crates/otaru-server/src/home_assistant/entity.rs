@@ -1,0 +1,282 @@
+//! A device as Home Assistant is to see it: pure, from rows to messages.
+
+use otaru_format::digest::Digest;
+use otaru_format::release::SemVer;
+use rusqlite::Connection;
+use serde::Serialize;
+
+use crate::db::DbError;
+use crate::devices::rows::Device;
+
+/// The payload that asks for an installation.
+pub const INSTALL: &str = "install";
+/// Characters of the longest summary: Home Assistant drops a message with a longer one.
+const LONGEST_SUMMARY: usize = 255;
+
+/// Where the messages of a server go.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// What Home Assistant listens to: `homeassistant`.
+    pub prefix: String,
+    /// How the devices' topics begin.
+    pub base: String,
+    /// What links for people begin with.
+    pub public_base: String,
+}
+
+impl Places {
+    /// Where a device is described. Home Assistant takes letters, digits, `_` and `-` there; what else a device's id has is
+    /// written in hex, so that no two devices meet.
+    pub fn discovery(&self, device: &str) -> String {
+        format!("{}/update/{}/config", self.prefix, unique(device))
+    }
+
+    /// Where a device's state is told.
+    pub fn state(&self, device: &str) -> String {
+        format!("{}/home-assistant/{device}/state", self.base)
+    }
+
+    /// Where an installation is asked for.
+    pub fn install(&self, device: &str) -> String {
+        format!("{}/home-assistant/{device}/install", self.base)
+    }
+
+    /// What is listened to: installations, and Home Assistant's own birth.
+    pub fn filters(&self) -> [String; 2] {
+        [self.install("+"), self.birth()]
+    }
+
+    /// Where Home Assistant says that it is there.
+    pub fn birth(&self) -> String {
+        format!("{}/status", self.prefix)
+    }
+
+    /// The device that a topic asks an installation for.
+    pub fn asked<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        let device = topic.strip_prefix(self.base.as_str())?.strip_prefix("/home-assistant/")?;
+        device.strip_suffix("/install").filter(|device| !device.contains('/'))
+    }
+}
+
+/// An id for Home Assistant.
+fn unique(device: &str) -> String {
+    let mut id = String::from("otaru_");
+    for char in device.chars() {
+        match char {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' => id.push(char),
+            // Also the underscore, which begins what is written in hex.
+            other => id.push_str(&format!("_{:x}_", u32::from(other))),
+        }
+    }
+    id
+}
+
+/// The newest release that a device could run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latest {
+    /// Its number.
+    pub id: i64,
+    /// Its image.
+    pub image: Digest,
+    /// Its version.
+    pub version: String,
+    /// What people wrote about it.
+    pub notes: String,
+}
+
+/// The newest release of a product for a chip that can be offered: by its version where all have one (Semantic Versioning), and
+/// otherwise by when it came.
+///
+/// # Errors
+/// Those of the database.
+pub fn latest(tx: &Connection, product: &str, chip: &str) -> Result<Option<Latest>, DbError> {
+    let mut rows = tx.prepare_cached(
+        "SELECT id, image, version, notes FROM releases
+         WHERE product = ? AND chip = ? AND yanked_at IS NULL AND coalesce(file, raw) IS NOT NULL ORDER BY id",
+    )?;
+    let found = rows.query_map([product, chip], |row| {
+        Ok(Latest { id: row.get(0)?, image: Digest(row.get(1)?), version: row.get(2)?, notes: row.get(3)? })
+    })?;
+    let all = found.collect::<Result<Vec<_>, _>>()?;
+    Ok(newest(all))
+}
+
+fn newest(all: Vec<Latest>) -> Option<Latest> {
+    if all.iter().any(|release| SemVer::parse(&release.version).is_err()) {
+        return all.into_iter().next_back();
+    }
+    // Of equal ones the last.
+    all.into_iter().reduce(|best, next| {
+        let older = match (SemVer::parse(&best.version), SemVer::parse(&next.version)) {
+            (Ok(best), Ok(next)) => best.cmp(&next).is_le(),
+            _ => true,
+        };
+        if older { next } else { best }
+    })
+}
+
+/// What describes a device: the keys of Home Assistant's MQTT update platform.
+#[derive(Debug, Serialize)]
+pub struct Description<'a> {
+    /// An entity of a device that has its name is called by the device class.
+    name: Option<&'a str>,
+    unique_id: String,
+    device_class: &'static str,
+    entity_category: &'static str,
+    state_topic: String,
+    command_topic: String,
+    payload_install: &'static str,
+    availability_topic: String,
+    payload_available: &'static str,
+    payload_not_available: &'static str,
+    device: HardwareInfo<'a>,
+    origin: Origin,
+}
+
+#[derive(Debug, Serialize)]
+struct HardwareInfo<'a> {
+    identifiers: [String; 1],
+    name: &'a str,
+    manufacturer: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    model: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    sw_version: &'a str,
+    configuration_url: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Origin {
+    name: &'static str,
+    sw_version: &'static str,
+}
+
+impl<'a> Description<'a> {
+    /// Of a device.
+    pub fn of(device: &'a Device, places: &Places) -> Self {
+        Self {
+            name: None,
+            unique_id: format!("{}_firmware", unique(&device.id)),
+            device_class: "firmware",
+            entity_category: "config",
+            state_topic: places.state(&device.id),
+            command_topic: places.install(&device.id),
+            payload_install: INSTALL,
+            availability_topic: format!("{}/{}/online", places.base, device.id),
+            payload_available: "online",
+            payload_not_available: "offline",
+            device: HardwareInfo {
+                identifiers: [unique(&device.id)],
+                name: device.label.as_deref().unwrap_or(&device.id),
+                manufacturer: "Espressif",
+                model: &device.chip,
+                sw_version: &device.version,
+                configuration_url: format!("{}/devices/{}", places.public_base, device.id),
+            },
+            origin: Origin { name: "Otaru", sw_version: env!("CARGO_PKG_VERSION") },
+        }
+    }
+}
+
+/// The state of a device's firmware. These are all the keys that Home Assistant knows; one it does not know would make it drop the
+/// message.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct State<'a> {
+    installed_version: &'a str,
+    latest_version: &'a str,
+    title: &'a str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    release_summary: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release_url: Option<String>,
+    in_progress: bool,
+    /// `null` while it is not known.
+    update_percentage: Option<u8>,
+}
+
+impl<'a> State<'a> {
+    /// Of a device; `progress` is that of its download.
+    pub fn of(device: &'a Device, latest: Option<&'a Latest>, progress: Option<u8>, places: &Places) -> Self {
+        let in_progress = matches!(
+            device.state.as_str(),
+            "checking" | "downloading" | "retrying" | "verifying" | "restarting" | "trial"
+        );
+        Self {
+            installed_version: &device.version,
+            // Where there is no release, what runs is the latest.
+            latest_version: latest.map_or(&device.version, |latest| &latest.version),
+            title: &device.product,
+            release_summary: latest.map_or_else(String::new, |latest| summary(&latest.notes)),
+            release_url: latest.map(|latest| format!("{}/releases/{}", places.public_base, latest.id)),
+            in_progress,
+            update_percentage: progress.filter(|_| in_progress).map(|percent| percent.min(100)),
+        }
+    }
+}
+
+fn summary(notes: &str) -> String {
+    match notes.char_indices().nth(LONGEST_SUMMARY) {
+        None => notes.to_owned(),
+        Some(_) => notes.chars().take(LONGEST_SUMMARY - 1).chain(['…']).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> Places {
+        Places {
+            prefix: "homeassistant".into(),
+            base: "ESP32/ota".into(),
+            public_base: "http://ota.lan:8080".into(),
+        }
+    }
+
+    fn release(id: i64, version: &str) -> Latest {
+        Latest { id, image: Digest::ZERO, version: version.into(), notes: String::new() }
+    }
+
+    #[test]
+    fn topics_lead_back_to_the_device() {
+        let places = places();
+        for device in ["kitchen", "a:b", "_", "lamp 7", "ü"] {
+            assert_eq!(places.asked(&places.install(device)), Some(device));
+        }
+        for other in [
+            "ESP32/ota/kitchen/install",
+            "ESP32/ota/home-assistant/a/b/install",
+            "x",
+            "ESP32/ota/home-assistant/a/state",
+        ] {
+            assert_eq!(places.asked(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn no_two_devices_are_one() {
+        let ids = ["a_b", "a:b", "a-b", "a b", "ab", "a_3a_b", "A-b"].map(unique);
+        let different: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(different.len(), ids.len(), "{ids:?}");
+        assert!(
+            ids.iter().all(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)))
+        );
+    }
+
+    #[test]
+    fn the_newest_is_by_version_where_all_have_one() {
+        let all = vec![release(1, "1.10.0"), release(2, "1.9.0"), release(3, "2.0.0-rc.1")];
+        assert_eq!(newest(all).unwrap().id, 3);
+        assert_eq!(newest(vec![release(1, "1.10.0"), release(2, "1.9.0")]).unwrap().id, 1);
+        assert_eq!(newest(vec![release(1, "1.10.0"), release(2, "yesterday's")]).unwrap().id, 2);
+        assert_eq!(newest(Vec::new()), None);
+    }
+
+    #[test]
+    fn a_summary_fits() {
+        assert_eq!(summary("short"), "short");
+        assert_eq!(summary(&"ü".repeat(255)).chars().count(), 255);
+        let cut = summary(&"ü".repeat(256));
+        assert_eq!((cut.chars().count(), cut.chars().last()), (255, Some('…')));
+    }
+}

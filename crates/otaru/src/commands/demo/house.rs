@@ -1,0 +1,137 @@
+//! The demo's server: an ordinary one in the demo's folder, whose dashboard lets in whoever sits at this machine.
+
+use std::io::Cursor;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use otaru_device::PublicKey;
+use otaru_release::keys::SecretKey;
+use otaru_release::output::Existing;
+use otaru_server::config::{Config, MqttConfig};
+use otaru_server::mqtt::{BrokerUrl, Secret};
+use otaru_server::releases::UploadLimits;
+use otaru_server::server::{Server, StartError};
+use serde_json::{Value, json};
+
+use super::scene::Release;
+use crate::client::Client;
+use crate::client::login::Login;
+
+/// Where the dashboard is, if nobody else is there.
+const USUAL: u16 = 8080;
+
+/// A server, and a login to it.
+pub(super) struct House {
+    server: Server,
+    client: Client,
+    broker: BrokerUrl,
+    key: PublicKey,
+}
+
+impl House {
+    /// Starts one that keeps everything in this folder, with a broker of its own or this one.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(super) async fn open(dir: &Path, broker: Option<BrokerUrl>, base: &str) -> anyhow::Result<Self> {
+        let key = SecretKey::generate()?;
+        let file = dir.join("release.pem");
+        key.write(&file, Existing::Keep)?;
+        let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+        let mut config = Config {
+            data: dir.join("server"),
+            http: (Ipv4Addr::LOCALHOST, USUAL).into(),
+            mqtt: match &broker {
+                Some(url) => MqttConfig::External(url.clone()),
+                None => MqttConfig::Embedded { listen: any },
+            },
+            base: base.to_owned(),
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            dev: true,
+            guests: true,
+            signing_key: Some(file),
+            trusted_keys: Vec::new(),
+            uploads: UploadLimits::default(),
+            metrics: None,
+            home_assistant: None,
+        };
+        let server = match Server::start(config.clone()).await {
+            Err(StartError::Listen { what: "HTTP", .. }) => {
+                config.http = any;
+                Server::start(config).await
+            }
+            started => started,
+        };
+        let server = server.context("cannot start the demo's server")?;
+        let token = server.first_token().context("the demo's server made no token")?;
+        let url = format!("http://{}", server.http());
+        let client = Client::new(Login { server: url, token: Secret::new(token) });
+        let broker = broker.unwrap_or_else(|| server.mqtt_url());
+        let key = key.public().to_bytes();
+        Ok(Self { server, client, broker, key })
+    }
+
+    /// Where its dashboard is.
+    pub(super) fn dashboard(&self) -> &str {
+        self.client.server()
+    }
+
+    /// The broker, with the login to use.
+    pub(super) fn broker(&self) -> &BrokerUrl {
+        &self.broker
+    }
+
+    /// The key with which it signs releases.
+    pub(super) fn key(&self) -> PublicKey {
+        self.key
+    }
+
+    /// Gives it a release, and waits until that is signed and has its patches; gives back what it says of it.
+    ///
+    /// # Errors
+    /// When it does not take it.
+    pub(super) async fn upload(&self, release: &Release) -> anyhow::Result<Value> {
+        let query = format!("/releases?filename=lamp-{}.bin", release.version);
+        let (len, body) = (release.bytes.len() as u64, Cursor::new(release.bytes.clone()));
+        let made: Value = self.client.upload(&query, len, body).await?;
+        let id = made["id"].as_i64().context("a release without an id")?;
+        loop {
+            let release: Value = self.client.get(&format!("/releases/{id}")).await?;
+            match release["job"]["state"].as_str() {
+                Some("queued" | "running") => tokio::time::sleep(Duration::from_millis(100)).await,
+                _ => return Ok(release),
+            }
+        }
+    }
+
+    /// Begins a rollout of a release: one device first and, when that is well, the others. Gives back its id.
+    ///
+    /// # Errors
+    /// When it does not begin.
+    pub(super) async fn roll_out(&self, release: &Value, name: &str) -> anyhow::Result<u64> {
+        let gate = json!({"auto": {"success": 95}});
+        let body = json!({
+            "name": name, "release": release["id"], "target": {"product": "lamp"},
+            "waves": [{"size": {"devices": 1}, "gate": gate}], "stop": {"failures": 10, "minimum": 1},
+        });
+        let made: Value = self.client.post("/rollouts", body).await?;
+        made["id"].as_u64().context("a rollout without an id")
+    }
+
+    /// The phase of a rollout.
+    ///
+    /// # Errors
+    /// When the server does not say.
+    pub(super) async fn phase(&self, rollout: u64) -> anyhow::Result<String> {
+        let rollout: Value = self.client.get(&format!("/rollouts/{rollout}")).await?;
+        Ok(rollout["phase"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Stops it.
+    pub(super) async fn close(self) {
+        self.server.stop().await;
+    }
+}
