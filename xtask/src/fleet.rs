@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::pages;
 use crate::serve::{Running, Server};
 use crate::shell::{cargo, program, root, run};
 
@@ -78,6 +79,10 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         fleet["reachable"] == options.devices && fleet["total"] == options.devices
     })?;
     println!("all {} devices are there", options.devices);
+    bench.pages("nothing going on")?;
+    let id = bench.rollout("1.4.0", "healthy", &[])?;
+    bench.pages("while all update")?;
+    bench.over(id)?;
     drop(devices);
     Ok(())
 }
@@ -183,6 +188,23 @@ impl<'a> Bench<'a> {
             ensure!(start.elapsed() < LIMIT, "it does not end: {rollout}");
             std::thread::sleep(Duration::from_millis(250));
         }
+    }
+
+    /// How long the dashboard takes.
+    fn pages(&self, when: &str) -> Result<()> {
+        let pages = [
+            ("overview", "/"),
+            ("devices", "/devices"),
+            ("devices, searched", "/devices?q=dev0-00"),
+            ("devices, by tags", "/devices?tags=canary"),
+            ("devices, by version", "/devices?versions=%3C1.4.0&sort=last_seen&descending=1"),
+            ("a device", "/devices/dev0-0001"),
+            ("releases", "/releases"),
+            ("new rollout, with who it hits", "/rollouts/new"),
+            ("a rollout", "/rollouts/1"),
+            ("audit", "/audit"),
+        ];
+        pages::measure(&self.server, when, &pages)
     }
 
     fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Result<()> {

@@ -18,6 +18,7 @@ mod emulate;
 mod firmware;
 mod fleet;
 mod fuzz;
+mod pages;
 mod report;
 mod schemathesis;
 mod serve;

@@ -26,7 +26,7 @@ pub mod artifacts;
 pub mod backup;
 pub mod clock;
 pub mod config;
-mod dashboard;
+pub mod dashboard;
 pub mod data_dir;
 pub mod db;
 pub mod devices;

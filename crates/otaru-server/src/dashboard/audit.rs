@@ -4,11 +4,12 @@ use askama::Template;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use serde_json::Value;
 
 use super::fields::Query;
 use super::shell::{Page, Section, Shell, draw};
 use super::show;
-use super::visitor::Visitor;
+use super::visitor::Hand;
 use crate::access::audit::{self, Entry, Filter};
 use crate::api::page::{Cursor, Wanted};
 use crate::app::Shared;
@@ -49,23 +50,36 @@ fn detail(entry: &Entry) -> String {
     let Some(map) = entry.detail.as_object() else {
         return entry.detail.as_str().unwrap_or_default().to_owned();
     };
-    let told = map.iter().filter(|(_, value)| !is_empty(value)).map(|(name, value)| match value {
-        serde_json::Value::String(text) => format!("{}: {text}", show::words(name)),
+    let told = map.iter().filter(|(_, value)| !is_empty(value));
+    let told = told.map(|(name, value)| match value {
+        Value::Bool(_) => show::words(name),
+        Value::String(text) => format!("{}: {text}", show::words(name)),
+        Value::Object(pairs) => format!("{}: {}", show::words(name), pairs_of(pairs)),
         other => format!("{}: {other}", show::words(name)),
     });
     told.collect::<Vec<_>>().join(", ")
 }
 
-fn is_empty(value: &serde_json::Value) -> bool {
+/// Tags, and what else is names with texts.
+fn pairs_of(pairs: &serde_json::Map<String, Value>) -> String {
+    let pair = |(name, value): (&String, &Value)| match value.as_str() {
+        Some("") => name.clone(),
+        Some(text) => format!("{name}={text}"),
+        None => format!("{name}={value}"),
+    };
+    pairs.iter().map(pair).collect::<Vec<_>>().join(", ")
+}
+
+fn is_empty(value: &Value) -> bool {
     match value {
-        serde_json::Value::Null => true,
-        serde_json::Value::Array(items) => items.is_empty(),
-        serde_json::Value::Object(items) => items.is_empty(),
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(items) => items.is_empty(),
         _ => false,
     }
 }
 
-async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> Page {
+async fn page(State(app): State<Shared>, Hand(visitor): Hand, Query(fields): Query) -> Page {
     let given = |name| fields.get(name).map(str::to_owned);
     let filter = Filter { actor: given("actor"), action: given("action"), object: given("object") };
     let wanted = Wanted { limit: Some(ROWS), cursor: given("cursor") };

@@ -54,7 +54,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The pages.
-pub(crate) fn router(app: Shared) -> Router {
+pub fn router(app: Shared) -> Router {
     Router::new()
         .merge(overview::router())
         .merge(devices::router())
@@ -75,7 +75,7 @@ pub(crate) fn router(app: Shared) -> Router {
 }
 
 /// A page that is nowhere.
-pub(crate) fn not_found() -> Response {
+pub fn not_found() -> Response {
     let response = Failure::from(Problem::not_found("such page")).into_response();
     with_headers(response)
 }

@@ -1,17 +1,20 @@
 //! A server in this process, tokens for each role, and requests to it.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use axum::response::Response;
 use http_body_util::BodyExt as _;
-use otaru_server::api;
+use otaru_server::api::{self, caller::Peer};
 use otaru_server::clock::Clock;
 use otaru_server::config::{Config, MqttConfig};
+use otaru_server::dashboard;
 use otaru_server::releases::UploadLimits;
 use otaru_server::server::Server;
 use serde_json::{Value, json};
@@ -94,12 +97,17 @@ impl Bench {
         change(&mut config);
         let server = Server::start_at(config, clock).await.unwrap();
         let admin = server.first_token().unwrap().to_owned();
-        let router = api::router(server.app().clone());
+        let app = server.app().clone();
+        let router = api::router(app.clone()).merge(dashboard::router(app));
         Self { server, admin, router, _dir: dir }
     }
 
     /// Sends a request as it is; the body of what is answered is not read yet.
-    pub(crate) async fn respond(&self, request: Request<Body>) -> Response {
+    pub(crate) async fn respond(&self, mut request: Request<Body>) -> Response {
+        // What the listener notes.
+        let here: SocketAddr = ([127, 0, 0, 1], 1).into();
+        request.extensions_mut().insert(ConnectInfo(here));
+        request.extensions_mut().insert(Peer(here.ip()));
         self.router.clone().oneshot(request).await.unwrap()
     }
 
