@@ -120,6 +120,10 @@ impl Link for Wifi<'_> {
         up
     }
 
+    fn rssi(&self) -> Option<i8> {
+        self.signal.rssi().and_then(|dbm| i8::try_from(dbm).ok())
+    }
+
     async fn reconnect(&mut self) -> Result<(), LinkError> {
         let networks = self.networks;
         for index in self.order().await {

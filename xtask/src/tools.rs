@@ -27,6 +27,9 @@ const PYTHON: [&str; 6] = [
 ];
 /// What finds in pages what keeps people from using them.
 const AXE_CORE: &str = "axe-core@4.14.1";
+/// Home Assistant, for its schema of MQTT updates: the last version for Python 3.11, and what that needs beside it. It wants other
+/// versions of what [`PYTHON`] brings, and so has a folder of its own.
+const HOME_ASSISTANT_PYTHON: [&str; 2] = ["homeassistant==2024.3.3", "paho-mqtt==1.6.1"];
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Programs and the Debian packages they come in.
 const PEERS: [(&str, &str); 7] = [
@@ -43,6 +46,8 @@ const PEERS: [(&str, &str); 7] = [
 pub(crate) const ESPTOOL: &str = "OTARU_ESPTOOL";
 /// The environment variable that names a Python with esp-idf-defs to the tests.
 pub(crate) const PYTHON_DEFS: &str = "OTARU_IDF_PYTHON";
+/// The environment variable that names a Python with Home Assistant to the tests.
+pub(crate) const HOME_ASSISTANT: &str = "OTARU_HOME_ASSISTANT";
 /// The environment variable that names axe-core to the tests: its `axe.min.js`.
 pub(crate) const AXE: &str = "OTARU_AXE";
 /// The environment variable that names rumqttd to the tests.
@@ -65,6 +70,7 @@ pub(crate) fn install() {
     for (what, install) in [
         ("Debian packages", packages as fn() -> Result<()>),
         ("Python tools", python),
+        ("Home Assistant", home_assistant),
         ("axe-core", axe),
         ("cargo-deny", || cargo_tool("cargo-deny", CARGO_DENY, &["--locked"])),
         ("cargo-fuzz", || cargo_tool("cargo-fuzz", CARGO_FUZZ, &["--locked"])),
@@ -103,16 +109,25 @@ fn apt() -> Command {
 }
 
 fn python() -> Result<()> {
-    let venv = tools_dir().join("venv");
+    venv("venv", &PYTHON)
+}
+
+fn home_assistant() -> Result<()> {
+    venv("home-assistant", &HOME_ASSISTANT_PYTHON)
+}
+
+/// A virtual environment with these packages.
+fn venv(name: &str, packages: &[&str]) -> Result<()> {
+    let venv = tools_dir().join(name);
     let stamp = venv.join("otaru-pins.txt");
-    let pins = PYTHON.join("\n");
+    let pins = packages.join("\n");
     if std::fs::read_to_string(&stamp).is_ok_and(|found| found == pins) {
         return Ok(());
     }
     run(program("python3").args(["-m", "venv"]).arg(&venv))?;
     run(program(venv.join("bin/pip"))
         .args(["install", "--quiet", "--disable-pip-version-check"])
-        .args(PYTHON))?;
+        .args(packages))?;
     Ok(std::fs::write(stamp, pins)?)
 }
 
@@ -183,6 +198,7 @@ pub(crate) fn name_to_tests(command: &mut Command) {
         (PYTHON_DEFS, "venv/bin/python3"),
         (PYTHON_COSE, "venv/bin/python3"),
         (BROKER, "bin/rumqttd"),
+        (HOME_ASSISTANT, "home-assistant/bin/python3"),
         (AXE, "axe-core/package/axe.min.js"),
     ] {
         let tool = tools_dir().join(tool);

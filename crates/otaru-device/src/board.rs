@@ -109,6 +109,10 @@ pub trait Link {
     /// # Errors
     /// [`LinkError`] when it did not work this time; the agent waits and tries again.
     async fn reconnect(&mut self) -> Result<(), LinkError>;
+    /// How well the network is received, in dBm, where that is known; for reports.
+    fn rssi(&self) -> Option<i8> {
+        None
+    }
 }
 
 /// The application's own opinion on whether the new image is fit to stay.

@@ -223,7 +223,12 @@ impl<'a> Reports<'a> {
     }
 
     /// The status as JSON, and the revision it shows.
-    pub(crate) fn status_json<'b>(&self, uptime: Duration, buf: &'b mut [u8]) -> Option<(&'b str, u32)> {
+    pub(crate) fn status_json<'b>(
+        &self,
+        uptime: Duration,
+        rssi: Option<i8>,
+        buf: &'b mut [u8],
+    ) -> Option<(&'b str, u32)> {
         let current = self.current.borrow();
         let status = Status::<&str> {
             device: self.identity.device,
@@ -248,6 +253,7 @@ impl<'a> Reports<'a> {
             }),
             boot: self.identity.boot,
             uptime: u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX),
+            rssi,
         };
         Some((status.to_json(buf)?, current.revision))
     }

@@ -139,7 +139,9 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
                 || (self.reports.revision() != accepted && self.clock.now() >= last_status + PROGRESS);
             if in_flight.is_none() && due {
                 let mut json = [0; STATUS];
-                if let Some((text, revision)) = self.reports.status_json(self.clock.now(), &mut json) {
+                if let Some((text, revision)) =
+                    self.reports.status_json(self.clock.now(), self.link.rssi(), &mut json)
+                {
                     connection
                         .publish(&self.topics.status(), text.as_bytes(), true, QoS::AtLeastOnce)
                         .await?;

@@ -260,6 +260,9 @@ pub struct Status<S> {
     pub boot: S,
     /// Seconds since then.
     pub uptime: u32,
+    /// How well the network is received, in dBm, where that is known: -30 beside the access point, -80 far away.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rssi: Option<i8>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -302,6 +305,7 @@ mod tests {
             failed: Some(FailedImage { version: "2.0", image: Digest::of(b"y"), boots: 3 }),
             boot: "panic",
             uptime: 7,
+            rssi: None,
         };
         let mut buf = [0; 1024];
         let json = status.to_json(&mut buf).unwrap();

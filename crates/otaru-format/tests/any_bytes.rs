@@ -221,6 +221,7 @@ proptest! {
             failed: Some(FailedImage { version, image: Digest::ZERO, boots }),
             boot: "software",
             uptime: 1,
+            rssi: None,
         };
         let mut buf = vec![0; 64 * 1024];
         let json = status.to_json(&mut buf).unwrap();

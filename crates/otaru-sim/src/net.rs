@@ -24,15 +24,22 @@ pub struct TokioNet {
 pub struct Wifi {
     up: Rc<watch::Sender<bool>>,
     reachable: Rc<Cell<bool>>,
+    signal: Option<i8>,
 }
 
 impl Default for Wifi {
     fn default() -> Self {
-        Self { up: Rc::new(watch::Sender::new(true)), reachable: Rc::new(Cell::new(true)) }
+        Self { up: Rc::new(watch::Sender::new(true)), reachable: Rc::new(Cell::new(true)), signal: None }
     }
 }
 
 impl Wifi {
+    /// The same, received this well, in dBm.
+    #[must_use]
+    pub fn received_at(self, dbm: i8) -> Self {
+        Self { signal: Some(dbm), ..self }
+    }
+
     /// Takes the access point away, or brings it back. Open connections are lost.
     pub fn set_reachable(&self, reachable: bool) {
         self.reachable.set(reachable);
@@ -53,6 +60,10 @@ impl Link for Wifi {
         }
         self.up.send_replace(true);
         Ok(())
+    }
+
+    fn rssi(&self) -> Option<i8> {
+        self.signal
     }
 }
 

@@ -126,6 +126,7 @@ pub(crate) mod tests {
             failed: None,
             boot: "power_on".into(),
             uptime: 1,
+            rssi: None,
         }
     }
 

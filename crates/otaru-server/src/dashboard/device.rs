@@ -22,6 +22,7 @@ use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::devices::edit::Change;
 use crate::devices::history::{self, Happened};
+use crate::devices::rows;
 use crate::releases::{self, Release};
 
 /// Events on a page.
@@ -56,6 +57,8 @@ struct DevicePage {
     row: Row,
     /// Of its last report, what there is a word for.
     facts: Vec<(&'static str, String)>,
+    /// When it last started.
+    started: Option<i64>,
     /// Why it last failed, in its own words.
     fault: Option<String>,
     steps: Vec<Step>,
@@ -76,6 +79,7 @@ struct Step {
 
 struct Read {
     details: Details,
+    reported_at: Option<i64>,
     history: crate::api::page::Page<Happened>,
     releases: Vec<Release>,
 }
@@ -91,7 +95,7 @@ fn read(tx: &Connection, id: &otaru_rollout::DeviceId, before: Option<i64>) -> R
         yanked: Some(false),
     };
     let releases = releases::rows::list(tx, &fitting, None, RELEASES)?;
-    Ok(Read { details, history, releases })
+    Ok(Read { reported_at: rows::reported_at(tx, id)?, details, history, releases })
 }
 
 async fn page(
@@ -104,7 +108,8 @@ async fn page(
     let wanted = Wanted { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
     let before = wanted.after::<i64>()?;
     let live = format!("device/{id} release");
-    let Read { details, history, releases } = app.db.read(move |tx| read(tx, &id, before)).await?;
+    let Read { details, reported_at, history, releases } =
+        app.db.read(move |tx| read(tx, &id, before)).await?;
     let row = Row::of(&app, details.device);
     let image = row.device.image.clone().unwrap_or_default();
     draw(&DevicePage {
@@ -114,6 +119,7 @@ async fn page(
             ""
         }),
         facts: details.report.as_ref().map(facts).unwrap_or_default(),
+        started: started(details.report.as_ref(), reported_at),
         fault: details.report.as_ref().and_then(|report| fault(&report["error"])),
         steps: history.items.iter().map(step).collect(),
         older: history.next,
@@ -147,11 +153,16 @@ fn facts(report: &Value) -> Vec<(&'static str, String)> {
     let all = [
         ("Slot", slot(report)),
         ("Confirmed", confirmed),
-        ("Last start", text("boot").map(|boot| show::words(&boot))),
-        ("Up for", report["uptime"].as_u64().map(|seconds| show::span(seconds.saturating_mul(1_000)))),
+        ("Started by", text("boot").map(|boot| show::words(&boot))),
         ("Wi-Fi signal", signal),
     ];
     all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+}
+
+/// When a device started, from how long it was up when it reported.
+fn started(report: Option<&Value>, reported_at: Option<i64>) -> Option<i64> {
+    let uptime = report?["uptime"].as_i64()?.checked_mul(1_000)?;
+    reported_at?.checked_sub(uptime)
 }
 
 /// What a signal strength in dBm is good for.

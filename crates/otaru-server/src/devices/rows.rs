@@ -78,6 +78,15 @@ pub fn get(tx: &Connection, id: &DeviceId) -> Result<Option<Device>, DbError> {
     Ok(tx.prepare_cached(&sql)?.query_row([id.as_str()], device).optional()?)
 }
 
+/// When a device last reported, in milliseconds since 1970.
+///
+/// # Errors
+/// Those of the database.
+pub fn reported_at(tx: &Connection, id: &DeviceId) -> Result<Option<i64>, DbError> {
+    let sql = "SELECT reported_at FROM devices WHERE id = ?";
+    Ok(tx.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?.flatten())
+}
+
 /// A device's last report, as it sent it.
 ///
 /// # Errors

@@ -65,7 +65,7 @@ impl Recent {
 
 /// What of a report is news when it changes.
 fn essence(report: &Status<String>) -> Digest {
-    let calm = Status { progress: None, attempt: 0, uptime: 0, ..report.clone() };
+    let calm = Status { progress: None, attempt: 0, uptime: 0, rssi: None, ..report.clone() };
     Digest::of(&serde_json::to_vec(&calm).unwrap_or_default())
 }
 

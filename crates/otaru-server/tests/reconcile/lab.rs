@@ -198,6 +198,7 @@ impl Lab {
             failed: None,
             boot: "software".to_owned(),
             uptime: 1,
+            rssi: None,
         };
         take_report(&self.app, &DeviceId::from(device), report, true, self.live).await.unwrap();
     }

@@ -8,6 +8,7 @@ mod chaos;
 #[path = "../cli/common.rs"]
 mod common;
 mod fleet;
+mod home_assistant;
 mod logins;
 #[expect(dead_code, reason = "the tests with other programs use more of it")]
 #[path = "../real_peers/program.rs"]
