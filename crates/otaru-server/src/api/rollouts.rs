@@ -120,7 +120,15 @@ impl NewRollout {
     }
 
     /// Keeps it, and starts it unless it is a draft.
-    fn make(&self, tx: &Connection, caller: &Caller, now: Time) -> Result<(Kept, Changes), Problem> {
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub(crate) fn make(
+        &self,
+        tx: &Connection,
+        caller: &Caller,
+        now: Time,
+    ) -> Result<(Kept, Changes), Problem> {
         let (goal, release) = operate::goal(tx, self.brings()?)?;
         operate::create(tx, caller, &self.name, release, self.clone().spec(goal), self.draft, now)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use otaru_format::digest::Digest;
-use otaru_rollout::{Attempts, Limits, Percent, StopRule, Target};
+use otaru_rollout::{Attempts, DeviceId, Goal, Limits, Percent, Target};
 use rusqlite::Connection;
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
@@ -12,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::entity::{Description, INSTALL, Latest, Places, State, latest};
 use crate::api::caller::{Caller, Role};
 use crate::api::problem::Problem;
-use crate::api::rollouts::{NewRollout, create_one};
+use crate::api::rollouts::NewRollout;
 use crate::app::Shared;
 use crate::db::DbError;
 use crate::devices::list::{self, Filter, Order, Sort};
@@ -61,9 +61,10 @@ impl HomeAssistant {
         let mut all = true;
         let mut changed = BTreeSet::new();
         loop {
+            let some = std::mem::take(&mut changed);
             let done = match all {
                 true => tell_all(app, places, publisher, &mut told).await,
-                false => tell(app, places, publisher, &mut told, std::mem::take(&mut changed)).await,
+                false => tell(app, places, publisher, &mut told, some).await,
             };
             if let Err(error) = done {
                 tracing::warn!(%error, "Home Assistant could not be told; trying again");
@@ -116,17 +117,21 @@ async fn tell_all(
     publisher: &Publisher,
     told: &mut Told,
 ) -> Result<(), Untold> {
-    let mut order = Order { sort: Sort::Id, descending: false, after: None, limit: BATCH };
-    loop {
-        let wanted = order.clone();
-        let page = app.db.read(move |tx| list::list(tx, &Filter::default(), &wanted)).await?;
-        let ids: BTreeSet<String> = page.items.iter().map(|device| device.id.clone()).collect();
-        tell(app, places, publisher, told, ids).await?;
-        match page.items.last() {
-            Some(last) if page.next.is_some() => order.after = Some(order.sort.key(last)),
-            _ => return Ok(()),
+    // Those that were retired, too: nobody may have been there to forget them.
+    for retired in [false, true] {
+        let mut order = Order { sort: Sort::Id, descending: false, after: None, limit: BATCH };
+        loop {
+            let (filter, wanted) = (Filter { retired, ..Filter::default() }, order.clone());
+            let page = app.db.read(move |tx| list::list(tx, &filter, &wanted)).await?;
+            let ids: BTreeSet<String> = page.items.iter().map(|device| device.id.clone()).collect();
+            tell(app, places, publisher, told, ids).await?;
+            match page.items.last() {
+                Some(last) if page.next.is_some() => order.after = Some(order.sort.key(last)),
+                _ => break,
+            }
         }
     }
+    Ok(())
 }
 
 async fn tell(
@@ -166,20 +171,18 @@ async fn tell_one(
     progress: Option<u8>,
 ) -> Result<(), Untold> {
     let (config, state) = (places.discovery(&device.id), places.state(&device.id));
-    if device.retired_at.is_some() {
-        if told.remove(&device.id).is_some() {
-            // Nothing in place of what was kept: Home Assistant forgets it.
-            publisher.publish(&config, b"", true, None).await?;
-            publisher.publish(&state, b"", true, None).await?;
-        }
-        return Ok(());
-    }
     // Before its first report there is nothing to say.
     if device.version.is_empty() {
         return Ok(());
     }
-    let description = serde_json::to_vec(&Description::of(device, places)).unwrap_or_default();
-    let now = serde_json::to_vec(&State::of(device, release, progress, places)).unwrap_or_default();
+    let (description, now) = match device.retired_at {
+        // Nothing in place of what was kept: Home Assistant forgets it.
+        Some(_) => (Vec::new(), Vec::new()),
+        None => (
+            serde_json::to_vec(&Description::of(device, places)).unwrap_or_default(),
+            serde_json::to_vec(&State::of(device, release, progress, places)).unwrap_or_default(),
+        ),
+    };
     let hashes = (Digest::of(&description), Digest::of(&now));
     let before = told.get(&device.id);
     if before.is_none_or(|before| before.0 != hashes.0) {
@@ -192,33 +195,42 @@ async fn tell_one(
     Ok(())
 }
 
-/// Begins an update of one device to the latest release; nothing, where that is what it runs or is on its way to.
+/// Begins an update of one device to the latest release; nothing, where that is what it runs or is on its way to. All of it is one
+/// write, so that a button that is pressed twice makes one rollout.
 async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
-    let id = crate::api::devices::device_id(app, device)?;
-    let name = id.clone();
-    let found = app.db.read(move |tx| {
-        let device =
-            rows::get(tx, &name)?.ok_or_else(|| Problem::not_found(format_args!("device {name}")))?;
+    let (id, now) = (crate::api::devices::device_id(app, device)?, app.clock.now());
+    let made = app.db.write(move |tx| {
+        let device = rows::get(tx, &id)?.ok_or_else(|| Problem::not_found(format_args!("device {id}")))?;
         let release = latest(tx, &device.product, &device.chip)?;
         let release = release.ok_or_else(|| Problem::conflict("there is no release for it"))?;
-        Ok::<_, Problem>((device_waits(tx, &name, &release)?, device, release))
+        if device.image == Some(release.image.to_string()) || is_asked(tx, &id, &release)? {
+            return Ok(None);
+        }
+        let (_, changes) = rollout(&device, id, &release).make(tx, &caller(), now)?;
+        Ok::<_, Problem>(Some((changes, device.id, release.version)))
     });
-    let (waits, device, release) = found.await?;
-    if waits || device.image == Some(release.image.to_string()) {
-        return Ok(());
+    if let Some((changes, device, version)) = made.await? {
+        changes.tell(app);
+        tracing::info!(%device, %version, "Home Assistant asked for an update");
     }
-    let caller =
-        Caller { token: "home-assistant".into(), name: "Home Assistant".into(), role: Role::Operator };
+    Ok(())
+}
+
+/// Who it is in the audit log.
+fn caller() -> Caller {
+    Caller { token: "home-assistant".into(), name: "Home Assistant".into(), role: Role::Operator }
+}
+
+fn rollout(device: &Device, id: DeviceId, release: &Latest) -> NewRollout {
     let label = device.label.as_deref().unwrap_or(&device.id);
-    let target = Target { devices: Some([id].into()), percent: Percent::ALL, ..Target::default() };
-    let new = NewRollout {
+    NewRollout {
         name: format!("{label} to {}", release.version).chars().take(100).collect(),
         release: Some(release.id),
         undo: None,
-        target,
+        target: Target { devices: Some([id].into()), percent: Percent::ALL, ..Target::default() },
         waves: Vec::new(),
         limits: Limits::default(),
-        stop: None::<StopRule>,
+        stop: None,
         attempts: Attempts::default(),
         priority: 0,
         salt: String::new(),
@@ -227,21 +239,23 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
         continuous: false,
         force: false,
         draft: false,
-    };
-    create_one(app, caller, new).await?;
-    tracing::info!(device = %device.id, version = %release.version, "Home Assistant asked for an update");
-    Ok(())
+    }
 }
 
-/// Whether a device has been given a release that it has not come to yet.
-fn device_waits(
-    tx: &Connection,
-    device: &otaru_rollout::DeviceId,
-    release: &Latest,
-) -> Result<bool, DbError> {
+/// Whether a device has been given a release that it has not come to yet, or is about to.
+fn is_asked(tx: &Connection, device: &DeviceId, release: &Latest) -> Result<bool, DbError> {
     for rollout in deployments::open_of(tx, device)? {
         let found = deployments::get(tx, rollout, device)?;
         if found.is_some_and(|(deployment, _)| deployment.image() == release.image) {
+            return Ok(true);
+        }
+    }
+    for id in crate::rollouts::rows::open(tx)? {
+        let Some(kept) = crate::rollouts::rows::get(tx, id)? else { continue };
+        let spec = kept.rollout.spec();
+        let same = matches!(spec.goal, Goal::Image(image) if image == release.image);
+        // A rollout that was begun a moment ago has not looked for its devices yet.
+        if same && spec.target.devices.as_ref().is_some_and(|devices| devices.contains(device)) {
             return Ok(true);
         }
     }

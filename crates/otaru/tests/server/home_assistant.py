@@ -34,7 +34,7 @@ counts = {"config": 0, "state": 0}
 for line in sys.stdin:
     topic, _, text = line.strip().partition(" ")
     kind = topic.rsplit("/", 1)[-1]
-    if kind in counts and text:
+    if kind in counts and text != "(null)":
         {"config": config, "state": state}[kind](json.loads(text))
         counts[kind] += 1
 print(json.dumps(counts))
