@@ -19,22 +19,23 @@ Examples:
   otaru serve --data /var/lib/otaru --signing-key release.pem --public-url http://ota.example.com
   otaru serve --data /var/lib/otaru --mqtt mqtt://otaru@broker.lan --mqtt-password-file secret.txt
 
-The first start prints an admin token, once. People and scripts use tokens (`otaru token`), devices
-have logins of their own (`otaru devices add`) or come with a fleet key (`otaru devices key`); with
---dev, devices from this machine and from private networks need none.
+The first start prints an admin token, once: log in with it in a browser, or with `otaru login`.
+People and scripts use tokens (`otaru token`), devices have logins of their own (`otaru devices add`)
+or come with a fleet key (`otaru devices key`); with --dev, devices from this machine and from
+private networks need none.
 
 With --signing-key, images that are uploaded become signed release files, with patches from the
 versions that the fleet runs. Without it they are offered as they are; releases that were signed
 elsewhere (`otaru release`) are taken as well.";
 
-/// Run the fleet server: API, downloads and an MQTT broker
+/// Run the fleet server: dashboard, API, downloads and an MQTT broker
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The folder for database and firmware
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
     data: PathBuf,
-    /// Where API and downloads listen; port 0 picks a free one
+    /// Where dashboard, API and downloads listen; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     http: SocketAddr,
     /// Where the embedded broker listens
@@ -150,7 +151,7 @@ fn announce(server: &Server, dev: bool, output: Output) {
         }));
         return;
     }
-    ui::line(&format!("Otaru at {base}    API: {base}/api/docs"));
+    ui::line(&format!("Otaru at {base}    the dashboard; the API: {base}/api/docs"));
     ui::line(&format!("MQTT  at {mqtt}"));
     if let Some(address) = server.metrics() {
         ui::line(&format!("Metrics at http://{address}/metrics"));
@@ -163,7 +164,7 @@ fn announce(server: &Server, dev: bool, output: Output) {
         ui::line("The admin token. It is shown this once; keep it:");
         ui::line(&format!("  {token}"));
         ui::line("");
-        ui::line("Next, on this machine or another:");
+        ui::line("Log in with it in a browser, or on this machine or another:");
         ui::line(&format!("  otaru login {base}"));
         ui::line("  otaru release upload firmware.bin --rollout");
         ui::line("");
