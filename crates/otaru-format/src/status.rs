@@ -63,6 +63,39 @@ impl UpdateState {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Idle,
+        Self::Checking,
+        Self::Downloading,
+        Self::Retrying,
+        Self::Verifying,
+        Self::Restarting,
+        Self::Trial,
+        Self::Confirmed,
+        Self::RolledBack,
+        Self::Failed,
+        Self::Refused,
+        Self::Current,
+        Self::Cancelled,
+        Self::Unknown,
+    ];
+
+    /// The state of this name; [`Self::Unknown`] for another.
+    pub fn of_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|state| state.as_str() == name).unwrap_or(Self::Unknown)
+    }
+
+    /// Whether an update is under way.
+    pub const fn is_under_way(self) -> bool {
+        !self.is_final() && !matches!(self, Self::Idle | Self::Unknown)
+    }
+
+    /// Whether an update did not work, or was not taken.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::RolledBack | Self::Failed | Self::Refused)
+    }
+
     /// Whether the device is done with the command.
     pub const fn is_final(self) -> bool {
         matches!(

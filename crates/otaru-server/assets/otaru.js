@@ -58,6 +58,8 @@
   async function fetchPage(url) {
     if (under) under.abort();
     const mine = (under = new AbortController());
+    // What is there at once needs no word.
+    const slow = setTimeout(() => body.classList.add("loading"), 300);
     try {
       const response = await fetch(url, { signal: mine.signal, headers: BY_SCRIPT });
       if (response.redirected && new URL(response.url).pathname === "/login") {
@@ -67,7 +69,11 @@
       if (!response.ok && response.status !== 422) return null;
       return new DOMParser().parseFromString(await response.text(), "text/html");
     } finally {
-      if (under === mine) under = null;
+      clearTimeout(slow);
+      if (under === mine) {
+        under = null;
+        body.classList.remove("loading");
+      }
     }
   }
 
@@ -114,8 +120,8 @@
     source.addEventListener("open", () => lost(false));
     source.addEventListener("error", () => {
       lost(true);
-      // A server that refuses is not asked again by the browser itself.
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(of), AGAIN);
+      // A server that refuses is not asked again by the browser itself; it may want a login.
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => { listen(of); refresh(); }, AGAIN);
     });
     addEventListener("pagehide", () => source.close(), { once: true });
   }
@@ -228,8 +234,14 @@
     const input = drop.elements.file;
     const bar = drop.querySelector("progress");
     const why = drop.querySelector(".why");
+    const fail = (text) => {
+      bar.hidden = true;
+      why.hidden = false;
+      why.textContent = text;
+    };
     const send = () => {
       if (!input.files.length) return;
+      if (input.files[0].size > Number(drop.dataset.drop)) return fail("This file is too large: it can be no firmware.");
       const request = new XMLHttpRequest();
       request.open("POST", drop.getAttribute("action"));
       for (const [name, value] of Object.entries(BY_SCRIPT)) request.setRequestHeader(name, value);
@@ -237,11 +249,7 @@
         if (event.lengthComputable) bar.value = (100 * event.loaded) / event.total;
       });
       request.addEventListener("load", () => location.assign(request.responseURL));
-      request.addEventListener("error", () => {
-        bar.hidden = true;
-        why.hidden = false;
-        why.textContent = "The upload broke off. Is the server there? Try again.";
-      });
+      request.addEventListener("error", () => fail("The upload broke off. Is the server there? Try again."));
       bar.hidden = false;
       why.hidden = true;
       request.send(new FormData(drop));

@@ -4,6 +4,7 @@ use std::fmt;
 
 use askama::filters::HtmlSafe;
 use chrono::{DateTime, SecondsFormat, Utc};
+use otaru_format::status::UpdateState;
 
 /// How good something is, as a colour says it; never a colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +37,10 @@ impl HtmlSafe for Tone {}
 
 /// The tone of a device's state.
 pub(super) fn tone_of_state(state: &str) -> Tone {
-    match state {
-        "idle" | "confirmed" | "current" => Tone::Good,
-        "checking" | "downloading" | "retrying" | "verifying" | "restarting" | "trial" => Tone::Busy,
-        "failed" | "rolled_back" | "refused" => Tone::Bad,
+    match UpdateState::of_name(state) {
+        UpdateState::Idle | UpdateState::Confirmed | UpdateState::Current => Tone::Good,
+        state if state.is_under_way() => Tone::Busy,
+        state if state.is_failure() => Tone::Bad,
         _ => Tone::Calm,
     }
 }

@@ -8,6 +8,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use serde::{Deserialize, Serialize};
 
+use super::health;
 use super::rows::{COLUMNS, Device, device};
 use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
@@ -115,15 +116,6 @@ pub struct Order {
     pub limit: u32,
 }
 
-/// How a device is, in one word: a failure is told until something else happens, whether or not the device can be reached.
-macro_rules! health {
-    () => {
-        "CASE WHEN d.state IN ('failed', 'rolled_back', 'refused') THEN 'troubled' WHEN NOT d.reachable THEN 'away' \
-         WHEN d.state IN ('checking', 'downloading', 'retrying', 'verifying', 'restarting', 'trial') THEN 'updating' \
-         ELSE 'well' END"
-    };
-}
-
 /// Conditions in SQL, with what they are compared to.
 struct Where {
     text: String,
@@ -144,13 +136,14 @@ impl Where {
             let sql = "instr(lower(d.id || char(0) || coalesce(d.label, '')), lower(?)) > 0";
             all.and(sql, text.clone());
         }
+        let health = format!("{} = ?", *health::SQL);
         let columns = [
             ("d.product = ?", &filter.product),
             ("d.version = ?", &filter.version),
             ("d.chip = ?", &filter.chip),
             ("d.state = ?", &filter.state),
             ("d.error_code = ?", &filter.error_code),
-            (concat!(health!(), " = ?"), &filter.health),
+            (health.as_str(), &filter.health),
         ];
         for (condition, value) in columns {
             if let Some(value) = value {
@@ -320,7 +313,7 @@ pub fn fleet(tx: &Connection) -> Result<Fleet, DbError> {
         Ok(VersionCount { product: row.get(0)?, version: row.get(1)?, devices: number(row.get(2)?) })
     })?;
     let versions = versions.collect::<Result<_, _>>()?;
-    Ok(Fleet { total, reachable, versions, states: by(tx, "d.state")?, health: by(tx, health!())? })
+    Ok(Fleet { total, reachable, versions, states: by(tx, "d.state")?, health: by(tx, &health::SQL)? })
 }
 
 /// The fleet by something.

@@ -2,6 +2,7 @@
 
 use otaru_format::digest::Digest;
 use otaru_format::release::SemVer;
+use otaru_format::status::UpdateState;
 use rusqlite::Connection;
 use serde::Serialize;
 
@@ -197,10 +198,7 @@ pub struct State<'a> {
 impl<'a> State<'a> {
     /// Of a device; `progress` is that of its download.
     pub fn of(device: &'a Device, latest: Option<&'a Latest>, progress: Option<u8>, places: &Places) -> Self {
-        let in_progress = matches!(
-            device.state.as_str(),
-            "checking" | "downloading" | "retrying" | "verifying" | "restarting" | "trial"
-        );
+        let in_progress = UpdateState::of_name(&device.state).is_under_way();
         Self {
             installed_version: &device.version,
             // Where there is no release, what runs is the latest.

@@ -375,3 +375,29 @@ async fn any_filter_and_order_agree_with_a_plain_model() {
         assert!(found_some > 30, "seed {seed}: most filters find some: {found_some}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_device_is_takes_one_word() {
+    let bench = Bench::start().await;
+    // Those with an id of odd length can be reached.
+    let devices = [
+        ("a", "idle"),
+        ("bb", "idle"),
+        ("c", "downloading"),
+        ("dd", "trial"),
+        ("ee", "rolled_back"),
+        ("f", "failed"),
+    ];
+    let facts = devices.map(|(id, state)| (id.to_owned(), "1.0.0", state, vec![]));
+    bench.devices(facts.to_vec()).await;
+    for (health, ids) in
+        [("well", &["a"][..]), ("updating", &["c"]), ("troubled", &["ee", "f"]), ("away", &["bb", "dd"])]
+    {
+        let found = bench.get(&format!("/devices?health={health}")).await.is(200).json();
+        let found: Vec<_> =
+            found["items"].as_array().unwrap().iter().map(|device| device["id"].clone()).collect();
+        assert_eq!(found, ids, "{health}");
+    }
+    let fleet = bench.get("/fleet").await.json();
+    assert_eq!(fleet["health"], json!({"well": 1, "updating": 1, "troubled": 2, "away": 2}));
+}

@@ -214,10 +214,7 @@ fn sizes(release: &serde_json::Value) -> Vec<u64> {
 
 /// Whether a board has begun with this release, or is through with it.
 fn begun(scene: &Scene, name: &str, release: &Release) -> bool {
-    scene.status(name).is_some_and(|status| {
-        let under_way = !status.state.is_final() && status.state != UpdateState::Idle;
-        status.image == release.digest || under_way
-    })
+    scene.status(name).is_some_and(|status| status.image == release.digest || status.state.is_under_way())
 }
 
 fn starts_of(scene: &Scene, board: &str, wanted: &str) -> usize {
