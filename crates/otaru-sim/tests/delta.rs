@@ -8,9 +8,9 @@ use otaru_format::digest::Digest;
 use otaru_format::release::HEADER_LEN;
 use otaru_format::status::{Status, UpdateState};
 use otaru_sim::firmware::Behaviour;
-use otaru_sim::lab::http::{Act, file, head};
+use otaru_sim::lab::http::{Act, head};
 use otaru_sim::lab::release::{Key, Recipe};
-use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
+use otaru_sim::lab::{Lab, Setup, firmware, run};
 
 const SIZE: usize = 200_000;
 /// What the new image has more.
@@ -181,28 +181,13 @@ fn blocks_that_a_bad_patch_made_well_are_kept() {
 }
 
 /// Lets the first request bring `cut` bytes, takes the power, gives it back, and gives back how many bytes came again.
-async fn fetched_after_a_cut(file_bytes: Vec<u8>, cut: usize) -> usize {
+async fn fetched_after_a_cut(file: Vec<u8>, cut: usize) -> usize {
     let mut lab = lab_with(&old()).await;
-    lab.http.handle(move |request| {
-        let mut acts = file(request, &file_bytes, "\"r\"");
-        if request.number == 0
-            && let Some(Act::Send(body)) = acts.get_mut(1)
-        {
-            body.truncate(cut);
-            acts.push(Act::Stall);
-        }
-        acts
-    });
-    lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.otaru", true);
-    lab.wait_for(LONG, |status| status.progress.is_some()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    lab.power_off();
-    let before = lab.http.sent();
-    lab.power_on();
-    let end = lab.wait_for(LONG, |status| status.state == UpdateState::Confirmed).await.unwrap();
+    let ready = |status: &Status<String>| status.progress.is_some();
+    let (again, end) = lab.update_with_a_cut(file, cut, LONG, ready).await.unwrap();
     is_installed(&lab, &end);
     assert!(!gave_up(&lab));
-    (lab.http.sent() - before) as usize
+    again
 }
 
 #[test]

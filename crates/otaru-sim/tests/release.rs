@@ -145,25 +145,10 @@ fn after_a_loss_of_power_only_what_is_missing_is_fetched() {
 /// bytes were sent once it had power again, up to the end of the update.
 async fn fetched_after_a_cut(release: Vec<u8>, cut: usize) -> usize {
     let mut lab = lab(strict()).await;
-    lab.http.handle(move |request| {
-        let mut acts = file(request, &release, "\"r\"");
-        if request.number == 0
-            && let Some(Act::Send(body)) = acts.get_mut(1)
-        {
-            body.truncate(cut);
-            acts.push(Act::Stall);
-        }
-        acts
-    });
-    lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.otaru", true);
-    lab.wait_for(LONG, |status| status.progress.is_some_and(|percent| percent > 85)).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    lab.power_off();
-    let before = lab.http.sent();
-    lab.power_on();
-    let end = lab.wait_for(LONG, |status| status.state == UpdateState::Confirmed).await.unwrap();
+    let ready = |status: &Status<String>| status.progress.is_some_and(|percent| percent > 85);
+    let (again, end) = lab.update_with_a_cut(release, cut, LONG, ready).await.unwrap();
     assert_eq!(end.version, "1.1.0");
-    (lab.http.sent() - before) as usize
+    again
 }
 
 #[test]

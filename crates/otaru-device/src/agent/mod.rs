@@ -7,6 +7,7 @@
 
 pub mod boot;
 mod failure;
+mod frames;
 mod intake;
 #[cfg(feature = "lzma")]
 mod patch;

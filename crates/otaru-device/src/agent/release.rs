@@ -7,13 +7,14 @@
 
 use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
 use otaru_format::digest::Digest;
-use otaru_format::release::{
-    Block, Envelope, Frame, HEADER_LEN, MAX_ENVELOPE, Manifest, Payload, PayloadKind, envelope_len,
-};
+use otaru_format::release::{Envelope, HEADER_LEN, MAX_ENVELOPE, Manifest, envelope_len};
+#[cfg(feature = "lzma")]
+use otaru_format::release::{Payload, PayloadKind};
 use otaru_format::status::Code;
 use sha2::{Digest as _, Sha256};
 
 use super::failure::Failure;
+use super::frames::{Arrival, Frames, Unpacker, smallest};
 #[cfg(feature = "lzma")]
 use super::patch::{self, Fault, Patch};
 use super::plan::Plan;
@@ -58,29 +59,6 @@ impl Course {
             Self::Patch { patch, .. } => patch.next_byte(),
             Self::Frames(frames) => frames.next_byte(),
         }
-    }
-}
-
-/// Where the fetching of blocks stands.
-struct Frames {
-    /// The payload that is fetched, by its place in the manifest.
-    payload: usize,
-    /// Where the payloads begin in the file.
-    area: u32,
-    /// The block that arrives.
-    index: usize,
-    block: Block,
-    frame: Frame,
-    /// Bytes of the frame that were taken.
-    taken: u32,
-    /// Bytes of the block that came out.
-    made: u32,
-    hasher: Sha256,
-}
-
-impl Frames {
-    const fn next_byte(&self) -> u32 {
-        self.area.saturating_add(self.frame.offset).saturating_add(self.taken)
     }
 }
 
@@ -286,13 +264,11 @@ impl<'w> Release<'w> {
                 format_args!("the release has no payload that is of use here; make one with a raw payload"),
             )
         })?;
-        let (block, frame) = find(&manifest, payload, index).ok_or_else(gone)?;
+        let frames = Frames::at(&manifest, payload, index, self.have as u32).ok_or_else(gone)?;
         if let Some(memory) = self.memory.take() {
             self.unpack = Unpacker::new(memory);
         }
-        feeder.seek(block.offset).await;
-        let area = self.have as u32;
-        let frames = Frames { payload, area, index, block, frame, taken: 0, made: 0, hasher: Sha256::new() };
+        feeder.seek(frames.block.offset).await;
         self.unpack.as_mut().ok_or_else(gone)?.begin(&frames);
         Ok(Course::Frames(frames))
     }
@@ -318,38 +294,13 @@ impl<'w> Release<'w> {
 
     /// Takes bytes of the present frame; says how many.
     async fn feed_frame(&mut self, bytes: &[u8], feeder: &mut Feeder<'_>) -> Result<u32, Stop> {
-        let (Some(Course::Frames(course)), Some(unpack)) = (&mut self.course, &mut self.unpack) else {
+        let (Some(Course::Frames(frames)), Some(unpack)) = (&mut self.course, &mut self.unpack) else {
             return Ok(0);
         };
-        let left = course.frame.len.saturating_sub(course.taken);
-        let mut piece = &bytes[..bytes.len().min(left as usize)];
-        let taken = piece.len() as u32;
-        course.taken += taken;
-        let mut sound = true;
-        loop {
-            let (used, out) = match unpack.step(course, piece) {
-                Some(step) => step,
-                None => {
-                    sound = false;
-                    break;
-                }
-            };
-            if used == 0 && out.is_empty() {
-                break;
-            }
-            course.made = course.made.saturating_add(out.len() as u32);
-            course.hasher.update(out);
-            feeder.put(out).await;
-            piece = &piece[used..];
-        }
-        if sound && course.taken < course.frame.len {
-            return Ok(taken);
-        }
-        let digest = Digest::from_hasher(core::mem::replace(&mut course.hasher, Sha256::new()));
-        sound = sound && course.made == course.block.len && digest == course.block.hash;
-        match sound && unpack.is_done(course) {
-            true => self.next_block().map(|()| taken),
-            false => Err(self.again(feeder).await),
+        match frames.feed(bytes, unpack, feeder).await {
+            (taken, Arrival::Partial) => Ok(taken),
+            (taken, Arrival::Good) => self.next_block().map(|()| taken),
+            (_, Arrival::Bad) => Err(self.again(feeder).await),
         }
     }
 
@@ -357,10 +308,10 @@ impl<'w> Release<'w> {
         let (Some(Course::Frames(frames)), Some(unpack)) = (&mut self.course, &mut self.unpack) else {
             return Ok(());
         };
-        let index = frames.index + 1;
-        let next = manifest(self.file, self.have).and_then(|manifest| find(&manifest, frames.payload, index));
-        let Some((block, frame)) = next else { return Err(Stop::Complete) };
-        *frames = Frames { index, block, frame, taken: 0, made: 0, hasher: Sha256::new(), ..*frames };
+        let manifest = manifest(self.file, self.have);
+        if !manifest.is_some_and(|manifest| frames.advance(&manifest)) {
+            return Err(Stop::Complete);
+        }
         unpack.begin(frames);
         Ok(())
     }
@@ -383,9 +334,7 @@ impl<'w> Release<'w> {
             .into();
         }
         log::warn!("release: block {} of {count} is bad, fetching it again", course.index + 1);
-        course.taken = 0;
-        course.made = 0;
-        course.hasher = Sha256::new();
+        course.restart();
         unpack.begin(course);
         feeder.seek(course.block.offset).await;
         Stop::Seek(course.next_byte())
@@ -463,21 +412,6 @@ async fn intact_blocks<F: ReadNorFlash>(
     Ok(manifest.block_count())
 }
 
-/// The payload that has the fewest bytes from block `index` on, of those that have blocks and that this program can read;
-/// and how many that are.
-fn smallest(manifest: &Manifest<'_>, index: usize) -> Option<(usize, u32)> {
-    let missing = |(at, payload): (usize, Payload<'_>)| {
-        let readable = match payload.kind {
-            PayloadKind::Raw => true,
-            PayloadKind::Lzma => cfg!(feature = "lzma"),
-            PayloadKind::Delta { .. } => false,
-        };
-        let first = payload.frame(manifest, index).filter(|_| readable)?;
-        Some((at, payload.offset.saturating_add(payload.len).saturating_sub(first.offset)))
-    };
-    manifest.payloads().enumerate().filter_map(missing).min_by_key(|(_, missing)| *missing)
-}
-
 /// The smallest patch for an image.
 #[cfg(feature = "lzma")]
 fn delta<'m>(manifest: &Manifest<'m>, running: &Digest) -> Option<(Payload<'m>, Digest)> {
@@ -486,57 +420,4 @@ fn delta<'m>(manifest: &Manifest<'m>, running: &Digest) -> Option<(Payload<'m>, 
         _ => None,
     });
     patches.min_by_key(|(payload, _)| payload.len)
-}
-
-fn find(manifest: &Manifest<'_>, payload: usize, index: usize) -> Option<(Block, Frame)> {
-    let frame = manifest.payloads().nth(payload)?.frame(manifest, index)?;
-    Some((manifest.block(index)?, frame))
-}
-
-/// Turns a frame's bytes into a block's.
-#[cfg(feature = "lzma")]
-struct Unpacker<'w>(otaru_lzma::Decoder<'w>);
-#[cfg(not(feature = "lzma"))]
-struct Unpacker<'w>(core::marker::PhantomData<&'w ()>);
-
-#[cfg(feature = "lzma")]
-impl<'w> Unpacker<'w> {
-    fn new(memory: &'w mut Memory) -> Option<Self> {
-        let (release, empty) = (otaru_lzma::Properties::RELEASE, otaru_lzma::Length::Known(0));
-        otaru_lzma::Decoder::with_properties(release, memory.delta.lzma(), empty).ok().map(Self)
-    }
-
-    fn begin(&mut self, frames: &Frames) {
-        self.0.restart(otaru_lzma::Length::Known(frames.block.len));
-    }
-
-    /// Bytes used, and bytes that came out; `None` when the frame is broken.
-    fn step<'s>(&'s mut self, frames: &Frames, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
-        if frames.frame.stored {
-            return Some((piece.len(), piece));
-        }
-        let step = self.0.decode(piece).ok()?;
-        Some((step.consumed, step.output))
-    }
-
-    fn is_done(&self, frames: &Frames) -> bool {
-        frames.frame.stored || self.0.is_complete()
-    }
-}
-
-#[cfg(not(feature = "lzma"))]
-impl<'w> Unpacker<'w> {
-    fn new(_: &'w mut Memory) -> Option<Self> {
-        Some(Self(core::marker::PhantomData))
-    }
-
-    fn begin(&mut self, _: &Frames) {}
-
-    fn step<'s>(&'s mut self, _: &Frames, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
-        Some((piece.len(), piece))
-    }
-
-    fn is_done(&self, _: &Frames) -> bool {
-        true
-    }
 }

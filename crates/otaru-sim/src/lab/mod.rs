@@ -24,7 +24,7 @@ use crate::firmware::{Behaviour, FirmwareSpec, provision};
 use crate::flash::{FLASH_LEN, Flash, FlashError, Timing};
 use crate::lan::{Lan, Quality};
 use broker::Broker;
-use http::Http;
+use http::{Act, Http};
 
 /// The device's name.
 pub const DEVICE: &str = "lab-1";
@@ -224,6 +224,35 @@ impl Lab {
             count > before && status.state.is_final()
         })
         .await
+    }
+
+    /// Updates to a file whose first request brings `cut` bytes and then nothing, takes the power 5 s after a report is `ready`, and
+    /// gives it back. How many bytes were sent after that, and how the update ended; `None` when it did not get there within `limit`.
+    pub async fn update_with_a_cut(
+        &mut self,
+        bytes: Vec<u8>,
+        cut: usize,
+        limit: Duration,
+        ready: impl Fn(&Status<String>) -> bool,
+    ) -> Option<(usize, Status<String>)> {
+        self.http.handle(move |request| {
+            let mut acts = http::file(request, &bytes, "\"r\"");
+            if request.number == 0
+                && let Some(Act::Send(body)) = acts.get_mut(1)
+            {
+                body.truncate(cut);
+                acts.push(Act::Stall);
+            }
+            acts
+        });
+        self.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.otaru", true);
+        self.wait_for(limit, ready).await?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        self.power_off();
+        let before = self.http.sent();
+        self.power_on();
+        let end = self.wait_for(limit, |status| status.state == UpdateState::Confirmed).await?;
+        Some((usize::try_from(self.http.sent() - before).unwrap_or(usize::MAX), end))
     }
 
     /// Whether the newest report says so: this version, confirmed.
