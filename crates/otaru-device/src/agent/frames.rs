@@ -4,7 +4,6 @@ use otaru_format::digest::Digest;
 use otaru_format::release::{Block, Frame, Manifest, Payload, PayloadKind};
 use sha2::{Digest as _, Sha256};
 
-use super::stream::Feeder;
 use super::workspace::Memory;
 
 /// Where the fetching of blocks stands.
@@ -53,33 +52,28 @@ impl Frames {
         self.hasher = Sha256::new();
     }
 
-    /// Takes bytes of the frame; says how many, and what has become of the block.
-    pub(super) async fn feed(
-        &mut self,
-        bytes: &[u8],
-        unpack: &mut Unpacker<'_>,
-        feeder: &mut Feeder<'_>,
-    ) -> (u32, Arrival) {
+    /// The bytes that are of this frame; they count as taken.
+    pub(super) fn accept<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         let left = self.frame.len.saturating_sub(self.taken);
-        let mut piece = &bytes[..bytes.len().min(left as usize)];
-        let taken = piece.len() as u32;
-        self.taken += taken;
-        loop {
-            let Some((used, out)) = unpack.step(self, piece) else { return (taken, Arrival::Bad) };
-            if used == 0 && out.is_empty() {
-                break;
-            }
-            self.made = self.made.saturating_add(out.len() as u32);
-            self.hasher.update(out);
-            feeder.put(out).await;
-            piece = &piece[used..];
-        }
+        let piece = &bytes[..bytes.len().min(left as usize)];
+        self.taken += piece.len() as u32;
+        piece
+    }
+
+    /// Bytes of the block came out.
+    pub(super) fn count(&mut self, out: &[u8]) {
+        self.made = self.made.saturating_add(out.len() as u32);
+        self.hasher.update(out);
+    }
+
+    /// What has become of the block, now that all that was accepted came out.
+    pub(super) fn arrival(&mut self, unpack: &Unpacker<'_>) -> Arrival {
         if self.taken < self.frame.len {
-            return (taken, Arrival::Partial);
+            return Arrival::Partial;
         }
         let digest = Digest::from_hasher(core::mem::replace(&mut self.hasher, Sha256::new()));
         let good = self.made == self.block.len && digest == self.block.hash && unpack.is_done(self);
-        (taken, if good { Arrival::Good } else { Arrival::Bad })
+        if good { Arrival::Good } else { Arrival::Bad }
     }
 }
 
@@ -132,7 +126,7 @@ impl<'w> Unpacker<'w> {
     }
 
     /// Bytes used, and bytes that came out; `None` when the frame is broken.
-    fn step<'s>(&'s mut self, frames: &Frames, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
+    pub(super) fn step<'s>(&'s mut self, frames: &Frames, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
         if frames.frame.stored {
             return Some((piece.len(), piece));
         }
@@ -153,7 +147,7 @@ impl<'w> Unpacker<'w> {
 
     pub(super) fn begin(&mut self, _: &Frames) {}
 
-    fn step<'s>(&'s mut self, _: &Frames, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
+    pub(super) fn step<'s>(&'s mut self, _: &Frames, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
         Some((piece.len(), piece))
     }
 

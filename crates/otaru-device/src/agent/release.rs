@@ -297,10 +297,21 @@ impl<'w> Release<'w> {
         let (Some(Course::Frames(frames)), Some(unpack)) = (&mut self.course, &mut self.unpack) else {
             return Ok(0);
         };
-        match frames.feed(bytes, unpack, feeder).await {
-            (taken, Arrival::Partial) => Ok(taken),
-            (taken, Arrival::Good) => self.next_block().map(|()| taken),
-            (_, Arrival::Bad) => Err(self.again(feeder).await),
+        let mut piece = frames.accept(bytes);
+        let taken = piece.len() as u32;
+        let broken = loop {
+            let Some((used, out)) = unpack.step(frames, piece) else { break true };
+            if used == 0 && out.is_empty() {
+                break false;
+            }
+            frames.count(out);
+            feeder.put(out).await;
+            piece = &piece[used..];
+        };
+        match if broken { Arrival::Bad } else { frames.arrival(unpack) } {
+            Arrival::Partial => Ok(taken),
+            Arrival::Good => self.next_block().map(|()| taken),
+            Arrival::Bad => Err(self.again(feeder).await),
         }
     }
 
