@@ -82,6 +82,7 @@
       const fresh = page.getElementById(part.id);
       if (fresh) change(part, fresh);
     }
+    body.dataset.since = page.body.dataset.since;
     afterChange();
   }
 
@@ -90,11 +91,12 @@
       const page = await fetchPage(url);
       if (!page) return false;
       take(page);
+      if (!source || source.readyState === EventSource.OPEN) lost(false);
       return true;
     } catch (error) {
       if (error.name === "AbortError") return false;
       lost(true);
-      setTimeout(changed, AGAIN);
+      setTimeout(refresh, AGAIN);
       return false;
     }
   }
@@ -105,33 +107,33 @@
 
   const banner = document.getElementById("lost");
   const lost = (is) => banner && (banner.hidden = !is);
-  let stale = false;
+  const of = body.dataset.of;
+  let source = null;
 
-  function changed() {
-    // Nobody looks: once is enough when somebody does.
-    if (document.hidden) stale = true;
-    else refresh();
-  }
-
-  function listen(of) {
-    // What happened since the page was drawn, or while nothing was heard, is told at once.
-    const source = new EventSource(`/live?of=${encodeURIComponent(of)}&since=${body.dataset.since}`);
-    source.addEventListener("changed", changed);
-    source.addEventListener("open", () => lost(false));
-    source.addEventListener("error", () => {
+  // Browsers keep few connections to a server open, so only a page that somebody looks at listens. What happened since it was
+  // drawn, or while nothing was heard, is told at once.
+  function listen() {
+    if (!of || source || document.hidden) return;
+    const mine = (source = new EventSource(`/live?of=${encodeURIComponent(of)}&since=${body.dataset.since}`));
+    mine.addEventListener("changed", () => refresh());
+    mine.addEventListener("open", () => lost(false));
+    mine.addEventListener("error", () => {
       lost(true);
+      if (mine.readyState !== EventSource.CLOSED) return;
       // A server that refuses is not asked again by the browser itself; it may want a login.
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => { listen(of); refresh(); }, AGAIN);
+      rest();
+      setTimeout(() => { listen(); refresh(); }, AGAIN);
     });
-    addEventListener("pagehide", () => source.close(), { once: true });
   }
 
-  document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && stale) {
-      stale = false;
-      refresh();
-    }
-  });
+  function rest() {
+    if (source) source.close();
+    source = null;
+  }
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? rest() : listen()));
+  addEventListener("pagehide", rest);
+  addEventListener("pageshow", listen);
 
   // --- Moments grow old. ---
 
@@ -294,5 +296,5 @@
   if (served) ahead = served - Date.now();
   afterChange();
   setInterval(age, 1000);
-  if (body.dataset.of) listen(body.dataset.of);
+  listen();
 })();

@@ -1,5 +1,6 @@
 //! Takes in what comes from the broker. Messages of one device in their order, those of many at once.
 
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use otaru_format::status::Status;
@@ -7,6 +8,7 @@ use otaru_format::topic::{Topics, all, device_of};
 use otaru_rollout::DeviceId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::ingest;
 use crate::app::Shared;
@@ -16,6 +18,8 @@ use crate::db::DbError;
 const LANES: usize = 128;
 /// Messages that may wait in a lane. A lane that is full makes the broker wait.
 const WAITING: usize = 64;
+/// How long a device that has connected has for its report.
+const GREETING: std::time::Duration = std::time::Duration::from_millis(1_500);
 /// After this long the broker has done with a connection whose last will it has told.
 const SETTLED: std::time::Duration = std::time::Duration::from_secs(3);
 
@@ -78,16 +82,30 @@ impl Inbox {
 }
 
 async fn lane(app: Shared, mut receiver: mpsc::Receiver<(DeviceId, Said)>, may_register: bool) {
-    while let Some((device, said)) = receiver.recv().await {
+    let mut arrivals = Arrivals::default();
+    loop {
+        let (device, said) = tokio::select! {
+            message = receiver.recv() => match message {
+                Some(message) => message,
+                None => return,
+            },
+            device = arrivals.next() => (device, Said::Presence { online: true, anew: false }),
+        };
         let taken = match said {
             Said::Report { report, live } => {
                 ingest::take_report(&app, &device, *report, may_register, live).await
+            }
+            Said::Presence { online: true, anew: true } => {
+                arrivals.expect(device);
+                continue;
             }
             Said::Presence { online: false, .. } if app.connections.has(device.as_str()) => {
                 tokio::spawn(look_again(app.clone(), device.clone()));
                 Ok(())
             }
-            Said::Presence { online, anew } => {
+            Said::Presence { online, .. } => {
+                // Whoever waits to be greeted was sent something that may be lost.
+                let anew = arrivals.forget(&device) && online;
                 ingest::take_presence(&app, &device, online, anew, may_register).await
             }
         };
@@ -96,6 +114,36 @@ async fn lane(app: Shared, mut receiver: mpsc::Receiver<(DeviceId, Said)>, may_r
             Err(DbError::Closed) => return,
             // The device reports again; retained reports come again with the next connection.
             Err(error) => tracing::error!(%device, %error, "a report was not taken in"),
+        }
+    }
+}
+
+/// Devices that have just connected. Their report follows at once and says what has become of what they were asked to do, so it is
+/// let pass: an offer made anew before it would reach a device that has just gone back to its old image, and be refused.
+#[derive(Debug, Default)]
+struct Arrivals(VecDeque<(Instant, DeviceId)>);
+
+impl Arrivals {
+    fn expect(&mut self, device: DeviceId) {
+        self.forget(&device);
+        self.0.push_back((Instant::now() + GREETING, device));
+    }
+
+    /// Says whether it was waiting.
+    fn forget(&mut self, device: &DeviceId) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(_, waiting)| waiting != device);
+        self.0.len() < before
+    }
+
+    /// The next whose time has come; it still counts as waiting.
+    async fn next(&self) -> DeviceId {
+        match self.0.front() {
+            Some((until, device)) => {
+                tokio::time::sleep_until(*until).await;
+                device.clone()
+            }
+            None => std::future::pending().await,
         }
     }
 }

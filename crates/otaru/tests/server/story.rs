@@ -36,6 +36,10 @@ fn three_commands_update_a_fleet_and_a_bad_release_stops() {
     let rollout = fleet.rollout(2, "the stop", |rollout| phase(rollout) == "stopped");
     assert_eq!(standing(&rollout, "rolled_back"), 4, "only the canaries tried it: {rollout}");
     assert_eq!(rollout["reasons"]["panic"], 4, "{rollout}");
+    // They are not offered it again before they have told how it ended, and so still say why.
+    let troubled = fleet.asks(&["devices", "--state", "rolled_back"]);
+    assert_eq!(troubled.len(), 4, "{troubled:?}");
+    assert!(troubled.iter().all(|device| device["error_code"] == "panic"), "{troubled:?}");
     fleet.does(&["rollout", "abort", "2"]);
     let versions: Vec<Value> = fleet.asks(&["devices"]);
     assert!(versions.iter().all(|device| device["version"] == "1.1.0"), "no device was lost");
