@@ -57,10 +57,14 @@ pub(crate) struct Reports<'a> {
     changed: Signal<NoopRawMutex, ()>,
     accepted: Signal<NoopRawMutex, ()>,
     accepted_revision: Cell<u32>,
+    /// Whether it is still to be found out what there is to report.
+    unsure: Cell<bool>,
+    sure: Signal<NoopRawMutex, ()>,
 }
 
 impl<'a> Reports<'a> {
-    pub(crate) fn new(identity: Identity<'a>) -> Self {
+    /// `unsure` says that nothing is to be reported before [`Reports::is_sure`].
+    pub(crate) fn new(identity: Identity<'a>, unsure: bool) -> Self {
         Self {
             identity,
             current: RefCell::new(Current {
@@ -78,6 +82,21 @@ impl<'a> Reports<'a> {
             changed: Signal::new(),
             accepted: Signal::new(),
             accepted_revision: Cell::new(0),
+            unsure: Cell::new(unsure),
+            sure: Signal::new(),
+        }
+    }
+
+    /// What there is to report is known.
+    pub(crate) fn is_sure(&self) {
+        self.unsure.set(false);
+        self.sure.signal(());
+    }
+
+    /// Waits for that.
+    pub(crate) async fn until_sure(&self) {
+        if self.unsure.get() {
+            self.sure.wait().await;
         }
     }
 

@@ -43,6 +43,7 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
     /// Runs for ever.
     pub(crate) async fn run(&mut self) -> ! {
         let mut backoff = Backoff::new(self.config.reconnect);
+        self.reports.until_sure().await;
         loop {
             let ended = match self.join().await {
                 true => self.serve(&mut backoff).await,

@@ -100,7 +100,9 @@ where
     pub async fn run(&mut self) -> Result<Infallible, otaru_format::topic::TopicError> {
         let Self { config, io, boot } = self;
         let topics = Topics::new(config.base, config.device)?;
-        let reports = Reports::new(boot.identity(config, &*io.board.borrow()));
+        // A device that has gone back says so in its first report: whoever hears that it is idle may offer it the same again.
+        let unsure = boot.trial.is_none() && boot.failed.is_some();
+        let reports = Reports::new(boot.identity(config, &*io.board.borrow()), unsure);
         let inbox = Inbox::new();
         let uplink = Uplink::new();
         let mut session = Session {

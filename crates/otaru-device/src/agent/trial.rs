@@ -91,6 +91,23 @@ where
 
     /// The old image tells why the new one is gone, the first time and after every boot until a command.
     async fn tell_failed(&mut self, trial: &FailedTrial) {
+        let failed = self.find_failed(trial).await;
+        if let Some(failed) = &failed {
+            self.reports.failed_image(failed.version.clone(), failed.digest, failed.boots);
+            self.reports.fault(UpdateState::RolledBack, failed.code, &failed.detail);
+        }
+        self.reports.is_sure();
+        if failed.is_none() {
+            return;
+        }
+        self.reports.announce(self.clock, ANNOUNCE).await;
+        if let Err(error) = self.boot.slots.repair(self.flash).await {
+            log::error!("otadata: {error}");
+        }
+    }
+
+    /// What failed, as it is remembered or found out; `None` when nothing did.
+    async fn find_failed(&mut self, trial: &FailedTrial) -> Option<Failed> {
         let region = self.boot.slots.region(trial.slot);
         let mut buf = [0; READ_BACK];
         let digest = match verify(self.flash, &region, &mut buf).await {
@@ -98,18 +115,9 @@ where
             Err(_) => None,
         };
         let known = self.boot.memory.load_failed(self.flash).await;
-        let failed = match known.filter(|known| Some(known.digest) == digest) {
-            Some(known) => known,
-            None => match self.diagnose(trial, digest).await {
-                Some(failed) => failed,
-                None => return,
-            },
-        };
-        self.reports.failed_image(failed.version.clone(), failed.digest, failed.boots);
-        self.reports.fault(UpdateState::RolledBack, failed.code, &failed.detail);
-        self.reports.announce(self.clock, ANNOUNCE).await;
-        if let Err(error) = self.boot.slots.repair(self.flash).await {
-            log::error!("otadata: {error}");
+        match known.filter(|known| Some(known.digest) == digest) {
+            Some(known) => Some(known),
+            None => self.diagnose(trial, digest).await,
         }
     }
 

@@ -233,7 +233,7 @@ mod tests {
         let text = ago(now - 600_000, now).to_string();
         assert_eq!(
             text,
-            "<time datetime=\"2026-11-18T11:56:40.000Z\" title=\"2026-11-18 11:56:40 UTC\">10 min ago</time>"
+            "<time datetime=\"2026-11-18T10:56:40.000Z\" title=\"2026-11-18 10:56:40 UTC\">10 min ago</time>"
         );
         assert!(ago(now + 7_300_000, now).to_string().contains(">in 2 h<"));
         assert!(ago(now, now).to_string().contains(">now<"));

@@ -18,7 +18,7 @@ use crate::db::DbError;
 const LANES: usize = 128;
 /// Messages that may wait in a lane. A lane that is full makes the broker wait.
 const WAITING: usize = 64;
-/// How long a device that has connected has for its report.
+/// How long a device that has connected has for its first report.
 const GREETING: std::time::Duration = std::time::Duration::from_millis(1_500);
 /// After this long the broker has done with a connection whose last will it has told.
 const SETTLED: std::time::Duration = std::time::Duration::from_secs(3);
@@ -118,8 +118,8 @@ async fn lane(app: Shared, mut receiver: mpsc::Receiver<(DeviceId, Said)>, may_r
     }
 }
 
-/// Devices that have just connected. Their report follows at once and says what has become of what they were asked to do, so it is
-/// let pass: an offer made anew before it would reach a device that has just gone back to its old image, and be refused.
+/// Devices that have just connected. Their first report follows at once and says what has become of what they were asked to do, so
+/// it is let pass: an offer made anew before would reach a device that has just gone back to its old image, and be refused.
 #[derive(Debug, Default)]
 struct Arrivals(VecDeque<(Instant, DeviceId)>);
 
