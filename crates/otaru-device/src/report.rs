@@ -59,7 +59,6 @@ pub(crate) struct Reports<'a> {
     accepted_revision: Cell<u32>,
     /// Whether it is still to be found out what there is to report.
     unsure: Cell<bool>,
-    sure: Signal<NoopRawMutex, ()>,
 }
 
 impl<'a> Reports<'a> {
@@ -83,20 +82,19 @@ impl<'a> Reports<'a> {
             accepted: Signal::new(),
             accepted_revision: Cell::new(0),
             unsure: Cell::new(unsure),
-            sure: Signal::new(),
         }
     }
 
     /// What there is to report is known.
     pub(crate) fn is_sure(&self) {
         self.unsure.set(false);
-        self.sure.signal(());
+        self.changed.signal(());
     }
 
     /// Waits for that.
     pub(crate) async fn until_sure(&self) {
-        if self.unsure.get() {
-            self.sure.wait().await;
+        while self.unsure.get() {
+            self.changed.wait().await;
         }
     }
 

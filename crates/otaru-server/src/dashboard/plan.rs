@@ -77,7 +77,7 @@ impl PlanPage {
 
     /// Devices of the preview that would be offered something.
     fn hit(&self) -> u64 {
-        self.preview.as_ref().map_or(0, |preview| preview.devices - preview.current)
+        self.preview.as_ref().map_or(0, |preview| preview.devices.saturating_sub(preview.current))
     }
 
     fn wave_name(&self, at: &usize) -> String {
