@@ -1,18 +1,16 @@
 //! How long the server takes for the dashboard's pages, and how long they are.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::serve::Server;
+use crate::serve::{Server, exchange};
 
 /// How often each page is asked for.
 const TIMES: usize = 30;
 
-/// Asks for each page many times, and prints the figures. The first column is the time until all of it is there, of the median and
-/// the slowest; the connection counts too, as each is a new one.
+/// Asks for each page many times, and prints how long it took until all of it was there; the connection counts too, as each is a
+/// new one.
 pub(crate) fn measure(server: &Server, when: &str, pages: &[(&str, &str)]) -> Result<()> {
     let host = server.url.trim_start_matches("http://");
     let cookie = log_in(host, &server.token)?;
@@ -55,12 +53,4 @@ fn ask(host: &str, path: &str, cookie: &str) -> Result<(Duration, String)> {
     ensure!(answer.starts_with("HTTP/1.0 200"), "{path}: {}", answer.lines().next().unwrap_or_default());
     let (_, page) = answer.split_once("\r\n\r\n").context("no page")?;
     Ok((took, page.to_owned()))
-}
-
-fn exchange(host: &str, request: &str) -> Result<String> {
-    let mut connection = TcpStream::connect(host)?;
-    connection.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    Ok(answer)
 }

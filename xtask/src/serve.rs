@@ -95,14 +95,22 @@ impl Server {
 }
 
 fn read(host: &str, path: &str, token: &str) -> Result<String> {
-    let mut connection = TcpStream::connect(host)?;
-    write!(
-        connection,
+    let request = format!(
         "GET {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    )?;
+    );
+    Ok(exchange(host, &request)?.split_once("\r\n\r\n").context("no answer")?.1.to_owned())
+}
+
+/// Sends a request as it is, and gives back all of the answer.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn exchange(host: &str, request: &str) -> Result<String> {
+    let mut connection = TcpStream::connect(host)?;
+    connection.write_all(request.as_bytes())?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
-    Ok(answer.split_once("\r\n\r\n").context("no answer")?.1.to_owned())
+    Ok(answer)
 }
 
 fn free_port() -> Result<u16> {

@@ -129,9 +129,38 @@ impl Tally {
     }
 }
 
+impl<'t> std::iter::Sum<&'t Tally> for Tally {
+    /// Where the devices of several waves stand.
+    fn sum<I: Iterator<Item = &'t Tally>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |all, more| Self {
+            ready: all.ready + more.ready,
+            waiting: all.waiting + more.waiting,
+            active: all.active + more.active,
+            succeeded: all.succeeded + more.succeeded,
+            current: all.current + more.current,
+            failed: all.failed + more.failed,
+            rolled_back: all.rolled_back + more.rolled_back,
+            refused: all.refused + more.refused,
+            timed_out: all.timed_out + more.timed_out,
+            cancelled: all.cancelled + more.cancelled,
+            superseded: all.superseded + more.superseded,
+            removed: all.removed + more.removed,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sum_has_everybody() {
+        let one = Tally { ready: 1, failed: 2, removed: 3, ..Tally::default() };
+        let two = Tally { failed: 4, succeeded: 5, ..Tally::default() };
+        let all: Tally = [one, two].iter().sum();
+        assert_eq!(all, Tally { ready: 1, failed: 6, removed: 3, succeeded: 5, ..Tally::default() });
+        assert_eq!(all.total(), one.total() + two.total());
+    }
 
     #[test]
     fn names_are_those_of_json() {

@@ -1,10 +1,7 @@
-//! `/devices`, `/fleet` and `/claim`: the registry.
+//! `/devices` and `/fleet`: the registry.
 
 use axum::Json;
-use axum::extract::{FromRequest as _, FromRequestParts as _, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
-use otaru_format::status::Status;
+use axum::extract::State;
 use otaru_format::topic::Topics;
 use otaru_rollout::{DeviceId, Time};
 use serde::de::Error as _;
@@ -13,7 +10,7 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Admin, Caller, Operator, Role, peer};
+use super::caller::{Admin, Caller, Operator};
 use super::extract::{Body, IdempotencyKey, Path, Query, digest};
 use super::idempotency::{Answer, Once};
 use super::page::{Page, Wanted};
@@ -26,11 +23,10 @@ use crate::devices::list::{self, Filter, Fleet, Order, Sort};
 use crate::devices::rows::{self, Device};
 use crate::devices::tags;
 use crate::events::Event;
-use crate::reconcile;
 use crate::rollouts::books::Changes;
 
 /// The most devices that one request may change.
-pub(crate) const MOST_AT_ONCE: usize = 10_000;
+const MOST_AT_ONCE: usize = 10_000;
 
 /// The routes.
 pub fn router() -> OpenApiRouter<Shared> {
@@ -42,8 +38,6 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(retire))
         .routes(routes!(new_password))
         .routes(routes!(happened))
-        .routes(routes!(report))
-        .routes(routes!(claim))
 }
 
 /// A device's id as it stands in a path or a body.
@@ -384,11 +378,11 @@ pub(crate) fn add_one(
 
 /// A device's new login.
 #[derive(Serialize, utoipa::ToSchema)]
-struct Login {
+pub(super) struct Login {
     /// Its user name and MQTT client id
-    username: String,
+    pub(super) username: String,
     /// Its password; it is shown this once
-    password: String,
+    pub(super) password: String,
 }
 
 /// Make a new password for a device
@@ -416,43 +410,6 @@ pub(crate) async fn make_password(app: &Shared, caller: Caller, id: &str) -> Res
         Ok::<_, Problem>(password)
     });
     password.await
-}
-
-/// Which device wants a login, and by what right.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Claim {
-    /// Its name in MQTT topics
-    #[schema(min_length = 1, max_length = 64)]
-    device: String,
-    /// A fleet key
-    fleet_key: String,
-}
-
-/// Get a login for a device with a fleet key
-///
-/// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more.
-#[utoipa::path(post, path = "/claim", tag = "fleet keys", request_body = Claim, security(),
-    responses((status = 201, body = Login)))]
-async fn claim(
-    State(app): State<Shared>,
-    parts: Parts,
-    Body(claim): Body<Claim>,
-) -> Result<(StatusCode, Json<Login>), Problem> {
-    let (id, now) = (device_id(&app, &claim.device)?, app.clock.now());
-    let username = id.to_string();
-    match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, now)).await {
-        Ok(password) => Ok((StatusCode::CREATED, Json(Login { username, password }))),
-        Err(problem) if problem.status == 401 => {
-            app.failed_logins.count(peer(&parts), now)?;
-            Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "this fleet key is not good for this device",
-            ))
-        }
-        Err(problem) => Err(problem),
-    }
 }
 
 /// Tags for many devices.
@@ -547,70 +504,4 @@ pub(crate) async fn change_many(
     });
     changed.await?.into_iter().for_each(|changes| changes.tell(app));
     Ok(devices)
-}
-
-/// What a device that reports is to do.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Orders {
-    /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do
-    offer: Option<Value>,
-}
-
-/// A device's report, where it cannot reach the broker
-///
-/// With the device's own login (Basic), or an operator's token. The body is what it would publish on its topic
-/// `status`. The same report twice changes nothing.
-#[utoipa::path(post, path = "/devices/{id}/status", tag = "devices", params(("id" = String, Path)),
-    security(("device" = []), ("token" = [])),
-    request_body(content = Value, example = json!({
-        "device": "lamp", "chip": "esp32c3", "state": "idle", "project": "lamp", "version": "1.0.0",
-        "image": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "slot": 0, "confirmed": true,
-        "boot": "power_on", "uptime": 3
-    })),
-    responses((status = 200, body = Orders)))]
-async fn report(
-    State(app): State<Shared>,
-    Path(id): Path<String>,
-    request: axum::extract::Request,
-) -> Result<Json<Orders>, Problem> {
-    let id = device_id(&app, &id)?;
-    // Who may not is told so before the rest is looked at.
-    let (parts, body) = request.into_parts();
-    may_report(&app, &id, &parts).await?;
-    let request = axum::extract::Request::from_parts(parts, body);
-    let Body(report): Body<Status<String>> = Body::from_request(request, &app).await?;
-    if report.device != id.as_str() {
-        return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
-    }
-    reconcile::take_poll(&app, &id, report).await?;
-    let base = app.public_base.clone();
-    let offer = app.db.read(move |tx| reconcile::standing_offer(tx, &id, &base)).await?;
-    Ok(Json(Orders { offer }))
-}
-
-async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Problem> {
-    if let Some(password) = basic(&parts.headers, id) {
-        if logins::verify(app, id.clone(), password, Some(id.as_str())).await? {
-            return Ok(());
-        }
-        app.failed_logins.count(peer(parts), app.clock.now())?;
-        return Err(Problem::unauthorized());
-    }
-    let mut parts = parts.clone();
-    let caller = Caller::from_request_parts(&mut parts, app).await?;
-    caller.require(Role::Operator)
-}
-
-/// The password of `Authorization: Basic` (RFC 7617), if the user name is the device's.
-fn basic(headers: &HeaderMap, id: &DeviceId) -> Option<String> {
-    use base64::Engine as _;
-    let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, text) = header.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
-    let text = String::from_utf8(bytes).ok()?;
-    let (user, password) = text.split_once(':')?;
-    (user == id.as_str()).then(|| password.to_owned())
 }

@@ -5,6 +5,7 @@ pub mod caller;
 pub mod devices;
 pub mod events;
 pub mod extract;
+pub mod for_devices;
 pub mod idempotency;
 pub mod limits;
 pub mod page;
@@ -59,6 +60,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(audit::router())
         .merge(devices::router())
         .merge(events::router())
+        .merge(for_devices::router())
         .merge(releases::router())
         .merge(rollouts::router())
         .merge(tokens::router());

@@ -174,7 +174,7 @@ fn columns(fields: &Fields, sort: Sort) -> Vec<Column> {
 }
 
 /// The devices that a form means: those that are ticked, or all that its list shows.
-pub(super) async fn meant(app: &Shared, fields: &Fields) -> Result<Vec<String>, Problem> {
+async fn meant(app: &Shared, fields: &Fields) -> Result<Vec<String>, Problem> {
     if fields.is("all") {
         let which: Which = Fields::read(fields.text("which").as_bytes()).to()?;
         return calls::ids_of(app, which).await;
@@ -213,22 +213,18 @@ async fn tag_them(app: &Shared, visitor: &Visitor, fields: &Fields) -> Result<St
     Ok(format!("{} {done}.", show::many(changed as u64, "device")))
 }
 
-/// On to a new rollout for these devices. The list goes along in the address where it is short enough for one, and is otherwise
-/// told by what it was made with.
+/// On to a new rollout for these devices: those that are ticked on a page go along by name, a whole list by what it was made with.
 async fn update(State(app): State<Shared>, Hand(_): Hand, Form(fields): Form) -> Response {
-    match meant(&app, &fields).await {
-        Ok(_) if fields.is("all") => {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("matching", fields.get("which").unwrap_or("all=1"));
-            Redirect::to(&format!("/rollouts/new?{}", query.finish())).into_response()
-        }
-        Ok(ids) => {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.extend_pairs(ids.iter().map(|id| ("device", id)));
-            Redirect::to(&format!("/rollouts/new?{}", query.finish())).into_response()
-        }
-        Err(problem) => after(Err(problem), &back(&fields)),
-    }
+    let ids = match meant(&app, &fields).await {
+        Ok(ids) => ids,
+        Err(problem) => return after(Err(problem), &back(&fields)),
+    };
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    match fields.is("all") {
+        true => query.append_pair("matching", fields.get("which").unwrap_or("all=1")),
+        false => query.extend_pairs(ids.iter().map(|id| ("device", id))),
+    };
+    Redirect::to(&format!("/rollouts/new?{}", query.finish())).into_response()
 }
 
 async fn add(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fields): Form) -> Page {

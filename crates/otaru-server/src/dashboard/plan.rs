@@ -122,14 +122,13 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
         (None, Some(undo)) => format!("Back from rollout {undo}"),
         (None, None) => String::new(),
     };
-    let (mut preview, mut error) = (None, problem.map(|problem| sentence(&problem.detail)));
+    let (mut preview, mut problem) = (None, problem);
     if release.is_some() || undo.is_some() {
-        match new(app, &fields, release.as_ref(), &usual).await {
-            Ok(new) => match calls::preview_of(app, new).await {
-                Ok(found) => preview = Some(found),
-                Err(problem) => error = error.or_else(|| Some(sentence(&problem.detail))),
-            },
-            Err(problem) => error = error.or_else(|| Some(sentence(&problem.detail))),
+        let looked =
+            async { calls::preview_of(app, new(app, &fields, release.as_ref(), &usual).await?).await };
+        match looked.await {
+            Ok(found) => preview = Some(found),
+            Err(bad) => problem = problem.or(Some(bad)),
         }
     }
     // A name that the form made up for one release is not one for another.
@@ -148,7 +147,7 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
         waves: waves(&fields),
         fields,
         preview,
-        problem: error,
+        problem: problem.map(|problem| sentence(&problem.detail)),
     })
 }
 
@@ -240,7 +239,7 @@ fn stop(fields: &Fields) -> Result<Option<StopRule>, Problem> {
         return Ok(Some(StopRule { failures: Percent::whole(10), minimum: 2 }));
     }
     let failures: Option<Percent> = fields.parse("stop", "Stop at")?;
-    let minimum = fields.parse("minimum", "Failures at least")?.unwrap_or(1);
+    let minimum = fields.parse("minimum", "Results at least")?.unwrap_or(1);
     Ok(failures.map(|failures| StopRule { failures, minimum }))
 }
 

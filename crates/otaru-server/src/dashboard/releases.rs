@@ -125,7 +125,7 @@ async fn take(app: &Shared, visitor: &Visitor, mut parts: Multipart) -> Result<(
         }
         let name = field.file_name().filter(|name| !name.is_empty()).map(str::to_owned);
         let Some(name) = name else { break };
-        // Boxed, since a field lends from the form while a body must not.
+        // Through a channel: a field is lent by the form, and a body must own what it gives.
         let (sender, receiver) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(4);
         let body = axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
         let pieces = async {
@@ -140,8 +140,12 @@ async fn take(app: &Shared, visitor: &Visitor, mut parts: Multipart) -> Result<(
         };
         let (caller, announced) = (visitor.caller.clone(), Announced::default());
         let received = calls::take_upload(app, caller, &announced, None, Some(name), None, body);
-        let ((), release) = tokio::join!(pieces, received);
-        return release;
+        tokio::pin!(received);
+        // Who stalls is not waited for once the upload was given up.
+        return tokio::select! {
+            release = &mut received => release,
+            () = pieces => received.await,
+        };
     }
     Err(Problem::invalid("choose a file first: an ESP image (.bin) or a release file (.otaru)"))
 }

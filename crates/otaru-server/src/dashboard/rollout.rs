@@ -147,10 +147,9 @@ fn waves(view: &RolloutView) -> Vec<WaveShown> {
 fn wave(view: &RolloutView, at: usize, last: usize, tally: &Tally) -> WaveShown {
     let planned = view.spec.waves.get(at);
     let begun = !matches!(view.phase.as_str(), "draft" | "scheduled");
-    let bad = tally.failed + tally.rolled_back + tally.refused + tally.timed_out;
     let done = tally.succeeded + tally.current;
     let tone = match () {
-        () if bad > 0 => Tone::Bad,
+        () if tally.verdicts().bad > 0 => Tone::Bad,
         () if tally.total() > 0 && done == tally.total() => Tone::Good,
         () if begun && at <= view.wave => Tone::Busy,
         () => Tone::Calm,
@@ -206,7 +205,7 @@ fn hint(view: &RolloutView, now: i64) -> Option<(Tone, String)> {
             (Tone::Wait, "The wave is done. The next opens when you say so.".into())
         }
         ("running", GateState::Held(Held::SuccessRate)) => {
-            (Tone::Bad, format!("Held: {bad} are too many for the next wave to open by itself."))
+            (Tone::Bad, format!("Held: after {bad}, the next wave does not open by itself."))
         }
         ("running", GateState::Held(_)) => {
             (Tone::Wait, "Held: no device of this wave has shown yet whether the release is good.".into())

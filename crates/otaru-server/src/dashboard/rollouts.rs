@@ -60,38 +60,17 @@ impl Row {
 
 impl From<RolloutView> for Row {
     fn from(view: RolloutView) -> Self {
-        let all = sum(&view.tallies);
+        let all: Tally = view.tallies.iter().sum();
         let base = format!("/rollouts/{}", view.id);
         let parts = parts(&all, &base);
-        let failed = u64::from(all.failed + all.rolled_back + all.refused + all.timed_out);
         Self {
             devices: u64::from(all.total()),
             done: u64::from(all.succeeded + all.current),
-            failed,
+            failed: u64::from(all.verdicts().bad),
             parts,
             view,
         }
     }
-}
-
-/// Where devices stand, over all waves.
-pub(super) fn sum(tallies: &[Tally]) -> Tally {
-    let mut all = Tally::default();
-    for tally in tallies {
-        all.ready += tally.ready;
-        all.waiting += tally.waiting;
-        all.active += tally.active;
-        all.succeeded += tally.succeeded;
-        all.current += tally.current;
-        all.failed += tally.failed;
-        all.rolled_back += tally.rolled_back;
-        all.refused += tally.refused;
-        all.timed_out += tally.timed_out;
-        all.cancelled += tally.cancelled;
-        all.superseded += tally.superseded;
-        all.removed += tally.removed;
-    }
-    all
 }
 
 /// Where devices stand, as parts: done, under way, failed, waiting, not begun, given up.

@@ -71,7 +71,7 @@ impl Browser {
         let target = json!({"targetId": target["targetId"], "flatten": true});
         let attached = browser.call("Target.attachToTarget", target);
         browser.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
-        for domain in ["Page", "Runtime", "Log", "DOM", "Network"] {
+        for domain in ["Page", "Runtime", "Log", "DOM"] {
             browser.call(&format!("{domain}.enable"), json!({}));
         }
         // Somebody looks at it; a page in the background rests.
@@ -138,7 +138,6 @@ impl Browser {
     /// Waits until an expression is true.
     #[track_caller]
     pub(crate) fn wait(&mut self, expression: &str) {
-        let mut seen = String::new();
         let found = eventually_or(LIMIT, || {
             // A page that is on its way out has no answer.
             let params = json!({"expression": format!("!!({expression})"), "returnByValue": true});
@@ -146,9 +145,8 @@ impl Browser {
             (result["result"]["value"] == true).then_some(())
         });
         if found.is_none() {
-            seen = self.text();
+            panic!("waited for {expression}, but the page has:\n{}", self.text());
         }
-        assert!(found.is_some(), "waited for {expression}, but the page has:\n{seen}");
     }
 
     /// Waits until the page has this text.
@@ -191,9 +189,7 @@ impl Browser {
             let at = self.eval(&script);
             Some((at[0].as_f64()?, at[1].as_f64()?))
         });
-        let text = if found.is_none() { self.text() } else { String::new() };
-        assert!(found.is_some(), "nothing to click at {element}, but the page has:\n{text}");
-        found.unwrap()
+        found.unwrap_or_else(|| panic!("nothing to click at {element}, but the page has:\n{}", self.text()))
     }
 
     /// Clicks with the mouse on what an expression means.

@@ -97,6 +97,14 @@ fn the_demo_is_entered_without_a_token() {
     browser.sees("8 devices to update");
     browser.follow("Start");
     browser.sees("8 of 8 devices done");
+    // The other one panics: the first board comes back, and no other is given it.
+    browser.follow("Releases");
+    browser.follow("lamp 1.6.0");
+    browser.follow("Roll out…");
+    browser.follow("Start");
+    browser.sees("Held: after 1 failure");
+    browser.sees("panicked at");
+    browser.sees("not begun\n7");
     assert_eq!(browser.complaints(), Vec::<String>::new());
     assert_eq!(demo.stop(), Some(0));
 }

@@ -144,7 +144,7 @@ async fn invite(scene: &mut Scene) -> anyhow::Result<()> {
     scene.say(&style("Your turn.").bold().to_string());
     scene.say(&format!("  In a browser, at {dashboard}:"));
     scene.say("    Releases → lamp 1.5.0 → Roll out… → Start      one board, then all the others");
-    scene.say("    the same with lamp 1.6.0, which panics           it stops at the first, and says why");
+    scene.say("    the same with lamp 1.6.0, which panics           it goes no further than the first, and says why");
     scene.say("  Or paste one of these into another terminal:");
     scene.say(&format!(
         "    mosquitto_pub -h {} -p {} -t {}/update -m {}",

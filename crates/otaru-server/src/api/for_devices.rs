@@ -1,0 +1,128 @@
+//! `/claim` and `/devices/{id}/status`: what devices themselves ask for, and who provisions them.
+
+use axum::Json;
+use axum::extract::{FromRequest as _, FromRequestParts as _, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use otaru_format::status::Status;
+use otaru_rollout::DeviceId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::{Caller, Role, peer};
+use super::devices::{Login, device_id};
+use super::extract::{Body, Path};
+use super::problem::Problem;
+use crate::access::devices as logins;
+use crate::app::Shared;
+use crate::reconcile;
+
+/// The routes.
+pub fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(claim)).routes(routes!(report))
+}
+
+/// Which device wants a login, and by what right.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Claim {
+    /// Its name in MQTT topics
+    #[schema(min_length = 1, max_length = 64)]
+    device: String,
+    /// A fleet key
+    fleet_key: String,
+}
+
+/// Get a login for a device with a fleet key
+///
+/// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more.
+#[utoipa::path(post, path = "/claim", tag = "fleet keys", request_body = Claim, security(),
+    responses((status = 201, body = Login)))]
+async fn claim(
+    State(app): State<Shared>,
+    parts: Parts,
+    Body(claim): Body<Claim>,
+) -> Result<(StatusCode, Json<Login>), Problem> {
+    let (id, now) = (device_id(&app, &claim.device)?, app.clock.now());
+    let username = id.to_string();
+    match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, now)).await {
+        Ok(password) => Ok((StatusCode::CREATED, Json(Login { username, password }))),
+        Err(problem) if problem.status == 401 => {
+            app.failed_logins.count(peer(&parts), now)?;
+            Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "this fleet key is not good for this device",
+            ))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// What a device that reports is to do.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Orders {
+    /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do
+    offer: Option<Value>,
+}
+
+/// A device's report, where it cannot reach the broker
+///
+/// With the device's own login (Basic), or an operator's token. The body is what it would publish on its topic
+/// `status`. The same report twice changes nothing.
+#[utoipa::path(post, path = "/devices/{id}/status", tag = "devices", params(("id" = String, Path)),
+    security(("device" = []), ("token" = [])),
+    request_body(content = Value, example = json!({
+        "device": "lamp", "chip": "esp32c3", "state": "idle", "project": "lamp", "version": "1.0.0",
+        "image": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "slot": 0, "confirmed": true,
+        "boot": "power_on", "uptime": 3
+    })),
+    responses((status = 200, body = Orders)))]
+async fn report(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    request: axum::extract::Request,
+) -> Result<Json<Orders>, Problem> {
+    let id = device_id(&app, &id)?;
+    // Who may not is told so before the rest is looked at.
+    let (parts, body) = request.into_parts();
+    may_report(&app, &id, &parts).await?;
+    let request = axum::extract::Request::from_parts(parts, body);
+    let Body(report): Body<Status<String>> = Body::from_request(request, &app).await?;
+    if report.device != id.as_str() {
+        return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
+    }
+    reconcile::take_poll(&app, &id, report).await?;
+    let base = app.public_base.clone();
+    let offer = app.db.read(move |tx| reconcile::standing_offer(tx, &id, &base)).await?;
+    Ok(Json(Orders { offer }))
+}
+
+async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Problem> {
+    if let Some(password) = basic(&parts.headers, id) {
+        if logins::verify(app, id.clone(), password, Some(id.as_str())).await? {
+            return Ok(());
+        }
+        app.failed_logins.count(peer(parts), app.clock.now())?;
+        return Err(Problem::unauthorized());
+    }
+    let mut parts = parts.clone();
+    let caller = Caller::from_request_parts(&mut parts, app).await?;
+    caller.require(Role::Operator)
+}
+
+/// The password of `Authorization: Basic` (RFC 7617), if the user name is the device's.
+fn basic(headers: &HeaderMap, id: &DeviceId) -> Option<String> {
+    use base64::Engine as _;
+    let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, text) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let (user, password) = text.split_once(':')?;
+    (user == id.as_str()).then(|| password.to_owned())
+}
