@@ -13,6 +13,7 @@ extern crate std;
 pub mod chip;
 pub mod command;
 pub mod digest;
+pub mod guards;
 pub mod image;
 pub mod otadata;
 pub mod partition;

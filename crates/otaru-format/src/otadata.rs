@@ -12,7 +12,7 @@ pub const SECTOR_LEN: u32 = 4096;
 pub const RECORD_LEN: usize = 32;
 
 /// `esp_rom_crc32_le(UINT32_MAX, …)` inverts its seed, so it is the usual CRC-32 begun at zero.
-const CRC: Crc<u32> = Crc::<u32>::new(&crc::Algorithm { init: 0, ..CRC_32_ISO_HDLC });
+pub(crate) const CRC: Crc<u32> = Crc::<u32>::new(&crc::Algorithm { init: 0, ..CRC_32_ISO_HDLC });
 
 /// What is known about a slot's image (`esp_ota_img_states_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -186,13 +186,13 @@ pub fn emit(partitions: &[Partition], out: &mut [u8; TABLE_LEN]) -> Result<(), P
     Ok(())
 }
 
-/// The layout for 4 MiB of flash: two slots of 1984 KiB on 64 KiB boundaries, and 16 KiB of state.
+/// The layout for 4 MiB of flash: two slots of 1984 KiB on 64 KiB boundaries, and 32 KiB of state.
 pub fn default_layout() -> [Partition; 6] {
     [
         Partition::new("nvs", DATA, NVS, 0x9000, 0x5000),
         Partition::new("otadata", DATA, DATA_OTA, 0xE000, 0x2000),
-        Partition::new("otaru", DATA, UNDEFINED, 0x1_0000, 0x4000),
-        Partition::new("phy_init", DATA, PHY, 0x1_4000, 0x1000),
+        Partition::new("otaru", DATA, UNDEFINED, 0x1_0000, 0x8000),
+        Partition::new("phy_init", DATA, PHY, 0x1_8000, 0x1000),
         Partition::new("ota_0", APP, OTA_0, 0x2_0000, 0x1F_0000),
         Partition::new("ota_1", APP, OTA_0 + 1, 0x21_0000, 0x1F_0000),
     ]

@@ -93,6 +93,6 @@ fn the_tables_of_the_firmware_are_ours_and_have_whole_blocks() {
             assert!(slot.offset.is_multiple_of(0x1_0000) && slot.size.is_multiple_of(0x1_0000));
             assert!(slot.offset + slot.size <= size << 20);
         }
-        assert!(ours.otadata().is_some() && ours.find_label("otaru").is_some_and(|part| part.size == 0x4000));
+        assert!(ours.otadata().is_some() && ours.find_label("otaru").is_some_and(|part| part.size == 0x8000));
     }
 }

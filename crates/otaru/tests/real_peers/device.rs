@@ -21,7 +21,7 @@ pub(crate) const SLOT: usize = 0x1F_0000;
 /// Where the second slot begins.
 const OTA_1: usize = 0x21_0000;
 /// Where the agent keeps its own state.
-const OWN_STATE: std::ops::Range<usize> = 0x1_0000..0x1_4000;
+const OWN_STATE: std::ops::Range<usize> = 0x1_0000..0x1_8000;
 
 /// A folder with `old.bin` and `new.bin`, and the devices' flash.
 pub(crate) struct Bench {
