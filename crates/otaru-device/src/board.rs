@@ -29,6 +29,8 @@ pub enum ResetReason {
     Brownout,
     /// The chip woke from deep sleep.
     DeepSleep,
+    /// A computer at the other end of USB, or a debugger, asked for it.
+    Usb,
     /// Anything else.
     Other,
 }
@@ -43,8 +45,19 @@ impl ResetReason {
             Self::Watchdog => "watchdog",
             Self::Brownout => "brownout",
             Self::DeepSleep => "deep_sleep",
+            Self::Usb => "usb",
             Self::Other => "other",
         }
+    }
+
+    /// Whether the cause was outside, so that the program that ran before is not to blame.
+    pub const fn is_outside(self) -> bool {
+        matches!(self, Self::PowerOn | Self::Brownout | Self::Usb)
+    }
+
+    /// Whether the program that ran before went down by itself.
+    pub const fn is_crash(self) -> bool {
+        matches!(self, Self::Panic | Self::Watchdog)
     }
 
     /// A number that never changes its meaning, for storage; 255 is kept for erased flash.
@@ -57,6 +70,7 @@ impl ResetReason {
             Self::Watchdog => 4,
             Self::Brownout => 5,
             Self::DeepSleep => 6,
+            Self::Usb => 7,
         }
     }
 
@@ -69,6 +83,7 @@ impl ResetReason {
             4 => Self::Watchdog,
             5 => Self::Brownout,
             6 => Self::DeepSleep,
+            7 => Self::Usb,
             _ => Self::Other,
         }
     }

@@ -1,26 +1,29 @@
 //! A command on its way from the MQTT session to the worker: only the newest waits.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use heapless::Vec;
 use otaru_format::command::{Command, CommandError, MAX_COMMAND, SCRATCH};
-use otaru_format::release::Envelope;
+
+use crate::history::{CommandId, History, Origin};
 
 /// A command's bytes as they arrived.
-#[derive(PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) payload: Vec<u8, MAX_COMMAND>,
+    pub(crate) origin: Origin,
+    /// The command that waited in its place and was never begun.
+    pub(crate) replaced: Option<CommandId>,
     /// There were more bytes than a command may have.
     oversized: bool,
+    number: u32,
 }
 
 impl Job {
-    /// Copies a payload, as far as it can be a command.
-    pub(crate) fn new(bytes: &[u8]) -> Self {
-        let kept = &bytes[..bytes.len().min(MAX_COMMAND)];
-        Self { payload: Vec::from_slice(kept).unwrap_or_default(), oversized: bytes.len() > MAX_COMMAND }
+    /// A command from before a restart.
+    pub(crate) const fn resumed(payload: Vec<u8, MAX_COMMAND>) -> Self {
+        Self { payload, origin: Origin::Resumed, replaced: None, oversized: false, number: 0 }
     }
 
     /// Reads the command. `scratch` takes unescaped JSON strings.
@@ -28,15 +31,12 @@ impl Job {
         if self.oversized {
             return Err(CommandError::TooLong);
         }
-        match self.envelope() {
-            Some(envelope) => Command::parse(envelope.payload(), scratch),
-            None => Command::parse(&self.payload, scratch),
-        }
+        Command::parse(&self.payload, scratch)
     }
 
-    /// The envelope of a signed offer; its signature is not checked here.
-    pub(crate) fn envelope(&self) -> Option<Envelope<'_>> {
-        Envelope::parse(&self.payload).ok()
+    /// Identity of the command, by its bytes.
+    pub(crate) fn id(&self) -> CommandId {
+        CommandId::of(&self.payload)
     }
 }
 
@@ -50,30 +50,70 @@ pub(crate) enum Takeover {
 }
 
 /// The newest command nobody has taken yet. A burst of a thousand costs one buffer.
+///
+/// A command is settled once it was remembered, refused or passed over: from then on the broker need not keep it.
 pub(crate) struct Inbox {
     newest: RefCell<Option<Job>>,
     arrived: Signal<NoopRawMutex, ()>,
+    /// Commands that were put in.
+    count: Cell<u32>,
+    /// The last command that was settled; those before it are too.
+    settled: Cell<u32>,
+    /// Commands that were followed earlier.
+    pub(crate) history: RefCell<History>,
 }
 
 impl Inbox {
     pub(crate) const fn new() -> Self {
-        Self { newest: RefCell::new(None), arrived: Signal::new() }
+        Self {
+            newest: RefCell::new(None),
+            arrived: Signal::new(),
+            count: Cell::new(0),
+            settled: Cell::new(0),
+            history: RefCell::new(History::new()),
+        }
     }
 
-    pub(crate) fn put(&self, payload: &[u8]) {
+    /// Puts a command in place of the one that waits; gives back its number.
+    pub(crate) fn put(&self, payload: &[u8], origin: Origin) -> u32 {
         // Empty is what a broker sends when somebody deletes a retained command.
         if payload.is_empty() {
-            return;
+            return self.settled.get();
         }
-        *self.newest.borrow_mut() = Some(Job::new(payload));
+        let number = self.count.get().wrapping_add(1);
+        self.count.set(number);
+        let mut newest = self.newest.borrow_mut();
+        *newest = Some(Job {
+            payload: Vec::from_slice(&payload[..payload.len().min(MAX_COMMAND)]).unwrap_or_default(),
+            origin,
+            // Retained on both topics, say: the next time they may come in the other order.
+            replaced: newest.as_ref().map(Job::id),
+            oversized: payload.len() > MAX_COMMAND,
+            number,
+        });
         self.arrived.signal(());
+        number
     }
 
-    /// Puts an older command, unless a newer one waits.
-    pub(crate) fn put_older(&self, payload: &[u8]) {
-        if self.newest.borrow().is_none() {
-            self.put(payload);
+    /// Notes that a command is followed now.
+    pub(crate) fn begin(&self, job: &Job, order: Option<u64>) {
+        let mut history = self.history.borrow_mut();
+        if let Some(replaced) = job.replaced.filter(|replaced| *replaced != job.id()) {
+            history.supersede(replaced);
         }
+        history.follow(job.id(), order);
+    }
+
+    /// Notes that a command was remembered, refused or passed over, and so every one before it.
+    pub(crate) fn settle(&self, job: &Job) {
+        if !self.is_settled(job.number) {
+            self.settled.set(job.number);
+        }
+    }
+
+    /// Whether the command of this number was settled.
+    pub(crate) fn is_settled(&self, number: u32) -> bool {
+        self.settled.get().wrapping_sub(number) < u32::MAX / 2
     }
 
     pub(crate) async fn take(&self) -> Job {
@@ -85,7 +125,7 @@ impl Inbox {
         }
     }
 
-    /// Waits for a command that is not a repetition of `job` and makes sense; others are passed over.
+    /// Waits for a command that counts and is not a repetition of `job`; others are dropped.
     pub(crate) async fn takeover(&self, job: &Job) -> Takeover {
         loop {
             if let Some(takeover) = self.look(job) {
@@ -99,10 +139,18 @@ impl Inbox {
         let mut newest = self.newest.borrow_mut();
         let newer = newest.as_ref()?;
         let takeover = match newer.command(&mut [0; SCRATCH]) {
-            Ok(Command::Update(_)) if newer != job => return Some(Takeover::Update),
+            Ok(Command::Update(offer)) if newer.payload != job.payload => {
+                let verdict = self.history.borrow().judge(newer.id(), newer.origin, offer.order);
+                match verdict {
+                    Ok(()) => return Some(Takeover::Update),
+                    Err(why) => log::info!("update: {}", why.as_str()),
+                }
+                None
+            }
             Ok(Command::Cancel) => Some(Takeover::Cancel),
             _ => None,
         };
+        self.settle(newer);
         *newest = None;
         takeover
     }

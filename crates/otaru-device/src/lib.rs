@@ -18,6 +18,8 @@ pub mod agent;
 pub mod backoff;
 pub mod board;
 pub mod config;
+mod guards;
+mod history;
 pub mod http;
 mod job;
 pub mod memory;

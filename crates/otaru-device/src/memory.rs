@@ -1,18 +1,22 @@
-//! What the agent remembers over restarts: the command it is about, and the image that failed.
+//! What the agent remembers over restarts: commands, images that failed, and a trial that is to be repeated.
 //!
-//! It stands in the `otaru` partition, kept by `sequential-storage`, which survives a loss of power at any byte.
-//! Without that partition nothing is remembered and nothing else changes. Damaged storage is erased: an
-//! update must never fail because of a memory of earlier ones.
+//! It stands in the `otaru` partition behind the guards, kept by `sequential-storage`, which survives a loss of power at any
+//! byte. Without that partition nothing is remembered and nothing else changes. Damaged storage is erased: an update must never
+//! fail because of a memory of earlier ones. A read that fails erases nothing.
 
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::{String, Vec};
 use otaru_format::command::MAX_COMMAND;
 use otaru_format::digest::Digest;
-use otaru_format::release::{KeyId, MAX_REVOKED};
+use otaru_format::guards::Guards;
+use otaru_format::release::{KeyId, MAX_REVOKED, MAX_TEXT};
 use otaru_format::status::Code;
+use sequential_storage::Error;
 use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
 
+use crate::guards::GuardStore;
+use crate::history::{CommandId, History, SUPERSEDED};
 use crate::slots::Region;
 
 /// Records by number, without a cache: they are read at boot and once an update.
@@ -21,21 +25,24 @@ type Map<'f, F> = MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, 
 /// Longest record: a command with its header.
 const RECORD: usize = MAX_COMMAND + 64;
 /// First byte of every record; another layout gets another number.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 const PENDING: u8 = 1;
 const FAILED: u8 = 2;
-const TRUSTED: u8 = 3;
 const CANDIDATE: u8 = 4;
-/// Revoked keys that are remembered.
-const MAX_KEYS: usize = 4;
+const HISTORY: u8 = 5;
+const RETRY: u8 = 6;
 
 /// The command that is being carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     /// Its bytes.
     pub payload: Vec<u8, MAX_COMMAND>,
-    /// How often it was interrupted.
+    /// Restarts in the middle of it.
     pub attempts: u8,
+    /// Those among them that were crashes.
+    pub crashes: u8,
+    /// Trials of its image that a loss of power ended.
+    pub power_losses: u8,
     /// The image, once it stood verified in the slot.
     pub verified: Option<Digest>,
 }
@@ -43,29 +50,20 @@ pub struct Pending {
 /// The image that was rolled back last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// Its SHA-256; zero if it could not be read.
+    /// SHA-256 of the image; zero if it could not be read.
     pub digest: Digest,
-    /// Its ELF's SHA-256; zero if it has none.
-    pub elf: Digest,
-    /// Its version.
+    /// SHA-256 of the image's first bytes, header and descriptor; zero if they could not be read.
+    pub head: Digest,
+    /// Sequence of the release it came in; 0 for a bare image. A higher one may bring it again.
+    pub sequence: u64,
+    /// Version of the image.
     pub version: String<32>,
-    /// How often it was started.
+    /// Starts of the image.
     pub boots: u8,
-    /// Why it was rolled back.
+    /// Reason of the roll back.
     pub code: Code,
     /// The sentence to that.
     pub detail: String<128>,
-}
-
-/// What may not be undone by an older release or offer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trusted {
-    /// The highest sequence of a release that was confirmed here.
-    pub sequence: u64,
-    /// The highest serial number of a signed offer that was followed.
-    pub serial: u64,
-    /// Keys that a confirmed release revoked; the first ones stay when there are too many.
-    pub revoked: Vec<KeyId, MAX_KEYS>,
 }
 
 /// A release whose image was activated and is not confirmed yet.
@@ -75,30 +73,82 @@ pub struct Candidate {
     pub image: Digest,
     /// The release's sequence.
     pub sequence: u64,
+    /// The release's product.
+    pub product: String<MAX_TEXT>,
     /// The keys it revokes.
     pub revoked: Vec<KeyId, MAX_REVOKED>,
+}
+
+/// The last trial that ended for an outside reason, and whether its image is to be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// The image; it stands in the slot.
+    pub image: Digest,
+    /// The command that brought it.
+    pub command: Option<CommandId>,
+    /// Sequence of the trial's otadata record, so that each trial counts once.
+    pub trial: u32,
+    /// Trials so far that did not reach the broker; 0 when nothing follows from this one any more.
+    pub tries: u8,
+}
+
+impl Retry {
+    /// A trial from which nothing follows.
+    pub(crate) const fn settled(image: Digest, command: Option<CommandId>, trial: u32) -> Self {
+        Self { image, command, trial, tries: 0 }
+    }
+
+    /// Whether nothing follows from the trial with this sequence.
+    pub(crate) const fn has_settled(&self, trial: u32) -> bool {
+        self.trial == trial && self.tries == 0
+    }
+}
+
+impl Pending {
+    /// Identity of the command.
+    pub(crate) fn id(&self) -> CommandId {
+        CommandId::of(&self.payload)
+    }
 }
 
 /// The agent's memory.
 #[derive(Debug)]
 pub struct Memory {
     region: Option<Region>,
+    guards: GuardStore,
 }
 
 impl Memory {
-    /// Memory in `region`, or none.
-    pub fn open(region: Option<Region>) -> Self {
-        Self { region }
+    /// Memory and guards in these regions, as far as there are any.
+    pub fn open(region: Option<Region>, guards: Option<Region>) -> Self {
+        Self { region, guards: GuardStore::new(guards) }
+    }
+
+    /// Whether there is room to remember anything.
+    pub fn is_there(&self) -> bool {
+        self.region.is_some()
+    }
+
+    /// The guards; `None` when they are lost or there is no room for them.
+    pub async fn load_guards<F: NorFlash>(&self, flash: &mut F) -> Option<Guards> {
+        self.guards.load(flash).await
+    }
+
+    /// Keeps the guards, as far as they are not kept yet.
+    pub async fn store_guards<F: NorFlash>(&self, flash: &mut F, guards: &Guards) {
+        self.guards.store(flash, guards).await;
     }
 
     /// The command to take up again, if any.
     pub async fn load_pending<F: NorFlash>(&self, flash: &mut F) -> Option<Pending> {
         let mut buf = [0; RECORD];
         let mut reader = Reader(self.load(flash, PENDING, &mut buf).await?);
-        let attempts = reader.byte()?;
+        let [attempts, crashes, power_losses] = [reader.byte()?, reader.byte()?, reader.byte()?];
         let verified = reader.digest()?;
         Some(Pending {
             attempts,
+            crashes,
+            power_losses,
             verified: (!verified.is_zero()).then_some(verified),
             payload: Vec::from_slice(reader.0).ok()?,
         })
@@ -107,7 +157,7 @@ impl Memory {
     /// Remembers the command.
     pub async fn store_pending<F: NorFlash>(&self, flash: &mut F, pending: &Pending) {
         let mut writer = Writer::new();
-        writer.put(&[pending.attempts]);
+        writer.put(&[pending.attempts, pending.crashes, pending.power_losses]);
         writer.put(&pending.verified.unwrap_or(Digest::ZERO).0);
         writer.put(&pending.payload);
         self.store(flash, PENDING, &writer.0).await;
@@ -122,9 +172,7 @@ impl Memory {
 
     /// Forgets the command.
     pub async fn clear_pending<F: NorFlash>(&self, flash: &mut F) {
-        if self.load_pending(flash).await.is_some() {
-            self.store(flash, PENDING, &[LAYOUT]).await;
-        }
+        self.clear(flash, PENDING).await;
     }
 
     /// The image that failed last, if any.
@@ -133,7 +181,8 @@ impl Memory {
         let mut reader = Reader(self.load(flash, FAILED, &mut buf).await?);
         Some(Failed {
             digest: reader.digest()?,
-            elf: reader.digest()?,
+            head: reader.digest()?,
+            sequence: reader.number()?,
             boots: reader.byte()?,
             code: Code::from_number(reader.byte()?),
             version: reader.text()?,
@@ -145,31 +194,29 @@ impl Memory {
     pub async fn store_failed<F: NorFlash>(&self, flash: &mut F, failed: &Failed) {
         let mut writer = Writer::new();
         writer.put(&failed.digest.0);
-        writer.put(&failed.elf.0);
+        writer.put(&failed.head.0);
+        writer.put(&failed.sequence.to_le_bytes());
         writer.put(&[failed.boots, failed.code.number()]);
         writer.text(&failed.version);
         writer.text(&failed.detail);
         self.store(flash, FAILED, &writer.0).await;
     }
 
-    /// What was learned of releases and offers; nothing without a partition.
-    pub async fn load_trusted<F: NorFlash>(&self, flash: &mut F) -> Trusted {
-        let mut buf = [0; RECORD];
-        let Some(record) = self.load(flash, TRUSTED, &mut buf).await else { return Trusted::default() };
-        let mut reader = Reader(record);
-        let (Some(sequence), Some(serial)) = (reader.number(), reader.number()) else {
-            return Trusted::default();
-        };
-        Trusted { sequence, serial, revoked: reader.keys() }
+    /// Forgets the image that failed.
+    pub async fn clear_failed<F: NorFlash>(&self, flash: &mut F) {
+        self.clear(flash, FAILED).await;
     }
 
-    /// Remembers what was learned of releases and offers.
-    pub async fn store_trusted<F: NorFlash>(&self, flash: &mut F, trusted: &Trusted) {
-        let mut writer = Writer::new();
-        writer.put(&trusted.sequence.to_le_bytes());
-        writer.put(&trusted.serial.to_le_bytes());
-        trusted.revoked.iter().for_each(|key| writer.put(&key.0));
-        self.store(flash, TRUSTED, &writer.0).await;
+    /// The release that was activated last, if any.
+    pub async fn load_candidate<F: NorFlash>(&self, flash: &mut F) -> Option<Candidate> {
+        let mut buf = [0; RECORD];
+        let mut reader = Reader(self.load(flash, CANDIDATE, &mut buf).await?);
+        Some(Candidate {
+            image: reader.digest()?,
+            sequence: reader.number()?,
+            product: reader.text()?,
+            revoked: reader.keys(),
+        })
     }
 
     /// Remembers a release whose image is about to be tried.
@@ -177,29 +224,90 @@ impl Memory {
         let mut writer = Writer::new();
         writer.put(&candidate.image.0);
         writer.put(&candidate.sequence.to_le_bytes());
+        writer.text(&candidate.product);
         candidate.revoked.iter().for_each(|key| writer.put(&key.0));
         self.store(flash, CANDIDATE, &writer.0).await;
     }
 
-    /// The image `confirmed` has proved good: its release's sequence and revocations hold from now on.
+    /// Sequence of the release that brought this image; 0 if it came bare or that is forgotten.
+    pub async fn sequence_of<F: NorFlash>(&self, flash: &mut F, image: Digest) -> u64 {
+        self.load_candidate(flash)
+            .await
+            .filter(|c| c.image == image)
+            .map_or(0, |candidate| candidate.sequence)
+    }
+
+    /// The image `confirmed` has proved good: its release's sequence, product and revocations hold from now on.
     pub async fn learn<F: NorFlash>(&self, flash: &mut F, confirmed: Digest) {
+        let Some(candidate) = self.load_candidate(flash).await.filter(|c| c.image == confirmed) else {
+            return;
+        };
+        let mut guards = self.load_guards(flash).await.unwrap_or_default();
+        if candidate.sequence >= guards.sequence {
+            guards.sequence = candidate.sequence;
+            guards.image = candidate.image;
+        }
+        guards.product = candidate.product;
+        // There was room when the release was admitted.
+        let _ = guards.revoke(candidate.revoked.into_iter());
+        self.store_guards(flash, &guards).await;
+    }
+
+    /// Commands that were followed.
+    pub async fn load_history<F: NorFlash>(&self, flash: &mut F) -> History {
         let mut buf = [0; RECORD];
-        let Some(record) = self.load(flash, CANDIDATE, &mut buf).await else { return };
+        let Some(record) = self.load(flash, HISTORY, &mut buf).await else { return History::default() };
         let mut reader = Reader(record);
-        if reader.digest() != Some(confirmed) {
+        let order = reader.number().unwrap_or(0);
+        let [followed, given_up] = [reader.command(), reader.command()];
+        let superseded = core::iter::from_fn(|| reader.command()).take(SUPERSEDED).collect();
+        History { order, followed, given_up, superseded }
+    }
+
+    /// Remembers which commands were followed, unless that is remembered already.
+    pub async fn keep_history<F: NorFlash>(&self, flash: &mut F, history: &History) {
+        if self.load_history(flash).await == *history {
             return;
         }
-        let Some(sequence) = reader.number() else { return };
-        let before = self.load_trusted(flash).await;
-        let mut after = before.clone();
-        after.sequence = after.sequence.max(sequence);
-        for key in reader.keys::<MAX_REVOKED>() {
-            if !after.revoked.contains(&key) {
-                let _ = after.revoked.push(key);
-            }
-        }
-        if after != before {
-            self.store_trusted(flash, &after).await;
+        let mut writer = Writer::new();
+        writer.put(&history.order.to_le_bytes());
+        writer.command(history.followed);
+        writer.command(history.given_up);
+        history.superseded.iter().for_each(|command| writer.command(Some(*command)));
+        self.store(flash, HISTORY, &writer.0).await;
+    }
+
+    /// The trial that is to be repeated, if any.
+    pub async fn load_retry<F: NorFlash>(&self, flash: &mut F) -> Option<Retry> {
+        let mut buf = [0; RECORD];
+        let mut reader = Reader(self.load(flash, RETRY, &mut buf).await?);
+        Some(Retry {
+            image: reader.digest()?,
+            command: reader.command(),
+            trial: reader.word()?,
+            tries: reader.byte()?,
+        })
+    }
+
+    /// Remembers a trial that is to be repeated.
+    pub async fn store_retry<F: NorFlash>(&self, flash: &mut F, retry: &Retry) {
+        let mut writer = Writer::new();
+        writer.put(&retry.image.0);
+        writer.command(retry.command);
+        writer.put(&retry.trial.to_le_bytes());
+        writer.put(&[retry.tries]);
+        self.store(flash, RETRY, &writer.0).await;
+    }
+
+    /// Forgets a trial that was to be repeated.
+    pub async fn clear_retry<F: NorFlash>(&self, flash: &mut F) {
+        self.clear(flash, RETRY).await;
+    }
+
+    async fn clear<F: NorFlash>(&self, flash: &mut F, key: u8) {
+        let mut buf = [0; RECORD];
+        if self.load(flash, key, &mut buf).await.is_some() {
+            self.store(flash, key, &[LAYOUT]).await;
         }
     }
 
@@ -208,6 +316,8 @@ impl Memory {
         match map.fetch_item::<&[u8]>(buf, &key).await {
             Ok(Some([LAYOUT, rest @ ..])) if !rest.is_empty() => Some(rest),
             Ok(_) => None,
+            // The flash may do better the next time.
+            Err(Error::Storage { .. }) => None,
             Err(error) => {
                 log::warn!("memory: {error:?}; starting afresh");
                 let _ = map.erase_all().await;
@@ -219,10 +329,14 @@ impl Memory {
     async fn store<F: NorFlash>(&self, flash: &mut F, key: u8, record: &[u8]) {
         let Some(mut map) = self.map(flash) else { return };
         let mut buf = [0; RECORD];
-        if let Err(error) = map.store_item(&mut buf, &key, &record).await {
-            log::warn!("memory: {error:?}; starting afresh");
-            let _ = map.erase_all().await;
-            let _ = map.store_item(&mut buf, &key, &record).await;
+        match map.store_item(&mut buf, &key, &record).await {
+            Ok(()) => {}
+            Err(error @ Error::Storage { .. }) => log::warn!("memory: {error:?}"),
+            Err(error) => {
+                log::warn!("memory: {error:?}; starting afresh");
+                let _ = map.erase_all().await;
+                let _ = map.store_item(&mut buf, &key, &record).await;
+            }
         }
     }
 
@@ -251,6 +365,11 @@ impl Writer {
         self.put(&[u8::try_from(text.len()).unwrap_or(0)]);
         self.put(text.as_bytes());
     }
+
+    /// A command's identity; zero for none.
+    fn command(&mut self, command: Option<CommandId>) {
+        self.put(&command.map_or(0, |command| command.0).to_le_bytes());
+    }
 }
 
 /// A record being read.
@@ -273,6 +392,16 @@ impl Reader<'_> {
         let (number, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u64::from_le_bytes(*number))
+    }
+
+    fn word(&mut self) -> Option<u32> {
+        let (word, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_le_bytes(*word))
+    }
+
+    fn command(&mut self) -> Option<CommandId> {
+        self.number().filter(|number| *number != 0).map(CommandId)
     }
 
     /// The rest of the record.

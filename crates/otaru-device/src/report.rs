@@ -44,6 +44,7 @@ struct Current {
     deployment: String<MAX_DEPLOYMENT>,
     error: Option<(Code, String<DETAIL>)>,
     failed: Option<(String<32>, Digest, u8)>,
+    guards_lost: bool,
     revision: u32,
     /// The revision of the last change that is more than a few per cent of progress.
     pressing: u32,
@@ -56,7 +57,10 @@ pub(crate) struct Reports<'a> {
     lines: RefCell<Deque<Line, LINES>>,
     changed: Signal<NoopRawMutex, ()>,
     accepted: Signal<NoopRawMutex, ()>,
-    accepted_revision: Cell<u32>,
+    /// The newest revision that the broker has taken on the present connection.
+    accepted_revision: Cell<Option<u32>>,
+    /// Since when it takes them on the present connection, by the clock.
+    accepted_since: Cell<Option<Duration>>,
     /// Whether it is still to be found out what there is to report.
     unsure: Cell<bool>,
 }
@@ -74,13 +78,15 @@ impl<'a> Reports<'a> {
                 deployment: String::new(),
                 error: None,
                 failed: None,
+                guards_lost: false,
                 revision: 1,
                 pressing: 1,
             }),
             lines: RefCell::new(Deque::new()),
             changed: Signal::new(),
             accepted: Signal::new(),
-            accepted_revision: Cell::new(0),
+            accepted_revision: Cell::new(None),
+            accepted_since: Cell::new(None),
             unsure: Cell::new(unsure),
         }
     }
@@ -206,14 +212,40 @@ impl<'a> Reports<'a> {
         true
     }
 
+    /// Waits until the broker has accepted the present state on the connection there is, however long that takes.
+    pub(crate) async fn until_accepted(&self) {
+        let wanted = self.current.borrow().revision;
+        while !self.has_accepted(wanted) {
+            self.accepted.wait().await;
+        }
+    }
+
     fn has_accepted(&self, wanted: u32) -> bool {
-        self.accepted_revision.get().wrapping_sub(wanted) < u32::MAX / 2
+        self.accepted_revision.get().is_some_and(|accepted| accepted.wrapping_sub(wanted) < u32::MAX / 2)
+    }
+
+    /// Since when the broker has been taking reports without an interruption, by the clock.
+    pub(crate) fn accepted_since(&self) -> Option<Duration> {
+        self.accepted_since.get()
+    }
+
+    /// Notes whether the guards against older releases are lost.
+    pub(crate) fn guards_lost(&self, lost: bool) {
+        if self.current.borrow().guards_lost != lost {
+            self.change(|c| c.guards_lost = lost);
+        }
+    }
+
+    /// Lets the session look whether there is something to do.
+    pub(crate) fn wake(&self) {
+        self.changed.signal(());
     }
 
     // What the session uses.
 
-    pub(crate) fn connected(&self) {
-        self.accepted_revision.set(self.current.borrow().revision.wrapping_sub(1));
+    pub(crate) fn disconnected(&self) {
+        self.accepted_revision.set(None);
+        self.accepted_since.set(None);
     }
 
     pub(crate) async fn changed(&self) {
@@ -234,8 +266,9 @@ impl<'a> Reports<'a> {
         self.current.borrow().revision
     }
 
-    pub(crate) fn set_accepted(&self, revision: u32) {
-        self.accepted_revision.set(revision);
+    pub(crate) fn set_accepted(&self, revision: u32, now: Duration) {
+        self.accepted_revision.set(Some(revision));
+        self.accepted_since.set(self.accepted_since.get().or(Some(now)));
         self.accepted.signal(());
     }
 
@@ -268,6 +301,7 @@ impl<'a> Reports<'a> {
                 image: *image,
                 boots: *boots,
             }),
+            guards_lost: current.guards_lost,
             boot: self.identity.boot,
             uptime: u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX),
             rssi,

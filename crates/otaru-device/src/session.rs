@@ -3,6 +3,7 @@
 //! Link and connection are looked at every second. Nothing here waits for the worker, and the worker never
 //! waits for this: a download goes on while the broker is away, and commands arrive while flash is written.
 
+use core::num::NonZeroU16;
 use core::time::Duration;
 
 use embassy_futures::select::{Either3, select3};
@@ -23,8 +24,21 @@ use crate::uplink::{CHECK, Uplink};
 const JOIN: Duration = Duration::from_secs(30);
 /// How long mere progress waits after a status report.
 const PROGRESS: Duration = Duration::from_secs(1);
+/// How long a command may stay unacknowledged while it is being remembered. It is looked at every [`CHECK`], so the broker waits
+/// two seconds at most.
+const UNDECIDED: Duration = Duration::from_secs(1);
+/// Pause before a report is sent again that the broker refused: its access list or its quota may change.
+const REFUSED: Duration = Duration::from_secs(30);
 /// Bytes of a status report.
 const STATUS: usize = 1024;
+
+/// A command that is not acknowledged yet.
+struct Undecided {
+    id: NonZeroU16,
+    /// Number of the command in the inbox.
+    number: u32,
+    since: Duration,
+}
 
 /// The session's surroundings.
 pub(crate) struct Session<'s, N, C, L, R> {
@@ -89,10 +103,12 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
     }
 
     async fn serve(&mut self, backoff: &mut Backoff) -> Ended {
-        match self.connected(backoff).await {
+        let ended = match self.connected(backoff).await {
             Err(ended) => ended,
             Ok(never) => match never {},
-        }
+        };
+        self.reports.disconnected();
+        ended
     }
 
     /// One connection, from connect to its end.
@@ -113,7 +129,6 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
             Connection::open(socket, &mut buffers, self.config, &self.topics, self.clock).await?;
         connection.publish(&self.topics.online(), b"online", true, QoS::AtMostOnce).await?;
         backoff.reset();
-        self.reports.connected();
         log::info!("broker: connected as {}", self.config.device);
         self.talk(&mut connection).await
     }
@@ -131,13 +146,22 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
         let mut last_sent = self.clock.now();
         let mut last_status = Duration::ZERO;
         let mut ping_since: Option<Duration> = None;
+        let mut undecided: Option<Undecided> = None;
+        let mut refused: Option<Duration> = None;
         loop {
+            let over = |command: &Undecided, now| {
+                self.inbox.is_settled(command.number) || now >= command.since + UNDECIDED
+            };
+            if let Some(command) = undecided.take_if(|command| over(command, self.clock.now())) {
+                connection.acknowledge(command.id).await?;
+            }
             while let Some(line) = self.reports.next_line() {
                 connection.publish(&self.topics.progress(), line.as_bytes(), false, QoS::AtMostOnce).await?;
                 last_sent = self.clock.now();
             }
             let due = self.reports.presses(accepted)
-                || (self.reports.revision() != accepted && self.clock.now() >= last_status + PROGRESS);
+                || (self.reports.revision() != accepted && self.clock.now() >= last_status + PROGRESS)
+                || refused.is_some_and(|since| self.clock.now() >= since + REFUSED);
             if in_flight.is_none() && due {
                 let mut json = [0; STATUS];
                 if let Some((text, revision)) =
@@ -158,23 +182,32 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
                 Either3::First(header) => {
                     let (inbox, topics) = (self.inbox, self.topics);
                     let incoming = connection
-                        .packet(header?, |topic, payload| {
-                            if topics.update_all() == topic || topics.update_one() == topic {
-                                inbox.put(payload);
-                            }
+                        .packet(header?, |topic, payload, origin| {
+                            let command = topics.update_all() == topic || topics.update_one() == topic;
+                            command.then(|| inbox.put(payload, origin))
                         })
                         .await?;
                     match incoming {
+                        Incoming::Command { id, number } => {
+                            let since = self.clock.now();
+                            let newest = id.map(|id| Undecided { id, number, since });
+                            // The one before is of no use any more.
+                            if let Some(older) = core::mem::replace(&mut undecided, newest) {
+                                connection.acknowledge(older.id).await?;
+                            }
+                        }
                         Incoming::Accepted => {
                             if let Some((revision, _)) = in_flight.take() {
                                 accepted = revision;
-                                self.reports.set_accepted(revision);
+                                refused = None;
+                                self.reports.set_accepted(revision, self.clock.now());
                             }
                         }
                         Incoming::Rejected => {
                             if let Some((revision, _)) = in_flight.take() {
                                 log::warn!("broker: refuses status reports; may this device publish them?");
                                 accepted = revision;
+                                refused = Some(self.clock.now());
                             }
                         }
                         Incoming::Pong => ping_since = None,

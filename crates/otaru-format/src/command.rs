@@ -29,9 +29,9 @@ pub struct Offer<'a> {
     /// Take it even if it failed before or is for another product.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub force: bool,
-    /// Counts up from one signed offer to the next, so that none can be sent again; of use in signed offers only.
+    /// Place among a server's offers to this device; one below the highest that was followed is passed over.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub serial: Option<u64>,
+    pub order: Option<u64>,
 }
 
 impl Offer<'_> {
@@ -97,7 +97,7 @@ struct Json<'a> {
     #[serde(default)]
     force: Option<bool>,
     #[serde(default)]
-    serial: Option<u64>,
+    order: Option<u64>,
     #[serde(default)]
     cancel: Option<bool>,
 }
@@ -122,7 +122,7 @@ impl<'a> Command<'a> {
             return Err(CommandError::NotACommand);
         }
         check_url(text)?;
-        Ok(Self::Update(Offer { url: text, image: None, deployment: None, force: false, serial: None }))
+        Ok(Self::Update(Offer { url: text, image: None, deployment: None, force: false, order: None }))
     }
 
     fn parse_json(text: &'a str, scratch: &'a mut [u8]) -> Result<Self, CommandError> {
@@ -146,13 +146,7 @@ impl<'a> Command<'a> {
             Some(hex) => Some(hex.parse().map_err(|_| CommandError::BadDigest)?),
             None => None,
         };
-        Ok(Self::Update(Offer {
-            url,
-            image,
-            deployment,
-            force: json.force == Some(true),
-            serial: json.serial,
-        }))
+        Ok(Self::Update(Offer { url, image, deployment, force: json.force == Some(true), order: json.order }))
     }
 }
 
@@ -219,7 +213,7 @@ mod tests {
             image: Some(Digest::of(b"x")),
             deployment: Some("d-1"),
             force: true,
-            serial: Some(7),
+            order: Some(7),
         };
         let (mut buf, mut scratch) = ([0; 512], [0; 512]);
         let json = offer.emit_json(&mut buf).unwrap();

@@ -200,8 +200,7 @@ codes! {
     Unreachable = 28 "unreachable",
     /// The new image used up its trial boots.
     TrialBoots = 29 "trial_boots",
-    /// The supply voltage dipped.
-    Brownout = 30 "brownout",
+    // 30 was `brownout`, which is `power_loss` now; do not give the number away again.
     /// The bootloader found the new image bad.
     BootloaderRejected = 31 "bootloader_rejected",
     /// Power was lost.
@@ -222,8 +221,11 @@ codes! {
     SecureVersion = 39 "secure_version",
     /// A block is not what the release says.
     BlockCorrupt = 40 "block_corrupt",
-    /// The signed offer was sent before.
-    Replayed = 41 "replayed",
+    // 41 was `replayed`, of signed commands; do not give the number away again.
+    /// The update crashed the running image again and again.
+    Crashed = 44 "crashed",
+    /// The release revokes more keys than the device has room for.
+    NoRoom = 48 "no_room",
     /// Anything else, and what a newer device tells that this program does not know.
     #[serde(other)]
     Unknown = 255 "unknown",
@@ -289,6 +291,10 @@ pub struct Status<S> {
     /// The image that was rolled back.
     #[serde(skip_serializing_if = "Option::is_none", default = "none")]
     pub failed: Option<FailedImage<S>>,
+    /// Whether the record of earlier releases is lost, or there is no room for one: the device then takes nothing below the version
+    /// that it runs.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub guards_lost: bool,
     /// Why the device started last.
     pub boot: S,
     /// Seconds since then.
@@ -301,6 +307,11 @@ pub struct Status<S> {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(number: &u8) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn none<T>() -> Option<T> {
@@ -336,6 +347,7 @@ mod tests {
             deployment: None,
             error: Some(Fault { code: Code::Panic, detail: "at \"main\":\n1" }),
             failed: Some(FailedImage { version: "2.0", image: Digest::of(b"y"), boots: 3 }),
+            guards_lost: false,
             boot: "panic",
             uptime: 7,
             rssi: None,

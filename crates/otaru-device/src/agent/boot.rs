@@ -10,11 +10,15 @@ use heapless::String;
 use otaru_format::digest::Digest;
 use otaru_format::image::{HEAD_LEN, Head};
 
-use crate::board::{Board, ResetReason};
+use crate::board::Board;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::report::Identity;
 use crate::slots::{FailedTrial, READ_BACK, Region, SlotError, Slots, Trial, TrialCause, verify};
+
+/// Starts of one image on trial that may end for an outside reason. One whose radio draws more than the supply gives would otherwise
+/// start for ever.
+pub(super) const MAX_POWER_LOSSES: u8 = 20;
 
 /// What a boot found on flash.
 #[derive(Debug)]
@@ -25,7 +29,8 @@ pub struct Boot {
     pub(crate) failed: Option<FailedTrial>,
     pub(crate) project: String<32>,
     pub(crate) version: String<32>,
-    pub(crate) elf: Digest,
+    /// SHA-256 of the running image's first bytes, header and descriptor.
+    pub(crate) head: Digest,
     pub(crate) secure_version: u32,
     pub(crate) image: Digest,
 }
@@ -66,8 +71,7 @@ impl Boot {
 
 /// Looks at the slots. The board may come with its watchdog armed, as it should; it is stopped once all went well
 /// and this is no trial. During a trial it counts the boot and arms the watchdog; after one boot too many it
-/// rolls back and restarts, and does not return. A boot that ended because power went is not held against the
-/// image.
+/// rolls back and restarts, and does not return. Boots that power, brownout or USB ended are counted apart, and bar nothing.
 ///
 /// # Errors
 /// When the flash cannot be read or has no partition table with two app slots.
@@ -79,16 +83,21 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
     let slots = Slots::open(flash, board.running_address()).await?;
     let trial = slots.trial(flash).await?;
     if let Some(trial) = &trial {
-        let ended_by_image = board.reset_reason() != ResetReason::PowerOn;
-        if !trial.helped && trial.boots >= config.trial_boots && ended_by_image {
-            slots.retire(flash, TrialCause::TooManyBoots { last: board.reset_reason() }).await?;
+        let last = board.reset_reason();
+        let cause = match last.is_outside() {
+            true if trial.outside + 1 >= MAX_POWER_LOSSES => Some(TrialCause::PowerLoss { last }),
+            false if trial.boots >= config.trial_boots => Some(TrialCause::TooManyBoots { last }),
+            _ => None,
+        };
+        if let Some(cause) = cause.filter(|_| !trial.helped) {
+            slots.retire(flash, cause).await?;
             board.reset().await;
         }
         board.arm_watchdog(config.trial_watchdog.max(Duration::from_secs(1)));
-        slots.count_boot(flash).await?;
+        slots.count_boot(flash, last).await?;
     }
     let failed = slots.failed_trial(flash).await?;
-    let memory = Memory::open(slots.memory());
+    let memory = Memory::open(slots.memory(), slots.guards());
     let region = slots.region(slots.running());
     let mut head = [0; HEAD_LEN];
     flash.read(region.offset, &mut head).await.map_err(SlotError::Flash)?;
@@ -99,14 +108,13 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
         failed,
         project: String::new(),
         version: String::new(),
-        elf: Digest::ZERO,
+        head: Digest::of(&head),
         secure_version: 0,
         image: Digest::ZERO,
     };
     if let Some(descriptor) = Head::parse(&head).ok().and_then(|head| head.descriptor) {
         boot.project = String::try_from(descriptor.project()).unwrap_or_default();
         boot.version = String::try_from(descriptor.version()).unwrap_or_default();
-        boot.elf = descriptor.elf_sha256();
         boot.secure_version = descriptor.secure_version();
     }
     let mut buf = [0; READ_BACK];

@@ -3,8 +3,11 @@
 //! The session (`session.rs`) keeps network and broker and carries messages. The worker below takes one
 //! command after another along the way of an update: plan, fetch, write, verify, activate, restart; its steps
 //! are `update.rs` and `stream.rs`. The heart feeds the watchdog. A new image begins in [`boot`] and is
-//! confirmed or rolled back in `trial.rs`.
+//! confirmed or rolled back in `trial.rs`; what the old one makes of a failure is `aftermath.rs`, and `again.rs` where the broker
+//! was not reached.
 
+mod aftermath;
+mod again;
 pub mod boot;
 mod failure;
 mod frames;
@@ -32,9 +35,11 @@ use otaru_format::status::{Code, UpdateState};
 use otaru_format::topic::Topics;
 use rand_core::RngCore;
 
-use crate::board::{Board, Clock, Health, Link};
+use crate::board::{Board, Clock, Health, Link, ResetReason};
 use crate::config::Config;
+use crate::history::PassedOver;
 use crate::job::{Inbox, Job, Takeover};
+use crate::memory::{Pending, Retry};
 use crate::report::Reports;
 use crate::session::Session;
 use crate::uplink::Uplink;
@@ -45,6 +50,9 @@ pub use workspace::Workspace;
 
 /// How long a change of state may wait for the broker before the update goes on without it.
 const ANNOUNCE: Duration = Duration::from_secs(2);
+
+/// Starts that ended in a crash before an update is given up.
+const MAX_CRASHES: u8 = 3;
 
 /// What the agent works with.
 #[derive(Debug)]
@@ -129,6 +137,8 @@ where
             uplink: &uplink,
             boot,
             workspace: io.workspace,
+            retry: None,
+            written: None,
         };
         let (never, _, _) = join3(worker.run(), session.run(), heart(io.clock, &io.board)).await;
         Ok(never)
@@ -159,6 +169,10 @@ struct Worker<'w, N, C, F, B, H, R> {
     uplink: &'w Uplink,
     boot: &'w mut Boot,
     workspace: &'w mut Workspace,
+    /// The trial that is to be repeated.
+    retry: Option<Retry>,
+    /// When a command was written to flash last, by the clock.
+    written: Option<Duration>,
 }
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
@@ -171,11 +185,17 @@ where
     R: RngCore,
 {
     async fn run(&mut self) -> Infallible {
+        *self.inbox.history.borrow_mut() = self.boot.memory.load_history(self.flash).await;
         self.settle().await;
-        self.resume_interrupted().await;
-        loop {
-            let job = self.inbox.take().await;
+        if let Some(job) = self.resume_interrupted().await {
             self.handle(&job).await;
+        }
+        loop {
+            let (inbox, reports, clock) = (self.inbox, self.reports, self.clock);
+            match select(inbox.take(), again::due(self.retry.as_ref(), reports, clock)).await {
+                Either::First(job) => self.handle(&job).await,
+                Either::Second(()) => self.try_again().await,
+            }
         }
     }
 
@@ -183,21 +203,61 @@ where
     async fn handle(&mut self, job: &Job) {
         let mut scratch = [0; SCRATCH];
         match job.command(&mut scratch) {
-            Ok(Command::Update(offer)) => self.update(job, &offer).await,
-            Ok(Command::Cancel) => {
-                self.boot.memory.clear_pending(self.flash).await;
-                self.reports.line(format_args!("Nothing to cancel."));
+            Ok(Command::Update(offer)) => {
+                if self.counts(job, &offer) {
+                    self.update(job, &offer).await;
+                }
             }
+            Ok(Command::Cancel) => self.cancel().await,
             Err(error) => {
                 let failure = Failure::from(error);
                 self.reports.begin(None);
                 self.reports.fault(UpdateState::Refused, failure.code, &failure.detail);
             }
         }
+        self.settled(job);
+    }
+
+    /// Lets the session acknowledge a command.
+    fn settled(&self, job: &Job) {
+        self.inbox.settle(job);
+        self.reports.wake();
+    }
+
+    /// Whether a command is to be followed; a person is told if it is not.
+    fn counts(&self, job: &Job, offer: &Offer<'_>) -> bool {
+        let mut history = self.inbox.history.borrow_mut();
+        let why = match history.judge(job.id(), job.origin, offer.order) {
+            Ok(()) if self.waits_for(job) => {
+                "Passed over: a copy of the command whose image is to be tried again."
+            }
+            Ok(()) => return true,
+            Err(why) => {
+                if why == PassedOver::Superseded {
+                    history.supersede(job.id());
+                }
+                why.as_str()
+            }
+        };
+        self.reports.line(format_args!("{why}"));
+        false
+    }
+
+    async fn cancel(&mut self) {
+        self.boot.memory.clear_pending(self.flash).await;
+        if self.drop_retry().await {
+            self.reports.state(UpdateState::Cancelled);
+            self.reports.line(format_args!("Update cancelled."));
+        } else {
+            self.reports.line(format_args!("Nothing to cancel."));
+        }
     }
 
     async fn update(&mut self, job: &Job, offer: &Offer<'_>) {
+        self.drop_retry().await;
         let (inbox, reports) = (self.inbox, self.reports);
+        let before = inbox.history.borrow().clone();
+        inbox.begin(job, offer.order);
         let outcome = match select(self.prepare(job, offer), inbox.takeover(job)).await {
             Either::First(Ok(Prepared::Ready)) => self.activate().await,
             Either::First(Ok(Prepared::AlreadyRunning)) => {
@@ -220,24 +280,44 @@ where
         self.boot.memory.clear_pending(self.flash).await;
         if let Err(failure) = outcome {
             let state = if failure.refused { UpdateState::Refused } else { UpdateState::Failed };
+            if failure.refused {
+                // What was not taken replaces nothing.
+                *inbox.history.borrow_mut() = before;
+            }
             reports.fault(state, failure.code, &failure.detail);
         }
         reports.announce(self.clock, ANNOUNCE).await;
+        self.keep_history().await;
     }
 
-    /// An update that lost power is begun again, a bounded number of times.
-    async fn resume_interrupted(&mut self) {
-        let Some(pending) = self.boot.memory.load_pending(self.flash).await else { return };
-        if pending.attempts > self.config.resumptions {
+    /// Takes up an update again that a restart interrupted, a bounded number of times, and fewer where the restart was a crash.
+    async fn resume_interrupted(&mut self) -> Option<Job> {
+        let mut pending = self.boot.memory.load_pending(self.flash).await?;
+        let reason = self.board.borrow().reset_reason();
+        // Whoever switches a device off is no reason to give up. A dip of the voltage may be the update's own doing.
+        let counts = !matches!(reason, ResetReason::PowerOn | ResetReason::Usb);
+        pending.attempts = pending.attempts.saturating_add(counts.into());
+        pending.crashes = pending.crashes.saturating_add(reason.is_crash().into());
+        // Those in a trial have a limit of their own.
+        let attempts = pending.attempts.saturating_sub(pending.power_losses);
+        let end = match &pending {
+            Pending { crashes: MAX_CRASHES.., .. } => {
+                Some((Code::Crashed, "the update crashed this firmware again and again"))
+            }
+            _ if attempts > self.config.resumptions => {
+                Some((Code::Interrupted, "the update was interrupted too often"))
+            }
+            _ => None,
+        };
+        if let Some((code, words)) = end {
+            self.forbid_copies(Some(pending.id())).await;
             self.boot.memory.clear_pending(self.flash).await;
-            self.reports.fault(
-                UpdateState::Failed,
-                Code::Interrupted,
-                "the update was interrupted too often; send the command again to retry",
-            );
-            return;
+            let failure = Failure::new(code, format_args!("{words}; publish the command again to retry"));
+            self.reports.fault(UpdateState::Failed, code, &failure.detail);
+            return None;
         }
-        log::info!("update: resuming after an interruption ({} so far)", pending.attempts);
-        self.inbox.put_older(&pending.payload);
+        self.boot.memory.store_pending(self.flash, &pending).await;
+        log::info!("update: resuming after an interruption ({attempts} that count so far)");
+        Some(Job::resumed(pending.payload))
     }
 }

@@ -4,32 +4,34 @@ use core::fmt;
 
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
+use otaru_format::guards::Guards;
 use otaru_format::image::Head;
-use otaru_format::release::{Envelope, KeyId, Manifest, SemVer};
+use otaru_format::release::{Envelope, Manifest, SemVer};
 use otaru_format::status::Code;
 
 use super::failure::Failure;
 use super::stream::Stop;
-use crate::memory::{Failed, Trusted};
+use crate::memory::Failed;
 use crate::trust::{self, PublicKey, TrustError};
 
 /// The image that failed before and is not to be tried again.
 pub(super) struct Barred {
     image: Digest,
-    elf: Digest,
+    head: Digest,
+    sequence: u64,
     code: Code,
 }
 
 impl From<Failed> for Barred {
     fn from(failed: Failed) -> Self {
-        Self { image: failed.digest, elf: failed.elf, code: failed.code }
+        Self { image: failed.digest, head: failed.head, sequence: failed.sequence, code: failed.code }
     }
 }
 
 impl Barred {
-    /// Refuses `image` if it is the one.
-    pub(super) fn refuse(barred: Option<&Self>, image: Option<Digest>) -> Result<(), Failure> {
-        match barred.filter(|barred| image == Some(barred.image)) {
+    /// Refuses `image` if it is the one, unless it comes in a release with a higher sequence than the one that failed.
+    pub(super) fn refuse(barred: Option<&Self>, image: Option<Digest>, sequence: u64) -> Result<(), Failure> {
+        match barred.filter(|barred| image == Some(barred.image) && sequence <= barred.sequence) {
             Some(barred) => Err(Failure::refusal(
                 Code::FailedBefore,
                 format_args!(
@@ -55,13 +57,15 @@ pub(super) struct Plan<'p> {
     pub(super) keys: &'p [PublicKey],
     pub(super) allow_unsigned: bool,
     pub(super) allow_downgrade: bool,
-    pub(super) trusted: Trusted,
+    pub(super) guards: Guards,
+    pub(super) guards_lost: bool,
 }
 
 /// The running image.
 pub(super) struct Running<'p> {
     pub(super) image: Digest,
-    pub(super) elf: Digest,
+    /// SHA-256 of its header and descriptor.
+    pub(super) head: Digest,
     pub(super) version: &'p str,
     pub(super) secure_version: u32,
 }
@@ -84,14 +88,11 @@ impl Plan<'_> {
         keep_secure_version(self.running.secure_version, secure_version_of(bytes))?;
         let Some(descriptor) = head.descriptor else { return Ok(()) };
         self.admit_project(descriptor.project())?;
-        let elf = descriptor.elf_sha256();
-        if elf.is_zero() {
-            return Ok(());
-        }
-        if elf == self.running.elf {
+        let head = Digest::of(bytes);
+        if head == self.running.head {
             return Err(Stop::SameAsRunning);
         }
-        if self.barred.as_ref().is_some_and(|barred| barred.elf == elf) {
+        if self.barred.as_ref().is_some_and(|barred| barred.head == head) {
             return Err(Self::refuse(
                 Code::FailedBefore,
                 format_args!(
@@ -105,7 +106,7 @@ impl Plan<'_> {
 
     /// Decides by a release's envelope whether to go on, the signature first of all.
     pub(super) fn admit_release<'m>(&self, envelope: &Envelope<'m>) -> Result<Manifest<'m>, Stop> {
-        let signer = match trust::verify(envelope, self.keys, &self.trusted.revoked) {
+        let signer = match trust::verify(envelope, self.keys, &self.guards.revoked) {
             Ok(id) => Some(id),
             Err(TrustError::Unsigned) if self.allow_unsigned => None,
             Err(error) => return Err(signature_failure(error).into()),
@@ -132,7 +133,7 @@ impl Plan<'_> {
         if manifest.image == self.running.image {
             return Err(Stop::SameAsRunning);
         }
-        Barred::refuse(self.barred.as_ref(), Some(manifest.image))?;
+        Barred::refuse(self.barred.as_ref(), Some(manifest.image), manifest.sequence)?;
         keep_secure_version(self.running.secure_version, manifest.secure_version)?;
         self.admit_order(&manifest)?;
         Ok(manifest)
@@ -161,7 +162,22 @@ impl Plan<'_> {
     }
 
     fn admit_order(&self, manifest: &Manifest<'_>) -> Result<(), Stop> {
-        let newest = self.trusted.sequence;
+        if self.guards.clone().revoke(manifest.revoked()).is_err() {
+            return Err(Self::refuse(
+                Code::NoRoom,
+                format_args!("the release revokes more keys than this device has room for"),
+            ));
+        }
+        if self.guards_lost && !self.allow_downgrade && is_below(manifest.version, self.running.version) {
+            return Err(Self::refuse(
+                Code::Downgrade,
+                format_args!(
+                    "no record of earlier releases is left, so nothing below version {} is taken",
+                    self.running.version
+                ),
+            ));
+        }
+        let newest = self.guards.sequence;
         if manifest.sequence < newest && !self.allow_downgrade {
             return Err(Self::refuse(
                 Code::Downgrade,
@@ -206,22 +222,19 @@ fn signature_failure(error: TrustError) -> Failure {
     Failure::refusal(error.code(), format_args!("{error}"))
 }
 
-/// The key that signed an offer.
-pub(super) fn verify_offer(
-    envelope: &Envelope<'_>,
-    keys: &[PublicKey],
-    revoked: &[KeyId],
-) -> Result<KeyId, Failure> {
-    trust::verify(envelope, keys, revoked).map_err(signature_failure)
+/// Whether `version` is `least` or later; what is no version is early.
+fn is_at_least(version: &str, least: &str) -> bool {
+    matches!((semver(version), semver(least)), (Some(version), Some(least)) if version >= least)
 }
 
-/// Whether `version`, which may begin with a `v`, is `least` or later; what is no version is early.
-fn is_at_least(version: &str, least: &str) -> bool {
-    let bare = version.strip_prefix(['v', 'V']).unwrap_or(version);
-    match (SemVer::parse(bare), SemVer::parse(least)) {
-        (Ok(version), Ok(least)) => version >= least,
-        _ => false,
-    }
+/// Whether `version` is earlier than `other`, as far as the two can be compared.
+fn is_below(version: &str, other: &str) -> bool {
+    matches!((semver(version), semver(other)), (Some(version), Some(other)) if version < other)
+}
+
+/// Reads a version, which may begin with a `v`.
+fn semver(text: &str) -> Option<SemVer<'_>> {
+    SemVer::parse(text.strip_prefix(['v', 'V']).unwrap_or(text)).ok()
 }
 
 #[cfg(test)]

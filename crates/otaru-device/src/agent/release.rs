@@ -6,6 +6,7 @@
 //! power, and needs no journal.
 
 use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
+use heapless::String;
 use otaru_format::digest::Digest;
 use otaru_format::release::{Envelope, HEADER_LEN, MAX_ENVELOPE, Manifest, envelope_len};
 #[cfg(feature = "lzma")]
@@ -111,6 +112,7 @@ impl<'w> Release<'w> {
         Some(Candidate {
             image: manifest.image,
             sequence: manifest.sequence,
+            product: String::try_from(manifest.product).unwrap_or_default(),
             revoked: manifest.revoked().collect(),
         })
     }

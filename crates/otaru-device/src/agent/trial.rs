@@ -1,19 +1,17 @@
-//! After a restart: confirm the new image, roll it back, or tell how the last one failed.
+//! After a restart: confirm the new image or roll it back. What the old image then makes of it is in `aftermath.rs`.
 
 use core::convert::Infallible;
 
 use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use heapless::String;
-use otaru_format::digest::Digest;
-use otaru_format::image::{HEAD_LEN, Head};
+use otaru_format::guards::Guards;
 use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
 use super::{ANNOUNCE, Failure, Worker};
-use crate::board::{Board, Clock, Health, ResetReason};
-use crate::memory::Failed;
-use crate::slots::{FailedTrial, READ_BACK, TrialCause, verify};
+use crate::board::{Board, Clock, Health};
+use crate::slots::TrialCause;
 use crate::timeout::within;
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
@@ -27,6 +25,7 @@ where
 {
     /// Brings the device to rest on an image that is confirmed.
     pub(super) async fn settle(&mut self) {
+        self.keep_guards().await;
         if self.boot.trial.is_some() {
             self.reports.confirmed(false);
             self.reports.state(UpdateState::Trial);
@@ -39,9 +38,39 @@ where
         } else if let Some(failed) = self.boot.failed.clone() {
             self.tell_failed(&failed).await;
         } else {
-            // Power may have gone between the confirmation and this.
-            self.boot.memory.learn(self.flash, self.boot.image).await;
+            // Power may have gone between the confirmation and this. Where the guards are lost, one release does not make up for them.
+            if self.boot.memory.load_guards(self.flash).await.is_some() {
+                self.learn().await;
+            }
         }
+    }
+
+    /// Mends a damaged copy of the guards, begins them on a device that is new, and tells when they are lost.
+    async fn keep_guards(&mut self) {
+        let memory = &self.boot.memory;
+        let guards = match memory.load_guards(self.flash).await {
+            Some(guards) => Some(guards),
+            // As it was flashed: there is nothing to be forgotten yet.
+            None if matches!(self.boot.slots.was_updated(self.flash).await, Ok(false)) => {
+                Some(Guards::default())
+            }
+            None => None,
+        };
+        if let Some(guards) = guards {
+            memory.store_guards(self.flash, &guards).await;
+        }
+        self.tell_guards().await;
+    }
+
+    async fn tell_guards(&mut self) {
+        let lost = self.boot.memory.load_guards(self.flash).await.is_none();
+        self.reports.guards_lost(lost);
+    }
+
+    /// The running image has proved good: what its release says holds from now on.
+    async fn learn(&mut self) {
+        self.boot.memory.learn(self.flash, self.boot.image).await;
+        self.tell_guards().await;
     }
 
     /// The new image must reach the broker and be found healthy within the deadline.
@@ -70,8 +99,9 @@ where
             return;
         }
         self.board.borrow_mut().disarm_watchdog();
-        self.boot.memory.learn(self.flash, self.boot.image).await;
+        self.learn().await;
         self.boot.memory.clear_pending(self.flash).await;
+        self.boot.memory.clear_retry(self.flash).await;
         self.reports.confirmed(true);
         self.reports.state(UpdateState::Confirmed);
         self.reports.line(format_args!("Update confirmed: running {}.", self.boot.version));
@@ -87,101 +117,5 @@ where
             log::error!("roll back: {error}");
         }
         self.board.borrow_mut().reset().await
-    }
-
-    /// The old image tells why the new one is gone, the first time and after every boot until a command.
-    async fn tell_failed(&mut self, trial: &FailedTrial) {
-        let failed = self.find_failed(trial).await;
-        if let Some(failed) = &failed {
-            self.reports.failed_image(failed.version.clone(), failed.digest, failed.boots);
-            self.reports.fault(UpdateState::RolledBack, failed.code, &failed.detail);
-        }
-        self.reports.is_sure();
-        if failed.is_none() {
-            return;
-        }
-        self.reports.announce(self.clock, ANNOUNCE).await;
-        if let Err(error) = self.boot.slots.repair(self.flash).await {
-            log::error!("otadata: {error}");
-        }
-    }
-
-    /// What failed, as it is remembered or found out; `None` when nothing did.
-    async fn find_failed(&mut self, trial: &FailedTrial) -> Option<Failed> {
-        let region = self.boot.slots.region(trial.slot);
-        let mut buf = [0; READ_BACK];
-        let digest = match verify(self.flash, &region, &mut buf).await {
-            Ok(summary) => Some(summary.digest),
-            Err(_) => None,
-        };
-        let known = self.boot.memory.load_failed(self.flash).await;
-        match known.filter(|known| Some(known.digest) == digest) {
-            Some(known) => Some(known),
-            None => self.diagnose(trial, digest).await,
-        }
-    }
-
-    /// What ended the trial; `None` when it was only power, and the update is simply begun again.
-    async fn diagnose(&mut self, trial: &FailedTrial, digest: Option<Digest>) -> Option<Failed> {
-        let reason = self.board.borrow().reset_reason();
-        let mut words_buf = [0; 128];
-        let words = self
-            .board
-            .borrow_mut()
-            .last_words(&mut words_buf)
-            .map(|w| String::<128>::try_from(w).unwrap_or_default());
-        let pending = self.boot.memory.load_pending(self.flash).await;
-        let power = matches!(reason, ResetReason::PowerOn | ResetReason::Brownout);
-        if trial.cause.is_none() && power && pending.is_some() && digest.is_some() {
-            log::info!("trial: interrupted by power, not counted as a failure");
-            return None;
-        }
-        // Where the agent counted the boots, the reset that ended the last of them is in the record.
-        let last = match trial.cause {
-            Some(TrialCause::TooManyBoots { last }) => last,
-            _ => reason,
-        };
-        let code = match (trial.cause, last) {
-            (Some(TrialCause::Unhealthy), _) => Code::Unhealthy,
-            (Some(TrialCause::Unreachable), _) => Code::Unreachable,
-            (None, _) if digest.is_none() => Code::BootloaderRejected,
-            // Activated, restarted, and never started: the bootloader would not have it.
-            (None, ResetReason::Software) if trial.boots == 0 => Code::BootloaderRejected,
-            (_, ResetReason::Panic) => Code::Panic,
-            (_, ResetReason::Watchdog) => Code::Watchdog,
-            (_, ResetReason::Brownout) => Code::Brownout,
-            (Some(TrialCause::TooManyBoots { .. }), _) => Code::TrialBoots,
-            (_, ResetReason::PowerOn) => Code::PowerLoss,
-            _ => Code::Unknown,
-        };
-        let text = words.as_deref().unwrap_or("no last words");
-        let detail = Failure::new(
-            code,
-            format_args!("{text} (boots: {}, last reset: {})", trial.boots, last.as_str()),
-        );
-        let (version, elf) = self.describe(trial).await;
-        let failed = Failed {
-            digest: digest.unwrap_or(Digest::ZERO),
-            elf,
-            version,
-            boots: trial.boots,
-            code,
-            detail: String::try_from(detail.detail.get(..128).unwrap_or(&detail.detail)).unwrap_or_default(),
-        };
-        self.boot.memory.store_failed(self.flash, &failed).await;
-        self.boot.memory.clear_pending(self.flash).await;
-        Some(failed)
-    }
-
-    async fn describe(&mut self, trial: &FailedTrial) -> (String<32>, Digest) {
-        let region = self.boot.slots.region(trial.slot);
-        let mut head = [0; HEAD_LEN];
-        if self.flash.read(region.offset, &mut head).await.is_err() {
-            return (String::new(), Digest::ZERO);
-        }
-        match Head::parse(&head).ok().and_then(|head| head.descriptor) {
-            Some(d) => (String::try_from(d.version()).unwrap_or_default(), d.elf_sha256()),
-            None => (String::new(), Digest::ZERO),
-        }
     }
 }

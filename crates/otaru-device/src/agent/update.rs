@@ -19,7 +19,7 @@ use crate::backoff::Backoff;
 use crate::board::{Board, Clock, Health};
 use crate::http::{Download, FetchError};
 use crate::job::Job;
-use crate::memory::{Pending, Trusted};
+use crate::memory::Pending;
 use crate::report::Reports;
 use crate::slots::{READ_BACK, Region, SlotWriter, verify};
 use crate::timeout::millis;
@@ -29,6 +29,8 @@ use crate::uplink::Uplink;
 const HTTP_BUFFER: usize = 2048;
 /// Progress that makes the count of failed attempts start again, in bytes.
 const HEADWAY: u32 = 64 * 1024;
+/// Least time between commands that are written to flash.
+const COMMAND_WRITES: core::time::Duration = core::time::Duration::from_secs(10);
 /// A server's `Retry-After` is followed up to here.
 const LONGEST_RETRY_AFTER: core::time::Duration = core::time::Duration::from_secs(300);
 
@@ -53,7 +55,7 @@ where
     pub(super) async fn prepare(&mut self, job: &Job, offer: &Offer<'_>) -> Result<Prepared, Failure> {
         self.reports.begin(offer.deployment);
         self.reports.line(format_args!("Starting OTA update..."));
-        let trusted = self.authorise(job, offer).await?;
+        self.authorise(offer)?;
         if offer.image.is_some_and(|image| image == self.boot.image) {
             return Ok(Prepared::AlreadyRunning);
         }
@@ -61,13 +63,17 @@ where
             true => None,
             false => self.boot.memory.load_failed(self.flash).await.map(Barred::from),
         };
-        Barred::refuse(barred.as_ref(), offer.image)?;
+        // A release may bring it again, which only its sequence can tell.
+        if self.config.keys.is_empty() {
+            Barred::refuse(barred.as_ref(), offer.image, 0)?;
+        }
         let verified = self.remember(job).await;
+        self.settled(job);
         // What an unsigned offer names may be any old image that happens to stand in the slot.
         let known = verified.or(offer.image.filter(|_| self.config.allow_unsigned));
         let digest = match self.already_in_slot(known).await {
             Some(digest) => digest,
-            None => match self.fetch_and_write(offer, barred, trusted).await? {
+            None => match self.fetch_and_write(offer, barred).await? {
                 None => return Ok(Prepared::AlreadyRunning),
                 Some(digest) => self.verify_slot(digest).await?,
             },
@@ -83,10 +89,25 @@ where
         }
         if !offer.force {
             let failed = self.boot.memory.load_failed(self.flash).await.map(Barred::from);
-            Barred::refuse(failed.as_ref(), Some(digest))?;
+            let sequence = self.boot.memory.sequence_of(self.flash, digest).await;
+            Barred::refuse(failed.as_ref(), Some(digest), sequence)?;
         }
         self.boot.memory.mark_verified(self.flash, digest).await;
+        // An image that is tried again is told by what happens to it now.
+        if self.boot.memory.load_failed(self.flash).await.is_some_and(|failed| failed.digest == digest) {
+            self.boot.memory.clear_failed(self.flash).await;
+        }
+        self.reach_broker().await;
         Ok(Prepared::Ready)
+    }
+
+    /// Waits, as long as it takes, until the broker accepts a report on the connection there is. Where it cannot be reached now, the
+    /// new image could not prove itself either, and would be blamed for it.
+    async fn reach_broker(&self) {
+        if !self.reports.announce(self.clock, ANNOUNCE).await {
+            self.reports.line(format_args!("Waiting for the broker to accept a report."));
+            self.reports.until_accepted().await;
+        }
     }
 
     /// One otadata record, then the restart. Not to be dropped half-way.
@@ -109,18 +130,37 @@ where
     /// verified for this very command.
     async fn remember(&mut self, job: &Job) -> Option<Digest> {
         let earlier = self.boot.memory.load_pending(self.flash).await;
-        let earlier = earlier.filter(|pending| pending.payload == job.payload);
-        let pending = Pending {
-            payload: job.payload.clone(),
-            attempts: earlier.as_ref().map_or(0, |pending| pending.attempts.saturating_add(1)),
-            verified: earlier.and_then(|pending| pending.verified),
-        };
+        if let Some(earlier) = earlier.filter(|pending| pending.payload == job.payload) {
+            return earlier.verified;
+        }
+        self.pace().await;
+        let payload = job.payload.clone();
+        let pending = Pending { payload, attempts: 0, crashes: 0, power_losses: 0, verified: None };
         self.boot.memory.store_pending(self.flash, &pending).await;
-        pending.verified
+        let history = self.inbox.history.borrow().clone();
+        self.boot.memory.keep_history(self.flash, &history).await;
+        None
+    }
+
+    /// Remembers which commands were followed, if that has changed.
+    pub(super) async fn keep_history(&mut self) {
+        let history = self.inbox.history.borrow().clone();
+        if self.boot.memory.load_history(self.flash).await != history {
+            self.pace().await;
+            self.boot.memory.keep_history(self.flash, &history).await;
+        }
+    }
+
+    /// Waits until flash may be written for a command again: whoever can publish commands shall not wear it out.
+    async fn pace(&mut self) {
+        if let Some(written) = self.written {
+            self.clock.sleep((written + COMMAND_WRITES).saturating_sub(self.clock.now())).await;
+        }
+        self.written = Some(self.clock.now());
     }
 
     /// The image may stand in the slot already: after a lost trial, or when two commands name it.
-    async fn already_in_slot(&mut self, wanted: Option<Digest>) -> Option<Digest> {
+    pub(super) async fn already_in_slot(&mut self, wanted: Option<Digest>) -> Option<Digest> {
         let wanted = wanted?;
         let region = self.boot.slots.region(self.boot.slots.target());
         let mut buf = [0; READ_BACK];
@@ -159,36 +199,17 @@ where
         plan::keep_secure_version(self.boot.secure_version, plan::secure_version_of(head))
     }
 
-    /// Whether this may be asked for by whoever asked; gives back what was learned of earlier releases and offers.
-    async fn authorise(&mut self, job: &Job, offer: &Offer<'_>) -> Result<Trusted, Failure> {
-        let mut trusted = self.boot.memory.load_trusted(self.flash).await;
-        let Some(envelope) = job.envelope() else {
-            return match offer.force && !self.config.allow_unsigned {
-                true => Err(Failure::refusal(
-                    Code::Unsigned,
-                    format_args!("\"force\" is taken from signed offers only"),
-                )),
-                false => Ok(trusted),
-            };
-        };
-        plan::verify_offer(&envelope, self.config.keys, &trusted.revoked)?;
-        let (Some(serial), Some(_)) = (offer.serial, offer.image) else {
-            return Err(Failure::refusal(
-                Code::BadCommand,
-                format_args!("a signed offer needs \"serial\" and \"image\""),
-            ));
-        };
-        if serial < trusted.serial {
-            return Err(Failure::refusal(
-                Code::Replayed,
-                format_args!("offer {serial} is older than offer {}, which was followed", trusted.serial),
-            ));
+    /// Refuses `force` where only a signature counts.
+    fn authorise(&self, offer: &Offer<'_>) -> Result<(), Failure> {
+        match offer.force && !self.config.allow_unsigned {
+            true => Err(Failure::refusal(
+                Code::Unsigned,
+                format_args!(
+                    "\"force\" needs a device that takes unsigned firmware; sign the image again: otaru resign --sequence"
+                ),
+            )),
+            false => Ok(()),
         }
-        if serial > trusted.serial {
-            trusted.serial = serial;
-            self.boot.memory.store_trusted(self.flash, &trusted).await;
-        }
-        Ok(trusted)
     }
 
     /// Downloads into the slot, unless the running image is offered (`None`); network and flash work at the same
@@ -197,9 +218,9 @@ where
         &mut self,
         offer: &Offer<'_>,
         barred: Option<Barred>,
-        trusted: Trusted,
     ) -> Result<Option<Digest>, Failure> {
         let region = self.boot.slots.region(self.boot.slots.target());
+        let guards = self.boot.memory.load_guards(self.flash).await;
         let plan = Plan {
             chip: self.board.borrow().chip(),
             project: (!self.config.allow_other_product && !offer.force && !self.boot.project.is_empty())
@@ -207,7 +228,7 @@ where
             offered: offer.image,
             running: Running {
                 image: self.boot.image,
-                elf: self.boot.elf,
+                head: self.boot.head,
                 version: &self.boot.version,
                 secure_version: self.boot.secure_version,
             },
@@ -215,8 +236,9 @@ where
             slot_len: region.len,
             keys: self.config.keys,
             allow_unsigned: self.config.allow_unsigned,
-            allow_downgrade: self.config.allow_downgrade || offer.force,
-            trusted,
+            allow_downgrade: self.config.allow_downgrade,
+            guards_lost: guards.is_none(),
+            guards: guards.unwrap_or_default(),
         };
         let mut pipe = Pipe::new();
         let mut channel = pipe.channel();

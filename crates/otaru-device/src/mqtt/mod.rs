@@ -15,6 +15,7 @@ pub(crate) use packet::{Header, QoS};
 
 use crate::board::Clock;
 use crate::config::Config;
+use crate::history::Origin;
 use crate::timeout::within;
 
 /// Bytes of an outgoing packet without its payload: topic and header.
@@ -72,6 +73,8 @@ impl From<packet::Broken> for Ended {
 pub(crate) enum Incoming {
     /// Nothing the session must know.
     Other,
+    /// A command, which the inbox knows by this number. With an `id` it is to be [acknowledged](Connection::acknowledge).
+    Command { id: Option<NonZeroU16>, number: u32 },
     /// The broker took our QoS 1 publication.
     Accepted,
     /// The broker refused our QoS 1 publication, and would again (its access list, its quota).
@@ -167,17 +170,25 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         }
     }
 
-    /// Reads the packet that [`Connection::header`] announced. Commands go to `on_command`.
+    /// Reads the packet that [`Connection::header`] announced. Messages go to `on_message`, which gives back the number of those that
+    /// are commands; others are acknowledged at once.
     pub(crate) async fn packet(
         &mut self,
         header: Header,
-        on_command: impl FnOnce(&str, &[u8]),
+        on_message: impl FnOnce(&str, &[u8], Origin) -> Option<u32>,
     ) -> Result<Incoming, Ended> {
         let last_id = self.last_id.get();
         let (incoming, acknowledge) = match self.receive(header).await? {
-            Packet::Message { topic, payload, id } => {
-                on_command(topic, payload);
-                (Incoming::Other, id)
+            Packet::Message { topic, payload, id, again, retained } => {
+                let origin = match (retained, again) {
+                    (true, _) => Origin::Retained,
+                    (false, true) => Origin::Redelivered,
+                    (false, false) => Origin::Live,
+                };
+                match on_message(topic, payload, origin) {
+                    Some(number) => (Incoming::Command { id, number }, None),
+                    None => (Incoming::Other, id),
+                }
             }
             Packet::Acknowledged { id, .. } if id != last_id => (Incoming::Other, None),
             Packet::Acknowledged { reason: 0x80.., .. } => (Incoming::Rejected, None),
@@ -191,9 +202,14 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         };
         self.have = 0;
         if let Some(id) = acknowledge {
-            send(&mut self.socket, self.clock, self.limit, &packet::acknowledge(id), b"").await?;
+            self.acknowledge(id).await?;
         }
         Ok(incoming)
+    }
+
+    /// Tells the broker that it need not keep a message.
+    pub(crate) async fn acknowledge(&mut self, id: NonZeroU16) -> Result<(), Ended> {
+        send(&mut self.socket, self.clock, self.limit, &packet::acknowledge(id), b"").await
     }
 
     /// The packet behind a header, when it is whole; it stays in memory until `have` is 0 again.

@@ -154,8 +154,9 @@ pub(super) struct Broken;
 pub(super) enum Packet<'p> {
     /// The answer to a connect [3.2].
     Connected { reason: u8 },
-    /// A message [3.3]; with an `id` it is to be acknowledged.
-    Message { topic: &'p str, payload: &'p [u8], id: Option<NonZeroU16> },
+    /// A message [3.3]; with an `id` it is to be acknowledged. `again` says that it was sent before, `retained` that it was kept
+    /// for whoever subscribes.
+    Message { topic: &'p str, payload: &'p [u8], id: Option<NonZeroU16>, again: bool, retained: bool },
     /// The answer to a message with QoS 1 [3.4].
     Acknowledged { id: u16, reason: u8 },
     /// The answer to a subscription [3.9].
@@ -185,7 +186,8 @@ impl<'p> Packet<'p> {
                 _ => return None, // Subscriptions are with QoS 1 at most.
             };
             body.skip_properties()?;
-            return Some(Self::Message { topic, payload: body.0, id });
+            let (again, retained) = (first & 0x08 != 0, first & 0x01 != 0);
+            return Some(Self::Message { topic, payload: body.0, id, again, retained });
         }
         Some(match first {
             kind::CONNACK => {
@@ -342,15 +344,18 @@ mod tests {
 
     #[test]
     fn what_a_broker_sends_is_understood() {
-        let message = |id, payload| Packet::Message { topic: "a", payload, id };
+        let message =
+            |id, again, retained| Packet::Message { topic: "a", payload: b"x", id, again, retained };
         assert_eq!(read(b"\x20\x03\x01\0\0"), Ok(Packet::Connected { reason: 0 }));
         assert_eq!(
             read(b"\x20\x02\0\x01"),
             Ok(Packet::Connected { reason: 1 }),
             "a broker that speaks 3.1.1 only"
         );
-        assert_eq!(read(b"\x30\x05\0\x01a\0x"), Ok(message(None, b"x")));
-        assert_eq!(read(b"\x3B\x09\0\x01a\x01\x02\x02\x01\x01x"), Ok(message(Some(ID), b"x")));
+        assert_eq!(read(b"\x30\x05\0\x01a\0x"), Ok(message(None, false, false)));
+        assert_eq!(read(b"\x31\x05\0\x01a\0x"), Ok(message(None, false, true)));
+        assert_eq!(read(b"\x3A\x09\0\x01a\x01\x02\x02\x01\x01x"), Ok(message(Some(ID), true, false)));
+        assert_eq!(read(b"\x3B\x09\0\x01a\x01\x02\x02\x01\x01x"), Ok(message(Some(ID), true, true)));
         assert_eq!(read(b"\x40\x02\x01\x02"), Ok(Packet::Acknowledged { id: 0x0102, reason: 0 }));
         assert_eq!(read(b"\x40\x04\x01\x02\x87\0"), Ok(Packet::Acknowledged { id: 0x0102, reason: 0x87 }));
         assert_eq!(read(b"\x90\x04\0\x01\0\x01"), Ok(Packet::Subscribed { reason: 1 }));

@@ -9,16 +9,21 @@ mod writer;
 use core::fmt;
 
 use embedded_storage_async::nor_flash::{NorFlash, NorFlashError, ReadNorFlash};
+use otaru_format::otadata::SECTOR_LEN;
 use otaru_format::partition::{PartitionError, PartitionTable, TABLE_LEN, TABLE_OFFSET};
+
+use crate::guards;
 
 pub use otadata::{FailedTrial, Trial, TrialCause};
 pub use verify::{READ_BACK, VerifyError, verify};
 pub use writer::SlotWriter;
 
-/// Bytes at the end of the `otaru` partition for the firmware: two sectors, one to write while the other is erased.
-const SETTINGS: u32 = 8 * 1024;
-/// The smallest `otaru` partition that is shared.
-const SHARED: u32 = 2 * SETTINGS;
+/// Bytes at the end of the `otaru` partition for the firmware's settings.
+const SETTINGS: u32 = 16 * 1024;
+/// Smallest `otaru` partition that has room for settings.
+const WITH_SETTINGS: u32 = 32 * 1024;
+/// Smallest `otaru` partition that has room for a memory: two sectors, one to write while the other is erased.
+const WITH_MEMORY: u32 = guards::LEN + 2 * SECTOR_LEN;
 
 /// A part of the flash, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +115,7 @@ impl Slots {
         else {
             return Err(SlotError::Layout);
         };
-        if otadata.size < 2 * otaru_format::otadata::SECTOR_LEN {
+        if otadata.size < 2 * SECTOR_LEN {
             return Err(SlotError::Layout);
         }
         let slots = [region(first), region(second)];
@@ -142,23 +147,23 @@ impl Slots {
         }
     }
 
-    /// The agent's part of the `otaru` partition, if the layout has one: all of it but [`Slots::settings`].
-    pub const fn memory(&self) -> Option<Region> {
-        match self.otaru {
-            Some(Region { offset, len }) if len >= SHARED => Some(Region { offset, len: len - SETTINGS }),
-            whole => whole,
-        }
+    /// The start of the `otaru` partition, for the guards: two sectors.
+    pub(crate) fn guards(&self) -> Option<Region> {
+        self.otaru.filter(|part| part.len >= guards::LEN).map(|part| Region { len: guards::LEN, ..part })
     }
 
-    /// The part of the `otaru` partition that the agent leaves to the firmware, if the partition is large
-    /// enough to be shared: its last 8 KiB. They are apart so that neither can fill or erase the other's.
-    pub const fn settings(&self) -> Option<Region> {
-        match self.otaru {
-            Some(Region { offset, len }) if len >= SHARED => {
-                Some(Region { offset: offset + (len - SETTINGS), len: SETTINGS })
-            }
-            _ => None,
-        }
+    /// The middle of the `otaru` partition, for the agent's memory.
+    pub(crate) fn memory(&self) -> Option<Region> {
+        let part = self.otaru.filter(|part| part.len >= WITH_MEMORY)?;
+        let settings = self.settings().map_or(0, |settings| settings.len);
+        Some(Region { offset: part.offset + guards::LEN, len: part.len - guards::LEN - settings })
+    }
+
+    /// The end of the `otaru` partition, which the agent leaves to the firmware: its last 16 KiB, if it has 32 KiB or more. They
+    /// are apart so that neither can fill or erase the other's.
+    pub fn settings(&self) -> Option<Region> {
+        let part = self.otaru.filter(|part| part.len >= WITH_SETTINGS)?;
+        Some(Region { offset: part.offset + (part.len - SETTINGS), len: SETTINGS })
     }
 }
 

@@ -4,7 +4,8 @@
 //! slot's ruling record. While it is torn its CRC does not fit, and the other sector rules.
 //!
 //! A trial is counted in the record's label, which ESP-IDF leaves erased: flash bits can be cleared without an
-//! erase. Word 0 loses one bit a boot; bytes 4 and 5 tell why, when the agent itself rolls back.
+//! erase. Word 0 loses one bit a start, or word 8 where the start before ended for an outside reason; bytes 4 and 5 tell why, when
+//! the agent itself rolls back.
 
 use embedded_storage_async::nor_flash::{MultiwriteNorFlash, NorFlash, ReadNorFlash};
 use otaru_format::otadata::{RECORD_LEN, Record, SECTOR_LEN, State, next_seq, select};
@@ -19,6 +20,9 @@ const LABEL: u32 = 4;
 const CAUSE: usize = 4;
 /// The label's byte for the reset reason of the last trial boot.
 const LAST_RESET: usize = 5;
+/// Where the words that count starts begin in the label.
+const STARTS: usize = 0;
+const OUTSIDE_STARTS: usize = 8;
 
 /// Why the agent rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,11 @@ pub enum TrialCause {
         /// How the last of these boots ended.
         last: ResetReason,
     },
+    /// Its starts were ended too often by a loss of power and the like.
+    PowerLoss {
+        /// How the last of these boots ended.
+        last: ResetReason,
+    },
 }
 
 impl TrialCause {
@@ -44,6 +53,10 @@ impl TrialCause {
                 label[LAST_RESET] = last.number();
                 3
             }
+            Self::PowerLoss { last } => {
+                label[LAST_RESET] = last.number();
+                4
+            }
         };
     }
 
@@ -52,6 +65,7 @@ impl TrialCause {
             1 => Some(Self::Unhealthy),
             2 => Some(Self::Unreachable),
             3 => Some(Self::TooManyBoots { last: ResetReason::from_number(label[LAST_RESET]) }),
+            4 => Some(Self::PowerLoss { last: ResetReason::from_number(label[LAST_RESET]) }),
             _ => None,
         }
     }
@@ -60,8 +74,10 @@ impl TrialCause {
 /// A trial in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trial {
-    /// How often the image was started before this time.
+    /// Starts of the image before this one, but for those counted apart.
     pub boots: u8,
+    /// Starts before this one that followed a loss of power and the like ([`ResetReason::is_outside`]).
+    pub outside: u8,
     /// Whether the bootloader rolls back by itself.
     pub helped: bool,
 }
@@ -71,19 +87,21 @@ pub struct Trial {
 pub struct FailedTrial {
     /// Where the image stands.
     pub slot: Slot,
-    /// How often it was started.
+    /// Starts of the image, but for those that followed a loss of power and the like.
     pub boots: u8,
+    /// Sequence number of its record, which no other trial has.
+    pub seq: u32,
     /// Why the agent ended it; `None` when the bootloader did.
     pub cause: Option<TrialCause>,
 }
 
-/// The word that loses one bit a boot.
-fn boot_word(record: &Record) -> u32 {
-    u32::from_le_bytes([record.label[0], record.label[1], record.label[2], record.label[3]])
+/// A word of the label that loses one bit a start.
+fn counter(record: &Record, at: usize) -> u32 {
+    record.label.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u32::from_le_bytes(*word))
 }
 
-fn boots(record: &Record) -> u8 {
-    u8::try_from(boot_word(record).count_zeros()).unwrap_or(u8::MAX)
+fn starts(record: &Record, at: usize) -> u8 {
+    u8::try_from(counter(record, at).count_zeros()).unwrap_or(u8::MAX)
 }
 
 /// The record the bootloader goes by, and its sector.
@@ -218,24 +236,38 @@ impl Slots {
         let records = self.records(flash).await?;
         let own = |(_, record): &(usize, Record)| is_trial(record) && record.slot(SLOTS) == self.running.0;
         Ok(ruling(&records).filter(own).map(|(_, record)| Trial {
-            boots: boots(&record),
+            boots: starts(&record, STARTS),
+            outside: starts(&record, OUTSIDE_STARTS),
             // A bootloader that helps does not leave a record as new.
             helped: record.state == State::PendingVerify,
         }))
     }
 
-    /// Notes in the ruling record that its image is started once more.
+    /// Notes in the ruling record that its image is started once more, after a reset for this reason.
     ///
     /// # Errors
     /// When the flash fails.
-    pub async fn count_boot<F: MultiwriteNorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
+    pub async fn count_boot<F: MultiwriteNorFlash>(
+        &self,
+        flash: &mut F,
+        reason: ResetReason,
+    ) -> Result<(), SlotError<F::Error>> {
         let records = self.records(flash).await?;
         if let Some((sector, record)) = ruling(&records) {
-            let word = boot_word(&record);
+            let at = if reason.is_outside() { OUTSIDE_STARTS } else { STARTS };
+            let word = counter(&record, at);
             let counted = word & word.wrapping_sub(1);
-            flash.write(self.sector(sector) + LABEL, &counted.to_le_bytes()).await?;
+            flash.write(self.sector(sector) + LABEL + at as u32, &counted.to_le_bytes()).await?;
         }
         Ok(())
+    }
+
+    /// Whether another image than the one that was flashed first has ever been activated, as far as otadata tells.
+    ///
+    /// # Errors
+    /// When the flash fails.
+    pub async fn was_updated<F: ReadNorFlash>(&self, flash: &mut F) -> Result<bool, SlotError<F::Error>> {
+        Ok(self.records(flash).await?.iter().flatten().any(|record| record.seq > 1))
     }
 
     /// The trial that ended with this program running instead, if the last one did.
@@ -254,7 +286,8 @@ impl Slots {
         };
         Ok(Some(FailedTrial {
             slot: Slot(record.slot(SLOTS)),
-            boots: boots(record),
+            boots: starts(record, STARTS),
+            seq: record.seq,
             cause: TrialCause::of_label(&record.label),
         }))
     }

@@ -231,7 +231,7 @@ async fn offer(scene: &mut Scene, name: &str, release: &Release) -> anyhow::Resu
         image: Some(release.digest),
         deployment: Some(&deployment),
         force: false,
-        serial: None,
+        order: None,
     };
     let payload = offer.emit_json(&mut buf).unwrap_or(&release.url).to_owned();
     scene.say(&format!("   published at {topic}: {}", release.url));
