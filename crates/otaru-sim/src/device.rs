@@ -148,6 +148,7 @@ enum End {
     Restart,
     Watchdog,
     Panic,
+    Brownout,
     PowerLost,
 }
 
@@ -162,6 +163,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
                 Ok(End::Restart) => reason = rtc.reason.take().unwrap_or(ResetReason::Software),
                 Ok(End::Watchdog) => reason = ResetReason::Watchdog,
                 Ok(End::Panic) => reason = ResetReason::Panic,
+                Ok(End::Brownout) => reason = ResetReason::Brownout,
                 Ok(End::PowerLost) => break Event::PowerLost,
                 Err(event) => break event,
             }
@@ -226,6 +228,14 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
                 return End::Panic;
             }
             Behaviour::Hang => return self.dead(rtc).await,
+            Behaviour::Brownout => return End::Brownout,
+            Behaviour::CrashInUpdate => {
+                let agent = self.agent(boot, board, flash, SimHealth(behaviour), self.link.clone());
+                return tokio::select! {
+                    end = agent => end,
+                    () = self.update_under_way() => End::Panic,
+                };
+            }
             // The network driver of this image never comes up.
             Behaviour::Deaf => return self.deaf(boot, board, flash).await,
             // Fragile is one of the others on each device.
@@ -257,6 +267,14 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         };
         let mut agent = Agent::new(self.config, io, boot);
         Some(size_of_val(&agent) + size_of_val(&agent.run()))
+    }
+
+    /// Waits until more was written than a memory needs.
+    async fn update_under_way(&self) {
+        let before = self.flash.counts().pages;
+        while self.flash.counts().pages < before + 100 {
+            self.clock.sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// A program that no longer does anything; the watchdog ends it, if one is armed.

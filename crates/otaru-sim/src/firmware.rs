@@ -35,14 +35,26 @@ pub enum Behaviour {
     Unhealthy,
     /// It never reaches the network.
     Deaf,
+    /// It draws so much at boot that the supply voltage dips.
+    Brownout,
+    /// It works, until an update fills the other slot: then it panics.
+    CrashInUpdate,
     /// It panics at boot on one device in twenty, always the same ones, and works on the others.
     Fragile,
 }
 
 impl Behaviour {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Healthy, Self::Crash, Self::Hang, Self::Unhealthy, Self::Deaf, Self::Fragile];
+    pub const ALL: [Self; 8] = [
+        Self::Healthy,
+        Self::Crash,
+        Self::Hang,
+        Self::Unhealthy,
+        Self::Deaf,
+        Self::Brownout,
+        Self::CrashInUpdate,
+        Self::Fragile,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -51,6 +63,8 @@ impl Behaviour {
             Self::Hang => "hang",
             Self::Unhealthy => "unhealthy",
             Self::Deaf => "deaf",
+            Self::Brownout => "brownout",
+            Self::CrashInUpdate => "crash_in_update",
             Self::Fragile => "fragile",
         }
     }
@@ -77,10 +91,9 @@ impl FromStr for Behaviour {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|b| b.name() == text)
-            .ok_or_else(|| "use healthy, crash, hang, unhealthy, deaf or fragile".to_owned())
+        Self::ALL.into_iter().find(|b| b.name() == text).ok_or_else(|| {
+            "use healthy, crash, hang, unhealthy, deaf, brownout, crash_in_update or fragile".to_owned()
+        })
     }
 }
 
@@ -178,7 +191,9 @@ mod tests {
 
     #[test]
     fn images_are_good_and_say_how_they_behave() {
-        for (behaviour, size) in Behaviour::ALL.into_iter().zip([0, 1024, 4096, 70_000, 1 << 20]) {
+        for (behaviour, size) in
+            Behaviour::ALL.into_iter().zip([0, 1024, 4096, 70_000, 1 << 20, 9000, 9001, 9002])
+        {
             let spec = FirmwareSpec {
                 chip: Chip::Esp32S3,
                 project: "p".into(),

@@ -59,7 +59,7 @@ fn what_cannot_be_followed_is_refused_and_touches_nothing() {
         let other_project = FirmwareSpec { chip: Chip::Esp32C3, project: "toaster".into(), ..spec }.build();
         let too_large = firmware("2", 0x1F_0010, Behaviour::Healthy);
         let pages = lab.flash.contents().unwrap()[0x21_0000..].to_vec();
-        let long = format!("http://files/{}", "x".repeat(1100));
+        let long = format!("http://files/{}", "x".repeat(900));
         for (served, payload, expected) in [
             (image("1.1.0"), "reboot please", Code::BadCommand),
             (image("1.1.0"), long.as_str(), Code::BadCommand),
@@ -143,12 +143,21 @@ fn a_report_the_broker_refuses_confirms_nothing() {
         let lab = lab().await;
         lab.serve(&image("1.1.0"));
         lab.command();
-        lab.wait_for(LONG, |status| status.state == UpdateState::Downloading).await.unwrap();
+        lab.wait_for(LONG, |status| status.state == UpdateState::Restarting).await.unwrap();
         lab.broker.refuse_reports(true);
-        tokio::time::sleep(Duration::from_secs(200)).await;
+        tokio::time::sleep(Duration::from_secs(400)).await;
         lab.broker.refuse_reports(false);
-        let end = lab.wait_for(LONG, |status| status.state == UpdateState::RolledBack).await.unwrap();
-        assert_eq!(end.error.unwrap().code, Code::Unreachable);
-        assert!(lab.runs("1.0.0"));
+        let end = lab.wait_for(LONG, |status| status.state == UpdateState::Retrying).await.unwrap();
+        assert_eq!((end.error.unwrap().code, end.version.as_str()), (Code::Unreachable, "1.0.0"));
+    });
+}
+
+#[test]
+fn a_command_that_is_longer_than_a_packet_may_be_changes_nothing() {
+    run(async {
+        let lab = lab().await;
+        lab.broker.publish(ALL, format!("http://files/{}", "x".repeat(5000)), true);
+        lab.serve(&image("1.1.0"));
+        assert_eq!(answer(&lab, "http://files/new.bin").await.state, UpdateState::Confirmed);
     });
 }

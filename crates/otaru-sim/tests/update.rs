@@ -57,7 +57,6 @@ fn a_bad_image_is_rolled_back_and_explained() {
         (Behaviour::Crash, Code::Panic, "called `Option::unwrap()`"),
         (Behaviour::Hang, Code::Watchdog, ""),
         (Behaviour::Unhealthy, Code::Unhealthy, "sensor does not answer"),
-        (Behaviour::Deaf, Code::Unreachable, "did not reach the broker"),
     ];
     for bootloader in BOOTLOADERS {
         for (behaviour, code, words) in cases {

@@ -1,5 +1,5 @@
 //! An MQTT 5 broker in memory, small enough to be the same every time: retained messages, last wills,
-//! takeover, QoS 0 and 1. It notes everything that is published.
+//! takeover, QoS 0 and 1 with redelivery. It notes everything that is published.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ use tokio::sync::{Notify, mpsc};
 use crate::clock::SimClock;
 use crate::lan::{Lan, Stream};
 
+/// An answer that says nothing (MQTT 5 section 3.13).
+const PINGRESP: [u8; 2] = [0xD0, 0];
 /// The port it listens at.
 pub const PORT: u16 = 1883;
 
@@ -42,6 +44,8 @@ struct Client {
     number: u64,
     name: String,
     filters: Vec<String>,
+    /// Bytes of the longest packet it takes (MQTT 5 section 3.1.2.11.4).
+    longest: usize,
     outbox: mpsc::UnboundedSender<Vec<u8>>,
 }
 
@@ -54,7 +58,20 @@ struct Inner {
     next_packet: Cell<u16>,
     refuse: Cell<Option<ReasonCode>>,
     refuse_reports: Cell<bool>,
+    away: Cell<bool>,
+    forgetful: Cell<bool>,
+    /// Deliveries that were not acknowledged, by the name of their client.
+    open: RefCell<Vec<(String, Delivery)>>,
+    acknowledged: RefCell<Vec<Duration>>,
     changed: Notify,
+}
+
+/// A command on its way to a client.
+#[derive(Clone)]
+struct Delivery {
+    id: u16,
+    topic: String,
+    payload: Vec<u8>,
 }
 
 /// The broker; clones share it.
@@ -73,6 +90,10 @@ impl Broker {
             next_packet: Cell::new(1),
             refuse: Cell::new(None),
             refuse_reports: Cell::new(false),
+            away: Cell::new(false),
+            forgetful: Cell::new(false),
+            open: RefCell::default(),
+            acknowledged: RefCell::default(),
             changed: Notify::new(),
         }));
         let mut listener = lan.listen(PORT);
@@ -95,6 +116,24 @@ impl Broker {
     /// From now on QoS 1 publications are answered with "not authorised", or no longer.
     pub fn refuse_reports(&self, refuse: bool) {
         self.0.refuse_reports.set(refuse);
+    }
+
+    /// From now on it is gone: connections end, and new ones get no answer. Or it is there again.
+    pub fn away(&self, away: bool) {
+        self.0.away.set(away);
+        for client in self.0.clients.borrow().iter().filter(|_| away) {
+            let _ = client.outbox.send(Vec::new());
+        }
+    }
+
+    /// From now on it delivers again what was acknowledged already, or no longer.
+    pub fn forget_acknowledgements(&self, forget: bool) {
+        self.0.forgetful.set(forget);
+    }
+
+    /// When commands were acknowledged, on the clock of the lab.
+    pub fn acknowledged(&self) -> Vec<Duration> {
+        self.0.acknowledged.borrow().clone()
     }
 
     /// Publishes a command, as an operator does.
@@ -134,7 +173,7 @@ impl Broker {
         }
         for client in self.0.clients.borrow().iter() {
             if client.filters.iter().any(|filter| filter == topic) {
-                let _ = client.outbox.send(self.delivery(topic, payload, false));
+                let _ = client.outbox.send(self.delivery(client, topic, payload, false));
             }
         }
         self.0.log.borrow_mut().push(Message {
@@ -146,16 +185,37 @@ impl Broker {
         self.0.changed.notify_waiters();
     }
 
-    fn delivery(&self, topic: &str, payload: &[u8], retained: bool) -> Vec<u8> {
+    /// A packet for a client; nothing if it is longer than the client takes.
+    fn delivery(&self, client: &Client, topic: &str, payload: &[u8], retained: bool) -> Vec<u8> {
         let id = self.0.next_packet.get();
         self.0.next_packet.set(id % 60_000 + 1);
         let packet = PublishPacket::new(topic, payload.to_vec(), QoS::AtLeastOnce);
-        encode(&packet.with_packet_id(id).with_retain(retained))
+        let bytes = encode(&packet.with_packet_id(id).with_retain(retained));
+        if bytes.len() > client.longest {
+            return PINGRESP.to_vec();
+        }
+        let delivery = Delivery { id, topic: topic.to_owned(), payload: payload.to_vec() };
+        self.0.open.borrow_mut().push((client.name.clone(), delivery));
+        bytes
+    }
+
+    /// What a client has not acknowledged, once more.
+    fn redeliver(&self, client: &str, outbox: &mpsc::UnboundedSender<Vec<u8>>) {
+        for (_, Delivery { id, topic, payload }) in
+            self.0.open.borrow().iter().filter(|(name, _)| name == client)
+        {
+            let mut packet = PublishPacket::new(topic, payload.clone(), QoS::AtLeastOnce).with_packet_id(*id);
+            packet.dup = true;
+            let _ = outbox.send(encode(&packet));
+        }
     }
 
     async fn serve(&self, stream: Stream) {
         let mut connection = Connection { stream, bytes: BytesMut::new() };
         let Some(Packet::Connect(connect)) = connection.next().await else { return };
+        if self.0.away.get() {
+            return;
+        }
         if let Some(reason) = self.0.refuse.get() {
             connection.send(&encode(&ConnAckPacket::new(false, reason))).await;
             return;
@@ -163,6 +223,7 @@ impl Broker {
         let (outbox, mut outgoing) = mpsc::unbounded_channel();
         let number = self.enter(&connect, outbox.clone());
         connection.send(&encode(&ConnAckPacket::new(false, ReasonCode::Success))).await;
+        self.redeliver(&connect.client_id, &outbox);
         let clean = loop {
             tokio::select! {
                 packet = connection.next() => match packet {
@@ -191,13 +252,21 @@ impl Broker {
         for old in clients.iter().filter(|client| client.name == connect.client_id) {
             let _ = old.outbox.send(Vec::new());
         }
-        clients.push(Client { number, name: connect.client_id.clone(), filters: Vec::new(), outbox });
+        let longest = connect.properties.get_maximum_packet_size().map_or(usize::MAX, |len| len as usize);
+        let name = connect.client_id.clone();
+        clients.push(Client { number, name, filters: Vec::new(), longest, outbox });
         number
     }
 
     fn handle(&self, packet: Packet, number: u64, outbox: &mpsc::UnboundedSender<Vec<u8>>) {
         let answer = match packet {
-            Packet::PingReq => vec![0xD0, 0],
+            Packet::PingReq => PINGRESP.to_vec(),
+            Packet::PubAck(ack) => {
+                let forget = self.0.forgetful.get();
+                self.0.open.borrow_mut().retain(|(_, delivery)| forget || delivery.id != ack.packet_id);
+                self.0.acknowledged.borrow_mut().push(self.0.clock.now());
+                return;
+            }
             Packet::Subscribe(subscribe) => self.subscribe(&subscribe, number),
             Packet::Publish(publish) => {
                 let refused = publish.qos != QoS::AtMostOnce && self.0.refuse_reports.get();
@@ -220,11 +289,11 @@ impl Broker {
         let mut after = Vec::new();
         for filter in &subscribe.filters {
             ack = ack.add_reason_code(SubAckReasonCode::GrantedQoS1);
-            if let Some(client) = self.0.clients.borrow_mut().iter_mut().find(|c| c.number == number) {
-                client.filters.push(filter.filter.clone());
-            }
+            let mut clients = self.0.clients.borrow_mut();
+            let Some(client) = clients.iter_mut().find(|client| client.number == number) else { continue };
+            client.filters.push(filter.filter.clone());
             if let Some(payload) = self.0.retained.borrow().get(&filter.filter) {
-                after.extend(self.delivery(&filter.filter, payload, true));
+                after.extend(self.delivery(client, &filter.filter, payload, true));
             }
         }
         let mut answer = encode(&ack);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use otaru_device::{Clock as _, Config};
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
+use otaru_format::partition::{self, TABLE_LEN, TABLE_OFFSET};
 use otaru_format::status::{Status, UpdateState};
 use tokio::task::{JoinHandle, LocalSet};
 
@@ -107,6 +108,20 @@ impl Lab {
         let flash = Flash::from_bytes(vec![0xFF; FLASH_LEN as usize], setup.timing, clock.clone());
         provision(&flash, image)?;
         Ok(Self::with_flash(setup, flash, clock))
+    }
+
+    /// The same with a partition table that has no `otaru` partition, as ESP-IDF's have none.
+    ///
+    /// # Errors
+    /// When the image does not fit.
+    pub fn without_memory(setup: Setup, image: &[u8]) -> Result<Self, FlashError> {
+        let lab = Self::new(setup, image)?;
+        let layout: Vec<_> =
+            partition::default_layout().into_iter().filter(|part| part.label != "otaru").collect();
+        let mut table = [0; TABLE_LEN];
+        partition::emit(&layout, &mut table).map_err(|_| FlashError::OutOfBounds)?;
+        lab.flash.provision(TABLE_OFFSET, &table)?;
+        Ok(lab)
     }
 
     fn with_flash(setup: Setup, flash: Flash, clock: SimClock) -> Self {
