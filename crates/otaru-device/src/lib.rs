@@ -20,6 +20,7 @@ pub mod board;
 pub mod config;
 pub mod http;
 mod job;
+mod link;
 pub mod memory;
 mod mqtt;
 mod report;
