@@ -1,8 +1,9 @@
 //! Joins one of the known networks and tells how well it is received.
 //!
 //! With several known networks the strongest in sight is tried first, then those that were not seen: they may be
-//! hidden. The agent looks at [`Link::is_up`] every second and calls for [`Link::reconnect`]; each call may be
-//! broken off at any time, so the next one goes on with the network after the last.
+//! hidden. The agent looks at [`Link::is_up`] every second and calls for [`Link::reconnect`] when it is not; each call may
+//! be broken off at any time, so the next one goes on with the network after the last. A quarter of an hour without any
+//! network is held against the radio, which is then stopped and started.
 
 use embassy_net::Stack;
 use embassy_time::{Duration, with_timeout};
@@ -135,6 +136,13 @@ impl Link for Wifi<'_> {
             }
         }
         Err(LinkError)
+    }
+
+    /// esp-radio stops the radio on a configuration that cannot be, as its documentation has it, and starts it with the
+    /// next that can.
+    async fn restart(&mut self) {
+        let impossible = Config::Station(StationConfig::default().with_beacon_timeout(0));
+        let _ = self.controller.set_config(&impossible);
     }
 }
 

@@ -124,6 +124,9 @@ pub trait Link {
     /// # Errors
     /// [`LinkError`] when it did not work this time; the agent waits and tries again.
     async fn reconnect(&mut self) -> Result<(), LinkError>;
+    /// Stops and starts the radio, and nothing else: called when the network could not be joined for 15 minutes. May do
+    /// nothing where the firmware looks after its radio itself.
+    async fn restart(&mut self) {}
     /// How well the network is received, in dBm, where that is known; for reports.
     fn rssi(&self) -> Option<i8> {
         None

@@ -25,7 +25,7 @@ pub struct Config<'a> {
     pub keep_alive: Duration,
     /// How long the broker may take to answer a connect, a ping or a subscribe.
     pub answer_timeout: Duration,
-    /// First and longest pause between attempts to reach network or broker.
+    /// First and longest pause between attempts to reach the broker. A network that comes back ends one.
     pub reconnect: (Duration, Duration),
     /// HTTP timeouts and bounds.
     pub http: HttpConfig,

@@ -22,6 +22,7 @@ mod guards;
 mod history;
 pub mod http;
 mod job;
+mod link;
 pub mod memory;
 mod mqtt;
 mod report;

@@ -1,18 +1,19 @@
-//! Keeps the device on the network and at the broker, and carries reports out and commands in.
+//! Keeps the device at the broker, and carries reports out and commands in.
 //!
-//! Link and connection are looked at every second. Nothing here waits for the worker, and the worker never
-//! waits for this: a download goes on while the broker is away, and commands arrive while flash is written.
+//! It waits for the network, which `link.rs` keeps, and looks at its connection every second. Nothing here waits for the
+//! worker, and the worker never waits for this: a download goes on while the broker is away, and commands arrive while
+//! flash is written.
 
 use core::num::NonZeroU16;
 use core::time::Duration;
 
-use embassy_futures::select::{Either3, select3};
+use embassy_futures::select::{Either, Either3, select, select3};
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use otaru_format::topic::Topics;
 use rand_core::RngCore;
 
 use crate::backoff::Backoff;
-use crate::board::{Clock, Link};
+use crate::board::Clock;
 use crate::config::Config;
 use crate::job::Inbox;
 use crate::mqtt::{Buffers, Connection, Ended, Incoming, QoS};
@@ -20,8 +21,6 @@ use crate::report::Reports;
 use crate::timeout::{millis, within};
 use crate::uplink::{CHECK, Uplink};
 
-/// How long one attempt to join the network may take: scan, association, handshake and DHCP.
-const JOIN: Duration = Duration::from_secs(30);
 /// How long mere progress waits after a status report.
 const PROGRESS: Duration = Duration::from_secs(1);
 /// How long a command may stay unacknowledged while it is being remembered. It is looked at every [`CHECK`], so the broker waits
@@ -41,10 +40,9 @@ struct Undecided {
 }
 
 /// The session's surroundings.
-pub(crate) struct Session<'s, N, C, L, R> {
+pub(crate) struct Session<'s, N, C, R> {
     pub(crate) net: &'s N,
     pub(crate) clock: &'s C,
-    pub(crate) link: &'s mut L,
     pub(crate) rng: R,
     pub(crate) config: &'s Config<'s>,
     pub(crate) topics: Topics<'s>,
@@ -53,62 +51,40 @@ pub(crate) struct Session<'s, N, C, L, R> {
     pub(crate) uplink: &'s Uplink,
 }
 
-impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R> {
+impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
     /// Runs for ever.
     pub(crate) async fn run(&mut self) -> ! {
         let mut backoff = Backoff::new(self.config.reconnect);
         self.reports.until_sure().await;
         loop {
-            let ended = match self.join().await {
-                true => self.serve(&mut backoff).await,
-                false => Ended::Network,
+            let uplink = self.uplink;
+            let join = uplink.joined().await;
+            // What was connected through the network before it went is no longer worth waiting for.
+            let ended = match select(self.serve(&mut backoff), uplink.lost(join)).await {
+                Either::First(ended) => ended,
+                Either::Second(()) => Ended::Network,
             };
+            self.reports.disconnected();
             let pause = match ended.is_lasting() {
                 true => self.config.reconnect.1,
                 false => backoff.pause(&mut self.rng),
             };
-            log::warn!("broker: {ended}; next attempt in {} ms", millis(pause));
-            if self.pause(pause).await {
+            log::warn!(
+                "broker: {ended}; next attempt in {} ms, or when the network comes back",
+                millis(pause)
+            );
+            // A network that came back may have brought the broker back with it.
+            if let Either::Second(()) = select(self.clock.sleep(pause), uplink.joined_again(join)).await {
                 backoff.reset();
             }
         }
     }
 
-    /// Waits, looking at the link; a network that comes back ends the wait, which is then true.
-    async fn pause(&mut self, length: Duration) -> bool {
-        let was_up = self.link.is_up();
-        let end = self.clock.now() + length;
-        loop {
-            let up = self.link.is_up();
-            self.uplink.set(up);
-            let left = end.saturating_sub(self.clock.now());
-            if (up && !was_up) || left.is_zero() {
-                return up && !was_up;
-            }
-            self.clock.sleep(left.min(CHECK)).await;
-        }
-    }
-
-    /// Whether the link is up, after one attempt to bring it up.
-    async fn join(&mut self) -> bool {
-        if !self.link.is_up() {
-            self.uplink.set(false);
-            log::warn!("network: not joined, joining");
-            if !matches!(within(self.clock, JOIN, self.link.reconnect()).await, Ok(Ok(()))) {
-                return false;
-            }
-        }
-        self.uplink.set(true);
-        true
-    }
-
     async fn serve(&mut self, backoff: &mut Backoff) -> Ended {
-        let ended = match self.connected(backoff).await {
+        match self.connected(backoff).await {
             Err(ended) => ended,
             Ok(never) => match never {},
-        };
-        self.reports.disconnected();
-        ended
+        }
     }
 
     /// One connection, from connect to its end.
@@ -165,7 +141,7 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
             if in_flight.is_none() && due {
                 let mut json = [0; STATUS];
                 if let Some((text, revision)) =
-                    self.reports.status_json(self.clock.now(), self.link.rssi(), &mut json)
+                    self.reports.status_json(self.clock.now(), self.uplink.rssi(), &mut json)
                 {
                     connection
                         .publish(&self.topics.status(), text.as_bytes(), true, QoS::AtLeastOnce)
@@ -217,9 +193,6 @@ impl<N: TcpConnect + Dns, C: Clock, L: Link, R: RngCore> Session<'_, N, C, L, R>
                 Either3::Second(()) => {}
                 Either3::Third(()) => {
                     let now = self.clock.now();
-                    if !self.link.is_up() {
-                        return Err(Ended::Network);
-                    }
                     let waits = [ping_since, in_flight.map(|(_, since)| since)];
                     if waits.into_iter().flatten().any(|since| now - since > self.config.answer_timeout) {
                         return Err(Ended::Silent);

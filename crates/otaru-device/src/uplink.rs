@@ -1,34 +1,86 @@
-//! Whether the network is there: the session looks every second, a download asks.
+//! Whether the network is there, as the link's loop (`link.rs`) sees it: the session waits for it, a download asks.
 
 use core::cell::Cell;
 use core::time::Duration;
+
+use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::signal::Signal;
 
 use crate::board::Clock;
 
 /// How often link and connection are checked.
 pub(crate) const CHECK: Duration = Duration::from_secs(1);
 
-/// What the session last saw of the link.
-#[derive(Debug)]
-pub(crate) struct Uplink(Cell<bool>);
+/// What was last seen of the link.
+pub(crate) struct Uplink {
+    up: Cell<bool>,
+    rssi: Cell<Option<i8>>,
+    /// Counts the times the network was joined, so that a short absence is not overlooked.
+    joins: Cell<u32>,
+    /// For the session alone: a signal wakes one who waits.
+    changed: Signal<NoopRawMutex, ()>,
+}
 
 impl Uplink {
     pub(crate) const fn new() -> Self {
-        Self(Cell::new(true))
+        Self { up: Cell::new(false), rssi: Cell::new(None), joins: Cell::new(0), changed: Signal::new() }
     }
 
-    pub(crate) fn set(&self, up: bool) {
-        self.0.set(up);
+    pub(crate) fn set(&self, up: bool, rssi: Option<i8>) {
+        self.rssi.set(rssi);
+        if self.up.replace(up) != up {
+            self.joins.set(self.joins.get().wrapping_add(u32::from(up)));
+            self.changed.signal(());
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.0.get()
+        self.up.get()
+    }
+
+    /// How well the network is received, in dBm.
+    pub(crate) fn rssi(&self) -> Option<i8> {
+        self.rssi.get()
     }
 
     /// Waits for the network, for as long as that takes.
     pub(crate) async fn wait<C: Clock>(&self, clock: &C) {
         while !self.is_up() {
             clock.sleep(CHECK).await;
+        }
+    }
+
+    /// Sleeps; a network that comes back ends that, which is then true.
+    pub(crate) async fn pause<C: Clock>(&self, clock: &C, length: Duration) -> bool {
+        let (join, end) = (self.joins.get(), clock.now() + length);
+        loop {
+            let left = end.saturating_sub(clock.now());
+            if self.joins.get() != join || left.is_zero() {
+                return self.joins.get() != join;
+            }
+            clock.sleep(left.min(CHECK)).await;
+        }
+    }
+
+    /// Waits for the network; says which joining of it this is.
+    pub(crate) async fn joined(&self) -> u32 {
+        while !self.is_up() {
+            self.changed.wait().await;
+        }
+        self.joins.get()
+    }
+
+    /// Waits for the end of that joining.
+    pub(crate) async fn lost(&self, join: u32) {
+        while self.is_up() && self.joins.get() == join {
+            self.changed.wait().await;
+        }
+    }
+
+    /// Waits until the network was joined again since that joining.
+    pub(crate) async fn joined_again(&self, join: u32) {
+        while !self.is_up() || self.joins.get() == join {
+            self.changed.wait().await;
         }
     }
 }

@@ -58,6 +58,8 @@ struct Inner {
     up: Cell<bool>,
     reachable: Cell<bool>,
     silent: Cell<bool>,
+    jammed: Cell<bool>,
+    radio_restarts: Cell<u32>,
     to_device: Air,
     to_host: Air,
     listeners: RefCell<HashMap<u16, mpsc::UnboundedSender<Stream>>>,
@@ -78,6 +80,8 @@ impl Lan {
             up: Cell::new(true),
             reachable: Cell::new(true),
             silent: Cell::new(false),
+            jammed: Cell::new(false),
+            radio_restarts: Cell::new(0),
             to_device: Air::default(),
             to_host: Air::default(),
             listeners: RefCell::new(HashMap::new()),
@@ -112,6 +116,17 @@ impl Lan {
     /// While silent nothing arrives and nobody is told: connections are half-open.
     pub fn set_silent(&self, silent: bool) {
         self.0.silent.set(silent);
+    }
+
+    /// Takes the network away and jams the device's radio: attempts to join have no end, until the radio is restarted.
+    pub fn jam_radio(&self) {
+        self.set_reachable(false);
+        self.0.jammed.set(true);
+    }
+
+    /// How often the device restarted its radio.
+    pub fn radio_restarts(&self) -> u32 {
+        self.0.radio_restarts.get()
     }
 
     fn wire(&self, to_device: bool) -> Rc<Wire> {
@@ -336,6 +351,9 @@ impl TcpConnect for Lan {
         while self.0.silent.get() {
             self.0.clock.sleep(Duration::from_millis(100)).await;
         }
+        if !self.0.up.get() {
+            return Err(broken());
+        }
         let (down, up) = (self.wire(true), self.wire(false));
         let host = Stream { outgoing: Rc::clone(&down), incoming: Rc::clone(&up) };
         let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens");
@@ -366,8 +384,16 @@ impl Link for Lan {
     }
 
     async fn reconnect(&mut self) -> Result<(), LinkError> {
+        if self.0.jammed.get() {
+            std::future::pending::<()>().await;
+        }
         self.0.up.set(self.0.reachable.get());
         if self.0.up.get() { Ok(()) } else { Err(LinkError) }
+    }
+
+    async fn restart(&mut self) {
+        self.0.jammed.set(false);
+        self.0.radio_restarts.set(self.0.radio_restarts.get() + 1);
     }
 }
 

@@ -130,7 +130,7 @@ impl Dns for Net<'_> {
     }
 }
 
-/// The way to the network for a firmware that joins by itself: the stack tells whether it did.
+/// The way to the network for a firmware that joins by itself, and restarts its radio itself: the stack tells whether it did.
 #[derive(Clone, Copy)]
 pub struct StackLink<'d>(Stack<'d>);
 

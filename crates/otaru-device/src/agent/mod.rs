@@ -1,6 +1,6 @@
-//! The agent: three loops in one task.
+//! The agent: four loops in one task.
 //!
-//! The session (`session.rs`) keeps network and broker and carries messages. The worker below takes one
+//! `link.rs` keeps the network. The session (`session.rs`) keeps the broker and carries messages. The worker below takes one
 //! command after another along the way of an update: plan, fetch, write, verify, activate, restart; its steps
 //! are `update.rs` and `stream.rs`. The heart feeds the watchdog. A new image begins in [`boot`] and is
 //! confirmed or rolled back in `trial.rs`; what the old one makes of a failure is `aftermath.rs`, and `again.rs` where the broker
@@ -26,7 +26,7 @@ use core::cell::RefCell;
 use core::convert::Infallible;
 use core::time::Duration;
 
-use embassy_futures::join::join3;
+use embassy_futures::join::join4;
 use embassy_futures::select::{Either, select};
 use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::MultiwriteNorFlash;
@@ -39,6 +39,7 @@ use crate::board::{Board, Clock, Health, Link, ResetReason};
 use crate::config::Config;
 use crate::history::PassedOver;
 use crate::job::{Inbox, Job, Takeover};
+use crate::link;
 use crate::memory::{Pending, Retry};
 use crate::report::Reports;
 use crate::session::Session;
@@ -116,7 +117,6 @@ where
         let mut session = Session {
             net: io.net,
             clock: io.clock,
-            link: &mut io.link,
             rng: io.rng.clone(),
             config,
             topics,
@@ -124,6 +124,8 @@ where
             inbox: &inbox,
             uplink: &uplink,
         };
+        let mut link_rng = io.rng.clone();
+        let link = link::keep(&mut io.link, io.clock, &mut link_rng, &uplink);
         let mut worker = Worker {
             net: io.net,
             clock: io.clock,
@@ -140,7 +142,8 @@ where
             retry: None,
             written: None,
         };
-        let (never, _, _) = join3(worker.run(), session.run(), heart(io.clock, &io.board)).await;
+        let heart = heart(io.clock, &io.board);
+        let (never, ..) = join4(link, worker.run(), session.run(), heart).await;
         Ok(never)
     }
 }

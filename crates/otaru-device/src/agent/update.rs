@@ -333,7 +333,11 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
             return Err(Failure::new(error.code(), format_args!("{error}")).into());
         }
         // While the device itself is off the network, the server has not failed.
-        attempt = if uplink.is_up() { attempt.saturating_add(1) } else { 1 };
+        attempt = attempt.saturating_add(1);
+        if !uplink.is_up() {
+            attempt = 1;
+            backoff.reset();
+        }
         let pause = match error.retry_after() {
             Some(asked) => asked.min(LONGEST_RETRY_AFTER),
             None => backoff.pause(rng),
@@ -342,6 +346,9 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
         let failure = Failure::new(error.code(), format_args!("{error}; retrying"));
         reports.fault(UpdateState::Retrying, failure.code, &failure.detail);
         reports.attempt(attempt);
-        clock.sleep(pause).await;
+        match error.retry_after() {
+            Some(_) => clock.sleep(pause).await,
+            None => _ = uplink.pause(clock, pause).await,
+        }
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use embedded_io_async::{Read as _, Write as _};
+use mqtt5_protocol::QoS;
+pub use mqtt5_protocol::ReasonCode;
 use mqtt5_protocol::packet::connack::ConnAckPacket;
 use mqtt5_protocol::packet::connect::ConnectPacket;
 use mqtt5_protocol::packet::puback::PubAckPacket;
@@ -15,7 +17,6 @@ use mqtt5_protocol::packet::publish::PublishPacket;
 use mqtt5_protocol::packet::suback::{SubAckPacket, SubAckReasonCode};
 use mqtt5_protocol::packet::subscribe::SubscribePacket;
 use mqtt5_protocol::packet::{FixedHeader, MqttPacket, Packet};
-use mqtt5_protocol::{QoS, ReasonCode};
 use otaru_device::Clock as _;
 use tokio::sync::{Notify, mpsc};
 
