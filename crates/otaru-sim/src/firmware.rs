@@ -35,14 +35,26 @@ pub enum Behaviour {
     Unhealthy,
     /// It never reaches the network.
     Deaf,
+    /// Its health check lets nothing else run, and never ends.
+    Blocks,
+    /// It works for an hour, and then lets nothing run any more.
+    Seizes,
     /// It panics at boot on one device in twenty, always the same ones, and works on the others.
     Fragile,
 }
 
 impl Behaviour {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Healthy, Self::Crash, Self::Hang, Self::Unhealthy, Self::Deaf, Self::Fragile];
+    pub const ALL: [Self; 8] = [
+        Self::Healthy,
+        Self::Crash,
+        Self::Hang,
+        Self::Unhealthy,
+        Self::Deaf,
+        Self::Blocks,
+        Self::Seizes,
+        Self::Fragile,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -51,6 +63,8 @@ impl Behaviour {
             Self::Hang => "hang",
             Self::Unhealthy => "unhealthy",
             Self::Deaf => "deaf",
+            Self::Blocks => "blocks",
+            Self::Seizes => "seizes",
             Self::Fragile => "fragile",
         }
     }
@@ -80,7 +94,7 @@ impl FromStr for Behaviour {
         Self::ALL
             .into_iter()
             .find(|b| b.name() == text)
-            .ok_or_else(|| "use healthy, crash, hang, unhealthy, deaf or fragile".to_owned())
+            .ok_or_else(|| "use healthy, crash, hang, unhealthy, deaf, blocks, seizes or fragile".to_owned())
     }
 }
 
@@ -178,7 +192,9 @@ mod tests {
 
     #[test]
     fn images_are_good_and_say_how_they_behave() {
-        for (behaviour, size) in Behaviour::ALL.into_iter().zip([0, 1024, 4096, 70_000, 1 << 20]) {
+        for (behaviour, size) in
+            Behaviour::ALL.into_iter().zip([0, 1024, 4096, 70_000, 1 << 20, 1024, 1024, 1024])
+        {
             let spec = FirmwareSpec {
                 chip: Chip::Esp32S3,
                 project: "p".into(),

@@ -69,7 +69,6 @@ where
             );
             return;
         }
-        self.board.borrow_mut().disarm_watchdog();
         self.boot.memory.learn(self.flash, self.boot.image).await;
         self.boot.memory.clear_pending(self.flash).await;
         self.reports.confirmed(true);
