@@ -97,12 +97,10 @@ pub trait Board {
     fn running_address(&self) -> u32;
     /// The chip this program runs on.
     fn chip(&self) -> Chip;
-    /// Starts a watchdog that resets the chip unless fed within `timeout`.
+    /// Starts a watchdog that resets the chip unless fed within `timeout`. It is never stopped again.
     fn arm_watchdog(&mut self, timeout: Duration);
     /// Postpones the watchdog by its whole timeout.
     fn feed_watchdog(&mut self);
-    /// Stops the watchdog.
-    fn disarm_watchdog(&mut self);
     /// Takes the text the program left before it went down, if any (RTC memory).
     fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str>;
     /// Leaves a text for the next boot. Kept over a reset, not over a loss of power.

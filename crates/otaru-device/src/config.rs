@@ -46,8 +46,9 @@ pub struct Config<'a> {
     pub trial_boots: u8,
     /// How long a new image may take to reach the broker and pass its health check.
     pub trial_deadline: Duration,
-    /// The watchdog during a trial.
-    pub trial_watchdog: Duration,
+    /// The time of the watchdog, at least 8 s: a program that lets nothing else run for so long is reset, whatever image it
+    /// is and however long it has worked. It proves that the agent's loop turns, not that it succeeds.
+    pub watchdog: Duration,
     /// How often an update that lost power is begun again.
     pub resumptions: u8,
 }
@@ -73,7 +74,7 @@ impl<'a> Config<'a> {
             allow_other_product: false,
             trial_boots: 3,
             trial_deadline: Duration::from_secs(300),
-            trial_watchdog: Duration::from_secs(30),
+            watchdog: Duration::from_secs(30),
             resumptions: 10,
         }
     }

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use embedded_nal_async::{Dns, TcpConnect};
@@ -32,6 +33,8 @@ struct Rtc {
     reason: Cell<Option<ResetReason>>,
     restart: Notify,
     watchdog: Cell<Option<(Duration, Duration)>>,
+    /// Something holds the processor: no task runs any more.
+    seized: Cell<bool>,
 }
 
 /// The chip as the agent sees it during one boot.
@@ -66,10 +69,6 @@ impl Board for SimBoard {
         }
     }
 
-    fn disarm_watchdog(&mut self) {
-        self.rtc.watchdog.set(None);
-    }
-
     fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str> {
         let words = self.rtc.words.borrow_mut().take()?;
         let mut end = words.len().min(buf.len());
@@ -92,7 +91,7 @@ impl Board for SimBoard {
 }
 
 /// The health check of an image with this behaviour.
-struct SimHealth(Behaviour);
+struct SimHealth(Behaviour, Rc<Rtc>);
 
 impl Health for SimHealth {
     async fn check(&mut self) -> Result<(), heapless::String<64>> {
@@ -100,9 +99,26 @@ impl Health for SimHealth {
             Behaviour::Unhealthy => {
                 Err(heapless::String::try_from("sensor does not answer").unwrap_or_default())
             }
+            Behaviour::Blocks => {
+                self.1.seized.set(true);
+                std::future::pending().await
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// How long an image works that seizes up.
+const SEIZES_AFTER: Duration = Duration::from_secs(3600);
+
+/// Runs a program's tasks until one of them holds the processor.
+async fn scheduled<T>(rtc: &Rtc, program: impl Future<Output = T>) -> T {
+    let mut program = std::pin::pin!(program);
+    std::future::poll_fn(|cx| match rtc.seized.get() {
+        true => Poll::Pending,
+        false => program.as_mut().poll(cx),
+    })
+    .await
 }
 
 /// What happens to a device, for whoever watches it run.
@@ -168,6 +184,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
                 Err(event) => break event,
             }
             rtc.watchdog.set(None);
+            rtc.seized.set(false);
         };
         on_event(last.clone());
         last
@@ -206,7 +223,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         tokio::select! {
             biased;
             () = rtc.restart.notified() => Ok(End::Restart),
-            end = self.program(board, behaviour_of(&marker).on(self.seed), rtc) => Ok(end),
+            end = scheduled(rtc, self.program(board, behaviour_of(&marker).on(self.seed), rtc)) => Ok(end),
             () = watchdog(rtc, &self.clock) => Ok(End::Watchdog),
         }
     }
@@ -218,7 +235,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             Ok(boot) => boot,
             Err(error) => {
                 log::error!("{}: {error}", self.config.device);
-                return self.dead(rtc).await;
+                return self.stopped(board).await;
             }
         };
         match behaviour {
@@ -227,21 +244,40 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
                 board.leave_words(text);
                 return End::Panic;
             }
-            Behaviour::Hang => return self.dead(rtc).await,
+            Behaviour::Hang => return std::future::pending().await,
             Behaviour::Brownout => return End::Brownout,
             Behaviour::CrashInUpdate => {
-                let agent = self.agent(boot, board, flash, SimHealth(behaviour), self.link.clone());
+                let agent =
+                    self.agent(boot, board, flash, SimHealth(behaviour, Rc::clone(rtc)), self.link.clone());
                 return tokio::select! {
                     end = agent => end,
                     () = self.update_under_way() => End::Panic,
                 };
             }
             // The network driver of this image never comes up.
-            Behaviour::Deaf => return self.deaf(boot, board, flash).await,
+            Behaviour::Deaf => {
+                let health = SimHealth(Behaviour::Deaf, Rc::clone(rtc));
+                return self.agent(boot, board, flash, health, NoLink).await;
+            }
             // Fragile is one of the others on each device.
-            Behaviour::Healthy | Behaviour::Unhealthy | Behaviour::Fragile => {}
+            Behaviour::Healthy
+            | Behaviour::Unhealthy
+            | Behaviour::Blocks
+            | Behaviour::Seizes
+            | Behaviour::Fragile => {}
         }
-        self.agent(boot, board, flash, SimHealth(behaviour), self.link.clone()).await
+        let application = async {
+            if behaviour == Behaviour::Seizes {
+                self.clock.sleep(SEIZES_AFTER).await;
+                rtc.seized.set(true);
+            }
+            std::future::pending().await
+        };
+        let health = SimHealth(behaviour, Rc::clone(rtc));
+        tokio::select! {
+            end = self.agent(boot, board, flash, health, self.link.clone()) => end,
+            end = application => end,
+        }
     }
 
     fn board(&self, rtc: &Rc<Rtc>, reason: ResetReason, running: u32) -> SimBoard {
@@ -261,7 +297,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             flash,
             board,
             link: NoLink,
-            health: SimHealth(Behaviour::Healthy),
+            health: SimHealth(Behaviour::Healthy, Rc::default()),
             rng: SmallRng::seed_from_u64(self.seed),
             workspace: &mut workspace,
         };
@@ -277,13 +313,12 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         }
     }
 
-    /// A program that no longer does anything; the watchdog ends it, if one is armed.
-    async fn dead(&self, _rtc: &Rc<Rtc>) -> End {
-        std::future::pending().await
-    }
-
-    async fn deaf(&self, boot: Boot, board: SimBoard, flash: Flash) -> End {
-        self.agent(boot, board, flash, SimHealth(Behaviour::Deaf), NoLink).await
+    /// A program that has said why it can do nothing. It lives, so it feeds the watchdog.
+    async fn stopped(&self, mut board: SimBoard) -> End {
+        loop {
+            board.feed_watchdog();
+            self.clock.sleep(Duration::from_secs(1)).await;
+        }
     }
 
     async fn agent<K: Link>(

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use otaru_device::ResetReason;
 use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::bootloader::BootloaderKind;
+use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
 use otaru_sim::lab::http::{Act, head};
 use otaru_sim::lab::{Lab, Setup, firmware, run};
@@ -56,6 +58,7 @@ fn a_bad_image_is_rolled_back_and_explained() {
     let cases = [
         (Behaviour::Crash, Code::Panic, "called `Option::unwrap()`"),
         (Behaviour::Hang, Code::Watchdog, ""),
+        (Behaviour::Blocks, Code::Watchdog, ""),
         (Behaviour::Unhealthy, Code::Unhealthy, "sensor does not answer"),
     ];
     for bootloader in BOOTLOADERS {
@@ -70,7 +73,7 @@ fn a_bad_image_is_rolled_back_and_explained() {
                 assert!(error.detail.contains(words), "{}", error.detail);
                 let failed = end.failed.unwrap();
                 let counted = bootloader == BootloaderKind::Plain
-                    && matches!(behaviour, Behaviour::Crash | Behaviour::Hang);
+                    && matches!(behaviour, Behaviour::Crash | Behaviour::Hang | Behaviour::Blocks);
                 assert_eq!((failed.version.as_str(), failed.boots), ("1.1.0", if counted { 3 } else { 1 }));
                 assert!(lab.runs("1.0.0"));
 
@@ -84,6 +87,22 @@ fn a_bad_image_is_rolled_back_and_explained() {
             });
         }
     }
+}
+
+#[test]
+fn a_confirmed_image_that_seizes_up_is_reset_and_kept() {
+    run(async {
+        let lab = lab(BootloaderKind::Plain).await;
+        lab.serve(&firmware("1.1.0", SIZE, Behaviour::Seizes));
+        assert_eq!(lab.update(LONG).await.unwrap().state, UpdateState::Confirmed);
+        tokio::time::sleep(Duration::from_secs(5 * 3600)).await;
+        let events = lab.events();
+        let resets = events.iter().filter(|event| {
+            matches!(event, Event::Booted { version, reason: ResetReason::Watchdog, .. } if version == "1.1.0")
+        });
+        assert!((4..=5).contains(&resets.count()), "{events:?}");
+        assert!(lab.runs("1.1.0"));
+    });
 }
 
 #[test]

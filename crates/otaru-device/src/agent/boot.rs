@@ -1,4 +1,4 @@
-//! The first thing a firmware does: count a trial boot, arm the watchdog, or go back to the old image.
+//! The first thing a firmware does: arm the watchdog, and count a trial boot or go back to the old image.
 //!
 //! Call [`begin`] before anything that could crash. A bootloader built without roll back support starts a
 //! new image for ever; this is what brings the old one back then.
@@ -19,6 +19,9 @@ use crate::slots::{FailedTrial, READ_BACK, Region, SlotError, Slots, Trial, Tria
 /// Starts of one image on trial that may end for an outside reason. One whose radio draws more than the supply gives would otherwise
 /// start for ever.
 pub(super) const MAX_POWER_LOSSES: u8 = 20;
+
+/// The shortest time of the watchdog: the longest erase stands still for two seconds, four times over.
+const WATCHDOG: Duration = Duration::from_secs(8);
 
 /// What a boot found on flash.
 #[derive(Debug)]
@@ -69,8 +72,8 @@ impl Boot {
     }
 }
 
-/// Looks at the slots. The board may come with its watchdog armed, as it should; it is stopped once all went well
-/// and this is no trial. During a trial it counts the boot and arms the watchdog; after one boot too many it
+/// Arms the watchdog, which from then on must be fed and is by the running agent, and looks at the slots. The board may
+/// come with it armed, as it should. During a trial it counts the boot; after one boot too many it
 /// rolls back and restarts, and does not return. Boots that power, brownout or USB ended are counted apart, and bar nothing.
 ///
 /// # Errors
@@ -80,6 +83,7 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
     board: &mut B,
     config: &Config<'_>,
 ) -> Result<Boot, SlotError<F::Error>> {
+    board.arm_watchdog(config.watchdog.max(WATCHDOG));
     let slots = Slots::open(flash, board.running_address()).await?;
     let trial = slots.trial(flash).await?;
     if let Some(trial) = &trial {
@@ -93,7 +97,6 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
             slots.retire(flash, cause).await?;
             board.reset().await;
         }
-        board.arm_watchdog(config.trial_watchdog.max(Duration::from_secs(1)));
         slots.count_boot(flash, last).await?;
     }
     let failed = slots.failed_trial(flash).await?;
@@ -121,8 +124,6 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
     if let Ok(summary) = verify(flash, &region, &mut buf).await {
         boot.image = summary.digest;
     }
-    if boot.trial.is_none() {
-        board.disarm_watchdog();
-    }
+    board.feed_watchdog();
     Ok(boot)
 }

@@ -148,7 +148,7 @@ where
     }
 }
 
-/// Feeds the watchdog. A program that no longer lets other tasks run stops it, and is reset.
+/// Feeds the watchdog, for ever. A program that no longer lets other tasks run stops it, and is reset.
 async fn heart<C: Clock, B: Board>(clock: &C, board: &RefCell<B>) -> Infallible {
     loop {
         if let Ok(mut board) = board.try_borrow_mut() {

@@ -98,7 +98,6 @@ where
             );
             return;
         }
-        self.board.borrow_mut().disarm_watchdog();
         self.learn().await;
         self.boot.memory.clear_pending(self.flash).await;
         self.boot.memory.clear_retry(self.flash).await;

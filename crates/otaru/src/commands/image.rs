@@ -57,7 +57,8 @@ pub(crate) struct Make {
     /// Its anti-rollback version; devices take none that is below that of what they run
     #[arg(long, default_value_t = 0, value_name = "N")]
     secure_version: u32,
-    /// What it does: healthy, crash, hang, unhealthy, deaf, or fragile (crashes on 1 in 20)
+    /// What it does: healthy, crash, hang, unhealthy, deaf, blocks (its health check never ends), seizes (stops after an
+    /// hour), or fragile (crashes on 1 in 20)
     #[arg(long, default_value = "healthy", value_name = "WHAT")]
     behaviour: Behaviour,
     /// Where to write it

@@ -36,5 +36,5 @@ fn bad_files_and_wishes_are_explained() {
         run(command).with_code(2)
     };
     make("esp8266", "healthy").tells("esp32c3");
-    make("esp32", "lazy").tells("use healthy, crash, hang");
+    make("esp32", "lazy").tells("use one of healthy, crash, hang");
 }
