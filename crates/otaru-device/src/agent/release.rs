@@ -19,7 +19,7 @@ use super::frames::{Arrival, Frames, Unpacker, smallest};
 use super::patch::{self, Fault, Patch};
 use super::plan::Plan;
 use super::stream::{CHUNK, Feeder, Place, Stop};
-use super::workspace::{Memory, Workspace};
+use super::workspace::{Memory, ReleaseMemory};
 use crate::memory::Candidate;
 use crate::report::Reports;
 
@@ -63,11 +63,11 @@ impl Course {
 }
 
 impl<'w> Release<'w> {
-    pub(super) fn new(workspace: &'w mut Workspace) -> Self {
+    pub(super) fn new(memory: &'w mut ReleaseMemory) -> Self {
         Self {
-            file: &mut workspace.file,
+            file: &mut memory.file,
             have: 0,
-            memory: Some(&mut workspace.memory),
+            memory: Some(&mut memory.memory),
             unpack: None,
             course: None,
             bad_blocks: 0,

@@ -13,7 +13,7 @@ use rand_core::RngCore;
 use super::{ANNOUNCE, Failure, Worker};
 use crate::board::{Board, Clock, Health, ResetReason};
 use crate::memory::Failed;
-use crate::slots::{FailedTrial, READ_BACK, TrialCause, verify};
+use crate::slots::{FailedTrial, TrialCause, verify};
 use crate::timeout::within;
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
@@ -109,8 +109,7 @@ where
     /// What failed, as it is remembered or found out; `None` when nothing did.
     async fn find_failed(&mut self, trial: &FailedTrial) -> Option<Failed> {
         let region = self.boot.slots.region(trial.slot);
-        let mut buf = [0; READ_BACK];
-        let digest = match verify(self.flash, &region, &mut buf).await {
+        let digest = match verify(self.flash, &region, self.workspace.read_back()).await {
             Ok(summary) => Some(summary.digest),
             Err(_) => None,
         };
