@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::memory::Memory;
 use crate::report::Identity;
 use crate::slots::{FailedTrial, READ_BACK, Region, SlotError, Slots, Trial, TrialCause, verify};
+use crate::text;
 
 /// What a boot found on flash.
 #[derive(Debug)]
@@ -104,8 +105,8 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
         image: Digest::ZERO,
     };
     if let Some(descriptor) = Head::parse(&head).ok().and_then(|head| head.descriptor) {
-        boot.project = String::try_from(descriptor.project()).unwrap_or_default();
-        boot.version = String::try_from(descriptor.version()).unwrap_or_default();
+        boot.project = text::cut(descriptor.project());
+        boot.version = text::cut(descriptor.version());
         boot.elf = descriptor.elf_sha256();
         boot.secure_version = descriptor.secure_version();
     }

@@ -35,7 +35,7 @@ use rand_core::RngCore;
 use crate::board::{Board, Clock, Health, Link};
 use crate::config::Config;
 use crate::job::{Inbox, Job, Takeover};
-use crate::report::Reports;
+use crate::report::{Reports, Room};
 use crate::session::Session;
 use crate::uplink::Uplink;
 use boot::Boot;
@@ -130,16 +130,17 @@ where
             boot,
             workspace: io.workspace,
         };
-        let (never, _, _) = join3(worker.run(), session.run(), heart(io.clock, &io.board)).await;
+        let (never, _, _) = join3(worker.run(), session.run(), heart(io.clock, &io.board, &reports)).await;
         Ok(never)
     }
 }
 
-/// Feeds the watchdog. A program that no longer lets other tasks run stops it, and is reset.
-async fn heart<C: Clock, B: Board>(clock: &C, board: &RefCell<B>) -> Infallible {
+/// Feeds the watchdog, and takes note of the memory that is left. A program that no longer lets other tasks run stops it, and is reset.
+async fn heart<C: Clock, B: Board>(clock: &C, board: &RefCell<B>, reports: &Reports<'_>) -> Infallible {
     loop {
         if let Ok(mut board) = board.try_borrow_mut() {
             board.feed_watchdog();
+            reports.measured(clock.now(), Room { heap: board.free_heap(), stack: board.free_stack() });
         }
         clock.sleep(Duration::from_secs(1)).await;
     }

@@ -14,6 +14,7 @@ use super::{ANNOUNCE, Failure, Worker};
 use crate::board::{Board, Clock, Health, ResetReason};
 use crate::memory::Failed;
 use crate::slots::{FailedTrial, TrialCause, verify};
+use crate::text;
 use crate::timeout::within;
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
@@ -47,7 +48,7 @@ where
     /// The new image must reach the broker and be found healthy within the deadline.
     async fn passes_trial(&mut self) -> Result<(), (TrialCause, String<64>)> {
         let deadline = self.clock.now() + self.config.trial_deadline;
-        let text = |text| String::try_from(text).unwrap_or_default();
+        let text = text::cut;
         if !self.reports.announce(self.clock, self.config.trial_deadline).await {
             return Err((TrialCause::Unreachable, text("the new image did not reach the broker in time")));
         }
@@ -124,11 +125,7 @@ where
     async fn diagnose(&mut self, trial: &FailedTrial, digest: Option<Digest>) -> Option<Failed> {
         let reason = self.board.borrow().reset_reason();
         let mut words_buf = [0; 128];
-        let words = self
-            .board
-            .borrow_mut()
-            .last_words(&mut words_buf)
-            .map(|w| String::<128>::try_from(w).unwrap_or_default());
+        let words = self.board.borrow_mut().last_words(&mut words_buf).map(text::cut::<128>);
         let pending = self.boot.memory.load_pending(self.flash).await;
         let power = matches!(reason, ResetReason::PowerOn | ResetReason::Brownout);
         if trial.cause.is_none() && power && pending.is_some() && digest.is_some() {
@@ -165,7 +162,7 @@ where
             version,
             boots: trial.boots,
             code,
-            detail: String::try_from(detail.detail.get(..128).unwrap_or(&detail.detail)).unwrap_or_default(),
+            detail: text::cut(&detail.detail),
         };
         self.boot.memory.store_failed(self.flash, &failed).await;
         self.boot.memory.clear_pending(self.flash).await;
@@ -179,7 +176,7 @@ where
             return (String::new(), Digest::ZERO);
         }
         match Head::parse(&head).ok().and_then(|head| head.descriptor) {
-            Some(d) => (String::try_from(d.version()).unwrap_or_default(), d.elf_sha256()),
+            Some(d) => (text::cut(d.version()), d.elf_sha256()),
             None => (String::new(), Digest::ZERO),
         }
     }
