@@ -5,7 +5,7 @@ use esp_hal::gpio::Output;
 #[cfg(feature = "agent")]
 use heapless::String;
 #[cfg(feature = "agent")]
-use otaru_device::Health;
+use otaru_device::{Health, text};
 
 /// This firmware's version, also in its application descriptor.
 pub(crate) const VERSION: &str = env!("OTARU_FIRMWARE_VERSION");
@@ -27,7 +27,7 @@ pub(crate) struct AppHealth;
 impl Health for AppHealth {
     async fn check(&mut self) -> Result<(), String<64>> {
         if cfg!(behaviour = "unhealthy") {
-            return Err(String::try_from("unhealthy on purpose").unwrap_or_default());
+            return Err(text::cut("unhealthy on purpose"));
         }
         Ok(())
     }

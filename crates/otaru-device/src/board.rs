@@ -105,6 +105,14 @@ pub trait Board {
     fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str>;
     /// Leaves a text for the next boot. Kept over a reset, not over a loss of power.
     fn leave_words(&mut self, text: &str);
+    /// Returns the fewest bytes of heap that were free since the start; `None` where that is not known.
+    fn free_heap(&self) -> Option<u32> {
+        None
+    }
+    /// Returns the bytes of stack that were never used since the start; `None` where that is not known.
+    fn free_stack(&self) -> Option<u32> {
+        None
+    }
     /// Restarts the chip. Does not return.
     async fn reset(&mut self) -> Infallible;
 }

@@ -28,6 +28,7 @@ mod mqtt;
 mod report;
 mod session;
 pub mod slots;
+pub mod text;
 mod timeout;
 mod trust;
 mod uplink;

@@ -4,7 +4,6 @@
 //! a change of state is not: [`Reports::announce`] waits until the broker has it, while there is a broker.
 
 use core::cell::{Cell, RefCell};
-use core::fmt::Write as _;
 use core::time::Duration;
 
 use embassy_futures::select::select;
@@ -16,10 +15,13 @@ use otaru_format::digest::Digest;
 use otaru_format::status::{Code, FailedImage, Fault, Status, UpdateState};
 
 use crate::board::Clock;
+use crate::text;
 
 /// Bytes of error text kept.
 pub(crate) const DETAIL: usize = 160;
 type Line = String<96>;
+/// How often reports are refreshed when nothing happens.
+const REFRESH: Duration = Duration::from_secs(3600);
 /// Lines kept while the broker is slow or away.
 const LINES: usize = 8;
 
@@ -35,6 +37,13 @@ pub(crate) struct Identity<'a> {
     pub(crate) boot: &'static str,
 }
 
+/// Memory that was free at the worst moment since the start, in bytes, where that is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) heap: Option<u32>,
+    pub(crate) stack: Option<u32>,
+}
+
 #[derive(Debug)]
 struct Current {
     state: UpdateState,
@@ -45,6 +54,9 @@ struct Current {
     error: Option<(Code, String<DETAIL>)>,
     failed: Option<(String<32>, Digest, u8)>,
     guards_lost: bool,
+    room: Room,
+    /// When the present room was first reported, or was due to be.
+    room_told: Duration,
     revision: u32,
     /// The revision of the last change that is more than a few per cent of progress.
     pressing: u32,
@@ -79,6 +91,8 @@ impl<'a> Reports<'a> {
                 error: None,
                 failed: None,
                 guards_lost: false,
+                room: Room::default(),
+                room_told: Duration::ZERO,
                 revision: 1,
                 pressing: 1,
             }),
@@ -141,15 +155,21 @@ impl<'a> Reports<'a> {
     pub(crate) fn fault(&self, state: UpdateState, code: Code, detail: &str) {
         self.state(state);
         self.change(|c| {
-            let mut text = String::new();
-            for ch in detail.chars() {
-                if text.push(ch).is_err() {
-                    break;
-                }
-            }
-            c.error = Some((code, text));
+            c.error = Some((code, text::cut(detail)));
         });
         self.line(format_args!("ERROR: {code}: {detail}"));
+    }
+
+    /// Takes note of how much memory is left. It goes with the next report, and once an hour makes one due.
+    pub(crate) fn measured(&self, now: Duration, room: Room) {
+        let mut current = self.current.borrow_mut();
+        current.room = room;
+        if now.saturating_sub(current.room_told) < REFRESH || room == Room::default() {
+            return;
+        }
+        current.room_told = now;
+        drop(current);
+        self.change(|_| {});
     }
 
     pub(crate) fn attempt(&self, attempt: u8) {
@@ -186,9 +206,7 @@ impl<'a> Reports<'a> {
     pub(crate) fn line(&self, text: core::fmt::Arguments<'_>) {
         // Whoever has the device on a cable sees the same.
         log::info!("update: {text}");
-        let mut line = Line::new();
-        // A line that does not fit is cut, which is what a person at a terminal wants.
-        let _ = line.write_fmt(text);
+        let line = text::format(text);
         let mut lines = self.lines.borrow_mut();
         if lines.is_full() {
             let _ = lines.pop_front();
@@ -272,7 +290,8 @@ impl<'a> Reports<'a> {
         self.accepted.signal(());
     }
 
-    /// The status as JSON, and the revision it shows.
+    /// Returns the status as JSON, and the revision it shows. Where quoting makes it too long for `buf`, the error's
+    /// sentence is cut; `None` when it does not fit without that either.
     pub(crate) fn status_json<'b>(
         &self,
         uptime: Duration,
@@ -280,7 +299,7 @@ impl<'a> Reports<'a> {
         buf: &'b mut [u8],
     ) -> Option<(&'b str, u32)> {
         let current = self.current.borrow();
-        let status = Status::<&str> {
+        let mut status = Status::<&str> {
             device: self.identity.device,
             chip: self.identity.chip,
             state: current.state,
@@ -305,7 +324,76 @@ impl<'a> Reports<'a> {
             boot: self.identity.boot,
             uptime: u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX),
             rssi,
+            free_heap: current.room.heap,
+            free_stack: current.room.stack,
         };
+        while status.to_json(buf).is_none() {
+            let detail = &mut status.error.as_mut().filter(|error| !error.detail.is_empty())?.detail;
+            *detail = &detail[..detail.floor_char_boundary(detail.len() / 2)];
+        }
         Some((status.to_json(buf)?, current.revision))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reports() -> Reports<'static> {
+        let text = |text| text::cut(text);
+        let identity = Identity {
+            device: "a-device-with-a-name-of-32-bytes",
+            chip: "esp32c3",
+            project: text("a-project-with-a-name-of-32-byte"),
+            version: text("1.0.0+a-version-that-is-as-long-"),
+            image: Digest::ZERO,
+            slot: 1,
+            boot: "power_on",
+        };
+        Reports::new(identity, false)
+    }
+
+    #[test]
+    fn a_line_that_does_not_fit_is_cut() {
+        let reports = reports();
+        let sentence = "x".repeat(200);
+        reports.fault(UpdateState::Failed, Code::FailedBefore, &sentence);
+        let line = reports.next_line().unwrap();
+        assert!(line.starts_with("ERROR: failed_before: xxxxx"), "{line}");
+        assert_eq!(line.len(), line.capacity());
+        let mut buf = [0; 1024];
+        let (json, _) = reports.status_json(Duration::ZERO, None, &mut buf).unwrap();
+        assert!(json.contains(&sentence[..DETAIL]), "{json}");
+    }
+
+    #[test]
+    fn a_report_that_quoting_makes_too_long_is_cut_and_not_dropped() {
+        let reports = reports();
+        reports.begin(Some(&"\u{1}".repeat(MAX_DEPLOYMENT)));
+        reports.fault(UpdateState::Failed, Code::Panic, &"\u{1}".repeat(200));
+        let mut buf = [0; 1024];
+        let (json, _) = reports.status_json(Duration::ZERO, None, &mut buf).unwrap();
+        assert!(json.contains(r#""code":"panic","detail":"\u0001"#), "{json}");
+        // Where not even a short one fits, there is none.
+        assert!(reports.status_json(Duration::ZERO, None, &mut [0; 300]).is_none());
+    }
+
+    #[test]
+    fn the_room_that_is_left_makes_a_report_due_once_an_hour() {
+        let reports = reports();
+        let room = Room { heap: Some(4096), stack: Some(1024) };
+        let before = reports.revision();
+        reports.measured(Duration::from_secs(10), room);
+        assert!(!reports.presses(before));
+        let mut buf = [0; 1024];
+        let (json, _) = reports.status_json(Duration::ZERO, None, &mut buf).unwrap();
+        assert!(json.contains(r#""free_heap":4096,"free_stack":1024"#), "{json}");
+        reports.measured(Duration::from_secs(3601), room);
+        assert!(reports.presses(before));
+        let before = reports.revision();
+        reports.measured(Duration::from_secs(7200), room);
+        assert!(!reports.presses(before));
+        reports.measured(Duration::from_secs(7201), room);
+        assert!(reports.presses(before));
     }
 }

@@ -302,6 +302,12 @@ pub struct Status<S> {
     /// How well the network is received, in dBm, where that is known: -30 beside the access point, -80 far away.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rssi: Option<i8>,
+    /// Fewest bytes of heap that were free since the start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub free_heap: Option<u32>,
+    /// Bytes of stack that were never used since the start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub free_stack: Option<u32>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -351,6 +357,8 @@ mod tests {
             boot: "panic",
             uptime: 7,
             rssi: None,
+            free_heap: Some(117_040),
+            free_stack: None,
         };
         let mut buf = [0; 1024];
         let json = status.to_json(&mut buf).unwrap();

@@ -222,6 +222,8 @@ proptest! {
             boot: "software",
             uptime: 1,
             rssi: None,
+            free_heap: None,
+            free_stack: None,
         };
         let mut buf = vec![0; 64 * 1024];
         let json = status.to_json(&mut buf).unwrap();

@@ -46,6 +46,9 @@ struct SimBoard {
     running: u32,
 }
 
+/// Bytes of heap that a virtual device says were free.
+pub const FREE_HEAP: u32 = 117_040;
+
 impl Board for SimBoard {
     fn reset_reason(&self) -> ResetReason {
         self.reason
@@ -81,6 +84,10 @@ impl Board for SimBoard {
 
     fn leave_words(&mut self, text: &str) {
         *self.rtc.words.borrow_mut() = Some(text.to_owned());
+    }
+
+    fn free_heap(&self) -> Option<u32> {
+        Some(FREE_HEAP)
     }
 
     async fn reset(&mut self) -> Infallible {

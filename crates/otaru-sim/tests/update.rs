@@ -6,7 +6,7 @@ use std::time::Duration;
 use otaru_device::ResetReason;
 use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::bootloader::BootloaderKind;
-use otaru_sim::device::Event;
+use otaru_sim::device::{Event, FREE_HEAP};
 use otaru_sim::firmware::Behaviour;
 use otaru_sim::lab::http::{Act, head};
 use otaru_sim::lab::{Lab, Setup, firmware, run};
@@ -51,6 +51,20 @@ fn a_good_image_is_installed_and_confirmed() {
             }
         });
     }
+}
+
+#[test]
+fn free_memory_is_in_every_report_and_reported_once_an_hour() {
+    run(async {
+        let lab = lab(BootloaderKind::Plain).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let first = lab.reports().len();
+        tokio::time::sleep(Duration::from_secs(5 * 3600)).await;
+        let reports = lab.reports();
+        assert_eq!(reports.len(), first + 5, "one an hour");
+        let known = reports.iter().skip(1).all(|report| report.free_heap == Some(FREE_HEAP));
+        assert!(known && reports.iter().all(|report| report.free_stack.is_none()), "{reports:?}");
+    });
 }
 
 #[test]

@@ -127,6 +127,8 @@ pub(crate) mod tests {
             boot: "power_on".into(),
             uptime: 1,
             rssi: None,
+            free_heap: None,
+            free_stack: None,
         }
     }
 

@@ -1,33 +1,20 @@
 //! A panic leaves its message for the next boot and restarts the chip.
 #![forbid(unsafe_code)]
 
-use core::fmt::Write;
 use core::panic::PanicInfo;
 
 use heapless::String;
+use otaru_device::text;
 
 use crate::words;
 
-/// A text that is cut where it no longer fits.
-struct Cut(String<{ words::LEN }>);
-
-impl Write for Cut {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        for letter in text.chars() {
-            self.0.push(letter).map_err(|_| core::fmt::Error)?;
-        }
-        Ok(())
-    }
-}
-
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    let mut text = Cut(String::new());
-    let _ = match info.location() {
-        Some(at) => write!(text, "{}:{}: {}", file_name(at.file()), at.line(), info.message()),
-        None => write!(text, "{}", info.message()),
+    let text: String<{ words::LEN }> = match info.location() {
+        Some(at) => text::format(format_args!("{}:{}: {}", file_name(at.file()), at.line(), info.message())),
+        None => text::format(format_args!("{}", info.message())),
     };
-    words::leave(&text.0, true);
+    words::leave(&text, true);
     esp_println::println!("\npanicked: {info}");
     esp_hal::system::software_reset()
 }

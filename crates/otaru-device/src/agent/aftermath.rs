@@ -14,7 +14,8 @@ use super::boot::MAX_POWER_LOSSES;
 use super::{ANNOUNCE, Worker};
 use crate::board::{Board, Clock, Health, ResetReason};
 use crate::memory::{Failed, Pending, Retry};
-use crate::slots::{FailedTrial, READ_BACK, TrialCause, verify};
+use crate::slots::{FailedTrial, TrialCause, verify};
+use crate::text;
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
 where
@@ -48,8 +49,7 @@ where
     /// The failure, as it is remembered or found out; `None` when there was none.
     async fn find_failed(&mut self, trial: &FailedTrial) -> Option<Failed> {
         let region = self.boot.slots.region(trial.slot);
-        let mut buf = [0; READ_BACK];
-        let digest = match verify(self.flash, &region, &mut buf).await {
+        let digest = match verify(self.flash, &region, self.workspace.read_back()).await {
             Ok(summary) => Some(summary.digest),
             Err(_) => None,
         };
@@ -126,10 +126,7 @@ where
         let mut buf = [0; 96];
         let mut board = self.board.borrow_mut();
         let words = board.last_words(&mut buf).unwrap_or("no last words");
-        let mut detail = String::new();
-        let counts = format_args!("{words} (boots: {}, last reset: {})", trial.boots, last.as_str());
-        let _ = core::fmt::write(&mut detail, counts);
-        detail
+        text::format(format_args!("{words} (boots: {}, last reset: {})", trial.boots, last.as_str()))
     }
 
     async fn describe(&mut self, trial: &FailedTrial) -> (String<32>, Digest) {
@@ -139,7 +136,7 @@ where
             return (String::new(), Digest::ZERO);
         }
         let descriptor = Head::parse(&head).ok().and_then(|head| head.descriptor);
-        let version = descriptor.and_then(|descriptor| String::try_from(descriptor.version()).ok());
+        let version = descriptor.map(|descriptor| text::cut(descriptor.version()));
         (version.unwrap_or_default(), Digest::of(&head))
     }
 }

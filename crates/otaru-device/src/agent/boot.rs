@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::memory::Memory;
 use crate::report::Identity;
 use crate::slots::{FailedTrial, READ_BACK, Region, SlotError, Slots, Trial, TrialCause, verify};
+use crate::text;
 
 /// Starts of one image on trial that may end for an outside reason. One whose radio draws more than the supply gives would otherwise
 /// start for ever.
@@ -116,8 +117,8 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
         image: Digest::ZERO,
     };
     if let Some(descriptor) = Head::parse(&head).ok().and_then(|head| head.descriptor) {
-        boot.project = String::try_from(descriptor.project()).unwrap_or_default();
-        boot.version = String::try_from(descriptor.version()).unwrap_or_default();
+        boot.project = text::cut(descriptor.project());
+        boot.version = text::cut(descriptor.version());
         boot.secure_version = descriptor.secure_version();
     }
     let mut buf = [0; READ_BACK];

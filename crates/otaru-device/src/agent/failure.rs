@@ -1,6 +1,6 @@
 //! Why an update did not happen: the typed reason and the sentence that goes with it.
 
-use core::fmt::{self, Write as _};
+use core::fmt;
 
 use heapless::String;
 use otaru_format::command::CommandError;
@@ -9,6 +9,7 @@ use otaru_format::release::ReleaseError;
 use otaru_format::status::Code;
 
 use crate::report::DETAIL;
+use crate::text;
 
 /// A failure as it is reported.
 #[derive(Debug, Clone)]
@@ -21,10 +22,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, detail: fmt::Arguments<'_>) -> Self {
-        let mut text = String::new();
-        // A longer sentence is cut.
-        let _ = text.write_fmt(detail);
-        Self { code, detail: text, refused: false }
+        Self { code, detail: text::format(detail), refused: false }
     }
 
     pub(crate) fn refusal(code: Code, detail: fmt::Arguments<'_>) -> Self {

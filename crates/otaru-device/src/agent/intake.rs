@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::raw::Raw;
 use super::release::Release;
 use super::stream::{Feeder, Place, Stop};
-use super::workspace::Workspace;
+use super::workspace::ReleaseMemory;
 use crate::http::{Restart, Sink};
 use crate::memory::Candidate;
 use crate::report::Reports;
@@ -37,9 +37,9 @@ impl<'f, 'w, 'g, F> Intake<'f, 'w, 'g, F> {
         plan: &'f Plan<'f>,
         reports: &'f Reports<'f>,
         place: Place<'f, 'g, F>,
-        workspace: &'w mut Workspace,
+        memory: &'w mut ReleaseMemory,
     ) -> Self {
-        let (raw, release) = (Raw::new(place.target.len), Release::new(workspace));
+        let (raw, release) = (Raw::new(place.target.len), Release::new(memory));
         Self { feeder, plan, reports, place, kind: Kind::Unknown, raw, release }
     }
 

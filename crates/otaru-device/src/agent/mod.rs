@@ -41,7 +41,7 @@ use crate::history::PassedOver;
 use crate::job::{Inbox, Job, Takeover};
 use crate::link;
 use crate::memory::{Pending, Retry};
-use crate::report::Reports;
+use crate::report::{Reports, Room};
 use crate::session::Session;
 use crate::uplink::Uplink;
 use boot::Boot;
@@ -142,17 +142,19 @@ where
             retry: None,
             written: None,
         };
-        let heart = heart(io.clock, &io.board);
+        let heart = heart(io.clock, &io.board, &reports);
         let (never, ..) = join4(link, worker.run(), session.run(), heart).await;
         Ok(never)
     }
 }
 
-/// Feeds the watchdog, for ever. A program that no longer lets other tasks run stops it, and is reset.
-async fn heart<C: Clock, B: Board>(clock: &C, board: &RefCell<B>) -> Infallible {
+/// Feeds the watchdog, for ever, and takes note of the memory that is left. A program that no longer lets other tasks run stops it,
+/// and is reset.
+async fn heart<C: Clock, B: Board>(clock: &C, board: &RefCell<B>, reports: &Reports<'_>) -> Infallible {
     loop {
         if let Ok(mut board) = board.try_borrow_mut() {
             board.feed_watchdog();
+            reports.measured(clock.now(), Room { heap: board.free_heap(), stack: board.free_stack() });
         }
         clock.sleep(Duration::from_secs(1)).await;
     }

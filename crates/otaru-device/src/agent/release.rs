@@ -6,7 +6,6 @@
 //! power, and needs no journal.
 
 use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
-use heapless::String;
 use otaru_format::digest::Digest;
 use otaru_format::release::{Envelope, HEADER_LEN, MAX_ENVELOPE, Manifest, envelope_len};
 #[cfg(feature = "lzma")]
@@ -20,9 +19,10 @@ use super::frames::{Arrival, Frames, Unpacker, smallest};
 use super::patch::{self, Fault, Patch};
 use super::plan::Plan;
 use super::stream::{CHUNK, Feeder, Place, Stop};
-use super::workspace::{Memory, Workspace};
+use super::workspace::{Memory, ReleaseMemory};
 use crate::memory::Candidate;
 use crate::report::Reports;
+use crate::text;
 
 /// Bytes that are read and dropped rather than asked for anew with another request.
 const SKIP: u32 = 8 * 1024;
@@ -64,11 +64,11 @@ impl Course {
 }
 
 impl<'w> Release<'w> {
-    pub(super) fn new(workspace: &'w mut Workspace) -> Self {
+    pub(super) fn new(memory: &'w mut ReleaseMemory) -> Self {
         Self {
-            file: &mut workspace.file,
+            file: &mut memory.file,
             have: 0,
-            memory: Some(&mut workspace.memory),
+            memory: Some(&mut memory.memory),
             unpack: None,
             course: None,
             bad_blocks: 0,
@@ -112,7 +112,7 @@ impl<'w> Release<'w> {
         Some(Candidate {
             image: manifest.image,
             sequence: manifest.sequence,
-            product: String::try_from(manifest.product).unwrap_or_default(),
+            product: text::cut(manifest.product),
             revoked: manifest.revoked().collect(),
         })
     }

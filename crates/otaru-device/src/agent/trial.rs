@@ -12,6 +12,7 @@ use rand_core::RngCore;
 use super::{ANNOUNCE, Failure, Worker};
 use crate::board::{Board, Clock, Health};
 use crate::slots::TrialCause;
+use crate::text;
 use crate::timeout::within;
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
@@ -76,7 +77,7 @@ where
     /// The new image must reach the broker and be found healthy within the deadline.
     async fn passes_trial(&mut self) -> Result<(), (TrialCause, String<64>)> {
         let deadline = self.clock.now() + self.config.trial_deadline;
-        let text = |text| String::try_from(text).unwrap_or_default();
+        let text = text::cut;
         if !self.reports.announce(self.clock, self.config.trial_deadline).await {
             return Err((TrialCause::Unreachable, text("the new image did not reach the broker in time")));
         }

@@ -13,7 +13,8 @@ use rand_core::RngCore;
 
 use super::intake::Intake;
 use super::plan::{self, Barred, Plan, Running};
-use super::stream::{self, Feeder, Pipe, Place, SharedFlash, Stop};
+use super::stream::{self, Feeder, Place, SharedFlash, Stop};
+use super::workspace::Workspace;
 use super::{ANNOUNCE, Failure, Worker};
 use crate::backoff::Backoff;
 use crate::board::{Board, Clock, Health};
@@ -21,12 +22,10 @@ use crate::http::{Download, FetchError};
 use crate::job::Job;
 use crate::memory::Pending;
 use crate::report::Reports;
-use crate::slots::{READ_BACK, Region, SlotWriter, verify};
+use crate::slots::{Region, SlotWriter, verify};
 use crate::timeout::millis;
 use crate::uplink::Uplink;
 
-/// HTTP headers must fit here; body bytes pass through it too.
-const HTTP_BUFFER: usize = 2048;
 /// Progress that makes the count of failed attempts start again, in bytes.
 const HEADWAY: u32 = 64 * 1024;
 /// Least time between commands that are written to flash.
@@ -163,37 +162,31 @@ where
     pub(super) async fn already_in_slot(&mut self, wanted: Option<Digest>) -> Option<Digest> {
         let wanted = wanted?;
         let region = self.boot.slots.region(self.boot.slots.target());
-        let mut buf = [0; READ_BACK];
-        let summary = verify(self.flash, &region, &mut buf).await.ok()?;
+        let summary = verify(self.flash, &region, self.workspace.read_back()).await.ok()?;
         if summary.digest != wanted {
             return None;
         }
         // What is not to run is left to the fetch to refuse.
-        self.keep_secure_version(&region, &mut buf).await.ok().map(|()| wanted)
+        self.keep_secure_version(&region).await.ok().map(|()| wanted)
     }
 
     /// Reads the slot back and checks it as the bootloader will.
     async fn verify_slot(&mut self, streamed: Digest) -> Result<Digest, Failure> {
         self.reports.state(UpdateState::Verifying);
         let region = self.boot.slots.region(self.boot.slots.target());
-        let mut buf = [0; READ_BACK];
-        let summary = verify(self.flash, &region, &mut buf).await.map_err(|error| {
+        let summary = verify(self.flash, &region, self.workspace.read_back()).await.map_err(|error| {
             Failure::new(Code::Flash, format_args!("what was written reads back wrong: {error}"))
         })?;
         if summary.digest != streamed {
             return Err(Failure::new(Code::Flash, format_args!("what was written reads back different")));
         }
-        self.keep_secure_version(&region, &mut buf).await?;
+        self.keep_secure_version(&region).await?;
         Ok(summary.digest)
     }
 
     /// The secure version of what stands in the slot: a manifest only says what it is.
-    async fn keep_secure_version(
-        &mut self,
-        region: &Region,
-        buf: &mut [u8; READ_BACK],
-    ) -> Result<(), Failure> {
-        let head = &mut buf[..HEAD_LEN];
+    async fn keep_secure_version(&mut self, region: &Region) -> Result<(), Failure> {
+        let head = &mut self.workspace.read_back()[..HEAD_LEN];
         let read = self.flash.read(region.offset, head).await;
         read.map_err(|error| Failure::new(Code::Flash, format_args!("{error:?}")))?;
         plan::keep_secure_version(self.boot.secure_version, plan::secure_version_of(head))
@@ -240,13 +233,13 @@ where
             guards_lost: guards.is_none(),
             guards: guards.unwrap_or_default(),
         };
-        let mut pipe = Pipe::new();
+        let Workspace { release, pipe, http } = &mut *self.workspace;
         let mut channel = pipe.channel();
         let (sender, receiver) = channel.split();
         let flash = SharedFlash::new(&mut *self.flash);
         let running = self.boot.slots.region(self.boot.slots.running());
         let place = Place { flash: &flash, target: region, running };
-        let mut intake = Intake::new(Feeder::new(sender), &plan, self.reports, place, self.workspace);
+        let mut intake = Intake::new(Feeder::new(sender), &plan, self.reports, place, release);
         let way = Way {
             net: self.net,
             clock: self.clock,
@@ -256,7 +249,7 @@ where
         };
         let mut writer = SlotWriter::new(region);
         let outcome = {
-            let fetch = fetch(way, self.rng, offer.url, &mut intake);
+            let fetch = fetch(way, self.rng, offer.url, http, &mut intake);
             let write = stream::drain(&flash, &mut writer, receiver);
             select(fetch, write).await
         };
@@ -294,10 +287,10 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
     way: Way<'_, N, C>,
     rng: &mut impl RngCore,
     url: &str,
+    buffer: &mut [u8],
     intake: &mut Intake<'_, '_, '_, F>,
 ) -> Result<Infallible, Stop> {
     let Way { net, clock, config, reports, uplink } = way;
-    let mut buffer = [0; HTTP_BUFFER];
     let mut download = Download::new(net, clock, config.http, url)
         .map_err(|error: FetchError<Stop>| Failure::refusal(error.code(), format_args!("{error}")))?;
     let mut backoff = Backoff::new(config.retry);
@@ -305,7 +298,7 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
     let mut furthest = 0;
     loop {
         uplink.wait(clock).await;
-        let end = match download.run(&mut buffer, intake).await {
+        let end = match download.run(buffer, intake).await {
             Err(FetchError::Sink(Stop::Complete)) => match intake.end().await {
                 Ok(never) => return Ok(never),
                 Err(stop) => Err(FetchError::Sink(stop)),

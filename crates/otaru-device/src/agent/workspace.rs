@@ -1,10 +1,28 @@
-//! Memory for release files: what a firmware lends the agent from a `static`.
+//! The agent's buffers: what a firmware lends it from a `static`.
+//!
+//! A buffer in a future is moved with it, through the stack, each time an outer future takes it up; so whatever is larger
+//! than a few hundred bytes stands here.
 
 use otaru_format::release::{HEADER_LEN, MAX_ENVELOPE};
 
-/// Memory for release files: lend it to the agent from a `static`. One that is made by a constant expression, such as a
+use super::stream::Pipe;
+use crate::slots::READ_BACK;
+
+/// Bytes of the buffer for HTTP: a line of a response's head must fit, and body bytes pass through it.
+pub(super) const HTTP_BUFFER: usize = 2048;
+
+/// The agent's buffers: lend them from a `static`. One that is made by a constant expression, such as a
 /// `ConstStaticCell`, is best: what a function returns passes through the stack, which on a chip has no room for it.
 pub struct Workspace {
+    pub(super) release: ReleaseMemory,
+    /// Between network and flash.
+    pub(super) pipe: Pipe,
+    /// Between socket and parser.
+    pub(super) http: [u8; HTTP_BUFFER],
+}
+
+/// Memory for release files.
+pub(super) struct ReleaseMemory {
     /// Header and envelope of the file.
     pub(super) file: [u8; HEADER_LEN + MAX_ENVELOPE],
     pub(super) memory: Memory,
@@ -20,16 +38,30 @@ pub(super) struct Memory {
 }
 
 impl Workspace {
-    /// All zeros, so that a `static` takes no room in an image.
+    /// Returns an unused one, all zeros, so that a `static` takes no room in an image.
     pub const fn new() -> Self {
         Self {
-            file: [0; HEADER_LEN + MAX_ENVELOPE],
-            memory: Memory {
-                #[cfg(feature = "lzma")]
-                page: super::patch::BLANK,
-                #[cfg(feature = "lzma")]
-                delta: otaru_delta::Workspace::new(),
+            release: ReleaseMemory {
+                file: [0; HEADER_LEN + MAX_ENVELOPE],
+                memory: Memory {
+                    #[cfg(feature = "lzma")]
+                    page: super::patch::BLANK,
+                    #[cfg(feature = "lzma")]
+                    delta: otaru_delta::Workspace::new(),
+                },
             },
+            pipe: Pipe::new(),
+            http: [0; HTTP_BUFFER],
+        }
+    }
+
+    /// Returns the buffer for reading a slot back. It is the one for a release's envelope, which is wanted only while
+    /// something is fetched.
+    pub(super) const fn read_back(&mut self) -> &mut [u8; READ_BACK] {
+        const { assert!(READ_BACK <= HEADER_LEN + MAX_ENVELOPE) };
+        match self.release.file.first_chunk_mut() {
+            Some(buf) => buf,
+            None => unreachable!(),
         }
     }
 }

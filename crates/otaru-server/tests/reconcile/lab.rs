@@ -199,6 +199,8 @@ impl Lab {
             boot: "software".to_owned(),
             uptime: 1,
             rssi: None,
+            free_heap: None,
+            free_stack: None,
         };
         take_report(&self.app, &DeviceId::from(device), report, true, self.live).await.unwrap();
     }
