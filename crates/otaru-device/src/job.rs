@@ -6,7 +6,6 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use heapless::Vec;
 use otaru_format::command::{Command, CommandError, MAX_COMMAND, SCRATCH};
-use otaru_format::release::Envelope;
 
 /// A command's bytes as they arrived.
 #[derive(PartialEq, Eq)]
@@ -28,15 +27,7 @@ impl Job {
         if self.oversized {
             return Err(CommandError::TooLong);
         }
-        match self.envelope() {
-            Some(envelope) => Command::parse(envelope.payload(), scratch),
-            None => Command::parse(&self.payload, scratch),
-        }
-    }
-
-    /// The envelope of a signed offer; its signature is not checked here.
-    pub(crate) fn envelope(&self) -> Option<Envelope<'_>> {
-        Envelope::parse(&self.payload).ok()
+        Command::parse(&self.payload, scratch)
     }
 }
 

@@ -57,13 +57,11 @@ pub struct Failed {
     pub detail: String<128>,
 }
 
-/// What may not be undone by an older release or offer.
+/// What may not be undone by an older release.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trusted {
     /// The highest sequence of a release that was confirmed here.
     pub sequence: u64,
-    /// The highest serial number of a signed offer that was followed.
-    pub serial: u64,
     /// Keys that a confirmed release revoked; the first ones stay when there are too many.
     pub revoked: Vec<KeyId, MAX_KEYS>,
 }
@@ -152,22 +150,19 @@ impl Memory {
         self.store(flash, FAILED, &writer.0).await;
     }
 
-    /// What was learned of releases and offers; nothing without a partition.
+    /// What was learned of releases; nothing without a partition.
     pub async fn load_trusted<F: NorFlash>(&self, flash: &mut F) -> Trusted {
         let mut buf = [0; RECORD];
         let Some(record) = self.load(flash, TRUSTED, &mut buf).await else { return Trusted::default() };
         let mut reader = Reader(record);
-        let (Some(sequence), Some(serial)) = (reader.number(), reader.number()) else {
-            return Trusted::default();
-        };
-        Trusted { sequence, serial, revoked: reader.keys() }
+        let Some(sequence) = reader.number() else { return Trusted::default() };
+        Trusted { sequence, revoked: reader.keys() }
     }
 
-    /// Remembers what was learned of releases and offers.
+    /// Remembers what was learned of releases.
     pub async fn store_trusted<F: NorFlash>(&self, flash: &mut F, trusted: &Trusted) {
         let mut writer = Writer::new();
         writer.put(&trusted.sequence.to_le_bytes());
-        writer.put(&trusted.serial.to_le_bytes());
         trusted.revoked.iter().for_each(|key| writer.put(&key.0));
         self.store(flash, TRUSTED, &writer.0).await;
     }

@@ -26,12 +26,9 @@ pub struct Offer<'a> {
     /// Echoed in reports; at most [`MAX_DEPLOYMENT`] bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<&'a str>,
-    /// Take it even if it failed before or is for another product.
+    /// Take it though it failed before or is for another product; of use where unsigned firmware is allowed only.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub force: bool,
-    /// Counts up from one signed offer to the next, so that none can be sent again; of use in signed offers only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub serial: Option<u64>,
 }
 
 impl Offer<'_> {
@@ -97,8 +94,6 @@ struct Json<'a> {
     #[serde(default)]
     force: Option<bool>,
     #[serde(default)]
-    serial: Option<u64>,
-    #[serde(default)]
     cancel: Option<bool>,
 }
 
@@ -122,7 +117,7 @@ impl<'a> Command<'a> {
             return Err(CommandError::NotACommand);
         }
         check_url(text)?;
-        Ok(Self::Update(Offer { url: text, image: None, deployment: None, force: false, serial: None }))
+        Ok(Self::Update(Offer { url: text, image: None, deployment: None, force: false }))
     }
 
     fn parse_json(text: &'a str, scratch: &'a mut [u8]) -> Result<Self, CommandError> {
@@ -146,13 +141,7 @@ impl<'a> Command<'a> {
             Some(hex) => Some(hex.parse().map_err(|_| CommandError::BadDigest)?),
             None => None,
         };
-        Ok(Self::Update(Offer {
-            url,
-            image,
-            deployment,
-            force: json.force == Some(true),
-            serial: json.serial,
-        }))
+        Ok(Self::Update(Offer { url, image, deployment, force: json.force == Some(true) }))
     }
 }
 
@@ -214,13 +203,8 @@ mod tests {
 
     #[test]
     fn an_offer_leads_back() {
-        let offer = Offer {
-            url: "http://h/x",
-            image: Some(Digest::of(b"x")),
-            deployment: Some("d-1"),
-            force: true,
-            serial: Some(7),
-        };
+        let offer =
+            Offer { url: "http://h/x", image: Some(Digest::of(b"x")), deployment: Some("d-1"), force: true };
         let (mut buf, mut scratch) = ([0; 512], [0; 512]);
         let json = offer.emit_json(&mut buf).unwrap();
         assert_eq!(Command::parse(json.as_bytes(), &mut scratch), Ok(Command::Update(offer)));

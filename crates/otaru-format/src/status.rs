@@ -222,8 +222,7 @@ codes! {
     SecureVersion = 39 "secure_version",
     /// A block is not what the release says.
     BlockCorrupt = 40 "block_corrupt",
-    /// The signed offer was sent before.
-    Replayed = 41 "replayed",
+    // 41 was given to a reason that is gone; it is not to be given again.
     /// Anything else, and what a newer device tells that this program does not know.
     #[serde(other)]
     Unknown = 255 "unknown",

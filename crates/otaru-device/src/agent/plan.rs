@@ -5,7 +5,7 @@ use core::fmt;
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::Head;
-use otaru_format::release::{Envelope, KeyId, Manifest, SemVer};
+use otaru_format::release::{Envelope, Manifest, SemVer};
 use otaru_format::status::Code;
 
 use super::failure::Failure;
@@ -204,15 +204,6 @@ pub(super) fn secure_version_of(head: &[u8]) -> u32 {
 
 fn signature_failure(error: TrustError) -> Failure {
     Failure::refusal(error.code(), format_args!("{error}"))
-}
-
-/// The key that signed an offer.
-pub(super) fn verify_offer(
-    envelope: &Envelope<'_>,
-    keys: &[PublicKey],
-    revoked: &[KeyId],
-) -> Result<KeyId, Failure> {
-    trust::verify(envelope, keys, revoked).map_err(signature_failure)
 }
 
 /// Whether `version`, which may begin with a `v`, is `least` or later; what is no version is early.

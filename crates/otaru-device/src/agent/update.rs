@@ -19,7 +19,7 @@ use crate::backoff::Backoff;
 use crate::board::{Board, Clock, Health};
 use crate::http::{Download, FetchError};
 use crate::job::Job;
-use crate::memory::{Pending, Trusted};
+use crate::memory::Pending;
 use crate::report::Reports;
 use crate::slots::{READ_BACK, Region, SlotWriter, verify};
 use crate::timeout::millis;
@@ -31,6 +31,10 @@ const HTTP_BUFFER: usize = 2048;
 const HEADWAY: u32 = 64 * 1024;
 /// A server's `Retry-After` is followed up to here.
 const LONGEST_RETRY_AFTER: core::time::Duration = core::time::Duration::from_secs(300);
+
+/// How to get what `force` would give, on a device that wants signatures.
+const FORCE_REFUSED: &str =
+    "\"force\" counts for nothing here; sign the image with a higher sequence: otaru resign --sequence";
 
 /// How the preparation went.
 pub(super) enum Prepared {
@@ -53,7 +57,7 @@ where
     pub(super) async fn prepare(&mut self, job: &Job, offer: &Offer<'_>) -> Result<Prepared, Failure> {
         self.reports.begin(offer.deployment);
         self.reports.line(format_args!("Starting OTA update..."));
-        let trusted = self.authorise(job, offer).await?;
+        self.authorise(offer)?;
         if offer.image.is_some_and(|image| image == self.boot.image) {
             return Ok(Prepared::AlreadyRunning);
         }
@@ -67,7 +71,7 @@ where
         let known = verified.or(offer.image.filter(|_| self.config.allow_unsigned));
         let digest = match self.already_in_slot(known).await {
             Some(digest) => digest,
-            None => match self.fetch_and_write(offer, barred, trusted).await? {
+            None => match self.fetch_and_write(offer, barred).await? {
                 None => return Ok(Prepared::AlreadyRunning),
                 Some(digest) => self.verify_slot(digest).await?,
             },
@@ -159,36 +163,12 @@ where
         plan::keep_secure_version(self.boot.secure_version, plan::secure_version_of(head))
     }
 
-    /// Whether this may be asked for by whoever asked; gives back what was learned of earlier releases and offers.
-    async fn authorise(&mut self, job: &Job, offer: &Offer<'_>) -> Result<Trusted, Failure> {
-        let mut trusted = self.boot.memory.load_trusted(self.flash).await;
-        let Some(envelope) = job.envelope() else {
-            return match offer.force && !self.config.allow_unsigned {
-                true => Err(Failure::refusal(
-                    Code::Unsigned,
-                    format_args!("\"force\" is taken from signed offers only"),
-                )),
-                false => Ok(trusted),
-            };
-        };
-        plan::verify_offer(&envelope, self.config.keys, &trusted.revoked)?;
-        let (Some(serial), Some(_)) = (offer.serial, offer.image) else {
-            return Err(Failure::refusal(
-                Code::BadCommand,
-                format_args!("a signed offer needs \"serial\" and \"image\""),
-            ));
-        };
-        if serial < trusted.serial {
-            return Err(Failure::refusal(
-                Code::Replayed,
-                format_args!("offer {serial} is older than offer {}, which was followed", trusted.serial),
-            ));
+    /// Refuses `force` where only signatures count: whoever may publish is trusted with when, not with what.
+    fn authorise(&self, offer: &Offer<'_>) -> Result<(), Failure> {
+        match offer.force && !self.config.allow_unsigned {
+            true => Err(Failure::refusal(Code::Unsigned, format_args!("{FORCE_REFUSED}"))),
+            false => Ok(()),
         }
-        if serial > trusted.serial {
-            trusted.serial = serial;
-            self.boot.memory.store_trusted(self.flash, &trusted).await;
-        }
-        Ok(trusted)
     }
 
     /// Downloads into the slot, unless the running image is offered (`None`); network and flash work at the same
@@ -197,7 +177,6 @@ where
         &mut self,
         offer: &Offer<'_>,
         barred: Option<Barred>,
-        trusted: Trusted,
     ) -> Result<Option<Digest>, Failure> {
         let region = self.boot.slots.region(self.boot.slots.target());
         let plan = Plan {
@@ -215,8 +194,8 @@ where
             slot_len: region.len,
             keys: self.config.keys,
             allow_unsigned: self.config.allow_unsigned,
-            allow_downgrade: self.config.allow_downgrade || offer.force,
-            trusted,
+            allow_downgrade: self.config.allow_downgrade,
+            trusted: self.boot.memory.load_trusted(self.flash).await,
         };
         let mut pipe = Pipe::new();
         let mut channel = pipe.channel();

@@ -226,13 +226,8 @@ async fn offer(scene: &mut Scene, name: &str, release: &Release) -> anyhow::Resu
     let topic = Topics::new(&scene.base, name)?.update_one();
     let mut buf = [0; 1024];
     let deployment = format!("demo-{}", release.version);
-    let offer = Offer {
-        url: &release.url,
-        image: Some(release.digest),
-        deployment: Some(&deployment),
-        force: false,
-        serial: None,
-    };
+    let offer =
+        Offer { url: &release.url, image: Some(release.digest), deployment: Some(&deployment), force: false };
     let payload = offer.emit_json(&mut buf).unwrap_or(&release.url).to_owned();
     scene.say(&format!("   published at {topic}: {}", release.url));
     scene.publish(&topic, &payload).await

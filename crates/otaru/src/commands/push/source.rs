@@ -174,8 +174,7 @@ fn has_port(host: &str) -> bool {
 
 /// The command as devices read it; what they would refuse to read is refused here.
 pub(crate) fn command(source: &Source, deployment: &str, force: bool) -> anyhow::Result<String> {
-    let offer =
-        Offer { url: &source.url, image: source.image, deployment: Some(deployment), force, serial: None };
+    let offer = Offer { url: &source.url, image: source.image, deployment: Some(deployment), force };
     let mut buf = [0; MAX_COMMAND];
     let Some(json) = offer.emit_json(&mut buf) else { bail!("the command is too long: shorten the URL") };
     let mut scratch = [0; MAX_COMMAND];
