@@ -35,8 +35,8 @@ pub struct Config<'a> {
     pub retry: (Duration, Duration),
     /// The Ed25519 public keys whose releases are taken; more than one while a key is replaced by another.
     pub keys: &'a [PublicKey],
-    /// Whether firmware without a signature may be installed, and `force` be asked for without one. Whoever may
-    /// publish a command can then install anything.
+    /// Whether firmware without a signature may be installed, and `force` be asked for. Whoever may publish a command
+    /// can then install anything.
     pub allow_unsigned: bool,
     /// Whether a release may be older than the newest that was confirmed.
     pub allow_downgrade: bool,

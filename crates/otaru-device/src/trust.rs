@@ -1,4 +1,4 @@
-//! Whose releases and offers are taken: Ed25519 signatures in COSE envelopes (RFC 9052, RFC 8032).
+//! Checks releases: Ed25519 signatures in COSE envelopes (RFC 9052, RFC 8032).
 
 use core::fmt;
 

@@ -26,7 +26,7 @@ pub struct Offer<'a> {
     /// Echoed in reports; at most [`MAX_DEPLOYMENT`] bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<&'a str>,
-    /// Take it even if it failed before or is for another product.
+    /// Take it though it failed before or is for another product; of use where unsigned firmware is allowed only.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub force: bool,
     /// Place among a server's offers to this device; one below the highest that was followed is passed over.

@@ -191,10 +191,10 @@ proptest! {
     #[test]
     fn offers_lead_back(
         path in "[!-~]{0,80}", image in any::<Option<[u8; 32]>>(), deployment in proptest::option::of(".{0,16}"),
-        force in any::<bool>(), serial in any::<Option<u64>>(),
+        force in any::<bool>(), order in any::<Option<u64>>(),
     ) {
         let url = format!("http://h/{path}");
-        let offer = Offer { url: &url, image: image.map(Digest), deployment: deployment.as_deref(), force, serial };
+        let offer = Offer { url: &url, image: image.map(Digest), deployment: deployment.as_deref(), force, order };
         let (mut buf, mut scratch) = ([0; MAX_COMMAND], [0; MAX_COMMAND]);
         let json = offer.emit_json(&mut buf).unwrap();
         prop_assert_eq!(Command::parse(json.as_bytes(), &mut scratch), Ok(Command::Update(offer)));
@@ -219,6 +219,7 @@ proptest! {
             deployment: Some(deployment),
             error: Some(Fault { code: Code::from_number(code), detail }),
             failed: Some(FailedImage { version, image: Digest::ZERO, boots }),
+            guards_lost: true,
             boot: "software",
             uptime: 1,
             rssi: None,

@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use otaru_format::command::{Command, SCRATCH};
 use otaru_format::digest::Digest;
 use otaru_format::release::{Envelope, HEADER_LEN, KeyId, Manifest, PayloadKind, envelope_len};
 use serde_json::Value;
@@ -83,18 +82,6 @@ fn the_files_hold_the_image() {
     let area = cut(&signed).1;
     assert_eq!(area.len(), manifest.area_len() as usize);
     assert_eq!(&area[raw.offset as usize..][..raw.len as usize], image);
-}
-
-#[test]
-fn an_offer_is_a_command() {
-    let bytes = file("offer.bin");
-    let envelope = Envelope::parse(&bytes).unwrap();
-    assert_eq!(envelope.payload(), file("offer.json"));
-    assert!(Manifest::parse(envelope.payload()).is_err());
-    let mut scratch = [0; SCRATCH];
-    assert!(
-        matches!(Command::parse(envelope.payload(), &mut scratch), Ok(Command::Update(offer)) if offer.force)
-    );
 }
 
 #[test]

@@ -7,7 +7,6 @@
 //! | sign, and sign anew with another key | [`sign`] |
 //! | a release file in memory, cut into its parts | [`mod@file`] |
 //! | check all of it, as a device would and more | [`verify`] |
-//! | signed offers | [`offer`] |
 //! | files that are there whole or not at all | [`output`] |
 //!
 //! The bytes are laid out by `otaru_format::release`; nothing here uses a network.
@@ -16,7 +15,6 @@
 pub mod build;
 pub mod file;
 pub mod keys;
-pub mod offer;
 pub mod output;
 pub mod sign;
 pub mod verify;

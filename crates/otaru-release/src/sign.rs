@@ -53,8 +53,8 @@ fn signed_manifest(manifest: &[u8], key: &SecretKey) -> Result<Vec<u8>, ReleaseE
     sign(manifest, key)
 }
 
-/// An envelope around any payload.
-pub(crate) fn sign(payload: &[u8], key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
+/// Signs a manifest.
+fn sign(payload: &[u8], key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
     let to_sign = ToSign { key_id: key.public().id(), payload };
     let mut message = Vec::with_capacity(payload.len() + 64);
     to_sign.signed_bytes(&mut |piece| message.extend_from_slice(piece));

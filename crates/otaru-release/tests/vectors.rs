@@ -8,13 +8,11 @@ mod common;
 use std::path::PathBuf;
 
 use common::image_of;
-use otaru_format::command::Offer;
 use otaru_format::digest::Digest;
 use otaru_format::release::KeyId;
 use otaru_release::build::{Options, Unsigned, build};
 use otaru_release::file::ReleaseFile;
 use otaru_release::keys::{PublicKey, SecretKey};
-use otaru_release::offer::{open_offer, sign_offer};
 use otaru_release::output::Existing;
 use otaru_release::verify::{kind_name, verify, verify_contents};
 use serde_json::{Value, json};
@@ -40,18 +38,6 @@ fn unsigned() -> Unsigned {
     let revoked = vec![KeyId(*b"\x01\x02\x03\x04\x05\x06\x07\x08")];
     let options = Options { min_base: Some("1.0.0".into()), revoked, ..Options::new(1_764_000_000) };
     build(&image(), &options, &mut |_| ()).unwrap()
-}
-
-fn offer() -> Vec<u8> {
-    let image = Some(Digest::of(&image()));
-    let offer = Offer {
-        url: "http://server/lamp.otaru",
-        image,
-        deployment: Some("d-17"),
-        force: true,
-        serial: Some(1_764_000_000_000),
-    };
-    sign_offer(&offer, &key()).unwrap()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -173,16 +159,12 @@ fn write_all() {
     let release = unsigned().sign(&key()).unwrap();
     let envelope_len = ReleaseFile::parse(&release).unwrap().envelope_len;
     let text = |value: &Value| serde_json::to_string_pretty(value).unwrap() + "\n";
-    let signed_offer = offer();
-    let (json, _) = open_offer(&signed_offer, &[key().public()]).unwrap();
     for (name, contents) in [
         ("image.bin", image()),
         ("signed.otaru", release.clone()),
         ("unsigned.otaru", unsigned().without_signature().unwrap()),
         ("envelope.hex", (hex(&release[12..12 + envelope_len]) + "\n").into_bytes()),
         ("fields.json", text(&fields(&release)).into_bytes()),
-        ("offer.bin", signed_offer.clone()),
-        ("offer.json", json.to_vec()),
         ("refused.txt", refused_text().into_bytes()),
     ] {
         std::fs::write(at(name), contents).unwrap();
@@ -202,10 +184,6 @@ fn the_vectors_are_what_is_made_and_taken() {
     verify_contents(&file("unsigned.otaru")).unwrap();
     let expected: Value = serde_json::from_slice(&file("fields.json")).unwrap();
     assert_eq!(fields(&signed), expected);
-    assert_eq!(file("offer.bin"), offer());
-    let signed_offer = file("offer.bin");
-    let (json, serial) = open_offer(&signed_offer, &[public]).unwrap();
-    assert_eq!((json, serial), (&file("offer.json")[..], 1_764_000_000_000));
     // Ed25519 is deterministic, so the unsigned release leads to the very file there.
     assert_eq!(otaru_release::sign::resign(&file("unsigned.otaru"), &key()).unwrap(), signed);
 }

@@ -62,6 +62,5 @@ pub fn is_worth_retrying(code: Code) -> bool {
             | Code::BaseTooOld
             | Code::SecureVersion
             | Code::BlockCorrupt
-            | Code::Replayed
     )
 }

@@ -317,15 +317,12 @@ fn the_secure_version_never_goes_down() {
 #[test]
 fn force_does_not_lower_the_secure_version() {
     run(async {
-        let lab = secured_lab(strict()).await;
+        let mut setup = strict();
+        setup.config.allow_unsigned = true;
+        let lab = secured_lab(setup).await;
         let old = secured("0.9.0", 2);
         lab.serve(&Recipe { secure_version: 2, ..Recipe::new("0.9.0", 1) }.make(&old).unwrap());
-        let digest = Digest::of(&old);
-        let offer =
-            format!(r#"{{"url":"http://files/new.otaru","image":"{digest}","force":true,"serial":1}}"#);
-        let signed = Key(1).seal(offer.as_bytes()).unwrap();
-        lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), &signed, false);
-        let end = lab.wait_for(LONG, |status| status.state.is_final()).await.unwrap();
+        let end = send(&lab, forced(&old).as_bytes()).await;
         assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::SecureVersion)), "{end:?}");
     });
 }
@@ -412,34 +409,79 @@ fn frames_that_lie_are_stopped_at_the_block() {
     fails(&mixed, Code::BlockCorrupt);
 }
 
+/// Sends a command to the device, and gives back the report that ends it.
+async fn send(lab: &Lab, payload: &[u8]) -> Status<String> {
+    let before = lab.reports().len();
+    lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), payload, false);
+    let mut count = 0;
+    let end = lab.wait_for(LONG, |status| {
+        count += 1;
+        count > before && status.state.is_final()
+    });
+    end.await.unwrap()
+}
+
+fn forced(image: &[u8]) -> String {
+    format!(r#"{{"url":"http://files/new.otaru","image":"{}","force":true}}"#, Digest::of(image))
+}
+
 #[test]
-fn only_a_signed_offer_may_ask_for_force_and_only_once() {
+fn force_counts_for_nothing_where_signatures_do() {
+    let mut lax = strict();
+    lax.config.allow_downgrade = true;
+    for setup in [strict(), lax] {
+        run(async {
+            let lab = lab(setup).await;
+            assert_eq!(update(&lab, &good()).await.version, "1.1.0");
+            let before = slot(&lab);
+            lab.serve(&Recipe::new("1.2.0", 99).make(&image("1.2.0")).unwrap());
+            let end = send(&lab, forced(&image("1.2.0")).as_bytes()).await;
+            assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::Unsigned)), "{end:?}");
+            assert!(end.error.unwrap().detail.contains("otaru resign --sequence"));
+            assert!(slot(&lab) == before);
+        });
+    }
+}
+
+#[test]
+fn force_does_not_lift_the_order_of_releases() {
+    run(async {
+        let mut setup = strict();
+        setup.config.allow_unsigned = true;
+        let lab = lab(setup).await;
+        let release = |version: &str, sequence| Recipe::new(version, sequence).make(&image(version)).unwrap();
+        assert_eq!(update(&lab, &release("1.2.0", 20)).await.version, "1.2.0");
+        lab.serve(&release("1.1.0", 19));
+        let end = send(&lab, forced(&image("1.1.0")).as_bytes()).await;
+        assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::Downgrade)), "{end:?}");
+    });
+}
+
+#[test]
+fn going_back_is_going_forward() {
     run(async {
         let lab = lab(strict()).await;
         let release = |version: &str, sequence| Recipe::new(version, sequence).make(&image(version)).unwrap();
         assert_eq!(update(&lab, &release("1.2.0", 20)).await.version, "1.2.0");
-        lab.serve(&release("1.1.0", 3));
-        let offer = |serial: u64| {
-            let digest = Digest::of(&image("1.1.0"));
-            format!(r#"{{"url":"http://files/new.otaru","image":"{digest}","force":true,"serial":{serial}}}"#)
-        };
-        let send = async |payload: Vec<u8>| {
-            let before = lab.reports().len();
-            lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), &payload, false);
-            let mut count = 0;
-            lab.wait_for(LONG, |status| {
-                count += 1;
-                count > before && status.state.is_final()
-            })
-            .await
-            .unwrap()
-        };
-        assert_eq!(code(&send(offer(7).into_bytes()).await), Some(Code::Unsigned));
-        let forged = Key(9).seal(offer(7).as_bytes()).unwrap();
-        assert_eq!(code(&send(forged).await), Some(Code::UnknownKey));
-        let signed = Key(1).seal(offer(7).as_bytes()).unwrap();
-        let end = send(signed).await;
-        assert_eq!((end.state, end.version.as_str()), (UpdateState::Confirmed, "1.1.0"), "{end:?}");
-        assert_eq!(code(&send(Key(1).seal(offer(6).as_bytes()).unwrap()).await), Some(Code::Replayed));
+        let end = update(&lab, &release("1.1.0", 3)).await;
+        assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::Downgrade)), "{end:?}");
+        assert_eq!(update(&lab, &release("1.1.0", 21)).await.version, "1.1.0");
+        // What it went back from is the older release now.
+        let end = update(&lab, &release("1.2.0", 20)).await;
+        assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::Downgrade)), "{end:?}");
+    });
+}
+
+#[test]
+fn a_signed_command_is_no_command() {
+    run(async {
+        let lab = lab(strict()).await;
+        let new = image("1.1.0");
+        lab.serve(&good());
+        for command in [forced(&new), "http://files/new.otaru".to_owned()] {
+            let end = send(&lab, &Key(1).seal(command.as_bytes()).unwrap()).await;
+            assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::BadCommand)), "{end:?}");
+        }
+        assert!(lab.runs("1.0.0"));
     });
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backup, broker, delta, demo, devices, files, healthy, image, inspect, keygen, login, offer, push,
-    release, resign, rollout, serve, shell, sim, token, verify, watch,
+    backup, broker, delta, demo, devices, files, healthy, image, inspect, keygen, login, push, release,
+    resign, rollout, serve, shell, sim, token, verify, watch,
 };
 use crate::{logging, ui};
 
@@ -72,7 +72,6 @@ enum Command {
     Inspect(inspect::Args),
     Verify(verify::Args),
     Resign(resign::Args),
-    Offer(offer::Args),
     Delta(delta::Args),
     Healthy(healthy::Args),
     Backup(backup::Args),
@@ -138,7 +137,6 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Inspect(args) => inspect::run(&args, output),
         Command::Verify(args) => verify::run(&args, output),
         Command::Resign(args) => resign::run(&args, output),
-        Command::Offer(args) => offer::run(&args, output),
         Command::Delta(args) => delta::run(&args, output),
         Command::Serve(args) => serve::run(args, output).await,
         Command::Healthy(args) => healthy::run(args, output).await,

@@ -33,6 +33,10 @@ const COMMAND_WRITES: core::time::Duration = core::time::Duration::from_secs(10)
 /// A server's `Retry-After` is followed up to here.
 const LONGEST_RETRY_AFTER: core::time::Duration = core::time::Duration::from_secs(300);
 
+/// How to get what `force` would give, on a device that wants signatures.
+const FORCE_REFUSED: &str =
+    "\"force\" counts for nothing here; sign the image with a higher sequence: otaru resign --sequence";
+
 /// How the preparation went.
 pub(super) enum Prepared {
     /// The image stands verified in the free slot.
@@ -192,15 +196,10 @@ where
         plan::keep_secure_version(self.boot.secure_version, plan::secure_version_of(head))
     }
 
-    /// Refuses `force` where only a signature counts.
+    /// Refuses `force` where only signatures count: whoever may publish is trusted with when, not with what.
     fn authorise(&self, offer: &Offer<'_>) -> Result<(), Failure> {
         match offer.force && !self.config.allow_unsigned {
-            true => Err(Failure::refusal(
-                Code::Unsigned,
-                format_args!(
-                    "\"force\" needs a device that takes unsigned firmware; sign the image again: otaru resign --sequence"
-                ),
-            )),
+            true => Err(Failure::refusal(Code::Unsigned, format_args!("{FORCE_REFUSED}"))),
             false => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! COSE_Sign1 (RFC 9052, section 4.2) with Ed25519, as releases and signed offers use it.
+//! COSE_Sign1 (RFC 9052, section 4.2) with Ed25519, as releases use it.
 //!
 //! ```text
 //! 18([ protected: bstr .cbor {1: -8, 4: key id}, unprotected: {}, payload: bstr, signature: bstr .size 64 ])
@@ -75,7 +75,7 @@ impl<'a> Envelope<'a> {
         self.signature.map(|(_, signature)| signature)
     }
 
-    /// What is signed for: a manifest, or a signed offer's JSON.
+    /// What is signed for: a manifest.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
@@ -132,7 +132,7 @@ fn check_size(len: usize) -> Result<(), ReleaseError> {
 pub struct ToSign<'a> {
     /// The key.
     pub key_id: KeyId,
-    /// A manifest, or a signed offer's JSON.
+    /// A manifest.
     pub payload: &'a [u8],
 }
 

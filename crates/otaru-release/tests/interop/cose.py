@@ -2,7 +2,6 @@
 
     cose.py read FILE.otaru PUB.pem      verifies twice, prints the manifest as JSON
     cose.py make IMAGE.bin KEY.pem OUT   makes a release of its own, with the raw payload only
-    cose.py open OFFER PUB.pem           verifies a signed offer, prints its JSON
 """
 
 import hashlib
@@ -115,10 +114,5 @@ def make(image_path, key_path, out):
     open(out, "wb").write(MAGIC + struct.pack("<I", len(envelope)) + envelope + image)
 
 
-def open_offer(path, key_path):
-    public = serialization.load_pem_public_key(open(key_path, "rb").read())
-    print(json.dumps(json.loads(verify(open(path, "rb").read(), public))))
-
-
 if __name__ == "__main__":
-    {"read": read, "make": make, "open": open_offer}[sys.argv[1]](*sys.argv[2:])
+    {"read": read, "make": make}[sys.argv[1]](*sys.argv[2:])

@@ -13,9 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use blocks::{image, key};
-use otaru_format::command::Offer;
 use otaru_release::build::{Options, build};
-use otaru_release::offer::sign_offer;
 use otaru_release::output::Existing;
 use otaru_release::verify::{VerifyError, verify};
 
@@ -88,18 +86,4 @@ fn their_releases_verify_here() {
     let manifest = verify(&file, &[key(1).public()]).unwrap().file.manifest;
     assert_eq!((manifest.product, manifest.version, manifest.sequence), ("lamp", "1.2.3", 1_000_000));
     assert!(matches!(verify(&file, &[key(2).public()]), Err(VerifyError::Signature(_))));
-}
-
-#[test]
-fn our_offers_verify_there() {
-    let Some(python) = python("our_offers_verify_there") else { return };
-    let dir = tempfile::tempdir().unwrap();
-    key(1).public().write(&dir.path().join("k.pub.pem"), Existing::Keep).unwrap();
-    let image = Some(otaru_format::digest::Digest::of(b"x"));
-    let offer = Offer { url: "http://h/x.otaru", image, deployment: None, force: true, serial: Some(42) };
-    std::fs::write(dir.path().join("o"), sign_offer(&offer, &key(1)).unwrap()).unwrap();
-    let (good, said) = cose(&python, dir.path(), &["open", "o", "k.pub.pem"]);
-    assert!(good, "{said}");
-    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!((&json["serial"], &json["url"]), (&42.into(), &"http://h/x.otaru".into()));
 }

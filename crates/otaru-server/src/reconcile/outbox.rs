@@ -87,8 +87,8 @@ pub async fn run(app: Shared, bus: impl Bus) {
 pub async fn send_all(app: &Shared, bus: &impl Bus) -> Result<(), String> {
     loop {
         let now = app.clock.now();
-        let (base, key) = (app.public_base.clone(), app.keys.signer().cloned());
-        let letters = app.db.read(move |tx| letters(tx, &base, key.as_deref(), now)).await;
+        let base = app.public_base.clone();
+        let letters = app.db.read(move |tx| letters(tx, &base, now)).await;
         let letters = letters.map_err(|error: DbError| error.to_string())?;
         if letters.is_empty() {
             return Ok(());
@@ -153,9 +153,7 @@ async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
         .await
 }
 
-type Key = otaru_release::keys::SecretKey;
-
-fn letters(tx: &Connection, base: &str, key: Option<&Key>, now: Time) -> Result<Vec<Letter>, DbError> {
+fn letters(tx: &Connection, base: &str, now: Time) -> Result<Vec<Letter>, DbError> {
     let mut rows = tx.prepare_cached("SELECT id, device, message FROM outbox ORDER BY id LIMIT ?")?;
     let found = rows.query_map(params![BATCH], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
@@ -166,7 +164,7 @@ fn letters(tx: &Connection, base: &str, key: Option<&Key>, now: Time) -> Result<
         let device = DeviceId::from(device.as_str());
         let message: Message =
             serde_json::from_str(&message).map_err(|error| DbError::corrupt("outbox.message", error))?;
-        let (text, expiry) = compose(tx, &device, message, base, key, now)?;
+        let (text, expiry) = compose(tx, &device, message, base, now)?;
         letters.push(Letter { id, device, text, expiry });
     }
     Ok(letters)
@@ -178,7 +176,6 @@ fn compose(
     device: &DeviceId,
     message: Message,
     base: &str,
-    key: Option<&Key>,
     now: Time,
 ) -> Result<(Option<Vec<u8>>, Duration), DbError> {
     /// A cancellation that comes later than this finds nothing to cancel.
@@ -192,14 +189,9 @@ fn compose(
                 return Ok((None, Duration::ZERO));
             };
             let name = OfferId { rollout, start }.to_string();
-            let serial = key.filter(|_| force).map(|_| now.0);
-            let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, serial };
-            let text = match key.filter(|_| force) {
-                // Devices that trust a key follow `force` only if its owner signed it.
-                Some(key) => otaru_release::offer::sign_offer(&offer, key).map_err(|error| error.to_string()),
-                None => serde_json::to_vec(&offer).map_err(|error| error.to_string()),
-            };
-            let text = text.map_err(|error| DbError::corrupt("outbox.message", error))?;
+            let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, order: None };
+            let text =
+                serde_json::to_vec(&offer).map_err(|error| DbError::corrupt("outbox.message", error))?;
             Ok((Some(text), Duration::from_millis(ends.since(now).0.max(1_000))))
         }
     }
@@ -233,7 +225,7 @@ pub fn standing_offer(tx: &Connection, device: &DeviceId, base: &str) -> Result<
             && let Some(url) = releases::url_for(tx, image, base)?
         {
             let name = offer.to_string();
-            let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, serial: None };
+            let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, order: None };
             return Ok(serde_json::to_value(offer).ok());
         }
     }

@@ -12,7 +12,6 @@ pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod login;
-pub(crate) mod offer;
 pub(crate) mod push;
 pub(crate) mod release;
 pub(crate) mod resign;

@@ -1,4 +1,4 @@
-//! Keys, releases and signed offers: made, looked into, verified, signed anew; and never half written.
+//! Keys and releases: made, looked into, verified, signed anew; and never half written.
 
 use std::path::Path;
 use std::process::Command;
@@ -126,30 +126,6 @@ fn wrong_files_are_named() {
     let files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     let left = files.iter().filter(|name| name.to_string_lossy().starts_with(".otaru-")).count();
     assert_eq!(left, 0, "{files:?}");
-}
-
-#[test]
-fn an_offer_is_signed() {
-    use otaru_release::keys::PublicKey;
-    let dir = workplace();
-    let dir = dir.path();
-    let image = image(dir);
-    let offer = |more: &[&str]| {
-        let mut args = vec!["offer", "--key", "k.pem", "-o", "o.offer"];
-        args.extend(more);
-        otaru_in(dir, &args)
-    };
-    offer(&["--url", "http://h/x.otaru"]).with_code(2).tells("--image");
-    offer(&["--url", "https://h/x", "--file", &image]).with_code(1).tells("only http://");
-    assert!(!dir.join("o.offer").exists());
-    offer(&["--url", "http://h/x", "--file", &image, "--force", "--serial", "9"]).with_code(0);
-    let key = PublicKey::read(&dir.join("k.pub.pem")).unwrap();
-    let signed = std::fs::read(dir.join("o.offer")).unwrap();
-    let (json, serial) = otaru_release::offer::open_offer(&signed, &[key]).unwrap();
-    let value: serde_json::Value = serde_json::from_slice(json).unwrap();
-    assert_eq!((serial, &value["force"], &value["url"]), (9, &true.into(), &"http://h/x".into()));
-    let digest = otaru_format::digest::Digest::of(&std::fs::read(&image).unwrap()).to_string();
-    assert_eq!(value["image"], digest.as_str());
 }
 
 /// Runs openssl; `None`, and a loud word, when there is none.

@@ -84,16 +84,6 @@ impl Bench {
         run(command).with_code(0);
     }
 
-    /// An offer of a release in the folder, signed with the key of [`Bench::sign`].
-    #[track_caller]
-    pub(crate) fn signed_offer(&self, url: &str, release: &str, more: &[&str]) -> Vec<u8> {
-        let (key, file, offer) = (self.path("key.pem"), self.served(release), self.path("o.offer"));
-        let mut command = otaru(&["offer", "--key", &key, "--url", url, "--file", &file, "-o", &offer]);
-        command.args(more);
-        run(command).with_code(0);
-        std::fs::read(offer).unwrap()
-    }
-
     fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }

@@ -46,8 +46,8 @@ pub(crate) struct Args {
     /// Wait until every device is done; a FILE implies it
     #[arg(long)]
     watch: bool,
-    /// Take it even if it failed before or is another project's; devices that take signed releases only want
-    /// `otaru offer` for that
+    /// Take it even if it failed before or is another project's; devices that take signed releases only refuse
+    /// this: sign the image again with `otaru resign --sequence`
     #[arg(long)]
     force: bool,
     /// The name of this push in reports; made up if not given
