@@ -97,6 +97,10 @@ pub trait Board {
     fn running_address(&self) -> u32;
     /// The chip this program runs on.
     fn chip(&self) -> Chip;
+    /// Whether the chip encrypts its flash, which the agent cannot: [`crate::begin`] refuses then.
+    fn encrypts_flash(&self) -> bool {
+        false
+    }
     /// Starts a watchdog that resets the chip unless fed within `timeout`. It is never stopped again.
     fn arm_watchdog(&mut self, timeout: Duration);
     /// Postpones the watchdog by its whole timeout.
@@ -133,6 +137,8 @@ pub trait Link {
     /// Stops and starts the radio, and nothing else: called when the network could not be joined for 15 minutes. May do
     /// nothing where the firmware looks after its radio itself.
     async fn restart(&mut self) {}
+    /// Called once in each start, when the broker took a report: what network and broker were told works.
+    fn reached_broker(&mut self) {}
     /// How well the network is received, in dBm, where that is known; for reports.
     fn rssi(&self) -> Option<i8> {
         None
