@@ -137,20 +137,8 @@ impl Board for EspBoard<'_> {
     }
 }
 
-/// Why this boot happened, by the numbers that all chips share (`esp_rom/include/*/rom/rtc.h` of ESP-IDF; the
-/// names differ from chip to chip). A panic restarts by software; what it left tells it apart.
+/// Why this boot happened. The core that the bootloader starts tells, on chips with two as well.
 fn reason(panicked: bool) -> ResetReason {
-    match reset_reason(Cpu::ProCpu).map(|reason| reason as u32) {
-        Some(0x01) => ResetReason::PowerOn,
-        Some(0x03 | 0x0C) if panicked => ResetReason::Panic,
-        Some(0x03 | 0x0C) => ResetReason::Software,
-        Some(0x05) => ResetReason::DeepSleep,
-        // Timer groups 0 and 1, the RTC's, and the super watchdog; of the core, the CPU or everything.
-        Some(0x07..=0x09 | 0x0B | 0x0D | 0x10..=0x12) => ResetReason::Watchdog,
-        // The supply dipped, or a glitch on it or on the clock that hangs on it.
-        Some(0x0F | 0x13 | 0x17 | 0x19) => ResetReason::Brownout,
-        // The core locked up: an exception within an exception.
-        Some(0x1A) => ResetReason::Panic,
-        _ => ResetReason::Other,
-    }
+    let number = reset_reason(Cpu::ProCpu).map_or(0, |reason| reason as u32);
+    ResetReason::of_rom(number, panicked)
 }
