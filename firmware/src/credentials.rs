@@ -1,7 +1,6 @@
 //! What the device was told: on its set-up page, which is kept in flash, or else when it was built.
 //!
-//! Flash holds records in a `sequential-storage` map of its own, in the part of the `otaru` partition that the agent leaves
-//! to the firmware: what was entered last, how that stands, and what worked last. [`otaru_setup::proof`] has the rules.
+//! It stands in the part of the `otaru` partition that the agent leaves to the firmware ([`otaru_setup::kept`]).
 
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::String;
@@ -9,84 +8,44 @@ use otaru_device::format::chip::Chip;
 use otaru_device::slots::Region;
 #[cfg(feature = "agent")]
 use otaru_esp_hal::EspFlash;
-use otaru_setup::proof::{self, Choice, Known, Standing};
+use otaru_setup::kept::Kept;
+#[cfg(feature = "agent")]
+use otaru_setup::proof::Standing;
+use otaru_setup::proof::{self, Choice, Known};
 use otaru_setup::{Settings, record};
-use sequential_storage::cache::{Cache, Uncached};
-use sequential_storage::map::{MapConfig, MapStorage};
 
 /// What `build.rs` read from `network_credentials.toml`; empty if it was told not to.
 const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/credentials.bin"));
 /// Whether updates without a signature are taken, and the keys whose signed ones are.
 #[cfg(feature = "agent")]
 pub(crate) const TRUST: (bool, &[otaru_device::PublicKey]) = include!(concat!(env!("OUT_DIR"), "/trust.rs"));
-/// The key of the settings that were entered last.
-const ENTERED: u8 = 1;
-/// The key of those that worked last.
-const GOOD: u8 = 2;
-/// The key of how the entered ones stand.
-const STANDING: u8 = 3;
-/// Longest item: a record with its key.
-const ITEM: usize = record::LEN + 64;
-
-type Map<'f, F> = MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, u8>>;
-
 /// What to do with what is known.
 pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Choice {
-    let mut known = Known { entered: None, good: None, built_in: record::decode(BUILT_IN) };
-    if let Some(mut map) = region.and_then(|region| map(flash, region)) {
-        if let Some(entered) = settings(&mut map, ENTERED).await {
-            known.entered = Some((entered, standing(&mut map).await));
-        }
-        known.good = settings(&mut map, GOOD).await;
-    }
-    proof::choose(known)
-}
-
-async fn settings<F: NorFlash>(map: &mut Map<'_, F>, key: u8) -> Option<Settings> {
-    let mut buf = [0; ITEM];
-    match map.fetch_item::<&[u8]>(&mut buf, &key).await {
-        Ok(bytes) => record::decode(bytes?),
-        Err(error) => {
-            log::warn!("settings: {error:?}");
-            None
-        }
-    }
-}
-
-async fn standing<F: NorFlash>(map: &mut Map<'_, F>) -> Standing {
-    let mut buf = [0; ITEM];
-    Standing::from_number(map.fetch_item::<u8>(&mut buf, &STANDING).await.ok().flatten().unwrap_or(0))
+    let built_in = record::decode(BUILT_IN);
+    proof::choose(match kept(flash, region) {
+        Some(mut kept) => kept.known(built_in).await,
+        None => Known { entered: None, good: None, built_in },
+    })
 }
 
 /// Keeps settings, to be tried; says whether they are there.
-pub(crate) async fn store<F: NorFlash>(flash: &mut F, region: Option<Region>, wanted: &Settings) -> bool {
-    let Some(mut map) = region.and_then(|region| map(flash, region)) else { return false };
-    if !put(&mut map, wanted).await {
-        // Damaged, or never used for this before: there is nothing in it that counts for more than the new settings.
-        let _ = map.erase_all().await;
-        put(&mut map, wanted).await;
+pub(crate) async fn store<F: NorFlash>(flash: &mut F, region: Option<Region>, settings: &Settings) -> bool {
+    match kept(flash, region) {
+        Some(mut kept) => kept.enter(settings).await,
+        None => false,
     }
-    settings(&mut map, ENTERED).await.is_some_and(|kept| kept == *wanted)
 }
 
-async fn put<F: NorFlash>(map: &mut Map<'_, F>, wanted: &Settings) -> bool {
-    // First that they are new: power that goes in between leaves old settings to be proved again.
-    note(map, Standing::Tried(0)).await && put_record(map, ENTERED, &record::encode(wanted)).await
-}
-
-async fn note<F: NorFlash>(map: &mut Map<'_, F>, standing: Standing) -> bool {
-    map.store_item(&mut [0; ITEM], &STANDING, &standing.number()).await.is_ok()
-}
-
-async fn put_record<F: NorFlash>(map: &mut Map<'_, F>, key: u8, bytes: &[u8]) -> bool {
-    map.store_item(&mut [0; ITEM], &key, &bytes).await.is_ok()
-}
-
-/// Lets entered settings be tried from the start once more.
+/// Lets entered settings be tried from the start once more: the broker may only have been away.
 pub(crate) async fn try_again<F: NorFlash>(flash: &mut F, region: Option<Region>) {
-    if let Some(mut map) = region.and_then(|region| map(flash, region)) {
-        note(&mut map, Standing::Tried(0)).await;
+    if let Some(mut kept) = kept(flash, region) {
+        kept.try_again().await;
     }
+}
+
+fn kept<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Option<Kept<'_, F>> {
+    let Region { offset, len } = region?;
+    Kept::new(flash, offset..offset.checked_add(len)?)
 }
 
 /// Watches entered settings until they are proved, or have had their time; then the device restarts without them.
@@ -107,12 +66,11 @@ pub(crate) async fn watch(
             continue;
         }
         standing = standing.after_minute(reached);
-        let Some(mut map) = map(&mut flash, region) else { return };
+        let Some(mut kept) = kept(&mut flash, Some(region)) else { return };
+        let noted = kept.note(standing, settings).await;
         if standing == Standing::Proven {
-            let kept = put_record(&mut map, GOOD, &record::encode(settings)).await;
-            log::info!("settings: they work{}", if kept { "" } else { ", but that cannot be kept" });
+            log::info!("settings: they work{}", if noted { "" } else { ", but that cannot be kept" });
         }
-        note(&mut map, standing).await;
         match standing {
             Standing::Tried(_) => {}
             Standing::Proven => return,
@@ -123,11 +81,6 @@ pub(crate) async fn watch(
             }
         }
     }
-}
-
-fn map<F: NorFlash>(flash: &mut F, region: Region) -> Option<Map<'_, F>> {
-    let config = MapConfig::try_new(region.offset..region.offset.checked_add(region.len)?).ok()?;
-    Some(MapStorage::new(flash, config, Cache::new_uncached()))
 }
 
 /// The device's name: the one it was given, or chip and the last three bytes of the MAC address.

@@ -104,6 +104,9 @@ async fn firmware(spawner: Spawner) {
                 (false, _) => Some(setup::OPEN),
             };
             select(setup::serve(stack, &mut flash, boot.settings(), open), feed(&mut board)).await;
+            if let Choice::SetUp { again: true } = choice {
+                credentials::try_again(&mut flash, boot.settings()).await;
+            }
             software_reset()
         }
     }

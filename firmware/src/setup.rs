@@ -122,11 +122,7 @@ pub(crate) async fn serve(
         .await
     {
         Either4::Third(()) => log::info!("set-up: done, restarting"),
-        Either4::Fourth(()) => {
-            log::info!("set-up: nobody came, restarting");
-            // The broker may only have been away when they were tried.
-            credentials::try_again(flash, region).await;
-        }
+        Either4::Fourth(()) => log::info!("set-up: nobody came, restarting"),
         Either4::First(never) | Either4::Second(never) => match never {},
     }
     Timer::after(Duration::from_secs(1)).await;

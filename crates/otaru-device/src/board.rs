@@ -117,14 +117,22 @@ pub trait Board {
     fn running_address(&self) -> u32;
     /// The chip this program runs on.
     fn chip(&self) -> Chip;
-    /// Whether the chip encrypts its flash, which the agent cannot: [`crate::begin`] refuses then.
-    fn encrypts_flash(&self) -> bool {
-        false
+    /// Revision of the chip as image headers have it: major × 100 + minor. `None` where it is unknown, and then not compared.
+    fn chip_revision(&self) -> Option<u16> {
+        None
+    }
+    /// Bytes of the flash chip. `None` where they are unknown, and then not compared.
+    fn flash_size(&self) -> Option<u32> {
+        None
     }
     /// Starts a watchdog that resets the chip unless fed within `timeout`. It is never stopped again.
     fn arm_watchdog(&mut self, timeout: Duration);
     /// Postpones the watchdog by its whole timeout.
     fn feed_watchdog(&mut self);
+    /// Whether the chip encrypts its flash, which the agent cannot: [`crate::begin`] refuses then.
+    fn encrypts_flash(&self) -> bool {
+        false
+    }
     /// Takes the text the program left before it went down, if any (RTC memory).
     fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str>;
     /// Leaves a text for the next boot. Kept over a reset, not over a loss of power.

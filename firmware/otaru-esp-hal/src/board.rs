@@ -13,7 +13,7 @@ use heapless::String;
 use otaru_device::format::chip::Chip;
 use otaru_device::{Board, ResetReason};
 
-use crate::{mmu, words};
+use crate::{flash, mmu, words};
 
 /// The watchdog until the agent takes it over: ample time for the start and for hashing the image.
 const START: Duration = Duration::from_secs(60);
@@ -100,6 +100,15 @@ impl Board for EspBoard<'_> {
 
     fn chip(&self) -> Chip {
         CHIP
+    }
+
+    fn chip_revision(&self) -> Option<u16> {
+        let revision = esp_hal::efuse::chip_revision();
+        Some(u16::from(revision.major) * 100 + u16::from(revision.minor))
+    }
+
+    fn flash_size(&self) -> Option<u32> {
+        flash::size()
     }
 
     fn encrypts_flash(&self) -> bool {

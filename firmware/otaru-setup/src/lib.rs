@@ -1,7 +1,8 @@
 //! What a device has to be told ([`Settings`]), and the ways to tell it.
 //!
 //! [`record`] is how settings stand in flash and in a binary; [`form`] how a browser sends them; `file` how a
-//! build reads `network_credentials.toml`. [`proof`] is what becomes of settings that do not work. [`dhcp`] and [`dns`] are the answers an access point must give
+//! build reads `network_credentials.toml`. `kept` is how a device keeps
+//! them, [`proof`] what becomes of settings that do not work. [`dhcp`] and [`dns`] are the answers an access point must give
 //! before a phone shows the page. All of it is bytes in, bytes out.
 #![cfg_attr(not(any(test, feature = "toml")), no_std)]
 #![forbid(unsafe_code)]
@@ -11,6 +12,8 @@ pub mod dns;
 #[cfg(feature = "toml")]
 pub mod file;
 pub mod form;
+#[cfg(feature = "flash")]
+pub mod kept;
 pub mod proof;
 pub mod record;
 #[cfg(feature = "toml")]
