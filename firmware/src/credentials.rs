@@ -1,62 +1,86 @@
 //! What the device was told: on its set-up page, which is kept in flash, or else when it was built.
 //!
-//! Flash holds one record, under one key of a `sequential-storage` map of its own, in the part of the `otaru`
-//! partition that the agent leaves to the firmware.
+//! It stands in the part of the `otaru` partition that the agent leaves to the firmware ([`otaru_setup::kept`]).
 
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::String;
 use otaru_device::format::chip::Chip;
 use otaru_device::slots::Region;
+#[cfg(feature = "agent")]
+use otaru_esp_hal::EspFlash;
+use otaru_setup::kept::Kept;
+#[cfg(feature = "agent")]
+use otaru_setup::proof::Standing;
+use otaru_setup::proof::{self, Choice, Known};
 use otaru_setup::{Settings, record};
-use sequential_storage::cache::{Cache, Uncached};
-use sequential_storage::map::{MapConfig, MapStorage};
 
 /// What `build.rs` read from `network_credentials.toml`; empty if it was told not to.
 const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/credentials.bin"));
 /// Whether updates without a signature are taken, and the keys whose signed ones are.
 #[cfg(feature = "agent")]
 pub(crate) const TRUST: (bool, &[otaru_device::PublicKey]) = include!(concat!(env!("OUT_DIR"), "/trust.rs"));
-/// The record's key.
-const SETTINGS: u8 = 1;
-/// Longest item: a record with its key.
-const ITEM: usize = record::LEN + 64;
+/// What to do with what is known.
+pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Choice {
+    let built_in = record::decode(BUILT_IN);
+    proof::choose(match kept(flash, region) {
+        Some(mut kept) => kept.known(built_in).await,
+        None => Known { entered: None, good: None, built_in },
+    })
+}
 
-type Map<'f, F> = MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, u8>>;
-
-/// The settings to use: those in flash before those of the build.
-pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Option<Settings> {
-    match stored(flash, region).await {
-        Some(settings) => Some(settings),
-        None => record::decode(BUILT_IN),
+/// Keeps settings, to be tried; says whether they are there.
+pub(crate) async fn store<F: NorFlash>(flash: &mut F, region: Option<Region>, settings: &Settings) -> bool {
+    match kept(flash, region) {
+        Some(mut kept) => kept.enter(settings).await,
+        None => false,
     }
 }
 
-async fn stored<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Option<Settings> {
-    let mut buf = [0; ITEM];
-    match map(flash, region?)?.fetch_item::<&[u8]>(&mut buf, &SETTINGS).await {
-        Ok(bytes) => record::decode(bytes?),
-        Err(error) => {
-            log::warn!("settings: {error:?}; using those of the build");
-            None
+/// Lets entered settings be tried from the start once more: the broker may only have been away.
+pub(crate) async fn try_again<F: NorFlash>(flash: &mut F, region: Option<Region>) {
+    if let Some(mut kept) = kept(flash, region) {
+        kept.try_again().await;
+    }
+}
+
+fn kept<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Option<Kept<'_, F>> {
+    let Region { offset, len } = region?;
+    Kept::new(flash, offset..offset.checked_add(len)?)
+}
+
+/// Watches entered settings until they are proved, or have had their time; then the device restarts without them.
+#[cfg(feature = "agent")]
+#[embassy_executor::task]
+pub(crate) async fn watch(
+    mut flash: EspFlash<'static>,
+    region: Region,
+    settings: &'static Settings,
+    mut standing: Standing,
+) {
+    use embassy_time::{Duration, Timer};
+
+    for second in 1_u32.. {
+        Timer::after(Duration::from_secs(1)).await;
+        let reached = crate::wifi::has_reached_broker();
+        if !reached && !second.is_multiple_of(60) {
+            continue;
+        }
+        standing = standing.after_minute(reached);
+        let Some(mut kept) = kept(&mut flash, Some(region)) else { return };
+        let noted = kept.note(standing, settings).await;
+        if standing == Standing::Proven {
+            log::info!("settings: they work{}", if noted { "" } else { ", but that cannot be kept" });
+        }
+        match standing {
+            Standing::Tried(_) => {}
+            Standing::Proven => return,
+            Standing::GivenUp => {
+                log::warn!("settings: the broker was never reached with them; restarting without");
+                Timer::after(Duration::from_millis(100)).await;
+                esp_hal::system::software_reset()
+            }
         }
     }
-}
-
-/// Keeps settings; says whether that worked.
-pub(crate) async fn store<F: NorFlash>(flash: &mut F, region: Option<Region>, settings: &Settings) -> bool {
-    let Some(mut map) = region.and_then(|region| map(flash, region)) else { return false };
-    let mut buf = [0; ITEM];
-    let bytes = record::encode(settings);
-    if map.store_item(&mut buf, &SETTINGS, &&bytes[..]).await.is_ok() {
-        return true;
-    }
-    // Damaged, or never used for this before: there is nothing in it that counts for more than the new settings.
-    map.erase_all().await.is_ok() && map.store_item(&mut buf, &SETTINGS, &&bytes[..]).await.is_ok()
-}
-
-fn map<F: NorFlash>(flash: &mut F, region: Region) -> Option<Map<'_, F>> {
-    let config = MapConfig::try_new(region.offset..region.offset.checked_add(region.len)?).ok()?;
-    Some(MapStorage::new(flash, config, Cache::new_uncached()))
 }
 
 /// The device's name: the one it was given, or chip and the last three bytes of the MAC address.

@@ -15,6 +15,9 @@ mod setup;
 mod wifi;
 
 use embassy_executor::{SpawnError, SpawnToken, Spawner};
+#[cfg(not(feature = "agent"))]
+use embassy_futures::select::Either;
+use embassy_futures::select::select;
 use embassy_net::{Runner, Stack, StackResources};
 #[cfg(feature = "agent")]
 use embassy_time::Instant;
@@ -22,17 +25,22 @@ use embassy_time::{Duration, Timer};
 use esp_hal::clock::CpuClock;
 use esp_hal::ram;
 use esp_hal::rng::Rng;
+use esp_hal::system::software_reset;
 use esp_hal::timer::timg::TimerGroup;
 use esp_radio::wifi::{ControllerConfig, Interface, WifiController};
 use otaru_device::Board;
 use otaru_device::format::topic::DEFAULT_BASE;
+use otaru_device::slots::SlotError;
 #[cfg(feature = "agent")]
 use otaru_device::{Agent, Config, Credentials, Io, Workspace};
 use otaru_esp_hal::{EspBoard, EspFlash};
 #[cfg(feature = "agent")]
 use otaru_esp_hal::{EspClock, Net, Sockets};
 use otaru_setup::Settings;
-use static_cell::{ConstStaticCell, StaticCell};
+use otaru_setup::proof::{Choice, Standing};
+#[cfg(feature = "agent")]
+use static_cell::ConstStaticCell;
+use static_cell::StaticCell;
 
 use crate::app::VERSION;
 use crate::wifi::{Signal, Wifi};
@@ -70,20 +78,36 @@ async fn firmware(spawner: Spawner) {
 
     start(spawner, setup::watch(pins::button!(chip)));
     let asked = setup::asked_for();
-    let settings = credentials::load(&mut flash, boot.settings()).await;
+    let choice = credentials::load(&mut flash, boot.settings()).await;
     let mut controller = match WifiController::new(chip.WIFI, ControllerConfig::default()) {
         Ok(controller) => controller,
-        Err(error) => stop(format_args!("the radio does not start: {error:?}")).await,
+        Err(error) => board.give_up(pause(&boot), format_args!("the radio does not start: {error:?}")).await,
     };
-    match settings {
-        Some(settings) if !asked => run(spawner, controller, settings, flash, board, boot).await,
-        settings => {
+    match choice {
+        Choice::Join(settings, standing) if !asked => {
+            run(spawner, controller, (settings, standing), flash, board, boot).await
+        }
+        choice => {
             let (interface, addresses) = match setup::network(&mut controller).await {
                 Ok(network) => network,
-                Err(error) => stop(format_args!("the access point does not open: {error:?}")).await,
+                Err(error) => {
+                    board
+                        .give_up(pause(&boot), format_args!("the access point does not open: {error:?}"))
+                        .await
+                }
             };
             let stack = network(spawner, interface, addresses);
-            setup::serve(stack, &mut flash, boot.settings(), settings.is_some()).await
+            let open = match (is_trial(&boot), &choice) {
+                // An image that has lost its settings does not come further than this: the old one knew them.
+                (true, _) => Some(setup::ON_TRIAL),
+                (false, Choice::SetUp { again: false }) => None,
+                (false, _) => Some(setup::OPEN),
+            };
+            select(setup::serve(stack, &mut flash, boot.settings(), open), feed(&mut board)).await;
+            if let Choice::SetUp { again: true } = choice {
+                credentials::try_again(&mut flash, boot.settings()).await;
+            }
+            software_reset()
         }
     }
 }
@@ -92,7 +116,7 @@ async fn firmware(spawner: Spawner) {
 async fn run(
     spawner: Spawner,
     controller: WifiController<'static>,
-    settings: Settings,
+    (settings, standing): (Settings, Option<Standing>),
     flash: EspFlash<'static>,
     board: EspBoard<'static>,
     boot: Boot,
@@ -107,6 +131,7 @@ async fn run(
     let stack = network(spawner, Interface::station(), embassy_net::Config::dhcpv4(Default::default()));
     let link = Wifi::new(controller, stack, &settings.networks, &SIGNAL);
     start(spawner, heartbeat::run(stack, settings, name, topic, &SIGNAL));
+    prove(spawner, settings, standing, &boot);
     log::info!("{name}: {} bytes of heap left", esp_alloc::HEAP.free());
     live(name, topic, settings, stack, link, flash, board, boot).await
 }
@@ -127,16 +152,60 @@ async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
             log::info!("slot {}{trial}; looked at it in {} ms", boot.slot(), Instant::now().as_millis());
             boot
         }
-        Err(error) => stop(format_args!("{error}")).await,
+        Err(error) => not_begun(board, &error).await,
     }
 }
 
 #[cfg(not(feature = "agent"))]
 async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
-    board.disarm_watchdog();
     match Boot::open(flash, board.running_address()).await {
         Ok(slots) => slots,
-        Err(error) => stop(format_args!("{error}")).await,
+        Err(error) => not_begun(board, &error).await,
+    }
+}
+
+/// Ends a start that found no slots.
+async fn not_begun<E: core::fmt::Debug>(board: &mut EspBoard<'_>, error: &SlotError<E>) -> ! {
+    match error.is_lasting() {
+        true => board.refuse(format_args!("{error}")).await,
+        false => board.give_up(core::time::Duration::from_secs(60), format_args!("{error}")).await,
+    }
+}
+
+#[cfg(feature = "agent")]
+fn is_trial(boot: &Boot) -> bool {
+    boot.is_trial()
+}
+
+#[cfg(not(feature = "agent"))]
+fn is_trial(_: &Boot) -> bool {
+    false
+}
+
+/// Has settings that are still to be proved watched. A new image is judged by itself first.
+#[cfg(feature = "agent")]
+fn prove(spawner: Spawner, settings: &'static Settings, standing: Option<Standing>, boot: &Boot) {
+    let (Some(standing), Some(region), false) = (standing, boot.settings(), boot.is_trial()) else { return };
+    // SAFETY: This second handle reads and writes the settings' part of flash only, which the agent leaves alone, and each
+    // operation is one call that is over before another task of this executor runs.
+    let flash = EspFlash::new(unsafe { esp_hal::peripherals::FLASH::steal() });
+    start(spawner, credentials::watch(flash, region, settings, standing));
+}
+
+/// Nothing here hears of a broker.
+#[cfg(not(feature = "agent"))]
+fn prove(_: Spawner, _: &'static Settings, _: Option<Standing>, _: &Boot) {}
+
+/// How long to say what is wrong before the restart that may help: a new image is soon to make room for the old one.
+fn pause(boot: &Boot) -> core::time::Duration {
+    core::time::Duration::from_secs(if is_trial(boot) { 60 } else { 15 * 60 })
+}
+
+/// Feeds the watchdog while something else than the agent runs.
+async fn feed(board: &mut EspBoard<'_>) -> ! {
+    loop {
+        board.feed_watchdog();
+        Timer::after(Duration::from_secs(1)).await;
     }
 }
 
@@ -145,7 +214,7 @@ async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
 fn config<'a>(name: &'a str, host: &'a str) -> Config<'a> {
     let mut config = Config::new(name, host);
     // Also the image's hash must be done within: a second on a chip, more in an emulator on a busy machine.
-    config.trial_watchdog = core::time::Duration::from_secs(60);
+    config.watchdog = core::time::Duration::from_secs(60);
     config
 }
 
@@ -158,7 +227,7 @@ async fn live(
     stack: Stack<'static>,
     link: Wifi<'static>,
     flash: EspFlash<'static>,
-    board: EspBoard<'static>,
+    mut board: EspBoard<'static>,
     boot: Boot,
 ) -> ! {
     static SOCKETS: StaticCell<Sockets> = StaticCell::new();
@@ -170,12 +239,16 @@ async fn live(
     if !settings.user.is_empty() {
         config.credentials = Some(Credentials { username: &settings.user, password: &settings.password });
     }
+    // Settings and keys were checked by the same code before they were kept.
+    if let Err(error) = config.check() {
+        board.give_up(pause(&boot), format_args!("{error}")).await
+    }
     let net = Net::new(stack, SOCKETS.init_with(Sockets::new), settings.port);
     let (health, rng, workspace) = (app::AppHealth, Rng::new(), WORKSPACE.take());
     let io = Io { net: &net, clock: &EspClock, flash, board, link, health, rng, workspace };
-    match Agent::new(config, io, boot).run().await {
-        Ok(never) => match never {},
-        Err(error) => stop(format_args!("{error}")).await,
+    match Agent::new(config, io, boot) {
+        Ok(mut agent) => match agent.run().await {},
+        Err(_) => software_reset(),
     }
 }
 
@@ -188,15 +261,21 @@ async fn live(
     _: Stack<'static>,
     mut link: Wifi<'static>,
     _: EspFlash<'static>,
-    _: EspBoard<'static>,
+    mut board: EspBoard<'static>,
     _: Boot,
 ) -> ! {
     use otaru_device::Link as _;
-    loop {
-        if !link.is_up() {
-            let _ = link.reconnect().await;
+    let watchdog = feed(&mut board);
+    let stay = async {
+        loop {
+            if !link.is_up() {
+                let _ = link.reconnect().await;
+            }
+            Timer::after(Duration::from_secs(1)).await;
         }
-        Timer::after(Duration::from_secs(1)).await;
+    };
+    match select(stay, watchdog).await {
+        Either::First(never) | Either::Second(never) => never,
     }
 }
 
@@ -244,13 +323,5 @@ fn misbehave() {
     #[cfg(behaviour = "hang")]
     loop {
         core::hint::spin_loop();
-    }
-}
-
-/// Nothing to be done without help. During a trial the watchdog ends this, and the old image returns.
-async fn stop(reason: core::fmt::Arguments<'_>) -> ! {
-    loop {
-        log::error!("{reason}");
-        Timer::after(Duration::from_secs(10)).await;
     }
 }

@@ -25,7 +25,7 @@ use esp_radio::wifi::{Config, Interface, WifiController, WifiError};
 use otaru_device::slots::Region;
 use otaru_esp_hal::EspFlash;
 use otaru_setup::form::{self, Request};
-use otaru_setup::{Settings, dhcp, dns};
+use otaru_setup::{Invalid, Settings, dhcp, dns};
 use portable_atomic::{AtomicU32, Ordering};
 
 use crate::credentials;
@@ -33,13 +33,22 @@ use crate::credentials;
 /// How long the button is held.
 const HELD: Duration = Duration::from_secs(3);
 /// How long the access point stays open on a device that has a network to go back to.
-const OPEN: Duration = Duration::from_secs(600);
+pub(crate) const OPEN: Duration = Duration::from_secs(600);
+/// How long it stays open while an image is on trial, which may be the reason that it is.
+pub(crate) const ON_TRIAL: Duration = Duration::from_secs(300);
 /// How long a browser may take for a request, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const PAGE: &str = include_str!("setup.html");
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n\
                     Connection: close\r\n\r\n";
+
+/// What is said once settings are in flash and were read back from there.
+const KEPT: (&str, &str) = (
+    "Kept.",
+    "The device restarts and tries them. If it does not reach the broker within ten minutes, it goes back to what worked \
+     before, or opens this Wi-Fi again.",
+);
 
 /// Says over a restart that the button was held.
 #[ram(unstable(rtc_fast, persistent))]
@@ -96,17 +105,17 @@ pub(crate) async fn network(
     Ok((Interface::station(), embassy_net::Config::dhcpv4(Default::default())))
 }
 
-/// Serves until the device has been told, then restarts.
+/// Serves until the device has been told, or for as long as it may; then it is to restart.
 pub(crate) async fn serve(
     stack: Stack<'_>,
     flash: &mut EspFlash<'_>,
     region: Option<Region>,
-    told: bool,
-) -> ! {
+    open: Option<Duration>,
+) {
     let patience = async {
-        match told {
-            true => Timer::after(OPEN).await,
-            false => core::future::pending().await,
+        match open {
+            Some(open) => Timer::after(open).await,
+            None => core::future::pending().await,
         }
     };
     match select4(serve_addresses(stack), serve_names(stack), serve_page(stack, flash, region), patience)
@@ -117,7 +126,6 @@ pub(crate) async fn serve(
         Either4::First(never) | Either4::Second(never) => match never {},
     }
     Timer::after(Duration::from_secs(1)).await;
-    software_reset()
 }
 
 /// Gives whoever joins an address.
@@ -171,13 +179,15 @@ async fn serve_page(stack: Stack<'_>, flash: &mut EspFlash<'_>, region: Option<R
         let answer = with_timeout(PATIENCE, asked(&mut socket, &mut request)).await.ok().flatten();
         let mut done = false;
         let note = match answer {
-            None => "",
+            None => ("", ""),
             Some(Ok(settings)) if credentials::store(flash, region, &settings).await => {
                 done = true;
-                "Kept. The device restarts and joins the network."
+                KEPT
             }
-            Some(Ok(_)) => "The settings cannot be kept: the partition table needs 16 KiB of otaru.",
-            Some(Err(sentence)) => sentence,
+            Some(Ok(_)) => {
+                ("Not kept:", "the partition table needs 16 KiB of otaru, or the flash is worn out.")
+            }
+            Some(Err(invalid)) => invalid.as_strs(),
         };
         let _ = with_timeout(PATIENCE, show(&mut socket, note)).await;
         if done {
@@ -187,12 +197,13 @@ async fn serve_page(stack: Stack<'_>, flash: &mut EspFlash<'_>, region: Option<R
 }
 
 /// Reads one request: the settings it brings, or what is wrong with them; `None` if it only wants the page.
-async fn asked(socket: &mut TcpSocket<'_>, buf: &mut [u8]) -> Option<Result<Settings, &'static str>> {
+async fn asked(socket: &mut TcpSocket<'_>, buf: &mut [u8]) -> Option<Result<Settings, Invalid>> {
     let mut filled = 0;
     loop {
         match form::request(buf.get(..filled)?) {
             Request::Page => return None,
-            Request::Form(form) => return Some(form::settings(form).map_err(|invalid| invalid.as_str())),
+            Request::Form(form) => return Some(form::settings(form)),
+            Request::TooMuch => return Some(Err(Invalid::TooMuch)),
             Request::Incomplete => {}
         }
         match socket.read(buf.get_mut(filled..).filter(|rest| !rest.is_empty())?).await {
@@ -202,9 +213,9 @@ async fn asked(socket: &mut TcpSocket<'_>, buf: &mut [u8]) -> Option<Result<Sett
     }
 }
 
-async fn show(socket: &mut TcpSocket<'_>, note: &str) -> Result<(), embassy_net::tcp::Error> {
+async fn show(socket: &mut TcpSocket<'_>, note: (&str, &str)) -> Result<(), embassy_net::tcp::Error> {
     let (before, after) = PAGE.split_once("{note}").unwrap_or((PAGE, ""));
-    for part in [HEAD, before, note, after] {
+    for part in [HEAD, before, note.0, " ", note.1, after] {
         socket.write_all(part.as_bytes()).await?;
     }
     socket.flush().await?;

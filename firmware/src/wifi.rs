@@ -13,7 +13,7 @@ use esp_radio::wifi::{AuthenticationMethodConfig, Config, WifiController};
 use heapless::Vec;
 use otaru_device::{Link, LinkError};
 use otaru_setup::{NETWORKS, Network};
-use portable_atomic::{AtomicI32, Ordering};
+use portable_atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// How long association and handshake may take with one network.
 const ASSOCIATE: Duration = Duration::from_secs(12);
@@ -37,6 +37,15 @@ impl Signal {
     pub(crate) fn rssi(&self) -> Option<i32> {
         Some(self.0.load(Ordering::Relaxed)).filter(|rssi| *rssi != NONE)
     }
+}
+
+/// Whether the broker took a report in this start.
+static REACHED_BROKER: AtomicBool = AtomicBool::new(false);
+
+/// Whether the broker took a report in this start: the settings work.
+#[cfg(feature = "agent")]
+pub(crate) fn has_reached_broker() -> bool {
+    REACHED_BROKER.load(Ordering::Relaxed)
 }
 
 /// The way to the network.
@@ -123,6 +132,10 @@ impl Link for Wifi<'_> {
 
     fn rssi(&self) -> Option<i8> {
         self.signal.rssi().and_then(|dbm| i8::try_from(dbm).ok())
+    }
+
+    fn reached_broker(&mut self) {
+        REACHED_BROKER.store(true, Ordering::Relaxed);
     }
 
     async fn reconnect(&mut self) -> Result<(), LinkError> {

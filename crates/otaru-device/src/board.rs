@@ -50,6 +50,26 @@ impl ResetReason {
         }
     }
 
+    /// The reason behind the number that the ROM of every chip of the ESP32 family gives (`esp_rom/include/*/rom/rtc.h` of
+    /// ESP-IDF; the names differ from chip to chip). A panic restarts by software: what it left tells it apart.
+    pub const fn of_rom(number: u32, panicked: bool) -> Self {
+        match number {
+            0x01 => Self::PowerOn,
+            0x03 | 0x0C if panicked => Self::Panic,
+            0x03 | 0x0C => Self::Software,
+            0x05 => Self::DeepSleep,
+            // Timer groups 0 and 1, the RTC's, and the super watchdog; of the core, the CPU or everything.
+            0x07..=0x09 | 0x0B | 0x0D | 0x10..=0x12 => Self::Watchdog,
+            // The supply dipped; or a glitch on it, or on the clock that hangs on it.
+            0x0F | 0x13 | 0x17 | 0x19 => Self::Brownout,
+            // The serial port and JTAG on USB, and JTAG on pins: somebody flashes or debugs.
+            0x15 | 0x16 | 0x18 => Self::Usb,
+            // An exception within an exception: the core locked up.
+            0x1A => Self::Panic,
+            _ => Self::Other,
+        }
+    }
+
     /// Whether the cause was outside, so that the program that ran before is not to blame.
     pub const fn is_outside(self) -> bool {
         matches!(self, Self::PowerOn | Self::Brownout | Self::Usb)
@@ -97,10 +117,22 @@ pub trait Board {
     fn running_address(&self) -> u32;
     /// The chip this program runs on.
     fn chip(&self) -> Chip;
+    /// Revision of the chip as image headers have it: major × 100 + minor. `None` where it is unknown, and then not compared.
+    fn chip_revision(&self) -> Option<u16> {
+        None
+    }
+    /// Bytes of the flash chip. `None` where they are unknown, and then not compared.
+    fn flash_size(&self) -> Option<u32> {
+        None
+    }
     /// Starts a watchdog that resets the chip unless fed within `timeout`. It is never stopped again.
     fn arm_watchdog(&mut self, timeout: Duration);
     /// Postpones the watchdog by its whole timeout.
     fn feed_watchdog(&mut self);
+    /// Whether the chip encrypts its flash, which the agent cannot: [`crate::begin`] refuses then.
+    fn encrypts_flash(&self) -> bool {
+        false
+    }
     /// Takes the text the program left before it went down, if any (RTC memory).
     fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str>;
     /// Leaves a text for the next boot. Kept over a reset, not over a loss of power.
@@ -133,6 +165,8 @@ pub trait Link {
     /// Stops and starts the radio, and nothing else: called when the network could not be joined for 15 minutes. May do
     /// nothing where the firmware looks after its radio itself.
     async fn restart(&mut self) {}
+    /// Called once in each start, when the broker took a report: what network and broker were told works.
+    fn reached_broker(&mut self) {}
     /// How well the network is received, in dBm, where that is known; for reports.
     fn rssi(&self) -> Option<i8> {
         None
@@ -155,5 +189,28 @@ pub struct AlwaysHealthy;
 impl Health for AlwaysHealthy {
     async fn check(&mut self) -> Result<(), heapless::String<64>> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resets_by_the_roms_numbers() {
+        let outside = [0x01, 0x0F, 0x13, 0x15, 0x16, 0x17, 0x18, 0x19];
+        let crash = [0x07, 0x08, 0x09, 0x0B, 0x0D, 0x10, 0x11, 0x12, 0x1A];
+        for number in 0..=0x40 {
+            let reason = ResetReason::of_rom(number, false);
+            assert_eq!(reason.is_outside(), outside.contains(&number), "{number:#x}");
+            assert_eq!(reason.is_crash(), crash.contains(&number), "{number:#x}");
+        }
+        for software in [0x03, 0x0C] {
+            assert_eq!(ResetReason::of_rom(software, false), ResetReason::Software);
+            assert_eq!(ResetReason::of_rom(software, true), ResetReason::Panic);
+        }
+        // Power that goes after a panic is power: the panic's restart was another start.
+        assert_eq!(ResetReason::of_rom(0x01, true), ResetReason::PowerOn);
+        assert_eq!(ResetReason::of_rom(0x05, false), ResetReason::DeepSleep);
     }
 }

@@ -3,8 +3,11 @@
 use core::fmt;
 use core::time::Duration;
 
+use otaru_format::name::{self, BadHost};
+use otaru_format::topic::{TopicError, Topics};
+
 use crate::http::HttpConfig;
-use crate::trust::PublicKey;
+use crate::trust::{self, BadKey, PublicKey};
 
 /// How the agent behaves. Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +80,68 @@ impl<'a> Config<'a> {
             watchdog: Duration::from_secs(30),
             resumptions: 10,
         }
+    }
+}
+
+/// A configuration that no device can work with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The device's name or the base topic.
+    Topic(TopicError),
+    /// The broker's host.
+    Host(BadHost),
+    /// A key, by its place in [`Config::keys`].
+    Key(usize, BadKey),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic(error) => error.fmt(f),
+            Self::Host(error) => write!(f, "the broker's host {}", error.as_str()),
+            Self::Key(index, error) => write!(f, "public key {index} {}", error.as_str()),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl<'a> Config<'a> {
+    /// Checks what people write; gives back the device's topics.
+    ///
+    /// # Errors
+    /// What a device could never work with: topics that no broker takes, a host that no resolver finds, a key that accepts no
+    /// signature.
+    pub fn check(&self) -> Result<Topics<'a>, ConfigError> {
+        name::host(self.broker_host).map_err(ConfigError::Host)?;
+        for (index, key) in self.keys.iter().enumerate() {
+            trust::check_key(key).map_err(|error| ConfigError::Key(index, error))?;
+        }
+        Topics::new(self.base, self.device).map_err(ConfigError::Topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use otaru_format::name::BadName;
+
+    #[test]
+    fn what_no_device_can_work_with_is_refused() {
+        let good = Config::new("kitchen", "broker.lan");
+        assert!(good.check().is_ok());
+        let check = |config: Config<'_>| config.check().map(drop);
+        let base = Config { base: "ESP32/ota/", ..good };
+        assert_eq!(check(base), Err(ConfigError::Topic(TopicError::Base(BadName::EmptyPart))));
+        let device = Config { device: "a/b", ..good };
+        assert_eq!(check(device), Err(ConfigError::Topic(TopicError::Device(BadName::Slash))));
+        let host = Config { broker_host: "mqtt://broker", ..good };
+        assert_eq!(check(host), Err(ConfigError::Host(BadHost::Url)));
+        let mut key = [0; 32];
+        assert_eq!(check(Config { keys: &[key], ..good }), Err(ConfigError::Key(0, BadKey::Weak)));
+        key[0] = 2;
+        assert_eq!(check(Config { keys: &[key], ..good }), Err(ConfigError::Key(0, BadKey::NoPoint)));
     }
 }
 

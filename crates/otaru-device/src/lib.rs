@@ -30,12 +30,12 @@ mod session;
 pub mod slots;
 pub mod text;
 mod timeout;
-mod trust;
+pub mod trust;
 mod uplink;
 
 pub use agent::boot::{Boot, begin};
 pub use agent::{Agent, Io, Workspace};
 pub use board::{Board, Clock, Health, Link, LinkError, ResetReason};
-pub use config::{Config, Credentials};
+pub use config::{Config, ConfigError, Credentials};
 pub use otaru_format as format;
 pub use trust::PublicKey;

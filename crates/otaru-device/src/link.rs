@@ -32,9 +32,14 @@ pub(crate) async fn keep<C: Clock, L: Link, R: RngCore>(
     let mut next = clock.now();
     // When the device was joined last, or its radio restarted.
     let mut fresh = next;
+    let mut told = false;
     loop {
         let up = link.is_up();
         uplink.set(up, if up { link.rssi() } else { None });
+        if uplink.has_reached() && !told {
+            told = true;
+            link.reached_broker();
+        }
         let now = clock.now();
         if up {
             backoff.reset();

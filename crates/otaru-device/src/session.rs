@@ -177,6 +177,7 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
                                 accepted = revision;
                                 refused = None;
                                 self.reports.set_accepted(revision, self.clock.now());
+                                self.uplink.set_reached();
                             }
                         }
                         Incoming::Rejected => {

@@ -9,6 +9,44 @@ use otaru_format::status::Code;
 /// An Ed25519 public key (RFC 8032 section 5.1.5).
 pub type PublicKey = [u8; 32];
 
+/// Why no device can trust a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadKey {
+    /// No point of the curve, or not written in the one way that counts (RFC 8032 section 5.1.3).
+    NoPoint,
+    /// A point of small order, such as 32 zeros: signatures under it can be made by anybody.
+    Weak,
+}
+
+impl BadKey {
+    /// What follows "the key".
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoPoint => "is no Ed25519 public key",
+            Self::Weak => "is one under which anybody can sign",
+        }
+    }
+}
+
+impl fmt::Display for BadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl core::error::Error for BadKey {}
+
+/// Checks a key as each verification does: one that fails here would never accept a signature.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_key(key: &PublicKey) -> Result<(), BadKey> {
+    Key::new(*key).validate().map_err(|error| match error {
+        ed25519_compact::Error::WeakPublicKey => BadKey::Weak,
+        _ => BadKey::NoPoint,
+    })
+}
+
 /// Why a signature is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TrustError {
@@ -81,6 +119,39 @@ mod tests {
         let id = verify(&envelope, keys, &[]).map_err(|error| error.code().as_str())?;
         Manifest::parse(envelope.payload()).map_err(|_| "manifest")?;
         Ok(id)
+    }
+
+    /// The eight points of small order, and encodings of them that are not the one that counts, in hexadecimal.
+    const SMALL: [&str; 8] = [
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000080",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    ];
+    const NO_POINT: [&str; 5] = [
+        "0200000000000000000000000000000000000000000000000000000000000000",
+        "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "0100000000000000000000000000000000000000000000000000000000000080",
+    ];
+
+    fn key(hex: &str) -> PublicKey {
+        core::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
+    }
+
+    #[test]
+    fn keys_that_prove_nothing_are_refused() {
+        for hex in SMALL {
+            assert_eq!(check_key(&key(hex)), Err(BadKey::Weak), "{hex}");
+        }
+        for hex in NO_POINT {
+            assert_eq!(check_key(&key(hex)), Err(BadKey::NoPoint), "{hex}");
+        }
     }
 
     #[test]

@@ -17,13 +17,21 @@ pub(crate) struct Uplink {
     rssi: Cell<Option<i8>>,
     /// Counts the times the network was joined, so that a short absence is not overlooked.
     joins: Cell<u32>,
+    /// Whether the broker took a report since the start.
+    reached: Cell<bool>,
     /// For the session alone: a signal wakes one who waits.
     changed: Signal<NoopRawMutex, ()>,
 }
 
 impl Uplink {
     pub(crate) const fn new() -> Self {
-        Self { up: Cell::new(false), rssi: Cell::new(None), joins: Cell::new(0), changed: Signal::new() }
+        Self {
+            up: Cell::new(false),
+            rssi: Cell::new(None),
+            joins: Cell::new(0),
+            reached: Cell::new(false),
+            changed: Signal::new(),
+        }
     }
 
     pub(crate) fn set(&self, up: bool, rssi: Option<i8>) {
@@ -32,6 +40,15 @@ impl Uplink {
             self.joins.set(self.joins.get().wrapping_add(u32::from(up)));
             self.changed.signal(());
         }
+    }
+
+    /// The broker took a report.
+    pub(crate) fn set_reached(&self) {
+        self.reached.set(true);
+    }
+
+    pub(crate) fn has_reached(&self) -> bool {
+        self.reached.get()
     }
 
     pub(crate) fn is_up(&self) -> bool {

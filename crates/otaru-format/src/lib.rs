@@ -15,6 +15,7 @@ pub mod command;
 pub mod digest;
 pub mod guards;
 pub mod image;
+pub mod name;
 pub mod otadata;
 pub mod partition;
 pub mod release;

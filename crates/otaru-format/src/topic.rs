@@ -2,10 +2,11 @@
 
 use core::fmt;
 
+use crate::name::{self, BadName};
+
 /// The base the first boards used.
 pub const DEFAULT_BASE: &str = "ESP32/ota";
-/// Bytes of the longest base or device name.
-pub const MAX_NAME: usize = 64;
+pub use crate::name::MAX_NAME;
 
 /// A topic name.
 pub type Topic = heapless::String<160>;
@@ -17,16 +18,23 @@ pub struct Topics<'a> {
     device: &'a str,
 }
 
-/// A name that cannot be part of a topic.
+/// Names that cannot be parts of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TopicError;
+pub enum TopicError {
+    /// How topics begin.
+    Base(BadName),
+    /// The device's name.
+    Device(BadName),
+}
 
 impl fmt::Display for TopicError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a base topic or device name has 1 to {MAX_NAME} bytes and no '+', '#' or control character; a device name has no '/'"
-        )
+        let (what, why) = match self {
+            Self::Base(why) => ("the base topic ", why),
+            Self::Device(why) => ("the device's name ", why),
+        };
+        f.write_str(what)?;
+        f.write_str(why.as_str())
     }
 }
 
@@ -36,18 +44,11 @@ impl<'a> Topics<'a> {
     /// The topics of `device` under `base`.
     ///
     /// # Errors
-    /// [`TopicError`] when a name is empty, too long, or has characters MQTT gives a meaning.
+    /// [`TopicError`] when one of them cannot be part of a topic ([`crate::name`]).
     pub fn new(base: &'a str, device: &'a str) -> Result<Self, TopicError> {
-        let good = |name: &str| {
-            !name.is_empty()
-                && name.len() <= MAX_NAME
-                && !name.chars().any(|c| matches!(c, '+' | '#') || c.is_control())
-        };
-        if good(base) && good(device) && !device.contains('/') && !base.ends_with('/') {
-            Ok(Self { base, device })
-        } else {
-            Err(TopicError)
-        }
+        name::base(base).map_err(TopicError::Base)?;
+        name::device(device).map_err(TopicError::Device)?;
+        Ok(Self { base, device })
     }
 
     fn join(&self, parts: &[&str]) -> Topic {
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(device_of(DEFAULT_BASE, "ESP32/ota/status", "status"), None);
         assert_eq!(all(DEFAULT_BASE, "status"), "ESP32/ota/+/status");
         for bad in ["", "a/b", "a+", "#", "a\n"] {
-            assert_eq!(Topics::new(DEFAULT_BASE, bad), Err(TopicError));
+            assert!(matches!(Topics::new(DEFAULT_BASE, bad), Err(TopicError::Device(_))));
         }
     }
 }

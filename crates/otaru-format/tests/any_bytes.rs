@@ -236,7 +236,7 @@ proptest! {
     }
 
     #[test]
-    fn devices_are_found_in_their_topics(base in "[A-Za-z0-9/]{0,20}[a-z]", device in "[A-Za-z0-9 _.-]{1,20}") {
+    fn devices_are_found_in_their_topics(base in "([A-Za-z0-9]{1,5}/){0,4}[a-z]", device in "[A-Za-z0-9_.-]{1,20}") {
         let topics = Topics::new(&base, &device).unwrap();
         let (status, all) = (topics.status(), topics.update_all());
         prop_assert_eq!(topic::device_of(&base, &status, "status"), Some(device.as_str()));

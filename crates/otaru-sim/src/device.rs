@@ -44,12 +44,17 @@ struct SimBoard {
     chip: Chip,
     reason: ResetReason,
     running: u32,
+    encrypted: bool,
 }
 
 /// Bytes of heap that a virtual device says were free.
 pub const FREE_HEAP: u32 = 117_040;
 
 impl Board for SimBoard {
+    fn encrypts_flash(&self) -> bool {
+        self.encrypted
+    }
+
     fn reset_reason(&self) -> ResetReason {
         self.reason
     }
@@ -164,6 +169,20 @@ pub struct VirtualDevice<'a, N, L> {
     pub link: L,
     /// The seed of its randomness.
     pub seed: u64,
+    /// What is odd about its chip.
+    pub oddity: Oddity,
+}
+
+/// What may be odd about a chip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Oddity {
+    /// Nothing.
+    #[default]
+    None,
+    /// It says that it runs from another place than the bootloader started it from.
+    RunsFrom(u32),
+    /// It encrypts its flash.
+    Encrypted,
 }
 
 /// How a run of an image ended.
@@ -288,7 +307,19 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
     }
 
     fn board(&self, rtc: &Rc<Rtc>, reason: ResetReason, running: u32) -> SimBoard {
-        SimBoard { rtc: Rc::clone(rtc), clock: self.clock.clone(), chip: self.chip, reason, running }
+        let running = match self.oddity {
+            Oddity::RunsFrom(address) => address,
+            _ => running,
+        };
+        let encrypted = self.oddity == Oddity::Encrypted;
+        SimBoard {
+            rtc: Rc::clone(rtc),
+            clock: self.clock.clone(),
+            chip: self.chip,
+            reason,
+            running,
+            encrypted,
+        }
     }
 
     /// Bytes of the whole running agent, every buffer included; `None` when nothing boots.
@@ -308,7 +339,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             rng: SmallRng::seed_from_u64(self.seed),
             workspace: &mut workspace,
         };
-        let mut agent = Agent::new(self.config, io, boot);
+        let mut agent = Agent::new(self.config, io, boot).ok()?;
         Some(size_of_val(&agent) + size_of_val(&agent.run()))
     }
 
@@ -347,11 +378,13 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             rng: SmallRng::seed_from_u64(self.seed),
             workspace: &mut workspace,
         };
-        match Agent::new(self.config, io, boot).run().await {
-            Ok(never) => match never {},
+        match Agent::new(self.config, io, boot) {
+            Ok(mut agent) => match agent.run().await {},
+            // As a firmware does that cannot go on: it says why, and restarts.
             Err(error) => {
                 log::error!("{}: {error}", self.config.device);
-                std::future::pending().await
+                self.clock.sleep(Duration::from_secs(5)).await;
+                End::Restart
             }
         }
     }

@@ -60,6 +60,7 @@ struct Inner {
     silent: Cell<bool>,
     jammed: Cell<bool>,
     radio_restarts: Cell<u32>,
+    reached_broker: Cell<u32>,
     to_device: Air,
     to_host: Air,
     listeners: RefCell<HashMap<u16, mpsc::UnboundedSender<Stream>>>,
@@ -82,6 +83,7 @@ impl Lan {
             silent: Cell::new(false),
             jammed: Cell::new(false),
             radio_restarts: Cell::new(0),
+            reached_broker: Cell::new(0),
             to_device: Air::default(),
             to_host: Air::default(),
             listeners: RefCell::new(HashMap::new()),
@@ -122,6 +124,11 @@ impl Lan {
     pub fn jam_radio(&self) {
         self.set_reachable(false);
         self.0.jammed.set(true);
+    }
+
+    /// In how many of its starts the device heard that its broker took a report.
+    pub fn reached_broker(&self) -> u32 {
+        self.0.reached_broker.get()
     }
 
     /// How often the device restarted its radio.
@@ -389,6 +396,10 @@ impl Link for Lan {
         }
         self.0.up.set(self.0.reachable.get());
         if self.0.up.get() { Ok(()) } else { Err(LinkError) }
+    }
+
+    fn reached_broker(&mut self) {
+        self.0.reached_broker.set(self.0.reached_broker.get() + 1);
     }
 
     async fn restart(&mut self) {

@@ -122,6 +122,29 @@ fn a_radio_that_no_longer_joins_is_restarted_and_nothing_else() {
 }
 
 #[test]
+fn settings_are_proved_by_a_report_that_the_broker_took() {
+    run(async {
+        let mut lab = Lab::new(Setup::default(), &firmware("1.0.0", 1 << 16, Behaviour::Healthy)).unwrap();
+        lab.broker.refuse(Some(ReasonCode::BadUsernameOrPassword));
+        lab.power_on();
+        seconds(300).await;
+        assert_eq!(lab.lan.reached_broker(), 0);
+        // Connected, but its reports are not taken.
+        lab.broker.refuse_reports(true);
+        lab.broker.refuse(None);
+        seconds(300).await;
+        assert_eq!((lab.lan.reached_broker(), lab.broker.connected().len()), (0, 1));
+        lab.broker.refuse_reports(false);
+        lab.lan.reset_connections();
+        seconds(300).await;
+        assert_eq!(lab.lan.reached_broker(), 1);
+        lab.lan.reset_connections();
+        seconds(300).await;
+        assert_eq!(lab.lan.reached_broker(), 1, "it is said once in a start");
+    });
+}
+
+#[test]
 fn no_outage_restarts_the_chip() {
     run(async {
         let lab = connected().await;

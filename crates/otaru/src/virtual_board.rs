@@ -14,7 +14,7 @@ use otaru_format::otadata::{RECORD_LEN, Record, SECTOR_LEN, select};
 use otaru_format::partition::{Partition, PartitionTable, TABLE_LEN, TABLE_OFFSET};
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::clock::SimClock;
-use otaru_sim::device::{Event, VirtualDevice};
+use otaru_sim::device::{Event, Oddity, VirtualDevice};
 use otaru_sim::firmware::provision;
 use otaru_sim::flash::{FLASH_LEN, Flash, Timing};
 use otaru_sim::net::{TokioNet, Wifi};
@@ -109,6 +109,7 @@ impl Board {
             net: &net,
             link,
             seed: seed(&self.name),
+            oddity: Oddity::None,
         };
         DEVICE.scope(self.name.clone(), device.run(on_event)).await
     }

@@ -2,18 +2,23 @@
 #![forbid(unsafe_code)]
 
 use core::convert::Infallible;
+use core::fmt;
 use core::time::Duration;
 
+use embassy_time::Timer;
 use esp_hal::peripherals::RTC_TIMER;
 use esp_hal::rtc_cntl::{Rtc, RwdtStage, reset_reason};
 use esp_hal::system::{Cpu, software_reset};
+use heapless::String;
 use otaru_device::format::chip::Chip;
 use otaru_device::{Board, ResetReason};
 
-use crate::{mmu, words};
+use crate::{flash, mmu, words};
 
 /// The watchdog until the agent takes it over: ample time for the start and for hashing the image.
 const START: Duration = Duration::from_secs(60);
+/// How often a program that can do nothing says why.
+const REPEAT: u64 = 10;
 
 #[cfg(feature = "esp32")]
 const CHIP: Chip = Chip::Esp32;
@@ -26,27 +31,61 @@ const CHIP: Chip = Chip::Esp32C3;
 #[cfg(feature = "esp32c6")]
 const CHIP: Chip = Chip::Esp32C6;
 
-/// A chip of the ESP32 family. The watchdog is the RTC's: it runs on a clock of its own and resets everything.
+/// A chip of the ESP32 family. The watchdog is the RTC's: it runs on a clock of its own and resets everything, and once
+/// armed it is never stopped.
 pub struct EspBoard<'d> {
     rtc: Rtc<'d>,
-    armed: bool,
     reason: ResetReason,
     running: u32,
+    refused_before: bool,
 }
 
 impl<'d> EspBoard<'d> {
-    /// Arms the watchdog, so make this the first thing after `esp_hal::init`. [`otaru_device::begin`] takes it
-    /// over: it stays armed during a trial, and is stopped otherwise.
+    /// Arms the watchdog, so make this the first thing after `esp_hal::init`. [`otaru_device::begin`] takes it over, and the
+    /// running agent feeds it; what runs without the agent must do so itself.
     pub fn new(timer: RTC_TIMER<'d>) -> Self {
         let mut board = Self {
             rtc: Rtc::new(timer),
-            armed: false,
             reason: ResetReason::Other,
             running: mmu::running_address(),
+            refused_before: words::take_refused(),
         };
         board.arm_watchdog(START);
         board.reason = reason(words::take_panicked());
         board
+    }
+
+    /// Ends a start after which nothing can be done and a restart does not help, such as a partition table of another kind:
+    /// says why, again and again. It restarts once all the same, after a minute: where this is a new image, a bootloader that
+    /// goes back by itself gets its chance.
+    pub async fn refuse(&mut self, reason: fmt::Arguments<'_>) -> ! {
+        if self.refused_before {
+            loop {
+                self.say(&reason).await;
+            }
+        }
+        words::refuse();
+        self.give_up(Duration::from_secs(60), reason).await
+    }
+
+    /// Says why nothing can be done, then restarts, and leaves the reason for the next boot. On trial each such start
+    /// counts, and the old image returns after a few.
+    pub async fn give_up(&mut self, after: Duration, reason: fmt::Arguments<'_>) -> ! {
+        for _ in 0..(after.as_secs() / REPEAT).max(1) {
+            self.say(&reason).await;
+        }
+        let mut text: String<{ words::LEN }> = String::new();
+        let _ = fmt::write(&mut text, reason);
+        words::leave(&text, false);
+        software_reset()
+    }
+
+    async fn say(&mut self, reason: &fmt::Arguments<'_>) {
+        log::error!("{reason}");
+        for _ in 0..REPEAT {
+            self.feed_watchdog();
+            Timer::after(embassy_time::Duration::from_secs(1)).await;
+        }
     }
 }
 
@@ -63,23 +102,28 @@ impl Board for EspBoard<'_> {
         CHIP
     }
 
+    fn chip_revision(&self) -> Option<u16> {
+        let revision = esp_hal::efuse::chip_revision();
+        Some(u16::from(revision.major) * 100 + u16::from(revision.minor))
+    }
+
+    fn flash_size(&self) -> Option<u32> {
+        flash::size()
+    }
+
+    fn encrypts_flash(&self) -> bool {
+        esp_hal::efuse::flash_encryption()
+    }
+
     fn arm_watchdog(&mut self, timeout: Duration) {
         let micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
         self.rtc.rwdt.set_timeout(RwdtStage::Stage0, esp_hal::time::Duration::from_micros(micros));
         self.rtc.rwdt.enable();
         self.rtc.rwdt.feed();
-        self.armed = true;
     }
 
     fn feed_watchdog(&mut self) {
-        if self.armed {
-            self.rtc.rwdt.feed();
-        }
-    }
-
-    fn disarm_watchdog(&mut self) {
-        self.rtc.rwdt.disable();
-        self.armed = false;
+        self.rtc.rwdt.feed();
     }
 
     fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str> {
@@ -102,17 +146,8 @@ impl Board for EspBoard<'_> {
     }
 }
 
-/// Why this boot happened, by the numbers that all chips share (`esp_rom/include/*/rom/rtc.h` of ESP-IDF; the
-/// names differ from chip to chip). A panic restarts by software; what it left tells it apart.
+/// Why this boot happened. The core that the bootloader starts tells, on chips with two as well.
 fn reason(panicked: bool) -> ResetReason {
-    match reset_reason(Cpu::ProCpu).map(|reason| reason as u32) {
-        Some(0x01) => ResetReason::PowerOn,
-        Some(0x03 | 0x0C) if panicked => ResetReason::Panic,
-        Some(0x03 | 0x0C) => ResetReason::Software,
-        Some(0x05) => ResetReason::DeepSleep,
-        // Timer groups 0 and 1, the RTC's, and the super watchdog; of the core, the CPU or everything.
-        Some(0x07..=0x09 | 0x0B | 0x0D | 0x10..=0x12) => ResetReason::Watchdog,
-        Some(0x0F) => ResetReason::Brownout,
-        _ => ResetReason::Other,
-    }
+    let number = reset_reason(Cpu::ProCpu).map_or(0, |reason| reason as u32);
+    ResetReason::of_rom(number, panicked)
 }

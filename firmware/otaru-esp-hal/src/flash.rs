@@ -11,12 +11,21 @@ use embedded_storage_async::nor_flash::{
 };
 use esp_hal::peripherals::FLASH;
 use esp_storage::{FlashStorage, FlashStorageError};
+use portable_atomic::{AtomicU32, Ordering};
 
 const BLOCK: u32 = FlashStorage::BLOCK_SIZE;
 /// Bytes read or written between two looks at the other tasks.
 const STEP: usize = 4096;
 /// A read from which on it is probably one of many, such as for a hash, and the others should have their turn.
 const LONG: usize = 512;
+
+/// Bytes of the flash chip, for the board; 0 until it was looked at.
+static SIZE: AtomicU32 = AtomicU32::new(0);
+
+/// Bytes of the flash chip, once there is an [`EspFlash`].
+pub(crate) fn size() -> Option<u32> {
+    Some(SIZE.load(Ordering::Relaxed)).filter(|size| *size != 0)
+}
 
 /// The whole flash chip.
 #[derive(Debug)]
@@ -26,6 +35,7 @@ impl<'d> EspFlash<'d> {
     /// Takes the flash. On chips with two cores the other one is parked during each write.
     pub fn new(flash: FLASH<'d>) -> Self {
         let storage = FlashStorage::new(flash);
+        SIZE.store(u32::try_from(storage.capacity()).unwrap_or(0), Ordering::Relaxed);
         #[cfg(any(feature = "esp32", feature = "esp32s3"))]
         let storage = storage.multicore_auto_park();
         Self(storage)

@@ -1,9 +1,11 @@
 //! Sockets on `embassy-net`, with buffers by purpose.
 //!
 //! A download wants a large receive window: it is what arrives while a block of flash is erased. MQTT wants none.
-//! So there is a socket of each kind, and the broker's port tells which is meant.
+//! So there is a socket of each kind. The broker's port tells which is meant, and a web server may have the same one: who
+//! connects while the socket of one kind is taken gets the other.
 #![forbid(unsafe_code)]
 
+use core::cell::Cell;
 use core::net::{IpAddr, SocketAddr};
 
 use embassy_net::Stack;
@@ -46,26 +48,50 @@ pub struct Net<'d> {
     http: TcpClient<'d, 1, SEND, RECEIVE_HTTP>,
     dns: DnsSocket<'d>,
     broker_port: u16,
+    mqtt_taken: Cell<bool>,
+    http_taken: Cell<bool>,
 }
 
 impl<'d> Net<'d> {
-    /// Sockets on a stack; connections to `broker_port` are MQTT.
+    /// Sockets on a stack; connections to `broker_port` are MQTT, if there is none yet.
     pub fn new(stack: Stack<'d>, sockets: &'d Sockets, broker_port: u16) -> Self {
         Self {
             mqtt: TcpClient::new(stack, &sockets.mqtt),
             http: TcpClient::new(stack, &sockets.http),
             dns: DnsSocket::new(stack),
             broker_port,
+            mqtt_taken: Cell::new(false),
+            http_taken: Cell::new(false),
         }
     }
 }
 
-/// A connection with small or large buffers.
-pub enum Connection<'m> {
-    /// To the broker.
+/// Notes that a socket is taken, until it is dropped.
+struct Taken<'m>(&'m Cell<bool>);
+
+impl<'m> Taken<'m> {
+    fn new(cell: &'m Cell<bool>) -> Self {
+        cell.set(true);
+        Self(cell)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+enum Socket<'m> {
     Mqtt(TcpConnection<'m, 1, SEND, RECEIVE_MQTT>),
-    /// To a web server.
     Http(TcpConnection<'m, 1, SEND, RECEIVE_HTTP>),
+}
+
+/// A connection with small or large buffers.
+pub struct Connection<'m> {
+    // Given back before it is noted as free.
+    socket: Socket<'m>,
+    _taken: Taken<'m>,
 }
 
 impl ErrorType for Connection<'_> {
@@ -74,25 +100,25 @@ impl ErrorType for Connection<'_> {
 
 impl Read for Connection<'_> {
     async fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
-        match self {
-            Self::Mqtt(socket) => socket.read(buf).await,
-            Self::Http(socket) => socket.read(buf).await,
+        match &mut self.socket {
+            Socket::Mqtt(socket) => socket.read(buf).await,
+            Socket::Http(socket) => socket.read(buf).await,
         }
     }
 }
 
 impl Write for Connection<'_> {
     async fn write(&mut self, buf: &[u8]) -> Result<usize, Error> {
-        match self {
-            Self::Mqtt(socket) => socket.write(buf).await,
-            Self::Http(socket) => socket.write(buf).await,
+        match &mut self.socket {
+            Socket::Mqtt(socket) => socket.write(buf).await,
+            Socket::Http(socket) => socket.write(buf).await,
         }
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
-        match self {
-            Self::Mqtt(socket) => socket.flush().await,
-            Self::Http(socket) => socket.flush().await,
+        match &mut self.socket {
+            Socket::Mqtt(socket) => socket.flush().await,
+            Socket::Http(socket) => socket.flush().await,
         }
     }
 }
@@ -108,11 +134,20 @@ impl TcpConnect for Net<'_> {
         if !remote.is_ipv4() {
             return Err(Error::ConnectionReset);
         }
-        if remote.port() == self.broker_port {
-            self.mqtt.connect(remote).await.map(Connection::Mqtt)
-        } else {
-            self.http.connect(remote).await.map(Connection::Http)
+        let for_broker = remote.port() == self.broker_port;
+        let meant = if for_broker { &self.mqtt_taken } else { &self.http_taken };
+        // With two kinds and two who connect, one is always free.
+        let mqtt = for_broker != meant.get();
+        let cell = if mqtt { &self.mqtt_taken } else { &self.http_taken };
+        if cell.get() {
+            return Err(Error::ConnectionReset);
         }
+        let taken = Taken::new(cell);
+        let socket = match mqtt {
+            true => Socket::Mqtt(self.mqtt.connect(remote).await?),
+            false => Socket::Http(self.http.connect(remote).await?),
+        };
+        Ok(Connection { socket, _taken: taken })
     }
 }
 

@@ -15,7 +15,8 @@ const AT_PANIC: usize = 1;
 const AT_LEN: usize = 2;
 const AT_CRC: usize = 3;
 const AT_TEXT: usize = 4;
-const WORDS: usize = AT_TEXT + LEN / 4;
+const AT_REFUSED: usize = AT_TEXT + LEN / 4;
+const WORDS: usize = AT_REFUSED + 1;
 
 /// The last 256 bytes of RTC fast memory, as data is read from it (the chips' technical reference manuals, "System and
 /// Memory"; 8 KiB, the ESP32-C6's low-power memory 16 KiB).
@@ -64,6 +65,18 @@ pub(crate) fn take_panicked() -> bool {
     let panicked = peek().is_some() && rtc()[AT_PANIC].load(Ordering::Relaxed) == 1;
     rtc()[AT_PANIC].store(0, Ordering::Relaxed);
     panicked
+}
+
+/// Notes that this start ended in a refusal to run.
+pub(crate) fn refuse() {
+    rtc()[AT_REFUSED].store(MAGIC, Ordering::SeqCst);
+}
+
+/// Whether the last start ended so. Says it once.
+pub(crate) fn take_refused() -> bool {
+    let refused = rtc()[AT_REFUSED].load(Ordering::SeqCst) == MAGIC;
+    rtc()[AT_REFUSED].store(0, Ordering::SeqCst);
+    refused
 }
 
 /// Takes the text.

@@ -156,10 +156,16 @@ fn trust(
     let table = table.ok_or_else(|| wrong(0, CHOOSE))?;
     let start = table.span().start;
     let UpdatesTable { keys, allow_unsigned } = table.into_inner();
-    let keys = keys
-        .iter()
-        .map(|key| updates::key(key.get_ref()).ok_or_else(|| wrong(key.span().start, updates::NO_KEY)))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut known = Vec::new();
+    for key in &keys {
+        let at = key.span().start;
+        let key = updates::key(key.get_ref()).map_err(|error| wrong(at, &error.to_string()))?;
+        if known.contains(&key) {
+            return Err(wrong(at, "this key is there twice"));
+        }
+        known.push(key);
+    }
+    let keys = known;
     match allow_unsigned {
         None | Some(false) if keys.is_empty() => Err(wrong(start, CHOOSE)),
         allowed => Ok(Updates { keys, allow_unsigned: allowed.unwrap_or(false) }),
@@ -217,14 +223,46 @@ mod tests {
     fn whose_updates_are_taken_must_be_chosen() {
         let network = "[wifi]\nssid = 'attic'\n[broker]\nhost = 'b'\n";
         let updates = |table: &str| read(&format!("{network}{table}")).map(|contents| contents.updates);
-        let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+        let key = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
         assert!(updates("").unwrap_err().what.contains("allow_unsigned"));
         assert_eq!(updates("[updates]\nallow_unsigned = false").unwrap_err().line, 5);
         assert_eq!(updates("[updates]\nkeys = [\n'x']").unwrap_err().line, 7);
         assert!(updates("[updates]\nallow_unsigned = true").unwrap().allow_unsigned);
         let signed = updates(&format!("[updates]\nkeys = ['{key}']")).unwrap();
         assert!(!signed.allow_unsigned);
-        assert_eq!(signed.keys[0][..2], [0x00, 0x11]);
+        assert_eq!(signed.keys[0][..2], [0x19, 0xbf]);
+        let twice = updates(&format!("[updates]\nkeys = ['{key}',\n'{key}']")).unwrap_err();
+        assert!(twice.line == 7 && twice.what.contains("twice"), "{twice}");
+        let weak = updates(&format!("[updates]\nkeys = ['{}']", "0".repeat(64))).unwrap_err();
+        assert!(weak.line == 6 && weak.what.contains("anybody can sign"), "{weak}");
+    }
+
+    #[test]
+    fn what_the_page_refuses_the_build_refuses() {
+        let wifi = "[wifi]\nssid = 'attic'\n";
+        for (text, line, what) in [
+            ("[wifi]\nssid = \"a\\u0000b\"\n[broker]\nhost = 'b'\n", 2, "the Wi-Fi network's name"),
+            ("[[wifi]]\nssid = 'a'\n[[wifi]]\nssid = 'a'\n[broker]\nhost = 'b'\n", 4, "is there twice"),
+            (
+                &format!("{wifi}password = '{}'\n[broker]\nhost = 'b'\n", "g".repeat(64)),
+                2,
+                "the Wi-Fi password",
+            ),
+            (&format!("{wifi}[broker]\nhost = 'mqtt://b'\n"), 4, "is a URL"),
+            (&format!("{wifi}[broker]\nhost = 'b:1883'\n"), 4, "has a port"),
+            (&format!("{wifi}[broker]\nhost = 'localhost'\n"), 4, "this device itself"),
+            (&format!("{wifi}[broker]\nhost = 'b'\npassword = 'x'\n"), 3, "needs a user"),
+            (
+                &format!("{wifi}[broker]\nhost = 'b'\n[device]\ntopic = 'home/ota/'\n"),
+                6,
+                "at its start or end",
+            ),
+            (&format!("{wifi}[broker]\nhost = 'b'\n[device]\ntopic = '$SYS'\n"), 6, "begins with $"),
+            (&format!("{wifi}[broker]\nhost = 'b'\n[device]\nname = 'a/b'\n"), 6, "the device's name"),
+        ] {
+            let error = read(&format!("{text}{UNSIGNED}")).unwrap_err();
+            assert!(error.line == line && error.what.contains(what), "{text}: {error}");
+        }
     }
 
     #[test]

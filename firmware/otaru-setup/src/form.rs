@@ -3,6 +3,8 @@
 
 use heapless::{String, Vec};
 
+use otaru_format::name::BadName;
+
 use crate::{Invalid, Settings};
 
 /// Bytes of the longest request: a form with everything at its longest, each byte as `%XX`, and headers.
@@ -17,11 +19,15 @@ pub enum Request<'a> {
     Page,
     /// The form, filled in.
     Form(&'a [u8]),
+    /// A form that is larger than one can be.
+    TooMuch,
 }
 
 /// Looks at what has arrived of a request.
 pub fn request(bytes: &[u8]) -> Request<'_> {
-    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Request::Incomplete };
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return if bytes.len() < REQUEST { Request::Incomplete } else { Request::TooMuch };
+    };
     if !bytes.starts_with(b"POST ") {
         return Request::Page;
     }
@@ -31,7 +37,7 @@ pub fn request(bytes: &[u8]) -> Request<'_> {
         lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?.1.trim().parse::<usize>().ok()
     });
     match length.unwrap_or(0) {
-        length if length > REQUEST => Request::Page,
+        length if length > REQUEST - (end + 4) => Request::TooMuch,
         length => body.get(..length).map_or(Request::Incomplete, Request::Form),
     }
 }
@@ -50,10 +56,11 @@ pub fn settings(form: &[u8]) -> Result<Settings, Invalid> {
         Some(port) => port.trim().parse().map_err(|_| Invalid::Port)?,
         None => crate::MQTT,
     };
-    settings.set_broker(field("host").ok_or(Invalid::Host)?.trim(), port)?;
+    settings.set_broker(field("host").ok_or(Invalid::LongHost)?.trim(), port)?;
     settings.set_login(&field("user").ok_or(Invalid::Login)?, &field("password").ok_or(Invalid::Login)?)?;
-    settings.set_name(field("name").ok_or(Invalid::Name)?.trim())?;
-    settings.set_topic(field("topic").ok_or(Invalid::Topic)?.trim())?;
+    settings.set_name(field("name").ok_or(Invalid::Name(BadName::TooLong))?.trim())?;
+    settings.set_topic(field("topic").ok_or(Invalid::Topic(BadName::TooLong))?.trim())?;
+    settings.check()?;
     Ok(settings)
 }
 
@@ -86,6 +93,95 @@ fn hex(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use otaru_format::name::BadHost;
+
+    /// A form as a browser sends it, with one field changed.
+    fn with(field: &str, value: &str) -> Result<Settings, Invalid> {
+        let mut form = String::<3072>::new();
+        for (name, usual) in [
+            ("ssid", "attic"),
+            ("psk", "12345678"),
+            ("host", "broker.lan"),
+            ("port", "1883"),
+            ("user", "me"),
+            ("password", "secret"),
+            ("name", "lamp"),
+            ("topic", "home/ota"),
+        ] {
+            let value = if name == field { value } else { usual };
+            core::fmt::write(&mut form, format_args!("{name}={value}&")).unwrap();
+        }
+        settings(form.as_bytes())
+    }
+
+    #[test]
+    fn what_a_person_can_write_wrong_is_told() {
+        let long = "x".repeat(65);
+        for (field, value, error) in [
+            ("ssid", "", Invalid::Ssid),
+            ("ssid", "a%00b", Invalid::Ssid),
+            ("ssid", "a%0Ab", Invalid::Ssid),
+            ("ssid", "%FF%FE", Invalid::Ssid),
+            ("ssid", &long[..33], Invalid::Ssid),
+            ("ssid", &long, Invalid::Ssid),
+            ("psk", "1234567", Invalid::WifiPassword),
+            ("psk", &long[..64], Invalid::WifiPassword),
+            ("psk", &long, Invalid::WifiPassword),
+            ("psk", "1234567%00", Invalid::WifiPassword),
+            ("psk", "12345678%0D", Invalid::WifiPassword),
+            ("host", "", Invalid::Host(BadHost::Empty)),
+            ("host", "mqtt://broker", Invalid::Host(BadHost::Url)),
+            ("host", "broker:1883", Invalid::Host(BadHost::Port)),
+            ("host", "[fe80::1]", Invalid::Host(BadHost::Port)),
+            ("host", "fe80::1", Invalid::Ipv6),
+            ("host", "localhost", Invalid::OwnHost),
+            ("host", "127.0.0.1", Invalid::OwnHost),
+            ("host", "k%C3%BCche", Invalid::Host(BadHost::NotAscii)),
+            ("host", "broker.", Invalid::Host(BadHost::Dot)),
+            ("host", "bro+ker", Invalid::Host(BadHost::Character)),
+            ("host", "%22broker%22", Invalid::Host(BadHost::Character)),
+            ("host", "bro%00ker", Invalid::Host(BadHost::Character)),
+            ("host", "192.168.1.256", Invalid::Host(BadHost::Address)),
+            ("host", &long, Invalid::LongHost),
+            ("port", "0", Invalid::Port),
+            ("port", "-1", Invalid::Port),
+            ("port", "18.83", Invalid::Port),
+            ("user", "", Invalid::NoUser),
+            ("user", "a%00", Invalid::Login),
+            ("user", &long, Invalid::Login),
+            ("password", "a%0A", Invalid::Login),
+            ("name", "a+b", Invalid::Name(BadName::Space)),
+            ("name", "a%2Fb", Invalid::Name(BadName::Slash)),
+            ("name", "a%2Bb", Invalid::Name(BadName::Wildcard)),
+            ("name", "a%00", Invalid::Name(BadName::Character)),
+            ("name", &long[..33], Invalid::LongName),
+            ("topic", "home/ota/", Invalid::Topic(BadName::EmptyPart)),
+            ("topic", "/home", Invalid::Topic(BadName::EmptyPart)),
+            ("topic", "home//ota", Invalid::Topic(BadName::EmptyPart)),
+            ("topic", "$SYS", Invalid::Topic(BadName::Dollar)),
+            ("topic", "home/%23", Invalid::Topic(BadName::Wildcard)),
+            ("topic", "home/a+b", Invalid::Topic(BadName::Space)),
+            ("topic", "home%EF%BF%BF", Invalid::Topic(BadName::Character)),
+        ] {
+            assert_eq!(with(field, value), Err(error), "{field}={value}");
+        }
+        for (field, value) in [
+            ("psk", ""),
+            ("psk", &"0123456789abcdefABCDEF".repeat(3)[..64]),
+            ("host", "+broker.lan+"),
+            ("port", ""),
+            ("password", ""),
+            ("name", ""),
+            ("topic", ""),
+        ] {
+            let settings = with(field, value).unwrap();
+            assert_eq!(
+                crate::record::decode(&crate::record::encode(&settings)),
+                Some(settings),
+                "{field}={value}"
+            );
+        }
+    }
 
     #[test]
     fn a_form_becomes_settings() {
@@ -102,7 +198,7 @@ mod tests {
     fn what_cannot_be_used_is_told() {
         assert_eq!(settings(b"ssid=&host=b").unwrap_err(), Invalid::Ssid);
         assert_eq!(settings(b"ssid=a&psk=1234567&host=b").unwrap_err(), Invalid::WifiPassword);
-        assert_eq!(settings(b"ssid=a&psk=&host=").unwrap_err(), Invalid::Host);
+        assert_eq!(settings(b"ssid=a&psk=&host=").unwrap_err(), Invalid::Host(BadHost::Empty));
         assert_eq!(settings(b"ssid=a&psk=&host=b&port=70000").unwrap_err(), Invalid::Port);
         assert_eq!(settings(b"ssid=a&psk=%&host=b").unwrap_err(), Invalid::WifiPassword);
     }
@@ -115,7 +211,9 @@ mod tests {
         }
         assert_eq!(request(whole), Request::Form(b"ssid=a"));
         assert_eq!(request(b"GET /generate_204 HTTP/1.1\r\n\r\n"), Request::Page);
-        assert_eq!(request(b"POST / HTTP/1.1\r\nContent-Length: 99999\r\n\r\n"), Request::Page);
+        assert_eq!(request(b"POST / HTTP/1.1\r\nContent-Length: 99999\r\n\r\n"), Request::TooMuch);
+        assert_eq!(request(b"POST / HTTP/1.1\r\nContent-Length: 3072\r\n\r\n"), Request::TooMuch);
+        assert_eq!(request(&[b'a'; REQUEST]), Request::TooMuch);
         assert_eq!(request(b"POST / HTTP/1.1\r\n\r\n"), Request::Form(b""));
     }
 }

@@ -1,7 +1,8 @@
 //! What a device has to be told ([`Settings`]), and the ways to tell it.
 //!
 //! [`record`] is how settings stand in flash and in a binary; [`form`] how a browser sends them; `file` how a
-//! build reads `network_credentials.toml`. [`dhcp`] and [`dns`] are the answers an access point must give
+//! build reads `network_credentials.toml`. `kept` is how a device keeps
+//! them, [`proof`] what becomes of settings that do not work. [`dhcp`] and [`dns`] are the answers an access point must give
 //! before a phone shows the page. All of it is bytes in, bytes out.
 #![cfg_attr(not(any(test, feature = "toml")), no_std)]
 #![forbid(unsafe_code)]
@@ -11,6 +12,9 @@ pub mod dns;
 #[cfg(feature = "toml")]
 pub mod file;
 pub mod form;
+#[cfg(feature = "flash")]
+pub mod kept;
+pub mod proof;
 pub mod record;
 #[cfg(feature = "toml")]
 pub mod updates;
@@ -18,6 +22,7 @@ pub mod updates;
 use core::fmt;
 
 use heapless::{String, Vec};
+use otaru_format::name::{self, BadHost, BadName};
 
 /// Networks a device can know.
 pub const NETWORKS: usize = 4;
@@ -65,48 +70,87 @@ pub const MQTT: u16 = 1883;
 pub enum Invalid {
     /// No network.
     NoNetwork,
-    /// A network's name is not of 1 to 32 bytes (IEEE 802.11 section 9.4.2.2).
+    /// A network's name is not of 1 to 32 bytes of text (IEEE 802.11 section 9.4.2.2), or has control characters; the driver
+    /// ends it at a zero.
     Ssid,
-    /// A network's password is neither empty nor of 8 to 63 bytes (WPA2; 64 for a key in hex).
+    /// A network's name is there twice.
+    SameNetwork,
+    /// A network's password is neither empty nor of 8 to 63 bytes (WPA2; 64 for a key in hexadecimal), or has control
+    /// characters.
     WifiPassword,
     /// More networks than can be kept.
     TooManyNetworks,
-    /// No broker, or a name of more than 64 bytes.
-    Host,
+    /// The broker's host.
+    Host(BadHost),
+    /// The broker's host has more than 64 bytes.
+    LongHost,
+    /// The broker's host is the device itself.
+    OwnHost,
+    /// The broker's host is an IPv6 address, which the network stack does not speak.
+    Ipv6,
     /// The port is 0, or no number.
     Port,
-    /// A login's part is longer than 64 bytes.
+    /// A login's part is longer than 64 bytes, or has control characters.
     Login,
-    /// The name is longer than 32 bytes, or has a character that topics may not have.
-    Name,
-    /// The topic is longer than 64 bytes, or has a character that topics may not have.
-    Topic,
+    /// A password at the broker without a user.
+    NoUser,
+    /// The device's name.
+    Name(BadName),
+    /// The device's name has more than 32 bytes.
+    LongName,
+    /// How topics begin.
+    Topic(BadName),
+    /// The form is larger than one can be.
+    TooMuch,
 }
 
 impl Invalid {
-    /// The sentence for a person.
-    pub const fn as_str(self) -> &'static str {
+    /// What it is about, and what is wrong with that: two halves of a sentence for a person.
+    pub const fn as_strs(self) -> (&'static str, &'static str) {
         match self {
-            Self::NoNetwork => "no Wi-Fi network is given",
-            Self::Ssid => "a network's name has 1 to 32 bytes",
-            Self::WifiPassword => "a Wi-Fi password has 8 to 64 bytes, or none if the network is open",
-            Self::TooManyNetworks => "a device can know four networks at most",
-            Self::Host => "the broker's host name or address is missing, or longer than 64 bytes",
-            Self::Port => "the broker's port is a number from 1 to 65535",
-            Self::Login => "user and password at the broker have 64 bytes at most",
-            Self::Name => "the name has 32 bytes at most, none of them a space or one of / + #",
-            Self::Topic => "the topic has 64 bytes at most, none of them a space, + or #",
+            Self::NoNetwork => ("no Wi-Fi network", "is given"),
+            Self::Ssid => {
+                ("the Wi-Fi network's name", "has to be 1 to 32 bytes of text without control characters")
+            }
+            Self::SameNetwork => ("the Wi-Fi network's name", "is there twice"),
+            Self::WifiPassword => (
+                "the Wi-Fi password",
+                "has to be of 8 to 63 bytes, or a key of 64 hexadecimal digits, or none if the network is open",
+            ),
+            Self::TooManyNetworks => ("Wi-Fi networks:", "a device can know four at most"),
+            Self::Host(why) => ("the broker's host", why.as_str()),
+            Self::LongHost => ("the broker's host", "has more than 64 bytes"),
+            Self::OwnHost => {
+                ("the broker's host", "is this device itself: write the broker's address in the network")
+            }
+            Self::Ipv6 => ("the broker's host", "is an IPv6 address, and this device speaks IPv4"),
+            Self::Port => ("the broker's port", "has to be a number from 1 to 65535"),
+            Self::Login => {
+                ("user and password at the broker", "have 64 bytes at most, and no control characters")
+            }
+            Self::NoUser => ("the password at the broker", "needs a user"),
+            Self::Name(why) => ("the device's name", why.as_str()),
+            Self::LongName => ("the device's name", "has more than 32 bytes"),
+            Self::Topic(why) => ("the topic", why.as_str()),
+            Self::TooMuch => ("the form", "is too large: nothing was kept"),
         }
     }
 }
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        let (what, why) = self.as_strs();
+        f.write_str(what)?;
+        f.write_str(" ")?;
+        f.write_str(why)
     }
 }
 
 impl core::error::Error for Invalid {}
+
+fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
+}
 
 impl Settings {
     /// No networks, no broker, the usual port.
@@ -119,10 +163,15 @@ impl Settings {
     /// # Errors
     /// When its name or password cannot be one, or there is no room.
     pub fn add_network(&mut self, ssid: &str, password: &str) -> Result<(), Invalid> {
-        let name = String::try_from(ssid).ok().filter(|name| !name.is_empty()).ok_or(Invalid::Ssid)?;
-        let password = String::try_from(password).map_err(|_| Invalid::WifiPassword)?;
-        if (1..8).contains(&password.len()) {
+        let name = String::try_from(ssid).ok().filter(|name| !name.is_empty() && !has_control(name));
+        let name: String<32> = name.ok_or(Invalid::Ssid)?;
+        let password: String<64> = String::try_from(password).map_err(|_| Invalid::WifiPassword)?;
+        let key = password.len() == 64 && password.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !(key || matches!(password.len(), 0 | 8..=63)) || has_control(&password) {
             return Err(Invalid::WifiPassword);
+        }
+        if self.networks.iter().any(|network| network.ssid == name) {
+            return Err(Invalid::SameNetwork);
         }
         let network = Network { ssid: name, password };
         self.networks.push(network).map_err(|_| Invalid::TooManyNetworks)
@@ -131,47 +180,60 @@ impl Settings {
     /// Sets the broker.
     ///
     /// # Errors
-    /// When the host is missing or too long, or the port is 0.
+    /// When the host is none that a device can connect to, or the port is 0.
     pub fn set_broker(&mut self, host: &str, port: u16) -> Result<(), Invalid> {
         if port == 0 {
             return Err(Invalid::Port);
         }
+        name::host(host).map_err(Invalid::Host)?;
+        if name::is_loopback(host) {
+            return Err(Invalid::OwnHost);
+        }
+        if host.contains(':') {
+            return Err(Invalid::Ipv6);
+        }
         self.port = port;
-        let fits = String::try_from(host)
-            .ok()
-            .filter(|host| !host.is_empty() && !host.contains(char::is_whitespace));
-        self.host = fits.ok_or(Invalid::Host)?;
+        self.host = String::try_from(host).map_err(|_| Invalid::LongHost)?;
         Ok(())
     }
 
-    /// Sets the login at the broker.
+    /// Sets the login at the broker. A user may do without a password.
     ///
     /// # Errors
-    /// When a part is too long.
+    /// When a part cannot be one, or there is a password only.
     pub fn set_login(&mut self, user: &str, password: &str) -> Result<(), Invalid> {
+        if user.is_empty() && !password.is_empty() {
+            return Err(Invalid::NoUser);
+        }
+        if has_control(user) || has_control(password) {
+            return Err(Invalid::Login);
+        }
         self.user = String::try_from(user).map_err(|_| Invalid::Login)?;
         self.password = String::try_from(password).map_err(|_| Invalid::Login)?;
         Ok(())
     }
 
-    /// Sets the device's name.
+    /// Sets the device's name; an empty one is made of chip and MAC address.
     ///
     /// # Errors
     /// When it is too long, or cannot be part of a topic.
     pub fn set_name(&mut self, name: &str) -> Result<(), Invalid> {
-        let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '/' | '+' | '#');
-        self.name = String::try_from(name).ok().filter(|name| !name.contains(bad)).ok_or(Invalid::Name)?;
+        if !name.is_empty() {
+            name::device(name).map_err(Invalid::Name)?;
+        }
+        self.name = String::try_from(name).map_err(|_| Invalid::LongName)?;
         Ok(())
     }
 
-    /// Sets how topics begin.
+    /// Sets how topics begin; empty for the default.
     ///
     /// # Errors
-    /// When it is too long, or cannot be part of a topic.
+    /// When it cannot be how topics begin.
     pub fn set_topic(&mut self, topic: &str) -> Result<(), Invalid> {
-        let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '+' | '#');
-        self.topic =
-            String::try_from(topic).ok().filter(|topic| !topic.contains(bad)).ok_or(Invalid::Topic)?;
+        if !topic.is_empty() {
+            name::base(topic).map_err(Invalid::Topic)?;
+        }
+        self.topic = String::try_from(topic).map_err(|_| Invalid::Topic(BadName::TooLong))?;
         Ok(())
     }
 
@@ -183,7 +245,7 @@ impl Settings {
         if self.networks.is_empty() {
             return Err(Invalid::NoNetwork);
         }
-        if self.host.is_empty() { Err(Invalid::Host) } else { Ok(()) }
+        if self.host.is_empty() { Err(Invalid::Host(BadHost::Empty)) } else { Ok(()) }
     }
 }
 

@@ -62,15 +62,15 @@ mod tests {
     #[test]
     fn settings_lead_back() {
         let mut settings = Settings::new();
-        for _ in 0..crate::NETWORKS {
-            settings.add_network(&"s".repeat(32), &"p".repeat(64)).unwrap();
+        for number in 0..crate::NETWORKS {
+            settings.add_network(&format!("{number}{}", "s".repeat(31)), &"f".repeat(64)).unwrap();
         }
-        settings.set_broker(&"h".repeat(64), 65535).unwrap();
+        settings.set_broker(&format!("{0}.{0}", "h".repeat(31)), 65535).unwrap();
         settings.set_login(&"u".repeat(64), &"q".repeat(64)).unwrap();
         settings.set_name(&"n".repeat(32)).unwrap();
         settings.set_topic(&"t".repeat(64)).unwrap();
         let bytes = encode(&settings);
-        assert_eq!(bytes.len(), LEN);
+        assert_eq!(bytes.len(), LEN - 1);
         assert_eq!(decode(&bytes), Some(settings));
     }
 
@@ -85,6 +85,18 @@ mod tests {
             assert_eq!(decode(&bytes[..end]), None, "{end}");
         }
         assert_eq!(decode(&[0xFF; LEN]), None);
+    }
+
+    #[test]
+    fn what_a_form_refuses_is_not_taken_from_flash_either() {
+        let mut settings = Settings::new();
+        settings.add_network("attic", "").unwrap();
+        settings.set_broker("broker.lan", 1883).unwrap();
+        settings.topic = heapless::String::try_from("home/ota/").unwrap();
+        assert_eq!(decode(&encode(&settings)), None);
+        settings.topic.clear();
+        settings.host = heapless::String::try_from("mqtt://broker").unwrap();
+        assert_eq!(decode(&encode(&settings)), None);
     }
 
     #[test]

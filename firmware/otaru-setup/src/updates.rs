@@ -1,24 +1,78 @@
 //! Public keys as a person copies them.
 
-/// An Ed25519 public key.
-pub type PublicKey = [u8; 32];
+use otaru_device::trust::{self, BadKey};
 
-/// What to say of a text that is no key.
-pub const NO_KEY: &str =
-    "a key is an Ed25519 public key: 64 hexadecimal digits, 44 letters of base64, or a PEM text";
+pub use otaru_device::PublicKey;
+
+/// Why a text is no key that a device can trust.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoKey {
+    /// It has none of the forms.
+    Form,
+    /// It is a private key.
+    Private,
+    /// It is a key of another kind: RSA, an elliptic curve of NIST's, X25519, Ed448, or OpenSSH's form.
+    OtherKind,
+    /// The bytes are none that a device can use.
+    Bad(BadKey),
+}
+
+impl std::fmt::Display for NoKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Form => f.write_str(
+                "a key is an Ed25519 public key: 64 hexadecimal digits, 44 letters of base64, or a PEM text",
+            ),
+            Self::Private => f.write_str(
+                "this is a private key, which belongs into no firmware: write what `otaru keygen` printed as public key",
+            ),
+            Self::OtherKind => f.write_str(
+                "this is a key of another kind: write an Ed25519 public key, as `otaru keygen` prints it or in a PEM text",
+            ),
+            Self::Bad(why) => write!(f, "this key {why}"),
+        }
+    }
+}
+
+impl std::error::Error for NoKey {}
 
 /// What precedes the key in a SubjectPublicKeyInfo (RFC 8410 section 4).
 const SPKI: [u8; 12] = [0x30, 0x2A, 0x30, 0x05, 0x06, 0x03, 0x2B, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// Reads a key: hexadecimal, base64, or PEM.
-pub fn key(text: &str) -> Option<PublicKey> {
-    let text = text.trim();
-    if let Some(pem) = text.strip_prefix("-----BEGIN PUBLIC KEY-----") {
-        let body = pem.trim_end().strip_suffix("-----END PUBLIC KEY-----")?;
-        return base64(body)?.strip_prefix(&SPKI)?.try_into().ok();
+///
+/// # Errors
+/// When it is none, or none that a device can trust.
+pub fn key(text: &str) -> Result<PublicKey, NoKey> {
+    let key = bytes(text.trim())?;
+    trust::check_key(&key).map_err(NoKey::Bad)?;
+    Ok(key)
+}
+
+fn bytes(text: &str) -> Result<PublicKey, NoKey> {
+    if text.contains("PRIVATE KEY-----") {
+        return Err(NoKey::Private);
     }
-    let bytes = if text.len() == 64 { hex(text)? } else { base64(text)? };
-    bytes.strip_prefix(&SPKI).unwrap_or(&bytes).try_into().ok()
+    if text.starts_with("ssh-") || text.starts_with("ecdsa-") {
+        return Err(NoKey::OtherKind);
+    }
+    let bytes = match text.strip_prefix("-----BEGIN PUBLIC KEY-----") {
+        Some(pem) => {
+            let body = pem.trim_end().strip_suffix("-----END PUBLIC KEY-----").ok_or(NoKey::Form)?;
+            // Within PEM there is always a structure round the key.
+            let der = base64(body).ok_or(NoKey::Form)?;
+            der.strip_prefix(&SPKI).ok_or(NoKey::OtherKind)?.to_vec()
+        }
+        None if text.starts_with("-----BEGIN ") => return Err(NoKey::OtherKind),
+        None if text.len() == 64 => hex(text).ok_or(NoKey::Form)?,
+        None => base64(text).ok_or(NoKey::Form)?,
+    };
+    match bytes.strip_prefix(&SPKI).unwrap_or(&bytes).try_into() {
+        Ok(key) => Ok(key),
+        // A SEQUENCE of ASN.1 that is not ours.
+        Err(_) if bytes.first() == Some(&0x30) && bytes.len() > 40 => Err(NoKey::OtherKind),
+        Err(_) => Err(NoKey::Form),
+    }
 }
 
 fn hex(text: &str) -> Option<Vec<u8>> {
@@ -76,23 +130,46 @@ mod tests {
             "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
              -----END PUBLIC KEY-----\n",
         ] {
-            assert_eq!(key(text), Some(KEY), "{text}");
+            assert_eq!(key(text), Ok(KEY), "{text}");
         }
     }
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for text in [
-            "",
-            "19bf",
-            "=",
-            "====",
-            "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
-            "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166ex",
-            "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
-             -----END PRIVATE KEY-----\n",
+        let rsa =
+            "-----BEGIN PUBLIC KEY-----\nMFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAL0v\n-----END PUBLIC KEY-----\n";
+        for (text, why) in [
+            ("", NoKey::Form),
+            ("19bf", NoKey::Form),
+            ("=", NoKey::Form),
+            ("====", NoKey::Form),
+            ("Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE", NoKey::Form),
+            ("19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166ex", NoKey::Form),
+            ("\u{fc}".repeat(32).as_str(), NoKey::Form),
+            (
+                "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+                 -----END PRIVATE KEY-----\n",
+                NoKey::Private,
+            ),
+            (
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMC4C\n-----END ENCRYPTED PRIVATE KEY-----\n",
+                NoKey::Private,
+            ),
+            (rsa, NoKey::OtherKind),
+            // X25519, whose structure differs in one byte.
+            ("MCowBQYDK2VuAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=", NoKey::OtherKind),
+            ("-----BEGIN RSA PUBLIC KEY-----\nMEgCQQC9\n-----END RSA PUBLIC KEY-----\n", NoKey::OtherKind),
+            (
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBm/RAlphM3+hUG6wWfcO5bIUIaqMLa2ywxcOK1wMWbh me",
+                NoKey::OtherKind,
+            ),
+            ("0".repeat(64).as_str(), NoKey::Bad(BadKey::Weak)),
+            ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", NoKey::Bad(BadKey::Weak)),
+            (&format!("01{}", "0".repeat(62)), NoKey::Bad(BadKey::Weak)),
+            (&format!("02{}", "0".repeat(62)), NoKey::Bad(BadKey::NoPoint)),
+            ("f".repeat(64).as_str(), NoKey::Bad(BadKey::NoPoint)),
         ] {
-            assert_eq!(key(text), None, "{text}");
+            assert_eq!(key(text), Err(why), "{text}");
         }
     }
 }

@@ -78,13 +78,18 @@ impl Boot {
 /// rolls back and restarts, and does not return. Boots that power, brownout or USB ended are counted apart, and bar nothing.
 ///
 /// # Errors
-/// When the flash cannot be read or has no partition table with two app slots.
+/// When the flash cannot be read or has no partition table with two app slots, when this program runs from none of its
+/// partitions, and when the chip encrypts its flash. The watchdog is armed all the same: feed it while saying so, and see
+/// [`SlotError::is_lasting`] for whether a restart may help.
 pub async fn begin<F: MultiwriteNorFlash, B: Board>(
     flash: &mut F,
     board: &mut B,
     config: &Config<'_>,
 ) -> Result<Boot, SlotError<F::Error>> {
     board.arm_watchdog(config.watchdog.max(WATCHDOG));
+    if board.encrypts_flash() {
+        return Err(SlotError::Encrypted);
+    }
     let slots = Slots::open(flash, board.running_address()).await?;
     let trial = slots.trial(flash).await?;
     if let Some(trial) = &trial {

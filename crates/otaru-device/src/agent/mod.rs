@@ -36,7 +36,7 @@ use otaru_format::topic::Topics;
 use rand_core::RngCore;
 
 use crate::board::{Board, Clock, Health, Link, ResetReason};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::history::PassedOver;
 use crate::job::{Inbox, Job, Takeover};
 use crate::link;
@@ -80,6 +80,7 @@ pub struct Io<'a, N, C, F, B, L, H, R> {
 #[derive(Debug)]
 pub struct Agent<'a, N, C, F, B, L, H, R> {
     config: Config<'a>,
+    topics: Topics<'a>,
     io: Io<'a, N, C, F, RefCell<B>, L, H, R>,
     boot: Boot,
 }
@@ -95,20 +96,21 @@ where
     R: RngCore + Clone,
 {
     /// Puts the agent together. `boot` is what [`boot::begin`] found.
-    pub fn new(config: Config<'a>, io: Io<'a, N, C, F, B, L, H, R>, boot: Boot) -> Self {
+    ///
+    /// # Errors
+    /// When the configuration is one that no device can work with. The watchdog is armed: feed it while saying so, or restart,
+    /// so that a new image makes room for the old one.
+    pub fn new(config: Config<'a>, io: Io<'a, N, C, F, B, L, H, R>, boot: Boot) -> Result<Self, ConfigError> {
+        let topics = config.check()?;
         let Io { net, clock, flash, board, link, health, rng, workspace } = io;
         let board = RefCell::new(board);
-        Self { config, io: Io { net, clock, flash, board, link, health, rng, workspace }, boot }
+        Ok(Self { config, topics, io: Io { net, clock, flash, board, link, health, rng, workspace }, boot })
     }
 
     /// Runs for ever; a restart happens inside, through [`Board::reset`].
-    ///
-    /// # Errors
-    /// Only when the device name or base topic cannot be MQTT topics.
     // Everything below borrows: what an async function takes by value stands in its future twice.
-    pub async fn run(&mut self) -> Result<Infallible, otaru_format::topic::TopicError> {
-        let Self { config, io, boot } = self;
-        let topics = Topics::new(config.base, config.device)?;
+    pub async fn run(&mut self) -> Infallible {
+        let Self { config, topics, io, boot } = self;
         // A device that has gone back says so in its first report: whoever hears that it is idle may offer it the same again.
         let unsure = boot.trial.is_none() && boot.failed.is_some();
         let reports = Reports::new(boot.identity(config, &*io.board.borrow()), unsure);
@@ -119,7 +121,7 @@ where
             clock: io.clock,
             rng: io.rng.clone(),
             config,
-            topics,
+            topics: *topics,
             reports: &reports,
             inbox: &inbox,
             uplink: &uplink,
@@ -144,7 +146,7 @@ where
         };
         let heart = heart(io.clock, &io.board, &reports);
         let (never, ..) = join4(link, worker.run(), session.run(), heart).await;
-        Ok(never)
+        never
     }
 }
 

@@ -58,6 +58,10 @@ pub enum SlotError<E> {
     Table(PartitionError),
     /// The table has no otadata, or not two OTA slots.
     Layout,
+    /// This program runs from no OTA slot and not from the factory partition, so which slot is free cannot be told.
+    Running(u32),
+    /// The chip encrypts its flash: what is read and written past the cache is not what boots.
+    Encrypted,
     /// What was written reads back different: the sector is worn out.
     ReadBack,
     /// The sequence numbers are used up.
@@ -72,10 +76,24 @@ impl<E: fmt::Debug> fmt::Display for SlotError<E> {
             Self::Flash(error) => write!(f, "flash: {error:?}"),
             Self::Table(error) => write!(f, "{error}"),
             Self::Layout => f.write_str("the partition table needs otadata (8 KiB) and two OTA slots"),
+            Self::Running(address) => write!(
+                f,
+                "this program runs from 0x{address:x}, where the partition table has no OTA slot and no factory partition; flash the table and the program that belong together"
+            ),
+            Self::Encrypted => f.write_str(
+                "this chip encrypts its flash, which updates over the air cannot do yet; use a chip without flash encryption",
+            ),
             Self::ReadBack => f.write_str("a flash sector does not keep what is written to it"),
             Self::NoSequence => f.write_str("the otadata sequence numbers are used up; erase otadata"),
             Self::Full => f.write_str("the image does not fit the slot"),
         }
+    }
+}
+
+impl<E> SlotError<E> {
+    /// Whether a restart cannot help: what is wrong is the chip or its partition table.
+    pub const fn is_lasting(&self) -> bool {
+        matches!(self, Self::Table(_) | Self::Layout | Self::Running(_) | Self::Encrypted)
     }
 }
 
@@ -101,7 +119,8 @@ impl Slots {
     /// Reads the partition table. `running_address` is where this program's partition begins.
     ///
     /// # Errors
-    /// When the table is missing, damaged, or has no two OTA slots.
+    /// When the table is missing, damaged, or has no two OTA slots, and when `running_address` is none of its apps: the slot
+    /// taken for free could be the one that runs.
     pub async fn open<F: ReadNorFlash>(
         flash: &mut F,
         running_address: u32,
@@ -119,12 +138,17 @@ impl Slots {
             return Err(SlotError::Layout);
         }
         let slots = [region(first), region(second)];
-        let running = slots.iter().position(|slot| slot.offset == running_address);
+        let factory = table.factory().map(region);
+        let running = match slots.iter().position(|slot| slot.offset == running_address) {
+            Some(index) => Slot(u8::from(index == 1)),
+            None if factory.is_some_and(|factory| factory.offset == running_address) => Slot::FACTORY,
+            None => return Err(SlotError::Running(running_address)),
+        };
         Ok(Self {
             otadata: otadata.offset,
             slots,
-            factory: table.factory().map(region),
-            running: running.map_or(Slot::FACTORY, |index| Slot(u8::from(index == 1))),
+            factory,
+            running,
             otaru: table.find_label("otaru").map(region),
         })
     }

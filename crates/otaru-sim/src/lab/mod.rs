@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use crate::bootloader::BootloaderKind;
 use crate::clock::SimClock;
-use crate::device::{Event, VirtualDevice};
+use crate::device::{Event, Oddity, VirtualDevice};
 use crate::firmware::{Behaviour, FirmwareSpec, provision};
 use crate::flash::{FLASH_LEN, Flash, FlashError, Timing};
 use crate::lan::{Lan, Quality};
@@ -64,6 +64,8 @@ pub struct Setup {
     pub config: Config<'static>,
     /// Where all randomness comes from.
     pub seed: u64,
+    /// What is odd about the device's chip.
+    pub oddity: Oddity,
 }
 
 impl Default for Setup {
@@ -77,6 +79,7 @@ impl Default for Setup {
             quality: Quality::HOME,
             config,
             seed: 1,
+            oddity: Oddity::None,
         }
     }
 }
@@ -158,6 +161,7 @@ impl Lab {
             net: lan,
             link: lan.clone(),
             seed: setup.seed,
+            oddity: setup.oddity,
         }
     }
 

@@ -23,7 +23,7 @@ use otaru_esp_hal::{EspBoard, EspClock, EspFlash, Net, Sockets, StackLink};
 esp_bootloader_esp_idf::esp_app_desc!();
 
 // otaru: begin
-/// What `otaru keygen` printed as public key.
+/// What `otaru keygen` printed as public key. With this one, which anybody can sign under, the agent does not start.
 const RELEASE_KEY: otaru_device::PublicKey = [0; 32];
 // otaru: end
 
@@ -45,8 +45,9 @@ async fn firmware(spawner: Spawner) {
     esp_alloc::heap_allocator!(size: 64 * 1024);
     esp_rtos::start(TimerGroup::new(chip.TIMG0).timer0, chip.FROM_CPU_INTR0);
     // otaru: begin
-    let Ok(boot) = otaru_device::begin(&mut flash, &mut board, &config).await else {
-        panic!("no partition table with two OTA slots");
+    let boot = match otaru_device::begin(&mut flash, &mut board, &config).await {
+        Ok(boot) => boot,
+        Err(error) => board.refuse(format_args!("{error}")).await,
     };
     // otaru: end
 
@@ -69,7 +70,10 @@ async fn firmware(spawner: Spawner) {
     static WORKSPACE: ConstStaticCell<Workspace> = ConstStaticCell::new(Workspace::new());
     let (link, rng, workspace) = (StackLink::new(stack), Rng::new(), WORKSPACE.take());
     let io = Io { net: &net, clock: &EspClock, flash, board, link, health: AlwaysHealthy, rng, workspace };
-    let _ = Agent::new(config, io, boot).run().await;
+    match Agent::new(config, io, boot) {
+        Ok(mut agent) => match agent.run().await {},
+        Err(error) => panic!("{error}"),
+    }
     // otaru: end
 }
 

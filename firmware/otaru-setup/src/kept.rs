@@ -1,0 +1,259 @@
+//! Settings in flash: what was entered last, how that stands, and what worked last, under a key each of a
+//! `sequential-storage` map. [`crate::proof`] has the rules.
+//!
+//! Power may go at any write: what is found then is the old settings or the new ones, and never new ones that pass for proven.
+
+use core::ops::Range;
+
+use embedded_storage_async::nor_flash::NorFlash;
+use sequential_storage::cache::{Cache, Uncached};
+use sequential_storage::map::{MapConfig, MapStorage};
+
+use crate::proof::{Known, Standing};
+use crate::{Settings, record};
+
+/// The key of the settings that were entered last.
+const ENTERED: u8 = 1;
+/// The key of those that worked last.
+const GOOD: u8 = 2;
+/// The key of how the entered ones stand.
+const STANDING: u8 = 3;
+/// Longest item: a record with its key.
+const ITEM: usize = record::LEN + 64;
+
+/// A part of the flash that keeps settings.
+pub struct Kept<'f, F: NorFlash>(MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, u8>>);
+
+impl<'f, F: NorFlash> Kept<'f, F> {
+    /// Settings in this part of the flash, of two sectors at least; `None` if it has no room for them.
+    pub fn new(flash: &'f mut F, part: Range<u32>) -> Option<Self> {
+        let config = MapConfig::try_new(part).ok()?;
+        Some(Self(MapStorage::new(flash, config, Cache::new_uncached())))
+    }
+
+    /// What is kept, beside the settings of the build.
+    pub async fn known(&mut self, built_in: Option<Settings>) -> Known {
+        let entered = match self.settings(ENTERED).await {
+            Some(settings) => Some((settings, self.standing().await)),
+            None => None,
+        };
+        Known { entered, good: self.settings(GOOD).await, built_in }
+    }
+
+    /// Keeps settings that were entered, to be tried; says whether they are there.
+    pub async fn enter(&mut self, settings: &Settings) -> bool {
+        if !self.put_entered(settings).await {
+            // Damaged, or never used for this before.
+            let good = self.settings(GOOD).await;
+            let _ = self.0.erase_all().await;
+            self.put_entered(settings).await;
+            if let Some(good) = good {
+                self.put(GOOD, &good).await;
+            }
+        }
+        self.settings(ENTERED).await.is_some_and(|kept| kept == *settings)
+    }
+
+    /// Notes how the entered settings stand; with those that are proven goes a copy of them, for when later ones do not work.
+    pub async fn note(&mut self, standing: Standing, settings: &Settings) -> bool {
+        (standing != Standing::Proven || self.put(GOOD, settings).await) && self.put_standing(standing).await
+    }
+
+    /// Lets the entered settings be tried from the start once more.
+    pub async fn try_again(&mut self) -> bool {
+        self.put_standing(Standing::Tried(0)).await
+    }
+
+    async fn put_entered(&mut self, settings: &Settings) -> bool {
+        // First that they are new: power that goes in between leaves old settings to be proved again.
+        self.put_standing(Standing::Tried(0)).await && self.put(ENTERED, settings).await
+    }
+
+    async fn put(&mut self, key: u8, settings: &Settings) -> bool {
+        self.0.store_item(&mut [0; ITEM], &key, &&record::encode(settings)[..]).await.is_ok()
+    }
+
+    async fn put_standing(&mut self, standing: Standing) -> bool {
+        self.0.store_item(&mut [0; ITEM], &STANDING, &standing.number()).await.is_ok()
+    }
+
+    async fn settings(&mut self, key: u8) -> Option<Settings> {
+        let mut buf = [0; ITEM];
+        let bytes = self.0.fetch_item::<&[u8]>(&mut buf, &key).await.ok()??;
+        record::decode(bytes)
+    }
+
+    async fn standing(&mut self) -> Standing {
+        let number = self.0.fetch_item::<u8>(&mut [0; ITEM], &STANDING).await.ok().flatten();
+        Standing::from_number(number.unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use embassy_futures::block_on;
+    use embedded_storage_async::nor_flash::{
+        ErrorType, MultiwriteNorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
+    };
+
+    use super::*;
+    use crate::proof::{Choice, choose};
+
+    const LEN: usize = 8 * 1024;
+
+    /// NOR flash whose power goes after so many words and erases.
+    #[derive(Clone)]
+    struct Nor {
+        cells: Vec<u8>,
+        left: usize,
+    }
+
+    #[derive(Debug)]
+    struct PowerLost;
+
+    impl NorFlashError for PowerLost {
+        fn kind(&self) -> NorFlashErrorKind {
+            NorFlashErrorKind::Other
+        }
+    }
+
+    impl Nor {
+        fn blank() -> Self {
+            Self { cells: vec![0xFF; LEN], left: usize::MAX }
+        }
+
+        fn spend(&mut self) -> Result<(), PowerLost> {
+            self.left = self.left.checked_sub(1).ok_or(PowerLost)?;
+            Ok(())
+        }
+    }
+
+    impl ErrorType for Nor {
+        type Error = PowerLost;
+    }
+
+    impl ReadNorFlash for Nor {
+        const READ_SIZE: usize = 1;
+
+        async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), PowerLost> {
+            bytes.copy_from_slice(&self.cells[offset as usize..][..bytes.len()]);
+            Ok(())
+        }
+
+        fn capacity(&self) -> usize {
+            LEN
+        }
+    }
+
+    impl NorFlash for Nor {
+        const WRITE_SIZE: usize = 4;
+        const ERASE_SIZE: usize = 4096;
+
+        async fn erase(&mut self, from: u32, to: u32) -> Result<(), PowerLost> {
+            self.spend()?;
+            self.cells[from as usize..to as usize].fill(0xFF);
+            Ok(())
+        }
+
+        async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), PowerLost> {
+            for (at, four) in bytes.chunks(4).enumerate() {
+                self.spend()?;
+                let cells = &mut self.cells[offset as usize + 4 * at..][..four.len()];
+                cells.iter_mut().zip(four).for_each(|(cell, byte)| *cell &= byte);
+            }
+            Ok(())
+        }
+    }
+
+    impl MultiwriteNorFlash for Nor {}
+
+    fn settings(host: &str) -> Settings {
+        let mut settings = Settings::new();
+        settings.add_network("attic", "12345678").unwrap();
+        settings.set_broker(host, 1883).unwrap();
+        settings
+    }
+
+    fn kept(nor: &mut Nor) -> Kept<'_, Nor> {
+        Kept::new(nor, 0..LEN as u32).unwrap()
+    }
+
+    fn choice(nor: &mut Nor) -> Choice {
+        nor.left = usize::MAX;
+        choose(block_on(kept(nor).known(None)))
+    }
+
+    /// A device that works with some settings.
+    fn proven(host: &str) -> Nor {
+        let mut nor = Nor::blank();
+        assert!(block_on(kept(&mut nor).enter(&settings(host))));
+        assert!(block_on(kept(&mut nor).note(Standing::Proven, &settings(host))));
+        nor
+    }
+
+    #[test]
+    fn settings_that_fail_give_way_to_those_that_worked() {
+        let mut nor = proven("old");
+        assert_eq!(choice(&mut nor), Choice::Join(settings("old"), None));
+        assert!(block_on(kept(&mut nor).enter(&settings("new"))));
+        assert_eq!(choice(&mut nor), Choice::Join(settings("new"), Some(Standing::Tried(0))));
+        for minute in 1..crate::proof::PATIENCE {
+            assert!(block_on(kept(&mut nor).note(Standing::Tried(minute), &settings("new"))));
+            assert_eq!(choice(&mut nor), Choice::Join(settings("new"), Some(Standing::Tried(minute))));
+        }
+        assert!(block_on(kept(&mut nor).note(Standing::GivenUp, &settings("new"))));
+        assert_eq!(choice(&mut nor), Choice::Join(settings("old"), None));
+        // Entered once more, and right this time.
+        assert!(block_on(kept(&mut nor).enter(&settings("new"))));
+        assert!(block_on(kept(&mut nor).note(Standing::Proven, &settings("new"))));
+        assert_eq!(choice(&mut nor), Choice::Join(settings("new"), None));
+    }
+
+    #[test]
+    fn a_device_without_settings_that_worked_asks_again() {
+        let mut nor = Nor::blank();
+        assert_eq!(choice(&mut nor), Choice::SetUp { again: false });
+        assert!(block_on(kept(&mut nor).enter(&settings("new"))));
+        assert!(block_on(kept(&mut nor).note(Standing::GivenUp, &settings("new"))));
+        assert_eq!(choice(&mut nor), Choice::SetUp { again: true });
+        assert!(block_on(kept(&mut nor).try_again()));
+        assert_eq!(choice(&mut nor), Choice::Join(settings("new"), Some(Standing::Tried(0))));
+    }
+
+    #[test]
+    fn power_that_goes_leaves_settings_that_are_tried_or_proven() {
+        // Over many changes, so that sectors are erased in some of them.
+        for round in 0..12 {
+            let mut before = proven("old");
+            for more in 0..round {
+                assert!(block_on(kept(&mut before).enter(&settings(&format!("between-{more}")))));
+                assert!(block_on(kept(&mut before).enter(&settings("old"))));
+                assert!(block_on(kept(&mut before).note(Standing::Proven, &settings("old"))));
+            }
+            for cut in 0.. {
+                let mut nor = before.clone();
+                nor.left = cut;
+                let whole = block_on(kept(&mut nor).enter(&settings("new")));
+                let found = choice(&mut nor);
+                match &found {
+                    Choice::Join(found, Some(Standing::Tried(0))) if *found == settings("new") => {}
+                    Choice::Join(found, _) if *found == settings("old") && !whole => {}
+                    _ => panic!("round {round}, cut {cut}: {found:?}"),
+                }
+                // Whatever was found can be replaced.
+                assert!(block_on(kept(&mut nor).enter(&settings("last"))), "round {round}, cut {cut}");
+                if whole {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_flash_can_be_used_and_too_little_cannot() {
+        let mut nor = Nor { cells: (0..LEN).map(|at| (at * 7) as u8).collect(), left: usize::MAX };
+        assert!(block_on(kept(&mut nor).enter(&settings("new"))));
+        assert_eq!(choice(&mut nor), Choice::Join(settings("new"), Some(Standing::Tried(0))));
+        assert!(Kept::new(&mut nor, 0..4096).is_none());
+    }
+}
