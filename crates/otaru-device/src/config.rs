@@ -52,7 +52,8 @@ pub struct Config<'a> {
     /// The time of the watchdog, at least 8 s: a program that lets nothing else run for so long is reset, whatever image it
     /// is and however long it has worked. It proves that the agent's loop turns, not that it succeeds.
     pub watchdog: Duration,
-    /// How often an update that lost power is begun again.
+    /// Restarts in the middle of an update after which it is given up. Switching the device off and on does not count, and crashes have
+    /// a limit of their own: three.
     pub resumptions: u8,
 }
 

@@ -8,7 +8,6 @@ mod common;
 use std::path::PathBuf;
 
 use common::image_of;
-use otaru_format::digest::Digest;
 use otaru_format::release::KeyId;
 use otaru_release::build::{Options, Unsigned, build};
 use otaru_release::file::ReleaseFile;

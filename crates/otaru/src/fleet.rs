@@ -124,6 +124,7 @@ pub(crate) mod tests {
             deployment: None,
             error: None,
             failed: None,
+            guards_lost: false,
             boot: "power_on".into(),
             uptime: 1,
             rssi: None,
