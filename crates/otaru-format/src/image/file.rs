@@ -64,7 +64,8 @@ fn is_signed(file: &[u8], image_len: u32) -> bool {
 /// Whether `file` is a merged flash image: a bootloader where chips have it, and a partition table at its usual place. An application
 /// that is so long that it covers that place is none.
 pub fn is_merged(file: &[u8]) -> bool {
-    let blank = |end: u32| file.get(..end as usize).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0xFF));
+    let blank =
+        |end: u32| file.get(..end as usize).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0xFF));
     let starts = |offset: u32| file.get(offset as usize) == Some(&MAGIC);
     if BOOTLOADER_OFFSETS[1..].iter().any(|offset| blank(*offset) && starts(*offset)) {
         return true;
@@ -81,13 +82,14 @@ fn names_nothing(file: &[u8]) -> bool {
 
 fn ends_before_table(file: &[u8]) -> bool {
     let mut check = ImageCheck::new(partition::TABLE_OFFSET);
-    file.get(..partition::TABLE_OFFSET as usize).is_some_and(|front| check.feed(front).is_ok() && check.is_complete())
+    file.get(..partition::TABLE_OFFSET as usize)
+        .is_some_and(|front| check.feed(front).is_ok() && check.is_complete())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::vec::Vec;
     use std::vec;
+    use std::vec::Vec;
 
     use super::*;
     use crate::chip::Chip;
@@ -95,8 +97,12 @@ mod tests {
     use crate::image::{DescriptorFields, ImageFields};
 
     fn application(len: usize) -> Vec<u8> {
-        let descriptor =
-            DescriptorFields { project: "p", version: "1", secure_version: 0, elf_sha256: Digest::of(b"elf") };
+        let descriptor = DescriptorFields {
+            project: "p",
+            version: "1",
+            secure_version: 0,
+            elf_sha256: Digest::of(b"elf"),
+        };
         let code = vec![7; len];
         let segments = &[(0x3C00_0020, &[][..]), (0x4038_0000, &code)];
         ImageFields { chip: Chip::Esp32C3, descriptor, segments, hash_appended: true }.emit()

@@ -65,6 +65,8 @@ pub struct Recipe {
     pub compressed: bool,
     /// Patches in front of it: what each is for, and its bytes.
     pub patches: Vec<(Digest, Vec<u8>)>,
+    /// Further products it is for, in order.
+    pub also: Vec<String>,
 }
 
 impl Recipe {
@@ -81,6 +83,7 @@ impl Recipe {
             secure_version: 0,
             compressed: true,
             patches: Vec::new(),
+            also: Vec::new(),
         }
     }
 
@@ -112,6 +115,7 @@ impl Recipe {
         let mut payloads: Vec<PayloadFields<'_>> = self.patches.iter().map(patch).collect();
         payloads.extend(self.compressed.then_some(lzma));
         payloads.push(raw);
+        let also: Vec<&str> = self.also.iter().map(String::as_str).collect();
         let fields = ManifestFields {
             product: &self.product,
             chip_id: self.chip.id(),
@@ -124,6 +128,7 @@ impl Recipe {
             min_base: self.min_base.as_deref(),
             secure_version: self.secure_version,
             revoked: &self.revoked,
+            also: &also,
         };
         let mut buf = [0; MAX_ENVELOPE];
         let manifest = fields.emit(&mut buf)?;
