@@ -87,12 +87,14 @@ fn manifests() {
         min_base: None,
         secure_version: 0,
         revoked: &[],
+        also: &[],
     };
     let all = ManifestFields {
         payloads: &[delta, lzma, raw],
         min_base: Some("1.0.0"),
         secure_version: 3,
         revoked: &[KeyId([1; 8]), KeyId([2; 8])],
+        also: &["lantern", "light"],
         ..fields
     };
     for (name, fields) in [("least", fields), ("all", all)] {

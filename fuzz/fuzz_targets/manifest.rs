@@ -31,6 +31,7 @@ fn manifest(bytes: &[u8]) {
     }
     assert!(alone > 0);
     assert!(manifest.revoked().count() <= 4);
+    assert!(manifest.also().count() <= 4 && manifest.also().all(|name| manifest.is_for(name)));
 }
 
 fuzz_target!(|bytes: &[u8]| {

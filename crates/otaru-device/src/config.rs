@@ -15,6 +15,11 @@ use crate::trust::{self, BadKey, PublicKey};
 pub struct Config<'a> {
     /// The device's name: MQTT client id and part of its topics.
     pub device: &'a str,
+    /// The product that firmware must be for, 1 to 32 bytes; `None` for that of the last confirmed release, or else the running
+    /// image's project name.
+    pub product: Option<&'a str>,
+    /// Other products whose firmware is taken too, so that a fleet can be renamed.
+    pub products: &'a [&'a str],
     /// The prefix of every topic.
     pub base: &'a str,
     /// The broker's host name or address.
@@ -41,9 +46,9 @@ pub struct Config<'a> {
     /// Whether firmware without a signature may be installed, and `force` be asked for. Whoever may publish a command
     /// can then install anything.
     pub allow_unsigned: bool,
-    /// Whether a release may be older than the newest that was confirmed.
+    /// Whether a release may be older than the newest that was confirmed, or another one with its sequence.
     pub allow_downgrade: bool,
-    /// Whether firmware of another project than the running one may be installed.
+    /// Whether firmware for any product may be installed.
     pub allow_other_product: bool,
     /// Boots a new image gets, where the bootloader does not count, before the old one returns.
     pub trial_boots: u8,
@@ -62,6 +67,8 @@ impl<'a> Config<'a> {
     pub const fn new(device: &'a str, broker_host: &'a str) -> Self {
         Self {
             device,
+            product: None,
+            products: &[],
             base: otaru_format::topic::DEFAULT_BASE,
             broker_host,
             broker_port: 1883,

@@ -47,13 +47,13 @@ pub fn check_key(key: &PublicKey) -> Result<(), BadKey> {
     })
 }
 
-/// Why a signature is not accepted.
+/// Why a signature is not accepted. It names keys of the device's own, never what an unknown file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TrustError {
     /// There is none.
     Unsigned,
     /// The key is none of the trusted ones.
-    UnknownKey(KeyId),
+    UnknownKey,
     /// The key was revoked.
     Revoked(KeyId),
     /// The signature is not that key's over these bytes.
@@ -64,20 +64,34 @@ impl TrustError {
     pub(crate) const fn code(self) -> Code {
         match self {
             Self::Unsigned => Code::Unsigned,
-            Self::UnknownKey(_) => Code::UnknownKey,
+            Self::UnknownKey => Code::UnknownKey,
             Self::Revoked(_) => Code::RevokedKey,
             Self::BadSignature(_) => Code::BadSignature,
         }
     }
+
+    /// The sentence, on a device that trusts these keys.
+    pub(crate) const fn on(self, keys: &[PublicKey]) -> Distrust<'_> {
+        Distrust { error: self, keys }
+    }
 }
 
-impl fmt::Display for TrustError {
+/// The sentence to a [`TrustError`].
+pub(crate) struct Distrust<'k> {
+    error: TrustError,
+    keys: &'k [PublicKey],
+}
+
+impl fmt::Display for Distrust<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsigned => f.write_str("this device takes signed firmware only"),
-            Self::UnknownKey(id) => write!(f, "signed with key {id}, which this device does not trust"),
-            Self::Revoked(id) => write!(f, "signed with key {id}, which was revoked"),
-            Self::BadSignature(id) => write!(f, "the signature is not that of key {id}"),
+        match self.error {
+            TrustError::Unsigned => f.write_str("this device takes signed firmware only"),
+            TrustError::UnknownKey => {
+                f.write_str("signed with another key than this device trusts:")?;
+                self.keys.iter().try_for_each(|key| write!(f, " {}", KeyId::of(key)))
+            }
+            TrustError::Revoked(id) => write!(f, "signed with key {id}, which was revoked"),
+            TrustError::BadSignature(id) => write!(f, "the signature is not that of key {id}"),
         }
     }
 }
@@ -95,7 +109,7 @@ pub(crate) fn verify(
         return Err(TrustError::Revoked(id));
     }
     // The smallest kept implementation; `cargo xtask bench verification` compares.
-    let key = keys.iter().find(|key| KeyId::of(key) == id).ok_or(TrustError::UnknownKey(id))?;
+    let key = keys.iter().find(|key| KeyId::of(key) == id).ok_or(TrustError::UnknownKey)?;
     let bad = |_| TrustError::BadSignature(id);
     // Refuses keys of small order, which would accept signatures that nobody made.
     let mut verifier = Key::new(*key).verify_incremental(&Signature::new(*signature)).map_err(bad)?;

@@ -3,8 +3,9 @@
 //! Layout after ESP-IDF `esp_app_format.h` and `esp_app_desc.h`: a header of 24 bytes; segments, each with load
 //! address `u32` and length `u32` before its data; zeros until the byte before a multiple of 16; the checksum, the
 //! XOR of all segment data begun with 0xEF; if the header says so, the SHA-256 of everything before it. The
-//! descriptor is the start of the first segment.
+//! descriptor is the start of the first segment. What else may stand in such a file is told by [`file`].
 
+pub mod file;
 #[cfg(any(test, feature = "image-writer"))]
 mod writer;
 
@@ -120,6 +121,11 @@ pub struct Header {
     pub hash_appended: bool,
 }
 
+/// Bytes of flash that the lowest flash size of a header stands for.
+const LEAST_FLASH: u32 = 1 << 20;
+/// Highest flash size that has a meaning (`ESP_IMAGE_FLASH_SIZE_128MB`).
+const MAX_FLASH: u8 = 7;
+
 impl Header {
     /// Reads the first 24 bytes.
     ///
@@ -154,6 +160,27 @@ impl Header {
     /// The chip it is for, if known.
     pub fn chip(&self) -> Option<Chip> {
         Chip::from_id(self.chip_id)
+    }
+
+    /// Bytes of the flash chip it was made for; `None` for a size that no chip has.
+    pub const fn flash_size(&self) -> Option<u32> {
+        match self.spi_speed_size >> 4 {
+            size @ 0..=MAX_FLASH => Some(LEAST_FLASH << size),
+            _ => None,
+        }
+    }
+
+    /// Returns the highest chip revision, ×100, if there is one: 0 and 65535 mean that there is none.
+    pub const fn highest_revision(&self) -> Option<u16> {
+        match self.max_revision {
+            0 | u16::MAX => None,
+            revision => Some(revision),
+        }
+    }
+
+    /// Whether it runs on a chip of this revision, ×100, as ESP-IDF's bootloader decides it.
+    pub fn admits_revision(&self, revision: u16) -> bool {
+        revision >= self.min_revision && self.highest_revision().is_none_or(|highest| revision <= highest)
     }
 }
 
@@ -191,6 +218,14 @@ impl<'a> Descriptor<'a> {
     /// The project's name, at most 32 bytes.
     pub fn project(&self) -> &'a str {
         self.text(48, 32)
+    }
+
+    /// The project's name, if it is one that can be read: 1 to 32 bytes of UTF-8 without control characters.
+    pub fn product(&self) -> Option<&'a str> {
+        let field = &self.0[48..80];
+        let name = field.split(|byte| *byte == 0).next()?;
+        let name = core::str::from_utf8(name).ok()?;
+        (!name.is_empty() && !name.chars().any(char::is_control)).then_some(name)
     }
 
     /// Time of the build.
@@ -297,9 +332,19 @@ impl ImageCheck {
         }
     }
 
-    /// Whether the image is whole; what follows it is of no interest.
+    /// Whether the image is whole; what follows it is no part of it.
     pub fn is_complete(&self) -> bool {
         self.at == At::End
+    }
+
+    /// Bytes of the image so far.
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether nothing of it has come yet.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Takes the next bytes. Bytes after the image's end are passed over.
@@ -444,6 +489,48 @@ mod tests {
         assert_eq!(descriptor.secure_version(), 7);
         assert_eq!(descriptor.elf_sha256(), Digest::of(b"elf"));
         assert_eq!(head.header.chip(), Some(Chip::Esp32C3));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_read_is_none() {
+        let good = image();
+        let name = |field: &[u8]| {
+            let mut image = good.clone();
+            image[80..112].fill(0);
+            image[80..80 + field.len()].copy_from_slice(field);
+            Head::parse(&image).unwrap().descriptor.unwrap().product().map(std::string::String::from)
+        };
+        assert_eq!(name(b"lamp").as_deref(), Some("lamp"));
+        assert_eq!(name(&[b'x'; 32]).as_deref(), Some("x".repeat(32).as_str()));
+        for bad in [&b""[..], b"la\xFFmp", b"la\nmp", &[0xFF; 32]] {
+            assert_eq!(name(bad), None, "{bad:?}");
+        }
+    }
+
+    /// ESP-IDF `esp_app_format.h`, and `bootloader_common_check_chip_validity`.
+    #[test]
+    fn revisions_and_flash_sizes_are_read_as_the_bootloader_does() {
+        let header = |min_revision, max_revision, spi_speed_size| Header {
+            min_revision,
+            max_revision,
+            spi_speed_size,
+            ..Header::parse(&image()).unwrap()
+        };
+        for (min, max, revision, admitted) in [
+            (3, 99, 3, true),
+            (3, 99, 2, false),
+            (0, 99, 99, true),
+            (0, 99, 100, false),
+            (0, 0, 400, true),
+            (0, 65535, 400, true),
+            (300, 0, 299, false),
+        ] {
+            assert_eq!(header(min, max, 0).admits_revision(revision), admitted, "{min} to {max}: {revision}");
+        }
+        assert_eq!(header(0, 0, 0x0F).flash_size(), Some(1 << 20));
+        assert_eq!(header(0, 0, 0x20).flash_size(), Some(4 << 20));
+        assert_eq!(header(0, 0, 0x7F).flash_size(), Some(128 << 20));
+        assert_eq!(header(0, 0, 0x80).flash_size(), None);
     }
 
     #[test]

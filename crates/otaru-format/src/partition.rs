@@ -32,7 +32,8 @@ pub const NVS: u8 = 2;
 pub const UNDEFINED: u8 = 6;
 
 const ROW: usize = 32;
-const MAGIC: [u8; 2] = [0xAA, 0x50];
+/// First bytes of every entry, and so of a partition table (`ESP_PARTITION_MAGIC`).
+pub const MAGIC: [u8; 2] = [0xAA, 0x50];
 const MD5_MAGIC: [u8; 2] = [0xEB, 0xEB];
 
 /// One partition.

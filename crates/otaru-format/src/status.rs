@@ -150,7 +150,7 @@ codes! {
     UnsupportedUrl = 2 "unsupported_url",
     /// The image is for another chip.
     WrongChip = 3 "wrong_chip",
-    /// The image is another project's.
+    /// The firmware is another product's.
     WrongProduct = 4 "wrong_product",
     /// The image does not fit the slot.
     TooLarge = 5 "too_large",
@@ -222,8 +222,16 @@ codes! {
     /// A block is not what the release says.
     BlockCorrupt = 40 "block_corrupt",
     // 41 was `replayed`, of signed commands; do not give the number away again.
+    /// The image is for other revisions of the chip.
+    WrongRevision = 42 "wrong_revision",
+    /// The image is for a larger flash chip.
+    FlashTooSmall = 43 "flash_too_small",
     /// The update crashed the running image again and again.
     Crashed = 44 "crashed",
+    /// A whole flash image, where an application is wanted.
+    MergedImage = 46 "merged_image",
+    /// The image does not say which product it is for, or the device does not know its own.
+    NoProduct = 47 "no_product",
     /// The release revokes more keys than the device has room for.
     NoRoom = 48 "no_room",
     /// Anything else, and what a newer device tells that this program does not know.
@@ -268,6 +276,10 @@ pub struct Status<S> {
     pub state: UpdateState,
     /// The running image's project.
     pub project: S,
+    /// The product that firmware is held against: as configured, else that of the last release that was confirmed, else the project.
+    /// Devices that know of no such thing do not tell it.
+    #[serde(skip_serializing_if = "Option::is_none", default = "none")]
+    pub product: Option<S>,
     /// The running image's version.
     pub version: S,
     /// The running image's SHA-256.
@@ -332,6 +344,13 @@ impl<S: Serialize> Status<S> {
     }
 }
 
+impl<S: AsRef<str>> Status<S> {
+    /// The product that firmware is held against; of a device that does not tell it, the running image's project.
+    pub fn product(&self) -> &str {
+        self.product.as_ref().unwrap_or(&self.project).as_ref()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,6 +363,7 @@ mod tests {
             chip: "esp32c3",
             state: UpdateState::RolledBack,
             project: "p",
+            product: Some("q"),
             version: "1.0",
             image: Digest::of(b"x"),
             slot: 1,
@@ -364,6 +384,7 @@ mod tests {
         let json = status.to_json(&mut buf).unwrap();
         let host: Status<String> = serde_json::from_str(json).unwrap();
         assert_eq!(host.state, UpdateState::RolledBack);
+        assert_eq!(host.product(), "q");
         assert_eq!(host.error.unwrap().detail, "at \"main\":\n1");
         assert!(!json.contains("progress"));
     }
@@ -378,6 +399,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(status.state, UpdateState::Unknown);
+        assert_eq!((status.product.as_deref(), status.product()), (None, "p"));
         assert!(!status.state.is_final());
         let error = status.error.unwrap();
         assert_eq!((error.code, error.detail.as_str()), (Code::Unknown, "full moon"));

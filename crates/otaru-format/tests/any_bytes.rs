@@ -210,6 +210,7 @@ proptest! {
             chip: "esp32",
             state: UpdateState::Failed,
             project: "p",
+            product: Some(deployment),
             version,
             image: Digest::ZERO,
             slot: 0,
@@ -230,6 +231,7 @@ proptest! {
         let json = status.to_json(&mut buf).unwrap();
         let read: Status<String> = serde_json::from_str(json).unwrap();
         prop_assert_eq!((read.version.as_str(), read.deployment.as_deref()), (version, Some(deployment)));
+        prop_assert_eq!(read.product(), deployment);
         let error = read.error.unwrap();
         prop_assert_eq!((error.code, error.detail.as_str()), (Code::from_number(code), detail));
         prop_assert_eq!((read.progress, read.failed.unwrap().boots), (progress, boots));

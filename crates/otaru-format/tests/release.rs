@@ -21,6 +21,7 @@ struct Release {
     min_base: Option<String>,
     secure_version: u32,
     revoked: Vec<KeyId>,
+    also: Vec<String>,
 }
 
 impl Release {
@@ -30,6 +31,7 @@ impl Release {
             .iter()
             .map(|(kind, len, frames)| PayloadFields { kind: *kind, len: *len, frames })
             .collect();
+        let also: Vec<&str> = self.also.iter().map(String::as_str).collect();
         let fields = ManifestFields {
             product: &self.product,
             chip_id: self.chip_id,
@@ -42,6 +44,7 @@ impl Release {
             min_base: self.min_base.as_deref(),
             secure_version: self.secure_version,
             revoked: &self.revoked,
+            also: &also,
         };
         fields.emit(&mut [0; MAX_ENVELOPE]).map(<[u8]>::to_vec)
     }
@@ -72,6 +75,7 @@ fn release_of(size: u32, shares: &[u8], deltas: &[u32]) -> Release {
         min_base: Some("1.0.0".into()),
         secure_version: 3,
         revoked: vec![KeyId([1; 8]), KeyId([2; 8])],
+        also: vec!["lamp-2".into(), "light".into()],
     }
 }
 
@@ -80,12 +84,15 @@ fn release() -> impl Strategy<Value = Release> {
     let image = (size, vec(any::<u8>(), 1..9), vec(1_u32..9999, 0..4));
     let text = "[ -~é]{1,16}";
     let revoked = prop::collection::btree_set(any::<[u8; 8]>(), 0..5);
-    (image, text, text, any::<u16>(), 1..=u64::MAX, any::<u32>(), revoked, any::<bool>()).prop_map(
-        |((size, shares, deltas), product, version, chip_id, sequence, secure_version, revoked, base)| {
+    let names = (text, text, prop::collection::btree_set(text, 0..5));
+    (image, names, any::<u16>(), 1..=u64::MAX, any::<u32>(), revoked, any::<bool>()).prop_map(
+        |((size, shares, deltas), names, chip_id, sequence, secure_version, revoked, base)| {
+            let (product, version, also) = names;
+            let also = also.into_iter().filter(|name| *name != product).collect();
             let min_base = base.then(|| "2.0.0-rc.1".to_owned());
             let revoked = revoked.into_iter().map(KeyId).collect();
             let rest = release_of(size, &shares, &deltas);
-            Release { product, version, chip_id, sequence, min_base, secure_version, revoked, ..rest }
+            Release { product, version, chip_id, sequence, min_base, secure_version, revoked, also, ..rest }
         },
     )
 }
@@ -104,6 +111,7 @@ fn look_at(manifest: &Manifest<'_>) {
             }
         }
     }
+    assert!(manifest.also().all(|name| manifest.is_for(name)) && manifest.also().count() <= 4);
     assert!(manifest.revoked().count() <= 4 && manifest.blocks().count() == manifest.block_count());
 }
 
@@ -157,6 +165,7 @@ proptest! {
         prop_assert_eq!(manifest.min_base, release.min_base.as_deref());
         prop_assert_eq!(manifest.secure_version, release.secure_version);
         prop_assert_eq!(manifest.revoked().collect::<Vec<_>>(), release.revoked);
+        prop_assert_eq!(manifest.also().collect::<Vec<_>>(), release.also);
         let hashes: Vec<_> = manifest.blocks().map(|block| block.hash).collect();
         prop_assert_eq!(hashes, release.blocks);
         prop_assert_eq!(manifest.blocks().map(|block| u64::from(block.len)).sum::<u64>(), u64::from(release.size));
@@ -207,6 +216,7 @@ fn the_largest_release_fits() {
     release.product = "p".repeat(32);
     release.version = "v".repeat(32);
     release.sequence = u64::MAX;
+    release.also = (0..4).map(|number| number.to_string().repeat(32)).collect();
     assert!(release.emit().unwrap().len() + 100 < MAX_ENVELOPE);
 }
 
@@ -214,7 +224,7 @@ fn the_largest_release_fits() {
 #[test]
 fn bad_fields_are_refused() {
     type Change = fn(&mut Release);
-    let changes: [(Change, &str); 18] = [
+    let changes: [(Change, &str); 23] = [
         (|r| r.product.clear(), "product"),
         (|r| r.product = "x".repeat(33), "product"),
         (|r| r.product = "a\x1bb".into(), "product"),
@@ -232,6 +242,11 @@ fn bad_fields_are_refused() {
         (|r| r.payloads.truncate(1), "needs a base"),
         (|r| r.min_base = Some("one".into()), "semantic version"),
         (|r| r.revoked = vec![KeyId([1; 8]); 2], "revoked"),
+        (|r| r.also = vec!["b".into(), "a".into()], "further products"),
+        (|r| r.also = vec!["a".into(); 2], "further products"),
+        (|r| r.also = vec![r.product.clone()], "further products"),
+        (|r| r.also = vec!["x".repeat(33)], "further products"),
+        (|r| r.also = (0..5).map(|number| number.to_string()).collect(), "further products"),
         (|r| r.payloads.insert(0, r.payloads[0].clone()), "same base"),
     ];
     for (index, (change, word)) in changes.into_iter().enumerate() {
@@ -250,7 +265,7 @@ fn unknown_fields_and_formats_are_refused() {
     assert_eq!(Manifest::parse(&newer).unwrap_err(), ReleaseError::NewerLayout { version: 2 });
     let mut more = good.clone();
     more[0] += 1;
-    more.extend([14, 0]);
+    more.extend([15, 0]);
     assert!(Manifest::parse(&more).unwrap_err().to_string().contains("unknown fields"));
     let mut following = good;
     following.push(0);

@@ -58,6 +58,7 @@ fn an_envelope_is_read_as_written_down() {
     assert_eq!(expected["secure_version"], manifest.secure_version);
     let revoked: Vec<_> = manifest.revoked().map(|id| Value::from(id.to_string())).collect();
     assert_eq!(expected["revoked"], Value::from(revoked));
+    assert_eq!(expected["also"], Value::from(manifest.also().map(Value::from).collect::<Vec<_>>()));
     let blocks: Vec<_> = manifest.blocks().map(|block| Value::from(block.hash.to_string())).collect();
     assert_eq!(expected["blocks"], Value::from(blocks));
     for (index, payload) in manifest.payloads().enumerate() {

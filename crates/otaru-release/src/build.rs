@@ -3,10 +3,11 @@
 use std::fmt;
 
 use otaru_format::digest::Digest;
+use otaru_format::image::file::{MERGED_REMEDY, is_merged, kept_len};
 use otaru_format::image::{Head, ImageCheck, ImageError, ImageSummary};
 use otaru_format::release::{
-    KeyId, MAX_ENVELOPE, MAX_PAYLOADS, MAX_REVOKED, ManifestFields, PayloadFields, PayloadKind, ReleaseError,
-    SemVer, block_size,
+    KeyId, MAX_ALSO, MAX_ENVELOPE, MAX_PAYLOADS, MAX_REVOKED, ManifestFields, PayloadFields, PayloadKind,
+    ReleaseError, SemVer, block_size,
 };
 
 /// No ESP flash that images run from is larger, in bytes.
@@ -19,6 +20,8 @@ pub struct Options {
     pub sequence: u64,
     /// The product, where it is not the image's project name.
     pub product: Option<String>,
+    /// Further products whose devices take it, at most [`MAX_ALSO`]: the old name of one that is renamed.
+    pub also: Vec<String>,
     /// The least version that a device must run to take this release.
     pub min_base: Option<String>,
     /// Keys that devices shall not trust any longer.
@@ -39,6 +42,7 @@ impl Options {
         Self {
             sequence,
             product: None,
+            also: Vec::new(),
             min_base: None,
             revoked: Vec::new(),
             compress: true,
@@ -84,12 +88,16 @@ pub struct Unsigned {
 pub enum BuildError {
     /// The image is no good.
     Image(ImageError),
+    /// The file is a whole flash image.
+    Merged,
     /// The image has no application descriptor.
     NoDescriptor,
     /// The image tells no version.
     NoVersion,
-    /// The image tells no project, and no product was given.
+    /// The image's project name is empty or cannot be read.
     NoProduct,
+    /// There are too many further products.
+    TooManyNames,
     /// The least base version is no semantic version.
     MinBase,
     /// More keys are revoked than one release can.
@@ -141,6 +149,7 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image(error) => write!(f, "no good ESP image: {error}"),
+            Self::Merged => f.write_str(MERGED_REMEDY),
             Self::NoDescriptor => f.write_str(
                 "the image has no application descriptor, so its project and version are unknown; with esp-hal, \
                  esp_bootloader_esp_idf::esp_app_desc!() adds one",
@@ -148,7 +157,11 @@ impl fmt::Display for BuildError {
             Self::NoVersion => f.write_str(
                 "the image tells no version; set it in Cargo.toml, or as PROJECT_VER in ESP-IDF",
             ),
-            Self::NoProduct => f.write_str("the image tells no project; --product names the product"),
+            Self::NoProduct => f.write_str(
+                "the image's project name is empty or cannot be read; set it where the firmware is built, or devices \
+                 refuse the image",
+            ),
+            Self::TooManyNames => write!(f, "one release is for at most {MAX_ALSO} further products"),
             Self::MinBase => f.write_str("the least base version must look like 1.2.3"),
             Self::TooManyRevoked => write!(f, "one release revokes at most {MAX_REVOKED} keys; make several"),
             Self::Base { index, why } => write!(f, "base {}: {why}", index + 1),
@@ -168,7 +181,8 @@ impl From<ReleaseError> for BuildError {
     }
 }
 
-/// Makes a release of the image at the start of `file`. What follows the image is left out.
+/// Makes a release of the image at the start of `file`. A signature block of secure boot behind it is kept; anything else that
+/// follows the image is left out.
 ///
 /// # Errors
 /// When the image is no good or does not say what it is, or an option cannot be.
@@ -177,37 +191,41 @@ pub fn build(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Unsigned, BuildError> {
+    if is_merged(file) {
+        return Err(BuildError::Merged);
+    }
     let summary = check(file)?;
-    let image = &file[..summary.len as usize];
+    let image = &file[..kept_len(file, summary.len) as usize];
+    let size = image.len() as u32;
     let descriptor = Head::parse(image).map_err(BuildError::Image)?.descriptor;
     let descriptor = descriptor.ok_or(BuildError::NoDescriptor)?;
-    let product = options.product.as_deref().unwrap_or(descriptor.project());
-    if product.is_empty() {
-        return Err(BuildError::NoProduct);
-    }
+    let project = descriptor.product().ok_or(BuildError::NoProduct)?;
+    let product = options.product.as_deref().unwrap_or(project);
     if descriptor.version().is_empty() {
         return Err(BuildError::NoVersion);
     }
     let revoked = revoked(&options.revoked)?;
+    let also = also(&options.also, product)?;
     if options.min_base.as_deref().is_some_and(|version| SemVer::parse(version).is_err()) {
         return Err(BuildError::MinBase);
     }
-    let bases = bases(&options.bases, &summary, descriptor.project())?;
-    let blocks: Vec<&[u8]> = image.chunks(block_size(summary.len) as usize).collect();
+    let bases = bases(&options.bases, &summary, project)?;
+    let blocks: Vec<&[u8]> = image.chunks(block_size(size) as usize).collect();
     let hashes: Vec<Digest> = blocks.iter().map(|block| Digest::of(block)).collect();
-    let raw = PayloadFields { kind: PayloadKind::Raw, len: summary.len, frames: &[] };
+    let raw = PayloadFields { kind: PayloadKind::Raw, len: size, frames: &[] };
     let fields = ManifestFields {
         product,
         chip_id: summary.header.chip_id,
         version: descriptor.version(),
         sequence: options.sequence,
         image: summary.digest,
-        size: summary.len,
+        size,
         blocks: &hashes,
         payloads: &[raw],
         min_base: options.min_base.as_deref(),
         secure_version: descriptor.secure_version(),
         revoked: &revoked,
+        also: &also,
     };
     // What cannot be is told before the long work.
     emit(&fields)?;
@@ -286,6 +304,13 @@ fn revoked(keys: &[KeyId]) -> Result<Vec<KeyId>, BuildError> {
     keys.sort_unstable();
     keys.dedup();
     if keys.len() > MAX_REVOKED { Err(BuildError::TooManyRevoked) } else { Ok(keys) }
+}
+
+fn also<'o>(names: &'o [String], product: &str) -> Result<Vec<&'o str>, BuildError> {
+    let mut names: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != product).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.len() > MAX_ALSO { Err(BuildError::TooManyNames) } else { Ok(names) }
 }
 
 fn emit(fields: &ManifestFields<'_>) -> Result<Vec<u8>, ReleaseError> {

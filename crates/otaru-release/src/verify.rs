@@ -4,6 +4,7 @@ use std::fmt;
 
 use otaru_delta::ApplyError;
 use otaru_format::digest::Digest;
+use otaru_format::image::file::{MERGED_REMEDY, is_merged, kept_len};
 use otaru_format::image::{Head, ImageCheck, ImageError};
 use otaru_format::release::{Block, Frame, Payload, PayloadKind, ReleaseError};
 use otaru_lzma::{Decoder, LzmaError, Workspace};
@@ -49,6 +50,10 @@ pub enum VerifyError {
     Image,
     /// A bootloader would not start the image.
     NotBootable(ImageError),
+    /// It brings a whole flash image.
+    Merged,
+    /// The image does not say what it is, so devices refuse it.
+    Nameless,
     /// The manifest says of the image what the image does not say.
     Disagree {
         /// What of it.
@@ -74,6 +79,10 @@ impl fmt::Display for VerifyError {
             Self::Patch(error) => write!(f, "a delta payload: {error}"),
             Self::Image => f.write_str("the image's SHA-256 is not the one in the manifest"),
             Self::NotBootable(error) => write!(f, "a bootloader would not start the image: {error}"),
+            Self::Merged => f.write_str(MERGED_REMEDY),
+            Self::Nameless => f.write_str(
+                "the image has no application descriptor, or its project name cannot be read, so devices refuse it",
+            ),
             Self::Disagree { what } => write!(f, "manifest and image disagree about the {what}"),
         }
     }
@@ -206,22 +215,30 @@ fn decode(
     }
 }
 
-fn check_image(file: &ReleaseFile<'_>, image: &[u8]) -> Result<(), VerifyError> {
+/// Checks what a payload brings: the image, and behind it nothing but a signature block.
+fn check_image(file: &ReleaseFile<'_>, stored: &[u8]) -> Result<(), VerifyError> {
     let manifest = &file.manifest;
-    if Digest::of(image) != manifest.image {
-        return Err(VerifyError::Image);
+    if is_merged(stored) {
+        return Err(VerifyError::Merged);
     }
     let mut check = ImageCheck::new(manifest.size);
-    check.feed(image).map_err(VerifyError::NotBootable)?;
-    let summary = check.finish().map_err(VerifyError::NotBootable)?;
-    let descriptor = Head::parse(image).map_err(VerifyError::NotBootable)?.descriptor;
-    let disagreement = if summary.len != manifest.size {
+    let checked = check.feed(stored).and_then(|()| check.finish());
+    let summary = match checked {
+        Ok(summary) if summary.digest == manifest.image => summary,
+        // Where these are not even the bytes that are named, that is what is wrong.
+        Err(error) if Digest::of(stored) == manifest.image => return Err(VerifyError::NotBootable(error)),
+        _ => return Err(VerifyError::Image),
+    };
+    let descriptor = Head::parse(stored).map_err(VerifyError::NotBootable)?.descriptor;
+    let descriptor = descriptor.filter(|descriptor| descriptor.product().is_some());
+    let descriptor = descriptor.ok_or(VerifyError::Nameless)?;
+    let disagreement = if kept_len(stored, summary.len) != manifest.size {
         Some("size")
     } else if summary.header.chip_id != manifest.chip_id {
         Some("chip")
-    } else if descriptor.is_none_or(|descriptor| descriptor.version() != manifest.version) {
+    } else if descriptor.version() != manifest.version {
         Some("version")
-    } else if descriptor.is_none_or(|descriptor| descriptor.secure_version() != manifest.secure_version) {
+    } else if descriptor.secure_version() != manifest.secure_version {
         Some("secure version")
     } else {
         None

@@ -6,12 +6,13 @@ mod blocks;
 mod common;
 
 use blocks::{image, key};
+use common::image_of;
 use otaru_format::digest::Digest;
 use otaru_format::release::{KeyId, PayloadKind, ReleaseError};
 use otaru_release::build::{BuildError, Options, Progress, build};
 use otaru_release::file::{ReleaseFile, is_release};
 use otaru_release::sign::{SignatureError, resign};
-use otaru_release::verify::{VerifyError, stored_frames, verify, verify_contents};
+use otaru_release::verify::{VerifyError, stored_frames, try_patches, verify, verify_contents};
 
 fn release(options: &Options) -> otaru_release::build::Unsigned {
     build(&image("lamp", "1.2.3"), options, &mut |_| ()).unwrap()
@@ -51,6 +52,65 @@ fn what_follows_an_image_is_left_out() {
     let release = build(&longer, &Options::new(7), &mut |_| ()).unwrap().sign(&key(1)).unwrap();
     let image = image("lamp", "1.2.3");
     assert_eq!(ReleaseFile::parse(&release).unwrap().manifest.image, Digest::of(&image));
+}
+
+/// The image with a signature block of secure boot v2 behind it.
+fn signed_image() -> Vec<u8> {
+    let mut file = image("lamp", "1.2.3");
+    file.resize(file.len().next_multiple_of(4096), 0xFF);
+    file.extend([0xE7, 0x02]);
+    file.resize(file.len() + 4094, 0x5A);
+    file
+}
+
+#[test]
+fn a_signature_block_is_kept() {
+    let (stored, plain) = (signed_image(), image("lamp", "1.2.3"));
+    let file = build(&stored, &Options::new(7), &mut |_| ()).unwrap().sign(&key(1)).unwrap();
+    let verified = verify(&file, &[key(1).public()]).unwrap().file;
+    assert_eq!(verified.manifest.image, Digest::of(&plain), "an image is the same with and without");
+    assert_eq!(verified.manifest.size as usize, stored.len());
+    let raw = verified.manifest.payloads().find(|payload| payload.kind == PayloadKind::Raw).unwrap();
+    assert_eq!(verified.payload(&raw), Some(&stored[..]));
+    let longer = [&stored[..], &[1; 99]].concat();
+    assert_eq!(build(&longer, &Options::new(7), &mut |_| ()).unwrap().sign(&key(1)).unwrap(), file);
+    // A patch makes the block as well.
+    let old = image("lamp", "1.2.2");
+    let options = Options { bases: vec![old.clone()], ..Options::new(7) };
+    let file = build(&stored, &options, &mut |_| ()).unwrap().sign(&key(1)).unwrap();
+    let verified = verify(&file, &[key(1).public()]).unwrap().file;
+    assert!(verified.manifest.payloads().any(|payload| payload.kind.needs_base()));
+    assert_eq!(try_patches(&verified, &[old]), Ok(0));
+}
+
+#[test]
+fn a_merged_image_becomes_no_release() {
+    for (offset, bootloader) in [(0, image_of("", "", &[1; 400])), (0x1000, image("lamp", "1.2.3"))] {
+        let mut file = vec![0xFF; offset];
+        file.extend(bootloader);
+        if offset == 0 {
+            // No descriptor.
+            file[32] ^= 1;
+        }
+        file.resize(file.len().max(0x8000), 0xFF);
+        file.splice(0x8000..0x8002.min(file.len()), [0xAA, 0x50]);
+        file.extend(image("lamp", "1.2.3"));
+        let error = build(&file, &Options::new(7), &mut |_| ()).unwrap_err();
+        assert_eq!(error, BuildError::Merged);
+        assert!(error.to_string().contains("the application's own .bin"), "{error}");
+    }
+}
+
+#[test]
+fn further_products_are_carried_in_order() {
+    let also = ["old", "older", "old", "lamp"].map(str::to_owned).to_vec();
+    let file = release(&Options { also, ..Options::new(9) }).without_signature().unwrap();
+    let manifest = verify_contents(&file).unwrap().file.manifest;
+    assert_eq!(manifest.also().collect::<Vec<_>>(), ["old", "older"]);
+    assert!(manifest.is_for("lamp") && manifest.is_for("older") && !manifest.is_for("lock"));
+    let also = (0..5).map(|number| number.to_string()).collect();
+    let options = Options { also, ..Options::new(9) };
+    assert_eq!(build(&image("lamp", "1"), &options, &mut |_| ()).unwrap_err(), BuildError::TooManyNames);
 }
 
 #[test]
@@ -98,6 +158,7 @@ fn nobody_revokes_the_key_he_signs_with() {
 fn images_that_do_not_say_what_they_are() {
     let make = |project, version| build(&image(project, version), &Options::new(1), &mut |_| ()).unwrap_err();
     assert_eq!(make("", "1"), BuildError::NoProduct);
+    assert_eq!(make("la\nmp", "1"), BuildError::NoProduct);
     assert_eq!(make("p", ""), BuildError::NoVersion);
     let bad = |options: Options| build(&image("p", "1"), &options, &mut |_| ()).unwrap_err();
     assert!(bad(Options::new(0)).to_string().contains("sequence"));

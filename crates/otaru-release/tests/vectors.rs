@@ -35,7 +35,8 @@ fn image() -> Vec<u8> {
 
 fn unsigned() -> Unsigned {
     let revoked = vec![KeyId(*b"\x01\x02\x03\x04\x05\x06\x07\x08")];
-    let options = Options { min_base: Some("1.0.0".into()), revoked, ..Options::new(1_764_000_000) };
+    let also = vec!["lantern".into(), "lamp-pro".into()];
+    let options = Options { min_base: Some("1.0.0".into()), revoked, also, ..Options::new(1_764_000_000) };
     build(&image(), &options, &mut |_| ()).unwrap()
 }
 
@@ -72,6 +73,7 @@ fn fields(release: &[u8]) -> Value {
         "min_base": manifest.min_base,
         "secure_version": manifest.secure_version,
         "revoked": manifest.revoked().map(|id| id.to_string()).collect::<Vec<_>>(),
+        "also": manifest.also().collect::<Vec<_>>(),
     })
 }
 
@@ -123,10 +125,15 @@ fn refused() -> Vec<Refused> {
         manifest("fields 3 and 4 in the wrong order", |b| {
             swap(b, b"\x03\x05\x04\x651.2.3", b"\x04\x651.2.3\x03\x05");
         }),
-        manifest("an unknown field 14", |b| {
+        manifest("an unknown field 15", |b| {
             b[0] += 1;
-            b.extend([14, 0]);
+            b.extend([15, 0]);
         }),
+        manifest("further products out of order", |b| {
+            swap(b, b"\x68lamp-pro\x67lantern", b"\x67lantern\x68lamp-pro");
+        }),
+        manifest("a further product that is the product", |b| swap(b, b"\x68lamp-pro", b"\x64lamp")),
+        manifest("no further products", |b| swap(b, b"\x0E\x82\x68lamp-pro\x67lantern", b"\x0E\x80")),
         manifest("a control character in the product", |b| swap(b, b"lamp", b"la\x1bp")),
         manifest("a block size that does not follow from the size", |b| {
             swap(b, &[8, 0x1A, 0, 1, 0, 0], &[8, 0x1A, 0, 2, 0, 0]);

@@ -42,6 +42,7 @@ struct SimBoard {
     rtc: Rc<Rtc>,
     clock: SimClock,
     chip: Chip,
+    facts: ChipFacts,
     reason: ResetReason,
     running: u32,
     encrypted: bool,
@@ -65,6 +66,14 @@ impl Board for SimBoard {
 
     fn chip(&self) -> Chip {
         self.chip
+    }
+
+    fn chip_revision(&self) -> Option<u16> {
+        self.facts.revision
+    }
+
+    fn flash_size(&self) -> Option<u32> {
+        self.facts.flash_size
     }
 
     fn arm_watchdog(&mut self, timeout: Duration) {
@@ -151,6 +160,15 @@ pub enum Event {
     PowerLost,
 }
 
+/// What a chip tells of itself; `None` for what it cannot tell.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ChipFacts {
+    /// Its revision, major × 100 + minor.
+    pub revision: Option<u16>,
+    /// Bytes of its flash.
+    pub flash_size: Option<u32>,
+}
+
 /// A virtual ESP32.
 pub struct VirtualDevice<'a, N, L> {
     /// Its agent's settings.
@@ -161,6 +179,8 @@ pub struct VirtualDevice<'a, N, L> {
     pub bootloader: BootloaderKind,
     /// The chip it says it is.
     pub chip: Chip,
+    /// What it tells of its revision and its flash chip.
+    pub facts: ChipFacts,
     /// Its time.
     pub clock: SimClock,
     /// Its sockets.
@@ -316,6 +336,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             rtc: Rc::clone(rtc),
             clock: self.clock.clone(),
             chip: self.chip,
+            facts: self.facts,
             reason,
             running,
             encrypted,

@@ -97,7 +97,7 @@ where
     /// Starts the image once more, from the slot.
     pub(super) async fn try_again(&mut self) {
         let Some(retry) = self.retry.take() else { return };
-        if self.already_in_slot(Some(retry.image)).await.is_none() {
+        if !self.is_in_slot(retry.image).await {
             self.boot.memory.store_retry(self.flash, &Retry { tries: 0, ..retry }).await;
             let detail = "the image to be tried again is not in the slot any more; publish the command again";
             self.reports.fault(UpdateState::Failed, Code::Unreachable, detail);

@@ -32,6 +32,8 @@ pub struct Boot {
     pub(crate) trial: Option<Trial>,
     pub(crate) failed: Option<FailedTrial>,
     pub(crate) project: String<32>,
+    /// Product of the release that runs or was confirmed last, or else the project.
+    product: String<32>,
     pub(crate) version: String<32>,
     /// SHA-256 of the running image's first bytes, header and descriptor.
     pub(crate) head: Digest,
@@ -60,11 +62,30 @@ impl Boot {
         self.slots.settings()
     }
 
+    /// The product that firmware must be for; empty when nothing tells it.
+    pub(crate) fn product<'b>(&'b self, config: &Config<'b>) -> &'b str {
+        config.product.unwrap_or(&self.product)
+    }
+
+    async fn find_product<F: MultiwriteNorFlash>(&mut self, flash: &mut F, head: &[u8]) {
+        let brought = self.memory.load_candidate(flash).await.filter(|release| release.image == self.image);
+        let product = match brought {
+            Some(release) => Some(release.product),
+            None => self.memory.load_guards(flash).await.map(|guards| guards.product),
+        };
+        self.product = product.filter(|product| !product.is_empty()).unwrap_or_else(|| {
+            let descriptor = Head::parse(head).ok().and_then(|head| head.descriptor);
+            let name = descriptor.and_then(|descriptor| descriptor.product()).unwrap_or_default();
+            text::cut(name)
+        });
+    }
+
     pub(crate) fn identity<'a>(&self, config: &Config<'a>, board: &impl Board) -> Identity<'a> {
         Identity {
             device: config.device,
             chip: board.chip().name(),
             project: self.project.clone(),
+            product: text::cut(self.product(config)),
             version: self.version.clone(),
             image: self.image,
             slot: self.slots.running().index(),
@@ -116,6 +137,7 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
         trial,
         failed,
         project: String::new(),
+        product: String::new(),
         version: String::new(),
         head: Digest::of(&head),
         secure_version: 0,
@@ -130,6 +152,7 @@ pub async fn begin<F: MultiwriteNorFlash, B: Board>(
     if let Ok(summary) = verify(flash, &region, &mut buf).await {
         boot.image = summary.digest;
     }
+    boot.find_product(flash, &head).await;
     board.feed_watchdog();
     Ok(boot)
 }

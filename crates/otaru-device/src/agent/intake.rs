@@ -43,9 +43,9 @@ impl<'f, 'w, 'g, F> Intake<'f, 'w, 'g, F> {
         Self { feeder, plan, reports, place, kind: Kind::Unknown, raw, release }
     }
 
-    /// Whether the image has arrived whole, by its own account.
-    pub(super) fn is_complete(&self) -> bool {
-        matches!(self.kind, Kind::Raw) && self.raw.is_complete()
+    /// Whether the image has arrived whole, by its own account. `ended` says that the file has come to its end.
+    pub(super) fn is_complete(&self, ended: bool) -> bool {
+        matches!(self.kind, Kind::Raw) && self.raw.is_complete(ended, self.feeder.total)
     }
 
     /// What to remember of the release once its image is confirmed; nothing of a bare image.
@@ -76,7 +76,7 @@ impl<F: MultiwriteNorFlash> Intake<'_, '_, '_, F> {
             Kind::Release => {
                 self.release.finish(&mut self.feeder, self.place, self.reports).await?;
             }
-            _ => self.raw.finish(&mut self.feeder).await?,
+            _ => self.raw.finish(self.plan, &mut self.feeder).await?,
         }
         core::future::pending().await
     }
@@ -106,7 +106,7 @@ impl<F: MultiwriteNorFlash> Sink for Intake<'_, '_, '_, F> {
                 }
                 taken?;
             }
-            _ => self.raw.take(bytes, self.plan, &mut self.feeder).await?,
+            _ => self.raw.take(bytes, self.plan, &mut self.feeder, self.reports).await?,
         }
         self.tell_progress();
         Ok(())

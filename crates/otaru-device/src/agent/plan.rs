@@ -1,4 +1,6 @@
 //! What firmware must be to be taken, decided from its first bytes and before the slot is touched.
+//!
+//! Sentences here name the device's own values and nothing that a server sent, unless a trusted key has signed it.
 
 use core::fmt;
 
@@ -6,7 +8,8 @@ use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::guards::Guards;
 use otaru_format::image::Head;
-use otaru_format::release::{Envelope, Manifest, SemVer};
+use otaru_format::partition;
+use otaru_format::release::{Envelope, KeyId, Manifest, SemVer};
 use otaru_format::status::Code;
 
 use super::failure::Failure;
@@ -14,60 +17,94 @@ use super::stream::Stop;
 use crate::memory::Failed;
 use crate::trust::{self, PublicKey, TrustError};
 
+/// What is asked of firmware.
+pub(super) struct Plan<'p> {
+    pub(super) chip: Chip,
+    /// Revision of the chip, ×100, where it is known.
+    pub(super) revision: Option<u16>,
+    /// Bytes of the flash chip, where they are known.
+    pub(super) flash_size: Option<u32>,
+    pub(super) products: Products<'p>,
+    /// The image that was offered; `None` when any will do.
+    pub(super) offered: Option<Digest>,
+    pub(super) running: Running<'p>,
+    pub(super) failed: Option<FailedImage>,
+    pub(super) slot_len: u32,
+    pub(super) keys: &'p [PublicKey],
+    pub(super) allow_unsigned: bool,
+    pub(super) allow_downgrade: bool,
+    /// Whether an image may say nothing about itself.
+    pub(super) force: bool,
+    /// `None` when they are lost.
+    pub(super) guards: Option<Guards>,
+}
+
+/// Products that firmware may be for.
+#[derive(Clone, Copy)]
+pub(super) struct Products<'p> {
+    /// The device's own; empty when it does not know it.
+    pub(super) own: &'p str,
+    /// Others that will do.
+    pub(super) others: &'p [&'p str],
+    /// Whether any will do.
+    pub(super) any: bool,
+}
+
+/// The running image.
+pub(super) struct Running<'p> {
+    pub(super) image: Digest,
+    /// SHA-256 of its head.
+    pub(super) head: Digest,
+    pub(super) version: &'p str,
+    pub(super) secure_version: u32,
+}
+
 /// The image that failed before and is not to be tried again.
-pub(super) struct Barred {
+pub(super) struct FailedImage {
     image: Digest,
     head: Digest,
     sequence: u64,
     code: Code,
 }
 
-impl From<Failed> for Barred {
+impl From<Failed> for FailedImage {
     fn from(failed: Failed) -> Self {
         Self { image: failed.digest, head: failed.head, sequence: failed.sequence, code: failed.code }
     }
 }
 
-impl Barred {
-    /// Refuses `image` if it is the one, unless it comes in a release with a higher sequence than the one that failed.
-    pub(super) fn refuse(barred: Option<&Self>, image: Option<Digest>, sequence: u64) -> Result<(), Failure> {
-        match barred.filter(|barred| image == Some(barred.image) && sequence <= barred.sequence) {
-            Some(barred) => Err(Failure::refusal(
-                Code::FailedBefore,
-                format_args!(
-                    "this image was rolled back before ({}); offer it with \"force\":true to try again",
-                    barred.code
-                ),
-            )),
-            None => Ok(()),
-        }
+/// Why an image does not fit this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It is a whole flash image.
+    Merged,
+    /// Its first bytes are those of no image.
+    Broken,
+    Chip,
+    Revision,
+    FlashSize,
+    SecureVersion,
+    /// It says nothing about itself.
+    Nameless,
+    Product,
+}
+
+impl Products<'_> {
+    /// Whether firmware may be for a product for which `is` holds.
+    fn admit(&self, is: &dyn Fn(&str) -> bool) -> Result<(), Unfit> {
+        let own = Some(self.own).filter(|own| !own.is_empty());
+        let fits = self.any || own.into_iter().chain(self.others.iter().copied()).any(is);
+        if fits { Ok(()) } else { Err(Unfit::Product) }
     }
 }
 
-/// What is asked of firmware.
-pub(super) struct Plan<'p> {
-    pub(super) chip: Chip,
-    /// The project it must be of; `None` when any will do.
-    pub(super) project: Option<&'p str>,
-    /// The image that was offered; `None` when any will do.
-    pub(super) offered: Option<Digest>,
-    pub(super) running: Running<'p>,
-    pub(super) barred: Option<Barred>,
-    pub(super) slot_len: u32,
-    pub(super) keys: &'p [PublicKey],
-    pub(super) allow_unsigned: bool,
-    pub(super) allow_downgrade: bool,
-    pub(super) guards: Guards,
-    pub(super) guards_lost: bool,
-}
-
-/// The running image.
-pub(super) struct Running<'p> {
-    pub(super) image: Digest,
-    /// SHA-256 of its header and descriptor.
-    pub(super) head: Digest,
-    pub(super) version: &'p str,
-    pub(super) secure_version: u32,
+/// How many of the two bytes that begin a partition table stand at its place, among these that begin at byte `at` of an image.
+pub(super) fn table_bytes(at: u32, bytes: &[u8]) -> u8 {
+    let found = |(place, wanted): (u32, &u8)| {
+        let index = place.checked_sub(at)? as usize;
+        (bytes.get(index)? == wanted).then_some(())
+    };
+    (partition::TABLE_OFFSET..).zip(&partition::MAGIC).filter_map(found).count() as u8
 }
 
 impl Plan<'_> {
@@ -77,39 +114,142 @@ impl Plan<'_> {
 
     /// Whether firmware without a signature is taken at all.
     pub(super) fn admit_unsigned(&self) -> Result<(), Stop> {
-        if self.allow_unsigned { Ok(()) } else { Err(signature_failure(TrustError::Unsigned).into()) }
+        if self.allow_unsigned { Ok(()) } else { Err(self.distrust(TrustError::Unsigned)) }
     }
 
-    /// Decides by an image's first bytes whether to go on.
+    /// Decides by an image's first bytes whether it can run here, however it comes. `table` says that a partition table stands at
+    /// its usual place.
+    pub(super) fn judge(&self, head: &[u8], table: bool) -> Result<(), Unfit> {
+        let Head { header, descriptor } = Head::parse(head).map_err(|_| Unfit::Broken)?;
+        let secure_version = descriptor.map_or(0, |descriptor| descriptor.secure_version());
+        let larger = |own| header.flash_size().is_some_and(|size| size > own);
+        let unfit = if table && descriptor.is_none() {
+            Unfit::Merged
+        } else if header.chip() != Some(self.chip) {
+            Unfit::Chip
+        } else if self.revision.is_some_and(|revision| !header.admits_revision(revision)) {
+            Unfit::Revision
+        } else if self.flash_size.is_some_and(larger) {
+            Unfit::FlashSize
+        } else if !self.force && descriptor.and_then(|descriptor| descriptor.product()).is_none() {
+            Unfit::Nameless
+        } else if secure_version < self.running.secure_version {
+            Unfit::SecureVersion
+        } else {
+            return Ok(());
+        };
+        Err(unfit)
+    }
+
+    /// Decides by a bare image's first bytes whether it fits. Only its name says which product it is for.
+    pub(super) fn judge_bare(&self, head: &[u8], table: bool) -> Result<(), Unfit> {
+        self.judge(head, table)?;
+        let descriptor = Head::parse(head).ok().and_then(|head| head.descriptor);
+        match descriptor.and_then(|descriptor| descriptor.product()) {
+            Some(name) => self.products.admit(&|product| product == name),
+            // What says nothing has come so far by force.
+            None => Ok(()),
+        }
+    }
+
+    /// The failure of an image that does not fit.
+    pub(super) fn unfit(&self, unfit: Unfit) -> Failure {
+        let own = self.products.own;
+        match unfit {
+            Unfit::Merged => Failure::refusal(
+                Code::MergedImage,
+                format_args!(
+                    "a whole flash image; offer the application's own .bin, without bootloader and partition table"
+                ),
+            ),
+            Unfit::Broken => {
+                Failure::refusal(Code::ImageCorrupt, format_args!("the image's header is impossible"))
+            }
+            Unfit::Chip => Failure::refusal(
+                Code::WrongChip,
+                format_args!("the firmware is for another chip; this device is an {}", self.chip),
+            ),
+            Unfit::Revision => {
+                let revision = self.revision.unwrap_or_default();
+                Failure::refusal(
+                    Code::WrongRevision,
+                    format_args!(
+                        "the firmware is for other revisions of the chip; this one is v{}.{}",
+                        revision / 100,
+                        revision % 100
+                    ),
+                )
+            }
+            Unfit::FlashSize => Failure::refusal(
+                Code::FlashTooSmall,
+                format_args!(
+                    "the firmware is for a larger flash chip; this one has {} KiB",
+                    self.flash_size.unwrap_or_default() / 1024
+                ),
+            ),
+            Unfit::SecureVersion => Failure::refusal(
+                Code::SecureVersion,
+                format_args!(
+                    "the firmware's secure version is below that of the running image, {}",
+                    self.running.secure_version
+                ),
+            ),
+            Unfit::Product | Unfit::Nameless if own.is_empty() => Failure::refusal(
+                Code::NoProduct,
+                format_args!("this device does not know its product; set one in its configuration"),
+            ),
+            Unfit::Nameless => Failure::refusal(
+                Code::NoProduct,
+                format_args!("the firmware does not say which product it is for; this device is {own:?}"),
+            ),
+            Unfit::Product => Failure::refusal(
+                Code::WrongProduct,
+                format_args!("the firmware is for another product; this device is {own:?}"),
+            ),
+        }
+    }
+
+    /// Decides by a bare image's first bytes whether to go on.
     pub(super) fn admit_image(&self, head: &[u8]) -> Result<(), Stop> {
-        let bytes = head;
-        let head = Head::parse(bytes)?;
-        self.admit_chip(head.header.chip())?;
-        keep_secure_version(self.running.secure_version, secure_version_of(bytes))?;
-        let Some(descriptor) = head.descriptor else { return Ok(()) };
-        self.admit_project(descriptor.project())?;
-        let head = Digest::of(bytes);
+        self.judge_bare(head, false).map_err(|unfit| self.unfit(unfit))?;
+        if let Some(offered) = self.offered {
+            // Where a digest was offered, nothing else tells one image from another.
+            return Ok(self.admit_again(offered, 0)?);
+        }
+        let descriptor = Head::parse(head)?.descriptor;
+        if descriptor.is_none_or(|descriptor| descriptor.elf_sha256().is_zero()) {
+            return Ok(());
+        }
+        let head = Digest::of(head);
         if head == self.running.head {
             return Err(Stop::SameAsRunning);
         }
-        if self.barred.as_ref().is_some_and(|barred| barred.head == head) {
-            return Err(Self::refuse(
-                Code::FailedBefore,
-                format_args!(
-                    "version {} was rolled back before; offer it with \"force\":true to try again",
-                    descriptor.version()
-                ),
-            ));
+        match &self.failed {
+            Some(failed) if failed.head == head => Err(failed.refusal().into()),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether this image failed before, and comes in no later release than then.
+    pub(super) fn is_barred(&self, image: Digest, sequence: u64) -> bool {
+        self.failed.as_ref().is_some_and(|failed| failed.image == image && sequence <= failed.sequence)
+    }
+
+    /// Refuses an image that failed before, unless it comes in a later release than then.
+    pub(super) fn admit_again(&self, image: Digest, sequence: u64) -> Result<(), Failure> {
+        match &self.failed {
+            Some(failed) if self.is_barred(image, sequence) => Err(failed.refusal()),
+            _ => Ok(()),
+        }
     }
 
     /// Decides by a release's envelope whether to go on, the signature first of all.
     pub(super) fn admit_release<'m>(&self, envelope: &Envelope<'m>) -> Result<Manifest<'m>, Stop> {
-        let signer = match trust::verify(envelope, self.keys, &self.guards.revoked) {
+        let revoked: &[KeyId] = self.guards.as_ref().map_or(&[], |guards| &guards.revoked);
+        let signer = match trust::verify(envelope, self.keys, revoked) {
             Ok(id) => Some(id),
             Err(TrustError::Unsigned) if self.allow_unsigned => None,
-            Err(error) => return Err(signature_failure(error).into()),
+            Err(error) => return Err(self.distrust(error)),
         };
         let manifest = Manifest::parse(envelope.payload())?;
         // Nobody vouches for the end of a key but another key: an unsigned release revokes nothing either.
@@ -119,80 +259,94 @@ impl Plan<'_> {
                 format_args!("a release cannot revoke the key that signs it, nor any without a signature"),
             ));
         }
-        self.admit_chip(Chip::from_id(manifest.chip_id))?;
-        self.admit_project(manifest.product)?;
+        let fits = match Chip::from_id(manifest.chip_id) == Some(self.chip) {
+            true => self.products.admit(&|product| manifest.is_for(product)),
+            false => Err(Unfit::Chip),
+        };
+        fits.map_err(|unfit| self.unfit(unfit))?;
         if manifest.size > self.slot_len {
-            return Err(Self::too_large(manifest.size, self.slot_len));
+            return Err(self.too_large());
         }
         if self.offered.is_some_and(|offered| offered != manifest.image) {
-            return Err(Self::refuse(
-                Code::DigestMismatch,
-                format_args!("the release at the URL is not the image that was offered: {}", manifest.image),
-            ));
+            return Err(Self::mismatch().into());
         }
         if manifest.image == self.running.image {
             return Err(Stop::SameAsRunning);
         }
-        Barred::refuse(self.barred.as_ref(), Some(manifest.image), manifest.sequence)?;
-        keep_secure_version(self.running.secure_version, manifest.secure_version)?;
-        self.admit_order(&manifest)?;
+        if manifest.secure_version < self.running.secure_version {
+            return Err(self.unfit(Unfit::SecureVersion).into());
+        }
+        self.admit_order(&manifest, signer.is_some())?;
+        self.admit_again(manifest.image, manifest.sequence)?;
         Ok(manifest)
     }
 
-    pub(super) fn too_large(size: u32, slot_len: u32) -> Stop {
-        Self::refuse(Code::TooLarge, format_args!("{size} bytes do not fit the slot of {slot_len}"))
+    /// The failure of an image that is not the one that was offered.
+    pub(super) fn mismatch() -> Failure {
+        Failure::refusal(
+            Code::DigestMismatch,
+            format_args!("the firmware at the URL is not the image that was offered"),
+        )
     }
 
-    fn admit_chip(&self, chip: Option<Chip>) -> Result<(), Stop> {
-        if chip == Some(self.chip) {
-            return Ok(());
-        }
-        let found = chip.map_or("an unknown chip", Chip::name);
-        Err(Self::refuse(Code::WrongChip, format_args!("the firmware is for {found}, this is {}", self.chip)))
+    pub(super) fn too_large(&self) -> Stop {
+        Self::refuse(
+            Code::TooLarge,
+            format_args!("the firmware does not fit the slot of {} bytes", self.slot_len),
+        )
     }
 
-    fn admit_project(&self, project: &str) -> Result<(), Stop> {
-        match self.project.filter(|wanted| *wanted != project) {
-            Some(wanted) => Err(Self::refuse(
-                Code::WrongProduct,
-                format_args!("the firmware is {project:?}, this device runs {wanted:?}"),
-            )),
-            None => Ok(()),
-        }
+    fn distrust(&self, error: TrustError) -> Stop {
+        Self::refuse(error.code(), format_args!("{}", error.on(self.keys)))
     }
 
-    fn admit_order(&self, manifest: &Manifest<'_>) -> Result<(), Stop> {
-        if self.guards.clone().revoke(manifest.revoked()).is_err() {
+    /// Refuses what would lead back, or skip a version. A sequence belongs to one image.
+    fn admit_order(&self, manifest: &Manifest<'_>, signed: bool) -> Result<(), Stop> {
+        if self.guards.clone().unwrap_or_default().revoke(manifest.revoked()).is_err() {
             return Err(Self::refuse(
                 Code::NoRoom,
                 format_args!("the release revokes more keys than this device has room for"),
             ));
         }
-        if self.guards_lost && !self.allow_downgrade && is_below(manifest.version, self.running.version) {
-            return Err(Self::refuse(
+        let running = self.running.version;
+        let back = match &self.guards {
+            _ if self.allow_downgrade => None,
+            Some(guards) if manifest.sequence < guards.sequence => Some(Self::refuse(
                 Code::Downgrade,
                 format_args!(
-                    "no record of earlier releases is left, so nothing below version {} is taken",
-                    self.running.version
+                    "the release is older than release {}, which this device has had",
+                    guards.sequence
                 ),
-            ));
-        }
-        let newest = self.guards.sequence;
-        if manifest.sequence < newest && !self.allow_downgrade {
-            return Err(Self::refuse(
-                Code::Downgrade,
-                format_args!(
-                    "release {} is older than release {newest}, which this device has had",
-                    manifest.sequence
-                ),
-            ));
+            )),
+            Some(guards) if manifest.sequence == guards.sequence && manifest.image != guards.image => {
+                Some(Self::refuse(
+                    Code::Downgrade,
+                    format_args!(
+                        "release {} was another image on this device; sign this one again with a higher sequence",
+                        guards.sequence
+                    ),
+                ))
+            }
+            // Versions that cannot be compared say nothing; the device would else never be updated again.
+            None if compare(manifest.version, running).is_some_and(|order| order.is_lt()) => {
+                Some(Self::refuse(
+                    Code::Downgrade,
+                    format_args!(
+                        "this device has lost which releases it had, and takes none below version {running}"
+                    ),
+                ))
+            }
+            _ => None,
+        };
+        if let Some(stop) = back {
+            return Err(stop);
         }
         match manifest.min_base {
-            Some(least) if !is_at_least(self.running.version, least) => Err(Self::refuse(
+            Some(least) if compare(running, least).is_none_or(|order| order.is_lt()) => Err(Self::refuse(
                 Code::BaseTooOld,
                 format_args!(
-                    "version {} runs and {} must first; install that release before",
-                    self.running.version, least
+                    "version {running} runs and {} must first; install that release before",
+                    if signed { least } else { "a later one" }
                 ),
             )),
             _ => Ok(()),
@@ -200,64 +354,184 @@ impl Plan<'_> {
     }
 }
 
-/// The secure version never goes down, whoever signs (ESP-IDF's anti-rollback). Held against the running image's,
-/// as long as no eFuse can be read.
-pub(super) fn keep_secure_version(running: u32, offered: u32) -> Result<(), Failure> {
-    if offered >= running {
-        return Ok(());
+impl FailedImage {
+    fn refusal(&self) -> Failure {
+        Failure::refusal(
+            Code::FailedBefore,
+            format_args!(
+                "this image was rolled back before ({}); a release with a higher sequence may try again",
+                self.code
+            ),
+        )
     }
-    Err(Failure::refusal(
-        Code::SecureVersion,
-        format_args!("secure version {offered} is below the {running} of the running image"),
-    ))
 }
 
-/// The secure version in an image's first bytes; 0 where there is no descriptor to tell.
-pub(super) fn secure_version_of(head: &[u8]) -> u32 {
-    let descriptor = Head::parse(head).ok().and_then(|head| head.descriptor);
-    descriptor.map_or(0, |descriptor| descriptor.secure_version())
-}
-
-fn signature_failure(error: TrustError) -> Failure {
-    Failure::refusal(error.code(), format_args!("{error}"))
-}
-
-/// Whether `version` is `least` or later; what is no version is early.
-fn is_at_least(version: &str, least: &str) -> bool {
-    matches!((semver(version), semver(least)), (Some(version), Some(least)) if version >= least)
-}
-
-/// Whether `version` is earlier than `other`, as far as the two can be compared.
-fn is_below(version: &str, other: &str) -> bool {
-    matches!((semver(version), semver(other)), (Some(version), Some(other)) if version < other)
-}
-
-/// Reads a version, which may begin with a `v`.
-fn semver(text: &str) -> Option<SemVer<'_>> {
-    SemVer::parse(text.strip_prefix(['v', 'V']).unwrap_or(text)).ok()
+/// Compares versions, which may begin with a `v`; `None` when one of them is no semantic version.
+fn compare(one: &str, other: &str) -> Option<core::cmp::Ordering> {
+    let bare = |version: &'_ str| -> usize { usize::from(version.starts_with('V')) };
+    let one = SemVer::parse(one.get(bare(one)..)?).ok()?;
+    let other = SemVer::parse(other.get(bare(other)..)?).ok()?;
+    Some(one.cmp(&other))
 }
 
 #[cfg(test)]
 mod tests {
+    use core::cmp::Ordering;
+
+    use otaru_format::image::HEAD_LEN;
+
     use super::*;
 
+    /// The image of the test vectors: project `lamp`, version 1.2.3, for an ESP32-C3 of any revision below 1.0 with 4 MB.
+    fn head() -> [u8; HEAD_LEN] {
+        *include_bytes!("../../../otaru-format/tests/vectors/image.bin").first_chunk().unwrap()
+    }
+
+    fn plan() -> Plan<'static> {
+        Plan {
+            chip: Chip::Esp32C3,
+            revision: None,
+            flash_size: None,
+            products: Products { own: "lamp", others: &[], any: false },
+            offered: None,
+            running: Running {
+                image: Digest::of(b"running"),
+                head: Digest::of(b"its head"),
+                version: "1.0.0",
+                secure_version: 0,
+            },
+            failed: None,
+            slot_len: 1 << 20,
+            keys: &[],
+            allow_unsigned: true,
+            allow_downgrade: false,
+            force: false,
+            guards: Some(Guards::default()),
+        }
+    }
+
+    /// Layout of `esp_image_header_t` and `esp_app_desc_t`.
+    const FLASH_AT: usize = 3;
+    const MIN_AT: usize = 15;
+    const MAX_AT: usize = 17;
+    const DESCRIPTOR_AT: usize = 32;
+    const SECURE_AT: usize = 36;
+    const NAME_AT: usize = 80;
+
     #[test]
-    fn an_image_that_does_not_tell_has_secure_version_0() {
-        let image = include_bytes!("../../../otaru-format/tests/vectors/image.bin");
-        let mut head = *image.first_chunk::<{ otaru_format::image::HEAD_LEN }>().unwrap();
-        // Layout of `esp_app_desc_t`: a magic word, then the secure version.
-        head[36..40].copy_from_slice(&7_u32.to_le_bytes());
-        assert_eq!(secure_version_of(&head), 7);
-        head[32] ^= 1;
-        assert_eq!(secure_version_of(&head), 0);
-        assert_eq!(keep_secure_version(1, 0).unwrap_err().code, Code::SecureVersion);
+    fn a_descriptor_that_is_not_there_says_nothing() {
+        let mut head = head();
+        assert_eq!(plan().judge_bare(&head, false), Ok(()));
+        assert_eq!(plan().judge_bare(&head, true), Ok(()), "a table's bytes may be code");
+        let forced = Plan { force: true, ..plan() };
+        for name in [&b"\0"[..], b"\xFF", b"lam\xFF", b"lamp\n"] {
+            let mut odd = head;
+            odd[NAME_AT..NAME_AT + name.len()].copy_from_slice(name);
+            assert_eq!(plan().judge_bare(&odd, false), Err(Unfit::Nameless), "{name:?}");
+            assert_eq!(forced.judge_bare(&odd, false), Ok(()));
+        }
+        head[DESCRIPTOR_AT] ^= 1;
+        assert_eq!(plan().judge_bare(&head, false), Err(Unfit::Nameless));
+        assert_eq!(plan().unfit(Unfit::Nameless).code, Code::NoProduct);
+        assert_eq!(forced.judge_bare(&head, false), Ok(()));
+        assert_eq!(forced.judge_bare(&head, true), Err(Unfit::Merged));
+        assert_eq!(plan().judge_bare(&head, true), Err(Unfit::Merged));
+    }
+
+    #[test]
+    fn the_secure_version_of_an_image_that_does_not_tell_is_0() {
+        let running = Running { secure_version: 7, ..plan().running };
+        let plan = Plan { running, force: true, ..plan() };
+        let mut head = head();
+        head[SECURE_AT..SECURE_AT + 4].copy_from_slice(&7_u32.to_le_bytes());
+        assert_eq!(plan.judge(&head, false), Ok(()));
+        head[DESCRIPTOR_AT] ^= 1;
+        assert_eq!(plan.judge(&head, false), Err(Unfit::SecureVersion));
+    }
+
+    #[test]
+    fn any_of_the_products_will_do_and_none_is_no_product() {
+        let with = |own, others, any| Plan { products: Products { own, others, any }, ..plan() };
+        assert_eq!(with("lock", &["lamp"], false).judge_bare(&head(), false), Ok(()));
+        assert_eq!(with("lock", &[], true).judge_bare(&head(), false), Ok(()));
+        assert_eq!(with("lock", &["clock"], false).judge_bare(&head(), false), Err(Unfit::Product));
+        let unknown = with("", &[], false);
+        assert_eq!(unknown.judge_bare(&head(), false), Err(Unfit::Product));
+        assert_eq!(unknown.unfit(Unfit::Product).code, Code::NoProduct);
+    }
+
+    #[test]
+    fn revision_and_flash_are_compared_where_they_are_known() {
+        let with = |revision, flash_size| Plan { revision, flash_size, ..plan() };
+        let mut head = head();
+        head[FLASH_AT] = 0x30;
+        head[MIN_AT..MIN_AT + 2].copy_from_slice(&3_u16.to_le_bytes());
+        head[MAX_AT..MAX_AT + 2].copy_from_slice(&199_u16.to_le_bytes());
+        for (revision, flash, expected) in [
+            (None, None, Ok(())),
+            (Some(3), Some(8 << 20), Ok(())),
+            (Some(199), Some(16 << 20), Ok(())),
+            (Some(2), None, Err(Unfit::Revision)),
+            (Some(200), None, Err(Unfit::Revision)),
+            (Some(3), Some(4 << 20), Err(Unfit::FlashSize)),
+        ] {
+            assert_eq!(with(revision, flash).judge(&head, false), expected, "{revision:?} {flash:?}");
+        }
+        for none in [0, u16::MAX] {
+            head[MAX_AT..MAX_AT + 2].copy_from_slice(&none.to_le_bytes());
+            assert_eq!(with(Some(399), None).judge(&head, false), Ok(()));
+        }
+        assert!(with(Some(301), None).unfit(Unfit::Revision).detail.contains("v3.1"));
+    }
+
+    #[test]
+    fn a_digest_is_the_only_identity_where_there_is_one() {
+        let head = head();
+        let failed = || FailedImage {
+            image: Digest::of(b"failed"),
+            head: Digest::of(&head),
+            sequence: 5,
+            code: Code::Panic,
+        };
+        let running = || Running { head: Digest::of(&head), ..plan().running };
+        let code = |plan: &Plan<'_>, head: &[u8]| match plan.admit_image(head) {
+            Ok(()) => "taken",
+            Err(Stop::SameAsRunning) => "current",
+            Err(Stop::Failed(failure)) => failure.code.as_str(),
+            Err(_) => "?",
+        };
+        let mut other_header = head;
+        other_header[FLASH_AT] ^= 0x10;
+        let bare = Plan { running: running(), ..plan() };
+        assert_eq!((code(&bare, &head), code(&bare, &other_header)), ("current", "taken"));
+        let bare = Plan { failed: Some(failed()), ..plan() };
+        assert_eq!((code(&bare, &head), code(&bare, &other_header)), ("failed_before", "taken"));
+        let offered = Some(Digest::of(b"another"));
+        let named = Plan { running: running(), failed: Some(failed()), offered, ..plan() };
+        assert_eq!(code(&named, &head), "taken");
+        let named = Plan { failed: Some(failed()), offered: Some(Digest::of(b"failed")), ..plan() };
+        assert_eq!(code(&named, &other_header), "failed_before");
+        assert!(!named.is_barred(Digest::of(b"failed"), 6), "a later release may try again");
+        // Two builds without a digest of their ELF file may begin alike.
+        let mut untold = head;
+        untold[DESCRIPTOR_AT + 144..DESCRIPTOR_AT + 176].fill(0);
+        let bare = Plan { running: Running { head: Digest::of(&untold), ..plan().running }, ..plan() };
+        assert_eq!(code(&bare, &untold), "taken");
+    }
+
+    #[test]
+    fn a_table_is_found_across_pieces() {
+        assert_eq!(table_bytes(0x8000, &[0xAA, 0x50]), 2);
+        assert_eq!(table_bytes(0x7FFF, &[0, 0xAA]) + table_bytes(0x8001, &[0x50]), 2);
+        assert_eq!(table_bytes(0x8000, &[0x50, 0xAA]), 0);
+        assert_eq!(table_bytes(0x8002, &[0xAA, 0x50]) + table_bytes(0, &[0xAA, 0x50]), 0);
     }
 
     #[test]
     fn versions_are_ordered_by_number() {
-        assert!(is_at_least("1.10.0", "1.9.9"));
-        assert!(is_at_least("v2.0.0", "2.0.0-rc1"));
-        assert!(!is_at_least("1.2.3", "1.2.4"));
-        assert!(!is_at_least("nightly", "0.0.1"));
+        assert_eq!(compare("1.10.0", "1.9.9"), Some(Ordering::Greater));
+        assert_eq!(compare("V2.0.0", "v2.0.0-rc1"), Some(Ordering::Greater));
+        assert_eq!(compare("1.2.3", "1.2.4"), Some(Ordering::Less));
+        assert_eq!(compare("nightly", "0.0.1"), None);
     }
 }

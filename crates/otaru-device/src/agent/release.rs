@@ -7,6 +7,8 @@
 
 use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
 use otaru_format::digest::Digest;
+use otaru_format::image::HEAD_LEN;
+use otaru_format::partition::{self, TABLE_OFFSET};
 use otaru_format::release::{Envelope, HEADER_LEN, MAX_ENVELOPE, Manifest, envelope_len};
 #[cfg(feature = "lzma")]
 use otaru_format::release::{Payload, PayloadKind};
@@ -17,15 +19,18 @@ use super::failure::Failure;
 use super::frames::{Arrival, Frames, Unpacker, smallest};
 #[cfg(feature = "lzma")]
 use super::patch::{self, Fault, Patch};
-use super::plan::Plan;
+use super::plan::{Plan, Unfit, table_bytes};
 use super::stream::{CHUNK, Feeder, Place, Stop};
 use super::workspace::{Memory, ReleaseMemory};
 use crate::memory::Candidate;
 use crate::report::Reports;
+use crate::slots::Region;
 use crate::text;
 
 /// Bytes that are read and dropped rather than asked for anew with another request.
 const SKIP: u32 = 8 * 1024;
+/// Bytes that flash is read by, at most.
+const WORD: usize = 32;
 /// Bad blocks that are fetched again, over a whole update.
 const MAX_BAD_BLOCKS: u8 = 6;
 
@@ -39,6 +44,16 @@ pub(super) struct Release<'w> {
     unpack: Option<Unpacker<'w>>,
     course: Option<Course>,
     bad_blocks: u8,
+    front: Front,
+}
+
+/// What the image's first block says of it, as that passes.
+#[derive(Clone, Copy, Default)]
+struct Front {
+    /// Whether it fits, without and with a partition table at its usual place.
+    unfit: [Option<Unfit>; 2],
+    /// Bytes of that table's start that were found.
+    table: u8,
 }
 
 /// What is fetched.
@@ -72,6 +87,7 @@ impl<'w> Release<'w> {
             unpack: None,
             course: None,
             bad_blocks: 0,
+            front: Front::default(),
         }
     }
 
@@ -79,6 +95,7 @@ impl<'w> Release<'w> {
     pub(super) fn restart(&mut self) {
         self.have = 0;
         self.course = None;
+        self.front = Front::default();
     }
 
     /// Bad blocks so far, and the number of the block that arrives.
@@ -150,7 +167,7 @@ impl<'w> Release<'w> {
             if offset != wanted {
                 return Err(Stop::Seek(wanted));
             }
-            let used = self.feed(bytes, feeder, place).await?;
+            let used = self.feed(bytes, plan, feeder, place).await?;
             offset += used;
             bytes = &bytes[used as usize..];
         }
@@ -201,6 +218,10 @@ impl<'w> Release<'w> {
         let manifest = plan.admit_release(&envelope)?;
         feeder.total = Some(manifest.size);
         let good = intact_blocks(&manifest, feeder, place).await?;
+        if good > 0 {
+            let mut flash = place.flash.lock().await;
+            judge_slot(&mut **flash, place.target, feeder.buffer().await, plan).await?;
+        }
         if good == manifest.block_count() {
             return Err(Stop::Complete);
         }
@@ -279,6 +300,7 @@ impl<'w> Release<'w> {
     async fn feed<F: MultiwriteNorFlash>(
         &mut self,
         bytes: &[u8],
+        plan: &Plan<'_>,
         feeder: &mut Feeder<'_>,
         place: Place<'_, '_, F>,
     ) -> Result<u32, Stop> {
@@ -290,12 +312,17 @@ impl<'w> Release<'w> {
                 let memory = self.memory.as_mut().ok_or_else(gone)?;
                 patch.feed(bytes, memory, place.flash).await
             }
-            _ => self.feed_frame(bytes, feeder).await,
+            _ => self.feed_frame(bytes, plan, feeder).await,
         }
     }
 
     /// Takes bytes of the present frame; says how many.
-    async fn feed_frame(&mut self, bytes: &[u8], feeder: &mut Feeder<'_>) -> Result<u32, Stop> {
+    async fn feed_frame(
+        &mut self,
+        bytes: &[u8],
+        plan: &Plan<'_>,
+        feeder: &mut Feeder<'_>,
+    ) -> Result<u32, Stop> {
         let (Some(Course::Frames(frames)), Some(unpack)) = (&mut self.course, &mut self.unpack) else {
             return Ok(0);
         };
@@ -306,12 +333,22 @@ impl<'w> Release<'w> {
             if used == 0 && out.is_empty() {
                 break false;
             }
+            let at = frames.made;
             frames.count(out);
+            let mut out = out;
+            if frames.index == 0 {
+                out = self.front.look(at, out, plan, feeder).await;
+            }
             feeder.put(out).await;
             piece = &piece[used..];
         };
+        let (index, front) = (frames.index, self.front);
         match if broken { Arrival::Bad } else { frames.arrival(unpack) } {
             Arrival::Partial => Ok(taken),
+            // Only now is it known that these are the release's bytes and not damage on the way.
+            Arrival::Good if index == 0 && front.verdict().is_some() => {
+                Err(plan.unfit(front.verdict().unwrap_or(Unfit::Broken)).into())
+            }
             Arrival::Good => self.next_block().map(|()| taken),
             Arrival::Bad => Err(self.again(feeder).await),
         }
@@ -347,6 +384,7 @@ impl<'w> Release<'w> {
             .into();
         }
         log::warn!("release: block {} of {count} is bad, fetching it again", course.index + 1);
+        self.front = Front::default();
         course.restart();
         unpack.begin(course);
         feeder.seek(course.block.offset).await;
@@ -382,6 +420,50 @@ impl<'w> Release<'w> {
         feeder.finish(self.manifest().ok_or_else(gone)?.image).await;
         Ok(())
     }
+}
+
+impl Front {
+    /// Looks at bytes of the first block that begin at its byte `at`, and hands those over that belong to the head. Gives back the rest.
+    async fn look<'b>(
+        &mut self,
+        at: u32,
+        bytes: &'b [u8],
+        plan: &Plan<'_>,
+        feeder: &mut Feeder<'_>,
+    ) -> &'b [u8] {
+        self.table += table_bytes(at, bytes);
+        let missing = HEAD_LEN.saturating_sub(at as usize);
+        let (head, rest) = bytes.split_at(missing.min(bytes.len()));
+        if !head.is_empty() {
+            feeder.put(head).await;
+            if head.len() == missing {
+                let head = &feeder.buffer().await[..HEAD_LEN];
+                self.unfit = [false, true].map(|table| plan.judge(head, table).err());
+            }
+        }
+        rest
+    }
+
+    /// Why the image does not fit, once all of the block was looked at.
+    const fn verdict(&self) -> Option<Unfit> {
+        self.unfit[(self.table == 2) as usize]
+    }
+}
+
+/// Holds the image in the slot against the plan, through `buf`.
+pub(super) async fn judge_slot<F: ReadNorFlash>(
+    flash: &mut F,
+    slot: Region,
+    buf: &mut [u8],
+    plan: &Plan<'_>,
+) -> Result<(), Failure> {
+    let failed = |error| Failure::new(Code::Flash, format_args!("{error:?}"));
+    let word = &mut buf[..WORD];
+    flash.read(slot.offset + TABLE_OFFSET, word).await.map_err(failed)?;
+    let table = word.starts_with(&partition::MAGIC);
+    let head = &mut buf[..HEAD_LEN];
+    flash.read(slot.offset, head).await.map_err(failed)?;
+    plan.judge(head, table).map_err(|unfit| plan.unfit(unfit))
 }
 
 /// Reads the manifest again, which was checked before.

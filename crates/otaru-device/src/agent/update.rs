@@ -4,23 +4,26 @@ use core::convert::Infallible;
 
 use embassy_futures::select::{Either, select};
 use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
+use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
 use otaru_format::command::Offer;
 use otaru_format::digest::Digest;
 use otaru_format::image::HEAD_LEN;
 use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
+use super::boot::Boot;
 use super::intake::Intake;
-use super::plan::{self, Barred, Plan, Running};
+use super::plan::{FailedImage, Plan, Products, Running};
+use super::release::judge_slot;
 use super::stream::{self, Feeder, Place, SharedFlash, Stop};
 use super::workspace::Workspace;
 use super::{ANNOUNCE, Failure, Worker};
 use crate::backoff::Backoff;
 use crate::board::{Board, Clock, Health};
+use crate::config::Config;
 use crate::http::{Download, FetchError};
 use crate::job::Job;
-use crate::memory::Pending;
+use crate::memory::{Candidate, Pending};
 use crate::report::Reports;
 use crate::slots::{Region, SlotWriter, verify};
 use crate::timeout::millis;
@@ -62,39 +65,9 @@ where
         if offer.image.is_some_and(|image| image == self.boot.image) {
             return Ok(Prepared::AlreadyRunning);
         }
-        let barred = match offer.force {
-            true => None,
-            false => self.boot.memory.load_failed(self.flash).await.map(Barred::from),
-        };
-        // A release may bring it again, which only its sequence can tell.
-        if self.config.keys.is_empty() {
-            Barred::refuse(barred.as_ref(), offer.image, 0)?;
-        }
         let verified = self.remember(job).await;
         self.settled(job);
-        // What an unsigned offer names may be any old image that happens to stand in the slot.
-        let known = verified.or(offer.image.filter(|_| self.config.allow_unsigned));
-        let digest = match self.already_in_slot(known).await {
-            Some(digest) => digest,
-            None => match self.fetch_and_write(offer, barred).await? {
-                None => return Ok(Prepared::AlreadyRunning),
-                Some(digest) => self.verify_slot(digest).await?,
-            },
-        };
-        if digest == self.boot.image {
-            return Ok(Prepared::AlreadyRunning);
-        }
-        if offer.image.is_some_and(|image| image != digest) {
-            return Err(Failure::new(
-                Code::DigestMismatch,
-                format_args!("the firmware at the URL is not the image that was offered: {digest}"),
-            ));
-        }
-        if !offer.force {
-            let failed = self.boot.memory.load_failed(self.flash).await.map(Barred::from);
-            let sequence = self.boot.memory.sequence_of(self.flash, digest).await;
-            Barred::refuse(failed.as_ref(), Some(digest), sequence)?;
-        }
+        let Some(digest) = self.obtain(offer, verified).await? else { return Ok(Prepared::AlreadyRunning) };
         self.boot.memory.mark_verified(self.flash, digest).await;
         // An image that is tried again is told by what happens to it now.
         if self.boot.memory.load_failed(self.flash).await.is_some_and(|failed| failed.digest == digest) {
@@ -162,38 +135,60 @@ where
         self.written = Some(self.clock.now());
     }
 
-    /// The image may stand in the slot already: after a lost trial, or when two commands name it.
-    pub(super) async fn already_in_slot(&mut self, wanted: Option<Digest>) -> Option<Digest> {
-        let wanted = wanted?;
-        let region = self.boot.slots.region(self.boot.slots.target());
-        let summary = verify(self.flash, &region, self.workspace.read_back()).await.ok()?;
-        if summary.digest != wanted {
-            return None;
+    /// Brings the image into the slot, unless it stands there or runs already (`None`).
+    async fn obtain(
+        &mut self,
+        offer: &Offer<'_>,
+        verified: Option<Digest>,
+    ) -> Result<Option<Digest>, Failure> {
+        let failed = match offer.force {
+            true => None,
+            false => self.boot.memory.load_failed(self.flash).await.map(FailedImage::from),
+        };
+        let plan = Plan {
+            offered: offer.image,
+            failed,
+            guards: self.boot.memory.load_guards(self.flash).await,
+            ..Plan::of(self.config, self.boot, &*self.board.borrow(), offer.force)
+        };
+        let slot = self.boot.slots.region(self.boot.slots.target());
+        // An unsigned offer may name any old image that happens to stand in the slot.
+        let known = verified.or(offer.image.filter(|_| self.config.allow_unsigned));
+        // One that failed may come in a later release only, which is to be looked at.
+        if let Some(image) = known.filter(|image| !plan.is_barred(*image, 0))
+            && inspect(self.flash, slot, self.workspace.read_back(), &plan, verified.is_none()).await
+                == Ok(image)
+        {
+            return Ok(Some(image).filter(|image| *image != self.boot.image));
         }
-        // What is not to run is left to the fetch to refuse.
-        self.keep_secure_version(&region).await.ok().map(|()| wanted)
-    }
-
-    /// Reads the slot back and checks it as the bootloader will.
-    async fn verify_slot(&mut self, streamed: Digest) -> Result<Digest, Failure> {
+        let Self { net, clock, config, reports, uplink, .. } = *self;
+        let way = Way { net, clock, config, reports, uplink };
+        let slots = [slot, self.boot.slots.region(self.boot.slots.running())];
+        let fetched =
+            fetch_and_write(way, self.rng, self.flash, self.workspace, slots, offer.url, &plan).await?;
+        let Some((digest, release)) = fetched else { return Ok(None) };
+        if let Some(release) = &release {
+            self.boot.memory.store_candidate(self.flash, release).await;
+        }
         self.reports.state(UpdateState::Verifying);
-        let region = self.boot.slots.region(self.boot.slots.target());
-        let summary = verify(self.flash, &region, self.workspace.read_back()).await.map_err(|error| {
-            Failure::new(Code::Flash, format_args!("what was written reads back wrong: {error}"))
-        })?;
-        if summary.digest != streamed {
+        if inspect(self.flash, slot, self.workspace.read_back(), &plan, false).await? != digest {
             return Err(Failure::new(Code::Flash, format_args!("what was written reads back different")));
         }
-        self.keep_secure_version(&region).await?;
-        Ok(summary.digest)
+        if offer.image.is_some_and(|image| image != digest) {
+            return Err(Failure { refused: false, ..Plan::mismatch() });
+        }
+        if digest == self.boot.image {
+            return Ok(None);
+        }
+        plan.admit_again(digest, release.map_or(0, |release| release.sequence))?;
+        Ok(Some(digest))
     }
 
-    /// The secure version of what stands in the slot: a manifest only says what it is.
-    async fn keep_secure_version(&mut self, region: &Region) -> Result<(), Failure> {
-        let head = &mut self.workspace.read_back()[..HEAD_LEN];
-        let read = self.flash.read(region.offset, head).await;
-        read.map_err(|error| Failure::new(Code::Flash, format_args!("{error:?}")))?;
-        plan::keep_secure_version(self.boot.secure_version, plan::secure_version_of(head))
+    /// Whether this image stands in the slot, and can run here. It was admitted before.
+    pub(super) async fn is_in_slot(&mut self, image: Digest) -> bool {
+        let plan = Plan::of(self.config, self.boot, &*self.board.borrow(), true);
+        let slot = self.boot.slots.region(self.boot.slots.target());
+        inspect(self.flash, slot, self.workspace.read_back(), &plan, false).await == Ok(image)
     }
 
     /// Refuses `force` where only signatures count: whoever may publish is trusted with when, not with what.
@@ -203,79 +198,97 @@ where
             false => Ok(()),
         }
     }
+}
 
-    /// Downloads into the slot, unless the running image is offered (`None`); network and flash work at the same
-    /// time, joined by a few buffers.
-    async fn fetch_and_write(
-        &mut self,
-        offer: &Offer<'_>,
-        barred: Option<Barred>,
-    ) -> Result<Option<Digest>, Failure> {
-        let region = self.boot.slots.region(self.boot.slots.target());
-        let guards = self.boot.memory.load_guards(self.flash).await;
-        let plan = Plan {
-            chip: self.board.borrow().chip(),
-            project: (!self.config.allow_other_product && !offer.force && !self.boot.project.is_empty())
-                .then_some(self.boot.project.as_str()),
-            offered: offer.image,
-            running: Running {
-                image: self.boot.image,
-                head: self.boot.head,
-                version: &self.boot.version,
-                secure_version: self.boot.secure_version,
+impl<'p> Plan<'p> {
+    /// What this device asks of any firmware. `force` lifts what a command may lift.
+    fn of(config: &'p Config<'p>, boot: &'p Boot, board: &impl Board, force: bool) -> Self {
+        Self {
+            chip: board.chip(),
+            revision: board.chip_revision(),
+            flash_size: board.flash_size(),
+            products: Products {
+                own: boot.product(config),
+                others: config.products,
+                any: config.allow_other_product || force,
             },
-            barred,
-            slot_len: region.len,
-            keys: self.config.keys,
-            allow_unsigned: self.config.allow_unsigned,
-            allow_downgrade: self.config.allow_downgrade,
-            guards_lost: guards.is_none(),
-            guards: guards.unwrap_or_default(),
-        };
-        let Workspace { release, pipe, http } = &mut *self.workspace;
-        let mut channel = pipe.channel();
-        let (sender, receiver) = channel.split();
-        let flash = SharedFlash::new(&mut *self.flash);
-        let running = self.boot.slots.region(self.boot.slots.running());
-        let place = Place { flash: &flash, target: region, running };
-        let mut intake = Intake::new(Feeder::new(sender), &plan, self.reports, place, release);
-        let way = Way {
-            net: self.net,
-            clock: self.clock,
-            config: self.config,
-            reports: self.reports,
-            uplink: self.uplink,
-        };
-        let mut writer = SlotWriter::new(region);
-        let outcome = {
-            let fetch = fetch(way, self.rng, offer.url, http, &mut intake);
-            let write = stream::drain(&flash, &mut writer, receiver);
-            select(fetch, write).await
-        };
-        let candidate = intake.candidate();
-        match outcome {
-            Either::First(Err(Stop::SameAsRunning)) => Ok(None),
-            Either::First(Err(Stop::Failed(failure))) => Err(failure),
-            Either::First(Err(Stop::Complete | Stop::Seek(_))) => {
-                Err(Failure::new(Code::BadRelease, format_args!("the release ends where it should not")))
-            }
-            Either::First(Ok(never)) => match never {},
-            Either::Second(Err(error)) => Err(Failure::new(Code::Flash, format_args!("{error}"))),
-            Either::Second(Ok(digest)) => {
-                if let Some(candidate) = candidate {
-                    self.boot.memory.store_candidate(self.flash, &candidate).await;
-                }
-                Ok(Some(digest))
-            }
+            offered: None,
+            running: Running {
+                image: boot.image,
+                head: boot.head,
+                version: &boot.version,
+                secure_version: boot.secure_version,
+            },
+            failed: None,
+            slot_len: boot.slots.region(boot.slots.target()).len,
+            keys: config.keys,
+            allow_unsigned: config.allow_unsigned,
+            allow_downgrade: config.allow_downgrade,
+            force,
+            guards: None,
         }
     }
+}
+
+/// Downloads into the slot, unless the running image is offered (`None`); network and flash work at the same
+/// time, joined by a few buffers. Gives back the image, and the release that brought it.
+async fn fetch_and_write<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
+    way: Way<'_, N, C>,
+    rng: &mut impl RngCore,
+    flash: &mut F,
+    workspace: &mut Workspace,
+    [target, running]: [Region; 2],
+    url: &str,
+    plan: &Plan<'_>,
+) -> Result<Option<(Digest, Option<Candidate>)>, Failure> {
+    let Workspace { release, pipe, http } = workspace;
+    let mut channel = pipe.channel();
+    let (sender, receiver) = channel.split();
+    let flash = SharedFlash::new(flash);
+    let place = Place { flash: &flash, target, running };
+    let mut intake = Intake::new(Feeder::new(sender), plan, way.reports, place, release);
+    let mut writer = SlotWriter::new(target);
+    let outcome = {
+        let fetch = fetch(way, rng, url, http, &mut intake);
+        let write = stream::drain(&flash, &mut writer, receiver);
+        select(fetch, write).await
+    };
+    match outcome {
+        Either::First(Err(Stop::SameAsRunning)) => Ok(None),
+        Either::First(Err(Stop::Failed(failure))) => Err(failure),
+        Either::First(Err(Stop::Complete | Stop::Seek(_))) => {
+            Err(Failure::new(Code::BadRelease, format_args!("the release ends where it should not")))
+        }
+        Either::First(Ok(never)) => match never {},
+        Either::Second(Err(error)) => Err(Failure::new(Code::Flash, format_args!("{error}"))),
+        Either::Second(Ok(digest)) => Ok(Some((digest, intake.candidate()))),
+    }
+}
+
+/// Reads the slot back and checks it as the bootloader will, and by the plan: a manifest only says what an image is. `bare` says
+/// that no release vouches for it.
+async fn inspect<F: ReadNorFlash>(
+    flash: &mut F,
+    slot: Region,
+    buf: &mut [u8],
+    plan: &Plan<'_>,
+    bare: bool,
+) -> Result<Digest, Failure> {
+    let summary = verify(flash, &slot, buf)
+        .await
+        .map_err(|_| Failure::new(Code::Flash, format_args!("what was written reads back wrong")))?;
+    judge_slot(flash, slot, buf, plan).await?;
+    if bare {
+        plan.judge_bare(&buf[..HEAD_LEN], false).map_err(|unfit| plan.unfit(unfit))?;
+    }
+    Ok(summary.digest)
 }
 
 /// What a download goes through.
 struct Way<'w, N, C> {
     net: &'w N,
     clock: &'w C,
-    config: &'w crate::config::Config<'w>,
+    config: &'w Config<'w>,
     reports: &'w Reports<'w>,
     uplink: &'w Uplink,
 }
@@ -298,13 +311,14 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
     loop {
         uplink.wait(clock).await;
         let end = match download.run(buffer, intake).await {
-            Err(FetchError::Sink(Stop::Complete)) => match intake.end().await {
-                Ok(never) => return Ok(never),
-                Err(stop) => Err(FetchError::Sink(stop)),
-            },
-            Err(FetchError::Sink(stop)) => Err(FetchError::Sink(stop)),
+            Err(FetchError::Sink(stop)) if !matches!(stop, Stop::Complete) => Err(FetchError::Sink(stop)),
             // Whole by its own account and hashes: what the server still owes is of no interest.
-            _ if intake.is_complete() => return intake.end().await,
+            end if matches!(end, Err(FetchError::Sink(_))) || intake.is_complete(end.is_ok()) => {
+                match intake.end().await {
+                    Ok(never) => return Ok(never),
+                    Err(stop) => Err(FetchError::Sink(stop)),
+                }
+            }
             end => end,
         };
         let error = match end {

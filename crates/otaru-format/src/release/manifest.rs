@@ -3,7 +3,9 @@
 use super::cbor::{Major, Reader};
 use super::payload::{Payload, PayloadKind};
 use super::semver::SemVer;
-use super::{KeyId, MAX_AREA, MAX_PAYLOADS, MAX_REVOKED, MAX_TEXT, ReleaseError, block_size, malformed};
+use super::{
+    KeyId, MAX_ALSO, MAX_AREA, MAX_PAYLOADS, MAX_REVOKED, MAX_TEXT, ReleaseError, block_size, malformed,
+};
 use crate::digest::Digest;
 
 /// The manifest format this module knows: the value of key 1.
@@ -23,9 +25,9 @@ pub struct Manifest<'a> {
     pub version: &'a str,
     /// The release's number, which rises with every release of a product; never 0.
     pub sequence: u64,
-    /// SHA-256 of the whole image.
+    /// SHA-256 of the image, without a signature block behind it.
     pub image: Digest,
-    /// The image's bytes.
+    /// Bytes of the image, a signature block behind it included.
     pub size: u32,
     /// Bytes of each block but the last.
     pub block_size: u32,
@@ -36,6 +38,7 @@ pub struct Manifest<'a> {
     blocks: Blocks<'a>,
     payloads: Table<'a>,
     revoked: &'a [u8],
+    also: &'a [u8],
 }
 
 /// One block of the image.
@@ -114,6 +117,7 @@ impl<'a> Manifest<'a> {
         let min_base = fields.min_base()?;
         let secure_version = fields.secure_version()?;
         let revoked = fields.revoked()?;
+        let also = fields.also(product)?;
         fields.end()?;
         if sequence == 0 {
             return Err(no_sequence);
@@ -134,6 +138,7 @@ impl<'a> Manifest<'a> {
             blocks,
             payloads,
             revoked,
+            also,
         })
     }
 
@@ -162,6 +167,17 @@ impl<'a> Manifest<'a> {
     pub fn revoked(&self) -> impl Iterator<Item = KeyId> + use<'a> {
         let mut reader = Reader::new(self.revoked);
         core::iter::from_fn(move || reader.array_of().map(|id| KeyId(*id)))
+    }
+
+    /// Further products that the release is for.
+    pub fn also(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut reader = Reader::new(self.also);
+        core::iter::from_fn(move || reader.text())
+    }
+
+    /// Whether the release is for this product.
+    pub fn is_for(&self, product: &str) -> bool {
+        self.product == product || self.also().any(|also| also == product)
     }
 
     /// Bytes of the payload area: the payloads fill it without gaps.
@@ -268,6 +284,24 @@ impl<'a> Fields<'a> {
             })
         });
         ids.ok_or(REVOKED)
+    }
+
+    fn also(&mut self, product: &str) -> Result<&'a [u8], ReleaseError> {
+        const ALSO: ReleaseError = malformed("the further products are not 1 to 4 other names");
+        if !self.has(14)? {
+            return Ok(&[]);
+        }
+        let count = self.reader.head(Major::Array);
+        let count = count.filter(|count| (1..=MAX_ALSO as u64).contains(count)).ok_or(ALSO)?;
+        let mut last: Option<&str> = None;
+        let names = self.reader.span(|reader| {
+            (0..count).try_for_each(|_| {
+                let name = reader.text().filter(|name| is_good_text(name) && *name != product)?;
+                // In rising order, so that none is there twice.
+                last.is_none_or(|last| last < name).then(|| last = Some(name))
+            })
+        });
+        names.ok_or(ALSO)
     }
 
     fn end(mut self) -> Result<(), ReleaseError> {

@@ -41,6 +41,8 @@ pub const MIN_BLOCK: u32 = 65536;
 pub const MAX_PAYLOADS: usize = 16;
 /// Most keys one release can revoke.
 pub const MAX_REVOKED: usize = 4;
+/// Most further products one release can be for.
+pub const MAX_ALSO: usize = 4;
 /// Bytes of the longest product name or version: what an application descriptor holds.
 pub const MAX_TEXT: usize = 32;
 /// Bytes of the dictionary LZMA frames are made with.

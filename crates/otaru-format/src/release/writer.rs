@@ -16,9 +16,9 @@ pub struct ManifestFields<'a> {
     pub version: &'a str,
     /// 1 or more.
     pub sequence: u64,
-    /// SHA-256 of the whole image.
+    /// SHA-256 of the image, without a signature block behind it.
     pub image: Digest,
-    /// The image's bytes.
+    /// Bytes of the image, a signature block behind it included.
     pub size: u32,
     /// SHA-256 of each block.
     pub blocks: &'a [Digest],
@@ -30,6 +30,8 @@ pub struct ManifestFields<'a> {
     pub secure_version: u32,
     /// In rising order, none twice.
     pub revoked: &'a [KeyId],
+    /// Further products, 1 to 32 bytes each, in rising order of their bytes, none twice.
+    pub also: &'a [&'a str],
 }
 
 /// A payload to be written. Where it begins follows from the ones before it.
@@ -52,7 +54,12 @@ impl ManifestFields<'_> {
     pub fn emit<'b>(&self, buf: &'b mut [u8]) -> Result<&'b [u8], ReleaseError> {
         let limit = buf.len().min(MAX_ENVELOPE) as u32;
         let mut writer = Writer::new(buf);
-        let optional = [self.min_base.is_some(), self.secure_version != 0, !self.revoked.is_empty()];
+        let optional = [
+            self.min_base.is_some(),
+            self.secure_version != 0,
+            !self.revoked.is_empty(),
+            !self.also.is_empty(),
+        ];
         writer.head(Major::Map, 10 + optional.into_iter().filter(|there| *there).count() as u64);
         self.write_identity(&mut writer);
         self.write_image(&mut writer);
@@ -113,6 +120,11 @@ impl ManifestFields<'_> {
             writer.unsigned(13);
             writer.head(Major::Array, self.revoked.len() as u64);
             self.revoked.iter().for_each(|id| writer.bytes(&id.0));
+        }
+        if !self.also.is_empty() {
+            writer.unsigned(14);
+            writer.head(Major::Array, self.also.len() as u64);
+            self.also.iter().for_each(|name| writer.text(name));
         }
     }
 }

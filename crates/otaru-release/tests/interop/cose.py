@@ -64,7 +64,7 @@ def read(path, key_path):
     for frame in unpack(manifest, area):
         assert frame == blocks.pop(0), "a frame is not its block"
 
-    names = {2: "product", 3: "chip_id", 4: "version", 5: "sequence", 7: "size", 8: "block_size", 12: "secure_version"}
+    names = {2: "product", 3: "chip_id", 4: "version", 5: "sequence", 7: "size", 8: "block_size", 12: "secure_version", 14: "also"}
     print(json.dumps({name: manifest.get(key) for key, name in names.items()} | {"image": manifest[6].hex()}))
 
 
@@ -102,6 +102,7 @@ def make(image_path, key_path, out):
         8: 65536,
         9: b"".join(digest(image[at : at + 65536]) for at in range(0, len(image), 65536)),
         10: [{1: 0, 2: 0, 3: len(image)}],
+        14: ["lamp-pro", "lantern"],
     }
     message = Sign1Message(
         phdr={Algorithm: EdDSA, KID: key_id(public)}, payload=cbor2.dumps(manifest, canonical=True)

@@ -58,13 +58,15 @@ fn our_releases_verify_there() {
     let Some(python) = python("our_releases_verify_there") else { return };
     let dir = tempfile::tempdir().unwrap();
     key(1).public().write(&dir.path().join("k.pub.pem"), Existing::Keep).unwrap();
-    let unsigned = build(&image("lamp", "1.2.3"), &Options::new(7), &mut |_| ()).unwrap();
+    let also = vec!["lantern".into(), "lamp-pro".into()];
+    let unsigned = build(&image("lamp", "1.2.3"), &Options { also, ..Options::new(7) }, &mut |_| ()).unwrap();
     let mut file = unsigned.sign(&key(1)).unwrap();
     std::fs::write(dir.path().join("a.otaru"), &file).unwrap();
     let (good, said) = cose(&python, dir.path(), &["read", "a.otaru", "k.pub.pem"]);
     assert!(good, "{said}");
     let manifest: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&manifest["product"], &manifest["sequence"]), (&"lamp".into(), &7.into()));
+    assert_eq!(manifest["also"], serde_json::json!(["lamp-pro", "lantern"]));
     assert_eq!(manifest["image"], otaru_format::digest::Digest::of(&image("lamp", "1.2.3")).to_string());
     // A flipped bit of the product's name.
     let at = file.windows(4).position(|text| text == b"lamp").unwrap();
@@ -85,5 +87,6 @@ fn their_releases_verify_here() {
     let file = std::fs::read(dir.path().join("b.otaru")).unwrap();
     let manifest = verify(&file, &[key(1).public()]).unwrap().file.manifest;
     assert_eq!((manifest.product, manifest.version, manifest.sequence), ("lamp", "1.2.3", 1_000_000));
+    assert_eq!(manifest.also().collect::<Vec<_>>(), ["lamp-pro", "lantern"]);
     assert!(matches!(verify(&file, &[key(2).public()]), Err(VerifyError::Signature(_))));
 }

@@ -238,6 +238,7 @@ mod tests {
             min_base: None,
             secure_version: 0,
             revoked: &[],
+            also: &[],
         };
         let (mut manifest, mut envelope) = ([0; MAX_ENVELOPE], [0; MAX_ENVELOPE]);
         let envelope = emit_unsigned(fields.emit(&mut manifest).unwrap(), &mut envelope).unwrap();

@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use crate::bootloader::BootloaderKind;
 use crate::clock::SimClock;
-use crate::device::{Event, Oddity, VirtualDevice};
+use crate::device::{ChipFacts, Event, Oddity, VirtualDevice};
 use crate::firmware::{Behaviour, FirmwareSpec, provision};
 use crate::flash::{FLASH_LEN, Flash, FlashError, Timing};
 use crate::lan::{Lan, Quality};
@@ -60,6 +60,8 @@ pub struct Setup {
     pub timing: Timing,
     /// Its network.
     pub quality: Quality,
+    /// What its chip tells of itself.
+    pub facts: ChipFacts,
     /// Its agent's settings.
     pub config: Config<'static>,
     /// Where all randomness comes from.
@@ -77,6 +79,7 @@ impl Default for Setup {
             bootloader: BootloaderKind::Plain,
             timing: Timing::W25Q,
             quality: Quality::HOME,
+            facts: ChipFacts::default(),
             config,
             seed: 1,
             oddity: Oddity::None,
@@ -157,6 +160,7 @@ impl Lab {
             flash,
             bootloader: setup.bootloader,
             chip: Chip::Esp32C3,
+            facts: setup.facts,
             clock,
             net: lan,
             link: lan.clone(),

@@ -65,6 +65,8 @@ pub struct Recipe {
     pub compressed: bool,
     /// Patches in front of it: what each is for, and its bytes.
     pub patches: Vec<(Digest, Vec<u8>)>,
+    /// Further products it is for, in order.
+    pub also: Vec<String>,
 }
 
 impl Recipe {
@@ -81,6 +83,7 @@ impl Recipe {
             secure_version: 0,
             compressed: true,
             patches: Vec::new(),
+            also: Vec::new(),
         }
     }
 
@@ -89,9 +92,17 @@ impl Recipe {
     /// # Errors
     /// When it cannot be a release.
     pub fn make(&self, image: &[u8]) -> Result<Vec<u8>, ReleaseError> {
-        let blocks: Vec<&[u8]> = image.chunks(block_size(image.len() as u32) as usize).collect();
-        let frames: Vec<Vec<u8>> = blocks.iter().map(|block| frame(block)).collect();
-        self.assemble(image, &frames)
+        self.make_of(image, Digest::of(image))
+    }
+
+    /// The release file of an image with this digest and of what is stored behind it.
+    ///
+    /// # Errors
+    /// When it cannot be a release.
+    pub fn make_of(&self, stored: &[u8], image: Digest) -> Result<Vec<u8>, ReleaseError> {
+        let blocks = stored.chunks(block_size(stored.len() as u32) as usize);
+        let frames: Vec<Vec<u8>> = blocks.map(frame).collect();
+        self.put_together(stored, image, &frames)
     }
 
     /// The same with frames of one's own, one a block.
@@ -99,6 +110,15 @@ impl Recipe {
     /// # Errors
     /// When it cannot be a release.
     pub fn assemble(&self, image: &[u8], frames: &[Vec<u8>]) -> Result<Vec<u8>, ReleaseError> {
+        self.put_together(image, Digest::of(image), frames)
+    }
+
+    fn put_together(
+        &self,
+        image: &[u8],
+        digest: Digest,
+        frames: &[Vec<u8>],
+    ) -> Result<Vec<u8>, ReleaseError> {
         let blocks = image.chunks(block_size(image.len() as u32) as usize);
         let hashes: Vec<Digest> = blocks.map(Digest::of).collect();
         let lengths: Vec<u32> = frames.iter().map(|frame| frame.len() as u32).collect();
@@ -112,18 +132,20 @@ impl Recipe {
         let mut payloads: Vec<PayloadFields<'_>> = self.patches.iter().map(patch).collect();
         payloads.extend(self.compressed.then_some(lzma));
         payloads.push(raw);
+        let also: Vec<&str> = self.also.iter().map(String::as_str).collect();
         let fields = ManifestFields {
             product: &self.product,
             chip_id: self.chip.id(),
             version: &self.version,
             sequence: self.sequence,
-            image: Digest::of(image),
+            image: digest,
             size: image.len() as u32,
             blocks: &hashes,
             payloads: &payloads,
             min_base: self.min_base.as_deref(),
             secure_version: self.secure_version,
             revoked: &self.revoked,
+            also: &also,
         };
         let mut buf = [0; MAX_ENVELOPE];
         let manifest = fields.emit(&mut buf)?;
