@@ -6,6 +6,15 @@ use esp_hal::gpio::Output;
 use heapless::String;
 #[cfg(feature = "agent")]
 use otaru_device::{Health, text};
+#[cfg(feature = "agent")]
+use otaru_esp_hal::memory;
+
+#[cfg(feature = "agent")]
+use crate::BUDGET;
+
+/// Bytes of stack and of heap that a healthy image has left at its worst.
+#[cfg(feature = "agent")]
+const MARGIN: u32 = 8 * 1024;
 
 /// This firmware's version, also in its application descriptor.
 pub(crate) const VERSION: &str = env!("OTARU_FIRMWARE_VERSION");
@@ -29,6 +38,16 @@ impl Health for AppHealth {
         if cfg!(behaviour = "unhealthy") {
             return Err(text::cut("unhealthy on purpose"));
         }
-        Ok(())
+        // An update goes deeper than anything before it: whoever cannot hold one could never be replaced over the air.
+        let (size, stack) = (memory::stack_size(), memory::free_stack().unwrap_or(0));
+        if size < BUDGET.stack || stack < MARGIN {
+            return Err(text::format(format_args!("too little stack: {stack} of {size} bytes left")));
+        }
+        match memory::free_heap() {
+            Some(heap) if heap < MARGIN => {
+                Err(text::format(format_args!("too little heap: {heap} bytes left")))
+            }
+            _ => Ok(()),
+        }
     }
 }
