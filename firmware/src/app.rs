@@ -12,9 +12,12 @@ use otaru_esp_hal::memory;
 #[cfg(feature = "agent")]
 use crate::BUDGET;
 
-/// Bytes of stack and of heap that a healthy image has left at its worst.
+/// Bytes of stack that a healthy image has never used.
 #[cfg(feature = "agent")]
-const MARGIN: u32 = 8 * 1024;
+const SPARE_STACK: u32 = 16 * 1024;
+/// Bytes of heap that a healthy image has always had.
+#[cfg(feature = "agent")]
+const SPARE_HEAP: u32 = 8 * 1024;
 
 /// This firmware's version, also in its application descriptor.
 pub(crate) const VERSION: &str = env!("OTARU_FIRMWARE_VERSION");
@@ -40,11 +43,11 @@ impl Health for AppHealth {
         }
         // An update goes deeper than anything before it: whoever cannot hold one could never be replaced over the air.
         let (size, stack) = (memory::stack_size(), memory::free_stack().unwrap_or(0));
-        if size < BUDGET.stack || stack < MARGIN {
+        if size < BUDGET.stack || stack < SPARE_STACK {
             return Err(text::format(format_args!("too little stack: {stack} of {size} bytes left")));
         }
         match memory::free_heap() {
-            Some(heap) if heap < MARGIN => {
+            Some(heap) if heap < SPARE_HEAP => {
                 Err(text::format(format_args!("too little heap: {heap} bytes left")))
             }
             _ => Ok(()),
