@@ -41,8 +41,9 @@ fn version() {
 
 /// What a test wants the firmware to do otherwise.
 fn behaviour() {
-    let known = ["crash", "hang", "unhealthy", "setup_as_client"];
-    let cfgs = known.map(|name| format!("\"{name}\"")).join(", ");
+    let known: Vec<&str> = include_str!("behaviours.txt").lines().collect();
+    let cfgs: Vec<String> = known.iter().map(|name| format!("\"{name}\"")).collect();
+    let cfgs = cfgs.join(", ");
     println!("cargo::rustc-check-cfg=cfg(behaviour, values({cfgs}))");
     match env::var(BEHAVIOUR) {
         Ok(name) if known.contains(&name.as_str()) => println!("cargo::rustc-cfg=behaviour=\"{name}\""),

@@ -6,6 +6,18 @@ use esp_hal::gpio::Output;
 use heapless::String;
 #[cfg(feature = "agent")]
 use otaru_device::{Health, text};
+#[cfg(feature = "agent")]
+use otaru_esp_hal::memory;
+
+#[cfg(feature = "agent")]
+use crate::BUDGET;
+
+/// Bytes of stack that a healthy image has never used.
+#[cfg(feature = "agent")]
+const SPARE_STACK: u32 = 16 * 1024;
+/// Bytes of heap that a healthy image has always had.
+#[cfg(feature = "agent")]
+const SPARE_HEAP: u32 = 8 * 1024;
 
 /// This firmware's version, also in its application descriptor.
 pub(crate) const VERSION: &str = env!("OTARU_FIRMWARE_VERSION");
@@ -29,6 +41,16 @@ impl Health for AppHealth {
         if cfg!(behaviour = "unhealthy") {
             return Err(text::cut("unhealthy on purpose"));
         }
-        Ok(())
+        // An update goes deeper than anything before it: whoever cannot hold one could never be replaced over the air.
+        let (size, stack) = (memory::stack_size(), memory::free_stack().unwrap_or(0));
+        if size < BUDGET.stack || stack < SPARE_STACK {
+            return Err(text::format(format_args!("too little stack: {stack} of {size} bytes left")));
+        }
+        match memory::free_heap() {
+            Some(heap) if heap < SPARE_HEAP => {
+                Err(text::format(format_args!("too little heap: {heap} bytes left")))
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -8,6 +8,7 @@
 #![forbid(clippy::undocumented_unsafe_blocks)]
 
 mod app;
+mod budget;
 mod credentials;
 mod heartbeat;
 mod pins;
@@ -33,7 +34,7 @@ use otaru_device::format::topic::DEFAULT_BASE;
 use otaru_device::slots::SlotError;
 #[cfg(feature = "agent")]
 use otaru_device::{Agent, Config, Credentials, Io, Workspace};
-use otaru_esp_hal::{EspBoard, EspFlash};
+use otaru_esp_hal::{EspBoard, EspFlash, FRAMES, memory};
 #[cfg(feature = "agent")]
 use otaru_esp_hal::{EspClock, Net, Sockets};
 use otaru_setup::Settings;
@@ -43,6 +44,7 @@ use static_cell::ConstStaticCell;
 use static_cell::StaticCell;
 
 use crate::app::VERSION;
+use crate::budget::Budget;
 use crate::wifi::{Signal, Wifi};
 
 esp_bootloader_esp_idf::esp_app_desc!(
@@ -55,6 +57,26 @@ esp_bootloader_esp_idf::esp_app_desc!(
     0,
     u16::MAX,
     esp_bootloader_esp_idf::SECURE_VERSION
+);
+
+#[cfg(feature = "esp32")]
+const BUDGET: Budget = budget::ESP32;
+#[cfg(feature = "esp32s2")]
+const BUDGET: Budget = budget::ESP32S2;
+#[cfg(feature = "esp32s3")]
+const BUDGET: Budget = budget::ESP32S3;
+#[cfg(feature = "esp32c3")]
+const BUDGET: Budget = budget::ESP32C3;
+#[cfg(feature = "esp32c6")]
+const BUDGET: Budget = budget::ESP32C6;
+
+#[cfg(feature = "agent")]
+const VARIABLES: usize = size_of::<Workspace>() + size_of::<Sockets>();
+#[cfg(not(feature = "agent"))]
+const VARIABLES: usize = 0;
+const _: () = assert!(
+    BUDGET.holds(VARIABLES),
+    "the chip's memory does not hold the firmware's variables: see budget.rs"
 );
 
 /// Sockets at once: MQTT, a download, name lookup, DHCP, the heartbeat, and one to spare.
@@ -79,7 +101,7 @@ async fn firmware(spawner: Spawner) {
     start(spawner, setup::watch(pins::button!(chip)));
     let asked = setup::asked_for();
     let choice = credentials::load(&mut flash, boot.settings()).await;
-    let mut controller = match WifiController::new(chip.WIFI, ControllerConfig::default()) {
+    let mut controller = match WifiController::new(chip.WIFI, radio()) {
         Ok(controller) => controller,
         Err(error) => board.give_up(pause(&boot), format_args!("the radio does not start: {error:?}")).await,
     };
@@ -132,7 +154,8 @@ async fn run(
     let link = Wifi::new(controller, stack, &settings.networks, &SIGNAL);
     start(spawner, heartbeat::run(stack, settings, name, topic, &SIGNAL));
     prove(spawner, settings, standing, &boot);
-    log::info!("{name}: {} bytes of heap left", esp_alloc::HEAP.free());
+    let unused = memory::free_stack().unwrap_or(0);
+    log::info!("{name}: {} bytes of heap left, {unused} of stack", esp_alloc::HEAP.free());
     live(name, topic, settings, stack, link, flash, board, boot).await
 }
 
@@ -302,18 +325,18 @@ fn start<S>(spawner: Spawner, task: Result<SpawnToken<S>, SpawnError>) {
     }
 }
 
-/// Bytes of heap besides what the bootloader leaves; what remains of the main memory is the stack's, which needs more
-/// than 32 KiB: with so little an update overflows it.
-const MAIN_HEAP: usize = match cfg!(any(feature = "esp32", feature = "esp32s2")) {
-    true => 64 * 1024,
-    false => 96 * 1024,
-};
-
 /// The heap, for the radio's driver; the agent needs none.
 fn heap() {
     // What the bootloader used is free now.
-    esp_alloc::heap_allocator!(#[ram(reclaimed)] size: 64 * 1024);
-    esp_alloc::heap_allocator!(size: MAIN_HEAP);
+    esp_alloc::heap_allocator!(#[ram(reclaimed)] size: BUDGET.reclaimed as usize);
+    #[cfg(not(feature = "esp32s2"))]
+    esp_alloc::heap_allocator!(size: BUDGET.heap as usize);
+}
+
+/// The radio's settings: room for what a download's window lets arrive at once. A buffer takes 1.6 KB of the heap.
+fn radio() -> ControllerConfig {
+    const _: () = assert!(FRAMES <= 25, "the driver takes no more static buffers");
+    ControllerConfig::default().with_rx_queue_size(FRAMES).with_static_rx_buf_num(FRAMES as u8)
 }
 
 /// What a test wants this firmware to do wrong, right after its start.

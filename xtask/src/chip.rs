@@ -16,14 +16,27 @@ use crate::shell::{cargo, find, output, program, run, works};
 /// A chip without atomics and without a floating-point unit: what compiles for it compiles for the others.
 pub(crate) const TARGET: &str = "riscv32imc-unknown-none-elf";
 /// Debian's packages for the third way.
-pub(crate) const PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+const COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+/// The linker's.
+const LINKER: &str = "lld";
 
 /// What this machine can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     Target,
     Nightly,
-    Debian,
+    Debian(Linker),
+}
+
+/// A linker for chips. The compiler wants `rust-lld`, which comes with rustup and not with every compiler of Debian's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Linker {
+    /// `rust-lld`, where the compiler looks for it.
+    OnPath,
+    /// `rust-lld`, in this folder.
+    In(PathBuf),
+    /// The same program as LLVM's own package has it.
+    Lld(PathBuf),
 }
 
 /// `cargo xtask chip-check`.
@@ -52,7 +65,7 @@ pub(crate) fn cargo_for(target: &str, subcommand: &str) -> Option<Command> {
     let mut command = match way(target)? {
         Way::Target => cargo(&[subcommand]),
         Way::Nightly => rustup(&["run", "nightly", "cargo", subcommand, "-Zbuild-std=core,alloc"]),
-        Way::Debian => debian(subcommand),
+        Way::Debian(linker) => debian(subcommand, target, linker),
     };
     command.args(["--target", target]);
     Some(command)
@@ -67,8 +80,13 @@ pub(crate) fn can_compile(target: &str) -> bool {
 pub(crate) fn remedy(target: &str) -> String {
     format!(
         "no standard library for {target}: rustup target add {target} (or, on Debian: apt-get install {})",
-        PACKAGES.join(" ")
+        packages().join(" ")
     )
+}
+
+/// Debian's packages with which it can.
+pub(crate) fn packages() -> Vec<&'static str> {
+    COMPILER.into_iter().chain([LINKER]).collect()
 }
 
 /// Whether nothing needs to be installed.
@@ -86,7 +104,7 @@ fn way(target: &str) -> Option<Way> {
         return Some(Way::Nightly);
     }
     let installed = |package: &str| works(program("dpkg").args(["--status", package]));
-    PACKAGES.into_iter().all(installed).then_some(Way::Debian)
+    COMPILER.into_iter().all(installed).then(linker).flatten().map(Way::Debian)
 }
 
 fn rustup(arguments: &[&str]) -> Command {
@@ -96,13 +114,17 @@ fn rustup(arguments: &[&str]) -> Command {
     command
 }
 
-fn debian(subcommand: &str) -> Command {
+fn debian(subcommand: &str, target: &str, linker: Linker) -> Command {
     let mut command = program("/usr/bin/cargo");
-    if let Some(folder) = linker() {
-        let path = env::var_os("PATH").unwrap_or_default();
-        if let Ok(path) = env::join_paths(env::split_paths(&path).chain([folder])) {
-            command.env("PATH", path);
+    match linker {
+        Linker::OnPath => {}
+        Linker::In(folder) => {
+            let path = env::var_os("PATH").unwrap_or_default();
+            if let Ok(path) = env::join_paths(env::split_paths(&path).chain([folder])) {
+                command.env("PATH", path);
+            }
         }
+        Linker::Lld(file) => _ = command.env(linker_variable(target), file),
     }
     for name in ["RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH", "RUSTFLAGS", "RUSTC_WRAPPER"] {
         command.env_remove(name);
@@ -113,13 +135,40 @@ fn debian(subcommand: &str) -> Command {
     command
 }
 
-/// The folder of rustup's linker, unless there is one on the PATH: Debian's compiler comes without.
-fn linker() -> Option<PathBuf> {
-    if find("rust-lld").is_some() {
-        return None;
-    }
+/// The name under which cargo takes a target's linker from the environment.
+fn linker_variable(target: &str) -> String {
+    format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"))
+}
+
+/// The linker on the PATH, or rustup's, or Debian's.
+fn linker() -> Option<Linker> {
+    let rustup = || Some(Linker::In(rustup_linker()?));
+    let lld = || find("ld.lld").or_else(|| find("lld")).map(Linker::Lld);
+    find("rust-lld").map(|_| Linker::OnPath).or_else(rustup).or_else(lld)
+}
+
+/// The folder of rustup's linker.
+fn rustup_linker() -> Option<PathBuf> {
     let root = output(program("rustc").args(["--print", "sysroot"]))?;
     let hosts = PathBuf::from(root).join("lib/rustlib").read_dir().ok()?;
     let mut folders = hosts.filter_map(|host| Some(host.ok()?.path().join("bin")));
     folders.find(|folder| folder.join("rust-lld").is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_names_a_linker() {
+        assert!(remedy(TARGET).ends_with("apt-get install rustc-web cargo-web rust-web-src lld)"));
+    }
+
+    #[test]
+    fn cargo_is_told_the_linker() {
+        assert_eq!(linker_variable(TARGET), "CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_LINKER");
+        let command = debian("build", TARGET, Linker::Lld(PathBuf::from("/usr/bin/ld.lld")));
+        let told = command.get_envs().find(|(name, _)| *name == linker_variable(TARGET).as_str());
+        assert_eq!(told.and_then(|(_, value)| value), Some("/usr/bin/ld.lld".as_ref()));
+    }
 }

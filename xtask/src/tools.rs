@@ -85,7 +85,7 @@ pub(crate) fn install() {
 
 fn packages() -> Result<()> {
     let peers = PEERS.into_iter().filter(|(name, _)| find(name).is_none()).map(|(_, package)| package);
-    let compiler = chip::PACKAGES.into_iter().filter(|_| !chip::possible());
+    let compiler = chip::packages().into_iter().filter(|_| !chip::possible());
     let mut missing: Vec<&str> = peers.chain(compiler).collect();
     // Debian's Python makes virtual environments only with this.
     if !tools_dir().join("venv").exists() && find("python3").is_none() {

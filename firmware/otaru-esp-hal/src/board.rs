@@ -13,7 +13,7 @@ use heapless::String;
 use otaru_device::format::chip::Chip;
 use otaru_device::{Board, ResetReason};
 
-use crate::{flash, mmu, words};
+use crate::{flash, memory, mmu, words};
 
 /// The watchdog until the agent takes it over: ample time for the start and for hashing the image.
 const START: Duration = Duration::from_secs(60);
@@ -139,6 +139,14 @@ impl Board for EspBoard<'_> {
 
     fn leave_words(&mut self, text: &str) {
         words::leave(text, false);
+    }
+
+    fn free_heap(&self) -> Option<u32> {
+        memory::free_heap()
+    }
+
+    fn free_stack(&self) -> Option<u32> {
+        memory::free_stack()
     }
 
     async fn reset(&mut self) -> Infallible {

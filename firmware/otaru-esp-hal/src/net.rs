@@ -20,8 +20,20 @@ use otaru_device::{Link, LinkError};
 const SEND: usize = 1536;
 /// Bytes of MQTT that may wait to be read: a command.
 const RECEIVE_MQTT: usize = 1536;
-/// The window of a download. 150 ms of a block erase at 1 Mbit/s are 19 KB, less the agent's own 8 KiB.
-const RECEIVE_HTTP: usize = 16 * 1024;
+/// The window of a download. 150 ms of a block erase at 1 Mbit/s are 19 KB, less the agent's own 7 KiB. The radio must be
+/// able to hold what it allows, see [`FRAMES`]; where memory is scarce the window is smaller, and downloads are slower.
+const RECEIVE_HTTP: usize = match cfg!(feature = "esp32s2") {
+    true => 8 * 1024,
+    false => 16 * 1024,
+};
+
+/// Bytes of a full segment: the radio's MTU of 1492 less the headers of IP and TCP.
+const SEGMENT: usize = 1492 - 40;
+/// The frames that the radio's driver must be able to hold, as receive buffers and as places in its queue. While a block of
+/// flash is erased interrupts are off for 150 ms: a server sends all that the windows allow, only the hardware receives, and
+/// then the driver hands everything over before the network stack's task has its turn. Whatever has no place is lost and
+/// sent again after a timeout, for which the window is of no use. Two more are for frames to all, such as ARP's.
+pub const FRAMES: usize = RECEIVE_HTTP.div_ceil(SEGMENT) + RECEIVE_MQTT.div_ceil(SEGMENT) + 2;
 
 /// The memory of the agent's sockets, for a static.
 pub struct Sockets {

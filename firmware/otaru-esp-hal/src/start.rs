@@ -8,6 +8,8 @@ use embassy_executor::Spawner;
 use esp_rtos::embassy::Executor;
 use static_cell::StaticCell;
 
+use crate::memory;
+
 /// The program's entry: `main!(firmware);` runs the `#[embassy_executor::task]` `async fn firmware(spawner: Spawner)`. It
 /// stands in place of `#[esp_rtos::main]`.
 #[macro_export]
@@ -31,6 +33,7 @@ macro_rules! main {
 pub fn run(start: impl FnOnce(Spawner)) -> ! {
     static EXECUTOR: StaticCell<Executor> = StaticCell::new();
     forget_task();
+    memory::paint_stack();
     EXECUTOR.init_with(Executor::new).run(start)
 }
 

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! otaru-image make CHIP 4mb|8mb|16mb PARTITIONS.csv PROGRAM.elf APP.bin FLASH.bin
+//! otaru-image budget CHIP PROGRAM.elf
 //! otaru-image size CHIP PROGRAM.elf WITHOUT-AGENT.elf
 //! ```
 #![forbid(unsafe_code)]
 
+mod budget;
 mod crates;
 mod image;
 mod size;
@@ -34,7 +36,8 @@ fn run() -> Result<()> {
             let image = image::Image::read(chip, size, Path::new(table), Path::new(elf))?;
             image.write(Path::new(app), Path::new(flash))
         }
+        ["budget", chip, elf] => budget::check(chip, Path::new(elf)),
         ["size", chip, with, without] => size::compare(chip, Path::new(with), Path::new(without)),
-        _ => bail!("make CHIP SIZE TABLE ELF APP FLASH, or: size CHIP ELF ELF"),
+        _ => bail!("make CHIP SIZE TABLE ELF APP FLASH, budget CHIP ELF, or: size CHIP ELF ELF"),
     }
 }

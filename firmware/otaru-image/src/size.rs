@@ -41,6 +41,8 @@ pub(crate) fn compare(chip: &str, with: &Path, without: &Path) -> Result<()> {
     let less = |a: u64, b: u64| i128::from(a) - i128::from(b);
     println!("| the agent | {} | {} | |", less(with.flash, without.flash), less(with.ram, without.ram));
     print_crates(&with, &without);
+    println!();
+    crate::budget::print_all();
     println!("\nLargest variables of the whole firmware:");
     for (name, size) in &with.largest {
         println!("{size:>8}  {name}");

@@ -106,7 +106,7 @@ pub(crate) struct Options {
     /// How much flash the board has
     #[arg(long, value_enum, default_value = "4mb")]
     flash_size: FlashSize,
-    /// What the firmware is to do wrong, for tests: crash, hang or unhealthy
+    /// What the firmware is to do wrong, for tests: a line of firmware/behaviours.txt
     #[arg(long)]
     behaviour: Option<String>,
 }
@@ -159,6 +159,7 @@ pub(crate) fn for_emulator(
 
 /// Builds a firmware and makes its files.
 fn files(options: &Options) -> Result<Files> {
+    check_options(options)?;
     let built = build(options, &[])?;
     let folder = root().join("target/firmware").join(options.chip.name());
     fs::create_dir_all(&folder)?;
@@ -169,26 +170,67 @@ fn files(options: &Options) -> Result<Files> {
     let mut command = image_tool();
     command.args(["make", options.chip.name(), size.name()]).arg(size.table());
     run(command.args([&files.elf, &files.app, &files.flash]))?;
+    run(image_tool().args(["budget", options.chip.name()]).arg(&files.elf))?;
     Ok(files)
+}
+
+/// Finds what is wrong with the options before minutes of compiling; `build.rs` of the firmware refuses the same.
+fn check_options(options: &Options) -> Result<()> {
+    let version = &options.version;
+    let unfit = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\');
+    if version.is_empty() || version.len() > 31 || version.contains(unfit) {
+        bail!("--version {version:?}: a version has 1 to 31 bytes, and no spaces or slashes");
+    }
+    let known = include_str!("../../../firmware/behaviours.txt");
+    if let Some(behaviour) = options.behaviour.as_deref().filter(|name| !known.lines().any(|k| k == *name)) {
+        bail!("--behaviour {behaviour}: use one of {}", known.lines().collect::<Vec<_>>().join(", "));
+    }
+    let credentials = match &options.credentials {
+        _ if options.no_credentials => None,
+        Some(file) => Some(std::path::absolute(file)?),
+        None => Some(root().join("firmware/network_credentials.toml")),
+    };
+    if let Some((file, error)) =
+        credentials.as_ref().and_then(|file| Some((file, fs::File::open(file).err()?)))
+    {
+        bail!(
+            "{}: {error}. Copy firmware/network_credentials.example.toml there and fill it in, name another file with \
+             --credentials FILE, or build with --no-credentials a firmware that is told by phone",
+            file.display()
+        );
+    }
+    compiler(options.chip)?;
+    let Some(file) = credentials else { return Ok(()) };
+    let mut command = tool("otaru-setup");
+    run(command.args(["--features", "toml", "--bin", "check-credentials", "--"]).arg(file))
+}
+
+/// A cargo that builds for this chip, or what is missing for it.
+fn compiler(chip: Chip) -> Result<Command> {
+    match chip.is_xtensa() {
+        true => espup(chip),
+        false => chip::cargo_for(chip.target(), "build").with_context(|| chip::remedy(chip.target())),
+    }
 }
 
 /// The program that makes images.
 fn image_tool() -> Command {
-    let mut command = cargo(&["run", "--quiet", "--locked", "--manifest-path", "firmware/Cargo.toml"]);
-    command.args(["--package", "otaru-image", "--target-dir", "target/firmware/build", "--"]);
+    let mut command = tool("otaru-image");
+    command.arg("--");
+    command
+}
+
+/// A program of the firmware's workspace for this machine.
+fn tool(package: &str) -> Command {
+    let mut command = cargo(&["run", "--quiet", "--locked", "--profile", "tools", "--package", package]);
+    command.args(["--manifest-path", "firmware/Cargo.toml", "--target-dir", "target/firmware/build"]);
     command
 }
 
 /// Compiles the firmware; where its program is. `extra` is passed on to cargo.
 fn build(options: &Options, extra: &[&str]) -> Result<PathBuf> {
     let target = options.chip.target();
-    let mut command = match options.chip.is_xtensa() {
-        true => espup(options.chip)?,
-        false => match chip::cargo_for(target, "build") {
-            Some(command) => command,
-            None => bail!("{}", chip::remedy(target)),
-        },
-    };
+    let mut command = compiler(options.chip)?;
     let firmware = root().join("firmware");
     let folder = root().join("target/firmware/build");
     command.args(["--features", options.chip.name(), "--locked", "--target-dir"]).arg(&folder).args(extra);
@@ -230,6 +272,27 @@ fn espup(chip: Chip) -> Result<Command> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn complaint(options: &Options) -> String {
+        check_options(options).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn mistakes_are_told_before_anything_is_compiled() {
+        let shipped = || Options::shipped(Chip::Esp32c3);
+        for version in ["", "1.0 beta", "../1.0", "a-version-that-has-more-than-31-bytes"] {
+            let said = complaint(&Options { version: version.to_owned(), ..shipped() });
+            assert!(said.contains("1 to 31 bytes"), "{version}: {said}");
+        }
+        let said = complaint(&Options { behaviour: Some("explode".to_owned()), ..shipped() });
+        assert!(said.starts_with("--behaviour explode: use one of crash, hang"), "{said}");
+        let credentials = Some(PathBuf::from("/nowhere/network.toml"));
+        let said = complaint(&Options { credentials, no_credentials: false, ..shipped() });
+        assert!(
+            said.starts_with("/nowhere/network.toml: No such file") && said.contains("--no-credentials"),
+            "{said}"
+        );
+    }
 
     /// What a user has to write must stay little.
     #[test]

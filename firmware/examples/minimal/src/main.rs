@@ -42,7 +42,8 @@ async fn firmware(spawner: Spawner) {
     // otaru: end
     esp_println::logger::init_logger(log::LevelFilter::Info);
     esp_alloc::heap_allocator!(#[ram(reclaimed)] size: 64 * 1024);
-    esp_alloc::heap_allocator!(size: 64 * 1024);
+    // What remains of the main memory is the stack's: an update wants 48 KiB.
+    esp_alloc::heap_allocator!(size: 16 * 1024);
     esp_rtos::start(TimerGroup::new(chip.TIMG0).timer0, chip.FROM_CPU_INTR0);
     // otaru: begin
     let boot = match otaru_device::begin(&mut flash, &mut board, &config).await {

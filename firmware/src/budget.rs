@@ -1,0 +1,90 @@
+//! The main memory of each chip, and who gets how much of it. `otaru-image` reads the same table: `cargo xtask firmware` holds
+//! what was linked against it, and `cargo xtask size` prints it.
+//!
+//! The stack is what is left, so a sum that is too large shows as an overflow in the middle of an update, and only there. For
+//! chips whose firmware cannot be linked without Espressif's compiler the sums are checked all the same, when it is compiled.
+
+/// Bytes of stack that are wanted: an update by a patch goes deepest, and 16 KiB are to be left then.
+const STACK: u32 = 48 * 1024;
+/// Variables besides the heap and what [`Budget::holds`] is told of: the radio's, the network stack's, the tasks. Measured on
+/// the C3; no chip's are linked smaller.
+pub(crate) const OTHERS: u32 = 45_500;
+const KIB: u32 = 1024;
+
+/// One chip's memory, in bytes.
+pub(crate) struct Budget {
+    /// The memory that the linker fills, `dram_seg`, `DRAM` or `RAM` of esp-hal's `memory.x`.
+    pub(crate) segment: u32,
+    /// Code that runs from that memory, above all the radio's; none where code has memory of its own.
+    pub(crate) code: u32,
+    /// Variables besides the heap.
+    pub(crate) variables: u32,
+    /// The heap in the segment.
+    pub(crate) heap: u32,
+    /// The heap in memory behind the segment that only the bootloader used, `dram2_seg`.
+    pub(crate) reclaimed: u32,
+    /// The stack.
+    pub(crate) stack: u32,
+}
+
+impl Budget {
+    /// Returns whether there is room for these variables beside the [others](OTHERS).
+    pub(crate) const fn holds(&self, variables: usize) -> bool {
+        OTHERS as usize + variables <= self.variables as usize
+    }
+
+    /// Returns what is over, for code that grows.
+    pub(crate) const fn spare(&self) -> u32 {
+        self.segment - self.code - self.variables - self.heap - self.stack
+    }
+}
+
+/// Code has 128 KiB of its own.
+pub(crate) const ESP32: Budget = Budget {
+    segment: 192 * KIB,
+    code: 0,
+    variables: 125 * KIB,
+    heap: 16 * KIB,
+    reclaimed: 96 * KIB,
+    stack: STACK,
+};
+
+/// Two caches of 8 KiB and the vectors are taken off. No room for LZMA's dictionary and patches, and half a receive window.
+pub(crate) const ESP32S2: Budget = Budget {
+    segment: 183 * KIB - 16 * KIB,
+    code: 46 * KIB,
+    variables: 72 * KIB,
+    heap: 0,
+    reclaimed: 128 * KIB,
+    stack: STACK,
+};
+
+pub(crate) const ESP32S3: Budget = Budget {
+    segment: 0x5_3700,
+    code: 46 * KIB,
+    variables: 125 * KIB,
+    heap: 96 * KIB,
+    reclaimed: 64 * KIB,
+    stack: STACK,
+};
+
+pub(crate) const ESP32C3: Budget = Budget {
+    segment: 313 * KIB,
+    code: 41 * KIB,
+    variables: 125 * KIB,
+    heap: 96 * KIB,
+    reclaimed: 64 * KIB,
+    stack: STACK,
+};
+
+pub(crate) const ESP32C6: Budget = Budget {
+    segment: 0x6_E610,
+    code: 46 * KIB,
+    variables: 125 * KIB,
+    heap: 96 * KIB,
+    reclaimed: 64 * KIB,
+    stack: STACK,
+};
+
+// Subtracting what is not there does not compile.
+const _: [u32; 5] = [ESP32.spare(), ESP32S2.spare(), ESP32S3.spare(), ESP32C3.spare(), ESP32C6.spare()];
