@@ -60,6 +60,7 @@ fn commands() {
         image: Some(Digest::of(b"seed")),
         deployment: Some("ring \"0\""),
         force: true,
+        order: None,
     };
     write("command", "offer", offer.emit_json(&mut buf).unwrap().as_bytes());
     write("command", "url", b"http://laptop:8080/firmware.bin\n");

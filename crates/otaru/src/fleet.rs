@@ -130,6 +130,7 @@ pub(crate) mod tests {
             rssi: None,
             free_heap: None,
             free_stack: None,
+            guards_lost: false,
         }
     }
 

@@ -201,6 +201,7 @@ impl Lab {
             rssi: None,
             free_heap: None,
             free_stack: None,
+            guards_lost: false,
         };
         take_report(&self.app, &DeviceId::from(device), report, true, self.live).await.unwrap();
     }
