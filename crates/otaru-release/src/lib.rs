@@ -6,6 +6,7 @@
 //! | from an image to a manifest and its payloads | [`build`] |
 //! | sign, and sign anew with another key | [`sign`] |
 //! | a release file in memory, cut into its parts | [`mod@file`] |
+//! | numbers for releases | [`sequence`] |
 //! | check all of it, as a device would and more | [`verify`] |
 //! | files that are there whole or not at all | [`output`] |
 //!
@@ -16,5 +17,6 @@ pub mod build;
 pub mod file;
 pub mod keys;
 pub mod output;
+pub mod sequence;
 pub mod sign;
 pub mod verify;

@@ -1,6 +1,8 @@
 //! Signing a release, and signing one anew with another key.
 
-use otaru_format::release::{Envelope, MAX_ENVELOPE, Manifest, ReleaseError, ToSign, emit_unsigned, header};
+use otaru_format::release::{
+    Envelope, MAX_ENVELOPE, Manifest, ReleaseError, ToSign, emit_unsigned, header, with_sequence,
+};
 
 use crate::build::Unsigned;
 use crate::file;
@@ -9,6 +11,10 @@ use crate::keys::{PublicKey, SecretKey};
 /// A release would revoke the key that signs it; after it no device could be updated any more.
 const REVOKES_ITSELF: ReleaseError =
     ReleaseError::Malformed { what: "it revokes the very key that signs it; sign it with another one" };
+
+/// Devices take a sequence for one signing of one image only.
+const NOT_ABOVE: ReleaseError =
+    ReleaseError::Malformed { what: "the new sequence is not above the one it has; take a higher one" };
 
 impl Unsigned {
     /// The file, signed.
@@ -44,6 +50,23 @@ impl Unsigned {
 pub fn resign(file: &[u8], key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
     let (envelope, area) = file::split(file)?;
     assemble(&signed_manifest(Envelope::parse(envelope)?.payload(), key)?, area)
+}
+
+/// The same release with another sequence, signed with this key: the way back to it for devices that have had newer
+/// ones. Payloads and patches stay as they are, byte for byte. Who signs vouches for them, and opens the way to every
+/// device of the product: [`verify`](crate::verify) first.
+///
+/// # Errors
+/// When the file is no release, the sequence is not above its own, or the release revokes this key.
+pub fn resign_as(file: &[u8], sequence: u64, key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
+    let (envelope, area) = file::split(file)?;
+    let envelope = Envelope::parse(envelope)?;
+    if Manifest::parse(envelope.payload())?.sequence >= sequence {
+        return Err(NOT_ABOVE);
+    }
+    let mut buf = [0; MAX_ENVELOPE];
+    let manifest = with_sequence(envelope.payload(), sequence, &mut buf)?;
+    assemble(&signed_manifest(manifest, key)?, area)
 }
 
 fn signed_manifest(manifest: &[u8], key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {

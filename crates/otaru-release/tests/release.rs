@@ -11,7 +11,7 @@ use otaru_format::digest::Digest;
 use otaru_format::release::{KeyId, PayloadKind, ReleaseError};
 use otaru_release::build::{BuildError, Options, Progress, build};
 use otaru_release::file::{ReleaseFile, is_release};
-use otaru_release::sign::{SignatureError, resign};
+use otaru_release::sign::{SignatureError, resign, resign_as};
 use otaru_release::verify::{VerifyError, stored_frames, try_patches, verify, verify_contents};
 
 fn release(options: &Options) -> otaru_release::build::Unsigned {
@@ -140,6 +140,26 @@ fn a_new_key_keeps_the_manifest() {
     // An unsigned one can be signed later, where the key is.
     let unsigned = release(&Options::new(7)).without_signature().unwrap();
     assert_eq!(resign(&unsigned, &key(2)).unwrap(), new);
+}
+
+#[test]
+fn a_higher_sequence_changes_nothing_else() {
+    let options = Options {
+        min_base: Some("1.0.0".into()),
+        revoked: vec![KeyId([1; 8])],
+        bases: vec![image("lamp", "1.2.2")],
+        ..Options::new(23)
+    };
+    let old = release(&options).sign(&key(1)).unwrap();
+    // Each length that a number can have in CBOR, and what a build with that number makes.
+    for sequence in [24, 255, 256, 65_536, 1_764_000_000_000, u64::MAX] {
+        let again = resign_as(&old, sequence, &key(1)).unwrap();
+        assert!(again == release(&Options { sequence, ..options.clone() }).sign(&key(1)).unwrap());
+        verify(&again, &[key(1).public()]).unwrap();
+    }
+    for low in [0, 22, 23] {
+        assert!(resign_as(&old, low, &key(1)).unwrap_err().to_string().contains("not above"));
+    }
 }
 
 fn unknown(seed: u8) -> VerifyError {

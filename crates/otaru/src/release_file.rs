@@ -2,7 +2,6 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use otaru_format::chip::Chip;
@@ -71,11 +70,9 @@ pub(crate) fn chip_name(id: u16) -> String {
     Chip::from_id(id).map_or_else(|| format!("unknown (id {id})"), |chip| chip.name().to_owned())
 }
 
-/// Time since 1970, in milliseconds: a number that rises without anybody keeping count.
-pub(crate) fn milliseconds() -> anyhow::Result<u64> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let since = since.context("this machine's clock stands before 1970; set it")?;
-    Ok(u64::try_from(since.as_millis())?)
+/// The sequence of a release that is made now, where none is given.
+pub(crate) fn sequence_now() -> anyhow::Result<u64> {
+    otaru_release::sequence::now().context("this machine's clock stands before 1970; set it")
 }
 
 /// Bytes as hexadecimal digits.

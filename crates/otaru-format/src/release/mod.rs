@@ -24,7 +24,7 @@ pub use key_id::{BadKeyId, KeyId};
 pub use manifest::{Block, Blocks, Manifest};
 pub use payload::{Frame, Payload, PayloadKind};
 pub use semver::{BadVersion, SemVer};
-pub use writer::{ManifestFields, PayloadFields};
+pub use writer::{ManifestFields, PayloadFields, with_sequence};
 
 /// How a release file begins: a byte that is no text, the name, a newline that a transfer as text would spoil, and
 /// the layout's version.

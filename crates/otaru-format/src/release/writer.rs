@@ -71,16 +71,7 @@ impl ManifestFields<'_> {
     }
 
     fn write_identity(&self, writer: &mut Writer<'_>) {
-        writer.unsigned(1);
-        writer.unsigned(FORMAT);
-        writer.unsigned(2);
-        writer.text(self.product);
-        writer.unsigned(3);
-        writer.unsigned(self.chip_id.into());
-        writer.unsigned(4);
-        writer.text(self.version);
-        writer.unsigned(5);
-        writer.unsigned(self.sequence);
+        write_identity(writer, self.product, self.chip_id, self.version, self.sequence);
     }
 
     fn write_image(&self, writer: &mut Writer<'_>) {
@@ -127,6 +118,46 @@ impl ManifestFields<'_> {
             self.also.iter().for_each(|name| writer.text(name));
         }
     }
+}
+
+/// Writes the manifest of the same release with another sequence; every other field stays, byte for byte.
+///
+/// # Errors
+/// When `manifest` is none, the sequence is 0, or `buf` is too short; [`MAX_ENVELOPE`] bytes are always enough.
+pub fn with_sequence<'b>(
+    manifest: &[u8],
+    sequence: u64,
+    buf: &'b mut [u8],
+) -> Result<&'b [u8], ReleaseError> {
+    let old = Manifest::parse(manifest)?;
+    let (Some((map, _)), limit) = (manifest.split_first(), buf.len().min(MAX_ENVELOPE) as u32) else {
+        return Err(malformed("the manifest is empty"));
+    };
+    let mut before = [0; MAX_ENVELOPE];
+    let mut writer = Writer::new(&mut before);
+    write_identity(&mut writer, old.product, old.chip_id, old.version, old.sequence);
+    let identity = writer.finish().ok_or(malformed("the manifest is too long"))?.len();
+    let rest = manifest.get(1 + identity..).ok_or(malformed("the manifest ends early"))?;
+    let mut writer = Writer::new(buf);
+    writer.raw(&[*map]);
+    write_identity(&mut writer, old.product, old.chip_id, old.version, sequence);
+    writer.raw(rest);
+    let bytes = writer.finish().ok_or(ReleaseError::Oversized { len: limit.saturating_add(1), limit })?;
+    Manifest::parse(bytes)?;
+    Ok(bytes)
+}
+
+fn write_identity(writer: &mut Writer<'_>, product: &str, chip_id: u16, version: &str, sequence: u64) {
+    writer.unsigned(1);
+    writer.unsigned(FORMAT);
+    writer.unsigned(2);
+    writer.text(product);
+    writer.unsigned(3);
+    writer.unsigned(chip_id.into());
+    writer.unsigned(4);
+    writer.text(version);
+    writer.unsigned(5);
+    writer.unsigned(sequence);
 }
 
 impl PayloadFields<'_> {

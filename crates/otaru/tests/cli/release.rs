@@ -128,6 +128,42 @@ fn wrong_files_are_named() {
     assert_eq!(left, 0, "{files:?}");
 }
 
+#[test]
+fn an_old_release_becomes_a_newer_one() {
+    let dir = workplace();
+    let dir = dir.path();
+    let image = image(dir);
+    let sequence =
+        |file: &str| json(&otaru_in(dir, &["inspect", "--json", file]))["sequence"].as_u64().unwrap();
+    let resign = |more: &[&str]| {
+        let mut args =
+            vec!["resign", "old.otaru", "--key", "k.pem", "--old-key", "k.pub.pem", "-o", "new.otaru"];
+        args.extend(more);
+        otaru_in(dir, &args)
+    };
+    otaru_in(dir, &["release", &image, "--key", "k.pem", "-o", "old.otaru"]).with_code(0);
+    let first = sequence("old.otaru");
+    assert!(first > 1_600_000_000_000, "{first} is no time in milliseconds");
+    resign(&["--sequence"]).with_code(0);
+    assert!(sequence("new.otaru") > first);
+    resign(&["--sequence", &(first + 7).to_string()]).with_code(0);
+    assert_eq!(sequence("new.otaru"), first + 7);
+    otaru_in(dir, &["verify", "new.otaru", "--key", "k.pub.pem"]).with_code(0);
+    let read = |file: &str| std::fs::read(dir.join(file)).unwrap();
+    let (old, new) = (read("old.otaru"), read("new.otaru"));
+    let area = |bytes: &[u8]| otaru_release::file::ReleaseFile::parse(bytes).unwrap().area().to_vec();
+    assert!(area(&old) == area(&new), "payloads stay as they are");
+    for low in [first, first - 1] {
+        resign(&["--sequence", &low.to_string()]).with_code(1).tells("is not above");
+    }
+    // A file numbered above any time has a next number too.
+    let high = u64::MAX - 1;
+    otaru_in(dir, &["release", &image, "--key", "k.pem", "--sequence", &high.to_string(), "-o", "old.otaru"])
+        .with_code(0);
+    resign(&["--sequence"]).with_code(0);
+    assert_eq!(sequence("new.otaru"), u64::MAX);
+}
+
 /// Runs openssl; `None`, and a loud word, when there is none.
 fn openssl(dir: &Path, args: &[&str]) -> Option<std::process::Output> {
     match Command::new("openssl").args(args).current_dir(dir).output() {

@@ -84,6 +84,13 @@ impl Bench {
         run(command).with_code(0);
     }
 
+    /// Signs a release in the folder again, with a sequence above its own.
+    #[track_caller]
+    pub(crate) fn sign_again(&self, release: &str, new: &str) {
+        let (key, old, new) = (self.path("key.pem"), self.served(release), self.served(new));
+        run(otaru(&["resign", &old, "--key", &key, "--sequence", "-o", &new])).with_code(0);
+    }
+
     fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }

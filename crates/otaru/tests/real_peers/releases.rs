@@ -141,8 +141,8 @@ fn nobody_but_the_key_goes_back() {
         assert!(refused.error.unwrap().detail.contains("otaru resign --sequence"));
 
         // Going back is going forward: the old image in a newer release.
-        bench.release_old(u64::MAX);
-        broker.offer(&old);
+        bench.sign_again("old.otaru", "again.otaru");
+        broker.offer(&web.url("again.otaru"));
         broker.report(DEVICE, |status| status.confirmed && status.version == "1.0.0" && status.slot == 0);
         broker.offer(&new);
         is_refused(&broker, Code::Downgrade);

@@ -27,7 +27,7 @@ fetch the compressed image from the same file. Give the images that most of your
 they were flashed or released: a rebuilt one is another image.
 
 The sequence number must rise from release to release of a product: devices take no release whose
-number is below that of the one they run. Without --sequence it is the time, in seconds since 1970,
+number is below that of the one they run. Without --sequence it is the time, in milliseconds since 1970,
 so that whatever is released later has the higher number. Number releases yourself only if you
 always do; a number of your own is lower than any such time.";
 
@@ -40,7 +40,7 @@ pub(crate) struct Make {
     /// The private key to sign with; without one the release is unsigned
     #[arg(short, long, value_name = "KEY.pem", env = "OTARU_KEY")]
     key: Option<PathBuf>,
-    /// The release's number; the seconds since 1970 when not given
+    /// The release's number; the milliseconds since 1970 when not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     sequence: Option<u64>,
     /// The product, where it is not the image's project name
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Make, output: Output) -> anyhow::Result<Outcome> {
     let options = Options {
         sequence: match args.sequence {
             Some(sequence) => sequence,
-            None => release_file::milliseconds()? / 1000,
+            None => release_file::sequence_now()?,
         },
         product: args.product.clone(),
         min_base: args.min_base.clone(),
