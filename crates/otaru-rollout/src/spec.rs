@@ -54,7 +54,7 @@ pub struct RolloutSpec {
     /// Never completes by itself: whatever device joins the target gets the goal.
     #[serde(default)]
     pub continuous: bool,
-    /// Offers are made with `force`: also older releases, other projects, and what failed before. To undo is always forced.
+    /// Offers are made with `force`: also other projects, and what failed before.
     #[serde(default)]
     pub force: bool,
 }
@@ -220,11 +220,6 @@ impl fmt::Display for SpecError {
 impl std::error::Error for SpecError {}
 
 impl RolloutSpec {
-    /// Whether offers are made with `force`. What a rollout undoes is newer than what it brings back.
-    pub(crate) fn is_forced(&self) -> bool {
-        self.force || matches!(self.goal, Goal::Undo { .. })
-    }
-
     /// Checks what the types cannot.
     ///
     /// # Errors

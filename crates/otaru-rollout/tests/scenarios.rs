@@ -686,7 +686,7 @@ fn a_roll_back_of_the_fleet_gives_each_what_it_ran() {
     assert_eq!(story.join_with("b", true, new(), &[], None), Err(NotAdmitted::NothingBefore));
     story.join_with("c", true, new(), &[], Some(before)).unwrap();
     story.start("c").unwrap();
-    assert!(matches!(&story.effects[..], [Effect::Offer { image, force: true, .. }] if *image == before));
+    assert!(matches!(&story.effects[..], [Effect::Offer { image, force: false, .. }] if *image == before));
     story.hear("c", says(UpdateState::Confirmed, before));
     assert_eq!(story.stage("c"), FINISHED(Outcome::Succeeded));
 }

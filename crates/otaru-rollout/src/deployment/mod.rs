@@ -253,7 +253,7 @@ impl Deployment {
     }
 
     fn is_forced(&self, spec: &RolloutSpec) -> bool {
-        spec.is_forced() || self.force
+        spec.force || self.force
     }
 
     /// When to feed it [`Event::Tick`]: the end of its attempt's time. Index it.

@@ -20,6 +20,7 @@ use super::page::{Cursor, Page, Wanted};
 use super::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
+use crate::releases::again::{self, SignedAgain, sign_again};
 use crate::rollouts::books::Changes;
 use crate::rollouts::deployments::{self, Shown};
 use crate::rollouts::operate::{self, Brings};
@@ -102,7 +103,8 @@ pub(crate) struct NewRollout {
     /// Never completes by itself
     #[serde(default)]
     pub(crate) continuous: bool,
-    /// Also older releases, other products, and what failed before
+    /// Also other products and what failed before: where firmware is not signed by the offers' word `force`, and where it is
+    /// by signing it again with a higher sequence
     #[serde(default)]
     pub(crate) force: bool,
     /// Make it, but do not start it yet
@@ -119,18 +121,37 @@ impl NewRollout {
         }
     }
 
+    /// Signs again what devices would refuse as older than what they have had, as far as this server can.
+    ///
+    /// # Errors
+    /// When it makes no sense, or a file cannot be kept.
+    pub(crate) async fn prepare(&self, app: &Shared) -> Result<SignedAgain, Problem> {
+        let (new, brings, now) = (self.clone(), self.brings()?, app.clock.now());
+        let outdated = app.db.read(move |tx| {
+            let (goal, _) = operate::goal(tx, brings)?;
+            preview::outdated(tx, new.spec(goal), now)
+        });
+        sign_again(app, outdated.await?).await
+    }
+
     /// Keeps it, and starts it unless it is a draft.
     ///
     /// # Errors
-    /// When it makes no sense.
+    /// When it makes no sense, or devices would refuse it until a release is signed again elsewhere.
     pub(crate) fn make(
         &self,
         tx: &Connection,
         caller: &Caller,
+        signed: &SignedAgain,
         now: Time,
     ) -> Result<(Kept, Changes), Problem> {
+        signed.apply(tx, now)?;
         let (goal, release) = operate::goal(tx, self.brings()?)?;
-        operate::create(tx, caller, &self.name, release, self.clone().spec(goal), self.draft, now)
+        let spec = self.clone().spec(goal);
+        if !spec.force {
+            again::refuse(tx, &preview::outdated(tx, spec.clone(), now)?)?;
+        }
+        operate::create(tx, caller, &self.name, release, spec, self.draft, now)
     }
 
     fn spec(self, goal: otaru_rollout::Goal) -> RolloutSpec {
@@ -286,16 +307,19 @@ async fn create(
     Body(new): Body<NewRollout>,
 ) -> Result<Answer, Problem> {
     let once = Once::new(key, &caller, "rollout", &new);
+    // What makes no sense is told by the write, which may also know the answer of an earlier request.
+    let signed = new.prepare(&app).await.unwrap_or_default();
     let (sender, changes) = tokio::sync::oneshot::channel();
     let answer = once.run(&app, move |tx, now| {
-        let (kept, changes) = new.make(tx, &caller, now)?;
+        let (kept, changes) = new.make(tx, &caller, &signed, now)?;
         // Nobody waits for it where the answer is one that was given before.
-        let _ = sender.send(changes);
+        let _ = sender.send((changes, signed));
         Ok(Answer::created(&RolloutView::of(tx, kept)?))
     });
     let answer = answer.await?;
-    if let Ok(changes) = changes.await {
+    if let Ok((changes, signed)) = changes.await {
         changes.tell(&app);
+        signed.tell(&app);
     }
     Ok(answer)
 }
@@ -305,13 +329,14 @@ async fn create(
 /// # Errors
 /// When it makes no sense.
 pub(crate) async fn create_one(app: &Shared, caller: Caller, new: NewRollout) -> Result<RolloutId, Problem> {
-    let now = app.clock.now();
+    let (signed, now) = (new.prepare(app).await?, app.clock.now());
     let made = app.db.write(move |tx| {
-        let (kept, changes) = new.make(tx, &caller, now)?;
-        Ok::<_, Problem>((kept.rollout.id(), changes))
+        let (kept, changes) = new.make(tx, &caller, &signed, now)?;
+        Ok::<_, Problem>((kept.rollout.id(), changes, signed))
     });
-    let (id, changes) = made.await?;
+    let (id, changes, signed) = made.await?;
     changes.tell(app);
+    signed.tell(app);
     Ok(id)
 }
 
@@ -359,8 +384,40 @@ async fn control(
     id: u64,
     control: Control,
 ) -> Result<Json<RolloutView>, Problem> {
-    let now = app.clock.now();
-    Ok(Json(operated(&app, id, move |tx, id| operate::control(tx, &caller, id, control, now)).await?))
+    Ok(Json(control_one(&app, caller, id, control).await?))
+}
+
+/// Does something to a rollout as a whole. One that starts brings what devices take at that time.
+///
+/// # Errors
+/// When it cannot be done now, or a release would have to be signed elsewhere first.
+pub(crate) async fn control_one(
+    app: &Shared,
+    caller: Caller,
+    id: u64,
+    control: Control,
+) -> Result<RolloutView, Problem> {
+    let (now, starts) = (app.clock.now(), control == Control::Start);
+    let outdated = app.db.read(move |tx| match rows::get(tx, RolloutId(id))? {
+        Some(kept) if starts => preview::outdated(tx, kept.rollout.spec().clone(), now),
+        _ => Ok(Vec::new()),
+    });
+    let signed = sign_again(app, outdated.await?).await?;
+    let (view, signed) = {
+        let (sender, applied) = tokio::sync::oneshot::channel();
+        let done = operated(app, id, move |tx, id| {
+            signed.apply(tx, now)?;
+            if let Some(kept) = rows::get(tx, id)?.filter(|kept| starts && !kept.rollout.spec().force) {
+                again::refuse(tx, &preview::outdated(tx, kept.rollout.spec().clone(), now)?)?;
+            }
+            let changes = operate::control(tx, &caller, id, control, now)?;
+            let _ = sender.send(signed);
+            Ok(changes)
+        });
+        (done.await?, applied.await.unwrap_or_default())
+    };
+    signed.tell(app);
+    Ok(view)
 }
 
 /// Does something to a rollout, and tells everybody.
@@ -511,7 +568,8 @@ async fn list_deployments(
 #[derive(Debug, Default, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Retry {
-    /// Offer it with `force`, which a device needs that has rolled this image back
+    /// Also on a device that has rolled this image back: signed with a higher sequence, or, without a signature, offered with
+    /// `force`
     force: bool,
 }
 
@@ -525,10 +583,32 @@ async fn retry(
     Path((id, device)): Path<(u64, String)>,
     Body(Retry { force }): Body<Retry>,
 ) -> Result<Json<RolloutView>, Problem> {
-    let (device, now) = (DeviceId::from(device.as_str()), app.clock.now());
-    let retried =
-        operated(&app, id, move |tx, id| operate::retry(tx, &caller, id, &device, force, now)).await?;
-    Ok(Json(retried))
+    Ok(Json(retry_one(&app, caller, id, DeviceId::from(device.as_str()), force).await?))
+}
+
+/// Gives a device all its attempts anew. With `force`, a signed release is signed again, so that a device that rolled it back
+/// takes it.
+///
+/// # Errors
+/// When there is nothing to try again, or the release would have to be signed elsewhere.
+pub(crate) async fn retry_one(
+    app: &Shared,
+    caller: Caller,
+    id: u64,
+    device: DeviceId,
+    force: bool,
+) -> Result<RolloutView, Problem> {
+    let (now, one) = (app.clock.now(), device.clone());
+    let outdated = app.db.read(move |tx| match force {
+        true => operate::to_be_signed_again(tx, RolloutId(id), &one),
+        false => Ok(Vec::new()),
+    });
+    let signed = sign_again(app, outdated.await?).await?;
+    operated(app, id, move |tx, id| {
+        signed.apply(tx, now)?;
+        operate::retry(tx, &caller, id, &device, force, now)
+    })
+    .await
 }
 
 /// What happened to a rollout, newest first

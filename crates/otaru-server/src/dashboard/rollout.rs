@@ -22,7 +22,6 @@ use crate::api::problem::Problem;
 use crate::api::rollouts::{self as calls, RolloutView};
 use crate::app::Shared;
 use crate::rollouts::deployments::{self, Shown};
-use crate::rollouts::operate;
 use crate::rollouts::rows::{self, Happened};
 
 /// Devices on a page.
@@ -256,7 +255,7 @@ fn facts(spec: &RolloutSpec, now: i64) -> Vec<(&'static str, String)> {
         ),
         ("Priority", (spec.priority != 0).then(|| spec.priority.to_string())),
         ("Continuous", spec.continuous.then(|| "also for devices that join later".into())),
-        ("Forced", spec.force.then(|| "also older releases and what failed before".into())),
+        ("Forced", spec.force.then(|| "also other products and what failed before".into())),
     ];
     all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
 }
@@ -331,9 +330,7 @@ async fn act(
         "abort" => (Control::Abort { cancel: fields.is("cancel") }, "Aborted."),
         _ => return Failure::from(Problem::not_found("such action")).into_response(),
     };
-    let (caller, now) = (visitor.caller, app.clock.now());
-    let acted =
-        calls::operated(&app, id, move |tx, id| operate::control(tx, &caller, id, control, now)).await;
+    let acted = calls::control_one(&app, visitor.caller, id, control).await;
     after(acted.map(|_| done.to_owned()), &format!("/rollouts/{id}"))
 }
 
@@ -343,12 +340,9 @@ async fn retry(
     Path((id, device)): Path<(u64, String)>,
     Form(fields): Form,
 ) -> Response {
-    let (caller, now, name) = (visitor.caller, app.clock.now(), device.clone());
-    let force = fields.is("force");
-    let retried = calls::operated(&app, id, move |tx, id| {
-        operate::retry(tx, &caller, id, &DeviceId::from(device.as_str()), force, now)
-    });
-    after(retried.await.map(|_| format!("{name} tries again.")), &format!("/rollouts/{id}"))
+    let one = DeviceId::from(device.as_str());
+    let retried = calls::retry_one(&app, visitor.caller, id, one, fields.is("force"));
+    after(retried.await.map(|_| format!("{device} tries again.")), &format!("/rollouts/{id}"))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::devices::list::{self, Filter, Order, Sort};
 use crate::devices::rows::{self, Device};
 use crate::events::Event;
 use crate::mqtt::{BrokerError, Publisher};
+use crate::releases::again::SignedAgain;
 use crate::rollouts::deployments;
 
 /// Changes of so long are published together: Home Assistant draws a number once a second at most.
@@ -199,6 +200,17 @@ async fn tell_one(
 /// write, so that a button that is pressed twice makes one rollout.
 async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
     let (id, now) = (crate::api::devices::device_id(app, device)?, app.clock.now());
+    let wanted = id.clone();
+    let wanted = app.db.read(move |tx| {
+        let Some(device) = rows::get(tx, &wanted)? else { return Ok(None) };
+        let release = latest(tx, &device.product, &device.chip)?;
+        Ok::<_, DbError>(release.map(|release| rollout(&device, wanted, &release)))
+    });
+    // After a way back, the latest release is older than what the device has had.
+    let signed = match wanted.await? {
+        Some(new) => new.prepare(app).await?,
+        None => SignedAgain::default(),
+    };
     let made = app.db.write(move |tx| {
         let device = rows::get(tx, &id)?.ok_or_else(|| Problem::not_found(format_args!("device {id}")))?;
         let release = latest(tx, &device.product, &device.chip)?;
@@ -206,7 +218,7 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
         if device.image == Some(release.image.to_string()) || is_asked(tx, &id, &release)? {
             return Ok(None);
         }
-        let (_, changes) = rollout(&device, id, &release).make(tx, &caller(), now)?;
+        let (_, changes) = rollout(&device, id, &release).make(tx, &caller(), &signed, now)?;
         Ok::<_, Problem>(Some((changes, device.id, release.version)))
     });
     if let Some((changes, device, version)) = made.await? {

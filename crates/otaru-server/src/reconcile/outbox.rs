@@ -189,6 +189,7 @@ fn compose(
                 return Ok((None, Duration::ZERO));
             };
             let name = OfferId { rollout, start }.to_string();
+            let force = force && !releases::rows::is_signed(tx, image)?;
             let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, order: None };
             let text =
                 serde_json::to_vec(&offer).map_err(|error| DbError::corrupt("outbox.message", error))?;
@@ -225,6 +226,7 @@ pub fn standing_offer(tx: &Connection, device: &DeviceId, base: &str) -> Result<
             && let Some(url) = releases::url_for(tx, image, base)?
         {
             let name = offer.to_string();
+            let force = force && !releases::rows::is_signed(tx, image)?;
             let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, order: None };
             return Ok(serde_json::to_value(offer).ok());
         }

@@ -32,7 +32,7 @@ const NICE: i32 = 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
     product: String,
-    sequence: u64,
+    pub(super) sequence: u64,
     raw: Digest,
     /// Images that get a patch, and their files.
     bases: Vec<(Digest, Digest)>,

@@ -146,18 +146,13 @@ impl Job {
         statement.query_row([release], read).optional()?.transpose()
     }
 
-    /// Takes the job that has waited longest, and gives its release a number if it has none: above all that the product has
-    /// for this chip, and for good, so that a release with more patches is not a newer one.
+    /// Takes the job that has waited longest, and gives its release a number if it has none: above all that the product
+    /// has, and kept, so that a release with more patches is not a newer one.
     pub(super) fn take(tx: &Connection, now: Time) -> Result<Option<Self>, DbError> {
         let next = format!("{SELECT} WHERE state = 'queued' ORDER BY id LIMIT 1");
         let Some(job) = tx.query_row(&next, [], read).optional()?.transpose()? else { return Ok(None) };
         tx.execute("UPDATE jobs SET state = 'running' WHERE id = ?1", [job.id])?;
-        tx.execute(
-            "UPDATE releases AS r SET sequence = max(?2, 1 + (SELECT coalesce(max(o.sequence), 0) FROM releases o \
-             WHERE o.product = r.product AND o.chip = r.chip)) WHERE id = ?1 AND sequence IS NULL",
-            // Seconds since 1970, as `otaru release` has them, so that releases of both are in the order of their making.
-            params![job.release, millis(now) / 1_000],
-        )?;
+        super::again::number(tx, job.release, now)?;
         Ok(Some(Self { state: JobState::Running, ..job }))
     }
 
@@ -292,6 +287,7 @@ async fn make(app: &App, job: &Job) -> Result<String, JobError> {
     let signer = app.keys.signer().cloned().ok_or(JobError::NoKey)?;
     let release = job.release;
     let plan: Plan = app.db.read(move |tx| build::plan(tx, release)).await?.ok_or(JobError::NoImage)?;
+    let sequence = plan.sequence;
     let sources = build::load(&app.artifacts, &plan).await?;
     let built: Built =
         build::in_background(plan, sources, signer, app.keys.clone(), app.events.clone(), job.clone())
@@ -301,11 +297,14 @@ async fn make(app: &App, job: &Job) -> Result<String, JobError> {
     let stored = Stored { digest: app.artifacts.put(built.bytes).await?, size };
     let (job, now) = (job.clone(), app.clock.now());
     let write = move |tx: &Connection| {
-        let sql = "SELECT file IS NOT NULL AND NOT built FROM releases WHERE id = ?1";
-        let signed_elsewhere: bool = tx.query_row(sql, [job.release], |row| row.get(0))?;
+        let sql = "SELECT file IS NOT NULL AND NOT built, sequence > ?2 FROM releases WHERE id = ?1";
+        let (signed_elsewhere, signed_again): (bool, bool) =
+            tx.query_row(sql, params![job.release, sequence], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let detail = if signed_elsewhere && job.kind == JobKind::Build {
             // It came while this was being made.
             "a file that was signed elsewhere is there, and stays".to_owned()
+        } else if signed_again {
+            "it was signed with a higher sequence meanwhile, and stays".to_owned()
         } else {
             note_artifact(tx, stored, now)?;
             put_file(tx, job.release, stored, true, &built.parts, &built.deltas, now)?;

@@ -10,11 +10,13 @@
 //! | into store and database | [`accept`], [`register`] |
 //! | work in the background | [`jobs`] |
 //! | release files are made | `build` |
+//! | an older release becomes a newer one | [`again`] |
 //! | files that nothing refers to go | `prune` |
 //! | what is shown, and where devices are sent | [`rows`] |
 //! | who signs, and who is trusted | [`Keys`] |
 
 pub mod accept;
+pub mod again;
 mod build;
 pub mod contents;
 pub mod jobs;

@@ -2,7 +2,7 @@
 
 use otaru_format::digest::Digest;
 use otaru_rollout::Time;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::contents::{Contents, Kind, ReleaseParts};
 use super::jobs::{Job, JobKind};
@@ -69,6 +69,21 @@ pub enum RegisterError {
         known: u64,
         /// The file's.
         told: u64,
+    },
+    /// Another release of the product has this number.
+    #[error(
+        "release {id}, {version}, has the sequence {sequence} already, and devices take a sequence for one image only; \
+         sign this one with a higher one: `otaru resign FILE.otaru --key KEY.pem --sequence {higher} -o NEW.otaru`"
+    )]
+    Taken {
+        /// The other release.
+        id: i64,
+        /// Its version.
+        version: String,
+        /// The number of both.
+        sequence: u64,
+        /// A number that is free.
+        higher: u64,
     },
     /// The database failed.
     #[error(transparent)]
@@ -177,9 +192,21 @@ fn set_file(
     if let Some(known) = release.sequence.filter(|known| *known > parts.sequence) {
         return Err(RegisterError::Backwards { id: release.id, known, told: parts.sequence });
     }
+    is_free(tx, release, parts.sequence)?;
     let deltas: Vec<_> = parts.deltas.iter().map(|(base, size)| (*base, Some(*size))).collect();
     put_file(tx, release.id, file, false, parts, &deltas, now)?;
     Ok(true)
+}
+
+/// No two releases of a product share a sequence.
+fn is_free(tx: &Connection, release: &Release, sequence: u64) -> Result<(), RegisterError> {
+    let sql = "SELECT id, version, (SELECT max(sequence) FROM releases WHERE product = ?1) FROM releases \
+               WHERE product = ?1 AND sequence = ?2 AND id != ?3";
+    let taken = tx.query_row(sql, params![release.product, sequence, release.id], |row| {
+        let (id, version, highest): (i64, String, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(RegisterError::Taken { id, version, sequence, higher: highest + 1 })
+    });
+    taken.optional()?.map_or(Ok(()), Err)
 }
 
 /// Makes this the release's file, with its patches.

@@ -183,6 +183,15 @@ pub fn url_for(tx: &Connection, image: Digest, public_base: &str) -> Result<Opti
     Ok(file.map(|(digest, name)| format!("{public_base}{}", crate::downloads::path(digest, &name))))
 }
 
+/// Whether devices are sent to a signed release file for this image. Where signatures count, `force` does not.
+///
+/// # Errors
+/// Those of the database.
+pub fn is_signed(tx: &Connection, image: Digest) -> Result<bool, DbError> {
+    let sql = "SELECT 1 FROM releases WHERE image = ?1 AND file IS NOT NULL AND signed_by IS NOT NULL";
+    Ok(tx.prepare_cached(sql)?.exists([image.0])?)
+}
+
 impl Release {
     /// The file that a device is sent to, and what it is called.
     pub fn offered(&self) -> Option<(Digest, String)> {

@@ -337,6 +337,8 @@ async fn a_release_file_that_contradicts_is_refused() {
     for (file, words) in [
         (release_file(&one, 4, None, &key), "sequence 5"),
         (release_file(&one, 6, Some("lantern"), &key), "lantern 1.0.0 for esp32c3"),
+        // A sequence is one image's.
+        (release_file(&image("lamp", "1.1.0", 2), 5, None, &key), "--sequence 6"),
     ] {
         let (status, problem) = server.upload(&file).await;
         assert_eq!(status, 409);

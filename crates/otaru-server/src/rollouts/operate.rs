@@ -14,6 +14,7 @@ use crate::access::audit;
 use crate::api::caller::Caller;
 use crate::api::problem::Problem;
 use crate::db::DbError;
+use crate::releases::again::Outdated;
 
 /// What a rollout brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +153,21 @@ pub fn retry(
     rows::note(tx, id, Some(&caller.name), &did, now)?;
     audit::note(tx, caller, "rollout.retry", &object(id), &did, now)?;
     Ok(changes)
+}
+
+/// The signed release that a device rolled back, if its deployment brings one: it is to be signed again.
+///
+/// # Errors
+/// Those of the database.
+pub fn to_be_signed_again(
+    tx: &Connection,
+    id: RolloutId,
+    device: &DeviceId,
+) -> Result<Vec<Outdated>, Problem> {
+    let Some((deployment, _)) = deployments::get(tx, id, device)? else { return Ok(Vec::new()) };
+    let release = crate::releases::rows::by_image(tx, deployment.image())?;
+    let signed = release.filter(|release| release.signed_by.is_some());
+    Ok(signed.map(|release| Outdated { release: release.id, had: 0 }).into_iter().collect())
 }
 
 fn may_retry(rollout: &Rollout, stage: Stage) -> Result<(), Problem> {

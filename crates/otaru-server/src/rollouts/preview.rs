@@ -1,14 +1,17 @@
 //! Which devices a rollout would be for, without making it.
 
+use std::collections::BTreeMap;
+
 use otaru_format::digest::Digest;
 use otaru_rollout::{
-    Control, Device, DeviceId, NotAdmitted, Rollout, RolloutId, RolloutSpec, Tags, Time, admit,
+    Control, Deployment, Device, DeviceId, NotAdmitted, Rollout, RolloutId, RolloutSpec, Tags, Time, admit,
 };
 use rusqlite::Connection;
 use serde::Serialize;
 
 use crate::api::problem::Problem;
 use crate::db::DbError;
+use crate::releases::again::{Outdated, highest_had};
 
 /// Which devices a rollout would be for, if it started now.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -31,7 +34,67 @@ pub struct Preview {
 ///
 /// # Errors
 /// When it makes no sense, and those of the database.
-pub fn preview(tx: &Connection, mut spec: RolloutSpec, named: usize, now: Time) -> Result<Preview, Problem> {
+pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> Result<Preview, Problem> {
+    let mut counted = Preview { waves: vec![0; spec.waves.len() + 1], ..Preview::default() };
+    visit(tx, spec, now, |device, busy, admitted| {
+        match admitted {
+            Ok(deployment) => {
+                counted.devices += 1;
+                counted.reachable += u64::from(device.reachable);
+                counted.busy += u64::from(busy);
+                if let Some(wave) = counted.waves.get_mut(deployment.wave()) {
+                    *wave += 1;
+                }
+                if counted.some.len() < named {
+                    counted.some.push(device.id.to_string());
+                }
+            }
+            Err(NotAdmitted::Current) => {
+                counted.devices += 1;
+                counted.current += 1;
+            }
+            Err(_) => {}
+        }
+        Ok(())
+    })?;
+    Ok(counted)
+}
+
+/// Releases that devices would refuse as older than what they have had, if the rollout started now; with `force`, also those
+/// that they may have rolled back. Images and unsigned files are not among them unless they have a sequence.
+///
+/// # Errors
+/// When it makes no sense, and those of the database.
+pub fn outdated(tx: &Connection, spec: RolloutSpec, now: Time) -> Result<Vec<Outdated>, Problem> {
+    let (force, mut had) = (spec.force, BTreeMap::<Digest, u64>::new());
+    visit(tx, spec, now, |device, _, admitted| {
+        if let Ok(deployment) = admitted {
+            let highest = highest_had(tx, device.id.as_str(), device.image, device.chip)?;
+            let known = had.entry(deployment.image()).or_default();
+            *known = highest.max(*known);
+        }
+        Ok(())
+    })?;
+    let mut outdated = Vec::new();
+    for (image, had) in had {
+        let Some(release) = crate::releases::rows::by_image(tx, image)? else { continue };
+        let Some(sequence) = release.sequence.filter(|_| release.file.is_some()) else { continue };
+        if had > sequence {
+            outdated.push(Outdated { release: release.id, had });
+        } else if force && release.signed_by.is_some() {
+            outdated.push(Outdated { release: release.id, had: 0 });
+        }
+    }
+    Ok(outdated)
+}
+
+/// Admits the fleet to a rollout that nobody keeps, and shows each device and whether another rollout has it.
+fn visit(
+    tx: &Connection,
+    mut spec: RolloutSpec,
+    now: Time,
+    mut show: impl FnMut(&Device<'_>, bool, Result<Deployment, NotAdmitted>) -> Result<(), DbError>,
+) -> Result<(), Problem> {
     // Whatever its time is: shown is who it would be for now.
     (spec.start_at, spec.end_at) = (None, None);
     let undoes = match spec.goal {
@@ -40,7 +103,6 @@ pub fn preview(tx: &Connection, mut spec: RolloutSpec, named: usize, now: Time) 
     };
     let mut rollout = Rollout::new(RolloutId(u64::MAX), spec, now).map_err(Problem::from)?;
     let _ = rollout.step(Control::Start, now);
-    let mut counted = Preview { waves: vec![0; rollout.tallies().len()], ..Preview::default() };
     let mut rows = tx.prepare_cached(
         "SELECT id, chip, product, version, image, reachable, active IS NOT NULL,
                 (SELECT json_group_object(t.name, t.value) FROM device_tags t WHERE t.device = d.id)
@@ -63,26 +125,10 @@ pub fn preview(tx: &Connection, mut spec: RolloutSpec, named: usize, now: Time) 
             image,
             reachable,
         };
-        match admit(&mut rollout, &device, &[], before(tx, undoes, &id)?) {
-            Ok((deployment, _)) => {
-                counted.devices += 1;
-                counted.reachable += u64::from(reachable);
-                counted.busy += u64::from(busy);
-                if let Some(wave) = counted.waves.get_mut(deployment.wave()) {
-                    *wave += 1;
-                }
-                if counted.some.len() < named {
-                    counted.some.push(name);
-                }
-            }
-            Err(NotAdmitted::Current) => {
-                counted.devices += 1;
-                counted.current += 1;
-            }
-            Err(_) => {}
-        }
+        let admitted = admit(&mut rollout, &device, &[], before(tx, undoes, &id)?);
+        show(&device, busy, admitted.map(|(deployment, _)| deployment))?;
     }
-    Ok(counted)
+    Ok(())
 }
 
 fn before(tx: &Connection, undoes: Option<RolloutId>, device: &DeviceId) -> Result<Option<Digest>, DbError> {

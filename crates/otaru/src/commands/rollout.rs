@@ -165,7 +165,7 @@ pub(crate) struct Create {
     /// Of several rollouts for a device, the highest has it
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true)]
     priority: i32,
-    /// Also what failed before on a device, older releases and other products
+    /// Also what failed before on a device, and other products. A server with the key signs a signed release again for that
     #[arg(long)]
     force: bool,
     /// Do not start it yet

@@ -82,4 +82,47 @@ fn a_server_with_a_key_signs_and_makes_patches() {
     fleet.does(&["rollout", "create", "lamp@1.1.0", "--watch"]);
     let devices: Vec<Value> = fleet.asks(&["devices"]);
     assert!(devices.iter().all(|device| device["version"] == "1.1.0"), "{devices:?}");
+    let sequence = |name: &str| fleet.asks(&["release", "show", name])[0]["sequence"].as_u64().unwrap();
+    let (first, newest) = (sequence("lamp@1.0.0"), sequence("lamp@1.1.0"));
+    assert!(first < newest && first > 1_600_000_000_000, "{first} and {newest} are milliseconds");
+    // Devices take no lower sequence, and no command makes them: to go back, the old image is signed again.
+    fleet.does(&["rollout", "create", "--undo", "1", "--watch"]);
+    let devices: Vec<Value> = fleet.asks(&["devices"]);
+    assert!(devices.iter().all(|device| device["version"] == "1.0.0"), "{devices:?}");
+    assert!(sequence("lamp@1.0.0") > newest);
+    // And forward again.
+    fleet.does(&["rollout", "create", "lamp@1.1.0", "--watch"]);
+    let devices: Vec<Value> = fleet.asks(&["devices"]);
+    assert!(devices.iter().all(|device| device["version"] == "1.1.0"), "{devices:?}");
+}
+
+#[test]
+fn without_the_key_the_way_back_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (key, public) = (path("release.pem"), path("release.pub.pem"));
+    let does = |args: &[&str]| crate::common::run(crate::common::otaru(args)).with_code(0);
+    does(&["keygen", "-o", &key]);
+    let fleet = Fleet::start(&["--dev"]);
+    let (old, new) = (fleet.firmware("1.0.0", "healthy"), fleet.firmware("1.1.0", "healthy"));
+    let (old_release, new_release, again) = (path("old.otaru"), path("new.otaru"), path("again.otaru"));
+    does(&["release", &old, "--key", &key, "--sequence", "100", "-o", &old_release]);
+    does(&["release", &new, "--key", &key, "--sequence", "200", "-o", &new_release]);
+    fleet.does(&["release", "upload", &old_release]);
+    let _devices = fleet.devices(&old, 3, &["--key", &public]);
+    fleet.does(&["release", "upload", &new_release, "--rollout"]);
+
+    let refused = fleet.tries(&["rollout", "create", "--undo", "1"]).with_code(1);
+    let said = format!("{}{}", refused.out, refused.err);
+    assert!(said.contains("otaru resign lamp-1.0.0.otaru --key KEY.pem --sequence 201"), "{said}");
+    // Nor is a number given twice.
+    does(&["resign", &old_release, "--key", &key, "--sequence", "200", "-o", &again]);
+    let taken = fleet.tries(&["release", "upload", &again]).with_code(1);
+    assert!(taken.err.contains("sequence 200 already") && taken.err.contains("201"), "{}", taken.err);
+
+    does(&["resign", &old_release, "--key", &key, "--sequence", "201", "-o", &again]);
+    fleet.does(&["release", "upload", &again]);
+    fleet.does(&["rollout", "create", "--undo", "1", "--watch"]);
+    let devices: Vec<Value> = fleet.asks(&["devices"]);
+    assert!(devices.iter().all(|device| device["version"] == "1.0.0"), "{devices:?}");
 }
