@@ -226,7 +226,6 @@ proptest! {
             rssi: None,
             free_heap: None,
             free_stack: None,
-            guards_lost: false,
         };
         let mut buf = vec![0; 64 * 1024];
         let json = status.to_json(&mut buf).unwrap();

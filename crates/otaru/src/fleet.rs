@@ -115,6 +115,7 @@ pub(crate) mod tests {
             chip: "esp32c3".into(),
             state,
             project: "p".into(),
+            product: None,
             version: version.into(),
             image: Digest::of(version.as_bytes()),
             slot: 0,
@@ -130,7 +131,6 @@ pub(crate) mod tests {
             rssi: None,
             free_heap: None,
             free_stack: None,
-            guards_lost: false,
         }
     }
 

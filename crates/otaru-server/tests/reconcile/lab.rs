@@ -187,6 +187,7 @@ impl Lab {
             chip: "esp32c3".to_owned(),
             state,
             project: "lamp".to_owned(),
+            product: None,
             version: version.to_owned(),
             image: image(version),
             slot: 0,
