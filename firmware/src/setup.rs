@@ -185,7 +185,7 @@ async fn serve_page(stack: Stack<'_>, flash: &mut EspFlash<'_>, region: Option<R
                 KEPT
             }
             Some(Ok(_)) => {
-                ("Not kept:", "the partition table needs 16 KiB of otaru, or the flash is worn out.")
+                ("Not kept:", "the partition table needs 32 KiB of otaru, or the flash is worn out.")
             }
             Some(Err(invalid)) => invalid.as_strs(),
         };

@@ -119,11 +119,16 @@ impl fmt::Debug for SecretKey {
     }
 }
 
+/// Whether devices take this key: not of small order, and written in the one way that counts.
+fn is_of_use(key: &VerifyingKey) -> bool {
+    !key.is_weak() && key.to_edwards().compress().as_bytes() == key.as_bytes()
+}
+
 impl PublicKey {
     /// The key of 32 bytes (RFC 8032, section 5.1.5); `None` when they are no point of the curve, or one of the few
     /// that anybody can sign for.
     pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
-        VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).map(Self)
+        VerifyingKey::from_bytes(bytes).ok().filter(is_of_use).map(Self)
     }
 
     /// The 32 bytes, which devices are given.
@@ -137,7 +142,7 @@ impl PublicKey {
     /// When it is no Ed25519 public key.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let pem = read_pem(path)?;
-        let key = VerifyingKey::from_public_key_pem(&pem).ok().filter(|key| !key.is_weak());
+        let key = VerifyingKey::from_public_key_pem(&pem).ok().filter(is_of_use);
         key.map(Self).ok_or_else(|| KeyError::NotAKey(path.to_owned(), instead_of_public(&pem)))
     }
 

@@ -79,3 +79,35 @@ pub(crate) fn sequence_now() -> anyhow::Result<u64> {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use otaru_device::trust::check_key;
+    use otaru_release::keys::PublicKey;
+
+    /// What `--key` takes is what a device takes: weak keys, other encodings of one point, and bytes that are no point.
+    #[test]
+    fn a_key_is_good_for_both_or_for_none() {
+        let mut keys = vec![[0; 32], [0xFF; 32]];
+        // All encodings of small numbers and of those around the prime, with either sign.
+        for low in 0..=255 {
+            for fill in [0, 0xFF] {
+                for top in [0, 0x7F, 0x80, 0xFF] {
+                    let mut key = [fill; 32];
+                    (key[0], key[31]) = (low, top);
+                    keys.push(key);
+                }
+            }
+        }
+        for number in 0_u64..500 {
+            keys.push(otaru_format::digest::Digest::of(&number.to_le_bytes()).0);
+        }
+        let mut good = 0;
+        for key in &keys {
+            let taken = PublicKey::from_bytes(key).is_some();
+            assert_eq!(taken, check_key(key).is_ok(), "{key:02x?}");
+            good += usize::from(taken);
+        }
+        assert!((500..keys.len() - 500).contains(&good), "{good}");
+    }
+}

@@ -118,7 +118,7 @@ impl fmt::Display for BrokerUrlError {
             Self::Path => f.write_str("a broker URL has no path; the topic prefix goes into --base"),
             Self::NoHost => f.write_str("the host is missing; write mqtt://HOST:PORT"),
             Self::Host => f.write_str(
-                "the host has characters no host name has; an IPv6 address goes into brackets: mqtt://[::1]:1883",
+                "the host is no host name and no address; an IPv6 address goes into brackets: mqtt://[::1]:1883",
             ),
             Self::Port => f.write_str("the port is not a number from 1 to 65535"),
             Self::Escape => f.write_str(
@@ -191,9 +191,8 @@ fn split_address(address: &str) -> Result<(&str, u16), BrokerUrlError> {
     if host.is_empty() {
         return Err(BrokerUrlError::NoHost);
     }
-    if port.is_some_and(|port| port.contains(':'))
-        || host.chars().any(|c| c.is_whitespace() || c.is_control() || "\"<>\\^`{|}".contains(c))
-    {
+    // What a device with this broker would refuse is refused here, too.
+    if port.is_some_and(|port| port.contains(':')) || otaru_format::name::host(host).is_err() {
         return Err(BrokerUrlError::Host);
     }
     match port.map(str::parse) {
@@ -267,6 +266,9 @@ mod tests {
             ("mqtt://fe80::1", BrokerUrlError::Host),
             ("mqtt://[::1", BrokerUrlError::Host),
             ("mqtt://a b", BrokerUrlError::Host),
+            ("mqtt://broker.", BrokerUrlError::Host),
+            ("mqtt://192.168.1.300", BrokerUrlError::Host),
+            ("mqtt://k\u{fc}che", BrokerUrlError::Host),
             ("mqtt://u:%zz@h", BrokerUrlError::Escape),
             ("mqtt://u:%f@h", BrokerUrlError::Escape),
         ] {
