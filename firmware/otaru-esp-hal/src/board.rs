@@ -9,9 +9,8 @@ use embassy_time::Timer;
 use esp_hal::peripherals::RTC_TIMER;
 use esp_hal::rtc_cntl::{Rtc, RwdtStage, reset_reason};
 use esp_hal::system::{Cpu, software_reset};
-use heapless::String;
 use otaru_device::format::chip::Chip;
-use otaru_device::{Board, ResetReason};
+use otaru_device::{Board, ResetReason, text};
 
 use crate::{flash, memory, mmu, words};
 
@@ -74,9 +73,7 @@ impl<'d> EspBoard<'d> {
         for _ in 0..(after.as_secs() / REPEAT).max(1) {
             self.say(&reason).await;
         }
-        let mut text: String<{ words::LEN }> = String::new();
-        let _ = fmt::write(&mut text, reason);
-        words::leave(&text, false);
+        words::leave(&text::format::<{ words::LEN }>(reason), false);
         software_reset()
     }
 

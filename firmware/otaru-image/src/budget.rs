@@ -5,7 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use object::read::elf::ElfFile32;
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, elf};
+use object::{Object as _, ObjectSection as _, SectionFlags, elf};
+
+use crate::size::variable;
 
 #[path = "../../src/budget.rs"]
 mod table;
@@ -110,12 +112,7 @@ fn measure(program: &ElfFile32<'_>, budget: &Budget) -> Result<Use> {
     ensure!(stack > 0, "the program has no section .stack");
     let variables: u32 = variables;
     let variables = variables.saturating_sub(budget.heap);
-    let told = |name: &str| {
-        name.contains("otaru_firmware") && (name.contains("WORKSPACE") || name.contains("SOCKETS"))
-    };
-    let told: u64 =
-        program.symbols().filter(|symbol| symbol.name().is_ok_and(told)).map(|symbol| symbol.size()).sum();
-    let told = u32::try_from(told)?;
+    let told = u32::try_from(variable(program, "WORKSPACE") + variable(program, "SOCKETS"))?;
     Ok(Use { code, told, others: variables.saturating_sub(told), stack })
 }
 

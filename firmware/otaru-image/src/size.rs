@@ -26,6 +26,9 @@ struct Cost {
     ram: u64,
     /// What is left of the main memory for the stack.
     stack: u64,
+    /// The agent's workspace, and its sockets.
+    workspace: u64,
+    sockets: u64,
     /// The largest variables.
     largest: Vec<(String, u64)>,
 }
@@ -41,6 +44,7 @@ pub(crate) fn compare(chip: &str, with: &Path, without: &Path) -> Result<()> {
     let less = |a: u64, b: u64| i128::from(a) - i128::from(b);
     println!("| the agent | {} | {} | |", less(with.flash, without.flash), less(with.ram, without.ram));
     print_crates(&with, &without);
+    print_ram(&with, &without);
     println!();
     crate::budget::print_all();
     println!("\nLargest variables of the whole firmware:");
@@ -62,14 +66,62 @@ fn print_crates(with: &Cost, without: &Cost) {
     let code: i64 = rows.iter().map(|(_, more)| more).sum();
     let others: i64 = rows.iter().map(|(_, more)| more).filter(|more| **more < WORTH_A_ROW).sum();
     let flash = i64::try_from(with.flash).unwrap_or(0) - i64::try_from(without.flash).unwrap_or(0);
-    println!("\n| the agent's flash, by crate | bytes |");
-    println!("| --- | ---: |");
+    println!("\n| the agent's flash, by crate | bytes | what it is |");
+    println!("| --- | ---: | --- |");
     for (name, more) in rows.iter().filter(|(_, more)| *more >= WORTH_A_ROW) {
-        println!("| {name} | {more} |");
+        println!("| {name} | {more} | {} |", about(name));
     }
-    println!("| the others, and differences elsewhere | {others} |");
-    println!("| constants: texts, tables, initial values | {} |", flash - code);
-    println!("| together | {flash} |");
+    println!("| the others, and differences elsewhere | {others} | |");
+    println!(
+        "| constants | {} | sentences for errors, tables, initial values, places of panics |",
+        flash - code
+    );
+    println!("| together | {flash} | |");
+}
+
+/// What a crate does in the agent.
+fn about(name: &str) -> &'static str {
+    match name {
+        "otaru-device" => "the update itself with deltas, slots and memory, HTTP, MQTT, session and reports",
+        "otaru-delta" => "applying deltas",
+        "ed25519-compact" => {
+            "signatures, with SHA-512: the smallest of those compared (`cargo xtask bench verification`)"
+        }
+        "otaru-format" => "releases (CBOR, COSE, manifest), images, commands, reports, partition table",
+        "std::core" => "reading and searching text, parsing addresses, printing numbers",
+        "serde-json-core" => "commands and reports",
+        "otaru-lzma" => "decompressing",
+        "sha2" | "digest" | "block-buffer" => "SHA-256",
+        "httparse" => "HTTP headers",
+        "heapless" => "texts and lists of a bounded length",
+        "sequential-storage" => "the memory over restarts",
+        "otaru-esp-hal" => "flash, sockets, watchdog",
+        "embassy-net" | "embassy-sync" | "embassy-futures" => "what of it only the agent uses",
+        _ => "",
+    }
+}
+
+/// Prints what the agent's RAM is.
+fn print_ram(with: &Cost, without: &Cost) {
+    let all = with.ram.saturating_sub(without.ram);
+    let (workspace, sockets) = (with.workspace, with.sockets);
+    println!("\n| the agent's static RAM | bytes | what it is |");
+    println!("| --- | ---: | --- |");
+    println!(
+        "| workspace | {workspace} | LZMA's dictionary or what applying a delta needs, the manifest, buffers to flash and of HTTP |"
+    );
+    println!("| sockets | {sockets} | buffers of two TCP connections, above all a download's window |");
+    println!(
+        "| future and other variables | {} | what is taken more than without the agent, as set-up shares the future's place |",
+        all.saturating_sub(workspace + sockets)
+    );
+    println!("| together | {all} | |");
+}
+
+/// Returns the size of the firmware's variables of this name, 0 if there is none.
+pub(crate) fn variable(program: &ElfFile32<'_>, name: &str) -> u64 {
+    let is_it = |symbol: &str| symbol.contains("otaru_firmware") && symbol.contains(name);
+    program.symbols().filter(|symbol| symbol.name().is_ok_and(is_it)).map(|symbol| symbol.size()).sum()
 }
 
 fn measure(path: &Path) -> Result<Cost> {
@@ -103,6 +155,7 @@ fn measure(path: &Path) -> Result<Cost> {
             false => ram += section.size(),
         }
     }
+    let (workspace, sockets) = (variable(&program, "WORKSPACE"), variable(&program, "SOCKETS"));
     let data = |size: &u64| *size >= 1024;
     let mut largest: Vec<(String, u64)> = program
         .symbols()
@@ -112,5 +165,5 @@ fn measure(path: &Path) -> Result<Cost> {
         .collect();
     largest.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
     largest.truncate(12);
-    Ok(Cost { flash, crates: crates(path, &program)?, ram, stack, largest })
+    Ok(Cost { flash, crates: crates(path, &program)?, ram, stack, workspace, sockets, largest })
 }

@@ -2,11 +2,17 @@
 
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Chip, Options as Firmware, build, image_tool};
-use crate::shell::{root, run};
+use crate::shell::{output, root};
+
+/// The lines of the document between which the tables stand.
+const MARKS: [&str; 2] =
+    ["<!-- cargo xtask size --write: begin -->\n", "<!-- cargo xtask size --write: end -->\n"];
+/// The document with the tables.
+const DOCUMENT: &str = "docs/firmware.md";
 
 /// Options of `size`.
 #[derive(Args)]
@@ -14,6 +20,9 @@ pub(crate) struct Options {
     /// The chip to measure for
     #[arg(long, value_enum, default_value = "esp32c3")]
     chip: Chip,
+    /// Put the tables into docs/firmware.md
+    #[arg(long)]
+    write: bool,
 }
 
 /// Builds both and prints the comparison.
@@ -24,5 +33,41 @@ pub(crate) fn size(options: &Options) -> Result<()> {
     let [with, without] = ["with", "without"].map(|name| folder.join(format!("{name}.elf")));
     fs::copy(build(&firmware, &["--no-default-features"])?, &without)?;
     fs::copy(build(&firmware, &[])?, &with)?;
-    run(image_tool().args(["size", options.chip.name()]).args([with, without]))
+    let tables = output(image_tool().args(["size", options.chip.name()]).args([with, without]))
+        .context("otaru-image cannot measure the programs")?;
+    println!("{tables}");
+    if !options.write {
+        return Ok(());
+    }
+    let file = root().join(DOCUMENT);
+    let text = fs::read_to_string(&file)?;
+    fs::write(file, replace(&text, &tables)?).with_context(|| format!("cannot write {DOCUMENT}"))
+}
+
+/// Returns the document with other tables between the [marks](MARKS); what comes after a table's last line of them stays out.
+fn replace(text: &str, tables: &str) -> Result<String> {
+    let (before, rest) = text.split_once(MARKS[0]).with_context(|| format!("{DOCUMENT} has no mark"))?;
+    let (_, after) = rest.split_once(MARKS[1]).with_context(|| format!("{DOCUMENT} has no second mark"))?;
+    let end = tables.find("\nLargest variables").unwrap_or(tables.len());
+    Ok([before, MARKS[0], tables[..end].trim_end(), "\n", MARKS[1], after].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_take_the_place_of_older_ones() {
+        let [begin, end] = MARKS;
+        let old = format!("a\n{begin}| old |\n{end}b\n");
+        let new = replace(&old, "| new |\n\nLargest variables:\n 1 x").unwrap();
+        assert_eq!(new, format!("a\n{begin}| new |\n{end}b\n"));
+        assert!(replace("a\nb\n", "").is_err());
+    }
+
+    #[test]
+    fn the_document_has_the_marks() {
+        let text = fs::read_to_string(root().join(DOCUMENT)).unwrap();
+        replace(&text, "| new |").unwrap();
+    }
 }

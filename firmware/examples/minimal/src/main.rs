@@ -22,8 +22,8 @@ use otaru_esp_hal::{EspBoard, EspClock, EspFlash, Net, Sockets, StackLink};
 
 esp_bootloader_esp_idf::esp_app_desc!();
 
-// otaru: begin
 /// What `otaru keygen` printed as public key. With this one, which anybody can sign under, the agent does not start.
+// otaru: begin
 const RELEASE_KEY: otaru_device::PublicKey = [0; 32];
 // otaru: end
 
@@ -71,10 +71,8 @@ async fn firmware(spawner: Spawner) {
     static WORKSPACE: ConstStaticCell<Workspace> = ConstStaticCell::new(Workspace::new());
     let (link, rng, workspace) = (StackLink::new(stack), Rng::new(), WORKSPACE.take());
     let io = Io { net: &net, clock: &EspClock, flash, board, link, health: AlwaysHealthy, rng, workspace };
-    match Agent::new(config, io, boot) {
-        Ok(mut agent) => match agent.run().await {},
-        Err(error) => panic!("{error}"),
-    }
+    let mut agent = Agent::new(config, io, boot).expect("a sound configuration");
+    match agent.run().await {}
     // otaru: end
 }
 
