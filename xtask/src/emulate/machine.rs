@@ -79,7 +79,8 @@ impl Machine {
     pub(super) fn power_on(&mut self) -> Result<()> {
         let console = OpenOptions::new().append(true).open(&self.console)?;
         let mut command = program(&self.emulator.0);
-        command.args(["-nographic", "-machine", MACHINE, "-drive"]);
+        // The console is named because a socket for QMP takes it away otherwise.
+        command.args(["-nographic", "-serial", "mon:stdio", "-machine", MACHINE, "-drive"]);
         command.arg(format!("file={},if=mtd,format=raw", self.flash.display()));
         let page =
             self.page.map_or_else(String::new, |port| format!(",hostfwd=tcp:127.0.0.1:{port}-{DEVICE}:80"));
