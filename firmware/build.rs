@@ -45,10 +45,11 @@ fn behaviour() {
     let cfgs: Vec<String> = known.iter().map(|name| format!("\"{name}\"")).collect();
     let cfgs = cfgs.join(", ");
     println!("cargo::rustc-check-cfg=cfg(behaviour, values({cfgs}))");
-    match env::var(BEHAVIOUR) {
-        Ok(name) if known.contains(&name.as_str()) => println!("cargo::rustc-cfg=behaviour=\"{name}\""),
-        Ok(name) if !name.is_empty() => fail(&format!("{BEHAVIOUR}={name}: use one of {}", known.join(" "))),
-        _ => {}
+    for name in env::var(BEHAVIOUR).unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
+        match known.contains(&name) {
+            true => println!("cargo::rustc-cfg=behaviour=\"{name}\""),
+            false => fail(&format!("{BEHAVIOUR}={name}: use some of {}", known.join(" "))),
+        }
     }
 }
 

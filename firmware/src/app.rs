@@ -38,6 +38,9 @@ pub(crate) struct AppHealth;
 #[cfg(feature = "agent")]
 impl Health for AppHealth {
     async fn check(&mut self) -> Result<(), String<64>> {
+        if cfg!(behaviour = "block_check") {
+            crate::misbehave::hang();
+        }
         if cfg!(behaviour = "unhealthy") {
             return Err(text::cut("unhealthy on purpose"));
         }

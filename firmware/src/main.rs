@@ -11,6 +11,7 @@ mod app;
 mod budget;
 mod credentials;
 mod heartbeat;
+mod misbehave;
 mod pins;
 mod setup;
 mod wifi;
@@ -88,7 +89,10 @@ otaru_esp_hal::main!(firmware);
 async fn firmware(spawner: Spawner) {
     let chip = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
     let mut board = EspBoard::new(chip.RTC_TIMER); // Arms the watchdog, before anything that could hang.
+    #[cfg(not(behaviour = "crash_in_update"))]
     esp_println::logger::init_logger(log::LevelFilter::Info);
+    #[cfg(behaviour = "crash_in_update")]
+    misbehave::watch_the_lines();
     heap();
     esp_rtos::start(TimerGroup::new(chip.TIMG0).timer0, chip.FROM_CPU_INTR0);
     log::info!("otaru-firmware {VERSION} on {}, start: {}", board.chip(), board.reset_reason().as_str());
@@ -96,7 +100,9 @@ async fn firmware(spawner: Spawner) {
     start(spawner, app::blink(pins::led!(chip)));
     let mut flash = EspFlash::new(chip.FLASH);
     let boot = begin(&mut flash, &mut board).await;
-    misbehave();
+    misbehave::at_start();
+    #[cfg(behaviour = "block")]
+    misbehave::later(spawner, board.reset_reason());
 
     start(spawner, setup::watch(pins::button!(chip)));
     let asked = setup::asked_for();
@@ -238,6 +244,10 @@ fn config<'a>(name: &'a str, host: &'a str) -> Config<'a> {
     let mut config = Config::new(name, host);
     // Also the image's hash must be done within: a second on a chip, more in an emulator on a busy machine.
     config.watchdog = core::time::Duration::from_secs(60);
+    if cfg!(behaviour = "impatient") {
+        config.trial_deadline = core::time::Duration::from_secs(45);
+        config.watchdog = core::time::Duration::from_secs(30);
+    }
     config
 }
 
@@ -337,14 +347,4 @@ fn heap() {
 fn radio() -> ControllerConfig {
     const _: () = assert!(FRAMES <= 25, "the driver takes no more static buffers");
     ControllerConfig::default().with_rx_queue_size(FRAMES).with_static_rx_buf_num(FRAMES as u8)
-}
-
-/// What a test wants this firmware to do wrong, right after its start.
-fn misbehave() {
-    #[cfg(behaviour = "crash")]
-    panic!("crashing on purpose");
-    #[cfg(behaviour = "hang")]
-    loop {
-        core::hint::spin_loop();
-    }
 }

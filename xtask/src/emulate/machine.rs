@@ -3,11 +3,13 @@
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::process::{self, Child, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::memory::Stack;
+use super::qmp::{self, Qmp};
 use crate::shell::{find, output, program};
 
 /// The open network of the emulated Wi-Fi.
@@ -49,6 +51,7 @@ pub(super) struct Machine {
     flash: PathBuf,
     console: PathBuf,
     child: Option<Child>,
+    qmp: Option<Qmp>,
     mark: u64,
     /// A port of this machine's that leads to the device's port 80.
     page: Option<u16>,
@@ -58,7 +61,7 @@ impl Machine {
     /// A board without power.
     pub(super) fn new(emulator: Emulator, flash: PathBuf, console: PathBuf) -> Result<Self> {
         File::create(&console).with_context(|| format!("cannot write {}", console.display()))?;
-        Ok(Self { emulator, flash, console, child: None, mark: 0, page: None })
+        Ok(Self { emulator, flash, console, child: None, qmp: None, mark: 0, page: None })
     }
 
     /// Puts another flash chip in, and makes the device's port 80 reachable here.
@@ -76,18 +79,27 @@ impl Machine {
     pub(super) fn power_on(&mut self) -> Result<()> {
         let console = OpenOptions::new().append(true).open(&self.console)?;
         let mut command = program(&self.emulator.0);
-        command.args(["-nographic", "-machine", MACHINE, "-drive"]);
+        // The console is named because a socket for QMP takes it away otherwise.
+        command.args(["-nographic", "-serial", "mon:stdio", "-machine", MACHINE, "-drive"]);
         command.arg(format!("file={},if=mtd,format=raw", self.flash.display()));
         let page =
             self.page.map_or_else(String::new, |port| format!(",hostfwd=tcp:127.0.0.1:{port}-{DEVICE}:80"));
-        command.arg("-nic").arg(format!("user,model=esp32c3_wifi,id=u1,net=10.0.2.0/24{page}"));
+        let network = qmp::NETWORK;
+        command.arg("-nic").arg(format!("user,model=esp32c3_wifi,id={network},net=10.0.2.0/24{page}"));
+        // In a folder with a short name: a socket's path has room for 107 bytes.
+        let socket = env::temp_dir().join(format!("otaru-emulate-{}.qmp", process::id()));
+        let _ = fs::remove_file(&socket);
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket.display()));
         command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
         self.child = Some(command.spawn().context("the emulator does not start")?);
+        self.qmp = Some(Qmp::connect(&socket)?);
+        let _ = fs::remove_file(&socket);
         Ok(())
     }
 
     /// Takes the power away at once.
     pub(super) fn cut(&mut self) -> Result<()> {
+        self.qmp = None;
         if let Some(mut child) = self.child.take() {
             child.kill()?;
             child.wait()?;
@@ -106,6 +118,36 @@ impl Machine {
         let bytes = fs::read(&self.console)?;
         let start = usize::try_from(self.mark).unwrap_or(0);
         Ok(String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).into_owned())
+    }
+
+    /// Waits for a line since the mark with all of these in it; returns whether it came in time.
+    pub(super) fn wait_line(&self, limit: Duration, parts: &[&str]) -> Result<bool> {
+        let end = Instant::now() + limit;
+        loop {
+            let console = self.console_since_mark()?;
+            if console.lines().any(|line| parts.iter().all(|part| line.contains(part))) {
+                return Ok(true);
+            }
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Takes the device's Wi-Fi away, or gives it back.
+    pub(super) fn set_link(&mut self, up: bool) -> Result<()> {
+        self.qmp()?.set_link(up)
+    }
+
+    /// How many bytes of its stack the program that runs never used.
+    pub(super) fn stack_left(&mut self, stack: Stack) -> Result<u64> {
+        let dump = self.console.with_file_name("stack.bin");
+        stack.left(self.qmp()?, &dump)
+    }
+
+    fn qmp(&mut self) -> Result<&mut Qmp> {
+        self.qmp.as_mut().context("the device has no power")
     }
 
     /// The last lines, for whoever looks for what went wrong.

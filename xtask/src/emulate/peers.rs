@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -73,6 +73,8 @@ pub(super) struct Status {
     pub(super) error_code: String,
     pub(super) error_detail: String,
     pub(super) failed_version: String,
+    /// The fewest bytes of heap that were free since the start.
+    pub(super) free_heap: Option<u64>,
     /// All of it.
     pub(super) text: String,
 }
@@ -92,6 +94,7 @@ impl Status {
             error_code: string("/error/code"),
             error_detail: string("/error/detail"),
             failed_version: string("/failed/version"),
+            free_heap: value.get("free_heap").and_then(Value::as_u64),
             text: text.to_owned(),
         })
     }
@@ -100,8 +103,10 @@ impl Status {
 /// Mosquitto on loopback, with somebody who listens to everything.
 pub(super) struct Broker {
     port: u16,
+    config: PathBuf,
     _listener: Running,
-    _broker: Running,
+    /// `None` while it is away.
+    broker: Option<Running>,
     messages: Receiver<(String, String)>,
     seen: RefCell<Seen>,
 }
@@ -116,11 +121,8 @@ impl Broker {
     pub(super) fn start(folder: &Path, port: u16) -> Result<Self> {
         let config = folder.join("mosquitto.conf");
         fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"))?;
-        let log = fs::File::create(folder.join("mosquitto.log"))?;
-        let mosquitto = find("mosquitto").context("no mosquitto")?;
-        let broker =
-            Running::start(program(mosquitto).arg("-c").arg(config).stdout(log.try_clone()?).stderr(log))?;
-        listening(port)?;
+        fs::write(log_of(&config), "")?;
+        let broker = mosquitto(&config, port)?;
         let mut command = client("mosquitto_sub", port)?;
         let mut listener = Running::start(command.args(["-v", "-t", "ESP32/ota/#"]).stdout(Stdio::piped()))?;
         let lines = BufReader::new(listener.0.stdout.take().context("mosquitto_sub has no output")?).lines();
@@ -133,7 +135,19 @@ impl Broker {
                 }
             }
         });
-        Ok(Self { port, _listener: listener, _broker: broker, messages, seen: RefCell::default() })
+        let (broker, seen) = (Some(broker), RefCell::default());
+        Ok(Self { port, config, _listener: listener, broker, messages, seen })
+    }
+
+    /// Ends it: whoever is connected loses the connection, and nobody answers at its port.
+    pub(super) fn stop(&mut self) {
+        self.broker = None;
+    }
+
+    /// Starts it again. It has forgotten everything; the listener comes back by itself.
+    pub(super) fn start_again(&mut self) -> Result<()> {
+        self.broker = Some(mosquitto(&self.config, self.port)?);
+        Ok(())
     }
 
     /// Tells all devices.
@@ -197,6 +211,20 @@ impl Broker {
     pub(super) fn progress(&self) -> usize {
         self.seen.borrow().progress
     }
+}
+
+/// Starts Mosquitto, and waits until it listens.
+fn mosquitto(config: &Path, port: u16) -> Result<Running> {
+    let log = fs::OpenOptions::new().append(true).open(log_of(config))?;
+    let path = find("mosquitto").context("no mosquitto")?;
+    let broker = Running::start(program(path).arg("-c").arg(config).stdout(log.try_clone()?).stderr(log))?;
+    listening(port)?;
+    Ok(broker)
+}
+
+/// Where Mosquitto with this configuration writes what it does.
+fn log_of(config: &Path) -> PathBuf {
+    config.with_extension("log")
 }
 
 /// Mosquitto's command line as a client.

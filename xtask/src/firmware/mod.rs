@@ -106,7 +106,7 @@ pub(crate) struct Options {
     /// How much flash the board has
     #[arg(long, value_enum, default_value = "4mb")]
     flash_size: FlashSize,
-    /// What the firmware is to do wrong, for tests: a line of firmware/behaviours.txt
+    /// What the firmware is to do wrong, for tests: lines of firmware/behaviours.txt, with commas between them
     #[arg(long)]
     behaviour: Option<String>,
 }
@@ -128,7 +128,7 @@ impl Options {
 
 /// The files of one firmware.
 pub(crate) struct Files {
-    elf: PathBuf,
+    pub(crate) elf: PathBuf,
     pub(crate) app: PathBuf,
     pub(crate) flash: PathBuf,
 }
@@ -182,8 +182,9 @@ fn check_options(options: &Options) -> Result<()> {
         bail!("--version {version:?}: a version has 1 to 31 bytes, and no spaces or slashes");
     }
     let known = include_str!("../../../firmware/behaviours.txt");
-    if let Some(behaviour) = options.behaviour.as_deref().filter(|name| !known.lines().any(|k| k == *name)) {
-        bail!("--behaviour {behaviour}: use one of {}", known.lines().collect::<Vec<_>>().join(", "));
+    let mut asked = options.behaviour.iter().flat_map(|names| names.split(','));
+    if let Some(behaviour) = asked.find(|name| !known.lines().any(|known| known == *name)) {
+        bail!("--behaviour {behaviour}: use some of {}", known.lines().collect::<Vec<_>>().join(", "));
     }
     let credentials = match &options.credentials {
         _ if options.no_credentials => None,
