@@ -260,7 +260,11 @@ fn an_older_release_is_not_replayed() {
             lab.ready().await;
             let end = update(&lab, &release("1.1.0", 19)).await;
             assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::Downgrade)), "{end:?}");
-            assert_eq!(update(&lab, &release("1.3.0", 20)).await.version, "1.3.0");
+            // Nor does another image pass for it under its number.
+            let end = update(&lab, &release("1.3.0", 20)).await;
+            assert_eq!((end.state, code(&end)), (UpdateState::Refused, Some(Code::Downgrade)), "{end:?}");
+            assert_eq!(update(&lab, &release("1.2.0", 20)).await.state, UpdateState::Current);
+            assert_eq!(update(&lab, &release("1.3.0", 21)).await.version, "1.3.0");
         });
     }
 }
@@ -291,7 +295,8 @@ async fn is_below(lab: &Lab, bytes: &[u8], runs: &str) -> bool {
 #[test]
 fn the_secure_version_never_goes_down() {
     let release = |version: &str, promised, real| {
-        let recipe = Recipe { secure_version: promised, ..Recipe::new(version, 9) };
+        let sequence = version.bytes().map(u64::from).sum();
+        let recipe = Recipe { secure_version: promised, ..Recipe::new(version, sequence) };
         recipe.make(&secured(version, real)).unwrap()
     };
     let mut lax = strict();
