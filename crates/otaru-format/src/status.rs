@@ -234,6 +234,10 @@ codes! {
     NoProduct = 47 "no_product",
     /// The release revokes more keys than the device has room for.
     NoRoom = 48 "no_room",
+    /// The signed offer was sent before.
+    Replayed = 41 "replayed",
+    /// The URL, or a redirect, leads to a host that is not on the device's list.
+    HostNotAllowed = 45 "host_not_allowed",
     /// Anything else, and what a newer device tells that this program does not know.
     #[serde(other)]
     Unknown = 255 "unknown",
