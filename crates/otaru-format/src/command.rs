@@ -224,7 +224,9 @@ mod tests {
         assert_eq!(url_of(r#"{"url":"http:\/\/h\/n","later":[1,{"x":2}]}"#).unwrap(), "http://h/n");
         assert_eq!(url_of(r#"{"cancel":true}"#).unwrap(), "cancel");
         assert_eq!(url_of("CANCEL").unwrap(), "cancel");
-        for url in ["HTTP://H:/ü.bin", "http://h?x=a@b", "http://[::1]:81/x#part", "http://h/a|b", "http://h#x"] {
+        for url in
+            ["HTTP://H:/ü.bin", "http://h?x=a@b", "http://[::1]:81/x#part", "http://h/a|b", "http://h#x"]
+        {
             assert_eq!(url_of(url).unwrap(), url);
         }
     }

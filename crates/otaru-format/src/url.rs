@@ -3,8 +3,11 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Bytes of the longest host name (RFC 1035 section 2.3.4).
-pub const MAX_HOST: usize = 253;
+use crate::name::MAX_HOST;
+
+/// What is wrong with an entry of a list of hosts that allows nothing.
+pub const NO_ALLOWED_HOST: &str =
+    "is no host with or without a port, such as files.example.org, *.example.org or 192.0.2.1:8080";
 
 /// Reason a URL cannot be fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +50,8 @@ impl core::error::Error for UrlError {}
 
 /// Splits the scheme off, if there is one (RFC 3986 section 3.1); the rest begins behind the colon.
 pub fn split_scheme(reference: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = reference.iter().position(|b| !b.is_ascii_alphanumeric() && !matches!(b, b'+' | b'-' | b'.'))?;
+    let colon =
+        reference.iter().position(|b| !b.is_ascii_alphanumeric() && !matches!(b, b'+' | b'-' | b'.'))?;
     let (scheme, rest) = reference.split_at(colon);
     match (scheme.first(), rest.split_first()) {
         (Some(first), Some((b':', rest))) if first.is_ascii_alphabetic() => Some((scheme, rest)),
@@ -138,7 +142,8 @@ fn is_host(host: &str) -> bool {
     }
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or(name);
-    let is_number = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
+    let is_number =
+        last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
     let in_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     match is_number {
         true => authority.address().is_some(),
@@ -232,9 +237,33 @@ mod tests {
     #[test]
     fn other_hosts_and_ports_are_refused() {
         for text in [
-            "", ":80", "h:0", "h:65536", "h:+80", "h:8o", "h:80:80", "[::1", "[::1]x", "[fe80::1%25eth0]",
-            "[fe80::1%eth0]", "[v1.x]", "[]", "::1", "2130706433", "127.1", "0x7f000001", "0x7f.0.0.0x1",
-            "0177.0.0.1", "127.0.0.1.", "1.2.3.256", "a%20b", "a b", "a\\b", ".", ".example", "h\u{7f}",
+            "",
+            ":80",
+            "h:0",
+            "h:65536",
+            "h:+80",
+            "h:8o",
+            "h:80:80",
+            "[::1",
+            "[::1]x",
+            "[fe80::1%25eth0]",
+            "[fe80::1%eth0]",
+            "[v1.x]",
+            "[]",
+            "::1",
+            "2130706433",
+            "127.1",
+            "0x7f000001",
+            "0x7f.0.0.0x1",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "1.2.3.256",
+            "a%20b",
+            "a b",
+            "a\\b",
+            ".",
+            ".example",
+            "h\u{7f}",
         ] {
             assert_eq!(parse(text), Err(UrlError::Malformed), "{text}");
         }
@@ -302,7 +331,8 @@ mod tests {
         ] {
             assert!(!allows(entry, host), "{entry} {host}");
         }
-        for entry in ["", "*", "*.", "http://h", "u@h", "h/x", "2130706433", "*.192.0.2.1", "h:0", "fe80::1"] {
+        for entry in ["", "*", "*.", "http://h", "u@h", "h/x", "2130706433", "*.192.0.2.1", "h:0", "fe80::1"]
+        {
             assert!(!AllowedHost::new(entry).is_valid(), "{entry}");
         }
     }
