@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use otaru_format::name::{self, BadHost};
 use otaru_format::topic::{TopicError, Topics};
+use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 
 use crate::http::HttpConfig;
 use crate::trust::{self, BadKey, PublicKey};
@@ -37,6 +38,9 @@ pub struct Config<'a> {
     pub reconnect: (Duration, Duration),
     /// HTTP timeouts and bounds.
     pub http: HttpConfig,
+    /// The hosts that firmware is fetched from, held against a command's URL and each redirect before anything is resolved
+    /// or opened. None are any.
+    pub hosts: &'a [AllowedHost<'a>],
     /// Failed attempts without progress before an update is given up.
     pub attempts: u8,
     /// First and longest pause between attempts of a download.
@@ -77,6 +81,7 @@ impl<'a> Config<'a> {
             answer_timeout: Duration::from_secs(10),
             reconnect: (Duration::from_secs(1), Duration::from_secs(60)),
             http: HttpConfig::DEFAULT,
+            hosts: &[],
             attempts: 6,
             retry: (Duration::from_secs(1), Duration::from_secs(60)),
             keys: &[],
@@ -101,6 +106,8 @@ pub enum ConfigError {
     Host(BadHost),
     /// A key, by its place in [`Config::keys`].
     Key(usize, BadKey),
+    /// An entry that allows nothing, by its place in [`Config::hosts`].
+    AllowedHost(usize),
 }
 
 impl fmt::Display for ConfigError {
@@ -109,6 +116,9 @@ impl fmt::Display for ConfigError {
             Self::Topic(error) => error.fmt(f),
             Self::Host(error) => write!(f, "the broker's host {}", error.as_str()),
             Self::Key(index, error) => write!(f, "public key {index} {}", error.as_str()),
+            Self::AllowedHost(index) => {
+                write!(f, "host {index} that firmware may come from {NO_ALLOWED_HOST}")
+            }
         }
     }
 }
@@ -125,6 +135,9 @@ impl<'a> Config<'a> {
         name::host(self.broker_host).map_err(ConfigError::Host)?;
         for (index, key) in self.keys.iter().enumerate() {
             trust::check_key(key).map_err(|error| ConfigError::Key(index, error))?;
+        }
+        if let Some(index) = self.hosts.iter().position(|host| !host.is_valid()) {
+            return Err(ConfigError::AllowedHost(index));
         }
         Topics::new(self.base, self.device).map_err(ConfigError::Topic)
     }
@@ -146,6 +159,8 @@ mod tests {
         assert_eq!(check(device), Err(ConfigError::Topic(TopicError::Device(BadName::Slash))));
         let host = Config { broker_host: "mqtt://broker", ..good };
         assert_eq!(check(host), Err(ConfigError::Host(BadHost::Url)));
+        let hosts = [AllowedHost::new("files.lan:8080"), AllowedHost::new("http://files.lan")];
+        assert_eq!(check(Config { hosts: &hosts, ..good }), Err(ConfigError::AllowedHost(1)));
         let mut key = [0; 32];
         assert_eq!(check(Config { keys: &[key], ..good }), Err(ConfigError::Key(0, BadKey::Weak)));
         key[0] = 2;

@@ -38,4 +38,5 @@ pub use agent::{Agent, Io, Workspace};
 pub use board::{Board, Clock, Health, Link, LinkError, ResetReason};
 pub use config::{Config, ConfigError, Credentials};
 pub use otaru_format as format;
+pub use otaru_format::url::AllowedHost;
 pub use trust::PublicKey;

@@ -5,6 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::url::{Authority, UrlError, check_scheme, split_authority, split_scheme};
 
 /// Bytes of the longest command: the longest URL in an offer with every field, and some escapes.
 pub const MAX_COMMAND: usize = 768;
@@ -60,10 +61,14 @@ pub enum CommandError {
     NotACommand,
     /// JSON that is not an offer.
     BadJson,
-    /// The URL has spaces or control characters.
+    /// The URL has spaces or control characters, or no usable host and port.
     BadUrl,
     /// Not `http://`.
     UnsupportedScheme,
+    /// The URL has a user name or password in it.
+    Login,
+    /// The URL's host is written in letters beyond ASCII.
+    International,
     /// `deployment` is longer than [`MAX_DEPLOYMENT`].
     LongDeployment,
     /// `image` is not a SHA-256.
@@ -76,8 +81,10 @@ impl fmt::Display for CommandError {
             Self::TooLong => "the command is too long: a URL has at most 512 bytes, a command 768",
             Self::NotACommand => "not a command: send a URL, or JSON such as {\"url\":\"http://…\"}",
             Self::BadJson => "the JSON is not an offer: it needs at least \"url\"",
-            Self::BadUrl => "the URL has spaces or control characters, or no host",
+            Self::BadUrl => "the URL has spaces or control characters, or no usable host and port",
             Self::UnsupportedScheme => "only http:// URLs can be fetched",
+            Self::Login => "the URL has a login in it, and logins in URLs are not sent",
+            Self::International => "the URL's host name must be written as punycode (xn--…)",
             Self::LongDeployment => "\"deployment\" is too long: it has at most 64 bytes",
             Self::BadDigest => "\"image\" is not a SHA-256 in hexadecimal",
         })
@@ -171,6 +178,19 @@ fn long_deployment(error: CommandError) -> CommandError {
     if error == CommandError::TooLong { CommandError::LongDeployment } else { error }
 }
 
+impl From<UrlError> for CommandError {
+    fn from(error: UrlError) -> Self {
+        match error {
+            UrlError::Malformed => Self::BadUrl,
+            UrlError::Scheme | UrlError::Https => Self::UnsupportedScheme,
+            UrlError::Login => Self::Login,
+            UrlError::International => Self::International,
+            UrlError::TooLong => Self::TooLong,
+        }
+    }
+}
+
+/// Checks what makes a URL useless; what else is not allowed in one (RFC 3986 section 2) is encoded when it is sent.
 fn check_url(url: &str) -> Result<(), CommandError> {
     if url.len() > MAX_URL {
         return Err(CommandError::TooLong);
@@ -178,11 +198,11 @@ fn check_url(url: &str) -> Result<(), CommandError> {
     if url.bytes().any(|b| b <= b' ' || b == 0x7F) {
         return Err(CommandError::BadUrl);
     }
-    let (scheme, rest) = url.split_once("://").ok_or(CommandError::BadUrl)?;
-    if !scheme.eq_ignore_ascii_case("http") {
-        return Err(CommandError::UnsupportedScheme);
-    }
-    if rest.is_empty() || rest.starts_with('/') { Err(CommandError::BadUrl) } else { Ok(()) }
+    let (scheme, rest) = split_scheme(url.as_bytes()).ok_or(CommandError::BadUrl)?;
+    check_scheme(scheme)?;
+    let (authority, _) = split_authority(rest.strip_prefix(b"//").ok_or(CommandError::BadUrl)?);
+    Authority::parse(authority)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -204,6 +224,11 @@ mod tests {
         assert_eq!(url_of(r#"{"url":"http:\/\/h\/n","later":[1,{"x":2}]}"#).unwrap(), "http://h/n");
         assert_eq!(url_of(r#"{"cancel":true}"#).unwrap(), "cancel");
         assert_eq!(url_of("CANCEL").unwrap(), "cancel");
+        for url in
+            ["HTTP://H:/ü.bin", "http://h?x=a@b", "http://[::1]:81/x#part", "http://h/a|b", "http://h#x"]
+        {
+            assert_eq!(url_of(url).unwrap(), url);
+        }
     }
 
     #[test]
@@ -228,6 +253,21 @@ mod tests {
             ("https://h/x", CommandError::UnsupportedScheme),
             ("http:///x", CommandError::BadUrl),
             ("http://h/a b", CommandError::BadUrl),
+            ("http://h:0/x", CommandError::BadUrl),
+            ("http://h:x/x", CommandError::BadUrl),
+            ("http://h:+80/x", CommandError::BadUrl),
+            ("http://[::1/x", CommandError::BadUrl),
+            ("http://[fe80::1%25wlan0]/x", CommandError::BadUrl),
+            ("http://2130706433/x", CommandError::BadUrl),
+            ("http://?x", CommandError::BadUrl),
+            ("http:/h://x", CommandError::BadUrl),
+            ("/x?from=http://h", CommandError::BadUrl),
+            ("ftp://h/x", CommandError::UnsupportedScheme),
+            ("HTTPS://user:secret@h/x", CommandError::UnsupportedScheme),
+            ("http://user:secret@h/x", CommandError::Login),
+            ("http://user@h/x", CommandError::Login),
+            ("http://münchen.example/x", CommandError::International),
+            (r#"{"url":"http:\/\/u:p@h\/x"}"#, CommandError::Login),
             ("{}", CommandError::BadJson),
             ("{\"url\":", CommandError::BadJson),
             (r#"{"url":"http://h/x","image":"12"}"#, CommandError::BadDigest),

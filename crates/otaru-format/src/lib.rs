@@ -21,3 +21,4 @@ pub mod partition;
 pub mod release;
 pub mod status;
 pub mod topic;
+pub mod url;

@@ -228,6 +228,8 @@ codes! {
     FlashTooSmall = 43 "flash_too_small",
     /// The update crashed the running image again and again.
     Crashed = 44 "crashed",
+    /// The URL, or a redirect, leads to a host that is not on the device's list.
+    HostNotAllowed = 45 "host_not_allowed",
     /// A whole flash image, where an application is wanted.
     MergedImage = 46 "merged_image",
     /// The image does not say which product it is for, or the device does not know its own.

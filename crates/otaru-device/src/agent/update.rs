@@ -21,7 +21,7 @@ use super::{ANNOUNCE, Failure, Worker};
 use crate::backoff::Backoff;
 use crate::board::{Board, Clock, Health};
 use crate::config::Config;
-use crate::http::{Download, FetchError};
+use crate::http::{BUFFER, Download, FetchError};
 use crate::job::Job;
 use crate::memory::{Candidate, Pending};
 use crate::report::Reports;
@@ -299,12 +299,11 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
     way: Way<'_, N, C>,
     rng: &mut impl RngCore,
     url: &str,
-    buffer: &mut [u8],
+    buffer: &mut [u8; BUFFER],
     intake: &mut Intake<'_, '_, '_, F>,
 ) -> Result<Infallible, Stop> {
     let Way { net, clock, config, reports, uplink } = way;
-    let mut download = Download::new(net, clock, config.http, url)
-        .map_err(|error: FetchError<Stop>| Failure::refusal(error.code(), format_args!("{error}")))?;
+    let mut download = Download::new(net, clock, config.http, config.hosts, url);
     let mut backoff = Backoff::new(config.retry);
     let mut attempt: u8 = 1;
     let mut furthest = 0;
@@ -336,7 +335,8 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
             backoff.reset();
         }
         if !error.is_transient() || attempt >= config.attempts {
-            return Err(Failure::new(error.code(), format_args!("{error}")).into());
+            let refused = error.is_refusal();
+            return Err(Failure { refused, ..Failure::new(error.code(), format_args!("{error}")) }.into());
         }
         // While the device itself is off the network, the server has not failed.
         attempt = attempt.saturating_add(1);
@@ -345,7 +345,7 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
             backoff.reset();
         }
         let pause = match error.retry_after() {
-            Some(asked) => asked.min(LONGEST_RETRY_AFTER),
+            Some(asked) => asked.max(backoff.pause(rng)).min(LONGEST_RETRY_AFTER),
             None => backoff.pause(rng),
         };
         log::warn!("download: {error}; attempt {attempt} in {} ms", millis(pause));

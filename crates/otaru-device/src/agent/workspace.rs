@@ -3,13 +3,11 @@
 //! A buffer in a future is moved with it, through the stack, each time an outer future takes it up; so whatever is larger
 //! than a few hundred bytes stands here.
 
+use crate::http::BUFFER;
 use otaru_format::release::{HEADER_LEN, MAX_ENVELOPE};
 
 use super::stream::Pipe;
 use crate::slots::READ_BACK;
-
-/// Bytes of the buffer for HTTP: a line of a response's head must fit, and body bytes pass through it.
-pub(super) const HTTP_BUFFER: usize = 2048;
 
 /// The agent's buffers: lend them from a `static`. One that is made by a constant expression, such as a
 /// `ConstStaticCell`, is best: what a function returns passes through the stack, which on a chip has no room for it.
@@ -18,7 +16,7 @@ pub struct Workspace {
     /// Between network and flash.
     pub(super) pipe: Pipe,
     /// Between socket and parser.
-    pub(super) http: [u8; HTTP_BUFFER],
+    pub(super) http: [u8; BUFFER],
 }
 
 /// Memory for release files.
@@ -51,7 +49,7 @@ impl Workspace {
                 },
             },
             pipe: Pipe::new(),
-            http: [0; HTTP_BUFFER],
+            http: [0; BUFFER],
         }
     }
 

@@ -4,15 +4,14 @@
 //! (`If-Range` with the validator of the first answer, RFC 9110 sections 13.1.5 and 14). A server that answers
 //! with the whole file instead makes the sink start again, so no byte ever lands in the wrong place.
 
-use embedded_io_async::{Read, Write};
+use embedded_io_async::Read;
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
-use heapless::String;
-use otaru_format::command::MAX_URL;
+use otaru_format::url::{AllowedHost, Authority};
 
-use super::request::compose;
-use super::response::{Answer, Body, read_head};
-use super::url::UrlError;
-use super::{FetchError, HttpConfig, Url};
+use super::body::{Body, Framing};
+use super::head::{Answer, Kind, Validator, read_head};
+use super::url::{MAX_TARGET, Target};
+use super::{BUFFER, FetchError, HttpConfig, request};
 use crate::board::Clock;
 use crate::timeout::within;
 
@@ -45,22 +44,26 @@ pub struct Download<'a, N, C> {
     net: &'a N,
     clock: &'a C,
     config: HttpConfig,
+    hosts: &'a [AllowedHost<'a>],
     /// Where the file is; redirects are followed anew in each attempt, for signed links expire.
     url: &'a str,
     offset: u32,
     total: Option<u32>,
-    validator: String<96>,
+    validator: Validator,
     changes: u8,
 }
 
 impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
-    /// Prepares to fetch `url`.
-    ///
-    /// # Errors
-    /// When the URL cannot be used.
-    pub fn new<E>(net: &'a N, clock: &'a C, config: HttpConfig, url: &'a str) -> Result<Self, FetchError<E>> {
-        Url::parse(url).map_err(url_error)?;
-        Ok(Self { net, clock, config, url, offset: 0, total: None, validator: String::new(), changes: 0 })
+    /// Prepares to fetch `url`, which may lead to one of `hosts`, or anywhere if there are none.
+    pub const fn new(
+        net: &'a N,
+        clock: &'a C,
+        config: HttpConfig,
+        hosts: &'a [AllowedHost<'a>],
+        url: &'a str,
+    ) -> Self {
+        let validator = Validator::NONE;
+        Self { net, clock, config, hosts, url, offset: 0, total: None, validator, changes: 0 }
     }
 
     /// Bytes the sink took.
@@ -74,100 +77,125 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
         self.offset = offset;
     }
 
-    /// One attempt: from where the last one ended to the end of the file. `buf` holds the headers, and then
+    /// One attempt: from where the last one ended to the end of the file. `buf` holds the URL and the headers, and then
     /// the body's pieces.
     ///
     /// # Errors
     /// Why the attempt ended early; the next one continues.
-    pub async fn run<S: Sink>(&mut self, buf: &mut [u8], sink: &mut S) -> Result<(), FetchError<S::Error>> {
-        let mut url: String<MAX_URL> = String::try_from(self.url).map_err(|_| FetchError::BadUrl)?;
-        for _ in 0..=self.config.max_redirects {
-            match self.request(&url, buf, sink).await? {
-                None => return Ok(()),
-                Some(next) => url = next,
+    pub async fn run<S: Sink>(
+        &mut self,
+        buf: &mut [u8; BUFFER],
+        sink: &mut S,
+    ) -> Result<(), FetchError<S::Error>> {
+        let mut target = Target::default();
+        target.follow(self.url.as_bytes(), &mut buf[..MAX_TARGET]).map_err(FetchError::BadUrl)?;
+        for redirects in 0..=self.config.max_redirects {
+            if self.request(&mut target, redirects > 0, buf, sink).await? {
+                return Ok(());
             }
         }
         Err(FetchError::TooManyRedirects)
     }
 
-    /// One request; gives back where it was redirected to.
+    /// One request; false when it was redirected to another target.
     async fn request<S: Sink>(
         &mut self,
-        url: &str,
-        buf: &mut [u8],
+        target: &mut Target,
+        is_redirected: bool,
+        buf: &mut [u8; BUFFER],
         sink: &mut S,
-    ) -> Result<Option<String<MAX_URL>>, FetchError<S::Error>> {
-        let url = Url::parse(url).map_err(url_error)?;
-        let mut socket = self.connect(&url).await?;
-        let len = compose(&url, self.offset, &self.validator, buf).ok_or(FetchError::BadUrl)?;
+    ) -> Result<bool, FetchError<S::Error>> {
+        let (text, rest) = buf.split_at_mut(MAX_TARGET);
+        let authority = Authority::parse(target.authority(text)).map_err(FetchError::BadUrl)?;
+        let port = authority.port.unwrap_or(80);
+        if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.allows(&authority, port)) {
+            return Err(FetchError::HostNotAllowed { is_redirected });
+        }
+        let mut socket = self.connect(&authority, port).await?;
+        let (offset, validator) = (self.offset, self.validator.for_if_range());
         let exchange = async {
-            socket.write_all(&buf[..len]).await.map_err(|_| FetchError::Connect)?;
-            socket.flush().await.map_err(|_| FetchError::Connect)?;
-            read_head(&mut socket, buf).await
+            let sent = request::send(&mut socket, target, offset, validator, text, rest).await;
+            sent.ok_or(FetchError::Connect)?;
+            read_head(&mut socket, target, text, rest).await
         };
         let limit = self.config.first_byte_timeout;
-        let (head, have) = within(self.clock, limit, exchange).await.map_err(|_| FetchError::Timeout)??;
-        let answer = Answer::parse(&buf[..head])?;
+        let (answer, held) = within(self.clock, limit, exchange).await.map_err(|_| FetchError::Timeout)??;
         if let Some(location) = answer.location {
-            return url.join(location).map(Some).map_err(url_error);
+            return location.map(|()| false).map_err(FetchError::BadRedirect);
         }
-        self.accept(&answer, sink).await?;
-        let framing = answer.framing;
-        self.transfer(&mut Body::new(socket, buf, head..have, framing), sink).await?;
-        Ok(None)
+        let framing = self.accept(&answer, sink).await?;
+        let held = held.start + MAX_TARGET..held.end + MAX_TARGET;
+        self.transfer(&mut Body::new(socket, buf, held, framing), sink).await?;
+        Ok(true)
     }
 
-    async fn connect<E>(&self, url: &Url<'_>) -> Result<N::Connection<'a>, FetchError<E>> {
+    async fn connect<E>(
+        &self,
+        server: &Authority<'_>,
+        port: u16,
+    ) -> Result<N::Connection<'a>, FetchError<E>> {
         within(self.clock, self.config.connect_timeout, async {
-            let address = match url.host().parse() {
-                Ok(address) => address,
-                Err(_) => self
+            let address = match server.address() {
+                Some(address) => address,
+                None => self
                     .net
-                    .get_host_by_name(url.host(), AddrType::Either)
+                    .get_host_by_name(server.host, AddrType::Either)
                     .await
                     .map_err(|_| FetchError::Dns)?,
             };
-            self.net.connect((address, url.port()).into()).await.map_err(|_| FetchError::Connect)
+            self.net.connect((address, port).into()).await.map_err(|_| FetchError::Connect)
         })
         .await
         .map_err(|_| FetchError::Timeout)?
     }
 
-    /// Decides by the headers whether the body is what was asked for, and from where it counts.
+    /// Decides by the head whether the body is what was asked for, from where it counts, and how it ends.
     async fn accept<S: Sink>(
         &mut self,
-        answer: &Answer<'_>,
+        answer: &Answer,
         sink: &mut S,
-    ) -> Result<(), FetchError<S::Error>> {
-        match answer.status {
-            200 | 206 => {}
+    ) -> Result<Framing, FetchError<S::Error>> {
+        match answer.kind {
+            Kind::Whole | Kind::Part => {}
             // The file has no more bytes than are here already, and the image wants more.
-            416 if self.offset > 0 && answer.length_of_file == Some(self.offset) => {
+            Kind::NoRange if self.offset > 0 && answer.length_of_file == Some(self.offset) => {
                 return Err(FetchError::ShortFile);
             }
-            416 if self.offset > 0 => {
+            Kind::NoRange if self.offset > 0 => {
                 self.start_again(sink).await?;
                 return Err(FetchError::Truncated);
             }
-            status => return Err(FetchError::HttpStatus { status, retry_after: answer.retry_after }),
+            _ => {
+                return Err(FetchError::HttpStatus {
+                    status: answer.status,
+                    retry_after: answer.retry_after,
+                });
+            }
         }
-        if answer.compressed {
+        if answer.is_compressed {
             return Err(FetchError::Compressed);
         }
-        let changed = !self.validator.is_empty() && self.validator != answer.validator;
-        if answer.status == 206 {
-            let (start, total) = answer.range.ok_or(FetchError::BadResponse)?;
-            if changed || (total.is_some() && self.total.is_some() && total != self.total) {
+        let total = answer.part.map_or(answer.length, |part| part.total);
+        let has_other_total = total.zip(self.total).is_some_and(|(now, before)| now != before);
+        let has_other_version = self.validator != answer.validator;
+        if answer.kind == Kind::Part {
+            let part = answer.part.filter(|_| self.offset > 0).ok_or(FetchError::BadResponse)?;
+            // A part need not repeat the date it was asked for by (RFC 9110 section 15.3.7).
+            if has_other_total || has_other_version && self.validator.is_like(&answer.validator) {
                 self.start_again(sink).await?;
                 return Err(FetchError::Truncated);
             }
-            if start != self.offset {
+            if part.first != self.offset || answer.length.is_some_and(|length| length != part.len) {
                 return Err(FetchError::BadResponse);
             }
-            return Ok(());
+            self.total = self.total.or(total);
+            return Ok(match answer.framing {
+                Framing::Close => Framing::Length(part.len),
+                framing => framing,
+            });
         }
         if self.offset > 0 {
-            if changed {
+            if has_other_total || has_other_version && !self.validator.is_none() {
                 self.start_again(sink).await?;
             } else {
                 // The server does not know ranges; that is no change of content.
@@ -175,16 +203,16 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
                 sink.restart(Restart::NoRanges).await.map_err(FetchError::Sink)?;
             }
         }
-        self.total = answer.length;
-        // A validator that does not fit is as good as none.
-        self.validator = String::try_from(answer.validator).unwrap_or_default();
-        sink.begin(self.total).await.map_err(FetchError::Sink)
+        self.total = total;
+        self.validator = answer.validator.clone();
+        sink.begin(total).await.map_err(FetchError::Sink)?;
+        Ok(answer.framing)
     }
 
     async fn start_again<S: Sink>(&mut self, sink: &mut S) -> Result<(), FetchError<S::Error>> {
         self.offset = 0;
         self.total = None;
-        self.validator.clear();
+        self.validator = Validator::NONE;
         self.changes += 1;
         if self.changes > MAX_CHANGES {
             return Err(FetchError::ContentChanged);
@@ -220,12 +248,5 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
                 deadline = self.clock.now() + span;
             }
         }
-    }
-}
-
-fn url_error<E>(error: UrlError) -> FetchError<E> {
-    match error {
-        UrlError::Scheme => FetchError::UnsupportedScheme,
-        UrlError::Malformed => FetchError::BadUrl,
     }
 }

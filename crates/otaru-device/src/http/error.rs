@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use otaru_format::status::Code;
+use otaru_format::url::UrlError;
 
 /// Why a download attempt ended. `E` is the sink's own reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +31,15 @@ pub enum FetchError<E> {
     },
     /// Redirected too often.
     TooManyRedirects,
-    /// The URL, or where it redirects to, is not `http://`.
-    UnsupportedScheme,
-    /// The URL cannot be used.
-    BadUrl,
+    /// The URL cannot be fetched.
+    BadUrl(UrlError),
+    /// The server redirects to a URL that cannot be fetched.
+    BadRedirect(UrlError),
+    /// The host is not on the list.
+    HostNotAllowed {
+        /// The server led there.
+        is_redirected: bool,
+    },
     /// The body is compressed although that was ruled out.
     Compressed,
     /// The file changes while it is downloaded.
@@ -56,9 +62,17 @@ impl<E> FetchError<E> {
             | Self::Stalled
             | Self::Truncated
             | Self::BadResponse => true,
-            Self::HttpStatus { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
+            Self::HttpStatus { status, .. } => {
+                // What is no status code counts as the server's error (RFC 9110 section 15).
+                matches!(status, ..100 | 408 | 421 | 425 | 429 | 500..)
+            }
             _ => false,
         }
+    }
+
+    /// Whether what was asked for is at fault.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::BadUrl(_) | Self::HostNotAllowed { is_redirected: false })
     }
 
     /// How long the server asked to wait.
@@ -79,11 +93,13 @@ impl<E> FetchError<E> {
             Self::Truncated | Self::ShortFile => Code::Truncated,
             Self::HttpStatus { .. } => Code::HttpStatus,
             Self::TooManyRedirects => Code::TooManyRedirects,
-            Self::UnsupportedScheme => Code::UnsupportedUrl,
-            Self::BadUrl => Code::BadCommand,
+            Self::BadUrl(UrlError::Scheme | UrlError::Https)
+            | Self::BadRedirect(UrlError::Scheme | UrlError::Https) => Code::UnsupportedUrl,
+            Self::BadUrl(_) => Code::BadCommand,
+            Self::HostNotAllowed { .. } => Code::HostNotAllowed,
             Self::Compressed => Code::Compressed,
             Self::ContentChanged => Code::ContentChanged,
-            Self::BadResponse | Self::HeadersTooLong => Code::BadResponse,
+            Self::BadResponse | Self::HeadersTooLong | Self::BadRedirect(_) => Code::BadResponse,
             Self::Sink(_) => Code::Unknown,
         }
     }
@@ -100,8 +116,16 @@ impl<E> fmt::Display for FetchError<E> {
             Self::ShortFile => f.write_str("the file at the URL ends before the image does; upload it again"),
             Self::HttpStatus { status, .. } => write!(f, "the server answered {status}"),
             Self::TooManyRedirects => f.write_str("the server redirects without end"),
-            Self::UnsupportedScheme => f.write_str("only http:// URLs can be fetched"),
-            Self::BadUrl => f.write_str("the URL cannot be used"),
+            Self::BadUrl(why) => write!(f, "a URL {}", why.as_str()),
+            Self::BadRedirect(why) => write!(f, "the server redirects to a URL {}", why.as_str()),
+            Self::HostNotAllowed { is_redirected } => {
+                f.write_str(if *is_redirected {
+                    "the server redirects to a host"
+                } else {
+                    "the URL's host is one"
+                })?;
+                f.write_str(" that is not on this device's list of hosts")
+            }
             Self::Compressed => {
                 f.write_str("the server or a proxy compresses the firmware; turn that off for it")
             }

@@ -2,17 +2,24 @@
 //!
 //! [`Download`] is one file over as many attempts as it takes; [`Sink`] is where its bytes go.
 
+mod body;
+mod date;
 mod download;
 mod error;
+mod head;
 mod request;
-mod response;
+#[cfg(test)]
+mod tests;
 mod url;
 
 use core::time::Duration;
 
 pub use download::{Download, Restart, Sink};
 pub use error::FetchError;
-pub use url::{Url, UrlError};
+pub use url::MAX_TARGET;
+
+/// Bytes of the buffer that a download needs: for a URL, and for a line with one.
+pub const BUFFER: usize = 2 * MAX_TARGET + 64;
 
 /// Timeouts and bounds of a download.
 #[derive(Debug, Clone, Copy)]

@@ -2,24 +2,49 @@
 
 use core::fmt::{self, Write as _};
 
-use super::Url;
+use embedded_io_async::Write;
 
-/// Writes the request for the bytes from `offset` on into `buf`, to be sent at once; its length, or `None` if it does
-/// not fit. An empty `validator` is none.
-pub(super) fn compose(url: &Url<'_>, offset: u32, validator: &str, buf: &mut [u8]) -> Option<usize> {
-    let mut text = Text { buf, len: 0 };
-    let root = if url.path().starts_with('/') { "" } else { "/" };
-    write!(text, "GET {root}{} HTTP/1.1\r\nHost: {}\r\n", url.path(), url.authority()).ok()?;
-    text.write_str(concat!("User-Agent: otaru/", env!("CARGO_PKG_VERSION"), "\r\n")).ok()?;
-    text.write_str("Accept-Encoding: identity\r\nConnection: keep-alive\r\n").ok()?;
+use super::url::Target;
+
+/// Bytes of a request but for its path: the longest host, the longest validator, and the fields round them.
+const FIELDS: usize = 600;
+
+/// Sends the request for the bytes from `offset` on, at once unless the path is long; `None` if that fails. `text` is
+/// the target's, `buf` takes the request.
+pub(super) async fn send<W: Write>(
+    socket: &mut W,
+    target: &Target,
+    offset: u32,
+    validator: Option<&str>,
+    text: &[u8],
+    buf: &mut [u8],
+) -> Option<()> {
+    let mut request = Text { buf, len: 0 };
+    request.add(b"GET ")?;
+    request.add(target.path(text))?;
+    if request.buf.len() - request.len < FIELDS {
+        socket.write_all(&request.buf[..request.len]).await.ok()?;
+        request.len = 0;
+    }
+    request.add(b" HTTP/1.1\r\nHost: ")?;
+    request.add(target.authority(text))?;
+    request.add(
+        concat!(
+            "\r\nUser-Agent: otaru/",
+            env!("CARGO_PKG_VERSION"),
+            "\r\nAccept-Encoding: identity\r\nConnection: close\r\n"
+        )
+        .as_bytes(),
+    )?;
     if offset > 0 {
-        write!(text, "Range: bytes={offset}-\r\n").ok()?;
-        if !validator.is_empty() {
-            write!(text, "If-Range: {validator}\r\n").ok()?;
+        write!(request, "Range: bytes={offset}-\r\n").ok()?;
+        if let Some(validator) = validator {
+            write!(request, "If-Range: {validator}\r\n").ok()?;
         }
     }
-    text.write_str("\r\n").ok()?;
-    Some(text.len)
+    request.add(b"\r\n")?;
+    socket.write_all(&request.buf[..request.len]).await.ok()?;
+    socket.flush().await.ok()
 }
 
 /// Text in borrowed memory.
@@ -28,11 +53,17 @@ struct Text<'b> {
     len: usize,
 }
 
+impl Text<'_> {
+    fn add(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = self.len.checked_add(bytes.len())?;
+        self.buf.get_mut(self.len..end)?.copy_from_slice(bytes);
+        self.len = end;
+        Some(())
+    }
+}
+
 impl fmt::Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.len.checked_add(text.len()).ok_or(fmt::Error)?;
-        self.buf.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
+        self.add(text.as_bytes()).ok_or(fmt::Error)
     }
 }
