@@ -48,6 +48,11 @@ pub fn is_worth_retrying(code: Code) -> bool {
             | Code::UnsupportedUrl
             | Code::WrongChip
             | Code::WrongProduct
+            | Code::WrongRevision
+            | Code::FlashTooSmall
+            | Code::MergedImage
+            | Code::NoProduct
+            | Code::NoRoom
             | Code::TooLarge
             | Code::NotAnImage
             | Code::FailedBefore

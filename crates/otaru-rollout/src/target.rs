@@ -19,7 +19,7 @@ pub const MAX_LIST: usize = 1_000;
 pub struct Target {
     /// What their tags must be.
     pub tags: Option<TagExpression>,
-    /// The project name of the image they run.
+    /// The product they report; of older devices the project name of the image they run.
     pub product: Option<String>,
     /// Their chips, such as `esp32c3`; empty for any.
     pub chips: BTreeSet<String>,
@@ -53,7 +53,7 @@ pub struct Device<'a> {
     pub tags: &'a Tags,
     /// Its chip, as it reports it.
     pub chip: &'a str,
-    /// The project of the image it runs.
+    /// The product it is.
     pub product: &'a str,
     /// The version of it.
     pub version: &'a str,

@@ -30,9 +30,11 @@ async fn lab_with(setup: Setup) -> Lab {
 /// A file for version 1.1.0 or later, as one kind of device takes it.
 type Maker = fn(&str) -> Vec<u8>;
 
-/// A signed release with one raw payload.
+/// A signed release with one raw payload, whose number rises with the version.
 fn release(version: &str) -> Vec<u8> {
-    let recipe = Recipe { compressed: false, ..Recipe::new(version, 5) };
+    let sequence =
+        version.bytes().filter(u8::is_ascii_digit).fold(0, |number, digit| number * 10 + u64::from(digit));
+    let recipe = Recipe { compressed: false, ..Recipe::new(version, sequence) };
     recipe.make(&image(version)).unwrap()
 }
 
@@ -357,12 +359,10 @@ fn a_directory_listing_is_refused_for_what_it_is() {
 }
 
 #[test]
-fn an_endless_body_ends_at_the_slots_end() {
+fn an_endless_body_does_no_harm() {
     fails(UpdateState::Refused, Code::NotAnImage, |_, _| vec![head(200, &[]), Act::Endless]);
-    // A good image, and then no end: nothing is activated before the server has come to a close.
-    fails_bare(UpdateState::Failed, Code::TooLarge, |_, new| {
-        vec![head(200, &[]), Act::Send(new.to_vec()), Act::Endless]
-    });
+    // A good image, and then no end: what follows is left out, and not waited for.
+    succeeds(|_, new| vec![head(200, &[]), Act::Send(new.to_vec()), Act::Endless]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
+use otaru_format::image::file::{MERGED_REMEDY, Trailer, is_merged, kept_len};
 use otaru_format::image::{HEADER_LEN, Head, ImageCheck, ImageError, ImageSummary, SEGMENT_HEADER_LEN};
 
 /// No ESP flash that images run from is larger, in bytes.
@@ -22,6 +23,8 @@ pub(crate) struct Segment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct About {
     pub(crate) project: String,
+    /// Whether devices can tell from the name which product it is.
+    pub(crate) named: bool,
     pub(crate) version: String,
     pub(crate) idf_version: String,
     pub(crate) built: String,
@@ -44,6 +47,7 @@ pub(crate) struct Firmware {
 pub(crate) enum FirmwareError {
     Read(PathBuf, std::io::Error),
     TooLarge(PathBuf),
+    Merged(PathBuf),
     Bad { path: PathBuf, error: ImageError, hint: Option<&'static str> },
 }
 
@@ -52,6 +56,7 @@ impl fmt::Display for FirmwareError {
         match self {
             Self::Read(path, error) => write!(f, "cannot read {}: {error}", path.display()),
             Self::TooLarge(path) => write!(f, "{} has more than 16 MiB: no ESP image", path.display()),
+            Self::Merged(path) => write!(f, "{} is no application: {MERGED_REMEDY}", path.display()),
             Self::Bad { path, error, hint } => {
                 write!(f, "{} is no good ESP image: {error}", path.display())?;
                 hint.map_or(Ok(()), |hint| write!(f, "; {hint}"))
@@ -77,11 +82,15 @@ impl Firmware {
 
     fn check(path: &Path, bytes: Vec<u8>) -> Result<Self, FirmwareError> {
         let bad = |error| FirmwareError::Bad { path: path.to_owned(), error, hint: hint(&bytes) };
+        if is_merged(&bytes) {
+            return Err(FirmwareError::Merged(path.to_owned()));
+        }
         let mut check = ImageCheck::new(LARGEST);
         check.feed(&bytes).map_err(bad)?;
         let summary = check.finish().map_err(bad)?;
         let about = Head::parse(&bytes).map_err(bad)?.descriptor.map(|d| About {
             project: d.project().to_owned(),
+            named: d.product().is_some(),
             version: d.version().to_owned(),
             idf_version: d.idf_version().to_owned(),
             built: format!("{} {}", d.date(), d.time()).trim().to_owned(),
@@ -105,14 +114,28 @@ impl Firmware {
         }
     }
 
-    /// The image's bytes, without what follows it in the file.
-    pub(crate) fn image(&self) -> &[u8] {
-        &self.bytes[..self.summary.len as usize]
+    /// The image's bytes, and its signature block if there is one, without what else follows in the file.
+    pub(crate) fn kept(&self) -> &[u8] {
+        &self.bytes[..kept_len(&self.bytes, self.summary.len) as usize]
     }
 
-    /// Bytes in the file after the image.
+    /// Whether a signature block of secure boot follows the image.
+    pub(crate) fn is_signed(&self) -> bool {
+        Trailer::of(&self.bytes, self.summary.len) == Trailer::Signature
+    }
+
+    /// Bytes in the file that are neither the image nor its signature block.
     pub(crate) fn trailing(&self) -> usize {
-        self.bytes.len() - self.summary.len as usize
+        self.bytes.len() - self.kept().len()
+    }
+
+    /// Why devices do not take it, unless they are forced.
+    pub(crate) fn nameless(&self) -> Option<&'static str> {
+        match &self.about {
+            None => Some("it has no application descriptor; is it a bootloader?"),
+            Some(about) if !about.named => Some("its project name is empty or cannot be read"),
+            Some(_) => None,
+        }
     }
 }
 
@@ -176,8 +199,27 @@ mod tests {
         assert_eq!(firmware.chip(), Some(Chip::Esp32C3));
         assert_eq!(firmware.about.as_ref().unwrap().version, "1.2.3");
         assert_eq!(firmware.trailing(), 7);
-        assert_eq!(firmware.summary.digest, Digest::of(firmware.image()));
+        assert_eq!(firmware.summary.digest, Digest::of(firmware.kept()));
         assert_eq!(firmware.segments.len(), 2);
+    }
+
+    #[test]
+    fn a_merged_image_is_told_what_to_use_instead() {
+        let mut merged = vec![0xFF; 0x1000];
+        merged.extend(image());
+        assert!(why(merged).contains("the application's own .bin"));
+    }
+
+    #[test]
+    fn a_signature_block_is_kept() {
+        let mut bytes = image();
+        bytes.resize(8192, 0xFF);
+        bytes.extend([0xE7, 0x02]);
+        bytes.resize(3 * 4096, 0);
+        bytes.extend([1, 2, 3]);
+        let firmware = Firmware::check(Path::new("f.bin"), bytes).unwrap();
+        assert!(firmware.is_signed());
+        assert_eq!((firmware.kept().len(), firmware.trailing()), (3 * 4096, 3));
     }
 
     #[test]

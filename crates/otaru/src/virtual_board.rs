@@ -14,7 +14,7 @@ use otaru_format::otadata::{RECORD_LEN, Record, SECTOR_LEN, select};
 use otaru_format::partition::{Partition, PartitionTable, TABLE_LEN, TABLE_OFFSET};
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::clock::SimClock;
-use otaru_sim::device::{Event, Oddity, VirtualDevice};
+use otaru_sim::device::{ChipFacts, Event, Oddity, VirtualDevice};
 use otaru_sim::firmware::provision;
 use otaru_sim::flash::{FLASH_LEN, Flash, Timing};
 use otaru_sim::net::{TokioNet, Wifi};
@@ -32,6 +32,10 @@ pub(crate) struct Bench {
     /// Whose releases its boards take.
     pub(crate) keys: Vec<PublicKey>,
     pub(crate) allow_unsigned: bool,
+    /// What chips tell of themselves.
+    pub(crate) facts: ChipFacts,
+    /// The product that firmware is held against, where it is not the firmware's own name.
+    pub(crate) product: Option<String>,
     /// The address of this machine that its boards connect from; any, if not given.
     pub(crate) source: Option<IpAddr>,
 }
@@ -89,6 +93,7 @@ impl Board {
         config.base = &bench.base;
         config.keys = &bench.keys;
         config.allow_unsigned = bench.allow_unsigned;
+        config.product = bench.product.as_deref();
         config.credentials = login
             .as_ref()
             .map(|Login { username, password }| Credentials { username, password: password.expose() });
@@ -105,6 +110,7 @@ impl Board {
             flash: self.flash.clone(),
             bootloader: bench.bootloader,
             chip: self.chip,
+            facts: bench.facts,
             clock: self.clock.clone(),
             net: &net,
             link,

@@ -23,7 +23,7 @@ pub struct Filter {
     pub text: Option<String>,
     /// Their tags fit.
     pub tags: Option<TagExpression>,
-    /// They run this project.
+    /// They are of this product.
     pub product: Option<String>,
     /// They run this version.
     pub version: Option<String>,

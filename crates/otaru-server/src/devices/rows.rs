@@ -18,7 +18,7 @@ pub struct Device {
     pub label: Option<String>,
     /// Its chip, such as `esp32c3`; empty before its first report, like all that a report tells.
     pub chip: String,
-    /// The project of the image it runs.
+    /// The product it is, as it reports it; of older devices the project of the image they run.
     pub product: String,
     /// The version of it.
     pub version: String,

@@ -167,7 +167,7 @@ fn take(
         retired: false,
         state: report.state.as_str().to_owned(),
         chip: report.chip.clone(),
-        product: report.project.clone(),
+        product: report.product().to_owned(),
         version: report.version.clone(),
         image: Some(report.image.0),
         error,
@@ -216,7 +216,7 @@ fn put(
 /// What a device's history has of a report.
 fn news(report: &Status<String>) -> Value {
     json!({
-        "state": report.state, "product": report.project, "version": report.version, "image": report.image,
+        "state": report.state, "product": report.product(), "project": report.project, "version": report.version, "image": report.image,
         "slot": report.slot, "confirmed": report.confirmed, "deployment": report.deployment,
         "error": report.error, "failed": report.failed, "boot": report.boot,
     })

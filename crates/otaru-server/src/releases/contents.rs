@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
+use otaru_format::image::file::{MERGED_REMEDY, is_merged};
 use otaru_format::image::{Descriptor, Head, ImageCheck, ImageError};
 use otaru_format::release::{KeyId, PayloadKind};
 use otaru_release::file::{ReleaseFile, is_release};
@@ -64,6 +65,9 @@ pub enum Refused {
     /// It is no good image.
     #[error("it is no good ESP image: {0}; {1}")]
     Image(ImageError, &'static str),
+    /// It is a whole flash image.
+    #[error("{MERGED_REMEDY}")]
+    Merged,
     /// It does not say what it is.
     #[error(
         "the image has no application descriptor, so its project and version are unknown; with esp-hal, \
@@ -103,12 +107,18 @@ impl Contents {
 }
 
 fn of_image(bytes: &[u8]) -> Result<Contents, Refused> {
+    if is_merged(bytes) {
+        return Err(Refused::Merged);
+    }
     let bad = |error| Refused::Image(error, remedy(bytes, error));
     let mut check = ImageCheck::new(LARGEST);
     check.feed(bytes).map_err(bad)?;
     let summary = check.finish().map_err(bad)?;
     let descriptor: Descriptor<'_> =
         Head::parse(bytes).map_err(bad)?.descriptor.ok_or(Refused::NoDescriptor)?;
+    if descriptor.product().is_none() {
+        return Err(Refused::Name("project name", descriptor.project().to_owned()));
+    }
     Ok(Contents {
         image: summary.digest,
         image_size: summary.len,
@@ -217,6 +227,8 @@ mod tests {
         assert!(why(&flipped, &keys).contains("checksum"));
         assert!(why(b"\x7fELF", &keys).contains("save-image"));
         assert!(why(b"", &keys).contains("empty"));
+        let merged = [&[0xFF; 0x1000][..], &good].concat();
+        assert!(why(&merged, &keys).contains("the application's own .bin"));
         assert!(why(b"<html>", &keys).contains("web page"));
         assert!(why(&image("", "1.2.3", 1), &keys).contains("project name"));
         assert!(why(&image("lamp", "1\n2", 1), &keys).contains("version"));

@@ -197,6 +197,7 @@ impl Lab {
             deployment: deployment.map(str::to_owned),
             error: error.map(|code| Fault { code, detail: "so it is".to_owned() }),
             failed: None,
+            guards_lost: false,
             boot: "software".to_owned(),
             uptime: 1,
             rssi: None,

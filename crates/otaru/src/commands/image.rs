@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use otaru_format::chip::Chip;
+use otaru_format::image::Header;
 use otaru_sim::firmware::{Behaviour, FirmwareSpec};
 use serde_json::json;
 
@@ -97,6 +98,15 @@ fn run_make(make: Make, output: Output) -> anyhow::Result<Outcome> {
     Ok(Outcome::Good)
 }
 
+/// The chip revisions it runs on.
+fn revisions(header: &Header) -> String {
+    let name = |revision: u16| format!("v{}.{}", revision / 100, revision % 100);
+    match header.highest_revision() {
+        Some(highest) => format!("{} to {}", name(header.min_revision), name(highest)),
+        None => format!("{} or later", name(header.min_revision)),
+    }
+}
+
 fn info(firmware: &Firmware, output: Output) {
     let header = &firmware.summary.header;
     let about = firmware.about.as_ref();
@@ -118,7 +128,9 @@ fn info(firmware: &Firmware, output: Output) {
             "trailing": firmware.trailing(),
             "entry": header.entry,
             "min_revision": header.min_revision,
-            "max_revision": header.max_revision,
+            "max_revision": header.highest_revision(),
+            "flash_size": header.flash_size(),
+            "signature_block": firmware.is_signed(),
             "hash_appended": header.hash_appended,
             "segments": segments,
             "good": true,
@@ -146,6 +158,8 @@ fn info(firmware: &Firmware, output: Output) {
         }
     }
     let len = firmware.summary.len;
+    row("revisions", &revisions(header));
+    row("flash", &header.flash_size().map_or_else(|| "unknown".to_owned(), |size| ui::size(size.into())));
     row("size", &format!("{len} bytes ({})", ui::size(len.into())));
     row("SHA-256", &firmware.summary.digest.to_string());
     for (index, segment) in firmware.segments.iter().enumerate() {
@@ -158,7 +172,16 @@ fn info(firmware: &Firmware, output: Output) {
         "good; no SHA-256 appended"
     };
     row("checksum", appended);
+    if firmware.is_signed() {
+        row("signature", "a block of secure boot v2 follows the image");
+    }
+    if let Some(why) = firmware.nameless() {
+        ui::warn(&format!("devices do not take this image unless they are forced: {why}"));
+    }
     if firmware.trailing() > 0 {
-        row("after it", &format!("{} bytes that are not part of the image", firmware.trailing()));
+        row(
+            "after it",
+            &format!("{} bytes that are no part of the image and are left out", firmware.trailing()),
+        );
     }
 }

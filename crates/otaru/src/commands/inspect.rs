@@ -64,6 +64,9 @@ fn row(name: &str, value: &str) {
 fn show_manifest(file: &ReleaseFile<'_>) {
     let manifest = &file.manifest;
     row("product", manifest.product);
+    for name in manifest.also() {
+        row("also for", name);
+    }
     row("chip", &chip_name(manifest.chip_id));
     row("version", manifest.version);
     row("sequence", &manifest.sequence.to_string());
@@ -113,6 +116,7 @@ fn as_json(file: &ReleaseFile<'_>) -> Value {
     let payloads: Vec<_> = manifest.payloads().map(|payload| payload_json(file, &payload)).collect();
     json!({
         "product": manifest.product,
+        "also": manifest.also().collect::<Vec<_>>(),
         "chip": otaru_format::chip::Chip::from_id(manifest.chip_id).map(|chip| chip.name()),
         "chip_id": manifest.chip_id,
         "version": manifest.version,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use otaru_format::chip::Chip;
 use otaru_release::keys::PublicKey;
 use otaru_sim::bootloader::BootloaderKind;
-use otaru_sim::device::Event;
+use otaru_sim::device::{ChipFacts, Event};
 use serde_json::json;
 use tokio::task::LocalSet;
 
@@ -59,6 +59,15 @@ pub(crate) struct Args {
     /// The chip; the firmware's, if not given
     #[arg(long)]
     chip: Option<Chip>,
+    /// The chip's revision, as 100 times the major plus the minor number; it refuses firmware for others
+    #[arg(long, value_name = "N")]
+    chip_revision: Option<u16>,
+    /// The size of its flash, such as 4M; it refuses firmware for a larger one
+    #[arg(long, value_name = "BYTES", value_parser = options::bytes)]
+    flash_size: Option<usize>,
+    /// The product that firmware must be for, where that is not the name of the first firmware
+    #[arg(long, value_name = "NAME")]
+    product: Option<String>,
     /// How much faster than real time flash and waits are
     #[arg(long, value_name = "X", default_value = "1", value_parser = options::speed)]
     speed: f64,
@@ -108,6 +117,11 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         },
         keys: release_file::public_keys(&args.key)?.iter().map(PublicKey::to_bytes).collect(),
         allow_unsigned: args.allow_unsigned || args.key.is_empty(),
+        facts: ChipFacts {
+            revision: args.chip_revision,
+            flash_size: args.flash_size.map(|size| size as u32),
+        },
+        product: args.product.clone(),
         source: args.source,
     });
     let observer = match args.no_watch {
@@ -173,7 +187,7 @@ fn boards(
     let Some(dir) = &args.dir else {
         let firmware = firmware.context("--firmware says what the devices run")?;
         let Some(chip) = args.chip.or(firmware.chip()) else { bail!("which chip? Give --chip") };
-        let contents = provisioned(firmware.image())?;
+        let contents = provisioned(firmware.kept())?;
         return Ok(names.map(|name| Board::in_memory(bench, &name, chip, Rc::clone(&contents))).collect());
     };
     names.map(|name| open(args, dir, bench, &name, firmware, output)).collect()
@@ -193,7 +207,7 @@ fn open(
     let Some(chip) = args.chip.or(kept).or_else(|| firmware.and_then(Firmware::chip)) else {
         bail!("which chip is {name}? Give --firmware FILE or --chip");
     };
-    let (board, new) = Board::open(bench, dir, name, chip, firmware.map(Firmware::image))?;
+    let (board, new) = Board::open(bench, dir, name, chip, firmware.map(Firmware::kept))?;
     if new && output.json {
         ui::event(json!({"event": "provisioned", "device": name, "chip": chip.name(), "flash": path}));
     }

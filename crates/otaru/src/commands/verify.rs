@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
     if output.json {
         let object = json!({
             "file": args.file.display().to_string(), "good": true, "signed_by": signer,
-            "product": manifest.product, "version": manifest.version, "sequence": manifest.sequence,
+            "product": manifest.product, "also": manifest.also().collect::<Vec<_>>(), "version": manifest.version, "sequence": manifest.sequence,
             "image": manifest.image.to_string(), "patches_not_tried": untried,
         });
         ui::line(&object.to_string());
@@ -63,7 +63,8 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
         Some(id) => format!("signed by {id}"),
         None => "its signature was not checked".to_owned(),
     };
-    let what = format!("{} {} for {}", manifest.product, manifest.version, chip_name(manifest.chip_id));
+    let also: String = manifest.also().map(|name| format!(", also for {name}")).collect();
+    let what = format!("{} {} for {}{also}", manifest.product, manifest.version, chip_name(manifest.chip_id));
     ui::line(&ui::clean(&format!("good: {what}, sequence {}, {who}", manifest.sequence)));
     Ok(Outcome::Good)
 }

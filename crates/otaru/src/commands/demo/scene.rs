@@ -125,6 +125,8 @@ impl Scene {
             speed,
             keys: vec![house.key()],
             allow_unsigned: true,
+            facts: otaru_sim::device::ChipFacts::default(),
+            product: None,
             source: None,
         });
         let (sender, events) = mpsc::unbounded_channel();

@@ -44,14 +44,14 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    fn read(path: &Path) -> anyhow::Result<Self> {
+    fn read(path: &Path, force: bool) -> anyhow::Result<Self> {
         let name =
             path.file_name().map_or_else(|| "firmware".into(), |name| name.to_string_lossy().into_owned());
         let mut start = [0; 12];
         let is_release = std::fs::File::open(path)
             .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start))
             .is_ok_and(|()| otaru_release::file::is_release(&start));
-        if is_release { Self::release(path, name) } else { Self::image(path, name) }
+        if is_release { Self::release(path, name) } else { Self::image(path, name, force) }
     }
 
     fn release(path: &Path, name: String) -> anyhow::Result<Self> {
@@ -71,18 +71,23 @@ impl Local {
         Ok(Self { name, image, about, doubt: None, bytes })
     }
 
-    fn image(path: &Path, name: String) -> anyhow::Result<Self> {
+    fn image(path: &Path, name: String, force: bool) -> anyhow::Result<Self> {
         let firmware = Firmware::read(path)?;
+        if let Some(why) = firmware.nameless().filter(|_| !force) {
+            bail!(
+                "{}: {why}; devices refuse it, unless --force is given and they take unsigned firmware",
+                path.display()
+            );
+        }
         let about = firmware.about.as_ref();
         let what = about.map_or("firmware".into(), |about| format!("{} {}", about.project, about.version));
         let size = ui::size(firmware.summary.len.into());
-        let missing = "it has no application descriptor; is it a bootloader or a merged image?";
         Ok(Self {
             name,
             image: firmware.summary.digest,
             about: format!("{what} for {}, {size}", firmware.chip_name()),
-            doubt: about.is_none().then_some(missing),
-            bytes: firmware.image().to_vec(),
+            doubt: firmware.nameless(),
+            bytes: firmware.kept().to_vec(),
         })
     }
 }
@@ -94,7 +99,7 @@ pub(crate) async fn prepare(args: &Args, broker: &BrokerUrl) -> anyhow::Result<S
         return Ok(Source { url: args.firmware.clone(), image, file: None, loopback: false, server: None });
     }
     let path = PathBuf::from(&args.firmware);
-    let file = Local::read(&path).context("not pushed")?;
+    let file = Local::read(&path, args.force).context("not pushed")?;
     if let Some(wanted) = args.image.filter(|wanted| *wanted != file.image) {
         bail!("--image says {wanted}, but {} is {}", path.display(), file.image);
     }

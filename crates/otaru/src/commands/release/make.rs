@@ -46,6 +46,9 @@ pub(crate) struct Make {
     /// The product, where it is not the image's project name
     #[arg(long, value_name = "NAME")]
     product: Option<String>,
+    /// A further product whose devices take it, such as the old name of one that is renamed; may be given up to four times
+    #[arg(long, value_name = "NAME")]
+    also: Vec<String>,
     /// The least version a device must run to take this release, such as 1.1.0
     #[arg(long, value_name = "VERSION")]
     min_base: Option<String>,
@@ -73,6 +76,7 @@ pub(crate) fn run(args: &Make, output: Output) -> anyhow::Result<Outcome> {
             None => release_file::sequence_now()?,
         },
         product: args.product.clone(),
+        also: args.also.clone(),
         min_base: args.min_base.clone(),
         revoked: args.revoke.clone(),
         compress: !args.raw,
