@@ -3,6 +3,8 @@
 //! One file a command in [`commands`]; what they share is beside them: where brokers and files come from ([`hosting`]), what
 //! devices report ([`fleet`]), firmware files ([`firmware_file`]), virtual devices ([`virtual_board`]) and output ([`ui`]).
 #![forbid(unsafe_code)]
+// The layout of a virtual device's future, with the whole agent in it, nests deeper than 128 queries.
+#![recursion_limit = "256"]
 
 mod cli;
 mod client;
