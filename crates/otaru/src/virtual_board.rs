@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use otaru_device::{Config, Credentials, PublicKey};
+use otaru_device::{AllowedHost, Config, Credentials, PublicKey};
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::Head;
@@ -32,6 +32,8 @@ pub(crate) struct Bench {
     /// Whose releases its boards take.
     pub(crate) keys: Vec<PublicKey>,
     pub(crate) allow_unsigned: bool,
+    /// The only hosts they fetch firmware from; none are any.
+    pub(crate) hosts: Vec<String>,
     /// The address of this machine that its boards connect from; any, if not given.
     pub(crate) source: Option<IpAddr>,
 }
@@ -89,6 +91,8 @@ impl Board {
         config.base = &bench.base;
         config.keys = &bench.keys;
         config.allow_unsigned = bench.allow_unsigned;
+        let hosts: Vec<AllowedHost<'_>> = bench.hosts.iter().map(|host| AllowedHost::new(host)).collect();
+        config.hosts = &hosts;
         config.credentials = login
             .as_ref()
             .map(|Login { username, password }| Credentials { username, password: password.expose() });

@@ -71,6 +71,10 @@ pub(crate) struct Args {
     /// Take unsigned firmware in spite of --key
     #[arg(long, requires = "key")]
     allow_unsigned: bool,
+    /// Fetch firmware from this host only, such as files.example.org, *.example.org or 192.0.2.1:8080; may be given
+    /// several times. Without any, every host is allowed
+    #[arg(long, value_name = "HOST", value_parser = options::allowed_host)]
+    host: Vec<String>,
     /// Tell only what happens to them here, not what they report: for brokers where their login may hear nothing but
     /// what is theirs
     #[arg(long)]
@@ -108,6 +112,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         },
         keys: release_file::public_keys(&args.key)?.iter().map(PublicKey::to_bytes).collect(),
         allow_unsigned: args.allow_unsigned || args.key.is_empty(),
+        hosts: args.host.clone(),
         source: args.source,
     });
     let observer = match args.no_watch {

@@ -125,6 +125,7 @@ impl Scene {
             speed,
             keys: vec![house.key()],
             allow_unsigned: true,
+            hosts: Vec::new(),
             source: None,
         });
         let (sender, events) = mpsc::unbounded_channel();
