@@ -62,7 +62,7 @@ fn credentials() {
                 "cargo::warning=nothing is built in: this firmware takes updates without a signature from whoever may \
                  publish at its broker. A credentials file with nothing but [updates] in it names keys instead"
             );
-            return write(None, &Updates { keys: vec![], allow_unsigned: true });
+            return write(None, &Updates { keys: vec![], allow_unsigned: true, hosts: vec![] });
         }
         // Relative to where the build was started, which a build script does not know: xtask makes it absolute.
         Some(path) => folder.join(path),
@@ -90,9 +90,11 @@ fn credentials() {
 }
 
 fn write(settings: Option<&Settings>, updates: &Updates) {
-    let Updates { keys, allow_unsigned } = updates;
+    let Updates { keys, allow_unsigned, hosts } = updates;
     let record = settings.map(otaru_setup::record::encode).unwrap_or_default();
-    let trust = format!("({allow_unsigned}, &{keys:?})");
+    let hosts: String =
+        hosts.iter().map(|host| format!("otaru_device::AllowedHost::new({host:?}), ")).collect();
+    let trust = format!("({allow_unsigned}, &{keys:?}, &[{hosts}])");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let written =
         fs::write(out.join("credentials.bin"), record).and_then(|()| fs::write(out.join("trust.rs"), trust));

@@ -16,9 +16,10 @@ use otaru_setup::{Settings, record};
 
 /// What `build.rs` read from `network_credentials.toml`; empty if it was told not to.
 const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/credentials.bin"));
-/// Whether updates without a signature are taken, and the keys whose signed ones are.
+/// Whether updates without a signature are taken, the keys whose signed ones are, and the hosts they may come from.
 #[cfg(feature = "agent")]
-pub(crate) const TRUST: (bool, &[otaru_device::PublicKey]) = include!(concat!(env!("OUT_DIR"), "/trust.rs"));
+pub(crate) const TRUST: (bool, &[otaru_device::PublicKey], &[otaru_device::AllowedHost<'static>]) =
+    include!(concat!(env!("OUT_DIR"), "/trust.rs"));
 /// What to do with what is known.
 pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Choice {
     let built_in = record::decode(BUILT_IN);

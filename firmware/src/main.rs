@@ -268,7 +268,7 @@ async fn live(
     let mut config = config(name, &settings.host);
     config.broker_port = settings.port;
     config.base = topic;
-    (config.allow_unsigned, config.keys) = credentials::TRUST;
+    (config.allow_unsigned, config.keys, config.hosts) = credentials::TRUST;
     if !settings.user.is_empty() {
         config.credentials = Some(Credentials { username: &settings.user, password: &settings.password });
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use otaru_format::topic::{DEFAULT_BASE, Topics};
+use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 
 use otaru_server::mqtt::{BrokerUrl, Login, Secret};
 
@@ -117,6 +118,14 @@ pub(crate) fn speed(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A host that firmware may be fetched from.
+pub(crate) fn allowed_host(text: &str) -> Result<String, String> {
+    match AllowedHost::new(text).is_valid() {
+        true => Ok(text.to_owned()),
+        false => Err(format!("this {NO_ALLOWED_HOST}")),
+    }
+}
+
 /// Raises the number of files this process may have open towards `wanted`, as far as it may. Says whether that was enough.
 pub(crate) fn raise_file_limit(wanted: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -139,6 +148,7 @@ mod tests {
         assert_eq!(bytes("512K"), Ok(512 << 10));
         assert_eq!(bytes("1MiB"), Ok(1 << 20));
         assert!(bytes("").is_err() && bytes("K").is_err() && bytes("1G").is_err() && bytes("-1").is_err());
+        assert!(allowed_host("files.lan:80").is_ok() && allowed_host("http://files.lan").is_err());
         assert!(speed("0").is_err() && speed("NaN").is_err() && speed("2.5") == Ok(2.5));
     }
 }

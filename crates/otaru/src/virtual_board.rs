@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use otaru_device::{Config, Credentials, PublicKey};
+use otaru_device::{AllowedHost, Config, Credentials, PublicKey};
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::Head;
@@ -36,6 +36,8 @@ pub(crate) struct Bench {
     pub(crate) facts: ChipFacts,
     /// The product that firmware is held against, where it is not the firmware's own name.
     pub(crate) product: Option<String>,
+    /// The only hosts they fetch firmware from; none are any.
+    pub(crate) hosts: Vec<String>,
     /// The address of this machine that its boards connect from; any, if not given.
     pub(crate) source: Option<IpAddr>,
 }
@@ -94,6 +96,8 @@ impl Board {
         config.keys = &bench.keys;
         config.allow_unsigned = bench.allow_unsigned;
         config.product = bench.product.as_deref();
+        let hosts: Vec<AllowedHost<'_>> = bench.hosts.iter().map(|host| AllowedHost::new(host)).collect();
+        config.hosts = &hosts;
         config.credentials = login
             .as_ref()
             .map(|Login { username, password }| Credentials { username, password: password.expose() });

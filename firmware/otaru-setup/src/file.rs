@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -26,6 +27,8 @@ pub struct Updates {
     pub keys: Vec<PublicKey>,
     /// Whether firmware without a signature is taken, too.
     pub allow_unsigned: bool,
+    /// The hosts that firmware is fetched from; none are any.
+    pub hosts: Vec<String>,
 }
 
 /// What is wrong, and where.
@@ -65,6 +68,8 @@ struct UpdatesTable {
     #[serde(default)]
     keys: Vec<Spanned<String>>,
     allow_unsigned: Option<bool>,
+    #[serde(default)]
+    hosts: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -155,7 +160,7 @@ fn trust(
                           `otaru keygen` printed as public key, or allow_unsigned = true for whatever is offered";
     let table = table.ok_or_else(|| wrong(0, CHOOSE))?;
     let start = table.span().start;
-    let UpdatesTable { keys, allow_unsigned } = table.into_inner();
+    let UpdatesTable { keys, allow_unsigned, hosts } = table.into_inner();
     let mut known = Vec::new();
     for key in &keys {
         let at = key.span().start;
@@ -166,9 +171,14 @@ fn trust(
         known.push(key);
     }
     let keys = known;
+    let host = |host: Spanned<String>| match AllowedHost::new(host.get_ref()).is_valid() {
+        true => Ok(host.into_inner()),
+        false => Err(wrong(host.span().start, &format!("this {NO_ALLOWED_HOST}"))),
+    };
+    let hosts = hosts.into_iter().map(host).collect::<Result<_, _>>()?;
     match allow_unsigned {
         None | Some(false) if keys.is_empty() => Err(wrong(start, CHOOSE)),
-        allowed => Ok(Updates { keys, allow_unsigned: allowed.unwrap_or(false) }),
+        allowed => Ok(Updates { keys, allow_unsigned: allowed.unwrap_or(false), hosts }),
     }
 }
 
@@ -182,7 +192,7 @@ mod tests {
     #[test]
     fn the_example_is_valid() {
         let Contents { settings, updates } = read(EXAMPLE).unwrap();
-        assert_eq!(updates, Updates { keys: vec![], allow_unsigned: true });
+        assert_eq!(updates, Updates { keys: vec![], allow_unsigned: true, hosts: vec![] });
         let settings = settings.unwrap();
         assert_eq!(settings.networks.len(), 2);
         assert_eq!(settings.port, 1883);
@@ -262,6 +272,21 @@ mod tests {
         ] {
             let error = read(&format!("{text}{UNSIGNED}")).unwrap_err();
             assert!(error.line == line && error.what.contains(what), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_those_a_device_understands() {
+        let read = |hosts: &str| {
+            read(&format!("{UNSIGNED}hosts = [{hosts}]")).map(|contents| contents.updates.hosts)
+        };
+        assert_eq!(read("").unwrap(), Vec::<String>::new());
+        let hosts = ["files.lan:8080", "*.example.org", "192.0.2.1", "[2001:db8::1]:80"];
+        assert_eq!(read(&hosts.map(|host| format!("'{host}'")).join(", ")).unwrap(), hosts);
+        for host in ["", "http://files.lan", "u:p@files.lan", "files.lan/x", "*", "127.1", "files.lan:0"] {
+            let error = read(&format!("'files.lan',\n'{host}'")).unwrap_err();
+            assert_eq!(error.line, 4, "{host}");
+            assert!(!error.what.contains("u:p"), "{}", error.what);
         }
     }
 

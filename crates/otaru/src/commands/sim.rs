@@ -80,6 +80,10 @@ pub(crate) struct Args {
     /// Take unsigned firmware in spite of --key
     #[arg(long, requires = "key")]
     allow_unsigned: bool,
+    /// Fetch firmware from this host only, such as files.example.org, *.example.org or 192.0.2.1:8080; may be given
+    /// several times. Without any, every host is allowed
+    #[arg(long, value_name = "HOST", value_parser = options::allowed_host)]
+    host: Vec<String>,
     /// Tell only what happens to them here, not what they report: for brokers where their login may hear nothing but
     /// what is theirs
     #[arg(long)]
@@ -122,6 +126,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             flash_size: args.flash_size.map(|size| size as u32),
         },
         product: args.product.clone(),
+        hosts: args.host.clone(),
         source: args.source,
     });
     let observer = match args.no_watch {

@@ -127,6 +127,7 @@ impl Scene {
             allow_unsigned: true,
             facts: otaru_sim::device::ChipFacts::default(),
             product: None,
+            hosts: Vec::new(),
             source: None,
         });
         let (sender, events) = mpsc::unbounded_channel();
