@@ -8,7 +8,7 @@
 const STACK: u32 = 48 * 1024;
 /// Variables besides the heap and what [`Budget::holds`] is told of: the radio's, the network stack's, the tasks. Measured on
 /// the C3; no chip's are linked smaller.
-pub(crate) const OTHERS: u32 = 45_500;
+pub(crate) const OTHERS: u32 = 50_500;
 const KIB: u32 = 1024;
 
 /// One chip's memory, in bytes.
@@ -43,8 +43,8 @@ impl Budget {
 pub(crate) const ESP32: Budget = Budget {
     segment: 192 * KIB,
     code: 0,
-    variables: 125 * KIB,
-    heap: 16 * KIB,
+    variables: 132 * KIB,
+    heap: 12 * KIB,
     reclaimed: 96 * KIB,
     stack: STACK,
 };
@@ -53,16 +53,17 @@ pub(crate) const ESP32: Budget = Budget {
 pub(crate) const ESP32S2: Budget = Budget {
     segment: 183 * KIB - 16 * KIB,
     code: 46 * KIB,
-    variables: 72 * KIB,
+    variables: 78 * KIB,
     heap: 0,
     reclaimed: 128 * KIB,
-    stack: STACK,
+    // Without patches nothing goes deeper than a download.
+    stack: 40 * KIB,
 };
 
 pub(crate) const ESP32S3: Budget = Budget {
     segment: 0x5_3700,
     code: 46 * KIB,
-    variables: 125 * KIB,
+    variables: 132 * KIB,
     heap: 96 * KIB,
     reclaimed: 64 * KIB,
     stack: STACK,
@@ -71,8 +72,8 @@ pub(crate) const ESP32S3: Budget = Budget {
 pub(crate) const ESP32C3: Budget = Budget {
     segment: 313 * KIB,
     code: 41 * KIB,
-    variables: 125 * KIB,
-    heap: 96 * KIB,
+    variables: 132 * KIB,
+    heap: 92 * KIB,
     reclaimed: 64 * KIB,
     stack: STACK,
 };
@@ -80,7 +81,7 @@ pub(crate) const ESP32C3: Budget = Budget {
 pub(crate) const ESP32C6: Budget = Budget {
     segment: 0x6_E610,
     code: 46 * KIB,
-    variables: 125 * KIB,
+    variables: 132 * KIB,
     heap: 96 * KIB,
     reclaimed: 64 * KIB,
     stack: STACK,

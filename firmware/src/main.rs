@@ -7,6 +7,8 @@
 #![no_main]
 #![forbid(clippy::undocumented_unsafe_blocks)]
 
+extern crate alloc;
+
 mod app;
 mod budget;
 mod credentials;
@@ -15,6 +17,8 @@ mod misbehave;
 mod pins;
 mod setup;
 mod wifi;
+
+use alloc::boxed::Box;
 
 use embassy_executor::{SpawnError, SpawnToken, Spawner};
 #[cfg(not(feature = "agent"))]
@@ -85,15 +89,20 @@ const SOCKETS: usize = 6;
 
 otaru_esp_hal::main!(firmware);
 
+/// The start stands on the heap and is given back when the agent runs, so that no static memory is kept for it.
 #[embassy_executor::task]
 async fn firmware(spawner: Spawner) {
+    heap();
+    Box::pin(start_up(spawner)).await;
+}
+
+async fn start_up(spawner: Spawner) {
     let chip = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
     let mut board = EspBoard::new(chip.RTC_TIMER); // Arms the watchdog, before anything that could hang.
     #[cfg(not(behaviour = "crash_in_update"))]
     esp_println::logger::init_logger(log::LevelFilter::Info);
     #[cfg(behaviour = "crash_in_update")]
     misbehave::watch_the_lines();
-    heap();
     esp_rtos::start(TimerGroup::new(chip.TIMG0).timer0, chip.FROM_CPU_INTR0);
     log::info!("otaru-firmware {VERSION} on {}, start: {}", board.chip(), board.reset_reason().as_str());
 
@@ -113,7 +122,7 @@ async fn firmware(spawner: Spawner) {
     };
     match choice {
         Choice::Join(settings, standing) if !asked => {
-            run(spawner, controller, (settings, standing), flash, board, boot).await
+            run(spawner, controller, (settings, standing), flash, board, boot)
         }
         choice => {
             let (interface, addresses) = match setup::network(&mut controller).await {
@@ -140,21 +149,22 @@ async fn firmware(spawner: Spawner) {
     }
 }
 
-/// Joins the network and lives on it.
-async fn run(
+/// Starts what joins the network and lives on it. The agent is a task of its own: what it calls does not stand on the frame of
+/// what came before it.
+fn run(
     spawner: Spawner,
     controller: WifiController<'static>,
     (settings, standing): (Settings, Option<Standing>),
     flash: EspFlash<'static>,
     board: EspBoard<'static>,
     boot: Boot,
-) -> ! {
+) {
     static SETTINGS: StaticCell<Settings> = StaticCell::new();
     static SIGNAL: Signal = Signal::new();
     static NAME: StaticCell<heapless::String<32>> = StaticCell::new();
-    let settings: &Settings = SETTINGS.init(settings);
-    let name: &str = NAME.init(credentials::device_name(settings, board.chip()));
-    let topic = if settings.topic.is_empty() { DEFAULT_BASE } else { &settings.topic };
+    let settings: &'static Settings = SETTINGS.init(settings);
+    let name: &'static str = NAME.init(credentials::device_name(settings, board.chip()));
+    let topic: &'static str = if settings.topic.is_empty() { DEFAULT_BASE } else { &settings.topic };
 
     let stack = network(spawner, Interface::station(), embassy_net::Config::dhcpv4(Default::default()));
     let link = Wifi::new(controller, stack, &settings.networks, &SIGNAL);
@@ -162,7 +172,7 @@ async fn run(
     prove(spawner, settings, standing, &boot);
     let unused = memory::free_stack().unwrap_or(0);
     log::info!("{name}: {} bytes of heap left, {unused} of stack", esp_alloc::HEAP.free());
-    live(name, topic, settings, stack, link, flash, board, boot).await
+    start(spawner, live(name, topic, settings, stack, link, flash, board, boot));
 }
 
 #[cfg(feature = "agent")]
@@ -253,10 +263,11 @@ fn config<'a>(name: &'a str, host: &'a str) -> Config<'a> {
 
 /// Runs the agent.
 #[cfg(feature = "agent")]
+#[embassy_executor::task]
 async fn live(
-    name: &str,
-    topic: &str,
-    settings: &Settings,
+    name: &'static str,
+    topic: &'static str,
+    settings: &'static Settings,
     stack: Stack<'static>,
     link: Wifi<'static>,
     flash: EspFlash<'static>,
@@ -287,15 +298,16 @@ async fn live(
 
 /// Only keeps the network.
 #[cfg(not(feature = "agent"))]
+#[embassy_executor::task]
 async fn live(
-    _: &str,
-    _: &str,
-    _: &Settings,
-    _: Stack<'static>,
+    _name: &'static str,
+    _topic: &'static str,
+    _settings: &'static Settings,
+    _stack: Stack<'static>,
     mut link: Wifi<'static>,
-    _: EspFlash<'static>,
+    _flash: EspFlash<'static>,
     mut board: EspBoard<'static>,
-    _: Boot,
+    _boot: Boot,
 ) -> ! {
     use otaru_device::Link as _;
     let watchdog = feed(&mut board);

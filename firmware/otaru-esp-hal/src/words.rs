@@ -49,7 +49,7 @@ pub(crate) fn leave(text: &str, panicked: bool) {
     let bytes = &text.as_bytes()[..end];
     // Invalid while it is written.
     rtc()[AT_MAGIC].store(0, Ordering::Relaxed);
-    for (word, four) in rtc()[AT_TEXT..].iter().zip(bytes.chunks(4)) {
+    for (word, four) in rtc()[AT_TEXT..AT_REFUSED].iter().zip(bytes.chunks(4)) {
         let mut padded = [0; 4];
         padded[..four.len()].copy_from_slice(four);
         word.store(u32::from_le_bytes(padded), Ordering::Relaxed);
@@ -91,7 +91,7 @@ fn peek() -> Option<Vec<u8, LEN>> {
         return None;
     }
     let mut text = Vec::new();
-    for word in &rtc()[AT_TEXT..] {
+    for word in &rtc()[AT_TEXT..AT_REFUSED] {
         text.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes()).ok()?;
     }
     let len = usize::try_from(rtc()[AT_LEN].load(Ordering::Relaxed)).ok().filter(|len| *len <= LEN)?;

@@ -47,8 +47,12 @@ impl Run {
     pub(super) fn crashes_in_an_update(&mut self) -> Result<()> {
         let aside = self.put_aside()?;
         self.cold_start()?;
-        let start = Instant::now();
         let version = self.images.impatient.version;
+        if self.broker.last().is_none_or(|status| status.version != version) {
+            self.update_to(&self.images.impatient)?;
+            self.cold_start()?;
+        }
+        let start = Instant::now();
         self.publish(self.images.second.file)?;
         let status =
             self.wait(UPDATE, "the end of an update that crashes", |status| status.state == "failed")?;
@@ -102,9 +106,10 @@ impl Run {
         self.take_back(&aside)
     }
 
-    /// The first firmware runs, whatever ran before.
-    fn back_to_the_first(&mut self) -> Result<()> {
+    /// The first firmware runs and has its broker, whatever was before.
+    pub(super) fn back_to_the_first(&mut self) -> Result<()> {
         self.machine.cut()?;
+        self.broker.start_again()?;
         std::fs::copy(&self.images.flash, self.machine.flash())?;
         self.cold_start()
     }

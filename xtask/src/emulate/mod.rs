@@ -23,7 +23,7 @@ mod updates;
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::report::{Outcome, Skip};
@@ -51,6 +51,17 @@ pub(crate) struct Options {
 const START: Duration = Duration::from_secs(150);
 /// How long an update may take, its restart included.
 const UPDATE: Duration = Duration::from_secs(400);
+
+/// Scenes that stand alone: one that fails does not hide the others.
+const SCENES: [(&str, Scene); 6] = [
+    ("Wi-Fi that goes and comes", Run::wifi_goes_and_comes),
+    ("Wi-Fi away in an update", Run::wifi_goes_in_an_update),
+    ("a broker away in a trial", Run::broker_away_in_a_trial),
+    ("crashes in an update", Run::crashes_in_an_update),
+    ("a health check that blocks", Run::check_that_blocks),
+    ("a program that blocks", Run::program_that_blocks),
+];
+type Scene = fn(&mut Run) -> Result<()>;
 
 /// `cargo xtask emulate`.
 pub(crate) fn emulate(options: &Options) -> Result<()> {
@@ -88,14 +99,17 @@ fn run(options: &Options) -> Result<Outcome> {
     run.crash_and_roll_back()?;
     run.signed_and_compressed()?;
     run.patched()?;
-    run.wifi_goes_and_comes()?;
-    run.wifi_goes_in_an_update()?;
-    run.broker_away_in_a_trial()?;
-    run.crashes_in_an_update()?;
-    run.check_that_blocks()?;
-    run.program_that_blocks()?;
+    let mut failed = Vec::new();
+    for (name, scene) in SCENES {
+        if let Err(error) = scene(&mut run) {
+            println!("FAILED: {name}: {error:#}");
+            failed.push(name);
+            run.back_to_the_first()?;
+        }
+    }
     run.cut_power(options.cuts, options.seed.unwrap_or_else(by_the_clock))?;
     run.judge_memory()?;
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     println!(
         "passed after {:.0} s; consoles and flash are in {}",
         start.elapsed().as_secs_f64(),

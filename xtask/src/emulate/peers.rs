@@ -144,9 +144,11 @@ impl Broker {
         self.broker = None;
     }
 
-    /// Starts it again. It has forgotten everything; the listener comes back by itself.
+    /// Starts it again if it was stopped. It has forgotten everything; the listener comes back by itself.
     pub(super) fn start_again(&mut self) -> Result<()> {
-        self.broker = Some(mosquitto(&self.config, self.port)?);
+        if self.broker.is_none() {
+            self.broker = Some(mosquitto(&self.config, self.port)?);
+        }
         Ok(())
     }
 

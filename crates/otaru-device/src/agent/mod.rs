@@ -194,15 +194,21 @@ where
     async fn run(&mut self) -> Infallible {
         *self.inbox.history.borrow_mut() = self.boot.memory.load_history(self.flash).await;
         self.settle().await;
-        if let Some(job) = self.resume_interrupted().await {
-            self.handle(&job).await;
-        }
+        let mut interrupted = self.resume_interrupted().await;
         loop {
             let (inbox, reports, clock) = (self.inbox, self.reports, self.clock);
-            match select(inbox.take(), again::due(self.retry.as_ref(), reports, clock)).await {
-                Either::First(job) => self.handle(&job).await,
-                Either::Second(()) => self.try_again().await,
-            }
+            let job = match interrupted.take() {
+                Some(job) => job,
+                None => match select(inbox.take(), again::due(self.retry.as_ref(), reports, clock)).await {
+                    Either::First(job) => job,
+                    Either::Second(()) => {
+                        self.try_again().await;
+                        continue;
+                    }
+                },
+            };
+            // In one place: each would have room of its own for the largest of futures, here and on the stack.
+            self.handle(&job).await;
         }
     }
 
