@@ -116,6 +116,9 @@ impl fmt::Display for UpdateState {
     }
 }
 
+/// Trials of an image that may end without the broker having been reached.
+pub const MAX_TRIALS: u8 = 5;
+
 macro_rules! codes {
     ($($(#[$meta:meta])+ $name:ident = $number:literal $text:literal,)+) => {
         /// The typed reason of a failure.
@@ -336,6 +339,19 @@ fn is_false(flag: &bool) -> bool {
 
 fn none<T>() -> Option<T> {
     None
+}
+
+impl<S> Status<S> {
+    /// The trial that comes next, of [`MAX_TRIALS`], where the new image did not reach the broker and will be tried again.
+    pub fn next_trial(&self) -> Option<u8> {
+        next_trial(self.state, self.error.as_ref().map(|fault| fault.code), self.attempt)
+    }
+}
+
+/// The same for a report of which these are known.
+pub fn next_trial(state: UpdateState, code: Option<Code>, attempt: u8) -> Option<u8> {
+    let waits = state == UpdateState::Retrying && code == Some(Code::Unreachable);
+    waits.then(|| attempt.saturating_add(1).min(MAX_TRIALS))
 }
 
 impl<S: Serialize> Status<S> {

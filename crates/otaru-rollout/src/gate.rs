@@ -3,7 +3,7 @@
 use crate::effect::{Effect, Notice};
 use crate::rollout::{GateState, Held, Phase, Rollout};
 use crate::spec::{AutoGate, Gate};
-use crate::tally::Verdicts;
+use crate::tally::{Tally, Verdicts};
 use crate::time::{Span, Time};
 
 /// Decides what is to be decided. Called after whatever changed the counts, and as time passes.
@@ -40,12 +40,7 @@ fn follow_the_calendar(rollout: &mut Rollout, now: Time, effects: &mut Vec<Effec
 }
 
 fn stop_if_bad(rollout: &mut Rollout, effects: &mut Vec<Effect>) {
-    let Some(rule) = rollout.spec.stop else { return };
-    let waves = rollout.tallies.iter().zip(&rollout.forgiven);
-    let news: Vec<Verdicts> = waves.map(|(tally, known)| tally.verdicts().after(*known)).collect();
-    let whole = news.iter().copied().fold(Verdicts::default(), Verdicts::plus);
-    let breaks = |v: &Verdicts| v.all() >= rule.minimum && rule.failures.is_reached(v.bad, v.all());
-    if let Some(verdicts) = news.into_iter().chain([whole]).find(breaks) {
+    if let Some(verdicts) = rollout.breaks_stop_rule(Tally::verdicts) {
         rollout.phase = Phase::Stopped;
         effects.push(Effect::Notice(Notice::Stopped(verdicts)));
     }
@@ -106,7 +101,8 @@ fn is_settled(rollout: &Rollout, patience: Span, now: Time) -> bool {
 fn by_hand(rollout: &Rollout) -> Next {
     let tally = rollout.tally(rollout.wave);
     let settled = tally.ready == 0 && tally.active == 0;
-    Next::Stay(if settled { GateState::Held(Held::Hand) } else { GateState::Working })
+    let held = if rollout.is_held_by_retries() { Held::Unreachable } else { Held::Hand };
+    Next::Stay(if settled { GateState::Held(held) } else { GateState::Working })
 }
 
 fn by_itself(rollout: &Rollout, auto: AutoGate, now: Time) -> Next {
@@ -114,12 +110,11 @@ fn by_itself(rollout: &Rollout, auto: AutoGate, now: Time) -> Next {
     if tally.total() == 0 {
         return Next::Open;
     }
-    let verdicts = tally.verdicts();
-    if verdicts.all() > 0 && !auto.success.is_reached(verdicts.good, verdicts.all()) {
+    if let Some(held) = not_good_enough(rollout, auto, tally) {
         let settled = is_settled(rollout, auto.patience, now);
         let was_settled = matches!(rollout.gate, GateState::Soaking(_) | GateState::Held(_));
         let bad = settled || was_settled;
-        return Next::Stay(if bad { GateState::Held(Held::SuccessRate) } else { GateState::Working });
+        return Next::Stay(if bad { GateState::Held(held) } else { GateState::Working });
     }
     // Those who come late, while a wave soaks, start as all do; the soak does not begin again for each of them.
     let since = match rollout.gate {
@@ -129,4 +124,13 @@ fn by_itself(rollout: &Rollout, auto: AutoGate, now: Time) -> Next {
         _ => now,
     };
     if now.since(since) >= auto.soak { Next::Open } else { Next::Stay(GateState::Soaking(since)) }
+}
+
+fn not_good_enough(rollout: &Rollout, auto: AutoGate, tally: Tally) -> Option<Held> {
+    let fails =
+        |verdicts: Verdicts| verdicts.all() > 0 && !auto.success.is_reached(verdicts.good, verdicts.all());
+    if fails(tally.verdicts()) {
+        return Some(Held::SuccessRate);
+    }
+    (rollout.is_held_by_retries() || fails(tally.feared())).then_some(Held::Unreachable)
 }

@@ -17,6 +17,9 @@ pub struct Report {
     pub deployment: Option<String>,
     /// Per cent of the download.
     pub progress: Option<u8>,
+    /// Trials so far of an image that did not reach the broker; otherwise the how manieth download this is.
+    #[serde(default)]
+    pub attempt: u8,
     /// What went wrong.
     pub error: Option<Fault<String>>,
     /// The digest of the image that was rolled back; zeros when it could not be read.
@@ -31,6 +34,7 @@ impl<S: AsRef<str>> From<&Status<S>> for Report {
             confirmed: status.confirmed,
             deployment: status.deployment.as_ref().map(|name| name.as_ref().to_owned()),
             progress: status.progress,
+            attempt: status.attempt,
             error: status
                 .error
                 .as_ref()
@@ -40,7 +44,8 @@ impl<S: AsRef<str>> From<&Status<S>> for Report {
     }
 }
 
-/// Whether another attempt could end otherwise. What is wrong with the file or the command stays wrong.
+/// Whether another attempt could end otherwise. What is wrong with the file or the command stays wrong, and what a device has tried
+/// several times by itself it need not try more often.
 pub fn is_worth_retrying(code: Code) -> bool {
     !matches!(
         code,
@@ -67,5 +72,7 @@ pub fn is_worth_retrying(code: Code) -> bool {
             | Code::BaseTooOld
             | Code::SecureVersion
             | Code::BlockCorrupt
+            | Code::Crashed
+            | Code::Unreachable
     )
 }

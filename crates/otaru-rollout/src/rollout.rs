@@ -64,6 +64,9 @@ pub enum Held {
     SuccessRate,
     /// No device at all has succeeded yet: all of the wave's are away, or had the goal already.
     NoEvidence,
+    /// Too many devices try the image again that did not reach the broker: if they failed, the wave would be too bad, or the rollout
+    /// would stop.
+    Unreachable,
 }
 
 /// A rollout's state. One row of a server's table; its size does not depend on the fleet's.
@@ -164,6 +167,25 @@ impl Rollout {
     /// What has been shown so far.
     pub fn verdicts(&self) -> Verdicts {
         self.tallies.iter().map(Tally::verdicts).fold(Verdicts::default(), Verdicts::plus)
+    }
+
+    /// Whether so many devices try the image again that the stop rule would be broken if they failed. Nothing starts then.
+    pub fn is_held_by_retries(&self) -> bool {
+        self.open_retries() > 0 && self.breaks_stop_rule(Tally::feared).is_some()
+    }
+
+    fn open_retries(&self) -> u32 {
+        self.tallies.iter().map(|tally| tally.retrying).sum()
+    }
+
+    /// The verdicts, read by `count`, that break the stop rule: those of a wave, or of all.
+    pub(crate) fn breaks_stop_rule(&self, count: impl Fn(&Tally) -> Verdicts) -> Option<Verdicts> {
+        let rule = self.spec.stop?;
+        let waves = self.tallies.iter().zip(&self.forgiven);
+        let news: Vec<Verdicts> = waves.map(|(tally, known)| count(tally).after(*known)).collect();
+        let whole = news.iter().copied().fold(Verdicts::default(), Verdicts::plus);
+        let breaks = |v: &Verdicts| v.all() >= rule.minimum && rule.failures.is_reached(v.bad, v.all());
+        news.into_iter().chain([whole]).find(breaks)
     }
 
     /// Whether this one comes before another for a device that both are for: the higher priority, then the newer.

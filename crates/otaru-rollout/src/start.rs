@@ -28,6 +28,8 @@ pub enum NotNow {
     Backoff(Time),
     /// Its wave is not open.
     Wave,
+    /// Too many devices try the image again that did not reach the broker.
+    Retries,
     /// The device has an active deployment, in this rollout.
     Occupied(RolloutId),
 }
@@ -42,6 +44,7 @@ impl fmt::Display for NotNow {
             Self::NotReady => "the deployment is not queued, or its device is away",
             Self::Backoff(_) => "it pauses after an attempt that failed",
             Self::Wave => "its wave is not open",
+            Self::Retries => "too many devices try the image again that did not reach the broker",
             Self::Occupied(_) => "the device is updating for another rollout",
         })
     }
@@ -57,6 +60,9 @@ impl Rollout {
     pub fn budget(&self, now: Time) -> Result<u32, NotNow> {
         if self.phase != Phase::Running {
             return Err(NotNow::Phase(self.phase));
+        }
+        if self.is_held_by_retries() {
+            return Err(NotNow::Retries);
         }
         let limits = &self.spec.limits;
         if let Some(window) = limits.window.filter(|window| !window.is_open(now)) {

@@ -13,6 +13,8 @@ pub enum Standing {
     Waiting,
     /// Under way.
     Active,
+    /// Back on the old image, because the new one did not reach the broker; the device tries it again by itself.
+    Retrying,
     /// Over.
     Finished(Outcome),
 }
@@ -24,6 +26,7 @@ impl Standing {
             Self::Ready => "ready",
             Self::Waiting => "waiting",
             Self::Active => "active",
+            Self::Retrying => "retrying",
             Self::Finished(outcome) => outcome.as_str(),
         }
     }
@@ -37,6 +40,7 @@ pub struct Tally {
     pub ready: u32,
     pub waiting: u32,
     pub active: u32,
+    pub retrying: u32,
     pub succeeded: u32,
     pub current: u32,
     pub failed: u32,
@@ -88,6 +92,7 @@ impl Tally {
             Standing::Ready => &mut self.ready,
             Standing::Waiting => &mut self.waiting,
             Standing::Active => &mut self.active,
+            Standing::Retrying => &mut self.retrying,
             Standing::Finished(outcome) => match outcome {
                 Outcome::Succeeded => &mut self.succeeded,
                 Outcome::Current => &mut self.current,
@@ -114,7 +119,7 @@ impl Tally {
 
     /// Deployments that are not over.
     pub fn open(&self) -> u32 {
-        self.ready + self.waiting + self.active
+        self.ready + self.waiting + self.active + self.retrying
     }
 
     /// All deployments.
@@ -127,6 +132,11 @@ impl Tally {
         let bad = self.failed + self.rolled_back + self.refused + self.timed_out;
         Verdicts { good: self.succeeded, bad }
     }
+
+    /// What has been shown, as though devices that try the image again had failed: nothing is to spread on the hope that they succeed.
+    pub fn feared(&self) -> Verdicts {
+        self.verdicts().plus(Verdicts { good: 0, bad: self.retrying })
+    }
 }
 
 impl<'t> std::iter::Sum<&'t Tally> for Tally {
@@ -136,6 +146,7 @@ impl<'t> std::iter::Sum<&'t Tally> for Tally {
             ready: all.ready + more.ready,
             waiting: all.waiting + more.waiting,
             active: all.active + more.active,
+            retrying: all.retrying + more.retrying,
             succeeded: all.succeeded + more.succeeded,
             current: all.current + more.current,
             failed: all.failed + more.failed,
@@ -165,7 +176,8 @@ mod tests {
     #[test]
     fn names_are_those_of_json() {
         let finished = Outcome::ALL.map(Standing::Finished);
-        for standing in [Standing::Ready, Standing::Waiting, Standing::Active].into_iter().chain(finished) {
+        let open = [Standing::Ready, Standing::Waiting, Standing::Active, Standing::Retrying];
+        for standing in open.into_iter().chain(finished) {
             let mut tally = Tally::default();
             tally.enter(standing);
             let json = serde_json::to_value(tally).unwrap();

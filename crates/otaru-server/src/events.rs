@@ -27,6 +27,9 @@ pub enum Event {
         /// Per cent of a download that is under way.
         #[serde(skip_serializing_if = "Option::is_none")]
         progress: Option<u8>,
+        /// The trial that comes next, where its new image did not reach the broker and will be tried again.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_trial: Option<u8>,
     },
     /// A deployment came to stand elsewhere.
     Deployment {

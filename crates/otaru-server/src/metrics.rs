@@ -144,12 +144,15 @@ fn count(tx: &Connection) -> Result<Counted, DbError> {
 fn open_deployments(tx: &Connection) -> Result<Vec<(String, i64)>, DbError> {
     let mut rows =
         tx.prepare_cached("SELECT state FROM rollouts WHERE phase NOT IN ('completed', 'draft')")?;
-    let mut sum = [(Standing::Ready, 0), (Standing::Waiting, 0), (Standing::Active, 0)];
+    let mut sum =
+        [(Standing::Ready, 0), (Standing::Waiting, 0), (Standing::Active, 0), (Standing::Retrying, 0)];
     for state in rows.query_map([], |row| row.get::<_, String>(0))? {
         let rollout: Rollout =
             serde_json::from_str(&state?).map_err(|error| DbError::corrupt("rollouts.state", error))?;
         for tally in rollout.tallies() {
-            for ((_, count), more) in sum.iter_mut().zip([tally.ready, tally.waiting, tally.active]) {
+            for ((_, count), more) in
+                sum.iter_mut().zip([tally.ready, tally.waiting, tally.active, tally.retrying])
+            {
                 *count += i64::from(more);
             }
         }

@@ -1,13 +1,13 @@
 //! A new image that did not reach the broker is tried again: the broker may have been away, and it may have moved.
 //!
 //! The old image waits until the broker has taken reports for a while without an interruption, longer each time, and then starts the
-//! new one once more, from the slot. Where it does not get through itself, it does so once a day. After [`MAX_TRIES`] trials it is over.
+//! new one once more, from the slot. Where it does not get through itself, it does so once a day. After [`MAX_TRIALS`] trials it is over.
 
 use core::time::Duration;
 
 use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::MultiwriteNorFlash;
-use otaru_format::status::{Code, UpdateState};
+use otaru_format::status::{Code, MAX_TRIALS, UpdateState};
 use rand_core::RngCore;
 
 use super::{ANNOUNCE, Failure, Worker};
@@ -18,10 +18,8 @@ use crate::memory::{Failed, Retry};
 use crate::report::Reports;
 use crate::uplink::CHECK;
 
-/// Trials of one image that may end without the broker having been reached.
-const MAX_TRIES: u8 = 5;
 /// Time for which the broker must take reports before the next trial.
-const PAUSES: [Duration; MAX_TRIES as usize - 1] =
+const PAUSES: [Duration; MAX_TRIALS as usize - 1] =
     [Duration::from_secs(600), Duration::from_secs(3600), Duration::from_secs(6 * 3600), DAY];
 /// Time since the start after which the next trial is due in any case.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -57,7 +55,7 @@ where
         let minutes = pause.as_secs() / 60;
         let next = retry.tries + 1;
         let text = format_args!(
-            "the new image did not reach the broker; trial {next} of {MAX_TRIES} comes once this one was connected for {minutes} min"
+            "the new image did not reach the broker; trial {next} of {MAX_TRIALS} comes once this one was connected for {minutes} min"
         );
         let failure = Failure::new(Code::Unreachable, text);
         self.reports.fault(UpdateState::Retrying, Code::Unreachable, &failure.detail);
@@ -82,7 +80,7 @@ where
         if retry.tries > 0 && pending.is_some() && pending == retry.command {
             self.boot.memory.clear_pending(self.flash).await;
         }
-        if retry.tries >= MAX_TRIES {
+        if retry.tries >= MAX_TRIALS {
             self.forbid_copies(retry.command).await;
         }
         retry
@@ -103,7 +101,7 @@ where
             self.reports.fault(UpdateState::Failed, Code::Unreachable, detail);
             return;
         }
-        log::info!("update: trial {} of {MAX_TRIES}", retry.tries + 1);
+        log::info!("update: trial {} of {MAX_TRIALS}", retry.tries + 1);
         if let Err(failure) = self.activate().await {
             self.reports.fault(UpdateState::Failed, failure.code, &failure.detail);
         }

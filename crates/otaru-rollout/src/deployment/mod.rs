@@ -29,6 +29,9 @@ pub enum Stage {
     Offered,
     /// The device said that it follows the offer.
     Updating,
+    /// The image did not reach the broker, and the device tries it again by itself; or it started the image and was not heard since,
+    /// so that it may be doing so.
+    Retrying,
     /// It is over.
     Finished(Outcome),
 }
@@ -141,6 +144,15 @@ pub struct Deployment {
     pub(crate) force: bool,
     pub(crate) superseded_by: Option<RolloutId>,
     pub(crate) progress: Option<u8>,
+    /// Whether the device has said that it starts the image.
+    #[serde(default)]
+    pub(crate) activated: bool,
+    /// Repetitions of this attempt's offer.
+    #[serde(default)]
+    pub(crate) repeats: u32,
+    /// Trials of the image so far that did not reach the broker.
+    #[serde(default)]
+    pub(crate) trials: u8,
     pub(crate) error: Option<Fault<String>>,
 }
 
@@ -168,6 +180,9 @@ impl Deployment {
             force: false,
             superseded_by: None,
             progress: None,
+            activated: false,
+            repeats: 0,
+            trials: 0,
             error: None,
         }
     }
@@ -218,12 +233,18 @@ impl Deployment {
             Stage::Queued if self.reachable => Standing::Ready,
             Stage::Queued => Standing::Waiting,
             Stage::Offered | Stage::Updating => Standing::Active,
+            Stage::Retrying => Standing::Retrying,
             Stage::Finished(outcome) => Standing::Finished(outcome),
         }
     }
 
     /// Whether it is under way. No device has two that are.
     pub fn is_active(&self) -> bool {
+        matches!(self.standing(), Standing::Active | Standing::Retrying)
+    }
+
+    /// Whether its offer may be sent, or sent again. A device that tries the image again by itself would begin to count anew.
+    pub fn awaits_offer(&self) -> bool {
         self.standing() == Standing::Active
     }
 
@@ -243,7 +264,7 @@ impl Deployment {
 
     /// The offer that stands while it is active, unless it is being cancelled: what a device that asks is to be told.
     pub fn standing_offer(&self, rollout: &Rollout) -> Option<Effect> {
-        let stands = self.is_active() && rollout.phase() != Phase::Aborted { cancel: true };
+        let stands = self.awaits_offer() && rollout.phase() != Phase::Aborted { cancel: true };
         self.offer().filter(|_| stands).map(|offer| self.make_offer(offer, rollout.spec()))
     }
 
@@ -271,6 +292,11 @@ impl Deployment {
         self.progress
     }
 
+    /// How often the device has started the image without its reaching the broker; told while it tries again.
+    pub fn trials(&self) -> u8 {
+        self.trials
+    }
+
     /// Why the last attempt failed, in the device's words.
     pub fn error(&self) -> Option<&Fault<String>> {
         self.error.as_ref()
@@ -283,6 +309,8 @@ impl Deployment {
         self.deadline = Some(now + spec.attempts.timeout);
         self.not_before = None;
         self.progress = None;
+        self.activated = false;
+        self.repeats = 0;
         self.make_offer(OfferId { rollout: self.rollout, start: self.starts }, spec)
     }
 
@@ -291,6 +319,8 @@ impl Deployment {
         self.deadline = None;
         self.not_before = None;
         self.progress = None;
+        self.activated = false;
+        self.trials = 0;
     }
 
     fn finish(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {

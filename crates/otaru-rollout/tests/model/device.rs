@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use otaru_format::digest::Digest;
-use otaru_format::status::{Code, Fault, UpdateState};
+use otaru_format::status::{Code, Fault, MAX_TRIALS, UpdateState};
 use otaru_rollout::Report;
 
 /// What becomes of an update on this device.
@@ -16,6 +16,8 @@ pub(crate) enum Nature {
     Damaged,
     /// The image crashes.
     Crashes,
+    /// The image does not reach the broker in so many trials.
+    Unreachable(u8),
     /// It restarts in the middle of a download and has forgotten, once.
     Forgets,
     /// It takes signed firmware only.
@@ -43,6 +45,10 @@ pub(crate) struct Device {
     job: Option<Job>,
     next: Option<Job>,
     failed: Option<Digest>,
+    /// The image to be tried again, and how often it was.
+    retry: Option<(Digest, u8)>,
+    /// Steps until then.
+    rest: u8,
     last: Report,
 }
 
@@ -50,7 +56,19 @@ impl Device {
     pub(crate) fn new(image: Digest, nature: Nature) -> Self {
         let last = report(UpdateState::Idle, image, true, None);
         let ran = BTreeSet::from([image]);
-        Self { image, confirmed: true, ran, old: image, nature, job: None, next: None, failed: None, last }
+        Self {
+            image,
+            confirmed: true,
+            ran,
+            old: image,
+            nature,
+            job: None,
+            next: None,
+            failed: None,
+            retry: None,
+            rest: 0,
+            last,
+        }
     }
 
     /// What is retained for it at the broker.
@@ -63,6 +81,7 @@ impl Device {
             return;
         }
         let job = Job { name, image, force, steps: 0 };
+        self.retry = None;
         // What has restarted cannot be taken back.
         if self.has_restarted() { self.next = Some(job) } else { self.job = Some(job) }
     }
@@ -71,6 +90,9 @@ impl Device {
         self.next = None;
         if self.has_restarted() {
             return None;
+        }
+        if self.retry.take().is_some() {
+            return Some(self.tell(report(UpdateState::Cancelled, self.image, true, None)));
         }
         let job = self.job.take()?;
         Some(self.tell(report(UpdateState::Cancelled, self.image, true, Some(&job.name))))
@@ -92,7 +114,7 @@ impl Device {
 
     /// The next step of its update, and what it says of it.
     pub(crate) fn step(&mut self) -> Option<Report> {
-        let job = self.job.clone()?;
+        let Some(job) = self.job.clone() else { return self.try_again() };
         if let Some(current) = &mut self.job {
             current.steps += 1;
         }
@@ -108,6 +130,7 @@ impl Device {
             0 => named(UpdateState::Checking),
             1 => named(UpdateState::Downloading),
             2 => return Some(self.end_download(&job)),
+            3 if matches!(self.nature, Nature::Unreachable(1..)) => return Some(self.miss(job.image, 0)),
             3 => {
                 (self.old, self.image, self.confirmed) = (self.image, job.image, false);
                 report(UpdateState::Trial, self.image, false, None)
@@ -133,6 +156,35 @@ impl Device {
         }
     }
 
+    /// A trial that did not reach the broker.
+    fn miss(&mut self, image: Digest, before: u8) -> Report {
+        if let Nature::Unreachable(left) = &mut self.nature {
+            *left -= 1;
+        }
+        let trials = before + 1;
+        let ends = trials >= MAX_TRIALS || self.next.is_some();
+        self.retry = (!ends).then_some((image, trials));
+        self.rest = 3;
+        let state = if trials >= MAX_TRIALS { UpdateState::Failed } else { UpdateState::Retrying };
+        let told = with(report(state, self.image, true, None), Code::Unreachable);
+        self.done(Report { attempt: trials, rolled_back: Some(image), ..told })
+    }
+
+    fn try_again(&mut self) -> Option<Report> {
+        let (image, trials) = self.retry?;
+        if self.rest > 0 {
+            self.rest -= 1;
+            return None;
+        }
+        if matches!(self.nature, Nature::Unreachable(1..)) {
+            return Some(self.miss(image, trials));
+        }
+        self.retry = None;
+        (self.old, self.image) = (self.image, image);
+        self.ran.insert(image);
+        Some(self.tell(report(UpdateState::Confirmed, image, true, None)))
+    }
+
     fn end_trial(&mut self, job: &Job) -> Report {
         self.confirmed = true;
         if self.nature == Nature::Crashes {
@@ -149,7 +201,7 @@ impl Device {
 
 fn report(state: UpdateState, image: Digest, confirmed: bool, name: Option<&str>) -> Report {
     let deployment = name.map(str::to_owned);
-    Report { state, image, confirmed, deployment, progress: None, error: None, rolled_back: None }
+    Report { state, image, confirmed, deployment, progress: None, attempt: 0, error: None, rolled_back: None }
 }
 
 fn with(report: Report, code: Code) -> Report {

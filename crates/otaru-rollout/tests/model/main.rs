@@ -185,6 +185,7 @@ fn nature() -> impl Strategy<Value = Nature> {
         1 => (1..4_u8).prop_map(Nature::Flaky),
         1 => Just(Nature::Damaged),
         1 => Just(Nature::Crashes),
+        2 => (1..8_u8).prop_map(Nature::Unreachable),
         1 => Just(Nature::Forgets),
         1 => Just(Nature::Strict),
         1 => Just(Nature::Deaf),
@@ -318,17 +319,18 @@ fn tend(world: &mut World, id: RolloutId) {
 fn the_model_sees_everything_happen() {
     let mut runner = TestRunner::deterministic();
     let (mut outcomes, mut notices, mut declined) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for _ in 0..400 {
+    for _ in 0..1_000 {
         let case = (fleet(), spec(), vec(op(), 0..150)).new_tree(&mut runner).expect("a case");
         let (fleet, first, ops) = case.current();
         let mut world = World::new(fleet, image_number(9));
         create(&mut world, first);
-        ops.into_iter().for_each(|op| run(&mut world, op));
+        for op in ops {
+            run(&mut world, op);
+            let ids = world.store.rollouts.keys();
+            declined.extend(ids.filter_map(|id| world.budget(*id).err()).map(|why| word(&why)));
+        }
         outcomes.extend(world.store.deployments.values().map(|d| format!("{:?}", d.stage())));
         notices.extend(world.notices.iter().map(word));
-        declined.extend(
-            world.store.rollouts.keys().filter_map(|id| world.budget(*id).err()).map(|why| word(&why)),
-        );
     }
     for outcome in Outcome::ALL {
         assert!(
@@ -336,6 +338,7 @@ fn the_model_sees_everything_happen() {
             "{outcome:?} not in {outcomes:?}"
         );
     }
+    assert!(outcomes.contains("Retrying"), "{outcomes:?}");
     for notice in ["Started", "WaveOpened", "Soaking", "Held", "Stopped", "Completed"] {
         assert!(notices.contains(notice), "{notice} not in {notices:?}");
     }

@@ -266,6 +266,7 @@ impl World {
             assert_eq!(starts(before), starts(&self.store), "only a start starts: {call:?}");
         }
         self.check_absorption(before, call);
+        self.check_retries(before, call, effects);
         self.check_waves(before, call, effects);
         self.check_counts();
         self.check_truth();
@@ -275,6 +276,7 @@ impl World {
         let rollout = &before.rollouts[&id];
         let deployment = &before.deployments[&(id, device.clone())];
         assert_eq!(rollout.phase(), Phase::Running, "only a running rollout starts anything");
+        assert!(!rollout.is_held_by_retries(), "it went on while too many tried again");
         assert!(deployment.wave() <= rollout.wave(), "a wave ran ahead");
         assert_eq!(deployment.stage(), Stage::Queued);
         let longest = self.now + rollout.spec().attempts.max_backoff;
@@ -299,6 +301,23 @@ impl World {
         }
     }
 
+    /// Whoever tries an image again is sent nothing, and nothing is held against it while it can be heard.
+    fn check_retries(&self, before: &Store, call: &Call, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Offer { device, offer, .. } = effect {
+                let stage = self.store.deployments[&(offer.rollout, device.clone())].stage();
+                assert!(stage != Stage::Retrying, "its count would begin anew: {call:?}");
+            }
+        }
+        let Call::Event(id, device, Event::Tick) = call else { return };
+        let key = (*id, device.clone());
+        let old = &before.deployments[&key];
+        let cancels = self.store.rollouts[id].phase() == Phase::Aborted { cancel: true };
+        if old.stage() == Stage::Retrying && old.is_reachable() && !cancels {
+            assert_eq!(self.store.deployments[&key].stage(), Stage::Retrying, "a verdict without one");
+        }
+    }
+
     /// A wave that opens by itself does so after one that was good.
     fn check_waves(&self, before: &Store, call: &Call, effects: &[Effect]) {
         let id = match call {
@@ -312,7 +331,9 @@ impl World {
             let Gate::Auto(auto) = rollout.spec().waves[wave].gate else {
                 panic!("wave {} opened without a hand", wave + 1)
             };
-            let verdicts = tally.verdicts();
+            // Those that try again are not hoped for.
+            let verdicts = tally.feared();
+            assert!(!rollout.is_held_by_retries(), "a wave opened while too many tried again");
             let good = verdicts.all() == 0 || auto.success.is_reached(verdicts.good, verdicts.all());
             assert!(tally.total() == 0 || good && rollout.verdicts().good > 0, "{tally:?}");
         }

@@ -303,6 +303,7 @@ fn tell(app: &Shared, device: &Device) {
         version: device.version.clone(),
         reachable: device.reachable,
         progress: None,
+        next_trial: device.next_trial(),
     });
 }
 

@@ -190,6 +190,8 @@ pub struct RolloutView {
     /// What is between that and the next: `working`, `{"soaking": since}` or `{"held": why}`.
     #[schema(value_type = Value)]
     pub gate: otaru_rollout::GateState,
+    /// Whether nothing starts because too many devices try the image again that did not reach the broker.
+    pub retries_hold: bool,
     /// How many deployments stand where, for each wave; the last one's is the last.
     #[schema(value_type = Vec<BTreeMap<String, u32>>)]
     pub tallies: Vec<Tally>,
@@ -247,6 +249,7 @@ impl RolloutView {
             phase: rows::phase_name(rollout.phase()).to_owned(),
             wave: rollout.wave(),
             gate: rollout.gate(),
+            retries_hold: rollout.phase() == otaru_rollout::Phase::Running && rollout.is_held_by_retries(),
             tallies: rollout.tallies().to_vec(),
             verdicts: rollout.verdicts(),
             reasons: None,

@@ -105,6 +105,7 @@ mod tests {
             version: "1".into(),
             reachable: true,
             progress: None,
+            next_trial: None,
         };
         let rollout = |id| Event::Rollout { id, phase: "running".into() };
         assert!(of.has(&device("kitchen")) && of.has(&rollout(7)) && of.has(&Event::Release { id: 3 }));

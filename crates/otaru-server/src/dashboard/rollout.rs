@@ -196,6 +196,7 @@ fn hint(view: &RolloutView, now: i64) -> Option<(Tone, String)> {
             let of = view.verdicts.all();
             (Tone::Bad, format!("Stopped by itself after {bad} of {of}: no other device starts."))
         }
+        ("running", _) if view.retries_hold => (Tone::Wait, retries(view)),
         ("running", GateState::Soaking(since)) => {
             let since = now.saturating_sub(since.0.cast_signed()).max(0).unsigned_abs();
             (Tone::Busy, format!("The wave is good and soaks, since {}.", show::span(since)))
@@ -206,6 +207,7 @@ fn hint(view: &RolloutView, now: i64) -> Option<(Tone, String)> {
         ("running", GateState::Held(Held::SuccessRate)) => {
             (Tone::Bad, format!("Held: after {bad}, the next wave does not open by itself."))
         }
+        ("running", GateState::Held(Held::Unreachable)) => (Tone::Wait, retries(view)),
         ("running", GateState::Held(_)) => {
             (Tone::Wait, "Held: no device of this wave has shown yet whether the release is good.".into())
         }
@@ -214,6 +216,14 @@ fn hint(view: &RolloutView, now: i64) -> Option<(Tone, String)> {
         }
         _ => return None,
     })
+}
+
+fn retries(view: &RolloutView) -> String {
+    let many = view.tallies.iter().map(|tally| tally.retrying).sum::<u32>();
+    format!(
+        "Held: on {} the new image did not reach the broker. They try it again by themselves, five times in up to five days.",
+        show::many(many, "device")
+    )
 }
 
 fn facts(spec: &RolloutSpec, now: i64) -> Vec<(&'static str, String)> {

@@ -85,6 +85,7 @@ pub(super) fn parts(tally: &Tally, base: &str) -> Vec<Part> {
         part("updated", tally.succeeded, Tone::Good, "succeeded"),
         part("ran it already", tally.current, Tone::Good, "current"),
         part("under way", tally.active, Tone::Busy, "active"),
+        part("will be tried again", tally.retrying, Tone::Wait, "retrying"),
         part("rolled back", tally.rolled_back, Tone::Bad, "rolled_back"),
         part("failed", tally.failed, Tone::Bad, "failed"),
         part("timed out", tally.timed_out, Tone::Bad, "timed_out"),

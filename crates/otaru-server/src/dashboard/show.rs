@@ -4,7 +4,10 @@ use std::fmt;
 
 use askama::filters::HtmlSafe;
 use chrono::{DateTime, SecondsFormat, Utc};
-use otaru_format::status::UpdateState;
+use otaru_format::status::{MAX_TRIALS, UpdateState};
+
+use crate::devices::rows::Device;
+use crate::rollouts::deployments::Shown;
 
 /// How good something is, as a colour says it; never a colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +42,33 @@ impl HtmlSafe for Tone {}
 pub(super) fn tone_of_state(state: &str) -> Tone {
     match UpdateState::of_name(state) {
         UpdateState::Idle | UpdateState::Confirmed | UpdateState::Current => Tone::Good,
+        UpdateState::Retrying => Tone::Wait,
         state if state.is_under_way() => Tone::Busy,
         state if state.is_failure() => Tone::Bad,
         _ => Tone::Calm,
     }
+}
+
+/// What a device is at, in words.
+pub(super) fn state(device: &Device) -> String {
+    match device.next_trial() {
+        Some(next) => will_try_again(next),
+        None => words(&device.state),
+    }
+}
+
+/// Where a deployment stands, in words.
+pub(super) fn standing(deployment: &Shown) -> String {
+    match (deployment.standing.as_str(), deployment.trials) {
+        ("retrying", 0) => "not heard since it started the image".into(),
+        ("retrying", trials) => will_try_again(trials.saturating_add(1).min(MAX_TRIALS)),
+        (standing, _) => words(standing),
+    }
+}
+
+/// What is said of a device whose new image did not reach the broker.
+pub(super) fn will_try_again(next: u8) -> String {
+    format!("unreachable: will be tried again ({next} of {MAX_TRIALS})")
 }
 
 /// The tone of a deployment's standing.
@@ -50,7 +76,7 @@ pub(super) fn tone_of_standing(standing: &str) -> Tone {
     match standing {
         "succeeded" | "current" => Tone::Good,
         "active" => Tone::Busy,
-        "waiting" => Tone::Wait,
+        "waiting" | "retrying" => Tone::Wait,
         "failed" | "rolled_back" | "refused" | "timed_out" => Tone::Bad,
         _ => Tone::Calm,
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use otaru_format::status::{self, Code, UpdateState};
 use otaru_rollout::{DeviceId, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -28,6 +29,8 @@ pub struct Device {
     pub state: String,
     /// Why it last failed, as a code.
     pub error_code: Option<String>,
+    /// The how manieth attempt it is at, or, of an image that did not reach the broker, how often it was tried; 0 for neither.
+    pub attempt: u8,
     /// Whether it can be reached now.
     pub reachable: bool,
     /// When it was first heard of, in milliseconds since 1970.
@@ -42,10 +45,20 @@ pub struct Device {
     pub retired_at: Option<i64>,
 }
 
+impl Device {
+    /// The trial that comes next, where its new image did not reach the broker and will be tried again.
+    pub fn next_trial(&self) -> Option<u8> {
+        let unreachable = self.error_code.as_deref() == Some(Code::Unreachable.as_str());
+        let code = unreachable.then_some(Code::Unreachable);
+        status::next_trial(UpdateState::of_name(&self.state), code, self.attempt)
+    }
+}
+
 /// The columns of [`device`], of a table named `d`.
 pub(super) const COLUMNS: &str = "d.id, d.label, d.chip, d.product, d.version, lower(hex(d.image)), d.state, d.error_code, \
      d.reachable, d.first_seen, d.last_seen, d.active, d.retired_at, \
-     (SELECT json_group_object(t.name, t.value) FROM device_tags t WHERE t.device = d.id)";
+     (SELECT json_group_object(t.name, t.value) FROM device_tags t WHERE t.device = d.id), \
+     CASE WHEN json_valid(d.report) THEN coalesce(json_extract(d.report, '$.attempt'), 0) ELSE 0 END";
 
 /// A row of [`COLUMNS`].
 pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
@@ -60,6 +73,7 @@ pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
         image: (!image.is_empty()).then_some(image),
         state: row.get(6)?,
         error_code: row.get(7)?,
+        attempt: row.get(14)?,
         reachable: row.get(8)?,
         first_seen: row.get(9)?,
         last_seen: row.get(10)?,

@@ -198,7 +198,7 @@ pub struct State<'a> {
 impl<'a> State<'a> {
     /// Of a device; `progress` is that of its download.
     pub fn of(device: &'a Device, latest: Option<&'a Latest>, progress: Option<u8>, places: &Places) -> Self {
-        let in_progress = UpdateState::of_name(&device.state).is_under_way();
+        let in_progress = UpdateState::of_name(&device.state).is_under_way() && device.next_trial().is_none();
         Self {
             installed_version: &device.version,
             // Where there is no release, what runs is the latest.

@@ -114,6 +114,7 @@ fn told(device: &DeviceId, report: &Status<String>, reachable: bool) -> events::
         version: report.version.clone(),
         reachable,
         progress: report.progress,
+        next_trial: report.next_trial(),
     }
 }
 
@@ -276,7 +277,14 @@ fn presence(
     books.event_of_device(device, &Event::Reachable(online))?;
     let mut changes = books.finish()?;
     let id = device.to_string();
-    changes.events.push(events::Event::Device { id, state, version, reachable: online, progress: None });
+    changes.events.push(events::Event::Device {
+        id,
+        state,
+        version,
+        reachable: online,
+        progress: None,
+        next_trial: None,
+    });
     Ok(Some(changes))
 }
 

@@ -206,7 +206,7 @@ fn stands(
     start: u32,
 ) -> Result<Option<Time>, DbError> {
     let Some((deployment, _)) = deployments::get(tx, rollout, device)? else { return Ok(None) };
-    let stands = deployment.is_active() && deployment.starts() == start;
+    let stands = deployment.awaits_offer() && deployment.starts() == start;
     Ok(deployment.wake_at().filter(|_| stands))
 }
 

@@ -221,7 +221,7 @@ pub struct Shown {
     pub rollout: u64,
     /// Whose.
     pub device: String,
-    /// `ready`, `waiting`, `active`, or how it ended.
+    /// `ready`, `waiting`, `active`, `retrying`, or how it ended.
     pub standing: String,
     /// Of the wave with this index, from 0.
     pub wave: u32,
@@ -231,6 +231,8 @@ pub struct Shown {
     pub image: String,
     /// The SHA-256 of what it ran before.
     pub previous: String,
+    /// How often the device started the image without its reaching the broker, while it will try again.
+    pub trials: u8,
     /// Why it failed, as a code …
     pub error_code: Option<String>,
     /// … and in the device's words.
@@ -253,6 +255,7 @@ fn shown(row: &Row<'_>) -> Result<Shown, DbError> {
         starts: deployment.starts(),
         image: deployment.image().to_string(),
         previous: deployment.previous().to_string(),
+        trials: deployment.trials(),
         error_code: deployment.error().map(|fault| fault.code.as_str().to_owned()),
         error_detail: deployment.error().map(|fault| fault.detail.clone()),
         not_before: deployment.not_before().map(|at| at.0),

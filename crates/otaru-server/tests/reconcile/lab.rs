@@ -182,7 +182,22 @@ impl Lab {
         deployment: Option<&str>,
         error: Option<Code>,
     ) {
-        let report = Status {
+        self.report(device, Self::status(device, state, version, deployment, error)).await;
+    }
+
+    pub(crate) async fn report(&self, device: &str, report: Status<String>) {
+        take_report(&self.app, &DeviceId::from(device), report, true, self.live).await.unwrap();
+    }
+
+    /// What a device says, for more to be added.
+    pub(crate) fn status(
+        device: &str,
+        state: UpdateState,
+        version: &str,
+        deployment: Option<&str>,
+        error: Option<Code>,
+    ) -> Status<String> {
+        Status {
             device: device.to_owned(),
             chip: "esp32c3".to_owned(),
             state,
@@ -203,9 +218,7 @@ impl Lab {
             rssi: None,
             free_heap: None,
             free_stack: None,
-            guards_lost: false,
-        };
-        take_report(&self.app, &DeviceId::from(device), report, true, self.live).await.unwrap();
+        }
     }
 
     pub(crate) async fn comes(&self, device: &str, online: bool) {
@@ -259,7 +272,7 @@ impl Lab {
     pub(crate) async fn check(&self) {
         let checked = self.app.db.read(|tx| {
             let twice: i64 = tx.query_row(
-                "SELECT count(*) FROM (SELECT device FROM deployments WHERE standing = 'active' GROUP BY device
+                "SELECT count(*) FROM (SELECT device FROM deployments WHERE standing IN ('active', 'retrying') GROUP BY device
                                        HAVING count(*) > 1)",
                 [],
                 |row| row.get(0),
@@ -267,9 +280,9 @@ impl Lab {
             assert_eq!(twice, 0, "a device has two active deployments");
             let astray: i64 = tx.query_row(
                 "SELECT (SELECT count(*) FROM deployments p JOIN devices d ON d.id = p.device
-                          WHERE p.standing = 'active' AND d.active IS NOT p.rollout)
+                          WHERE p.standing IN ('active', 'retrying') AND d.active IS NOT p.rollout)
                       + (SELECT count(*) FROM devices d WHERE d.active IS NOT NULL AND NOT EXISTS
-                          (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.rollout = d.active AND p.standing = 'active'))",
+                          (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.rollout = d.active AND p.standing IN ('active', 'retrying')))",
                 [],
                 |row| row.get(0),
             )?;

@@ -1,11 +1,11 @@
 //! Every rule by a story.
 
-use otaru_format::status::{Code, UpdateState};
+use otaru_format::status::{Code, FailedImage, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase};
 use otaru_server::rollouts::operate;
 use serde_json::json;
 
-use crate::lab::{Lab, operator};
+use crate::lab::{Lab, image, operator};
 
 /// A device does what it was offered.
 async fn follows(lab: &Lab, device: &str, version: &str) {
@@ -245,4 +245,177 @@ async fn a_hint_that_comes_twice_or_late_changes_nothing() {
     }
     assert_eq!(lab.standing(id, "a").await, "succeeded");
     assert!(lab.sent("a").is_empty());
+}
+
+const HOUR: i64 = 3_600_000;
+
+/// The old image says how often the new one did not reach the broker; the device has forgotten the offer.
+async fn misses(lab: &Lab, device: &str, trials: u8) {
+    let state = if trials < 5 { UpdateState::Retrying } else { UpdateState::Failed };
+    let mut report = Lab::status(device, state, "1.0.0", None, Some(Code::Unreachable));
+    report.attempt = trials;
+    report.failed = Some(FailedImage { version: "1.1.0".into(), image: image("1.1.0"), boots: 1 });
+    lab.report(device, report).await;
+}
+
+#[tokio::test]
+async fn a_device_that_tries_again_is_left_in_peace_for_days_and_its_end_counts() {
+    for good in [true, false] {
+        let mut lab = Lab::new().await;
+        lab.live = true;
+        lab.fleet(&["a"]).await;
+        let id = lab.roll_out(2, json!({})).await;
+        lab.work().await;
+        let name = lab.sent("a")[0]["deployment"].as_str().unwrap().to_owned();
+        lab.reports("a", UpdateState::Downloading, "1.0.0", Some(&name)).await;
+        lab.reports("a", UpdateState::Restarting, "1.0.0", Some(&name)).await;
+        lab.comes("a", false).await;
+        // The broker is away for longer than an attempt may take.
+        lab.shift(2 * HOUR);
+        lab.work().await;
+        assert_eq!(lab.standing(id, "a").await, "retrying");
+        for trials in 1..=4 {
+            lab.comes("a", true).await;
+            misses(&lab, "a", trials).await;
+            if trials == 2 {
+                lab.restart();
+                lab.live = true;
+            }
+            for _ in 0..25 {
+                lab.shift(HOUR);
+                lab.work().await;
+                lab.tick_all().await;
+            }
+            assert_eq!(lab.standing(id, "a").await, "retrying");
+            // It comes back without having been seen to go, and tells the same again.
+            lab.comes("a", true).await;
+            misses(&lab, "a", trials).await;
+            lab.work().await;
+            assert!(
+                lab.sent("a").is_empty(),
+                "neither an offer, which would begin the count anew, nor a cancellation"
+            );
+            lab.comes("a", false).await;
+            lab.check().await;
+        }
+        lab.comes("a", true).await;
+        if good {
+            lab.reports("a", UpdateState::Confirmed, "1.1.0", None).await;
+        } else {
+            misses(&lab, "a", 5).await;
+        }
+        lab.work().await;
+        assert_eq!(lab.standing(id, "a").await, if good { "succeeded" } else { "failed" });
+        assert_eq!(lab.phase(id).await, Phase::Completed);
+        assert!(lab.sent("a").is_empty());
+        lab.check().await;
+    }
+}
+
+#[tokio::test]
+async fn an_offer_that_waits_in_the_outbox_is_not_sent_to_a_device_that_tries_again() {
+    let mut lab = Lab::new().await;
+    lab.live = true;
+    lab.fleet(&["a"]).await;
+    let id = lab.roll_out(2, json!({})).await;
+    lab.work().await;
+    assert_eq!(lab.sent("a").len(), 1);
+    lab.broker_is_away(true);
+    lab.comes("a", true).await;
+    misses(&lab, "a", 1).await;
+    lab.broker_is_away(false);
+    lab.work().await;
+    assert!(lab.sent("a").is_empty());
+    assert_eq!(lab.standing(id, "a").await, "retrying");
+}
+
+#[tokio::test]
+async fn an_absence_of_the_broker_holds_a_rollout_and_does_not_stop_it() {
+    let mut lab = Lab::new().await;
+    lab.live = true;
+    lab.fleet(&["a", "b", "c", "d", "e", "f"]).await;
+    let rules = json!({
+        "stop": {"failures": 50, "minimum": 2}, "limits": {"concurrency": 3},
+        "waves": [{"size": {"devices": 4}, "gate": {"auto": {"success": 100}}}],
+    });
+    let id = lab.roll_out(2, rules).await;
+    lab.work().await;
+    let mut begun = Vec::new();
+    for device in ["a", "b", "c", "d", "e", "f"] {
+        if lab.standing(id, device).await == "active" {
+            begun.push(device);
+            misses(&lab, device, 1).await;
+        }
+    }
+    assert_eq!(begun.len(), 3);
+    for _ in 0..30 {
+        lab.shift(HOUR);
+        lab.work().await;
+    }
+    let held = lab.rollout(id).await;
+    assert_eq!((held.phase(), held.wave(), held.verdicts().all()), (Phase::Running, 0, 0));
+    assert!(held.is_held_by_retries());
+    assert_eq!(
+        held.tallies().iter().map(|tally| tally.active).sum::<u32>(),
+        0,
+        "nobody else is drawn into it"
+    );
+    for device in begun {
+        lab.reports(device, UpdateState::Confirmed, "1.1.0", None).await;
+    }
+    lab.work().await;
+    for device in ["a", "b", "c", "d", "e", "f"] {
+        if lab.standing(id, device).await == "active" {
+            follows(&lab, device, "1.1.0").await;
+            lab.work().await;
+        }
+    }
+    for device in ["a", "b", "c", "d", "e", "f"] {
+        if lab.standing(id, device).await == "active" {
+            follows(&lab, device, "1.1.0").await;
+            lab.work().await;
+        }
+    }
+    assert_eq!(lab.phase(id).await, Phase::Completed);
+}
+
+#[tokio::test]
+async fn a_crash_loop_ends_the_deployment_and_no_reconnection_begins_it_anew() {
+    let mut lab = Lab::new().await;
+    lab.live = true;
+    lab.fleet(&["a"]).await;
+    let id = lab.roll_out(2, json!({"continuous": true})).await;
+    lab.work().await;
+    lab.reports("a", UpdateState::Checking, "1.0.0", Some("r1.1")).await;
+    drop(lab.sent("a"));
+    for _ in 0..3 {
+        lab.comes("a", true).await;
+        lab.work().await;
+    }
+    lab.reports_with("a", UpdateState::Failed, "1.0.0", None, Some(Code::Crashed)).await;
+    assert_eq!(lab.standing(id, "a").await, "failed");
+    for _ in 0..30 {
+        lab.comes("a", true).await;
+        lab.reports_with("a", UpdateState::Failed, "1.0.0", None, Some(Code::Crashed)).await;
+        lab.shift(HOUR);
+        lab.work().await;
+    }
+    assert!(lab.sent("a").is_empty());
+}
+
+#[tokio::test]
+async fn a_device_that_crashes_before_its_first_word_is_not_offered_without_end() {
+    let mut lab = Lab::new().await;
+    lab.live = true;
+    lab.fleet(&["a"]).await;
+    let id = lab.roll_out(2, json!({"attempts": {"count": 2}})).await;
+    let mut offers = 0;
+    for _ in 0..2_000 {
+        lab.comes("a", true).await;
+        lab.shift(60_000);
+        lab.work().await;
+        offers += lab.sent("a").iter().filter(|message| message.get("url").is_some()).count();
+    }
+    assert_eq!(lab.standing(id, "a").await, "timed_out");
+    assert!(offers <= 22, "{offers}");
 }
