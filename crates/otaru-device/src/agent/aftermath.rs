@@ -73,16 +73,17 @@ where
             _ => reason,
         };
         let image = digest.unwrap_or(Digest::ZERO);
-        match pending {
-            _ if trial.cause.is_some() || digest.is_none() => {}
-            _ if settled => return None,
-            Some(pending) if reason.is_outside() => {
-                if self.goes_on_after_power_loss(pending, trial.seq, image).await {
-                    log::info!("trial: interrupted by power, not counted as a failure");
-                    return None;
-                }
+        // The agent did not end it, and its image is whole: a bootloader that rolls back did, or a crash.
+        if trial.cause.is_none() && digest.is_some() {
+            if settled {
+                return None;
             }
-            _ => {}
+            if let Some(pending) = pending.filter(|_| reason.is_outside())
+                && self.goes_on_after_power_loss(pending, trial.seq, image).await
+            {
+                log::info!("trial: interrupted by power, not counted as a failure");
+                return None;
+            }
         }
         let code = code_of(trial, last, digest.is_some());
         let (version, head) = self.describe(trial).await;
