@@ -12,6 +12,8 @@ use crate::client::when::ago;
 use crate::client::{Client, ServerArgs, escape};
 use crate::ui;
 use crate::ui::grid::{grid, width};
+use crate::ui::words::will_try_again;
+use otaru_format::status::{Code, UpdateState, next_trial};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -165,6 +167,8 @@ struct Device {
     version: String,
     state: String,
     error_code: Option<String>,
+    #[serde(default)]
+    attempt: u8,
     reachable: bool,
     last_seen: Option<u64>,
     tags: BTreeMap<String, String>,
@@ -304,13 +308,17 @@ fn row(device: &Device) -> [String; 8] {
         ui::clean(&device.chip),
         ui::clean(&device.product),
         ui::clean(&device.version),
-        state(&device.state, device.error_code.as_deref()),
+        state(&device.state, device.error_code.as_deref(), device.attempt),
         device.last_seen.map_or_else(String::new, ago),
         ui::clean(&tags.collect::<Vec<_>>().join(" ")),
     ]
 }
 
-fn state(state: &str, error: Option<&str>) -> String {
+fn state(state: &str, error: Option<&str>, attempt: u8) -> String {
+    let code = (error == Some(Code::Unreachable.as_str())).then_some(Code::Unreachable);
+    if let Some(next) = next_trial(UpdateState::of_name(state), code, attempt) {
+        return style(will_try_again(next)).yellow().to_string();
+    }
     let text = match error {
         Some(code) => format!("{}: {}", ui::clean(state), ui::clean(code)),
         None => ui::clean(state),
@@ -339,12 +347,13 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
             ui::line(&format!("{name:<12} {value}"));
         }
     };
+    let attempt = device["attempt"].as_u64().and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
     line("device", text("id"));
     line("label", text("label"));
     line("chip", text("chip"));
     line("runs", format!("{} {}", text("product"), text("version")));
     line("image", text("image"));
-    line("state", state(&text("state"), device["error_code"].as_str()));
+    line("state", state(&text("state"), device["error_code"].as_str(), attempt));
     line("why", ui::clean(device["report"]["error"]["detail"].as_str().unwrap_or_default()));
     line("reachable", if device["reachable"] == true { "yes".into() } else { "no".into() });
     line("changed", device["last_seen"].as_u64().map_or_else(String::new, ago));

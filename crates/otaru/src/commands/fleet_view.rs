@@ -59,7 +59,9 @@ fn tell(event: &Value, output: Output) {
             let progress =
                 event["progress"].as_u64().map_or_else(String::new, |percent| format!(" {percent}%"));
             let away = if event["reachable"] == true { "" } else { ", away" };
-            format!("{}: {}{progress} on {}{away}", text("id"), text("state"), text("version"))
+            let next = event["next_trial"].as_u64().and_then(|next| u8::try_from(next).ok());
+            let state = next.map_or_else(|| text("state"), ui::words::will_try_again);
+            format!("{}: {state}{progress} on {}{away}", text("id"), text("version"))
         }
     });
 }

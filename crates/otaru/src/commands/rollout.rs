@@ -337,6 +337,7 @@ struct Counts {
     good: u64,
     bad: u64,
     active: u64,
+    retrying: u64,
     waiting: u64,
 }
 
@@ -349,6 +350,7 @@ impl Counts {
             good: number("succeeded") + number("current"),
             bad: number("failed") + number("rolled_back") + number("refused") + number("timed_out"),
             active: number("active"),
+            retrying: number("retrying"),
             waiting: number("waiting"),
         }
     }
@@ -361,6 +363,7 @@ impl Counts {
                 good: sum.good + more.good,
                 bad: sum.bad + more.bad,
                 active: sum.active + more.active,
+                retrying: sum.retrying + more.retrying,
                 waiting: sum.waiting + more.waiting,
             },
         )
@@ -368,7 +371,13 @@ impl Counts {
 
     fn words(self) -> String {
         let mut parts = vec![format!("{} of {} done", self.good, self.total)];
-        for (count, word) in [(self.active, "updating"), (self.bad, "failed"), (self.waiting, "away")] {
+        let others = [
+            (self.active, "updating"),
+            (self.retrying, "unreachable, will be tried again"),
+            (self.bad, "failed"),
+            (self.waiting, "away"),
+        ];
+        for (count, word) in others {
             if count > 0 {
                 parts.push(format!("{count} {word}"));
             }
@@ -394,16 +403,24 @@ fn headline(rollout: &Value) -> String {
     format!("rollout {} \"{name}\"  {}  {}", rollout["id"], phase(rollout), Counts::all(rollout).words())
 }
 
+/// What is said while too many devices try the image again.
+const RETRIES: &str =
+    "held: too many devices did not reach the broker with the new image; they try it again by themselves";
+
 /// What is between the open wave and the next, if that holds things up.
 fn gate(rollout: &Value) -> Option<String> {
     if rollout["phase"] != "running" {
         return None;
+    }
+    if rollout["retries_hold"] == true {
+        return Some(RETRIES.into());
     }
     match (&rollout["gate"]["held"], rollout["gate"]["soaking"].as_u64()) {
         (_, Some(since)) => Some(format!("the open wave is good; it soaks since {}", ago(since))),
         (Value::String(why), _) => Some(match why.as_str() {
             "hand" => "the wave is done; `otaru rollout advance` opens the next".into(),
             "success_rate" => "too few of the wave succeeded for the next one to open by itself".into(),
+            "unreachable" => RETRIES.into(),
             "no_evidence" => "no device has shown yet that the release is good".into(),
             other => ui::clean(other),
         }),

@@ -80,7 +80,10 @@ fn row(name: &str, device: &Device, mark: Mark) -> ([String; 7], Option<String>)
         short(&status.project),
         short(&status.version),
         words::slot(status.slot),
-        state_cell(status.state, status.progress, &words::state(status)),
+        match status.next_trial() {
+            Some(_) => style(words::state(status)).yellow().to_string(),
+            None => state_cell(status.state, status.progress, &words::state(status)),
+        },
     ];
     (cells, words::fault(status))
 }

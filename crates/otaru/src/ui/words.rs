@@ -1,6 +1,6 @@
 //! A device's report in words, harmless and short.
 
-use otaru_format::status::{Fault, Status, UpdateState};
+use otaru_format::status::{Fault, MAX_TRIALS, Status, UpdateState};
 use otaru_sim::device::Event;
 
 use super::clean;
@@ -8,6 +8,9 @@ use crate::virtual_board::slot_name;
 
 /// The state in words: `downloading 40%`.
 pub(crate) fn state(status: &Status<String>) -> String {
+    if let Some(next) = status.next_trial() {
+        return will_try_again(next);
+    }
     let mut text = match status.state {
         UpdateState::RolledBack => "rolled back".to_owned(),
         state => state.as_str().to_owned(),
@@ -19,6 +22,11 @@ pub(crate) fn state(status: &Status<String>) -> String {
         text.push_str(&format!(" (attempt {})", status.attempt));
     }
     text
+}
+
+/// What is said of a device whose new image did not reach the broker.
+pub(crate) fn will_try_again(next: u8) -> String {
+    format!("unreachable: will be tried again ({next} of {MAX_TRIALS})")
 }
 
 /// What went wrong, if anything: `panic: panicked at …`.
@@ -78,6 +86,16 @@ mod tests {
             report(&told),
             "1.1.0 on ota_0: rolled back — image 1.2.0, panic: at [31mmain.rs (boots: 3)"
         );
+    }
+
+    #[test]
+    fn an_image_that_is_tried_again_was_not_rolled_back() {
+        let mut told = status("d", UpdateState::Retrying, "1.0.0");
+        told.error = Some(Fault { code: Code::Unreachable, detail: String::new() });
+        told.attempt = 1;
+        assert_eq!(state(&told), "unreachable: will be tried again (2 of 5)");
+        told.error = Some(Fault { code: Code::Dns, detail: String::new() });
+        assert_eq!(state(&told), "retrying");
     }
 
     #[test]

@@ -20,14 +20,16 @@ pub(crate) enum Stage {
     Working(String),
     /// It runs the firmware, confirmed.
     Done,
+    /// The firmware did not reach the broker: the device went back and will try again by itself, for days.
+    Later(String),
     /// It does not, for this reason.
     Failed(String),
 }
 
 impl Stage {
-    /// Whether nothing more is to come.
+    /// Whether nothing more is to be waited for.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Self::Done | Self::Failed(_))
+        matches!(self, Self::Done | Self::Later(_) | Self::Failed(_))
     }
 }
 
@@ -59,9 +61,13 @@ impl Tracker {
         if self.open && ours && !self.devices.contains_key(name) {
             self.devices.insert(name.to_owned(), Stage::Waiting);
         }
-        let Some(stage) = self.devices.get_mut(name).filter(|stage| !stage.is_final()) else { return };
+        let Some(stage) =
+            self.devices.get_mut(name).filter(|stage| !matches!(stage, Stage::Done | Stage::Failed(_)))
+        else {
+            return;
+        };
         let arrived = self.image == Some(status.image) && status.confirmed;
-        let engaged = matches!(stage, Stage::Working(_));
+        let engaged = matches!(stage, Stage::Working(_) | Stage::Later(_));
         let words = words::state(status);
         *stage = match (&status.deployment, status.state) {
             _ if !ours && arrived && status.state == UpdateState::Confirmed => Stage::Done,
@@ -73,6 +79,7 @@ impl Tracker {
                 Some(image) if image != status.image => Stage::Failed("it confirmed another image".into()),
                 _ => Stage::Done,
             },
+            _ if status.next_trial().is_some() => Stage::Later(words),
             (_, state) if state.is_final() => {
                 Stage::Failed(words::fault(status).map_or(words.clone(), |fault| format!("{words}: {fault}")))
             }
@@ -159,6 +166,25 @@ mod tests {
         assert!(tracker.finished() && !tracker.succeeded());
         tracker.report("x", &told(UpdateState::Confirmed, "2", None));
         assert_eq!(tracker.stage("x"), Some(&failed));
+    }
+
+    #[test]
+    fn who_will_try_again_is_not_waited_for_and_has_not_failed() {
+        let mut tracker = tracker();
+        let mut back = told(UpdateState::Retrying, "1", None);
+        back.error = Some(Fault { code: Code::Unreachable, detail: "no broker".into() });
+        back.failed = Some(FailedImage { version: "2".into(), image: image(), boots: 1 });
+        back.attempt = 1;
+        tracker.report("x", &back);
+        assert_eq!(tracker.stage("x"), Some(&Stage::Waiting), "that was before the push");
+        tracker.report("x", &told(UpdateState::Restarting, "1", Some("d1")));
+        tracker.report("x", &back);
+        let later = Stage::Later("unreachable: will be tried again (2 of 5)".into());
+        assert_eq!(tracker.stage("x"), Some(&later));
+        assert!(tracker.finished() && !tracker.succeeded());
+        // While others are waited for, it may succeed.
+        tracker.report("x", &told(UpdateState::Confirmed, "2", None));
+        assert!(tracker.succeeded());
     }
 
     #[test]

@@ -146,6 +146,9 @@ fn unfinished(stage: &Stage) -> String {
         Stage::Waiting => "did not answer; is it online?".into(),
         Stage::Working(state) => format!("not done in time, still {state}"),
         Stage::Done => "done".into(),
+        Stage::Later(state) => {
+            format!("it went back, as the broker was not reached; {state}. `otaru watch` shows how that ends")
+        }
         Stage::Failed(why) => why.clone(),
     }
 }
@@ -155,6 +158,7 @@ fn object(name: &str, stage: &Stage) -> serde_json::Value {
         Stage::Waiting => "no_answer",
         Stage::Working(_) => "unfinished",
         Stage::Done => "updated",
+        Stage::Later(_) => "retrying",
         Stage::Failed(_) => "failed",
     };
     let detail = (*stage != Stage::Done).then(|| unfinished(stage));
