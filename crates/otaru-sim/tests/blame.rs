@@ -7,7 +7,8 @@ use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
-use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
+use otaru_sim::lab::http;
+use otaru_sim::lab::{Lab, Setup, firmware, run};
 
 const SIZE: usize = 100_000;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -209,6 +210,30 @@ fn a_cancelled_wait_starts_nothing_and_another_command_replaces_it() {
 }
 
 #[test]
+fn a_command_that_is_refused_does_not_end_the_wait() {
+    run(async {
+        let lab = lab(BootloaderKind::Plain).await;
+        lab.http.handle(|request| {
+            let bytes = if request.path == "/page" {
+                b"<html>".to_vec()
+            } else {
+                firmware("1.1.0", SIZE, Behaviour::Healthy)
+            };
+            http::file(request, &bytes, "\"x\"")
+        });
+        lab.command();
+        assert!(away_at_start(&lab, 1, HOUR).await);
+        assert!(booted(&lab, "1.0.0", 2, HOUR).await);
+        lab.broker.away(false);
+        lab.wait_for(HOUR, |status| status.state == UpdateState::Retrying).await.unwrap();
+        lab.broker.publish(ALL, "http://files/page", false);
+        lab.wait_for(HOUR, |status| status.state == UpdateState::Refused).await.unwrap();
+        assert!(lab.wait_for(HOUR, |status| status.state == UpdateState::Confirmed).await.is_some());
+        assert!(lab.runs("1.1.0"));
+    });
+}
+
+#[test]
 fn power_cuts_do_not_use_up_the_starts_of_a_trial() {
     run(async {
         let mut lab = lab(BootloaderKind::Plain).await;
@@ -251,7 +276,6 @@ fn an_image_that_browns_out_goes_after_twenty_starts_and_is_not_barred() {
             lab.serve(&firmware("1.1.0", SIZE, Behaviour::Healthy));
             lab.command();
             assert!(lab.wait_for(DAY, |status| status.state == UpdateState::Confirmed).await.is_some());
-            let _ = DEVICE;
         });
     }
 }

@@ -108,6 +108,15 @@ where
         self.reports.announce(self.clock, ANNOUNCE).await;
     }
 
+    /// A command is followed: if its trials were counted before, they are from now on counted anew.
+    pub(super) async fn begin_count(&mut self, command: CommandId) {
+        let memory = &self.boot.memory;
+        let counted = memory.load_retry(self.flash).await.filter(|retry| retry.command == Some(command));
+        if let Some(retry) = counted.filter(|retry| retry.tries > 0) {
+            memory.store_retry(self.flash, &Retry { tries: 0, ..retry }).await;
+        }
+    }
+
     /// Gives up the trial that was to come; says whether there was one.
     pub(super) async fn drop_retry(&mut self) -> bool {
         let memory = &self.boot.memory;

@@ -267,7 +267,8 @@ where
     }
 
     async fn update(&mut self, job: &Job, offer: &Offer<'_>) {
-        self.drop_retry().await;
+        let waiting = self.retry.take();
+        self.begin_count(job.id()).await;
         let (inbox, reports) = (self.inbox, self.reports);
         let before = inbox.history.borrow().clone();
         inbox.begin(job, offer.order);
@@ -291,12 +292,16 @@ where
             }
         };
         self.boot.memory.clear_pending(self.flash).await;
+        let refused = outcome.as_ref().is_err_and(|failure| failure.refused);
+        if refused {
+            // What was not taken replaces nothing.
+            *inbox.history.borrow_mut() = before;
+            self.retry = waiting.filter(|waiting| waiting.command != Some(job.id()));
+        } else {
+            self.drop_retry().await;
+        }
         if let Err(failure) = outcome {
-            let state = if failure.refused { UpdateState::Refused } else { UpdateState::Failed };
-            if failure.refused {
-                // What was not taken replaces nothing.
-                *inbox.history.borrow_mut() = before;
-            }
+            let state = if refused { UpdateState::Refused } else { UpdateState::Failed };
             reports.fault(state, failure.code, &failure.detail);
         }
         reports.announce(self.clock, ANNOUNCE).await;
