@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use otaru_format::name::{self, BadHost};
+use otaru_format::release::MAX_TEXT;
 use otaru_format::topic::{TopicError, Topics};
 use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 
@@ -108,12 +109,18 @@ pub enum ConfigError {
     Key(usize, BadKey),
     /// An entry that allows nothing, by its place in [`Config::hosts`].
     AllowedHost(usize),
+    /// A name in [`Config::product`] or [`Config::products`] that no release can have.
+    Product,
+    /// A count in [`Config::trial_boots`] that cannot be kept.
+    TrialBoots,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic(error) => error.fmt(f),
+            Self::Product => write!(f, "a product has 1 to {MAX_TEXT} bytes"),
+            Self::TrialBoots => f.write_str("a new image gets 1 to 31 starts"),
             Self::Host(error) => write!(f, "the broker's host {}", error.as_str()),
             Self::Key(index, error) => write!(f, "public key {index} {}", error.as_str()),
             Self::AllowedHost(index) => {
@@ -133,6 +140,14 @@ impl<'a> Config<'a> {
     /// signature.
     pub fn check(&self) -> Result<Topics<'a>, ConfigError> {
         name::host(self.broker_host).map_err(ConfigError::Host)?;
+        let products = self.product.iter().chain(self.products);
+        if products.into_iter().any(|name| name.is_empty() || name.len() > MAX_TEXT) {
+            return Err(ConfigError::Product);
+        }
+        // The starts of a trial are counted in 32 bits.
+        if !(1..=31).contains(&self.trial_boots) {
+            return Err(ConfigError::TrialBoots);
+        }
         for (index, key) in self.keys.iter().enumerate() {
             trust::check_key(key).map_err(|error| ConfigError::Key(index, error))?;
         }
@@ -146,6 +161,23 @@ impl<'a> Config<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn products_and_counts_that_would_end_all_updates_are_refused() {
+        let good = Config::new("lamp", "broker");
+        let long = "a product of more than 32 bytes ..";
+        for product in ["", long] {
+            let names = [product];
+            let set = Config { product: Some(product), ..good };
+            let listed = Config { products: &names, ..good };
+            assert_eq!(set.check().unwrap_err(), ConfigError::Product);
+            assert_eq!(listed.check().unwrap_err(), ConfigError::Product);
+        }
+        for trial_boots in [0, 32, 255] {
+            assert_eq!(Config { trial_boots, ..good }.check().unwrap_err(), ConfigError::TrialBoots);
+        }
+        assert!(Config { product: Some("lamp"), trial_boots: 31, ..good }.check().is_ok());
+    }
     use otaru_format::name::BadName;
 
     #[test]

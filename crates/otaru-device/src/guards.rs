@@ -18,6 +18,17 @@ pub(crate) struct GuardStore {
     region: Option<Region>,
 }
 
+/// One copy as it stands on flash.
+#[derive(Debug, PartialEq, Eq)]
+enum Copy {
+    Whole(Guards),
+    Damaged,
+    /// Nothing was ever written there.
+    Blank,
+    /// The flash did not give it out this time; it may be whole.
+    Unread,
+}
+
 impl GuardStore {
     pub(crate) const fn new(region: Option<Region>) -> Self {
         Self { region }
@@ -26,44 +37,64 @@ impl GuardStore {
     /// Reads both copies and merges them; `None` when neither is whole, or there is no room for them.
     pub(crate) async fn load<F: NorFlash>(&self, flash: &mut F) -> Option<Guards> {
         let mut merged: Option<Guards> = None;
-        for copy in self.copies(flash).await.into_iter().flatten() {
-            match &mut merged {
-                Some(guards) => guards.merge(&copy),
-                None => merged = Some(copy),
+        for copy in self.copies(flash).await {
+            match (copy, &mut merged) {
+                (Copy::Whole(copy), Some(guards)) => guards.merge(&copy),
+                (Copy::Whole(copy), None) => merged = Some(copy),
+                _ => {}
             }
         }
         merged
     }
 
-    /// Writes the copies that differ from these guards, the unreadable ones first.
+    /// Whether nothing was ever written: at least the copy that is written last is blank, and the other was at most begun.
+    pub(crate) async fn is_new<F: NorFlash>(&self, flash: &mut F) -> bool {
+        let [first, last] = self.copies(flash).await;
+        last == Copy::Blank && matches!(first, Copy::Blank | Copy::Damaged)
+    }
+
+    /// Writes the copies that differ from these guards, the damaged ones first. What cannot be read is left as it is.
     pub(crate) async fn store<F: NorFlash>(&self, flash: &mut F, guards: &Guards) {
         let Some(region) = self.region else { return };
         let copies = self.copies(flash).await;
-        let order = if copies[1].is_none() { [1, 0] } else { [0, 1] };
+        let is_good = |copy: &Copy| matches!(copy, Copy::Whole(_));
+        // Begun anew where one cannot be read, it would lose what that one says.
+        if !copies.iter().any(is_good) && copies.contains(&Copy::Unread) {
+            return log::error!("guards: unreadable, left as they are");
+        }
+        let order = if is_good(&copies[0]) && !is_good(&copies[1]) { [1, 0] } else { [0, 1] };
         for copy in order {
-            if copies[copy as usize].as_ref() == Some(guards) {
-                continue;
+            match &copies[copy as usize] {
+                Copy::Unread => continue,
+                Copy::Whole(there) if there == guards => continue,
+                _ => {}
             }
-            let at = region.offset + copy * SECTOR_LEN;
-            let written = match flash.erase(at, at + SECTOR_LEN).await {
-                Ok(()) => flash.write(at, &guards.emit()).await,
-                error => error,
-            };
-            if let Err(error) = written {
-                log::error!("guards: copy {copy} cannot be written: {error:?}");
+            if !self.write(flash, region.offset + copy * SECTOR_LEN, guards).await {
+                log::error!("guards: copy {copy} does not hold");
             }
         }
     }
 
-    async fn copies<F: NorFlash>(&self, flash: &mut F) -> [Option<Guards>; 2] {
-        let mut copies = [None, None];
+    /// Writes one copy; says whether it reads back.
+    async fn write<F: NorFlash>(&self, flash: &mut F, at: u32, guards: &Guards) -> bool {
+        let record = guards.emit();
+        let mut back = [0; RECORD_LEN];
+        flash.erase(at, at + SECTOR_LEN).await.is_ok()
+            && flash.write(at, &record).await.is_ok()
+            && flash.read(at, &mut back).await.is_ok()
+            && back == record
+    }
+
+    async fn copies<F: NorFlash>(&self, flash: &mut F) -> [Copy; 2] {
+        let mut copies = [Copy::Damaged, Copy::Damaged];
         let Some(region) = self.region else { return copies };
         for (at, copy) in (region.offset..).step_by(SECTOR_LEN as usize).zip(&mut copies) {
             let mut bytes = [0; RECORD_LEN];
-            // A sector that cannot be read is a sector without a record.
-            if flash.read(at, &mut bytes).await.is_ok() {
-                *copy = Guards::parse(&bytes);
-            }
+            *copy = match flash.read(at, &mut bytes).await {
+                Err(_) => Copy::Unread,
+                Ok(()) if bytes.iter().all(|byte| *byte == 0xFF) => Copy::Blank,
+                Ok(()) => Guards::parse(&bytes).map_or(Copy::Damaged, Copy::Whole),
+            };
         }
         copies
     }

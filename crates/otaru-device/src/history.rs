@@ -1,4 +1,4 @@
-//! Which command counts: tells a new command from copies of older ones, which brokers keep and deliver again.
+//! Rules for commands: tells a new one from copies of older ones, which brokers keep and deliver again.
 //!
 //! A broker keeps a retained command until somebody replaces it, and sends an unacknowledged one again after each restart.
 //! [`History::judge`] is the rule, [`History::follow`] what changes when a command is begun.
@@ -50,6 +50,8 @@ pub(crate) enum PassedOver {
     Superseded,
     /// A copy of a command that was given up for good.
     GivenUp,
+    /// A copy of a command that was refused.
+    Refused,
 }
 
 impl PassedOver {
@@ -58,10 +60,14 @@ impl PassedOver {
         match self {
             Self::OlderOffer => "Passed over: a newer offer was followed.",
             Self::Superseded => "Passed over: a retained command that a newer one has replaced.",
+            Self::Refused => "Passed over: a copy of a command that was refused.",
             Self::GivenUp => "Passed over: a copy of a command that was given up. Publish it again to retry.",
         }
     }
 }
+
+/// Commands, the one noted last at the end.
+pub(crate) type Notes = Vec<CommandId, SUPERSEDED>;
 
 /// Commands that were followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,16 +76,30 @@ pub struct History {
     pub order: u64,
     /// The command followed last.
     pub followed: Option<CommandId>,
+    /// Whether the broker has a retained copy of that one, as far as was seen.
+    pub followed_is_retained: bool,
     /// The command that was given up for good; only a fresh publication starts it again.
     pub given_up: Option<CommandId>,
-    /// Commands that others have replaced, the newest last.
+    /// The command that was refused last. A copy of it is looked at again, but interrupts nothing.
+    pub refused: Option<CommandId>,
+    /// Commands that others have replaced.
     pub superseded: Vec<CommandId, SUPERSEDED>,
+    /// Those among them of which a retained copy was seen. They stand apart, so that no number of others pushes them out.
+    pub retained: Vec<CommandId, SUPERSEDED>,
 }
 
 impl History {
     /// An empty history.
     pub(crate) const fn new() -> Self {
-        Self { order: 0, followed: None, given_up: None, superseded: Vec::new() }
+        Self {
+            order: 0,
+            followed: None,
+            followed_is_retained: false,
+            given_up: None,
+            refused: None,
+            superseded: Vec::new(),
+            retained: Vec::new(),
+        }
     }
 
     /// Decides whether a command is to be followed.
@@ -92,31 +112,55 @@ impl History {
         if order.is_some_and(|order| order < self.order) {
             return Err(PassedOver::OlderOffer);
         }
+        let superseded = self.superseded.contains(&command) || self.retained.contains(&command);
         match origin {
-            Origin::Retained if self.superseded.contains(&command) => Err(PassedOver::Superseded),
+            Origin::Retained if superseded => Err(PassedOver::Superseded),
             origin if origin.is_copy() && self.given_up == Some(command) => Err(PassedOver::GivenUp),
             _ => Ok(()),
         }
     }
 
+    /// Whether a command may end another, or take its place.
+    pub(crate) fn interrupts(
+        &self,
+        command: CommandId,
+        origin: Origin,
+        order: Option<u64>,
+    ) -> Result<(), PassedOver> {
+        match origin.is_copy() && self.refused == Some(command) {
+            true => Err(PassedOver::Refused),
+            false => self.judge(command, origin, order),
+        }
+    }
+
     /// Notes that this command is followed now, and that it replaces the one before.
-    pub(crate) fn follow(&mut self, command: CommandId, order: Option<u64>) {
-        if let Some(before) = self.followed.filter(|before| *before != command) {
-            self.supersede(before);
+    pub(crate) fn follow(&mut self, command: CommandId, origin: Origin, order: Option<u64>) {
+        let retained = origin == Origin::Retained;
+        if self.followed == Some(command) {
+            self.followed_is_retained |= retained;
+        } else {
+            if let Some(before) = self.followed {
+                self.supersede(before, self.followed_is_retained);
+            }
+            self.followed_is_retained = retained;
         }
         self.superseded.retain(|known| *known != command);
+        self.retained.retain(|known| *known != command);
         self.given_up = self.given_up.filter(|given_up| *given_up != command);
         self.followed = Some(command);
         self.order = self.order.max(order.unwrap_or(0));
     }
 
-    /// Notes that retained copies of this command are to be passed over; the note that was not needed for longest gives way.
-    pub(crate) fn supersede(&mut self, command: CommandId) {
-        self.superseded.retain(|known| *known != command);
-        if self.superseded.is_full() {
-            self.superseded.remove(0);
+    /// Notes that retained copies of this command are to be passed over. `seen` says that there is one.
+    pub(crate) fn supersede(&mut self, command: CommandId, seen: bool) {
+        let seen = seen || self.retained.contains(&command);
+        let notes = if seen { &mut self.retained } else { &mut self.superseded };
+        notes.retain(|known| *known != command);
+        // The one that was not needed for longest gives way.
+        if notes.is_full() {
+            notes.remove(0);
         }
-        let _ = self.superseded.push(command);
+        let _ = notes.push(command);
     }
 }
 
@@ -130,12 +174,12 @@ mod tests {
     #[test]
     fn a_retained_copy_of_a_replaced_command_is_passed_over_until_it_is_published_again() {
         let mut history = History::new();
-        history.follow(A, None);
+        history.follow(A, Origin::Live, None);
         assert_eq!(history.judge(A, Origin::Retained, None), Ok(()), "same URL, new file");
-        history.follow(B, None);
+        history.follow(B, Origin::Live, None);
         assert_eq!(history.judge(A, Origin::Retained, None), Err(PassedOver::Superseded));
         assert_eq!(history.judge(A, Origin::Live, None), Ok(()));
-        history.follow(A, None);
+        history.follow(A, Origin::Live, None);
         assert_eq!(history.judge(A, Origin::Retained, None), Ok(()));
         assert_eq!(history.judge(B, Origin::Retained, None), Err(PassedOver::Superseded));
     }
@@ -143,11 +187,24 @@ mod tests {
     #[test]
     fn a_copy_that_is_seen_again_and_again_is_not_forgotten() {
         let mut history = History::new();
-        history.follow(A, None);
+        history.follow(A, Origin::Live, None);
         for number in 10..100 {
-            history.follow(CommandId(number), None);
+            history.follow(CommandId(number), Origin::Live, None);
             assert_eq!(history.judge(A, Origin::Retained, None), Err(PassedOver::Superseded), "{number}");
-            history.supersede(A);
+            history.supersede(A, true);
+        }
+    }
+
+    #[test]
+    fn no_number_of_other_commands_pushes_out_a_copy_that_was_seen() {
+        for (first, later) in [(Origin::Retained, Origin::Live), (Origin::Live, Origin::Retained)] {
+            let mut history = History::new();
+            history.follow(A, first, None);
+            history.follow(A, later, None);
+            for number in 10..100 {
+                history.follow(CommandId(number), Origin::Live, None);
+            }
+            assert_eq!(history.judge(A, Origin::Retained, None), Err(PassedOver::Superseded));
         }
     }
 
@@ -159,20 +216,20 @@ mod tests {
             assert_eq!(history.judge(B, origin, None), Ok(()));
         }
         assert_eq!(history.judge(A, Origin::Live, None), Ok(()));
-        history.follow(A, None);
+        history.follow(A, Origin::Live, None);
         assert_eq!(history.judge(A, Origin::Redelivered, None), Ok(()), "a new count has begun");
     }
 
     #[test]
     fn an_older_offer_is_passed_over_however_it_comes() {
         let mut history = History::new();
-        history.follow(A, Some(7));
+        history.follow(A, Origin::Live, Some(7));
         for origin in [Origin::Live, Origin::Retained, Origin::Redelivered] {
             assert_eq!(history.judge(B, origin, Some(6)), Err(PassedOver::OlderOffer));
             assert_eq!(history.judge(A, origin, Some(7)), Ok(()));
             assert_eq!(history.judge(B, origin, None), Ok(()), "a person's command has no order");
         }
-        history.follow(B, None);
+        history.follow(B, Origin::Live, None);
         assert_eq!(history.order, 7);
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Job {
     pub(crate) payload: Vec<u8, MAX_COMMAND>,
     pub(crate) origin: Origin,
     /// The command that waited in its place and was never begun.
-    pub(crate) replaced: Option<CommandId>,
+    pub(crate) replaced: Option<(CommandId, Origin)>,
     /// There were more bytes than a command may have.
     oversized: bool,
     number: u32,
@@ -80,17 +80,25 @@ impl Inbox {
         if payload.is_empty() {
             return self.settled.get();
         }
-        let number = self.count.get().wrapping_add(1);
-        self.count.set(number);
-        let mut newest = self.newest.borrow_mut();
-        *newest = Some(Job {
+        let mut job = Job {
             payload: Vec::from_slice(&payload[..payload.len().min(MAX_COMMAND)]).unwrap_or_default(),
             origin,
-            // Retained on both topics, say: the next time they may come in the other order.
-            replaced: newest.as_ref().map(Job::id),
+            replaced: None,
             oversized: payload.len() > MAX_COMMAND,
-            number,
-        });
+            number: self.count.get().wrapping_add(1),
+        };
+        let mut newest = self.newest.borrow_mut();
+        if let Some(waiting) = &*newest {
+            // What is not to be followed must not push out what is.
+            if !self.replaces(&job) {
+                return self.settled.get();
+            }
+            // Retained on both topics, say: the next time they may come in the other order.
+            job.replaced = Some((waiting.id(), waiting.origin));
+        }
+        let number = job.number;
+        self.count.set(number);
+        *newest = Some(job);
         self.arrived.signal(());
         number
     }
@@ -98,10 +106,10 @@ impl Inbox {
     /// Notes that a command is followed now.
     pub(crate) fn begin(&self, job: &Job, order: Option<u64>) {
         let mut history = self.history.borrow_mut();
-        if let Some(replaced) = job.replaced.filter(|replaced| *replaced != job.id()) {
-            history.supersede(replaced);
+        if let Some((replaced, origin)) = job.replaced.filter(|(replaced, _)| *replaced != job.id()) {
+            history.supersede(replaced, origin == Origin::Retained);
         }
-        history.follow(job.id(), order);
+        history.follow(job.id(), job.origin, order);
     }
 
     /// Notes that a command was remembered, refused or passed over, and so every one before it.
@@ -135,12 +143,28 @@ impl Inbox {
         }
     }
 
+    /// Whether a command may take the place of another that waits.
+    fn replaces(&self, job: &Job) -> bool {
+        let why = match job.command(&mut [0; SCRATCH]) {
+            Ok(Command::Cancel) => return true,
+            Ok(Command::Update(offer)) => {
+                match self.history.borrow().interrupts(job.id(), job.origin, offer.order) {
+                    Ok(()) => return true,
+                    Err(why) => why.as_str(),
+                }
+            }
+            Err(_) => "Passed over: not a command.",
+        };
+        log::info!("update: {why}");
+        false
+    }
+
     fn look(&self, job: &Job) -> Option<Takeover> {
         let mut newest = self.newest.borrow_mut();
         let newer = newest.as_ref()?;
         let takeover = match newer.command(&mut [0; SCRATCH]) {
             Ok(Command::Update(offer)) if newer.payload != job.payload => {
-                let verdict = self.history.borrow().judge(newer.id(), newer.origin, offer.order);
+                let verdict = self.history.borrow().interrupts(newer.id(), newer.origin, offer.order);
                 match verdict {
                     Ok(()) => return Some(Takeover::Update),
                     Err(why) => log::info!("update: {}", why.as_str()),

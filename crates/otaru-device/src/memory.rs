@@ -16,7 +16,7 @@ use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
 
 use crate::guards::GuardStore;
-use crate::history::{CommandId, History, SUPERSEDED};
+use crate::history::{CommandId, History, Notes, SUPERSEDED};
 use crate::slots::Region;
 
 /// Records by number, without a cache: they are read at boot and once an update.
@@ -75,6 +75,8 @@ pub struct Candidate {
     pub sequence: u64,
     /// The release's product.
     pub product: String<MAX_TEXT>,
+    /// Whether a trusted key signed it. Nobody vouches for the sequence of one without a signature.
+    pub signed: bool,
     /// The keys it revokes.
     pub revoked: Vec<KeyId, MAX_REVOKED>,
 }
@@ -86,16 +88,18 @@ pub struct Retry {
     pub image: Digest,
     /// The command that brought it.
     pub command: Option<CommandId>,
-    /// Sequence of the trial's otadata record, so that each trial counts once.
+    /// Sequence of the trial's otadata record, so that each trial counts once; 0 once another trial may get the same.
     pub trial: u32,
     /// Trials so far that did not reach the broker; 0 when nothing follows from this one any more.
     pub tries: u8,
+    /// Further trials that a loss of power ended, where the bootloader ends a trial then.
+    pub power_losses: u8,
 }
 
 impl Retry {
     /// A trial from which nothing follows.
     pub(crate) const fn settled(image: Digest, command: Option<CommandId>, trial: u32) -> Self {
-        Self { image, command, trial, tries: 0 }
+        Self { image, command, trial, tries: 0, power_losses: 0 }
     }
 
     /// Whether nothing follows from the trial with this sequence.
@@ -132,6 +136,11 @@ impl Memory {
     /// The guards; `None` when they are lost or there is no room for them.
     pub async fn load_guards<F: NorFlash>(&self, flash: &mut F) -> Option<Guards> {
         self.guards.load(flash).await
+    }
+
+    /// Whether guards were never kept here.
+    pub async fn is_new<F: NorFlash>(&self, flash: &mut F) -> bool {
+        self.guards.is_new(flash).await
     }
 
     /// Keeps the guards, as far as they are not kept yet.
@@ -215,6 +224,7 @@ impl Memory {
             image: reader.digest()?,
             sequence: reader.number()?,
             product: reader.text()?,
+            signed: reader.byte()? != 0,
             revoked: reader.keys(),
         })
     }
@@ -225,6 +235,7 @@ impl Memory {
         writer.put(&candidate.image.0);
         writer.put(&candidate.sequence.to_le_bytes());
         writer.text(&candidate.product);
+        writer.put(&[candidate.signed.into()]);
         candidate.revoked.iter().for_each(|key| writer.put(&key.0));
         self.store(flash, CANDIDATE, &writer.0).await;
     }
@@ -258,10 +269,15 @@ impl Memory {
         let mut buf = [0; RECORD];
         let Some(record) = self.load(flash, HISTORY, &mut buf).await else { return History::default() };
         let mut reader = Reader(record);
-        let order = reader.number().unwrap_or(0);
-        let [followed, given_up] = [reader.command(), reader.command()];
-        let superseded = core::iter::from_fn(|| reader.command()).take(SUPERSEDED).collect();
-        History { order, followed, given_up, superseded }
+        History {
+            order: reader.number().unwrap_or(0),
+            followed_is_retained: reader.byte().unwrap_or(0) != 0,
+            followed: reader.command(),
+            given_up: reader.command(),
+            refused: reader.command(),
+            superseded: reader.commands(),
+            retained: reader.commands(),
+        }
     }
 
     /// Remembers which commands were followed, unless that is remembered already.
@@ -271,9 +287,13 @@ impl Memory {
         }
         let mut writer = Writer::new();
         writer.put(&history.order.to_le_bytes());
+        writer.put(&[history.followed_is_retained.into()]);
         writer.command(history.followed);
         writer.command(history.given_up);
-        history.superseded.iter().for_each(|command| writer.command(Some(*command)));
+        writer.command(history.refused);
+        for notes in [&history.superseded, &history.retained] {
+            (0..SUPERSEDED).for_each(|index| writer.command(notes.get(index).copied()));
+        }
         self.store(flash, HISTORY, &writer.0).await;
     }
 
@@ -286,6 +306,7 @@ impl Memory {
             command: reader.command(),
             trial: reader.word()?,
             tries: reader.byte()?,
+            power_losses: reader.byte()?,
         })
     }
 
@@ -295,13 +316,20 @@ impl Memory {
         writer.put(&retry.image.0);
         writer.command(retry.command);
         writer.put(&retry.trial.to_le_bytes());
-        writer.put(&[retry.tries]);
+        writer.put(&[retry.tries, retry.power_losses]);
         self.store(flash, RETRY, &writer.0).await;
     }
 
     /// Forgets a trial that was to be repeated.
     pub async fn clear_retry<F: NorFlash>(&self, flash: &mut F) {
         self.clear(flash, RETRY).await;
+    }
+
+    /// Notes that otadata's sequences no longer tell the last trial from the next one.
+    pub async fn forget_sequence<F: NorFlash>(&self, flash: &mut F) {
+        if let Some(retry) = self.load_retry(flash).await.filter(|retry| retry.trial != 0) {
+            self.store_retry(flash, &Retry { trial: 0, ..retry }).await;
+        }
     }
 
     async fn clear<F: NorFlash>(&self, flash: &mut F, key: u8) {
@@ -402,6 +430,10 @@ impl Reader<'_> {
 
     fn command(&mut self) -> Option<CommandId> {
         self.number().filter(|number| *number != 0).map(CommandId)
+    }
+
+    fn commands(&mut self) -> Notes {
+        (0..SUPERSEDED).filter_map(|_| self.command()).collect()
     }
 
     /// The rest of the record.

@@ -19,11 +19,11 @@ use crate::text;
 
 /// Bytes of error text kept.
 pub(crate) const DETAIL: usize = 160;
-type Line = String<96>;
+type Line = String<144>;
 /// How often reports are refreshed when nothing happens.
 const REFRESH: Duration = Duration::from_secs(3600);
 /// Lines kept while the broker is slow or away.
-const LINES: usize = 8;
+const LINES: usize = 6;
 
 /// What does not change while this boot lasts.
 #[derive(Debug, Clone)]
@@ -253,6 +253,11 @@ impl<'a> Reports<'a> {
         if self.current.borrow().guards_lost != lost {
             self.change(|c| c.guards_lost = lost);
         }
+    }
+
+    /// Whether the running image is on trial.
+    pub(crate) fn is_trial(&self) -> bool {
+        !self.current.borrow().confirmed
     }
 
     /// Lets the session look whether there is something to do.

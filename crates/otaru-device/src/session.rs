@@ -126,7 +126,9 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
         let mut refused: Option<Duration> = None;
         loop {
             let over = |command: &Undecided, now| {
-                self.inbox.is_settled(command.number) || now >= command.since + UNDECIDED
+                // A trial may be rolled back, and what came meanwhile is for the old image then.
+                let waited = now >= command.since + UNDECIDED && !self.reports.is_trial();
+                self.inbox.is_settled(command.number) || waited
             };
             if let Some(command) = undecided.take_if(|command| over(command, self.clock.now())) {
                 connection.acknowledge(command.id).await?;

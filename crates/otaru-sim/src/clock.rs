@@ -5,7 +5,7 @@ use std::time::Duration;
 use otaru_device::Clock;
 use tokio::time::Instant;
 
-/// Time since the device was made, times a speed.
+/// Time since the device started, times a speed.
 #[derive(Debug, Clone)]
 pub struct SimClock {
     start: Instant,
@@ -16,6 +16,13 @@ impl SimClock {
     /// A clock that runs `speed` times as fast as the host's.
     pub fn new(speed: f64) -> Self {
         Self { start: Instant::now(), speed: if speed > 0.0 { speed } else { 1.0 } }
+    }
+}
+
+impl SimClock {
+    /// The clock after a start of the device: it begins anew.
+    pub(crate) fn restarted(&self) -> Self {
+        Self { start: Instant::now(), speed: self.speed }
     }
 }
 

@@ -263,14 +263,26 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             Event::NothingBootable
         })?;
         on_event(Event::Booted { address: chosen.address, version: chosen.version.clone(), reason });
-        let board = self.board(rtc, reason, chosen.address);
+        let this = self.started();
+        let board = this.board(rtc, reason, chosen.address);
         let mut marker = vec![0; MARKER_WINDOW];
         flash.read(chosen.address, &mut marker).await.map_err(|_| Event::NothingBootable)?;
         tokio::select! {
             biased;
             () = rtc.restart.notified() => Ok(End::Restart),
-            end = scheduled(rtc, self.program(board, behaviour_of(&marker).on(self.seed), rtc)) => Ok(end),
-            () = watchdog(rtc, &self.clock) => Ok(End::Watchdog),
+            end = scheduled(rtc, this.program(board, behaviour_of(&marker).on(self.seed), rtc)) => Ok(end),
+            () = watchdog(rtc, &this.clock) => Ok(End::Watchdog),
+        }
+    }
+
+    /// The same device with a clock that begins now.
+    fn started(&self) -> Self {
+        Self {
+            clock: self.clock.restarted(),
+            flash: self.flash.clone(),
+            link: self.link.clone(),
+            oddity: self.oddity.clone(),
+            ..*self
         }
     }
 

@@ -161,8 +161,31 @@ fn a_broker_that_is_never_found_gets_five_trials_a_day_apart() {
         let lab = lab(BootloaderKind::Plain).await;
         lab.command();
         assert!(away_at_start(&lab, 1, HOUR).await);
-        tokio::time::sleep(12 * DAY).await;
+        for days in 1..5 {
+            tokio::time::sleep(DAY - HOUR).await;
+            assert_eq!(boots(&lab, "1.1.0"), days, "before day {days} is over");
+            tokio::time::sleep(2 * HOUR - HOUR / 2).await;
+            assert_eq!(boots(&lab, "1.1.0"), days + 1, "after day {days}");
+            // Where the next day begins: at the roll back.
+            tokio::time::sleep(HOUR / 2).await;
+        }
+        tokio::time::sleep(5 * DAY).await;
         assert_eq!(boots(&lab, "1.1.0"), 5);
+    });
+}
+
+#[test]
+fn the_pauses_between_trials_grow_while_the_old_image_is_heard() {
+    run(async {
+        let lab = lab(BootloaderKind::Plain).await;
+        lab.command();
+        for (trial, minutes) in (1..).zip([10, 60, 360, 1440]) {
+            assert!(away_at_start(&lab, trial, 2 * DAY).await, "trial {trial}");
+            assert!(booted(&lab, "1.0.0", trial + 1, HOUR).await);
+            lab.broker.away(false);
+            tokio::time::sleep(Duration::from_secs((minutes - 1) * 60)).await;
+            assert_eq!(boots(&lab, "1.1.0"), trial, "{minutes} minutes are not over");
+        }
     });
 }
 

@@ -55,7 +55,14 @@ where
         };
         let known = self.boot.memory.load_failed(self.flash).await;
         match known.filter(|known| Some(known.digest) == digest) {
-            Some(known) => Some(known),
+            Some(known) => {
+                // Power may have gone between this note and the other.
+                let pending = self.boot.memory.load_pending(self.flash).await;
+                if pending.is_some_and(|pending| pending.verified == digest) {
+                    self.boot.memory.clear_pending(self.flash).await;
+                }
+                Some(known)
+            }
             None => self.diagnose(trial, digest).await,
         }
     }
@@ -66,7 +73,8 @@ where
         let memory = &self.boot.memory;
         let pending = memory.load_pending(self.flash).await;
         let command = pending.as_ref().map(Pending::id);
-        let settled = memory.load_retry(self.flash).await.is_some_and(|retry| retry.has_settled(trial.seq));
+        let retry = memory.load_retry(self.flash).await;
+        let settled = retry.as_ref().is_some_and(|retry| retry.has_settled(trial.seq));
         // Where the agent counted the boots, the reset that ended the last of them is in the record.
         let last = match trial.cause {
             Some(TrialCause::TooManyBoots { last } | TrialCause::PowerLoss { last }) => last,
@@ -78,9 +86,13 @@ where
             if settled {
                 return None;
             }
-            if let Some(pending) = pending.filter(|_| reason.is_outside())
-                && self.goes_on_after_power_loss(pending, trial.seq, image).await
-            {
+            let goes_on = match (pending, retry.filter(|retry| retry.image == image)) {
+                _ if !reason.is_outside() => false,
+                (Some(pending), _) => self.goes_on_after_power_loss(pending, trial.seq, image).await,
+                (None, Some(retry)) => self.waits_on_after_power_loss(retry, trial.seq).await,
+                (None, None) => false,
+            };
+            if goes_on {
                 log::info!("trial: interrupted by power, not counted as a failure");
                 return None;
             }

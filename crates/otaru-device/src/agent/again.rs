@@ -10,6 +10,7 @@ use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::status::{Code, MAX_TRIALS, UpdateState};
 use rand_core::RngCore;
 
+use super::boot::MAX_POWER_LOSSES;
 use super::{ANNOUNCE, Failure, Worker};
 use crate::board::{Board, Clock, Health};
 use crate::history::CommandId;
@@ -47,6 +48,11 @@ where
             return self.reports.fault(UpdateState::RolledBack, Code::Unreachable, &failed.detail);
         }
         let retry = self.count_trial(failed, trial).await;
+        self.tell_retry(retry);
+    }
+
+    /// Tells that an image is to be tried again, or no more.
+    fn tell_retry(&mut self, retry: Retry) {
         self.reports.attempt(retry.tries);
         let Some(pause) = retry.pause() else {
             let detail = "the new image never reached the broker; publish the command again to retry";
@@ -71,8 +77,8 @@ where
             known => {
                 // Another command for the same image begins a new count.
                 let known = known.filter(|known| pending.is_none() || known.command == pending);
-                let (command, tries) = known.map_or((pending, 0), |known| (known.command, known.tries));
-                let retry = Retry { image: failed.digest, command, trial, tries: tries.saturating_add(1) };
+                let known = known.unwrap_or(Retry::settled(failed.digest, pending, trial));
+                let retry = Retry { trial, tries: known.tries.saturating_add(1), ..known };
                 memory.store_retry(self.flash, &retry).await;
                 retry
             }
@@ -84,6 +90,28 @@ where
             self.forbid_copies(retry.command).await;
         }
         retry
+    }
+
+    /// Goes on waiting where no record of the trial is left: power went while one was written.
+    pub(super) async fn resume_retry(&mut self) {
+        let memory = &self.boot.memory;
+        let retry = memory.load_retry(self.flash).await.filter(|retry| retry.pause().is_some());
+        let Some(retry) = retry else { return };
+        if memory.load_pending(self.flash).await.is_none() && self.is_in_slot(retry.image).await {
+            self.tell_retry(retry);
+        }
+    }
+
+    /// Counts a repeated trial that power ended, apart from the others; says whether the image gets another.
+    pub(super) async fn waits_on_after_power_loss(&mut self, retry: Retry, trial: u32) -> bool {
+        let ended = u8::from(retry.trial != trial);
+        let retry = Retry { trial, power_losses: retry.power_losses.saturating_add(ended), ..retry };
+        if retry.pause().is_none() || retry.power_losses >= MAX_POWER_LOSSES {
+            return false;
+        }
+        self.boot.memory.store_retry(self.flash, &retry).await;
+        self.tell_retry(retry);
+        true
     }
 
     /// Whether this is a copy of the command whose image waits for its next trial.
@@ -117,13 +145,13 @@ where
         }
     }
 
-    /// Gives up the trial that was to come; says whether there was one.
-    pub(super) async fn drop_retry(&mut self) -> bool {
+    /// Gives up the trial that was to come; tells whose it was, if there was one.
+    pub(super) async fn drop_retry(&mut self) -> Option<CommandId> {
         let memory = &self.boot.memory;
         if let Some(retry) = memory.load_retry(self.flash).await.filter(|retry| retry.tries > 0) {
             memory.store_retry(self.flash, &Retry { tries: 0, ..retry }).await;
         }
-        self.retry.take().is_some()
+        self.retry.take()?.command
     }
 
     /// Ends a command for good, after a trial from which nothing follows.

@@ -37,7 +37,7 @@ use rand_core::RngCore;
 
 use crate::board::{Board, Clock, Health, Link, ResetReason};
 use crate::config::{Config, ConfigError};
-use crate::history::PassedOver;
+use crate::history::{CommandId, PassedOver};
 use crate::job::{Inbox, Job, Takeover};
 use crate::link;
 use crate::memory::{Pending, Retry};
@@ -241,13 +241,14 @@ where
     fn counts(&self, job: &Job, offer: &Offer<'_>) -> bool {
         let mut history = self.inbox.history.borrow_mut();
         let why = match history.judge(job.id(), job.origin, offer.order) {
+            Ok(()) if job.origin.is_copy() && self.would_loop() => PassedOver::GivenUp.as_str(),
             Ok(()) if self.waits_for(job) => {
                 "Passed over: a copy of the command whose image is to be tried again."
             }
             Ok(()) => return true,
             Err(why) => {
                 if why == PassedOver::Superseded {
-                    history.supersede(job.id());
+                    history.supersede(job.id(), true);
                 }
                 why.as_str()
             }
@@ -256,21 +257,34 @@ where
         false
     }
 
+    /// Whether a copy of a command may be what brought this start about, where no memory tells.
+    fn would_loop(&self) -> bool {
+        let reason = self.board.borrow().reset_reason();
+        let went_down = reason.is_crash() || reason == ResetReason::Brownout || self.boot.failed.is_some();
+        went_down && !self.boot.memory.is_there()
+    }
+
     async fn cancel(&mut self) {
+        let pending = self.boot.memory.load_pending(self.flash).await.map(|pending| pending.id());
         self.boot.memory.clear_pending(self.flash).await;
-        if self.drop_retry().await {
-            self.reports.state(UpdateState::Cancelled);
-            self.reports.line(format_args!("Update cancelled."));
-        } else {
-            self.reports.line(format_args!("Nothing to cancel."));
+        match self.drop_retry().await.or(pending) {
+            Some(command) => self.cancelled(command).await,
+            None => self.reports.line(format_args!("Nothing to cancel.")),
         }
+    }
+
+    /// A command is cancelled, and its copies with it.
+    async fn cancelled(&mut self, command: CommandId) {
+        self.reports.state(UpdateState::Cancelled);
+        self.reports.line(format_args!("Update cancelled."));
+        self.forbid_copies(Some(command)).await;
     }
 
     async fn update(&mut self, job: &Job, offer: &Offer<'_>) {
         let waiting = self.retry.take();
         self.begin_count(job.id()).await;
         let (inbox, reports) = (self.inbox, self.reports);
-        let before = inbox.history.borrow().clone();
+        let mut before = inbox.history.borrow().clone();
         inbox.begin(job, offer.order);
         let outcome = match select(self.prepare(job, offer), inbox.takeover(job)).await {
             Either::First(Ok(Prepared::Ready)) => self.activate().await,
@@ -282,19 +296,25 @@ where
             Either::First(Err(failure)) => Err(failure),
             // Nothing was activated yet, so the slot's half is simply left.
             Either::Second(Takeover::Cancel) => {
-                reports.state(UpdateState::Cancelled);
-                reports.line(format_args!("Update cancelled."));
+                self.boot.memory.clear_pending(self.flash).await;
+                self.cancelled(job.id()).await;
                 Ok(())
             }
             Either::Second(Takeover::Update) => {
                 reports.line(format_args!("A newer command takes over."));
+                self.drop_retry().await;
                 return;
             }
         };
         self.boot.memory.clear_pending(self.flash).await;
         let refused = outcome.as_ref().is_err_and(|failure| failure.refused);
+        if outcome.is_err() {
+            // An order is trusted once firmware has come of it: it bars all that are lower.
+            inbox.history.borrow_mut().order = before.order;
+        }
         if refused {
             // What was not taken replaces nothing.
+            before.refused = Some(job.id());
             *inbox.history.borrow_mut() = before;
             self.retry = waiting.filter(|waiting| waiting.command != Some(job.id()));
         } else {
@@ -322,7 +342,7 @@ where
             Pending { crashes: MAX_CRASHES.., .. } => {
                 Some((Code::Crashed, "the update crashed this firmware again and again"))
             }
-            _ if attempts > self.config.resumptions => {
+            _ if attempts > self.config.resumptions || attempts == u8::MAX => {
                 Some((Code::Interrupted, "the update was interrupted too often"))
             }
             _ => None,

@@ -214,7 +214,7 @@ impl Plan<'_> {
         self.judge_bare(head, false).map_err(|unfit| self.unfit(unfit))?;
         if let Some(offered) = self.offered {
             // Where a digest was offered, nothing else tells one image from another.
-            return Ok(self.admit_again(offered, 0)?);
+            return Ok(self.admit_again(offered, None)?);
         }
         let descriptor = Head::parse(head)?.descriptor;
         if descriptor.is_none_or(|descriptor| descriptor.elf_sha256().is_zero()) {
@@ -225,20 +225,26 @@ impl Plan<'_> {
             return Err(Stop::SameAsRunning);
         }
         match &self.failed {
-            Some(failed) if failed.head == head => Err(failed.refusal().into()),
+            Some(failed) if failed.head == head && !self.force => {
+                Err(failed.refusal(self.allow_unsigned).into())
+            }
             _ => Ok(()),
         }
     }
 
-    /// Whether this image failed before, and comes in no later release than then.
-    pub(super) fn is_barred(&self, image: Digest, sequence: u64) -> bool {
-        self.failed.as_ref().is_some_and(|failed| failed.image == image && sequence <= failed.sequence)
+    /// Whether this image failed before, and comes in no later release than then: bare with `None`, which a forced command lifts.
+    pub(super) fn is_barred(&self, image: Digest, sequence: Option<u64>) -> bool {
+        let lifted = |failed: &FailedImage| match sequence {
+            Some(sequence) => sequence > failed.sequence,
+            None => self.force,
+        };
+        self.failed.as_ref().is_some_and(|failed| failed.image == image && !lifted(failed))
     }
 
     /// Refuses an image that failed before, unless it comes in a later release than then.
-    pub(super) fn admit_again(&self, image: Digest, sequence: u64) -> Result<(), Failure> {
+    pub(super) fn admit_again(&self, image: Digest, sequence: Option<u64>) -> Result<(), Failure> {
         match &self.failed {
-            Some(failed) if self.is_barred(image, sequence) => Err(failed.refusal()),
+            Some(failed) if self.is_barred(image, sequence) => Err(failed.refusal(self.allow_unsigned)),
             _ => Ok(()),
         }
     }
@@ -270,6 +276,7 @@ impl Plan<'_> {
         if self.offered.is_some_and(|offered| offered != manifest.image) {
             return Err(Self::mismatch().into());
         }
+        self.admit_revocations(&manifest)?;
         if manifest.image == self.running.image {
             return Err(Stop::SameAsRunning);
         }
@@ -277,7 +284,7 @@ impl Plan<'_> {
             return Err(self.unfit(Unfit::SecureVersion).into());
         }
         self.admit_order(&manifest, signer.is_some())?;
-        self.admit_again(manifest.image, manifest.sequence)?;
+        self.admit_again(manifest.image, Some(manifest.sequence))?;
         Ok(manifest)
     }
 
@@ -300,14 +307,19 @@ impl Plan<'_> {
         Self::refuse(error.code(), format_args!("{}", error.on(self.keys)))
     }
 
-    /// Refuses what would lead back, or skip a version. A sequence belongs to one image.
-    fn admit_order(&self, manifest: &Manifest<'_>, signed: bool) -> Result<(), Stop> {
-        if self.guards.clone().unwrap_or_default().revoke(manifest.revoked()).is_err() {
-            return Err(Self::refuse(
+    /// Refuses a release whose revocations could not be kept.
+    fn admit_revocations(&self, manifest: &Manifest<'_>) -> Result<(), Stop> {
+        let mut guards = self.guards.clone().unwrap_or_default();
+        guards.revoke(manifest.revoked()).map_err(|_| {
+            Self::refuse(
                 Code::NoRoom,
                 format_args!("the release revokes more keys than this device has room for"),
-            ));
-        }
+            )
+        })
+    }
+
+    /// Refuses what would lead back, or skip a version. A sequence belongs to one image.
+    fn admit_order(&self, manifest: &Manifest<'_>, signed: bool) -> Result<(), Stop> {
         let running = self.running.version;
         let back = match &self.guards {
             _ if self.allow_downgrade => None,
@@ -355,13 +367,12 @@ impl Plan<'_> {
 }
 
 impl FailedImage {
-    fn refusal(&self) -> Failure {
+    /// Refuses it, and says how it can be tried again: by whoever has the key, or by anybody where no key is needed.
+    fn refusal(&self, unsigned: bool) -> Failure {
+        let way = if unsigned { "\"force\": true" } else { "a release with a higher sequence" };
         Failure::refusal(
             Code::FailedBefore,
-            format_args!(
-                "this image was rolled back before ({}); a release with a higher sequence may try again",
-                self.code
-            ),
+            format_args!("this image was rolled back before ({}); to try it again: {way}", self.code),
         )
     }
 }
@@ -511,7 +522,7 @@ mod tests {
         assert_eq!(code(&named, &head), "taken");
         let named = Plan { failed: Some(failed()), offered: Some(Digest::of(b"failed")), ..plan() };
         assert_eq!(code(&named, &other_header), "failed_before");
-        assert!(!named.is_barred(Digest::of(b"failed"), 6), "a later release may try again");
+        assert!(!named.is_barred(Digest::of(b"failed"), Some(6)), "a later release may try again");
         // Two builds without a digest of their ELF file may begin alike.
         let mut untold = head;
         untold[DESCRIPTOR_AT + 144..DESCRIPTOR_AT + 176].fill(0);

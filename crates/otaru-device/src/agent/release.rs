@@ -126,8 +126,10 @@ impl<'w> Release<'w> {
     /// What to remember of this release once its image is confirmed.
     pub(super) fn candidate(&self) -> Option<Candidate> {
         let manifest = self.manifest()?;
+        let envelope = Envelope::parse(self.file.get(HEADER_LEN..self.have)?).ok()?;
         Some(Candidate {
             image: manifest.image,
+            signed: envelope.signature().is_some(),
             sequence: manifest.sequence,
             product: text::cut(manifest.product),
             revoked: manifest.revoked().collect(),

@@ -43,6 +43,7 @@ where
             if self.boot.memory.load_guards(self.flash).await.is_some() {
                 self.learn().await;
             }
+            self.resume_retry().await;
         }
     }
 
@@ -52,7 +53,9 @@ where
         let guards = match memory.load_guards(self.flash).await {
             Some(guards) => Some(guards),
             // As it was flashed: there is nothing to be forgotten yet.
-            None if matches!(self.boot.slots.was_updated(self.flash).await, Ok(false)) => {
+            None if memory.is_new(self.flash).await
+                && matches!(self.boot.slots.was_updated(self.flash).await, Ok(false)) =>
+            {
                 Some(Guards::default())
             }
             None => None,

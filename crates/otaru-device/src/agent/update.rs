@@ -70,6 +70,7 @@ where
         let Some(digest) = self.obtain(offer, verified).await? else { return Ok(Prepared::AlreadyRunning) };
         self.boot.memory.mark_verified(self.flash, digest).await;
         // An image that is tried again is told by what happens to it now.
+        forget_trial(self.boot, self.flash).await?;
         if self.boot.memory.load_failed(self.flash).await.is_some_and(|failed| failed.digest == digest) {
             self.boot.memory.clear_failed(self.flash).await;
         }
@@ -89,6 +90,7 @@ where
     /// One otadata record, then the restart. Not to be dropped half-way.
     #[expect(clippy::await_holding_refcell_ref, reason = "a reset ends everything that could want the board")]
     pub(super) async fn activate(&mut self) -> Result<(), Failure> {
+        self.boot.memory.forget_sequence(self.flash).await;
         let target = self.boot.slots.target();
         self.boot
             .slots
@@ -141,10 +143,7 @@ where
         offer: &Offer<'_>,
         verified: Option<Digest>,
     ) -> Result<Option<Digest>, Failure> {
-        let failed = match offer.force {
-            true => None,
-            false => self.boot.memory.load_failed(self.flash).await.map(FailedImage::from),
-        };
+        let failed = self.boot.memory.load_failed(self.flash).await.map(FailedImage::from);
         let plan = Plan {
             offered: offer.image,
             failed,
@@ -155,21 +154,27 @@ where
         // An unsigned offer may name any old image that happens to stand in the slot.
         let known = verified.or(offer.image.filter(|_| self.config.allow_unsigned));
         // One that failed may come in a later release only, which is to be looked at.
-        if let Some(image) = known.filter(|image| !plan.is_barred(*image, 0))
+        if let Some(image) = known.filter(|image| !plan.is_barred(*image, None))
             && inspect(self.flash, slot, self.workspace.read_back(), &plan, verified.is_none()).await
                 == Ok(image)
         {
             return Ok(Some(image).filter(|image| *image != self.boot.image));
         }
+        forget_trial(self.boot, self.flash).await?;
         let Self { net, clock, config, reports, uplink, .. } = *self;
         let way = Way { net, clock, config, reports, uplink };
         let slots = [slot, self.boot.slots.region(self.boot.slots.running())];
         let fetched =
             fetch_and_write(way, self.rng, self.flash, self.workspace, slots, offer.url, &plan).await?;
-        let Some((digest, release)) = fetched else { return Ok(None) };
+        let (digest, release) = fetched;
         if let Some(release) = &release {
             self.boot.memory.store_candidate(self.flash, release).await;
         }
+        let Some(digest) = digest else {
+            // What runs was confirmed long ago, but maybe not by this release: it may close the way back, and revoke keys.
+            self.boot.memory.learn(self.flash, self.boot.image).await;
+            return Ok(None);
+        };
         self.reports.state(UpdateState::Verifying);
         if inspect(self.flash, slot, self.workspace.read_back(), &plan, false).await? != digest {
             return Err(Failure::new(Code::Flash, format_args!("what was written reads back different")));
@@ -180,7 +185,7 @@ where
         if digest == self.boot.image {
             return Ok(None);
         }
-        plan.admit_again(digest, release.map_or(0, |release| release.sequence))?;
+        plan.admit_again(digest, release.map(|release| release.sequence))?;
         Ok(Some(digest))
     }
 
@@ -230,6 +235,13 @@ impl<'p> Plan<'p> {
     }
 }
 
+/// What otadata says of the last trial is evidence no more: the slot is about to hold something else, or to be tried anew.
+async fn forget_trial<F: MultiwriteNorFlash>(boot: &Boot, flash: &mut F) -> Result<(), Failure> {
+    boot.memory.forget_sequence(flash).await;
+    let forgotten = boot.slots.forget_trial(flash).await;
+    forgotten.map_err(|error| Failure::new(Code::Flash, format_args!("otadata: {error}")))
+}
+
 /// Downloads into the slot, unless the running image is offered (`None`); network and flash work at the same
 /// time, joined by a few buffers. Gives back the image, and the release that brought it.
 async fn fetch_and_write<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
@@ -240,7 +252,7 @@ async fn fetch_and_write<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
     [target, running]: [Region; 2],
     url: &str,
     plan: &Plan<'_>,
-) -> Result<Option<(Digest, Option<Candidate>)>, Failure> {
+) -> Result<(Option<Digest>, Option<Candidate>), Failure> {
     let Workspace { release, pipe, http } = workspace;
     let mut channel = pipe.channel();
     let (sender, receiver) = channel.split();
@@ -254,14 +266,14 @@ async fn fetch_and_write<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
         select(fetch, write).await
     };
     match outcome {
-        Either::First(Err(Stop::SameAsRunning)) => Ok(None),
+        Either::First(Err(Stop::SameAsRunning)) => Ok((None, intake.candidate())),
         Either::First(Err(Stop::Failed(failure))) => Err(failure),
         Either::First(Err(Stop::Complete | Stop::Seek(_))) => {
             Err(Failure::new(Code::BadRelease, format_args!("the release ends where it should not")))
         }
         Either::First(Ok(never)) => match never {},
         Either::Second(Err(error)) => Err(Failure::new(Code::Flash, format_args!("{error}"))),
-        Either::Second(Ok(digest)) => Ok(Some((digest, intake.candidate()))),
+        Either::Second(Ok(digest)) => Ok((Some(digest), intake.candidate())),
     }
 }
 

@@ -171,9 +171,10 @@ impl Slots {
         }
     }
 
-    /// The start of the `otaru` partition, for the guards: two sectors.
+    /// The start of the `otaru` partition, for the guards: two sectors. They learn from the memory, so they are of no use without room
+    /// for one.
     pub(crate) fn guards(&self) -> Option<Region> {
-        self.otaru.filter(|part| part.len >= guards::LEN).map(|part| Region { len: guards::LEN, ..part })
+        self.otaru.filter(|part| part.len >= WITH_MEMORY).map(|part| Region { len: guards::LEN, ..part })
     }
 
     /// The middle of the `otaru` partition, for the agent's memory.

@@ -87,7 +87,7 @@ pub struct Trial {
 pub struct FailedTrial {
     /// Where the image stands.
     pub slot: Slot,
-    /// Starts of the image, but for those that followed a loss of power and the like.
+    /// Starts of the image, whatever they followed.
     pub boots: u8,
     /// Sequence number of its record, which no other trial has.
     pub seq: u32,
@@ -286,10 +286,28 @@ impl Slots {
         };
         Ok(Some(FailedTrial {
             slot: Slot(record.slot(SLOTS)),
-            boots: starts(record, STARTS),
+            boots: starts(record, STARTS).saturating_add(starts(record, OUTSIDE_STARTS)),
             seq: record.seq,
             cause: TrialCause::of_label(&record.label),
         }))
+    }
+
+    /// Erases the record of a trial that failed, so that whatever comes into its slot next is not taken for the image that did.
+    ///
+    /// # Errors
+    /// When the flash fails.
+    pub async fn forget_trial<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
+        let records = self.records(flash).await?;
+        let newest = (0..2).max_by_key(|sector| records[*sector].map(|record| record.seq));
+        let Some((sector, record)) = newest.and_then(|sector| Some((sector, records[sector]?))) else {
+            return Ok(());
+        };
+        // One that can boot was not tried, or is dealt with by `repair`.
+        if record.slot(SLOTS) != self.running.0 && !record.bootable() {
+            let at = self.sector(sector);
+            flash.erase(at, at + SECTOR_LEN).await?;
+        }
+        Ok(())
     }
 
     /// Where the bootloader fell back because the chosen image is bad, makes the running slot the choice, so
