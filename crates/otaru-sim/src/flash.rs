@@ -104,6 +104,8 @@ pub enum FlashError {
     NotAligned,
     /// The dump's file failed.
     File,
+    /// The part cannot be read at present.
+    Unreadable,
 }
 
 impl NorFlashError for FlashError {
@@ -111,7 +113,7 @@ impl NorFlashError for FlashError {
         match self {
             Self::OutOfBounds => NorFlashErrorKind::OutOfBounds,
             Self::NotAligned => NorFlashErrorKind::NotAligned,
-            Self::PowerLost | Self::File => NorFlashErrorKind::Other,
+            Self::PowerLost | Self::File | Self::Unreadable => NorFlashErrorKind::Other,
         }
     }
 }
@@ -201,6 +203,7 @@ struct Chip {
     wear: Vec<u32>,
     log: Vec<Operation>,
     cut: Option<PowerCut>,
+    unreadable: Range<u32>,
     done: u64,
     power: watch::Sender<bool>,
 }
@@ -221,6 +224,7 @@ impl Flash {
             wear: vec![0; sectors],
             log: Vec::new(),
             cut: None,
+            unreadable: 0..0,
             done: 0,
             power: watch::Sender::new(true),
         })))
@@ -306,6 +310,11 @@ impl Flash {
         chip.done = 0;
     }
 
+    /// From now on reads that touch this part fail; an empty one lets all succeed again.
+    pub fn fail_reads(&self, part: Range<u32>) {
+        self.0.borrow_mut().unreadable = part;
+    }
+
     /// Cuts the power now, between operations.
     pub fn cut_power(&self) {
         self.0.borrow().power.send_replace(false);
@@ -376,6 +385,9 @@ impl Chip {
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<Duration, FlashError> {
         self.check(offset, bytes.len() as u32, 1)?;
         self.counts.reads += 1;
+        if offset < self.unreadable.end && self.unreadable.start < offset + bytes.len() as u32 {
+            return Err(FlashError::Unreadable);
+        }
         self.cells.read(offset, bytes)?;
         Ok(self.timing.read_kib * bytes.len() as u32 / 1024)
     }
