@@ -154,8 +154,14 @@ impl Slots {
     /// When the flash fails; the trial then still stands.
     pub async fn confirm<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
         let records = self.records(flash).await?;
-        let Some((sector, trial)) = ruling(&records).filter(|(_, record)| is_trial(record)) else {
-            return Ok(());
+        let (sector, trial) = match ruling(&records) {
+            Some(ruling) if is_trial(&ruling.1) => ruling,
+            Some((_, record)) if record.slot(SLOTS) == self.running.0 => return Ok(()),
+            // What rules cannot be read just now.
+            _ if self.running != Slot::FACTORY => {
+                return self.choose(flash, self.running, State::Valid).await;
+            }
+            _ => return Ok(()),
         };
         self.choose(flash, self.running, State::Valid).await?;
         let second = Record::new(trial.seq, State::Valid);
@@ -178,7 +184,13 @@ impl Slots {
             Some(kept) => 1 - kept,
             None => 0,
         };
-        self.write(flash, sector, &Record::new(seq, state)).await
+        let written = self.write(flash, sector, &Record::new(seq, state)).await;
+        if written.is_err() {
+            // It may stand all the same, and would then start what nobody expects any more.
+            let at = self.sector(sector);
+            let _ = flash.erase(at, at + SECTOR_LEN).await;
+        }
+        written
     }
 
     async fn write<F: NorFlash>(
