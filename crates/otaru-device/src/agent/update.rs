@@ -152,41 +152,37 @@ where
             guards: self.boot.memory.load_guards(self.flash).await,
             ..Plan::of(self.config, self.boot, &*self.board.borrow(), offer.force)
         };
-        let brought: Result<Option<Digest>, Reason> = async {
-            let slot = self.boot.slots.region(self.boot.slots.target());
-            // An unsigned offer may name any old image that happens to stand in the slot.
-            let known = verified.or(offer.image.filter(|_| self.config.allow_unsigned));
-            // One that failed may come in a later release only, which is to be looked at.
-            if let Some(image) = known.filter(|image| !plan.is_barred(*image, 0))
-                && inspect(self.flash, slot, self.workspace.read_back(), &plan, verified.is_none()).await
-                    == Ok(image)
-            {
-                return Ok(Some(image).filter(|image| *image != self.boot.image));
-            }
-            let Self { net, clock, config, reports, uplink, .. } = *self;
-            let way = Way { net, clock, config, reports, uplink };
-            let slots = [slot, self.boot.slots.region(self.boot.slots.running())];
-            let fetched =
-                fetch_and_write(way, self.rng, self.flash, self.workspace, slots, offer.url, &plan).await?;
-            let Some((digest, release)) = fetched else { return Ok(None) };
-            if let Some(release) = &release {
-                self.boot.memory.store_candidate(self.flash, release).await;
-            }
-            self.reports.state(UpdateState::Verifying);
-            if inspect(self.flash, slot, self.workspace.read_back(), &plan, false).await? != digest {
-                return Err(Reason::ReadBack);
-            }
-            if offer.image.is_some_and(|image| image != digest) {
-                return Err(Reason::Mismatch { written: true });
-            }
-            if digest == self.boot.image {
-                return Ok(None);
-            }
-            plan.admit_again(digest, release.map_or(0, |release| release.sequence))?;
-            Ok(Some(digest))
+        let failure = |reason| plan.failure(reason);
+        let slot = self.boot.slots.region(self.boot.slots.target());
+        // An unsigned offer may name any old image that happens to stand in the slot.
+        let known = verified.or(offer.image.filter(|_| self.config.allow_unsigned));
+        // One that failed may come in a later release only, which is to be looked at.
+        if let Some(image) = known.filter(|image| !plan.is_barred(*image, 0))
+            && inspect(self.flash, slot, self.workspace.read_back(), &plan, verified.is_none()).await
+                == Ok(image)
+        {
+            return Ok(Some(image).filter(|image| *image != self.boot.image));
         }
-        .await;
-        brought.map_err(|reason| plan.failure(reason))
+        let Self { net, clock, config, reports, uplink, .. } = *self;
+        let way = Way { net, clock, config, reports, uplink };
+        let slots = [slot, self.boot.slots.region(self.boot.slots.running())];
+        let fetched =
+            fetch_and_write(way, self.rng, self.flash, self.workspace, slots, offer.url, &plan).await;
+        let Some((digest, release)) = fetched.map_err(failure)? else { return Ok(None) };
+        if let Some(release) = &release {
+            self.boot.memory.store_candidate(self.flash, release).await;
+        }
+        self.reports.state(UpdateState::Verifying);
+        let verdict = match inspect(self.flash, slot, self.workspace.read_back(), &plan, false).await {
+            Err(reason) => Err(reason),
+            Ok(found) if found != digest => Err(Reason::ReadBack),
+            Ok(_) if offer.image.is_some_and(|image| image != digest) => {
+                Err(Reason::Mismatch { written: true })
+            }
+            Ok(_) if digest == self.boot.image => return Ok(None),
+            Ok(_) => plan.admit_again(digest, release.map_or(0, |release| release.sequence)),
+        };
+        verdict.map(|()| Some(digest)).map_err(failure)
     }
 
     /// Whether this image stands in the slot, and can run here. It was admitted before.
