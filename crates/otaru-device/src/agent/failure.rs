@@ -1,5 +1,6 @@
 //! Why an update did not happen: the typed reason and the sentence that goes with it.
 
+use core::convert::Infallible;
 use core::fmt;
 
 use heapless::String;
@@ -8,8 +9,11 @@ use otaru_format::image::ImageError;
 use otaru_format::release::ReleaseError;
 use otaru_format::status::Code;
 
+use super::plan::Unfit;
+use crate::http::FetchError;
 use crate::report::DETAIL;
 use crate::text;
+use crate::trust::TrustError;
 
 /// A failure as it is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +44,126 @@ impl From<CommandError> for Failure {
     }
 }
 
-impl From<ReleaseError> for Failure {
-    /// Says nothing of the file but what is wrong with it: whoever may send commands could else read files through a device.
+/// Why firmware is not taken; [`Plan::failure`](super::plan::Plan::failure) has the sentence. It passes through everything that firmware
+/// passes through, so it has no text in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Unfit(Unfit),
+    Distrust(TrustError),
+    Image(ImageError),
+    /// What is wrong with the release file.
+    Release(&'static str),
+    Fetch(FetchError<Infallible>),
+    TooLarge,
+    /// The image is not the one that was offered.
+    Mismatch {
+        /// It stands in the slot already.
+        written: bool,
+    },
+    FailedBefore,
+    RevokesSigner,
+    TooManyRevoked,
+    Older,
+    SequenceTaken,
+    GuardsLost,
+    BaseTooOld,
+    /// The release has nothing that this program can read.
+    NoPayload,
+    /// A block that is not what the release says.
+    Block {
+        number: u32,
+        count: u32,
+    },
+    /// The flash failed.
+    Flash,
+    /// What was written is not what is read.
+    ReadBack,
+}
+
+impl Reason {
+    /// Returns the code for reports, on a device of this product.
+    pub(crate) const fn code(self, own: &str) -> Code {
+        match self {
+            Self::Unfit(unfit) => unfit.code(own),
+            Self::Distrust(error) => error.code(),
+            Self::Image(ImageError::NotAnImage { .. } | ImageError::TooShort) => Code::NotAnImage,
+            Self::TooLarge | Self::Image(ImageError::TooLarge { .. }) => Code::TooLarge,
+            Self::Image(_) => Code::ImageCorrupt,
+            Self::Fetch(error) => error.code(),
+            Self::Mismatch { .. } => Code::DigestMismatch,
+            Self::FailedBefore => Code::FailedBefore,
+            Self::Release(_) | Self::RevokesSigner | Self::NoPayload => Code::BadRelease,
+            Self::TooManyRevoked => Code::NoRoom,
+            Self::Older | Self::SequenceTaken | Self::GuardsLost => Code::Downgrade,
+            Self::BaseTooOld => Code::BaseTooOld,
+            Self::Block { .. } => Code::BlockCorrupt,
+            Self::Flash | Self::ReadBack => Code::Flash,
+        }
+    }
+
+    /// Whether it was decided before anything was written, because of what was offered.
+    pub(crate) const fn is_refusal(self) -> bool {
+        match self {
+            Self::Fetch(error) => error.is_refusal(),
+            Self::Image(error) => matches!(
+                error,
+                ImageError::NotAnImage { .. } | ImageError::TooShort | ImageError::TooLarge { .. }
+            ),
+            Self::Mismatch { written } => !written,
+            Self::Block { .. } | Self::Flash | Self::ReadBack => false,
+            _ => true,
+        }
+    }
+
+    /// Returns the sentence, where it says nothing of this device. It says nothing of a file that is not firmware either: whoever may
+    /// send commands could else read files through a device.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Unfit(Unfit::Merged) => {
+                "a whole flash image; offer the application's own .bin, without bootloader and partition table"
+            }
+            Self::Unfit(Unfit::Broken) => "the image's header is impossible",
+            Self::Unfit(_) => "this device does not know its product; set one in its configuration",
+            Self::Image(ImageError::NotAnImage { .. } | ImageError::TooShort) => {
+                "the URL does not lead to ESP32 firmware but to something else, such as a web page or a directory listing"
+            }
+            Self::Image(ImageError::Checksum { .. } | ImageError::Digest) => {
+                "the image's checksum or SHA-256 does not fit its bytes"
+            }
+            Self::Image(_) => "the image is damaged, or ends early",
+            Self::Mismatch { .. } => "the firmware at the URL is not the image that was offered",
+            Self::RevokesSigner => {
+                "a release cannot revoke the key that signs it, nor any without a signature"
+            }
+            Self::TooManyRevoked => "the release revokes more keys than this device has room for",
+            Self::NoPayload => "the release has no payload that is of use here; make one with a raw payload",
+            Self::ReadBack => "what was written reads back wrong",
+            _ => "the flash cannot be read or written",
+        }
+    }
+}
+
+impl From<Unfit> for Reason {
+    fn from(unfit: Unfit) -> Self {
+        Self::Unfit(unfit)
+    }
+}
+
+impl From<TrustError> for Reason {
+    fn from(error: TrustError) -> Self {
+        Self::Distrust(error)
+    }
+}
+
+impl From<ImageError> for Reason {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl From<ReleaseError> for Reason {
     fn from(error: ReleaseError) -> Self {
-        let what = match error {
+        Self::Release(match error {
             ReleaseError::Malformed { what } => what,
             ReleaseError::NewerLayout { .. } => {
                 "its layout is newer than this firmware, so update that first"
@@ -51,30 +171,6 @@ impl From<ReleaseError> for Failure {
             ReleaseError::Oversized { .. } => "its signed part is too long",
             ReleaseError::NotARelease => "it does not begin as releases do",
             _ => "it ends early",
-        };
-        Self::refusal(Code::BadRelease, format_args!("the release is damaged or badly made: {what}"))
-    }
-}
-
-impl From<ImageError> for Failure {
-    /// Says nothing of the file, as above.
-    fn from(error: ImageError) -> Self {
-        match error {
-            ImageError::NotAnImage { .. } | ImageError::TooShort => Self::refusal(
-                Code::NotAnImage,
-                format_args!(
-                    "the URL does not lead to ESP32 firmware but to something else, such as a web page or a directory listing"
-                ),
-            ),
-            ImageError::TooLarge { limit } => Self::refusal(
-                Code::TooLarge,
-                format_args!("the firmware does not fit the slot of {limit} bytes"),
-            ),
-            ImageError::Checksum { .. } | ImageError::Digest => Self::new(
-                Code::ImageCorrupt,
-                format_args!("the image's checksum or SHA-256 does not fit its bytes"),
-            ),
-            _ => Self::new(Code::ImageCorrupt, format_args!("the image is damaged, or ends early")),
-        }
+        })
     }
 }

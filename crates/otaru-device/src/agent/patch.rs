@@ -8,14 +8,13 @@ use embedded_storage_async::nor_flash::{MultiwriteNorFlash, NorFlash, ReadNorFla
 use otaru_delta::{DeltaError, Host};
 use otaru_format::digest::Digest;
 use otaru_format::release::{Block, Manifest, Payload};
-use otaru_format::status::Code;
 use sha2::{Digest as _, Sha256};
 
-use super::failure::Failure;
+use super::failure::Reason;
 use super::stream::{Place, SharedFlash, Stop};
 use super::workspace::Memory;
 use crate::report::Reports;
-use crate::slots::{Region, SlotError, SlotWriter};
+use crate::slots::{Region, SlotWriter};
 
 /// Bytes of a flash page, the most that is programmed at once.
 const PAGE: usize = 256;
@@ -49,7 +48,7 @@ pub(super) struct Patch {
 /// Why a patch did not make the image.
 pub(super) enum Fault {
     /// The update cannot go on.
-    Failed(Failure),
+    Failed(Reason),
     /// The patch is of no use. The blocks in front of this one stand in the slot.
     Useless(usize),
 }
@@ -96,7 +95,7 @@ impl Patch {
     }
 
     /// Bytes up to the last page that is not blank; that one may be torn, and is written again.
-    async fn kept<F: NorFlash>(&self, page: &mut Page, flash: &SharedFlash<'_, F>) -> Result<u32, Failure> {
+    async fn kept<F: NorFlash>(&self, page: &mut Page, flash: &SharedFlash<'_, F>) -> Result<u32, Reason> {
         let mut have = (self.len - 1) / PAGE as u32 * PAGE as u32;
         while have > 0 {
             read(flash, self.place(have), page).await?;
@@ -109,12 +108,12 @@ impl Patch {
     }
 
     /// Erases the place, front first, so that what stood there is no patch from the first moment on.
-    async fn make_room<F: NorFlash>(&self, flash: &SharedFlash<'_, F>) -> Result<(), Failure> {
+    async fn make_room<F: NorFlash>(&self, flash: &SharedFlash<'_, F>) -> Result<(), Reason> {
         let sector = F::ERASE_SIZE as u32;
         let mut at = self.stage.offset;
         while at < self.stage.offset + self.stage.len {
             // Others want the flash as well.
-            flash.lock().await.erase(at, at + sector).await.map_err(flash_failure)?;
+            flash.lock().await.erase(at, at + sector).await.map_err(|_| Reason::Flash)?;
             at += sector;
         }
         Ok(())
@@ -206,7 +205,7 @@ impl Patch {
         })
         .await;
         match applied {
-            Err(DeltaError::Host(Trouble::Failed(failure))) => return Err(Fault::Failed(failure)),
+            Err(DeltaError::Host(Trouble::Failed(reason))) => return Err(Fault::Failed(reason)),
             _ if images.index == manifest.block_count() => return Ok(()),
             Err(DeltaError::Patch(error)) => log::warn!("release: the patch does not apply: {error}"),
             _ => log::warn!("release: the patch makes another image at block {}", images.index + 1),
@@ -244,14 +243,14 @@ struct Images<'a, 'f, F> {
 
 /// Why the decoder is stopped.
 enum Trouble {
-    Failed(Failure),
+    Failed(Reason),
     /// What it makes is not the image.
     Wrong,
 }
 
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+impl From<Reason> for Trouble {
+    fn from(reason: Reason) -> Self {
+        Self::Failed(reason)
     }
 }
 
@@ -262,7 +261,7 @@ impl<F: NorFlash> Images<'_, '_, F> {
         self.made += bytes.len() as u32;
         if self.index >= self.good {
             let mut flash = self.place.flash.lock().await;
-            self.writer.write(&mut **flash, bytes).await.map_err(slot_failure)?;
+            self.writer.write(&mut **flash, bytes).await.map_err(|_| Reason::Flash)?;
         }
         if self.made < block.len {
             return Ok(());
@@ -326,27 +325,19 @@ async fn read_within<F: ReadNorFlash>(
 }
 
 /// Reads bytes from the start of a word on, whatever the length of what flash is read by.
-async fn read<F: ReadNorFlash>(flash: &SharedFlash<'_, F>, at: u32, buf: &mut [u8]) -> Result<(), Failure> {
+async fn read<F: ReadNorFlash>(flash: &SharedFlash<'_, F>, at: u32, buf: &mut [u8]) -> Result<(), Reason> {
     let mut flash = flash.lock().await;
     let (words, rest) = buf.split_at_mut(buf.len() / F::READ_SIZE * F::READ_SIZE);
-    flash.read(at, words).await.map_err(flash_failure)?;
+    flash.read(at, words).await.map_err(|_| Reason::Flash)?;
     if !rest.is_empty() {
         let mut word = [0; WORD];
         let word = word.get_mut(..F::READ_SIZE).unwrap_or_default();
-        flash.read(at + words.len() as u32, word).await.map_err(flash_failure)?;
+        flash.read(at + words.len() as u32, word).await.map_err(|_| Reason::Flash)?;
         rest.iter_mut().zip(word).for_each(|(byte, read)| *byte = *read);
     }
     Ok(())
 }
 
-async fn write<F: NorFlash>(flash: &SharedFlash<'_, F>, at: u32, page: &Page) -> Result<(), Failure> {
-    flash.lock().await.write(at, page).await.map_err(flash_failure)
-}
-
-fn flash_failure(error: impl core::fmt::Debug) -> Failure {
-    Failure::new(Code::Flash, format_args!("{error:?}"))
-}
-
-fn slot_failure<E: core::fmt::Debug>(error: SlotError<E>) -> Failure {
-    Failure::new(Code::Flash, format_args!("{error}"))
+async fn write<F: NorFlash>(flash: &SharedFlash<'_, F>, at: u32, page: &Page) -> Result<(), Reason> {
+    flash.lock().await.write(at, page).await.map_err(|_| Reason::Flash)
 }

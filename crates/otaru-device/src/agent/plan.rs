@@ -7,12 +7,12 @@ use core::fmt;
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::guards::Guards;
-use otaru_format::image::Head;
+use otaru_format::image::{Head, ImageError};
 use otaru_format::partition;
 use otaru_format::release::{Envelope, KeyId, Manifest, SemVer};
 use otaru_format::status::Code;
 
-use super::failure::Failure;
+use super::failure::{Failure, Reason};
 use super::stream::Stop;
 use crate::memory::Failed;
 use crate::trust::{self, PublicKey, TrustError};
@@ -89,6 +89,22 @@ pub(super) enum Unfit {
     Product,
 }
 
+impl Unfit {
+    /// Returns the code for reports, on a device of this product.
+    pub(super) const fn code(self, own: &str) -> Code {
+        match self {
+            Self::Merged => Code::MergedImage,
+            Self::Broken => Code::ImageCorrupt,
+            Self::Chip => Code::WrongChip,
+            Self::Revision => Code::WrongRevision,
+            Self::FlashSize => Code::FlashTooSmall,
+            Self::SecureVersion => Code::SecureVersion,
+            Self::Product if !own.is_empty() => Code::WrongProduct,
+            Self::Product | Self::Nameless => Code::NoProduct,
+        }
+    }
+}
+
 impl Products<'_> {
     /// Whether firmware may be for a product for which `is` holds.
     fn admit(&self, is: &dyn Fn(&str) -> bool) -> Result<(), Unfit> {
@@ -108,13 +124,9 @@ pub(super) fn table_bytes(at: u32, bytes: &[u8]) -> u8 {
 }
 
 impl Plan<'_> {
-    fn refuse(code: Code, detail: fmt::Arguments<'_>) -> Stop {
-        Failure::refusal(code, detail).into()
-    }
-
     /// Whether firmware without a signature is taken at all.
-    pub(super) fn admit_unsigned(&self) -> Result<(), Stop> {
-        if self.allow_unsigned { Ok(()) } else { Err(self.distrust(TrustError::Unsigned)) }
+    pub(super) fn admit_unsigned(&self) -> Result<(), Reason> {
+        if self.allow_unsigned { Ok(()) } else { Err(TrustError::Unsigned.into()) }
     }
 
     /// Decides by an image's first bytes whether it can run here, however it comes. `table` says that a partition table stands at
@@ -152,66 +164,9 @@ impl Plan<'_> {
         }
     }
 
-    /// The failure of an image that does not fit.
-    pub(super) fn unfit(&self, unfit: Unfit) -> Failure {
-        let own = self.products.own;
-        match unfit {
-            Unfit::Merged => Failure::refusal(
-                Code::MergedImage,
-                format_args!(
-                    "a whole flash image; offer the application's own .bin, without bootloader and partition table"
-                ),
-            ),
-            Unfit::Broken => {
-                Failure::refusal(Code::ImageCorrupt, format_args!("the image's header is impossible"))
-            }
-            Unfit::Chip => Failure::refusal(
-                Code::WrongChip,
-                format_args!("the firmware is for another chip; this device is an {}", self.chip),
-            ),
-            Unfit::Revision => {
-                let revision = self.revision.unwrap_or_default();
-                Failure::refusal(
-                    Code::WrongRevision,
-                    format_args!(
-                        "the firmware is for other revisions of the chip; this one is v{}.{}",
-                        revision / 100,
-                        revision % 100
-                    ),
-                )
-            }
-            Unfit::FlashSize => Failure::refusal(
-                Code::FlashTooSmall,
-                format_args!(
-                    "the firmware is for a larger flash chip; this one has {} KiB",
-                    self.flash_size.unwrap_or_default() / 1024
-                ),
-            ),
-            Unfit::SecureVersion => Failure::refusal(
-                Code::SecureVersion,
-                format_args!(
-                    "the firmware's secure version is below that of the running image, {}",
-                    self.running.secure_version
-                ),
-            ),
-            Unfit::Product | Unfit::Nameless if own.is_empty() => Failure::refusal(
-                Code::NoProduct,
-                format_args!("this device does not know its product; set one in its configuration"),
-            ),
-            Unfit::Nameless => Failure::refusal(
-                Code::NoProduct,
-                format_args!("the firmware does not say which product it is for; this device is {own:?}"),
-            ),
-            Unfit::Product => Failure::refusal(
-                Code::WrongProduct,
-                format_args!("the firmware is for another product; this device is {own:?}"),
-            ),
-        }
-    }
-
     /// Decides by a bare image's first bytes whether to go on.
     pub(super) fn admit_image(&self, head: &[u8]) -> Result<(), Stop> {
-        self.judge_bare(head, false).map_err(|unfit| self.unfit(unfit))?;
+        self.judge_bare(head, false)?;
         if let Some(offered) = self.offered {
             // Where a digest was offered, nothing else tells one image from another.
             return Ok(self.admit_again(offered, None)?);
@@ -225,9 +180,7 @@ impl Plan<'_> {
             return Err(Stop::SameAsRunning);
         }
         match &self.failed {
-            Some(failed) if failed.head == head && !self.force => {
-                Err(failed.refusal(self.allow_unsigned).into())
-            }
+            Some(failed) if failed.head == head && !self.force => Err(Reason::FailedBefore.into()),
             _ => Ok(()),
         }
     }
@@ -242,11 +195,8 @@ impl Plan<'_> {
     }
 
     /// Refuses an image that failed before, unless it comes in a later release than then.
-    pub(super) fn admit_again(&self, image: Digest, sequence: Option<u64>) -> Result<(), Failure> {
-        match &self.failed {
-            Some(failed) if self.is_barred(image, sequence) => Err(failed.refusal(self.allow_unsigned)),
-            _ => Ok(()),
-        }
+    pub(super) fn admit_again(&self, image: Digest, sequence: Option<u64>) -> Result<(), Reason> {
+        if self.is_barred(image, sequence) { Err(Reason::FailedBefore) } else { Ok(()) }
     }
 
     /// Decides by a release's envelope whether to go on, the signature first of all.
@@ -255,125 +205,126 @@ impl Plan<'_> {
         let signer = match trust::verify(envelope, self.keys, revoked) {
             Ok(id) => Some(id),
             Err(TrustError::Unsigned) if self.allow_unsigned => None,
-            Err(error) => return Err(self.distrust(error)),
+            Err(error) => return Err(error.into()),
         };
         let manifest = Manifest::parse(envelope.payload())?;
         // Nobody vouches for the end of a key but another key: an unsigned release revokes nothing either.
         if manifest.revoked().any(|id| signer.is_none_or(|signer| signer == id)) {
-            return Err(Self::refuse(
-                Code::BadRelease,
-                format_args!("a release cannot revoke the key that signs it, nor any without a signature"),
-            ));
+            return Err(Reason::RevokesSigner.into());
         }
-        let fits = match Chip::from_id(manifest.chip_id) == Some(self.chip) {
-            true => self.products.admit(&|product| manifest.is_for(product)),
-            false => Err(Unfit::Chip),
-        };
-        fits.map_err(|unfit| self.unfit(unfit))?;
+        if Chip::from_id(manifest.chip_id) != Some(self.chip) {
+            return Err(Unfit::Chip.into());
+        }
+        self.products.admit(&|product| manifest.is_for(product))?;
         if manifest.size > self.slot_len {
-            return Err(self.too_large());
+            return Err(Reason::TooLarge.into());
         }
         if self.offered.is_some_and(|offered| offered != manifest.image) {
-            return Err(Self::mismatch().into());
+            return Err(Reason::Mismatch { written: false }.into());
         }
         self.admit_revocations(&manifest)?;
         if manifest.image == self.running.image {
             return Err(Stop::SameAsRunning);
         }
         if manifest.secure_version < self.running.secure_version {
-            return Err(self.unfit(Unfit::SecureVersion).into());
+            return Err(Unfit::SecureVersion.into());
         }
-        self.admit_order(&manifest, signer.is_some())?;
+        self.admit_order(&manifest)?;
         self.admit_again(manifest.image, Some(manifest.sequence))?;
         Ok(manifest)
     }
 
-    /// The failure of an image that is not the one that was offered.
-    pub(super) fn mismatch() -> Failure {
-        Failure::refusal(
-            Code::DigestMismatch,
-            format_args!("the firmware at the URL is not the image that was offered"),
-        )
-    }
-
-    pub(super) fn too_large(&self) -> Stop {
-        Self::refuse(
-            Code::TooLarge,
-            format_args!("the firmware does not fit the slot of {} bytes", self.slot_len),
-        )
-    }
-
-    fn distrust(&self, error: TrustError) -> Stop {
-        Self::refuse(error.code(), format_args!("{}", error.on(self.keys)))
-    }
-
     /// Refuses a release whose revocations could not be kept.
-    fn admit_revocations(&self, manifest: &Manifest<'_>) -> Result<(), Stop> {
+    fn admit_revocations(&self, manifest: &Manifest<'_>) -> Result<(), Reason> {
         let mut guards = self.guards.clone().unwrap_or_default();
-        guards.revoke(manifest.revoked()).map_err(|_| {
-            Self::refuse(
-                Code::NoRoom,
-                format_args!("the release revokes more keys than this device has room for"),
-            )
-        })
+        guards.revoke(manifest.revoked()).map_err(|_| Reason::TooManyRevoked)
     }
 
     /// Refuses what would lead back, or skip a version. A sequence belongs to one image.
-    fn admit_order(&self, manifest: &Manifest<'_>, signed: bool) -> Result<(), Stop> {
+    fn admit_order(&self, manifest: &Manifest<'_>) -> Result<(), Reason> {
         let running = self.running.version;
-        let back = match &self.guards {
-            _ if self.allow_downgrade => None,
-            Some(guards) if manifest.sequence < guards.sequence => Some(Self::refuse(
-                Code::Downgrade,
-                format_args!(
-                    "the release is older than release {}, which this device has had",
-                    guards.sequence
-                ),
-            )),
+        match &self.guards {
+            _ if self.allow_downgrade => {}
+            Some(guards) if manifest.sequence < guards.sequence => return Err(Reason::Older),
             Some(guards) if manifest.sequence == guards.sequence && manifest.image != guards.image => {
-                Some(Self::refuse(
-                    Code::Downgrade,
-                    format_args!(
-                        "release {} was another image on this device; sign this one again with a higher sequence",
-                        guards.sequence
-                    ),
-                ))
+                return Err(Reason::SequenceTaken);
             }
             // Versions that cannot be compared say nothing; the device would else never be updated again.
             None if compare(manifest.version, running).is_some_and(|order| order.is_lt()) => {
-                Some(Self::refuse(
-                    Code::Downgrade,
-                    format_args!(
-                        "this device has lost which releases it had, and takes none below version {running}"
-                    ),
-                ))
+                return Err(Reason::GuardsLost);
             }
-            _ => None,
-        };
-        if let Some(stop) = back {
-            return Err(stop);
+            _ => {}
         }
         match manifest.min_base {
-            Some(least) if compare(running, least).is_none_or(|order| order.is_lt()) => Err(Self::refuse(
-                Code::BaseTooOld,
-                format_args!(
-                    "version {running} runs and {} must first; install that release before",
-                    if signed { least } else { "a later one" }
-                ),
-            )),
+            Some(least) if compare(running, least).is_none_or(|order| order.is_lt()) => {
+                Err(Reason::BaseTooOld)
+            }
             _ => Ok(()),
         }
     }
-}
 
-impl FailedImage {
-    /// Refuses it, and says how it can be tried again: by whoever has the key, or by anybody where no key is needed.
-    fn refusal(&self, unsigned: bool) -> Failure {
-        let way = if unsigned { "\"force\": true" } else { "a release with a higher sequence" };
-        Failure::refusal(
-            Code::FailedBefore,
-            format_args!("this image was rolled back before ({}); to try it again: {way}", self.code),
-        )
+    /// Returns the failure with its sentence.
+    pub(super) fn failure(&self, reason: Reason) -> Failure {
+        let own = self.products.own;
+        let sequence = self.guards.as_ref().map_or(0, |guards| guards.sequence);
+        let text = |detail: fmt::Arguments<'_>| Failure::new(reason.code(own), detail);
+        let failure = match reason {
+            Reason::Unfit(Unfit::Chip) => {
+                text(format_args!("the firmware is for another chip; this device is an {}", self.chip))
+            }
+            Reason::Unfit(Unfit::Revision) => {
+                let revision = self.revision.unwrap_or_default();
+                text(format_args!(
+                    "the firmware is for other revisions of the chip; this one is v{}.{}",
+                    revision / 100,
+                    revision % 100
+                ))
+            }
+            Reason::Unfit(Unfit::FlashSize) => text(format_args!(
+                "the firmware is for a larger flash chip; this one has {} KiB",
+                self.flash_size.unwrap_or_default() / 1024
+            )),
+            Reason::Unfit(Unfit::SecureVersion) => text(format_args!(
+                "the firmware's secure version is below that of the running image, {}",
+                self.running.secure_version
+            )),
+            Reason::Unfit(Unfit::Nameless) if !own.is_empty() => text(format_args!(
+                "the firmware does not say which product it is for; this device is \"{own}\""
+            )),
+            Reason::Unfit(Unfit::Product) if !own.is_empty() => {
+                text(format_args!("the firmware is for another product; this device is \"{own}\""))
+            }
+            Reason::Distrust(error) => text(format_args!("{}", error.on(self.keys))),
+            Reason::TooLarge | Reason::Image(ImageError::TooLarge { .. }) => {
+                text(format_args!("the firmware does not fit the slot of {} bytes", self.slot_len))
+            }
+            Reason::FailedBefore => text(format_args!(
+                "this image was rolled back before ({}); to try it again: {}",
+                self.failed.as_ref().map_or(Code::Unknown, |failed| failed.code),
+                if self.allow_unsigned { "\"force\": true" } else { "a release with a higher sequence" }
+            )),
+            Reason::Older => {
+                text(format_args!("the release is older than release {sequence}, which this device has had"))
+            }
+            Reason::SequenceTaken => text(format_args!(
+                "release {sequence} was another image on this device; sign this one again with a higher sequence"
+            )),
+            Reason::GuardsLost => text(format_args!(
+                "this device has lost which releases it had, and takes none below version {}",
+                self.running.version
+            )),
+            Reason::BaseTooOld => text(format_args!(
+                "version {} is too old for this release; install a release in between first",
+                self.running.version
+            )),
+            Reason::Release(what) => text(format_args!("the release is damaged or badly made: {what}")),
+            Reason::Block { number, count } => text(format_args!(
+                "block {number} of {count} is not what the release says, also when fetched again"
+            )),
+            Reason::Fetch(error) => text(format_args!("{error}")),
+            _ => text(format_args!("{}", reason.words())),
+        };
+        Failure { refused: reason.is_refusal(), ..failure }
     }
 }
 
@@ -443,7 +394,7 @@ mod tests {
         }
         head[DESCRIPTOR_AT] ^= 1;
         assert_eq!(plan().judge_bare(&head, false), Err(Unfit::Nameless));
-        assert_eq!(plan().unfit(Unfit::Nameless).code, Code::NoProduct);
+        assert_eq!(plan().failure(Unfit::Nameless.into()).code, Code::NoProduct);
         assert_eq!(forced.judge_bare(&head, false), Ok(()));
         assert_eq!(forced.judge_bare(&head, true), Err(Unfit::Merged));
         assert_eq!(plan().judge_bare(&head, true), Err(Unfit::Merged));
@@ -468,7 +419,7 @@ mod tests {
         assert_eq!(with("lock", &["clock"], false).judge_bare(&head(), false), Err(Unfit::Product));
         let unknown = with("", &[], false);
         assert_eq!(unknown.judge_bare(&head(), false), Err(Unfit::Product));
-        assert_eq!(unknown.unfit(Unfit::Product).code, Code::NoProduct);
+        assert_eq!(unknown.failure(Unfit::Product.into()).code, Code::NoProduct);
     }
 
     #[test]
@@ -492,7 +443,7 @@ mod tests {
             head[MAX_AT..MAX_AT + 2].copy_from_slice(&none.to_le_bytes());
             assert_eq!(with(Some(399), None).judge(&head, false), Ok(()));
         }
-        assert!(with(Some(301), None).unfit(Unfit::Revision).detail.contains("v3.1"));
+        assert!(with(Some(301), None).failure(Unfit::Revision.into()).detail.contains("v3.1"));
     }
 
     #[test]
@@ -508,7 +459,7 @@ mod tests {
         let code = |plan: &Plan<'_>, head: &[u8]| match plan.admit_image(head) {
             Ok(()) => "taken",
             Err(Stop::SameAsRunning) => "current",
-            Err(Stop::Failed(failure)) => failure.code.as_str(),
+            Err(Stop::Failed(reason)) => plan.failure(reason).code.as_str(),
             Err(_) => "?",
         };
         let mut other_header = head;

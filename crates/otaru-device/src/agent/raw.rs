@@ -8,7 +8,7 @@ use otaru_format::image::file::{BOOTLOADER_OFFSETS, SECTOR, SIGNATURE_MAGIC, sig
 use otaru_format::image::{HEAD_LEN, Head, ImageCheck, ImageError, MAGIC};
 use otaru_format::partition::TABLE_OFFSET;
 
-use super::failure::Failure;
+use super::failure::Reason;
 use super::plan::{Plan, Unfit, table_bytes};
 use super::stream::{Feeder, Stop};
 use crate::report::Reports;
@@ -105,10 +105,10 @@ impl Raw {
         }
         self.table += table_bytes(self.received, bytes);
         match self.part {
-            Part::Blank => self.pass_blank(bytes, plan),
+            Part::Blank => self.pass_blank(bytes),
             Part::Nameless => self.pass_nameless(bytes, plan),
             Part::Image => self.take_image(bytes, plan, feeder, reports).await,
-            Part::Rest => self.pass_rest(bytes, plan),
+            Part::Rest => self.pass_rest(bytes),
         }
     }
 
@@ -120,7 +120,7 @@ impl Raw {
         reports: &Reports<'_>,
     ) -> Result<(), Stop> {
         if self.looked {
-            self.refuse_table(plan)?;
+            self.refuse_table()?;
         }
         while !bytes.is_empty() && !self.check.is_complete() {
             let now = &bytes[..bytes.len().min(feeder.room())];
@@ -138,24 +138,23 @@ impl Raw {
                 }
                 plan.admit_image(head)?;
                 if feeder.total.is_some_and(|total| total > self.slot_len) {
-                    return Err(plan.too_large());
+                    return Err(Reason::TooLarge.into());
                 }
             }
             feeder.pass_full().await;
             bytes = later;
         }
-        if bytes.is_empty() { Ok(()) } else { self.take_signature(bytes, plan, feeder, reports).await }
+        if bytes.is_empty() { Ok(()) } else { self.take_signature(bytes, feeder, reports).await }
     }
 
     /// Keeps what follows the image if it is a signature block.
     async fn take_signature(
         &mut self,
         mut bytes: &[u8],
-        plan: &Plan<'_>,
         feeder: &mut Feeder<'_>,
         reports: &Reports<'_>,
     ) -> Result<(), Stop> {
-        let end = signed_len(self.check.len()).ok_or_else(|| plan.too_large())?;
+        let end = signed_len(self.check.len()).ok_or(Reason::TooLarge)?;
         let start = end - SECTOR;
         while let Some(byte) = bytes.first() {
             let wanted = match self.received.checked_sub(start) {
@@ -165,10 +164,10 @@ impl Raw {
             if self.received >= end || wanted.is_some_and(|wanted| wanted != byte) {
                 reports.line(format_args!("Leaving out what follows the image."));
                 self.part = Part::Rest;
-                return self.pass_rest(bytes, plan);
+                return self.pass_rest(bytes);
             }
             if self.received >= start && end > self.slot_len {
-                return Err(plan.too_large());
+                return Err(Reason::TooLarge.into());
             }
             // Byte by byte up to the block's own content, which is taken as it comes.
             let count = if wanted.is_some() { 1 } else { bytes.len().min((end - self.received) as usize) };
@@ -180,27 +179,27 @@ impl Raw {
     }
 
     /// Passes over what is left out, as far as a partition table may stand there.
-    fn pass_rest(&mut self, bytes: &[u8], plan: &Plan<'_>) -> Result<(), Stop> {
+    fn pass_rest(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         self.received = self.received.saturating_add(bytes.len() as u32);
         if self.check.len() > TABLE_OFFSET {
             return Err(Stop::Complete);
         }
-        self.refuse_table(plan)?;
+        self.refuse_table()?;
         if self.received >= TABLE_END { Err(Stop::Complete) } else { Ok(()) }
     }
 
     /// Refuses the file if a partition table was found.
-    fn refuse_table(&self, plan: &Plan<'_>) -> Result<(), Failure> {
-        if self.table == 2 { Err(plan.unfit(Unfit::Merged)) } else { Ok(()) }
+    fn refuse_table(&self) -> Result<(), Unfit> {
+        if self.table == 2 { Err(Unfit::Merged) } else { Ok(()) }
     }
 
     /// Passes over blank flash, to where a bootloader may stand.
-    fn pass_blank(&mut self, bytes: &[u8], plan: &Plan<'_>) -> Result<(), Stop> {
+    fn pass_blank(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         for byte in bytes {
             match *byte {
                 0xFF if self.received < BOOTLOADER_OFFSETS[2] => self.received += 1,
                 MAGIC if BOOTLOADER_OFFSETS.contains(&self.received) => {
-                    return Err(plan.unfit(Unfit::Merged).into());
+                    return Err(Unfit::Merged.into());
                 }
                 magic => return Err(ImageError::NotAnImage { magic }.into()),
             }
@@ -210,7 +209,7 @@ impl Raw {
 
     /// Reads an image that says nothing about itself as far as a partition table may stand.
     fn pass_nameless(&mut self, bytes: &[u8], plan: &Plan<'_>) -> Result<(), Stop> {
-        self.refuse_table(plan)?;
+        self.refuse_table()?;
         self.check.feed(bytes)?;
         self.received = self.received.saturating_add(bytes.len() as u32);
         if self.received >= TABLE_END { Err(self.decide(plan)) } else { Ok(()) }
@@ -219,7 +218,7 @@ impl Raw {
     /// It is no merged image: fetches it anew if it may say nothing about itself.
     fn decide(&mut self, plan: &Plan<'_>) -> Stop {
         if !plan.force {
-            return plan.unfit(Unfit::Nameless).into();
+            return Unfit::Nameless.into();
         }
         self.restart();
         self.looked = true;

@@ -12,10 +12,9 @@ use otaru_format::partition::{self, TABLE_OFFSET};
 use otaru_format::release::{Envelope, HEADER_LEN, MAX_ENVELOPE, Manifest, envelope_len};
 #[cfg(feature = "lzma")]
 use otaru_format::release::{Payload, PayloadKind};
-use otaru_format::status::Code;
 use sha2::{Digest as _, Sha256};
 
-use super::failure::Failure;
+use super::failure::Reason;
 use super::frames::{Arrival, Frames, Unpacker, smallest};
 #[cfg(feature = "lzma")]
 use super::patch::{self, Fault, Patch};
@@ -282,19 +281,14 @@ impl<'w> Release<'w> {
 
     /// Sets off to fetch the blocks from this one on.
     async fn frames(&mut self, index: usize, feeder: &mut Feeder<'_>) -> Result<Course, Stop> {
-        let manifest = manifest(self.file, self.have).ok_or_else(gone)?;
-        let (payload, _) = smallest(&manifest, index).ok_or_else(|| {
-            Failure::refusal(
-                Code::BadRelease,
-                format_args!("the release has no payload that is of use here; make one with a raw payload"),
-            )
-        })?;
-        let frames = Frames::at(&manifest, payload, index, self.have as u32).ok_or_else(gone)?;
+        let manifest = manifest(self.file, self.have).ok_or(GONE)?;
+        let (payload, _) = smallest(&manifest, index).ok_or(Reason::NoPayload)?;
+        let frames = Frames::at(&manifest, payload, index, self.have as u32).ok_or(GONE)?;
         if let Some(memory) = self.memory.take() {
             self.unpack = Unpacker::new(memory);
         }
         feeder.seek(frames.block.offset).await;
-        self.unpack.as_mut().ok_or_else(gone)?.begin(&frames);
+        self.unpack.as_mut().ok_or(GONE)?.begin(&frames);
         Ok(Course::Frames(frames))
     }
 
@@ -311,7 +305,7 @@ impl<'w> Release<'w> {
         match &mut self.course {
             #[cfg(feature = "lzma")]
             Some(Course::Patch { patch, .. }) => {
-                let memory = self.memory.as_mut().ok_or_else(gone)?;
+                let memory = self.memory.as_mut().ok_or(GONE)?;
                 patch.feed(bytes, memory, place.flash).await
             }
             _ => self.feed_frame(bytes, plan, feeder).await,
@@ -349,7 +343,7 @@ impl<'w> Release<'w> {
             Arrival::Partial => Ok(taken),
             // Only now is it known that these are the release's bytes and not damage on the way.
             Arrival::Good if index == 0 && front.verdict().is_some() => {
-                Err(plan.unfit(front.verdict().unwrap_or(Unfit::Broken)).into())
+                Err(front.verdict().unwrap_or(Unfit::Broken).into())
             }
             Arrival::Good => self.next_block().map(|()| taken),
             Arrival::Bad => Err(self.again(feeder).await),
@@ -376,14 +370,7 @@ impl<'w> Release<'w> {
         };
         self.bad_blocks += 1;
         if self.bad_blocks > MAX_BAD_BLOCKS {
-            return Failure::new(
-                Code::BlockCorrupt,
-                format_args!(
-                    "block {} of {count} is not what the release says, also when fetched again",
-                    course.index + 1
-                ),
-            )
-            .into();
+            return Reason::Block { number: course.index as u32 + 1, count: count as u32 }.into();
         }
         log::warn!("release: block {} of {count} is bad, fetching it again", course.index + 1);
         self.front = Front::default();
@@ -405,11 +392,11 @@ impl<'w> Release<'w> {
         let _ = (place, reports);
         #[cfg(feature = "lzma")]
         if let Some(Course::Patch { patch, good }) = &self.course {
-            let manifest = manifest(self.file, self.have).ok_or_else(gone)?;
-            let memory = self.memory.as_mut().ok_or_else(gone)?;
+            let manifest = manifest(self.file, self.have).ok_or(GONE)?;
+            let memory = self.memory.as_mut().ok_or(GONE)?;
             match patch.apply(&manifest, *good, place, memory, reports).await {
                 Ok(()) => {}
-                Err(Fault::Failed(failure)) => return Err(failure.into()),
+                Err(Fault::Failed(reason)) => return Err(reason.into()),
                 Err(Fault::Useless(done)) => {
                     reports.line(format_args!("The patch is of no use here. Fetching the image instead."));
                     let course = self.frames(done, feeder).await?;
@@ -419,7 +406,7 @@ impl<'w> Release<'w> {
                 }
             }
         }
-        feeder.finish(self.manifest().ok_or_else(gone)?.image).await;
+        feeder.finish(self.manifest().ok_or(GONE)?.image).await;
         Ok(())
     }
 }
@@ -458,14 +445,13 @@ pub(super) async fn judge_slot<F: ReadNorFlash>(
     slot: Region,
     buf: &mut [u8],
     plan: &Plan<'_>,
-) -> Result<(), Failure> {
-    let failed = |error| Failure::new(Code::Flash, format_args!("{error:?}"));
+) -> Result<(), Reason> {
     let word = &mut buf[..WORD];
-    flash.read(slot.offset + TABLE_OFFSET, word).await.map_err(failed)?;
+    flash.read(slot.offset + TABLE_OFFSET, word).await.map_err(|_| Reason::Flash)?;
     let table = word.starts_with(&partition::MAGIC);
     let head = &mut buf[..HEAD_LEN];
-    flash.read(slot.offset, head).await.map_err(failed)?;
-    plan.judge(head, table).map_err(|unfit| plan.unfit(unfit))
+    flash.read(slot.offset, head).await.map_err(|_| Reason::Flash)?;
+    Ok(plan.judge(head, table)?)
 }
 
 /// Reads the manifest again, which was checked before.
@@ -475,9 +461,7 @@ fn manifest(file: &[u8; HEADER_LEN + MAX_ENVELOPE], have: usize) -> Option<Manif
 }
 
 /// What cannot be: a manifest that was read cannot be read again.
-fn gone() -> Failure {
-    Failure::new(Code::BadRelease, format_args!("the manifest is gone"))
-}
+const GONE: Reason = Reason::Release("the manifest is gone");
 
 /// Blocks of the release that stand at the start of the slot.
 async fn intact_blocks<F: ReadNorFlash>(
@@ -498,7 +482,7 @@ async fn intact_blocks<F: ReadNorFlash>(
             flash
                 .read(place.target.offset + block.offset + at, &mut buffer[..words])
                 .await
-                .map_err(|error| Failure::new(Code::Flash, format_args!("{error:?}")))?;
+                .map_err(|_| Reason::Flash)?;
             hasher.update(&buffer[..count]);
             at += count as u32;
         }

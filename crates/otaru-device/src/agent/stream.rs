@@ -8,7 +8,7 @@ use embedded_storage_async::nor_flash::NorFlash;
 use otaru_format::digest::Digest;
 use otaru_format::image::HEAD_LEN;
 
-use super::failure::Failure;
+use super::failure::Reason;
 use crate::slots::{Region, SlotError, SlotWriter};
 
 /// Bytes of one buffer: whole flash pages.
@@ -39,7 +39,7 @@ impl<F> Clone for Place<'_, '_, F> {
 impl<F> Copy for Place<'_, '_, F> {}
 
 /// Why a download's bytes are not taken any further.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
     /// The image is the running one; nothing was written.
     SameAsRunning,
@@ -48,10 +48,10 @@ pub(super) enum Stop {
     /// The next byte that is needed is this one of the file.
     Seek(u32),
     /// It cannot be taken.
-    Failed(Failure),
+    Failed(Reason),
 }
 
-impl<E: Into<Failure>> From<E> for Stop {
+impl<E: Into<Reason>> From<E> for Stop {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }

@@ -12,6 +12,7 @@ use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
 use super::boot::Boot;
+use super::failure::Reason;
 use super::intake::Intake;
 use super::plan::{FailedImage, Plan, Products, Running};
 use super::release::judge_slot;
@@ -25,7 +26,7 @@ use crate::http::{BUFFER, Download, FetchError};
 use crate::job::Job;
 use crate::memory::{Candidate, Pending};
 use crate::report::Reports;
-use crate::slots::{Region, SlotWriter, verify};
+use crate::slots::{Region, SlotError, SlotWriter, verify};
 use crate::timeout::millis;
 use crate::uplink::Uplink;
 
@@ -150,6 +151,7 @@ where
             guards: self.boot.memory.load_guards(self.flash).await,
             ..Plan::of(self.config, self.boot, &*self.board.borrow(), offer.force)
         };
+        let failure = |reason| plan.failure(reason);
         let slot = self.boot.slots.region(self.boot.slots.target());
         // An unsigned offer may name any old image that happens to stand in the slot.
         let known = verified.or(offer.image.filter(|_| self.config.allow_unsigned));
@@ -165,8 +167,8 @@ where
         let way = Way { net, clock, config, reports, uplink };
         let slots = [slot, self.boot.slots.region(self.boot.slots.running())];
         let fetched =
-            fetch_and_write(way, self.rng, self.flash, self.workspace, slots, offer.url, &plan).await?;
-        let (digest, release) = fetched;
+            fetch_and_write(way, self.rng, self.flash, self.workspace, slots, offer.url, &plan).await;
+        let (digest, release) = fetched.map_err(failure)?;
         if let Some(release) = &release {
             self.boot.memory.store_candidate(self.flash, release).await;
         }
@@ -176,17 +178,16 @@ where
             return Ok(None);
         };
         self.reports.state(UpdateState::Verifying);
-        if inspect(self.flash, slot, self.workspace.read_back(), &plan, false).await? != digest {
-            return Err(Failure::new(Code::Flash, format_args!("what was written reads back different")));
-        }
-        if offer.image.is_some_and(|image| image != digest) {
-            return Err(Failure { refused: false, ..Plan::mismatch() });
-        }
-        if digest == self.boot.image {
-            return Ok(None);
-        }
-        plan.admit_again(digest, release.map(|release| release.sequence))?;
-        Ok(Some(digest))
+        let verdict = match inspect(self.flash, slot, self.workspace.read_back(), &plan, false).await {
+            Err(reason) => Err(reason),
+            Ok(found) if found != digest => Err(Reason::ReadBack),
+            Ok(_) if offer.image.is_some_and(|image| image != digest) => {
+                Err(Reason::Mismatch { written: true })
+            }
+            Ok(_) if digest == self.boot.image => return Ok(None),
+            Ok(_) => plan.admit_again(digest, release.map(|release| release.sequence)),
+        };
+        verdict.map(|()| Some(digest)).map_err(failure)
     }
 
     /// Whether this image stands in the slot, and can run here. It was admitted before.
@@ -252,7 +253,7 @@ async fn fetch_and_write<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
     [target, running]: [Region; 2],
     url: &str,
     plan: &Plan<'_>,
-) -> Result<(Option<Digest>, Option<Candidate>), Failure> {
+) -> Result<(Option<Digest>, Option<Candidate>), Reason> {
     let Workspace { release, pipe, http } = workspace;
     let mut channel = pipe.channel();
     let (sender, receiver) = channel.split();
@@ -267,12 +268,13 @@ async fn fetch_and_write<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
     };
     match outcome {
         Either::First(Err(Stop::SameAsRunning)) => Ok((None, intake.candidate())),
-        Either::First(Err(Stop::Failed(failure))) => Err(failure),
+        Either::First(Err(Stop::Failed(reason))) => Err(reason),
         Either::First(Err(Stop::Complete | Stop::Seek(_))) => {
-            Err(Failure::new(Code::BadRelease, format_args!("the release ends where it should not")))
+            Err(Reason::Release("it ends where it should not"))
         }
         Either::First(Ok(never)) => match never {},
-        Either::Second(Err(error)) => Err(Failure::new(Code::Flash, format_args!("{error}"))),
+        Either::Second(Err(SlotError::Full)) => Err(Reason::TooLarge),
+        Either::Second(Err(_)) => Err(Reason::Flash),
         Either::Second(Ok(digest)) => Ok((Some(digest), intake.candidate())),
     }
 }
@@ -285,13 +287,11 @@ async fn inspect<F: ReadNorFlash>(
     buf: &mut [u8],
     plan: &Plan<'_>,
     bare: bool,
-) -> Result<Digest, Failure> {
-    let summary = verify(flash, &slot, buf)
-        .await
-        .map_err(|_| Failure::new(Code::Flash, format_args!("what was written reads back wrong")))?;
+) -> Result<Digest, Reason> {
+    let summary = verify(flash, &slot, buf).await.map_err(|_| Reason::ReadBack)?;
     judge_slot(flash, slot, buf, plan).await?;
     if bare {
-        plan.judge_bare(&buf[..HEAD_LEN], false).map_err(|unfit| plan.unfit(unfit))?;
+        plan.judge_bare(&buf[..HEAD_LEN], false)?;
     }
     Ok(summary.digest)
 }
@@ -337,9 +337,8 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
                 download.seek(offset);
                 continue;
             }
-            Err(FetchError::Sink(stop)) => return Err(stop),
             Ok(()) => FetchError::Truncated,
-            Err(error) => error,
+            Err(error) => error.without_sink()?,
         };
         if download.offset() >= furthest + HEADWAY {
             furthest = download.offset();
@@ -347,8 +346,7 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
             backoff.reset();
         }
         if !error.is_transient() || attempt >= config.attempts {
-            let refused = error.is_refusal();
-            return Err(Failure { refused, ..Failure::new(error.code(), format_args!("{error}")) }.into());
+            return Err(Reason::Fetch(error).into());
         }
         // While the device itself is off the network, the server has not failed.
         attempt = attempt.saturating_add(1);

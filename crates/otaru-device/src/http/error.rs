@@ -1,5 +1,6 @@
 //! Why a download attempt ended.
 
+use core::convert::Infallible;
 use core::fmt;
 use core::time::Duration;
 
@@ -7,7 +8,7 @@ use otaru_format::status::Code;
 use otaru_format::url::UrlError;
 
 /// Why a download attempt ended. `E` is the sink's own reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FetchError<E> {
     /// The server's name has no address.
@@ -26,8 +27,8 @@ pub enum FetchError<E> {
     HttpStatus {
         /// The status code.
         status: u16,
-        /// How long the server asks to wait.
-        retry_after: Option<Duration>,
+        /// How long the server asks to wait, in seconds.
+        retry_after: Option<u32>,
     },
     /// Redirected too often.
     TooManyRedirects,
@@ -70,15 +71,42 @@ impl<E> FetchError<E> {
         }
     }
 
+    /// Tells the sink's own reason from the others.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn without_sink(self) -> Result<FetchError<Infallible>, E> {
+        Ok(match self {
+            Self::Sink(error) => return Err(error),
+            Self::Dns => FetchError::Dns,
+            Self::Connect => FetchError::Connect,
+            Self::Timeout => FetchError::Timeout,
+            Self::Stalled => FetchError::Stalled,
+            Self::Truncated => FetchError::Truncated,
+            Self::ShortFile => FetchError::ShortFile,
+            Self::HttpStatus { status, retry_after } => FetchError::HttpStatus { status, retry_after },
+            Self::TooManyRedirects => FetchError::TooManyRedirects,
+            Self::BadUrl(why) => FetchError::BadUrl(why),
+            Self::BadRedirect(why) => FetchError::BadRedirect(why),
+            Self::HostNotAllowed { is_redirected } => FetchError::HostNotAllowed { is_redirected },
+            Self::Compressed => FetchError::Compressed,
+            Self::ContentChanged => FetchError::ContentChanged,
+            Self::BadResponse => FetchError::BadResponse,
+            Self::HeadersTooLong => FetchError::HeadersTooLong,
+        })
+    }
+
     /// Whether what was asked for is at fault.
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::BadUrl(_) | Self::HostNotAllowed { is_redirected: false })
     }
 
     /// How long the server asked to wait.
-    pub const fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::HttpStatus { retry_after, .. } => *retry_after,
+            Self::HttpStatus { retry_after, .. } => {
+                retry_after.map(|seconds| Duration::from_secs(seconds.into()))
+            }
             _ => None,
         }
     }

@@ -3,7 +3,6 @@
 //! A line that is not needed is passed over, however long it is; of the head as a whole so much is read and no more.
 
 use core::ops::Range;
-use core::time::Duration;
 
 use embedded_io_async::Read;
 use heapless::String;
@@ -126,7 +125,8 @@ pub(super) struct Answer {
     pub(super) part: Option<Part>,
     /// The file's length, which a 416 tells.
     pub(super) length_of_file: Option<u32>,
-    pub(super) retry_after: Option<Duration>,
+    /// How long to wait, in seconds.
+    pub(super) retry_after: Option<u32>,
     pub(super) validator: Validator,
     pub(super) is_compressed: bool,
     /// Where a redirect leads is the target now.
@@ -311,7 +311,7 @@ impl Answer {
                 self.length_of_file = range_of(value)?.strip_prefix(b"*/").and_then(number);
             }
             4 => {
-                self.retry_after = number(value).map(|seconds| Duration::from_secs(seconds.into()));
+                self.retry_after = number(value);
                 self.retry_date = core::str::from_utf8(value).ok().and_then(date::seconds);
             }
             5 => self.date = core::str::from_utf8(value).ok().and_then(date::seconds),
@@ -387,7 +387,7 @@ impl Answer {
         }
         // A date tells versions apart if it was not of the same second (RFC 9110 section 8.8.2.2).
         self.validator.is_strong |= matches!((self.modified, self.date), (Some(a), Some(b)) if a < b);
-        let wait = |(until, now): (u32, u32)| Duration::from_secs(until.saturating_sub(now).into());
+        let wait = |(until, now): (u32, u32)| until.saturating_sub(now);
         self.retry_after = self.retry_after.or(self.retry_date.zip(self.date).map(wait));
         Some(())
     }

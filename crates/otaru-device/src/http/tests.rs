@@ -209,7 +209,7 @@ fn retry_after_is_a_number_or_a_date() {
     for (date, value, seconds) in [
         ("", "120", Some(120)),
         ("", "0", Some(0)),
-        ("", "99999999999", Some(u64::from(u32::MAX))),
+        ("", "99999999999", Some(u32::MAX)),
         ("", "-1", None),
         ("", "soon", None),
         (DATE, "Sun, 06 Nov 1994 08:51:37 GMT", Some(120)),
@@ -220,7 +220,7 @@ fn retry_after_is_a_number_or_a_date() {
     ] {
         for fields in [format!("{date}Retry-After: {value}\r\n"), format!("Retry-After: {value}\r\n{date}")] {
             let (answer, _) = head(format!("HTTP/1.1 503 Busy\r\n{fields}\r\n").as_bytes(), 9).unwrap();
-            assert_eq!(answer.retry_after.map(|wait| wait.as_secs()), seconds, "{fields}");
+            assert_eq!(answer.retry_after, seconds, "{fields}");
         }
     }
 }
