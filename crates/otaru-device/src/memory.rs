@@ -250,7 +250,8 @@ impl Memory {
 
     /// The image `confirmed` has proved good: its release's sequence, product and revocations hold from now on.
     pub async fn learn<F: NorFlash>(&self, flash: &mut F, confirmed: Digest) {
-        let Some(candidate) = self.load_candidate(flash).await.filter(|c| c.image == confirmed) else {
+        let candidate = self.load_candidate(flash).await;
+        let Some(candidate) = candidate.filter(|release| release.image == confirmed && release.signed) else {
             return;
         };
         let mut guards = self.load_guards(flash).await.unwrap_or_default();
