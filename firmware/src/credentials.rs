@@ -25,7 +25,7 @@ pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> 
     let built_in = record::decode(BUILT_IN);
     proof::choose(match kept(flash, region) {
         Some(mut kept) => kept.known(built_in).await,
-        None => Known { entered: None, good: None, built_in },
+        None => Known { entered: None, good: None, unreadable: false, built_in },
     })
 }
 

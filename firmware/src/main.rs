@@ -36,7 +36,6 @@ use esp_hal::timer::timg::TimerGroup;
 use esp_radio::wifi::{ControllerConfig, Interface, WifiController};
 use otaru_device::Board;
 use otaru_device::format::topic::DEFAULT_BASE;
-use otaru_device::slots::SlotError;
 #[cfg(feature = "agent")]
 use otaru_device::{Agent, Config, Credentials, Io, Workspace};
 use otaru_esp_hal::{EspBoard, EspFlash, FRAMES, memory};
@@ -191,7 +190,7 @@ async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
             log::info!("slot {}{trial}; looked at it in {} ms", boot.slot(), Instant::now().as_millis());
             boot
         }
-        Err(error) => not_begun(board, &error).await,
+        Err(error) => board.refuse(&error).await,
     }
 }
 
@@ -199,15 +198,7 @@ async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
 async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
     match Boot::open(flash, board.running_address()).await {
         Ok(slots) => slots,
-        Err(error) => not_begun(board, &error).await,
-    }
-}
-
-/// Ends a start that found no slots.
-async fn not_begun<E: core::fmt::Debug>(board: &mut EspBoard<'_>, error: &SlotError<E>) -> ! {
-    match error.is_lasting() {
-        true => board.refuse(format_args!("{error}")).await,
-        false => board.give_up(core::time::Duration::from_secs(60), format_args!("{error}")).await,
+        Err(error) => board.refuse(&error).await,
     }
 }
 

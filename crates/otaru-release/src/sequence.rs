@@ -30,16 +30,16 @@ mod tests {
 
     #[test]
     fn no_two_are_equal_and_they_are_milliseconds() {
+        let before = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         let threads: Vec<_> = (0..4)
             .map(|_| std::thread::spawn(|| (0..1_000).filter_map(|_| now()).collect::<Vec<_>>()))
             .collect();
         let mut all: Vec<u64> =
             threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect();
-        let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         assert_eq!(all.len(), 4_000);
         all.sort_unstable();
         assert!(all.windows(2).all(|two| two[0] < two[1]));
-        assert!(all[0].abs_diff(first) < 60_000, "{} is no time in milliseconds", all[0]);
+        assert!(all[0] >= before, "{} is no time in milliseconds", all[0]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use esp_hal::peripherals::RTC_TIMER;
 use esp_hal::rtc_cntl::{Rtc, RwdtStage, reset_reason};
 use esp_hal::system::{Cpu, software_reset};
 use otaru_device::format::chip::Chip;
+use otaru_device::slots::SlotError;
 use otaru_device::{Board, ResetReason, text};
 
 use crate::{flash, memory, mmu, words};
@@ -54,16 +55,19 @@ impl<'d> EspBoard<'d> {
         board
     }
 
-    /// Ends a start after which nothing can be done and a restart does not help, such as a partition table of another kind:
-    /// says why, again and again. It restarts once all the same, after a minute: where this is a new image, a bootloader that
-    /// goes back by itself gets its chance.
-    pub async fn refuse(&mut self, reason: fmt::Arguments<'_>) -> ! {
-        if self.refused_before {
-            loop {
-                self.say(&reason).await;
+    /// Ends a start that found no slots. It says why for a minute, then restarts: flash may answer the next time, and a
+    /// bootloader that goes back by itself gets its chance. Where a restart does not help, as with a partition table of another
+    /// kind, there is only one, and it says why again and again.
+    pub async fn refuse<E: fmt::Debug>(&mut self, error: &SlotError<E>) -> ! {
+        let reason = format_args!("{error}");
+        if error.is_lasting() {
+            if self.refused_before {
+                loop {
+                    self.say(&reason).await;
+                }
             }
+            words::refuse();
         }
-        words::refuse();
         self.give_up(Duration::from_secs(60), reason).await
     }
 

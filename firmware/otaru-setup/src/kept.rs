@@ -6,6 +6,7 @@
 use core::ops::Range;
 
 use embedded_storage_async::nor_flash::NorFlash;
+use sequential_storage::Error;
 use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
 
@@ -31,61 +32,90 @@ impl<'f, F: NorFlash> Kept<'f, F> {
         Some(Self(MapStorage::new(flash, config, Cache::new_uncached())))
     }
 
-    /// What is kept, beside the settings of the build.
+    /// Returns the settings that are kept, beside those of the build.
     pub async fn known(&mut self, built_in: Option<Settings>) -> Known {
-        let entered = match self.settings(ENTERED).await {
-            Some(settings) => Some((settings, self.standing().await)),
-            None => None,
+        let (entered, good) = (self.settings(ENTERED).await, self.settings(GOOD).await);
+        let unreadable = matches!(entered, Found::Unreadable) || matches!(good, Found::Unreadable);
+        let entered = match entered {
+            Found::Settings(settings) => {
+                Some((settings, self.standing().await.unwrap_or(Standing::Tried(0))))
+            }
+            Found::Nothing | Found::Unreadable => None,
         };
-        Known { entered, good: self.settings(GOOD).await, built_in }
+        Known { entered, good: good.settings(), unreadable, built_in }
     }
 
     /// Keeps settings that were entered, to be tried; says whether they are there.
     pub async fn enter(&mut self, settings: &Settings) -> bool {
-        if !self.put_entered(settings).await {
-            // Damaged, or never used for this before.
-            let good = self.settings(GOOD).await;
-            let _ = self.0.erase_all().await;
-            self.put_entered(settings).await;
-            if let Some(good) = good {
-                self.put(GOOD, &good).await;
+        // Damaged, or never used for this before. Flash that only fails to answer keeps what it has.
+        if let Err(Error::Corrupted { .. } | Error::FullStorage) = self.put_entered(settings).await {
+            let good = self.settings(GOOD).await.settings();
+            if self.0.erase_all().await.is_ok() && self.put_entered(settings).await.is_ok() {
+                if let Some(good) = good {
+                    let _ = self.put(GOOD, &good).await;
+                }
             }
         }
-        self.settings(ENTERED).await.is_some_and(|kept| kept == *settings)
+        matches!(self.settings(ENTERED).await, Found::Settings(kept) if kept == *settings)
     }
 
     /// Notes how the entered settings stand; with those that are proven goes a copy of them, for when later ones do not work.
     pub async fn note(&mut self, standing: Standing, settings: &Settings) -> bool {
-        (standing != Standing::Proven || self.put(GOOD, settings).await) && self.put_standing(standing).await
+        (standing != Standing::Proven || self.put(GOOD, settings).await.is_ok())
+            && self.put_standing(standing).await.is_ok()
     }
 
-    /// Lets the entered settings be tried from the start once more.
+    /// Lets entered settings that were given up be tried from the start once more.
     pub async fn try_again(&mut self) -> bool {
-        self.put_standing(Standing::Tried(0)).await
+        self.standing().await == Some(Standing::GivenUp)
+            && self.put_standing(Standing::Tried(0)).await.is_ok()
     }
 
-    async fn put_entered(&mut self, settings: &Settings) -> bool {
+    async fn put_entered(&mut self, settings: &Settings) -> Result<(), Error<F::Error>> {
         // First that they are new: power that goes in between leaves old settings to be proved again.
-        self.put_standing(Standing::Tried(0)).await && self.put(ENTERED, settings).await
+        self.put_standing(Standing::Tried(0)).await?;
+        self.put(ENTERED, settings).await
     }
 
-    async fn put(&mut self, key: u8, settings: &Settings) -> bool {
-        self.0.store_item(&mut [0; ITEM], &key, &&record::encode(settings)[..]).await.is_ok()
+    async fn put(&mut self, key: u8, settings: &Settings) -> Result<(), Error<F::Error>> {
+        self.0.store_item(&mut [0; ITEM], &key, &&record::encode(settings)[..]).await
     }
 
-    async fn put_standing(&mut self, standing: Standing) -> bool {
-        self.0.store_item(&mut [0; ITEM], &STANDING, &standing.number()).await.is_ok()
+    async fn put_standing(&mut self, standing: Standing) -> Result<(), Error<F::Error>> {
+        self.0.store_item(&mut [0; ITEM], &STANDING, &standing.number()).await
     }
 
-    async fn settings(&mut self, key: u8) -> Option<Settings> {
+    async fn settings(&mut self, key: u8) -> Found {
         let mut buf = [0; ITEM];
-        let bytes = self.0.fetch_item::<&[u8]>(&mut buf, &key).await.ok()??;
-        record::decode(bytes)
+        match self.0.fetch_item::<&[u8]>(&mut buf, &key).await {
+            Ok(Some(bytes)) => record::decode(bytes).map_or(Found::Unreadable, Found::Settings),
+            Ok(None) => Found::Nothing,
+            Err(_) => Found::Unreadable,
+        }
     }
 
-    async fn standing(&mut self) -> Standing {
-        let number = self.0.fetch_item::<u8>(&mut [0; ITEM], &STANDING).await.ok().flatten();
-        Standing::from_number(number.unwrap_or(0))
+    /// Returns `None` where it cannot be read.
+    async fn standing(&mut self) -> Option<Standing> {
+        let number = self.0.fetch_item::<u8>(&mut [0; ITEM], &STANDING).await.ok()?;
+        Some(Standing::from_number(number.unwrap_or(0)))
+    }
+}
+
+/// Settings under a key.
+enum Found {
+    /// There are none.
+    Nothing,
+    /// The flash does not answer, is damaged, or has a record of another firmware there.
+    Unreadable,
+    Settings(Settings),
+}
+
+impl Found {
+    fn settings(self) -> Option<Settings> {
+        match self {
+            Self::Settings(settings) => Some(settings),
+            Self::Nothing | Self::Unreadable => None,
+        }
     }
 }
 
@@ -101,11 +131,13 @@ mod tests {
 
     const LEN: usize = 8 * 1024;
 
-    /// NOR flash whose power goes after so many words and erases.
+    /// NOR flash whose power goes after so many words and erases, and whose reads may fail.
     #[derive(Clone)]
     struct Nor {
         cells: Vec<u8>,
         left: usize,
+        /// Number of reads that fail from now on.
+        deaf: usize,
     }
 
     #[derive(Debug)]
@@ -119,7 +151,7 @@ mod tests {
 
     impl Nor {
         fn blank() -> Self {
-            Self { cells: vec![0xFF; LEN], left: usize::MAX }
+            Self { cells: vec![0xFF; LEN], left: usize::MAX, deaf: 0 }
         }
 
         fn spend(&mut self) -> Result<(), PowerLost> {
@@ -136,6 +168,10 @@ mod tests {
         const READ_SIZE: usize = 1;
 
         async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), PowerLost> {
+            if self.deaf > 0 {
+                self.deaf -= 1;
+                return Err(PowerLost);
+            }
             bytes.copy_from_slice(&self.cells[offset as usize..][..bytes.len()]);
             Ok(())
         }
@@ -250,8 +286,44 @@ mod tests {
     }
 
     #[test]
+    fn flash_that_does_not_answer_is_not_a_device_that_was_told_nothing() {
+        // It opens for a while, and looks again after a restart.
+        let mut nor = proven("old");
+        nor.deaf = usize::MAX;
+        assert_eq!(choice(&mut nor), Choice::SetUp { again: true });
+        nor.deaf = 0;
+        assert!(!block_on(kept(&mut nor).try_again()), "nothing was given up");
+        assert_eq!(choice(&mut nor), Choice::Join(settings("old"), None));
+        // A record of another firmware was told, too; settings that worked are there for it.
+        assert!(block_on(kept(&mut nor).enter(&settings("new"))));
+        let other = |nor: &mut Nor, key: u8| {
+            block_on(kept(nor).0.store_item(&mut [0; ITEM], &key, &&[0xEE; 9][..])).unwrap();
+        };
+        other(&mut nor, ENTERED);
+        assert_eq!(choice(&mut nor), Choice::Join(settings("old"), None));
+        other(&mut nor, GOOD);
+        assert_eq!(choice(&mut nor), Choice::SetUp { again: true });
+    }
+
+    #[test]
+    fn reads_that_fail_cost_no_settings() {
+        for fails in 1..200 {
+            let mut nor = proven("old");
+            nor.deaf = fails;
+            let whole = block_on(kept(&mut nor).enter(&settings("new")));
+            nor.deaf = 0;
+            let good = block_on(kept(&mut nor).known(None)).good;
+            assert_eq!(good, Some(settings("old")), "{fails} reads that failed");
+            match choice(&mut nor) {
+                Choice::Join(found, _) if found == settings("new") || !whole && found == settings("old") => {}
+                other => panic!("{fails} reads that failed: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn any_flash_can_be_used_and_too_little_cannot() {
-        let mut nor = Nor { cells: (0..LEN).map(|at| (at * 7) as u8).collect(), left: usize::MAX };
+        let mut nor = Nor { cells: (0..LEN).map(|at| (at * 7) as u8).collect(), left: usize::MAX, deaf: 0 };
         assert!(block_on(kept(&mut nor).enter(&settings("new"))));
         assert_eq!(choice(&mut nor), Choice::Join(settings("new"), Some(Standing::Tried(0))));
         assert!(Kept::new(&mut nor, 0..4096).is_none());

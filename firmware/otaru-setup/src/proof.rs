@@ -58,6 +58,8 @@ pub struct Known {
     pub entered: Option<(Settings, Standing)>,
     /// Those that worked last.
     pub good: Option<Settings>,
+    /// Some are kept, or may be, that cannot be read.
+    pub unreadable: bool,
     /// Those of the build.
     pub built_in: Option<Settings>,
 }
@@ -67,23 +69,23 @@ pub struct Known {
 pub enum Choice {
     /// Join with these. With a standing they are still to be proved.
     Join(Settings, Option<Standing>),
-    /// Open the access point. What was entered and did not work is tried again when nobody comes, as the broker may have been
-    /// away.
+    /// Open the access point. It closes when nobody comes if there are settings to go on with: those that were entered and did
+    /// not work, as the broker may have been away, or those that could not be read.
     SetUp {
-        /// Whether there is such a thing.
+        /// Whether there are such settings.
         again: bool,
     },
 }
 
 /// Chooses.
 pub fn choose(known: Known) -> Choice {
-    let Known { entered, good, built_in } = known;
+    let Known { entered, good, unreadable, built_in } = known;
     match entered {
         Some((settings, Standing::Proven)) => Choice::Join(settings, None),
         Some((settings, standing @ Standing::Tried(_))) => Choice::Join(settings, Some(standing)),
         other => match good.or(built_in) {
             Some(settings) => Choice::Join(settings, None),
-            None => Choice::SetUp { again: other.is_some() },
+            None => Choice::SetUp { again: other.is_some() || unreadable },
         },
     }
 }
@@ -103,6 +105,7 @@ mod tests {
         Known {
             entered: entered.map(|standing| (settings("new"), standing)),
             good: good.then(|| settings("good")),
+            unreadable: false,
             built_in: built_in.then(|| settings("built-in")),
         }
     }

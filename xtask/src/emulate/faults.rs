@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::story::{Run, said};
-use super::{START, UPDATE};
+use super::{START, Shown, UPDATE};
 
 /// How long a device is watched that must stay as it is.
 const STAYS: Duration = Duration::from_secs(30);
@@ -15,7 +15,7 @@ const CRASHES: usize = 3;
 
 impl Run {
     /// The broker is away when a new image starts: the old one returns and says so, and the image is not barred.
-    pub(super) fn broker_away_in_a_trial(&mut self) -> Result<()> {
+    pub(super) fn broker_away_in_a_trial(&mut self) -> Result<Shown> {
         self.cold_start()?;
         let start = Instant::now();
         let before = self.broker.last().context("no report")?.version;
@@ -39,12 +39,12 @@ impl Run {
         let start = Instant::now();
         let status = self.update_to(update)?;
         said(start, &format!("{} is no worse for it: updated to it and confirmed", status.version));
-        Ok(())
+        Ok(Shown::Yes)
     }
 
     /// The running image crashes whenever an update has come far. That must end, and the device stay up. It spoils the
     /// flash, so it works on a copy.
-    pub(super) fn crashes_in_an_update(&mut self) -> Result<()> {
+    pub(super) fn crashes_in_an_update(&mut self) -> Result<Shown> {
         let aside = self.put_aside()?;
         self.cold_start()?;
         let version = self.images.impatient.version;
@@ -64,7 +64,8 @@ impl Run {
         ensure!(another.is_none(), "something was begun again: {another:?}");
         ensure!(self.crashes()? == CRASHES, "it crashed again");
         said(start, &format!("given up after {crashes} crashes in it: {}", status.error_detail));
-        self.take_back(&aside)
+        self.take_back(&aside)?;
+        Ok(Shown::Yes)
     }
 
     fn crashes(&self) -> Result<usize> {
@@ -72,7 +73,7 @@ impl Run {
     }
 
     /// A new image's health check lets nothing else run: the watchdog ends it, and the old image returns.
-    pub(super) fn check_that_blocks(&mut self) -> Result<()> {
+    pub(super) fn check_that_blocks(&mut self) -> Result<Shown> {
         self.back_to_the_first()?;
         let start = Instant::now();
         let update = &self.images.blocking_check;
@@ -84,11 +85,11 @@ impl Run {
             start,
             &format!("a health check that blocks was ended by the watchdog: {}", status.error_detail),
         );
-        Ok(())
+        Ok(Shown::Yes)
     }
 
     /// A confirmed image lets nothing else run: the watchdog resets it.
-    pub(super) fn program_that_blocks(&mut self) -> Result<()> {
+    pub(super) fn program_that_blocks(&mut self) -> Result<Shown> {
         let aside = self.put_aside()?;
         self.cold_start()?;
         let start = Instant::now();
@@ -103,7 +104,8 @@ impl Run {
             start,
             &format!("{}, confirmed, hung; reset and online again {after:.1} s later", status.version),
         );
-        self.take_back(&aside)
+        self.take_back(&aside)?;
+        Ok(Shown::Yes)
     }
 
     /// The first firmware runs and has its broker, whatever was before.

@@ -4,32 +4,30 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::UPDATE;
 use super::story::{Run, is_confirmed, said};
+use super::{Shown, UPDATE};
 
-/// How long the Wi-Fi is away: short, as long as a router's restart, and as long as one with updates.
+/// Reason that nothing is shown of Wi-Fi that goes.
+const KEPT: &str = "this emulator keeps the device joined although its network's link is down";
+/// Times that the Wi-Fi is away: short, as long as a router's restart, and as long as one with updates.
 const AWAY: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(22), Duration::from_secs(100)];
-/// How soon the device must have joined again, address and all.
+/// Longest time until the device has joined again, address and all.
 const JOINED: Duration = Duration::from_secs(5);
-/// How long the device may take to notice, where the emulator tells it at all.
+/// Longest time until the device notices, where the emulator tells it at all.
 const NOTICED: Duration = Duration::from_secs(20);
-/// How long anything may take that has no bound of its own here.
+/// Longest time for anything that has no bound of its own here.
 const AMPLE: Duration = Duration::from_secs(120);
 
 impl Run {
     /// Takes the Wi-Fi away from a device at rest. The emulator must end the device's association when its network's link
     /// goes down; where it does not, nothing can be shown here.
-    pub(super) fn wifi_goes_and_comes(&mut self) -> Result<()> {
+    pub(super) fn wifi_goes_and_comes(&mut self) -> Result<Shown> {
         self.cold_start()?;
         let (mut slow, mut table) = (None, Vec::new());
         for away in AWAY {
             let start = Instant::now();
             if !self.wifi_goes()? {
-                println!(
-                    "!! NOT SHOWN: this emulator keeps the device joined although its network's link is down."
-                );
-                println!("!! Wi-Fi that goes and comes is not tested.");
-                return Ok(());
+                return Ok(Shown::No(KEPT));
             }
             std::thread::sleep(away.saturating_sub(start.elapsed()));
             let away = start.elapsed();
@@ -48,19 +46,19 @@ impl Run {
             Some(seconds) => {
                 anyhow::bail!("joined after {seconds:.1} s, at most {} s are right", JOINED.as_secs())
             }
-            None => Ok(()),
+            None => Ok(Shown::Yes),
         }
     }
 
     /// Takes it away in the middle of a download, which must go on where it was.
-    pub(super) fn wifi_goes_in_an_update(&mut self) -> Result<()> {
+    pub(super) fn wifi_goes_in_an_update(&mut self) -> Result<Shown> {
         self.cold_start()?;
         let start = Instant::now();
         let update = &self.images.first;
         self.publish(update.file)?;
         self.wait_line(UPDATE, "the download", &["OTA Progress: 30%"])?;
         if !self.wifi_goes()? {
-            return Ok(());
+            return Ok(Shown::No(KEPT));
         }
         std::thread::sleep(Duration::from_secs(5));
         self.wifi_comes()?;
@@ -72,14 +70,18 @@ impl Run {
             ensure!(!console.contains(anew), "the update was begun anew:\n{console}");
         }
         said(start, &format!("updated to {} although the Wi-Fi was away in the download", status.version));
-        Ok(())
+        Ok(Shown::Yes)
     }
 
-    /// Returns whether the device noticed.
+    /// Returns whether the device noticed; the network is back where it did not.
     fn wifi_goes(&mut self) -> Result<bool> {
         self.machine.mark();
         self.machine.set_link(false)?;
-        self.machine.wait_line(NOTICED, &["network:", "joining"])
+        let noticed = self.machine.wait_line(NOTICED, &["network:", "joining"])?;
+        if !noticed {
+            self.machine.set_link(true)?;
+        }
+        Ok(noticed)
     }
 
     /// Returns how long it took to join.

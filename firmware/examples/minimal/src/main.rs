@@ -48,7 +48,7 @@ async fn firmware(spawner: Spawner) {
     // otaru: begin
     let boot = match otaru_device::begin(&mut flash, &mut board, &config).await {
         Ok(boot) => boot,
-        Err(error) => board.refuse(format_args!("{error}")).await,
+        Err(error) => board.refuse(&error).await,
     };
     // otaru: end
 
