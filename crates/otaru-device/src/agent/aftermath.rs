@@ -42,7 +42,7 @@ where
         }
         self.reports.announce(self.clock, ANNOUNCE).await;
         if let Err(error) = self.boot.slots.repair(self.flash).await {
-            log::error!("otadata: {error}");
+            text::error(format_args!("otadata: {error}"));
         }
     }
 
@@ -78,7 +78,7 @@ where
             _ if settled => return None,
             Some(pending) if reason.is_outside() => {
                 if self.goes_on_after_power_loss(pending, trial.seq, image).await {
-                    log::info!("trial: interrupted by power, not counted as a failure");
+                    text::info(format_args!("trial: interrupted by power, not counted as a failure"));
                     return None;
                 }
             }
