@@ -8,6 +8,7 @@ use otaru_format::guards::{Guards, RECORD_LEN};
 use otaru_format::otadata::SECTOR_LEN;
 
 use crate::slots::Region;
+use crate::text;
 
 /// Bytes on flash: two sectors.
 pub(crate) const LEN: u32 = 2 * SECTOR_LEN;
@@ -25,11 +26,13 @@ impl GuardStore {
 
     /// Reads both copies and merges them; `None` when neither is whole, or there is no room for them.
     pub(crate) async fn load<F: NorFlash>(&self, flash: &mut F) -> Option<Guards> {
+        let region = self.region?;
         let mut merged: Option<Guards> = None;
-        for copy in self.copies(flash).await.into_iter().flatten() {
+        for copy in [0, 1] {
+            let Some(found) = Guards::parse(&read(flash, region, copy).await) else { continue };
             match &mut merged {
-                Some(guards) => guards.merge(&copy),
-                None => merged = Some(copy),
+                Some(guards) => guards.merge(&found),
+                None => merged = Some(found),
             }
         }
         merged
@@ -38,33 +41,29 @@ impl GuardStore {
     /// Writes the copies that differ from these guards, the unreadable ones first.
     pub(crate) async fn store<F: NorFlash>(&self, flash: &mut F, guards: &Guards) {
         let Some(region) = self.region else { return };
-        let copies = self.copies(flash).await;
-        let order = if copies[1].is_none() { [1, 0] } else { [0, 1] };
-        for copy in order {
-            if copies[copy as usize].as_ref() == Some(guards) {
+        let record = guards.emit();
+        let second = Guards::parse(&read(flash, region, 1).await);
+        for copy in if second.is_none() { [1, 0] } else { [0, 1] } {
+            if read(flash, region, copy).await == record {
                 continue;
             }
             let at = region.offset + copy * SECTOR_LEN;
             let written = match flash.erase(at, at + SECTOR_LEN).await {
-                Ok(()) => flash.write(at, &guards.emit()).await,
+                Ok(()) => flash.write(at, &record).await,
                 error => error,
             };
-            if let Err(error) = written {
-                log::error!("guards: copy {copy} cannot be written: {error:?}");
+            if written.is_err() {
+                text::error(format_args!("guards: copy {copy} cannot be written"));
             }
         }
     }
+}
 
-    async fn copies<F: NorFlash>(&self, flash: &mut F) -> [Option<Guards>; 2] {
-        let mut copies = [None, None];
-        let Some(region) = self.region else { return copies };
-        for (at, copy) in (region.offset..).step_by(SECTOR_LEN as usize).zip(&mut copies) {
-            let mut bytes = [0; RECORD_LEN];
-            // A sector that cannot be read is a sector without a record.
-            if flash.read(at, &mut bytes).await.is_ok() {
-                *copy = Guards::parse(&bytes);
-            }
-        }
-        copies
+/// Reads a copy's bytes. A sector that cannot be read is a sector without a record.
+async fn read<F: NorFlash>(flash: &mut F, region: Region, copy: u32) -> [u8; RECORD_LEN] {
+    let mut bytes = [0; RECORD_LEN];
+    if flash.read(region.offset + copy * SECTOR_LEN, &mut bytes).await.is_err() {
+        bytes.fill(0);
     }
+    bytes
 }
