@@ -8,6 +8,7 @@ use otaru_format::guards::{Guards, RECORD_LEN};
 use otaru_format::otadata::SECTOR_LEN;
 
 use crate::slots::Region;
+use crate::text;
 
 /// Bytes on flash: two sectors.
 pub(crate) const LEN: u32 = 2 * SECTOR_LEN;
@@ -60,7 +61,7 @@ impl GuardStore {
         let is_good = |copy: &Copy| matches!(copy, Copy::Whole(_));
         // Begun anew where one cannot be read, it would lose what that one says.
         if !copies.iter().any(is_good) && copies.contains(&Copy::Unread) {
-            return log::error!("guards: unreadable, left as they are");
+            return text::error(format_args!("guards: unreadable, left as they are"));
         }
         let order = if is_good(&copies[0]) && !is_good(&copies[1]) { [1, 0] } else { [0, 1] };
         for copy in order {
@@ -70,7 +71,7 @@ impl GuardStore {
                 _ => {}
             }
             if !self.write(flash, region.offset + copy * SECTOR_LEN, guards).await {
-                log::error!("guards: copy {copy} does not hold");
+                text::error(format_args!("guards: copy {copy} does not hold"));
             }
         }
     }

@@ -8,6 +8,7 @@ use heapless::Vec;
 use otaru_format::command::{Command, CommandError, MAX_COMMAND, SCRATCH};
 
 use crate::history::{CommandId, History, Origin};
+use crate::text;
 
 /// A command's bytes as they arrived.
 pub(crate) struct Job {
@@ -167,7 +168,7 @@ impl Inbox {
                 let verdict = self.history.borrow().interrupts(newer.id(), newer.origin, offer.order);
                 match verdict {
                     Ok(()) => return Some(Takeover::Update),
-                    Err(why) => log::info!("update: {}", why.as_str()),
+                    Err(why) => text::info(format_args!("update: {}", why.as_str())),
                 }
                 None
             }

@@ -10,6 +10,7 @@ use rand_core::RngCore;
 
 use crate::backoff::Backoff;
 use crate::board::{Clock, Link};
+use crate::text;
 use crate::timeout::within;
 use crate::uplink::{CHECK, Uplink};
 
@@ -45,11 +46,11 @@ pub(crate) async fn keep<C: Clock, L: Link, R: RngCore>(
             backoff.reset();
             (next, fresh) = (now, now);
         } else if now.saturating_sub(fresh) >= STUCK {
-            log::warn!("network: not joined for 15 minutes, restarting the radio");
+            text::warn(format_args!("network: not joined for 15 minutes, restarting the radio"));
             let _ = within(clock, ATTEMPT, link.restart()).await;
             fresh = clock.now();
         } else if now >= next {
-            log::info!("network: joining");
+            text::info(format_args!("network: joining"));
             let _ = within(clock, ATTEMPT, link.reconnect()).await;
             // However that went, the next look tells; and whatever it tells, attempts have a pause between them.
             next = clock.now() + backoff.pause(rng);

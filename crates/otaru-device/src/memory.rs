@@ -18,6 +18,7 @@ use sequential_storage::map::{MapConfig, MapStorage};
 use crate::guards::GuardStore;
 use crate::history::{CommandId, History, Notes, SUPERSEDED};
 use crate::slots::Region;
+use crate::text;
 
 /// Records by number, without a cache: they are read at boot and once an update.
 type Map<'f, F> = MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, u8>>;
@@ -31,6 +32,8 @@ const FAILED: u8 = 2;
 const CANDIDATE: u8 = 4;
 const HISTORY: u8 = 5;
 const RETRY: u8 = 6;
+/// The line when damage is found.
+const DAMAGED: &str = "memory: damaged; starting afresh";
 
 /// The command that is being carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,8 +137,8 @@ impl Memory {
     }
 
     /// The guards; `None` when they are lost or there is no room for them.
-    pub async fn load_guards<F: NorFlash>(&self, flash: &mut F) -> Option<Guards> {
-        self.guards.load(flash).await
+    pub fn load_guards<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = Option<Guards>> {
+        self.guards.load(flash)
     }
 
     /// Whether guards were never kept here.
@@ -144,8 +147,8 @@ impl Memory {
     }
 
     /// Keeps the guards, as far as they are not kept yet.
-    pub async fn store_guards<F: NorFlash>(&self, flash: &mut F, guards: &Guards) {
-        self.guards.store(flash, guards).await;
+    pub fn store_guards<F: NorFlash>(&self, flash: &mut F, guards: &Guards) -> impl Future<Output = ()> {
+        self.guards.store(flash, guards)
     }
 
     /// The command to take up again, if any.
@@ -180,8 +183,8 @@ impl Memory {
     }
 
     /// Forgets the command.
-    pub async fn clear_pending<F: NorFlash>(&self, flash: &mut F) {
-        self.clear(flash, PENDING).await;
+    pub fn clear_pending<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = ()> {
+        self.clear(flash, PENDING)
     }
 
     /// The image that failed last, if any.
@@ -212,8 +215,8 @@ impl Memory {
     }
 
     /// Forgets the image that failed.
-    pub async fn clear_failed<F: NorFlash>(&self, flash: &mut F) {
-        self.clear(flash, FAILED).await;
+    pub fn clear_failed<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = ()> {
+        self.clear(flash, FAILED)
     }
 
     /// The release that was activated last, if any.
@@ -281,11 +284,8 @@ impl Memory {
         }
     }
 
-    /// Remembers which commands were followed, unless that is remembered already.
-    pub async fn keep_history<F: NorFlash>(&self, flash: &mut F, history: &History) {
-        if self.load_history(flash).await == *history {
-            return;
-        }
+    /// Remembers which commands were followed.
+    pub async fn store_history<F: NorFlash>(&self, flash: &mut F, history: &History) {
         let mut writer = Writer::new();
         writer.put(&history.order.to_le_bytes());
         writer.put(&[history.followed_is_retained.into()]);
@@ -322,8 +322,8 @@ impl Memory {
     }
 
     /// Forgets a trial that was to be repeated.
-    pub async fn clear_retry<F: NorFlash>(&self, flash: &mut F) {
-        self.clear(flash, RETRY).await;
+    pub fn clear_retry<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = ()> {
+        self.clear(flash, RETRY)
     }
 
     /// Notes that otadata's sequences no longer tell the last trial from the next one.
@@ -347,8 +347,8 @@ impl Memory {
             Ok(_) => None,
             // The flash may do better the next time.
             Err(Error::Storage { .. }) => None,
-            Err(error) => {
-                log::warn!("memory: {error:?}; starting afresh");
+            Err(_) => {
+                text::warn(format_args!("{DAMAGED}"));
                 let _ = map.erase_all().await;
                 None
             }
@@ -360,9 +360,9 @@ impl Memory {
         let mut buf = [0; RECORD];
         match map.store_item(&mut buf, &key, &record).await {
             Ok(()) => {}
-            Err(error @ Error::Storage { .. }) => log::warn!("memory: {error:?}"),
-            Err(error) => {
-                log::warn!("memory: {error:?}; starting afresh");
+            Err(Error::Storage { .. }) => text::warn(format_args!("memory: the flash cannot be written")),
+            Err(_) => {
+                text::warn(format_args!("{DAMAGED}"));
                 let _ = map.erase_all().await;
                 let _ = map.store_item(&mut buf, &key, &record).await;
             }

@@ -206,7 +206,7 @@ impl<'a> Reports<'a> {
     /// Logs a plain line and queues it; the oldest gives way when the broker is away for long.
     pub(crate) fn line(&self, text: core::fmt::Arguments<'_>) {
         // Whoever has the device on a cable sees the same.
-        log::info!("update: {text}");
+        text::info(format_args!("update: {text}"));
         let line = text::format(text);
         let mut lines = self.lines.borrow_mut();
         if lines.is_full() {
@@ -272,8 +272,8 @@ impl<'a> Reports<'a> {
         self.accepted_since.set(None);
     }
 
-    pub(crate) async fn changed(&self) {
-        self.changed.wait().await;
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> {
+        self.changed.wait()
     }
 
     pub(crate) fn next_line(&self) -> Option<Line> {

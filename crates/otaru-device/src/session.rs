@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::job::Inbox;
 use crate::mqtt::{Buffers, Connection, Ended, Incoming, QoS};
 use crate::report::Reports;
+use crate::text;
 use crate::timeout::{millis, within};
 use crate::uplink::{CHECK, Uplink};
 
@@ -60,8 +61,8 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
             let uplink = self.uplink;
             let join = uplink.joined().await;
             // What was connected through the network before it went is no longer worth waiting for.
-            let ended = match select(self.serve(&mut backoff), uplink.lost(join)).await {
-                Either::First(ended) => ended,
+            let ended = match select(self.connected(&mut backoff), uplink.lost(join)).await {
+                Either::First(Err(ended)) => ended,
                 Either::Second(()) => Ended::Network,
             };
             self.reports.disconnected();
@@ -69,21 +70,14 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
                 true => self.config.reconnect.1,
                 false => backoff.pause(&mut self.rng),
             };
-            log::warn!(
+            text::warn(format_args!(
                 "broker: {ended}; next attempt in {} ms, or when the network comes back",
                 millis(pause)
-            );
+            ));
             // A network that came back may have brought the broker back with it.
             if let Either::Second(()) = select(self.clock.sleep(pause), uplink.joined_again(join)).await {
                 backoff.reset();
             }
-        }
-    }
-
-    async fn serve(&mut self, backoff: &mut Backoff) -> Ended {
-        match self.connected(backoff).await {
-            Err(ended) => ended,
-            Ok(never) => match never {},
         }
     }
 
@@ -105,7 +99,7 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
             Connection::open(socket, &mut buffers, self.config, &self.topics, self.clock).await?;
         connection.publish(&self.topics.online(), b"online", true, QoS::AtMostOnce).await?;
         backoff.reset();
-        log::info!("broker: connected as {}", self.config.device);
+        text::info(format_args!("broker: connected as {}", self.config.device));
         self.talk(&mut connection).await
     }
 
@@ -152,7 +146,7 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
                     last_status = last_sent;
                     in_flight = Some((revision, last_sent));
                 } else {
-                    log::error!("status report does not fit {STATUS} bytes");
+                    text::error(format_args!("status report does not fit {STATUS} bytes"));
                     accepted = self.reports.revision();
                 }
             }
@@ -184,7 +178,9 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
                         }
                         Incoming::Rejected => {
                             if let Some((revision, _)) = in_flight.take() {
-                                log::warn!("broker: refuses status reports; may this device publish them?");
+                                text::warn(format_args!(
+                                    "broker: refuses status reports; may this device publish them?"
+                                ));
                                 accepted = revision;
                                 refused = Some(self.clock.now());
                             }

@@ -18,6 +18,21 @@ impl Write for Cut<'_> {
     }
 }
 
+/// Logs for information. In one place, because the log's own macros take a hundred bytes of flash each time.
+pub(crate) fn info(text: fmt::Arguments<'_>) {
+    log::info!(target: "otaru", "{text}");
+}
+
+/// Logs a warning.
+pub(crate) fn warn(text: fmt::Arguments<'_>) {
+    log::warn!(target: "otaru", "{text}");
+}
+
+/// Logs an error.
+pub(crate) fn error(text: fmt::Arguments<'_>) {
+    log::error!(target: "otaru", "{text}");
+}
+
 /// Returns the text as far as it fits.
 pub fn cut<const N: usize>(text: &str) -> String<N> {
     let mut cut = String::new();

@@ -42,7 +42,7 @@ where
         }
         self.reports.announce(self.clock, ANNOUNCE).await;
         if let Err(error) = self.boot.slots.repair(self.flash).await {
-            log::error!("otadata: {error}");
+            text::error(format_args!("otadata: {error}"));
         }
     }
 
@@ -93,7 +93,7 @@ where
                 (None, None) => false,
             };
             if goes_on {
-                log::info!("trial: interrupted by power, not counted as a failure");
+                text::info(format_args!("trial: interrupted by power, not counted as a failure"));
                 return None;
             }
         }

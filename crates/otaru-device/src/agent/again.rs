@@ -17,6 +17,7 @@ use crate::history::CommandId;
 use crate::job::Job;
 use crate::memory::{Failed, Retry};
 use crate::report::Reports;
+use crate::text;
 use crate::uplink::CHECK;
 
 /// Time for which the broker must take reports before the next trial.
@@ -129,7 +130,7 @@ where
             self.reports.fault(UpdateState::Failed, Code::Unreachable, detail);
             return;
         }
-        log::info!("update: trial {} of {MAX_TRIALS}", retry.tries + 1);
+        text::info(format_args!("update: trial {} of {MAX_TRIALS}", retry.tries + 1));
         if let Err(failure) = self.activate().await {
             self.reports.fault(UpdateState::Failed, failure.code, &failure.detail);
         }

@@ -43,6 +43,7 @@ use crate::link;
 use crate::memory::{Pending, Retry};
 use crate::report::{Reports, Room};
 use crate::session::Session;
+use crate::text;
 use crate::uplink::Uplink;
 use boot::Boot;
 use failure::Failure;
@@ -355,7 +356,7 @@ where
             return None;
         }
         self.boot.memory.store_pending(self.flash, &pending).await;
-        log::info!("update: resuming after an interruption ({attempts} that count so far)");
+        text::info(format_args!("update: resuming after an interruption ({attempts} that count so far)"));
         Some(Job::resumed(pending.payload))
     }
 }

@@ -15,6 +15,7 @@ use super::stream::{Place, SharedFlash, Stop};
 use super::workspace::Memory;
 use crate::report::Reports;
 use crate::slots::{Region, SlotWriter};
+use crate::text;
 
 /// Bytes of a flash page, the most that is programmed at once.
 const PAGE: usize = 256;
@@ -84,7 +85,10 @@ impl Patch {
         if page.starts_with(&name) {
             patch.whole = page[WHOLE..WHOLE + 4] == [0; 4];
             patch.have = if patch.whole { patch.len } else { patch.kept(page, flash).await? };
-            log::info!("release: {} of {} bytes of the patch are here already", patch.have, patch.len);
+            text::info(format_args!(
+                "release: {} of {} bytes of the patch are here already",
+                patch.have, patch.len
+            ));
         } else {
             patch.make_room(flash).await?;
             page.fill(0xFF);
@@ -207,8 +211,13 @@ impl Patch {
         match applied {
             Err(DeltaError::Host(Trouble::Failed(reason))) => return Err(Fault::Failed(reason)),
             _ if images.index == manifest.block_count() => return Ok(()),
-            Err(DeltaError::Patch(error)) => log::warn!("release: the patch does not apply: {error}"),
-            _ => log::warn!("release: the patch makes another image at block {}", images.index + 1),
+            Err(DeltaError::Patch(error)) => {
+                text::warn(format_args!("release: the patch does not apply: {error}"))
+            }
+            _ => text::warn(format_args!(
+                "release: the patch makes another image at block {}",
+                images.index + 1
+            )),
         }
         Err(Fault::Useless(images.index.max(good)))
     }

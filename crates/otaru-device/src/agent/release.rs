@@ -227,7 +227,10 @@ impl<'w> Release<'w> {
             return Err(Stop::Complete);
         }
         if good > 0 {
-            log::info!("release: {good} of {} blocks stand in the slot already", manifest.block_count());
+            text::info(format_args!(
+                "release: {good} of {} blocks stand in the slot already",
+                manifest.block_count()
+            ));
         }
         let at = self.have as u32;
         let course = match self.patch(plan, good, place).await? {
@@ -261,10 +264,16 @@ impl<'w> Release<'w> {
             return Ok(None);
         }
         let Some(stage) = patch::stage(place.target, manifest.size, payload.len, F::ERASE_SIZE as u32) else {
-            log::info!("release: no room behind the image for a patch of {} bytes", payload.len);
+            text::info(format_args!(
+                "release: no room behind the image for a patch of {} bytes",
+                payload.len
+            ));
             return Ok(None);
         };
-        log::info!("release: a patch of {} bytes makes this image of {}", payload.len, manifest.size);
+        text::info(format_args!(
+            "release: a patch of {} bytes makes this image of {}",
+            payload.len, manifest.size
+        ));
         let patch = Patch::open(&manifest, (&payload, &base, area), stage, memory, place.flash).await?;
         Ok(Some(Course::Patch { patch, good }))
     }
@@ -372,7 +381,7 @@ impl<'w> Release<'w> {
         if self.bad_blocks > MAX_BAD_BLOCKS {
             return Reason::Block { number: course.index as u32 + 1, count: count as u32 }.into();
         }
-        log::warn!("release: block {} of {count} is bad, fetching it again", course.index + 1);
+        text::warn(format_args!("release: block {} of {count} is bad, fetching it again", course.index + 1));
         self.front = Front::default();
         course.restart();
         unpack.begin(course);

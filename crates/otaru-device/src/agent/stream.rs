@@ -143,14 +143,14 @@ impl<'f> Feeder<'f> {
     }
 
     /// Drops what is held; the next bytes belong at `place` of the slot.
-    pub(super) async fn seek(&mut self, place: u32) {
+    pub(super) fn seek(&mut self, place: u32) -> impl Future<Output = ()> {
         self.filled = 0;
-        self.pass(Order::Seek(place)).await;
+        self.pass(Order::Seek(place))
     }
 
     /// Hands the last bytes over.
-    pub(super) async fn finish(&mut self, image: Digest) {
-        self.pass(Order::Finish(image)).await;
+    pub(super) fn finish(&mut self, image: Digest) -> impl Future<Output = ()> {
+        self.pass(Order::Finish(image))
     }
 
     async fn pass(&mut self, order: Order) {

@@ -117,7 +117,7 @@ where
         self.reports.announce(self.clock, ANNOUNCE).await;
         self.board.borrow_mut().leave_words(words);
         if let Err(error) = self.boot.slots.retire(self.flash, cause).await {
-            log::error!("roll back: {error}");
+            text::error(format_args!("roll back: {error}"));
         }
         self.board.borrow_mut().reset().await
     }

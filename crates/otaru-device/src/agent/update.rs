@@ -27,6 +27,7 @@ use crate::job::Job;
 use crate::memory::{Candidate, Pending};
 use crate::report::Reports;
 use crate::slots::{Region, SlotError, SlotWriter, verify};
+use crate::text;
 use crate::timeout::millis;
 use crate::uplink::Uplink;
 
@@ -117,7 +118,7 @@ where
         let pending = Pending { payload, attempts: 0, crashes: 0, power_losses: 0, verified: None };
         self.boot.memory.store_pending(self.flash, &pending).await;
         let history = self.inbox.history.borrow().clone();
-        self.boot.memory.keep_history(self.flash, &history).await;
+        self.boot.memory.store_history(self.flash, &history).await;
         None
     }
 
@@ -126,7 +127,7 @@ where
         let history = self.inbox.history.borrow().clone();
         if self.boot.memory.load_history(self.flash).await != history {
             self.pace().await;
-            self.boot.memory.keep_history(self.flash, &history).await;
+            self.boot.memory.store_history(self.flash, &history).await;
         }
     }
 
@@ -358,7 +359,7 @@ async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
             Some(asked) => asked.max(backoff.pause(rng)).min(LONGEST_RETRY_AFTER),
             None => backoff.pause(rng),
         };
-        log::warn!("download: {error}; attempt {attempt} in {} ms", millis(pause));
+        text::warn(format_args!("download: {error}; attempt {attempt} in {} ms", millis(pause)));
         let failure = Failure::new(error.code(), format_args!("{error}; retrying"));
         reports.fault(UpdateState::Retrying, failure.code, &failure.detail);
         reports.attempt(attempt);

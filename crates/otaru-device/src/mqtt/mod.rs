@@ -156,8 +156,8 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         send(&mut self.socket, self.clock, self.limit, head.ok_or(Ended::BadName)?, payload).await
     }
 
-    pub(crate) async fn ping(&mut self) -> Result<(), Ended> {
-        send(&mut self.socket, self.clock, self.limit, &PINGREQ, b"").await
+    pub(crate) fn ping(&mut self) -> impl Future<Output = Result<(), Ended>> {
+        send(&mut self.socket, self.clock, self.limit, &PINGREQ, b"")
     }
 
     /// Waits for a packet's first bytes. May be dropped and called again.

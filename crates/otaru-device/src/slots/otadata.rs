@@ -12,6 +12,7 @@ use otaru_format::otadata::{RECORD_LEN, Record, SECTOR_LEN, State, next_seq, sel
 
 use super::{Slot, SlotError, Slots};
 use crate::board::ResetReason;
+use crate::text;
 
 const SLOTS: u8 = 2;
 /// Where the label begins in a record.
@@ -114,10 +115,7 @@ fn is_trial(record: &Record) -> bool {
 }
 
 impl Slots {
-    async fn records<F: ReadNorFlash>(
-        &self,
-        flash: &mut F,
-    ) -> Result<[Option<Record>; 2], SlotError<F::Error>> {
+    async fn records<F: ReadNorFlash>(&self, flash: &mut F) -> [Option<Record>; 2] {
         let mut records = [None; 2];
         for (sector, record) in records.iter_mut().enumerate() {
             let mut bytes = [0; RECORD_LEN];
@@ -126,7 +124,7 @@ impl Slots {
                 *record = Record::parse(&bytes);
             }
         }
-        Ok(records)
+        records
     }
 
     fn sector(&self, sector: usize) -> u32 {
@@ -153,7 +151,7 @@ impl Slots {
     /// # Errors
     /// When the flash fails; the trial then still stands.
     pub async fn confirm<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
-        let records = self.records(flash).await?;
+        let records = self.records(flash).await;
         let (sector, trial) = match ruling(&records) {
             Some(ruling) if is_trial(&ruling.1) => ruling,
             Some((_, record)) if record.slot(SLOTS) == self.running.0 => return Ok(()),
@@ -166,7 +164,7 @@ impl Slots {
         self.choose(flash, self.running, State::Valid).await?;
         let second = Record::new(trial.seq, State::Valid);
         if self.write(flash, sector, &second).await.is_err() {
-            log::warn!("otadata: sector {sector} cannot be written; the other one rules");
+            text::warn(format_args!("otadata: sector {sector} cannot be written; the other one rules"));
         }
         Ok(())
     }
@@ -177,7 +175,7 @@ impl Slots {
         slot: Slot,
         state: State,
     ) -> Result<(), SlotError<F::Error>> {
-        let records = self.records(flash).await?;
+        let records = self.records(flash).await;
         let highest = records.iter().flatten().map(|record| record.seq).max().unwrap_or(0);
         let seq = next_seq(highest, slot.0, SLOTS).ok_or(SlotError::NoSequence)?;
         let sector = match self.running_sector(&records).or_else(|| select(&records)) {
@@ -217,7 +215,7 @@ impl Slots {
         flash: &mut F,
         cause: TrialCause,
     ) -> Result<(), SlotError<F::Error>> {
-        let mut records = self.records(flash).await?;
+        let mut records = self.records(flash).await;
         let Some(sector) = self.running_sector(&records) else {
             return self.choose(flash, self.target(), State::Valid).await;
         };
@@ -245,7 +243,7 @@ impl Slots {
     /// # Errors
     /// When the flash fails.
     pub async fn trial<F: ReadNorFlash>(&self, flash: &mut F) -> Result<Option<Trial>, SlotError<F::Error>> {
-        let records = self.records(flash).await?;
+        let records = self.records(flash).await;
         let own = |(_, record): &(usize, Record)| is_trial(record) && record.slot(SLOTS) == self.running.0;
         Ok(ruling(&records).filter(own).map(|(_, record)| Trial {
             boots: starts(&record, STARTS),
@@ -264,7 +262,7 @@ impl Slots {
         flash: &mut F,
         reason: ResetReason,
     ) -> Result<(), SlotError<F::Error>> {
-        let records = self.records(flash).await?;
+        let records = self.records(flash).await;
         if let Some((sector, record)) = ruling(&records) {
             let at = if reason.is_outside() { OUTSIDE_STARTS } else { STARTS };
             let word = counter(&record, at);
@@ -279,7 +277,7 @@ impl Slots {
     /// # Errors
     /// When the flash fails.
     pub async fn was_updated<F: ReadNorFlash>(&self, flash: &mut F) -> Result<bool, SlotError<F::Error>> {
-        Ok(self.records(flash).await?.iter().flatten().any(|record| record.seq > 1))
+        Ok(self.records(flash).await.iter().flatten().any(|record| record.seq > 1))
     }
 
     /// The trial that ended with this program running instead, if the last one did.
@@ -290,7 +288,7 @@ impl Slots {
         &self,
         flash: &mut F,
     ) -> Result<Option<FailedTrial>, SlotError<F::Error>> {
-        let records = self.records(flash).await?;
+        let records = self.records(flash).await;
         // Newest first: a failure that a later update has overtaken is history.
         let newest = records.iter().flatten().max_by_key(|record| record.seq);
         let Some(record) = newest.filter(|record| record.slot(SLOTS) != self.running.0) else {
@@ -309,7 +307,7 @@ impl Slots {
     /// # Errors
     /// When the flash fails.
     pub async fn forget_trial<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
-        let records = self.records(flash).await?;
+        let records = self.records(flash).await;
         let newest = (0..2).max_by_key(|sector| records[*sector].map(|record| record.seq));
         let Some((sector, record)) = newest.and_then(|sector| Some((sector, records[sector]?))) else {
             return Ok(());
@@ -328,7 +326,7 @@ impl Slots {
     /// # Errors
     /// When the flash fails; the bootloader then falls back again.
     pub async fn repair<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
-        let records = self.records(flash).await?;
+        let records = self.records(flash).await;
         if self.running == Slot::FACTORY || self.boots_by(&records) == self.running {
             return Ok(());
         }
