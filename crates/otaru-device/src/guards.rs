@@ -21,6 +21,7 @@ pub(crate) struct GuardStore {
 
 /// One copy as it stands on flash.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is no allocator to put guards apart")]
 enum Copy {
     Whole(Guards),
     Damaged,

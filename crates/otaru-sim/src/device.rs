@@ -277,13 +277,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
 
     /// The same device with a clock that begins now.
     fn started(&self) -> Self {
-        Self {
-            clock: self.clock.restarted(),
-            flash: self.flash.clone(),
-            link: self.link.clone(),
-            oddity: self.oddity.clone(),
-            ..*self
-        }
+        Self { clock: self.clock.restarted(), flash: self.flash.clone(), link: self.link.clone(), ..*self }
     }
 
     /// The firmware's `main`.
