@@ -38,13 +38,15 @@ impl GuardStore {
         merged
     }
 
-    /// Writes the copies that differ from these guards, the unreadable ones first.
-    pub(crate) async fn store<F: NorFlash>(&self, flash: &mut F, guards: &Guards) {
-        let Some(region) = self.region else { return };
+    /// Writes the copies that differ from these guards, the unreadable ones first; says whether one of them stands.
+    pub(crate) async fn store<F: NorFlash>(&self, flash: &mut F, guards: &Guards) -> bool {
+        let Some(region) = self.region else { return false };
+        let mut stands = false;
         let record = guards.emit();
         let second = Guards::parse(&read(flash, region, 1).await);
         for copy in if second.is_none() { [1, 0] } else { [0, 1] } {
             if read(flash, region, copy).await == record {
+                stands = true;
                 continue;
             }
             let at = region.offset + copy * SECTOR_LEN;
@@ -52,10 +54,12 @@ impl GuardStore {
                 Ok(()) => flash.write(at, &record).await,
                 error => error,
             };
-            if written.is_err() {
-                text::error(format_args!("guards: copy {copy} cannot be written"));
+            match written {
+                Ok(()) => stands = true,
+                Err(_) => text::error(format_args!("guards: copy {copy} cannot be written")),
             }
         }
+        stands
     }
 }
 

@@ -137,8 +137,8 @@ impl Memory {
         self.guards.load(flash)
     }
 
-    /// Keeps the guards, as far as they are not kept yet.
-    pub fn store_guards<F: NorFlash>(&self, flash: &mut F, guards: &Guards) -> impl Future<Output = ()> {
+    /// Keeps the guards, as far as they are not kept yet; says whether they are kept now.
+    pub fn store_guards<F: NorFlash>(&self, flash: &mut F, guards: &Guards) -> impl Future<Output = bool> {
         self.guards.store(flash, guards)
     }
 
@@ -232,18 +232,11 @@ impl Memory {
         self.store(flash, CANDIDATE, &writer.0).await;
     }
 
-    /// Sequence of the release that brought this image; 0 if it came bare or that is forgotten.
-    pub async fn sequence_of<F: NorFlash>(&self, flash: &mut F, image: Digest) -> u64 {
-        self.load_candidate(flash)
-            .await
-            .filter(|c| c.image == image)
-            .map_or(0, |candidate| candidate.sequence)
-    }
-
-    /// The image `confirmed` has proved good: its release's sequence, product and revocations hold from now on.
-    pub async fn learn<F: NorFlash>(&self, flash: &mut F, confirmed: Digest) {
+    /// The image `confirmed` has proved good: its release's sequence, product and revocations hold from now on. Says whether guards
+    /// were kept.
+    pub async fn learn<F: NorFlash>(&self, flash: &mut F, confirmed: Digest) -> bool {
         let Some(candidate) = self.load_candidate(flash).await.filter(|c| c.image == confirmed) else {
-            return;
+            return false;
         };
         let mut guards = self.load_guards(flash).await.unwrap_or_default();
         if candidate.sequence >= guards.sequence {
@@ -253,7 +246,7 @@ impl Memory {
         guards.product = candidate.product;
         // There was room when the release was admitted.
         let _ = guards.revoke(candidate.revoked.into_iter());
-        self.store_guards(flash, &guards).await;
+        self.store_guards(flash, &guards).await
     }
 
     /// Commands that were followed.

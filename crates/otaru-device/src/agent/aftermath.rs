@@ -86,10 +86,11 @@ where
         }
         let code = code_of(trial, last, digest.is_some());
         let (version, head) = self.describe(trial).await;
+        let candidate = self.boot.memory.load_candidate(self.flash).await.filter(|c| c.image == image);
         let failed = Failed {
             digest: image,
             head,
-            sequence: self.boot.memory.sequence_of(self.flash, image).await,
+            sequence: candidate.map_or(0, |candidate| candidate.sequence),
             version,
             boots: trial.boots,
             code,
