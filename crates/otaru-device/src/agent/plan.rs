@@ -6,7 +6,7 @@ use core::fmt;
 
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
-use otaru_format::guards::Guards;
+use otaru_format::guards::{Guards, MAX_KEYS};
 use otaru_format::image::{Head, ImageError};
 use otaru_format::partition;
 use otaru_format::release::{Envelope, KeyId, Manifest, SemVer};
@@ -197,8 +197,7 @@ impl Plan<'_> {
 
     /// Decides by a release's envelope whether to go on, the signature first of all.
     pub(super) fn admit_release<'m>(&self, envelope: &Envelope<'m>) -> Result<Manifest<'m>, Stop> {
-        let revoked: &[KeyId] = self.guards.as_ref().map_or(&[], |guards| &guards.revoked);
-        let signer = match trust::verify(envelope, self.keys, revoked) {
+        let signer = match trust::verify(envelope, self.keys, self.revoked()) {
             Ok(id) => Some(id),
             Err(TrustError::Unsigned) if self.allow_unsigned => None,
             Err(error) => return Err(error.into()),
@@ -229,9 +228,16 @@ impl Plan<'_> {
         Ok(manifest)
     }
 
+    /// Keys that count no more.
+    fn revoked(&self) -> &[KeyId] {
+        self.guards.as_ref().map_or(&[], |guards| &guards.revoked)
+    }
+
     /// Refuses what would lead back, or skip a version. A sequence belongs to one image.
     fn admit_order(&self, manifest: &Manifest<'_>) -> Result<(), Reason> {
-        if self.guards.clone().unwrap_or_default().revoke(manifest.revoked()).is_err() {
+        let known = self.revoked();
+        let more = manifest.revoked().filter(|key| !known.contains(key)).count();
+        if known.len() + more > MAX_KEYS {
             return Err(Reason::TooManyRevoked);
         }
         let running = self.running.version;
