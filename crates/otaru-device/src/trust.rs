@@ -86,6 +86,9 @@ impl fmt::Display for Distrust<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.error {
             TrustError::Unsigned => f.write_str("this device takes signed firmware only"),
+            TrustError::UnknownKey if self.keys.is_empty() => {
+                f.write_str("signed, but this device was given no key to hold signatures against")
+            }
             TrustError::UnknownKey => {
                 f.write_str("signed with another key than this device trusts:")?;
                 self.keys.iter().try_for_each(|key| write!(f, " {}", KeyId::of(key)))

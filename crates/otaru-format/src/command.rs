@@ -125,7 +125,7 @@ impl<'a> Command<'a> {
         if text.eq_ignore_ascii_case("cancel") {
             return Ok(Self::Cancel);
         }
-        if !text.contains("://") {
+        if !text.as_bytes().windows(3).any(|three| three == b"://") {
             return Err(CommandError::NotACommand);
         }
         check_url(text)?;
