@@ -79,7 +79,7 @@ fn print_crates(with: &Cost, without: &Cost) {
     println!("| together | {flash} | |");
 }
 
-/// What a crate does in the agent.
+/// Tells what a crate does in the agent.
 fn about(name: &str) -> &'static str {
     match name {
         "otaru-device" => "the update itself with deltas, slots and memory, HTTP, MQTT, session and reports",
