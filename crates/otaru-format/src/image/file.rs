@@ -12,8 +12,8 @@ pub const SIGNATURE_MAGIC: [u8; 2] = [0xE7, 0x02];
 pub const BOOTLOADER_OFFSETS: [u32; 3] = [0, 0x1000, 0x2000];
 
 /// Tells people which file to use in place of a merged flash image.
-pub const MERGED_REMEDY: &str = "it is a merged flash image: bootloader, partition table and application in one; use the \
-                                 application's own .bin, as `espflash save-image` without --merge or `idf.py build` makes it";
+pub const MERGED_REMEDY: &str = "it is a merged flash image, with bootloader and partition table; use the application's \
+                                 own .bin, as `espflash save-image` without --merge or `idf.py build` makes it";
 
 /// Bytes behind an image in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
