@@ -19,7 +19,7 @@ pub enum BadKey {
 }
 
 impl BadKey {
-    /// What follows "the key".
+    /// Ends a sentence that begins with "the key".
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoPoint => "is no Ed25519 public key",
@@ -39,7 +39,7 @@ impl core::error::Error for BadKey {}
 /// Checks a key as each verification does: one that fails here would never accept a signature.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Reason that no device may trust it.
 pub fn check_key(key: &PublicKey) -> Result<(), BadKey> {
     Key::new(*key).validate().map_err(|error| match error {
         ed25519_compact::Error::WeakPublicKey => BadKey::Weak,

@@ -78,7 +78,7 @@ impl From<Failed> for FailedImage {
 pub(super) enum Unfit {
     /// It is a whole flash image.
     Merged,
-    /// Its first bytes are those of no image.
+    /// The first bytes are those of no image.
     Broken,
     Chip,
     Revision,
@@ -114,7 +114,7 @@ impl Products<'_> {
     }
 }
 
-/// How many of the two bytes that begin a partition table stand at its place, among these that begin at byte `at` of an image.
+/// Counts the bytes that stand where a partition table begins, of its first two, among these that begin at byte `at` of an image.
 pub(super) fn table_bytes(at: u32, bytes: &[u8]) -> u8 {
     let found = |(place, wanted): (u32, &u8)| {
         let index = place.checked_sub(at)? as usize;

@@ -46,7 +46,7 @@ pub(super) struct Release<'w> {
     front: Front,
 }
 
-/// What the image's first block says of it, as that passes.
+/// Head of the image, taken from its first block as that passes.
 #[derive(Clone, Copy, Default)]
 struct Front {
     /// Whether it fits, without and with a partition table at its usual place.

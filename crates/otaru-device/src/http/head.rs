@@ -114,7 +114,7 @@ pub(super) struct Part {
     pub(super) total: Option<u32>,
 }
 
-/// What an answer's head says.
+/// Head of an answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -398,7 +398,7 @@ fn is_in_token(byte: &u8) -> bool {
     byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(byte)
 }
 
-/// What follows the unit in `Content-Range`.
+/// Range and size behind the unit of `Content-Range`.
 fn range_of(value: &[u8]) -> Option<&[u8]> {
     let (unit, rest) = value.split_at_checked(5)?;
     unit.eq_ignore_ascii_case(b"bytes").then(|| rest.trim_ascii_start())
