@@ -20,7 +20,7 @@ const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/credentials.bi
 #[cfg(feature = "agent")]
 pub(crate) const TRUST: (bool, &[otaru_device::PublicKey], &[otaru_device::AllowedHost<'static>]) =
     include!(concat!(env!("OUT_DIR"), "/trust.rs"));
-/// What to do with what is known.
+/// Chooses among the settings that are known.
 pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Choice {
     let built_in = record::decode(BUILT_IN);
     proof::choose(match kept(flash, region) {

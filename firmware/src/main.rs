@@ -226,7 +226,7 @@ fn prove(spawner: Spawner, settings: &'static Settings, standing: Option<Standin
 #[cfg(not(feature = "agent"))]
 fn prove(_: Spawner, _: &'static Settings, _: Option<Standing>, _: &Boot) {}
 
-/// How long to say what is wrong before the restart that may help: a new image is soon to make room for the old one.
+/// Time to say what is wrong before the restart that may help: a new image is soon to make room for the old one.
 fn pause(boot: &Boot) -> core::time::Duration {
     core::time::Duration::from_secs(if is_trial(boot) { 60 } else { 15 * 60 })
 }

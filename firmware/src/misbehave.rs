@@ -1,4 +1,4 @@
-//! What a test wants this firmware to do wrong; a firmware for boards does none of it.
+//! Misbehaviour that a test wants of this firmware; a firmware for boards does none of it.
 //!
 //! `OTARU_BEHAVIOUR` names it at build time, several with commas between them; `behaviours.txt` has the names.
 

@@ -34,7 +34,7 @@ use crate::credentials;
 const HELD: Duration = Duration::from_secs(3);
 /// How long the access point stays open on a device that has a network to go back to.
 pub(crate) const OPEN: Duration = Duration::from_secs(600);
-/// How long it stays open while an image is on trial, which may be the reason that it is.
+/// Time that it stays open while an image is on trial, which may be the reason that it is.
 pub(crate) const ON_TRIAL: Duration = Duration::from_secs(300);
 /// How long a browser may take for a request, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ const PAGE: &str = include_str!("setup.html");
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n\
                     Connection: close\r\n\r\n";
 
-/// What is said once settings are in flash and were read back from there.
+/// Page that is shown once settings are in flash and were read back from there.
 const KEPT: (&str, &str) = (
     "Kept.",
     "The device restarts and tries them. If it does not reach the broker within ten minutes, it goes back to what worked \

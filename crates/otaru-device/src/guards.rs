@@ -55,26 +55,35 @@ impl GuardStore {
         last == Copy::Blank && matches!(first, Copy::Blank | Copy::Damaged)
     }
 
-    /// Writes the copies that differ from these guards, the damaged ones first. What cannot be read is left as it is.
-    pub(crate) async fn store<F: NorFlash>(&self, flash: &mut F, guards: &Guards) {
-        let Some(region) = self.region else { return };
+    /// Writes the copies that differ from these guards, the damaged ones first. What cannot be read is left as it is. Says whether one
+    /// of them stands.
+    pub(crate) async fn store<F: NorFlash>(&self, flash: &mut F, guards: &Guards) -> bool {
+        let Some(region) = self.region else { return false };
         let copies = self.copies(flash).await;
         let is_good = |copy: &Copy| matches!(copy, Copy::Whole(_));
         // Begun anew where one cannot be read, it would lose what that one says.
         if !copies.iter().any(is_good) && copies.contains(&Copy::Unread) {
-            return text::error(format_args!("guards: unreadable, left as they are"));
+            text::error(format_args!("guards: unreadable, left as they are"));
+            return false;
         }
         let order = if is_good(&copies[0]) && !is_good(&copies[1]) { [1, 0] } else { [0, 1] };
+        let mut stands = false;
         for copy in order {
             match &copies[copy as usize] {
                 Copy::Unread => continue,
-                Copy::Whole(there) if there == guards => continue,
+                Copy::Whole(there) if there == guards => {
+                    stands = true;
+                    continue;
+                }
                 _ => {}
             }
-            if !self.write(flash, region.offset + copy * SECTOR_LEN, guards).await {
+            let written = self.write(flash, region.offset + copy * SECTOR_LEN, guards).await;
+            stands |= written;
+            if !written {
                 text::error(format_args!("guards: copy {copy} does not hold"));
             }
         }
+        stands
     }
 
     /// Writes one copy; says whether it reads back.

@@ -1,6 +1,6 @@
 //! Keeps the device on the network: looks at the link each second, and joins at once when it is down.
 //!
-//! Its pauses are its own and short, because the way to an access point costs nobody else anything; the broker's longer
+//! The link's pauses are its own and short, because the way to an access point costs nobody else anything; the broker's longer
 //! ones are for the broker. Whoever needs the network looks at [`Uplink`].
 
 use core::convert::Infallible;
@@ -14,12 +14,12 @@ use crate::text;
 use crate::timeout::within;
 use crate::uplink::{CHECK, Uplink};
 
-/// How long one attempt to join may take (a scan, then association, handshake and DHCP with each known network), and a
+/// Longest time for one attempt to join (a scan, then association, handshake and DHCP with each known network), and a
 /// restart of the radio.
 const ATTEMPT: Duration = Duration::from_secs(60);
 /// First and longest pause between attempts: a network that is there again is joined within the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
-/// How long nothing can be joined before the radio is taken for what is wrong.
+/// Time without a network after which the radio is taken for what is wrong.
 const STUCK: Duration = Duration::from_secs(15 * 60);
 
 /// Runs for ever.

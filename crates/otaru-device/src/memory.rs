@@ -146,8 +146,8 @@ impl Memory {
         self.guards.is_new(flash).await
     }
 
-    /// Keeps the guards, as far as they are not kept yet.
-    pub fn store_guards<F: NorFlash>(&self, flash: &mut F, guards: &Guards) -> impl Future<Output = ()> {
+    /// Keeps the guards, as far as they are not kept yet; says whether they are kept now.
+    pub fn store_guards<F: NorFlash>(&self, flash: &mut F, guards: &Guards) -> impl Future<Output = bool> {
         self.guards.store(flash, guards)
     }
 
@@ -251,11 +251,12 @@ impl Memory {
             .map_or(0, |candidate| candidate.sequence)
     }
 
-    /// The image `confirmed` has proved good: its release's sequence, product and revocations hold from now on.
-    pub async fn learn<F: NorFlash>(&self, flash: &mut F, confirmed: Digest) {
+    /// The image `confirmed` has proved good: its release's sequence, product and revocations hold from now on. Says whether guards
+    /// were kept.
+    pub async fn learn<F: NorFlash>(&self, flash: &mut F, confirmed: Digest) -> bool {
         let candidate = self.load_candidate(flash).await;
         let Some(candidate) = candidate.filter(|release| release.image == confirmed && release.signed) else {
-            return;
+            return false;
         };
         let mut guards = self.load_guards(flash).await.unwrap_or_default();
         if candidate.sequence >= guards.sequence {
@@ -265,7 +266,7 @@ impl Memory {
         guards.product = candidate.product;
         // There was room when the release was admitted.
         let _ = guards.revoke(candidate.revoked.into_iter());
-        self.store_guards(flash, &guards).await;
+        self.store_guards(flash, &guards).await
     }
 
     /// Commands that were followed.

@@ -20,7 +20,7 @@ use crate::text;
 /// Bytes of error text kept.
 pub(crate) const DETAIL: usize = 160;
 type Line = String<144>;
-/// How often reports are refreshed when nothing happens.
+/// Time after which reports are refreshed when nothing happens.
 const REFRESH: Duration = Duration::from_secs(3600);
 /// Lines kept while the broker is slow or away.
 const LINES: usize = 6;

@@ -19,7 +19,7 @@ pub enum BadKey {
 }
 
 impl BadKey {
-    /// What follows "the key".
+    /// Ends a sentence that begins with "the key".
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoPoint => "is no Ed25519 public key",
@@ -39,7 +39,7 @@ impl core::error::Error for BadKey {}
 /// Checks a key as each verification does: one that fails here would never accept a signature.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Reason that no device may trust it.
 pub fn check_key(key: &PublicKey) -> Result<(), BadKey> {
     Key::new(*key).validate().map_err(|error| match error {
         ed25519_compact::Error::WeakPublicKey => BadKey::Weak,
@@ -86,6 +86,9 @@ impl fmt::Display for Distrust<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.error {
             TrustError::Unsigned => f.write_str("this device takes signed firmware only"),
+            TrustError::UnknownKey if self.keys.is_empty() => {
+                f.write_str("signed, but this device was given no key to hold signatures against")
+            }
             TrustError::UnknownKey => {
                 f.write_str("signed with another key than this device trusts:")?;
                 self.keys.iter().try_for_each(|key| write!(f, " {}", KeyId::of(key)))

@@ -11,7 +11,7 @@ use crate::board::Clock;
 /// How often link and connection are checked.
 pub(crate) const CHECK: Duration = Duration::from_secs(1);
 
-/// What was last seen of the link.
+/// State of the link when it was last looked at.
 pub(crate) struct Uplink {
     up: Cell<bool>,
     rssi: Cell<Option<i8>>,
@@ -55,7 +55,7 @@ impl Uplink {
         self.up.get()
     }
 
-    /// How well the network is received, in dBm.
+    /// Signal strength of the network, in dBm.
     pub(crate) fn rssi(&self) -> Option<i8> {
         self.rssi.get()
     }

@@ -80,8 +80,8 @@ impl fmt::Display for CommandError {
         f.write_str(match self {
             Self::TooLong => "the command is too long: a URL has at most 512 bytes, a command 768",
             Self::NotACommand => "not a command: send a URL, or JSON such as {\"url\":\"http://…\"}",
-            Self::BadJson => "the JSON is not an offer: it needs at least \"url\"",
-            Self::BadUrl => "the URL has spaces or control characters, or no usable host and port",
+            Self::BadJson => "the JSON is not an offer: \"url\" is missing, or a field is of the wrong type",
+            Self::BadUrl => "the URL's host or port cannot be used, or it has spaces or control characters",
             Self::UnsupportedScheme => "only http:// URLs can be fetched",
             Self::Login => "the URL has a login in it, and logins in URLs are not sent",
             Self::International => "the URL's host name must be written as punycode (xn--…)",
@@ -125,7 +125,7 @@ impl<'a> Command<'a> {
         if text.eq_ignore_ascii_case("cancel") {
             return Ok(Self::Cancel);
         }
-        if !text.contains("://") {
+        if !text.as_bytes().windows(3).any(|three| three == b"://") {
             return Err(CommandError::NotACommand);
         }
         check_url(text)?;

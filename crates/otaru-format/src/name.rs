@@ -9,7 +9,7 @@ pub const MAX_NAME: usize = 64;
 /// Bytes of the longest host name (RFC 1035 section 2.3.4, as text).
 pub const MAX_HOST: usize = 253;
 
-/// What is wrong with the name of a device, or with how topics begin.
+/// Reason that the name of a device, or the beginning of topics, cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BadName {
@@ -32,7 +32,7 @@ pub enum BadName {
 }
 
 impl BadName {
-    /// What follows "the name".
+    /// Ends a sentence that begins with "the name".
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "is empty",
@@ -58,7 +58,7 @@ impl core::error::Error for BadName {}
 /// Checks the name of a device, which is part of its topics and its client id.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Reason that it cannot be used.
 pub fn device(name: &str) -> Result<(), BadName> {
     let part = part_of_topic(name);
     if part.is_ok() && name.contains('/') { Err(BadName::Slash) } else { part }
@@ -67,7 +67,7 @@ pub fn device(name: &str) -> Result<(), BadName> {
 /// Checks how topics begin.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Reason that it cannot be used.
 pub fn base(topic: &str) -> Result<(), BadName> {
     part_of_topic(topic)?;
     if topic.starts_with('$') {
@@ -100,7 +100,7 @@ fn is_no_character(c: char) -> bool {
     code & 0xFFFE == 0xFFFE || (0xFDD0..=0xFDEF).contains(&code)
 }
 
-/// What is wrong with a host name or address.
+/// Reason that a host name or address cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BadHost {
@@ -125,7 +125,7 @@ pub enum BadHost {
 }
 
 impl BadHost {
-    /// What follows "the host".
+    /// Ends a sentence that begins with "the host".
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "is missing",
@@ -152,7 +152,7 @@ impl core::error::Error for BadHost {}
 /// Checks a host: a name as DNS has it (RFC 1123), an IPv4 address, or an IPv6 address without brackets.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Reason that it cannot be used.
 pub fn host(text: &str) -> Result<(), BadHost> {
     if text.is_empty() {
         return Err(BadHost::Empty);

@@ -21,7 +21,7 @@ pub struct Topics<'a> {
 /// Names that cannot be parts of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopicError {
-    /// How topics begin.
+    /// Beginning of every topic.
     Base(BadName),
     /// The device's name.
     Device(BadName),

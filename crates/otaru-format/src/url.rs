@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::name::MAX_HOST;
 
-/// What is wrong with an entry of a list of hosts that allows nothing.
+/// Ends a sentence about an entry in a list of hosts that allows nothing.
 pub const NO_ALLOWED_HOST: &str =
     "is no host with or without a port, such as files.example.org, *.example.org or 192.0.2.1:8080";
 

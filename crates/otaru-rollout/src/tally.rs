@@ -133,7 +133,7 @@ impl Tally {
         Verdicts { good: self.succeeded, bad }
     }
 
-    /// What has been shown, as though devices that try the image again had failed: nothing is to spread on the hope that they succeed.
+    /// Evidence so far, as though devices that try the image again had failed: nothing is to spread on the hope that they succeed.
     pub fn feared(&self) -> Verdicts {
         self.verdicts().plus(Verdicts { good: 0, bad: self.retrying })
     }

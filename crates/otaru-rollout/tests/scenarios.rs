@@ -760,7 +760,7 @@ fn gave_up_trying() -> Report {
     Report { state: UpdateState::Failed, ..tries_again(5) }
 }
 
-/// What a device says after a restart, and of no attempt.
+/// Report of a device after a restart, and of no attempt.
 fn crashed(code: Code) -> Report {
     let error = Some(Fault { code, detail: "again and again".to_owned() });
     Report { error, ..says(UpdateState::Failed, old()) }

@@ -129,7 +129,7 @@ impl Health for SimHealth {
     }
 }
 
-/// How long an image works that seizes up.
+/// Time that an image works which seizes up.
 const SEIZES_AFTER: Duration = Duration::from_secs(3600);
 
 /// Runs a program's tasks until one of them holds the processor.
@@ -160,10 +160,10 @@ pub enum Event {
     PowerLost,
 }
 
-/// What a chip tells of itself; `None` for what it cannot tell.
+/// Facts that a chip tells of itself; `None` for what it cannot tell.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ChipFacts {
-    /// Its revision, major × 100 + minor.
+    /// Revision, major × 100 + minor.
     pub revision: Option<u16>,
     /// Bytes of its flash.
     pub flash_size: Option<u32>,
@@ -179,7 +179,7 @@ pub struct VirtualDevice<'a, N, L> {
     pub bootloader: BootloaderKind,
     /// The chip it says it is.
     pub chip: Chip,
-    /// What it tells of its revision and its flash chip.
+    /// Revision and flash chip, as far as it tells them.
     pub facts: ChipFacts,
     /// Its time.
     pub clock: SimClock,
@@ -189,11 +189,11 @@ pub struct VirtualDevice<'a, N, L> {
     pub link: L,
     /// The seed of its randomness.
     pub seed: u64,
-    /// What is odd about its chip.
+    /// Oddity of its chip.
     pub oddity: Oddity,
 }
 
-/// What may be odd about a chip.
+/// Oddities that a chip may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Oddity {
     /// Nothing.

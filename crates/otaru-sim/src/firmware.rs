@@ -39,7 +39,7 @@ pub enum Behaviour {
     Brownout,
     /// It works, until an update fills the other slot: then it panics.
     CrashInUpdate,
-    /// Its health check lets nothing else run, and never ends.
+    /// The health check lets nothing else run, and never ends.
     Blocks,
     /// It works for an hour, and then lets nothing run any more.
     Seizes,

@@ -131,7 +131,7 @@ impl Lan {
         self.0.reached_broker.get()
     }
 
-    /// How often the device restarted its radio.
+    /// Number of times that the device restarted its radio.
     pub fn radio_restarts(&self) -> u32 {
         self.0.radio_restarts.get()
     }

@@ -29,7 +29,7 @@ fn code(status: &Status<String>) -> (UpdateState, Option<Code>) {
     (status.state, status.error.as_ref().map(|error| error.code))
 }
 
-/// How often this version was started.
+/// Counts the starts of this version.
 fn boots(lab: &Lab, version: &str) -> usize {
     lab.events()
         .iter()

@@ -1,4 +1,4 @@
-//! What a device must not forget: the newest release it had and the keys that were revoked, whatever happens to its flash.
+//! Facts that a device must not forget: the newest release it had and the keys that were revoked, whatever happens to its flash.
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
 use std::time::Duration;

@@ -18,7 +18,7 @@ const URL: &str = "http://files/new.bin";
 const HOSTS: &[AllowedHost<'static>] =
     &[AllowedHost::new("files"), AllowedHost::new("*.example.org:80"), AllowedHost::new("10.0.0.1:80")];
 
-/// How an update ended.
+/// End of an update.
 struct End {
     status: Status<String>,
     requests: Vec<Request>,

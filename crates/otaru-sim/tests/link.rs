@@ -10,7 +10,7 @@ use otaru_sim::firmware::Behaviour;
 use otaru_sim::lab::broker::ReasonCode;
 use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
 
-/// How long a device may take to be at its broker again, once the network can be joined.
+/// Longest time until a device is at its broker again, once the network can be joined.
 const BACK: Duration = Duration::from_secs(5);
 
 async fn seconds(count: u64) {

@@ -1,5 +1,5 @@
-//! Which firmware a device takes: for which product, chip, revision and flash, as which image, and what it makes of files that are
-//! not quite an image. A lamp's image is never confirmed on a lock.
+//! Firmware that a device takes and refuses: for which product, chip, revision and flash, as which image, and what it
+//! makes of files that are not quite an image. A lamp's image is never confirmed on a lock.
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
 use std::time::Duration;
@@ -93,13 +93,13 @@ async fn lab(setup: Setup) -> Lab {
     lab_with(setup, &image("1.0.0")).await
 }
 
-/// How an update to these bytes ends, asked for by their URL alone.
+/// Returns how an update to these bytes ends, asked for by their URL alone.
 async fn update(lab: &Lab, bytes: &[u8]) -> Status<String> {
     lab.serve(bytes);
     lab.update(LONG).await.expect("the update must come to an end")
 }
 
-/// How the update ends that this command asks for.
+/// Returns how the update ends that this command asks for.
 async fn command(lab: &Lab, bytes: &[u8], command: &str) -> Status<String> {
     lab.serve(bytes);
     let before = lab.reports().len();

@@ -1,4 +1,4 @@
-//! Which command counts: acknowledgements, copies that brokers keep, and updates that crash the image that runs.
+//! The command that counts: acknowledgements, copies that brokers keep, and updates that crash the image that runs.
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
 use std::time::Duration;

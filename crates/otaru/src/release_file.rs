@@ -85,7 +85,7 @@ mod tests {
     use otaru_device::trust::check_key;
     use otaru_release::keys::PublicKey;
 
-    /// What `--key` takes is what a device takes: weak keys, other encodings of one point, and bytes that are no point.
+    /// `--key` takes what a device takes: weak keys, other encodings of one point, and bytes that are no point.
     #[test]
     fn a_key_is_good_for_both_or_for_none() {
         let mut keys = vec![[0; 32], [0xFF; 32]];

@@ -32,7 +32,7 @@ pub(crate) struct Bench {
     /// Whose releases its boards take.
     pub(crate) keys: Vec<PublicKey>,
     pub(crate) allow_unsigned: bool,
-    /// What chips tell of themselves.
+    /// Facts that chips tell of themselves.
     pub(crate) facts: ChipFacts,
     /// The product that firmware is held against, where it is not the firmware's own name.
     pub(crate) product: Option<String>,

@@ -17,7 +17,7 @@ use crate::{flash, memory, mmu, words};
 
 /// The watchdog until the agent takes it over: ample time for the start and for hashing the image.
 const START: Duration = Duration::from_secs(60);
-/// How often a program that can do nothing says why.
+/// Seconds between two lines of a program that can do nothing and says why.
 const REPEAT: u64 = 10;
 
 #[cfg(feature = "esp32")]

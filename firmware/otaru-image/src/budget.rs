@@ -25,7 +25,7 @@ const CHIPS: [(&str, &Budget, bool); 5] = [
 /// Bytes that the linker takes of the end of the stack for its guard.
 const GUARD: u32 = 64;
 
-/// What a linked program has in its chip's main memory, in bytes.
+/// Share of a linked program in its chip's main memory, in bytes.
 struct Use {
     code: u32,
     /// The variables of which the compiler tells the budget, see `main.rs`.

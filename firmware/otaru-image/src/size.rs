@@ -79,7 +79,7 @@ fn print_crates(with: &Cost, without: &Cost) {
     println!("| together | {flash} | |");
 }
 
-/// What a crate does in the agent.
+/// Tells what a crate does in the agent.
 fn about(name: &str) -> &'static str {
     match name {
         "otaru-device" => "the update itself with deltas, slots and memory, HTTP, MQTT, session and reports",
@@ -89,14 +89,15 @@ fn about(name: &str) -> &'static str {
         }
         "otaru-format" => "releases (CBOR, COSE, manifest), images, commands, reports, partition table",
         "std::core" => "reading and searching text, parsing addresses, printing numbers",
-        "serde-json-core" => "commands and reports",
+        "serde-json-core" | "serde_core" => "commands and reports",
         "otaru-lzma" => "decompressing",
         "sha2" | "digest" | "block-buffer" => "SHA-256",
-        "httparse" => "HTTP headers",
         "heapless" => "texts and lists of a bounded length",
         "sequential-storage" => "the memory over restarts",
         "otaru-esp-hal" => "flash, sockets, watchdog",
         "embassy-net" | "embassy-sync" | "embassy-futures" => "what of it only the agent uses",
+        "otaru-firmware" | "otaru-setup" => "starting the agent, its settings and their proof",
+        "log" => "lines on the console",
         _ => "",
     }
 }

@@ -98,14 +98,14 @@ pub enum Invalid {
     Name(BadName),
     /// The device's name has more than 32 bytes.
     LongName,
-    /// How topics begin.
+    /// Beginning of every topic.
     Topic(BadName),
     /// The form is larger than one can be.
     TooMuch,
 }
 
 impl Invalid {
-    /// What it is about, and what is wrong with that: two halves of a sentence for a person.
+    /// Subject, and what is wrong with it: two halves of a sentence for a person.
     pub const fn as_strs(self) -> (&'static str, &'static str) {
         match self {
             Self::NoNetwork => ("no Wi-Fi network", "is given"),

@@ -1,4 +1,4 @@
-//! What becomes of settings that were entered: they are tried, and count once the broker took a report.
+//! Rules for settings that were entered: they are tried, and count once the broker took a report.
 //!
 //! Settings that do not get there in [`PATIENCE`] minutes of uptime give way to those that did, to those of the build, or to
 //! set-up. Settings that got there once stay, however long the network is away: they never open the access point.
@@ -8,7 +8,7 @@ use crate::Settings;
 /// Minutes of uptime, over restarts, that entered settings have to reach the broker.
 pub const PATIENCE: u8 = 10;
 
-/// How entered settings stand.
+/// State of entered settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// They are tried, since so many minutes.
@@ -29,7 +29,7 @@ impl Standing {
         }
     }
 
-    /// What a byte stands for. One that makes no sense is settings that are still to be tried.
+    /// Reads the byte. One that makes no sense is settings that are still to be tried.
     pub const fn from_number(number: u8) -> Self {
         match number {
             0xA5 => Self::Proven,
@@ -51,7 +51,7 @@ impl Standing {
     }
 }
 
-/// What a device knows of settings.
+/// Settings that a device knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// Those entered last, and how they stand.
@@ -64,7 +64,7 @@ pub struct Known {
     pub built_in: Option<Settings>,
 }
 
-/// What to do with them.
+/// Decision what to do with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
     /// Join with these. With a standing they are still to be proved.

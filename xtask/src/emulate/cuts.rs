@@ -8,7 +8,7 @@ use super::START;
 use super::peers::Status;
 use super::story::{Run, is_confirmed, said};
 
-/// How long a device that has lost power may say nothing of an update before it is told again.
+/// Silence about an update after which a device that has lost power is told again.
 const FORGOTTEN: Duration = Duration::from_secs(15);
 /// Cuts in one update; the device gives up after eleven.
 const CUTS_AN_UPDATE: u32 = 5;

@@ -1,4 +1,4 @@
-//! What is nobody's fault, and what is a program's own: a broker that is away, a crash in an update, a program that
+//! Faults, a program's own and nobody's: a broker that is away, a crash in an update, a program that
 //! lets nothing else run.
 
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::story::{Run, said};
 use super::{START, Shown, UPDATE};
 
-/// How long a device is watched that must stay as it is.
+/// Time for which a device is watched that must stay as it is.
 const STAYS: Duration = Duration::from_secs(30);
 /// Crashed starts after which an update is given up.
 const CRASHES: usize = 3;

@@ -13,7 +13,7 @@ pub(super) struct Update {
     pub(super) file: &'static str,
     pub(super) version: &'static str,
     pub(super) image: Vec<u8>,
-    /// Its program, for the addresses in it.
+    /// Program of the image, for the addresses in it.
     pub(super) elf: PathBuf,
 }
 
@@ -30,13 +30,13 @@ pub(super) struct Images {
     pub(super) delta: Update,
     /// Waits for the broker less long than others, and crashes in every update of its own.
     pub(super) impatient: Update,
-    /// Its health check lets nothing else run.
+    /// The health check lets nothing else run.
     pub(super) blocking_check: Update,
     /// A minute after its start it lets nothing else run.
     pub(super) blocking: Update,
 }
 
-/// What is built: version, networks that it knows (none: it is set up on its page), and what it does wrong.
+/// Firmwares that are built: version, networks that it knows (none: it is set up on its page), and what it does wrong.
 type Build = (&'static str, &'static [&'static str], Option<&'static str>);
 
 const ONE: &[&str] = &[machine::NETWORK];

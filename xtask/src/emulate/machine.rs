@@ -140,7 +140,7 @@ impl Machine {
         self.qmp()?.set_link(up)
     }
 
-    /// How many bytes of its stack the program that runs never used.
+    /// Bytes of its stack that the program that runs never used.
     pub(super) fn stack_left(&mut self, stack: Stack) -> Result<u64> {
         let dump = self.console.with_file_name("stack.bin");
         stack.left(self.qmp()?, &dump)

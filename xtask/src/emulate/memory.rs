@@ -1,4 +1,4 @@
-//! How deep the stack went, read from the emulated memory, and how little heap was left, as the device reports it.
+//! Depth of the stack, read from the emulated memory, and the least heap that was left, as the device reports it.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use super::qmp::Qmp;
 
-/// What must be left of the stack where it goes deepest.
+/// Least bytes that must be left of the stack where it goes deepest.
 const STACK_LEFT: u64 = 16 * 1024;
 const WORD: usize = 4;
 
@@ -38,7 +38,7 @@ impl Stack {
         self.top - self.bottom
     }
 
-    /// How many bytes of it were never used since the start, or since the power came where the firmware paints none.
+    /// Bytes of it that were never used since the start, or since the power came where the firmware paints none.
     pub(super) fn left(self, qmp: &mut Qmp, dump: &Path) -> Result<u64> {
         let memory = qmp.memory(self.bottom, self.size(), dump)?;
         if memory.len() as u64 != self.size() {
@@ -48,7 +48,7 @@ impl Stack {
     }
 }
 
-/// What the deepest stack and the fullest heap left over, in one part of the story.
+/// Bytes that the deepest stack and the fullest heap left over, in one part of the story.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Marks {
     pub(super) stack: u64,

@@ -9,7 +9,7 @@ use std::{fs, thread};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-/// How long the emulator may take to listen, and to answer.
+/// Longest time until the emulator listens, and until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The name of the emulated network.
 pub(super) const NETWORK: &str = "u1";

@@ -10,7 +10,7 @@ use super::{START, browser, machine, peers};
 
 const NAME: &str = "told-by-phone";
 
-/// What would take the device off the network for good, were it kept: fields in place of good ones, as a browser
+/// Entries that would take the device off the network for good, were they kept: fields in place of good ones, as a browser
 /// sends them.
 const HOSTILE: [(&str, &str); 9] = [
     ("topic", "ESP32%2Fota%2F"),

@@ -1,4 +1,4 @@
-//! What all scenes need: the device with its peers, starting it, telling it, and waiting for what comes of it.
+//! Parts that all scenes need: the device with its peers, starting it, telling it, and waiting for what comes of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::firmware;
 
 /// Flash offsets of the slots (`firmware/partitions-4mb.csv`).
 const SLOTS: [usize; 2] = [firmware::FIRST_SLOT, 0x21_0000];
-/// How often the stack is looked at in an update.
+/// Time between two looks at the stack in an update.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The story.
@@ -26,7 +26,7 @@ pub(super) struct Run {
     pub(super) broker: Broker,
     pub(super) images: Images,
     pub(super) folder: PathBuf,
-    /// How long an update took until it was confirmed.
+    /// Time that an update took until it was confirmed.
     pub(super) took: Duration,
     pub(super) memory: HighWater,
 }

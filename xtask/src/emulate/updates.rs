@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::story::{Run, said};
 use super::{START, UPDATE};
 
-/// How long a device that has nothing to do is left alone before its memory is looked at.
+/// Time for which a device that has nothing to do is left alone before its memory is looked at.
 const CALM: Duration = Duration::from_secs(5);
 
 impl Run {

@@ -106,7 +106,7 @@ pub(crate) struct Options {
     /// How much flash the board has
     #[arg(long, value_enum, default_value = "4mb")]
     flash_size: FlashSize,
-    /// What the firmware is to do wrong, for tests: lines of firmware/behaviours.txt, with commas between them
+    /// Misbehaviour of the firmware, for tests: lines of firmware/behaviours.txt, with commas between them
     #[arg(long)]
     behaviour: Option<String>,
 }

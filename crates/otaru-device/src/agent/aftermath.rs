@@ -99,10 +99,11 @@ where
         }
         let code = code_of(trial, last, digest.is_some());
         let (version, head) = self.describe(trial).await;
+        let candidate = self.boot.memory.load_candidate(self.flash).await.filter(|c| c.image == image);
         let failed = Failed {
             digest: image,
             head,
-            sequence: self.boot.memory.sequence_of(self.flash, image).await,
+            sequence: candidate.map_or(0, |candidate| candidate.sequence),
             version,
             boots: trial.boots,
             code,
@@ -138,7 +139,10 @@ where
     fn explain(&mut self, trial: &FailedTrial, last: ResetReason) -> String<128> {
         let mut buf = [0; 96];
         let mut board = self.board.borrow_mut();
-        let words = board.last_words(&mut buf).unwrap_or("no last words");
+        let words = match trial.cause {
+            Some(TrialCause::PowerLoss { .. }) => "power went in each of its starts",
+            _ => board.last_words(&mut buf).unwrap_or("no last words"),
+        };
         text::format(format_args!("{words} (boots: {}, last reset: {})", trial.boots, last.as_str()))
     }
 

@@ -165,7 +165,10 @@ where
     /// From now on only a fresh publication starts this command.
     pub(super) async fn forbid_copies(&mut self, command: Option<CommandId>) {
         self.inbox.history.borrow_mut().given_up = command;
-        self.keep_history().await;
+        let history = self.inbox.history.borrow().clone();
+        if self.boot.memory.load_history(self.flash).await != history {
+            self.boot.memory.store_history(self.flash, &history).await;
+        }
     }
 }
 

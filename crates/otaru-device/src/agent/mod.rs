@@ -27,7 +27,7 @@ use core::convert::Infallible;
 use core::time::Duration;
 
 use embassy_futures::join::join4;
-use embassy_futures::select::{Either, select};
+use embassy_futures::select::{Either, Either3, select, select3};
 use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::command::{Command, Offer, SCRATCH};
@@ -144,6 +144,7 @@ where
             workspace: io.workspace,
             retry: None,
             written: None,
+            unkept: false,
         };
         let heart = heart(io.clock, &io.board, &reports);
         let (never, ..) = join4(link, worker.run(), session.run(), heart).await;
@@ -161,6 +162,16 @@ async fn heart<C: Clock, B: Board>(clock: &C, board: &RefCell<B>, reports: &Repo
         }
         clock.sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// What ends a rest of the worker.
+#[expect(clippy::large_enum_variant, reason = "there is no allocator to put a command apart")]
+enum Rest {
+    Command(Job),
+    /// An image is to be tried once more.
+    Trial,
+    /// What changed in the history may be written.
+    History,
 }
 
 /// Takes one command at a time.
@@ -181,6 +192,8 @@ struct Worker<'w, N, C, F, B, H, R> {
     retry: Option<Retry>,
     /// When a command was written to flash last, by the clock.
     written: Option<Duration>,
+    /// Whether the history has changed since it was written.
+    unkept: bool,
 }
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
@@ -197,19 +210,38 @@ where
         self.settle().await;
         let mut interrupted = self.resume_interrupted().await;
         loop {
-            let (inbox, reports, clock) = (self.inbox, self.reports, self.clock);
             let job = match interrupted.take() {
                 Some(job) => job,
-                None => match select(inbox.take(), again::due(self.retry.as_ref(), reports, clock)).await {
-                    Either::First(job) => job,
-                    Either::Second(()) => {
+                None => match self.rest().await {
+                    Rest::Command(job) => job,
+                    Rest::Trial => {
                         self.try_again().await;
+                        continue;
+                    }
+                    Rest::History => {
+                        self.keep_history().await;
                         continue;
                     }
                 },
             };
             // In one place: each would have room of its own for the largest of futures, here and on the stack.
             self.handle(&job).await;
+        }
+    }
+
+    /// Waits for something to do.
+    async fn rest(&self) -> Rest {
+        let trial = again::due(self.retry.as_ref(), self.reports, self.clock);
+        let history = async {
+            match self.unkept {
+                true => self.clock.sleep(self.pause_left()).await,
+                false => core::future::pending().await,
+            }
+        };
+        match select3(self.inbox.take(), trial, history).await {
+            Either3::First(job) => Rest::Command(job),
+            Either3::Second(()) => Rest::Trial,
+            Either3::Third(()) => Rest::History,
         }
     }
 
@@ -278,7 +310,8 @@ where
     async fn cancelled(&mut self, command: CommandId) {
         self.reports.state(UpdateState::Cancelled);
         self.reports.line(format_args!("Update cancelled."));
-        self.forbid_copies(Some(command)).await;
+        self.inbox.history.borrow_mut().given_up = Some(command);
+        self.keep_history().await;
     }
 
     async fn update(&mut self, job: &Job, offer: &Offer<'_>) {

@@ -6,7 +6,7 @@ use core::fmt;
 
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
-use otaru_format::guards::Guards;
+use otaru_format::guards::{Guards, MAX_KEYS};
 use otaru_format::image::{Head, ImageError};
 use otaru_format::partition;
 use otaru_format::release::{Envelope, KeyId, Manifest, SemVer};
@@ -78,7 +78,7 @@ impl From<Failed> for FailedImage {
 pub(super) enum Unfit {
     /// It is a whole flash image.
     Merged,
-    /// Its first bytes are those of no image.
+    /// The first bytes are those of no image.
     Broken,
     Chip,
     Revision,
@@ -114,7 +114,7 @@ impl Products<'_> {
     }
 }
 
-/// How many of the two bytes that begin a partition table stand at its place, among these that begin at byte `at` of an image.
+/// Counts the bytes that stand where a partition table begins, of its first two, among these that begin at byte `at` of an image.
 pub(super) fn table_bytes(at: u32, bytes: &[u8]) -> u8 {
     let found = |(place, wanted): (u32, &u8)| {
         let index = place.checked_sub(at)? as usize;
@@ -201,8 +201,7 @@ impl Plan<'_> {
 
     /// Decides by a release's envelope whether to go on, the signature first of all.
     pub(super) fn admit_release<'m>(&self, envelope: &Envelope<'m>) -> Result<Manifest<'m>, Stop> {
-        let revoked: &[KeyId] = self.guards.as_ref().map_or(&[], |guards| &guards.revoked);
-        let signer = match trust::verify(envelope, self.keys, revoked) {
+        let signer = match trust::verify(envelope, self.keys, self.revoked()) {
             Ok(id) => Some(id),
             Err(TrustError::Unsigned) if self.allow_unsigned => None,
             Err(error) => return Err(error.into()),
@@ -236,8 +235,14 @@ impl Plan<'_> {
 
     /// Refuses a release whose revocations could not be kept.
     fn admit_revocations(&self, manifest: &Manifest<'_>) -> Result<(), Reason> {
-        let mut guards = self.guards.clone().unwrap_or_default();
-        guards.revoke(manifest.revoked()).map_err(|_| Reason::TooManyRevoked)
+        let known = self.revoked();
+        let more = manifest.revoked().filter(|key| !known.contains(key)).count();
+        if known.len() + more > MAX_KEYS { Err(Reason::TooManyRevoked) } else { Ok(()) }
+    }
+
+    /// Keys that count no more.
+    fn revoked(&self) -> &[KeyId] {
+        self.guards.as_ref().map_or(&[], |guards| &guards.revoked)
     }
 
     /// Refuses what would lead back, or skip a version. A sequence belongs to one image.

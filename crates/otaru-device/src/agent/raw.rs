@@ -37,7 +37,7 @@ enum Part {
     Nameless,
     /// The image, and behind it perhaps a signature block.
     Image,
-    /// What is left out.
+    /// Part that is left out.
     Rest,
 }
 

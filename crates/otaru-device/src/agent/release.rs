@@ -46,7 +46,7 @@ pub(super) struct Release<'w> {
     front: Front,
 }
 
-/// What the image's first block says of it, as that passes.
+/// Head of the image, taken from its first block as that passes.
 #[derive(Clone, Copy, Default)]
 struct Front {
     /// Whether it fits, without and with a partition table at its usual place.
@@ -259,7 +259,8 @@ impl<'w> Release<'w> {
         let (Some(manifest), Some(memory)) = (manifest(self.file, self.have), self.memory.as_mut()) else {
             return Ok(None);
         };
-        let Some((payload, base)) = delta(&manifest, &plan.running.image) else { return Ok(None) };
+        let base = &plan.running.image;
+        let Some(payload) = delta(&manifest, base) else { return Ok(None) };
         if smallest(&manifest, good).is_some_and(|(_, missing)| missing <= payload.len) {
             return Ok(None);
         }
@@ -274,7 +275,7 @@ impl<'w> Release<'w> {
             "release: a patch of {} bytes makes this image of {}",
             payload.len, manifest.size
         ));
-        let patch = Patch::open(&manifest, (&payload, &base, area), stage, memory, place.flash).await?;
+        let patch = Patch::open(&manifest, (&payload, base, area), stage, memory, place.flash).await?;
         Ok(Some(Course::Patch { patch, good }))
     }
 
@@ -502,12 +503,10 @@ async fn intact_blocks<F: ReadNorFlash>(
     Ok(manifest.block_count())
 }
 
-/// The smallest patch for an image.
+/// The patch for an image, if there is one: no two are for the same.
 #[cfg(feature = "lzma")]
-fn delta<'m>(manifest: &Manifest<'m>, running: &Digest) -> Option<(Payload<'m>, Digest)> {
-    let patches = manifest.payloads().filter_map(|payload| match payload.kind {
-        PayloadKind::Delta { base } if base == *running => Some((payload, base)),
-        _ => None,
-    });
-    patches.min_by_key(|(payload, _)| payload.len)
+fn delta<'m>(manifest: &Manifest<'m>, running: &Digest) -> Option<Payload<'m>> {
+    let fits =
+        |payload: &Payload<'_>| matches!(&payload.kind, PayloadKind::Delta { base } if base == running);
+    manifest.payloads().find(fits)
 }

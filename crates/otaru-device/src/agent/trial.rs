@@ -26,7 +26,7 @@ where
 {
     /// Brings the device to rest on an image that is confirmed.
     pub(super) async fn settle(&mut self) {
-        self.keep_guards().await;
+        let kept = self.keep_guards().await;
         if self.boot.trial.is_some() {
             self.reports.confirmed(false);
             self.reports.state(UpdateState::Trial);
@@ -39,42 +39,39 @@ where
         } else if let Some(failed) = self.boot.failed.clone() {
             self.tell_failed(&failed).await;
         } else {
-            // Power may have gone between the confirmation and this. Where the guards are lost, one release does not make up for them.
-            if self.boot.memory.load_guards(self.flash).await.is_some() {
+            // Power may have gone between the confirmation and this. Guards that are lost are begun by a confirmation only.
+            if kept {
                 self.learn().await;
             }
             self.resume_retry().await;
         }
     }
 
-    /// Mends a damaged copy of the guards, begins them on a device that is new, and tells when they are lost.
-    async fn keep_guards(&mut self) {
+    /// Mends a damaged copy of the guards, begins them on a device that is new, and tells when they are lost; says whether they are
+    /// there.
+    async fn keep_guards(&mut self) -> bool {
         let memory = &self.boot.memory;
-        let guards = match memory.load_guards(self.flash).await {
-            Some(guards) => Some(guards),
-            // As it was flashed: there is nothing to be forgotten yet.
-            None if memory.is_new(self.flash).await
-                && matches!(self.boot.slots.was_updated(self.flash).await, Ok(false)) =>
-            {
-                Some(Guards::default())
-            }
-            None => None,
-        };
-        if let Some(guards) = guards {
-            memory.store_guards(self.flash, &guards).await;
+        let mut guards = memory.load_guards(self.flash).await;
+        let mut kept = guards.is_some();
+        // As it was flashed: there is nothing to be forgotten yet.
+        if !kept
+            && memory.is_new(self.flash).await
+            && matches!(self.boot.slots.was_updated(self.flash).await, Ok(false))
+        {
+            guards = Some(Guards::default());
         }
-        self.tell_guards().await;
-    }
-
-    async fn tell_guards(&mut self) {
-        let lost = self.boot.memory.load_guards(self.flash).await.is_none();
-        self.reports.guards_lost(lost);
+        if let Some(guards) = guards {
+            kept |= memory.store_guards(self.flash, &guards).await;
+        }
+        self.reports.guards_lost(!kept);
+        kept
     }
 
     /// The running image has proved good: what its release says holds from now on.
     async fn learn(&mut self) {
-        self.boot.memory.learn(self.flash, self.boot.image).await;
-        self.tell_guards().await;
+        if self.boot.memory.learn(self.flash, self.boot.image).await {
+            self.reports.guards_lost(false);
+        }
     }
 
     /// The new image must reach the broker and be found healthy within the deadline.

@@ -122,20 +122,27 @@ where
         None
     }
 
-    /// Remembers which commands were followed, if that has changed.
+    /// Remembers which commands were followed, as soon as flash may be written for that again.
     pub(super) async fn keep_history(&mut self) {
         let history = self.inbox.history.borrow().clone();
-        if self.boot.memory.load_history(self.flash).await != history {
-            self.pace().await;
+        let changed = self.boot.memory.load_history(self.flash).await != history;
+        self.unkept = changed && !self.pause_left().is_zero();
+        if changed && !self.unkept {
+            self.written = Some(self.clock.now());
             self.boot.memory.store_history(self.flash, &history).await;
         }
     }
 
+    /// Time until flash may be written for a command again.
+    pub(super) fn pause_left(&self) -> core::time::Duration {
+        self.written.map_or(core::time::Duration::ZERO, |written| {
+            (written + COMMAND_WRITES).saturating_sub(self.clock.now())
+        })
+    }
+
     /// Waits until flash may be written for a command again: whoever can publish commands shall not wear it out.
     async fn pace(&mut self) {
-        if let Some(written) = self.written {
-            self.clock.sleep((written + COMMAND_WRITES).saturating_sub(self.clock.now())).await;
-        }
+        self.clock.sleep(self.pause_left()).await;
         self.written = Some(self.clock.now());
     }
 

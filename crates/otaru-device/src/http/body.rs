@@ -6,7 +6,7 @@ use embedded_io_async::Read;
 
 use super::FetchError;
 
-/// How a body's end is told (RFC 9112 section 6.3).
+/// Framing that tells a body's end (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     /// It has so many more bytes.
@@ -27,7 +27,7 @@ pub(super) enum Framing {
 pub(super) struct Body<'b, R> {
     socket: R,
     buf: &'b mut [u8],
-    /// What of the buffer is still to be given out.
+    /// Part of the buffer that is still to be given out.
     held: Range<usize>,
     framing: Framing,
 }

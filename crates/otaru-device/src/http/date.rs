@@ -1,14 +1,17 @@
 //! Dates in fields (RFC 9110 section 5.6.7).
 
+use otaru_format::url::number;
+
 /// Names of months, three letters each.
 const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
 
 /// Seconds since 1970 of a date in any of the three forms: `Sun, 06 Nov 1994 08:49:37 GMT`,
 /// `Sunday, 06-Nov-94 08:49:37 GMT` or `Sun Nov  6 08:49:37 1994`.
-pub(super) fn seconds(date: &str) -> Option<u32> {
-    let mut parts = date.split([' ', ',', '-', ':']).filter(|part| !part.is_empty()).skip(1);
+pub(super) fn seconds(date: &[u8]) -> Option<u32> {
+    let mut parts =
+        date.split(|b| matches!(b, b' ' | b',' | b'-' | b':')).filter(|part| !part.is_empty()).skip(1);
     let mut next = || parts.next();
-    let number = |part: Option<&str>| part.filter(|part| part.len() <= 4)?.parse::<u16>().ok().map(u32::from);
+    let number = |part: Option<&[u8]>| part.filter(|part| part.len() <= 4).and_then(number);
     let first = next()?;
     let ((day, month), last) = match number(Some(first)) {
         Some(day) => ((day, next()?), number(next())),
@@ -20,7 +23,7 @@ pub(super) fn seconds(date: &str) -> Option<u32> {
         year @ 70..100 => 1900 + year,
         year => year,
     };
-    let month = MONTHS.chunks(3).position(|name| name == month.as_bytes())? as u32;
+    let month = MONTHS.chunks(3).position(|name| name == month)? as u32;
     if !(1970..2100).contains(&year) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
@@ -45,7 +48,7 @@ mod tests {
             ("Fri, 01 Mar 2024 00:00:00 GMT", 1_709_251_200),
             ("Saturday, 28-Nov-26 00:00:00 GMT", 1_795_824_000),
         ] {
-            assert_eq!(seconds(date), Some(wanted), "{date}");
+            assert_eq!(seconds(date.as_bytes()), Some(wanted), "{date}");
         }
     }
 
@@ -66,7 +69,7 @@ mod tests {
             "Sun, 06 Nov 1994 08:60:37 GMT",
             "Sun, 06 Nov 1994 08:49:61 GMT",
         ] {
-            assert_eq!(seconds(date), None, "{date}");
+            assert_eq!(seconds(date.as_bytes()), None, "{date}");
         }
     }
 }

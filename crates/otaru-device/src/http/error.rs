@@ -148,11 +148,11 @@ impl<E> fmt::Display for FetchError<E> {
             Self::BadRedirect(why) => write!(f, "the server redirects to a URL {}", why.as_str()),
             Self::HostNotAllowed { is_redirected } => {
                 f.write_str(if *is_redirected {
-                    "the server redirects to a host"
+                    "the server redirects to a host that"
                 } else {
-                    "the URL's host is one"
+                    "the URL's host"
                 })?;
-                f.write_str(" that is not on this device's list of hosts")
+                f.write_str(" is not on this device's list of hosts")
             }
             Self::Compressed => {
                 f.write_str("the server or a proxy compresses the firmware; turn that off for it")

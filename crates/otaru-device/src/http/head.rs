@@ -114,7 +114,7 @@ pub(super) struct Part {
     pub(super) total: Option<u32>,
 }
 
-/// What an answer's head says.
+/// Head of an answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -312,9 +312,9 @@ impl Answer {
             }
             4 => {
                 self.retry_after = number(value);
-                self.retry_date = core::str::from_utf8(value).ok().and_then(date::seconds);
+                self.retry_date = date::seconds(value);
             }
-            5 => self.date = core::str::from_utf8(value).ok().and_then(date::seconds),
+            5 => self.date = date::seconds(value),
             6 | 7 if is_file => {
                 let value = core::str::from_utf8(value).unwrap_or_default();
                 let opaque = value.strip_prefix("W/").unwrap_or(value);
@@ -327,7 +327,7 @@ impl Answer {
                     self.validator.text = String::try_from(value).unwrap_or_default();
                     self.validator.is_strong =
                         is_tag && opaque.len() == value.len() && !self.validator.is_none();
-                    self.modified = if is_tag { None } else { date::seconds(value) };
+                    self.modified = if is_tag { None } else { date::seconds(value.as_bytes()) };
                 }
             }
             8 if self.kind == Kind::Redirect => {
@@ -398,7 +398,7 @@ fn is_in_token(byte: &u8) -> bool {
     byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(byte)
 }
 
-/// What follows the unit in `Content-Range`.
+/// Range and size behind the unit of `Content-Range`.
 fn range_of(value: &[u8]) -> Option<&[u8]> {
     let (unit, rest) = value.split_at_checked(5)?;
     unit.eq_ignore_ascii_case(b"bytes").then(|| rest.trim_ascii_start())

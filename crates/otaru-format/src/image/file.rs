@@ -11,11 +11,11 @@ pub const SIGNATURE_MAGIC: [u8; 2] = [0xE7, 0x02];
 /// Where bootloaders stand in flash, depending on the chip.
 pub const BOOTLOADER_OFFSETS: [u32; 3] = [0, 0x1000, 0x2000];
 
-/// What to use in place of a merged flash image, for people.
-pub const MERGED_REMEDY: &str = "it is a merged flash image: bootloader, partition table and application in one; use the \
-                                 application's own .bin, as `espflash save-image` without --merge or `idf.py build` makes it";
+/// Tells people which file to use in place of a merged flash image.
+pub const MERGED_REMEDY: &str = "it is a merged flash image, with bootloader and partition table; use the application's \
+                                 own .bin, as `espflash save-image` without --merge or `idf.py build` makes it";
 
-/// What stands behind an image in its file.
+/// Bytes behind an image in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trailer {
     /// Nothing.

@@ -75,7 +75,7 @@ impl<'a> Envelope<'a> {
         self.signature.map(|(_, signature)| signature)
     }
 
-    /// What is signed for: a manifest.
+    /// Manifest that is signed for.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }

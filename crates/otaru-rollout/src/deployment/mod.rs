@@ -292,7 +292,7 @@ impl Deployment {
         self.progress
     }
 
-    /// How often the device has started the image without its reaching the broker; told while it tries again.
+    /// Starts of the image that did not reach the broker; told while the device tries again.
     pub fn trials(&self) -> u8 {
         self.trials
     }

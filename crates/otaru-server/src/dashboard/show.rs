@@ -49,7 +49,7 @@ pub(super) fn tone_of_state(state: &str) -> Tone {
     }
 }
 
-/// What a device is at, in words.
+/// Tells in words what a device is at.
 pub(super) fn state(device: &Device) -> String {
     match device.next_trial() {
         Some(next) => will_try_again(next),
@@ -66,7 +66,7 @@ pub(super) fn standing(deployment: &Shown) -> String {
     }
 }
 
-/// What is said of a device whose new image did not reach the broker.
+/// Words for a device whose new image did not reach the broker.
 pub(super) fn will_try_again(next: u8) -> String {
     format!("unreachable: will be tried again ({next} of {MAX_TRIALS})")
 }

@@ -19,7 +19,7 @@ use crate::events::Event;
 /// A release that is to become newer than what devices have had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outdated {
-    /// Its id.
+    /// Id of the release.
     pub release: i64,
     /// The highest sequence that one of the devices has had; 0 where that is not the reason.
     pub had: u64,

@@ -78,7 +78,7 @@ pub enum RegisterError {
     Taken {
         /// The other release.
         id: i64,
-        /// Its version.
+        /// Version of the release.
         version: String,
         /// The number of both.
         sequence: u64,

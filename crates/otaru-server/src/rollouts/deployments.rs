@@ -231,7 +231,7 @@ pub struct Shown {
     pub image: String,
     /// The SHA-256 of what it ran before.
     pub previous: String,
-    /// How often the device started the image without its reaching the broker, while it will try again.
+    /// Starts of the image that did not reach the broker, while the device will try again.
     pub trials: u8,
     /// Why it failed, as a code …
     pub error_code: Option<String>,

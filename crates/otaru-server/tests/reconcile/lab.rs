@@ -189,7 +189,7 @@ impl Lab {
         take_report(&self.app, &DeviceId::from(device), report, true, self.live).await.unwrap();
     }
 
-    /// What a device says, for more to be added.
+    /// Report of a device, for more to be added.
     pub(crate) fn status(
         device: &str,
         state: UpdateState,

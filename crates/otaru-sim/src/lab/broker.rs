@@ -200,7 +200,7 @@ impl Broker {
         bytes
     }
 
-    /// What a client has not acknowledged, once more.
+    /// Sends once more what a client has not acknowledged.
     fn redeliver(&self, client: &str, outbox: &mpsc::UnboundedSender<Vec<u8>>) {
         for (_, Delivery { id, topic, payload }) in
             self.0.open.borrow().iter().filter(|(name, _)| name == client)

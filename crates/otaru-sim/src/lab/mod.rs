@@ -60,13 +60,13 @@ pub struct Setup {
     pub timing: Timing,
     /// Its network.
     pub quality: Quality,
-    /// What its chip tells of itself.
+    /// Facts that its chip tells of itself.
     pub facts: ChipFacts,
     /// Its agent's settings.
     pub config: Config<'static>,
     /// Where all randomness comes from.
     pub seed: u64,
-    /// What is odd about the device's chip.
+    /// Oddity of the device's chip.
     pub oddity: Oddity,
 }
 

@@ -403,7 +403,7 @@ fn headline(rollout: &Value) -> String {
     format!("rollout {} \"{name}\"  {}  {}", rollout["id"], phase(rollout), Counts::all(rollout).words())
 }
 
-/// What is said while too many devices try the image again.
+/// Words for a rollout that too many devices hold, as they try the image again.
 const RETRIES: &str =
     "held: too many devices did not reach the broker with the new image; they try it again by themselves";
 

@@ -24,7 +24,7 @@ pub(crate) fn state(status: &Status<String>) -> String {
     text
 }
 
-/// What is said of a device whose new image did not reach the broker.
+/// Words for a device whose new image did not reach the broker.
 pub(crate) fn will_try_again(next: u8) -> String {
     format!("unreachable: will be tried again ({next} of {MAX_TRIALS})")
 }

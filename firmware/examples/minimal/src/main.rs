@@ -22,7 +22,7 @@ use otaru_esp_hal::{EspBoard, EspClock, EspFlash, Net, Sockets, StackLink};
 
 esp_bootloader_esp_idf::esp_app_desc!();
 
-/// What `otaru keygen` printed as public key. With this one, which anybody can sign under, the agent does not start.
+/// Public key, as `otaru keygen` printed it. With this one, which anybody can sign under, the agent does not start.
 // otaru: begin
 const RELEASE_KEY: otaru_device::PublicKey = [0; 32];
 // otaru: end
