@@ -68,7 +68,7 @@ fn pushes_that_cannot_be() {
     push(&[file]).with_code(1).tells("no device is online under ESP32/ota");
     push(&["https://h/x.bin"]).with_code(1).tells("only http:// URLs");
     push(&["--retain", file]).with_code(1).tells("served only while this command runs");
-    push(&["--device", "a/b", file]).with_code(1).tells("a device name has no '/'");
+    push(&["--device", "a/b", file]).with_code(1).tells("the device's name has a /");
     push(&["--timeout", "2", "--device", "ghost", file]).with_code(1).tells("has never been seen here");
     push(&[&path(dir.path(), "none.bin")]).with_code(1).tells("No such file");
 }
