@@ -3,7 +3,7 @@
 //! Layout after ESP-IDF `esp_app_format.h` and `esp_app_desc.h`: a header of 24 bytes; segments, each with load
 //! address `u32` and length `u32` before its data; zeros until the byte before a multiple of 16; the checksum, the
 //! XOR of all segment data begun with 0xEF; if the header says so, the SHA-256 of everything before it. The
-//! descriptor is the start of the first segment. What else may stand in such a file is told by [`file`].
+//! descriptor is the start of the first segment. What else may stand in such a file is told by [`mod@file`].
 
 pub mod file;
 #[cfg(any(test, feature = "image-writer"))]
