@@ -164,13 +164,13 @@ async fn heart<C: Clock, B: Board>(clock: &C, board: &RefCell<B>, reports: &Repo
     }
 }
 
-/// What ends a rest of the worker.
+/// Reason for a resting worker to go on.
 #[expect(clippy::large_enum_variant, reason = "there is no allocator to put a command apart")]
 enum Rest {
     Command(Job),
     /// An image is to be tried once more.
     Trial,
-    /// What changed in the history may be written.
+    /// The history has changed, and may be written.
     History,
 }
 

@@ -38,7 +38,7 @@ const COMMAND_WRITES: core::time::Duration = core::time::Duration::from_secs(10)
 /// A server's `Retry-After` is followed up to here.
 const LONGEST_RETRY_AFTER: core::time::Duration = core::time::Duration::from_secs(300);
 
-/// How to get what `force` would give, on a device that wants signatures.
+/// Sentence that names the way to what `force` would give, on a device that wants signatures.
 const FORCE_REFUSED: &str =
     "\"force\" counts for nothing here; sign the image with a higher sequence: otaru resign --sequence";
 
@@ -215,7 +215,7 @@ where
 }
 
 impl<'p> Plan<'p> {
-    /// What this device asks of any firmware. `force` lifts what a command may lift.
+    /// Collects the demands of this device on any firmware. `force` lifts what a command may lift.
     fn of(config: &'p Config<'p>, boot: &'p Boot, board: &impl Board, force: bool) -> Self {
         Self {
             chip: board.chip(),
@@ -244,7 +244,7 @@ impl<'p> Plan<'p> {
     }
 }
 
-/// What otadata says of the last trial is evidence no more: the slot is about to hold something else, or to be tried anew.
+/// Ends what otadata says of the last trial: the slot is about to hold something else, or to be tried anew.
 async fn forget_trial<F: MultiwriteNorFlash>(boot: &Boot, flash: &mut F) -> Result<(), Failure> {
     boot.memory.forget_sequence(flash).await;
     let forgotten = boot.slots.forget_trial(flash).await;
