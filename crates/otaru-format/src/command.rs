@@ -2,9 +2,10 @@
 
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::digest::Digest;
+use crate::json::{BadJson, Object, Text, Value, Writer};
 use crate::url::{Authority, UrlError, check_scheme, split_authority, split_scheme};
 
 /// Bytes of the longest command: the longest URL in an offer with every field, and some escapes.
@@ -38,8 +39,17 @@ pub struct Offer<'a> {
 impl Offer<'_> {
     /// The offer as JSON; `None` when `buf` is too short.
     pub fn emit_json<'b>(&self, buf: &'b mut [u8]) -> Option<&'b str> {
-        let len = serde_json_core::to_slice(self, buf).ok()?;
-        core::str::from_utf8(&buf[..len]).ok()
+        let mut json = Writer::new(buf);
+        json.text("url", self.url);
+        if let Some(image) = self.image {
+            json.text("image", &image.hex());
+        }
+        json.text_if("deployment", self.deployment);
+        if self.force {
+            json.flag("force", true);
+        }
+        json.number_if("order", self.order);
+        json.finish()
     }
 }
 
@@ -93,20 +103,39 @@ impl fmt::Display for CommandError {
 
 impl core::error::Error for CommandError {}
 
-#[derive(Deserialize)]
-struct Json<'a> {
-    #[serde(borrow, default)]
-    url: Option<serde_json_core::str::EscapedStr<'a>>,
-    #[serde(borrow, default)]
-    deployment: Option<serde_json_core::str::EscapedStr<'a>>,
-    #[serde(default)]
-    image: Option<&'a str>,
-    #[serde(default)]
+/// The fields of an offer, as they are written.
+#[derive(Default)]
+struct Fields<'a> {
+    url: Option<Text<'a>>,
+    image: Option<Text<'a>>,
+    deployment: Option<Text<'a>>,
     force: Option<bool>,
-    #[serde(default)]
     order: Option<u64>,
-    #[serde(default)]
     cancel: Option<bool>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads them; what no version knows is passed over, and what stands twice is refused, as it could be meant either way.
+    fn read(text: &'a str) -> Result<Self, BadJson> {
+        let mut fields = Self::default();
+        let mut object = Object::open(text)?;
+        while let Some((name, value)) = object.next()? {
+            let twice = match value {
+                Value::Null => false,
+                _ if name.is("url") => fields.url.replace(value.text()?).is_some(),
+                _ if name.is("image") => fields.image.replace(value.text()?).is_some(),
+                _ if name.is("deployment") => fields.deployment.replace(value.text()?).is_some(),
+                _ if name.is("force") => fields.force.replace(value.flag()?).is_some(),
+                _ if name.is("order") => fields.order.replace(value.number()?).is_some(),
+                _ if name.is("cancel") => fields.cancel.replace(value.flag()?).is_some(),
+                _ => false,
+            };
+            if twice {
+                return Err(BadJson);
+            }
+        }
+        Ok(fields)
+    }
 }
 
 impl<'a> Command<'a> {
@@ -133,49 +162,30 @@ impl<'a> Command<'a> {
     }
 
     fn parse_json(text: &'a str, scratch: &'a mut [u8]) -> Result<Self, CommandError> {
-        let (json, used) = serde_json_core::from_str::<Json<'a>>(text).map_err(|_| CommandError::BadJson)?;
-        if !text.get(used..).unwrap_or("").trim().is_empty() {
-            return Err(CommandError::BadJson);
-        }
+        let json = Fields::read(text).map_err(|BadJson| CommandError::BadJson)?;
         if json.cancel == Some(true) {
             return Ok(Self::Cancel);
         }
-        let (url, rest) = unescape(json.url.ok_or(CommandError::BadJson)?.0, scratch)?;
+        let url = json.url.ok_or(CommandError::BadJson)?;
+        let (url, rest) = url.unescape(scratch).ok_or(CommandError::TooLong)?;
         check_url(url)?;
         let deployment = match json.deployment {
-            Some(escaped) => {
+            Some(text) => {
                 let room = rest.len().min(MAX_DEPLOYMENT);
-                Some(unescape(escaped.0, &mut rest[..room]).map_err(long_deployment)?.0)
+                Some(text.unescape(&mut rest[..room]).ok_or(CommandError::LongDeployment)?.0)
             }
             None => None,
         };
         let image = match json.image {
-            Some(hex) => Some(hex.parse().map_err(|_| CommandError::BadDigest)?),
+            Some(hex) => {
+                let mut digits = [0; 64];
+                let digest = hex.unescape(&mut digits).and_then(|(hex, _)| hex.parse().ok());
+                Some(digest.ok_or(CommandError::BadDigest)?)
+            }
             None => None,
         };
         Ok(Self::Update(Offer { url, image, deployment, force: json.force == Some(true), order: json.order }))
     }
-}
-
-/// Unescapes a JSON string into the start of `scratch`; gives back the text and the unused rest.
-fn unescape<'a>(escaped: &str, scratch: &'a mut [u8]) -> Result<(&'a str, &'a mut [u8]), CommandError> {
-    let mut len = 0;
-    for fragment in serde_json_core::str::EscapedStr(escaped).fragments() {
-        let mut utf8 = [0; 4];
-        let part = match fragment.map_err(|_| CommandError::BadJson)? {
-            serde_json_core::str::EscapedStringFragment::NotEscaped(part) => part,
-            serde_json_core::str::EscapedStringFragment::Escaped(c) => c.encode_utf8(&mut utf8),
-        };
-        let end = len + part.len();
-        scratch.get_mut(len..end).ok_or(CommandError::TooLong)?.copy_from_slice(part.as_bytes());
-        len = end;
-    }
-    let (text, rest) = scratch.split_at_mut(len);
-    Ok((core::str::from_utf8(text).map_err(|_| CommandError::BadJson)?, rest))
-}
-
-fn long_deployment(error: CommandError) -> CommandError {
-    if error == CommandError::TooLong { CommandError::LongDeployment } else { error }
 }
 
 impl From<UrlError> for CommandError {

@@ -29,7 +29,8 @@ impl Digest {
         *self == Self::ZERO
     }
 
-    fn hex(&self) -> heapless::String<64> {
+    /// The digits.
+    pub(crate) fn hex(&self) -> heapless::String<64> {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = heapless::String::new();
         for byte in self.0 {

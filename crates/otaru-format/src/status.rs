@@ -5,6 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::json::Writer;
 
 /// Where a device is on the way of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -354,15 +355,48 @@ pub fn next_trial(state: UpdateState, code: Option<Code>, attempt: u8) -> Option
     waits.then(|| attempt.saturating_add(1).min(MAX_TRIALS))
 }
 
-impl<S: Serialize> Status<S> {
-    /// The report as JSON; `None` when `buf` is too short.
-    pub fn to_json<'b>(&self, buf: &'b mut [u8]) -> Option<&'b str> {
-        let len = serde_json_core::to_slice(self, buf).ok()?;
-        core::str::from_utf8(&buf[..len]).ok()
-    }
-}
-
 impl<S: AsRef<str>> Status<S> {
+    /// The report as JSON, fields and order as serde has them; `None` when `buf` is too short.
+    pub fn to_json<'b>(&self, buf: &'b mut [u8]) -> Option<&'b str> {
+        let mut json = Writer::new(buf);
+        json.text("device", self.device.as_ref());
+        json.text("chip", self.chip.as_ref());
+        json.text("state", self.state.as_str());
+        json.text("project", self.project.as_ref());
+        json.text_if("product", self.product.as_ref().map(S::as_ref));
+        json.text("version", self.version.as_ref());
+        json.text("image", &self.image.hex());
+        json.number("slot", self.slot.into());
+        json.flag("confirmed", self.confirmed);
+        json.number_if("progress", self.progress.map(u64::from));
+        json.number_if("attempt", Some(self.attempt.into()).filter(|attempt| *attempt != 0));
+        json.text_if("deployment", self.deployment.as_ref().map(S::as_ref));
+        if let Some(error) = &self.error {
+            json.open("error");
+            json.text("code", error.code.as_str());
+            json.text("detail", error.detail.as_ref());
+            json.close();
+        }
+        if let Some(failed) = &self.failed {
+            json.open("failed");
+            json.text("version", failed.version.as_ref());
+            json.text("image", &failed.image.hex());
+            json.number("boots", failed.boots.into());
+            json.close();
+        }
+        if self.guards_lost {
+            json.flag("guards_lost", true);
+        }
+        json.text("boot", self.boot.as_ref());
+        json.number("uptime", self.uptime.into());
+        if let Some(rssi) = self.rssi {
+            json.signed("rssi", rssi.into());
+        }
+        json.number_if("free_heap", self.free_heap.map(u64::from));
+        json.number_if("free_stack", self.free_stack.map(u64::from));
+        json.finish()
+    }
+
     /// The product that firmware is held against; of a device that does not tell it, the running image's project.
     pub fn product(&self) -> &str {
         self.product.as_ref().unwrap_or(&self.project).as_ref()
@@ -404,7 +438,17 @@ mod tests {
         assert_eq!(host.state, UpdateState::RolledBack);
         assert_eq!(host.product(), "q");
         assert_eq!(host.error.unwrap().detail, "at \"main\":\n1");
-        assert!(!json.contains("progress"));
+        let full = Status {
+            progress: Some(40),
+            attempt: 2,
+            deployment: Some("d-7"),
+            guards_lost: true,
+            rssi: Some(-71),
+            free_stack: Some(16_384),
+            error: Some(Fault { code: Code::Panic, detail: "at main" }),
+            ..status
+        };
+        assert_eq!(full.to_json(&mut buf).unwrap(), serde_json::to_string(&full).unwrap());
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn about(name: &str) -> &'static str {
         }
         "otaru-format" => "releases (CBOR, COSE, manifest), images, commands, reports, partition table",
         "std::core" => "reading and searching text, parsing addresses, printing numbers",
-        "serde-json-core" | "serde_core" => "commands and reports",
+        "serde_core" => "commands and reports",
         "otaru-lzma" => "decompressing",
         "sha2" | "digest" | "block-buffer" => "SHA-256",
         "heapless" => "texts and lists of a bounded length",
