@@ -19,11 +19,13 @@ pub(crate) struct GuardStore {
     region: Option<Region>,
 }
 
-/// One copy as it stands on flash.
-#[derive(Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is no allocator to put guards apart")]
-enum Copy {
-    Whole(Guards),
+/// Bytes of a copy.
+type Record = [u8; RECORD_LEN];
+
+/// What stands where a copy belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Whole,
     Damaged,
     /// Nothing was ever written there.
     Blank,
@@ -39,11 +41,11 @@ impl GuardStore {
     /// Reads both copies and merges them; `None` when neither is whole, or there is no room for them.
     pub(crate) async fn load<F: NorFlash>(&self, flash: &mut F) -> Option<Guards> {
         let mut merged: Option<Guards> = None;
-        for copy in self.copies(flash).await {
-            match (copy, &mut merged) {
-                (Copy::Whole(copy), Some(guards)) => guards.merge(&copy),
-                (Copy::Whole(copy), None) => merged = Some(copy),
-                _ => {}
+        for (_, record) in self.copies(flash).await {
+            let Some(copy) = Guards::parse(&record) else { continue };
+            match &mut merged {
+                Some(guards) => guards.merge(&copy),
+                None => merged = Some(copy),
             }
         }
         merged
@@ -51,62 +53,62 @@ impl GuardStore {
 
     /// Whether nothing was ever written: at least the copy that is written last is blank, and the other was at most begun.
     pub(crate) async fn is_new<F: NorFlash>(&self, flash: &mut F) -> bool {
-        let [first, last] = self.copies(flash).await;
-        last == Copy::Blank && matches!(first, Copy::Blank | Copy::Damaged)
+        let [first, last] = self.copies(flash).await.map(|(place, _)| place);
+        last == Place::Blank && matches!(first, Place::Blank | Place::Damaged)
     }
 
     /// Writes the copies that differ from these guards, the damaged ones first. What cannot be read is left as it is. Says whether one
     /// of them stands.
     pub(crate) async fn store<F: NorFlash>(&self, flash: &mut F, guards: &Guards) -> bool {
         let Some(region) = self.region else { return false };
+        let wanted = guards.emit();
         let copies = self.copies(flash).await;
-        let is_good = |copy: &Copy| matches!(copy, Copy::Whole(_));
+        let [first, last] = copies.map(|(place, _)| place);
         // Begun anew where one cannot be read, it would lose what that one says.
-        if !copies.iter().any(is_good) && copies.contains(&Copy::Unread) {
+        if first != Place::Whole && last != Place::Whole && (first == Place::Unread || last == Place::Unread)
+        {
             text::error(format_args!("guards: unreadable, left as they are"));
             return false;
         }
-        let order = if is_good(&copies[0]) && !is_good(&copies[1]) { [1, 0] } else { [0, 1] };
+        let order = if first == Place::Whole && last != Place::Whole { [1, 0] } else { [0, 1] };
         let mut stands = false;
         for copy in order {
-            match &copies[copy as usize] {
-                Copy::Unread => continue,
-                Copy::Whole(there) if there == guards => {
-                    stands = true;
-                    continue;
-                }
-                _ => {}
+            let (place, record) = &copies[copy as usize];
+            if *place == Place::Unread {
+                continue;
             }
-            let written = self.write(flash, region.offset + copy * SECTOR_LEN, guards).await;
-            stands |= written;
-            if !written {
+            let kept = *record == wanted || write(flash, region.offset + copy * SECTOR_LEN, &wanted).await;
+            stands |= kept;
+            if !kept {
                 text::error(format_args!("guards: copy {copy} does not hold"));
             }
         }
         stands
     }
 
-    /// Writes one copy; says whether it reads back.
-    async fn write<F: NorFlash>(&self, flash: &mut F, at: u32, guards: &Guards) -> bool {
-        let record = guards.emit();
-        let mut back = [0; RECORD_LEN];
-        flash.erase(at, at + SECTOR_LEN).await.is_ok()
-            && flash.write(at, &record).await.is_ok()
-            && flash.read(at, &mut back).await.is_ok()
-            && back == record
-    }
-
-    async fn copies<F: NorFlash>(&self, flash: &mut F) -> [Copy; 2] {
-        let mut copies = [Copy::Damaged, Copy::Damaged];
+    async fn copies<F: NorFlash>(&self, flash: &mut F) -> [(Place, Record); 2] {
+        let mut copies = [(Place::Damaged, [0; RECORD_LEN]); 2];
         let Some(region) = self.region else { return copies };
-        for (at, copy) in (region.offset..).step_by(SECTOR_LEN as usize).zip(&mut copies) {
-            let mut bytes = [0; RECORD_LEN];
-            *copy = match flash.read(at, &mut bytes).await {
-                Err(_) => Copy::Unread,
-                Ok(()) if bytes.iter().all(|byte| *byte == 0xFF) => Copy::Blank,
-                Ok(()) => Guards::parse(&bytes).map_or(Copy::Damaged, Copy::Whole),
+        for (at, (place, record)) in (region.offset..).step_by(SECTOR_LEN as usize).zip(&mut copies) {
+            *place = match flash.read(at, record).await {
+                Err(_) => {
+                    *record = [0; RECORD_LEN];
+                    Place::Unread
+                }
+                Ok(()) if record.iter().all(|byte| *byte == 0xFF) => Place::Blank,
+                Ok(()) if Guards::parse(record).is_some() => Place::Whole,
+                Ok(()) => Place::Damaged,
             };
         }
         copies
     }
+}
+
+/// Writes one copy; says whether it reads back.
+async fn write<F: NorFlash>(flash: &mut F, at: u32, record: &Record) -> bool {
+    let mut back = [0; RECORD_LEN];
+    flash.erase(at, at + SECTOR_LEN).await.is_ok()
+        && flash.write(at, record).await.is_ok()
+        && flash.read(at, &mut back).await.is_ok()
+        && back == *record
 }

@@ -285,8 +285,17 @@ impl Memory {
         }
     }
 
+    /// Whether exactly this is remembered of commands.
+    pub async fn holds_history<F: NorFlash>(&self, flash: &mut F, history: &History) -> bool {
+        self.holds(flash, HISTORY, &Self::history(history).0, &mut [0; RECORD]).await
+    }
+
     /// Remembers which commands were followed.
     pub async fn store_history<F: NorFlash>(&self, flash: &mut F, history: &History) {
+        self.store(flash, HISTORY, &Self::history(history).0).await;
+    }
+
+    fn history(history: &History) -> Writer {
         let mut writer = Writer::new();
         writer.put(&history.order.to_le_bytes());
         writer.put(&[history.followed_is_retained.into()]);
@@ -296,7 +305,7 @@ impl Memory {
         for notes in [&history.superseded, &history.retained] {
             (0..SUPERSEDED).for_each(|index| writer.command(notes.get(index).copied()));
         }
-        self.store(flash, HISTORY, &writer.0).await;
+        writer
     }
 
     /// The trial that is to be repeated, if any.
@@ -327,18 +336,29 @@ impl Memory {
         self.clear(flash, RETRY)
     }
 
+    /// Notes that no trial follows any more, of this command or, for `None`, of any.
+    pub async fn end_retry<F: NorFlash>(&self, flash: &mut F, command: Option<CommandId>) {
+        let retry = self.load_retry(flash).await;
+        if let Some(retry) = retry.filter(|retry| command.is_none() || retry.command == command) {
+            self.store_retry(flash, &Retry { tries: 0, ..retry }).await;
+        }
+    }
+
     /// Notes that otadata's sequences no longer tell the last trial from the next one.
     pub async fn forget_sequence<F: NorFlash>(&self, flash: &mut F) {
-        if let Some(retry) = self.load_retry(flash).await.filter(|retry| retry.trial != 0) {
+        if let Some(retry) = self.load_retry(flash).await {
             self.store_retry(flash, &Retry { trial: 0, ..retry }).await;
         }
     }
 
-    async fn clear<F: NorFlash>(&self, flash: &mut F, key: u8) {
-        let mut buf = [0; RECORD];
-        if self.load(flash, key, &mut buf).await.is_some() {
-            self.store(flash, key, &[LAYOUT]).await;
-        }
+    /// Leaves an empty record, if there is one.
+    fn clear<F: NorFlash>(&self, flash: &mut F, key: u8) -> impl Future<Output = ()> {
+        self.store(flash, key, &[LAYOUT])
+    }
+
+    /// Whether this record stands there. An empty one stands where there is none.
+    async fn holds<F: NorFlash>(&self, flash: &mut F, key: u8, record: &[u8], buf: &mut [u8]) -> bool {
+        self.load(flash, key, buf).await.unwrap_or_default() == &record[1..]
     }
 
     async fn load<'b, F: NorFlash>(&self, flash: &mut F, key: u8, buf: &'b mut [u8]) -> Option<&'b [u8]> {
@@ -357,8 +377,12 @@ impl Memory {
     }
 
     async fn store<F: NorFlash>(&self, flash: &mut F, key: u8, record: &[u8]) {
-        let Some(mut map) = self.map(flash) else { return };
         let mut buf = [0; RECORD];
+        // Flash wears out.
+        if self.holds(flash, key, record, &mut buf).await {
+            return;
+        }
+        let Some(mut map) = self.map(flash) else { return };
         match map.store_item(&mut buf, &key, &record).await {
             Ok(()) => {}
             Err(Error::Storage { .. }) => text::warn(format_args!("memory: the flash cannot be written")),

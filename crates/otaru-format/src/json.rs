@@ -56,7 +56,7 @@ impl<'a> Text<'a> {
     }
 
     /// Puts the text, without escapes, into the start of `buf`; returns it with the unused rest, `None` when `buf` is too short.
-    pub(crate) fn unescape<'b>(self, buf: &'b mut [u8]) -> Option<(&'b str, &'b mut [u8])> {
+    pub(crate) fn unescape(self, buf: &mut [u8]) -> Option<(&str, &mut [u8])> {
         let mut len = 0;
         let mut rest = Reader(self.0);
         while !rest.0.is_empty() {
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
             b'"' => return Ok(None),
             b'\\' => return self.escape().map(Some),
             0..0x20 => return Err(BadJson),
-            0..0x80 => return Ok(Some(char::from(first))),
+            0x20..0x80 => return Ok(Some(char::from(first))),
             // The text is UTF-8, so the first byte tells how many follow (RFC 3629 section 3).
             0x80..0xE0 => u32::from(first & 0x1F),
             0xE0..0xF0 => u32::from(first & 0x0F),

@@ -125,7 +125,7 @@ where
     pub(super) async fn try_again(&mut self) {
         let Some(retry) = self.retry.take() else { return };
         if !self.is_in_slot(retry.image).await {
-            self.boot.memory.store_retry(self.flash, &Retry { tries: 0, ..retry }).await;
+            self.boot.memory.end_retry(self.flash, None).await;
             let detail = "the image to be tried again is not in the slot any more; publish the command again";
             self.reports.fault(UpdateState::Failed, Code::Unreachable, detail);
             return;
@@ -137,21 +137,9 @@ where
         self.reports.announce(self.clock, ANNOUNCE).await;
     }
 
-    /// A command is followed: if its trials were counted before, they are from now on counted anew.
-    pub(super) async fn begin_count(&mut self, command: CommandId) {
-        let memory = &self.boot.memory;
-        let counted = memory.load_retry(self.flash).await.filter(|retry| retry.command == Some(command));
-        if let Some(retry) = counted.filter(|retry| retry.tries > 0) {
-            memory.store_retry(self.flash, &Retry { tries: 0, ..retry }).await;
-        }
-    }
-
     /// Gives up the trial that was to come; tells whose it was, if there was one.
     pub(super) async fn drop_retry(&mut self) -> Option<CommandId> {
-        let memory = &self.boot.memory;
-        if let Some(retry) = memory.load_retry(self.flash).await.filter(|retry| retry.tries > 0) {
-            memory.store_retry(self.flash, &Retry { tries: 0, ..retry }).await;
-        }
+        self.boot.memory.end_retry(self.flash, None).await;
         self.retry.take()?.command
     }
 
@@ -166,9 +154,7 @@ where
     pub(super) async fn forbid_copies(&mut self, command: Option<CommandId>) {
         self.inbox.history.borrow_mut().given_up = command;
         let history = self.inbox.history.borrow().clone();
-        if self.boot.memory.load_history(self.flash).await != history {
-            self.boot.memory.store_history(self.flash, &history).await;
-        }
+        self.boot.memory.store_history(self.flash, &history).await;
     }
 }
 

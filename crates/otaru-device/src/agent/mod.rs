@@ -316,7 +316,8 @@ where
 
     async fn update(&mut self, job: &Job, offer: &Offer<'_>) {
         let waiting = self.retry.take();
-        self.begin_count(job.id()).await;
+        // If its trials were counted before, they are from now on counted anew.
+        self.boot.memory.end_retry(self.flash, Some(job.id())).await;
         let (inbox, reports) = (self.inbox, self.reports);
         let mut before = inbox.history.borrow().clone();
         inbox.begin(job, offer.order);

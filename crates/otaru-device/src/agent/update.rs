@@ -125,7 +125,7 @@ where
     /// Remembers which commands were followed, as soon as flash may be written for that again.
     pub(super) async fn keep_history(&mut self) {
         let history = self.inbox.history.borrow().clone();
-        let changed = self.boot.memory.load_history(self.flash).await != history;
+        let changed = !self.boot.memory.holds_history(self.flash, &history).await;
         self.unkept = changed && !self.pause_left().is_zero();
         if changed && !self.unkept {
             self.written = Some(self.clock.now());
@@ -165,8 +165,7 @@ where
         let known = verified.or(offer.image.filter(|_| self.config.allow_unsigned));
         // One that failed may come in a later release only, which is to be looked at.
         if let Some(image) = known.filter(|image| !plan.is_barred(*image, None))
-            && inspect(self.flash, slot, self.workspace.read_back(), &plan, verified.is_none()).await
-                == Ok(image)
+            && stands(self.flash, slot, self.workspace.read_back(), &plan, verified.is_none(), image).await
         {
             return Ok(Some(image).filter(|image| *image != self.boot.image));
         }
@@ -202,7 +201,7 @@ where
     pub(super) async fn is_in_slot(&mut self, image: Digest) -> bool {
         let plan = Plan::of(self.config, self.boot, &*self.board.borrow(), true);
         let slot = self.boot.slots.region(self.boot.slots.target());
-        inspect(self.flash, slot, self.workspace.read_back(), &plan, false).await == Ok(image)
+        stands(self.flash, slot, self.workspace.read_back(), &plan, false, image).await
     }
 
     /// Refuses `force` where only signatures count: whoever may publish is trusted with when, not with what.
@@ -302,6 +301,18 @@ async fn inspect<F: ReadNorFlash>(
         plan.judge_bare(&buf[..HEAD_LEN], false)?;
     }
     Ok(summary.digest)
+}
+
+/// Whether this image stands in the slot, and passes [`inspect`].
+async fn stands<F: ReadNorFlash>(
+    flash: &mut F,
+    slot: Region,
+    buf: &mut [u8],
+    plan: &Plan<'_>,
+    bare: bool,
+    image: Digest,
+) -> bool {
+    inspect(flash, slot, buf, plan, bare).await.is_ok_and(|found| found == image)
 }
 
 /// What a download goes through.

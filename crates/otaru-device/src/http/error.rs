@@ -142,7 +142,8 @@ impl<E> fmt::Display for FetchError<E> {
             Self::Stalled => f.write_str("the download stalled"),
             Self::Truncated => f.write_str("the download ended early"),
             Self::ShortFile => f.write_str("the file at the URL ends before the image does; upload it again"),
-            Self::HttpStatus { status, .. } => write!(f, "the server answered {status}"),
+            // Numbers of 32 bits are printed elsewhere, too.
+            Self::HttpStatus { status, .. } => write!(f, "the server answered {}", u32::from(*status)),
             Self::TooManyRedirects => f.write_str("the server redirects without end"),
             Self::BadUrl(why) => write!(f, "a URL {}", why.as_str()),
             Self::BadRedirect(why) => write!(f, "the server redirects to a URL {}", why.as_str()),
