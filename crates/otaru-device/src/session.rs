@@ -110,7 +110,7 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
     where
         S: embedded_io_async::Read + embedded_io_async::Write,
     {
-        let idle = self.config.keep_alive / 2;
+        let idle = Duration::from_millis(millis(self.config.keep_alive) / 2);
         let mut accepted = self.reports.revision().wrapping_sub(1);
         let mut in_flight: Option<(u32, Duration)> = None;
         let mut last_sent = self.clock.now();
