@@ -18,7 +18,7 @@ use crate::uplink::{CHECK, Uplink};
 /// restart of the radio.
 const ATTEMPT: Duration = Duration::from_secs(60);
 /// First and longest pause between attempts: a network that is there again is joined within the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
 /// Time without a network after which the radio is taken for what is wrong.
 const STUCK: Duration = Duration::from_secs(15 * 60);
 
