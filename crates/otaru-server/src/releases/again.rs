@@ -268,12 +268,16 @@ fn sign_elsewhere(release: &Release, had: u64, least: u64) -> Problem {
             "its sequence is {sequence}, devices have had {had}, and those that want signatures go back to no lower one; {key}"
         ),
     };
-    let how = format!(
-        "where the key is, run `otaru resign {file} --key KEY.pem --sequence {} -o {}`, upload that, and try again",
-        least.max(sequence + 1),
-        file.replace(".otaru", "-again.otaru")
-    );
-    let text = format!("{}: {why}. To go back, {how}", named(release));
+    let (sequence, again) = (least.max(sequence + 1), file.replace(".otaru", "-again.otaru"));
+    let how = match &release.signed_by {
+        Some(_) => format!(
+            "where the key is, run `otaru resign {file} --key KEY.pem --sequence {sequence} -o {again}`"
+        ),
+        None => {
+            format!("run `otaru release {} --sequence {sequence} -o {again}`", file.replace(".otaru", ".bin"))
+        }
+    };
+    let text = format!("{}: {why}. To go back, {how}, upload that, and try again", named(release));
     Problem::new(StatusCode::CONFLICT, "sign-again", text)
 }
 

@@ -173,6 +173,23 @@ async fn without_the_key_every_way_back_names_the_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_signed_is_made_again_instead() {
+    let bench = Bench::start().await;
+    let unsigned = |version: &str, sequence| {
+        build(&lamp(version), &Options::new(sequence), &mut |_| {}).unwrap().without_signature().unwrap()
+    };
+    let old = bench.upload(unsigned("1.0.0", 100)).await;
+    bench.upload(unsigned("1.1.0", 200)).await;
+    bench.device("hall", "1.1.0").await;
+    let back = json!({"name": "back", "release": old, "force": true});
+    let refused = said(bench.post("/rollouts", back.clone()).await, "sign-again");
+    let wanted = "`otaru release lamp-1.0.0.bin --sequence 201 -o lamp-1.0.0-again.otaru`";
+    assert!(refused.contains(wanted), "{refused}");
+    bench.upload(unsigned("1.0.0", 201)).await;
+    bench.made(back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_key_a_forced_retry_names_the_command() {
     let bench = Bench::start().await;
     let new = release(&lamp("1.1.0"), 200);
