@@ -1,7 +1,8 @@
 //! What happened to a device.
 
+use otaru_format::digest::Digest;
 use otaru_rollout::{DeviceId, Time};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -52,6 +53,17 @@ fn prune(tx: &Connection, device: &DeviceId) -> Result<(), DbError> {
     )?
     .execute(params![device.as_str(), KEPT])?;
     Ok(())
+}
+
+/// Version of an image that a device once reported, if that is still remembered.
+///
+/// # Errors
+/// Those of the database.
+pub fn version_of(tx: &Connection, device: &DeviceId, image: Digest) -> Result<Option<String>, DbError> {
+    let sql = "SELECT json_extract(detail, '$.version') FROM device_events
+               WHERE device = ? AND kind = 'report' AND json_extract(detail, '$.image') = ? ORDER BY id DESC LIMIT 1";
+    let found = tx.prepare_cached(sql)?.query_row([device.as_str(), &image.to_string()], |row| row.get(0));
+    Ok(found.optional()?.flatten())
 }
 
 /// The newest events, or those older than the cursor.

@@ -481,6 +481,40 @@ async fn a_file_signed_elsewhere_stays_unless_an_admin_says_so() {
 }
 
 #[tokio::test]
+async fn what_changes_after_it_was_looked_at_is_looked_at_again() {
+    let server = Server::new(Some(key()));
+    let (one, two) = (image("lamp", "1.0.0", 1), image("lamp", "1.1.0", 2));
+    server.upload(&release_file(&one, 5, None, &key())).await;
+    let image = Digest::of(&one);
+    let prepared = async || {
+        let outdated = vec![again::Outdated { release: 1, had: 2_000 }];
+        let found = move |tx: &Connection| again::Found::new(tx, [image].into(), outdated);
+        let found = server.app.db.read(found).await.unwrap();
+        again::prepare(&server.app, found, again::When::Now).await.unwrap()
+    };
+    let apply = async |prepared: again::Prepared| {
+        server.app.db.write(move |tx| prepared.apply(tx, Time(1_000))).await.map_err(|problem| problem.detail)
+    };
+    // A release with the sequence comes, a device has had a higher one, or the file was replaced meanwhile.
+    let before = prepared().await;
+    server.upload(&release_file(&two, 9_000, None, &key())).await;
+    assert!(apply(before).await.unwrap_err().contains("changed meanwhile"));
+    let before = prepared().await;
+    server.device("hall", &two).await;
+    let had = |tx: &Connection| {
+        Ok::<_, DbError>(tx.execute("UPDATE devices SET had = 9000, product = 'lamp'", [])?)
+    };
+    server.app.db.write(had).await.unwrap();
+    assert!(apply(before).await.unwrap_err().contains("changed meanwhile"));
+    let before = prepared().await;
+    server.upload(&release_file(&one, 6, None, &key())).await;
+    assert!(apply(before).await.unwrap_err().contains("changed meanwhile"));
+    assert_eq!(server.release(1).await.sequence, Some(6));
+    apply(prepared().await).await.unwrap();
+    assert_eq!(server.release(1).await.sequence, Some(9_001));
+}
+
+#[tokio::test]
 async fn nothing_is_built_without_a_key_or_twice() {
     let server = Server::new(None);
     server.upload(&image("lamp", "1.0.0", 1)).await;
