@@ -183,21 +183,29 @@ fn a_memory_that_cannot_be_read_for_a_while_is_not_erased() {
 
 #[test]
 fn guards_that_cannot_be_read_at_a_confirmation_are_not_begun_anew() {
-    for bootloader in BOOTLOADERS {
+    // Neither copy, or one of them while the other one is damaged.
+    for (unreadable, damaged) in [
+        (GUARDS, None),
+        (COPIES[0].clone(), Some(COPIES[1].start)),
+        (COPIES[1].clone(), Some(COPIES[0].start)),
+    ] {
         run(async {
-            let mut lab = guarded(Lab::new(setup(bootloader), &image("1.0.0")).unwrap()).await;
+            let mut lab = guarded(Lab::new(setup(BootloaderKind::Plain), &image("1.0.0")).unwrap()).await;
             lab.serve(&release_30().make(&image("1.3.0")).unwrap());
             lab.command();
             lab.wait_for(LONG, |status| status.state == UpdateState::Restarting).await.unwrap();
-            lab.flash.fail_reads(GUARDS);
-            lab.wait_for(LONG, |status| status.state == UpdateState::Confirmed).await.unwrap();
-            // What the release said is learned at the next start that can read them.
-            for unreadable in [GUARDS, 0..0] {
-                lab.flash.fail_reads(unreadable.clone());
-                start(&mut lab).await;
-                assert_eq!(last(&lab).guards_lost, !unreadable.is_empty());
+            if let Some(damaged) = damaged {
+                lab.flash.provision(damaged, &[0x5A; 4096]).unwrap();
             }
-            still_guarded(&lab, 30, &[2, 3], &format!("{bootloader:?}")).await;
+            lab.flash.fail_reads(unreadable.clone());
+            lab.wait_for(LONG, |status| status.state == UpdateState::Confirmed).await.unwrap();
+            start(&mut lab).await;
+            assert!(last(&lab).guards_lost, "told for as long as {unreadable:x?} cannot be read");
+            // What the release said is learned at a start that can read them.
+            lab.flash.fail_reads(0..0);
+            start(&mut lab).await;
+            assert!(!last(&lab).guards_lost);
+            still_guarded(&lab, 30, &[2, 3], &format!("{unreadable:x?}")).await;
         });
     }
 }
