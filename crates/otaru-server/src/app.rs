@@ -10,6 +10,7 @@ use crate::api::limits::FailedLogins;
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::counts::Counts;
 use crate::db::Db;
 use crate::events::Events;
 use crate::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct App {
     pub recent: Recent,
     /// Who is connected to the embedded broker.
     pub connections: Arc<Connections>,
+    /// Event streams, by token.
+    pub streams: Arc<Counts<String>>,
     /// Tells everybody that the server ends.
     pub stop: CancellationToken,
     /// Wakes those who carry on with work in the background.

@@ -21,6 +21,7 @@ use crate::app::{App, Shared, Wake};
 use crate::artifacts::{ArtifactError, Artifacts, DEFAULT_CACHE};
 use crate::clock::Clock;
 use crate::config::{Config, MqttConfig};
+use crate::counts::Counts;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::db::{Db, DbError};
 use crate::home_assistant::entity::Places;
@@ -120,6 +121,7 @@ impl Server {
             failed_logins: api::limits::FailedLogins::default(),
             recent: ingest::Recent::default(),
             connections: Arc::default(),
+            streams: Counts::new(config.limits.streams),
             stop: CancellationToken::new(),
             wake: Wake::default(),
             config,
@@ -129,9 +131,10 @@ impl Server {
         let (broker, mqtt) = broker(&app).await?;
         let _ = app.public_mqtt.set(public_mqtt(&app.config.mqtt, mqtt.port));
         let mut tasks = JoinSet::new();
-        tasks.spawn(http::serve(listener, router(app.clone()), app.stop.clone()));
+        tasks.spawn(http::serve(listener, router(app.clone()), rules(&app), app.stop.clone()));
         if let Some(listener) = metrics_listener {
-            tasks.spawn(http::serve(listener, metrics::router(app.clone()), app.stop.clone()));
+            let router = metrics::router(app.clone());
+            tasks.spawn(http::serve(listener, router, rules(&app), app.stop.clone()));
         }
         tasks.spawn(converse(app.clone(), mqtt.clone()));
         tasks.spawn(work::run(app.clone()));
@@ -204,6 +207,14 @@ async fn listen(
     option: &'static str,
 ) -> Result<tokio::net::TcpListener, StartError> {
     http::bind(address).await.map_err(|error| StartError::Listen { what, address, option, error })
+}
+
+fn rules(app: &App) -> http::Rules {
+    http::Rules {
+        limits: app.config.limits,
+        proxies: app.config.trusted_proxies.clone(),
+        turned_away: app.metrics.turned_away.clone(),
+    }
 }
 
 /// Every route there is.

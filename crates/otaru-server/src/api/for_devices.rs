@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Caller, Role, peer};
+use super::caller::{Caller, Role, logged_in, peer};
 use super::devices::{Login, device_id};
 use super::extract::{Body, Path};
 use super::problem::Problem;
@@ -103,6 +103,7 @@ async fn report(
 async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Problem> {
     if let Some(password) = basic(&parts.headers, id) {
         if logins::verify(app, id.clone(), password, Some(id.as_str())).await? {
+            logged_in(parts);
             return Ok(());
         }
         app.failed_logins.count(peer(parts), app.clock.now())?;

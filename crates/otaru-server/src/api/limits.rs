@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use otaru_rollout::{Span, Time};
 
 use super::problem::Problem;
+use crate::address::origin;
 
 /// Failures that are allowed at once.
 const BURST: u32 = 20;
@@ -43,6 +44,7 @@ impl FailedLogins {
     /// # Errors
     /// The answer to give instead, when there were too many.
     pub fn count(&self, peer: IpAddr, now: Time) -> Result<(), Problem> {
+        let peer = origin(peer);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= COUNTED && !all.contains_key(&peer) {
             all.retain(|_, bucket| bucket.filled_until(now).left < BURST);

@@ -4,6 +4,7 @@
 
 mod access;
 mod bench;
+mod crowds;
 mod dashboard;
 mod devices;
 mod hostile;
