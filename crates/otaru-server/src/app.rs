@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::tokens::Remembered;
-use crate::api::limits::FailedLogins;
+use crate::api::limits::{FailedLogins, Polls};
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -15,6 +15,7 @@ use crate::db::Db;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::mqtt::{BrokerUrl, Connections};
+use crate::readiness::Readiness;
 use crate::reconcile::ingest::Recent;
 use crate::releases::Keys;
 
@@ -40,6 +41,10 @@ pub struct App {
     pub public_mqtt: OnceLock<BrokerUrl>,
     /// Tokens that were looked up not long ago.
     pub tokens: Remembered,
+    /// Whether it can do its work.
+    pub readiness: Readiness,
+    /// How often devices report over HTTP.
+    pub polls: Polls,
     /// Who failed to log in how often.
     pub failed_logins: FailedLogins,
     /// What devices last reported.

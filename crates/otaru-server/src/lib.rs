@@ -9,6 +9,7 @@
 //! | [`mqtt`] | the broker, who may do what there, and a client of it |
 //! | [`files`], [`counts`] | how many connections there is room for, and how many of anything at the same time |
 //! | [`http`], [`api`] | HTTP for people and programs |
+//! | [`readiness`] | whether the next write will be done |
 //! | [`access`] | who is who, and who did what |
 //! | [`devices`] | the registry |
 //! | [`reconcile`] | makes the fleet what the database says it shall be |
@@ -38,6 +39,7 @@ pub mod home_assistant;
 pub mod http;
 pub mod metrics;
 pub mod mqtt;
+pub mod readiness;
 pub mod reconcile;
 pub mod releases;
 pub mod rollouts;

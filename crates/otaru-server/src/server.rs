@@ -28,6 +28,7 @@ use crate::home_assistant::entity::Places;
 use crate::home_assistant::run::HomeAssistant;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Knock, is_private};
 use crate::mqtt::{BrokerError, BrokerUrl, EmbeddedBroker, Incoming, Mqtt, Publisher};
+use crate::readiness::Readiness;
 use crate::reconcile::inbox::{Heard, Inbox, filters};
 use crate::reconcile::outbox::Bus;
 use crate::reconcile::{ingest, outbox, work};
@@ -118,6 +119,8 @@ impl Server {
             public_base: address::public_base(config.public_url.as_deref(), http),
             public_mqtt: OnceLock::new(),
             tokens: tokens::Remembered::default(),
+            readiness: Readiness::default(),
+            polls: api::limits::Polls::default(),
             failed_logins: api::limits::FailedLogins::default(),
             recent: ingest::Recent::default(),
             connections: Arc::default(),
@@ -241,15 +244,11 @@ async fn not_found(request: axum::extract::Request) -> Response {
     }
 }
 
-/// Whether it can do its work: the database answers.
+/// Whether it can do its work.
 async fn ready(State(app): State<Shared>) -> Response {
-    let asked = app.db.read(|tx| Ok::<i64, DbError>(tx.query_row("SELECT 1", [], |row| row.get(0))?));
-    match asked.await {
-        Ok(_) => "ready\n".into_response(),
-        Err(error) => {
-            let text = format!("the database does not answer: {error}");
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text).into_response()
-        }
+    match app.readiness.ask(&app).await {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why).into_response(),
     }
 }
 

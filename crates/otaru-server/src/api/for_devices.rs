@@ -89,6 +89,7 @@ async fn report(
     // Who may not is told so before the rest is looked at.
     let (parts, body) = request.into_parts();
     may_report(&app, &id, &parts).await?;
+    app.polls.count(&id, app.clock.now())?;
     let request = axum::extract::Request::from_parts(parts, body);
     let Body(report): Body<Status<String>> = Body::from_request(request, &app).await?;
     if report.device != id.as_str() {

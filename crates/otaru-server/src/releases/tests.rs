@@ -62,6 +62,8 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         public_base: "http://localhost".into(),
         public_mqtt: std::sync::OnceLock::new(),
         tokens: crate::access::tokens::Remembered::default(),
+        readiness: crate::readiness::Readiness::default(),
+        polls: crate::api::limits::Polls::default(),
         failed_logins: crate::api::limits::FailedLogins::default(),
         connections: std::sync::Arc::default(),
         streams: crate::counts::Counts::new(9),

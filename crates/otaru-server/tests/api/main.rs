@@ -7,6 +7,7 @@ mod bench;
 mod crowds;
 mod dashboard;
 mod devices;
+mod health;
 mod hostile;
 mod requests;
 mod stream;

@@ -95,6 +95,8 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
         public_base: "http://server".into(),
         public_mqtt: std::sync::OnceLock::new(),
         tokens: otaru_server::access::tokens::Remembered::default(),
+        readiness: otaru_server::readiness::Readiness::default(),
+        polls: otaru_server::api::limits::Polls::default(),
         failed_logins: otaru_server::api::limits::FailedLogins::default(),
         recent: otaru_server::reconcile::ingest::Recent::default(),
         connections: Arc::default(),
