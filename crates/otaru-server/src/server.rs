@@ -27,7 +27,7 @@ use crate::db::{Db, DbError};
 use crate::home_assistant::entity::Places;
 use crate::home_assistant::run::HomeAssistant;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Knock, is_private};
-use crate::mqtt::{BrokerError, BrokerUrl, EmbeddedBroker, Incoming, Mqtt, Publisher};
+use crate::mqtt::{BrokerError, BrokerUrl, EmbeddedBroker, Incoming, Message, Mqtt, Publisher};
 use crate::readiness::Readiness;
 use crate::reconcile::inbox::{Heard, Inbox, filters};
 use crate::reconcile::outbox::Bus;
@@ -357,6 +357,12 @@ async fn converse(app: Shared, url: BrokerUrl) {
     // Devices behind a broker of somebody else's were let in by that; ours lets in only whom it knows, unless tried out.
     let may_register = app.config.dev || matches!(app.config.mqtt, MqttConfig::External(_));
     let inbox = Inbox::open(app.clone(), may_register);
+    // Also while the broker is away; until this ends.
+    let mut taking = JoinSet::new();
+    taking.spawn({
+        let inbox = inbox.clone();
+        async move { inbox.run().await }
+    });
     while !app.stop.is_cancelled() {
         let mqtt = tokio::select! {
             () = app.stop.cancelled() => return,
@@ -377,9 +383,7 @@ async fn converse(app: Shared, url: BrokerUrl) {
 }
 
 async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerError> {
-    for filter in filters(&app.config.base) {
-        mqtt.subscribe(&filter).await?;
-    }
+    listen_to_devices(app, &mqtt, inbox).await?;
     let places = places(app);
     for filter in places.iter().flat_map(Places::filters) {
         mqtt.subscribe(&filter).await?;
@@ -405,30 +409,33 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
             () = &mut telling => return Ok(()),
             incoming = mqtt.next() => match incoming {
                 Incoming::Message(message) => {
-                    if let Some(places) = &places
-                        && home.take(app, places, &message.topic, &message.payload).await
-                    {
-                        continue;
+                    if let Some(places) = &places {
+                        home.take(app, places, &message.topic, &message.payload).await;
                     }
-                    let heard = Heard {
-                        topic: message.topic,
-                        payload: message.payload,
-                        retained: message.retained,
-                    };
-                    inbox.take(heard).await;
                 }
                 Incoming::Lost(why) => tracing::warn!(%why, "the broker is lost; trying again"),
                 Incoming::Back => tracing::info!("the broker is back"),
-                Incoming::Missed(count) => {
-                    tracing::warn!(count, "reports came faster than they could be taken in; reading them anew");
-                    // Subscribing again brings every device's last report once more.
-                    for filter in filters(&app.config.base) {
-                        mqtt.subscribe(&filter).await?;
-                    }
-                }
+                // Of what Home Assistant asked for: somebody presses a button again.
+                Incoming::Missed(count) => tracing::warn!(count, "wishes came faster than they could be taken in"),
+            },
+            count = inbox.missed() => {
+                tracing::warn!(count, "reports came faster than they could be taken in; reading them anew");
+                // Subscribing again brings every device's last report once more.
+                listen_to_devices(app, &mqtt, inbox).await?;
             }
         }
     }
+}
+
+async fn listen_to_devices(app: &Shared, mqtt: &Mqtt, inbox: &Inbox) -> Result<(), BrokerError> {
+    for filter in filters(&app.config.base) {
+        let inbox = inbox.clone();
+        let sink = move |message: Message| {
+            inbox.put(&Heard { topic: message.topic, payload: message.payload, retained: message.retained });
+        };
+        mqtt.subscribe_to(&filter, sink).await?;
+    }
+    Ok(())
 }
 
 /// Where Home Assistant listens, if it is there.

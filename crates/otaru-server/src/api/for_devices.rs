@@ -1,7 +1,7 @@
 //! `/claim` and `/devices/{id}/status`: what devices themselves ask for, and who provisions them.
 
 use axum::Json;
-use axum::extract::{FromRequest as _, FromRequestParts as _, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, FromRequestParts as _, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use otaru_format::status::Status;
@@ -21,7 +21,8 @@ use crate::reconcile;
 
 /// The routes.
 pub fn router() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(claim)).routes(routes!(report))
+    let bound = DefaultBodyLimit::max(reconcile::report::LONGEST);
+    OpenApiRouter::new().routes(routes!(report)).layer(bound).routes(routes!(claim))
 }
 
 /// Which device wants a login, and by what right.
@@ -92,6 +93,7 @@ async fn report(
     app.polls.count(&id, app.clock.now())?;
     let request = axum::extract::Request::from_parts(parts, body);
     let Body(report): Body<Status<String>> = Body::from_request(request, &app).await?;
+    let report = reconcile::report::bounded(report);
     if report.device != id.as_str() {
         return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
     }

@@ -9,5 +9,6 @@ mod dashboard;
 mod devices;
 mod health;
 mod hostile;
+mod reports;
 mod requests;
 mod stream;
