@@ -101,6 +101,10 @@ impl Server {
     /// When a part of it cannot start; those that had are stopped then.
     pub async fn start_at(config: Config, clock: Clock) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data)?;
+        if data.make_private()? {
+            let folder = config.data.display();
+            tracing::warn!(%folder, "others may look into this folder; `chmod 700` it");
+        }
         let keys = Keys::read(config.signing_key.as_deref(), &config.trusted_keys)?;
         let listener = listen(config.http, "HTTP", "http").await?;
         let http = listener.local_addr().unwrap_or(config.http);

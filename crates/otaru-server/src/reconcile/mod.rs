@@ -5,6 +5,7 @@
 //! | [`ingest`] | takes in what devices report, and whether they are there |
 //! | [`inbox`] | where that comes from: the broker; `mailbox` is what waits there |
 //! | [`report`] | reads a report, and bounds it |
+//! | `restored` | after a restore: numbers go on above those that devices name |
 //! | [`work`] | carries on: scans, starts, moments that have come |
 //! | [`outbox`] | sends what devices are to be told |
 //!
@@ -16,6 +17,7 @@ pub mod ingest;
 mod mailbox;
 pub mod outbox;
 pub mod report;
+mod restored;
 pub mod work;
 
 use otaru_rollout::{DeviceId, Event, Time};
