@@ -316,7 +316,14 @@ impl Doorkeeper {
         }
         let Some(device) = self.device(&knock.client) else { return Ok(None) };
         let named = knock.username.as_deref();
-        let good = access::devices::verify(app, device.clone(), password.expose().to_owned(), named).await?;
+        let good = access::devices::verify(
+            app,
+            device.clone(),
+            password.expose().to_owned(),
+            named,
+            knock.peer.ip().to_canonical(),
+        )
+        .await?;
         Ok(good.then(|| Identity::Device(device.to_string())))
     }
 

@@ -38,7 +38,8 @@ struct Claim {
 
 /// Get a login for a device with a fleet key
 ///
-/// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more.
+/// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more. A device that
+/// is known already is claimed only within an hour after an admin allowed it.
 #[utoipa::path(post, path = "/claim", tag = "fleet keys", request_body = Claim, security(),
     responses((status = 201, body = Login)))]
 async fn claim(
@@ -47,16 +48,12 @@ async fn claim(
     Body(claim): Body<Claim>,
 ) -> Result<(StatusCode, Json<Login>), Problem> {
     let (id, now) = (device_id(&app, &claim.device)?, app.clock.now());
-    let username = id.to_string();
-    match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, now)).await {
+    let (username, from) = (id.to_string(), peer(&parts));
+    match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, from, now)).await {
         Ok(password) => Ok((StatusCode::CREATED, Json(Login { username, password }))),
         Err(problem) if problem.status == 401 => {
             app.failed_logins.count(peer(&parts), now)?;
-            Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "this fleet key is not good for this device",
-            ))
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "this fleet key is not good"))
         }
         Err(problem) => Err(problem),
     }
@@ -105,7 +102,7 @@ async fn report(
 
 async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Problem> {
     if let Some(password) = basic(&parts.headers, id) {
-        if logins::verify(app, id.clone(), password, Some(id.as_str())).await? {
+        if logins::verify(app, id.clone(), password, Some(id.as_str()), peer(parts)).await? {
             logged_in(parts);
             return Ok(());
         }
