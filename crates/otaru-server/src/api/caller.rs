@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use crate::access::tokens;
 use crate::app::Shared;
+use crate::http::Stranger;
 
 /// What a token may do; each may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
@@ -76,6 +77,7 @@ impl FromRequestParts<Shared> for Caller {
         if let Some((_, token)) = token
             && let Some(caller) = tokens::verify(app, token.trim()).await?
         {
+            logged_in(parts);
             return Ok(caller);
         }
         app.failed_logins.count(peer(parts), app.clock.now())?;
@@ -114,6 +116,13 @@ impl FromRequestParts<Shared> for Admin {
 /// Who is at the other end, as far as it is known.
 pub fn peer(parts: &Parts) -> IpAddr {
     parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0)
+}
+
+/// Whoever sent this has logged in, and counts among the strangers at their address no more.
+pub fn logged_in(parts: &Parts) {
+    if let Some(stranger) = parts.extensions.get::<Stranger>() {
+        stranger.is_known();
+    }
 }
 
 /// The address of a request's sender: that of the connection, or what a trusted proxy says.

@@ -11,6 +11,7 @@ use otaru_rollout::{DeviceId, Event, Report, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
+use super::restored;
 use crate::app::{App, Shared};
 use crate::db::DbError;
 use crate::devices::{history, rows};
@@ -174,6 +175,7 @@ fn take(
         error,
     };
     put(tx, device, &is, report, now)?;
+    restored::lift_numbers(tx, report.deployment.as_deref())?;
     if is != known {
         history::note(tx, device, "report", &news(report), now)?;
     }

@@ -293,6 +293,11 @@ async fn start(app: &Shared, id: RolloutId) -> Result<(), DbError> {
 
 async fn clean(app: &Shared) -> Result<(), DbError> {
     let now = app.clock.now();
-    app.db.write(move |tx| crate::api::idempotency::prune(tx, now)).await?;
+    app.db
+        .write(move |tx| {
+            crate::api::idempotency::prune(tx, now)?;
+            crate::db::growth::prune(tx, now)
+        })
+        .await?;
     ingest::polled_long_ago(app).await
 }

@@ -47,6 +47,7 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         signing_key: None,
         trusted_keys: Vec::new(),
         uploads: UploadLimits { bytes: 1 << 20, ..UploadLimits::default() },
+        limits: crate::http::Limits::default(),
         metrics: None,
         home_assistant: None,
     };
@@ -61,8 +62,11 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         public_base: "http://localhost".into(),
         public_mqtt: std::sync::OnceLock::new(),
         tokens: crate::access::tokens::Remembered::default(),
+        readiness: crate::readiness::Readiness::default(),
+        polls: crate::api::limits::Polls::default(),
         failed_logins: crate::api::limits::FailedLogins::default(),
         connections: std::sync::Arc::default(),
+        streams: crate::counts::Counts::new(9),
         recent: crate::reconcile::ingest::Recent::default(),
         stop: CancellationToken::new(),
         wake: crate::app::Wake::default(),
@@ -230,8 +234,8 @@ async fn a_client_that_goes_away_leaves_nothing() {
     let listener = crate::http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = server.app.stop.clone();
-    let serving =
-        tokio::spawn(crate::http::serve(listener, crate::api::router(server.app.clone()), stop.clone()));
+    let (router, rules) = (crate::api::router(server.app.clone()), crate::http::Rules::default());
+    let serving = tokio::spawn(crate::http::serve(listener, router, rules, stop.clone()));
     let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /api/v1/releases HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Length: 50000\r\n\r\n",

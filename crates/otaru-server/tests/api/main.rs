@@ -5,8 +5,11 @@
 mod access;
 mod again;
 mod bench;
+mod crowds;
 mod dashboard;
 mod devices;
+mod health;
 mod hostile;
+mod reports;
 mod requests;
 mod stream;
