@@ -102,7 +102,8 @@ pub(crate) fn in_clear(server: &str) -> Option<String> {
     };
     let addresses: Vec<_> = named.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
     // Only an address of this machine can be bound.
-    let here = |address: &SocketAddr| UdpSocket::bind((address.ip(), 0)).is_ok();
+    let here =
+        |address: &SocketAddr| address.ip().is_loopback() || UdpSocket::bind((address.ip(), 0)).is_ok();
     if !addresses.is_empty() && addresses.iter().all(here) {
         return None;
     }
