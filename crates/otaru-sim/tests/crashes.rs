@@ -1,5 +1,4 @@
 //! Resets of several kinds in one trial or one update: each counts by itself, whatever comes in between.
-#![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
 use std::time::Duration;
 
