@@ -5,6 +5,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use crate::access::tokens::Refusal;
 
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
@@ -59,7 +60,7 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
-    /// Nobody is known by this token, or none was given.
+    /// No token was given, or something else in its place.
     pub fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
@@ -67,6 +68,11 @@ impl Problem {
             "give a valid API token: `Authorization: Bearer TOKEN`",
         )
     }
+    /// This token is not good, or no longer.
+    pub fn bad_token(refusal: Refusal) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", refusal.to_string())
+    }
+
 
     /// The token's role is too weak.
     pub fn forbidden(needed: impl std::fmt::Display) -> Self {

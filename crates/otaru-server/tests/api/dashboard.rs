@@ -213,7 +213,7 @@ async fn a_wrong_token_is_told_and_counted() {
     let bench = Bench::start().await;
     let wrong = format!("token=otaru_01234567_{}", "0".repeat(64));
     let first = bench.form("", "/login", &wrong).await.is(401);
-    assert!(first.text.contains("no token of this server") && !first.text.contains("01234567"), "{first:?}");
+    assert!(first.text.contains("token is not known here") && !first.text.contains("01234567"), "{first:?}");
     let mut last = String::new();
     for _ in 0..60 {
         last = bench.form("", "/login", &wrong).await.is(401).text;
