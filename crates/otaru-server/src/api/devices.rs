@@ -126,7 +126,7 @@ impl Which {
 }
 
 fn bad(name: &str, error: otaru_rollout::TextError) -> Problem {
-    Problem::invalid(format!("`{name}`: {error}"))
+    Problem::invalid(format!("`{name}` {}", error.pointed()))
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]

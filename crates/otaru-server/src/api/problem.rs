@@ -1,12 +1,11 @@
 //! Errors of the API: problem details (RFC 9457).
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use crate::access::tokens::Refusal;
 
+use crate::access::tokens::Refusal;
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
 
@@ -68,11 +67,11 @@ impl Problem {
             "give a valid API token: `Authorization: Bearer TOKEN`",
         )
     }
+
     /// This token is not good, or no longer.
     pub fn bad_token(refusal: Refusal) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", refusal.to_string())
     }
-
 
     /// The token's role is too weak.
     pub fn forbidden(needed: impl std::fmt::Display) -> Self {
@@ -117,18 +116,6 @@ impl From<ArtifactError> for Problem {
             }
             other => Self::internal(other),
         }
-    }
-}
-
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::new(rejection.status(), "bad-query", rejection.body_text())
-    }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), "bad-json", rejection.body_text())
     }
 }
 
