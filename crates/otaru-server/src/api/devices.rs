@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_format::status::{Code, UpdateState};
 use otaru_format::topic::Topics;
-use otaru_rollout::{DeviceId, Time};
+use otaru_rollout::{DeviceId, Outcome, Standing, Time};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -18,12 +19,14 @@ use super::problem::Problem;
 use crate::access::{audit, devices as logins};
 use crate::app::Shared;
 use crate::devices::edit::{self, Change};
+use crate::devices::health;
 use crate::devices::history::{self, Happened};
 use crate::devices::list::{self, Filter, Fleet, Order, Sort};
 use crate::devices::rows::{self, Device};
 use crate::devices::tags;
 use crate::events::Event;
 use crate::rollouts::books::Changes;
+use crate::similar::did_you_mean;
 
 /// The most devices that one request may change.
 const MOST_AT_ONCE: usize = 10_000;
@@ -106,17 +109,21 @@ impl Which {
             .map(|text| text.parse().map_err(|error| bad("versions", error)))
             .transpose()?;
         let image = given(self.image).map(|text| digest(&text)).transpose()?.map(|digest| digest.0);
+        let state = known("state", given(self.state), UpdateState::ALL.iter().map(|state| state.as_str()))?;
+        let health = known("health", given(self.health), health::ALL)?;
+        let error_code = known("error", given(self.error), codes())?;
+        let standing = known("standing", given(self.standing), standings())?;
         Ok(Filter {
             text: given(self.q),
             product: given(self.product),
             version: given(self.version),
             chip: given(self.chip),
-            state: given(self.state),
-            health: given(self.health),
+            state,
+            health,
             reachable: self.reachable,
-            error_code: given(self.error),
+            error_code,
             rollout: self.rollout,
-            standing: given(self.standing),
+            standing,
             retired: self.retired,
             tags,
             versions,
@@ -126,6 +133,39 @@ impl Which {
 }
 
 fn bad(name: &str, error: otaru_rollout::TextError) -> Problem {
+/// A value of which only some can be: a misspelt one would look like a fleet without such devices.
+///
+/// # Errors
+/// When it is none of them.
+pub(crate) fn known<'a>(
+    name: &str,
+    given: Option<String>,
+    all: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<String>, Problem> {
+    let Some(text) = given else { return Ok(None) };
+    let all: Vec<&str> = all.into_iter().collect();
+    if all.contains(&text.as_str()) {
+        return Ok(Some(text));
+    }
+    let meant = match did_you_mean(&text, all.iter().copied()) {
+        meant if meant.is_empty() => ".".to_owned(),
+        meant => meant,
+    };
+    Err(Problem::invalid(format!("`{name}`: there is no `{text}`{meant} It is one of: {}", all.join(", "))))
+}
+
+/// Where deployments can stand.
+pub(crate) fn standings() -> impl Iterator<Item = &'static str> {
+    let open = [Standing::Ready, Standing::Waiting, Standing::Active, Standing::Retrying];
+    open.into_iter().chain(Outcome::ALL.map(Standing::Finished)).map(Standing::as_str)
+}
+
+/// The codes of failures.
+pub(crate) fn codes() -> impl Iterator<Item = &'static str> {
+    let known = (1..u8::MAX).map(Code::from_number).filter(|code| *code != Code::Unknown);
+    known.chain([Code::Unknown]).map(Code::as_str)
+}
+
     Problem::invalid(format!("`{name}` {}", error.pointed()))
 }
 

@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::{Caller, Operator};
+use super::devices::{codes, known, standings};
 use super::extract::{Body, IdempotencyKey, Path, Query};
 use super::idempotency::{Answer, Once};
 use super::page::{Cursor, Page, Wanted};
@@ -288,9 +289,7 @@ async fn list(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
     let (limit, before) = (wanted.limit()?, wanted.after()?);
-    if of.phase.as_ref().is_some_and(|phase| !PHASES.contains(&phase.as_str())) {
-        return Err(Problem::invalid(format!("`phase` is one of: {}", PHASES.join(", "))));
-    }
+    let phase = known("phase", of.phase, PHASES)?;
     let page = app.db.read(move |tx| {
         let found = rows::list(tx, of.phase.as_deref(), before, limit + 1)?;
         let views = found.into_iter().map(|kept| RolloutView::of(tx, kept)).collect::<Result<Vec<_>, _>>()?;
@@ -562,13 +561,15 @@ async fn list_deployments(
     let (limit, after, id) = (wanted.limit()?, wanted.after::<String>()?, RolloutId(id));
     let page = app.db.read(move |tx| {
         rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("rollout {}", id.0)))?;
-        let (standing, error) = (those.standing.as_deref(), those.error.as_deref());
+        let (standing, error) = (standing.as_deref(), error.as_deref());
         Ok::<_, Problem>(deployments::list(tx, id, standing, error, after.as_deref(), limit)?)
     });
     Ok(Json(page.await?))
 }
 
 #[derive(Debug, Default, Deserialize, Serialize, utoipa::ToSchema)]
+    let standing = known("standing", those.standing, standings())?;
+    let error = known("error", those.error, codes())?;
 #[serde(deny_unknown_fields, default)]
 struct Retry {
     /// Also on a device that has rolled this image back: signed with a higher sequence, or, without a signature, offered with
