@@ -39,6 +39,7 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(tag_many))
         .routes(routes!(get, change))
         .routes(routes!(retire))
+        .routes(routes!(unretire))
         .routes(routes!(new_password))
         .routes(routes!(happened))
 }
@@ -108,11 +109,11 @@ impl Which {
         let versions = given(self.versions)
             .map(|text| text.parse().map_err(|error| bad("versions", error)))
             .transpose()?;
-        let image = given(self.image).map(|text| digest(&text)).transpose()?.map(|digest| digest.0);
         let state = known("state", given(self.state), UpdateState::ALL.iter().map(|state| state.as_str()))?;
         let health = known("health", given(self.health), health::ALL)?;
         let error_code = known("error", given(self.error), codes())?;
         let standing = known("standing", given(self.standing), standings())?;
+        let image = given(self.image).map(|text| digest(&text)).transpose()?.map(|digest| digest.0);
         Ok(Filter {
             text: given(self.q),
             product: given(self.product),
@@ -132,7 +133,6 @@ impl Which {
     }
 }
 
-fn bad(name: &str, error: otaru_rollout::TextError) -> Problem {
 /// A value of which only some can be: a misspelt one would look like a fleet without such devices.
 ///
 /// # Errors
@@ -166,6 +166,7 @@ pub(crate) fn codes() -> impl Iterator<Item = &'static str> {
     known.chain([Code::Unknown]).map(Code::as_str)
 }
 
+fn bad(name: &str, error: otaru_rollout::TextError) -> Problem {
     Problem::invalid(format!("`{name}` {}", error.pointed()))
 }
 
@@ -316,7 +317,7 @@ async fn edited(
 
 /// Retire a device
 ///
-/// It gets no firmware any more and cannot log in; its history stays.
+/// It gets no firmware any more and cannot log in, until it is taken back; its history stays.
 #[utoipa::path(post, path = "/devices/{id}/retire", tag = "devices", operation_id = "retire_device",
     params(("id" = String, Path)), responses((status = 200, body = Details)))]
 async fn retire(
@@ -334,6 +335,28 @@ async fn retire(
 pub(crate) async fn retire_one(app: &Shared, caller: Caller, id: &str) -> Result<Details, Problem> {
     let now = app.clock.now();
     edited(app, id, move |tx, id| edit::retire(tx, &caller, id, now)).await
+}
+
+/// Take back a retired device
+///
+/// Its login and tags are good again; open rollouts that are for it offer it what they bring.
+#[utoipa::path(post, path = "/devices/{id}/unretire", tag = "devices", operation_id = "unretire_device",
+    params(("id" = String, Path)), responses((status = 200, body = Details)))]
+async fn unretire(
+    State(app): State<Shared>,
+    Operator(caller): Operator,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, Problem> {
+    Ok(Json(unretire_one(&app, caller, &id).await?))
+}
+
+/// Takes back a retired device and tells everybody.
+///
+/// # Errors
+/// When there is none, or it is not retired.
+pub(crate) async fn unretire_one(app: &Shared, caller: Caller, id: &str) -> Result<Details, Problem> {
+    let now = app.clock.now();
+    edited(app, id, move |tx, id| edit::unretire(tx, &caller, id, now)).await
 }
 
 fn tell(app: &Shared, device: &Device) {
@@ -405,6 +428,7 @@ pub(crate) fn add_one(
     now: Time,
 ) -> Result<(Device, String), Problem> {
     if !rows::register(tx, id, now)? {
+        edit::exists(tx, id)?;
         return Err(Problem::conflict(format!(
             "{id} is known already; `/devices/{id}/password` makes a new login"
         )));

@@ -26,13 +26,14 @@ const PAGES: [&str; 8] = [
 /// Pages for operators.
 const FOR_OPERATORS: [&str; 2] = ["/audit", "/rollouts/new"];
 /// What operators may do, and what only admins may.
-const DONE_BY_OPERATORS: [&str; 18] = [
+const DONE_BY_OPERATORS: [&str; 19] = [
     "/devices/tags",
     "/devices/update",
     "/devices/lamp-1/label",
     "/devices/lamp-1/tags",
     "/devices/lamp-1/tags/remove",
     "/devices/lamp-1/retire",
+    "/devices/lamp-1/unretire",
     "/releases",
     "/releases/1/notes",
     "/releases/1/yank",
