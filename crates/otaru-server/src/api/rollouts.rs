@@ -199,6 +199,10 @@ pub struct RolloutView {
     /// How many devices have shown that it is good, and how many that it is not.
     #[schema(value_type = BTreeMap<String, u32>)]
     pub verdicts: Verdicts,
+    /// The verdicts that broke the stop rule, of a wave or of all; of a stopped rollout only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, u32>>)]
+    pub broke: Option<Verdicts>,
     /// Why devices failed, and how many for each reason. Of a single rollout only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasons: Option<BTreeMap<String, u64>>,
@@ -242,6 +246,10 @@ impl RolloutView {
             otaru_rollout::Goal::Undo { rollout, .. } => Some(rollout.0),
             otaru_rollout::Goal::Image(_) => None,
         };
+        let broke = match rollout.phase() {
+            otaru_rollout::Phase::Stopped => rows::broke(tx, rollout.id())?,
+            _ => None,
+        };
         Ok(Self {
             id: rollout.id().0,
             name: kept.name,
@@ -253,6 +261,7 @@ impl RolloutView {
             retries_hold: rollout.phase() == otaru_rollout::Phase::Running && rollout.is_held_by_retries(),
             tallies: rollout.tallies().to_vec(),
             verdicts: rollout.verdicts(),
+            broke,
             reasons: None,
             spec: rollout.spec().clone(),
             created_at: kept.created_at,
@@ -291,7 +300,7 @@ async fn list(
     let (limit, before) = (wanted.limit()?, wanted.after()?);
     let phase = known("phase", of.phase, PHASES)?;
     let page = app.db.read(move |tx| {
-        let found = rows::list(tx, of.phase.as_deref(), before, limit + 1)?;
+        let found = rows::list(tx, phase.as_deref(), before, limit + 1)?;
         let views = found.into_iter().map(|kept| RolloutView::of(tx, kept)).collect::<Result<Vec<_>, _>>()?;
         Ok::<_, DbError>(Page::cut(views, limit, |last| Cursor::of(&last.id)))
     });
@@ -559,6 +568,8 @@ async fn list_deployments(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<Shown>>, Problem> {
     let (limit, after, id) = (wanted.limit()?, wanted.after::<String>()?, RolloutId(id));
+    let standing = known("standing", those.standing, standings())?;
+    let error = known("error", those.error, codes())?;
     let page = app.db.read(move |tx| {
         rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("rollout {}", id.0)))?;
         let (standing, error) = (standing.as_deref(), error.as_deref());
@@ -568,8 +579,6 @@ async fn list_deployments(
 }
 
 #[derive(Debug, Default, Deserialize, Serialize, utoipa::ToSchema)]
-    let standing = known("standing", those.standing, standings())?;
-    let error = known("error", those.error, codes())?;
 #[serde(deny_unknown_fields, default)]
 struct Retry {
     /// Also on a device that has rolled this image back: signed with a higher sequence, or, without a signature, offered with
