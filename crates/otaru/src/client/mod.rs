@@ -31,15 +31,8 @@ pub(crate) struct ServerArgs {
     /// A file whose first line is an API token; otherwise the token of `otaru login`
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     pub(crate) token_file: Option<std::path::PathBuf>,
-    /// An API token; for scripts
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "OTARU_TOKEN",
-        hide_env_values = true,
-        hide = true,
-        conflicts_with = "token_file"
-    )]
+    /// An API token; better in the environment or a file, where others cannot see it
+    #[arg(long, value_name = "TOKEN", env = "OTARU_TOKEN", hide_env_values = true, help_heading = "Server")]
     token: Option<Secret>,
 }
 
@@ -56,8 +49,12 @@ impl ServerArgs {
             (None, None) => bail!("which server? `otaru login URL` remembers one, --server names one"),
         };
         let token = match (&self.token, &self.token_file, kept) {
-            (Some(token), _, _) => token.clone(),
-            (None, Some(path), _) => crate::options::first_line(path)?,
+            (Some(_), Some(_), _) if crate::options::is_given("token") => {
+                bail!("give --token or --token-file, not both")
+            }
+            // A file is always typed; a token may be what the environment says.
+            (_, Some(path), _) => crate::options::first_line(path)?,
+            (Some(token), None, _) => token.clone(),
             // A token is for the server that it was given for.
             (None, None, Some(login)) if login.server == url => login.token,
             (None, None, _) => {
