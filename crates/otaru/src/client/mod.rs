@@ -224,6 +224,22 @@ struct Page<T> {
     next: Option<String>,
 }
 
+/// What a server will not do, in its words.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    text: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// What the server said, for people: problem details (RFC 9457) if it gave any.
 fn refusal(response: &mut Response<Body>, server: &str) -> anyhow::Error {
     #[derive(serde::Deserialize)]
@@ -232,13 +248,14 @@ fn refusal(response: &mut Response<Body>, server: &str) -> anyhow::Error {
     }
     let status = response.status();
     let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
-    match serde_json::from_str::<Problem>(&text) {
-        Ok(_) if status == 401 => {
-            anyhow!("{server} does not know this token; `otaru login {server}` takes another")
+    let text = match serde_json::from_str::<Problem>(&text) {
+        Ok(problem) if status == 401 => {
+            format!("{server}: {}; `otaru login {server}` takes another", problem.detail)
         }
-        Ok(problem) => anyhow!("{}", problem.detail),
-        Err(_) => anyhow!("{server} answered {status}; is it an Otaru server?"),
-    }
+        Ok(problem) => problem.detail,
+        Err(_) => format!("{server} answered {status}; is it an Otaru server?"),
+    };
+    Refused { status: status.as_u16(), text }.into()
 }
 
 async fn blocking<T: Send + 'static>(

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use console::style;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::nothing::{Condition, misspelt, no_device};
 use crate::cli::{Outcome, Output};
 use crate::client::when::ago;
 use crate::client::{Client, ServerArgs, escape};
@@ -160,6 +161,9 @@ struct List {
 
 #[derive(Debug, Deserialize)]
 struct Device {
+    /// Those that were retired, instead of those that were not
+    #[arg(long)]
+    retired: bool,
     id: String,
     label: Option<String>,
     chip: String,
@@ -177,25 +181,42 @@ struct Device {
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let Some(command) = args.command else { return list(&args.list, &args.server, output).await };
     match command {
-        Command::Show { id, server } => show(&server.client()?, &id, output).await?,
+        Command::Show { id, server } => {
+            let client = server.client()?;
+            if let Err(error) = show(&client, &id, output).await {
+                return Err(misspelt(&client, &[id], error).await);
+            }
+        }
         Command::Tag { ids, set, remove, which_tags, which_product, server } => {
             if set.is_empty() && remove.is_empty() {
                 bail!("say what to do: --set TAG or --remove NAME");
             }
-            let which = match (&which_tags, &which_product) {
-                (None, None) if ids.is_empty() => {
+            let conditions: Vec<Condition> = [("tags", which_tags), ("product", which_product)]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect();
+            let which = match conditions.is_empty() {
+                true if ids.is_empty() => {
                     bail!("which devices? Give ids, or --which-tags or --which-product")
                 }
-                (None, None) => Value::Null,
-                (tags, product) => json!({"tags": tags, "product": product}),
+                true => Value::Null,
+                false => conditions.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect(),
             };
             let body = json!({"devices": ids, "which": which, "set": tags(&set), "remove": remove});
-            let done: Value = server.client()?.post("/devices/tags", body).await?;
-            say(output, &done, &format!("Tagged: {} devices.", done["devices"]));
+            let client = server.client()?;
+            let done: Value = match client.post("/devices/tags", body).await {
+                Ok(done) => done,
+                Err(error) => return Err(misspelt(&client, &ids, error).await),
+            };
+            match done["devices"].as_u64().unwrap_or(0) {
+                0 => bail!("nothing is tagged: {}", no_device(&client, &conditions).await?),
+                count => say(output, &done, &format!("Tagged {}.", ui::many(count, "device"))),
+            }
         }
         Command::Label { id, label, server } => {
             let path = format!("/devices/{}", escape(&id));
-            let done: Value = server.client()?.patch(&path, json!({"label": label})).await?;
+            let done = about(&server, &id, async |client| client.patch(&path, json!({"label": label})).await)
+                .await?;
             say(output, &done, &format!("{id}: \"{}\".", done["label"].as_str().unwrap_or(&id)));
         }
         Command::Retire { id, server } => {
@@ -210,7 +231,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         }
         Command::Password { id, server } => {
             let path = format!("/devices/{}/password", escape(&id));
-            let done: Value = server.client()?.post(&path, json!({})).await?;
+            let done = about(&server, &id, async |client| client.post(&path, json!({})).await).await?;
             tell_login(output, &done, &id);
         }
         Command::Key(command) => keys(command, output).await?,
@@ -243,6 +264,19 @@ fn tell_login(output: Output, done: &Value, id: &str) {
 
 async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Result<Outcome> {
     let rollout = which.rollout.map(|id| id.to_string());
+/// What the server does with one device, or what may have been meant where there is no such device.
+async fn about(
+    server: &ServerArgs,
+    id: &str,
+    ask: impl AsyncFnOnce(&Client) -> anyhow::Result<Value>,
+) -> anyhow::Result<Value> {
+    let client = server.client()?;
+    match ask(&client).await {
+        Ok(done) => Ok(done),
+        Err(error) => Err(misspelt(&client, &[id.to_owned()], error).await),
+    }
+}
+
     let parts = [
         ("tags", &which.tags),
         ("q", &which.find),
@@ -252,27 +286,27 @@ async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Resu
         ("error", &which.error),
         ("rollout", &rollout),
     ];
-    let query: Vec<String> = parts
-        .iter()
-        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={}", escape(value))))
-        .collect();
+    let conditions: Vec<Condition> =
+        parts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
+    let mut query: Vec<String> =
+        conditions.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    query.extend(which.retired.then(|| "retired=true".to_owned()));
     let path = format!("/devices?{}", query.join("&"));
     let client = server.client()?;
     if output.json {
-        let devices: Vec<Value> = client.list(&path, which.most).await?;
-        devices.iter().for_each(|device| ui::line(&device.to_string()));
+        found.iter().for_each(|device| ui::line(&device.to_string()));
         return Ok(Outcome::Good);
     }
-    let devices: Vec<Device> = client.list(&path, which.most).await?;
-    if devices.is_empty() {
-        ui::line("No such device. Devices appear here when they first report.");
+    if found.is_empty() {
+        ui::line("No devices yet. They appear here when they first report.");
         return Ok(Outcome::Good);
     }
     let rows = devices.iter().map(row).collect();
     grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
     let reachable = devices.iter().filter(|device| device.reachable).count();
     let more = if devices.len() == which.most { " (--most lists more)" } else { "" };
-    ui::line(&style(format!("{} devices, {reachable} reachable{more}", devices.len())).dim().to_string());
+    let count = ui::many(devices.len() as u64, "device");
+    ui::line(&style(format!("{count}, {reachable} reachable{more}")).dim().to_string());
     Ok(Outcome::Good)
 }
 
@@ -283,6 +317,13 @@ pub(super) async fn screen(client: &Client, most: usize, columns: usize) -> anyh
     let head = format!("{}  {} devices, {} reachable", client.server(), fleet["total"], fleet["reachable"]);
     let mut lines = vec![style(head).bold().to_string(), String::new()];
     if devices.is_empty() {
+    let found: Vec<Value> = client.list(&path, which.most).await?;
+    if found.is_empty() && which.retired {
+        bail!("no device{} is retired", if conditions.is_empty() { "" } else { " like that" });
+    }
+    if found.is_empty() && !conditions.is_empty() {
+        bail!("{}", no_device(&client, &conditions).await?);
+    }
         lines.push("No device has reported yet. Virtual ones: `otaru sim`.".into());
     } else {
         lines.extend(grid(HEADS, devices.iter().map(row).collect(), columns));
@@ -293,6 +334,8 @@ pub(super) async fn screen(client: &Client, most: usize, columns: usize) -> anyh
 const HEADS: [&str; 8] = ["", "DEVICE", "CHIP", "PRODUCT", "VERSION", "STATE", "CHANGED", "TAGS"];
 
 fn row(device: &Device) -> [String; 8] {
+    let devices: Vec<Device> =
+        serde_json::from_value(found.into()).context("the server lists devices otherwise")?;
     let name = match &device.label {
         Some(label) => format!("{label} ({})", device.id),
         None => device.id.clone(),
@@ -379,6 +422,7 @@ fn happened(event: &Value) -> String {
         "{} {}",
         detail["state"].as_str().unwrap_or_default(),
         detail["version"].as_str().unwrap_or_default()
+    line("retired", device["retired_at"].as_u64().map_or_else(String::new, ago));
     );
     if let Some(code) = detail["error"]["code"].as_str() {
         text.push_str(&format!("  {code}: {}", detail["error"]["detail"].as_str().unwrap_or_default()));
