@@ -75,9 +75,19 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Retire a device: it gets nothing any more and cannot log in
+    /// Retire a device: it gets nothing any more and cannot log in, until it is taken back
     Retire {
         /// Its id
+        /// Its id
+        id: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Take back a device that was retired, with its login and tags
+    Unretire {
         id: String,
         #[command(flatten)]
         server: ServerArgs,
@@ -150,6 +160,9 @@ struct List {
     state: Option<String>,
     /// Who failed for this reason, such as `panic`
     #[arg(long, value_name = "CODE")]
+    /// Those that were retired, instead of those that were not
+    #[arg(long)]
+    retired: bool,
     error: Option<String>,
     /// Who has a deployment in this rollout
     #[arg(long, value_name = "ID")]
@@ -161,9 +174,6 @@ struct List {
 
 #[derive(Debug, Deserialize)]
 struct Device {
-    /// Those that were retired, instead of those that were not
-    #[arg(long)]
-    retired: bool,
     id: String,
     label: Option<String>,
     chip: String,
@@ -219,10 +229,22 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
                 .await?;
             say(output, &done, &format!("{id}: \"{}\".", done["label"].as_str().unwrap_or(&id)));
         }
-        Command::Retire { id, server } => {
+        Command::Retire { id, yes, server } => {
+            if !yes
+                && !ui::confirm(&format!(
+                    "Retire {id}? It gets no firmware and cannot log in until it is taken back."
+                ))?
+            {
+                bail!("{id} is not retired");
+            }
             let path = format!("/devices/{}/retire", escape(&id));
-            let done: Value = server.client()?.post(&path, json!({})).await?;
-            say(output, &done, &format!("{id} is retired."));
+            let done = about(&server, &id, async |client| client.post(&path, json!({})).await).await?;
+            say(output, &done, &format!("{id} is retired; `otaru devices unretire {id}` takes it back."));
+        }
+        Command::Unretire { id, server } => {
+            let path = format!("/devices/{}/unretire", escape(&id));
+            let done = about(&server, &id, async |client| client.post(&path, json!({})).await).await?;
+            say(output, &done, &format!("{id} is taken back."));
         }
         Command::Add { id, tag, server } => {
             let done: Value =
@@ -241,6 +263,19 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
 
 /// Tags as they are written: NAME or NAME=VALUE.
 fn tags(texts: &[String]) -> BTreeMap<String, String> {
+/// What the server does with one device, or what may have been meant where there is no such device.
+async fn about(
+    server: &ServerArgs,
+    id: &str,
+    ask: impl AsyncFnOnce(&Client) -> anyhow::Result<Value>,
+) -> anyhow::Result<Value> {
+    let client = server.client()?;
+    match ask(&client).await {
+        Ok(done) => Ok(done),
+        Err(error) => Err(misspelt(&client, &[id.to_owned()], error).await),
+    }
+}
+
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) => (name.to_owned(), value.to_owned()),
         None => (text.clone(), String::new()),
@@ -264,19 +299,6 @@ fn tell_login(output: Output, done: &Value, id: &str) {
 
 async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Result<Outcome> {
     let rollout = which.rollout.map(|id| id.to_string());
-/// What the server does with one device, or what may have been meant where there is no such device.
-async fn about(
-    server: &ServerArgs,
-    id: &str,
-    ask: impl AsyncFnOnce(&Client) -> anyhow::Result<Value>,
-) -> anyhow::Result<Value> {
-    let client = server.client()?;
-    match ask(&client).await {
-        Ok(done) => Ok(done),
-        Err(error) => Err(misspelt(&client, &[id.to_owned()], error).await),
-    }
-}
-
     let parts = [
         ("tags", &which.tags),
         ("q", &which.find),
@@ -295,6 +317,13 @@ async fn about(
     let client = server.client()?;
     if output.json {
         found.iter().for_each(|device| ui::line(&device.to_string()));
+    let found: Vec<Value> = client.list(&path, which.most).await?;
+    if found.is_empty() && which.retired {
+        bail!("no device{} is retired", if conditions.is_empty() { "" } else { " like that" });
+    }
+    if found.is_empty() && !conditions.is_empty() {
+        bail!("{}", no_device(&client, &conditions).await?);
+    }
         return Ok(Outcome::Good);
     }
     if found.is_empty() {
@@ -303,6 +332,8 @@ async fn about(
     }
     let rows = devices.iter().map(row).collect();
     grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
+    let devices: Vec<Device> =
+        serde_json::from_value(found.into()).context("the server lists devices otherwise")?;
     let reachable = devices.iter().filter(|device| device.reachable).count();
     let more = if devices.len() == which.most { " (--most lists more)" } else { "" };
     let count = ui::many(devices.len() as u64, "device");
@@ -317,13 +348,6 @@ pub(super) async fn screen(client: &Client, most: usize, columns: usize) -> anyh
     let head = format!("{}  {} devices, {} reachable", client.server(), fleet["total"], fleet["reachable"]);
     let mut lines = vec![style(head).bold().to_string(), String::new()];
     if devices.is_empty() {
-    let found: Vec<Value> = client.list(&path, which.most).await?;
-    if found.is_empty() && which.retired {
-        bail!("no device{} is retired", if conditions.is_empty() { "" } else { " like that" });
-    }
-    if found.is_empty() && !conditions.is_empty() {
-        bail!("{}", no_device(&client, &conditions).await?);
-    }
         lines.push("No device has reported yet. Virtual ones: `otaru sim`.".into());
     } else {
         lines.extend(grid(HEADS, devices.iter().map(row).collect(), columns));
@@ -334,8 +358,6 @@ pub(super) async fn screen(client: &Client, most: usize, columns: usize) -> anyh
 const HEADS: [&str; 8] = ["", "DEVICE", "CHIP", "PRODUCT", "VERSION", "STATE", "CHANGED", "TAGS"];
 
 fn row(device: &Device) -> [String; 8] {
-    let devices: Vec<Device> =
-        serde_json::from_value(found.into()).context("the server lists devices otherwise")?;
     let name = match &device.label {
         Some(label) => format!("{label} ({})", device.id),
         None => device.id.clone(),
@@ -399,6 +421,7 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
     line("state", state(&text("state"), device["error_code"].as_str(), attempt));
     line("why", ui::clean(device["report"]["error"]["detail"].as_str().unwrap_or_default()));
     line("reachable", if device["reachable"] == true { "yes".into() } else { "no".into() });
+    line("retired", device["retired_at"].as_u64().map_or_else(String::new, ago));
     line("changed", device["last_seen"].as_u64().map_or_else(String::new, ago));
     for deployment in device["deployments"].as_array().into_iter().flatten() {
         let name = ui::clean(deployment["name"].as_str().unwrap_or_default());
@@ -422,7 +445,6 @@ fn happened(event: &Value) -> String {
         "{} {}",
         detail["state"].as_str().unwrap_or_default(),
         detail["version"].as_str().unwrap_or_default()
-    line("retired", device["retired_at"].as_u64().map_or_else(String::new, ago));
     );
     if let Some(code) = detail["error"]["code"].as_str() {
         text.push_str(&format!("  {code}: {}", detail["error"]["detail"].as_str().unwrap_or_default()));
