@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::nothing::{Condition, misspelt, no_device};
+use super::token::find_good;
 use crate::cli::{Outcome, Output};
 use crate::client::when::ago;
 use crate::client::{Client, ServerArgs, escape};
@@ -78,7 +79,6 @@ enum Command {
     /// Retire a device: it gets nothing any more and cannot log in, until it is taken back
     Retire {
         /// Its id
-        /// Its id
         id: String,
         /// Do not ask
         #[arg(long, short)]
@@ -88,6 +88,7 @@ enum Command {
     },
     /// Take back a device that was retired, with its login and tags
     Unretire {
+        /// Its id
         id: String,
         #[command(flatten)]
         server: ServerArgs,
@@ -133,7 +134,8 @@ enum KeyCommand {
     },
     /// End one
     Revoke {
-        /// Its id
+        /// Its id, or its name if no other has it
+        #[arg(value_name = "ID|NAME")]
         id: String,
         #[command(flatten)]
         server: ServerArgs,
@@ -158,11 +160,11 @@ struct List {
     /// Who is at this, such as `rolled_back`
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// Who failed for this reason, such as `panic`
-    #[arg(long, value_name = "CODE")]
     /// Those that were retired, instead of those that were not
     #[arg(long)]
     retired: bool,
+    /// Who failed for this reason, such as `panic`
+    #[arg(long, value_name = "CODE")]
     error: Option<String>,
     /// Who has a deployment in this rollout
     #[arg(long, value_name = "ID")]
@@ -261,8 +263,6 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     Ok(Outcome::Good)
 }
 
-/// Tags as they are written: NAME or NAME=VALUE.
-fn tags(texts: &[String]) -> BTreeMap<String, String> {
 /// What the server does with one device, or what may have been meant where there is no such device.
 async fn about(
     server: &ServerArgs,
@@ -276,6 +276,8 @@ async fn about(
     }
 }
 
+/// Tags as they are written: NAME or NAME=VALUE.
+fn tags(texts: &[String]) -> BTreeMap<String, String> {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) => (name.to_owned(), value.to_owned()),
         None => (text.clone(), String::new()),
@@ -315,8 +317,6 @@ async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Resu
     query.extend(which.retired.then(|| "retired=true".to_owned()));
     let path = format!("/devices?{}", query.join("&"));
     let client = server.client()?;
-    if output.json {
-        found.iter().for_each(|device| ui::line(&device.to_string()));
     let found: Vec<Value> = client.list(&path, which.most).await?;
     if found.is_empty() && which.retired {
         bail!("no device{} is retired", if conditions.is_empty() { "" } else { " like that" });
@@ -324,16 +324,18 @@ async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Resu
     if found.is_empty() && !conditions.is_empty() {
         bail!("{}", no_device(&client, &conditions).await?);
     }
+    if output.json {
+        found.iter().for_each(|device| ui::line(&device.to_string()));
         return Ok(Outcome::Good);
     }
     if found.is_empty() {
         ui::line("No devices yet. They appear here when they first report.");
         return Ok(Outcome::Good);
     }
-    let rows = devices.iter().map(row).collect();
-    grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
     let devices: Vec<Device> =
         serde_json::from_value(found.into()).context("the server lists devices otherwise")?;
+    let rows = devices.iter().map(row).collect();
+    grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
     let reachable = devices.iter().filter(|device| device.reachable).count();
     let more = if devices.len() == which.most { " (--most lists more)" } else { "" };
     let count = ui::many(devices.len() as u64, "device");
@@ -419,9 +421,9 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
     line("runs", format!("{} {}", text("product"), text("version")));
     line("image", text("image"));
     line("state", state(&text("state"), device["error_code"].as_str(), attempt));
+    line("retired", device["retired_at"].as_u64().map_or_else(String::new, ago));
     line("why", ui::clean(device["report"]["error"]["detail"].as_str().unwrap_or_default()));
     line("reachable", if device["reachable"] == true { "yes".into() } else { "no".into() });
-    line("retired", device["retired_at"].as_u64().map_or_else(String::new, ago));
     line("changed", device["last_seen"].as_u64().map_or_else(String::new, ago));
     for deployment in device["deployments"].as_array().into_iter().flatten() {
         let name = ui::clean(deployment["name"].as_str().unwrap_or_default());
@@ -473,8 +475,10 @@ async fn keys(command: KeyCommand, output: Output) -> anyhow::Result<()> {
             }
         }
         KeyCommand::Revoke { id, server } => {
-            server.client()?.delete(&format!("/fleet-keys/{}", escape(&id))).await?;
-            say(output, &json!({"revoked": id}), &format!("{id} is revoked."));
+            let client = server.client()?;
+            let id = find_good(&client, "fleet key", "/fleet-keys", &id).await?;
+            client.delete(&format!("/fleet-keys/{}", escape(&id))).await?;
+            say(output, &json!({"revoked": id}), &format!("The fleet key {id} is revoked."));
         }
     }
     Ok(())
