@@ -206,7 +206,7 @@ const PRODUCTS: [&str; 2] = ["lamp", "clock"];
 const VERSIONS: [&str; 5] = ["1.0.0", "1.2.0", "1.10.0", "2.0.0-rc.1", "nonsense"];
 const CHIPS: [&str; 2] = ["esp32", "esp32c3"];
 const STATES: [&str; 3] = ["idle", "confirmed", "rolled_back"];
-const ERRORS: [&str; 2] = ["panic", "no_space"];
+const ERRORS: [&str; 2] = ["panic", "no_room"];
 const STANDINGS: [&str; 3] = ["ready", "succeeded", "failed"];
 
 fn pick<T: Copy>(rng: &mut SmallRng, all: &[T]) -> T {

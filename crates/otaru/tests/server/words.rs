@@ -31,7 +31,7 @@ fn what_nothing_matches_is_an_error_that_says_what_there_is() {
     for dry in [&[][..], &["--dry-run"]] {
         create(&[dry, &["--device", "sim-001"]].concat()).with_code(1).tells("did you mean sim-000");
         create(&[dry, &["--tags", "site=paris"]].concat()).with_code(1).tells("there is site=berlin");
-        create(&[dry, &["--versions", ">=2"]].concat()).with_code(1).tells("there is 1.0.0 (2)");
+        create(&[dry, &["--versions", ">=2.0.0"]].concat()).with_code(1).tells("there is 1.0.0 (2)");
     }
     create(&["--tags", "site="]).with_code(1).tells("\n  site=\n       ^");
     fleet.tries(&["rollout", "create", "lamp@1.1"]).with_code(1).tells("did you mean lamp@1.1.0?");
