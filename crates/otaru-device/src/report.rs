@@ -79,7 +79,7 @@ pub(crate) struct Reports<'a> {
 }
 
 impl<'a> Reports<'a> {
-    /// `unsure` says that nothing is to be reported before [`Reports::is_sure`].
+    /// `unsure` says that nothing is to be reported before [`Reports::mark_ready`].
     pub(crate) fn new(identity: Identity<'a>, unsure: bool) -> Self {
         Self {
             identity,
@@ -106,14 +106,14 @@ impl<'a> Reports<'a> {
         }
     }
 
-    /// What there is to report is known.
-    pub(crate) fn is_sure(&self) {
+    /// Notes that what there is to report is known.
+    pub(crate) fn mark_ready(&self) {
         self.unsure.set(false);
         self.changed.signal(());
     }
 
     /// Waits for that.
-    pub(crate) async fn until_sure(&self) {
+    pub(crate) async fn until_ready(&self) {
         while self.unsure.get() {
             self.changed.wait().await;
         }

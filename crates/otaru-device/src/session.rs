@@ -56,7 +56,7 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
     /// Runs for ever.
     pub(crate) async fn run(&mut self) -> ! {
         let mut backoff = Backoff::new(self.config.reconnect);
-        self.reports.until_sure().await;
+        self.reports.until_ready().await;
         loop {
             let uplink = self.uplink;
             let join = uplink.joined().await;

@@ -46,25 +46,27 @@ pub enum UpdateState {
 impl UpdateState {
     /// The name in reports.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Checking => "checking",
-            Self::Downloading => "downloading",
-            Self::Retrying => "retrying",
-            Self::Verifying => "verifying",
-            Self::Restarting => "restarting",
-            Self::Trial => "trial",
-            Self::Confirmed => "confirmed",
-            Self::RolledBack => "rolled_back",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-            Self::Current => "current",
-            Self::Cancelled => "cancelled",
-            Self::Unknown => "unknown",
-        }
+        // An array, as for [`Code`].
+        const NAMES: [&str; UpdateState::ALL.len()] = [
+            "idle",
+            "checking",
+            "downloading",
+            "retrying",
+            "verifying",
+            "restarting",
+            "trial",
+            "confirmed",
+            "rolled_back",
+            "failed",
+            "refused",
+            "current",
+            "cancelled",
+            "unknown",
+        ];
+        NAMES[self as usize]
     }
 
-    /// All of them.
+    /// All of them, in the order of their declaration.
     pub const ALL: [Self; 14] = [
         Self::Idle,
         Self::Checking,
@@ -131,7 +133,9 @@ macro_rules! codes {
         impl Code {
             /// The name in reports.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)+ }
+                // An array stays in flash. What a `match` is compiled to, esp-hal puts into RAM.
+                const NAMES: &[&str] = &[$($text),+];
+                NAMES[self as usize]
             }
 
             /// A number that never changes its meaning, for storage.
@@ -465,6 +469,15 @@ mod tests {
         assert!(!status.state.is_final());
         let error = status.error.unwrap();
         assert_eq!((error.code, error.detail.as_str()), (Code::Unknown, "full moon"));
+    }
+
+    #[test]
+    fn every_state_is_read_back_as_itself() {
+        for (place, state) in UpdateState::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, place);
+            assert_eq!(serde_json::to_string(&state).unwrap(), std::format!("\"{state}\""));
+            assert_eq!(UpdateState::of_name(state.as_str()), state);
+        }
     }
 
     #[test]

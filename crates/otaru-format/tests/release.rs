@@ -2,8 +2,8 @@
 
 use otaru_format::digest::Digest;
 use otaru_format::release::{
-    Envelope, HEADER_LEN, KeyId, MAX_ENVELOPE, Manifest, ManifestFields, PayloadFields, PayloadKind,
-    ReleaseError, SemVer, ToSign, block_size, emit_unsigned, envelope_len,
+    Envelope, HEADER_LEN, KeyId, MAX_ENVELOPE, MAX_SEQUENCE, Manifest, ManifestFields, PayloadFields,
+    PayloadKind, ReleaseError, SemVer, ToSign, block_size, emit_unsigned, envelope_len,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -85,7 +85,7 @@ fn release() -> impl Strategy<Value = Release> {
     let text = "[ -~é]{1,16}";
     let revoked = prop::collection::btree_set(any::<[u8; 8]>(), 0..5);
     let names = (text, text, prop::collection::btree_set(text, 0..5));
-    (image, names, any::<u16>(), 1..=u64::MAX, any::<u32>(), revoked, any::<bool>()).prop_map(
+    (image, names, any::<u16>(), 1..=MAX_SEQUENCE, any::<u32>(), revoked, any::<bool>()).prop_map(
         |((size, shares, deltas), names, chip_id, sequence, secure_version, revoked, base)| {
             let (product, version, also) = names;
             let also = also.into_iter().filter(|name| *name != product).collect();
@@ -215,7 +215,7 @@ fn the_largest_release_fits() {
     let mut release = release_of(64 << 24, &[254], &[1 << 20; 14]);
     release.product = "p".repeat(32);
     release.version = "v".repeat(32);
-    release.sequence = u64::MAX;
+    release.sequence = MAX_SEQUENCE;
     release.also = (0..4).map(|number| number.to_string().repeat(32)).collect();
     assert!(release.emit().unwrap().len() + 100 < MAX_ENVELOPE);
 }
@@ -224,12 +224,14 @@ fn the_largest_release_fits() {
 #[test]
 fn bad_fields_are_refused() {
     type Change = fn(&mut Release);
-    let changes: [(Change, &str); 23] = [
+    let changes: [(Change, &str); 25] = [
         (|r| r.product.clear(), "product"),
         (|r| r.product = "x".repeat(33), "product"),
         (|r| r.product = "a\x1bb".into(), "product"),
         (|r| r.version = "x".repeat(33), "version"),
         (|r| r.sequence = 0, "sequence"),
+        (|r| r.sequence = 1 << 53, "again with a lower one"),
+        (|r| r.sequence = u64::MAX, "again with a lower one"),
         (|r| r.size = 0, "empty"),
         (|r| r.blocks.truncate(1), "hash a block"),
         (|r| r.blocks.push(Digest::ZERO), "hash a block"),

@@ -8,7 +8,7 @@ mod common;
 use blocks::{image, key};
 use common::image_of;
 use otaru_format::digest::Digest;
-use otaru_format::release::{KeyId, PayloadKind, ReleaseError};
+use otaru_format::release::{KeyId, MAX_SEQUENCE, PayloadKind, ReleaseError};
 use otaru_release::build::{BuildError, Options, Progress, build};
 use otaru_release::file::{ReleaseFile, is_release};
 use otaru_release::sign::{SignatureError, resign, resign_as};
@@ -152,13 +152,16 @@ fn a_higher_sequence_changes_nothing_else() {
     };
     let old = release(&options).sign(&key(1)).unwrap();
     // Each length that a number can have in CBOR, and what a build with that number makes.
-    for sequence in [24, 255, 256, 65_536, 1_764_000_000_000, u64::MAX] {
+    for sequence in [24, 255, 256, 65_536, 1_764_000_000_000, MAX_SEQUENCE] {
         let again = resign_as(&old, sequence, &key(1)).unwrap();
         assert!(again == release(&Options { sequence, ..options.clone() }).sign(&key(1)).unwrap());
         verify(&again, &[key(1).public()]).unwrap();
     }
     for low in [0, 22, 23] {
         assert!(resign_as(&old, low, &key(1)).unwrap_err().to_string().contains("not above"));
+    }
+    for high in [MAX_SEQUENCE + 1, u64::MAX] {
+        assert!(resign_as(&old, high, &key(1)).unwrap_err().to_string().contains("9007199254740991"));
     }
 }
 

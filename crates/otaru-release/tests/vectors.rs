@@ -119,6 +119,9 @@ fn refused() -> Vec<Refused> {
         envelope("a byte follows", |b| b.push(0)),
         manifest("format 2", |b| b[2] = 2),
         manifest("the sequence is 0", |b| swap(b, &[5, 0x1A, 0x69, 0x24, 0x81, 0x00], &[5, 0])),
+        manifest("the sequence is 2^53", |b| {
+            swap(b, &[5, 0x1A, 0x69, 0x24, 0x81, 0x00], &[5, 0x1B, 0, 0x20, 0, 0, 0, 0, 0, 0]);
+        }),
         manifest("the sequence in more bytes than it needs", |b| {
             swap(b, &[5, 0x1A, 0x69, 0x24], &[5, 0x1B, 0, 0, 0, 0, 0x69, 0x24]);
         }),

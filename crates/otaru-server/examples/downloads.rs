@@ -26,7 +26,7 @@ fn main() -> Result<()> {
         println!("http://{}{}", listener.local_addr()?, downloads::path(digest, "firmware.bin"));
         let downloads = Downloads::new(artifacts, Counter::default());
         let router = downloads::router::<Downloads>().with_state(downloads);
-        http::serve(listener, router, CancellationToken::new()).await;
+        http::serve(listener, router, http::Rules::default(), CancellationToken::new()).await;
         Ok(())
     })
 }

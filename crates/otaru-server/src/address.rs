@@ -35,6 +35,14 @@ pub fn reachable_ip(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// Whom an address counts as: in IPv6 whoever has one has its whole network, of 64 bits.
+pub fn origin(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +54,14 @@ mod tests {
         assert_eq!(public_base(None, at("10.1.2.3:8080")), "http://10.1.2.3:8080");
         assert_eq!(public_base(None, at("[::1]:8080")), "http://[::1]:8080");
         assert!(!public_base(None, at("0.0.0.0:8080")).contains("0.0.0.0"));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_origin() {
+        let of = |text: &str| origin(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_ne!(of("192.0.2.7"), of("192.0.2.8"));
     }
 }

@@ -6,14 +6,16 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::tokens::Remembered;
-use crate::api::limits::FailedLogins;
+use crate::api::limits::{FailedLogins, Polls};
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::counts::Counts;
 use crate::db::Db;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::mqtt::{BrokerUrl, Connections};
+use crate::readiness::Readiness;
 use crate::reconcile::ingest::Recent;
 use crate::releases::Keys;
 
@@ -39,12 +41,18 @@ pub struct App {
     pub public_mqtt: OnceLock<BrokerUrl>,
     /// Tokens that were looked up not long ago.
     pub tokens: Remembered,
+    /// Whether it can do its work.
+    pub readiness: Readiness,
+    /// How often devices report over HTTP.
+    pub polls: Polls,
     /// Who failed to log in how often.
     pub failed_logins: FailedLogins,
     /// What devices last reported.
     pub recent: Recent,
     /// Who is connected to the embedded broker.
     pub connections: Arc<Connections>,
+    /// Event streams, by token.
+    pub streams: Arc<Counts<String>>,
     /// Tells everybody that the server ends.
     pub stop: CancellationToken,
     /// Wakes those who carry on with work in the background.

@@ -12,7 +12,7 @@ use otaru_format::digest::Digest;
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
-use crate::data_dir::{DataDir, DataDirError, artifacts_in, database_in};
+use crate::data_dir::{DataDir, DataDirError, artifacts_in, create_private, database_in};
 
 /// The database's name in a backup.
 const DATABASE: &str = "otaru.db";
@@ -45,6 +45,30 @@ pub enum BackupError {
     /// The folder cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+}
+
+/// What becomes of tokens and fleet keys that a backup holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logins {
+    /// They are as good as they were then, also those that were revoked since.
+    AsTheyWere,
+    /// None is good any more; the next start makes an admin token.
+    Ended,
+}
+
+/// What was restored, and which secrets are good again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// What was in the backup.
+    pub contents: Contents,
+    /// Names of the tokens that are good.
+    pub tokens: Vec<String>,
+    /// Names of the fleet keys that are good.
+    pub fleet_keys: Vec<String>,
+    /// Devices with a login of their own.
+    pub devices: u64,
+    /// Whether others may look into the folder.
+    pub is_open: bool,
 }
 
 /// What is in a backup.
@@ -101,18 +125,53 @@ fn attempt(data: &Path, out: &Path, progress: &mut impl FnMut(u64, u64)) -> Resu
 ///
 /// # Errors
 /// When the folder is in use or not empty, or the backup is not whole. What was restored by then is taken away again.
-pub fn restore(from: &Path, data: &Path, progress: impl FnMut(u64, u64)) -> Result<Contents, BackupError> {
+pub fn restore(
+    from: &Path,
+    data: &Path,
+    logins: Logins,
+    progress: impl FnMut(u64, u64),
+) -> Result<Restored, BackupError> {
     let target = DataDir::open(data)?;
     if target.database().exists() || target.artifacts().exists() {
         return Err(BackupError::NotEmpty(data.to_owned()));
     }
-    let restored = unpack(from, data, progress);
+    let restored = unpack(from, data, progress).and_then(|contents| settle(&target, contents, logins));
     if restored.is_err() {
         // The reason is the first error; what cannot be removed is seen by the next attempt.
         let _ = std::fs::remove_file(target.database());
         let _ = std::fs::remove_dir_all(target.artifacts());
     }
     restored
+}
+
+/// Marks a restored database as one, and looks which secrets are good again. Nobody is logged in to the dashboard any more.
+fn settle(target: &DataDir, contents: Contents, logins: Logins) -> Result<Restored, BackupError> {
+    let connection = Connection::open(target.database())?;
+    let now = crate::clock::Clock::system().now().0.cast_signed();
+    if logins == Logins::Ended {
+        for table in ["tokens", "fleet_keys"] {
+            let sql = format!("UPDATE {table} SET revoked_at = ? WHERE revoked_at IS NULL");
+            connection.execute(&sql, [now])?;
+        }
+    }
+    // Databases of the first version have none; they are migrated when a server starts.
+    let sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'sessions'";
+    if connection.prepare(sql)?.exists([])? {
+        connection.execute("DELETE FROM sessions", [])?;
+    }
+    let sql = "INSERT INTO meta (key, value) VALUES ('restored_at', ?1) ON CONFLICT DO UPDATE SET value = ?1";
+    connection.execute(sql, [now.to_string()])?;
+    let names = |sql: &str| -> Result<Vec<String>, rusqlite::Error> {
+        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+    };
+    let good = format!("revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {now})");
+    let tokens = names(&format!("SELECT name FROM tokens WHERE {good} ORDER BY name"))?;
+    let fleet_keys = names("SELECT name FROM fleet_keys WHERE revoked_at IS NULL ORDER BY name")?;
+    let sql = "SELECT count(*) FROM devices WHERE secret IS NOT NULL AND retired_at IS NULL";
+    let devices: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    drop(connection);
+    let is_open = target.make_private()?;
+    Ok(Restored { contents, tokens, fleet_keys, devices: devices.unsigned_abs(), is_open })
 }
 
 fn copy_database(from: &Path, to: &Path) -> Result<(), rusqlite::Error> {
@@ -144,9 +203,12 @@ fn unpack(from: &Path, data: &Path, mut progress: impl FnMut(u64, u64)) -> Resul
     for entry in archive.entries()? {
         let mut entry = entry?;
         let name = entry.path()?.into_owned();
+        if !entry.header().entry_type().is_file() {
+            return Err(BackupError::Damaged(format!("{} is no regular file", name.display())));
+        }
         if name == Path::new(DATABASE) {
             contents.bytes += entry.size();
-            entry.unpack(database_in(data))?;
+            copy(&mut entry, &database_in(data))?;
             named = artifacts_named_in(&database_in(data))?;
             total = named.len() as u64;
             continue;
@@ -180,7 +242,19 @@ fn unpack_artifact(entry: &mut impl io::Read, to: &Path, name: &Path) -> Result<
     if let Some(folder) = to.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut file = BufWriter::new(File::create_new(to)?);
+    let digest = copy(entry, to)?;
+    if crate::artifacts::path_of(digest) != name {
+        return Err(BackupError::Damaged(format!(
+            "{} has other contents than its name says",
+            name.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Writes a file that is not there yet; gives back the digest of what it holds.
+fn copy(entry: &mut impl io::Read, to: &Path) -> Result<Digest, BackupError> {
+    let mut file = BufWriter::new(create_private(to)?);
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -192,11 +266,103 @@ fn unpack_artifact(entry: &mut impl io::Read, to: &Path, name: &Path) -> Result<
         io::Write::write_all(&mut file, &buffer[..len])?;
     }
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    if crate::artifacts::path_of(Digest::from_hasher(hasher)) != name {
-        return Err(BackupError::Damaged(format!(
-            "{} has other contents than its name says",
-            name.display()
-        )));
+    Ok(Digest::from_hasher(hasher))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+
+    /// A backup of a server with a token, a revoked token and a fleet key.
+    fn backup_of_a_server(dir: &Path) -> PathBuf {
+        let data = DataDir::open(&dir.join("old")).unwrap();
+        drop(Db::open(&data.database()).unwrap());
+        let connection = Connection::open(data.database()).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO tokens (id, name, role, hash, created_at, created_by, revoked_at) VALUES
+                   ('1', 'mine', 'admin', zeroblob(32), 1, 'x', NULL), ('2', 'lost', 'admin', zeroblob(32), 1, 'x', 2);
+                 INSERT INTO sessions (hash, token, created_at, used_at) VALUES (zeroblob(32), '1', 1, 1);
+                 INSERT INTO fleet_keys (id, name, hash, created_at, created_by) VALUES ('1', 'line', zeroblob(32), 1, 'x');",
+            )
+            .unwrap();
+        let file = dir.join("backup.tar");
+        backup(&dir.join("old"), &file, |_, _| {}).unwrap();
+        file
     }
-    Ok(())
+
+    #[test]
+    fn what_comes_alive_again_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = backup_of_a_server(dir.path());
+        let new = dir.path().join("new");
+        let restored = restore(&file, &new, Logins::AsTheyWere, |_, _| {}).unwrap();
+        assert_eq!(
+            (restored.tokens, restored.fleet_keys),
+            (vec!["mine".to_owned()], vec!["line".to_owned()])
+        );
+        assert!(!restored.is_open);
+        let connection = Connection::open(database_in(&new)).unwrap();
+        let sessions: i64 =
+            connection.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
+        assert_eq!(sessions, 0);
+    }
+
+    #[test]
+    fn all_logins_can_be_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = backup_of_a_server(dir.path());
+        let restored = restore(&file, &dir.path().join("new"), Logins::Ended, |_, _| {}).unwrap();
+        assert_eq!((restored.tokens.len(), restored.fleet_keys.len()), (0, 0));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_restored_database_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = backup_of_a_server(dir.path());
+        let new = dir.path().join("new");
+        std::fs::create_dir(&new).unwrap();
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(restore(&file, &new, Logins::AsTheyWere, |_, _| {}).unwrap().is_open);
+        let mode = database_in(&new).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// A tar file with one entry of this kind.
+    fn tar_with(dir: &Path, name: &str, kind: tar::EntryType) -> PathBuf {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_mode(0o644);
+        match kind.is_symlink() || kind.is_hard_link() {
+            true => archive.append_link(&mut header, name, dir.join("target")).unwrap(),
+            false => archive.append_data(&mut header, name, io::empty()).unwrap(),
+        }
+        let file = dir.join("x.tar");
+        std::fs::write(&file, archive.into_inner().unwrap()).unwrap();
+        file
+    }
+
+    #[test]
+    fn only_regular_files_are_restored() {
+        use tar::EntryType;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("target"), "").unwrap();
+        let digest = "artifacts/e3/b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for kind in
+            [EntryType::Symlink, EntryType::Link, EntryType::Directory, EntryType::Fifo, EntryType::Char]
+        {
+            for name in [DATABASE, digest] {
+                let file = tar_with(dir.path(), name, kind);
+                let new = dir.path().join("new");
+                let error = restore(&file, &new, Logins::AsTheyWere, |_, _| {}).unwrap_err();
+                assert!(error.to_string().contains("no regular file"), "{kind:?} {name}: {error}");
+                assert!(std::fs::symlink_metadata(database_in(&new)).is_err());
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::http::Limits;
 use crate::mqtt::BrokerUrl;
 use crate::releases::UploadLimits;
 
@@ -34,6 +35,8 @@ pub struct Config {
     pub trusted_keys: Vec<PathBuf>,
     /// What uploads may be like.
     pub uploads: UploadLimits,
+    /// How much there may be at once over HTTP.
+    pub limits: Limits,
     /// Where metrics listen, if they shall.
     pub metrics: Option<SocketAddr>,
     /// The prefix under which Home Assistant looks for devices, if they shall appear there.

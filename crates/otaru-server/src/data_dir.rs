@@ -51,6 +51,15 @@ impl DataDir {
         }
     }
 
+    /// Lets nobody but its owner read what is in it, whatever the folder itself allows: one that was there before keeps its mode. Says
+    /// whether others may look into the folder.
+    ///
+    /// # Errors
+    /// When the permissions cannot be set.
+    pub fn make_private(&self) -> Result<bool, DataDirError> {
+        private_contents(&self.path).map_err(|error| DataDirError::Io { path: self.path.clone(), error })
+    }
+
     /// The database's file.
     pub fn database(&self) -> PathBuf {
         database_in(&self.path)
@@ -70,6 +79,54 @@ pub(crate) fn database_in(data: &Path) -> PathBuf {
 /// The folder of artifacts in a data folder.
 pub(crate) fn artifacts_in(data: &Path) -> PathBuf {
     data.join("artifacts")
+}
+
+/// Makes a file that is not there yet, for its owner only.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn private_contents(data: &Path) -> io::Result<bool> {
+    // SQLite gives the files beside it the permissions of the database.
+    match create_private(&database_in(data)) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    make_private(&artifacts_in(data))?;
+    for name in ["otaru.db", "otaru.db-wal", "otaru.db-shm", "lock"] {
+        restrict(&data.join(name), 0o600)?;
+    }
+    restrict(&artifacts_in(data), 0o700)?;
+    is_open_to_others(data)
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    match std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn is_open_to_others(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(path.metadata()?.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path, _: u32) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_: &Path) -> io::Result<bool> {
+    Ok(false)
 }
 
 fn make_private(path: &Path) -> io::Result<()> {
@@ -94,6 +151,26 @@ mod tests {
         assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
         drop(first);
         DataDir::open(&path).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_in_a_folder_that_is_open_is_not() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let (open, own) = (dir.path().join("open"), dir.path().join("own"));
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(open.join("otaru.db"), "").unwrap();
+        std::fs::set_permissions(open.join("otaru.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        for (path, is_open) in [(&open, true), (&own, false)] {
+            let data = DataDir::open(path).unwrap();
+            assert_eq!(data.make_private().unwrap(), is_open);
+            let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&data.database()), 0o600);
+            assert_eq!(mode(&data.artifacts()), 0o700);
+            assert_eq!(mode(&path.join("lock")), 0o600);
+        }
     }
 
     #[test]

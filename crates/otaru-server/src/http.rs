@@ -1,4 +1,9 @@
-//! The HTTP listener: bounded in time, connections and bytes, so that slow or hostile senders cost little.
+//! The HTTP listener: bounded in time, connections and bytes, so that slow or hostile peers cost little and keep nobody out.
+
+mod held;
+mod room;
+mod sender;
+mod stall;
 
 use std::convert::Infallible;
 use std::io;
@@ -9,30 +14,47 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::metrics::counter::Counter;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
+use self::room::{Place, Room};
+use self::stall::Stalling;
 use crate::api::caller::Peer;
+use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::metrics;
 
-/// How long a request's head may take, and how long a connection may be idle.
-const HEAD: Duration = Duration::from_secs(15);
+pub use self::room::{Limits, Stranger};
+
 /// Bytes of the longest head.
-const LONGEST_HEAD: usize = 32 * 1024;
+const LONGEST_HEAD: usize = 64 * 1024;
 /// How long answers that are under way have after the end was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 /// The pause after the system had no more file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
+/// Seconds after which somebody for whom there was no room may come again.
+const COME_AGAIN: u32 = 5;
+
+/// Rules of a listener.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// How much there may be at once.
+    pub limits: Limits,
+    /// Proxies that are believed whom they name as a request's sender.
+    pub proxies: Vec<IpAddr>,
+    /// Counts connections and requests for which there was no room.
+    pub turned_away: Counter,
+}
 
 /// Binds an address.
 ///
@@ -42,27 +64,33 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves `router` until `stop`, then finishes what is under way.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    // More wait in the system's queue.
-    let connections = Arc::new(Semaphore::new(crate::files::room().http));
+/// Serves `router` by these rules until `stop`, then finishes what is under way.
+pub async fn serve(listener: TcpListener, router: Router, rules: Rules, stop: CancellationToken) {
+    let door = Arc::new(Door { room: Room::new(&rules.limits), rules });
     let graceful = GracefulShutdown::new();
-    while let Some((stream, peer, permit)) = accept(&listener, &connections, &stop).await {
-        let service =
-            router.clone().map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(ConnectInfo(peer));
-                request.map(Body::new)
-            });
+    while let Some((stream, peer, place)) = door.accept(&listener, &stop).await {
+        let limits = door.rules.limits;
+        let (head, stall) = match place.reserved {
+            true => (limits.short_head(), limits.short_stall()),
+            false => (limits.head, limits.stall),
+        };
         let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(LONGEST_HEAD.max(64 * 1024));
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(LONGEST_HEAD);
+        builder.keep_alive(!place.reserved);
+        let place = Arc::new(place);
+        let (door, router, held) = (Arc::clone(&door), router.clone(), Arc::clone(&place));
+        let service = tower::service_fn(move |request| {
+            Arc::clone(&door).answer(router.clone(), request, peer, Arc::clone(&held))
+        });
+        let stream = TokioIo::new(Stalling::new(stream, stall));
+        let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // What a peer does to its connection is its own affair.
             if let Err(error) = connection.await {
                 tracing::debug!(%peer, %error, "a connection broke");
             }
-            drop(permit);
+            drop(place);
         });
     }
     drop(listener);
@@ -71,34 +99,98 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-    stop: &CancellationToken,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let accepted = async {
-        let permit = Arc::clone(connections).acquire_owned().await.ok()?;
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    // Answers are written whole; waiting for more to send would only delay them.
-                    let _ = stream.set_nodelay(true);
-                    return Some((stream, peer, permit));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "no connection can be taken just now");
-                    tokio::time::sleep(BREATH).await;
+/// Who comes in, and how.
+struct Door {
+    room: Room,
+    rules: Rules,
+}
+
+impl Door {
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+        stop: &CancellationToken,
+    ) -> Option<(TcpStream, SocketAddr, Place)> {
+        let accepted = async {
+            let mut told = false;
+            loop {
+                match listener.accept().await {
+                    Ok((stream, peer)) => {
+                        let address = Some(peer.ip().to_canonical()).filter(|ip| !self.is_proxy(*ip));
+                        let Some(place) = self.room.place(address).await else {
+                            self.rules.turned_away.inc();
+                            continue;
+                        };
+                        // Answers are written whole; waiting for more to send would only delay them.
+                        let _ = stream.set_nodelay(true);
+                        return (stream, peer, place);
+                    }
+                    Err(error) => {
+                        if !std::mem::replace(&mut told, true) {
+                            tracing::warn!(%error, "no connection can be taken just now");
+                        }
+                        tokio::time::sleep(BREATH).await;
+                    }
                 }
             }
+        };
+        tokio::select! {
+            () = stop.cancelled() => None,
+            accepted = accepted => Some(accepted),
         }
-    };
-    tokio::select! {
-        () = stop.cancelled() => None,
-        accepted = accepted => accepted,
+    }
+
+    fn is_proxy(&self, ip: IpAddr) -> bool {
+        self.rules.proxies.contains(&ip)
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        router: Router,
+        request: hyper::Request<Incoming>,
+        peer: SocketAddr,
+        place: Arc<Place>,
+    ) -> Result<Response, Infallible> {
+        let mut request = request.map(Body::new);
+        if place.reserved && is_long(request.uri().path()) {
+            return Ok(self.turn_away(StatusCode::SERVICE_UNAVAILABLE, "busy"));
+        }
+        let ip = peer.ip().to_canonical();
+        let sender = sender::sender(ip, request.headers(), &self.rules.proxies);
+        let passed_on = sender != ip;
+        let stranger = match passed_on {
+            true => self.room.request(sender),
+            false => Some(place.stranger.clone()),
+        };
+        let Some(stranger) = stranger else {
+            return Ok(self.turn_away(StatusCode::TOO_MANY_REQUESTS, "too-many-requests"));
+        };
+        let extensions = request.extensions_mut();
+        extensions.insert(ConnectInfo(peer));
+        extensions.insert(Peer(sender));
+        extensions.insert(stranger.clone());
+        let response = router.oneshot(request).await?;
+        // It counts until its last byte is sent.
+        Ok(match passed_on {
+            true => response.map(|body| held::hold(body, stranger)),
+            false => response,
+        })
+    }
+
+    fn turn_away(&self, status: StatusCode, kind: &str) -> Response {
+        self.rules.turned_away.inc();
+        Problem::new(status, kind, "there is no room for more just now; try again in a few seconds")
+            .retry_after(COME_AGAIN)
+            .into_response()
     }
 }
 
-/// What every request gets: the sender's address, an id, a line in the log, and a place in the metrics.
+/// Whether an answer may be too long for a place of the reserve.
+fn is_long(path: &str) -> bool {
+    path.starts_with("/files/")
+}
+
+/// What every request gets: an id, a line in the log, and a place in the metrics.
 pub fn with_notes(router: Router, app: Shared) -> Router {
     router.layer(from_fn_with_state(app, note))
 }
@@ -107,13 +199,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 async fn note(
     axum::extract::State(app): axum::extract::State<Shared>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, Infallible> {
     let began = Instant::now();
-    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let peer = sender(connection, request.headers(), &app.config.trusted_proxies);
-    request.extensions_mut().insert(Peer(peer));
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     let id = format!("{:016x}", rand::random::<u64>());
     let method = known(request.method()).to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
@@ -121,7 +211,7 @@ async fn note(
     let span = tracing::info_span!("request", %id);
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, took) = (response.status().as_u16(), began.elapsed());
-    span.in_scope(|| tracing::debug!(%peer, %method, %route, status, ?took, "answered"));
+    span.in_scope(|| tracing::debug!(?peer, %method, %route, status, ?took, "answered"));
     app.metrics.answered(metrics::Request { method, route, status }, took);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
@@ -141,38 +231,5 @@ fn known(method: &Method) -> &str {
         | Method::DELETE
         | Method::OPTIONS => method.as_str(),
         _ => "other",
-    }
-}
-
-/// Who sent a request: the connection's other end or, when that is a proxy that is trusted, whom it names. Of several it is the
-/// last that no trusted proxy is; what stands before it anybody may have written.
-fn sender(connection: Option<IpAddr>, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {
-    let peer = connection.map_or(IpAddr::from([0, 0, 0, 0]), |ip| ip.to_canonical());
-    if !trusted.contains(&peer) {
-        return peer;
-    }
-    let lines = headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok());
-    let named: Vec<&str> = lines.flat_map(|line| line.split(',')).collect();
-    let named = named.iter().rev().map_while(|text| text.trim().parse::<IpAddr>().ok());
-    named.map(|ip| ip.to_canonical()).find(|ip| !trusted.contains(ip)).unwrap_or(peer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_trusted_proxies_name_others() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let mut headers = HeaderMap::new();
-        headers.append("x-forwarded-for", HeaderValue::from_static("1.1.1.1, 2.2.2.2"));
-        headers.append("x-forwarded-for", HeaderValue::from_static("3.3.3.3, 10.0.0.2"));
-        let trusted = [ip("10.0.0.1"), ip("10.0.0.2")];
-        let from = |peer: &str| sender(Some(ip(peer)), &headers, &trusted);
-        assert_eq!(from("9.9.9.9"), ip("9.9.9.9"), "anybody could write that");
-        assert_eq!(from("10.0.0.1"), ip("3.3.3.3"));
-        assert_eq!(from("::ffff:10.0.0.1"), ip("3.3.3.3"), "the same address in IPv6");
-        headers.append("x-forwarded-for", HeaderValue::from_static("nonsense"));
-        assert_eq!(sender(Some(ip("10.0.0.1")), &headers, &trusted), ip("10.0.0.1"));
     }
 }

@@ -7,8 +7,9 @@
 //! | [`config`], [`app`] | how it is set up, and what its parts share |
 //! | [`data_dir`], [`db`] | the folder it keeps everything in, and the database |
 //! | [`mqtt`] | the broker, who may do what there, and a client of it |
-//! | [`files`] | how many connections there is room for |
+//! | [`files`], [`counts`] | how many connections there is room for, and how many of anything at the same time |
 //! | [`http`], [`api`] | HTTP for people and programs |
+//! | [`readiness`] | whether the next write will be done |
 //! | [`access`] | who is who, and who did what |
 //! | [`devices`] | the registry |
 //! | [`reconcile`] | makes the fleet what the database says it shall be |
@@ -27,6 +28,7 @@ pub mod artifacts;
 pub mod backup;
 pub mod clock;
 pub mod config;
+pub mod counts;
 pub mod dashboard;
 pub mod data_dir;
 pub mod db;
@@ -38,6 +40,7 @@ pub mod home_assistant;
 pub mod http;
 pub mod metrics;
 pub mod mqtt;
+pub mod readiness;
 pub mod reconcile;
 pub mod releases;
 pub mod rollouts;

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub requests: Family<Request, Counter>,
     /// How long answers took to begin.
     pub latency: Histogram,
+    /// Connections and requests for which there was no room.
+    pub turned_away: Counter,
     /// Bytes of firmware that were sent.
     pub downloaded: Counter,
     /// Messages that came from the broker.
@@ -72,6 +74,7 @@ impl Default for Metrics {
         let metrics = Self {
             requests: Family::default(),
             latency: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
+            turned_away: Counter::default(),
             downloaded: Counter::default(),
             received: Counter::default(),
             reports: Counter::default(),
@@ -82,6 +85,8 @@ impl Default for Metrics {
         registry.register("http_requests", "Answered requests", metrics.requests.clone());
         let latency = metrics.latency.clone();
         registry.register_with_unit("http_latency", "Time until an answer began", Unit::Seconds, latency);
+        let turned_away = metrics.turned_away.clone();
+        registry.register("http_turned_away", "Connections and requests without room", turned_away);
         let downloaded = metrics.downloaded.clone();
         registry.register_with_unit("downloaded", "Firmware that was sent", Unit::Bytes, downloaded);
         registry.register("mqtt_received", "Messages from the broker", metrics.received.clone());

@@ -21,12 +21,14 @@ use crate::app::{App, Shared, Wake};
 use crate::artifacts::{ArtifactError, Artifacts, DEFAULT_CACHE};
 use crate::clock::Clock;
 use crate::config::{Config, MqttConfig};
+use crate::counts::Counts;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::db::{Db, DbError};
 use crate::home_assistant::entity::Places;
 use crate::home_assistant::run::HomeAssistant;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Knock, is_private};
-use crate::mqtt::{BrokerError, BrokerUrl, EmbeddedBroker, Incoming, Mqtt, Publisher};
+use crate::mqtt::{BrokerError, BrokerUrl, EmbeddedBroker, Incoming, Message, Mqtt, Publisher};
+use crate::readiness::Readiness;
 use crate::reconcile::inbox::{Heard, Inbox, filters};
 use crate::reconcile::outbox::Bus;
 use crate::reconcile::{ingest, outbox, work};
@@ -99,6 +101,10 @@ impl Server {
     /// When a part of it cannot start; those that had are stopped then.
     pub async fn start_at(config: Config, clock: Clock) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data)?;
+        if data.make_private()? {
+            let folder = config.data.display();
+            tracing::warn!(%folder, "others may look into this folder; `chmod 700` it");
+        }
         let keys = Keys::read(config.signing_key.as_deref(), &config.trusted_keys)?;
         let listener = listen(config.http, "HTTP", "http").await?;
         let http = listener.local_addr().unwrap_or(config.http);
@@ -117,9 +123,12 @@ impl Server {
             public_base: address::public_base(config.public_url.as_deref(), http),
             public_mqtt: OnceLock::new(),
             tokens: tokens::Remembered::default(),
+            readiness: Readiness::default(),
+            polls: api::limits::Polls::default(),
             failed_logins: api::limits::FailedLogins::default(),
             recent: ingest::Recent::default(),
             connections: Arc::default(),
+            streams: Counts::new(config.limits.streams),
             stop: CancellationToken::new(),
             wake: Wake::default(),
             config,
@@ -129,9 +138,10 @@ impl Server {
         let (broker, mqtt) = broker(&app).await?;
         let _ = app.public_mqtt.set(public_mqtt(&app.config.mqtt, mqtt.port));
         let mut tasks = JoinSet::new();
-        tasks.spawn(http::serve(listener, router(app.clone()), app.stop.clone()));
+        tasks.spawn(http::serve(listener, router(app.clone()), rules(&app), app.stop.clone()));
         if let Some(listener) = metrics_listener {
-            tasks.spawn(http::serve(listener, metrics::router(app.clone()), app.stop.clone()));
+            let router = metrics::router(app.clone());
+            tasks.spawn(http::serve(listener, router, rules(&app), app.stop.clone()));
         }
         tasks.spawn(converse(app.clone(), mqtt.clone()));
         tasks.spawn(work::run(app.clone()));
@@ -206,6 +216,14 @@ async fn listen(
     http::bind(address).await.map_err(|error| StartError::Listen { what, address, option, error })
 }
 
+fn rules(app: &App) -> http::Rules {
+    http::Rules {
+        limits: app.config.limits,
+        proxies: app.config.trusted_proxies.clone(),
+        turned_away: app.metrics.turned_away.clone(),
+    }
+}
+
 /// Every route there is.
 fn router(app: Shared) -> Router {
     let rest = Router::new()
@@ -230,15 +248,11 @@ async fn not_found(request: axum::extract::Request) -> Response {
     }
 }
 
-/// Whether it can do its work: the database answers.
+/// Whether it can do its work.
 async fn ready(State(app): State<Shared>) -> Response {
-    let asked = app.db.read(|tx| Ok::<i64, DbError>(tx.query_row("SELECT 1", [], |row| row.get(0))?));
-    match asked.await {
-        Ok(_) => "ready\n".into_response(),
-        Err(error) => {
-            let text = format!("the database does not answer: {error}");
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text).into_response()
-        }
+    match app.readiness.ask(&app).await {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why).into_response(),
     }
 }
 
@@ -302,7 +316,14 @@ impl Doorkeeper {
         }
         let Some(device) = self.device(&knock.client) else { return Ok(None) };
         let named = knock.username.as_deref();
-        let good = access::devices::verify(app, device.clone(), password.expose().to_owned(), named).await?;
+        let good = access::devices::verify(
+            app,
+            device.clone(),
+            password.expose().to_owned(),
+            named,
+            knock.peer.ip().to_canonical(),
+        )
+        .await?;
         Ok(good.then(|| Identity::Device(device.to_string())))
     }
 
@@ -347,6 +368,12 @@ async fn converse(app: Shared, url: BrokerUrl) {
     // Devices behind a broker of somebody else's were let in by that; ours lets in only whom it knows, unless tried out.
     let may_register = app.config.dev || matches!(app.config.mqtt, MqttConfig::External(_));
     let inbox = Inbox::open(app.clone(), may_register);
+    // Also while the broker is away; until this ends.
+    let mut taking = JoinSet::new();
+    taking.spawn({
+        let inbox = inbox.clone();
+        async move { inbox.run().await }
+    });
     while !app.stop.is_cancelled() {
         let mqtt = tokio::select! {
             () = app.stop.cancelled() => return,
@@ -367,9 +394,7 @@ async fn converse(app: Shared, url: BrokerUrl) {
 }
 
 async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerError> {
-    for filter in filters(&app.config.base) {
-        mqtt.subscribe(&filter).await?;
-    }
+    listen_to_devices(app, &mqtt, inbox).await?;
     let places = places(app);
     for filter in places.iter().flat_map(Places::filters) {
         mqtt.subscribe(&filter).await?;
@@ -395,30 +420,33 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
             () = &mut telling => return Ok(()),
             incoming = mqtt.next() => match incoming {
                 Incoming::Message(message) => {
-                    if let Some(places) = &places
-                        && home.take(app, places, &message.topic, &message.payload).await
-                    {
-                        continue;
+                    if let Some(places) = &places {
+                        home.take(app, places, &message.topic, &message.payload).await;
                     }
-                    let heard = Heard {
-                        topic: message.topic,
-                        payload: message.payload,
-                        retained: message.retained,
-                    };
-                    inbox.take(heard).await;
                 }
                 Incoming::Lost(why) => tracing::warn!(%why, "the broker is lost; trying again"),
                 Incoming::Back => tracing::info!("the broker is back"),
-                Incoming::Missed(count) => {
-                    tracing::warn!(count, "reports came faster than they could be taken in; reading them anew");
-                    // Subscribing again brings every device's last report once more.
-                    for filter in filters(&app.config.base) {
-                        mqtt.subscribe(&filter).await?;
-                    }
-                }
+                // Of what Home Assistant asked for: somebody presses a button again.
+                Incoming::Missed(count) => tracing::warn!(count, "wishes came faster than they could be taken in"),
+            },
+            count = inbox.missed() => {
+                tracing::warn!(count, "reports came faster than they could be taken in; reading them anew");
+                // Subscribing again brings every device's last report once more.
+                listen_to_devices(app, &mqtt, inbox).await?;
             }
         }
     }
+}
+
+async fn listen_to_devices(app: &Shared, mqtt: &Mqtt, inbox: &Inbox) -> Result<(), BrokerError> {
+    for filter in filters(&app.config.base) {
+        let inbox = inbox.clone();
+        let sink = move |message: Message| {
+            inbox.put(&Heard { topic: message.topic, payload: message.payload, retained: message.retained });
+        };
+        mqtt.subscribe_to(&filter, sink).await?;
+    }
+    Ok(())
 }
 
 /// Where Home Assistant listens, if it is there.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
-use otaru_format::image::{DescriptorFields, HEAD_LEN, ImageFields, SEGMENT_HEADER_LEN};
+use otaru_format::image::{DescriptorFields, HEAD_LEN, HEADER_LEN, Header, ImageFields, SEGMENT_HEADER_LEN};
 use otaru_format::partition::{self, TABLE_LEN, TABLE_OFFSET};
 use rand::rngs::SmallRng;
 use rand::{RngCore as _, SeedableRng as _};
@@ -151,6 +151,39 @@ impl FirmwareSpec {
             code(&digest, &Digest::of(format!("{chip} {project}").as_bytes()), (size - overhead) / 4 * 4);
         let segments = &[(0x3C00_0020, first.as_slice()), (0x4038_0000, &second)];
         ImageFields { chip: self.chip, descriptor, segments, hash_appended: true }.emit()
+    }
+}
+
+/// Chips that an image is for, as its header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Bytes of the flash it was made for; 4 MiB where none are given.
+    pub flash_size: Option<u32>,
+    /// Lowest chip revision, ×100.
+    pub min_revision: Option<u16>,
+    /// Highest chip revision, ×100; none where only the lowest is given.
+    pub max_revision: Option<u16>,
+}
+
+impl FirmwareSpec {
+    /// The image for chips like these. Sizes that no flash chip has are rounded up to one.
+    pub fn build_for(&self, needs: Needs) -> Vec<u8> {
+        let mut image = self.build();
+        let Ok(mut header) = Header::parse(&image) else { return image };
+        if let Some(size) = needs.flash_size {
+            let mebibytes = size.div_ceil(1 << 20).max(1).next_power_of_two();
+            header.spi_speed_size = header.spi_speed_size & 0x0F | (mebibytes.trailing_zeros() as u8) << 4;
+        }
+        if needs.min_revision.is_some() || needs.max_revision.is_some() {
+            header.min_revision = needs.min_revision.unwrap_or(0);
+            header.max_revision = needs.max_revision.unwrap_or(u16::MAX);
+        }
+        image[..HEADER_LEN].copy_from_slice(&header.emit());
+        // The checksum is that of the segments; the hash is that of everything.
+        let end = image.len() - SHA_LEN;
+        let hash = Digest::of(&image[..end]);
+        image[end..].copy_from_slice(&hash.0);
+        image
     }
 }
 

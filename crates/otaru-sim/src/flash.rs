@@ -84,6 +84,22 @@ pub struct Operation {
     pub len: u32,
 }
 
+/// One changing operation, and what it makes of the cells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The operation.
+    pub operation: Operation,
+    /// Its part of the flash afterwards.
+    pub after: Vec<u8>,
+}
+
+/// Leaves the byte at `at` as a power cut does that finds it between `before` and `wanted`.
+pub fn torn(at: u32, before: u8, wanted: u8) -> u8 {
+    // Of the bits that were to change, an arbitrary half did.
+    let mask = (at.wrapping_mul(0x9E37_79B9) >> 24) as u8;
+    (before & mask) | (wanted & !mask)
+}
+
 /// Cuts the power during a changing operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PowerCut {
@@ -192,6 +208,35 @@ fn by_sector(at: u32, len: usize) -> impl Iterator<Item = (usize, usize, Range<u
     })
 }
 
+/// Which of the contents that a chip had at first were looked at since.
+#[derive(Debug)]
+struct Traces {
+    erased: Vec<bool>,
+    read: Vec<bool>,
+}
+
+impl Traces {
+    fn of(len: u32) -> Self {
+        Self { erased: vec![false; (len / SECTOR) as usize], read: vec![false; (len / PAGE) as usize] }
+    }
+
+    fn note_read(&mut self, at: u32, len: u32) {
+        for page in at / PAGE..(at + len).div_ceil(PAGE) {
+            self.read[page as usize] |= !self.erased[(page * PAGE / SECTOR) as usize];
+        }
+    }
+
+    fn note(&mut self, operation: Operation) {
+        let Operation { erase, offset, len } = operation;
+        if erase {
+            self.erased[(offset / SECTOR) as usize..((offset + len) / SECTOR) as usize].fill(true);
+        } else {
+            // What programming leaves depends on what was there.
+            self.note_read(offset, len);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Chip {
     cells: Cells,
@@ -202,6 +247,8 @@ struct Chip {
     counts: Counts,
     wear: Vec<u32>,
     log: Vec<Operation>,
+    changes: Option<Vec<Change>>,
+    traces: Option<Traces>,
     cut: Option<PowerCut>,
     unreadable: Range<u32>,
     done: u64,
@@ -223,6 +270,8 @@ impl Flash {
             counts: Counts::default(),
             wear: vec![0; sectors],
             log: Vec::new(),
+            changes: None,
+            traces: None,
             cut: None,
             unreadable: 0..0,
             done: 0,
@@ -301,6 +350,47 @@ impl Flash {
     /// The changing operations so far.
     pub fn operations(&self) -> Vec<Operation> {
         self.0.borrow().log.clone()
+    }
+
+    /// From now on keeps what each changing operation makes of the cells, for [`Flash::changes`].
+    pub fn record(&self) {
+        self.0.borrow_mut().changes = Some(Vec::new());
+    }
+
+    /// The changes since [`Flash::record`].
+    pub fn changes(&self) -> Vec<Change> {
+        self.0.borrow().changes.clone().unwrap_or_default()
+    }
+
+    /// From now on notes which of the present contents are looked at, for [`Flash::pages_read`].
+    pub fn trace(&self) {
+        let mut chip = self.0.borrow_mut();
+        chip.traces = Some(Traces::of(chip.cells.len()));
+    }
+
+    /// Numbers of the pages whose contents at the time of [`Flash::trace`] made a difference since: they were read, or
+    /// programmed, before they were erased. Whatever stood in the others, all would have gone the same way.
+    pub fn pages_read(&self) -> Vec<u32> {
+        let chip = self.0.borrow();
+        let read = chip.traces.iter().flat_map(|traces| &traces.read);
+        (0..).zip(read).filter_map(|(page, read)| read.then_some(page)).collect()
+    }
+
+    /// Whether these bytes stand there, which counts as a read.
+    ///
+    /// # Errors
+    /// When the dump's file fails, or there are not so many.
+    pub fn holds(&self, at: u32, bytes: &[u8]) -> Result<bool, FlashError> {
+        let mut chip = self.0.borrow_mut();
+        if u64::from(at) + bytes.len() as u64 > u64::from(chip.cells.len()) {
+            return Err(FlashError::OutOfBounds);
+        }
+        let mut there = vec![0; bytes.len()];
+        chip.cells.read(at, &mut there)?;
+        if let Some(traces) = &mut chip.traces {
+            traces.note_read(at, bytes.len() as u32);
+        }
+        Ok(there == bytes)
     }
 
     /// Arms a power cut.
@@ -388,6 +478,9 @@ impl Chip {
         if offset < self.unreadable.end && self.unreadable.start < offset + bytes.len() as u32 {
             return Err(FlashError::Unreadable);
         }
+        if let Some(traces) = &mut self.traces {
+            traces.note_read(offset, bytes.len() as u32);
+        }
         self.cells.read(offset, bytes)?;
         Ok(self.timing.read_kib * bytes.len() as u32 / 1024)
     }
@@ -420,6 +513,12 @@ impl Chip {
     /// Changes cells to `after`, or some of them if power is cut in the middle.
     fn change(&mut self, operation: Operation, after: &[u8]) -> Result<(), FlashError> {
         self.log.push(operation);
+        if let Some(changes) = &mut self.changes {
+            changes.push(Change { operation, after: after.to_vec() });
+        }
+        if let Some(traces) = &mut self.traces {
+            traces.note(operation);
+        }
         let number = self.done;
         self.done += 1;
         match self.cut.filter(|cut| cut.operation == number && cut.byte <= operation.len) {
@@ -429,12 +528,9 @@ impl Chip {
                 self.cells.write(operation.offset, &after[..whole])?;
                 if let Some(wanted) = after.get(whole) {
                     let at = operation.offset + cut.byte;
-                    let mut torn = [0];
-                    self.cells.read(at, &mut torn)?;
-                    // Of the bits that were to change, an arbitrary half did.
-                    let mask = (at.wrapping_mul(0x9E37_79B9) >> 24) as u8;
-                    torn[0] = (torn[0] & mask) | (wanted & !mask);
-                    self.cells.write(at, &torn)?;
+                    let mut before = [0];
+                    self.cells.read(at, &mut before)?;
+                    self.cells.write(at, &[torn(at, before[0], *wanted)])?;
                 }
                 self.power.send_replace(false);
                 Err(FlashError::PowerLost)
@@ -556,6 +652,21 @@ mod tests {
         flash.erase(BLOCK - SECTOR, 2 * BLOCK + SECTOR).await.unwrap();
         let counts = flash.counts();
         assert_eq!((counts.sector_erases, counts.block_erases), (2, 1));
+    }
+
+    #[tokio::test]
+    async fn a_page_counts_as_read_unless_it_was_erased_before() {
+        let mut flash = blank();
+        flash.trace();
+        let mut bytes = [0; 8];
+        flash.read(PAGE - 4, &mut bytes).await.unwrap();
+        flash.erase(SECTOR, 2 * SECTOR).await.unwrap();
+        flash.read(SECTOR, &mut bytes).await.unwrap();
+        flash.write(SECTOR + PAGE, &bytes).await.unwrap();
+        flash.write(2 * SECTOR, &bytes).await.unwrap();
+        assert!(flash.holds(3 * SECTOR, &[0xFF; 4]).unwrap());
+        assert!(!flash.holds(3 * SECTOR, &[0; 4]).unwrap());
+        assert_eq!(flash.pages_read(), [0, 1, 32, 48]);
     }
 
     #[tokio::test]

@@ -1,18 +1,21 @@
 //! Resets of several kinds in one trial or one update: each counts by itself, whatever comes in between.
+#![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
 use std::time::Duration;
 
 use otaru_device::ResetReason;
-use otaru_format::status::{Code, UpdateState};
+use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
+use otaru_sim::flash::PowerCut;
 use otaru_sim::lab::http::{self, Act};
 use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
 
 const SIZE: usize = 100_000;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+const BOOTLOADERS: [BootloaderKind; 2] = [BootloaderKind::Plain, BootloaderKind::Rollback];
 const ALL: &str = "ESP32/ota/update";
 
 fn starts(lab: &Lab, version: &str) -> usize {
@@ -32,7 +35,7 @@ fn power_cuts_in_a_trial_neither_blame_nor_excuse_the_image() {
         (Behaviour::Blocks, Code::Watchdog),
         (Behaviour::Unhealthy, Code::Unhealthy),
     ] {
-        for bootloader in [BootloaderKind::Plain, BootloaderKind::Rollback] {
+        for bootloader in BOOTLOADERS {
             run(async {
                 let old = firmware("1.0.0", SIZE, Behaviour::Healthy);
                 let mut lab = Lab::new(Setup { bootloader, ..Setup::default() }, &old).unwrap();
@@ -98,6 +101,97 @@ fn an_update_that_the_watchdog_ends_again_and_again_is_given_up() {
             tokio::time::sleep(5 * HOUR).await;
             assert_eq!(lab.http.requests().len(), requests, "nothing begins it again");
         });
+    }
+}
+
+#[test]
+fn power_that_goes_while_a_failure_is_noted_hides_no_failure() {
+    for (bad, code) in [(Behaviour::Crash, Code::Panic), (Behaviour::Unhealthy, Code::Unhealthy)] {
+        for bootloader in BOOTLOADERS {
+            // Every change from the first start of the new image on, until there is none any more.
+            for operation in 0.. {
+                let cuts: Vec<bool> = [0, 9, 100, 4096]
+                    .into_iter()
+                    .map(|byte| {
+                        run(async {
+                            let old = firmware("1.0.0", SIZE, Behaviour::Healthy);
+                            let mut lab = Lab::new(Setup { bootloader, ..Setup::default() }, &old).unwrap();
+                            lab.serve(&firmware("1.1.0", SIZE, bad));
+                            lab.power_on();
+                            lab.ready().await;
+                            lab.command();
+                            while starts(&lab, "1.1.0") == 0 {
+                                tokio::time::sleep(Duration::from_millis(1)).await;
+                            }
+                            lab.flash.cut_at(PowerCut { operation, byte });
+                            tokio::time::sleep(5 * MINUTE).await;
+                            let lost = lab.flash.power_lost();
+                            if lost {
+                                lab.power_on();
+                                tokio::time::sleep(HOUR).await;
+                            }
+                            lab.flash.restore_power();
+                            let end = lab.reports().pop().unwrap();
+                            let told = end.error.as_ref().map(|error| error.code);
+                            let what = format!("{bad} {bootloader:?}, byte {byte} of operation {operation}");
+                            assert_eq!((end.state, told), (UpdateState::RolledBack, Some(code)), "{what}");
+                            assert_eq!(end.version, "1.0.0", "{what}");
+                            // It is barred.
+                            let begun = starts(&lab, "1.1.0");
+                            let again = lab.update(HOUR).await.unwrap();
+                            let told = again.error.map(|error| error.code);
+                            assert_eq!(
+                                (again.state, told),
+                                (UpdateState::Refused, Some(Code::FailedBefore)),
+                                "{what}"
+                            );
+                            assert_eq!(starts(&lab, "1.1.0"), begun, "{what}");
+                            lost
+                        })
+                    })
+                    .collect();
+                if !cuts.contains(&true) {
+                    assert!(operation > 3, "some changes are made");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_retained_command_that_ends_in_crashes_makes_no_loop_where_nothing_is_remembered() {
+    // The running image crashes in the update; the new one browns out, and crashes.
+    let cases = [
+        (Behaviour::CrashInUpdate, Behaviour::Healthy),
+        (Behaviour::Healthy, Behaviour::Brownout),
+        (Behaviour::Healthy, Behaviour::Crash),
+    ];
+    for (old, new) in cases {
+        for bootloader in BOOTLOADERS {
+            run(async {
+                let old = firmware("1.0.0", 200_000, old);
+                let mut lab = Lab::without_memory(Setup { bootloader, ..Setup::default() }, &old).unwrap();
+                lab.serve(&firmware("1.1.0", 200_000, new));
+                lab.power_on();
+                lab.ready().await;
+                lab.broker.publish(ALL, "http://files/new.bin", true);
+                tokio::time::sleep(HOUR).await;
+                let boots = |lab: &Lab| starts(lab, "1.0.0") + starts(lab, "1.1.0");
+                let (begun, fetched) = (boots(&lab), lab.http.requests().len());
+                let what = format!("{new} {bootloader:?}: {begun} starts, {fetched} requests");
+                // One that browns out has twenty starts.
+                assert!(begun <= 25 && fetched <= 3, "{what}");
+                tokio::time::sleep(5 * HOUR).await;
+                assert_eq!((boots(&lab), lab.http.requests().len()), (begun, fetched), "{what}");
+                // It is heard, and a command that is given now is followed. So small an image crashes nothing.
+                lab.serve(&firmware("1.2.0", 20_000, Behaviour::Healthy));
+                lab.command();
+                let done = |status: &Status<String>| status.version == "1.2.0" && status.confirmed;
+                let end = lab.wait_for(HOUR, done).await;
+                assert!(end.is_some_and(|end| done(&end)), "{what}: {:?}", lab.reports().last());
+            });
+        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Fleet {
             self.devices.get_mut(name)?.status = None;
             return Some(Change::Forgotten(name.to_owned()));
         }
-        match serde_json::from_slice(payload) {
+        match otaru_server::reconcile::report::read(payload) {
             Ok(status) => {
                 self.entry(name)?.status = Some(status);
                 Some(Change::Report(name.to_owned()))

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use otaru_format::chip::Chip;
+use otaru_format::image::file::{MERGED_REMEDY, SECTOR, is_merged};
+use otaru_format::partition::{PartitionTable, TABLE_LEN, TABLE_OFFSET};
 use otaru_release::keys::{PublicKey, SecretKey};
 use otaru_release::output::{self, Access, Existing};
 
@@ -22,10 +24,25 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if bytes.len() as u64 > LARGEST {
         bail!("{} has more than 64 MiB: no release file", path.display());
     }
+    if is_merged(&bytes) {
+        bail!(
+            "{0} is no release file: {MERGED_REMEDY}; or cut it out: `dd if={0} of=app.bin bs=4096 skip={1}`, which `otaru image \
+             info app.bin` checks and `otaru release app.bin` makes a release of",
+            path.display(),
+            application(&bytes) / SECTOR
+        );
+    }
     if bytes.first() == Some(&otaru_format::image::MAGIC) {
         bail!("{0} is an image, not a release file; `otaru release {0}` makes one of it", path.display());
     }
     Ok(bytes)
+}
+
+/// Where the application begins in a merged flash image: at the first slot of its partition table, or where it usually is.
+fn application(merged: &[u8]) -> u32 {
+    let at = TABLE_OFFSET as usize;
+    let table = merged.get(at..at + TABLE_LEN).and_then(|table| PartitionTable::parse(table).ok());
+    table.and_then(|table| table.slot(0)).map_or(0x1_0000, |slot| slot.offset)
 }
 
 /// Reads images that patches are for.

@@ -36,7 +36,7 @@ where
                 _ => self.reports.fault(UpdateState::RolledBack, failed.code, &failed.detail),
             }
         }
-        self.reports.is_sure();
+        self.reports.mark_ready();
         if failed.is_none() {
             return;
         }

@@ -1,6 +1,7 @@
 //! After a restart: confirm the new image or roll it back. What the old image then makes of it is in `aftermath.rs`.
 
 use core::convert::Infallible;
+use core::time::Duration;
 
 use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::MultiwriteNorFlash;
@@ -14,6 +15,9 @@ use crate::board::{Board, Clock, Health};
 use crate::slots::TrialCause;
 use crate::text;
 use crate::timeout::within;
+
+/// Pause before a confirmation is written once more that the flash did not take.
+const CONFIRM_AGAIN: Duration = Duration::from_secs(60);
 
 impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
 where
@@ -90,14 +94,14 @@ where
     }
 
     async fn confirm(&mut self) {
-        if let Err(error) = self.boot.slots.confirm(self.flash).await {
-            // The trial record still stands: the next boot tries again.
+        // The trial stands until then, also over a restart. Nothing else may begin: a copy of the very command would end as done.
+        while let Err(error) = self.boot.slots.confirm(self.flash).await {
             self.reports.fault(
                 UpdateState::Trial,
                 Code::Flash,
                 Failure::new(Code::Flash, format_args!("{error}")).detail.as_str(),
             );
-            return;
+            self.clock.sleep(CONFIRM_AGAIN).await;
         }
         self.learn().await;
         self.boot.memory.clear_pending(self.flash).await;

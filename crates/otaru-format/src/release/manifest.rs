@@ -4,7 +4,8 @@ use super::cbor::{Major, Reader};
 use super::payload::{Payload, PayloadKind};
 use super::semver::SemVer;
 use super::{
-    KeyId, MAX_ALSO, MAX_AREA, MAX_PAYLOADS, MAX_REVOKED, MAX_TEXT, ReleaseError, block_size, malformed,
+    KeyId, MAX_ALSO, MAX_AREA, MAX_PAYLOADS, MAX_REVOKED, MAX_SEQUENCE, MAX_TEXT, ReleaseError, block_size,
+    malformed,
 };
 use crate::digest::Digest;
 
@@ -23,7 +24,7 @@ pub struct Manifest<'a> {
     pub chip_id: u16,
     /// The version.
     pub version: &'a str,
-    /// The release's number, which rises with every release of a product; never 0.
+    /// The release's number, which rises with every release of a product: 1 to [`MAX_SEQUENCE`].
     pub sequence: u64,
     /// SHA-256 of the image, without a signature block behind it.
     pub image: Digest,
@@ -107,7 +108,10 @@ impl<'a> Manifest<'a> {
         let product = fields.text(2, malformed("the product is not 1 to 32 bytes of text"))?;
         let chip_id = fields.small(3, malformed("the chip is no chip id"))?;
         let version = fields.text(4, malformed("the version is not 1 to 32 bytes of text"))?;
-        let no_sequence = malformed("the sequence is not 1 or more");
+        // Whoever numbers releases by hand or by milliseconds is far below the limit.
+        let no_sequence = malformed(
+            "the sequence is not 1 to 9007199254740991 (2^53 - 1): make the release again with a lower one",
+        );
         let sequence = fields.required(5, Reader::unsigned, no_sequence)?;
         let image = fields.required(6, Reader::array_of, malformed("the image's digest is no SHA-256"))?;
         let size = fields.small(7, malformed("the image's size is no 32-bit number"))?;
@@ -119,7 +123,7 @@ impl<'a> Manifest<'a> {
         let revoked = fields.revoked()?;
         let also = fields.also(product)?;
         fields.end()?;
-        if sequence == 0 {
+        if !(1..=MAX_SEQUENCE).contains(&sequence) {
             return Err(no_sequence);
         }
         let blocks = check_blocks(size, block, hashes)?;

@@ -45,6 +45,8 @@ pub const MAX_REVOKED: usize = 4;
 pub const MAX_ALSO: usize = 4;
 /// Bytes of the longest product name or version: what an application descriptor holds.
 pub const MAX_TEXT: usize = 32;
+/// The highest sequence: the largest whole number that every program reads from JSON exactly (RFC 8259, section 6).
+pub const MAX_SEQUENCE: u64 = (1 << 53) - 1;
 /// Bytes of the dictionary LZMA frames are made with.
 pub const LZMA_DICTIONARY: u32 = 16384;
 

@@ -14,7 +14,7 @@ pub struct ManifestFields<'a> {
     pub chip_id: u16,
     /// 1 to 32 bytes.
     pub version: &'a str,
-    /// 1 or more.
+    /// 1 to [`MAX_SEQUENCE`](super::MAX_SEQUENCE).
     pub sequence: u64,
     /// SHA-256 of the image, without a signature block behind it.
     pub image: Digest,
@@ -123,7 +123,7 @@ impl ManifestFields<'_> {
 /// Writes the manifest of the same release with another sequence; every other field stays, byte for byte.
 ///
 /// # Errors
-/// When `manifest` is none, the sequence is 0, or `buf` is too short; [`MAX_ENVELOPE`] bytes are always enough.
+/// When `manifest` is none, the sequence is 0 or above [`MAX_SEQUENCE`](super::MAX_SEQUENCE), or `buf` is too short; [`MAX_ENVELOPE`] bytes are always enough.
 pub fn with_sequence<'b>(
     manifest: &[u8],
     sequence: u64,

@@ -1,10 +1,13 @@
 //! The audit log: who did what to which thing.
 
+use std::net::IpAddr;
+
 use otaru_rollout::Time;
 use rusqlite::{Connection, params};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::fleet_keys::FleetKey;
 use crate::api::caller::Caller;
 use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
@@ -47,6 +50,22 @@ pub fn note(
 /// Those of the database.
 pub fn note_server(tx: &Connection, action: &str, object: &str, now: Time) -> Result<(), DbError> {
     put(tx, "server", action, object, &Value::Object(serde_json::Map::new()), now)
+}
+
+/// Notes what somebody did with a fleet key, and from where.
+///
+/// # Errors
+/// Those of the database.
+pub fn note_key(
+    tx: &Connection,
+    key: &FleetKey,
+    from: IpAddr,
+    action: &str,
+    object: &str,
+    now: Time,
+) -> Result<(), DbError> {
+    let detail = json!({"fleet_key": key.id, "address": from});
+    put(tx, &format!("fleet key {}", key.name), action, object, &detail, now)
 }
 
 fn put(

@@ -1,14 +1,19 @@
 //! How devices log in: with a password of their own, or with the fleet key that they came with.
 
-use otaru_format::digest::Digest;
-use otaru_rollout::{DeviceId, Time};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use std::net::IpAddr;
 
-use super::{fleet_keys, secret};
+use otaru_format::digest::Digest;
+use otaru_rollout::{DeviceId, Span, Time};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde_json::json;
+
+use super::fleet_keys::FleetKey;
+use super::{audit, fleet_keys, secret};
+use crate::api::caller::Caller;
 use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
-use crate::devices::{edit, rows, tags};
+use crate::devices::{edit, history, rows, tags};
 
 /// Gives a device a new password, in place of any it had; gives back the text that is shown once.
 ///
@@ -36,6 +41,7 @@ pub async fn verify(
     device: DeviceId,
     password: String,
     username: Option<&str>,
+    from: IpAddr,
 ) -> Result<bool, DbError> {
     if !fleet_keys::looks_like(&password) && username != Some(device.as_str()) {
         return Ok(false);
@@ -47,7 +53,7 @@ pub async fn verify(
         Verdict::Bad => Ok(false),
         Verdict::New => {
             let now = app.clock.now();
-            app.db.write(move |tx| register(tx, &device, &password, now)).await
+            app.db.write(move |tx| register(tx, &device, &password, from, now)).await
         }
     }
 }
@@ -83,33 +89,108 @@ fn check(tx: &Connection, device: &DeviceId, password: &str) -> Result<Verdict, 
     }
 }
 
-fn register(tx: &Connection, device: &DeviceId, password: &str, now: Time) -> Result<bool, DbError> {
+fn register(
+    tx: &Connection,
+    device: &DeviceId,
+    password: &str,
+    from: IpAddr,
+    now: Time,
+) -> Result<bool, DbError> {
     // Between the look and the write somebody else may have been faster.
     if !matches!(check(tx, device, password)?, Verdict::New) {
         return Ok(matches!(check(tx, device, password)?, Verdict::Good));
     }
     let Some(key) = fleet_keys::find(tx, password)? else { return Ok(false) };
+    came(tx, device, &key, from, now)?;
+    note(tx, device, &key, from, "device.register", now)?;
+    Ok(true)
+}
+
+/// A device came with this fleet key for the first time.
+fn came(tx: &Connection, device: &DeviceId, key: &FleetKey, from: IpAddr, now: Time) -> Result<(), DbError> {
     rows::register(tx, device, now)?;
     let sql = "UPDATE devices SET fleet_key = ?, revision = revision + 1 WHERE id = ?";
     tx.execute(sql, params![key.id, device.as_str()])?;
     tags::add(tx, device, &key.tags)?;
-    super::audit::note_server(tx, "device.claim", &format!("device/{device}"), now)?;
-    Ok(true)
+    history::note(tx, device, "registered", &json!({"fleet_key": key.name, "address": from}), now)
 }
 
-/// Gives a device that comes with a fleet key a password of its own.
+fn note(
+    tx: &Connection,
+    device: &DeviceId,
+    key: &FleetKey,
+    from: IpAddr,
+    action: &str,
+    now: Time,
+) -> Result<(), DbError> {
+    audit::note_key(tx, key, from, action, &format!("device/{device}"), now)
+}
+
+/// Gives a device a password of its own for a fleet key, where nobody knows the device yet, or an admin [allows](allow_claim) it.
+///
+/// Whoever has a fleet key knows no more than that; so with it alone, nobody takes the place of a device that is there.
 ///
 /// # Errors
-/// When the fleet key is not good, or the device has a password already.
-pub fn claim(tx: &Connection, device: &DeviceId, fleet_key: &str, now: Time) -> Result<String, Problem> {
-    let good = match check(tx, device, fleet_key)? {
-        // A password is hex and a fleet key is not, so `Good` is by fleet key here.
-        Verdict::Good => fleet_keys::find(tx, fleet_key)?.is_some(),
-        Verdict::New => register(tx, device, fleet_key, now)?,
-        Verdict::Bad => false,
-    };
-    if !good {
-        return Err(Problem::unauthorized());
+/// When the fleet key is not good, or the device is known.
+pub fn claim(
+    tx: &Connection,
+    device: &DeviceId,
+    fleet_key: &str,
+    from: IpAddr,
+    now: Time,
+) -> Result<String, Problem> {
+    let key = fleet_keys::find(tx, fleet_key)?.ok_or_else(Problem::unauthorized)?;
+    let sql = "SELECT retired_at IS NOT NULL, claim_until FROM devices WHERE id = ?";
+    let known: Option<(bool, Option<i64>)> = tx
+        .prepare_cached(sql)?
+        .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match known {
+        None => came(tx, device, &key, from, now)?,
+        Some((false, Some(until))) if is_open(until, now) => {}
+        Some((true, _)) => return Err(Problem::conflict(format!("{device} is retired"))),
+        Some((false, _)) => return Err(is_known(device)),
     }
+    tx.execute("UPDATE devices SET claim_until = NULL WHERE id = ?", [device.as_str()])?;
+    history::note(tx, device, "claimed", &json!({"fleet_key": key.name, "address": from}), now)?;
+    note(tx, device, &key, from, "device.claim", now)?;
     set_password(tx, device)
+}
+
+fn is_known(device: &DeviceId) -> Problem {
+    Problem::conflict(format!(
+        "{device} is known, and a fleet key does not take its place; an admin can allow it for an hour: \
+         `otaru devices allow-claim {device}`"
+    ))
+}
+
+/// How long a claim of a device that is known is allowed.
+const ALLOWED: Span = Span::hours(1);
+
+/// Also where the clock was set back: longer than it lasts it is never open.
+fn is_open(until: i64, now: Time) -> bool {
+    let now = now.0.cast_signed();
+    now < until && until - now <= ALLOWED.0.cast_signed()
+}
+
+/// Lets a device that is known be claimed once with a fleet key, within the next hour.
+///
+/// # Errors
+/// When there is no such device, and those of the database.
+pub fn allow_claim(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<(), Problem> {
+    let until = (now + ALLOWED).0.cast_signed();
+    let sql = "UPDATE devices SET claim_until = ? WHERE id = ? AND retired_at IS NULL";
+    if tx.execute(sql, params![until, device.as_str()])? == 0 {
+        return Err(Problem::not_found(format_args!("device {device}")));
+    }
+    history::note(tx, device, "claim_allowed", &json!({"by": caller.name}), now)?;
+    audit::note(
+        tx,
+        caller,
+        "device.allow_claim",
+        &format!("device/{device}"),
+        &json!({"until": until}),
+        now,
+    )?;
+    Ok(())
 }

@@ -18,6 +18,8 @@ const KIND: &str = "session";
 const IDLE: Span = Span::hours(7 * 24);
 /// How long it lasts at all.
 pub const LONGEST: Span = Span::hours(30 * 24);
+/// The most sessions of one token; another one ends the one that was not used for longest.
+const MOST: i64 = 32;
 /// How often its use is written down.
 const NOTE_USE: Span = Span::hours(1);
 
@@ -31,6 +33,11 @@ pub fn open(tx: &Connection, token: &str, now: Time) -> Result<String, Problem> 
     tx.execute(
         "DELETE FROM sessions WHERE created_at <= ? OR used_at <= ?",
         params![ended(now, LONGEST), ended(now, IDLE)],
+    )?;
+    tx.execute(
+        "DELETE FROM sessions WHERE hash IN
+           (SELECT hash FROM sessions WHERE token = ? ORDER BY used_at DESC, created_at DESC LIMIT -1 OFFSET ?)",
+        params![token, MOST - 1],
     )?;
     tx.execute(
         "INSERT INTO sessions (hash, token, created_at, used_at) VALUES (?1, ?2, ?3, ?3)",
@@ -94,4 +101,41 @@ fn note_use(app: &Shared, key: Digest, now: Time) {
 pub fn close(tx: &Connection, key: Digest) -> Result<(), DbError> {
     tx.execute("DELETE FROM sessions WHERE hash = ?", [key.0])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+
+    #[tokio::test]
+    async fn a_token_has_so_many_sessions() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("otaru.db")).unwrap();
+        let kept = db.write(|tx| {
+            for token in ["a", "b"] {
+                tx.execute(
+                    "INSERT INTO tokens (id, name, role, hash, created_at, created_by)
+                     VALUES (?1, ?1, 'viewer', zeroblob(32), 1, 'x')",
+                    [token],
+                )?;
+            }
+            let start = Time(1_800_000_000_000);
+            let first = open(tx, "a", start)?;
+            open(tx, "b", start)?;
+            let mut last = String::new();
+            for number in 0..2 * MOST.unsigned_abs() {
+                last = open(tx, "a", start + Span::seconds(number))?;
+            }
+            let count = |token: &str| -> rusqlite::Result<i64> {
+                tx.query_row("SELECT count(*) FROM sessions WHERE token = ?", [token], |row| row.get(0))
+            };
+            let is_there = |text: &str| -> rusqlite::Result<bool> {
+                tx.prepare("SELECT 1 FROM sessions WHERE hash = ?")?.exists([key(text).map(|key| key.0)])
+            };
+            Ok::<_, Problem>((count("a")?, count("b")?, is_there(&first)?, is_there(&last)?))
+        });
+        let kept = kept.await.map_err(|problem| problem.detail);
+        assert_eq!(kept, Ok((MOST, 1, false, true)), "the oldest ended, and others' did not");
+    }
 }

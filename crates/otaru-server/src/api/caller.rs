@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use crate::access::tokens;
 use crate::app::Shared;
+use crate::http::Stranger;
 
 /// What a token may do; each may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
@@ -76,7 +77,10 @@ impl FromRequestParts<Shared> for Caller {
         let refusal = match token {
             None => None,
             Some((_, token)) => match tokens::verify(app, token.trim()).await? {
-                Ok(caller) => return Ok(caller),
+                Ok(caller) => {
+                    logged_in(parts);
+                    return Ok(caller);
+                }
                 Err(refusal) => Some(refusal),
             },
         };
@@ -116,6 +120,13 @@ impl FromRequestParts<Shared> for Admin {
 /// Who is at the other end, as far as it is known.
 pub fn peer(parts: &Parts) -> IpAddr {
     parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0)
+}
+
+/// Whoever sent this has logged in, and counts among the strangers at their address no more.
+pub fn logged_in(parts: &Parts) {
+    if let Some(stranger) = parts.extensions.get::<Stranger>() {
+        stranger.is_known();
+    }
 }
 
 /// The address of a request's sender: that of the connection, or what a trusted proxy says.

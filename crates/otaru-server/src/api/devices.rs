@@ -41,6 +41,7 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(retire))
         .routes(routes!(unretire))
         .routes(routes!(new_password))
+        .routes(routes!(allow_claim))
         .routes(routes!(happened))
 }
 
@@ -475,6 +476,24 @@ pub(crate) async fn make_password(app: &Shared, caller: Caller, id: &str) -> Res
         Ok::<_, Problem>(password)
     });
     password.await
+}
+
+/// Let a device be claimed
+///
+/// For an hour, and once, a fleet key is good for a login of this device, although it is known.
+#[utoipa::path(post, path = "/devices/{id}/allow-claim", tag = "devices", params(("id" = String, Path)),
+    responses((status = 200, body = Details)))]
+async fn allow_claim(
+    State(app): State<Shared>,
+    Admin(caller): Admin,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, Problem> {
+    let (id, now) = (device_id(&app, &id)?, app.clock.now());
+    let allowed = app.db.write(move |tx| {
+        logins::allow_claim(tx, &caller, &id, now)?;
+        details(tx, &id)
+    });
+    Ok(Json(allowed.await?))
 }
 
 /// Tags for many devices.

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::sse::{Event as Sse, KeepAlive};
 use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
@@ -18,6 +19,7 @@ use super::extract::Query;
 use super::problem::Problem;
 use crate::access::tokens;
 use crate::app::Shared;
+use crate::counts::Counted;
 use crate::events::Event;
 
 /// Often enough for proxies that give up on silent connections after 30 s.
@@ -51,6 +53,7 @@ async fn events(
     Query(of): Query<Of>,
 ) -> Result<axum::response::Sse<impl Stream<Item = Result<Sse, Infallible>>>, Problem> {
     let kinds = kinds(of.kinds.as_deref())?;
+    let stream = one_more(&app, &caller)?;
     let told = BroadcastStream::new(app.events.listen()).filter_map(move |event| {
         let sse = match event {
             Ok(event) => say(&event, kinds.as_deref()),
@@ -58,12 +61,24 @@ async fn events(
         };
         std::future::ready(sse.map(Ok))
     });
-    let told = told.take_until(Box::pin(end(app, caller)));
+    let told = told.take_until(Box::pin(end(app, caller, stream)));
     Ok(axum::response::Sse::new(told).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
+/// One more stream of the caller's.
+///
+/// # Errors
+/// When there are as many as there may be.
+pub(crate) fn one_more(app: &Shared, caller: &Caller) -> Result<Counted<String>, Problem> {
+    app.streams.take(caller.token.clone()).ok_or_else(|| {
+        let most = app.config.limits.streams;
+        let detail = format!("this token follows events {most} times already; end some of those");
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", detail).retry_after(60)
+    })
+}
+
 /// Ends when the server does, or soon after the token is no longer good.
-pub(crate) async fn end(app: Shared, caller: Caller) {
+pub(crate) async fn end(app: Shared, caller: Caller, _stream: Counted<String>) {
     let no_longer_good = async {
         loop {
             tokio::time::sleep(CHECKED).await;

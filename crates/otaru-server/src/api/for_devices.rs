@@ -1,7 +1,7 @@
 //! `/claim` and `/devices/{id}/status`: what devices themselves ask for, and who provisions them.
 
 use axum::Json;
-use axum::extract::{FromRequest as _, FromRequestParts as _, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, FromRequestParts as _, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use otaru_format::status::Status;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Caller, Role, peer};
+use super::caller::{Caller, Role, logged_in, peer};
 use super::devices::{Login, device_id};
 use super::extract::{Body, Path};
 use super::problem::Problem;
@@ -21,7 +21,8 @@ use crate::reconcile;
 
 /// The routes.
 pub fn router() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(claim)).routes(routes!(report))
+    let bound = DefaultBodyLimit::max(reconcile::report::LONGEST);
+    OpenApiRouter::new().routes(routes!(report)).layer(bound).routes(routes!(claim))
 }
 
 /// Which device wants a login, and by what right.
@@ -37,7 +38,8 @@ struct Claim {
 
 /// Get a login for a device with a fleet key
 ///
-/// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more.
+/// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more. A device that
+/// is known already is claimed only within an hour after an admin allowed it.
 #[utoipa::path(post, path = "/claim", tag = "fleet keys", request_body = Claim, security(),
     responses((status = 201, body = Login)))]
 async fn claim(
@@ -46,16 +48,12 @@ async fn claim(
     Body(claim): Body<Claim>,
 ) -> Result<(StatusCode, Json<Login>), Problem> {
     let (id, now) = (device_id(&app, &claim.device)?, app.clock.now());
-    let username = id.to_string();
-    match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, now)).await {
+    let (username, from) = (id.to_string(), peer(&parts));
+    match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, from, now)).await {
         Ok(password) => Ok((StatusCode::CREATED, Json(Login { username, password }))),
         Err(problem) if problem.status == 401 => {
             app.failed_logins.count(peer(&parts), now)?;
-            Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "this fleet key is not good for this device",
-            ))
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "this fleet key is not good"))
         }
         Err(problem) => Err(problem),
     }
@@ -89,8 +87,10 @@ async fn report(
     // Who may not is told so before the rest is looked at.
     let (parts, body) = request.into_parts();
     may_report(&app, &id, &parts).await?;
+    app.polls.count(&id, app.clock.now())?;
     let request = axum::extract::Request::from_parts(parts, body);
     let Body(report): Body<Status<String>> = Body::from_request(request, &app).await?;
+    let report = reconcile::report::bounded(report);
     if report.device != id.as_str() {
         return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
     }
@@ -102,7 +102,8 @@ async fn report(
 
 async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Problem> {
     if let Some(password) = basic(&parts.headers, id) {
-        if logins::verify(app, id.clone(), password, Some(id.as_str())).await? {
+        if logins::verify(app, id.clone(), password, Some(id.as_str()), peer(parts)).await? {
+            logged_in(parts);
             return Ok(());
         }
         app.failed_logins.count(peer(parts), app.clock.now())?;

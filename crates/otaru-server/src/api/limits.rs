@@ -1,24 +1,32 @@
-//! How often somebody may try to log in and fail.
+//! How often somebody may do something: log in and fail, or report over HTTP.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use axum::http::StatusCode;
-use otaru_rollout::{Span, Time};
+use otaru_rollout::{DeviceId, Span, Time};
 
 use super::problem::Problem;
+use crate::address::origin;
 
-/// Failures that are allowed at once.
-const BURST: u32 = 20;
-/// After this long, one more is.
-const REFILL: Span = Span::seconds(3);
-/// The most addresses that are counted.
+/// Failed logins of an address that are allowed at once, and after how long one more is.
+const LOGINS: Rate = Rate { burst: 20, refill: Span::seconds(3) };
+/// Reports of a device over HTTP that are allowed at once, and after how long one more is.
+const POLLS: Rate = Rate { burst: 32, refill: Span::seconds(1) };
+/// The most senders that are counted.
 const COUNTED: usize = 10_000;
 
-/// Failed logins by address.
-#[derive(Debug, Default)]
-pub struct FailedLogins(Mutex<HashMap<IpAddr, Bucket>>);
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    burst: u32,
+    refill: Span,
+}
+
+/// What each has left of a rate.
+#[derive(Debug)]
+struct Buckets<K>(Mutex<HashMap<K, Bucket>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
@@ -27,15 +35,47 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn filled_until(self, now: Time) -> Self {
-        let more = now.since(self.filled).0 / REFILL.0;
+    fn filled_until(self, rate: Rate, now: Time) -> Self {
+        let more = now.since(self.filled).0 / rate.refill.0;
         let left = self.left.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
-        match left >= BURST {
-            true => Self { left: BURST, filled: now },
-            false => Self { left, filled: Time(self.filled.0 + more * REFILL.0) },
+        match left >= rate.burst {
+            true => Self { left: rate.burst, filled: now },
+            false => Self { left, filled: Time(self.filled.0 + more * rate.refill.0) },
         }
     }
 }
+
+impl<K> Default for Buckets<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    /// Counts one more; whether it is allowed.
+    fn count(&self, key: K, rate: Rate, now: Time) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= COUNTED && !all.contains_key(&key) {
+            all.retain(|_, bucket| bucket.filled_until(rate, now).left < rate.burst);
+            if all.len() >= COUNTED {
+                all.clear();
+            }
+        }
+        let bucket = all.entry(key).or_insert(Bucket { left: rate.burst, filled: now });
+        *bucket = bucket.filled_until(rate, now);
+        match bucket.left.checked_sub(1) {
+            Some(left) => {
+                bucket.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Failed logins by address.
+#[derive(Debug, Default)]
+pub struct FailedLogins(Buckets<IpAddr>);
 
 impl FailedLogins {
     /// Counts a failure. A good login is never refused: nobody is locked out by what others at the same address do.
@@ -43,27 +83,31 @@ impl FailedLogins {
     /// # Errors
     /// The answer to give instead, when there were too many.
     pub fn count(&self, peer: IpAddr, now: Time) -> Result<(), Problem> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= COUNTED && !all.contains_key(&peer) {
-            all.retain(|_, bucket| bucket.filled_until(now).left < BURST);
-            if all.len() >= COUNTED {
-                all.clear();
-            }
-        }
-        let bucket = all.entry(peer).or_insert(Bucket { left: BURST, filled: now });
-        *bucket = bucket.filled_until(now);
-        match bucket.left.checked_sub(1) {
-            Some(left) => {
-                bucket.left = left;
-                Ok(())
-            }
-            None => Err(too_many()),
+        match self.0.count(origin(peer), LOGINS, now) {
+            true => Ok(()),
+            false => Err(too_many("too many failed logins from this address; wait a few seconds")),
         }
     }
 }
 
-fn too_many() -> Problem {
-    let detail = "too many failed logins from this address; wait a few seconds";
+/// Reports over HTTP by device.
+#[derive(Debug, Default)]
+pub struct Polls(Buckets<DeviceId>);
+
+impl Polls {
+    /// Counts a report.
+    ///
+    /// # Errors
+    /// The answer to give instead, when there were too many.
+    pub fn count(&self, device: &DeviceId, now: Time) -> Result<(), Problem> {
+        match self.0.count(device.clone(), POLLS, now) {
+            true => Ok(()),
+            false => Err(too_many("this device reports too often; wait a few seconds")),
+        }
+    }
+}
+
+fn too_many(detail: &str) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", detail).retry_after(3)
 }
 
@@ -76,12 +120,12 @@ mod tests {
         let (logins, peer) = (FailedLogins::default(), IpAddr::from([10, 0, 0, 1]));
         let start = Time(1_000_000);
         let allowed = (0..100).filter(|_| logins.count(peer, start).is_ok()).count();
-        assert_eq!(allowed, BURST as usize);
+        assert_eq!(allowed, LOGINS.burst as usize);
         assert!(logins.count([10, 0, 0, 2].into(), start).is_ok(), "another address");
-        assert!(logins.count(peer, start + REFILL).is_ok());
-        assert!(logins.count(peer, start + REFILL).is_err());
+        assert!(logins.count(peer, start + LOGINS.refill).is_ok());
+        assert!(logins.count(peer, start + LOGINS.refill).is_err());
         let later = start + Span::hours(1);
-        assert_eq!((0..100).filter(|_| logins.count(peer, later).is_ok()).count(), BURST as usize);
+        assert_eq!((0..100).filter(|_| logins.count(peer, later).is_ok()).count(), LOGINS.burst as usize);
     }
 
     #[test]
@@ -90,6 +134,6 @@ mod tests {
         for number in 0..50_000_u32 {
             let _ = logins.count(IpAddr::from(number.to_be_bytes()), Time(u64::from(number)));
         }
-        assert!(logins.0.lock().unwrap().len() <= COUNTED);
+        assert!(logins.0.0.lock().unwrap().len() <= COUNTED);
     }
 }

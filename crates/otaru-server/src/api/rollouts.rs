@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use otaru_rollout::{
-    Attempts, Control, DeviceId, Limits, Percent, RolloutId, RolloutSpec, StopRule, Tally, Target, Time,
-    Verdicts, Wave,
+    Attempts, Control, DeviceId, Limits, Percent, Phase, RolloutId, RolloutSpec, StopRule, Tally, Target,
+    Time, Verdicts, Wave,
 };
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use super::page::{Cursor, Page, Wanted};
 use super::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
-use crate::releases::again::{self, SignedAgain, sign_again};
+use crate::releases::again::{self, Prepared, When};
 use crate::rollouts::books::Changes;
 use crate::rollouts::deployments::{self, Shown};
 use crate::rollouts::operate::{self, Brings};
@@ -108,7 +108,7 @@ pub(crate) struct NewRollout {
     /// by signing it again with a higher sequence
     #[serde(default)]
     pub(crate) force: bool,
-    /// Make it, but do not start it yet
+    /// Make it, but do not start it yet; nothing is signed before it starts
     #[serde(default)]
     pub(crate) draft: bool,
 }
@@ -122,37 +122,35 @@ impl NewRollout {
         }
     }
 
-    /// Signs again what devices would refuse as older than what they have had, as far as this server can.
+    /// Looks for what devices would refuse as older than what they have had, or could not be sent to, and signs it again unless the
+    /// rollout starts later.
     ///
     /// # Errors
-    /// When it makes no sense, or a file cannot be kept.
-    pub(crate) async fn prepare(&self, app: &Shared) -> Result<SignedAgain, Problem> {
+    /// When it makes no sense, a release has to be signed elsewhere first, or a file cannot be kept.
+    pub(crate) async fn prepare(&self, app: &Shared) -> Result<Prepared, Problem> {
         let (new, brings, now) = (self.clone(), self.brings()?, app.clock.now());
-        let outdated = app.db.read(move |tx| {
+        let when = if self.draft || is_ahead(self.start_at, now) { When::Later } else { When::Now };
+        let found = app.db.read(move |tx| {
             let (goal, _) = operate::goal(tx, brings)?;
             preview::outdated(tx, new.spec(goal), now)
         });
-        sign_again(app, outdated.await?).await
+        again::prepare(app, found.await?, when).await
     }
 
     /// Keeps it, and starts it unless it is a draft.
     ///
     /// # Errors
-    /// When it makes no sense, or devices would refuse it until a release is signed again elsewhere.
+    /// When it makes no sense, or something changed since it was prepared.
     pub(crate) fn make(
         &self,
         tx: &Connection,
         caller: &Caller,
-        signed: &SignedAgain,
+        prepared: &Prepared,
         now: Time,
     ) -> Result<(Kept, Changes), Problem> {
-        signed.apply(tx, now)?;
+        prepared.apply(tx, now)?;
         let (goal, release) = operate::goal(tx, self.brings()?)?;
-        let spec = self.clone().spec(goal);
-        if !spec.force {
-            again::refuse(tx, &preview::outdated(tx, spec.clone(), now)?)?;
-        }
-        operate::create(tx, caller, &self.name, release, spec, self.draft, now)
+        operate::create(tx, caller, &self.name, release, self.clone().spec(goal), self.draft, now)
     }
 
     fn spec(self, goal: otaru_rollout::Goal) -> RolloutSpec {
@@ -171,6 +169,11 @@ impl NewRollout {
             force: self.force,
         }
     }
+}
+
+/// Whether a rollout that is started at this moment waits for its time.
+fn is_ahead(start_at: Option<Time>, now: Time) -> bool {
+    start_at.is_some_and(|at| at > now)
 }
 
 /// A rollout as it is.
@@ -318,19 +321,20 @@ async fn create(
     Body(new): Body<NewRollout>,
 ) -> Result<Answer, Problem> {
     let once = Once::new(key, &caller, "rollout", &new);
-    // What makes no sense is told by the write, which may also know the answer of an earlier request.
-    let signed = new.prepare(&app).await.unwrap_or_default();
+    // Why it cannot be is told by the write, which may also know the answer of an earlier request.
+    let prepared = new.prepare(&app).await;
     let (sender, changes) = tokio::sync::oneshot::channel();
     let answer = once.run(&app, move |tx, now| {
-        let (kept, changes) = new.make(tx, &caller, &signed, now)?;
+        let prepared = prepared?;
+        let (kept, changes) = new.make(tx, &caller, &prepared, now)?;
         // Nobody waits for it where the answer is one that was given before.
-        let _ = sender.send((changes, signed));
+        let _ = sender.send((changes, prepared));
         Ok(Answer::created(&RolloutView::of(tx, kept)?))
     });
     let answer = answer.await?;
-    if let Ok((changes, signed)) = changes.await {
+    if let Ok((changes, prepared)) = changes.await {
         changes.tell(&app);
-        signed.tell(&app);
+        prepared.tell(&app);
     }
     Ok(answer)
 }
@@ -340,14 +344,14 @@ async fn create(
 /// # Errors
 /// When it makes no sense.
 pub(crate) async fn create_one(app: &Shared, caller: Caller, new: NewRollout) -> Result<RolloutId, Problem> {
-    let (signed, now) = (new.prepare(app).await?, app.clock.now());
+    let (prepared, now) = (new.prepare(app).await?, app.clock.now());
     let made = app.db.write(move |tx| {
-        let (kept, changes) = new.make(tx, &caller, &signed, now)?;
-        Ok::<_, Problem>((kept.rollout.id(), changes, signed))
+        let (kept, changes) = new.make(tx, &caller, &prepared, now)?;
+        Ok::<_, Problem>((kept.rollout.id(), changes, prepared))
     });
-    let (id, changes, signed) = made.await?;
+    let (id, changes, prepared) = made.await?;
     changes.tell(app);
-    signed.tell(app);
+    prepared.tell(app);
     Ok(id)
 }
 
@@ -408,45 +412,49 @@ pub(crate) async fn control_one(
     id: u64,
     control: Control,
 ) -> Result<RolloutView, Problem> {
-    let (now, starts) = (app.clock.now(), control == Control::Start);
-    let outdated = app.db.read(move |tx| match rows::get(tx, RolloutId(id))? {
-        Some(kept) if starts => preview::outdated(tx, kept.rollout.spec().clone(), now),
-        _ => Ok(Vec::new()),
-    });
-    let signed = sign_again(app, outdated.await?).await?;
-    let (view, signed) = {
-        let (sender, applied) = tokio::sync::oneshot::channel();
-        let done = operated(app, id, move |tx, id| {
-            signed.apply(tx, now)?;
-            if let Some(kept) = rows::get(tx, id)?.filter(|kept| starts && !kept.rollout.spec().force) {
-                again::refuse(tx, &preview::outdated(tx, kept.rollout.spec().clone(), now)?)?;
-            }
-            let changes = operate::control(tx, &caller, id, control, now)?;
-            let _ = sender.send(signed);
-            Ok(changes)
-        });
-        (done.await?, applied.await.unwrap_or_default())
+    let now = app.clock.now();
+    let prepared = match control {
+        Control::Start => prepare_start(app, RolloutId(id), now).await?,
+        _ => Prepared::default(),
     };
-    signed.tell(app);
-    Ok(view)
+    operated(app, id, prepared, move |tx, id| operate::control(tx, &caller, id, control, now)).await
 }
 
-/// Does something to a rollout, and tells everybody.
-///
-/// # Errors
-/// When it cannot be done now.
-pub(crate) async fn operated(
+/// Prepares what a draft brings.
+async fn prepare_start(app: &Shared, id: RolloutId, now: Time) -> Result<Prepared, Problem> {
+    let found =
+        app.db.read(move |tx| match rows::get(tx, id)?.filter(|kept| kept.rollout.phase() == Phase::Draft) {
+            Some(kept) => {
+                let spec = kept.rollout.spec().clone();
+                let when = if is_ahead(spec.start_at, now) { When::Later } else { When::Now };
+                Ok::<_, Problem>(Some((preview::outdated(tx, spec, now)?, when)))
+            }
+            None => Ok(None),
+        });
+    match found.await? {
+        Some((found, when)) => again::prepare(app, found, when).await,
+        // Why it cannot start is told when it is tried.
+        None => Ok(Prepared::default()),
+    }
+}
+
+/// Does something to a rollout with what was prepared for it, and tells everybody.
+async fn operated(
     app: &Shared,
     id: u64,
+    prepared: Prepared,
     operate: impl FnOnce(&Connection, RolloutId) -> Result<Changes, Problem> + Send + 'static,
 ) -> Result<RolloutView, Problem> {
     let id = RolloutId(id);
+    let now = app.clock.now();
     let done = app.db.write(move |tx| {
+        prepared.apply(tx, now)?;
         let changes = operate(tx, id)?;
-        Ok::<_, Problem>((RolloutView::read(tx, id)?, changes))
+        Ok::<_, Problem>((RolloutView::read(tx, id)?, changes, prepared))
     });
-    let (view, changes) = done.await?;
+    let (view, changes, prepared) = done.await?;
     changes.tell(app);
+    prepared.tell(app);
     Ok(view)
 }
 
@@ -612,16 +620,9 @@ pub(crate) async fn retry_one(
     force: bool,
 ) -> Result<RolloutView, Problem> {
     let (now, one) = (app.clock.now(), device.clone());
-    let outdated = app.db.read(move |tx| match force {
-        true => operate::to_be_signed_again(tx, RolloutId(id), &one),
-        false => Ok(Vec::new()),
-    });
-    let signed = sign_again(app, outdated.await?).await?;
-    operated(app, id, move |tx, id| {
-        signed.apply(tx, now)?;
-        operate::retry(tx, &caller, id, &device, force, now)
-    })
-    .await
+    let found = app.db.read(move |tx| operate::to_be_signed_again(tx, RolloutId(id), &one, force));
+    let prepared = again::prepare(app, found.await?, When::Now).await?;
+    operated(app, id, prepared, move |tx, id| operate::retry(tx, &caller, id, &device, force, now)).await
 }
 
 /// What happened to a rollout, newest first

@@ -194,9 +194,20 @@ fn step(happened: &Happened) -> Step {
             (Tone::Calm, what, Vec::from_iter(by))
         }
         "tags" => (Tone::Calm, tags_changed(detail), Vec::from_iter(by)),
+        "registered" => (Tone::Calm, "came for the first time".into(), with_key(detail)),
+        "claimed" => (Tone::Busy, "was given a password for a fleet key".into(), with_key(detail)),
+        "claim_allowed" => {
+            (Tone::Calm, "may be claimed with a fleet key for an hour".into(), Vec::from_iter(by))
+        }
         other => (Tone::Calm, show::words(other), Vec::new()),
     };
     Step { at: happened.at, tone, what, more }
+}
+
+/// With which fleet key something was done, and from where.
+fn with_key(detail: &Value) -> Vec<String> {
+    let key = detail["fleet_key"].as_str().map(|name| format!("fleet key “{name}”"));
+    key.into_iter().chain(detail["address"].as_str().map(|address| format!("from {address}"))).collect()
 }
 
 fn tags_changed(detail: &Value) -> String {

@@ -17,7 +17,8 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::fields::Query;
 use super::visitor::Visitor;
-use crate::api::events::{KEEP_ALIVE, end};
+use crate::api::events::{KEEP_ALIVE, end, one_more};
+use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::events::Event;
 
@@ -34,7 +35,8 @@ async fn live(
     State(app): State<Shared>,
     visitor: Visitor,
     Query(fields): Query,
-) -> Sse<impl Stream<Item = Result<Message, Infallible>>> {
+) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, Problem> {
+    let stream = one_more(&app, &visitor.caller)?;
     let of = Of::read(fields.text("of"));
     let events = app.events.listen();
     // What happened since the page was drawn was not heard.
@@ -49,8 +51,8 @@ async fn live(
         // An event without data is none (HTML standard, section 9.2.6).
         Some((Ok(Message::default().event("changed").data("now")), (events, of, false, true)))
     });
-    let changes = futures_util::StreamExt::take_until(changes, Box::pin(end(app, visitor.caller)));
-    Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    let changes = futures_util::StreamExt::take_until(changes, Box::pin(end(app, visitor.caller, stream)));
+    Ok(Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
 /// Waits until something happens that is asked for. `None` when nothing will happen any more.

@@ -36,6 +36,8 @@ struct LoginPage {
     error: Option<String>,
     /// Whether one may come in without a token.
     guests: bool,
+    /// Whether the token goes to another machine in clear.
+    in_clear: bool,
 }
 
 /// A page of this server, from what a query says.
@@ -48,8 +50,10 @@ fn destination(fields: &Fields) -> String {
     if ours { to.to_owned() } else { "/".to_owned() }
 }
 
-fn page(to: String, error: Option<String>, guests: bool) -> Page {
-    draw(&LoginPage { shell: Shell::bare("Log in"), to, error, guests })
+fn page(app: &App, to: String, error: Option<String>, peer: IpAddr, headers: &HeaderMap) -> Page {
+    let guests = guests(app, peer, headers);
+    let in_clear = !peer.to_canonical().is_loopback() && !is_secure(app, headers, Some(peer));
+    draw(&LoginPage { shell: Shell::bare("Log in"), to, error, guests, in_clear })
 }
 
 async fn show(
@@ -63,7 +67,7 @@ async fn show(
     if visitor.is_ok() {
         return Ok(Redirect::to(&to).into_response());
     }
-    page(to, None, guests(&app, peer.ip(), &headers))
+    page(&app, to, None, peer.ip(), &headers)
 }
 
 async fn enter(
@@ -81,7 +85,7 @@ async fn enter(
                 Ok(()) => format!("{}.", sentence(&refusal.to_string())),
                 Err(problem) => sentence(&problem.detail),
             };
-            let mut response = page(to, Some(detail), guests(&app, connection.ip(), &headers))?;
+            let mut response = page(&app, to, Some(detail), connection.ip(), &headers)?;
             *response.status_mut() = StatusCode::UNAUTHORIZED;
             return Ok(response);
         }

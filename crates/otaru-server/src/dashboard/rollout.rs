@@ -328,6 +328,9 @@ fn noticed(event: &Value, spec: &RolloutSpec) -> (Tone, String) {
             Some((name, why)) if name == "held" => {
                 (Tone::Wait, format!("held: {}", show::words(why.as_str().unwrap_or_default())))
             }
+            Some((name, why)) if name == "waits" => {
+                (Tone::Wait, format!("its time has come, but: {}", why.as_str().unwrap_or_default()))
+            }
             Some((name, verdicts)) if name == "stopped" => {
                 (Tone::Bad, format!("stopped by itself: {} bad, {} good", verdicts["bad"], verdicts["good"]))
             }

@@ -10,7 +10,7 @@ use otaru_format::digest::Digest;
 
 use super::shell::{Failure, Notice};
 use crate::access::sessions;
-use crate::api::caller::{Caller, Role};
+use crate::api::caller::{Caller, Role, logged_in};
 use crate::api::problem::Problem;
 use crate::app::{App, Shared};
 
@@ -61,6 +61,7 @@ impl FromRequestParts<Shared> for Visitor {
             }
         };
         let Some((caller, session)) = found else { return Err(to_login(parts)) };
+        logged_in(parts);
         let notice = cookie(&parts.headers, NOTICE).filter(|_| !is_script(&parts.headers));
         let notice = notice.and_then(|text| Notice::read(&text));
         Ok(Self { caller, session, notice, now: app.clock.now().0.cast_signed(), since })

@@ -5,7 +5,12 @@ use rusqlite::Connection;
 use super::DbError;
 
 /// Each step brings the schema from its index to the next number; what was released is never changed.
-const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("sessions.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("sessions.sql"),
+    include_str!("sequences.sql"),
+    include_str!("claims.sql"),
+];
 
 /// Runs the steps that are missing, all or none.
 pub(super) fn run(connection: &mut Connection) -> Result<(), DbError> {

@@ -4,6 +4,7 @@
 //! savepoint of its own: one that fails takes back what it did and nothing else, and a fleet's reports cost one
 //! `fsync` for many. Its caller hears of success only when the disk has it.
 
+pub mod growth;
 mod migrate;
 mod pool;
 mod writer;

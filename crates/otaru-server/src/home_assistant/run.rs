@@ -19,7 +19,7 @@ use crate::devices::list::{self, Filter, Order, Sort};
 use crate::devices::rows::{self, Device};
 use crate::events::Event;
 use crate::mqtt::{BrokerError, Publisher};
-use crate::releases::again::SignedAgain;
+use crate::releases::again::Prepared;
 use crate::rollouts::deployments;
 
 /// Changes of so long are published together: Home Assistant draws a number once a second at most.
@@ -207,9 +207,9 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
         Ok::<_, DbError>(release.map(|release| rollout(&device, wanted, &release)))
     });
     // After a way back, the latest release is older than what the device has had.
-    let signed = match wanted.await? {
+    let prepared = match wanted.await? {
         Some(new) => new.prepare(app).await?,
-        None => SignedAgain::default(),
+        None => Prepared::default(),
     };
     let made = app.db.write(move |tx| {
         let device = rows::get(tx, &id)?.ok_or_else(|| Problem::not_found(format_args!("device {id}")))?;
@@ -218,11 +218,12 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
         if device.image == Some(release.image.to_string()) || is_asked(tx, &id, &release)? {
             return Ok(None);
         }
-        let (_, changes) = rollout(&device, id, &release).make(tx, &caller(), &signed, now)?;
-        Ok::<_, Problem>(Some((changes, device.id, release.version)))
+        let (_, changes) = rollout(&device, id, &release).make(tx, &caller(), &prepared, now)?;
+        Ok::<_, Problem>(Some((changes, device.id, release.version, prepared)))
     });
-    if let Some((changes, device, version)) = made.await? {
+    if let Some((changes, device, version, prepared)) = made.await? {
         changes.tell(app);
+        prepared.tell(app);
         tracing::info!(%device, %version, "Home Assistant asked for an update");
     }
     Ok(())

@@ -19,8 +19,8 @@ use super::url::BrokerUrl;
 
 /// How long a broker may take to accept a connection, a subscription or a message.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Longest payload that is looked at; a status report has 1 KiB at most.
-const LONGEST: usize = 16 * 1024;
+/// Longest payload that is looked at.
+const LONGEST: usize = crate::reconcile::report::LONGEST;
 /// Messages that may wait to be taken. More are dropped, and counted: the library cannot be made to wait.
 const WAITING: usize = 65_536;
 
@@ -154,17 +154,32 @@ impl Mqtt {
     }
 
     /// Subscribes at QoS 1; retained messages follow at once.
+    ///
+    /// # Errors
+    /// When the broker does not grant it.
     pub async fn subscribe(&self, filter: &str) -> Result<(), BrokerError> {
         let (sender, missed) = (self.sender.clone(), Arc::clone(&self.missed));
-        let options = mqtt5::SubscribeOptions { qos: QoS::AtLeastOnce, ..Default::default() };
-        let subscribed = self.client.subscribe_with_options(filter, options, move |message| {
-            if message.payload.len() > LONGEST {
-                return;
-            }
-            let message =
-                Message { topic: message.topic, payload: message.payload, retained: message.retain };
+        let sink = move |message| {
             if let Err(mpsc::error::TrySendError::Full(_)) = sender.try_send(Incoming::Message(message)) {
                 missed.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        self.subscribe_to(filter, sink).await
+    }
+
+    /// The same, with `sink` in place of the queue. It is called where messages are read, and must not wait.
+    ///
+    /// # Errors
+    /// When the broker does not grant it.
+    pub async fn subscribe_to(
+        &self,
+        filter: &str,
+        sink: impl Fn(Message) + Send + Sync + 'static,
+    ) -> Result<(), BrokerError> {
+        let options = mqtt5::SubscribeOptions { qos: QoS::AtLeastOnce, ..Default::default() };
+        let subscribed = self.client.subscribe_with_options(filter, options, move |message| {
+            if message.payload.len() <= LONGEST {
+                sink(Message { topic: message.topic, payload: message.payload, retained: message.retain });
             }
         });
         let denied = |reason| BrokerError::Denied { topic: filter.to_owned(), reason };

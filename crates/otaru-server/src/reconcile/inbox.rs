@@ -1,27 +1,27 @@
 //! Takes in what comes from the broker. Messages of one device in their order, those of many at once.
 
-use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use otaru_format::status::Status;
 use otaru_format::topic::{Topics, all, device_of};
 use otaru_rollout::DeviceId;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore};
 
-use super::ingest;
+use super::mailbox::{Mailbox, Next, Said};
+use super::{ingest, report};
 use crate::app::Shared;
 use crate::db::DbError;
 
 /// How many devices' messages are taken in at the same time: as many writes share a transaction.
-const LANES: usize = 128;
-/// Messages that may wait in a lane. A lane that is full makes the broker wait.
-const WAITING: usize = 64;
+const AT_ONCE: usize = 128;
 /// How long a device that has connected has for its first report.
 const GREETING: std::time::Duration = std::time::Duration::from_millis(1_500);
 /// After this long the broker has done with a connection whose last will it has told.
 const SETTLED: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// The pause between two lines in the log about reports that were not taken in.
+const COMPLAINTS: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the server wants to hear.
 pub fn filters(base: &str) -> [String; 2] {
@@ -39,65 +39,115 @@ pub struct Heard {
     pub retained: bool,
 }
 
-/// Where messages go.
-pub struct Inbox {
-    lanes: Vec<mpsc::Sender<(DeviceId, Said)>>,
-    app: Shared,
-    _tasks: JoinSet<()>,
-}
+/// Where messages go. Clones are the same one.
+#[derive(Clone)]
+pub struct Inbox(Arc<Inner>);
 
-#[derive(Debug)]
-enum Said {
-    Report { report: Box<Status<String>>, live: bool },
-    Presence { online: bool, anew: bool },
+struct Inner {
+    mailbox: Mutex<Mailbox>,
+    /// There is something new in it.
+    filled: Notify,
+    /// There is nothing in it any more.
+    emptied: Notify,
+    arrivals: Arrivals,
+    /// When a failure was last told.
+    complained: Mutex<Option<Instant>>,
+    app: Shared,
+    may_register: bool,
 }
 
 impl Inbox {
     /// Opens it. `may_register` says whether a device that is not known may become so by reporting.
     pub fn open(app: Shared, may_register: bool) -> Self {
-        let mut tasks = JoinSet::new();
-        let lanes = (0..LANES).map(|_| {
-            let (sender, receiver) = mpsc::channel(WAITING);
-            tasks.spawn(lane(app.clone(), receiver, may_register));
-            sender
-        });
-        Self { lanes: lanes.collect(), app, _tasks: tasks }
+        let (mailbox, arrivals) = (Mutex::default(), Arrivals::default());
+        let (filled, emptied) = (Notify::new(), Notify::new());
+        let complained = Mutex::default();
+        Self(Arc::new(Inner { mailbox, filled, emptied, arrivals, complained, app, may_register }))
     }
 
-    /// Takes a message; waits while there are too many.
-    pub async fn take(&self, heard: Heard) {
-        self.app.metrics.received.inc();
-        let Some((device, said)) = read(&self.app.config.base, &heard) else {
-            tracing::debug!(topic = %heard.topic, "a message that says nothing");
-            return;
-        };
-        let mut hasher = DefaultHasher::new();
-        device.hash(&mut hasher);
-        let lane = usize::try_from(hasher.finish() % LANES as u64).unwrap_or(0);
-        // Lanes end with the server only.
-        if let Some(lane) = self.lanes.get(lane) {
-            let _ = lane.send((device, said)).await;
+    /// Puts a message in; never waits.
+    pub fn put(&self, heard: &Heard) {
+        self.0.app.metrics.received.inc();
+        match read(&self.0.app.config.base, heard) {
+            Some((device, said)) => self.0.put(device, said, heard.payload.len()),
+            None => tracing::debug!(topic = %heard.topic, "a message that says nothing"),
+        }
+    }
+
+    /// Takes in what is put in, until this is dropped.
+    pub async fn run(&self) {
+        let workers = Arc::new(Semaphore::new(AT_ONCE));
+        loop {
+            let Ok(permit) = Arc::clone(&workers).acquire_owned().await else { return };
+            let (device, said) = self.0.next().await;
+            let inner = Arc::clone(&self.0);
+            tokio::spawn(async move {
+                inner.take(&device, said).await;
+                inner.done(&device);
+                drop(permit);
+            });
+        }
+    }
+
+    /// Resolves when messages found no room and there is some again, with how many there were.
+    pub async fn missed(&self) -> u64 {
+        loop {
+            let missed = self.0.lock().missed();
+            if missed > 0 {
+                return missed;
+            }
+            self.0.emptied.notified().await;
         }
     }
 }
 
-async fn lane(app: Shared, mut receiver: mpsc::Receiver<(DeviceId, Said)>, may_register: bool) {
-    let mut arrivals = Arrivals::default();
-    loop {
-        let (device, said) = tokio::select! {
-            message = receiver.recv() => match message {
-                Some(message) => message,
-                None => return,
-            },
-            device = arrivals.next() => (device, Said::Presence { online: true, anew: false }),
-        };
+impl Inner {
+    fn put(&self, device: DeviceId, said: Said, bytes: usize) {
+        self.lock().put(device, said, bytes, Instant::now());
+        self.filled.notify_one();
+    }
+
+    async fn next(&self) -> (DeviceId, Said) {
+        loop {
+            let next = self.lock().next(Instant::now());
+            let until = match next {
+                Next::Take(device, said) => return (device, said),
+                Next::Nothing(until) => until,
+            };
+            let later = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = later => {}
+                () = self.filled.notified() => {}
+            }
+        }
+    }
+
+    fn done(&self, device: &DeviceId) {
+        self.lock().done(device, Instant::now());
+        // It may have something more.
+        self.filled.notify_one();
+        self.emptied.notify_one();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Mailbox> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn take(self: &Arc<Self>, device: &DeviceId, said: Said) {
+        let app = &self.app;
         let taken = match said {
             Said::Report { report, live } => {
-                ingest::take_report(&app, &device, *report, may_register, live).await
+                ingest::take_report(app, device, *report, self.may_register, live).await
             }
             Said::Presence { online: true, anew: true } => {
-                arrivals.expect(device);
-                continue;
+                let turn = self.arrivals.expect(device.clone());
+                tokio::spawn(Arc::clone(self).greet(device.clone(), turn));
+                Ok(())
             }
             Said::Presence { online: false, .. } if app.connections.has(device.as_str()) => {
                 tokio::spawn(look_again(app.clone(), device.clone()));
@@ -105,15 +155,33 @@ async fn lane(app: Shared, mut receiver: mpsc::Receiver<(DeviceId, Said)>, may_r
             }
             Said::Presence { online, .. } => {
                 // Whoever waits to be greeted was sent something that may be lost.
-                let anew = arrivals.forget(&device) && online;
-                ingest::take_presence(&app, &device, online, anew, may_register).await
+                let anew = self.arrivals.forget(device) && online;
+                ingest::take_presence(app, device, online, anew, self.may_register).await
             }
         };
         match taken {
-            Ok(()) => {}
-            Err(DbError::Closed) => return,
+            Ok(()) | Err(DbError::Closed) => {}
             // The device reports again; retained reports come again with the next connection.
-            Err(error) => tracing::error!(%device, %error, "a report was not taken in"),
+            Err(error) if self.may_complain() => tracing::error!(%device, %error, "reports are not taken in"),
+            Err(_) => {}
+        }
+    }
+
+    /// Whether a failure is told: a fleet on a full disk would fill the log as well.
+    fn may_complain(&self) -> bool {
+        let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| last.elapsed() >= COMPLAINTS);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
+    }
+
+    /// Lets the first report of a device that has connected pass, then says that it is there.
+    async fn greet(self: Arc<Self>, device: DeviceId, turn: u64) {
+        tokio::time::sleep(GREETING).await;
+        if self.arrivals.is_expected(&device, turn) {
+            self.put(device, Said::Presence { online: true, anew: false }, 0);
         }
     }
 }
@@ -121,30 +189,29 @@ async fn lane(app: Shared, mut receiver: mpsc::Receiver<(DeviceId, Said)>, may_r
 /// Devices that have just connected. Their first report follows at once and says what has become of what they were asked to do, so
 /// it is let pass: an offer made anew before would reach a device that has just gone back to its old image, and be refused.
 #[derive(Debug, Default)]
-struct Arrivals(VecDeque<(Instant, DeviceId)>);
+struct Arrivals(Mutex<(u64, HashMap<DeviceId, u64>)>);
 
 impl Arrivals {
-    fn expect(&mut self, device: DeviceId) {
-        self.forget(&device);
-        self.0.push_back((Instant::now() + GREETING, device));
+    /// Gives a number by which a later connection is told from this one.
+    fn expect(&self, device: DeviceId) -> u64 {
+        let mut all = self.lock();
+        all.0 += 1;
+        let turn = all.0;
+        all.1.insert(device, turn);
+        turn
     }
 
     /// Says whether it was waiting.
-    fn forget(&mut self, device: &DeviceId) -> bool {
-        let before = self.0.len();
-        self.0.retain(|(_, waiting)| waiting != device);
-        self.0.len() < before
+    fn forget(&self, device: &DeviceId) -> bool {
+        self.lock().1.remove(device).is_some()
     }
 
-    /// The next whose time has come; it still counts as waiting.
-    async fn next(&self) -> DeviceId {
-        match self.0.front() {
-            Some((until, device)) => {
-                tokio::time::sleep_until(*until).await;
-                device.clone()
-            }
-            None => std::future::pending().await,
-        }
+    fn is_expected(&self, device: &DeviceId, turn: u64) -> bool {
+        self.lock().1.get(device) == Some(&turn)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (u64, HashMap<DeviceId, u64>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,7 +237,7 @@ fn read(base: &str, heard: &Heard) -> Option<(DeviceId, Said)> {
         return Some((id(name)?, Said::Presence { online, anew: !heard.retained }));
     }
     let name = device_of(base, &heard.topic, "status")?;
-    let report: Box<Status<String>> = serde_json::from_slice(&heard.payload).ok()?;
+    let report = Box::new(report::read(&heard.payload).ok()?);
     // A report in somebody else's name is nobody's.
     let own = report.device == name;
     own.then_some((id(name)?, Said::Report { report, live: !heard.retained }))

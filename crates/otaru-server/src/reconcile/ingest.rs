@@ -11,6 +11,7 @@ use otaru_rollout::{DeviceId, Event, Report, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
+use super::restored;
 use crate::app::{App, Shared};
 use crate::db::DbError;
 use crate::devices::{history, rows};
@@ -174,6 +175,7 @@ fn take(
         error,
     };
     put(tx, device, &is, report, now)?;
+    restored::lift_numbers(tx, report.deployment.as_deref())?;
     if is != known {
         history::note(tx, device, "report", &news(report), now)?;
     }
@@ -196,9 +198,13 @@ fn put(
     now: Time,
 ) -> Result<(), DbError> {
     let text = serde_json::to_string(report).map_err(|error| DbError::corrupt("devices.report", error))?;
+    // What it ran until now may have become a release only after it was reported.
     tx.prepare_cached(
         "UPDATE devices SET chip = ?1, product = ?2, version = ?3, image = ?4, state = ?5, error_code = ?6, report = ?7,
-                reported_at = ?8, last_seen = ?8, revision = revision + 1 WHERE id = ?9",
+                reported_at = ?8, last_seen = ?8, revision = revision + 1,
+                had = max(had, coalesce((SELECT max(r.sequence) FROM releases r WHERE r.image = ?4 AND ?10
+                    OR r.image = devices.image AND coalesce(json_extract(devices.report, '$.confirmed'), 0)), 0))
+         WHERE id = ?9",
     )?
     .execute(params![
         is.chip,
@@ -209,7 +215,8 @@ fn put(
         is.error,
         text,
         now.0.cast_signed(),
-        device.as_str()
+        device.as_str(),
+        report.confirmed
     ])?;
     Ok(())
 }

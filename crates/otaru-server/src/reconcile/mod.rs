@@ -3,7 +3,9 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`ingest`] | takes in what devices report, and whether they are there |
-//! | [`inbox`] | where that comes from: the broker |
+//! | [`inbox`] | where that comes from: the broker; `mailbox` is what waits there |
+//! | [`report`] | reads a report, and bounds it |
+//! | `restored` | after a restore: numbers go on above those that devices name |
 //! | [`work`] | carries on: scans, starts, moments that have come |
 //! | [`outbox`] | sends what devices are to be told |
 //!
@@ -12,7 +14,10 @@
 
 pub mod inbox;
 pub mod ingest;
+mod mailbox;
 pub mod outbox;
+pub mod report;
+mod restored;
 pub mod work;
 
 use otaru_rollout::{DeviceId, Event, Time};

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::app::Shared;
 use crate::db::DbError;
 use crate::releases;
-use crate::rollouts::books::Message;
+use crate::rollouts::books::{Books, Message};
 use crate::rollouts::deployments;
 
 /// Rows that are looked at at once.
@@ -48,6 +48,8 @@ struct Letter {
     /// `None` when there is nothing to say any more.
     text: Option<Vec<u8>>,
     expiry: Duration,
+    /// The rollout whose offer has no file to name.
+    without_file: Option<RolloutId>,
 }
 
 /// Sends until the server ends.
@@ -93,12 +95,32 @@ pub async fn send_all(app: &Shared, bus: &impl Bus) -> Result<(), String> {
         if letters.is_empty() {
             return Ok(());
         }
+        end_without_file(app, &letters).await.map_err(|error| error.to_string())?;
         let (sent, failed) = send(app, bus, letters).await;
         forget(app, sent).await.map_err(|error| error.to_string())?;
         if let Some(why) = failed {
             return Err(why);
         }
     }
+}
+
+/// Ends attempts that have no file, rather than have them time out.
+async fn end_without_file(app: &Shared, letters: &[Letter]) -> Result<(), DbError> {
+    let lost = letters.iter().filter_map(|letter| Some((letter.without_file?, letter.device.clone())));
+    let lost: Vec<_> = lost.collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let now = app.clock.now();
+    let ended = app.db.write(move |tx| {
+        let mut books = Books::open(tx, now);
+        for (rollout, device) in &lost {
+            books.end_without_file(*rollout, device)?;
+        }
+        books.finish()
+    });
+    ended.await?.tell(app);
+    Ok(())
 }
 
 /// Gives back which rows are done with, and why the rest is not.
@@ -164,36 +186,39 @@ fn letters(tx: &Connection, base: &str, now: Time) -> Result<Vec<Letter>, DbErro
         let device = DeviceId::from(device.as_str());
         let message: Message =
             serde_json::from_str(&message).map_err(|error| DbError::corrupt("outbox.message", error))?;
-        let (text, expiry) = compose(tx, &device, message, base, now)?;
-        letters.push(Letter { id, device, text, expiry });
+        let letter = Letter { id, device, text: None, expiry: Duration::ZERO, without_file: None };
+        letters.push(compose(tx, letter, message, base, now)?);
     }
     Ok(letters)
 }
 
-/// What to say, and until when it is worth hearing.
+/// Writes what to say, and until when it is worth hearing.
 fn compose(
     tx: &Connection,
-    device: &DeviceId,
+    letter: Letter,
     message: Message,
     base: &str,
     now: Time,
-) -> Result<(Option<Vec<u8>>, Duration), DbError> {
+) -> Result<Letter, DbError> {
     /// A cancellation that comes later than this finds nothing to cancel.
     const CANCEL: Duration = Duration::from_secs(3_600);
     match message {
-        Message::Cancel { .. } => Ok((Some(b"{\"cancel\":true}".to_vec()), CANCEL)),
+        Message::Cancel { .. } => {
+            Ok(Letter { text: Some(b"{\"cancel\":true}".to_vec()), expiry: CANCEL, ..letter })
+        }
         Message::Offer { rollout, start, image, force } => {
-            let Some(ends) = stands(tx, device, rollout, start)? else { return Ok((None, Duration::ZERO)) };
+            let Some(ends) = stands(tx, &letter.device, rollout, start)? else { return Ok(letter) };
             let Some(url) = releases::url_for(tx, image, base)? else {
-                tracing::error!(%device, %image, "an offer has no file; its attempt will time out");
-                return Ok((None, Duration::ZERO));
+                tracing::error!(device = %letter.device, %image, "an offer has no file; its attempt ends");
+                return Ok(Letter { without_file: Some(rollout), ..letter });
             };
             let name = OfferId { rollout, start }.to_string();
             let force = force && !releases::rows::is_signed(tx, image)?;
             let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, order: None };
             let text =
                 serde_json::to_vec(&offer).map_err(|error| DbError::corrupt("outbox.message", error))?;
-            Ok((Some(text), Duration::from_millis(ends.since(now).0.max(1_000))))
+            let expiry = Duration::from_millis(ends.since(now).0.max(1_000));
+            Ok(Letter { text: Some(text), expiry, ..letter })
         }
     }
 }

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use otaru_rollout::{Control, DeviceId, Event, Phase, RolloutId, Time};
 use rusqlite::{Connection, params};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::ingest;
+use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
+use crate::releases::again::{self, When};
 use crate::rollouts::books::{Books, Changes};
-use crate::rollouts::{deployments, rows};
+use crate::rollouts::{deployments, preview, rows};
 
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -34,6 +37,8 @@ pub struct Memory {
     scans: BTreeMap<RolloutId, (u32, Option<DeviceId>)>,
     /// In which phase a rollout's deployments were all told that it ends.
     closed: BTreeMap<RolloutId, Phase>,
+    /// When a rollout could not begin last, and why.
+    waiting: BTreeMap<RolloutId, (Instant, String)>,
 }
 
 /// Works until the server ends.
@@ -76,7 +81,11 @@ pub async fn pass(app: &Shared, memory: &mut Memory) -> Result<(), DbError> {
     let alive = app.db.read(rows::alive).await?;
     memory.scans.retain(|id, _| alive.contains(id));
     memory.closed.retain(|id, _| alive.contains(id));
+    memory.waiting.retain(|id, _| alive.contains(id));
     for id in alive {
+        if !begin(app, memory, id).await? {
+            continue;
+        }
         tick(app, id).await?;
         close(app, memory, id).await?;
         scan(app, memory, id).await?;
@@ -94,6 +103,53 @@ async fn write<T: Send + 'static>(
     let (done, changes) = app.db.write(move |tx| work(tx, now)).await?;
     changes.tell(app);
     Ok(done)
+}
+
+/// Begins a rollout whose time has come: what devices would refuse as older is signed again, as when an operator starts one. Says
+/// whether the rollout can be carried on with; one that cannot begin says why, and is tried again after a while.
+async fn begin(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<bool, DbError> {
+    let now = app.clock.now();
+    let Some(kept) = app.db.read(move |tx| rows::get(tx, id)).await? else { return Ok(true) };
+    let spec = kept.rollout.spec();
+    if kept.rollout.phase() != Phase::Scheduled {
+        return Ok(true);
+    }
+    if spec.start_at.is_some_and(|at| at > now) {
+        // Until then nothing happens to it.
+        return Ok(false);
+    }
+    if memory.waiting.get(&id).is_some_and(|(then, _)| then.elapsed() < HOUSEKEEPING) {
+        return Ok(false);
+    }
+    let spec = spec.clone();
+    let begun = async {
+        let found = app.db.read(move |tx| preview::outdated(tx, spec, now)).await?;
+        let prepared = again::prepare(app, found, When::Now).await?;
+        let done = app.db.write(move |tx| {
+            prepared.apply(tx, now)?;
+            let mut books = Books::open(tx, now);
+            let _ = books.control(id, Control::Tick)?;
+            Ok::<_, Problem>((books.finish()?, prepared))
+        });
+        done.await
+    };
+    match begun.await {
+        Ok((changes, prepared)) => {
+            memory.waiting.remove(&id);
+            changes.tell(app);
+            prepared.tell(app);
+            Ok(true)
+        }
+        Err(problem) => {
+            let known = memory.waiting.insert(id, (Instant::now(), problem.detail.clone()));
+            if known.is_none_or(|(_, why)| why != problem.detail) {
+                tracing::warn!(rollout = id.0, why = %problem.detail, "a rollout cannot begin");
+                let notice = json!({"notice": {"waits": problem.detail}});
+                app.db.write(move |tx| rows::note(tx, id, None, &notice, now)).await?;
+            }
+            Ok(false)
+        }
+    }
 }
 
 async fn tick(app: &Shared, id: RolloutId) -> Result<(), DbError> {
@@ -163,6 +219,7 @@ async fn close(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), D
             let devices = deployments::open_in(tx, id, from.as_ref(), BATCH)?;
             let mut books = Books::open(tx, now);
             for device in &devices {
+                books.end_without_file(id, device)?;
                 books.event(id, device, &Event::Close)?;
             }
             Ok((devices.last().cloned(), books.finish()?))
@@ -236,6 +293,11 @@ async fn start(app: &Shared, id: RolloutId) -> Result<(), DbError> {
 
 async fn clean(app: &Shared) -> Result<(), DbError> {
     let now = app.clock.now();
-    app.db.write(move |tx| crate::api::idempotency::prune(tx, now)).await?;
+    app.db
+        .write(move |tx| {
+            crate::api::idempotency::prune(tx, now)?;
+            crate::db::growth::prune(tx, now)
+        })
+        .await?;
     ingest::polled_long_ago(app).await
 }

@@ -1,18 +1,27 @@
 //! Going back is going forward: an older release is signed again with a higher sequence, because devices that want
 //! signatures take no lower one, and no command makes them.
+//!
+//! Which releases that are is found out outside of the one writer, since it asks every device; the write only looks whether
+//! the answer still holds.
+
+use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
 use otaru_format::digest::Digest;
+use otaru_format::release::MAX_SEQUENCE;
+use otaru_release::keys::SecretKey;
 use otaru_release::sign::resign_as;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::OwnedRwLockReadGuard;
 
+use super::Keys;
 use super::contents::{Contents, Kind, ReleaseParts};
 use super::register::{Stored, note_artifact, put_file};
 use super::rows::{self, Release, millis};
 use crate::api::problem::Problem;
 use crate::app::App;
+use crate::artifacts::ArtifactError;
 use crate::db::DbError;
 use crate::events::Event;
 
@@ -21,8 +30,59 @@ use crate::events::Event;
 pub struct Outdated {
     /// Id of the release.
     pub release: i64,
-    /// The highest sequence that one of the devices has had; 0 where that is not the reason.
+    /// The highest sequence that one of the devices has had.
     pub had: u64,
+}
+
+/// What devices would refuse, and what that answer rests on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The releases.
+    pub outdated: Vec<Outdated>,
+    /// The images that devices are to be sent to, with the file for each.
+    images: Vec<(Digest, Option<Offered>)>,
+    /// The highest sequence that any device has had.
+    had: u64,
+}
+
+/// Sequence of a release, and the file that devices are sent to.
+type Offered = (Option<u64>, Option<Digest>);
+
+impl Found {
+    /// The answer for these images, as releases and devices are now.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn new(tx: &Connection, images: BTreeSet<Digest>, outdated: Vec<Outdated>) -> Result<Self, DbError> {
+        let look = |image| Ok::<_, DbError>((image, offered(tx, image)?));
+        let images = images.into_iter().map(look).collect::<Result<_, _>>()?;
+        Ok(Self { outdated, images, had: highest_had(tx)? })
+    }
+
+    /// Whether releases and devices are still as they were. It costs nothing that grows with the fleet.
+    fn holds(&self, tx: &Connection) -> Result<bool, DbError> {
+        for (image, was) in &self.images {
+            if offered(tx, *image)? != *was {
+                return Ok(false);
+            }
+        }
+        // Where nobody is sent anywhere, nobody refuses anything.
+        Ok(self.images.is_empty() || highest_had(tx)? == self.had)
+    }
+}
+
+fn offered(tx: &Connection, image: Digest) -> Result<Option<Offered>, DbError> {
+    let sql = "SELECT sequence, coalesce(file, raw) FROM releases WHERE image = ?1 AND yanked_at IS NULL";
+    let found =
+        tx.prepare_cached(sql)?.query_row([image.0], |row| Ok((row.get(0)?, rows::digest_at(row, 1)?)));
+    Ok(found.optional()?)
+}
+
+/// From an index alone, one step for each product.
+fn highest_had(tx: &Connection) -> Result<u64, DbError> {
+    let sql = "SELECT coalesce(max((SELECT max(had) FROM devices d WHERE d.product = r.product)), 0) \
+               FROM (SELECT DISTINCT product FROM releases) r";
+    Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// A release file with a higher sequence, in the store but not in the database.
@@ -35,59 +95,129 @@ struct Signed {
     parts: ReleaseParts,
 }
 
-/// Release files with higher sequences, to be applied in the write that needs them.
+/// What a rollout needs of releases, to be applied in the write that makes or starts it.
 #[derive(Debug, Default)]
-pub struct SignedAgain {
+pub struct Prepared {
+    found: Found,
     signed: Vec<Signed>,
     /// Nothing that is in the store is removed before this is applied.
     _held: Option<OwnedRwLockReadGuard<()>>,
 }
 
-/// Signs releases again, as far as this server has the key that signed them. The rest is left to [`refuse`].
-///
-/// # Errors
-/// When a file cannot be read, or kept.
-pub async fn sign_again(app: &App, outdated: Vec<Outdated>) -> Result<SignedAgain, Problem> {
-    let Some(key) = app.keys.signer().cloned() else { return Ok(SignedAgain::default()) };
-    let own = key.public().id().to_string();
-    let mut again = SignedAgain { signed: Vec::new(), _held: Some(app.artifacts.hold().await) };
-    for Outdated { release, .. } in outdated {
-        let found =
-            app.db.read(move |tx| Ok::<_, DbError>((rows::get(tx, release)?, next_sequence(tx, release)?)));
-        let (Some(release), highest) = found.await? else { continue };
-        let Some(old) = release.file.filter(|_| release.signed_by.as_deref() == Some(&own)) else { continue };
-        let now = app.clock.now().0;
-        let taken = again.signed.iter().map(|signed| signed.parts.sequence + 1).max().unwrap_or(0);
-        let (sequence, bytes) = (now.max(highest).max(taken), app.artifacts.read_whole(old).await?);
-        let (key, keys) = (std::sync::Arc::clone(&key), app.keys.clone());
-        let made = tokio::task::spawn_blocking(move || {
-            let file = resign_as(&bytes, sequence, &key).map_err(|error| error.to_string())?;
-            // What devices are sent to is first looked at as they do.
-            let contents = Contents::read(&file, &keys).map_err(|error| error.to_string())?;
-            let Kind::Release(parts) = contents.kind else { return Err("it is no release file".into()) };
-            Ok::<_, String>((Bytes::from(file), parts))
-        });
-        let made = made.await.map_err(|error| Problem::internal(&error))?;
-        let (file, parts) = made
-            .map_err(|why| Problem::conflict(format!("{} cannot be signed again: {why}", named(&release))))?;
-        let size = file.len() as u64;
-        let file = Stored { digest: app.artifacts.put(file).await?, size };
-        again.signed.push(Signed { release: release.id, old, file, parts });
-    }
-    Ok(again)
+/// When what is found outdated is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Now: something starts.
+    Now,
+    /// Later: only whether it can be is looked at.
+    Later,
 }
 
-impl SignedAgain {
-    /// Makes these the releases' files.
+/// Signs outdated releases again. All of them, or none.
+///
+/// # Errors
+/// When the key that signed one of them is not here, which names the command to run where it is; and when a file cannot be read,
+/// signed or kept.
+pub async fn prepare(app: &App, found: Found, when: When) -> Result<Prepared, Problem> {
+    if found.outdated.is_empty() {
+        return Ok(Prepared { found, ..Prepared::default() });
+    }
+    let own = app.keys.signer().map(|key| key.public().id().to_string());
+    let outdated = found.outdated.clone();
+    let due =
+        app.db.read(move |tx| outdated.iter().map(|outdated| due(tx, outdated, own.as_deref())).collect());
+    let due: Vec<Due> = due.await?;
+    let Some(key) = app.keys.signer().filter(|_| when == When::Now) else {
+        return Ok(Prepared { found, ..Prepared::default() });
+    };
+    let mut prepared = Prepared { found, signed: Vec::new(), _held: Some(app.artifacts.hold().await) };
+    let mut next = app.clock.now().0;
+    for Due { release, old, least } in due {
+        let sequence = next.max(least);
+        let signed = sign(app, std::sync::Arc::clone(key), &release, old, sequence).await?;
+        next = sequence + 1;
+        prepared.signed.push(signed);
+    }
+    Ok(prepared)
+}
+
+/// A release that this server can sign again.
+struct Due {
+    release: Release,
+    old: Digest,
+    /// The least sequence that will do.
+    least: u64,
+}
+
+fn due(tx: &Connection, outdated: &Outdated, own: Option<&str>) -> Result<Due, Problem> {
+    let release = rows::get(tx, outdated.release)?;
+    let release = release.ok_or_else(|| Problem::not_found(format_args!("release {}", outdated.release)))?;
+    let least = next_sequence(tx, release.id)?.max(next_reported(tx, release.id)?);
+    let least = least.max(outdated.had.saturating_add(1));
+    if least > MAX_SEQUENCE {
+        let text = format!(
+            "{} cannot be signed again: {} is the highest sequence there is; build the image anew, under another product's name \
+             that lists this one (`otaru release --also`)",
+            named(&release),
+            least - 1
+        );
+        return Err(Problem::conflict(text));
+    }
+    match release.file {
+        Some(old) if own.is_some() && release.signed_by.as_deref() == own => Ok(Due { release, old, least }),
+        _ => Err(sign_elsewhere(&release, outdated.had, least)),
+    }
+}
+
+async fn sign(
+    app: &App,
+    key: std::sync::Arc<SecretKey>,
+    release: &Release,
+    old: Digest,
+    sequence: u64,
+) -> Result<Signed, Problem> {
+    let cannot = |why: &dyn std::fmt::Display| {
+        Problem::conflict(format!("{} cannot be signed again: {why}", named(release)))
+    };
+    let bytes = app.artifacts.read_whole(old).await.map_err(|error| match error {
+        ArtifactError::Missing(_) => cannot(&format_args!("{error}; upload it again")),
+        other => other.into(),
+    })?;
+    let keys = app.keys.clone();
+    let made = tokio::task::spawn_blocking(move || made_again(&bytes, sequence, &key, &keys)).await;
+    let (file, parts) = made.map_err(|error| Problem::internal(&error))?.map_err(|why| cannot(&why))?;
+    let size = file.len() as u64;
+    let file = Stored { digest: app.artifacts.put(file).await?, size };
+    Ok(Signed { release: release.id, old, file, parts })
+}
+
+fn made_again(
+    bytes: &[u8],
+    sequence: u64,
+    key: &SecretKey,
+    keys: &Keys,
+) -> Result<(Bytes, ReleaseParts), String> {
+    let file = resign_as(bytes, sequence, key).map_err(|error| error.to_string())?;
+    // What devices are sent to is first looked at as they do.
+    let contents = Contents::read(&file, keys).map_err(|error| error.to_string())?;
+    let Kind::Release(parts) = contents.kind else { return Err("it is no release file".into()) };
+    Ok((file.into(), parts))
+}
+
+impl Prepared {
+    /// Makes what was signed the releases' files.
     ///
     /// # Errors
-    /// When one of the releases has changed since they were signed.
+    /// When releases or devices have changed since it was prepared.
     pub fn apply(&self, tx: &Connection, now: otaru_rollout::Time) -> Result<(), Problem> {
+        if !self.found.holds(tx)? {
+            return Err(changed());
+        }
         for Signed { release, old, file, parts } in &self.signed {
             let known = rows::get(tx, *release)?;
             let (same, built) = known.map_or((false, false), |known| (known.file == Some(*old), known.built));
             if !same || parts.sequence < next_sequence(tx, *release)? {
-                return Err(Problem::conflict("releases changed meanwhile; try again"));
+                return Err(changed());
             }
             let mut tried = tx.prepare_cached("SELECT base, size FROM deltas WHERE release = ?1")?;
             let deltas = tried.query_map([release], |row| Ok((Digest(row.get(0)?), row.get(1)?)))?;
@@ -104,61 +234,77 @@ impl SignedAgain {
     }
 }
 
-/// The least sequence above all that the release's product has.
+fn changed() -> Problem {
+    Problem::conflict("releases or devices changed meanwhile; try again")
+}
+
+/// The least sequence above all that the release's product has, and above all that its devices are known to have had.
 fn next_sequence(tx: &Connection, release: i64) -> Result<u64, DbError> {
-    let sql = "SELECT 1 + coalesce(max(o.sequence), 0) FROM releases r JOIN releases o ON o.product = r.product \
-               WHERE r.id = ?1";
+    let sql = "SELECT 1 + max(coalesce((SELECT max(o.sequence) FROM releases o WHERE o.product = r.product), 0), \
+                              coalesce((SELECT max(d.had) FROM devices d WHERE d.product = r.product), 0)) \
+               FROM releases r WHERE r.id = ?1";
     Ok(tx.prepare_cached(sql)?.query_row([release], |row| row.get(0))?)
 }
 
-/// Says how to go back, where this server cannot sign what devices would take.
-///
-/// # Errors
-/// A [`Problem`] for the first of the releases.
-pub fn refuse(tx: &Connection, outdated: &[Outdated]) -> Result<(), Problem> {
-    let Some(first) = outdated.first() else { return Ok(()) };
-    let Some(release) = rows::get(tx, first.release)? else { return Ok(()) };
-    let least = next_sequence(tx, release.id)?.max(first.had.saturating_add(1));
+/// The least sequence above those of the images that devices of the release's product report, of whatever product those are. It
+/// asks every device.
+fn next_reported(tx: &Connection, release: i64) -> Result<u64, DbError> {
+    let sql = "SELECT 1 + coalesce(max(o.sequence), 0) FROM releases r JOIN devices d ON d.product = r.product \
+               JOIN releases o ON o.image = d.image WHERE r.id = ?1";
+    Ok(tx.prepare_cached(sql)?.query_row([release], |row| row.get(0))?)
+}
+
+/// Says how to sign a release again, where this server cannot.
+fn sign_elsewhere(release: &Release, had: u64, least: u64) -> Problem {
     let file = release.offered().map_or_else(|| "FILE.otaru".to_owned(), |(_, name)| name);
     let key = match &release.signed_by {
         Some(id) => format!("the key {id}, which signed it, is not on this server"),
-        None => "it is not signed, and this server has no key".to_owned(),
+        None => "it is not signed".to_owned(),
     };
-    let why = match first.had {
-        0 => format!("devices that rolled it back take it again with a higher sequence only, and {key}"),
-        had => format!(
-            "its sequence is {}, devices have had {had}, and those that want signatures go back to no lower one; {key}",
-            release.sequence.unwrap_or(0)
+    let sequence = release.sequence.unwrap_or(0);
+    let why = match had > sequence {
+        false => format!("devices that rolled it back take it again with a higher sequence only, and {key}"),
+        true => format!(
+            "its sequence is {sequence}, devices have had {had}, and those that want signatures go back to no lower one; {key}"
         ),
     };
-    let how = format!(
-        "where the key is, run `otaru resign {file} --key KEY.pem --sequence {} -o {}`, upload that, and make the \
-         rollout then",
-        least.max(release.sequence.map_or(0, |sequence| sequence + 1)),
-        file.replace(".otaru", "-again.otaru")
-    );
-    let text = format!("{}: {why}. To go back, {how}", named(&release));
-    Err(Problem::new(StatusCode::CONFLICT, "sign-again", text))
+    let (sequence, again) = (least.max(sequence + 1), file.replace(".otaru", "-again.otaru"));
+    let how = match &release.signed_by {
+        Some(_) => format!(
+            "where the key is, run `otaru resign {file} --key KEY.pem --sequence {sequence} -o {again}`"
+        ),
+        None => {
+            format!("run `otaru release {} --sequence {sequence} -o {again}`", file.replace(".otaru", ".bin"))
+        }
+    };
+    let text = format!("{}: {why}. To go back, {how}, upload that, and try again", named(release));
+    Problem::new(StatusCode::CONFLICT, "sign-again", text)
 }
 
 fn named(release: &Release) -> String {
     format!("release {}, {} {}", release.id, release.product, release.version)
 }
 
-/// The highest sequence a device has had, as far as is known here: of what it runs, and of what it confirmed.
+/// The highest sequence that a device has had, as far as is known here: what it ran, and what it runs.
 ///
 /// # Errors
 /// Those of the database.
-pub fn highest_had(tx: &Connection, device: &str, running: Digest, chip: &str) -> Result<u64, DbError> {
-    let mut runs = tx.prepare_cached("SELECT max(sequence) FROM releases WHERE image = ?1")?;
-    let runs: Option<u64> = runs.query_row([running.0], |row| row.get(0))?;
-    let mut confirmed = tx.prepare_cached(
-        "SELECT max(r.sequence) FROM deployments d JOIN rollouts o ON o.id = d.rollout \
-         JOIN releases r ON r.id = o.release \
-         WHERE d.device = ?1 AND d.standing = 'succeeded' AND r.chip = ?2",
-    )?;
-    let confirmed: Option<u64> = confirmed.query_row(params![device, chip], |row| row.get(0))?;
-    Ok(runs.max(confirmed).unwrap_or(0))
+pub fn had_by(tx: &Connection, device: &str) -> Result<u64, DbError> {
+    let sql = "SELECT max(d.had, coalesce(r.sequence, 0)) FROM devices d LEFT JOIN releases r ON r.image = d.image WHERE d.id = ?1";
+    Ok(tx.prepare_cached(sql)?.query_row([device], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+/// Whether a device may have rolled back a signed release as it is signed now: it was offered it with this sequence, or it is not
+/// known with which one, and the release was never signed again.
+///
+/// # Errors
+/// Those of the database.
+pub fn may_be_barred(tx: &Connection, device: &str, image: Digest) -> Result<bool, DbError> {
+    let sql = "SELECT coalesce(sequence <= coalesce((SELECT max(p.offered) FROM deployments p WHERE p.device = ?1 \
+                                            AND unhex(json_extract(p.state, '$.image')) = r.image), first_sequence, sequence), 0) \
+               FROM releases r WHERE image = ?2 AND file IS NOT NULL AND signed_by IS NOT NULL";
+    let barred = tx.prepare_cached(sql)?.query_row(params![device, image.0], |row| row.get(0));
+    Ok(barred.optional()?.unwrap_or(false))
 }
 
 /// Gives a release its first sequence: the milliseconds since 1970, and above all that the product has.
@@ -169,7 +315,7 @@ pub(super) fn number(tx: &Connection, release: i64, now: otaru_rollout::Time) ->
     let least = next_sequence(tx, release)?;
     let sequence = u64::try_from(millis(now)).unwrap_or(0).max(least);
     tx.execute(
-        "UPDATE releases SET sequence = ?2 WHERE id = ?1 AND sequence IS NULL",
+        "UPDATE releases SET sequence = ?2, first_sequence = ?2 WHERE id = ?1 AND sequence IS NULL",
         params![release, sequence],
     )?;
     Ok(())

@@ -225,7 +225,8 @@ pub(super) fn put_file(
         params![release, millis(now)],
     )?;
     tx.execute(
-        "UPDATE releases SET file = ?2, built = ?3, signed_by = ?4, sequence = ?5, compressed = ?6 WHERE id = ?1",
+        "UPDATE releases SET file = ?2, built = ?3, signed_by = ?4, sequence = ?5, compressed = ?6, \
+         first_sequence = coalesce(first_sequence, ?5) WHERE id = ?1",
         params![
             release,
             file.digest.0,

@@ -47,6 +47,7 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         signing_key: None,
         trusted_keys: Vec::new(),
         uploads: UploadLimits { bytes: 1 << 20, ..UploadLimits::default() },
+        limits: crate::http::Limits::default(),
         metrics: None,
         home_assistant: None,
     };
@@ -61,8 +62,11 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         public_base: "http://localhost".into(),
         public_mqtt: std::sync::OnceLock::new(),
         tokens: crate::access::tokens::Remembered::default(),
+        readiness: crate::readiness::Readiness::default(),
+        polls: crate::api::limits::Polls::default(),
         failed_logins: crate::api::limits::FailedLogins::default(),
         connections: std::sync::Arc::default(),
+        streams: crate::counts::Counts::new(9),
         recent: crate::reconcile::ingest::Recent::default(),
         stop: CancellationToken::new(),
         wake: crate::app::Wake::default(),
@@ -230,8 +234,8 @@ async fn a_client_that_goes_away_leaves_nothing() {
     let listener = crate::http::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = server.app.stop.clone();
-    let serving =
-        tokio::spawn(crate::http::serve(listener, crate::api::router(server.app.clone()), stop.clone()));
+    let (router, rules) = (crate::api::router(server.app.clone()), crate::http::Rules::default());
+    let serving = tokio::spawn(crate::http::serve(listener, router, rules, stop.clone()));
     let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /api/v1/releases HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Length: 50000\r\n\r\n",
@@ -478,6 +482,40 @@ async fn a_file_signed_elsewhere_stays_unless_an_admin_says_so() {
     let newer = release_file(&one, 9, None, &key());
     assert_eq!(server.upload(&newer).await.0, 200);
     assert_eq!(server.release(1).await.file, Some(Digest::of(&newer)));
+}
+
+#[tokio::test]
+async fn what_changes_after_it_was_looked_at_is_looked_at_again() {
+    let server = Server::new(Some(key()));
+    let (one, two) = (image("lamp", "1.0.0", 1), image("lamp", "1.1.0", 2));
+    server.upload(&release_file(&one, 5, None, &key())).await;
+    let image = Digest::of(&one);
+    let prepared = async || {
+        let outdated = vec![again::Outdated { release: 1, had: 2_000 }];
+        let found = move |tx: &Connection| again::Found::new(tx, [image].into(), outdated);
+        let found = server.app.db.read(found).await.unwrap();
+        again::prepare(&server.app, found, again::When::Now).await.unwrap()
+    };
+    let apply = async |prepared: again::Prepared| {
+        server.app.db.write(move |tx| prepared.apply(tx, Time(1_000))).await.map_err(|problem| problem.detail)
+    };
+    // A release with the sequence comes, a device has had a higher one, or the file was replaced meanwhile.
+    let before = prepared().await;
+    server.upload(&release_file(&two, 9_000, None, &key())).await;
+    assert!(apply(before).await.unwrap_err().contains("changed meanwhile"));
+    let before = prepared().await;
+    server.device("hall", &two).await;
+    let had = |tx: &Connection| {
+        Ok::<_, DbError>(tx.execute("UPDATE devices SET had = 9000, product = 'lamp'", [])?)
+    };
+    server.app.db.write(had).await.unwrap();
+    assert!(apply(before).await.unwrap_err().contains("changed meanwhile"));
+    let before = prepared().await;
+    server.upload(&release_file(&one, 6, None, &key())).await;
+    assert!(apply(before).await.unwrap_err().contains("changed meanwhile"));
+    assert_eq!(server.release(1).await.sequence, Some(6));
+    apply(prepared().await).await.unwrap();
+    assert_eq!(server.release(1).await.sequence, Some(9_001));
 }
 
 #[tokio::test]

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use otaru_format::digest::Digest;
+use otaru_format::status::{Code, Fault, UpdateState};
 use otaru_rollout::{
     Case, Control, ControlError, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap,
-    Rollout, RolloutId, Time, admit,
+    Report, Rollout, RolloutId, Time, admit,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use super::{deployments, rows};
 use crate::db::DbError;
 use crate::devices::tags;
 use crate::events;
+use crate::releases::rows as releases;
 
 /// What is to be told to a device, as the outbox has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +180,30 @@ impl<'tx> Books<'tx> {
         Ok(started)
     }
 
+    /// Ends an attempt whose offer names an image that this server has no file of, or that was yanked: the device never hears of it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn end_without_file(&mut self, id: RolloutId, device: &DeviceId) -> Result<(), DbError> {
+        let Some((deployment, _)) = deployments::get(self.tx, id, device)? else { return Ok(()) };
+        let Some(offer) = deployment.offer().filter(|_| deployment.awaits_offer()) else { return Ok(()) };
+        if releases::file_for(self.tx, deployment.image())?.is_some() {
+            return Ok(());
+        }
+        let detail = format!("this server has no file of the image {}, or it was yanked", deployment.image());
+        let report = Report {
+            state: UpdateState::Failed,
+            image: Digest::ZERO,
+            confirmed: false,
+            deployment: Some(offer.to_string()),
+            progress: None,
+            attempt: 0,
+            error: Some(Fault { code: Code::HttpStatus, detail }),
+            rolled_back: None,
+        };
+        self.event(id, device, &Event::Report(report))
+    }
+
     fn with_case<T>(
         &mut self,
         id: RolloutId,
@@ -268,6 +294,7 @@ impl<'tx> Books<'tx> {
         for effect in effects {
             match effect {
                 Effect::Offer { device, offer, image, force } => {
+                    deployments::note_offered(self.tx, offer.rollout, &device, image)?;
                     let message = Message::Offer { rollout: offer.rollout, start: offer.start, image, force };
                     self.send(&device, &message)?;
                 }

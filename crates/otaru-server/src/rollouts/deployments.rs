@@ -1,5 +1,6 @@
 //! Rows of deployments: the engine's state as JSON, beside it what is searched for.
 
+use otaru_format::digest::Digest;
 use otaru_rollout::{Deployment, DeviceId, RolloutId, Standing, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -130,8 +131,25 @@ pub fn save(tx: &Connection, deployment: &Deployment, revision: i64, now: Time) 
     if changed == 1 { Ok(()) } else { Err(DbError::Conflict) }
 }
 
+/// Notes with which sequence a device is offered an image, by which devices that roll it back bar it.
+///
+/// # Errors
+/// Those of the database.
+pub fn note_offered(
+    tx: &Connection,
+    rollout: RolloutId,
+    device: &DeviceId,
+    image: Digest,
+) -> Result<(), DbError> {
+    let sql = "UPDATE deployments SET offered = (SELECT sequence FROM releases WHERE image = ?3) \
+               WHERE rollout = ?1 AND device = ?2";
+    tx.prepare_cached(sql)?.execute(params![key(rollout), device.as_str(), image.0])?;
+    Ok(())
+}
+
 /// Devices whose deployment may start, best first: the engine has the last word. Those whose device is updating for another
-/// rollout are left out, and so are those in a pause that is not longer than pauses are.
+/// rollout are left out, and so are those in a pause that is not longer than pauses are, and those for whose image there is no file:
+/// they wait until there is one, or the rollout ends.
 ///
 /// # Errors
 /// Those of the database.
@@ -146,6 +164,8 @@ pub fn ready(
         "SELECT p.device FROM deployments p JOIN devices d ON d.id = p.device
          WHERE p.rollout = ?1 AND p.standing = 'ready' AND p.wave <= ?2
            AND (p.not_before IS NULL OR p.not_before <= ?3 OR p.not_before > ?4) AND d.active IS NULL
+           AND EXISTS (SELECT 1 FROM releases r WHERE r.image = unhex(json_extract(p.state, '$.image'))
+                       AND r.yanked_at IS NULL AND coalesce(r.file, r.raw) IS NOT NULL)
          ORDER BY p.wave, p.starts, p.position LIMIT ?5",
     )?;
     let wave = i64::try_from(rollout.wave()).unwrap_or(i64::MAX);

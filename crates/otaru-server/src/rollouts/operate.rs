@@ -9,12 +9,12 @@ use serde_json::json;
 
 use super::books::{Books, Changes};
 use super::rows::Kept;
-use super::{deployments, rows};
+use super::{deployments, preview, rows};
 use crate::access::audit;
 use crate::api::caller::Caller;
 use crate::api::problem::Problem;
 use crate::db::DbError;
-use crate::releases::again::Outdated;
+use crate::releases::again::{self, Found, Outdated};
 
 /// What a rollout brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +142,7 @@ pub fn retry(
     let (deployment, _) = deployments::get(tx, id, device)?
         .ok_or_else(|| Problem::not_found(format_args!("deployment of {device} in rollout {}", id.0)))?;
     may_retry(&kept.rollout, deployment.stage())?;
+    preview::has_file(tx, deployment.image(), device, 1)?;
     if let Some(first) = comes_first(tx, &kept.rollout, device)? {
         let text = format!("rollout {} comes first for {device}", first.0);
         return Err(Problem::conflict(text));
@@ -155,7 +156,8 @@ pub fn retry(
     Ok(changes)
 }
 
-/// The signed release that a device rolled back, if its deployment brings one: it is to be signed again.
+/// The release that a retry brings, if the device would refuse it as older than what it has had; with `force`, also if it may have
+/// rolled it back.
 ///
 /// # Errors
 /// Those of the database.
@@ -163,11 +165,22 @@ pub fn to_be_signed_again(
     tx: &Connection,
     id: RolloutId,
     device: &DeviceId,
-) -> Result<Vec<Outdated>, Problem> {
-    let Some((deployment, _)) = deployments::get(tx, id, device)? else { return Ok(Vec::new()) };
-    let release = crate::releases::rows::by_image(tx, deployment.image())?;
-    let signed = release.filter(|release| release.signed_by.is_some());
-    Ok(signed.map(|release| Outdated { release: release.id, had: 0 }).into_iter().collect())
+    force: bool,
+) -> Result<Found, Problem> {
+    let (Some(kept), Some((deployment, _))) = (rows::get(tx, id)?, deployments::get(tx, id, device)?) else {
+        return Ok(Found::default());
+    };
+    // What cannot be tried again is told when it is tried.
+    if may_retry(&kept.rollout, deployment.stage()).is_err() {
+        return Ok(Found::default());
+    }
+    let (image, had) = (deployment.image(), again::had_by(tx, device.as_str())?);
+    let release = crate::releases::rows::by_image(tx, image)?.filter(|release| release.file.is_some());
+    let barred = force && again::may_be_barred(tx, device.as_str(), image)?;
+    let outdated =
+        release.filter(|release| barred || release.sequence.is_some_and(|sequence| had > sequence));
+    let outdated = outdated.map(|release| Outdated { release: release.id, had });
+    Ok(Found::new(tx, [image].into(), outdated.into_iter().collect())?)
 }
 
 fn may_retry(rollout: &Rollout, stage: Stage) -> Result<(), Problem> {

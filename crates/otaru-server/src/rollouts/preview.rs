@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::StatusCode;
 use otaru_format::digest::Digest;
 use otaru_rollout::{
     Control, Deployment, Device, DeviceId, NotAdmitted, Rollout, RolloutId, RolloutSpec, Tags, Time, admit,
@@ -11,7 +12,9 @@ use serde::Serialize;
 
 use crate::api::problem::Problem;
 use crate::db::DbError;
-use crate::releases::again::{Outdated, highest_had};
+use crate::devices::history;
+use crate::releases::again::{Found, Outdated, had_by, may_be_barred};
+use crate::releases::rows as releases;
 
 /// Which devices a rollout would be for, if it started now.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -63,29 +66,80 @@ pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> R
 /// Releases that devices would refuse as older than what they have had, if the rollout started now; with `force`, also those
 /// that they may have rolled back. Images and unsigned files are not among them unless they have a sequence.
 ///
+/// It asks every device: not to be done in a write.
+///
 /// # Errors
-/// When it makes no sense, and those of the database.
-pub fn outdated(tx: &Connection, spec: RolloutSpec, now: Time) -> Result<Vec<Outdated>, Problem> {
-    let (force, mut had) = (spec.force, BTreeMap::<Digest, u64>::new());
+/// When it makes no sense, or devices are to be sent to an image that this server has no file of; and those of the database.
+pub fn outdated(tx: &Connection, spec: RolloutSpec, now: Time) -> Result<Found, Problem> {
+    let mut wanted = BTreeMap::<Digest, Wanted>::new();
+    let force = spec.force;
     visit(tx, spec, now, |device, _, admitted| {
-        if let Ok(deployment) = admitted {
-            let highest = highest_had(tx, device.id.as_str(), device.image, device.chip)?;
-            let known = had.entry(deployment.image()).or_default();
-            *known = highest.max(*known);
+        let Ok(deployment) = admitted else { return Ok(()) };
+        let wanted = wanted.entry(deployment.image()).or_insert_with(|| Wanted::by(device.id));
+        wanted.devices += 1;
+        wanted.had = wanted.had.max(had_by(tx, device.id.as_str())?);
+        if force && !wanted.barred {
+            wanted.barred = may_be_barred(tx, device.id.as_str(), deployment.image())?;
         }
         Ok(())
     })?;
     let mut outdated = Vec::new();
-    for (image, had) in had {
-        let Some(release) = crate::releases::rows::by_image(tx, image)? else { continue };
+    for (image, wanted) in &wanted {
+        has_file(tx, *image, &wanted.device, wanted.devices)?;
+        let Some(release) = releases::by_image(tx, *image)? else { continue };
         let Some(sequence) = release.sequence.filter(|_| release.file.is_some()) else { continue };
-        if had > sequence {
-            outdated.push(Outdated { release: release.id, had });
-        } else if force && release.signed_by.is_some() {
-            outdated.push(Outdated { release: release.id, had: 0 });
+        if wanted.had > sequence || wanted.barred {
+            outdated.push(Outdated { release: release.id, had: wanted.had });
         }
     }
-    Ok(outdated)
+    Ok(Found::new(tx, wanted.into_keys().collect(), outdated)?)
+}
+
+/// An image that devices would be sent to.
+struct Wanted {
+    /// One of the devices, and how many there are.
+    device: DeviceId,
+    devices: u64,
+    /// The highest sequence that one of them has had.
+    had: u64,
+    /// Whether one of them may have rolled it back.
+    barred: bool,
+}
+
+impl Wanted {
+    fn by(device: &DeviceId) -> Self {
+        Self { device: device.clone(), devices: 0, had: 0, barred: false }
+    }
+}
+
+/// Refuses an image that devices could not be sent to: they would wait for it without end. `device` is one of so many.
+///
+/// # Errors
+/// When this server has no file of it, or it was yanked; and those of the database.
+pub fn has_file(tx: &Connection, image: Digest, device: &DeviceId, devices: u64) -> Result<(), Problem> {
+    if releases::file_for(tx, image)?.is_some() {
+        return Ok(());
+    }
+    let who = match devices {
+        1 => device.to_string(),
+        more => format!("{device} and {} more", more - 1),
+    };
+    let known = releases::by_image(tx, image)?;
+    let what = match &known {
+        Some(release) => format!("{} {}", release.product, release.version),
+        None => match history::version_of(tx, device, image)? {
+            Some(version) => format!("version {version}"),
+            None => "an image".to_owned(),
+        },
+    };
+    let how = match known.filter(|release| release.yanked_at.is_some()) {
+        Some(release) => {
+            format!("which was yanked. Take that back (`otaru release yank {} --undo`)", release.id)
+        }
+        None => "of which this server has no file. Upload it (`otaru release upload FILE`)".to_owned(),
+    };
+    let text = format!("{who} would be sent to {what} with the SHA-256 {image}, {how} and try again");
+    Err(Problem::new(StatusCode::CONFLICT, "no-file", text))
 }
 
 /// Admits the fleet to a rollout that nobody keeps, and shows each device and whether another rollout has it.

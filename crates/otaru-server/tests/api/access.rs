@@ -1,8 +1,13 @@
 //! Who may do what. The operations are read from the API's own description, so that none can be forgotten.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::http::{Method, header};
+use axum::http::{Method, Request, header};
+use base64::Engine as _;
+use otaru_rollout::Time;
+use otaru_server::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Logs};
@@ -38,7 +43,7 @@ fn needed(method: &Method, template: &str) -> &'static str {
         ("GET", "/audit") => "operator",
         ("GET", _) => "viewer",
         (_, "/tokens" | "/tokens/{id}" | "/fleet-keys" | "/fleet-keys/{id}") => "admin",
-        ("POST", "/devices" | "/devices/{id}/password") => "admin",
+        ("POST", "/devices" | "/devices/{id}/password" | "/devices/{id}/allow-claim") => "admin",
         _ => "operator",
     }
 }
@@ -196,7 +201,7 @@ async fn a_fleet_key_claims_a_device_once() {
     let first = bench.ask(None, Method::POST, "/claim", Some(claim("lamp", key))).await.is(201).json();
     assert_eq!(first["username"], "lamp");
     // It has a login of its own now, which a fleet key does not open.
-    bench.ask(None, Method::POST, "/claim", Some(claim("lamp", key))).await.problem(401, "unauthorized");
+    bench.ask(None, Method::POST, "/claim", Some(claim("lamp", key))).await.problem(409, "conflict");
     bench
         .ask(None, Method::POST, "/claim", Some(claim("other", "fleet_x")))
         .await
@@ -206,6 +211,73 @@ async fn a_fleet_key_claims_a_device_once() {
     let id = made["id"].as_str().unwrap();
     bench.ask(Some(&bench.admin), Method::DELETE, &format!("/fleet-keys/{id}"), None).await.is(204);
     bench.ask(None, Method::POST, "/claim", Some(claim("late", key))).await.problem(401, "unauthorized");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_key_takes_no_device_away() {
+    let now = Arc::new(AtomicU64::new(1_700_000_000_000));
+    let clock = Clock::new({
+        let now = Arc::clone(&now);
+        move || Time(now.load(Ordering::Relaxed))
+    });
+    let bench = Bench::start_at(|_| {}, clock).await;
+    let made = bench.post("/fleet-keys", json!({"name": "line"})).await.is(201).json();
+    let key = made["text"].as_str().unwrap();
+    let claim = async || {
+        let body = json!({"device": "lamp", "fleet_key": key});
+        bench.ask(None, Method::POST, "/claim", Some(body)).await
+    };
+    // It is there, and came with that key.
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("lamp:{key}"));
+    let report = json!({
+        "device": "lamp", "chip": "esp32c3", "state": "idle", "project": "lamp", "version": "1", "image": "0".repeat(64),
+        "slot": 0, "confirmed": true, "boot": "power_on", "uptime": 1,
+    });
+    let reports = async || {
+        let request = Request::post("/api/v1/devices/lamp/status")
+            .header(header::AUTHORIZATION, format!("Basic {basic}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(axum::body::Body::from(report.to_string()));
+        bench.send(request.unwrap()).await
+    };
+    reports().await.is(200);
+    claim().await.problem(409, "conflict");
+    reports().await.is(200);
+    // An admin allows it: once, and not for ever.
+    let allow = async |token: &str| {
+        bench.ask(Some(token), Method::POST, "/devices/lamp/allow-claim", Some(json!({}))).await
+    };
+    allow(&bench.token("operator").await).await.problem(403, "forbidden");
+    allow(&bench.admin).await.is(200);
+    now.fetch_add(61 * 60_000, Ordering::Relaxed);
+    claim().await.problem(409, "conflict");
+    allow(&bench.admin).await.is(200);
+    now.fetch_sub(3 * 3_600_000, Ordering::Relaxed);
+    claim().await.problem(409, "conflict");
+    now.fetch_add(3 * 3_600_000 + 59 * 60_000, Ordering::Relaxed);
+    claim().await.is(201);
+    claim().await.problem(409, "conflict");
+    reports().await.is(401);
+    // It can be seen who that was, and from where.
+    let audit = bench.get("/audit?object=device/lamp").await.json();
+    let last = &audit["items"][0];
+    assert_eq!(
+        (&last["actor"], &last["action"]),
+        (&json!("fleet key line"), &json!("device.claim")),
+        "{audit}"
+    );
+    assert_eq!(
+        (&last["detail"]["fleet_key"], &last["detail"]["address"]),
+        (&made["id"], &json!("127.0.0.1"))
+    );
+    let first = audit["items"].as_array().unwrap().last().unwrap();
+    assert_eq!((&first["actor"], &first["action"]), (&json!("fleet key line"), &json!("device.register")));
+    let history = bench.get("/devices/lamp/history").await.json();
+    assert_eq!(history["items"][0]["kind"], "claimed");
+    assert_eq!(history["items"][0]["detail"]["address"], "127.0.0.1");
+    let retired = bench.post("/devices/lamp/retire", json!({})).await.is(200);
+    drop(retired);
+    claim().await.problem(409, "conflict");
 }
 
 #[tokio::test(flavor = "multi_thread")]

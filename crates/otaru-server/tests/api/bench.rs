@@ -15,6 +15,7 @@ use otaru_server::api::{self, caller::Peer};
 use otaru_server::clock::Clock;
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::dashboard;
+use otaru_server::http::Limits;
 use otaru_server::releases::UploadLimits;
 use otaru_server::server::Server;
 use serde_json::{Value, json};
@@ -91,6 +92,7 @@ impl Bench {
             signing_key: None,
             trusted_keys: Vec::new(),
             uploads: UploadLimits::default(),
+            limits: Limits::default(),
             metrics: None,
             home_assistant: None,
         };

@@ -70,7 +70,7 @@ impl Bench {
     }
 
     /// Sends a form of one of our pages.
-    async fn form(&self, cookie: &str, path: &str, form: &str) -> Answer {
+    pub(crate) async fn form(&self, cookie: &str, path: &str, form: &str) -> Answer {
         self.form_from(cookie, path, form, &[("sec-fetch-site", "same-origin")]).await
     }
 
@@ -84,7 +84,7 @@ impl Bench {
     }
 
     /// Logs in with a token; gives back the cookie.
-    async fn log_in(&self, token: &str) -> String {
+    pub(crate) async fn log_in(&self, token: &str) -> String {
         let answer = self.form("", "/login", &format!("token={token}")).await.is(303);
         cookie(&answer)
     }

@@ -3,9 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;
+mod again;
 mod bench;
+mod crowds;
 mod dashboard;
 mod devices;
+mod health;
 mod hostile;
+mod reports;
 mod requests;
 mod stream;

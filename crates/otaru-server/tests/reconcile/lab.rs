@@ -16,6 +16,7 @@ use otaru_server::artifacts::Artifacts;
 use otaru_server::clock::Clock;
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::db::{Db, DbError};
+use otaru_server::http::Limits;
 use otaru_server::reconcile::outbox::{Bus, send_all};
 use otaru_server::reconcile::work::{Memory, pass};
 use otaru_server::reconcile::{take_presence, take_report};
@@ -81,6 +82,7 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
             signing_key: None,
             trusted_keys: Vec::new(),
             uploads: UploadLimits::default(),
+            limits: Limits::default(),
             metrics: None,
             home_assistant: None,
         },
@@ -93,9 +95,12 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
         public_base: "http://server".into(),
         public_mqtt: std::sync::OnceLock::new(),
         tokens: otaru_server::access::tokens::Remembered::default(),
+        readiness: otaru_server::readiness::Readiness::default(),
+        polls: otaru_server::api::limits::Polls::default(),
         failed_logins: otaru_server::api::limits::FailedLogins::default(),
         recent: otaru_server::reconcile::ingest::Recent::default(),
         connections: Arc::default(),
+        streams: otaru_server::counts::Counts::new(9),
         stop: tokio_util::sync::CancellationToken::new(),
         wake: Wake::default(),
     })

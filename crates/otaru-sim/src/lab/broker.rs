@@ -2,7 +2,7 @@
 //! takeover, QoS 0 and 1 with redelivery. It notes everything that is published.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -41,6 +41,15 @@ pub struct Message {
     pub retain: bool,
 }
 
+/// What a broker keeps for its subscribers while they are away: the commands that operators retained, and what was not
+/// acknowledged. Not what devices report.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Memory {
+    retained: BTreeMap<String, Vec<u8>>,
+    open: Vec<(String, Delivery)>,
+    next_packet: u16,
+}
+
 struct Client {
     number: u64,
     name: String,
@@ -54,6 +63,8 @@ struct Inner {
     clock: SimClock,
     log: RefCell<Vec<Message>>,
     retained: RefCell<BTreeMap<String, Vec<u8>>>,
+    /// Topics that operators published to.
+    ordered: RefCell<BTreeSet<String>>,
     clients: RefCell<Vec<Client>>,
     next_number: Cell<u64>,
     next_packet: Cell<u16>,
@@ -68,7 +79,7 @@ struct Inner {
 }
 
 /// A command on its way to a client.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Delivery {
     id: u16,
     topic: String,
@@ -86,6 +97,7 @@ impl Broker {
             clock,
             log: RefCell::default(),
             retained: RefCell::default(),
+            ordered: RefCell::default(),
             clients: RefCell::default(),
             next_number: Cell::new(0),
             next_packet: Cell::new(1),
@@ -139,7 +151,25 @@ impl Broker {
 
     /// Publishes a command, as an operator does.
     pub fn publish(&self, topic: &str, payload: impl AsRef<[u8]>, retain: bool) {
+        self.0.ordered.borrow_mut().insert(topic.to_owned());
         self.accept(topic, payload.as_ref(), retain);
+    }
+
+    /// What it keeps for its subscribers.
+    pub fn memory(&self) -> Memory {
+        let mut retained = self.0.retained.borrow().clone();
+        retained.retain(|topic, _| self.0.ordered.borrow().contains(topic));
+        let (open, next_packet) = (self.0.open.borrow().clone(), self.0.next_packet.get());
+        Memory { retained, open, next_packet }
+    }
+
+    /// Goes on with what another broker kept.
+    pub fn remember(&self, memory: &Memory) {
+        let Memory { retained, open, next_packet } = memory.clone();
+        self.0.ordered.borrow_mut().extend(retained.keys().cloned());
+        *self.0.retained.borrow_mut() = retained;
+        *self.0.open.borrow_mut() = open;
+        self.0.next_packet.set(next_packet);
     }
 
     /// Everything published so far.

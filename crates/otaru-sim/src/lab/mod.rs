@@ -24,7 +24,7 @@ use crate::device::{ChipFacts, Event, Oddity, VirtualDevice};
 use crate::firmware::{Behaviour, FirmwareSpec, provision};
 use crate::flash::{FLASH_LEN, Flash, FlashError, Timing};
 use crate::lan::{Lan, Quality};
-use broker::Broker;
+use broker::{Broker, Memory};
 use http::{Act, Http};
 
 /// The device's name.
@@ -128,6 +128,16 @@ impl Lab {
         partition::emit(&layout, &mut table).map_err(|_| FlashError::OutOfBounds)?;
         lab.flash.provision(TABLE_OFFSET, &table)?;
         Ok(lab)
+    }
+
+    /// A lab whose device is off and has these contents in its flash, and whose broker kept this: as another lab was left by a
+    /// loss of power.
+    pub fn left(setup: Setup, contents: Rc<[u8]>, memory: &Memory) -> Self {
+        let clock = SimClock::new(1.0);
+        let flash = Flash::sharing(contents, setup.timing, clock.clone());
+        let lab = Self::with_flash(setup, flash, clock);
+        lab.broker.remember(memory);
+        lab
     }
 
     fn with_flash(setup: Setup, flash: Flash, clock: SimClock) -> Self {

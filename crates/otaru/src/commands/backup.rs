@@ -1,9 +1,9 @@
 //! `otaru backup` and `otaru restore`: everything a server keeps, in one file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use otaru_server::backup::{Contents, backup, restore};
+use otaru_server::backup::{Contents, Logins, Restored, backup, restore};
 use serde_json::json;
 
 use crate::cli::{Outcome, Output};
@@ -41,7 +41,10 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  otaru restore otaru-2027-01-31.tar --data /var/lib/otaru && otaru serve --data /var/lib/otaru")]
+  otaru restore otaru-2027-01-31.tar --data /var/lib/otaru && otaru serve --data /var/lib/otaru
+
+Tokens and fleet keys that were revoked since the backup was made are good again. With --end-logins
+none is: the next start of the server prints a new admin token. Devices' own passwords stay.")]
 pub(crate) struct RestoreArgs {
     /// The backup
     #[arg(value_name = "FILE.tar")]
@@ -49,12 +52,44 @@ pub(crate) struct RestoreArgs {
     /// The folder; it must hold no server's data yet
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
     data: PathBuf,
+    /// End all tokens and fleet keys that the backup holds
+    #[arg(long)]
+    end_logins: bool,
 }
 
 pub(crate) fn run_restore(args: &RestoreArgs, output: Output) -> anyhow::Result<Outcome> {
-    let contents = restore(&args.file, &args.data, progress(output))?;
-    tell("restore", &args.data, contents, output);
+    let logins = if args.end_logins { Logins::Ended } else { Logins::AsTheyWere };
+    let restored = restore(&args.file, &args.data, logins, progress(output))?;
+    tell_restored(&args.data, &restored, output);
     Ok(Outcome::Good)
+}
+
+/// Says what was restored, and what is good again that somebody may have ended for a reason.
+fn tell_restored(data: &Path, restored: &Restored, output: Output) {
+    let Restored { contents, tokens, fleet_keys, devices, is_open } = restored;
+    if output.json {
+        ui::event(json!({
+            "event": "restore", "path": data, "artifacts": contents.artifacts, "bytes": contents.bytes,
+            "tokens": tokens, "fleet_keys": fleet_keys, "devices": devices,
+        }));
+    } else {
+        tell("restore", data, *contents, output);
+        ui::line(&format!("Good again: tokens: {}; fleet keys: {};", names(tokens), names(fleet_keys)));
+        ui::line(&format!("the passwords of {devices} devices. Nobody is logged in to the dashboard."));
+    }
+    if !tokens.is_empty() || !fleet_keys.is_empty() {
+        ui::warn("what was revoked since the backup was made is good again; --end-logins ends all of it");
+    }
+    if *is_open {
+        ui::warn(&format!("others may look into {0}; `chmod 700 {0}` ends that", data.display()));
+    }
+}
+
+fn names(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.iter().map(|name| format!("\"{}\"", ui::clean(name))).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn progress(output: Output) -> impl FnMut(u64, u64) {
@@ -67,7 +102,7 @@ fn progress(output: Output) -> impl FnMut(u64, u64) {
     }
 }
 
-fn tell(what: &str, path: &std::path::Path, contents: Contents, output: Output) {
+fn tell(what: &str, path: &Path, contents: Contents, output: Output) {
     let Contents { artifacts, bytes } = contents;
     if output.json {
         ui::event(json!({"event": what, "path": path, "artifacts": artifacts, "bytes": bytes}));

@@ -110,6 +110,13 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
+    /// Let a device that is known be claimed with a fleet key, once, within the next hour
+    AllowClaim {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// Fleet keys: secrets with which devices may come that are not known yet
     #[command(subcommand)]
     Key(KeyCommand),
@@ -257,6 +264,11 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             let path = format!("/devices/{}/password", escape(&id));
             let done = about(&server, &id, async |client| client.post(&path, json!({})).await).await?;
             tell_login(output, &done, &id);
+        }
+        Command::AllowClaim { id, server } => {
+            let path = format!("/devices/{}/allow-claim", escape(&id));
+            let done: Value = server.client()?.post(&path, json!({})).await?;
+            say(output, &done, &format!("{id} may be claimed with a fleet key, once, within the next hour."));
         }
         Command::Key(command) => keys(command, output).await?,
     }
@@ -441,7 +453,11 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
 fn happened(event: &Value) -> String {
     let (kind, detail) = (event["kind"].as_str().unwrap_or_default(), &event["detail"]);
     if kind != "report" {
-        return ui::clean(kind);
+        let with =
+            |name: &str, word: &str| detail[name].as_str().map(|text| format!(" {word} {}", ui::clean(text)));
+        let key = with("fleet_key", "with fleet key").unwrap_or_default();
+        let from = with("address", "from").unwrap_or_default();
+        return format!("{}{key}{from}", ui::clean(&kind.replace('_', " ")));
     }
     let mut text = format!(
         "{} {}",

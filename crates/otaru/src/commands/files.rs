@@ -9,12 +9,16 @@ use serde_json::json;
 
 use crate::cli::{Outcome, Output};
 use crate::hosting::files::{Answered, HttpFiles};
+use crate::hosting::shown::Kinds;
 use crate::{signals, ui};
 
 const EXAMPLES: &str = "\
 Examples:
   otaru files build/                        for this machine only
   otaru files --listen 0.0.0.0:8080 build/
+
+Serves .bin and .otaru files, and with --all every file. Nothing hidden is served, such as .git, and
+nothing that a link leads to outside the folder.
 
 Answers ranges, If-Range, ETag and Last-Modified, so that devices resume a download where it broke
 off. Any static HTTP server does as well: nginx, Caddy, python3 -m http.server (without resuming).";
@@ -26,6 +30,9 @@ pub(crate) struct Args {
     /// Where to listen; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Serve every file that is not hidden, not firmware alone
+    #[arg(long)]
+    all: bool,
     /// The folder
     dir: PathBuf,
 }
@@ -34,8 +41,9 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     if !args.dir.is_dir() {
         bail!("{} is not a folder", args.dir.display());
     }
+    let kinds = if args.all { Kinds::All } else { Kinds::Firmware };
     let on_answer = Arc::new(move |answered: Answered| tell(&answered, output));
-    let mut files = HttpFiles::start(args.listen, &args.dir, on_answer)
+    let mut files = HttpFiles::start(args.listen, &args.dir, kinds, on_answer)
         .await
         .with_context(|| format!("cannot listen at {}; --listen takes another port", args.listen))?;
     let urls: Vec<String> = firmware_in(&args.dir).iter().map(|name| files.url_of(name)).collect();
@@ -62,10 +70,7 @@ fn firmware_in(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries
         .filter(|entry| entry.path().is_file())
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| {
-            let name = name.to_ascii_lowercase();
-            name.ends_with(".bin") || name.ends_with(".otaru")
-        })
+        .filter(|name| Kinds::Firmware.has(name))
         .collect();
     names.sort();
     names

@@ -10,16 +10,23 @@ use crate::ui;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  otaru healthy http://ota.example.com:8080 || systemctl restart otaru")]
+  otaru healthy http://ota.example.com:8080
+  otaru healthy --alive || systemctl restart otaru
+
+A server whose disk is full is alive and not ready: to restart it does not help.")]
 pub(crate) struct Args {
     /// The server's address
     #[arg(default_value = "http://127.0.0.1:8080", env = "OTARU_SERVER")]
     url: String,
+    /// Ask only whether it answers at all
+    #[arg(long)]
+    alive: bool,
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let server = login::normal(&args.url)?;
-    let url = format!("{server}/readyz");
+    let (path, is) = if args.alive { ("healthz", "alive") } else { ("readyz", "ready") };
+    let url = format!("{server}/{path}");
     let asked = tokio::task::spawn_blocking(move || {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(std::time::Duration::from_secs(5)))
@@ -28,12 +35,12 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     });
     let answer = asked.await?.with_context(|| format!("{server} does not answer"))?;
     if !answer.status().is_success() {
-        bail!("{server} is not ready: it answered {}", answer.status());
+        bail!("{server} is not {is}: it answered {}", answer.status());
     }
     if output.json {
         ui::event(serde_json::json!({"event": "healthy", "server": server}));
     } else {
-        ui::line(&format!("{server} is ready."));
+        ui::line(&format!("{server} is {is}."));
     }
     Ok(Outcome::Good)
 }

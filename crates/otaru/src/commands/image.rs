@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use otaru_format::chip::Chip;
 use otaru_format::image::Header;
-use otaru_sim::firmware::{Behaviour, FirmwareSpec};
+use otaru_sim::firmware::{Behaviour, FirmwareSpec, Needs};
 use serde_json::json;
 
 use crate::cli::{Outcome, Output};
@@ -23,6 +23,7 @@ const MAKE_EXAMPLES: &str = "\
 Examples:
   otaru image make --chip esp32c3 --project lamp --version 1.0.0 -o lamp-1.0.0.bin
   otaru image make --chip esp32 --project lamp --version 1.1.0 --behaviour crash -o bad.bin
+  otaru image make --chip esp32 --project lamp --version 1.2.0 --flash-size 16M --min-revision 300 -o large.bin
 
 The file is a well-formed ESP image with arbitrary contents. Virtual devices (`otaru sim`) act on
 its behaviour; do not flash it to a board.";
@@ -58,8 +59,19 @@ pub(crate) struct Make {
     /// Its anti-rollback version; devices take none that is below that of what they run
     #[arg(long, default_value_t = 0, value_name = "N")]
     secure_version: u32,
-    /// What it does: healthy, crash, hang, unhealthy, deaf, blocks (its health check never ends), seizes (stops after an
-    /// hour), or fragile (crashes on 1 in 20)
+    /// The flash it is made for, 1M to 128M; devices with less refuse it
+    #[arg(long, default_value = "4M", value_name = "BYTES", value_parser = options::bytes)]
+    flash_size: usize,
+    /// The lowest chip revision it runs on, as 100 times the major plus the minor number; others refuse it
+    #[arg(long, value_name = "N")]
+    min_revision: Option<u16>,
+    /// The highest chip revision it runs on, as 100 times the major plus the minor number; without one, and with
+    /// --min-revision, every later one
+    #[arg(long, value_name = "N")]
+    max_revision: Option<u16>,
+    /// What it does: healthy; crash or hang at boot; unhealthy (fails its health check); deaf (never reaches the
+    /// network); brownout (draws too much at boot); crash_in_update (works, until the next update fills its slot);
+    /// blocks (its health check never ends); seizes (stops after an hour); fragile (crashes on 1 in 20)
     #[arg(long, default_value = "healthy", value_name = "WHAT")]
     behaviour: Behaviour,
     /// Where to write it
@@ -84,6 +96,7 @@ fn run_make(make: Make, output: Output) -> anyhow::Result<Outcome> {
     if make.size > 16 << 20 {
         bail!("--size is at most 16M");
     }
+    let needs = needs(&make)?;
     let spec = FirmwareSpec {
         chip: make.chip,
         project: make.project,
@@ -92,10 +105,24 @@ fn run_make(make: Make, output: Output) -> anyhow::Result<Outcome> {
         size: make.size,
         behaviour: make.behaviour,
     };
-    std::fs::write(&make.output, spec.build())
+    std::fs::write(&make.output, spec.build_for(needs))
         .with_context(|| format!("cannot write {}", make.output.display()))?;
     info(&Firmware::read(&make.output)?, output);
     Ok(Outcome::Good)
+}
+
+/// What its header says of chips.
+fn needs(make: &Make) -> anyhow::Result<Needs> {
+    let mebibytes = make.flash_size >> 20;
+    if !matches!(mebibytes, 1..=128) || make.flash_size != mebibytes.next_power_of_two() << 20 {
+        bail!("--flash-size is 1M, 2M, 4M, 8M, 16M, 32M, 64M or 128M");
+    }
+    let (least, most) = (make.min_revision, make.max_revision);
+    // 0 is no limit in a header.
+    if let Some(most) = most.filter(|most| *most == 0 || *most < least.unwrap_or(0)) {
+        bail!("--max-revision {most} admits no chip; it is above 0 and not below --min-revision");
+    }
+    Ok(Needs { flash_size: Some(make.flash_size as u32), min_revision: least, max_revision: most })
 }
 
 /// The chip revisions it runs on.

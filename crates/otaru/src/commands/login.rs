@@ -34,6 +34,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let server = login::normal(&args.url)?;
+    // Before it is asked for: who reads this can still think again.
+    if let Some(warning) = login::in_clear(&server) {
+        ui::warn(&warning);
+    }
     let token = match &args.token_file {
         Some(path) => options::first_line(path)?,
         None => ask(&server)?,

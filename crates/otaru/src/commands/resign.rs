@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use otaru_format::release::MAX_SEQUENCE;
 use otaru_release::sign::{resign, resign_as};
 use otaru_release::verify::{verify, verify_contents};
 
@@ -24,7 +25,7 @@ them before.
 newer one. So it also opens the way for images that were rolled back. Whoever signs a way back opens
 it to every device of the product, until a release with a higher sequence is confirmed there. The
 number is the milliseconds since 1970, or the one you give; it must be above every number the
-product has had.";
+product has had, and at most 9007199254740991 (2^53 - 1).";
 
 /// Sign a release file with another key, or again with a higher sequence
 #[derive(clap::Args)]
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     old_key: Vec<PathBuf>,
     /// Make it a newer release of the same image, so that devices go back to it: with this number, or with the
     /// milliseconds since 1970 when none is given
-    #[arg(long, value_name = "N", num_args = 0..=1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", num_args = 0..=1, value_parser = clap::value_parser!(u64).range(1..=MAX_SEQUENCE))]
     sequence: Option<Option<u64>>,
     /// Where to write the release
     #[arg(short, long, value_name = "FILE.otaru")]
@@ -81,6 +82,9 @@ fn next(wanted: Option<u64>, old: u64) -> anyhow::Result<u64> {
         }
         Some(wanted) => Ok(wanted),
         // A file whose number is above any time was numbered by hand.
-        None => Ok(release_file::sequence_now()?.max(old.checked_add(1).context("no sequence is higher")?)),
+        None if old >= MAX_SEQUENCE => bail!(
+            "no sequence is higher than {old}, which the file has; make a release of the image with a lower one"
+        ),
+        None => Ok(release_file::sequence_now()?.max(old + 1)),
     }
 }

@@ -124,6 +124,7 @@ impl Args {
             signing_key: self.signing_key,
             trusted_keys: self.trusted_key,
             uploads: otaru_server::releases::UploadLimits::default(),
+            limits: otaru_server::http::Limits::default(),
             metrics: self.metrics,
             home_assistant: self.home_assistant,
         })

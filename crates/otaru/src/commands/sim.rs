@@ -1,5 +1,6 @@
 //! `otaru sim`: virtual devices, from one to thousands, each with its flash in a file or in memory.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -101,9 +102,15 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     check_prefix(&args.name_prefix)?;
     let firmware = args.firmware.as_deref().map(Firmware::read).transpose()?;
     check_chip(firmware.as_ref(), args.chip)?;
-    if let Some(dir) = &args.dir {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let facts = ChipFacts {
+        revision: args.chip_revision,
+        flash_size: args.flash_size.map(|size| u32::try_from(size).unwrap_or(u32::MAX)),
+    };
+    for doubt in firmware.iter().flat_map(|firmware| misfits(firmware, facts)) {
+        ui::warn(&doubt);
     }
+    // Held until the end, however that comes.
+    let _lock = args.dir.as_deref().map(lock).transpose()?;
     let wanted = u64::from(args.devices) * 3 + 256;
     if !options::raise_file_limit(wanted) {
         let devices = args.devices;
@@ -121,10 +128,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         },
         keys: release_file::public_keys(&args.key)?.iter().map(PublicKey::to_bytes).collect(),
         allow_unsigned: args.allow_unsigned || args.key.is_empty(),
-        facts: ChipFacts {
-            revision: args.chip_revision,
-            flash_size: args.flash_size.map(|size| size as u32),
-        },
+        facts,
         product: args.product.clone(),
         hosts: args.host.clone(),
         source: args.source,
@@ -180,6 +184,40 @@ fn check_chip(firmware: Option<&Firmware>, chip: Option<Chip>) -> anyhow::Result
         );
     }
     Ok(())
+}
+
+/// Why a chip with these facts would not start its first firmware. Devices run it all the same; they judge what comes later.
+fn misfits(firmware: &Firmware, facts: ChipFacts) -> impl Iterator<Item = String> {
+    let (header, path) = (firmware.summary.header, firmware.path.display().to_string());
+    let revision = facts.revision.filter(|revision| !header.admits_revision(*revision));
+    let flash = facts.flash_size.zip(header.flash_size()).filter(|(own, needed)| needed > own);
+    let on_revision = revision.map(|revision| {
+        format!("{path} is for other chip revisions than v{}.{}, which --chip-revision says; a board would not start it", revision / 100, revision % 100)
+    });
+    let on_flash = flash.map(|(own, needed)| {
+        format!(
+            "{path} is for {} of flash, and --flash-size says {}; a board might not start it",
+            ui::size(needed.into()),
+            ui::size(own.into())
+        )
+    });
+    on_revision.into_iter().chain(on_flash)
+}
+
+/// Keeps a second simulator from the same flash: two would write to one file.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let path = dir.join(".lock");
+    let failed = || format!("cannot lock {}", path.display());
+    let lock = File::options().write(true).create(true).truncate(false).open(&path).with_context(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another `otaru sim` runs the devices in {}; stop it first, or give this one another folder with --dir",
+            dir.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(failed),
+    }
 }
 
 fn boards(

@@ -12,9 +12,12 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tower_http::services::ServeDir;
 
+use super::shown::{self, Kinds, Shown};
 use super::{FileHost, escape, if_range, store};
+use otaru_server::http::{Rules, serve};
 use otaru_server::mqtt::reachable;
 
 /// A request that was answered, for the log.
@@ -39,15 +42,22 @@ pub(crate) struct HttpFiles {
     /// `http://host:port`, as devices should write it.
     base: String,
     dir: PathBuf,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<()>,
+    stop: CancellationToken,
 }
 
 impl HttpFiles {
-    /// Serves `dir` at `listen`.
+    /// Serves these kinds of files in `dir` at `listen`, with the limits of the fleet server.
     ///
     /// # Errors
     /// When the address is taken or not ours.
-    pub(crate) async fn start(listen: SocketAddr, dir: &Path, on_answer: OnAnswer) -> io::Result<Self> {
+    pub(crate) async fn start(
+        listen: SocketAddr,
+        dir: &Path,
+        kinds: Kinds,
+        on_answer: OnAnswer,
+    ) -> io::Result<Self> {
+        let shown = Arc::new(Shown::new(dir, kinds)?);
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let files =
@@ -55,10 +65,11 @@ impl HttpFiles {
         let router = Router::new()
             .fallback_service(files)
             .layer(from_fn(if_range::honour))
+            .layer(from_fn_with_state(shown, shown::only))
             .layer(from_fn_with_state(on_answer, note));
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let task = tokio::spawn(async move { axum::serve(listener, service).await });
-        Ok(Self { address, base: format!("http://{}", reachable(address)), dir: dir.to_owned(), task })
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, router, Rules::default(), stop.clone()));
+        Ok(Self { address, base: format!("http://{}", reachable(address)), dir: dir.to_owned(), task, stop })
     }
 
     /// The same, with another host in its URLs.
@@ -80,8 +91,7 @@ impl HttpFiles {
     /// Resolves when the server ends on its own, with the reason.
     pub(crate) async fn failed(&mut self) -> String {
         match (&mut self.task).await {
-            Ok(Ok(())) => "the file server stopped".into(),
-            Ok(Err(error)) => error.to_string(),
+            Ok(()) => "the file server stopped".into(),
             Err(error) => error.to_string(),
         }
     }
@@ -96,7 +106,7 @@ impl FileHost for HttpFiles {
 
 impl Drop for HttpFiles {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop.cancel();
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod files;
 mod if_range;
+pub(crate) mod shown;
 
 /// A place from which devices fetch files over HTTP.
 pub(crate) trait FileHost {

@@ -50,6 +50,10 @@ fn ranges_validators_and_changes() {
     assert_eq!((status, body.as_slice()), (200, &b"abcdefghijk"[..]));
 
     assert_eq!(ask(address, "GET /none.bin", &[]).0, 404);
+    for name in ["key.pem", ".hidden.bin"] {
+        std::fs::write(dir.path().join(name), b"x").unwrap();
+        assert_eq!(ask(address, &format!("GET /{name}"), &[]).0, 404, "{name}");
+    }
     assert_eq!(ask(address, "GET /../../etc/passwd", &[]).0, 404);
     assert_eq!(ask(address, "POST /f.bin", &[("Content-Length", "0")]).0, 405);
     assert_eq!(files.stop(), Some(0));

@@ -9,3 +9,4 @@ mod files;
 mod image;
 mod push;
 mod release;
+mod sim;

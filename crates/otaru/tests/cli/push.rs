@@ -38,7 +38,10 @@ fn devices_go_on_where_they_were_and_current_firmware_is_no_news() {
     let again = devices(&url, dir.path(), &old, 1);
     let ended = push(&url, &["--json", "-d", "sim-0001", new.to_str().unwrap()]).with_code(0);
     assert!(ended.out.contains(r#""state":"current""#), "{}", ended.out);
-    assert!(ended.out.lines().last().unwrap().contains(r#""ok":true"#), "{}", ended.out);
+    let summary = ended.out.lines().last().unwrap();
+    assert!(summary.contains(r#""ok":true"#) && summary.contains(r#""outcome":"current""#), "{}", ended.out);
+    let ended = push(&url, &["-d", "sim-0001", new.to_str().unwrap()]).with_code(0);
+    assert!(ended.out.contains("✓ 1 of 1 device runs it already"), "{}", ended.out);
     drop(again);
 }
 

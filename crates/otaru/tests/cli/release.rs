@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use otaru_format::release::MAX_SEQUENCE;
+
 use crate::common::{Ended, firmware, otaru, path, run};
 
 /// Runs a command line with its paths below a folder.
@@ -157,11 +159,21 @@ fn an_old_release_becomes_a_newer_one() {
         resign(&["--sequence", &low.to_string()]).with_code(1).tells("is not above");
     }
     // A file numbered above any time has a next number too.
-    let high = u64::MAX - 1;
+    let high = MAX_SEQUENCE - 1;
     otaru_in(dir, &["release", &image, "--key", "k.pem", "--sequence", &high.to_string(), "-o", "old.otaru"])
         .with_code(0);
     resign(&["--sequence"]).with_code(0);
-    assert_eq!(sequence("new.otaru"), u64::MAX);
+    assert_eq!(sequence("new.otaru"), MAX_SEQUENCE);
+    // There is an end, and it is told before anything is signed.
+    let new = read("new.otaru");
+    std::fs::write(dir.join("old.otaru"), &new).unwrap();
+    resign(&["--sequence"]).with_code(1).tells("no sequence is higher");
+    let above = (MAX_SEQUENCE + 1).to_string();
+    resign(&["--sequence", &above]).with_code(2).tells("9007199254740991");
+    otaru_in(dir, &["release", &image, "--key", "k.pem", "--sequence", &above, "-o", "old.otaru"])
+        .with_code(2)
+        .tells("9007199254740991");
+    assert!(read("old.otaru") == new);
 }
 
 /// Runs openssl; `None`, and a loud word, when there is none.

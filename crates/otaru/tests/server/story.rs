@@ -44,12 +44,13 @@ fn three_commands_update_a_fleet_and_a_bad_release_stops() {
     let versions: Vec<Value> = fleet.asks(&["devices"]);
     assert!(versions.iter().all(|device| device["version"] == "1.1.0"), "no device was lost");
 
-    fleet.does(&["rollout", "create", "--undo", "1"]);
-    // What they ran before was never uploaded: nothing can be offered, and nothing may break.
-    let rollout = fleet.rollout(3, "the roll back to start", |rollout| standing(rollout, "active") == 20);
-    assert_eq!(phase(&rollout), "running");
+    // What they ran before was never uploaded: that is told at once, and nothing is made.
+    let refused = fleet.tries(&["rollout", "create", "--undo", "1"]).with_code(1);
+    refused.tells("version 1.0.0").tells("otaru release upload");
     fleet.does(&["release", "upload", &old]);
-    fleet.does(&["rollout", "abort", "3", "--cancel"]);
+    fleet.does(&["rollout", "create", "--undo", "1", "--watch"]);
+    let versions: Vec<Value> = fleet.asks(&["devices"]);
+    assert!(versions.iter().all(|device| device["version"] == "1.0.0"), "{versions:?}");
 }
 
 #[test]

@@ -55,6 +55,7 @@ impl House {
             signing_key: Some(file),
             trusted_keys: Vec::new(),
             uploads: UploadLimits::default(),
+            limits: otaru_server::http::Limits::default(),
             metrics: None,
             home_assistant: None,
         };

@@ -23,6 +23,7 @@ use crate::cli::Output;
 use crate::fleet::{Change, Fleet};
 use crate::hosting::FileHost as _;
 use crate::hosting::files::HttpFiles;
+use crate::hosting::shown::Kinds;
 use crate::ui::changes::Teller;
 use crate::ui::live::Live;
 use crate::ui::table::{Mark, table};
@@ -109,7 +110,7 @@ impl Scene {
         let served = dir.path().join("www");
         std::fs::create_dir(&served).context("cannot make a folder for the firmware")?;
         let quiet = Arc::new(|_| {});
-        let files = HttpFiles::start((std::net::Ipv4Addr::LOCALHOST, 0).into(), &served, quiet)
+        let files = HttpFiles::start((std::net::Ipv4Addr::LOCALHOST, 0).into(), &served, Kinds::All, quiet)
             .await
             .context("cannot start the file server on 127.0.0.1")?;
         let house = House::open(dir.path(), broker, base).await?;

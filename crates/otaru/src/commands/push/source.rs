@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::Args;
 use crate::firmware_file::Firmware;
 use crate::hosting::files::HttpFiles;
+use crate::hosting::shown::Kinds;
 use crate::hosting::{FileHost, OutsideFiles};
 use crate::virtual_board::address_towards;
 use crate::{release_file, ui};
@@ -131,7 +132,7 @@ async fn serve(args: &Args, broker: &BrokerUrl) -> anyhow::Result<(HttpFiles, Te
         let crate::hosting::files::Answered { peer, method, path, status, .. } = answered;
         log::info!("{} {method} {path} {}", peer.ip(), status.as_u16());
     });
-    let server = HttpFiles::start(listen, dir.path(), quiet)
+    let server = HttpFiles::start(listen, dir.path(), Kinds::All, quiet)
         .await
         .with_context(|| format!("cannot serve the file at {listen}; --listen takes another address"))?;
     let loopback = advertise.is_none() && listen.ip().is_loopback();

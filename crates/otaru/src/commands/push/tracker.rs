@@ -20,6 +20,8 @@ pub(crate) enum Stage {
     Working(String),
     /// It runs the firmware, confirmed.
     Done,
+    /// It ran the firmware already.
+    Current,
     /// The firmware did not reach the broker: the device went back and will try again by itself, for days.
     Later(String),
     /// It does not, for this reason.
@@ -29,7 +31,12 @@ pub(crate) enum Stage {
 impl Stage {
     /// Whether nothing more is to be waited for.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Self::Done | Self::Later(_) | Self::Failed(_))
+        self.is_good() || matches!(self, Self::Later(_) | Self::Failed(_))
+    }
+
+    /// Whether it runs the firmware.
+    pub(crate) fn is_good(&self) -> bool {
+        matches!(self, Self::Done | Self::Current)
     }
 }
 
@@ -62,7 +69,7 @@ impl Tracker {
             self.devices.insert(name.to_owned(), Stage::Waiting);
         }
         let Some(stage) =
-            self.devices.get_mut(name).filter(|stage| !matches!(stage, Stage::Done | Stage::Failed(_)))
+            self.devices.get_mut(name).filter(|stage| !stage.is_good() && !matches!(stage, Stage::Failed(_)))
         else {
             return;
         };
@@ -77,6 +84,8 @@ impl Tracker {
             _ if !ours && !engaged => return,
             (_, UpdateState::Confirmed | UpdateState::Current) => match self.image {
                 Some(image) if image != status.image => Stage::Failed("it confirmed another image".into()),
+                // Whoever works on it got there with this push, and is told so once more.
+                _ if status.state == UpdateState::Current && *stage == Stage::Waiting => Stage::Current,
                 _ => Stage::Done,
             },
             _ if status.next_trial().is_some() => Stage::Later(words),
@@ -94,7 +103,7 @@ impl Tracker {
 
     /// Whether every device runs the firmware.
     pub(crate) fn succeeded(&self) -> bool {
-        !self.devices.is_empty() && self.devices.values().all(|stage| *stage == Stage::Done)
+        !self.devices.is_empty() && self.devices.values().all(Stage::is_good)
     }
 
     /// A device's stage, if it belongs to the push.
@@ -202,7 +211,8 @@ mod tests {
         let mut tracker = Tracker::new("d1", Some(image()), [], true);
         assert!(!tracker.succeeded());
         tracker.report("z", &told(UpdateState::Current, "2", Some("d1")));
-        assert_eq!(tracker.stage("z"), Some(&Stage::Done));
+        assert_eq!(tracker.stage("z"), Some(&Stage::Current));
+        assert!(tracker.finished() && tracker.succeeded());
         let mut tracker = self::tracker();
         tracker.report("x", &told(UpdateState::Confirmed, "2", None));
         assert_eq!(tracker.stage("x"), Some(&Stage::Done));

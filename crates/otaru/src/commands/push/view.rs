@@ -113,14 +113,12 @@ impl View {
             }));
             return;
         }
-        let done = tracker.iter().filter(|(_, stage)| **stage == Stage::Done).count();
-        let all = tracker.iter().count();
-        let head = format!("{done} of {all} device{} updated", if all == 1 { "" } else { "s" });
+        let head = summary(tracker);
         match tracker.succeeded() {
             true => ui::line(&format!("{} {head}", style("✓").green().bold())),
             false => ui::line(&format!("{} {head}", style("✗").red().bold())),
         }
-        for (name, stage) in tracker.iter().filter(|(_, stage)| **stage != Stage::Done) {
+        for (name, stage) in tracker.iter().filter(|(_, stage)| !stage.is_good()) {
             ui::line(&format!("  {}: {}", ui::clean(name), unfinished(stage)));
         }
         if interrupted && source.server.is_some() {
@@ -141,11 +139,25 @@ fn cannot_fetch(fleet: &Fleet, name: &str) -> bool {
     error.is_some_and(|error| matches!(error.code, Code::Connect | Code::Timeout | Code::HttpStatus))
 }
 
+/// How many were updated, and how many had nothing to do.
+fn summary(tracker: &Tracker) -> String {
+    let count = |wanted: Stage| tracker.iter().filter(|(_, stage)| **stage == wanted).count();
+    let (done, current, all) = (count(Stage::Done), count(Stage::Current), tracker.iter().count());
+    let devices = if all == 1 { "device" } else { "devices" };
+    let runs = if current == 1 { "runs" } else { "run" };
+    match (done, current) {
+        (_, 0) => format!("{done} of {all} {devices} updated"),
+        (0, _) => format!("{current} of {all} {devices} {runs} it already"),
+        _ => format!("{done} of {all} {devices} updated, {current} {runs} it already"),
+    }
+}
+
 fn unfinished(stage: &Stage) -> String {
     match stage {
         Stage::Waiting => "did not answer; is it online?".into(),
         Stage::Working(state) => format!("not done in time, still {state}"),
         Stage::Done => "done".into(),
+        Stage::Current => "runs it already".into(),
         Stage::Later(state) => {
             format!("it went back, as the broker was not reached; {state}. `otaru watch` shows how that ends")
         }
@@ -158,6 +170,7 @@ fn object(name: &str, stage: &Stage) -> serde_json::Value {
         Stage::Waiting => "no_answer",
         Stage::Working(_) => "unfinished",
         Stage::Done => "updated",
+        Stage::Current => "current",
         Stage::Later(_) => "retrying",
         Stage::Failed(_) => "failed",
     };
@@ -170,7 +183,7 @@ fn rows(fleet: &Fleet, tracker: &Tracker, columns: usize) -> Vec<String> {
     let rows = tracker.iter().map(|(name, stage)| {
         let device = fleet.get(name).unwrap_or(&nobody);
         let mark = match stage {
-            Stage::Done => Mark::Good,
+            Stage::Done | Stage::Current => Mark::Good,
             Stage::Failed(_) => Mark::Bad,
             _ => Mark::of(device),
         };

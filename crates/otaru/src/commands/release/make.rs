@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use otaru_format::release::KeyId;
+use otaru_format::release::{KeyId, MAX_SEQUENCE};
 use otaru_release::build::{Options, Progress, Stage, build};
 
 use crate::cli::{Outcome, Output};
@@ -29,7 +29,8 @@ they were flashed or released: a rebuilt one is another image.
 The sequence number must rise from release to release of a product: devices take no release whose
 number is below that of the one they run. Without --sequence it is the time, in milliseconds since 1970,
 so that whatever is released later has the higher number. Number releases yourself only if you
-always do; a number of your own is lower than any such time.";
+always do; a number of your own is lower than any such time. None is above 9007199254740991 (2^53 - 1),
+the largest that programs read from JSON exactly.";
 
 /// What a release file is made of.
 #[derive(clap::Args)]
@@ -41,7 +42,7 @@ pub(crate) struct Make {
     #[arg(short, long, value_name = "KEY.pem", env = "OTARU_KEY")]
     key: Option<PathBuf>,
     /// The release's number; the milliseconds since 1970 when not given
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SEQUENCE))]
     sequence: Option<u64>,
     /// The product, where it is not the image's project name
     #[arg(long, value_name = "NAME")]

@@ -1,0 +1,75 @@
+//! Whether the server can do its work: the next write will be done. That is tried, not supposed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::params;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::app::Shared;
+use crate::db::DbError;
+
+/// How long an answer stands, so that asking costs little however often it is done.
+const STANDS: Duration = Duration::from_secs(2);
+/// How long a write may take.
+const LONGEST: Duration = Duration::from_secs(5);
+/// Bytes that are tried to be written beside the database.
+const FILE: usize = 64 * 1024;
+
+type Outcome = Result<(), String>;
+
+/// What was found when it was last tried.
+#[derive(Debug, Default)]
+pub struct Readiness(Mutex<Tried>);
+
+#[derive(Debug, Default)]
+struct Tried {
+    last: Option<(Instant, Outcome)>,
+    /// One that took too long, and may go on for longer.
+    under_way: Option<JoinHandle<Outcome>>,
+}
+
+impl Readiness {
+    /// Whether the next write will be done; why not, otherwise.
+    ///
+    /// # Errors
+    /// What failed, in words.
+    pub async fn ask(&self, app: &Shared) -> Outcome {
+        let mut tried = self.0.lock().await;
+        if let Some((at, outcome)) = &tried.last
+            && at.elapsed() < STANDS
+        {
+            return outcome.clone();
+        }
+        let mut attempt = tried.under_way.take().unwrap_or_else(|| tokio::spawn(attempt(app.clone())));
+        let outcome = match timeout(LONGEST, &mut attempt).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => {
+                tried.under_way = Some(attempt);
+                Err(format!("a write is not done after {} seconds", LONGEST.as_secs()))
+            }
+        };
+        tried.last = Some((Instant::now(), outcome.clone()));
+        outcome
+    }
+}
+
+/// A row and a file, as the next report and the next upload write them.
+async fn attempt(app: Shared) -> Outcome {
+    let now = app.clock.now().0.cast_signed();
+    let row = app.db.write(move |tx| {
+        let sql =
+            "INSERT INTO meta (key, value) VALUES ('ready_at', ?1) ON CONFLICT DO UPDATE SET value = ?1";
+        tx.prepare_cached(sql)?.execute(params![now.to_string()])?;
+        Ok::<_, DbError>(())
+    });
+    row.await.map_err(|error| format!("the database takes nothing: {error}"))?;
+    let file = async {
+        let mut staged = app.artifacts.stage().await?;
+        staged.write(Bytes::from_static(&[0; FILE])).await
+    };
+    file.await.map_err(|error| format!("the folder for firmware takes nothing: {error}"))
+}

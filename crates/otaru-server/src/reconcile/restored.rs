@@ -1,0 +1,77 @@
+//! After a backup was restored: numbers that were given away since it was made are not given away again.
+//!
+//! A device's report names the offer that it last followed. A rollout that got the same number anew would take what the device says of
+//! the old one as said of the new one.
+
+use rusqlite::{Connection, params};
+
+use crate::db::DbError;
+
+/// How far above the highest number a device may lift it at once: no device that lies makes numbers that nobody can read.
+const FARTHEST: i64 = 10_000;
+
+/// Lifts the number of the next rollout above one that a device names.
+///
+/// # Errors
+/// Those of the database.
+pub(super) fn lift_numbers(tx: &Connection, deployment: Option<&str>) -> Result<(), DbError> {
+    let Some(named) = deployment.and_then(rollout_in) else { return Ok(()) };
+    let restored = tx.prepare_cached("SELECT 1 FROM meta WHERE key = 'restored_at'")?.exists([])?;
+    if !restored {
+        return Ok(());
+    }
+    tx.prepare_cached(
+        "INSERT INTO sqlite_sequence (name, seq) SELECT 'rollouts', 0
+         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'rollouts')",
+    )?
+    .execute([])?;
+    let sql = "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'rollouts' AND seq < ?1 AND ?1 - seq <= ?2";
+    tx.prepare_cached(sql)?.execute(params![named, FARTHEST])?;
+    Ok(())
+}
+
+/// The rollout in an offer's name, such as `r17.2`.
+fn rollout_in(deployment: &str) -> Option<i64> {
+    let (rollout, start) = deployment.strip_prefix('r')?.split_once('.')?;
+    start.parse::<u32>().ok()?;
+    rollout.parse().ok().filter(|number| *number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use otaru_rollout::{OfferId, RolloutId};
+
+    use super::*;
+    use crate::db::Db;
+
+    #[test]
+    fn offers_are_recognized() {
+        let name = OfferId { rollout: RolloutId(17), start: 2 }.to_string();
+        assert_eq!(rollout_in(&name), Some(17));
+        for other in ["", "r", "r1", "d-17", "r-1.2", "r0.1", "r1.x", "r99999999999999999999.1"] {
+            assert_eq!(rollout_in(other), None, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn numbers_go_on_above_what_devices_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("otaru.db")).unwrap();
+        let next = async |named: &'static str| {
+            db.write(move |tx| {
+                lift_numbers(tx, Some(named))?;
+                let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'rollouts'), 0)";
+                Ok::<i64, DbError>(tx.query_row(sql, [], |row| row.get(0))?)
+            })
+            .await
+            .unwrap()
+        };
+        assert_eq!(next("r17.2").await, 0, "nothing was restored");
+        db.write(|tx| Ok::<_, DbError>(tx.execute("INSERT INTO meta VALUES ('restored_at', '1')", [])?))
+            .await
+            .unwrap();
+        assert_eq!(next("r17.2").await, 17);
+        assert_eq!(next("r9.1").await, 17, "never back");
+        assert_eq!(next("r9223372036854775807.1").await, 17, "nobody lifts them out of reach");
+    }
+}

@@ -1,0 +1,43 @@
+//! `otaru sim`: what it says before its devices begin.
+
+use crate::common::{Running, broker, firmware, otaru, path, run};
+
+#[test]
+fn one_folder_is_for_one_simulator() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_broker, url) = broker(&[]);
+    let file = firmware(dir.path(), "1.0.0", "healthy");
+    let sim = |boards: &str| {
+        let mut command = otaru(&["sim", "--broker", &url, "--dir", boards]);
+        command.arg("--firmware").arg(&file);
+        command
+    };
+    let (boards, others) = (path(dir.path(), "boards"), path(dir.path(), "others"));
+    let first = Running::start(sim(&boards));
+    first.line("virtual device");
+    run(sim(&boards)).with_code(1).tells("another `otaru sim`").tells("--dir");
+    let second = Running::start(sim(&others));
+    second.line("virtual device");
+    // Whatever way it ended, the folder is free.
+    assert_eq!(first.stop(), Some(0));
+    let third = Running::start(sim(&boards));
+    third.line("virtual device");
+}
+
+#[test]
+fn firmware_that_does_not_fit_the_chip_is_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path(), "large.bin");
+    let args = ["--chip", "esp32c3", "--project", "lamp", "--version", "1.0.0", "--size", "64K", "-o", &file];
+    let needs = ["--flash-size", "16M", "--min-revision", "101"];
+    run(otaru(&[&["image", "make"], &args[..], &needs[..]].concat())).with_code(0);
+    let sim = |flash: &str, revision: &str| {
+        // Nobody listens there: that is told after the firmware was looked at.
+        let nobody = ["sim", "--broker", "mqtt://127.0.0.1:1", "--firmware", &file];
+        run(otaru(&[&nobody[..], &["--flash-size", flash, "--chip-revision", revision]].concat()))
+            .with_code(1)
+    };
+    sim("4M", "3").tells("large.bin is for 16.00 MiB of flash").tells("v0.3");
+    let fits = sim("16M", "101").err;
+    assert!(!fits.contains("large.bin"), "{fits}");
+}
