@@ -85,3 +85,22 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flash_takes_the_firmwares_options_beside_its_own() {
+        let words = ["xtask", "flash", "--port", "/dev/ttyACM0", "--chip", "esp32c3", "--no-credentials"];
+        assert!(matches!(Cli::parse_from(words).command, Command::Flash(_)));
+        let help = Cli::try_parse_from(["xtask", "flash", "--help"]).err().map(|help| help.to_string());
+        assert!(help.is_some_and(|help| help.contains("--port") && help.contains("--flash-size")));
+    }
+}

@@ -83,7 +83,7 @@ pub use start::{NotNow, Occupancy};
 pub use tags::{TagExpression, Tags};
 pub use tally::{Standing, Tally, Verdicts};
 pub use target::{Device, MAX_LIST, Target};
-pub use text::TextError;
+pub use text::{PointedError, TextError};
 pub use time::{Span, Time};
 pub use version::VersionRange;
 pub use window::{BadWindow, Window};

@@ -41,10 +41,22 @@ impl TextError {
 
     /// The text, and below it a `^` at the place, for a terminal.
     pub fn pointer(&self) -> String {
-        let before = self.text.get(..self.at).unwrap_or(&self.text).chars().count();
-        // What would break the line or move the cursor is shown as a blank, of the same width.
-        let line: String = self.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        format!("{line}\n{:before$}^ {}", "", self.message)
+        format!("{}\n{:width$}^ {}", self.line(), "", self.message, width = self.before())
+    }
+
+    /// The same error, shown with the text and a `^` below the place.
+    #[must_use]
+    pub fn pointed(self) -> PointedError {
+        self.into()
+    }
+
+    fn before(&self) -> usize {
+        self.text.get(..self.at).unwrap_or(&self.text).chars().count()
+    }
+
+    /// The text in a line: what would break it or move the cursor is shown as a blank, of the same width.
+    fn line(&self) -> String {
+        self.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 }
 
@@ -60,3 +72,28 @@ impl fmt::Display for TextError {
 }
 
 impl std::error::Error for TextError {}
+
+/// A [`TextError`] that is shown with its text and a `^` below the place. This is what reading one from JSON fails with, as serde
+/// keeps nothing of an error but how it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointedError(TextError);
+
+impl From<TextError> for PointedError {
+    fn from(error: TextError) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Display for PointedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = &self.0;
+        write!(f, "{error}")?;
+        // Of a text that is too long none is kept.
+        match error.text.is_empty() {
+            true => Ok(()),
+            false => write!(f, "\n  {}\n  {:width$}^", error.line(), "", width = error.before()),
+        }
+    }
+}
+
+impl std::error::Error for PointedError {}

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use otaru_format::release::SemVer;
 use serde::{Deserialize, Serialize};
 
-use crate::text::{SyntaxError, TextError};
+use crate::text::{PointedError, SyntaxError, TextError};
 
 /// Bytes of the longest range.
 const MAX_TEXT: usize = 256;
@@ -118,10 +118,10 @@ impl fmt::Display for VersionRange {
 }
 
 impl TryFrom<String> for VersionRange {
-    type Error = TextError;
+    type Error = PointedError;
 
-    fn try_from(text: String) -> Result<Self, TextError> {
-        text.parse()
+    fn try_from(text: String) -> Result<Self, PointedError> {
+        Ok(text.parse()?)
     }
 }
 

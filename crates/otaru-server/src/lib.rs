@@ -16,6 +16,7 @@
 //! | [`artifacts`], [`downloads`] | files by their content, and their way out |
 //! | [`releases`] | firmware that devices can be given: uploads, release files, patches |
 //! | [`rollouts`] | rollouts and deployments as rows, and what operators do to them |
+//! | [`similar`] | what a misspelt name may have meant |
 //! | [`events`], [`metrics`] | what just changed, and how much of it |
 #![forbid(unsafe_code)]
 
@@ -44,3 +45,4 @@ pub mod reconcile;
 pub mod releases;
 pub mod rollouts;
 pub mod server;
+pub mod similar;

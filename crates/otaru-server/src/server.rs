@@ -307,7 +307,7 @@ impl Doorkeeper {
     async fn who(&self, knock: Knock) -> Result<Option<Identity>, DbError> {
         let app = &self.0;
         let Some(password) = &knock.password else { return self.without_login(&knock).await };
-        if let Some(caller) = tokens::verify(app, password.expose()).await? {
+        if let Ok(caller) = tokens::verify(app, password.expose()).await? {
             // A person's tool must not push a device off its connection by taking its client id.
             return Ok(match self.is_device(&knock.client).await? {
                 true => None,

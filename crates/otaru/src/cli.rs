@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
     backup, broker, delta, demo, devices, files, healthy, image, inspect, keygen, login, push, release,
     resign, rollout, serve, shell, sim, token, verify, watch,
 };
-use crate::{logging, ui};
+use crate::{logging, options, ui};
 
 const EXAMPLES: &str = "\
 Try it without any hardware:
@@ -95,7 +95,9 @@ pub(crate) enum Outcome {
 
 /// The program.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    options::note_given(&matches);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // A server has logs of another kind.
     if !matches!(cli.command, Command::Serve(_)) {
         logging::start(cli.output.verbose);
@@ -152,7 +154,6 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {

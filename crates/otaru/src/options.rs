@@ -1,12 +1,37 @@
 //! Options that several commands share: the broker, its login, the topic prefix, sizes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail};
+use clap::ArgMatches;
+use clap::parser::ValueSource;
 use otaru_format::topic::{DEFAULT_BASE, Topics};
 use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 
 use otaru_server::mqtt::{BrokerUrl, Login, Secret};
+
+/// The options that stand on the command line itself, by their ids.
+static GIVEN: OnceLock<BTreeSet<String>> = OnceLock::new();
+
+/// Notes which options stand on the command line, and not in the environment.
+pub(crate) fn note_given(matches: &ArgMatches) {
+    let mut given = BTreeSet::new();
+    let mut level = Some(matches);
+    while let Some(matches) = level {
+        let ids = matches.ids().map(clap::Id::as_str);
+        let typed = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        given.extend(ids.filter(typed).map(str::to_owned));
+        level = matches.subcommand().map(|(_, matches)| matches);
+    }
+    GIVEN.get_or_init(|| given);
+}
+
+/// Whether this option was typed. What was typed wins over what the environment says.
+pub(crate) fn is_given(id: &str) -> bool {
+    GIVEN.get().is_some_and(|given| given.contains(id))
+}
 
 /// A login on the command line, in the environment or in a file.
 #[derive(clap::Args)]
@@ -18,7 +43,7 @@ pub(crate) struct LoginArgs {
     #[arg(long, env = "OTARU_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
     password: Option<Secret>,
     /// A file whose first line is the password
-    #[arg(long, value_name = "FILE", conflicts_with = "password")]
+    #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 }
 
@@ -26,6 +51,7 @@ impl LoginArgs {
     /// User name and password, each if given.
     fn read(&self) -> anyhow::Result<(Option<String>, Option<Secret>)> {
         let password = match &self.password_file {
+            Some(_) if is_given("password") => bail!("give --password or --password-file, not both"),
             Some(path) => Some(first_line(path)?),
             None => self.password.clone(),
         };
@@ -75,13 +101,19 @@ pub(crate) struct BrokerArgs {
 }
 
 impl BrokerArgs {
-    /// The broker with its login; what stands in options wins over what stands in the URL.
+    /// The broker with its login. What stands in options wins over what stands in the URL, and that, where it was typed, over the
+    /// environment.
     pub(crate) fn url(&self) -> anyhow::Result<BrokerUrl> {
         check_topic("--base", &self.base)?;
         let mut url: BrokerUrl = self.broker.expose().parse().context("--broker")?;
         let (username, password) = self.login.read()?;
-        url.username = username.or(url.username);
-        url.password = password.or(url.password);
+        let typed = |option: bool| option || !is_given("broker");
+        if typed(is_given("username")) || url.username.is_none() {
+            url.username = username.or(url.username);
+        }
+        if typed(is_given("password") || is_given("password_file")) || url.password.is_none() {
+            url.password = password.or(url.password);
+        }
         if url.username.is_none() && url.password.is_some() {
             bail!("a password (OTARU_PASSWORD?) is set but no user name; add --username");
         }

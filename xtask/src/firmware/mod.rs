@@ -85,8 +85,10 @@ enum FlashSize {
     Mb16,
 }
 
-/// Options of `firmware`.
+/// Options of `firmware`, and of `flash`, which has them among its own: clap names a group after its type, and
+/// takes each name once.
 #[derive(Args)]
+#[group(id = "firmware")]
 pub(crate) struct Options {
     /// The board's chip
     #[arg(long, value_enum)]

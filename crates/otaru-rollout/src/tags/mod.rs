@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::TextError;
+use crate::text::{PointedError, TextError};
 
 /// A device's tags. A tag without a value has an empty one.
 pub type Tags = BTreeMap<String, String>;
@@ -75,10 +75,10 @@ impl fmt::Display for TagExpression {
 }
 
 impl TryFrom<String> for TagExpression {
-    type Error = TextError;
+    type Error = PointedError;
 
-    fn try_from(text: String) -> Result<Self, TextError> {
-        text.parse()
+    fn try_from(text: String) -> Result<Self, PointedError> {
+        Ok(text.parse()?)
     }
 }
 

@@ -13,13 +13,14 @@ use crate::api::caller::Caller;
 use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
-use crate::devices::{history, rows, tags};
+use crate::devices::{edit, history, rows, tags};
 
 /// Gives a device a new password, in place of any it had; gives back the text that is shown once.
 ///
 /// # Errors
 /// When there is no such device, and those of the database.
 pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Problem> {
+    edit::exists(tx, device)?;
     let password = secret::password().map_err(|error| Problem::internal(&error))?;
     let hash = secret::hash(&password).0;
     let sql = "UPDATE devices SET secret = ?, fleet_key = NULL, revision = revision + 1

@@ -1,8 +1,10 @@
 //! API tokens: `otaru_<id>_<secret>`.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -149,8 +151,20 @@ struct Known {
     hash: Digest,
     caller: Caller,
     expires_at: Option<i64>,
+    revoked_at: Option<i64>,
     looked_up: Time,
     noted: Option<Time>,
+}
+
+impl Known {
+    fn refusal(&self, now: Time) -> Option<Refusal> {
+        let moment = |at: i64| Time(at.unsigned_abs());
+        match (self.revoked_at, self.expires_at) {
+            (Some(at), _) => Some(Refusal::Revoked(moment(at))),
+            (None, Some(end)) if end <= now.0.cast_signed() => Some(Refusal::Expired(moment(end))),
+            _ => None,
+        }
+    }
 }
 
 impl Remembered {
@@ -178,23 +192,50 @@ impl Remembered {
     }
 }
 
+/// Why a token is not good. What it once was is told to nobody but who has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is none, or its secret is wrong.
+    Unknown,
+    /// It ended by itself, at this moment.
+    Expired(Time),
+    /// Somebody ended it, at this moment.
+    Revoked(Time),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moment =
+            |at: &Time| DateTime::<Utc>::from_timestamp_millis(at.0.cast_signed()).unwrap_or_default();
+        let text = |at: &Time| moment(at).to_rfc3339_opts(SecondsFormat::Secs, true);
+        match self {
+            Self::Unknown => f.write_str("this token is not known here"),
+            Self::Expired(at) => write!(f, "this token expired at {}", text(at)),
+            Self::Revoked(at) => write!(f, "this token was revoked at {}", text(at)),
+        }
+    }
+}
+
 /// Whose token this is, if it is good.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn verify(app: &Shared, text: &str) -> Result<Option<Caller>, DbError> {
-    let Some(parts) = secret::parse(KIND, text) else { return Ok(None) };
+pub async fn verify(app: &Shared, text: &str) -> Result<Result<Caller, Refusal>, DbError> {
+    let Some(parts) = secret::parse(KIND, text) else { return Ok(Err(Refusal::Unknown)) };
     let (hash, id, now) = (parts.hash(), parts.id.to_owned(), app.clock.now());
     let Some(mut known) = find(app, &id, now).await?.filter(|known| known.hash == hash) else {
-        return Ok(None);
+        return Ok(Err(Refusal::Unknown));
     };
+    if let Some(refusal) = known.refusal(now) {
+        return Ok(Err(refusal));
+    }
     if known.noted.is_none_or(|noted| now.since(noted) >= NOTE_USE) {
         known.noted = Some(now);
         note_use(app, id.clone(), now);
     }
     let caller = known.caller.clone();
     app.tokens.keep(&id, known);
-    Ok(Some(caller))
+    Ok(Ok(caller))
 }
 
 /// Whether a token that was good once still is.
@@ -210,22 +251,23 @@ pub async fn is_good(app: &Shared, id: &str) -> Result<bool, DbError> {
 /// # Errors
 /// Those of the database.
 pub async fn caller(app: &Shared, id: &str) -> Result<Option<Caller>, DbError> {
-    Ok(find(app, id, app.clock.now()).await?.map(|known| known.caller))
+    let now = app.clock.now();
+    let good = find(app, id, now).await?.filter(|known| known.refusal(now).is_none());
+    Ok(good.map(|known| known.caller))
 }
 
-/// A token that is neither revoked nor expired.
+/// A token, good or not.
 async fn find(app: &Shared, id: &str, now: Time) -> Result<Option<Known>, DbError> {
-    let known = match app.tokens.find(id, now) {
-        Some(known) => Some(known),
-        None => look_up(app, id.to_owned(), now).await?,
-    };
-    Ok(known.filter(|known| known.expires_at.is_none_or(|end| end > now.0.cast_signed())))
+    match app.tokens.find(id, now) {
+        Some(known) => Ok(Some(known)),
+        None => look_up(app, id.to_owned(), now).await,
+    }
 }
 
 async fn look_up(app: &Shared, id: String, now: Time) -> Result<Option<Known>, DbError> {
     app.db
         .read(move |tx| {
-            let sql = format!("SELECT {COLUMNS}, hash FROM tokens WHERE id = ? AND revoked_at IS NULL");
+            let sql = format!("SELECT {COLUMNS}, hash FROM tokens WHERE id = ?");
             let found = tx
                 .prepare_cached(&sql)?
                 .query_row([id], |row| Ok((token(row)?, Digest(row.get(8)?))))
@@ -233,6 +275,7 @@ async fn look_up(app: &Shared, id: String, now: Time) -> Result<Option<Known>, D
             Ok(found.map(|(token, hash)| Known {
                 hash,
                 expires_at: token.expires_at,
+                revoked_at: token.revoked_at,
                 looked_up: now,
                 noted: token.used_at.map(|at| Time(at.unsigned_abs())),
                 caller: Caller { token: token.id, name: token.name, role: token.role },

@@ -74,14 +74,18 @@ impl FromRequestParts<Shared> for Caller {
         let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some(header) = header else { return Err(Problem::unauthorized()) };
         let token = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        if let Some((_, token)) = token
-            && let Some(caller) = tokens::verify(app, token.trim()).await?
-        {
-            logged_in(parts);
-            return Ok(caller);
-        }
+        let refusal = match token {
+            None => None,
+            Some((_, token)) => match tokens::verify(app, token.trim()).await? {
+                Ok(caller) => {
+                    logged_in(parts);
+                    return Ok(caller);
+                }
+                Err(refusal) => Some(refusal),
+            },
+        };
         app.failed_logins.count(peer(parts), app.clock.now())?;
-        Err(Problem::unauthorized())
+        Err(refusal.map_or_else(Problem::unauthorized, Problem::bad_token))
     }
 }
 

@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_format::status::{Code, UpdateState};
 use otaru_format::topic::Topics;
-use otaru_rollout::{DeviceId, Time};
+use otaru_rollout::{DeviceId, Outcome, Standing, Time};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -18,12 +19,14 @@ use super::problem::Problem;
 use crate::access::{audit, devices as logins};
 use crate::app::Shared;
 use crate::devices::edit::{self, Change};
+use crate::devices::health;
 use crate::devices::history::{self, Happened};
 use crate::devices::list::{self, Filter, Fleet, Order, Sort};
 use crate::devices::rows::{self, Device};
 use crate::devices::tags;
 use crate::events::Event;
 use crate::rollouts::books::Changes;
+use crate::similar::did_you_mean;
 
 /// The most devices that one request may change.
 const MOST_AT_ONCE: usize = 10_000;
@@ -36,6 +39,7 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(tag_many))
         .routes(routes!(get, change))
         .routes(routes!(retire))
+        .routes(routes!(unretire))
         .routes(routes!(new_password))
         .routes(routes!(allow_claim))
         .routes(routes!(happened))
@@ -106,18 +110,22 @@ impl Which {
         let versions = given(self.versions)
             .map(|text| text.parse().map_err(|error| bad("versions", error)))
             .transpose()?;
+        let state = known("state", given(self.state), UpdateState::ALL.iter().map(|state| state.as_str()))?;
+        let health = known("health", given(self.health), health::ALL)?;
+        let error_code = known("error", given(self.error), codes())?;
+        let standing = known("standing", given(self.standing), standings())?;
         let image = given(self.image).map(|text| digest(&text)).transpose()?.map(|digest| digest.0);
         Ok(Filter {
             text: given(self.q),
             product: given(self.product),
             version: given(self.version),
             chip: given(self.chip),
-            state: given(self.state),
-            health: given(self.health),
+            state,
+            health,
             reachable: self.reachable,
-            error_code: given(self.error),
+            error_code,
             rollout: self.rollout,
-            standing: given(self.standing),
+            standing,
             retired: self.retired,
             tags,
             versions,
@@ -126,8 +134,41 @@ impl Which {
     }
 }
 
+/// A value of which only some can be: a misspelt one would look like a fleet without such devices.
+///
+/// # Errors
+/// When it is none of them.
+pub(crate) fn known<'a>(
+    name: &str,
+    given: Option<String>,
+    all: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<String>, Problem> {
+    let Some(text) = given else { return Ok(None) };
+    let all: Vec<&str> = all.into_iter().collect();
+    if all.contains(&text.as_str()) {
+        return Ok(Some(text));
+    }
+    let meant = match did_you_mean(&text, all.iter().copied()) {
+        meant if meant.is_empty() => ".".to_owned(),
+        meant => meant,
+    };
+    Err(Problem::invalid(format!("`{name}`: there is no `{text}`{meant} It is one of: {}", all.join(", "))))
+}
+
+/// Where deployments can stand.
+pub(crate) fn standings() -> impl Iterator<Item = &'static str> {
+    let open = [Standing::Ready, Standing::Waiting, Standing::Active, Standing::Retrying];
+    open.into_iter().chain(Outcome::ALL.map(Standing::Finished)).map(Standing::as_str)
+}
+
+/// The codes of failures.
+pub(crate) fn codes() -> impl Iterator<Item = &'static str> {
+    let known = (1..u8::MAX).map(Code::from_number).filter(|code| *code != Code::Unknown);
+    known.chain([Code::Unknown]).map(Code::as_str)
+}
+
 fn bad(name: &str, error: otaru_rollout::TextError) -> Problem {
-    Problem::invalid(format!("`{name}`: {error}"))
+    Problem::invalid(format!("`{name}` {}", error.pointed()))
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -277,7 +318,7 @@ async fn edited(
 
 /// Retire a device
 ///
-/// It gets no firmware any more and cannot log in; its history stays.
+/// It gets no firmware any more and cannot log in, until it is taken back; its history stays.
 #[utoipa::path(post, path = "/devices/{id}/retire", tag = "devices", operation_id = "retire_device",
     params(("id" = String, Path)), responses((status = 200, body = Details)))]
 async fn retire(
@@ -295,6 +336,28 @@ async fn retire(
 pub(crate) async fn retire_one(app: &Shared, caller: Caller, id: &str) -> Result<Details, Problem> {
     let now = app.clock.now();
     edited(app, id, move |tx, id| edit::retire(tx, &caller, id, now)).await
+}
+
+/// Take back a retired device
+///
+/// Its login and tags are good again; open rollouts that are for it offer it what they bring.
+#[utoipa::path(post, path = "/devices/{id}/unretire", tag = "devices", operation_id = "unretire_device",
+    params(("id" = String, Path)), responses((status = 200, body = Details)))]
+async fn unretire(
+    State(app): State<Shared>,
+    Operator(caller): Operator,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, Problem> {
+    Ok(Json(unretire_one(&app, caller, &id).await?))
+}
+
+/// Takes back a retired device and tells everybody.
+///
+/// # Errors
+/// When there is none, or it is not retired.
+pub(crate) async fn unretire_one(app: &Shared, caller: Caller, id: &str) -> Result<Details, Problem> {
+    let now = app.clock.now();
+    edited(app, id, move |tx, id| edit::unretire(tx, &caller, id, now)).await
 }
 
 fn tell(app: &Shared, device: &Device) {
@@ -366,6 +429,7 @@ pub(crate) fn add_one(
     now: Time,
 ) -> Result<(Device, String), Problem> {
     if !rows::register(tx, id, now)? {
+        edit::exists(tx, id)?;
         return Err(Problem::conflict(format!(
             "{id} is known already; `/devices/{id}/password` makes a new login"
         )));

@@ -1,11 +1,11 @@
 //! Errors of the API: problem details (RFC 9457).
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::access::tokens::Refusal;
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
 
@@ -59,13 +59,18 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
-    /// Nobody is known by this token, or none was given.
+    /// No token was given, or something else in its place.
     pub fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
             "give a valid API token: `Authorization: Bearer TOKEN`",
         )
+    }
+
+    /// This token is not good, or no longer.
+    pub fn bad_token(refusal: Refusal) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", refusal.to_string())
     }
 
     /// The token's role is too weak.
@@ -111,18 +116,6 @@ impl From<ArtifactError> for Problem {
             }
             other => Self::internal(other),
         }
-    }
-}
-
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::new(rejection.status(), "bad-query", rejection.body_text())
-    }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), "bad-json", rejection.body_text())
     }
 }
 

@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::caller::{Caller, Operator};
+use super::devices::{codes, known, standings};
 use super::extract::{Body, IdempotencyKey, Path, Query};
 use super::idempotency::{Answer, Once};
 use super::page::{Cursor, Page, Wanted};
@@ -201,6 +202,10 @@ pub struct RolloutView {
     /// How many devices have shown that it is good, and how many that it is not.
     #[schema(value_type = BTreeMap<String, u32>)]
     pub verdicts: Verdicts,
+    /// The verdicts that broke the stop rule, of a wave or of all; of a stopped rollout only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, u32>>)]
+    pub broke: Option<Verdicts>,
     /// Why devices failed, and how many for each reason. Of a single rollout only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasons: Option<BTreeMap<String, u64>>,
@@ -244,6 +249,10 @@ impl RolloutView {
             otaru_rollout::Goal::Undo { rollout, .. } => Some(rollout.0),
             otaru_rollout::Goal::Image(_) => None,
         };
+        let broke = match rollout.phase() {
+            otaru_rollout::Phase::Stopped => rows::broke(tx, rollout.id())?,
+            _ => None,
+        };
         Ok(Self {
             id: rollout.id().0,
             name: kept.name,
@@ -255,6 +264,7 @@ impl RolloutView {
             retries_hold: rollout.phase() == otaru_rollout::Phase::Running && rollout.is_held_by_retries(),
             tallies: rollout.tallies().to_vec(),
             verdicts: rollout.verdicts(),
+            broke,
             reasons: None,
             spec: rollout.spec().clone(),
             created_at: kept.created_at,
@@ -291,11 +301,9 @@ async fn list(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
     let (limit, before) = (wanted.limit()?, wanted.after()?);
-    if of.phase.as_ref().is_some_and(|phase| !PHASES.contains(&phase.as_str())) {
-        return Err(Problem::invalid(format!("`phase` is one of: {}", PHASES.join(", "))));
-    }
+    let phase = known("phase", of.phase, PHASES)?;
     let page = app.db.read(move |tx| {
-        let found = rows::list(tx, of.phase.as_deref(), before, limit + 1)?;
+        let found = rows::list(tx, phase.as_deref(), before, limit + 1)?;
         let views = found.into_iter().map(|kept| RolloutView::of(tx, kept)).collect::<Result<Vec<_>, _>>()?;
         Ok::<_, DbError>(Page::cut(views, limit, |last| Cursor::of(&last.id)))
     });
@@ -568,9 +576,11 @@ async fn list_deployments(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<Shown>>, Problem> {
     let (limit, after, id) = (wanted.limit()?, wanted.after::<String>()?, RolloutId(id));
+    let standing = known("standing", those.standing, standings())?;
+    let error = known("error", those.error, codes())?;
     let page = app.db.read(move |tx| {
         rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("rollout {}", id.0)))?;
-        let (standing, error) = (those.standing.as_deref(), those.error.as_deref());
+        let (standing, error) = (standing.as_deref(), error.as_deref());
         Ok::<_, Problem>(deployments::list(tx, id, standing, error, after.as_deref(), limit)?)
     });
     Ok(Json(page.await?))

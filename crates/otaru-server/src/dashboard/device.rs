@@ -37,6 +37,7 @@ pub(super) fn router() -> Router<Shared> {
         .route("/devices/{id}/tags", post(add_tags))
         .route("/devices/{id}/tags/remove", post(remove_tag))
         .route("/devices/{id}/retire", post(retire))
+        .route("/devices/{id}/unretire", post(unretire))
         .route("/devices/{id}/password", post(password))
 }
 
@@ -186,6 +187,7 @@ fn step(happened: &Happened) -> Step {
         "online" => (Tone::Good, "came online".into(), Vec::new()),
         "offline" => (Tone::Calm, "went offline".into(), Vec::new()),
         "retired" => (Tone::Calm, "retired".into(), Vec::from_iter(by)),
+        "unretired" => (Tone::Calm, "taken back".into(), Vec::from_iter(by)),
         "label" => {
             let label = detail["label"].as_str();
             let what = label.map_or("lost its name".to_owned(), |label| format!("is called “{label}”"));
@@ -272,7 +274,12 @@ async fn remove_tag(
 
 async fn retire(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<String>) -> Response {
     let retired = calls::retire_one(&app, visitor.caller, &id).await;
-    after(retired.map(|_| format!("{id} was retired.")), "/devices")
+    after(retired.map(|_| format!("{id} was retired.")), &format!("/devices/{id}"))
+}
+
+async fn unretire(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<String>) -> Response {
+    let taken_back = calls::unretire_one(&app, visitor.caller, &id).await;
+    after(taken_back.map(|_| format!("{id} was taken back.")), &format!("/devices/{id}"))
 }
 
 async fn password(State(app): State<Shared>, Keeper(visitor): Keeper, Path(id): Path<String>) -> Page {

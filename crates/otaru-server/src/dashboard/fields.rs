@@ -7,6 +7,7 @@ use otaru_rollout::Span;
 use serde::de::DeserializeOwned;
 
 use super::shell::Failure;
+use crate::api::extract::plain;
 use crate::api::problem::Problem;
 use crate::app::Shared;
 
@@ -76,7 +77,7 @@ impl Fields {
     /// When they do not fit.
     pub(super) fn to<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let query = self.query_without(&[]);
-        serde_urlencoded::from_str(&query).map_err(|error| Problem::invalid(error.to_string()))
+        serde_urlencoded::from_str(&query).map_err(|error| Problem::invalid(plain(&error.to_string())))
     }
 }
 

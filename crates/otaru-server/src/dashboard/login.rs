@@ -78,14 +78,17 @@ async fn enter(
     Form(fields): Form,
 ) -> Page {
     let to = destination(&fields);
-    let Some(caller) = tokens::verify(&app, fields.text("token")).await? else {
-        let detail = match app.failed_logins.count(peer, app.clock.now()) {
-            Ok(()) => "This is no token of this server, or it was revoked or has expired.".to_owned(),
-            Err(problem) => sentence(&problem.detail),
-        };
-        let mut response = page(&app, to, Some(detail), connection.ip(), &headers)?;
-        *response.status_mut() = StatusCode::UNAUTHORIZED;
-        return Ok(response);
+    let caller = match tokens::verify(&app, fields.text("token")).await? {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            let detail = match app.failed_logins.count(peer, app.clock.now()) {
+                Ok(()) => format!("{}.", sentence(&refusal.to_string())),
+                Err(problem) => sentence(&problem.detail),
+            };
+            let mut response = page(&app, to, Some(detail), connection.ip(), &headers)?;
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            return Ok(response);
+        }
     };
     admit(&app, caller, &to, is_secure(&app, &headers, Some(connection.ip()))).await
 }

@@ -193,8 +193,7 @@ fn hint(view: &RolloutView, now: i64) -> Option<(Tone, String)> {
         ("scheduled", _) => (Tone::Wait, "It starts by itself when its time has come.".into()),
         ("paused", _) => (Tone::Wait, "Paused: devices that have begun finish, no other starts.".into()),
         ("stopped", _) => {
-            let of = view.verdicts.all();
-            (Tone::Bad, format!("Stopped by itself after {bad} of {of}: no other device starts."))
+            (Tone::Bad, format!("Stopped by itself: {}. No other device starts.", broke(view, &bad)))
         }
         ("running", _) if view.retries_hold => (Tone::Wait, retries(view)),
         ("running", GateState::Soaking(since)) => {
@@ -216,6 +215,20 @@ fn hint(view: &RolloutView, now: i64) -> Option<(Tone, String)> {
         }
         _ => return None,
     })
+}
+
+/// The verdicts that decided, beside the rule that they broke.
+fn broke(view: &RolloutView, bad: &str) -> String {
+    match (view.broke, view.spec.stop) {
+        (Some(broke), Some(rule)) => format!(
+            "{} among {}, and the rule is {} of at least {}",
+            show::many(broke.bad, "failure"),
+            show::many(broke.all(), "result"),
+            rule.failures,
+            show::count(rule.minimum)
+        ),
+        _ => format!("{bad} among {}", show::many(view.verdicts.all(), "result")),
+    }
 }
 
 fn retries(view: &RolloutView) -> String {

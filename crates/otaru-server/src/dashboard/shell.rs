@@ -146,9 +146,9 @@ pub(super) fn after(done: Result<String, Problem>, to: &str) -> Response {
     }
 }
 
-/// A text that begins with a capital.
+/// A text's first line, beginning with a capital. Lines that follow point at a place in the first, for terminals.
 pub(super) fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
+    let mut chars = text.lines().next().unwrap_or_default().chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 

@@ -65,25 +65,51 @@ pub fn change(
     Ok(changes)
 }
 
-/// Retires a device: it gets nothing any more, cannot log in, and is shown no longer. Its history stays.
+/// Retires a device: it gets nothing any more, cannot log in, and is shown no longer. Its history stays, and so does its login,
+/// which is good again if it is taken back.
 ///
 /// # Errors
 /// When there is none.
 pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<Changes, Problem> {
     exists(tx, device)?;
     let changes = reconcile::device_retired(tx, device, now)?;
-    let sql = "UPDATE devices SET retired_at = ?, secret = NULL, fleet_key = NULL, reachable = 0,
-               revision = revision + 1 WHERE id = ?";
+    let sql = "UPDATE devices SET retired_at = ?, reachable = 0, revision = revision + 1 WHERE id = ?";
     tx.execute(sql, params![now.0.cast_signed(), device.as_str()])?;
     history::note(tx, device, "retired", &json!({"by": caller.name}), now)?;
     audit::note(tx, caller, "device.retire", &format!("device/{device}"), &json!({}), now)?;
     Ok(changes)
 }
 
-fn exists(tx: &Connection, device: &DeviceId) -> Result<(), Problem> {
+/// Takes back a device that was retired, with its login and tags. It is away until it is heard.
+///
+/// # Errors
+/// When there is none, or it is not retired.
+pub fn unretire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<Changes, Problem> {
+    match rows::get(tx, device)? {
+        Some(found) if found.retired_at.is_some() => {}
+        Some(_) => return Err(Problem::conflict(format!("{device} is not retired"))),
+        None => return Err(Problem::not_found(format_args!("device {device}"))),
+    }
+    let sql = "UPDATE devices SET retired_at = NULL, revision = revision + 1 WHERE id = ?";
+    tx.execute(sql, [device.as_str()])?;
+    history::note(tx, device, "unretired", &json!({"by": caller.name}), now)?;
+    audit::note(tx, caller, "device.unretire", &format!("device/{device}"), &json!({}), now)?;
+    Ok(reconcile::device_changed(tx, device, now)?)
+}
+
+/// Whether something can be done with a device.
+///
+/// # Errors
+/// When there is none, or it is retired.
+pub(crate) fn exists(tx: &Connection, device: &DeviceId) -> Result<(), Problem> {
     match rows::get(tx, device)? {
         Some(found) if found.retired_at.is_none() => Ok(()),
-        Some(_) => Err(Problem::conflict(format!("{device} is retired"))),
+        Some(_) => Err(retired(device)),
         None => Err(Problem::not_found(format_args!("device {device}"))),
     }
+}
+
+/// The same words for all that a retired device is not good for.
+pub(crate) fn retired(device: &DeviceId) -> Problem {
+    Problem::conflict(format!("{device} is retired; `/devices/{device}/unretire` takes it back"))
 }

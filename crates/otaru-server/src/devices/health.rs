@@ -4,6 +4,9 @@ use std::sync::LazyLock;
 
 use otaru_format::status::UpdateState;
 
+/// The words.
+pub(crate) const ALL: [&str; 4] = ["well", "updating", "troubled", "away"];
+
 /// It as an expression of SQL, over a table of devices named `d`. A failure is told until something else happens, whether or not the
 /// device can be reached.
 pub(super) static SQL: LazyLock<String> = LazyLock::new(|| {

@@ -20,7 +20,7 @@ pub struct Happened {
     pub id: i64,
     /// When, in milliseconds since 1970.
     pub at: i64,
-    /// What: `report`, `online`, `offline`, `tags`, `label`, `retired` …
+    /// What: `report`, `online`, `offline`, `tags`, `label`, `retired`, `unretired` …
     pub kind: String,
     /// More about it; of a report, what changed.
     pub detail: Value,

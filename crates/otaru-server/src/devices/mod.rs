@@ -1,7 +1,7 @@
 //! The registry: every device that is known, what people call it and how it is tagged, and what happened to it.
 
 pub mod edit;
-mod health;
+pub(crate) mod health;
 pub mod history;
 pub mod list;
 pub mod rows;

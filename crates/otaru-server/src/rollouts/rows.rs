@@ -1,6 +1,6 @@
 //! Rows of rollouts: the engine's state as JSON, beside it what is searched for.
 
-use otaru_rollout::{Phase, Rollout, RolloutId, Time};
+use otaru_rollout::{Phase, Rollout, RolloutId, Time, Verdicts};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use serde::Serialize;
@@ -223,6 +223,17 @@ pub fn events(
         Ok(Happened { id: row.get(0)?, at: row.get(1)?, actor: row.get(2)?, event })
     })?;
     Ok(Page::cut(events.collect::<Result<_, _>>()?, limit, |last| Cursor::of(&last.id)))
+}
+
+/// The verdicts with which a rollout last stopped by itself.
+///
+/// # Errors
+/// Those of the database.
+pub fn broke(tx: &Connection, id: RolloutId) -> Result<Option<Verdicts>, DbError> {
+    let sql = "SELECT json_extract(event, '$.notice.stopped') FROM rollout_events
+               WHERE rollout = ? AND json_extract(event, '$.notice.stopped') IS NOT NULL ORDER BY id DESC LIMIT 1";
+    let text: Option<String> = tx.prepare_cached(sql)?.query_row([key(id)], |row| row.get(0)).optional()?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 /// Notes what happened to a rollout: what the engine noticed, or what an operator did.

@@ -113,14 +113,23 @@ async fn a_revoked_or_expired_token_ends_at_once() {
     let (id, text) = (made["id"].as_str().unwrap(), made["text"].as_str().unwrap());
     bench.ask(Some(text), Method::GET, "/me", None).await.is(200);
     bench.ask(Some(&bench.admin), Method::DELETE, &format!("/tokens/{id}"), None).await.is(204);
-    bench.ask(Some(text), Method::GET, "/me", None).await.problem(401, "unauthorized");
+    let told = async |token: Option<&str>| {
+        let answer = bench.ask(token, Method::GET, "/me", None).await.problem(401, "unauthorized");
+        answer.json()["detail"].as_str().unwrap().to_owned()
+    };
+    let revoked = told(Some(text)).await;
+    assert!(revoked.starts_with("this token was revoked at 2"), "{revoked}");
+    // What became of a token is told to who has its secret, and to nobody who knows its id alone.
+    let guessed = format!("{}x", &text[..text.len() - 1]);
+    assert_eq!(told(Some(&guessed)).await, "this token is not known here");
+    assert!(told(None).await.starts_with("give a valid API token"));
     bench
         .ask(Some(&bench.admin), Method::DELETE, &format!("/tokens/{id}"), None)
         .await
         .problem(404, "not-found");
     let old =
         bench.post("/tokens", json!({"name": "t", "role": "admin", "expires_at": 1})).await.is(201).json();
-    bench.ask(old["text"].as_str(), Method::GET, "/me", None).await.problem(401, "unauthorized");
+    assert_eq!(told(old["text"].as_str()).await, "this token expired at 1970-01-01T00:00:00Z");
     let listed = bench.get("/tokens").await.is(200).text;
     assert!(!listed.contains(text), "a list has no secrets");
 }

@@ -126,6 +126,26 @@ async fn many_are_tagged_at_once_and_a_retired_one_is_gone() {
     assert_eq!(walk(&bench, "&retired=true", 100).await.len(), 1);
     let history = bench.get("/devices/dev-1/history").await.is(200).json();
     assert_eq!(history["items"][0]["kind"], "retired");
+
+    // Whatever is tried with it says the same, and what undoes it.
+    for (path, body) in [
+        ("/devices/dev-1/retire", json!({})),
+        ("/devices/dev-1/password", json!({})),
+        ("/devices/tags", json!({"devices": ["dev-1"], "set": {"x": ""}})),
+        ("/devices", json!({"id": "dev-1"})),
+    ] {
+        let answer = bench.post(path, body).await.problem(409, "conflict");
+        assert!(
+            answer.text.contains("dev-1 is retired; `/devices/dev-1/unretire` takes it back"),
+            "{answer:?}"
+        );
+    }
+    bench.post("/devices/dev-1/unretire", json!({})).await.is(200);
+    bench.post("/devices/dev-1/unretire", json!({})).await.problem(409, "conflict");
+    bench.post("/devices/nobody/unretire", json!({})).await.problem(404, "not-found");
+    assert_eq!(walk(&bench, "", 100).await.len(), 50);
+    let history = bench.get("/devices/dev-1/history").await.is(200).json();
+    assert_eq!(history["items"][0]["kind"], "unretired");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +206,7 @@ const PRODUCTS: [&str; 2] = ["lamp", "clock"];
 const VERSIONS: [&str; 5] = ["1.0.0", "1.2.0", "1.10.0", "2.0.0-rc.1", "nonsense"];
 const CHIPS: [&str; 2] = ["esp32", "esp32c3"];
 const STATES: [&str; 3] = ["idle", "confirmed", "rolled_back"];
-const ERRORS: [&str; 2] = ["panic", "no_space"];
+const ERRORS: [&str; 2] = ["panic", "no_room"];
 const STANDINGS: [&str; 3] = ["ready", "succeeded", "failed"];
 
 fn pick<T: Copy>(rng: &mut SmallRng, all: &[T]) -> T {

@@ -58,6 +58,57 @@ async fn what_is_wrong_is_told_as_a_problem() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_in_words_of_the_api() {
+    let bench = Bench::start().await;
+    let told = async |path: &str, body: Value| {
+        let answer = bench.post(path, body).await.problem(422, "invalid");
+        answer.json()["detail"].as_str().unwrap().to_owned()
+    };
+    let target = |target: Value| json!({"name": "x", "release": 1, "target": target});
+    assert_eq!(
+        told("/rollouts", target(json!({"tags": "site=berlin or and"}))).await,
+        "`target.tags` at character 16: and, or, not and in are words of the language; put quotes around them to mean a tag\n  \
+         site=berlin or and\n                 ^"
+    );
+    let versions = told("/rollouts", target(json!({"versions": ">=1.0.0, x"}))).await;
+    assert!(versions.starts_with("`target.versions` at character ") && versions.ends_with('^'), "{versions}");
+    assert_eq!(told("/tokens", json!({"name": "x"})).await, "`role` is missing");
+    assert_eq!(
+        told("/rollouts", json!({"name": "x", "release": "one"})).await,
+        "`release`: expected a whole number, not string \"one\""
+    );
+    let asked = async |path: &str| {
+        let answer = bench.get(path).await.problem(422, "invalid");
+        answer.json()["detail"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(asked("/devices?limit=x").await, "`limit`: expected a whole number");
+    assert_eq!(asked("/devices?retired=x").await, "`retired`: expected true or false");
+    let tags = asked("/devices?tags=site%3D").await;
+    assert!(tags.starts_with("`tags` at character 6: ") && tags.ends_with("\n  site=\n       ^"), "{tags}");
+    let request = Request::post("/api/v1/tokens")
+        .header(header::AUTHORIZATION, format!("Bearer {}", bench.admin))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from("{"));
+    let answer = bench.send(request.unwrap()).await.problem(400, "bad-json");
+    assert_eq!(answer.json()["detail"], "this is no JSON: EOF while parsing an object");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_a_kind_that_do_not_exist_are_refused() {
+    let bench = Bench::start().await;
+    for (query, meant) in [
+        ("state=rolledback", "; did you mean rolled_back? It is one of: idle, checking, "),
+        ("health=wel", "; did you mean well? It is one of: well, updating, troubled, away"),
+        ("standing=timedout&rollout=1", "; did you mean timed_out? It is one of: ready, waiting, "),
+        ("error=panik", "; did you mean panic? "),
+    ] {
+        let answer = bench.get(&format!("/devices?{query}")).await.problem(422, "invalid");
+        assert!(answer.text.contains(meant), "{answer:?}");
+    }
+    bench.get("/devices?state=rolled_back&health=well&error=panic&standing=active").await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_sent_twice_is_carried_out_once() {
     let bench = Bench::start().await;
     let body = json!({"name": "wall", "role": "viewer"});

@@ -31,15 +31,8 @@ pub(crate) struct ServerArgs {
     /// A file whose first line is an API token; otherwise the token of `otaru login`
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     pub(crate) token_file: Option<std::path::PathBuf>,
-    /// An API token; for scripts
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "OTARU_TOKEN",
-        hide_env_values = true,
-        hide = true,
-        conflicts_with = "token_file"
-    )]
+    /// An API token; better in the environment or a file, where others cannot see it
+    #[arg(long, value_name = "TOKEN", env = "OTARU_TOKEN", hide_env_values = true, help_heading = "Server")]
     token: Option<Secret>,
 }
 
@@ -56,8 +49,12 @@ impl ServerArgs {
             (None, None) => bail!("which server? `otaru login URL` remembers one, --server names one"),
         };
         let token = match (&self.token, &self.token_file, kept) {
-            (Some(token), _, _) => token.clone(),
-            (None, Some(path), _) => crate::options::first_line(path)?,
+            (Some(_), Some(_), _) if crate::options::is_given("token") => {
+                bail!("give --token or --token-file, not both")
+            }
+            // A file is always typed; a token may be what the environment says.
+            (_, Some(path), _) => crate::options::first_line(path)?,
+            (Some(token), None, _) => token.clone(),
             // A token is for the server that it was given for.
             (None, None, Some(login)) if login.server == url => login.token,
             (None, None, _) => {
@@ -232,6 +229,22 @@ struct Page<T> {
     next: Option<String>,
 }
 
+/// What a server will not do, in its words.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    text: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// What the server said, for people: problem details (RFC 9457) if it gave any.
 fn refusal(response: &mut Response<Body>, server: &str) -> anyhow::Error {
     #[derive(serde::Deserialize)]
@@ -240,13 +253,14 @@ fn refusal(response: &mut Response<Body>, server: &str) -> anyhow::Error {
     }
     let status = response.status();
     let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
-    match serde_json::from_str::<Problem>(&text) {
-        Ok(_) if status == 401 => {
-            anyhow!("{server} does not know this token; `otaru login {server}` takes another")
+    let text = match serde_json::from_str::<Problem>(&text) {
+        Ok(problem) if status == 401 => {
+            format!("{server}: {}; `otaru login {server}` takes another", problem.detail)
         }
-        Ok(problem) => anyhow!("{}", problem.detail),
-        Err(_) => anyhow!("{server} answered {status}; is it an Otaru server?"),
-    }
+        Ok(problem) => problem.detail,
+        Err(_) => format!("{server} answered {status}; is it an Otaru server?"),
+    };
+    Refused { status: status.as_u16(), text }.into()
 }
 
 async fn blocking<T: Send + 'static>(

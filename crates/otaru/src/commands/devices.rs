@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use console::style;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::nothing::{Condition, misspelt, no_device};
+use super::token::find_good;
 use crate::cli::{Outcome, Output};
 use crate::client::when::ago;
 use crate::client::{Client, ServerArgs, escape};
@@ -74,8 +76,18 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Retire a device: it gets nothing any more and cannot log in
+    /// Retire a device: it gets nothing any more and cannot log in, until it is taken back
     Retire {
+        /// Its id
+        id: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Take back a device that was retired, with its login and tags
+    Unretire {
         /// Its id
         id: String,
         #[command(flatten)]
@@ -129,7 +141,8 @@ enum KeyCommand {
     },
     /// End one
     Revoke {
-        /// Its id
+        /// Its id, or its name if no other has it
+        #[arg(value_name = "ID|NAME")]
         id: String,
         #[command(flatten)]
         server: ServerArgs,
@@ -154,6 +167,9 @@ struct List {
     /// Who is at this, such as `rolled_back`
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
+    /// Those that were retired, instead of those that were not
+    #[arg(long)]
+    retired: bool,
     /// Who failed for this reason, such as `panic`
     #[arg(long, value_name = "CODE")]
     error: Option<String>,
@@ -184,31 +200,60 @@ struct Device {
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let Some(command) = args.command else { return list(&args.list, &args.server, output).await };
     match command {
-        Command::Show { id, server } => show(&server.client()?, &id, output).await?,
+        Command::Show { id, server } => {
+            let client = server.client()?;
+            if let Err(error) = show(&client, &id, output).await {
+                return Err(misspelt(&client, &[id], error).await);
+            }
+        }
         Command::Tag { ids, set, remove, which_tags, which_product, server } => {
             if set.is_empty() && remove.is_empty() {
                 bail!("say what to do: --set TAG or --remove NAME");
             }
-            let which = match (&which_tags, &which_product) {
-                (None, None) if ids.is_empty() => {
+            let conditions: Vec<Condition> = [("tags", which_tags), ("product", which_product)]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect();
+            let which = match conditions.is_empty() {
+                true if ids.is_empty() => {
                     bail!("which devices? Give ids, or --which-tags or --which-product")
                 }
-                (None, None) => Value::Null,
-                (tags, product) => json!({"tags": tags, "product": product}),
+                true => Value::Null,
+                false => conditions.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect(),
             };
             let body = json!({"devices": ids, "which": which, "set": tags(&set), "remove": remove});
-            let done: Value = server.client()?.post("/devices/tags", body).await?;
-            say(output, &done, &format!("Tagged: {} devices.", done["devices"]));
+            let client = server.client()?;
+            let done: Value = match client.post("/devices/tags", body).await {
+                Ok(done) => done,
+                Err(error) => return Err(misspelt(&client, &ids, error).await),
+            };
+            match done["devices"].as_u64().unwrap_or(0) {
+                0 => bail!("nothing is tagged: {}", no_device(&client, &conditions).await?),
+                count => say(output, &done, &format!("Tagged {}.", ui::many(count, "device"))),
+            }
         }
         Command::Label { id, label, server } => {
             let path = format!("/devices/{}", escape(&id));
-            let done: Value = server.client()?.patch(&path, json!({"label": label})).await?;
+            let done = about(&server, &id, async |client| client.patch(&path, json!({"label": label})).await)
+                .await?;
             say(output, &done, &format!("{id}: \"{}\".", done["label"].as_str().unwrap_or(&id)));
         }
-        Command::Retire { id, server } => {
+        Command::Retire { id, yes, server } => {
+            if !yes
+                && !ui::confirm(&format!(
+                    "Retire {id}? It gets no firmware and cannot log in until it is taken back."
+                ))?
+            {
+                bail!("{id} is not retired");
+            }
             let path = format!("/devices/{}/retire", escape(&id));
-            let done: Value = server.client()?.post(&path, json!({})).await?;
-            say(output, &done, &format!("{id} is retired."));
+            let done = about(&server, &id, async |client| client.post(&path, json!({})).await).await?;
+            say(output, &done, &format!("{id} is retired; `otaru devices unretire {id}` takes it back."));
+        }
+        Command::Unretire { id, server } => {
+            let path = format!("/devices/{}/unretire", escape(&id));
+            let done = about(&server, &id, async |client| client.post(&path, json!({})).await).await?;
+            say(output, &done, &format!("{id} is taken back."));
         }
         Command::Add { id, tag, server } => {
             let done: Value =
@@ -217,7 +262,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         }
         Command::Password { id, server } => {
             let path = format!("/devices/{}/password", escape(&id));
-            let done: Value = server.client()?.post(&path, json!({})).await?;
+            let done = about(&server, &id, async |client| client.post(&path, json!({})).await).await?;
             tell_login(output, &done, &id);
         }
         Command::AllowClaim { id, server } => {
@@ -228,6 +273,19 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         Command::Key(command) => keys(command, output).await?,
     }
     Ok(Outcome::Good)
+}
+
+/// What the server does with one device, or what may have been meant where there is no such device.
+async fn about(
+    server: &ServerArgs,
+    id: &str,
+    ask: impl AsyncFnOnce(&Client) -> anyhow::Result<Value>,
+) -> anyhow::Result<Value> {
+    let client = server.client()?;
+    match ask(&client).await {
+        Ok(done) => Ok(done),
+        Err(error) => Err(misspelt(&client, &[id.to_owned()], error).await),
+    }
 }
 
 /// Tags as they are written: NAME or NAME=VALUE.
@@ -264,27 +322,36 @@ async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Resu
         ("error", &which.error),
         ("rollout", &rollout),
     ];
-    let query: Vec<String> = parts
-        .iter()
-        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={}", escape(value))))
-        .collect();
+    let conditions: Vec<Condition> =
+        parts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
+    let mut query: Vec<String> =
+        conditions.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    query.extend(which.retired.then(|| "retired=true".to_owned()));
     let path = format!("/devices?{}", query.join("&"));
     let client = server.client()?;
+    let found: Vec<Value> = client.list(&path, which.most).await?;
+    if found.is_empty() && which.retired {
+        bail!("no device{} is retired", if conditions.is_empty() { "" } else { " like that" });
+    }
+    if found.is_empty() && !conditions.is_empty() {
+        bail!("{}", no_device(&client, &conditions).await?);
+    }
     if output.json {
-        let devices: Vec<Value> = client.list(&path, which.most).await?;
-        devices.iter().for_each(|device| ui::line(&device.to_string()));
+        found.iter().for_each(|device| ui::line(&device.to_string()));
         return Ok(Outcome::Good);
     }
-    let devices: Vec<Device> = client.list(&path, which.most).await?;
-    if devices.is_empty() {
-        ui::line("No such device. Devices appear here when they first report.");
+    if found.is_empty() {
+        ui::line("No devices yet. They appear here when they first report.");
         return Ok(Outcome::Good);
     }
+    let devices: Vec<Device> =
+        serde_json::from_value(found.into()).context("the server lists devices otherwise")?;
     let rows = devices.iter().map(row).collect();
     grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
     let reachable = devices.iter().filter(|device| device.reachable).count();
     let more = if devices.len() == which.most { " (--most lists more)" } else { "" };
-    ui::line(&style(format!("{} devices, {reachable} reachable{more}", devices.len())).dim().to_string());
+    let count = ui::many(devices.len() as u64, "device");
+    ui::line(&style(format!("{count}, {reachable} reachable{more}")).dim().to_string());
     Ok(Outcome::Good)
 }
 
@@ -366,6 +433,7 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
     line("runs", format!("{} {}", text("product"), text("version")));
     line("image", text("image"));
     line("state", state(&text("state"), device["error_code"].as_str(), attempt));
+    line("retired", device["retired_at"].as_u64().map_or_else(String::new, ago));
     line("why", ui::clean(device["report"]["error"]["detail"].as_str().unwrap_or_default()));
     line("reachable", if device["reachable"] == true { "yes".into() } else { "no".into() });
     line("changed", device["last_seen"].as_u64().map_or_else(String::new, ago));
@@ -423,8 +491,10 @@ async fn keys(command: KeyCommand, output: Output) -> anyhow::Result<()> {
             }
         }
         KeyCommand::Revoke { id, server } => {
-            server.client()?.delete(&format!("/fleet-keys/{}", escape(&id))).await?;
-            say(output, &json!({"revoked": id}), &format!("{id} is revoked."));
+            let client = server.client()?;
+            let id = find_good(&client, "fleet key", "/fleet-keys", &id).await?;
+            client.delete(&format!("/fleet-keys/{}", escape(&id))).await?;
+            say(output, &json!({"revoked": id}), &format!("The fleet key {id} is revoked."));
         }
     }
     Ok(())

@@ -6,7 +6,8 @@ use anyhow::bail;
 use console::style;
 use serde_json::{Value, json};
 
-use super::release::find;
+use super::nothing::{Condition, misspelt, no_device, unknown_devices};
+use super::release::{Yanked, find};
 use crate::cli::{Outcome, Output};
 use crate::client::stream::Told;
 use crate::client::when::{ago, parse_moment, parse_span};
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Watch {
         /// Its id
         id: u64,
+        #[command(flatten)]
+        patience: Patience,
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -178,7 +181,17 @@ pub(crate) struct Create {
     #[arg(long, conflicts_with_all = ["draft", "dry_run"])]
     watch: bool,
     #[command(flatten)]
+    patience: Patience,
+    #[command(flatten)]
     server: ServerArgs,
+}
+
+/// How a watched rollout is waited for.
+#[derive(clap::Args, Debug, Clone, Copy, Default)]
+pub(crate) struct Patience {
+    /// While watching, end with exit code 1 when the rollout waits for a person: it is held, paused or a draft
+    #[arg(long)]
+    fail_on_hold: bool,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -211,7 +224,9 @@ pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outc
             show(&client, &rollout, output).await?;
             return Ok(Outcome::Good);
         }
-        Command::Watch { id, server } => return follow(&server.client()?, id, output).await,
+        Command::Watch { id, patience, server } => {
+            return follow(&server.client()?, id, patience, output).await;
+        }
         Command::Start(one) => (one, "start".to_owned()),
         Command::Pause(one) => (one, "pause".to_owned()),
         Command::Resume(one) => (one, "resume".to_owned()),
@@ -220,8 +235,11 @@ pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outc
         Command::Abort { one, cancel } => (one, format!("abort?cancel={cancel}")),
         Command::Retry { one, device, force } => {
             let path = format!("/rollouts/{}/deployments/{}/retry", one.id, escape(&device));
-            let rollout: Value = one.server.client()?.post(&path, json!({"force": force})).await?;
-            tell(&rollout, output);
+            let client = one.server.client()?;
+            match client.post::<Value>(&path, json!({"force": force})).await {
+                Ok(rollout) => tell(&rollout, output),
+                Err(error) => return Err(misspelt(&client, &[device], error).await),
+            }
             return Ok(Outcome::Good);
         }
     };
@@ -247,9 +265,10 @@ impl Create {
             preview(&client, body, output).await?;
             return Ok(Outcome::Good);
         }
-        let rollout: Value = client.post("/rollouts", body).await?;
+        let rollout = create(&client, body).await?;
         if self.watch {
-            return follow(&client, rollout["id"].as_u64().unwrap_or_default(), output).await;
+            let id = rollout["id"].as_u64().unwrap_or_default();
+            return follow(&client, id, self.patience, output).await;
         }
         tell(&rollout, output);
         Ok(Outcome::Good)
@@ -265,7 +284,7 @@ impl Create {
         }
         let (release, name) = match &self.release {
             Some(text) => {
-                let release = find(client, text).await?;
+                let release = find(client, text, Yanked::Refused).await?;
                 if !self.any_product {
                     target["product"] = release["product"].clone();
                     target["chips"] = json!([release["chip"]]);
@@ -305,22 +324,82 @@ impl Create {
     }
 }
 
+/// Makes a rollout, unless it would be for no device. One that is for devices which are yet to come is made all the same, with a word
+/// about it: a draft, one that starts later, one that is continuous.
+pub(super) async fn create(client: &Client, body: Value) -> anyhow::Result<Value> {
+    let found: Value = client.post("/rollouts/preview", body.clone()).await?;
+    if let Some(why) = nobody(client, &body, &found).await? {
+        match body["continuous"] == true || body["draft"] == true || !body["start_at"].is_null() {
+            true => ui::warn(&why),
+            false => {
+                bail!("{why}\nno rollout was made; with --continuous one waits for devices that come later")
+            }
+        }
+    }
+    client.post("/rollouts", body).await
+}
+
+/// Why a rollout is for no device, or not for all that it names; `None` where it is.
+async fn nobody(client: &Client, body: &Value, found: &Value) -> anyhow::Result<Option<String>> {
+    let target = &body["target"];
+    let named: Vec<String> = target["devices"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    if let Some(unknown) = unknown_devices(client, &named).await?.filter(|_| !named.is_empty()) {
+        return Ok(Some(unknown));
+    }
+    if found["devices"].as_u64().unwrap_or(0) > 0 {
+        return Ok(None);
+    }
+    let text = |name: &str| target[name].as_str().map(str::to_owned);
+    let chip = target["chips"][0].as_str().map(str::to_owned);
+    let conditions: Vec<Condition> = [
+        ("tags", text("tags")),
+        ("versions", text("versions")),
+        ("product", text("product")),
+        ("chip", chip),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect();
+    if !body["undo"].is_null() {
+        return Ok(Some(format!(
+            "no device that fits has anything to go back to from rollout {}",
+            body["undo"]
+        )));
+    }
+    let why = no_device(client, &conditions).await?;
+    Ok(Some(match (target["percent"].as_f64(), named.is_empty()) {
+        (Some(percent), _) if conditions.is_empty() => format!("{percent}% of the devices are none"),
+        (_, false) => format!("none of the devices named fits; {why}"),
+        _ => why,
+    }))
+}
+
 async fn preview(client: &Client, body: Value, output: Output) -> anyhow::Result<()> {
-    let found: Value = client.post("/rollouts/preview", body).await?;
+    let found: Value = client.post("/rollouts/preview", body.clone()).await?;
+    if let Some(why) = nobody(client, &body, &found).await? {
+        bail!(why);
+    }
     if output.json {
         ui::line(&found.to_string());
         return Ok(());
     }
     let number = |name: &str| found[name].as_u64().unwrap_or(0);
     ui::line(&format!(
-        "{} devices: {} run it already, {} can be reached now, {} are updating for another rollout",
-        number("devices"),
+        "{}: {} run it already, {} can be reached now, {} are updating for another rollout",
+        ui::many(number("devices"), "device"),
         number("current"),
         number("reachable"),
         number("busy")
     ));
     for (index, count) in found["waves"].as_array().into_iter().flatten().enumerate() {
-        ui::line(&format!("  wave {}: {count} devices", index + 1));
+        let count = ui::many(count.as_u64().unwrap_or(0), "device");
+        ui::line(&format!("  wave {}: {count}", index + 1));
     }
     let some: Vec<String> =
         found["some"].as_array().into_iter().flatten().filter_map(Value::as_str).map(ui::clean).collect();
@@ -334,6 +413,7 @@ async fn preview(client: &Client, body: Value, output: Output) -> anyhow::Result
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     total: u64,
+    ready: u64,
     good: u64,
     bad: u64,
     active: u64,
@@ -347,6 +427,7 @@ impl Counts {
         let total = tally.as_object().map_or(0, |fields| fields.values().filter_map(Value::as_u64).sum());
         Self {
             total,
+            ready: number("ready"),
             good: number("succeeded") + number("current"),
             bad: number("failed") + number("rolled_back") + number("refused") + number("timed_out"),
             active: number("active"),
@@ -360,6 +441,7 @@ impl Counts {
             Self::default(),
             |sum, more| Self {
                 total: sum.total + more.total,
+                ready: sum.ready + more.ready,
                 good: sum.good + more.good,
                 bad: sum.bad + more.bad,
                 active: sum.active + more.active,
@@ -369,7 +451,15 @@ impl Counts {
         )
     }
 
+    /// Those that have not ended.
+    fn open(self) -> u64 {
+        self.ready + self.active + self.retrying + self.waiting
+    }
+
     fn words(self) -> String {
+        if self.total == 0 {
+            return "no devices yet".into();
+        }
         let mut parts = vec![format!("{} of {} done", self.good, self.total)];
         let others = [
             (self.active, "updating"),
@@ -407,24 +497,69 @@ fn headline(rollout: &Value) -> String {
 const RETRIES: &str =
     "held: too many devices did not reach the broker with the new image; they try it again by themselves";
 
-/// What is between the open wave and the next, if that holds things up.
-fn gate(rollout: &Value) -> Option<String> {
-    if rollout["phase"] != "running" {
-        return None;
+/// What a rollout waits for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wait {
+    /// In words, with the command that lets it go on.
+    text: String,
+    /// Whether it goes on only when somebody does something.
+    by_hand: bool,
+}
+
+impl Wait {
+    fn by_itself(text: impl Into<String>) -> Self {
+        Self { text: text.into(), by_hand: false }
     }
-    if rollout["retries_hold"] == true {
-        return Some(RETRIES.into());
+
+    fn by_hand(text: String) -> Self {
+        Self { text, by_hand: true }
     }
-    match (&rollout["gate"]["held"], rollout["gate"]["soaking"].as_u64()) {
-        (_, Some(since)) => Some(format!("the open wave is good; it soaks since {}", ago(since))),
-        (Value::String(why), _) => Some(match why.as_str() {
-            "hand" => "the wave is done; `otaru rollout advance` opens the next".into(),
-            "success_rate" => "too few of the wave succeeded for the next one to open by itself".into(),
-            "unreachable" => RETRIES.into(),
-            "no_evidence" => "no device has shown yet that the release is good".into(),
-            other => ui::clean(other),
-        }),
-        _ => None,
+
+    /// What this rollout waits for, other than devices that update.
+    fn of(rollout: &Value) -> Option<Self> {
+        let id = &rollout["id"];
+        match rollout["phase"].as_str().unwrap_or_default() {
+            "draft" => return Some(Self::by_hand(format!("a draft: `otaru rollout start {id}` starts it"))),
+            "paused" => return Some(Self::by_hand(format!("paused: `otaru rollout resume {id}` goes on"))),
+            "scheduled" => {
+                let at = rollout["spec"]["start_at"].as_u64().map_or_else(String::new, ago);
+                return Some(Self::by_itself(format!("it starts {at}")));
+            }
+            "running" => {}
+            _ => return None,
+        }
+        if rollout["retries_hold"] == true {
+            return Some(Self::by_itself(RETRIES));
+        }
+        let (gate, wave) = (&rollout["gate"], rollout["wave"].as_u64().unwrap_or(0) + 1);
+        if let Some(since) = gate["soaking"].as_u64() {
+            return Some(Self::by_itself(format!("wave {wave} is good; it soaks since {}", ago(since))));
+        }
+        let open = format!("`otaru rollout advance {id}` opens the next");
+        match gate["held"].as_str() {
+            Some("hand") => return Some(Self::by_hand(format!("wave {wave} is done: {open}"))),
+            Some("success_rate") => {
+                return Some(Self::by_hand(format!(
+                    "held: too few of wave {wave} succeeded; {open} all the same, `otaru rollout abort {id}` gives up"
+                )));
+            }
+            Some("no_evidence") => {
+                return Some(Self::by_hand(format!(
+                    "held: no device of wave {wave} has shown that the release is good; {open} all the same"
+                )));
+            }
+            Some("unreachable") => return Some(Self::by_itself(RETRIES)),
+            Some(other) => return Some(Self::by_hand(format!("held: {}", ui::clean(other)))),
+            None => {}
+        }
+        let counts = Counts::all(rollout);
+        let idle = counts.active == 0 && counts.retrying == 0;
+        (idle && counts.waiting > 0 && counts.waiting == counts.open()).then(|| {
+            let away = ui::many(counts.waiting, "device");
+            Self::by_itself(format!(
+                "{away} away: they get it when they come back; `otaru rollout finish {id}` does not wait for them"
+            ))
+        })
     }
 }
 
@@ -437,11 +572,26 @@ fn screen(rollout: &Value) -> Vec<String> {
         let mark = if index <= open { " " } else { "·" };
         lines.push(format!("  {mark} wave {}  {}  {}", index + 1, bar(percent), counts.words()));
     }
-    lines.extend(gate(rollout).map(|text| format!("    {}", style(text).yellow())));
+    lines.extend(Wait::of(rollout).map(|wait| format!("    {}", style(wait.text).yellow())));
+    lines.extend(stop_line(rollout).map(|text| format!("    {}", style(text).red())));
     for (code, count) in rollout["reasons"].as_object().into_iter().flatten() {
         lines.push(format!("    {}", style(format!("{count} failed: {}", ui::clean(code))).red()));
     }
     lines
+}
+
+/// Of a rollout that stopped by itself the numbers that decided, beside the rule.
+fn stop_line(rollout: &Value) -> Option<String> {
+    let (broke, rule) = (rollout["broke"].as_object()?, rollout["spec"]["stop"].as_object()?);
+    let number = |name: &str| broke.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let (bad, all, id) = (number("bad"), number("bad") + number("good"), &rollout["id"]);
+    Some(format!(
+        "stopped by itself: {} among {}, and the rule is {}% of at least {}; `otaru rollout resume {id}` goes on, `abort` gives up",
+        ui::many(bad, "failure"),
+        ui::many(all, "result"),
+        rule.get("failures")?.as_f64()?,
+        rule.get("minimum")?,
+    ))
 }
 
 async fn show(client: &Client, rollout: &Value, output: Output) -> anyhow::Result<()> {
@@ -482,6 +632,9 @@ async fn list(client: &Client, phase_of: Option<&str>, output: Output) -> anyhow
         rollouts.iter().for_each(|rollout| ui::line(&rollout.to_string()));
         return Ok(());
     }
+    if let Some(phase) = phase_of.filter(|_| rollouts.is_empty()) {
+        bail!("no rollout is {}; `otaru rollout list` shows all", ui::clean(phase));
+    }
     if rollouts.is_empty() {
         ui::line("No rollouts; `otaru rollout create RELEASE` makes one.");
         return Ok(());
@@ -502,24 +655,44 @@ async fn list(client: &Client, phase_of: Option<&str>, output: Output) -> anyhow
 }
 
 /// Watches a rollout until it is over, or stopped.
-pub(crate) async fn follow(client: &Client, id: u64, output: Output) -> anyhow::Result<Outcome> {
+pub(crate) async fn follow(
+    client: &Client,
+    id: u64,
+    patience: Patience,
+    output: Output,
+) -> anyhow::Result<Outcome> {
     let path = format!("/rollouts/{id}");
     let mut told = client.events("rollout,deployment");
     let mut live = Live::new(output);
-    let (stop, mut last) = (signals::stop(), String::new());
+    let (stop, mut last) = (signals::stop(), (String::new(), None));
     tokio::pin!(stop);
     loop {
         let rollout: Value = client.get(&path).await?;
-        let line = headline(&rollout);
+        let wait = Wait::of(&rollout);
+        let now = (headline(&rollout), wait.as_ref().map(|wait| wait.text.clone()));
         if let Some(live) = &mut live {
             live.draw(&screen(&rollout));
-        } else if line != last {
-            tell(&rollout, output);
+        } else if now != last {
+            if output.json || now.0 != last.0 {
+                tell(&rollout, output);
+            }
+            if let Some(text) = now.1.as_ref().filter(|text| !output.json && Some(*text) != last.1.as_ref()) {
+                ui::line(&format!("  {text}"));
+            }
         }
-        last = line;
-        if let Some(outcome) = over(&rollout) {
+        last = now;
+        if patience.fail_on_hold
+            && let Some(wait) = wait.filter(|wait| wait.by_hand)
+        {
             drop(live);
+            bail!("it waits for a person: {}", wait.text);
+        }
+        if let Some(outcome) = over(&rollout) {
+            let drawn = live.take().is_some();
             if !output.json {
+                if let Some(text) = stop_line(&rollout).filter(|_| !drawn) {
+                    ui::line(&format!("    {text}"));
+                }
                 failures(client, &rollout).await?.iter().for_each(|line| ui::line(line));
             }
             return Ok(outcome);
@@ -581,6 +754,48 @@ mod tests {
         for bad in ["", "0", "x", "101%", "-1"] {
             assert!(wave_size(bad).is_err(), "{bad}");
         }
+    }
+
+    fn rollout(phase: &str, gate: Value, tally: Value) -> Value {
+        json!({"id": 3, "name": "lamp", "phase": phase, "wave": 0, "gate": gate, "tallies": [tally],
+               "spec": {"start_at": null}})
+    }
+
+    #[test]
+    fn what_it_waits_for_is_told_with_the_command_that_goes_on() {
+        let done = json!({"succeeded": 2, "ready": 0});
+        for (phase, gate, wanted) in [
+            ("draft", json!("working"), "`otaru rollout start 3`"),
+            ("paused", json!("working"), "`otaru rollout resume 3`"),
+            ("running", json!({"held": "hand"}), "wave 1 is done: `otaru rollout advance 3`"),
+            ("running", json!({"held": "success_rate"}), "`otaru rollout advance 3`"),
+            ("running", json!({"held": "no_evidence"}), "`otaru rollout advance 3`"),
+        ] {
+            let wait = Wait::of(&rollout(phase, gate, done.clone())).unwrap();
+            assert!(wait.by_hand && wait.text.contains(wanted), "{wait:?}");
+        }
+        let wait = Wait::of(&rollout("running", json!({"held": "unreachable"}), done.clone())).unwrap();
+        assert!(!wait.by_hand, "{wait:?}");
+        let away = json!({"succeeded": 2, "waiting": 3});
+        let wait = Wait::of(&rollout("running", json!("working"), away)).unwrap();
+        assert!(wait.text.starts_with("3 devices away: ") && !wait.by_hand, "{wait:?}");
+        assert_eq!(Wait::of(&rollout("running", json!("working"), json!({"waiting": 3, "active": 1}))), None);
+        assert_eq!(Wait::of(&rollout("completed", json!("working"), done)), None);
+    }
+
+    #[test]
+    fn a_stop_tells_the_numbers_that_decided() {
+        let mut stopped = rollout("stopped", json!("working"), json!({"failed": 3, "succeeded": 98}));
+        stopped["broke"] = json!({"good": 17, "bad": 3});
+        stopped["spec"]["stop"] = json!({"failures": 5.0, "minimum": 20});
+        let line = stop_line(&stopped).unwrap();
+        assert!(line.contains("3 failures among 20 results, and the rule is 5% of at least 20"), "{line}");
+    }
+
+    #[test]
+    fn a_rollout_without_devices_is_not_done() {
+        let none = rollout("running", json!("working"), json!({}));
+        assert!(headline(&none).ends_with("no devices yet"), "{}", headline(&none));
     }
 
     #[test]

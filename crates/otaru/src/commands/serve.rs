@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::cli::{Outcome, Output};
 use crate::logging::Format;
+use crate::options::is_given;
 use crate::{logging, options, signals, ui};
 
 const EXAMPLES: &str = "\
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     http: SocketAddr,
     /// Where the embedded broker listens
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:1883", conflicts_with = "mqtt")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:1883")]
     mqtt_listen: SocketAddr,
     /// Use this broker instead of an embedded one: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`
     #[arg(long, value_name = "URL", env = "OTARU_MQTT", hide_env_values = true)]
@@ -105,6 +106,11 @@ impl Args {
         }
         Ok(Config {
             mqtt: match &self.mqtt {
+                Some(_) if is_given("mqtt_listen") && is_given("mqtt") => {
+                    bail!("give --mqtt or --mqtt-listen, not both: with --mqtt there is no embedded broker")
+                }
+                // The environment names a broker; what was typed wins.
+                Some(_) if is_given("mqtt_listen") => MqttConfig::Embedded { listen: self.mqtt_listen },
                 Some(url) => MqttConfig::External(broker(url, self.mqtt_password_file.as_deref())?),
                 None => MqttConfig::Embedded { listen: self.mqtt_listen },
             },

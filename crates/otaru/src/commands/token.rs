@@ -1,11 +1,13 @@
 //! `otaru token`: who may use the server.
 
+use anyhow::bail;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use super::nothing::missing;
 use crate::cli::{Outcome, Output};
 use crate::client::when::{ago, parse_span};
-use crate::client::{ServerArgs, escape, when};
+use crate::client::{Client, ServerArgs, escape, when};
 use crate::ui;
 use crate::ui::grid::{grid, width};
 
@@ -36,7 +38,8 @@ Examples:
     },
     /// End one
     Revoke {
-        /// Its id
+        /// Its id, or its name if no other has it
+        #[arg(value_name = "ID|NAME")]
         id: String,
         #[command(flatten)]
         server: ServerArgs,
@@ -79,14 +82,47 @@ pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outc
         }
         Command::List { server } => list(&server, output).await?,
         Command::Revoke { id, server } => {
-            server.client()?.delete(&format!("/tokens/{}", escape(&id))).await?;
+            let client = server.client()?;
+            let id = find_good(&client, "token", "/tokens", &id).await?;
+            client.delete(&format!("/tokens/{}", escape(&id))).await?;
             match output.json {
                 true => ui::line(&json!({"revoked": id}).to_string()),
-                false => ui::line(&format!("{} is revoked.", ui::clean(&id))),
+                false => ui::line(&format!("The token {id} is revoked.")),
             }
         }
     }
     Ok(Outcome::Good)
+}
+
+/// The id of a secret that was not revoked, by its id or its name.
+pub(super) async fn find_good(client: &Client, kind: &str, path: &str, text: &str) -> anyhow::Result<String> {
+    let all: Value = client.get(path).await?;
+    let all = all["items"].as_array().cloned().unwrap_or_default();
+    choose(kind, &all, text)
+}
+
+fn choose(kind: &str, all: &[Value], text: &str) -> anyhow::Result<String> {
+    let is = |item: &Value, field: &str| item[field].as_str() == Some(text);
+    if let Some(item) = all.iter().find(|item| is(item, "id")) {
+        if !item["revoked_at"].is_null() {
+            bail!("the {kind} {text} is revoked already");
+        }
+        return Ok(text.to_owned());
+    }
+    let good: Vec<&Value> = all.iter().filter(|item| item["revoked_at"].is_null()).collect();
+    let id = |item: &Value| item["id"].as_str().unwrap_or_default().to_owned();
+    let named: Vec<&&Value> = good.iter().filter(|item| is(item, "name")).collect();
+    match named.as_slice() {
+        [one] => Ok(id(one)),
+        [] if all.iter().any(|item| is(item, "name")) => {
+            bail!("the {kind} {} is revoked already", ui::clean(text))
+        }
+        [] => bail!(missing(kind, text, good.iter().filter_map(|item| item["name"].as_str()).collect())),
+        several => {
+            let ids: Vec<String> = several.iter().map(|item| id(item)).collect();
+            bail!("{} {kind}s are called {}; give one's id: {}", ids.len(), ui::clean(text), ids.join(", "))
+        }
+    }
 }
 
 async fn list(server: &ServerArgs, output: Output) -> anyhow::Result<()> {
@@ -110,4 +146,29 @@ async fn list(server: &ServerArgs, output: Output) -> anyhow::Result<()> {
     let heads = ["ID", "NAME", "ROLE", "STATE", "USED", "MADE"];
     grid(heads, rows.collect(), width()).iter().for_each(|line| ui::line(line));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_by_its_id_or_its_name() {
+        let item = |id: &str, name: &str, revoked: Option<u64>| json!({"id": id, "name": name, "revoked_at": revoked});
+        let all = [
+            item("01", "wall", None),
+            item("02", "build", None),
+            item("03", "build", Some(1)),
+            item("04", "twin", None),
+            item("05", "twin", None),
+            item("06", "gone", Some(1)),
+        ];
+        let found = |text: &str| choose("token", &all, text).map_err(|error| error.to_string());
+        assert_eq!(found("01"), Ok("01".into()));
+        assert_eq!(found("build"), Ok("02".into()));
+        assert_eq!(found("twin"), Err("2 tokens are called twin; give one's id: 04, 05".into()));
+        assert_eq!(found("gone"), Err("the token gone is revoked already".into()));
+        assert_eq!(found("03"), Err("the token 03 is revoked already".into()));
+        assert_eq!(found("wal"), Err("there is no token wal; did you mean wall?".into()));
+    }
 }

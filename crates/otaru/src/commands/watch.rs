@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use console::style;
 
 use crate::cli::{Outcome, Output};
 use crate::client::ServerArgs;
 use crate::fleet::Fleet;
-use crate::options::BrokerArgs;
+use crate::options::{BrokerArgs, is_given};
 use crate::ui::changes::Teller;
 use crate::ui::live::Live;
 use crate::ui::table::{Mark, table};
@@ -34,7 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
-    if args.server.server.is_some() {
+    if by_server(&args.server)? {
         return super::fleet_view::watch(&args.server.client()?, output).await;
     }
     let url = args.broker.url()?;
@@ -82,6 +83,15 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     }
     mqtt.disconnect().await;
     Ok(Outcome::Good)
+}
+
+/// Whether a server is watched, or a broker: what was typed decides, then the environment.
+fn by_server(server: &ServerArgs) -> anyhow::Result<bool> {
+    match (is_given("server"), is_given("broker") || is_given("base")) {
+        (true, true) => bail!("give --server or --broker, not both: a server watches its broker itself"),
+        (_, true) => Ok(false),
+        (_, false) => Ok(server.server.is_some()),
+    }
 }
 
 fn screen(fleet: &Fleet, head: &str, lost: Option<&str>, columns: usize) -> Vec<String> {

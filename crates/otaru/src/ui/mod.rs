@@ -36,11 +36,12 @@ pub(crate) fn event(mut object: Value) {
     line(&object.to_string());
 }
 
-/// Prints an error.
+/// Prints an error. Its lines are kept: a `^` may stand below a place.
 pub(crate) fn error(text: &str) {
     let head = console::style("error:").red().bold().for_stderr();
+    let lines: Vec<String> = text.lines().map(clean).collect();
     // There is no other place to say it.
-    let _ = writeln!(std::io::stderr().lock(), "{head} {}", clean(text));
+    let _ = writeln!(std::io::stderr().lock(), "{head} {}", lines.join("\n"));
 }
 
 /// Prints a word of caution.
@@ -56,6 +57,25 @@ pub(crate) fn clean(text: &str) -> String {
             && !matches!(*c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
     };
     text.chars().map(|c| if matches!(c, '\n' | '\t' | '\r') { ' ' } else { c }).filter(harmless).collect()
+}
+
+/// Asks on the terminal; no is what Enter means.
+///
+/// # Errors
+/// When there is nobody to ask.
+pub(crate) fn confirm(question: &str) -> anyhow::Result<bool> {
+    use std::io::IsTerminal as _;
+    if !std::io::stdin().is_terminal() {
+        anyhow::bail!("{} There is no terminal to ask at: --yes says yes", clean(question));
+    }
+    let mut terminal = console::Term::stderr();
+    write!(terminal, "{} [y/N] ", clean(question))?;
+    Ok(matches!(terminal.read_line()?.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// So many of something: `1 device`, `2 devices`.
+pub(crate) fn many(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Bytes for people.

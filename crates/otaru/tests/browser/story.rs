@@ -25,7 +25,7 @@ fn a_release_by_mouse_and_a_bad_one_stops_and_back() {
     assert_eq!(desk.browser.eval("location.pathname"), "/login");
     desk.browser.fill("#token", &no_token);
     desk.browser.follow("Log in");
-    desk.browser.sees("This is no token of this server");
+    desk.browser.sees("This token is not known here");
     assert!(only_the_refusal(&desk.browser.complaints()));
     let token = desk.fleet.token.clone();
     desk.browser.fill("#token", &token);
@@ -56,7 +56,7 @@ fn a_release_by_mouse_and_a_bad_one_stops_and_back() {
     browser.follow("Roll out…");
     browser.fill("[name=wave]", "2");
     browser.follow("Start");
-    browser.sees("Stopped by itself after 2 failures of 2");
+    browser.sees("Stopped by itself: 2 failures among 2 results");
     browser.sees("panicked at");
     browser.follow("Finish");
     browser.wait("document.querySelector('#head .badge').innerText === 'completed'");

@@ -69,7 +69,13 @@ fn pushes_that_cannot_be() {
     push(&["https://h/x.bin"]).with_code(1).tells("only http:// URLs");
     push(&["--retain", file]).with_code(1).tells("served only while this command runs");
     push(&["--device", "a/b", file]).with_code(1).tells("the device's name has a /");
-    push(&["--timeout", "2", "--device", "ghost", file]).with_code(1).tells("has never been seen here");
+    // Nobody waits for a name that is misspelt.
+    for watch in [&[][..], &["--watch"]] {
+        let url = ["--device", "ghost", "http://h/x.bin"];
+        push(&[watch, &url].concat()).with_code(1).tells("there is no device ghost");
+    }
+    push(&["--retain", "--device", "ghost", "http://h/x.bin"]).with_code(0).tells("there is no device ghost");
+    push(&["http://h/x.bin"]).with_code(1).tells("no device is online under ESP32/ota");
     push(&[&path(dir.path(), "none.bin")]).with_code(1).tells("No such file");
 }
 

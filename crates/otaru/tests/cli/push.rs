@@ -94,8 +94,8 @@ fn logins_are_needed_checked_and_never_shown() {
     let wrong = push(&url.replace("://", "://fleet:wr0ng@"), &[firmware]).with_code(1);
     assert!(!wrong.err.contains("wr0ng"), "{}", wrong.err);
     wrong.tells("refused the login of \"fleet\"");
-    push(&url.replace("://", "://fleet:hun%3Ater%2F2@"), &[firmware]).with_code(0);
-    let mut by_environment = otaru(&["push", "--broker", &url, "--username", "fleet", firmware]);
+    push(&url.replace("://", "://fleet:hun%3Ater%2F2@"), &["--retain", firmware]).with_code(0);
+    let mut by_environment = otaru(&["push", "--broker", &url, "--username", "fleet", "--retain", firmware]);
     by_environment.env("OTARU_PASSWORD", "hun:ter/2");
     run(by_environment).with_code(0);
 }

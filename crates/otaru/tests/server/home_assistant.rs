@@ -140,7 +140,7 @@ fn devices_appear_and_are_updated_by_the_button() {
     let before = house.on(topic).len();
     house.says("homeassistant/status", "online");
     eventually("everything again", LIMIT, || (house.on(topic).len() > before).then_some(()));
-    fleet.does(&["devices", "retire", "sim-0003"]);
+    fleet.does(&["devices", "retire", "sim-0003", "--yes"]);
     let retired = "homeassistant/update/otaru_sim-0003/config";
     eventually("the end of it", LIMIT, || {
         house.on(retired).last().is_some_and(String::is_empty).then_some(())

@@ -14,3 +14,4 @@ mod logins;
 #[path = "../real_peers/program.rs"]
 mod program;
 mod story;
+mod words;

@@ -14,6 +14,7 @@ use otaru_format::digest::Digest;
 use otaru_format::topic::Topics;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::nothing;
 use crate::cli::{Outcome, Output};
 use crate::fleet::{Change, Fleet};
 use crate::options::BrokerArgs;
@@ -107,6 +108,15 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let watching = args.watch || source.server.is_some() || (source.file.is_some() && !args.retain);
     let mut mqtt = Mqtt::connect(&broker, "push").await?;
     let topics = topics(&base, &args.device)?;
+    let mut fleet = Fleet::new(&base);
+    match look_around(&mut mqtt, &mut fleet).await {
+        // Whoever may publish only can still do that.
+        Err(_) if !watching => {}
+        looked => {
+            looked?;
+            check_names(&fleet, &args, &base)?;
+        }
+    }
     if !watching {
         for topic in &topics {
             mqtt.publish(topic, &command, args.retain).await?;
@@ -115,16 +125,11 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         mqtt.disconnect().await;
         return Ok(Outcome::Good);
     }
-    let mut fleet = Fleet::new(&base);
-    look_around(&mut mqtt, &mut fleet).await?;
     let everyone = args.device.is_empty();
     let targets: Vec<String> = match everyone {
         true => fleet.online().map(str::to_owned).collect(),
         false => args.device.clone(),
     };
-    if targets.is_empty() && !args.retain {
-        bail!("no device is online under {base}; is --base right? `otaru watch` shows who is there");
-    }
     let tracker = Tracker::new(&deployment, source.image, targets, everyone);
     let view = View::new(output);
     let mut push = Push { mqtt, fleet, base, command, tracker, view };
@@ -134,6 +139,29 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     }
     let interrupted = push.see_through(Duration::from_secs(args.timeout)).await?;
     push.finish(&source, interrupted).await
+}
+
+/// Whether there is anybody to push to. A command that the broker keeps may be for who has never been here.
+fn check_names(fleet: &Fleet, args: &Args, base: &str) -> anyhow::Result<()> {
+    let known: Vec<&str> = fleet.iter().map(|(name, _)| name).collect();
+    let strangers: Vec<String> = args
+        .device
+        .iter()
+        .filter(|name| fleet.get(name).is_none())
+        .map(|name| nothing::missing("device", name, known.clone()))
+        .collect();
+    match (strangers.is_empty(), args.retain) {
+        (false, true) => ui::warn(&strangers.join("; ")),
+        (false, false) => bail!(
+            "{} under {base}; with a URL and --retain the broker keeps the offer for a device that is yet to come",
+            strangers.join("\n")
+        ),
+        (true, false) if args.device.is_empty() && fleet.online().next().is_none() => {
+            bail!("no device is online under {base}; is --base right? `otaru watch` shows who is there")
+        }
+        (true, _) => {}
+    }
+    Ok(())
 }
 
 fn topics(base: &str, devices: &[String]) -> anyhow::Result<Vec<String>> {

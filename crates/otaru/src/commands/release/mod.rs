@@ -3,7 +3,7 @@
 mod make;
 mod remote;
 
-pub(crate) use remote::find;
+pub(crate) use remote::{Yanked, find};
 
 use crate::cli::{Outcome, Output};
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::{Outcome, Output};
 use crate::client::when::ago;
 use crate::client::{Client, ServerArgs, escape};
+use crate::commands::nothing::missing;
 use crate::commands::rollout;
 use crate::ui;
 use crate::ui::grid::{grid, width};
@@ -65,9 +66,16 @@ an image, with patches from what the fleet runs; the command waits for it.")]
     Yank {
         /// Its id, or `PRODUCT@VERSION`
         release: String,
-        /// Undo that
-        #[arg(long)]
+        /// The same as `unyank`
+        #[arg(long, hide = true)]
         undo: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Offer a release again that was taken back
+    Unyank {
+        /// Its id, or `PRODUCT@VERSION`
+        release: String,
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -92,29 +100,23 @@ pub(super) async fn run(command: Command, output: Output) -> anyhow::Result<Outc
                     let (id, name) = (release["id"].as_i64().unwrap_or_default(), title(&release));
                     let target = json!({"product": release["product"], "chips": [release["chip"]]});
                     let body = json!({"name": name, "release": id, "target": target});
-                    let rollout: Value = client.post("/rollouts", body).await?;
-                    return rollout::follow(&client, rollout["id"].as_u64().unwrap_or_default(), output)
-                        .await;
+                    let rollout = rollout::create(&client, body).await?;
+                    let id = rollout["id"].as_u64().unwrap_or_default();
+                    return rollout::follow(&client, id, rollout::Patience::default(), output).await;
                 }
             }
         }
         Command::List { product, server } => list(&server.client()?, product.as_deref(), output).await?,
         Command::Show { release, server } => {
             let client = server.client()?;
-            let release = find(&client, &release).await?;
+            let release = find(&client, &release, Yanked::Taken).await?;
             show(&release, output);
         }
-        Command::Yank { release, undo, server } => {
-            let client = server.client()?;
-            let id = find(&client, &release).await?["id"].clone();
-            let what = if undo { "unyank" } else { "yank" };
-            let release: Value = client.post(&format!("/releases/{id}/{what}"), json!({})).await?;
-            let done = if undo { "is offered again" } else { "is offered to nobody any more" };
-            say(output, &release, &format!("{} {done}.", title(&release)));
-        }
+        Command::Yank { release, undo, server } => yank(&server.client()?, &release, undo, output).await?,
+        Command::Unyank { release, server } => yank(&server.client()?, &release, true, output).await?,
         Command::Notes { release, text, server } => {
             let client = server.client()?;
-            let id = find(&client, &release).await?["id"].clone();
+            let id = find(&client, &release, Yanked::Taken).await?["id"].clone();
             let release: Value = client.patch(&format!("/releases/{id}"), json!({"notes": text})).await?;
             say(output, &release, &format!("{}: noted.", title(&release)));
         }
@@ -131,24 +133,75 @@ fn title(release: &Value) -> String {
     format!("{} {}", text("product"), text("version"))
 }
 
-/// A release by its id, or by `PRODUCT@VERSION`.
-pub(crate) async fn find(client: &Client, text: &str) -> anyhow::Result<Value> {
+async fn yank(client: &Client, text: &str, undo: bool, output: Output) -> anyhow::Result<()> {
+    let id = find(client, text, Yanked::Taken).await?["id"].clone();
+    let what = if undo { "unyank" } else { "yank" };
+    let release: Value = client.post(&format!("/releases/{id}/{what}"), json!({})).await?;
+    let (title, release_id) = (title(&release), &release["id"]);
+    let done = match undo {
+        true => format!("{title} is offered again."),
+        false => {
+            format!("{title} is offered to nobody any more; `otaru release unyank {release_id}` undoes that.")
+        }
+    };
+    say(output, &release, &done);
+    Ok(())
+}
+
+/// Whether a release that was yanked is what is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Yanked {
+    Taken,
+    Refused,
+}
+
+/// A release by its id, or by `PRODUCT@VERSION`. Of several of one name those that were not yanked count, if there are any.
+pub(crate) async fn find(client: &Client, text: &str, yanked: Yanked) -> anyhow::Result<Value> {
     if let Ok(id) = text.parse::<u64>() {
-        return client.get(&format!("/releases/{id}")).await;
+        let release: Value = client.get(&format!("/releases/{id}")).await?;
+        return not_yanked(release, text, yanked);
     }
     let Some((product, version)) = text.split_once('@') else {
         bail!("a release is named by its id, or as PRODUCT@VERSION; `otaru release list` shows both");
     };
-    let path = format!("/releases?product={}&version={}&yanked=false", escape(product), escape(version));
-    let found: Vec<Value> = client.list(&path, 10).await?;
+    let path = format!("/releases?product={}&version={}", escape(product), escape(version));
+    let mut found: Vec<Value> = client.list(&path, 10).await?;
+    if found.iter().any(|release| release["yanked_at"].is_null()) {
+        found.retain(|release| release["yanked_at"].is_null());
+    }
     match found.as_slice() {
-        [release] => client.get(&format!("/releases/{}", release["id"])).await,
-        [] => bail!("there is no release {text}; `otaru release list` shows what there is"),
+        [release] => {
+            let release: Value = client.get(&format!("/releases/{}", release["id"])).await?;
+            not_yanked(release, text, yanked)
+        }
+        [] => {
+            let all: Vec<Value> = client.list("/releases", 1_000).await?;
+            let names: Vec<String> = all.iter().map(name).collect();
+            bail!(missing("release", text, names.iter().map(String::as_str).collect()))
+        }
         several => {
             let ids = several.iter().map(|release| format!("{} ({})", release["id"], release["chip"]));
             bail!("{text} is several releases; give one's id: {}", ids.collect::<Vec<_>>().join(", "))
         }
     }
+}
+
+fn not_yanked(release: Value, text: &str, yanked: Yanked) -> anyhow::Result<Value> {
+    match release["yanked_at"].as_u64().filter(|_| yanked == Yanked::Refused) {
+        None => Ok(release),
+        Some(at) => bail!(
+            "{} was yanked {}: it is offered to nobody; `otaru release unyank {}` offers it again",
+            ui::clean(text),
+            ago(at),
+            release["id"]
+        ),
+    }
+}
+
+/// A release as it is named on the command line.
+fn name(release: &Value) -> String {
+    let text = |name: &str| release[name].as_str().unwrap_or_default();
+    format!("{}@{}", text("product"), text("version"))
 }
 
 /// A file that counts what was read of it.
@@ -238,9 +291,9 @@ fn show(release: &Value, output: Output) {
         line("patch", format!("{} from {}", ui::size(delta["size"].as_u64().unwrap_or(0)), ui::clean(base)));
     }
     line("notes", text("notes"));
-    line("runs on", format!("{} devices", release["devices"]));
-    if !release["yanked_at"].is_null() {
-        line("state", "taken back".into());
+    line("runs on", ui::many(release["devices"].as_u64().unwrap_or(0), "device"));
+    if let Some(at) = release["yanked_at"].as_u64() {
+        line("state", format!("yanked {}; `otaru release unyank` offers it again", ago(at)));
     }
 }
 
@@ -250,6 +303,13 @@ async fn list(client: &Client, product: Option<&str>, output: Output) -> anyhow:
         None => "/releases".to_owned(),
     };
     let releases: Vec<Value> = client.list(&path, 1_000).await?;
+    if let Some(product) = product.filter(|_| releases.is_empty()) {
+        let all: Vec<Value> = client.list("/releases", 1_000).await?;
+        let mut products: Vec<&str> = all.iter().filter_map(|release| release["product"].as_str()).collect();
+        products.sort_unstable();
+        products.dedup();
+        bail!(missing("release of", product, products));
+    }
     if output.json {
         releases.iter().for_each(|release| ui::line(&release.to_string()));
         return Ok(());
@@ -261,7 +321,7 @@ async fn list(client: &Client, product: Option<&str>, output: Output) -> anyhow:
     let rows = releases.iter().map(|release| {
         let text = |name: &str| ui::clean(release[name].as_str().unwrap_or_default());
         let size = |name: &str| release[name].as_u64().map_or_else(String::new, ui::size);
-        let state = if release["yanked_at"].is_null() { "" } else { "taken back" };
+        let state = if release["yanked_at"].is_null() { "" } else { "yanked" };
         [
             release["id"].to_string(),
             text("product"),

@@ -1,0 +1,66 @@
+//! What somebody may have meant who misspelt a name.
+
+/// The candidate that differs least from `text`, if it is near enough to be what was meant.
+pub fn similar<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted: Vec<char> = letters(text);
+    let allowed = (wanted.len() / 3).clamp(1, 3);
+    let near = candidates.into_iter().filter(|candidate| !candidate.is_empty() && *candidate != text);
+    let near = near.map(|candidate| (distance(&wanted, &letters(candidate)), candidate));
+    near.filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, found)| found)
+}
+
+/// The end of a sentence that asks for the candidate that was meant, such as `; did you mean kitchen?`; empty where none is near.
+pub fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    similar(text, candidates).map_or_else(String::new, |found| format!("; did you mean {found}?"))
+}
+
+/// What counts of a name: neither its case nor how its words are joined.
+fn letters(text: &str) -> Vec<char> {
+    let letters = text.chars().take(64).filter(|c| !matches!(c, '-' | '_' | ' ' | '.'));
+    letters.flat_map(char::to_lowercase).collect()
+}
+
+/// How many letters must be put in, left out, replaced or exchanged with their neighbour.
+fn distance(one: &[char], other: &[char]) -> usize {
+    let (mut before, mut above): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=other.len()).collect());
+    for (row, letter) in one.iter().enumerate() {
+        let mut current = vec![row + 1];
+        for (column, with) in other.iter().enumerate() {
+            let replaced = above[column] + usize::from(letter != with);
+            let mut least = replaced.min(above[column + 1] + 1).min(current[column] + 1);
+            if row > 0 && column > 0 && *letter == other[column - 1] && one[row - 1] == *with {
+                least = least.min(before[column - 1] + 1);
+            }
+            current.push(least);
+        }
+        before = std::mem::replace(&mut above, current);
+    }
+    above[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_recognised_and_another_name_is_not() {
+        let names = ["kitchen", "hall", "porch", "rolled_back", "lamp-7"];
+        for (text, found) in [
+            ("kichen", "kitchen"),
+            ("Kitchne", "kitchen"),
+            ("rolledback", "rolled_back"),
+            ("hal", "hall"),
+            ("proch", "porch"),
+            ("lamp_7", "lamp-7"),
+        ] {
+            assert_eq!(similar(text, names), Some(found), "{text}");
+        }
+        for text in ["", "garage", "kitchen", "x", "hell-gate"] {
+            assert_eq!(similar(text, names), None, "{text}");
+        }
+        assert_eq!(did_you_mean("kichen", names), "; did you mean kitchen?");
+        assert_eq!(did_you_mean("garage", names), "");
+    }
+}

@@ -1,0 +1,195 @@
+//! Words for a search that found nothing: what there is instead, and what may have been meant.
+//!
+//! An empty answer to a misspelt question looks like a fleet that is well. So whoever asked for something in particular is told which of the
+//! conditions nothing meets, and the command fails.
+
+use std::collections::BTreeMap;
+
+use anyhow::anyhow;
+use otaru_server::similar::did_you_mean;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::client::{Client, Refused, escape};
+use crate::ui;
+
+/// The most devices that are looked at for an explanation.
+const MOST: usize = 20_000;
+/// The most values of a kind that are named.
+const NAMED: usize = 8;
+
+#[derive(Debug, Deserialize)]
+struct Known {
+    id: String,
+    chip: String,
+    product: String,
+    version: String,
+    state: String,
+    tags: BTreeMap<String, String>,
+}
+
+/// A condition on devices: the name it has in the API, and its value.
+pub(super) type Condition = (&'static str, String);
+
+/// The devices of these ids that do not exist or are retired, in a sentence; `None` where all are there.
+pub(super) async fn unknown_devices(client: &Client, ids: &[String]) -> anyhow::Result<Option<String>> {
+    let known: Vec<Known> = client.list("/devices", MOST).await?;
+    let mut sentences = Vec::new();
+    for id in ids.iter().filter(|id| !known.iter().any(|device| device.id == **id)) {
+        let device: Result<Value, _> = client.get(&format!("/devices/{}", escape(id))).await;
+        sentences.push(match device {
+            Ok(_) => format!("{} is retired; `otaru devices unretire` takes it back", ui::clean(id)),
+            Err(_) => missing("device", id, known.iter().map(|device| device.id.as_str()).collect()),
+        });
+    }
+    Ok((!sentences.is_empty()).then(|| sentences.join("\n")))
+}
+
+/// The same error, or for a device that does not exist what it may be called.
+pub(super) async fn misspelt(client: &Client, ids: &[String], error: anyhow::Error) -> anyhow::Error {
+    if error.downcast_ref::<Refused>().is_none_or(|refused| refused.status != 404) {
+        return error;
+    }
+    match unknown_devices(client, ids).await {
+        Ok(Some(text)) => anyhow!(text),
+        _ => error,
+    }
+}
+
+/// A sentence about a name that nothing has.
+pub(super) fn missing(kind: &str, name: &str, known: Vec<&str>) -> String {
+    let meant = did_you_mean(name, known.iter().copied());
+    let there = match known.len() {
+        _ if !meant.is_empty() => String::new(),
+        0 => format!("; there is no {kind} yet"),
+        _ => format!("; there is {}", some(known.iter().map(|name| ui::clean(name)).collect(), known.len())),
+    };
+    format!("there is no {kind} {}{}{there}", ui::clean(name), ui::clean(&meant))
+}
+
+/// Why no device meets these conditions: the first that none meets by itself, and what there is of its kind.
+pub(super) async fn no_device(client: &Client, conditions: &[Condition]) -> anyhow::Result<String> {
+    let known: Vec<Known> = client.list("/devices", MOST).await?;
+    if known.is_empty() {
+        return Ok("there is no device yet; devices appear when they first report".into());
+    }
+    for (name, value) in conditions {
+        let path = format!("/devices?{name}={}", escape(value));
+        if client.list::<Value>(&path, 1).await?.is_empty() {
+            return Ok(unmet(name, value, &known));
+        }
+    }
+    let all: Vec<String> =
+        conditions.iter().map(|(name, value)| format!("{} {}", word(name), ui::clean(value))).collect();
+    Ok(format!("no device meets all of it: {}; each is met by some", all.join(", ")))
+}
+
+fn unmet(name: &str, value: &str, known: &[Known]) -> String {
+    let count = |value: fn(&Known) -> &str| counted(known.iter().map(|device| value(device).to_owned()));
+    let (there, candidates) = match name {
+        "tags" => {
+            let tags = known.iter().flat_map(|device| &device.tags);
+            counted(tags.map(|(name, value)| match value.as_str() {
+                "" => name.clone(),
+                value => format!("{name}={value}"),
+            }))
+        }
+        "versions" | "version" => count(|device| &device.version),
+        "product" => count(|device| &device.product),
+        "chip" => count(|device| &device.chip),
+        "state" => count(|device| &device.state),
+        "q" => counted(known.iter().map(|device| device.id.clone())),
+        _ => return format!("no device has {} {}", word(name), ui::clean(value)),
+    };
+    let words = value.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | ',' | '"' | '\''));
+    let meant: Vec<String> =
+        words.map(|word| did_you_mean(word, candidates.iter().map(String::as_str))).collect();
+    let meant = meant.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
+    let there = match there.as_str() {
+        "" => "there are none".to_owned(),
+        there => format!("there is {there}"),
+    };
+    format!("no device has {} {}; {there}{}", word(name), ui::clean(value), ui::clean(&meant))
+}
+
+/// The condition in words.
+fn word(name: &str) -> &str {
+    match name {
+        "q" => "an id or label with",
+        "versions" => "a version in",
+        "tags" => "tags that fit",
+        "error" => "failed for",
+        "rollout" => "a deployment in rollout",
+        other => other,
+    }
+}
+
+/// Values with how often they occur, the most frequent first; and the values by themselves.
+fn counted(values: impl Iterator<Item = String>) -> (String, Vec<String>) {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for value in values.filter(|value| !value.is_empty()) {
+        *counts.entry(value).or_default() += 1;
+    }
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let texts = counts.iter().map(|(value, count)| match count {
+        1 => ui::clean(value),
+        count => format!("{} ({count})", ui::clean(value)),
+    });
+    let text = some(texts.take(NAMED).collect(), counts.len());
+    (text, counts.into_iter().map(|(value, _)| value).collect())
+}
+
+/// The first few of so many.
+fn some(mut texts: Vec<String>, all: usize) -> String {
+    texts.truncate(NAMED);
+    let more = all - texts.len();
+    let text = texts.join(", ");
+    if more > 0 { format!("{text} and {more} more") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(id: &str, version: &str, tags: &[(&str, &str)]) -> Known {
+        Known {
+            id: id.into(),
+            chip: "esp32c3".into(),
+            product: "lamp".into(),
+            version: version.into(),
+            state: "idle".into(),
+            tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn what_there_is_instead_is_told() {
+        let known = [
+            device("kitchen", "1.0.0", &[("site", "berlin"), ("canary", "")]),
+            device("hall", "1.0.0", &[("site", "berlin")]),
+        ];
+        assert_eq!(
+            unmet("tags", "site=belin and canary", &known),
+            "no device has tags that fit site=belin and canary; there is site=berlin (2), canary; did you mean site=berlin?"
+        );
+        assert_eq!(unmet("versions", ">=2", &known), "no device has a version in >=2; there is 1.0.0 (2)");
+        assert_eq!(unmet("product", "plug", &known), "no device has product plug; there is lamp (2)");
+        assert_eq!(
+            unmet("q", "kichen", &known),
+            "no device has an id or label with kichen; there is hall, kitchen; did you mean kitchen?"
+        );
+        assert_eq!(unmet("error", "panic", &known), "no device has failed for panic");
+        assert_eq!(
+            missing("device", "kichen", vec!["kitchen", "hall"]),
+            "there is no device kichen; did you mean kitchen?"
+        );
+        assert_eq!(
+            missing("device", "x", vec!["kitchen", "hall"]),
+            "there is no device x; there is kitchen, hall"
+        );
+        let many: Vec<String> = (10..30).map(|n| format!("lamp-{n}")).collect();
+        let told = missing("device", "garage", many.iter().map(String::as_str).collect());
+        assert!(told.ends_with("lamp-16, lamp-17 and 12 more"), "{told}");
+    }
+}
