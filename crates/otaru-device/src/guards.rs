@@ -22,7 +22,7 @@ pub(crate) struct GuardStore {
 /// Bytes of a copy.
 type Record = [u8; RECORD_LEN];
 
-/// What stands where a copy belongs.
+/// State of the place of one copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Whole,

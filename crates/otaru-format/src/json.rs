@@ -102,7 +102,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// What is left of the text.
+/// Cursor over the rest of the text.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
         char::from_u32(number).map(Some).ok_or(BadJson)
     }
 
-    /// What follows a backslash (RFC 8259 section 7).
+    /// Reads an escape behind its backslash (RFC 8259 section 7).
     fn escape(&mut self) -> Result<char, BadJson> {
         Ok(match self.byte()? {
             same @ (b'"' | b'\\' | b'/') => char::from(same),

@@ -43,7 +43,7 @@ pub struct App {
     pub tokens: Remembered,
     /// Whether it can do its work.
     pub readiness: Readiness,
-    /// How often devices report over HTTP.
+    /// Rate of reports over HTTP, by device.
     pub polls: Polls,
     /// Who failed to log in how often.
     pub failed_logins: FailedLogins,

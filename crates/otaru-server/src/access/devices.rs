@@ -164,7 +164,7 @@ fn is_known(device: &DeviceId) -> Problem {
     ))
 }
 
-/// How long a claim of a device that is known is allowed.
+/// Time for which an admin allows a claim of a known device.
 const ALLOWED: Span = Span::hours(1);
 
 /// Also where the clock was set back: longer than it lasts it is never open.

@@ -1,4 +1,4 @@
-//! How often somebody may do something: log in and fail, or report over HTTP.
+//! Rate limits: failed logins by address, reports over HTTP by device.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -24,7 +24,7 @@ struct Rate {
     refill: Span,
 }
 
-/// What each has left of a rate.
+/// Allowance left to each key of a rate limit.
 #[derive(Debug)]
 struct Buckets<K>(Mutex<HashMap<K, Bucket>>);
 
