@@ -110,7 +110,7 @@ fn the_demo_is_entered_without_a_token() {
 }
 
 #[test]
-fn a_question_comes_before_what_cannot_be_undone() {
+fn a_device_is_retired_after_a_question_and_taken_back() {
     let Some(mut desk) = Desk::start(&["--dev"]) else { return };
     let _devices = desk.devices(3, "10", &[]);
     desk.log_in();
@@ -123,7 +123,16 @@ fn a_question_comes_before_what_cannot_be_undone() {
     browser.click("Retire…");
     browser.leaving(|browser| browser.click_on("document.querySelector('#retire button[type=submit]')"));
     browser.sees("sim-0002 was retired.");
-    assert!(!browser.text().contains("Porch"));
+    // It is gone from the list, and its own page has the way back.
+    desk.open("/devices");
+    desk.browser.wait("document.querySelectorAll('tbody tr').length === 2");
+    assert!(!desk.browser.text().contains("Porch"));
+    desk.open("/devices/sim-0002");
+    desk.browser.follow("Take it back");
+    desk.browser.sees("sim-0002 was taken back.");
+    desk.open("/devices");
+    let browser = &mut desk.browser;
+    browser.sees("Porch");
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
