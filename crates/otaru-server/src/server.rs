@@ -33,8 +33,10 @@ use crate::reconcile::{ingest, outbox, work};
 use crate::releases::{Keys, jobs};
 use crate::{address, api, dashboard, downloads, http, metrics};
 
-/// The pause before the next attempt to reach the broker.
-const AGAIN: Duration = Duration::from_secs(2);
+/// The first pause before the next attempt to reach the broker; it doubles from one to the next.
+const AGAIN: Duration = Duration::from_millis(500);
+/// The longest such pause, and how long a connection lasts that makes the next pause short again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long tasks may take to end.
 const END: Duration = Duration::from_secs(12);
 
@@ -347,7 +349,9 @@ async fn converse(app: Shared, url: BrokerUrl) {
     // Devices behind a broker of somebody else's were let in by that; ours lets in only whom it knows, unless tried out.
     let may_register = app.config.dev || matches!(app.config.mqtt, MqttConfig::External(_));
     let inbox = Inbox::open(app.clone(), may_register);
+    let mut pause = AGAIN;
     while !app.stop.is_cancelled() {
+        let began = tokio::time::Instant::now();
         let mqtt = tokio::select! {
             () = app.stop.cancelled() => return,
             mqtt = Mqtt::connect(&url, "server") => mqtt,
@@ -361,8 +365,10 @@ async fn converse(app: Shared, url: BrokerUrl) {
         }
         tokio::select! {
             () = app.stop.cancelled() => {}
-            () = tokio::time::sleep(AGAIN) => {}
+            () = tokio::time::sleep(pause) => {}
         }
+        let lasted = began.elapsed() > LONGEST_PAUSE + LONGEST_PAUSE;
+        pause = if lasted { AGAIN } else { (pause * 2).min(LONGEST_PAUSE) };
     }
 }
 

@@ -9,6 +9,7 @@ mod chaos;
 mod common;
 mod fleet;
 mod home_assistant;
+mod late_broker;
 mod logins;
 #[expect(dead_code, reason = "the tests with other programs use more of it")]
 #[path = "../real_peers/program.rs"]
