@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state};
@@ -23,7 +22,7 @@ use tracing::Instrument as _;
 
 use crate::api::caller::Peer;
 use crate::app::Shared;
-use crate::metrics;
+use crate::{drain, metrics};
 
 /// How long a request's head may take, and how long a connection may be idle.
 const HEAD: Duration = Duration::from_secs(15);
@@ -51,7 +50,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         let service =
             router.clone().map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(ConnectInfo(peer));
-                request.map(Body::new)
+                drain::request(request)
             });
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(LONGEST_HEAD.max(64 * 1024));

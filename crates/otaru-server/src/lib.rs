@@ -31,6 +31,7 @@ pub mod data_dir;
 pub mod db;
 pub mod devices;
 pub mod downloads;
+mod drain;
 pub mod events;
 pub mod files;
 pub mod home_assistant;
