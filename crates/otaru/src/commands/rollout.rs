@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
 use console::style;
 use serde_json::{Value, json};
 
@@ -501,15 +500,20 @@ async fn list(client: &Client, phase_of: Option<&str>, output: Output) -> anyhow
     Ok(())
 }
 
+/// Longest time between two looks at a rollout. A proxy may hold events back, and nobody can tell that from quiet.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// Watches a rollout until it is over, or stopped.
+///
+/// Events only tell when to look; what is there is always read from the rollout itself.
 pub(crate) async fn follow(client: &Client, id: u64, output: Output) -> anyhow::Result<Outcome> {
     let path = format!("/rollouts/{id}");
     let mut told = client.events("rollout,deployment");
     let mut live = Live::new(output);
     let (stop, mut last) = (signals::stop(), String::new());
     tokio::pin!(stop);
+    let mut rollout: Value = client.get(&path).await?;
     loop {
-        let rollout: Value = client.get(&path).await?;
         let line = headline(&rollout);
         if let Some(live) = &mut live {
             live.draw(&screen(&rollout));
@@ -526,36 +530,28 @@ pub(crate) async fn follow(client: &Client, id: u64, output: Output) -> anyhow::
         }
         tokio::select! {
             () = &mut stop => return Ok(Outcome::Good),
-            lost = changed(&mut told, id) => if let Some(why) = lost {
-                bail!("the server is lost: {why}");
-            },
+            _ = tokio::time::timeout(LOOK, changed(&mut told, id)) => {}
         }
         // Many things happen at once; a look every so often shows them all.
         tokio::time::sleep(Duration::from_millis(150)).await;
+        rollout = tokio::select! {
+            () = &mut stop => return Ok(Outcome::Good),
+            rollout = client.get_again(&path) => rollout?,
+        };
     }
 }
 
-/// Waits until something of this rollout has changed. The end of the stream is tried for a while, then told.
-async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) -> Option<String> {
-    const PATIENCE: u32 = 30;
-    let mut lost = 0;
+/// Waits until something of this rollout has changed, or may have: events that are lost are as good as news.
+async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) {
     loop {
         match told.recv().await {
-            Some(Told::Resync) => return None,
-            Some(Told::Event(event)) if event["rollout"] == id || event["id"] == id => break,
-            Some(Told::Event(_)) => {}
-            Some(Told::Lost(why)) => {
-                lost += 1;
-                if lost >= PATIENCE {
-                    return Some(why);
-                }
-            }
-            None => return Some("it ended the stream".into()),
+            Some(Told::Event(event)) if event["rollout"] != id && event["id"] != id => {}
+            Some(_) => break,
+            None => std::future::pending().await,
         }
     }
     // What else is there already is told by the same look.
     while told.try_recv().is_ok() {}
-    None
 }
 
 /// How it ended, if it has, or waits for a person.
