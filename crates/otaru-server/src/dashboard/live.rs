@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::Sse;
-use axum::response::sse::{Event as Message, KeepAlive};
+use axum::response::IntoResponse;
+use axum::response::sse::Event as Message;
 use axum::routing::get;
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::fields::Query;
 use super::visitor::Visitor;
-use crate::api::events::{KEEP_ALIVE, end};
+use crate::api::events::{end, stream as answer};
 use crate::app::Shared;
 use crate::events::Event;
 
@@ -30,11 +30,7 @@ pub(super) fn router() -> Router<Shared> {
     Router::new().route("/live", get(live))
 }
 
-async fn live(
-    State(app): State<Shared>,
-    visitor: Visitor,
-    Query(fields): Query,
-) -> Sse<impl Stream<Item = Result<Message, Infallible>>> {
+async fn live(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> impl IntoResponse {
     let of = Of::read(fields.text("of"));
     let events = app.events.listen();
     // What happened since the page was drawn was not heard.
@@ -47,10 +43,13 @@ async fn live(
             wait(&mut events, &of).await?;
         }
         // An event without data is none (HTML standard, section 9.2.6).
-        Some((Ok(Message::default().event("changed").data("now")), (events, of, false, true)))
+        Some((
+            Ok::<_, Infallible>(Message::default().event("changed").data("now")),
+            (events, of, false, true),
+        ))
     });
     let changes = futures_util::StreamExt::take_until(changes, Box::pin(end(app, visitor.caller)));
-    Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    answer(changes)
 }
 
 /// Waits until something happens that is asked for. `None` when nothing will happen any more.

@@ -115,7 +115,8 @@ fn with_headers(mut response: Response) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        // An answer that goes on says itself how it may be kept.
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
