@@ -37,6 +37,7 @@ pub mod files;
 pub mod home_assistant;
 pub mod http;
 pub mod metrics;
+mod mount;
 pub mod mqtt;
 pub mod reconcile;
 pub mod releases;

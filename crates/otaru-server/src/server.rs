@@ -31,7 +31,7 @@ use crate::reconcile::inbox::{Heard, Inbox, filters};
 use crate::reconcile::outbox::Bus;
 use crate::reconcile::{ingest, outbox, work};
 use crate::releases::{Keys, jobs};
-use crate::{address, api, dashboard, downloads, http, metrics};
+use crate::{address, api, dashboard, downloads, http, metrics, mount};
 
 /// The first pause before the next attempt to reach the broker; it doubles from one to the next.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -218,7 +218,8 @@ fn router(app: Shared) -> Router {
         .merge(dashboard::router(app.clone()))
         .fallback(not_found);
     // Downloads are not noted one by one: a device fetches a file in many ranges.
-    http::with_notes(rest, app.clone()).merge(downloads::router().with_state(app))
+    let site = http::with_notes(rest, app.clone()).merge(downloads::router().with_state(app.clone()));
+    mount::under(address::path(&app.public_base), site)
 }
 
 /// What is nowhere: a page for people, and a problem for programs.
