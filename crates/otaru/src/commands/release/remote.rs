@@ -194,6 +194,7 @@ async fn upload(client: &Client, path: &Path, notes: Option<&str>, output: Outpu
             }
         }
     };
+    let remarks = std::mem::take(&mut release["remarks"]);
     // With a key on the server, a release file is being made.
     while matches!(release["job"]["state"].as_str(), Some("queued" | "running")) {
         if let Some(live) = &mut live {
@@ -214,6 +215,9 @@ async fn upload(client: &Client, path: &Path, notes: Option<&str>, output: Outpu
         );
     }
     show(&release, output);
+    for remark in remarks.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        ui::warn(&format!("{name}: {}", ui::clean(remark)));
+    }
     Ok(release)
 }
 
