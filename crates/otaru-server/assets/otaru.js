@@ -4,6 +4,8 @@
 
 (() => {
   const body = document.body;
+  // The path that the site is under, if any.
+  const root = new URL(document.currentScript.src).pathname.replace(/\/assets\/[^/]*\/[^/]*$/, "");
 
   // --- The same page again: parts marked data-live are changed to what the server now draws. ---
 
@@ -62,10 +64,12 @@
     const slow = setTimeout(() => body.classList.add("loading"), 300);
     try {
       const response = await fetch(url, { signal: mine.signal, headers: BY_SCRIPT });
-      if (response.redirected && new URL(response.url).pathname === "/login") {
+      if (response.redirected && new URL(response.url).pathname === `${root}/login`) {
         location.reload();
         return null;
       }
+      // So a proxy says that the server is away.
+      if (response.status >= 502 && response.status <= 504) throw new Error(response.statusText);
       if (!response.ok && response.status !== 422) return null;
       return new DOMParser().parseFromString(await response.text(), "text/html");
     } finally {
@@ -86,7 +90,12 @@
     afterChange();
   }
 
+  let again = null;
+  let looked = Date.now();
+
   async function refresh(url = location.href) {
+    clearTimeout(again);
+    looked = Date.now();
     try {
       const page = await fetchPage(url);
       if (!page) return false;
@@ -96,7 +105,7 @@
     } catch (error) {
       if (error.name === "AbortError") return false;
       lost(true);
-      setTimeout(refresh, AGAIN);
+      again = setTimeout(refresh, AGAIN);
       return false;
     }
   }
@@ -104,6 +113,8 @@
   // --- Being told. ---
 
   const AGAIN = 3000;
+  // A proxy may hold back what is told, and nobody can tell that from quiet.
+  const QUIET = 10000;
 
   const banner = document.getElementById("lost");
   const lost = (is) => banner && (banner.hidden = !is);
@@ -114,15 +125,18 @@
   // drawn, or while nothing was heard, is told at once.
   function listen() {
     if (!of || source || document.hidden) return;
-    const mine = (source = new EventSource(`/live?of=${encodeURIComponent(of)}&since=${body.dataset.since}`));
+    const mine = (source = new EventSource(`${root}/live?of=${encodeURIComponent(of)}&since=${body.dataset.since}`));
     mine.addEventListener("changed", () => refresh());
     mine.addEventListener("open", () => lost(false));
     mine.addEventListener("error", () => {
       lost(true);
+      // What was missed is on the page; and a server that wants a login says so there.
+      clearTimeout(again);
+      again = setTimeout(refresh, mine.readyState === EventSource.CLOSED ? AGAIN : 0);
       if (mine.readyState !== EventSource.CLOSED) return;
-      // A server that refuses is not asked again by the browser itself; it may want a login.
+      // A server that refuses is not asked again by the browser itself.
       rest();
-      setTimeout(() => { listen(); refresh(); }, AGAIN);
+      setTimeout(listen, AGAIN);
     });
   }
 
@@ -134,6 +148,9 @@
   document.addEventListener("visibilitychange", () => (document.hidden ? rest() : listen()));
   addEventListener("pagehide", rest);
   addEventListener("pageshow", listen);
+  setInterval(() => {
+    if (of && !document.hidden && Date.now() - looked > QUIET) refresh();
+  }, 1000);
 
   // --- Moments grow old. ---
 
@@ -213,7 +230,7 @@
       // What is left empty is left empty on purpose, so all fields are sent.
       const fields = new URLSearchParams([...new FormData(plan)].filter(([name]) => name !== "do"));
       try {
-        const page = await fetchPage(`/rollouts/new?${fields}`);
+        const page = await fetchPage(`${root}/rollouts/new?${fields}`);
         if (!page) return;
         take(page);
         const name = page.querySelector('[name="name"]');
@@ -236,6 +253,13 @@
     const input = drop.elements.file;
     const bar = drop.querySelector("progress");
     const why = drop.querySelector(".why");
+    // Our own pages say why; what stands between the server and here has only a number.
+    const reason = ({ status, responseText }) => {
+      const text = new DOMParser().parseFromString(responseText, "text/html").querySelector("main p:not(.code):not([hidden])");
+      if (text) return text.textContent;
+      if (status === 413) return "A proxy on the way takes no file that large (413). Raise its limit: client_max_body_size in nginx.";
+      return `Not uploaded: a proxy on the way answered ${status}. Is the server there? Try again.`;
+    };
     const fail = (text) => {
       bar.hidden = true;
       why.hidden = false;
@@ -250,7 +274,10 @@
       request.upload.addEventListener("progress", (event) => {
         if (event.lengthComputable) bar.value = (100 * event.loaded) / event.total;
       });
-      request.addEventListener("load", () => location.assign(request.responseURL));
+      request.addEventListener("load", () => {
+        if (request.status < 400) return location.assign(request.responseURL);
+        fail(reason(request));
+      });
       request.addEventListener("error", () => fail("The upload broke off. Is the server there? Try again."));
       bar.hidden = false;
       why.hidden = true;

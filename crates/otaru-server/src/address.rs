@@ -10,6 +10,33 @@ pub fn public_base(said: Option<&str>, http: SocketAddr) -> String {
     }
 }
 
+/// The path in what URLs begin with, such as `/ota`; empty where the site has a host to itself.
+pub fn path(base: &str) -> &str {
+    let host = base.split_once("://").map_or(base, |(_, host)| host);
+    host.find('/').map_or("", |at| host[at..].trim_end_matches('/'))
+}
+
+/// What URLs for devices begin with: those speak plain HTTP, so where people come over TLS, devices come to the same host's port 80.
+pub fn for_devices(base: &str) -> String {
+    let Some(rest) = base.strip_prefix("https://") else { return base.to_owned() };
+    let (host, path) = rest.split_at(rest.len() - path(base).len());
+    // An address of IPv6 has colons of its own.
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    format!("http://{host}{path}")
+}
+
+/// Whether a path begins as the site's own pages do: below it, nobody could tell one from the other.
+pub fn is_own(path: &str) -> bool {
+    let own = [
+        "api", "assets", "audit", "devices", "files", "healthz", "keys", "live", "login", "logout", "readyz",
+        "releases", "rollouts",
+    ];
+    path.trim_start_matches('/').split('/').next().is_some_and(|first| own.contains(&first))
+}
+
 /// The address at which a listener on `ip` is reached from other machines; from this one if there is no network.
 pub fn reachable_ip(ip: IpAddr) -> IpAddr {
     if !ip.is_unspecified() {
@@ -46,6 +73,24 @@ pub fn origin(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_come_over_plain_http() {
+        for (said, wanted) in [
+            ("https://ota.example/ota", "http://ota.example/ota"),
+            ("https://ota.example:8443/a/b", "http://ota.example/a/b"),
+            ("https://[2001:db8::1]:8443", "http://[2001:db8::1]"),
+            ("https://[2001:db8::1]/x", "http://[2001:db8::1]/x"),
+            ("http://ota.example:8080/ota", "http://ota.example:8080/ota"),
+        ] {
+            assert_eq!(for_devices(said), wanted);
+        }
+        assert_eq!(path("https://ota.example/a/b/"), "/a/b");
+        assert_eq!((path("http://ota.example"), path("http://ota.example/")), ("", ""));
+        assert!(
+            is_own("/devices") && is_own("/api/x") && !is_own("/ota") && !is_own("/devices2") && !is_own("")
+        );
+    }
 
     #[test]
     fn urls_begin_as_said_or_as_listened() {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -32,7 +31,7 @@ use self::stall::Stalling;
 use crate::api::caller::Peer;
 use crate::api::problem::Problem;
 use crate::app::Shared;
-use crate::metrics;
+use crate::{drain, metrics};
 
 pub use self::room::{Limits, Stranger};
 
@@ -151,7 +150,7 @@ impl Door {
         peer: SocketAddr,
         place: Arc<Place>,
     ) -> Result<Response, Infallible> {
-        let mut request = request.map(Body::new);
+        let mut request = drain::request(request);
         if place.reserved && is_long(request.uri().path()) {
             return Ok(self.turn_away(StatusCode::SERVICE_UNAVAILABLE, "busy"));
         }

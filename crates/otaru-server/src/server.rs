@@ -33,10 +33,12 @@ use crate::reconcile::inbox::{Heard, Inbox, filters};
 use crate::reconcile::outbox::Bus;
 use crate::reconcile::{ingest, outbox, work};
 use crate::releases::{Keys, jobs};
-use crate::{address, api, dashboard, downloads, http, metrics};
+use crate::{address, api, dashboard, downloads, http, metrics, mount};
 
-/// The pause before the next attempt to reach the broker.
-const AGAIN: Duration = Duration::from_secs(2);
+/// The first pause before the next attempt to reach the broker; it doubles from one to the next.
+const AGAIN: Duration = Duration::from_millis(500);
+/// The longest such pause, and how long a connection lasts that makes the next pause short again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long tasks may take to end.
 const END: Duration = Duration::from_secs(12);
 
@@ -234,7 +236,8 @@ fn router(app: Shared) -> Router {
         .merge(dashboard::router(app.clone()))
         .fallback(not_found);
     // Downloads are not noted one by one: a device fetches a file in many ranges.
-    http::with_notes(rest, app.clone()).merge(downloads::router().with_state(app))
+    let site = http::with_notes(rest, app.clone()).merge(downloads::router().with_state(app.clone()));
+    mount::under(address::path(&app.public_base), site)
 }
 
 /// What is nowhere: a page for people, and a problem for programs.
@@ -374,7 +377,9 @@ async fn converse(app: Shared, url: BrokerUrl) {
         let inbox = inbox.clone();
         async move { inbox.run().await }
     });
+    let mut pause = AGAIN;
     while !app.stop.is_cancelled() {
+        let began = tokio::time::Instant::now();
         let mqtt = tokio::select! {
             () = app.stop.cancelled() => return,
             mqtt = Mqtt::connect(&url, "server") => mqtt,
@@ -388,8 +393,10 @@ async fn converse(app: Shared, url: BrokerUrl) {
         }
         tokio::select! {
             () = app.stop.cancelled() => {}
-            () = tokio::time::sleep(AGAIN) => {}
+            () = tokio::time::sleep(pause) => {}
         }
+        let lasted = began.elapsed() > LONGEST_PAUSE + LONGEST_PAUSE;
+        pause = if lasted { AGAIN } else { (pause * 2).min(LONGEST_PAUSE) };
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use axum::response::sse::{Event as Sse, KeepAlive};
 use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
@@ -23,7 +24,7 @@ use crate::counts::Counted;
 use crate::events::Event;
 
 /// Often enough for proxies that give up on silent connections after 30 s.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often it is looked whether who listens still may.
 const CHECKED: Duration = Duration::from_secs(5);
 /// The kinds there are.
@@ -51,7 +52,7 @@ async fn events(
     State(app): State<Shared>,
     caller: Caller,
     Query(of): Query<Of>,
-) -> Result<axum::response::Sse<impl Stream<Item = Result<Sse, Infallible>>>, Problem> {
+) -> Result<impl IntoResponse, Problem> {
     let kinds = kinds(of.kinds.as_deref())?;
     let stream = one_more(&app, &caller)?;
     let told = BroadcastStream::new(app.events.listen()).filter_map(move |event| {
@@ -61,8 +62,17 @@ async fn events(
         };
         std::future::ready(sse.map(Ok))
     });
-    let told = told.take_until(Box::pin(end(app, caller, stream)));
-    Ok(axum::response::Sse::new(told).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    Ok(answer(told.take_until(Box::pin(end(app, caller, stream)))))
+}
+
+/// An answer that goes on, which nobody on the way should hold back or change: `X-Accel-Buffering` is nginx's word for it, which
+/// others know too, and `no-transform` (RFC 9111, section 5.2.2.6) keeps it from being compressed.
+pub(crate) fn answer(
+    told: impl Stream<Item = Result<Sse, Infallible>> + Send + 'static,
+) -> impl IntoResponse {
+    let unbuffered = [("x-accel-buffering", "no"), ("cache-control", "no-store, no-transform")];
+    let sse = axum::response::Sse::new(told).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    (unbuffered, sse).into_response()
 }
 
 /// One more stream of the caller's.

@@ -95,7 +95,7 @@ async fn report(
         return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
     }
     reconcile::take_poll(&app, &id, report).await?;
-    let base = app.public_base.clone();
+    let base = crate::address::for_devices(&app.public_base);
     let offer = app.db.read(move |tx| reconcile::standing_offer(tx, &id, &base)).await?;
     Ok(Json(Orders { offer }))
 }

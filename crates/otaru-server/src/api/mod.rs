@@ -94,6 +94,10 @@ fn with_errors(document: &mut utoipa::openapi::OpenApi) {
 pub fn router(app: Shared) -> Router {
     let (router, mut document) = routes().split_for_parts();
     with_errors(&mut document);
+    let path = crate::address::path(&app.public_base);
+    if !path.is_empty() {
+        document.servers = Some(vec![utoipa::openapi::Server::new(path)]);
+    }
     let api = router
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .layer(from_fn(private))

@@ -74,8 +74,8 @@ pub struct UploadQuery {
     ),
     request_body(content = Firmware, content_type = "application/octet-stream"),
     responses(
-        (status = 201, description = "a new release", body = Release),
-        (status = 200, description = "the image is known already", body = Release),
+        (status = 201, description = "a new release", body = Uploaded),
+        (status = 200, description = "the image is known already", body = Uploaded),
     )
 )]
 async fn upload(
@@ -94,14 +94,24 @@ async fn upload(
     }
     let announced = Announced::read(&headers, query.sha256.as_deref())?;
     let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-    let (release, created) =
+    let (release, registered) =
         take_upload(&app, caller, &announced, len, query.filename, query.notes, body).await?;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     let place = [(header::LOCATION, format!("/api/v1/releases/{}", release.id))];
-    Ok((status, place, Json(release)).into_response())
+    let remarks = registered.remarks(&release);
+    Ok((status, place, Json(Uploaded { release, remarks })).into_response())
 }
 
-/// Takes a file in, and tells everybody. Says whether it made a release that was not there.
+/// The release that a file became.
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+struct Uploaded {
+    #[serde(flatten)]
+    release: Release,
+    /// What was left out of the file or kept of it, and what else to know.
+    remarks: Vec<String>,
+}
+
+/// Takes a file in, and tells everybody. Says what it made of it.
 ///
 /// # Errors
 /// When it cannot be taken, or is no firmware.
@@ -113,17 +123,18 @@ pub(crate) async fn take_upload(
     filename: Option<String>,
     notes: Option<String>,
     body: Body,
-) -> Result<(Release, bool), Problem> {
+) -> Result<(Release, Registered), Problem> {
     check_notes(notes.as_deref())?;
     let staged = receive(&app.artifacts, app.config.uploads, announced, len, body).await?;
     let (by, now) = (caller.name.clone(), app.clock.now());
     let noted = move |tx: &Connection, registered: &Registered| {
-        let detail = json!({ "created": registered.created, "changed": registered.changed });
+        let detail =
+            json!({ "created": registered.created, "changed": registered.changed, "cut": registered.cut });
         audit::note(tx, &caller, "release.upload", &object(registered.id), &detail, now)
     };
     let accepted = accept(app, staged, notes, by, noted).await;
     let registered = accepted.map_err(|error| named(error.into(), filename.as_deref()))?;
-    Ok((find(app, registered.id).await?, registered.created))
+    Ok((find(app, registered.id).await?, registered))
 }
 
 /// Begins what is wrong with a file with its name.

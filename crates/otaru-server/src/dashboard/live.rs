@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::Sse;
-use axum::response::sse::{Event as Message, KeepAlive};
+use axum::response::IntoResponse;
+use axum::response::sse::Event as Message;
 use axum::routing::get;
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::fields::Query;
 use super::visitor::Visitor;
-use crate::api::events::{KEEP_ALIVE, end, one_more};
+use crate::api::events::{answer, end, one_more};
 use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::events::Event;
@@ -35,7 +35,7 @@ async fn live(
     State(app): State<Shared>,
     visitor: Visitor,
     Query(fields): Query,
-) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, Problem> {
+) -> Result<impl IntoResponse, Problem> {
     let stream = one_more(&app, &visitor.caller)?;
     let of = Of::read(fields.text("of"));
     let events = app.events.listen();
@@ -49,10 +49,13 @@ async fn live(
             wait(&mut events, &of).await?;
         }
         // An event without data is none (HTML standard, section 9.2.6).
-        Some((Ok(Message::default().event("changed").data("now")), (events, of, false, true)))
+        Some((
+            Ok::<_, Infallible>(Message::default().event("changed").data("now")),
+            (events, of, false, true),
+        ))
     });
     let changes = futures_util::StreamExt::take_until(changes, Box::pin(end(app, visitor.caller, stream)));
-    Ok(Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    Ok(answer(changes))
 }
 
 /// Waits until something happens that is asked for. `None` when nothing will happen any more.

@@ -37,9 +37,9 @@ mod show;
 mod visitor;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 
 use self::shell::Failure;
@@ -69,7 +69,7 @@ pub fn router(app: Shared) -> Router {
         .merge(login::router())
         .merge(live::router())
         .layer(DefaultBodyLimit::max(LONGEST_FORM))
-        .layer(from_fn(guard))
+        .layer(from_fn_with_state(app.clone(), guard))
         .merge(assets::router())
         .with_state(app)
 }
@@ -81,9 +81,9 @@ pub fn not_found() -> Response {
 }
 
 /// Changes come from our own pages only, whatever cookies a browser sends along; and nothing of what is shown is kept or framed.
-async fn guard(request: Request, next: Next) -> Response {
+async fn guard(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !reads && !is_ours(request.headers()) {
+    if !reads && !is_ours(request.headers(), app.config.public_url.as_deref()) {
         let text =
             "this form was not sent from a page of this server; open the page again, and send it from there";
         return with_headers(
@@ -115,23 +115,28 @@ fn with_headers(mut response: Response) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        // An answer that goes on says itself how it may be kept.
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
 
 /// Whether a form comes from a page of this server: browsers say so in `Sec-Fetch-Site` (W3C Fetch Metadata) where the connection
-/// is one they trust, and in `Origin` in any case.
-fn is_ours(headers: &HeaderMap) -> bool {
+/// is one they trust, and in `Origin` in any case. That is the host that was asked or, as proxies may put another there, the one
+/// that the operator named.
+fn is_ours(headers: &HeaderMap, public_url: Option<&str>) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text("sec-fetch-site") {
         return site == "same-origin";
     }
-    let host = |origin: &str| origin.split_once("://").map(|(_, host)| host.to_ascii_lowercase());
-    match (text("origin").and_then(host), text("host")) {
-        (Some(origin), Some(host)) => origin == host.to_ascii_lowercase(),
-        _ => false,
-    }
+    let host = |url: &str| {
+        let (_, rest) = url.split_once("://")?;
+        Some(rest.split('/').next().unwrap_or_default().to_ascii_lowercase())
+    };
+    let Some(origin) = text("origin").and_then(host) else { return false };
+    let asked = text("host").map(str::to_ascii_lowercase);
+    asked.is_some_and(|asked| origin == asked)
+        || public_url.and_then(host).is_some_and(|named| origin == named)
 }
 
 #[cfg(test)]
@@ -145,11 +150,13 @@ mod tests {
             for (name, value) in pairs {
                 headers.insert(*name, HeaderValue::from_static(value));
             }
-            is_ours(&headers)
+            is_ours(&headers, Some("https://Public.example:8443/ota"))
         };
         assert!(ours(&[("sec-fetch-site", "same-origin")]));
         assert!(ours(&[("origin", "http://ota.lan:8080"), ("host", "OTA.lan:8080")]));
         assert!(ours(&[("origin", "https://ota.lan"), ("host", "ota.lan")]), "behind a proxy that ends TLS");
+        let renamed = [("origin", "https://public.example:8443"), ("host", "127.0.0.1:8080")];
+        assert!(ours(&renamed), "behind a proxy that does not tell which host was asked");
         for bad in [
             &[("sec-fetch-site", "cross-site"), ("origin", "http://a"), ("host", "a")][..],
             &[("sec-fetch-site", "same-site")],

@@ -18,6 +18,7 @@ use crate::api::problem::Problem;
 use crate::api::releases as calls;
 use crate::app::Shared;
 use crate::db::DbError;
+use crate::releases::register::Registered;
 use crate::releases::upload::Announced;
 use crate::releases::{Filter, JobState, Release, rows};
 
@@ -108,16 +109,25 @@ async fn upload(
         Err(rejection) => return Failure::from(Problem::invalid(rejection.body_text())).into_response(),
     };
     match take(&app, &visitor, parts).await {
-        Ok((release, created)) => {
+        Ok((release, registered)) => {
             let what = format!("{} {} for {}", release.product, release.version, release.chip);
-            let text = if created { format!("Read: {what}.") } else { format!("{what} is here already.") };
+            let created = registered.created;
+            let mut text =
+                if created { format!("Read: {what}.") } else { format!("{what} is here already.") };
+            for remark in registered.remarks(&release) {
+                text.push_str(&format!(" {}.", sentence(&remark)));
+            }
             go(&format!("/releases/{}", release.id), &Notice::done(text))
         }
         Err(problem) => go("/releases", &Notice::failed(sentence(&problem.detail))),
     }
 }
 
-async fn take(app: &Shared, visitor: &Visitor, mut parts: Multipart) -> Result<(Release, bool), Problem> {
+async fn take(
+    app: &Shared,
+    visitor: &Visitor,
+    mut parts: Multipart,
+) -> Result<(Release, Registered), Problem> {
     let bad = |error: axum::extract::multipart::MultipartError| Problem::invalid(error.body_text());
     while let Some(field) = parts.next_field().await.map_err(bad)? {
         if field.name() != Some("file") {

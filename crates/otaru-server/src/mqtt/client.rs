@@ -131,7 +131,11 @@ impl Mqtt {
         let client = MqttClient::with_options(options);
         client.set_queue_on_disconnect(false).await;
         let (sender, incoming) = mpsc::channel(WAITING);
-        match timeout(ANSWER, client.connect(&url.to_string())).await {
+        let connected = timeout(ANSWER, client.connect(&url.to_string())).await;
+        if !matches!(connected, Ok(Ok(()))) {
+            end(&client).await;
+        }
+        match connected {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(explain(url, error).await),
             Err(_) => return Err(BrokerError::Silent(url.to_string())),
@@ -221,9 +225,29 @@ impl Mqtt {
 
     /// Says goodbye.
     pub async fn disconnect(self) {
-        // The command is over either way.
-        let _ = timeout(Duration::from_secs(1), self.client.disconnect()).await;
+        end(&self.client).await;
     }
+}
+
+impl Drop for Mqtt {
+    fn drop(&mut self) {
+        // The library's tasks hold the client, too, and would connect it again for ever.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let client = self.client.clone();
+            runtime.spawn(async move {
+                end(&client).await;
+                // An attempt that was under way may have come to its end after that.
+                tokio::time::sleep(ANSWER).await;
+                end(&client).await;
+            });
+        }
+    }
+}
+
+/// Ends a client for good: also one that has not connected yet, which the library goes on trying by itself.
+async fn end(client: &MqttClient) {
+    // It is over either way.
+    let _ = timeout(Duration::from_secs(1), client.disconnect()).await;
 }
 
 /// Publishes over a connection; clones share it.

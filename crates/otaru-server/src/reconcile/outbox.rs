@@ -89,7 +89,7 @@ pub async fn run(app: Shared, bus: impl Bus) {
 pub async fn send_all(app: &Shared, bus: &impl Bus) -> Result<(), String> {
     loop {
         let now = app.clock.now();
-        let base = app.public_base.clone();
+        let base = crate::address::for_devices(&app.public_base);
         let letters = app.db.read(move |tx| letters(tx, &base, now)).await;
         let letters = letters.map_err(|error: DbError| error.to_string())?;
         if letters.is_empty() {

@@ -61,7 +61,16 @@ pub async fn accept(
         Kind::Image => None,
     };
     let _held = app.artifacts.hold().await;
-    let file = Stored { size: staged.len(), digest: app.artifacts.keep(staged).await? };
+    let cut = bytes.len() - contents.kept;
+    let file = match cut {
+        0 => Stored { size: staged.len(), digest: app.artifacts.keep(staged).await? },
+        // Devices would refuse what only fills the file up.
+        _ => {
+            let kept = bytes.slice(..contents.kept);
+            Stored { size: kept.len() as u64, digest: app.artifacts.put(kept).await? }
+        }
+    };
+    let has_signature_block = contents.kind == Kind::Image && contents.kept > contents.image_size as usize;
     let raw = match raw {
         // As a file of its own, so that later releases can have patches from it.
         Some(place) => {
@@ -73,7 +82,8 @@ pub async fn accept(
     let upload = Upload { contents, file, raw, notes, by };
     let (build, now) = (app.keys.signer().is_some(), app.clock.now());
     let write = move |tx: &rusqlite::Connection| {
-        let registered = register(tx, &upload, build, now)?;
+        let registered =
+            Registered { cut: cut as u64, has_signature_block, ..register(tx, &upload, build, now)? };
         also(tx, &registered)?;
         Ok::<_, RegisterError>(registered)
     };

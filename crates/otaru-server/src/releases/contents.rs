@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
-use otaru_format::image::file::{MERGED_REMEDY, is_merged};
+use otaru_format::image::file::{MERGED_REMEDY, is_merged, kept_len};
 use otaru_format::image::{Descriptor, Head, ImageCheck, ImageError};
 use otaru_format::release::{KeyId, PayloadKind};
 use otaru_release::file::{ReleaseFile, is_release};
@@ -22,6 +22,8 @@ pub struct Contents {
     pub image: Digest,
     /// Bytes of the image.
     pub image_size: u32,
+    /// Bytes of the file that are kept: the image and its signature block if it has one, or all of a release file.
+    pub kept: usize,
     /// Whose firmware it is.
     pub product: String,
     /// Its version.
@@ -116,6 +118,7 @@ fn of_image(bytes: &[u8]) -> Result<Contents, Refused> {
     Ok(Contents {
         image: summary.digest,
         image_size: summary.len,
+        kept: kept_len(bytes, summary.len) as usize,
         product: descriptor.project().to_owned(),
         version: descriptor.version().to_owned(),
         chip: chip(summary.header.chip_id)?,
@@ -134,6 +137,7 @@ fn of_release(bytes: &[u8], keys: &Keys) -> Result<Contents, Refused> {
     Ok(Contents {
         image: manifest.image,
         image_size: manifest.size,
+        kept: bytes.len(),
         product: manifest.product.to_owned(),
         version: manifest.version.to_owned(),
         chip: chip(manifest.chip_id)?,

@@ -1,6 +1,7 @@
 //! Puts what was uploaded into the database.
 
 use otaru_format::digest::Digest;
+use otaru_format::image::file::signed_len;
 use otaru_rollout::Time;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -42,6 +43,28 @@ pub struct Registered {
     pub created: bool,
     /// Whether anything changed.
     pub changed: bool,
+    /// Bytes behind the image that were left out.
+    pub cut: u64,
+    /// Whether a signature block of secure boot follows the image, and was kept.
+    pub has_signature_block: bool,
+}
+
+impl Registered {
+    /// Sentences for who uploaded it: what was kept of the file, and what it will not do.
+    pub fn remarks(&self, release: &Release) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.cut > 0 {
+            let cut = self.cut;
+            remarks.push(format!("{cut} bytes behind the image are no part of it and were left out"));
+        }
+        if self.has_signature_block {
+            remarks.push("the signature block of secure boot behind the image is kept".to_owned());
+        }
+        if !self.created && release.yanked_at.is_some() {
+            remarks.push("it was yanked, and stays so: un-yank it to offer it again".to_owned());
+        }
+        remarks
+    }
 }
 
 /// Why an upload does not fit what is there.
@@ -133,7 +156,7 @@ pub fn register(
     if build && upload.contents.kind == Kind::Image && release.file.is_none() {
         Job::ask(tx, release.id, JobKind::Build, now)?;
     }
-    Ok(Registered { id: release.id, created, changed })
+    Ok(Registered { id: release.id, created, changed, cut: 0, has_signature_block: false })
 }
 
 /// Notes a file that is in the store.
@@ -174,9 +197,14 @@ fn agree(release: &Release, contents: &Contents) -> Result<(), RegisterError> {
     Err(RegisterError::Disagree { id: release.id, known: words(known), told: words(told) })
 }
 
+/// Makes this the file with the image alone: where there is none, where the one there has more behind the image than a signature
+/// block, and where this one has that block and the other has not.
 fn set_raw(tx: &Connection, release: &Release, raw: Stored) -> Result<bool, DbError> {
-    let sql = "UPDATE releases SET raw = ?2 WHERE id = ?1 AND raw IS NULL";
-    Ok(tx.execute(sql, params![release.id, raw.digest.0])? > 0)
+    let image = release.image_size;
+    let signed = u32::try_from(image).ok().and_then(signed_len).map_or(image, u64::from);
+    let sql = "UPDATE releases SET raw = ?2 WHERE id = ?1 AND raw IS NOT ?2 AND (raw IS NULL
+                 OR (SELECT size NOT IN (?3, ?4) OR (size = ?3 AND ?5 = ?4) FROM artifacts WHERE digest = raw))";
+    Ok(tx.execute(sql, params![release.id, raw.digest.0, image, signed, raw.size])? > 0)
 }
 
 fn set_file(

@@ -204,6 +204,56 @@ async fn an_image_becomes_a_release_and_stays_one() {
 }
 
 #[tokio::test]
+async fn what_fills_a_file_up_is_cut_and_a_signature_block_stays() {
+    let server = Server::new(None);
+    let good = image("lamp", "1.0.0", 1);
+    let padded = [&good[..], &vec![0xFF; 500_000]].concat();
+    let raw = |id: i64| {
+        let sql = "SELECT a.size FROM releases r JOIN artifacts a ON a.digest = r.raw WHERE r.id = ?";
+        server.app.db.read(move |tx| Ok::<u64, DbError>(tx.query_row(sql, [id], |row| row.get(0))?))
+    };
+    let (status, release) = server.upload(&padded).await;
+    let id = release["id"].as_i64().unwrap();
+    assert_eq!(status, 201);
+    assert!(
+        release["remarks"][0].as_str().unwrap().starts_with("500000 bytes behind the image"),
+        "{release}"
+    );
+    assert_eq!(raw(id).await.unwrap(), good.len() as u64);
+
+    // What was kept whole by mistake is repaired by the same image.
+    let (digest, size) = (Digest::of(&padded), padded.len() as u64);
+    let write = move |tx: &Connection| {
+        tx.execute(
+            "INSERT INTO artifacts (digest, size, used_at) VALUES (?, ?, 0)",
+            params![digest.0, size],
+        )?;
+        tx.execute("UPDATE releases SET raw = ? WHERE id = ?", params![digest.0, id])?;
+        Ok::<_, DbError>(())
+    };
+    server.app.db.write(write).await.unwrap();
+    let (status, release) = server.upload(&good).await;
+    assert_eq!((status, release["remarks"].as_array().unwrap().len()), (200, 0), "{release}");
+    assert_eq!(raw(id).await.unwrap(), good.len() as u64);
+
+    // A signature block is part of what secure boot wants, whatever came first or comes later.
+    let mut signed = good.clone();
+    signed.resize(good.len().next_multiple_of(4096), 0xFF);
+    signed.extend([&[0xE7, 2, 0, 0][..], &[0; 4092]].concat());
+    let len = signed.len() as u64;
+    let (_, release) = server.upload(&[&signed[..], &[0xFF; 100]].concat()).await;
+    assert_eq!(release["remarks"].as_array().unwrap().len(), 2, "{release}");
+    assert_eq!(raw(id).await.unwrap(), len);
+    server.upload(&good).await;
+    assert_eq!(raw(id).await.unwrap(), len);
+
+    // It is told that an upload does not take back that it was taken back.
+    server.ask(Role::Operator, "POST", &format!("/releases/{id}/yank"), "{}").await;
+    let (_, release) = server.upload(&good).await;
+    assert!(release["remarks"][0].as_str().unwrap().contains("un-yank"), "{release}");
+}
+
+#[tokio::test]
 async fn what_is_refused_leaves_nothing() {
     let (server, good) = (Server::new(None), image("lamp", "1.0.0", 1));
     let large = vec![0xE9; (1 << 20) + 1];

@@ -4,7 +4,7 @@ pub(crate) mod login;
 pub(crate) mod stream;
 pub(crate) mod when;
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,16 @@ use login::Login;
 const ANSWER: Duration = Duration::from_secs(60);
 /// Longest answer that is read, in bytes.
 const LONGEST: u64 = 64 << 20;
+
+/// How long a server that was there before may be away.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause before it is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The server cannot be reached just now, or a proxy says so in its place. It may be there again in a moment.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Away(String);
 
 /// Where the server is. Without it, what `otaru login` remembers.
 #[derive(clap::Args, Debug, Clone)]
@@ -103,6 +113,25 @@ impl Client {
         self.json(Method::GET, path, None).await
     }
 
+    /// Reads something again, from a server that was there before: one that restarts, or a proxy that lost it, is waited for.
+    ///
+    /// # Errors
+    /// When the server refuses, or is away for [`PATIENCE`].
+    pub(crate) async fn get_again<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+    ) -> anyhow::Result<T> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match self.get(path).await {
+                Err(error) if error.is::<Away>() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
     /// Makes something, or makes something happen. The request may be repeated without harm.
     pub(crate) async fn post<T: DeserializeOwned + Send + 'static>(
         &self,
@@ -150,19 +179,31 @@ impl Client {
         }
     }
 
-    /// Sends a file, whose bytes come from `body`.
-    pub(crate) async fn upload<T: DeserializeOwned + Send + 'static>(
+    /// Sends a file, whose bytes come from what `open` gives. Who refuses by the head alone, the server or a proxy, is asked before a
+    /// byte is sent (RFC 9110, section 10.1.1).
+    pub(crate) async fn upload<T: DeserializeOwned + Send + 'static, R: Read + Send + 'static>(
         &self,
         path: &str,
         len: u64,
-        body: impl Read + Send + 'static,
+        open: impl Fn() -> std::io::Result<R> + Send + 'static,
     ) -> anyhow::Result<T> {
         let client = self.clone();
-        let request = self
-            .request(Method::POST, path)
-            .header("content-type", "application/octet-stream")
-            .header("content-length", len);
-        blocking(move || client.answer(request.body(SendBody::from_owned_reader(body))?)).await
+        let head = || {
+            self.request(Method::POST, path)
+                .header("content-type", "application/octet-stream")
+                .header("content-length", len)
+        };
+        let (asking, plain) = (head().header("expect", "100-continue"), head());
+        blocking(move || {
+            let body = || Ok::<_, std::io::Error>(SendBody::from_owned_reader(open()?));
+            let mut answered = client.agent.run(asking.body(body()?)?);
+            // Some proxies, such as Caddy, say more than the library can bear when they tell it to go on.
+            if matches!(answered, Err(ureq::Error::Protocol(_))) {
+                answered = client.agent.run(plain.body(body()?)?);
+            }
+            client.read(answered)
+        })
+        .await
     }
 
     async fn json<T: DeserializeOwned + Send + 'static>(
@@ -195,7 +236,11 @@ impl Client {
     }
 
     fn answer<T: DeserializeOwned>(&self, request: Request<impl AsSendBody>) -> anyhow::Result<T> {
-        let mut response = self.agent.run(request).map_err(|error| self.explain(&error))?;
+        self.read(self.agent.run(request))
+    }
+
+    fn read<T: DeserializeOwned>(&self, answered: Result<Response<Body>, ureq::Error>) -> anyhow::Result<T> {
+        let mut response = answered.map_err(|error| self.explain(&error))?;
         if !response.status().is_success() {
             return Err(refusal(&mut response, self.server()));
         }
@@ -212,15 +257,25 @@ impl Client {
 
     fn explain(&self, error: &ureq::Error) -> anyhow::Error {
         let server = self.server();
-        match error {
-            ureq::Error::HostNotFound => anyhow!("no such host: {server}; check the address"),
-            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
-                anyhow!("nothing listens at {server}; is the server running? `otaru serve` starts one")
+        let away = match error {
+            ureq::Error::HostNotFound => return anyhow!("no such host: {server}; check the address"),
+            ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
+                format!("nothing listens at {server}; is the server running? `otaru serve` starts one")
             }
-            ureq::Error::Timeout(_) => anyhow!("{server} does not answer; check address, port and firewall"),
-            other => anyhow!("cannot reach {server}: {other}"),
-        }
+            ureq::Error::Io(io) if is_cut(io.kind()) => format!(
+                "{server} ended the connection before it answered; where something is uploaded, a proxy on the way may limit \
+                 how large that is or how long it takes"
+            ),
+            ureq::Error::Timeout(_) => format!("{server} does not answer; check address, port and firewall"),
+            other => format!("cannot reach {server}: {other}"),
+        };
+        Away(away).into()
     }
+}
+
+/// Whether the other side ended a connection in the middle.
+fn is_cut(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
 }
 
 #[derive(serde::Deserialize)]
@@ -257,7 +312,16 @@ fn refusal(response: &mut Response<Body>, server: &str) -> anyhow::Error {
         Ok(problem) if status == 401 => {
             format!("{server}: {}; `otaru login {server}` takes another", problem.detail)
         }
+        Ok(problem) if status == 503 => return Away(problem.detail).into(),
         Ok(problem) => problem.detail,
+        Err(_) if status == 413 => format!(
+            "a proxy in front of {server} takes no file that large ({status}); raise its limit: client_max_body_size in \
+             nginx, request_body max_size in Caddy"
+        ),
+        Err(_) if matches!(status.as_u16(), 502..=504) => {
+            return Away(format!("a proxy answers for {server} that it cannot reach the server ({status})"))
+                .into();
+        }
         Err(_) => format!("{server} answered {status}; is it an Otaru server?"),
     };
     Refused { status: status.as_u16(), text }.into()

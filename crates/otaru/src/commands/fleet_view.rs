@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::devices::screen;
 use crate::cli::{Outcome, Output};
-use crate::client::Client;
 use crate::client::stream::Told;
+use crate::client::{Away, Client};
 use crate::ui::live::Live;
 use crate::{signals, ui};
 
@@ -16,6 +16,9 @@ use crate::{signals, ui};
 const MOST: usize = 200;
 /// The pause between two looks while much happens.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Longest time between two looks: a proxy may hold events back.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Watches until Ctrl-C. On a terminal a table is redrawn in place; elsewhere each change is a line.
 pub(super) async fn watch(client: &Client, output: Output) -> anyhow::Result<Outcome> {
@@ -26,26 +29,31 @@ pub(super) async fn watch(client: &Client, output: Output) -> anyhow::Result<Out
     loop {
         let next = tokio::select! {
             () = &mut stop => return Ok(Outcome::Good),
-            next = told.recv() => next,
+            next = tokio::time::timeout(LOOK, told.recv()) => next.unwrap_or(Some(Told::Resync)),
         };
         match (&mut live, next) {
             (_, None) => anyhow::bail!("the server ended the stream"),
             (None, Some(Told::Event(event))) => tell(&event, output),
             (None, Some(Told::Resync)) => {}
             (None, Some(Told::Lost(why))) => ui::warn(&format!("server lost: {why}; trying again")),
-            (Some(live), Some(Told::Lost(why))) => {
-                let text = format!("server lost: {}; trying again", ui::clean(&why));
-                live.draw(&[style(text).yellow().to_string()]);
-            }
+            (Some(live), Some(Told::Lost(why))) => lost(live, &why),
             (Some(live), Some(_)) => {
                 // Many things happen at once; one look shows them all.
                 tokio::time::sleep(PAUSE).await;
                 while told.try_recv().is_ok() {}
                 let columns = live.size().0 - 1;
-                live.draw(&screen(client, MOST, columns).await?);
+                match screen(client, MOST, columns).await {
+                    Err(error) if error.is::<Away>() => lost(live, &error.to_string()),
+                    lines => live.draw(&lines?),
+                }
             }
         }
     }
+}
+
+fn lost(live: &mut Live, why: &str) {
+    let text = format!("server lost: {}; trying again", ui::clean(why));
+    live.draw(&[style(text).yellow().to_string()]);
 }
 
 fn tell(event: &Value, output: Output) {

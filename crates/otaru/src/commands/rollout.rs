@@ -654,7 +654,12 @@ async fn list(client: &Client, phase_of: Option<&str>, output: Output) -> anyhow
     Ok(())
 }
 
+/// Longest time between two looks at a rollout. A proxy may hold events back, and nobody can tell that from quiet.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// Watches a rollout until it is over, or stopped.
+///
+/// Events only tell when to look; what is there is always read from the rollout itself.
 pub(crate) async fn follow(
     client: &Client,
     id: u64,
@@ -666,8 +671,8 @@ pub(crate) async fn follow(
     let mut live = Live::new(output);
     let (stop, mut last) = (signals::stop(), (String::new(), None));
     tokio::pin!(stop);
+    let mut rollout: Value = client.get(&path).await?;
     loop {
-        let rollout: Value = client.get(&path).await?;
         let wait = Wait::of(&rollout);
         let now = (headline(&rollout), wait.as_ref().map(|wait| wait.text.clone()));
         if let Some(live) = &mut live {
@@ -699,36 +704,28 @@ pub(crate) async fn follow(
         }
         tokio::select! {
             () = &mut stop => return Ok(Outcome::Good),
-            lost = changed(&mut told, id) => if let Some(why) = lost {
-                bail!("the server is lost: {why}");
-            },
+            _ = tokio::time::timeout(LOOK, changed(&mut told, id)) => {}
         }
         // Many things happen at once; a look every so often shows them all.
         tokio::time::sleep(Duration::from_millis(150)).await;
+        rollout = tokio::select! {
+            () = &mut stop => return Ok(Outcome::Good),
+            rollout = client.get_again(&path) => rollout?,
+        };
     }
 }
 
-/// Waits until something of this rollout has changed. The end of the stream is tried for a while, then told.
-async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) -> Option<String> {
-    const PATIENCE: u32 = 30;
-    let mut lost = 0;
+/// Waits until something of this rollout has changed, or may have: events that are lost are as good as news.
+async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) {
     loop {
         match told.recv().await {
-            Some(Told::Resync) => return None,
-            Some(Told::Event(event)) if event["rollout"] == id || event["id"] == id => break,
-            Some(Told::Event(_)) => {}
-            Some(Told::Lost(why)) => {
-                lost += 1;
-                if lost >= PATIENCE {
-                    return Some(why);
-                }
-            }
-            None => return Some("it ended the stream".into()),
+            Some(Told::Event(event)) if event["rollout"] != id && event["id"] != id => {}
+            Some(_) => break,
+            None => std::future::pending().await,
         }
     }
     // What else is there already is told by the same look.
     while told.try_recv().is_ok() {}
-    None
 }
 
 /// How it ended, if it has, or waits for a person.

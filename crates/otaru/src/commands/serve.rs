@@ -18,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   otaru serve --dev                                   to try it: virtual devices may come at once
   otaru serve --data /var/lib/otaru --signing-key release.pem --public-url http://ota.example.com
+  otaru serve --http 127.0.0.1:8080 --public-url https://example.com/ota --trusted-proxy 127.0.0.1    behind a proxy
   otaru serve --data /var/lib/otaru --mqtt mqtt://otaru@broker.lan --mqtt-password-file secret.txt
 
 The first start prints an admin token, once: log in with it in a browser, or with `otaru login`.
@@ -51,7 +52,8 @@ pub(crate) struct Args {
     /// How the devices' topics begin
     #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = otaru_format::topic::DEFAULT_BASE)]
     base: String,
-    /// What links begin with, where others reach this server under another address; http:// only, as devices use it too
+    /// What links begin with, where others reach this server under another address: http://HOST[:PORT][/PATH].
+    /// With https:// devices, which do not speak TLS, are sent to http:// on the same host's port 80
     #[arg(long, value_name = "URL", env = "OTARU_PUBLIC_URL")]
     public_url: Option<String>,
     /// A proxy whose X-Forwarded-For and -Proto are believed; may be given several times
@@ -139,14 +141,19 @@ fn broker(url: &Secret, password_file: Option<&std::path::Path>) -> anyhow::Resu
     Ok(url)
 }
 
-/// Devices are sent there too, and they speak plain HTTP: signatures, not the way, make firmware safe.
+/// Links in pages, redirects and commands begin with it, so it has nothing that would have to be escaped.
 fn check_public(url: &str) -> anyhow::Result<()> {
-    match url.strip_prefix("http://") {
-        Some(host) if !host.is_empty() && !host.contains(['@', ' ', '?', '#']) => Ok(()),
-        _ => bail!(
-            "--public-url is http://HOST[:PORT][/PATH]; devices fetch firmware from there over plain HTTP"
-        ),
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:[]".contains(&byte);
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(plain) => {}
+        _ => bail!("--public-url is http://HOST[:PORT][/PATH], or the same with https://"),
     }
+    let path = otaru_server::address::path(url);
+    if otaru_server::address::is_own(path) {
+        bail!("--public-url: {path} begins as pages of the dashboard do; choose another path, such as /ota");
+    }
+    Ok(())
 }
 
 fn announce(server: &Server, dev: bool, output: Output) {

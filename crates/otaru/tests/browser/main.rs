@@ -15,4 +15,8 @@ mod plain;
 #[expect(dead_code, reason = "the tests with other programs use more of it")]
 #[path = "../real_peers/program.rs"]
 mod program;
+mod proxied;
+#[expect(dead_code, reason = "the tests of the server use more of it")]
+#[path = "../server/proxies.rs"]
+mod proxies;
 mod story;

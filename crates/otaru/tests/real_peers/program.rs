@@ -16,7 +16,7 @@ pub(crate) fn have(programs: &[&str]) -> bool {
     let Some(missing) = programs.iter().find(|name| find(name).is_none()) else { return true };
     skipped(&match *missing {
         "rumqttd" => format!("no rumqttd: cargo xtask test --install, or name one in {RUMQTTD}"),
-        "chromium" => "no chromium: apt-get install chromium".to_owned(),
+        "chromium" | "caddy" => format!("no {missing}: apt-get install {missing}"),
         _ => format!("no {missing}: apt-get install mosquitto mosquitto-clients nginx-light python3"),
     });
     false

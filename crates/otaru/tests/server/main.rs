@@ -3,15 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod backup;
+mod behind_proxies;
 mod chaos;
 #[expect(dead_code, reason = "the tests of the command line use more of it")]
 #[path = "../cli/common.rs"]
 mod common;
 mod fleet;
 mod home_assistant;
+mod late_broker;
 mod logins;
 #[expect(dead_code, reason = "the tests with other programs use more of it")]
 #[path = "../real_peers/program.rs"]
 mod program;
+mod proxies;
 mod story;
 mod words;

@@ -97,7 +97,7 @@ impl House {
     pub(super) async fn upload(&self, release: &Release) -> anyhow::Result<Value> {
         let query = format!("/releases?filename=lamp-{}.bin", release.version);
         let (len, body) = (release.bytes.len() as u64, Cursor::new(release.bytes.clone()));
-        let made: Value = self.client.upload(&query, len, body).await?;
+        let made: Value = self.client.upload(&query, len, move || Ok(body.clone())).await?;
         let id = made["id"].as_i64().context("a release without an id")?;
         loop {
             let release: Value = self.client.get(&format!("/releases/{id}")).await?;

@@ -220,17 +220,20 @@ impl Read for Counted {
 
 async fn upload(client: &Client, path: &Path, notes: Option<&str>, output: Output) -> anyhow::Result<Value> {
     let failed = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(failed)?;
-    let len = file.metadata().with_context(failed)?.len();
+    let len = File::open(path).and_then(|file| file.metadata()).with_context(failed)?.len();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut query = format!("/releases?filename={}", escape(&name));
     if let Some(notes) = notes {
         query.push_str(&format!("&notes={}", escape(notes)));
     }
     let read = Arc::new(AtomicU64::new(0));
-    let body = Counted { file, read: Arc::clone(&read) };
+    let (count, path) = (Arc::clone(&read), path.to_owned());
+    let open = move || {
+        count.store(0, Ordering::Relaxed);
+        Ok(Counted { file: File::open(&path)?, read: Arc::clone(&count) })
+    };
     let mut live = Live::new(output);
-    let sent = client.upload::<Value>(&query, len, body);
+    let sent = client.upload::<Value, _>(&query, len, open);
     tokio::pin!(sent);
     let mut release = loop {
         tokio::select! {
@@ -244,6 +247,7 @@ async fn upload(client: &Client, path: &Path, notes: Option<&str>, output: Outpu
             }
         }
     };
+    let remarks = std::mem::take(&mut release["remarks"]);
     // With a key on the server, a release file is being made.
     while matches!(release["job"]["state"].as_str(), Some("queued" | "running")) {
         if let Some(live) = &mut live {
@@ -251,7 +255,7 @@ async fn upload(client: &Client, path: &Path, notes: Option<&str>, output: Outpu
             live.draw(&[format!("{name}: the server makes a release file  {detail}")]);
         }
         tokio::time::sleep(LOOK).await;
-        release = client.get(&format!("/releases/{}", release["id"])).await?;
+        release = client.get_again(&format!("/releases/{}", release["id"])).await?;
     }
     if let Some(live) = &mut live {
         live.draw(&[]);
@@ -264,6 +268,9 @@ async fn upload(client: &Client, path: &Path, notes: Option<&str>, output: Outpu
         );
     }
     show(&release, output);
+    for remark in remarks.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        ui::warn(&format!("{name}: {}", ui::clean(remark)));
+    }
     Ok(release)
 }
 
