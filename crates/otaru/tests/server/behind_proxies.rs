@@ -267,7 +267,7 @@ fn an_upload_that_is_refused_says_why() {
     let wrong = format!("otaru_01234567_{}", "0".repeat(64));
     let direct = format!("http://127.0.0.1:{}", fleet.http);
     for _ in 0..6 {
-        uploads(&fleet, &direct, 12 << 20, Some(&wrong)).with_code(1).tells("does not know this token");
+        uploads(&fleet, &direct, 12 << 20, Some(&wrong)).with_code(1).tells("this token is not known here");
         uploads(&fleet, &direct, 24 << 20, None).with_code(1).tells("larger than the 16777216 bytes");
         // That it is no firmware is known after its first bytes.
         uploads(&fleet, &direct, 12 << 20, None).with_code(1).tells("image");
@@ -291,6 +291,6 @@ fn an_upload_that_is_refused_says_why() {
     let url = format!("http://127.0.0.1:{port}/ota");
     for _ in 0..6 {
         uploads(&fleet, &url, 12 << 20, None).with_code(1).tells("client_max_body_size");
-        uploads(&fleet, &url, 900 << 10, Some(&wrong)).with_code(1).tells("does not know this token");
+        uploads(&fleet, &url, 900 << 10, Some(&wrong)).with_code(1).tells("this token is not known here");
     }
 }
