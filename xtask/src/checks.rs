@@ -16,8 +16,11 @@ pub(crate) struct Options {
     /// Run only these checks
     #[arg(value_enum)]
     checks: Vec<Check>,
+    /// Run what finds most mistakes in a few minutes: formatting, lints, and tests that need no other program
+    #[arg(long, conflicts_with = "checks")]
+    quick: bool,
     /// Install missing tools: below target/tools, and as root on Debian also packages. Root on Debian does so
-    /// without being asked
+    /// anyway; on a terminal it is asked first
     #[arg(long)]
     install: bool,
     /// Install nothing
@@ -109,7 +112,13 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     let ci = env::var("CI").is_ok_and(|value| value == "true");
     let strict = options.strict || ci;
     let mut report = Report::new(strict);
-    let install = options.install || (tools::is_debian_root() && !options.no_install);
+    if options.quick {
+        report.check("fmt", || Check::Fmt.run(false, 0));
+        report.check("clippy", || Check::Clippy.run(false, 0));
+        report.check("tests without other programs", quick_tests);
+        return report.finish();
+    }
+    let install = options.install || (tools::is_debian_root() && !options.no_install && tools::may_install());
     if install {
         report.check("tools", || {
             tools::install();
@@ -141,6 +150,31 @@ fn tests() -> Result<Outcome> {
     tools::name_to_tests(&mut command);
     command.env("OTARU_SKIP_LOG", skip_log());
     passed(command)
+}
+
+/// Packages whose integration tests start servers, brokers and browsers.
+const LARGE: [&str; 2] = ["otaru", "otaru-server"];
+
+/// All tests of the small packages but for power cuts, and the unit tests of [`LARGE`] ones.
+fn quick_tests() -> Result<Outcome> {
+    let nextest = find("cargo-nextest").is_some();
+    let first: &[&str] = if nextest { &["nextest", "run"] } else { &["test"] };
+    let mut small = cargo(first);
+    small.args(["--workspace", "--all-features", "--lib", "--bins", "--tests"]);
+    small.args(LARGE.iter().flat_map(|package| ["--exclude", *package]));
+    match nextest {
+        true => small.args(["-E", "not test(power_cut)"]),
+        false => small.args(["--", "--skip", "power_cut"]),
+    };
+    let mut large = cargo(first);
+    large.args(["--all-features", "--lib", "--bins"]);
+    large.args(LARGE.iter().flat_map(|package| ["--package", *package]));
+    for command in [&mut small, &mut large] {
+        tools::name_to_tests(command);
+        command.env("OTARU_SKIP_LOG", skip_log());
+        run(command)?;
+    }
+    Ok(Outcome::Passed)
 }
 
 fn deny() -> Result<Outcome> {

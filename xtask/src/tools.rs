@@ -3,6 +3,7 @@
 //! Python tools, cargo-deny and cargo-fuzz go below `target/tools`; only Debian's packages are installed on the
 //! system, and only by root. Where something may not be installed, the command to do it by hand is shown.
 
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -83,7 +84,25 @@ pub(crate) fn install() {
     }
 }
 
-fn packages() -> Result<()> {
+/// Asks whether Debian's packages that are missing may be installed, if there is somebody to ask. Nobody to ask is a yes: root
+/// started this for a machine that is for nothing else.
+pub(crate) fn may_install() -> bool {
+    let missing = missing_packages();
+    if missing.is_empty() || !io::stdin().is_terminal() {
+        return true;
+    }
+    print!("Some checks need Debian packages: {}\nInstall them? [Y/n] ", missing.join(" "));
+    let mut answer = String::new();
+    let heard = io::stdout().flush().and_then(|()| io::stdin().read_line(&mut answer));
+    heard.is_ok_and(|bytes| bytes > 0) && is_yes(&answer)
+}
+
+/// Whether an answer to `[Y/n]` is a yes.
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes")
+}
+
+fn missing_packages() -> Vec<&'static str> {
     let peers = PEERS.into_iter().filter(|(name, _)| find(name).is_none()).map(|(_, package)| package);
     let compiler = chip::packages().into_iter().filter(|_| !chip::possible());
     let mut missing: Vec<&str> = peers.chain(compiler).collect();
@@ -91,6 +110,11 @@ fn packages() -> Result<()> {
     if !tools_dir().join("venv").exists() && find("python3").is_none() {
         missing.push("python3-venv");
     }
+    missing
+}
+
+fn packages() -> Result<()> {
+    let missing = missing_packages();
     if missing.is_empty() {
         return Ok(());
     }
@@ -204,6 +228,21 @@ pub(crate) fn name_to_tests(command: &mut Command) {
         let tool = tools_dir().join(tool);
         if std::env::var_os(variable).is_none() && tool.exists() {
             command.env(variable, tool);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_yes_installs() {
+        for yes in ["\n", "y\n", "Yes\n", " Y \n"] {
+            assert!(is_yes(yes), "{yes:?}");
+        }
+        for no in ["n\n", "no\n", "nein\n", "what?\n"] {
+            assert!(!is_yes(no), "{no:?}");
         }
     }
 }
