@@ -33,9 +33,11 @@ const AXE_CORE: &str = "axe-core@4.14.1";
 const HOME_ASSISTANT_PYTHON: [&str; 2] = ["homeassistant==2024.3.3", "paho-mqtt==1.6.1"];
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Programs and the Debian packages they come in.
-const PEERS: [(&str, &str); 7] = [
+const PEERS: [(&str, &str); 9] = [
+    ("caddy", "caddy"),
     ("chromium", "chromium"),
     ("c++", "g++"),
+    ("ip", "iproute2"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("npm", "npm"),

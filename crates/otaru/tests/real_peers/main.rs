@@ -10,6 +10,7 @@ mod common;
 mod device;
 mod faults;
 mod fleet;
+mod network;
 mod program;
 mod releases;
 mod updates;
