@@ -355,18 +355,46 @@ async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Resu
     Ok(Outcome::Good)
 }
 
-/// The fleet as lines: so many devices, and how many there are.
-pub(super) async fn screen(client: &Client, most: usize, columns: usize) -> anyhow::Result<Vec<String>> {
-    let devices: Vec<Device> = client.list("/devices", most).await?;
+/// How devices can be, what asks for a look first.
+const URGENT_FIRST: [&str; 4] = ["troubled", "updating", "well", "away"];
+
+/// The fleet as lines for a screen of this size: what is in trouble or updating first, and how many there was no room for.
+pub(super) async fn screen(client: &Client, (columns, rows): (usize, usize)) -> anyhow::Result<Vec<String>> {
     let fleet: Value = client.get("/fleet").await?;
-    let head = format!("{}  {} devices, {} reachable", client.server(), fleet["total"], fleet["reachable"]);
-    let mut lines = vec![style(head).bold().to_string(), String::new()];
+    // Two lines are above the table, its heads, one below it, and the cursor.
+    let room = rows.saturating_sub(5);
+    let mut devices: Vec<Device> = Vec::new();
+    for health in URGENT_FIRST {
+        let left = room - devices.len();
+        if left > 0 {
+            devices.extend(client.list::<Device>(&format!("/devices?health={health}"), left).await?);
+        }
+    }
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let (total, reachable) = (number(&fleet["total"]), number(&fleet["reachable"]));
+    let mut lines = vec![
+        style(format!("{}  {}, {reachable} reachable", client.server(), ui::many(total, "device")))
+            .bold()
+            .to_string(),
+        style(by_health(&fleet)).dim().to_string(),
+    ];
     if devices.is_empty() {
         lines.push("No device has reported yet. Virtual ones: `otaru sim`.".into());
     } else {
-        lines.extend(grid(HEADS, devices.iter().map(row).collect(), columns));
+        lines.extend(grid(HEADS, devices.iter().map(row).collect(), columns - 1));
+    }
+    let hidden = total.saturating_sub(devices.len() as u64);
+    if hidden > 0 && !devices.is_empty() {
+        lines.push(style(format!("… and {hidden} more; `otaru devices` lists all")).dim().to_string());
     }
     Ok(lines)
+}
+
+/// The fleet in numbers: `1 troubled, 2 updating, 497 well`.
+fn by_health(fleet: &Value) -> String {
+    let counts = URGENT_FIRST.iter().map(|health| (fleet["health"][health].as_u64().unwrap_or(0), health));
+    let parts = counts.filter(|(count, _)| *count > 0).map(|(count, health)| format!("{count} {health}"));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 const HEADS: [&str; 8] = ["", "DEVICE", "CHIP", "PRODUCT", "VERSION", "STATE", "CHANGED", "TAGS"];

@@ -12,8 +12,6 @@ use crate::client::{Away, Client};
 use crate::ui::live::Live;
 use crate::{signals, ui};
 
-/// The most devices that are drawn: no terminal is higher.
-const MOST: usize = 200;
 /// The pause between two looks while much happens.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -41,8 +39,7 @@ pub(super) async fn watch(client: &Client, output: Output) -> anyhow::Result<Out
                 // Many things happen at once; one look shows them all.
                 tokio::time::sleep(PAUSE).await;
                 while told.try_recv().is_ok() {}
-                let columns = live.size().0 - 1;
-                match screen(client, MOST, columns).await {
+                match screen(client, live.size()).await {
                     Err(error) if error.is::<Away>() => lost(live, &error.to_string()),
                     lines => live.draw(&lines?),
                 }

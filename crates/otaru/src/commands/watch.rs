@@ -11,7 +11,7 @@ use crate::fleet::Fleet;
 use crate::options::{BrokerArgs, is_given};
 use crate::ui::changes::Teller;
 use crate::ui::live::Live;
-use crate::ui::table::{Mark, table};
+use crate::ui::table::{Mark, fitted, states};
 use crate::{signals, ui};
 use otaru_server::mqtt::{Incoming, Mqtt};
 
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             () = &mut stop => break,
             _ = tick.tick() => {
                 if let Some(live) = live.as_mut().filter(|live| changed && live.due()) {
-                    live.draw(&screen(&fleet, &head, lost.as_deref(), live.size().0 - 1));
+                    live.draw(&screen(&fleet, &head, lost.as_deref(), live.size()));
                     changed = false;
                 }
                 continue;
@@ -94,9 +94,14 @@ fn by_server(server: &ServerArgs) -> anyhow::Result<bool> {
     }
 }
 
-fn screen(fleet: &Fleet, head: &str, lost: Option<&str>, columns: usize) -> Vec<String> {
+fn screen(fleet: &Fleet, head: &str, lost: Option<&str>, (columns, rows): (usize, usize)) -> Vec<String> {
+    let devices = || fleet.iter().map(|(name, device)| (name, device, Mark::of(device)));
     let (all, online) = (fleet.iter().count(), fleet.online().count());
-    let count = format!("{all} device{}, {online} online", if all == 1 { "" } else { "s" });
+    let by_state = match all {
+        0 => String::new(),
+        _ => format!(": {}", states(devices().map(|(_, device, mark)| (device, mark)))),
+    };
+    let count = format!("{}, {online} online{by_state}", ui::many(all as u64, "device"));
     let mut lines = vec![format!("{}  {}", style(head).bold(), style(count).dim())];
     match lost {
         Some(why) => {
@@ -107,7 +112,8 @@ fn screen(fleet: &Fleet, head: &str, lost: Option<&str>, columns: usize) -> Vec<
     if all == 0 {
         lines.push("No device has reported yet. Virtual ones: `otaru sim`.".into());
     } else {
-        lines.extend(table(fleet.iter().map(|(name, device)| (name, device, Mark::of(device))), columns));
+        // Two lines are above it, and the last row of the terminal is the cursor's.
+        lines.extend(fitted(devices(), columns - 1, rows.saturating_sub(3)));
     }
     lines
 }

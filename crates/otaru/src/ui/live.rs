@@ -49,7 +49,7 @@ impl Live {
         if lines.len() > room {
             let hidden = lines.len() - room + 1;
             shown.truncate(room - 1);
-            shown.push(format!("… and {hidden} more lines; a higher window shows them"));
+            shown.push(format!("… and {hidden} more lines that do not fit"));
         }
         let mut frame = self.upwards();
         for line in &shown {

@@ -1,5 +1,7 @@
 //! A fleet as a table: one row a device, with a bar while it updates and its fault below.
 
+use std::collections::BTreeMap;
+
 use console::{Style, measure_text_width, style, truncate_str};
 use otaru_format::status::UpdateState;
 
@@ -64,6 +66,65 @@ pub(crate) fn table<'a>(
         }
     }
     lines
+}
+
+/// How urgent a look at a device is: trouble, then what runs, then the rest, and last who is away.
+fn urgency(device: &Device, mark: Mark) -> u8 {
+    let state = device.status.as_ref().map(|status| (status.state, status.next_trial().is_some()));
+    match (mark, state) {
+        (Mark::Bad, _) => 0,
+        (Mark::Good, _) => 3,
+        (_, Some((_, true))) => 1,
+        (_, Some((state, _))) if state.is_failure() => 0,
+        (_, Some((state, _))) if state.is_under_way() => 2,
+        (Mark::Offline | Mark::Unknown, _) => 4,
+        _ => 3,
+    }
+}
+
+/// The same for a screen with so many rows: what is urgent first, and below it how many devices there was no room for, by state.
+pub(crate) fn fitted<'a>(
+    devices: impl Iterator<Item = (&'a str, &'a Device, Mark)>,
+    columns: usize,
+    rows: usize,
+) -> Vec<String> {
+    let mut devices: Vec<_> = devices.collect();
+    devices.sort_by_key(|(name, device, mark)| (urgency(device, *mark), *name));
+    // A device has one line, or up to three; most have one.
+    let mut shown = devices.len().min(rows.saturating_sub(1));
+    loop {
+        let mut lines = table(devices[..shown].iter().copied(), columns);
+        let hidden = &devices[shown..];
+        if !hidden.is_empty() {
+            lines.push(style(format!("… and {}", tally(hidden))).dim().to_string());
+        }
+        if lines.len() <= rows || shown == 0 {
+            return lines;
+        }
+        shown = shown.saturating_sub((lines.len() - rows).div_ceil(3).max(1));
+    }
+}
+
+/// How many devices there are in which state: `3 more: 2 idle, 1 away`.
+fn tally(devices: &[(&str, &Device, Mark)]) -> String {
+    format!("{} more: {}", devices.len(), states(devices.iter().map(|(_, device, mark)| (*device, *mark))))
+}
+
+/// Devices counted by state, the most urgent first.
+pub(crate) fn states<'a>(devices: impl Iterator<Item = (&'a Device, Mark)>) -> String {
+    let mut counts = BTreeMap::<(u8, String), usize>::new();
+    for (device, mark) in devices {
+        let urgency = urgency(device, mark);
+        let word = match (&device.status, mark) {
+            (_, Mark::Offline) if urgency == 4 => "away".to_owned(),
+            (Some(status), _) if status.next_trial().is_some() => "will be tried again".to_owned(),
+            (Some(status), _) => words::name(status.state).to_owned(),
+            (None, _) => "without a report".to_owned(),
+        };
+        *counts.entry((urgency, word)).or_default() += 1;
+    }
+    let parts = counts.into_iter().map(|((_, word), count)| format!("{count} {word}"));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 fn row(name: &str, device: &Device, mark: Mark) -> ([String; 7], Option<String>) {
@@ -168,6 +229,31 @@ mod tests {
         assert_eq!(lines[2], "○  longer  esp32c3  p        1.0.0-rc1  ota_0  failed");
         assert!(lines[3].starts_with("   └ dns: no such host no such host"));
         assert!(lines.iter().all(|line| measure_text_width(line) <= 72), "{lines:#?}");
+    }
+
+    #[test]
+    fn trouble_comes_first_and_what_is_hidden_is_counted_by_state() {
+        let device = |name: &str, state, online| {
+            let status = Some(status(name, state, "1.0.0"));
+            (name.to_owned(), Device { online: Some(online), status })
+        };
+        let mut devices: Vec<(String, Device)> =
+            (0..500).map(|n| device(&format!("a{n:03}"), UpdateState::Idle, n % 10 != 0)).collect();
+        devices.push(device("z-bad", UpdateState::RolledBack, true));
+        devices.push(device("z-busy", UpdateState::Downloading, true));
+        if let Some(status) = &mut devices[500].1.status {
+            status.error = Some(Fault { code: Code::Panic, detail: "at main.rs".into() });
+        }
+        let all = || devices.iter().map(|(name, device)| (name.as_str(), device, Mark::of(device)));
+        let lines = plain(fitted(all(), 72, 10));
+        assert_eq!(lines.len(), 10, "{lines:#?}");
+        assert!(lines[1].contains("z-bad") && lines[2].contains("panic"), "{lines:#?}");
+        assert!(lines[3].contains("z-busy") && lines[4].contains("a001"), "{lines:#?}");
+        assert_eq!(lines[9], "… and 495 more: 445 idle, 50 away");
+        assert_eq!(plain(fitted(all().take(3), 72, 10)).len(), 4);
+        let told = states(all().map(|(_, device, mark)| (device, mark)));
+        assert_eq!(told, "1 rolled back, 1 downloading, 450 idle, 50 away");
+        assert!(fitted(all(), 72, 2).len() <= 3);
     }
 
     #[test]

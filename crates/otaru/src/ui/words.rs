@@ -11,10 +11,7 @@ pub(crate) fn state(status: &Status<String>) -> String {
     if let Some(next) = status.next_trial() {
         return will_try_again(next);
     }
-    let mut text = match status.state {
-        UpdateState::RolledBack => "rolled back".to_owned(),
-        state => state.as_str().to_owned(),
-    };
+    let mut text = name(status.state).to_owned();
     if let Some(percent) = status.progress {
         text.push_str(&format!(" {}%", percent.min(100)));
     }
@@ -22,6 +19,14 @@ pub(crate) fn state(status: &Status<String>) -> String {
         text.push_str(&format!(" (attempt {})", status.attempt));
     }
     text
+}
+
+/// A state's name.
+pub(crate) fn name(state: UpdateState) -> &'static str {
+    match state {
+        UpdateState::RolledBack => "rolled back",
+        state => state.as_str(),
+    }
 }
 
 /// Words for a device whose new image did not reach the broker.

@@ -11,7 +11,7 @@ use crate::fleet::{Change, Device, Fleet};
 use crate::ui;
 use crate::ui::changes::Teller;
 use crate::ui::live::Live;
-use crate::ui::table::{Mark, table};
+use crate::ui::table::{Mark, fitted};
 
 /// The push's face.
 pub(super) struct View {
@@ -85,8 +85,8 @@ impl View {
 
     pub(super) fn draw(&mut self, fleet: &Fleet, tracker: &Tracker) {
         if let Some(live) = self.live.as_mut().filter(|live| live.due()) {
-            let columns = live.size().0 - 1;
-            live.draw(&rows(fleet, tracker, columns));
+            let size = live.size();
+            live.draw(&rows(fleet, tracker, size));
         }
     }
 
@@ -102,8 +102,8 @@ impl View {
     /// The last picture and the summary.
     pub(super) fn end(&mut self, fleet: &Fleet, tracker: &Tracker, source: &Source, interrupted: bool) {
         if let Some(live) = &mut self.live {
-            let columns = live.size().0 - 1;
-            live.draw(&rows(fleet, tracker, columns));
+            let size = live.size();
+            live.draw(&rows(fleet, tracker, size));
         }
         self.live = None;
         if self.output.json {
@@ -178,7 +178,7 @@ fn object(name: &str, stage: &Stage) -> serde_json::Value {
     json!({"device": name, "outcome": outcome, "detail": detail})
 }
 
-fn rows(fleet: &Fleet, tracker: &Tracker, columns: usize) -> Vec<String> {
+fn rows(fleet: &Fleet, tracker: &Tracker, (columns, high): (usize, usize)) -> Vec<String> {
     let nobody = Device::default();
     let rows = tracker.iter().map(|(name, stage)| {
         let device = fleet.get(name).unwrap_or(&nobody);
@@ -189,5 +189,5 @@ fn rows(fleet: &Fleet, tracker: &Tracker, columns: usize) -> Vec<String> {
         };
         (name, device, mark)
     });
-    table(rows, columns)
+    fitted(rows, columns - 1, high - 1)
 }
