@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    backup, broker, delta, demo, devices, files, healthy, image, inspect, keygen, login, push, release,
-    resign, rollout, serve, shell, sim, token, verify, watch,
+    backup, broker, cancel, delta, demo, devices, files, healthy, image, inspect, keygen, login, push,
+    release, resign, rollout, serve, shell, sim, token, verify, watch,
 };
 use crate::{logging, options, ui};
 
@@ -60,6 +60,7 @@ enum Command {
     #[command(subcommand, alias = "rollouts")]
     Rollout(rollout::Command),
     Push(push::Args),
+    Cancel(cancel::Args),
     Watch(watch::Args),
     Broker(broker::Args),
     Files(files::Args),
@@ -126,6 +127,7 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
     match command {
         Command::Demo(args) => demo::run(args, output).await,
         Command::Push(args) => push::run(args, output).await,
+        Command::Cancel(args) => cancel::run(args, output).await,
         Command::Watch(args) => watch::run(args, output).await,
         Command::Broker(args) => broker::run(args, output).await,
         Command::Files(args) => files::run(args, output).await,

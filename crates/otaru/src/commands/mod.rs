@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod broker;
+pub(crate) mod cancel;
 pub(crate) mod delta;
 pub(crate) mod demo;
 pub(crate) mod devices;

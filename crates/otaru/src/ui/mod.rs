@@ -59,6 +59,16 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if matches!(c, '\n' | '\t' | '\r') { ' ' } else { c }).filter(harmless).collect()
 }
 
+/// A URL without the user name and password that may stand in it.
+pub(crate) fn without_login(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return clean(url) };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rsplit_once('@') {
+        Some((_, host)) => clean(&format!("{scheme}://…@{host}{}", &rest[end..])),
+        None => clean(url),
+    }
+}
+
 /// Asks on the terminal; no is what Enter means.
 ///
 /// # Errors
@@ -95,6 +105,13 @@ mod tests {
     fn text_from_outside_is_made_harmless() {
         assert_eq!(clean("a\x1b[2Jb\x07\u{202E}c\nd\u{9b}"), "a[2Jbc d");
         assert_eq!(clean("Küche 1.0-β"), "Küche 1.0-β");
+    }
+
+    #[test]
+    fn passwords_in_urls_are_left_out() {
+        assert_eq!(without_login("http://me:s3c@ret@h:80/a?b=@"), "http://…@h:80/a?b=@");
+        assert_eq!(without_login("http://h/a@b"), "http://h/a@b");
+        assert_eq!(without_login("file"), "file");
     }
 
     #[test]

@@ -99,3 +99,44 @@ fn logins_are_needed_checked_and_never_shown() {
     by_environment.env("OTARU_PASSWORD", "hun:ter/2");
     run(by_environment).with_code(0);
 }
+
+#[test]
+fn who_gives_up_cancels_what_has_not_restarted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_broker, url) = broker(&[]);
+    let old = firmware(dir.path(), "1.0.0", "healthy");
+    let new = path(dir.path(), "long.bin");
+    let make =
+        ["image", "make", "--chip", "esp32c3", "--project", "lamp", "--version", "1.1.0", "--size", "1M"];
+    run(otaru(&[&make[..], &["-o", new.as_str()]].concat())).with_code(0);
+    let mut command = otaru(&["sim", "--speed", "1", "--broker", &url, "--devices", "2", "--firmware"]);
+    command.arg(&old);
+    let devices = Running::start(command);
+    for _ in 0..2 {
+        devices.line(": idle");
+    }
+    let began = || {
+        let push = Running::start(otaru(&["push", "--broker", &url, &new]));
+        push.line("sim-0001      1.0.0 on ota_0: downloading");
+        push
+    };
+    assert_eq!(began().stop(), Some(1));
+    for _ in 0..2 {
+        devices.line(": cancelled");
+    }
+    let push = began();
+    let ended = run(otaru(&["cancel", "--all", "--broker", &url])).with_code(0);
+    assert!(ended.out.contains("sim-0001: cancelled"), "{}", ended.out);
+    push.line("0 of 2 devices updated");
+    let cancel = |which: &[&str]| run(otaru(&[&["cancel", "--broker", url.as_str()][..], which].concat()));
+    cancel(&["--all"]).with_code(1).tells("no device under ESP32/ota is updating");
+    cancel(&["--device", "sim-001"]).with_code(1).tells("did you mean sim-000");
+    cancel(&[]).with_code(2);
+}
+
+#[test]
+fn a_password_in_a_url_is_shown_nowhere() {
+    let (_broker, url) = broker(&[]);
+    let ended = push(&url, &["--retain", "http://me:s3cret@h/x.bin"]).with_code(1);
+    assert!(!format!("{}{}", ended.out, ended.err).contains("s3cret"), "{}", ended.err);
+}

@@ -4,6 +4,7 @@ mod source;
 mod tracker;
 mod view;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use otaru_format::command::MAX_DEPLOYMENT;
 use otaru_format::digest::Digest;
+use otaru_format::status::UpdateState;
 use otaru_format::topic::Topics;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -33,7 +35,12 @@ Examples:
                                                    attic hears of it when it wakes
 
 A FILE is an image or a release. It is checked, served over HTTP from this machine while devices fetch it, and offered with its
-SHA-256; the command ends when every device has. Exit code 0 means that all of them run it, confirmed.";
+SHA-256; the command ends when every device has. Exit code 0 means that all of them run it, confirmed.
+Ctrl-C, or the end of --timeout, cancels what has not restarted yet, as a FILE is then served no longer; a URL's
+updates go on, and `otaru cancel` ends them.";
+
+/// How long devices may take to tell that they cancelled.
+const CANCELLING: Duration = Duration::from_secs(5);
 
 /// Update devices
 #[derive(clap::Args)]
@@ -171,8 +178,49 @@ fn topics(base: &str, devices: &[String]) -> anyhow::Result<Vec<String>> {
     devices.iter().map(|name| Ok(Topics::new(base, name)?.update_one().as_str().to_owned())).collect()
 }
 
+/// Sends `cancel` to these devices, each at its own topic, and takes what is reported until all have ended or `limit` is over. Gives
+/// back those for which it is too late: they are restarting, and run the new image or the old one whatever they are told.
+pub(super) async fn cancel(
+    mqtt: &mut Mqtt,
+    fleet: &mut Fleet,
+    base: &str,
+    names: &[String],
+    mut heard: impl FnMut(&Fleet, &Change),
+) -> anyhow::Result<Vec<String>> {
+    let is_late = |fleet: &Fleet, name: &str| {
+        let state = fleet.status(name).map(|status| status.state);
+        matches!(state, Some(UpdateState::Restarting | UpdateState::Trial))
+    };
+    let (late, open): (Vec<_>, Vec<_>) = names.iter().cloned().partition(|name| is_late(fleet, name));
+    for name in &open {
+        mqtt.publish(&Topics::new(base, name)?.update_one(), "cancel", false).await?;
+    }
+    let mut open: BTreeSet<String> = open.into_iter().collect();
+    let deadline = Instant::now() + CANCELLING;
+    let stop = signals::stop();
+    tokio::pin!(stop);
+    while !open.is_empty() {
+        let incoming = tokio::select! {
+            () = &mut stop => break,
+            () = sleep_until(deadline) => break,
+            incoming = mqtt.next() => incoming,
+        };
+        let Incoming::Message(message) = incoming else { continue };
+        let Some(change) = fleet.take(&message.topic, &message.payload) else { continue };
+        if let Change::Report(name) = &change
+            && fleet.status(name).is_some_and(|status| !status.state.is_under_way() || is_late(fleet, name))
+        {
+            open.remove(name);
+        }
+        heard(fleet, &change);
+    }
+    let mut late: BTreeSet<String> = late.into_iter().collect();
+    late.extend(names.iter().filter(|name| is_late(fleet, name)).cloned());
+    Ok(late.into_iter().collect())
+}
+
 /// Collects what the broker has kept about devices: all that comes before a short silence.
-async fn look_around(mqtt: &mut Mqtt, fleet: &mut Fleet) -> anyhow::Result<()> {
+pub(super) async fn look_around(mqtt: &mut Mqtt, fleet: &mut Fleet) -> anyhow::Result<()> {
     for filter in fleet.filters() {
         mqtt.subscribe(&filter).await?;
     }
@@ -207,6 +255,19 @@ impl Push {
         Ok(false)
     }
 
+    async fn cancel(&mut self, names: &[String]) -> anyhow::Result<Vec<String>> {
+        let (tracker, view) = (&mut self.tracker, &mut self.view);
+        cancel(&mut self.mqtt, &mut self.fleet, &self.base, names, |fleet, change| {
+            if let Change::Report(name) = change
+                && let Some(status) = fleet.status(name)
+            {
+                tracker.report(name, status);
+            }
+            view.change(fleet, tracker, change);
+        })
+        .await
+    }
+
     async fn take(&mut self, incoming: Incoming) -> anyhow::Result<()> {
         let message = match incoming {
             Incoming::Message(message) => message,
@@ -235,6 +296,16 @@ impl Push {
     }
 
     async fn finish(mut self, source: &Source, interrupted: bool) -> anyhow::Result<Outcome> {
+        let open = self.tracker.iter().filter(|(_, stage)| !stage.is_final());
+        let open: Vec<String> = open.map(|(name, _)| name.to_owned()).collect();
+        if !open.is_empty() {
+            // What is no longer served cannot be fetched to its end.
+            let late = match source.server.is_some() {
+                true => self.cancel(&open).await?,
+                false => Vec::new(),
+            };
+            self.view.given_up(source, &open, &late);
+        }
         self.view.end(&self.fleet, &self.tracker, source, interrupted);
         self.mqtt.disconnect().await;
         Ok(if self.tracker.succeeded() { Outcome::Good } else { Outcome::Bad })

@@ -185,6 +185,7 @@ pub(crate) fn command(source: &Source, deployment: &str, force: bool) -> anyhow:
     let mut buf = [0; MAX_COMMAND];
     let Some(json) = offer.emit_json(&mut buf) else { bail!("the command is too long: shorten the URL") };
     let mut scratch = [0; MAX_COMMAND];
-    Command::parse(json.as_bytes(), &mut scratch).with_context(|| format!("cannot push {}", source.url))?;
+    Command::parse(json.as_bytes(), &mut scratch)
+        .with_context(|| format!("cannot push {}", ui::without_login(&source.url)))?;
     Ok(json.to_owned())
 }

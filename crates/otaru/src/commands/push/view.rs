@@ -24,13 +24,13 @@ pub(super) struct View {
 pub(super) fn published(source: &Source, topics: &[String], retain: bool, deployment: &str, output: Output) {
     if output.json {
         ui::event(json!({
-            "event": "published", "url": source.url, "topics": topics, "retained": retain, "deployment": deployment,
+            "event": "published", "url": ui::without_login(&source.url), "topics": topics, "retained": retain, "deployment": deployment,
         }));
         return;
     }
     let kept = if retain { ", kept by the broker" } else { "" };
     for topic in topics {
-        ui::line(&format!("Offered {} at {}{kept}", ui::clean(&source.url), ui::clean(topic)));
+        ui::line(&format!("Offered {} at {}{kept}", ui::without_login(&source.url), ui::clean(topic)));
     }
     ui::line("Not waiting for devices; --watch does, and `otaru watch` shows them.");
 }
@@ -44,7 +44,7 @@ impl View {
         let names: Vec<&str> = tracker.iter().map(|(name, _)| name).collect();
         if self.output.json {
             ui::event(json!({
-                "event": "push", "url": source.url, "image": source.image.map(|image| image.to_string()),
+                "event": "push", "url": ui::without_login(&source.url), "image": source.image.map(|image| image.to_string()),
                 "deployment": deployment, "devices": names,
             }));
             return;
@@ -55,7 +55,7 @@ impl View {
                 ui::warn(doubt);
             }
         }
-        self.say(&format!("from {}", ui::clean(&source.url)));
+        self.say(&format!("from {}", ui::without_login(&source.url)));
         for name in names {
             let text = match fleet.get(name) {
                 Some(Device { online: Some(true), .. }) => continue,
@@ -99,6 +99,28 @@ impl View {
         }
     }
 
+    /// What becomes of devices that nobody waits for any more.
+    pub(super) fn given_up(&mut self, source: &Source, open: &[String], late: &[String]) {
+        let names = |names: &[String]| match names.len() {
+            0..=8 => names.join(", "),
+            many => format!("{} and {} more", names[..8].join(", "), many - 8),
+        };
+        if self.output.json {
+            let (cancelled, late) = (source.server.is_some(), late.to_vec());
+            return ui::event(
+                json!({"event": "given_up", "cancelled": cancelled, "devices": open, "too_late": late}),
+            );
+        }
+        if source.server.is_none() {
+            self.note(&format!(
+                "{}: not waited for; `otaru cancel` ends what has not restarted",
+                names(open)
+            ));
+        } else if !late.is_empty() {
+            self.note(&format!("too late to cancel for {}: restarting into the new image", names(late)));
+        }
+    }
+
     /// The last picture and the summary.
     pub(super) fn end(&mut self, fleet: &Fleet, tracker: &Tracker, source: &Source, interrupted: bool) {
         if let Some(live) = &mut self.live {
@@ -120,9 +142,6 @@ impl View {
         }
         for (name, stage) in tracker.iter().filter(|(_, stage)| !stage.is_good()) {
             ui::line(&format!("  {}: {}", ui::clean(name), unfinished(stage)));
-        }
-        if interrupted && source.server.is_some() {
-            ui::warn("the file is no longer served; devices that have not fetched all of it will fail");
         }
         if source.loopback && tracker.iter().any(|(name, _)| cannot_fetch(fleet, name)) {
             ui::warn(
