@@ -3,8 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
-use otaru_format::name::{self, BadHost};
-use otaru_format::release::MAX_TEXT;
+use otaru_format::name::{self, BadHost, has_control};
+use otaru_format::release::is_good_text;
 use otaru_format::topic::{TopicError, Topics};
 use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 
@@ -113,20 +113,31 @@ pub enum ConfigError {
     Product,
     /// A count in [`Config::trial_boots`] that cannot be kept.
     TrialBoots,
+    /// [`Config::broker_port`] is 0.
+    Port,
+    /// [`Config::credentials`] have a control character, at which a broker closes the connection (MQTT 5 section 1.5.4).
+    Credentials,
+    /// One of [`Config::keep_alive`], [`Config::answer_timeout`], [`Config::reconnect`] and [`Config::trial_deadline`] is zero: the device
+    /// would never get through to its broker, or no new image ever stay.
+    NoTime,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Topic(error) => error.fmt(f),
-            Self::Product => write!(f, "a product has 1 to {MAX_TEXT} bytes"),
-            Self::TrialBoots => f.write_str("a new image gets 1 to 31 starts"),
-            Self::Host(error) => write!(f, "the broker's host {}", error.as_str()),
-            Self::Key(index, error) => write!(f, "public key {index} {}", error.as_str()),
+        let text = match self {
+            Self::Product => "a product has 1 to 32 bytes and no control characters",
+            Self::Port => "the broker's port is 0",
+            Self::Credentials => "the login has a control character",
+            Self::NoTime => "a time limit is zero",
+            Self::TrialBoots => "a new image gets 1 to 31 starts",
+            Self::Topic(error) => return error.fmt(f),
+            Self::Host(error) => return write!(f, "the broker's host {}", error.as_str()),
+            Self::Key(index, error) => return write!(f, "public key {index} {}", error.as_str()),
             Self::AllowedHost(index) => {
-                write!(f, "host {index} that firmware may come from {NO_ALLOWED_HOST}")
+                return write!(f, "host {index} that firmware may come from {NO_ALLOWED_HOST}");
             }
-        }
+        };
+        f.write_str(text)
     }
 }
 
@@ -141,8 +152,18 @@ impl<'a> Config<'a> {
     pub fn check(&self) -> Result<Topics<'a>, ConfigError> {
         name::host(self.broker_host).map_err(ConfigError::Host)?;
         let products = self.product.iter().chain(self.products);
-        if products.into_iter().any(|name| name.is_empty() || name.len() > MAX_TEXT) {
+        if !products.into_iter().all(|name| is_good_text(name)) {
             return Err(ConfigError::Product);
+        }
+        if self.broker_port == 0 {
+            return Err(ConfigError::Port);
+        }
+        if self.credentials.is_some_and(|login| has_control(login.username) || has_control(login.password)) {
+            return Err(ConfigError::Credentials);
+        }
+        let times = [self.keep_alive, self.answer_timeout, self.reconnect.0, self.trial_deadline];
+        if times.contains(&Duration::ZERO) {
+            return Err(ConfigError::NoTime);
         }
         // The starts of a trial are counted in 32 bits.
         if !(1..=31).contains(&self.trial_boots) {
@@ -166,7 +187,7 @@ mod tests {
     fn products_and_counts_that_would_end_all_updates_are_refused() {
         let good = Config::new("lamp", "broker");
         let long = "a product of more than 32 bytes ..";
-        for product in ["", long] {
+        for product in ["", long, "la\nmp", "lamp\0"] {
             let names = [product];
             let set = Config { product: Some(product), ..good };
             let listed = Config { products: &names, ..good };
@@ -177,6 +198,32 @@ mod tests {
             assert_eq!(Config { trial_boots, ..good }.check().unwrap_err(), ConfigError::TrialBoots);
         }
         assert!(Config { product: Some("lamp"), trial_boots: 31, ..good }.check().is_ok());
+    }
+
+    #[test]
+    fn what_no_broker_takes_is_refused() {
+        let good = Config::new("lamp", "broker");
+        assert_eq!(Config { broker_port: 0, ..good }.check().unwrap_err(), ConfigError::Port);
+        for (username, password) in [("me\0", "x"), ("me", "x\n")] {
+            let credentials = Some(Credentials { username, password });
+            assert_eq!(Config { credentials, ..good }.check().unwrap_err(), ConfigError::Credentials);
+        }
+        let credentials = Some(Credentials { username: "mé", password: "a b" });
+        assert!(Config { credentials, ..good }.check().is_ok());
+    }
+
+    #[test]
+    fn limits_in_which_nothing_can_be_done_are_refused() {
+        let good = Config::new("lamp", "broker");
+        let zero = Duration::ZERO;
+        for bad in [
+            Config { keep_alive: zero, ..good },
+            Config { answer_timeout: zero, ..good },
+            Config { reconnect: (zero, zero), ..good },
+            Config { trial_deadline: zero, ..good },
+        ] {
+            assert_eq!(bad.check().unwrap_err(), ConfigError::NoTime);
+        }
     }
     use otaru_format::name::BadName;
 

@@ -142,6 +142,11 @@ impl<'a> Reports<'a> {
     pub(crate) fn state(&self, state: UpdateState) {
         self.change(|c| {
             c.state = state;
+            // The image that ran on trial stays, whatever failed on the way there.
+            if state == UpdateState::Confirmed {
+                c.confirmed = true;
+                c.error = None;
+            }
             c.progress = if state == UpdateState::Downloading { c.progress.or(Some(0)) } else { None };
             if !matches!(state, UpdateState::Checking | UpdateState::Downloading | UpdateState::Retrying) {
                 c.attempt = 0;
@@ -149,8 +154,9 @@ impl<'a> Reports<'a> {
         });
     }
 
-    pub(crate) fn confirmed(&self, confirmed: bool) {
-        self.change(|c| c.confirmed = confirmed);
+    /// The image that runs is on trial.
+    pub(crate) fn on_trial(&self) {
+        self.change(|c| c.confirmed = false);
     }
 
     pub(crate) fn fault(&self, state: UpdateState, code: Code, detail: &str) {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::digest::Digest;
 use crate::json::{BadJson, Object, Text, Value, Writer};
+use crate::name::has_control;
 use crate::url::{Authority, UrlError, check_scheme, split_authority, split_scheme};
 
 /// Bytes of the longest command: the longest URL in an offer with every field, and some escapes.
@@ -79,8 +80,8 @@ pub enum CommandError {
     Login,
     /// The URL's host is written in letters beyond ASCII.
     International,
-    /// `deployment` is longer than [`MAX_DEPLOYMENT`].
-    LongDeployment,
+    /// `deployment` is longer than [`MAX_DEPLOYMENT`], or has a control character.
+    BadDeployment,
     /// `image` is not a SHA-256.
     BadDigest,
 }
@@ -95,7 +96,7 @@ impl fmt::Display for CommandError {
             Self::UnsupportedScheme => "only http:// URLs can be fetched",
             Self::Login => "the URL has a login in it, and logins in URLs are not sent",
             Self::International => "the URL's host name must be written as punycode (xn--…)",
-            Self::LongDeployment => "\"deployment\" is too long: it has at most 64 bytes",
+            Self::BadDeployment => "\"deployment\" has at most 64 bytes and no control characters",
             Self::BadDigest => "\"image\" is not a SHA-256 in hexadecimal",
         })
     }
@@ -172,7 +173,8 @@ impl<'a> Command<'a> {
         let deployment = match json.deployment {
             Some(text) => {
                 let room = rest.len().min(MAX_DEPLOYMENT);
-                Some(text.unescape(&mut rest[..room]).ok_or(CommandError::LongDeployment)?.0)
+                let name = text.unescape(&mut rest[..room]).map(|(name, _)| name);
+                Some(name.filter(|name| !has_control(name)).ok_or(CommandError::BadDeployment)?)
             }
             None => None,
         };
@@ -291,8 +293,17 @@ mod tests {
     fn a_deployment_has_64_bytes() {
         let offer = |name: &str| url_of(&format!(r#"{{"url":"http://h/x","deployment":"{name}"}}"#));
         assert_eq!(offer(&"d".repeat(64)).unwrap(), "http://h/x");
-        assert_eq!(offer(&"d".repeat(65)), Err(CommandError::LongDeployment));
+        assert_eq!(offer(&"d".repeat(65)), Err(CommandError::BadDeployment));
         // Bytes, not characters.
-        assert_eq!(offer(&"ö".repeat(33)), Err(CommandError::LongDeployment));
+        assert_eq!(offer(&"ö".repeat(33)), Err(CommandError::BadDeployment));
+    }
+
+    #[test]
+    fn a_deployment_can_be_shown() {
+        let offer = |name: &str| url_of(&format!(r#"{{"url":"http://h/x","deployment":"{name}"}}"#));
+        for name in [r"a\u0000", r"\n", r"\u001b[31m", r"\u007f", r"\u0085"] {
+            assert_eq!(offer(name), Err(CommandError::BadDeployment), "{name}");
+        }
+        assert_eq!(offer(r#"\\ \"x\" é"#).unwrap(), "http://h/x");
     }
 }

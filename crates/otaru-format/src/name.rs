@@ -55,6 +55,12 @@ impl fmt::Display for BadName {
 
 impl core::error::Error for BadName {}
 
+/// Whether people would not see some of it, or terminals and brokers would obey it.
+#[inline(never)]
+pub fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
+}
+
 /// Checks the name of a device, which is part of its topics and its client id.
 ///
 /// # Errors

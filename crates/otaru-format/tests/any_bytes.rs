@@ -190,7 +190,7 @@ proptest! {
 
     #[test]
     fn offers_lead_back(
-        path in "[!-~]{0,80}", image in any::<Option<[u8; 32]>>(), deployment in proptest::option::of(".{0,16}"),
+        path in "[!-~]{0,80}", image in any::<Option<[u8; 32]>>(), deployment in proptest::option::of("\\P{Cc}{0,16}"),
         force in any::<bool>(), order in any::<Option<u64>>(),
     ) {
         let url = format!("http://h/{path}");

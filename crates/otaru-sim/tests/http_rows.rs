@@ -337,6 +337,23 @@ fn status_codes() {
     rows.rest(row, Err((Code::BadResponse, 6)), tag, |request, new| {
         part(request, new, new.len(), "Content-Length: 7\r\n")
     });
+    // Taken are neither the bytes too many nor what looks as if it were good; the next answer is whole.
+    rows.rest("`206` in chunks that hold more than its range", Ok(3), tag, |request, new| match request.number {
+        1 => {
+            let from = request.from().unwrap();
+            let head = format!(
+                "HTTP/1.1 206 P\r\nContent-Range: bytes {from}-{}/{}\r\nTransfer-Encoding: chunked\r\n\r\n",
+                from + 99,
+                new.len()
+            );
+            chunks(&head, &[&new[from..from + 100], &[0x55; 400]].concat(), "0\r\n\r\n")
+        }
+        _ => file(request, new, ETAG),
+    });
+    let row = "`206` with `Content-Range` twice";
+    rows.rest(row, Err((Code::BadResponse, 6)), tag, |request, new| {
+        part(request, new, new.len(), "Content-Range: bytes 0-39/99\r\n")
+    });
     rows.rest("`206` without `Content-Range`", Err((Code::BadResponse, 6)), tag, |_, new| {
         whole("HTTP/1.1 206 P\r\nContent-Type: multipart/byteranges; boundary=x\r\n\r\n", new)
     });
@@ -397,14 +414,14 @@ fn status_codes() {
         tried_again("`408` `421` `425` `429`", status);
     }
     let range = |text: &'static str| move |_: &Request, _: &[u8]| raw(text);
-    let row = "`416`, and the file is no longer than what is here";
+    let row = "`416`, and the file ends just where the device is";
     let half = "HTTP/1.1 416 No\r\nContent-Range: bytes */20000\r\n\r\n";
     let short = move |request: &Request, new: &[u8]| match request.number {
         0 => whole("HTTP/1.1 200 OK\r\nContent-Length: LEN\r\n\r\n", &new[..20_000]),
         _ => raw(half),
     };
     rows.fails(row, Code::Truncated, 2, short);
-    let row = "`416`, and the file is longer or its length unknown";
+    let row = "`416`, and the file has another length, or none is told";
     for head in ["HTTP/1.1 416 No\r\nContent-Range: bytes */99\r\n\r\n", "HTTP/1.1 416 No\r\n\r\n"] {
         rows.rest(row, Ok(3), tag, move |request, new| match request.number {
             1 => raw(head),
@@ -503,7 +520,9 @@ fn framing() {
     let row = "`Content-Length` together with `Transfer-Encoding`";
     rows.is_broken(row, &ok("Content-Length: LEN\r\nTransfer-Encoding: chunked"));
     rows.is_broken(row, &ok("Transfer-Encoding: identity\r\nContent-Length: LEN"));
-    for coding in ["chunked", "CHUNKED", " Chunked "] {
+    for coding in
+        ["chunked", "CHUNKED", " Chunked ", "chunked,", ", ,chunked ,\t,", "chunked\r\nTransfer-Encoding:"]
+    {
         let head = ok(&format!("transfer-ENCODING:{coding}"));
         rows.taken("`Transfer-Encoding: chunked`, in any letter case", 1, move |_, new| {
             chunks(&head, new, "0;last\r\nX-Checksum: secret\r\n\r\n")

@@ -283,10 +283,16 @@ fn otadata_that_cannot_be_read_at_a_confirmation_costs_a_good_image_nothing() {
                 let told = last(&lab);
                 assert_eq!(refusal(&told), (UpdateState::Trial, Some(Code::Flash)), "{what}");
                 assert!(!told.confirmed, "{what}");
+                // It is tried each minute, and told once.
+                let told = lab.lines().iter().filter(|line| line.starts_with("ERROR: flash")).count();
+                assert_eq!(told, 1, "{what}: {:?}", lab.lines());
                 lab.flash.fail_reads(0..0);
                 if seconds_unreadable == 20 {
                     seconds(300).await;
                     assert!(lab.runs("1.1.0"), "{what}: {:?}", last(&lab));
+                    // The copy of a retained command is told to have nothing to do.
+                    let good = if retained { UpdateState::Current } else { UpdateState::Confirmed };
+                    assert_eq!(refusal(&last(&lab)), (good, None), "{what}");
                 }
                 for _ in 0..2 {
                     lab.power_on();

@@ -22,7 +22,7 @@ pub mod updates;
 use core::fmt;
 
 use heapless::{String, Vec};
-use otaru_format::name::{self, BadHost, BadName};
+use otaru_format::name::{self, BadHost, BadName, has_control};
 
 /// Networks a device can know.
 pub const NETWORKS: usize = 4;
@@ -147,10 +147,6 @@ impl fmt::Display for Invalid {
 }
 
 impl core::error::Error for Invalid {}
-
-fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
-}
 
 impl Settings {
     /// No networks, no broker, the usual port.

@@ -10,7 +10,7 @@ use otaru_format::guards::Guards;
 use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
-use super::{ANNOUNCE, Failure, Worker};
+use super::{ANNOUNCE, Worker};
 use crate::board::{Board, Clock, Health};
 use crate::slots::TrialCause;
 use crate::text;
@@ -32,7 +32,7 @@ where
     pub(super) async fn settle(&mut self) {
         let kept = self.keep_guards().await;
         if self.boot.trial.is_some() {
-            self.reports.confirmed(false);
+            self.reports.on_trial();
             self.reports.state(UpdateState::Trial);
             match self.passes_trial().await {
                 Ok(()) => self.confirm().await,
@@ -95,18 +95,21 @@ where
 
     async fn confirm(&mut self) {
         // The trial stands until then, also over a restart. Nothing else may begin: a copy of the very command would end as done.
-        while let Err(error) = self.boot.slots.confirm(self.flash).await {
-            self.reports.fault(
-                UpdateState::Trial,
-                Code::Flash,
-                Failure::new(Code::Flash, format_args!("{error}")).detail.as_str(),
-            );
+        let mut is_told = false;
+        while self.boot.slots.confirm(self.flash).await.is_err() {
+            if !is_told {
+                self.reports.fault(
+                    UpdateState::Trial,
+                    Code::Flash,
+                    "cannot write otadata; tried each minute",
+                );
+                is_told = true;
+            }
             self.clock.sleep(CONFIRM_AGAIN).await;
         }
         self.learn().await;
         self.boot.memory.clear_pending(self.flash).await;
         self.boot.memory.clear_retry(self.flash).await;
-        self.reports.confirmed(true);
         self.reports.state(UpdateState::Confirmed);
         self.reports.line(format_args!("Update confirmed: running {}.", self.boot.version));
         self.reports.announce(self.clock, ANNOUNCE).await;

@@ -125,7 +125,8 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
         }
         let framing = self.accept(&answer, sink).await?;
         let held = held.start + MAX_TARGET..held.end + MAX_TARGET;
-        self.transfer(&mut Body::new(socket, buf, held, framing), sink).await?;
+        let room = answer.part.map_or(u32::MAX, |part| part.len);
+        self.transfer(&mut Body::new(socket, buf, held, framing), room, sink).await?;
         Ok(true)
     }
 
@@ -224,6 +225,7 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
     async fn transfer<R: Read, S: Sink>(
         &mut self,
         body: &mut Body<'_, R>,
+        mut room: u32,
         sink: &mut S,
     ) -> Result<(), FetchError<S::Error>> {
         let span = self.config.stall_timeout;
@@ -236,6 +238,8 @@ impl<'a, N: TcpConnect + Dns, C: Clock> Download<'a, N, C> {
                 return if body.is_whole() { Ok(()) } else { Err(FetchError::Truncated) };
             }
             let count = u32::try_from(piece.len()).map_err(|_| FetchError::BadResponse)?;
+            // Chunks may hold more than the range that was announced; those bytes are of no known place.
+            room = room.checked_sub(count).ok_or(FetchError::BadResponse)?;
             let started = self.clock.now();
             sink.data(self.offset, piece).await.map_err(FetchError::Sink)?;
             // Time the flash took is not the server's fault.

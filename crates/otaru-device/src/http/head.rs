@@ -306,7 +306,13 @@ impl Answer {
                     self.add_element(field, element.trim_ascii())?;
                 }
             }
-            3 if self.kind == Kind::Part => self.part = Some(content_range(value)?),
+            3 if self.kind == Kind::Part => {
+                // It stands once (RFC 9110 section 14.4): of two, neither can be believed.
+                let before = self.part.replace(content_range(value)?);
+                if before.is_some() {
+                    return None;
+                }
+            }
             3 if self.kind == Kind::NoRange => {
                 self.length_of_file = range_of(value)?.strip_prefix(b"*/").and_then(number);
             }
@@ -352,6 +358,8 @@ impl Answer {
                 }
                 self.length = Some(length);
             }
+            // An empty element is none (RFC 9110 section 5.6.1.2).
+            1 if element.is_empty() => {}
             1 => {
                 // Chunked comes last and once (RFC 9112 section 6.1).
                 if self.framing != Framing::Close {

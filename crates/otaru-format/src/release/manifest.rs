@@ -8,6 +8,7 @@ use super::{
     malformed,
 };
 use crate::digest::Digest;
+use crate::name::has_control;
 
 /// The manifest format this module knows: the value of key 1.
 pub(super) const FORMAT: u64 = 1;
@@ -319,9 +320,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Names are shown to people, so they have no control characters.
-fn is_good_text(text: &str) -> bool {
-    (1..=MAX_TEXT).contains(&text.len()) && !text.chars().any(char::is_control)
+/// Whether a product or a version can be this: 1 to [`MAX_TEXT`] bytes, and, as they are shown to people, no control characters.
+pub fn is_good_text(text: &str) -> bool {
+    (1..=MAX_TEXT).contains(&text.len()) && !has_control(text)
 }
 
 fn check_blocks(size: u32, block: u32, hashes: &[u8]) -> Result<Blocks<'_>, ReleaseError> {

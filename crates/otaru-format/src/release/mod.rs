@@ -21,7 +21,7 @@ use core::fmt;
 
 pub use cose::{Envelope, SIGNATURE_LEN, ToSign, emit_unsigned};
 pub use key_id::{BadKeyId, KeyId};
-pub use manifest::{Block, Blocks, Manifest};
+pub use manifest::{Block, Blocks, Manifest, is_good_text};
 pub use payload::{Frame, Payload, PayloadKind};
 pub use semver::{BadVersion, SemVer};
 pub use writer::{ManifestFields, PayloadFields, with_sequence};

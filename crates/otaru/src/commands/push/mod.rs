@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use otaru_format::command::MAX_DEPLOYMENT;
 use otaru_format::digest::Digest;
+use otaru_format::name::has_control;
 use otaru_format::status::UpdateState;
 use otaru_format::topic::Topics;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -104,7 +105,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         Topics::new(&base, name).with_context(|| format!("--device \"{}\"", ui::clean(name)))?;
     }
     let deployment = match &args.deployment {
-        Some(id) if id.is_empty() || id.len() > MAX_DEPLOYMENT || id.chars().any(char::is_control) => {
+        Some(id) if id.is_empty() || id.len() > MAX_DEPLOYMENT || has_control(id) => {
             bail!("--deployment has 1 to {MAX_DEPLOYMENT} bytes and no control characters")
         }
         Some(id) => id.clone(),
