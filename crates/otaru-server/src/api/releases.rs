@@ -21,6 +21,7 @@ use crate::db::DbError;
 use crate::downloads;
 use crate::events::Event;
 use crate::releases::accept::accept;
+use crate::releases::needs::Needs;
 use crate::releases::register::Registered;
 use crate::releases::rows;
 use crate::releases::upload::{Announced, receive};
@@ -389,7 +390,11 @@ fn missing(id: i64) -> Problem {
 }
 
 async fn find(app: &App, id: i64) -> Result<Release, Problem> {
-    app.db.read(move |tx| rows::get(tx, id)).await?.ok_or_else(|| missing(id))
+    let mut release = app.db.read(move |tx| rows::get(tx, id)).await?.ok_or_else(|| missing(id))?;
+    if let Some(raw) = release.raw {
+        release.needs = Needs::read(&app.artifacts, raw).await;
+    }
+    Ok(release)
 }
 
 /// What the audit log calls it.

@@ -20,6 +20,7 @@ use crate::api::devices::{self as calls, DeploymentOfDevice, Details};
 use crate::api::page::{Cursor, Wanted};
 use crate::api::problem::Problem;
 use crate::app::Shared;
+use crate::devices::attempts;
 use crate::devices::edit::Change;
 use crate::devices::history::{self, Happened};
 use crate::devices::rows;
@@ -76,6 +77,8 @@ struct Step {
     tone: Tone,
     what: String,
     more: Vec<String>,
+    /// Of an attempt at an update, from its beginning on.
+    steps: Vec<Self>,
 }
 
 struct Read {
@@ -180,9 +183,14 @@ fn strength(dbm: i64) -> &'static str {
 }
 
 fn step(happened: &Happened) -> Step {
-    let detail = &happened.detail;
+    let steps = happened.steps.iter();
+    let steps = steps.map(|step| told(step.at, &step.kind, &step.detail)).collect();
+    Step { steps, ..told(happened.at, &happened.kind, &happened.detail) }
+}
+
+fn told(at: i64, kind: &str, detail: &Value) -> Step {
     let by = detail["by"].as_str().map(|name| format!("by {name}"));
-    let (tone, what, more) = match happened.kind.as_str() {
+    let (tone, what, more) = match kind {
         "report" => reported(detail),
         "online" => (Tone::Good, "came online".into(), Vec::new()),
         "offline" => (Tone::Calm, "went offline".into(), Vec::new()),
@@ -201,7 +209,7 @@ fn step(happened: &Happened) -> Step {
         }
         other => (Tone::Calm, show::words(other), Vec::new()),
     };
-    Step { at: happened.at, tone, what, more }
+    Step { at, tone, what, more, steps: Vec::new() }
 }
 
 /// With which fleet key something was done, and from where.
@@ -223,7 +231,6 @@ fn tags_changed(detail: &Value) -> String {
 
 fn reported(detail: &Value) -> (Tone, String, Vec<String>) {
     let state = detail["state"].as_str().unwrap_or("unknown");
-    let version = detail["version"].as_str().unwrap_or_default();
     let mut more = Vec::new();
     if let Some(failed) = detail["failed"]["version"].as_str() {
         let boots = detail["failed"]["boots"].as_u64().unwrap_or(0);
@@ -234,7 +241,7 @@ fn reported(detail: &Value) -> (Tone, String, Vec<String>) {
         more.extend(detail["boot"].as_str().map(|boot| format!("started by {}", show::words(boot))));
     }
     more.extend(slot(detail).map(|slot| format!("in {slot}")));
-    (show::tone_of_state(state), format!("{} on {version}", show::words(state)), more)
+    (show::tone_of_state(state), attempts::told(detail), more)
 }
 
 async fn change(app: &Shared, visitor: Visitor, id: &str, change: Change, done: &str) -> Response {
@@ -313,7 +320,7 @@ mod tests {
             "error": {"code": "panic", "detail": "at main.rs"}, "failed": {"version": "1.2.0", "boots": 3},
         });
         let (tone, what, more) = reported(&detail);
-        assert_eq!((tone, what.as_str()), (Tone::Bad, "rolled back on 1.1.0"));
+        assert_eq!((tone, what.as_str()), (Tone::Bad, "rolled back 1.2.0 (runs 1.1.0)"));
         assert_eq!(more, ["image 1.2.0 failed after 3 starts", "panic: at main.rs", "in ota_0"]);
     }
 }

@@ -16,6 +16,7 @@ use super::visitor::{Hand, Visitor};
 use crate::api::problem::Problem;
 use crate::api::releases as calls;
 use crate::app::Shared;
+use crate::releases::needs::Needs;
 use crate::releases::{Release, rows};
 use crate::rollouts::rows as rollouts;
 
@@ -54,7 +55,10 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Path(id): Path<i64>) 
         let rollouts = found.into_iter().map(|kept| Row::of(tx, kept)).collect::<Result<_, _>>()?;
         Ok::<(Release, Vec<Row>), Problem>((release, rollouts))
     };
-    let (release, rollouts) = app.db.read(read).await?;
+    let (mut release, rollouts) = app.db.read(read).await?;
+    if let Some(raw) = release.raw {
+        release.needs = Needs::read(&app.artifacts, raw).await;
+    }
     let title = format!("{} {}", release.product, release.version);
     draw(&ReleasePage {
         shell: Shell::new(&visitor, Section::Releases, title).live(format!("release/{id} device rollout")),

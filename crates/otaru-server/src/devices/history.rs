@@ -11,6 +11,8 @@ use crate::db::DbError;
 
 /// How many events of a device are kept.
 pub const KEPT: i64 = 1_000;
+/// How many events are read for an entry: an update has about eight.
+const STEPS: i64 = 8;
 
 /// Something that happened to a device.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -22,8 +24,38 @@ pub struct Happened {
     pub at: i64,
     /// What: `report`, `online`, `offline`, `tags`, `label`, `retired`, `unretired` …
     pub kind: String,
-    /// More about it; of a report, what changed.
+    /// More about it; of a report, what changed, and in `to` the version that it is about, where that is known.
     pub detail: Value,
+    /// The steps of an attempt at an update, the oldest first, where there is more than one: the entry says the same as the last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+}
+
+/// A step of an attempt at an update.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = DeviceStep)]
+pub struct Step {
+    /// Newer ones have higher ids.
+    pub id: i64,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// What: `report`, `online` or `offline`.
+    pub kind: String,
+    /// More about it.
+    pub detail: Value,
+}
+
+impl From<Happened> for Step {
+    fn from(event: Happened) -> Self {
+        Self { id: event.id, at: event.at, kind: event.kind, detail: event.detail }
+    }
+}
+
+impl Happened {
+    /// The oldest event in it.
+    fn first(&self) -> i64 {
+        self.steps.first().map_or(self.id, |step| step.id)
+    }
 }
 
 /// Notes an event.
@@ -67,7 +99,7 @@ pub fn version_of(tx: &Connection, device: &DeviceId, image: Digest) -> Result<O
     Ok(found.optional()?.flatten())
 }
 
-/// The newest events, or those older than the cursor.
+/// Returns the newest entries, or those older than the cursor. Steps of one attempt at an update are one entry.
 ///
 /// # Errors
 /// Those of the database.
@@ -77,20 +109,46 @@ pub fn list(
     before: Option<i64>,
     limit: u32,
 ) -> Result<Page<Happened>, DbError> {
+    let most = i64::from(limit) * STEPS + STEPS * 8;
+    let events = events(tx, device, before, most)?;
+    let is_cut = i64::try_from(events.len()).is_ok_and(|count| count == most);
+    let mut entries = super::attempts::group(events);
+    if is_cut {
+        // The oldest attempt may have begun before what was read.
+        let whole = entries.iter().rposition(|entry| entry.kind == "report").filter(|whole| *whole > 0);
+        entries.truncate(whole.unwrap_or(entries.len()));
+    }
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = is_cut || entries.len() > wanted;
+    let rest = entries.split_off(wanted.min(entries.len()));
+    let oldest = entries.iter().map(Happened::first).min();
+    // What happened during an attempt stands on the page of the attempt: the next one begins before it.
+    entries.extend(rest.into_iter().take_while(|entry| oldest.is_some_and(|oldest| entry.id > oldest)));
+    let next = oldest.filter(|_| more).map(|id| Cursor::of(&id));
+    Ok(Page { items: entries, next, total: None })
+}
+
+fn events(
+    tx: &Connection,
+    device: &DeviceId,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Happened>, DbError> {
     let mut rows = tx.prepare_cached(
         "SELECT id, at, kind, detail FROM device_events
          WHERE device = ?1 AND id < coalesce(?2, 9223372036854775807) ORDER BY id DESC LIMIT ?3",
     )?;
-    let events = rows.query_map(params![device.as_str(), before, i64::from(limit) + 1], |row| {
+    let events = rows.query_map(params![device.as_str(), before, limit], |row| {
         let detail: String = row.get(3)?;
         Ok(Happened {
             id: row.get(0)?,
             at: row.get(1)?,
             kind: row.get(2)?,
             detail: serde_json::from_str(&detail).unwrap_or_default(),
+            steps: Vec::new(),
         })
     })?;
-    Ok(Page::cut(events.collect::<Result<_, _>>()?, limit, |event| Cursor::of(&event.id)))
+    Ok(events.collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The registry: every device that is known, what people call it and how it is tagged, and what happened to it.
 
+pub mod attempts;
 pub mod edit;
 pub(crate) mod health;
 pub mod history;

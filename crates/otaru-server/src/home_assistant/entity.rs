@@ -1,12 +1,9 @@
 //! A device as Home Assistant is to see it: pure, from rows to messages.
 
-use otaru_format::digest::Digest;
-use otaru_format::release::SemVer;
 use otaru_format::status::UpdateState;
-use rusqlite::Connection;
 use serde::Serialize;
 
-use crate::db::DbError;
+use super::choice::Choice;
 use crate::devices::rows::Device;
 
 /// The payload that asks for an installation.
@@ -70,50 +67,6 @@ fn unique(device: &str) -> String {
         }
     }
     id
-}
-
-/// The newest release that a device could run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Latest {
-    /// Its number.
-    pub id: i64,
-    /// Its image.
-    pub image: Digest,
-    /// Its version.
-    pub version: String,
-    /// What people wrote about it.
-    pub notes: String,
-}
-
-/// The newest release of a product for a chip that can be offered: by its version where all have one (Semantic Versioning), and
-/// otherwise by when it came.
-///
-/// # Errors
-/// Those of the database.
-pub fn latest(tx: &Connection, product: &str, chip: &str) -> Result<Option<Latest>, DbError> {
-    let mut rows = tx.prepare_cached(
-        "SELECT id, image, version, notes FROM releases
-         WHERE product = ? AND chip = ? AND yanked_at IS NULL AND coalesce(file, raw) IS NOT NULL ORDER BY id",
-    )?;
-    let found = rows.query_map([product, chip], |row| {
-        Ok(Latest { id: row.get(0)?, image: Digest(row.get(1)?), version: row.get(2)?, notes: row.get(3)? })
-    })?;
-    let all = found.collect::<Result<Vec<_>, _>>()?;
-    Ok(newest(all))
-}
-
-fn newest(all: Vec<Latest>) -> Option<Latest> {
-    if all.iter().any(|release| SemVer::parse(&release.version).is_err()) {
-        return all.into_iter().next_back();
-    }
-    // Of equal ones the last.
-    all.into_iter().reduce(|best, next| {
-        let older = match (SemVer::parse(&best.version), SemVer::parse(&next.version)) {
-            (Ok(best), Ok(next)) => best.cmp(&next).is_le(),
-            _ => true,
-        };
-        if older { next } else { best }
-    })
 }
 
 /// What describes a device: the keys of Home Assistant's MQTT update platform.
@@ -196,20 +149,40 @@ pub struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    /// Of a device; `progress` is that of its download.
-    pub fn of(device: &'a Device, latest: Option<&'a Latest>, progress: Option<u8>, places: &Places) -> Self {
+    /// Of a device; `progress` is that of its download, `trouble` what went wrong, the most pressing first.
+    pub fn of(
+        device: &'a Device,
+        choice: &'a Choice,
+        progress: Option<u8>,
+        trouble: &[String],
+        places: &Places,
+    ) -> Self {
         let in_progress = UpdateState::of_name(&device.state).is_under_way() && device.next_trial().is_none();
+        let latest = choice.latest.as_ref();
+        let withheld = choice.withheld.as_ref().map(|_| sentence(&choice.why_not(device)));
+        let notes = latest.map(|latest| latest.notes.clone());
+        let parts = trouble.iter().map(|text| sentence(text)).chain(withheld).chain(notes);
+        let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
         Self {
             installed_version: &device.version,
-            // Where there is no release, what runs is the latest.
+            // Where there is no newer release, what runs is the latest.
             latest_version: latest.map_or(&device.version, |latest| &latest.version),
             title: &device.product,
-            release_summary: latest.map_or_else(String::new, |latest| summary(&latest.notes)),
+            release_summary: summary(&parts.join(" ")),
             release_url: latest.map(|latest| format!("{}/releases/{}", places.public_base, latest.id)),
             in_progress,
             update_percentage: progress.filter(|_| in_progress).map(|percent| percent.min(100)),
         }
     }
+}
+
+/// Makes a sentence of a reason.
+fn sentence(text: &str) -> String {
+    let mut sentence: String = text.trim().to_owned();
+    if !sentence.is_empty() && !sentence.ends_with(['.', '!', '?', '…']) {
+        sentence.push('.');
+    }
+    sentence
 }
 
 fn summary(notes: &str) -> String {
@@ -229,10 +202,6 @@ mod tests {
             base: "ESP32/ota".into(),
             public_base: "http://ota.lan:8080".into(),
         }
-    }
-
-    fn release(id: i64, version: &str) -> Latest {
-        Latest { id, image: Digest::ZERO, version: version.into(), notes: String::new() }
     }
 
     #[test]
@@ -259,15 +228,6 @@ mod tests {
         assert!(
             ids.iter().all(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)))
         );
-    }
-
-    #[test]
-    fn the_newest_is_by_version_where_all_have_one() {
-        let all = vec![release(1, "1.10.0"), release(2, "1.9.0"), release(3, "2.0.0-rc.1")];
-        assert_eq!(newest(all).unwrap().id, 3);
-        assert_eq!(newest(vec![release(1, "1.10.0"), release(2, "1.9.0")]).unwrap().id, 1);
-        assert_eq!(newest(vec![release(1, "1.10.0"), release(2, "yesterday's")]).unwrap().id, 2);
-        assert_eq!(newest(Vec::new()), None);
     }
 
     #[test]

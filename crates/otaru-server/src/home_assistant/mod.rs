@@ -5,8 +5,9 @@
 //! `install` on `{base}/home-assistant/<device>/install`, which makes a rollout for that device. It uses the same broker as the
 //! devices; with the embedded one it logs in with an API token as its password.
 //!
-//! [`entity`] says what is published, [`run`] when.
+//! [`entity`] says what is published, [`choice`] which release, [`run`] when.
 
+pub mod choice;
 pub mod entity;
 pub mod run;
 

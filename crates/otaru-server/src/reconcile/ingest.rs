@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use otaru_format::digest::Digest;
-use otaru_format::status::Status;
+use otaru_format::status::{Status, UpdateState};
 use otaru_rollout::{DeviceId, Event, Report, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::restored;
 use crate::app::{App, Shared};
 use crate::db::DbError;
-use crate::devices::{history, rows};
+use crate::devices::{attempts, history, rows};
 use crate::events;
 use crate::rollouts::books::{Books, Changes};
 
@@ -177,7 +177,7 @@ fn take(
     put(tx, device, &is, report, now)?;
     restored::lift_numbers(tx, report.deployment.as_deref())?;
     if is != known {
-        history::note(tx, device, "report", &news(report), now)?;
+        history::note(tx, device, "report", &news(tx, device, report)?, now)?;
     }
     let mut books = Books::open(tx, now);
     // What a device runs decides what it may join; what it was asked to do ends first.
@@ -221,13 +221,19 @@ fn put(
     Ok(())
 }
 
-/// What a device's history has of a report.
-fn news(report: &Status<String>) -> Value {
-    json!({
+/// What a device's history has of a report; `to` is the version that it is about.
+fn news(tx: &Connection, device: &DeviceId, report: &Status<String>) -> Result<Value, DbError> {
+    let mut news = json!({
         "state": report.state, "product": report.product(), "project": report.project, "version": report.version, "image": report.image,
         "slot": report.slot, "confirmed": report.confirmed, "deployment": report.deployment,
         "error": report.error, "failed": report.failed, "boot": report.boot,
-    })
+    });
+    if report.state != UpdateState::Idle
+        && let Some(to) = attempts::target(tx, device, &news)?
+    {
+        news["to"] = to.into();
+    }
+    Ok(news)
 }
 
 /// A device came, or went. `anew` says that this is news even if it was there before: it connected again, and what it was sent

@@ -17,7 +17,7 @@ pub mod ingest;
 mod mailbox;
 pub mod outbox;
 pub mod report;
-mod restored;
+pub(crate) mod restored;
 pub mod work;
 
 use otaru_rollout::{DeviceId, Event, Time};

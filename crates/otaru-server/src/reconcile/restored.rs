@@ -31,7 +31,7 @@ pub(super) fn lift_numbers(tx: &Connection, deployment: Option<&str>) -> Result<
 }
 
 /// The rollout in an offer's name, such as `r17.2`.
-fn rollout_in(deployment: &str) -> Option<i64> {
+pub(crate) fn rollout_in(deployment: &str) -> Option<i64> {
     let (rollout, start) = deployment.strip_prefix('r')?.split_once('.')?;
     start.parse::<u32>().ok()?;
     rollout.parse().ok().filter(|number| *number > 0)

@@ -21,6 +21,7 @@ mod build;
 pub mod contents;
 pub mod jobs;
 mod keys;
+pub mod needs;
 mod prune;
 pub mod register;
 pub mod rows;

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use serde::Serialize;
 
 use super::jobs::Job;
+use super::needs::Needs;
 use crate::db::DbError;
 
 /// Firmware that devices can be given.
@@ -55,6 +56,9 @@ pub struct Release {
     pub devices: u64,
     /// The latest work on it.
     pub job: Option<Job>,
+    /// What boards it runs on, by its header; of a single release, and where the image is here as a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
 }
 
 /// A patch.
@@ -260,6 +264,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Release> {
         yanked_at: row.get(16)?,
         devices: row.get(17)?,
         job: None,
+        needs: None,
     })
 }
 

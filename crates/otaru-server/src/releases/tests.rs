@@ -215,6 +215,7 @@ async fn what_fills_a_file_up_is_cut_and_a_signature_block_stays() {
     let (status, release) = server.upload(&padded).await;
     let id = release["id"].as_i64().unwrap();
     assert_eq!(status, 201);
+    assert!(release["needs"]["min_revision"].is_u64(), "{release}");
     assert!(
         release["remarks"][0].as_str().unwrap().starts_with("500000 bytes behind the image"),
         "{release}"

@@ -474,6 +474,10 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
     for event in &history {
         let when = event["at"].as_u64().map_or_else(String::new, ago);
         ui::line(&format!("{when:>12}  {}", happened(event)));
+        for step in event["steps"].as_array().into_iter().flatten() {
+            let when = step["at"].as_u64().map_or_else(String::new, ago);
+            ui::line(&format!("{when:>12}    · {}", happened(step)));
+        }
     }
     Ok(())
 }
@@ -487,11 +491,7 @@ fn happened(event: &Value) -> String {
         let from = with("address", "from").unwrap_or_default();
         return format!("{}{key}{from}", ui::clean(&kind.replace('_', " ")));
     }
-    let mut text = format!(
-        "{} {}",
-        detail["state"].as_str().unwrap_or_default(),
-        detail["version"].as_str().unwrap_or_default()
-    );
+    let mut text = otaru_server::devices::attempts::told(detail);
     if let Some(code) = detail["error"]["code"].as_str() {
         text.push_str(&format!("  {code}: {}", detail["error"]["detail"].as_str().unwrap_or_default()));
     }

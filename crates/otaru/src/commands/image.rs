@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use otaru_format::chip::Chip;
-use otaru_format::image::Header;
+use otaru_server::releases::needs;
 use otaru_sim::firmware::{Behaviour, FirmwareSpec, Needs};
 use serde_json::json;
 
@@ -125,15 +125,6 @@ fn needs(make: &Make) -> anyhow::Result<Needs> {
     Ok(Needs { flash_size: Some(make.flash_size as u32), min_revision: least, max_revision: most })
 }
 
-/// The chip revisions it runs on.
-fn revisions(header: &Header) -> String {
-    let name = |revision: u16| format!("v{}.{}", revision / 100, revision % 100);
-    match header.highest_revision() {
-        Some(highest) => format!("{} to {}", name(header.min_revision), name(highest)),
-        None => format!("{} or later", name(header.min_revision)),
-    }
-}
-
 fn info(firmware: &Firmware, output: Output) {
     let header = &firmware.summary.header;
     let about = firmware.about.as_ref();
@@ -185,7 +176,7 @@ fn info(firmware: &Firmware, output: Output) {
         }
     }
     let len = firmware.summary.len;
-    row("revisions", &revisions(header));
+    row("revisions", &needs::Needs::from(header).revisions());
     row("flash", &header.flash_size().map_or_else(|| "unknown".to_owned(), |size| ui::size(size.into())));
     row("size", &format!("{len} bytes ({})", ui::size(len.into())));
     row("SHA-256", &firmware.summary.digest.to_string());

@@ -124,6 +124,11 @@ fn devices_appear_and_are_updated_by_the_button() {
         (&rollouts[0]["created_by"], &rollouts[0]["name"]),
         (&"Home Assistant".into(), &"Porch to 1.1.0".into())
     );
+    // A press that has nothing to do says so.
+    house.says(button, "install");
+    let why = "Not installed: no release is newer than 1.1.0, which runs.";
+    house.sees("sim-0002", "the reason", |state| state["release_summary"] == why);
+    assert_eq!(fleet.asks(&["rollout", "list"]).len(), 1);
     let others = house.sees("sim-0001", "its state", |_| true);
     assert_eq!(others["installed_version"], "1.0.0");
 
@@ -147,6 +152,45 @@ fn devices_appear_and_are_updated_by_the_button() {
     });
     assert_eq!(fleet.asks(&["rollout", "list"]).len(), 1);
     is_valid(&house);
+}
+
+#[test]
+fn what_fails_is_told_with_its_reason_and_not_offered_again() {
+    if !have(&["mosquitto_sub", "mosquitto_pub"]) {
+        return;
+    }
+    let fleet = Fleet::start(&["--dev", "--home-assistant"]);
+    let _devices = fleet.devices(&fleet.firmware("1.0.0", "healthy"), 1, &[]);
+    fleet.does(&["release", "upload", &fleet.firmware("1.1.0", "crash")]);
+    fleet.does(&["release", "upload", &fleet.firmware("dev-build", "healthy")]);
+    let house = House::enter(&fleet);
+    house.sees("sim-0001", "the release", |state| state["latest_version"] == "1.1.0");
+    let button = "ESP32/ota/home-assistant/sim-0001/install";
+    house.says(button, "install");
+    let state = house.sees("sim-0001", "the roll back", |state| {
+        let told = state["release_summary"].as_str().unwrap_or_default();
+        told.contains("1.1.0 was rolled back: ") && state["in_progress"] == false
+    });
+    assert_eq!((&state["installed_version"], &state["latest_version"]), (&"1.0.0".into(), &"1.0.0".into()));
+    house.says(button, "install");
+    house.sees("sim-0001", "the reason", |state| {
+        let told = state["release_summary"].as_str().unwrap_or_default();
+        told.starts_with("Not installed: 1.1.0 is not offered: this device rolled it back")
+    });
+    assert_eq!(fleet.asks(&["rollout", "list"]).len(), 1);
+    // In the history both versions are told, and the attempt is one entry.
+    let shown = fleet.asks(&["devices", "show", "sim-0001"]);
+    let history = shown[0]["history"].as_array().unwrap();
+    let attempts: Vec<&Value> = history.iter().filter(|entry| !entry["steps"].is_null()).collect();
+    assert_eq!(attempts.len(), 1, "{history:#?}");
+    assert_eq!(
+        (&attempts[0]["detail"]["state"], &attempts[0]["detail"]["to"]),
+        (&"rolled_back".into(), &"1.1.0".into())
+    );
+    let steps = attempts[0]["steps"].as_array().unwrap();
+    assert!(
+        steps.iter().any(|step| step["detail"]["state"] == "downloading" && step["detail"]["to"] == "1.1.0")
+    );
 }
 
 #[test]

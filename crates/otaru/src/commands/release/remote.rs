@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use otaru_server::releases::needs::Needs;
 use serde_json::{Value, json};
 
 use crate::cli::{Outcome, Output};
@@ -274,6 +275,11 @@ async fn upload(client: &Client, path: &Path, notes: Option<&str>, output: Outpu
     Ok(release)
 }
 
+/// What boards it runs on, where the server knows it.
+fn needs(release: &Value) -> Option<Needs> {
+    serde_json::from_value(release["needs"].clone()).ok()
+}
+
 fn show(release: &Value, output: Output) {
     if output.json {
         return ui::line(&release.to_string());
@@ -286,6 +292,10 @@ fn show(release: &Value, output: Output) {
     };
     line("release", format!("{} {}, id {}", text("product"), text("version"), release["id"]));
     line("chip", text("chip"));
+    if let Some(needs) = needs(release) {
+        line("revisions", needs.revisions());
+        line("flash", needs.flash_size.map_or_else(String::new, |size| ui::size(size.into())));
+    }
     line("image", text("image"));
     let size = |name: &str| release[name].as_u64().map(ui::size);
     let sizes = [("image", size("image_size")), ("compressed", size("compressed_size"))];

@@ -1,0 +1,224 @@
+//! Attempts at an update, in what happened to a device: one entry each, with its steps inside.
+
+use otaru_format::status::UpdateState;
+use otaru_rollout::{DeviceId, RolloutId};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::history::Happened;
+use crate::db::DbError;
+use crate::reconcile::restored::rollout_in;
+use crate::releases;
+use crate::rollouts::deployments;
+
+/// Returns the version that a device's report is about, which need not be the one it runs: of the image it rolled back, or of the
+/// release that the deployment in it brings. `None` where that is not known here.
+///
+/// # Errors
+/// Those of the database.
+pub fn target(tx: &Connection, device: &DeviceId, report: &Value) -> Result<Option<String>, DbError> {
+    let state = UpdateState::of_name(report["state"].as_str().unwrap_or_default());
+    if state == UpdateState::RolledBack
+        && let Some(failed) = report["failed"]["version"].as_str()
+    {
+        return Ok(Some(failed.to_owned()));
+    }
+    let rollout = report["deployment"].as_str().and_then(rollout_in);
+    let Some(rollout) = rollout else { return Ok(None) };
+    let rollout = RolloutId(rollout.cast_unsigned());
+    let Some((deployment, _)) = deployments::get(tx, rollout, device)? else { return Ok(None) };
+    Ok(releases::rows::by_image(tx, deployment.image())?.map(|release| release.version))
+}
+
+/// Whether an event is a report, and the state in it.
+fn state(event: &Happened) -> Option<UpdateState> {
+    (event.kind == "report").then(|| UpdateState::of_name(event.detail["state"].as_str().unwrap_or_default()))
+}
+
+/// Puts what belongs to one attempt into one entry, which says what its newest report does; the steps in it are from the oldest
+/// on. `events` are from the newest on, and so are the entries, by their newest step.
+pub(super) fn group(events: Vec<Happened>) -> Vec<Happened> {
+    let mut entries: Vec<Vec<Happened>> = Vec::new();
+    let mut open: Option<Open> = None;
+    for event in events.into_iter().rev() {
+        let state = state(&event);
+        if let (Some(attempt), Some(state)) = (&open, state)
+            && !attempt.goes_on_with(&event, state)
+        {
+            open = None;
+        }
+        let Some(attempt) = &mut open else {
+            // What has an end and no beginning is an entry as well.
+            if state.is_some_and(UpdateState::is_under_way) {
+                open = Some(Open::by(&event, entries.len()));
+            }
+            entries.push(vec![event]);
+            continue;
+        };
+        match state {
+            Some(state) => {
+                // What came and went meanwhile, such as in a restart, belongs to it.
+                let meanwhile: Vec<_> = entries.drain(attempt.entry + 1..).collect();
+                let (inside, after): (Vec<_>, Vec<_>) =
+                    meanwhile.into_iter().partition(|entry| entry.iter().all(is_presence));
+                if let Some(entry) = entries.get_mut(attempt.entry) {
+                    entry.extend(inside.into_iter().flatten());
+                    entry.push(event);
+                }
+                entries.extend(after);
+                if state.is_final() {
+                    open = None;
+                }
+            }
+            None => entries.push(vec![event]),
+        }
+    }
+    let mut entries: Vec<Happened> = entries.into_iter().filter_map(entry).collect();
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.id));
+    entries
+}
+
+/// An attempt that is not over.
+struct Open {
+    /// Which entry it is.
+    entry: usize,
+    deployment: Option<String>,
+}
+
+impl Open {
+    fn by(event: &Happened, entry: usize) -> Self {
+        Self { entry, deployment: event.detail["deployment"].as_str().map(str::to_owned) }
+    }
+
+    /// Whether a report is of the same attempt: a device forgets the deployment's name in the restart.
+    fn goes_on_with(&self, event: &Happened, state: UpdateState) -> bool {
+        let other = event.detail["deployment"].as_str();
+        let same = other.is_none() || self.deployment.as_deref() == other;
+        same && (state.is_under_way() || state.is_final())
+    }
+}
+
+fn is_presence(event: &Happened) -> bool {
+    matches!(event.kind.as_str(), "online" | "offline")
+}
+
+/// Makes one entry of the steps of an attempt, or of a single event.
+fn entry(steps: Vec<Happened>) -> Option<Happened> {
+    let mut entry = steps.last()?.clone();
+    if steps.len() > 1 {
+        // The report after the restart does not name what was asked for any more.
+        let known = steps.iter().map(|step| &step.detail["to"]).find(|text| text.is_string());
+        if let Some(to) = known
+            && entry.detail["to"].is_null()
+        {
+            entry.detail["to"] = to.clone();
+        }
+        entry.steps = steps.into_iter().map(Into::into).collect();
+    }
+    Some(entry)
+}
+
+/// Says what a report tells, with the version it is about: `downloading 1.2.0 (runs 1.1.0)`.
+pub fn told(detail: &Value) -> String {
+    let text = |name: &str| detail[name].as_str().unwrap_or_default();
+    let (state, runs) = (text("state"), text("version"));
+    let words = state.replace('_', " ");
+    let about = match (text("to"), detail["failed"]["version"].as_str()) {
+        ("", Some(failed)) if state == "rolled_back" => failed,
+        (to, _) => to,
+    };
+    let of_update = UpdateState::of_name(state);
+    let installs = of_update.is_under_way() || of_update.is_failure() || of_update == UpdateState::Cancelled;
+    match (installs, about, runs) {
+        (_, "", "") => words,
+        (true, about, runs) if !about.is_empty() && about != runs => format!("{words} {about} (runs {runs})"),
+        // What is installed is not known here; what runs must not pass for it.
+        (true, "", runs) if of_update != UpdateState::Trial => format!("{words} (runs {runs})"),
+        (_, about, "") => format!("{words} {about}"),
+        (_, _, runs) => format!("{words} {runs}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(id: i64, kind: &str, detail: Value) -> Happened {
+        Happened { id, at: id, kind: kind.into(), detail, steps: Vec::new() }
+    }
+
+    fn report(id: i64, state: &str, version: &str, deployment: Option<&str>) -> Happened {
+        event(id, "report", json!({"state": state, "version": version, "deployment": deployment}))
+    }
+
+    fn shape(entries: &[Happened]) -> Vec<(i64, Vec<i64>)> {
+        entries.iter().map(|entry| (entry.id, entry.steps.iter().map(|step| step.id).collect())).collect()
+    }
+
+    #[test]
+    fn an_attempt_is_one_entry_with_the_restart_in_it() {
+        let mut events = vec![
+            event(1, "online", json!({})),
+            report(2, "idle", "1.1.0", None),
+            report(3, "checking", "1.1.0", Some("r1.1")),
+            report(4, "downloading", "1.1.0", Some("r1.1")),
+            event(5, "offline", json!({})),
+            event(6, "tags", json!({})),
+            event(7, "online", json!({})),
+            report(8, "trial", "1.2.0", None),
+            report(9, "confirmed", "1.2.0", None),
+            event(10, "offline", json!({})),
+        ];
+        events[3].detail["to"] = json!("1.2.0");
+        events.reverse();
+        let entries = group(events);
+        assert_eq!(
+            shape(&entries),
+            [(10, vec![]), (9, vec![3, 4, 5, 7, 8, 9]), (6, vec![]), (2, vec![]), (1, vec![])]
+        );
+        assert_eq!(entries[1].detail["to"], "1.2.0");
+        assert_eq!(entries[1].detail["state"], "confirmed");
+    }
+
+    #[test]
+    fn another_attempt_is_another_entry() {
+        let mut events = vec![
+            report(1, "downloading", "1.1.0", Some("r1.1")),
+            report(2, "failed", "1.1.0", Some("r1.1")),
+            report(3, "downloading", "1.1.0", Some("r1.2")),
+            report(4, "downloading", "1.1.0", Some("r2.1")),
+            report(5, "idle", "1.1.0", None),
+            report(6, "current", "1.1.0", None),
+        ];
+        events.reverse();
+        assert_eq!(
+            shape(&group(events)),
+            [(6, vec![]), (5, vec![]), (4, vec![]), (3, vec![]), (2, vec![1, 2])]
+        );
+    }
+
+    #[test]
+    fn both_versions_are_told() {
+        for (detail, is) in [
+            (
+                json!({"state": "downloading", "version": "1.1.0", "to": "1.2.0"}),
+                "downloading 1.2.0 (runs 1.1.0)",
+            ),
+            (json!({"state": "downloading", "version": "1.1.0"}), "downloading (runs 1.1.0)"),
+            (json!({"state": "trial", "version": "1.2.0", "to": "1.2.0"}), "trial 1.2.0"),
+            (json!({"state": "confirmed", "version": "1.2.0", "to": "1.2.0"}), "confirmed 1.2.0"),
+            (json!({"state": "refused", "version": "1.1.0", "to": "1.2.0"}), "refused 1.2.0 (runs 1.1.0)"),
+            (json!({"state": "failed", "version": "1.1.0"}), "failed (runs 1.1.0)"),
+            (
+                json!({"state": "rolled_back", "version": "1.1.0", "failed": {"version": "1.2.0"}}),
+                "rolled back 1.2.0 (runs 1.1.0)",
+            ),
+            (json!({"state": "idle", "version": "1.1.0"}), "idle 1.1.0"),
+            (json!({"state": "unknown"}), "unknown"),
+        ] {
+            assert_eq!(told(&detail), is, "{detail}");
+        }
+    }
+}
