@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// How the devices' topics begin
     #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = otaru_format::topic::DEFAULT_BASE)]
     base: String,
-    /// What links begin with, where others reach this server under another address: http://HOST[:PORT][/PATH].
+    /// What links begin with, where others reach this server under another address: `http://HOST[:PORT][/PATH]`.
     /// With https:// devices, which do not speak TLS, are sent to http:// on the same host's port 80
     #[arg(long, value_name = "URL", env = "OTARU_PUBLIC_URL")]
     public_url: Option<String>,
