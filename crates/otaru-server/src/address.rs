@@ -16,7 +16,7 @@ pub fn path(base: &str) -> &str {
     host.find('/').map_or("", |at| host[at..].trim_end_matches('/'))
 }
 
-/// What URLs for devices begin with: those speak plain HTTP, so where people come over TLS, devices come to the same host's port 80.
+/// Returns the beginning of URLs for devices: those speak plain HTTP, so where people come over TLS, devices come to the same host's port 80.
 pub fn for_devices(base: &str) -> String {
     let Some(rest) = base.strip_prefix("https://") else { return base.to_owned() };
     let (host, path) = rest.split_at(rest.len() - path(base).len());

@@ -55,14 +55,14 @@ fn bad_body(rejection: &JsonRejection) -> Problem {
     }
 }
 
-/// What axum puts in front of what is wrong.
+/// Prefixes that axum puts in front of what is wrong.
 const LEADS: [&str; 3] = [
     "Failed to deserialize the JSON body into the target type: ",
     "Failed to parse the request body as JSON: ",
     "Failed to deserialize query string: ",
 ];
 
-/// What is wrong, and where, in words of the API: nothing of the libraries that found it.
+/// Tells what is wrong, and where, in words of the API: nothing of the libraries that found it.
 pub(crate) fn plain(text: &str) -> String {
     let text = LEADS.iter().find_map(|lead| text.strip_prefix(lead)).unwrap_or(text);
     let text = without_place(text);

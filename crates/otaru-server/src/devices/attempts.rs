@@ -80,7 +80,7 @@ pub(super) fn group(events: Vec<Happened>) -> Vec<Happened> {
 
 /// An attempt that is not over.
 struct Open {
-    /// Which entry it is.
+    /// Number of the entry.
     entry: usize,
     deployment: Option<String>,
 }

@@ -11,7 +11,7 @@ use crate::db::DbError;
 
 /// How many events of a device are kept.
 pub const KEPT: i64 = 1_000;
-/// How many events are read for an entry: an update has about eight.
+/// Number of events that are read for an entry: an update has about eight.
 const STEPS: i64 = 8;
 
 /// Something that happened to a device.
