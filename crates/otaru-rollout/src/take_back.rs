@@ -1,0 +1,68 @@
+//! How a rollout that takes whoever joins keeps devices that had its image and came back with another.
+
+use crate::admit::{self, NotAdmitted, Overlap};
+use crate::case::Case;
+use crate::deployment::{Outcome, Stage};
+use crate::effect::Effect;
+use crate::report::Report;
+use crate::target::Device;
+
+/// How often a device is taken in again for the same image. What goes back that often will do so again, and each time costs a
+/// download and wears its flash.
+pub const MAX_RETURNS: u8 = 3;
+
+impl Case<'_> {
+    /// Queues the deployment of a device again that was brought to its image here and, says its newest `report`, runs another now:
+    /// somebody flashed it by cable, or its flash lost what it had. The [fourth time](MAX_RETURNS) it ends as
+    /// [`KeepsGoingBack`](Outcome::KeepsGoingBack) instead. `others` are the device's deployments in other rollouts that are not
+    /// over.
+    ///
+    /// # Errors
+    /// When nothing is begun again; nothing has changed then. It is not in a rollout that is not
+    /// [`continuous`](crate::RolloutSpec::continuous), nor when another rollout brought the device to an image since, nor when the
+    /// device failed here or rolled the image back.
+    pub fn take_back(
+        &mut self,
+        device: &Device<'_>,
+        report: &Report,
+        others: &[Overlap],
+    ) -> Result<Vec<Effect>, NotAdmitted> {
+        self.may_come_back(device, report)?;
+        admit::comes_first(self.rollout, device, others)?;
+        let from = self.deployment.standing();
+        let effects = if self.deployment.returns >= MAX_RETURNS {
+            let mut effects = Vec::new();
+            self.deployment.finish(Outcome::KeepsGoingBack, &mut effects);
+            effects
+        } else {
+            self.deployment.come_back(device.reachable);
+            admit::supersede(self.rollout, device, others)
+        };
+        self.rollout.moved(self.deployment.wave, Some(from), self.deployment.standing());
+        Ok(effects)
+    }
+
+    fn may_come_back(&self, device: &Device<'_>, report: &Report) -> Result<(), NotAdmitted> {
+        let went_well = matches!(self.deployment.stage, Stage::Finished(outcome) if outcome.is_good());
+        let ours = self.deployment.rollout == self.rollout.id && self.deployment.device == *device.id;
+        if !ours || !went_well || !self.rollout.spec.continuous {
+            return Err(NotAdmitted::Over);
+        }
+        admit::is_for(self.rollout, device)?;
+        let image = self.deployment.image;
+        if [device.image, report.image].contains(&image) {
+            return Err(NotAdmitted::Current);
+        }
+        if !report.confirmed {
+            return Err(NotAdmitted::OnTrial);
+        }
+        // Zeros stand for an image that could not be read.
+        if report.rolled_back.is_some_and(|failed| failed == image || failed.is_zero()) {
+            return Err(NotAdmitted::RolledBack);
+        }
+        match self.occupancy.brought_by {
+            Some(by) if by != self.rollout.id => Err(NotAdmitted::Outranked(by)),
+            _ => Ok(()),
+        }
+    }
+}
