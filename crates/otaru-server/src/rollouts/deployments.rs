@@ -253,6 +253,8 @@ pub struct Shown {
     pub previous: String,
     /// Starts of the image that did not reach the broker, while the device will try again.
     pub trials: u8,
+    /// How often the device came back with another image and was taken in again.
+    pub returns: u8,
     /// Why it failed, as a code …
     pub error_code: Option<String>,
     /// … and in the device's words.
@@ -276,6 +278,7 @@ fn shown(row: &Row<'_>) -> Result<Shown, DbError> {
         image: deployment.image().to_string(),
         previous: deployment.previous().to_string(),
         trials: deployment.trials(),
+        returns: deployment.returns(),
         error_code: deployment.error().map(|fault| fault.code.as_str().to_owned()),
         error_detail: deployment.error().map(|fault| fault.detail.clone()),
         not_before: deployment.not_before().map(|at| at.0),
