@@ -352,10 +352,10 @@ impl Deployment {
         effects.push(Effect::Finished { device: self.device.clone(), outcome });
     }
 
-    /// Queues it again after it went well, with all its attempts and nothing that an operator once allowed.
-    pub(crate) fn come_back(&mut self, reachable: bool) {
+    /// Queues it again, with all its attempts and nothing that an operator once allowed. It is counted if the device went back.
+    pub(crate) fn come_back(&mut self, reachable: bool, went_back: bool) {
         self.leave_the_way(Stage::Queued);
-        self.returns = self.returns.saturating_add(1);
+        self.returns = self.returns.saturating_add(u8::from(went_back));
         self.reachable = reachable;
         self.failures = 0;
         self.force = false;

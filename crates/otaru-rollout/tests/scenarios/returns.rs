@@ -1,4 +1,4 @@
-//! Devices that had the image and came back with another, in a rollout that takes whoever joins.
+//! Devices that a rollout was done with and that come back: with another image, or after they were retired.
 
 use std::collections::BTreeSet;
 
@@ -184,4 +184,18 @@ fn verdicts_that_an_operator_forgave_and_that_are_taken_back_hide_no_new_ones() 
     story.update("a", true);
     story.update("e", false);
     assert_eq!(story.rollout.phase(), Phase::Running, "one good and one bad since");
+}
+
+#[test]
+fn who_was_retired_and_is_taken_back_is_in_it_again() {
+    let mut story = Story::new("", &["a", "b"]);
+    story.start("a").unwrap();
+    story.event("a", Event::Remove);
+    assert_eq!(story.stage("a"), FINISHED(Outcome::Removed));
+    story.comes_back("a", &flashed(), &[]).unwrap();
+    assert_eq!((story.stage("a"), story.of("a").returns()), (Stage::Queued, 0));
+    story.start("a").unwrap();
+    assert_eq!(story.of("a").offer().unwrap().to_string(), "r1.2");
+    story.event("a", Event::Remove);
+    assert_eq!(story.comes_back("a", &says(UpdateState::Confirmed, new()), &[]), Err(NotAdmitted::Current));
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, Status, UpdateState};
 use otaru_rollout::{
-    Case, Control, ControlError, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap,
-    Report, Rollout, RolloutId, Time, admit,
+    Case, Control, ControlError, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Outcome,
+    Overlap, Report, Rollout, RolloutId, Standing, Time, admit,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
@@ -250,15 +250,14 @@ impl<'tx> Books<'tx> {
         Ok(())
     }
 
-    /// Takes a device into a rollout, if the rollout is for it: one that is new there, or one that had its image there and came back
-    /// with another.
+    /// Takes a device into a rollout, if the rollout is for it: one that is new there, or one that was over there and comes back.
     ///
     /// # Errors
     /// Those of the database.
     pub fn admit(&mut self, id: RolloutId, device: &DeviceId) -> Result<(), DbError> {
         let (tx, now) = (self.tx, self.now);
-        if deployments::exists(tx, id, device)? {
-            return self.take_back(id, device);
+        if let Some(standing) = deployments::standing(tx, id, device)? {
+            return self.take_back(id, device, &standing);
         }
         let Some(facts) = Facts::of(tx, device)? else { return Ok(()) };
         let others = self.overlaps(device)?;
@@ -290,11 +289,12 @@ impl<'tx> Books<'tx> {
         Ok(overlaps)
     }
 
-    /// Begins a deployment again that went well, if its device runs something else now and the rollout goes on.
-    fn take_back(&mut self, id: RolloutId, device: &DeviceId) -> Result<(), DbError> {
+    /// Begins a deployment again that is over, if the engine finds that its device came back.
+    fn take_back(&mut self, id: RolloutId, device: &DeviceId, standing: &str) -> Result<(), DbError> {
         let tx = self.tx;
-        // Most rollouts end some day; only the others look at devices that they are done with.
-        if !self.rollout(id)?.is_some_and(|rollout| rollout.spec().continuous) {
+        // Most devices that a rollout is done with are of no more interest to it; that is known from little.
+        let retired = standing == Standing::Finished(Outcome::Removed).as_str();
+        if !retired && !self.rollout(id)?.is_some_and(|rollout| rollout.spec().continuous) {
             return Ok(());
         }
         let Some(facts) = Facts::of(tx, device)? else { return Ok(()) };

@@ -30,13 +30,14 @@ pub fn get(
     found.map(|(state, revision)| Ok((parse(&state)?, revision))).transpose()
 }
 
-/// Whether a device has a deployment in a rollout, over or not.
+/// Where a device's deployment in a rollout stands, by name; `None` when it has none.
 ///
 /// # Errors
 /// Those of the database.
-pub fn exists(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Result<bool, DbError> {
-    let sql = "SELECT 1 FROM deployments WHERE rollout = ? AND device = ?";
-    Ok(tx.prepare_cached(sql)?.exists(params![key(rollout), device.as_str()])?)
+pub fn standing(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Result<Option<String>, DbError> {
+    let sql = "SELECT standing FROM deployments WHERE rollout = ? AND device = ?";
+    let key = params![key(rollout), device.as_str()];
+    Ok(tx.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional()?)
 }
 
 /// The rollouts in which a device's deployment is not over.

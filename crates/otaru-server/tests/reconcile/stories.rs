@@ -2,6 +2,7 @@
 
 use otaru_format::status::{Code, FailedImage, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase};
+use otaru_server::devices::edit;
 use otaru_server::rollouts::operate;
 use serde_json::json;
 
@@ -517,4 +518,25 @@ async fn a_trial_by_other_means_is_waited_for() {
     lab.reports("a", UpdateState::Confirmed, "1.2.0", None).await;
     lab.work().await;
     assert_eq!(lab.standing(id, "a").await, "active", "the rollout says what it runs");
+}
+
+#[tokio::test]
+async fn a_device_that_was_retired_by_mistake_is_in_its_rollout_again() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a", "b"]).await;
+    let id = lab.roll_out(2, json!({})).await;
+    lab.work().await;
+    let now = lab.app.clock.now();
+    let retired = lab.app.db.write(move |tx| edit::retire(tx, &operator(), &DeviceId::from("a"), now));
+    retired.await.unwrap();
+    assert_eq!(lab.standing(id, "a").await, "removed");
+    let back = lab.app.db.write(move |tx| edit::unretire(tx, &operator(), &DeviceId::from("a"), now));
+    back.await.unwrap();
+    assert_eq!(lab.standing(id, "a").await, "waiting", "it is away until it is heard");
+    lab.comes("a", true).await;
+    lab.work().await;
+    follows(&lab, "b", "1.1.0").await;
+    follows(&lab, "a", "1.1.0").await;
+    lab.work().await;
+    assert_eq!((lab.standing(id, "a").await.as_str(), lab.phase(id).await), ("succeeded", Phase::Completed));
 }
