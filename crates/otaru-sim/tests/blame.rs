@@ -287,6 +287,12 @@ fn an_image_that_browns_out_goes_after_twenty_starts_and_is_not_barred() {
                 (UpdateState::RolledBack, Some(Code::PowerLoss)),
                 "{bootloader:?}: {end:?}"
             );
+            let (told, detail) = (end.failed.as_ref().unwrap().boots, &end.error.as_ref().unwrap().detail);
+            assert_eq!(told, 20, "{bootloader:?}: {end:?}");
+            assert!(
+                detail.starts_with("power went in each of its starts (boots: 20"),
+                "{bootloader:?}: {detail}"
+            );
             let count = boots(&lab, "1.1.0");
             assert!((20..=21).contains(&count), "{bootloader:?}: {count} starts");
             tokio::time::sleep(DAY).await;

@@ -81,6 +81,7 @@ where
             _ => reason,
         };
         let image = digest.unwrap_or(Digest::ZERO);
+        let mut boots = trial.boots;
         // The agent did not end it, and its image is whole: a bootloader that rolls back did, or a crash.
         if trial.cause.is_none() && digest.is_some() {
             if settled {
@@ -88,8 +89,14 @@ where
             }
             let goes_on = match (pending, retry.filter(|retry| retry.image == image)) {
                 _ if !reason.is_outside() => false,
-                (Some(pending), _) => self.goes_on_after_power_loss(pending, trial.seq, image).await,
-                (None, Some(retry)) => self.waits_on_after_power_loss(retry, trial.seq).await,
+                (Some(pending), _) => {
+                    boots = pending.power_losses.saturating_add(1);
+                    self.goes_on_after_power_loss(pending, trial.seq, image).await
+                }
+                (None, Some(retry)) => {
+                    boots = retry.power_losses.saturating_add(1);
+                    self.waits_on_after_power_loss(retry, trial.seq).await
+                }
                 (None, None) => false,
             };
             if goes_on {
@@ -105,9 +112,9 @@ where
             head,
             sequence: candidate.map_or(0, |candidate| candidate.sequence),
             version,
-            boots: trial.boots,
+            boots,
             code,
-            detail: self.explain(trial, last),
+            detail: self.explain(code, boots, last),
         };
         match code {
             Code::Unreachable => {}
@@ -136,14 +143,14 @@ where
         true
     }
 
-    fn explain(&mut self, trial: &FailedTrial, last: ResetReason) -> String<128> {
+    fn explain(&mut self, code: Code, boots: u8, last: ResetReason) -> String<128> {
         let mut buf = [0; 96];
         let mut board = self.board.borrow_mut();
-        let words = match trial.cause {
-            Some(TrialCause::PowerLoss { .. }) => "power went in each of its starts",
-            _ => board.last_words(&mut buf).unwrap_or("no last words"),
+        let words = match code {
+            Code::PowerLoss => "power went in each of its starts",
+            _ => board.last_words(&mut buf).unwrap_or("it left no message"),
         };
-        text::format(format_args!("{words} (boots: {}, last reset: {})", trial.boots, last.as_str()))
+        text::format(format_args!("{words} (boots: {boots}, last reset: {})", last.as_str()))
     }
 
     async fn describe(&mut self, trial: &FailedTrial) -> (String<32>, Digest) {

@@ -137,7 +137,7 @@ impl<E> fmt::Display for FetchError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dns => f.write_str("the server's name has no address"),
-            Self::Connect => f.write_str("the server does not accept a connection"),
+            Self::Connect => f.write_str("no connection, or it broke before an answer"),
             Self::Timeout => f.write_str("the server does not answer in time"),
             Self::Stalled => f.write_str("the download stalled"),
             Self::Truncated => f.write_str("the download ended early"),
