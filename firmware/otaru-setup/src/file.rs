@@ -68,8 +68,7 @@ struct UpdatesTable {
     #[serde(default)]
     keys: Vec<Spanned<String>>,
     allow_unsigned: Option<bool>,
-    #[serde(default)]
-    hosts: Vec<Spanned<String>>,
+    hosts: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Deserialize)]
@@ -158,6 +157,7 @@ fn trust(
 ) -> Result<Updates, FileError> {
     const CHOOSE: &str = "[updates] has to say whose updates the device takes: keys = [\"...\"] with what \
                           `otaru keygen` printed as public key, or allow_unsigned = true for whatever is offered";
+    const NO_HOSTS: &str = "this list of hosts is empty: name one, or take the line out to allow every host";
     let table = table.ok_or_else(|| wrong(0, CHOOSE))?;
     let start = table.span().start;
     let UpdatesTable { keys, allow_unsigned, hosts } = table.into_inner();
@@ -175,7 +175,12 @@ fn trust(
         true => Ok(host.into_inner()),
         false => Err(wrong(host.span().start, &format!("this {NO_ALLOWED_HOST}"))),
     };
-    let hosts = hosts.into_iter().map(host).collect::<Result<_, _>>()?;
+    let hosts = match hosts {
+        // Neither nowhere nor everywhere is what an empty list says for sure.
+        Some(list) if list.get_ref().is_empty() => return Err(wrong(list.span().start, NO_HOSTS)),
+        Some(list) => list.into_inner().into_iter().map(host).collect::<Result<_, _>>()?,
+        None => Vec::new(),
+    };
     match allow_unsigned {
         None | Some(false) if keys.is_empty() => Err(wrong(start, CHOOSE)),
         allowed => Ok(Updates { keys, allow_unsigned: allowed.unwrap_or(false), hosts }),
@@ -280,7 +285,8 @@ mod tests {
         let read = |hosts: &str| {
             read(&format!("{UNSIGNED}hosts = [{hosts}]")).map(|contents| contents.updates.hosts)
         };
-        assert_eq!(read("").unwrap(), Vec::<String>::new());
+        let empty = read("").unwrap_err();
+        assert!(empty.line == 3 && empty.what.contains("take the line out"), "{empty}");
         let hosts = ["files.lan:8080", "*.example.org", "192.0.2.1", "[2001:db8::1]:80"];
         assert_eq!(read(&hosts.map(|host| format!("'{host}'")).join(", ")).unwrap(), hosts);
         for host in ["", "http://files.lan", "u:p@files.lan", "files.lan/x", "*", "127.1", "files.lan:0"] {

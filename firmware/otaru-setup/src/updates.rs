@@ -9,6 +9,8 @@ pub use otaru_device::PublicKey;
 pub enum NoKey {
     /// It has none of the forms.
     Form,
+    /// It names a file.
+    Path,
     /// It is a private key.
     Private,
     /// It is a key of another kind: RSA, an elliptic curve of NIST's, X25519, Ed448, or OpenSSH's form.
@@ -22,6 +24,9 @@ impl std::fmt::Display for NoKey {
         match self {
             Self::Form => f.write_str(
                 "a key is an Ed25519 public key: 64 hexadecimal digits, 44 letters of base64, or a PEM text",
+            ),
+            Self::Path => f.write_str(
+                "this names a file: write what is in it, or what `otaru keygen` printed as public key",
             ),
             Self::Private => f.write_str(
                 "this is a private key, which belongs into no firmware: write what `otaru keygen` printed as public key",
@@ -55,6 +60,9 @@ fn bytes(text: &str) -> Result<PublicKey, NoKey> {
     }
     if text.starts_with("ssh-") || text.starts_with("ecdsa-") {
         return Err(NoKey::OtherKind);
+    }
+    if [".pem", ".pub", ".key", ".der"].iter().any(|end| text.ends_with(end)) {
+        return Err(NoKey::Path);
     }
     let bytes = match text.strip_prefix("-----BEGIN PUBLIC KEY-----") {
         Some(pem) => {
@@ -141,6 +149,7 @@ mod tests {
         for (text, why) in [
             ("", NoKey::Form),
             ("19bf", NoKey::Form),
+            ("keys/release.pub.pem", NoKey::Path),
             ("=", NoKey::Form),
             ("====", NoKey::Form),
             ("Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE", NoKey::Form),

@@ -85,6 +85,9 @@ enum FlashSize {
     Mb16,
 }
 
+/// What a firmware says it is where nobody says otherwise.
+const FIRST_VERSION: &str = "1.0.0";
+
 /// Options of `firmware`, and of `flash`, which has them among its own: clap names a group after its type, and
 /// takes each name once.
 #[derive(Args)]
@@ -94,7 +97,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum)]
     chip: Chip,
     /// The version the firmware says it is
-    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    #[arg(long, default_value = FIRST_VERSION)]
     version: String,
     /// Optimise across crates: smaller, and what belongs on a board
     #[arg(long)]
@@ -118,7 +121,7 @@ impl Options {
     fn shipped(chip: Chip) -> Self {
         Self {
             chip,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: FIRST_VERSION.to_owned(),
             release: true,
             credentials: None,
             no_credentials: true,
