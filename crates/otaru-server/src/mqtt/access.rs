@@ -52,7 +52,8 @@ pub fn may_publish(who: &Identity, base: &str, topic: &str) -> bool {
         Identity::Server | Identity::Local => true,
         Identity::Token(role) => *role >= Role::Operator,
         Identity::Device(id) => {
-            own(base, id, topic).is_some_and(|leaf| matches!(leaf, "status" | "online"))
+            // The last is what the ready-made firmware's application says.
+            own(base, id, topic).is_some_and(|leaf| matches!(leaf, "status" | "online" | "heartbeat"))
                 || is_shared(base, topic, "progress")
         }
     }
@@ -134,7 +135,12 @@ mod tests {
     #[test]
     fn a_device_speaks_for_itself_only() {
         let device = Identity::Device("lamp".into());
-        for good in ["ESP32/ota/lamp/status", "ESP32/ota/lamp/online", "ESP32/ota/progress"] {
+        for good in [
+            "ESP32/ota/lamp/status",
+            "ESP32/ota/lamp/online",
+            "ESP32/ota/lamp/heartbeat",
+            "ESP32/ota/progress",
+        ] {
             assert!(may_publish(&device, BASE, good), "{good}");
         }
         for bad in [
