@@ -114,20 +114,32 @@ pub fn verify_contents(bytes: &[u8]) -> Result<Verified<'_>, VerifyError> {
     check_file(ReleaseFile::parse(bytes)?)
 }
 
-/// Applies each patch to the one of `bases` that it is for, whole files; says how many patches there was no base for.
+/// What became of a release's patches when they were tried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Patches {
+    /// Those that made the release's image.
+    pub good: usize,
+    /// Those that there was no base for.
+    pub untried: usize,
+}
+
+/// Applies each patch to the one of `bases` that it is for, whole files.
 ///
 /// # Errors
 /// When a patch does not make the release's image.
-pub fn try_patches(file: &ReleaseFile<'_>, bases: &[Vec<u8>]) -> Result<usize, VerifyError> {
-    let mut untried = 0;
+pub fn try_patches(file: &ReleaseFile<'_>, bases: &[Vec<u8>]) -> Result<Patches, VerifyError> {
+    let mut patches = Patches::default();
     for payload in file.manifest.payloads() {
         let PayloadKind::Delta { base } = payload.kind else { continue };
         match bases.iter().find_map(|file| image_with(file, base)) {
-            Some(old) => check_image(file, &patched(file, &payload, old)?)?,
-            None => untried += 1,
+            Some(old) => {
+                check_image(file, &patched(file, &payload, old)?)?;
+                patches.good += 1;
+            }
+            None => patches.untried += 1,
         }
     }
-    Ok(untried)
+    Ok(patches)
 }
 
 /// Checks that one of these keys signed the file.

@@ -1,6 +1,7 @@
 //! `otaru cancel`: ends updates that have not restarted yet.
 
 use anyhow::bail;
+use otaru_format::topic::Topics;
 use otaru_server::mqtt::Mqtt;
 use serde_json::json;
 
@@ -39,7 +40,13 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let mut mqtt = Mqtt::connect(&args.broker.url()?, "cancel").await?;
     let mut fleet = Fleet::new(&base);
     look_around(&mut mqtt, &mut fleet).await?;
-    let names = names(&args, &fleet, &base)?;
+    let (names, idle): (Vec<_>, Vec<_>) =
+        names(&args, &fleet, &base)?.into_iter().partition(|name| is_busy(&fleet, name));
+    for name in &idle {
+        // It may have heard of an update a moment ago, or of one that waits for it.
+        mqtt.publish(&Topics::new(&base, name)?.update_one(), "cancel", false).await?;
+        tell_idle(&fleet, name, output);
+    }
     let late = cancel(&mut mqtt, &mut fleet, &base, &names, |_, _| {}).await?;
     mqtt.disconnect().await;
     let mut outcome = Outcome::Good;
@@ -62,6 +69,21 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         ui::line(&format!("{}: {text}", ui::clean(name)));
     }
     Ok(outcome)
+}
+
+/// Whether a device has something to cancel, as far as can be known: one that never reported may have.
+fn is_busy(fleet: &Fleet, name: &str) -> bool {
+    fleet.status(name).is_none_or(|status| status.state.is_under_way())
+}
+
+fn tell_idle(fleet: &Fleet, name: &str, output: Output) {
+    let state = fleet.status(name).map_or_else(String::new, words::state);
+    match output.json {
+        true => ui::event(
+            json!({"event": "cancel", "device": name, "ended": false, "idle": true, "state": state}),
+        ),
+        false => ui::line(&format!("{}: is not updating ({state})", ui::clean(name))),
+    }
 }
 
 /// The devices that are meant.

@@ -5,9 +5,11 @@ use std::process::{Command as Process, Stdio};
 
 use anyhow::{Context as _, bail};
 use otaru_delta::{Contents, Costs, Encoded, analyze, apply_to_slice, encode_with};
+use otaru_format::image::file::is_merged;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{Outcome, Output};
+use crate::firmware_file::FirmwareError;
 use crate::ui::live::Live;
 use crate::ui::table::bar;
 use crate::{release_file, ui};
@@ -82,7 +84,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
 }
 
 fn make(Create { old, new, output: to }: &Create, output: Output) -> anyhow::Result<Outcome> {
-    let (old_image, new_image) = (read(old)?, read(new)?);
+    let (old_image, new_image) = (read_image(old)?, read_image(new)?);
     let encoded = with_progress(output, |progress| encode_with(&old_image, &new_image, progress))?;
     release_file::write(to, &encoded.patch, &[old, new])?;
     if output.json {
@@ -107,7 +109,7 @@ fn apply(old: &Path, patch: &Path, to: &Path, output: Output) -> anyhow::Result<
 }
 
 fn stat(old: &Path, new: &Path, output: Output) -> anyhow::Result<Outcome> {
-    let (old_image, new_image) = (read(old)?, read(new)?);
+    let (old_image, new_image) = (read_image(old)?, read_image(new)?);
     let (encoded, costs) = with_progress(output, |progress| analyze(&old_image, &new_image, progress))?;
     let others = others(old, new)?;
     let Costs { control, addresses, others: other, new: brought } = costs;
@@ -141,6 +143,15 @@ fn stat(old: &Path, new: &Path, output: Output) -> anyhow::Result<Outcome> {
         ui::line(&format!("{name}: {what}"));
     }
     Ok(Outcome::Good)
+}
+
+/// What devices run, or shall run: no device runs a whole flash.
+fn read_image(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = read(path)?;
+    if is_merged(&bytes) {
+        return Err(FirmwareError::Merged(path.to_owned()).into());
+    }
+    Ok(bytes)
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -63,7 +63,8 @@ pub(crate) struct Args {
     /// The chip's revision, as 100 times the major plus the minor number; it refuses firmware for others
     #[arg(long, value_name = "N")]
     chip_revision: Option<u16>,
-    /// The size of its flash, such as 4M; it refuses firmware for a larger one
+    /// The size of its flash, such as 4M; it refuses firmware for a larger one. Otherwise it does not know the size
+    /// and compares nothing
     #[arg(long, value_name = "BYTES", value_parser = options::bytes)]
     flash_size: Option<usize>,
     /// The product that firmware must be for, where that is not the name of the first firmware
@@ -137,6 +138,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         true => None,
         false => Some(Mqtt::connect(&broker, "sim").await?),
     };
+    let left = args.dir.as_deref().map(|dir| Left::of(dir, &args)).unwrap_or_default();
     let boards = boards(&args, &bench, firmware.as_ref(), output)?;
     if !output.json {
         let flash = args.dir.as_deref().map_or_else(|| "memory".into(), |dir| dir.display().to_string());
@@ -147,6 +149,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             args.speed
         );
         ui::line(&text);
+        left.words(&args).iter().for_each(|line| ui::line(line));
     }
     let local = LocalSet::new();
     for board in boards {
@@ -202,6 +205,39 @@ fn misfits(firmware: &Firmware, facts: ChipFacts) -> impl Iterator<Item = String
         )
     });
     on_revision.into_iter().chain(on_flash)
+}
+
+/// Devices that an earlier simulator left in a folder.
+#[derive(Default)]
+struct Left {
+    /// Those that are started again.
+    started: u64,
+    /// Those with names of this kind that are not.
+    others: u64,
+}
+
+impl Left {
+    fn of(dir: &Path, args: &Args) -> Self {
+        let names = std::fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_prefix(&args.name_prefix)?.strip_suffix(".bin")?.parse::<u64>().ok()
+        });
+        let (started, others): (Vec<u64>, Vec<u64>) =
+            names.partition(|number| (1..=u64::from(args.devices)).contains(number));
+        Self { started: started.len() as u64, others: others.len() as u64 }
+    }
+
+    fn words(&self, args: &Args) -> Vec<String> {
+        let go_on = (self.started > 0 && args.firmware.is_some()).then(|| {
+            let who = ui::many(self.started, "device");
+            format!("  {who} from before: what is in the flash goes on running; --firmware is for new ones")
+        });
+        let more = (self.others > 0).then(|| {
+            let (who, all) = (ui::many(self.others, "other device"), self.others + u64::from(args.devices));
+            format!("  {who} from before not started; `--devices {all}` starts all")
+        });
+        go_on.into_iter().chain(more).collect()
+    }
 }
 
 /// Keeps a second simulator from the same flash: two would write to one file.

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// A public key that may have signed it; may be given several times
     #[arg(short, long, value_name = "PUB.pem", required_unless_present = "contents_only")]
     key: Vec<PathBuf>,
-    /// Check the contents but not who signed them
+    /// Check the contents but not who signed them: all that can be checked of an unsigned release
     #[arg(long, conflicts_with = "key")]
     contents_only: bool,
     /// An image to try a patch of the release on; may be given several times
@@ -44,17 +44,22 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
     let bases = release_file::bases(&args.base)?;
     let verified = if args.contents_only { verify_contents(&bytes) } else { verify(&bytes, &keys) };
     let verified = verified.with_context(|| args.file.display().to_string())?;
-    let untried = try_patches(&verified.file, &bases).with_context(|| args.file.display().to_string())?;
+    let patches = try_patches(&verified.file, &bases).with_context(|| args.file.display().to_string())?;
     let manifest = &verified.file.manifest;
     let signer = verified.file.envelope.key_id().filter(|_| !args.contents_only).map(|id| id.to_string());
-    if untried > 0 {
-        ui::warn(&format!("{untried} patches were not tried: --base gives the images they are for"));
+    if patches.untried > 0 {
+        let what = if patches.untried == 1 {
+            "1 patch was".into()
+        } else {
+            format!("{} patches were", patches.untried)
+        };
+        ui::warn(&format!("{what} not tried: --base gives the image that each is for"));
     }
     if output.json {
         let object = json!({
             "file": args.file.display().to_string(), "good": true, "signed_by": signer,
             "product": manifest.product, "also": manifest.also().collect::<Vec<_>>(), "version": manifest.version, "sequence": manifest.sequence,
-            "image": manifest.image.to_string(), "patches_not_tried": untried,
+            "image": manifest.image.to_string(), "patches_tried": patches.good, "patches_not_tried": patches.untried,
         });
         ui::line(&object.to_string());
         return Ok(Outcome::Good);
@@ -65,6 +70,11 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
     };
     let also: String = manifest.also().map(|name| format!(", also for {name}")).collect();
     let what = format!("{} {} for {}{also}", manifest.product, manifest.version, chip_name(manifest.chip_id));
-    ui::line(&ui::clean(&format!("good: {what}, sequence {}, {who}", manifest.sequence)));
+    let tried = match patches.good {
+        0 => String::new(),
+        1 => ", 1 patch tried".to_owned(),
+        more => format!(", {more} patches tried"),
+    };
+    ui::line(&ui::clean(&format!("good: {what}, sequence {}, {who}{tried}", manifest.sequence)));
     Ok(Outcome::Good)
 }

@@ -96,6 +96,11 @@ fn a_merged_flash_image_is_no_release_and_it_says_what_to_do() {
         std::fs::write(&file, &whole).unwrap();
         let said = run(otaru(&["inspect", &file])).with_code(1);
         said.tells("merged flash image").tells(&format!("skip={}", start / 4096));
+        let patch = path(dir.path(), "x.patch");
+        for (old, new) in [(&file, &small), (&small, &file)] {
+            run(otaru(&["delta", old, new, "-o", &patch])).with_code(1).tells("merged flash image");
+        }
+        run(otaru(&["delta", "stat", &file, &small])).with_code(1).tells("merged flash image");
         std::fs::write(&file, &whole[start..]).unwrap();
         run(otaru(&["image", "info", &file])).with_code(0);
     }

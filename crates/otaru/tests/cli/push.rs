@@ -129,6 +129,8 @@ fn who_gives_up_cancels_what_has_not_restarted() {
     assert!(ended.out.contains("sim-0001: cancelled"), "{}", ended.out);
     push.line("0 of 2 devices updated");
     let cancel = |which: &[&str]| run(otaru(&[&["cancel", "--broker", url.as_str()][..], which].concat()));
+    let idle = cancel(&["--device", "sim-0001"]).with_code(0);
+    assert_eq!(idle.out.trim(), "sim-0001: is not updating (cancelled)");
     cancel(&["--all"]).with_code(1).tells("no device under ESP32/ota is updating");
     cancel(&["--device", "sim-001"]).with_code(1).tells("did you mean sim-000");
     cancel(&[]).with_code(2);

@@ -219,3 +219,24 @@ fn private_keys_are_private() {
     let made = otaru_in(dir, &["release", &image(dir), "--key", "k.pem", "-o", "a.otaru"]);
     made.with_code(0).tells("chmod 600");
 }
+
+#[test]
+fn it_says_whether_a_patch_was_tried() {
+    let dir = workplace();
+    let dir = dir.path();
+    for version in ["1.0.0", "1.1.0"] {
+        let file = format!("lamp-{version}.bin");
+        let make =
+            ["image", "make", "--chip", "esp32c3", "--project", "lamp", "--version", version, "-o", &file];
+        otaru_in(dir, &make).with_code(0);
+    }
+    let bases = ["--base", "lamp-1.0.0.bin"];
+    let release = ["release", "lamp-1.1.0.bin", "--key", "k.pem", "-o", "new.otaru"];
+    otaru_in(dir, &[&release[..], &bases].concat()).with_code(0);
+    let verify = ["verify", "new.otaru", "--key", "k.pub.pem"];
+    let tried = otaru_in(dir, &[&verify[..], &bases].concat()).with_code(0);
+    assert!(tried.out.contains("1 patch tried") && !tried.err.contains("not tried"), "{}", tried.out);
+    let untried = otaru_in(dir, &verify).with_code(0);
+    assert!(untried.err.contains("1 patch was not tried"), "{}", untried.err);
+    assert!(!untried.out.contains("tried"), "{}", untried.out);
+}

@@ -25,6 +25,25 @@ fn one_folder_is_for_one_simulator() {
 }
 
 #[test]
+fn devices_from_before_are_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_broker, url) = broker(&[]);
+    let file = firmware(dir.path(), "1.0.0", "healthy");
+    let boards = path(dir.path(), "boards");
+    let sim = |devices: &str| {
+        let devices = ["--devices", devices, "--firmware", file.to_str().unwrap()];
+        Running::start(otaru(&[&["sim", "--broker", &url, "--dir", &boards], &devices[..]].concat()))
+    };
+    let first = sim("3");
+    first.line("3 virtual devices");
+    first.line("boot");
+    first.stop();
+    let second = sim("2");
+    second.line("2 devices from before: what is in the flash goes on running");
+    second.line("1 other device from before not started; `--devices 3` starts all");
+}
+
+#[test]
 fn firmware_that_does_not_fit_the_chip_is_told_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let file = path(dir.path(), "large.bin");

@@ -40,8 +40,8 @@ SHA-256; the command ends when every device has. Exit code 0 means that all of t
 Ctrl-C, or the end of --timeout, cancels what has not restarted yet, as a FILE is then served no longer; a URL's
 updates go on, and `otaru cancel` ends them.";
 
-/// How long devices may take to tell that they cancelled.
-const CANCELLING: Duration = Duration::from_secs(5);
+/// How long devices may take to tell that they cancelled: they write commands to flash once in ten seconds at most.
+const CANCELLING: Duration = Duration::from_secs(15);
 
 /// Update devices
 #[derive(clap::Args)]
@@ -62,7 +62,8 @@ pub(crate) struct Args {
     /// The name of this push in reports; made up if not given
     #[arg(long, value_name = "ID")]
     deployment: Option<String>,
-    /// Let the broker keep the command for devices that come later
+    /// Let the broker keep the command for devices that come later; without --device, for every device whenever it
+    /// connects. An empty retained message takes it away: `mosquitto_pub -r -n -t TOPIC`
     #[arg(long)]
     retain: bool,
     /// The SHA-256 the image must have; a FILE's is known

@@ -4,7 +4,7 @@
 //! the deployment: from then on the reports of a device that had named it count, and so does an image with
 //! the digest that was pushed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use otaru_format::digest::Digest;
 use otaru_format::status::{Status, UpdateState};
@@ -48,6 +48,8 @@ pub(crate) struct Tracker {
     /// Whether devices that take the offer unasked belong to it.
     open: bool,
     devices: BTreeMap<String, Stage>,
+    /// Those that were seen to restart for it.
+    restarted: BTreeSet<String>,
 }
 
 impl Tracker {
@@ -59,7 +61,7 @@ impl Tracker {
         open: bool,
     ) -> Self {
         let devices = targets.into_iter().map(|name| (name, Stage::Waiting)).collect();
-        Self { deployment: deployment.to_owned(), image, open, devices }
+        Self { deployment: deployment.to_owned(), image, open, devices, restarted: BTreeSet::new() }
     }
 
     /// Takes a device's report, which came after the push began.
@@ -76,6 +78,9 @@ impl Tracker {
         let arrived = self.image == Some(status.image) && status.confirmed;
         let engaged = matches!(stage, Stage::Working(_) | Stage::Later(_));
         let words = words::state(status);
+        if (ours || engaged) && matches!(status.state, UpdateState::Restarting | UpdateState::Trial) {
+            self.restarted.insert(name.to_owned());
+        }
         *stage = match (&status.deployment, status.state) {
             _ if !ours && arrived && status.state == UpdateState::Confirmed => Stage::Done,
             (Some(other), _) if !ours && engaged => {
@@ -84,8 +89,8 @@ impl Tracker {
             _ if !ours && !engaged => return,
             (_, UpdateState::Confirmed | UpdateState::Current) => match self.image {
                 Some(image) if image != status.image => Stage::Failed("it confirmed another image".into()),
-                // Whoever works on it got there with this push, and is told so once more.
-                _ if status.state == UpdateState::Current && *stage == Stage::Waiting => Stage::Current,
+                // Whoever restarted for it got there with this push, and is told so once more.
+                _ if status.state == UpdateState::Current && !self.restarted.contains(name) => Stage::Current,
                 _ => Stage::Done,
             },
             _ if status.next_trial().is_some() => Stage::Later(words),
@@ -144,6 +149,20 @@ mod tests {
         assert!(!tracker.finished());
         tracker.report("x", &told(UpdateState::Confirmed, "2", None));
         assert!(tracker.finished() && tracker.succeeded());
+    }
+
+    #[test]
+    fn only_who_restarted_for_it_was_updated() {
+        // Of a URL nothing is known before a device has looked at it.
+        let mut tracker = Tracker::new("d1", None, ["x".to_owned(), "y".to_owned()], false);
+        for name in ["x", "y"] {
+            tracker.report(name, &told(UpdateState::Checking, "2", Some("d1")));
+        }
+        tracker.report("y", &told(UpdateState::Restarting, "2", Some("d1")));
+        for name in ["x", "y"] {
+            tracker.report(name, &told(UpdateState::Current, "2", Some("d1")));
+        }
+        assert_eq!((tracker.stage("x"), tracker.stage("y")), (Some(&Stage::Current), Some(&Stage::Done)));
     }
 
     #[test]

@@ -129,7 +129,8 @@ impl View {
         }
         self.live = None;
         if self.output.json {
-            let devices: Vec<_> = tracker.iter().map(|(name, stage)| object(name, stage)).collect();
+            let devices: Vec<_> =
+                tracker.iter().map(|(name, stage)| object(name, stage, interrupted)).collect();
             ui::event(json!({
                 "event": "summary", "ok": tracker.succeeded(), "interrupted": interrupted, "devices": devices,
             }));
@@ -141,7 +142,7 @@ impl View {
             false => ui::line(&format!("{} {head}", style("✗").red().bold())),
         }
         for (name, stage) in tracker.iter().filter(|(_, stage)| !stage.is_good()) {
-            ui::line(&format!("  {}: {}", ui::clean(name), unfinished(stage)));
+            ui::line(&format!("  {}: {}", ui::clean(name), unfinished(stage, interrupted)));
         }
         if source.loopback && tracker.iter().any(|(name, _)| cannot_fetch(fleet, name)) {
             ui::warn(
@@ -171,8 +172,9 @@ fn summary(tracker: &Tracker) -> String {
     }
 }
 
-fn unfinished(stage: &Stage) -> String {
+fn unfinished(stage: &Stage, interrupted: bool) -> String {
     match stage {
+        Stage::Working(state) if interrupted => format!("not waited for; its last word was {state}"),
         Stage::Waiting => "did not answer; is it online?".into(),
         Stage::Working(state) => format!("not done in time, still {state}"),
         Stage::Done => "done".into(),
@@ -184,7 +186,7 @@ fn unfinished(stage: &Stage) -> String {
     }
 }
 
-fn object(name: &str, stage: &Stage) -> serde_json::Value {
+fn object(name: &str, stage: &Stage, interrupted: bool) -> serde_json::Value {
     let outcome = match stage {
         Stage::Waiting => "no_answer",
         Stage::Working(_) => "unfinished",
@@ -193,7 +195,7 @@ fn object(name: &str, stage: &Stage) -> serde_json::Value {
         Stage::Later(_) => "retrying",
         Stage::Failed(_) => "failed",
     };
-    let detail = (*stage != Stage::Done).then(|| unfinished(stage));
+    let detail = (*stage != Stage::Done).then(|| unfinished(stage, interrupted));
     json!({"device": name, "outcome": outcome, "detail": detail})
 }
 
