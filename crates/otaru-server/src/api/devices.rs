@@ -17,7 +17,7 @@ use super::idempotency::{Answer, Once};
 use super::page::{Page, Wanted};
 use super::problem::Problem;
 use crate::access::{audit, devices as logins};
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::devices::edit::{self, Change};
 use crate::devices::health;
 use crate::devices::history::{self, Happened};
@@ -25,6 +25,7 @@ use crate::devices::list::{self, Filter, Fleet, Order, Sort};
 use crate::devices::rows::{self, Device};
 use crate::devices::tags;
 use crate::events::Event;
+use crate::mqtt::Contested;
 use crate::rollouts::books::Changes;
 use crate::similar::did_you_mean;
 
@@ -205,6 +206,8 @@ pub(crate) struct Details {
     pub(crate) report: Option<Value>,
     /// Its deployments, newest first, at most 50
     pub(crate) deployments: Vec<DeploymentOfDevice>,
+    /// Where boards take the connection to the embedded broker from each other: several have this name
+    pub(crate) contested: Option<Contested>,
 }
 
 /// A device's way in a rollout, in short.
@@ -231,7 +234,8 @@ async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Details>, Problem> {
     let id = device_id(&app, &id)?;
-    Ok(Json(app.db.read(move |tx| details(tx, &id)).await?))
+    let details = app.db.read(move |tx| details(tx, &id)).await?;
+    Ok(Json(details.and_contested(&app)))
 }
 
 /// All that is known of a device.
@@ -254,7 +258,15 @@ pub(crate) fn details(tx: &rusqlite::Connection, id: &DeviceId) -> Result<Detail
         })
     })?;
     let deployments = deployments.collect::<Result<_, _>>()?;
-    Ok(Details { device, report: rows::report(tx, id)?, deployments })
+    Ok(Details { device, report: rows::report(tx, id)?, deployments, contested: None })
+}
+
+impl Details {
+    /// The same with what the broker knows of the device.
+    pub(crate) fn and_contested(self, app: &App) -> Self {
+        let contested = app.connections.contested(&self.device.id);
+        Self { contested, ..self }
+    }
 }
 
 /// What happened to a device, newest first
@@ -313,7 +325,7 @@ async fn edited(
     let (details, changes) = done.await?;
     changes.tell(app);
     tell(app, &details.device);
-    Ok(details)
+    Ok(details.and_contested(app))
 }
 
 /// Retire a device
@@ -493,7 +505,7 @@ async fn allow_claim(
         logins::allow_claim(tx, &caller, &id, now)?;
         details(tx, &id)
     });
-    Ok(Json(allowed.await?))
+    Ok(Json(allowed.await?.and_contested(&app)))
 }
 
 /// Tags for many devices.

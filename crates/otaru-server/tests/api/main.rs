@@ -13,3 +13,4 @@ mod hostile;
 mod reports;
 mod requests;
 mod stream;
+mod takeovers;

@@ -463,6 +463,7 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
     line("state", state(&text("state"), device["error_code"].as_str(), attempt));
     line("retired", device["retired_at"].as_u64().map_or_else(String::new, ago));
     line("why", ui::clean(device["report"]["error"]["detail"].as_str().unwrap_or_default()));
+    line("name", ui::clean(device["contested"]["detail"].as_str().unwrap_or_default()));
     line("reachable", if device["reachable"] == true { "yes".into() } else { "no".into() });
     line("changed", device["last_seen"].as_u64().map_or_else(String::new, ago));
     for deployment in device["deployments"].as_array().into_iter().flatten() {
