@@ -128,6 +128,7 @@ impl Server {
             readiness: Readiness::default(),
             polls: api::limits::Polls::default(),
             failed_logins: api::limits::FailedLogins::default(),
+            registry: crate::devices::registry::Registry::default(),
             recent: ingest::Recent::default(),
             connections: Arc::default(),
             streams: Counts::new(config.limits.streams),

@@ -131,6 +131,9 @@ enum KeyCommand {
         /// A tag for devices that come with it; may be given several times
         #[arg(long, value_name = "TAG")]
         tag: Vec<String>,
+        /// The most devices that may come with it; as many as the server allows, if not given
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        most: Option<u64>,
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -258,12 +261,12 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         Command::Add { id, tag, server } => {
             let done: Value =
                 server.client()?.post("/devices", json!({"id": id, "tags": tags(&tag)})).await?;
-            tell_login(output, &done, &id);
+            tell_login(output, &done, &id)?;
         }
         Command::Password { id, server } => {
             let path = format!("/devices/{}/password", escape(&id));
             let done = about(&server, &id, async |client| client.post(&path, json!({})).await).await?;
-            tell_login(output, &done, &id);
+            tell_login(output, &done, &id)?;
         }
         Command::AllowClaim { id, server } => {
             let path = format!("/devices/{}/allow-claim", escape(&id));
@@ -301,14 +304,25 @@ fn say(output: Output, done: &Value, text: &str) {
     if output.json { ui::line(&done.to_string()) } else { ui::line(&ui::clean(text)) }
 }
 
-fn tell_login(output: Output, done: &Value, id: &str) {
-    if output.json {
-        return ui::line(&done.to_string());
-    }
-    ui::line("Its login at the broker, shown this once:");
-    ui::line(&format!("  user name  {}", ui::clean(id)));
-    ui::line(&format!("  password   {}", done["password"].as_str().unwrap_or("?")));
-    ui::line(&format!("  client id  {}", ui::clean(id)));
+/// Shows a device's new login.
+///
+/// # Errors
+/// When it cannot be written, so that nobody has it.
+fn tell_login(output: Output, done: &Value, id: &str) -> anyhow::Result<()> {
+    let id = ui::clean(id);
+    let shown = match output.json {
+        true => ui::print(&done.to_string()),
+        false => {
+            ui::line("Its login at the broker, shown this once:");
+            ui::line(&format!("  user name  {id}"));
+            let shown = ui::print(&format!("  password   {}", done["password"].as_str().unwrap_or("?")));
+            ui::line(&format!("  client id  {id}"));
+            shown
+        }
+    };
+    shown.with_context(|| {
+        format!("the password could not be shown; `otaru devices password {id}` makes another")
+    })
 }
 
 async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Result<Outcome> {
@@ -378,6 +392,9 @@ pub(super) async fn screen(client: &Client, (columns, rows): (usize, usize)) -> 
             .to_string(),
         style(by_health(&fleet)).dim().to_string(),
     ];
+    if let Some(text) = no_room(&fleet) {
+        lines[1] = style(text).red().to_string();
+    }
     if devices.is_empty() {
         lines.push("No device has reported yet. Virtual ones: `otaru sim`.".into());
     } else {
@@ -388,6 +405,16 @@ pub(super) async fn screen(client: &Client, (columns, rows): (usize, usize)) -> 
         lines.push(style(format!("… and {hidden} more; `otaru devices` lists all")).dim().to_string());
     }
     Ok(lines)
+}
+
+/// Words for a server that takes no more devices.
+fn no_room(fleet: &Value) -> Option<String> {
+    let (total, most) = (fleet["total"].as_u64()?, fleet["most"].as_u64()?);
+    (total >= most).then(|| {
+        format!(
+            "no room for more than {most}: retire devices, or start the server with a higher --max-devices"
+        )
+    })
 }
 
 /// The fleet in numbers: `1 troubled, 2 updating, 497 well`.
@@ -501,14 +528,26 @@ fn happened(event: &Value) -> String {
 
 async fn keys(command: KeyCommand, output: Output) -> anyhow::Result<()> {
     match command {
-        KeyCommand::Create { name, tag, server } => {
-            let body = json!({"name": name, "tags": tags(&tag)});
-            let done: Value = server.client()?.post("/fleet-keys", body).await?;
-            if output.json {
-                ui::line(&done.to_string());
-            } else {
-                ui::line("The fleet key, shown this once. Devices use it as their password at the broker:");
-                ui::line(&format!("  {}", done["text"].as_str().unwrap_or("?")));
+        KeyCommand::Create { name, tag, most, server } => {
+            let mut body = json!({"name": name, "tags": tags(&tag)});
+            if let Some(most) = most {
+                body["max_devices"] = most.into();
+            }
+            let client = server.client()?;
+            let done: Value = client.post("/fleet-keys", body).await?;
+            let shown = match output.json {
+                true => ui::print(&done.to_string()),
+                false => {
+                    ui::line(
+                        "The fleet key, shown this once. Devices use it as their password at the broker:",
+                    );
+                    ui::print(&format!("  {}", done["text"].as_str().unwrap_or("?")))
+                }
+            };
+            if let Err(error) = shown {
+                let id = done["id"].as_str().unwrap_or_default();
+                client.delete(&format!("/fleet-keys/{}", escape(id))).await?;
+                bail!("the fleet key could not be shown, so it was revoked again: {error}");
             }
         }
         KeyCommand::List { server } => {
@@ -516,7 +555,10 @@ async fn keys(command: KeyCommand, output: Output) -> anyhow::Result<()> {
             for key in keys["items"].as_array().into_iter().flatten() {
                 let ended = if key["revoked_at"].is_null() { "" } else { "  revoked" };
                 let name = ui::clean(key["name"].as_str().unwrap_or_default());
-                say(output, key, &format!("{}  {name}{ended}", key["id"].as_str().unwrap_or_default()));
+                let devices = ui::many(key["devices"].as_u64().unwrap_or(0), "device");
+                let most = key["max_devices"].as_u64().map_or_else(String::new, |most| format!(" of {most}"));
+                let id = key["id"].as_str().unwrap_or_default();
+                say(output, key, &format!("{id}  {name}  {devices}{most}{ended}"));
             }
         }
         KeyCommand::Revoke { id, server } => {

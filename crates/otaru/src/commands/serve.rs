@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use otaru_server::config::{Config, MqttConfig};
+use otaru_server::devices::registry::Bounds;
 use otaru_server::mqtt::{BrokerUrl, Secret};
 use otaru_server::server::Server;
 use serde_json::json;
@@ -68,6 +69,9 @@ pub(crate) struct Args {
     /// Let unknown devices in, from this machine and private networks, without a login
     #[arg(long)]
     dev: bool,
+    /// The most devices that can become known; retired ones do not count
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().devices)]
+    max_devices: u64,
     /// Serve Prometheus metrics here, such as 127.0.0.1:9090; the path is /metrics
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
@@ -125,6 +129,7 @@ impl Args {
             guests: false,
             signing_key: self.signing_key,
             trusted_keys: self.trusted_key,
+            registration: Bounds { devices: self.max_devices, ..Bounds::default() },
             uploads: otaru_server::releases::UploadLimits::default(),
             limits: otaru_server::http::Limits::default(),
             metrics: self.metrics,

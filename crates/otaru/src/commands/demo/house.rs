@@ -54,6 +54,7 @@ impl House {
             guests: true,
             signing_key: Some(file),
             trusted_keys: Vec::new(),
+            registration: otaru_server::devices::registry::Bounds::default(),
             uploads: UploadLimits::default(),
             limits: otaru_server::http::Limits::default(),
             metrics: None,
