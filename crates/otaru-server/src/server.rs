@@ -15,6 +15,7 @@ use otaru_rollout::DeviceId;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::first::{self, First};
 use crate::access::{self, tokens};
 use crate::api::problem::Problem;
 use crate::app::{App, Shared, Wake};
@@ -82,7 +83,7 @@ pub struct Server {
     http: SocketAddr,
     metrics: Option<SocketAddr>,
     mqtt: BrokerUrl,
-    first_token: Option<String>,
+    first_token: Option<First>,
     broker: Option<EmbeddedBroker>,
     tasks: JoinSet<()>,
     _data: DataDir,
@@ -136,7 +137,6 @@ impl Server {
             wake: Wake::default(),
             config,
         });
-        let first_token = access::bootstrap(&app).await?;
         ingest::all_gone(&app).await?;
         let (broker, mqtt) = broker(&app).await?;
         let _ = app.public_mqtt.set(public_mqtt(&app.config.mqtt, mqtt.port));
@@ -149,6 +149,8 @@ impl Server {
         tasks.spawn(converse(app.clone(), mqtt.clone()));
         tasks.spawn(work::run(app.clone()));
         tasks.spawn(jobs::run(app.clone(), app.stop.clone()));
+        // Everything listens: nothing is left that could keep it from being shown.
+        let first_token = first::make(&app).await?;
         tracing::info!(http = %app.public_base, %mqtt, dev = app.config.dev, "started");
         Ok(Self { app, http, metrics, mqtt, first_token, broker, tasks, _data: data })
     }
@@ -175,7 +177,23 @@ impl Server {
 
     /// The admin token that was made because there was none.
     pub fn first_token(&self) -> Option<&str> {
-        self.first_token.as_deref()
+        self.first_token.as_ref().map(|first| first.text.expose())
+    }
+
+    /// Whether that token takes the place of one that an earlier start made, and that may never have been shown.
+    pub fn is_token_made_again(&self) -> bool {
+        self.first_token.as_ref().is_some_and(|first| first.again)
+    }
+
+    /// Notes that the token was shown. One that was not is ended by the next start, which makes another.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn token_was_shown(&self) -> Result<(), DbError> {
+        match &self.first_token {
+            Some(_) => first::was_shown(&self.app).await,
+            None => Ok(()),
+        }
     }
 
     /// What its parts share.

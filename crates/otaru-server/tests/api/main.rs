@@ -8,6 +8,7 @@ mod bench;
 mod crowds;
 mod dashboard;
 mod devices;
+mod first_token;
 mod health;
 mod hostile;
 mod registry;
