@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cli::{Outcome, Output};
 use crate::client::Client;
 use crate::client::login::{self, Login};
-use crate::{options, ui};
+use crate::{in_clear, options, ui};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let server = login::normal(&args.url)?;
     // Before it is asked for: who reads this can still think again.
-    if let Some(warning) = login::in_clear(&server) {
+    if let Some(warning) = in_clear::token(&server) {
         ui::warn(&warning);
     }
     let token = match &args.token_file {

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cli::{Outcome, Output};
 use crate::logging::Format;
 use crate::options::is_given;
-use crate::{logging, options, signals, ui};
+use crate::{in_clear, logging, options, signals, ui};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -158,6 +158,9 @@ fn broker(url: &Secret, password_file: Option<&std::path::Path>) -> anyhow::Resu
     let mut url: BrokerUrl = url.expose().parse().context("--mqtt")?;
     if let Some(path) = password_file {
         url.password = Some(options::first_line(path)?);
+    }
+    if let Some(warning) = in_clear::broker_password(&url) {
+        log::warn!("{warning}");
     }
     Ok(url)
 }

@@ -50,6 +50,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         Some(url) => {
             let url: BrokerUrl =
                 url.expose().parse().map_err(|error| anyhow::anyhow!("--broker: {error}"))?;
+            options::warn_in_clear(&url);
             // Real boards may listen there too.
             (Some(url), format!("otaru-demo/{:06x}", rand::random::<u32>() >> 8))
         }
