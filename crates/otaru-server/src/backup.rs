@@ -33,7 +33,10 @@ pub enum BackupError {
     /// There is something where a backup is to be restored.
     #[error("{} holds a server's data already; a backup is restored to a folder without", .0.display())]
     NotEmpty(PathBuf),
-    /// It is not a backup, or a part of it is missing or damaged.
+    /// It is something else. Nothing of what is in it is told.
+    #[error("{} is no backup; `otaru backup` makes one", .0.display())]
+    NoBackup(PathBuf),
+    /// A part of it is missing or damaged.
     #[error("the backup is not whole: {0}; take another one")]
     Damaged(String),
     /// The database failed.
@@ -136,12 +139,25 @@ pub fn restore(
         return Err(BackupError::NotEmpty(data.to_owned()));
     }
     let restored = unpack(from, data, progress).and_then(|contents| settle(&target, contents, logins));
+    let restored = restored.map_err(|error| without_contents(from, error));
     if restored.is_err() {
         // The reason is the first error; what cannot be removed is seen by the next attempt.
         let _ = std::fs::remove_file(target.database());
         let _ = std::fs::remove_dir_all(target.artifacts());
     }
     restored
+}
+
+/// Words for what cannot be read as a backup. The reader's own tell what it read, and that may be anybody's secret.
+fn without_contents(from: &Path, error: BackupError) -> BackupError {
+    match error {
+        BackupError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            BackupError::Damaged("it ends early".into())
+        }
+        // What the system says has a number; what the reader of the file says has none.
+        BackupError::Io(error) if error.raw_os_error().is_none() => BackupError::NoBackup(from.to_owned()),
+        other => other,
+    }
 }
 
 /// Marks a restored database as one, and looks which secrets are good again. Nobody is logged in to the dashboard any more.
@@ -204,7 +220,7 @@ fn unpack(from: &Path, data: &Path, mut progress: impl FnMut(u64, u64)) -> Resul
         let mut entry = entry?;
         let name = entry.path()?.into_owned();
         if !entry.header().entry_type().is_file() {
-            return Err(BackupError::Damaged(format!("{} is no regular file", name.display())));
+            return Err(BackupError::Damaged("there is something in it that is no regular file".into()));
         }
         if name == Path::new(DATABASE) {
             contents.bytes += entry.size();
@@ -215,10 +231,10 @@ fn unpack(from: &Path, data: &Path, mut progress: impl FnMut(u64, u64)) -> Resul
         }
         // Only what the database names, and only where that belongs.
         let Some(artifact) = name.strip_prefix(ARTIFACTS).ok().filter(|path| is_plain(path)) else {
-            return Err(BackupError::Damaged(format!("{} does not belong into one", name.display())));
+            return Err(BackupError::Damaged("there is a file in it that does not belong into one".into()));
         };
         if named.remove(artifact).is_none() {
-            return Err(BackupError::Damaged(format!("{} is not named in its database", name.display())));
+            return Err(BackupError::Damaged("there is a file in it that its database does not name".into()));
         }
         unpack_artifact(&mut entry, &artifacts_in(data).join(artifact), artifact)?;
         contents.artifacts += 1;

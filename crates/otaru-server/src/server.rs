@@ -56,7 +56,7 @@ pub enum StartError {
     #[error("cannot open the firmware store: {0}")]
     Artifacts(#[from] ArtifactError),
     /// A key cannot be read.
-    #[error("cannot read a key: {0}")]
+    #[error(transparent)]
     Key(#[from] otaru_release::keys::KeyError),
     /// An address cannot be listened at.
     #[error(
@@ -175,7 +175,7 @@ impl Server {
         &self.app.public_base
     }
 
-    /// The admin token that was made because there was none.
+    /// The admin token that was made because there was none. Whoever shows it says so: [`token_was_shown`](Self::token_was_shown).
     pub fn first_token(&self) -> Option<&str> {
         self.first_token.as_ref().map(|first| first.text.expose())
     }

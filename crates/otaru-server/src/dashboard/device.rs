@@ -158,7 +158,8 @@ fn facts(report: &Value) -> Vec<(&'static str, String)> {
     let text = |name: &str| report[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let confirmed = report["confirmed"].as_bool().map(|yes| if yes { "yes" } else { "not yet" }.to_owned());
     let signal = report["rssi"].as_i64().map(|dbm| format!("{dbm} dBm, {}", strength(dbm)));
-    let bytes = |name: &str| report[name].as_u64().map(|bytes| format!("{bytes} bytes at the least"));
+    let bytes =
+        |name: &str| report[name].as_u64().map(|bytes| format!("{} at the least", show::many(bytes, "byte")));
     let all = [
         ("Slot", slot(report)),
         ("Confirmed", confirmed),

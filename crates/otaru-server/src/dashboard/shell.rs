@@ -147,8 +147,16 @@ pub(super) fn after(done: Result<String, Problem>, to: &str) -> Response {
 }
 
 /// A text's first line, beginning with a capital. Lines that follow point at a place in the first, for terminals.
+///
+/// A name keeps its form: of a file, `lamp.bin: …`, or of anything else that is no plain word. What is called by a word of its own has
+/// another in front: `the device kitchen …`.
 pub(super) fn sentence(text: &str) -> String {
-    let mut chars = text.lines().next().unwrap_or_default().chars();
+    let line = text.lines().next().unwrap_or_default();
+    let word = line.split(' ').next().unwrap_or_default();
+    if !word.trim_end_matches([',', ';']).chars().all(char::is_alphabetic) {
+        return line.to_owned();
+    }
+    let mut chars = line.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 

@@ -75,7 +75,8 @@ fn tell_restored(data: &Path, restored: &Restored, output: Output) {
     } else {
         tell("restore", data, *contents, output);
         ui::line(&format!("Good again: tokens: {}; fleet keys: {};", names(tokens), names(fleet_keys)));
-        ui::line(&format!("the passwords of {devices} devices. Nobody is logged in to the dashboard."));
+        let devices = ui::many(*devices, "device");
+        ui::line(&format!("the passwords of {devices}. Nobody is logged in to the dashboard."));
     }
     if !tokens.is_empty() || !fleet_keys.is_empty() {
         ui::warn("what was revoked since the backup was made is good again; --end-logins ends all of it");
@@ -97,7 +98,7 @@ fn progress(output: Output) -> impl FnMut(u64, u64) {
     move |done, of| {
         if let Some(live) = live.as_mut().filter(|live| live.due() || done == of) {
             let percent = u8::try_from(done * 100 / of.max(1)).unwrap_or(100);
-            live.draw(&[format!("{} {done} of {of} files", bar(percent))]);
+            live.draw(&[format!("{} {done} of {}", bar(percent), ui::many(of, "file"))]);
         }
     }
 }
@@ -107,7 +108,7 @@ fn tell(what: &str, path: &Path, contents: Contents, output: Output) {
     if output.json {
         ui::event(json!({"event": what, "path": path, "artifacts": artifacts, "bytes": bytes}));
     } else {
-        let size = ui::size(bytes);
-        ui::line(&format!("{}: the database and {artifacts} firmware files, {size}", path.display()));
+        let (files, size) = (ui::many(artifacts, "firmware file"), ui::size(bytes));
+        ui::line(&format!("{}: the database and {files}, {size}", path.display()));
     }
 }

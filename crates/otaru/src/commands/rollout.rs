@@ -391,7 +391,7 @@ async fn preview(client: &Client, body: Value, output: Output) -> anyhow::Result
     }
     let number = |name: &str| found[name].as_u64().unwrap_or(0);
     ui::line(&format!(
-        "{}: {} run it already, {} can be reached now, {} are updating for another rollout",
+        "{}: {} running it already, {} reachable now, {} updating for another rollout",
         ui::many(number("devices"), "device"),
         number("current"),
         number("reachable"),

@@ -115,7 +115,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     if !options::raise_file_limit(wanted) {
         let devices = args.devices;
         ui::warn(&format!(
-            "{devices} devices want {wanted} open files; raise the limit with `ulimit -n {wanted}`"
+            "{} may need {wanted} open files; raise the limit with `ulimit -n {wanted}`",
+            ui::many(devices.into(), "device")
         ));
     }
     let bench = Rc::new(Bench {
@@ -141,9 +142,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     if !output.json {
         let flash = args.dir.as_deref().map_or_else(|| "memory".into(), |dir| dir.display().to_string());
         let text = format!(
-            "{} virtual device{} at {broker}, flash in {flash}, speed {}",
-            boards.len(),
-            if boards.len() == 1 { "" } else { "s" },
+            "{} at {broker}, flash in {flash}, speed {}",
+            ui::many(boards.len() as u64, "virtual device"),
             args.speed
         );
         ui::line(&text);

@@ -48,7 +48,8 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
     let manifest = &verified.file.manifest;
     let signer = verified.file.envelope.key_id().filter(|_| !args.contents_only).map(|id| id.to_string());
     if untried > 0 {
-        ui::warn(&format!("{untried} patches were not tried: --base gives the images they are for"));
+        let (what, they) = if untried == 1 { ("patch was", "it is") } else { ("patches were", "they are") };
+        ui::warn(&format!("{untried} {what} not tried: --base gives the image that {they} for"));
     }
     if output.json {
         let object = json!({
