@@ -77,7 +77,7 @@ pub(crate) fn first_line(path: &Path) -> anyhow::Result<Secret> {
         std::fs::read_to_string(path).with_context(|| format!("cannot read the file {}", path.display()))?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Secret::new(line)),
-        _ => bail!("the file {} is empty", path.display()),
+        _ => bail!("the first line of {} is empty; what it should hold goes there", path.display()),
     }
 }
 

@@ -74,9 +74,12 @@ fn tell_restored(data: &Path, restored: &Restored, output: Output) {
         }));
     } else {
         tell("restore", data, *contents, output);
-        ui::line(&format!("Good again: tokens: {}; fleet keys: {};", names(tokens), names(fleet_keys)));
         let devices = ui::many(*devices, "device");
-        ui::line(&format!("the passwords of {devices}. Nobody is logged in to the dashboard."));
+        ui::line(&format!("Tokens that are good again: {}", names(tokens)));
+        ui::line(&format!("Fleet keys that are good again: {}", names(fleet_keys)));
+        ui::line(&format!(
+            "The passwords of {devices} are as they were, and nobody is logged in to the dashboard."
+        ));
     }
     if !tokens.is_empty() || !fleet_keys.is_empty() {
         ui::warn("what was revoked since the backup was made is good again; --end-logins ends all of it");

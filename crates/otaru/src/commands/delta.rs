@@ -202,7 +202,7 @@ fn with_progress<R, E>(
 
 /// What other programs make of the same images, in bytes; null for those that are not installed.
 fn others(old: &Path, new: &Path) -> anyhow::Result<Vec<(String, Value)>> {
-    let folder = tempfile::tempdir().context("no folder for temporary files")?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let file = folder.path().join("patch");
     let detools = [
         "create_patch",

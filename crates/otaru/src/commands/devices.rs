@@ -93,7 +93,7 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Add a device, and make a login for it, which is shown this once
+    /// Add a device, and make a login for it, shown once
     Add {
         /// Its name in MQTT topics
         id: String,
@@ -103,7 +103,7 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Make a new password for a device, which is shown this once
+    /// Make a new password for a device, shown once
     Password {
         /// Its id
         id: String,
@@ -124,7 +124,7 @@ enum Command {
 
 #[derive(clap::Subcommand)]
 enum KeyCommand {
-    /// Make one, which is shown this once
+    /// Make a fleet key, shown once
     Create {
         /// What it is for
         name: String,
@@ -155,28 +155,28 @@ enum KeyCommand {
 /// Which devices.
 #[derive(clap::Args)]
 struct List {
-    /// Whose tags fit this expression
+    /// With tags that fit this expression
     #[arg(long, value_name = "EXPRESSION")]
     tags: Option<String>,
-    /// Whose id or label contains this
+    /// With this in the id or the label
     #[arg(long, short = 'q', value_name = "TEXT")]
     find: Option<String>,
-    /// Who runs this product
+    /// That run this product
     #[arg(long, value_name = "NAME")]
     product: Option<String>,
-    /// Who runs a version in this range, such as '>=1.0.0, <2.0.0'
+    /// That run a version in this range, such as '>=1.0.0, <2.0.0'
     #[arg(long, value_name = "RANGE")]
     versions: Option<String>,
-    /// Who is at this, such as `rolled_back`
+    /// In this state, such as `rolled_back`
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// Those that were retired, instead of those that were not
+    /// The retired ones, instead of those that are not
     #[arg(long)]
     retired: bool,
-    /// Who failed for this reason, such as `panic`
+    /// That failed for this reason, such as `panic`
     #[arg(long, value_name = "CODE")]
     error: Option<String>,
-    /// Who has a deployment in this rollout
+    /// With a deployment in this rollout
     #[arg(long, value_name = "ID")]
     rollout: Option<u64>,
     /// The most devices that are listed
@@ -239,7 +239,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             let path = format!("/devices/{}", escape(&id));
             let done = about(&server, &id, async |client| client.patch(&path, json!({"label": label})).await)
                 .await?;
-            say(output, &done, &format!("{id}: \"{}\".", done["label"].as_str().unwrap_or(&id)));
+            say(output, &done, &format!("{id} is called \"{}\".", done["label"].as_str().unwrap_or(&id)));
         }
         Command::Retire { id, yes, server } => {
             if !yes
@@ -358,8 +358,9 @@ async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Resu
         ui::line("No devices yet. They appear here when they first report.");
         return Ok(Outcome::Good);
     }
-    let devices: Vec<Device> =
-        serde_json::from_value(found.into()).context("the server lists devices otherwise")?;
+    let devices: Vec<Device> = serde_json::from_value(found.into()).context(
+        "the server's list of devices cannot be read; are server and `otaru` of the same version?",
+    )?;
     let rows = devices.iter().map(row).collect();
     grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
     let reachable = devices.iter().filter(|device| device.reachable).count();
@@ -490,7 +491,7 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
     line("state", state(&text("state"), device["error_code"].as_str(), attempt));
     line("retired", device["retired_at"].as_u64().map_or_else(String::new, ago));
     line("why", ui::clean(device["report"]["error"]["detail"].as_str().unwrap_or_default()));
-    line("name", ui::clean(device["contested"]["detail"].as_str().unwrap_or_default()));
+    line("trouble", ui::clean(device["contested"]["detail"].as_str().unwrap_or_default()));
     line("reachable", if device["reachable"] == true { "yes".into() } else { "no".into() });
     line("changed", device["last_seen"].as_u64().map_or_else(String::new, ago));
     for deployment in device["deployments"].as_array().into_iter().flatten() {

@@ -19,7 +19,8 @@ Examples:
   echo $TOKEN | otaru login http://ota.example.com:8080
 
 The token is kept in ~/.config/otaru/login.json, readable for you alone. An administrator makes
-tokens with `otaru token create`; the first one is printed when a server starts for the first time.";
+tokens with `otaru token create`; the first one is printed when a server starts for the first time.
+Is the last one lost? At the server's machine, while it is stopped: `otaru token create NAME --role admin --data DIR`.";
 
 /// Remember a server and a token for it
 #[derive(clap::Args)]

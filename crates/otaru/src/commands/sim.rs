@@ -48,7 +48,7 @@ enum Bootloader {
 pub(crate) struct Args {
     #[command(flatten)]
     broker: BrokerArgs,
-    /// How many
+    /// How many devices
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20_000))]
     devices: u16,
     /// The folder for their flash; without one it is in memory
@@ -229,7 +229,7 @@ fn boards(
     let names = (1..=args.devices).map(|number| format!("{}{number:04}", args.name_prefix));
     let Some(dir) = &args.dir else {
         let firmware = firmware.context("--firmware says what the devices run")?;
-        let Some(chip) = args.chip.or(firmware.chip()) else { bail!("which chip? Give --chip") };
+        let Some(chip) = args.chip.or(firmware.chip()) else { bail!("which chip are they? Give --chip") };
         let contents = provisioned(firmware.kept())?;
         return Ok(names.map(|name| Board::in_memory(bench, &name, chip, Rc::clone(&contents))).collect());
     };

@@ -19,7 +19,7 @@ use crate::ui::grid::{grid, width};
 /// Make, list and end API tokens
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Make one, which is shown this once
+    /// Make a token, shown once
     #[command(after_help = "\
 Examples:
   otaru token create 'build server' --role operator --for 90d
@@ -41,12 +41,12 @@ Examples:
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// List them
+    /// List tokens
     List {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// End one
+    /// End a token
     Revoke {
         /// Its id, or its name if no other has it
         #[arg(value_name = "ID|NAME")]
