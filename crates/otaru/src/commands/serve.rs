@@ -71,7 +71,7 @@ pub(crate) struct Args {
     #[arg(long)]
     dev: bool,
     /// The most devices that can become known; retired ones do not count
-    #[arg(long, value_name = "N", default_value_t = Bounds::default().devices)]
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().devices, value_parser = clap::value_parser!(u64).range(1..))]
     max_devices: u64,
     /// Serve Prometheus metrics here, such as 127.0.0.1:9090; the path is /metrics
     #[arg(long, value_name = "ADDR:PORT")]
