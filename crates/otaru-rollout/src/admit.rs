@@ -33,8 +33,14 @@ pub enum NotAdmitted {
     Current,
     /// There is nothing to go back to: it is not known what it ran before.
     NothingBefore,
-    /// It has a deployment in a rollout that comes before this one.
+    /// A rollout that comes before this one has a deployment of it, or a newer one brought it to what it runs.
     Outranked(RolloutId),
+    /// Its deployment here is over, and not to be begun again.
+    Over,
+    /// What it runs is not confirmed yet: it may still go back by itself.
+    OnTrial,
+    /// It has rolled the image back.
+    RolledBack,
 }
 
 impl fmt::Display for NotAdmitted {
@@ -45,6 +51,9 @@ impl fmt::Display for NotAdmitted {
             Self::Current => f.write_str("the device runs this image already"),
             Self::NothingBefore => f.write_str("it is not known what the device ran before"),
             Self::Outranked(rollout) => write!(f, "rollout {} comes first", rollout.0),
+            Self::Over => f.write_str("the device's deployment is over"),
+            Self::OnTrial => f.write_str("the device's image is on trial"),
+            Self::RolledBack => f.write_str("the device has rolled the image back"),
         }
     }
 }
@@ -53,8 +62,8 @@ impl std::error::Error for NotAdmitted {}
 
 /// Takes a device into a rollout: gives its new deployment, queued, and what to do.
 ///
-/// The caller keeps to one deployment for each rollout and device: a device that has one here, over or not, is not
-/// offered again. `others` are its deployments in other rollouts. `before` matters for [`Goal::Undo`] only: the
+/// The caller keeps to one deployment for each rollout and device: a device that has one here is not admitted again, but may be
+/// [taken back](crate::Case::take_back) when it is over. `others` are its deployments in other rollouts. `before` matters for [`Goal::Undo`] only: the
 /// [`previous`](Deployment::previous) image of the device's deployment in the rollout that is undone.
 ///
 /// # Errors
@@ -65,6 +74,21 @@ pub fn admit(
     others: &[Overlap],
     before: Option<Digest>,
 ) -> Result<(Deployment, Vec<Effect>), NotAdmitted> {
+    is_for(rollout, device)?;
+    let image = rollout.image_for(before).ok_or(NotAdmitted::NothingBefore)?;
+    if image == device.image {
+        return Err(NotAdmitted::Current);
+    }
+    comes_first(rollout, device, others)?;
+    let position = Position::of(device.id.as_str(), &rollout.spec.salt, "wave");
+    let wave = wave_of(rollout, position);
+    let deployment = Deployment::new(rollout.id, device, image, wave, position);
+    rollout.moved(wave, None, deployment.standing());
+    Ok((deployment, supersede(rollout, device, others)))
+}
+
+/// Whether the rollout takes this device as far as it is concerned.
+pub(crate) fn is_for(rollout: &Rollout, device: &Device<'_>) -> Result<(), NotAdmitted> {
     if !rollout.phase.is_open() {
         return Err(NotAdmitted::Closed);
     }
@@ -73,27 +97,32 @@ pub fn admit(
         Goal::Image(_) => true,
         Goal::Undo { image, .. } => image == device.image,
     };
-    if !undone || !spec.target.matches(device, &spec.salt) {
-        return Err(NotAdmitted::NotTargeted);
-    }
-    let image = rollout.image_for(before).ok_or(NotAdmitted::NothingBefore)?;
-    if image == device.image {
-        return Err(NotAdmitted::Current);
-    }
+    if undone && spec.target.matches(device, &spec.salt) { Ok(()) } else { Err(NotAdmitted::NotTargeted) }
+}
+
+/// Whether no other rollout comes before this one for the device. One that is over counts for as long as the device runs what it
+/// brought: an older rollout that takes whoever joins must not undo a newer one.
+pub(crate) fn comes_first(
+    rollout: &Rollout,
+    device: &Device<'_>,
+    others: &[Overlap],
+) -> Result<(), NotAdmitted> {
     let outranked = others.iter().find(|other| !rollout.outranks(other.rollout, other.priority));
-    if let Some(other) = outranked {
-        return Err(NotAdmitted::Outranked(other.rollout));
+    let newer = device.brought_by.filter(|by| *by > rollout.id);
+    match outranked.map(|other| other.rollout).or(newer) {
+        Some(other) => Err(NotAdmitted::Outranked(other)),
+        None => Ok(()),
     }
-    let position = Position::of(device.id.as_str(), &spec.salt, "wave");
-    let wave = wave_of(rollout, position);
-    let deployment = Deployment::new(rollout.id, device, image, wave, position);
-    rollout.moved(wave, None, deployment.standing());
+}
+
+/// What becomes of the device's other deployments.
+pub(crate) fn supersede(rollout: &Rollout, device: &Device<'_>, others: &[Overlap]) -> Vec<Effect> {
     let supersede = |other: &Overlap| Effect::Supersede {
         device: device.id.clone(),
         rollout: other.rollout,
         by: rollout.id,
     };
-    Ok((deployment, others.iter().map(supersede).collect()))
+    others.iter().map(supersede).collect()
 }
 
 /// The first wave that has room for it. One that is past still has: what it tried is then known to be good.

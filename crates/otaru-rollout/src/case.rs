@@ -5,6 +5,7 @@ use crate::effect::Effect;
 use crate::gate;
 use crate::rollout::Rollout;
 use crate::start::Occupancy;
+use crate::tally::Standing;
 use crate::time::Time;
 
 /// A deployment, its rollout and its device's occupancy. Keep all three in one transaction.
@@ -30,6 +31,9 @@ impl Case<'_> {
         let to = self.deployment.standing();
         if from != to {
             self.rollout.moved(self.deployment.wave, Some(from), to);
+        }
+        if from != to && matches!(to, Standing::Finished(outcome) if outcome.is_good()) {
+            self.occupancy.brought_by = Some(self.rollout.id);
         }
         if !self.deployment.is_active() && self.occupancy.active == Some(self.rollout.id) {
             self.occupancy.active = None;

@@ -117,10 +117,14 @@ fn by_itself(rollout: &Rollout, auto: AutoGate, now: Time) -> Next {
         return Next::Stay(if bad { GateState::Held(held) } else { GateState::Working });
     }
     // Those who come late, while a wave soaks, start as all do; the soak does not begin again for each of them.
+    let settled = is_settled(rollout, auto.patience, now);
     let since = match rollout.gate {
-        GateState::Soaking(since) => since.min(now),
-        _ if !is_settled(rollout, auto.patience, now) => return Next::Stay(GateState::Working),
-        _ if rollout.verdicts().good == 0 => return Next::Stay(GateState::Held(Held::NoEvidence)),
+        // Devices that went back again took what they had shown with them.
+        _ if rollout.verdicts().good == 0 && settled => {
+            return Next::Stay(GateState::Held(Held::NoEvidence));
+        }
+        GateState::Soaking(since) if rollout.verdicts().good > 0 => since.min(now),
+        _ if !settled => return Next::Stay(GateState::Working),
         _ => now,
     };
     if now.since(since) >= auto.soak { Next::Open } else { Next::Stay(GateState::Soaking(since)) }

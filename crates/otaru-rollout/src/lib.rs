@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`Rollout`] | what was asked for, the phase, and how many deployments stand where |
 //! | [`Deployment`] | one device's way in one rollout |
-//! | [`Occupancy`] | which of a device's deployments is active |
+//! | [`Occupancy`] | which of a device's deployments is active, and which brought it to what it runs |
 //!
 //! and calls
 //!
@@ -16,6 +16,7 @@
 //! | an operator does something; time passes; a scan is done | [`Rollout::step`] |
 //! | [`Effect::Scan`]; a device appears or changes | [`admit()`] |
 //! | a device reports, comes or goes; its time is over | [`Case::step`] |
+//! | a device runs something else than it did, and its deployment is over | [`Case::take_back`] |
 //! | any of these happened | [`Rollout::budget`], [`Rollout::select`], then [`Case::start`] |
 //!
 //! ```
@@ -29,7 +30,7 @@
 //!
 //! let (id, tags) = (DeviceId::from("kitchen"), Tags::from([("site".to_owned(), "berlin".to_owned())]));
 //! let (chip, product, version, image) = ("esp32c3", "lamp", "1.1.0", Digest::of(b"old"));
-//! let device = Device { id: &id, tags: &tags, chip, product, version, image, reachable: true };
+//! let device = Device { id: &id, tags: &tags, chip, product, version, image, reachable: true, brought_by: None };
 //! let (mut deployment, _) = admit(&mut rollout, &device, &[], None)?;
 //! rollout.step(Control::Scanned(1), now)?;
 //!
@@ -59,6 +60,7 @@ mod rollout;
 mod spec;
 mod start;
 mod tags;
+mod take_back;
 mod tally;
 mod target;
 mod text;
@@ -81,6 +83,7 @@ pub use spec::{
 };
 pub use start::{NotNow, Occupancy};
 pub use tags::{TagExpression, Tags};
+pub use take_back::MAX_RETURNS;
 pub use tally::{Standing, Tally, Verdicts};
 pub use target::{Device, MAX_LIST, Target};
 pub use text::{PointedError, TextError};

@@ -3,6 +3,7 @@
 use otaru_format::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::deployment::Outcome;
 use crate::effect::{Effect, Notice};
 use crate::ids::RolloutId;
 use crate::rate::RecentStarts;
@@ -209,11 +210,10 @@ impl Rollout {
             tally.leave(from);
         }
         tally.enter(to);
-        // A failure that is tried again is no longer one that is known.
-        if let (Some(Standing::Finished(outcome)), Some(known)) = (from, self.forgiven.get_mut(wave))
-            && outcome.is_failure()
-        {
-            known.bad = known.bad.saturating_sub(1);
+        // A verdict that is taken back is no longer one that is known.
+        if let (Some(Standing::Finished(outcome)), Some(known)) = (from, self.forgiven.get_mut(wave)) {
+            known.bad = known.bad.saturating_sub(u32::from(outcome.is_failure()));
+            known.good = known.good.saturating_sub(u32::from(outcome == Outcome::Succeeded));
         }
     }
 

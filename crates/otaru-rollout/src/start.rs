@@ -135,11 +135,14 @@ impl Rollout {
     }
 }
 
-/// Which deployment of a device is active. One row for each device: it is what keeps two rollouts apart.
+/// Which rollouts a device belongs to. One row for each device: it is what keeps two rollouts apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Occupancy {
-    /// The rollout it is in; `None` when none is.
+    /// The rollout in which its deployment is active; `None` when none is.
     pub active: Option<RolloutId>,
+    /// The rollout that was last found to have brought the device to its image.
+    #[serde(default)]
+    pub brought_by: Option<RolloutId>,
 }
 
 impl Case<'_> {

@@ -49,6 +49,7 @@ pub struct Tally {
     pub timed_out: u32,
     pub cancelled: u32,
     pub superseded: u32,
+    pub keeps_going_back: u32,
     pub removed: u32,
 }
 
@@ -102,6 +103,7 @@ impl Tally {
                 Outcome::TimedOut => &mut self.timed_out,
                 Outcome::Cancelled => &mut self.cancelled,
                 Outcome::Superseded => &mut self.superseded,
+                Outcome::KeepsGoingBack => &mut self.keeps_going_back,
                 Outcome::Removed => &mut self.removed,
             },
         }
@@ -124,7 +126,9 @@ impl Tally {
 
     /// All deployments.
     pub fn total(&self) -> u32 {
-        self.open() + self.verdicts().all() + self.current + self.cancelled + self.superseded + self.removed
+        let without_verdict =
+            self.current + self.cancelled + self.superseded + self.keeps_going_back + self.removed;
+        self.open() + self.verdicts().all() + without_verdict
     }
 
     /// What has been shown. Devices that had the goal already, or never got to it, show nothing.
@@ -155,6 +159,7 @@ impl<'t> std::iter::Sum<&'t Tally> for Tally {
             timed_out: all.timed_out + more.timed_out,
             cancelled: all.cancelled + more.cancelled,
             superseded: all.superseded + more.superseded,
+            keeps_going_back: all.keeps_going_back + more.keeps_going_back,
             removed: all.removed + more.removed,
         })
     }

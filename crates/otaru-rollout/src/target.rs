@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use otaru_format::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, RolloutId};
 use crate::percent::{Percent, Position};
 use crate::tags::{TagExpression, Tags};
 use crate::version::VersionRange;
@@ -61,6 +61,8 @@ pub struct Device<'a> {
     pub image: Digest,
     /// Whether it can be reached now: neither offline nor asleep.
     pub reachable: bool,
+    /// The rollout that [brought](crate::Occupancy::brought_by) it to this image; `None` when it has it from somewhere else.
+    pub brought_by: Option<RolloutId>,
 }
 
 impl Target {
@@ -91,6 +93,7 @@ mod tests {
             version: "1.2.0",
             image: Digest::ZERO,
             reachable: true,
+            brought_by: None,
         };
         let matches = |json: &str| serde_json::from_str::<Target>(json).unwrap().matches(&device, "s");
         assert!(matches("{}"));

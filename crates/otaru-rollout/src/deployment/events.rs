@@ -36,10 +36,11 @@ impl Deployment {
     }
 
     fn retry(&mut self, force: bool, rollout: &Rollout) {
-        let failed = matches!(self.stage, Stage::Finished(outcome) if outcome.is_failure() || outcome == Outcome::Cancelled);
-        if failed && rollout.phase().is_open() {
+        let Stage::Finished(outcome) = self.stage else { return };
+        if outcome.may_be_retried() && rollout.phase().is_open() {
             self.force |= force;
             self.failures = 0;
+            self.returns = 0;
             self.superseded_by = None;
             self.stage = Stage::Queued;
         }

@@ -56,13 +56,16 @@ pub enum Outcome {
     Cancelled,
     /// A rollout that comes first is for the device too.
     Superseded,
+    /// The device was brought back to the image as often as it may be, and runs another again. That says nothing about the image: a
+    /// person with a cable does the same.
+    KeepsGoingBack,
     /// The device is gone.
     Removed,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Succeeded,
         Self::Current,
         Self::Failed,
@@ -71,6 +74,7 @@ impl Outcome {
         Self::TimedOut,
         Self::Cancelled,
         Self::Superseded,
+        Self::KeepsGoingBack,
         Self::Removed,
     ];
 
@@ -85,6 +89,7 @@ impl Outcome {
             Self::TimedOut => "timed_out",
             Self::Cancelled => "cancelled",
             Self::Superseded => "superseded",
+            Self::KeepsGoingBack => "keeps_going_back",
             Self::Removed => "removed",
         }
     }
@@ -92,6 +97,16 @@ impl Outcome {
     /// Whether it counts against the image.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::RolledBack | Self::Refused | Self::TimedOut)
+    }
+
+    /// Whether an operator may have it tried [again](Event::Retry).
+    pub fn may_be_retried(self) -> bool {
+        self.is_failure() || matches!(self, Self::Cancelled | Self::KeepsGoingBack)
+    }
+
+    /// Whether the device was found to run the image.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Current)
     }
 }
 
@@ -112,8 +127,8 @@ pub enum Event {
     Close,
     /// The device is retired.
     Remove,
-    /// An operator gives a device that failed, or was cancelled, all its attempts anew. Not to be fed while it has a
-    /// deployment in a rollout that comes first.
+    /// An operator gives a device that failed, was cancelled, or keeps going back, all its attempts anew. Not to be fed while it
+    /// has a deployment in a rollout that comes first.
     Retry {
         /// Offer it with `force`, which a device needs that has rolled this image back.
         force: bool,
@@ -153,6 +168,9 @@ pub struct Deployment {
     /// Trials of the image so far that did not reach the broker.
     #[serde(default)]
     pub(crate) trials: u8,
+    /// How often the device came back with another image and was taken in again.
+    #[serde(default)]
+    pub(crate) returns: u8,
     pub(crate) error: Option<Fault<String>>,
 }
 
@@ -183,6 +201,7 @@ impl Deployment {
             activated: false,
             repeats: 0,
             trials: 0,
+            returns: 0,
             error: None,
         }
     }
@@ -297,6 +316,11 @@ impl Deployment {
         self.trials
     }
 
+    /// How often the device came back with another image and was [taken in again](crate::Case::take_back).
+    pub fn returns(&self) -> u8 {
+        self.returns
+    }
+
     /// Why the last attempt failed, in the device's words.
     pub fn error(&self) -> Option<&Fault<String>> {
         self.error.as_ref()
@@ -323,9 +347,19 @@ impl Deployment {
         self.trials = 0;
     }
 
-    fn finish(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
+    pub(crate) fn finish(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
         self.leave_the_way(Stage::Finished(outcome));
         effects.push(Effect::Finished { device: self.device.clone(), outcome });
+    }
+
+    /// Queues it again, with all its attempts and nothing that an operator once allowed. It is counted if the device went back.
+    pub(crate) fn come_back(&mut self, reachable: bool, went_back: bool) {
+        self.leave_the_way(Stage::Queued);
+        self.returns = self.returns.saturating_add(u8::from(went_back));
+        self.reachable = reachable;
+        self.failures = 0;
+        self.force = false;
+        self.superseded_by = None;
     }
 
     fn queue_again(&mut self, rules: &Attempts, now: Time) {

@@ -24,6 +24,8 @@ pub(crate) enum Nature {
     Strict,
     /// It never answers, and runs on.
     Deaf,
+    /// It runs the image it came with again, some steps after each update: its flash does not keep what is written.
+    GoesBack,
 }
 
 #[derive(Debug, Clone)]
@@ -47,6 +49,8 @@ pub(crate) struct Device {
     failed: Option<Digest>,
     /// The image to be tried again, and how often it was.
     retry: Option<(Digest, u8)>,
+    /// What it came with.
+    first: Digest,
     /// Steps until then.
     rest: u8,
     last: Report,
@@ -61,6 +65,7 @@ impl Device {
             confirmed: true,
             ran,
             old: image,
+            first: image,
             nature,
             job: None,
             next: None,
@@ -114,7 +119,7 @@ impl Device {
 
     /// The next step of its update, and what it says of it.
     pub(crate) fn step(&mut self) -> Option<Report> {
-        let Some(job) = self.job.clone() else { return self.try_again() };
+        let Some(job) = self.job.clone() else { return self.go_back().or_else(|| self.try_again()) };
         if let Some(current) = &mut self.job {
             current.steps += 1;
         }
@@ -168,6 +173,14 @@ impl Device {
         let state = if trials >= MAX_TRIALS { UpdateState::Failed } else { UpdateState::Retrying };
         let told = with(report(state, self.image, true, None), Code::Unreachable);
         self.done(Report { attempt: trials, rolled_back: Some(image), ..told })
+    }
+
+    fn go_back(&mut self) -> Option<Report> {
+        if self.nature != Nature::GoesBack || self.image == self.first {
+            return None;
+        }
+        self.image = self.first;
+        Some(self.tell(report(UpdateState::Idle, self.image, true, None)))
     }
 
     fn try_again(&mut self) -> Option<Report> {

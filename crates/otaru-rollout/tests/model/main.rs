@@ -12,8 +12,9 @@ use std::fmt::Debug;
 
 use otaru_format::digest::Digest;
 use otaru_rollout::{
-    Attempts, AutoGate, Control, Event, Gate, GateState, Goal, Limits, Outcome, Percent, Phase, Position,
-    Rollout, RolloutId, RolloutSpec, Span, Stage, StopRule, Tags, Target, Wave, WaveSize, Window,
+    Attempts, AutoGate, Control, Deployment, Event, Gate, GateState, Goal, Limits, MAX_RETURNS, Outcome,
+    Percent, Phase, Position, Rollout, RolloutId, RolloutSpec, Span, Stage, StopRule, Tags, Target, Wave,
+    WaveSize, Window,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -37,6 +38,8 @@ enum Op {
     SetBack(Span),
     Step(usize),
     StepAll,
+    /// A while in which all goes well: whoever may starts, and every device is heard some times.
+    Smoothly,
     Reach(usize, bool),
     Join(usize),
     Deliver(usize),
@@ -117,7 +120,7 @@ fn spec() -> impl Strategy<Value = RolloutSpec> {
     let whom = (0..3_u8, target(), "[a-c]", -1..2_i32);
     let how = (waves(), limits(), stop(), attempts(), any::<bool>());
     let when = (option::weighted(0.2, minutes(60)), option::weighted(0.2, minutes(600)));
-    (whom, how, when, prop::bool::weighted(0.2)).prop_map(|(whom, how, (start, end), continuous)| {
+    (whom, how, when, prop::bool::weighted(0.3)).prop_map(|(whom, how, (start, end), continuous)| {
         let (image, target, salt, priority) = whom;
         let (waves, limits, stop, attempts, force) = how;
         RolloutSpec {
@@ -165,6 +168,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..100_000_u64).prop_map(|seconds| Op::SetBack(Span::seconds(seconds))),
         12 => n().prop_map(Op::Step),
         4 => Just(Op::StepAll),
+        10 => Just(Op::Smoothly),
         6 => (n(), any::<bool>()).prop_map(|(device, reachable)| Op::Reach(device, reachable)),
         2 => n().prop_map(Op::Join),
         10 => n().prop_map(Op::Deliver),
@@ -189,6 +193,7 @@ fn nature() -> impl Strategy<Value = Nature> {
         1 => Just(Nature::Forgets),
         1 => Just(Nature::Strict),
         1 => Just(Nature::Deaf),
+        2 => Just(Nature::GoesBack),
     ]
 }
 
@@ -236,6 +241,7 @@ fn run(world: &mut World, op: Op) {
         Op::SetBack(span) => world.set_back(span),
         Op::Step(pick) => world.device_step(member(pick)),
         Op::StepAll => (0..world.fleet.len()).for_each(|at| world.device_step(at)),
+        Op::Smoothly => smoothly(world),
         Op::Reach(pick, reachable) => world.reach(member(pick), reachable),
         Op::Join(pick) => {
             let at = member(pick);
@@ -264,6 +270,15 @@ fn run(world: &mut World, op: Op) {
     }
 }
 
+fn smoothly(world: &mut World) {
+    let ids: Vec<RolloutId> = world.store.rollouts.keys().copied().collect();
+    ids.into_iter().for_each(|id| world.fill(id));
+    for _ in 0..6 {
+        (0..world.fleet.len()).for_each(|at| world.device_step(at));
+        world.deliver_all();
+    }
+}
+
 fn with_rollout(world: &mut World, pick: usize, act: impl FnOnce(&mut World, RolloutId)) {
     if let Some(id) = rollout(world, pick) {
         act(world, id);
@@ -286,10 +301,7 @@ fn calm_down(world: &mut World) {
         for id in open {
             tend(world, id);
         }
-        for _ in 0..6 {
-            (0..world.fleet.len()).for_each(|at| world.device_step(at));
-            world.deliver_all();
-        }
+        smoothly(world);
         world.pass(Span::minutes(5));
     }
     let open: Vec<_> = world.store.rollouts.values().filter(|r| r.open() > 0 || !is_over(r)).collect();
@@ -319,6 +331,7 @@ fn tend(world: &mut World, id: RolloutId) {
 fn the_model_sees_everything_happen() {
     let mut runner = TestRunner::deterministic();
     let (mut outcomes, mut notices, mut declined) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut returns = 0;
     for _ in 0..1_000 {
         let case = (fleet(), spec(), vec(op(), 0..150)).new_tree(&mut runner).expect("a case");
         let (fleet, first, ops) = case.current();
@@ -330,6 +343,7 @@ fn the_model_sees_everything_happen() {
             declined.extend(ids.filter_map(|id| world.budget(*id).err()).map(|why| word(&why)));
         }
         outcomes.extend(world.store.deployments.values().map(|d| format!("{:?}", d.stage())));
+        returns = returns.max(world.store.deployments.values().map(Deployment::returns).max().unwrap_or(0));
         notices.extend(world.notices.iter().map(word));
     }
     for outcome in Outcome::ALL {
@@ -339,6 +353,7 @@ fn the_model_sees_everything_happen() {
         );
     }
     assert!(outcomes.contains("Retrying"), "{outcomes:?}");
+    assert_eq!(returns, MAX_RETURNS, "devices come back as often as they may");
     for notice in ["Started", "WaveOpened", "Soaking", "Held", "Stopped", "Completed"] {
         assert!(notices.contains(notice), "{notice} not in {notices:?}");
     }

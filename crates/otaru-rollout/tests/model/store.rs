@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use otaru_format::digest::Digest;
 use otaru_rollout::{
-    Case, Control, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap, Rollout, RolloutId,
-    RolloutSpec, Tags, Time, admit,
+    Case, Control, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap, Report, Rollout,
+    RolloutId, RolloutSpec, Tags, Time, admit,
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +15,8 @@ pub(crate) type Key = (RolloutId, DeviceId);
 pub(crate) struct Facts {
     pub(crate) id: DeviceId,
     pub(crate) tags: Tags,
-    pub(crate) image: Digest,
+    /// Its newest report.
+    pub(crate) report: Report,
     pub(crate) reachable: bool,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Facts {
 pub(crate) enum Call {
     Create(RolloutId, Box<RolloutSpec>),
     Control(RolloutId, Control),
-    Admit(RolloutId, Facts),
+    Join(RolloutId, Facts),
     Start(RolloutId, DeviceId),
     Event(RolloutId, DeviceId, Event),
 }
@@ -48,7 +48,7 @@ impl Store {
                 Some(Vec::new())
             }
             Call::Control(id, control) => self.rollouts.get_mut(id)?.step(*control, now).ok(),
-            Call::Admit(id, facts) => self.admit(*id, facts),
+            Call::Join(id, facts) => self.join(*id, facts),
             Call::Start(id, device) => self.case(*id, device)?.start(now).ok(),
             Call::Event(id, device, event) => Some(self.case(*id, device)?.step(event, now)),
         }
@@ -62,11 +62,8 @@ impl Store {
         })
     }
 
-    fn admit(&mut self, id: RolloutId, facts: &Facts) -> Option<Vec<Effect>> {
+    fn join(&mut self, id: RolloutId, facts: &Facts) -> Option<Vec<Effect>> {
         let key = (id, facts.id.clone());
-        if self.deployments.contains_key(&key) {
-            return None;
-        }
         let others: Vec<Overlap> = self
             .of_device(&facts.id)
             .filter(|deployment| !is_over(deployment))
@@ -87,13 +84,24 @@ impl Store {
             chip: "esp32c3",
             product: "lamp",
             version: "1.0.0",
-            image: facts.image,
+            image: facts.report.image,
             reachable: facts.reachable,
+            brought_by: self.brought_by(facts),
         };
+        if self.deployments.contains_key(&key) {
+            return self.case(id, &facts.id)?.take_back(&device, &facts.report, &others).ok();
+        }
         let (deployment, effects) = admit(self.rollouts.get_mut(&id)?, &device, &others, before).ok()?;
         self.occupancy.entry(facts.id.clone()).or_default();
         self.deployments.insert(key, deployment);
         Some(effects)
+    }
+
+    /// The rollout that brought the device to what it runs.
+    fn brought_by(&self, facts: &Facts) -> Option<RolloutId> {
+        let by = self.occupancy.get(&facts.id)?.brought_by?;
+        let deployment = self.deployments.get(&(by, facts.id.clone()))?;
+        (deployment.image() == facts.report.image).then_some(by)
     }
 
     pub(crate) fn of_device<'a>(&'a self, device: &'a DeviceId) -> impl Iterator<Item = &'a Deployment> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use otaru_format::digest::Digest;
 use otaru_rollout::{
-    Control, DeviceId, Effect, Event, Gate, NotNow, Notice, Outcome, Phase, Report, Rollout, RolloutId,
-    RolloutSpec, Span, Stage, Tags, Tally, Time,
+    Control, Deployment, DeviceId, Effect, Event, Gate, MAX_RETURNS, NotNow, Notice, Outcome, Phase, Report,
+    Rollout, RolloutId, RolloutSpec, Span, Stage, Tags, Tally, Time,
 };
 
 use crate::device::{Device, Nature};
@@ -19,6 +19,8 @@ pub(crate) struct Member {
     pub(crate) tags: Tags,
     pub(crate) device: Device,
     pub(crate) reachable: bool,
+    /// What it last reported, as far as that arrived.
+    known: Report,
     /// Whether the registry has it.
     pub(crate) joined: bool,
 }
@@ -41,12 +43,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(fleet: Vec<(Tags, Nature, bool)>, image: Digest) -> Self {
-        let member = |(n, (tags, nature, joined)): (usize, (Tags, Nature, bool))| Member {
-            id: DeviceId::from(format!("d{n}").as_str()),
-            tags,
-            device: Device::new(image, nature),
-            reachable: true,
-            joined,
+        let member = |(n, (tags, nature, joined)): (usize, (Tags, Nature, bool))| {
+            let device = Device::new(image, nature);
+            let id = DeviceId::from(format!("d{n}").as_str());
+            Member { id, tags, known: device.last(), device, reachable: true, joined }
         };
         let fleet = fleet.into_iter().enumerate().map(member).collect();
         Self {
@@ -153,12 +153,12 @@ impl World {
         let facts = Facts {
             id: member.id.clone(),
             tags: member.tags.clone(),
-            image: member.device.image,
+            report: member.known.clone(),
             reachable: member.reachable,
         };
         let ids: Vec<_> = self.store.rollouts.keys().copied().collect();
         for id in ids {
-            self.call(Call::Admit(id, facts.clone()));
+            self.call(Call::Join(id, facts.clone()));
         }
     }
 
@@ -234,7 +234,17 @@ impl World {
         if !self.mail.is_empty() {
             let (at, report) = self.mail.remove(pick % self.mail.len());
             self.arrived.push((at, report.clone()));
-            self.tell_all(at, &Event::Report(report));
+            self.hear(at, report);
+        }
+    }
+
+    /// What a device runs decides what it may join; what it was asked to do ends first.
+    fn hear(&mut self, at: usize, report: Report) {
+        let known = std::mem::replace(&mut self.fleet[at].known, report.clone());
+        let moved = (known.image, known.confirmed) != (report.image, report.confirmed);
+        self.tell_all(at, &Event::Report(report));
+        if moved {
+            self.admit(at);
         }
     }
 
@@ -253,7 +263,7 @@ impl World {
     pub(crate) fn repeat(&mut self, pick: usize) {
         if !self.arrived.is_empty() {
             let (at, report) = self.arrived[pick % self.arrived.len()].clone();
-            self.tell_all(at, &Event::Report(report));
+            self.hear(at, report);
         }
     }
 
@@ -297,8 +307,32 @@ impl World {
     fn check_absorption(&self, before: &Store, call: &Call) {
         let retried = |key: &crate::store::Key| matches!(call, Call::Event(id, device, Event::Retry { .. }) if (*id, device) == (key.0, &key.1));
         for (key, old) in before.deployments.iter().filter(|(key, old)| is_over(old) && !retried(key)) {
-            assert_eq!(old, &self.store.deployments[key], "what was over changed: {call:?}");
+            let new = &self.store.deployments[key];
+            if old != new {
+                self.check_return(before, call, old, new);
+            }
         }
+    }
+
+    /// What was over began again, or ended otherwise: only for a device that had the image, and that no newer rollout has.
+    fn check_return(&self, before: &Store, call: &Call, old: &Deployment, new: &Deployment) {
+        let Call::Join(id, facts) = call else { panic!("what was over changed: {call:?}") };
+        assert_eq!((*id, &facts.id), (old.rollout(), old.device()), "{call:?}");
+        if old.stage() == Stage::Finished(Outcome::Removed) {
+            return assert_eq!((new.stage(), new.returns()), (Stage::Queued, old.returns()), "{call:?}");
+        }
+        assert!(before.rollouts[id].spec().continuous && before.rollouts[id].phase().is_open(), "{call:?}");
+        assert!(matches!(old.stage(), Stage::Finished(Outcome::Succeeded | Outcome::Current)), "{old:?}");
+        assert!(facts.report.confirmed && facts.report.image != old.image(), "{call:?}");
+        assert_eq!(before.occupancy[&facts.id].brought_by, Some(*id), "another rollout has it");
+        match new.stage() {
+            Stage::Queued => assert_eq!(new.returns(), old.returns() + 1),
+            stage => {
+                assert_eq!(stage, Stage::Finished(Outcome::KeepsGoingBack));
+                assert_eq!((old.returns(), new.returns()), (MAX_RETURNS, MAX_RETURNS));
+            }
+        }
+        assert!(new.returns() <= MAX_RETURNS, "without end");
     }
 
     /// Whoever tries an image again is sent nothing, and nothing is held against it while it can be heard.

@@ -94,6 +94,7 @@ pub(super) fn parts(tally: &Tally, base: &str) -> Vec<Part> {
         part("not begun", tally.ready, Tone::Calm, "ready"),
         part("cancelled", tally.cancelled, Tone::Calm, "cancelled"),
         part("superseded", tally.superseded, Tone::Calm, "superseded"),
+        part("keeps going back", tally.keeps_going_back, Tone::Bad, "keeps_going_back"),
         part("left", tally.removed, Tone::Calm, "removed"),
     ];
     all.into_iter().filter(|part| part.number > 0).collect()

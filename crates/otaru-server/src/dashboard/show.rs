@@ -77,7 +77,7 @@ pub(super) fn tone_of_standing(standing: &str) -> Tone {
         "succeeded" | "current" => Tone::Good,
         "active" => Tone::Busy,
         "waiting" | "retrying" => Tone::Wait,
-        "failed" | "rolled_back" | "refused" | "timed_out" => Tone::Bad,
+        "failed" | "rolled_back" | "refused" | "timed_out" | "keeps_going_back" => Tone::Bad,
         _ => Tone::Calm,
     }
 }

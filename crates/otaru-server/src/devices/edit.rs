@@ -72,9 +72,10 @@ pub fn change(
 /// When there is none.
 pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<Changes, Problem> {
     exists(tx, device)?;
-    let changes = reconcile::device_retired(tx, device, now)?;
     let sql = "UPDATE devices SET retired_at = ?, reachable = 0, revision = revision + 1 WHERE id = ?";
     tx.execute(sql, params![now.0.cast_signed(), device.as_str()])?;
+    // From here on no rollout takes it.
+    let changes = reconcile::device_retired(tx, device, now)?;
     history::note(tx, device, "retired", &json!({"by": caller.name}), now)?;
     audit::note(tx, caller, "device.retire", &format!("device/{device}"), &json!({}), now)?;
     Ok(changes)

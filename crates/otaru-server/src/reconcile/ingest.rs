@@ -139,11 +139,13 @@ struct Before {
     product: String,
     version: String,
     image: Option<[u8; 32]>,
+    confirmed: bool,
     error: Option<String>,
 }
 
 fn before(tx: &Connection, device: &DeviceId) -> Result<Option<Before>, DbError> {
-    let sql = "SELECT retired_at IS NOT NULL, state, chip, product, version, image, error_code FROM devices WHERE id = ?";
+    let sql = "SELECT retired_at IS NOT NULL, state, chip, product, version, image, error_code,
+                      CASE WHEN json_valid(report) THEN coalesce(json_extract(report, '$.confirmed'), 0) ELSE 0 END FROM devices WHERE id = ?";
     let found = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| {
         Ok(Before {
             retired: row.get(0)?,
@@ -153,6 +155,7 @@ fn before(tx: &Connection, device: &DeviceId) -> Result<Option<Before>, DbError>
             version: row.get(4)?,
             image: row.get(5)?,
             error: row.get(6)?,
+            confirmed: row.get(7)?,
         })
     });
     Ok(found.optional()?)
@@ -191,6 +194,7 @@ fn take(
         product: report.product().to_owned(),
         version: report.version.clone(),
         image: Some(report.image.0),
+        confirmed: report.confirmed,
         error,
     };
     put(tx, device, &is, report, now)?;
@@ -201,8 +205,8 @@ fn take(
     let mut books = Books::open(tx, now);
     // What a device runs decides what it may join; what it was asked to do ends first.
     books.event_of_device(device, &Event::Report(Report::from(report)))?;
-    let moved = (&is.chip, &is.product, &is.version, is.image)
-        != (&known.chip, &known.product, &known.version, known.image);
+    let moved = (&is.chip, &is.product, &is.version, is.image, is.confirmed)
+        != (&known.chip, &known.product, &known.version, known.image, known.confirmed);
     if moved {
         books.offer_to_rollouts(device)?;
     }

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use otaru_format::digest::Digest;
-use otaru_format::status::{Code, Fault, UpdateState};
+use otaru_format::status::{Code, Fault, Status, UpdateState};
 use otaru_rollout::{
-    Case, Control, ControlError, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap,
-    Report, Rollout, RolloutId, Time, admit,
+    Case, Control, ControlError, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Outcome,
+    Overlap, Report, Rollout, RolloutId, Standing, Time, admit,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{deployments, rows};
 use crate::db::DbError;
-use crate::devices::tags;
+use crate::devices::{rows as device_rows, tags};
 use crate::events;
 use crate::releases::rows as releases;
 
@@ -224,13 +224,7 @@ impl<'tx> Books<'tx> {
             }
         }
         if occupancy != held {
-            let active = occupancy.active.map(rows::key);
-            tx.prepare_cached(
-                "UPDATE devices SET active = ?, revision = revision + 1 WHERE id = ? AND active IS ?",
-            )?
-            .execute(params![active, device.as_str(), held.active.map(rows::key)])
-            .map_err(DbError::from)
-            .and_then(|changed| if changed == 1 { Ok(()) } else { Err(DbError::Conflict) })?;
+            keep_occupancy(tx, device, held, occupancy)?;
             // Another rollout may have waited for the device.
             self.changes.work = true;
         }
@@ -256,22 +250,17 @@ impl<'tx> Books<'tx> {
         Ok(())
     }
 
-    /// Takes a device into a rollout, if the rollout is for it and it is not in it.
+    /// Takes a device into a rollout, if the rollout is for it: one that is new there, or one that was over there and comes back.
     ///
     /// # Errors
     /// Those of the database.
     pub fn admit(&mut self, id: RolloutId, device: &DeviceId) -> Result<(), DbError> {
         let (tx, now) = (self.tx, self.now);
-        if deployments::exists(tx, id, device)? {
-            return Ok(());
+        if let Some(standing) = deployments::standing(tx, id, device)? {
+            return self.take_back(id, device, &standing);
         }
         let Some(facts) = Facts::of(tx, device)? else { return Ok(()) };
-        let mut others = Vec::new();
-        for rollout in deployments::open_of(tx, device)? {
-            if let Some(other) = self.rollout(rollout)? {
-                others.push(Overlap { rollout, priority: other.spec().priority });
-            }
-        }
+        let others = self.overlaps(device)?;
         let Some(rollout) = self.rollout(id)? else { return Ok(()) };
         let before = match rollout.spec().goal {
             Goal::Undo { rollout, .. } => {
@@ -285,6 +274,38 @@ impl<'tx> Books<'tx> {
         };
         deployments::insert(tx, &deployment, now)?;
         self.moved(&deployment);
+        self.changes.work = true;
+        self.follow(id, effects)
+    }
+
+    /// Its deployments in rollouts, as far as they are not over.
+    fn overlaps(&mut self, device: &DeviceId) -> Result<Vec<Overlap>, DbError> {
+        let mut overlaps = Vec::new();
+        for rollout in deployments::open_of(self.tx, device)? {
+            if let Some(other) = self.rollout(rollout)? {
+                overlaps.push(Overlap { rollout, priority: other.spec().priority });
+            }
+        }
+        Ok(overlaps)
+    }
+
+    /// Begins a deployment again that is over, if the engine finds that its device came back.
+    fn take_back(&mut self, id: RolloutId, device: &DeviceId, standing: &str) -> Result<(), DbError> {
+        let tx = self.tx;
+        // Most devices that a rollout is done with are of no more interest to it; that is known from little.
+        let retired = standing == Standing::Finished(Outcome::Removed).as_str();
+        if !retired && !self.rollout(id)?.is_some_and(|rollout| rollout.spec().continuous) {
+            return Ok(());
+        }
+        let Some(facts) = Facts::of(tx, device)? else { return Ok(()) };
+        let report = device_rows::report(tx, device)?.map(serde_json::from_value::<Status<String>>);
+        let Some(Ok(report)) = report else { return Ok(()) };
+        let (report, others, tags) = (Report::from(&report), self.overlaps(device)?, tags::of(tx, device)?);
+        // What the engine declines changes nothing.
+        let effects = self.with_case(id, device, |case| {
+            Ok(case.take_back(&facts.device(device, &tags), &report, &others).ok())
+        })?;
+        let Some(effects) = effects.flatten() else { return Ok(()) };
         self.changes.work = true;
         self.follow(id, effects)
     }
@@ -328,10 +349,34 @@ impl<'tx> Books<'tx> {
 }
 
 fn occupancy(tx: &Connection, device: &DeviceId) -> Result<Occupancy, DbError> {
-    let sql = "SELECT active FROM devices WHERE id = ?";
-    let active: Option<i64> =
-        tx.prepare_cached(sql)?.query_row([device.as_str()], |row| row.get(0)).optional()?.flatten();
-    Ok(Occupancy { active: active.map(|id| RolloutId(id.cast_unsigned())) })
+    let sql = "SELECT active, brought_by FROM devices WHERE id = ?";
+    let found = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| {
+        Ok(Occupancy { active: rollout_of(row.get(0)?), brought_by: rollout_of(row.get(1)?) })
+    });
+    Ok(found.optional()?.unwrap_or_default())
+}
+
+fn rollout_of(key: Option<i64>) -> Option<RolloutId> {
+    key.map(|id| RolloutId(id.cast_unsigned()))
+}
+
+fn keep_occupancy(
+    tx: &Connection,
+    device: &DeviceId,
+    held: Occupancy,
+    occupancy: Occupancy,
+) -> Result<(), DbError> {
+    let sql = "UPDATE devices SET active = ?1, brought_by = ?2, revision = revision + 1
+               WHERE id = ?3 AND active IS ?4 AND brought_by IS ?5";
+    let key = |id: Option<RolloutId>| id.map(rows::key);
+    let changed = tx.prepare_cached(sql)?.execute(params![
+        key(occupancy.active),
+        key(occupancy.brought_by),
+        device.as_str(),
+        key(held.active),
+        key(held.brought_by),
+    ])?;
+    if changed == 1 { Ok(()) } else { Err(DbError::Conflict) }
 }
 
 /// What the engine wants to know of a device.
@@ -341,13 +386,16 @@ struct Facts {
     version: String,
     image: Digest,
     reachable: bool,
+    brought_by: Option<RolloutId>,
 }
 
 impl Facts {
     /// `None` for a device that has not reported, or is retired.
     fn of(tx: &Connection, device: &DeviceId) -> Result<Option<Self>, DbError> {
-        let sql = "SELECT chip, product, version, image, reachable FROM devices
-                   WHERE id = ? AND retired_at IS NULL AND image IS NOT NULL";
+        let sql = "SELECT chip, product, version, image, reachable,
+                     (SELECT p.rollout FROM deployments p WHERE p.rollout = d.brought_by AND p.device = d.id
+                        AND unhex(json_extract(p.state, '$.image')) = d.image)
+                   FROM devices d WHERE id = ? AND retired_at IS NULL AND image IS NOT NULL";
         let found = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| {
             Ok(Self {
                 chip: row.get(0)?,
@@ -355,6 +403,7 @@ impl Facts {
                 version: row.get(2)?,
                 image: Digest(row.get(3)?),
                 reachable: row.get(4)?,
+                brought_by: rollout_of(row.get(5)?),
             })
         });
         Ok(found.optional()?)
@@ -369,6 +418,7 @@ impl Facts {
             version: &self.version,
             image: self.image,
             reachable: self.reachable,
+            brought_by: self.brought_by,
         }
     }
 }

@@ -30,13 +30,14 @@ pub fn get(
     found.map(|(state, revision)| Ok((parse(&state)?, revision))).transpose()
 }
 
-/// Whether a device has a deployment in a rollout, over or not.
+/// Where a device's deployment in a rollout stands, by name; `None` when it has none.
 ///
 /// # Errors
 /// Those of the database.
-pub fn exists(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Result<bool, DbError> {
-    let sql = "SELECT 1 FROM deployments WHERE rollout = ? AND device = ?";
-    Ok(tx.prepare_cached(sql)?.exists(params![key(rollout), device.as_str()])?)
+pub fn standing(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Result<Option<String>, DbError> {
+    let sql = "SELECT standing FROM deployments WHERE rollout = ? AND device = ?";
+    let key = params![key(rollout), device.as_str()];
+    Ok(tx.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional()?)
 }
 
 /// The rollouts in which a device's deployment is not over.
@@ -253,6 +254,8 @@ pub struct Shown {
     pub previous: String,
     /// Starts of the image that did not reach the broker, while the device will try again.
     pub trials: u8,
+    /// How often the device came back with another image and was taken in again.
+    pub returns: u8,
     /// Why it failed, as a code …
     pub error_code: Option<String>,
     /// … and in the device's words.
@@ -276,6 +279,7 @@ fn shown(row: &Row<'_>) -> Result<Shown, DbError> {
         image: deployment.image().to_string(),
         previous: deployment.previous().to_string(),
         trials: deployment.trials(),
+        returns: deployment.returns(),
         error_code: deployment.error().map(|fault| fault.code.as_str().to_owned()),
         error_detail: deployment.error().map(|fault| fault.detail.clone()),
         not_before: deployment.not_before().map(|at| at.0),

@@ -126,7 +126,7 @@ pub fn control(
     Ok(changes)
 }
 
-/// Gives a device that failed, or was cancelled, all its attempts anew.
+/// Gives a device that failed, was cancelled, or keeps going back, all its attempts anew.
 ///
 /// # Errors
 /// When there is nothing to try again, or another rollout comes first for the device.
@@ -187,7 +187,7 @@ fn may_retry(rollout: &Rollout, stage: Stage) -> Result<(), Problem> {
     let Stage::Finished(outcome) = stage else {
         return Err(Problem::conflict("this deployment is not over"));
     };
-    if !outcome.is_failure() && outcome != otaru_rollout::Outcome::Cancelled {
+    if !outcome.may_be_retried() {
         return Err(Problem::conflict(format!(
             "this deployment is {}: nothing to try again",
             outcome.as_str()

@@ -178,6 +178,8 @@ fn visit(
             version: &version,
             image,
             reachable,
+            // A rollout that is made now is newer than all that brought devices to something.
+            brought_by: None,
         };
         let admitted = admit(&mut rollout, &device, &[], before(tx, undoes, &id)?);
         show(&device, busy, admitted.map(|(deployment, _)| deployment))?;

@@ -2,6 +2,7 @@
 
 use otaru_format::status::{Code, FailedImage, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase};
+use otaru_server::devices::edit;
 use otaru_server::rollouts::operate;
 use serde_json::json;
 
@@ -418,4 +419,124 @@ async fn a_device_that_crashes_before_its_first_word_is_not_offered_without_end(
     }
     assert_eq!(lab.standing(id, "a").await, "timed_out");
     assert!(offers <= 22, "{offers}");
+}
+
+#[tokio::test]
+async fn a_board_that_comes_back_with_old_firmware_is_brought_forward_three_times() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    let id = lab.roll_out(2, json!({"continuous": true})).await;
+    lab.work().await;
+    follows(&lab, "a", "1.1.0").await;
+    for attempt in 2..=4 {
+        assert_eq!(lab.standing(id, "a").await, "succeeded");
+        // Flashed by cable, over night.
+        lab.comes("a", false).await;
+        lab.comes("a", true).await;
+        lab.reports("a", UpdateState::Idle, "1.0.0", None).await;
+        assert_eq!(lab.standing(id, "a").await, "ready");
+        lab.work().await;
+        let offers = lab.sent("a");
+        assert_eq!(offers[0]["deployment"], json!(format!("r1.{attempt}")));
+        lab.reports("a", UpdateState::Trial, "1.1.0", None).await;
+        assert_eq!(lab.standing(id, "a").await, "active");
+        lab.reports("a", UpdateState::Confirmed, "1.1.0", None).await;
+    }
+    lab.reports("a", UpdateState::Idle, "1.0.0", None).await;
+    lab.work().await;
+    assert_eq!(lab.standing(id, "a").await, "keeps_going_back");
+    assert!(lab.sent("a").is_empty());
+    assert_eq!(lab.phase(id).await, Phase::Running, "it is nobody's failure");
+    // A restart does not begin the count anew, an operator does.
+    lab.restart();
+    lab.reports("a", UpdateState::Confirmed, "1.1.0", None).await;
+    lab.reports("a", UpdateState::Idle, "1.0.0", None).await;
+    lab.work().await;
+    assert_eq!(lab.standing(id, "a").await, "keeps_going_back");
+    let now = lab.app.clock.now();
+    let retried =
+        lab.app.db.write(move |tx| operate::retry(tx, &operator(), id, &DeviceId::from("a"), false, now));
+    retried.await.unwrap();
+    lab.work().await;
+    assert_eq!(lab.sent("a")[0]["deployment"], json!("r1.5"));
+}
+
+#[tokio::test]
+async fn a_board_that_had_the_image_already_is_brought_forward_too() {
+    let mut lab = Lab::new().await;
+    lab.comes("a", true).await;
+    lab.reports("a", UpdateState::Idle, "1.1.0", None).await;
+    let id = lab.roll_out(2, json!({"continuous": true})).await;
+    lab.work().await;
+    assert_eq!(lab.standing(id, "a").await, "none");
+    lab.reports("a", UpdateState::Idle, "1.0.0", None).await;
+    lab.work().await;
+    assert_eq!(lab.standing(id, "a").await, "active");
+}
+
+#[tokio::test]
+async fn an_older_rollout_that_goes_on_does_not_undo_a_newer_one() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    // This one had the older rollout's image already.
+    lab.comes("b", true).await;
+    lab.reports("b", UpdateState::Idle, "1.1.0", None).await;
+    let older = lab.roll_out(2, json!({"continuous": true})).await;
+    lab.work().await;
+    follows(&lab, "a", "1.1.0").await;
+    let newer = lab.roll_out(3, json!({})).await;
+    lab.work().await;
+    for device in ["a", "b"] {
+        follows(&lab, device, "1.2.0").await;
+    }
+    for _ in 0..2 {
+        lab.work().await;
+        assert!(lab.sent("a").is_empty() && lab.sent("b").is_empty());
+    }
+    assert_eq!(lab.phase(newer).await, Phase::Completed);
+    assert_eq!(
+        (lab.standing(older, "a").await, lab.standing(older, "b").await),
+        ("succeeded".into(), "none".into())
+    );
+    // What lost the newer image is the older one's again where that takes whoever joins.
+    lab.reports("b", UpdateState::Idle, "1.0.0", None).await;
+    lab.work().await;
+    assert_eq!(lab.standing(older, "b").await, "active");
+}
+
+#[tokio::test]
+async fn a_trial_by_other_means_is_waited_for() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    let id = lab.roll_out(2, json!({"continuous": true})).await;
+    lab.work().await;
+    follows(&lab, "a", "1.1.0").await;
+    // Somebody published a URL.
+    lab.reports("a", UpdateState::Trial, "1.2.0", None).await;
+    lab.work().await;
+    assert_eq!(lab.standing(id, "a").await, "succeeded");
+    lab.reports("a", UpdateState::Confirmed, "1.2.0", None).await;
+    lab.work().await;
+    assert_eq!(lab.standing(id, "a").await, "active", "the rollout says what it runs");
+}
+
+#[tokio::test]
+async fn a_device_that_was_retired_by_mistake_is_in_its_rollout_again() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a", "b"]).await;
+    let id = lab.roll_out(2, json!({})).await;
+    lab.work().await;
+    let now = lab.app.clock.now();
+    let retired = lab.app.db.write(move |tx| edit::retire(tx, &operator(), &DeviceId::from("a"), now));
+    retired.await.unwrap();
+    assert_eq!(lab.standing(id, "a").await, "removed");
+    let back = lab.app.db.write(move |tx| edit::unretire(tx, &operator(), &DeviceId::from("a"), now));
+    back.await.unwrap();
+    assert_eq!(lab.standing(id, "a").await, "waiting", "it is away until it is heard");
+    lab.comes("a", true).await;
+    lab.work().await;
+    follows(&lab, "b", "1.1.0").await;
+    follows(&lab, "a", "1.1.0").await;
+    lab.work().await;
+    assert_eq!((lab.standing(id, "a").await.as_str(), lab.phase(id).await), ("succeeded", Phase::Completed));
 }

@@ -419,6 +419,7 @@ struct Counts {
     active: u64,
     retrying: u64,
     waiting: u64,
+    going_back: u64,
 }
 
 impl Counts {
@@ -433,6 +434,7 @@ impl Counts {
             active: number("active"),
             retrying: number("retrying"),
             waiting: number("waiting"),
+            going_back: number("keeps_going_back"),
         }
     }
 
@@ -447,6 +449,7 @@ impl Counts {
                 active: sum.active + more.active,
                 retrying: sum.retrying + more.retrying,
                 waiting: sum.waiting + more.waiting,
+                going_back: sum.going_back + more.going_back,
             },
         )
     }
@@ -465,6 +468,7 @@ impl Counts {
             (self.active, "updating"),
             (self.retrying, "unreachable, will be tried again"),
             (self.bad, "failed"),
+            (self.going_back, "keeps going back"),
             (self.waiting, "away"),
         ];
         for (count, word) in others {
@@ -608,7 +612,7 @@ async fn show(client: &Client, rollout: &Value, output: Output) -> anyhow::Resul
 /// Some devices that failed, each with its reason.
 async fn failures(client: &Client, rollout: &Value) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
-    for standing in ["rolled_back", "failed", "refused", "timed_out"] {
+    for standing in ["rolled_back", "failed", "refused", "timed_out", "keeps_going_back"] {
         let path = format!("/rollouts/{}/deployments?standing={standing}", rollout["id"]);
         for deployment in client.list::<Value>(&path, 5).await? {
             let text = |name: &str| ui::clean(deployment[name].as_str().unwrap_or_default());
@@ -616,7 +620,7 @@ async fn failures(client: &Client, rollout: &Value) -> anyhow::Result<Vec<String
                 "" => String::new(),
                 code => format!("  {code}: {}", text("error_detail")),
             };
-            lines.push(format!("    {}  {standing}{why}", text("device")));
+            lines.push(format!("    {}  {}{why}", text("device"), standing.replace('_', " ")));
         }
     }
     Ok(lines)
