@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::counts::Counts;
 use crate::db::Db;
+use crate::devices::registry::Registry;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::mqtt::{BrokerUrl, Connections};
@@ -47,6 +48,8 @@ pub struct App {
     pub polls: Polls,
     /// Who failed to log in how often.
     pub failed_logins: FailedLogins,
+    /// What is counted of devices that would become known.
+    pub registry: Registry,
     /// What devices last reported.
     pub recent: Recent,
     /// Who is connected to the embedded broker.

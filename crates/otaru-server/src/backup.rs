@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use otaru_format::digest::Digest;
+use rusqlite::backup::StepResult;
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
@@ -20,6 +23,9 @@ const DATABASE: &str = "otaru.db";
 const ARTIFACTS: &str = "artifacts";
 /// Pages that are copied at once, between which writers have their turn.
 const PAGES: i32 = 1_024;
+
+/// The pause between two such pieces.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How often a copy is taken anew because a file was removed meanwhile.
 const TRIES: usize = 3;
@@ -33,12 +39,26 @@ pub enum BackupError {
     /// There is something where a backup is to be restored.
     #[error("{} holds a server's data already; a backup is restored to a folder without", .0.display())]
     NotEmpty(PathBuf),
-    /// It is not a backup, or a part of it is missing or damaged.
+    /// It is something else. Nothing of what is in it is told.
+    #[error("{} is no backup; `otaru backup` makes one", .0.display())]
+    NoBackup(PathBuf),
+    /// A part of it is missing or damaged.
     #[error("the backup is not whole: {0}; take another one")]
     Damaged(String),
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(#[from] rusqlite::Error),
+    /// The backup cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// Somebody stopped it.
+    #[error("stopped before the end; nothing is left behind")]
+    Stopped,
     /// A file failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -81,40 +101,56 @@ pub struct Contents {
 }
 
 /// Writes a backup of the data folder to `out`, which is there whole or not at all. `progress` hears of every artifact:
-/// how many are done, of how many.
+/// how many are done, of how many. Ends soon when `stop` is set.
 ///
 /// # Errors
-/// When there is nothing to back up, or something cannot be read or written.
-pub fn backup(data: &Path, out: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Contents, BackupError> {
+/// When there is nothing to back up, or something cannot be read or written, or it is to stop.
+pub fn backup(
+    data: &Path,
+    out: &Path,
+    stop: &AtomicBool,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Contents, BackupError> {
     let database = database_in(data);
     if !database.is_file() {
         return Err(BackupError::NoData(data.to_owned()));
     }
     for _ in 1..TRIES {
-        match attempt(data, out, &mut progress) {
+        match attempt(data, out, stop, &mut progress) {
             Err(BackupError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
     }
-    attempt(data, out, &mut progress)
+    attempt(data, out, stop, &mut progress)
 }
 
-fn attempt(data: &Path, out: &Path, progress: &mut impl FnMut(u64, u64)) -> Result<Contents, BackupError> {
+fn unless_stopped(stop: &AtomicBool) -> Result<(), BackupError> {
+    if stop.load(Ordering::Relaxed) { Err(BackupError::Stopped) } else { Ok(()) }
+}
+
+fn attempt(
+    data: &Path,
+    out: &Path,
+    stop: &AtomicBool,
+    progress: &mut impl FnMut(u64, u64),
+) -> Result<Contents, BackupError> {
     let database = database_in(data);
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let copy = tempfile::NamedTempFile::new_in(folder)?;
-    copy_database(&database, copy.path())?;
+    copy_database(&database, copy.path(), stop)?;
     let named = artifacts_named_in(copy.path())?;
     // Its permissions are the owner's only: a backup holds what the data folder holds.
     let mut archive = tar::Builder::new(BufWriter::new(tempfile::NamedTempFile::new_in(folder)?));
     let mut contents = Contents { artifacts: 0, bytes: copy.path().metadata()?.len() };
     archive.append_path_with_name(copy.path(), DATABASE)?;
     for (name, size) in &named {
+        unless_stopped(stop)?;
         archive.append_path_with_name(artifacts_in(data).join(name), Path::new(ARTIFACTS).join(name))?;
         contents.artifacts += 1;
         contents.bytes += size;
         progress(contents.artifacts, named.len() as u64);
     }
+    unless_stopped(stop)?;
     let file = archive.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.as_file().sync_all()?;
     file.persist(out).map_err(|error| error.error)?;
@@ -124,24 +160,41 @@ fn attempt(data: &Path, out: &Path, progress: &mut impl FnMut(u64, u64)) -> Resu
 /// Restores a backup to a data folder that holds nothing yet.
 ///
 /// # Errors
-/// When the folder is in use or not empty, or the backup is not whole. What was restored by then is taken away again.
+/// When the folder is in use or not empty, the backup is not whole, or it is to stop. What was restored by then is taken away again.
 pub fn restore(
     from: &Path,
     data: &Path,
     logins: Logins,
+    stop: &AtomicBool,
     progress: impl FnMut(u64, u64),
 ) -> Result<Restored, BackupError> {
+    // No folder is made for a name that is misspelt.
+    let file = File::open(from);
+    let file = file.map_err(|error| BackupError::Unreadable { path: from.to_owned(), error })?;
     let target = DataDir::open(data)?;
     if target.database().exists() || target.artifacts().exists() {
         return Err(BackupError::NotEmpty(data.to_owned()));
     }
-    let restored = unpack(from, data, progress).and_then(|contents| settle(&target, contents, logins));
+    let restored = unpack(file, data, stop, progress).and_then(|contents| settle(&target, contents, logins));
+    let restored = restored.map_err(|error| without_contents(from, error));
     if restored.is_err() {
         // The reason is the first error; what cannot be removed is seen by the next attempt.
         let _ = std::fs::remove_file(target.database());
         let _ = std::fs::remove_dir_all(target.artifacts());
     }
     restored
+}
+
+/// Words for what cannot be read as a backup. The reader's own tell what it read, and that may be anybody's secret.
+fn without_contents(from: &Path, error: BackupError) -> BackupError {
+    match error {
+        BackupError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            BackupError::Damaged("it ends early".into())
+        }
+        // What the system says has a number; what the reader of the file says has none.
+        BackupError::Io(error) if error.raw_os_error().is_none() => BackupError::NoBackup(from.to_owned()),
+        other => other,
+    }
 }
 
 /// Marks a restored database as one, and looks which secrets are good again. Nobody is logged in to the dashboard any more.
@@ -174,11 +227,15 @@ fn settle(target: &DataDir, contents: Contents, logins: Logins) -> Result<Restor
     Ok(Restored { contents, tokens, fleet_keys, devices: devices.unsigned_abs(), is_open })
 }
 
-fn copy_database(from: &Path, to: &Path) -> Result<(), rusqlite::Error> {
+fn copy_database(from: &Path, to: &Path, stop: &AtomicBool) -> Result<(), BackupError> {
     let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut target = Connection::open(to)?;
     let copy = rusqlite::backup::Backup::new(&source, &mut target)?;
-    copy.run_to_completion(PAGES, std::time::Duration::from_millis(5), None)
+    while copy.step(PAGES)? != StepResult::Done {
+        unless_stopped(stop)?;
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// The artifacts a database names: path in the folder, and size.
@@ -195,8 +252,13 @@ fn artifacts_named_in(database: &Path) -> Result<BTreeMap<PathBuf, u64>, BackupE
         .map_err(Into::into)
 }
 
-fn unpack(from: &Path, data: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Contents, BackupError> {
-    let mut archive = tar::Archive::new(BufReader::new(File::open(from)?));
+fn unpack(
+    file: File,
+    data: &Path,
+    stop: &AtomicBool,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Contents, BackupError> {
+    let mut archive = tar::Archive::new(BufReader::new(file));
     let mut named = BTreeMap::new();
     let mut contents = Contents::default();
     let mut total = 0;
@@ -204,23 +266,23 @@ fn unpack(from: &Path, data: &Path, mut progress: impl FnMut(u64, u64)) -> Resul
         let mut entry = entry?;
         let name = entry.path()?.into_owned();
         if !entry.header().entry_type().is_file() {
-            return Err(BackupError::Damaged(format!("{} is no regular file", name.display())));
+            return Err(BackupError::Damaged("there is something in it that is no regular file".into()));
         }
         if name == Path::new(DATABASE) {
             contents.bytes += entry.size();
-            copy(&mut entry, &database_in(data))?;
+            copy(&mut entry, &database_in(data), stop)?;
             named = artifacts_named_in(&database_in(data))?;
             total = named.len() as u64;
             continue;
         }
         // Only what the database names, and only where that belongs.
         let Some(artifact) = name.strip_prefix(ARTIFACTS).ok().filter(|path| is_plain(path)) else {
-            return Err(BackupError::Damaged(format!("{} does not belong into one", name.display())));
+            return Err(BackupError::Damaged("there is a file in it that does not belong into one".into()));
         };
         if named.remove(artifact).is_none() {
-            return Err(BackupError::Damaged(format!("{} is not named in its database", name.display())));
+            return Err(BackupError::Damaged("there is a file in it that its database does not name".into()));
         }
-        unpack_artifact(&mut entry, &artifacts_in(data).join(artifact), artifact)?;
+        unpack_artifact(&mut entry, &artifacts_in(data).join(artifact), artifact, stop)?;
         contents.artifacts += 1;
         contents.bytes += entry.size();
         progress(contents.artifacts, total);
@@ -238,11 +300,16 @@ fn is_plain(path: &Path) -> bool {
     path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-fn unpack_artifact(entry: &mut impl io::Read, to: &Path, name: &Path) -> Result<(), BackupError> {
+fn unpack_artifact(
+    entry: &mut impl io::Read,
+    to: &Path,
+    name: &Path,
+    stop: &AtomicBool,
+) -> Result<(), BackupError> {
     if let Some(folder) = to.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let digest = copy(entry, to)?;
+    let digest = copy(entry, to, stop)?;
     if crate::artifacts::path_of(digest) != name {
         return Err(BackupError::Damaged(format!(
             "{} has other contents than its name says",
@@ -253,11 +320,12 @@ fn unpack_artifact(entry: &mut impl io::Read, to: &Path, name: &Path) -> Result<
 }
 
 /// Writes a file that is not there yet; gives back the digest of what it holds.
-fn copy(entry: &mut impl io::Read, to: &Path) -> Result<Digest, BackupError> {
+fn copy(entry: &mut impl io::Read, to: &Path, stop: &AtomicBool) -> Result<Digest, BackupError> {
     let mut file = BufWriter::new(create_private(to)?);
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
+        unless_stopped(stop)?;
         let len = match entry.read(&mut buffer)? {
             0 => break,
             len => len,
@@ -274,6 +342,37 @@ mod tests {
     use super::*;
     use crate::db::Db;
 
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+
+    #[test]
+    fn one_that_is_stopped_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = backup_of_a_server(dir.path());
+        let names = || {
+            let entries = std::fs::read_dir(dir.path()).unwrap().flatten();
+            entries.map(|entry| entry.file_name()).collect::<std::collections::BTreeSet<_>>()
+        };
+        let (before, stop) = (names(), AtomicBool::new(true));
+        let again = dir.path().join("again.tar");
+        // A small database is copied at once; what comes of it is not.
+        let stopped = backup(&dir.path().join("old"), &again, &stop, |_, _| {});
+        assert!(matches!(stopped, Err(BackupError::Stopped)), "{stopped:?}");
+        assert_eq!(names(), before);
+        let new = dir.path().join("new");
+        let stopped = restore(&file, &new, Logins::AsTheyWere, &stop, |_, _| {});
+        assert!(matches!(stopped, Err(BackupError::Stopped)), "{stopped:?}");
+        assert!(!database_in(&new).exists() && !artifacts_in(&new).exists());
+        restore(&file, &new, Logins::AsTheyWere, &GO_ON, |_, _| {}).unwrap();
+    }
+
+    #[test]
+    fn a_backup_that_is_not_there_is_named_and_nothing_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, new) = (dir.path().join("nowhere.tar"), dir.path().join("new"));
+        let error = restore(&file, &new, Logins::AsTheyWere, &GO_ON, |_, _| {}).unwrap_err().to_string();
+        assert!(error.contains("nowhere.tar") && !new.exists(), "{error}");
+    }
+
     /// A backup of a server with a token, a revoked token and a fleet key.
     fn backup_of_a_server(dir: &Path) -> PathBuf {
         let data = DataDir::open(&dir.join("old")).unwrap();
@@ -288,7 +387,7 @@ mod tests {
             )
             .unwrap();
         let file = dir.join("backup.tar");
-        backup(&dir.join("old"), &file, |_, _| {}).unwrap();
+        backup(&dir.join("old"), &file, &GO_ON, |_, _| {}).unwrap();
         file
     }
 
@@ -297,7 +396,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = backup_of_a_server(dir.path());
         let new = dir.path().join("new");
-        let restored = restore(&file, &new, Logins::AsTheyWere, |_, _| {}).unwrap();
+        let restored = restore(&file, &new, Logins::AsTheyWere, &GO_ON, |_, _| {}).unwrap();
         assert_eq!(
             (restored.tokens, restored.fleet_keys),
             (vec!["mine".to_owned()], vec!["line".to_owned()])
@@ -313,7 +412,7 @@ mod tests {
     fn all_logins_can_be_ended() {
         let dir = tempfile::tempdir().unwrap();
         let file = backup_of_a_server(dir.path());
-        let restored = restore(&file, &dir.path().join("new"), Logins::Ended, |_, _| {}).unwrap();
+        let restored = restore(&file, &dir.path().join("new"), Logins::Ended, &GO_ON, |_, _| {}).unwrap();
         assert_eq!((restored.tokens.len(), restored.fleet_keys.len()), (0, 0));
     }
 
@@ -326,7 +425,7 @@ mod tests {
         let new = dir.path().join("new");
         std::fs::create_dir(&new).unwrap();
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(restore(&file, &new, Logins::AsTheyWere, |_, _| {}).unwrap().is_open);
+        assert!(restore(&file, &new, Logins::AsTheyWere, &GO_ON, |_, _| {}).unwrap().is_open);
         let mode = database_in(&new).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -359,7 +458,7 @@ mod tests {
             for name in [DATABASE, digest] {
                 let file = tar_with(dir.path(), name, kind);
                 let new = dir.path().join("new");
-                let error = restore(&file, &new, Logins::AsTheyWere, |_, _| {}).unwrap_err();
+                let error = restore(&file, &new, Logins::AsTheyWere, &GO_ON, |_, _| {}).unwrap_err();
                 assert!(error.to_string().contains("no regular file"), "{kind:?} {name}: {error}");
                 assert!(std::fs::symlink_metadata(database_in(&new)).is_err());
             }

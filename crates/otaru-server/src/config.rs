@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::devices::registry::Bounds;
 use crate::http::Limits;
 use crate::mqtt::BrokerUrl;
 use crate::releases::UploadLimits;
@@ -33,6 +34,8 @@ pub struct Config {
     /// PEM files with more public keys: releases that were signed elsewhere are taken if one of these, or the signing key, signed
     /// them. Without any key, everybody's are.
     pub trusted_keys: Vec<PathBuf>,
+    /// How many devices can become known.
+    pub registration: Bounds,
     /// What uploads may be like.
     pub uploads: UploadLimits,
     /// How much there may be at once over HTTP.

@@ -15,6 +15,7 @@ use otaru_rollout::DeviceId;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::first::{self, First};
 use crate::access::{self, tokens};
 use crate::api::problem::Problem;
 use crate::app::{App, Shared, Wake};
@@ -55,7 +56,7 @@ pub enum StartError {
     #[error("cannot open the firmware store: {0}")]
     Artifacts(#[from] ArtifactError),
     /// A key cannot be read.
-    #[error("cannot read a key: {0}")]
+    #[error(transparent)]
     Key(#[from] otaru_release::keys::KeyError),
     /// An address cannot be listened at.
     #[error(
@@ -82,7 +83,7 @@ pub struct Server {
     http: SocketAddr,
     metrics: Option<SocketAddr>,
     mqtt: BrokerUrl,
-    first_token: Option<String>,
+    first_token: Option<First>,
     broker: Option<EmbeddedBroker>,
     tasks: JoinSet<()>,
     _data: DataDir,
@@ -128,6 +129,7 @@ impl Server {
             readiness: Readiness::default(),
             polls: api::limits::Polls::default(),
             failed_logins: api::limits::FailedLogins::default(),
+            registry: crate::devices::registry::Registry::default(),
             recent: ingest::Recent::default(),
             connections: Arc::default(),
             streams: Counts::new(config.limits.streams),
@@ -135,7 +137,6 @@ impl Server {
             wake: Wake::default(),
             config,
         });
-        let first_token = access::bootstrap(&app).await?;
         ingest::all_gone(&app).await?;
         let (broker, mqtt) = broker(&app).await?;
         let _ = app.public_mqtt.set(public_mqtt(&app.config.mqtt, mqtt.port));
@@ -148,6 +149,8 @@ impl Server {
         tasks.spawn(converse(app.clone(), mqtt.clone()));
         tasks.spawn(work::run(app.clone()));
         tasks.spawn(jobs::run(app.clone(), app.stop.clone()));
+        // Everything listens: nothing is left that could keep it from being shown.
+        let first_token = first::make(&app).await?;
         tracing::info!(http = %app.public_base, %mqtt, dev = app.config.dev, "started");
         Ok(Self { app, http, metrics, mqtt, first_token, broker, tasks, _data: data })
     }
@@ -172,9 +175,25 @@ impl Server {
         &self.app.public_base
     }
 
-    /// The admin token that was made because there was none.
+    /// The admin token that was made because there was none. Whoever shows it says so: [`token_was_shown`](Self::token_was_shown).
     pub fn first_token(&self) -> Option<&str> {
-        self.first_token.as_deref()
+        self.first_token.as_ref().map(|first| first.text.expose())
+    }
+
+    /// Whether that token takes the place of one that an earlier start made, and that may never have been shown.
+    pub fn is_token_made_again(&self) -> bool {
+        self.first_token.as_ref().is_some_and(|first| first.again)
+    }
+
+    /// Notes that the token was shown. One that was not is ended by the next start, which makes another.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn token_was_shown(&self) -> Result<(), DbError> {
+        match &self.first_token {
+            Some(_) => first::was_shown(&self.app).await,
+            None => Ok(()),
+        }
     }
 
     /// What its parts share.

@@ -117,10 +117,25 @@ pub(crate) fn main() -> ExitCode {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
         Ok(Outcome::Bad) => ExitCode::FAILURE,
         Err(error) => {
-            ui::error(&format!("{error:#}"));
+            ui::error(&reasons(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes. Some errors tell their cause themselves: it is told once.
+fn reasons(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
@@ -144,8 +159,8 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Delta(args) => delta::run(&args, output),
         Command::Serve(args) => serve::run(args, output).await,
         Command::Healthy(args) => healthy::run(args, output).await,
-        Command::Backup(args) => backup::run(&args, output),
-        Command::Restore(args) => backup::run_restore(&args, output),
+        Command::Backup(args) => backup::run(args, output).await,
+        Command::Restore(args) => backup::run_restore(args, output).await,
         Command::Login(args) => login::run(args, output).await,
         Command::Logout(_) => login::logout(output),
         Command::Completions(args) => Ok(shell::completions(&args)),
@@ -156,6 +171,18 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read a key: {0}")]
+        struct Key(#[from] std::io::Error);
+
+        let key = Key(std::io::Error::other("no such file"));
+        let error = anyhow::Error::from(key).context("not signed");
+        assert_eq!(reasons(&error), "not signed: cannot read a key: no such file");
+        assert_eq!(reasons(&anyhow::anyhow!("a").context("b")), "b: a");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -78,7 +78,11 @@ pub(crate) fn serve(format: Format, verbose: u8) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("OTARU_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Where nobody reads logs any more, a word about that would end in a panic.
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // A second start changes nothing.
     let _ = match format {
         Format::Text => logs.with_ansi(console::Term::stderr().features().colors_supported()).try_init(),

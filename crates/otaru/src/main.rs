@@ -12,6 +12,7 @@ mod commands;
 mod firmware_file;
 mod fleet;
 mod hosting;
+mod in_clear;
 mod logging;
 mod options;
 mod release_file;

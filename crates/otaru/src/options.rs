@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 use anyhow::{Context as _, bail};
 use clap::ArgMatches;
@@ -77,7 +77,7 @@ pub(crate) fn first_line(path: &Path) -> anyhow::Result<Secret> {
         std::fs::read_to_string(path).with_context(|| format!("cannot read the file {}", path.display()))?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Secret::new(line)),
-        _ => bail!("the file {} is empty", path.display()),
+        _ => bail!("the first line of {} is empty; what it should hold goes there", path.display()),
     }
 }
 
@@ -117,7 +117,16 @@ impl BrokerArgs {
         if url.username.is_none() && url.password.is_some() {
             bail!("a password (OTARU_PASSWORD?) is set but no user name; add --username");
         }
+        warn_in_clear(&url);
         Ok(url)
+    }
+}
+
+/// Warns once where a password goes to a broker on another machine in clear.
+pub(crate) fn warn_in_clear(broker: &BrokerUrl) {
+    static WARNED: Once = Once::new();
+    if let Some(warning) = crate::in_clear::broker_password(broker) {
+        WARNED.call_once(|| crate::ui::warn(&warning));
     }
 }
 

@@ -75,7 +75,7 @@ impl Board {
         {
             // A dump without firmware would be taken for a device at the next start.
             let _ = std::fs::remove_file(&path);
-            bail!("cannot put the firmware on {name}: {error:?}; a slot has 1984 KiB");
+            bail!("cannot put the firmware on {name} ({error:?}): is it larger than a slot of 1984 KiB?");
         }
         Ok((Self { name: name.to_owned(), chip, flash, clock }, new))
     }
@@ -133,8 +133,9 @@ pub(crate) fn provisioned(firmware: &[u8]) -> anyhow::Result<Rc<[u8]>> {
     let blank = vec![0xFF; FLASH_LEN as usize];
     let flash = Flash::from_bytes(blank, Timing::INSTANT, SimClock::new(1.0));
     let made = provision(&flash, firmware).and_then(|()| flash.contents());
-    made.map(Into::into)
-        .map_err(|error| anyhow!("cannot put the firmware on a board: {error:?}; a slot has 1984 KiB"))
+    made.map(Into::into).map_err(|error| {
+        anyhow!("cannot put the firmware on a board ({error:?}): is it larger than a slot of 1984 KiB?")
+    })
 }
 
 /// Where a board's flash is kept.

@@ -41,15 +41,21 @@ pub fn note(
     detail: &Value,
     now: Time,
 ) -> Result<(), DbError> {
-    put(tx, &caller.name, action, object, detail, now)
+    note_as(tx, &caller.name, action, object, detail, now)
 }
 
 /// Notes what the server does by itself.
 ///
 /// # Errors
 /// Those of the database.
-pub fn note_server(tx: &Connection, action: &str, object: &str, now: Time) -> Result<(), DbError> {
-    put(tx, "server", action, object, &Value::Object(serde_json::Map::new()), now)
+pub fn note_server(
+    tx: &Connection,
+    action: &str,
+    object: &str,
+    detail: &Value,
+    now: Time,
+) -> Result<(), DbError> {
+    note_as(tx, "server", action, object, detail, now)
 }
 
 /// Notes what somebody did with a fleet key, and from where.
@@ -65,10 +71,14 @@ pub fn note_key(
     now: Time,
 ) -> Result<(), DbError> {
     let detail = json!({"fleet_key": key.id, "address": from});
-    put(tx, &format!("fleet key {}", key.name), action, object, &detail, now)
+    note_as(tx, &format!("fleet key {}", key.name), action, object, &detail, now)
 }
 
-fn put(
+/// Notes what somebody of this name does.
+///
+/// # Errors
+/// Those of the database.
+pub(super) fn note_as(
     tx: &Connection,
     actor: &str,
     action: &str,

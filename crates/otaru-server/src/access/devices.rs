@@ -13,7 +13,8 @@ use crate::api::caller::Caller;
 use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
-use crate::devices::{edit, history, rows, tags};
+use crate::devices::registry::{self, Bounds, Entry, NoRoom};
+use crate::devices::{edit, history, tags};
 
 /// Gives a device a new password, in place of any it had; gives back the text that is shown once.
 ///
@@ -52,8 +53,12 @@ pub async fn verify(
         Verdict::Good => Ok(true),
         Verdict::Bad => Ok(false),
         Verdict::New => {
-            let now = app.clock.now();
-            app.db.write(move |tx| register(tx, &device, &password, from, now)).await
+            let (now, bounds, id) = (app.clock.now(), app.config.registration, device.clone());
+            let let_in = app.db.write(move |tx| register(tx, &id, &password, from, bounds, now)).await?;
+            Ok(let_in.unwrap_or_else(|why| {
+                app.registry.note(&device, &why);
+                false
+            }))
         }
     }
 }
@@ -94,25 +99,42 @@ fn register(
     device: &DeviceId,
     password: &str,
     from: IpAddr,
+    bounds: Bounds,
     now: Time,
-) -> Result<bool, DbError> {
+) -> Result<Result<bool, NoRoom>, DbError> {
     // Between the look and the write somebody else may have been faster.
     if !matches!(check(tx, device, password)?, Verdict::New) {
-        return Ok(matches!(check(tx, device, password)?, Verdict::Good));
+        return Ok(Ok(matches!(check(tx, device, password)?, Verdict::Good)));
     }
-    let Some(key) = fleet_keys::find(tx, password)? else { return Ok(false) };
-    came(tx, device, &key, from, now)?;
+    let Some(key) = fleet_keys::find(tx, password)? else { return Ok(Ok(false)) };
+    if let Err(why) = came(tx, device, &key, from, bounds, now)? {
+        return Ok(Err(why));
+    }
     note(tx, device, &key, from, "device.register", now)?;
-    Ok(true)
+    Ok(Ok(true))
 }
 
-/// A device came with this fleet key for the first time.
-fn came(tx: &Connection, device: &DeviceId, key: &FleetKey, from: IpAddr, now: Time) -> Result<(), DbError> {
-    rows::register(tx, device, now)?;
+/// A device came with this fleet key for the first time. Each counts for the key, however often it comes.
+fn came(
+    tx: &Connection,
+    device: &DeviceId,
+    key: &FleetKey,
+    from: IpAddr,
+    bounds: Bounds,
+    now: Time,
+) -> Result<Result<(), NoRoom>, DbError> {
+    if key.devices >= key.max_devices.unwrap_or(bounds.per_fleet_key) {
+        return Ok(Err(NoRoom::FleetKey { name: key.name.clone(), devices: key.devices }));
+    }
+    if registry::register(tx, device, bounds.devices, now)? == Entry::NoRoom {
+        return Ok(Err(NoRoom::Registry(bounds.devices)));
+    }
+    tx.execute("UPDATE fleet_keys SET devices = devices + 1 WHERE id = ?", [&key.id])?;
     let sql = "UPDATE devices SET fleet_key = ?, revision = revision + 1 WHERE id = ?";
     tx.execute(sql, params![key.id, device.as_str()])?;
     tags::add(tx, device, &key.tags)?;
-    history::note(tx, device, "registered", &json!({"fleet_key": key.name, "address": from}), now)
+    history::note(tx, device, "registered", &json!({"fleet_key": key.name, "address": from}), now)?;
+    Ok(Ok(()))
 }
 
 fn note(
@@ -131,12 +153,13 @@ fn note(
 /// Whoever has a fleet key knows no more than that; so with it alone, nobody takes the place of a device that is there.
 ///
 /// # Errors
-/// When the fleet key is not good, or the device is known.
+/// When the fleet key is not good, the device is known, or there is no room for it.
 pub fn claim(
     tx: &Connection,
     device: &DeviceId,
     fleet_key: &str,
     from: IpAddr,
+    bounds: Bounds,
     now: Time,
 ) -> Result<String, Problem> {
     let key = fleet_keys::find(tx, fleet_key)?.ok_or_else(Problem::unauthorized)?;
@@ -146,9 +169,9 @@ pub fn claim(
         .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     match known {
-        None => came(tx, device, &key, from, now)?,
+        None => came(tx, device, &key, from, bounds, now)??,
         Some((false, Some(until))) if is_open(until, now) => {}
-        Some((true, _)) => return Err(Problem::conflict(format!("{device} is retired"))),
+        Some((true, _)) => return Err(edit::retired(device)),
         Some((false, _)) => return Err(is_known(device)),
     }
     tx.execute("UPDATE devices SET claim_until = NULL WHERE id = ?", [device.as_str()])?;
@@ -159,7 +182,7 @@ pub fn claim(
 
 fn is_known(device: &DeviceId) -> Problem {
     Problem::conflict(format!(
-        "{device} is known, and a fleet key does not take its place; an admin can allow it for an hour: \
+        "the device {device} is known, and a fleet key does not take its place; an admin can allow it for an hour: \
          `otaru devices allow-claim {device}`"
     ))
 }

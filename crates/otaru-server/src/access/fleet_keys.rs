@@ -23,6 +23,10 @@ pub struct FleetKey {
     pub name: String,
     /// What devices are tagged with that come with it.
     pub tags: BTreeMap<String, String>,
+    /// How many devices came with it for the first time, or were claimed with it.
+    pub devices: u64,
+    /// How many may; `null` for as many as the server allows.
+    pub max_devices: Option<u64>,
     /// When it was made, in milliseconds since 1970.
     pub created_at: i64,
     /// By whom.
@@ -42,6 +46,10 @@ pub struct New {
     /// What devices are tagged with that come with it
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+    /// How many devices may come with it; as many as the server allows, if not given
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 9007199254740991_i64)]
+    pub max_devices: Option<u64>,
 }
 
 /// Makes a fleet key; gives back the text that is shown once.
@@ -51,16 +59,21 @@ pub struct New {
 pub fn create(tx: &Connection, new: New, by: &str, now: Time) -> Result<(FleetKey, String), Problem> {
     let name = super::plain_name(&new.name)?;
     crate::devices::tags::check(&new.tags)?;
+    let most = new.max_devices.map(i64::try_from).transpose();
+    let most = most.ok().filter(|most| *most != Some(0));
+    let most = most.ok_or_else(|| Problem::invalid("`max_devices` is a number of devices, at least 1"))?;
     let made = secret::make(KIND).map_err(|error| Problem::internal(&error))?;
     let tags = serde_json::to_string(&new.tags).unwrap_or_default();
     tx.execute(
-        "INSERT INTO fleet_keys (id, name, hash, tags, created_at, created_by) VALUES (?, ?, ?, ?, ?, ?)",
-        params![made.id, name, made.hash.0, tags, now.0.cast_signed(), by],
+        "INSERT INTO fleet_keys (id, name, hash, tags, created_at, created_by, max_devices) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        params![made.id, name, made.hash.0, tags, now.0.cast_signed(), by, most],
     )?;
     let key = FleetKey {
         id: made.id,
         name,
         tags: new.tags,
+        devices: 0,
+        max_devices: new.max_devices,
         created_at: now.0.cast_signed(),
         created_by: by.to_owned(),
         revoked_at: None,
@@ -68,7 +81,7 @@ pub fn create(tx: &Connection, new: New, by: &str, now: Time) -> Result<(FleetKe
     Ok((key, made.text))
 }
 
-const COLUMNS: &str = "id, name, tags, created_at, created_by, revoked_at";
+const COLUMNS: &str = "id, name, tags, created_at, created_by, revoked_at, devices, max_devices";
 
 fn key(row: &Row<'_>) -> rusqlite::Result<FleetKey> {
     let tags: String = row.get(2)?;
@@ -79,6 +92,8 @@ fn key(row: &Row<'_>) -> rusqlite::Result<FleetKey> {
         created_at: row.get(3)?,
         created_by: row.get(4)?,
         revoked_at: row.get(5)?,
+        devices: row.get::<_, i64>(6)?.unsigned_abs(),
+        max_devices: row.get::<_, Option<i64>>(7)?.map(i64::unsigned_abs),
     })
 }
 
@@ -114,7 +129,7 @@ pub fn find(tx: &Connection, text: &str) -> Result<Option<FleetKey>, DbError> {
     let sql = format!("SELECT {COLUMNS}, hash FROM fleet_keys WHERE id = ? AND revoked_at IS NULL");
     let found = tx
         .prepare_cached(&sql)?
-        .query_row([parts.id], |row| Ok((key(row)?, Digest(row.get(6)?))))
+        .query_row([parts.id], |row| Ok((key(row)?, Digest(row.get(8)?))))
         .optional()?;
     Ok(found.filter(|(_, hash)| *hash == parts.hash()).map(|(key, _)| key))
 }

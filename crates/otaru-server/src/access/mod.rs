@@ -5,39 +5,14 @@
 
 pub mod audit;
 pub mod devices;
+pub mod first;
 pub mod fleet_keys;
+pub mod offline;
 pub mod secret;
 pub mod sessions;
 pub mod tokens;
 
-use crate::api::caller::Role;
 use crate::api::problem::Problem;
-use crate::app::Shared;
-use crate::db::DbError;
-
-/// Makes an admin token if there is none that is good; gives it back, this once.
-///
-/// Whoever can start the server can read and change everything it keeps, so this gives nobody more than they have. It is also the
-/// way back for somebody who lost the last one.
-///
-/// # Errors
-/// Those of the database.
-pub async fn bootstrap(app: &Shared) -> Result<Option<String>, DbError> {
-    let now = app.clock.now();
-    let made = app
-        .db
-        .write(move |tx| {
-            if tokens::any_admin(tx, now)? {
-                return Ok(None);
-            }
-            let new = tokens::New { name: "first".into(), role: Role::Admin, expires_at: None };
-            let (token, text) = tokens::create(tx, new, "server", now)?;
-            audit::note_server(tx, "token.create", &format!("token/{}", token.id), now)?;
-            Ok::<_, Problem>(Some(text))
-        })
-        .await;
-    made.map_err(|problem| DbError::Corrupt("tokens", problem.detail))
-}
 
 /// A name as people give it: some text, not too long, without control characters.
 ///

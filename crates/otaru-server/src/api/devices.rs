@@ -17,14 +17,16 @@ use super::idempotency::{Answer, Once};
 use super::page::{Page, Wanted};
 use super::problem::Problem;
 use crate::access::{audit, devices as logins};
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::devices::edit::{self, Change};
 use crate::devices::health;
 use crate::devices::history::{self, Happened};
 use crate::devices::list::{self, Filter, Fleet, Order, Sort};
+use crate::devices::registry::{self, Entry, NoRoom};
 use crate::devices::rows::{self, Device};
 use crate::devices::tags;
 use crate::events::Event;
+use crate::mqtt::Contested;
 use crate::rollouts::books::Changes;
 use crate::similar::did_you_mean;
 
@@ -56,10 +58,22 @@ pub(crate) fn device_id(app: &Shared, text: &str) -> Result<DeviceId, Problem> {
     }
 }
 
+/// The fleet in numbers, and how many devices there is room for.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct FleetInNumbers {
+    #[serde(flatten)]
+    fleet: Fleet,
+    /// How many devices, without retired ones, the server takes
+    most: u64,
+    /// How often there was no room for one since the server started
+    refused: u64,
+}
+
 /// The fleet in numbers
-#[utoipa::path(get, path = "/fleet", tag = "devices", responses((status = 200, body = Fleet)))]
-async fn fleet(State(app): State<Shared>, _caller: Caller) -> Result<Json<Fleet>, Problem> {
-    Ok(Json(app.db.read(list::fleet).await?))
+#[utoipa::path(get, path = "/fleet", tag = "devices", responses((status = 200, body = FleetInNumbers)))]
+async fn fleet(State(app): State<Shared>, _caller: Caller) -> Result<Json<FleetInNumbers>, Problem> {
+    let fleet = app.db.read(list::fleet).await?;
+    Ok(Json(FleetInNumbers { fleet, most: app.config.registration.devices, refused: app.registry.refused() }))
 }
 
 /// Which devices.
@@ -205,6 +219,8 @@ pub(crate) struct Details {
     pub(crate) report: Option<Value>,
     /// Its deployments, newest first, at most 50
     pub(crate) deployments: Vec<DeploymentOfDevice>,
+    /// Where boards take the connection to the embedded broker from each other: several have this name
+    pub(crate) contested: Option<Contested>,
 }
 
 /// A device's way in a rollout, in short.
@@ -231,7 +247,8 @@ async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Details>, Problem> {
     let id = device_id(&app, &id)?;
-    Ok(Json(app.db.read(move |tx| details(tx, &id)).await?))
+    let details = app.db.read(move |tx| details(tx, &id)).await?;
+    Ok(Json(details.and_contested(&app)))
 }
 
 /// All that is known of a device.
@@ -254,7 +271,15 @@ pub(crate) fn details(tx: &rusqlite::Connection, id: &DeviceId) -> Result<Detail
         })
     })?;
     let deployments = deployments.collect::<Result<_, _>>()?;
-    Ok(Details { device, report: rows::report(tx, id)?, deployments })
+    Ok(Details { device, report: rows::report(tx, id)?, deployments, contested: None })
+}
+
+impl Details {
+    /// The same with what the broker knows of the device.
+    pub(crate) fn and_contested(self, app: &App) -> Self {
+        let contested = app.connections.contested(&self.device.id);
+        Self { contested, ..self }
+    }
 }
 
 /// What happened to a device, newest first
@@ -313,7 +338,7 @@ async fn edited(
     let (details, changes) = done.await?;
     changes.tell(app);
     tell(app, &details.device);
-    Ok(details)
+    Ok(details.and_contested(app))
 }
 
 /// Retire a device
@@ -409,9 +434,10 @@ async fn add(
     Body(new): Body<NewDevice>,
 ) -> Result<Answer, Problem> {
     let id = device_id(&app, &new.id)?;
+    let most = app.config.registration.devices;
     let answer = Once::new(key, &caller, "device", &new).run(&app, move |tx, now| {
         let change = Change { label: new.label, tags: new.tags, remove_tags: Vec::new() };
-        let (device, password) = add_one(tx, &caller, &id, &change, now)?;
+        let (device, password) = add_one(tx, &caller, &id, &change, most, now)?;
         Ok(Answer::created(&device).and_secretly("password", password))
     });
     answer.await
@@ -420,19 +446,24 @@ async fn add(
 /// Adds a device, with a login of its own; gives back its password.
 ///
 /// # Errors
-/// When it is known already, or cannot be so.
+/// When it is known already, there is no room for it, or it cannot be so.
 pub(crate) fn add_one(
     tx: &rusqlite::Connection,
     caller: &Caller,
     id: &DeviceId,
     change: &Change,
+    most: u64,
     now: Time,
 ) -> Result<(Device, String), Problem> {
-    if !rows::register(tx, id, now)? {
-        edit::exists(tx, id)?;
-        return Err(Problem::conflict(format!(
-            "{id} is known already; `/devices/{id}/password` makes a new login"
-        )));
+    match registry::register(tx, id, most, now)? {
+        Entry::Made => {}
+        Entry::NoRoom => return Err(NoRoom::Registry(most).into()),
+        Entry::Known => {
+            edit::exists(tx, id)?;
+            return Err(Problem::conflict(format!(
+                "the device {id} is known already; `/devices/{id}/password` makes a new login"
+            )));
+        }
     }
     // A device that has not reported is in no rollout yet.
     drop(edit::change(tx, caller, id, change, now)?);
@@ -493,7 +524,7 @@ async fn allow_claim(
         logins::allow_claim(tx, &caller, &id, now)?;
         details(tx, &id)
     });
-    Ok(Json(allowed.await?))
+    Ok(Json(allowed.await?.and_contested(&app)))
 }
 
 /// Tags for many devices.

@@ -15,7 +15,7 @@ use super::caller::{Caller, Role, logged_in, peer};
 use super::devices::{Login, device_id};
 use super::extract::{Body, Path};
 use super::problem::Problem;
-use crate::access::devices as logins;
+use crate::access::{devices as logins, fleet_keys};
 use crate::app::Shared;
 use crate::reconcile;
 
@@ -39,7 +39,7 @@ struct Claim {
 /// Get a login for a device with a fleet key
 ///
 /// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more. A device that
-/// is known already is claimed only within an hour after an admin allowed it.
+/// is known already is claimed only within an hour after an admin allowed it. A fleet key has so many devices, and a name so many claims.
 #[utoipa::path(post, path = "/claim", tag = "fleet keys", request_body = Claim, security(),
     responses((status = 201, body = Login)))]
 async fn claim(
@@ -48,14 +48,25 @@ async fn claim(
     Body(claim): Body<Claim>,
 ) -> Result<(StatusCode, Json<Login>), Problem> {
     let (id, now) = (device_id(&app, &claim.device)?, app.clock.now());
-    let (username, from) = (id.to_string(), peer(&parts));
-    match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, from, now)).await {
+    let (username, from, bounds) = (id.to_string(), peer(&parts), app.config.registration);
+    // Only who has the key counts for it.
+    let text = claim.fleet_key.clone();
+    if let Some(key) = app.db.read(move |tx| fleet_keys::find(tx, &text)).await? {
+        app.registry.claims.count(&key.id, &id, now)?;
+    }
+    let device = id.clone();
+    match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, from, bounds, now)).await {
         Ok(password) => Ok((StatusCode::CREATED, Json(Login { username, password }))),
         Err(problem) if problem.status == 401 => {
             app.failed_logins.count(peer(&parts), now)?;
             Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "this fleet key is not good"))
         }
-        Err(problem) => Err(problem),
+        Err(problem) => {
+            if problem.is("no-room") {
+                app.registry.note(&device, &problem.detail);
+            }
+            Err(problem)
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use crate::address::origin;
 const LOGINS: Rate = Rate { burst: 20, refill: Span::seconds(3) };
 /// Reports of a device over HTTP that are allowed at once, and after how long one more is.
 const POLLS: Rate = Rate { burst: 32, refill: Span::seconds(1) };
+/// Claims of one name with one fleet key that are allowed at once, and after how long one more is.
+const CLAIMS: Rate = Rate { burst: 10, refill: Span::minutes(6) };
 /// The most senders that are counted.
 const COUNTED: usize = 10_000;
 
@@ -103,6 +105,28 @@ impl Polls {
         match self.0.count(device.clone(), POLLS, now) {
             true => Ok(()),
             false => Err(too_many("this device reports too often; wait a few seconds")),
+        }
+    }
+}
+
+/// Claims by fleet key and device: a device that cannot keep what it is given does not keep others from theirs.
+#[derive(Debug, Default)]
+pub struct Claims(Buckets<(String, DeviceId)>);
+
+impl Claims {
+    /// Counts a claim with a good fleet key.
+    ///
+    /// # Errors
+    /// The answer to give instead, when there were too many.
+    pub fn count(&self, key: &str, device: &DeviceId, now: Time) -> Result<(), Problem> {
+        match self.0.count((key.to_owned(), device.clone()), CLAIMS, now) {
+            true => Ok(()),
+            false => {
+                let detail = format!(
+                    "the device {device} was claimed too often with this fleet key; wait some minutes"
+                );
+                Err(too_many(&detail).retry_after(360))
+            }
         }
     }
 }

@@ -38,6 +38,11 @@ impl Problem {
         }
     }
 
+    /// Whether it is of this kind.
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind.strip_prefix("urn:otaru:problem:") == Some(kind)
+    }
+
     /// The same with the header `Retry-After`, in seconds.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::devices::Row;
 use super::fields::{Form, Query};
 use super::keys::SecretPage;
-use super::shell::{Page, Section, Shell, after, draw};
+use super::shell::{Page, Section, Shell, after, draw, sentence};
 use super::show::{self, Tone};
 use super::visitor::{Hand, Keeper, Visitor};
 use crate::api::devices::{self as calls, DeploymentOfDevice, Details};
@@ -63,6 +63,8 @@ struct DevicePage {
     started: Option<i64>,
     /// Why it last failed, in its own words.
     fault: Option<String>,
+    /// Where other boards use its name.
+    contested: Option<String>,
     steps: Vec<Step>,
     older: Option<Cursor>,
     newest: bool,
@@ -114,6 +116,7 @@ async fn page(
     let live = format!("device/{id} release");
     let Read { details, reported_at, history, releases } =
         app.db.read(move |tx| read(tx, &id, before)).await?;
+    let contested = app.connections.contested(&details.device.id);
     let row = Row::of(&app, details.device);
     let image = row.device.image.clone().unwrap_or_default();
     draw(&DevicePage {
@@ -125,6 +128,7 @@ async fn page(
         facts: details.report.as_ref().map(facts).unwrap_or_default(),
         started: started(details.report.as_ref(), reported_at),
         fault: details.report.as_ref().and_then(|report| fault(&report["error"])),
+        contested: contested.map(|contested| sentence(&contested.detail)),
         steps: history.items.iter().map(step).collect(),
         older: history.next,
         newest: before.is_none(),
@@ -154,7 +158,8 @@ fn facts(report: &Value) -> Vec<(&'static str, String)> {
     let text = |name: &str| report[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let confirmed = report["confirmed"].as_bool().map(|yes| if yes { "yes" } else { "not yet" }.to_owned());
     let signal = report["rssi"].as_i64().map(|dbm| format!("{dbm} dBm, {}", strength(dbm)));
-    let bytes = |name: &str| report[name].as_u64().map(|bytes| format!("{bytes} bytes at the least"));
+    let bytes =
+        |name: &str| report[name].as_u64().map(|bytes| format!("{} at the least", show::many(bytes, "byte")));
     let all = [
         ("Slot", slot(report)),
         ("Confirmed", confirmed),

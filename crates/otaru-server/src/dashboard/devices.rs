@@ -232,7 +232,9 @@ async fn add(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fields): F
     let label = fields.get("label").map(str::to_owned);
     let change = Change { label, tags: super::device::tags(fields.text("tags")), remove_tags: Vec::new() };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
-    let (device, password) = app.db.write(move |tx| calls::add_one(tx, &caller, &id, &change, now)).await?;
+    let most = app.config.registration.devices;
+    let added = app.db.write(move |tx| calls::add_one(tx, &caller, &id, &change, most, now));
+    let (device, password) = added.await?;
     draw(&SecretPage {
         shell: Shell::new(&visitor, Section::Devices, "New device"),
         heading: format!("The MQTT login of {}", device.id),

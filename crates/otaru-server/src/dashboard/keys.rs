@@ -34,9 +34,15 @@ struct KeysPage {
     fleet_keys: Vec<FleetKey>,
     /// The id of the token that the visitor came with.
     own: String,
+    /// How many devices may come with a fleet key that has no bound of its own.
+    per_fleet_key: u64,
 }
 
 impl KeysPage {
+    fn most(&self, key: &FleetKey) -> u64 {
+        key.max_devices.unwrap_or(self.per_fleet_key)
+    }
+
     fn has_expired(&self, token: &Token) -> bool {
         token.expires_at.is_some_and(|end| end <= self.shell.now)
     }
@@ -58,7 +64,8 @@ async fn page(State(app): State<Shared>, Keeper(visitor): Keeper) -> Page {
     let (tokens, fleet_keys) =
         app.db.read(|tx| Ok::<_, Problem>((tokens::list(tx)?, fleet_keys::list(tx)?))).await?;
     let shell = Shell::new(&visitor, Section::Keys, "Access");
-    draw(&KeysPage { shell, tokens, fleet_keys, own: visitor.caller.token })
+    let per_fleet_key = app.config.registration.per_fleet_key;
+    draw(&KeysPage { shell, tokens, fleet_keys, own: visitor.caller.token, per_fleet_key })
 }
 
 async fn new_token(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fields): Form) -> Page {
@@ -89,7 +96,8 @@ async fn revoke_token(
 
 async fn new_fleet_key(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fields): Form) -> Page {
     let tags = super::device::tags(fields.text("tags"));
-    let new = fleet_keys::New { name: fields.text("name").to_owned(), tags };
+    let max_devices = fields.parse("max_devices", "Most devices")?;
+    let new = fleet_keys::New { name: fields.text("name").to_owned(), tags, max_devices };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
     let (key, text) = app.db.write(move |tx| calls::create_fleet_key(tx, &caller, new, now)).await?;
     draw(&SecretPage {

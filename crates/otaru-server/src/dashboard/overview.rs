@@ -11,7 +11,7 @@ use super::rollouts::Row;
 use super::shell::{Page, Section, Shell, draw};
 use super::show::{self, Tone};
 use super::visitor::Visitor;
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::db::DbError;
 use crate::devices::list::{self, Filter, Fleet, Order, Sort, VersionCount};
 use crate::devices::rows::Device;
@@ -40,6 +40,8 @@ struct OverviewPage {
     /// How many there are of them.
     troubles: u64,
     releases: u64,
+    /// Where there is no room for more devices, or was none for some.
+    no_room: Option<String>,
     /// How to bring devices here, where there are none.
     broker: String,
     dev: bool,
@@ -81,6 +83,7 @@ async fn show(State(app): State<Shared>, visitor: Visitor) -> Page {
     let versions: Vec<Version> = shown.map(version).collect();
     let counted: u64 = versions.iter().map(|version| version.parts[0].number).sum();
     draw(&OverviewPage {
+        no_room: no_room(&app, read.fleet.total),
         shell: Shell::new(&visitor, Section::Overview, "Overview").live("device rollout deployment release"),
         health: health(&read.fleet),
         others: read.fleet.total.saturating_sub(counted),
@@ -93,6 +96,25 @@ async fn show(State(app): State<Shared>, visitor: Visitor) -> Page {
         broker: app.broker(),
         dev: app.config.dev,
     })
+}
+
+/// Says that the registry is full, or turned devices away since the server started.
+fn no_room(app: &App, total: u64) -> Option<String> {
+    let (most, refused) = (app.config.registration.devices, app.registry.refused());
+    let mut text = String::new();
+    if total >= most {
+        text.push_str(&format!(
+            "The server has {}, as many as it takes: retire some, or start it with a higher --max-devices. ",
+            show::many(total, "device")
+        ));
+    }
+    if refused > 0 {
+        text.push_str(&format!(
+            "There was no room for a new device {} since the server started; the log says why.",
+            show::many(refused, "time")
+        ));
+    }
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn version(counted: &VersionCount) -> Version {

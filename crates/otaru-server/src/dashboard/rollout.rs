@@ -260,8 +260,9 @@ fn facts(spec: &RolloutSpec, now: i64) -> Vec<(&'static str, String)> {
         ("Share", (target.percent != Percent::ALL).then(|| target.percent.to_string())),
         (
             "Stops at",
-            spec.stop
-                .map(|stop| format!("{} failures, of at least {}", stop.failures, show::count(stop.minimum))),
+            spec.stop.map(|stop| {
+                format!("{} failures, of at least {}", stop.failures, show::many(stop.minimum, "result"))
+            }),
         ),
         ("At once", spec.limits.concurrency.map(show::count)),
         ("A minute", spec.limits.starts_per_minute.map(show::count)),

@@ -147,9 +147,24 @@ pub(super) fn after(done: Result<String, Problem>, to: &str) -> Response {
 }
 
 /// A text's first line, beginning with a capital. Lines that follow point at a place in the first, for terminals.
+///
+/// A name keeps its form: of a file, `lamp.bin: …`, or of anything else that is no plain word. What is called by a word of its own has
+/// another in front: `the device kitchen …`.
 pub(super) fn sentence(text: &str) -> String {
-    let mut chars = text.lines().next().unwrap_or_default().chars();
+    let line = text.lines().next().unwrap_or_default();
+    let word = line.split(' ').next().unwrap_or_default();
+    let is_plain = word.trim_end_matches([',', ';']).chars().all(char::is_alphabetic);
+    if !is_plain || line.split(": ").next().is_some_and(ends_as_file_names_do) {
+        return line.to_owned();
+    }
+    let mut chars = line.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// Whether a text ends as in `my lamp.bin`.
+fn ends_as_file_names_do(text: &str) -> bool {
+    let ending = text.rsplit_once('.').map_or("", |(_, ending)| ending);
+    ending.starts_with(char::is_alphabetic) && ending.chars().all(char::is_alphanumeric)
 }
 
 /// A page, or why there is none.
@@ -209,6 +224,22 @@ impl IntoResponse for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentence_begins_with_a_capital_and_a_name_as_it_is() {
+        for (text, is) in [
+            ("the disk is full", "The disk is full"),
+            ("release 3, lamp 1.0.0, was yanked", "Release 3, lamp 1.0.0, was yanked"),
+            ("lamp.bin: it is no good ESP image", "lamp.bin: it is no good ESP image"),
+            ("my lamp.bin: it is no good ESP image", "my lamp.bin: it is no good ESP image"),
+            ("firmware: it is no good ESP image", "firmware: it is no good ESP image"),
+            ("lamp-1.0 is there", "lamp-1.0 is there"),
+            ("`tags`: expected\n  ^", "`tags`: expected"),
+            ("", ""),
+        ] {
+            assert_eq!(sentence(text), is);
+        }
+    }
 
     #[test]
     fn a_notice_leads_back() {

@@ -11,15 +11,28 @@ const STEPS: &[&str] = &[
     include_str!("sequences.sql"),
     include_str!("claims.sql"),
     include_str!("brought.sql"),
+    include_str!("registration.sql"),
 ];
+
+/// The steps that are missing.
+fn missing(connection: &Connection) -> Result<(i64, &'static [&'static str]), DbError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = usize::try_from(version).map_err(|_| DbError::corrupt("user_version", version))?;
+    Ok((version, STEPS.get(done..).ok_or(DbError::Newer(version))?))
+}
+
+/// Fails unless the schema is the present one.
+pub(super) fn is_present(connection: &Connection) -> Result<(), DbError> {
+    match missing(connection)? {
+        (_, []) => Ok(()),
+        (version, _) => Err(DbError::Older(version)),
+    }
+}
 
 /// Runs the steps that are missing, all or none.
 pub(super) fn run(connection: &mut Connection) -> Result<(), DbError> {
     let tx = connection.transaction()?;
-    let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let done = usize::try_from(version).map_err(|_| DbError::corrupt("user_version", version))?;
-    let missing = STEPS.get(done..).ok_or(DbError::Newer(version))?;
-    for step in missing {
+    for step in missing(&tx)?.1 {
         tx.execute_batch(step)?;
     }
     tx.pragma_update(None, "user_version", i64::try_from(STEPS.len()).unwrap_or(i64::MAX))?;

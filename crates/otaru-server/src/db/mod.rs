@@ -30,6 +30,11 @@ pub enum DbError {
         "the database was made by a newer version of Otaru (schema {0}); use that one, or restore a backup"
     )]
     Newer(i64),
+    /// The file was written by an older version, and is not brought up to date by what was asked.
+    #[error(
+        "the database is of an older version of Otaru (schema {0}); start the server once with this one, or use the one that the server runs"
+    )]
+    Older(i64),
     /// Somebody else changed a row between reading and writing it.
     #[error("it was changed meanwhile; try again")]
     Conflict,
@@ -103,6 +108,16 @@ impl Db {
     {
         self.readers.read(work).await
     }
+}
+
+/// Opens a database that is there, of the present schema, without changing it.
+///
+/// # Errors
+/// When it cannot be opened, or belongs to another version.
+pub(crate) fn open_as_it_is(path: &Path) -> Result<Connection, DbError> {
+    let connection = connect(path)?;
+    migrate::is_present(&connection)?;
+    Ok(connection)
 }
 
 /// Opens a connection with the settings that every one needs.

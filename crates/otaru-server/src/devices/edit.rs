@@ -88,7 +88,7 @@ pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) ->
 pub fn unretire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<Changes, Problem> {
     match rows::get(tx, device)? {
         Some(found) if found.retired_at.is_some() => {}
-        Some(_) => return Err(Problem::conflict(format!("{device} is not retired"))),
+        Some(_) => return Err(Problem::conflict(format!("the device {device} is not retired"))),
         None => return Err(Problem::not_found(format_args!("device {device}"))),
     }
     let sql = "UPDATE devices SET retired_at = NULL, revision = revision + 1 WHERE id = ?";
@@ -112,5 +112,5 @@ pub(crate) fn exists(tx: &Connection, device: &DeviceId) -> Result<(), Problem> 
 
 /// The same words for all that a retired device is not good for.
 pub(crate) fn retired(device: &DeviceId) -> Problem {
-    Problem::conflict(format!("{device} is retired; `/devices/{device}/unretire` takes it back"))
+    Problem::conflict(format!("the device {device} is retired; `/devices/{device}/unretire` takes it back"))
 }

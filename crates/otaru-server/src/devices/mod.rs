@@ -5,5 +5,6 @@ pub mod edit;
 pub(crate) mod health;
 pub mod history;
 pub mod list;
+pub mod registry;
 pub mod rows;
 pub mod tags;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use otaru_format::status::{self, Code, UpdateState};
-use otaru_rollout::{DeviceId, Time};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use otaru_rollout::DeviceId;
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -110,13 +110,4 @@ pub fn report(tx: &Connection, id: &DeviceId) -> Result<Option<Value>, DbError> 
     let text: Option<String> =
         tx.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?.flatten();
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
-}
-
-/// Makes a row for a device that has none. Says whether it had none.
-///
-/// # Errors
-/// Those of the database.
-pub fn register(tx: &Connection, id: &DeviceId, now: Time) -> Result<bool, DbError> {
-    let sql = "INSERT INTO devices (id, first_seen) VALUES (?, ?) ON CONFLICT DO NOTHING";
-    Ok(tx.prepare_cached(sql)?.execute(params![id.as_str(), now.0.cast_signed()])? > 0)
 }

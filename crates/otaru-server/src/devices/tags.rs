@@ -88,5 +88,5 @@ pub fn check_count(tx: &Connection, device: &DeviceId) -> Result<(), Problem> {
     if usize::try_from(count).is_ok_and(|count| count <= MOST) {
         return Ok(());
     }
-    Err(Problem::invalid(format!("{device} would have more than {MOST} tags")))
+    Err(Problem::invalid(format!("the device {device} would have more than {MOST} tags")))
 }

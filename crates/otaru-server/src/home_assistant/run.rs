@@ -330,7 +330,7 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
     let made = app.db.write(move |tx| {
         let device = rows::get(tx, &id)?.ok_or_else(|| Problem::not_found(format_args!("device {id}")))?;
         if device.retired_at.is_some() {
-            return Err(Problem::conflict(format!("{id} is retired")));
+            return Err(crate::devices::edit::retired(&id));
         }
         let choice = choice(tx, &device)?;
         let Some(release) = &choice.latest else { return Err(Problem::conflict(choice.why_not(&device))) };

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mqtt5::broker::MqttBroker;
 use mqtt5::broker::auth::{AllowAllAuthProvider, AuthProvider, AuthResult};
@@ -59,7 +59,12 @@ impl EmbeddedBroker {
     ) -> io::Result<Self> {
         let password = crate::access::secret::password().map_err(io::Error::other)?;
         let login = Login { username: SERVER.to_owned(), password: Secret::new(password) };
-        let guard = Guard { base: base.to_owned(), authenticator, server: OneLogin::new(&login) };
+        let guard = Guard {
+            base: base.to_owned(),
+            authenticator,
+            server: OneLogin::new(&login),
+            connections: Arc::clone(&connections),
+        };
         Self::run(listen, Arc::new(guard), Some(login), Some(connections)).await
     }
 
@@ -189,6 +194,7 @@ struct Guard {
     base: String,
     authenticator: Arc<dyn Authenticator>,
     server: OneLogin,
+    connections: Arc<Connections>,
 }
 
 impl Guard {
@@ -206,6 +212,14 @@ impl Guard {
     }
 }
 
+impl Guard {
+    fn note_takeover(&self, client: &str, peer: SocketAddr) {
+        if let Some(contested) = self.connections.admitted(client, peer, Instant::now()) {
+            tracing::warn!(client, why = %contested.detail, "a client id is taken over again and again");
+        }
+    }
+}
+
 /// Who a connection's owner is; nobody, if the broker lost it.
 fn known(user: Option<&str>) -> Option<Identity> {
     user?.parse().ok()
@@ -219,7 +233,10 @@ impl AuthProvider for Guard {
     ) -> Answer<'a, mqtt5::error::Result<AuthResult>> {
         Box::pin(async move {
             Ok(match self.identify(connect, peer).await {
-                Some(who) => AuthResult::success_with_user(who.to_string()),
+                Some(who) => {
+                    self.note_takeover(&connect.client_id, peer);
+                    AuthResult::success_with_user(who.to_string())
+                }
                 None => AuthResult::fail(ReasonCode::BadUsernameOrPassword),
             })
         })

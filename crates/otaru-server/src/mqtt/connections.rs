@@ -1,39 +1,167 @@
-//! Who is connected to the embedded broker just now.
+//! Who is connected to the embedded broker just now, and who is put off by another of the same client id again and again.
 //!
 //! A device that restarts leaves a connection that breaks and makes a new one, and the last will of the old may be told after the first
 //! word of the new: it says `offline` and is not. The broker knows better.
+//!
+//! Two boards of one name take the connection from each other without end: MQTT lets the newer one have it, and the older one comes
+//! back, ours after a minute. One takeover is a restart. Many in a short time are told, and fewer where two addresses take turns.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use mqtt5::broker::events::{BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent};
+use serde::Serialize;
 
 use super::access::Answer;
 
+/// The time within which takeovers are counted together.
+const WITHIN: Duration = Duration::from_secs(10 * 60);
+/// The most takeovers in that time that are taken for restarts, where no address comes back after another.
+const RESTARTS: usize = 4;
+/// The most takeovers of a client that are remembered.
+const REMEMBERED: usize = 64;
+/// The most clients whose takeovers are remembered.
+const CLIENTS: usize = 10_000;
+/// The pause before the log has the same client again.
+const AGAIN: Duration = Duration::from_secs(3_600);
+/// The most lines that the log has about takeovers in an hour.
+const LINES: usize = 20;
+
 /// Connections by client id. Counts only where it is told of them, by an embedded broker.
 #[derive(Debug, Default)]
-pub struct Connections(Mutex<HashMap<String, u32>>);
+pub struct Connections(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    connected: HashMap<String, u32>,
+    takeovers: HashMap<String, Takeovers>,
+    /// When lines about takeovers were written to the log.
+    lines: VecDeque<Instant>,
+}
+
+/// Takeovers of one client id.
+#[derive(Debug, Default)]
+struct Takeovers {
+    /// Each with the address that took the connection.
+    recent: VecDeque<(Instant, IpAddr)>,
+    told: Option<Instant>,
+}
+
+/// A client id that more than one connection wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Contested {
+    /// How often the connection was taken over lately.
+    pub takeovers: usize,
+    /// Within how many minutes that was.
+    pub minutes: u64,
+    /// The addresses that did.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: BTreeSet<IpAddr>,
+    /// What that means, and what to do.
+    pub detail: String,
+}
+
+impl Contested {
+    fn new(takeovers: usize, addresses: BTreeSet<IpAddr>, take_turns: bool) -> Self {
+        let minutes = WITHIN.as_secs() / 60;
+        let named: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let times = format!(
+            "within {minutes} min its connection was taken over {takeovers} times, by {}",
+            named.join(" and ")
+        );
+        let detail = match take_turns {
+            true => format!("two boards use this name: {times}; give one of them another name"),
+            false => format!(
+                "{times}: two boards use this name, or one restarts or loses its network again and again; give each board its own name"
+            ),
+        };
+        Self { takeovers, minutes, addresses, detail }
+    }
+}
 
 impl Connections {
     /// Whether this client has a connection, or one that is just about to be found broken.
     pub fn has(&self, client: &str) -> bool {
-        self.lock().contains_key(client)
+        self.lock().connected.contains_key(client)
+    }
+
+    /// Notes that a client was let in, before its connection takes the place of one that it has. Says when this is to be told in the
+    /// log.
+    pub(super) fn admitted(&self, client: &str, peer: SocketAddr, now: Instant) -> Option<Contested> {
+        let mut all = self.lock();
+        let inner = &mut *all;
+        let ip = peer.ip().to_canonical();
+        if !inner.connected.contains_key(client) || !inner.has_room_for(client, now) {
+            return None;
+        }
+        let known = inner.takeovers.entry(client.to_owned()).or_default();
+        known.recent.push_back((now, ip));
+        if known.recent.len() > REMEMBERED {
+            known.recent.pop_front();
+        }
+        let contested = known.contested(now)?;
+        if known.told.is_some_and(|told| now.duration_since(told) < AGAIN) {
+            return None;
+        }
+        inner.lines.retain(|line| now.duration_since(*line) < AGAIN);
+        if inner.lines.len() >= LINES {
+            return None;
+        }
+        known.told = Some(now);
+        inner.lines.push_back(now);
+        Some(contested)
+    }
+
+    /// Whether more than one connection wants this client id.
+    pub fn contested(&self, client: &str) -> Option<Contested> {
+        self.contested_at(client, Instant::now())
+    }
+
+    fn contested_at(&self, client: &str, now: Instant) -> Option<Contested> {
+        self.lock().takeovers.get(client)?.contested(now)
     }
 
     fn came(&self, client: &str) {
-        *self.lock().entry(client.to_owned()).or_default() += 1;
+        *self.lock().connected.entry(client.to_owned()).or_default() += 1;
     }
 
     fn went(&self, client: &str) {
         let mut all = self.lock();
-        match all.get_mut(client) {
+        match all.connected.get_mut(client) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(all.remove(client)),
+            _ => drop(all.connected.remove(client)),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, u32>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Whether the takeovers of one more client can be remembered; those of long ago make room.
+    fn has_room_for(&mut self, client: &str, now: Instant) -> bool {
+        if self.takeovers.len() >= CLIENTS && !self.takeovers.contains_key(client) {
+            self.takeovers.retain(|_, known| known.lately(now).next().is_some());
+        }
+        self.takeovers.len() < CLIENTS || self.takeovers.contains_key(client)
+    }
+}
+
+impl Takeovers {
+    fn lately(&self, now: Instant) -> impl Iterator<Item = IpAddr> {
+        self.recent.iter().filter(move |(at, _)| now.duration_since(*at) <= WITHIN).map(|(_, ip)| *ip)
+    }
+
+    fn contested(&self, now: Instant) -> Option<Contested> {
+        let mut lately: Vec<IpAddr> = self.lately(now).collect();
+        let (takeovers, addresses) = (lately.len(), lately.iter().copied().collect::<BTreeSet<_>>());
+        lately.dedup();
+        // One that comes back after another: whoever only gets new addresses has none twice.
+        let take_turns = lately.len() > addresses.len();
+        (takeovers > RESTARTS || take_turns).then(|| Contested::new(takeovers, addresses, take_turns))
     }
 }
 
@@ -67,5 +195,60 @@ mod tests {
         assert!(!connections.has("lamp"));
         connections.went("lamp");
         assert!(!connections.has("lamp"));
+    }
+
+    /// Lets a client come from machines of these numbers, one after the other; says how often that is told.
+    fn takes(connections: &Connections, client: &str, from: &[u8], at: Instant) -> usize {
+        let mut told = 0;
+        for (number, machine) in from.iter().enumerate() {
+            let peer = SocketAddr::from(([10, 0, 0, *machine], 50_000 + number as u16));
+            told += usize::from(connections.admitted(client, peer, at).is_some());
+            connections.came(client);
+        }
+        told
+    }
+
+    #[test]
+    fn two_boards_of_one_name_are_told_once() {
+        let (connections, start) = (Connections::default(), Instant::now());
+        assert_eq!(takes(&connections, "lamp", &[1, 2, 1], start), 0);
+        assert_eq!(connections.contested_at("lamp", start), None, "a board may get another address");
+        assert_eq!(takes(&connections, "lamp", &[2, 1, 2], start), 1);
+        let contested = connections.contested_at("lamp", start).unwrap();
+        assert_eq!((contested.takeovers, contested.minutes), (5, 10));
+        assert!(
+            contested.detail.contains("two boards use this name")
+                && contested.detail.contains("by 10.0.0.1 and 10.0.0.2"),
+            "{contested:?}"
+        );
+        assert_eq!(takes(&connections, "hall", &[1; 5], start), 0);
+        assert_eq!(connections.contested_at("hall", start), None, "so often a board may restart");
+        assert_eq!(takes(&connections, "hall", &[1; 3], start), 1);
+        let later = start + WITHIN + Duration::from_secs(1);
+        assert_eq!(connections.contested_at("lamp", later), None, "what is over is not told");
+        assert_eq!(takes(&connections, "lamp", &[1; 20], later), 0, "the log has it already");
+        let contested = connections.contested_at("lamp", later).unwrap();
+        assert!(contested.detail.contains("or one restarts"), "{contested:?}");
+        assert_eq!(takes(&connections, "lamp", &[1; 20], later + AGAIN), 1);
+    }
+
+    #[test]
+    fn who_takes_over_fills_neither_memory_nor_log() {
+        let (connections, start) = (Connections::default(), Instant::now());
+        let mut told = 0;
+        for number in 0..200 {
+            told += takes(&connections, &format!("lamp-{number}"), &[1; 100], start);
+        }
+        assert_eq!(told, LINES);
+        assert!(connections.lock().takeovers.values().all(|known| known.recent.len() <= REMEMBERED));
+        for number in 0..CLIENTS + 50 {
+            takes(&connections, &format!("hall-{number}"), &[1; 2], start);
+        }
+        assert_eq!(connections.lock().takeovers.len(), CLIENTS);
+        takes(&connections, "late", &[1; 20], start + WITHIN * 2);
+        assert!(
+            connections.contested_at("late", start + WITHIN * 2).is_some(),
+            "others are forgotten by then"
+        );
     }
 }

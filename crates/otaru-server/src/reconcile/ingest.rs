@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::restored;
 use crate::app::{App, Shared};
 use crate::db::DbError;
-use crate::devices::{attempts, history, rows};
+use crate::devices::registry::{self, Entry, NoRoom};
+use crate::devices::{attempts, history};
 use crate::events;
 use crate::rollouts::books::{Books, Changes};
 
@@ -90,12 +91,22 @@ pub async fn take_report(
         return Ok(());
     }
     let (id, event) = (device.clone(), told(device, &report, true));
+    let most = may_register.then_some(app.config.registration.devices);
     let taken = app.db.write(move |tx| {
-        let taken = take(tx, &id, &report, may_register, now)?;
+        let taken = match enter(tx, &id, most, now)? {
+            Err(why) => return Ok(Err(why)),
+            Ok(()) => take(tx, &id, &report, now)?,
+        };
         let came = if live && taken.is_some() { presence(tx, &id, true, false, now)? } else { None };
-        Ok::<_, DbError>((taken, came))
+        Ok::<_, DbError>(Ok((taken, came)))
     });
-    let (taken, came) = taken.await?;
+    let (taken, came) = match taken.await? {
+        Ok(taken) => taken,
+        Err(why) => {
+            app.registry.note(device, &why);
+            return Ok(());
+        }
+    };
     if let Some(changes) = came {
         changes.tell(app);
     }
@@ -150,22 +161,30 @@ fn before(tx: &Connection, device: &DeviceId) -> Result<Option<Before>, DbError>
     Ok(found.optional()?)
 }
 
+/// Makes a row for a device that has none, where it may have one: as one of so many.
+fn enter(
+    tx: &Connection,
+    device: &DeviceId,
+    most: Option<u64>,
+    now: Time,
+) -> Result<Result<(), NoRoom>, DbError> {
+    let Some(most) = most else { return Ok(Ok(())) };
+    match registry::register(tx, device, most, now)? {
+        Entry::NoRoom => Ok(Err(NoRoom::Registry(most))),
+        Entry::Made | Entry::Known => Ok(Ok(())),
+    }
+}
+
 /// `None` when the device is none of ours.
 fn take(
     tx: &Connection,
     device: &DeviceId,
     report: &Status<String>,
-    may_register: bool,
     now: Time,
 ) -> Result<Option<Changes>, DbError> {
     let known = match before(tx, device)? {
-        Some(Before { retired: true, .. }) => return Ok(None),
+        None | Some(Before { retired: true, .. }) => return Ok(None),
         Some(known) => known,
-        None if may_register => {
-            rows::register(tx, device, now)?;
-            Before::default()
-        }
-        None => return Ok(None),
     };
     let error = report.error.as_ref().map(|fault| fault.code.as_str().to_owned());
     let is = Before {
@@ -253,15 +272,17 @@ pub async fn take_presence(
     may_register: bool,
 ) -> Result<(), DbError> {
     let (id, now) = (device.clone(), app.clock.now());
+    let most = (online && may_register).then_some(app.config.registration.devices);
     let taken = app.db.write(move |tx| {
-        if online && may_register {
-            rows::register(tx, &id, now)?;
+        if let Err(why) = enter(tx, &id, most, now)? {
+            return Ok(Err(why));
         }
-        presence(tx, &id, online, anew, now)
+        presence(tx, &id, online, anew, now).map(Ok)
     });
-    let taken = taken.await?;
-    if let Some(changes) = taken {
-        changes.tell(app);
+    match taken.await? {
+        Ok(Some(changes)) => changes.tell(app),
+        Ok(None) => {}
+        Err(why) => app.registry.note(device, &why),
     }
     Ok(())
 }

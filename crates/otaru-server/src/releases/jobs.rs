@@ -308,7 +308,10 @@ async fn make(app: &App, job: &Job) -> Result<String, JobError> {
         } else {
             note_artifact(tx, stored, now)?;
             put_file(tx, job.release, stored, true, &built.parts, &built.deltas, now)?;
-            format!("{size} bytes with {} patches", built.parts.deltas.len())
+            match built.parts.deltas.len() {
+                1 => format!("{size} bytes with 1 patch"),
+                count => format!("{size} bytes with {count} patches"),
+            }
         };
         job.end(tx, JobState::Done, &detail, now)?;
         Ok::<_, DbError>(detail)

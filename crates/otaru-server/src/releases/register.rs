@@ -54,8 +54,10 @@ impl Registered {
     pub fn remarks(&self, release: &Release) -> Vec<String> {
         let mut remarks = Vec::new();
         if self.cut > 0 {
-            let cut = self.cut;
-            remarks.push(format!("{cut} bytes behind the image are no part of it and were left out"));
+            remarks.push(match self.cut {
+                1 => "1 byte behind the image is no part of it and was left out".to_owned(),
+                cut => format!("{cut} bytes behind the image are no part of it and were left out"),
+            });
         }
         if self.has_signature_block {
             remarks.push("the signature block of secure boot behind the image is kept".to_owned());

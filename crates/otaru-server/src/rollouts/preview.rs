@@ -121,8 +121,8 @@ pub fn has_file(tx: &Connection, image: Digest, device: &DeviceId, devices: u64)
         return Ok(());
     }
     let who = match devices {
-        1 => device.to_string(),
-        more => format!("{device} and {} more", more - 1),
+        1 => format!("the device {device}"),
+        more => format!("the device {device} and {} more", more - 1),
     };
     let known = releases::by_image(tx, image)?;
     let what = match &known {

@@ -91,6 +91,7 @@ impl Bench {
             guests: false,
             signing_key: None,
             trusted_keys: Vec::new(),
+            registration: otaru_server::devices::registry::Bounds::default(),
             uploads: UploadLimits::default(),
             limits: Limits::default(),
             metrics: None,

@@ -58,7 +58,7 @@ const DONE_BY_ADMINS: [&str; 6] = [
 
 impl Bench {
     /// Opens a page with this cookie.
-    async fn page(&self, cookie: &str, path: &str) -> Answer {
+    pub(crate) async fn page(&self, cookie: &str, path: &str) -> Answer {
         let request = Request::builder().uri(path).header(header::COOKIE, cookie);
         // Of a stream, the head is enough.
         if path.starts_with("/live") {

@@ -1,6 +1,5 @@
 //! The server and token that `otaru login` remembers, in a file that only its owner can read.
 
-use std::net::{SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -91,33 +90,6 @@ pub(crate) fn normal(url: &str) -> anyhow::Result<String> {
     }
 }
 
-/// A warning, where a token would go to another machine in clear.
-pub(crate) fn in_clear(server: &str) -> Option<String> {
-    let rest = server.strip_prefix("http://")?;
-    let authority = rest.split('/').next().unwrap_or(rest);
-    let named = if authority.parse::<std::net::SocketAddr>().is_ok() || has_port(authority) {
-        authority.to_owned()
-    } else {
-        format!("{authority}:80")
-    };
-    let addresses: Vec<_> = named.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-    // Only an address of this machine can be bound.
-    let here =
-        |address: &SocketAddr| address.ip().is_loopback() || UdpSocket::bind((address.ip(), 0)).is_ok();
-    if !addresses.is_empty() && addresses.iter().all(here) {
-        return None;
-    }
-    Some(format!(
-        "the token goes to {server} in clear, and whoever is on the way can read and use it; \
-         let a proxy speak TLS and use https://, or a tunnel: ssh -L 8080:127.0.0.1:8080 HOST, then http://127.0.0.1:8080"
-    ))
-}
-
-fn has_port(authority: &str) -> bool {
-    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
-    !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,22 +101,6 @@ mod tests {
         for bad in ["", "ftp://x", "http://", "http://me:secret@host"] {
             let error = normal(bad).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_token_in_clear_is_warned_of_unless_it_stays_here() {
-        for far in [
-            "http://192.0.2.1:8080",
-            "http://192.0.2.1",
-            "http://[2001:db8::1]:8080/ota",
-            "http://nowhere.invalid",
-        ] {
-            let warning = in_clear(far).unwrap_or_else(|| panic!("{far}"));
-            assert!(warning.contains("https://") && warning.contains("ssh -L"), "{warning}");
-        }
-        for near in ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]", "https://192.0.2.1"] {
-            assert_eq!(in_clear(near), None, "{near}");
         }
     }
 }

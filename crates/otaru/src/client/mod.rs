@@ -75,7 +75,7 @@ impl ServerArgs {
         };
         // Who logged in was warned then.
         let is_kept = self.server.is_none() && self.token.is_none() && self.token_file.is_none();
-        if let Some(warning) = login::in_clear(&url).filter(|_| !is_kept) {
+        if let Some(warning) = crate::in_clear::token(&url).filter(|_| !is_kept) {
             crate::ui::warn(&warning);
         }
         Ok(Client::new(Login { server: url, token }))

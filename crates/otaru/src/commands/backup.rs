@@ -1,12 +1,15 @@
 //! `otaru backup` and `otaru restore`: everything a server keeps, in one file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
-use otaru_server::backup::{Contents, Logins, Restored, backup, restore};
+use otaru_server::backup::{BackupError, Contents, Logins, Restored, backup, restore};
 use serde_json::json;
 
 use crate::cli::{Outcome, Output};
+use crate::signals;
 use crate::ui;
 use crate::ui::live::Live;
 use crate::ui::table::bar;
@@ -28,13 +31,34 @@ pub(crate) struct Args {
     output: PathBuf,
 }
 
-pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     if args.output.exists() {
         bail!("{} is there already; choose another name", args.output.display());
     }
-    let contents = backup(&args.data, &args.output, progress(output))?;
-    tell("backup", &args.output, contents, output);
+    let Args { data, output: to } = args;
+    let out = to.clone();
+    let contents = until_stopped(move |stop| backup(&data, &out, stop, progress(output))).await?;
+    tell("backup", &to, contents, output);
     Ok(Outcome::Good)
+}
+
+/// Does the work on a thread of its own. Whoever ends it meanwhile waits until it has tidied up.
+async fn until_stopped<T: Send + 'static>(
+    work: impl FnOnce(&AtomicBool) -> Result<T, BackupError> + Send + 'static,
+) -> anyhow::Result<T> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut working = tokio::task::spawn_blocking({
+        let stop = Arc::clone(&stop);
+        move || work(&stop)
+    });
+    let done = tokio::select! {
+        done = &mut working => done,
+        () = signals::stop() => {
+            stop.store(true, Ordering::Relaxed);
+            working.await
+        }
+    };
+    Ok(done??)
 }
 
 /// Restore a backup to a new folder
@@ -57,10 +81,12 @@ pub(crate) struct RestoreArgs {
     end_logins: bool,
 }
 
-pub(crate) fn run_restore(args: &RestoreArgs, output: Output) -> anyhow::Result<Outcome> {
+pub(crate) async fn run_restore(args: RestoreArgs, output: Output) -> anyhow::Result<Outcome> {
     let logins = if args.end_logins { Logins::Ended } else { Logins::AsTheyWere };
-    let restored = restore(&args.file, &args.data, logins, progress(output))?;
-    tell_restored(&args.data, &restored, output);
+    let RestoreArgs { file, data, .. } = args;
+    let to = data.clone();
+    let restored = until_stopped(move |stop| restore(&file, &to, logins, stop, progress(output))).await?;
+    tell_restored(&data, &restored, output);
     Ok(Outcome::Good)
 }
 
@@ -74,8 +100,12 @@ fn tell_restored(data: &Path, restored: &Restored, output: Output) {
         }));
     } else {
         tell("restore", data, *contents, output);
-        ui::line(&format!("Good again: tokens: {}; fleet keys: {};", names(tokens), names(fleet_keys)));
-        ui::line(&format!("the passwords of {devices} devices. Nobody is logged in to the dashboard."));
+        let devices = ui::many(*devices, "device");
+        ui::line(&format!("Tokens that are good again: {}", names(tokens)));
+        ui::line(&format!("Fleet keys that are good again: {}", names(fleet_keys)));
+        ui::line(&format!(
+            "The passwords of {devices} are as they were, and nobody is logged in to the dashboard."
+        ));
     }
     if !tokens.is_empty() || !fleet_keys.is_empty() {
         ui::warn("what was revoked since the backup was made is good again; --end-logins ends all of it");
@@ -97,7 +127,7 @@ fn progress(output: Output) -> impl FnMut(u64, u64) {
     move |done, of| {
         if let Some(live) = live.as_mut().filter(|live| live.due() || done == of) {
             let percent = u8::try_from(done * 100 / of.max(1)).unwrap_or(100);
-            live.draw(&[format!("{} {done} of {of} files", bar(percent))]);
+            live.draw(&[format!("{} {done} of {}", bar(percent), ui::many(of, "file"))]);
         }
     }
 }
@@ -107,7 +137,7 @@ fn tell(what: &str, path: &Path, contents: Contents, output: Output) {
     if output.json {
         ui::event(json!({"event": what, "path": path, "artifacts": artifacts, "bytes": bytes}));
     } else {
-        let size = ui::size(bytes);
-        ui::line(&format!("{}: the database and {artifacts} firmware files, {size}", path.display()));
+        let (files, size) = (ui::many(artifacts, "firmware file"), ui::size(bytes));
+        ui::line(&format!("{}: the database and {files}, {size}", path.display()));
     }
 }

@@ -103,7 +103,11 @@ fn apply(old: &Path, patch: &Path, to: &Path, output: Output) -> anyhow::Result<
     if output.json {
         ui::line(&json!({ "file": to.display().to_string(), "bytes": new.len() }).to_string());
     } else {
-        ui::line(&ui::clean(&format!("{}: {} bytes, as they should be", to.display(), new.len())));
+        ui::line(&ui::clean(&format!(
+            "{}: {}, as they should be",
+            to.display(),
+            ui::many(new.len() as u64, "byte")
+        )));
     }
     Ok(Outcome::Good)
 }
@@ -125,16 +129,23 @@ fn stat(old: &Path, new: &Path, output: Output) -> anyhow::Result<Outcome> {
     }
     let Contents { copies, copied, predicted, corrected_addresses, corrected_others, new: new_bytes } =
         encoded.contents;
+    let copied_in = |count: u32| if count == 1 { "1 copy".to_owned() } else { format!("{count} copies") };
     let row = |bytes: u32, what: String| ui::line(&format!("{bytes:>9}  {what}"));
     ui::line(&format!("patch: {}", length(encoded.patch.len(), new_image.len())));
     ui::line("of these, in bytes, each taken away alone:");
-    row(control, format!("say where the {copied} bytes of {copies} copies come from"));
+    row(
+        control,
+        format!("say where the {} of {} come from", ui::many(copied.into(), "byte"), copied_in(copies)),
+    );
     row(
         addresses,
-        format!("correct {corrected_addresses} bytes in {predicted} addresses that were predicted"),
+        format!(
+            "correct {} in predicted addresses, of which there are {predicted}",
+            ui::many(corrected_addresses.into(), "byte")
+        ),
     );
-    row(other, format!("correct {corrected_others} other bytes of what is copied"));
-    row(brought, format!("bring {new_bytes} bytes of new code and data"));
+    row(other, format!("correct {} of what is copied", ui::many(corrected_others.into(), "other byte")));
+    row(brought, format!("bring {} of new code and data", ui::many(new_bytes.into(), "byte")));
     for (name, bytes) in others {
         let what = match bytes.as_u64() {
             Some(bytes) => length(bytes as usize, new_image.len()),
@@ -202,7 +213,7 @@ fn with_progress<R, E>(
 
 /// What other programs make of the same images, in bytes; null for those that are not installed.
 fn others(old: &Path, new: &Path) -> anyhow::Result<Vec<(String, Value)>> {
-    let folder = tempfile::tempdir().context("no folder for temporary files")?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let file = folder.path().join("patch");
     let detools = [
         "create_patch",

@@ -93,7 +93,7 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Add a device, and make a login for it, which is shown this once
+    /// Add a device, and make a login for it, shown once
     Add {
         /// Its name in MQTT topics
         id: String,
@@ -103,7 +103,7 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Make a new password for a device, which is shown this once
+    /// Make a new password for a device, shown once
     Password {
         /// Its id
         id: String,
@@ -124,13 +124,16 @@ enum Command {
 
 #[derive(clap::Subcommand)]
 enum KeyCommand {
-    /// Make one, which is shown this once
+    /// Make a fleet key, shown once
     Create {
         /// What it is for
         name: String,
         /// A tag for devices that come with it; may be given several times
         #[arg(long, value_name = "TAG")]
         tag: Vec<String>,
+        /// The most devices that may come with it; as many as the server allows, if not given
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        most: Option<u64>,
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -152,28 +155,28 @@ enum KeyCommand {
 /// Which devices.
 #[derive(clap::Args)]
 struct List {
-    /// Whose tags fit this expression
+    /// With tags that fit this expression
     #[arg(long, value_name = "EXPRESSION")]
     tags: Option<String>,
-    /// Whose id or label contains this
+    /// With this in the id or the label
     #[arg(long, short = 'q', value_name = "TEXT")]
     find: Option<String>,
-    /// Who runs this product
+    /// That run this product
     #[arg(long, value_name = "NAME")]
     product: Option<String>,
-    /// Who runs a version in this range, such as '>=1.0.0, <2.0.0'
+    /// That run a version in this range, such as '>=1.0.0, <2.0.0'
     #[arg(long, value_name = "RANGE")]
     versions: Option<String>,
-    /// Who is at this, such as `rolled_back`
+    /// In this state, such as `rolled_back`
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// Those that were retired, instead of those that were not
+    /// The retired ones, instead of those that are not
     #[arg(long)]
     retired: bool,
-    /// Who failed for this reason, such as `panic`
+    /// That failed for this reason, such as `panic`
     #[arg(long, value_name = "CODE")]
     error: Option<String>,
-    /// Who has a deployment in this rollout
+    /// With a deployment in this rollout
     #[arg(long, value_name = "ID")]
     rollout: Option<u64>,
     /// The most devices that are listed
@@ -236,7 +239,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             let path = format!("/devices/{}", escape(&id));
             let done = about(&server, &id, async |client| client.patch(&path, json!({"label": label})).await)
                 .await?;
-            say(output, &done, &format!("{id}: \"{}\".", done["label"].as_str().unwrap_or(&id)));
+            say(output, &done, &format!("{id} is called \"{}\".", done["label"].as_str().unwrap_or(&id)));
         }
         Command::Retire { id, yes, server } => {
             if !yes
@@ -258,12 +261,12 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         Command::Add { id, tag, server } => {
             let done: Value =
                 server.client()?.post("/devices", json!({"id": id, "tags": tags(&tag)})).await?;
-            tell_login(output, &done, &id);
+            tell_login(output, &done, &id)?;
         }
         Command::Password { id, server } => {
             let path = format!("/devices/{}/password", escape(&id));
             let done = about(&server, &id, async |client| client.post(&path, json!({})).await).await?;
-            tell_login(output, &done, &id);
+            tell_login(output, &done, &id)?;
         }
         Command::AllowClaim { id, server } => {
             let path = format!("/devices/{}/allow-claim", escape(&id));
@@ -301,14 +304,25 @@ fn say(output: Output, done: &Value, text: &str) {
     if output.json { ui::line(&done.to_string()) } else { ui::line(&ui::clean(text)) }
 }
 
-fn tell_login(output: Output, done: &Value, id: &str) {
-    if output.json {
-        return ui::line(&done.to_string());
-    }
-    ui::line("Its login at the broker, shown this once:");
-    ui::line(&format!("  user name  {}", ui::clean(id)));
-    ui::line(&format!("  password   {}", done["password"].as_str().unwrap_or("?")));
-    ui::line(&format!("  client id  {}", ui::clean(id)));
+/// Shows a device's new login.
+///
+/// # Errors
+/// When it cannot be written, so that nobody has it.
+fn tell_login(output: Output, done: &Value, id: &str) -> anyhow::Result<()> {
+    let id = ui::clean(id);
+    let shown = match output.json {
+        true => ui::print(&done.to_string()),
+        false => {
+            ui::line("Its login at the broker, shown this once:");
+            ui::line(&format!("  user name  {id}"));
+            let shown = ui::print(&format!("  password   {}", done["password"].as_str().unwrap_or("?")));
+            ui::line(&format!("  client id  {id}"));
+            shown
+        }
+    };
+    shown.with_context(|| {
+        format!("the password could not be shown; `otaru devices password {id}` makes another")
+    })
 }
 
 async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Result<Outcome> {
@@ -344,8 +358,9 @@ async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Resu
         ui::line("No devices yet. They appear here when they first report.");
         return Ok(Outcome::Good);
     }
-    let devices: Vec<Device> =
-        serde_json::from_value(found.into()).context("the server lists devices otherwise")?;
+    let devices: Vec<Device> = serde_json::from_value(found.into()).context(
+        "the server's list of devices cannot be read; are server and `otaru` of the same version?",
+    )?;
     let rows = devices.iter().map(row).collect();
     grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
     let reachable = devices.iter().filter(|device| device.reachable).count();
@@ -378,6 +393,9 @@ pub(super) async fn screen(client: &Client, (columns, rows): (usize, usize)) -> 
             .to_string(),
         style(by_health(&fleet)).dim().to_string(),
     ];
+    if let Some(text) = no_room(&fleet) {
+        lines[1] = style(text).red().to_string();
+    }
     if devices.is_empty() {
         lines.push("No device has reported yet. Virtual ones: `otaru sim`.".into());
     } else {
@@ -388,6 +406,16 @@ pub(super) async fn screen(client: &Client, (columns, rows): (usize, usize)) -> 
         lines.push(style(format!("… and {hidden} more; `otaru devices` lists all")).dim().to_string());
     }
     Ok(lines)
+}
+
+/// Words for a server that takes no more devices.
+fn no_room(fleet: &Value) -> Option<String> {
+    let (total, most) = (fleet["total"].as_u64()?, fleet["most"].as_u64()?);
+    (total >= most).then(|| {
+        format!(
+            "no room for more than {most}: retire devices, or start the server with a higher --max-devices"
+        )
+    })
 }
 
 /// The fleet in numbers: `1 troubled, 2 updating, 497 well`.
@@ -463,6 +491,7 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
     line("state", state(&text("state"), device["error_code"].as_str(), attempt));
     line("retired", device["retired_at"].as_u64().map_or_else(String::new, ago));
     line("why", ui::clean(device["report"]["error"]["detail"].as_str().unwrap_or_default()));
+    line("trouble", ui::clean(device["contested"]["detail"].as_str().unwrap_or_default()));
     line("reachable", if device["reachable"] == true { "yes".into() } else { "no".into() });
     line("changed", device["last_seen"].as_u64().map_or_else(String::new, ago));
     for deployment in device["deployments"].as_array().into_iter().flatten() {
@@ -500,14 +529,26 @@ fn happened(event: &Value) -> String {
 
 async fn keys(command: KeyCommand, output: Output) -> anyhow::Result<()> {
     match command {
-        KeyCommand::Create { name, tag, server } => {
-            let body = json!({"name": name, "tags": tags(&tag)});
-            let done: Value = server.client()?.post("/fleet-keys", body).await?;
-            if output.json {
-                ui::line(&done.to_string());
-            } else {
-                ui::line("The fleet key, shown this once. Devices use it as their password at the broker:");
-                ui::line(&format!("  {}", done["text"].as_str().unwrap_or("?")));
+        KeyCommand::Create { name, tag, most, server } => {
+            let mut body = json!({"name": name, "tags": tags(&tag)});
+            if let Some(most) = most {
+                body["max_devices"] = most.into();
+            }
+            let client = server.client()?;
+            let done: Value = client.post("/fleet-keys", body).await?;
+            let shown = match output.json {
+                true => ui::print(&done.to_string()),
+                false => {
+                    ui::line(
+                        "The fleet key, shown this once. Devices use it as their password at the broker:",
+                    );
+                    ui::print(&format!("  {}", done["text"].as_str().unwrap_or("?")))
+                }
+            };
+            if let Err(error) = shown {
+                let id = done["id"].as_str().unwrap_or_default();
+                client.delete(&format!("/fleet-keys/{}", escape(id))).await?;
+                bail!("the fleet key could not be shown, so it was revoked again: {error}");
             }
         }
         KeyCommand::List { server } => {
@@ -515,7 +556,10 @@ async fn keys(command: KeyCommand, output: Output) -> anyhow::Result<()> {
             for key in keys["items"].as_array().into_iter().flatten() {
                 let ended = if key["revoked_at"].is_null() { "" } else { "  revoked" };
                 let name = ui::clean(key["name"].as_str().unwrap_or_default());
-                say(output, key, &format!("{}  {name}{ended}", key["id"].as_str().unwrap_or_default()));
+                let devices = ui::many(key["devices"].as_u64().unwrap_or(0), "device");
+                let most = key["max_devices"].as_u64().map_or_else(String::new, |most| format!(" of {most}"));
+                let id = key["id"].as_str().unwrap_or_default();
+                say(output, key, &format!("{id}  {name}  {devices}{most}{ended}"));
             }
         }
         KeyCommand::Revoke { id, server } => {

@@ -54,7 +54,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         ui::line(&format!("{} at http://{}/", args.dir.display(), files.address()));
         urls.iter().for_each(|url| ui::line(&format!("  {url}")));
         if urls.is_empty() {
-            ui::line("  no .bin file yet; what is put there is served at once");
+            ui::line("  no firmware yet; what is put there is served at once");
         }
         ui::line("Ctrl-C ends it.");
     }

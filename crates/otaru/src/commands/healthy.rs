@@ -33,9 +33,15 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             .http_status_as_error(false);
         ureq::Agent::from(config.build()).get(&url).call()
     });
-    let answer = asked.await?.with_context(|| format!("{server} does not answer"))?;
+    let mut answer = asked.await?.with_context(|| format!("{server} does not answer"))?;
     if !answer.status().is_success() {
-        bail!("{server} is not {is}: it answered {}", answer.status());
+        // It says why, unless somebody answers in its place.
+        let text = answer.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
+        let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        match problem["detail"].as_str() {
+            Some(why) => bail!("{server} is not {is}: {}", ui::clean(why)),
+            None => bail!("{server} is not {is}: it answered {}", answer.status()),
+        }
     }
     if output.json {
         ui::event(serde_json::json!({"event": "healthy", "server": server}));

@@ -199,7 +199,13 @@ fn info(firmware: &Firmware, output: Output) {
     if firmware.trailing() > 0 {
         row(
             "after it",
-            &format!("{} bytes that are no part of the image and are left out", firmware.trailing()),
+            &format!(
+                "{} no part of the image, left out",
+                match firmware.trailing() {
+                    1 => "1 byte that is".to_owned(),
+                    count => format!("{count} bytes that are"),
+                }
+            ),
         );
     }
 }

@@ -75,9 +75,8 @@ fn show_manifest(file: &ReleaseFile<'_>) {
         None => row("signed with", "nothing: THIS RELEASE IS NOT SIGNED"),
     }
     row("image", &manifest.image.to_string());
-    let count = manifest.block_count();
-    let plural = if count == 1 { "" } else { "s" };
-    let blocks = format!("{count} block{plural} of {}", ui::size(manifest.block_size.into()));
+    let blocks = ui::many(manifest.block_count() as u64, "block");
+    let blocks = format!("{blocks} of {}", ui::size(manifest.block_size.into()));
     row("size", &format!("{} bytes ({}), {blocks}", manifest.size, ui::size(manifest.size.into())));
     if let Some(version) = manifest.min_base {
         row("for devices", &format!("that run {version} or later"));

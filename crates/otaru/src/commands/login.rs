@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cli::{Outcome, Output};
 use crate::client::Client;
 use crate::client::login::{self, Login};
-use crate::{options, ui};
+use crate::{in_clear, options, ui};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,7 +19,8 @@ Examples:
   echo $TOKEN | otaru login http://ota.example.com:8080
 
 The token is kept in ~/.config/otaru/login.json, readable for you alone. An administrator makes
-tokens with `otaru token create`; the first one is printed when a server starts for the first time.";
+tokens with `otaru token create`; the first one is printed when a server starts for the first time.
+Is the last one lost? At the server's machine, while it is stopped: `otaru token create NAME --role admin --data DIR`.";
 
 /// Remember a server and a token for it
 #[derive(clap::Args)]
@@ -35,7 +36,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let server = login::normal(&args.url)?;
     // Before it is asked for: who reads this can still think again.
-    if let Some(warning) = login::in_clear(&server) {
+    if let Some(warning) = in_clear::token(&server) {
         ui::warn(&warning);
     }
     let token = match &args.token_file {

@@ -81,7 +81,7 @@ pub(super) async fn no_device(client: &Client, conditions: &[Condition]) -> anyh
     }
     let all: Vec<String> =
         conditions.iter().map(|(name, value)| format!("{} {}", word(name), ui::clean(value))).collect();
-    Ok(format!("no device meets all of it: {}; each is met by some", all.join(", ")))
+    Ok(format!("no device meets all of it: {}; each by itself is met by some", all.join(", ")))
 }
 
 fn unmet(name: &str, value: &str, known: &[Known]) -> String {

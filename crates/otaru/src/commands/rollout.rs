@@ -21,7 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   otaru rollout create lamp@1.1.0 --watch
   otaru rollout create lamp@1.1.0 --tags 'site=berlin' --wave 5 --wave 10% --soak 1h --stop 5
-  otaru rollout create 17 --dry-run                     who would be hit
+  otaru rollout create 17 --dry-run                     which devices it would reach
   otaru rollout show 3
   otaru rollout pause 3
   otaru rollout create --undo 3                         back to what they ran before
@@ -32,9 +32,9 @@ docs/rollouts.md says how waves, stops and retries work.";
 #[derive(clap::Subcommand)]
 #[command(after_help = EXAMPLES)]
 pub(crate) enum Command {
-    /// Make one, and start it
+    /// Make a rollout, and start it
     Create(Box<Create>),
-    /// List them
+    /// List rollouts
     List {
         /// In this phase only, such as `running`
         #[arg(long)]
@@ -42,14 +42,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Show one: its waves, and why devices failed
+    /// Show a rollout: its waves, and why devices failed
     Show {
         /// Its id
         id: u64,
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Watch one until it is over; the exit code tells whether devices failed
+    /// Watch a rollout until it is over; the exit code tells whether devices failed
     Watch {
         /// Its id
         id: u64,
@@ -68,7 +68,7 @@ pub(crate) enum Command {
     Advance(One),
     /// Start no more devices, and complete when what is under way has ended
     Finish(One),
-    /// Give it up
+    /// Abort it: start no more devices, for good
     Abort {
         #[command(flatten)]
         one: One,
@@ -174,7 +174,7 @@ pub(crate) struct Create {
     /// Do not start it yet
     #[arg(long)]
     draft: bool,
-    /// Only tell who would be hit
+    /// Only tell which devices it would reach
     #[arg(long)]
     dry_run: bool,
     /// Watch it until it is over
@@ -374,7 +374,7 @@ async fn nobody(client: &Client, body: &Value, found: &Value) -> anyhow::Result<
     }
     let why = no_device(client, &conditions).await?;
     Ok(Some(match (target["percent"].as_f64(), named.is_empty()) {
-        (Some(percent), _) if conditions.is_empty() => format!("{percent}% of the devices are none"),
+        (Some(percent), _) if conditions.is_empty() => format!("a share of {percent}% comes to no device"),
         (_, false) => format!("none of the devices named fits; {why}"),
         _ => why,
     }))
@@ -391,7 +391,7 @@ async fn preview(client: &Client, body: Value, output: Output) -> anyhow::Result
     }
     let number = |name: &str| found[name].as_u64().unwrap_or(0);
     ui::line(&format!(
-        "{}: {} run it already, {} can be reached now, {} are updating for another rollout",
+        "{}: {} running it already, {} reachable now, {} updating for another rollout",
         ui::many(number("devices"), "device"),
         number("current"),
         number("reachable"),
@@ -640,7 +640,7 @@ async fn list(client: &Client, phase_of: Option<&str>, output: Output) -> anyhow
         bail!("no rollout is {}; `otaru rollout list` shows all", ui::clean(phase));
     }
     if rollouts.is_empty() {
-        ui::line("No rollouts; `otaru rollout create RELEASE` makes one.");
+        ui::line("No rollouts yet; `otaru rollout create RELEASE` makes one.");
         return Ok(());
     }
     let rows = rollouts.iter().map(|rollout| {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use otaru_server::config::{Config, MqttConfig};
+use otaru_server::devices::registry::Bounds;
 use otaru_server::mqtt::{BrokerUrl, Secret};
 use otaru_server::server::Server;
 use serde_json::json;
@@ -12,7 +13,7 @@ use serde_json::json;
 use crate::cli::{Outcome, Output};
 use crate::logging::Format;
 use crate::options::is_given;
-use crate::{logging, options, signals, ui};
+use crate::{in_clear, logging, options, signals, ui};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +23,7 @@ Examples:
   otaru serve --data /var/lib/otaru --mqtt mqtt://otaru@broker.lan --mqtt-password-file secret.txt
 
 The first start prints an admin token, once: log in with it in a browser, or with `otaru login`.
+If it is lost, stop the server and make another: `otaru token create NAME --role admin --data DIR`.
 People and scripts use tokens (`otaru token`), devices have logins of their own (`otaru devices add`)
 or come with a fleet key (`otaru devices key`); with --dev, devices from this machine and from
 private networks need none.
@@ -68,6 +70,9 @@ pub(crate) struct Args {
     /// Let unknown devices in, from this machine and private networks, without a login
     #[arg(long)]
     dev: bool,
+    /// The most devices that can become known; retired ones do not count
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().devices, value_parser = clap::value_parser!(u64).range(1..))]
+    max_devices: u64,
     /// Serve Prometheus metrics here, such as 127.0.0.1:9090; the path is /metrics
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
@@ -80,12 +85,27 @@ pub(crate) struct Args {
     log_format: Format,
 }
 
+/// What is told of the options once the server runs.
+struct Announced {
+    dev: bool,
+    data: PathBuf,
+}
+
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     logging::serve(args.log_format, output.verbose);
     options::raise_file_limit(1 << 20);
-    let dev = args.dev;
+    let announced = Announced { dev: args.dev, data: args.data.clone() };
     let mut server = Server::start(args.config()?).await?;
-    announce(&server, dev, output);
+    if let Err(error) = announce(&server, &announced, output) {
+        let had_token = server.first_token().is_some();
+        server.stop().await;
+        match had_token {
+            true => bail!("the admin token could not be shown: {error}; the next start makes another"),
+            // As for any other command whose output nobody reads.
+            false => return Ok(Outcome::Good),
+        }
+    }
+    server.token_was_shown().await?;
     let stopped = tokio::select! {
         () = signals::stop() => None,
         why = server.failed() => Some(why),
@@ -125,6 +145,7 @@ impl Args {
             guests: false,
             signing_key: self.signing_key,
             trusted_keys: self.trusted_key,
+            registration: Bounds { devices: self.max_devices, ..Bounds::default() },
             uploads: otaru_server::releases::UploadLimits::default(),
             limits: otaru_server::http::Limits::default(),
             metrics: self.metrics,
@@ -137,6 +158,9 @@ fn broker(url: &Secret, password_file: Option<&std::path::Path>) -> anyhow::Resu
     let mut url: BrokerUrl = url.expose().parse().context("--mqtt")?;
     if let Some(path) = password_file {
         url.password = Some(options::first_line(path)?);
+    }
+    if let Some(warning) = in_clear::broker_password(&url) {
+        log::warn!("{warning}");
     }
     Ok(url)
 }
@@ -156,32 +180,51 @@ fn check_public(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn announce(server: &Server, dev: bool, output: Output) {
+/// Says where everything is, and shows the first token.
+///
+/// # Errors
+/// When the token cannot be written: then nobody has seen it.
+fn announce(server: &Server, args: &Announced, output: Output) -> std::io::Result<()> {
     let (base, mqtt, token) = (server.public_base(), server.mqtt_url(), server.first_token());
     if output.json {
-        ui::event(json!({
+        let listening = ui::timed(json!({
             "event": "listening", "url": base, "http": server.http().to_string(), "mqtt": mqtt.to_string(),
-            "metrics": server.metrics().map(|address| address.to_string()), "dev": dev, "token": token,
+            "metrics": server.metrics().map(|address| address.to_string()), "dev": args.dev, "token": token,
         }));
-        return;
+        return ui::print(&listening.to_string());
     }
     ui::line(&format!("Otaru at {base}    the dashboard; the API: {base}/api/docs"));
     ui::line(&format!("MQTT  at {mqtt}"));
     if let Some(address) = server.metrics() {
         ui::line(&format!("Metrics at http://{address}/metrics"));
     }
-    if dev {
+    if args.dev {
         ui::line("--dev: devices from this machine and private networks need no login.");
     }
-    if let Some(token) = token {
-        ui::line("");
-        ui::line("The admin token. It is shown this once; keep it:");
-        ui::line(&format!("  {token}"));
-        ui::line("");
-        ui::line("Log in with it in a browser, or on this machine or another:");
-        ui::line(&format!("  otaru login {base}"));
-        ui::line("  otaru release upload firmware.bin --rollout");
-        ui::line("");
+    match token {
+        Some(token) => show_token(token, server.is_token_made_again(), base)?,
+        None => {
+            ui::line("Log in with a token that you have. Is it lost? Stop the server and make another:");
+            ui::line(&format!("  otaru token create NAME --role admin --data {}", args.data.display()));
+        }
     }
     ui::line("Ctrl-C ends it.");
+    Ok(())
+}
+
+fn show_token(token: &str, again: bool, base: &str) -> std::io::Result<()> {
+    ui::line("");
+    if again {
+        ui::line(
+            "The server was ended before it showed its first admin token. That one is revoked; this is another.",
+        );
+    }
+    ui::line("The admin token. It is shown this once; keep it:");
+    ui::print(&format!("  {token}"))?;
+    ui::line("");
+    ui::line("Log in with it in a browser, or on this machine or another:");
+    ui::line(&format!("  otaru login {base}"));
+    ui::line("  otaru release upload firmware.bin --rollout");
+    ui::line("");
+    Ok(())
 }

@@ -48,7 +48,7 @@ enum Bootloader {
 pub(crate) struct Args {
     #[command(flatten)]
     broker: BrokerArgs,
-    /// How many
+    /// How many devices
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20_000))]
     devices: u16,
     /// The folder for their flash; without one it is in memory
@@ -116,7 +116,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     if !options::raise_file_limit(wanted) {
         let devices = args.devices;
         ui::warn(&format!(
-            "{devices} devices want {wanted} open files; raise the limit with `ulimit -n {wanted}`"
+            "{} may need {wanted} open files; raise the limit with `ulimit -n {wanted}`",
+            ui::many(devices.into(), "device")
         ));
     }
     let bench = Rc::new(Bench {
@@ -143,9 +144,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     if !output.json {
         let flash = args.dir.as_deref().map_or_else(|| "memory".into(), |dir| dir.display().to_string());
         let text = format!(
-            "{} virtual device{} at {broker}, flash in {flash}, speed {}",
-            boards.len(),
-            if boards.len() == 1 { "" } else { "s" },
+            "{} at {broker}, flash in {flash}, speed {}",
+            ui::many(boards.len() as u64, "virtual device"),
             args.speed
         );
         ui::line(&text);
@@ -265,7 +265,7 @@ fn boards(
     let names = (1..=args.devices).map(|number| format!("{}{number:04}", args.name_prefix));
     let Some(dir) = &args.dir else {
         let firmware = firmware.context("--firmware says what the devices run")?;
-        let Some(chip) = args.chip.or(firmware.chip()) else { bail!("which chip? Give --chip") };
+        let Some(chip) = args.chip.or(firmware.chip()) else { bail!("which chip are they? Give --chip") };
         let contents = provisioned(firmware.kept())?;
         return Ok(names.map(|name| Board::in_memory(bench, &name, chip, Rc::clone(&contents))).collect());
     };

@@ -1,24 +1,31 @@
 //! `otaru token`: who may use the server.
 
-use anyhow::bail;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
+use otaru_server::access::offline;
+use otaru_server::access::tokens::New;
 use serde_json::{Value, json};
 
 use super::nothing::missing;
 use crate::cli::{Outcome, Output};
 use crate::client::when::{ago, parse_span};
 use crate::client::{Client, ServerArgs, escape, when};
+use crate::options::is_given;
 use crate::ui;
 use crate::ui::grid::{grid, width};
 
 /// Make, list and end API tokens
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Make one, which is shown this once
+    /// Make a token, shown once
     #[command(after_help = "\
 Examples:
   otaru token create 'build server' --role operator --for 90d
-  otaru token create 'wall display' --role viewer")]
+  otaru token create 'wall display' --role viewer
+  otaru token create me --role admin --data /var/lib/otaru     the last one is lost: at the server's machine,
+                                                               while the server is stopped")]
     Create {
         /// What it is for
         name: String,
@@ -28,15 +35,18 @@ Examples:
         /// How long it is good, such as 90d; without, until it is revoked
         #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
         span: Option<u64>,
+        /// Make it in the folder of a server that is stopped, on this machine: no token is needed for that
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// List them
+    /// List tokens
     List {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// End one
+    /// End a token
     Revoke {
         /// Its id, or its name if no other has it
         #[arg(value_name = "ID|NAME")]
@@ -58,26 +68,27 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const fn name(self) -> &'static str {
+    const fn of_server(self) -> otaru_server::api::caller::Role {
+        use otaru_server::api::caller::Role as Of;
         match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
+            Self::Viewer => Of::Viewer,
+            Self::Operator => Of::Operator,
+            Self::Admin => Of::Admin,
         }
+    }
+
+    const fn name(self) -> &'static str {
+        self.of_server().as_str()
     }
 }
 
 pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
     match command {
-        Command::Create { name, role, span, server } => {
+        Command::Create { name, role, span, data, server } => {
             let ends = span.map(|span| when::now().saturating_add(span));
-            let body = json!({"name": name, "role": role.name(), "expires_at": ends});
-            let made: Value = server.client()?.post("/tokens", body).await?;
-            if output.json {
-                ui::line(&made.to_string());
-            } else {
-                ui::line("The token, shown this once:");
-                ui::line(&format!("  {}", made["text"].as_str().unwrap_or("?")));
+            match data {
+                Some(data) => create_offline(&data, name, role, ends, output)?,
+                None => create(&server.client()?, &name, role, ends, output).await?,
             }
         }
         Command::List { server } => list(&server, output).await?,
@@ -92,6 +103,64 @@ pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outc
         }
     }
     Ok(Outcome::Good)
+}
+
+async fn create(
+    client: &Client,
+    name: &str,
+    role: Role,
+    ends: Option<u64>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let body = json!({"name": name, "role": role.name(), "expires_at": ends});
+    let made: Value = client.post("/tokens", body).await?;
+    if let Err(error) = show(&made, output) {
+        let id = made["id"].as_str().unwrap_or_default();
+        client.delete(&format!("/tokens/{}", escape(id))).await?;
+        bail!(not_shown(&error));
+    }
+    Ok(())
+}
+
+/// Makes one in the folder of a server that is stopped.
+fn create_offline(
+    data: &Path,
+    name: String,
+    role: Role,
+    ends: Option<u64>,
+    output: Output,
+) -> anyhow::Result<()> {
+    for option in ["server", "token", "token_file"] {
+        if is_given(option) {
+            let option = option.replace('_', "-");
+            bail!("give --data or --{option}, not both: with --data no server is asked");
+        }
+    }
+    let expires_at = ends.map(i64::try_from).transpose().context("--for is too long")?;
+    let made = offline::create(data, New { name, role: role.of_server(), expires_at })?;
+    let mut shown = serde_json::to_value(&made.token)?;
+    shown["text"] = made.text.expose().into();
+    if let Err(error) = show(&shown, output) {
+        made.take_back()?;
+        bail!(not_shown(&error));
+    }
+    Ok(())
+}
+
+/// Shows a new token.
+///
+/// # Errors
+/// When it cannot be written, so that nobody has it.
+fn show(made: &Value, output: Output) -> std::io::Result<()> {
+    if output.json {
+        return ui::print(&made.to_string());
+    }
+    ui::line("The token, shown this once:");
+    ui::print(&format!("  {}", made["text"].as_str().unwrap_or("?")))
+}
+
+fn not_shown(error: &std::io::Error) -> String {
+    format!("the token could not be shown, so it was revoked again: {error}")
 }
 
 /// The id of a secret that was not revoked, by its id or its name.

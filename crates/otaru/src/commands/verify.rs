@@ -48,12 +48,9 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
     let manifest = &verified.file.manifest;
     let signer = verified.file.envelope.key_id().filter(|_| !args.contents_only).map(|id| id.to_string());
     if patches.untried > 0 {
-        let what = if patches.untried == 1 {
-            "1 patch was".into()
-        } else {
-            format!("{} patches were", patches.untried)
-        };
-        ui::warn(&format!("{what} not tried: --base gives the image that each is for"));
+        let untried = patches.untried;
+        let (what, they) = if untried == 1 { ("patch was", "it is") } else { ("patches were", "they are") };
+        ui::warn(&format!("{untried} {what} not tried: --base gives the image that {they} for"));
     }
     if output.json {
         let object = json!({

@@ -18,10 +18,11 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// An area, if standard output is a terminal and nothing else writes to it.
+    /// An area, if standard output is a terminal that understands escapes and nothing else writes to it. With NO_COLOR or TERM=dumb
+    /// there are no escapes at all, and what changes is told in lines.
     pub(crate) fn new(output: Output) -> Option<Self> {
         let term = Term::stdout();
-        if output.json || output.verbose > 0 || !term.is_term() {
+        if output.json || output.verbose > 0 || !term.features().colors_supported() {
             return None;
         }
         let _ = term.hide_cursor();
@@ -49,7 +50,7 @@ impl Live {
         if lines.len() > room {
             let hidden = lines.len() - room + 1;
             shown.truncate(room - 1);
-            shown.push(format!("… and {hidden} more lines that do not fit"));
+            shown.push(format!("… and {} that do not fit", super::many(hidden as u64, "more line")));
         }
         let mut frame = self.upwards();
         for line in &shown {

@@ -22,18 +22,31 @@ pub(crate) async fn closed() {
 
 /// Prints a line. When nobody reads any more, [`closed`] tells.
 pub(crate) fn line(text: &str) {
-    if writeln!(std::io::stdout().lock(), "{text}").is_err() {
-        CLOSED.notify_one();
-    }
+    // It is told by `closed`.
+    let _ = print(text);
+}
+
+/// Prints a line that must be read, such as a secret that is shown once.
+///
+/// # Errors
+/// When it cannot be written, so that nobody reads it.
+pub(crate) fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).inspect_err(|_| CLOSED.notify_one())
 }
 
 /// Prints a JSON object with the time it was printed.
-pub(crate) fn event(mut object: Value) {
+pub(crate) fn event(object: Value) {
+    line(&timed(object).to_string());
+}
+
+/// The object with the time as it is now.
+pub(crate) fn timed(mut object: Value) -> Value {
     if let Some(fields) = object.as_object_mut() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         fields.insert("time".into(), (now.as_millis() as f64 / 1000.0).into());
     }
-    line(&object.to_string());
+    object
 }
 
 /// Prints an error. Its lines are kept: a `^` may stand below a place.

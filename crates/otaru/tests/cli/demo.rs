@@ -30,15 +30,17 @@ fn it_waits_for_the_user_and_ends_with_ctrl_c() {
 
 #[test]
 fn it_tidies_up_when_nobody_reads_any_more() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = otaru(&["demo", "--speed", "8"]);
-    command.env("TMPDIR", dir.path());
-    let mut demo = Running::start(command);
-    demo.line("Otaru");
-    demo.ignore();
-    let deadline = Instant::now() + LIMIT;
-    while std::fs::read_dir(dir.path()).unwrap().count() > 0 {
-        assert!(Instant::now() < deadline, "the flash dumps are still there");
-        std::thread::sleep(Duration::from_millis(50));
+    for (more, first) in [(&[][..], "Otaru"), (&["--json"], r#""event":"demo""#)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = otaru(&["demo", "--speed", "8"]);
+        command.args(more).env("TMPDIR", dir.path());
+        let mut demo = Running::start(command);
+        demo.line(first);
+        demo.ignore();
+        let deadline = Instant::now() + LIMIT;
+        while std::fs::read_dir(dir.path()).unwrap().count() > 0 {
+            assert!(Instant::now() < deadline, "the flash dumps are still there: {more:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }

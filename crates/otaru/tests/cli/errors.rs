@@ -86,3 +86,77 @@ fn ports_that_are_taken() {
     run(otaru(&["broker", "--listen", address])).with_code(1).tells("--listen takes another port");
     run(otaru(&["files", "--listen", address, "."])).with_code(1).tells("--listen takes another port");
 }
+
+#[test]
+fn a_key_that_cannot_be_read_is_named_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = firmware(dir.path(), "1.0.0", "healthy").display().to_string();
+    let (missing, text) = (path(dir.path(), "missing.pem"), path(dir.path(), "text.pem"));
+    std::fs::write(&text, "hunter2 is the password\n").unwrap();
+    let (data, out) = (path(dir.path(), "data"), path(dir.path(), "x.otaru"));
+    for (key, why) in [(&missing, "No such file"), (&text, "`otaru keygen` makes")] {
+        let free = ["--http", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--data", &data];
+        for args in [
+            &[&["serve", "--signing-key", key][..], &free].concat()[..],
+            &[&["serve", "--trusted-key", key][..], &free].concat(),
+            &["release", &image, "--key", key, "-o", &out],
+            &["verify", &image, "--key", key],
+            &["resign", &image, "--key", key, "-o", &out],
+        ] {
+            let told = run(otaru(args)).with_code(1).tells(why).err;
+            assert_eq!(
+                (told.matches(why).count(), told.matches(key.as_str()).count()),
+                (1, 1),
+                "{args:?}: {told}"
+            );
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_file_is_printed_that_is_not_what_it_should_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let (secret, data, out) =
+        (path(dir.path(), "secret.txt"), path(dir.path(), "data"), path(dir.path(), "out"));
+    let files = [
+        "hunter2".to_owned(),
+        "hunter2 ".repeat(200),
+        format!("{{\"hunter2\": \"{}\"}}", "hunter2\\n".repeat(100)),
+        format!("-----BEGIN PRIVATE KEY-----\n{}", "hunter2\n".repeat(100)),
+    ];
+    for text in files {
+        std::fs::write(&secret, text).unwrap();
+        for args in [
+            &["restore", &secret, "--data", &data][..],
+            &["image", "info", &secret],
+            &["inspect", &secret],
+            &["verify", &secret, "--contents-only"],
+            &["verify", &secret, "--key", &secret],
+            &["resign", &secret, "--key", &secret, "-o", &out],
+            &["release", &secret, "-o", &out],
+            &["delta", "apply", &secret, &secret, "-o", &out],
+            &["push", &secret],
+            &["sim", "--firmware", &secret],
+            &["sim", "--firmware", &secret, "--key", &secret],
+        ] {
+            let ended = run(otaru(args)).with_code(1);
+            let told = format!("{}{}", ended.out, ended.err);
+            assert!(!told.contains("hunter2"), "{args:?}: {told}");
+        }
+    }
+    let restore = run(otaru(&["restore", &secret, "--data", &data]));
+    restore.with_code(1).tells("secret.txt is no backup; `otaru backup` makes one");
+}
+
+#[test]
+fn a_password_that_leaves_this_machine_is_warned_of_once() {
+    let url = |host: &str| format!("mqtt://me:s3cret@{host}");
+    let told = run(otaru(&["watch", "--broker", &url("no-such-host.invalid")])).with_code(1).err;
+    assert_eq!(told.matches("in clear").count(), 1, "{told}");
+    assert!(told.contains("ssh -L") && !told.contains("s3cret"), "{told}");
+    for quiet in [url("127.0.0.1:1"), "mqtt://no-such-host.invalid".into()] {
+        let told = run(otaru(&["watch", "--broker", &quiet])).with_code(1).err;
+        assert!(!told.contains("in clear"), "{told}");
+    }
+}

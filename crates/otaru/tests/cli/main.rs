@@ -10,3 +10,4 @@ mod image;
 mod push;
 mod release;
 mod sim;
+mod terminal;

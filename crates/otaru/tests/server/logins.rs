@@ -1,8 +1,8 @@
 //! Devices with logins of their own, with fleet keys, and those that have no business here.
 
 use crate::common::{otaru, run};
-use crate::fleet::Fleet;
-use crate::program::{Program, have, program};
+use crate::fleet::{Fleet, LONG};
+use crate::program::{Program, eventually, have, program};
 
 /// The secret that a command shows once.
 fn secret(line: &str, field: &str) -> String {
@@ -79,4 +79,22 @@ fn a_device_speaks_and_hears_for_itself_only() {
     let answer = listener.says("ubscri");
     let line = if answer.contains("135") { answer } else { listener.says("135") };
     assert!(line.contains("135"), "not authorized (MQTT 5, section 3.9.3): {line}");
+}
+
+#[test]
+fn two_boards_of_one_name_are_told() {
+    let fleet = Fleet::start(&["--dev"]);
+    let firmware = fleet.firmware("1.0.0", "healthy");
+    let _one = fleet.devices(&firmware, 1, &["--no-watch"]);
+    // The same name again; ours wait a minute before they come back, and these live twenty times as fast.
+    let _other = fleet.devices(&firmware, 1, &["--no-watch"]);
+    let told = eventually("the server to notice", LONG, || {
+        let shown = fleet.does(&["devices", "show", "sim-0001"]);
+        shown.lines().find(|line| line.contains("taken over")).map(str::to_owned)
+    });
+    assert!(told.contains("by 127.0.0.1") && told.contains("give each board its own name"), "{told}");
+    let lines = || fleet.logs().matches("a client id is taken over again and again").count();
+    assert_eq!(lines(), 1);
+    std::thread::sleep(std::time::Duration::from_secs(8));
+    assert_eq!(lines(), 1, "once");
 }

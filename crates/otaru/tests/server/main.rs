@@ -8,6 +8,7 @@ mod chaos;
 #[expect(dead_code, reason = "the tests of the command line use more of it")]
 #[path = "../cli/common.rs"]
 mod common;
+mod first_token;
 mod fleet;
 mod home_assistant;
 mod late_broker;

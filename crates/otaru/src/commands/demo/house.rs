@@ -54,6 +54,7 @@ impl House {
             guests: true,
             signing_key: Some(file),
             trusted_keys: Vec::new(),
+            registration: otaru_server::devices::registry::Bounds::default(),
             uploads: UploadLimits::default(),
             limits: otaru_server::http::Limits::default(),
             metrics: None,
@@ -68,6 +69,7 @@ impl House {
         };
         let server = server.context("cannot start the demo's server")?;
         let token = server.first_token().context("the demo's server made no token")?;
+        server.token_was_shown().await?;
         let url = format!("http://{}", server.http());
         let client = Client::new(Login { server: url, token: Secret::new(token) });
         let broker = broker.unwrap_or_else(|| server.mqtt_url());

@@ -50,6 +50,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         Some(url) => {
             let url: BrokerUrl =
                 url.expose().parse().map_err(|error| anyhow::anyhow!("--broker: {error}"))?;
+            options::warn_in_clear(&url);
             // Real boards may listen there too.
             (Some(url), format!("otaru-demo/{:06x}", rand::random::<u32>() >> 8))
         }
@@ -58,38 +59,56 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     LocalSet::new().run_until(play(broker, &base, &args, output)).await
 }
 
-/// The story, and then the stage is the user's.
+/// The story, and then the stage is the user's. However it ends, nothing is left behind.
 async fn play(broker: Option<BrokerUrl>, base: &str, args: &Args, output: Output) -> anyhow::Result<Outcome> {
-    let began = Instant::now();
-    let mut scene = Scene::open(broker, base, args.speed, output).await?;
-    let mut facts = Facts::default();
-    introduce(&mut scene, args.speed);
-    let finished = tokio::select! {
-        told = tell(&mut scene, &mut facts) => told.map(|()| true)?,
-        () = signals::stop() => false,
+    let stop = signals::stop();
+    tokio::pin!(stop);
+    let mut scene = tokio::select! {
+        scene = Scene::open(broker, base, args.speed, output) => scene?,
+        () = &mut stop => return Ok(Outcome::Bad),
     };
-    if !finished {
-        scene.keep();
-        scene.say("Stopped before the end.");
-        scene.close(args.broker.is_some()).await;
-        return Ok(Outcome::Bad);
-    }
-    facts.tell(&mut scene);
+    let mut facts = Facts::default();
+    let told = tokio::select! {
+        told = perform(&mut scene, &mut facts, args) => Some(told),
+        () = &mut stop => None,
+    };
+    let played = match told {
+        None => {
+            scene.keep();
+            scene.say("Stopped before the end.");
+            Ok(Outcome::Bad)
+        }
+        Some(Err(error)) => Err(error),
+        Some(Ok(())) => {
+            if !args.exit {
+                tokio::select! {
+                    _ = scene.until(Duration::from_secs(u32::MAX.into()), |_| false) => {}
+                    () = stop => {}
+                }
+            }
+            scene.keep();
+            Ok(if facts.all() { Outcome::Good } else { Outcome::Bad })
+        }
+    };
+    scene.close(args.broker.is_some()).await;
+    played
+}
+
+/// All chapters, what was observed, and how to go on.
+async fn perform(scene: &mut Scene, facts: &mut Facts, args: &Args) -> anyhow::Result<()> {
+    let began = Instant::now();
+    introduce(scene, args.speed);
+    tell(scene, facts).await?;
+    facts.tell(scene);
     let seconds = began.elapsed().as_secs_f64();
-    if output.json {
+    if scene.output.json {
         ui::event(json!({"event": "took", "seconds": seconds}));
     }
     scene.say(&style(format!("  {seconds:.1} s in all")).dim().to_string());
-    if !args.exit {
-        invite(&mut scene).await?;
-        tokio::select! {
-            _ = scene.until(Duration::from_secs(u32::MAX.into()), |_| false) => {}
-            () = signals::stop() => {}
-        }
+    match args.exit {
+        true => Ok(()),
+        false => invite(scene).await,
     }
-    scene.keep();
-    scene.close(args.broker.is_some()).await;
-    Ok(if facts.all() { Outcome::Good } else { Outcome::Bad })
 }
 
 async fn tell(scene: &mut Scene, facts: &mut Facts) -> anyhow::Result<()> {

@@ -311,6 +311,17 @@ impl Scene {
         }
         self.mqtt.disconnect().await;
         self.house.close().await;
+        // Work that had begun may still write there for a moment.
+        let folder = self.dir.keep();
+        for _ in 0..50 {
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                _ => return,
+            }
+        }
+        ui::warn(&format!("the folder {} could not be removed", folder.display()));
     }
 
     async fn take_back(&self) {

@@ -99,7 +99,11 @@ pub(super) async fn bad_update(scene: &mut Scene, facts: &mut Facts, old: &Relea
         status.and_then(|status| status.error).is_some_and(|error| error.detail.contains("panicked at"));
     facts.note(Seen::Report, "the reason carries the panic's own text", text);
     let starts = starts_of(scene, "porch", "1.2.0");
-    facts.note(Seen::Boot, format!("1.2.0 was started {starts} times, then never again"), starts > 0 && done);
+    facts.note(
+        Seen::Boot,
+        format!("1.2.0 had {}, then never another", crate::ui::many(starts as u64, "start")),
+        starts > 0 && done,
+    );
     let dump = scene.dump("porch")?;
     let safe = dump.slot_holds(dump.selected().0, &old.bytes);
     facts.note(Seen::Flash, "porch's otadata selects the slot that equals lamp-1.1.0.bin", safe);

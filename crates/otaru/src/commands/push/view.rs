@@ -166,6 +166,7 @@ fn summary(tracker: &Tracker) -> String {
     let devices = if all == 1 { "device" } else { "devices" };
     let runs = if current == 1 { "runs" } else { "run" };
     match (done, current) {
+        _ if all == 0 => "no device answered".to_owned(),
         (_, 0) => format!("{done} of {all} {devices} updated"),
         (0, _) => format!("{current} of {all} {devices} {runs} it already"),
         _ => format!("{done} of {all} {devices} updated, {current} {runs} it already"),

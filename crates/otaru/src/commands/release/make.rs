@@ -98,7 +98,10 @@ pub(crate) fn run(args: &Make, output: Output) -> anyhow::Result<Outcome> {
     let sources: Vec<_> = sources.map(PathBuf::as_path).collect();
     release_file::write(&args.output, &file, &sources)?;
     if firmware.trailing() > 0 {
-        ui::warn(&format!("left out {} bytes that follow the image", firmware.trailing()));
+        ui::warn(&match firmware.trailing() {
+            1 => "left out 1 byte that follows the image".to_owned(),
+            count => format!("left out {count} bytes that follow the image"),
+        });
     }
     if key.is_none() {
         ui::warn(

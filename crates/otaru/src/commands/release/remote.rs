@@ -182,7 +182,11 @@ pub(crate) async fn find(client: &Client, text: &str, yanked: Yanked) -> anyhow:
         }
         several => {
             let ids = several.iter().map(|release| format!("{} ({})", release["id"], release["chip"]));
-            bail!("{text} is several releases; give one's id: {}", ids.collect::<Vec<_>>().join(", "))
+            bail!(
+                "several releases are called {}; give the id of one: {}",
+                ui::clean(text),
+                ids.collect::<Vec<_>>().join(", ")
+            )
         }
     }
 }

@@ -1,0 +1,172 @@
+//! Tokens made at the machine of a server that is stopped: the way back for whoever lost the last one.
+//!
+//! Whoever can write to the data folder can change everything in it, so this gives nobody more than they have. The folder's lock keeps it
+//! from a server that runs; the audit log says that a token was made so.
+
+use std::path::{Path, PathBuf};
+
+use otaru_rollout::Time;
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::audit;
+use super::tokens::{self, New, Token};
+use crate::api::problem::Problem;
+use crate::clock::Clock;
+use crate::data_dir::{DataDir, DataDirError, database_in};
+use crate::db::{self, DbError};
+use crate::mqtt::Secret;
+
+/// Who did it, as the audit log has it.
+const ACTOR: &str = "offline";
+
+/// Why no token is made.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// There is no server's data.
+    #[error("{} holds no server's data; --data names the folder that `otaru serve` uses", .0.display())]
+    NoData(PathBuf),
+    /// A server runs.
+    #[error(
+        "the server that uses {} is running: log in and make the token without --data, or stop the server first",
+        .0.display()
+    )]
+    Running(PathBuf),
+    /// The folder cannot be used.
+    #[error(transparent)]
+    DataDir(DataDirError),
+    /// The database cannot be used.
+    #[error("no token was made: {0}")]
+    Database(DbError),
+    /// There can be no such token.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A token that was made, and the folder's lock: as long as this lives, no server can start there.
+#[derive(Debug)]
+pub struct Made {
+    /// The token.
+    pub token: Token,
+    /// The token itself, to be shown once.
+    pub text: Secret,
+    connection: Connection,
+    _data: DataDir,
+}
+
+/// Makes a token in the data folder of a server that is stopped.
+///
+/// # Errors
+/// When there is no server's data, a server runs, or there can be no such token.
+pub fn create(data: &Path, new: New) -> Result<Made, OfflineError> {
+    // Opening a folder would make one.
+    if !database_in(data).is_file() {
+        return Err(OfflineError::NoData(data.to_owned()));
+    }
+    let data = DataDir::open(data).map_err(|error| match error {
+        DataDirError::InUse(path) => OfflineError::Running(path),
+        other => OfflineError::DataDir(other),
+    })?;
+    let mut connection = db::open_as_it_is(&data.database()).map_err(OfflineError::Database)?;
+    let now = Clock::system().now();
+    let made = write(&mut connection, |tx| {
+        let (token, text) = tokens::create(tx, new, ACTOR, now)?;
+        let detail = json!({"name": token.name, "role": token.role, "offline": true});
+        audit::note_as(tx, ACTOR, "token.create", &format!("token/{}", token.id), &detail, now)?;
+        Ok((token, text))
+    });
+    let (token, text) = made?;
+    Ok(Made { token, text: Secret::new(text), connection, _data: data })
+}
+
+impl Made {
+    /// Ends the token again, because it could not be shown.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn take_back(mut self) -> Result<(), OfflineError> {
+        let now: Time = Clock::system().now();
+        write(&mut self.connection, |tx| {
+            tokens::revoke(tx, &self.token.id, now)?;
+            let detail = json!({"offline": true, "never_shown": true});
+            audit::note_as(tx, ACTOR, "token.revoke", &format!("token/{}", self.token.id), &detail, now)?;
+            Ok(())
+        })
+    }
+}
+
+fn write<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> Result<T, Problem>,
+) -> Result<T, OfflineError> {
+    let failed = |error: rusqlite::Error| OfflineError::Database(error.into());
+    let tx = connection.transaction().map_err(failed)?;
+    let done = work(&tx).map_err(|problem| OfflineError::Refused(problem.detail))?;
+    tx.commit().map_err(failed)?;
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::caller::Role;
+    use crate::db::Db;
+
+    fn new() -> New {
+        New { name: "way back".into(), role: Role::Admin, expires_at: Some(9_999_999_999_999) }
+    }
+
+    #[test]
+    fn a_token_is_made_while_the_server_is_stopped_and_the_audit_log_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        assert!(matches!(create(&path, new()), Err(OfflineError::NoData(_))));
+        assert!(!path.exists(), "nothing is made for a name that is misspelt");
+        let data = DataDir::open(&path).unwrap();
+        drop(Db::open(&data.database()).unwrap());
+        assert!(matches!(create(&path, new()), Err(OfflineError::Running(_))));
+        drop(data);
+        let made = create(&path, new()).unwrap();
+        assert!(matches!(create(&path, new()), Err(OfflineError::Running(_))), "until it was shown");
+        assert_eq!((made.token.role, made.token.expires_at), (Role::Admin, new().expires_at));
+        let id = made.token.id.clone();
+        drop(made);
+        let connection = Connection::open(database_in(&path)).unwrap();
+        let entry: (String, String, String) = connection
+            .query_row("SELECT actor, object, detail FROM audit", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert_eq!((entry.0.as_str(), entry.1), ("offline", format!("token/{id}")));
+        assert!(entry.2.contains("\"offline\":true") && entry.2.contains("admin"), "{}", entry.2);
+        let bad = New { name: " ".into(), ..new() };
+        assert!(matches!(create(&path, bad), Err(OfflineError::Refused(why)) if why.contains("1 to 100")));
+    }
+
+    #[test]
+    fn one_that_cannot_be_shown_is_good_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        drop(Db::open(&data.database()).unwrap());
+        drop(data);
+        create(dir.path(), new()).unwrap().take_back().unwrap();
+        let connection = Connection::open(database_in(dir.path())).unwrap();
+        assert!(!tokens::any_admin(&connection, Clock::system().now()).unwrap());
+    }
+
+    #[test]
+    fn a_database_of_another_version_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        drop(Db::open(&data.database()).unwrap());
+        drop(data);
+        for version in [1, 1_000] {
+            let connection = Connection::open(database_in(dir.path())).unwrap();
+            connection.pragma_update(None, "user_version", version).unwrap();
+            let error = create(dir.path(), new()).unwrap_err().to_string();
+            assert!(error.contains(&format!("schema {version}")), "{error}");
+            let is: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            assert_eq!(is, version);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! How many devices can become known, and what is told of those that find no room.
+//!
+//! Whoever has a fleet key, or reports to a broker where everybody may, can make up names. So the registry has a bound, and each fleet key
+//! has one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use otaru_rollout::{DeviceId, Time};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::api::limits::Claims;
+use crate::api::problem::Problem;
+use crate::db::DbError;
+
+/// The pause between two lines in the log about devices that found no room.
+const COMPLAINTS: Duration = Duration::from_secs(60);
+
+/// How many devices can become known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// In all, without retired ones.
+    pub devices: u64,
+    /// With one fleet key, where that has no bound of its own.
+    pub per_fleet_key: u64,
+}
+
+impl Default for Bounds {
+    /// As many as have their last report kept in memory, and half of them with one key.
+    fn default() -> Self {
+        Self { devices: 200_000, per_fleet_key: 100_000 }
+    }
+}
+
+/// Why a device does not become known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoRoom {
+    /// There are as many devices as the server takes.
+    Registry(u64),
+    /// As many devices came with this fleet key as may.
+    FleetKey {
+        /// The key's name.
+        name: String,
+        /// How many.
+        devices: u64,
+    },
+}
+
+impl std::fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Registry(most) => write!(
+                f,
+                "the server has {most} devices, as many as it takes; retire some, or start it with a higher --max-devices"
+            ),
+            Self::FleetKey { name, devices } => write!(
+                f,
+                "the fleet key {name:?} let {devices} devices in, as many as it may; make another fleet key, or revoke this one if \
+                 these are not your devices"
+            ),
+        }
+    }
+}
+
+impl From<NoRoom> for Problem {
+    fn from(why: NoRoom) -> Self {
+        Self::new(StatusCode::CONFLICT, "no-room", why.to_string())
+    }
+}
+
+/// How a device was found, or became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// It has a row now, and had none.
+    Made,
+    /// It had one.
+    Known,
+    /// There is no room for it.
+    NoRoom,
+}
+
+/// Makes a row for a device that has none, if there is room for it.
+///
+/// # Errors
+/// Those of the database.
+pub fn register(tx: &Connection, id: &DeviceId, most: u64, now: Time) -> Result<Entry, DbError> {
+    if tx.prepare_cached("SELECT 1 FROM devices WHERE id = ?")?.exists([id.as_str()])? {
+        return Ok(Entry::Known);
+    }
+    if count(tx)? >= most {
+        return Ok(Entry::NoRoom);
+    }
+    let sql = "INSERT INTO devices (id, first_seen) VALUES (?, ?)";
+    tx.prepare_cached(sql)?.execute(params![id.as_str(), now.0.cast_signed()])?;
+    Ok(Entry::Made)
+}
+
+/// How many devices there are, without retired ones.
+///
+/// # Errors
+/// Those of the database.
+pub fn count(tx: &Connection) -> Result<u64, DbError> {
+    let sql = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'devices'";
+    let count: Option<i64> = tx.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+    Ok(u64::try_from(count.unwrap_or(0)).unwrap_or(0))
+}
+
+/// What is counted of devices that would become known.
+#[derive(Debug, Default)]
+pub struct Registry {
+    /// Claims by fleet key and device.
+    pub claims: Claims,
+    refused: AtomicU64,
+    complained: Mutex<Option<Instant>>,
+}
+
+impl Registry {
+    /// Notes that there was no room for a device. The log has a line a minute at most.
+    pub fn note(&self, device: &DeviceId, why: &dyn std::fmt::Display) {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= COMPLAINTS) {
+            *last = Some(Instant::now());
+            tracing::warn!(%device, refused, %why, "a device was not registered");
+        }
+    }
+
+    /// How often there was no room since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+
+    #[test]
+    fn devices_are_counted_whatever_happens_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("otaru.db");
+        drop(Db::open(&path).unwrap());
+        let mut tx = Connection::open(&path).unwrap();
+        let enter =
+            |tx: &Connection, id: &str, most| register(tx, &DeviceId::from(id), most, Time(1)).unwrap();
+        assert_eq!(
+            [enter(&tx, "a", 2), enter(&tx, "a", 2), enter(&tx, "b", 2)],
+            [Entry::Made, Entry::Known, Entry::Made]
+        );
+        assert_eq!((enter(&tx, "c", 2), enter(&tx, "b", 2)), (Entry::NoRoom, Entry::Known));
+        let check = |tx: &Connection, sql: &str, wanted| {
+            tx.execute_batch(sql).unwrap();
+            assert_eq!(count(tx).unwrap(), wanted, "{sql}");
+        };
+        check(&tx, "UPDATE devices SET retired_at = 1 WHERE id = 'a'", 1);
+        check(&tx, "UPDATE devices SET retired_at = 2, label = 'x' WHERE id = 'a'", 1);
+        assert_eq!(enter(&tx, "c", 2), Entry::Made, "a retired one made room");
+        check(&tx, "UPDATE devices SET retired_at = NULL", 3);
+        check(&tx, "DELETE FROM devices WHERE id = 'b'", 2);
+        check(&tx, "INSERT INTO devices (id, first_seen, retired_at) VALUES ('d', 1, 1)", 2);
+        check(&tx, "DELETE FROM devices WHERE id = 'd'", 2);
+        let undone = tx.transaction().unwrap();
+        assert_eq!(enter(&undone, "e", 3), Entry::Made);
+        undone.rollback().unwrap();
+        assert_eq!(count(&tx).unwrap(), 2, "what was taken back does not count");
+    }
+}

@@ -1,0 +1,154 @@
+//! How many devices can become known: in all, with one fleet key, and how often one name is claimed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::Body;
+use axum::http::{Method, Request, header};
+use base64::Engine as _;
+use mqtt5::{ConnectOptions, MqttClient, PublishOptions, QoS};
+use otaru_rollout::Time;
+use otaru_server::clock::Clock;
+use otaru_server::devices::registry::Bounds;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use crate::bench::{Answer, Bench, LIMIT};
+
+fn report(device: &str) -> Value {
+    json!({
+        "device": device, "chip": "esp32c3", "state": "idle", "project": "lamp", "version": "1", "image": "0".repeat(64),
+        "slot": 0, "confirmed": true, "boot": "power_on", "uptime": 1,
+    })
+}
+
+impl Bench {
+    async fn fleet_key(&self, more: Value) -> String {
+        let mut new = json!({"name": "line"});
+        new.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.post("/fleet-keys", new).await.is(201).json()["text"].as_str().unwrap().to_owned()
+    }
+
+    async fn claim(&self, device: &str, key: &str) -> Answer {
+        let body = json!({"device": device, "fleet_key": key});
+        self.ask(None, Method::POST, "/claim", Some(body)).await
+    }
+
+    /// Reports over HTTP with this password.
+    async fn reports(&self, device: &str, password: &str) -> Answer {
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("{device}:{password}"));
+        let request = Request::post(format!("/api/v1/devices/{device}/status"))
+            .header(header::AUTHORIZATION, format!("Basic {basic}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(report(device).to_string()));
+        self.send(request.unwrap()).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_takes_so_many_devices() {
+    let bench = Bench::start_with(|config| {
+        config.dev = true;
+        config.registration = Bounds { devices: 3, ..Bounds::default() };
+    })
+    .await;
+    let key = bench.fleet_key(json!({})).await;
+    bench.claim("a", &key).await.is(201);
+    bench.reports("b", &key).await.is(200);
+    bench.post("/devices", json!({"id": "c"})).await.is(201);
+    // Whichever way a fourth one comes.
+    let told = bench.claim("d", &key).await.problem(409, "no-room").json()["detail"].to_string();
+    assert!(told.contains("the server has 3 devices") && told.contains("--max-devices"), "{told}");
+    bench.post("/devices", json!({"id": "d"})).await.problem(409, "no-room");
+    bench.reports("d", &key).await.is(401);
+    let stranger = MqttClient::with_options(ConnectOptions::new("d").with_automatic_reconnect(false));
+    timeout(LIMIT, stranger.connect(&bench.server.mqtt_url().to_string())).await.unwrap().unwrap();
+    let says = async |topic: &str, payload: String| {
+        let options = PublishOptions { qos: QoS::AtLeastOnce, ..Default::default() };
+        let topic = format!("ESP32/ota/d/{topic}");
+        timeout(LIMIT, stranger.publish_with_options(&topic, payload, options)).await.unwrap().unwrap();
+    };
+    says("status", report("d").to_string()).await;
+    says("online", "online".into()).await;
+    let refused = async |least: u64| {
+        let heard = async {
+            while bench.get("/fleet").await.json()["refused"].as_u64().unwrap() < least {
+                sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LIMIT, heard).await.expect("what is refused is counted");
+    };
+    refused(4).await;
+    bench.get("/devices/d").await.problem(404, "not-found");
+    // Those that are known go on.
+    bench.reports("b", &key).await.is(200);
+    let fleet = bench.get("/fleet").await.json();
+    assert_eq!((&fleet["total"], &fleet["most"]), (&json!(3), &json!(3)));
+    let cookie = bench.log_in(&bench.admin).await;
+    let page = bench.page(&cookie, "/").await.is(200).text;
+    assert!(page.contains("The server has 3 devices, as many as it takes"), "{page}");
+
+    // One that is retired makes room.
+    bench.post("/devices/c/retire", json!({})).await.is(200);
+    bench.claim("d", &key).await.is(201);
+    bench.claim("e", &key).await.problem(409, "no-room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_key_lets_so_many_devices_in() {
+    let bench = Bench::start_with(|config| {
+        config.registration = Bounds { per_fleet_key: 3, ..Bounds::default() };
+    })
+    .await;
+    let (usual, small) = (bench.fleet_key(json!({})).await, bench.fleet_key(json!({"max_devices": 1})).await);
+    bench.reports("a", &usual).await.is(200);
+    bench.claim("b", &usual).await.is(201);
+    // A device counts once, however often it comes, and whether it has a password of its own by now.
+    bench.reports("a", &usual).await.is(200);
+    bench.post("/devices/a/allow-claim", json!({})).await.is(200);
+    bench.claim("a", &usual).await.is(201);
+    bench.claim("c", &usual).await.is(201);
+    let told = bench.claim("d", &usual).await.problem(409, "no-room").json()["detail"].to_string();
+    assert!(told.contains("let 3 devices in") && told.contains("line"), "{told}");
+    bench.reports("d", &usual).await.is(401);
+    // Another key is another bound.
+    bench.claim("d", &small).await.is(201);
+    bench.claim("e", &small).await.problem(409, "no-room");
+    let keys = bench.get("/fleet-keys").await.json();
+    let counts: Vec<_> =
+        keys["items"].as_array().unwrap().iter().map(|key| key["devices"].as_u64().unwrap()).collect();
+    assert!(counts == [3, 1] || counts == [1, 3], "{keys}");
+    bench.post("/fleet-keys", json!({"name": "none", "max_devices": 0})).await.problem(422, "invalid");
+    let cookie = bench.log_in(&bench.admin).await;
+    let page = bench.page(&cookie, "/keys").await.is(200).text;
+    assert!(page.contains("3 of 3") && page.contains("1 of 1") && page.contains("no more"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_claimed_so_often_and_others_are_not_delayed() {
+    let now = Arc::new(AtomicU64::new(1_700_000_000_000));
+    let clock = Clock::new({
+        let now = Arc::clone(&now);
+        move || Time(now.load(Ordering::Relaxed))
+    });
+    let bench = Bench::start_at(|_| {}, clock).await;
+    let (key, other) = (bench.fleet_key(json!({})).await, bench.fleet_key(json!({})).await);
+    bench.claim("lamp", &key).await.is(201);
+    for _ in 1..10 {
+        bench.claim("lamp", &key).await.problem(409, "conflict");
+    }
+    let refused = bench.claim("lamp", &key).await.problem(429, "too-many-requests");
+    assert_eq!(refused.headers[header::RETRY_AFTER], "360");
+    // Neither another device, nor another key, nor who has no key at all is counted with it.
+    bench.claim("hall", &key).await.is(201);
+    bench.claim("lamp", &other).await.problem(409, "conflict");
+    let (id, _) = key.trim_start_matches("fleet_").split_once('_').unwrap();
+    let guess = format!("fleet_{id}_{}", "0".repeat(64));
+    for _ in 0..15 {
+        bench.claim("attic", &guess).await.problem(401, "unauthorized");
+    }
+    bench.claim("attic", &key).await.is(201);
+    now.fetch_add(6 * 60_000, Ordering::Relaxed);
+    bench.claim("lamp", &key).await.problem(409, "conflict");
+    bench.claim("lamp", &key).await.problem(429, "too-many-requests");
+}
