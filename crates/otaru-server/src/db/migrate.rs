@@ -10,6 +10,7 @@ const STEPS: &[&str] = &[
     include_str!("sessions.sql"),
     include_str!("sequences.sql"),
     include_str!("claims.sql"),
+    include_str!("names.sql"),
 ];
 
 /// Runs the steps that are missing, all or none.
