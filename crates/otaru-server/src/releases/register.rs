@@ -158,8 +158,9 @@ pub fn register(
         Some(release) => release,
         None => insert(tx, upload, now)?,
     };
-    agree(&release, contents)?;
     let renamed = rename(tx, &release, upload)?;
+    let release = if renamed { again(tx, release.id)? } else { release };
+    agree(&release, contents)?;
     let mut changed = created | renamed | describe(tx, &release, upload)?;
     match &contents.kind {
         Kind::Image => changed |= set_raw(tx, &release, upload.file)?,
@@ -249,6 +250,9 @@ fn looks_like(tx: &Connection, release: &Release) -> Result<Option<String>, DbEr
 /// Says which devices are known to refuse it for what it asks of a board.
 fn refused_by(tx: &Connection, release: &Release) -> Result<Option<String>, DbError> {
     let refusals = Refusals::read(tx)?;
+    if refusals.is_empty() {
+        return Ok(None);
+    }
     let demands = Demands { size: release.image_size, needs: release.needs };
     let sql = "SELECT id FROM devices WHERE product = ? AND chip = ? AND retired_at IS NULL ORDER BY id";
     let mut statement = tx.prepare_cached(sql)?;
@@ -276,15 +280,24 @@ fn again(tx: &Connection, id: i64) -> Result<Release, DbError> {
     rows::get(tx, id)?.ok_or_else(|| DbError::corrupt("releases", "a row is gone at once"))
 }
 
-/// Calls a release that is there otherwise, if that is asked for. Says whether it did.
+/// Calls a release that is there otherwise: as is asked for, or as its release file says, which counts more than the image's own
+/// words. Says whether it did.
 fn rename(tx: &Connection, release: &Release, upload: &Upload) -> Result<bool, RegisterError> {
-    let Naming { product, version, .. } = &upload.naming;
-    let product = product.as_ref().unwrap_or(&release.product);
-    let version = version.as_ref().unwrap_or(&release.version);
+    let (contents, Naming { product, version, .. }) = (&upload.contents, &upload.naming);
+    let (product, version) = match contents.kind {
+        Kind::Image => (product.as_ref(), version.as_ref()),
+        Kind::Release(_) => (Some(&contents.product), Some(&contents.version)),
+    };
+    let product = product.unwrap_or(&release.product);
+    let version = version.unwrap_or(&release.version);
     if *product == release.product && *version == release.version {
         return Ok(false);
     }
     if release.file.is_some() && !release.built {
+        if contents.kind != Kind::Image {
+            // Two release files may not differ.
+            return Ok(false);
+        }
         let known = format!("{} {}", release.product, release.version);
         return Err(RegisterError::Named { id: release.id, known });
     }
@@ -308,11 +321,16 @@ fn describe(tx: &Connection, release: &Release, upload: &Upload) -> Result<bool,
 
 /// Calls what devices run as the release is called. Gives back those that were known by another version.
 fn name_devices(tx: &Connection, release: &Release) -> Result<Vec<DeviceId>, DbError> {
-    let sql = "UPDATE devices SET version = ?2, revision = revision + 1 WHERE image = ?1 AND version <> ?2 RETURNING id";
-    let mut statement = tx.prepare_cached(sql)?;
-    let ids =
-        statement.query_map(params![release.image.0, release.version], |row| row.get::<_, String>(0))?;
-    let ids: Vec<String> = ids.collect::<Result<_, _>>()?;
+    let mut ids: Vec<String> = Vec::new();
+    // Each condition is that of an index.
+    for retired in ["retired_at IS NULL", "retired_at IS NOT NULL"] {
+        let sql = format!(
+            "UPDATE devices SET version = ?2, revision = revision + 1 WHERE image = ?1 AND version <> ?2 AND {retired} RETURNING id"
+        );
+        let mut statement = tx.prepare_cached(&sql)?;
+        let renamed = statement.query_map(params![release.image.0, release.version], |row| row.get(0))?;
+        ids.extend(renamed.collect::<Result<Vec<String>, _>>()?);
+    }
     Ok(ids.iter().map(|id| DeviceId::from(id.as_str())).collect())
 }
 

@@ -55,6 +55,11 @@ impl Refusals {
         Ok(refusals)
     }
 
+    /// Whether no device refused anything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Why a device is known to refuse an image; `None` where it is not known to.
     pub fn of(&self, device: &str, image: &Demands) -> Option<Code> {
         let refused = self.0.get(device)?;

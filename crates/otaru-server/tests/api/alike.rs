@@ -216,6 +216,15 @@ async fn the_same_file_again_can_be_called_otherwise() {
     assert_eq!((&release["product"], &release["version"]), (&json!("wled"), &json!("0.14.4")));
     let refused = bench.uploads(&arduino(2), "version=2.0.0").await.problem(409, "conflict");
     assert!(refused.text.contains("signed elsewhere"), "{refused:?}");
+    // Over the image's own words, those of a release file count, whichever comes first.
+    let bare = bench.uploaded(&arduino(3), "").await;
+    let named = Options { product: Some("wled".into()), version: Some("0.14.5".into()), ..Options::new(8) };
+    let signed = build(&arduino(3), &named, &mut |_| {}).unwrap().sign(&key).unwrap();
+    let release = bench.uploaded(&signed, "").await;
+    assert_eq!(
+        (&release["id"], &release["product"], &release["version"]),
+        (&bare["id"], &json!("wled"), &json!("0.14.5"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
