@@ -20,6 +20,8 @@ pub struct Options {
     pub sequence: u64,
     /// The product, where it is not the image's project name.
     pub product: Option<String>,
+    /// The version, where it is not the one in the image: frameworks put their own there.
+    pub version: Option<String>,
     /// Further products whose devices take it, at most [`MAX_ALSO`]: the old name of one that is renamed.
     pub also: Vec<String>,
     /// The least version that a device must run to take this release.
@@ -42,6 +44,7 @@ impl Options {
         Self {
             sequence,
             product: None,
+            version: None,
             also: Vec::new(),
             min_base: None,
             revoked: Vec::new(),
@@ -201,7 +204,8 @@ pub fn build(
     let descriptor = descriptor.ok_or(BuildError::NoDescriptor)?;
     let project = descriptor.product().ok_or(BuildError::NoProduct)?;
     let product = options.product.as_deref().unwrap_or(project);
-    if descriptor.version().is_empty() {
+    let version = options.version.as_deref().unwrap_or(descriptor.version());
+    if version.is_empty() {
         return Err(BuildError::NoVersion);
     }
     let revoked = revoked(&options.revoked)?;
@@ -216,7 +220,7 @@ pub fn build(
     let fields = ManifestFields {
         product,
         chip_id: summary.header.chip_id,
-        version: descriptor.version(),
+        version,
         sequence: options.sequence,
         image: summary.digest,
         size,

@@ -69,6 +69,21 @@ pub fn resign_as(file: &[u8], sequence: u64, key: &SecretKey) -> Result<Vec<u8>,
     assemble(&signed_manifest(manifest, key)?, area)
 }
 
+/// The same release with another sequence and without a signature: the way back to one that was never signed.
+///
+/// # Errors
+/// When the file is no release, or the sequence is not above its own.
+pub fn renumber(file: &[u8], sequence: u64) -> Result<Vec<u8>, ReleaseError> {
+    let (envelope, area) = file::split(file)?;
+    let envelope = Envelope::parse(envelope)?;
+    if Manifest::parse(envelope.payload())?.sequence >= sequence {
+        return Err(NOT_ABOVE);
+    }
+    let mut buf = [0; MAX_ENVELOPE];
+    let manifest = with_sequence(envelope.payload(), sequence, &mut buf)?;
+    assemble(emit_unsigned(manifest, &mut [0; MAX_ENVELOPE])?, area)
+}
+
 fn signed_manifest(manifest: &[u8], key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
     if Manifest::parse(manifest)?.revoked().any(|id| id == key.public().id()) {
         return Err(REVOKES_ITSELF);

@@ -248,8 +248,6 @@ fn check_image(file: &ReleaseFile<'_>, stored: &[u8]) -> Result<(), VerifyError>
         Some("size")
     } else if summary.header.chip_id != manifest.chip_id {
         Some("chip")
-    } else if descriptor.version() != manifest.version {
-        Some("version")
     } else if descriptor.secure_version() != manifest.secure_version {
         Some("secure version")
     } else {

@@ -11,7 +11,7 @@ use otaru_format::digest::Digest;
 use otaru_format::release::{KeyId, MAX_SEQUENCE, PayloadKind, ReleaseError};
 use otaru_release::build::{BuildError, Options, Progress, build};
 use otaru_release::file::{ReleaseFile, is_release};
-use otaru_release::sign::{SignatureError, resign, resign_as};
+use otaru_release::sign::{SignatureError, renumber, resign, resign_as};
 use otaru_release::verify::{Patches, VerifyError, stored_frames, try_patches, verify, verify_contents};
 
 fn release(options: &Options) -> otaru_release::build::Unsigned {
@@ -223,4 +223,23 @@ fn a_signature_of_something_else_is_refused() {
     let unsigned = release(&Options::new(7)).without_signature().unwrap();
     let error = VerifyError::Signature(SignatureError::Unsigned);
     assert_eq!(verify(&unsigned, &[key(1).public()]).unwrap_err(), error);
+}
+
+#[test]
+fn a_release_may_be_called_otherwise_than_its_image() {
+    let names = Options { product: Some("wled".into()), version: Some("0.14.4".into()), ..Options::new(7) };
+    let file = image("arduino-lib-builder", "esp-idf: v4.4.3 6407ecb3f8");
+    let unsigned = build(&file, &names, &mut |_| ()).unwrap();
+    let plain = unsigned.without_signature().unwrap();
+    let manifest = verify_contents(&plain).unwrap().file.manifest;
+    assert_eq!((manifest.product, manifest.version, manifest.image), ("wled", "0.14.4", Digest::of(&file)));
+    for bad in ["", "a\nb", "a version of more than 32 bytes .."] {
+        let names = Options { version: Some(bad.into()), ..Options::new(7) };
+        assert!(build(&file, &names, &mut |_| ()).is_err(), "{bad:?}");
+    }
+    // Without a signature, the way back is a higher number, too.
+    let again = renumber(&plain, 9).unwrap();
+    let manifest = verify_contents(&again).unwrap().file.manifest;
+    assert_eq!((manifest.sequence, manifest.version), (9, "0.14.4"));
+    assert!(renumber(&plain, 7).is_err() && renumber(&plain, 6).is_err());
 }

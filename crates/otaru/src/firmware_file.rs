@@ -8,6 +8,7 @@ use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::file::{MERGED_REMEDY, Trailer, is_merged, kept_len};
 use otaru_format::image::{HEADER_LEN, Head, ImageCheck, ImageError, ImageSummary, SEGMENT_HEADER_LEN};
+use otaru_server::releases::remarks::{self, OwnNames};
 
 /// No ESP flash that images run from is larger, in bytes.
 const LARGEST: u32 = 16 << 20;
@@ -127,6 +128,17 @@ impl Firmware {
     /// Bytes in the file that are neither the image nor its signature block.
     pub(crate) fn trailing(&self) -> usize {
         self.bytes.len() - self.kept().len()
+    }
+
+    /// What was kept of the file beside the image, and what was left out, in words.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        remarks::of_file(self.trailing() as u64, self.is_signed())
+    }
+
+    /// The names that the image has for itself.
+    pub(crate) fn own_names(&self) -> Option<OwnNames> {
+        let about = self.about.as_ref()?;
+        Some(OwnNames { project: about.project.clone(), version: about.version.clone() })
     }
 
     /// Why devices do not take it, unless they are forced.

@@ -47,7 +47,7 @@ fn application(merged: &[u8]) -> u32 {
 
 /// Reads images that patches are for.
 pub(crate) fn bases(paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u8>>> {
-    paths.iter().map(|path| Ok(Firmware::read(path)?.bytes)).collect()
+    paths.iter().map(|path| Ok(Firmware::read(path)?.kept().to_vec())).collect()
 }
 
 /// Writes a file that is there whole or not at all, and is none of those it was made from.

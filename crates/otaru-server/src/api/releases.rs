@@ -17,10 +17,12 @@ use super::page::{Cursor, Page, Wanted};
 use super::problem::Problem;
 use crate::access::audit;
 use crate::app::{App, Shared};
+use crate::artifacts::Staged;
 use crate::db::DbError;
 use crate::downloads;
 use crate::events::Event;
 use crate::releases::accept::accept;
+use crate::releases::naming::Naming;
 use crate::releases::needs::Needs;
 use crate::releases::register::Registered;
 use crate::releases::rows;
@@ -52,8 +54,12 @@ pub struct Firmware(Vec<u8>);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UploadQuery {
-    /// What the file is called where it comes from: for messages.
+    /// What the file is called where it comes from: kept to tell releases apart, in 100 bytes at most.
     pub filename: Option<String>,
+    /// The product, where it is not the image's project name. Devices take such a release only where `Config::product` is this one.
+    pub product: Option<String>,
+    /// The version, where it is not the image's own: some frameworks put the same into every build.
+    pub version: Option<String>,
     /// What people should know about it.
     pub notes: Option<String>,
     /// SHA-256 of the file in hexadecimal digits, as an alternative to the header `Repr-Digest`.
@@ -62,8 +68,8 @@ pub struct UploadQuery {
 
 /// Uploads firmware
 ///
-/// Chip, product and version are read from the file. The same image again is the same release; an `.otaru` file and a `.bin` file of one
-/// image complete each other.
+/// Chip, product and version are read from the file, unless an image is given other names. The same image again is the same release, and
+/// is called otherwise if it is given other names; an `.otaru` file and a `.bin` file of one image complete each other.
 #[utoipa::path(
     post,
     path = "/releases",
@@ -95,11 +101,13 @@ async fn upload(
     }
     let announced = Announced::read(&headers, query.sha256.as_deref())?;
     let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-    let (release, registered) =
-        take_upload(&app, caller, &announced, len, query.filename, query.notes, body).await?;
+    let naming = Naming::new(query.product, query.version, query.filename)?;
+    check_notes(query.notes.as_deref())?;
+    let staged = receive_upload(&app, &announced, len, body).await?;
+    let (release, registered) = take_upload(&app, caller, staged, naming, query.notes).await?;
     let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     let place = [(header::LOCATION, format!("/api/v1/releases/{}", release.id))];
-    let remarks = registered.remarks(&release);
+    let remarks = registered.remarks;
     Ok((status, place, Json(Uploaded { release, remarks })).into_response())
 }
 
@@ -112,28 +120,45 @@ struct Uploaded {
     remarks: Vec<String>,
 }
 
+/// Receives a file that is to become a release.
+///
+/// # Errors
+/// When it is too large, too slow, or not what was announced.
+pub(crate) async fn receive_upload(
+    app: &App,
+    announced: &Announced,
+    len: Option<u64>,
+    body: Body,
+) -> Result<Staged, Problem> {
+    Ok(receive(&app.artifacts, app.config.uploads, announced, len, body).await?)
+}
+
 /// Takes a file in, and tells everybody. Says what it made of it.
 ///
 /// # Errors
-/// When it cannot be taken, or is no firmware.
+/// When it is no firmware, or cannot be called so.
 pub(crate) async fn take_upload(
     app: &Shared,
     caller: Caller,
-    announced: &Announced,
-    len: Option<u64>,
-    filename: Option<String>,
+    staged: Staged,
+    naming: Naming,
     notes: Option<String>,
-    body: Body,
 ) -> Result<(Release, Registered), Problem> {
     check_notes(notes.as_deref())?;
-    let staged = receive(&app.artifacts, app.config.uploads, announced, len, body).await?;
     let (by, now) = (caller.name.clone(), app.clock.now());
+    let (filename, called) = (naming.filename.clone(), naming.clone());
     let noted = move |tx: &Connection, registered: &Registered| {
-        let detail =
-            json!({ "created": registered.created, "changed": registered.changed, "cut": registered.cut });
+        let mut detail = json!({ "created": registered.created, "changed": registered.changed });
+        for (name, text) in
+            [("filename", called.filename), ("product", called.product), ("version", called.version)]
+        {
+            if let Some(text) = text {
+                detail[name] = text.into();
+            }
+        }
         audit::note(tx, &caller, "release.upload", &object(registered.id), &detail, now)
     };
-    let accepted = accept(app, staged, notes, by, noted).await;
+    let accepted = accept(app, staged, naming, notes, by, noted).await;
     let registered = accepted.map_err(|error| named(error.into(), filename.as_deref()))?;
     Ok((find(app, registered.id).await?, registered))
 }
@@ -338,14 +363,15 @@ pub(crate) async fn ask_for_build(app: &App, caller: Caller, id: i64, replace: b
     if replace {
         caller.require(Role::Admin)?;
     }
-    if app.keys.signer().is_none() {
-        return Err(Problem::conflict(
-            "this server has no signing key; start it with one, or upload an .otaru file",
-        ));
-    }
+    let signs = app.keys.signer().is_some();
     let (kind, now) = (if replace { JobKind::Replace } else { JobKind::Build }, app.clock.now());
     let write = move |tx: &Connection| {
         let release = rows::get(tx, id)?.ok_or_else(|| missing(id))?;
+        if !signs && !release.built {
+            return Err(Problem::conflict(
+                "this server has no signing key; start it with one, or upload an .otaru file",
+            ));
+        }
         can_be_built(&release, kind)?;
         let detail = json!({ "replace": kind == JobKind::Replace });
         audit::note(tx, &caller, "release.build", &object(id), &detail, now)?;
@@ -391,7 +417,8 @@ fn missing(id: i64) -> Problem {
 
 async fn find(app: &App, id: i64) -> Result<Release, Problem> {
     let mut release = app.db.read(move |tx| rows::get(tx, id)).await?.ok_or_else(|| missing(id))?;
-    if let Some(raw) = release.raw {
+    // Of one that was uploaded before it was kept.
+    if let Some(raw) = release.raw.filter(|_| release.needs.is_none()) {
         release.needs = Needs::read(&app.artifacts, raw).await;
     }
     Ok(release)

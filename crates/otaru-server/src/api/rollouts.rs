@@ -8,7 +8,7 @@ use otaru_rollout::{
     Attempts, Control, DeviceId, Limits, Percent, Phase, RolloutId, RolloutSpec, StopRule, Tally, Target,
     Time, Verdicts, Wave,
 };
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -128,8 +128,12 @@ impl NewRollout {
     /// # Errors
     /// When it makes no sense, a release has to be signed elsewhere first, or a file cannot be kept.
     pub(crate) async fn prepare(&self, app: &Shared) -> Result<Prepared, Problem> {
+        let is_later = self.draft || is_ahead(self.start_at, app.clock.now());
+        self.prepared(app, if is_later { When::Later } else { When::Now }).await
+    }
+
+    async fn prepared(&self, app: &Shared, when: When) -> Result<Prepared, Problem> {
         let (new, brings, now) = (self.clone(), self.brings()?, app.clock.now());
-        let when = if self.draft || is_ahead(self.start_at, now) { When::Later } else { When::Now };
         let found = app.db.read(move |tx| {
             let (goal, _) = operate::goal(tx, brings)?;
             preview::outdated(tx, new.spec(goal), now)
@@ -229,6 +233,26 @@ pub struct ReleaseOf {
     pub product: String,
     /// Its version.
     pub version: String,
+    /// Product and version and, where another release for the chip has the same, the first digits of the image.
+    pub title: String,
+    /// The first eight digits of its image.
+    pub image_short: String,
+    /// Name of the file it came in.
+    pub filename: Option<String>,
+}
+
+impl ReleaseOf {
+    fn read(tx: &Connection, id: i64) -> Result<Option<Self>, DbError> {
+        let release = crate::releases::rows::get(tx, id)?;
+        Ok(release.map(|release| Self {
+            id,
+            product: release.product,
+            version: release.version,
+            title: release.title,
+            image_short: release.image_short,
+            filename: release.filename,
+        }))
+    }
 }
 
 impl RolloutView {
@@ -238,13 +262,7 @@ impl RolloutView {
     /// Those of the database.
     pub fn of(tx: &Connection, kept: Kept) -> Result<Self, DbError> {
         let rollout = kept.rollout;
-        let release = match kept.release {
-            None => None,
-            Some(id) => tx
-                .prepare_cached("SELECT product, version FROM releases WHERE id = ?")?
-                .query_row([id], |row| Ok(ReleaseOf { id, product: row.get(0)?, version: row.get(1)? }))
-                .optional()?,
-        };
+        let release = kept.release.map(|id| ReleaseOf::read(tx, id)).transpose()?.flatten();
         let undo = match rollout.spec().goal {
             otaru_rollout::Goal::Undo { rollout, .. } => Some(rollout.0),
             otaru_rollout::Goal::Image(_) => None,
@@ -366,20 +384,25 @@ async fn preview(
     Ok(Json(preview_of(&app, new).await?))
 }
 
-/// Which devices a rollout would be for.
+/// Which devices a rollout would be for, and why it would not be made.
 ///
 /// # Errors
 /// When it makes no sense.
 pub(crate) async fn preview_of(app: &Shared, new: NewRollout) -> Result<Preview, Problem> {
     let brings = new.brings()?;
-    let now = app.clock.now();
+    let (now, wanted) = (app.clock.now(), new.clone());
     let counted = app.db.read(move |tx| {
-        let (goal, _) = operate::goal(tx, brings)?;
-        let spec = new.spec(goal);
+        let (goal, release) = operate::goal(tx, brings)?;
+        let spec = wanted.spec(goal);
         spec.validate().map_err(Problem::from)?;
-        preview::preview(tx, spec, NAMED, now)
+        let mut preview = preview::preview(tx, spec, NAMED, now)?;
+        preview.release = release.map(|id| ReleaseOf::read(tx, id)).transpose()?.flatten();
+        Ok::<_, Problem>(preview)
     });
-    counted.await
+    let mut preview = counted.await?;
+    // By the very steps that making it begins with; nothing is signed.
+    preview.problem = new.prepared(app, When::Later).await.err();
+    Ok(preview)
 }
 
 /// A rollout

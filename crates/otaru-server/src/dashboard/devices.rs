@@ -111,7 +111,7 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query)
     products.dedup();
     products.retain(|product| !product.is_empty());
     draw(&DevicesPage {
-        shell: Shell::new(&visitor, Section::Devices, "Devices").live("device"),
+        shell: Shell::new(&visitor, Section::Devices, "Devices").live("device release"),
         rows: items.into_iter().map(|device| Row::of(&app, device)).collect(),
         total,
         next: next.map(|cursor| page_at(&fields, &cursor)),

@@ -118,12 +118,14 @@ fn no_room(app: &App, total: u64) -> Option<String> {
 }
 
 fn version(counted: &VersionCount) -> Version {
-    let query: String = form_urlencoded::Serializer::new(String::new())
-        .append_pair("product", &counted.product)
-        .append_pair("version", &counted.version)
-        .finish();
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("product", &counted.product).append_pair("version", &counted.version);
+    if let Some(image) = &counted.image {
+        query.append_pair("image", image);
+    }
+    let query = query.finish();
     let part = Part {
-        name: counted.version.clone(),
+        name: counted.title(),
         number: counted.devices,
         tone: Tone::Busy,
         href: format!("/devices?{query}"),

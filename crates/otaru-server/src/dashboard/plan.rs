@@ -118,7 +118,7 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
         (None, None) => releases.first().cloned(),
     };
     let usual = match (&release, undo) {
-        (Some(release), _) => format!("{} {}", release.product, release.version),
+        (Some(release), _) => release.title.clone(),
         (None, Some(undo)) => format!("Back from rollout {undo}"),
         (None, None) => String::new(),
     };

@@ -56,13 +56,13 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Path(id): Path<i64>) 
         Ok::<(Release, Vec<Row>), Problem>((release, rollouts))
     };
     let (mut release, rollouts) = app.db.read(read).await?;
-    if let Some(raw) = release.raw {
+    if let Some(raw) = release.raw.filter(|_| release.needs.is_none()) {
         release.needs = Needs::read(&app.artifacts, raw).await;
     }
-    let title = format!("{} {}", release.product, release.version);
+    let title = release.title.clone();
     draw(&ReleasePage {
         shell: Shell::new(&visitor, Section::Releases, title).live(format!("release/{id} device rollout")),
-        can_build: app.keys.signer().is_some()
+        can_build: (app.keys.signer().is_some() || release.built)
             && release.raw.is_some()
             && (release.file.is_none() || release.built),
         release,

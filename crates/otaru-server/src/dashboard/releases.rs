@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::Router;
+use axum::extract::multipart::Field;
 use axum::extract::{DefaultBodyLimit, Multipart, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -17,13 +18,17 @@ use crate::api::page::{Cursor, Page as Listed, Wanted};
 use crate::api::problem::Problem;
 use crate::api::releases as calls;
 use crate::app::Shared;
+use crate::artifacts::Staged;
 use crate::db::DbError;
+use crate::releases::naming::Naming;
 use crate::releases::register::Registered;
 use crate::releases::upload::Announced;
 use crate::releases::{Filter, JobState, Release, rows};
 
 /// Releases on a page.
 const ROWS: u32 = 30;
+/// Bytes of a field for a name that are read.
+const LONGEST_NAME: usize = 256;
 
 pub(super) fn router() -> Router<Shared> {
     // The upload has limits of its own.
@@ -110,12 +115,12 @@ async fn upload(
     };
     match take(&app, &visitor, parts).await {
         Ok((release, registered)) => {
-            let what = format!("{} {} for {}", release.product, release.version, release.chip);
+            let what = format!("{} for {}", release.title, release.chip);
             let created = registered.created;
             let mut text =
                 if created { format!("Read: {what}.") } else { format!("{what} is here already.") };
-            for remark in registered.remarks(&release) {
-                text.push_str(&format!(" {}.", sentence(&remark)));
+            for remark in &registered.remarks {
+                text.push_str(&format!(" {}.", sentence(remark)));
             }
             go(&format!("/releases/{}", release.id), &Notice::done(text))
         }
@@ -129,33 +134,59 @@ async fn take(
     mut parts: Multipart,
 ) -> Result<(Release, Registered), Problem> {
     let bad = |error: axum::extract::multipart::MultipartError| Problem::invalid(error.body_text());
+    let (mut staged, mut filename, mut product, mut version) = (None, None, None, None);
     while let Some(field) = parts.next_field().await.map_err(bad)? {
-        if field.name() != Some("file") {
-            continue;
-        }
-        let name = field.file_name().filter(|name| !name.is_empty()).map(str::to_owned);
-        let Some(name) = name else { break };
-        // Through a channel: a field is lent by the form, and a body must own what it gives.
-        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(4);
-        let body = axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
-        let pieces = async {
-            let mut field = field;
-            while let Some(piece) = field.next().await {
-                let piece = piece.map_err(|error| std::io::Error::other(error.body_text()));
-                if sender.send(piece).await.is_err() {
-                    break;
+        match field.name().unwrap_or_default() {
+            "file" if staged.is_none() => {
+                let name = field.file_name().filter(|name| !name.is_empty()).map(str::to_owned);
+                if name.is_some() {
+                    (staged, filename) = (Some(receive(app, field).await?), name);
                 }
             }
-            drop(sender);
-        };
-        let (caller, announced) = (visitor.caller.clone(), Announced::default());
-        let received = calls::take_upload(app, caller, &announced, None, Some(name), None, body);
-        tokio::pin!(received);
-        // Who stalls is not waited for once the upload was given up.
-        return tokio::select! {
-            release = &mut received => release,
-            () = pieces => received.await,
-        };
+            "product" => product = Some(text(field).await?),
+            "version" => version = Some(text(field).await?),
+            _ => {}
+        }
     }
-    Err(Problem::invalid("choose a file first: an ESP image (.bin) or a release file (.otaru)"))
+    let Some(staged) = staged else {
+        return Err(Problem::invalid("choose a file first: an ESP image (.bin) or a release file (.otaru)"));
+    };
+    let naming = Naming::new(product, version, filename)?;
+    calls::take_upload(app, visitor.caller.clone(), staged, naming, None).await
+}
+
+/// A field of the form, of a name's length.
+async fn text(mut field: Field<'_>) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = field.next().await {
+        bytes.extend_from_slice(&piece.map_err(|error| Problem::invalid(error.body_text()))?);
+        if bytes.len() > LONGEST_NAME {
+            return Err(Problem::invalid("a product or version has at most 32 bytes"));
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+async fn receive(app: &Shared, field: Field<'_>) -> Result<Staged, Problem> {
+    // Through a channel: a field is lent by the form, and a body must own what it gives.
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(4);
+    let body = axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
+    let pieces = async {
+        let mut field = field;
+        while let Some(piece) = field.next().await {
+            let piece = piece.map_err(|error| std::io::Error::other(error.body_text()));
+            if sender.send(piece).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+    };
+    let announced = Announced::default();
+    let received = calls::receive_upload(app, &announced, None, body);
+    tokio::pin!(received);
+    // Who stalls is not waited for once the upload was given up.
+    tokio::select! {
+        staged = &mut received => staged,
+        () = pieces => received.await,
+    }
 }

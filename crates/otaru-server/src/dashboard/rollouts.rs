@@ -46,7 +46,7 @@ impl Row {
     /// What it brings.
     pub(super) fn brings(&self) -> String {
         match (&self.view.release, self.view.undo) {
-            (Some(release), _) => format!("{} {}", release.product, release.version),
+            (Some(release), _) => release.title.clone(),
             (None, Some(undo)) => format!("takes rollout {undo} back"),
             (None, None) => String::new(),
         }

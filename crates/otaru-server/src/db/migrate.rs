@@ -12,6 +12,7 @@ const STEPS: &[&str] = &[
     include_str!("claims.sql"),
     include_str!("brought.sql"),
     include_str!("registration.sql"),
+    include_str!("names.sql"),
 ];
 
 /// The steps that are missing.

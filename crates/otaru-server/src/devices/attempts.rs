@@ -1,5 +1,6 @@
 //! Attempts at an update, in what happened to a device: one entry each, with its steps inside.
 
+use otaru_format::digest::Digest;
 use otaru_format::status::UpdateState;
 use otaru_rollout::{DeviceId, RolloutId};
 use rusqlite::Connection;
@@ -8,26 +9,63 @@ use serde_json::Value;
 use super::history::Happened;
 use crate::db::DbError;
 use crate::reconcile::restored::rollout_in;
-use crate::releases;
+use crate::releases::naming;
 use crate::rollouts::deployments;
 
-/// Returns the version that a device's report is about, which need not be the one it runs: of the image it rolled back, or of the
-/// release that the deployment in it brings. `None` where that is not known here.
+/// What a report is about: a version, and its image where that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aim {
+    /// Version of the release, or by the image's own words.
+    pub version: String,
+    /// Digest of the image.
+    pub image: Option<Digest>,
+}
+
+/// Returns what a device's report is about, which need not be what it runs: the image it rolled back, or the release that the
+/// deployment in it brings. `None` where that is not known here.
 ///
 /// # Errors
 /// Those of the database.
-pub fn target(tx: &Connection, device: &DeviceId, report: &Value) -> Result<Option<String>, DbError> {
+pub fn target(tx: &Connection, device: &DeviceId, report: &Value) -> Result<Option<Aim>, DbError> {
     let state = UpdateState::of_name(report["state"].as_str().unwrap_or_default());
     if state == UpdateState::RolledBack
         && let Some(failed) = report["failed"]["version"].as_str()
     {
-        return Ok(Some(failed.to_owned()));
+        let image = digest(&report["failed"]["image"]);
+        let version = image.map(|image| naming::version_of(tx, image)).transpose()?.flatten();
+        return Ok(Some(Aim { version: version.unwrap_or_else(|| failed.to_owned()), image }));
     }
     let rollout = report["deployment"].as_str().and_then(rollout_in);
     let Some(rollout) = rollout else { return Ok(None) };
     let rollout = RolloutId(rollout.cast_unsigned());
     let Some((deployment, _)) = deployments::get(tx, rollout, device)? else { return Ok(None) };
-    Ok(releases::rows::by_image(tx, deployment.image())?.map(|release| release.version))
+    let image = deployment.image();
+    Ok(naming::version_of(tx, image)?.map(|version| Aim { version, image: Some(image) }))
+}
+
+fn digest(text: &Value) -> Option<Digest> {
+    text.as_str().and_then(|text| text.parse().ok())
+}
+
+/// Calls images in a report as their releases are called now: what a device says of itself may be the same for every build.
+///
+/// # Errors
+/// Those of the database.
+pub(super) fn name_images(tx: &Connection, report: &mut Value) -> Result<(), DbError> {
+    let named = |image: &Value| match digest(image) {
+        Some(image) => naming::version_of(tx, image),
+        None => Ok(None),
+    };
+    if let Some(version) = named(&report["image"])? {
+        report["version"] = version.into();
+    }
+    if let Some(version) = named(&report["failed"]["image"])? {
+        report["failed"]["version"] = version.into();
+    }
+    if let Some(version) = named(&report["to_image"])? {
+        report["to"] = version.into();
+    }
+    Ok(())
 }
 
 /// Whether an event is a report, and the state in it.
@@ -118,17 +156,28 @@ fn entry(steps: Vec<Happened>) -> Option<Happened> {
     Some(entry)
 }
 
-/// Says what a report tells, with the version it is about: `downloading 1.2.0 (runs 1.1.0)`.
+/// Says what a report tells, with the version it is about: `downloading 1.2.0 (runs 1.1.0)`. Where both are called alike, digits of
+/// the images tell them apart.
 pub fn told(detail: &Value) -> String {
     let text = |name: &str| detail[name].as_str().unwrap_or_default();
     let (state, runs) = (text("state"), text("version"));
     let words = state.replace('_', " ");
-    let about = match (text("to"), detail["failed"]["version"].as_str()) {
-        ("", Some(failed)) if state == "rolled_back" => failed,
-        (to, _) => to,
+    let failed = &detail["failed"];
+    let (about, about_image) = match (text("to"), failed["version"].as_str()) {
+        ("", Some(version)) if state == "rolled_back" => (version, digest(&failed["image"])),
+        (to, _) => (to, digest(&detail["to_image"])),
     };
     let of_update = UpdateState::of_name(state);
     let installs = of_update.is_under_way() || of_update.is_failure() || of_update == UpdateState::Cancelled;
+    let alike = match (about_image, digest(&detail["image"])) {
+        (Some(about_image), Some(image)) if about == runs && about_image != image => {
+            Some((about_image, image))
+        }
+        _ => None,
+    };
+    if installs && let Some((to, image)) = alike {
+        return format!("{words} {about} {} (runs {})", naming::short(to), naming::short(image));
+    }
     match (installs, about, runs) {
         (_, "", "") => words,
         (true, about, runs) if !about.is_empty() && about != runs => format!("{words} {about} (runs {runs})"),
@@ -214,6 +263,11 @@ mod tests {
             (
                 json!({"state": "rolled_back", "version": "1.1.0", "failed": {"version": "1.2.0"}}),
                 "rolled back 1.2.0 (runs 1.1.0)",
+            ),
+            (
+                json!({"state": "downloading", "version": "esp-idf: v4.4.3", "image": "11".repeat(32),
+                       "to": "esp-idf: v4.4.3", "to_image": "22".repeat(32)}),
+                "downloading esp-idf: v4.4.3 22222222 (runs 11111111)",
             ),
             (json!({"state": "idle", "version": "1.1.0"}), "idle 1.1.0"),
             (json!({"state": "unknown"}), "unknown"),

@@ -148,7 +148,11 @@ fn events(
             steps: Vec::new(),
         })
     })?;
-    Ok(events.collect::<Result<_, _>>()?)
+    let mut events: Vec<Happened> = events.collect::<Result<_, _>>()?;
+    for event in events.iter_mut().filter(|event| event.kind == "report") {
+        super::attempts::name_images(tx, &mut event.detail)?;
+    }
+    Ok(events)
 }
 
 #[cfg(test)]

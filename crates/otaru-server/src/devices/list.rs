@@ -285,15 +285,28 @@ pub struct Fleet {
     pub health: std::collections::BTreeMap<String, u64>,
 }
 
-/// How many devices run a version.
+/// How many devices run a version, or one of several images that are called so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct VersionCount {
     /// The product.
     pub product: String,
     /// The version.
     pub version: String,
+    /// The SHA-256 of the image, in hex, where devices of one chip run several that are called so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// How many run it.
     pub devices: u64,
+}
+
+impl VersionCount {
+    /// The version and, where others are called so, the first digits of the image.
+    pub fn title(&self) -> String {
+        match self.image.as_deref().and_then(|image| image.get(..8)) {
+            Some(short) => format!("{} ({short})", self.version),
+            None => self.version.clone(),
+        }
+    }
 }
 
 /// Counts the fleet.
@@ -305,15 +318,45 @@ pub fn fleet(tx: &Connection) -> Result<Fleet, DbError> {
     let (total, reachable) = tx
         .prepare_cached("SELECT count(*), coalesce(sum(reachable), 0) FROM devices WHERE retired_at IS NULL")?
         .query_row([], |row| Ok((number(row.get(0)?), number(row.get(1)?))))?;
-    let mut rows = tx.prepare_cached(
-        "SELECT product, version, count(*) AS n FROM devices WHERE retired_at IS NULL
-         GROUP BY product, version ORDER BY n DESC, product, version",
-    )?;
-    let versions = rows.query_map([], |row| {
-        Ok(VersionCount { product: row.get(0)?, version: row.get(1)?, devices: number(row.get(2)?) })
-    })?;
-    let versions = versions.collect::<Result<_, _>>()?;
+    let versions = versions(tx)?;
     Ok(Fleet { total, reachable, versions, states: by(tx, "d.state")?, health: by(tx, &health::SQL)? })
+}
+
+/// The fleet by what it runs. Images with one version are counted together unless they are for one chip: then they are two builds
+/// that are called alike.
+fn versions(tx: &Connection) -> Result<Vec<VersionCount>, DbError> {
+    let mut rows = tx.prepare_cached(
+        "SELECT product, version, count(*) AS n, count(DISTINCT image) > count(DISTINCT chip) FROM devices
+         WHERE retired_at IS NULL GROUP BY product, version ORDER BY n DESC, product, version",
+    )?;
+    let found = rows.query_map([], |row| {
+        let devices = row.get::<_, i64>(2)?.unsigned_abs();
+        Ok((VersionCount { product: row.get(0)?, version: row.get(1)?, image: None, devices }, row.get(3)?))
+    })?;
+    let mut counts = Vec::new();
+    for row in found {
+        let (count, alike): (VersionCount, bool) = row?;
+        match alike {
+            true => counts.extend(builds(tx, &count)?),
+            false => counts.push(count),
+        }
+    }
+    // Stable: of equal ones the order stays.
+    counts.sort_by_key(|count| std::cmp::Reverse(count.devices));
+    Ok(counts)
+}
+
+/// The devices of a version by their image.
+fn builds(tx: &Connection, all: &VersionCount) -> Result<Vec<VersionCount>, DbError> {
+    let mut rows = tx.prepare_cached(
+        "SELECT lower(hex(image)), count(*) AS n FROM devices WHERE retired_at IS NULL AND product = ? AND version = ?
+         GROUP BY image ORDER BY n DESC, image",
+    )?;
+    let counts = rows.query_map([&all.product, &all.version], |row| {
+        let image = row.get::<_, Option<String>>(0)?.filter(|image| !image.is_empty());
+        Ok(VersionCount { image, devices: row.get::<_, i64>(1)?.unsigned_abs(), ..all.clone() })
+    })?;
+    Ok(counts.collect::<Result<_, _>>()?)
 }
 
 /// The fleet by something.

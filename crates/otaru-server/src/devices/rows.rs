@@ -21,10 +21,12 @@ pub struct Device {
     pub chip: String,
     /// The product it is, as it reports it; of older devices the project of the image they run.
     pub product: String,
-    /// The version of it.
+    /// The version of it: of the release with this image, where there is one, and else as the device reports it.
     pub version: String,
     /// The SHA-256 of it, in hex.
     pub image: Option<String>,
+    /// Its first eight digits, to tell apart what is called alike.
+    pub image_short: Option<String>,
     /// What it is at: `idle`, `downloading`, `confirmed`, `rolled_back` …
     pub state: String,
     /// Why it last failed, as a code.
@@ -70,6 +72,7 @@ pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
         chip: row.get(2)?,
         product: row.get(3)?,
         version: row.get(4)?,
+        image_short: image.get(..8).map(str::to_owned),
         image: (!image.is_empty()).then_some(image),
         state: row.get(6)?,
         error_code: row.get(7)?,

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use crate::db::DbError;
 use crate::devices::rows::Device;
+use crate::releases::naming;
 use crate::rollouts::rows;
 
 /// A release that a device could run.
@@ -20,6 +21,8 @@ pub struct Latest {
     pub image: Digest,
     /// Its version.
     pub version: String,
+    /// Its version as it is shown: with digits of the image where another release has the same.
+    pub shown: String,
     /// What people wrote about it.
     pub notes: String,
 }
@@ -39,13 +42,15 @@ pub struct Choice {
     pub latest: Option<Latest>,
     /// The newest above that, and why it is not that one.
     pub withheld: Option<(Latest, String)>,
+    /// What runs, as it is shown: its version, with digits of the image where a release of another image has the same.
+    pub runs: String,
 }
 
 impl Choice {
     /// Why there is nothing to install.
     pub fn why_not(&self, device: &Device) -> String {
         match &self.withheld {
-            Some((release, why)) => format!("{} is not offered: {why}", release.version),
+            Some((release, why)) => format!("{} is not offered: {why}", release.shown),
             None if SemVer::parse(&device.version).is_err() => format!(
                 "what runs, {:?}, is no semantic version, so that no release is known to be newer; roll one out by hand",
                 device.version
@@ -66,9 +71,14 @@ pub fn candidates(tx: &Connection, product: &str, chip: &str) -> Result<Vec<Cand
          WHERE product = ? AND chip = ? AND yanked_at IS NULL AND coalesce(file, raw) IS NOT NULL ORDER BY id DESC",
     )?;
     let found = rows.query_map([product, chip], |row| {
-        Ok(Latest { id: row.get(0)?, image: Digest(row.get(1)?), version: row.get(2)?, notes: row.get(3)? })
+        let shown = String::new();
+        let (id, image) = (row.get(0)?, Digest(row.get(1)?));
+        Ok(Latest { id, image, version: row.get(2)?, shown, notes: row.get(3)? })
     })?;
-    let all = found.collect::<Result<Vec<_>, _>>()?;
+    let mut all = found.collect::<Result<Vec<_>, _>>()?;
+    for release in &mut all {
+        release.shown = naming::told_apart(tx, (product, chip), &release.version, release.image)?;
+    }
     let undone = undone(tx)?;
     let mut candidates = Vec::new();
     for release in sorted(all) {
@@ -132,7 +142,9 @@ fn withheld(tx: &Connection, release: &Latest, undone: &[(Digest, i64)]) -> Resu
 /// # Errors
 /// Those of the database.
 pub fn choose(tx: &Connection, device: &Device, candidates: &[Candidate]) -> Result<Choice, DbError> {
-    let mut choice = Choice::default();
+    let image = device.image.as_deref().and_then(|image| image.parse().ok()).unwrap_or(Digest::ZERO);
+    let runs = naming::told_apart(tx, (&device.product, &device.chip), &device.version, image)?;
+    let mut choice = Choice { runs, ..Choice::default() };
     for candidate in candidates {
         let release = &candidate.release;
         if compare(&release.version, &device.version) != Some(Ordering::Greater) {
@@ -186,7 +198,8 @@ mod tests {
     use super::*;
 
     fn release(id: i64, version: &str) -> Latest {
-        Latest { id, image: Digest::ZERO, version: version.into(), notes: String::new() }
+        let (version, notes) = (String::from(version), String::new());
+        Latest { id, image: Digest::ZERO, shown: version.clone(), version, notes }
     }
 
     #[test]

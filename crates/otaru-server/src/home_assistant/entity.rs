@@ -107,7 +107,7 @@ struct Origin {
 
 impl<'a> Description<'a> {
     /// Of a device.
-    pub fn of(device: &'a Device, places: &Places) -> Self {
+    pub fn of(device: &'a Device, choice: &'a Choice, places: &Places) -> Self {
         Self {
             name: None,
             unique_id: format!("{}_firmware", unique(&device.id)),
@@ -124,7 +124,7 @@ impl<'a> Description<'a> {
                 name: device.label.as_deref().unwrap_or(&device.id),
                 manufacturer: "Espressif",
                 model: &device.chip,
-                sw_version: &device.version,
+                sw_version: &choice.runs,
                 configuration_url: format!("{}/devices/{}", places.public_base, device.id),
             },
             origin: Origin { name: "Otaru", sw_version: env!("CARGO_PKG_VERSION") },
@@ -164,9 +164,9 @@ impl<'a> State<'a> {
         let parts = trouble.iter().map(|text| sentence(text)).chain(withheld).chain(notes);
         let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
         Self {
-            installed_version: &device.version,
+            installed_version: &choice.runs,
             // Where there is no newer release, what runs is the latest.
-            latest_version: latest.map_or(&device.version, |latest| &latest.version),
+            latest_version: latest.map_or(&choice.runs, |latest| &latest.shown),
             title: &device.product,
             release_summary: summary(&parts.join(" ")),
             release_url: latest.map(|latest| format!("{}/releases/{}", places.public_base, latest.id)),

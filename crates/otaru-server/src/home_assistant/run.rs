@@ -222,7 +222,8 @@ impl HomeAssistant {
             let progress = app.recent.progress(&device.id);
             let trouble: Vec<String> = self.refusal(&device).into_iter().chain(failure).collect();
             let state = State::of(&device, &choice, progress, &trouble, places);
-            tell_one(places, publisher, told, &device, &state).await?;
+            let description = Description::of(&device, &choice, places);
+            tell_one(places, publisher, told, &device, &description, &state).await?;
         }
         Ok(())
     }
@@ -242,6 +243,7 @@ async fn tell_one(
     publisher: &Publisher,
     told: &mut Told,
     device: &Device,
+    description: &Description<'_>,
     now: &State<'_>,
 ) -> Result<(), Untold> {
     let (config, state) = (places.discovery(&device.id), places.state(&device.id));
@@ -252,10 +254,9 @@ async fn tell_one(
     let (description, now) = match device.retired_at {
         // Nothing in place of what was kept: Home Assistant forgets it.
         Some(_) => (Vec::new(), Vec::new()),
-        None => (
-            serde_json::to_vec(&Description::of(device, places)).unwrap_or_default(),
-            serde_json::to_vec(now).unwrap_or_default(),
-        ),
+        None => {
+            (serde_json::to_vec(description).unwrap_or_default(), serde_json::to_vec(now).unwrap_or_default())
+        }
     };
     let hashes = (Digest::of(&description), Digest::of(&now));
     let before = told.get(&device.id);
@@ -291,7 +292,7 @@ fn failure(tx: &Connection, device: &Device, id: &DeviceId) -> Result<Option<Str
         return Ok(None);
     }
     let report = rows::report(tx, id)?.unwrap_or_default();
-    let to = attempts::target(tx, id, &report)?.unwrap_or_else(|| "the update".to_owned());
+    let to = attempts::target(tx, id, &report)?.map_or_else(|| "the update".to_owned(), |to| to.version);
     let (code, detail) = (report["error"]["code"].as_str(), report["error"]["detail"].as_str());
     let mut text = match state {
         UpdateState::RolledBack => format!("{to} was rolled back"),
@@ -335,7 +336,7 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
         let choice = choice(tx, &device)?;
         let Some(release) = &choice.latest else { return Err(Problem::conflict(choice.why_not(&device))) };
         if let Some(RolloutId(rollout)) = is_asked(tx, &id, release)? {
-            let text = format!("rollout {rollout} brings {} already", release.version);
+            let text = format!("rollout {rollout} brings {} already", release.shown);
             return Err(Problem::conflict(text));
         }
         let (_, changes) = rollout(&device, id, release).make(tx, &caller(), &prepared, now)?;
@@ -356,7 +357,7 @@ fn caller() -> Caller {
 fn rollout(device: &Device, id: DeviceId, release: &Latest) -> NewRollout {
     let label = device.label.as_deref().unwrap_or(&device.id);
     NewRollout {
-        name: format!("{label} to {}", release.version).chars().take(100).collect(),
+        name: format!("{label} to {}", release.shown).chars().take(100).collect(),
         release: Some(release.id),
         undo: None,
         target: Target { devices: Some([id].into()), percent: Percent::ALL, ..Target::default() },

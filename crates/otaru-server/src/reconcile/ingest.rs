@@ -17,6 +17,7 @@ use crate::db::DbError;
 use crate::devices::registry::{self, Entry, NoRoom};
 use crate::devices::{attempts, history};
 use crate::events;
+use crate::releases::naming;
 use crate::rollouts::books::{Books, Changes};
 
 /// The most devices whose last report is remembered.
@@ -26,10 +27,19 @@ const REMEMBERED: usize = 200_000;
 #[derive(Debug, Default)]
 pub struct Recent(Mutex<HashMap<String, Last>>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Last {
     report: Digest,
     progress: Option<u8>,
+    /// The version of what it runs, where the release has another than the report.
+    version: Option<Box<str>>,
+}
+
+/// A report that says what the one before it did.
+struct Known {
+    /// Whether progress is another.
+    moved: bool,
+    version: Option<Box<str>>,
 }
 
 impl Recent {
@@ -39,20 +49,20 @@ impl Recent {
     }
 
     /// Whether the report is the one before, but for its progress.
-    fn is_known(&self, device: &DeviceId, report: Digest, progress: Option<u8>) -> Option<bool> {
+    fn known(&self, device: &DeviceId, report: Digest, progress: Option<u8>) -> Option<Known> {
         let mut all = self.lock();
         let last = all.get_mut(device.as_str()).filter(|last| last.report == report)?;
         let moved = last.progress != progress;
         last.progress = progress;
-        Some(moved)
+        Some(Known { moved, version: last.version.clone() })
     }
 
-    fn keep(&self, device: &DeviceId, report: Digest, progress: Option<u8>) {
+    fn keep(&self, device: &DeviceId, last: Last) {
         let mut all = self.lock();
         if all.len() >= REMEMBERED && !all.contains_key(device.as_str()) {
             all.clear();
         }
-        all.insert(device.to_string(), Last { report, progress });
+        all.insert(device.to_string(), last);
     }
 
     /// Forgets a device's report, so that the next one is taken in whatever it says.
@@ -84,13 +94,14 @@ pub async fn take_report(
     live: bool,
 ) -> Result<(), DbError> {
     let (essence, progress, now) = (essence(&report), report.progress, app.clock.now());
-    if let Some(moved) = app.recent.is_known(device, essence, progress) {
-        if moved {
-            app.events.tell(told(device, &report, true));
+    if let Some(known) = app.recent.known(device, essence, progress) {
+        if known.moved {
+            let version = known.version.as_deref().unwrap_or(&report.version);
+            app.events.tell(told(device, &report, version, true));
         }
         return Ok(());
     }
-    let (id, event) = (device.clone(), told(device, &report, true));
+    let (id, told_of) = (device.clone(), report.clone());
     let most = may_register.then_some(app.config.registration.devices);
     let taken = app.db.write(move |tx| {
         let taken = match enter(tx, &id, most, now)? {
@@ -110,20 +121,28 @@ pub async fn take_report(
     if let Some(changes) = came {
         changes.tell(app);
     }
-    if let Some(changes) = taken {
-        app.recent.keep(device, essence, progress);
+    if let Some(Taken { changes, version }) = taken {
         app.metrics.reports.inc();
-        app.events.tell(event);
+        app.events.tell(told(device, &told_of, &version, true));
+        let version = (version != told_of.version).then(|| version.into());
+        app.recent.keep(device, Last { report: essence, progress, version });
         changes.tell(app);
     }
     Ok(())
 }
 
-fn told(device: &DeviceId, report: &Status<String>, reachable: bool) -> events::Event {
+/// A report that was taken in.
+struct Taken {
+    changes: Changes,
+    /// The version that the device is known to run.
+    version: String,
+}
+
+fn told(device: &DeviceId, report: &Status<String>, version: &str, reachable: bool) -> events::Event {
     events::Event::Device {
         id: device.to_string(),
         state: report.state.as_str().to_owned(),
-        version: report.version.clone(),
+        version: version.to_owned(),
         reachable,
         progress: report.progress,
         next_trial: report.next_trial(),
@@ -181,7 +200,7 @@ fn take(
     device: &DeviceId,
     report: &Status<String>,
     now: Time,
-) -> Result<Option<Changes>, DbError> {
+) -> Result<Option<Taken>, DbError> {
     let known = match before(tx, device)? {
         None | Some(Before { retired: true, .. }) => return Ok(None),
         Some(known) => known,
@@ -192,7 +211,7 @@ fn take(
         state: report.state.as_str().to_owned(),
         chip: report.chip.clone(),
         product: report.product().to_owned(),
-        version: report.version.clone(),
+        version: naming::version_of(tx, report.image)?.unwrap_or_else(|| report.version.clone()),
         image: Some(report.image.0),
         confirmed: report.confirmed,
         error,
@@ -210,7 +229,8 @@ fn take(
     if moved {
         books.offer_to_rollouts(device)?;
     }
-    books.finish().map(Some)
+    let changes = books.finish()?;
+    Ok(Some(Taken { changes, version: is.version }))
 }
 
 fn put(
@@ -244,7 +264,7 @@ fn put(
     Ok(())
 }
 
-/// What a device's history has of a report; `to` is the version that it is about.
+/// What a device's history has of a report, in the device's words; `to` and `to_image` are what it is about.
 fn news(tx: &Connection, device: &DeviceId, report: &Status<String>) -> Result<Value, DbError> {
     let mut news = json!({
         "state": report.state, "product": report.product(), "project": report.project, "version": report.version, "image": report.image,
@@ -252,9 +272,10 @@ fn news(tx: &Connection, device: &DeviceId, report: &Status<String>) -> Result<V
         "error": report.error, "failed": report.failed, "boot": report.boot,
     });
     if report.state != UpdateState::Idle
-        && let Some(to) = attempts::target(tx, device, &news)?
+        && let Some(attempts::Aim { version, image }) = attempts::target(tx, device, &news)?
     {
-        news["to"] = to.into();
+        news["to"] = version.into();
+        news["to_image"] = json!(image);
     }
     Ok(news)
 }

@@ -59,7 +59,7 @@ pub fn bounded(mut report: Status<String>) -> Status<String> {
 }
 
 /// Ends a text that is too long with `…`, so that it is none that somebody chose.
-fn cut(text: &mut String, most: usize) {
+pub fn cut(text: &mut String, most: usize) {
     const MORE: char = '…';
     if text.contains(char::is_control) {
         *text = text.replace(char::is_control, "\u{FFFD}");

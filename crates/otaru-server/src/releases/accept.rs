@@ -5,6 +5,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::contents::{Contents, Kind, Refused};
+use super::naming::Naming;
 use super::register::{RegisterError, Registered, Stored, Upload, register};
 use crate::api::problem::Problem;
 use crate::app::App;
@@ -48,6 +49,7 @@ impl From<AcceptError> for Problem {
 pub async fn accept(
     app: &App,
     staged: Staged,
+    naming: Naming,
     notes: Option<String>,
     by: String,
     also: impl FnOnce(&rusqlite::Connection, &Registered) -> Result<(), crate::db::DbError> + Send + 'static,
@@ -55,7 +57,7 @@ pub async fn accept(
     // Closed, it never is.
     let _turn = LOOKED_AT.acquire().await;
     let bytes = staged.contents().await?;
-    let contents = look_at(app, bytes.clone()).await?;
+    let contents = look_at(app, bytes.clone(), naming.clone()).await?;
     let raw = match &contents.kind {
         Kind::Release(parts) => parts.raw.clone(),
         Kind::Image => None,
@@ -79,15 +81,19 @@ pub async fn accept(
         }
         None => None,
     };
-    let upload = Upload { contents, file, raw, notes, by };
-    let (build, now) = (app.keys.signer().is_some(), app.clock.now());
+    let upload = Upload { contents, file, raw, notes, naming, cut: cut as u64, has_signature_block, by };
+    let (makes, now) = (app.keys.makes(), app.clock.now());
     let write = move |tx: &rusqlite::Connection| {
-        let registered =
-            Registered { cut: cut as u64, has_signature_block, ..register(tx, &upload, build, now)? };
+        let registered = register(tx, &upload, makes, now)?;
         also(tx, &registered)?;
         Ok::<_, RegisterError>(registered)
     };
-    let registered = app.db.write(write).await?;
+    let mut registered = app.db.write(write).await?;
+    // Their next report is looked at whatever it says, and pages are drawn anew.
+    for device in &registered.renamed {
+        app.recent.forget(device);
+    }
+    std::mem::take(&mut registered.changes).tell(app);
     if registered.changed {
         app.events.tell(Event::Release { id: registered.id });
     }
@@ -95,9 +101,9 @@ pub async fn accept(
     Ok(registered)
 }
 
-async fn look_at(app: &App, bytes: Bytes) -> Result<Contents, AcceptError> {
+async fn look_at(app: &App, bytes: Bytes, naming: Naming) -> Result<Contents, AcceptError> {
     let keys = app.keys.clone();
-    let looked = tokio::task::spawn_blocking(move || Contents::read(&bytes, &keys)).await;
+    let looked = tokio::task::spawn_blocking(move || Contents::read_as(&bytes, &keys, &naming)).await;
     let failed = |error| AcceptError::Artifact(ArtifactError::Io(std::io::Error::other(error)));
     Ok(looked.map_err(failed)??)
 }

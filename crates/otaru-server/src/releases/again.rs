@@ -10,8 +10,7 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use otaru_format::digest::Digest;
 use otaru_format::release::MAX_SEQUENCE;
-use otaru_release::keys::SecretKey;
-use otaru_release::sign::resign_as;
+use otaru_release::sign::{renumber, resign_as};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::OwnedRwLockReadGuard;
 
@@ -127,14 +126,14 @@ pub async fn prepare(app: &App, found: Found, when: When) -> Result<Prepared, Pr
     let due =
         app.db.read(move |tx| outdated.iter().map(|outdated| due(tx, outdated, own.as_deref())).collect());
     let due: Vec<Due> = due.await?;
-    let Some(key) = app.keys.signer().filter(|_| when == When::Now) else {
+    if when == When::Later {
         return Ok(Prepared { found, ..Prepared::default() });
-    };
+    }
     let mut prepared = Prepared { found, signed: Vec::new(), _held: Some(app.artifacts.hold().await) };
     let mut next = app.clock.now().0;
     for Due { release, old, least } in due {
         let sequence = next.max(least);
-        let signed = sign(app, std::sync::Arc::clone(key), &release, old, sequence).await?;
+        let signed = sign(app, &release, old, sequence).await?;
         next = sequence + 1;
         prepared.signed.push(signed);
     }
@@ -165,17 +164,13 @@ fn due(tx: &Connection, outdated: &Outdated, own: Option<&str>) -> Result<Due, P
     }
     match release.file {
         Some(old) if own.is_some() && release.signed_by.as_deref() == own => Ok(Due { release, old, least }),
+        // One that was made here without a key.
+        Some(old) if release.built && release.signed_by.is_none() => Ok(Due { release, old, least }),
         _ => Err(sign_elsewhere(&release, outdated.had, least)),
     }
 }
 
-async fn sign(
-    app: &App,
-    key: std::sync::Arc<SecretKey>,
-    release: &Release,
-    old: Digest,
-    sequence: u64,
-) -> Result<Signed, Problem> {
+async fn sign(app: &App, release: &Release, old: Digest, sequence: u64) -> Result<Signed, Problem> {
     let cannot = |why: &dyn std::fmt::Display| {
         Problem::conflict(format!("{} cannot be signed again: {why}", named(release)))
     };
@@ -184,20 +179,19 @@ async fn sign(
         other => other.into(),
     })?;
     let keys = app.keys.clone();
-    let made = tokio::task::spawn_blocking(move || made_again(&bytes, sequence, &key, &keys)).await;
+    let made = tokio::task::spawn_blocking(move || made_again(&bytes, sequence, &keys)).await;
     let (file, parts) = made.map_err(|error| Problem::internal(&error))?.map_err(|why| cannot(&why))?;
     let size = file.len() as u64;
     let file = Stored { digest: app.artifacts.put(file).await?, size };
     Ok(Signed { release: release.id, old, file, parts })
 }
 
-fn made_again(
-    bytes: &[u8],
-    sequence: u64,
-    key: &SecretKey,
-    keys: &Keys,
-) -> Result<(Bytes, ReleaseParts), String> {
-    let file = resign_as(bytes, sequence, key).map_err(|error| error.to_string())?;
+fn made_again(bytes: &[u8], sequence: u64, keys: &Keys) -> Result<(Bytes, ReleaseParts), String> {
+    let file = match keys.signer() {
+        Some(key) => resign_as(bytes, sequence, key),
+        None => renumber(bytes, sequence),
+    };
+    let file = file.map_err(|error| error.to_string())?;
     // What devices are sent to is first looked at as they do.
     let contents = Contents::read(&file, keys).map_err(|error| error.to_string())?;
     let Kind::Release(parts) = contents.kind else { return Err("it is no release file".into()) };
@@ -294,15 +288,15 @@ pub fn had_by(tx: &Connection, device: &str) -> Result<u64, DbError> {
     Ok(tx.prepare_cached(sql)?.query_row([device], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
-/// Whether a device may have rolled back a signed release as it is signed now: it was offered it with this sequence, or it is not
-/// known with which one, and the release was never signed again.
+/// Whether a device may have rolled back a release as its file is now, which was signed or made here: it was offered it with this
+/// sequence, or it is not known with which one, and the release was never signed again.
 ///
 /// # Errors
 /// Those of the database.
 pub fn may_be_barred(tx: &Connection, device: &str, image: Digest) -> Result<bool, DbError> {
     let sql = "SELECT coalesce(sequence <= coalesce((SELECT max(p.offered) FROM deployments p WHERE p.device = ?1 \
                                             AND unhex(json_extract(p.state, '$.image')) = r.image), first_sequence, sequence), 0) \
-               FROM releases r WHERE image = ?2 AND file IS NOT NULL AND signed_by IS NOT NULL";
+               FROM releases r WHERE image = ?2 AND file IS NOT NULL AND (signed_by IS NOT NULL OR built)";
     let barred = tx.prepare_cached(sql)?.query_row(params![device, image.0], |row| row.get(0));
     Ok(barred.optional()?.unwrap_or(false))
 }

@@ -31,7 +31,8 @@ const NICE: i32 = 10;
 /// What a release file is to be made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
-    product: String,
+    pub(super) product: String,
+    pub(super) version: String,
     pub(super) sequence: u64,
     raw: Digest,
     /// Images that get a patch, and their files.
@@ -54,10 +55,11 @@ pub(super) struct Built {
 
 /// The plan for a release; `None` if its image is not there as a file.
 pub(super) fn plan(tx: &Connection, release: i64) -> Result<Option<Plan>, DbError> {
-    let sql = "SELECT product, sequence, raw FROM releases WHERE id = ?1";
-    let row = tx.query_row(sql, [release], |row| Ok((row.get(0)?, row.get(1)?, digest_at(row, 2)?)));
-    let Some((product, Some(sequence), Some(raw))) = row.optional()? else { return Ok(None) };
-    Ok(Some(Plan { product, sequence, raw, bases: bases(tx, release)? }))
+    let sql = "SELECT product, sequence, raw, version FROM releases WHERE id = ?1";
+    let row =
+        tx.query_row(sql, [release], |row| Ok((row.get(0)?, row.get(1)?, digest_at(row, 2)?, row.get(3)?)));
+    let Some((product, Some(sequence), Some(raw), version)) = row.optional()? else { return Ok(None) };
+    Ok(Some(Plan { product, version, sequence, raw, bases: bases(tx, release)? }))
 }
 
 /// The images that most devices run which this release is for, and their files, where those are here.
@@ -88,7 +90,7 @@ pub(super) async fn load(artifacts: &Artifacts, plan: &Plan) -> Result<Sources, 
 pub(super) async fn in_background(
     plan: Plan,
     sources: Sources,
-    signer: Arc<SecretKey>,
+    signer: Option<Arc<SecretKey>>,
     keys: Keys,
     events: Events,
     job: Job,
@@ -101,7 +103,8 @@ pub(super) async fn in_background(
             events.tell(job.event(JobState::Running, detail, Some(progress)));
         });
         // Nobody listens if the server is shutting down.
-        let _ = sender.send(make(&plan, sources, &signer, &keys, &mut |progress| teller.hear(progress)));
+        let _ = sender
+            .send(make(&plan, sources, signer.as_deref(), &keys, &mut |progress| teller.hear(progress)));
     };
     let thread = std::thread::Builder::new().name("build".into()).spawn(work);
     thread.map_err(|error| format!("no thread for it: {error}"))?;
@@ -111,13 +114,17 @@ pub(super) async fn in_background(
 fn make(
     plan: &Plan,
     sources: Sources,
-    signer: &SecretKey,
+    signer: Option<&SecretKey>,
     keys: &Keys,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Built, String> {
     let bases: Vec<Vec<u8>> = sources.bases.into_iter().map(Vec::from).collect();
     let (unsigned, bases) = from_good_bases(plan, &sources.raw, bases, progress)?;
-    let bytes = unsigned.sign(signer).map_err(|error| error.to_string())?;
+    let made = match signer {
+        Some(signer) => unsigned.sign(signer),
+        None => unsigned.without_signature(),
+    };
+    let bytes = made.map_err(|error| error.to_string())?;
     // What devices are sent to is first looked at as they do.
     let contents = Contents::read(&bytes, keys).map_err(|error| error.to_string())?;
     let file = ReleaseFile::parse(&bytes).map_err(|error| error.to_string())?;
@@ -135,7 +142,8 @@ fn from_good_bases(
     bases: Vec<Vec<u8>>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Unsigned, Vec<Vec<u8>>), String> {
-    let mut options = Options { product: Some(plan.product.clone()), bases, ..Options::new(plan.sequence) };
+    let (product, version) = (Some(plan.product.clone()), Some(plan.version.clone()));
+    let mut options = Options { product, version, bases, ..Options::new(plan.sequence) };
     loop {
         match build(raw, &options, progress) {
             Ok(unsigned) => return Ok((unsigned, options.bases)),

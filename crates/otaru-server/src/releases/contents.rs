@@ -5,12 +5,15 @@ use std::ops::Range;
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::file::{MERGED_REMEDY, is_merged, kept_len};
-use otaru_format::image::{Descriptor, Head, ImageCheck, ImageError};
+use otaru_format::image::{Descriptor, HEAD_LEN, Head, ImageCheck, ImageError};
 use otaru_format::release::{KeyId, PayloadKind};
 use otaru_release::file::{ReleaseFile, is_release};
 use otaru_release::verify::{VerifyError, verify, verify_contents};
 
 use super::Keys;
+use super::naming::Naming;
+use super::needs::Needs;
+use super::remarks::OwnNames;
 
 /// No ESP flash that images run from is larger, in bytes.
 const LARGEST: u32 = 16 << 20;
@@ -28,6 +31,10 @@ pub struct Contents {
     pub product: String,
     /// Its version.
     pub version: String,
+    /// What its image calls itself, where that can be read.
+    pub own: Option<OwnNames>,
+    /// What its header says of boards, where that can be read.
+    pub needs: Option<Needs>,
     /// The chip it runs on.
     pub chip: Chip,
     /// What kind of file it is.
@@ -78,6 +85,12 @@ pub enum Refused {
         "the image's {0} is {1:?}; it must be 1 to 32 printable characters: set it where the firmware is built"
     )]
     Name(&'static str, String),
+    /// A release file is to be called otherwise than its manifest says.
+    #[error(
+        "it is a release file, whose {0} is {1:?}; that cannot be {2:?} without making the file anew: `otaru release IMAGE.bin --{0} \
+         {2:?}`"
+    )]
+    Manifest(&'static str, String, String),
     /// The chip is none that is known.
     #[error("it is for a chip with the id {0}, which this server does not know; it may be too old for it")]
     Chip(u16),
@@ -92,7 +105,25 @@ impl Contents {
     /// # Errors
     /// When devices would refuse it, or it does not say what it is.
     pub fn read(bytes: &[u8], keys: &Keys) -> Result<Self, Refused> {
-        let contents = if is_release(bytes) { of_release(bytes, keys)? } else { of_image(bytes)? };
+        Self::read_as(bytes, keys, &Naming::default())
+    }
+
+    /// Reads a whole file that is called otherwise than it says itself.
+    ///
+    /// # Errors
+    /// When devices would refuse it, it does not say what it is, or a release file is called otherwise.
+    pub fn read_as(bytes: &[u8], keys: &Keys, naming: &Naming) -> Result<Self, Refused> {
+        let mut contents = if is_release(bytes) { of_release(bytes, keys)? } else { of_image(bytes)? };
+        for (what, name, wanted) in [
+            ("product", &mut contents.product, &naming.product),
+            ("version", &mut contents.version, &naming.version),
+        ] {
+            let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != name) else { continue };
+            if contents.kind != Kind::Image {
+                return Err(Refused::Manifest(what, name.clone(), wanted.clone()));
+            }
+            name.clone_from(wanted);
+        }
         for (what, name) in [("project name", &contents.product), ("version", &contents.version)] {
             if name.is_empty() || name.chars().any(char::is_control) {
                 return Err(Refused::Name(what, name.clone()));
@@ -121,6 +152,8 @@ fn of_image(bytes: &[u8]) -> Result<Contents, Refused> {
         kept: kept_len(bytes, summary.len) as usize,
         product: descriptor.project().to_owned(),
         version: descriptor.version().to_owned(),
+        own: Some(OwnNames::from(&descriptor)),
+        needs: Some(Needs::from(&summary.header)),
         chip: chip(summary.header.chip_id)?,
         kind: Kind::Image,
     })
@@ -134,14 +167,19 @@ fn of_release(bytes: &[u8], keys: &Keys) -> Result<Contents, Refused> {
     let trusted = keys.trusted();
     let file = if trusted.is_empty() { verify_contents(bytes)? } else { verify(bytes, trusted)? }.file;
     let manifest = &file.manifest;
+    let parts = parts(bytes, &file);
+    let head = parts.raw.clone().and_then(|raw| bytes.get(raw)?.get(..HEAD_LEN));
+    let head = head.and_then(|head| Head::parse(head).ok());
     Ok(Contents {
         image: manifest.image,
         image_size: manifest.size,
         kept: bytes.len(),
         product: manifest.product.to_owned(),
         version: manifest.version.to_owned(),
+        own: head.as_ref().and_then(|head| head.descriptor.as_ref()).map(OwnNames::from),
+        needs: head.as_ref().map(|head| Needs::from(&head.header)),
         chip: chip(manifest.chip_id)?,
-        kind: Kind::Release(parts(bytes, &file)),
+        kind: Kind::Release(parts),
     })
 }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::build::{self, Built, Plan};
 use super::prune::prune;
-use super::register::{Stored, note_artifact, put_file};
+use super::register::{Makes, Stored, note_artifact, put_file};
 use super::rows::millis;
 use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;
@@ -238,7 +238,7 @@ fn resume(tx: &Connection) -> Result<(), DbError> {
 /// given now: the newest release, and those in open rollouts.
 pub(super) fn ask_for_patches(tx: &Connection, now: Time) -> Result<(), DbError> {
     let mut candidates = tx.prepare_cached(
-        "SELECT r.id, r.file IS NULL FROM releases r \
+        "SELECT r.id, r.file IS NULL OR r.built AND r.signed_by IS NULL FROM releases r \
          WHERE r.raw IS NOT NULL AND r.yanked_at IS NULL AND (r.file IS NULL OR r.built) AND (\
             NOT EXISTS (SELECT 1 FROM releases n WHERE n.product = r.product AND n.chip = r.chip \
                         AND n.yanked_at IS NULL AND n.id > r.id) \
@@ -247,8 +247,8 @@ pub(super) fn ask_for_patches(tx: &Connection, now: Time) -> Result<(), DbError>
     )?;
     let found = candidates.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let found: Vec<(i64, bool)> = found.collect::<Result<_, _>>()?;
-    for (release, without_file) in found {
-        if without_file || lacks_patch(tx, release)? {
+    for (release, unsigned) in found {
+        if unsigned || lacks_patch(tx, release)? {
             Job::ask(tx, release, JobKind::Build, now)?;
         }
     }
@@ -284,10 +284,13 @@ async fn carry_out(app: &App, job: &Job) {
 
 /// Makes the release file, and says what became of it.
 async fn make(app: &App, job: &Job) -> Result<String, JobError> {
-    let signer = app.keys.signer().cloned().ok_or(JobError::NoKey)?;
+    let signer = app.keys.signer().cloned();
+    if signer.is_none() && app.keys.makes() == Makes::Nothing {
+        return Err(JobError::NoKey);
+    }
     let release = job.release;
     let plan: Plan = app.db.read(move |tx| build::plan(tx, release)).await?.ok_or(JobError::NoImage)?;
-    let sequence = plan.sequence;
+    let (sequence, names) = (plan.sequence, (plan.product.clone(), plan.version.clone()));
     let sources = build::load(&app.artifacts, &plan).await?;
     let built: Built =
         build::in_background(plan, sources, signer, app.keys.clone(), app.events.clone(), job.clone())
@@ -297,9 +300,17 @@ async fn make(app: &App, job: &Job) -> Result<String, JobError> {
     let stored = Stored { digest: app.artifacts.put(built.bytes).await?, size };
     let (job, now) = (job.clone(), app.clock.now());
     let write = move |tx: &Connection| {
-        let sql = "SELECT file IS NOT NULL AND NOT built, sequence > ?2 FROM releases WHERE id = ?1";
-        let (signed_elsewhere, signed_again): (bool, bool) =
-            tx.query_row(sql, params![job.release, sequence], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let sql = "SELECT file IS NOT NULL AND NOT built, coalesce(sequence > ?2, 0), product, version FROM releases WHERE id = ?1";
+        let (signed_elsewhere, signed_again, called): (bool, bool, (String, String)) =
+            tx.query_row(sql, params![job.release, sequence], |row| {
+                Ok((row.get(0)?, row.get(1)?, (row.get(2)?, row.get(3)?)))
+            })?;
+        if called != names {
+            let detail = "it was called otherwise meanwhile, and is made once more".to_owned();
+            job.end(tx, JobState::Done, &detail, now)?;
+            Job::ask(tx, job.release, JobKind::Build, now)?;
+            return Ok::<_, DbError>(detail);
+        }
         let detail = if signed_elsewhere && job.kind == JobKind::Build {
             // It came while this was being made.
             "a file that was signed elsewhere is there, and stays".to_owned()

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use otaru_release::keys::{KeyError, PublicKey, SecretKey};
 
+use super::register::Makes;
+
 /// The keys of a server. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
@@ -32,6 +34,15 @@ impl Keys {
     /// The key that signs releases.
     pub fn signer(&self) -> Option<&Arc<SecretKey>> {
         self.signer.as_ref()
+    }
+
+    /// Which release files are made with them.
+    pub fn makes(&self) -> Makes {
+        match (&self.signer, self.trusted()) {
+            (Some(_), _) => Makes::Signed,
+            (None, []) => Makes::Unsigned,
+            (None, _) => Makes::Nothing,
+        }
     }
 
     /// Whose releases are taken. Nobody: then everybody's are, and devices judge for themselves.

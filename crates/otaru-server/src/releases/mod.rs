@@ -7,7 +7,9 @@
 //! | --- | --- |
 //! | a request's body becomes a file | [`upload`] |
 //! | what is in it | [`contents`] |
+//! | how it is called, and told from others | [`naming`] |
 //! | into store and database | [`accept`], [`register`] |
+//! | what to say of it, and who is known to refuse it | [`remarks`], [`unfit`] |
 //! | work in the background | [`jobs`] |
 //! | release files are made | `build` |
 //! | an older release becomes a newer one | [`again`] |
@@ -21,12 +23,15 @@ mod build;
 pub mod contents;
 pub mod jobs;
 mod keys;
+pub mod naming;
 pub mod needs;
 mod prune;
 pub mod register;
+pub mod remarks;
 pub mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod unfit;
 pub mod upload;
 
 pub use jobs::{Job, JobKind, JobState};

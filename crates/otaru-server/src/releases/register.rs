@@ -2,13 +2,20 @@
 
 use otaru_format::digest::Digest;
 use otaru_format::image::file::signed_len;
-use otaru_rollout::Time;
+use otaru_rollout::{DeviceId, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::contents::{Contents, Kind, ReleaseParts};
 use super::jobs::{Job, JobKind};
+use super::naming::{Naming, short};
+use super::remarks;
 use super::rows::{self, Release, millis};
+use super::unfit::{Demands, Refusals};
 use crate::db::DbError;
+use crate::rollouts::books::{Books, Changes};
+
+/// Devices that a remark names.
+const NAMED: usize = 3;
 
 /// A file that is in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +37,29 @@ pub struct Upload {
     pub raw: Option<Stored>,
     /// What people write about it.
     pub notes: Option<String>,
+    /// How it is called by who uploaded it.
+    pub naming: Naming,
+    /// Bytes behind the image that were left out.
+    pub cut: u64,
+    /// Whether a signature block of secure boot follows the image, and was kept.
+    pub has_signature_block: bool,
     /// Who uploaded it.
     pub by: String,
 }
 
-/// How an upload ended.
+/// Which release files this server makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Makes {
+    /// Signed ones, of every image.
+    Signed,
+    /// Unsigned ones, where an image is called otherwise than it calls itself: a bare image can be called by its own name only.
+    Unsigned,
+    /// None: there is no key here, and only files that others signed are trusted.
+    Nothing,
+}
+
+/// How an upload ended.
+#[derive(Debug)]
 pub struct Registered {
     /// The release.
     pub id: i64,
@@ -43,30 +67,12 @@ pub struct Registered {
     pub created: bool,
     /// Whether anything changed.
     pub changed: bool,
-    /// Bytes behind the image that were left out.
-    pub cut: u64,
-    /// Whether a signature block of secure boot follows the image, and was kept.
-    pub has_signature_block: bool,
-}
-
-impl Registered {
-    /// Sentences for who uploaded it: what was kept of the file, and what it will not do.
-    pub fn remarks(&self, release: &Release) -> Vec<String> {
-        let mut remarks = Vec::new();
-        if self.cut > 0 {
-            remarks.push(match self.cut {
-                1 => "1 byte behind the image is no part of it and was left out".to_owned(),
-                cut => format!("{cut} bytes behind the image are no part of it and were left out"),
-            });
-        }
-        if self.has_signature_block {
-            remarks.push("the signature block of secure boot behind the image is kept".to_owned());
-        }
-        if !self.created && release.yanked_at.is_some() {
-            remarks.push("it was yanked, and stays so: un-yank it to offer it again".to_owned());
-        }
-        remarks
-    }
+    /// Sentences for who uploaded it: what was kept of the file, what it will not do, and what it may be taken for.
+    pub remarks: Vec<String>,
+    /// Devices that run it and were known by another version until now.
+    pub renamed: Vec<DeviceId>,
+    /// What follows from that.
+    pub changes: Changes,
 }
 
 /// Why an upload does not fit what is there.
@@ -81,6 +87,17 @@ pub enum RegisterError {
         known: String,
         /// What the file says.
         told: String,
+    },
+    /// It is to be called otherwise, and its file was signed elsewhere.
+    #[error(
+        "release {id} is {known} in its release file, which was signed elsewhere; to call it otherwise, make that file anew: \
+         `otaru release IMAGE.bin --product NAME --version VERSION --key KEY.pem -o FILE.otaru`"
+    )]
+    Named {
+        /// The release.
+        id: i64,
+        /// How it is called.
+        known: String,
     },
     /// The number would go back.
     #[error(
@@ -121,29 +138,31 @@ impl From<rusqlite::Error> for RegisterError {
     }
 }
 
-/// Puts an upload into the database: a new release, or the missing file of one that is there. With `build`, a release file is to be made
-/// where there is none.
+/// Puts an upload into the database: a new release, or the missing file of one that is there, or another name for it.
 ///
 /// # Errors
 /// When it contradicts what is there.
 pub fn register(
     tx: &Connection,
     upload: &Upload,
-    build: bool,
+    makes: Makes,
     now: Time,
 ) -> Result<Registered, RegisterError> {
     for stored in std::iter::once(&upload.file).chain(&upload.raw) {
         note_artifact(tx, *stored, now)?;
     }
-    let known = rows::by_image(tx, upload.contents.image)?;
+    let contents = &upload.contents;
+    let known = rows::by_image(tx, contents.image)?;
     let created = known.is_none();
     let release = match known {
         Some(release) => release,
         None => insert(tx, upload, now)?,
     };
-    agree(&release, &upload.contents)?;
-    let mut changed = created;
-    match &upload.contents.kind {
+    let renamed = rename(tx, &release, upload)?;
+    let release = if renamed { again(tx, release.id)? } else { release };
+    agree(&release, contents)?;
+    let mut changed = created | renamed | describe(tx, &release, upload)?;
+    match &contents.kind {
         Kind::Image => changed |= set_raw(tx, &release, upload.file)?,
         Kind::Release(parts) => {
             changed |= set_file(tx, &release, upload.file, parts, now)?;
@@ -155,10 +174,164 @@ pub fn register(
     if let Some(notes) = upload.notes.as_ref().filter(|notes| **notes != release.notes) {
         changed |= rows::set_notes(tx, release.id, notes)?;
     }
-    if build && upload.contents.kind == Kind::Image && release.file.is_none() {
+    let release = again(tx, release.id)?;
+    if is_to_be_made(&release, contents, renamed, makes) {
         Job::ask(tx, release.id, JobKind::Build, now)?;
     }
-    Ok(Registered { id: release.id, created, changed, cut: 0, has_signature_block: false })
+    let remarks = remarks(tx, &release, upload, created, makes)?;
+    let renamed = name_devices(tx, &release)?;
+    let mut books = Books::open(tx, now);
+    for device in &renamed {
+        // It may fit another range of versions than before.
+        books.offer_to_rollouts(device)?;
+    }
+    let changes = books.finish()?;
+    Ok(Registered { id: release.id, created, changed, remarks, renamed, changes })
+}
+
+/// Whether a release file is to be made, or made anew because it is called otherwise.
+fn is_to_be_made(release: &Release, contents: &Contents, renamed: bool, makes: Makes) -> bool {
+    let is_due = release.file.is_none() || (renamed && release.built);
+    let is_called_otherwise = contents.own.as_ref().is_some_and(|own| own.project != release.product);
+    contents.kind == Kind::Image
+        && is_due
+        && match makes {
+            Makes::Signed => true,
+            Makes::Unsigned => is_called_otherwise || release.file.is_some(),
+            Makes::Nothing => false,
+        }
+}
+
+fn remarks(
+    tx: &Connection,
+    release: &Release,
+    upload: &Upload,
+    created: bool,
+    makes: Makes,
+) -> Result<Vec<String>, DbError> {
+    let mut remarks = remarks::of_file(upload.cut, upload.has_signature_block);
+    if !created && release.yanked_at.is_some() {
+        remarks.push("it was yanked, and stays so: un-yank it to offer it again".to_owned());
+    }
+    if let Some(own) = &upload.contents.own {
+        remarks.extend(own.hint(&release.product, &release.version));
+        let only_for = own.only_for(&release.product);
+        if only_for.is_some() && makes == Makes::Nothing && release.file.is_none() {
+            remarks.push(format!(
+                "this server makes no release file, so devices are sent to the bare image, which has its own name only: those of \
+                 {:?} refuse it (wrong_product); upload a file that `otaru release --product` made",
+                release.product
+            ));
+        }
+        remarks.extend(only_for);
+    }
+    remarks.extend(looks_like(tx, release)?);
+    remarks.extend(refused_by(tx, release)?);
+    Ok(remarks)
+}
+
+/// Says which other release has the same version.
+fn looks_like(tx: &Connection, release: &Release) -> Result<Option<String>, DbError> {
+    let sql = "SELECT id, image FROM releases WHERE product = ? AND chip = ? AND version = ? AND id <> ? ORDER BY id DESC LIMIT 1";
+    let (product, chip, version) = (&release.product, &release.chip, &release.version);
+    let found = tx.prepare_cached(sql)?.query_row(params![product, chip, version, release.id], |row| {
+        Ok((row.get::<_, i64>(0)?, Digest(row.get(1)?)))
+    });
+    Ok(found.optional()?.map(|(id, image)| {
+        format!(
+            "release {id} of {product} has the version {version:?} as well, and other contents ({}, this is {}); the same file again \
+             with `--version` tells them apart",
+            short(image),
+            release.image_short
+        )
+    }))
+}
+
+/// Says which devices are known to refuse it for what it asks of a board.
+fn refused_by(tx: &Connection, release: &Release) -> Result<Option<String>, DbError> {
+    let refusals = Refusals::read(tx)?;
+    if refusals.is_empty() {
+        return Ok(None);
+    }
+    let demands = Demands { size: release.image_size, needs: release.needs };
+    let sql = "SELECT id FROM devices WHERE product = ? AND chip = ? AND retired_at IS NULL ORDER BY id";
+    let mut statement = tx.prepare_cached(sql)?;
+    let found = statement.query_map([&release.product, &release.chip], |row| row.get::<_, String>(0))?;
+    let (mut all, mut some) = (0_u64, Vec::new());
+    for id in found {
+        let id = id?;
+        let Some(code) = refusals.of(&id, &demands) else { continue };
+        all += 1;
+        if some.len() < NAMED {
+            some.push(format!("{id} ({code})"));
+        }
+    }
+    let devices = if all == 1 { "1 device that has".to_owned() } else { format!("{all} devices that have") };
+    let more = if all > NAMED as u64 { " …" } else { "" };
+    Ok((all > 0).then(|| {
+        format!(
+            "{devices} refused firmware that asks no more of a board will refuse it: {}{more}",
+            some.join(", ")
+        )
+    }))
+}
+
+fn again(tx: &Connection, id: i64) -> Result<Release, DbError> {
+    rows::get(tx, id)?.ok_or_else(|| DbError::corrupt("releases", "a row is gone at once"))
+}
+
+/// Calls a release that is there otherwise: as is asked for, or as its release file says, which counts more than the image's own
+/// words. Says whether it did.
+fn rename(tx: &Connection, release: &Release, upload: &Upload) -> Result<bool, RegisterError> {
+    let (contents, Naming { product, version, .. }) = (&upload.contents, &upload.naming);
+    let (product, version) = match contents.kind {
+        Kind::Image => (product.as_ref(), version.as_ref()),
+        Kind::Release(_) => (Some(&contents.product), Some(&contents.version)),
+    };
+    let product = product.unwrap_or(&release.product);
+    let version = version.unwrap_or(&release.version);
+    if *product == release.product && *version == release.version {
+        return Ok(false);
+    }
+    if release.file.is_some() && !release.built {
+        if contents.kind != Kind::Image {
+            // Two release files may not differ.
+            return Ok(false);
+        }
+        let known = format!("{} {}", release.product, release.version);
+        return Err(RegisterError::Named { id: release.id, known });
+    }
+    // Another product counts its own sequence.
+    tx.execute(
+        "UPDATE releases SET product = ?2, version = ?3, sequence = CASE WHEN product = ?2 THEN sequence END WHERE id = ?1",
+        params![release.id, product, version],
+    )?;
+    Ok(true)
+}
+
+/// Keeps the name of the file it came in, and what its header says. Says whether that is new.
+fn describe(tx: &Connection, release: &Release, upload: &Upload) -> Result<bool, DbError> {
+    let needs = upload.contents.needs.map(|needs| serde_json::to_string(&needs)).transpose();
+    let needs = needs.map_err(|error| DbError::corrupt("releases.needs", error))?;
+    let sql =
+        "UPDATE releases SET filename = coalesce(?2, filename), needs = coalesce(?3, needs) WHERE id = ?1";
+    tx.execute(sql, params![release.id, upload.naming.filename, needs])?;
+    Ok(upload.naming.filename.is_some() && upload.naming.filename != release.filename)
+}
+
+/// Calls what devices run as the release is called. Gives back those that were known by another version.
+fn name_devices(tx: &Connection, release: &Release) -> Result<Vec<DeviceId>, DbError> {
+    let mut ids: Vec<String> = Vec::new();
+    // Each condition is that of an index.
+    for retired in ["retired_at IS NULL", "retired_at IS NOT NULL"] {
+        let sql = format!(
+            "UPDATE devices SET version = ?2, revision = revision + 1 WHERE image = ?1 AND version <> ?2 AND {retired} RETURNING id"
+        );
+        let mut statement = tx.prepare_cached(&sql)?;
+        let renamed = statement.query_map(params![release.image.0, release.version], |row| row.get(0))?;
+        ids.extend(renamed.collect::<Result<Vec<String>, _>>()?);
+    }
+    Ok(ids.iter().map(|id| DeviceId::from(id.as_str())).collect())
 }
 
 /// Notes a file that is in the store.
@@ -184,8 +357,7 @@ fn insert(tx: &Connection, upload: &Upload, now: Time) -> Result<Release, Regist
             upload.by
         ],
     )?;
-    let id = tx.last_insert_rowid();
-    Ok(rows::get(tx, id)?.ok_or_else(|| DbError::corrupt("releases", "a row is gone at once"))?)
+    Ok(again(tx, tx.last_insert_rowid())?)
 }
 
 /// An image's own words may differ from those of its release file, which counts; two release files may not differ.

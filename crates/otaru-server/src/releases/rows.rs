@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use serde::Serialize;
 
 use super::jobs::Job;
+use super::naming;
 use super::needs::Needs;
 use crate::db::DbError;
 
@@ -18,6 +19,10 @@ pub struct Release {
     /// SHA-256 of the image, which devices report when they run it.
     #[schema(value_type = String)]
     pub image: Digest,
+    /// Its first eight digits, to tell releases apart.
+    pub image_short: String,
+    /// Product and version and, where another release for the chip has the same, the first digits of the image.
+    pub title: String,
     /// Whose firmware it is.
     pub product: String,
     /// Its version.
@@ -44,6 +49,8 @@ pub struct Release {
     pub compressed_size: Option<u64>,
     /// Patches in it.
     pub deltas: Vec<Delta>,
+    /// Name of the file it came in last, shortened where it is long.
+    pub filename: Option<String>,
     /// What people wrote about it.
     pub notes: String,
     /// When it was uploaded, in milliseconds since 1970-01-01 UTC.
@@ -56,7 +63,7 @@ pub struct Release {
     pub devices: u64,
     /// The latest work on it.
     pub job: Option<Job>,
-    /// What boards it runs on, by its header; of a single release, and where the image is here as a file.
+    /// What boards it runs on, by its header, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub needs: Option<Needs>,
 }
@@ -67,7 +74,7 @@ pub struct Delta {
     /// The image it is for.
     #[schema(value_type = String)]
     pub base: Digest,
-    /// That image's version, where it is a release of this server.
+    /// That image's version, where it is a release of this server; with digits of it where another one has the same.
     pub version: Option<String>,
     /// Bytes of it.
     pub size: u64,
@@ -107,7 +114,7 @@ impl Filter {
 
 const SELECT: &str = "SELECT r.id, r.image, r.product, r.version, r.chip, r.image_size, r.raw, r.file, a.size, r.built, \
     r.signed_by, r.sequence, r.compressed, r.notes, r.created_at, r.created_by, r.yanked_at, \
-    (SELECT count(*) FROM devices d WHERE d.image = r.image AND d.retired_at IS NULL) \
+    (SELECT count(*) FROM devices d WHERE d.image = r.image AND d.retired_at IS NULL), r.filename, r.needs \
     FROM releases r LEFT JOIN artifacts a ON a.digest = r.file";
 
 /// Releases from the newest on, at most `limit` of them, all with an id below `before`.
@@ -243,9 +250,13 @@ pub(super) fn millis(time: Time) -> i64 {
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Release> {
+    let image = Digest(row.get(1)?);
+    let needs: Option<String> = row.get(19)?;
     Ok(Release {
         id: row.get(0)?,
-        image: Digest(row.get(1)?),
+        image,
+        image_short: naming::short(image),
+        title: String::new(),
         product: row.get(2)?,
         version: row.get(3)?,
         chip: row.get(4)?,
@@ -263,23 +274,36 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Release> {
         created_by: row.get(15)?,
         yanked_at: row.get(16)?,
         devices: row.get(17)?,
+        filename: row.get(18)?,
         job: None,
-        needs: None,
+        needs: needs.and_then(|needs| serde_json::from_str(&needs).ok()),
     })
 }
 
 /// What stands in other tables.
 fn complete(tx: &Connection, mut release: Release) -> Result<Release, DbError> {
     let mut statement = tx.prepare_cached(
-        "SELECT d.base, b.version, d.size FROM deltas d LEFT JOIN releases b ON b.image = d.base \
+        "SELECT d.base, d.size, b.version FROM deltas d LEFT JOIN releases b ON b.image = d.base \
          WHERE d.release = ?1 AND d.size IS NOT NULL ORDER BY d.size, d.base",
     )?;
-    let deltas = statement.query_map([release.id], |row| {
-        Ok(Delta { base: Digest(row.get(0)?), version: row.get(1)?, size: row.get(2)? })
+    let found = statement.query_map([release.id], |row| {
+        Ok((Digest(row.get(0)?), row.get(1)?, row.get::<_, Option<String>>(2)?))
     })?;
-    release.deltas = deltas.collect::<Result<_, _>>()?;
+    for row in found {
+        let (base, size, version) = row?;
+        let kind = (release.product.as_str(), release.chip.as_str());
+        let version = version.map(|version| naming::told_apart(tx, kind, &version, base)).transpose()?;
+        release.deltas.push(Delta { base, version, size });
+    }
     release.job = Job::latest(tx, release.id)?;
+    release.title = title(tx, &release)?;
     Ok(release)
+}
+
+fn title(tx: &Connection, release: &Release) -> Result<String, DbError> {
+    let kind = (release.product.as_str(), release.chip.as_str());
+    let version = naming::told_apart(tx, kind, &release.version, release.image)?;
+    Ok(format!("{} {version}", release.product))
 }
 
 pub(super) fn digest_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use otaru_format::digest::Digest;
+use otaru_format::status::Code;
 use otaru_rollout::{
     Control, Deployment, Device, DeviceId, NotAdmitted, Rollout, RolloutId, RolloutSpec, Tags, Time, admit,
 };
@@ -11,14 +12,21 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use crate::api::problem::Problem;
+use crate::api::rollouts::ReleaseOf;
 use crate::db::DbError;
 use crate::devices::history;
 use crate::releases::again::{Found, Outdated, had_by, may_be_barred};
 use crate::releases::rows as releases;
+use crate::releases::unfit::{Demands, Refusals};
+
+/// Devices of one refusal that are named.
+const REFUSING: usize = 5;
 
 /// Which devices a rollout would be for, if it started now.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Preview {
+    /// The release it brings.
+    pub release: Option<ReleaseOf>,
     /// How many devices it is for.
     pub devices: u64,
     /// Of these, how many run the release already.
@@ -31,6 +39,80 @@ pub struct Preview {
     pub waves: Vec<u64>,
     /// Some of them.
     pub some: Vec<String>,
+    /// Devices that are known to refuse what it brings, by the reason that they would tell. Others may refuse it as well: reports do not
+    /// say how much flash a device has, nor which revision of the chip.
+    pub refusals: Vec<KnownRefusal>,
+    /// Why the rollout would not be made, as making it would say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// Devices that are known to refuse an image for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct KnownRefusal {
+    /// The code that they would report: `flash_too_small`, `too_large`, `wrong_revision`, `wrong_chip` or `wrong_product`.
+    pub code: String,
+    /// How that is known.
+    pub why: String,
+    /// How many they are.
+    pub devices: u64,
+    /// Some of them.
+    pub some: Vec<String>,
+}
+
+/// How it is known that a device refuses an image with this code.
+fn why(code: Code) -> &'static str {
+    match code {
+        Code::WrongChip => "the release is for another chip",
+        Code::WrongProduct => "the release is for another product than they report",
+        Code::FlashTooSmall => "they refused firmware for as much flash, or less",
+        Code::TooLarge => "they refused firmware of its size, or smaller",
+        Code::WrongRevision => "they refused firmware for the same revisions of the chip",
+        _ => "they refused the like",
+    }
+}
+
+/// What is known of the images that a rollout brings, read as they come up.
+struct Judge<'tx> {
+    tx: &'tx Connection,
+    refusals: Refusals,
+    /// Products and chips that are not asked for, where the image is not signed.
+    force: bool,
+    images: BTreeMap<Digest, Option<Facts>>,
+}
+
+struct Facts {
+    chip: String,
+    product: String,
+    demands: Demands,
+    forced: bool,
+}
+
+impl<'tx> Judge<'tx> {
+    fn new(tx: &'tx Connection, force: bool) -> Result<Self, DbError> {
+        Ok(Self { tx, refusals: Refusals::read(tx)?, force, images: BTreeMap::new() })
+    }
+
+    /// The code with which a device is known to refuse an image.
+    fn refusal(&mut self, device: &Device<'_>, image: Digest) -> Result<Option<Code>, DbError> {
+        if !self.images.contains_key(&image) {
+            let facts = releases::by_image(self.tx, image)?.map(|release| Facts {
+                demands: Demands { size: release.image_size, needs: release.needs },
+                forced: self.force && release.signed_by.is_none(),
+                chip: release.chip,
+                product: release.product,
+            });
+            self.images.insert(image, facts);
+        }
+        let Some(Some(facts)) = self.images.get(&image) else { return Ok(None) };
+        if facts.chip != device.chip {
+            return Ok(Some(Code::WrongChip));
+        }
+        if facts.product != device.product && !facts.forced {
+            return Ok(Some(Code::WrongProduct));
+        }
+        Ok(self.refusals.of(device.id.as_str(), &facts.demands))
+    }
 }
 
 /// Admits the fleet to a rollout that nobody keeps, by the engine's own rules.
@@ -39,6 +121,8 @@ pub struct Preview {
 /// When it makes no sense, and those of the database.
 pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> Result<Preview, Problem> {
     let mut counted = Preview { waves: vec![0; spec.waves.len() + 1], ..Preview::default() };
+    let mut judge = Judge::new(tx, spec.force)?;
+    let mut refusals = BTreeMap::<&'static str, KnownRefusal>::new();
     visit(tx, spec, now, |device, busy, admitted| {
         match admitted {
             Ok(deployment) => {
@@ -51,6 +135,19 @@ pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> R
                 if counted.some.len() < named {
                     counted.some.push(device.id.to_string());
                 }
+                if let Some(code) = judge.refusal(device, deployment.image())? {
+                    let (name, why) = (code.as_str(), why(code));
+                    let known = refusals.entry(name).or_insert_with(|| KnownRefusal {
+                        code: name.to_owned(),
+                        why: why.to_owned(),
+                        devices: 0,
+                        some: Vec::new(),
+                    });
+                    known.devices += 1;
+                    if known.some.len() < REFUSING {
+                        known.some.push(device.id.to_string());
+                    }
+                }
             }
             Err(NotAdmitted::Current) => {
                 counted.devices += 1;
@@ -60,6 +157,7 @@ pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> R
         }
         Ok(())
     })?;
+    counted.refusals = refusals.into_values().collect();
     Ok(counted)
 }
 
@@ -134,7 +232,7 @@ pub fn has_file(tx: &Connection, image: Digest, device: &DeviceId, devices: u64)
     };
     let how = match known.filter(|release| release.yanked_at.is_some()) {
         Some(release) => {
-            format!("which was yanked. Take that back (`otaru release yank {} --undo`)", release.id)
+            format!("which was yanked. Take that back (`otaru release unyank {}`)", release.id)
         }
         None => "of which this server has no file. Upload it (`otaru release upload FILE`)".to_owned(),
     };

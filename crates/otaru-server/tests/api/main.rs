@@ -4,6 +4,7 @@
 
 mod access;
 mod again;
+mod alike;
 mod bench;
 mod crowds;
 mod dashboard;

@@ -26,8 +26,13 @@ async fn shown(lab: &Lab, device: &str) -> Option<String> {
 }
 
 async fn upload(lab: &Lab, version: &'static str) {
+    upload_build(lab, version, version).await;
+}
+
+/// Another build, by this name, of a version.
+async fn upload_build(lab: &Lab, version: &'static str, build: &'static str) {
     let added = lab.app.db.write(move |tx| {
-        let digest = image(version).0;
+        let digest = image(build).0;
         tx.execute("INSERT INTO artifacts (digest, size, used_at) VALUES (?, 1, 1)", [digest])?;
         tx.execute(
             "INSERT INTO releases (image, product, version, chip, image_size, raw, created_at, created_by)
@@ -68,6 +73,25 @@ async fn versions_that_cannot_be_compared_are_not_the_newest() {
         assert_eq!(choice.latest, None, "{version}");
         assert!(why.contains(says), "{why}");
     }
+}
+
+#[tokio::test]
+async fn what_is_called_alike_has_digits_of_its_image() {
+    let lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    upload_build(&lab, "1.2.0", "another build").await;
+    let shown = |version: &str, build: &str| format!("{version} ({})", &image(build).to_string()[..8]);
+    let (now, _) = choice(&lab, "a").await;
+    let latest = now.latest.unwrap();
+    assert_eq!(
+        (latest.version.as_str(), latest.image),
+        ("1.2.0", image("another build")),
+        "the last of equal ones"
+    );
+    assert_eq!(latest.shown, shown("1.2.0", "another build"));
+    assert_eq!(now.runs, "1.0.0", "that is called so alone");
+    upload_build(&lab, "1.0.0", "what runs, built anew").await;
+    assert_eq!(choice(&lab, "a").await.0.runs, shown("1.0.0", "1.0.0"));
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::process::{Command as Process, Stdio};
 
 use anyhow::{Context as _, bail};
 use otaru_delta::{Contents, Costs, Encoded, analyze, apply_to_slice, encode_with};
-use otaru_format::image::file::is_merged;
+use otaru_format::image::ImageCheck;
+use otaru_format::image::file::{is_merged, kept_len};
+use otaru_server::releases::remarks;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{Outcome, Output};
@@ -170,7 +172,19 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if std::fs::metadata(path).with_context(failed)?.len() > LARGEST {
         bail!("{} has more than 64 MiB", path.display());
     }
-    std::fs::read(path).with_context(failed)
+    let mut bytes = std::fs::read(path).with_context(failed)?;
+    // What fills an image's file up is no part of it, and is on no device.
+    let mut check = ImageCheck::new(LARGEST as u32);
+    if check.feed(&bytes).is_ok()
+        && let Ok(summary) = check.finish()
+    {
+        let kept = kept_len(&bytes, summary.len) as usize;
+        for remark in remarks::of_file((bytes.len() - kept) as u64, kept > summary.len as usize) {
+            ui::warn(&format!("{}: {remark}", path.display()));
+        }
+        bytes.truncate(kept);
+    }
+    Ok(bytes)
 }
 
 fn length(bytes: usize, of: usize) -> String {

@@ -191,6 +191,8 @@ struct Device {
     chip: String,
     product: String,
     version: String,
+    #[serde(default)]
+    image_short: Option<String>,
     state: String,
     error_code: Option<String>,
     #[serde(default)]
@@ -425,9 +427,9 @@ fn by_health(fleet: &Value) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-const HEADS: [&str; 8] = ["", "DEVICE", "CHIP", "PRODUCT", "VERSION", "STATE", "CHANGED", "TAGS"];
+const HEADS: [&str; 9] = ["", "DEVICE", "CHIP", "PRODUCT", "VERSION", "IMAGE", "STATE", "CHANGED", "TAGS"];
 
-fn row(device: &Device) -> [String; 8] {
+fn row(device: &Device) -> [String; 9] {
     let name = match &device.label {
         Some(label) => format!("{label} ({})", device.id),
         None => device.id.clone(),
@@ -443,6 +445,7 @@ fn row(device: &Device) -> [String; 8] {
         ui::clean(&device.chip),
         ui::clean(&device.product),
         ui::clean(&device.version),
+        device.image_short.as_deref().map_or_else(String::new, ui::clean),
         state(&device.state, device.error_code.as_deref(), device.attempt),
         device.last_seen.map_or_else(String::new, ago),
         ui::clean(&tags.collect::<Vec<_>>().join(" ")),

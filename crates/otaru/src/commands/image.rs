@@ -149,6 +149,7 @@ fn info(firmware: &Firmware, output: Output) {
             "max_revision": header.highest_revision(),
             "flash_size": header.flash_size(),
             "signature_block": firmware.is_signed(),
+            "named_by_framework": firmware.own_names().is_some_and(|own| own.hint(&own.project, &own.version).is_some()),
             "hash_appended": header.hash_appended,
             "segments": segments,
             "good": true,
@@ -191,7 +192,7 @@ fn info(firmware: &Firmware, output: Output) {
     };
     row("checksum", appended);
     if firmware.is_signed() {
-        row("signature", "a block of secure boot v2 follows the image");
+        row("signature", "a block of secure boot v2 follows the image, and is kept with it");
     }
     if let Some(why) = firmware.nameless() {
         ui::warn(&format!("devices do not take this image unless they are forced: {why}"));
@@ -207,5 +208,8 @@ fn info(firmware: &Firmware, output: Output) {
                 }
             ),
         );
+    }
+    if let Some(hint) = firmware.own_names().and_then(|own| own.hint(&own.project, &own.version)) {
+        ui::warn(&format!("at upload it looks like other releases: {hint}"));
     }
 }

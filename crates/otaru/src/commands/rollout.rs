@@ -7,7 +7,7 @@ use console::style;
 use serde_json::{Value, json};
 
 use super::nothing::{Condition, misspelt, no_device, unknown_devices};
-use super::release::{Yanked, find};
+use super::release::{Yanked, find, marks, title};
 use crate::cli::{Outcome, Output};
 use crate::client::stream::Told;
 use crate::client::when::{ago, parse_moment, parse_span};
@@ -262,8 +262,7 @@ impl Create {
         let client = self.server.client()?;
         let body = self.body(&client).await?;
         if self.dry_run {
-            preview(&client, body, output).await?;
-            return Ok(Outcome::Good);
+            return preview(&client, body, output).await;
         }
         let rollout = create(&client, body).await?;
         if self.watch {
@@ -289,12 +288,7 @@ impl Create {
                     target["product"] = release["product"].clone();
                     target["chips"] = json!([release["chip"]]);
                 }
-                let name = format!(
-                    "{} {}",
-                    release["product"].as_str().unwrap_or_default(),
-                    release["version"].as_str().unwrap_or_default()
-                );
-                (release["id"].clone(), name)
+                (release["id"].clone(), title(&release))
             }
             None => (Value::Null, format!("undo of {}", self.undo.unwrap_or_default())),
         };
@@ -380,16 +374,21 @@ async fn nobody(client: &Client, body: &Value, found: &Value) -> anyhow::Result<
     }))
 }
 
-async fn preview(client: &Client, body: Value, output: Output) -> anyhow::Result<()> {
+/// Tells who would be hit. A rollout that would not be made ends with the words that making it would have.
+async fn preview(client: &Client, body: Value, output: Output) -> anyhow::Result<Outcome> {
     let found: Value = client.post("/rollouts/preview", body.clone()).await?;
     if let Some(why) = nobody(client, &body, &found).await? {
         bail!(why);
     }
+    let problem = found["problem"]["detail"].as_str();
     if output.json {
         ui::line(&found.to_string());
-        return Ok(());
+        return Ok(if problem.is_none() { Outcome::Good } else { Outcome::Bad });
     }
     let number = |name: &str| found[name].as_u64().unwrap_or(0);
+    if found["release"].is_object() {
+        ui::line(&format!("{} ({})", title(&found["release"]), marks(&found["release"])));
+    }
     ui::line(&format!(
         "{}: {} running it already, {} reachable now, {} updating for another rollout",
         ui::many(number("devices"), "device"),
@@ -406,7 +405,28 @@ async fn preview(client: &Client, body: Value, output: Output) -> anyhow::Result
     if !some.is_empty() {
         ui::line(&format!("  such as {}", some.join(", ")));
     }
-    Ok(())
+    for refusal in found["refusals"].as_array().into_iter().flatten() {
+        ui::line(&format!("  {}", style(refused(refusal)).yellow()));
+    }
+    match problem {
+        Some(why) => bail!("{}", ui::clean(why)),
+        None => Ok(Outcome::Good),
+    }
+}
+
+/// Devices that are known to refuse what a rollout brings: `2 devices will refuse it (wrong_chip): … : lamp-1, lamp-2`.
+fn refused(refusal: &Value) -> String {
+    let text = |value: &Value| ui::clean(value.as_str().unwrap_or_default());
+    let devices = refusal["devices"].as_u64().unwrap_or(0);
+    let some: Vec<String> = refusal["some"].as_array().into_iter().flatten().map(text).collect();
+    let more = if devices > some.len() as u64 { ", …" } else { "" };
+    format!(
+        "{} will refuse it ({}): {}: {}{more}",
+        ui::many(devices, "device"),
+        text(&refusal["code"]),
+        text(&refusal["why"]),
+        some.join(", ")
+    )
 }
 
 /// Deployments by where they stand, of one wave or all.
@@ -569,6 +589,11 @@ impl Wait {
 
 fn screen(rollout: &Value) -> Vec<String> {
     let mut lines = vec![headline(rollout)];
+    let release = &rollout["release"];
+    lines.extend(release.is_object().then(|| {
+        let brings = format!("  brings {} ({})", title(release), marks(release));
+        style(brings).dim().to_string()
+    }));
     let open = rollout["wave"].as_u64().unwrap_or(0);
     for (index, tally) in (0_u64..).zip(rollout["tallies"].as_array().into_iter().flatten()) {
         let counts = Counts::of(tally);

@@ -110,6 +110,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     for doubt in firmware.iter().flat_map(|firmware| misfits(firmware, facts)) {
         ui::warn(&doubt);
     }
+    firmware.iter().flat_map(Firmware::remarks).for_each(|remark| ui::warn(&remark));
     // Held until the end, however that comes.
     let _lock = args.dir.as_deref().map(lock).transpose()?;
     let wanted = u64::from(args.devices) * 3 + 256;

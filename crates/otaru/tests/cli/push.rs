@@ -15,10 +15,14 @@ fn a_good_image_ends_up_running_on_every_device() {
     let old = firmware(dir.path(), "1.0.0", "healthy");
     let new = firmware(dir.path(), "1.1.0", "healthy");
     let devices = devices(&url, dir.path(), &old, 2);
-    let ended = push(&url, &[new.to_str().unwrap()]).with_code(0);
+    // What fills the file up would not fit a slot, and is not sent.
+    let image = std::fs::read(&new).unwrap();
+    let mut padded = image.clone();
+    padded.resize(3 << 20, 0xFF);
+    std::fs::write(&new, padded).unwrap();
+    let ended = push(&url, &[new.to_str().unwrap()]).with_code(0).tells("were left out");
     assert!(ended.out.contains("2 of 2 devices updated"), "{}", ended.out);
     assert_eq!(devices.stop(), Some(0));
-    let image = std::fs::read(&new).unwrap();
     for name in ["sim-0001.bin", "sim-0002.bin"] {
         let (slot, bytes) = selected(&dir.path().join("boards").join(name), image.len());
         assert_eq!(slot, 1);

@@ -69,6 +69,81 @@ fn without_a_key_it_says_so_loudly() {
     otaru_in(dir, &["verify", "b.otaru", "--key", "k.pub.pem"]).with_code(0);
 }
 
+/// One notion of what the file is: the same padded file, and the same signature block, by every command that takes one.
+#[test]
+fn every_command_cuts_and_keeps_the_same_of_a_file() {
+    let dir = workplace();
+    let dir = dir.path();
+    let old = image(dir);
+    let mut padded = std::fs::read(&old).unwrap();
+    let len = padded.len();
+    padded.resize(len + 100_000, 0xFF);
+    let mut signed = padded[..len].to_vec();
+    signed.resize(len.next_multiple_of(4096), 0xFF);
+    signed.extend([0xE7, 0x02]);
+    signed.resize(len.next_multiple_of(4096) + 4096, 0x5A);
+    std::fs::write(dir.join("padded.img"), &padded).unwrap();
+    std::fs::write(dir.join("signed.img"), &signed).unwrap();
+    let cut = "100000 bytes behind the image are no part of it and were left out";
+    let block = "signature block of secure boot behind the image is kept";
+    let info = |file: &str| json(&otaru_in(dir, &["image", "info", "--json", file]).with_code(0));
+    assert_eq!(
+        (info("padded.img")["trailing"].as_u64(), info("padded.img")["size"].as_u64()),
+        (Some(100_000), Some(len as u64))
+    );
+    assert_eq!(info("signed.img")["signature_block"], true);
+    otaru_in(dir, &["release", "padded.img", "-o", "a.otaru"]).with_code(0).tells(cut);
+    otaru_in(dir, &["release", "signed.img", "-o", "b.otaru"]).with_code(0).tells(block);
+    let inspect = |file: &str| json(&otaru_in(dir, &["inspect", "--json", file]).with_code(0));
+    assert_eq!(inspect("a.otaru")["size"].as_u64(), Some(len as u64));
+    assert_eq!(inspect("b.otaru")["size"].as_u64(), Some(signed.len() as u64));
+    assert_eq!(inspect("a.otaru")["image"], inspect("b.otaru")["image"], "one image");
+    // A base is what devices have on flash.
+    let new = firmware(dir, "1.3.0", "healthy");
+    let new = new.to_str().unwrap();
+    otaru_in(dir, &["release", new, "--base", "padded.img", "-o", "c.otaru"]).with_code(0);
+    assert_eq!(
+        inspect("c.otaru")["payloads"].as_array().unwrap().last().unwrap()["base"],
+        info("padded.img")["sha256"]
+    );
+    otaru_in(dir, &["delta", "padded.img", new, "-o", "a.patch"]).with_code(0).tells(cut);
+    otaru_in(dir, &["delta", "apply", &old, "a.patch", "-o", "made.img"]).with_code(0);
+    assert!(std::fs::read(dir.join("made.img")).unwrap() == std::fs::read(new).unwrap());
+}
+
+#[test]
+fn a_release_is_called_as_it_is_asked_for() {
+    let dir = workplace();
+    let dir = dir.path();
+    otaru_in(
+        dir,
+        &[
+            "image",
+            "make",
+            "--chip",
+            "esp32c3",
+            "--project",
+            "arduino-lib-builder",
+            "--version",
+            "esp-idf: v4.4.3 6407ecb3f8",
+            "-o",
+            "w.img",
+        ],
+    )
+    .with_code(0)
+    .tells("framework");
+    otaru_in(dir, &["release", "w.img", "-o", "w.otaru"]).with_code(0).tells("framework");
+    let named =
+        &["release", "w.img", "--product", "wled", "--version", "0.14.4", "--key", "k.pem", "-o", "w.otaru"];
+    let made = otaru_in(dir, named).with_code(0).tells("Config::product");
+    assert!(!made.err.contains("framework"), "{}", made.err);
+    otaru_in(dir, &["verify", "w.otaru", "--key", "k.pub.pem"]).with_code(0);
+    let inspected = json(&otaru_in(dir, &["inspect", "--json", "w.otaru"]).with_code(0));
+    assert_eq!((&inspected["product"], &inspected["version"]), (&"wled".into(), &"0.14.4".into()));
+    let least = &["release", "w.img", "--min-base", "0.14.3", "-o", "v.otaru"];
+    otaru_in(dir, least).with_code(0).tells("base_too_old");
+}
+
 #[test]
 fn a_key_is_rotated() {
     let dir = workplace();

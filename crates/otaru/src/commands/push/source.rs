@@ -42,6 +42,8 @@ pub(crate) struct Local {
     pub(crate) about: String,
     /// Why it may not be what was meant.
     pub(crate) doubt: Option<&'static str>,
+    /// What was kept of the file beside the image, and what was left out.
+    pub(crate) remarks: Vec<String>,
 }
 
 impl Local {
@@ -69,7 +71,7 @@ impl Local {
         let about =
             format!("{product} {version} for {chip}, {size}, release {}, {signed}", manifest.sequence);
         let image = manifest.image;
-        Ok(Self { name, image, about, doubt: None, bytes })
+        Ok(Self { name, image, about, doubt: None, remarks: Vec::new(), bytes })
     }
 
     fn image(path: &Path, name: String, force: bool) -> anyhow::Result<Self> {
@@ -88,6 +90,7 @@ impl Local {
             image: firmware.summary.digest,
             about: format!("{what} for {}, {size}", firmware.chip_name()),
             doubt: firmware.nameless(),
+            remarks: firmware.remarks(),
             bytes: firmware.kept().to_vec(),
         })
     }

@@ -51,6 +51,7 @@ impl View {
         }
         if let Some(file) = &source.file {
             self.say(&ui::clean(&file.about));
+            file.remarks.iter().for_each(|remark| ui::warn(remark));
             if let Some(doubt) = file.doubt {
                 ui::warn(doubt);
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use otaru_format::release::{KeyId, MAX_SEQUENCE};
 use otaru_release::build::{Options, Progress, Stage, build};
+use otaru_server::releases::naming::is_framework_version;
 
 use crate::cli::{Outcome, Output};
 use crate::commands::inspect;
@@ -19,8 +20,11 @@ Examples:
   otaru release lamp-1.1.0.bin --key release.pem -o lamp-1.1.0.otaru
   otaru release lamp-1.2.0.bin --key release.pem --base lamp-1.1.0.bin --base lamp-1.0.0.bin -o lamp-1.2.0.otaru
   otaru release lamp-2.0.0.bin --key release.pem --min-base 1.1.0 --sequence 20 -o lamp-2.0.0.otaru
+  otaru release WLED_0.14.4.bin --product wled --version 0.14.4 --key release.pem -o wled-0.14.4.otaru
 
 Chip, project, version and secure version come from the image. Any web server can serve the file.
+An image that is made with Arduino has the framework's name and version: give it its own with --version,
+and with --product where devices have that product in their configuration (`Config::product`).
 
 A device that runs one of the --base images fetches a patch, a few per cent of the image; all others
 fetch the compressed image from the same file. Give the images that most of your devices run, as
@@ -47,6 +51,9 @@ pub(crate) struct Make {
     /// The product, where it is not the image's project name
     #[arg(long, value_name = "NAME")]
     product: Option<String>,
+    /// The version, where it is not the image's own: some frameworks put the same into every build
+    #[arg(long = "version", value_name = "VERSION")]
+    version: Option<String>,
     /// A further product whose devices take it, such as the old name of one that is renamed; may be given up to four times
     #[arg(long, value_name = "NAME")]
     also: Vec<String>,
@@ -77,6 +84,7 @@ pub(crate) fn run(args: &Make, output: Output) -> anyhow::Result<Outcome> {
             None => release_file::sequence_now()?,
         },
         product: args.product.clone(),
+        version: args.version.clone(),
         also: args.also.clone(),
         min_base: args.min_base.clone(),
         revoked: args.revoke.clone(),
@@ -97,11 +105,20 @@ pub(crate) fn run(args: &Make, output: Output) -> anyhow::Result<Outcome> {
     let sources = std::iter::once(&args.file).chain(&args.key).chain(&args.base);
     let sources: Vec<_> = sources.map(PathBuf::as_path).collect();
     release_file::write(&args.output, &file, &sources)?;
-    if firmware.trailing() > 0 {
-        ui::warn(&match firmware.trailing() {
-            1 => "left out 1 byte that follows the image".to_owned(),
-            count => format!("left out {count} bytes that follow the image"),
+    firmware.remarks().iter().for_each(|remark| ui::warn(remark));
+    if let Some(own) = firmware.own_names() {
+        let product = args.product.as_deref().unwrap_or(&own.project);
+        let version = args.version.as_deref().unwrap_or(&own.version);
+        let base = args.min_base.as_ref().filter(|_| is_framework_version(&own.version));
+        let base = base.map(|least| {
+            format!(
+                "--min-base {least} is held against the version in the image that a device runs, not against that of its release: \
+                 if that is like {:?}, the device refuses (base_too_old)",
+                own.version
+            )
         });
+        let remarks = own.hint(product, version).into_iter().chain(own.only_for(product)).chain(base);
+        remarks.for_each(|remark| ui::warn(&remark));
     }
     if key.is_none() {
         ui::warn(

@@ -3,7 +3,7 @@
 mod make;
 mod remote;
 
-pub(crate) use remote::{Yanked, find};
+pub(crate) use remote::{Yanked, find, marks, title};
 
 use crate::cli::{Outcome, Output};
 

@@ -32,8 +32,11 @@ Examples:
   otaru release upload lamp-1.1.0.bin
   otaru release upload lamp-1.1.0.bin --rollout              to all lamps, at once
   otaru release upload lamp-1.1.0.otaru --notes 'Fixes the clock'
+  otaru release upload WLED_0.14.4_ESP32-C3.bin --version 0.14.4 --product wled
 
-Chip, product and version are read from the file. A server with a signing key makes a release file of
+Chip, product and version are read from the file. What is made with Arduino has the framework's name and version
+in every build: give such an image a version, and a product where devices have it in their configuration
+(`Config::product`, `otaru sim --product`). The same file again with --version is called so from then on. A server with a signing key makes a release file of
 an image, with patches from what the fleet runs; the command waits for it.")]
     Upload {
         /// The files
@@ -42,6 +45,12 @@ an image, with patches from what the fleet runs; the command waits for it.")]
         /// What people should know about it
         #[arg(long, value_name = "TEXT")]
         notes: Option<String>,
+        /// The version, where it is not the image's own
+        #[arg(long = "version", value_name = "VERSION")]
+        version: Option<String>,
+        /// The product, where it is not the image's project name; devices have it as a setting
+        #[arg(long, value_name = "NAME")]
+        product: Option<String>,
         /// Roll it out to every device of its product and chip, at once; `otaru rollout create` can do it in waves
         #[arg(long)]
         rollout: bool,
@@ -93,10 +102,11 @@ an image, with patches from what the fleet runs; the command waits for it.")]
 
 pub(super) async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
     match command {
-        Command::Upload { files, notes, rollout, server } => {
+        Command::Upload { files, notes, version, product, rollout, server } => {
             let client = server.client()?;
+            let given = [("notes", notes), ("version", version), ("product", product)];
             for file in &files {
-                let release = upload(&client, file, notes.as_deref(), output).await?;
+                let release = upload(&client, file, &given, output).await?;
                 if rollout {
                     let (id, name) = (release["id"].as_i64().unwrap_or_default(), title(&release));
                     let target = json!({"product": release["product"], "chips": [release["chip"]]});
@@ -129,9 +139,9 @@ fn say(output: Output, value: &Value, text: &str) {
     if output.json { ui::line(&value.to_string()) } else { ui::line(&ui::clean(text)) }
 }
 
-fn title(release: &Value) -> String {
-    let text = |name: &str| release[name].as_str().unwrap_or("?");
-    format!("{} {}", text("product"), text("version"))
+/// Product and version of a release and, where another one looks alike, digits of its image.
+pub(crate) fn title(release: &Value) -> String {
+    ui::clean(release["title"].as_str().unwrap_or("?"))
 }
 
 async fn yank(client: &Client, text: &str, undo: bool, output: Output) -> anyhow::Result<()> {
@@ -181,7 +191,7 @@ pub(crate) async fn find(client: &Client, text: &str, yanked: Yanked) -> anyhow:
             bail!(missing("release", text, names.iter().map(String::as_str).collect()))
         }
         several => {
-            let ids = several.iter().map(|release| format!("{} ({})", release["id"], release["chip"]));
+            let ids = several.iter().map(|release| format!("{} ({})", release["id"], marks(release)));
             bail!(
                 "several releases are called {}; give the id of one: {}",
                 ui::clean(text),
@@ -209,6 +219,12 @@ fn name(release: &Value) -> String {
     format!("{}@{}", text("product"), text("version"))
 }
 
+/// What tells a release from others that are called alike: chip, digits of its image, file name.
+pub(crate) fn marks(release: &Value) -> String {
+    let parts = ["chip", "image_short", "filename"].into_iter().filter_map(|name| release[name].as_str());
+    parts.map(ui::clean).collect::<Vec<_>>().join(", ")
+}
+
 /// A file that counts what was read of it.
 struct Counted {
     file: File,
@@ -223,13 +239,20 @@ impl Read for Counted {
     }
 }
 
-async fn upload(client: &Client, path: &Path, notes: Option<&str>, output: Output) -> anyhow::Result<Value> {
+async fn upload(
+    client: &Client,
+    path: &Path,
+    given: &[(&str, Option<String>)],
+    output: Output,
+) -> anyhow::Result<Value> {
     let failed = || format!("cannot read {}", path.display());
     let len = File::open(path).and_then(|file| file.metadata()).with_context(failed)?.len();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut query = format!("/releases?filename={}", escape(&name));
-    if let Some(notes) = notes {
-        query.push_str(&format!("&notes={}", escape(notes)));
+    for (name, text) in given {
+        if let Some(text) = text {
+            query.push_str(&format!("&{name}={}", escape(text)));
+        }
     }
     let read = Arc::new(AtomicU64::new(0));
     let (count, path) = (Arc::clone(&read), path.to_owned());
@@ -294,13 +317,14 @@ fn show(release: &Value, output: Output) {
             ui::line(&format!("{name:<12} {value}"));
         }
     };
-    line("release", format!("{} {}, id {}", text("product"), text("version"), release["id"]));
+    line("release", format!("{}, id {}", title(release), release["id"]));
     line("chip", text("chip"));
     if let Some(needs) = needs(release) {
         line("revisions", needs.revisions());
         line("flash", needs.flash_size.map_or_else(String::new, |size| ui::size(size.into())));
     }
     line("image", text("image"));
+    line("file", text("filename"));
     let size = |name: &str| release[name].as_u64().map(ui::size);
     let sizes = [("image", size("image_size")), ("compressed", size("compressed_size"))];
     let sizes: Vec<String> =
@@ -348,13 +372,15 @@ async fn list(client: &Client, product: Option<&str>, output: Output) -> anyhow:
             text("product"),
             text("version"),
             text("chip"),
+            text("image_short"),
             size("image_size"),
             release["devices"].to_string(),
             release["created_at"].as_u64().map_or_else(String::new, ago),
             state.to_owned(),
+            text("filename"),
         ]
     });
-    let heads = ["ID", "PRODUCT", "VERSION", "CHIP", "SIZE", "DEVICES", "MADE", ""];
+    let heads = ["ID", "PRODUCT", "VERSION", "CHIP", "IMAGE", "SIZE", "DEVICES", "MADE", "", "FILE"];
     grid(heads, rows.collect(), width()).iter().for_each(|line| ui::line(line));
     Ok(())
 }
