@@ -102,7 +102,7 @@ pub fn register(tx: &Connection, id: &DeviceId, most: u64, now: Time) -> Result<
 /// # Errors
 /// Those of the database.
 pub fn count(tx: &Connection) -> Result<u64, DbError> {
-    let sql = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'devices'";
+    let sql = "SELECT value FROM counts WHERE name = 'devices'";
     let count: Option<i64> = tx.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
     Ok(u64::try_from(count.unwrap_or(0)).unwrap_or(0))
 }
