@@ -4,6 +4,7 @@
 //! asks of a board refuses every other one that asks at least as much.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use otaru_format::digest::Digest;
 use otaru_format::status::Code;
@@ -45,11 +46,12 @@ impl Refusals {
         for row in found {
             let (device, code, image) = row?;
             let (Some(code), Some(image)) = (code_of(&code), image) else { continue };
-            if !demands.contains_key(&image) {
-                demands.insert(image, demands_of(tx, image)?);
-            }
-            if let Some(Some(demands)) = demands.get(&image) {
-                refusals.0.entry(device).or_default().push((code, *demands));
+            let demands = match demands.entry(image) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => *new.insert(demands_of(tx, image)?),
+            };
+            if let Some(demands) = demands {
+                refusals.0.entry(device).or_default().push((code, demands));
             }
         }
         Ok(refusals)

@@ -1,6 +1,7 @@
 //! Which devices a rollout would be for, without making it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use axum::http::StatusCode;
 use otaru_format::digest::Digest;
@@ -88,6 +89,17 @@ struct Facts {
     forced: bool,
 }
 
+impl Facts {
+    fn read(tx: &Connection, image: Digest, force: bool) -> Result<Option<Self>, DbError> {
+        Ok(releases::by_image(tx, image)?.map(|release| Self {
+            demands: Demands { size: release.image_size, needs: release.needs },
+            forced: force && release.signed_by.is_none(),
+            chip: release.chip,
+            product: release.product,
+        }))
+    }
+}
+
 impl<'tx> Judge<'tx> {
     fn new(tx: &'tx Connection, force: bool) -> Result<Self, DbError> {
         Ok(Self { tx, refusals: Refusals::read(tx)?, force, images: BTreeMap::new() })
@@ -95,16 +107,11 @@ impl<'tx> Judge<'tx> {
 
     /// The code with which a device is known to refuse an image.
     fn refusal(&mut self, device: &Device<'_>, image: Digest) -> Result<Option<Code>, DbError> {
-        if !self.images.contains_key(&image) {
-            let facts = releases::by_image(self.tx, image)?.map(|release| Facts {
-                demands: Demands { size: release.image_size, needs: release.needs },
-                forced: self.force && release.signed_by.is_none(),
-                chip: release.chip,
-                product: release.product,
-            });
-            self.images.insert(image, facts);
-        }
-        let Some(Some(facts)) = self.images.get(&image) else { return Ok(None) };
+        let facts = match self.images.entry(image) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Facts::read(self.tx, image, self.force)?),
+        };
+        let Some(facts) = facts else { return Ok(None) };
         if facts.chip != device.chip {
             return Ok(Some(Code::WrongChip));
         }

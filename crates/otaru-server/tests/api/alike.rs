@@ -71,6 +71,15 @@ impl Bench {
         self.get(path).await.is(200).json()
     }
 
+    /// Waits until the first rollout has a device.
+    async fn admitted(&self) {
+        let end = std::time::Instant::now() + LIMIT;
+        while self.value("/rollouts/1/deployments").await["items"].as_array().unwrap().is_empty() {
+            assert!(std::time::Instant::now() < end, "it is admitted soon");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until a release has its file.
     async fn made_file(&self, id: &Value) -> Value {
         let end = std::time::Instant::now() + LIMIT;
@@ -113,6 +122,7 @@ async fn what_a_device_runs_is_called_as_its_release_everywhere() {
     bench.made_file(&release["id"]).await;
     let target = json!({"devices": ["a"]});
     bench.post("/rollouts", json!({"name": "x", "release": release["id"], "target": target})).await.is(201);
+    bench.admitted().await;
     bench.runs("a", &old, json!({"state": "downloading", "deployment": "r1.1"})).await;
     bench.runs("a", &new, json!({"state": "confirmed"})).await;
     for (query, wanted) in [("version=0.14.4", "a"), ("versions=%3C0.14.4", "b")] {
@@ -182,6 +192,7 @@ async fn two_builds_that_are_called_alike_are_told_apart_and_hinted_at() {
     let rollout = bench.post("/rollouts", body).await.is(201).json();
     assert_eq!(rollout["release"]["title"], titles[0], "{rollout}");
     assert!(bench.page_of(&format!("/rollouts/{}", rollout["id"])).await.contains(&short(&two)));
+    bench.admitted().await;
     bench.runs("a", &one, json!({"product": PROJECT, "state": "downloading", "deployment": "r1.1"})).await;
     let page = bench.page_of("/devices/a").await;
     assert!(page.contains(&format!("{} (runs {})", short(&two), short(&one))), "{page}");

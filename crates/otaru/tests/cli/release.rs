@@ -102,10 +102,9 @@ fn every_command_cuts_and_keeps_the_same_of_a_file() {
     let new = firmware(dir, "1.3.0", "healthy");
     let new = new.to_str().unwrap();
     otaru_in(dir, &["release", new, "--base", "padded.img", "-o", "c.otaru"]).with_code(0);
-    assert_eq!(
-        inspect("c.otaru")["payloads"].as_array().unwrap().last().unwrap()["base"],
-        info("padded.img")["sha256"]
-    );
+    let made = inspect("c.otaru");
+    let bases = made["payloads"].as_array().unwrap().iter().map(|payload| &payload["base"]);
+    assert!(bases.into_iter().any(|base| *base == info("padded.img")["sha256"]), "{made}");
     otaru_in(dir, &["delta", "padded.img", new, "-o", "a.patch"]).with_code(0).tells(cut);
     otaru_in(dir, &["delta", "apply", &old, "a.patch", "-o", "made.img"]).with_code(0);
     assert!(std::fs::read(dir.join("made.img")).unwrap() == std::fs::read(new).unwrap());
