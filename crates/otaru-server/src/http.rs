@@ -4,6 +4,7 @@ mod held;
 mod room;
 mod sender;
 mod stall;
+mod waiting;
 
 use std::convert::Infallible;
 use std::io;
@@ -95,13 +96,17 @@ pub async fn serve(listener: TcpListener, router: Router, rules: Rules, stop: Ca
         let service = tower::service_fn(move |request| {
             Arc::clone(&door).answer(router.clone(), request, peer, Arc::clone(&held))
         });
-        let stream = TokioIo::new(Stalling::new(stream, stall));
+        let wait = Arc::clone(&place.entry.wait);
+        let stream = TokioIo::new(Stalling::new(stream, stall, Arc::clone(&wait)));
         let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            // What a peer does to its connection is its own affair.
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, %error, "a connection broke");
+            tokio::select! {
+                // What a peer does to its connection is its own affair.
+                outcome = connection => if let Err(error) = outcome {
+                    tracing::debug!(%peer, %error, "a connection broke");
+                },
+                () = wait.ended() => tracing::debug!(%peer, "a connection made room for others"),
             }
             drop(place);
         });
@@ -164,9 +169,15 @@ impl Door {
         peer: SocketAddr,
         place: Arc<Place>,
     ) -> Result<Response, Infallible> {
-        let mut request = drain::request(request);
+        let wait = &place.entry.wait;
+        let answering = wait.answers();
+        let mut request = drain::request(request).map(|body| waiting::watched(body, Arc::clone(wait)));
+        let mut room = None;
         if place.reserved && is_long(request.uri().path()) {
-            return Ok(self.turn_away(StatusCode::SERVICE_UNAVAILABLE, "busy"));
+            room = self.room.for_download().await;
+            if room.is_none() {
+                return Ok(self.turn_away(StatusCode::SERVICE_UNAVAILABLE, "busy"));
+            }
         }
         let ip = peer.ip().to_canonical();
         let sender = sender::sender(ip, request.headers(), &self.rules.proxies);
@@ -181,13 +192,13 @@ impl Door {
         let extensions = request.extensions_mut();
         extensions.insert(ConnectInfo(peer));
         extensions.insert(Peer(sender));
-        extensions.insert(stranger.clone());
+        extensions.insert(stranger.clone().on(wait));
         let response = router.oneshot(request).await?;
+        // Whatever of the request's body nobody waits for any more.
+        wait.moves();
         // It counts until its last byte is sent.
-        Ok(match passed_on {
-            true => response.map(|body| held::hold(body, stranger)),
-            false => response,
-        })
+        let counted = passed_on.then_some(stranger);
+        Ok(response.map(|body| held::hold(body, (answering, room, counted))))
     }
 
     fn turn_away(&self, status: StatusCode, kind: &str) -> Response {
