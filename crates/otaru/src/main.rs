@@ -21,6 +21,10 @@ mod virtual_board;
 
 use std::process::ExitCode;
 
+/// Gives memory back to the system after thousands of connections came and went; the C library's keeps most of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main()
 }
