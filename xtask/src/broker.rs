@@ -32,9 +32,9 @@ const ARRIVING: usize = 50;
 /// Messages of the publisher that wait for their acknowledgement.
 const WINDOW: usize = 256;
 /// The types of packets, in the upper half of their first byte: MQTT 5, table 2-1.
-const CONNACK: u8 = 2;
+pub(crate) const CONNACK: u8 = 2;
 const PUBLISH: u8 = 3;
-const PUBACK: u8 = 4;
+pub(crate) const PUBACK: u8 = 4;
 const SUBACK: u8 = 9;
 
 /// Options of `bench broker`.
@@ -87,7 +87,10 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
 }
 
 /// For this process and those it starts.
-fn raise_file_limit(clients: usize) -> Result<()> {
+///
+/// # Errors
+/// When the system does not allow so many.
+pub(crate) fn raise_file_limit(clients: usize) -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let wanted = u64::try_from(clients)? + 100;
     let limit = getrlimit(Resource::Nofile);
@@ -252,28 +255,42 @@ fn resident(broker: &Broker) -> Result<u64> {
 }
 
 /// One connection, with nothing to it but a socket.
-struct Wire(BufReader<TcpStream>);
+pub(crate) struct Wire(BufReader<TcpStream>);
 
 impl Wire {
     fn open(port: u16, id: &str) -> Result<Self> {
+        Self::connect(port, ConnectOptions::new(id))
+    }
+
+    /// Sends a CONNECT; what is answered is not waited for.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub(crate) fn connect(port: u16, options: ConnectOptions) -> Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("cannot connect")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut wire = Self(BufReader::with_capacity(1 << 10, stream));
-        let options =
-            ConnectOptions::new(id).with_clean_start(true).with_keep_alive(Duration::from_secs(600));
+        let options = options.with_clean_start(true).with_keep_alive(Duration::from_secs(600));
         wire.send(&ConnectPacket::new(options))?;
         Ok(wire)
     }
 
-    fn send(&mut self, packet: &impl MqttPacket) -> Result<()> {
+    /// Sends a packet.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub(crate) fn send(&mut self, packet: &impl MqttPacket) -> Result<()> {
         let mut bytes = Vec::new();
         packet.encode(&mut bytes)?;
         Ok(self.0.get_mut().write_all(&bytes)?)
     }
 
     /// The body of the next packet, which must be of this type and tell of no failure.
-    fn expect(&mut self, kind: u8) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn expect(&mut self, kind: u8) -> Result<Vec<u8>> {
         let first = self.byte()?;
         let (mut len, mut shift) = (0, 0);
         loop {

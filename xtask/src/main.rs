@@ -3,11 +3,12 @@
 //! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`]
 //! type-checks for those it cannot compile for; [`firmware`] makes the images for boards; [`emulate`] runs them; [`sim`] runs the virtual
 //! devices' long tests and benchmarks; [`compression`] measures compressors, [`delta`] patches, [`downloads`] what the server hands
-//! out, [`fleet`] what it needs for thousands of devices, [`broker`] brokers; [`fuzz`] runs the fuzzers; [`schemathesis`] asks
-//! the server's API what its description allows and forbids; [`serve`] starts a server; [`tools`]
-//! fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
+//! out, [`fleet`] what it needs for thousands of devices, [`attacks`] what others notice while it is attacked, [`broker`] brokers;
+//! [`fuzz`] runs the fuzzers; [`schemathesis`] asks the server's API what its description allows and forbids; [`serve`] starts a
+//! server; [`tools`] fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
+mod attacks;
 mod broker;
 mod checks;
 mod chip;
@@ -45,7 +46,7 @@ enum Command {
     Test(checks::Options),
     /// Cuts the power of a virtual device at every point of an update
     PowerCut(sim::PowerCut),
-    /// Measures updates of virtual devices, compressors, patches, verifying, downloads, or brokers
+    /// Measures updates of virtual devices, compressors, patches, verifying, downloads, brokers, or a server under attack
     Bench(sim::Bench),
     /// Feeds every parser with what is made of the kept corpus
     Fuzz(fuzz::Options),

@@ -40,12 +40,20 @@ impl Server {
     /// # Errors
     /// When it does not start, or was not built.
     pub(crate) fn start(otaru: &Path, data: &Path) -> Result<Self> {
+        Self::start_with(otaru, data, &["--dev"], Stdio::inherit())
+    }
+
+    /// Starts the program with these options, and its log there.
+    ///
+    /// # Errors
+    /// When it does not start, or was not built.
+    pub(crate) fn start_with(otaru: &Path, data: &Path, options: &[&str], log: Stdio) -> Result<Self> {
         let (http, mqtt, metrics) = (free_port()?, free_port()?, free_port()?);
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut command = program(otaru);
-        command.args(["serve", "--dev", "--json", "--http", &at(http), "--mqtt-listen", &at(mqtt)]);
-        command.args(["--metrics", &at(metrics)]).arg("--data").arg(data);
-        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        command.args(["serve", "--json", "--http", &at(http), "--mqtt-listen", &at(mqtt)]);
+        command.args(["--metrics", &at(metrics)]).arg("--data").arg(data).args(options);
+        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
         let mut child = started.context("cannot start the server")?;
         let stdout = child.stdout.take().context("it has no output")?;
         let running = Running(child);
@@ -113,6 +121,10 @@ pub(crate) fn exchange(host: &str, request: &str) -> Result<String> {
     Ok(answer)
 }
 
-fn free_port() -> Result<u16> {
+/// A port that nobody listens at.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::attacks;
 use crate::broker;
 use crate::compression;
 use crate::delta;
@@ -67,6 +68,8 @@ pub(crate) struct Bench {
 /// What else is measured.
 #[derive(Subcommand)]
 enum Other {
+    /// Attacks a server while others use it, and prints how much they notice and what the server keeps
+    Attacks(attacks::Options),
     /// Measures the embedded broker beside Mosquitto: a fleet's connections, their memory, a message to each
     Broker(broker::Options),
     /// Compares compressors over real firmware, and their decoders' code for a chip
@@ -84,6 +87,7 @@ enum Other {
 /// Runs otaru-sim's `update` benchmark, or another.
 pub(crate) fn bench(options: &Bench) -> Result<()> {
     match &options.other {
+        Some(Other::Attacks(options)) => return attacks::bench(options),
         Some(Other::Broker(options)) => return broker::bench(options),
         Some(Other::Compression(options)) => return compression::bench(options),
         Some(Other::Delta(options)) => return delta::bench(options),

@@ -1,14 +1,17 @@
 //! How many connections there may be, and whose.
 //!
 //! Most places are for everybody. One address may have a share of them as long as nobody who logged in is behind it. When they are
-//! taken, a few more are left for short requests: so whoever looks whether the server is well, or at what is wrong, gets an answer.
+//! taken, connections whose peers are waited for make room (see [`super::waiting`]). Where none does, a few more are left for short
+//! requests: so whoever looks whether the server is well, or at what is wrong, gets an answer.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
 
+use super::waiting::{Entry, Wait, Waits};
 use crate::address::origin;
 use crate::counts::{Counted, Counts};
 
@@ -27,12 +30,18 @@ pub struct Limits {
     pub head: Duration,
     /// Time for which a reader may take nothing of an answer.
     pub stall: Duration,
+    /// Time for which a peer is waited for though there is no room for others; ten times that once it has logged in.
+    pub patience: Duration,
 }
 
 /// The most connections of one address; a thousand devices may have one in common.
 const MOST_PER_ADDRESS: usize = 1_250;
 /// The most event streams of one token.
 const MOST_STREAMS: usize = 256;
+/// How often it is looked for room while there is none.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a download waits for room.
+const DOWNLOAD: Duration = Duration::from_secs(2);
 
 impl Limits {
     /// Limits for so many connections in all.
@@ -46,6 +55,7 @@ impl Limits {
             streams: MOST_STREAMS.min(connections / 4).max(1),
             head: Duration::from_secs(15),
             stall: Duration::from_secs(30),
+            patience: Duration::from_millis(500),
         }
     }
 
@@ -79,6 +89,8 @@ pub(super) struct Room {
     reserve: Arc<Semaphore>,
     strangers: Arc<Counts<IpAddr>>,
     in_reserve: Arc<Counts<IpAddr>>,
+    waits: Arc<Waits>,
+    patience: Duration,
 }
 
 /// A connection's place.
@@ -88,25 +100,40 @@ pub(super) struct Place {
     pub(super) reserved: bool,
     /// Who has it, as far as that counts.
     pub(super) stranger: Stranger,
-    _permit: OwnedSemaphorePermit,
+    /// Since when its peer is waited for.
+    pub(super) entry: Entry,
+    _reserve: Option<OwnedSemaphorePermit>,
 }
 
 /// Somebody who is counted by address until they log in. Clones are the same one.
 #[derive(Debug, Clone, Default)]
-pub struct Stranger(Arc<Mutex<Vec<Counted<IpAddr>>>>);
+pub struct Stranger {
+    counts: Arc<Mutex<Vec<Counted<IpAddr>>>>,
+    /// Their connection.
+    wait: Option<Arc<Wait>>,
+}
 
 impl Stranger {
     fn counted(count: Counted<IpAddr>) -> Self {
-        Self(Arc::new(Mutex::new(vec![count])))
+        Self { counts: Arc::new(Mutex::new(vec![count])), wait: None }
     }
 
     fn count(&self, count: Counted<IpAddr>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(count);
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).push(count);
+    }
+
+    /// The same, on this connection.
+    pub(super) fn on(mut self, wait: &Arc<Wait>) -> Self {
+        self.wait = Some(Arc::clone(wait));
+        self
     }
 
     /// They logged in, and count no more.
     pub fn is_known(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if let Some(wait) = &self.wait {
+            wait.is_known();
+        }
     }
 }
 
@@ -117,28 +144,67 @@ impl Room {
             reserve: Arc::new(Semaphore::new(limits.reserve)),
             strangers: Counts::new(limits.per_address),
             in_reserve: Counts::new(limits.reserve_per_address()),
+            waits: Arc::default(),
+            patience: limits.patience,
         }
     }
 
     /// A place for a connection from `peer`; for one from a proxy, whose requests are counted instead, there is no address. Waits
     /// while all are taken. `None` when the address has as many as it may.
     pub(super) async fn place(&self, peer: Option<IpAddr>) -> Option<Place> {
+        let peer = peer.map(origin);
         let stranger = match peer {
-            Some(peer) => Stranger::counted(self.strangers.take(origin(peer))?),
+            Some(peer) => Stranger::counted(self.stranger(peer)?),
             None => Stranger::default(),
         };
-        if let Ok(permit) = Arc::clone(&self.everybody).try_acquire_owned() {
-            return Some(Place { reserved: false, stranger, _permit: permit });
+        let place = |permit, reserve: Option<OwnedSemaphorePermit>| Place {
+            reserved: reserve.is_some(),
+            stranger: stranger.clone(),
+            entry: self.waits.list(peer, stranger.clone(), permit),
+            _reserve: reserve,
+        };
+        if let Some(permit) = self.for_everybody() {
+            return Some(place(Some(permit), None));
         }
         if let Some(peer) = peer {
-            stranger.count(self.in_reserve.take(origin(peer))?);
+            stranger.count(self.in_reserve.take(peer)?);
         }
-        let (permit, reserved) = tokio::select! {
-            biased;
-            permit = Arc::clone(&self.reserve).acquire_owned() => (permit, true),
-            permit = Arc::clone(&self.everybody).acquire_owned() => (permit, false),
+        loop {
+            if let Ok(permit) = Arc::clone(&self.reserve).try_acquire_owned() {
+                return Some(place(None, Some(permit)));
+            }
+            sleep(LOOK).await;
+            if let Some(permit) = self.for_everybody() {
+                return Some(place(Some(permit), None));
+            }
+        }
+    }
+
+    /// One of the places of an address; if all are taken, that of somebody there who is waited for.
+    fn stranger(&self, peer: IpAddr) -> Option<Counted<IpAddr>> {
+        self.strangers.take(peer).or_else(|| {
+            self.waits.make_room(Some(peer), self.patience);
+            self.strangers.take(peer)
+        })
+    }
+
+    /// One of the places for everybody; if all are taken, that of somebody who is waited for.
+    fn for_everybody(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.everybody).try_acquire_owned().ok();
+        permit.or_else(|| self.waits.make_room(None, self.patience))
+    }
+
+    /// The same for a download that came in by the reserve, if there is one soon.
+    pub(super) async fn for_download(&self) -> Option<OwnedSemaphorePermit> {
+        let place = async {
+            loop {
+                match self.for_everybody() {
+                    Some(permit) => return permit,
+                    None => sleep(LOOK).await,
+                }
+            }
         };
-        Some(Place { reserved, stranger, _permit: permit.ok()? })
+        timeout(DOWNLOAD, place).await.ok()
     }
 
     /// A place for a request that a proxy passes on from `sender`. `None` when that address has as many as it may.

@@ -2,12 +2,15 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::waiting::Wait;
 
 /// A connection that fails when bytes wait for it and it takes none of them for as long as `limit`.
 ///
@@ -19,27 +22,39 @@ pub(super) struct Stalling {
     limit: Duration,
     timer: Pin<Box<Sleep>>,
     waits: bool,
+    /// Learns it as well.
+    wait: Arc<Wait>,
 }
 
 impl Stalling {
-    pub(super) fn new(stream: TcpStream, limit: Duration) -> Self {
-        Self { stream, limit, timer: Box::pin(sleep(limit)), waits: false }
+    pub(super) fn new(stream: TcpStream, limit: Duration, wait: Arc<Wait>) -> Self {
+        Self { stream, limit, timer: Box::pin(sleep(limit)), waits: false, wait }
     }
 
     /// What became of an attempt to write, or that the time for it is over.
     fn watch<T>(&mut self, cx: &mut Context<'_>, attempt: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if attempt.is_ready() {
-            self.waits = false;
+            if std::mem::replace(&mut self.waits, false) {
+                self.wait.moves();
+            }
             return attempt;
         }
         if !self.waits {
             self.waits = true;
+            self.wait.waits();
             self.timer.as_mut().reset(Instant::now() + self.limit);
         }
         ready!(self.timer.as_mut().poll(cx));
-        // Otherwise the system would keep what was not taken, and go on trying.
-        let _ = self.stream.set_zero_linger();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
+    }
+}
+
+impl Drop for Stalling {
+    fn drop(&mut self) {
+        if self.waits {
+            // Otherwise the system would keep what was not taken, and go on trying.
+            let _ = self.stream.set_zero_linger();
+        }
     }
 }
 

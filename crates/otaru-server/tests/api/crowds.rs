@@ -20,6 +20,7 @@ fn few() -> Limits {
         streams: 2,
         head: Duration::from_secs(60),
         stall: Duration::from_secs(60),
+        patience: Duration::from_secs(60),
     }
 }
 
@@ -173,6 +174,58 @@ async fn a_full_house_answers_short_requests() {
     let mut answer = String::new();
     timeout(LIMIT, stream.read_to_string(&mut answer)).await.expect("it is closed").unwrap();
     assert_eq!(status(&answer), 200, "{answer}");
+}
+
+/// Little patience, and as many silent readers, half-sent heads and half-sent bodies as there are places.
+async fn besieged() -> (Bench, Vec<TcpStream>) {
+    let bench = bench(Limits { patience: Duration::from_millis(200), ..few() }).await;
+    let address = bench.server.http();
+    let mut held = Vec::new();
+    for number in 0..4 {
+        held.push(silent(machine(1 + number / 4), address).await);
+    }
+    for words in ["GET /", "", "POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"] {
+        let mut half = connect(machine(2), address).await;
+        half.write_all(words.as_bytes()).await.unwrap();
+        held.push(half);
+    }
+    held.push(kept(machine(2), address, "").await);
+    // Of the reserve as well.
+    for number in 0..4 {
+        held.push(silent(machine(20 + number), address).await);
+    }
+    (bench, held)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_waited_for_makes_room_for_others() {
+    let (bench, mut held) = besieged().await;
+    let address = bench.server.http();
+    let missing = format!("/files/{}/x", "0".repeat(64));
+    for number in 0..12 {
+        let answer = ask(machine(40 + number), address, "/healthz", "").await;
+        assert_eq!(status(&answer), 200, "{answer}");
+        // A download is no short request: it needs a place for everybody, and waits for it.
+        let answer = ask(machine(40 + number), address, &missing, "").await;
+        assert_eq!(status(&answer), 404, "{answer}");
+    }
+    let mut ended = 0;
+    for stream in &mut held {
+        let mut rest = Vec::new();
+        ended += usize::from(timeout(LIMIT / 10, stream.read_to_end(&mut rest)).await.is_ok());
+    }
+    assert!(ended > 0, "some of those that only had a connection have none any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_waited_for_makes_room_for_others_of_the_same_address() {
+    let bench = bench(Limits { patience: Duration::from_millis(200), ..few() }).await;
+    let address = bench.server.http();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(silent(machine(1), address).await);
+    }
+    in_the_end(machine(1), address, "/healthz", 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

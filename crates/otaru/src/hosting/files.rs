@@ -10,14 +10,13 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower_http::services::ServeDir;
 
 use super::shown::{self, Kinds, Shown};
 use super::{FileHost, escape, if_range, store};
-use otaru_server::http::{Rules, serve};
+use otaru_server::http::{Rules, bind, serve};
 use otaru_server::mqtt::reachable;
 
 /// A request that was answered, for the log.
@@ -58,7 +57,7 @@ impl HttpFiles {
         on_answer: OnAnswer,
     ) -> io::Result<Self> {
         let shown = Arc::new(Shown::new(dir, kinds)?);
-        let listener = TcpListener::bind(listen).await?;
+        let listener = bind(listen).await?;
         let address = listener.local_addr()?;
         let files =
             ServeDir::new(dir).append_index_html_on_directories(false).ignore_multi_range_requests(true);

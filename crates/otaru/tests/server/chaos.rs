@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -9,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 
 use crate::fleet::{Fleet, phase, standing};
-use crate::program::{Program, free_port, have, program};
+use crate::program::{Program, eventually, free_port, have, program};
 
 const DEVICES: usize = 200;
 
@@ -85,6 +87,64 @@ fn a_server_killed_again_and_again_loses_and_doubles_nothing() {
     all_updated_once(&fleet, &devices, "1.1.0");
     fleet.stop();
     the_books_are_right(&fleet);
+}
+
+/// Adds devices until `stop`; those whose addition was acknowledged go into `added`.
+fn add_devices(port: u16, token: &str, writer: usize, added: &Mutex<Vec<String>>, stop: &AtomicBool) {
+    let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build();
+    let agent = ureq::Agent::new_with_config(config);
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let id = format!("w{writer}-{number}");
+        let request = agent.post(format!("http://127.0.0.1:{port}/api/v1/devices"));
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.content_type("application/json");
+        match request.send(format!(r#"{{"id":"{id}","label":"kept"}}"#)) {
+            Ok(_) => added.lock().unwrap().push(id),
+            // It may be added, or not: nobody promised anything.
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+#[test]
+fn what_was_acknowledged_outlives_every_kill() {
+    const KILLS: u32 = 25;
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut fleet = Fleet::start(&[]);
+    let (port, token) = (fleet.http, fleet.token.clone());
+    let (added, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (added, stop, token) = (&added, &stop, &token);
+            scope.spawn(move || add_devices(port, token, writer, added, stop));
+        }
+        for kill in 1..=KILLS {
+            // Not before something was acknowledged since the one before.
+            let before = added.lock().unwrap().len();
+            let more = || (added.lock().unwrap().len() > before).then_some(());
+            eventually("a write to be acknowledged", Duration::from_secs(30), more);
+            std::thread::sleep(Duration::from_millis(rng.random_range(0..200)));
+            fleet.kill();
+            if kill < KILLS {
+                fleet.begin();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let added = added.into_inner().unwrap();
+    let database = crate::fleet::database(&fleet.data());
+    let mut find = database.prepare("SELECT 1 FROM devices WHERE id = ? AND label = 'kept'").unwrap();
+    let lost: Vec<&String> = added.iter().filter(|id| !find.exists([id]).unwrap()).collect();
+    println!("killed {KILLS} times; of {} acknowledged writes {} are lost", added.len(), lost.len());
+    assert!(lost.is_empty(), "{lost:?}");
+    assert!(added.len() > KILLS as usize);
+    let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
 }
 
 #[test]

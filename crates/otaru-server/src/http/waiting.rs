@@ -1,0 +1,294 @@
+//! Connections whose peers are waited for: who is waited for longest makes room when there is none for others.
+//!
+//! A peer is waited for as long as its connection has nothing to answer, while it takes nothing of an answer, and while it sends nothing of
+//! a body. Whoever uses a connection is hardly ever waited for; whoever only has it always is. So a connection is ended for others'
+//! sake only after a while, those of strangers first, and only where there is no other room.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::room::Stranger;
+
+/// Of how many connections one is ended at once, where there are many: looking for one costs as much as looking for several.
+const PART: usize = 64;
+/// The most that are.
+const AT_ONCE: usize = 16;
+/// How much longer than for a stranger it is waited for somebody who logged in.
+const FOR_KNOWN: u64 = 10;
+
+/// One connection, and since when its peer is waited for.
+#[derive(Debug)]
+pub(super) struct Wait {
+    began: Instant,
+    /// Milliseconds after that, and one; 0 while the peer is not waited for.
+    since: AtomicU64,
+    /// Whether a request is being answered.
+    answers: AtomicBool,
+    known: AtomicBool,
+    end: CancellationToken,
+    /// Whose connection it is, where that counts.
+    pub(super) origin: Option<IpAddr>,
+    stranger: Stranger,
+    /// Whether it has a place of the reserve.
+    reserved: bool,
+    /// Its place among those that are for everybody.
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Wait {
+    /// The peer is waited for, if it is not already.
+    pub(super) fn waits(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let _ = self.since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// The peer did what it was waited for.
+    pub(super) fn moves(&self) {
+        self.since.store(0, Ordering::Relaxed);
+        if !self.answers.load(Ordering::Relaxed) {
+            self.waits();
+        }
+    }
+
+    /// A request came; until what is returned is dropped, it is being answered. Nobody has logged in with it yet.
+    pub(super) fn answers(self: &Arc<Self>) -> Answering {
+        self.answers.store(true, Ordering::Relaxed);
+        if self.origin.is_none() {
+            // Of a proxy, whose next request may be anybody's.
+            self.known.store(false, Ordering::Relaxed);
+        }
+        self.moves();
+        Answering(Arc::clone(self))
+    }
+
+    /// Whoever is there has logged in.
+    pub(super) fn is_known(&self) {
+        self.known.store(true, Ordering::Relaxed);
+    }
+
+    /// Resolves when the connection shall make room for others.
+    pub(super) async fn ended(&self) {
+        self.end.cancelled().await;
+    }
+
+    /// How long its peer is waited for, as a stranger would be.
+    fn waited(&self, now: Instant) -> Duration {
+        let since = self.since.load(Ordering::Relaxed);
+        if since == 0 || self.end.is_cancelled() {
+            return Duration::ZERO;
+        }
+        let waited = now.saturating_duration_since(self.began + Duration::from_millis(since - 1));
+        match self.known.load(Ordering::Relaxed) {
+            true => waited / u32::try_from(FOR_KNOWN).unwrap_or(1),
+            false => waited,
+        }
+    }
+
+    /// Ends it; what it had is free at once.
+    fn make_room(&self) -> Option<OwnedSemaphorePermit> {
+        self.end.cancel();
+        self.stranger.is_known();
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Answering(Arc<Wait>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answers.store(false, Ordering::Relaxed);
+        self.0.waits();
+    }
+}
+
+/// All connections.
+#[derive(Debug, Default)]
+pub(super) struct Waits(Mutex<Listed>);
+
+#[derive(Debug, Default)]
+struct Listed {
+    all: HashMap<u64, Arc<Wait>>,
+    next: u64,
+}
+
+/// A connection that is listed until this is dropped.
+#[derive(Debug)]
+pub(super) struct Entry {
+    waits: Arc<Waits>,
+    number: u64,
+    pub(super) wait: Arc<Wait>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.waits.lock().all.remove(&self.number);
+    }
+}
+
+impl Waits {
+    /// Lists a connection; its peer is waited for from now on.
+    pub(super) fn list(
+        self: &Arc<Self>,
+        origin: Option<IpAddr>,
+        stranger: Stranger,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Entry {
+        let wait = Arc::new(Wait {
+            began: Instant::now(),
+            since: AtomicU64::new(1),
+            answers: AtomicBool::new(false),
+            known: AtomicBool::new(false),
+            end: CancellationToken::new(),
+            origin,
+            stranger,
+            reserved: permit.is_none(),
+            permit: Mutex::new(permit),
+        });
+        let mut listed = self.lock();
+        let number = listed.next;
+        listed.next += 1;
+        listed.all.insert(number, Arc::clone(&wait));
+        Entry { waits: Arc::clone(self), number, wait }
+    }
+
+    /// Ends connections that are waited for longest, and at least for `patience`, if there are such: of `origin`, or of everybody.
+    /// The place of one of them.
+    pub(super) fn make_room(
+        &self,
+        origin: Option<IpAddr>,
+        patience: Duration,
+    ) -> Option<OwnedSemaphorePermit> {
+        let now = Instant::now();
+        let listed = self.lock();
+        let those = listed.all.values().filter(|wait| match origin {
+            Some(_) => wait.origin == origin && !wait.known.load(Ordering::Relaxed),
+            None => !wait.reserved,
+        });
+        let waited = those.map(|wait| (wait.waited(now), wait));
+        let mut waited: Vec<(Duration, &Arc<Wait>)> =
+            waited.filter(|(waited, _)| *waited >= patience).collect();
+        let count = (listed.all.len() / PART).clamp(1, AT_ONCE);
+        if waited.len() > count {
+            waited.select_nth_unstable_by(count, |(one, _), (other, _)| other.cmp(one));
+            waited.truncate(count);
+        }
+        let mut permits: Vec<_> = waited.into_iter().filter_map(|(_, wait)| wait.make_room()).collect();
+        permits.pop()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Listed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request's body, whose sender is waited for while nothing comes.
+pub(super) fn watched(body: Body, wait: Arc<Wait>) -> Body {
+    match body.is_end_stream() {
+        true => body,
+        false => Body::new(Watched { body, wait }),
+    }
+}
+
+struct Watched {
+    body: Body,
+    wait: Arc<Wait>,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Pending => self.wait.waits(),
+            Poll::Ready(_) => self.wait.moves(),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(40);
+
+    fn listed(waits: &Arc<Waits>, last: u8) -> Entry {
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        waits.list(Some(IpAddr::from([192, 0, 2, last])), Stranger::default(), Some(permit))
+    }
+
+    fn ended(entries: &[&Entry]) -> Vec<bool> {
+        entries.iter().map(|entry| entry.wait.end.is_cancelled()).collect()
+    }
+
+    #[test]
+    fn who_is_waited_for_makes_room_and_who_is_answered_does_not() {
+        let waits = Arc::new(Waits::default());
+        let (idle, busy, known) = (listed(&waits, 1), listed(&waits, 2), listed(&waits, 3));
+        let answering = busy.wait.answers();
+        known.wait.is_known();
+        waits.make_room(None, PATIENCE);
+        assert_eq!(ended(&[&idle, &busy, &known]), [false; 3], "nobody is waited for that long");
+        std::thread::sleep(PATIENCE);
+        waits.make_room(None, PATIENCE);
+        assert_eq!(ended(&[&idle, &busy, &known]), [true, false, false]);
+        busy.wait.waits();
+        drop(answering);
+        std::thread::sleep(PATIENCE * u32::try_from(FOR_KNOWN).unwrap());
+        waits.make_room(None, PATIENCE);
+        waits.make_room(None, PATIENCE);
+        assert_eq!(ended(&[&busy, &known]), [true, true], "also who logged in, in the end");
+    }
+
+    #[test]
+    fn an_address_makes_room_for_itself_only() {
+        let waits = Arc::new(Waits::default());
+        let (mine, known, other) = (listed(&waits, 1), listed(&waits, 1), listed(&waits, 2));
+        known.wait.is_known();
+        std::thread::sleep(PATIENCE * 11);
+        waits.make_room(mine.wait.origin, PATIENCE);
+        assert_eq!(ended(&[&mine, &known, &other]), [true, false, false]);
+    }
+
+    #[test]
+    fn those_that_are_waited_for_longest_go_first() {
+        let waits = Arc::new(Waits::default());
+        let old: Vec<Entry> = (0..3).map(|_| listed(&waits, 1)).collect();
+        std::thread::sleep(PATIENCE);
+        let young: Vec<Entry> = (0..3).map(|_| listed(&waits, 2)).collect();
+        std::thread::sleep(PATIENCE);
+        let room: Vec<_> = (0..3).map(|_| waits.make_room(None, PATIENCE)).collect();
+        assert!(room.iter().all(Option::is_some), "each gives its place away");
+        assert!(old.iter().all(|entry| entry.wait.end.is_cancelled()));
+        assert!(!young.iter().any(|entry| entry.wait.end.is_cancelled()));
+        drop((old, young));
+        assert!(waits.lock().all.is_empty(), "nothing is kept of those that ended");
+    }
+}
