@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::secret;
 use crate::api::problem::Problem;
 use crate::db::DbError;
+use crate::timestamp::Timestamp;
 
 /// How fleet keys begin.
 const KIND: &str = "fleet";
@@ -23,12 +24,12 @@ pub struct FleetKey {
     pub name: String,
     /// What devices are tagged with that come with it.
     pub tags: BTreeMap<String, String>,
-    /// When it was made, in milliseconds since 1970.
-    pub created_at: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
     /// When it was revoked. Devices that came with it are let in no more, unless they have a login of their own.
-    pub revoked_at: Option<i64>,
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// What a new fleet key shall be.
@@ -61,7 +62,7 @@ pub fn create(tx: &Connection, new: New, by: &str, now: Time) -> Result<(FleetKe
         id: made.id,
         name,
         tags: new.tags,
-        created_at: now.0.cast_signed(),
+        created_at: now.into(),
         created_by: by.to_owned(),
         revoked_at: None,
     };

@@ -10,6 +10,7 @@ mod dashboard;
 mod devices;
 mod health;
 mod hostile;
+mod moments;
 mod reports;
 mod requests;
 mod stream;
