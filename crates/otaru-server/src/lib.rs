@@ -17,6 +17,7 @@
 //! | [`releases`] | firmware that devices can be given: uploads, release files, patches |
 //! | [`rollouts`] | rollouts and deployments as rows, and what operators do to them |
 //! | [`similar`] | what a misspelt name may have meant |
+//! | [`clock`], [`timestamp`] | what time it is, and moments as text |
 //! | [`events`], [`metrics`] | what just changed, and how much of it |
 #![forbid(unsafe_code)]
 
@@ -48,3 +49,4 @@ pub mod releases;
 pub mod rollouts;
 pub mod server;
 pub mod similar;
+pub mod timestamp;

@@ -11,14 +11,15 @@ use super::fleet_keys::FleetKey;
 use crate::api::caller::Caller;
 use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
+use crate::timestamp::Timestamp;
 
 /// Something that somebody did.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Entry {
     /// Newer ones have higher ids.
     pub id: i64,
-    /// When, in milliseconds since 1970.
-    pub at: i64,
+    /// When.
+    pub at: Timestamp,
     /// Whose token it was: its name.
     pub actor: String,
     /// What: `rollout.pause` …

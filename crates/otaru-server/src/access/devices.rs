@@ -15,6 +15,7 @@ use crate::app::Shared;
 use crate::db::DbError;
 use crate::devices::registry::{self, Bounds, Entry, NoRoom};
 use crate::devices::{edit, history, tags};
+use crate::timestamp::Timestamp;
 
 /// Gives a device a new password, in place of any it had; gives back the text that is shown once.
 ///
@@ -201,7 +202,7 @@ fn is_open(until: i64, now: Time) -> bool {
 /// # Errors
 /// When there is no such device, and those of the database.
 pub fn allow_claim(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<(), Problem> {
-    let until = (now + ALLOWED).0.cast_signed();
+    let until = Timestamp::from(now + ALLOWED);
     let sql = "UPDATE devices SET claim_until = ? WHERE id = ? AND retired_at IS NULL";
     if tx.execute(sql, params![until, device.as_str()])? == 0 {
         return Err(Problem::not_found(format_args!("device {device}")));

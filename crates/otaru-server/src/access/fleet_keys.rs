@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::secret;
 use crate::api::problem::Problem;
 use crate::db::DbError;
+use crate::timestamp::Timestamp;
 
 /// How fleet keys begin.
 const KIND: &str = "fleet";
@@ -27,12 +28,12 @@ pub struct FleetKey {
     pub devices: u64,
     /// How many may; `null` for as many as the server allows.
     pub max_devices: Option<u64>,
-    /// When it was made, in milliseconds since 1970.
-    pub created_at: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
     /// When it was revoked. Devices that came with it are let in no more, unless they have a login of their own.
-    pub revoked_at: Option<i64>,
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// What a new fleet key shall be.
@@ -74,7 +75,7 @@ pub fn create(tx: &Connection, new: New, by: &str, now: Time) -> Result<(FleetKe
         tags: new.tags,
         devices: 0,
         max_devices: new.max_devices,
-        created_at: now.0.cast_signed(),
+        created_at: now.into(),
         created_by: by.to_owned(),
         revoked_at: None,
     };

@@ -113,7 +113,11 @@ mod tests {
     use crate::db::Db;
 
     fn new() -> New {
-        New { name: "way back".into(), role: Role::Admin, expires_at: Some(9_999_999_999_999) }
+        New {
+            name: "way back".into(),
+            role: Role::Admin,
+            expires_at: crate::timestamp::Timestamp::from_millis(9_999_999_999_999),
+        }
     }
 
     #[test]

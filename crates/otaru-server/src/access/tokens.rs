@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -15,6 +14,7 @@ use crate::api::caller::{Caller, Role};
 use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
+use crate::timestamp::Timestamp;
 
 /// How tokens begin.
 const KIND: &str = "otaru";
@@ -34,16 +34,16 @@ pub struct Token {
     pub name: String,
     /// What it may do.
     pub role: Role,
-    /// When it was made, in milliseconds since 1970.
-    pub created_at: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
     /// When it ends.
-    pub expires_at: Option<i64>,
+    pub expires_at: Option<Timestamp>,
     /// When it was last used, to the minute.
-    pub used_at: Option<i64>,
+    pub used_at: Option<Timestamp>,
     /// When it was revoked.
-    pub revoked_at: Option<i64>,
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// What a new token shall be.
@@ -56,9 +56,8 @@ pub struct New {
     pub name: String,
     /// What it may do
     pub role: Role,
-    /// When it ends, in milliseconds since 1970
-    #[schema(minimum = 0)]
-    pub expires_at: Option<i64>,
+    /// When it ends; without, it is good until it is revoked
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Makes a token; gives back the text that is shown once.
@@ -76,7 +75,7 @@ pub fn create(tx: &Connection, new: New, by: &str, now: Time) -> Result<(Token, 
         id: made.id,
         name,
         role: new.role,
-        created_at: now.0.cast_signed(),
+        created_at: now.into(),
         created_by: by.to_owned(),
         expires_at: new.expires_at,
         used_at: None,
@@ -150,18 +149,17 @@ pub struct Remembered(Mutex<HashMap<String, Known>>);
 struct Known {
     hash: Digest,
     caller: Caller,
-    expires_at: Option<i64>,
-    revoked_at: Option<i64>,
+    expires_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
     looked_up: Time,
     noted: Option<Time>,
 }
 
 impl Known {
     fn refusal(&self, now: Time) -> Option<Refusal> {
-        let moment = |at: i64| Time(at.unsigned_abs());
         match (self.revoked_at, self.expires_at) {
-            (Some(at), _) => Some(Refusal::Revoked(moment(at))),
-            (None, Some(end)) if end <= now.0.cast_signed() => Some(Refusal::Expired(moment(end))),
+            (Some(at), _) => Some(Refusal::Revoked(at)),
+            (None, Some(end)) if end <= now.into() => Some(Refusal::Expired(end)),
             _ => None,
         }
     }
@@ -198,20 +196,17 @@ pub enum Refusal {
     /// There is none, or its secret is wrong.
     Unknown,
     /// It ended by itself, at this moment.
-    Expired(Time),
+    Expired(Timestamp),
     /// Somebody ended it, at this moment.
-    Revoked(Time),
+    Revoked(Timestamp),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment =
-            |at: &Time| DateTime::<Utc>::from_timestamp_millis(at.0.cast_signed()).unwrap_or_default();
-        let text = |at: &Time| moment(at).to_rfc3339_opts(SecondsFormat::Secs, true);
         match self {
             Self::Unknown => f.write_str("this token is not known here"),
-            Self::Expired(at) => write!(f, "this token expired at {}", text(at)),
-            Self::Revoked(at) => write!(f, "this token was revoked at {}", text(at)),
+            Self::Expired(at) => write!(f, "this token expired at {at}"),
+            Self::Revoked(at) => write!(f, "this token was revoked at {at}"),
         }
     }
 }
@@ -277,7 +272,7 @@ async fn look_up(app: &Shared, id: String, now: Time) -> Result<Option<Known>, D
                 expires_at: token.expires_at,
                 revoked_at: token.revoked_at,
                 looked_up: now,
-                noted: token.used_at.map(|at| Time(at.unsigned_abs())),
+                noted: token.used_at.map(Time::from),
                 caller: Caller { token: token.id, name: token.name, role: token.role },
             }))
         })

@@ -29,6 +29,7 @@ use crate::events::Event;
 use crate::mqtt::Contested;
 use crate::rollouts::books::Changes;
 use crate::similar::did_you_mean;
+use crate::timestamp::Timestamp;
 
 /// The most devices that one request may change.
 const MOST_AT_ONCE: usize = 10_000;
@@ -234,8 +235,8 @@ pub(crate) struct DeploymentOfDevice {
     pub(crate) standing: String,
     /// Why it failed, as a code.
     pub(crate) error_code: Option<String>,
-    /// When it last changed, in milliseconds since 1970.
-    pub(crate) updated_at: i64,
+    /// When it last changed.
+    pub(crate) updated_at: Timestamp,
 }
 
 /// All that is known of a device

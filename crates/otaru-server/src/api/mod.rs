@@ -12,6 +12,7 @@ pub mod page;
 pub mod problem;
 pub mod releases;
 pub mod rollouts;
+mod spec;
 pub mod tokens;
 
 use axum::Router;
@@ -35,7 +36,7 @@ const LONGEST_BODY: usize = 256 * 1024;
     info(
         title = "Otaru",
         description = "Firmware updates for ESP32: devices, releases, rollouts. Errors are problem details (RFC 9457). \
-                       Moments are milliseconds since 1970-01-01 UTC.",
+                       Moments are RFC 3339: in answers in UTC and with milliseconds, in requests with any offset.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     components(schemas(Problem, crate::devices::list::Sort)),

@@ -19,6 +19,7 @@ use super::extract::{Body, IdempotencyKey, Path, Query};
 use super::idempotency::{Answer, Once};
 use super::page::{Cursor, Page, Wanted};
 use super::problem::Problem;
+use super::spec::{GateShape, GateText, SpecText};
 use crate::app::Shared;
 use crate::db::DbError;
 use crate::releases::again::{self, Prepared, When};
@@ -27,6 +28,7 @@ use crate::rollouts::deployments::{self, Shown};
 use crate::rollouts::operate::{self, Brings};
 use crate::rollouts::preview::{self, Preview};
 use crate::rollouts::rows::{self, Happened, Kept, PHASES};
+use crate::timestamp::Timestamp;
 
 /// Devices of a preview that are named.
 const NAMED: usize = 20;
@@ -93,14 +95,12 @@ pub(crate) struct NewRollout {
     #[serde(default)]
     #[schema(max_length = 64)]
     pub(crate) salt: String,
-    /// Not before this, in milliseconds since 1970
+    /// Not before this
     #[serde(default)]
-    #[schema(value_type = Option<u64>)]
-    pub(crate) start_at: Option<Time>,
+    pub(crate) start_at: Option<Timestamp>,
     /// Devices that have not begun by then are given up
     #[serde(default)]
-    #[schema(value_type = Option<u64>)]
-    pub(crate) end_at: Option<Time>,
+    pub(crate) end_at: Option<Timestamp>,
     /// Never completes by itself
     #[serde(default)]
     pub(crate) continuous: bool,
@@ -128,7 +128,7 @@ impl NewRollout {
     /// # Errors
     /// When it makes no sense, a release has to be signed elsewhere first, or a file cannot be kept.
     pub(crate) async fn prepare(&self, app: &Shared) -> Result<Prepared, Problem> {
-        let is_later = self.draft || is_ahead(self.start_at, app.clock.now());
+        let is_later = self.draft || is_ahead(self.start_at.map(Time::from), app.clock.now());
         self.prepared(app, if is_later { When::Later } else { When::Now }).await
     }
 
@@ -167,8 +167,8 @@ impl NewRollout {
             limits: self.limits,
             stop: self.stop,
             attempts: self.attempts,
-            start_at: self.start_at,
-            end_at: self.end_at,
+            start_at: self.start_at.map(Time::from),
+            end_at: self.end_at.map(Time::from),
             continuous: self.continuous,
             force: self.force,
         }
@@ -196,7 +196,8 @@ pub struct RolloutView {
     /// The open wave's index, from 0; those before it are open too.
     pub wave: usize,
     /// What is between that and the next: `working`, `{"soaking": since}` or `{"held": why}`.
-    #[schema(value_type = Value)]
+    #[serde(serialize_with = "GateText::serialize")]
+    #[schema(value_type = GateShape)]
     pub gate: otaru_rollout::GateState,
     /// Whether nothing starts because too many devices try the image again that did not reach the broker.
     pub retries_hold: bool,
@@ -214,14 +215,15 @@ pub struct RolloutView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasons: Option<BTreeMap<String, u64>>,
     /// What was asked for.
-    #[schema(value_type = Object)]
+    #[serde(serialize_with = "SpecText::serialize")]
+    #[schema(value_type = SpecText)]
     pub spec: RolloutSpec,
-    /// When it was made, in milliseconds since 1970.
-    pub created_at: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
     /// When it last changed.
-    pub updated_at: i64,
+    pub updated_at: Timestamp,
 }
 
 /// A release, in short.

@@ -25,6 +25,7 @@ use crate::devices::edit::Change;
 use crate::devices::history::{self, Happened};
 use crate::devices::rows;
 use crate::releases::{self, Release};
+use crate::timestamp::Timestamp;
 
 /// Events on a page.
 const ROWS: u32 = 40;
@@ -60,7 +61,7 @@ struct DevicePage {
     /// Of its last report, what there is a word for.
     facts: Vec<(&'static str, String)>,
     /// When it last started.
-    started: Option<i64>,
+    started: Option<Timestamp>,
     /// Why it last failed, in its own words.
     fault: Option<String>,
     /// Where other boards use its name.
@@ -75,7 +76,7 @@ struct DevicePage {
 
 /// Something that happened to it, as the page tells it.
 struct Step {
-    at: i64,
+    at: Timestamp,
     tone: Tone,
     what: String,
     more: Vec<String>,
@@ -85,7 +86,7 @@ struct Step {
 
 struct Read {
     details: Details,
-    reported_at: Option<i64>,
+    reported_at: Option<Timestamp>,
     history: crate::api::page::Page<Happened>,
     releases: Vec<Release>,
 }
@@ -172,9 +173,9 @@ fn facts(report: &Value) -> Vec<(&'static str, String)> {
 }
 
 /// When a device started, from how long it was up when it reported.
-fn started(report: Option<&Value>, reported_at: Option<i64>) -> Option<i64> {
+fn started(report: Option<&Value>, reported_at: Option<Timestamp>) -> Option<Timestamp> {
     let uptime = report?["uptime"].as_i64()?.checked_mul(1_000)?;
-    reported_at?.checked_sub(uptime)
+    Timestamp::from_millis(reported_at?.millis().checked_sub(uptime)?)
 }
 
 /// What a signal strength in dBm is good for.
@@ -193,7 +194,7 @@ fn step(happened: &Happened) -> Step {
     Step { steps, ..told(happened.at, &happened.kind, &happened.detail) }
 }
 
-fn told(at: i64, kind: &str, detail: &Value) -> Step {
+fn told(at: Timestamp, kind: &str, detail: &Value) -> Step {
     let by = detail["by"].as_str().map(|name| format!("by {name}"));
     let (tone, what, more) = match kind {
         "report" => reported(detail),

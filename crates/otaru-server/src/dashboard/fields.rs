@@ -3,13 +3,14 @@
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use otaru_rollout::Span;
+use otaru_rollout::{Span, Time};
 use serde::de::DeserializeOwned;
 
 use super::shell::Failure;
 use crate::api::extract::plain;
 use crate::api::problem::Problem;
 use crate::app::Shared;
+use crate::timestamp::{Timestamp, TimestampError};
 
 /// The filled-in fields of a form, without the white space around their texts. A field that was left empty is not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,6 +64,21 @@ impl Fields {
             Problem::invalid(format!("{called}: a time is a number with a unit, such as 90s, 15m, 2h or 3d"))
         };
         self.get(name).map(|text| span(text).ok_or_else(bad)).transpose()
+    }
+
+    /// Returns a moment: a span from `now` on, such as `2h`, or RFC 3339.
+    ///
+    /// # Errors
+    /// [`Problem::invalid`] with what the field is `called`.
+    pub(super) fn moment(&self, name: &str, called: &str, now: Time) -> Result<Option<Timestamp>, Problem> {
+        let bad = |error: TimestampError| {
+            Problem::invalid(format!("{called}: {error}, or a span such as 2h or 3d"))
+        };
+        let read = |text: &str| match span(text) {
+            Some(span) => Ok((now + span).into()),
+            None => text.parse().map_err(bad),
+        };
+        self.get(name).map(read).transpose()
     }
 
     /// The fields as a query that gives them again, without those of these names.
@@ -144,6 +160,22 @@ mod tests {
         assert_eq!(fields.all("a").collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!((fields.get("b"), fields.text("c"), fields.get("ü")), (None, "x y", Some("&")));
         assert_eq!(fields.query_without(&["a"]), "c=x+y&%C3%BC=%26");
+    }
+
+    #[test]
+    fn moments_are_spans_from_now_or_rfc_3339() {
+        let read = |text: &str| {
+            let now = Time(1_795_922_684_000);
+            Fields(vec![("t".into(), text.into())]).moment("t", "Start in or at", now)
+        };
+        for text in ["2h", "120", "2026-11-29T05:24:44Z", "2026-11-29T06:24:44+01:00"] {
+            assert_eq!(read(text).unwrap().unwrap().to_string(), "2026-11-29T05:24:44.000Z", "{text}");
+        }
+        for bad in ["x", "2026-11-29T05:24:44", "@1795922684", "1969-12-31T00:00:00Z"] {
+            let detail = read(bad).unwrap_err().detail;
+            assert!(detail.starts_with("Start in or at: "), "{detail}");
+            assert!(detail.ends_with("or a span such as 2h or 3d"), "{detail}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use otaru_rollout::Span;
 
 use super::fields::Form;
 use super::shell::{Page, Section, Shell, after, draw};
@@ -44,7 +45,7 @@ impl KeysPage {
     }
 
     fn has_expired(&self, token: &Token) -> bool {
-        token.expires_at.is_some_and(|end| end <= self.shell.now)
+        token.expires_at.is_some_and(|end| end.millis() <= self.shell.now)
     }
 }
 
@@ -72,7 +73,7 @@ async fn new_token(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fiel
     let role =
         Role::parse(fields.text("role")).ok_or_else(|| Problem::invalid("choose what the token may do"))?;
     let days: Option<u32> = fields.parse("days", "Days until it ends")?;
-    let end = |days: u32| visitor.now.saturating_add(i64::from(days) * 86_400_000);
+    let end = |days: u32| (app.clock.now() + Span::hours(u64::from(days) * 24)).into();
     let new = tokens::New { name: fields.text("name").to_owned(), role, expires_at: days.map(end) };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
     let (token, text) = app.db.write(move |tx| calls::create(tx, &caller, new, now)).await?;

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use otaru_rollout::{
-    Attempts, AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, Target, Time, Wave, WaveSize,
+    Attempts, AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, Target, Wave, WaveSize,
 };
 use rusqlite::Connection;
 
@@ -184,16 +184,12 @@ async fn new(
         attempts: Attempts::default(),
         priority: fields.parse("priority", "Priority")?.unwrap_or(0),
         salt: String::new(),
-        start_at: from_now(app, fields, "start", "Start in")?,
-        end_at: from_now(app, fields, "end", "End in")?,
+        start_at: fields.moment("start", "Start in or at", app.clock.now())?,
+        end_at: fields.moment("end", "Give up in or at", app.clock.now())?,
         continuous: fields.is("continuous"),
         force: fields.is("force"),
         draft: fields.text("do") == "draft",
     })
-}
-
-fn from_now(app: &Shared, fields: &Fields, name: &str, called: &str) -> Result<Option<Time>, Problem> {
-    Ok(fields.span(name, called)?.map(|span| app.clock.now() + span))
 }
 
 /// The devices that were chosen one by one, or by a list.

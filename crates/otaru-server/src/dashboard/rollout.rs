@@ -23,6 +23,7 @@ use crate::api::rollouts::{self as calls, RolloutView};
 use crate::app::Shared;
 use crate::rollouts::deployments::{self, Shown};
 use crate::rollouts::rows::{self, Happened};
+use crate::timestamp::Timestamp;
 
 /// Devices on a page.
 const ROWS: u32 = 25;
@@ -91,7 +92,7 @@ struct WaveShown {
 
 /// Something that happened to it, as the page tells it.
 struct Step {
-    at: i64,
+    at: Timestamp,
     tone: Tone,
     what: String,
     by: Option<String>,
@@ -243,9 +244,9 @@ fn facts(spec: &RolloutSpec, now: i64) -> Vec<(&'static str, String)> {
     let target = &spec.target;
     let chips = target.chips.iter().cloned().collect::<Vec<_>>().join(", ");
     let moment = |at: otaru_rollout::Time| {
-        let time = chrono::DateTime::<chrono::Utc>::from_timestamp_millis(at.0.cast_signed());
-        let word = if at.0.cast_signed() > now { "" } else { " (past)" };
-        time.map_or_else(String::new, |time| format!("{}{word}", time.format("%Y-%m-%d %H:%M UTC")))
+        let at = Timestamp::from(at);
+        let word = if at.millis() > now { "" } else { " (past)" };
+        format!("{}{word}", at.utc().format("%Y-%m-%d %H:%M:%S UTC"))
     };
     let listed = target.devices.as_ref().map(|devices| match devices.len() {
         0..=3 => devices.iter().map(DeviceId::as_str).collect::<Vec<_>>().join(", "),

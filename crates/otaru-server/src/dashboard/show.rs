@@ -3,11 +3,11 @@
 use std::fmt;
 
 use askama::filters::HtmlSafe;
-use chrono::{DateTime, SecondsFormat, Utc};
 use otaru_format::status::{MAX_TRIALS, UpdateState};
 
 use crate::devices::rows::Device;
 use crate::rollouts::deployments::Shown;
+use crate::timestamp::Timestamp;
 
 /// How good something is, as a colour says it; never a colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl<N: Number> Number for &N {
     }
 }
 
-/// A moment in milliseconds since 1970, likewise.
+/// A moment, likewise: in milliseconds since 1970.
 pub(super) trait Millis {
     fn millis(&self) -> i64;
 }
@@ -135,6 +135,12 @@ pub(super) trait Millis {
 impl Millis for i64 {
     fn millis(&self) -> i64 {
         *self
+    }
+}
+
+impl Millis for Timestamp {
+    fn millis(&self) -> i64 {
+        Self::millis(*self)
     }
 }
 
@@ -219,16 +225,15 @@ pub(super) fn ago(at: impl Millis, now: impl Millis) -> Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(time) = DateTime::<Utc>::from_timestamp_millis(self.at) else { return f.write_str("?") };
-        let (iso, exact) =
-            (time.to_rfc3339_opts(SecondsFormat::Millis, true), time.format("%Y-%m-%d %H:%M:%S UTC"));
+        let Some(time) = Timestamp::from_millis(self.at) else { return f.write_str("?") };
+        let exact = time.utc().format("%Y-%m-%d %H:%M:%S UTC");
         let difference = self.now.saturating_sub(self.at);
         let text = match difference {
             ..-1_000 => format!("in {}", span(difference.unsigned_abs())),
             -1_000..5_000 => "now".to_owned(),
             _ => format!("{} ago", span(difference.unsigned_abs())),
         };
-        write!(f, "<time datetime=\"{iso}\" title=\"{exact}\">{text}</time>")
+        write!(f, "<time datetime=\"{time}\" title=\"{exact}\">{text}</time>")
     }
 }
 

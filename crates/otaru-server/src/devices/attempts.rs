@@ -190,12 +190,13 @@ pub fn told(detail: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use otaru_rollout::Time;
     use serde_json::json;
 
     use super::*;
 
     fn event(id: i64, kind: &str, detail: Value) -> Happened {
-        Happened { id, at: id, kind: kind.into(), detail, steps: Vec::new() }
+        Happened { id, at: Time(id.unsigned_abs()).into(), kind: kind.into(), detail, steps: Vec::new() }
     }
 
     fn report(id: i64, state: &str, version: &str, deployment: Option<&str>) -> Happened {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
+use crate::timestamp::Timestamp;
 
 /// How many events of a device are kept.
 pub const KEPT: i64 = 1_000;
@@ -20,8 +21,8 @@ const STEPS: i64 = 8;
 pub struct Happened {
     /// Newer ones have higher ids.
     pub id: i64,
-    /// When, in milliseconds since 1970.
-    pub at: i64,
+    /// When.
+    pub at: Timestamp,
     /// What: `report`, `online`, `offline`, `tags`, `label`, `retired`, `unretired` …
     pub kind: String,
     /// More about it; of a report, what changed, and in `to` the version that it is about, where that is known.
@@ -37,8 +38,8 @@ pub struct Happened {
 pub struct Step {
     /// Newer ones have higher ids.
     pub id: i64,
-    /// When, in milliseconds since 1970.
-    pub at: i64,
+    /// When.
+    pub at: Timestamp,
     /// What: `report`, `online` or `offline`.
     pub kind: String,
     /// More about it.

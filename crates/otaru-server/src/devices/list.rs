@@ -12,6 +12,7 @@ use super::health;
 use super::rows::{COLUMNS, Device, device};
 use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
+use crate::timestamp::Timestamp;
 
 /// Devices that are read at once, to be looked at one by one.
 const BATCH: usize = 1_000;
@@ -86,7 +87,7 @@ impl Sort {
             Self::Label => text(device.label.as_deref().unwrap_or(&device.id)),
             Self::Version => text(&device.version),
             Self::State => text(&device.state),
-            Self::LastSeen => Place::Number(device.last_seen.unwrap_or(0)),
+            Self::LastSeen => Place::Number(device.last_seen.map_or(0, Timestamp::millis)),
         };
         Key(place, device.id.clone())
     }

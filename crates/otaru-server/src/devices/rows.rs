@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::db::DbError;
+use crate::timestamp::Timestamp;
 
 /// A device as lists show it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -35,16 +36,16 @@ pub struct Device {
     pub attempt: u8,
     /// Whether it can be reached now.
     pub reachable: bool,
-    /// When it was first heard of, in milliseconds since 1970.
-    pub first_seen: i64,
+    /// When it was first heard of.
+    pub first_seen: Timestamp,
     /// When something of it last changed.
-    pub last_seen: Option<i64>,
+    pub last_seen: Option<Timestamp>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// The rollout that updates it just now.
     pub active_rollout: Option<i64>,
     /// When it was retired.
-    pub retired_at: Option<i64>,
+    pub retired_at: Option<Timestamp>,
 }
 
 impl Device {
@@ -95,11 +96,11 @@ pub fn get(tx: &Connection, id: &DeviceId) -> Result<Option<Device>, DbError> {
     Ok(tx.prepare_cached(&sql)?.query_row([id.as_str()], device).optional()?)
 }
 
-/// When a device last reported, in milliseconds since 1970.
+/// When a device last reported.
 ///
 /// # Errors
 /// Those of the database.
-pub fn reported_at(tx: &Connection, id: &DeviceId) -> Result<Option<i64>, DbError> {
+pub fn reported_at(tx: &Connection, id: &DeviceId) -> Result<Option<Timestamp>, DbError> {
     let sql = "SELECT reported_at FROM devices WHERE id = ?";
     Ok(tx.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?.flatten())
 }

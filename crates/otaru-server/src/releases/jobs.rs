@@ -16,6 +16,7 @@ use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
 use crate::events::Event;
+use crate::timestamp::Timestamp;
 
 /// How often the fleet is searched for images that a release has no patch for.
 const CHECK: Duration = Duration::from_secs(60 * 60);
@@ -33,10 +34,10 @@ pub struct Job {
     pub state: JobState,
     /// The stage, or why it failed.
     pub detail: String,
-    /// When it was asked for, in milliseconds since 1970-01-01 UTC.
-    pub created_at: i64,
+    /// When it was asked for.
+    pub created_at: Timestamp,
     /// When it ended.
-    pub ended_at: Option<i64>,
+    pub ended_at: Option<Timestamp>,
 }
 
 /// What a job does.
@@ -132,7 +133,7 @@ impl Job {
             "INSERT INTO jobs (release, kind, state, created_at) VALUES (?1, ?2, 'queued', ?3)",
             params![release, kind.as_str(), millis(now)],
         )?;
-        let (id, state, created_at) = (tx.last_insert_rowid(), JobState::Queued, millis(now));
+        let (id, state, created_at) = (tx.last_insert_rowid(), JobState::Queued, now.into());
         Ok(Self { id, release, kind, state, detail: String::new(), created_at, ended_at: None })
     }
 

@@ -10,6 +10,7 @@ use super::jobs::Job;
 use super::naming;
 use super::needs::Needs;
 use crate::db::DbError;
+use crate::timestamp::Timestamp;
 
 /// Firmware that devices can be given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -53,12 +54,12 @@ pub struct Release {
     pub filename: Option<String>,
     /// What people wrote about it.
     pub notes: String,
-    /// When it was uploaded, in milliseconds since 1970-01-01 UTC.
-    pub created_at: i64,
+    /// When it was uploaded.
+    pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
     /// When it was taken back: it is offered to no device any longer.
-    pub yanked_at: Option<i64>,
+    pub yanked_at: Option<Timestamp>,
     /// How many devices run it.
     pub devices: u64,
     /// The latest work on it.

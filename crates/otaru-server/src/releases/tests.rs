@@ -603,7 +603,7 @@ async fn a_yanked_release_is_offered_to_nobody() {
     server.upload(&one).await;
     let post = async |path: &str| server.ask(Role::Operator, "POST", path, "").await;
     let (_, yanked) = post("/releases/1/yank").await;
-    assert_eq!(yanked["yanked_at"], 1_000);
+    assert_eq!(yanked["yanked_at"], "1970-01-01T00:00:01.000Z");
     assert_eq!(post("/releases/1/yank").await, (200, yanked));
     assert_eq!(server.file_for(&one).await, None);
     server.upload(&one).await;

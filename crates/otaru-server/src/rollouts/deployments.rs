@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::rows::key;
 use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
+use crate::timestamp::Timestamp;
 
 fn parse(state: &str) -> Result<Deployment, DbError> {
     serde_json::from_str(state).map_err(|error| DbError::corrupt("deployments.state", error))
@@ -260,12 +261,12 @@ pub struct Shown {
     pub error_code: Option<String>,
     /// … and in the device's words.
     pub error_detail: Option<String>,
-    /// Before when it does not start again, in milliseconds since 1970.
-    pub not_before: Option<u64>,
+    /// Before when it does not start again.
+    pub not_before: Option<Timestamp>,
     /// When it was made.
-    pub created_at: i64,
+    pub created_at: Timestamp,
     /// When it last changed.
-    pub updated_at: i64,
+    pub updated_at: Timestamp,
 }
 
 fn shown(row: &Row<'_>) -> Result<Shown, DbError> {
@@ -282,7 +283,7 @@ fn shown(row: &Row<'_>) -> Result<Shown, DbError> {
         returns: deployment.returns(),
         error_code: deployment.error().map(|fault| fault.code.as_str().to_owned()),
         error_detail: deployment.error().map(|fault| fault.detail.clone()),
-        not_before: deployment.not_before().map(|at| at.0),
+        not_before: deployment.not_before().map(Timestamp::from),
         created_at: row.get(1)?,
         updated_at: row.get(2)?,
     })

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
+use crate::timestamp::Timestamp;
 
 /// A rollout as it is kept.
 #[derive(Debug, Clone)]
@@ -18,12 +19,12 @@ pub struct Kept {
     pub name: String,
     /// The release it brings; `None` for one that takes another back.
     pub release: Option<i64>,
-    /// When it was made, in milliseconds since 1970.
-    pub created_at: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
     /// When it last changed.
-    pub updated_at: i64,
+    pub updated_at: Timestamp,
     /// Counts changes.
     pub revision: i64,
 }
@@ -140,7 +141,7 @@ pub fn insert<E: From<DbError>>(
     now: Time,
     make: impl FnOnce(RolloutId) -> Result<Rollout, E>,
 ) -> Result<Kept, E> {
-    let at = now.0.cast_signed();
+    let at = Timestamp::from(now);
     tx.execute(
         "INSERT INTO rollouts (name, release, state, phase, is_open, is_alive, created_at, created_by, updated_at)
          VALUES (?1, ?2, '', 'draft', 0, 0, ?3, ?4, ?3)",
@@ -195,8 +196,8 @@ pub fn save(tx: &Connection, rollout: &Rollout, revision: i64, now: Time) -> Res
 pub struct Happened {
     /// Newer ones have higher ids.
     pub id: i64,
-    /// When, in milliseconds since 1970.
-    pub at: i64,
+    /// When.
+    pub at: Timestamp,
     /// Who did it; `null` where the server itself did.
     pub actor: Option<String>,
     /// What it was.

@@ -17,6 +17,7 @@ use otaru_release::sign::resign_as;
 use otaru_rollout::Time;
 use otaru_server::clock::Clock;
 use otaru_server::db::{DbError, params};
+use otaru_server::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 use crate::bench::{Answer, Bench, LIMIT};
@@ -155,7 +156,7 @@ async fn without_the_key_every_way_back_names_the_command() {
         json!({"undo": draft + 1, "draft": true}),
         json!({"release": old_id}),
         json!({"release": old_id, "force": true}),
-        json!({"release": old_id, "start_at": u64::from(u32::MAX) * 1_000}),
+        json!({"release": old_id, "start_at": "2106-02-07T06:28:15Z"}),
     ] {
         let mut body = body;
         body["name"] = "back".into();
@@ -252,7 +253,8 @@ async fn what_does_not_start_yet_signs_nothing() {
 
     let later = 1_700_000_100_000_u64;
     let draft = bench.made(json!({"name": "a", "undo": undo, "draft": true})).await;
-    let scheduled = bench.made(json!({"name": "b", "release": old, "start_at": later})).await;
+    let scheduled =
+        bench.made(json!({"name": "b", "release": old, "start_at": Timestamp::from(Time(later))})).await;
     assert_eq!(bench.sequence(old).await, 100);
     // Its time comes.
     now.store(later, Ordering::Relaxed);

@@ -12,6 +12,7 @@ mod devices;
 mod first_token;
 mod health;
 mod hostile;
+mod moments;
 mod registry;
 mod reports;
 mod requests;

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use super::nothing::{Condition, misspelt, no_device};
 use super::token::find_good;
 use crate::cli::{Outcome, Output};
-use crate::client::when::ago;
+use crate::client::when::{ago, since};
 use crate::client::{Client, ServerArgs, escape};
 use crate::ui;
 use crate::ui::grid::{grid, width};
 use crate::ui::words::will_try_again;
 use otaru_format::status::{Code, UpdateState, next_trial};
+use otaru_server::timestamp::Timestamp;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -198,7 +199,7 @@ struct Device {
     #[serde(default)]
     attempt: u8,
     reachable: bool,
-    last_seen: Option<u64>,
+    last_seen: Option<Timestamp>,
     tags: BTreeMap<String, String>,
 }
 
@@ -492,11 +493,11 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
     line("runs", format!("{} {}", text("product"), text("version")));
     line("image", text("image"));
     line("state", state(&text("state"), device["error_code"].as_str(), attempt));
-    line("retired", device["retired_at"].as_u64().map_or_else(String::new, ago));
+    line("retired", since(&device["retired_at"]));
     line("why", ui::clean(device["report"]["error"]["detail"].as_str().unwrap_or_default()));
     line("trouble", ui::clean(device["contested"]["detail"].as_str().unwrap_or_default()));
     line("reachable", if device["reachable"] == true { "yes".into() } else { "no".into() });
-    line("changed", device["last_seen"].as_u64().map_or_else(String::new, ago));
+    line("changed", since(&device["last_seen"]));
     for deployment in device["deployments"].as_array().into_iter().flatten() {
         let name = ui::clean(deployment["name"].as_str().unwrap_or_default());
         let standing = ui::clean(deployment["standing"].as_str().unwrap_or_default());
@@ -504,10 +505,10 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
     }
     ui::line("");
     for event in &history {
-        let when = event["at"].as_u64().map_or_else(String::new, ago);
+        let when = since(&event["at"]);
         ui::line(&format!("{when:>12}  {}", happened(event)));
         for step in event["steps"].as_array().into_iter().flatten() {
-            let when = step["at"].as_u64().map_or_else(String::new, ago);
+            let when = since(&step["at"]);
             ui::line(&format!("{when:>12}    · {}", happened(step)));
         }
     }

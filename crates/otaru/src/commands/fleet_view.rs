@@ -55,7 +55,7 @@ fn lost(live: &mut Live, why: &str) {
 
 fn tell(event: &Value, output: Output) {
     if output.json {
-        return ui::line(&event.to_string());
+        return ui::event(event.clone());
     }
     let text = |name: &str| ui::clean(event[name].as_str().unwrap_or_default());
     ui::line(&match event["kind"].as_str() {

@@ -10,12 +10,13 @@ use super::nothing::{Condition, misspelt, no_device, unknown_devices};
 use super::release::{Yanked, find, marks, title};
 use crate::cli::{Outcome, Output};
 use crate::client::stream::Told;
-use crate::client::when::{ago, parse_moment, parse_span};
+use crate::client::when::{ahead, local, moment, parse_moment, parse_span, since};
 use crate::client::{Client, ServerArgs, escape};
 use crate::ui::grid::{grid, width};
 use crate::ui::live::Live;
 use crate::ui::table::bar;
 use crate::{signals, ui};
+use otaru_server::timestamp::Timestamp;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -156,12 +157,12 @@ pub(crate) struct Create {
     /// How many attempts a device has
     #[arg(long, value_name = "N", help_heading = "Limits")]
     attempts: Option<u32>,
-    /// Not before: in 2h, or at @SECONDS since 1970
+    /// Not before: in 2h, or at 2027-01-31T22:00:00+01:00 (RFC 3339); without an offset, this machine's time
     #[arg(long, value_name = "WHEN", help_heading = "When", value_parser = parse_moment)]
-    start_at: Option<u64>,
+    start_at: Option<Timestamp>,
     /// Give up devices that have not begun by then
     #[arg(long, value_name = "WHEN", help_heading = "When", value_parser = parse_moment)]
-    end_at: Option<u64>,
+    end_at: Option<Timestamp>,
     /// Never complete by itself: whoever joins later gets it too
     #[arg(long, help_heading = "When")]
     continuous: bool,
@@ -270,6 +271,9 @@ impl Create {
             return follow(&client, id, self.patience, output).await;
         }
         tell(&rollout, output);
+        if !output.json {
+            times(&rollout).iter().for_each(|line| ui::line(line));
+        }
         Ok(Outcome::Good)
     }
 
@@ -546,7 +550,7 @@ impl Wait {
             "draft" => return Some(Self::by_hand(format!("a draft: `otaru rollout start {id}` starts it"))),
             "paused" => return Some(Self::by_hand(format!("paused: `otaru rollout resume {id}` goes on"))),
             "scheduled" => {
-                let at = rollout["spec"]["start_at"].as_u64().map_or_else(String::new, ago);
+                let at = moment(&rollout["spec"]["start_at"]).map_or_else(String::new, ahead);
                 return Some(Self::by_itself(format!("it starts {at}")));
             }
             "running" => {}
@@ -556,8 +560,9 @@ impl Wait {
             return Some(Self::by_itself(RETRIES));
         }
         let (gate, wave) = (&rollout["gate"], rollout["wave"].as_u64().unwrap_or(0) + 1);
-        if let Some(since) = gate["soaking"].as_u64() {
-            return Some(Self::by_itself(format!("wave {wave} is good; it soaks since {}", ago(since))));
+        if gate["soaking"].is_string() {
+            let since = since(&gate["soaking"]);
+            return Some(Self::by_itself(format!("wave {wave} is good; it soaks since {since}")));
         }
         let open = format!("`otaru rollout advance {id}` opens the next");
         match gate["held"].as_str() {
@@ -602,11 +607,26 @@ fn screen(rollout: &Value) -> Vec<String> {
         lines.push(format!("  {mark} wave {}  {}  {}", index + 1, bar(percent), counts.words()));
     }
     lines.extend(Wait::of(rollout).map(|wait| format!("    {}", style(wait.text).yellow())));
+    lines.extend(end_line(rollout));
     lines.extend(stop_line(rollout).map(|text| format!("    {}", style(text).red())));
     for (code, count) in rollout["reasons"].as_object().into_iter().flatten() {
         lines.push(format!("    {}", style(format!("{count} failed: {}", ui::clean(code))).red()));
     }
     lines
+}
+
+/// When a rollout that was just made begins and ends, if it has such times.
+fn times(rollout: &Value) -> Vec<String> {
+    let scheduled = rollout["phase"] == "scheduled";
+    let start = Wait::of(rollout).filter(|_| scheduled).map(|wait| format!("    {}", wait.text));
+    start.into_iter().chain(end_line(rollout)).collect()
+}
+
+/// By when a rollout gives up devices that have not begun.
+fn end_line(rollout: &Value) -> Option<String> {
+    let open = !matches!(rollout["phase"].as_str(), Some("finishing" | "completed" | "aborted"));
+    let end = moment(&rollout["spec"]["end_at"]).filter(|_| open)?;
+    Some(format!("    devices that have not begun by {} are given up", local(end)))
 }
 
 /// Of a rollout that stopped by itself the numbers that decided, beside the rule.
@@ -674,7 +694,7 @@ async fn list(client: &Client, phase_of: Option<&str>, output: Output) -> anyhow
             ui::clean(rollout["name"].as_str().unwrap_or_default()),
             phase(rollout),
             Counts::all(rollout).words(),
-            rollout["updated_at"].as_u64().map_or_else(String::new, ago),
+            since(&rollout["updated_at"]),
         ]
     });
     grid(["ID", "NAME", "PHASE", "DEVICES", "CHANGED"], rows.collect(), width())
@@ -816,6 +836,28 @@ mod tests {
         stopped["spec"]["stop"] = json!({"failures": 5.0, "minimum": 20});
         let line = stop_line(&stopped).unwrap();
         assert!(line.contains("3 failures among 20 results, and the rule is 5% of at least 20"), "{line}");
+    }
+
+    #[test]
+    fn times_are_told_by_this_machines_clock_which_is_named() {
+        let mut scheduled = rollout("scheduled", json!("working"), json!({}));
+        scheduled["spec"] =
+            json!({"start_at": "2999-01-31T22:00:00.000Z", "end_at": "2999-02-01T22:00:00.000Z"});
+        let at = |text: &str| local(text.parse().unwrap());
+        let lines = times(&scheduled);
+        let start = format!(" days ({})", at("2999-01-31T22:00:00Z"));
+        assert!(lines[0].starts_with("    it starts in ") && lines[0].ends_with(&start), "{lines:?}");
+        let end = format!("    devices that have not begun by {} are given up", at("2999-02-01T22:00:00Z"));
+        assert_eq!(lines[1..], [end]);
+        scheduled["phase"] = json!("completed");
+        assert!(times(&scheduled).is_empty());
+        let soaks =
+            rollout("running", json!({"soaking": "1970-01-01T00:00:00.000Z"}), json!({"succeeded": 1}));
+        let wait = Wait::of(&soaks).unwrap();
+        assert!(
+            wait.text.starts_with("wave 1 is good; it soaks since ") && wait.text.ends_with(" days ago"),
+            "{wait:?}"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ValueEnum;
 use otaru_server::access::offline;
 use otaru_server::access::tokens::New;
@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::nothing::missing;
 use crate::cli::{Outcome, Output};
-use crate::client::when::{ago, parse_span};
+use crate::client::when::{ago, ahead, moment, parse_from_now, parse_moment, since};
 use crate::client::{Client, ServerArgs, escape, when};
 use crate::options::is_given;
 use crate::ui;
 use crate::ui::grid::{grid, width};
+use otaru_server::timestamp::Timestamp;
 
 /// Make, list and end API tokens
 #[derive(clap::Subcommand)]
@@ -23,6 +24,7 @@ pub(crate) enum Command {
     #[command(after_help = "\
 Examples:
   otaru token create 'build server' --role operator --for 90d
+  otaru token create 'fair' --until 2027-01-31T18:00+01:00
   otaru token create 'wall display' --role viewer
   otaru token create me --role admin --data /var/lib/otaru     the last one is lost: at the server's machine,
                                                                while the server is stopped")]
@@ -33,8 +35,11 @@ Examples:
         #[arg(long, value_enum, default_value_t = Role::Viewer)]
         role: Role,
         /// How long it is good, such as 90d; without, until it is revoked
-        #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
-        span: Option<u64>,
+        #[arg(long = "for", value_name = "SPAN", value_parser = parse_from_now)]
+        span: Option<Timestamp>,
+        /// When it ends: 2027-01-31T18:00:00+01:00 (RFC 3339); without an offset, this machine's time
+        #[arg(long, value_name = "WHEN", value_parser = parse_moment, conflicts_with = "span")]
+        until: Option<Timestamp>,
         /// Make it in the folder of a server that is stopped, on this machine: no token is needed for that
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
@@ -84,8 +89,11 @@ impl Role {
 
 pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
     match command {
-        Command::Create { name, role, span, data, server } => {
-            let ends = span.map(|span| when::now().saturating_add(span));
+        Command::Create { name, role, span, until, data, server } => {
+            let ends = until.or(span);
+            if let Some(past) = ends.filter(|ends| *ends <= when::now()) {
+                bail!("{} is past: a token that ends then is good for nothing", when::local(past));
+            }
             match data {
                 Some(data) => create_offline(&data, name, role, ends, output)?,
                 None => create(&server.client()?, &name, role, ends, output).await?,
@@ -109,7 +117,7 @@ async fn create(
     client: &Client,
     name: &str,
     role: Role,
-    ends: Option<u64>,
+    ends: Option<Timestamp>,
     output: Output,
 ) -> anyhow::Result<()> {
     let body = json!({"name": name, "role": role.name(), "expires_at": ends});
@@ -127,7 +135,7 @@ fn create_offline(
     data: &Path,
     name: String,
     role: Role,
-    ends: Option<u64>,
+    ends: Option<Timestamp>,
     output: Output,
 ) -> anyhow::Result<()> {
     for option in ["server", "token", "token_file"] {
@@ -136,8 +144,7 @@ fn create_offline(
             bail!("give --data or --{option}, not both: with --data no server is asked");
         }
     }
-    let expires_at = ends.map(i64::try_from).transpose().context("--for is too long")?;
-    let made = offline::create(data, New { name, role: role.of_server(), expires_at })?;
+    let made = offline::create(data, New { name, role: role.of_server(), expires_at: ends })?;
     let mut shown = serde_json::to_value(&made.token)?;
     shown["text"] = made.text.expose().into();
     if let Err(error) = show(&shown, output) {
@@ -156,7 +163,8 @@ fn show(made: &Value, output: Output) -> std::io::Result<()> {
         return ui::print(&made.to_string());
     }
     ui::line("The token, shown this once:");
-    ui::print(&format!("  {}", made["text"].as_str().unwrap_or("?")))
+    ui::print(&format!("  {}", made["text"].as_str().unwrap_or("?")))?;
+    moment(&made["expires_at"]).map_or(Ok(()), |end| ui::print(&format!("It ends {}.", ahead(end))))
 }
 
 fn not_shown(error: &std::io::Error) -> String {
@@ -203,8 +211,8 @@ async fn list(server: &ServerArgs, output: Output) -> anyhow::Result<()> {
     }
     let rows = tokens.iter().map(|token| {
         let text = |name: &str| ui::clean(token[name].as_str().unwrap_or_default());
-        let at = |name: &str| token[name].as_u64().map_or_else(String::new, ago);
-        let state = match (token["revoked_at"].is_null(), token["expires_at"].as_u64()) {
+        let at = |name: &str| since(&token[name]);
+        let state = match (token["revoked_at"].is_null(), moment(&token["expires_at"])) {
             (false, _) => "revoked".to_owned(),
             (true, Some(end)) if end <= when::now() => "expired".to_owned(),
             (true, Some(end)) => format!("ends {}", ago(end)),
@@ -223,14 +231,14 @@ mod tests {
 
     #[test]
     fn a_secret_is_found_by_its_id_or_its_name() {
-        let item = |id: &str, name: &str, revoked: Option<u64>| json!({"id": id, "name": name, "revoked_at": revoked});
+        let item = |id: &str, name: &str, revoked: Option<&str>| json!({"id": id, "name": name, "revoked_at": revoked});
         let all = [
             item("01", "wall", None),
             item("02", "build", None),
-            item("03", "build", Some(1)),
+            item("03", "build", Some("2026-11-29T03:24:44.123Z")),
             item("04", "twin", None),
             item("05", "twin", None),
-            item("06", "gone", Some(1)),
+            item("06", "gone", Some("2026-11-29T03:24:44.123Z")),
         ];
         let found = |text: &str| choose("token", &all, text).map_err(|error| error.to_string());
         assert_eq!(found("01"), Ok("01".into()));

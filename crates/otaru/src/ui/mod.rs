@@ -7,10 +7,11 @@ pub(crate) mod table;
 pub(crate) mod words;
 
 use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::sync::Notify;
+
+use crate::client::when;
 
 /// Nobody reads standard output any more.
 static CLOSED: Notify = Notify::const_new();
@@ -43,8 +44,7 @@ pub(crate) fn event(object: Value) {
 /// The object with the time as it is now.
 pub(crate) fn timed(mut object: Value) -> Value {
     if let Some(fields) = object.as_object_mut() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        fields.insert("time".into(), (now.as_millis() as f64 / 1000.0).into());
+        fields.insert("time".into(), when::now().to_string().into());
     }
     object
 }

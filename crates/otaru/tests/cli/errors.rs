@@ -39,6 +39,30 @@ fn broker_urls_that_are_none() {
 }
 
 #[test]
+fn moments_that_cannot_be() {
+    let until = |zone: &str, text: &str| {
+        let mut command = otaru(&["token", "create", "x", "--until", text, "--server", "http://127.0.0.1:9"]);
+        command.env("TZ", zone).env("OTARU_TOKEN", "x");
+        run(command)
+    };
+    for text in ["@1795922684", "1795922684123", "2027-01-31", "2027-01-31 22", "31.1.2027 22:00"] {
+        until("UTC", text).with_code(2).tells("such as 2027-01-31T22:00:00+01:00 (RFC 3339)");
+    }
+    until("UTC", "1969-12-31 22:00").with_code(2).tells("1970 to 9999");
+    until("UTC", "2016-12-31T22:00:60Z").with_code(2).tells("23:59:60 UTC");
+    until("UTC", "2001-01-31 22:00").with_code(1).tells("2001-01-31 22:00:00 +00:00 is past");
+    // Clocks that are set forward and back: in summer two hours before UTC, in winter one.
+    let zone = "CET-1CEST,M3.5.0,M10.5.0/3";
+    until(zone, "2027-03-28 02:30").with_code(2).tells("never shows this time");
+    until(zone, "2027-10-31 02:30").with_code(2).tells("twice; end it with the offset, +02:00 or +01:00");
+    until(zone, "2001-07-01 12:00").with_code(1).tells("2001-07-01 12:00:00 +02:00 is past");
+    until(zone, "2001-07-01T12:00Z").with_code(1).tells("2001-07-01 14:00:00 +02:00 is past");
+    for option in ["--start-at", "--end-at"] {
+        run(otaru(&["rollout", "create", "1", option, "@1795922684"])).with_code(2).tells("RFC 3339");
+    }
+}
+
+#[test]
 fn virtual_devices_that_cannot_be() {
     let dir = tempfile::tempdir().unwrap();
     let (_broker, url) = broker(&[]);

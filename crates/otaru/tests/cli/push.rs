@@ -1,5 +1,7 @@
 //! `otaru push` against a broker and virtual devices, all of them the real binary.
 
+use otaru_server::timestamp::Timestamp;
+
 use crate::common::{Ended, Running, broker, devices, firmware, otaru, path, run, selected};
 
 fn push(broker: &str, more: &[&str]) -> Ended {
@@ -77,7 +79,9 @@ fn a_url_is_offered_and_watch_hears_of_it() {
     let files = Running::start(otaru(&["files", "--listen", "127.0.0.1:0", &path(dir.path(), "")]));
     let firmware = files.line("lamp-1.1.0.bin").trim().to_owned();
     let watch = Running::start(otaru(&["watch", "--json", "--broker", &url]));
-    watch.line(r#""event":"status""#);
+    let status: serde_json::Value = serde_json::from_str(&watch.line(r#""event":"status""#)).unwrap();
+    let time: Timestamp = status["time"].as_str().unwrap().parse().unwrap();
+    assert_eq!(status["time"], time.to_string(), "it is RFC 3339 in UTC, with milliseconds");
     let ended = push(&url, &["--deployment", "spring", &firmware]).with_code(0);
     assert!(ended.out.contains("Offered http://"), "{}", ended.out);
     watch.line(r#""deployment":"spring""#);

@@ -94,6 +94,38 @@ fn a_rollout_that_waits_for_a_person_says_so() {
 }
 
 #[test]
+fn moments_are_rfc_3339_in_and_out() {
+    let fleet = Fleet::start(&["--dev"]);
+    fleet.does(&["release", "upload", &fleet.firmware("1.1.0", "healthy")]);
+    let in_zone = |args: &[&str]| {
+        let mut command = fleet.user(args);
+        command.env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3");
+        run(command).with_code(0).out
+    };
+    // One by this machine's clock, one by another's.
+    let create = ["rollout", "create", "lamp@1.1.0", "--start-at", "2126-07-01 22:00"];
+    let told = in_zone(&[&create[..], &["--end-at", "2126-08-01T22:00:00-08:00"]].concat());
+    assert!(told.contains("it starts in ") && told.contains("(2126-07-01 22:00:00 +02:00)"), "{told}");
+    assert!(told.contains("have not begun by 2126-08-02 08:00:00 +02:00 are given up"), "{told}");
+    let rollout = &fleet.asks(&["rollout", "show", "1"])[0];
+    assert_eq!(rollout["spec"]["start_at"], "2126-07-01T20:00:00.000Z");
+    assert_eq!(rollout["spec"]["end_at"], "2126-08-02T06:00:00.000Z");
+    assert!(in_zone(&["rollout", "show", "1"]).contains("(2126-07-01 22:00:00 +02:00)"));
+
+    let until = |more: &[&str]| fleet.asks(&[&["token", "create", "x"][..], more].concat()).remove(0);
+    assert_eq!(until(&["--until", "2126-07-01T22:00Z"])["expires_at"], "2126-07-01T22:00:00.000Z");
+    assert!(until(&["--for", "90d"])["expires_at"].as_str().unwrap().ends_with('Z'));
+    let told = in_zone(&["token", "create", "fair", "--until", "2126-01-01 22:00"]);
+    assert!(told.contains("It ends in ") && told.contains("(2126-01-01 22:00:00 +01:00)"), "{told}");
+    assert!(in_zone(&["token", "list"]).contains("ends in "));
+    // How long ago something was, tables tell as before.
+    for list in [&["release", "list"][..], &["rollout", "list"], &["token", "list"]] {
+        let told = in_zone(list);
+        assert!(told.contains("now") || told.contains(" s ago"), "{told}");
+    }
+}
+
+#[test]
 fn what_was_typed_wins_and_secrets_end_with_precise_words() {
     let fleet = Fleet::start(&["--dev"]);
     let dir = fleet.dir.path();

@@ -12,7 +12,7 @@ use otaru_server::releases::needs::Needs;
 use serde_json::{Value, json};
 
 use crate::cli::{Outcome, Output};
-use crate::client::when::ago;
+use crate::client::when::{ago, moment, since};
 use crate::client::{Client, ServerArgs, escape};
 use crate::commands::nothing::missing;
 use crate::commands::rollout;
@@ -202,7 +202,7 @@ pub(crate) async fn find(client: &Client, text: &str, yanked: Yanked) -> anyhow:
 }
 
 fn not_yanked(release: Value, text: &str, yanked: Yanked) -> anyhow::Result<Value> {
-    match release["yanked_at"].as_u64().filter(|_| yanked == Yanked::Refused) {
+    match moment(&release["yanked_at"]).filter(|_| yanked == Yanked::Refused) {
         None => Ok(release),
         Some(at) => bail!(
             "{} was yanked {}: it is offered to nobody; `otaru release unyank {}` offers it again",
@@ -337,7 +337,7 @@ fn show(release: &Value, output: Output) {
     }
     line("notes", text("notes"));
     line("runs on", ui::many(release["devices"].as_u64().unwrap_or(0), "device"));
-    if let Some(at) = release["yanked_at"].as_u64() {
+    if let Some(at) = moment(&release["yanked_at"]) {
         line("state", format!("yanked {}; `otaru release unyank` offers it again", ago(at)));
     }
 }
@@ -375,7 +375,7 @@ async fn list(client: &Client, product: Option<&str>, output: Output) -> anyhow:
             text("image_short"),
             size("image_size"),
             release["devices"].to_string(),
-            release["created_at"].as_u64().map_or_else(String::new, ago),
+            since(&release["created_at"]),
             state.to_owned(),
             text("filename"),
         ]
