@@ -81,7 +81,6 @@ where
             _ => reason,
         };
         let image = digest.unwrap_or(Digest::ZERO);
-        let mut boots = trial.boots;
         // The agent did not end it, and its image is whole: a bootloader that rolls back did, or a crash.
         if trial.cause.is_none() && digest.is_some() {
             if settled {
@@ -89,14 +88,8 @@ where
             }
             let goes_on = match (pending, retry.filter(|retry| retry.image == image)) {
                 _ if !reason.is_outside() => false,
-                (Some(pending), _) => {
-                    boots = pending.power_losses.saturating_add(1);
-                    self.goes_on_after_power_loss(pending, trial.seq, image).await
-                }
-                (None, Some(retry)) => {
-                    boots = retry.power_losses.saturating_add(1);
-                    self.waits_on_after_power_loss(retry, trial.seq).await
-                }
+                (Some(pending), _) => self.goes_on_after_power_loss(pending, trial.seq, image).await,
+                (None, Some(retry)) => self.waits_on_after_power_loss(retry, trial.seq).await,
                 (None, None) => false,
             };
             if goes_on {
@@ -105,6 +98,11 @@ where
             }
         }
         let code = code_of(trial, last, digest.is_some());
+        // A bootloader that goes back at each loss of power knows of one start only; the memory counted them.
+        let boots = match code {
+            Code::PowerLoss if self.boot.memory.is_there() => MAX_POWER_LOSSES,
+            _ => trial.boots,
+        };
         let (version, head) = self.describe(trial).await;
         let candidate = self.boot.memory.load_candidate(self.flash).await.filter(|c| c.image == image);
         let failed = Failed {
