@@ -99,7 +99,7 @@ fn make(Create { old, new, output: to }: &Create, output: Output) -> anyhow::Res
 }
 
 fn apply(old: &Path, patch: &Path, to: &Path, output: Output) -> anyhow::Result<Outcome> {
-    let new = apply_to_slice(&read(old)?, &read(patch)?, LARGEST as u32)
+    let new = apply_to_slice(&read_image(old)?, &read(patch)?, LARGEST as u32)
         .with_context(|| format!("{} cannot be applied to {}", patch.display(), old.display()))?;
     release_file::write(to, &new, &[old, patch])?;
     if output.json {
@@ -158,22 +158,12 @@ fn stat(old: &Path, new: &Path, output: Output) -> anyhow::Result<Outcome> {
     Ok(Outcome::Good)
 }
 
-/// What devices run, or shall run: no device runs a whole flash.
+/// What devices run, or shall run: no device runs a whole flash, and what fills an image's file up is no part of it.
 fn read_image(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let bytes = read(path)?;
+    let mut bytes = read(path)?;
     if is_merged(&bytes) {
         return Err(FirmwareError::Merged(path.to_owned()).into());
     }
-    Ok(bytes)
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let failed = || format!("cannot read {}", path.display());
-    if std::fs::metadata(path).with_context(failed)?.len() > LARGEST {
-        bail!("{} has more than 64 MiB", path.display());
-    }
-    let mut bytes = std::fs::read(path).with_context(failed)?;
-    // What fills an image's file up is no part of it, and is on no device.
     let mut check = ImageCheck::new(LARGEST as u32);
     if check.feed(&bytes).is_ok()
         && let Ok(summary) = check.finish()
@@ -185,6 +175,14 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         bytes.truncate(kept);
     }
     Ok(bytes)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let failed = || format!("cannot read {}", path.display());
+    if std::fs::metadata(path).with_context(failed)?.len() > LARGEST {
+        bail!("{} has more than 64 MiB", path.display());
+    }
+    std::fs::read(path).with_context(failed)
 }
 
 fn length(bytes: usize, of: usize) -> String {
