@@ -307,3 +307,21 @@ fn an_image_that_browns_out_goes_after_twenty_starts_and_is_not_barred() {
         });
     }
 }
+
+#[test]
+fn without_a_memory_no_more_losses_of_power_are_told_than_there_were() {
+    run(async {
+        let old = firmware("1.0.0", SIZE, Behaviour::Healthy);
+        let setup = Setup { bootloader: BootloaderKind::Rollback, ..Setup::default() };
+        let mut lab = Lab::without_memory(setup, &old).unwrap();
+        lab.serve(&firmware("1.1.0", SIZE, Behaviour::Brownout));
+        lab.power_on();
+        lab.ready().await;
+        lab.command();
+        let end = lab.wait_for(DAY, |status| status.state == UpdateState::RolledBack).await.unwrap();
+        assert_eq!(code(&end), (UpdateState::RolledBack, Some(Code::PowerLoss)));
+        let (told, detail) = (end.failed.as_ref().unwrap().boots, &end.error.as_ref().unwrap().detail);
+        assert_eq!((usize::from(told), told), (boots(&lab, "1.1.0"), 1), "{detail}");
+        assert!(detail.contains("(boots: 1,"), "{detail}");
+    });
+}

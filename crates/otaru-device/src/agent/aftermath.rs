@@ -81,15 +81,24 @@ where
             _ => reason,
         };
         let image = digest.unwrap_or(Digest::ZERO);
+        // Whether the memory counts the losses of power, and not the record.
+        let mut counted = false;
         // The agent did not end it, and its image is whole: a bootloader that rolls back did, or a crash.
         if trial.cause.is_none() && digest.is_some() {
             if settled {
                 return None;
             }
-            let goes_on = match (pending, retry.filter(|retry| retry.image == image)) {
+            let retry = retry.filter(|retry| retry.image == image && retry.pause().is_some());
+            let goes_on = match (pending, retry) {
                 _ if !reason.is_outside() => false,
-                (Some(pending), _) => self.goes_on_after_power_loss(pending, trial.seq, image).await,
-                (None, Some(retry)) => self.waits_on_after_power_loss(retry, trial.seq).await,
+                (Some(pending), _) => {
+                    counted = true;
+                    self.goes_on_after_power_loss(pending, trial.seq, image).await
+                }
+                (None, Some(retry)) => {
+                    counted = true;
+                    self.waits_on_after_power_loss(retry, trial.seq).await
+                }
                 (None, None) => false,
             };
             if goes_on {
@@ -98,11 +107,8 @@ where
             }
         }
         let code = code_of(trial, last, digest.is_some());
-        // A bootloader that goes back at each loss of power knows of one start only; the memory counted them.
-        let boots = match code {
-            Code::PowerLoss if self.boot.memory.is_there() => MAX_POWER_LOSSES,
-            _ => trial.boots,
-        };
+        // A bootloader that goes back at each loss of power leaves a record of one start; here the count is full.
+        let boots = if counted { MAX_POWER_LOSSES } else { trial.boots };
         let (version, head) = self.describe(trial).await;
         let candidate = self.boot.memory.load_candidate(self.flash).await.filter(|c| c.image == image);
         let failed = Failed {

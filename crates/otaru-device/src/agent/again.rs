@@ -28,7 +28,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Retry {
     /// Time for which the broker must take reports before the next trial; `None` when there is none.
-    fn pause(&self) -> Option<Duration> {
+    pub(super) fn pause(&self) -> Option<Duration> {
         PAUSES.get(usize::from(self.tries).checked_sub(1)?).copied()
     }
 }
@@ -103,11 +103,11 @@ where
         }
     }
 
-    /// Counts a repeated trial that power ended, apart from the others; says whether the image gets another.
+    /// Counts a repeated trial that power ended, apart from the others; says whether the image gets another. `retry` has a pause.
     pub(super) async fn waits_on_after_power_loss(&mut self, retry: Retry, trial: u32) -> bool {
         let ended = u8::from(retry.trial != trial);
         let retry = Retry { trial, power_losses: retry.power_losses.saturating_add(ended), ..retry };
-        if retry.pause().is_none() || retry.power_losses >= MAX_POWER_LOSSES {
+        if retry.power_losses >= MAX_POWER_LOSSES {
             return false;
         }
         self.boot.memory.store_retry(self.flash, &retry).await;

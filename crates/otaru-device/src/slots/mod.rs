@@ -78,9 +78,11 @@ impl<E: fmt::Debug> fmt::Display for SlotError<E> {
             Self::Layout => f.write_str("the partition table needs otadata (8 KiB) and two OTA slots"),
             Self::Running(address) => write!(
                 f,
-                "this program runs from 0x{address:x}, where the partition table has no app; flash the table that belongs to it"
+                "this program runs from 0x{address:x}, where the partition table has no OTA slot and no factory partition; flash the table and the program that belong together"
             ),
-            Self::Encrypted => f.write_str("this chip encrypts its flash, which is not supported yet"),
+            Self::Encrypted => f.write_str(
+                "this chip encrypts its flash, which updates over the air cannot do yet; use a chip without flash encryption",
+            ),
             Self::ReadBack => f.write_str("a flash sector does not keep what is written to it"),
             Self::NoSequence => f.write_str("the otadata sequence numbers are used up; erase otadata"),
             Self::Full => f.write_str("the image does not fit the slot"),
