@@ -59,13 +59,8 @@ pub fn resign(file: &[u8], key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
 /// # Errors
 /// When the file is no release, the sequence is not above its own, or the release revokes this key.
 pub fn resign_as(file: &[u8], sequence: u64, key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
-    let (envelope, area) = file::split(file)?;
-    let envelope = Envelope::parse(envelope)?;
-    if Manifest::parse(envelope.payload())?.sequence >= sequence {
-        return Err(NOT_ABOVE);
-    }
     let mut buf = [0; MAX_ENVELOPE];
-    let manifest = with_sequence(envelope.payload(), sequence, &mut buf)?;
+    let (manifest, area) = renumbered(file, sequence, &mut buf)?;
     assemble(&signed_manifest(manifest, key)?, area)
 }
 
@@ -74,14 +69,23 @@ pub fn resign_as(file: &[u8], sequence: u64, key: &SecretKey) -> Result<Vec<u8>,
 /// # Errors
 /// When the file is no release, or the sequence is not above its own.
 pub fn renumber(file: &[u8], sequence: u64) -> Result<Vec<u8>, ReleaseError> {
+    let mut buf = [0; MAX_ENVELOPE];
+    let (manifest, area) = renumbered(file, sequence, &mut buf)?;
+    assemble(emit_unsigned(manifest, &mut [0; MAX_ENVELOPE])?, area)
+}
+
+/// The manifest of a release file with another sequence, and the file's payloads.
+fn renumbered<'f, 'b>(
+    file: &'f [u8],
+    sequence: u64,
+    buf: &'b mut [u8],
+) -> Result<(&'b [u8], &'f [u8]), ReleaseError> {
     let (envelope, area) = file::split(file)?;
     let envelope = Envelope::parse(envelope)?;
     if Manifest::parse(envelope.payload())?.sequence >= sequence {
         return Err(NOT_ABOVE);
     }
-    let mut buf = [0; MAX_ENVELOPE];
-    let manifest = with_sequence(envelope.payload(), sequence, &mut buf)?;
-    assemble(emit_unsigned(manifest, &mut [0; MAX_ENVELOPE])?, area)
+    Ok((with_sequence(envelope.payload(), sequence, buf)?, area))
 }
 
 fn signed_manifest(manifest: &[u8], key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {

@@ -114,12 +114,12 @@ pub fn verify_contents(bytes: &[u8]) -> Result<Verified<'_>, VerifyError> {
     check_file(ReleaseFile::parse(bytes)?)
 }
 
-/// What became of a release's patches when they were tried.
+/// Counts of a release's patches that were tried, and that were not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Patches {
-    /// Those that made the release's image.
+    /// Patches that made the release's image.
     pub good: usize,
-    /// Those that there was no base for.
+    /// Patches whose base was not among the images given.
     pub untried: usize,
 }
 
