@@ -35,9 +35,9 @@ pub enum NotAdmitted {
     NothingBefore,
     /// A rollout that comes before this one has a deployment of it, or a newer one brought it to what it runs.
     Outranked(RolloutId),
-    /// Its deployment here is over, and not to be begun again.
+    /// The deployment is over, and does not begin again.
     Over,
-    /// What it runs is not confirmed yet: it may still go back by itself.
+    /// The running image is on trial, and may still go back by itself.
     OnTrial,
     /// It has rolled the image back.
     RolledBack,
@@ -63,8 +63,8 @@ impl std::error::Error for NotAdmitted {}
 /// Takes a device into a rollout: gives its new deployment, queued, and what to do.
 ///
 /// The caller keeps to one deployment for each rollout and device: a device that has one here is not admitted again, but may be
-/// [taken back](crate::Case::take_back) when it is over. `others` are its deployments in other rollouts. `before` matters for [`Goal::Undo`] only: the
-/// [`previous`](Deployment::previous) image of the device's deployment in the rollout that is undone.
+/// [taken back](crate::Case::take_back) when it is over. `others` are its deployments in other rollouts. `before` matters for
+/// [`Goal::Undo`] only: the [`previous`](Deployment::previous) image of the device's deployment in the rollout that is undone.
 ///
 /// # Errors
 /// When the device does not join; the rollout is as before.
@@ -115,7 +115,7 @@ pub(crate) fn comes_first(
     }
 }
 
-/// What becomes of the device's other deployments.
+/// Makes the effects that end the device's other deployments.
 pub(crate) fn supersede(rollout: &Rollout, device: &Device<'_>, others: &[Overlap]) -> Vec<Effect> {
     let supersede = |other: &Overlap| Effect::Supersede {
         device: device.id.clone(),

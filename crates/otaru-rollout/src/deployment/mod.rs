@@ -168,7 +168,7 @@ pub struct Deployment {
     /// Trials of the image so far that did not reach the broker.
     #[serde(default)]
     pub(crate) trials: u8,
-    /// How often the device came back with another image and was taken in again.
+    /// Number of times that the device was taken back after it ran another image.
     #[serde(default)]
     pub(crate) returns: u8,
     pub(crate) error: Option<Fault<String>>,
@@ -316,7 +316,7 @@ impl Deployment {
         self.trials
     }
 
-    /// How often the device came back with another image and was [taken in again](crate::Case::take_back).
+    /// Number of times that the device was [taken back](crate::Case::take_back) after it ran another image.
     pub fn returns(&self) -> u8 {
         self.returns
     }

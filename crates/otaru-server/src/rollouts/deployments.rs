@@ -255,7 +255,7 @@ pub struct Shown {
     pub previous: String,
     /// Starts of the image that did not reach the broker, while the device will try again.
     pub trials: u8,
-    /// How often the device came back with another image and was taken in again.
+    /// Number of times that the device was taken back after it ran another image.
     pub returns: u8,
     /// Why it failed, as a code …
     pub error_code: Option<String>,
