@@ -12,6 +12,7 @@ use super::health;
 use super::rows::{COLUMNS, Device, device};
 use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
+use crate::releases::naming;
 use crate::timestamp::Timestamp;
 
 /// Devices that are read at once, to be looked at one by one.
@@ -303,7 +304,7 @@ pub struct VersionCount {
 impl VersionCount {
     /// The version and, where others are called so, the first digits of the image.
     pub fn title(&self) -> String {
-        match self.image.as_deref().and_then(|image| image.get(..8)) {
+        match self.image.as_deref().and_then(naming::short_of) {
             Some(short) => format!("{} ({short})", self.version),
             None => self.version.clone(),
         }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::db::DbError;
+use crate::releases::naming;
 use crate::timestamp::Timestamp;
 
 /// A device as lists show it.
@@ -73,7 +74,7 @@ pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
         chip: row.get(2)?,
         product: row.get(3)?,
         version: row.get(4)?,
-        image_short: image.get(..8).map(str::to_owned),
+        image_short: naming::short_of(&image).map(str::to_owned),
         image: (!image.is_empty()).then_some(image),
         state: row.get(6)?,
         error_code: row.get(7)?,

@@ -67,6 +67,11 @@ pub fn short(image: Digest) -> String {
     hex
 }
 
+/// The same of a digest in hexadecimal; `None` for a text that is shorter.
+pub fn short_of(hex: &str) -> Option<&str> {
+    hex.get(..SHORT)
+}
+
 /// The version of the release with this image, which is what a device that runs it is said to run: the image's own words may be
 /// the same for every build.
 ///
