@@ -19,7 +19,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::counter::Counter;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
-use self::room::{Place, Room};
+use self::room::{Admission, Place, Room};
 use self::stall::Stalling;
 use crate::api::caller::Peer;
 use crate::api::problem::Problem;
@@ -82,33 +82,23 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve(listener: TcpListener, router: Router, rules: Rules, stop: CancellationToken) {
     let door = Arc::new(Door { room: Room::new(&rules.limits), rules });
     let graceful = GracefulShutdown::new();
-    while let Some((stream, peer, place)) = door.accept(&listener, &stop).await {
-        let limits = door.rules.limits;
-        let (head, stall) = match place.reserved {
-            true => (limits.short_head(), limits.short_stall()),
-            false => (limits.head, limits.stall),
-        };
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(LONGEST_HEAD);
-        builder.keep_alive(!place.reserved);
-        let place = Arc::new(place);
-        let (door, router, held) = (Arc::clone(&door), router.clone(), Arc::clone(&place));
-        let service = tower::service_fn(move |request| {
-            Arc::clone(&door).answer(router.clone(), request, peer, Arc::clone(&held))
-        });
-        let wait = Arc::clone(&place.entry.wait);
-        let stream = TokioIo::new(Stalling::new(stream, stall, Arc::clone(&wait)));
-        let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
-        let connection = graceful.watch(connection);
+    while let Some((stream, peer, admission)) = door.accept(&listener, &stop).await {
+        let (door, router) = (Arc::clone(&door), router.clone());
+        let (watcher, stop) = (graceful.watcher(), stop.clone());
         tokio::spawn(async move {
-            tokio::select! {
-                // What a peer does to its connection is its own affair.
-                outcome = connection => if let Err(error) = outcome {
-                    tracing::debug!(%peer, %error, "a connection broke");
+            let place = match admission {
+                Admission::Place(place) => Some(place),
+                Admission::Queue(queued) => tokio::select! {
+                    place = door.room.wait(queued) => place,
+                    () = stop.cancelled() => return,
                 },
-                () = wait.ended() => tracing::debug!(%peer, "a connection made room for others"),
+            };
+            match place {
+                Some(place) => door.converse(router, stream, peer, place, watcher).await,
+                None => {
+                    door.rules.turned_away.inc();
+                }
             }
-            drop(place);
         });
     }
     drop(listener);
@@ -128,20 +118,20 @@ impl Door {
         &self,
         listener: &TcpListener,
         stop: &CancellationToken,
-    ) -> Option<(TcpStream, SocketAddr, Place)> {
+    ) -> Option<(TcpStream, SocketAddr, Admission)> {
         let accepted = async {
             let mut told = false;
             loop {
                 match listener.accept().await {
                     Ok((stream, peer)) => {
                         let address = Some(peer.ip().to_canonical()).filter(|ip| !self.is_proxy(*ip));
-                        let Some(place) = self.room.place(address).await else {
+                        let Some(admission) = self.room.admit(address) else {
                             self.rules.turned_away.inc();
                             continue;
                         };
                         // Answers are written whole; waiting for more to send would only delay them.
                         let _ = stream.set_nodelay(true);
-                        return (stream, peer, place);
+                        return (stream, peer, admission);
                     }
                     Err(error) => {
                         if !std::mem::replace(&mut told, true) {
@@ -160,6 +150,39 @@ impl Door {
 
     fn is_proxy(&self, ip: IpAddr) -> bool {
         self.rules.proxies.contains(&ip)
+    }
+
+    /// Answers the requests of a connection until it ends, or has to make room for others.
+    async fn converse(
+        self: Arc<Self>,
+        router: Router,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Place,
+        watcher: Watcher,
+    ) {
+        let limits = self.rules.limits;
+        let (head, stall) = match place.reserved {
+            true => (limits.short_head(), limits.short_stall()),
+            false => (limits.head, limits.stall),
+        };
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(LONGEST_HEAD);
+        builder.keep_alive(!place.reserved);
+        let place = Arc::new(place);
+        let wait = Arc::clone(&place.entry.wait);
+        let service = tower::service_fn(move |request| {
+            Arc::clone(&self).answer(router.clone(), request, peer, Arc::clone(&place))
+        });
+        let stream = TokioIo::new(Stalling::new(stream, stall, Arc::clone(&wait)));
+        let connection = watcher.watch(builder.serve_connection(stream, TowerToHyperService::new(service)));
+        tokio::select! {
+            // What a peer does to its connection is its own affair.
+            outcome = connection => if let Err(error) = outcome {
+                tracing::debug!(%peer, %error, "a connection broke");
+            },
+            () = wait.ended() => tracing::debug!(%peer, "a connection made room for others"),
+        }
     }
 
     async fn answer(

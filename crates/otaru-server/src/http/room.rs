@@ -2,14 +2,15 @@
 //!
 //! Most places are for everybody. One address may have a share of them as long as nobody who logged in is behind it. When they are
 //! taken, connections whose peers are waited for make room (see [`super::waiting`]). Where none does, a few more are left for short
-//! requests: so whoever looks whether the server is well, or at what is wrong, gets an answer.
+//! requests, and one address gets very few of those: so whoever looks whether the server is well, or at what is wrong, gets an answer
+//! at once. The rest wait in a queue of bounded length, and never in the way of those that come after them.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::waiting::{Entry, Wait, Waits};
 use crate::address::origin;
@@ -22,6 +23,8 @@ pub struct Limits {
     pub connections: usize,
     /// More of them, for one short request each.
     pub reserve: usize,
+    /// More of them, that wait for a place.
+    pub queue: usize,
     /// Connections, or requests through a trusted proxy, of one address, where nobody has logged in.
     pub per_address: usize,
     /// Event streams of one token.
@@ -40,17 +43,20 @@ const MOST_PER_ADDRESS: usize = 1_250;
 const MOST_STREAMS: usize = 256;
 /// How often it is looked for room while there is none.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a connection waits for a place.
+const QUEUED: Duration = Duration::from_secs(10);
 /// How long a download waits for room.
 const DOWNLOAD: Duration = Duration::from_secs(2);
 
 impl Limits {
     /// Limits for so many connections in all.
     pub fn for_connections(all: usize) -> Self {
-        let reserve = (all / 8).max(1);
-        let connections = all.saturating_sub(reserve).max(1);
+        let (reserve, queue) = ((all / 8).max(1), (all / 8).max(1));
+        let connections = all.saturating_sub(reserve + queue).max(1);
         Self {
             connections,
             reserve,
+            queue,
             per_address: MOST_PER_ADDRESS.min(connections / 2).max(1),
             streams: MOST_STREAMS.min(connections / 4).max(1),
             head: Duration::from_secs(15),
@@ -59,9 +65,14 @@ impl Limits {
         }
     }
 
-    /// Of the reserve, what one address may have.
+    /// Of the reserve, what one address may have: so little that it takes very many to fill it.
     fn reserve_per_address(&self) -> usize {
-        (self.reserve / 4).max(1)
+        (self.reserve / 64).max(1)
+    }
+
+    /// Of the queue, what one address may have.
+    fn queue_per_address(&self) -> usize {
+        (self.queue / 4).max(1)
     }
 
     /// Time for a request's head in the reserve.
@@ -87,10 +98,30 @@ impl Default for Limits {
 pub(super) struct Room {
     everybody: Arc<Semaphore>,
     reserve: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
     strangers: Arc<Counts<IpAddr>>,
     in_reserve: Arc<Counts<IpAddr>>,
+    in_queue: Arc<Counts<IpAddr>>,
     waits: Arc<Waits>,
     patience: Duration,
+}
+
+/// What a connection finds when it comes.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// A place.
+    Place(Place),
+    /// None yet.
+    Queue(Queued),
+}
+
+/// A connection that waits for a place.
+#[derive(Debug)]
+pub(super) struct Queued {
+    peer: Option<IpAddr>,
+    stranger: Stranger,
+    _queue: OwnedSemaphorePermit,
+    _counted: Option<Counted<IpAddr>>,
 }
 
 /// A connection's place.
@@ -142,42 +173,80 @@ impl Room {
         Self {
             everybody: Arc::new(Semaphore::new(limits.connections)),
             reserve: Arc::new(Semaphore::new(limits.reserve)),
+            queue: Arc::new(Semaphore::new(limits.queue)),
             strangers: Counts::new(limits.per_address),
             in_reserve: Counts::new(limits.reserve_per_address()),
+            in_queue: Counts::new(limits.queue_per_address()),
             waits: Arc::default(),
             patience: limits.patience,
         }
     }
 
-    /// A place for a connection from `peer`; for one from a proxy, whose requests are counted instead, there is no address. Waits
-    /// while all are taken. `None` when the address has as many as it may.
-    pub(super) async fn place(&self, peer: Option<IpAddr>) -> Option<Place> {
+    /// A place, or one in the queue, for a connection from `peer`; for one from a proxy, whose requests are counted instead, there is no
+    /// address. `None` when the address, or everybody, has as many as there may be.
+    pub(super) fn admit(&self, peer: Option<IpAddr>) -> Option<Admission> {
         let peer = peer.map(origin);
         let stranger = match peer {
             Some(peer) => Stranger::counted(self.stranger(peer)?),
             None => Stranger::default(),
         };
-        let place = |permit, reserve: Option<OwnedSemaphorePermit>| Place {
-            reserved: reserve.is_some(),
-            stranger: stranger.clone(),
-            entry: self.waits.list(peer, stranger.clone(), permit),
-            _reserve: reserve,
+        if let Some(place) = self.place(peer, &stranger) {
+            return Some(Admission::Place(place));
+        }
+        let counted = match peer {
+            Some(peer) => Some(self.in_queue.take(peer)?),
+            None => None,
         };
+        let queue = Arc::clone(&self.queue).try_acquire_owned().ok()?;
+        Some(Admission::Queue(Queued { peer, stranger, _queue: queue, _counted: counted }))
+    }
+
+    /// The place of a connection that waits for one; `None` when none comes free in time.
+    pub(super) async fn wait(&self, queued: Queued) -> Option<Place> {
+        let Queued { peer, stranger, .. } = &queued;
+        let place = async {
+            loop {
+                if let Some(place) = self.place(*peer, stranger) {
+                    return place;
+                }
+                if let Some(permit) = self.freed().await {
+                    return self.list(*peer, stranger, Some(permit), None);
+                }
+            }
+        };
+        timeout(QUEUED, place).await.ok()
+    }
+
+    /// A place, if there is one just now: one for everybody, or one of the reserve.
+    fn place(&self, peer: Option<IpAddr>, stranger: &Stranger) -> Option<Place> {
         if let Some(permit) = self.for_everybody() {
-            return Some(place(Some(permit), None));
+            return Some(self.list(peer, stranger, Some(permit), None));
         }
-        if let Some(peer) = peer {
-            stranger.count(self.in_reserve.take(peer)?);
+        self.in_reserve(peer, stranger).map(|permit| self.list(peer, stranger, None, Some(permit)))
+    }
+
+    fn list(
+        &self,
+        peer: Option<IpAddr>,
+        stranger: &Stranger,
+        permit: Option<OwnedSemaphorePermit>,
+        reserve: Option<OwnedSemaphorePermit>,
+    ) -> Place {
+        let entry = self.waits.list(peer, stranger.clone(), permit);
+        Place { reserved: reserve.is_some(), stranger: stranger.clone(), entry, _reserve: reserve }
+    }
+
+    /// One of the reserve's places, if there is one and the address may have it.
+    fn in_reserve(&self, peer: Option<IpAddr>, stranger: &Stranger) -> Option<OwnedSemaphorePermit> {
+        let counted = match peer {
+            Some(peer) => Some(self.in_reserve.take(peer)?),
+            None => None,
+        };
+        let permit = Arc::clone(&self.reserve).try_acquire_owned().ok()?;
+        if let Some(counted) = counted {
+            stranger.count(counted);
         }
-        loop {
-            if let Ok(permit) = Arc::clone(&self.reserve).try_acquire_owned() {
-                return Some(place(None, Some(permit)));
-            }
-            sleep(LOOK).await;
-            if let Some(permit) = self.for_everybody() {
-                return Some(place(Some(permit), None));
-            }
-        }
+        Some(permit)
     }
 
     /// One of the places of an address; if all are taken, that of somebody there who is waited for.
@@ -198,13 +267,20 @@ impl Room {
     pub(super) async fn for_download(&self) -> Option<OwnedSemaphorePermit> {
         let place = async {
             loop {
-                match self.for_everybody() {
-                    Some(permit) => return permit,
-                    None => sleep(LOOK).await,
+                if let Some(permit) = self.for_everybody() {
+                    return permit;
+                }
+                if let Some(permit) = self.freed().await {
+                    return permit;
                 }
             }
         };
         timeout(DOWNLOAD, place).await.ok()
+    }
+
+    /// One of the places for everybody that somebody leaves before it is time to look again; those that wait have their turn.
+    async fn freed(&self) -> Option<OwnedSemaphorePermit> {
+        timeout(LOOK, Arc::clone(&self.everybody).acquire_owned()).await.ok()?.ok()
     }
 
     /// A place for a request that a proxy passes on from `sender`. `None` when that address has as many as it may.
@@ -221,7 +297,8 @@ mod tests {
     fn no_limit_is_out_of_reach() {
         for all in [1, 16, 128, 1_000, 8_192] {
             let limits = Limits::for_connections(all);
-            assert!(limits.connections + limits.reserve <= all.max(2), "{limits:?}");
+            let sum = limits.connections + limits.reserve + limits.queue;
+            assert!(sum <= all.max(3), "{limits:?}");
             assert!(limits.per_address <= limits.connections && limits.streams <= limits.connections);
             assert!(
                 all < 8 || limits.per_address < limits.connections,
@@ -232,26 +309,48 @@ mod tests {
         assert!(limits.per_address >= 1_000, "a thousand devices behind one address: {limits:?}");
     }
 
-    #[tokio::test]
-    async fn who_logged_in_counts_no_more() {
-        let room = Room::new(&Limits { per_address: 1, ..Limits::for_connections(64) });
-        let peer = Some(IpAddr::from([192, 0, 2, 1]));
-        let first = room.place(peer).await.unwrap();
-        assert!(room.place(peer).await.is_none());
-        first.stranger.is_known();
-        assert!(room.place(peer).await.is_some());
-        assert!(room.place(None).await.is_some(), "a proxy is no address");
+    fn place(admission: Option<Admission>) -> Place {
+        match admission {
+            Some(Admission::Place(place)) => place,
+            other => panic!("no place: {other:?}"),
+        }
     }
 
-    #[tokio::test]
-    async fn an_address_has_a_part_of_the_reserve() {
-        let limits = Limits { connections: 1, reserve: 4, per_address: 9, ..Limits::for_connections(64) };
+    #[test]
+    fn who_logged_in_counts_no_more() {
+        let room = Room::new(&Limits { per_address: 1, ..Limits::for_connections(64) });
+        let peer = Some(IpAddr::from([192, 0, 2, 1]));
+        let first = place(room.admit(peer));
+        assert!(room.admit(peer).is_none());
+        first.stranger.is_known();
+        assert!(room.admit(peer).is_some());
+        assert!(room.admit(None).is_some(), "a proxy is no address");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_wait_are_in_nobodys_way() {
+        let limits = Limits { connections: 1, reserve: 4, queue: 8, per_address: 9, ..Limits::for_connections(64) };
         let room = Room::new(&limits);
         let peer = |last| Some(IpAddr::from([192, 0, 2, last]));
-        let first = room.place(peer(1)).await.unwrap();
-        let second = room.place(peer(1)).await.unwrap();
+        let first = place(room.admit(peer(1)));
+        let second = place(room.admit(peer(1)));
         assert!(!first.reserved && second.reserved);
-        assert!(room.place(peer(1)).await.is_none());
-        assert!(room.place(peer(2)).await.unwrap().reserved);
+        let mut queued = Vec::new();
+        for _ in 0..2 {
+            match room.admit(peer(1)) {
+                Some(Admission::Queue(place)) => queued.push(place),
+                other => panic!("an address has one place of the reserve: {other:?}"),
+            }
+        }
+        assert!(room.admit(peer(1)).is_none(), "a quarter of the queue");
+        assert!(place(room.admit(peer(2))).reserved, "others find a place at once");
+        assert!(room.wait(queued.remove(0)).await.is_none(), "none comes free in time");
+        drop(second);
+        assert!(room.wait(queued.remove(0)).await.unwrap().reserved, "or one of the reserve");
+        drop(first);
+        match room.admit(peer(1)) {
+            Some(Admission::Place(place)) => assert!(!place.reserved),
+            other => panic!("{other:?}"),
+        }
     }
 }

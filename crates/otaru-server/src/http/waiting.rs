@@ -23,6 +23,8 @@ use super::room::Stranger;
 const PART: usize = 64;
 /// The most that are.
 const AT_ONCE: usize = 16;
+/// Of how many addresses it is noted that nobody there is waited for long enough.
+const NOTED: usize = 256;
 /// How much longer than for a stranger it is waited for somebody who logged in.
 const FOR_KNOWN: u64 = 10;
 
@@ -121,6 +123,8 @@ pub(super) struct Waits(Mutex<Listed>);
 struct Listed {
     all: HashMap<u64, Arc<Wait>>,
     next: u64,
+    /// Until when nobody can have been waited for long enough: looking again would find nothing.
+    nobody_until: HashMap<Option<IpAddr>, Instant>,
 }
 
 /// A connection that is listed until this is dropped.
@@ -171,14 +175,23 @@ impl Waits {
         patience: Duration,
     ) -> Option<OwnedSemaphorePermit> {
         let now = Instant::now();
-        let listed = self.lock();
+        let mut listed = self.lock();
+        if listed.nobody_until.get(&origin).is_some_and(|until| now < *until) {
+            return None;
+        }
         let those = listed.all.values().filter(|wait| match origin {
             Some(_) => wait.origin == origin && !wait.known.load(Ordering::Relaxed),
             None => !wait.reserved,
         });
+        let mut longest = Duration::ZERO;
         let waited = those.map(|wait| (wait.waited(now), wait));
+        let waited = waited.inspect(|(waited, _)| longest = longest.max(*waited));
         let mut waited: Vec<(Duration, &Arc<Wait>)> =
             waited.filter(|(waited, _)| *waited >= patience).collect();
+        if waited.is_empty() {
+            listed.note(origin, now + patience.saturating_sub(longest));
+            return None;
+        }
         let count = (listed.all.len() / PART).clamp(1, AT_ONCE);
         if waited.len() > count {
             waited.select_nth_unstable_by(count, |(one, _), (other, _)| other.cmp(one));
@@ -190,6 +203,15 @@ impl Waits {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Listed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listed {
+    fn note(&mut self, origin: Option<IpAddr>, until: Instant) {
+        if self.nobody_until.len() >= NOTED {
+            self.nobody_until.clear();
+        }
+        self.nobody_until.insert(origin, until);
     }
 }
 

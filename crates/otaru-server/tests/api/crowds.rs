@@ -16,6 +16,7 @@ fn few() -> Limits {
     Limits {
         connections: 8,
         reserve: 4,
+        queue: 4,
         per_address: 4,
         streams: 2,
         head: Duration::from_secs(60),
@@ -236,12 +237,20 @@ async fn the_reserve_is_not_one_address_alone() {
     for number in 0..8 {
         held.push(kept(machine(1 + number / 4), address, "").await);
     }
-    // A quarter of it, which is one, with a head that is half sent.
+    // A part of it, which is one, with a head that is half sent.
     let mut half = connect(machine(3), address).await;
     half.write_all(b"GET /").await.unwrap();
     sleep(Duration::from_millis(300)).await;
+    // What comes from there now waits; one is as much of the queue as it may have, and one more is closed at once.
+    let mut waits = connect(machine(3), address).await;
+    waits.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    sleep(Duration::from_millis(300)).await;
     assert_eq!(ask(machine(3), address, "/healthz", "").await, "");
-    assert_eq!(status(&ask(machine(4), address, "/healthz", "").await), 200);
+    assert_eq!(status(&ask(machine(4), address, "/healthz", "").await), 200, "it is in nobody's way");
+    drop(half);
+    let mut answer = String::new();
+    timeout(LIMIT, waits.read_to_string(&mut answer)).await.expect("it has its turn").unwrap();
+    assert_eq!(status(&answer), 200, "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
