@@ -5,7 +5,7 @@
 //! attacks takes processor time from the server, so that ratios are higher here than they would be elsewhere.
 //!
 //! [`scene`] is the order of events in one attack, [`honest`] who means well, [`crowd`] and [`reporter`] are the attacks, [`process`]
-//! what the server has of the machine, [`proxy`] an nginx in front.
+//! what the server has of the machine, [`proxy`] an nginx in front, [`warm`] what the machine is spared.
 
 mod crowd;
 mod honest;
@@ -13,6 +13,7 @@ mod process;
 mod proxy;
 mod reporter;
 mod scene;
+mod warm;
 
 use std::fs;
 use std::path::{Path, PathBuf};

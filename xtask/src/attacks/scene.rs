@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow};
 
 use super::honest::{Answers, Honest};
 use super::process::{Memory, load};
+use super::warm::warm;
 use super::reporter::Device;
 use super::{Attack, Options, Target, Way, crowd, ms};
 
@@ -81,6 +82,7 @@ pub(super) fn play(target: &Target, attack: Attack, way: Way, options: &Options)
     let (mut peaks, mut attacked, mut seen) = ([0; 2], Answers::default(), Vec::new());
     let mut forces = Vec::new();
     for peak in &mut peaks {
+        warm()?;
         memory.reset_peak()?;
         let round = scene.round(Duration::from_secs(options.seconds), true)?;
         *peak = memory.peak()?;
