@@ -9,8 +9,8 @@ use anyhow::{Result, anyhow};
 
 use super::honest::{Answers, Honest};
 use super::process::{Memory, load};
-use super::warm::warm;
 use super::reporter::Device;
+use super::warm::warm;
 use super::{Attack, Options, Target, Way, crowd, ms};
 
 /// Times that the slowest of a hundred answers may take what it takes while nobody attacks.

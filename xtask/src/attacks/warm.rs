@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use anyhow::{Context as _, Result};
 
 /// Bytes of one write; several fit into a connection's buffers.
-const SOME: [u8; 64 << 10] = [0; 64 << 10];
+static SOME: [u8; 64 << 10] = [0; 64 << 10];
 /// The most that are written into one connection, as much as the server's would take.
 const MOST: usize = 512 << 10;
 /// Connections that are there at once.

@@ -329,7 +329,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_that_wait_are_in_nobodys_way() {
-        let limits = Limits { connections: 1, reserve: 4, queue: 8, per_address: 9, ..Limits::for_connections(64) };
+        let limits =
+            Limits { connections: 1, reserve: 4, queue: 8, per_address: 9, ..Limits::for_connections(64) };
         let room = Room::new(&limits);
         let peer = |last| Some(IpAddr::from([192, 0, 2, last]));
         let first = place(room.admit(peer(1)));

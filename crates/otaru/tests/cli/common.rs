@@ -77,6 +77,11 @@ impl Running {
         Self { child, lines }
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line that has this text.
     #[track_caller]
     pub(crate) fn line(&self, text: &str) -> String {
@@ -98,7 +103,7 @@ impl Running {
 
     /// Presses Ctrl-C; gives back the exit code.
     pub(crate) fn stop(mut self) -> Option<i32> {
-        interrupt(self.child.id());
+        interrupt(self.id());
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -14,6 +14,7 @@ mod fleet;
 mod home_assistant;
 mod late_broker;
 mod logins;
+mod memory;
 #[expect(dead_code, reason = "the tests with other programs use more of it")]
 #[path = "../real_peers/program.rs"]
 mod program;
