@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
 use super::{Attack, Target};
 
@@ -23,6 +23,9 @@ const AGAIN: usize = 25;
 const ADDRESSES: u8 = 40;
 /// Requests of one that does not read.
 const PIPELINED: usize = 20;
+/// Bytes that the system keeps of what nobody reads here: little, as whoever attacks is on another machine, where its memory is not the
+/// server's.
+const RECEIVE_BUFFER: usize = 4096;
 /// The largest file that is no firmware.
 const LARGEST_ASSET: &str = "/api/docs/swagger-ui-bundle.js";
 
@@ -67,6 +70,7 @@ pub(super) fn attack(target: &Target, attack: Attack, count: usize, stop: &Atomi
         for _ in 0..room.min(count - all.len()) {
             let from = Ipv4Addr::new(127, 0, 2, 1 + u8::try_from(crowd.opened % usize::from(addresses))?);
             let Ok(socket) = socket(from) else { break };
+            sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
             match connect(&socket, &to) {
                 Ok(()) | Err(Errno::INPROGRESS) => all.push(One { stream: socket.into(), said: false }),
                 Err(_) => break,

@@ -34,8 +34,9 @@ impl Nginx {
     pub(super) fn start(folder: &Path, people: u16, devices: u16, server: &str) -> Result<Self> {
         let sample = fs::read_to_string(root().join("packaging/nginx.conf"))?
             .replace("127.0.0.1:8080", server)
-            .replace("listen 443 ssl;", &format!("listen 127.0.0.1:{people};"))
-            .replace("listen 80;", &format!("listen 127.0.0.1:{devices};"));
+            .replace("listen 443 ssl ", &format!("listen 127.0.0.1:{people} "))
+            .replace("listen 80 ", &format!("listen 127.0.0.1:{devices} "))
+            .replace("/var/cache/nginx/", &format!("{}/", folder.display()));
         let sample: String = sample
             .lines()
             .filter(|line| !line.trim_start().starts_with("ssl_"))
@@ -48,7 +49,7 @@ impl Nginx {
             .concat();
         // As the sample says that it should be for many connections.
         let settings = format!(
-            "{user}\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile 20000;\npid {here}/nginx.pid;\n\
+            "{user}\ndaemon off;\nworker_processes auto;\nworker_rlimit_nofile 20000;\npid {here}/nginx.pid;\n\
              error_log {here}/nginx.log;\nevents {{ worker_connections 16384; }}\n\
              http {{\naccess_log off;\n{folders}{sample}\n}}\n"
         );

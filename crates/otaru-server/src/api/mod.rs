@@ -104,7 +104,18 @@ pub fn router(app: Shared) -> Router {
         .layer(from_fn(private))
         .method_not_allowed_fallback(wrong_method)
         .with_state(app);
-    api.merge(SwaggerUi::new("/api/docs").url("/api/v1/openapi.json", document))
+    let documents: Router = SwaggerUi::new("/api/docs").url("/api/v1/openapi.json", document).into();
+    api.merge(documents.layer(from_fn(kept_a_while)))
+}
+
+/// Documents are the same for everybody until the next version of this program: proxies may keep them.
+async fn kept_a_while(request: axum::extract::Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if response.status().is_success() {
+        let a_while = HeaderValue::from_static("public, max-age=600");
+        response.headers_mut().insert(header::CACHE_CONTROL, a_while);
+    }
+    response
 }
 
 /// Answers are for the caller, and are data.

@@ -163,6 +163,11 @@ fn the_whole_site_under_a_path_behind_nginx() {
     let release: Value = fleet.asks(&["release", "show", "1"]).remove(0);
     let file = format!("/ota/files/{}/lamp.bin", release["image"].as_str().unwrap());
     assert_eq!(plain.agent.head(format!("{}{file}", plain.origin)).call().unwrap().status(), 200);
+    // From nginx's copy: whole, and in parts.
+    let part =
+        plain.agent.get(format!("{}{file}", plain.origin)).header("Range", "bytes=1-4").call().unwrap();
+    assert_eq!(part.status(), 206);
+    assert_eq!(part.headers()["content-length"], "4");
     assert_eq!(plain.get("/ota/devices").0.headers()["location"], "https://127.0.0.1/ota/devices");
 }
 

@@ -18,6 +18,7 @@ impl Proxy {
     pub(crate) fn nginx(servers: &str, port: u16) -> Self {
         let own = tempfile::tempdir().unwrap();
         let dir = own.path().display();
+        let servers = servers.replace("/var/cache/nginx/", &format!("{dir}/"));
         let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {dir}/{name};\n"))
             .concat();
@@ -48,8 +49,8 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn sample_nginx(port: u16, devices: u16, server: u16) -> Self {
         let sample = sample("nginx.conf", server)
-            .replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port};"))
-            .replace("listen 80;", &format!("listen 127.0.0.1:{devices};"));
+            .replace("listen 443 ssl ", &format!("listen 127.0.0.1:{port} "))
+            .replace("listen 80 ", &format!("listen 127.0.0.1:{devices} "));
         let lines = sample.lines().filter(|line| !line.trim_start().starts_with("ssl_"));
         Self::nginx(&lines.collect::<Vec<_>>().join("\n"), port)
     }
