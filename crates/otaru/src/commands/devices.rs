@@ -24,7 +24,7 @@ Examples:
   otaru devices --tags 'site=berlin and not canary' --state rolled_back
   otaru devices show kitchen
   otaru devices tag kitchen hall --set site=berlin --set canary
-  otaru devices tag --which-product lamp --remove canary
+  otaru devices tag --filter-product lamp --remove canary
   otaru devices add kitchen                             makes a login for it
   otaru devices key create 'factory line 1'             a key with which unknown devices may come";
 
@@ -51,7 +51,7 @@ enum Command {
     },
     /// Tag devices
     Tag {
-        /// Their ids; or say with --which-… which ones
+        /// Their ids; or say with --filter-… which ones
         ids: Vec<String>,
         /// A tag they shall have: NAME or NAME=VALUE; may be given several times
         #[arg(long, value_name = "TAG")]
@@ -61,10 +61,10 @@ enum Command {
         remove: Vec<String>,
         /// All devices whose tags fit this expression
         #[arg(long, value_name = "EXPRESSION", conflicts_with = "ids")]
-        which_tags: Option<String>,
+        filter_tags: Option<String>,
         /// All devices that run this product
         #[arg(long, value_name = "NAME", conflicts_with = "ids")]
-        which_product: Option<String>,
+        filter_product: Option<String>,
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -134,7 +134,7 @@ enum KeyCommand {
         tag: Vec<String>,
         /// The most devices that may come with it; as many as the server allows, if not given
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-        most: Option<u64>,
+        limit: Option<u64>,
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -182,7 +182,7 @@ struct List {
     rollout: Option<u64>,
     /// The most devices that are listed
     #[arg(long, value_name = "N", default_value_t = 1_000)]
-    most: usize,
+    limit: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -212,17 +212,17 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
                 return Err(misspelt(&client, &[id], error).await);
             }
         }
-        Command::Tag { ids, set, remove, which_tags, which_product, server } => {
+        Command::Tag { ids, set, remove, filter_tags, filter_product, server } => {
             if set.is_empty() && remove.is_empty() {
                 bail!("say what to do: --set TAG or --remove NAME");
             }
-            let conditions: Vec<Condition> = [("tags", which_tags), ("product", which_product)]
+            let conditions: Vec<Condition> = [("tags", filter_tags), ("product", filter_product)]
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value?)))
                 .collect();
             let which = match conditions.is_empty() {
                 true if ids.is_empty() => {
-                    bail!("which devices? Give ids, or --which-tags or --which-product")
+                    bail!("which devices? Give ids, or --filter-tags or --filter-product")
                 }
                 true => Value::Null,
                 false => conditions.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect(),
@@ -346,7 +346,7 @@ async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Resu
     query.extend(which.retired.then(|| "retired=true".to_owned()));
     let path = format!("/devices?{}", query.join("&"));
     let client = server.client()?;
-    let found: Vec<Value> = client.list(&path, which.most).await?;
+    let found: Vec<Value> = client.list(&path, which.limit).await?;
     if found.is_empty() && which.retired {
         bail!("no device{} is retired", if conditions.is_empty() { "" } else { " like that" });
     }
@@ -367,7 +367,7 @@ async fn list(which: &List, server: &ServerArgs, output: Output) -> anyhow::Resu
     let rows = devices.iter().map(row).collect();
     grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
     let reachable = devices.iter().filter(|device| device.reachable).count();
-    let more = if devices.len() == which.most { " (--most lists more)" } else { "" };
+    let more = if devices.len() == which.limit { " (--limit lists more)" } else { "" };
     let count = ui::many(devices.len() as u64, "device");
     ui::line(&style(format!("{count}, {reachable} reachable{more}")).dim().to_string());
     Ok(Outcome::Good)
@@ -533,10 +533,10 @@ fn happened(event: &Value) -> String {
 
 async fn keys(command: KeyCommand, output: Output) -> anyhow::Result<()> {
     match command {
-        KeyCommand::Create { name, tag, most, server } => {
+        KeyCommand::Create { name, tag, limit, server } => {
             let mut body = json!({"name": name, "tags": tags(&tag)});
-            if let Some(most) = most {
-                body["max_devices"] = most.into();
+            if let Some(limit) = limit {
+                body["max_devices"] = limit.into();
             }
             let client = server.client()?;
             let done: Value = client.post("/fleet-keys", body).await?;

@@ -36,7 +36,7 @@ fn boots(devices: &Program) -> BTreeMap<(String, String), usize> {
 /// Every device runs the new version, and wrote it once.
 #[track_caller]
 fn all_updated_once(fleet: &Fleet, devices: &Program, version: &str) {
-    let known = fleet.asks(&["devices", "--most", "1000"]);
+    let known = fleet.asks(&["devices", "--limit", "1000"]);
     assert_eq!(known.len(), DEVICES, "no device is lost");
     for device in &known {
         assert_eq!(device["version"], version, "{device}");

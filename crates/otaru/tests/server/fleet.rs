@@ -143,7 +143,7 @@ impl Fleet {
         command.args(["--devices", &count.to_string()]).args(more);
         let devices = Program::start(command);
         eventually("all devices to be known", LONG, || {
-            let known = self.asks(&["devices", "--most", "20000"]);
+            let known = self.asks(&["devices", "--limit", "20000"]);
             (known.iter().filter(|device| device["reachable"] == true).count() >= count).then_some(())
         });
         devices

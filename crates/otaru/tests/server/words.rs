@@ -23,7 +23,7 @@ fn what_nothing_matches_is_an_error_that_says_what_there_is() {
         .tells("no device meets all of it");
     fleet.tries(&["devices", "show", "sim-001"]).with_code(1).tells("did you mean sim-0001?");
     fleet
-        .tries(&["devices", "tag", "--which-tags", "canary", "--set", "x"])
+        .tries(&["devices", "tag", "--filter-tags", "canary", "--set", "x"])
         .with_code(1)
         .tells("nothing is tagged");
 
