@@ -63,7 +63,7 @@ impl std::error::Error for NotAdmitted {}
 /// Takes a device into a rollout: gives its new deployment, queued, and what to do.
 ///
 /// The caller keeps to one deployment for each rollout and device: a device that has one here is not admitted again, but may be
-/// [taken back](crate::Case::take_back) when it is over. `others` are its deployments in other rollouts. `before` matters for
+/// [taken back](crate::DeploymentStep::take_back) when it is over. `others` are its deployments in other rollouts. `before` matters for
 /// [`Goal::Undo`] only: the [`previous`](Deployment::previous) image of the device's deployment in the rollout that is undone.
 ///
 /// # Errors

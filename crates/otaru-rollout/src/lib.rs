@@ -15,13 +15,13 @@
 //! | --- | --- |
 //! | an operator does something; time passes; a scan is done | [`Rollout::step`] |
 //! | [`Effect::Scan`]; a device appears or changes | [`admit()`] |
-//! | a device reports, comes or goes; its time is over | [`Case::step`] |
-//! | a device runs something else than it did, and its deployment is over | [`Case::take_back`] |
-//! | any of these happened | [`Rollout::budget`], [`Rollout::select`], then [`Case::start`] |
+//! | a device reports, comes or goes; its time is over | [`DeploymentStep::step`] |
+//! | a device runs something else than it did, and its deployment is over | [`DeploymentStep::take_back`] |
+//! | any of these happened | [`Rollout::budget`], [`Rollout::select`], then [`DeploymentStep::start`] |
 //!
 //! ```
 //! use otaru_format::digest::Digest;
-//! use otaru_rollout::{Case, Control, Device, DeviceId, Effect, Occupancy, Rollout, RolloutId, Tags, Time, admit};
+//! use otaru_rollout::{DeploymentStep, Control, Device, DeviceId, Effect, Occupancy, Rollout, RolloutId, Tags, Time, admit};
 //!
 //! let now = Time(1_795_000_000_000);
 //! let spec = format!(r#"{{"goal": {{"image": "{}"}}, "target": {{"tags": "site=berlin"}}}}"#, Digest::of(b"new"));
@@ -36,8 +36,8 @@
 //!
 //! let mut occupancy = Occupancy::default();
 //! assert_eq!(rollout.select([(&deployment, occupancy)], now), [&id]);
-//! let mut case = Case { rollout: &mut rollout, deployment: &mut deployment, occupancy: &mut occupancy };
-//! let effects = case.start(now)?;
+//! let mut step = DeploymentStep { rollout: &mut rollout, deployment: &mut deployment, occupancy: &mut occupancy };
+//! let effects = step.start(now)?;
 //! assert!(matches!(&effects[..], [Effect::Offer { offer, .. }] if offer.to_string() == "r17.1"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -47,7 +47,6 @@
 #![forbid(unsafe_code)]
 
 mod admit;
-mod case;
 mod control;
 mod deployment;
 mod effect;
@@ -59,6 +58,7 @@ mod report;
 mod rollout;
 mod spec;
 mod start;
+mod step;
 mod tags;
 mod take_back;
 mod tally;
@@ -69,7 +69,6 @@ mod version;
 mod window;
 
 pub use admit::{NotAdmitted, Overlap, admit};
-pub use case::Case;
 pub use control::{Control, ControlError};
 pub use deployment::{Deployment, Event, Outcome, Stage};
 pub use effect::{Effect, Notice};
@@ -82,6 +81,7 @@ pub use spec::{
     StopRule, Wave, WaveSize,
 };
 pub use start::{NotNow, Occupancy};
+pub use step::DeploymentStep;
 pub use tags::{TagExpression, Tags};
 pub use take_back::MAX_RETURNS;
 pub use tally::{Standing, Tally, Verdicts};

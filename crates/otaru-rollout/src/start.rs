@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use crate::case::Case;
 use crate::deployment::Deployment;
 use crate::effect::Effect;
 use crate::ids::{DeviceId, RolloutId};
 use crate::rollout::{GateState, Phase, Rollout};
 use crate::spec::Gate;
+use crate::step::DeploymentStep;
 use crate::time::Time;
 
 /// Why nothing, or not this one, starts now.
@@ -145,7 +145,7 @@ pub struct Occupancy {
     pub brought_by: Option<RolloutId>,
 }
 
-impl Case<'_> {
+impl DeploymentStep<'_> {
     /// Starts the deployment: the device is offered its image.
     ///
     /// # Errors

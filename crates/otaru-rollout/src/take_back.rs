@@ -1,17 +1,17 @@
 //! How devices that a rollout was done with come back to it.
 
 use crate::admit::{self, NotAdmitted, Overlap};
-use crate::case::Case;
 use crate::deployment::{Outcome, Stage};
 use crate::effect::Effect;
 use crate::report::Report;
+use crate::step::DeploymentStep;
 use crate::target::Device;
 
 /// How often a device is taken in again for the same image. What goes back that often will do so again, and each time costs a
 /// download and wears its flash.
 pub const MAX_RETURNS: u8 = 3;
 
-impl Case<'_> {
+impl DeploymentStep<'_> {
     /// Queues a deployment again that is over, if its device is the rollout's again: one that was retired and is not any more; or,
     /// in a rollout that is [`continuous`](crate::RolloutSpec::continuous), one that was brought to its image here and, says its
     /// newest `report`, runs another now, as somebody flashed it by cable or its flash lost what it had. The

@@ -17,7 +17,7 @@ use axum::extract::{ConnectInfo, MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -43,6 +43,8 @@ const LONGEST_HEAD: usize = 64 * 1024;
 const SEND_BUFFER: u32 = 128 * 1024;
 /// Connections that may wait to be taken: a client whose connection finds no place there tries again after a second, then two, then four.
 const BACKLOG: u32 = 4_096;
+/// Bytes of the longest answer to somebody in the reserve.
+const LONG_ANSWER: u64 = 128 * 1024;
 /// How long answers that are under way have after the end was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 /// The pause after the system had no more file descriptors.
@@ -195,13 +197,6 @@ impl Door {
         let wait = &place.entry.wait;
         let answering = wait.answers();
         let mut request = drain::request(request).map(|body| waiting::watched(body, Arc::clone(wait)));
-        let mut room = None;
-        if place.reserved && is_long(request.uri().path()) {
-            room = self.room.for_download().await;
-            if room.is_none() {
-                return Ok(self.turn_away(StatusCode::SERVICE_UNAVAILABLE, "busy"));
-            }
-        }
         let ip = peer.ip().to_canonical();
         let sender = sender::sender(ip, request.headers(), &self.rules.proxies);
         let passed_on = sender != ip;
@@ -212,6 +207,14 @@ impl Door {
         let Some(stranger) = stranger else {
             return Ok(self.turn_away(StatusCode::TOO_MANY_REQUESTS, "too-many-requests"));
         };
+        let in_reserve = match passed_on && place.reserved {
+            true => match self.room.request_in_reserve(sender) {
+                Some(counted) => Some(counted),
+                None => return Ok(self.turn_away(StatusCode::TOO_MANY_REQUESTS, "too-many-requests")),
+            },
+            false => None,
+        };
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let extensions = request.extensions_mut();
         extensions.insert(ConnectInfo(peer));
         extensions.insert(Peer(sender));
@@ -219,9 +222,15 @@ impl Door {
         let response = router.oneshot(request).await?;
         // Whatever of the request's body nobody waits for any more.
         wait.moves();
+        if place.reserved && reads && is_long(&response) {
+            match self.room.for_long_answer().await {
+                Some(permit) => place.leaves_reserve(permit),
+                None => return Ok(self.turn_away(StatusCode::SERVICE_UNAVAILABLE, "busy")),
+            }
+        }
         // It counts until its last byte is sent.
         let counted = passed_on.then_some(stranger);
-        Ok(response.map(|body| held::hold(body, (answering, room, counted))))
+        Ok(response.map(|body| held::hold(body, (answering, in_reserve, counted))))
     }
 
     fn turn_away(&self, status: StatusCode, kind: &str) -> Response {
@@ -232,9 +241,9 @@ impl Door {
     }
 }
 
-/// Whether an answer may be too long for a place of the reserve.
-fn is_long(path: &str) -> bool {
-    path.starts_with("/files/")
+/// Whether an answer is too long for a place of the reserve: firmware, large files, and streams without an end.
+fn is_long(response: &Response) -> bool {
+    response.body().size_hint().exact().is_none_or(|len| len > LONG_ANSWER)
 }
 
 /// What every request gets: an id, a line in the log, and a place in the metrics.

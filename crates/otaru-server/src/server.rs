@@ -27,11 +27,11 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::db::{Db, DbError};
 use crate::home_assistant::entity::Places;
 use crate::home_assistant::run::HomeAssistant;
-use crate::mqtt::access::{Answer, Authenticator, Identity, Knock, is_private};
+use crate::mqtt::access::{Answer, Authenticator, ConnectRequest, Identity, is_private};
 use crate::mqtt::{BrokerError, BrokerUrl, EmbeddedBroker, Incoming, Message, Mqtt, Publisher};
 use crate::readiness::Readiness;
 use crate::reconcile::inbox::{Heard, Inbox, filters};
-use crate::reconcile::outbox::Bus;
+use crate::reconcile::outbox::Publish;
 use crate::reconcile::{ingest, outbox, work};
 use crate::releases::{Keys, jobs};
 use crate::{address, api, dashboard, downloads, http, metrics, mount};
@@ -311,7 +311,7 @@ async fn broker(app: &Shared) -> Result<(Option<EmbeddedBroker>, BrokerUrl), Sta
 struct Doorkeeper(Shared);
 
 impl Authenticator for Doorkeeper {
-    fn identify(&self, knock: Knock) -> Answer<'_, Option<Identity>> {
+    fn identify(&self, knock: ConnectRequest) -> Answer<'_, Option<Identity>> {
         Box::pin(async move {
             let (peer, client) = (knock.peer, knock.client.clone());
             match self.who(knock).await {
@@ -326,7 +326,7 @@ impl Authenticator for Doorkeeper {
 }
 
 impl Doorkeeper {
-    async fn who(&self, knock: Knock) -> Result<Option<Identity>, DbError> {
+    async fn who(&self, knock: ConnectRequest) -> Result<Option<Identity>, DbError> {
         let app = &self.0;
         let Some(password) = &knock.password else { return self.without_login(&knock).await };
         if let Ok(caller) = tokens::verify(app, password.expose()).await? {
@@ -350,7 +350,7 @@ impl Doorkeeper {
     }
 
     /// Only while the server is tried out, and never for a device that has a login.
-    async fn without_login(&self, knock: &Knock) -> Result<Option<Identity>, DbError> {
+    async fn without_login(&self, knock: &ConnectRequest) -> Result<Option<Identity>, DbError> {
         let ip = knock.peer.ip().to_canonical();
         if !self.0.config.dev || !is_private(ip) {
             return Ok(None);
@@ -425,7 +425,7 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
     for filter in places.iter().flat_map(Places::filters) {
         mqtt.subscribe(&filter).await?;
     }
-    let sending = outbox::run(app.clone(), Post(mqtt.publisher()));
+    let sending = outbox::run(app.clone(), MqttPublisher(mqtt.publisher()));
     tokio::pin!(sending);
     let home = HomeAssistant::default();
     let publisher = mqtt.publisher();
@@ -482,9 +482,9 @@ fn places(app: &App) -> Option<Places> {
 }
 
 /// The outbox's way to the broker.
-struct Post(Publisher);
+struct MqttPublisher(Publisher);
 
-impl Bus for Post {
+impl Publish for MqttPublisher {
     async fn publish(&self, topic: &str, payload: &[u8], expiry: Duration) -> Result<(), String> {
         self.0.publish(topic, payload, false, Some(expiry)).await.map_err(|error| error.to_string())
     }

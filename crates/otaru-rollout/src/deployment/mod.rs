@@ -316,7 +316,7 @@ impl Deployment {
         self.trials
     }
 
-    /// Number of times that the device was [taken back](crate::Case::take_back) after it ran another image.
+    /// Number of times that the device was [taken back](crate::DeploymentStep::take_back) after it ran another image.
     pub fn returns(&self) -> u8 {
         self.returns
     }

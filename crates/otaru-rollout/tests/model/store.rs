@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use otaru_rollout::{
-    Case, Control, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap, Report, Rollout,
-    RolloutId, RolloutSpec, Tags, Time, admit,
+    Control, Deployment, DeploymentStep, Device, DeviceId, Effect, Event, Goal, Occupancy, Overlap, Report,
+    Rollout, RolloutId, RolloutSpec, Tags, Time, admit,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,8 +54,8 @@ impl Store {
         }
     }
 
-    fn case(&mut self, id: RolloutId, device: &DeviceId) -> Option<Case<'_>> {
-        Some(Case {
+    fn case(&mut self, id: RolloutId, device: &DeviceId) -> Option<DeploymentStep<'_>> {
+        Some(DeploymentStep {
             rollout: self.rollouts.get_mut(&id)?,
             deployment: self.deployments.get_mut(&(id, device.clone()))?,
             occupancy: self.occupancy.get_mut(device)?,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, UpdateState};
 use otaru_rollout::{
-    Case, Control, Deployment, Device, DeviceId, Effect, Event, NotAdmitted, NotNow, Notice, Occupancy,
-    Outcome, Overlap, Report, Rollout, RolloutId, RolloutSpec, Span, Stage, Tags, Time, admit,
+    Control, Deployment, DeploymentStep, Device, DeviceId, Effect, Event, NotAdmitted, NotNow, Notice,
+    Occupancy, Outcome, Overlap, Report, Rollout, RolloutId, RolloutSpec, Span, Stage, Tags, Time, admit,
 };
 
 pub(crate) const NOON: Time = Time(20_000 * 86_400_000 + 12 * 3_600_000);
@@ -95,9 +95,9 @@ impl Story {
         Ok(())
     }
 
-    pub(crate) fn case(&mut self, id: &str) -> Case<'_> {
+    pub(crate) fn case(&mut self, id: &str) -> DeploymentStep<'_> {
         let id = DeviceId::from(id);
-        Case {
+        DeploymentStep {
             rollout: &mut self.rollout,
             deployment: self.deployments.get_mut(&id).unwrap(),
             occupancy: self.occupancy.get_mut(&id).unwrap(),

@@ -3,8 +3,8 @@
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, UpdateState};
 use otaru_rollout::{
-    Case, Control, DeviceId, Event, Held, NotNow, Notice, Occupancy, Outcome, Phase, Report, RolloutId, Span,
-    Stage,
+    Control, DeploymentStep, DeviceId, Event, Held, NotNow, Notice, Occupancy, Outcome, Phase, Report,
+    RolloutId, Span, Stage,
 };
 
 use crate::story::*;
@@ -95,7 +95,7 @@ fn a_device_that_is_not_heard_after_it_started_the_image_has_six_days() {
     // Had it come back a day earlier, it would be updated.
     let (mut rollout, mut occupancy) =
         (story.rollout.clone(), Occupancy { active: Some(RolloutId(1)), ..Occupancy::default() });
-    let mut case = Case { rollout: &mut rollout, deployment: &mut late, occupancy: &mut occupancy };
+    let mut case = DeploymentStep { rollout: &mut rollout, deployment: &mut late, occupancy: &mut occupancy };
     case.step(&Event::Report(says(UpdateState::Confirmed, new())), story.now);
     assert_eq!(late.stage(), FINISHED(Outcome::Succeeded));
 }

@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 
 use super::caller::Operator;
 use super::extract::Query;
-use super::page::{Page, Wanted};
+use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::audit::{self, Entry, Filter};
 use crate::app::Shared;
@@ -20,7 +20,7 @@ pub fn router() -> OpenApiRouter<Shared> {
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Of {
+struct AuditQuery {
     /// Only what the owner of the token with this name did
     actor: Option<String>,
     /// Only actions that begin so, such as `rollout.`
@@ -30,12 +30,12 @@ struct Of {
 }
 
 /// Who did what, newest first
-#[utoipa::path(get, path = "/audit", tag = "audit", params(Of, Wanted), responses((status = 200, body = Page<Entry>)))]
+#[utoipa::path(get, path = "/audit", tag = "audit", params(AuditQuery, PageQuery), responses((status = 200, body = Page<Entry>)))]
 async fn list(
     State(app): State<Shared>,
     _: Operator,
-    Query(of): Query<Of>,
-    Query(wanted): Query<Wanted>,
+    Query(of): Query<AuditQuery>,
+    Query(wanted): Query<PageQuery>,
 ) -> Result<Json<Page<Entry>>, Problem> {
     let (limit, before) = (wanted.limit()?, wanted.after()?);
     let filter = Filter { actor: of.actor, action: of.action, object: of.object };

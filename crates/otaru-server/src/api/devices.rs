@@ -14,20 +14,20 @@ use utoipa_axum::routes;
 use super::caller::{Admin, Caller, Operator};
 use super::extract::{Body, IdempotencyKey, Path, Query, digest};
 use super::idempotency::{Answer, Once};
-use super::page::{Page, Wanted};
+use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::{audit, devices as logins};
 use crate::app::{App, Shared};
 use crate::devices::edit::{self, Change};
 use crate::devices::health;
-use crate::devices::history::{self, Happened};
+use crate::devices::history::{self, DeviceEvent};
 use crate::devices::list::{self, Filter, Fleet, Order, Sort};
 use crate::devices::registry::{self, Entry, NoRoom};
 use crate::devices::rows::{self, Device};
 use crate::devices::tags;
 use crate::events::Event;
 use crate::mqtt::Contested;
-use crate::rollouts::books::Changes;
+use crate::rollouts::transaction::Changes;
 use crate::similar::did_you_mean;
 use crate::timestamp::Timestamp;
 
@@ -81,7 +81,7 @@ async fn fleet(State(app): State<Shared>, _caller: Caller) -> Result<Json<FleetI
 #[derive(Debug, Default, Deserialize, Serialize, utoipa::IntoParams, utoipa::ToSchema)]
 #[into_params(parameter_in = Query)]
 #[serde(default)]
-pub(crate) struct Which {
+pub(crate) struct DeviceQuery {
     /// Whose id or label contains this
     q: Option<String>,
     /// Whose tags fit this expression, such as `site=berlin and not canary`
@@ -112,7 +112,7 @@ pub(crate) struct Which {
     retired: bool,
 }
 
-impl Which {
+impl DeviceQuery {
     /// The filter it means.
     ///
     /// # Errors
@@ -197,14 +197,14 @@ struct Sorted {
 }
 
 /// The devices
-#[utoipa::path(get, path = "/devices", tag = "devices", params(Which, Sorted, Wanted),
+#[utoipa::path(get, path = "/devices", tag = "devices", params(DeviceQuery, Sorted, PageQuery),
     responses((status = 200, body = Page<Device>)))]
 async fn list_devices(
     State(app): State<Shared>,
     _caller: Caller,
-    Query(which): Query<Which>,
+    Query(which): Query<DeviceQuery>,
     Query(Sorted { sort, descending }): Query<Sorted>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<PageQuery>,
 ) -> Result<Json<Page<Device>>, Problem> {
     let filter = which.filter()?;
     let order = Order { sort, descending, after: wanted.after()?, limit: wanted.limit()? };
@@ -285,13 +285,13 @@ impl Details {
 
 /// What happened to a device, newest first
 #[utoipa::path(get, path = "/devices/{id}/history", tag = "devices", operation_id = "device_history",
-    params(("id" = String, Path), Wanted), responses((status = 200, body = Page<Happened>)))]
+    params(("id" = String, Path), PageQuery), responses((status = 200, body = Page<DeviceEvent>)))]
 async fn happened(
     State(app): State<Shared>,
     _caller: Caller,
     Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
-) -> Result<Json<Page<Happened>>, Problem> {
+    Query(wanted): Query<PageQuery>,
+) -> Result<Json<Page<DeviceEvent>>, Problem> {
     let (id, limit, before) = (device_id(&app, &id)?, wanted.limit()?, wanted.after()?);
     let page = app.db.read(move |tx| {
         rows::get(tx, &id)?.ok_or_else(|| Problem::not_found(format_args!("device {id}")))?;
@@ -537,7 +537,7 @@ struct TagMany {
     devices: Vec<String>,
     /// … or all that are meant by this
     #[serde(default, deserialize_with = "strictly")]
-    which: Option<Which>,
+    which: Option<DeviceQuery>,
     /// Tags they shall have
     #[serde(default)]
     set: std::collections::BTreeMap<String, String>,
@@ -548,9 +548,9 @@ struct TagMany {
 
 /// A filter in a body. Here a name that is none is an error: a filter that leaves it out would mean more devices than whoever
 /// misspelt it.
-fn strictly<'de, D: Deserializer<'de>>(body: D) -> Result<Option<Which>, D::Error> {
+fn strictly<'de, D: Deserializer<'de>>(body: D) -> Result<Option<DeviceQuery>, D::Error> {
     let Some(given) = Option::<serde_json::Map<String, Value>>::deserialize(body)? else { return Ok(None) };
-    let known = serde_json::to_value(Which::default()).map_err(D::Error::custom)?;
+    let known = serde_json::to_value(DeviceQuery::default()).map_err(D::Error::custom)?;
     if let Some(name) = given.keys().find(|name| known.get(name.as_str()).is_none()) {
         return Err(D::Error::custom(format!("unknown field `{name}` in `which`")));
     }
@@ -587,7 +587,7 @@ async fn tag_many(
 ///
 /// # Errors
 /// When there are more.
-pub(crate) async fn ids_of(app: &Shared, which: Which) -> Result<Vec<String>, Problem> {
+pub(crate) async fn ids_of(app: &Shared, which: DeviceQuery) -> Result<Vec<String>, Problem> {
     let filter = which.filter()?;
     let ids = app.db.read(move |tx| list::ids(tx, &filter, MOST_AT_ONCE + 1)).await?;
     not_too_many(&ids)?;

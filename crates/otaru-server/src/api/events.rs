@@ -37,7 +37,7 @@ pub fn router() -> OpenApiRouter<Shared> {
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Of {
+struct EventQuery {
     /// Only these kinds, with commas between: `device`, `deployment`, `rollout`, `release`, `job`
     kinds: Option<String>,
 }
@@ -46,12 +46,12 @@ struct Of {
 ///
 /// Server-sent events, each with its kind as `event` and JSON as `data`. An event `resync` means that some were missed: read
 /// anew what you show. The stream ends with the server, and when the token is revoked or expires.
-#[utoipa::path(get, path = "/events", tag = "events", params(Of),
+#[utoipa::path(get, path = "/events", tag = "events", params(EventQuery),
     responses((status = 200, body = Event, content_type = "text/event-stream")))]
 async fn events(
     State(app): State<Shared>,
     caller: Caller,
-    Query(of): Query<Of>,
+    Query(of): Query<EventQuery>,
 ) -> Result<impl IntoResponse, Problem> {
     let kinds = kinds(of.kinds.as_deref())?;
     let stream = one_more(&app, &caller)?;

@@ -108,7 +108,7 @@ pub fn router(app: Shared) -> Router {
     api.merge(documents.layer(from_fn(kept_a_while)))
 }
 
-/// Documents are the same for everybody until the next version of this program: proxies may keep them.
+/// Documents are the same for everybody, and change with this program only: proxies and browsers may keep them, each for a while.
 async fn kept_a_while(request: axum::extract::Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if response.status().is_success() {

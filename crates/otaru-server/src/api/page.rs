@@ -46,7 +46,7 @@ impl Cursor {
 /// Which page is wanted.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Wanted {
+pub struct PageQuery {
     /// The most items on it: 1 to 1000, 100 if not given
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
@@ -55,7 +55,7 @@ pub struct Wanted {
     pub cursor: Option<String>,
 }
 
-impl Wanted {
+impl PageQuery {
     /// The most items on it.
     ///
     /// # Errors
@@ -114,10 +114,10 @@ mod tests {
     #[test]
     fn a_cursor_leads_back() {
         let Cursor(text) = Cursor::of(&("lämp", 17));
-        let wanted = Wanted { limit: None, cursor: Some(text) };
+        let wanted = PageQuery { limit: None, cursor: Some(text) };
         assert_eq!(wanted.after::<(String, i64)>().unwrap(), Some(("lämp".into(), 17)));
         for bad in ["x", "zz", "00", "ä", "22"] {
-            let wanted = Wanted { limit: None, cursor: Some(bad.into()) };
+            let wanted = PageQuery { limit: None, cursor: Some(bad.into()) };
             assert!(wanted.after::<(String, i64)>().is_err(), "{bad}");
         }
     }

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::caller::{Caller, Operator, Role};
 use super::extract::{Body as JsonBody, Path, Query};
-use super::page::{Cursor, Page, Wanted};
+use super::page::{Cursor, Page, PageQuery};
 use super::problem::Problem;
 use crate::access::audit;
 use crate::app::{App, Shared};
@@ -191,7 +191,7 @@ pub struct ListQuery {
     path = "/releases",
     tag = "releases",
     operation_id = "list_releases",
-    params(ListQuery, Wanted),
+    params(ListQuery, PageQuery),
     responses(
         (status = 200, description = "a page of releases, the newest first", body = Page<Release>),
     )
@@ -200,7 +200,7 @@ async fn list(
     State(app): State<Shared>,
     _caller: Caller,
     Query(query): Query<ListQuery>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<PageQuery>,
 ) -> Result<Json<Page<Release>>, Problem> {
     let (before, limit) = (wanted.after::<i64>()?, wanted.limit()?);
     let filter =

@@ -17,17 +17,17 @@ use super::caller::{Caller, Operator};
 use super::devices::{codes, known, standings};
 use super::extract::{Body, IdempotencyKey, Path, Query};
 use super::idempotency::{Answer, Once};
-use super::page::{Cursor, Page, Wanted};
+use super::page::{Cursor, Page, PageQuery};
 use super::problem::Problem;
 use super::spec::{GateShape, GateText, SpecText};
 use crate::app::Shared;
 use crate::db::DbError;
 use crate::releases::again::{self, Prepared, When};
-use crate::rollouts::books::Changes;
-use crate::rollouts::deployments::{self, Shown};
+use crate::rollouts::deployments::{self, DeploymentView};
 use crate::rollouts::operate::{self, Brings};
 use crate::rollouts::preview::{self, Preview};
-use crate::rollouts::rows::{self, Happened, Kept, PHASES};
+use crate::rollouts::rows::{self, PHASES, RolloutEvent, StoredRollout};
+use crate::rollouts::transaction::Changes;
 use crate::timestamp::Timestamp;
 
 /// Devices of a preview that are named.
@@ -151,7 +151,7 @@ impl NewRollout {
         caller: &Caller,
         prepared: &Prepared,
         now: Time,
-    ) -> Result<(Kept, Changes), Problem> {
+    ) -> Result<(StoredRollout, Changes), Problem> {
         prepared.apply(tx, now)?;
         let (goal, release) = operate::goal(tx, self.brings()?)?;
         operate::create(tx, caller, &self.name, release, self.clone().spec(goal), self.draft, now)
@@ -262,7 +262,7 @@ impl RolloutView {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn of(tx: &Connection, kept: Kept) -> Result<Self, DbError> {
+    pub fn of(tx: &Connection, kept: StoredRollout) -> Result<Self, DbError> {
         let rollout = kept.rollout;
         let release = kept.release.map(|id| ReleaseOf::read(tx, id)).transpose()?.flatten();
         let undo = match rollout.spec().goal {
@@ -306,19 +306,19 @@ impl RolloutView {
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Of {
+struct RolloutQuery {
     /// Only those in this phase
     phase: Option<String>,
 }
 
 /// The rollouts, newest first
-#[utoipa::path(get, path = "/rollouts", tag = "rollouts", operation_id = "list_rollouts", params(Of, Wanted),
+#[utoipa::path(get, path = "/rollouts", tag = "rollouts", operation_id = "list_rollouts", params(RolloutQuery, PageQuery),
     responses((status = 200, body = Page<RolloutView>)))]
 async fn list(
     State(app): State<Shared>,
     _caller: Caller,
-    Query(of): Query<Of>,
-    Query(wanted): Query<Wanted>,
+    Query(of): Query<RolloutQuery>,
+    Query(wanted): Query<PageQuery>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
     let (limit, before) = (wanted.limit()?, wanted.after()?);
     let phase = known("phase", of.phase, PHASES)?;
@@ -583,7 +583,7 @@ async fn widen(
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Those {
+struct DeploymentQuery {
     /// Only those that stand so: `ready`, `waiting`, `active`, `succeeded`, `failed` …
     standing: Option<String>,
     /// Only those that failed for this reason
@@ -591,15 +591,15 @@ struct Those {
 }
 
 /// A rollout's deployments, in the order of their devices
-#[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path), Those, Wanted),
-    responses((status = 200, body = Page<Shown>)))]
+#[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path), DeploymentQuery, PageQuery),
+    responses((status = 200, body = Page<DeploymentView>)))]
 async fn list_deployments(
     State(app): State<Shared>,
     _caller: Caller,
     Path(id): Path<u64>,
-    Query(those): Query<Those>,
-    Query(wanted): Query<Wanted>,
-) -> Result<Json<Page<Shown>>, Problem> {
+    Query(those): Query<DeploymentQuery>,
+    Query(wanted): Query<PageQuery>,
+) -> Result<Json<Page<DeploymentView>>, Problem> {
     let (limit, after, id) = (wanted.limit()?, wanted.after::<String>()?, RolloutId(id));
     let standing = known("standing", those.standing, standings())?;
     let error = known("error", those.error, codes())?;
@@ -651,14 +651,14 @@ pub(crate) async fn retry_one(
 }
 
 /// What happened to a rollout, newest first
-#[utoipa::path(get, path = "/rollouts/{id}/events", tag = "rollouts", params(("id" = u64, Path), Wanted),
-    responses((status = 200, body = Page<Happened>)))]
+#[utoipa::path(get, path = "/rollouts/{id}/events", tag = "rollouts", params(("id" = u64, Path), PageQuery),
+    responses((status = 200, body = Page<RolloutEvent>)))]
 async fn happened(
     State(app): State<Shared>,
     _caller: Caller,
     Path(id): Path<u64>,
-    Query(wanted): Query<Wanted>,
-) -> Result<Json<Page<Happened>>, Problem> {
+    Query(wanted): Query<PageQuery>,
+) -> Result<Json<Page<RolloutEvent>>, Problem> {
     let (limit, before) = (wanted.limit()?, wanted.after::<i64>()?);
     let page = app.db.read(move |tx| rows::events(tx, RolloutId(id), before, limit));
     Ok(Json(page.await?))

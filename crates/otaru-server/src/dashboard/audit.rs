@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::fields::Query;
 use super::shell::{Page, Section, Shell, draw};
 use super::show;
-use super::visitor::Hand;
+use super::visitor::OperatorVisitor;
 use crate::access::audit::{self, Entry, Filter};
-use crate::api::page::{Cursor, Wanted};
+use crate::api::page::{Cursor, PageQuery};
 use crate::app::Shared;
 
 /// Entries on a page.
@@ -79,10 +79,14 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-async fn page(State(app): State<Shared>, Hand(visitor): Hand, Query(fields): Query) -> Page {
+async fn page(
+    State(app): State<Shared>,
+    OperatorVisitor(visitor): OperatorVisitor,
+    Query(fields): Query,
+) -> Page {
     let given = |name| fields.get(name).map(str::to_owned);
     let filter = Filter { actor: given("actor"), action: given("action"), object: given("object") };
-    let wanted = Wanted { limit: Some(ROWS), cursor: given("cursor") };
+    let wanted = PageQuery { limit: Some(ROWS), cursor: given("cursor") };
     let before = wanted.after::<i64>()?;
     let found = app.db.read(move |tx| audit::list(tx, &filter, before, ROWS)).await?;
     draw(&AuditPage {

@@ -15,14 +15,14 @@ use super::fields::{Form, Query};
 use super::keys::SecretPage;
 use super::shell::{Page, Section, Shell, after, draw, sentence};
 use super::show::{self, Tone};
-use super::visitor::{Hand, Keeper, Visitor};
+use super::visitor::{AdminVisitor, OperatorVisitor, Visitor};
 use crate::api::devices::{self as calls, DeploymentOfDevice, Details};
-use crate::api::page::{Cursor, Wanted};
+use crate::api::page::{Cursor, PageQuery};
 use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::devices::attempts;
 use crate::devices::edit::Change;
-use crate::devices::history::{self, Happened};
+use crate::devices::history::{self, DeviceEvent};
 use crate::devices::rows;
 use crate::releases::{self, Release};
 use crate::timestamp::Timestamp;
@@ -87,7 +87,7 @@ struct Step {
 struct Read {
     details: Details,
     reported_at: Option<Timestamp>,
-    history: crate::api::page::Page<Happened>,
+    history: crate::api::page::Page<DeviceEvent>,
     releases: Vec<Release>,
 }
 
@@ -112,7 +112,7 @@ async fn page(
     Query(fields): Query,
 ) -> Page {
     let id = calls::device_id(&app, &id)?;
-    let wanted = Wanted { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
+    let wanted = PageQuery { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
     let before = wanted.after::<i64>()?;
     let live = format!("device/{id} release");
     let Read { details, reported_at, history, releases } =
@@ -188,7 +188,7 @@ fn strength(dbm: i64) -> &'static str {
     }
 }
 
-fn step(happened: &Happened) -> Step {
+fn step(happened: &DeviceEvent) -> Step {
     let steps = happened.steps.iter();
     let steps = steps.map(|step| told(step.at, &step.kind, &step.detail)).collect();
     Step { steps, ..told(happened.at, &happened.kind, &happened.detail) }
@@ -257,7 +257,7 @@ async fn change(app: &Shared, visitor: Visitor, id: &str, change: Change, done: 
 
 async fn rename(
     State(app): State<Shared>,
-    Hand(visitor): Hand,
+    OperatorVisitor(visitor): OperatorVisitor,
     Path(id): Path<String>,
     Form(fields): Form,
 ) -> Response {
@@ -267,7 +267,7 @@ async fn rename(
 
 async fn add_tags(
     State(app): State<Shared>,
-    Hand(visitor): Hand,
+    OperatorVisitor(visitor): OperatorVisitor,
     Path(id): Path<String>,
     Form(fields): Form,
 ) -> Response {
@@ -277,7 +277,7 @@ async fn add_tags(
 
 async fn remove_tag(
     State(app): State<Shared>,
-    Hand(visitor): Hand,
+    OperatorVisitor(visitor): OperatorVisitor,
     Path(id): Path<String>,
     Form(fields): Form,
 ) -> Response {
@@ -285,17 +285,29 @@ async fn remove_tag(
     change(&app, visitor, &id, remove, "The tag was removed.").await
 }
 
-async fn retire(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<String>) -> Response {
+async fn retire(
+    State(app): State<Shared>,
+    OperatorVisitor(visitor): OperatorVisitor,
+    Path(id): Path<String>,
+) -> Response {
     let retired = calls::retire_one(&app, visitor.caller, &id).await;
     after(retired.map(|_| format!("{id} was retired.")), &format!("/devices/{id}"))
 }
 
-async fn unretire(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<String>) -> Response {
+async fn unretire(
+    State(app): State<Shared>,
+    OperatorVisitor(visitor): OperatorVisitor,
+    Path(id): Path<String>,
+) -> Response {
     let taken_back = calls::unretire_one(&app, visitor.caller, &id).await;
     after(taken_back.map(|_| format!("{id} was taken back.")), &format!("/devices/{id}"))
 }
 
-async fn password(State(app): State<Shared>, Keeper(visitor): Keeper, Path(id): Path<String>) -> Page {
+async fn password(
+    State(app): State<Shared>,
+    AdminVisitor(visitor): AdminVisitor,
+    Path(id): Path<String>,
+) -> Page {
     let text = calls::make_password(&app, visitor.caller.clone(), &id).await?;
     draw(&SecretPage {
         shell: Shell::new(&visitor, Section::Devices, "New password"),

@@ -11,9 +11,9 @@ use super::fields::{Fields, Form, Query};
 use super::keys::SecretPage;
 use super::shell::{Page, Section, Shell, after, draw};
 use super::show::{self, Tone};
-use super::visitor::{Hand, Keeper, Visitor};
-use crate::api::devices::{self as calls, Which};
-use crate::api::page::{Cursor, Wanted};
+use super::visitor::{AdminVisitor, OperatorVisitor, Visitor};
+use crate::api::devices::{self as calls, DeviceQuery};
+use crate::api::page::{Cursor, PageQuery};
 use crate::api::problem::Problem;
 use crate::app::{App, Shared};
 use crate::db::DbError;
@@ -90,9 +90,9 @@ const ORDER: [&str; 3] = ["sort", "descending", "cursor"];
 
 async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> Page {
     let sort = fields.get("sort").map(|_| sort(&fields)).unwrap_or_default();
-    let wanted = Wanted { limit: Some(ROWS), cursor: fields.get("cursor").map(str::to_owned) };
+    let wanted = PageQuery { limit: Some(ROWS), cursor: fields.get("cursor").map(str::to_owned) };
     let order = Order { sort, descending: fields.is("descending"), after: wanted.after()?, limit: ROWS };
-    let filter = fields.to::<Which>().and_then(Which::filter);
+    let filter = fields.to::<DeviceQuery>().and_then(DeviceQuery::filter);
     let (filter, error) = match filter {
         Ok(filter) => (Some(filter), None),
         Err(problem) => (None, Some(super::shell::sentence(&problem.detail))),
@@ -176,7 +176,7 @@ fn columns(fields: &Fields, sort: Sort) -> Vec<Column> {
 /// The devices that a form means: those that are ticked, or all that its list shows.
 async fn meant(app: &Shared, fields: &Fields) -> Result<Vec<String>, Problem> {
     if fields.is("all") {
-        let which: Which = Fields::read(fields.text("which").as_bytes()).to()?;
+        let which: DeviceQuery = Fields::read(fields.text("which").as_bytes()).to()?;
         return calls::ids_of(app, which).await;
     }
     let ids: Vec<String> = fields.all("device").map(str::to_owned).collect();
@@ -193,7 +193,11 @@ fn back(fields: &Fields) -> String {
     }
 }
 
-async fn tag(State(app): State<Shared>, Hand(visitor): Hand, Form(fields): Form) -> Response {
+async fn tag(
+    State(app): State<Shared>,
+    OperatorVisitor(visitor): OperatorVisitor,
+    Form(fields): Form,
+) -> Response {
     after(tag_them(&app, &visitor, &fields).await, &back(&fields))
 }
 
@@ -214,7 +218,11 @@ async fn tag_them(app: &Shared, visitor: &Visitor, fields: &Fields) -> Result<St
 }
 
 /// On to a new rollout for these devices: those that are ticked on a page go along by name, a whole list by what it was made with.
-async fn update(State(app): State<Shared>, Hand(_): Hand, Form(fields): Form) -> Response {
+async fn update(
+    State(app): State<Shared>,
+    OperatorVisitor(_): OperatorVisitor,
+    Form(fields): Form,
+) -> Response {
     let ids = match meant(&app, &fields).await {
         Ok(ids) => ids,
         Err(problem) => return after(Err(problem), &back(&fields)),
@@ -227,7 +235,7 @@ async fn update(State(app): State<Shared>, Hand(_): Hand, Form(fields): Form) ->
     Redirect::to(&format!("/rollouts/new?{}", query.finish())).into_response()
 }
 
-async fn add(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fields): Form) -> Page {
+async fn add(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor, Form(fields): Form) -> Page {
     let id = calls::device_id(&app, fields.text("id"))?;
     let label = fields.get("label").map(str::to_owned);
     let change = Change { label, tags: super::device::tags(fields.text("tags")), remove_tags: Vec::new() };

@@ -10,7 +10,7 @@ use otaru_rollout::Span;
 use super::fields::Form;
 use super::shell::{Page, Section, Shell, after, draw};
 use super::show;
-use super::visitor::Keeper;
+use super::visitor::AdminVisitor;
 use crate::access::fleet_keys::{self, FleetKey};
 use crate::access::tokens::{self, Token};
 use crate::api::caller::Role;
@@ -61,7 +61,7 @@ pub(super) struct SecretPage {
     pub(super) back: String,
 }
 
-async fn page(State(app): State<Shared>, Keeper(visitor): Keeper) -> Page {
+async fn page(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor) -> Page {
     let (tokens, fleet_keys) =
         app.db.read(|tx| Ok::<_, Problem>((tokens::list(tx)?, fleet_keys::list(tx)?))).await?;
     let shell = Shell::new(&visitor, Section::Keys, "Access");
@@ -69,7 +69,11 @@ async fn page(State(app): State<Shared>, Keeper(visitor): Keeper) -> Page {
     draw(&KeysPage { shell, tokens, fleet_keys, own: visitor.caller.token, per_fleet_key })
 }
 
-async fn new_token(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fields): Form) -> Page {
+async fn new_token(
+    State(app): State<Shared>,
+    AdminVisitor(visitor): AdminVisitor,
+    Form(fields): Form,
+) -> Page {
     let role =
         Role::parse(fields.text("role")).ok_or_else(|| Problem::invalid("choose what the token may do"))?;
     let days: Option<u32> = fields.parse("days", "Days until it ends")?;
@@ -88,14 +92,18 @@ async fn new_token(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fiel
 
 async fn revoke_token(
     State(app): State<Shared>,
-    Keeper(visitor): Keeper,
+    AdminVisitor(visitor): AdminVisitor,
     Path(id): Path<String>,
 ) -> Response {
     let revoked = calls::revoke(&app, &visitor.caller, id).await;
     after(revoked.map(|()| "The token was revoked.".into()), "/keys")
 }
 
-async fn new_fleet_key(State(app): State<Shared>, Keeper(visitor): Keeper, Form(fields): Form) -> Page {
+async fn new_fleet_key(
+    State(app): State<Shared>,
+    AdminVisitor(visitor): AdminVisitor,
+    Form(fields): Form,
+) -> Page {
     let tags = super::device::tags(fields.text("tags"));
     let max_devices = fields.parse("max_devices", "Most devices")?;
     let new = fleet_keys::New { name: fields.text("name").to_owned(), tags, max_devices };
@@ -112,7 +120,7 @@ async fn new_fleet_key(State(app): State<Shared>, Keeper(visitor): Keeper, Form(
 
 async fn revoke_fleet_key(
     State(app): State<Shared>,
-    Keeper(visitor): Keeper,
+    AdminVisitor(visitor): AdminVisitor,
     Path(id): Path<String>,
 ) -> Response {
     let revoked = calls::revoke_fleet_key(&app, &visitor.caller, id).await;

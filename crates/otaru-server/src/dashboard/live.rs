@@ -37,7 +37,7 @@ async fn live(
     Query(fields): Query,
 ) -> Result<impl IntoResponse, Problem> {
     let stream = one_more(&app, &visitor.caller)?;
-    let of = Of::read(fields.text("of"));
+    let of = Subjects::read(fields.text("of"));
     let events = app.events.listen();
     // What happened since the page was drawn was not heard.
     let late = fields.get("since").and_then(|since| since.parse().ok()) != Some(app.events.told());
@@ -59,7 +59,7 @@ async fn live(
 }
 
 /// Waits until something happens that is asked for. `None` when nothing will happen any more.
-async fn wait(events: &mut Receiver<Event>, of: &Of) -> Option<()> {
+async fn wait(events: &mut Receiver<Event>, of: &Subjects) -> Option<()> {
     loop {
         match events.recv().await {
             Ok(event) if of.has(&event) => break,
@@ -74,9 +74,9 @@ async fn wait(events: &mut Receiver<Event>, of: &Of) -> Option<()> {
 }
 
 /// What is asked for: kinds of events, some of one thing only: `rollout device/kitchen`.
-struct Of(Vec<(String, Option<String>)>);
+struct Subjects(Vec<(String, Option<String>)>);
 
-impl Of {
+impl Subjects {
     fn read(text: &str) -> Self {
         let one = |word: &str| match word.split_once('/') {
             Some((kind, id)) => (kind.to_owned(), Some(id.to_owned())),
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn only_what_is_asked_for_counts() {
-        let of = Of::read("release device/kitchen rollout/7");
+        let of = Subjects::read("release device/kitchen rollout/7");
         let device = |id: &str| Event::Device {
             id: id.into(),
             state: "idle".into(),
@@ -115,6 +115,6 @@ mod tests {
         let rollout = |id| Event::Rollout { id, phase: "running".into() };
         assert!(of.has(&device("kitchen")) && of.has(&rollout(7)) && of.has(&Event::Release { id: 3 }));
         assert!(!of.has(&device("porch")) && !of.has(&rollout(8)));
-        assert!(!Of::read("").has(&device("kitchen")));
+        assert!(!Subjects::read("").has(&device("kitchen")));
     }
 }

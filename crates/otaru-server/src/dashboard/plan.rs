@@ -18,8 +18,8 @@ use rusqlite::Connection;
 use super::fields::{Fields, Form, Query};
 use super::shell::{Notice, Page, Section, Shell, draw, go, sentence};
 use super::show;
-use super::visitor::{Hand, Visitor};
-use crate::api::devices::{Which, ids_of};
+use super::visitor::{OperatorVisitor, Visitor};
+use crate::api::devices::{DeviceQuery, ids_of};
 use crate::api::problem::Problem;
 use crate::api::rollouts::{self as calls, NewRollout};
 use crate::app::Shared;
@@ -99,7 +99,11 @@ fn waves(fields: &Fields) -> Vec<String> {
     waves
 }
 
-async fn page(State(app): State<Shared>, Hand(visitor): Hand, Query(fields): Query) -> Page {
+async fn page(
+    State(app): State<Shared>,
+    OperatorVisitor(visitor): OperatorVisitor,
+    Query(fields): Query,
+) -> Page {
     show(&app, &visitor, fields, None).await
 }
 
@@ -196,7 +200,7 @@ async fn new(
 async fn chosen(app: &Shared, fields: &Fields) -> Result<Option<BTreeSet<DeviceId>>, Problem> {
     let ids: Vec<String> = match fields.get("matching") {
         Some(query) => {
-            let which: Which = Fields::read(query.as_bytes()).to()?;
+            let which: DeviceQuery = Fields::read(query.as_bytes()).to()?;
             ids_of(app, which).await?
         }
         None => fields.all("device").map(str::to_owned).collect(),
@@ -239,7 +243,11 @@ fn stop(fields: &Fields) -> Result<Option<StopRule>, Problem> {
     Ok(failures.map(|failures| StopRule { failures, minimum }))
 }
 
-async fn create(State(app): State<Shared>, Hand(visitor): Hand, Form(fields): Form) -> Response {
+async fn create(
+    State(app): State<Shared>,
+    OperatorVisitor(visitor): OperatorVisitor,
+    Form(fields): Form,
+) -> Response {
     match make(&app, &visitor, &fields).await {
         Ok(id) => {
             let text = if fields.text("do") == "draft" { "The draft is kept." } else { "The rollout runs." };

@@ -12,7 +12,7 @@ use super::fields::Form;
 use super::rollouts::Row;
 use super::shell::{Page, Section, Shell, after, draw};
 use super::show;
-use super::visitor::{Hand, Visitor};
+use super::visitor::{OperatorVisitor, Visitor};
 use crate::api::problem::Problem;
 use crate::api::releases as calls;
 use crate::app::Shared;
@@ -76,7 +76,7 @@ fn back(id: i64) -> String {
 
 async fn notes(
     State(app): State<Shared>,
-    Hand(visitor): Hand,
+    OperatorVisitor(visitor): OperatorVisitor,
     Path(id): Path<i64>,
     Form(fields): Form,
 ) -> Response {
@@ -84,17 +84,29 @@ async fn notes(
     after(changed.map(|_| "The notes were saved.".into()), &back(id))
 }
 
-async fn yank(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<i64>) -> Response {
+async fn yank(
+    State(app): State<Shared>,
+    OperatorVisitor(visitor): OperatorVisitor,
+    Path(id): Path<i64>,
+) -> Response {
     let changed = calls::set_yanked(&app, visitor.caller, id, true).await;
     after(changed.map(|_| "The release was yanked; no device is offered it any longer.".into()), &back(id))
 }
 
-async fn unyank(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<i64>) -> Response {
+async fn unyank(
+    State(app): State<Shared>,
+    OperatorVisitor(visitor): OperatorVisitor,
+    Path(id): Path<i64>,
+) -> Response {
     let changed = calls::set_yanked(&app, visitor.caller, id, false).await;
     after(changed.map(|_| "The release can be rolled out again.".into()), &back(id))
 }
 
-async fn build(State(app): State<Shared>, Hand(visitor): Hand, Path(id): Path<i64>) -> Response {
+async fn build(
+    State(app): State<Shared>,
+    OperatorVisitor(visitor): OperatorVisitor,
+    Path(id): Path<i64>,
+) -> Response {
     let asked = calls::ask_for_build(&app, visitor.caller, id, false).await;
     after(
         asked.map(|_| "Its release file will be made anew, with patches from what devices run.".into()),

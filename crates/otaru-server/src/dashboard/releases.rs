@@ -13,8 +13,8 @@ use super::chart::{self, Part};
 use super::fields::Query;
 use super::shell::{Failure, Notice, Page, Section, Shell, draw, go, sentence};
 use super::show::{self, Tone};
-use super::visitor::{Hand, Visitor};
-use crate::api::page::{Cursor, Page as Listed, Wanted};
+use super::visitor::{OperatorVisitor, Visitor};
+use crate::api::page::{Cursor, Page as Listed, PageQuery};
 use crate::api::problem::Problem;
 use crate::api::releases as calls;
 use crate::app::Shared;
@@ -78,7 +78,7 @@ pub(super) fn work(release: &Release) -> Option<(Tone, String)> {
 }
 
 async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> Page {
-    let wanted = Wanted { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
+    let wanted = PageQuery { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
     let before = wanted.after::<i64>()?;
     let read = move |tx: &Connection| {
         let filter = Filter::default();
@@ -102,10 +102,10 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query)
 
 async fn upload(
     State(app): State<Shared>,
-    hand: Result<Hand, Response>,
+    hand: Result<OperatorVisitor, Response>,
     parts: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Response {
-    let Hand(visitor) = match hand {
+    let OperatorVisitor(visitor) = match hand {
         Ok(hand) => hand,
         Err(response) => return response,
     };

@@ -16,13 +16,13 @@ use super::fields::{Form, Query};
 use super::rollouts::{Row, parts};
 use super::shell::{Failure, Page, Section, Shell, after, draw};
 use super::show::{self, Tone};
-use super::visitor::{Hand, Visitor};
-use crate::api::page::{Cursor, Page as Listed, Wanted};
+use super::visitor::{OperatorVisitor, Visitor};
+use crate::api::page::{Cursor, Page as Listed, PageQuery};
 use crate::api::problem::Problem;
 use crate::api::rollouts::{self as calls, RolloutView};
 use crate::app::Shared;
-use crate::rollouts::deployments::{self, Shown};
-use crate::rollouts::rows::{self, Happened};
+use crate::rollouts::deployments::{self, DeploymentView};
+use crate::rollouts::rows::{self, RolloutEvent};
 use crate::timestamp::Timestamp;
 
 /// Devices on a page.
@@ -44,7 +44,7 @@ struct RolloutPage {
     row: Row,
     waves: Vec<WaveShown>,
     reasons: Vec<(String, u64)>,
-    deployments: Vec<Shown>,
+    deployments: Vec<DeploymentView>,
     next: Option<Cursor>,
     standing: String,
     error: String,
@@ -69,7 +69,7 @@ impl RolloutPage {
         self.is(&["running"]) && self.row.view.wave + 1 < self.row.view.tallies.len()
     }
 
-    fn can_retry(&self, deployment: &Shown) -> bool {
+    fn can_retry(&self, deployment: &DeploymentView) -> bool {
         let failed =
             show::tone_of_standing(&deployment.standing) == Tone::Bad || deployment.standing == "cancelled";
         failed && self.is(&["running", "paused", "stopped"])
@@ -100,8 +100,8 @@ struct Step {
 
 struct Read {
     view: RolloutView,
-    deployments: Listed<Shown>,
-    events: Listed<Happened>,
+    deployments: Listed<DeploymentView>,
+    events: Listed<RolloutEvent>,
 }
 
 async fn page(
@@ -110,7 +110,7 @@ async fn page(
     Path(id): Path<u64>,
     Query(fields): Query,
 ) -> Page {
-    let wanted = Wanted { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
+    let wanted = PageQuery { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
     let after = wanted.after::<String>()?;
     let (standing, error) =
         (fields.get("standing").map(str::to_owned), fields.get("error").map(str::to_owned));
@@ -285,7 +285,7 @@ fn facts(spec: &RolloutSpec, now: i64) -> Vec<(&'static str, String)> {
     all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
 }
 
-fn step(happened: &Happened, spec: &RolloutSpec) -> Step {
+fn step(happened: &RolloutEvent, spec: &RolloutSpec) -> Step {
     let event = &happened.event;
     let (tone, what) = match &event["did"] {
         Value::Null => noticed(&event["notice"], spec),
@@ -345,7 +345,7 @@ fn noticed(event: &Value, spec: &RolloutSpec) -> (Tone, String) {
 
 async fn act(
     State(app): State<Shared>,
-    Hand(visitor): Hand,
+    OperatorVisitor(visitor): OperatorVisitor,
     Path((id, action)): Path<(u64, String)>,
     Form(fields): Form,
 ) -> Response {
@@ -364,7 +364,7 @@ async fn act(
 
 async fn retry(
     State(app): State<Shared>,
-    Hand(visitor): Hand,
+    OperatorVisitor(visitor): OperatorVisitor,
     Path((id, device)): Path<(u64, String)>,
     Form(fields): Form,
 ) -> Response {

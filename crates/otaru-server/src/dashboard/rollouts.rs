@@ -12,11 +12,11 @@ use super::fields::Query;
 use super::shell::{Page, Section, Shell, draw};
 use super::show::{self, Tone};
 use super::visitor::Visitor;
-use crate::api::page::{Cursor, Page as Listed, Wanted};
+use crate::api::page::{Cursor, Page as Listed, PageQuery};
 use crate::api::rollouts::RolloutView;
 use crate::app::Shared;
 use crate::db::DbError;
-use crate::rollouts::rows::{self, Kept};
+use crate::rollouts::rows::{self, StoredRollout};
 
 /// Rollouts on a page.
 const ROWS: u32 = 30;
@@ -39,7 +39,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn of(tx: &Connection, kept: Kept) -> Result<Self, DbError> {
+    pub(super) fn of(tx: &Connection, kept: StoredRollout) -> Result<Self, DbError> {
         Ok(Self::from(RolloutView::of(tx, kept)?))
     }
 
@@ -111,7 +111,7 @@ struct RolloutsPage {
 }
 
 async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> Page {
-    let wanted = Wanted { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
+    let wanted = PageQuery { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
     let before = wanted.after::<i64>()?;
     let phase = fields.get("phase").map(str::to_owned);
     let read = move |tx: &Connection| {

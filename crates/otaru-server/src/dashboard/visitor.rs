@@ -80,9 +80,9 @@ fn to_login(parts: &Parts) -> Response {
 
 /// A visitor who may change things.
 #[derive(Debug, Clone)]
-pub(super) struct Hand(pub(super) Visitor);
+pub(super) struct OperatorVisitor(pub(super) Visitor);
 
-impl FromRequestParts<Shared> for Hand {
+impl FromRequestParts<Shared> for OperatorVisitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Response> {
@@ -96,9 +96,9 @@ impl FromRequestParts<Shared> for Hand {
 
 /// A visitor who may do everything.
 #[derive(Debug, Clone)]
-pub(super) struct Keeper(pub(super) Visitor);
+pub(super) struct AdminVisitor(pub(super) Visitor);
 
-impl FromRequestParts<Shared> for Keeper {
+impl FromRequestParts<Shared> for AdminVisitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Response> {

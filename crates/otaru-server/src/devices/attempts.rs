@@ -6,7 +6,7 @@ use otaru_rollout::{DeviceId, RolloutId};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use super::history::Happened;
+use super::history::DeviceEvent;
 use crate::db::DbError;
 use crate::reconcile::restored::rollout_in;
 use crate::releases::naming;
@@ -69,14 +69,14 @@ pub(super) fn name_images(tx: &Connection, report: &mut Value) -> Result<(), DbE
 }
 
 /// Whether an event is a report, and the state in it.
-fn state(event: &Happened) -> Option<UpdateState> {
+fn state(event: &DeviceEvent) -> Option<UpdateState> {
     (event.kind == "report").then(|| UpdateState::of_name(event.detail["state"].as_str().unwrap_or_default()))
 }
 
 /// Puts what belongs to one attempt into one entry, which says what its newest report does; the steps in it are from the oldest
 /// on. `events` are from the newest on, and so are the entries, by their newest step.
-pub(super) fn group(events: Vec<Happened>) -> Vec<Happened> {
-    let mut entries: Vec<Vec<Happened>> = Vec::new();
+pub(super) fn group(events: Vec<DeviceEvent>) -> Vec<DeviceEvent> {
+    let mut entries: Vec<Vec<DeviceEvent>> = Vec::new();
     let mut open: Option<Open> = None;
     for event in events.into_iter().rev() {
         let state = state(&event);
@@ -111,7 +111,7 @@ pub(super) fn group(events: Vec<Happened>) -> Vec<Happened> {
             None => entries.push(vec![event]),
         }
     }
-    let mut entries: Vec<Happened> = entries.into_iter().filter_map(entry).collect();
+    let mut entries: Vec<DeviceEvent> = entries.into_iter().filter_map(entry).collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.id));
     entries
 }
@@ -124,24 +124,24 @@ struct Open {
 }
 
 impl Open {
-    fn by(event: &Happened, entry: usize) -> Self {
+    fn by(event: &DeviceEvent, entry: usize) -> Self {
         Self { entry, deployment: event.detail["deployment"].as_str().map(str::to_owned) }
     }
 
     /// Whether a report is of the same attempt: a device forgets the deployment's name in the restart.
-    fn goes_on_with(&self, event: &Happened, state: UpdateState) -> bool {
+    fn goes_on_with(&self, event: &DeviceEvent, state: UpdateState) -> bool {
         let other = event.detail["deployment"].as_str();
         let same = other.is_none() || self.deployment.as_deref() == other;
         same && (state.is_under_way() || state.is_final())
     }
 }
 
-fn is_presence(event: &Happened) -> bool {
+fn is_presence(event: &DeviceEvent) -> bool {
     matches!(event.kind.as_str(), "online" | "offline")
 }
 
 /// Makes one entry of the steps of an attempt, or of a single event.
-fn entry(steps: Vec<Happened>) -> Option<Happened> {
+fn entry(steps: Vec<DeviceEvent>) -> Option<DeviceEvent> {
     let mut entry = steps.last()?.clone();
     if steps.len() > 1 {
         // The report after the restart does not name what was asked for any more.
@@ -195,15 +195,15 @@ mod tests {
 
     use super::*;
 
-    fn event(id: i64, kind: &str, detail: Value) -> Happened {
-        Happened { id, at: Time(id.unsigned_abs()).into(), kind: kind.into(), detail, steps: Vec::new() }
+    fn event(id: i64, kind: &str, detail: Value) -> DeviceEvent {
+        DeviceEvent { id, at: Time(id.unsigned_abs()).into(), kind: kind.into(), detail, steps: Vec::new() }
     }
 
-    fn report(id: i64, state: &str, version: &str, deployment: Option<&str>) -> Happened {
+    fn report(id: i64, state: &str, version: &str, deployment: Option<&str>) -> DeviceEvent {
         event(id, "report", json!({"state": state, "version": version, "deployment": deployment}))
     }
 
-    fn shape(entries: &[Happened]) -> Vec<(i64, Vec<i64>)> {
+    fn shape(entries: &[DeviceEvent]) -> Vec<(i64, Vec<i64>)> {
         entries.iter().map(|entry| (entry.id, entry.steps.iter().map(|step| step.id).collect())).collect()
     }
 

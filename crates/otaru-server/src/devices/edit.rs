@@ -13,7 +13,7 @@ use crate::access::audit;
 use crate::api::caller::Caller;
 use crate::api::problem::Problem;
 use crate::reconcile;
-use crate::rollouts::books::Changes;
+use crate::rollouts::transaction::Changes;
 
 /// What shall change about a device.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, utoipa::ToSchema)]

@@ -18,7 +18,7 @@ const STEPS: i64 = 8;
 /// Something that happened to a device.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[schema(as = DeviceEvent)]
-pub struct Happened {
+pub struct DeviceEvent {
     /// Newer ones have higher ids.
     pub id: i64,
     /// When.
@@ -46,13 +46,13 @@ pub struct Step {
     pub detail: Value,
 }
 
-impl From<Happened> for Step {
-    fn from(event: Happened) -> Self {
+impl From<DeviceEvent> for Step {
+    fn from(event: DeviceEvent) -> Self {
         Self { id: event.id, at: event.at, kind: event.kind, detail: event.detail }
     }
 }
 
-impl Happened {
+impl DeviceEvent {
     /// The oldest event in it.
     fn first(&self) -> i64 {
         self.steps.first().map_or(self.id, |step| step.id)
@@ -109,7 +109,7 @@ pub fn list(
     device: &DeviceId,
     before: Option<i64>,
     limit: u32,
-) -> Result<Page<Happened>, DbError> {
+) -> Result<Page<DeviceEvent>, DbError> {
     let most = i64::from(limit) * STEPS + STEPS * 8;
     let events = events(tx, device, before, most)?;
     let is_cut = i64::try_from(events.len()).is_ok_and(|count| count == most);
@@ -122,7 +122,7 @@ pub fn list(
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = is_cut || entries.len() > wanted;
     let rest = entries.split_off(wanted.min(entries.len()));
-    let oldest = entries.iter().map(Happened::first).min();
+    let oldest = entries.iter().map(DeviceEvent::first).min();
     // What happened during an attempt stands on the page of the attempt: the next one begins before it.
     entries.extend(rest.into_iter().take_while(|entry| oldest.is_some_and(|oldest| entry.id > oldest)));
     let next = oldest.filter(|_| more).map(|id| Cursor::of(&id));
@@ -134,14 +134,14 @@ fn events(
     device: &DeviceId,
     before: Option<i64>,
     limit: i64,
-) -> Result<Vec<Happened>, DbError> {
+) -> Result<Vec<DeviceEvent>, DbError> {
     let mut rows = tx.prepare_cached(
         "SELECT id, at, kind, detail FROM device_events
          WHERE device = ?1 AND id < coalesce(?2, 9223372036854775807) ORDER BY id DESC LIMIT ?3",
     )?;
     let events = rows.query_map(params![device.as_str(), before, limit], |row| {
         let detail: String = row.get(3)?;
-        Ok(Happened {
+        Ok(DeviceEvent {
             id: row.get(0)?,
             at: row.get(1)?,
             kind: row.get(2)?,
@@ -149,7 +149,7 @@ fn events(
             steps: Vec::new(),
         })
     })?;
-    let mut events: Vec<Happened> = events.collect::<Result<_, _>>()?;
+    let mut events: Vec<DeviceEvent> = events.collect::<Result<_, _>>()?;
     for event in events.iter_mut().filter(|event| event.kind == "report") {
         super::attempts::name_images(tx, &mut event.detail)?;
     }

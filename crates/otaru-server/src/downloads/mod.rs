@@ -78,7 +78,12 @@ async fn download(
     let tag = tag(digest);
     match conditions::judge(&method, &headers, &tag) {
         Verdict::Unchanged => Ok(about(StatusCode::NOT_MODIFIED, tag)),
-        Verdict::Failed => Ok(about(StatusCode::PRECONDITION_FAILED, tag)),
+        Verdict::Failed => {
+            // Of this request, not of the file: others may not get it from a proxy.
+            let mut answer = about(StatusCode::PRECONDITION_FAILED, tag);
+            answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            Ok(answer)
+        }
         Verdict::Send { range } => match range.map_or(Wanted::Whole, |r| range::wanted(r, content.len())) {
             Wanted::Whole => {
                 let len = content.len();

@@ -90,6 +90,7 @@ async fn ranges_and_conditions() {
         assert_eq!((known.status, known.body.len(), known.header(header::ETAG)), (304, 0, &*tag));
         let other = server.ask(Method::GET, &path, &[(IF_MATCH, "\"another\"")]).await;
         assert_eq!((other.status, other.body.len()), (412, 0));
+        assert_eq!(other.header(header::CACHE_CONTROL), "no-store", "another's condition is not everybody's");
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::waiting::{Entry, Wait, Waits};
+use super::waiting::{Among, Entry, Wait, Waits};
 use crate::address::origin;
 use crate::counts::{Counted, Counts};
 
@@ -21,7 +21,7 @@ use crate::counts::{Counted, Counts};
 pub struct Limits {
     /// Connections at the same time, for everybody.
     pub connections: usize,
-    /// More of them, for one short request each.
+    /// More of them, for one short answer each.
     pub reserve: usize,
     /// More of them, that wait for a place.
     pub queue: usize,
@@ -45,8 +45,8 @@ const MOST_STREAMS: usize = 256;
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a connection waits for a place.
 const QUEUED: Duration = Duration::from_secs(10);
-/// How long a download waits for room.
-const DOWNLOAD: Duration = Duration::from_secs(2);
+/// How long a long answer waits for room.
+const LONG_ANSWER: Duration = Duration::from_secs(2);
 
 impl Limits {
     /// Limits for so many connections in all.
@@ -72,7 +72,7 @@ impl Limits {
 
     /// Of the queue, what one address may have.
     fn queue_per_address(&self) -> usize {
-        (self.queue / 4).max(1)
+        (self.queue / 16).max(1)
     }
 
     /// Time for a request's head in the reserve.
@@ -127,30 +127,35 @@ pub(super) struct Queued {
 /// A connection's place.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// Whether it is one of the reserve.
+    /// Whether it was one of the reserve when it came.
     pub(super) reserved: bool,
     /// Who has it, as far as that counts.
     pub(super) stranger: Stranger,
     /// Since when its peer is waited for.
     pub(super) entry: Entry,
-    _reserve: Option<OwnedSemaphorePermit>,
+    /// Of the reserve's, one of its address.
+    counted: Mutex<Option<Counted<IpAddr>>>,
+}
+
+impl Place {
+    /// It has one of the places for everybody from now on.
+    pub(super) fn leaves_reserve(&self, permit: OwnedSemaphorePermit) {
+        drop(self.entry.wait.leaves_reserve(permit));
+        drop(self.counted.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 /// Somebody who is counted by address until they log in. Clones are the same one.
 #[derive(Debug, Clone, Default)]
 pub struct Stranger {
-    counts: Arc<Mutex<Vec<Counted<IpAddr>>>>,
+    count: Arc<Mutex<Option<Counted<IpAddr>>>>,
     /// Their connection.
     wait: Option<Arc<Wait>>,
 }
 
 impl Stranger {
     fn counted(count: Counted<IpAddr>) -> Self {
-        Self { counts: Arc::new(Mutex::new(vec![count])), wait: None }
-    }
-
-    fn count(&self, count: Counted<IpAddr>) {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).push(count);
+        Self { count: Arc::new(Mutex::new(Some(count))), wait: None }
     }
 
     /// The same, on this connection.
@@ -161,7 +166,7 @@ impl Stranger {
 
     /// They logged in, and count no more.
     pub fn is_known(&self) {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        drop(self.count.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let Some(wait) = &self.wait {
             wait.is_known();
         }
@@ -210,7 +215,7 @@ impl Room {
                     return place;
                 }
                 if let Some(permit) = self.freed().await {
-                    return self.list(*peer, stranger, Some(permit), None);
+                    return self.list(*peer, stranger, permit);
                 }
             }
         };
@@ -219,40 +224,38 @@ impl Room {
 
     /// A place, if there is one just now: one for everybody, or one of the reserve.
     fn place(&self, peer: Option<IpAddr>, stranger: &Stranger) -> Option<Place> {
-        if let Some(permit) = self.for_everybody() {
-            return Some(self.list(peer, stranger, Some(permit), None));
+        match self.for_everybody() {
+            Some(permit) => Some(self.list(peer, stranger, permit)),
+            None => self.in_reserve(peer, stranger),
         }
-        self.in_reserve(peer, stranger).map(|permit| self.list(peer, stranger, None, Some(permit)))
     }
 
-    fn list(
-        &self,
-        peer: Option<IpAddr>,
-        stranger: &Stranger,
-        permit: Option<OwnedSemaphorePermit>,
-        reserve: Option<OwnedSemaphorePermit>,
-    ) -> Place {
-        let entry = self.waits.list(peer, stranger.clone(), permit);
-        Place { reserved: reserve.is_some(), stranger: stranger.clone(), entry, _reserve: reserve }
+    fn list(&self, peer: Option<IpAddr>, stranger: &Stranger, permit: OwnedSemaphorePermit) -> Place {
+        let entry = self.waits.list(peer, stranger.clone(), permit, false);
+        Place { reserved: false, stranger: stranger.clone(), entry, counted: Mutex::default() }
     }
 
-    /// One of the reserve's places, if there is one and the address may have it.
-    fn in_reserve(&self, peer: Option<IpAddr>, stranger: &Stranger) -> Option<OwnedSemaphorePermit> {
+    /// One of the reserve's places, if the address may have it.
+    fn in_reserve(&self, peer: Option<IpAddr>, stranger: &Stranger) -> Option<Place> {
         let counted = match peer {
             Some(peer) => Some(self.in_reserve.take(peer)?),
             None => None,
         };
-        let permit = Arc::clone(&self.reserve).try_acquire_owned().ok()?;
-        if let Some(counted) = counted {
-            stranger.count(counted);
-        }
-        Some(permit)
+        let permit = Arc::clone(&self.reserve).try_acquire_owned().ok();
+        let permit = permit.or_else(|| self.waits.make_room(Among::Reserve, self.patience))?;
+        let entry = self.waits.list(peer, stranger.clone(), permit, true);
+        Some(Place { reserved: true, stranger: stranger.clone(), entry, counted: Mutex::new(counted) })
+    }
+
+    /// Of the reserve, a part of what one address may have, for a request that a proxy passes on from `sender`.
+    pub(super) fn request_in_reserve(&self, sender: IpAddr) -> Option<Counted<IpAddr>> {
+        self.in_reserve.take(origin(sender))
     }
 
     /// One of the places of an address; if all are taken, that of somebody there who is waited for.
     fn stranger(&self, peer: IpAddr) -> Option<Counted<IpAddr>> {
         self.strangers.take(peer).or_else(|| {
-            self.waits.make_room(Some(peer), self.patience);
+            self.waits.make_room(Among::Address(peer), self.patience);
             self.strangers.take(peer)
         })
     }
@@ -260,11 +263,11 @@ impl Room {
     /// One of the places for everybody; if all are taken, that of somebody who is waited for.
     fn for_everybody(&self) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.everybody).try_acquire_owned().ok();
-        permit.or_else(|| self.waits.make_room(None, self.patience))
+        permit.or_else(|| self.waits.make_room(Among::Everybody, self.patience))
     }
 
-    /// The same for a download that came in by the reserve, if there is one soon.
-    pub(super) async fn for_download(&self) -> Option<OwnedSemaphorePermit> {
+    /// The same for a long answer to somebody in the reserve, if there is one soon.
+    pub(super) async fn for_long_answer(&self) -> Option<OwnedSemaphorePermit> {
         let place = async {
             loop {
                 if let Some(permit) = self.for_everybody() {
@@ -275,7 +278,7 @@ impl Room {
                 }
             }
         };
-        timeout(DOWNLOAD, place).await.ok()
+        timeout(LONG_ANSWER, place).await.ok()
     }
 
     /// One of the places for everybody that somebody leaves before it is time to look again; those that wait have their turn.
@@ -329,8 +332,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_that_wait_are_in_nobodys_way() {
-        let limits =
-            Limits { connections: 1, reserve: 4, queue: 8, per_address: 9, ..Limits::for_connections(64) };
+        let limits = Limits {
+            connections: 1,
+            reserve: 4,
+            queue: 32,
+            per_address: 9,
+            // By a clock that is not paused.
+            patience: Duration::from_secs(60),
+            ..Limits::for_connections(64)
+        };
         let room = Room::new(&limits);
         let peer = |last| Some(IpAddr::from([192, 0, 2, last]));
         let first = place(room.admit(peer(1)));
@@ -343,7 +353,7 @@ mod tests {
                 other => panic!("an address has one place of the reserve: {other:?}"),
             }
         }
-        assert!(room.admit(peer(1)).is_none(), "a quarter of the queue");
+        assert!(room.admit(peer(1)).is_none(), "a part of the queue");
         assert!(place(room.admit(peer(2))).reserved, "others find a place at once");
         assert!(room.wait(queued.remove(0)).await.is_none(), "none comes free in time");
         drop(second);

@@ -23,7 +23,7 @@ use super::room::Stranger;
 const PART: usize = 64;
 /// The most that are.
 const AT_ONCE: usize = 16;
-/// Of how many addresses it is noted that nobody there is waited for long enough.
+/// Of how many it is noted that nobody there is waited for long enough.
 const NOTED: usize = 256;
 /// How much longer than for a stranger it is waited for somebody who logged in.
 const FOR_KNOWN: u64 = 10;
@@ -41,10 +41,21 @@ pub(super) struct Wait {
     /// Whose connection it is, where that counts.
     pub(super) origin: Option<IpAddr>,
     stranger: Stranger,
-    /// Whether it has a place of the reserve.
-    reserved: bool,
-    /// Its place among those that are for everybody.
+    /// Whether its place is one of the reserve.
+    reserved: AtomicBool,
+    /// Its place.
     permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+/// Who is asked to make room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Among {
+    /// Whoever has a place that is for everybody.
+    Everybody,
+    /// Whoever has a place of the reserve.
+    Reserve,
+    /// Whoever comes from this address and has not logged in.
+    Address(IpAddr),
 }
 
 impl Wait {
@@ -65,17 +76,40 @@ impl Wait {
     /// A request came; until what is returned is dropped, it is being answered. Nobody has logged in with it yet.
     pub(super) fn answers(self: &Arc<Self>) -> Answering {
         self.answers.store(true, Ordering::Relaxed);
+        self.moves();
         if self.origin.is_none() {
             // Of a proxy, whose next request may be anybody's.
             self.known.store(false, Ordering::Relaxed);
         }
-        self.moves();
         Answering(Arc::clone(self))
     }
 
     /// Whoever is there has logged in.
     pub(super) fn is_known(&self) {
         self.known.store(true, Ordering::Relaxed);
+    }
+
+    /// Some of a body came. Of a stranger it must come whole: a byte now and then would keep the place for ever.
+    fn sends(&self) {
+        if self.known.load(Ordering::Relaxed) {
+            self.moves();
+        }
+    }
+
+    /// It has a place for everybody from now on; what is returned, it had before.
+    pub(super) fn leaves_reserve(&self, permit: OwnedSemaphorePermit) -> Option<OwnedSemaphorePermit> {
+        let mut place = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
+        self.reserved.store(false, Ordering::Relaxed);
+        place.replace(permit)
+    }
+
+    fn is_one(&self, among: Among) -> bool {
+        match among {
+            Among::Everybody => !self.reserved.load(Ordering::Relaxed),
+            Among::Reserve => self.reserved.load(Ordering::Relaxed),
+            Among::Address(_) if self.known.load(Ordering::Relaxed) => false,
+            Among::Address(address) => self.origin == Some(address),
+        }
     }
 
     /// Resolves when the connection shall make room for others.
@@ -124,7 +158,7 @@ struct Listed {
     all: HashMap<u64, Arc<Wait>>,
     next: u64,
     /// Until when nobody can have been waited for long enough: looking again would find nothing.
-    nobody_until: HashMap<Option<IpAddr>, Instant>,
+    nobody_until: HashMap<Among, Instant>,
 }
 
 /// A connection that is listed until this is dropped.
@@ -147,7 +181,8 @@ impl Waits {
         self: &Arc<Self>,
         origin: Option<IpAddr>,
         stranger: Stranger,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: OwnedSemaphorePermit,
+        reserved: bool,
     ) -> Entry {
         let wait = Arc::new(Wait {
             began: Instant::now(),
@@ -157,8 +192,8 @@ impl Waits {
             end: CancellationToken::new(),
             origin,
             stranger,
-            reserved: permit.is_none(),
-            permit: Mutex::new(permit),
+            reserved: AtomicBool::new(reserved),
+            permit: Mutex::new(Some(permit)),
         });
         let mut listed = self.lock();
         let number = listed.next;
@@ -167,32 +202,28 @@ impl Waits {
         Entry { waits: Arc::clone(self), number, wait }
     }
 
-    /// Ends connections that are waited for longest, and at least for `patience`, if there are such: of `origin`, or of everybody.
-    /// The place of one of them.
-    pub(super) fn make_room(
-        &self,
-        origin: Option<IpAddr>,
-        patience: Duration,
-    ) -> Option<OwnedSemaphorePermit> {
+    /// Ends connections that are waited for longest, and at least for `patience`, if there are such. The place of one of them.
+    pub(super) fn make_room(&self, among: Among, patience: Duration) -> Option<OwnedSemaphorePermit> {
         let now = Instant::now();
         let mut listed = self.lock();
-        if listed.nobody_until.get(&origin).is_some_and(|until| now < *until) {
+        if listed.nobody_until.get(&among).is_some_and(|until| now < *until) {
             return None;
         }
-        let those = listed.all.values().filter(|wait| match origin {
-            Some(_) => wait.origin == origin && !wait.known.load(Ordering::Relaxed),
-            None => !wait.reserved,
-        });
+        let those = listed.all.values().filter(|wait| wait.is_one(among));
         let mut longest = Duration::ZERO;
         let waited = those.map(|wait| (wait.waited(now), wait));
         let waited = waited.inspect(|(waited, _)| longest = longest.max(*waited));
         let mut waited: Vec<(Duration, &Arc<Wait>)> =
             waited.filter(|(waited, _)| *waited >= patience).collect();
         if waited.is_empty() {
-            listed.note(origin, now + patience.saturating_sub(longest));
+            listed.note(among, now + patience.saturating_sub(longest));
             return None;
         }
-        let count = (listed.all.len() / PART).clamp(1, AT_ONCE);
+        let count = match among {
+            // Its own others pay for each of these.
+            Among::Address(_) => 1,
+            Among::Everybody | Among::Reserve => (listed.all.len() / PART).clamp(1, AT_ONCE),
+        };
         if waited.len() > count {
             waited.select_nth_unstable_by(count, |(one, _), (other, _)| other.cmp(one));
             waited.truncate(count);
@@ -207,11 +238,11 @@ impl Waits {
 }
 
 impl Listed {
-    fn note(&mut self, origin: Option<IpAddr>, until: Instant) {
+    fn note(&mut self, among: Among, until: Instant) {
         if self.nobody_until.len() >= NOTED {
             self.nobody_until.clear();
         }
-        self.nobody_until.insert(origin, until);
+        self.nobody_until.insert(among, until);
     }
 }
 
@@ -239,6 +270,7 @@ impl HttpBody for Watched {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Pending => self.wait.waits(),
+            Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => self.wait.sends(),
             Poll::Ready(_) => self.wait.moves(),
         }
         polled
@@ -263,7 +295,7 @@ mod tests {
 
     fn listed(waits: &Arc<Waits>, last: u8) -> Entry {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        waits.list(Some(IpAddr::from([192, 0, 2, last])), Stranger::default(), Some(permit))
+        waits.list(Some(IpAddr::from([192, 0, 2, last])), Stranger::default(), permit, false)
     }
 
     fn ended(entries: &[&Entry]) -> Vec<bool> {
@@ -276,16 +308,16 @@ mod tests {
         let (idle, busy, known) = (listed(&waits, 1), listed(&waits, 2), listed(&waits, 3));
         let answering = busy.wait.answers();
         known.wait.is_known();
-        waits.make_room(None, PATIENCE);
+        waits.make_room(Among::Everybody, PATIENCE);
         assert_eq!(ended(&[&idle, &busy, &known]), [false; 3], "nobody is waited for that long");
         std::thread::sleep(PATIENCE);
-        waits.make_room(None, PATIENCE);
+        waits.make_room(Among::Everybody, PATIENCE);
         assert_eq!(ended(&[&idle, &busy, &known]), [true, false, false]);
         busy.wait.waits();
         drop(answering);
         std::thread::sleep(PATIENCE * u32::try_from(FOR_KNOWN).unwrap());
-        waits.make_room(None, PATIENCE);
-        waits.make_room(None, PATIENCE);
+        waits.make_room(Among::Everybody, PATIENCE);
+        waits.make_room(Among::Everybody, PATIENCE);
         assert_eq!(ended(&[&busy, &known]), [true, true], "also who logged in, in the end");
     }
 
@@ -295,8 +327,22 @@ mod tests {
         let (mine, known, other) = (listed(&waits, 1), listed(&waits, 1), listed(&waits, 2));
         known.wait.is_known();
         std::thread::sleep(PATIENCE * 11);
-        waits.make_room(mine.wait.origin, PATIENCE);
+        waits.make_room(Among::Address(mine.wait.origin.unwrap()), PATIENCE);
         assert_eq!(ended(&[&mine, &known, &other]), [true, false, false]);
+    }
+
+    #[test]
+    fn a_strangers_body_comes_whole() {
+        let waits = Arc::new(Waits::default());
+        let (stranger, known) = (listed(&waits, 1), listed(&waits, 2));
+        known.wait.is_known();
+        let answering = [stranger.wait.answers(), known.wait.answers()];
+        [&stranger, &known].iter().for_each(|entry| entry.wait.waits());
+        std::thread::sleep(PATIENCE);
+        [&stranger, &known].iter().for_each(|entry| entry.wait.sends());
+        waits.make_room(Among::Everybody, PATIENCE);
+        assert_eq!(ended(&[&stranger, &known]), [true, false], "a byte is no headway");
+        drop(answering);
     }
 
     #[test]
@@ -306,7 +352,7 @@ mod tests {
         std::thread::sleep(PATIENCE);
         let young: Vec<Entry> = (0..3).map(|_| listed(&waits, 2)).collect();
         std::thread::sleep(PATIENCE);
-        let room: Vec<_> = (0..3).map(|_| waits.make_room(None, PATIENCE)).collect();
+        let room: Vec<_> = (0..3).map(|_| waits.make_room(Among::Everybody, PATIENCE)).collect();
         assert!(room.iter().all(Option::is_some), "each gives its place away");
         assert!(old.iter().all(|entry| entry.wait.end.is_cancelled()));
         assert!(!young.iter().any(|entry| entry.wait.end.is_cancelled()));

@@ -82,7 +82,7 @@ fn is_shared(base: &str, topic: &str, leaf: &str) -> bool {
 
 /// Somebody at the door.
 #[derive(Debug, Clone)]
-pub struct Knock {
+pub struct ConnectRequest {
     /// The MQTT client id.
     pub client: String,
     /// User name and password, each if given.
@@ -99,7 +99,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Who decides who somebody is.
 pub trait Authenticator: Send + Sync {
     /// Who that is; `None` turns it away.
-    fn identify(&self, knock: Knock) -> Answer<'_, Option<Identity>>;
+    fn identify(&self, knock: ConnectRequest) -> Answer<'_, Option<Identity>>;
 }
 
 /// Whether an address is of this machine or of a private network (RFC 1918, RFC 4193), or local to a link.

@@ -15,7 +15,7 @@ use otaru_format::digest::Digest;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::access::{self, Answer, Authenticator, Identity, Knock};
+use super::access::{self, Answer, Authenticator, ConnectRequest, Identity};
 use super::connections::{Attendance, Connections};
 use super::url::{BrokerUrl, Login, Secret};
 
@@ -208,7 +208,7 @@ impl Guard {
         }
         let password = connect.password.as_deref().map(|bytes| Secret::new(String::from_utf8_lossy(bytes)));
         let (client, username) = (connect.client_id.clone(), connect.username.clone());
-        self.authenticator.identify(Knock { client, username, password, peer }).await
+        self.authenticator.identify(ConnectRequest { client, username, password, peer }).await
     }
 }
 

@@ -18,7 +18,7 @@ use crate::devices::registry::{self, Entry, NoRoom};
 use crate::devices::{attempts, history};
 use crate::events;
 use crate::releases::naming;
-use crate::rollouts::books::{Books, Changes};
+use crate::rollouts::transaction::{Changes, RolloutTransaction};
 
 /// The most devices whose last report is remembered.
 const REMEMBERED: usize = 200_000;
@@ -221,15 +221,15 @@ fn take(
     if is != known {
         history::note(tx, device, "report", &news(tx, device, report)?, now)?;
     }
-    let mut books = Books::open(tx, now);
+    let mut transaction = RolloutTransaction::open(tx, now);
     // What a device runs decides what it may join; what it was asked to do ends first.
-    books.event_of_device(device, &Event::Report(Report::from(report)))?;
+    transaction.event_of_device(device, &Event::Report(Report::from(report)))?;
     let moved = (&is.chip, &is.product, &is.version, is.image, is.confirmed)
         != (&known.chip, &known.product, &known.version, known.image, known.confirmed);
     if moved {
-        books.offer_to_rollouts(device)?;
+        transaction.offer_to_rollouts(device)?;
     }
-    let changes = books.finish()?;
+    let changes = transaction.finish()?;
     Ok(Some(Taken { changes, version: is.version }))
 }
 
@@ -324,17 +324,17 @@ fn presence(
     if was == online && !(online && anew) {
         return Ok(None);
     }
-    let mut books = Books::open(tx, now);
+    let mut transaction = RolloutTransaction::open(tx, now);
     if was != online {
         let sql = "UPDATE devices SET reachable = ?, last_seen = ?, revision = revision + 1 WHERE id = ?";
         tx.prepare_cached(sql)?.execute(params![online, now.0.cast_signed(), device.as_str()])?;
         let kind = if online { "online" } else { "offline" };
         history::note(tx, device, kind, &json!({}), now)?;
     } else {
-        books.event_of_device(device, &Event::Reachable(false))?;
+        transaction.event_of_device(device, &Event::Reachable(false))?;
     }
-    books.event_of_device(device, &Event::Reachable(online))?;
-    let mut changes = books.finish()?;
+    transaction.event_of_device(device, &Event::Reachable(online))?;
+    let mut changes = transaction.finish()?;
     let id = device.to_string();
     changes.events.push(events::Event::Device {
         id,
@@ -362,13 +362,13 @@ pub async fn all_gone(app: &App) -> Result<(), DbError> {
                 tx.prepare_cached("SELECT id FROM devices WHERE reachable AND retired_at IS NULL LIMIT ?")?;
             let ids =
                 rows.query_map([BATCH], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-            let mut books = Books::open(tx, now);
+            let mut transaction = RolloutTransaction::open(tx, now);
             for id in &ids {
                 tx.prepare_cached("UPDATE devices SET reachable = 0, revision = revision + 1 WHERE id = ?")?
                     .execute([id])?;
-                books.event_of_device(&DeviceId::from(id.as_str()), &Event::Reachable(false))?;
+                transaction.event_of_device(&DeviceId::from(id.as_str()), &Event::Reachable(false))?;
             }
-            Ok::<_, DbError>((ids.len(), books.finish()?))
+            Ok::<_, DbError>((ids.len(), transaction.finish()?))
         });
         let (count, changes) = gone.await?;
         changes.tell(app);

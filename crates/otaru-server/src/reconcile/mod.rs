@@ -27,16 +27,16 @@ pub use ingest::{take_poll, take_presence, take_report};
 pub use outbox::standing_offer;
 
 use crate::db::DbError;
-use crate::rollouts::books::{Books, Changes};
+use crate::rollouts::transaction::{Changes, RolloutTransaction};
 
 /// A device's tags changed: open rollouts may be for it now.
 ///
 /// # Errors
 /// Those of the database.
 pub fn device_changed(tx: &Connection, device: &DeviceId, now: Time) -> Result<Changes, DbError> {
-    let mut books = Books::open(tx, now);
-    books.offer_to_rollouts(device)?;
-    books.finish()
+    let mut transaction = RolloutTransaction::open(tx, now);
+    transaction.offer_to_rollouts(device)?;
+    transaction.finish()
 }
 
 /// A device is gone: its deployments are over.
@@ -44,7 +44,7 @@ pub fn device_changed(tx: &Connection, device: &DeviceId, now: Time) -> Result<C
 /// # Errors
 /// Those of the database.
 pub fn device_retired(tx: &Connection, device: &DeviceId, now: Time) -> Result<Changes, DbError> {
-    let mut books = Books::open(tx, now);
-    books.event_of_device(device, &Event::Remove)?;
-    books.finish()
+    let mut transaction = RolloutTransaction::open(tx, now);
+    transaction.event_of_device(device, &Event::Remove)?;
+    transaction.finish()
 }

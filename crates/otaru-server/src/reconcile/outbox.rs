@@ -17,8 +17,8 @@ use serde_json::Value;
 use crate::app::Shared;
 use crate::db::DbError;
 use crate::releases;
-use crate::rollouts::books::{Books, Message};
 use crate::rollouts::deployments;
+use crate::rollouts::transaction::{Message, RolloutTransaction};
 
 /// Rows that are looked at at once.
 const BATCH: u32 = 1_000;
@@ -30,7 +30,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 const LOOK: Duration = Duration::from_secs(5);
 
 /// A way to the broker.
-pub trait Bus: Send + Sync {
+pub trait Publish: Send + Sync {
     /// Gives it a message, at QoS 1, and waits until it has it. The broker is to forget it after `expiry`.
     fn publish(
         &self,
@@ -42,7 +42,7 @@ pub trait Bus: Send + Sync {
 
 /// A row, ready to be sent.
 #[derive(Debug)]
-struct Letter {
+struct OutboxMessage {
     id: i64,
     device: DeviceId,
     /// `None` when there is nothing to say any more.
@@ -53,7 +53,7 @@ struct Letter {
 }
 
 /// Sends until the server ends.
-pub async fn run(app: Shared, bus: impl Bus) {
+pub async fn run(app: Shared, bus: impl Publish) {
     let mut pause = PAUSES.0;
     loop {
         let wait = match send_all(&app, &bus).await {
@@ -86,7 +86,7 @@ pub async fn run(app: Shared, bus: impl Bus) {
 ///
 /// # Errors
 /// Why it cannot go on just now.
-pub async fn send_all(app: &Shared, bus: &impl Bus) -> Result<(), String> {
+pub async fn send_all(app: &Shared, bus: &impl Publish) -> Result<(), String> {
     loop {
         let now = app.clock.now();
         let base = crate::address::for_devices(&app.public_base);
@@ -105,7 +105,7 @@ pub async fn send_all(app: &Shared, bus: &impl Bus) -> Result<(), String> {
 }
 
 /// Ends attempts that have no file, rather than have them time out.
-async fn end_without_file(app: &Shared, letters: &[Letter]) -> Result<(), DbError> {
+async fn end_without_file(app: &Shared, letters: &[OutboxMessage]) -> Result<(), DbError> {
     let lost = letters.iter().filter_map(|letter| Some((letter.without_file?, letter.device.clone())));
     let lost: Vec<_> = lost.collect();
     if lost.is_empty() {
@@ -113,19 +113,19 @@ async fn end_without_file(app: &Shared, letters: &[Letter]) -> Result<(), DbErro
     }
     let now = app.clock.now();
     let ended = app.db.write(move |tx| {
-        let mut books = Books::open(tx, now);
+        let mut transaction = RolloutTransaction::open(tx, now);
         for (rollout, device) in &lost {
-            books.end_without_file(*rollout, device)?;
+            transaction.end_without_file(*rollout, device)?;
         }
-        books.finish()
+        transaction.finish()
     });
     ended.await?.tell(app);
     Ok(())
 }
 
 /// Gives back which rows are done with, and why the rest is not.
-async fn send(app: &Shared, bus: &impl Bus, letters: Vec<Letter>) -> (Vec<i64>, Option<String>) {
-    let mut by_device: BTreeMap<DeviceId, VecDeque<Letter>> = BTreeMap::new();
+async fn send(app: &Shared, bus: &impl Publish, letters: Vec<OutboxMessage>) -> (Vec<i64>, Option<String>) {
+    let mut by_device: BTreeMap<DeviceId, VecDeque<OutboxMessage>> = BTreeMap::new();
     for letter in letters {
         by_device.entry(letter.device.clone()).or_default().push_back(letter);
     }
@@ -144,9 +144,9 @@ async fn send(app: &Shared, bus: &impl Bus, letters: Vec<Letter>) -> (Vec<i64>, 
 
 async fn tell(
     app: &Shared,
-    bus: &impl Bus,
+    bus: &impl Publish,
     device: DeviceId,
-    letters: VecDeque<Letter>,
+    letters: VecDeque<OutboxMessage>,
 ) -> (Vec<i64>, Option<String>) {
     let mut sent = Vec::new();
     let Ok(topics) = Topics::new(&app.config.base, device.as_str()) else {
@@ -175,7 +175,7 @@ async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
         .await
 }
 
-fn letters(tx: &Connection, base: &str, now: Time) -> Result<Vec<Letter>, DbError> {
+fn letters(tx: &Connection, base: &str, now: Time) -> Result<Vec<OutboxMessage>, DbError> {
     let mut rows = tx.prepare_cached("SELECT id, device, message FROM outbox ORDER BY id LIMIT ?")?;
     let found = rows.query_map(params![BATCH], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
@@ -186,7 +186,7 @@ fn letters(tx: &Connection, base: &str, now: Time) -> Result<Vec<Letter>, DbErro
         let device = DeviceId::from(device.as_str());
         let message: Message =
             serde_json::from_str(&message).map_err(|error| DbError::corrupt("outbox.message", error))?;
-        let letter = Letter { id, device, text: None, expiry: Duration::ZERO, without_file: None };
+        let letter = OutboxMessage { id, device, text: None, expiry: Duration::ZERO, without_file: None };
         letters.push(compose(tx, letter, message, base, now)?);
     }
     Ok(letters)
@@ -195,22 +195,22 @@ fn letters(tx: &Connection, base: &str, now: Time) -> Result<Vec<Letter>, DbErro
 /// Writes what to say, and until when it is worth hearing.
 fn compose(
     tx: &Connection,
-    letter: Letter,
+    letter: OutboxMessage,
     message: Message,
     base: &str,
     now: Time,
-) -> Result<Letter, DbError> {
+) -> Result<OutboxMessage, DbError> {
     /// A cancellation that comes later than this finds nothing to cancel.
     const CANCEL: Duration = Duration::from_secs(3_600);
     match message {
         Message::Cancel { .. } => {
-            Ok(Letter { text: Some(b"{\"cancel\":true}".to_vec()), expiry: CANCEL, ..letter })
+            Ok(OutboxMessage { text: Some(b"{\"cancel\":true}".to_vec()), expiry: CANCEL, ..letter })
         }
         Message::Offer { rollout, start, image, force } => {
             let Some(ends) = stands(tx, &letter.device, rollout, start)? else { return Ok(letter) };
             let Some(url) = releases::url_for(tx, image, base)? else {
                 tracing::error!(device = %letter.device, %image, "an offer has no file; its attempt ends");
-                return Ok(Letter { without_file: Some(rollout), ..letter });
+                return Ok(OutboxMessage { without_file: Some(rollout), ..letter });
             };
             let name = OfferId { rollout, start }.to_string();
             let force = force && !releases::rows::is_signed(tx, image)?;
@@ -218,7 +218,7 @@ fn compose(
             let text =
                 serde_json::to_vec(&offer).map_err(|error| DbError::corrupt("outbox.message", error))?;
             let expiry = Duration::from_millis(ends.since(now).0.max(1_000));
-            Ok(Letter { text: Some(text), expiry, ..letter })
+            Ok(OutboxMessage { text: Some(text), expiry, ..letter })
         }
     }
 }
@@ -240,7 +240,7 @@ fn stands(
 /// # Errors
 /// Those of the database.
 pub fn standing_offer(tx: &Connection, device: &DeviceId, base: &str) -> Result<Option<Value>, DbError> {
-    for id in deployments::open_of(tx, device)? {
+    for id in deployments::open_for_device(tx, device)? {
         let (Some(kept), Some((deployment, _))) =
             (crate::rollouts::rows::get(tx, id)?, deployments::get(tx, id, device)?)
         else {

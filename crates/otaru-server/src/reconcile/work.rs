@@ -16,7 +16,7 @@ use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
 use crate::releases::again::{self, When};
-use crate::rollouts::books::{Books, Changes};
+use crate::rollouts::transaction::{Changes, RolloutTransaction};
 use crate::rollouts::{deployments, preview, rows};
 
 /// How often the clock is looked at.
@@ -127,9 +127,9 @@ async fn begin(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<bool,
         let prepared = again::prepare(app, found, When::Now).await?;
         let done = app.db.write(move |tx| {
             prepared.apply(tx, now)?;
-            let mut books = Books::open(tx, now);
-            let _ = books.control(id, Control::Tick)?;
-            Ok::<_, Problem>((books.finish()?, prepared))
+            let mut transaction = RolloutTransaction::open(tx, now);
+            let _ = transaction.control(id, Control::Tick)?;
+            Ok::<_, Problem>((transaction.finish()?, prepared))
         });
         done.await
     };
@@ -154,10 +154,10 @@ async fn begin(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<bool,
 
 async fn tick(app: &Shared, id: RolloutId) -> Result<(), DbError> {
     write(app, move |tx, now| {
-        let mut books = Books::open(tx, now);
+        let mut transaction = RolloutTransaction::open(tx, now);
         // A tick is never declined.
-        let _ = books.control(id, Control::Tick)?;
-        Ok(((), books.finish()?))
+        let _ = transaction.control(id, Control::Tick)?;
+        Ok(((), transaction.finish()?))
     })
     .await
 }
@@ -167,14 +167,14 @@ async fn due(app: &Shared) -> Result<(), DbError> {
     loop {
         let count = write(app, |tx, now| {
             let due = deployments::due(tx, now, BATCH)?;
-            let mut books = Books::open(tx, now);
+            let mut transaction = RolloutTransaction::open(tx, now);
             for (rollout, device) in &due {
-                books.event(*rollout, device, &Event::Tick)?;
+                transaction.event(*rollout, device, &Event::Tick)?;
             }
             // One that is still due after its tick would be so for ever.
             let left = deployments::due(tx, now, BATCH)?.len();
             let done = left == 0 || left >= due.len();
-            Ok((done, books.finish()?))
+            Ok((done, transaction.finish()?))
         });
         if count.await? {
             return Ok(());
@@ -192,11 +192,11 @@ pub async fn tick_all(app: &Shared) -> Result<(), DbError> {
         let from = after.clone();
         let last = write(app, move |tx, now| {
             let active = deployments::active_after(tx, from.as_ref(), BATCH)?;
-            let mut books = Books::open(tx, now);
+            let mut transaction = RolloutTransaction::open(tx, now);
             for (rollout, device) in &active {
-                books.event(*rollout, device, &Event::Tick)?;
+                transaction.event(*rollout, device, &Event::Tick)?;
             }
-            Ok((active.last().cloned(), books.finish()?))
+            Ok((active.last().cloned(), transaction.finish()?))
         });
         match last.await? {
             None => return Ok(()),
@@ -216,13 +216,13 @@ async fn close(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), D
     loop {
         let from = after.clone();
         let last = write(app, move |tx, now| {
-            let devices = deployments::open_in(tx, id, from.as_ref(), BATCH)?;
-            let mut books = Books::open(tx, now);
+            let devices = deployments::open_in_rollout(tx, id, from.as_ref(), BATCH)?;
+            let mut transaction = RolloutTransaction::open(tx, now);
             for device in &devices {
-                books.end_without_file(id, device)?;
-                books.event(id, device, &Event::Close)?;
+                transaction.end_without_file(id, device)?;
+                transaction.event(id, device, &Event::Close)?;
             }
-            Ok((devices.last().cloned(), books.finish()?))
+            Ok((devices.last().cloned(), transaction.finish()?))
         });
         match last.await? {
             None => break,
@@ -248,14 +248,14 @@ async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), Db
         let from = after.clone();
         let last = write(app, move |tx, now| {
             let devices = fleet_after(tx, from.as_ref())?;
-            let mut books = Books::open(tx, now);
+            let mut transaction = RolloutTransaction::open(tx, now);
             for device in &devices {
-                books.admit(id, device)?;
+                transaction.admit(id, device)?;
             }
             if devices.is_empty() {
-                let _ = books.control(id, Control::Scanned(number))?;
+                let _ = transaction.control(id, Control::Scanned(number))?;
             }
-            Ok((devices.last().cloned(), books.finish()?))
+            Ok((devices.last().cloned(), transaction.finish()?))
         });
         if let Some(last) = last.await? {
             *after = Some(last);
@@ -276,14 +276,14 @@ fn fleet_after(tx: &Connection, after: Option<&DeviceId>) -> Result<Vec<DeviceId
 async fn start(app: &Shared, id: RolloutId) -> Result<(), DbError> {
     loop {
         let started = write(app, move |tx, now| {
-            let mut books = Books::open(tx, now);
-            let Some(rollout) = books.look(id)? else { return Ok((0, Changes::default())) };
+            let mut transaction = RolloutTransaction::open(tx, now);
+            let Some(rollout) = transaction.look(id)? else { return Ok((0, Changes::default())) };
             let Ok(budget) = rollout.budget(now) else { return Ok((0, Changes::default())) };
             let mut started = 0;
             for device in deployments::ready(tx, rollout, budget.min(BATCH), now)? {
-                started += u32::from(books.start(id, &device)?);
+                started += u32::from(transaction.start(id, &device)?);
             }
-            Ok((started, books.finish()?))
+            Ok((started, transaction.finish()?))
         });
         if started.await? == 0 {
             return Ok(());

@@ -12,7 +12,7 @@ use super::remarks;
 use super::rows::{self, Release, millis};
 use super::unfit::{Demands, Refusals};
 use crate::db::DbError;
-use crate::rollouts::books::{Books, Changes};
+use crate::rollouts::transaction::{Changes, RolloutTransaction};
 
 /// Devices that a remark names.
 const NAMED: usize = 3;
@@ -180,12 +180,12 @@ pub fn register(
     }
     let remarks = remarks(tx, &release, upload, created, makes)?;
     let renamed = name_devices(tx, &release)?;
-    let mut books = Books::open(tx, now);
+    let mut transaction = RolloutTransaction::open(tx, now);
     for device in &renamed {
         // It may fit another range of versions than before.
-        books.offer_to_rollouts(device)?;
+        transaction.offer_to_rollouts(device)?;
     }
-    let changes = books.finish()?;
+    let changes = transaction.finish()?;
     Ok(Registered { id: release.id, created, changed, remarks, renamed, changes })
 }
 

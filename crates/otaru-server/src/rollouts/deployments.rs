@@ -45,7 +45,7 @@ pub fn standing(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Resul
 ///
 /// # Errors
 /// Those of the database.
-pub fn open_of(tx: &Connection, device: &DeviceId) -> Result<Vec<RolloutId>, DbError> {
+pub fn open_for_device(tx: &Connection, device: &DeviceId) -> Result<Vec<RolloutId>, DbError> {
     let sql = "SELECT rollout FROM deployments WHERE device = ? AND is_open ORDER BY rollout";
     let mut rows = tx.prepare_cached(sql)?;
     let ids =
@@ -207,7 +207,7 @@ pub fn active_after(
 ///
 /// # Errors
 /// Those of the database.
-pub fn open_in(
+pub fn open_in_rollout(
     tx: &Connection,
     rollout: RolloutId,
     after: Option<&DeviceId>,
@@ -238,7 +238,7 @@ fn pairs(
 
 /// A deployment as lists show it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct Shown {
+pub struct DeploymentView {
     /// Of which rollout.
     pub rollout: u64,
     /// Whose.
@@ -269,9 +269,9 @@ pub struct Shown {
     pub updated_at: Timestamp,
 }
 
-fn shown(row: &Row<'_>) -> Result<Shown, DbError> {
+fn shown(row: &Row<'_>) -> Result<DeploymentView, DbError> {
     let deployment = parse(&row.get::<_, String>(0)?)?;
-    Ok(Shown {
+    Ok(DeploymentView {
         rollout: deployment.rollout().0,
         device: deployment.device().to_string(),
         standing: deployment.standing().as_str().to_owned(),
@@ -300,7 +300,7 @@ pub fn list(
     error: Option<&str>,
     after: Option<&str>,
     limit: u32,
-) -> Result<Page<Shown>, DbError> {
+) -> Result<Page<DeploymentView>, DbError> {
     let mut rows = tx.prepare_cached(
         "SELECT state, created_at, updated_at FROM deployments
          WHERE rollout = ?1 AND device > coalesce(?2, '') AND (?3 IS NULL OR standing = ?3)

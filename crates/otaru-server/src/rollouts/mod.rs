@@ -1,7 +1,7 @@
 //! Rollouts and deployments as rows, and what operators do to them. What follows from it is [`reconcile`](crate::reconcile)'s.
 
-pub mod books;
 pub mod deployments;
 pub mod operate;
 pub mod preview;
 pub mod rows;
+pub mod transaction;

@@ -7,8 +7,8 @@ use otaru_rollout::{
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
 
-use super::books::{Books, Changes};
-use super::rows::Kept;
+use super::rows::StoredRollout;
+use super::transaction::{Changes, RolloutTransaction};
 use super::{deployments, preview, rows};
 use crate::access::audit;
 use crate::api::caller::Caller;
@@ -76,7 +76,7 @@ pub fn create(
     spec: RolloutSpec,
     draft: bool,
     now: Time,
-) -> Result<(Kept, Changes), Problem> {
+) -> Result<(StoredRollout, Changes), Problem> {
     let name = crate::access::plain_name(name)?;
     let kept = rows::insert(tx, &name, release, &caller.name, now, |id| {
         Rollout::new(id, spec, now).map_err(Problem::from)
@@ -104,13 +104,13 @@ pub fn control(
     control: Control,
     now: Time,
 ) -> Result<Changes, Problem> {
-    let mut books = Books::open(tx, now);
-    match books.control(id, control)? {
+    let mut transaction = RolloutTransaction::open(tx, now);
+    match transaction.control(id, control)? {
         None => return Err(missing(id)),
         Some(Err(error)) => return Err(Problem::conflict(error.to_string())),
         Some(Ok(())) => {}
     }
-    let changes = books.finish()?;
+    let changes = transaction.finish()?;
     rows::note(tx, id, Some(&caller.name), &json!({"did": control}), now)?;
     let action = match control {
         Control::Start => "rollout.start",
@@ -147,9 +147,9 @@ pub fn retry(
         let text = format!("rollout {} comes first for {device}", first.0);
         return Err(Problem::conflict(text));
     }
-    let mut books = Books::open(tx, now);
-    books.event(id, device, &Event::Retry { force })?;
-    let changes = books.finish()?;
+    let mut transaction = RolloutTransaction::open(tx, now);
+    transaction.event(id, device, &Event::Retry { force })?;
+    let changes = transaction.finish()?;
     let did = json!({"did": "retry", "device": device, "force": force});
     rows::note(tx, id, Some(&caller.name), &did, now)?;
     audit::note(tx, caller, "rollout.retry", &object(id), &did, now)?;
@@ -201,7 +201,7 @@ fn may_retry(rollout: &Rollout, stage: Stage) -> Result<(), Problem> {
 
 /// A rollout with a deployment of the device that is not over, and that comes before this one.
 fn comes_first(tx: &Connection, rollout: &Rollout, device: &DeviceId) -> Result<Option<RolloutId>, DbError> {
-    for other in deployments::open_of(tx, device)? {
+    for other in deployments::open_for_device(tx, device)? {
         let Some(kept) = rows::get(tx, other)? else { continue };
         if !rollout.outranks(other, kept.rollout.spec().priority) {
             return Ok(Some(other));

@@ -12,7 +12,7 @@ use crate::timestamp::Timestamp;
 
 /// A rollout as it is kept.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct StoredRollout {
     /// The engine's state.
     pub rollout: Rollout,
     /// What people call it.
@@ -49,9 +49,9 @@ pub const PHASES: [&str; 8] =
 
 pub(super) const COLUMNS: &str = "state, name, release, created_at, created_by, updated_at, revision";
 
-pub(super) fn kept(row: &Row<'_>) -> Result<Kept, DbError> {
+pub(super) fn kept(row: &Row<'_>) -> Result<StoredRollout, DbError> {
     let state: String = row.get(0)?;
-    Ok(Kept {
+    Ok(StoredRollout {
         rollout: serde_json::from_str(&state).map_err(|error| DbError::corrupt("rollouts.state", error))?,
         name: row.get(1)?,
         release: row.get(2)?,
@@ -71,7 +71,7 @@ pub fn key(id: RolloutId) -> i64 {
 ///
 /// # Errors
 /// Those of the database.
-pub fn get(tx: &Connection, id: RolloutId) -> Result<Option<Kept>, DbError> {
+pub fn get(tx: &Connection, id: RolloutId) -> Result<Option<StoredRollout>, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE id = ?");
     let found = tx.prepare_cached(&sql)?.query_row([key(id)], |row| Ok(kept(row))).optional()?;
     found.transpose()
@@ -86,7 +86,7 @@ pub fn list(
     phase: Option<&str>,
     before: Option<i64>,
     limit: u32,
-) -> Result<Vec<Kept>, DbError> {
+) -> Result<Vec<StoredRollout>, DbError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM rollouts WHERE id < coalesce(?1, 9223372036854775807) AND (?2 IS NULL OR phase = ?2)
          ORDER BY id DESC LIMIT ?3"
@@ -100,7 +100,7 @@ pub fn list(
 ///
 /// # Errors
 /// Those of the database.
-pub fn of_release(tx: &Connection, release: i64, limit: u32) -> Result<Vec<Kept>, DbError> {
+pub fn of_release(tx: &Connection, release: i64, limit: u32) -> Result<Vec<StoredRollout>, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE release = ? ORDER BY id DESC LIMIT ?");
     let mut rows = tx.prepare_cached(&sql)?;
     let found = rows.query_map(params![release, limit], |row| Ok(kept(row)))?;
@@ -140,7 +140,7 @@ pub fn insert<E: From<DbError>>(
     by: &str,
     now: Time,
     make: impl FnOnce(RolloutId) -> Result<Rollout, E>,
-) -> Result<Kept, E> {
+) -> Result<StoredRollout, E> {
     let at = Timestamp::from(now);
     tx.execute(
         "INSERT INTO rollouts (name, release, state, phase, is_open, is_alive, created_at, created_by, updated_at)
@@ -150,7 +150,7 @@ pub fn insert<E: From<DbError>>(
     .map_err(DbError::from)?;
     let rollout = make(RolloutId(tx.last_insert_rowid().cast_unsigned()))?;
     save(tx, &rollout, 0, now)?;
-    Ok(Kept {
+    Ok(StoredRollout {
         rollout,
         name: name.to_owned(),
         release,
@@ -193,7 +193,7 @@ pub fn save(tx: &Connection, rollout: &Rollout, revision: i64, now: Time) -> Res
 /// Something that happened to a rollout.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[schema(as = RolloutEvent)]
-pub struct Happened {
+pub struct RolloutEvent {
     /// Newer ones have higher ids.
     pub id: i64,
     /// When.
@@ -213,7 +213,7 @@ pub fn events(
     id: RolloutId,
     before: Option<i64>,
     limit: u32,
-) -> Result<Page<Happened>, DbError> {
+) -> Result<Page<RolloutEvent>, DbError> {
     let mut rows = tx.prepare_cached(
         "SELECT id, at, actor, event FROM rollout_events
          WHERE rollout = ?1 AND id < coalesce(?2, 9223372036854775807) ORDER BY id DESC LIMIT ?3",
@@ -221,7 +221,7 @@ pub fn events(
     let events = rows.query_map((key(id), before, i64::from(limit) + 1), |row| {
         let event: String = row.get(3)?;
         let event = serde_json::from_str(&event).unwrap_or(Value::Null);
-        Ok(Happened { id: row.get(0)?, at: row.get(1)?, actor: row.get(2)?, event })
+        Ok(RolloutEvent { id: row.get(0)?, at: row.get(1)?, actor: row.get(2)?, event })
     })?;
     Ok(Page::cut(events.collect::<Result<_, _>>()?, limit, |last| Cursor::of(&last.id)))
 }

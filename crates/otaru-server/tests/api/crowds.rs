@@ -11,6 +11,9 @@ use tokio::time::{sleep, timeout};
 use crate::bench::{Bench, LIMIT};
 use crate::hostile::status;
 
+/// A file that is no short answer, nor fits into any buffer.
+const LONG: &str = "/api/docs/swagger-ui-bundle.js";
+
 /// Few, so that each is soon reached.
 fn few() -> Limits {
     Limits {
@@ -72,7 +75,7 @@ async fn begun(from: IpAddr, to: SocketAddr) -> Option<TcpStream> {
 /// A connection that asks for more than fits into any buffer, and reads nothing of it.
 async fn silent(from: IpAddr, to: SocketAddr) -> TcpStream {
     let mut stream = connect(from, to).await;
-    let request = "GET /api/docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
+    let request = format!("GET {LONG} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(20);
     stream.write_all(request.as_bytes()).await.unwrap();
     stream
 }
@@ -166,8 +169,11 @@ async fn a_full_house_answers_short_requests() {
         let answer = ask(machine(3), address, "/api/v1/me", &login).await;
         assert_eq!(status(&answer), 200, "{answer}");
     }
-    let answer = ask(machine(3), address, &format!("/files/{}/x", "0".repeat(64)), "").await;
+    let answer = ask(machine(3), address, LONG, "").await;
     assert_eq!(status(&answer), 503, "{answer}");
+    let login = format!("Authorization: Bearer {}\r\n", bench.admin);
+    let answer = ask(machine(3), address, "/api/v1/events", &login).await;
+    assert_eq!(status(&answer), 503, "what has no end is no short answer: {answer}");
     assert!(answer.contains("\r\nretry-after: "), "{answer}");
     // One connection does not take the place for ever: it gets one answer.
     let mut stream = connect(machine(4), address).await;
@@ -202,13 +208,12 @@ async fn besieged() -> (Bench, Vec<TcpStream>) {
 async fn who_is_waited_for_makes_room_for_others() {
     let (bench, mut held) = besieged().await;
     let address = bench.server.http();
-    let missing = format!("/files/{}/x", "0".repeat(64));
     for number in 0..12 {
         let answer = ask(machine(40 + number), address, "/healthz", "").await;
         assert_eq!(status(&answer), 200, "{answer}");
-        // A download is no short request: it needs a place for everybody, and waits for it.
-        let answer = ask(machine(40 + number), address, &missing, "").await;
-        assert_eq!(status(&answer), 404, "{answer}");
+        // A long answer needs a place for everybody, and waits for it.
+        let answer = ask(machine(40 + number), address, LONG, "").await;
+        assert_eq!(status(&answer), 200, "{}", answer.len());
     }
     let mut ended = 0;
     for stream in &mut held {
@@ -305,6 +310,52 @@ async fn in_the_end_through(bench: &Bench, more: &str, wanted: u16) {
         }
     };
     timeout(2 * LIMIT, tried).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_a_sender_has_a_part_of_the_reserve() {
+    let bench = Bench::start_with(|config| {
+        config.limits = Limits { connections: 1, ..few() };
+        config.trusted_proxies = vec![machine(9)];
+    })
+    .await;
+    let address = bench.server.http();
+    let _full = silent(machine(1), address).await;
+    sleep(Duration::from_millis(300)).await;
+    let mut half = connect(machine(9), address).await;
+    let head = "POST /api/v1/claim HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\n\
+                Content-Type: application/json\r\nContent-Length: 9\r\n\r\n";
+    half.write_all(head.as_bytes()).await.unwrap();
+    in_the_end_through(&bench, "X-Forwarded-For: 192.0.2.1\r\n", 429).await;
+    let answer = ask(machine(9), address, "/healthz", "X-Forwarded-For: 192.0.2.2\r\n").await;
+    assert_eq!(status(&answer), 200, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_trickle_make_room() {
+    let bench = bench(Limits { connections: 4, patience: Duration::from_millis(400), ..few() }).await;
+    let address = bench.server.http();
+    let mut held = Vec::new();
+    for number in 0..8 {
+        let mut half = connect(machine(1 + number), address).await;
+        let head = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                    Content-Length: 9999\r\n\r\n";
+        half.write_all(head.as_bytes()).await.unwrap();
+        held.push(half);
+    }
+    let trickle = tokio::spawn(async move {
+        loop {
+            for half in &mut held {
+                let _ = half.write_all(b"x").await;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    for number in 0..6 {
+        let answer = timeout(LIMIT, ask(machine(40 + number), address, LONG, "")).await.unwrap();
+        assert_eq!(status(&answer), 200, "places for everybody and of the reserve are free again");
+    }
+    trickle.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

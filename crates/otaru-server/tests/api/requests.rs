@@ -287,6 +287,10 @@ async fn the_description_is_whole() {
         let name = reference.split('"').next().unwrap();
         assert!(document["components"]["schemas"][name].is_object(), "{name}");
     }
-    let page = Request::get("/api/docs/").body(Body::empty()).unwrap();
-    assert!(bench.send(page).await.is(200).text.contains("swagger"));
+    let page = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    let found = bench.send(page("/api/docs/")).await.is(200);
+    assert!(found.text.contains("swagger"));
+    assert_eq!(found.headers["cache-control"], "public, max-age=600", "proxies may keep it a while");
+    let missing = bench.send(page("/api/docs/none.js")).await.is(404);
+    assert!(missing.headers.get("cache-control").is_none(), "that there is none is kept by nobody");
 }

@@ -11,7 +11,7 @@ use mqtt5::{
     SubscribeOptions, WillMessage,
 };
 use otaru_server::api::caller::Role;
-use otaru_server::mqtt::access::{Answer, Authenticator, Identity, Knock};
+use otaru_server::mqtt::access::{Answer, Authenticator, ConnectRequest, Identity};
 use otaru_server::mqtt::{EmbeddedBroker, Incoming, Mqtt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 struct Doorkeeper;
 
 impl Authenticator for Doorkeeper {
-    fn identify(&self, knock: Knock) -> Answer<'_, Option<Identity>> {
+    fn identify(&self, knock: ConnectRequest) -> Answer<'_, Option<Identity>> {
         Box::pin(async move {
             match knock.password?.expose() {
                 "viewer" => Some(Identity::Token(Role::Viewer)),

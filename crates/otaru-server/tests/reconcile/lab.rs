@@ -17,7 +17,7 @@ use otaru_server::clock::Clock;
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::db::{Db, DbError};
 use otaru_server::http::Limits;
-use otaru_server::reconcile::outbox::{Bus, send_all};
+use otaru_server::reconcile::outbox::{Publish, send_all};
 use otaru_server::reconcile::work::{Memory, pass};
 use otaru_server::reconcile::{take_presence, take_report};
 use otaru_server::releases::{Keys, UploadLimits};
@@ -47,7 +47,7 @@ pub(crate) struct Post {
     pub(crate) away: std::sync::atomic::AtomicBool,
 }
 
-impl Bus for Post {
+impl Publish for Post {
     async fn publish(&self, topic: &str, payload: &[u8], expiry: Duration) -> Result<(), String> {
         if self.away.load(Ordering::Relaxed) {
             return Err("away".into());

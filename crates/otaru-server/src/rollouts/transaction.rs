@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, Status, UpdateState};
 use otaru_rollout::{
-    Case, Control, ControlError, Deployment, Device, DeviceId, Effect, Event, Goal, Occupancy, Outcome,
-    Overlap, Report, Rollout, RolloutId, Standing, Time, admit,
+    Control, ControlError, Deployment, DeploymentStep, Device, DeviceId, Effect, Event, Goal, Occupancy,
+    Outcome, Overlap, Report, Rollout, RolloutId, Standing, Time, admit,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
@@ -77,15 +77,15 @@ struct Open {
     revision: i64,
 }
 
-/// A transaction's books. What is not [finished](Books::finish) is not kept.
-pub struct Books<'tx> {
+/// Rollouts, deployments and devices that one database transaction changes; kept only when it is [finished](RolloutTransaction::finish).
+pub struct RolloutTransaction<'tx> {
     tx: &'tx Connection,
     now: Time,
     rollouts: BTreeMap<RolloutId, Open>,
     changes: Changes,
 }
 
-impl<'tx> Books<'tx> {
+impl<'tx> RolloutTransaction<'tx> {
     /// Opens them.
     pub fn open(tx: &'tx Connection, now: Time) -> Self {
         Self { tx, now, rollouts: BTreeMap::new(), changes: Changes::default() }
@@ -161,7 +161,7 @@ impl<'tx> Books<'tx> {
     /// # Errors
     /// Those of the database.
     pub fn event_of_device(&mut self, device: &DeviceId, event: &Event) -> Result<(), DbError> {
-        for id in deployments::open_of(self.tx, device)? {
+        for id in deployments::open_for_device(self.tx, device)? {
             self.event(id, device, event)?;
         }
         Ok(())
@@ -208,7 +208,7 @@ impl<'tx> Books<'tx> {
         &mut self,
         id: RolloutId,
         device: &DeviceId,
-        work: impl FnOnce(&mut Case<'_>) -> Result<T, DbError>,
+        work: impl FnOnce(&mut DeploymentStep<'_>) -> Result<T, DbError>,
     ) -> Result<Option<T>, DbError> {
         let (tx, now) = (self.tx, self.now);
         let Some((mut deployment, revision)) = deployments::get(tx, id, device)? else { return Ok(None) };
@@ -216,7 +216,8 @@ impl<'tx> Books<'tx> {
         let before = deployment.clone();
         let held = occupancy(tx, device)?;
         let mut occupancy = held;
-        let done = work(&mut Case { rollout, deployment: &mut deployment, occupancy: &mut occupancy })?;
+        let done =
+            work(&mut DeploymentStep { rollout, deployment: &mut deployment, occupancy: &mut occupancy })?;
         if deployment != before {
             deployments::save(tx, &deployment, revision, now)?;
             if deployment.standing() != before.standing() {
@@ -281,7 +282,7 @@ impl<'tx> Books<'tx> {
     /// Its deployments in rollouts, as far as they are not over.
     fn overlaps(&mut self, device: &DeviceId) -> Result<Vec<Overlap>, DbError> {
         let mut overlaps = Vec::new();
-        for rollout in deployments::open_of(self.tx, device)? {
+        for rollout in deployments::open_for_device(self.tx, device)? {
             if let Some(other) = self.rollout(rollout)? {
                 overlaps.push(Overlap { rollout, priority: other.spec().priority });
             }

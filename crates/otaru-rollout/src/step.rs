@@ -10,7 +10,7 @@ use crate::time::Time;
 
 /// A deployment, its rollout and its device's occupancy. Keep all three in one transaction.
 #[derive(Debug)]
-pub struct Case<'a> {
+pub struct DeploymentStep<'a> {
     /// The rollout.
     pub rollout: &'a mut Rollout,
     /// One of its deployments.
@@ -19,7 +19,7 @@ pub struct Case<'a> {
     pub occupancy: &'a mut Occupancy,
 }
 
-impl Case<'_> {
+impl DeploymentStep<'_> {
     /// Takes what happens to the deployment. What a deployment of another rollout is told changes nothing.
     pub fn step(&mut self, event: &Event, now: Time) -> Vec<Effect> {
         if self.deployment.rollout != self.rollout.id {
