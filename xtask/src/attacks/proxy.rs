@@ -36,7 +36,7 @@ impl Nginx {
             .replace("127.0.0.1:8080", server)
             .replace("listen 443 ssl ", &format!("listen 127.0.0.1:{people} "))
             .replace("listen 80 ", &format!("listen 127.0.0.1:{devices} "))
-            .replace("/var/cache/nginx/", &format!("{}/", folder.display()));
+            .replace("/var/cache/", &format!("{}/", folder.display()));
         let sample: String = sample
             .lines()
             .filter(|line| !line.trim_start().starts_with("ssl_"))

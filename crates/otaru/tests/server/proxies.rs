@@ -18,7 +18,7 @@ impl Proxy {
     pub(crate) fn nginx(servers: &str, port: u16) -> Self {
         let own = tempfile::tempdir().unwrap();
         let dir = own.path().display();
-        let servers = servers.replace("/var/cache/nginx/", &format!("{dir}/"));
+        let servers = servers.replace("/var/cache/", &format!("{dir}/"));
         let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {dir}/{name};\n"))
             .concat();
