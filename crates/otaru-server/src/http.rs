@@ -9,7 +9,7 @@ mod waiting;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -41,6 +41,10 @@ const LONGEST_HEAD: usize = 64 * 1024;
 /// Bytes of an answer that the system takes before its reader does; Linux takes twice as many. Left to itself it takes 2.5 MB on a fast
 /// network, which costs memory and, for as long as they are copied, the time of everybody else.
 const SEND_BUFFER: u32 = 128 * 1024;
+/// Of these, bytes that are not yet on their way: as soon as a reader took half as many, there is room for more. A slow one is seen to read,
+/// and one who does not read costs little; see tcp(7), `TCP_NOTSENT_LOWAT`.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 16 * 1024;
 /// Connections that may wait to be taken: a client whose connection finds no place there tries again after a second, then two, then four.
 const BACKLOG: u32 = 4_096;
 /// Bytes of the longest answer to somebody in the reserve.
@@ -49,6 +53,8 @@ const LONG_ANSWER: u64 = 128 * 1024;
 const GRACE: Duration = Duration::from_secs(10);
 /// The pause after the system had no more file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
+/// The pause after it was told that there is no room.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// Seconds after which somebody for whom there was no room may come again.
 const COME_AGAIN: u32 = 5;
 
@@ -76,13 +82,15 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     // Connections have it from here.
     socket.set_send_buffer_size(SEND_BUFFER)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
 /// Serves `router` by these rules until `stop`, then finishes what is under way.
 pub async fn serve(listener: TcpListener, router: Router, rules: Rules, stop: CancellationToken) {
-    let door = Arc::new(Door { room: Room::new(&rules.limits), rules });
+    let door = Arc::new(Door { room: Room::new(&rules.limits), rules, told: Mutex::default() });
     let graceful = GracefulShutdown::new();
     while let Some((stream, peer, admission)) = door.accept(&listener, &stop).await {
         let (door, router) = (Arc::clone(&door), router.clone());
@@ -98,7 +106,7 @@ pub async fn serve(listener: TcpListener, router: Router, rules: Rules, stop: Ca
             match place {
                 Some(place) => door.converse(router, stream, peer, place, watcher).await,
                 None => {
-                    door.rules.turned_away.inc();
+                    door.no_room();
                 }
             }
         });
@@ -113,6 +121,8 @@ pub async fn serve(listener: TcpListener, router: Router, rules: Rules, stop: Ca
 struct Door {
     room: Room,
     rules: Rules,
+    /// When it was last told that somebody found no room.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Door {
@@ -128,7 +138,7 @@ impl Door {
                     Ok((stream, peer)) => {
                         let address = Some(peer.ip().to_canonical()).filter(|ip| !self.is_proxy(*ip));
                         let Some(admission) = self.room.admit(address) else {
-                            self.rules.turned_away.inc();
+                            self.no_room();
                             continue;
                         };
                         // Answers are written whole; waiting for more to send would only delay them.
@@ -233,8 +243,19 @@ impl Door {
         Ok(response.map(|body| held::hold(body, (answering, in_reserve, counted))))
     }
 
-    fn turn_away(&self, status: StatusCode, kind: &str) -> Response {
+    /// Counts somebody for whom there is no room, and tells it now and then.
+    fn no_room(&self) {
         self.rules.turned_away.inc();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+            *told = Some(Instant::now());
+            let Limits { connections, per_address, .. } = self.rules.limits;
+            tracing::warn!(connections, per_address, "no room for some HTTP connections or requests");
+        }
+    }
+
+    fn turn_away(&self, status: StatusCode, kind: &str) -> Response {
+        self.no_room();
         Problem::new(status, kind, "there is no room for more just now; try again in a few seconds")
             .retry_after(COME_AGAIN)
             .into_response()

@@ -43,6 +43,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long tasks may take to end.
 const END: Duration = Duration::from_secs(12);
 
+/// Places for connections that are few for a server of a fleet.
+const LITTLE_ROOM: usize = 500;
+
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -152,6 +155,12 @@ impl Server {
         // Everything listens: nothing is left that could keep it from being shown.
         let first_token = first::make(&app).await?;
         tracing::info!(http = %app.public_base, %mqtt, dev = app.config.dev, "started");
+        let room = app.config.limits.connections;
+        if room < LITTLE_ROOM {
+            tracing::warn!(
+                "room for {room} HTTP connections: allow more open files (ulimit -n, LimitNOFILE=)"
+            );
+        }
         Ok(Self { app, http, metrics, mqtt, first_token, broker, tasks, _data: data })
     }
 

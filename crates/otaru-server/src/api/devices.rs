@@ -546,13 +546,18 @@ struct TagMany {
     remove: Vec<String>,
 }
 
-/// A filter in a body. Here a name that is none is an error: a filter that leaves it out would mean more devices than whoever
-/// misspelt it.
+/// A filter in a body. Here a name that is none is an error, and so is an empty text: a filter that leaves it out would mean more devices
+/// than whoever misspelt it, or whose script had nothing to put there.
 fn strictly<'de, D: Deserializer<'de>>(body: D) -> Result<Option<DeviceQuery>, D::Error> {
     let Some(given) = Option::<serde_json::Map<String, Value>>::deserialize(body)? else { return Ok(None) };
     let known = serde_json::to_value(DeviceQuery::default()).map_err(D::Error::custom)?;
     if let Some(name) = given.keys().find(|name| known.get(name.as_str()).is_none()) {
         return Err(D::Error::custom(format!("unknown field `{name}` in `which`")));
+    }
+    let is_blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+    if let Some((name, _)) = given.iter().find(|(_, value)| is_blank(value)) {
+        let words = format!("`{name}` in `which` is empty; leave it out where it does not matter");
+        return Err(D::Error::custom(words));
     }
     serde_json::from_value(Value::Object(given)).map(Some).map_err(D::Error::custom)
 }

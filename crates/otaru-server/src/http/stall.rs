@@ -14,8 +14,8 @@ use super::waiting::Wait;
 
 /// A connection that fails when bytes wait for it and it takes none of them for as long as `limit`.
 ///
-/// The system takes bytes only in pieces of a good part of its send buffer, tens of kilobytes. So a reader who takes a few bytes now and
-/// then makes no headway here either.
+/// The system takes bytes only in pieces of some kilobytes (`UNSENT` in [`super`]). So a reader who takes a few bytes now and then makes
+/// no headway here either.
 #[derive(Debug)]
 pub(super) struct Stalling {
     stream: TcpStream,
@@ -35,7 +35,7 @@ impl Stalling {
     fn watch<T>(&mut self, cx: &mut Context<'_>, attempt: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if attempt.is_ready() {
             if std::mem::replace(&mut self.waits, false) {
-                self.wait.moves();
+                self.wait.takes();
             }
             return attempt;
         }

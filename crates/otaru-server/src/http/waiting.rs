@@ -26,7 +26,9 @@ const AT_ONCE: usize = 16;
 /// Of how many it is noted that nobody there is waited for long enough.
 const NOTED: usize = 256;
 /// How much longer than for a stranger it is waited for somebody who logged in.
-const FOR_KNOWN: u64 = 10;
+const FOR_KNOWN: u32 = 10;
+/// How much longer than for one who takes nothing it is waited for a reader who takes an answer, if slowly.
+const FOR_READER: u32 = 4;
 
 /// One connection, and since when its peer is waited for.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub(super) struct Wait {
     /// Whether a request is being answered.
     answers: AtomicBool,
     known: AtomicBool,
+    /// Whether some of this answer was taken after others had to wait.
+    reads: AtomicBool,
     end: CancellationToken,
     /// Whose connection it is, where that counts.
     pub(super) origin: Option<IpAddr>,
@@ -77,6 +81,7 @@ impl Wait {
     pub(super) fn answers(self: &Arc<Self>) -> Answering {
         self.answers.store(true, Ordering::Relaxed);
         self.moves();
+        self.reads.store(false, Ordering::Relaxed);
         if self.origin.is_none() {
             // Of a proxy, whose next request may be anybody's.
             self.known.store(false, Ordering::Relaxed);
@@ -87,6 +92,12 @@ impl Wait {
     /// Whoever is there has logged in.
     pub(super) fn is_known(&self) {
         self.known.store(true, Ordering::Relaxed);
+    }
+
+    /// The peer took some of an answer that waited for it.
+    pub(super) fn takes(&self) {
+        self.reads.store(true, Ordering::Relaxed);
+        self.moves();
     }
 
     /// Some of a body came. Of a stranger it must come whole: a byte now and then would keep the place for ever.
@@ -124,9 +135,10 @@ impl Wait {
             return Duration::ZERO;
         }
         let waited = now.saturating_duration_since(self.began + Duration::from_millis(since - 1));
-        match self.known.load(Ordering::Relaxed) {
-            true => waited / u32::try_from(FOR_KNOWN).unwrap_or(1),
-            false => waited,
+        match (self.known.load(Ordering::Relaxed), self.reads.load(Ordering::Relaxed)) {
+            (true, _) => waited / FOR_KNOWN,
+            (false, true) => waited / FOR_READER,
+            (false, false) => waited,
         }
     }
 
@@ -189,6 +201,7 @@ impl Waits {
             since: AtomicU64::new(1),
             answers: AtomicBool::new(false),
             known: AtomicBool::new(false),
+            reads: AtomicBool::new(false),
             end: CancellationToken::new(),
             origin,
             stranger,
@@ -315,7 +328,7 @@ mod tests {
         assert_eq!(ended(&[&idle, &busy, &known]), [true, false, false]);
         busy.wait.waits();
         drop(answering);
-        std::thread::sleep(PATIENCE * u32::try_from(FOR_KNOWN).unwrap());
+        std::thread::sleep(PATIENCE * FOR_KNOWN);
         waits.make_room(Among::Everybody, PATIENCE);
         waits.make_room(Among::Everybody, PATIENCE);
         assert_eq!(ended(&[&busy, &known]), [true, true], "also who logged in, in the end");
@@ -329,6 +342,23 @@ mod tests {
         std::thread::sleep(PATIENCE * 11);
         waits.make_room(Among::Address(mine.wait.origin.unwrap()), PATIENCE);
         assert_eq!(ended(&[&mine, &known, &other]), [true, false, false]);
+    }
+
+    #[test]
+    fn who_reads_slowly_is_waited_for_longer_than_who_reads_nothing() {
+        let waits = Arc::new(Waits::default());
+        let (silent, slow) = (listed(&waits, 1), listed(&waits, 2));
+        let answering = [&silent, &slow].map(|entry| entry.wait.answers());
+        slow.wait.waits();
+        slow.wait.takes();
+        [&silent, &slow].iter().for_each(|entry| entry.wait.waits());
+        std::thread::sleep(PATIENCE);
+        waits.make_room(Among::Everybody, PATIENCE);
+        assert_eq!(ended(&[&silent, &slow]), [true, false]);
+        std::thread::sleep(PATIENCE * FOR_READER);
+        waits.make_room(Among::Everybody, PATIENCE);
+        assert_eq!(ended(&[&slow]), [true], "who stops is ended, too");
+        drop(answering);
     }
 
     #[test]

@@ -332,6 +332,36 @@ async fn behind_a_proxy_a_sender_has_a_part_of_the_reserve() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_reads_slowly_keeps_its_place_in_a_crowd() {
+    let bench = bench(Limits { patience: Duration::from_secs(1), ..few() }).await;
+    let address = bench.server.http();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.bind((machine(1), 0).into()).unwrap();
+    let mut slow = socket.connect(address).await.unwrap();
+    let request = format!("GET {LONG} HTTP/1.1\r\nHost: x\r\n\r\n");
+    slow.write_all(request.as_bytes()).await.unwrap();
+    let crowd = tokio::spawn(async move {
+        let mut held = std::collections::VecDeque::new();
+        for number in 0.. {
+            held.push_back(silent(machine(2 + number % 200), address).await);
+            if held.len() > 64 {
+                held.pop_front();
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    // 50 KB a second, for longer than anybody is waited for: the system's buffers have more than the first seconds of it.
+    for _ in 0..200 {
+        let mut some = [0; 2_048];
+        let taken = timeout(LIMIT, slow.read(&mut some)).await.unwrap().expect("it is still served");
+        assert!(taken > 0, "it is still served");
+        sleep(Duration::from_millis(40)).await;
+    }
+    crowd.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_trickle_make_room() {
     let bench = bench(Limits { connections: 4, patience: Duration::from_millis(400), ..few() }).await;
     let address = bench.server.http();

@@ -112,7 +112,13 @@ async fn many_are_tagged_at_once_and_a_retired_one_is_gone() {
     assert_eq!(changed["devices"], tagged.len());
     assert!(!tagged.is_empty() && tagged.iter().all(|device| device["state"] == "idle"));
     bench.post("/devices/tags", json!({"set": {"x": ""}})).await.problem(422, "invalid");
-    // A condition that is misspelt is not left out: that would be all devices.
+    // A condition that is misspelt, or that a script had nothing for, is not left out: that would be all devices.
+    for blank in ["tags", "product", "q"] {
+        let body = json!({"which": {blank: " "}, "set": {"x": ""}});
+        let problem = bench.post("/devices/tags", body).await;
+        assert!(problem.text.contains("is empty"), "{}", problem.text);
+        problem.problem(422, "invalid");
+    }
     let misspelt = json!({"which": {"stat": "idle"}, "set": {"x": ""}});
     bench.post("/devices/tags", misspelt).await.problem(422, "invalid");
     bench

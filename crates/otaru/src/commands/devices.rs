@@ -60,10 +60,10 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         remove: Vec<String>,
         /// All devices whose tags fit this expression
-        #[arg(long, value_name = "EXPRESSION", conflicts_with = "ids")]
+        #[arg(long, value_name = "EXPRESSION", conflicts_with = "ids", value_parser = not_blank)]
         filter_tags: Option<String>,
         /// All devices that run this product
-        #[arg(long, value_name = "NAME", conflicts_with = "ids")]
+        #[arg(long, value_name = "NAME", conflicts_with = "ids", value_parser = not_blank)]
         filter_product: Option<String>,
         #[command(flatten)]
         server: ServerArgs,
@@ -121,6 +121,14 @@ enum Command {
     /// Fleet keys: secrets with which devices may come that are not known yet
     #[command(subcommand)]
     Key(KeyCommand),
+}
+
+/// What decides which devices are changed; a script that has nothing to put there does not mean all of them.
+fn not_blank(text: &str) -> Result<String, &'static str> {
+    match text.trim().is_empty() {
+        true => Err("it is empty, which would mean every device"),
+        false => Ok(text.to_owned()),
+    }
 }
 
 #[derive(clap::Subcommand)]

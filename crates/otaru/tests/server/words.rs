@@ -26,6 +26,10 @@ fn what_nothing_matches_is_an_error_that_says_what_there_is() {
         .tries(&["devices", "tag", "--filter-tags", "canary", "--set", "x"])
         .with_code(1)
         .tells("nothing is tagged");
+    for blank in [["--filter-tags", ""], ["--filter-product", " "]] {
+        let tag = fleet.tries(&[&["devices", "tag", "--set", "x"][..], &blank].concat()).with_code(2);
+        tag.tells("it is empty, which would mean every device");
+    }
 
     let create = |more: &[&str]| fleet.tries(&[&["rollout", "create", "lamp@1.1.0"][..], more].concat());
     for dry in [&[][..], &["--dry-run"]] {
