@@ -217,7 +217,7 @@ impl Door {
         let Some(stranger) = stranger else {
             return Ok(self.turn_away(StatusCode::TOO_MANY_REQUESTS, "too-many-requests"));
         };
-        let in_reserve = match passed_on && place.reserved {
+        let mut in_reserve = match passed_on && place.reserved {
             true => match self.room.request_in_reserve(sender) {
                 Some(counted) => Some(counted),
                 None => return Ok(self.turn_away(StatusCode::TOO_MANY_REQUESTS, "too-many-requests")),
@@ -234,7 +234,10 @@ impl Door {
         wait.moves();
         if place.reserved && reads && is_long(&response) {
             match self.room.for_long_answer().await {
-                Some(permit) => place.leaves_reserve(permit),
+                Some(permit) => {
+                    place.leaves_reserve(permit);
+                    in_reserve = None;
+                }
                 None => return Ok(self.turn_away(StatusCode::SERVICE_UNAVAILABLE, "busy")),
             }
         }

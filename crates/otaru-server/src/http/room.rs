@@ -43,9 +43,9 @@ const MOST_PER_ADDRESS: usize = 1_250;
 const MOST_STREAMS: usize = 256;
 /// How often it is looked for room while there is none.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a connection waits for a place.
+/// The longest wait of a connection in the queue.
 const QUEUED: Duration = Duration::from_secs(10);
-/// How long a long answer waits for room.
+/// The longest wait of a long answer for a place for everybody.
 const LONG_ANSWER: Duration = Duration::from_secs(2);
 
 impl Limits {
@@ -106,7 +106,7 @@ pub(super) struct Room {
     patience: Duration,
 }
 
-/// What a connection finds when it comes.
+/// The outcome for a connection that comes: served, or queued.
 #[derive(Debug)]
 pub(super) enum Admission {
     /// A place.

@@ -25,9 +25,9 @@ const PART: usize = 64;
 const AT_ONCE: usize = 16;
 /// Of how many it is noted that nobody there is waited for long enough.
 const NOTED: usize = 256;
-/// How much longer than for a stranger it is waited for somebody who logged in.
+/// Factor of patience with somebody who logged in.
 const FOR_KNOWN: u32 = 10;
-/// How much longer than for one who takes nothing it is waited for a reader who takes an answer, if slowly.
+/// Factor of patience with a reader who takes an answer, if slowly.
 const FOR_READER: u32 = 4;
 
 /// One connection, and since when its peer is waited for.
@@ -47,11 +47,11 @@ pub(super) struct Wait {
     stranger: Stranger,
     /// Whether its place is one of the reserve.
     reserved: AtomicBool,
-    /// Its place.
+    /// The place that it holds.
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-/// Who is asked to make room.
+/// Connections among which one is ended to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Among {
     /// Whoever has a place that is for everybody.

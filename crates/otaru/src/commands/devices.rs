@@ -51,7 +51,7 @@ enum Command {
     },
     /// Tag devices
     Tag {
-        /// Their ids; or say with --filter-… which ones
+        /// Ids of the devices, unless --filter-… says which
         ids: Vec<String>,
         /// A tag they shall have: NAME or NAME=VALUE; may be given several times
         #[arg(long, value_name = "TAG")]
@@ -123,7 +123,7 @@ enum Command {
     Key(KeyCommand),
 }
 
-/// What decides which devices are changed; a script that has nothing to put there does not mean all of them.
+/// Refuses an empty filter: a script that has nothing to put there does not mean all devices.
 fn not_blank(text: &str) -> Result<String, &'static str> {
     match text.trim().is_empty() {
         true => Err("it is empty, which would mean every device"),
