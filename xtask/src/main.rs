@@ -3,7 +3,7 @@
 //! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`]
 //! type-checks for those it cannot compile for; [`firmware`] makes the images for boards; [`emulate`] runs them; [`sim`] runs the virtual
 //! devices' long tests and benchmarks; [`compression`] measures compressors, [`delta`] patches, [`downloads`] what the server hands
-//! out, [`fleet`] what it needs for thousands of devices, [`attacks`] what others notice while it is attacked, [`broker`] brokers;
+//! out, [`floors`] holds arrows against the table, [`fleet`] what it needs for thousands of devices, [`attacks`] what others notice while it is attacked, [`broker`] brokers;
 //! [`fuzz`] runs the fuzzers; [`schemathesis`] asks the server's API what its description allows and forbids; [`serve`] starts a
 //! server; [`tools`] fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ mod downloads;
 mod emulate;
 mod firmware;
 mod fleet;
+mod floors;
 mod fuzz;
 mod pages;
 mod report;
@@ -48,6 +49,8 @@ enum Command {
     PowerCut(sim::PowerCut),
     /// Measures updates of virtual devices, compressors, patches, verifying, downloads, brokers, or a server under attack
     Bench(sim::Bench),
+    /// Holds the arrows between files and between crates against the table of floors, xtask/floors.toml
+    Floors(floors::Options),
     /// Feeds every parser with what is made of the kept corpus
     Fuzz(fuzz::Options),
     /// Compiles what runs on a chip for riscv32imc-unknown-none-elf, without std
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Test(options) => checks::test(&options),
         Command::PowerCut(options) => sim::power_cut(&options),
         Command::Bench(options) => sim::bench(&options),
+        Command::Floors(options) => floors::floors(&options),
         Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::ChipCheck => chip::check(),
         Command::CheckXtensa(options) => xtensa::check(&options),
