@@ -8,6 +8,7 @@ use crate::commands::{
     backup, broker, cancel, delta, demo, devices, files, healthy, image, inspect, keygen, login, push,
     release, resign, rollout, serve, shell, sim, token, verify, watch,
 };
+use crate::output::{Outcome, Output};
 use crate::{logging, options, ui};
 
 const EXAMPLES: &str = "\
@@ -38,17 +39,6 @@ pub(crate) struct Cli {
     command: Command,
     #[command(flatten)]
     output: Output,
-}
-
-/// How a command tells what happens.
-#[derive(clap::Args, Clone, Copy)]
-pub(crate) struct Output {
-    /// Print JSON, one object a line
-    #[arg(long, global = true, display_order = 900)]
-    pub(crate) json: bool,
-    /// Show logs on standard error; twice for more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 901)]
-    pub(crate) verbose: u8,
 }
 
 #[derive(Subcommand)]
@@ -83,15 +73,6 @@ enum Command {
     Logout(login::LogoutArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
-}
-
-/// Whether what the user wanted has come true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It has.
-    Good,
-    /// It has not, and the command has said why.
-    Bad,
 }
 
 /// The program.
@@ -163,8 +144,8 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Restore(args) => backup::run_restore(args, output).await,
         Command::Login(args) => login::run(args, output).await,
         Command::Logout(_) => login::logout(output),
-        Command::Completions(args) => Ok(shell::completions(&args)),
-        Command::Man(args) => shell::man(&args, output),
+        Command::Completions(args) => Ok(shell::completions(&args, &mut Cli::command())),
+        Command::Man(args) => shell::man(&args, Cli::command(), output),
     }
 }
 

@@ -15,6 +15,7 @@ mod hosting;
 mod in_clear;
 mod logging;
 mod options;
+mod output;
 mod release_file;
 mod signals;
 mod ui;

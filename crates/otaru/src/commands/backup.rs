@@ -8,7 +8,7 @@ use anyhow::bail;
 use otaru_server::backup::{BackupError, Contents, Logins, Restored, backup, restore};
 use serde_json::json;
 
-use crate::cli::{Outcome, Output};
+use crate::output::{Outcome, Output};
 use crate::signals;
 use crate::ui;
 use crate::ui::live::Live;

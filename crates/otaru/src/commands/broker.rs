@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use crate::cli::{Outcome, Output};
 use crate::options::{self, LoginArgs};
+use crate::output::{Outcome, Output};
 use crate::{signals, ui};
 use otaru_server::mqtt::EmbeddedBroker;
 

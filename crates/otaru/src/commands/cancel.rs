@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::nothing::missing;
 use super::push::{cancel, look_around};
-use crate::cli::{Outcome, Output};
 use crate::fleet::Fleet;
 use crate::options::BrokerArgs;
+use crate::output::{Outcome, Output};
 use crate::ui;
 use crate::ui::words;
 

@@ -10,8 +10,8 @@ use otaru_format::image::file::{is_merged, kept_len};
 use otaru_server::releases::remarks;
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Outcome, Output};
 use crate::firmware_file::FirmwareError;
+use crate::output::{Outcome, Output};
 use crate::ui::live::Live;
 use crate::ui::table::bar;
 use crate::{release_file, ui};

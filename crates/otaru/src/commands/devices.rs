@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::nothing::{Condition, misspelt, no_device};
 use super::token::find_good;
-use crate::cli::{Outcome, Output};
 use crate::client::when::{ago, since};
 use crate::client::{Client, ServerArgs, escape};
+use crate::output::{Outcome, Output};
 use crate::ui;
 use crate::ui::grid::{grid, width};
 use crate::ui::words::will_try_again;

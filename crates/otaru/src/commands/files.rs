@@ -7,9 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use crate::cli::{Outcome, Output};
 use crate::hosting::files::{Answered, HttpFiles};
 use crate::hosting::shown::Kinds;
+use crate::output::{Outcome, Output};
 use crate::{signals, ui};
 
 const EXAMPLES: &str = "\

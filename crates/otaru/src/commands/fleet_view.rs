@@ -6,9 +6,9 @@ use console::style;
 use serde_json::Value;
 
 use super::devices::screen;
-use crate::cli::{Outcome, Output};
 use crate::client::stream::Told;
 use crate::client::{Away, Client};
+use crate::output::{Outcome, Output};
 use crate::ui::live::Live;
 use crate::{signals, ui};
 

@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, bail};
 
-use crate::cli::{Outcome, Output};
 use crate::client::login;
+use crate::output::{Outcome, Output};
 use crate::ui;
 
 /// Ask a server whether it can do its work; no token needed

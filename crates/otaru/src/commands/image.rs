@@ -8,8 +8,8 @@ use otaru_server::releases::needs;
 use otaru_sim::firmware::{Behaviour, FirmwareSpec, Needs};
 use serde_json::json;
 
-use crate::cli::{Outcome, Output};
 use crate::firmware_file::Firmware;
+use crate::output::{Outcome, Output};
 use crate::{options, ui};
 
 const INFO_EXAMPLES: &str = "\

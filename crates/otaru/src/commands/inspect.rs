@@ -8,7 +8,7 @@ use otaru_release::file::ReleaseFile;
 use otaru_release::verify::{kind_name, stored_frames};
 use serde_json::{Value, json};
 
-use crate::cli::{Outcome, Output};
+use crate::output::{Outcome, Output};
 use crate::release_file::chip_name;
 use crate::{release_file, ui};
 

@@ -7,7 +7,7 @@ use otaru_release::keys::SecretKey;
 use otaru_release::output::Existing;
 use serde_json::json;
 
-use crate::cli::{Outcome, Output};
+use crate::output::{Outcome, Output};
 use crate::{release_file, ui};
 
 const EXAMPLES: &str = "\

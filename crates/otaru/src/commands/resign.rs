@@ -8,7 +8,7 @@ use otaru_release::sign::{resign, resign_as};
 use otaru_release::verify::{verify, verify_contents};
 
 use super::inspect;
-use crate::cli::{Outcome, Output};
+use crate::output::{Outcome, Output};
 use crate::{release_file, ui};
 
 const EXAMPLES: &str = "\

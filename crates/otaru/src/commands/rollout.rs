@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::nothing::{Condition, misspelt, no_device, unknown_devices};
 use super::release::{Yanked, find, marks, title};
-use crate::cli::{Outcome, Output};
 use crate::client::stream::Told;
 use crate::client::when::{ahead, local, moment, parse_moment, parse_span, since};
 use crate::client::{Client, ServerArgs, escape};
+use crate::output::{Outcome, Output};
 use crate::ui::grid::{grid, width};
 use crate::ui::live::Live;
 use crate::ui::table::bar;

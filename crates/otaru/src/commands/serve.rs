@@ -10,9 +10,9 @@ use otaru_server::mqtt::{BrokerUrl, Secret};
 use otaru_server::server::Server;
 use serde_json::json;
 
-use crate::cli::{Outcome, Output};
 use crate::logging::Format;
 use crate::options::is_given;
+use crate::output::{Outcome, Output};
 use crate::{in_clear, logging, options, signals, ui};
 
 const EXAMPLES: &str = "\

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
+use clap::Command;
 
-use crate::cli::{Cli, Outcome, Output};
+use crate::output::{Outcome, Output};
 use crate::ui;
 
 /// Print completions for a shell
@@ -20,9 +20,9 @@ pub(crate) struct CompletionsArgs {
     shell: clap_complete::Shell,
 }
 
-pub(crate) fn completions(args: &CompletionsArgs) -> Outcome {
+pub(crate) fn completions(args: &CompletionsArgs, program: &mut Command) -> Outcome {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "otaru", &mut text);
+    clap_complete::generate(args.shell, program, "otaru", &mut text);
     ui::line(String::from_utf8_lossy(&text).trim_end());
     Outcome::Good
 }
@@ -37,9 +37,9 @@ pub(crate) struct ManArgs {
     dir: PathBuf,
 }
 
-pub(crate) fn man(args: &ManArgs, output: Output) -> anyhow::Result<Outcome> {
+pub(crate) fn man(args: &ManArgs, program: Command, output: Output) -> anyhow::Result<Outcome> {
     std::fs::create_dir_all(&args.dir)
-        .and_then(|()| clap_mangen::generate_to(Cli::command(), &args.dir))
+        .and_then(|()| clap_mangen::generate_to(program, &args.dir))
         .with_context(|| format!("cannot write man pages to {}", args.dir.display()))?;
     if !output.json {
         ui::line(&format!("Man pages in {}.", args.dir.display()));

@@ -12,10 +12,10 @@ use otaru_sim::device::{ChipFacts, Event};
 use serde_json::json;
 use tokio::task::LocalSet;
 
-use crate::cli::{Outcome, Output};
 use crate::firmware_file::Firmware;
 use crate::fleet::{Change, Fleet};
 use crate::options::{self, BrokerArgs};
+use crate::output::{Outcome, Output};
 use crate::ui::changes::Teller;
 use crate::ui::words;
 use crate::virtual_board::{Bench, Board, Dump, dump_path, provisioned, slot_name};

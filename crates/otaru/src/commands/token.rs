@@ -9,10 +9,10 @@ use otaru_server::access::tokens::New;
 use serde_json::{Value, json};
 
 use super::nothing::missing;
-use crate::cli::{Outcome, Output};
 use crate::client::when::{ago, ahead, moment, parse_from_now, parse_moment, since};
 use crate::client::{Client, ServerArgs, escape, when};
 use crate::options::is_given;
+use crate::output::{Outcome, Output};
 use crate::ui;
 use crate::ui::grid::{grid, width};
 use otaru_server::timestamp::Timestamp;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use otaru_release::verify::{try_patches, verify, verify_contents};
 use serde_json::json;
 
-use crate::cli::{Outcome, Output};
+use crate::output::{Outcome, Output};
 use crate::release_file::chip_name;
 use crate::{release_file, ui};
 

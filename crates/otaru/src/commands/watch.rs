@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::bail;
 use console::style;
 
-use crate::cli::{Outcome, Output};
 use crate::client::ServerArgs;
 use crate::fleet::Fleet;
 use crate::options::{BrokerArgs, is_given};
+use crate::output::{Outcome, Output};
 use crate::ui::changes::Teller;
 use crate::ui::live::Live;
 use crate::ui::table::{Mark, fitted, states};

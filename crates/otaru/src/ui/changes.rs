@@ -6,8 +6,8 @@ use otaru_format::status::Status;
 use serde_json::json;
 
 use super::{clean, event, line, words};
-use crate::cli::Output;
 use crate::fleet::{Change, Fleet};
+use crate::output::Output;
 
 /// Tells what changes, without repeating itself: progress counts in steps.
 pub(crate) struct Teller {

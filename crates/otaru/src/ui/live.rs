@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use console::{Term, truncate_str};
 
-use crate::cli::Output;
+use crate::output::Output;
 
 /// Shortest time between two drawings; faster only flickers.
 const FRAME: Duration = Duration::from_millis(80);

@@ -12,7 +12,7 @@ use otaru_sim::firmware::Behaviour;
 use serde_json::json;
 use tokio::task::LocalSet;
 
-use crate::cli::{Outcome, Output};
+use crate::output::{Outcome, Output};
 use crate::{options, signals, ui};
 use facts::Facts;
 use otaru_server::mqtt::{BrokerUrl, Secret};

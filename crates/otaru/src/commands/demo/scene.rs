@@ -19,11 +19,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, interval, sleep_until};
 
-use crate::cli::Output;
 use crate::fleet::{Change, Fleet};
 use crate::hosting::FileHost as _;
 use crate::hosting::files::HttpFiles;
 use crate::hosting::shown::Kinds;
+use crate::output::Output;
 use crate::ui::changes::Teller;
 use crate::ui::live::Live;
 use crate::ui::table::{Mark, table};

@@ -18,9 +18,9 @@ use otaru_format::topic::Topics;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::nothing;
-use crate::cli::{Outcome, Output};
 use crate::fleet::{Change, Fleet};
 use crate::options::BrokerArgs;
+use crate::output::{Outcome, Output};
 use crate::{signals, ui};
 use otaru_server::mqtt::{Incoming, Mqtt};
 use source::Source;

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::source::Source;
 use super::tracker::{Stage, Tracker};
-use crate::cli::Output;
 use crate::fleet::{Change, Device, Fleet};
+use crate::output::Output;
 use crate::ui;
 use crate::ui::changes::Teller;
 use crate::ui::live::Live;

@@ -7,9 +7,9 @@ use otaru_format::release::{KeyId, MAX_SEQUENCE};
 use otaru_release::build::{Options, Progress, Stage, build};
 use otaru_server::releases::naming::is_framework_version;
 
-use crate::cli::{Outcome, Output};
 use crate::commands::inspect;
 use crate::firmware_file::Firmware;
+use crate::output::{Outcome, Output};
 use crate::ui::live::Live;
 use crate::ui::table::bar;
 use crate::{release_file, ui};

@@ -5,7 +5,7 @@ mod remote;
 
 pub(crate) use remote::{Yanked, find, marks, title};
 
-use crate::cli::{Outcome, Output};
+use crate::output::{Outcome, Output};
 
 /// Make a release file of an image; upload and list releases
 #[derive(clap::Args)]

@@ -11,11 +11,11 @@ use anyhow::{Context as _, bail};
 use otaru_server::releases::needs::Needs;
 use serde_json::{Value, json};
 
-use crate::cli::{Outcome, Output};
 use crate::client::when::{ago, moment, since};
 use crate::client::{Client, ServerArgs, escape};
 use crate::commands::nothing::missing;
 use crate::commands::rollout;
+use crate::output::{Outcome, Output};
 use crate::ui;
 use crate::ui::grid::{grid, width};
 use crate::ui::live::Live;
