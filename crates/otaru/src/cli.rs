@@ -49,7 +49,7 @@ enum Command {
     Devices(devices::Args),
     #[command(subcommand, alias = "rollouts")]
     Rollout(rollout::Command),
-    Push(push::Args),
+    Push(push::args::Args),
     Cancel(cancel::Args),
     Watch(watch::Args),
     Broker(broker::Args),

@@ -14,6 +14,7 @@ mod fleet;
 mod hosting;
 mod in_clear;
 mod logging;
+mod moment;
 mod options;
 mod output;
 mod release_file;

@@ -20,6 +20,7 @@ use otaru_sim::flash::{FLASH_LEN, Flash, Timing};
 use otaru_sim::net::{TokioNet, Wifi};
 
 use crate::logging::DEVICE;
+use crate::ui::clean;
 use otaru_server::mqtt::{BrokerUrl, Login};
 
 /// What a fleet of virtual boards has in common.
@@ -202,6 +203,17 @@ impl Dump {
     pub(crate) fn chip(&self) -> Option<Chip> {
         let partition = self.slots.get(usize::from(self.selected().0))?;
         Head::parse(self.bytes.get(partition.offset as usize..)?).ok()?.header.chip()
+    }
+}
+
+/// Tells what happened to a board.
+pub(crate) fn happened(event: &Event) -> String {
+    match event {
+        Event::Booted { address, version, reason } => {
+            format!("boots {} from {} (reset: {})", clean(version), slot_name(*address), reason.as_str())
+        }
+        Event::NothingBootable => "is BRICKED: the bootloader finds no good image in its flash".into(),
+        Event::PowerLost => "lost power".into(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! A client of the server's API: what `otaru devices`, `release` and `rollout` talk to.
 
+pub(crate) mod answer;
 pub(crate) mod login;
 pub(crate) mod stream;
-pub(crate) mod when;
 
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;

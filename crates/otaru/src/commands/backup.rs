@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::output::{Outcome, Output};
 use crate::signals;
 use crate::ui;
+use crate::ui::bar::bar;
 use crate::ui::live::Live;
-use crate::ui::table::bar;
 
 /// Back up a server's data, also while it runs
 #[derive(clap::Args)]

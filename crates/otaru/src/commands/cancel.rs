@@ -6,12 +6,11 @@ use otaru_server::mqtt::Mqtt;
 use serde_json::json;
 
 use super::nothing::missing;
-use super::push::{cancel, look_around};
-use crate::fleet::Fleet;
+use crate::fleet::on_broker::{cancel, look_around};
+use crate::fleet::{Fleet, words};
 use crate::options::BrokerArgs;
 use crate::output::{Outcome, Output};
 use crate::ui;
-use crate::ui::words;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use crate::firmware_file::FirmwareError;
 use crate::output::{Outcome, Output};
+use crate::ui::bar::bar;
 use crate::ui::live::Live;
-use crate::ui::table::bar;
 use crate::{release_file, ui};
 
 const EXAMPLES: &str = "\

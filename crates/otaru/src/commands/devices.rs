@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::nothing::{Condition, misspelt, no_device};
 use super::token::find_good;
-use crate::client::when::{ago, since};
+use crate::client::answer::since;
 use crate::client::{Client, ServerArgs, escape};
+use crate::fleet::words::will_try_again;
+use crate::moment::ago;
 use crate::output::{Outcome, Output};
 use crate::ui;
 use crate::ui::grid::{grid, width};
-use crate::ui::words::will_try_again;
 use otaru_format::status::{Code, UpdateState, next_trial};
 use otaru_server::timestamp::Timestamp;
 

@@ -65,7 +65,7 @@ fn tell(event: &Value, output: Output) {
                 event["progress"].as_u64().map_or_else(String::new, |percent| format!(" {percent}%"));
             let away = if event["reachable"] == true { "" } else { ", away" };
             let next = event["next_trial"].as_u64().and_then(|next| u8::try_from(next).ok());
-            let state = next.map_or_else(|| text("state"), ui::words::will_try_again);
+            let state = next.map_or_else(|| text("state"), crate::fleet::words::will_try_again);
             format!("{}: {state}{progress} on {}{away}", text("id"), text("version"))
         }
     });

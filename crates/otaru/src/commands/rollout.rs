@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::nothing::{Condition, misspelt, no_device, unknown_devices};
 use super::release::{Yanked, find, marks, title};
+use crate::client::answer::{moment, since};
 use crate::client::stream::Told;
-use crate::client::when::{ahead, local, moment, parse_moment, parse_span, since};
 use crate::client::{Client, ServerArgs, escape};
+use crate::moment::{ahead, local, parse_moment, parse_span};
 use crate::output::{Outcome, Output};
+use crate::ui::bar::bar;
 use crate::ui::grid::{grid, width};
 use crate::ui::live::Live;
-use crate::ui::table::bar;
 use crate::{signals, ui};
 use otaru_server::timestamp::Timestamp;
 

@@ -13,12 +13,11 @@ use serde_json::json;
 use tokio::task::LocalSet;
 
 use crate::firmware_file::Firmware;
+use crate::fleet::changes::Teller;
 use crate::fleet::{Change, Fleet};
 use crate::options::{self, BrokerArgs};
 use crate::output::{Outcome, Output};
-use crate::ui::changes::Teller;
-use crate::ui::words;
-use crate::virtual_board::{Bench, Board, Dump, dump_path, provisioned, slot_name};
+use crate::virtual_board::{Bench, Board, Dump, dump_path, happened, provisioned, slot_name};
 use crate::{release_file, signals, ui};
 use otaru_server::mqtt::{Incoming, Mqtt};
 
@@ -306,7 +305,7 @@ fn tell(name: &str, event: &Event, output: Output) {
         });
         return;
     }
-    let text = format!("{name:<12}  {}", words::board(event));
+    let text = format!("{name:<12}  {}", happened(event));
     match event {
         Event::NothingBootable => ui::line(&console::style(text).white().on_red().bold().to_string()),
         _ => ui::line(&text),

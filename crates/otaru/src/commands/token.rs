@@ -9,8 +9,9 @@ use otaru_server::access::tokens::New;
 use serde_json::{Value, json};
 
 use super::nothing::missing;
-use crate::client::when::{ago, ahead, moment, parse_from_now, parse_moment, since};
-use crate::client::{Client, ServerArgs, escape, when};
+use crate::client::answer::{moment, since};
+use crate::client::{Client, ServerArgs, escape};
+use crate::moment::{self, ago, ahead, parse_from_now, parse_moment};
 use crate::options::is_given;
 use crate::output::{Outcome, Output};
 use crate::ui;
@@ -91,8 +92,8 @@ pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outc
     match command {
         Command::Create { name, role, span, until, data, server } => {
             let ends = until.or(span);
-            if let Some(past) = ends.filter(|ends| *ends <= when::now()) {
-                bail!("{} is past: a token that ends then is good for nothing", when::local(past));
+            if let Some(past) = ends.filter(|ends| *ends <= moment::now()) {
+                bail!("{} is past: a token that ends then is good for nothing", moment::local(past));
             }
             match data {
                 Some(data) => create_offline(&data, name, role, ends, output)?,
@@ -214,7 +215,7 @@ async fn list(server: &ServerArgs, output: Output) -> anyhow::Result<()> {
         let at = |name: &str| since(&token[name]);
         let state = match (token["revoked_at"].is_null(), moment(&token["expires_at"])) {
             (false, _) => "revoked".to_owned(),
-            (true, Some(end)) if end <= when::now() => "expired".to_owned(),
+            (true, Some(end)) if end <= moment::now() => "expired".to_owned(),
             (true, Some(end)) => format!("ends {}", ago(end)),
             (true, None) => "good".to_owned(),
         };

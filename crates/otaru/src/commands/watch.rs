@@ -7,11 +7,11 @@ use console::style;
 
 use crate::client::ServerArgs;
 use crate::fleet::Fleet;
+use crate::fleet::changes::Teller;
+use crate::fleet::table::{Mark, fitted, states};
 use crate::options::{BrokerArgs, is_given};
 use crate::output::{Outcome, Output};
-use crate::ui::changes::Teller;
 use crate::ui::live::Live;
-use crate::ui::table::{Mark, fitted, states};
 use crate::{signals, ui};
 use otaru_server::mqtt::{Incoming, Mqtt};
 

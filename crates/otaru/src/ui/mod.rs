@@ -1,17 +1,16 @@
 //! Output: lines, JSON, errors; and text from outside made harmless.
 
-pub(crate) mod changes;
+pub(crate) mod bar;
 pub(crate) mod grid;
 pub(crate) mod live;
-pub(crate) mod table;
-pub(crate) mod words;
+pub(crate) mod wrap;
 
 use std::io::Write as _;
 
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::client::when;
+use crate::moment;
 
 /// Nobody reads standard output any more.
 static CLOSED: Notify = Notify::const_new();
@@ -44,7 +43,7 @@ pub(crate) fn event(object: Value) {
 /// The object with the time as it is now.
 pub(crate) fn timed(mut object: Value) -> Value {
     if let Some(fields) = object.as_object_mut() {
-        fields.insert("time".into(), when::now().to_string().into());
+        fields.insert("time".into(), moment::now().to_string().into());
     }
     object
 }

@@ -15,7 +15,7 @@ use otaru_server::releases::UploadLimits;
 use otaru_server::server::{Server, StartError};
 use serde_json::{Value, json};
 
-use super::scene::Release;
+use super::firmware::Release;
 use crate::client::Client;
 use crate::client::login::Login;
 

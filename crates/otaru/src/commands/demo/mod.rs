@@ -1,6 +1,7 @@
 //! `otaru demo`: the whole way of an update, good and bad, on this machine alone.
 
 mod facts;
+mod firmware;
 mod house;
 mod scene;
 mod story;

@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use otaru_format::chip::Chip;
-use otaru_format::digest::Digest;
 use otaru_format::status::Status;
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
-use otaru_sim::firmware::{Behaviour, FirmwareSpec};
+use otaru_sim::firmware::Behaviour;
 use otaru_sim::flash::Flash;
 use serde_json::json;
 use tempfile::TempDir;
@@ -19,42 +17,25 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, interval, sleep_until};
 
+use crate::fleet::changes::Teller;
+use crate::fleet::table::{Mark, table};
 use crate::fleet::{Change, Fleet};
 use crate::hosting::FileHost as _;
 use crate::hosting::files::HttpFiles;
 use crate::hosting::shown::Kinds;
 use crate::output::Output;
-use crate::ui::changes::Teller;
+use crate::ui;
 use crate::ui::live::Live;
-use crate::ui::table::{Mark, table};
-use crate::ui::{self, words};
-use crate::virtual_board::{Bench, Board, Dump, dump_path, provisioned};
+use crate::virtual_board::{Bench, Board, Dump, dump_path, happened, provisioned};
 use otaru_server::mqtt::{BrokerUrl, Incoming, Mqtt};
 
+use super::firmware::{CHIP, Release, lamp};
 use super::house::House;
 
 /// The names of the boards that are there from the beginning.
 pub(super) const NAMES: [&str; 3] = ["kitchen", "porch", "garage"];
 /// The names of those that come later.
 pub(super) const MORE: [&str; 5] = ["attic", "cellar", "hall", "shed", "stairs"];
-const CHIP: Chip = Chip::Esp32C3;
-/// Bytes of the demo's firmware: large enough that its way can be watched.
-const SIZE: usize = 768 << 10;
-
-/// A firmware file on the demo's server.
-pub(super) struct Release {
-    pub(super) version: &'static str,
-    pub(super) bytes: Vec<u8>,
-    pub(super) digest: Digest,
-    pub(super) url: String,
-}
-
-impl Release {
-    fn new(version: &'static str, bytes: Vec<u8>, url: String) -> Self {
-        Self { version, digest: Digest::of(&bytes), bytes, url }
-    }
-}
-
 /// A board that is plugged in.
 struct Plugged {
     flash: Flash,
@@ -80,19 +61,6 @@ pub(super) struct Scene {
     teller: Teller,
     /// The dumps' folder, removed at the end.
     dir: TempDir,
-}
-
-/// A synthetic lamp.
-pub(super) fn lamp(version: &str, behaviour: Behaviour) -> Vec<u8> {
-    FirmwareSpec {
-        chip: CHIP,
-        project: "lamp".into(),
-        version: version.into(),
-        secure_version: 0,
-        size: SIZE,
-        behaviour,
-    }
-    .build()
 }
 
 impl Scene {
@@ -271,9 +239,9 @@ impl Scene {
 
     fn happened(&mut self, name: String, event: Event) {
         if self.output.json {
-            ui::event(json!({"event": "board", "device": name, "what": words::board(&event)}));
+            ui::event(json!({"event": "board", "device": name, "what": happened(&event)}));
         } else {
-            let text = format!("   {name:<9} {}", words::board(&event));
+            let text = format!("   {name:<9} {}", happened(&event));
             let text = match event {
                 Event::Booted { .. } => console::style(text).dim().to_string(),
                 Event::NothingBootable | Event::PowerLost => console::style(text).red().to_string(),

@@ -12,9 +12,10 @@ use otaru_sim::firmware::Behaviour;
 use otaru_sim::flash::PowerCut;
 
 use super::facts::{Facts, Seen};
-use super::scene::{MORE, NAMES, Release, Scene, lamp};
-use crate::ui::table::wrap;
-use crate::ui::words::fault;
+use super::firmware::{Release, lamp};
+use super::scene::{MORE, NAMES, Scene};
+use crate::fleet::words::fault;
+use crate::ui::wrap::wrap;
 
 /// Longest that one step may take before it counts as not observed.
 const STEP: Duration = Duration::from_secs(25);

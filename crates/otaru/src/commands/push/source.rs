@@ -10,9 +10,9 @@ use otaru_format::command::{Command, MAX_COMMAND, Offer};
 use otaru_format::digest::Digest;
 use tempfile::TempDir;
 
-use super::Args;
+use super::args::Args;
 use crate::firmware_file::Firmware;
-use crate::hosting::files::HttpFiles;
+use crate::hosting::files::{Answered, HttpFiles};
 use crate::hosting::shown::Kinds;
 use crate::hosting::{FileHost, OutsideFiles};
 use crate::virtual_board::address_towards;
@@ -131,8 +131,8 @@ fn put(host: &dyn FileHost, file: &Local, dir: &Path) -> anyhow::Result<String> 
 async fn serve(args: &Args, broker: &BrokerUrl) -> anyhow::Result<(HttpFiles, TempDir, bool)> {
     let (listen, advertise) = addresses(args, broker).await?;
     let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let quiet = Arc::new(|answered: crate::hosting::files::Answered| {
-        let crate::hosting::files::Answered { peer, method, path, status, .. } = answered;
+    let quiet = Arc::new(|answered: Answered| {
+        let Answered { peer, method, path, status, .. } = answered;
         log::info!("{} {method} {path} {}", peer.ip(), status.as_u16());
     });
     let server = HttpFiles::start(listen, dir.path(), Kinds::All, quiet)

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use otaru_format::digest::Digest;
 use otaru_format::status::{Status, UpdateState};
 
-use crate::ui::words;
+use crate::fleet::words;
 
 /// Where a device is with the push.
 #[derive(Debug, Clone, PartialEq, Eq)]

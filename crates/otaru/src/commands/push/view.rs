@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::source::Source;
 use super::tracker::{Stage, Tracker};
+use crate::fleet::changes::Teller;
+use crate::fleet::table::{Mark, fitted};
 use crate::fleet::{Change, Device, Fleet};
 use crate::output::Output;
 use crate::ui;
-use crate::ui::changes::Teller;
 use crate::ui::live::Live;
-use crate::ui::table::{Mark, fitted};
 
 /// The push's face.
 pub(super) struct View {

@@ -10,8 +10,8 @@ use otaru_server::releases::naming::is_framework_version;
 use crate::commands::inspect;
 use crate::firmware_file::Firmware;
 use crate::output::{Outcome, Output};
+use crate::ui::bar::bar;
 use crate::ui::live::Live;
-use crate::ui::table::bar;
 use crate::{release_file, ui};
 
 pub(super) const EXAMPLES: &str = "\

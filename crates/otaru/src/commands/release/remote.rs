@@ -11,15 +11,16 @@ use anyhow::{Context as _, bail};
 use otaru_server::releases::needs::Needs;
 use serde_json::{Value, json};
 
-use crate::client::when::{ago, moment, since};
+use crate::client::answer::{moment, since};
 use crate::client::{Client, ServerArgs, escape};
 use crate::commands::nothing::missing;
 use crate::commands::rollout;
+use crate::moment::ago;
 use crate::output::{Outcome, Output};
 use crate::ui;
+use crate::ui::bar::bar;
 use crate::ui::grid::{grid, width};
 use crate::ui::live::Live;
-use crate::ui::table::bar;
 
 /// How often a job is looked at while it is waited for.
 const LOOK: Duration = Duration::from_millis(300);

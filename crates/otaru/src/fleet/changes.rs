@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use otaru_format::status::Status;
 use serde_json::json;
 
-use super::{clean, event, line, words};
-use crate::fleet::{Change, Fleet};
+use super::{Change, Fleet, words};
 use crate::output::Output;
+use crate::ui::{clean, event, line};
 
 /// Tells what changes, without repeating itself: progress counts in steps.
 pub(crate) struct Teller {

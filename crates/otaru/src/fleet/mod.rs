@@ -1,4 +1,9 @@
-//! What is known of a fleet: each device's last report and whether it is online. No I/O.
+//! A fleet as its broker shows it: each device's last report and whether it is online. No I/O here.
+
+pub(crate) mod changes;
+pub(crate) mod on_broker;
+pub(crate) mod table;
+pub(crate) mod words;
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,8 @@
 //! A device's report in words, harmless and short.
 
 use otaru_format::status::{Fault, MAX_TRIALS, Status, UpdateState};
-use otaru_sim::device::Event;
 
-use super::clean;
-use crate::virtual_board::slot_name;
+use crate::ui::clean;
 
 /// The state in words: `downloading 40%`.
 pub(crate) fn state(status: &Status<String>) -> String {
@@ -62,17 +60,6 @@ pub(crate) fn report(status: &Status<String>) -> String {
         text.push_str(&format!(" — {fault}"));
     }
     text
-}
-
-/// What happened to a virtual board.
-pub(crate) fn board(event: &Event) -> String {
-    match event {
-        Event::Booted { address, version, reason } => {
-            format!("boots {} from {} (reset: {})", clean(version), slot_name(*address), reason.as_str())
-        }
-        Event::NothingBootable => "is BRICKED: the bootloader finds no good image in its flash".into(),
-        Event::PowerLost => "lost power".into(),
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use chrono::offset::{MappedLocalTime, Offset as _};
 use chrono::{Local, TimeZone};
 use otaru_server::clock::Clock;
 use otaru_server::timestamp::{Timestamp, TimestampError};
-use serde_json::Value;
 
 /// What is taken for a moment.
 const FORM: &str = "a moment is a span from now, such as 2h or 3d, or a date and a time, such as 2027-01-31T22:00:00+01:00 (RFC 3339); \
@@ -15,16 +14,6 @@ const FORM: &str = "a moment is a span from now, such as 2h or 3d, or a date and
 /// Now.
 pub(crate) fn now() -> Timestamp {
     Clock::system().now().into()
-}
-
-/// Returns the moment in an answer of the server, if there is one.
-pub(crate) fn moment(value: &Value) -> Option<Timestamp> {
-    value.as_str()?.parse().ok()
-}
-
-/// Tells how long ago the moment in an answer of the server was; nothing if there is none.
-pub(crate) fn since(value: &Value) -> String {
-    moment(value).map_or_else(String::new, ago)
 }
 
 /// How long ago a moment was, in one unit: `3 min ago`.

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use console::{Style, measure_text_width, style, truncate_str};
+use console::{Style, style, truncate_str};
 use otaru_format::status::UpdateState;
 
-use super::grid::grid;
-use super::{clean, words};
-use crate::fleet::Device;
+use super::{Device, words};
+use crate::ui::bar::bar;
+use crate::ui::clean;
+use crate::ui::grid::grid;
+use crate::ui::wrap::wrap;
 
-/// Cells of a progress bar.
-const BAR: usize = 16;
 /// Widest a column of texts from devices gets.
 const WIDEST: usize = 20;
 const HEADS: [&str; 7] = ["", "DEVICE", "CHIP", "PROJECT", "VERSION", "SLOT", "STATE"];
@@ -168,40 +168,11 @@ fn state_cell(state: UpdateState, progress: Option<u8>, text: &str) -> String {
     }
 }
 
-/// A progress bar.
-pub(crate) fn bar(percent: u8) -> String {
-    let full = usize::from(percent.min(100)) * BAR / 100;
-    format!("{}{}", style("━".repeat(full)).cyan(), style("─".repeat(BAR - full)).dim())
-}
-
-/// Text in lines of this width, broken at spaces, at most so many.
-pub(crate) fn wrap(text: &str, width: usize, most: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let used = lines.last().map_or(0, |line| measure_text_width(line));
-        if used > 0 && used + 1 + measure_text_width(word) > width {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    if lines.len() > most {
-        lines.truncate(most);
-        if let Some(line) = lines.last_mut() {
-            line.push_str(" …");
-        }
-    }
-    lines.iter().map(|line| truncate_str(line, width.max(1), "…").into_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fleet::tests::status;
+    use console::measure_text_width;
     use otaru_format::status::{Code, Fault};
 
     fn plain(lines: Vec<String>) -> Vec<String> {
@@ -254,12 +225,5 @@ mod tests {
         let told = states(all().map(|(_, device, mark)| (device, mark)));
         assert_eq!(told, "1 rolled back, 1 downloading, 450 idle, 50 away");
         assert!(fitted(all(), 72, 2).len() <= 3);
-    }
-
-    #[test]
-    fn long_text_is_wrapped_and_cut() {
-        assert_eq!(wrap("aa bb cc", 5, 9), ["aa bb", "cc"]);
-        assert_eq!(wrap("aa bb cc dd", 5, 1), ["aa b…"]);
-        assert_eq!(wrap("", 5, 1), [""]);
     }
 }
