@@ -17,6 +17,7 @@ mod logging;
 mod moment;
 mod options;
 mod output;
+mod percent;
 mod release_file;
 mod signals;
 mod ui;

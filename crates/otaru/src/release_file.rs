@@ -92,11 +92,6 @@ pub(crate) fn sequence_now() -> anyhow::Result<u64> {
     otaru_release::sequence::now().context("this machine's clock stands before 1970; set it")
 }
 
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use otaru_device::trust::check_key;

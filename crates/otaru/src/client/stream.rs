@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::Client;
+use super::error::refusal;
+use super::http::Client;
 
 /// What comes from the stream.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl Client {
         let request = self.request(ureq::http::Method::GET, path).header("accept", "text/event-stream");
         let mut response = self.agent.run(request.body(())?).map_err(|error| self.explain(&error))?;
         if !response.status().is_success() {
-            return Err(super::refusal(&mut response, self.server()));
+            return Err(refusal(&mut response, self.server()));
         }
         if sender.blocking_send(Told::Resync).is_err() {
             return Ok(());

@@ -5,12 +5,12 @@ use otaru_format::topic::Topics;
 use otaru_server::mqtt::Mqtt;
 use serde_json::json;
 
-use super::nothing::missing;
 use crate::fleet::on_broker::{cancel, look_around};
 use crate::fleet::{Fleet, words};
 use crate::options::BrokerArgs;
 use crate::output::{Outcome, Output};
 use crate::ui;
+use crate::ui::missing::missing;
 
 const EXAMPLES: &str = "\
 Examples:

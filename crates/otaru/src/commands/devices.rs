@@ -7,13 +7,15 @@ use console::style;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::nothing::{Condition, misspelt, no_device};
-use super::token::find_good;
 use crate::client::answer::since;
-use crate::client::{Client, ServerArgs, escape};
+use crate::client::args::ServerArgs;
+use crate::client::http::Client;
+use crate::client::search::{Condition, misspelt, no_device};
+use crate::client::secrets::find_good;
 use crate::fleet::words::will_try_again;
 use crate::moment::ago;
 use crate::output::{Outcome, Output};
+use crate::percent::escape;
 use crate::ui;
 use crate::ui::grid::{grid, width};
 use otaru_format::status::{Code, UpdateState, next_trial};

@@ -6,8 +6,9 @@ use console::style;
 use serde_json::Value;
 
 use super::devices::screen;
+use crate::client::error::Away;
+use crate::client::http::Client;
 use crate::client::stream::Told;
-use crate::client::{Away, Client};
 use crate::output::{Outcome, Output};
 use crate::ui::live::Live;
 use crate::{signals, ui};

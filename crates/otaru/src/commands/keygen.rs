@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
     let key = SecretKey::generate()?;
     key.write(private, existing)?;
     key.public().write(&public, existing)?;
-    let (id, bytes) = (key.public().id(), release_file::hex(&key.public().to_bytes()));
+    let (id, bytes) = (key.public().id(), hex::encode(key.public().to_bytes()));
     if output.json {
         let object = json!({
             "key_id": id.to_string(), "public_key": bytes,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use otaru_server::mqtt::Secret;
 use serde_json::{Value, json};
 
-use crate::client::Client;
+use crate::client::http::Client;
 use crate::client::login::{self, Login};
 use crate::output::{Outcome, Output};
 use crate::{in_clear, options, ui};

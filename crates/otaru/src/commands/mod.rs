@@ -13,7 +13,6 @@ pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod login;
-mod nothing;
 pub(crate) mod push;
 pub(crate) mod release;
 pub(crate) mod resign;

@@ -6,13 +6,15 @@ use anyhow::bail;
 use console::style;
 use serde_json::{Value, json};
 
-use super::nothing::{Condition, misspelt, no_device, unknown_devices};
-use super::release::{Yanked, find, marks, title};
 use crate::client::answer::{moment, since};
+use crate::client::args::ServerArgs;
+use crate::client::http::Client;
+use crate::client::releases::{Yanked, find, marks, title};
+use crate::client::search::{Condition, misspelt, no_device, unknown_devices};
 use crate::client::stream::Told;
-use crate::client::{Client, ServerArgs, escape};
 use crate::moment::{ahead, local, parse_moment, parse_span};
 use crate::output::{Outcome, Output};
+use crate::percent::escape;
 use crate::ui::bar::bar;
 use crate::ui::grid::{grid, width};
 use crate::ui::live::Live;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 use console::style;
 
-use crate::client::ServerArgs;
+use crate::client::args::ServerArgs;
 use crate::fleet::Fleet;
 use crate::fleet::changes::Teller;
 use crate::fleet::table::{Mark, fitted, states};

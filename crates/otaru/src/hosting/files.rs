@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tower_http::services::ServeDir;
 
 use super::shown::{self, Kinds, Shown};
-use super::{FileHost, escape, if_range, store};
+use super::{FileHost, if_range, store};
+use crate::percent::escape_name;
 use otaru_server::http::{Rules, bind, serve};
 use otaru_server::mqtt::reachable;
 
@@ -84,7 +85,7 @@ impl HttpFiles {
 
     /// The URL of a file of this name.
     pub(crate) fn url_of(&self, name: &str) -> String {
-        format!("{}/{}", self.base, escape(name))
+        format!("{}/{}", self.base, escape_name(name))
     }
 
     /// Resolves when the server ends on its own, with the reason.

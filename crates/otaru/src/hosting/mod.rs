@@ -4,6 +4,8 @@ pub(crate) mod files;
 mod if_range;
 pub(crate) mod shown;
 
+use crate::percent::escape_name;
+
 /// A place from which devices fetch files over HTTP.
 pub(crate) trait FileHost {
     /// Puts a file there under this name; gives back its URL.
@@ -25,7 +27,7 @@ pub(crate) struct OutsideFiles {
 impl FileHost for OutsideFiles {
     fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<String> {
         store(&self.dir, name, bytes)?;
-        Ok(format!("{}/{}", self.url.trim_end_matches('/'), escape(name)))
+        Ok(format!("{}/{}", self.url.trim_end_matches('/'), escape_name(name)))
     }
 }
 
@@ -38,19 +40,6 @@ fn store(dir: &std::path::Path, name: &str, bytes: &[u8]) -> std::io::Result<()>
     file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
     file.persist(dir.join(name)).map_err(|error| error.error)?;
     Ok(())
-}
-
-/// A file name as a part of a URL.
-pub(crate) fn escape(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~+".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use crate::percent::unescape;
+
 /// Which kinds of files are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kinds {
@@ -42,7 +44,7 @@ impl Shown {
 
     /// Whether the file at this path of a URL is served.
     fn has(&self, path: &str) -> bool {
-        let Some(path) = decoded(path) else { return false };
+        let Some(path) = unescape(path).filter(|path| !path.contains(['\0', '\\'])) else { return false };
         let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
         let Some(last) = names.last() else { return false };
         if names.iter().any(|name| name.starts_with('.')) || !self.kinds.has(last) {
@@ -64,22 +66,6 @@ pub(super) async fn only(State(shown): State<Arc<Shown>>, request: Request, next
         true => next.run(request).await,
         false => StatusCode::NOT_FOUND.into_response(),
     }
-}
-
-/// A path without percent-encoding (RFC 3986 section 2.1).
-fn decoded(path: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-                u8::try_from(digit(rest.next())? * 16 + digit(rest.next())?).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok().filter(|path| !path.contains(['\0', '\\']))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub(crate) mod bar;
 pub(crate) mod grid;
 pub(crate) mod live;
+pub(crate) mod missing;
 pub(crate) mod wrap;
 
 use std::io::Write as _;

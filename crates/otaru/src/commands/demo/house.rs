@@ -16,7 +16,7 @@ use otaru_server::server::{Server, StartError};
 use serde_json::{Value, json};
 
 use super::firmware::Release;
-use crate::client::Client;
+use crate::client::http::Client;
 use crate::client::login::Login;
 
 /// Where the dashboard is, if nobody else is there.

@@ -13,10 +13,10 @@ use otaru_format::name::has_control;
 use otaru_format::topic::Topics;
 use tokio::time::{Instant, sleep_until};
 
-use super::nothing;
 use crate::fleet::on_broker::{cancel, look_around};
 use crate::fleet::{Change, Fleet};
 use crate::output::{Outcome, Output};
+use crate::ui::missing::missing;
 use crate::{signals, ui};
 use args::Args;
 use otaru_server::mqtt::{Incoming, Mqtt};
@@ -92,7 +92,7 @@ fn check_names(fleet: &Fleet, args: &Args, base: &str) -> anyhow::Result<()> {
         .device
         .iter()
         .filter(|name| fleet.get(name).is_none())
-        .map(|name| nothing::missing("device", name, known.clone()))
+        .map(|name| missing("device", name, known.clone()))
         .collect();
     match (strangers.is_empty(), args.retain) {
         (false, true) => ui::warn(&strangers.join("; ")),

@@ -3,8 +3,6 @@
 mod make;
 mod remote;
 
-pub(crate) use remote::{Yanked, find, marks, title};
-
 use crate::output::{Outcome, Output};
 
 /// Make a release file of an image; upload and list releases

@@ -10,14 +10,14 @@ use otaru_server::similar::did_you_mean;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::client::{Client, Refused, escape};
+use super::error::Refused;
+use super::http::Client;
+use crate::percent::escape;
 use crate::ui;
+use crate::ui::missing::{missing, some};
 
 /// The most devices that are looked at for an explanation.
 const MOST: usize = 20_000;
-/// The most values of a kind that are named.
-const NAMED: usize = 8;
-
 #[derive(Debug, Deserialize)]
 struct Known {
     id: String,
@@ -29,10 +29,10 @@ struct Known {
 }
 
 /// A condition on devices: the name it has in the API, and its value.
-pub(super) type Condition = (&'static str, String);
+pub(crate) type Condition = (&'static str, String);
 
 /// The devices of these ids that do not exist or are retired, in a sentence; `None` where all are there.
-pub(super) async fn unknown_devices(client: &Client, ids: &[String]) -> anyhow::Result<Option<String>> {
+pub(crate) async fn unknown_devices(client: &Client, ids: &[String]) -> anyhow::Result<Option<String>> {
     let known: Vec<Known> = client.list("/devices", MOST).await?;
     let mut sentences = Vec::new();
     for id in ids.iter().filter(|id| !known.iter().any(|device| device.id == **id)) {
@@ -46,7 +46,7 @@ pub(super) async fn unknown_devices(client: &Client, ids: &[String]) -> anyhow::
 }
 
 /// The same error, or for a device that does not exist what it may be called.
-pub(super) async fn misspelt(client: &Client, ids: &[String], error: anyhow::Error) -> anyhow::Error {
+pub(crate) async fn misspelt(client: &Client, ids: &[String], error: anyhow::Error) -> anyhow::Error {
     if error.downcast_ref::<Refused>().is_none_or(|refused| refused.status != 404) {
         return error;
     }
@@ -56,19 +56,8 @@ pub(super) async fn misspelt(client: &Client, ids: &[String], error: anyhow::Err
     }
 }
 
-/// A sentence about a name that nothing has.
-pub(super) fn missing(kind: &str, name: &str, known: Vec<&str>) -> String {
-    let meant = did_you_mean(name, known.iter().copied());
-    let there = match known.len() {
-        _ if !meant.is_empty() => String::new(),
-        0 => format!("; there is no {kind} yet"),
-        _ => format!("; there is {}", some(known.iter().map(|name| ui::clean(name)).collect(), known.len())),
-    };
-    format!("there is no {kind} {}{}{there}", ui::clean(name), ui::clean(&meant))
-}
-
 /// Why no device meets these conditions: the first that none meets by itself, and what there is of its kind.
-pub(super) async fn no_device(client: &Client, conditions: &[Condition]) -> anyhow::Result<String> {
+pub(crate) async fn no_device(client: &Client, conditions: &[Condition]) -> anyhow::Result<String> {
     let known: Vec<Known> = client.list("/devices", MOST).await?;
     if known.is_empty() {
         return Ok("there is no device yet; devices appear when they first report".into());
@@ -136,16 +125,8 @@ fn counted(values: impl Iterator<Item = String>) -> (String, Vec<String>) {
         1 => ui::clean(value),
         count => format!("{} ({count})", ui::clean(value)),
     });
-    let text = some(texts.take(NAMED).collect(), counts.len());
+    let text = some(texts.collect(), counts.len());
     (text, counts.into_iter().map(|(value, _)| value).collect())
-}
-
-/// The first few of so many.
-fn some(mut texts: Vec<String>, all: usize) -> String {
-    texts.truncate(NAMED);
-    let more = all - texts.len();
-    let text = texts.join(", ");
-    if more > 0 { format!("{text} and {more} more") } else { text }
 }
 
 #[cfg(test)]
@@ -180,16 +161,5 @@ mod tests {
             "no device has an id or label with kichen; there is hall, kitchen; did you mean kitchen?"
         );
         assert_eq!(unmet("error", "panic", &known), "no device has failed for panic");
-        assert_eq!(
-            missing("device", "kichen", vec!["kitchen", "hall"]),
-            "there is no device kichen; did you mean kitchen?"
-        );
-        assert_eq!(
-            missing("device", "x", vec!["kitchen", "hall"]),
-            "there is no device x; there is kitchen, hall"
-        );
-        let many: Vec<String> = (10..30).map(|n| format!("lamp-{n}")).collect();
-        let told = missing("device", "garage", many.iter().map(String::as_str).collect());
-        assert!(told.ends_with("lamp-16, lamp-17 and 12 more"), "{told}");
     }
 }

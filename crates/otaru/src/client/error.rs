@@ -1,0 +1,52 @@
+//! Errors of a server: it is away, or refuses, and says why (RFC 9457).
+
+use ureq::Body;
+use ureq::http::Response;
+
+/// The server cannot be reached just now, or a proxy says so in its place. It may be there again in a moment.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Away(pub(super) String);
+
+/// A refusal by the server, in its words.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    text: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Reads what the server said, for people: problem details (RFC 9457) if it gave any.
+pub(super) fn refusal(response: &mut Response<Body>, server: &str) -> anyhow::Error {
+    #[derive(serde::Deserialize)]
+    struct Problem {
+        detail: String,
+    }
+    let status = response.status();
+    let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
+    let text = match serde_json::from_str::<Problem>(&text) {
+        Ok(problem) if status == 401 => {
+            format!("{server}: {}; `otaru login {server}` takes another", problem.detail)
+        }
+        Ok(problem) if status == 503 => return Away(problem.detail).into(),
+        Ok(problem) => problem.detail,
+        Err(_) if status == 413 => format!(
+            "a proxy in front of {server} takes no file that large ({status}); raise its limit: client_max_body_size in \
+             nginx, request_body max_size in Caddy"
+        ),
+        Err(_) if matches!(status.as_u16(), 502..=504) => {
+            return Away(format!("a proxy answers for {server} that it cannot reach the server ({status})"))
+                .into();
+        }
+        Err(_) => format!("{server} answered {status}; is it an Otaru server?"),
+    };
+    Refused { status: status.as_u16(), text }.into()
+}

@@ -1,0 +1,233 @@
+//! Requests to the server's API, and their answers: JSON, page by page, and files to upload.
+
+use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::http::{Method, Request, Response};
+use ureq::{Agent, AsSendBody, Body, SendBody};
+
+use super::error::{Away, refusal};
+use super::login::Login;
+use crate::percent::escape;
+
+/// How long a server may take to begin its answer.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Longest answer that is read, in bytes.
+const LONGEST: u64 = 64 << 20;
+
+/// How long a server that was there before may be away.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause before it is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A client of one server. Cheap to clone; its calls run on threads for blocking work.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(super) agent: Agent,
+    login: Arc<Login>,
+}
+
+impl Client {
+    /// Of this server, with this token.
+    pub(crate) fn new(login: Login) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_recv_response(Some(ANSWER))
+            .user_agent(concat!("otaru/", env!("CARGO_PKG_VERSION")))
+            // A token must not follow a redirect to somebody else.
+            .max_redirects(0)
+            .build();
+        Self { agent: config.into(), login: Arc::new(login) }
+    }
+
+    /// The server's address.
+    pub(crate) fn server(&self) -> &str {
+        &self.login.server
+    }
+
+    /// Reads something.
+    pub(crate) async fn get<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> anyhow::Result<T> {
+        self.json(Method::GET, path, None).await
+    }
+
+    /// Reads something again, from a server that was there before: one that restarts, or a proxy that lost it, is waited for.
+    ///
+    /// # Errors
+    /// When the server refuses, or is away for [`PATIENCE`].
+    pub(crate) async fn get_again<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+    ) -> anyhow::Result<T> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match self.get(path).await {
+                Err(error) if error.is::<Away>() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Makes something, or makes something happen. The request may be repeated without harm.
+    pub(crate) async fn post<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        body: Value,
+    ) -> anyhow::Result<T> {
+        self.json(Method::POST, path, Some(body)).await
+    }
+
+    /// Changes something.
+    pub(crate) async fn patch<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        body: Value,
+    ) -> anyhow::Result<T> {
+        self.json(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Takes something away.
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.json::<Value>(Method::DELETE, path, None).await.map(drop)
+    }
+
+    /// Every item of a list, page by page; at most `most` of them.
+    pub(crate) async fn list<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        most: usize,
+    ) -> anyhow::Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let limit = (most - items.len()).min(1_000);
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let mut page = format!("{path}{joint}limit={limit}");
+            if let Some(cursor) = &cursor {
+                page.push_str(&format!("&cursor={}", escape(cursor)));
+            }
+            let Page { items: more, next } = self.get::<Page<T>>(&page).await?;
+            items.extend(more);
+            match next {
+                Some(next) if items.len() < most => cursor = Some(next),
+                _ => return Ok(items),
+            }
+        }
+    }
+
+    /// Sends a file, whose bytes come from what `open` gives. Who refuses by the head alone, the server or a proxy, is asked before a
+    /// byte is sent (RFC 9110, section 10.1.1).
+    pub(crate) async fn upload<T: DeserializeOwned + Send + 'static, R: Read + Send + 'static>(
+        &self,
+        path: &str,
+        len: u64,
+        open: impl Fn() -> std::io::Result<R> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let client = self.clone();
+        let head = || {
+            self.request(Method::POST, path)
+                .header("content-type", "application/octet-stream")
+                .header("content-length", len)
+        };
+        let (asking, plain) = (head().header("expect", "100-continue"), head());
+        blocking(move || {
+            let body = || Ok::<_, std::io::Error>(SendBody::from_owned_reader(open()?));
+            let mut answered = client.agent.run(asking.body(body()?)?);
+            // Some proxies, such as Caddy, say more than the library can bear when they tell it to go on.
+            if matches!(answered, Err(ureq::Error::Protocol(_))) {
+                answered = client.agent.run(plain.body(body()?)?);
+            }
+            client.read(answered)
+        })
+        .await
+    }
+
+    async fn json<T: DeserializeOwned + Send + 'static>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<T> {
+        let client = self.clone();
+        let mut request = self.request(method.clone(), path);
+        if method == Method::POST {
+            request = request.header("idempotency-key", format!("{:032x}", rand::random::<u128>()));
+        }
+        blocking(move || match body {
+            None => client.answer(request.body(())?),
+            Some(body) => {
+                let request = request.header("content-type", "application/json");
+                client.answer(request.body(body.to_string())?)
+            }
+        })
+        .await
+    }
+
+    pub(super) fn request(&self, method: Method, path: &str) -> ureq::http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}/api/v1{path}", self.login.server))
+            .header("authorization", format!("Bearer {}", self.login.token.expose()))
+            .header("accept", "application/json")
+    }
+
+    fn answer<T: DeserializeOwned>(&self, request: Request<impl AsSendBody>) -> anyhow::Result<T> {
+        self.read(self.agent.run(request))
+    }
+
+    fn read<T: DeserializeOwned>(&self, answered: Result<Response<Body>, ureq::Error>) -> anyhow::Result<T> {
+        let mut response = answered.map_err(|error| self.explain(&error))?;
+        if !response.status().is_success() {
+            return Err(refusal(&mut response, self.server()));
+        }
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(LONGEST)
+            .read_to_string()
+            .context("the answer broke off")?;
+        let text = if text.is_empty() { "null" } else { &text };
+        serde_json::from_str(text)
+            .with_context(|| format!("{} answered something else; is it an Otaru server?", self.server()))
+    }
+
+    pub(super) fn explain(&self, error: &ureq::Error) -> anyhow::Error {
+        let server = self.server();
+        let away = match error {
+            ureq::Error::HostNotFound => return anyhow!("no such host: {server}; check the address"),
+            ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
+                format!("nothing listens at {server}; is the server running? `otaru serve` starts one")
+            }
+            ureq::Error::Io(io) if is_cut(io.kind()) => format!(
+                "{server} ended the connection before it answered; where something is uploaded, a proxy on the way may limit \
+                 how large that is or how long it takes"
+            ),
+            ureq::Error::Timeout(_) => format!("{server} does not answer; check address, port and firewall"),
+            other => format!("cannot reach {server}: {other}"),
+        };
+        Away(away).into()
+    }
+}
+
+/// Whether the other side ended a connection in the middle.
+fn is_cut(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
+}
+
+#[derive(serde::Deserialize)]
+struct Page<T> {
+    items: Vec<T>,
+    next: Option<String>,
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("the request was given up")?
+}
