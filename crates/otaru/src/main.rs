@@ -19,6 +19,7 @@ mod options;
 mod output;
 mod percent;
 mod release_file;
+mod rollouts;
 mod signals;
 mod ui;
 mod virtual_board;

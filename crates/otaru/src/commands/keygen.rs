@@ -8,7 +8,7 @@ use otaru_release::output::Existing;
 use serde_json::json;
 
 use crate::output::{Outcome, Output};
-use crate::{release_file, ui};
+use crate::ui;
 
 const EXAMPLES: &str = "\
 Examples:

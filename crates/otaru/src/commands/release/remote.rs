@@ -15,10 +15,11 @@ use crate::client::answer::{moment, since};
 use crate::client::args::ServerArgs;
 use crate::client::http::Client;
 use crate::client::releases::{Yanked, find, title};
-use crate::commands::rollout;
 use crate::moment::ago;
 use crate::output::{Outcome, Output};
 use crate::percent::escape;
+use crate::rollouts::follow::{Patience, follow};
+use crate::rollouts::make::create;
 use crate::ui;
 use crate::ui::bar::bar;
 use crate::ui::grid::{grid, width};
@@ -115,9 +116,9 @@ pub(super) async fn run(command: Command, output: Output) -> anyhow::Result<Outc
                     let (id, name) = (release["id"].as_i64().unwrap_or_default(), title(&release));
                     let target = json!({"product": release["product"], "chips": [release["chip"]]});
                     let body = json!({"name": name, "release": id, "target": target});
-                    let rollout = rollout::create(&client, body).await?;
+                    let rollout = create(&client, body).await?;
                     let id = rollout["id"].as_u64().unwrap_or_default();
-                    return rollout::follow(&client, id, rollout::Patience::default(), output).await;
+                    return follow(&client, id, Patience::default(), output).await;
                 }
             }
         }

@@ -1,0 +1,11 @@
+//! The rollout that a subcommand is about, and the server that has it.
+
+use crate::client::args::ServerArgs;
+
+#[derive(clap::Args)]
+pub(crate) struct One {
+    /// The rollout's id
+    pub(super) id: u64,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
+}

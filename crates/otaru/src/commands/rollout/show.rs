@@ -1,0 +1,21 @@
+//! `otaru rollout show`: its waves, and why devices failed.
+
+use serde_json::Value;
+
+use super::one::One;
+use crate::output::Output;
+use crate::rollouts::screen::{failures, screen};
+use crate::ui;
+
+pub(super) async fn run(one: One, output: Output) -> anyhow::Result<()> {
+    let client = one.server.client()?;
+    let rollout: Value = client.get(&format!("/rollouts/{}", one.id)).await?;
+    if output.json {
+        ui::line(&rollout.to_string());
+        return Ok(());
+    }
+    screen(&rollout).iter().for_each(|line| ui::line(line));
+    let failed = failures(&client, &rollout).await?;
+    failed.iter().for_each(|line| ui::line(line));
+    Ok(())
+}

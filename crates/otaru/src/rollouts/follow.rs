@@ -1,0 +1,122 @@
+//! Follows a rollout until it is over.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use serde_json::Value;
+
+use super::counts::Counts;
+use super::screen::{failures, headline, screen, stop_line, tell};
+use super::wait::Wait;
+use crate::client::http::Client;
+use crate::client::stream::Told;
+use crate::output::{Outcome, Output};
+use crate::ui::live::Live;
+use crate::{signals, ui};
+
+/// How a watched rollout is waited for.
+#[derive(clap::Args, Debug, Clone, Copy, Default)]
+pub(crate) struct Patience {
+    /// While watching, end with exit code 1 when the rollout waits for a person: it is held, paused or a draft
+    #[arg(long)]
+    pub(crate) fail_on_hold: bool,
+}
+
+/// Longest time between two looks at a rollout. A proxy may hold events back, and nobody can tell that from quiet.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// Watches a rollout until it is over, or stopped.
+///
+/// Events only tell when to look; what is there is always read from the rollout itself.
+pub(crate) async fn follow(
+    client: &Client,
+    id: u64,
+    patience: Patience,
+    output: Output,
+) -> anyhow::Result<Outcome> {
+    let path = format!("/rollouts/{id}");
+    let mut told = client.events("rollout,deployment");
+    let mut live = Live::new(output);
+    let (stop, mut last) = (signals::stop(), (String::new(), None));
+    tokio::pin!(stop);
+    let mut rollout: Value = client.get(&path).await?;
+    loop {
+        let wait = Wait::of(&rollout);
+        let now = (headline(&rollout), wait.as_ref().map(|wait| wait.text.clone()));
+        if let Some(live) = &mut live {
+            live.draw(&screen(&rollout));
+        } else if now != last {
+            if output.json || now.0 != last.0 {
+                tell(&rollout, output);
+            }
+            if let Some(text) = now.1.as_ref().filter(|text| !output.json && Some(*text) != last.1.as_ref()) {
+                ui::line(&format!("  {text}"));
+            }
+        }
+        last = now;
+        if patience.fail_on_hold
+            && let Some(wait) = wait.filter(|wait| wait.by_hand)
+        {
+            drop(live);
+            bail!("it waits for a person: {}", wait.text);
+        }
+        if let Some(outcome) = over(&rollout) {
+            let drawn = live.take().is_some();
+            if !output.json {
+                if let Some(text) = stop_line(&rollout).filter(|_| !drawn) {
+                    ui::line(&format!("    {text}"));
+                }
+                failures(client, &rollout).await?.iter().for_each(|line| ui::line(line));
+            }
+            return Ok(outcome);
+        }
+        tokio::select! {
+            () = &mut stop => return Ok(Outcome::Good),
+            _ = tokio::time::timeout(LOOK, changed(&mut told, id)) => {}
+        }
+        // Many things happen at once; a look every so often shows them all.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        rollout = tokio::select! {
+            () = &mut stop => return Ok(Outcome::Good),
+            rollout = client.get_again(&path) => rollout?,
+        };
+    }
+}
+
+/// Waits until something of this rollout has changed, or may have: events that are lost are as good as news.
+async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) {
+    loop {
+        match told.recv().await {
+            Some(Told::Event(event)) if event["rollout"] != id && event["id"] != id => {}
+            Some(_) => break,
+            None => std::future::pending().await,
+        }
+    }
+    // What else is there already is told by the same look.
+    while told.try_recv().is_ok() {}
+}
+
+/// How it ended, if it has, or waits for a person.
+fn over(rollout: &Value) -> Option<Outcome> {
+    let counts = Counts::all(rollout);
+    let outcome = if counts.bad == 0 { Outcome::Good } else { Outcome::Bad };
+    match rollout["phase"].as_str() {
+        Some("completed") => Some(outcome),
+        Some("aborted") if counts.active == 0 => Some(Outcome::Bad),
+        Some("stopped") if counts.active == 0 => Some(Outcome::Bad),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_rollout_that_stopped_has_ended_badly() {
+        let rollout = json!({"id": 3, "name": "lamp 1.1.0", "phase": "stopped", "tallies": [
+            {"succeeded": 2, "failed": 1, "active": 0, "ready": 1}, {"waiting": 4}]});
+        assert_eq!(over(&rollout), Some(Outcome::Bad));
+    }
+}
