@@ -82,7 +82,7 @@ pub use spec::{
 };
 pub use start::{NotNow, Occupancy};
 pub use step::DeploymentStep;
-pub use tags::{TagExpression, Tags};
+pub use tags::{Tag, TagExpression, Tags};
 pub use take_back::MAX_RETURNS;
 pub use tally::{Standing, Tally, Verdicts};
 pub use target::{Device, MAX_LIST, Target};

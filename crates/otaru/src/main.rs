@@ -18,6 +18,7 @@ mod moment;
 mod options;
 mod output;
 mod percent;
+mod registry;
 mod release_file;
 mod rollouts;
 mod signals;

@@ -151,6 +151,14 @@ pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     number.checked_mul(unit).ok_or_else(|| "that is too much".into())
 }
 
+/// Refuses an empty filter: a script that has nothing to put there does not mean all devices.
+pub(crate) fn not_blank(text: &str) -> Result<String, &'static str> {
+    match text.trim().is_empty() {
+        true => Err("it is empty, which would mean every device"),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// A speed-up: a positive number.
 pub(crate) fn speed(text: &str) -> Result<f64, String> {
     match text.parse() {

@@ -1,12 +1,15 @@
 //! Tag expressions: `site=berlin and not canary`. The grammar is in `docs/rollouts.md`, its reader in `parse.rs`.
 
 mod parse;
+mod tag;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use tag::Tag;
 
 use crate::text::{PointedError, TextError};
 

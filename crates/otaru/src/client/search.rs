@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::anyhow;
+use otaru_rollout::Tag;
 use otaru_server::similar::did_you_mean;
 use serde::Deserialize;
 use serde_json::Value;
@@ -78,10 +79,7 @@ fn unmet(name: &str, value: &str, known: &[Known]) -> String {
     let (there, candidates) = match name {
         "tags" => {
             let tags = known.iter().flat_map(|device| &device.tags);
-            counted(tags.map(|(name, value)| match value.as_str() {
-                "" => name.clone(),
-                value => format!("{name}={value}"),
-            }))
+            counted(tags.map(|tag| Tag::from(tag).to_string()))
         }
         "versions" | "version" => count(|device| &device.version),
         "product" => count(|device| &device.product),

@@ -7,7 +7,6 @@ pub(crate) mod delta;
 pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod files;
-mod fleet_view;
 pub(crate) mod healthy;
 pub(crate) mod image;
 pub(crate) mod inspect;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::moment;
+use crate::output::Output;
 
 /// Nobody reads standard output any more.
 static CLOSED: Notify = Notify::const_new();
@@ -25,6 +26,11 @@ pub(crate) async fn closed() {
 pub(crate) fn line(text: &str) {
     // It is told by `closed`.
     let _ = print(text);
+}
+
+/// Tells what a server did: as it said it in JSON, or in words.
+pub(crate) fn say(output: Output, answer: &Value, text: &str) {
+    if output.json { line(&answer.to_string()) } else { line(&clean(text)) }
 }
 
 /// Prints a line that must be read, such as a secret that is shown once.

@@ -20,11 +20,11 @@ use crate::output::{Outcome, Output};
 use crate::percent::escape;
 use crate::rollouts::follow::{Patience, follow};
 use crate::rollouts::make::create;
-use crate::ui;
 use crate::ui::bar::bar;
 use crate::ui::grid::{grid, width};
 use crate::ui::live::Live;
 use crate::ui::missing::missing;
+use crate::ui::{self, say};
 
 /// How often a job is looked at while it is waited for.
 const LOOK: Duration = Duration::from_millis(300);
@@ -138,10 +138,6 @@ pub(super) async fn run(command: Command, output: Output) -> anyhow::Result<Outc
         }
     }
     Ok(Outcome::Good)
-}
-
-fn say(output: Output, value: &Value, text: &str) {
-    if output.json { ui::line(&value.to_string()) } else { ui::line(&ui::clean(text)) }
 }
 
 async fn yank(client: &Client, text: &str, undo: bool, output: Output) -> anyhow::Result<()> {

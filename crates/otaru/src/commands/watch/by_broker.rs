@@ -1,50 +1,26 @@
-//! `otaru watch`: the fleet, live.
+//! The fleet as a broker shows it, live: `otaru watch --broker`.
 
 use std::time::Duration;
 
-use anyhow::bail;
 use console::style;
 
-use crate::client::args::ServerArgs;
 use crate::fleet::Fleet;
 use crate::fleet::changes::Teller;
 use crate::fleet::table::{Mark, fitted, states};
-use crate::options::{BrokerArgs, is_given};
+use crate::options::BrokerArgs;
 use crate::output::{Outcome, Output};
 use crate::ui::live::Live;
 use crate::{signals, ui};
 use otaru_server::mqtt::{Incoming, Mqtt};
 
-const EXAMPLES: &str = "\
-Examples:
-  otaru watch --broker mqtt://broker.lan
-  otaru watch --server http://ota.example.com:8080
-  otaru watch | grep -v idle              changes as plain lines
-  otaru watch --json | jq -c 'select(.event == \"status\").status.error'
-
-On a terminal a table is redrawn in place; elsewhere each change is a line.";
-
-/// Watch all devices
-#[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
-    #[command(flatten)]
-    broker: BrokerArgs,
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
-pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
-    if by_server(&args.server)? {
-        return super::fleet_view::watch(&args.server.client()?, output).await;
-    }
-    let url = args.broker.url()?;
+pub(super) async fn watch(args: &BrokerArgs, output: Output) -> anyhow::Result<Outcome> {
+    let url = args.url()?;
     let mut mqtt = Mqtt::connect(&url, "watch").await?;
-    let mut fleet = Fleet::new(&args.broker.base);
+    let mut fleet = Fleet::new(&args.base);
     for filter in fleet.filters() {
         mqtt.subscribe(&filter).await?;
     }
-    let head = format!("{url}  {}", args.broker.base);
+    let head = format!("{url}  {}", args.base);
     let mut live = Live::new(output);
     let mut teller = Teller::new(output);
     let mut tick = tokio::time::interval(Duration::from_millis(100));
@@ -83,15 +59,6 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     }
     mqtt.disconnect().await;
     Ok(Outcome::Good)
-}
-
-/// Whether a server is watched, or a broker: what was typed decides, then the environment.
-fn by_server(server: &ServerArgs) -> anyhow::Result<bool> {
-    match (is_given("server"), is_given("broker") || is_given("base")) {
-        (true, true) => bail!("give --server or --broker, not both: a server watches its broker itself"),
-        (_, true) => Ok(false),
-        (_, false) => Ok(server.server.is_some()),
-    }
 }
 
 fn screen(fleet: &Fleet, head: &str, lost: Option<&str>, (columns, rows): (usize, usize)) -> Vec<String> {

@@ -1,0 +1,90 @@
+//! `otaru devices`: the list.
+
+use anyhow::{Context as _, bail};
+use console::style;
+use serde_json::Value;
+
+use crate::client::args::ServerArgs;
+use crate::client::search::{Condition, no_device};
+use crate::output::{Outcome, Output};
+use crate::percent::escape;
+use crate::registry::{Device, HEADS, row};
+use crate::ui;
+use crate::ui::grid::{grid, width};
+
+/// Conditions on devices.
+#[derive(clap::Args)]
+pub(super) struct List {
+    /// With tags that fit this expression
+    #[arg(long, value_name = "EXPRESSION")]
+    tags: Option<String>,
+    /// With this in the id or the label
+    #[arg(long, short = 'q', value_name = "TEXT")]
+    find: Option<String>,
+    /// That run this product
+    #[arg(long, value_name = "NAME")]
+    product: Option<String>,
+    /// That run a version in this range, such as '>=1.0.0, <2.0.0'
+    #[arg(long, value_name = "RANGE")]
+    versions: Option<String>,
+    /// In this state, such as `rolled_back`
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// The retired ones, instead of those that are not
+    #[arg(long)]
+    retired: bool,
+    /// That failed for this reason, such as `panic`
+    #[arg(long, value_name = "CODE")]
+    error: Option<String>,
+    /// With a deployment in this rollout
+    #[arg(long, value_name = "ID")]
+    rollout: Option<u64>,
+    /// The most devices that are listed
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    limit: usize,
+}
+
+pub(super) async fn run(which: &List, server: &ServerArgs, output: Output) -> anyhow::Result<Outcome> {
+    let rollout = which.rollout.map(|id| id.to_string());
+    let parts = [
+        ("tags", &which.tags),
+        ("q", &which.find),
+        ("product", &which.product),
+        ("versions", &which.versions),
+        ("state", &which.state),
+        ("error", &which.error),
+        ("rollout", &rollout),
+    ];
+    let conditions: Vec<Condition> =
+        parts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
+    let mut query: Vec<String> =
+        conditions.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    query.extend(which.retired.then(|| "retired=true".to_owned()));
+    let path = format!("/devices?{}", query.join("&"));
+    let client = server.client()?;
+    let found: Vec<Value> = client.list(&path, which.limit).await?;
+    if found.is_empty() && which.retired {
+        bail!("no device{} is retired", if conditions.is_empty() { "" } else { " like that" });
+    }
+    if found.is_empty() && !conditions.is_empty() {
+        bail!("{}", no_device(&client, &conditions).await?);
+    }
+    if output.json {
+        found.iter().for_each(|device| ui::line(&device.to_string()));
+        return Ok(Outcome::Good);
+    }
+    if found.is_empty() {
+        ui::line("No devices yet. They appear here when they first report.");
+        return Ok(Outcome::Good);
+    }
+    let devices: Vec<Device> = serde_json::from_value(found.into()).context(
+        "the server's list of devices cannot be read; are server and `otaru` of the same version?",
+    )?;
+    let rows = devices.iter().map(row).collect();
+    grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
+    let reachable = devices.iter().filter(|device| device.reachable).count();
+    let more = if devices.len() == which.limit { " (--limit lists more)" } else { "" };
+    let count = ui::many(devices.len() as u64, "device");
+    ui::line(&style(format!("{count}, {reachable} reachable{more}")).dim().to_string());
+    Ok(Outcome::Good)
+}
