@@ -20,6 +20,7 @@ mod output;
 mod percent;
 mod registry;
 mod release_file;
+mod release_words;
 mod rollouts;
 mod signals;
 mod ui;

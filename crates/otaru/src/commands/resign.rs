@@ -7,8 +7,8 @@ use otaru_format::release::MAX_SEQUENCE;
 use otaru_release::sign::{resign, resign_as};
 use otaru_release::verify::{verify, verify_contents};
 
-use super::inspect;
 use crate::output::{Outcome, Output};
+use crate::release_words::show;
 use crate::{release_file, ui};
 
 const EXAMPLES: &str = "\
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
             manifest.product, manifest.version
         )));
     }
-    inspect::show(&args.output, &new, output)
+    show(&args.output, &new, output)
 }
 
 /// The new sequence, above the old one.

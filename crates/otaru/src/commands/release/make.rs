@@ -7,12 +7,11 @@ use otaru_format::release::{KeyId, MAX_SEQUENCE};
 use otaru_release::build::{Options, Progress, Stage, build};
 use otaru_server::releases::naming::is_framework_version;
 
-use crate::commands::inspect;
 use crate::firmware_file::Firmware;
 use crate::output::{Outcome, Output};
 use crate::ui::bar::bar;
 use crate::ui::live::Live;
-use crate::{release_file, ui};
+use crate::{release_file, release_words, ui};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -126,7 +125,7 @@ pub(crate) fn run(args: &Make, output: Output) -> anyhow::Result<Outcome> {
              want a signature refuse it. `otaru keygen` makes a key, `otaru resign` signs this file with it",
         );
     }
-    inspect::show(&args.output, &file, output)
+    release_words::show(&args.output, &file, output)
 }
 
 fn show(live: Option<&mut Live>, progress: Progress) {
