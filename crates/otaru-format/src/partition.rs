@@ -199,6 +199,19 @@ pub fn default_layout() -> [Partition; 6] {
     ]
 }
 
+/// Name of a slot in the partition table, by its number in reports: `ota_0`, or `factory` for 255.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotName(pub u8);
+
+impl fmt::Display for SlotName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            255 => f.write_str("factory"),
+            slot => write!(f, "ota_{slot}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

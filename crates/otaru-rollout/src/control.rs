@@ -53,7 +53,7 @@ pub enum ControlError {
 impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Phase(phase) => write!(f, "the rollout is {}", phase_words(*phase)),
+            Self::Phase(phase) => write!(f, "the rollout is {}", words(*phase)),
             Self::LastWave => f.write_str("the last wave is open already"),
             Self::NotWider => {
                 f.write_str("a rollout's share can only grow: devices that have begun stay in it")
@@ -64,16 +64,11 @@ impl fmt::Display for ControlError {
 
 impl std::error::Error for ControlError {}
 
-fn phase_words(phase: Phase) -> &'static str {
+/// Names a phase in a sentence.
+fn words(phase: Phase) -> &'static str {
     match phase {
         Phase::Draft => "not started",
-        Phase::Scheduled => "scheduled",
-        Phase::Running => "running",
-        Phase::Paused => "paused",
-        Phase::Stopped => "stopped",
-        Phase::Finishing => "finishing",
-        Phase::Completed => "completed",
-        Phase::Aborted { .. } => "aborted",
+        phase => phase.as_str(),
     }
 }
 

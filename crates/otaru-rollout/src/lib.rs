@@ -87,6 +87,6 @@ pub use take_back::MAX_RETURNS;
 pub use tally::{Standing, Tally, Verdicts};
 pub use target::{Device, MAX_LIST, Target};
 pub use text::{PointedError, TextError};
-pub use time::{Span, Time};
+pub use time::{BadSpan, Span, Time};
 pub use version::VersionRange;
 pub use window::{BadWindow, Window};

@@ -37,6 +37,37 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them; [`Aborted`](Self::Aborted) once.
+    pub const ALL: [Self; 8] = [
+        Self::Draft,
+        Self::Scheduled,
+        Self::Running,
+        Self::Paused,
+        Self::Stopped,
+        Self::Finishing,
+        Self::Completed,
+        Self::Aborted { cancel: false },
+    ];
+
+    /// Its name, the same as in JSON but for [`Aborted`](Self::Aborted), whose details are left out.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Scheduled => "scheduled",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Finishing => "finishing",
+            Self::Completed => "completed",
+            Self::Aborted { .. } => "aborted",
+        }
+    }
+
+    /// Returns the phase of this name, if there is one.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == name)
+    }
+
     /// Whether devices may still join, and failed ones be queued again.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Running | Self::Paused | Self::Stopped)

@@ -20,6 +20,17 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let open = [Self::Ready, Self::Waiting, Self::Active, Self::Retrying];
+        open.into_iter().chain(Outcome::ALL.map(Self::Finished))
+    }
+
+    /// Returns the standing of this name, if there is one.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::all().find(|standing| standing.as_str() == name)
+    }
+
     /// Its name: that of its field in a [`Tally`], and good for a column of a database.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -109,6 +120,11 @@ impl Tally {
         }
     }
 
+    /// How many deployments stand there.
+    pub fn count(mut self, standing: Standing) -> u32 {
+        *self.field(standing)
+    }
+
     pub(crate) fn enter(&mut self, standing: Standing) {
         let field = self.field(standing);
         *field = field.saturating_add(1);
@@ -126,14 +142,13 @@ impl Tally {
 
     /// All deployments.
     pub fn total(&self) -> u32 {
-        let without_verdict =
-            self.current + self.cancelled + self.superseded + self.keeps_going_back + self.removed;
-        self.open() + self.verdicts().all() + without_verdict
+        Standing::all().map(|standing| self.count(standing)).sum()
     }
 
     /// What has been shown. Devices that had the goal already, or never got to it, show nothing.
     pub fn verdicts(&self) -> Verdicts {
-        let bad = self.failed + self.rolled_back + self.refused + self.timed_out;
+        let failures = Outcome::ALL.into_iter().filter(|outcome| outcome.is_failure());
+        let bad = failures.map(|outcome| self.count(Standing::Finished(outcome))).sum();
         Verdicts { good: self.succeeded, bad }
     }
 
@@ -146,28 +161,28 @@ impl Tally {
 impl<'t> std::iter::Sum<&'t Tally> for Tally {
     /// Where the devices of several waves stand.
     fn sum<I: Iterator<Item = &'t Tally>>(tallies: I) -> Self {
-        tallies.fold(Self::default(), |all, more| Self {
-            ready: all.ready + more.ready,
-            waiting: all.waiting + more.waiting,
-            active: all.active + more.active,
-            retrying: all.retrying + more.retrying,
-            succeeded: all.succeeded + more.succeeded,
-            current: all.current + more.current,
-            failed: all.failed + more.failed,
-            rolled_back: all.rolled_back + more.rolled_back,
-            refused: all.refused + more.refused,
-            timed_out: all.timed_out + more.timed_out,
-            cancelled: all.cancelled + more.cancelled,
-            superseded: all.superseded + more.superseded,
-            keeps_going_back: all.keeps_going_back + more.keeps_going_back,
-            removed: all.removed + more.removed,
-        })
+        let mut sum = Self::default();
+        for tally in tallies {
+            for standing in Standing::all() {
+                *sum.field(standing) += tally.count(standing);
+            }
+        }
+        sum
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_read_again() {
+        for standing in Standing::all() {
+            assert_eq!(Standing::of_name(standing.as_str()), Some(standing));
+        }
+        assert_eq!(Standing::of_name("lost"), None);
+        assert_eq!(Standing::all().count(), 14);
+    }
 
     #[test]
     fn a_sum_has_everybody() {

@@ -1,6 +1,8 @@
 //! Moments and spans, as numbers: the engine has no clock, its caller has.
 
+use std::fmt;
 use std::ops::Add;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,10 +48,60 @@ impl Span {
     }
 }
 
+/// Text that is no span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadSpan;
+
+impl fmt::Display for BadSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a span is a number with a unit, such as 90s, 15m, 2h or 3d")
+    }
+}
+
+impl std::error::Error for BadSpan {}
+
+impl FromStr for Span {
+    type Err = BadSpan;
+
+    /// Reads a span as people write it: `90s`, `15 min`, `2h`, `3d`, `1h 30m`.
+    fn from_str(text: &str) -> Result<Self, BadSpan> {
+        // Without a unit even nothing is no span.
+        if !text.contains(|c: char| c.is_ascii_alphabetic()) {
+            return Err(BadSpan);
+        }
+        let span = humantime::parse_duration(text).map_err(|_| BadSpan)?;
+        span.as_millis().try_into().map(Self).map_err(|_| BadSpan)
+    }
+}
+
 impl Add<Span> for Time {
     type Output = Self;
 
     fn add(self, span: Span) -> Self {
         Self(self.0.saturating_add(span.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        for (text, seconds) in [
+            ("0s", 0),
+            ("90s", 90),
+            ("15m", 900),
+            ("15min", 900),
+            ("15 min", 900),
+            ("2h", 7_200),
+            ("3d", 259_200),
+            ("1h 30m", 5_400),
+        ] {
+            assert_eq!(text.parse(), Ok(Span::seconds(seconds)), "{text}");
+        }
+        for bad in ["", "0", "5", "s", "5x", "-1s", "2h-", "2027-01-31", "99999999999999999999d"] {
+            assert_eq!(bad.parse::<Span>(), Err(BadSpan), "{bad}");
+        }
     }
 }

@@ -59,7 +59,8 @@ pub(crate) fn row(device: &Device) -> [String; 9] {
 /// Tells a device's state and its last error, in the colour of how urgent that is.
 pub(crate) fn state(state: &str, error: Option<&str>, attempt: u8) -> String {
     let code = (error == Some(Code::Unreachable.as_str())).then_some(Code::Unreachable);
-    if let Some(next) = next_trial(UpdateState::of_name(state), code, attempt) {
+    let known = UpdateState::of_name(state);
+    if let Some(next) = next_trial(known, code, attempt) {
         return style(will_try_again(next)).yellow().to_string();
     }
     let text = match error {
@@ -67,10 +68,10 @@ pub(crate) fn state(state: &str, error: Option<&str>, attempt: u8) -> String {
         None => ui::clean(state),
     };
     let text = style(text);
-    match state {
-        "confirmed" | "current" => text.green(),
-        "rolled_back" | "failed" | "refused" => text.red(),
-        "idle" | "unknown" => text.dim(),
+    match known {
+        UpdateState::Confirmed | UpdateState::Current => text.green(),
+        state if state.is_failure() => text.red(),
+        UpdateState::Idle | UpdateState::Unknown => text.dim(),
         _ => text.cyan(),
     }
     .to_string()

@@ -99,9 +99,14 @@ impl Outcome {
         matches!(self, Self::Failed | Self::RolledBack | Self::Refused | Self::TimedOut)
     }
 
+    /// Whether somebody should look at the device: it failed, or keeps going back.
+    pub fn is_trouble(self) -> bool {
+        self.is_failure() || self == Self::KeepsGoingBack
+    }
+
     /// Whether an operator may have it tried [again](Event::Retry).
     pub fn may_be_retried(self) -> bool {
-        self.is_failure() || matches!(self, Self::Cancelled | Self::KeepsGoingBack)
+        self.is_trouble() || self == Self::Cancelled
     }
 
     /// Whether the device was found to run the image.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use console::{Style, style, truncate_str};
+use otaru_format::partition::SlotName;
 use otaru_format::status::UpdateState;
 
 use super::{Device, words};
@@ -140,7 +141,7 @@ fn row(name: &str, device: &Device, mark: Mark) -> ([String; 7], Option<String>)
         short(&status.chip),
         short(&status.project),
         short(&status.version),
-        words::slot(status.slot),
+        SlotName(status.slot).to_string(),
         match status.next_trial() {
             Some(_) => style(words::state(status)).yellow().to_string(),
             None => state_cell(status.state, status.progress, &words::state(status)),
@@ -152,7 +153,7 @@ fn row(name: &str, device: &Device, mark: Mark) -> ([String; 7], Option<String>)
 fn state_cell(state: UpdateState, progress: Option<u8>, text: &str) -> String {
     let colour = match state {
         UpdateState::Confirmed | UpdateState::Current => Style::new().green(),
-        UpdateState::RolledBack | UpdateState::Failed | UpdateState::Refused => Style::new().red(),
+        state if state.is_failure() => Style::new().red(),
         UpdateState::Retrying | UpdateState::Cancelled => Style::new().yellow(),
         UpdateState::Idle | UpdateState::Unknown => Style::new().dim(),
         _ => Style::new().cyan(),

@@ -1,5 +1,6 @@
 //! A device's report in words, harmless and short.
 
+use otaru_format::partition::SlotName;
 use otaru_format::status::{Fault, MAX_TRIALS, Status, UpdateState};
 
 use crate::ui::clean;
@@ -45,17 +46,9 @@ pub(crate) fn fault(status: &Status<String>) -> Option<String> {
     }
 }
 
-/// The slot's name in the partition table.
-pub(crate) fn slot(slot: u8) -> String {
-    match slot {
-        255 => "factory".into(),
-        slot => format!("ota_{slot}"),
-    }
-}
-
 /// One line about a device: version, slot, state, fault.
 pub(crate) fn report(status: &Status<String>) -> String {
-    let mut text = format!("{} on {}: {}", clean(&status.version), slot(status.slot), state(status));
+    let mut text = format!("{} on {}: {}", clean(&status.version), SlotName(status.slot), state(status));
     if let Some(fault) = fault(status) {
         text.push_str(&format!(" — {fault}"));
     }

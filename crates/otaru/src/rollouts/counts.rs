@@ -1,5 +1,6 @@
 //! Deployments of a rollout, counted by where they stand.
 
+use otaru_rollout::Outcome;
 use serde_json::Value;
 
 /// Deployments by where they stand, of one wave or all.
@@ -18,12 +19,19 @@ pub(crate) struct Counts {
 impl Counts {
     pub(crate) fn of(tally: &Value) -> Self {
         let number = |name: &str| tally[name].as_u64().unwrap_or(0);
+        let outcomes = |counts: fn(Outcome) -> bool| {
+            Outcome::ALL
+                .into_iter()
+                .filter(|outcome| counts(*outcome))
+                .map(|outcome| number(outcome.as_str()))
+                .sum()
+        };
         let total = tally.as_object().map_or(0, |fields| fields.values().filter_map(Value::as_u64).sum());
         Self {
             total,
             ready: number("ready"),
-            good: number("succeeded") + number("current"),
-            bad: number("failed") + number("rolled_back") + number("refused") + number("timed_out"),
+            good: outcomes(Outcome::is_good),
+            bad: outcomes(Outcome::is_failure),
             active: number("active"),
             retrying: number("retrying"),
             waiting: number("waiting"),

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use otaru_rollout::Phase;
 use serde_json::Value;
 
 use super::counts::Counts;
 use super::screen::{failures, headline, screen, stop_line, tell};
 use super::wait::Wait;
+use crate::client::answer::phase_of;
 use crate::client::http::Client;
 use crate::client::stream::Told;
 use crate::output::{Outcome, Output};
@@ -100,10 +102,9 @@ async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) {
 fn over(rollout: &Value) -> Option<Outcome> {
     let counts = Counts::all(rollout);
     let outcome = if counts.bad == 0 { Outcome::Good } else { Outcome::Bad };
-    match rollout["phase"].as_str() {
-        Some("completed") => Some(outcome),
-        Some("aborted") if counts.active == 0 => Some(Outcome::Bad),
-        Some("stopped") if counts.active == 0 => Some(Outcome::Bad),
+    match phase_of(rollout) {
+        Some(Phase::Completed) => Some(outcome),
+        Some(Phase::Aborted { .. } | Phase::Stopped) if counts.active == 0 => Some(Outcome::Bad),
         _ => None,
     }
 }

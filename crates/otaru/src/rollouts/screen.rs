@@ -1,11 +1,12 @@
 //! A rollout in words: in a line, or for a screen.
 
 use console::style;
+use otaru_rollout::{Outcome, Phase};
 use serde_json::Value;
 
 use super::counts::Counts;
 use super::wait::Wait;
-use crate::client::answer::moment;
+use crate::client::answer::{moment, phase_of};
 use crate::client::http::Client;
 use crate::client::releases::{marks, title};
 use crate::moment::local;
@@ -15,13 +16,12 @@ use crate::ui::bar::bar;
 
 /// Names the phase, in its colour.
 pub(crate) fn phase(rollout: &Value) -> String {
-    let phase = rollout["phase"].as_str().unwrap_or("?");
-    let text = style(ui::clean(phase));
-    match phase {
-        "completed" => text.green(),
-        "stopped" | "aborted" => text.red(),
-        "paused" | "draft" | "scheduled" => text.yellow(),
-        _ => text.cyan(),
+    let text = style(ui::clean(rollout["phase"].as_str().unwrap_or("?")));
+    match phase_of(rollout) {
+        Some(Phase::Completed) => text.green(),
+        Some(Phase::Stopped | Phase::Aborted { .. }) => text.red(),
+        Some(Phase::Paused | Phase::Draft | Phase::Scheduled) => text.yellow(),
+        Some(Phase::Running | Phase::Finishing) | None => text.cyan(),
     }
     .to_string()
 }
@@ -67,14 +67,15 @@ pub(crate) fn screen(rollout: &Value) -> Vec<String> {
 
 /// When a rollout that was just made begins and ends, if it has such times.
 pub(crate) fn times(rollout: &Value) -> Vec<String> {
-    let scheduled = rollout["phase"] == "scheduled";
+    let scheduled = phase_of(rollout) == Some(Phase::Scheduled);
     let start = Wait::of(rollout).filter(|_| scheduled).map(|wait| format!("    {}", wait.text));
     start.into_iter().chain(end_line(rollout)).collect()
 }
 
 /// By when a rollout gives up devices that have not begun.
 fn end_line(rollout: &Value) -> Option<String> {
-    let open = !matches!(rollout["phase"].as_str(), Some("finishing" | "completed" | "aborted"));
+    let open =
+        !matches!(phase_of(rollout), Some(Phase::Finishing | Phase::Completed | Phase::Aborted { .. }));
     let end = moment(&rollout["spec"]["end_at"]).filter(|_| open)?;
     Some(format!("    devices that have not begun by {} are given up", local(end)))
 }
@@ -96,7 +97,12 @@ pub(crate) fn stop_line(rollout: &Value) -> Option<String> {
 /// Some devices that failed, each with its reason.
 pub(crate) async fn failures(client: &Client, rollout: &Value) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
-    for standing in ["rolled_back", "failed", "refused", "timed_out", "keeps_going_back"] {
+    let mut outcomes: Vec<Outcome> =
+        Outcome::ALL.into_iter().filter(|outcome| outcome.is_trouble()).collect();
+    // A roll back says most about the image.
+    outcomes.sort_by_key(|outcome| *outcome != Outcome::RolledBack);
+    for outcome in outcomes {
+        let standing = outcome.as_str();
         let path = format!("/rollouts/{}/deployments?standing={standing}", rollout["id"]);
         for deployment in client.list::<Value>(&path, 5).await? {
             let text = |name: &str| ui::clean(deployment[name].as_str().unwrap_or_default());

@@ -1,9 +1,10 @@
 //! What a rollout waits for, and the command that lets it go on.
 
+use otaru_rollout::Phase;
 use serde_json::Value;
 
 use super::counts::Counts;
-use crate::client::answer::{moment, since};
+use crate::client::answer::{moment, phase_of, since};
 use crate::moment::ahead;
 use crate::ui;
 
@@ -32,14 +33,18 @@ impl Wait {
     /// Tells what this rollout waits for, other than devices that update.
     pub(crate) fn of(rollout: &Value) -> Option<Self> {
         let id = &rollout["id"];
-        match rollout["phase"].as_str().unwrap_or_default() {
-            "draft" => return Some(Self::by_hand(format!("a draft: `otaru rollout start {id}` starts it"))),
-            "paused" => return Some(Self::by_hand(format!("paused: `otaru rollout resume {id}` goes on"))),
-            "scheduled" => {
+        match phase_of(rollout) {
+            Some(Phase::Draft) => {
+                return Some(Self::by_hand(format!("a draft: `otaru rollout start {id}` starts it")));
+            }
+            Some(Phase::Paused) => {
+                return Some(Self::by_hand(format!("paused: `otaru rollout resume {id}` goes on")));
+            }
+            Some(Phase::Scheduled) => {
                 let at = moment(&rollout["spec"]["start_at"]).map_or_else(String::new, ahead);
                 return Some(Self::by_itself(format!("it starts {at}")));
             }
-            "running" => {}
+            Some(Phase::Running) => {}
             _ => return None,
         }
         if rollout["retries_hold"] == true {

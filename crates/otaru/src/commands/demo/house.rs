@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use otaru_device::PublicKey;
 use otaru_release::keys::SecretKey;
 use otaru_release::output::Existing;
+use otaru_rollout::Phase;
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::mqtt::{BrokerUrl, Secret};
 use otaru_server::releases::UploadLimits;
@@ -16,6 +17,7 @@ use otaru_server::server::{Server, StartError};
 use serde_json::{Value, json};
 
 use super::firmware::Release;
+use crate::client::answer::phase_of;
 use crate::client::http::Client;
 use crate::client::login::Login;
 
@@ -124,13 +126,13 @@ impl House {
         made["id"].as_u64().context("a rollout without an id")
     }
 
-    /// The phase of a rollout.
+    /// Whether a rollout is completed.
     ///
     /// # Errors
     /// When the server does not say.
-    pub(super) async fn phase(&self, rollout: u64) -> anyhow::Result<String> {
+    pub(super) async fn is_completed(&self, rollout: u64) -> anyhow::Result<bool> {
         let rollout: Value = self.client.get(&format!("/rollouts/{rollout}")).await?;
-        Ok(rollout["phase"].as_str().unwrap_or_default().to_owned())
+        Ok(phase_of(&rollout) == Some(Phase::Completed))
     }
 
     /// Stops it.

@@ -201,7 +201,7 @@ pub(super) async fn staged_rollout(
 async fn completed(scene: &mut Scene, rollout: u64) -> anyhow::Result<bool> {
     let end = tokio::time::Instant::now() + STEP;
     loop {
-        if scene.house.phase(rollout).await? == "completed" {
+        if scene.house.is_completed(rollout).await? {
             return Ok(true);
         }
         if tokio::time::Instant::now() > end {

@@ -2,13 +2,14 @@
 
 use anyhow::bail;
 use console::style;
+use otaru_rollout::Span;
 use otaru_server::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 use crate::client::args::ServerArgs;
 use crate::client::http::Client;
 use crate::client::releases::{Yanked, find, marks, title};
-use crate::moment::{parse_moment, parse_span};
+use crate::moment::parse_moment;
 use crate::output::{Outcome, Output};
 use crate::rollouts::follow::{Patience, follow};
 use crate::rollouts::make::{create, nobody};
@@ -60,8 +61,8 @@ pub(crate) struct Create {
     #[arg(long, value_name = "PERCENT", help_heading = "Waves", default_value = "95", value_parser = percent)]
     success: f64,
     /// … and has been so for this long
-    #[arg(long, value_name = "SPAN", help_heading = "Waves", default_value = "0s", value_parser = parse_span)]
-    soak: u64,
+    #[arg(long, value_name = "SPAN", help_heading = "Waves", default_value = "0s")]
+    soak: Span,
     /// Open waves by hand instead: `otaru rollout advance`
     #[arg(long, help_heading = "Waves", conflicts_with_all = ["success", "soak"])]
     by_hand: bool,
@@ -81,8 +82,8 @@ pub(crate) struct Create {
     #[arg(long, value_name = "HOURS", help_heading = "Limits")]
     window: Option<String>,
     /// How long a device may take for an attempt
-    #[arg(long, value_name = "SPAN", help_heading = "Limits", value_parser = parse_span)]
-    timeout: Option<u64>,
+    #[arg(long, value_name = "SPAN", help_heading = "Limits")]
+    timeout: Option<Span>,
     /// How many attempts a device has
     #[arg(long, value_name = "N", help_heading = "Limits")]
     attempts: Option<u32>,
