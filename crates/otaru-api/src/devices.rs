@@ -1,0 +1,268 @@
+//! Devices: rows of lists, a device with all that is known of it, its history, the fleet in numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use otaru_format::status::{self, Code, UpdateState};
+use otaru_rollout::Standing;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::name::Name;
+use crate::timestamp::Timestamp;
+
+/// A device as lists show it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Device {
+    /// Name in MQTT topics.
+    pub id: String,
+    /// Name that people gave it, if not its id.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Chip, such as `esp32c3`; empty before its first report, like all that a report tells.
+    #[serde(default)]
+    pub chip: String,
+    /// Product, as it reports it; of older devices the project of the image they run.
+    #[serde(default)]
+    pub product: String,
+    /// Version: of the release with this image, where there is one, and else as the device reports it.
+    #[serde(default)]
+    pub version: String,
+    /// SHA-256 of the image, in hex.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// First eight digits of it, to tell apart images of one version.
+    #[serde(default)]
+    pub image_short: Option<String>,
+    /// State: `idle`, `downloading`, `confirmed`, `rolled_back` …
+    #[serde(default)]
+    pub state: String,
+    /// Code of its last failure.
+    #[serde(default)]
+    pub error_code: Option<String>,
+    /// Number of the present attempt, from 1, or, of an image that did not reach the broker, the number of trials so far; 0 for neither.
+    #[serde(default)]
+    pub attempt: u8,
+    /// Whether it can be reached now.
+    #[serde(default)]
+    pub reachable: bool,
+    /// Time at which it was first heard of.
+    pub first_seen: Timestamp,
+    /// Time of the last change.
+    #[serde(default)]
+    pub last_seen: Option<Timestamp>,
+    /// Tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// Rollout that updates it just now.
+    #[serde(default)]
+    pub active_rollout: Option<i64>,
+    /// Time of its retirement.
+    #[serde(default)]
+    pub retired_at: Option<Timestamp>,
+}
+
+impl Device {
+    /// Returns the number of the trial that comes next, where the new image did not reach the broker and will be tried again.
+    pub fn next_trial(&self) -> Option<u8> {
+        let unreachable = self.error_code.as_deref() == Some(Code::Unreachable.as_str());
+        let code = unreachable.then_some(Code::Unreachable);
+        status::next_trial(UpdateState::of_name(&self.state), code, self.attempt)
+    }
+}
+
+/// A device with all that is known of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DeviceDetails {
+    /// The device as lists show it.
+    #[serde(flatten)]
+    pub device: Device,
+    /// Last report, as it sent it
+    #[serde(default)]
+    pub report: Option<Value>,
+    /// Deployments, newest first, at most 50
+    #[serde(default)]
+    pub deployments: Vec<DeploymentInShort>,
+    /// Boards that take the connection to the embedded broker from each other: several have this name
+    #[serde(default)]
+    pub contested: Option<Contested>,
+}
+
+/// A deployment of a device, in short.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DeploymentInShort {
+    /// Id of the rollout.
+    pub rollout: i64,
+    /// Name of the rollout.
+    pub name: String,
+    /// Standing: `ready`, `waiting`, `active`, `retrying`, or the outcome.
+    pub standing: Name<Standing>,
+    /// Code of its failure.
+    pub error_code: Option<String>,
+    /// Time of the last change.
+    pub updated_at: Timestamp,
+}
+
+/// A client id that more than one connection wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Contested {
+    /// Number of times that the connection was taken over lately.
+    pub takeovers: usize,
+    /// Minutes within which that was.
+    pub minutes: u64,
+    /// Addresses that did.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+    pub addresses: BTreeSet<IpAddr>,
+    /// Sentence that says what that means, and what to do.
+    pub detail: String,
+}
+
+/// An event in a device's history.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DeviceEvent {
+    /// Id; newer events have higher ones.
+    pub id: i64,
+    /// Time of it.
+    pub at: Timestamp,
+    /// Kind: `report`, `online`, `offline`, `tags`, `label`, `retired`, `unretired` …
+    pub kind: String,
+    /// More about it; of a report, what changed, and in `to` the version that it is about, where that is known.
+    #[serde(default)]
+    pub detail: Value,
+    /// Steps of an attempt at an update, the oldest first, where there is more than one: the entry says the same as the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<DeviceStep>,
+}
+
+/// A step of an attempt at an update.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DeviceStep {
+    /// Id; newer steps have higher ones.
+    pub id: i64,
+    /// Time of it.
+    pub at: Timestamp,
+    /// Kind: `report`, `online` or `offline`.
+    pub kind: String,
+    /// More about it.
+    #[serde(default)]
+    pub detail: Value,
+}
+
+impl From<DeviceEvent> for DeviceStep {
+    fn from(event: DeviceEvent) -> Self {
+        Self { id: event.id, at: event.at, kind: event.kind, detail: event.detail }
+    }
+}
+
+/// Numbers of devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct FleetCounts {
+    /// All devices, without retired ones.
+    pub total: u64,
+    /// Devices that can be reached.
+    pub reachable: u64,
+    /// Devices by product and version, the most first.
+    pub versions: Vec<VersionCount>,
+    /// Devices by state.
+    pub states: BTreeMap<String, u64>,
+    /// Devices by health: `well`, `updating`, `troubled`, `away`.
+    #[serde(default)]
+    pub health: BTreeMap<String, u64>,
+}
+
+/// The fleet in numbers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Fleet {
+    /// Numbers of devices.
+    #[serde(flatten)]
+    pub counts: FleetCounts,
+    /// Number of devices, without retired ones, that the server takes
+    #[serde(default)]
+    pub most: u64,
+    /// Number of devices that there was no room for since the server started
+    #[serde(default)]
+    pub refused: u64,
+}
+
+/// Number of devices that run a version, or one of several images that are called so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct VersionCount {
+    /// Product.
+    pub product: String,
+    /// Version.
+    pub version: String,
+    /// SHA-256 of the image, in hex, where devices of one chip run several that are called so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Number of devices that run it.
+    pub devices: u64,
+}
+
+/// A device as it is added.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewDevice {
+    /// Name in MQTT topics, and user name there
+    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 64))]
+    pub id: String,
+    /// Name for people
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(max_length = 100))]
+    pub label: Option<String>,
+    /// Tags
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A device that was just added.
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AddedDevice {
+    /// The device as lists show it.
+    #[serde(flatten)]
+    pub device: Device,
+    /// Password at the broker; it is shown this once
+    pub password: String,
+}
+
+/// A login of a device at the broker.
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DeviceLogin {
+    /// User name and MQTT client id
+    pub username: String,
+    /// Password; it is shown this once
+    pub password: String,
+}
+
+/// Changes of a device.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct ChangeDevice {
+    /// Name for people; empty for the id
+    #[cfg_attr(feature = "schema", schema(max_length = 100))]
+    pub label: Option<String>,
+    /// Tags that it shall have, besides those it has
+    pub tags: BTreeMap<String, String>,
+    /// Names of tags that it shall have no longer
+    pub remove_tags: Vec<String>,
+}
+
+/// Number of devices that a request changed.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ChangedDevices {
+    /// Number of devices.
+    pub devices: usize,
+}

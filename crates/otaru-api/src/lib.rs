@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod access;
+mod answer;
+mod devices;
+mod events;
+mod name;
+mod open;
+mod page;
+mod problem;
+mod releases;
+mod rollouts;
+mod spec;
+pub mod timestamp;
+
+pub use access::{AuditEntry, CreatedFleetKey, CreatedToken, FleetKey, Me, NewFleetKey, NewToken, Role};
+pub use answer::Answer;
+pub use devices::{
+    AddedDevice, ChangeDevice, ChangedDevices, Contested, DeploymentInShort, Device, DeviceDetails,
+    DeviceEvent, DeviceLogin, DeviceStep, Fleet, FleetCounts, NewDevice, VersionCount,
+};
+pub use events::Event;
+pub use name::{Name, Named};
+pub use open::Open;
+pub use page::{Cursor, Page};
+pub use problem::Problem;
+pub use releases::{ChangeRelease, Delta, Job, JobKind, JobState, Needs, Release};
+pub use rollouts::{
+    Deployment, KnownRefusal, NewRollout, Preview, ReleaseInShort, RetryDeployment, Rollout, RolloutEvent,
+    WidenRollout,
+};
+pub use spec::{Gate, Spec};
+pub use timestamp::{Timestamp, TimestampError};

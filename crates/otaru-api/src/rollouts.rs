@@ -1,0 +1,285 @@
+//! Rollouts: orders, views, previews, deployments and history.
+
+use std::collections::BTreeMap;
+
+use otaru_rollout::{
+    Attempts, Goal, Limits, Percent, Phase, RolloutSpec, Standing, StopRule, Tally, Target, Time, Verdicts,
+    Wave,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::name::Name;
+use crate::open::Open;
+use crate::problem::Problem;
+use crate::spec::{Gate, Spec};
+use crate::timestamp::Timestamp;
+
+/// A rollout as it is ordered. docs/rollouts.md explains its fields.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(example = json!({
+    "name": "Lamps in Berlin to 1.1.0", "release": 1, "target": {"tags": "site=berlin"},
+    "limits": {"concurrency": 50}
+})))]
+pub struct NewRollout {
+    /// Name for people
+    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 100))]
+    pub name: String,
+    /// Release that it brings: its id …
+    #[serde(default)]
+    pub release: Option<i64>,
+    /// … or rollout that it takes back
+    #[serde(default)]
+    pub undo: Option<u64>,
+    /// Devices that it is for; all, if not given
+    #[serde(default)]
+    pub target: Target,
+    /// Waves before the last
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(max_items = 16))]
+    pub waves: Vec<Wave>,
+    /// Limits on starts: at once, a minute, and in a window
+    #[serde(default)]
+    pub limits: Limits,
+    /// Rule that stops it by itself
+    #[serde(default)]
+    pub stop: Option<StopRule>,
+    /// Time and number of attempts
+    #[serde(default)]
+    pub attempts: Attempts,
+    /// Priority: of several for one device the highest has it; of equal ones the newest
+    #[serde(default)]
+    pub priority: i32,
+    /// Text that shuffles the fleet for percentages
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(max_length = 64))]
+    pub salt: String,
+    /// Earliest start
+    #[serde(default)]
+    pub start_at: Option<Timestamp>,
+    /// Time after which devices that have not begun are given up
+    #[serde(default)]
+    pub end_at: Option<Timestamp>,
+    /// Never completes by itself
+    #[serde(default)]
+    pub continuous: bool,
+    /// Also other products and what failed before: where firmware is not signed by the offers' word `force`, and where it is
+    /// by signing it again with a higher sequence
+    #[serde(default)]
+    pub force: bool,
+    /// Make it, but do not start it yet; nothing is signed before it starts
+    #[serde(default)]
+    pub draft: bool,
+}
+
+impl NewRollout {
+    /// Returns the engine's order of it, with this goal.
+    pub fn spec(self, goal: Goal) -> RolloutSpec {
+        RolloutSpec {
+            goal,
+            target: self.target,
+            salt: self.salt,
+            priority: self.priority,
+            waves: self.waves,
+            limits: self.limits,
+            stop: self.stop,
+            attempts: self.attempts,
+            start_at: self.start_at.map(Time::from),
+            end_at: self.end_at.map(Time::from),
+            continuous: self.continuous,
+            force: self.force,
+        }
+    }
+}
+
+/// A rollout.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Rollout {
+    /// Id; newer rollouts have higher ones.
+    pub id: u64,
+    /// Name for people.
+    pub name: String,
+    /// Release that it brings.
+    #[serde(default)]
+    pub release: Option<ReleaseInShort>,
+    /// Rollout that it takes back.
+    #[serde(default)]
+    pub undo: Option<u64>,
+    /// Phase: `draft`, `scheduled`, `running`, `paused`, `stopped`, `finishing`, `completed` or `aborted`.
+    pub phase: Name<Phase>,
+    /// Index of the open wave, from 0; those before it are open too.
+    pub wave: usize,
+    /// Gate between that and the next: `working`, `{"soaking": since}` or `{"held": why}`.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Gate))]
+    pub gate: Open<Gate>,
+    /// Whether nothing starts because too many devices try the image again that did not reach the broker.
+    #[serde(default)]
+    pub retries_hold: bool,
+    /// Numbers of deployments by standing, for each wave; those of the last wave are the last.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<BTreeMap<String, u32>>))]
+    pub tallies: Vec<Tally>,
+    /// Numbers of devices that have shown it to be good, and to be bad.
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, u32>))]
+    pub verdicts: Verdicts,
+    /// Verdicts that broke the stop rule, of a wave or of all; of a stopped rollout only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<BTreeMap<String, u32>>))]
+    pub broke: Option<Verdicts>,
+    /// Codes of failures, and the number of devices of each. Of a single rollout only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasons: Option<BTreeMap<String, u64>>,
+    /// Order of it.
+    pub spec: Spec,
+    /// Time of creation.
+    pub created_at: Timestamp,
+    /// Name of the token that created it.
+    pub created_by: String,
+    /// Time of the last change.
+    pub updated_at: Timestamp,
+}
+
+/// A release, in short.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ReleaseInShort {
+    /// Id.
+    pub id: i64,
+    /// Product.
+    pub product: String,
+    /// Version.
+    pub version: String,
+    /// Product and version and, where another release for the chip has the same, the first digits of the image.
+    #[serde(default)]
+    pub title: String,
+    /// First eight digits of its image.
+    #[serde(default)]
+    pub image_short: String,
+    /// Name of the file it came in.
+    #[serde(default)]
+    pub filename: Option<String>,
+}
+
+/// Devices that a rollout would be for, if it started now.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Preview {
+    /// Release that it brings.
+    #[serde(default)]
+    pub release: Option<ReleaseInShort>,
+    /// Number of devices that it is for.
+    pub devices: u64,
+    /// Number of these that run the release already.
+    pub current: u64,
+    /// Number of the rest that can be reached now.
+    pub reachable: u64,
+    /// Number of the rest that are updating for another rollout.
+    pub busy: u64,
+    /// Number of devices in each wave, the last included; waves by number are filled first.
+    #[serde(default)]
+    pub waves: Vec<u64>,
+    /// Some of them.
+    #[serde(default)]
+    pub some: Vec<String>,
+    /// Devices that are known to refuse what it brings, by the reason that they would tell. Others may refuse it as well: reports do not
+    /// say how much flash a device has, nor which revision of the chip.
+    #[serde(default)]
+    pub refusals: Vec<KnownRefusal>,
+    /// Problem for which the rollout would not be made, as making it would say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// Devices that are known to refuse an image for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct KnownRefusal {
+    /// Code that they would report: `flash_too_small`, `too_large`, `wrong_revision`, `wrong_chip` or `wrong_product`.
+    pub code: String,
+    /// Evidence for it.
+    pub why: String,
+    /// Number of devices.
+    pub devices: u64,
+    /// Some of them.
+    #[serde(default)]
+    pub some: Vec<String>,
+}
+
+/// An event in a rollout's history.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RolloutEvent {
+    /// Id; newer events have higher ones.
+    pub id: i64,
+    /// Time of it.
+    pub at: Timestamp,
+    /// Name of the token that was used; `null` for the server itself.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// Event: `{"did": …}` or `{"notice": …}`.
+    #[serde(default)]
+    pub event: Value,
+}
+
+/// A deployment as lists show it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Deployment {
+    /// Id of the rollout.
+    pub rollout: u64,
+    /// Id of the device.
+    pub device: String,
+    /// Standing: `ready`, `waiting`, `active`, `retrying`, or the outcome.
+    pub standing: Name<Standing>,
+    /// Index of its wave, from 0.
+    pub wave: u32,
+    /// Number of offers to the device.
+    pub starts: u32,
+    /// SHA-256 of the image that it shall run, in hex.
+    pub image: String,
+    /// SHA-256 of the image that it ran before.
+    #[serde(default)]
+    pub previous: String,
+    /// Number of starts of the image that did not reach the broker, while the device will try again.
+    #[serde(default)]
+    pub trials: u8,
+    /// Number of times that the device was taken back after it ran another image.
+    #[serde(default)]
+    pub returns: u8,
+    /// Code of its failure …
+    #[serde(default)]
+    pub error_code: Option<String>,
+    /// … and the device's words for it.
+    #[serde(default)]
+    pub error_detail: Option<String>,
+    /// Earliest time of the next attempt.
+    #[serde(default)]
+    pub not_before: Option<Timestamp>,
+    /// Time of creation.
+    pub created_at: Timestamp,
+    /// Time of the last change.
+    pub updated_at: Timestamp,
+}
+
+/// A larger share of a rollout's target.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct WidenRollout {
+    /// Per cent of the target, more than before
+    #[cfg_attr(feature = "schema", schema(value_type = f64, minimum = 0, maximum = 100))]
+    pub percent: Percent,
+}
+
+/// New attempts for a deployment that is over.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryDeployment {
+    /// Also on a device that has rolled this image back: signed with a higher sequence, or, without a signature, offered with
+    /// `force`
+    pub force: bool,
+}
