@@ -99,6 +99,7 @@ pub struct DeploymentInShort {
     /// Name of the rollout.
     pub name: String,
     /// Standing: `ready`, `waiting`, `active`, `retrying`, or the outcome.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub standing: Name<Standing>,
     /// Code of its failure.
     pub error_code: Option<String>,

@@ -102,29 +102,6 @@ impl<'de, T: Named> Deserialize<'de> for Name<T> {
     }
 }
 
-#[cfg(feature = "schema")]
-mod schema {
-    use std::borrow::Cow;
-
-    use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
-    use utoipa::{PartialSchema, ToSchema};
-
-    use super::{Name, Named};
-
-    /// A string. Which names there are stands in the description: clients must bear others.
-    impl<T: Named> PartialSchema for Name<T> {
-        fn schema() -> RefOr<Schema> {
-            ObjectBuilder::new().schema_type(Type::String).into()
-        }
-    }
-
-    impl<T: Named> ToSchema for Name<T> {
-        fn name() -> Cow<'static, str> {
-            Cow::Borrowed("String")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

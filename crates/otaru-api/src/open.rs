@@ -35,30 +35,3 @@ impl<T> Default for Open<T> {
         Self::Other(Value::Null)
     }
 }
-
-#[cfg(feature = "schema")]
-mod schema {
-    use std::borrow::Cow;
-
-    use utoipa::openapi::{RefOr, Schema};
-    use utoipa::{PartialSchema, ToSchema};
-
-    use super::Open;
-
-    /// The known form alone: it is what a server of this version sends.
-    impl<T: ToSchema> PartialSchema for Open<T> {
-        fn schema() -> RefOr<Schema> {
-            T::schema()
-        }
-    }
-
-    impl<T: ToSchema> ToSchema for Open<T> {
-        fn name() -> Cow<'static, str> {
-            T::name()
-        }
-
-        fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-            T::schemas(schemas);
-        }
-    }
-}

@@ -114,8 +114,10 @@ pub struct Job {
     /// Release that is worked on.
     pub release: i64,
     /// Kind of work: `build` or `replace`.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub kind: Name<JobKind>,
     /// State: `queued`, `running`, `done` or `failed`.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub state: Name<JobState>,
     /// Stage, or why it failed.
     #[serde(default)]

@@ -109,6 +109,7 @@ pub struct Rollout {
     #[serde(default)]
     pub undo: Option<u64>,
     /// Phase: `draft`, `scheduled`, `running`, `paused`, `stopped`, `finishing`, `completed` or `aborted`.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub phase: Name<Phase>,
     /// Index of the open wave, from 0; those before it are open too.
     pub wave: usize,
@@ -233,6 +234,7 @@ pub struct Deployment {
     /// Id of the device.
     pub device: String,
     /// Standing: `ready`, `waiting`, `active`, `retrying`, or the outcome.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub standing: Name<Standing>,
     /// Index of its wave, from 0.
     pub wave: u32,

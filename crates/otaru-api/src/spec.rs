@@ -13,7 +13,7 @@ use crate::timestamp::Timestamp;
 #[cfg_attr(feature = "schema", schema(as = RolloutSpec))]
 pub struct Spec {
     /// Goal: an image, or the image of each device before another rollout.
-    #[cfg_attr(feature = "schema", schema(value_type = Goal))]
+    #[cfg_attr(feature = "schema", schema(value_type = GoalShape))]
     pub goal: Open<Goal>,
     /// Devices that it is for.
     #[serde(default)]
@@ -92,6 +92,23 @@ impl Spec {
             force: self.force,
         })
     }
+}
+
+/// [`Goal`] in the API's description, with digests as text.
+#[cfg(feature = "schema")]
+#[derive(utoipa::ToSchema)]
+#[schema(as = Goal, rename_all = "snake_case")]
+#[expect(dead_code, reason = "it describes what another type writes")]
+enum GoalShape {
+    /// The image with this SHA-256, in hex.
+    Image(String),
+    /// The image of each device before another rollout gave it one.
+    Undo {
+        /// That rollout.
+        rollout: u64,
+        /// SHA-256 of the image that it gave. Devices that do not run it are not touched.
+        image: String,
+    },
 }
 
 /// Gate between the open wave and the next.

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// A device's id: the name it has in its topics.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(value_type = String))]
 #[serde(transparent)]
 pub struct DeviceId(String);
 
@@ -30,6 +32,8 @@ impl fmt::Display for DeviceId {
 
 /// A rollout's id. Newer rollouts have higher ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(value_type = u64))]
 #[serde(transparent)]
 pub struct RolloutId(pub u64);
 

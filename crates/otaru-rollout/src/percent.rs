@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Per cent, in steps of 0.01, from 0 to 100. As JSON it is a number: `12.5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(value_type = f64, minimum = 0, maximum = 100))]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Percent(u16);
 

@@ -88,6 +88,7 @@ pub enum GateState {
 
 /// Why the next wave does not open by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Held {
     /// An operator is to open it.

@@ -76,6 +76,7 @@ pub enum Goal {
 
 /// A wave: the devices that are served before the next ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wave {
     /// Who is in it.
@@ -87,6 +88,7 @@ pub struct Wave {
 
 /// Who is in a wave and in none before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WaveSize {
     /// So many devices, the first that are admitted.
@@ -97,6 +99,8 @@ pub enum WaveSize {
 
 /// What opens the next wave.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = WaveGate))]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
     /// An operator.
@@ -108,6 +112,7 @@ pub enum Gate {
 
 /// When the next wave opens by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AutoGate {
     /// At least this share of the wave's verdicts must be successes.
@@ -122,6 +127,7 @@ pub struct AutoGate {
 
 /// Limits on starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// The most devices that update at the same time.
@@ -129,11 +135,13 @@ pub struct Limits {
     /// The most starts within any 60 seconds.
     pub starts_per_minute: Option<u32>,
     /// When updates may start; one that has started may go on after it.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "22:00-06:00 +02:00"))]
     pub window: Option<Window>,
 }
 
 /// When a rollout stops by itself. It is held against each wave and against the rollout as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StopRule {
     /// Stop when at least this share of the verdicts are failures…
@@ -144,6 +152,7 @@ pub struct StopRule {
 
 /// How long and how often a device may try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Attempts {
     /// How long one attempt may take, from the offer to the confirmed image.

@@ -15,9 +15,11 @@ pub const MAX_LIST: usize = 1_000;
 
 /// The devices a rollout is for: those that meet every condition given. With none given, all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Target {
     /// What their tags must be.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "site=berlin and not canary"))]
     pub tags: Option<TagExpression>,
     /// The product they report; of older devices the project name of the image they run.
     pub product: Option<String>,

@@ -13,6 +13,8 @@ pub struct Time(pub u64);
 
 /// A span: milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(value_type = u64))]
 #[serde(transparent)]
 pub struct Span(pub u64);
 

@@ -17,6 +17,8 @@ const MAX_TEXT: usize = 256;
 /// Versions are ordered as Semantic Versioning 2.0.0, item 11, has it, and nothing else: `1.9.0-rc.1` is within `<2.0.0`
 /// although Cargo, which chooses dependencies and not devices, would leave it out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(value_type = String, example = ">=1.0.0, <2.0.0"))]
 #[serde(try_from = "String", into = "String")]
 pub struct VersionRange(Vec<Comparison>);
 
