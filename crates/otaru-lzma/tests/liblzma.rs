@@ -1,24 +1,11 @@
 //! Streams of liblzma, through the `lzma` module of Python's standard library.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-use std::env;
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use otaru_lzma::{Decoder, Length, LzmaError, Properties, Workspace};
-
-/// Tells that a test could not run, to whoever reads its output and to the summary of `cargo xtask test`.
-fn skip(test: &str, reason: &str) {
-    let line = format!("{test}: {reason}");
-    eprintln!("SKIPPED: {line}");
-    let log = env::var_os("OTARU_SKIP_LOG");
-    let file = log.and_then(|log| OpenOptions::new().create(true).append(true).open(log).ok());
-    if let Some(mut file) = file {
-        // One write, for tests run side by side.
-        let _ = file.write_all(format!("{line}\n").as_bytes());
-    }
-}
+use otaru_testing::skip;
 
 fn python(script: &str) -> Command {
     let mut command = Command::new("python3");

@@ -1,30 +1,16 @@
 //! Real firmware, if `OTARU_FIRMWARE_PAIRS` names a folder of folders with `.bin` files: released, verified, and how
 //! much smaller it gets. Otherwise there is nothing to do, and nothing to install that would change it.
 
-use std::path::{Path, PathBuf};
-
 use otaru_release::build::{Options, build};
 use otaru_release::keys::SecretKey;
 use otaru_release::verify::{kind_name, verify};
-
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).collect()
-}
-
-fn real_firmware() -> Vec<PathBuf> {
-    let Some(folder) = std::env::var_os("OTARU_FIRMWARE_PAIRS") else { return Vec::new() };
-    let files = entries(Path::new(&folder)).into_iter().flat_map(|folder| entries(&folder));
-    let mut files: Vec<_> = files.filter(|file| file.extension().is_some_and(|ext| ext == "bin")).collect();
-    files.sort();
-    files
-}
+use otaru_testing::firmware::real_files;
 
 #[test]
 fn real_firmware_is_released_and_gets_smaller() {
     let key = SecretKey::from_seed(&[1; 32]);
     let mut total = (0_u64, 0_u64);
-    for path in real_firmware() {
+    for path in real_files() {
         let image = std::fs::read(&path).unwrap();
         let unsigned = build(&image, &Options::new(1), &mut |_| ()).unwrap();
         let file = unsigned.sign(&key).unwrap();

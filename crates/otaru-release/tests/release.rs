@@ -1,18 +1,19 @@
 //! A release from its image to its verification, and every way it can go bad in between.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "common/blocks.rs"]
-mod blocks;
-mod common;
-
-use blocks::{image, key};
-use common::image_of;
 use otaru_format::digest::Digest;
 use otaru_format::release::{KeyId, MAX_SEQUENCE, PayloadKind, ReleaseError};
 use otaru_release::build::{BuildError, Options, Progress, build};
 use otaru_release::file::{ReleaseFile, is_release};
+use otaru_release::keys::SecretKey;
 use otaru_release::sign::{SignatureError, renumber, resign, resign_as};
 use otaru_release::verify::{Patches, VerifyError, stored_frames, try_patches, verify, verify_contents};
+use otaru_testing::firmware::{image, image_of};
+
+/// A key that is no secret.
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
+}
 
 fn release(options: &Options) -> otaru_release::build::Unsigned {
     build(&image("lamp", "1.2.3"), options, &mut |_| ()).unwrap()

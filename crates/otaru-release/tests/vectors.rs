@@ -3,17 +3,15 @@
 //! With `OTARU_WRITE_VECTORS=1` they are written anew.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod common;
-
 use std::path::PathBuf;
 
-use common::image_of;
 use otaru_format::release::KeyId;
 use otaru_release::build::{Options, Unsigned, build};
 use otaru_release::file::ReleaseFile;
 use otaru_release::keys::{PublicKey, SecretKey};
 use otaru_release::output::Existing;
 use otaru_release::verify::{kind_name, verify, verify_contents};
+use otaru_testing::firmware::image_of;
 use serde_json::{Value, json};
 
 fn at(name: &str) -> PathBuf {

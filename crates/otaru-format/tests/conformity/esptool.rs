@@ -9,7 +9,9 @@ use otaru_format::digest::Digest;
 use otaru_format::image::{Head, ImageCheck, ImageSummary};
 
 use crate::images::Image;
-use crate::peers::{self, real_firmware};
+use otaru_testing::firmware::real_files;
+
+use crate::peers;
 
 /// What `esptool image-info` says about a file.
 #[derive(Debug)]
@@ -159,9 +161,9 @@ fn esptool_and_we_refuse_the_same_damage() {
 }
 
 #[test]
-fn esptool_and_we_agree_on_real_firmware() {
+fn esptool_and_we_agree_on_real_files() {
     let Some(esptool) = peers::esptool("esptool_and_we_agree_on_real_firmware") else { return };
-    let firmware = real_firmware();
+    let firmware = real_files();
     if firmware.is_empty() {
         // Not a skip: what was built above stands for it, and nothing could be installed.
         eprintln!("no real firmware: set OTARU_FIRMWARE_PAIRS to a folder of folders with .bin files");
@@ -175,10 +177,10 @@ fn esptool_and_we_agree_on_real_firmware() {
 }
 
 #[test]
-fn esptool_and_we_refuse_damaged_real_firmware() {
+fn esptool_and_we_refuse_damaged_real_files() {
     let Some(esptool) = peers::esptool("esptool_and_we_refuse_damaged_real_firmware") else { return };
     let folder = tempfile::tempdir().unwrap();
-    for file in real_firmware() {
+    for file in real_files() {
         let good = fs::read(&file).unwrap();
         let mut bytes = good.clone();
         bytes[good.len() / 2] ^= 0x40;

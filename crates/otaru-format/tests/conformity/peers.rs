@@ -1,22 +1,10 @@
 //! Finding the other tools, and saying loudly when one is missing.
 
 use std::env;
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Tells that a test could not run, to whoever reads its output and to the summary of `cargo xtask test`.
-pub(crate) fn skip(test: &str, reason: &str) {
-    let line = format!("{test}: {reason}");
-    eprintln!("SKIPPED: {line}");
-    let log = env::var_os("OTARU_SKIP_LOG");
-    let file = log.and_then(|log| OpenOptions::new().create(true).append(true).open(log).ok());
-    if let Some(mut file) = file {
-        // One write, for tests run side by side.
-        let _ = file.write_all(format!("{line}\n").as_bytes());
-    }
-}
+use otaru_testing::skip;
 
 /// A program: where the variable says, among the tools `cargo xtask test` fetches, or on the PATH.
 fn find(variable: &str, name: &str) -> Option<PathBuf> {
@@ -51,18 +39,4 @@ pub(crate) fn python_with_idf_defs(test: &str) -> Option<Command> {
         skip(test, "no esp-idf-defs: cargo xtask test --install, or pip install esp-idf-defs");
     }
     found.map(Command::new)
-}
-
-/// Real firmware: every `.bin` in the folders below `OTARU_FIRMWARE_PAIRS`; none when that is not set.
-pub(crate) fn real_firmware() -> Vec<PathBuf> {
-    let Some(folder) = env::var_os("OTARU_FIRMWARE_PAIRS") else { return Vec::new() };
-    let entries = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect::<Vec<_>>()
-    };
-    let files = entries(Path::new(&folder)).into_iter().flat_map(|folder| entries(&folder));
-    let mut firmware: Vec<_> =
-        files.filter(|file| file.extension().is_some_and(|ext| ext == "bin")).collect();
-    firmware.sort();
-    firmware
 }

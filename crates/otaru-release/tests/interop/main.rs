@@ -1,21 +1,21 @@
 //! COSE by other people: what is made here verifies with pycose, cryptography and cbor2, and what they make is taken.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "../common/blocks.rs"]
-mod blocks;
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::env;
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use blocks::{image, key};
 use otaru_release::build::{Options, build};
+use otaru_release::keys::SecretKey;
 use otaru_release::output::Existing;
 use otaru_release::verify::{VerifyError, verify};
+use otaru_testing::firmware::image;
+use otaru_testing::skip;
+
+/// A key that is no secret.
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
+}
 
 /// A Python with these packages, or a skip.
 fn python(test: &str) -> Option<PathBuf> {
@@ -30,18 +30,6 @@ fn python(test: &str) -> Option<PathBuf> {
         skip(test, "no pycose: cargo xtask test --install, or pip install pycose cryptography cbor2");
     }
     found
-}
-
-/// Tells that a test could not run, to whoever reads its output and to the summary of `cargo xtask test`.
-fn skip(test: &str, reason: &str) {
-    let line = format!("{test}: {reason}");
-    eprintln!("SKIPPED: {line}");
-    let log = env::var_os("OTARU_SKIP_LOG");
-    let file = log.and_then(|log| OpenOptions::new().create(true).append(true).open(log).ok());
-    if let Some(mut file) = file {
-        // One write, for tests run side by side.
-        let _ = file.write_all(format!("{line}\n").as_bytes());
-    }
 }
 
 /// Runs the script: whether it was content, and what it printed.

@@ -6,12 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
+use otaru_testing::{Program, eventually_or, program};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
-
-use crate::program::{Program, program};
 
 /// Longest that something may take that nothing has to be done for.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -278,18 +277,5 @@ impl Browser {
             base64::engine::general_purpose::STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, bytes).unwrap();
-    }
-}
-
-fn eventually_or<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = std::time::Instant::now() + limit;
-    loop {
-        if let Some(answer) = ask() {
-            return Some(answer);
-        }
-        if std::time::Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(30));
     }
 }

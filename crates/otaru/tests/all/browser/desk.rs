@@ -1,8 +1,9 @@
 //! A server with devices, and somebody before its dashboard.
 
-use crate::chromium::Browser;
-use crate::fleet::Fleet;
-use crate::program::{Program, have};
+use otaru_testing::{Program, have};
+
+use crate::browser::chromium::Browser;
+use crate::server::fleet::Fleet;
 
 /// A fleet and a browser.
 pub(crate) struct Desk {

@@ -5,12 +5,12 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
+use otaru_testing::{run, skipped};
 use serde_json::{Value, json};
 
-use crate::chromium::Look;
-use crate::common::{otaru, run};
-use crate::desk::Desk;
-use crate::program::skipped;
+use crate::browser::chromium::Look;
+use crate::browser::desk::Desk;
+use crate::common::otaru;
 
 /// The most bytes of a page with all it loads, as they are in the browser.
 const HEAVIEST: u64 = 150_000;
@@ -59,7 +59,7 @@ fn look_at(desk: &mut Desk, name: &str, path: &str, axe: Option<&str>) -> Vec<St
 }
 
 /// What axe-core finds that is serious or critical.
-fn findings(browser: &mut crate::chromium::Browser, axe: &str) -> Vec<String> {
+fn findings(browser: &mut crate::browser::chromium::Browser, axe: &str) -> Vec<String> {
     browser.eval(&format!("{axe}; 0"));
     let found =
         browser.eval("axe.run(document, {resultTypes: ['violations']}).then(found => found.violations)");

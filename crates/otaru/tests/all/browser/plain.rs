@@ -1,6 +1,6 @@
 //! The same without a script in the page: links and forms alone.
 
-use crate::desk::Desk;
+use crate::browser::desk::Desk;
 
 #[test]
 fn everything_can_be_done_without_javascript() {

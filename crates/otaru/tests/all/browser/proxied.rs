@@ -1,8 +1,9 @@
 //! The dashboard under a path behind nginx, which takes no large files and holds back what it is told.
 
-use crate::desk::Desk;
-use crate::program::{free_port, have};
-use crate::proxies::Proxy;
+use otaru_testing::{free_port, have};
+
+use crate::browser::desk::Desk;
+use crate::server::proxies::Proxy;
 
 #[test]
 fn a_site_under_a_path_lives_and_tells_what_a_proxy_refuses() {

@@ -1,10 +1,11 @@
 //! What an operator does in a browser: log in, drop a release, roll it out with a canary, see a bad one stop, finish it, and go
 //! back; by mouse and keyboard, with no complaint from the browser.
 
-use crate::chromium::Browser;
-use crate::common::{Running, otaru};
-use crate::desk::Desk;
-use crate::program::have;
+use otaru_testing::{Running, have};
+
+use crate::browser::chromium::Browser;
+use crate::browser::desk::Desk;
+use crate::common::otaru;
 
 /// That the browser complains about a page it was refused is what is tested there.
 fn only_the_refusal(complaints: &[String]) -> bool {

@@ -1,6 +1,8 @@
 //! Patches: made, applied, looked into; and never applied to another image.
 
-use crate::common::{firmware, otaru, run};
+use otaru_testing::run;
+
+use crate::common::{firmware, otaru};
 
 #[test]
 fn from_one_image_to_another() {

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{LIMIT, Running, otaru, run};
+use otaru_testing::{LIMIT, Running, run};
+
+use crate::common::otaru;
 
 #[test]
 fn everything_holds() {

@@ -2,7 +2,9 @@
 
 use std::net::TcpListener;
 
-use crate::common::{broker, firmware, otaru, path, run};
+use otaru_testing::run;
+
+use crate::common::{broker, firmware, otaru, path};
 
 /// An address where nothing listens.
 fn nowhere() -> String {

@@ -4,7 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::common::{Running, otaru, path};
+use otaru_testing::Running;
+
+use crate::common::{otaru, path};
 
 /// A whole HTTP exchange: status, headers in lower case, body.
 fn ask(address: &str, request: &str, headers: &[(&str, &str)]) -> (u16, String, Vec<u8>) {

@@ -1,6 +1,8 @@
 //! `otaru image`: what it makes it also understands, and it says what is wrong with the rest.
 
-use crate::common::{firmware, otaru, path, run};
+use otaru_testing::run;
+
+use crate::common::{firmware, otaru, path};
 
 #[test]
 fn a_made_image_is_described() {

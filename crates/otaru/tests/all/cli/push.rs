@@ -1,8 +1,9 @@
 //! `otaru push` against a broker and virtual devices, all of them the real binary.
 
 use otaru_server::timestamp::Timestamp;
+use otaru_testing::{Ended, Running, run};
 
-use crate::common::{Ended, Running, broker, devices, firmware, otaru, path, run, selected};
+use crate::common::{broker, devices, firmware, otaru, path, selected};
 
 fn push(broker: &str, more: &[&str]) -> Ended {
     let mut command = otaru(&["push", "--timeout", "45", "--broker", broker]);

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use otaru_format::release::MAX_SEQUENCE;
+use otaru_testing::{Ended, run};
 
-use crate::common::{Ended, firmware, otaru, path, run};
+use crate::common::{firmware, otaru, path};
 
 /// Runs a command line with its paths below a folder.
 fn otaru_in(dir: &Path, args: &[&str]) -> Ended {
@@ -255,7 +256,7 @@ fn openssl(dir: &Path, args: &[&str]) -> Option<std::process::Output> {
     match Command::new("openssl").args(args).current_dir(dir).output() {
         Ok(output) => Some(output),
         Err(_) => {
-            crate::common::skip("openssl", "no openssl: apt-get install openssl");
+            otaru_testing::skip("openssl", "no openssl: apt-get install openssl");
             None
         }
     }

@@ -1,6 +1,8 @@
 //! `otaru sim`: what it says before its devices begin.
 
-use crate::common::{Running, broker, firmware, otaru, path, run};
+use otaru_testing::{Running, run};
+
+use crate::common::{broker, firmware, otaru, path};
 
 #[test]
 fn one_folder_is_for_one_simulator() {

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::common::{firmware, otaru, path, run, skip};
+use otaru_testing::{run, skip};
+
+use crate::common::{firmware, otaru, path};
 
 /// What `otaru` writes to a terminal, with these variables; `None` where there is no `script`.
 fn in_terminal(args: &[&str], set: &[(&str, &str)]) -> Option<String> {

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use otaru_format::status::Status;
+use otaru_testing::{Ended, LIMIT, Program, eventually_or, free_port, have, program, run};
 use tempfile::TempDir;
 
-use crate::common::{Ended, LIMIT, otaru, run};
-use crate::program::{Program, free_port, have, program};
+use crate::common::otaru;
 
 /// The user name wherever there is a login.
 pub(crate) const USER: &str = "fleet";
@@ -146,17 +145,6 @@ impl Broker {
         });
         found.unwrap_or_else(|| panic!("{device} last reported {last:?}"))
     }
-}
-
-fn eventually_or<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = std::time::Instant::now() + limit;
-    while std::time::Instant::now() < deadline {
-        if let Some(answer) = ask() {
-            return Some(answer);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    None
 }
 
 fn mosquitto(dir: &Path, port: u16, password: Option<&str>) -> Command {

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use mqtt5_protocol::packet::publish::PublishPacket;
 use mqtt5_protocol::{ConnectOptions, QoS, WillMessage};
 use otaru_server::mqtt::{Incoming, Message, Mqtt};
+use otaru_testing::LIMIT;
 
-use crate::broker::{Broker, Kind};
-use crate::common::LIMIT;
-use crate::device::Bench;
-use crate::wire::{Wire, clean, kept};
+use crate::real_peers::broker::{Broker, Kind};
+use crate::real_peers::device::Bench;
+use crate::real_peers::wire::{Wire, clean, kept};
 
 /// Runs a case against a broker, unless it is missing.
 fn on(kind: Kind, case: fn(Broker)) {

@@ -7,12 +7,12 @@ use otaru_format::digest::Digest;
 use otaru_format::otadata::{Record, select};
 use otaru_format::status::{Status, UpdateState};
 use otaru_sim::firmware::{Behaviour, FirmwareSpec};
+use otaru_testing::{Program, run};
 use tempfile::TempDir;
 
-use crate::broker::Broker;
-use crate::common::{otaru, run};
-use crate::program::Program;
-use crate::web::Web;
+use crate::common::otaru;
+use crate::real_peers::broker::Broker;
+use crate::real_peers::web::Web;
 
 /// The device where there is one.
 pub(crate) const DEVICE: &str = "sim-0001";

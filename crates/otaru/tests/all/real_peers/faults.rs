@@ -6,11 +6,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use otaru_format::status::UpdateState;
+use otaru_testing::{LIMIT, Program, eventually};
 
-use crate::broker::{Broker, Kind};
-use crate::common::LIMIT;
-use crate::device::{Bench, DEVICE};
-use crate::program::{Program, eventually};
+use crate::real_peers::broker::{Broker, Kind};
+use crate::real_peers::device::{Bench, DEVICE};
 
 /// What is offered.
 #[derive(Clone, Copy)]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use otaru_format::status::{Status, UpdateState};
+use otaru_testing::{Program, eventually, have};
 
-use crate::broker::{Broker, Kind};
-use crate::device::Bench;
-use crate::program::{Program, eventually, have};
+use crate::real_peers::broker::{Broker, Kind};
+use crate::real_peers::device::Bench;
 
 const DEVICES: usize = 200;
 

@@ -5,8 +5,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{firmware, run};
-use crate::program::{Program, have, program, skipped};
+use otaru_testing::{Program, have, program, run, skipped};
+
+use crate::common::firmware;
 
 /// The desk's address, and the board's.
 const DESK: &str = "10.231.7.1";
@@ -77,7 +78,7 @@ impl Drop for Hosts {
 
 /// The command blocks of the README's part on boards.
 fn readme() -> String {
-    let readme = include_str!("../../../../README.md");
+    let readme = include_str!("../../../../../README.md");
     let part = readme.split("### With boards on your network").nth(1).unwrap();
     part.split("\n## ").next().unwrap().to_owned()
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use otaru_format::status::{Code, Status, UpdateState};
+use otaru_testing::{have, run};
 
-use crate::broker::{Broker, Kind};
-use crate::common::{otaru, run};
-use crate::device::{Bench, DEVICE};
-use crate::program::have;
-use crate::updates::real_pairs;
-use crate::web::{Counted, Web};
+use crate::common::otaru;
+use crate::real_peers::broker::{Broker, Kind};
+use crate::real_peers::device::{Bench, DEVICE};
+use crate::real_peers::updates::real_pairs;
+use crate::real_peers::web::{Counted, Web};
 
 /// At most so many pairs of real firmware.
 const PAIRS: usize = 3;

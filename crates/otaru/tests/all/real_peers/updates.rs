@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::broker::{Broker, Kind};
-use crate::device::{Bench, SLOT};
-use crate::program::have;
+use otaru_testing::firmware::real_folder;
+use otaru_testing::have;
+
+use crate::real_peers::broker::{Broker, Kind};
+use crate::real_peers::device::{Bench, SLOT};
 
 /// Pairs of real firmware that fit their slots, below `OTARU_FIRMWARE_PAIRS`.
 pub(crate) fn real_pairs() -> Vec<PathBuf> {
-    let Some(folder) = std::env::var_os("OTARU_FIRMWARE_PAIRS") else { return Vec::new() };
+    let Some(folder) = real_folder() else { return Vec::new() };
     let fits = |pair: &PathBuf| {
         ["old.bin", "new.bin"].iter().all(|name| {
             pair.join(name).metadata().is_ok_and(|file| usize::try_from(file.len()).unwrap() <= SLOT)

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use otaru_testing::{Program, free_port, program};
+
 use crate::common::otaru;
-use crate::program::{Program, free_port, program};
 
 /// A running web server over a folder.
 pub(crate) struct Web {

@@ -14,9 +14,9 @@ use mqtt5_protocol::packet::publish::PublishPacket;
 use mqtt5_protocol::packet::subscribe::SubscribePacket;
 use mqtt5_protocol::packet::{FixedHeader, MqttPacket, Packet};
 use mqtt5_protocol::{ConnectOptions, QoS, ReasonCode};
+use otaru_testing::LIMIT;
 
-use crate::broker::Broker;
-use crate::common::LIMIT;
+use crate::real_peers::broker::Broker;
 
 /// How long nothing must come for "nothing comes".
 const SILENCE: Duration = Duration::from_millis(700);

@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use otaru_testing::firmware::real_folder;
+use otaru_testing::{run, skipped};
 use serde_json::Value;
 
-use crate::common::{otaru, run};
-use crate::fleet::Fleet;
-use crate::program::skipped;
+use crate::common::otaru;
+use crate::server::fleet::Fleet;
 
 /// The names that Arduino's libraries have, in every image that is linked with them.
 const PROJECT: &str = "arduino-lib-builder";
@@ -42,8 +43,7 @@ fn synthetic() -> Pair {
 
 /// Pairs of WLED's releases below `OTARU_FIRMWARE_PAIRS`, under names that say which they are.
 fn real() -> Vec<Pair> {
-    let folder = std::env::var_os("OTARU_FIRMWARE_PAIRS");
-    let entries = folder.into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let entries = real_folder().into_iter().flat_map(std::fs::read_dir).flatten().flatten();
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     folders.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("wled-")));
     folders.sort();

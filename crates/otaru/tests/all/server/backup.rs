@@ -1,7 +1,8 @@
 //! Backups, and folders that are in use.
 
-use crate::common::run;
-use crate::fleet::{Fleet, database};
+use otaru_testing::run;
+
+use crate::server::fleet::{Fleet, database};
 
 #[test]
 fn a_backup_of_a_running_server_is_whole() {

@@ -6,14 +6,13 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
+use otaru_testing::{Ended, LIMIT, eventually, free_port, have, run};
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::Response;
 
-use crate::common::{Ended, LIMIT, run};
-use crate::fleet::Fleet;
-use crate::program::{eventually, free_port, have};
-use crate::proxies::Proxy;
+use crate::server::fleet::Fleet;
+use crate::server::proxies::Proxy;
 
 /// A server whose site is at `http://127.0.0.1:{port}/ota`.
 fn under_a_path(port: u16) -> Fleet {
@@ -247,11 +246,8 @@ fn who_watches_outlives_a_server_that_restarts() {
     let _devices = fleet.devices_at("1", &old, 2, &[]);
     fleet.does(&["release", "upload", &new]);
     let url = format!("http://127.0.0.1:{port}/held");
-    let watching = crate::program::Program::start(user_at(
-        &fleet,
-        &url,
-        &["rollout", "create", "lamp@1.1.0", "--watch"],
-    ));
+    let watching =
+        otaru_testing::Program::start(user_at(&fleet, &url, &["rollout", "create", "lamp@1.1.0", "--watch"]));
     watching.says("updating");
     fleet.stop();
     // Meanwhile nginx answers 502 in its place.

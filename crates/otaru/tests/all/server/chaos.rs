@@ -6,12 +6,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use otaru_testing::{Program, eventually, free_port, have, program};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 
-use crate::fleet::{Fleet, phase, standing};
-use crate::program::{Program, eventually, free_port, have, program};
+use crate::server::fleet::{Fleet, phase, standing};
 
 const DEVICES: usize = 200;
 
@@ -52,7 +52,7 @@ fn the_books_are_right(fleet: &Fleet) {
     assert_eq!(fleet.count("SELECT count(*) FROM deployments"), DEVICES as i64);
     assert_eq!(fleet.count("SELECT count(*) FROM deployments WHERE is_open"), 0);
     assert_eq!(fleet.count("SELECT count(*) FROM outbox"), 0);
-    let check = crate::fleet::database(&fleet.data());
+    let check = crate::server::fleet::database(&fleet.data());
     let sound: String = check.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(sound, "ok");
 }
@@ -137,7 +137,7 @@ fn what_was_acknowledged_outlives_every_kill() {
         stop.store(true, Ordering::Relaxed);
     });
     let added = added.into_inner().unwrap();
-    let database = crate::fleet::database(&fleet.data());
+    let database = crate::server::fleet::database(&fleet.data());
     let mut find = database.prepare("SELECT 1 FROM devices WHERE id = ? AND label = 'kept'").unwrap();
     let lost: Vec<&String> = added.iter().filter(|id| !find.exists([id]).unwrap()).collect();
     println!("killed {KILLS} times; of {} acknowledged writes {} are lost", added.len(), lost.len());

@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::common::{Ended, otaru, run};
-use crate::fleet::{Fleet, database};
-use crate::program::free_port;
+use otaru_testing::{Ended, free_port, run};
+
+use crate::common::otaru;
+use crate::server::fleet::{Fleet, database};
 
 /// `otaru token create` in the folder of a server.
 fn offline(fleet: &Fleet, args: &[&str]) -> Ended {
@@ -37,7 +38,7 @@ fn a_start_that_fails_makes_no_token() {
     let ended = command.output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(!ended.status.success() && told.contains("the next start makes another"), "{told}");
-    let server = crate::program::Program::start(serve("127.0.0.1:0"));
+    let server = otaru_testing::Program::start(serve("127.0.0.1:0"));
     server.says("before it showed its first admin token");
     server.says("  otaru_");
     assert_eq!(tokens(), 1);
@@ -84,7 +85,7 @@ fn a_token_that_was_lost_is_replaced_while_the_server_is_stopped() {
         4,
         "three were made, and one was ended"
     );
-    let again = crate::program::Program::start({
+    let again = otaru_testing::Program::start({
         fleet.stop();
         let mut command = otaru(&["serve", "--http", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0"]);
         command.arg("--data").arg(fleet.data());

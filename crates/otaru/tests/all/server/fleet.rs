@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use otaru_testing::{Ended, Program, eventually, free_port, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{Ended, otaru, run};
-use crate::program::{Program, eventually, free_port};
+use crate::common::otaru;
 
 /// Longest that a rollout may take here.
 pub(crate) const LONG: Duration = Duration::from_secs(240);

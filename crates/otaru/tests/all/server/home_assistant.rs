@@ -4,11 +4,10 @@ use std::env;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use otaru_testing::{LIMIT, Program, eventually, have, program, skipped};
 use serde_json::Value;
 
-use crate::common::LIMIT;
-use crate::fleet::{Fleet, LONG};
-use crate::program::{Program, eventually, have, program, skipped};
+use crate::server::fleet::{Fleet, LONG};
 
 /// Somebody at the broker in Home Assistant's place, with a token as Home Assistant has one.
 struct House<'a> {
@@ -69,7 +68,7 @@ fn is_valid(house: &House<'_>) {
         );
     };
     let mut check = Command::new(python);
-    check.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/home_assistant.py"));
+    check.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/server/home_assistant.py"));
     let mut check =
         check.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     check.stdin.take().unwrap().write_all(house.heard.lines().join("\n").as_bytes()).unwrap();

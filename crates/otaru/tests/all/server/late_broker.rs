@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use otaru_testing::{Program, eventually, free_port};
+
 use crate::common::otaru;
-use crate::program::{Program, eventually, free_port};
 
 #[test]
 fn a_server_that_waits_for_its_broker_comes_once() {

@@ -1,8 +1,9 @@
 //! Devices with logins of their own, with fleet keys, and those that have no business here.
 
-use crate::common::{otaru, run};
-use crate::fleet::{Fleet, LONG};
-use crate::program::{Program, eventually, have, program};
+use otaru_testing::{Program, eventually, have, program, run};
+
+use crate::common::otaru;
+use crate::server::fleet::{Fleet, LONG};
 
 /// The secret that a command shows once.
 fn secret(line: &str, field: &str) -> String {

@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use otaru_testing::{LIMIT, Running, skipped};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::common::{LIMIT, Running, otaru, path};
-use crate::program::skipped;
+use crate::common::{otaru, path};
 
 /// Connections, of many addresses; each holds about 17 KB of the program.
 const CROWD: usize = 1_200;

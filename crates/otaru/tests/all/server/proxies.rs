@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
+use otaru_testing::{Program, program};
 use tempfile::TempDir;
-
-use crate::program::{Program, program};
 
 /// A proxy that ends with the test.
 pub(crate) struct Proxy {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::fleet::{Fleet, phase, standing};
+use crate::server::fleet::{Fleet, phase, standing};
 
 #[test]
 fn three_commands_update_a_fleet_and_a_bad_release_stops() {
@@ -69,7 +69,7 @@ fn a_fleet_goes_back_to_what_it_ran() {
 fn a_server_with_a_key_signs_and_makes_patches() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("release.pem").display().to_string();
-    crate::common::run(crate::common::otaru(&["keygen", "-o", &key])).with_code(0);
+    otaru_testing::run(crate::common::otaru(&["keygen", "-o", &key])).with_code(0);
     let public = dir.path().join("release.pub.pem").display().to_string();
     let fleet = Fleet::start(&["--dev", "--signing-key", &key]);
     let (old, new) = (fleet.firmware("1.0.0", "healthy"), fleet.firmware("1.1.0", "healthy"));
@@ -102,7 +102,7 @@ fn without_the_key_the_way_back_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (key, public) = (path("release.pem"), path("release.pub.pem"));
-    let does = |args: &[&str]| crate::common::run(crate::common::otaru(args)).with_code(0);
+    let does = |args: &[&str]| otaru_testing::run(crate::common::otaru(args)).with_code(0);
     does(&["keygen", "-o", &key]);
     let fleet = Fleet::start(&["--dev"]);
     let (old, new) = (fleet.firmware("1.0.0", "healthy"), fleet.firmware("1.1.0", "healthy"));

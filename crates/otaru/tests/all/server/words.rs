@@ -1,7 +1,9 @@
 //! Questions that nothing answers, words that are misspelt, secrets that are good no longer: what the command line says.
 
-use crate::common::{otaru, run};
-use crate::fleet::Fleet;
+use otaru_testing::run;
+
+use crate::common::otaru;
+use crate::server::fleet::Fleet;
 
 #[test]
 fn what_nothing_matches_is_an_error_that_says_what_there_is() {
@@ -149,7 +151,7 @@ fn what_was_typed_wins_and_secrets_end_with_precise_words() {
     fleet.does(&["devices", "key", "revoke", "line 1"]);
 
     // A broker that was typed is watched, though the environment names a server.
-    let nobody = format!("mqtt://127.0.0.1:{}", crate::program::free_port());
+    let nobody = format!("mqtt://127.0.0.1:{}", otaru_testing::free_port());
     fleet.tries(&["watch", "--broker", &nobody]).with_code(1).tells("nothing listens at mqtt://");
     let server = format!("http://127.0.0.1:{}", fleet.http);
     fleet.tries(&["watch", "--broker", &nobody, "--server", &server]).with_code(1).tells("not both");

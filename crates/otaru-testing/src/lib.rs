@@ -1,0 +1,17 @@
+//! Things that the tests of several crates need: [`skip`] a test loudly, find and run other [`programs`], wait until something is so
+//! ([`eventually`]), a [`free_port`], [`firmware`] real and made.
+//!
+//! It is never published; a published crate leaves out those of its tests that use it.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+pub mod command;
+pub mod firmware;
+pub mod programs;
+mod skip;
+mod wait;
+
+pub use command::{Ended, Running, run};
+pub use programs::{Program, find, have, program};
+pub use skip::{skip, skipped};
+pub use wait::{LIMIT, eventually, eventually_or, free_port};
