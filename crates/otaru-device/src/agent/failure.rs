@@ -1,6 +1,5 @@
 //! Why an update did not happen: the typed reason and the sentence that goes with it.
 
-use core::convert::Infallible;
 use core::fmt;
 
 use heapless::String;
@@ -12,6 +11,7 @@ use otaru_format::status::Code;
 use super::plan::Unfit;
 use crate::http::FetchError;
 use crate::report::DETAIL;
+use crate::slots::SlotError;
 use crate::text;
 use crate::trust::TrustError;
 
@@ -53,7 +53,7 @@ pub(crate) enum Reason {
     Image(ImageError),
     /// What is wrong with the release file.
     Release(&'static str),
-    Fetch(FetchError<Infallible>),
+    Fetch(FetchError),
     TooLarge,
     /// The image is not the one that was offered.
     Mismatch {
@@ -152,6 +152,21 @@ impl From<Unfit> for Reason {
 impl From<TrustError> for Reason {
     fn from(error: TrustError) -> Self {
         Self::Distrust(error)
+    }
+}
+
+impl From<FetchError> for Reason {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(error)
+    }
+}
+
+impl<E> From<SlotError<E>> for Reason {
+    fn from(error: SlotError<E>) -> Self {
+        match error {
+            SlotError::Full => Self::TooLarge,
+            _ => Self::Flash,
+        }
     }
 }
 

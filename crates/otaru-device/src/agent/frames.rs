@@ -1,157 +1,215 @@
-//! The blocks of a release as they arrive: frames of a payload, each of which becomes one block of the image, held against its hash.
+//! The blocks of a release: each comes as a frame of a payload, and is held against its hash when it is whole.
 
+use embedded_nal_async::{Dns, TcpConnect};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::digest::Digest;
+use otaru_format::image::HEAD_LEN;
 use otaru_format::release::{Block, Frame, Manifest, Payload, PayloadKind};
 use sha2::{Digest as _, Sha256};
 
+use super::failure::Reason;
+use super::fetch::Fetch;
+use super::plan::{Plan, Unfit, table_bytes};
+use super::stream::Feeder;
 use super::workspace::Memory;
+use crate::board::Clock;
+use crate::http::{Need, RetryPolicy};
+use crate::text;
 
-/// Where the fetching of blocks stands.
-pub(super) struct Frames {
-    /// The payload that is fetched, by its place in the manifest.
-    payload: usize,
-    /// Where the payloads begin in the file.
-    area: u32,
-    /// The block that arrives.
-    pub(super) index: usize,
-    pub(super) block: Block,
-    frame: Frame,
-    /// Bytes of the frame that were taken.
-    taken: u32,
-    /// Bytes of the block that came out.
-    pub(super) made: u32,
-    hasher: Sha256,
-}
+/// Bad blocks that are fetched again, over a whole update.
+const MAX_BAD_BLOCKS: u8 = 6;
 
-impl Frames {
-    /// Before the first byte of block `index`, whose payload is at place `payload` of the manifest; `None` when there is no such
-    /// block. `area` is where the payloads begin in the file.
-    pub(super) fn at(manifest: &Manifest<'_>, payload: usize, index: usize, area: u32) -> Option<Self> {
-        let (block, frame) = find(manifest, payload, index)?;
-        Some(Self { payload, area, index, block, frame, taken: 0, made: 0, hasher: Sha256::new() })
-    }
-
-    /// The next byte of the file that is needed.
-    pub(super) const fn next_byte(&self) -> u32 {
-        self.area.saturating_add(self.frame.offset).saturating_add(self.taken)
-    }
-
-    /// Goes on to the block after this one; says whether there is one.
-    pub(super) fn advance(&mut self, manifest: &Manifest<'_>) -> bool {
-        match Self::at(manifest, self.payload, self.index + 1, self.area) {
-            Some(next) => *self = next,
-            None => return false,
+impl<N, C, P, F> Fetch<'_, '_, N, C, P, F>
+where
+    N: TcpConnect + Dns,
+    C: Clock,
+    P: RetryPolicy,
+    F: MultiwriteNorFlash,
+{
+    /// Fetches the blocks from number `first` on, of the payload that has the fewest bytes for them. `payloads` is where those begin
+    /// in the file.
+    pub(super) async fn fetch_blocks(
+        &mut self,
+        manifest: &Manifest<'_>,
+        first: usize,
+        payloads: u32,
+        memory: &mut Memory,
+    ) -> Result<(), Reason> {
+        let (payload, _) = smallest(manifest, first).ok_or(Reason::NoPayload)?;
+        let mut unpacker = Unpacker::new(memory).ok_or(Reason::NoPayload)?;
+        let mut follows = false;
+        for (index, block) in manifest.blocks().enumerate().skip(first) {
+            let frame = payload.frame(manifest, index).ok_or(Reason::NoPayload)?;
+            loop {
+                if !follows {
+                    self.feeder.seek(block.offset).await;
+                }
+                self.file.seek(payloads.saturating_add(frame.offset));
+                follows = self.fetch_block(&block, &frame, manifest.size, &mut unpacker).await?;
+                if follows {
+                    break;
+                }
+                self.count_bad_block(index, manifest.block_count())?;
+            }
         }
-        true
+        Ok(())
     }
 
-    /// Begins the block anew.
-    pub(super) fn restart(&mut self) {
-        self.taken = 0;
-        self.made = 0;
-        self.hasher = Sha256::new();
-    }
-
-    /// The bytes that are of this frame; they count as taken.
-    pub(super) fn accept<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let left = self.frame.len.saturating_sub(self.taken);
-        let piece = &bytes[..bytes.len().min(left as usize)];
-        self.taken += piece.len() as u32;
-        piece
-    }
-
-    /// Bytes of the block came out.
-    pub(super) fn count(&mut self, out: &[u8]) {
-        self.made = self.made.saturating_add(out.len() as u32);
-        self.hasher.update(out);
-    }
-
-    /// What has become of the block, now that all that was accepted came out.
-    pub(super) fn arrival(&mut self, unpack: &Unpacker<'_>) -> Arrival {
-        if self.taken < self.frame.len {
-            return Arrival::Partial;
+    /// Fetches a block and hands it over; returns whether it is what the manifest says.
+    async fn fetch_block(
+        &mut self,
+        block: &Block,
+        frame: &Frame,
+        size: u32,
+        unpacker: &mut Unpacker<'_>,
+    ) -> Result<bool, Reason> {
+        unpacker.begin(block);
+        let mut front = Front::default();
+        let mut hasher = Sha256::new();
+        let (mut taken, mut made) = (0, 0);
+        while taken < frame.len {
+            let count = self.file.fill(Need::More).await?.min((frame.len - taken) as usize);
+            let mut piece = &self.file.piece()[..count];
+            loop {
+                let Some((used, out)) = unpacker.step(frame, piece) else { return Ok(false) };
+                if used == 0 && out.is_empty() {
+                    break;
+                }
+                hasher.update(out);
+                let rest = match block.offset {
+                    0 => front.look(made, out, self.plan, &mut self.feeder).await,
+                    _ => out,
+                };
+                made = made.saturating_add(out.len() as u32);
+                self.feeder.put(rest).await;
+                piece = &piece[used..];
+            }
+            self.file.consume(count);
+            taken += count as u32;
+            if taken < frame.len {
+                self.tell_progress(block.offset.saturating_add(made).min(size), size);
+            }
         }
-        let digest = Digest::from_hasher(core::mem::replace(&mut self.hasher, Sha256::new()));
-        let good = self.made == self.block.len && digest == self.block.hash && unpack.is_done(self);
-        if good { Arrival::Good } else { Arrival::Bad }
+        if made != block.len || Digest::from_hasher(hasher) != block.hash || !unpacker.is_done(frame) {
+            return Ok(false);
+        }
+        // Only now is it known that these are the release's bytes and not damage on the way.
+        match front.verdict() {
+            Some(unfit) => Err(unfit.into()),
+            None => Ok(true),
+        }
+    }
+
+    /// Notes that a block is not what the manifest says. It is asked for once more, a bounded number of times.
+    fn count_bad_block(&mut self, index: usize, count: usize) -> Result<(), Reason> {
+        let number = index + 1;
+        self.bad_blocks += 1;
+        let is_last = self.bad_blocks > MAX_BAD_BLOCKS;
+        if !is_last {
+            text::warn(format_args!("release: block {number} of {count} is bad, fetching it again"));
+        }
+        self.reports.line(format_args!("Block {number} arrived damaged."));
+        self.file.close();
+        if is_last { Err(Reason::Block { number: number as u32, count: count as u32 }) } else { Ok(()) }
     }
 }
 
-/// What has become of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrival {
-    /// Bytes of it are missing.
-    Partial,
-    /// It is whole, and what the manifest says.
-    Good,
-    /// It is not what the manifest says.
-    Bad,
+/// Head of the image, taken from its first block as that passes.
+#[derive(Clone, Copy, Default)]
+struct Front {
+    /// Whether it fits, without and with a partition table at its usual place.
+    unfit: [Option<Unfit>; 2],
+    /// Bytes of that table's start that were found.
+    table: u8,
 }
 
-/// The payload that has the fewest bytes from block `index` on, of those that have blocks and that this program can read;
+impl Front {
+    /// Looks at bytes of the first block that begin at its byte `at`, and hands those over that belong to the head. Returns the rest.
+    async fn look<'b>(
+        &mut self,
+        at: u32,
+        bytes: &'b [u8],
+        plan: &Plan<'_>,
+        feeder: &mut Feeder<'_>,
+    ) -> &'b [u8] {
+        self.table += table_bytes(at, bytes);
+        let missing = HEAD_LEN.saturating_sub(at as usize);
+        let (head, rest) = bytes.split_at(missing.min(bytes.len()));
+        if !head.is_empty() {
+            feeder.put(head).await;
+            if head.len() == missing {
+                let head = &feeder.buffer().await[..HEAD_LEN];
+                self.unfit = [false, true].map(|table| plan.judge(head, table).err());
+            }
+        }
+        rest
+    }
+
+    /// Returns why the image does not fit, once all of the block was looked at.
+    const fn verdict(&self) -> Option<Unfit> {
+        self.unfit[(self.table == 2) as usize]
+    }
+}
+
+/// Returns the payload that has the fewest bytes from block `index` on, of those that have blocks and that this program can read;
 /// and how many that are.
-pub(super) fn smallest(manifest: &Manifest<'_>, index: usize) -> Option<(usize, u32)> {
-    let missing = |(at, payload): (usize, Payload<'_>)| {
+pub(super) fn smallest<'m>(manifest: &Manifest<'m>, index: usize) -> Option<(Payload<'m>, u32)> {
+    let missing = |payload: Payload<'m>| {
         let readable = match payload.kind {
             PayloadKind::Raw => true,
             PayloadKind::Lzma => cfg!(feature = "lzma"),
             PayloadKind::Delta { .. } => false,
         };
         let first = payload.frame(manifest, index).filter(|_| readable)?;
-        Some((at, payload.offset.saturating_add(payload.len).saturating_sub(first.offset)))
+        Some((payload, payload.offset.saturating_add(payload.len).saturating_sub(first.offset)))
     };
-    manifest.payloads().enumerate().filter_map(missing).min_by_key(|(_, missing)| *missing)
-}
-
-fn find(manifest: &Manifest<'_>, payload: usize, index: usize) -> Option<(Block, Frame)> {
-    let frame = manifest.payloads().nth(payload)?.frame(manifest, index)?;
-    Some((manifest.block(index)?, frame))
+    manifest.payloads().filter_map(missing).min_by_key(|(_, missing)| *missing)
 }
 
 /// Turns a frame's bytes into a block's.
 #[cfg(feature = "lzma")]
-pub(super) struct Unpacker<'w>(otaru_lzma::Decoder<'w>);
+struct Unpacker<'w>(otaru_lzma::Decoder<'w>);
 #[cfg(not(feature = "lzma"))]
-pub(super) struct Unpacker<'w>(core::marker::PhantomData<&'w ()>);
+struct Unpacker<'w>(core::marker::PhantomData<&'w ()>);
 
 #[cfg(feature = "lzma")]
 impl<'w> Unpacker<'w> {
-    pub(super) fn new(memory: &'w mut Memory) -> Option<Self> {
+    fn new(memory: &'w mut Memory) -> Option<Self> {
         let (release, empty) = (otaru_lzma::Properties::RELEASE, otaru_lzma::Length::Known(0));
         otaru_lzma::Decoder::with_properties(release, memory.delta.lzma(), empty).ok().map(Self)
     }
 
-    pub(super) fn begin(&mut self, frames: &Frames) {
-        self.0.restart(otaru_lzma::Length::Known(frames.block.len));
+    fn begin(&mut self, block: &Block) {
+        self.0.restart(otaru_lzma::Length::Known(block.len));
     }
 
-    /// Bytes used, and bytes that came out; `None` when the frame is broken.
-    pub(super) fn step<'s>(&'s mut self, frames: &Frames, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
-        if frames.frame.stored {
+    /// Returns how many bytes were used, and the bytes that came out; `None` when the frame is broken.
+    fn step<'s>(&'s mut self, frame: &Frame, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
+        if frame.stored {
             return Some((piece.len(), piece));
         }
         let step = self.0.decode(piece).ok()?;
         Some((step.consumed, step.output))
     }
 
-    fn is_done(&self, frames: &Frames) -> bool {
-        frames.frame.stored || self.0.is_complete()
+    fn is_done(&self, frame: &Frame) -> bool {
+        frame.stored || self.0.is_complete()
     }
 }
 
 #[cfg(not(feature = "lzma"))]
 impl<'w> Unpacker<'w> {
-    pub(super) fn new(_: &'w mut Memory) -> Option<Self> {
+    fn new(_: &'w mut Memory) -> Option<Self> {
         Some(Self(core::marker::PhantomData))
     }
 
-    pub(super) fn begin(&mut self, _: &Frames) {}
+    fn begin(&mut self, _: &Block) {}
 
-    pub(super) fn step<'s>(&'s mut self, _: &Frames, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
+    fn step<'s>(&'s mut self, _: &Frame, piece: &'s [u8]) -> Option<(usize, &'s [u8])> {
         Some((piece.len(), piece))
     }
 
-    fn is_done(&self, _: &Frames) -> bool {
+    fn is_done(&self, _: &Frame) -> bool {
         true
     }
 }

@@ -10,13 +10,14 @@ mod aftermath;
 mod again;
 pub mod boot;
 mod failure;
+mod fetch;
 mod frames;
-mod intake;
 #[cfg(feature = "lzma")]
 mod patch;
 mod plan;
 mod raw;
 mod release;
+mod retries;
 mod stream;
 mod trial;
 mod update;

@@ -11,7 +11,7 @@ use otaru_format::release::{Block, Manifest, Payload};
 use sha2::{Digest as _, Sha256};
 
 use super::failure::Reason;
-use super::stream::{Place, SharedFlash, Stop};
+use super::stream::{Place, SharedFlash};
 use super::workspace::Memory;
 use crate::report::Reports;
 use crate::slots::{Region, SlotWriter};
@@ -46,14 +46,6 @@ pub(super) struct Patch {
     whole: bool,
 }
 
-/// Why a patch did not make the image.
-pub(super) enum Fault {
-    /// The update cannot go on.
-    Failed(Reason),
-    /// The patch is of no use. The blocks in front of this one stand in the slot.
-    Useless(usize),
-}
-
 /// Where a patch for an image of this size is kept, if there is room behind the image.
 pub(super) fn stage(slot: Region, image: u32, patch: u32, sector: u32) -> Option<Region> {
     let len = patch.checked_add(PAGE as u32)?.checked_next_multiple_of(sector)?;
@@ -71,7 +63,7 @@ impl Patch {
         stage: Region,
         memory: &mut Memory,
         flash: &SharedFlash<'_, F>,
-    ) -> Result<Self, Stop> {
+    ) -> Result<Self, Reason> {
         let mut patch = Self {
             start: area.saturating_add(payload.offset),
             len: payload.len,
@@ -143,13 +135,13 @@ impl Patch {
         self.whole
     }
 
-    /// Keeps the next bytes; says how many it took.
-    pub(super) async fn feed<F: MultiwriteNorFlash>(
+    /// Keeps the next bytes; returns how many it took.
+    pub(super) async fn keep<F: MultiwriteNorFlash>(
         &mut self,
         bytes: &[u8],
         memory: &mut Memory,
         flash: &SharedFlash<'_, F>,
-    ) -> Result<u32, Stop> {
+    ) -> Result<usize, Reason> {
         let page = &mut memory.page;
         let mut taken = 0;
         while taken < bytes.len() && self.have < self.len {
@@ -170,12 +162,12 @@ impl Patch {
             page[WHOLE..WHOLE + 4].fill(0);
             write(flash, self.stage.offset, page).await?;
             self.whole = true;
-            return Err(Stop::Complete);
         }
-        Ok(taken as u32)
+        Ok(taken)
     }
 
-    /// Makes the image, whose first `good` blocks stand in the slot already.
+    /// Makes the image, whose first `good` blocks stand in the slot already. Returns how many do then: all, or fewer where the patch is
+    /// of no use.
     pub(super) async fn apply<F: NorFlash>(
         &self,
         manifest: &Manifest<'_>,
@@ -183,7 +175,7 @@ impl Patch {
         place: Place<'_, '_, F>,
         memory: &mut Memory,
         reports: &Reports<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<usize, Reason> {
         let Memory { page, delta } = memory;
         let mut writer = SlotWriter::new(place.target);
         writer.expect(manifest.size);
@@ -209,8 +201,8 @@ impl Patch {
         })
         .await;
         match applied {
-            Err(DeltaError::Host(Trouble::Failed(reason))) => return Err(Fault::Failed(reason)),
-            _ if images.index == manifest.block_count() => return Ok(()),
+            Err(DeltaError::Host(Trouble::Failed(reason))) => return Err(reason),
+            _ if images.index == manifest.block_count() => {}
             Err(DeltaError::Patch(error)) => {
                 text::warn(format_args!("release: the patch does not apply: {error}"))
             }
@@ -219,7 +211,7 @@ impl Patch {
                 images.index + 1
             )),
         }
-        Err(Fault::Useless(images.index.max(good)))
+        Ok(images.index.max(good))
     }
 }
 

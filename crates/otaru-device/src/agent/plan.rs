@@ -13,7 +13,6 @@ use otaru_format::release::{Envelope, KeyId, Manifest, SemVer};
 use otaru_format::status::Code;
 
 use super::failure::{Failure, Reason};
-use super::stream::Stop;
 use crate::memory::Failed;
 use crate::trust::{self, PublicKey, TrustError};
 
@@ -57,6 +56,15 @@ pub(super) struct Running<'p> {
     pub(super) head: Digest,
     pub(super) version: &'p str,
     pub(super) secure_version: u32,
+}
+
+/// Verdict on firmware that may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It is to be fetched.
+    Wanted,
+    /// It runs already.
+    AlreadyRunning,
 }
 
 /// The image that failed before and is not to be tried again.
@@ -165,23 +173,23 @@ impl Plan<'_> {
     }
 
     /// Decides by a bare image's first bytes whether to go on.
-    pub(super) fn admit_image(&self, head: &[u8]) -> Result<(), Stop> {
+    pub(super) fn admit_image(&self, head: &[u8]) -> Result<Admission, Reason> {
         self.judge_bare(head, false)?;
         if let Some(offered) = self.offered {
             // Where a digest was offered, nothing else tells one image from another.
-            return Ok(self.admit_again(offered, None)?);
+            return self.admit_again(offered, None).map(|()| Admission::Wanted);
         }
         let descriptor = Head::parse(head)?.descriptor;
         if descriptor.is_none_or(|descriptor| descriptor.elf_sha256().is_zero()) {
-            return Ok(());
+            return Ok(Admission::Wanted);
         }
         let head = Digest::of(head);
         if head == self.running.head {
-            return Err(Stop::SameAsRunning);
+            return Ok(Admission::AlreadyRunning);
         }
         match &self.failed {
-            Some(failed) if failed.head == head && !self.force => Err(Reason::FailedBefore.into()),
-            _ => Ok(()),
+            Some(failed) if failed.head == head && !self.force => Err(Reason::FailedBefore),
+            _ => Ok(Admission::Wanted),
         }
     }
 
@@ -200,7 +208,10 @@ impl Plan<'_> {
     }
 
     /// Decides by a release's envelope whether to go on, the signature first of all.
-    pub(super) fn admit_release<'m>(&self, envelope: &Envelope<'m>) -> Result<Manifest<'m>, Stop> {
+    pub(super) fn admit_release<'m>(
+        &self,
+        envelope: &Envelope<'m>,
+    ) -> Result<(Manifest<'m>, Admission), Reason> {
         let signer = match trust::verify(envelope, self.keys, self.revoked()) {
             Ok(id) => Some(id),
             Err(TrustError::Unsigned) if self.allow_unsigned => None,
@@ -209,28 +220,28 @@ impl Plan<'_> {
         let manifest = Manifest::parse(envelope.payload())?;
         // Nobody vouches for the end of a key but another key: an unsigned release revokes nothing either.
         if manifest.revoked().any(|id| signer.is_none_or(|signer| signer == id)) {
-            return Err(Reason::RevokesSigner.into());
+            return Err(Reason::RevokesSigner);
         }
         if Chip::from_id(manifest.chip_id) != Some(self.chip) {
             return Err(Unfit::Chip.into());
         }
         self.products.admit(&|product| manifest.is_for(product))?;
         if manifest.size > self.slot_len {
-            return Err(Reason::TooLarge.into());
+            return Err(Reason::TooLarge);
         }
         if self.offered.is_some_and(|offered| offered != manifest.image) {
-            return Err(Reason::Mismatch { written: false }.into());
+            return Err(Reason::Mismatch { written: false });
         }
         self.admit_revocations(&manifest)?;
         if manifest.image == self.running.image {
-            return Err(Stop::SameAsRunning);
+            return Ok((manifest, Admission::AlreadyRunning));
         }
         if manifest.secure_version < self.running.secure_version {
             return Err(Unfit::SecureVersion.into());
         }
         self.admit_order(&manifest)?;
         self.admit_again(manifest.image, Some(manifest.sequence))?;
-        Ok(manifest)
+        Ok((manifest, Admission::Wanted))
     }
 
     /// Refuses a release whose revocations could not be kept.
@@ -462,10 +473,9 @@ mod tests {
         };
         let running = || Running { head: Digest::of(&head), ..plan().running };
         let code = |plan: &Plan<'_>, head: &[u8]| match plan.admit_image(head) {
-            Ok(()) => "taken",
-            Err(Stop::SameAsRunning) => "current",
-            Err(Stop::Failed(reason)) => plan.failure(reason).code.as_str(),
-            Err(_) => "?",
+            Ok(Admission::Wanted) => "taken",
+            Ok(Admission::AlreadyRunning) => "current",
+            Err(reason) => plan.failure(reason).code.as_str(),
         };
         let mut other_header = head;
         other_header[FLASH_AT] ^= 0x10;

@@ -4,20 +4,84 @@
 //! A signature block of secure boot behind it is kept, anything else that follows is left out. An image that says nothing about itself
 //! is read up to where a merged flash image has its partition table, before anything of it is written.
 
+use embedded_nal_async::{Dns, TcpConnect};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::image::file::{BOOTLOADER_OFFSETS, SECTOR, SIGNATURE_MAGIC, signed_len};
 use otaru_format::image::{HEAD_LEN, Head, ImageCheck, ImageError, MAGIC};
 use otaru_format::partition::TABLE_OFFSET;
 
 use super::failure::Reason;
-use super::plan::{Plan, Unfit, table_bytes};
-use super::stream::{Feeder, Stop};
+use super::fetch::{Fetch, Fetched};
+use super::plan::{Admission, Plan, Unfit, table_bytes};
+use super::stream::Feeder;
+use crate::board::Clock;
+use crate::http::{Need, RetryPolicy};
 use crate::report::Reports;
 
 /// Bytes up to which a partition table is looked for.
 const TABLE_END: u32 = TABLE_OFFSET + 2;
 
+impl<N, C, P, F> Fetch<'_, '_, N, C, P, F>
+where
+    N: TcpConnect + Dns,
+    C: Clock,
+    P: RetryPolicy,
+    F: MultiwriteNorFlash,
+{
+    /// Fetches a bare image.
+    pub(super) async fn fetch_raw(&mut self) -> Result<Fetched, Reason> {
+        let mut raw = Raw::new(self.place.target.len, false);
+        loop {
+            // A file that is asked for anew may tell its length only now.
+            self.file.fill(Need::More).await?;
+            self.feeder.total = self.file.len();
+            if self.read_raw(&mut raw).await? == Next::Nothing {
+                return Ok(Fetched { image: None, release: None });
+            }
+            if raw.part != Part::Nameless {
+                let image = Some(raw.check.finish()?.digest);
+                self.feeder.finish().await;
+                return Ok(Fetched { image, release: None });
+            }
+            // It is no merged image: fetched anew if it may say nothing about itself.
+            if !self.plan.force {
+                return Err(Unfit::Nameless.into());
+            }
+            self.file.seek(0);
+            raw = Raw::new(self.place.target.len, true);
+        }
+    }
+
+    /// Reads the file as far as it is needed.
+    async fn read_raw(&mut self, raw: &mut Raw) -> Result<Next, Reason> {
+        loop {
+            if self.file.fill(raw.need(self.feeder.total)).await? == 0 {
+                return Ok(Next::Enough);
+            }
+            let piece = self.file.piece();
+            let count = piece.len();
+            let next = raw.take(piece, self.plan, &mut self.feeder, self.reports).await?;
+            self.file.consume(count);
+            if next != Next::More {
+                return Ok(next);
+            }
+            self.tell_progress(raw.received, self.feeder.total.unwrap_or(0));
+        }
+    }
+}
+
+/// What an image needs after some of its bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    More,
+    /// No more bytes.
+    Enough,
+    /// Nothing: it is the image that runs.
+    Nothing,
+}
+
 /// An image on its way to the slot.
-pub(super) struct Raw {
+struct Raw {
     check: ImageCheck,
     received: u32,
     slot_len: u32,
@@ -42,71 +106,46 @@ enum Part {
 }
 
 impl Raw {
-    pub(super) fn new(slot_len: u32) -> Self {
-        Self {
-            check: ImageCheck::new(slot_len),
-            received: 0,
-            slot_len,
-            part: Part::Image,
-            table: 0,
-            looked: false,
+    fn new(slot_len: u32, looked: bool) -> Self {
+        Self { check: ImageCheck::new(slot_len), received: 0, slot_len, part: Part::Image, table: 0, looked }
+    }
+
+    /// Returns what the image, by its own account, needs of the file, which has `total` bytes if that is known.
+    fn need(&self, total: Option<u32>) -> Need {
+        if !self.check.is_complete() || self.part == Part::Blank {
+            return Need::More;
         }
-    }
-
-    /// Begins again.
-    pub(super) fn restart(&mut self) {
-        *self = Self::new(self.slot_len);
-    }
-
-    /// Bytes that arrived.
-    pub(super) const fn received(&self) -> u32 {
-        self.received
-    }
-
-    /// Whether the image has arrived whole, by its own account, and nothing that belongs to it can follow. `ended` says that the file
-    /// has come to its end; it has `total` bytes, if that is known.
-    pub(super) fn is_complete(&self, ended: bool, total: Option<u32>) -> bool {
         let len = self.check.len();
         let block = signed_len(len).unwrap_or(u32::MAX);
         let nothing_follows = match total {
             Some(total) => total < block || self.received >= total,
             None => self.received == len,
         };
-        let settled = ended || nothing_follows || self.part == Part::Rest || self.received >= block;
-        self.check.is_complete() && self.part != Part::Blank && settled
-    }
-
-    /// Hands the last buffer over.
-    pub(super) async fn finish(&mut self, plan: &Plan<'_>, feeder: &mut Feeder<'_>) -> Result<(), Stop> {
-        if self.part == Part::Nameless {
-            return Err(self.decide(plan));
-        }
-        let check = core::mem::replace(&mut self.check, ImageCheck::new(self.slot_len));
-        feeder.finish(check.finish()?.digest).await;
-        Ok(())
+        let settled = nothing_follows || self.part == Part::Rest || self.received >= block;
+        if settled { Need::Enough } else { Need::MayEnd }
     }
 
     /// Takes the next bytes.
-    pub(super) async fn take(
+    async fn take(
         &mut self,
         bytes: &[u8],
         plan: &Plan<'_>,
         feeder: &mut Feeder<'_>,
         reports: &Reports<'_>,
-    ) -> Result<(), Stop> {
+    ) -> Result<Next, Reason> {
         if self.received == 0 {
             match bytes.first() {
                 Some(&MAGIC) => plan.admit_unsigned()?,
                 Some(0xFF) => self.part = Part::Blank,
                 // A page of a web server is no firmware, signed or not.
                 Some(magic) => return Err(ImageError::NotAnImage { magic: *magic }.into()),
-                None => return Ok(()),
+                None => return Ok(Next::More),
             }
         }
         self.table += table_bytes(self.received, bytes);
         match self.part {
             Part::Blank => self.pass_blank(bytes),
-            Part::Nameless => self.pass_nameless(bytes, plan),
+            Part::Nameless => self.pass_nameless(bytes),
             Part::Image => self.take_image(bytes, plan, feeder, reports).await,
             Part::Rest => self.pass_rest(bytes),
         }
@@ -118,7 +157,7 @@ impl Raw {
         plan: &Plan<'_>,
         feeder: &mut Feeder<'_>,
         reports: &Reports<'_>,
-    ) -> Result<(), Stop> {
+    ) -> Result<Next, Reason> {
         if self.looked {
             self.refuse_table()?;
         }
@@ -134,17 +173,19 @@ impl Raw {
                 if !self.looked && Head::parse(head)?.descriptor.is_none() {
                     self.part = Part::Nameless;
                     feeder.seek(0).await;
-                    return self.pass_nameless(later, plan);
+                    return self.pass_nameless(later);
                 }
-                plan.admit_image(head)?;
+                if plan.admit_image(head)? == Admission::AlreadyRunning {
+                    return Ok(Next::Nothing);
+                }
                 if feeder.total.is_some_and(|total| total > self.slot_len) {
-                    return Err(Reason::TooLarge.into());
+                    return Err(Reason::TooLarge);
                 }
             }
             feeder.pass_full().await;
             bytes = later;
         }
-        if bytes.is_empty() { Ok(()) } else { self.take_signature(bytes, feeder, reports).await }
+        if bytes.is_empty() { Ok(Next::More) } else { self.take_signature(bytes, feeder, reports).await }
     }
 
     /// Keeps what follows the image if it is a signature block.
@@ -153,7 +194,7 @@ impl Raw {
         mut bytes: &[u8],
         feeder: &mut Feeder<'_>,
         reports: &Reports<'_>,
-    ) -> Result<(), Stop> {
+    ) -> Result<Next, Reason> {
         let end = signed_len(self.check.len()).ok_or(Reason::TooLarge)?;
         let start = end - SECTOR;
         while let Some(byte) = bytes.first() {
@@ -167,7 +208,7 @@ impl Raw {
                 return self.pass_rest(bytes);
             }
             if self.received >= start && end > self.slot_len {
-                return Err(Reason::TooLarge.into());
+                return Err(Reason::TooLarge);
             }
             // Byte by byte up to the block's own content, which is taken as it comes.
             let count = if wanted.is_some() { 1 } else { bytes.len().min((end - self.received) as usize) };
@@ -175,17 +216,22 @@ impl Raw {
             self.received += count as u32;
             bytes = &bytes[count..];
         }
-        Ok(())
+        Ok(Next::More)
     }
 
     /// Passes over what is left out, as far as a partition table may stand there.
-    fn pass_rest(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+    fn pass_rest(&mut self, bytes: &[u8]) -> Result<Next, Reason> {
         self.received = self.received.saturating_add(bytes.len() as u32);
         if self.check.len() > TABLE_OFFSET {
-            return Err(Stop::Complete);
+            return Ok(Next::Enough);
         }
         self.refuse_table()?;
-        if self.received >= TABLE_END { Err(Stop::Complete) } else { Ok(()) }
+        Ok(self.until_table())
+    }
+
+    /// Returns whether more is needed to know if there is a partition table.
+    const fn until_table(&self) -> Next {
+        if self.received >= TABLE_END { Next::Enough } else { Next::More }
     }
 
     /// Refuses the file if a partition table was found.
@@ -194,7 +240,7 @@ impl Raw {
     }
 
     /// Passes over blank flash, to where a bootloader may stand.
-    fn pass_blank(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+    fn pass_blank(&mut self, bytes: &[u8]) -> Result<Next, Reason> {
         for byte in bytes {
             match *byte {
                 0xFF if self.received < BOOTLOADER_OFFSETS[2] => self.received += 1,
@@ -204,24 +250,14 @@ impl Raw {
                 magic => return Err(ImageError::NotAnImage { magic }.into()),
             }
         }
-        Ok(())
+        Ok(Next::More)
     }
 
     /// Reads an image that says nothing about itself as far as a partition table may stand.
-    fn pass_nameless(&mut self, bytes: &[u8], plan: &Plan<'_>) -> Result<(), Stop> {
+    fn pass_nameless(&mut self, bytes: &[u8]) -> Result<Next, Reason> {
         self.refuse_table()?;
         self.check.feed(bytes)?;
         self.received = self.received.saturating_add(bytes.len() as u32);
-        if self.received >= TABLE_END { Err(self.decide(plan)) } else { Ok(()) }
-    }
-
-    /// It is no merged image: fetches it anew if it may say nothing about itself.
-    fn decide(&mut self, plan: &Plan<'_>) -> Stop {
-        if !plan.force {
-            return Unfit::Nameless.into();
-        }
-        self.restart();
-        self.looked = true;
-        Stop::Seek(0)
+        Ok(self.until_table())
     }
 }

@@ -5,10 +5,8 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::mutex::Mutex;
 use embassy_sync::zerocopy_channel::{Channel, Receiver, Sender};
 use embedded_storage_async::nor_flash::NorFlash;
-use otaru_format::digest::Digest;
 use otaru_format::image::HEAD_LEN;
 
-use super::failure::Reason;
 use crate::slots::{Region, SlotError, SlotWriter};
 
 /// Bytes of one buffer: whole flash pages.
@@ -38,33 +36,14 @@ impl<F> Clone for Place<'_, '_, F> {
 
 impl<F> Copy for Place<'_, '_, F> {}
 
-/// Why a download's bytes are not taken any further.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// The image is the running one; nothing was written.
-    SameAsRunning,
-    /// Everything needed is here.
-    Complete,
-    /// The next byte that is needed is this one of the file.
-    Seek(u32),
-    /// It cannot be taken.
-    Failed(Reason),
-}
-
-impl<E: Into<Reason>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-/// What the network side asks of the flash side.
+/// Request of the network side to the flash side.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     Write,
     /// The next bytes belong at this place of the slot, the start of a block.
     Seek(u32),
-    /// The last bytes of an image with this digest.
-    Finish(Digest),
+    /// The last bytes of the image.
+    Finish,
 }
 
 /// One buffer.
@@ -149,8 +128,8 @@ impl<'f> Feeder<'f> {
     }
 
     /// Hands the last bytes over.
-    pub(super) fn finish(&mut self, image: Digest) -> impl Future<Output = ()> {
-        self.pass(Order::Finish(image))
+    pub(super) fn finish(&mut self) -> impl Future<Output = ()> {
+        self.pass(Order::Finish)
     }
 
     async fn pass(&mut self, order: Order) {
@@ -164,12 +143,12 @@ impl<'f> Feeder<'f> {
     }
 }
 
-/// The flash side: writes what is there, and erases ahead when nothing is.
+/// Runs the flash side: writes what is there up to the image's end, and erases ahead when nothing is.
 pub(super) async fn drain<F: NorFlash>(
     flash: &SharedFlash<'_, F>,
     writer: &mut SlotWriter,
     mut receiver: Receiver<'_, NoopRawMutex, Chunk>,
-) -> Result<Digest, SlotError<F::Error>> {
+) -> Result<(), SlotError<F::Error>> {
     let mut begun = false;
     loop {
         if receiver.try_receive().is_none() && begun && writer.erase_ahead(*flash.lock().await).await? {
@@ -187,8 +166,8 @@ pub(super) async fn drain<F: NorFlash>(
             writer.write(*flash.lock().await, &chunk.bytes[..len]).await?;
         }
         receiver.receive_done();
-        if let Order::Finish(digest) = order {
-            return Ok(digest);
+        if order == Order::Finish {
+            return Ok(());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The way of an update from a command to the restart: plan, fetch, write, verify, activate.
 
 use core::convert::Infallible;
+use core::pin::pin;
 
 use embassy_futures::select::{Either, select};
 use embedded_nal_async::{Dns, TcpConnect};
@@ -13,30 +14,24 @@ use rand_core::RngCore;
 
 use super::boot::Boot;
 use super::failure::Reason;
-use super::intake::Intake;
+use super::fetch::{Fetch, Fetched};
 use super::plan::{FailedImage, Plan, Products, Running};
 use super::release::judge_slot;
-use super::stream::{self, Feeder, Place, SharedFlash, Stop};
+use super::retries::Retries;
+use super::stream::{self, Feeder, Place, SharedFlash};
 use super::workspace::Workspace;
 use super::{ANNOUNCE, Failure, Worker};
-use crate::backoff::Backoff;
 use crate::board::{Board, Clock, Health};
 use crate::config::Config;
-use crate::http::{BUFFER, Download, FetchError};
+use crate::http::RemoteFile;
 use crate::job::Job;
-use crate::memory::{Candidate, Pending};
+use crate::memory::Pending;
 use crate::report::Reports;
-use crate::slots::{Region, SlotError, SlotWriter, verify};
-use crate::text;
-use crate::timeout::millis;
+use crate::slots::{Region, SlotWriter, verify};
 use crate::uplink::Uplink;
 
-/// Progress that makes the count of failed attempts start again, in bytes.
-const HEADWAY: u32 = 64 * 1024;
 /// Least time between commands that are written to flash.
 const COMMAND_WRITES: core::time::Duration = core::time::Duration::from_secs(10);
-/// A server's `Retry-After` is followed up to here.
-const LONGEST_RETRY_AFTER: core::time::Duration = core::time::Duration::from_secs(300);
 
 /// Sentence that names the way to what `force` would give, on a device that wants signatures.
 const FORCE_REFUSED: &str =
@@ -171,15 +166,15 @@ where
         }
         forget_trial(self.boot, self.flash).await?;
         let Self { net, clock, config, reports, uplink, .. } = *self;
-        let way = Way { net, clock, config, reports, uplink };
+        let context = FetchContext { net, clock, config, reports, uplink };
         let slots = [slot, self.boot.slots.region(self.boot.slots.running())];
         let fetched =
-            fetch_and_write(way, self.rng, self.flash, self.workspace, slots, offer.url, &plan).await;
-        let (digest, release) = fetched.map_err(failure)?;
+            fetch_and_write(context, self.rng, self.flash, self.workspace, slots, offer.url, &plan).await;
+        let Fetched { image, release } = fetched.map_err(failure)?;
         if let Some(release) = &release {
             self.boot.memory.store_candidate(self.flash, release).await;
         }
-        let Some(digest) = digest else {
+        let Some(digest) = image else {
             // What runs was confirmed long ago, but maybe not by this release: it may close the way back, and revoke keys.
             self.boot.memory.learn(self.flash, self.boot.image).await;
             return Ok(None);
@@ -250,40 +245,41 @@ async fn forget_trial<F: MultiwriteNorFlash>(boot: &Boot, flash: &mut F) -> Resu
     forgotten.map_err(|error| Failure::new(Code::Flash, format_args!("otadata: {error}")))
 }
 
-/// Downloads into the slot, unless the running image is offered (`None`); network and flash work at the same
-/// time, joined by a few buffers. Gives back the image, and the release that brought it.
+/// Downloads into the slot, unless the image is the running one; network and flash work at the same time, joined by a few buffers.
 async fn fetch_and_write<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
-    way: Way<'_, N, C>,
+    context: FetchContext<'_, N, C>,
     rng: &mut impl RngCore,
     flash: &mut F,
     workspace: &mut Workspace,
     [target, running]: [Region; 2],
     url: &str,
     plan: &Plan<'_>,
-) -> Result<(Option<Digest>, Option<Candidate>), Reason> {
+) -> Result<Fetched, Reason> {
+    let FetchContext { net, clock, config, reports, uplink } = context;
     let Workspace { release, pipe, http } = workspace;
     let mut channel = pipe.channel();
     let (sender, receiver) = channel.split();
     let flash = SharedFlash::new(flash);
-    let place = Place { flash: &flash, target, running };
-    let mut intake = Intake::new(Feeder::new(sender), plan, way.reports, place, release);
-    let mut writer = SlotWriter::new(target);
-    let outcome = {
-        let fetch = fetch(way, rng, url, http, &mut intake);
-        let write = stream::drain(&flash, &mut writer, receiver);
-        select(fetch, write).await
+    let retries = Retries::new(clock, config, reports, uplink, rng);
+    let mut fetch = Fetch {
+        file: RemoteFile::new(net, clock, config.http, config.hosts, url, retries, http),
+        feeder: Feeder::new(sender),
+        plan,
+        reports,
+        place: Place { flash: &flash, target, running },
+        bad_blocks: 0,
     };
-    match outcome {
-        Either::First(Err(Stop::SameAsRunning)) => Ok((None, intake.candidate())),
-        Either::First(Err(Stop::Failed(reason))) => Err(reason),
-        Either::First(Err(Stop::Complete | Stop::Seek(_))) => {
-            Err(Reason::Release("it ends where it should not"))
-        }
-        Either::First(Ok(never)) => match never {},
-        Either::Second(Err(SlotError::Full)) => Err(Reason::TooLarge),
-        Either::Second(Err(_)) => Err(Reason::Flash),
-        Either::Second(Ok(digest)) => Ok((Some(digest), intake.candidate())),
+    let mut writer = SlotWriter::new(target);
+    let mut write = pin!(stream::drain(&flash, &mut writer, receiver));
+    let fetched = match select(fetch.run(release), &mut write).await {
+        Either::First(fetched) => fetched?,
+        // It ends after the last byte, or in failure.
+        Either::Second(end) => return Err(end.err().map_or(Reason::Flash, Reason::from)),
+    };
+    if fetched.image.is_some() {
+        write.await?;
     }
+    Ok(fetched)
 }
 
 /// Reads the slot back and checks it as the bootloader will, and by the plan: a manifest only says what an image is. `bare` says
@@ -315,75 +311,11 @@ async fn stands<F: ReadNorFlash>(
     inspect(flash, slot, buf, plan, bare).await.is_ok_and(|found| found == image)
 }
 
-/// What a download goes through.
-struct Way<'w, N, C> {
+/// Parts of the agent that a download needs.
+struct FetchContext<'w, N, C> {
     net: &'w N,
     clock: &'w C,
     config: &'w Config<'w>,
     reports: &'w Reports<'w>,
     uplink: &'w Uplink,
-}
-
-/// Fetches until the body is complete, over as many attempts as make headway. Ends only in failure: success
-/// is the writer's to tell.
-async fn fetch<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
-    way: Way<'_, N, C>,
-    rng: &mut impl RngCore,
-    url: &str,
-    buffer: &mut [u8; BUFFER],
-    intake: &mut Intake<'_, '_, '_, F>,
-) -> Result<Infallible, Stop> {
-    let Way { net, clock, config, reports, uplink } = way;
-    let mut download = Download::new(net, clock, config.http, config.hosts, url);
-    let mut backoff = Backoff::new(config.retry);
-    let mut attempt: u8 = 1;
-    let mut furthest = 0;
-    loop {
-        uplink.wait(clock).await;
-        let end = match download.run(buffer, intake).await {
-            Err(FetchError::Sink(stop)) if !matches!(stop, Stop::Complete) => Err(FetchError::Sink(stop)),
-            // Whole by its own account and hashes: what the server still owes is of no interest.
-            end if matches!(end, Err(FetchError::Sink(_))) || intake.is_complete(end.is_ok()) => {
-                match intake.end().await {
-                    Ok(never) => return Ok(never),
-                    Err(stop) => Err(FetchError::Sink(stop)),
-                }
-            }
-            end => end,
-        };
-        let error = match end {
-            Err(FetchError::Sink(Stop::Seek(offset))) => {
-                download.seek(offset);
-                continue;
-            }
-            Ok(()) => FetchError::Truncated,
-            Err(error) => error.without_sink()?,
-        };
-        if download.offset() >= furthest + HEADWAY {
-            furthest = download.offset();
-            attempt = 0;
-            backoff.reset();
-        }
-        if !error.is_transient() || attempt >= config.attempts {
-            return Err(Reason::Fetch(error).into());
-        }
-        // While the device itself is off the network, the server has not failed.
-        attempt = attempt.saturating_add(1);
-        if !uplink.is_up() {
-            attempt = 1;
-            backoff.reset();
-        }
-        let pause = match error.retry_after() {
-            Some(asked) => asked.max(backoff.pause(rng)).min(LONGEST_RETRY_AFTER),
-            None => backoff.pause(rng),
-        };
-        text::warn(format_args!("download: {error}; attempt {attempt} in {} ms", millis(pause)));
-        let failure = Failure::new(error.code(), format_args!("{error}; retrying"));
-        reports.fault(UpdateState::Retrying, failure.code, &failure.detail);
-        reports.attempt(attempt);
-        match error.retry_after() {
-            Some(_) => clock.sleep(pause).await,
-            None => _ = uplink.pause(clock, pause).await,
-        }
-    }
 }

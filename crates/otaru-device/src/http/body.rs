@@ -23,47 +23,53 @@ pub(super) enum Framing {
     Done,
 }
 
-/// A body as it arrives, through the buffer that its headers were in.
-pub(super) struct Body<'b, R> {
-    socket: R,
-    buf: &'b mut [u8],
+/// A body as it arrives, in the buffer that its headers were in. The buffer is lent to each call.
+pub(super) struct Body<S> {
+    socket: S,
     /// Part of the buffer that is still to be given out.
     held: Range<usize>,
     framing: Framing,
 }
 
-impl<'b, R: Read> Body<'b, R> {
-    pub(super) const fn new(socket: R, buf: &'b mut [u8], held: Range<usize>, framing: Framing) -> Self {
-        Self { socket, buf, held, framing }
+impl<S: Read> Body<S> {
+    /// Goes on behind a head; `held` is the part of the buffer that came with it.
+    pub(super) const fn new(socket: S, held: Range<usize>, framing: Framing) -> Self {
+        Self { socket, held, framing }
     }
 
-    /// The next piece, and the same again until it is [consumed](Self::consume); empty at the body's end and where the
-    /// connection ends.
-    pub(super) async fn piece<E>(&mut self) -> Result<&[u8], FetchError<E>> {
+    /// Waits for the next [piece](Self::piece) and returns its length: 0 at the body's end and where the connection ends.
+    pub(super) async fn fill(&mut self, buf: &mut [u8]) -> Result<usize, FetchError> {
         loop {
-            let (done, left) = match self.framing {
-                Framing::Length(left) | Framing::Chunk(left) => (left == 0, left as usize),
-                Framing::Close => (false, usize::MAX),
-                Framing::Done => (true, 0),
-                Framing::Size | Framing::Gap => match self.pass_mark() {
+            let piece = self.piece(buf).len();
+            if piece > 0 || matches!(self.framing, Framing::Length(0) | Framing::Done) {
+                return Ok(piece);
+            }
+            if matches!(self.framing, Framing::Size | Framing::Gap) {
+                match self.pass_mark(buf) {
                     Some(true) => continue,
                     Some(false) => return Err(FetchError::BadResponse),
-                    None => (false, 0),
-                },
-            };
-            if !self.held.is_empty() && left > 0 || done {
-                let end = self.held.start.saturating_add(left).min(self.held.end);
-                return Ok(&self.buf[self.held.start..end]);
+                    None => {}
+                }
             }
-            if self.receive().await? == 0 {
-                return Ok(&[]);
+            if self.receive(buf).await? == 0 {
+                return Ok(0);
             }
         }
     }
 
+    /// Returns the bytes that are here, until they are [consumed](Self::consume).
+    pub(super) fn piece<'b>(&self, buf: &'b [u8]) -> &'b [u8] {
+        let left = match self.framing {
+            Framing::Length(left) | Framing::Chunk(left) => left as usize,
+            Framing::Close => usize::MAX,
+            Framing::Size | Framing::Gap | Framing::Done => 0,
+        };
+        &buf[self.held.start..self.held.start.saturating_add(left).min(self.held.end)]
+    }
+
     /// Passes over what stands between chunks; `None` when that is not all here, false when it is something else.
-    fn pass_mark(&mut self) -> Option<bool> {
-        let held = &self.buf[self.held.clone()];
+    fn pass_mark(&mut self, buf: &[u8]) -> Option<bool> {
+        let held = &buf[self.held.clone()];
         let len = held.iter().position(|b| *b == b'\n');
         if self.framing == Framing::Gap {
             let is_gap = match len {
@@ -82,20 +88,20 @@ impl<'b, R: Read> Body<'b, R> {
         Some(true)
     }
 
-    /// Reads more behind what is held; says how much.
-    async fn receive<E>(&mut self) -> Result<usize, FetchError<E>> {
+    /// Reads more behind what is held and returns how much.
+    async fn receive(&mut self, buf: &mut [u8]) -> Result<usize, FetchError> {
         if self.held.start > 0 {
-            self.buf.copy_within(self.held.clone(), 0);
+            buf.copy_within(self.held.clone(), 0);
             self.held = 0..self.held.len();
         }
-        let room = self.buf.get_mut(self.held.end..).filter(|room| !room.is_empty());
+        let room = buf.get_mut(self.held.end..).filter(|room| !room.is_empty());
         let count = self.socket.read(room.ok_or(FetchError::BadResponse)?).await;
         let count = count.map_err(|_| FetchError::Truncated)?;
         self.held.end += count;
         Ok(count)
     }
 
-    /// The first `count` bytes of the last piece are done with.
+    /// Drops the first `count` bytes of the piece.
     pub(super) fn consume(&mut self, count: u32) {
         self.held.start = self.held.end.min(self.held.start + count as usize);
         match &mut self.framing {
@@ -110,7 +116,7 @@ impl<'b, R: Read> Body<'b, R> {
         }
     }
 
-    /// Whether all of the body has come, now that there is no further piece.
+    /// Returns whether all of the body has come, once there is no further piece.
     pub(super) const fn is_whole(&self) -> bool {
         // Where the connection's end is the body's, only the image itself can tell.
         matches!(self.framing, Framing::Length(0) | Framing::Close | Framing::Done)

@@ -1,16 +1,15 @@
 //! Why a download attempt ended.
 
-use core::convert::Infallible;
 use core::fmt;
 use core::time::Duration;
 
 use otaru_format::status::Code;
 use otaru_format::url::UrlError;
 
-/// Why a download attempt ended. `E` is the sink's own reason.
+/// Why a download attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum FetchError<E> {
+pub enum FetchError {
     /// The server's name has no address.
     Dns,
     /// No connection.
@@ -43,18 +42,18 @@ pub enum FetchError<E> {
     },
     /// The body is compressed although that was ruled out.
     Compressed,
-    /// The file changes while it is downloaded.
+    /// What was read of the file does not count any more: the server has another one now, or may have. Reading starts over.
+    StartOver,
+    /// The file changes again and again while it is downloaded.
     ContentChanged,
     /// The answer breaks HTTP, or does not belong to the request.
     BadResponse,
     /// The answer's headers are longer than the buffer.
     HeadersTooLong,
-    /// The sink refused.
-    Sink(E),
 }
 
-impl<E> FetchError<E> {
-    /// Whether another attempt may go better.
+impl FetchError {
+    /// Returns whether another attempt may go better.
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Dns
@@ -71,37 +70,12 @@ impl<E> FetchError<E> {
         }
     }
 
-    /// Tells the sink's own reason from the others.
-    ///
-    /// # Errors
-    /// The sink's.
-    pub fn without_sink(self) -> Result<FetchError<Infallible>, E> {
-        Ok(match self {
-            Self::Sink(error) => return Err(error),
-            Self::Dns => FetchError::Dns,
-            Self::Connect => FetchError::Connect,
-            Self::Timeout => FetchError::Timeout,
-            Self::Stalled => FetchError::Stalled,
-            Self::Truncated => FetchError::Truncated,
-            Self::ShortFile => FetchError::ShortFile,
-            Self::HttpStatus { status, retry_after } => FetchError::HttpStatus { status, retry_after },
-            Self::TooManyRedirects => FetchError::TooManyRedirects,
-            Self::BadUrl(why) => FetchError::BadUrl(why),
-            Self::BadRedirect(why) => FetchError::BadRedirect(why),
-            Self::HostNotAllowed { is_redirected } => FetchError::HostNotAllowed { is_redirected },
-            Self::Compressed => FetchError::Compressed,
-            Self::ContentChanged => FetchError::ContentChanged,
-            Self::BadResponse => FetchError::BadResponse,
-            Self::HeadersTooLong => FetchError::HeadersTooLong,
-        })
-    }
-
-    /// Whether what was asked for is at fault.
+    /// Returns whether what was asked for is at fault.
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::BadUrl(_) | Self::HostNotAllowed { is_redirected: false })
     }
 
-    /// How long the server asked to wait.
+    /// Returns how long the server asked to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::HttpStatus { retry_after, .. } => {
@@ -111,7 +85,7 @@ impl<E> FetchError<E> {
         }
     }
 
-    /// The code for reports.
+    /// Returns the code for reports.
     pub const fn code(&self) -> Code {
         match self {
             Self::Dns => Code::Dns,
@@ -126,14 +100,13 @@ impl<E> FetchError<E> {
             Self::BadUrl(_) => Code::BadCommand,
             Self::HostNotAllowed { .. } => Code::HostNotAllowed,
             Self::Compressed => Code::Compressed,
-            Self::ContentChanged => Code::ContentChanged,
+            Self::StartOver | Self::ContentChanged => Code::ContentChanged,
             Self::BadResponse | Self::HeadersTooLong | Self::BadRedirect(_) => Code::BadResponse,
-            Self::Sink(_) => Code::Unknown,
         }
     }
 }
 
-impl<E> fmt::Display for FetchError<E> {
+impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dns => f.write_str("the server's name has no address"),
@@ -158,10 +131,11 @@ impl<E> fmt::Display for FetchError<E> {
             Self::Compressed => {
                 f.write_str("the server or a proxy compresses the firmware; turn that off for it")
             }
-            Self::ContentChanged => f.write_str("the file at the URL changes during the download"),
+            Self::StartOver | Self::ContentChanged => {
+                f.write_str("the file at the URL changes during the download")
+            }
             Self::BadResponse => f.write_str("the server's answer breaks HTTP"),
             Self::HeadersTooLong => f.write_str("the server's headers are too long"),
-            Self::Sink(_) => f.write_str("refused"),
         }
     }
 }

@@ -139,12 +139,12 @@ pub(super) struct Answer {
 }
 
 /// Reads an answer's head through `buf`; gives back where in it the body's first bytes are. `text` is the target's.
-pub(super) async fn read_head<R: Read, E>(
+pub(super) async fn read_head<R: Read>(
     socket: &mut R,
     target: &mut Target,
     text: &mut [u8],
     buf: &mut [u8],
-) -> Result<(Answer, Range<usize>), FetchError<E>> {
+) -> Result<(Answer, Range<usize>), FetchError> {
     let mut lines = Lines { buf, held: 0..0, scanned: 0, seen: 0, is_cut: false };
     let mut answer: Option<Answer> = None;
     loop {

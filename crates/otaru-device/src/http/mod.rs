@@ -1,12 +1,12 @@
 //! Fetching firmware over HTTP/1.1, with resumption, bounds and timeouts.
 //!
-//! [`Download`] is one file over as many attempts as it takes; [`Sink`] is where its bytes go.
+//! `RemoteFile` is one file, read over as many attempts as it takes.
 
 mod body;
 mod date;
-mod download;
 mod error;
 mod head;
+mod remote;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -14,8 +14,8 @@ mod url;
 
 use core::time::Duration;
 
-pub use download::{Download, Restart, Sink};
 pub use error::FetchError;
+pub(crate) use remote::{Need, RemoteFile, RetryPolicy};
 pub use url::MAX_TARGET;
 
 /// Bytes of the buffer that a download needs: for a URL, and for a line with one.

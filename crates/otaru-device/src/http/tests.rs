@@ -40,7 +40,7 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// An answer's head, and where it leads from `http://h/a/b`.
-fn head(answer: &[u8], piece: usize) -> Result<(Answer, String), FetchError<()>> {
+fn head(answer: &[u8], piece: usize) -> Result<(Answer, String), FetchError> {
     let (mut text, mut buf, mut target) = ([0; MAX_TARGET], [0; 80], Target::default());
     target.follow(b"http://h/a/b", &mut text).map_err(FetchError::BadUrl)?;
     let (answer, _) = ready(read_head(&mut Pieces(answer, piece), &mut target, &mut text, &mut buf))?;
@@ -49,21 +49,21 @@ fn head(answer: &[u8], piece: usize) -> Result<(Answer, String), FetchError<()>>
 }
 
 /// An answer's body, and whether all of it came.
-fn body(answer: &[u8], piece: usize) -> Result<(Vec<u8>, bool), FetchError<()>> {
+fn body(answer: &[u8], piece: usize) -> Result<(Vec<u8>, bool), FetchError> {
     let (mut text, mut buf, mut target) = ([0; MAX_TARGET], [0; 80], Target::default());
     target.follow(b"http://h/a/b", &mut text).map_err(FetchError::BadUrl)?;
     let mut socket = Pieces(answer, piece);
     let (answer, held) = ready(read_head(&mut socket, &mut target, &mut text, &mut buf))?;
-    let mut body = Body::new(socket, &mut buf, held, answer.framing);
+    let mut body = Body::new(socket, held, answer.framing);
     let mut all = Vec::new();
     loop {
-        let piece = ready(body.piece())?;
-        if piece.is_empty() {
+        let len = ready(body.fill(&mut buf))?;
+        if len == 0 {
             return Ok((all, body.is_whole()));
         }
         // Half of it, so that the rest must be offered again.
-        let count = piece.len().div_ceil(2);
-        all.extend_from_slice(&piece[..count]);
+        let count = len.div_ceil(2);
+        all.extend_from_slice(&body.piece(&buf)[..count]);
         body.consume(count as u32);
     }
 }
