@@ -55,7 +55,7 @@ where
         let payloads = (HEADER_LEN + bytes.len()) as u32;
         let count = manifest.block_count();
         self.feeder.total = Some(manifest.size);
-        let mut good = self.intact_blocks(&manifest).await?;
+        let good = self.intact_blocks(&manifest).await?;
         if good > 0 {
             let mut flash = self.place.flash.lock().await;
             judge_slot(&mut **flash, self.place.target, self.feeder.buffer().await, self.plan).await?;
@@ -64,9 +64,12 @@ where
             text::info(format_args!("release: {good} of {count} blocks stand in the slot already"));
         }
         #[cfg(feature = "lzma")]
-        if let Some((payload, stage)) = self.useful_patch(&manifest, good) {
-            good = self.fetch_patch(&manifest, good, (&payload, stage, payloads), memory).await?;
-        }
+        let good = match self.useful_patch(&manifest, good) {
+            Some((payload, stage)) => {
+                self.fetch_patch(&manifest, good, (&payload, stage, payloads), memory).await?
+            }
+            None => good,
+        };
         if good < count {
             self.fetch_blocks(&manifest, good, payloads, memory).await?;
         }
