@@ -1,4 +1,4 @@
-//! What the agent needs of a chip and of the firmware around it, and nobody else has a trait for.
+//! Traits for what the agent needs of a chip and of the firmware around it, and nobody else has a trait for.
 
 use core::convert::Infallible;
 use core::time::Duration;
@@ -133,10 +133,10 @@ pub trait Board {
     fn encrypts_flash(&self) -> bool {
         false
     }
-    /// Takes the text the program left before it went down, if any (RTC memory).
-    fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str>;
-    /// Leaves a text for the next boot. Kept over a reset, not over a loss of power.
-    fn leave_words(&mut self, text: &str);
+    /// Takes the message the program left before it went down, if any (RTC memory).
+    fn take_crash_message<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str>;
+    /// Leaves a message for the next boot. Kept over a reset, not over a loss of power.
+    fn leave_message(&mut self, text: &str);
     /// Returns the fewest bytes of heap that were free since the start; `None` where that is not known.
     fn free_heap(&self) -> Option<u32> {
         None

@@ -147,7 +147,7 @@ impl<'a> Config<'a> {
     /// Checks what people write; gives back the device's topics.
     ///
     /// # Errors
-    /// What a device could never work with: topics that no broker takes, a host that no resolver finds, a key that accepts no
+    /// A configuration that no device could work with: topics that no broker takes, a host that no resolver finds, a key that accepts no
     /// signature.
     pub fn check(&self) -> Result<Topics<'a>, ConfigError> {
         name::host(self.broker_host).map_err(ConfigError::Host)?;

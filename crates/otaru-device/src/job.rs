@@ -41,9 +41,9 @@ impl Job {
     }
 }
 
-/// What a newer command does to the one that is carried out.
+/// Effect of a newer command on the one that is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Takeover {
+pub(crate) enum Preemption {
     /// Ends it.
     Cancel,
     /// Takes its place, and waits in the inbox.
@@ -135,10 +135,10 @@ impl Inbox {
     }
 
     /// Waits for a command that counts and is not a repetition of `job`; others are dropped.
-    pub(crate) async fn takeover(&self, job: &Job) -> Takeover {
+    pub(crate) async fn preempted(&self, job: &Job) -> Preemption {
         loop {
-            if let Some(takeover) = self.look(job) {
-                return takeover;
+            if let Some(preemption) = self.look(job) {
+                return preemption;
             }
             self.arrived.wait().await;
         }
@@ -160,23 +160,23 @@ impl Inbox {
         false
     }
 
-    fn look(&self, job: &Job) -> Option<Takeover> {
+    fn look(&self, job: &Job) -> Option<Preemption> {
         let mut newest = self.newest.borrow_mut();
         let newer = newest.as_ref()?;
-        let takeover = match newer.command(&mut [0; SCRATCH]) {
+        let preemption = match newer.command(&mut [0; SCRATCH]) {
             Ok(Command::Update(offer)) if newer.payload != job.payload => {
                 let verdict = self.history.borrow().interrupts(newer.id(), newer.origin, offer.order);
                 match verdict {
-                    Ok(()) => return Some(Takeover::Update),
+                    Ok(()) => return Some(Preemption::Update),
                     Err(why) => text::info(format_args!("update: {}", why.as_str())),
                 }
                 None
             }
-            Ok(Command::Cancel) => Some(Takeover::Cancel),
+            Ok(Command::Cancel) => Some(Preemption::Cancel),
             _ => None,
         };
         self.settle(newer);
         *newest = None;
-        takeover
+        preemption
     }
 }

@@ -1,4 +1,4 @@
-//! What the agent remembers over restarts: commands, images that failed, and a trial that is to be repeated.
+//! The agent's memory over restarts: commands, images that failed, and a trial that is to be repeated.
 //!
 //! It stands in the `otaru` partition behind the guards, kept by `sequential-storage`, which survives a loss of power at any
 //! byte. Without that partition nothing is remembered and nothing else changes. Damaged storage is erased: an update must never
@@ -38,7 +38,7 @@ const DAMAGED: &str = "memory: damaged; starting afresh";
 /// The command that is being carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
-    /// Its bytes.
+    /// The command's bytes.
     pub payload: Vec<u8, MAX_COMMAND>,
     /// Restarts in the middle of it.
     pub attempts: u8,

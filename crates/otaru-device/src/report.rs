@@ -1,4 +1,4 @@
-//! What the device says about itself: the current status, and the plain lines a person watches.
+//! The device's reports: the current status, and the plain lines a person watches.
 //!
 //! The worker changes it, the MQTT session publishes it. Progress may be skipped when the broker is slow;
 //! a change of state is not: [`Reports::announce`] waits until the broker has it, while there is a broker.
@@ -25,7 +25,7 @@ const REFRESH: Duration = Duration::from_secs(3600);
 /// Lines kept while the broker is slow or away.
 const LINES: usize = 6;
 
-/// What does not change while this boot lasts.
+/// Facts that do not change while this boot lasts.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity<'a> {
     pub(crate) device: &'a str,

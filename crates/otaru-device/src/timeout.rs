@@ -20,7 +20,7 @@ pub(crate) const fn millis(duration: Duration) -> u64 {
 pub(crate) struct TimedOut;
 
 pin_project! {
-    /// What [`within`] makes.
+    /// Future of [`within`].
     pub(crate) struct Within<F, S> {
         #[pin]
         future: F,

@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// What a device does with a release's first bytes, before it looks at what the manifest asks.
+    /// Does what a device does with a release's first bytes, before it looks at what the manifest asks.
     fn admits(file: &[u8], keys: &[PublicKey]) -> Result<KeyId, &'static str> {
         let header = file.first_chunk().ok_or("header")?;
         let len = envelope_len(header).map_err(|_| "header")?;

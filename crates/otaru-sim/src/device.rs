@@ -86,7 +86,7 @@ impl Board for SimBoard {
         }
     }
 
-    fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str> {
+    fn take_crash_message<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str> {
         let words = self.rtc.words.borrow_mut().take()?;
         let mut end = words.len().min(buf.len());
         while !words.is_char_boundary(end) {
@@ -96,7 +96,7 @@ impl Board for SimBoard {
         std::str::from_utf8(&buf[..end]).ok()
     }
 
-    fn leave_words(&mut self, text: &str) {
+    fn leave_message(&mut self, text: &str) {
         *self.rtc.words.borrow_mut() = Some(text.to_owned());
     }
 
@@ -293,7 +293,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         match behaviour {
             Behaviour::Crash => {
                 let text = "panicked at src/main.rs:42:5: called `Option::unwrap()` on a `None` value";
-                board.leave_words(text);
+                board.leave_message(text);
                 return End::Panic;
             }
             Behaviour::Hang => return std::future::pending().await,

@@ -1,4 +1,4 @@
-//! The chip as the agent sees it: why it started, its watchdog, its last words, its restart.
+//! The chip as the agent sees it: why it started, its watchdog, its crash message, its restart.
 #![forbid(unsafe_code)]
 
 use core::convert::Infallible;
@@ -127,7 +127,7 @@ impl Board for EspBoard<'_> {
         self.rtc.rwdt.feed();
     }
 
-    fn last_words<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str> {
+    fn take_crash_message<'b>(&mut self, buf: &'b mut [u8]) -> Option<&'b str> {
         let text = words::take()?;
         let len = text.len().min(buf.len());
         buf[..len].copy_from_slice(&text[..len]);
@@ -138,7 +138,7 @@ impl Board for EspBoard<'_> {
         core::str::from_utf8(&buf[..valid]).ok()
     }
 
-    fn leave_words(&mut self, text: &str) {
+    fn leave_message(&mut self, text: &str) {
         words::leave(text, false);
     }
 

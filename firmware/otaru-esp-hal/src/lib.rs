@@ -1,6 +1,6 @@
 //! The Otaru update agent on `esp-hal`: what [`otaru_device`] asks of a board, for the ESP32 family.
 //!
-//! [`main!`] starts the firmware; [`EspBoard`] is reset, watchdog and last words; [`EspFlash`] the flash chip; [`EspClock`] time; [`Net`]
+//! [`main!`] starts the firmware; [`EspBoard`] is reset, watchdog and crash message; [`EspFlash`] the flash chip; [`EspClock`] time; [`Net`]
 //! sockets on `embassy-net`; [`memory`] tells how much stack and heap were left. With the feature `panic-handler` the message of a
 //! panic reaches the next boot.
 //! Joining the Wi-Fi is not here, every firmware does that in its own way; [`StackLink`] tells the agent that it did.

@@ -152,7 +152,7 @@ where
         let mut board = self.board.borrow_mut();
         let words = match code {
             Code::PowerLoss => "power went in each of its starts",
-            _ => board.last_words(&mut buf).unwrap_or("it left no message"),
+            _ => board.take_crash_message(&mut buf).unwrap_or("it left no message"),
         };
         text::format(format_args!("{words} (boots: {boots}, last reset: {})", last.as_str()))
     }

@@ -24,7 +24,7 @@ pub(super) const MAX_POWER_LOSSES: u8 = 20;
 /// The shortest time of the watchdog: the longest erase stands still for two seconds, four times over.
 const WATCHDOG: Duration = Duration::from_secs(8);
 
-/// What a boot found on flash.
+/// Findings of a boot on flash.
 #[derive(Debug)]
 pub struct Boot {
     pub(crate) slots: Slots,

@@ -51,7 +51,7 @@ pub(crate) enum Reason {
     Unfit(Unfit),
     Distrust(TrustError),
     Image(ImageError),
-    /// What is wrong with the release file.
+    /// The release file is damaged or badly made, in this way.
     Release(&'static str),
     Fetch(FetchError),
     TooLarge,
@@ -76,7 +76,7 @@ pub(crate) enum Reason {
     },
     /// The flash failed.
     Flash,
-    /// What was written is not what is read.
+    /// The slot reads back different from what was written.
     ReadBack,
 }
 

@@ -7,7 +7,7 @@ use otaru_format::release::MAGIC;
 
 use super::failure::Reason;
 use super::plan::Plan;
-use super::stream::{Feeder, Place};
+use super::stream::{Feeder, SlotLayout};
 use super::workspace::ReleaseMemory;
 use crate::board::Clock;
 use crate::http::{FetchError, Need, RemoteFile, RetryPolicy};
@@ -20,7 +20,7 @@ pub(super) struct Fetch<'f, 'g, N: TcpConnect, C, P, F> {
     pub(super) feeder: Feeder<'f>,
     pub(super) plan: &'f Plan<'f>,
     pub(super) reports: &'f Reports<'f>,
-    pub(super) place: Place<'f, 'g, F>,
+    pub(super) layout: SlotLayout<'f, 'g, F>,
     /// Bad blocks so far.
     pub(super) bad_blocks: u8,
 }
@@ -29,7 +29,7 @@ pub(super) struct Fetch<'f, 'g, N: TcpConnect, C, P, F> {
 pub(super) struct Fetched {
     /// `None` when it is the one that runs; then nothing was written.
     pub(super) image: Option<Digest>,
-    /// What to remember of the release that brought it, if one did, once the image is confirmed.
+    /// Facts to remember of the release that brought it, if one did, once the image is confirmed.
     pub(super) release: Option<Candidate>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `link.rs` keeps the network. The session (`session.rs`) keeps the broker and carries messages. The worker below takes one
 //! command after another along the way of an update: plan, fetch, write, verify, activate, restart; its steps
-//! are `update.rs` and `stream.rs`. The heart feeds the watchdog. A new image begins in [`boot`] and is
+//! are `update.rs` and `stream.rs`. The watchdog loop feeds the watchdog. A new image begins in [`boot`] and is
 //! confirmed or rolled back in `trial.rs`; what the old one makes of a failure is `aftermath.rs`, and `again.rs` where the broker
 //! was not reached.
 
@@ -39,7 +39,7 @@ use rand_core::RngCore;
 use crate::board::{Board, Clock, Health, Link, ResetReason};
 use crate::config::{Config, ConfigError};
 use crate::history::{CommandId, PassedOver};
-use crate::job::{Inbox, Job, Takeover};
+use crate::job::{Inbox, Job, Preemption};
 use crate::link;
 use crate::memory::{Pending, Retry};
 use crate::report::{Reports, Room};
@@ -57,7 +57,7 @@ const ANNOUNCE: Duration = Duration::from_secs(2);
 /// Starts that ended in a crash before an update is given up.
 const MAX_CRASHES: u8 = 3;
 
-/// What the agent works with.
+/// Parts of a device that the agent works with.
 #[derive(Debug)]
 pub struct Io<'a, N, C, F, B, L, H, R> {
     /// Sockets and names.
@@ -147,15 +147,19 @@ where
             written: None,
             unkept: false,
         };
-        let heart = heart(io.clock, &io.board, &reports);
-        let (never, ..) = join4(link, worker.run(), session.run(), heart).await;
+        let watchdog = watchdog_loop(io.clock, &io.board, &reports);
+        let (never, ..) = join4(link, worker.run(), session.run(), watchdog).await;
         never
     }
 }
 
 /// Feeds the watchdog, for ever, and takes note of the memory that is left. A program that no longer lets other tasks run stops it,
 /// and is reset.
-async fn heart<C: Clock, B: Board>(clock: &C, board: &RefCell<B>, reports: &Reports<'_>) -> Infallible {
+async fn watchdog_loop<C: Clock, B: Board>(
+    clock: &C,
+    board: &RefCell<B>,
+    reports: &Reports<'_>,
+) -> Infallible {
     loop {
         if let Ok(mut board) = board.try_borrow_mut() {
             board.feed_watchdog();
@@ -322,7 +326,7 @@ where
         let (inbox, reports) = (self.inbox, self.reports);
         let mut before = inbox.history.borrow().clone();
         inbox.begin(job, offer.order);
-        let outcome = match select(self.prepare(job, offer), inbox.takeover(job)).await {
+        let outcome = match select(self.prepare(job, offer), inbox.preempted(job)).await {
             Either::First(Ok(Prepared::Ready)) => self.activate().await,
             Either::First(Ok(Prepared::AlreadyRunning)) => {
                 reports.state(UpdateState::Current);
@@ -331,12 +335,12 @@ where
             }
             Either::First(Err(failure)) => Err(failure),
             // Nothing was activated yet, so the slot's half is simply left.
-            Either::Second(Takeover::Cancel) => {
+            Either::Second(Preemption::Cancel) => {
                 self.boot.memory.clear_pending(self.flash).await;
                 self.cancelled(job.id()).await;
                 Ok(())
             }
-            Either::Second(Takeover::Update) => {
+            Either::Second(Preemption::Update) => {
                 reports.line(format_args!("A newer command takes over."));
                 self.drop_retry().await;
                 return;

@@ -11,7 +11,7 @@ use otaru_format::release::{Block, Manifest, Payload};
 use sha2::{Digest as _, Sha256};
 
 use super::failure::Reason;
-use super::stream::{Place, SharedFlash};
+use super::stream::{SharedFlash, SlotLayout};
 use super::workspace::Memory;
 use crate::report::Reports;
 use crate::slots::{Region, SlotWriter};
@@ -21,7 +21,7 @@ use crate::text;
 const PAGE: usize = 256;
 /// Bytes of the large erase block, up to whose end writing an image may erase.
 const ERASE_BLOCK: u32 = 64 * 1024;
-/// What the first page begins with.
+/// Bytes that the first page begins with.
 const MARK: [u8; 4] = *b"OtSt";
 /// Where the first page says, by zeros, that the patch is whole.
 const WHOLE: usize = 128;
@@ -36,7 +36,7 @@ pub(super) const BLANK: Page = [0; PAGE];
 
 /// A patch that arrives.
 pub(super) struct Patch {
-    /// Its first byte in the release file.
+    /// The patch's first byte in the release file.
     start: u32,
     len: u32,
     /// Where it is kept, with the page in front.
@@ -172,16 +172,16 @@ impl Patch {
         &self,
         manifest: &Manifest<'_>,
         good: usize,
-        place: Place<'_, '_, F>,
+        layout: SlotLayout<'_, '_, F>,
         memory: &mut Memory,
         reports: &Reports<'_>,
     ) -> Result<usize, Reason> {
         let Memory { page, delta } = memory;
-        let mut writer = SlotWriter::new(place.target);
+        let mut writer = SlotWriter::new(layout.target);
         writer.expect(manifest.size);
         writer.seek(manifest.block(good).map_or(0, |block| block.offset));
         let mut images = Images {
-            place,
+            layout,
             patch: self,
             at: 0,
             page,
@@ -195,7 +195,7 @@ impl Patch {
         };
         let size = manifest.size;
         let applied = otaru_delta::apply(&mut images, delta, |header| {
-            (header.new_len == size && header.old_len <= place.running.len)
+            (header.new_len == size && header.old_len <= layout.running.len)
                 .then_some(())
                 .ok_or(Trouble::Wrong)
         })
@@ -215,7 +215,7 @@ impl Patch {
     }
 }
 
-/// What the first page says: whose patch this is, and how long.
+/// Writes what the first page says: the images that the patch leads from and to, and its length.
 fn name(image: &Digest, base: &Digest, len: u32) -> [u8; 72] {
     let mut name = [0; 72];
     name[..4].copy_from_slice(&MARK);
@@ -227,7 +227,7 @@ fn name(image: &Digest, base: &Digest, len: u32) -> [u8; 72] {
 
 /// Old image, new image and patch, as the decoder wants them.
 struct Images<'a, 'f, F> {
-    place: Place<'a, 'f, F>,
+    layout: SlotLayout<'a, 'f, F>,
     patch: &'a Patch,
     /// Bytes of the patch that were read.
     at: u32,
@@ -245,7 +245,7 @@ struct Images<'a, 'f, F> {
 /// Why the decoder is stopped.
 enum Trouble {
     Failed(Reason),
-    /// What it makes is not the image.
+    /// The result is not the image.
     Wrong,
 }
 
@@ -261,7 +261,7 @@ impl<F: NorFlash> Images<'_, '_, F> {
         self.hasher.update(bytes);
         self.made += bytes.len() as u32;
         if self.index >= self.good {
-            let mut flash = self.place.flash.lock().await;
+            let mut flash = self.layout.flash.lock().await;
             self.writer.write(&mut **flash, bytes).await.map_err(|_| Reason::Flash)?;
         }
         if self.made < block.len {
@@ -285,7 +285,7 @@ impl<F: NorFlash> Host for Images<'_, '_, F> {
     async fn read_patch(&mut self, buf: &mut [u8]) -> Result<usize, Trouble> {
         let within = self.at as usize % PAGE;
         if within == 0 && self.at < self.patch.len {
-            read(self.place.flash, self.patch.place(self.at), self.page).await?;
+            read(self.layout.flash, self.patch.place(self.at), self.page).await?;
         }
         let count = buf.len().min(PAGE - within).min((self.patch.len - self.at) as usize);
         buf[..count].copy_from_slice(&self.page[within..within + count]);
@@ -294,11 +294,11 @@ impl<F: NorFlash> Host for Images<'_, '_, F> {
     }
 
     async fn read_old(&mut self, offset: u32, buf: &mut [u8]) -> Result<(), Trouble> {
-        read_within(self.place.flash, self.place.running, offset, buf).await
+        read_within(self.layout.flash, self.layout.running, offset, buf).await
     }
 
     async fn read_new(&mut self, offset: u32, buf: &mut [u8]) -> Result<(), Trouble> {
-        read_within(self.place.flash, self.place.target, offset, buf).await
+        read_within(self.layout.flash, self.layout.target, offset, buf).await
     }
 
     async fn write_new(&mut self, mut bytes: &[u8]) -> Result<(), Trouble> {

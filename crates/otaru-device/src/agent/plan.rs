@@ -1,4 +1,4 @@
-//! What firmware must be to be taken, decided from its first bytes and before the slot is touched.
+//! Deciding whether firmware is taken, from its first bytes and before the slot is touched.
 //!
 //! Sentences here name the device's own values and nothing that a server sent, unless a trusted key has signed it.
 
@@ -16,7 +16,7 @@ use super::failure::{Failure, Reason};
 use crate::memory::Failed;
 use crate::trust::{self, PublicKey, TrustError};
 
-/// What is asked of firmware.
+/// Demands on firmware.
 pub(super) struct Plan<'p> {
     pub(super) chip: Chip,
     /// Revision of the chip, ×100, where it is known.

@@ -30,7 +30,7 @@ where
 {
     /// Fetches a bare image.
     pub(super) async fn fetch_raw(&mut self) -> Result<Fetched, Reason> {
-        let mut raw = Raw::new(self.place.target.len, false);
+        let mut raw = Raw::new(self.layout.target.len, false);
         loop {
             // A file that is asked for anew may tell its length only now.
             self.file.fill(Need::More).await?;
@@ -48,7 +48,7 @@ where
                 return Err(Unfit::Nameless.into());
             }
             self.file.seek(0);
-            raw = Raw::new(self.place.target.len, true);
+            raw = Raw::new(self.layout.target.len, true);
         }
     }
 
@@ -70,7 +70,7 @@ where
     }
 }
 
-/// What an image needs after some of its bytes.
+/// Need of an image after some of its bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     More,

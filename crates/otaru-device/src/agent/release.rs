@@ -57,8 +57,8 @@ where
         self.feeder.total = Some(manifest.size);
         let good = self.intact_blocks(&manifest).await?;
         if good > 0 {
-            let mut flash = self.place.flash.lock().await;
-            judge_slot(&mut **flash, self.place.target, self.feeder.buffer().await, self.plan).await?;
+            let mut flash = self.layout.flash.lock().await;
+            judge_slot(&mut **flash, self.layout.target, self.feeder.buffer().await, self.plan).await?;
         }
         if good > 0 && good < count {
             text::info(format_args!("release: {good} of {count} blocks stand in the slot already"));
@@ -97,7 +97,7 @@ where
 
     /// Counts the blocks of the release that stand at the start of the slot.
     async fn intact_blocks(&mut self, manifest: &Manifest<'_>) -> Result<usize, Reason> {
-        let mut flash = self.place.flash.lock().await;
+        let mut flash = self.layout.flash.lock().await;
         let buffer = self.feeder.buffer().await;
         for (index, block) in manifest.blocks().enumerate() {
             let mut hasher = Sha256::new();
@@ -107,7 +107,7 @@ where
                 // Flash is read by the word; the slot is longer than any image in it.
                 let words = count.next_multiple_of(F::READ_SIZE.max(4)).min(CHUNK);
                 flash
-                    .read(self.place.target.offset + block.offset + at, &mut buffer[..words])
+                    .read(self.layout.target.offset + block.offset + at, &mut buffer[..words])
                     .await
                     .map_err(|_| Reason::Flash)?;
                 hasher.update(&buffer[..count]);
@@ -127,7 +127,7 @@ where
         if smallest(manifest, good).is_some_and(|(_, missing)| missing <= payload.len) {
             return None;
         }
-        let stage = patch::stage(self.place.target, manifest.size, payload.len, F::ERASE_SIZE as u32);
+        let stage = patch::stage(self.layout.target, manifest.size, payload.len, F::ERASE_SIZE as u32);
         match stage {
             Some(_) => text::info(format_args!(
                 "release: a patch of {} bytes makes this image of {}",
@@ -151,11 +151,11 @@ where
         memory: &mut Memory,
     ) -> Result<usize, Reason> {
         let named = (payload, &self.plan.running.image, payloads);
-        let mut patch = Patch::open(manifest, named, stage, memory, self.place.flash).await?;
+        let mut patch = Patch::open(manifest, named, stage, memory, self.layout.flash).await?;
         self.file.seek(patch.next_byte());
         while !patch.is_whole() {
             self.file.fill(Need::More).await?;
-            let taken = patch.keep(self.file.piece(), memory, self.place.flash).await?;
+            let taken = patch.keep(self.file.piece(), memory, self.layout.flash).await?;
             self.file.consume(taken);
             if !patch.is_whole() {
                 // To fetch it is half of the way, to apply it the other.
@@ -164,7 +164,7 @@ where
             }
         }
         self.file.close();
-        let good = patch.apply(manifest, good, self.place, memory, self.reports).await?;
+        let good = patch.apply(manifest, good, self.layout, memory, self.reports).await?;
         if good < manifest.block_count() {
             self.reports.line(format_args!("The patch is of no use here. Fetching the image instead."));
         }

@@ -18,8 +18,8 @@ const CHUNKS: usize = 7;
 /// The flash, for whoever needs it at the moment.
 pub(super) type SharedFlash<'f, F> = Mutex<NoopRawMutex, &'f mut F>;
 
-/// Where the images stand.
-pub(super) struct Place<'s, 'f, F> {
+/// Places of the images on flash.
+pub(super) struct SlotLayout<'s, 'f, F> {
     pub(super) flash: &'s SharedFlash<'f, F>,
     /// The slot an update goes to.
     pub(super) target: Region,
@@ -28,13 +28,13 @@ pub(super) struct Place<'s, 'f, F> {
     pub(super) running: Region,
 }
 
-impl<F> Clone for Place<'_, '_, F> {
+impl<F> Clone for SlotLayout<'_, '_, F> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<F> Copy for Place<'_, '_, F> {}
+impl<F> Copy for SlotLayout<'_, '_, F> {}
 
 /// Request of the network side to the flash side.
 #[derive(Clone, Copy, PartialEq, Eq)]

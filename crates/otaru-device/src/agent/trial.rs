@@ -119,7 +119,7 @@ where
     async fn roll_back(&mut self, cause: TrialCause, words: &str) -> Infallible {
         self.reports.line(format_args!("Rolling back: {words}"));
         self.reports.announce(self.clock, ANNOUNCE).await;
-        self.board.borrow_mut().leave_words(words);
+        self.board.borrow_mut().leave_message(words);
         if let Err(error) = self.boot.slots.retire(self.flash, cause).await {
             text::error(format_args!("roll back: {error}"));
         }

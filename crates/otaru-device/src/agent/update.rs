@@ -18,7 +18,7 @@ use super::fetch::{Fetch, Fetched};
 use super::plan::{FailedImage, Plan, Products, Running};
 use super::release::judge_slot;
 use super::retries::Retries;
-use super::stream::{self, Feeder, Place, SharedFlash};
+use super::stream::{self, Feeder, SharedFlash, SlotLayout};
 use super::workspace::Workspace;
 use super::{ANNOUNCE, Failure, Worker};
 use crate::board::{Board, Clock, Health};
@@ -266,7 +266,7 @@ async fn fetch_and_write<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
         feeder: Feeder::new(sender),
         plan,
         reports,
-        place: Place { flash: &flash, target, running },
+        layout: SlotLayout { flash: &flash, target, running },
         bad_blocks: 0,
     };
     let mut writer = SlotWriter::new(target);

@@ -26,7 +26,7 @@ pub(super) struct ReleaseMemory {
     pub(super) memory: Memory,
 }
 
-/// What reading payloads needs. Patches and compressed blocks are never read at the same time, and share the LZMA
+/// Memory for reading payloads. Patches and compressed blocks are never read at the same time, and share the LZMA
 /// decoder's part of it.
 pub(super) struct Memory {
     #[cfg(feature = "lzma")]

@@ -42,7 +42,7 @@ pub enum FetchError {
     },
     /// The body is compressed although that was ruled out.
     Compressed,
-    /// What was read of the file does not count any more: the server has another one now, or may have. Reading starts over.
+    /// The file is another one now, or may be: nothing that was read of it counts any more. Reading starts over.
     StartOver,
     /// The file changes again and again while it is downloaded.
     ContentChanged,

@@ -68,6 +68,7 @@ pub(crate) struct RemoteFile<'a, N: TcpConnect, C, P> {
     changes: u8,
     /// An answer was of no use, and the reader was told to start over; the attempt is to be paid for.
     is_wasted: bool,
+    /// The reader holds what it reads against hashes.
     is_checked: bool,
 }
 
@@ -126,8 +127,8 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
         self.total
     }
 
-    /// Says whether the reader holds what it reads against hashes. Only then what it has is kept where the server knows no ranges:
-    /// the file may have changed without a word.
+    /// Sets whether the reader holds all it reads against hashes. One that does not must start over where the server knows no ranges,
+    /// for the file may have changed without a word.
     pub(crate) const fn set_checked(&mut self, is_checked: bool) {
         self.is_checked = is_checked;
     }
@@ -172,7 +173,7 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
         }
     }
 
-    /// Returns the bytes that are here, until they are consumed.
+    /// Returns the bytes that [`fill`](Self::fill) waited for, until they are consumed.
     pub(crate) fn piece(&self) -> &[u8] {
         self.answer.as_ref().map_or(&[], |answer| answer.body.piece(&*self.buf))
     }
@@ -258,14 +259,14 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
         self.answer = Some(Arriving {
             body: Body::new(socket, held.start + MAX_TARGET..held.end + MAX_TARGET, framing),
             room: answer.part.map_or(u32::MAX, |part| part.len),
-            is_whole: place != Place::AsAsked,
+            is_whole: place != BodyStart::AsAsked,
             pace: Pace { deadline: now + self.config.stall_timeout, handed: now, arrived: 0 },
         });
-        if place == Place::StartOver { Err(FetchError::StartOver) } else { Ok(true) }
+        if place == BodyStart::StartOver { Err(FetchError::StartOver) } else { Ok(true) }
     }
 
     /// Decides by the head whether the body is what was asked for, and where in the file it begins.
-    fn judge(&mut self, answer: &Answer) -> Result<Place, FetchError> {
+    fn judge(&mut self, answer: &Answer) -> Result<BodyStart, FetchError> {
         match answer.kind {
             Kind::Whole | Kind::Part => {}
             // The file has no more bytes than are here already, and the image wants more.
@@ -296,22 +297,22 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
                 return Err(FetchError::BadResponse);
             }
             self.total = self.total.or(total);
-            return Ok(Place::AsAsked);
+            return Ok(BodyStart::AsAsked);
         }
         let place = if self.at == 0 {
-            Place::AsAsked
+            BodyStart::AsAsked
         } else if has_other_total || has_other_version && !self.validator.is_none() {
             match self.count_change() {
-                FetchError::StartOver => Place::StartOver,
+                FetchError::StartOver => BodyStart::StartOver,
                 error => return Err(error),
             }
         } else if self.is_checked {
             // The server does not know ranges; that is no change of content.
             self.at = 0;
-            Place::Start
+            BodyStart::Start
         } else {
             (self.at, self.wanted) = (0, 0);
-            Place::StartOver
+            BodyStart::StartOver
         };
         self.total = total;
         self.validator = answer.validator.clone();
@@ -336,7 +337,7 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
 
 /// Place in the file at which an answer's body begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum BodyStart {
     /// Where it was asked for.
     AsAsked,
     /// At the start of the same file.

@@ -69,7 +69,7 @@ impl From<packet::Broken> for Ended {
     }
 }
 
-/// What arrived.
+/// Packet that arrived.
 pub(crate) enum Incoming {
     /// Nothing the session must know.
     Other,

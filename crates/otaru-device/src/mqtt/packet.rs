@@ -112,7 +112,7 @@ pub(super) const fn acknowledge(id: NonZeroU16) -> [u8; 4] {
     [kind::PUBACK, 2, high, low]
 }
 
-/// What a packet's first bytes say: its kind, where its body begins and where it ends.
+/// First bytes of a packet: its kind, where its body begins and where it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     first: u8,

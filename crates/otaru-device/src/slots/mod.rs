@@ -62,7 +62,7 @@ pub enum SlotError<E> {
     Running(u32),
     /// The chip encrypts its flash: what is read and written past the cache is not what boots.
     Encrypted,
-    /// What was written reads back different: the sector is worn out.
+    /// The sector reads back different from what was written: it is worn out.
     ReadBack,
     /// The sequence numbers are used up.
     NoSequence,
@@ -192,7 +192,7 @@ impl Slots {
     }
 }
 
-/// What every slot operation needs of the flash.
+/// Returns the length of a flash sector in bytes: the least that is erased.
 pub(crate) fn sector<F: NorFlash>() -> u32 {
     F::ERASE_SIZE as u32
 }

@@ -38,7 +38,7 @@ pub enum TrialCause {
         /// How the last of these boots ended.
         last: ResetReason,
     },
-    /// Its starts were ended too often by a loss of power and the like.
+    /// The image's starts were ended too often by a loss of power and the like.
     PowerLoss {
         /// How the last of these boots ended.
         last: ResetReason,
