@@ -1,7 +1,8 @@
 //! Files that begin with an image, and what else may stand in them: a signature block of secure boot behind it, or a whole flash
 //! image around it.
 
-use super::{HEAD_LEN, Head, ImageCheck, MAGIC};
+use super::check::ImageCheck;
+use super::head::{HEAD_LEN, Head, MAGIC};
 use crate::partition;
 
 /// Bytes of a flash sector: signature blocks begin and end with one.

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{CHECKSUM_SEED, DESCRIPTOR_LEN, DESCRIPTOR_MAGIC, HEADER_LEN, Header, MAGIC};
+use super::check::CHECKSUM_SEED;
+use super::head::{DESCRIPTOR_LEN, DESCRIPTOR_MAGIC, HEADER_LEN, Header, MAGIC};
 use crate::chip::Chip;
 use crate::digest::Digest;
 

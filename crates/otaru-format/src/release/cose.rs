@@ -7,7 +7,9 @@
 //! Without a signature, `protected` and `signature` are empty strings; such an envelope protects from accidents only.
 
 use super::cbor::{Major, Reader, Writer, encode_head};
-use super::{KeyId, MAX_ENVELOPE, ReleaseError, malformed};
+use super::error::{ReleaseError, malformed};
+use super::header::MAX_ENVELOPE;
+use super::key_id::KeyId;
 
 /// Bytes of an Ed25519 signature (RFC 8032, section 5.1.6).
 pub const SIGNATURE_LEN: usize = 64;

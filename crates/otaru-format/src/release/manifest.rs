@@ -1,12 +1,12 @@
 //! The manifest: what a release is, its blocks' hashes, and its payloads.
 
+use super::blocks::{Block, Blocks};
 use super::cbor::{Major, Reader};
+use super::error::{ReleaseError, malformed};
+use super::key_id::KeyId;
+use super::limits::{MAX_ALSO, MAX_AREA, MAX_PAYLOADS, MAX_REVOKED, MAX_SEQUENCE, MAX_TEXT};
 use super::payload::{Payload, PayloadKind};
 use super::semver::SemVer;
-use super::{
-    KeyId, MAX_ALSO, MAX_AREA, MAX_PAYLOADS, MAX_REVOKED, MAX_SEQUENCE, MAX_TEXT, ReleaseError, block_size,
-    malformed,
-};
 use crate::digest::Digest;
 use crate::name::has_control;
 
@@ -41,46 +41,6 @@ pub struct Manifest<'a> {
     payloads: Table<'a>,
     revoked: &'a [u8],
     also: &'a [u8],
-}
-
-/// One block of the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Block {
-    /// Its first byte in the image.
-    pub offset: u32,
-    /// Its bytes.
-    pub len: u32,
-    /// Their SHA-256.
-    pub hash: Digest,
-}
-
-/// How an image is cut into blocks.
-#[derive(Debug, Clone, Copy)]
-pub struct Blocks<'a> {
-    pub(super) size: u32,
-    block_size: u32,
-    hashes: &'a [u8],
-}
-
-impl Blocks<'_> {
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        self.hashes.len() / 32
-    }
-
-    /// The bytes of one.
-    pub(super) fn len_of(&self, index: usize) -> Option<u32> {
-        let offset = u32::try_from(index).ok()?.checked_mul(self.block_size)?;
-        self.size.checked_sub(offset).filter(|left| *left > 0).map(|left| left.min(self.block_size))
-    }
-
-    fn get(&self, index: usize) -> Option<Block> {
-        let at = index.checked_mul(32)?;
-        let hash = self.hashes.get(at..)?.first_chunk()?;
-        let len = self.len_of(index)?;
-        let offset = u32::try_from(index).ok()?.checked_mul(self.block_size)?;
-        Some(Block { offset, len, hash: Digest(*hash) })
-    }
 }
 
 /// The payload table, item by item.
@@ -127,7 +87,7 @@ impl<'a> Manifest<'a> {
         if !(1..=MAX_SEQUENCE).contains(&sequence) {
             return Err(no_sequence);
         }
-        let blocks = check_blocks(size, block, hashes)?;
+        let blocks = Blocks::new(size, block, hashes)?;
         let image = Digest(*image);
         check_payloads(payloads, &blocks, &image)?;
         Ok(Self {
@@ -323,19 +283,6 @@ impl<'a> Fields<'a> {
 /// Whether a product or a version can be this: 1 to [`MAX_TEXT`] bytes, and, as they are shown to people, no control characters.
 pub fn is_good_text(text: &str) -> bool {
     (1..=MAX_TEXT).contains(&text.len()) && !has_control(text)
-}
-
-fn check_blocks(size: u32, block: u32, hashes: &[u8]) -> Result<Blocks<'_>, ReleaseError> {
-    if size == 0 {
-        return Err(malformed("the image is empty"));
-    }
-    if block != block_size(size) {
-        return Err(malformed("the block size is not the one for this image's size"));
-    }
-    if hashes.len() as u64 != u64::from(size.div_ceil(block)) * 32 {
-        return Err(malformed("there is not one hash a block"));
-    }
-    Ok(Blocks { size, block_size: block, hashes })
 }
 
 fn check_payloads(table: Table<'_>, blocks: &Blocks<'_>, image: &Digest) -> Result<(), ReleaseError> {

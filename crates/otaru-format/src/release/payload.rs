@@ -1,8 +1,8 @@
 //! Payloads: the forms in which a release carries its image.
 
+use super::blocks::{Blocks, MAX_BLOCKS};
 use super::cbor::{Major, Reader};
-use super::manifest::{Blocks, Manifest};
-use super::{ReleaseError, malformed};
+use super::error::{ReleaseError, malformed};
 use crate::digest::Digest;
 
 /// The form a payload has.
@@ -45,18 +45,7 @@ pub struct Payload<'a> {
     /// Its bytes.
     pub len: u32,
     /// The frames' lengths, one CBOR integer after another; empty where there are no frames to tell.
-    frames: &'a [u8],
-}
-
-/// What brings one block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame {
-    /// Its first byte, counted from the start of the payload area.
-    pub offset: u32,
-    /// Its bytes.
-    pub len: u32,
-    /// Whether these are the block itself, uncompressed.
-    pub stored: bool,
+    pub(super) frames: &'a [u8],
 }
 
 impl<'a> Payload<'a> {
@@ -118,32 +107,11 @@ impl<'a> Payload<'a> {
             (_, false) => Err(malformed("the frames are not as long as their payload")),
         }
     }
-
-    /// The frame that brings block `index` of this payload's manifest; `None` for a delta, and past the last.
-    pub fn frame(&self, manifest: &Manifest<'_>, index: usize) -> Option<Frame> {
-        let block = manifest.block(index)?;
-        match self.kind {
-            PayloadKind::Raw => {
-                let offset = self.offset.checked_add(block.offset)?;
-                Some(Frame { offset, len: block.len, stored: true })
-            }
-            PayloadKind::Lzma => {
-                let mut reader = Reader::new(self.frames);
-                let mut offset = self.offset;
-                for _ in 0..index {
-                    offset = offset.checked_add(reader.unsigned32()?)?;
-                }
-                let len = reader.unsigned32()?;
-                Some(Frame { offset, len, stored: len == block.len })
-            }
-            PayloadKind::Delta { .. } => None,
-        }
-    }
 }
 
 /// Reads an array of integers: their bytes. How many there must be is known only with the blocks.
 fn read_frames<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], ReleaseError> {
     const FRAMES: ReleaseError = malformed("a payload's frames are no array of lengths");
-    let count = reader.head(Major::Array).filter(|count| *count <= super::MAX_BLOCKS as u64).ok_or(FRAMES)?;
+    let count = reader.head(Major::Array).filter(|count| *count <= MAX_BLOCKS as u64).ok_or(FRAMES)?;
     reader.span(|reader| (0..count).try_for_each(|_| reader.unsigned32().map(|_| ()))).ok_or(FRAMES)
 }

@@ -1,8 +1,12 @@
 //! Writing manifests.
 
+use super::blocks::block_size;
 use super::cbor::{Major, Writer};
+use super::error::{ReleaseError, malformed};
+use super::header::MAX_ENVELOPE;
+use super::key_id::KeyId;
 use super::manifest::{FORMAT, Manifest};
-use super::{KeyId, MAX_ENVELOPE, PayloadKind, ReleaseError, block_size, malformed};
+use super::payload::PayloadKind;
 use crate::digest::Digest;
 
 /// A manifest to be written. The block size follows from the image's size.
