@@ -3,7 +3,7 @@
 use core::convert::Infallible;
 use std::vec::Vec;
 
-use super::Contents as Counts;
+use super::contents::Contents as Counts;
 use super::matcher::Copy;
 use super::plan::Plan;
 use crate::anchors::{Anchor, Anchors};

@@ -1,6 +1,8 @@
 //! Addresses in data: whole words, and the distances of exception tables.
 
-use super::{Lesson, Prediction, Predictor, Spot, Window, word_at};
+use super::prediction::{Lesson, Prediction};
+use super::predictor::Predictor;
+use super::words::{Spot, Window, word_at};
 
 /// The first word of `.eh_frame_hdr` (Linux Standard Base, 10.6.2): version 1, the pointer to `.eh_frame` relative to
 /// itself, the count absolute, the table relative to the header.

@@ -3,70 +3,18 @@
 //! Instructions are those of the Xtensa ISA summary: CALL4, CALL8 and CALL12 have a distance of 18 bits in words, L32R
 //! one of 16 bits, always backwards; ENTRY is what every windowed function begins with, at a multiple of four.
 
-use super::{Lesson, Prediction, Predictor, Spot, Window, Words, word_at};
+pub(super) mod flow;
+pub(super) mod instruction;
+pub(super) mod literals;
+
+use self::flow::Phase;
+use self::instruction::{is_entry, length, literal_address};
+use super::prediction::{Lesson, Prediction};
+use super::predictor::Predictor;
+use super::words::{Spot, Window, Words, word_at};
 
 /// How far from where a literal is expected it is looked for, in words.
 const SEARCH: u32 = 256;
-
-/// What is known of where instructions begin.
-#[derive(Default)]
-pub(super) struct Flow {
-    /// The offset of the next instruction in the old image.
-    next: Option<u32>,
-}
-
-/// How a place lies to the instructions.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// One begins here.
-    Begins,
-    /// It is inside one.
-    Inside,
-    /// Nobody knows.
-    Unknown,
-}
-
-/// Whether these bytes are an ENTRY of the stack pointer.
-const fn is_entry(word: u32) -> bool {
-    word & 0xFFF == 0x136
-}
-
-/// The address that L32R at this address loads from: a quarter of the distance from the next word, of which it has the
-/// lower 16 bits.
-pub(super) const fn literal_address(instruction: u32, at: u32) -> u32 {
-    (at.wrapping_add(3) & !3).wrapping_add(0xFFFC_0000 | (instruction >> 8 & 0xFFFF) << 2)
-}
-
-/// Bytes of an instruction, by its first.
-const fn length(byte: u8) -> u32 {
-    match byte & 0xF {
-        0..8 | 14 => 3,
-        8..14 => 2,
-        _ => 4,
-    }
-}
-
-impl Flow {
-    fn phase(&mut self, offset: u32) -> Phase {
-        match self.next {
-            Some(next) if offset == next => Phase::Begins,
-            Some(next) if offset < next => Phase::Inside,
-            _ => {
-                self.next = None;
-                Phase::Unknown
-            }
-        }
-    }
-
-    /// Passes over a word: it may have been instructions after all.
-    fn pass(&mut self, offset: u32, window: &Window) {
-        while let Some(next) = self.next
-            && next < offset + 4
-        {
-            self.next = Some(next + length(window[(next - offset) as usize]));
-        }
-    }
-}
 
 impl Predictor<'_> {
     /// A place in a code segment.
@@ -175,41 +123,5 @@ impl Predictor<'_> {
             }
         }
         Ok(None)
-    }
-}
-
-/// How many literals are remembered.
-const REMEMBERED: usize = 256;
-
-/// Where literals were found last. All zeros is empty.
-pub(crate) struct Literals {
-    /// Old and new addresses; each at the place its old address leads to.
-    moved: [(u32, u32); REMEMBERED],
-}
-
-impl Literals {
-    /// Nothing.
-    pub(crate) const fn new() -> Self {
-        Self { moved: [(0, 0); REMEMBERED] }
-    }
-
-    /// Forgets all.
-    pub(crate) fn clear(&mut self) {
-        self.moved.fill((0, 0));
-    }
-
-    const fn index(old: u32) -> usize {
-        old as usize / 4 % REMEMBERED
-    }
-
-    /// Where a literal was last, or otherwise what is expected.
-    fn place(&self, old: u32, expected: u32) -> u32 {
-        let (known, place) = self.moved[Self::index(old)];
-        if known == old { place } else { expected }
-    }
-
-    /// Notes where a literal is.
-    pub(super) fn note(&mut self, old: u32, new: u32) {
-        self.moved[Self::index(old)] = (old, new);
     }
 }
