@@ -1,4 +1,4 @@
-//! How devices join a rollout.
+//! Admission of devices to a rollout.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use crate::target::Device;
 pub struct Overlap {
     /// The rollout.
     pub rollout: RolloutId,
-    /// Its priority.
+    /// Priority.
     pub priority: i32,
 }
 

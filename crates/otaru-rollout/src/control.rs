@@ -1,4 +1,4 @@
-//! What operators, the calendar and the server's scan do to a rollout.
+//! Controls of a rollout: by operators, the calendar and the server's scan.
 
 use std::fmt;
 

@@ -1,11 +1,11 @@
-//! What a step asks the server to do. Each is safe to carry out twice.
+//! Effects: what a step asks the server to do. Each is safe to carry out twice.
 
 use otaru_format::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::deployment::Outcome;
+use crate::held::Held;
 use crate::ids::{DeviceId, OfferId, RolloutId};
-use crate::rollout::Held;
+use crate::stage::Outcome;
 use crate::tally::Verdicts;
 
 /// Something for the server to do, after the state is kept.
@@ -15,9 +15,9 @@ use crate::tally::Verdicts;
 pub enum Effect {
     /// Send the device an offer. It may be one it has already: a device does nothing about a repetition.
     Offer {
-        /// Whom.
+        /// The device.
         device: DeviceId,
-        /// What the offer's field `deployment` says.
+        /// Value of the offer's field `deployment`.
         offer: OfferId,
         /// The image.
         image: Digest,
@@ -26,14 +26,14 @@ pub enum Effect {
     },
     /// Tell the device to cancel, and take the offer off the broker if it is retained there.
     Withdraw {
-        /// Whom.
+        /// The device.
         device: DeviceId,
-        /// Which offer.
+        /// The offer.
         offer: OfferId,
     },
     /// Feed [`Supersede`](crate::Event::Supersede) to the device's deployment in another rollout.
     Supersede {
-        /// Whose.
+        /// The device.
         device: DeviceId,
         /// In which rollout.
         rollout: RolloutId,
@@ -43,15 +43,15 @@ pub enum Effect {
     /// A deployment is over. The device may have become a target of other rollouts: offer it to them with
     /// [`admit`](crate::admit()).
     Finished {
-        /// Whose.
+        /// The device.
         device: DeviceId,
-        /// How.
+        /// The outcome.
         outcome: Outcome,
     },
     /// Offer every device of the fleet to [`admit`](crate::admit()), then tell it with
     /// [`Control::Scanned`](crate::Control::Scanned).
     Scan {
-        /// Which scan this is.
+        /// Number of this scan.
         scan: u32,
     },
     /// Feed [`Close`](crate::Event::Close) to every deployment of this rollout that is not over, in any number of batches.

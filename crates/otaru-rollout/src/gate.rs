@@ -1,7 +1,8 @@
-//! What a rollout decides by itself: to stop, to open the next wave, to end.
+//! Decisions that a rollout takes by itself: to stop, to open the next wave, to end.
 
 use crate::effect::{Effect, Notice};
-use crate::rollout::{GateState, Held, Phase, Rollout};
+use crate::held::Held;
+use crate::rollout::{GateState, Phase, Rollout};
 use crate::spec::{AutoGate, Gate};
 use crate::tally::{Tally, Verdicts};
 use crate::time::{Span, Time};

@@ -1,4 +1,4 @@
-//! Who gets which firmware when. No I/O, no clock: state, event and time go in; state and effects come out, the same for
+//! Decides who gets which firmware when. No I/O, no clock: state, event and time go in; state and effects come out, the same for
 //! the same.
 //!
 //! A server keeps three kinds of rows, and a step reads one of each, however large the fleet is:
@@ -51,12 +51,15 @@ mod control;
 mod deployment;
 mod effect;
 mod gate;
+mod held;
 mod ids;
+mod occupancy;
 mod percent;
 mod rate;
 mod report;
 mod rollout;
 mod spec;
+mod stage;
 mod start;
 mod step;
 mod tags;
@@ -70,17 +73,20 @@ mod window;
 
 pub use admit::{NotAdmitted, Overlap, admit};
 pub use control::{Control, ControlError};
-pub use deployment::{Deployment, Event, Outcome, Stage};
+pub use deployment::{Deployment, Event};
 pub use effect::{Effect, Notice};
+pub use held::Held;
 pub use ids::{DeviceId, OfferId, RolloutId};
+pub use occupancy::Occupancy;
 pub use percent::{BadPercent, Percent, Position};
 pub use report::{Report, is_worth_retrying};
-pub use rollout::{GateState, Held, Phase, Rollout};
+pub use rollout::{GateState, Phase, Rollout};
 pub use spec::{
     Attempts, AutoGate, Gate, Goal, Limits, MAX_ATTEMPTS, MAX_SALT, MAX_WAVES, RolloutSpec, SpecError,
     StopRule, Wave, WaveSize,
 };
-pub use start::{NotNow, Occupancy};
+pub use stage::{Outcome, Stage};
+pub use start::NotNow;
 pub use step::DeploymentStep;
 pub use tags::{Tag, TagExpression, Tags};
 pub use take_back::MAX_RETURNS;

@@ -1,4 +1,4 @@
-//! How often something may happen in a minute.
+//! Rate of starts: how many there may be in a minute.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ impl RecentStarts {
         self.0.iter().filter(|(at, _)| at.saturating_add(SLOTS) > slot).map(|(_, starts)| starts).sum()
     }
 
-    /// How many more may start.
+    /// Number of starts left.
     pub(crate) fn left(&self, limit: u32, now: Time) -> u32 {
         limit.saturating_sub(self.in_last_minute(now))
     }

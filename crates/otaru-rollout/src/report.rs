@@ -1,4 +1,4 @@
-//! What a device's report says about a deployment.
+//! Reports of devices, as far as they concern a deployment.
 
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, Status, UpdateState};
@@ -20,7 +20,7 @@ pub struct Report {
     /// Trials so far of an image that did not reach the broker; otherwise the how manieth download this is.
     #[serde(default)]
     pub attempt: u8,
-    /// What went wrong.
+    /// The error.
     pub error: Option<Fault<String>>,
     /// The digest of the image that was rolled back; zeros when it could not be read.
     pub rolled_back: Option<Digest>,

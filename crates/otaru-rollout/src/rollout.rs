@@ -3,11 +3,12 @@
 use otaru_format::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::deployment::Outcome;
 use crate::effect::{Effect, Notice};
+use crate::held::Held;
 use crate::ids::RolloutId;
 use crate::rate::RecentStarts;
 use crate::spec::{Goal, RolloutSpec, SpecError, Wave};
+use crate::stage::Outcome;
 use crate::tally::{Standing, Tally, Verdicts};
 use crate::time::Time;
 
@@ -23,7 +24,7 @@ pub enum Phase {
     Running,
     /// An operator holds it: nothing starts.
     Paused,
-    /// Its stop rule holds it: nothing starts.
+    /// The stop rule holds it: nothing starts.
     Stopped,
     /// Nothing starts any more; it completes when what is under way has ended.
     Finishing,
@@ -74,7 +75,7 @@ impl Phase {
     }
 }
 
-/// What is between the open wave and the next.
+/// State of the gate between the open wave and the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GateState {
@@ -84,22 +85,6 @@ pub enum GateState {
     Soaking(Time),
     /// It is settled, and not good enough to go on by itself.
     Held(Held),
-}
-
-/// Why the next wave does not open by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Held {
-    /// An operator is to open it.
-    Hand,
-    /// Too few of the wave's devices succeeded.
-    SuccessRate,
-    /// No device at all has succeeded yet: all of the wave's are away, or had the goal already.
-    NoEvidence,
-    /// Too many devices try the image again that did not reach the broker: if they failed, the wave would be too bad, or the rollout
-    /// would stop.
-    Unreachable,
 }
 
 /// A rollout's state. One row of a server's table; its size does not depend on the fleet's.
@@ -118,7 +103,7 @@ pub struct Rollout {
     pub(crate) scanned: bool,
     /// One for each wave, the last included.
     pub(crate) tallies: Vec<Tally>,
-    /// What an operator knew of when they resumed a stopped rollout: it does not count again.
+    /// Verdicts that an operator knew of when they resumed a stopped rollout: they do not count again.
     pub(crate) forgiven: Vec<Verdicts>,
     pub(crate) recent: RecentStarts,
 }
@@ -146,12 +131,12 @@ impl Rollout {
         })
     }
 
-    /// Its id.
+    /// Id.
     pub fn id(&self) -> RolloutId {
         self.id
     }
 
-    /// What was asked for.
+    /// The specification.
     pub fn spec(&self) -> &RolloutSpec {
         &self.spec
     }
@@ -166,12 +151,12 @@ impl Rollout {
         self.wave
     }
 
-    /// What is between the open wave and the next.
+    /// State of the gate between the open wave and the next.
     pub fn gate(&self) -> GateState {
         self.gate
     }
 
-    /// How many deployments stand where, for each wave.
+    /// Numbers of deployments by standing, for each wave.
     pub fn tallies(&self) -> &[Tally] {
         &self.tallies
     }
@@ -197,7 +182,7 @@ impl Rollout {
         self.tallies.iter().map(Tally::open).sum()
     }
 
-    /// What has been shown so far.
+    /// Verdicts so far.
     pub fn verdicts(&self) -> Verdicts {
         self.tallies.iter().map(Tally::verdicts).fold(Verdicts::default(), Verdicts::plus)
     }
@@ -226,7 +211,7 @@ impl Rollout {
         (self.spec.priority, self.id) > (priority, rollout)
     }
 
-    /// What comes after the open wave; `None` for the last.
+    /// Returns the open wave, with the gate behind it; `None` for the last.
     pub(crate) fn open_wave(&self) -> Option<&Wave> {
         self.spec.waves.get(self.wave)
     }

@@ -1,4 +1,4 @@
-//! What an operator asks for: a rollout's target, waves, limits and rules.
+//! Specification of a rollout: its target, waves, limits and rules.
 
 use std::fmt;
 
@@ -22,9 +22,9 @@ pub const MAX_SALT: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutSpec {
-    /// What devices shall run.
+    /// Image that devices shall run.
     pub goal: Goal,
-    /// Which devices.
+    /// Devices it is for.
     #[serde(default)]
     pub target: Target,
     /// Shuffles the fleet for percentages. Give two rollouts the same salt and they draw the same devices.
@@ -36,13 +36,13 @@ pub struct RolloutSpec {
     /// The waves before the last. The last needs no entry: it has whoever is in none of these.
     #[serde(default)]
     pub waves: Vec<Wave>,
-    /// How many at once, how many a minute, and when.
+    /// Limits: how many at once, how many a minute, and when.
     #[serde(default)]
     pub limits: Limits,
     /// When to stop by itself.
     #[serde(default)]
     pub stop: Option<StopRule>,
-    /// How long and how often a device may try.
+    /// Time and number of a device's attempts.
     #[serde(default)]
     pub attempts: Attempts,
     /// Not before this.
@@ -59,13 +59,13 @@ pub struct RolloutSpec {
     pub force: bool,
 }
 
-/// What devices shall run.
+/// Image that devices shall run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// The image with this digest.
     Image(Digest),
-    /// What each device ran before another rollout gave it an image: a roll back of the fleet.
+    /// The image that each device ran before another rollout gave it one: a roll back of the fleet.
     Undo {
         /// That rollout.
         rollout: RolloutId,
@@ -79,14 +79,14 @@ pub enum Goal {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wave {
-    /// Who is in it.
+    /// Devices in it.
     pub size: WaveSize,
-    /// What opens the next one.
+    /// Gate to the next one.
     #[serde(default)]
     pub gate: Gate,
 }
 
-/// Who is in a wave and in none before it.
+/// Devices in a wave and in none before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -97,7 +97,7 @@ pub enum WaveSize {
     Percent(Percent),
 }
 
-/// What opens the next wave.
+/// Gate to the next wave.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "schema", schema(as = WaveGate))]
@@ -117,10 +117,10 @@ pub enum Gate {
 pub struct AutoGate {
     /// At least this share of the wave's verdicts must be successes.
     pub success: Percent,
-    /// How long the wave must have been settled and good.
+    /// Time for which the wave must have been settled and good.
     #[serde(default)]
     pub soak: Span,
-    /// How long after its opening a wave waits for devices that are away before it is judged without them.
+    /// Time after its opening for which a wave waits for devices that are away before it is judged without them.
     #[serde(default)]
     pub patience: Span,
 }
@@ -150,14 +150,14 @@ pub struct StopRule {
     pub minimum: u32,
 }
 
-/// How long and how often a device may try.
+/// Time and number of a device's attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Attempts {
-    /// How long one attempt may take, from the offer to the confirmed image.
+    /// Time that one attempt may take, from the offer to the confirmed image.
     pub timeout: Span,
-    /// How many there are, the first included; at most [`MAX_ATTEMPTS`].
+    /// Number of attempts, the first included; at most [`MAX_ATTEMPTS`].
     pub count: u32,
     /// The pause after the first; each further one is twice as long.
     pub backoff: Span,
@@ -179,7 +179,7 @@ impl Attempts {
     }
 }
 
-/// What cannot be asked for.
+/// Error of a specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpecError {

@@ -1,10 +1,11 @@
-//! Who starts next: how many may, which of them, and the start itself.
+//! Starts: how many devices may, which of them, and the start itself.
 
 use std::fmt;
 
 use crate::deployment::Deployment;
 use crate::effect::Effect;
 use crate::ids::{DeviceId, RolloutId};
+use crate::occupancy::Occupancy;
 use crate::rollout::{GateState, Phase, Rollout};
 use crate::spec::Gate;
 use crate::step::DeploymentStep;
@@ -26,7 +27,7 @@ pub enum NotNow {
     NotReady,
     /// It pauses until then, after an attempt that failed.
     Backoff(Time),
-    /// Its wave is not open.
+    /// The deployment's wave is not open.
     Wave,
     /// Too many devices try the image again that did not reach the broker.
     Retries,
@@ -53,7 +54,7 @@ impl fmt::Display for NotNow {
 impl std::error::Error for NotNow {}
 
 impl Rollout {
-    /// How many devices may start now.
+    /// Number of devices that may start now.
     ///
     /// # Errors
     /// Why none may.
@@ -77,7 +78,7 @@ impl Rollout {
         }
     }
 
-    /// Which of these may start now, best first, no more than the budget has: earlier waves, then devices with fewer starts,
+    /// Selects those of these that may start now, best first, no more than the budget has: earlier waves, then devices with fewer starts,
     /// then by position.
     ///
     /// A database does most of this: queued deployments whose device is reachable, of the open wave and those before it,
@@ -133,16 +134,6 @@ impl Rollout {
         };
         [start, end, room, gate].into_iter().flatten().filter(|then| *then > now).min()
     }
-}
-
-/// Which rollouts a device belongs to. One row for each device: it is what keeps two rollouts apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Occupancy {
-    /// The rollout in which its deployment is active; `None` when none is.
-    pub active: Option<RolloutId>,
-    /// The rollout that was last found to have brought the device to its image.
-    #[serde(default)]
-    pub brought_by: Option<RolloutId>,
 }
 
 impl DeploymentStep<'_> {

@@ -3,8 +3,8 @@
 use crate::deployment::{Deployment, Event};
 use crate::effect::Effect;
 use crate::gate;
+use crate::occupancy::Occupancy;
 use crate::rollout::Rollout;
-use crate::start::Occupancy;
 use crate::tally::Standing;
 use crate::time::Time;
 

@@ -1,13 +1,13 @@
-//! How devices that a rollout was done with come back to it.
+//! Return of devices that a rollout was done with.
 
 use crate::admit::{self, NotAdmitted, Overlap};
-use crate::deployment::{Outcome, Stage};
 use crate::effect::Effect;
 use crate::report::Report;
+use crate::stage::{Outcome, Stage};
 use crate::step::DeploymentStep;
 use crate::target::Device;
 
-/// How often a device is taken in again for the same image. What goes back that often will do so again, and each time costs a
+/// Most times that a device is taken in again for the same image. What goes back that often will do so again, and each time costs a
 /// download and wears its flash.
 pub const MAX_RETURNS: u8 = 3;
 

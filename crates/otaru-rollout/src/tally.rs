@@ -1,8 +1,8 @@
-//! How many deployments stand where.
+//! Tallies: numbers of deployments by where they stand.
 
 use serde::{Deserialize, Serialize};
 
-use crate::deployment::{Deployment, Outcome};
+use crate::stage::Outcome;
 
 /// Where a deployment stands, as far as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// All of them.
+    /// All standings.
     pub fn all() -> impl Iterator<Item = Self> {
         let open = [Self::Ready, Self::Waiting, Self::Active, Self::Retrying];
         open.into_iter().chain(Outcome::ALL.map(Self::Finished))
@@ -31,7 +31,7 @@ impl Standing {
         Self::all().find(|standing| standing.as_str() == name)
     }
 
-    /// Its name: that of its field in a [`Tally`], and good for a column of a database.
+    /// Name: that of the field in a [`Tally`], and good for a column of a database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -64,7 +64,7 @@ pub struct Tally {
     pub removed: u32,
 }
 
-/// How many devices have shown whether the goal is good for them.
+/// Numbers of devices that have shown whether the goal is good for them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdicts {
     /// Those that run it.
@@ -90,15 +90,6 @@ impl Verdicts {
 }
 
 impl Tally {
-    /// Counts deployments, as a server does that mends its books.
-    pub fn of<'a>(deployments: impl IntoIterator<Item = &'a Deployment>) -> Self {
-        let mut tally = Self::default();
-        for deployment in deployments {
-            tally.enter(deployment.standing());
-        }
-        tally
-    }
-
     fn field(&mut self, standing: Standing) -> &mut u32 {
         match standing {
             Standing::Ready => &mut self.ready,
@@ -145,7 +136,7 @@ impl Tally {
         Standing::all().map(|standing| self.count(standing)).sum()
     }
 
-    /// What has been shown. Devices that had the goal already, or never got to it, show nothing.
+    /// Verdicts so far. Devices that had the goal already, or never got to it, show nothing.
     pub fn verdicts(&self) -> Verdicts {
         let failures = Outcome::ALL.into_iter().filter(|outcome| outcome.is_failure());
         let bad = failures.map(|outcome| self.count(Standing::Finished(outcome))).sum();

@@ -1,4 +1,4 @@
-//! Which devices a rollout is for.
+//! Target of a rollout: the devices it is for.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +18,12 @@ pub const MAX_LIST: usize = 1_000;
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Target {
-    /// What their tags must be.
+    /// Condition on their tags.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "site=berlin and not canary"))]
     pub tags: Option<TagExpression>,
     /// The product they report; of older devices the project name of the image they run.
     pub product: Option<String>,
-    /// Their chips, such as `esp32c3`; empty for any.
+    /// Chips, such as `esp32c3`; empty for any.
     pub chips: BTreeSet<String>,
     /// The versions they run.
     pub versions: Option<VersionRange>,
@@ -46,14 +46,14 @@ impl Default for Target {
     }
 }
 
-/// What the server knows of a device, as far as it matters here.
+/// Device as the server knows it, as far as it matters here.
 #[derive(Debug, Clone, Copy)]
 pub struct Device<'a> {
-    /// Its id.
+    /// Id.
     pub id: &'a DeviceId,
-    /// Its tags.
+    /// Tags.
     pub tags: &'a Tags,
-    /// Its chip, as it reports it.
+    /// Chip, as the device reports it.
     pub chip: &'a str,
     /// The product it is.
     pub product: &'a str,

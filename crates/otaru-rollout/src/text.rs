@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What is wrong at a place, while the text is still being read.
+/// Error at a place, while the text is still being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SyntaxError {
     /// Bytes before the place.
@@ -34,7 +34,7 @@ impl TextError {
         self.at
     }
 
-    /// What is wrong.
+    /// Message, without the place.
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -19,7 +19,7 @@ pub struct Time(pub u64);
 pub struct Span(pub u64);
 
 impl Time {
-    /// How long ago `earlier` was; nothing when it is not earlier, as after a clock was set back.
+    /// Time since `earlier`; nothing when it is not earlier, as after a clock was set back.
     pub fn since(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0))
     }

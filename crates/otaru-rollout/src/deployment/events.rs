@@ -1,12 +1,14 @@
-//! What happens to a deployment.
+//! Events of a deployment.
 
 use otaru_format::status::{Code, Fault, UpdateState};
 
 use super::evidence::{Evidence, reason, weigh};
-use super::{Deployment, Event, Outcome, Stage};
+use super::{Deployment, Event};
 use crate::effect::Effect;
+use crate::ids::RolloutId;
 use crate::report::Report;
 use crate::rollout::{Phase, Rollout};
+use crate::stage::{Outcome, Stage};
 use crate::time::{Span, Time};
 
 /// Time for which a device that tries the image again may be silent. Where neither image reaches the broker it tries five times, a day
@@ -187,7 +189,7 @@ impl Deployment {
         }
     }
 
-    fn supersede(&mut self, by: crate::ids::RolloutId, effects: &mut Vec<Effect>) {
+    fn supersede(&mut self, by: RolloutId, effects: &mut Vec<Effect>) {
         self.superseded_by = Some(by);
         match self.stage {
             Stage::Queued => self.finish(Outcome::Superseded, effects),

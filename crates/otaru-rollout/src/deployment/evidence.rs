@@ -1,4 +1,4 @@
-//! What a report proves about a deployment.
+//! Evidence: what a report proves about a deployment.
 //!
 //! A device names the deployment in its reports until it restarts, and then no longer. So what it says before the restart
 //! counts if it names this attempt, and what it says after counts by the digests: that of the image it runs, or that of the
@@ -6,10 +6,11 @@
 
 use otaru_format::status::{Code, Fault, UpdateState};
 
-use super::{Deployment, Stage};
+use super::Deployment;
 use crate::report::{Report, is_worth_retrying};
+use crate::stage::Stage;
 
-/// What is known after a report.
+/// Knowledge after a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Evidence {
     /// Nothing new.

@@ -1,6 +1,6 @@
 //! A deployment: one device's way in one rollout, from the queue to its outcome.
 //!
-//! What happens to it is in `events.rs`, what reports say about it in `evidence.rs`.
+//! Events are in `events.rs`, what reports say about a deployment in `evidence.rs`.
 
 mod events;
 mod evidence;
@@ -15,105 +15,10 @@ use crate::percent::Position;
 use crate::report::Report;
 use crate::rollout::{Phase, Rollout};
 use crate::spec::{Attempts, RolloutSpec};
-use crate::tally::Standing;
+use crate::stage::{Outcome, Stage};
+use crate::tally::{Standing, Tally};
 use crate::target::Device;
 use crate::time::Time;
-
-/// Where a deployment is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// It waits for its turn.
-    Queued,
-    /// The device was sent an offer and has not answered.
-    Offered,
-    /// The device said that it follows the offer.
-    Updating,
-    /// The image did not reach the broker, and the device tries it again by itself; or it started the image and was not heard since,
-    /// so that it may be doing so.
-    Retrying,
-    /// It is over.
-    Finished(Outcome),
-}
-
-/// How a deployment ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The device reported the image's digest as that of the image it runs, and it as confirmed.
-    Succeeded,
-    /// It did so without having been offered the image here.
-    Current,
-    /// It gave up, for the last time.
-    Failed,
-    /// It started the image and went back.
-    RolledBack,
-    /// It would not follow the offer.
-    Refused,
-    /// It did not end in time, for the last time.
-    TimedOut,
-    /// The rollout ended before it, or somebody cancelled it at the device.
-    Cancelled,
-    /// A rollout that comes first is for the device too.
-    Superseded,
-    /// The device was brought back to the image as often as it may be, and runs another again. That says nothing about the image: a
-    /// person with a cable does the same.
-    KeepsGoingBack,
-    /// The device is gone.
-    Removed,
-}
-
-impl Outcome {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Succeeded,
-        Self::Current,
-        Self::Failed,
-        Self::RolledBack,
-        Self::Refused,
-        Self::TimedOut,
-        Self::Cancelled,
-        Self::Superseded,
-        Self::KeepsGoingBack,
-        Self::Removed,
-    ];
-
-    /// Its name, the same as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Current => "current",
-            Self::Failed => "failed",
-            Self::RolledBack => "rolled_back",
-            Self::Refused => "refused",
-            Self::TimedOut => "timed_out",
-            Self::Cancelled => "cancelled",
-            Self::Superseded => "superseded",
-            Self::KeepsGoingBack => "keeps_going_back",
-            Self::Removed => "removed",
-        }
-    }
-
-    /// Whether it counts against the image.
-    pub fn is_failure(self) -> bool {
-        matches!(self, Self::Failed | Self::RolledBack | Self::Refused | Self::TimedOut)
-    }
-
-    /// Whether somebody should look at the device: it failed, or keeps going back.
-    pub fn is_trouble(self) -> bool {
-        self.is_failure() || self == Self::KeepsGoingBack
-    }
-
-    /// Whether an operator may have it tried [again](Event::Retry).
-    pub fn may_be_retried(self) -> bool {
-        self.is_trouble() || self == Self::Cancelled
-    }
-
-    /// Whether the device was found to run the image.
-    pub fn is_good(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Current)
-    }
-}
 
 /// Something that happens to a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,9 +50,9 @@ pub enum Event {
 pub struct Deployment {
     pub(crate) rollout: RolloutId,
     pub(crate) device: DeviceId,
-    /// What it shall run.
+    /// Image that the device shall run.
     pub(crate) image: Digest,
-    /// What it ran, confirmed, before the first offer.
+    /// Image that it ran, confirmed, before the first offer.
     pub(crate) previous: Digest,
     pub(crate) wave: usize,
     pub(crate) position: Position,
@@ -236,7 +141,7 @@ impl Deployment {
         self.wave
     }
 
-    /// Its place in the order of its wave.
+    /// Place in the order of its wave.
     pub fn position(&self) -> Position {
         self.position
     }
@@ -276,7 +181,7 @@ impl Deployment {
         self.standing() == Standing::Ready
     }
 
-    /// How often the device was offered the image in an attempt of its own.
+    /// Number of offers of the image, each in an attempt of its own.
     pub fn starts(&self) -> u32 {
         self.starts
     }
@@ -370,5 +275,16 @@ impl Deployment {
     fn queue_again(&mut self, rules: &Attempts, now: Time) {
         self.leave_the_way(Stage::Queued);
         self.not_before = (self.failures > 0).then(|| now + rules.pause(self.failures));
+    }
+}
+
+impl Tally {
+    /// Counts deployments, as a server does that mends its books.
+    pub fn of<'a>(deployments: impl IntoIterator<Item = &'a Deployment>) -> Self {
+        let mut tally = Self::default();
+        for deployment in deployments {
+            tally.enter(deployment.standing());
+        }
+        tally
     }
 }

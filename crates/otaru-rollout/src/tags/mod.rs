@@ -1,20 +1,18 @@
 //! Tag expressions: `site=berlin and not canary`. The grammar is in `docs/rollouts.md`, its reader in `parse.rs`.
 
+mod node;
 mod parse;
 mod tag;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use tag::Tag;
-
+use self::node::Node;
+pub use self::node::Tags;
+pub use self::tag::Tag;
 use crate::text::{PointedError, TextError};
-
-/// A device's tags. A tag without a value has an empty one.
-pub type Tags = BTreeMap<String, String>;
 
 /// A condition on a device's tags. As JSON it is its text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,29 +20,6 @@ pub type Tags = BTreeMap<String, String>;
 pub struct TagExpression {
     text: String,
     root: Node,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Node {
-    /// The tag is there, whatever its value.
-    Has(String),
-    /// The tag is there and has one of these values.
-    OneOf(String, Vec<String>),
-    Not(Box<Self>),
-    All(Vec<Self>),
-    Any(Vec<Self>),
-}
-
-impl Node {
-    fn matches(&self, tags: &Tags) -> bool {
-        match self {
-            Self::Has(key) => tags.contains_key(key),
-            Self::OneOf(key, values) => tags.get(key).is_some_and(|value| values.contains(value)),
-            Self::Not(node) => !node.matches(tags),
-            Self::All(nodes) => nodes.iter().all(|node| node.matches(tags)),
-            Self::Any(nodes) => nodes.iter().any(|node| node.matches(tags)),
-        }
-    }
 }
 
 impl TagExpression {

@@ -1,11 +1,11 @@
 //! Reads tag expressions: one function for each line of the grammar in `docs/rollouts.md`.
 
-use super::Node;
+use super::node::Node;
 use crate::text::{SyntaxError, TextError};
 
 /// Bytes of the longest expression.
 const MAX_TEXT: usize = 1024;
-/// How deep brackets and `not` may be nested.
+/// Depth to which brackets and `not` may be nested.
 const MAX_DEPTH: u8 = 32;
 
 pub(super) fn expression(text: &str) -> Result<Node, TextError> {
@@ -44,7 +44,7 @@ impl<'a> Parser<'a> {
         Err(SyntaxError { at: self.at, message })
     }
 
-    /// What follows after blanks; they are passed over.
+    /// Returns what follows after blanks; they are passed over.
     fn peek(&mut self) -> Option<char> {
         self.at = self.text.len() - self.rest().trim_start().len();
         self.rest().chars().next()

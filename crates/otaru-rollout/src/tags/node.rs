@@ -1,0 +1,34 @@
+//! The tree of conditions that a tag expression is read into.
+
+use std::collections::BTreeMap;
+
+/// A device's tags. A tag without a value has an empty one.
+pub type Tags = BTreeMap<String, String>;
+
+/// A condition on tags, and the conditions it is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Node {
+    /// The tag is there, whatever its value.
+    Has(String),
+    /// The tag is there and has one of these values.
+    OneOf(String, Vec<String>),
+    /// The condition is not met.
+    Not(Box<Self>),
+    /// All of them are met.
+    All(Vec<Self>),
+    /// At least one of them is met.
+    Any(Vec<Self>),
+}
+
+impl Node {
+    /// Whether tags fulfil it.
+    pub(super) fn matches(&self, tags: &Tags) -> bool {
+        match self {
+            Self::Has(key) => tags.contains_key(key),
+            Self::OneOf(key, values) => tags.get(key).is_some_and(|value| values.contains(value)),
+            Self::Not(node) => !node.matches(tags),
+            Self::All(nodes) => nodes.iter().all(|node| node.matches(tags)),
+            Self::Any(nodes) => nodes.iter().any(|node| node.matches(tags)),
+        }
+    }
+}
