@@ -23,7 +23,7 @@ use mqtt5_protocol::{ConnectOptions, QoS};
 
 use crate::shell::{cargo, find, program, root, run, works};
 
-/// How long a broker may take to start, and to answer.
+/// Most time for a broker to start, and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A message's payload, in bytes: about an offer.
 const PAYLOAD: usize = 300;
@@ -154,7 +154,7 @@ fn embedded() -> Result<Broker> {
     Ok(broker)
 }
 
-/// What one broker took in one round.
+/// Figures of one broker in one round.
 struct Figures {
     connected: Duration,
     arrived: Duration,

@@ -34,7 +34,7 @@ pub(crate) struct Options {
     fuzz_seconds: u32,
 }
 
-/// How often the check `emulate` cuts the power; `cargo xtask emulate` by itself does so more often.
+/// Power cuts of the check `emulate`; `cargo xtask emulate` by itself makes more.
 const CUTS: u32 = 5;
 
 /// The checks.

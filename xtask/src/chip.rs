@@ -20,7 +20,7 @@ const COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 /// The linker's.
 const LINKER: &str = "lld";
 
-/// What this machine can do.
+/// Compilers that this machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     Target,
@@ -76,7 +76,7 @@ pub(crate) fn can_compile(target: &str) -> bool {
     way(target).is_some()
 }
 
-/// What to do where no cargo can compile for a target.
+/// Tells what to do where no cargo can compile for a target.
 pub(crate) fn remedy(target: &str) -> String {
     format!(
         "no standard library for {target}: rustup target add {target} (or, on Debian: apt-get install {})",

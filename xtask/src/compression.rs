@@ -51,7 +51,7 @@ pub(crate) fn code_sizes(what: &str, features: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// How much of an image the program with this decoder takes, if the machine can build it.
+/// Measures how much of an image the program with this decoder takes, if the machine can build it.
 fn size_with(decoder: &str) -> Result<Option<u64>> {
     let folder = root().join("target/code-size");
     let Some(mut command) = chip::cargo_for(chip::TARGET, "build") else { return Ok(None) };

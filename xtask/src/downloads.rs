@@ -19,7 +19,7 @@ const FILE: usize = 1 << 20;
 /// The range as a header, and its bytes.
 const RANGE: (&str, usize) = ("Range: bytes=65536-131071", 64 << 10);
 const CONNECTIONS: &str = "16";
-/// How long a server may take to start.
+/// Most time for a server to start.
 const START: Duration = Duration::from_secs(10);
 
 /// Options of `bench downloads`.

@@ -190,7 +190,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// How long the dashboard takes.
+    /// Measures how long the dashboard takes.
     fn pages(&self, when: &str) -> Result<()> {
         let pages = [
             ("overview", "/"),

@@ -64,8 +64,8 @@ pub(crate) fn run_all(seconds: u32, only: &[String]) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// How fuzzers are built. Nothing here is unsafe code: what there is to find are panics and broken promises, also without
-/// a sanitizer.
+/// Options of every build of a fuzzer. Nothing here is unsafe code: what there is to find are panics and broken promises, also
+/// without a sanitizer.
 const BUILD: [&str; 4] = ["--sanitizer", "none", "--target-dir", "target/fuzz"];
 
 /// The fuzzers' names: a file each.

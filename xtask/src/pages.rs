@@ -1,4 +1,4 @@
-//! How long the server takes for the dashboard's pages, and how long they are.
+//! Dashboard's pages: the time that the server takes for them, and their length.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::serve::{Server, exchange};
 
-/// How often each page is asked for.
+/// Number of times that each page is asked for.
 const TIMES: usize = 30;
 
 /// Asks for each page many times, and prints how long it took until all of it was there; the connection counts too, as each is a

@@ -17,7 +17,7 @@ pub(crate) struct Skip {
     pub(crate) avoidable: bool,
 }
 
-/// How a check went, unless it failed.
+/// Outcome of a check, unless it failed.
 pub(crate) enum Outcome {
     Passed,
     Skipped(Skip),

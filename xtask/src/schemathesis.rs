@@ -15,11 +15,11 @@ use crate::serve::Server;
 use crate::shell::{cargo, find, program, root, run};
 use crate::tools;
 
-/// How long requests are made up, in seconds.
+/// Time for which requests are made up, in seconds.
 const SECONDS: &str = "60";
-/// What is made up is much the same in every run.
+/// Seed: so that requests are much the same in every run.
 const SEED: &str = "1";
-/// What must have been done when it is over; otherwise it did not get far enough to find anything.
+/// Operations that must have been done when it is over; otherwise it did not get far enough to find anything.
 const DONE: [&str; 6] = [
     "token.create",
     "fleet-key.create",
@@ -75,7 +75,7 @@ fn furnish(server: &Server, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What was done, the newest first.
+/// Lists what was done, the newest first.
 fn entries(server: &Server) -> Result<Vec<String>> {
     let (mut all, mut from) = (Vec::new(), String::new());
     loop {

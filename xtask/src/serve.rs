@@ -93,7 +93,7 @@ impl Server {
         read(self.url.trim_start_matches("http://"), path, &self.token)
     }
 
-    /// Its metrics, as text.
+    /// Fetches the metrics, as text.
     ///
     /// # Errors
     /// When there is no answer.

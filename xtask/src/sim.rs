@@ -65,7 +65,7 @@ pub(crate) struct Bench {
     arguments: Vec<String>,
 }
 
-/// What else is measured.
+/// Further benchmarks.
 #[derive(Subcommand)]
 enum Other {
     /// Attacks a server while others use it, and prints how much they notice and what the server keeps

@@ -26,7 +26,7 @@ const PYTHON: [&str; 6] = [
     "pycose==1.1.0",
     SCHEMATHESIS,
 ];
-/// What finds in pages what keeps people from using them.
+/// axe-core, which finds in pages what keeps people from using them.
 const AXE_CORE: &str = "axe-core@4.14.1";
 /// Home Assistant, for its schema of MQTT updates: the last version for Python 3.11, and what that needs beside it. It wants other
 /// versions of what [`PYTHON`] brings, and so has a folder of its own.
@@ -191,7 +191,7 @@ pub(crate) fn deny() -> Option<Command> {
     find("cargo-deny").map(program)
 }
 
-/// How to get cargo-deny by hand.
+/// Tells how to get cargo-deny by hand.
 pub(crate) fn deny_remedy() -> String {
     format!("cargo install cargo-deny --locked --version {CARGO_DENY} (or cargo xtask test --install)")
 }
@@ -202,17 +202,17 @@ pub(crate) fn esptool() -> Option<PathBuf> {
     std::env::var_os(ESPTOOL).map(PathBuf::from).or_else(installed).or_else(|| find("esptool"))
 }
 
-/// How to get Mosquitto by hand.
+/// Tells how to get Mosquitto by hand.
 pub(crate) fn peers_remedy() -> String {
     "apt-get install mosquitto mosquitto-clients (or cargo xtask test --install)".to_owned()
 }
 
-/// How to get Schemathesis by hand.
+/// Tells how to get Schemathesis by hand.
 pub(crate) fn schemathesis_remedy() -> String {
     format!("pipx install {SCHEMATHESIS} (or cargo xtask test --install)")
 }
 
-/// How to get cargo-fuzz by hand.
+/// Tells how to get cargo-fuzz by hand.
 pub(crate) fn fuzz_remedy() -> String {
     format!("cargo install cargo-fuzz --locked --version {CARGO_FUZZ} (or cargo xtask test --install)")
 }

@@ -6,6 +6,7 @@
 //! Ways, in the order they are tried: espup's toolchain; a compiler of rustup's that is new enough and has the
 //! source of the standard library; Debian's newest compiler in a folder of its own ([`debian`]).
 
+mod compiler;
 mod debian;
 
 use std::fmt::Display;
@@ -15,12 +16,10 @@ use std::process::Command;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use self::compiler::{NEW_ENOUGH, has_source, is_new_enough};
 use crate::report::{Outcome, Skip};
-use crate::shell::{cargo, find, output, program, root, run};
+use crate::shell::{cargo, find, program, root, run};
 use crate::tools;
-
-/// The first release that reads Espressif's crates for Xtensa to the end.
-const NEW_ENOUGH: (u32, u32) = (1, 98);
 
 /// Options of `check-xtensa`.
 #[derive(Args)]
@@ -43,7 +42,7 @@ pub(crate) enum Chip {
 }
 
 impl Chip {
-    /// Its name: to users, as a feature of the firmware, and within the name of its target.
+    /// Name: to users, as a feature of the firmware, and within the name of its target.
     fn name(self) -> &'static str {
         match self {
             Self::Esp32 => "esp32",
@@ -56,13 +55,13 @@ impl Chip {
         format!("xtensa-{}-none-elf", self.name())
     }
 
-    /// How cargo names the compiler flags of its target among the environment variables.
+    /// Name of the environment variable by which cargo takes the compiler flags of its target.
     fn flags_variable(self) -> String {
         format!("CARGO_TARGET_XTENSA_{}_NONE_ELF_RUSTFLAGS", self.name().to_uppercase())
     }
 }
 
-/// What this machine can do.
+/// Compiler that this machine can check with.
 enum Way {
     /// Espressif's compiler, and whether its linker is at hand.
     Espup { links: bool },
@@ -118,7 +117,7 @@ fn check_firmware(way: &Way, chip: Chip) -> Result<()> {
     run(command.args(["--features", chip.name()]))
 }
 
-/// How to check, or why not.
+/// Finds how to check, or why not.
 fn find_way(install: bool) -> Result<Way, Skip> {
     if let Some(way) = present_way() {
         return Ok(way);
@@ -153,23 +152,6 @@ fn present_way() -> Option<Way> {
         return Some(Way::Nightly);
     }
     debian::installed().map(Way::Debian)
-}
-
-/// Whether a compiler comes with the source of the standard library.
-fn has_source(rustc: &mut Command) -> bool {
-    let sysroot = output(rustc.args(["--print", "sysroot"]));
-    sysroot.is_some_and(|sysroot| Path::new(&sysroot).join("lib/rustlib/src/rust/library").is_dir())
-}
-
-/// Whether a compiler reads Xtensa code to the end.
-fn is_new_enough(rustc: &mut Command) -> bool {
-    output(rustc.arg("--version")).and_then(|said| release(&said)).is_some_and(|found| found >= NEW_ENOUGH)
-}
-
-/// Major and minor number in `rustc 1.98.1 (…)`.
-fn release(said: &str) -> Option<(u32, u32)> {
-    let mut numbers = said.strip_prefix("rustc ")?.split('.');
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn rustup(toolchain: &str, tool: &str) -> Command {
@@ -236,18 +218,6 @@ fn target_dir(folder: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_read() {
-        assert_eq!(
-            release("rustc 1.98.1 (48a229cea 2026-09-01) (built from a source tarball)"),
-            Some((1, 98))
-        );
-        assert_eq!(release("rustc 1.100.0-nightly (0123abcde 2026-12-01)"), Some((1, 100)));
-        assert!(release("rustc 1.100.0").is_some_and(|found| found >= NEW_ENOUGH));
-        assert_eq!(release("cargo 1.98.1"), None);
-        assert_eq!(release(""), None);
-    }
 
     #[test]
     fn targets_follow_from_names() {

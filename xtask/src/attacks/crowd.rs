@@ -11,9 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
-use super::{Attack, Target};
+use super::options::Attack;
+use super::target::Target;
 
-/// How often it is looked at who was sent away.
+/// Time between two looks at who was sent away.
 const TICK: Duration = Duration::from_millis(50);
 /// Connections that are opened in such a time, until as many as there shall be were opened once.
 const FIRST: usize = 250;
@@ -29,12 +30,12 @@ const RECEIVE_BUFFER: usize = 4096;
 /// The largest file that is no firmware.
 const LARGEST_ASSET: &str = "/api/docs/swagger-ui-bundle.js";
 
-/// What became of them.
+/// Outcome of such an attack.
 #[derive(Default)]
 pub(super) struct Crowd {
     /// The most that there were at once.
     pub(super) most: usize,
-    /// How many were opened in all.
+    /// Number of connections opened in all.
     pub(super) opened: usize,
 }
 
@@ -111,7 +112,7 @@ fn look(all: &mut Vec<One>, words: &[String; 2]) {
     });
 }
 
-/// What one says when it comes, in two ways.
+/// Makes the requests of a connection, in two ways.
 fn words(target: &Target, attack: Attack) -> [String; 2] {
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", target.host);
     let asset = format!("{}{LARGEST_ASSET}", target.prefix);

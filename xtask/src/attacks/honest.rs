@@ -8,31 +8,31 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Target;
 use super::crowd::socket;
+use super::target::Target;
 
 /// The time between two requests.
 const PACE: Duration = Duration::from_millis(50);
 /// Requests that may be under way at once.
 const AT_ONCE: usize = 40;
-/// How long a request may take.
+/// Most time for a request.
 const LIMIT: Duration = Duration::from_secs(20);
-/// Their address: another than any that attacks.
+/// Address of this client: another than any that attacks.
 const HOME: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 
-/// Who asks, and with what.
+/// A client that means well.
 pub(super) struct Honest<'a> {
     target: &'a Target,
     cookie: String,
 }
 
-/// How a request ended.
+/// Outcome of a request.
 pub(super) struct Asked {
     took: Duration,
     failed: Option<String>,
 }
 
-/// How all of them ended.
+/// Outcomes of all requests.
 #[derive(Default)]
 pub(super) struct Answers(pub(super) Vec<Asked>);
 

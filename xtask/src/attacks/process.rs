@@ -1,4 +1,4 @@
-//! What a process has of the machine.
+//! Use of the machine by a process.
 
 use std::fs;
 
@@ -46,7 +46,7 @@ impl Memory {
     }
 }
 
-/// How many processes waited for a processor, in the last minute and on average.
+/// Reads the number of processes that waited for a processor, in the last minute and on average.
 pub(super) fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().unwrap_or("?").to_owned()

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::shell::{find, output, program, root, works};
 
-/// How long it may take to start.
+/// Most time for it to start.
 const START: Duration = Duration::from_secs(10);
 
 /// It ends with this.

@@ -10,15 +10,17 @@ use mqtt5_protocol::packet::publish::PublishPacket;
 use mqtt5_protocol::{ConnectOptions, QoS};
 use serde_json::{Value, json};
 
+use super::crowd;
 use super::honest::{body, exchange, get};
-use super::{Attack, Target, crowd};
+use super::options::Attack;
+use super::target::Target;
 use crate::broker::{CONNACK, PUBACK, Wire};
 
 /// Time between two reports of the device that means well.
 const PACE: Duration = Duration::from_secs(1);
-/// How often it is looked whether a report is seen.
+/// Time between two looks whether a report is seen.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long it may take until it is.
+/// Most time until it is.
 const LIMIT: Duration = Duration::from_secs(200);
 /// Bytes of a long report.
 const LONG: usize = 15_000;

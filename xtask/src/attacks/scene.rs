@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
+use super::crowd;
 use super::honest::{Answers, Honest};
+use super::options::{Attack, Options, Way};
 use super::process::{Memory, load};
 use super::reporter::Device;
+use super::target::Target;
 use super::warm::warm;
-use super::{Attack, Options, Target, Way, crowd, ms};
 
 /// Times that the slowest of a hundred answers may take what it takes while nobody attacks.
 const RATIO: f64 = 4.0;
@@ -21,12 +23,12 @@ const KEPT: u64 = 20 << 20;
 const UNSURE: u64 = 1 << 20;
 /// Bytes of log of an attack.
 const LOG: u64 = 1_000_000;
-/// How long another device's report may take to be seen.
+/// Most time until another device's report is seen.
 const SEEN: Duration = Duration::from_secs(1);
 /// Reasons of failures that are shown.
 const REASONS: usize = 5;
 
-/// What came of a scene.
+/// Outcome of a scene.
 pub(super) struct Outcome {
     attack: Attack,
     way: Way,
@@ -38,11 +40,11 @@ pub(super) struct Outcome {
     log: u64,
     /// The longest that another device's report took to be seen: idle, and while the server was attacked.
     seen: Option<[Duration; 2]>,
-    /// What the attack was, in figures.
+    /// Size of the attack, in figures.
     force: String,
 }
 
-/// What happens in one round, with or without an attack.
+/// Events of one round, with or without an attack.
 struct Round {
     answers: Answers,
     seen: Vec<Duration>,
@@ -227,4 +229,9 @@ impl fmt::Display for Outcome {
             self.load
         )
     }
+}
+
+/// A time in milliseconds, for people.
+fn ms(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1_000.0)
 }

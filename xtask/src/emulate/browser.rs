@@ -1,4 +1,4 @@
-//! Who fills in the set-up page.
+//! A browser that fills in the set-up page.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// How long the page may take to appear.
+/// Most time until the page appears.
 const START: Duration = Duration::from_secs(60);
-/// How long an answer may take.
+/// Most time for an answer.
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// The page, as soon as the device shows it.
@@ -25,7 +25,7 @@ pub(super) fn page(port: u16) -> Result<String> {
     }
 }
 
-/// What the page says to a form. The values are sent as they are, so they may have no letter that a form must escape.
+/// Sends a form and returns what the page says. The values are sent as they are, so they may have no letter that a form must escape.
 pub(super) fn send(port: u16, fields: &[(&str, &str)]) -> Result<String> {
     let form: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let form = form.join("&");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::START;
+use super::limits::START;
 use super::peers::Status;
 use super::story::{Run, is_confirmed, said};
 

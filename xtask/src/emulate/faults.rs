@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::story::{Run, said};
-use super::{START, Shown, UPDATE};
+use super::limits::{START, UPDATE};
+use super::story::{Run, Shown, said};
 
 /// Time for which a device is watched that must stay as it is.
 const STAYS: Duration = Duration::from_secs(30);

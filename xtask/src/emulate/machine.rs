@@ -35,7 +35,7 @@ impl Emulator {
         machines.lines().any(|line| line.split_whitespace().next() == Some(MACHINE)).then_some(Self(path))
     }
 
-    /// What is missing where there is none.
+    /// Tells what is missing where there is none.
     pub(super) fn remedy() -> String {
         format!(
             "no {PROGRAM} with the machine {MACHINE}, an ESP32-C3 with Wi-Fi, on the PATH or in {VARIABLE}. No package \

@@ -11,6 +11,7 @@ mod console;
 mod cuts;
 mod faults;
 mod images;
+mod limits;
 mod machine;
 mod memory;
 mod network;
@@ -21,7 +22,7 @@ mod story;
 mod updates;
 
 use std::fs;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
@@ -31,7 +32,7 @@ use crate::shell::{find, root};
 use crate::{chip, firmware, tools};
 use images::Images;
 use machine::Emulator;
-use story::Run;
+use story::{Run, Shown};
 
 /// Options of `emulate`.
 #[derive(Args)]
@@ -47,11 +48,6 @@ pub(crate) struct Options {
     keep: bool,
 }
 
-/// How long a start may take until the broker has the device's report: ample, for an emulator on a busy machine.
-const START: Duration = Duration::from_secs(150);
-/// How long an update may take, its restart included.
-const UPDATE: Duration = Duration::from_secs(400);
-
 /// Scenes that stand alone: one that fails does not hide the others.
 const SCENES: [(&str, Scene); 6] = [
     ("Wi-Fi that goes and comes", Run::wifi_goes_and_comes),
@@ -62,13 +58,6 @@ const SCENES: [(&str, Scene); 6] = [
     ("a program that blocks", Run::program_that_blocks),
 ];
 type Scene = fn(&mut Run) -> Result<Shown>;
-
-/// Outcome of a scene in which nothing went wrong.
-enum Shown {
-    Yes,
-    /// The emulator cannot play it, for this reason.
-    No(&'static str),
-}
 
 /// `cargo xtask emulate`.
 pub(crate) fn emulate(options: &Options) -> Result<()> {

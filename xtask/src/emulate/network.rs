@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::story::{Run, is_confirmed, said};
-use super::{Shown, UPDATE};
+use super::limits::UPDATE;
+use super::story::{Run, Shown, is_confirmed, said};
 
 /// Reason that nothing is shown of Wi-Fi that goes.
 const KEPT: &str = "this emulator keeps the device joined although its network's link is down";

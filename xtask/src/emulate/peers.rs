@@ -1,4 +1,4 @@
-//! What the device talks to: Mosquitto, the command line's file server, and what the device reports.
+//! Peers of the device: Mosquitto, the command line's file server, and what the device reports.
 
 use std::cell::RefCell;
 use std::fs;
@@ -60,7 +60,7 @@ impl Drop for Running {
     }
 }
 
-/// What a device reports.
+/// Report of a device.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Status {
     pub(super) device: String,
@@ -204,7 +204,7 @@ impl Broker {
         self.seen.borrow().last.clone()
     }
 
-    /// What the device did by its last report.
+    /// State of the device by its last report.
     pub(super) fn last_state(&self) -> String {
         self.last().map_or_else(|| "starting".to_owned(), |status| status.state)
     }

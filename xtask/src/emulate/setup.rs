@@ -5,8 +5,9 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use super::images::a_copy;
+use super::limits::START;
 use super::story::{Run, said};
-use super::{START, browser, machine, peers};
+use super::{browser, machine, peers};
 
 const NAME: &str = "told-by-phone";
 

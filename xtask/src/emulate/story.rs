@@ -6,17 +6,26 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::console;
 use super::images::{Images, Update, a_copy};
+use super::limits::{START, UPDATE};
 use super::machine::{self, Emulator, Machine};
 use super::memory::{HighWater, Marks, Stack};
 use super::peers::{self, Broker, Status, WebServer};
-use super::{START, UPDATE, console};
+
 use crate::firmware;
 
 /// Flash offsets of the slots (`firmware/partitions-4mb.csv`).
 const SLOTS: [usize; 2] = [firmware::FIRST_SLOT, 0x21_0000];
 /// Time between two looks at the stack in an update.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// Outcome of a scene in which nothing went wrong.
+pub(super) enum Shown {
+    Yes,
+    /// The emulator cannot play it, for this reason.
+    No(&'static str),
+}
 
 /// The story.
 pub(super) struct Run {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use super::limits::{START, UPDATE};
 use super::story::{Run, said};
-use super::{START, UPDATE};
 
 /// Time for which a device that has nothing to do is left alone before its memory is looked at.
 const CALM: Duration = Duration::from_secs(5);

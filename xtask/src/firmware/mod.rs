@@ -28,7 +28,7 @@ pub(crate) enum Chip {
 }
 
 impl FlashSize {
-    /// Its name on espflash's command line, and in the name of its partition table.
+    /// Name on espflash's command line, and in the name of its partition table.
     fn name(self) -> &'static str {
         match self {
             Self::Mb4 => "4mb",
@@ -37,14 +37,14 @@ impl FlashSize {
         }
     }
 
-    /// Its partition table.
+    /// Partition table.
     fn table(self) -> PathBuf {
         root().join(format!("firmware/partitions-{}.csv", self.name()))
     }
 }
 
 impl Chip {
-    /// Its name, which is also the firmware's feature.
+    /// Name, which is also the firmware's feature.
     fn name(self) -> &'static str {
         match self {
             Self::Esp32 => "esp32",
@@ -85,7 +85,7 @@ enum FlashSize {
     Mb16,
 }
 
-/// What a firmware says it is where nobody says otherwise.
+/// Version of a firmware where nobody gives one.
 const FIRST_VERSION: &str = "1.0.0";
 
 /// Options of `firmware`, and of `flash`, which has them among its own: clap names a group after its type, and
@@ -324,7 +324,7 @@ mod tests {
         );
     }
 
-    /// What a user has to write must stay little.
+    /// The code that a user has to write must stay little.
     #[test]
     fn the_agent_takes_twenty_lines_of_a_firmware() {
         let file = root().join("firmware/examples/minimal/src/main.rs");

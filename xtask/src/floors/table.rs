@@ -29,14 +29,14 @@ struct Room {
     open: bool,
 }
 
-/// What one crate may do.
+/// Rules of one crate.
 pub(super) struct CrateFloors {
     /// Crates of this house that it may use.
     pub(super) uses: Vec<String>,
     rooms: BTreeMap<String, Room>,
 }
 
-/// What all crates may do.
+/// Rules of all crates.
 pub(super) struct Table(BTreeMap<String, CrateFloors>);
 
 impl Table {

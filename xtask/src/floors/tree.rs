@@ -27,7 +27,7 @@ pub(super) struct Written {
 
 /// One module, in a file of its own or inline.
 pub(super) struct Module {
-    /// Its file, from the folder of the crate's root.
+    /// File, from the folder of the crate's root.
     pub(super) file: String,
     pub(super) parent: Option<ModuleId>,
     pub(super) children: BTreeMap<String, ModuleId>,
@@ -51,7 +51,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Its files, from the folder of the root.
+    /// Lists the files, from the folder of the root.
     pub(super) fn files(&self) -> impl Iterator<Item = String> {
         self.modules.iter().map(|module| module.file.clone())
     }

@@ -12,10 +12,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{has_source, is_new_enough};
+use super::compiler::{has_source, is_new_enough};
 use crate::shell::{output, program, run, tools_dir, works};
 
-/// What is wanted; the rest follows.
+/// Packages that are wanted; the rest follows.
 const PACKAGES: [&str; 3] = ["rustc", "cargo", "rust-src"];
 /// Where Debian keeps the keys of its archive.
 const KEYRINGS: [&str; 2] =
@@ -57,7 +57,7 @@ impl Toolchain {
         Self { cargo: programs.join("cargo"), rustc: programs.join("rustc") }
     }
 
-    /// Its cargo, with nothing around it that is meant for another one.
+    /// Returns its cargo, with nothing around it that is meant for another one.
     pub(super) fn cargo(&self) -> Command {
         let mut command = program(&self.cargo);
         for name in ["RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH", "RUSTFLAGS", "RUSTC_WRAPPER"] {
