@@ -1,4 +1,4 @@
-//! What a user sees of the running firmware: the LED, and a heartbeat on MQTT. Replace it with something useful.
+//! The application that a user sees: the LED, and a heartbeat on MQTT. Replace it with something useful.
 
 use embassy_time::{Duration, Timer};
 use esp_hal::gpio::Output;
@@ -10,7 +10,7 @@ use otaru_device::{Health, text};
 use otaru_esp_hal::memory;
 
 #[cfg(feature = "agent")]
-use crate::BUDGET;
+use crate::chip::BUDGET;
 
 /// Bytes of stack that a healthy image has never used.
 #[cfg(feature = "agent")]

@@ -1,4 +1,4 @@
-//! What the device was told: on its set-up page, which is kept in flash, or else when it was built.
+//! Credentials that the device was told: on its set-up page, which is kept in flash, or else when it was built.
 //!
 //! It stands in the part of the `otaru` partition that the agent leaves to the firmware ([`otaru_setup::kept`]).
 
@@ -14,7 +14,7 @@ use otaru_setup::proof::Standing;
 use otaru_setup::proof::{self, Choice, Known};
 use otaru_setup::{Settings, record};
 
-/// What `build.rs` read from `network_credentials.toml`; empty if it was told not to.
+/// Settings that `build.rs` read from `network_credentials.toml`; empty if it was told not to.
 const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/credentials.bin"));
 /// Whether updates without a signature are taken, the keys whose signed ones are, and the hosts they may come from.
 #[cfg(feature = "agent")]

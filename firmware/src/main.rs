@@ -11,16 +11,18 @@ extern crate alloc;
 
 mod app;
 mod budget;
+mod chip;
 mod credentials;
 mod heartbeat;
 mod misbehave;
 mod pins;
 mod setup;
+mod tasks;
 mod wifi;
 
 use alloc::boxed::Box;
 
-use embassy_executor::{SpawnError, SpawnToken, Spawner};
+use embassy_executor::Spawner;
 #[cfg(not(feature = "agent"))]
 use embassy_futures::select::Either;
 use embassy_futures::select::select;
@@ -48,7 +50,8 @@ use static_cell::ConstStaticCell;
 use static_cell::StaticCell;
 
 use crate::app::VERSION;
-use crate::budget::Budget;
+use crate::chip::BUDGET;
+use crate::tasks::start;
 use crate::wifi::{Signal, Wifi};
 
 esp_bootloader_esp_idf::esp_app_desc!(
@@ -62,17 +65,6 @@ esp_bootloader_esp_idf::esp_app_desc!(
     u16::MAX,
     esp_bootloader_esp_idf::SECURE_VERSION
 );
-
-#[cfg(feature = "esp32")]
-const BUDGET: Budget = budget::ESP32;
-#[cfg(feature = "esp32s2")]
-const BUDGET: Budget = budget::ESP32S2;
-#[cfg(feature = "esp32s3")]
-const BUDGET: Budget = budget::ESP32S3;
-#[cfg(feature = "esp32c3")]
-const BUDGET: Budget = budget::ESP32C3;
-#[cfg(feature = "esp32c6")]
-const BUDGET: Budget = budget::ESP32C6;
 
 #[cfg(feature = "agent")]
 const VARIABLES: usize = size_of::<Workspace>() + size_of::<Sockets>();
@@ -176,7 +168,7 @@ fn run(
 
 #[cfg(feature = "agent")]
 type Boot = otaru_device::Boot;
-/// What a firmware without an agent wants to know of its slots: where settings are.
+/// Slots, of which a firmware without an agent wants to know where settings are.
 #[cfg(not(feature = "agent"))]
 type Boot = otaru_device::slots::Slots;
 
@@ -328,14 +320,6 @@ fn network(spawner: Spawner, interface: Interface, config: embassy_net::Config) 
 #[embassy_executor::task]
 async fn run_network(mut runner: Runner<'static, Interface>) -> ! {
     runner.run().await
-}
-
-/// Starts a task. Each is started once, so there is always room for it.
-fn start<S>(spawner: Spawner, task: Result<SpawnToken<S>, SpawnError>) {
-    match task {
-        Ok(token) => spawner.spawn(token),
-        Err(error) => log::error!("a task does not start: {error:?}"),
-    }
 }
 
 /// The heap, for the radio's driver; the agent needs none.

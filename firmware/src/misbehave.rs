@@ -32,7 +32,7 @@ pub(crate) fn later(spawner: Spawner, reason: otaru_device::ResetReason) {
         hang()
     }
     if reason != otaru_device::ResetReason::Watchdog {
-        crate::start(spawner, hang_later());
+        crate::tasks::start(spawner, hang_later());
     }
 }
 

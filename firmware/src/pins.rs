@@ -1,4 +1,4 @@
-//! Which pins the usual boards have their LED and their BOOT button on. For another board, change this file.
+//! Pins of the LED and the BOOT button on the usual boards. For another board, change this file.
 //!
 //! An addressable LED, as on Espressif's newer development kits, does not blink by this.
 

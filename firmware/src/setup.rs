@@ -30,13 +30,13 @@ use portable_atomic::{AtomicU32, Ordering};
 
 use crate::credentials;
 
-/// How long the button is held.
+/// Time for which the button is held.
 const HELD: Duration = Duration::from_secs(3);
-/// How long the access point stays open on a device that has a network to go back to.
+/// Time for which the access point stays open on a device that has a network to go back to.
 pub(crate) const OPEN: Duration = Duration::from_secs(600);
 /// Time that it stays open while an image is on trial, which may be the reason that it is.
 pub(crate) const ON_TRIAL: Duration = Duration::from_secs(300);
-/// How long a browser may take for a request, and for an answer.
+/// Most time for a browser's request, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const PAGE: &str = include_str!("setup.html");

@@ -15,11 +15,11 @@ use otaru_device::{Link, LinkError};
 use otaru_setup::{NETWORKS, Network};
 use portable_atomic::{AtomicBool, AtomicI32, Ordering};
 
-/// How long association and handshake may take with one network.
+/// Most time for association and handshake with one network.
 const ASSOCIATE: Duration = Duration::from_secs(12);
-/// How long the address may take.
+/// Most time until there is an address.
 const ADDRESS: Duration = Duration::from_secs(10);
-/// How long a look around may take: 13 channels of about 120 ms each, twice over.
+/// Most time for a scan: 13 channels of about 120 ms each, twice over.
 const SCAN: Duration = Duration::from_secs(5);
 
 /// The signal strength last seen, for whoever wants to report it.
@@ -53,7 +53,7 @@ pub(crate) struct Wifi<'a> {
     controller: WifiController<'a>,
     stack: Stack<'a>,
     networks: &'a [Network],
-    /// Which of the known networks to try first when none is in sight.
+    /// Index of the known network to try first when none is in sight.
     turn: usize,
     signal: &'a Signal,
 }
@@ -159,7 +159,7 @@ impl Link for Wifi<'_> {
     }
 }
 
-/// How to join a network; `None` if the driver cannot take its name or password.
+/// Describes a network to the driver; `None` if that cannot take its name or password.
 fn station(network: &Network) -> Option<Config> {
     let method = match network.password.as_str() {
         "" => AuthenticationMethodConfig::Open,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use object::read::elf::ElfFile32;
 use object::{Object as _, ObjectSection as _, SectionFlags, elf};
 
-use crate::size::variable;
+use crate::symbols::variable;
 
 #[path = "../../src/budget.rs"]
 mod table;

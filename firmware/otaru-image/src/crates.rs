@@ -1,4 +1,4 @@
-//! Which crate a program's code is of: each byte is looked up in the debug information.
+//! Attributes a program's code to crates: each byte is looked up in the debug information.
 //!
 //! A symbol would not tell: after link-time optimisation a whole update is one function, with the code of a dozen
 //! crates in it. Code counts for the crate it was written in, wherever it was compiled or inlined to; the standard
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use object::read::elf::ElfFile32;
 use object::{Object as _, ObjectSection as _, SectionKind};
 
-/// What has no debug information: the radio's libraries, and what the linker adds.
+/// Name for code without debug information: the radio's libraries, and what the linker adds.
 const UNKNOWN: &str = "(without debug information)";
 
 /// Bytes of code by crate.

@@ -11,6 +11,7 @@ mod budget;
 mod crates;
 mod image;
 mod size;
+mod symbols;
 
 use std::env;
 use std::path::Path;

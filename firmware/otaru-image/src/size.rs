@@ -1,4 +1,4 @@
-//! What a firmware costs in flash and RAM, with and without the agent, and which crates that is.
+//! Cost of a firmware in flash and RAM, with and without the agent, and by crate.
 //!
 //! Everything is static, the agent's future included, so a program's sections tell it all but heap and stack. The
 //! firmware without the agent uses TCP and DNS as well, for its heartbeat, so that what is left is the agent's own.
@@ -12,11 +12,12 @@ use object::read::elf::ElfFile32;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, elf};
 
 use crate::crates::{Crates, crates};
+use crate::symbols::variable;
 
 /// Bytes of code from which on a crate is named.
 const WORTH_A_ROW: i64 = 256;
 
-/// What one program costs, in bytes.
+/// Cost of one program, in bytes.
 struct Cost {
     /// Code, constants and initial values; the update file has these, and fills up whole pages of 64 KiB.
     flash: u64,
@@ -24,7 +25,7 @@ struct Cost {
     crates: Crates,
     /// Static RAM: variables, and code that must not be in flash.
     ram: u64,
-    /// What is left of the main memory for the stack.
+    /// Main memory that is left for the stack.
     stack: u64,
     /// The agent's workspace, and its sockets.
     workspace: u64,
@@ -117,12 +118,6 @@ fn print_ram(with: &Cost, without: &Cost) {
         all.saturating_sub(workspace + sockets)
     );
     println!("| together | {all} | |");
-}
-
-/// Returns the size of the firmware's variables of this name, 0 if there is none.
-pub(crate) fn variable(program: &ElfFile32<'_>, name: &str) -> u64 {
-    let is_it = |symbol: &str| symbol.contains("otaru_firmware") && symbol.contains(name);
-    program.symbols().filter(|symbol| symbol.name().is_ok_and(is_it)).map(|symbol| symbol.size()).sum()
 }
 
 fn measure(path: &Path) -> Result<Cost> {

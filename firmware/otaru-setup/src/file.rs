@@ -8,19 +8,19 @@ use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::settings::{Invalid, MQTT, Settings};
 use crate::updates::{self, PublicKey};
-use crate::{Invalid, MQTT, Settings};
 
-/// What the file says.
+/// Contents of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Contents {
     /// Network and broker; `None` if the device is to be told by phone.
     pub settings: Option<Settings>,
-    /// Whose updates the device takes.
+    /// Updates that the device takes.
     pub updates: Updates,
 }
 
-/// Whose updates a device takes. This is built in and cannot be changed on the set-up page.
+/// Updates that a device takes. This is built in and cannot be changed on the set-up page.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Updates {
     /// The Ed25519 public keys whose releases are taken.
@@ -31,7 +31,7 @@ pub struct Updates {
     pub hosts: Vec<String>,
 }
 
-/// What is wrong, and where.
+/// Error, and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileError {
     /// The line, from 1.
@@ -150,7 +150,7 @@ pub fn read(text: &str) -> Result<Contents, FileError> {
     Ok(Contents { settings: Some(settings), updates })
 }
 
-/// Whose updates are taken. Without a key, taking unsigned ones must have been chosen: it is all or nothing then.
+/// Reads whose updates are taken. Without a key, taking unsigned ones must have been chosen: it is all or nothing then.
 fn trust(
     table: Option<Spanned<UpdatesTable>>,
     wrong: &impl Fn(usize, &str) -> FileError,

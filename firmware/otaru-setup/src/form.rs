@@ -1,11 +1,11 @@
-//! What the browser sends from the set-up page: an HTTP/1.1 request (RFC 9112) with an urlencoded form (WHATWG URL,
+//! Form of the set-up page, as the browser sends it: an HTTP/1.1 request (RFC 9112) with an urlencoded form (WHATWG URL,
 //! section 5).
 
 use heapless::{String, Vec};
 
 use otaru_format::name::BadName;
 
-use crate::{Invalid, Settings};
+use crate::settings::{Invalid, MQTT, Settings};
 
 /// Bytes of the longest request: a form with everything at its longest, each byte as `%XX`, and headers.
 pub const REQUEST: usize = 3072;
@@ -54,7 +54,7 @@ pub fn settings(form: &[u8]) -> Result<Settings, Invalid> {
     let port = field("port").filter(|port| !port.is_empty());
     let port = match port {
         Some(port) => port.trim().parse().map_err(|_| Invalid::Port)?,
-        None => crate::MQTT,
+        None => MQTT,
     };
     settings.set_broker(field("host").ok_or(Invalid::LongHost)?.trim(), port)?;
     settings.set_login(&field("user").ok_or(Invalid::Login)?, &field("password").ok_or(Invalid::Login)?)?;

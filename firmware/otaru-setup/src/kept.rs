@@ -11,7 +11,8 @@ use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
 
 use crate::proof::{Known, Standing};
-use crate::{Settings, record};
+use crate::record;
+use crate::settings::Settings;
 
 /// The key of the settings that were entered last.
 const ENTERED: u8 = 1;

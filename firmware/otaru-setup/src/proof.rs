@@ -3,7 +3,7 @@
 //! Settings that do not get there in [`PATIENCE`] minutes of uptime give way to those that did, to those of the build, or to
 //! set-up. Settings that got there once stay, however long the network is away: they never open the access point.
 
-use crate::Settings;
+use crate::settings::Settings;
 
 /// Minutes of uptime, over restarts, that entered settings have to reach the broker.
 pub const PATIENCE: u8 = 10;

@@ -5,10 +5,10 @@
 
 use heapless::Vec;
 
-use crate::{Invalid, Settings};
+use crate::settings::{Invalid, NETWORKS, Settings};
 
 /// Longest record: all texts at their longest.
-pub const LEN: usize = 1 + 2 + 4 * 65 + 33 + crate::NETWORKS * (33 + 65);
+pub const LEN: usize = 1 + 2 + 4 * 65 + 33 + NETWORKS * (33 + 65);
 const LAYOUT: u8 = 1;
 
 /// The bytes of `settings`.
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn settings_lead_back() {
         let mut settings = Settings::new();
-        for number in 0..crate::NETWORKS {
+        for number in 0..NETWORKS {
             settings.add_network(&format!("{number}{}", "s".repeat(31)), &"f".repeat(64)).unwrap();
         }
         settings.set_broker(&format!("{0}.{0}", "h".repeat(31)), 65535).unwrap();

@@ -41,7 +41,7 @@ impl std::fmt::Display for NoKey {
 
 impl std::error::Error for NoKey {}
 
-/// What precedes the key in a SubjectPublicKeyInfo (RFC 8410 section 4).
+/// Bytes in front of the key in a SubjectPublicKeyInfo (RFC 8410 section 4).
 const SPKI: [u8; 12] = [0x30, 0x2A, 0x30, 0x05, 0x06, 0x03, 0x2B, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// Reads a key: hexadecimal, base64, or PEM.
