@@ -1,4 +1,4 @@
-//! How the old image's parts lie in the new one.
+//! Anchors: the map from the old image's parts to their places in the new one.
 
 /// From here on the new image is like the old one from there on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use otaru_format::chip::Chip;
 
-/// What kind of machine code an image holds.
+/// Kind of machine code that an image holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Processor {
     /// Xtensa LX6 and LX7 with windowed calls.
@@ -16,7 +16,7 @@ pub(crate) enum Processor {
 /// Where a chip sees which memory, as far as addresses in an image lead there.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryMap {
-    /// What the instructions are.
+    /// Instruction set.
     pub(crate) processor: Processor,
     /// RAM for data. What an image does not load there, such as `.bss`, moves all the same.
     pub(crate) ram: Range<u32>,

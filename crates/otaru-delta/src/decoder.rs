@@ -213,7 +213,7 @@ impl<H: Host> Maker<'_, '_, H> {
         Ok(())
     }
 
-    /// What is predicted as one, or a byte.
+    /// Copies bytes that are predicted as one, or a byte.
     async fn copy_some(&mut self, left: u32) -> Result<(), DeltaError<H::Error>> {
         let window = *self.images.window(self.at).await?;
         let made = self.images.made();

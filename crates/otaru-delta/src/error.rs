@@ -14,7 +14,7 @@ pub enum HeaderError {
     Version(u8),
     /// It is made for a chip that is not known here.
     Chip(u8),
-    /// Its stream has properties that the decoder has no memory for.
+    /// The stream has properties that the decoder has no memory for.
     Properties(u8),
     /// It has more anchors than the decoder has memory for.
     Counts,
@@ -37,17 +37,17 @@ impl fmt::Display for HeaderError {
 
 impl core::error::Error for HeaderError {}
 
-/// What is wrong with a patch.
+/// Fault of a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PatchError {
-    /// Its header.
+    /// The header is bad.
     Header(HeaderError),
     /// It ends too early.
     Truncated,
     /// Something follows its end.
     Trailing,
-    /// Its compressed stream.
+    /// The compressed stream is bad.
     Stream(LzmaError),
     /// A number in it is out of bounds.
     Number,

@@ -11,19 +11,19 @@ pub const VERSION: u8 = 1;
 /// The longest image, in bytes: 64 MiB, more than a chip's flash.
 pub(crate) const MAX_LEN: u32 = 64 << 20;
 
-/// What a patch begins with, before its version.
+/// First bytes of a patch, before its version.
 const MAGIC: [u8; 3] = *b"OtD";
 /// The chip of a patch that predicts nothing.
 const NO_CHIP: u8 = 0xFF;
 
-/// What a patch says of itself, before its compressed part.
+/// Header of a patch, before its compressed part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// The chip whose addresses are predicted; `None` if none are.
     pub chip: Option<Chip>,
-    /// How the stream is compressed.
+    /// Properties of the compressed stream.
     pub(crate) properties: Properties,
-    /// How many anchors the map has.
+    /// Number of anchors of the map.
     pub(crate) anchors: u16,
     /// Bytes of the old image.
     pub old_len: u32,

@@ -1,4 +1,4 @@
-//! What the decoder reads and writes, and does not know where.
+//! Access to the images and the patch, wherever they are.
 
 /// Access to the old image, to the new one as far as it is written, and to the patch.
 ///
@@ -6,7 +6,7 @@
 /// be cheap; both images are read at random places, in pieces that begin at a multiple of 256 bytes and are at most
 /// 1280 bytes long.
 pub trait Host {
-    /// What can go wrong here.
+    /// Error of reading or writing.
     type Error;
 
     /// Reads the patch where it was left off, header included: at least a byte, as long as there are any, and 0 at

@@ -58,11 +58,11 @@ pub(crate) struct Images<'w, 'h, H> {
     pub(crate) host: &'h mut H,
     buffers: &'w mut Buffers,
     old_len: u32,
-    /// What of the old image is in the window: from where to where.
+    /// Part of the old image in the window: from where to where.
     ahead: (u32, u32),
-    /// How many bytes of the new image the host has.
+    /// Number of bytes of the new image that the host has.
     written: u32,
-    /// How many bytes the piece has.
+    /// Number of bytes of the piece.
     filled: usize,
 }
 

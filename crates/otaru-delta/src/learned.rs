@@ -1,4 +1,4 @@
-//! How addresses moved that are in no image, such as those of `.bss`: learned from addresses that were met already.
+//! Shifts of addresses that are in no image, such as those of `.bss`: learned from addresses that were met already.
 
 /// Most addresses that are remembered.
 const MAX: usize = 512;
@@ -22,7 +22,7 @@ impl Learned {
         self.len = 0;
     }
 
-    /// How many addresses lie below this one.
+    /// Counts the addresses below this one.
     fn below(&self, address: u32) -> usize {
         self.addresses[..self.len].partition_point(|known| *known < address)
     }

@@ -5,7 +5,7 @@ use otaru_format::image::{HEADER_LEN, MAGIC, MAX_SEGMENTS, SEGMENT_HEADER_LEN};
 /// Most segments of an image.
 const MAX: usize = MAX_SEGMENTS as usize;
 
-/// What a segment holds.
+/// Contents of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contents {
     Data,
@@ -15,13 +15,13 @@ pub(crate) enum Contents {
 /// A part of an image that is loaded to one place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Segment {
-    /// Its first byte's address.
+    /// Address of the first byte.
     pub(crate) address: u32,
-    /// Its first byte's offset in the image.
+    /// Offset of the first byte in the image.
     pub(crate) offset: u32,
-    /// How many bytes it has.
+    /// Length in bytes.
     pub(crate) len: u32,
-    /// What it holds; not told of a new image's segments.
+    /// Contents; not told of a new image's segments.
     pub(crate) contents: Contents,
 }
 
@@ -66,7 +66,7 @@ impl Segments {
     /// Where the first one's data begins.
     pub(crate) const FIRST_DATA: u32 = Self::FIRST + SEGMENT_HEADER_LEN as u32;
 
-    /// How many segments the image has that begins like this, if it is one.
+    /// Counts the segments of the image that begins like this, if it is one.
     pub(crate) const fn count(head: [u8; 2]) -> Option<u8> {
         let [MAGIC, count @ 1..=MAX_SEGMENTS] = head else { return None };
         Some(count)

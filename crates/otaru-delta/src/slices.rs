@@ -22,7 +22,7 @@ pub enum ApplyError {
     Patch(PatchError),
     /// The old image is not the one that the patch was made for.
     WrongBase,
-    /// What came out is not what it should be: the patch is damaged.
+    /// The result is not what it should be: the patch is damaged.
     Damaged,
     /// The new image would be longer than the given limit.
     TooLong(u32),

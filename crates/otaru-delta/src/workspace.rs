@@ -14,7 +14,7 @@ pub(crate) const DICTIONARY: usize = 16 * 1024;
 /// Most anchors of a patch.
 pub(crate) const MAX_ANCHORS: usize = 1300;
 
-/// What of a [`Workspace`] the compressed stream needs.
+/// Part of a [`Workspace`] that the compressed stream needs.
 pub type Lzma = otaru_lzma::Workspace<DICTIONARY, { 1 << MAX_CONTEXT_BITS }, 1>;
 
 /// Memory for applying one patch at a time: less than 48 KiB, all of it here but for the future of

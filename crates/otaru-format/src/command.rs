@@ -54,7 +54,7 @@ impl Offer<'_> {
     }
 }
 
-/// What a device is told to do.
+/// Command to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
     /// Run this firmware.

@@ -14,7 +14,7 @@ pub const RECORD_LEN: usize = 32;
 /// `esp_rom_crc32_le(UINT32_MAX, …)` inverts its seed, so it is the usual CRC-32 begun at zero.
 pub(crate) const CRC: Crc<u32> = Crc::<u32>::new(&crc::Algorithm { init: 0, ..CRC_32_ISO_HDLC });
 
-/// What is known about a slot's image (`esp_ota_img_states_t`).
+/// State of a slot's image (`esp_ota_img_states_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Never started.
@@ -68,7 +68,7 @@ pub struct Record {
     pub seq: u32,
     /// Unused by ESP-IDF.
     pub label: [u8; 20],
-    /// What is known about the image.
+    /// State of the image.
     pub state: State,
 }
 

@@ -41,13 +41,13 @@ const MD5_MAGIC: [u8; 2] = [0xEB, 0xEB];
 pub struct Partition {
     /// [`APP`], [`DATA`] or another type.
     pub kind: u8,
-    /// What it is within its type.
+    /// Subtype within its type.
     pub subtype: u8,
     /// Flash offset in bytes.
     pub offset: u32,
     /// Size in bytes.
     pub size: u32,
-    /// Its name.
+    /// Name.
     pub label: String<16>,
     /// Bit 0: encrypted. Bit 1: read-only.
     pub flags: u32,
@@ -161,7 +161,7 @@ impl<'a> PartitionTable<'a> {
         self.iter().find(|p| p.kind == APP && index < 16 && p.subtype == OTA_0 + index)
     }
 
-    /// How many OTA slots there are.
+    /// Number of OTA slots.
     pub fn slots(&self) -> u8 {
         let count = self.iter().filter(|p| p.kind == APP && (OTA_0..OTA_0 + 16).contains(&p.subtype)).count();
         u8::try_from(count).unwrap_or(16)

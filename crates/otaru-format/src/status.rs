@@ -34,7 +34,7 @@ pub enum UpdateState {
     Failed,
     /// The command cannot be followed.
     Refused,
-    /// What was asked for runs already.
+    /// The image asked for runs already.
     Current,
     /// The update was cancelled.
     Cancelled,
@@ -162,7 +162,7 @@ codes! {
     WrongProduct = 4 "wrong_product",
     /// The image does not fit the slot.
     TooLarge = 5 "too_large",
-    /// What arrived is not firmware.
+    /// The bytes that arrived are not firmware.
     NotAnImage = 6 "not_an_image",
     /// The image was rolled back before.
     FailedBefore = 7 "failed_before",
@@ -267,11 +267,11 @@ pub struct Fault<S> {
 /// The image that failed its trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedImage<S> {
-    /// Its version.
+    /// Version.
     pub version: S,
-    /// Its SHA-256.
+    /// SHA-256 of the image.
     pub image: Digest,
-    /// How often it was started; 0 when nobody counted.
+    /// Number of its starts; 0 when nobody counted.
     pub boots: u8,
 }
 
@@ -280,7 +280,7 @@ pub struct FailedImage<S> {
 pub struct Status<S> {
     /// The device's name.
     pub device: S,
-    /// Its chip.
+    /// Chip.
     pub chip: S,
     /// Where it is.
     pub state: UpdateState,
@@ -301,13 +301,13 @@ pub struct Status<S> {
     /// Per cent of the download.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub progress: Option<u8>,
-    /// Which attempt at the download this is; 0 outside a download.
+    /// Number of this attempt at the download; 0 outside a download.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub attempt: u8,
     /// The deployment of the last command.
     #[serde(skip_serializing_if = "Option::is_none", default = "none")]
     pub deployment: Option<S>,
-    /// What went wrong.
+    /// The error.
     #[serde(skip_serializing_if = "Option::is_none", default = "none")]
     pub error: Option<Fault<S>>,
     /// The image that was rolled back.
@@ -321,7 +321,7 @@ pub struct Status<S> {
     pub boot: S,
     /// Seconds since then.
     pub uptime: u32,
-    /// How well the network is received, in dBm, where that is known: -30 beside the access point, -80 far away.
+    /// Signal strength of the network in dBm, where that is known: -30 beside the access point, -80 far away.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rssi: Option<i8>,
     /// Fewest bytes of heap that were free since the start.

@@ -21,16 +21,16 @@ pub enum Length {
     Marked,
 }
 
-/// What a call of [`Decoder::decode`] did.
+/// Outcome of a call of [`Decoder::decode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step<'a> {
-    /// How many bytes of the input were used up.
+    /// Number of input bytes used up.
     pub consumed: usize,
     /// The output that came of it; it stands in the dictionary.
     pub output: &'a [u8],
 }
 
-/// What is decoded next.
+/// The next thing to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// The range decoder's first bytes.
@@ -73,7 +73,7 @@ enum Stage {
     Failed(LzmaError),
 }
 
-/// How long a match is: below 10, below 18, or more.
+/// Class of a match's length: below 10, below 18, or more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Size {
     Low,
@@ -122,9 +122,9 @@ pub struct Decoder<'w> {
     window: Window<'w>,
     range: RangeDecoder,
     stage: Stage,
-    /// How much output is still to come, unless a marker tells the end.
+    /// Output that is still to come, in bytes, unless a marker tells the end.
     left: Option<u32>,
-    /// What the last symbols were ("State").
+    /// State that the last symbols led to ("State").
     state: usize,
     /// The last four distances, less one.
     reps: [u32; 4],

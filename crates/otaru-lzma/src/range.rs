@@ -12,7 +12,7 @@ use crate::error::LzmaError;
 pub(crate) type Probability = u16;
 
 const PRECISION: u32 = 11;
-/// How fast a probability follows the bits it sees.
+/// Shift by which a probability follows the bits it sees.
 const MOVE: u32 = 5;
 /// The range is made larger below this.
 const TOP: u32 = 1 << 24;
@@ -28,7 +28,7 @@ pub(crate) struct RangeDecoder {
 }
 
 impl RangeDecoder {
-    /// How many bytes it starts with.
+    /// Number of bytes it starts with.
     pub(crate) const START: u8 = 5;
 
     /// Before its first byte.

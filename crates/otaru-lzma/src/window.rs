@@ -11,7 +11,7 @@ pub(crate) struct Window<'w> {
     stop: usize,
     /// Whether the ring has gone round.
     full: bool,
-    /// How many bytes there were in all, counted round.
+    /// Number of bytes in all, counted round.
     position: u32,
 }
 
@@ -39,17 +39,17 @@ impl<'w> Window<'w> {
         self.at
     }
 
-    /// How many bytes go in before it must be turned.
+    /// Number of bytes that go in before it must be turned.
     pub(crate) fn room(&self) -> usize {
         self.stop - self.at
     }
 
-    /// How many bytes there were in all, counted round.
+    /// Number of bytes in all, counted round.
     pub(crate) fn position(&self) -> u32 {
         self.position
     }
 
-    /// What was put in since the next byte was to be here, unless it was turned.
+    /// Returns the bytes put in since the next byte was to be here, unless it was turned.
     pub(crate) fn since(&self, start: usize) -> &[u8] {
         &self.ring[start..self.at]
     }

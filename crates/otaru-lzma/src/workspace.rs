@@ -5,7 +5,7 @@ use crate::range::{EVEN, Probability};
 /// The dictionary of a release's frames, in bytes.
 pub const RELEASE_DICTIONARY: usize = 16 * 1024;
 
-/// How many states the last few symbols lead to.
+/// Number of states that the last few symbols lead to.
 pub(crate) const STATES: usize = 12;
 
 /// The statistics of a literal: of its bits alone, and of its bits where they agree and disagree with the byte
@@ -55,7 +55,7 @@ impl<const DICTIONARY: usize, const CONTEXTS: usize, const POSITIONS: usize> Def
     }
 }
 
-/// What is learned for each position.
+/// Probabilities learned for each position.
 pub(crate) struct Position {
     pub(crate) is_match: [Probability; STATES],
     pub(crate) is_long: [Probability; STATES],
@@ -103,7 +103,7 @@ impl LongLengths {
     const ZERO: Self = Self { beyond_low: 0, beyond_middle: 0, high: [0; 256] };
 }
 
-/// What is learned once for all positions.
+/// Probabilities learned once for all positions.
 pub(crate) struct Model {
     pub(crate) is_repeated: [Probability; STATES],
     pub(crate) not_rep0: [Probability; STATES],

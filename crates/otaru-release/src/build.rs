@@ -13,7 +13,7 @@ use otaru_format::release::{
 /// No ESP flash that images run from is larger, in bytes.
 const LARGEST: u32 = 16 << 20;
 
-/// What the image does not say itself.
+/// Facts that the image does not say itself.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The release's number: 1 or more, and more than every earlier release of the product has.
@@ -54,7 +54,7 @@ impl Options {
     }
 }
 
-/// What is being done, and how far it is.
+/// Progress: what is being done, and how far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// The work.
@@ -107,9 +107,9 @@ pub enum BuildError {
     TooManyRevoked,
     /// A base is no good.
     Base {
-        /// Which one, counted from 0.
+        /// Number of the base, counted from 0.
         index: usize,
-        /// What is wrong with it.
+        /// The error.
         why: BaseError,
     },
     /// There are more bases than one release can have patches for.

@@ -9,7 +9,7 @@ pub struct ReleaseFile<'a> {
     pub envelope: Envelope<'a>,
     /// Bytes of the envelope.
     pub envelope_len: usize,
-    /// What it says.
+    /// The manifest.
     pub manifest: Manifest<'a>,
     /// All that follows the envelope.
     area: &'a [u8],

@@ -156,7 +156,7 @@ impl PublicKey {
         write(path, pem.as_bytes(), Access::Usual, existing)
     }
 
-    /// Its name.
+    /// Key id.
     pub fn id(&self) -> KeyId {
         KeyId::of(self.0.as_bytes())
     }

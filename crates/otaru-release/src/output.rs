@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Who may read a file.
+/// Access to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Whoever may read the user's other files.
@@ -13,7 +13,7 @@ pub enum Access {
     Private,
 }
 
-/// What to do with a file that is there already.
+/// Treatment of a file that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// Leave it, and fail with [`io::ErrorKind::AlreadyExists`].

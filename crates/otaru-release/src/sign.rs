@@ -33,7 +33,7 @@ impl Unsigned {
         assemble(emit_unsigned(&self.manifest, &mut [0; MAX_ENVELOPE])?, &self.area)
     }
 
-    /// What the release is.
+    /// Reads the manifest.
     ///
     /// # Errors
     /// None for what [`build`](crate::build::build) made.

@@ -13,7 +13,7 @@ use crate::file::ReleaseFile;
 use crate::keys::PublicKey;
 use crate::sign::{SignatureError, signer};
 
-/// What a good release file is known to be.
+/// Facts known of a good release file.
 #[derive(Debug, Clone, Copy)]
 pub struct Verified<'a> {
     /// The file.
@@ -24,7 +24,7 @@ pub struct Verified<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// Its structure is not as it must be.
+    /// The structure is not as it must be.
     Release(ReleaseError),
     /// Nobody vouches for it.
     Signature(SignatureError),
@@ -34,12 +34,12 @@ pub enum VerifyError {
     Block {
         /// In which payload.
         payload: &'static str,
-        /// Which one.
+        /// Number of the block, from 0.
         index: usize,
     },
     /// A frame does not decompress.
     Frame {
-        /// Which one.
+        /// Number of the block, from 0.
         index: usize,
         /// Why.
         error: LzmaError,
@@ -56,7 +56,7 @@ pub enum VerifyError {
     Nameless,
     /// The manifest says of the image what the image does not say.
     Disagree {
-        /// What of it.
+        /// The fault.
         what: &'static str,
     },
 }
@@ -201,7 +201,7 @@ fn image_of(file: &ReleaseFile<'_>, payload: &Payload<'_>) -> Result<Vec<u8>, Ve
     Ok(image)
 }
 
-/// What a payload is called.
+/// Names a payload, for messages.
 pub fn kind_name(kind: PayloadKind) -> &'static str {
     match kind {
         PayloadKind::Raw => "raw",

@@ -1,4 +1,4 @@
-//! What a patch is made of, and what its bytes are for.
+//! Contents of a patch, and the share of its bytes that each part takes.
 
 use std::vec::Vec;
 
@@ -7,24 +7,24 @@ use std::vec::Vec;
 pub struct Encoded {
     /// The patch.
     pub patch: Vec<u8>,
-    /// What it is made of.
+    /// Contents.
     pub contents: Contents,
 }
 
-/// What a patch is made of.
+/// Contents of a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Contents {
-    /// How often bytes are copied from the old image.
+    /// Number of copies from the old image.
     pub copies: u32,
-    /// How many bytes that are.
+    /// Number of bytes copied.
     pub copied: u32,
-    /// How many addresses were predicted in what is copied.
+    /// Number of addresses predicted in what is copied.
     pub predicted: u32,
-    /// How many bytes of these had to be corrected.
+    /// Number of bytes of these that had to be corrected.
     pub corrected_addresses: u32,
-    /// How many other bytes of what is copied had to be corrected.
+    /// Number of other copied bytes that had to be corrected.
     pub corrected_others: u32,
-    /// How many bytes are not copied, but brought along.
+    /// Number of bytes that are not copied, but brought along.
     pub new: u32,
 }
 

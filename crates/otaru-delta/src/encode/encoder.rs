@@ -15,7 +15,7 @@ use crate::header::{Header, MAX_LEN};
 use crate::slices::crc;
 use crate::workspace::DICTIONARY;
 
-/// What the best stream is compressed with, whichever gives less.
+/// Properties that the best stream is compressed with, whichever gives less.
 const PROPERTIES: [Properties; 2] = [
     Properties { literal_context_bits: 0, literal_position_bits: 0, position_bits: 0 },
     Properties { literal_context_bits: 1, literal_position_bits: 0, position_bits: 0 },
@@ -113,7 +113,7 @@ fn best(old: &[u8], new: &[u8], mut progress: impl FnMut(u8)) -> Result<Candidat
     Ok(best)
 }
 
-/// What a function makes of each of these, on a thread each.
+/// Calls a function with each of these, on a thread each.
 fn in_parallel<T: Send, R: Send, const N: usize>(items: [T; N], make: impl Fn(T) -> R + Sync) -> [R; N] {
     std::thread::scope(|scope| {
         let threads = items.map(|item| scope.spawn(|| make(item)));

@@ -1,4 +1,4 @@
-//! How images are laid out: their segments, and which of these are code.
+//! Layout of images: their segments, and which of these are code.
 
 use otaru_format::chip::Chip;
 use otaru_format::image;
@@ -7,7 +7,7 @@ use super::stream::Relocation;
 use crate::chips::memory_map;
 use crate::segments::{Contents, Segment, Segments};
 
-/// What is needed to predict addresses, if these are images of the same chip.
+/// Reads what is needed to predict addresses, if these are images of the same chip.
 pub(super) fn relocation(old: &[u8], new: &[u8]) -> Option<(Chip, Relocation)> {
     let chip = |image: &[u8]| image::Header::parse(image).ok()?.chip();
     let chip = chip(old).filter(|found| chip(new) == Some(*found))?;

@@ -13,7 +13,7 @@ pub(crate) struct Copy {
     pub(crate) old: usize,
     /// Where they begin in the new image.
     pub(crate) new: usize,
-    /// How many they are.
+    /// Number of bytes.
     pub(crate) len: usize,
 }
 
@@ -153,7 +153,7 @@ fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// How far a copy should reach: to where it has most bytes right more than wrong.
+/// Finds how far a copy should reach: to where it has most bytes right more than wrong.
 fn grow<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
     let (mut best, mut best_score, mut score) = (0, 0_isize, 0_isize);
     for (index, (a, b)) in pairs.enumerate() {

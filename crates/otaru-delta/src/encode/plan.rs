@@ -1,4 +1,4 @@
-//! Which copies a patch makes, and which of them are anchors.
+//! Plan of a patch: its copies, and which of them are anchors.
 
 use std::vec::Vec;
 
@@ -9,7 +9,7 @@ use crate::workspace::MAX_ANCHORS;
 /// The shortest copy that says anything about where addresses moved.
 const MIN_ANCHOR: usize = 16;
 
-/// What is copied from where.
+/// Copies of a patch, and its anchors.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// Copies in the order of the new image, without overlaps there.

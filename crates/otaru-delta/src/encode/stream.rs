@@ -12,7 +12,7 @@ use crate::predict::{LONGEST, LOOKAHEAD, Memory, Predictor, Words};
 use crate::segments::{Contents, Segments};
 use crate::slices::run;
 
-/// What a byte of a stream is for.
+/// Purpose of a byte of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// It says what comes from where.
@@ -30,7 +30,7 @@ pub(crate) enum Purpose {
 pub(crate) struct Stream {
     pub(crate) bytes: Vec<u8>,
     purposes: Vec<Purpose>,
-    /// How many addresses were predicted.
+    /// Number of addresses that were predicted.
     predicted: u32,
 }
 
@@ -47,18 +47,18 @@ impl Stream {
         stream
     }
 
-    /// How many bytes have to be told: those that are not zero.
+    /// Counts the bytes that have to be told: those that are not zero.
     pub(crate) fn surprises(&self) -> usize {
         self.bytes.iter().filter(|byte| **byte != 0).count()
     }
 
-    /// Its bytes with zeros for those of a purpose.
+    /// Returns the bytes with zeros for those of a purpose.
     pub(crate) fn without(&self, purpose: Purpose) -> Vec<u8> {
         let pairs = self.bytes.iter().zip(&self.purposes);
         pairs.map(|(byte, other)| if *other == purpose { 0 } else { *byte }).collect()
     }
 
-    /// What it is made of.
+    /// Sums up the contents.
     pub(crate) fn contents(&self, plan: &Plan) -> Counts {
         let count = |wanted: Purpose, zeros: bool| {
             let pairs = self.bytes.iter().zip(&self.purposes);
@@ -108,7 +108,7 @@ impl Stream {
         }
     }
 
-    /// What the decoder's copies and bytes are made of.
+    /// Writes the copies and bytes of the plan, piece by piece.
     fn body(&mut self, new: &[u8], plan: &Plan, mut differences: impl FnMut(&mut Self, &Copy)) {
         let mut anchors = plan.anchors.iter().map(|anchor| anchor.new as usize).peekable();
         let mut copies = plan.copies.iter().peekable();
@@ -141,7 +141,7 @@ impl Stream {
     }
 }
 
-/// What is needed to predict addresses.
+/// Everything needed to predict addresses.
 pub(crate) struct Relocation {
     pub(crate) map: MemoryMap,
     pub(crate) old: Segments,

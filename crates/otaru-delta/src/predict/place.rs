@@ -9,7 +9,7 @@ use crate::chips::Processor;
 use crate::segments::Contents;
 
 impl Predictor<'_> {
-    /// What is expected at offset `new` of the new image, where `left` bytes are copied from offset `old`, which has
+    /// Predicts the bytes at offset `new` of the new image, where `left` bytes are copied from offset `old`, which has
     /// the bytes of `window`. `None` if it is the first of these.
     ///
     /// To be called for every place in turn, but for those inside a prediction.

@@ -1,16 +1,16 @@
-//! What a prediction says, and what its outcome teaches.
+//! Predictions, and what is learned from their outcome.
 
 /// The longest prediction, in bytes.
 pub(crate) const LONGEST: usize = 8;
 
-/// What a place's bytes are expected to have become.
+/// Bytes that a place is expected to have become.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prediction {
     /// The expected bytes, `len` of them.
     pub(crate) bytes: [u8; LONGEST],
-    /// How many they are: 3, 4 or 8.
+    /// Their number: 3, 4 or 8.
     pub(crate) len: usize,
-    /// What can be learned from what they really are.
+    /// Lesson to be learned from what they really are.
     pub(super) lesson: Lesson,
 }
 

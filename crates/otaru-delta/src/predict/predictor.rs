@@ -1,4 +1,4 @@
-//! What is known of the images: where their parts moved, and what was learned on the way.
+//! Knowledge of the images: where their parts moved, and what was learned on the way.
 
 use core::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::segments::{Contents, Segment, Segments};
 /// No address moves as far as this within its memory.
 const FAR: u32 = 1 << 20;
 
-/// What is learned while an image is made.
+/// Memory of what is learned while an image is made.
 pub(crate) struct Memory {
     learned: Learned,
     literals: Literals,
@@ -32,7 +32,7 @@ impl Memory {
     }
 }
 
-/// What is known of the images, and of the place that was looked at last.
+/// Knowledge of the images, and of the place that was looked at last.
 pub(crate) struct Predictor<'w> {
     pub(super) map: MemoryMap,
     pub(super) old: &'w Segments,

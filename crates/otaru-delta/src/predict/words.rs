@@ -1,6 +1,6 @@
 //! Bytes and words of the images, as far as a prediction may look at them.
 
-/// How many bytes of the old image a prediction looks at, zeros beyond its end.
+/// Number of bytes of the old image that a prediction looks at, zeros beyond its end.
 pub(crate) const LOOKAHEAD: usize = 64;
 
 /// The bytes from a place on, as far as a prediction may look at them.
@@ -21,13 +21,13 @@ pub(crate) trait Words {
 /// A place that is copied.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spot {
-    /// Its offset in the old image.
+    /// Offset in the old image.
     pub(super) offset: u32,
-    /// Its old address.
+    /// Old address.
     pub(super) old: u32,
-    /// Its new address.
+    /// New address.
     pub(super) new: u32,
-    /// How many bytes are copied from here on.
+    /// Number of bytes copied from here on.
     pub(super) left: u32,
 }
 

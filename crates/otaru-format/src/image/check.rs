@@ -9,12 +9,12 @@ use crate::digest::Digest;
 pub(super) const CHECKSUM_SEED: u8 = 0xEF;
 const SHA_LEN: u32 = 32;
 
-/// What a good image turned out to be.
+/// Summary of a good image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageSummary {
-    /// Its header.
+    /// Header.
     pub header: Header,
-    /// Its bytes, an appended SHA-256 included.
+    /// Length in bytes, an appended SHA-256 included.
     pub len: u32,
     /// SHA-256 of those bytes: what `sha256sum firmware.bin` prints.
     pub digest: Digest,
@@ -177,7 +177,7 @@ impl ImageCheck {
         }
     }
 
-    /// What the image is, once it is whole.
+    /// Returns the image's summary, once it is whole.
     ///
     /// # Errors
     /// [`ImageError::Truncated`] when it is not.

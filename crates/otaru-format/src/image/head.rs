@@ -26,7 +26,7 @@ pub const DESCRIPTOR_MAGIC: u32 = 0xABCD_5432;
 pub enum ImageError {
     /// The first byte is not 0xE9.
     NotAnImage {
-        /// What it is.
+        /// The byte found.
         magic: u8,
     },
     /// Too few bytes to tell.
@@ -234,7 +234,7 @@ impl<'a> Descriptor<'a> {
     }
 }
 
-/// What an image's first [`HEAD_LEN`] bytes tell.
+/// Header and descriptor, read from an image's first [`HEAD_LEN`] bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
     /// The header.

@@ -72,9 +72,9 @@ pub type Segment<'a> = (u32, &'a [u8]);
 pub struct ImageFields<'a> {
     /// The chip it is for.
     pub chip: Chip,
-    /// Its descriptor, which stands in front of the first segment's data.
+    /// Descriptor, which stands in front of the first segment's data.
     pub descriptor: DescriptorFields<'a>,
-    /// Its segments, at most 16 ([`super::MAX_SEGMENTS`]).
+    /// Segments, at most 16 ([`super::MAX_SEGMENTS`]).
     pub segments: &'a [Segment<'a>],
     /// Whether a SHA-256 follows.
     pub hash_appended: bool,

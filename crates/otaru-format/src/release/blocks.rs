@@ -21,15 +21,15 @@ pub const fn block_size(image_size: u32) -> u32 {
 /// One block of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
-    /// Its first byte in the image.
+    /// Offset of the first byte in the image.
     pub offset: u32,
-    /// Its bytes.
+    /// Length in bytes.
     pub len: u32,
-    /// Their SHA-256.
+    /// SHA-256 of these bytes.
     pub hash: Digest,
 }
 
-/// How an image is cut into blocks.
+/// Division of an image into blocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Blocks<'a> {
     pub(super) size: u32,

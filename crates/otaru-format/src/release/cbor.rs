@@ -101,7 +101,7 @@ impl<'a> Writer<'a> {
         Self { buf, len: 0, overflow: false }
     }
 
-    /// What was written; `None` when it did not fit.
+    /// Returns the bytes written; `None` when they did not fit.
     pub(super) fn finish(self) -> Option<&'a [u8]> {
         let Self { buf, len, overflow: false } = self else { return None };
         buf.get(..len)

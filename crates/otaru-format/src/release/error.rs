@@ -1,4 +1,4 @@
-//! What can be wrong with a release file.
+//! Errors of reading and writing release files.
 
 use core::fmt;
 
@@ -10,7 +10,7 @@ pub enum ReleaseError {
     NotARelease,
     /// A layout or manifest format that came after this one.
     NewerLayout {
-        /// Its number.
+        /// The layout's number.
         version: u64,
     },
     /// More bytes than a device holds.
@@ -24,7 +24,7 @@ pub enum ReleaseError {
     Truncated,
     /// A part that is not as it must be.
     Malformed {
-        /// Which, and how it should be.
+        /// The part, and how it should be.
         what: &'static str,
     },
 }

@@ -7,9 +7,9 @@ use super::payload::{Payload, PayloadKind};
 /// Bytes of a payload that bring one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
-    /// Its first byte, counted from the start of the payload area.
+    /// Offset of the first byte, counted from the start of the payload area.
     pub offset: u32,
-    /// Its bytes.
+    /// Length in bytes.
     pub len: u32,
     /// Whether these are the block itself, uncompressed.
     pub stored: bool,

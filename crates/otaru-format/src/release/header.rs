@@ -2,7 +2,7 @@
 
 use super::error::{ReleaseError, malformed};
 
-/// How a release file begins: a byte that is no text, the name, a newline that a transfer as text would spoil, and
+/// First bytes of a release file: a byte that is no text, the name, a newline that a transfer as text would spoil, and
 /// the layout's version.
 pub const MAGIC: [u8; 8] = *b"\x93OTARU\n\x01";
 /// Bytes before the envelope: [`MAGIC`] and the envelope's length.

@@ -107,7 +107,7 @@ impl<'a> Manifest<'a> {
         })
     }
 
-    /// How many blocks the image has: 1 to [`MAX_BLOCKS`](super::MAX_BLOCKS).
+    /// Number of the image's blocks: 1 to [`MAX_BLOCKS`](super::MAX_BLOCKS).
     pub fn block_count(&self) -> usize {
         self.blocks.count()
     }

@@ -20,7 +20,7 @@ pub enum PayloadKind {
 }
 
 impl PayloadKind {
-    /// Its number in a manifest. Payloads stand in a file in falling order of it.
+    /// Returns the number in a manifest. Payloads stand in a file in falling order of it.
     pub(super) const fn number(self) -> u64 {
         match self {
             Self::Raw => 0,
@@ -38,11 +38,11 @@ impl PayloadKind {
 /// A payload and where it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Payload<'a> {
-    /// Its form.
+    /// Form.
     pub kind: PayloadKind,
-    /// Its first byte, counted from the start of the payload area.
+    /// Offset of the first byte, counted from the start of the payload area.
     pub offset: u32,
-    /// Its bytes.
+    /// Length in bytes.
     pub len: u32,
     /// The frames' lengths, one CBOR integer after another; empty where there are no frames to tell.
     pub(super) frames: &'a [u8],

@@ -41,9 +41,9 @@ pub struct ManifestFields<'a> {
 /// A payload to be written. Where it begins follows from the ones before it.
 #[derive(Debug, Clone, Copy)]
 pub struct PayloadFields<'a> {
-    /// Its form.
+    /// Form.
     pub kind: PayloadKind,
-    /// Its bytes.
+    /// Length in bytes.
     pub len: u32,
     /// For LZMA the bytes of each frame, else nothing.
     pub frames: &'a [u32],

@@ -3,12 +3,12 @@
 /// The registers that a function need not keep: t0 to t6 and a0 to a7.
 const CALLER_SAVED: [usize; 15] = [5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 28, 29, 30, 31];
 
-/// What is known of the instructions in front of a place.
+/// Knowledge of the instructions in front of a place.
 #[derive(Default)]
 pub(in crate::predict) struct Flow {
     /// The offset of the next instruction in the old image.
     pub(super) next: u32,
-    /// What LUI put into each register, and the offset up to which it counts.
+    /// Upper bits that LUI put into each register, and the offset up to which they count.
     pub(super) upper: [(u32, u32); 32],
 }
 

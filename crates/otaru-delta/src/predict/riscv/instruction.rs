@@ -82,7 +82,7 @@ pub(in crate::predict) const fn pair_target(auipc: u32, second: u32, at: u32) ->
     at.wrapping_add(auipc & 0xFFFF_F000).wrapping_add_signed(low(second))
 }
 
-/// How far JAL jumps.
+/// Decodes the distance of JAL.
 pub(super) const fn jump_distance(instruction: u32) -> i32 {
     let bits = (instruction >> 31 & 1) << 20
         | (instruction >> 12 & 0xFF) << 12

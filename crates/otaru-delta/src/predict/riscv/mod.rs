@@ -13,7 +13,7 @@ use super::words::{Spot, Window, word_at};
 
 /// For how many bytes the upper bits in a register are remembered.
 const MEMORY: u32 = 2048;
-/// How many instructions after LUI its address's lower bits are looked for.
+/// Number of instructions after LUI among which its address's lower bits are looked for.
 const SEARCH: usize = 12;
 
 impl Predictor<'_> {

@@ -3,14 +3,14 @@
 use super::instruction::length;
 use crate::predict::words::Window;
 
-/// What is known of where instructions begin.
+/// Knowledge of where instructions begin.
 #[derive(Default)]
 pub(in crate::predict) struct Flow {
     /// The offset of the next instruction in the old image.
     pub(super) next: Option<u32>,
 }
 
-/// How a place lies to the instructions.
+/// Position of a place relative to the instructions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// One begins here.

@@ -1,6 +1,6 @@
 //! Where literals were found: they are in no order to rely on.
 
-/// How many literals are remembered.
+/// Number of literals that are remembered.
 const REMEMBERED: usize = 256;
 
 /// Where literals were found last. All zeros is empty.

@@ -13,7 +13,7 @@ use super::prediction::{Lesson, Prediction};
 use super::predictor::Predictor;
 use super::words::{Spot, Window, Words, word_at};
 
-/// How far from where a literal is expected it is looked for, in words.
+/// Distance up to which a literal is looked for around where it is expected, in words.
 const SEARCH: u32 = 256;
 
 impl Predictor<'_> {
