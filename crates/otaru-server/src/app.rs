@@ -6,7 +6,6 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::tokens::Remembered;
-use crate::api::limits::{FailedLogins, Polls};
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -16,6 +15,7 @@ use crate::devices::registry::Registry;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::mqtt::{BrokerUrl, Connections};
+use crate::rates::{FailedLogins, Polls};
 use crate::readiness::Readiness;
 use crate::reconcile::ingest::Recent;
 use crate::releases::Keys;

@@ -29,12 +29,12 @@ use tracing::Instrument as _;
 
 use self::room::{Admission, Place, Room};
 use self::stall::Stalling;
-use crate::api::caller::Peer;
-use crate::api::problem::Problem;
 use crate::app::Shared;
+use crate::problem::Problem;
 use crate::{drain, metrics};
 
 pub use self::room::{Limits, Stranger};
+pub use self::sender::Peer;
 
 /// Bytes of the longest head.
 const LONGEST_HEAD: usize = 64 * 1024;

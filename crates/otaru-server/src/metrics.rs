@@ -16,9 +16,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use rusqlite::Connection;
 
-use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
+use crate::problem::Problem;
 
 /// The media type of the answer (OpenMetrics 1.0.0).
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

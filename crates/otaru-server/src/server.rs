@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::first::{self, First};
 use crate::access::{self, tokens};
-use crate::api::problem::Problem;
 use crate::app::{App, Shared, Wake};
 use crate::artifacts::{ArtifactError, Artifacts, DEFAULT_CACHE};
 use crate::clock::Clock;
@@ -29,6 +28,7 @@ use crate::home_assistant::entity::Places;
 use crate::home_assistant::run::HomeAssistant;
 use crate::mqtt::access::{Answer, Authenticator, ConnectRequest, Identity, is_private};
 use crate::mqtt::{BrokerError, BrokerUrl, EmbeddedBroker, Incoming, Message, Mqtt, Publisher};
+use crate::problem::Problem;
 use crate::readiness::Readiness;
 use crate::reconcile::inbox::{Heard, Inbox, filters};
 use crate::reconcile::outbox::Publish;
@@ -130,8 +130,8 @@ impl Server {
             public_mqtt: OnceLock::new(),
             tokens: tokens::Remembered::default(),
             readiness: Readiness::default(),
-            polls: api::limits::Polls::default(),
-            failed_logins: api::limits::FailedLogins::default(),
+            polls: crate::rates::Polls::default(),
+            failed_logins: crate::rates::FailedLogins::default(),
             registry: crate::devices::registry::Registry::default(),
             recent: ingest::Recent::default(),
             connections: Arc::default(),

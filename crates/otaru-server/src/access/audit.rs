@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::fleet_keys::FleetKey;
-use crate::api::caller::Caller;
-use crate::api::page::{Cursor, Page};
+use crate::caller::Caller;
 use crate::db::DbError;
+use crate::page::{Cursor, Page};
 use crate::timestamp::Timestamp;
 
 /// Something that somebody did.

@@ -8,11 +8,11 @@ use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
 
 use super::{audit, tokens};
-use crate::api::caller::Role;
-use crate::api::problem::Problem;
 use crate::app::Shared;
+use crate::caller::Role;
 use crate::db::DbError;
 use crate::mqtt::Secret;
+use crate::problem::Problem;
 
 /// The row of `meta` with the id of a token that may never have been shown.
 const UNSEEN: &str = "unseen_token";

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::secret;
-use crate::api::problem::Problem;
 use crate::db::DbError;
+use crate::problem::Problem;
 use crate::timestamp::Timestamp;
 
 /// How fleet keys begin.

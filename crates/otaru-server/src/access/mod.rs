@@ -12,7 +12,7 @@ pub mod secret;
 pub mod sessions;
 pub mod tokens;
 
-use crate::api::problem::Problem;
+use crate::problem::Problem;
 
 /// A name as people give it: some text, not too long, without control characters.
 ///

@@ -11,11 +11,11 @@ use serde_json::json;
 
 use super::audit;
 use super::tokens::{self, New, Token};
-use crate::api::problem::Problem;
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, DataDirError, database_in};
 use crate::db::{self, DbError};
 use crate::mqtt::Secret;
+use crate::problem::Problem;
 
 /// Who did it, as the audit log has it.
 const ACTOR: &str = "offline";
@@ -109,7 +109,7 @@ fn write<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::caller::Role;
+    use crate::caller::Role;
     use crate::db::Db;
 
     fn new() -> New {

@@ -7,10 +7,10 @@ use otaru_rollout::{Span, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{secret, tokens};
-use crate::api::caller::Caller;
-use crate::api::problem::Problem;
 use crate::app::Shared;
+use crate::caller::Caller;
 use crate::db::DbError;
+use crate::problem::Problem;
 
 /// How the text in a cookie begins.
 const KIND: &str = "session";

@@ -10,10 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::secret;
-use crate::api::caller::{Caller, Role};
-use crate::api::problem::Problem;
 use crate::app::Shared;
+use crate::caller::{Caller, Role};
 use crate::db::DbError;
+use crate::problem::Problem;
 use crate::timestamp::Timestamp;
 
 /// How tokens begin.

@@ -6,12 +6,12 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::Operator;
-use super::extract::Query;
-use super::page::{Page, PageQuery};
-use super::problem::Problem;
 use crate::access::audit::{self, Entry, Filter};
 use crate::app::Shared;
+use crate::page::{Page, PageQuery};
+use crate::problem::Problem;
+use crate::web::extract::Query;
+use crate::web::login::Operator;
 
 /// The routes.
 pub fn router() -> OpenApiRouter<Shared> {

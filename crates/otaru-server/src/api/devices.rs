@@ -11,13 +11,9 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Admin, Caller, Operator};
-use super::extract::{Body, IdempotencyKey, Path, Query, digest};
-use super::idempotency::{Answer, Once};
-use super::page::{Page, PageQuery};
-use super::problem::Problem;
 use crate::access::{audit, devices as logins};
 use crate::app::{App, Shared};
+use crate::caller::Caller;
 use crate::devices::edit::{self, Change};
 use crate::devices::health;
 use crate::devices::history::{self, DeviceEvent};
@@ -26,10 +22,15 @@ use crate::devices::registry::{self, Entry, NoRoom};
 use crate::devices::rows::{self, Device};
 use crate::devices::tags;
 use crate::events::Event;
+use crate::idempotency::{Answer, Once};
 use crate::mqtt::Contested;
+use crate::page::{Page, PageQuery};
+use crate::problem::Problem;
 use crate::rollouts::transaction::Changes;
 use crate::similar::did_you_mean;
 use crate::timestamp::Timestamp;
+use crate::web::extract::{Body, IdempotencyKey, Path, Query, digest};
+use crate::web::login::{Admin, Operator};
 
 /// The most devices that one request may change.
 const MOST_AT_ONCE: usize = 10_000;
@@ -436,7 +437,7 @@ async fn add(
 ) -> Result<Answer, Problem> {
     let id = device_id(&app, &new.id)?;
     let most = app.config.registration.devices;
-    let answer = Once::new(key, &caller, "device", &new).run(&app, move |tx, now| {
+    let answer = Once::new(key.0, &caller, "device", &new).run(&app.db, app.clock.now(), move |tx, now| {
         let change = Change { label: new.label, tags: new.tags, remove_tags: Vec::new() };
         let (device, password) = add_one(tx, &caller, &id, &change, most, now)?;
         Ok(Answer::created(&device).and_secretly("password", password))

@@ -11,13 +11,14 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Caller, Role, logged_in, peer};
 use super::devices::{Login, device_id};
-use super::extract::{Body, Path};
-use super::problem::Problem;
 use crate::access::{devices as logins, fleet_keys};
 use crate::app::Shared;
+use crate::caller::{Caller, Role};
+use crate::problem::Problem;
 use crate::reconcile;
+use crate::web::extract::{Body, Path};
+use crate::web::login::{logged_in, peer};
 
 /// The routes.
 pub fn router() -> OpenApiRouter<Shared> {

@@ -1,15 +1,9 @@
 //! The HTTP API under `/api/v1`: for people's tools, scripts and, by its documents, anybody.
 
 pub mod audit;
-pub mod caller;
 pub mod devices;
 pub mod events;
-pub mod extract;
 pub mod for_devices;
-pub mod idempotency;
-pub mod limits;
-pub mod page;
-pub mod problem;
 pub mod releases;
 pub mod rollouts;
 mod spec;
@@ -25,8 +19,8 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use self::problem::Problem;
 use crate::app::Shared;
+use crate::problem::Problem;
 
 /// Bytes of the longest body, where a route does not say otherwise.
 const LONGEST_BODY: usize = 256 * 1024;

@@ -11,16 +11,15 @@ use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Caller, Operator, Role};
-use super::extract::{Body as JsonBody, Path, Query};
-use super::page::{Cursor, Page, PageQuery};
-use super::problem::Problem;
 use crate::access::audit;
 use crate::app::{App, Shared};
 use crate::artifacts::Staged;
+use crate::caller::{Caller, Role};
 use crate::db::DbError;
 use crate::downloads;
 use crate::events::Event;
+use crate::page::{Cursor, Page, PageQuery};
+use crate::problem::Problem;
 use crate::releases::accept::accept;
 use crate::releases::naming::Naming;
 use crate::releases::needs::Needs;
@@ -28,6 +27,8 @@ use crate::releases::register::Registered;
 use crate::releases::rows;
 use crate::releases::upload::{Announced, receive};
 use crate::releases::{Filter, Job, JobKind, Release};
+use crate::web::extract::{Body as JsonBody, Path, Query};
+use crate::web::login::Operator;
 
 /// The longest notes, in bytes.
 const LONGEST_NOTES: usize = 16 << 10;

@@ -13,15 +13,14 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Caller, Operator};
 use super::devices::{codes, known, standings};
-use super::extract::{Body, IdempotencyKey, Path, Query};
-use super::idempotency::{Answer, Once};
-use super::page::{Cursor, Page, PageQuery};
-use super::problem::Problem;
 use super::spec::{GateShape, GateText, SpecText};
 use crate::app::Shared;
+use crate::caller::Caller;
 use crate::db::DbError;
+use crate::idempotency::{Answer, Once};
+use crate::page::{Cursor, Page, PageQuery};
+use crate::problem::Problem;
 use crate::releases::again::{self, Prepared, When};
 use crate::rollouts::deployments::{self, DeploymentView};
 use crate::rollouts::operate::{self, Brings};
@@ -29,6 +28,8 @@ use crate::rollouts::preview::{self, Preview};
 use crate::rollouts::rows::{self, PHASES, RolloutEvent, StoredRollout};
 use crate::rollouts::transaction::Changes;
 use crate::timestamp::Timestamp;
+use crate::web::extract::{Body, IdempotencyKey, Path, Query};
+use crate::web::login::Operator;
 
 /// Devices of a preview that are named.
 const NAMED: usize = 20;
@@ -340,11 +341,11 @@ async fn create(
     key: IdempotencyKey,
     Body(new): Body<NewRollout>,
 ) -> Result<Answer, Problem> {
-    let once = Once::new(key, &caller, "rollout", &new);
+    let once = Once::new(key.0, &caller, "rollout", &new);
     // Why it cannot be is told by the write, which may also know the answer of an earlier request.
     let prepared = new.prepare(&app).await;
     let (sender, changes) = tokio::sync::oneshot::channel();
-    let answer = once.run(&app, move |tx, now| {
+    let answer = once.run(&app.db, app.clock.now(), move |tx, now| {
         let prepared = prepared?;
         let (kept, changes) = new.make(tx, &caller, &prepared, now)?;
         // Nobody waits for it where the answer is one that was given before.

@@ -10,15 +10,16 @@ use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Admin, Caller, Role};
-use super::extract::{Body, IdempotencyKey, Path};
-use super::idempotency::{Answer, Once};
-use super::page::Page;
-use super::problem::Problem;
 use crate::access::audit;
 use crate::access::fleet_keys::{self, FleetKey};
 use crate::access::tokens::{self, Token};
 use crate::app::Shared;
+use crate::caller::{Caller, Role};
+use crate::idempotency::{Answer, Once};
+use crate::page::Page;
+use crate::problem::Problem;
+use crate::web::extract::{Body, IdempotencyKey, Path};
+use crate::web::login::Admin;
 
 /// The routes.
 pub fn router() -> OpenApiRouter<Shared> {
@@ -76,8 +77,8 @@ async fn create_token(
     key: IdempotencyKey,
     Body(new): Body<tokens::New>,
 ) -> Result<Answer, Problem> {
-    Once::new(key, &caller, "token", &new)
-        .run(&app, move |tx, now| {
+    Once::new(key.0, &caller, "token", &new)
+        .run(&app.db, app.clock.now(), move |tx, now| {
             let (token, text) = create(tx, &caller, new, now)?;
             Ok(Answer::created(&token).and_secretly("text", text))
         })
@@ -160,8 +161,8 @@ async fn make_fleet_key(
     key: IdempotencyKey,
     Body(new): Body<fleet_keys::New>,
 ) -> Result<Answer, Problem> {
-    Once::new(key, &caller, "fleet-key", &new)
-        .run(&app, move |tx, now| {
+    Once::new(key.0, &caller, "fleet-key", &new)
+        .run(&app.db, app.clock.now(), move |tx, now| {
             let (key, text) = create_fleet_key(tx, &caller, new, now)?;
             Ok(Answer::created(&key).and_secretly("text", text))
         })

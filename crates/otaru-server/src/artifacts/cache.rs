@@ -13,7 +13,7 @@ use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::ArtifactError;
+use super::error::ArtifactError;
 
 /// How many bytes are held in memory, unless told otherwise.
 pub const DEFAULT_CACHE: u64 = 256 << 20;

@@ -9,6 +9,7 @@
 //! their way in and not again on their way out: devices check every block themselves.
 
 mod cache;
+mod error;
 mod staged;
 
 use std::ops::Range;
@@ -25,66 +26,12 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use cache::Cache;
 pub use cache::{CACHED_FILE, DEFAULT_CACHE};
+pub use error::ArtifactError;
 pub use staged::Staged;
 
 /// The folder, below the store's own, of files that are still being written. On the same file system, so that one can become an
 /// artifact by a new name alone.
 const STAGING: &str = "incoming";
-
-/// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ArtifactError {
-    /// The disk is full.
-    #[error("the disk is full; make room and try again, nothing was kept of this file")]
-    Full,
-    /// There is no such file.
-    #[error("there is no file {0}")]
-    Missing(Digest),
-    /// What came is not what was announced.
-    #[error("the file arrived as {found}, not as {expected}; send it again")]
-    WrongDigest {
-        /// As announced.
-        expected: Digest,
-        /// Of what came.
-        found: Digest,
-    },
-    /// The disk's reason.
-    #[error("the artifact store: {0}")]
-    Io(#[from] std::io::Error),
-    /// The store's reason.
-    #[error("the artifact store: {0}")]
-    Store(object_store::Error),
-}
-
-impl ArtifactError {
-    /// Names the failures that somebody can do something about.
-    fn of_store(error: object_store::Error, digest: Digest) -> Self {
-        match error {
-            object_store::Error::NotFound { .. } => Self::Missing(digest),
-            error if is_full(&error) => Self::Full,
-            error => Self::Store(error),
-        }
-    }
-
-    fn of_io(error: std::io::Error) -> Self {
-        if is_full(&error) { Self::Full } else { Self::Io(error) }
-    }
-}
-
-/// Whether a full disk, or a quota, is at the bottom of it.
-fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-            if matches!(io.kind(), StorageFull | QuotaExceeded) {
-                return true;
-            }
-        }
-        next = error.source();
-    }
-    false
-}
 
 /// Where a file's bytes are to be fetched from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use otaru_format::digest::Digest;
 use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::ArtifactError;
+use super::error::ArtifactError;
 
 /// A file that is still being written. Dropped, it is gone.
 pub struct Staged {

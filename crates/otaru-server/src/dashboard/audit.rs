@@ -11,8 +11,8 @@ use super::shell::{Page, Section, Shell, draw};
 use super::show;
 use super::visitor::OperatorVisitor;
 use crate::access::audit::{self, Entry, Filter};
-use crate::api::page::{Cursor, PageQuery};
 use crate::app::Shared;
+use crate::page::{Cursor, PageQuery};
 
 /// Entries on a page.
 const ROWS: u32 = 50;

@@ -17,13 +17,13 @@ use super::shell::{Page, Section, Shell, after, draw, sentence};
 use super::show::{self, Tone};
 use super::visitor::{AdminVisitor, OperatorVisitor, Visitor};
 use crate::api::devices::{self as calls, DeploymentOfDevice, Details};
-use crate::api::page::{Cursor, PageQuery};
-use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::devices::attempts;
 use crate::devices::edit::Change;
 use crate::devices::history::{self, DeviceEvent};
 use crate::devices::rows;
+use crate::page::{Cursor, PageQuery};
+use crate::problem::Problem;
 use crate::releases::{self, Release};
 use crate::timestamp::Timestamp;
 
@@ -87,7 +87,7 @@ struct Step {
 struct Read {
     details: Details,
     reported_at: Option<Timestamp>,
-    history: crate::api::page::Page<DeviceEvent>,
+    history: crate::page::Page<DeviceEvent>,
     releases: Vec<Release>,
 }
 

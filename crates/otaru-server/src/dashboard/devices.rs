@@ -13,13 +13,13 @@ use super::shell::{Page, Section, Shell, after, draw};
 use super::show::{self, Tone};
 use super::visitor::{AdminVisitor, OperatorVisitor, Visitor};
 use crate::api::devices::{self as calls, DeviceQuery};
-use crate::api::page::{Cursor, PageQuery};
-use crate::api::problem::Problem;
 use crate::app::{App, Shared};
 use crate::db::DbError;
 use crate::devices::edit::Change;
 use crate::devices::list::{self, Order, Sort};
 use crate::devices::rows::Device;
+use crate::page::{Cursor, PageQuery};
+use crate::problem::Problem;
 
 /// Devices on a page.
 const ROWS: u32 = 50;

@@ -7,10 +7,10 @@ use otaru_rollout::{Span, Time};
 use serde::de::DeserializeOwned;
 
 use super::shell::Failure;
-use crate::api::extract::plain;
-use crate::api::problem::Problem;
 use crate::app::Shared;
+use crate::problem::Problem;
 use crate::timestamp::{Timestamp, TimestampError};
+use crate::web::extract::plain;
 
 /// The filled-in fields of a form, without the white space around their texts. A field that was left empty is not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl FromRequest<Shared> for Form {
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, Response> {
         let body =
-            tokio::time::timeout(crate::api::extract::SLOWEST_BODY, bytes::Bytes::from_request(request, app))
+            tokio::time::timeout(crate::web::extract::SLOWEST_BODY, bytes::Bytes::from_request(request, app))
                 .await;
         match body {
             Ok(Ok(body)) => Ok(Self(Fields::read(&body))),

@@ -13,10 +13,10 @@ use super::show;
 use super::visitor::AdminVisitor;
 use crate::access::fleet_keys::{self, FleetKey};
 use crate::access::tokens::{self, Token};
-use crate::api::caller::Role;
-use crate::api::problem::Problem;
 use crate::api::tokens as calls;
 use crate::app::Shared;
+use crate::caller::Role;
+use crate::problem::Problem;
 
 pub(super) fn router() -> Router<Shared> {
     Router::new()

@@ -17,10 +17,10 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::fields::Query;
 use super::visitor::Visitor;
-use crate::api::events::{answer, end, one_more};
-use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::events::Event;
+use crate::problem::Problem;
+use crate::web::stream::{answer, end, one_more};
 
 /// The pause after each message.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -15,9 +15,10 @@ use super::fields::{Fields, Form, Query};
 use super::shell::{Page, Section, Shell, draw, sentence};
 use super::visitor::{Visitor, is_secure, no_session, session_cookie};
 use crate::access::{audit, sessions, tokens};
-use crate::api::caller::{Caller, Peer};
-use crate::api::problem::Problem;
 use crate::app::{App, Shared};
+use crate::caller::Caller;
+use crate::http::Peer;
+use crate::problem::Problem;
 
 pub(super) fn router() -> Router<Shared> {
     Router::new()

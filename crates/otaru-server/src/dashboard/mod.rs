@@ -43,8 +43,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 
 use self::shell::Failure;
-use crate::api::problem::Problem;
 use crate::app::Shared;
+use crate::problem::Problem;
 
 /// Bytes of the longest form, where a route does not say otherwise.
 const LONGEST_FORM: usize = 512 * 1024;

@@ -20,9 +20,9 @@ use super::shell::{Notice, Page, Section, Shell, draw, go, sentence};
 use super::show;
 use super::visitor::{OperatorVisitor, Visitor};
 use crate::api::devices::{DeviceQuery, ids_of};
-use crate::api::problem::Problem;
 use crate::api::rollouts::{self as calls, NewRollout};
 use crate::app::Shared;
+use crate::problem::Problem;
 use crate::releases::{Filter, Release, rows};
 use crate::rollouts::preview::Preview;
 

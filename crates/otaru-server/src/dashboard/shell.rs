@@ -6,7 +6,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 
 use super::assets::{PLACES, Places};
 use super::visitor::{self, Visitor};
-use crate::api::problem::Problem;
+use crate::problem::Problem;
 
 /// The places one can go to from everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

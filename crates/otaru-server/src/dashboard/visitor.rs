@@ -10,9 +10,10 @@ use otaru_format::digest::Digest;
 
 use super::shell::{Failure, Notice};
 use crate::access::sessions;
-use crate::api::caller::{Caller, Role, logged_in};
-use crate::api::problem::Problem;
 use crate::app::{App, Shared};
+use crate::caller::{Caller, Role};
+use crate::problem::Problem;
+use crate::web::login::logged_in;
 
 /// The cookie of a session.
 const SESSION: &str = "otaru_session";

@@ -5,7 +5,7 @@
 use otaru_rollout::{Span, Time};
 use rusqlite::{Connection, params};
 
-use super::DbError;
+use super::error::DbError;
 
 /// Entries of the audit log.
 pub const AUDIT: i64 = 200_000;

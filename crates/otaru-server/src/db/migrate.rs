@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::DbError;
+use super::error::DbError;
 
 /// Each step brings the schema from its index to the next number; what was released is never changed.
 const STEPS: &[&str] = &[

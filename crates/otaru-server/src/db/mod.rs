@@ -3,7 +3,11 @@
 //! A write is a closure over a transaction. Closures that wait at the same time share one transaction on disk, each in a
 //! savepoint of its own: one that fails takes back what it did and nothing else, and a fleet's reports cost one
 //! `fsync` for many. Its caller hears of success only when the disk has it.
+//!
+//! Everything that takes a [`Connection`] or a [`Db`] may fail with [`DbError`]: functions say only what else may go wrong.
 
+mod connection;
+mod error;
 pub mod growth;
 mod migrate;
 mod pool;
@@ -13,53 +17,11 @@ use std::path::Path;
 
 pub use rusqlite::{Connection, OptionalExtension, Row, params};
 
+pub use error::DbError;
+
+use connection::connect;
 use pool::Pool;
 use writer::Writer;
-
-/// Why the database did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum DbError {
-    /// SQLite's reason.
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    /// What stands in a column is not what this version puts there.
-    #[error("the database holds something unreadable in {0}: {1}")]
-    Corrupt(&'static str, String),
-    /// The file was written by a newer version.
-    #[error(
-        "the database was made by a newer version of Otaru (schema {0}); use that one, or restore a backup"
-    )]
-    Newer(i64),
-    /// The file was written by an older version, and is not brought up to date by what was asked.
-    #[error(
-        "the database is of an older version of Otaru (schema {0}); start the server once with this one, or use the one that the server runs"
-    )]
-    Older(i64),
-    /// Somebody else changed a row between reading and writing it.
-    #[error("it was changed meanwhile; try again")]
-    Conflict,
-    /// The disk is full.
-    #[error("the disk is full; make room and try again, nothing was lost")]
-    Full,
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    Closed,
-}
-
-impl DbError {
-    /// What could not be read from a column.
-    pub fn corrupt(column: &'static str, why: impl std::fmt::Display) -> Self {
-        Self::Corrupt(column, why.to_string())
-    }
-}
-
-/// Names the one failure that an operator can do something about.
-fn named(error: rusqlite::Error) -> DbError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => DbError::Full,
-        _ => DbError::Sqlite(error),
-    }
-}
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -117,19 +79,6 @@ impl Db {
 pub(crate) fn open_as_it_is(path: &Path) -> Result<Connection, DbError> {
     let connection = connect(path)?;
     migrate::is_present(&connection)?;
-    Ok(connection)
-}
-
-/// Opens a connection with the settings that every one needs.
-fn connect(path: &Path) -> Result<Connection, DbError> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
-    // WAL: readers and the writer do not wait for each other. FULL: what was answered survives a loss of power.
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "temp_store", "memory")?;
-    connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::{DbError, connect};
+use super::connection::connect;
+use super::error::DbError;
 
 /// The most reads at the same time: each occupies a thread.
 const MOST: usize = 8;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{DbError, named};
+use super::error::{DbError, named};
 
 /// The most writes in one transaction.
 const BATCH: usize = 512;

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{history, rows, tags};
 use crate::access::audit;
-use crate::api::caller::Caller;
-use crate::api::problem::Problem;
+use crate::caller::Caller;
+use crate::problem::Problem;
 use crate::reconcile;
 use crate::rollouts::transaction::Changes;
 

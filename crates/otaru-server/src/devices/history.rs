@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
+use crate::page::{Cursor, Page};
 use crate::timestamp::Timestamp;
 
 /// How many events of a device are kept.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::health;
 use super::rows::{COLUMNS, Device, device};
-use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
+use crate::page::{Cursor, Page};
 use crate::releases::naming;
 use crate::timestamp::Timestamp;
 
@@ -256,7 +256,7 @@ pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
 /// # Errors
 /// Those of the database.
 pub fn ids(tx: &Connection, filter: &Filter, most: usize) -> Result<Vec<String>, DbError> {
-    let order = Order { limit: crate::api::page::MOST, ..Order::default() };
+    let order = Order { limit: crate::page::MOST, ..Order::default() };
     let mut all = Vec::new();
     let mut after = None;
     loop {

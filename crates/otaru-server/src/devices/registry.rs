@@ -11,9 +11,9 @@ use axum::http::StatusCode;
 use otaru_rollout::{DeviceId, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::api::limits::Claims;
-use crate::api::problem::Problem;
 use crate::db::DbError;
+use crate::problem::Problem;
+use crate::rates::Claims;
 
 /// The pause between two lines in the log about devices that found no room.
 const COMPLAINTS: Duration = Duration::from_secs(60);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use otaru_rollout::{DeviceId, Tags};
 use rusqlite::{Connection, params};
 
-use crate::api::problem::Problem;
 use crate::db::DbError;
+use crate::problem::Problem;
 
 /// The most tags of a device.
 const MOST: usize = 64;

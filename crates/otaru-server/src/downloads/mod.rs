@@ -17,9 +17,9 @@ use bytes::Bytes;
 use otaru_format::digest::Digest;
 use prometheus_client::metrics::counter::Counter;
 
-use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::artifacts::{Artifacts, Content, Location};
+use crate::problem::Problem;
 use conditions::Verdict;
 use range::Wanted;
 

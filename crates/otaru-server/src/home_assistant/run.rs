@@ -14,16 +14,16 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::choice::{Candidate, Choice, Latest, candidates, choose};
 use super::entity::{Description, INSTALL, Places, State};
-use crate::api::caller::{Caller, Role};
-use crate::api::problem::Problem;
 use crate::api::rollouts::NewRollout;
 use crate::app::Shared;
+use crate::caller::{Caller, Role};
 use crate::db::DbError;
 use crate::devices::attempts;
 use crate::devices::list::{self, Filter, Order, Sort};
 use crate::devices::rows::{self, Device};
 use crate::events::Event;
 use crate::mqtt::{BrokerError, Publisher};
+use crate::problem::Problem;
 use crate::releases::again::Prepared;
 use crate::rollouts::deployments;
 

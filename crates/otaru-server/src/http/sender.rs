@@ -1,10 +1,14 @@
-//! Who sent a request.
+//! Sender of a request.
 
 use std::net::IpAddr;
 
 use axum::http::HeaderMap;
 
-/// Who sent a request: the connection's other end or, when that is a proxy that is trusted, whom it names. Of several it is the
+/// The address of a request's sender: that of the connection, or what a trusted proxy says.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// Returns the sender of a request: the connection's other end or, when that is a proxy that is trusted, whom it names. Of several it is the
 /// last that no trusted proxy is; what stands before it anybody may have written.
 pub(super) fn sender(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {
     if !trusted.contains(&peer) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::str::FromStr;
 
-use crate::api::caller::Role;
+use crate::caller::Role;
 
 /// Who somebody is at the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::ingest;
-use crate::api::problem::Problem;
 use crate::app::Shared;
 use crate::db::DbError;
+use crate::problem::Problem;
 use crate::releases::again::{self, When};
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
 use crate::rollouts::{deployments, preview, rows};
@@ -295,7 +295,7 @@ async fn clean(app: &Shared) -> Result<(), DbError> {
     let now = app.clock.now();
     app.db
         .write(move |tx| {
-            crate::api::idempotency::prune(tx, now)?;
+            crate::idempotency::prune(tx, now)?;
             crate::db::growth::prune(tx, now)
         })
         .await?;

@@ -7,10 +7,10 @@ use tokio::sync::Semaphore;
 use super::contents::{Contents, Kind, Refused};
 use super::naming::Naming;
 use super::register::{RegisterError, Registered, Stored, Upload, register};
-use crate::api::problem::Problem;
 use crate::app::App;
 use crate::artifacts::{ArtifactError, Staged};
 use crate::events::Event;
+use crate::problem::Problem;
 
 /// So many files are looked at in one process at the same time: each is in memory meanwhile.
 static LOOKED_AT: Semaphore = Semaphore::const_new(2);

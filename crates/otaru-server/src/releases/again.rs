@@ -18,11 +18,11 @@ use super::Keys;
 use super::contents::{Contents, Kind, ReleaseParts};
 use super::register::{Stored, note_artifact, put_file};
 use super::rows::{self, Release, millis};
-use crate::api::problem::Problem;
 use crate::app::App;
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
 use crate::events::Event;
+use crate::problem::Problem;
 
 /// A release that is to become newer than what devices have had.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use otaru_format::digest::Digest;
 use otaru_format::release::is_good_text;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::api::problem::Problem;
 use crate::db::DbError;
+use crate::problem::Problem;
 use crate::reconcile::report::cut;
 
 /// Bytes of the longest file name that is kept.

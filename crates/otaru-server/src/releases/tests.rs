@@ -21,9 +21,9 @@ use tower::ServiceExt as _;
 use super::samples::image;
 use super::*;
 use crate::access::tokens;
-use crate::api::caller::Role;
 use crate::app::{App, Shared};
 use crate::artifacts::{Artifacts, DEFAULT_CACHE};
+use crate::caller::Role;
 use crate::clock::Clock;
 use crate::config::{Config, MqttConfig};
 use crate::db::{Connection, Db, DbError, params};
@@ -64,9 +64,9 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         public_mqtt: std::sync::OnceLock::new(),
         tokens: crate::access::tokens::Remembered::default(),
         readiness: crate::readiness::Readiness::default(),
-        polls: crate::api::limits::Polls::default(),
+        polls: crate::rates::Polls::default(),
         registry: crate::devices::registry::Registry::default(),
-        failed_logins: crate::api::limits::FailedLogins::default(),
+        failed_logins: crate::rates::FailedLogins::default(),
         connections: std::sync::Arc::default(),
         streams: crate::counts::Counts::new(9),
         recent: crate::reconcile::ingest::Recent::default(),

@@ -9,8 +9,8 @@ use otaru_format::digest::Digest;
 use sfv::{BareItem, Dictionary, Item, ListEntry, Parser};
 use sha2::{Digest as _, Sha512};
 
-use crate::api::problem::Problem;
 use crate::artifacts::{ArtifactError, Artifacts, Staged};
+use crate::problem::Problem;
 
 /// What uploads may be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

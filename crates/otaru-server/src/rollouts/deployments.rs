@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
 use super::rows::key;
-use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
+use crate::page::{Cursor, Page};
 use crate::timestamp::Timestamp;
 
 fn parse(state: &str) -> Result<Deployment, DbError> {

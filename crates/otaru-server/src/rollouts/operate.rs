@@ -11,9 +11,9 @@ use super::rows::StoredRollout;
 use super::transaction::{Changes, RolloutTransaction};
 use super::{deployments, preview, rows};
 use crate::access::audit;
-use crate::api::caller::Caller;
-use crate::api::problem::Problem;
+use crate::caller::Caller;
 use crate::db::DbError;
+use crate::problem::Problem;
 use crate::releases::again::{self, Found, Outdated};
 
 /// What a rollout brings.

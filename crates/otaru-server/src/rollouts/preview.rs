@@ -12,10 +12,10 @@ use otaru_rollout::{
 use rusqlite::Connection;
 use serde::Serialize;
 
-use crate::api::problem::Problem;
 use crate::api::rollouts::ReleaseOf;
 use crate::db::DbError;
 use crate::devices::history;
+use crate::problem::Problem;
 use crate::releases::again::{Found, Outdated, had_by, may_be_barred};
 use crate::releases::rows as releases;
 use crate::releases::unfit::{Demands, Refusals};

@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::page::{Cursor, Page};
 use crate::db::DbError;
+use crate::page::{Cursor, Page};
 use crate::timestamp::Timestamp;
 
 /// A rollout as it is kept.

@@ -9,14 +9,14 @@ use std::time::Duration;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, Status, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase, Rollout, RolloutId, RolloutSpec, Tally, Time};
-use otaru_server::api::caller::{Caller, Role};
-use otaru_server::api::problem::Problem;
 use otaru_server::app::{App, Shared, Wake};
 use otaru_server::artifacts::Artifacts;
+use otaru_server::caller::{Caller, Role};
 use otaru_server::clock::Clock;
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::db::{Db, DbError};
 use otaru_server::http::Limits;
+use otaru_server::problem::Problem;
 use otaru_server::reconcile::outbox::{Publish, send_all};
 use otaru_server::reconcile::work::{Memory, pass};
 use otaru_server::reconcile::{take_presence, take_report};
@@ -97,9 +97,9 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
         public_mqtt: std::sync::OnceLock::new(),
         tokens: otaru_server::access::tokens::Remembered::default(),
         readiness: otaru_server::readiness::Readiness::default(),
-        polls: otaru_server::api::limits::Polls::default(),
+        polls: otaru_server::rates::Polls::default(),
         registry: otaru_server::devices::registry::Registry::default(),
-        failed_logins: otaru_server::api::limits::FailedLogins::default(),
+        failed_logins: otaru_server::rates::FailedLogins::default(),
         recent: otaru_server::reconcile::ingest::Recent::default(),
         connections: Arc::default(),
         streams: otaru_server::counts::Counts::new(9),

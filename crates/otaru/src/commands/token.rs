@@ -76,8 +76,8 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const fn of_server(self) -> otaru_server::api::caller::Role {
-        use otaru_server::api::caller::Role as Of;
+    const fn of_server(self) -> otaru_server::caller::Role {
+        use otaru_server::caller::Role as Of;
         match self {
             Self::Viewer => Of::Viewer,
             Self::Operator => Of::Operator,

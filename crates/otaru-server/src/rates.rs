@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use axum::http::StatusCode;
 use otaru_rollout::{DeviceId, Span, Time};
 
-use super::problem::Problem;
 use crate::address::origin;
+use crate::problem::Problem;
 
 /// Failed logins of an address that are allowed at once, and after how long one more is.
 const LOGINS: Rate = Rate { burst: 20, refill: Span::seconds(3) };

@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::problem::Problem;
+use crate::problem::Problem;
 
 /// Items a page has when nobody says.
 const USUAL: u32 = 100;

@@ -10,11 +10,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::caller::Caller;
-use super::extract::IdempotencyKey;
-use super::problem::Problem;
-use crate::app::Shared;
-use crate::db::DbError;
+use crate::caller::Caller;
+use crate::db::{Db, DbError};
+use crate::problem::Problem;
 
 /// How long answers are kept.
 const KEPT: Span = Span::hours(24);
@@ -65,10 +63,10 @@ pub struct Once {
 
 impl Once {
     /// This request: what is asked for is `what` of `body`.
-    pub fn new(key: IdempotencyKey, caller: &Caller, what: &str, body: &impl Serialize) -> Self {
+    pub fn new(key: Option<String>, caller: &Caller, what: &str, body: &impl Serialize) -> Self {
         let body = serde_json::to_string(body).unwrap_or_default();
         let request = Digest::of(format!("{what}\n{body}").as_bytes());
-        Self { key: key.0, actor: caller.token.clone(), request }
+        Self { key, actor: caller.token.clone(), request }
     }
 
     /// Carries it out, or gives the answer it got before.
@@ -77,11 +75,11 @@ impl Once {
     /// Those of `make`; when the key was used for something else; when the answer had a secret.
     pub async fn run(
         self,
-        app: &Shared,
+        db: &Db,
+        now: Time,
         make: impl FnOnce(&Connection, Time) -> Result<Answer, Problem> + Send + 'static,
     ) -> Result<Answer, Problem> {
-        let now = app.clock.now();
-        app.db.write(move |tx| self.in_transaction(tx, now, make)).await
+        db.write(move |tx| self.in_transaction(tx, now, make)).await
     }
 
     fn in_transaction(

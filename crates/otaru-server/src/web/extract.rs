@@ -9,8 +9,8 @@ use axum::http::{HeaderName, StatusCode};
 use otaru_format::digest::Digest;
 use serde::de::DeserializeOwned;
 
-use super::problem::Problem;
 use crate::app::Shared;
+use crate::problem::Problem;
 
 /// How long a JSON body may take, so that nobody holds connections by sending one slowly.
 pub(crate) const SLOWEST_BODY: Duration = Duration::from_secs(15);

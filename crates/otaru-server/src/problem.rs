@@ -1,13 +1,9 @@
-//! Errors of the API: problem details (RFC 9457).
+//! Errors that people and programs see: problem details (RFC 9457).
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-
-use crate::access::tokens::Refusal;
-use crate::artifacts::ArtifactError;
-use crate::db::DbError;
 
 /// An error that a caller can act on.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -73,9 +69,9 @@ impl Problem {
         )
     }
 
-    /// This token is not good, or no longer.
-    pub fn bad_token(refusal: Refusal) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", refusal.to_string())
+    /// The credentials that were given are not good, or no longer: `why` says what is known of them.
+    pub fn bad_token(why: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", why.to_string())
     }
 
     /// The token's role is too weak.
@@ -91,42 +87,6 @@ impl Problem {
             "internal",
             "the server failed to do this; its log says why",
         )
-    }
-}
-
-impl From<DbError> for Problem {
-    fn from(error: DbError) -> Self {
-        match error {
-            DbError::Full => {
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "the server's disk is full")
-            }
-            DbError::Conflict => Self::conflict("it was changed meanwhile; try again"),
-            DbError::Closed => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is shutting down")
-            }
-            other => Self::internal(&other),
-        }
-    }
-}
-
-impl From<ArtifactError> for Problem {
-    fn from(error: ArtifactError) -> Self {
-        match &error {
-            ArtifactError::Full => {
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", error.to_string())
-            }
-            ArtifactError::Missing(_) => Self::new(StatusCode::NOT_FOUND, "not-found", error.to_string()),
-            ArtifactError::WrongDigest { .. } => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "digest-mismatch", error.to_string())
-            }
-            other => Self::internal(other),
-        }
-    }
-}
-
-impl From<rusqlite::Error> for Problem {
-    fn from(error: rusqlite::Error) -> Self {
-        DbError::from(error).into()
     }
 }
 

@@ -1,0 +1,5 @@
+//! What the API and the dashboard share of HTTP: what requests bring, who sends them, and answers that go on.
+
+pub mod extract;
+pub mod login;
+pub(crate) mod stream;
