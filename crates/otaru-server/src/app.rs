@@ -1,11 +1,11 @@
-//! What all parts of a server share.
+//! Parts of a server that all the others share. None of them knows this file: each is given what it needs when it is made.
 
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::tokens::Remembered;
+use crate::access::verify::Tokens;
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::mqtt::{BrokerUrl, Connections};
 use crate::rates::{FailedLogins, Polls};
 use crate::readiness::Readiness;
-use crate::reconcile::ingest::Recent;
+use crate::devices::recent::Recent;
 use crate::releases::Keys;
 
 /// What all parts of a server share.
@@ -35,13 +35,13 @@ pub struct App {
     /// Who is told what changed.
     pub events: Events,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// What URLs for devices and people begin with, without a slash at the end.
     pub public_base: String,
     /// The broker as devices reach it, without a login; known when it listens.
     pub public_mqtt: OnceLock<BrokerUrl>,
-    /// Tokens that were looked up not long ago.
-    pub tokens: Remembered,
+    /// Checks tokens.
+    pub tokens: Tokens,
     /// Whether it can do its work.
     pub readiness: Readiness,
     /// Rate of reports over HTTP, by device.
@@ -62,7 +62,49 @@ pub struct App {
     pub wake: Wake,
 }
 
+/// What an [`App`] is made of; the rest of it begins empty.
+pub struct Parts {
+    /// How it is set up.
+    pub config: Config,
+    /// The database.
+    pub db: Db,
+    /// Files.
+    pub artifacts: Artifacts,
+    /// Keys that sign releases, and those that are trusted.
+    pub keys: Keys,
+    /// The time.
+    pub clock: Clock,
+    /// What URLs for devices and people begin with, without a slash at the end.
+    pub public_base: String,
+}
+
 impl App {
+    /// Puts one together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { config, db, artifacts, keys, clock, public_base } = parts;
+        Self {
+            tokens: Tokens::new(db.clone(), clock.clone()),
+            readiness: Readiness::new(db.clone(), artifacts.clone(), clock.clone()),
+            streams: Counts::new(config.limits.streams),
+            events: Events::default(),
+            metrics: Arc::default(),
+            public_mqtt: OnceLock::new(),
+            polls: Polls::default(),
+            failed_logins: FailedLogins::default(),
+            registry: Registry::default(),
+            recent: Recent::default(),
+            connections: Arc::default(),
+            stop: CancellationToken::new(),
+            wake: Wake::default(),
+            config,
+            db,
+            artifacts,
+            keys,
+            clock,
+            public_base,
+        }
+    }
+
     /// The broker as devices reach it.
     pub fn broker(&self) -> String {
         self.public_mqtt.get().map_or_else(String::new, BrokerUrl::to_string)

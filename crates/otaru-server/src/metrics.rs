@@ -1,11 +1,7 @@
-//! Figures for Prometheus, on a listener of their own.
+//! Figures for Prometheus.
 
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use otaru_rollout::{Rollout, Standing};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -16,12 +12,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use rusqlite::Connection;
 
-use crate::app::Shared;
-use crate::db::DbError;
+use crate::db::{Db, DbError};
 use crate::problem::Problem;
 
-/// The media type of the answer (OpenMetrics 1.0.0).
-const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Media type of the text (OpenMetrics 1.0.0).
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Which requests are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -109,9 +104,12 @@ impl Metrics {
         self.latency.observe(took.as_secs_f64());
     }
 
-    /// Everything as text, with what the database counts.
-    async fn scrape(&self, app: &Shared) -> Result<String, Problem> {
-        let counted = app.db.read(count).await?;
+    /// Returns everything as text, with what the database counts.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn scrape(&self, db: &Db) -> Result<String, Problem> {
+        let counted = db.read(count).await?;
         self.counts.set(&counted);
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(|error| Problem::internal(&error))?;
@@ -179,14 +177,4 @@ impl Counts {
         self.reachable.set(counted.reachable);
         self.outbox.set(counted.outbox);
     }
-}
-
-/// `/metrics`, for the listener of their own.
-pub fn router(app: Shared) -> axum::Router {
-    axum::Router::new().route("/metrics", get(metrics)).with_state(app)
-}
-
-async fn metrics(State(app): State<Shared>) -> Result<Response, Problem> {
-    let text = app.metrics.scrape(&app).await?;
-    Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response())
 }

@@ -8,8 +8,9 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use crate::app::Shared;
-use crate::db::DbError;
+use crate::artifacts::Artifacts;
+use crate::clock::Clock;
+use crate::db::{Db, DbError};
 
 /// How long an answer stands, so that asking costs little however often it is done.
 const STANDS: Duration = Duration::from_secs(2);
@@ -20,9 +21,19 @@ const FILE: usize = 64 * 1024;
 
 type Outcome = Result<(), String>;
 
-/// What was found when it was last tried.
-#[derive(Debug, Default)]
-pub struct Readiness(Mutex<Tried>);
+/// Tries whether writes are done, and keeps what was found for a moment.
+pub struct Readiness {
+    stores: Stores,
+    tried: Mutex<Tried>,
+}
+
+/// Places that are written to.
+#[derive(Clone)]
+struct Stores {
+    db: Db,
+    artifacts: Artifacts,
+    clock: Clock,
+}
 
 #[derive(Debug, Default)]
 struct Tried {
@@ -32,18 +43,23 @@ struct Tried {
 }
 
 impl Readiness {
+    /// Tries these.
+    pub fn new(db: Db, artifacts: Artifacts, clock: Clock) -> Self {
+        Self { stores: Stores { db, artifacts, clock }, tried: Mutex::default() }
+    }
+
     /// Whether the next write will be done; why not, otherwise.
     ///
     /// # Errors
     /// What failed, in words.
-    pub async fn ask(&self, app: &Shared) -> Outcome {
-        let mut tried = self.0.lock().await;
+    pub async fn ask(&self) -> Outcome {
+        let mut tried = self.tried.lock().await;
         if let Some((at, outcome)) = &tried.last
             && at.elapsed() < STANDS
         {
             return outcome.clone();
         }
-        let mut attempt = tried.under_way.take().unwrap_or_else(|| tokio::spawn(attempt(app.clone())));
+        let mut attempt = tried.under_way.take().unwrap_or_else(|| tokio::spawn(attempt(self.stores.clone())));
         let outcome = match timeout(LONGEST, &mut attempt).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Err(error.to_string()),
@@ -58,9 +74,9 @@ impl Readiness {
 }
 
 /// A row and a file, as the next report and the next upload write them.
-async fn attempt(app: Shared) -> Outcome {
-    let now = app.clock.now().0.cast_signed();
-    let row = app.db.write(move |tx| {
+async fn attempt(Stores { db, artifacts, clock }: Stores) -> Outcome {
+    let now = clock.now().0.cast_signed();
+    let row = db.write(move |tx| {
         let sql =
             "INSERT INTO meta (key, value) VALUES ('ready_at', ?1) ON CONFLICT DO UPDATE SET value = ?1";
         tx.prepare_cached(sql)?.execute(params![now.to_string()])?;
@@ -68,7 +84,7 @@ async fn attempt(app: Shared) -> Outcome {
     });
     row.await.map_err(|error| format!("the database takes nothing: {error}"))?;
     let file = async {
-        let mut staged = app.artifacts.stage().await?;
+        let mut staged = artifacts.stage().await?;
         staged.write(Bytes::from_static(&[0; FILE])).await
     };
     file.await.map_err(|error| format!("the folder for firmware takes nothing: {error}"))

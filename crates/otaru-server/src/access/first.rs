@@ -7,12 +7,12 @@ use otaru_rollout::Time;
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
 
-use super::{audit, tokens};
+use super::audit;
+use super::tokens::{self, NewTokenError};
 use crate::app::Shared;
 use crate::caller::Role;
 use crate::db::DbError;
 use crate::mqtt::Secret;
-use crate::problem::Problem;
 
 /// The row of `meta` with the id of a token that may never have been shown.
 const UNSEEN: &str = "unseen_token";
@@ -32,8 +32,8 @@ pub struct First {
 /// Whoever can start the server can read and change everything it keeps, so this gives nobody more than they have.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn make(app: &Shared) -> Result<Option<First>, DbError> {
+/// When the system has no randomness.
+pub async fn make(app: &Shared) -> Result<Option<First>, NewTokenError> {
     let now = app.clock.now();
     let made = app.db.write(move |tx| {
         let again = end_unseen(tx, now)?;
@@ -45,9 +45,9 @@ pub async fn make(app: &Shared) -> Result<Option<First>, DbError> {
         let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2";
         tx.execute(sql, [UNSEEN, &token.id])?;
         audit::note_server(tx, "token.create", &format!("token/{}", token.id), &json!({}), now)?;
-        Ok::<_, Problem>(Some(First { text: Secret::new(text), again }))
+        Ok::<_, NewTokenError>(Some(First { text: Secret::new(text), again }))
     });
-    made.await.map_err(|problem| DbError::Corrupt("tokens", problem.detail))
+    made.await
 }
 
 /// Ends the token of an earlier start that nobody was shown; says whether there was one. One that was used was seen.
@@ -68,9 +68,6 @@ fn forget_unseen(tx: &Connection) -> Result<(), DbError> {
 }
 
 /// Notes that the token was shown.
-///
-/// # Errors
-/// Those of the database.
 pub async fn was_shown(app: &Shared) -> Result<(), DbError> {
     app.db.write(forget_unseen).await
 }

@@ -58,7 +58,7 @@ pub struct New {
 /// # Errors
 /// When its name or tags cannot be, and those of the database.
 pub fn create(tx: &Connection, new: New, by: &str, now: Time) -> Result<(FleetKey, String), Problem> {
-    let name = super::plain_name(&new.name)?;
+    let name = super::name::plain_name(&new.name)?;
     crate::devices::tags::check(&new.tags)?;
     let most = new.max_devices.map(i64::try_from).transpose();
     let most = most.ok().filter(|most| *most != Some(0));

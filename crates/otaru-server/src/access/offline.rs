@@ -10,12 +10,11 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::audit;
-use super::tokens::{self, New, Token};
+use super::tokens::{self, New, NewTokenError, Token};
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, DataDirError, database_in};
 use crate::db::{self, DbError};
 use crate::mqtt::Secret;
-use crate::problem::Problem;
 
 /// Who did it, as the audit log has it.
 const ACTOR: &str = "offline";
@@ -97,11 +96,14 @@ impl Made {
 
 fn write<T>(
     connection: &mut Connection,
-    work: impl FnOnce(&Connection) -> Result<T, Problem>,
+    work: impl FnOnce(&Connection) -> Result<T, NewTokenError>,
 ) -> Result<T, OfflineError> {
     let failed = |error: rusqlite::Error| OfflineError::Database(error.into());
     let tx = connection.transaction().map_err(failed)?;
-    let done = work(&tx).map_err(|problem| OfflineError::Refused(problem.detail))?;
+    let done = work(&tx).map_err(|error| match error {
+        NewTokenError::Db(error) => OfflineError::Database(error),
+        other => OfflineError::Refused(other.to_string()),
+    })?;
     tx.commit().map_err(failed)?;
     Ok(done)
 }

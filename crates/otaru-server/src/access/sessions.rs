@@ -6,7 +6,7 @@ use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{secret, tokens};
+use super::secret;
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::db::DbError;
@@ -70,7 +70,7 @@ pub async fn verify(app: &Shared, key: Digest) -> Result<Option<Caller>, DbError
         )
     });
     let Some((token, used_at)) = found.await? else { return Ok(None) };
-    let caller = tokens::caller(app, &token).await?;
+    let caller = app.tokens.caller(&token).await?;
     if caller.is_some() && now.since(Time(used_at.unsigned_abs())) >= NOTE_USE {
         note_use(app, key, now);
     }

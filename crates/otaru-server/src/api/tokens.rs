@@ -3,14 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use otaru_rollout::Time;
-use rusqlite::Connection;
 use serde::Serialize;
-use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::audit;
+use crate::access::credentials;
 use crate::access::fleet_keys::{self, FleetKey};
 use crate::access::tokens::{self, Token};
 use crate::app::Shared;
@@ -79,26 +76,10 @@ async fn create_token(
 ) -> Result<Answer, Problem> {
     Once::new(key.0, &caller, "token", &new)
         .run(&app.db, app.clock.now(), move |tx, now| {
-            let (token, text) = create(tx, &caller, new, now)?;
+            let (token, text) = credentials::create_token(tx, &caller, new, now)?;
             Ok(Answer::created(&token).and_secretly("text", text))
         })
         .await
-}
-
-/// Makes a token, and notes who did.
-///
-/// # Errors
-/// When there cannot be such a token, and those of the database.
-pub(crate) fn create(
-    tx: &Connection,
-    caller: &Caller,
-    new: tokens::New,
-    now: Time,
-) -> Result<(Token, String), Problem> {
-    let (token, text) = tokens::create(tx, new, &caller.name, now)?;
-    let detail = json!({"name": token.name, "role": token.role});
-    audit::note(tx, caller, "token.create", &format!("token/{}", token.id), &detail, now)?;
-    Ok((token, text))
 }
 
 /// End a token
@@ -109,27 +90,8 @@ async fn revoke_token(
     Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    revoke(&app, &caller, id).await?;
+    credentials::revoke_token(&app, &caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Ends a token, and notes who did.
-///
-/// # Errors
-/// When there is none that is good.
-pub(crate) async fn revoke(app: &Shared, caller: &Caller, id: String) -> Result<(), Problem> {
-    let (now, token, caller) = (app.clock.now(), id.clone(), caller.clone());
-    app.db
-        .write(move |tx| {
-            if !tokens::revoke(tx, &id, now)? {
-                return Err(Problem::not_found(format_args!("good token {id}")));
-            }
-            audit::note(tx, &caller, "token.revoke", &format!("token/{id}"), &json!({}), now)?;
-            Ok(())
-        })
-        .await?;
-    app.tokens.forget(&token);
-    Ok(())
 }
 
 /// All fleet keys, without their secrets
@@ -163,26 +125,10 @@ async fn make_fleet_key(
 ) -> Result<Answer, Problem> {
     Once::new(key.0, &caller, "fleet-key", &new)
         .run(&app.db, app.clock.now(), move |tx, now| {
-            let (key, text) = create_fleet_key(tx, &caller, new, now)?;
+            let (key, text) = credentials::create_fleet_key(tx, &caller, new, now)?;
             Ok(Answer::created(&key).and_secretly("text", text))
         })
         .await
-}
-
-/// Makes a fleet key, and notes who did.
-///
-/// # Errors
-/// When there cannot be such a key, and those of the database.
-pub(crate) fn create_fleet_key(
-    tx: &Connection,
-    caller: &Caller,
-    new: fleet_keys::New,
-    now: Time,
-) -> Result<(FleetKey, String), Problem> {
-    let (key, text) = fleet_keys::create(tx, new, &caller.name, now)?;
-    let detail = json!({"name": key.name});
-    audit::note(tx, caller, "fleet-key.create", &format!("fleet-key/{}", key.id), &detail, now)?;
-    Ok((key, text))
 }
 
 /// End a fleet key
@@ -196,24 +142,6 @@ async fn end_fleet_key(
     Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    revoke_fleet_key(&app, &caller, id).await?;
+    credentials::revoke_fleet_key(&app, &caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Ends a fleet key, and notes who did.
-///
-/// # Errors
-/// When there is none that is good.
-pub(crate) async fn revoke_fleet_key(app: &Shared, caller: &Caller, id: String) -> Result<(), Problem> {
-    let (now, caller) = (app.clock.now(), caller.clone());
-    app.db
-        .write(move |tx| {
-            if !fleet_keys::revoke(tx, &id, now)? {
-                return Err(Problem::not_found(format_args!("good fleet key {id}")));
-            }
-            audit::note(tx, &caller, "fleet-key.revoke", &format!("fleet-key/{id}"), &json!({}), now)?;
-            Ok(())
-        })
-        .await?;
-    Ok(())
 }

@@ -11,9 +11,9 @@ use super::fields::Form;
 use super::shell::{Page, Section, Shell, after, draw};
 use super::show;
 use super::visitor::AdminVisitor;
+use crate::access::credentials;
 use crate::access::fleet_keys::{self, FleetKey};
 use crate::access::tokens::{self, Token};
-use crate::api::tokens as calls;
 use crate::app::Shared;
 use crate::caller::Role;
 use crate::problem::Problem;
@@ -80,7 +80,7 @@ async fn new_token(
     let end = |days: u32| (app.clock.now() + Span::hours(u64::from(days) * 24)).into();
     let new = tokens::New { name: fields.text("name").to_owned(), role, expires_at: days.map(end) };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
-    let (token, text) = app.db.write(move |tx| calls::create(tx, &caller, new, now)).await?;
+    let (token, text) = app.db.write(move |tx| credentials::create_token(tx, &caller, new, now)).await?;
     draw(&SecretPage {
         shell: Shell::new(&visitor, Section::Keys, "New token"),
         heading: format!("The token “{}”", token.name),
@@ -95,7 +95,7 @@ async fn revoke_token(
     AdminVisitor(visitor): AdminVisitor,
     Path(id): Path<String>,
 ) -> Response {
-    let revoked = calls::revoke(&app, &visitor.caller, id).await;
+    let revoked = credentials::revoke_token(&app, &visitor.caller, id).await;
     after(revoked.map(|()| "The token was revoked.".into()), "/keys")
 }
 
@@ -108,7 +108,7 @@ async fn new_fleet_key(
     let max_devices = fields.parse("max_devices", "Most devices")?;
     let new = fleet_keys::New { name: fields.text("name").to_owned(), tags, max_devices };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
-    let (key, text) = app.db.write(move |tx| calls::create_fleet_key(tx, &caller, new, now)).await?;
+    let (key, text) = app.db.write(move |tx| credentials::create_fleet_key(tx, &caller, new, now)).await?;
     draw(&SecretPage {
         shell: Shell::new(&visitor, Section::Keys, "New fleet key"),
         heading: format!("The fleet key “{}”", key.name),
@@ -123,7 +123,7 @@ async fn revoke_fleet_key(
     AdminVisitor(visitor): AdminVisitor,
     Path(id): Path<String>,
 ) -> Response {
-    let revoked = calls::revoke_fleet_key(&app, &visitor.caller, id).await;
+    let revoked = credentials::revoke_fleet_key(&app, &visitor.caller, id).await;
     after(
         revoked.map(|()| "The fleet key was revoked; devices that came with it can connect no more.".into()),
         "/keys",

@@ -79,7 +79,7 @@ async fn enter(
     Form(fields): Form,
 ) -> Page {
     let to = destination(&fields);
-    let caller = match tokens::verify(&app, fields.text("token")).await? {
+    let caller = match app.tokens.verify(fields.text("token")).await? {
         Ok(caller) => caller,
         Err(refusal) => {
             let detail = match app.failed_logins.count(peer, app.clock.now()) {

@@ -47,7 +47,7 @@ pub fn change(
     if let Some(label) = &change.label {
         let label = match label.trim() {
             "" => None,
-            text => Some(crate::access::plain_name(text)?),
+            text => Some(crate::access::name::plain_name(text)?),
         };
         let sql = "UPDATE devices SET label = ?, revision = revision + 1 WHERE id = ?";
         tx.execute(sql, params![label, device.as_str()])?;

@@ -5,6 +5,7 @@ pub mod edit;
 pub(crate) mod health;
 pub mod history;
 pub mod list;
+pub mod recent;
 pub mod registry;
 pub mod rows;
 pub mod tags;

@@ -12,86 +12,18 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::waiting::{Among, Entry, Wait, Waits};
+use super::limits::Limits;
+use super::stranger::Stranger;
+use super::waiting::{Among, Entry, Waits};
 use crate::address::origin;
 use crate::counts::{Counted, Counts};
 
-/// Limits of the HTTP listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at the same time, for everybody.
-    pub connections: usize,
-    /// More of them, for one short answer each.
-    pub reserve: usize,
-    /// More of them, that wait for a place.
-    pub queue: usize,
-    /// Connections, or requests through a trusted proxy, of one address, where nobody has logged in.
-    pub per_address: usize,
-    /// Event streams of one token.
-    pub streams: usize,
-    /// Time for a request's head, and for which a connection may be idle.
-    pub head: Duration,
-    /// Time for which a reader may take nothing of an answer.
-    pub stall: Duration,
-    /// Time for which a peer is waited for though there is no room for others; ten times that once it has logged in.
-    pub patience: Duration,
-}
-
-/// The most connections of one address; a thousand devices may have one in common.
-const MOST_PER_ADDRESS: usize = 1_250;
-/// The most event streams of one token.
-const MOST_STREAMS: usize = 256;
 /// How often it is looked for room while there is none.
 const LOOK: Duration = Duration::from_millis(50);
 /// The longest wait of a connection in the queue.
 const QUEUED: Duration = Duration::from_secs(10);
 /// The longest wait of a long answer for a place for everybody.
 const LONG_ANSWER: Duration = Duration::from_secs(2);
-
-impl Limits {
-    /// Limits for so many connections in all.
-    pub fn for_connections(all: usize) -> Self {
-        let (reserve, queue) = ((all / 8).max(1), (all / 8).max(1));
-        let connections = all.saturating_sub(reserve + queue).max(1);
-        Self {
-            connections,
-            reserve,
-            queue,
-            per_address: MOST_PER_ADDRESS.min(connections / 2).max(1),
-            streams: MOST_STREAMS.min(connections / 4).max(1),
-            head: Duration::from_secs(15),
-            stall: Duration::from_secs(30),
-            patience: Duration::from_millis(500),
-        }
-    }
-
-    /// Of the reserve, what one address may have: so little that it takes very many to fill it.
-    fn reserve_per_address(&self) -> usize {
-        (self.reserve / 64).max(1)
-    }
-
-    /// Of the queue, what one address may have.
-    fn queue_per_address(&self) -> usize {
-        (self.queue / 16).max(1)
-    }
-
-    /// Time for a request's head in the reserve.
-    pub(super) fn short_head(&self) -> Duration {
-        self.head / 3
-    }
-
-    /// Time for which a reader in the reserve may take nothing.
-    pub(super) fn short_stall(&self) -> Duration {
-        self.stall / 3
-    }
-}
-
-impl Default for Limits {
-    /// What the files that this process may open have room for.
-    fn default() -> Self {
-        Self::for_connections(crate::files::room().http)
-    }
-}
 
 /// The places there are.
 #[derive(Debug)]
@@ -142,34 +74,6 @@ impl Place {
     pub(super) fn leaves_reserve(&self, permit: OwnedSemaphorePermit) {
         drop(self.entry.wait.leaves_reserve(permit));
         drop(self.counted.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-}
-
-/// Somebody who is counted by address until they log in. Clones are the same one.
-#[derive(Debug, Clone, Default)]
-pub struct Stranger {
-    count: Arc<Mutex<Option<Counted<IpAddr>>>>,
-    /// Their connection.
-    wait: Option<Arc<Wait>>,
-}
-
-impl Stranger {
-    fn counted(count: Counted<IpAddr>) -> Self {
-        Self { count: Arc::new(Mutex::new(Some(count))), wait: None }
-    }
-
-    /// The same, on this connection.
-    pub(super) fn on(mut self, wait: &Arc<Wait>) -> Self {
-        self.wait = Some(Arc::clone(wait));
-        self
-    }
-
-    /// They logged in, and count no more.
-    pub fn is_known(&self) {
-        drop(self.count.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Some(wait) = &self.wait {
-            wait.is_known();
-        }
     }
 }
 
@@ -231,7 +135,7 @@ impl Room {
     }
 
     fn list(&self, peer: Option<IpAddr>, stranger: &Stranger, permit: OwnedSemaphorePermit) -> Place {
-        let entry = self.waits.list(peer, stranger.clone(), permit, false);
+        let entry = self.waits.list(peer, stranger.count(), permit, false);
         Place { reserved: false, stranger: stranger.clone(), entry, counted: Mutex::default() }
     }
 
@@ -243,7 +147,7 @@ impl Room {
         };
         let permit = Arc::clone(&self.reserve).try_acquire_owned().ok();
         let permit = permit.or_else(|| self.waits.make_room(Among::Reserve, self.patience))?;
-        let entry = self.waits.list(peer, stranger.clone(), permit, true);
+        let entry = self.waits.list(peer, stranger.count(), permit, true);
         Some(Place { reserved: true, stranger: stranger.clone(), entry, counted: Mutex::new(counted) })
     }
 
@@ -295,22 +199,6 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_limit_is_out_of_reach() {
-        for all in [1, 16, 128, 1_000, 8_192] {
-            let limits = Limits::for_connections(all);
-            let sum = limits.connections + limits.reserve + limits.queue;
-            assert!(sum <= all.max(3), "{limits:?}");
-            assert!(limits.per_address <= limits.connections && limits.streams <= limits.connections);
-            assert!(
-                all < 8 || limits.per_address < limits.connections,
-                "one address cannot take all: {limits:?}"
-            );
-        }
-        let limits = Limits::for_connections(8_192);
-        assert!(limits.per_address >= 1_000, "a thousand devices behind one address: {limits:?}");
-    }
 
     fn place(admission: Option<Admission>) -> Place {
         match admission {

@@ -17,7 +17,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::room::Stranger;
+use super::counted::AddressCount;
 
 /// Of how many connections one is ended at once, where there are many: looking for one costs as much as looking for several.
 const PART: usize = 64;
@@ -44,7 +44,7 @@ pub(super) struct Wait {
     end: CancellationToken,
     /// Whose connection it is, where that counts.
     pub(super) origin: Option<IpAddr>,
-    stranger: Stranger,
+    stranger: AddressCount,
     /// Whether its place is one of the reserve.
     reserved: AtomicBool,
     /// The place that it holds.
@@ -145,7 +145,7 @@ impl Wait {
     /// Ends it; what it had is free at once.
     fn make_room(&self) -> Option<OwnedSemaphorePermit> {
         self.end.cancel();
-        self.stranger.is_known();
+        self.stranger.release();
         self.permit.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -192,7 +192,7 @@ impl Waits {
     pub(super) fn list(
         self: &Arc<Self>,
         origin: Option<IpAddr>,
-        stranger: Stranger,
+        stranger: AddressCount,
         permit: OwnedSemaphorePermit,
         reserved: bool,
     ) -> Entry {
@@ -308,7 +308,7 @@ mod tests {
 
     fn listed(waits: &Arc<Waits>, last: u8) -> Entry {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        waits.list(Some(IpAddr::from([192, 0, 2, last])), Stranger::default(), permit, false)
+        waits.list(Some(IpAddr::from([192, 0, 2, last])), AddressCount::default(), permit, false)
     }
 
     fn ended(entries: &[&Entry]) -> Vec<bool> {

@@ -2,9 +2,6 @@
 //!
 //! A report that says nothing new costs no write: most do, since progress alone changes once a second while a device downloads.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use otaru_format::digest::Digest;
 use otaru_format::status::{Status, UpdateState};
 use otaru_rollout::{DeviceId, Event, Report, Time};
@@ -14,66 +11,12 @@ use serde_json::{Value, json};
 use super::restored;
 use crate::app::{App, Shared};
 use crate::db::DbError;
+use crate::devices::recent::Last;
 use crate::devices::registry::{self, Entry, NoRoom};
 use crate::devices::{attempts, history};
 use crate::events;
 use crate::releases::naming;
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
-
-/// The most devices whose last report is remembered.
-const REMEMBERED: usize = 200_000;
-
-/// Each device's last report that was taken in, and its progress since.
-#[derive(Debug, Default)]
-pub struct Recent(Mutex<HashMap<String, Last>>);
-
-#[derive(Debug, Clone)]
-struct Last {
-    report: Digest,
-    progress: Option<u8>,
-    /// The version of what it runs, where the release has another than the report.
-    version: Option<Box<str>>,
-}
-
-/// A report that says what the one before it did.
-struct Known {
-    /// Whether progress is another.
-    moved: bool,
-    version: Option<Box<str>>,
-}
-
-impl Recent {
-    /// Per cent of a device's download, while there is one.
-    pub fn progress(&self, device: &str) -> Option<u8> {
-        self.lock().get(device).and_then(|last| last.progress)
-    }
-
-    /// Whether the report is the one before, but for its progress.
-    fn known(&self, device: &DeviceId, report: Digest, progress: Option<u8>) -> Option<Known> {
-        let mut all = self.lock();
-        let last = all.get_mut(device.as_str()).filter(|last| last.report == report)?;
-        let moved = last.progress != progress;
-        last.progress = progress;
-        Some(Known { moved, version: last.version.clone() })
-    }
-
-    fn keep(&self, device: &DeviceId, last: Last) {
-        let mut all = self.lock();
-        if all.len() >= REMEMBERED && !all.contains_key(device.as_str()) {
-            all.clear();
-        }
-        all.insert(device.to_string(), last);
-    }
-
-    /// Forgets a device's report, so that the next one is taken in whatever it says.
-    pub fn forget(&self, device: &DeviceId) {
-        self.lock().remove(device.as_str());
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Last>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What of a report is news when it changes.
 fn essence(report: &Status<String>) -> Digest {

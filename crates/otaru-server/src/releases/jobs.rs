@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::build::{self, Built, Plan};
 use super::prune::prune;
-use super::register::{Makes, Stored, note_artifact, put_file};
+use super::keys::Makes;
+use super::register::{Stored, note_artifact, put_file};
 use super::rows::millis;
 use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use otaru_release::keys::{KeyError, PublicKey, SecretKey};
 
-use super::register::Makes;
-
 /// The keys of a server. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
@@ -49,4 +47,15 @@ impl Keys {
     pub fn trusted(&self) -> &[PublicKey] {
         &self.trusted
     }
+}
+
+/// Which release files this server makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Makes {
+    /// Signed ones, of every image.
+    Signed,
+    /// Unsigned ones, where an image is called otherwise than it calls itself: a bare image can be called by its own name only.
+    Unsigned,
+    /// None: there is no key here, and only files that others signed are trusted.
+    Nothing,
 }

@@ -35,7 +35,7 @@ pub mod unfit;
 pub mod upload;
 
 pub use jobs::{Job, JobKind, JobState};
-pub use keys::Keys;
+pub use keys::{Keys, Makes};
 pub use rows::{Filter, Release, file_for, url_for};
 pub use upload::UploadLimits;
 

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::contents::{Contents, Kind, ReleaseParts};
 use super::jobs::{Job, JobKind};
+use super::keys::Makes;
 use super::naming::{Naming, short};
 use super::remarks;
 use super::rows::{self, Release, millis};
@@ -45,17 +46,6 @@ pub struct Upload {
     pub has_signature_block: bool,
     /// Who uploaded it.
     pub by: String,
-}
-
-/// Which release files this server makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Makes {
-    /// Signed ones, of every image.
-    Signed,
-    /// Unsigned ones, where an image is called otherwise than it calls itself: a bare image can be called by its own name only.
-    Unsigned,
-    /// None: there is no key here, and only files that others signed are trusted.
-    Nothing,
 }
 
 /// How an upload ended.

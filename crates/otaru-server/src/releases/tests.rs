@@ -21,7 +21,7 @@ use tower::ServiceExt as _;
 use super::samples::image;
 use super::*;
 use crate::access::tokens;
-use crate::app::{App, Shared};
+use crate::app::{App, Parts, Shared};
 use crate::artifacts::{Artifacts, DEFAULT_CACHE};
 use crate::caller::Role;
 use crate::clock::Clock;
@@ -52,27 +52,14 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         metrics: None,
         home_assistant: None,
     };
-    Shared::new(App {
+    Shared::new(App::new(Parts {
         config,
         db: Db::open(&folder.join("otaru.db")).unwrap(),
         artifacts: Artifacts::open(&folder.join("artifacts"), DEFAULT_CACHE).unwrap(),
         keys,
         clock: Clock::new(|| Time(1_000)),
-        events: crate::events::Events::default(),
-        metrics: crate::metrics::Metrics::default(),
         public_base: "http://localhost".into(),
-        public_mqtt: std::sync::OnceLock::new(),
-        tokens: crate::access::tokens::Remembered::default(),
-        readiness: crate::readiness::Readiness::default(),
-        polls: crate::rates::Polls::default(),
-        registry: crate::devices::registry::Registry::default(),
-        failed_logins: crate::rates::FailedLogins::default(),
-        connections: std::sync::Arc::default(),
-        streams: crate::counts::Counts::new(9),
-        recent: crate::reconcile::ingest::Recent::default(),
-        stop: CancellationToken::new(),
-        wake: crate::app::Wake::default(),
-    })
+    }))
 }
 
 /// A server in a folder of its own, and tokens for it.

@@ -77,7 +77,7 @@ pub fn create(
     draft: bool,
     now: Time,
 ) -> Result<(StoredRollout, Changes), Problem> {
-    let name = crate::access::plain_name(name)?;
+    let name = crate::access::name::plain_name(name)?;
     let kept = rows::insert(tx, &name, release, &caller.name, now, |id| {
         Rollout::new(id, spec, now).map_err(Problem::from)
     })?;

@@ -6,7 +6,6 @@ use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 
-use crate::access::tokens;
 use crate::app::Shared;
 use crate::caller::{Caller, Role};
 use crate::http::{Peer, Stranger};
@@ -21,7 +20,7 @@ impl FromRequestParts<Shared> for Caller {
         let token = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let refusal = match token {
             None => None,
-            Some((_, token)) => match tokens::verify(app, token.trim()).await? {
+            Some((_, token)) => match app.tokens.verify(token.trim()).await? {
                 Ok(caller) => {
                     logged_in(parts);
                     return Ok(caller);

@@ -2,4 +2,5 @@
 
 pub mod extract;
 pub mod login;
+pub(crate) mod notes;
 pub(crate) mod stream;

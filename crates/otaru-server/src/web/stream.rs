@@ -8,7 +8,6 @@ use axum::response::IntoResponse;
 use axum::response::sse::{Event as Sse, KeepAlive};
 use futures_util::Stream;
 
-use crate::access::tokens;
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::counts::Counted;
@@ -47,7 +46,7 @@ pub(crate) async fn end(app: Shared, caller: Caller, _stream: Counted<String>) {
         loop {
             tokio::time::sleep(CHECKED).await;
             // While the database does not answer, nothing is told that it would have to.
-            if matches!(tokens::is_good(&app, &caller.token).await, Ok(false)) {
+            if matches!(app.tokens.is_good(&caller.token).await, Ok(false)) {
                 return;
             }
         }

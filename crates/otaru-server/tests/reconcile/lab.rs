@@ -9,7 +9,7 @@ use std::time::Duration;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, Status, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase, Rollout, RolloutId, RolloutSpec, Tally, Time};
-use otaru_server::app::{App, Shared, Wake};
+use otaru_server::app::{App, Parts, Shared};
 use otaru_server::artifacts::Artifacts;
 use otaru_server::caller::{Caller, Role};
 use otaru_server::clock::Clock;
@@ -69,7 +69,7 @@ pub(crate) fn operator() -> Caller {
 fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
     let clock = Arc::clone(now);
     let here = "127.0.0.1:0".parse().unwrap();
-    Arc::new(App {
+    Arc::new(App::new(Parts {
         config: Config {
             data: PathBuf::new(),
             http: here,
@@ -91,21 +91,8 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
         artifacts: Artifacts::open(&dir.path().join("artifacts"), 1 << 20).unwrap(),
         keys: Keys::default(),
         clock: Clock::new(move || Time(clock.load(Ordering::Relaxed))),
-        events: otaru_server::events::Events::default(),
-        metrics: otaru_server::metrics::Metrics::default(),
         public_base: "http://server".into(),
-        public_mqtt: std::sync::OnceLock::new(),
-        tokens: otaru_server::access::tokens::Remembered::default(),
-        readiness: otaru_server::readiness::Readiness::default(),
-        polls: otaru_server::rates::Polls::default(),
-        registry: otaru_server::devices::registry::Registry::default(),
-        failed_logins: otaru_server::rates::FailedLogins::default(),
-        recent: otaru_server::reconcile::ingest::Recent::default(),
-        connections: Arc::default(),
-        streams: otaru_server::counts::Counts::new(9),
-        stop: tokio_util::sync::CancellationToken::new(),
-        wake: Wake::default(),
-    })
+    }))
 }
 
 impl Lab {

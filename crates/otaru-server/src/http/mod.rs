@@ -1,9 +1,13 @@
 //! The HTTP listener: bounded in time, connections and bytes, so that slow or hostile peers cost little and keep nobody out.
 
+mod counted;
+mod drain;
 mod held;
+mod limits;
 mod room;
 mod sender;
 mod stall;
+mod stranger;
 mod waiting;
 
 use std::convert::Infallible;
@@ -13,9 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{ConnectInfo, MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::ConnectInfo;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,16 +28,14 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use tracing::Instrument as _;
 
 use self::room::{Admission, Place, Room};
 use self::stall::Stalling;
-use crate::app::Shared;
 use crate::problem::Problem;
-use crate::{drain, metrics};
 
-pub use self::room::{Limits, Stranger};
+pub use self::limits::Limits;
 pub use self::sender::Peer;
+pub use self::stranger::Stranger;
 
 /// Bytes of the longest head.
 const LONGEST_HEAD: usize = 64 * 1024;
@@ -268,50 +269,6 @@ impl Door {
 /// Whether an answer is too long for a place of the reserve: firmware, large files, and streams without an end.
 fn is_long(response: &Response) -> bool {
     response.body().size_hint().exact().is_none_or(|len| len > LONG_ANSWER)
-}
-
-/// What every request gets: an id, a line in the log, and a place in the metrics.
-pub fn with_notes(router: Router, app: Shared) -> Router {
-    router.layer(from_fn_with_state(app, note))
-}
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-async fn note(
-    axum::extract::State(app): axum::extract::State<Shared>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Infallible> {
-    let began = Instant::now();
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    let id = format!("{:016x}", rand::random::<u64>());
-    let method = known(request.method()).to_owned();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let route = route.unwrap_or_else(|| "none".to_owned());
-    let span = tracing::info_span!("request", %id);
-    let mut response = next.run(request).instrument(span.clone()).await;
-    let (status, took) = (response.status().as_u16(), began.elapsed());
-    span.in_scope(|| tracing::debug!(?peer, %method, %route, status, ?took, "answered"));
-    app.metrics.answered(metrics::Request { method, route, status }, took);
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    Ok(response)
-}
-
-/// A method's name, of the few that anything here answers to: anybody can make up others, and each would be counted, and kept, by
-/// itself.
-fn known(method: &Method) -> &str {
-    match *method {
-        Method::GET
-        | Method::HEAD
-        | Method::POST
-        | Method::PATCH
-        | Method::PUT
-        | Method::DELETE
-        | Method::OPTIONS => method.as_str(),
-        _ => "other",
-    }
 }
 
 #[cfg(test)]

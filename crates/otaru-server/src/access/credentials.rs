@@ -1,0 +1,81 @@
+//! Tokens and fleet keys, made and revoked by somebody: each with its line in the audit log.
+
+use otaru_rollout::Time;
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::audit;
+use super::fleet_keys::{self, FleetKey};
+use super::tokens::{self, Token};
+use crate::app::App;
+use crate::caller::Caller;
+use crate::problem::Problem;
+
+/// Makes a token, and notes who did.
+///
+/// # Errors
+/// When there cannot be such a token.
+pub(crate) fn create_token(
+    tx: &Connection,
+    caller: &Caller,
+    new: tokens::New,
+    now: Time,
+) -> Result<(Token, String), Problem> {
+    let (token, text) = tokens::create(tx, new, &caller.name, now)?;
+    let detail = json!({"name": token.name, "role": token.role});
+    audit::note(tx, caller, "token.create", &format!("token/{}", token.id), &detail, now)?;
+    Ok((token, text))
+}
+
+/// Ends a token, and notes who did.
+///
+/// # Errors
+/// When there is none that is good.
+pub(crate) async fn revoke_token(app: &App, caller: &Caller, id: String) -> Result<(), Problem> {
+    let (now, token, caller) = (app.clock.now(), id.clone(), caller.clone());
+    app.db
+        .write(move |tx| {
+            if !tokens::revoke(tx, &id, now)? {
+                return Err(Problem::not_found(format_args!("good token {id}")));
+            }
+            audit::note(tx, &caller, "token.revoke", &format!("token/{id}"), &json!({}), now)?;
+            Ok(())
+        })
+        .await?;
+    app.tokens.forget(&token);
+    Ok(())
+}
+
+/// Makes a fleet key, and notes who did.
+///
+/// # Errors
+/// When there cannot be such a key.
+pub(crate) fn create_fleet_key(
+    tx: &Connection,
+    caller: &Caller,
+    new: fleet_keys::New,
+    now: Time,
+) -> Result<(FleetKey, String), Problem> {
+    let (key, text) = fleet_keys::create(tx, new, &caller.name, now)?;
+    let detail = json!({"name": key.name});
+    audit::note(tx, caller, "fleet-key.create", &format!("fleet-key/{}", key.id), &detail, now)?;
+    Ok((key, text))
+}
+
+/// Ends a fleet key, and notes who did.
+///
+/// # Errors
+/// When there is none that is good.
+pub(crate) async fn revoke_fleet_key(app: &App, caller: &Caller, id: String) -> Result<(), Problem> {
+    let (now, caller) = (app.clock.now(), caller.clone());
+    app.db
+        .write(move |tx| {
+            if !fleet_keys::revoke(tx, &id, now)? {
+                return Err(Problem::not_found(format_args!("good fleet key {id}")));
+            }
+            audit::note(tx, &caller, "fleet-key.revoke", &format!("fleet-key/{id}"), &json!({}), now)?;
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! Names that people give to things.
+
+use crate::problem::Problem;
+
+/// Characters of the longest name.
+const LONGEST: usize = 100;
+
+/// A text that cannot be a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a name has 1 to {LONGEST} characters, and no control characters")]
+pub struct BadName;
+
+impl From<BadName> for Problem {
+    fn from(error: BadName) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+/// Returns a name as people give it, without blanks around it: not too long, and without control characters.
+///
+/// # Errors
+/// When it is empty, too long, or has control characters.
+pub fn plain_name(text: &str) -> Result<String, BadName> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > LONGEST || text.chars().any(char::is_control) {
+        return Err(BadName);
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,21 @@
+//! One of the places of an address, until it is given back.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::counts::Counted;
+
+/// One of the places of an address. Clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AddressCount(Arc<Mutex<Option<Counted<IpAddr>>>>);
+
+impl AddressCount {
+    pub(super) fn new(counted: Counted<IpAddr>) -> Self {
+        Self(Arc::new(Mutex::new(Some(counted))))
+    }
+
+    /// Gives the place back.
+    pub(super) fn release(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}

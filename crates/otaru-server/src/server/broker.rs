@@ -1,0 +1,41 @@
+//! The broker that a server uses: one of its own, or somebody else's.
+
+use std::sync::Arc;
+
+use super::doorkeeper::Doorkeeper;
+use super::error::StartError;
+use crate::address;
+use crate::app::Shared;
+use crate::config::MqttConfig;
+use crate::mqtt::{BrokerUrl, EmbeddedBroker};
+
+/// Returns the broker as devices reach it.
+pub(super) fn as_devices_reach_it(config: &MqttConfig, port: u16) -> BrokerUrl {
+    match config {
+        MqttConfig::External(url) => BrokerUrl::new(url.host.clone(), url.port),
+        MqttConfig::Embedded { listen } => {
+            BrokerUrl::new(address::reachable_ip(listen.ip()).to_string(), port)
+        }
+    }
+}
+
+/// Starts the embedded broker, unless there is another; returns its URL for the server itself.
+pub(super) async fn start(app: &Shared) -> Result<(Option<EmbeddedBroker>, BrokerUrl), StartError> {
+    match &app.config.mqtt {
+        MqttConfig::External(url) => Ok((None, url.clone())),
+        MqttConfig::Embedded { listen } => {
+            let doorkeeper = Arc::new(Doorkeeper::new(app.clone()));
+            let broker =
+                EmbeddedBroker::guarded(*listen, &app.config.base, doorkeeper, Arc::clone(&app.connections))
+                    .await;
+            let broker = broker.map_err(|error| StartError::Listen {
+                what: "MQTT",
+                address: *listen,
+                option: "mqtt-listen",
+                error,
+            })?;
+            let url = broker.url().clone();
+            Ok((Some(broker), url))
+        }
+    }
+}

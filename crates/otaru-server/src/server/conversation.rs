@@ -1,0 +1,115 @@
+//! The server's own connection to the broker: hears devices and Home Assistant, and lets the outbox speak.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::publisher::MqttPublisher;
+use crate::app::{App, Shared};
+use crate::config::MqttConfig;
+use crate::home_assistant::entity::Places;
+use crate::home_assistant::run::HomeAssistant;
+use crate::mqtt::{BrokerError, BrokerUrl, Incoming, Message, Mqtt};
+use crate::reconcile::inbox::{Heard, Inbox, filters};
+use crate::reconcile::outbox;
+
+/// The first pause before the next attempt to reach the broker; it doubles from one to the next.
+const AGAIN: Duration = Duration::from_millis(500);
+/// The longest such pause, and how long a connection lasts that makes the next pause short again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Keeps a connection to the broker: hears what devices say, and lets the outbox speak.
+pub(super) async fn run(app: Shared, url: BrokerUrl) {
+    // Devices behind a broker of somebody else's were let in by that; ours lets in only whom it knows, unless tried out.
+    let may_register = app.config.dev || matches!(app.config.mqtt, MqttConfig::External(_));
+    let inbox = Inbox::open(app.clone(), may_register);
+    // Also while the broker is away; until this ends.
+    let mut taking = JoinSet::new();
+    taking.spawn({
+        let inbox = inbox.clone();
+        async move { inbox.run().await }
+    });
+    let mut pause = AGAIN;
+    while !app.stop.is_cancelled() {
+        let began = tokio::time::Instant::now();
+        let mqtt = tokio::select! {
+            () = app.stop.cancelled() => return,
+            mqtt = Mqtt::connect(&url, "server") => mqtt,
+        };
+        let talked = match mqtt {
+            Ok(mqtt) => talk(&app, mqtt, &inbox).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = talked {
+            tracing::warn!(%error, "the broker cannot be used; trying again");
+        }
+        tokio::select! {
+            () = app.stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        let lasted = began.elapsed() > LONGEST_PAUSE + LONGEST_PAUSE;
+        pause = if lasted { AGAIN } else { (pause * 2).min(LONGEST_PAUSE) };
+    }
+}
+
+async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerError> {
+    listen_to_devices(app, &mqtt, inbox).await?;
+    let places = places(app);
+    for filter in places.iter().flat_map(Places::filters) {
+        mqtt.subscribe(&filter).await?;
+    }
+    let sending = outbox::run(app.clone(), MqttPublisher::new(mqtt.publisher()));
+    tokio::pin!(sending);
+    let home = HomeAssistant::default();
+    let publisher = mqtt.publisher();
+    let telling = async {
+        match &places {
+            Some(places) => home.run(app, places, &publisher).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(telling);
+    loop {
+        tokio::select! {
+            () = app.stop.cancelled() => {
+                mqtt.disconnect().await;
+                return Ok(());
+            }
+            () = &mut sending => return Ok(()),
+            () = &mut telling => return Ok(()),
+            incoming = mqtt.next() => match incoming {
+                Incoming::Message(message) => {
+                    if let Some(places) = &places {
+                        home.take(app, places, &message.topic, &message.payload).await;
+                    }
+                }
+                Incoming::Lost(why) => tracing::warn!(%why, "the broker is lost; trying again"),
+                Incoming::Back => tracing::info!("the broker is back"),
+                // Of what Home Assistant asked for: somebody presses a button again.
+                Incoming::Missed(count) => tracing::warn!(count, "wishes came faster than they could be taken in"),
+            },
+            count = inbox.missed() => {
+                tracing::warn!(count, "reports came faster than they could be taken in; reading them anew");
+                // Subscribing again brings every device's last report once more.
+                listen_to_devices(app, &mqtt, inbox).await?;
+            }
+        }
+    }
+}
+
+async fn listen_to_devices(app: &Shared, mqtt: &Mqtt, inbox: &Inbox) -> Result<(), BrokerError> {
+    for filter in filters(&app.config.base) {
+        let inbox = inbox.clone();
+        let sink = move |message: Message| {
+            inbox.put(&Heard { topic: message.topic, payload: message.payload, retained: message.retained });
+        };
+        mqtt.subscribe_to(&filter, sink).await?;
+    }
+    Ok(())
+}
+
+/// Where Home Assistant listens, if it is there.
+fn places(app: &App) -> Option<Places> {
+    let prefix = app.config.home_assistant.clone()?;
+    Some(Places { prefix, base: app.config.base.clone(), public_base: app.public_base.clone() })
+}

@@ -1,0 +1,47 @@
+//! Errors of a start.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::access::tokens::NewTokenError;
+use crate::artifacts::ArtifactError;
+use crate::data_dir::DataDirError;
+use crate::db::DbError;
+use crate::mqtt::BrokerError;
+
+/// Reasons for which a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Its database cannot be used.
+    #[error("cannot open the database: {0}")]
+    Database(#[from] DbError),
+    /// Its artifacts cannot be used.
+    #[error("cannot open the firmware store: {0}")]
+    Artifacts(#[from] ArtifactError),
+    /// The first token cannot be made.
+    #[error("the first token was not made: {0}")]
+    FirstToken(#[from] NewTokenError),
+    /// A key cannot be read.
+    #[error(transparent)]
+    Key(#[from] otaru_release::keys::KeyError),
+    /// An address cannot be listened at.
+    #[error(
+        "cannot listen at {address} for {what}: {error}; is another server running? --{option} takes another address"
+    )]
+    Listen {
+        /// For what.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// The option that changes it.
+        option: &'static str,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The broker cannot be used. A broker that is away is waited for; this one will not do.
+    #[error("{0}")]
+    Broker(#[from] BrokerError),
+}

@@ -1,0 +1,206 @@
+//! A whole server: its parts put together, started in order and stopped in order.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `broker` | the embedded broker, or where the other one is |
+//! | `doorkeeper` | who may come to the embedded broker |
+//! | `conversation` | the server's own connection to the broker |
+//! | `publisher` | messages of the outbox on their way to the broker |
+//! | `routes`, `metrics` | every route of the site, and that of the metrics |
+//! | `mount` | the site under a path |
+
+mod broker;
+mod conversation;
+mod doorkeeper;
+mod error;
+mod metrics;
+mod mount;
+mod publisher;
+mod routes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+pub use self::error::StartError;
+
+use crate::access::first::{self, First};
+use crate::app::{App, Parts, Shared};
+use crate::artifacts::{Artifacts, DEFAULT_CACHE};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::db::{Db, DbError};
+use crate::mqtt::{BrokerUrl, EmbeddedBroker};
+use crate::reconcile::{ingest, work};
+use crate::releases::{Keys, jobs};
+use crate::{address, http};
+
+/// How long tasks may take to end.
+const END: Duration = Duration::from_secs(12);
+
+/// Places for connections that are few for a server of a fleet.
+const LITTLE_ROOM: usize = 500;
+
+/// A running server.
+pub struct Server {
+    app: Shared,
+    http: SocketAddr,
+    metrics: Option<SocketAddr>,
+    mqtt: BrokerUrl,
+    first_token: Option<First>,
+    broker: Option<EmbeddedBroker>,
+    tasks: JoinSet<()>,
+    _data: DataDir,
+}
+
+impl Server {
+    /// Starts one with the system's clock.
+    ///
+    /// # Errors
+    /// When a part of it cannot start; those that had are stopped then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_at(config, Clock::system()).await
+    }
+
+    /// Starts one with this clock.
+    ///
+    /// # Errors
+    /// When a part of it cannot start; those that had are stopped then.
+    pub async fn start_at(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let data = DataDir::open(&config.data)?;
+        if data.make_private()? {
+            let folder = config.data.display();
+            tracing::warn!(%folder, "others may look into this folder; `chmod 700` it");
+        }
+        let keys = Keys::read(config.signing_key.as_deref(), &config.trusted_keys)?;
+        let listener = listen(config.http, "HTTP", "http").await?;
+        let http = listener.local_addr().unwrap_or(config.http);
+        let metrics_listener = match config.metrics {
+            Some(address) => Some(listen(address, "metrics", "metrics").await?),
+            None => None,
+        };
+        let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let app = Arc::new(App::new(Parts {
+            db: Db::open(&data.database())?,
+            artifacts: Artifacts::open(&data.artifacts(), DEFAULT_CACHE)?,
+            public_base: address::public_base(config.public_url.as_deref(), http),
+            keys,
+            clock,
+            config,
+        }));
+        ingest::all_gone(&app).await?;
+        let (broker, mqtt) = broker::start(&app).await?;
+        let _ = app.public_mqtt.set(broker::as_devices_reach_it(&app.config.mqtt, mqtt.port));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(http::serve(listener, routes::router(app.clone()), rules(&app), app.stop.clone()));
+        if let Some(listener) = metrics_listener {
+            let router = metrics::router(app.clone());
+            tasks.spawn(http::serve(listener, router, rules(&app), app.stop.clone()));
+        }
+        tasks.spawn(conversation::run(app.clone(), mqtt.clone()));
+        tasks.spawn(work::run(app.clone()));
+        tasks.spawn(jobs::run(app.clone(), app.stop.clone()));
+        // Everything listens: nothing is left that could keep it from being shown.
+        let first_token = first::make(&app).await?;
+        tracing::info!(http = %app.public_base, %mqtt, dev = app.config.dev, "started");
+        let room = app.config.limits.connections;
+        if room < LITTLE_ROOM {
+            tracing::warn!(
+                "room for {room} HTTP connections: allow more open files (ulimit -n, LimitNOFILE=)"
+            );
+        }
+        Ok(Self { app, http, metrics: metrics_address, mqtt, first_token, broker, tasks, _data: data })
+    }
+
+    /// Where HTTP listens.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where metrics listen.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// The broker as others reach it, without a login.
+    pub fn mqtt_url(&self) -> BrokerUrl {
+        self.app.public_mqtt.get().unwrap_or(&self.mqtt).clone()
+    }
+
+    /// What URLs begin with.
+    pub fn public_base(&self) -> &str {
+        &self.app.public_base
+    }
+
+    /// The admin token that was made because there was none. Whoever shows it says so: [`token_was_shown`](Self::token_was_shown).
+    pub fn first_token(&self) -> Option<&str> {
+        self.first_token.as_ref().map(|first| first.text.expose())
+    }
+
+    /// Whether that token takes the place of one that an earlier start made, and that may never have been shown.
+    pub fn is_token_made_again(&self) -> bool {
+        self.first_token.as_ref().is_some_and(|first| first.again)
+    }
+
+    /// Notes that the token was shown. One that was not is ended by the next start, which makes another.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn token_was_shown(&self) -> Result<(), DbError> {
+        match &self.first_token {
+            Some(_) => first::was_shown(&self.app).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What its parts share.
+    pub fn app(&self) -> &Shared {
+        &self.app
+    }
+
+    /// Resolves when the server cannot go on, with the reason.
+    pub async fn failed(&mut self) -> String {
+        let broker = async {
+            match &mut self.broker {
+                Some(broker) => broker.failed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = broker => why,
+            ended = self.tasks.join_next() => match ended {
+                Some(Err(error)) => format!("a part of it failed: {error}"),
+                _ => "a part of it ended".to_owned(),
+            },
+        }
+    }
+
+    /// Stops it: no new connections, answers that are under way are finished.
+    pub async fn stop(mut self) {
+        tracing::info!("stopping");
+        self.app.stop.cancel();
+        let ended = tokio::time::timeout(END, async { while self.tasks.join_next().await.is_some() {} });
+        if ended.await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+    }
+}
+
+async fn listen(
+    address: SocketAddr,
+    what: &'static str,
+    option: &'static str,
+) -> Result<tokio::net::TcpListener, StartError> {
+    http::bind(address).await.map_err(|error| StartError::Listen { what, address, option, error })
+}
+
+fn rules(app: &App) -> http::Rules {
+    http::Rules {
+        limits: app.config.limits,
+        proxies: app.config.trusted_proxies.clone(),
+        turned_away: app.metrics.turned_away.clone(),
+    }
+}
