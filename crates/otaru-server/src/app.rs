@@ -11,13 +11,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::counts::Counts;
 use crate::db::Db;
+use crate::devices::recent::Recent;
 use crate::devices::registry::Registry;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::mqtt::{BrokerUrl, Connections};
 use crate::rates::{FailedLogins, Polls};
 use crate::readiness::Readiness;
-use crate::devices::recent::Recent;
 use crate::releases::Keys;
 
 /// What all parts of a server share.

@@ -59,7 +59,8 @@ impl Readiness {
         {
             return outcome.clone();
         }
-        let mut attempt = tried.under_way.take().unwrap_or_else(|| tokio::spawn(attempt(self.stores.clone())));
+        let mut attempt =
+            tried.under_way.take().unwrap_or_else(|| tokio::spawn(attempt(self.stores.clone())));
         let outcome = match timeout(LONGEST, &mut attempt).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Err(error.to_string()),

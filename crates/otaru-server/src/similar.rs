@@ -1,5 +1,7 @@
 //! What somebody may have meant who misspelt a name.
 
+use crate::problem::Problem;
+
 /// The candidate that differs least from `text`, if it is near enough to be what was meant.
 pub fn similar<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted: Vec<char> = letters(text);
@@ -38,6 +40,27 @@ fn distance(one: &[char], other: &[char]) -> usize {
         before = std::mem::replace(&mut above, current);
     }
     above[other.len()]
+}
+
+/// Returns a value of which only some can be: a misspelt one would look like a fleet without such devices.
+///
+/// # Errors
+/// When it is none of them.
+pub(crate) fn known<'a>(
+    name: &str,
+    given: Option<String>,
+    all: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<String>, Problem> {
+    let Some(text) = given else { return Ok(None) };
+    let all: Vec<&str> = all.into_iter().collect();
+    if all.contains(&text.as_str()) {
+        return Ok(Some(text));
+    }
+    let meant = match did_you_mean(&text, all.iter().copied()) {
+        meant if meant.is_empty() => ".".to_owned(),
+        meant => meant,
+    };
+    Err(Problem::invalid(format!("`{name}`: there is no `{text}`{meant} It is one of: {}", all.join(", "))))
 }
 
 #[cfg(test)]

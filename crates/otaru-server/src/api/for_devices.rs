@@ -11,10 +11,11 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::devices::{Login, device_id};
+use super::devices::login::Login;
 use crate::access::{devices as logins, fleet_keys};
 use crate::app::Shared;
 use crate::caller::{Caller, Role};
+use crate::devices::commands::device_id;
 use crate::problem::Problem;
 use crate::reconcile;
 use crate::web::extract::{Body, Path};

@@ -6,7 +6,6 @@ pub mod events;
 pub mod for_devices;
 pub mod releases;
 pub mod rollouts;
-mod spec;
 pub mod tokens;
 
 use axum::Router;

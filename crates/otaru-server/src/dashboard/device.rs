@@ -16,9 +16,10 @@ use super::keys::SecretPage;
 use super::shell::{Page, Section, Shell, after, draw, sentence};
 use super::show::{self, Tone};
 use super::visitor::{AdminVisitor, OperatorVisitor, Visitor};
-use crate::api::devices::{self as calls, DeploymentOfDevice, Details};
 use crate::app::Shared;
 use crate::devices::attempts;
+use crate::devices::commands;
+use crate::devices::details::{DeploymentOfDevice, Details, details};
 use crate::devices::edit::Change;
 use crate::devices::history::{self, DeviceEvent};
 use crate::devices::rows;
@@ -92,7 +93,7 @@ struct Read {
 }
 
 fn read(tx: &Connection, id: &otaru_rollout::DeviceId, before: Option<i64>) -> Result<Read, Problem> {
-    let details = calls::details(tx, id)?;
+    let details = details(tx, id)?;
     let history = history::list(tx, id, before, ROWS)?;
     let device = &details.device;
     let fitting = releases::Filter {
@@ -111,7 +112,7 @@ async fn page(
     Path(id): Path<String>,
     Query(fields): Query,
 ) -> Page {
-    let id = calls::device_id(&app, &id)?;
+    let id = commands::device_id(&app, &id)?;
     let wanted = PageQuery { limit: None, cursor: fields.get("cursor").map(str::to_owned) };
     let before = wanted.after::<i64>()?;
     let live = format!("device/{id} release");
@@ -251,7 +252,7 @@ fn reported(detail: &Value) -> (Tone, String, Vec<String>) {
 }
 
 async fn change(app: &Shared, visitor: Visitor, id: &str, change: Change, done: &str) -> Response {
-    let changed = calls::change_one(app, visitor.caller, id, change).await;
+    let changed = commands::change(app, visitor.caller, id, change).await;
     after(changed.map(|_| done.to_owned()), &format!("/devices/{id}"))
 }
 
@@ -290,7 +291,7 @@ async fn retire(
     OperatorVisitor(visitor): OperatorVisitor,
     Path(id): Path<String>,
 ) -> Response {
-    let retired = calls::retire_one(&app, visitor.caller, &id).await;
+    let retired = commands::retire(&app, visitor.caller, &id).await;
     after(retired.map(|_| format!("{id} was retired.")), &format!("/devices/{id}"))
 }
 
@@ -299,7 +300,7 @@ async fn unretire(
     OperatorVisitor(visitor): OperatorVisitor,
     Path(id): Path<String>,
 ) -> Response {
-    let taken_back = calls::unretire_one(&app, visitor.caller, &id).await;
+    let taken_back = commands::unretire(&app, visitor.caller, &id).await;
     after(taken_back.map(|_| format!("{id} was taken back.")), &format!("/devices/{id}"))
 }
 
@@ -308,7 +309,7 @@ async fn password(
     AdminVisitor(visitor): AdminVisitor,
     Path(id): Path<String>,
 ) -> Page {
-    let text = calls::make_password(&app, visitor.caller.clone(), &id).await?;
+    let text = commands::new_password(&app, visitor.caller.clone(), &id).await?;
     draw(&SecretPage {
         shell: Shell::new(&visitor, Section::Devices, "New password"),
         heading: format!("The MQTT login of {id}"),

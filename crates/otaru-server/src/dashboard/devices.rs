@@ -12,11 +12,12 @@ use super::keys::SecretPage;
 use super::shell::{Page, Section, Shell, after, draw};
 use super::show::{self, Tone};
 use super::visitor::{AdminVisitor, OperatorVisitor, Visitor};
-use crate::api::devices::{self as calls, DeviceQuery};
 use crate::app::{App, Shared};
 use crate::db::DbError;
+use crate::devices::commands;
 use crate::devices::edit::Change;
 use crate::devices::list::{self, Order, Sort};
+use crate::devices::query::DeviceQuery;
 use crate::devices::rows::Device;
 use crate::page::{Cursor, PageQuery};
 use crate::problem::Problem;
@@ -177,7 +178,7 @@ fn columns(fields: &Fields, sort: Sort) -> Vec<Column> {
 async fn meant(app: &Shared, fields: &Fields) -> Result<Vec<String>, Problem> {
     if fields.is("all") {
         let which: DeviceQuery = Fields::read(fields.text("which").as_bytes()).to()?;
-        return calls::ids_of(app, which).await;
+        return commands::matching(app, which).await;
     }
     let ids: Vec<String> = fields.all("device").map(str::to_owned).collect();
     if ids.is_empty() {
@@ -212,7 +213,7 @@ async fn tag_them(app: &Shared, visitor: &Visitor, fields: &Fields) -> Result<St
         true => Change { remove_tags: tags.into_keys().collect(), ..Change::default() },
         false => Change { tags, ..Change::default() },
     };
-    let changed = calls::change_many(app, visitor.caller.clone(), ids, change).await?;
+    let changed = commands::change_many(app, visitor.caller.clone(), ids, change).await?;
     let done = if remove { "lost the tags" } else { "have the tags now" };
     Ok(format!("{} {done}.", show::many(changed as u64, "device")))
 }
@@ -236,12 +237,12 @@ async fn update(
 }
 
 async fn add(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor, Form(fields): Form) -> Page {
-    let id = calls::device_id(&app, fields.text("id"))?;
+    let id = commands::device_id(&app, fields.text("id"))?;
     let label = fields.get("label").map(str::to_owned);
     let change = Change { label, tags: super::device::tags(fields.text("tags")), remove_tags: Vec::new() };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
     let most = app.config.registration.devices;
-    let added = app.db.write(move |tx| calls::add_one(tx, &caller, &id, &change, most, now));
+    let added = app.db.write(move |tx| commands::add(tx, &caller, &id, &change, most, now));
     let (device, password) = added.await?;
     draw(&SecretPage {
         shell: Shell::new(&visitor, Section::Devices, "New device"),

@@ -19,11 +19,13 @@ use super::fields::{Fields, Form, Query};
 use super::shell::{Notice, Page, Section, Shell, draw, go, sentence};
 use super::show;
 use super::visitor::{OperatorVisitor, Visitor};
-use crate::api::devices::{DeviceQuery, ids_of};
-use crate::api::rollouts::{self as calls, NewRollout};
 use crate::app::Shared;
+use crate::devices::commands::matching;
+use crate::devices::query::DeviceQuery;
 use crate::problem::Problem;
 use crate::releases::{Filter, Release, rows};
+use crate::rollouts::commands;
+use crate::rollouts::new::NewRollout;
 use crate::rollouts::preview::Preview;
 
 /// Releases that can be chosen.
@@ -129,7 +131,7 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
     let (mut preview, mut problem) = (None, problem);
     if release.is_some() || undo.is_some() {
         let looked =
-            async { calls::preview_of(app, new(app, &fields, release.as_ref(), &usual).await?).await };
+            async { commands::preview(app, new(app, &fields, release.as_ref(), &usual).await?).await };
         match looked.await {
             Ok(found) => preview = Some(found),
             Err(bad) => problem = problem.or(Some(bad)),
@@ -201,7 +203,7 @@ async fn chosen(app: &Shared, fields: &Fields) -> Result<Option<BTreeSet<DeviceI
     let ids: Vec<String> = match fields.get("matching") {
         Some(query) => {
             let which: DeviceQuery = Fields::read(query.as_bytes()).to()?;
-            ids_of(app, which).await?
+            matching(app, which).await?
         }
         None => fields.all("device").map(str::to_owned).collect(),
     };
@@ -272,7 +274,7 @@ async fn make(app: &Shared, visitor: &Visitor, fields: &Fields) -> Result<u64, P
         }
     };
     let new = new(app, fields, release.as_ref(), fields.text("name")).await?;
-    Ok(calls::create_one(app, visitor.caller.clone(), new).await?.0)
+    Ok(commands::create(app, visitor.caller.clone(), new).await?.0)
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use super::rollouts::Row;
 use super::shell::{Page, Section, Shell, after, draw};
 use super::show;
 use super::visitor::{OperatorVisitor, Visitor};
-use crate::api::releases as calls;
 use crate::app::Shared;
 use crate::problem::Problem;
+use crate::releases::commands;
 use crate::releases::needs::Needs;
 use crate::releases::{Release, rows};
 use crate::rollouts::rows as rollouts;
@@ -80,7 +80,7 @@ async fn notes(
     Path(id): Path<i64>,
     Form(fields): Form,
 ) -> Response {
-    let changed = calls::set_notes(&app, visitor.caller, id, fields.text("notes").to_owned()).await;
+    let changed = commands::set_notes(&app, visitor.caller, id, fields.text("notes").to_owned()).await;
     after(changed.map(|_| "The notes were saved.".into()), &back(id))
 }
 
@@ -89,7 +89,7 @@ async fn yank(
     OperatorVisitor(visitor): OperatorVisitor,
     Path(id): Path<i64>,
 ) -> Response {
-    let changed = calls::set_yanked(&app, visitor.caller, id, true).await;
+    let changed = commands::set_yanked(&app, visitor.caller, id, true).await;
     after(changed.map(|_| "The release was yanked; no device is offered it any longer.".into()), &back(id))
 }
 
@@ -98,7 +98,7 @@ async fn unyank(
     OperatorVisitor(visitor): OperatorVisitor,
     Path(id): Path<i64>,
 ) -> Response {
-    let changed = calls::set_yanked(&app, visitor.caller, id, false).await;
+    let changed = commands::set_yanked(&app, visitor.caller, id, false).await;
     after(changed.map(|_| "The release can be rolled out again.".into()), &back(id))
 }
 
@@ -107,7 +107,7 @@ async fn build(
     OperatorVisitor(visitor): OperatorVisitor,
     Path(id): Path<i64>,
 ) -> Response {
-    let asked = calls::ask_for_build(&app, visitor.caller, id, false).await;
+    let asked = commands::ask_for_build(&app, visitor.caller, id, false).await;
     after(
         asked.map(|_| "Its release file will be made anew, with patches from what devices run.".into()),
         &back(id),

@@ -14,16 +14,16 @@ use super::fields::Query;
 use super::shell::{Failure, Notice, Page, Section, Shell, draw, go, sentence};
 use super::show::{self, Tone};
 use super::visitor::{OperatorVisitor, Visitor};
-use crate::api::releases as calls;
 use crate::app::Shared;
 use crate::artifacts::Staged;
 use crate::db::DbError;
 use crate::page::{Cursor, Page as Listed, PageQuery};
 use crate::problem::Problem;
+use crate::releases::commands;
 use crate::releases::naming::Naming;
 use crate::releases::register::Registered;
-use crate::releases::upload::Announced;
 use crate::releases::{Filter, JobState, Release, rows};
+use crate::web::upload::{Announced, receive_for};
 
 /// Releases on a page.
 const ROWS: u32 = 30;
@@ -152,7 +152,7 @@ async fn take(
         return Err(Problem::invalid("choose a file first: an ESP image (.bin) or a release file (.otaru)"));
     };
     let naming = Naming::new(product, version, filename)?;
-    calls::take_upload(app, visitor.caller.clone(), staged, naming, None).await
+    commands::take_upload(app, visitor.caller.clone(), staged, naming, None).await
 }
 
 /// A field of the form, of a name's length.
@@ -182,7 +182,7 @@ async fn receive(app: &Shared, field: Field<'_>) -> Result<Staged, Problem> {
         drop(sender);
     };
     let announced = Announced::default();
-    let received = calls::receive_upload(app, &announced, None, body);
+    let received = receive_for(app, &announced, None, body);
     tokio::pin!(received);
     // Who stalls is not waited for once the upload was given up.
     tokio::select! {

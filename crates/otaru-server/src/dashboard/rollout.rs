@@ -17,12 +17,13 @@ use super::rollouts::{Row, parts};
 use super::shell::{Failure, Page, Section, Shell, after, draw};
 use super::show::{self, Tone};
 use super::visitor::{OperatorVisitor, Visitor};
-use crate::api::rollouts::{self as calls, RolloutView};
 use crate::app::Shared;
 use crate::page::{Cursor, Page as Listed, PageQuery};
 use crate::problem::Problem;
+use crate::rollouts::commands;
 use crate::rollouts::deployments::{self, DeploymentView};
 use crate::rollouts::rows::{self, RolloutEvent};
+use crate::rollouts::view::RolloutView;
 use crate::timestamp::Timestamp;
 
 /// Devices on a page.
@@ -358,7 +359,7 @@ async fn act(
         "abort" => (Control::Abort { cancel: fields.is("cancel") }, "Aborted."),
         _ => return Failure::from(Problem::not_found("such action")).into_response(),
     };
-    let acted = calls::control_one(&app, visitor.caller, id, control).await;
+    let acted = commands::control(&app, visitor.caller, id, control).await;
     after(acted.map(|_| done.to_owned()), &format!("/rollouts/{id}"))
 }
 
@@ -369,7 +370,7 @@ async fn retry(
     Form(fields): Form,
 ) -> Response {
     let one = DeviceId::from(device.as_str());
-    let retried = calls::retry_one(&app, visitor.caller, id, one, fields.is("force"));
+    let retried = commands::retry(&app, visitor.caller, id, one, fields.is("force"));
     after(retried.await.map(|_| format!("{device} tries again.")), &format!("/rollouts/{id}"))
 }
 

@@ -12,11 +12,11 @@ use super::fields::Query;
 use super::shell::{Page, Section, Shell, draw};
 use super::show::{self, Tone};
 use super::visitor::Visitor;
-use crate::api::rollouts::RolloutView;
 use crate::app::Shared;
 use crate::db::DbError;
 use crate::page::{Cursor, Page as Listed, PageQuery};
 use crate::rollouts::rows::{self, StoredRollout};
+use crate::rollouts::view::RolloutView;
 
 /// Rollouts on a page.
 const ROWS: u32 = 30;

@@ -1,10 +1,13 @@
 //! The registry: every device that is known, what people call it and how it is tagged, and what happened to it.
 
 pub mod attempts;
+pub(crate) mod commands;
+pub(crate) mod details;
 pub mod edit;
 pub(crate) mod health;
 pub mod history;
 pub mod list;
+pub(crate) mod query;
 pub mod recent;
 pub mod registry;
 pub mod rows;

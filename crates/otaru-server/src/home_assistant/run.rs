@@ -14,7 +14,6 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::choice::{Candidate, Choice, Latest, candidates, choose};
 use super::entity::{Description, INSTALL, Places, State};
-use crate::api::rollouts::NewRollout;
 use crate::app::Shared;
 use crate::caller::{Caller, Role};
 use crate::db::DbError;
@@ -26,6 +25,7 @@ use crate::mqtt::{BrokerError, Publisher};
 use crate::problem::Problem;
 use crate::releases::again::Prepared;
 use crate::rollouts::deployments;
+use crate::rollouts::new::NewRollout;
 
 /// Changes of so long are published together: Home Assistant draws a number once a second at most.
 const TOGETHER: Duration = Duration::from_millis(500);
@@ -316,7 +316,7 @@ fn choice(tx: &Connection, device: &Device) -> Result<Choice, DbError> {
 /// Begins an update of one device to the newest release, or says why not. All of it is one write, so that a button that is pressed
 /// twice makes one rollout.
 async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
-    let (id, now) = (crate::api::devices::device_id(app, device)?, app.clock.now());
+    let (id, now) = (crate::devices::commands::device_id(app, device)?, app.clock.now());
     let wanted = id.clone();
     let wanted = app.db.read(move |tx| {
         let Some(device) = rows::get(tx, &wanted)? else { return Ok(None) };

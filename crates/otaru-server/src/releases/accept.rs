@@ -2,13 +2,19 @@
 
 use axum::http::StatusCode;
 use bytes::Bytes;
+use otaru_rollout::Time;
+use rusqlite::Connection;
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::contents::{Contents, Kind, Refused};
 use super::naming::Naming;
 use super::register::{RegisterError, Registered, Stored, Upload, register};
+use crate::access::audit;
 use crate::app::App;
 use crate::artifacts::{ArtifactError, Staged};
+use crate::caller::Caller;
+use crate::db::DbError;
 use crate::events::Event;
 use crate::problem::Problem;
 
@@ -42,7 +48,7 @@ impl From<AcceptError> for Problem {
     }
 }
 
-/// Makes a release of a file, or completes one. `also` is done in the same write.
+/// Makes a release of a file, or completes one, with its line in the audit log.
 ///
 /// # Errors
 /// When devices would refuse it, it contradicts what is there, or it cannot be kept. Then nothing of it is.
@@ -51,8 +57,7 @@ pub async fn accept(
     staged: Staged,
     naming: Naming,
     notes: Option<String>,
-    by: String,
-    also: impl FnOnce(&rusqlite::Connection, &Registered) -> Result<(), crate::db::DbError> + Send + 'static,
+    caller: Caller,
 ) -> Result<Registered, AcceptError> {
     // Closed, it never is.
     let _turn = LOOKED_AT.acquire().await;
@@ -81,11 +86,12 @@ pub async fn accept(
         }
         None => None,
     };
+    let (called, by) = (naming.clone(), caller.name.clone());
     let upload = Upload { contents, file, raw, notes, naming, cut: cut as u64, has_signature_block, by };
     let (makes, now) = (app.keys.makes(), app.clock.now());
-    let write = move |tx: &rusqlite::Connection| {
+    let write = move |tx: &Connection| {
         let registered = register(tx, &upload, makes, now)?;
-        also(tx, &registered)?;
+        note(tx, &caller, &registered, called, now)?;
         Ok::<_, RegisterError>(registered)
     };
     let mut registered = app.db.write(write).await?;
@@ -99,6 +105,25 @@ pub async fn accept(
     }
     app.wake.jobs.notify_one();
     Ok(registered)
+}
+
+/// Notes an upload, with the names that were asked for.
+fn note(
+    tx: &Connection,
+    caller: &Caller,
+    registered: &Registered,
+    called: Naming,
+    now: Time,
+) -> Result<(), DbError> {
+    let mut detail = json!({ "created": registered.created, "changed": registered.changed });
+    for (name, text) in
+        [("filename", called.filename), ("product", called.product), ("version", called.version)]
+    {
+        if let Some(text) = text {
+            detail[name] = text.into();
+        }
+    }
+    audit::note(tx, caller, "release.upload", &format!("release/{}", registered.id), &detail, now)
 }
 
 async fn look_at(app: &App, bytes: Bytes, naming: Naming) -> Result<Contents, AcceptError> {

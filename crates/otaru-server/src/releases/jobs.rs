@@ -9,8 +9,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::build::{self, Built, Plan};
-use super::prune::prune;
 use super::keys::Makes;
+use super::prune::prune;
 use super::register::{Stored, note_artifact, put_file};
 use super::rows::millis;
 use crate::app::{App, Shared};

@@ -5,7 +5,7 @@
 //!
 //! | step | file |
 //! | --- | --- |
-//! | a request's body becomes a file | [`upload`] |
+//! | what people do with them | `commands` |
 //! | what is in it | [`contents`] |
 //! | how it is called, and told from others | [`naming`] |
 //! | into store and database | [`accept`], [`register`] |
@@ -20,9 +20,11 @@
 pub mod accept;
 pub mod again;
 mod build;
+pub(crate) mod commands;
 pub mod contents;
 pub mod jobs;
 mod keys;
+mod limits;
 pub mod naming;
 pub mod needs;
 mod prune;
@@ -32,12 +34,11 @@ pub mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod unfit;
-pub mod upload;
 
 pub use jobs::{Job, JobKind, JobState};
 pub use keys::{Keys, Makes};
+pub use limits::UploadLimits;
 pub use rows::{Filter, Release, file_for, url_for};
-pub use upload::UploadLimits;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Rows of deployments: the engine's state as JSON, beside it what is searched for.
 
 use otaru_format::digest::Digest;
-use otaru_rollout::{Deployment, DeviceId, RolloutId, Standing, Time};
+use otaru_rollout::{Deployment, DeviceId, Outcome, RolloutId, Standing, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
@@ -330,4 +330,10 @@ pub fn reasons(
     let reasons =
         rows.query_map([key(rollout)], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
     Ok(reasons.collect::<Result<_, _>>()?)
+}
+
+/// Returns the names of all standings.
+pub(crate) fn standings() -> impl Iterator<Item = &'static str> {
+    let open = [Standing::Ready, Standing::Waiting, Standing::Active, Standing::Retrying];
+    open.into_iter().chain(Outcome::ALL.map(Standing::Finished)).map(Standing::as_str)
 }

@@ -1,7 +1,11 @@
 //! Rollouts and deployments as rows, and what operators do to them. What follows from it is [`reconcile`](crate::reconcile)'s.
 
+pub(crate) mod commands;
 pub mod deployments;
+pub(crate) mod new;
 pub mod operate;
 pub mod preview;
 pub mod rows;
+mod spec;
 pub mod transaction;
+pub mod view;

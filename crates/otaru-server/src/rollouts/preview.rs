@@ -12,7 +12,7 @@ use otaru_rollout::{
 use rusqlite::Connection;
 use serde::Serialize;
 
-use crate::api::rollouts::ReleaseOf;
+use super::view::ReleaseOf;
 use crate::db::DbError;
 use crate::devices::history;
 use crate::problem::Problem;

@@ -6,7 +6,6 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, StatusCode};
-use otaru_format::digest::Digest;
 use serde::de::DeserializeOwned;
 
 use crate::app::Shared;
@@ -184,14 +183,6 @@ impl FromRequestParts<Shared> for IdempotencyKey {
             )),
         }
     }
-}
-
-/// A SHA-256 in hex, from a path or a query.
-///
-/// # Errors
-/// When it is none.
-pub fn digest(text: &str) -> Result<Digest, Problem> {
-    text.parse().map_err(|_| Problem::invalid("a digest is a SHA-256: 64 hexadecimal digits"))
 }
 
 #[cfg(test)]

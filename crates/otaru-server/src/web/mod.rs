@@ -4,3 +4,4 @@ pub mod extract;
 pub mod login;
 pub(crate) mod notes;
 pub(crate) mod stream;
+pub mod upload;

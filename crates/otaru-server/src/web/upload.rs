@@ -9,28 +9,12 @@ use otaru_format::digest::Digest;
 use sfv::{BareItem, Dictionary, Item, ListEntry, Parser};
 use sha2::{Digest as _, Sha512};
 
+use crate::app::App;
 use crate::artifacts::{ArtifactError, Artifacts, Staged};
 use crate::problem::Problem;
+use crate::releases::UploadLimits;
 
-/// What uploads may be like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UploadLimits {
-    /// Bytes of a file.
-    pub bytes: u64,
-    /// How long a client may send nothing.
-    pub stall: Duration,
-    /// How long all of it may take.
-    pub total: Duration,
-}
-
-impl Default for UploadLimits {
-    fn default() -> Self {
-        // As large as the largest flash; with a modem's 56 kbit/s, an image of 4 MiB takes ten minutes.
-        Self { bytes: 16 << 20, stall: Duration::from_secs(30), total: Duration::from_secs(15 * 60) }
-    }
-}
-
-/// Why an upload was not taken.
+/// Reasons for which an upload is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// It is too large.
@@ -132,6 +116,19 @@ pub async fn receive(
     }
     let received = tokio::time::timeout(limits.total, take(artifacts, limits, announced, body)).await;
     received.unwrap_or(Err(UploadError::TooSlow(limits.total)))
+}
+
+/// Receives a file that is to become a release, within the limits of this server.
+///
+/// # Errors
+/// When it is too large, too slow, or not what was announced.
+pub(crate) async fn receive_for(
+    app: &App,
+    announced: &Announced,
+    len: Option<u64>,
+    body: Body,
+) -> Result<Staged, Problem> {
+    Ok(receive(&app.artifacts, app.config.uploads, announced, len, body).await?)
 }
 
 async fn take(

@@ -1,0 +1,24 @@
+//! `GET /devices/{id}`.
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::app::Shared;
+use crate::caller::Caller;
+use crate::devices::commands::device_id;
+use crate::devices::details::{self, Details};
+use crate::problem::Problem;
+use crate::web::extract::Path;
+
+/// All that is known of a device
+#[utoipa::path(get, path = "/devices/{id}", tag = "devices", operation_id = "get_device",
+    params(("id" = String, Path)), responses((status = 200, body = Details)))]
+pub(super) async fn get(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, Problem> {
+    let id = device_id(&app, &id)?;
+    let details = app.db.read(move |tx| details::details(tx, &id)).await?;
+    Ok(Json(details.and_contested(&app)))
+}

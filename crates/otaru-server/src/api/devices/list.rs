@@ -1,0 +1,39 @@
+//! `GET /devices`.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+
+use crate::app::Shared;
+use crate::caller::Caller;
+use crate::devices::list::{self, Order, Sort};
+use crate::devices::query::DeviceQuery;
+use crate::devices::rows::Device;
+use crate::page::{Page, PageQuery};
+use crate::problem::Problem;
+use crate::web::extract::Query;
+
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+pub(super) struct Sorted {
+    /// What the list is sorted by; ties by id
+    sort: Sort,
+    /// From the end
+    descending: bool,
+}
+
+/// The devices
+#[utoipa::path(get, path = "/devices", tag = "devices", params(DeviceQuery, Sorted, PageQuery),
+    responses((status = 200, body = Page<Device>)))]
+pub(super) async fn list_devices(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Query(which): Query<DeviceQuery>,
+    Query(Sorted { sort, descending }): Query<Sorted>,
+    Query(wanted): Query<PageQuery>,
+) -> Result<Json<Page<Device>>, Problem> {
+    let filter = which.filter()?;
+    let order = Order { sort, descending, after: wanted.after()?, limit: wanted.limit()? };
+    Ok(Json(app.db.read(move |tx| list::list(tx, &filter, &order)).await?))
+}

@@ -1,0 +1,24 @@
+//! `POST /devices/{id}/password`.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::login::Login;
+use crate::app::Shared;
+use crate::devices::commands;
+use crate::problem::Problem;
+use crate::web::extract::Path;
+use crate::web::login::Admin;
+
+/// Make a new password for a device
+///
+/// The one before, or the fleet key that it came with, is no longer good for it.
+#[utoipa::path(post, path = "/devices/{id}/password", tag = "devices", params(("id" = String, Path)),
+    responses((status = 200, body = Login)))]
+pub(super) async fn new_password(
+    State(app): State<Shared>,
+    Admin(caller): Admin,
+    Path(id): Path<String>,
+) -> Result<Json<Login>, Problem> {
+    Ok(Json(Login { password: commands::new_password(&app, caller, &id).await?, username: id }))
+}

@@ -1,0 +1,24 @@
+//! `POST /devices/{id}/retire`.
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::app::Shared;
+use crate::devices::commands;
+use crate::devices::details::Details;
+use crate::problem::Problem;
+use crate::web::extract::Path;
+use crate::web::login::Operator;
+
+/// Retire a device
+///
+/// It gets no firmware any more and cannot log in, until it is taken back; its history stays.
+#[utoipa::path(post, path = "/devices/{id}/retire", tag = "devices", operation_id = "retire_device",
+    params(("id" = String, Path)), responses((status = 200, body = Details)))]
+pub(super) async fn retire(
+    State(app): State<Shared>,
+    Operator(caller): Operator,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, Problem> {
+    Ok(Json(commands::retire(&app, caller, &id).await?))
+}

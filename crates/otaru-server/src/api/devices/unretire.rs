@@ -1,0 +1,24 @@
+//! `POST /devices/{id}/unretire`.
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::app::Shared;
+use crate::devices::commands;
+use crate::devices::details::Details;
+use crate::problem::Problem;
+use crate::web::extract::Path;
+use crate::web::login::Operator;
+
+/// Take back a retired device
+///
+/// Its login and tags are good again; open rollouts that are for it offer it what they bring.
+#[utoipa::path(post, path = "/devices/{id}/unretire", tag = "devices", operation_id = "unretire_device",
+    params(("id" = String, Path)), responses((status = 200, body = Details)))]
+pub(super) async fn unretire(
+    State(app): State<Shared>,
+    Operator(caller): Operator,
+    Path(id): Path<String>,
+) -> Result<Json<Details>, Problem> {
+    Ok(Json(commands::unretire(&app, caller, &id).await?))
+}

@@ -1,0 +1,44 @@
+//! `POST /releases/{id}/build`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use crate::app::Shared;
+use crate::problem::Problem;
+use crate::releases::{Job, commands};
+use crate::web::extract::{Path, Query};
+use crate::web::login::Operator;
+
+/// How to build.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct BuildQuery {
+    /// Also in place of a file that was signed elsewhere; for admins.
+    #[serde(default)]
+    replace: bool,
+}
+
+/// Makes the release file anew, with patches from what the fleet runs now
+///
+/// The work is done in the background.
+#[utoipa::path(
+    post,
+    path = "/releases/{id}/build",
+    operation_id = "build_release",
+    tag = "releases",
+    params(("id" = i64, Path, description = "its number"), BuildQuery),
+    responses(
+        (status = 202, description = "the work, which has been asked for", body = Job),
+    )
+)]
+pub(super) async fn build(
+    State(app): State<Shared>,
+    Operator(caller): Operator,
+    Path(id): Path<i64>,
+    Query(query): Query<BuildQuery>,
+) -> Result<(StatusCode, Json<Job>), Problem> {
+    Ok((StatusCode::ACCEPTED, Json(commands::ask_for_build(&app, caller, id, query.replace).await?)))
+}

@@ -1,0 +1,32 @@
+//! `GET /releases/{id}/file`.
+
+use axum::extract::State;
+use axum::response::Redirect;
+
+use crate::app::Shared;
+use crate::caller::Caller;
+use crate::downloads;
+use crate::problem::Problem;
+use crate::releases::commands;
+use crate::web::extract::Path;
+
+/// Sends on to the release's file
+#[utoipa::path(
+    get,
+    path = "/releases/{id}/file",
+    operation_id = "release_file",
+    tag = "releases",
+    params(("id" = i64, Path, description = "its number")),
+    responses(
+        (status = 307, description = "where the file is"),
+    )
+)]
+pub(super) async fn file(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Path(id): Path<i64>,
+) -> Result<Redirect, Problem> {
+    let release = commands::find(&app, id).await?;
+    let (digest, name) = release.offered().ok_or_else(|| Problem::not_found("file of this release"))?;
+    Ok(Redirect::temporary(&downloads::path(digest, &name)))
+}

@@ -1,0 +1,29 @@
+//! `GET /releases/{id}`.
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::app::Shared;
+use crate::caller::Caller;
+use crate::problem::Problem;
+use crate::releases::{Release, commands};
+use crate::web::extract::Path;
+
+/// Shows a release
+#[utoipa::path(
+    get,
+    path = "/releases/{id}",
+    operation_id = "get_release",
+    tag = "releases",
+    params(("id" = i64, Path, description = "its number")),
+    responses(
+        (status = 200, description = "the release", body = Release),
+    )
+)]
+pub(super) async fn get(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Path(id): Path<i64>,
+) -> Result<Json<Release>, Problem> {
+    Ok(Json(commands::find(&app, id).await?))
+}

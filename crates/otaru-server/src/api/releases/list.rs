@@ -1,0 +1,56 @@
+//! `GET /releases`.
+
+use axum::Json;
+use axum::extract::State;
+use rusqlite::Connection;
+use serde::Deserialize;
+
+use crate::app::Shared;
+use crate::caller::Caller;
+use crate::db::DbError;
+use crate::page::{Cursor, Page, PageQuery};
+use crate::problem::Problem;
+use crate::releases::{Filter, Release, rows};
+use crate::web::extract::Query;
+
+/// Which releases are listed.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Of this product.
+    product: Option<String>,
+    /// For this chip.
+    chip: Option<String>,
+    /// With this version.
+    version: Option<String>,
+    /// Taken back, or not.
+    yanked: Option<bool>,
+}
+
+/// Lists releases
+#[utoipa::path(
+    get,
+    path = "/releases",
+    tag = "releases",
+    operation_id = "list_releases",
+    params(ListQuery, PageQuery),
+    responses(
+        (status = 200, description = "a page of releases, the newest first", body = Page<Release>),
+    )
+)]
+pub(super) async fn list(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Query(query): Query<ListQuery>,
+    Query(wanted): Query<PageQuery>,
+) -> Result<Json<Page<Release>>, Problem> {
+    let (before, limit) = (wanted.after::<i64>()?, wanted.limit()?);
+    let filter =
+        Filter { product: query.product, chip: query.chip, version: query.version, yanked: query.yanked };
+    let read = move |tx: &Connection| {
+        let total = rows::count(tx, &filter)?;
+        let items = rows::list(tx, &filter, before, limit + 1)?;
+        Ok::<_, DbError>(Page::cut(items, limit, |release| Cursor::of(&release.id)).with_total(total))
+    };
+    Ok(Json(app.db.read(read).await?))
+}

@@ -1,0 +1,29 @@
+//! `POST /releases/{id}/unyank`.
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::app::Shared;
+use crate::problem::Problem;
+use crate::releases::{Release, commands};
+use crate::web::extract::Path;
+use crate::web::login::Operator;
+
+/// Gives a release again that was taken back
+#[utoipa::path(
+    post,
+    path = "/releases/{id}/unyank",
+    operation_id = "unyank_release",
+    tag = "releases",
+    params(("id" = i64, Path, description = "its number")),
+    responses(
+        (status = 200, description = "the release", body = Release),
+    )
+)]
+pub(super) async fn unyank(
+    State(app): State<Shared>,
+    Operator(caller): Operator,
+    Path(id): Path<i64>,
+) -> Result<Json<Release>, Problem> {
+    Ok(Json(commands::set_yanked(&app, caller, id, false).await?))
+}

@@ -1,0 +1,93 @@
+//! `POST /releases`.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::app::Shared;
+use crate::problem::Problem;
+use crate::releases::naming::Naming;
+use crate::releases::{Release, commands};
+use crate::web::extract::Query;
+use crate::web::login::Operator;
+use crate::web::upload::{Announced, receive_for};
+
+/// What is uploaded: an ESP image (`.bin`), or a release file (`.otaru`).
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "it describes a body that is taken as it comes")]
+pub(super) struct Firmware(Vec<u8>);
+
+/// What comes with an upload.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct UploadQuery {
+    /// What the file is called where it comes from: kept to tell releases apart, in 100 bytes at most.
+    filename: Option<String>,
+    /// The product, where it is not the image's project name. Devices take such a release only where `Config::product` is this one.
+    product: Option<String>,
+    /// The version, where it is not the image's own: some frameworks put the same into every build.
+    version: Option<String>,
+    /// What people should know about it.
+    notes: Option<String>,
+    /// SHA-256 of the file in hexadecimal digits, as an alternative to the header `Repr-Digest`.
+    sha256: Option<String>,
+}
+
+/// Uploads firmware
+///
+/// Chip, product and version are read from the file, unless an image is given other names. The same image again is the same release, and
+/// is called otherwise if it is given other names; an `.otaru` file and a `.bin` file of one image complete each other.
+#[utoipa::path(
+    post,
+    path = "/releases",
+    operation_id = "upload_release",
+    tag = "releases",
+    params(
+        UploadQuery,
+        ("Repr-Digest" = Option<String>, Header, description = "`sha-256=:BASE64:` (RFC 9530); `Content-Digest` is taken, too"),
+    ),
+    request_body(content = Firmware, content_type = "application/octet-stream"),
+    responses(
+        (status = 201, description = "a new release", body = Uploaded),
+        (status = 200, description = "the image is known already", body = Uploaded),
+    )
+)]
+pub(super) async fn upload(
+    State(app): State<Shared>,
+    Operator(caller): Operator,
+    Query(query): Query<UploadQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "content-coding",
+            "send the file as it is",
+        ));
+    }
+    let announced = Announced::read(&headers, query.sha256.as_deref())?;
+    let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+    let naming = Naming::new(query.product, query.version, query.filename)?;
+    commands::check_notes(query.notes.as_deref())?;
+    let staged = receive_for(&app, &announced, len, body).await?;
+    let (release, registered) = commands::take_upload(&app, caller, staged, naming, query.notes).await?;
+    let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
+    let place = [(header::LOCATION, format!("/api/v1/releases/{}", release.id))];
+    let remarks = registered.remarks;
+    Ok((status, place, Json(Uploaded { release, remarks })).into_response())
+}
+
+/// The release that a file became.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Uploaded {
+    #[serde(flatten)]
+    release: Release,
+    /// What was left out of the file or kept of it, and what else to know.
+    remarks: Vec<String>,
+}

@@ -1,0 +1,46 @@
+//! `GET /rollouts/{id}/deployments`.
+
+use axum::Json;
+use axum::extract::State;
+use otaru_rollout::RolloutId;
+use serde::Deserialize;
+
+use crate::app::Shared;
+use crate::caller::Caller;
+use crate::devices::query::codes;
+use crate::page::{Page, PageQuery};
+use crate::problem::Problem;
+use crate::rollouts::deployments::{self, DeploymentView, standings};
+use crate::rollouts::rows;
+use crate::similar::known;
+use crate::web::extract::{Path, Query};
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeploymentQuery {
+    /// Only those that stand so: `ready`, `waiting`, `active`, `succeeded`, `failed` …
+    standing: Option<String>,
+    /// Only those that failed for this reason
+    error: Option<String>,
+}
+
+/// A rollout's deployments, in the order of their devices
+#[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path), DeploymentQuery, PageQuery),
+    responses((status = 200, body = Page<DeploymentView>)))]
+pub(super) async fn list_deployments(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Path(id): Path<u64>,
+    Query(those): Query<DeploymentQuery>,
+    Query(wanted): Query<PageQuery>,
+) -> Result<Json<Page<DeploymentView>>, Problem> {
+    let (limit, after, id) = (wanted.limit()?, wanted.after::<String>()?, RolloutId(id));
+    let standing = known("standing", those.standing, standings())?;
+    let error = known("error", those.error, codes())?;
+    let page = app.db.read(move |tx| {
+        rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("rollout {}", id.0)))?;
+        let (standing, error) = (standing.as_deref(), error.as_deref());
+        Ok::<_, Problem>(deployments::list(tx, id, standing, error, after.as_deref(), limit)?)
+    });
+    Ok(Json(page.await?))
+}

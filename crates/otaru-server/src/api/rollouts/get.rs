@@ -1,0 +1,22 @@
+//! `GET /rollouts/{id}`.
+
+use axum::Json;
+use axum::extract::State;
+use otaru_rollout::RolloutId;
+
+use crate::app::Shared;
+use crate::caller::Caller;
+use crate::problem::Problem;
+use crate::rollouts::view::RolloutView;
+use crate::web::extract::Path;
+
+/// A rollout
+#[utoipa::path(get, path = "/rollouts/{id}", tag = "rollouts", operation_id = "get_rollout",
+    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+pub(super) async fn get(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<RolloutView>, Problem> {
+    Ok(Json(app.db.read(move |tx| RolloutView::read(tx, RolloutId(id))).await?))
+}

@@ -1,0 +1,41 @@
+//! `GET /rollouts`.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+
+use crate::app::Shared;
+use crate::caller::Caller;
+use crate::db::DbError;
+use crate::page::{Cursor, Page, PageQuery};
+use crate::problem::Problem;
+use crate::rollouts::rows::{self, PHASES};
+use crate::rollouts::view::RolloutView;
+use crate::similar::known;
+use crate::web::extract::Query;
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RolloutQuery {
+    /// Only those in this phase
+    phase: Option<String>,
+}
+
+/// The rollouts, newest first
+#[utoipa::path(get, path = "/rollouts", tag = "rollouts", operation_id = "list_rollouts", params(RolloutQuery, PageQuery),
+    responses((status = 200, body = Page<RolloutView>)))]
+pub(super) async fn list(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Query(of): Query<RolloutQuery>,
+    Query(wanted): Query<PageQuery>,
+) -> Result<Json<Page<RolloutView>>, Problem> {
+    let (limit, before) = (wanted.limit()?, wanted.after()?);
+    let phase = known("phase", of.phase, PHASES)?;
+    let page = app.db.read(move |tx| {
+        let found = rows::list(tx, phase.as_deref(), before, limit + 1)?;
+        let views = found.into_iter().map(|kept| RolloutView::of(tx, kept)).collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, DbError>(Page::cut(views, limit, |last| Cursor::of(&last.id)))
+    });
+    Ok(Json(page.await?))
+}

@@ -1,0 +1,25 @@
+//! `POST /rollouts/{id}/pause`.
+
+use axum::Json;
+use axum::extract::State;
+use otaru_rollout::Control;
+
+use crate::app::Shared;
+use crate::problem::Problem;
+use crate::rollouts::commands;
+use crate::rollouts::view::RolloutView;
+use crate::web::extract::Path;
+use crate::web::login::Operator;
+
+/// Start no more devices until it is resumed
+///
+/// Devices that are under way are not touched.
+#[utoipa::path(post, path = "/rollouts/{id}/pause", tag = "rollouts", operation_id = "pause_rollout",
+    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+pub(super) async fn pause(
+    State(app): State<Shared>,
+    Operator(caller): Operator,
+    Path(id): Path<u64>,
+) -> Result<Json<RolloutView>, Problem> {
+    Ok(Json(commands::control(&app, caller, id, Control::Pause).await?))
+}

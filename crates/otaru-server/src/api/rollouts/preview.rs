@@ -1,0 +1,23 @@
+//! `POST /rollouts/preview`.
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::app::Shared;
+use crate::problem::Problem;
+use crate::rollouts::commands;
+use crate::rollouts::new::NewRollout;
+use crate::rollouts::preview::Preview;
+use crate::web::extract::Body;
+use crate::web::login::Operator;
+
+/// Which devices a rollout would be for
+#[utoipa::path(post, path = "/rollouts/preview", tag = "rollouts", request_body = NewRollout,
+    responses((status = 200, body = Preview)))]
+pub(super) async fn preview(
+    State(app): State<Shared>,
+    _: Operator,
+    Body(new): Body<NewRollout>,
+) -> Result<Json<Preview>, Problem> {
+    Ok(Json(commands::preview(&app, new).await?))
+}
