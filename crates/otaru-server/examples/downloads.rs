@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use otaru_server::address::download_path;
 use otaru_server::artifacts::{Artifacts, DEFAULT_CACHE};
 use otaru_server::downloads::{self, Downloads};
 use otaru_server::http;
@@ -23,7 +24,7 @@ fn main() -> Result<()> {
         let artifacts = Artifacts::open(Path::new(folder), DEFAULT_CACHE)?;
         let digest = artifacts.put(bytes.into()).await?;
         let listener = http::bind(address.parse()?).await?;
-        println!("http://{}{}", listener.local_addr()?, downloads::path(digest, "firmware.bin"));
+        println!("http://{}{}", listener.local_addr()?, download_path(digest, "firmware.bin"));
         let downloads = Downloads::new(artifacts, Counter::default());
         let router = downloads::router::<Downloads>().with_state(downloads);
         http::serve(listener, router, http::Rules::default(), CancellationToken::new()).await;

@@ -1,6 +1,8 @@
-//! Under which address others reach this server.
+//! Addresses: where others reach this server, and its files.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use otaru_format::digest::Digest;
 
 /// What URLs begin with, without a slash at the end: what the operator said, or the address of this machine.
 pub fn public_base(said: Option<&str>, http: SocketAddr) -> String {
@@ -68,6 +70,11 @@ pub fn origin(ip: IpAddr) -> IpAddr {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
         v4 @ IpAddr::V4(_) => v4,
     }
+}
+
+/// Returns the path at which a file is downloaded, below the server's URL.
+pub fn download_path(digest: Digest, name: &str) -> String {
+    format!("/files/{digest}/{name}")
 }
 
 #[cfg(test)]

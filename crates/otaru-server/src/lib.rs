@@ -1,24 +1,20 @@
 //! The fleet server: one process with an HTTP API, downloads, an embedded MQTT broker, and a database that says which
 //! firmware each device should run.
 //!
-//! | room | what |
+//! | room, from the top floor down | what |
 //! | --- | --- |
 //! | [`server`] | a whole server, started and stopped |
-//! | [`config`], [`app`] | how it is set up, and what its parts share |
-//! | [`data_dir`], [`db`] | the folder it keeps everything in, and the database |
-//! | [`mqtt`] | the broker, who may do what there, and a client of it |
-//! | [`files`], [`counts`] | how many connections there is room for, and how many of anything at the same time |
-//! | [`http`], [`api`] | HTTP for people and programs |
-//! | [`readiness`] | whether the next write will be done |
-//! | [`access`] | who is who, and who did what |
-//! | [`devices`] | the registry |
+//! | [`api`], [`dashboard`], [`home_assistant`], [`downloads`] | siblings: programs, people, a house, and devices that fetch files |
+//! | [`web`] | what they share of HTTP |
 //! | [`reconcile`] | makes the fleet what the database says it shall be |
-//! | [`artifacts`], [`downloads`] | files by their content, and their way out |
-//! | [`releases`] | firmware that devices can be given: uploads, release files, patches |
-//! | [`rollouts`] | rollouts and deployments as rows, and what operators do to them |
-//! | [`similar`] | what a misspelt name may have meant |
-//! | [`clock`], [`timestamp`] | what time it is, and moments as text |
-//! | [`events`], [`metrics`] | what just changed, and how much of it |
+//! | [`access`], [`devices`], [`releases`], [`rollouts`] | commands and queries per noun, and their rows |
+//! | [`app`], [`config`] | what its parts share, and how it is set up |
+//! | [`idempotency`], [`readiness`], [`metrics`], [`backup`] | requests that come twice; whether the next write will be done; figures; backups |
+//! | [`mqtt`], [`http`] | the broker, and a client of it; the listener for HTTP |
+//! | [`db`], [`artifacts`], [`data_dir`] | the database, files by their content, the folder it keeps everything in |
+//! | [`rates`], [`counts`], [`files`] | how often, how many at the same time, and how many there is room for |
+//! | [`problem`], [`page`], [`caller`] | errors that people see, pages of lists, who acts |
+//! | [`events`], [`clock`], [`timestamp`], [`address`], [`similar`], [`secret`], [`text`] | words and small tools |
 #![forbid(unsafe_code)]
 
 pub mod access;
@@ -50,7 +46,9 @@ pub mod readiness;
 pub mod reconcile;
 pub mod releases;
 pub mod rollouts;
+pub mod secret;
 pub mod server;
 pub mod similar;
+pub mod text;
 pub mod timestamp;
 pub mod web;

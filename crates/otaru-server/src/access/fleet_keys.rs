@@ -7,9 +7,9 @@ use otaru_rollout::Time;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::secret;
 use crate::db::DbError;
 use crate::problem::Problem;
+use crate::secret;
 use crate::timestamp::Timestamp;
 
 /// How fleet keys begin.

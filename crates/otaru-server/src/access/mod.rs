@@ -13,7 +13,6 @@ pub mod first;
 pub mod fleet_keys;
 pub mod name;
 pub mod offline;
-pub mod secret;
 pub mod sessions;
 pub mod tokens;
 pub mod verify;

@@ -6,11 +6,11 @@ use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::secret;
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::db::DbError;
 use crate::problem::Problem;
+use crate::secret;
 
 /// How the text in a cookie begins.
 const KIND: &str = "session";

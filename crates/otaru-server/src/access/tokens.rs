@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::name::{BadName, plain_name};
-use super::secret;
 use crate::caller::{Caller, Role};
 use crate::db::DbError;
 use crate::problem::Problem;
+use crate::secret;
 use crate::timestamp::Timestamp;
 
 /// How tokens begin.

@@ -8,12 +8,12 @@ use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
 use rusqlite::{OptionalExtension as _, params};
 
-use super::secret;
 use super::tokens::{COLUMNS, KIND, token};
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::db::{Db, DbError};
 use crate::problem::Problem;
+use crate::secret;
 use crate::timestamp::Timestamp;
 
 /// How long a token that was looked up is believed without looking again.

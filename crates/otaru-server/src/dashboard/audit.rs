@@ -6,10 +6,11 @@ use axum::extract::State;
 use axum::routing::get;
 use serde_json::Value;
 
+use super::admission::OperatorVisitor;
 use super::fields::Query;
-use super::shell::{Page, Section, Shell, draw};
+use super::page::{Page, draw};
+use super::shell::{Section, Shell};
 use super::show;
-use super::visitor::OperatorVisitor;
 use crate::access::audit::{self, Entry, Filter};
 use crate::app::Shared;
 use crate::page::{Cursor, PageQuery};

@@ -1,7 +1,5 @@
 //! `/devices/{id}`: one device: what it runs, what happened to it, and what can be done about it.
 
-use std::collections::BTreeMap;
-
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -10,18 +8,21 @@ use axum::routing::{get, post};
 use rusqlite::Connection;
 use serde_json::Value;
 
+use super::admission::{AdminVisitor, OperatorVisitor};
 use super::devices::Row;
-use super::fields::{Form, Query};
-use super::keys::SecretPage;
-use super::shell::{Page, Section, Shell, after, draw, sentence};
+use super::fields::{Form, Query, tags};
+use super::page::{Page, after, draw, sentence};
+use super::secret::SecretPage;
+use super::shell::{Section, Shell};
 use super::show::{self, Tone};
-use super::visitor::{AdminVisitor, OperatorVisitor, Visitor};
+use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::devices::attempts;
 use crate::devices::commands;
 use crate::devices::details::{DeploymentOfDevice, Details, details};
 use crate::devices::edit::Change;
-use crate::devices::history::{self, DeviceEvent};
+use crate::devices::event::DeviceEvent;
+use crate::devices::history;
 use crate::devices::rows;
 use crate::page::{Cursor, PageQuery};
 use crate::problem::Problem;
@@ -42,16 +43,6 @@ pub(super) fn router() -> Router<Shared> {
         .route("/devices/{id}/retire", post(retire))
         .route("/devices/{id}/unretire", post(unretire))
         .route("/devices/{id}/password", post(password))
-}
-
-/// Tags as people write them: `site=berlin, canary`.
-pub(super) fn tags(text: &str) -> BTreeMap<String, String> {
-    let words = text.split([',', '\n']).map(str::trim).filter(|word| !word.is_empty());
-    let pair = |word: &str| match word.split_once('=') {
-        Some((name, value)) => (name.trim().to_owned(), value.trim().to_owned()),
-        None => (word.to_owned(), String::new()),
-    };
-    words.map(pair).collect()
 }
 
 #[derive(Template)]
@@ -321,16 +312,9 @@ async fn password(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
 
-    #[test]
-    fn tags_are_read_as_people_write_them() {
-        let found = tags(" site = berlin, canary,,\nfloor=2 ");
-        let wanted = [("canary", ""), ("floor", "2"), ("site", "berlin")];
-        assert_eq!(found, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        assert!(tags(" , ").is_empty());
-    }
+    use super::*;
 
     #[test]
     fn a_roll_back_tells_all() {

@@ -7,11 +7,13 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use rusqlite::Connection;
 
-use super::fields::{Fields, Form, Query};
-use super::keys::SecretPage;
-use super::shell::{Page, Section, Shell, after, draw};
+use super::admission::{AdminVisitor, OperatorVisitor};
+use super::fields::{Fields, Form, Query, tags};
+use super::page::{Page, after, draw};
+use super::secret::SecretPage;
+use super::shell::{Section, Shell};
 use super::show::{self, Tone};
-use super::visitor::{AdminVisitor, OperatorVisitor, Visitor};
+use super::visitor::Visitor;
 use crate::app::{App, Shared};
 use crate::db::DbError;
 use crate::devices::commands;
@@ -96,7 +98,7 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query)
     let filter = fields.to::<DeviceQuery>().and_then(DeviceQuery::filter);
     let (filter, error) = match filter {
         Ok(filter) => (Some(filter), None),
-        Err(problem) => (None, Some(super::shell::sentence(&problem.detail))),
+        Err(problem) => (None, Some(super::page::sentence(&problem.detail))),
     };
     let read = move |tx: &Connection| {
         let found = filter.map(|filter| list::list(tx, &filter, &order)).transpose()?;
@@ -203,7 +205,7 @@ async fn tag(
 }
 
 async fn tag_them(app: &Shared, visitor: &Visitor, fields: &Fields) -> Result<String, Problem> {
-    let tags = super::device::tags(fields.text("tags"));
+    let tags = tags(fields.text("tags"));
     if tags.is_empty() {
         return Err(Problem::invalid("write the tags: site=berlin, canary"));
     }
@@ -239,7 +241,7 @@ async fn update(
 async fn add(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor, Form(fields): Form) -> Page {
     let id = commands::device_id(&app, fields.text("id"))?;
     let label = fields.get("label").map(str::to_owned);
-    let change = Change { label, tags: super::device::tags(fields.text("tags")), remove_tags: Vec::new() };
+    let change = Change { label, tags: tags(fields.text("tags")), remove_tags: Vec::new() };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
     let most = app.config.registration.devices;
     let added = app.db.write(move |tx| commands::add(tx, &caller, &id, &change, most, now));

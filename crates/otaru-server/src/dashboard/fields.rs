@@ -1,12 +1,14 @@
 //! What forms bring: names with texts, some names more than once.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use otaru_rollout::{Span, Time};
 use serde::de::DeserializeOwned;
 
-use super::shell::Failure;
+use super::page::Failure;
 use crate::app::Shared;
 use crate::problem::Problem;
 use crate::timestamp::{Timestamp, TimestampError};
@@ -150,6 +152,16 @@ impl FromRequest<Shared> for Form {
     }
 }
 
+/// Tags as people write them: `site=berlin, canary`.
+pub(super) fn tags(text: &str) -> BTreeMap<String, String> {
+    let words = text.split([',', '\n']).map(str::trim).filter(|word| !word.is_empty());
+    let pair = |word: &str| match word.split_once('=') {
+        Some((name, value)) => (name.trim().to_owned(), value.trim().to_owned()),
+        None => (word.to_owned(), String::new()),
+    };
+    words.map(pair).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,5 +201,13 @@ mod tests {
         for bad in ["x", "5y", "-1s", "99999999999999999999d"] {
             assert!(fields(bad).span("t", "x").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn tags_are_read_as_people_write_them() {
+        let found = tags(" site = berlin, canary,,\nfloor=2 ");
+        let wanted = [("canary", ""), ("floor", "2"), ("site", "berlin")];
+        assert_eq!(found, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert!(tags(" , ").is_empty());
     }
 }

@@ -7,10 +7,12 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use otaru_rollout::Span;
 
-use super::fields::Form;
-use super::shell::{Page, Section, Shell, after, draw};
+use super::admission::AdminVisitor;
+use super::fields::{Form, tags};
+use super::page::{Page, after, draw};
+use super::secret::SecretPage;
+use super::shell::{Section, Shell};
 use super::show;
-use super::visitor::AdminVisitor;
 use crate::access::credentials;
 use crate::access::fleet_keys::{self, FleetKey};
 use crate::access::tokens::{self, Token};
@@ -47,18 +49,6 @@ impl KeysPage {
     fn has_expired(&self, token: &Token) -> bool {
         token.expires_at.is_some_and(|end| end.millis() <= self.shell.now)
     }
-}
-
-/// A secret that is shown this once.
-#[derive(Template)]
-#[template(path = "secret.html")]
-pub(super) struct SecretPage {
-    pub(super) shell: Shell,
-    pub(super) heading: String,
-    pub(super) text: String,
-    /// What it is good for.
-    pub(super) explanation: &'static str,
-    pub(super) back: String,
 }
 
 async fn page(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor) -> Page {
@@ -104,7 +94,7 @@ async fn new_fleet_key(
     AdminVisitor(visitor): AdminVisitor,
     Form(fields): Form,
 ) -> Page {
-    let tags = super::device::tags(fields.text("tags"));
+    let tags = tags(fields.text("tags"));
     let max_devices = fields.parse("max_devices", "Most devices")?;
     let new = fleet_keys::New { name: fields.text("name").to_owned(), tags, max_devices };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());

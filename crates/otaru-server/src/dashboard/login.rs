@@ -11,9 +11,11 @@ use axum::routing::{get, post};
 use otaru_rollout::Time;
 use serde_json::json;
 
+use super::cookies::{is_secure, no_session, session_cookie};
 use super::fields::{Fields, Form, Query};
-use super::shell::{Page, Section, Shell, draw, sentence};
-use super::visitor::{Visitor, is_secure, no_session, session_cookie};
+use super::page::{Page, draw, sentence};
+use super::shell::{Section, Shell};
+use super::visitor::Visitor;
 use crate::access::{audit, sessions, tokens};
 use crate::app::{App, Shared};
 use crate::caller::Caller;

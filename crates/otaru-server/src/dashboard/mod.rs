@@ -14,24 +14,29 @@
 //! | who did what | [`audit`] |
 //! | tokens and fleet keys | [`keys`] |
 //!
-//! Who may see a page is decided by [`visitor`], what surrounds it is [`shell`], numbers and moments in words are [`show`],
+//! Who may see a page is decided by [`admission`], what surrounds it is [`shell`], how it is answered [`page`], numbers and moments in words are [`show`],
 //! drawings are [`chart`], what forms bring is [`fields`], style and script are [`assets`].
 
+mod admission;
 mod assets;
 mod audit;
 mod chart;
+mod cookies;
 mod device;
 mod devices;
 mod fields;
 mod keys;
 mod live;
 mod login;
+mod notice;
 mod overview;
+mod page;
 mod plan;
 mod release;
 mod releases;
 mod rollout;
 mod rollouts;
+mod secret;
 mod shell;
 mod show;
 mod visitor;
@@ -42,7 +47,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 
-use self::shell::Failure;
+use self::page::Failure;
 use crate::app::Shared;
 use crate::problem::Problem;
 
@@ -92,8 +97,8 @@ async fn guard(State(app): State<Shared>, request: Request, next: Next) -> Respo
     }
     // A script that looks for what changed shows no notice, so that the visitor sees it with the next page.
     let noticed = reads
-        && !visitor::is_script(request.headers())
-        && visitor::cookie(request.headers(), visitor::NOTICE).is_some();
+        && !cookies::is_script(request.headers())
+        && cookies::cookie(request.headers(), notice::COOKIE).is_some();
     let mut response = with_headers(next.run(request).await);
     // A notice is shown once.
     if noticed
@@ -102,7 +107,7 @@ async fn guard(State(app): State<Shared>, request: Request, next: Next) -> Respo
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
     {
-        response.headers_mut().append(header::SET_COOKIE, visitor::no_notice());
+        response.headers_mut().append(header::SET_COOKIE, notice::no_notice());
     }
     response
 }

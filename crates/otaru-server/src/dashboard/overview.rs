@@ -7,8 +7,9 @@ use axum::routing::get;
 use rusqlite::Connection;
 
 use super::chart::{self, Part};
+use super::page::{Page, draw};
 use super::rollouts::Row;
-use super::shell::{Page, Section, Shell, draw};
+use super::shell::{Section, Shell};
 use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::{App, Shared};

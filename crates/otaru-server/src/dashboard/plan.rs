@@ -15,10 +15,13 @@ use otaru_rollout::{
 };
 use rusqlite::Connection;
 
+use super::admission::OperatorVisitor;
 use super::fields::{Fields, Form, Query};
-use super::shell::{Notice, Page, Section, Shell, draw, go, sentence};
+use super::notice::Notice;
+use super::page::{Page, draw, go, sentence};
+use super::shell::{Section, Shell};
 use super::show;
-use super::visitor::{OperatorVisitor, Visitor};
+use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::devices::commands::matching;
 use crate::devices::query::DeviceQuery;

@@ -7,12 +7,14 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use rusqlite::Connection;
 
+use super::admission::OperatorVisitor;
 use super::chart;
 use super::fields::Form;
+use super::page::{Page, after, draw};
 use super::rollouts::Row;
-use super::shell::{Page, Section, Shell, after, draw};
+use super::shell::{Section, Shell};
 use super::show;
-use super::visitor::{OperatorVisitor, Visitor};
+use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::problem::Problem;
 use crate::releases::commands;
@@ -44,7 +46,7 @@ struct ReleasePage {
 
 impl ReleasePage {
     fn file(&self) -> Option<String> {
-        self.release.offered().map(|(digest, name)| crate::downloads::path(digest, &name))
+        self.release.offered().map(|(digest, name)| crate::address::download_path(digest, &name))
     }
 }
 

@@ -9,11 +9,14 @@ use axum::routing::get;
 use futures_util::StreamExt as _;
 use rusqlite::Connection;
 
+use super::admission::OperatorVisitor;
 use super::chart::{self, Part};
 use super::fields::Query;
-use super::shell::{Failure, Notice, Page, Section, Shell, draw, go, sentence};
+use super::notice::Notice;
+use super::page::{Failure, Page, draw, go, sentence};
+use super::shell::{Section, Shell};
 use super::show::{self, Tone};
-use super::visitor::{OperatorVisitor, Visitor};
+use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::artifacts::Staged;
 use crate::db::DbError;

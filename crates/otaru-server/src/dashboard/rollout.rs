@@ -11,12 +11,14 @@ use otaru_rollout::{
 use rusqlite::Connection;
 use serde_json::Value;
 
+use super::admission::OperatorVisitor;
 use super::chart::{self, Part};
 use super::fields::{Form, Query};
+use super::page::{Failure, Page, after, draw};
 use super::rollouts::{Row, parts};
-use super::shell::{Failure, Page, Section, Shell, after, draw};
+use super::shell::{Section, Shell};
 use super::show::{self, Tone};
-use super::visitor::{OperatorVisitor, Visitor};
+use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::page::{Cursor, Page as Listed, PageQuery};
 use crate::problem::Problem;

@@ -9,7 +9,8 @@ use rusqlite::Connection;
 
 use super::chart::{self, Part};
 use super::fields::Query;
-use super::shell::{Page, Section, Shell, draw};
+use super::page::{Page, draw};
+use super::shell::{Section, Shell};
 use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::Shared;

@@ -6,11 +6,11 @@ use otaru_rollout::{DeviceId, RolloutId};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use super::history::DeviceEvent;
+use super::event::DeviceEvent;
 use crate::db::DbError;
-use crate::reconcile::restored::rollout_in;
 use crate::releases::naming;
 use crate::rollouts::deployments;
+use crate::rollouts::offer::rollout_in;
 
 /// What a report is about: a version, and its image where that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::{history, rows, tags};
 use crate::access::audit;
 use crate::caller::Caller;
 use crate::problem::Problem;
-use crate::reconcile;
+use crate::rollouts::device::{device_changed, device_retired};
 use crate::rollouts::transaction::Changes;
 
 /// What shall change about a device.
@@ -59,7 +59,7 @@ pub fn change(
         tags::check_count(tx, device)?;
         let detail = json!({"set": change.tags, "removed": change.remove_tags, "by": caller.name});
         history::note(tx, device, "tags", &detail, now)?;
-        changes = reconcile::device_changed(tx, device, now)?;
+        changes = device_changed(tx, device, now)?;
     }
     audit::note(tx, caller, "device.change", &format!("device/{device}"), &json!(change), now)?;
     Ok(changes)
@@ -75,7 +75,7 @@ pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) ->
     let sql = "UPDATE devices SET retired_at = ?, reachable = 0, revision = revision + 1 WHERE id = ?";
     tx.execute(sql, params![now.0.cast_signed(), device.as_str()])?;
     // From here on no rollout takes it.
-    let changes = reconcile::device_retired(tx, device, now)?;
+    let changes = device_retired(tx, device, now)?;
     history::note(tx, device, "retired", &json!({"by": caller.name}), now)?;
     audit::note(tx, caller, "device.retire", &format!("device/{device}"), &json!({}), now)?;
     Ok(changes)
@@ -95,7 +95,7 @@ pub fn unretire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) 
     tx.execute(sql, [device.as_str()])?;
     history::note(tx, device, "unretired", &json!({"by": caller.name}), now)?;
     audit::note(tx, caller, "device.unretire", &format!("device/{device}"), &json!({}), now)?;
-    Ok(reconcile::device_changed(tx, device, now)?)
+    Ok(device_changed(tx, device, now)?)
 }
 
 /// Whether something can be done with a device.

@@ -3,61 +3,17 @@
 use otaru_format::digest::Digest;
 use otaru_rollout::{DeviceId, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
-use serde::Serialize;
 use serde_json::Value;
 
+use super::attempts;
+use super::event::DeviceEvent;
 use crate::db::DbError;
 use crate::page::{Cursor, Page};
-use crate::timestamp::Timestamp;
 
 /// How many events of a device are kept.
 pub const KEPT: i64 = 1_000;
 /// Number of events that are read for an entry: an update has about eight.
 const STEPS: i64 = 8;
-
-/// Something that happened to a device.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-#[schema(as = DeviceEvent)]
-pub struct DeviceEvent {
-    /// Newer ones have higher ids.
-    pub id: i64,
-    /// When.
-    pub at: Timestamp,
-    /// What: `report`, `online`, `offline`, `tags`, `label`, `retired`, `unretired` …
-    pub kind: String,
-    /// More about it; of a report, what changed, and in `to` the version that it is about, where that is known.
-    pub detail: Value,
-    /// The steps of an attempt at an update, the oldest first, where there is more than one: the entry says the same as the last.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub steps: Vec<Step>,
-}
-
-/// A step of an attempt at an update.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-#[schema(as = DeviceStep)]
-pub struct Step {
-    /// Newer ones have higher ids.
-    pub id: i64,
-    /// When.
-    pub at: Timestamp,
-    /// What: `report`, `online` or `offline`.
-    pub kind: String,
-    /// More about it.
-    pub detail: Value,
-}
-
-impl From<DeviceEvent> for Step {
-    fn from(event: DeviceEvent) -> Self {
-        Self { id: event.id, at: event.at, kind: event.kind, detail: event.detail }
-    }
-}
-
-impl DeviceEvent {
-    /// The oldest event in it.
-    fn first(&self) -> i64 {
-        self.steps.first().map_or(self.id, |step| step.id)
-    }
-}
 
 /// Notes an event.
 ///
@@ -113,7 +69,7 @@ pub fn list(
     let most = i64::from(limit) * STEPS + STEPS * 8;
     let events = events(tx, device, before, most)?;
     let is_cut = i64::try_from(events.len()).is_ok_and(|count| count == most);
-    let mut entries = super::attempts::group(events);
+    let mut entries = attempts::group(events);
     if is_cut {
         // The oldest attempt may have begun before what was read.
         let whole = entries.iter().rposition(|entry| entry.kind == "report").filter(|whole| *whole > 0);
@@ -151,7 +107,7 @@ fn events(
     })?;
     let mut events: Vec<DeviceEvent> = events.collect::<Result<_, _>>()?;
     for event in events.iter_mut().filter(|event| event.kind == "report") {
-        super::attempts::name_images(tx, &mut event.detail)?;
+        attempts::name_images(tx, &mut event.detail)?;
     }
     Ok(events)
 }

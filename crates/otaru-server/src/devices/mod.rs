@@ -4,6 +4,7 @@ pub mod attempts;
 pub(crate) mod commands;
 pub(crate) mod details;
 pub mod edit;
+pub mod event;
 pub(crate) mod health;
 pub mod history;
 pub mod list;

@@ -49,11 +49,6 @@ impl FromRef<Shared> for Downloads {
     }
 }
 
-/// Where a file is downloaded, below the server's URL.
-pub fn path(digest: Digest, name: &str) -> String {
-    format!("/files/{digest}/{name}")
-}
-
 /// The routes.
 pub fn router<S>() -> Router<S>
 where

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::address::download_path;
 
 struct Server {
     _folder: tempfile::TempDir,
@@ -46,7 +47,7 @@ impl Server {
 
     async fn put(&self, bytes: &[u8]) -> (Digest, String) {
         let digest = self.artifacts.put(Bytes::copy_from_slice(bytes)).await.unwrap();
-        (digest, path(digest, "p-1.0.0.otaru"))
+        (digest, download_path(digest, "p-1.0.0.otaru"))
     }
 }
 

@@ -57,7 +57,7 @@ impl EmbeddedBroker {
         authenticator: Arc<dyn Authenticator>,
         connections: Arc<Connections>,
     ) -> io::Result<Self> {
-        let password = crate::access::secret::password().map_err(io::Error::other)?;
+        let password = crate::secret::password().map_err(io::Error::other)?;
         let login = Login { username: SERVER.to_owned(), password: Secret::new(password) };
         let guard = Guard {
             base: base.to_owned(),

@@ -20,7 +20,7 @@ use super::url::BrokerUrl;
 /// How long a broker may take to accept a connection, a subscription or a message.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Longest payload that is looked at.
-const LONGEST: usize = crate::reconcile::report::LONGEST;
+pub const LONGEST_MESSAGE: usize = 4 * 1024;
 /// Messages that may wait to be taken. More are dropped, and counted: the library cannot be made to wait.
 const WAITING: usize = 65_536;
 
@@ -182,7 +182,7 @@ impl Mqtt {
     ) -> Result<(), BrokerError> {
         let options = mqtt5::SubscribeOptions { qos: QoS::AtLeastOnce, ..Default::default() };
         let subscribed = self.client.subscribe_with_options(filter, options, move |message| {
-            if message.payload.len() <= LONGEST {
+            if message.payload.len() <= LONGEST_MESSAGE {
                 sink(Message { topic: message.topic, payload: message.payload, retained: message.retain });
             }
         });

@@ -7,6 +7,6 @@ mod connections;
 mod url;
 
 pub use broker::{EmbeddedBroker, reachable};
-pub use client::{BrokerError, Incoming, Message, Mqtt, Publisher};
+pub use client::{BrokerError, Incoming, LONGEST_MESSAGE, Message, Mqtt, Publisher};
 pub use connections::{Connections, Contested};
 pub use url::{BrokerUrl, BrokerUrlError, DEFAULT_PORT, Login, Secret};

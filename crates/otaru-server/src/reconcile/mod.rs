@@ -17,34 +17,8 @@ pub mod ingest;
 mod mailbox;
 pub mod outbox;
 pub mod report;
-pub(crate) mod restored;
+mod restored;
 pub mod work;
-
-use otaru_rollout::{DeviceId, Event, Time};
-use rusqlite::Connection;
 
 pub use ingest::{take_poll, take_presence, take_report};
 pub use outbox::standing_offer;
-
-use crate::db::DbError;
-use crate::rollouts::transaction::{Changes, RolloutTransaction};
-
-/// A device's tags changed: open rollouts may be for it now.
-///
-/// # Errors
-/// Those of the database.
-pub fn device_changed(tx: &Connection, device: &DeviceId, now: Time) -> Result<Changes, DbError> {
-    let mut transaction = RolloutTransaction::open(tx, now);
-    transaction.offer_to_rollouts(device)?;
-    transaction.finish()
-}
-
-/// A device is gone: its deployments are over.
-///
-/// # Errors
-/// Those of the database.
-pub fn device_retired(tx: &Connection, device: &DeviceId, now: Time) -> Result<Changes, DbError> {
-    let mut transaction = RolloutTransaction::open(tx, now);
-    transaction.event_of_device(device, &Event::Remove)?;
-    transaction.finish()
-}

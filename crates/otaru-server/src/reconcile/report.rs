@@ -2,8 +2,11 @@
 
 use otaru_format::status::Status;
 
+use crate::mqtt::LONGEST_MESSAGE;
+use crate::text::cut;
+
 /// Bytes of the longest report; those of our own firmware have 1 KiB at most.
-pub const LONGEST: usize = 4 * 1024;
+pub const LONGEST: usize = LONGEST_MESSAGE;
 
 /// Bytes of the longest name: of a device, a product, a version, a deployment.
 const NAME: usize = 64;
@@ -56,18 +59,6 @@ pub fn bounded(mut report: Status<String>) -> Status<String> {
         cut(&mut failed.version, NAME);
     }
     report
-}
-
-/// Ends a text that is too long with `…`, so that it is none that somebody chose.
-pub fn cut(text: &mut String, most: usize) {
-    const MORE: char = '…';
-    if text.contains(char::is_control) {
-        *text = text.replace(char::is_control, "\u{FFFD}");
-    }
-    if text.len() > most {
-        text.truncate(text.floor_char_boundary(most - MORE.len_utf8()));
-        text.push(MORE);
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use rusqlite::{Connection, params};
 
 use crate::db::DbError;
+use crate::rollouts::offer::rollout_in;
 
 /// How far above the highest number a device may lift it at once: no device that lies makes numbers that nobody can read.
 const FARTHEST: i64 = 10_000;
@@ -30,28 +31,10 @@ pub(super) fn lift_numbers(tx: &Connection, deployment: Option<&str>) -> Result<
     Ok(())
 }
 
-/// The rollout in an offer's name, such as `r17.2`.
-pub(crate) fn rollout_in(deployment: &str) -> Option<i64> {
-    let (rollout, start) = deployment.strip_prefix('r')?.split_once('.')?;
-    start.parse::<u32>().ok()?;
-    rollout.parse().ok().filter(|number| *number > 0)
-}
-
 #[cfg(test)]
 mod tests {
-    use otaru_rollout::{OfferId, RolloutId};
-
     use super::*;
     use crate::db::Db;
-
-    #[test]
-    fn offers_are_recognized() {
-        let name = OfferId { rollout: RolloutId(17), start: 2 }.to_string();
-        assert_eq!(rollout_in(&name), Some(17));
-        for other in ["", "r", "r1", "d-17", "r-1.2", "r0.1", "r1.x", "r99999999999999999999.1"] {
-            assert_eq!(rollout_in(other), None, "{other}");
-        }
-    }
 
     #[tokio::test]
     async fn numbers_go_on_above_what_devices_name() {

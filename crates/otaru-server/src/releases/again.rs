@@ -15,9 +15,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::Keys;
+use super::columns::{digest_at, millis};
 use super::contents::{Contents, Kind, ReleaseParts};
 use super::register::{Stored, note_artifact, put_file};
-use super::rows::{self, Release, millis};
+use super::rows::{self, Release};
 use crate::app::App;
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
@@ -72,8 +73,7 @@ impl Found {
 
 fn offered(tx: &Connection, image: Digest) -> Result<Option<Offered>, DbError> {
     let sql = "SELECT sequence, coalesce(file, raw) FROM releases WHERE image = ?1 AND yanked_at IS NULL";
-    let found =
-        tx.prepare_cached(sql)?.query_row([image.0], |row| Ok((row.get(0)?, rows::digest_at(row, 1)?)));
+    let found = tx.prepare_cached(sql)?.query_row([image.0], |row| Ok((row.get(0)?, digest_at(row, 1)?)));
     Ok(found.optional()?)
 }
 

@@ -13,9 +13,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::oneshot;
 
 use super::Keys;
+use super::columns::digest_at;
 use super::contents::{Contents, Kind, ReleaseParts};
-use super::jobs::{Job, JobState};
-use super::rows::digest_at;
+use super::job::{Job, JobState};
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::db::DbError;
 use crate::events::Events;

@@ -3,96 +3,23 @@
 use std::time::Duration;
 
 use otaru_rollout::Time;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::Serialize;
+use rusqlite::{Connection, params};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::again;
 use super::build::{self, Built, Plan};
+use super::job::{Job, JobKind, JobState};
 use super::keys::Makes;
 use super::prune::prune;
 use super::register::{Stored, note_artifact, put_file};
-use super::rows::millis;
 use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
 use crate::events::Event;
-use crate::timestamp::Timestamp;
 
 /// How often the fleet is searched for images that a release has no patch for.
 const CHECK: Duration = Duration::from_secs(60 * 60);
-
-/// Work on a release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Job {
-    /// Its number.
-    pub id: i64,
-    /// Of which release.
-    pub release: i64,
-    /// What is done.
-    pub kind: JobKind,
-    /// How far it is.
-    pub state: JobState,
-    /// The stage, or why it failed.
-    pub detail: String,
-    /// When it was asked for.
-    pub created_at: Timestamp,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
-}
-
-/// What a job does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum JobKind {
-    /// Makes a release file where there is none, or one with more patches where this server made it.
-    Build,
-    /// The same, also in place of a file that was signed elsewhere.
-    Replace,
-}
-
-/// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum JobState {
-    /// It waits for others.
-    Queued,
-    /// It is under way.
-    Running,
-    /// It is done.
-    Done,
-    /// It failed.
-    Failed,
-}
-
-impl JobKind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Build => "build",
-            Self::Replace => "replace",
-        }
-    }
-}
-
-impl JobState {
-    /// Its name, the same as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Failed => "failed",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Queued, Self::Running, Self::Done, Self::Failed]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-    }
-}
-
-const SELECT: &str = "SELECT id, release, kind, state, detail, created_at, ended_at FROM jobs";
 
 /// Why a job failed.
 #[derive(Debug, thiserror::Error)]
@@ -114,85 +41,6 @@ pub enum JobError {
     Db(#[from] DbError),
 }
 
-impl Job {
-    /// Asks for work on a release. What waits already is not asked for twice.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub fn ask(tx: &Connection, release: i64, kind: JobKind, now: Time) -> Result<Self, DbError> {
-        let open = format!("{SELECT} WHERE release = ?1 AND state IN ('queued', 'running') ORDER BY id DESC");
-        let open = tx.query_row(&open, [release], read).optional()?.transpose()?;
-        match open {
-            Some(open) if open.kind == kind || kind == JobKind::Build => return Ok(open),
-            Some(open) if open.state == JobState::Queued => {
-                tx.execute("UPDATE jobs SET kind = ?2 WHERE id = ?1", params![open.id, kind.as_str()])?;
-                return Ok(Self { kind, ..open });
-            }
-            _ => {}
-        }
-        tx.execute(
-            "INSERT INTO jobs (release, kind, state, created_at) VALUES (?1, ?2, 'queued', ?3)",
-            params![release, kind.as_str(), millis(now)],
-        )?;
-        let (id, state, created_at) = (tx.last_insert_rowid(), JobState::Queued, now.into());
-        Ok(Self { id, release, kind, state, detail: String::new(), created_at, ended_at: None })
-    }
-
-    /// The latest work on a release.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub fn latest(tx: &Connection, release: i64) -> Result<Option<Self>, DbError> {
-        let mut statement =
-            tx.prepare_cached(&format!("{SELECT} WHERE release = ?1 ORDER BY id DESC LIMIT 1"))?;
-        statement.query_row([release], read).optional()?.transpose()
-    }
-
-    /// Takes the job that has waited longest, and gives its release a number if it has none: above all that the product
-    /// has, and kept, so that a release with more patches is not a newer one.
-    pub(super) fn take(tx: &Connection, now: Time) -> Result<Option<Self>, DbError> {
-        let next = format!("{SELECT} WHERE state = 'queued' ORDER BY id LIMIT 1");
-        let Some(job) = tx.query_row(&next, [], read).optional()?.transpose()? else { return Ok(None) };
-        tx.execute("UPDATE jobs SET state = 'running' WHERE id = ?1", [job.id])?;
-        super::again::number(tx, job.release, now)?;
-        Ok(Some(Self { state: JobState::Running, ..job }))
-    }
-
-    fn end(&self, tx: &Connection, state: JobState, detail: &str, now: Time) -> Result<(), DbError> {
-        let sql = "UPDATE jobs SET state = ?2, detail = ?3, ended_at = ?4 WHERE id = ?1";
-        tx.execute(sql, params![self.id, state.as_str(), detail, millis(now)])?;
-        Ok(())
-    }
-
-    /// What those who watch are told.
-    pub(super) fn event(&self, state: JobState, detail: &str, progress: Option<u8>) -> Event {
-        Event::Job {
-            id: self.id,
-            release: self.release,
-            state: state.as_str().into(),
-            detail: detail.into(),
-            progress,
-        }
-    }
-}
-
-fn read(row: &Row<'_>) -> rusqlite::Result<Result<Job, DbError>> {
-    let (kind, state): (String, String) = (row.get(2)?, row.get(3)?);
-    let kind = [JobKind::Build, JobKind::Replace].into_iter().find(|known| known.as_str() == kind);
-    let (Some(kind), Some(state)) = (kind, JobState::parse(&state)) else {
-        return Ok(Err(DbError::corrupt("jobs", format!("state {state}"))));
-    };
-    Ok(Ok(Job {
-        id: row.get(0)?,
-        release: row.get(1)?,
-        kind,
-        state,
-        detail: row.get(4)?,
-        created_at: row.get(5)?,
-        ended_at: row.get(6)?,
-    }))
-}
-
 /// Does jobs until `stop`. What is under way then is begun anew by the next process.
 pub async fn run(app: Shared, stop: CancellationToken) {
     tokio::select! {
@@ -207,7 +55,7 @@ async fn work(app: &App) {
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = app.clock.now();
-        while let Some(job) = tell_failure(app.db.write(move |tx| Job::take(tx, now)).await).flatten() {
+        while let Some(job) = tell_failure(app.db.write(move |tx| take(tx, now)).await).flatten() {
             carry_out(app, &job).await;
         }
         tokio::select! {
@@ -228,6 +76,16 @@ async fn work(app: &App) {
 /// Nobody waits for an answer here: a failure goes to the log, and the next bell is another chance.
 fn tell_failure<T>(outcome: Result<T, DbError>) -> Option<T> {
     outcome.inspect_err(|error| tracing::error!(%error, "jobs cannot be done")).ok()
+}
+
+/// Takes the job that has waited longest, and gives its release a number if it has none: above all that the product
+/// has, and kept, so that a release with more patches is not a newer one.
+pub(super) fn take(tx: &Connection, now: Time) -> Result<Option<Job>, DbError> {
+    let job = Job::next(tx)?;
+    if let Some(job) = &job {
+        again::number(tx, job.release, now)?;
+    }
+    Ok(job)
 }
 
 /// What an earlier process had begun is to be done anew.

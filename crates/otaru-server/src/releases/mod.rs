@@ -10,7 +10,7 @@
 //! | how it is called, and told from others | [`naming`] |
 //! | into store and database | [`accept`], [`register`] |
 //! | what to say of it, and who is known to refuse it | [`remarks`], [`unfit`] |
-//! | work in the background | [`jobs`] |
+//! | work in the background | [`job`], [`jobs`] |
 //! | release files are made | `build` |
 //! | an older release becomes a newer one | [`again`] |
 //! | files that nothing refers to go | `prune` |
@@ -20,8 +20,10 @@
 pub mod accept;
 pub mod again;
 mod build;
+mod columns;
 pub(crate) mod commands;
 pub mod contents;
+pub mod job;
 pub mod jobs;
 mod keys;
 mod limits;
@@ -35,7 +37,7 @@ pub mod rows;
 pub(crate) mod samples;
 pub mod unfit;
 
-pub use jobs::{Job, JobKind, JobState};
+pub use job::{Job, JobKind, JobState};
 pub use keys::{Keys, Makes};
 pub use limits::UploadLimits;
 pub use rows::{Filter, Release, file_for, url_for};

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::db::DbError;
 use crate::problem::Problem;
-use crate::reconcile::report::cut;
+use crate::text::cut;
 
 /// Bytes of the longest file name that is kept.
 pub const LONGEST_FILENAME: usize = 100;

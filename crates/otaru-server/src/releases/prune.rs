@@ -5,7 +5,7 @@ use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
 use rusqlite::{Connection, params};
 
-use super::rows::millis;
+use super::columns::millis;
 use crate::app::App;
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;

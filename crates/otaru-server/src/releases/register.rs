@@ -5,12 +5,13 @@ use otaru_format::image::file::signed_len;
 use otaru_rollout::{DeviceId, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::columns::millis;
 use super::contents::{Contents, Kind, ReleaseParts};
-use super::jobs::{Job, JobKind};
+use super::job::{Job, JobKind};
 use super::keys::Makes;
 use super::naming::{Naming, short};
 use super::remarks;
-use super::rows::{self, Release, millis};
+use super::rows::{self, Release};
 use super::unfit::{Demands, Refusals};
 use crate::db::DbError;
 use crate::rollouts::transaction::{Changes, RolloutTransaction};

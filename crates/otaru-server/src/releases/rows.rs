@@ -6,9 +6,11 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 use serde::Serialize;
 
-use super::jobs::Job;
+use super::columns::{digest_at, millis};
+use super::job::Job;
 use super::naming;
 use super::needs::Needs;
+use crate::address::download_path;
 use crate::db::DbError;
 use crate::timestamp::Timestamp;
 
@@ -192,7 +194,7 @@ pub fn file_for(tx: &Connection, image: Digest) -> Result<Option<(Digest, String
 /// Those of the database.
 pub fn url_for(tx: &Connection, image: Digest, public_base: &str) -> Result<Option<String>, DbError> {
     let file = file_for(tx, image)?;
-    Ok(file.map(|(digest, name)| format!("{public_base}{}", crate::downloads::path(digest, &name))))
+    Ok(file.map(|(digest, name)| format!("{public_base}{}", download_path(digest, &name))))
 }
 
 /// Whether devices are sent to a signed release file for this image. Where signatures count, `force` does not.
@@ -243,11 +245,6 @@ pub fn set_yanked(tx: &Connection, id: i64, yanked: Option<Time>) -> Result<bool
     let sql = "UPDATE releases SET yanked_at = CASE WHEN ?2 IS NULL THEN NULL ELSE coalesce(yanked_at, ?2) END \
                WHERE id = ?1";
     Ok(tx.execute(sql, params![id, yanked.map(millis)])? > 0)
-}
-
-/// A moment as a column has it.
-pub(super) fn millis(time: Time) -> i64 {
-    i64::try_from(time.0).unwrap_or(i64::MAX)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Release> {
@@ -305,8 +302,4 @@ fn title(tx: &Connection, release: &Release) -> Result<String, DbError> {
     let kind = (release.product.as_str(), release.chip.as_str());
     let version = naming::told_apart(tx, kind, &release.version, release.image)?;
     Ok(format!("{} {version}", release.product))
-}
-
-pub(super) fn digest_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {
-    Ok(row.get::<_, Option<[u8; 32]>>(column)?.map(Digest))
 }

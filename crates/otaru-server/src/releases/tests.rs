@@ -488,7 +488,7 @@ async fn a_job_that_was_killed_is_done_after_a_restart() {
     let server = Server::new(Some(key()));
     server.upload(&image("lamp", "1.0.0", 1)).await;
     // What a process that is killed leaves: the job has begun, the release has its number, and nothing else is there.
-    server.app.db.write(|tx| Job::take(tx, Time(0))).await.unwrap().unwrap();
+    server.app.db.write(|tx| jobs::take(tx, Time(0))).await.unwrap().unwrap();
     let Server { folder, app } = server;
     let job = app.db.read(|tx| Job::latest(tx, 1)).await.unwrap().unwrap();
     assert_eq!((job.state, job.ended_at), (JobState::Running, None));

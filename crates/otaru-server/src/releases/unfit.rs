@@ -10,6 +10,7 @@ use otaru_format::digest::Digest;
 use otaru_format::status::Code;
 use rusqlite::Connection;
 
+use super::columns::digest_at;
 use super::needs::Needs;
 use super::rows;
 use crate::db::DbError;
@@ -39,7 +40,7 @@ impl Refusals {
              WHERE error_code IN ('flash_too_small', 'too_large', 'wrong_revision') AND standing IN ('refused', 'failed')",
         )?;
         let found = statement.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, rows::digest_at(row, 2)?))
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, digest_at(row, 2)?))
         })?;
         let mut demands = HashMap::<Digest, Option<Demands>>::new();
         let mut refusals = Self::default();

@@ -2,7 +2,9 @@
 
 pub(crate) mod commands;
 pub mod deployments;
+pub mod device;
 pub(crate) mod new;
+pub(crate) mod offer;
 pub mod operate;
 pub mod preview;
 pub mod rows;

@@ -3,9 +3,9 @@
 use axum::extract::State;
 use axum::response::Redirect;
 
+use crate::address::download_path;
 use crate::app::Shared;
 use crate::caller::Caller;
-use crate::downloads;
 use crate::problem::Problem;
 use crate::releases::commands;
 use crate::web::extract::Path;
@@ -28,5 +28,5 @@ pub(super) async fn file(
 ) -> Result<Redirect, Problem> {
     let release = commands::find(&app, id).await?;
     let (digest, name) = release.offered().ok_or_else(|| Problem::not_found("file of this release"))?;
-    Ok(Redirect::temporary(&downloads::path(digest, &name)))
+    Ok(Redirect::temporary(&download_path(digest, &name)))
 }

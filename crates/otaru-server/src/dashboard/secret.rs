@@ -1,0 +1,17 @@
+//! The page with a secret, which is shown this once.
+
+use askama::Template;
+
+use super::shell::{Section, Shell};
+
+/// A secret that is shown this once.
+#[derive(Template)]
+#[template(path = "secret.html")]
+pub(super) struct SecretPage {
+    pub(super) shell: Shell,
+    pub(super) heading: String,
+    pub(super) text: String,
+    /// What it is good for.
+    pub(super) explanation: &'static str,
+    pub(super) back: String,
+}

@@ -1,0 +1,160 @@
+//! Jobs as rows: work on a release that is done in the background.
+
+use otaru_rollout::Time;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+
+use super::columns::millis;
+use crate::db::DbError;
+use crate::events::Event;
+use crate::timestamp::Timestamp;
+
+/// Work on a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Job {
+    /// Its number.
+    pub id: i64,
+    /// Of which release.
+    pub release: i64,
+    /// What is done.
+    pub kind: JobKind,
+    /// How far it is.
+    pub state: JobState,
+    /// The stage, or why it failed.
+    pub detail: String,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// Makes a release file where there is none, or one with more patches where this server made it.
+    Build,
+    /// The same, also in place of a file that was signed elsewhere.
+    Replace,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// It waits for others.
+    Queued,
+    /// It is under way.
+    Running,
+    /// It is done.
+    Done,
+    /// It failed.
+    Failed,
+}
+
+impl JobKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Replace => "replace",
+        }
+    }
+}
+
+impl JobState {
+    /// Its name, the same as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Queued, Self::Running, Self::Done, Self::Failed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+}
+
+const SELECT: &str = "SELECT id, release, kind, state, detail, created_at, ended_at FROM jobs";
+
+impl Job {
+    /// Asks for work on a release. What waits already is not asked for twice.
+    pub fn ask(tx: &Connection, release: i64, kind: JobKind, now: Time) -> Result<Self, DbError> {
+        let open = format!("{SELECT} WHERE release = ?1 AND state IN ('queued', 'running') ORDER BY id DESC");
+        let open = tx.query_row(&open, [release], read).optional()?.transpose()?;
+        match open {
+            Some(open) if open.kind == kind || kind == JobKind::Build => return Ok(open),
+            Some(open) if open.state == JobState::Queued => {
+                tx.execute("UPDATE jobs SET kind = ?2 WHERE id = ?1", params![open.id, kind.as_str()])?;
+                return Ok(Self { kind, ..open });
+            }
+            _ => {}
+        }
+        tx.execute(
+            "INSERT INTO jobs (release, kind, state, created_at) VALUES (?1, ?2, 'queued', ?3)",
+            params![release, kind.as_str(), millis(now)],
+        )?;
+        let (id, state, created_at) = (tx.last_insert_rowid(), JobState::Queued, now.into());
+        Ok(Self { id, release, kind, state, detail: String::new(), created_at, ended_at: None })
+    }
+
+    /// The latest work on a release.
+    pub fn latest(tx: &Connection, release: i64) -> Result<Option<Self>, DbError> {
+        let mut statement =
+            tx.prepare_cached(&format!("{SELECT} WHERE release = ?1 ORDER BY id DESC LIMIT 1"))?;
+        statement.query_row([release], read).optional()?.transpose()
+    }
+
+    /// Returns the job that has waited longest, which is under way from now on.
+    pub(super) fn next(tx: &Connection) -> Result<Option<Self>, DbError> {
+        let next = format!("{SELECT} WHERE state = 'queued' ORDER BY id LIMIT 1");
+        let Some(job) = tx.query_row(&next, [], read).optional()?.transpose()? else { return Ok(None) };
+        tx.execute("UPDATE jobs SET state = 'running' WHERE id = ?1", [job.id])?;
+        Ok(Some(Self { state: JobState::Running, ..job }))
+    }
+
+    /// Notes how it ended.
+    pub(super) fn end(
+        &self,
+        tx: &Connection,
+        state: JobState,
+        detail: &str,
+        now: Time,
+    ) -> Result<(), DbError> {
+        let sql = "UPDATE jobs SET state = ?2, detail = ?3, ended_at = ?4 WHERE id = ?1";
+        tx.execute(sql, params![self.id, state.as_str(), detail, millis(now)])?;
+        Ok(())
+    }
+
+    /// What those who watch are told.
+    pub(super) fn event(&self, state: JobState, detail: &str, progress: Option<u8>) -> Event {
+        Event::Job {
+            id: self.id,
+            release: self.release,
+            state: state.as_str().into(),
+            detail: detail.into(),
+            progress,
+        }
+    }
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Result<Job, DbError>> {
+    let (kind, state): (String, String) = (row.get(2)?, row.get(3)?);
+    let kind = [JobKind::Build, JobKind::Replace].into_iter().find(|known| known.as_str() == kind);
+    let (Some(kind), Some(state)) = (kind, JobState::parse(&state)) else {
+        return Ok(Err(DbError::corrupt("jobs", format!("state {state}"))));
+    };
+    Ok(Ok(Job {
+        id: row.get(0)?,
+        release: row.get(1)?,
+        kind,
+        state,
+        detail: row.get(4)?,
+        created_at: row.get(5)?,
+        ended_at: row.get(6)?,
+    }))
+}
