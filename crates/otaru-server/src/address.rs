@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use otaru_format::digest::Digest;
 
-/// What URLs begin with, without a slash at the end: what the operator said, or the address of this machine.
+/// Returns the beginning of all URLs, without a slash at the end: what the operator said, or the address of this machine.
 pub fn public_base(said: Option<&str>, http: SocketAddr) -> String {
     match said {
         Some(url) => url.trim_end_matches('/').to_owned(),

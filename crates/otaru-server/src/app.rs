@@ -20,23 +20,23 @@ use crate::rates::{FailedLogins, Polls};
 use crate::readiness::Readiness;
 use crate::releases::Keys;
 
-/// What all parts of a server share.
+/// Parts of a server that all others share.
 pub struct App {
     /// How it was set up.
     pub config: Config,
-    /// What is kept.
+    /// The database.
     pub db: Db,
     /// Files.
     pub artifacts: Artifacts,
-    /// Who signs releases, and whose are taken.
+    /// Keys that sign releases, and those that are trusted.
     pub keys: Keys,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
-    /// Who is told what changed.
+    /// Changes, for whoever listens.
     pub events: Events,
-    /// What is counted.
+    /// Figures.
     pub metrics: Arc<Metrics>,
-    /// What URLs for devices and people begin with, without a slash at the end.
+    /// Beginning of URLs for devices and people, without a slash at the end.
     pub public_base: String,
     /// The broker as devices reach it, without a login; known when it listens.
     pub public_mqtt: OnceLock<BrokerUrl>,
@@ -46,13 +46,13 @@ pub struct App {
     pub readiness: Readiness,
     /// Rate of reports over HTTP, by device.
     pub polls: Polls,
-    /// Who failed to log in how often.
+    /// Failed logins by address.
     pub failed_logins: FailedLogins,
-    /// What is counted of devices that would become known.
+    /// Counts of devices that would become known.
     pub registry: Registry,
-    /// What devices last reported.
+    /// Last reports of devices.
     pub recent: Recent,
-    /// Who is connected to the embedded broker.
+    /// Connections to the embedded broker.
     pub connections: Arc<Connections>,
     /// Event streams, by token.
     pub streams: Arc<Counts<String>>,
@@ -62,7 +62,7 @@ pub struct App {
     pub wake: Wake,
 }
 
-/// What an [`App`] is made of; the rest of it begins empty.
+/// Ingredients of an [`App`]; the rest of it begins empty.
 pub struct Parts {
     /// How it is set up.
     pub config: Config,
@@ -74,7 +74,7 @@ pub struct Parts {
     pub keys: Keys,
     /// The time.
     pub clock: Clock,
-    /// What URLs for devices and people begin with, without a slash at the end.
+    /// Beginning of URLs for devices and people, without a slash at the end.
     pub public_base: String,
 }
 

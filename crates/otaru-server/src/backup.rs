@@ -67,7 +67,7 @@ pub enum BackupError {
     DataDir(#[from] DataDirError),
 }
 
-/// What becomes of tokens and fleet keys that a backup holds.
+/// Fate of the tokens and fleet keys that a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logins {
     /// They are as good as they were then, also those that were revoked since.
@@ -76,10 +76,10 @@ pub enum Logins {
     Ended,
 }
 
-/// What was restored, and which secrets are good again.
+/// Outcome of a restore, and which secrets are good again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
-    /// What was in the backup.
+    /// Contents of the backup.
     pub contents: Contents,
     /// Names of the tokens that are good.
     pub tokens: Vec<String>,
@@ -91,7 +91,7 @@ pub struct Restored {
     pub is_open: bool,
 }
 
-/// What is in a backup.
+/// Contents of a backup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Artifacts.

@@ -1,4 +1,4 @@
-//! Who acts: a person or a program with an API token, and what its role may do.
+//! Callers: people and programs with an API token, and what their roles may do.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ impl Role {
         [Self::Viewer, Self::Operator, Self::Admin].into_iter().find(|role| role.as_str() == name)
     }
 
-    /// Its name, the same as in JSON.
+    /// Returns the name, the same as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -43,9 +43,9 @@ impl std::fmt::Display for Role {
 pub struct Caller {
     /// The token's id; nothing secret.
     pub token: String,
-    /// What its owner called it: for the audit log.
+    /// Name that its owner gave it: for the audit log.
     pub name: String,
-    /// What it may do.
+    /// The role.
     pub role: Role,
 }
 

@@ -15,14 +15,14 @@ pub struct Config {
     pub data: PathBuf,
     /// Where API and downloads listen.
     pub http: SocketAddr,
-    /// Its broker.
+    /// The broker.
     pub mqtt: MqttConfig,
     /// How the devices' topics begin.
     pub base: String,
-    /// What URLs for devices and people begin with, such as `http://ota.example.com`; otherwise the address of this machine that
+    /// Beginning of URLs for devices and people, such as `http://ota.example.com`; otherwise the address of this machine that
     /// others reach.
     pub public_url: Option<String>,
-    /// Whose `Forwarded` and `X-Forwarded-*` headers are believed.
+    /// Proxies whose `Forwarded` and `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// Whether devices that are not known yet may come, from loopback and private networks, without a login.
     pub dev: bool,
@@ -36,7 +36,7 @@ pub struct Config {
     pub trusted_keys: Vec<PathBuf>,
     /// How many devices can become known.
     pub registration: Bounds,
-    /// What uploads may be like.
+    /// Limits of uploads.
     pub uploads: UploadLimits,
     /// How much there may be at once over HTTP.
     pub limits: Limits,

@@ -1,4 +1,4 @@
-//! What just changed, for whoever watches: a page, the command line. Nothing depends on anybody hearing it.
+//! Changes as they happen, for whoever watches: a page, the command line. Nothing depends on anybody hearing it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -17,7 +17,7 @@ pub struct Room {
     pub mqtt: usize,
 }
 
-/// What this process has room for. A listener that runs out of files turns everybody away; one that counts turns away who is too many.
+/// Connections that this process has room for. A listener that runs out of files turns everybody away; one that counts turns away who is too many.
 pub fn room() -> Room {
     split(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
 }

@@ -17,12 +17,12 @@ use crate::problem::Problem;
 /// How long answers are kept.
 const KEPT: Span = Span::hours(24);
 
-/// What was made, as it is answered.
+/// An answer to a request that made something.
 #[derive(Debug, Clone)]
 pub struct Answer {
     status: StatusCode,
     body: Value,
-    /// What is said this once, and kept nowhere: a field of the body and its value.
+    /// Secret that is said this once, and kept nowhere: a field of the body and its value.
     secret: Option<(&'static str, String)>,
 }
 
@@ -132,9 +132,6 @@ impl Once {
 }
 
 /// Forgets answers that are older than they are kept for.
-///
-/// # Errors
-/// Those of the database.
 pub fn prune(tx: &Connection, now: Time) -> Result<usize, DbError> {
     let since = now.0.saturating_sub(KEPT.0).cast_signed();
     Ok(tx.execute("DELETE FROM idempotency WHERE at < ?", [since])?)

@@ -32,7 +32,7 @@ pub struct Request {
 /// One label: its name and its value.
 type Label = [(&'static str, String); 1];
 
-/// What is counted while the server runs.
+/// Figures that are counted while the server runs.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -53,7 +53,7 @@ pub struct Metrics {
     counts: Counts,
 }
 
-/// What is counted anew in the database for each scrape.
+/// Figures that are counted anew in the database for each scrape.
 #[derive(Debug, Default)]
 struct Counts {
     devices: Family<Label, Gauge<i64>>,

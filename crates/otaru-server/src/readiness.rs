@@ -51,7 +51,7 @@ impl Readiness {
     /// Whether the next write will be done; why not, otherwise.
     ///
     /// # Errors
-    /// What failed, in words.
+    /// The failure, in words.
     pub async fn ask(&self) -> Outcome {
         let mut tried = self.tried.lock().await;
         if let Some((at, outcome)) = &tried.last

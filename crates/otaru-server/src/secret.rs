@@ -7,7 +7,7 @@ use otaru_format::digest::Digest;
 pub struct Parts<'a> {
     /// Which row.
     pub id: &'a str,
-    /// What only its owner knows.
+    /// The part that only its owner knows.
     secret: &'a str,
 }
 
@@ -19,13 +19,13 @@ pub fn parse<'a>(kind: &str, text: &'a str) -> Option<Parts<'a>> {
 }
 
 impl Parts<'_> {
-    /// What is kept of it. Comparing hashes tells nothing about what they are of.
+    /// Returns what is kept of it. Comparing hashes tells nothing about what they are of.
     pub fn hash(&self) -> Digest {
         hash(self.secret)
     }
 }
 
-/// What is kept of a secret.
+/// Returns what is kept of a secret.
 pub fn hash(secret: &str) -> Digest {
     Digest::of(secret.as_bytes())
 }
@@ -35,9 +35,9 @@ pub fn hash(secret: &str) -> Digest {
 pub struct Made {
     /// Which row.
     pub id: String,
-    /// What is kept.
+    /// The hash that is kept.
     pub hash: Digest,
-    /// What is given out.
+    /// The text that is given out.
     pub text: String,
 }
 

@@ -1,4 +1,4 @@
-//! What somebody may have meant who misspelt a name.
+//! Names that somebody may have meant who misspelt one.
 
 use crate::problem::Problem;
 
@@ -18,7 +18,7 @@ pub fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str
     similar(text, candidates).map_or_else(String::new, |found| format!("; did you mean {found}?"))
 }
 
-/// What counts of a name: neither its case nor how its words are joined.
+/// Returns what counts of a name: neither its case nor how its words are joined.
 fn letters(text: &str) -> Vec<char> {
     let letters = text.chars().take(64).filter(|c| !matches!(c, '-' | '_' | ' ' | '.'));
     letters.flat_map(char::to_lowercase).collect()

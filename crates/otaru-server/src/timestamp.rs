@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// Milliseconds of the last moment that has four digits for the year, 9999-12-31T23:59:59.999Z.
 const LAST: u64 = 253_402_300_799_999;
 
-/// What is taken for a moment, in words.
+/// Tells in words what is taken for a moment.
 const FORM: &str = "a moment as in RFC 3339, such as 2026-11-29T03:24:44Z or 2026-11-29T04:24:44.123+01:00";
 
 /// A moment in the years 1970 to 9999, to the millisecond: as text `2026-11-29T03:24:44.123Z` (RFC 3339, in UTC).

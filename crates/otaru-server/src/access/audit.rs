@@ -31,9 +31,6 @@ pub struct Entry {
 }
 
 /// Notes what a caller does, in the transaction that does it.
-///
-/// # Errors
-/// Those of the database.
 pub fn note(
     tx: &Connection,
     caller: &Caller,
@@ -46,9 +43,6 @@ pub fn note(
 }
 
 /// Notes what the server does by itself.
-///
-/// # Errors
-/// Those of the database.
 pub fn note_server(
     tx: &Connection,
     action: &str,
@@ -60,9 +54,6 @@ pub fn note_server(
 }
 
 /// Notes what somebody did with a fleet key, and from where.
-///
-/// # Errors
-/// Those of the database.
 pub fn note_key(
     tx: &Connection,
     key: &FleetKey,
@@ -76,9 +67,6 @@ pub fn note_key(
 }
 
 /// Notes what somebody of this name does.
-///
-/// # Errors
-/// Those of the database.
 pub(super) fn note_as(
     tx: &Connection,
     actor: &str,
@@ -92,7 +80,7 @@ pub(super) fn note_as(
     Ok(())
 }
 
-/// What of the log is wanted.
+/// Filter of the log.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Only what this token's owner did.
@@ -104,9 +92,6 @@ pub struct Filter {
 }
 
 /// The newest entries, or those older than the cursor.
-///
-/// # Errors
-/// Those of the database.
 pub fn list(
     tx: &Connection,
     filter: &Filter,

@@ -21,7 +21,7 @@ use crate::timestamp::Timestamp;
 /// Gives a device a new password, in place of any it had; gives back the text that is shown once.
 ///
 /// # Errors
-/// When there is no such device, and those of the database.
+/// When there is no such device.
 pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Problem> {
     edit::exists(tx, device)?;
     let password = secret::password().map_err(|error| Problem::internal(&error))?;
@@ -36,9 +36,6 @@ pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Proble
 
 /// Whether a device with this id may come in with this password. One that is new is registered, if the password is a fleet key;
 /// with a password of its own, its user name is its id.
-///
-/// # Errors
-/// Those of the database.
 pub async fn verify(
     app: &Shared,
     device: DeviceId,
@@ -201,7 +198,7 @@ fn is_open(until: i64, now: Time) -> bool {
 /// Lets a device that is known be claimed once with a fleet key, within the next hour.
 ///
 /// # Errors
-/// When there is no such device, and those of the database.
+/// When there is no such device.
 pub fn allow_claim(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<(), Problem> {
     let until = Timestamp::from(now + ALLOWED);
     let sql = "UPDATE devices SET claim_until = ? WHERE id = ? AND retired_at IS NULL";

@@ -56,7 +56,7 @@ pub struct New {
 /// Makes a fleet key; gives back the text that is shown once.
 ///
 /// # Errors
-/// When its name or tags cannot be, and those of the database.
+/// When its name or tags cannot be.
 pub fn create(tx: &Connection, new: New, by: &str, now: Time) -> Result<(FleetKey, String), Problem> {
     let name = super::name::plain_name(&new.name)?;
     crate::devices::tags::check(&new.tags)?;
@@ -99,18 +99,12 @@ fn key(row: &Row<'_>) -> rusqlite::Result<FleetKey> {
 }
 
 /// All fleet keys, newest first.
-///
-/// # Errors
-/// Those of the database.
 pub fn list(tx: &Connection) -> Result<Vec<FleetKey>, DbError> {
     let mut rows = tx.prepare(&format!("SELECT {COLUMNS} FROM fleet_keys ORDER BY created_at DESC, id"))?;
     Ok(rows.query_map([], key)?.collect::<Result<_, _>>()?)
 }
 
 /// Ends a fleet key. Says whether there was one that was good.
-///
-/// # Errors
-/// Those of the database.
 pub fn revoke(tx: &Connection, id: &str, now: Time) -> Result<bool, DbError> {
     let sql = "UPDATE fleet_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL";
     Ok(tx.execute(sql, params![now.0.cast_signed(), id])? > 0)
@@ -122,9 +116,6 @@ pub fn looks_like(text: &str) -> bool {
 }
 
 /// The key with this secret, if it is good.
-///
-/// # Errors
-/// Those of the database.
 pub fn find(tx: &Connection, text: &str) -> Result<Option<FleetKey>, DbError> {
     let Some(parts) = secret::parse(KIND, text) else { return Ok(None) };
     let sql = format!("SELECT {COLUMNS}, hash FROM fleet_keys WHERE id = ? AND revoked_at IS NULL");

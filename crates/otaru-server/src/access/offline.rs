@@ -16,7 +16,7 @@ use crate::data_dir::{DataDir, DataDirError, database_in};
 use crate::db::{self, DbError};
 use crate::mqtt::Secret;
 
-/// Who did it, as the audit log has it.
+/// Actor in the audit log.
 const ACTOR: &str = "offline";
 
 /// Why no token is made.
@@ -80,9 +80,6 @@ pub fn create(data: &Path, new: New) -> Result<Made, OfflineError> {
 
 impl Made {
     /// Ends the token again, because it could not be shown.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn take_back(mut self) -> Result<(), OfflineError> {
         let now: Time = Clock::system().now();
         write(&mut self.connection, |tx| {

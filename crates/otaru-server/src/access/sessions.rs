@@ -24,9 +24,6 @@ const MOST: i64 = 32;
 const NOTE_USE: Span = Span::hours(1);
 
 /// Opens a session for a token; gives back the text for the cookie.
-///
-/// # Errors
-/// Those of the database.
 pub fn open(tx: &Connection, token: &str, now: Time) -> Result<String, Problem> {
     let made = secret::make(KIND).map_err(|error| Problem::internal(&error))?;
     let at = now.0.cast_signed();
@@ -55,10 +52,7 @@ pub fn key(text: &str) -> Option<Digest> {
     secret::parse(KIND, text).map(|parts| parts.hash())
 }
 
-/// Whose session this is, if it and its token are good.
-///
-/// # Errors
-/// Those of the database.
+/// Returns whose session this is, if it and its token are good.
 pub async fn verify(app: &Shared, key: Digest) -> Result<Option<Caller>, DbError> {
     let now = app.clock.now();
     let found = app.db.read(move |tx| {
@@ -95,9 +89,6 @@ fn note_use(app: &Shared, key: Digest, now: Time) {
 }
 
 /// Ends a session.
-///
-/// # Errors
-/// Those of the database.
 pub fn close(tx: &Connection, key: Digest) -> Result<(), DbError> {
     tx.execute("DELETE FROM sessions WHERE hash = ?", [key.0])?;
     Ok(())

@@ -52,7 +52,7 @@ pub struct New {
 /// Reasons for which there is no new token.
 #[derive(Debug, thiserror::Error)]
 pub enum NewTokenError {
-    /// Its name cannot be one.
+    /// The name cannot be one.
     #[error(transparent)]
     Name(#[from] BadName),
     /// The system has no randomness.

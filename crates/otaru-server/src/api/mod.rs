@@ -127,7 +127,7 @@ async fn wrong_method() -> Response {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).into_response()
 }
 
-/// What is nowhere.
+/// Answers a request for what is nowhere.
 pub async fn not_found() -> Response {
     Problem::not_found("such page; /api/docs lists the API").into_response()
 }

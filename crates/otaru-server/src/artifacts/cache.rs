@@ -19,7 +19,7 @@ use super::error::ArtifactError;
 pub const DEFAULT_CACHE: u64 = 256 << 20;
 /// The largest file that is held in memory, in bytes.
 pub const CACHED_FILE: u64 = 32 << 20;
-/// What the budget is counted in, in bytes: its counter has 32 bits.
+/// Unit of the budget, in bytes: its counter has 32 bits.
 const UNIT: u64 = 4096;
 /// An estimate of how many files are held, for the cache's own tables.
 const FILES: usize = 256;

@@ -14,7 +14,7 @@ pub enum ArtifactError {
     /// There is no such file.
     #[error("there is no file {0}")]
     Missing(Digest),
-    /// What came is not what was announced.
+    /// Other bytes came than were announced.
     #[error("the file arrived as {found}, not as {expected}; send it again")]
     WrongDigest {
         /// As announced.

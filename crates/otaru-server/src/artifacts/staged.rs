@@ -19,7 +19,7 @@ pub struct Staged {
     len: u64,
 }
 
-/// What a thread for blocking work is lent.
+/// Parts that a thread for blocking work is lent.
 struct Parts {
     file: NamedTempFile,
     hasher: Sha256,

@@ -9,7 +9,7 @@ use super::show::{Number, Tone};
 /// A part of a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
-    /// What it is.
+    /// Name of the part.
     pub(super) name: String,
     /// How much.
     pub(super) number: u64,

@@ -62,7 +62,7 @@ struct DevicePage {
     older: Option<Cursor>,
     newest: bool,
     deployments: Vec<DeploymentOfDevice>,
-    /// What it could run instead.
+    /// Releases that it could run instead.
     releases: Vec<Release>,
 }
 
@@ -170,7 +170,7 @@ fn started(report: Option<&Value>, reported_at: Option<Timestamp>) -> Option<Tim
     Timestamp::from_millis(reported_at?.millis().checked_sub(uptime)?)
 }
 
-/// What a signal strength in dBm is good for.
+/// Returns in a word what a signal strength in dBm is good for.
 fn strength(dbm: i64) -> &'static str {
     match dbm {
         -55.. => "excellent",

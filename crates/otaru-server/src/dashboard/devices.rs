@@ -76,7 +76,7 @@ struct DevicesPage {
     columns: Vec<Column>,
     products: Vec<String>,
     fields: Fields,
-    /// What narrows the list down, as a query.
+    /// The query that narrows the list down.
     which: String,
     /// Whether anything does.
     narrowed: bool,

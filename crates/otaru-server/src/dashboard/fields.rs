@@ -1,4 +1,4 @@
-//! What forms bring: names with texts, some names more than once.
+//! Fields of forms: names with texts, some names more than once.
 
 use std::collections::BTreeMap;
 

@@ -73,7 +73,7 @@ async fn wait(events: &mut Receiver<Event>, of: &Subjects) -> Option<()> {
     Some(())
 }
 
-/// What is asked for: kinds of events, some of one thing only: `rollout device/kitchen`.
+/// Subjects that are asked for: kinds of events, some of one thing only: `rollout device/kitchen`.
 struct Subjects(Vec<(String, Option<String>)>);
 
 impl Subjects {

@@ -14,8 +14,8 @@
 //! | who did what | [`audit`] |
 //! | tokens and fleet keys | [`keys`] |
 //!
-//! Who may see a page is decided by [`admission`], what surrounds it is [`shell`], how it is answered [`page`], numbers and moments in words are [`show`],
-//! drawings are [`chart`], what forms bring is [`fields`], style and script are [`assets`].
+//! [`admission`] decides who may see a page, what surrounds it is [`shell`], how it is answered [`page`], numbers and moments in words
+//! are [`show`], drawings are [`chart`], what forms bring is [`fields`], style and script are [`assets`].
 
 mod admission;
 mod assets;
@@ -54,7 +54,7 @@ use crate::problem::Problem;
 /// Bytes of the longest form, where a route does not say otherwise.
 const LONGEST_FORM: usize = 512 * 1024;
 
-/// What a page may load, and where it may send: this server only, and no code but its own file (Content Security Policy level 3).
+/// Things that a page may load, and where it may send: this server only, and no code but its own file (Content Security Policy level 3).
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 

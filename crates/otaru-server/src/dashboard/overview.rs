@@ -54,7 +54,7 @@ struct Version {
     parts: [Part; 1],
 }
 
-/// What was read for the page at once.
+/// Everything that was read for the page at once.
 struct Read {
     fleet: Fleet,
     rollouts: Vec<Row>,

@@ -17,7 +17,7 @@ pub(super) fn go(to: &str, notice: &Notice) -> Response {
     response
 }
 
-/// What comes of a form: to a page that tells what was done or, from where it came, why it was not.
+/// Answers a form: to a page that tells what was done or, from where it came, why it was not.
 pub(super) fn after(done: Result<String, Problem>, to: &str) -> Response {
     match done {
         Ok(text) => go(to, &Notice::done(text)),

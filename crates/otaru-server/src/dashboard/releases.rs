@@ -26,7 +26,7 @@ use crate::releases::commands;
 use crate::releases::naming::Naming;
 use crate::releases::register::Registered;
 use crate::releases::{Filter, JobState, Release, rows};
-use crate::web::upload::{Announced, receive_for};
+use crate::web::upload::{Announced, receive_upload};
 
 /// Releases on a page.
 const ROWS: u32 = 30;
@@ -185,7 +185,7 @@ async fn receive(app: &Shared, field: Field<'_>) -> Result<Staged, Problem> {
         drop(sender);
     };
     let announced = Announced::default();
-    let received = receive_for(app, &announced, None, body);
+    let received = receive_upload(app, &announced, None, body);
     tokio::pin!(received);
     // Who stalls is not waited for once the upload was given up.
     tokio::select! {

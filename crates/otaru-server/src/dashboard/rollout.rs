@@ -30,7 +30,7 @@ use crate::timestamp::Timestamp;
 
 /// Devices on a page.
 const ROWS: u32 = 25;
-/// What happened to it, of which so much is shown.
+/// Events of the rollout, of which so much is shown.
 const EVENTS: u32 = 30;
 
 pub(super) fn router() -> Router<Shared> {
@@ -53,7 +53,7 @@ struct RolloutPage {
     error: String,
     steps: Vec<Step>,
     facts: Vec<(&'static str, String)>,
-    /// What it waits for, if it does not go on by itself.
+    /// The thing it waits for, if it does not go on by itself.
     hint: Option<(Tone, String)>,
 }
 
@@ -83,7 +83,7 @@ impl RolloutPage {
 struct WaveShown {
     name: String,
     size: String,
-    /// What there is between it and the next.
+    /// The gate between it and the next.
     gate: String,
     tone: Tone,
     /// `open`, `next`, `later`.
@@ -316,7 +316,7 @@ fn said(did: &str) -> &str {
     }
 }
 
-/// What the engine noticed.
+/// Tells what the engine noticed.
 fn noticed(event: &Value, spec: &RolloutSpec) -> (Tone, String) {
     let wave = |value: &Value| match value.as_u64() {
         Some(at) if at >= spec.waves.len() as u64 && at > 0 => "the last wave".to_owned(),

@@ -44,7 +44,7 @@ impl Row {
         Ok(Self::from(RolloutView::of(tx, kept)?))
     }
 
-    /// What it brings.
+    /// Returns what it brings.
     pub(super) fn brings(&self) -> String {
         match (&self.view.release, self.view.undo) {
             (Some(release), _) => release.title.clone(),

@@ -11,7 +11,7 @@ pub(super) struct SecretPage {
     pub(super) shell: Shell,
     pub(super) heading: String,
     pub(super) text: String,
-    /// What it is good for.
+    /// Use of the secret.
     pub(super) explanation: &'static str,
     pub(super) back: String,
 }

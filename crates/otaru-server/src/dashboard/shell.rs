@@ -19,19 +19,19 @@ pub(super) enum Section {
 /// Surroundings of a page.
 #[derive(Debug)]
 pub(super) struct Shell {
-    /// What it is called.
+    /// Title of the page.
     pub(super) title: String,
     /// Where it is.
     pub(super) section: Section,
-    /// Who looks at it; nobody, where one is not logged in.
+    /// Name of the visitor; none, where nobody is logged in.
     pub(super) name: Option<String>,
-    /// What they may do.
+    /// Role of the visitor.
     pub(super) role: String,
     pub(super) operates: bool,
     pub(super) administers: bool,
-    /// What happened before.
+    /// Outcome of the form before.
     pub(super) notice: Option<Notice>,
-    /// What makes it worth drawing anew: kinds of events, some with an id, `device/kitchen rollout`.
+    /// Events that make it worth drawing anew: kinds of events, some with an id, `device/kitchen rollout`.
     pub(super) live: String,
     /// When it was asked for, in milliseconds since 1970.
     pub(super) now: i64,

@@ -10,9 +10,9 @@ use crate::caller::{Caller, Role};
 pub(super) struct Visitor {
     /// Who, and what they may do.
     pub(super) caller: Caller,
-    /// Their session.
+    /// The session.
     pub(super) session: Digest,
-    /// What the page before wants to be told.
+    /// Notice of the page before.
     pub(super) notice: Option<Notice>,
     /// When the page was asked for, in milliseconds since 1970.
     pub(super) now: i64,

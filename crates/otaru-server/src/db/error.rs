@@ -10,7 +10,7 @@ pub enum DbError {
     /// SQLite's reason.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
-    /// What stands in a column is not what this version puts there.
+    /// A column holds something that this version does not put there.
     #[error("the database holds something unreadable in {0}: {1}")]
     Corrupt(&'static str, String),
     /// The file was written by a newer version.
@@ -35,7 +35,7 @@ pub enum DbError {
 }
 
 impl DbError {
-    /// What could not be read from a column.
+    /// Returns the error for a column that cannot be read.
     pub fn corrupt(column: &'static str, why: impl std::fmt::Display) -> Self {
         Self::Corrupt(column, why.to_string())
     }

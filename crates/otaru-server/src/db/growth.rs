@@ -1,4 +1,4 @@
-//! What grows by itself, and how much of it is kept.
+//! Bounds of tables that grow by themselves.
 //!
 //! Devices, releases, rollouts and their deployments are what the server is for: they stay until somebody removes them.
 
@@ -19,9 +19,6 @@ pub const ANSWERS: i64 = 50_000;
 pub const ENDED: Span = Span::hours(400 * 24);
 
 /// Removes what is more than is kept.
-///
-/// # Errors
-/// Those of the database.
 pub fn prune(tx: &Connection, now: Time) -> Result<(), DbError> {
     // Ids of these only rise, and what is oldest goes first.
     for (table, kept, more) in [

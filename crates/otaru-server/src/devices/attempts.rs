@@ -12,7 +12,7 @@ use crate::releases::naming;
 use crate::rollouts::deployments;
 use crate::rollouts::offer::rollout_in;
 
-/// What a report is about: a version, and its image where that is known.
+/// Subject of a report: a version, and its image where that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aim {
     /// Version of the release, or by the image's own words.
@@ -23,9 +23,6 @@ pub struct Aim {
 
 /// Returns what a device's report is about, which need not be what it runs: the image it rolled back, or the release that the
 /// deployment in it brings. `None` where that is not known here.
-///
-/// # Errors
-/// Those of the database.
 pub fn target(tx: &Connection, device: &DeviceId, report: &Value) -> Result<Option<Aim>, DbError> {
     let state = UpdateState::of_name(report["state"].as_str().unwrap_or_default());
     if state == UpdateState::RolledBack
@@ -48,9 +45,6 @@ fn digest(text: &Value) -> Option<Digest> {
 }
 
 /// Calls images in a report as their releases are called now: what a device says of itself may be the same for every build.
-///
-/// # Errors
-/// Those of the database.
 pub(super) fn name_images(tx: &Connection, report: &mut Value) -> Result<(), DbError> {
     let named = |image: &Value| match digest(image) {
         Some(image) => naming::version_of(tx, image),

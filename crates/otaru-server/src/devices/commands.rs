@@ -8,14 +8,14 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::details::{Details, details};
+use super::edit::{self, Change};
+use super::list;
 use super::query::DeviceQuery;
+use super::registry::{self, Entry, NoRoom};
+use super::rows::{self, Device};
 use crate::access::{audit, devices as logins};
 use crate::app::App;
 use crate::caller::Caller;
-use crate::devices::edit::{self, Change};
-use crate::devices::list;
-use crate::devices::registry::{self, Entry, NoRoom};
-use crate::devices::rows::{self, Device};
 use crate::events::Event;
 use crate::problem::Problem;
 use crate::rollouts::transaction::Changes;

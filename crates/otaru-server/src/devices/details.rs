@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::rows::{self, Device};
 use crate::app::App;
-use crate::devices::rows::{self, Device};
 use crate::mqtt::Contested;
 use crate::problem::Problem;
 use crate::timestamp::Timestamp;

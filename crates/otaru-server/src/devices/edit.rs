@@ -1,4 +1,4 @@
-//! What people change about devices. Each change is one transaction with its audit entry, and open rollouts hear of it; what is
+//! Changes that people make to devices. Each change is one transaction with its audit entry, and open rollouts hear of it; what is
 //! to be told of it then is given back.
 
 use std::collections::BTreeMap;

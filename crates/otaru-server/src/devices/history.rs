@@ -1,4 +1,4 @@
-//! What happened to a device.
+//! History of a device.
 
 use otaru_format::digest::Digest;
 use otaru_rollout::{DeviceId, Time};
@@ -16,9 +16,6 @@ pub const KEPT: i64 = 1_000;
 const STEPS: i64 = 8;
 
 /// Notes an event.
-///
-/// # Errors
-/// Those of the database.
 pub fn note(
     tx: &Connection,
     device: &DeviceId,
@@ -46,9 +43,6 @@ fn prune(tx: &Connection, device: &DeviceId) -> Result<(), DbError> {
 }
 
 /// Version of an image that a device once reported, if that is still remembered.
-///
-/// # Errors
-/// Those of the database.
 pub fn version_of(tx: &Connection, device: &DeviceId, image: Digest) -> Result<Option<String>, DbError> {
     let sql = "SELECT json_extract(detail, '$.version') FROM device_events
                WHERE device = ? AND kind = 'report' AND json_extract(detail, '$.image') = ? ORDER BY id DESC LIMIT 1";
@@ -57,9 +51,6 @@ pub fn version_of(tx: &Connection, device: &DeviceId, image: Digest) -> Result<O
 }
 
 /// Returns the newest entries, or those older than the cursor. Steps of one attempt at an update are one entry.
-///
-/// # Errors
-/// Those of the database.
 pub fn list(
     tx: &Connection,
     device: &DeviceId,

@@ -23,7 +23,7 @@ const BATCH: usize = 1_000;
 pub struct Filter {
     /// Id or label contains this, in whatever case.
     pub text: Option<String>,
-    /// Their tags fit.
+    /// Tags that fit.
     pub tags: Option<TagExpression>,
     /// They are of this product.
     pub product: Option<String>,
@@ -31,11 +31,11 @@ pub struct Filter {
     pub version: Option<String>,
     /// They run a version in this range.
     pub versions: Option<VersionRange>,
-    /// Their chip.
+    /// The chip.
     pub chip: Option<String>,
     /// They run this image: SHA-256.
     pub image: Option<[u8; 32]>,
-    /// What they are at.
+    /// The state.
     pub state: Option<String>,
     /// How they are: `well`, `updating`, `troubled` or `away`.
     pub health: Option<String>,
@@ -108,7 +108,7 @@ enum Place {
 /// How a list is to be.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
-    /// What it is sorted by.
+    /// The order.
     pub sort: Sort,
     /// Whether from the end.
     pub descending: bool,
@@ -185,9 +185,6 @@ impl Filter {
 }
 
 /// A page of devices. `total` is told where SQL alone can count.
-///
-/// # Errors
-/// Those of the database.
 pub fn list(tx: &Connection, filter: &Filter, order: &Order) -> Result<Page<Device>, DbError> {
     let wanted = usize::try_from(order.limit).unwrap_or(usize::MAX).saturating_add(1);
     // Where few of those that SQL finds may fit, small batches would sort the fleet anew for each.
@@ -237,9 +234,6 @@ fn batch(
 }
 
 /// How many devices meet the filter.
-///
-/// # Errors
-/// Those of the database.
 pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
     if filter.needs_rust() {
         return Ok(ids(tx, filter, usize::MAX)?.len() as u64);
@@ -252,9 +246,6 @@ pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
 }
 
 /// The ids of devices that meet the filter, in their order, at most so many.
-///
-/// # Errors
-/// Those of the database.
 pub fn ids(tx: &Connection, filter: &Filter, most: usize) -> Result<Vec<String>, DbError> {
     let order = Order { limit: crate::page::MOST, ..Order::default() };
     let mut all = Vec::new();
@@ -312,9 +303,6 @@ impl VersionCount {
 }
 
 /// Counts the fleet.
-///
-/// # Errors
-/// Those of the database.
 pub fn fleet(tx: &Connection) -> Result<Fleet, DbError> {
     let number = |count: i64| count.unsigned_abs();
     let (total, reachable) = tx

@@ -16,7 +16,7 @@ pub struct Recent(Mutex<HashMap<String, Last>>);
 /// A report that was taken in.
 #[derive(Debug, Clone)]
 pub(crate) struct Last {
-    /// What it said, but for its progress.
+    /// Digest of what it said, but for its progress.
     pub(crate) report: Digest,
     pub(crate) progress: Option<u8>,
     /// The version of what it runs, where the release has another than the report.

@@ -82,9 +82,6 @@ pub enum Entry {
 }
 
 /// Makes a row for a device that has none, if there is room for it.
-///
-/// # Errors
-/// Those of the database.
 pub fn register(tx: &Connection, id: &DeviceId, most: u64, now: Time) -> Result<Entry, DbError> {
     if tx.prepare_cached("SELECT 1 FROM devices WHERE id = ?")?.exists([id.as_str()])? {
         return Ok(Entry::Known);
@@ -98,16 +95,13 @@ pub fn register(tx: &Connection, id: &DeviceId, most: u64, now: Time) -> Result<
 }
 
 /// How many devices there are, without retired ones.
-///
-/// # Errors
-/// Those of the database.
 pub fn count(tx: &Connection) -> Result<u64, DbError> {
     let sql = "SELECT value FROM counts WHERE name = 'devices'";
     let count: Option<i64> = tx.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
     Ok(u64::try_from(count.unwrap_or(0)).unwrap_or(0))
 }
 
-/// What is counted of devices that would become known.
+/// Counts of devices that would become known.
 #[derive(Debug, Default)]
 pub struct Registry {
     /// Claims by fleet key and device.

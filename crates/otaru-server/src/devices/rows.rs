@@ -89,27 +89,18 @@ pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
 }
 
 /// A device, whether retired or not.
-///
-/// # Errors
-/// Those of the database.
 pub fn get(tx: &Connection, id: &DeviceId) -> Result<Option<Device>, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM devices d WHERE d.id = ?");
     Ok(tx.prepare_cached(&sql)?.query_row([id.as_str()], device).optional()?)
 }
 
 /// When a device last reported.
-///
-/// # Errors
-/// Those of the database.
 pub fn reported_at(tx: &Connection, id: &DeviceId) -> Result<Option<Timestamp>, DbError> {
     let sql = "SELECT reported_at FROM devices WHERE id = ?";
     Ok(tx.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?.flatten())
 }
 
 /// A device's last report, as it sent it.
-///
-/// # Errors
-/// Those of the database.
 pub fn report(tx: &Connection, id: &DeviceId) -> Result<Option<Value>, DbError> {
     let sql = "SELECT report FROM devices WHERE id = ?";
     let text: Option<String> =

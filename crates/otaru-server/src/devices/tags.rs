@@ -42,9 +42,6 @@ pub fn check_removed(names: &[String]) -> Result<(), Problem> {
 }
 
 /// A device's tags.
-///
-/// # Errors
-/// Those of the database.
 pub fn of(tx: &Connection, device: &DeviceId) -> Result<Tags, DbError> {
     let mut rows = tx.prepare_cached("SELECT name, value FROM device_tags WHERE device = ?")?;
     let tags = rows.query_map([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -52,9 +49,6 @@ pub fn of(tx: &Connection, device: &DeviceId) -> Result<Tags, DbError> {
 }
 
 /// Gives a device these tags besides those it has; a name it has gets the new value.
-///
-/// # Errors
-/// Those of the database.
 pub fn add(tx: &Connection, device: &DeviceId, tags: &BTreeMap<String, String>) -> Result<(), DbError> {
     let mut put = tx.prepare_cached(
         "INSERT INTO device_tags (device, name, value) VALUES (?1, ?2, ?3)
@@ -67,9 +61,6 @@ pub fn add(tx: &Connection, device: &DeviceId, tags: &BTreeMap<String, String>) 
 }
 
 /// Takes tags of these names from a device.
-///
-/// # Errors
-/// Those of the database.
 pub fn remove(tx: &Connection, device: &DeviceId, names: &[String]) -> Result<(), DbError> {
     let mut take = tx.prepare_cached("DELETE FROM device_tags WHERE device = ? AND name = ?")?;
     for name in names {

@@ -3,7 +3,7 @@
 use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use axum::http::{HeaderMap, HeaderValue, Method};
 
-/// What to do about a request.
+/// Verdict on a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict<'a> {
     /// The client wants another file.

@@ -28,7 +28,7 @@ const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
-/// What downloads need of a server. Cheap to clone.
+/// Parts of a server that downloads need. Cheap to clone.
 #[derive(Clone)]
 pub struct Downloads {
     artifacts: Artifacts,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use axum::http::HeaderValue;
 
-/// What a client wants of a file.
+/// Part of a file that a client wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// All of it; also where the header makes no sense, or names several ranges: a server may ignore it.
@@ -15,7 +15,7 @@ pub(super) enum Wanted {
     Nothing,
 }
 
-/// What `header` wants of a file of `len` bytes.
+/// Returns the part that `header` wants of a file of `len` bytes.
 pub(super) fn wanted(header: &HeaderValue, len: u64) -> Wanted {
     header
         .to_str()

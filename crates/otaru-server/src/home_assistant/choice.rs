@@ -15,15 +15,15 @@ use crate::rollouts::rows;
 /// A release that a device could run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Latest {
-    /// Its number.
+    /// The release's number.
     pub id: i64,
-    /// Its image.
+    /// The release's image.
     pub image: Digest,
-    /// Its version.
+    /// The version.
     pub version: String,
-    /// Its version as it is shown: with digits of the image where another release has the same.
+    /// The version as it is shown: with digits of the image where another release has the same.
     pub shown: String,
-    /// What people wrote about it.
+    /// Notes of people.
     pub notes: String,
 }
 
@@ -42,7 +42,7 @@ pub struct Choice {
     pub latest: Option<Latest>,
     /// The newest above that, and why it is not that one.
     pub withheld: Option<(Latest, String)>,
-    /// What runs, as it is shown: its version, with digits of the image where a release of another image has the same.
+    /// The image that runs, as it is shown: its version, with digits of the image where a release of another image has the same.
     pub runs: String,
 }
 
@@ -62,9 +62,6 @@ impl Choice {
 
 /// Returns the releases of a product for a chip that can be offered, from the highest version on, of equal ones the last first.
 /// A version that is no semantic one cannot be compared with others and is left out.
-///
-/// # Errors
-/// Those of the database.
 pub fn candidates(tx: &Connection, product: &str, chip: &str) -> Result<Vec<Candidate>, DbError> {
     let mut rows = tx.prepare_cached(
         "SELECT id, image, version, notes FROM releases
@@ -138,9 +135,6 @@ fn withheld(tx: &Connection, release: &Latest, undone: &[(Digest, i64)]) -> Resu
 
 /// Chooses among the candidates for a device: the highest that is newer than what runs, did not fail on it, and is not withheld
 /// from everybody.
-///
-/// # Errors
-/// Those of the database.
 pub fn choose(tx: &Connection, device: &Device, candidates: &[Candidate]) -> Result<Choice, DbError> {
     let image = device.image.as_deref().and_then(|image| image.parse().ok()).unwrap_or(Digest::ZERO);
     let runs = naming::told_apart(tx, (&device.product, &device.chip), &device.version, image)?;

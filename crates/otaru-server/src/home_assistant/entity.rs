@@ -14,11 +14,11 @@ const LONGEST_SUMMARY: usize = 255;
 /// Where the messages of a server go.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// What Home Assistant listens to: `homeassistant`.
+    /// Prefix that Home Assistant listens to: `homeassistant`.
     pub prefix: String,
     /// How the devices' topics begin.
     pub base: String,
-    /// What links for people begin with.
+    /// Beginning of links for people.
     pub public_base: String,
 }
 
@@ -39,7 +39,7 @@ impl Places {
         format!("{}/home-assistant/{device}/install", self.base)
     }
 
-    /// What is listened to: installations, and Home Assistant's own birth.
+    /// Topics that are listened to: installations, and Home Assistant's own birth.
     pub fn filters(&self) -> [String; 2] {
         [self.install("+"), self.birth()]
     }
@@ -69,7 +69,7 @@ fn unique(device: &str) -> String {
     id
 }
 
-/// What describes a device: the keys of Home Assistant's MQTT update platform.
+/// Description of a device: the keys of Home Assistant's MQTT update platform.
 #[derive(Debug, Serialize)]
 pub struct Description<'a> {
     /// An entity of a device that has its name is called by the device class.

@@ -32,7 +32,7 @@ const TOGETHER: Duration = Duration::from_millis(500);
 /// Devices that are read at once.
 const BATCH: u32 = 500;
 
-/// What is known of the other side.
+/// State of the other side, as far as it is known.
 #[derive(Debug, Default)]
 pub struct HomeAssistant {
     /// It started anew, and wants to be told everything.
@@ -56,7 +56,7 @@ fn moment(device: &Device) -> (String, String, Option<String>) {
     (device.state.clone(), device.version.clone(), device.image.clone())
 }
 
-/// What a broker was told of a device, by hash: most of what happens to one changes nothing here.
+/// Messages that a broker was told of a device, by hash: most of what happens to one changes nothing here.
 type Told = HashMap<String, (Digest, Digest)>;
 
 impl HomeAssistant {
@@ -285,7 +285,7 @@ fn turns(phases: &mut HashMap<u64, String>, id: u64, phase: String) -> bool {
     }
 }
 
-/// What went wrong in the update that a device tells of, with its reason.
+/// Reads what went wrong in the update that a device tells of, with its reason.
 fn failure(tx: &Connection, device: &Device, id: &DeviceId) -> Result<Option<String>, DbError> {
     let state = UpdateState::of_name(&device.state);
     if !state.is_failure() {
@@ -349,7 +349,7 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Who it is in the audit log.
+/// Returns who it is in the audit log.
 fn caller() -> Caller {
     Caller { token: "home-assistant".into(), name: "Home Assistant".into(), role: Role::Operator }
 }

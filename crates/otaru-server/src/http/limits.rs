@@ -66,7 +66,7 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// What the files that this process may open have room for.
+    /// As much as the files that this process may open have room for.
     fn default() -> Self {
         Self::for_connections(crate::files::room().http)
     }

@@ -118,7 +118,7 @@ pub async fn serve(listener: TcpListener, router: Router, rules: Rules, stop: Ca
     }
 }
 
-/// Who comes in, and how.
+/// Admission of connections.
 struct Door {
     room: Room,
     rules: Rules,

@@ -61,7 +61,7 @@ pub(super) struct Queued {
 pub(super) struct Place {
     /// Whether it was one of the reserve when it came.
     pub(super) reserved: bool,
-    /// Who has it, as far as that counts.
+    /// Owner of the place, as far as that counts.
     pub(super) stranger: Stranger,
     /// Since when its peer is waited for.
     pub(super) entry: Entry,

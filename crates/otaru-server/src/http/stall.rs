@@ -31,7 +31,7 @@ impl Stalling {
         Self { stream, limit, timer: Box::pin(sleep(limit)), waits: false, wait }
     }
 
-    /// What became of an attempt to write, or that the time for it is over.
+    /// Tells what became of an attempt to write, or that the time for it is over.
     fn watch<T>(&mut self, cx: &mut Context<'_>, attempt: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if attempt.is_ready() {
             if std::mem::replace(&mut self.waits, false) {

@@ -11,7 +11,7 @@ use crate::counts::Counted;
 #[derive(Debug, Clone, Default)]
 pub struct Stranger {
     count: AddressCount,
-    /// Their connection.
+    /// The connection.
     wait: Option<Arc<Wait>>,
 }
 

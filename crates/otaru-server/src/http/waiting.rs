@@ -42,7 +42,7 @@ pub(super) struct Wait {
     /// Whether some of this answer was taken after others had to wait.
     reads: AtomicBool,
     end: CancellationToken,
-    /// Whose connection it is, where that counts.
+    /// Address of the peer, where that counts.
     pub(super) origin: Option<IpAddr>,
     stranger: AddressCount,
     /// Whether its place is one of the reserve.

@@ -1,4 +1,4 @@
-//! Who may do what on the embedded broker. Pure: from who somebody is and a topic to a yes or no.
+//! Permissions on the embedded broker. Pure: from who somebody is and a topic to a yes or no.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::caller::Role;
 
-/// Who somebody is at the broker.
+/// Identity of a client of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// The server itself.
@@ -71,7 +71,7 @@ pub fn may_subscribe(who: &Identity, base: &str, filter: &str) -> bool {
     }
 }
 
-/// What comes after `{base}/{device}/`.
+/// Returns what comes after `{base}/{device}/`.
 fn own<'t>(base: &str, device: &str, topic: &'t str) -> Option<&'t str> {
     topic.strip_prefix(base)?.strip_prefix('/')?.strip_prefix(device)?.strip_prefix('/')
 }
@@ -96,9 +96,9 @@ pub struct ConnectRequest {
 /// An answer that is worked out.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Who decides who somebody is.
+/// Decides who somebody is.
 pub trait Authenticator: Send + Sync {
-    /// Who that is; `None` turns it away.
+    /// Returns who that is; `None` turns it away.
     fn identify(&self, knock: ConnectRequest) -> Answer<'_, Option<Identity>>;
 }
 

@@ -220,7 +220,7 @@ impl Guard {
     }
 }
 
-/// Who a connection's owner is; nobody, if the broker lost it.
+/// Returns a connection's owner; nobody, if the broker lost it.
 fn known(user: Option<&str>) -> Option<Identity> {
     user?.parse().ok()
 }

@@ -24,7 +24,7 @@ pub const LONGEST_MESSAGE: usize = 4 * 1024;
 /// Messages that may wait to be taken. More are dropped, and counted: the library cannot be made to wait.
 const WAITING: usize = 65_536;
 
-/// What came from the broker.
+/// News from the broker.
 #[derive(Debug)]
 pub enum Incoming {
     /// A message.
@@ -40,9 +40,9 @@ pub enum Incoming {
 /// A message.
 #[derive(Debug)]
 pub struct Message {
-    /// Its topic.
+    /// The topic.
     pub topic: String,
-    /// What it says.
+    /// The payload.
     pub payload: Vec<u8>,
     /// Whether the broker had kept it: it is old news.
     pub retained: bool,
@@ -70,7 +70,7 @@ pub enum BrokerError {
     },
     /// A subscription or message was turned down.
     Denied {
-        /// Its topic or filter.
+        /// The topic or filter.
         topic: String,
         /// The broker's reason.
         reason: String,

@@ -1,4 +1,4 @@
-//! Who is connected to the embedded broker just now, and who is put off by another of the same client id again and again.
+//! Connections to the embedded broker just now, and who is put off by another of the same client id again and again.
 //!
 //! A device that restarts leaves a connection that breaks and makes a new one, and the last will of the old may be told after the first
 //! word of the new: it says `offline` and is not. The broker knows better.
@@ -165,7 +165,7 @@ impl Takeovers {
     }
 }
 
-/// What the broker tells.
+/// Takes what the broker tells.
 pub(super) struct Attendance(pub(super) std::sync::Arc<Connections>);
 
 impl BrokerEventHandler for Attendance {

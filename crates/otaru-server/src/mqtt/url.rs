@@ -54,7 +54,7 @@ pub struct BrokerUrl {
     pub port: u16,
     /// The user name, if a login is needed.
     pub username: Option<String>,
-    /// Its password.
+    /// The password.
     pub password: Option<Secret>,
 }
 
@@ -91,17 +91,17 @@ impl fmt::Display for BrokerUrl {
 pub enum BrokerUrlError {
     /// It asks for TLS.
     Tls,
-    /// Its scheme is not that of a broker.
+    /// The scheme is not that of a broker.
     Scheme(String),
     /// It has a path.
     Path,
     /// It has no host.
     NoHost,
-    /// Its host cannot be one.
+    /// The host cannot be one.
     Host,
-    /// Its port cannot be one.
+    /// The port cannot be one.
     Port,
-    /// Its login has a bad escape.
+    /// The login has a bad escape.
     Escape,
 }
 

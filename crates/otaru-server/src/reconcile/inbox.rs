@@ -23,7 +23,7 @@ const SETTLED: std::time::Duration = std::time::Duration::from_secs(3);
 /// The pause between two lines in the log about reports that were not taken in.
 const COMPLAINTS: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// What the server wants to hear.
+/// Returns the topics that the server wants to hear.
 pub fn filters(base: &str) -> [String; 2] {
     [all(base, "status").as_str().to_owned(), all(base, "online").as_str().to_owned()]
 }
@@ -31,9 +31,9 @@ pub fn filters(base: &str) -> [String; 2] {
 /// A message from the broker.
 #[derive(Debug)]
 pub struct Heard {
-    /// Its topic.
+    /// The topic.
     pub topic: String,
-    /// What it says.
+    /// The payload.
     pub payload: Vec<u8>,
     /// Whether the broker had kept it.
     pub retained: bool,

@@ -1,4 +1,4 @@
-//! What devices report, and whether they are there.
+//! Intake of what devices report, and of whether they are there.
 //!
 //! A report that says nothing new costs no write: most do, since progress alone changes once a second while a device downloads.
 
@@ -18,7 +18,7 @@ use crate::events;
 use crate::releases::naming;
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
 
-/// What of a report is news when it changes.
+/// Returns the digest of what is news when it changes.
 fn essence(report: &Status<String>) -> Digest {
     let calm = Status { progress: None, attempt: 0, uptime: 0, rssi: None, ..report.clone() };
     Digest::of(&serde_json::to_vec(&calm).unwrap_or_default())
@@ -92,7 +92,7 @@ fn told(device: &DeviceId, report: &Status<String>, version: &str, reachable: bo
     }
 }
 
-/// What a row says of the last report.
+/// The last report, as a row has it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Before {
     retired: bool,
@@ -207,7 +207,7 @@ fn put(
     Ok(())
 }
 
-/// What a device's history has of a report, in the device's words; `to` and `to_image` are what it is about.
+/// Returns what a device's history has of a report, in the device's words; `to` and `to_image` are what it is about.
 fn news(tx: &Connection, device: &DeviceId, report: &Status<String>) -> Result<Value, DbError> {
     let mut news = json!({
         "state": report.state, "product": report.product(), "project": report.project, "version": report.version, "image": report.image,
@@ -225,9 +225,6 @@ fn news(tx: &Connection, device: &DeviceId, report: &Status<String>) -> Result<V
 
 /// A device came, or went. `anew` says that this is news even if it was there before: it connected again, and what it was sent
 /// meanwhile may be lost. A device that is not known is registered, if it `may_register`, and otherwise ignored.
-///
-/// # Errors
-/// Those of the database.
 pub async fn take_presence(
     app: &Shared,
     device: &DeviceId,
@@ -294,9 +291,6 @@ fn presence(
 const BATCH: u32 = 500;
 
 /// Nobody is there: what was connected to a broker that ended is not any more. Those that come back say so.
-///
-/// # Errors
-/// Those of the database.
 pub async fn all_gone(app: &App) -> Result<(), DbError> {
     loop {
         let now = app.clock.now();
@@ -325,9 +319,6 @@ pub async fn all_gone(app: &App) -> Result<(), DbError> {
 const POLLED: otaru_rollout::Span = otaru_rollout::Span::minutes(15);
 
 /// Takes a report that came over HTTP: it shows also that the device is there, for a while.
-///
-/// # Errors
-/// Those of the database.
 pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) -> Result<(), DbError> {
     let (id, now) = (device.clone(), app.clock.now());
     app.db
@@ -342,9 +333,6 @@ pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) 
 }
 
 /// Devices that reported over HTTP and have not for a while are not there any more.
-///
-/// # Errors
-/// Those of the database.
 pub async fn polled_long_ago(app: &Shared) -> Result<(), DbError> {
     let since = app.clock.now().0.saturating_sub(POLLED.0).cast_signed();
     let gone = app.db.read(move |tx| {

@@ -1,4 +1,4 @@
-//! What devices say and nobody has taken in yet: of each device its newest only, and each device in turn.
+//! Messages of devices that nobody has taken in yet: of each device its newest only, and each device in turn.
 //!
 //! Of one device there wait at most its newest progress, its newest verdict, and whether it is there; so however much one says, the others
 //! wait for a message of it, not for all of them. A verdict, a report that ends an update or tells an error, is replaced by a later
@@ -21,7 +21,7 @@ const OVERHEAD: usize = 512;
 /// Devices without a message that are remembered before those are looked for that may be forgotten.
 const SWEEP: usize = 1_024;
 
-/// What a device says.
+/// A message of a device.
 #[derive(Debug)]
 pub(super) enum Said {
     /// A report. A `live` one was not kept by the broker.
@@ -79,7 +79,7 @@ struct Slot {
     queued: bool,
 }
 
-/// What there is to do.
+/// The next thing to do.
 #[derive(Debug)]
 pub(super) enum Next {
     /// Take this in, then say that it is [done](Mailbox::done).
@@ -166,7 +166,7 @@ impl Mailbox {
         Next::Nothing(self.later.first().map(|(at, _)| *at))
     }
 
-    /// What was taken of this device is taken in.
+    /// Notes that what was taken of this device is taken in.
     pub(super) fn done(&mut self, device: &DeviceId, now: Instant) {
         let Some(slot) = self.slots.get_mut(device) else { return };
         slot.at_work = false;
@@ -233,7 +233,7 @@ mod tests {
         DeviceId::from(name)
     }
 
-    /// What a message says, in a word.
+    /// Tells a message in a word.
     fn word(said: &Said) -> String {
         match said {
             Said::Report { report, .. } => format!("{} {}", report.state, report.version),

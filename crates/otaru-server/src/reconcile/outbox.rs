@@ -235,10 +235,7 @@ fn stands(
     Ok(deployment.wake_at().filter(|_| stands))
 }
 
-/// What a device that asks is to be told: the offer that stands for it.
-///
-/// # Errors
-/// Those of the database.
+/// Returns what a device that asks is to be told: the offer that stands for it.
 pub fn standing_offer(tx: &Connection, device: &DeviceId, base: &str) -> Result<Option<Value>, DbError> {
     for id in deployments::open_for_device(tx, device)? {
         let (Some(kept), Some((deployment, _))) =

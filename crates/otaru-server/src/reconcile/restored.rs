@@ -12,9 +12,6 @@ use crate::rollouts::offer::rollout_in;
 const FARTHEST: i64 = 10_000;
 
 /// Lifts the number of the next rollout above one that a device names.
-///
-/// # Errors
-/// Those of the database.
 pub(super) fn lift_numbers(tx: &Connection, deployment: Option<&str>) -> Result<(), DbError> {
     let Some(named) = deployment.and_then(rollout_in) else { return Ok(()) };
     let restored = tx.prepare_cached("SELECT 1 FROM meta WHERE key = 'restored_at'")?.exists([])?;

@@ -30,7 +30,7 @@ const BATCH: u32 = 250;
 /// The pause after an error.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is remembered between passes; it may be lost.
+/// Memory between passes; it may be lost.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Which scan of a rollout is under way, and the device it got to.
@@ -183,9 +183,6 @@ async fn due(app: &Shared) -> Result<(), DbError> {
 }
 
 /// All active deployments, whatever their moments say.
-///
-/// # Errors
-/// Those of the database.
 pub async fn tick_all(app: &Shared) -> Result<(), DbError> {
     let mut after = None;
     loop {

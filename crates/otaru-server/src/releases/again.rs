@@ -34,7 +34,7 @@ pub struct Outdated {
     pub had: u64,
 }
 
-/// What devices would refuse, and what that answer rests on.
+/// Releases that devices would refuse, and what that answer rests on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
     /// The releases.
@@ -50,9 +50,6 @@ type Offered = (Option<u64>, Option<Digest>);
 
 impl Found {
     /// The answer for these images, as releases and devices are now.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn new(tx: &Connection, images: BTreeSet<Digest>, outdated: Vec<Outdated>) -> Result<Self, DbError> {
         let look = |image| Ok::<_, DbError>((image, offered(tx, image)?));
         let images = images.into_iter().map(look).collect::<Result<_, _>>()?;
@@ -94,7 +91,7 @@ struct Signed {
     parts: ReleaseParts,
 }
 
-/// What a rollout needs of releases, to be applied in the write that makes or starts it.
+/// Changes of releases that a rollout needs, to be applied in the write that makes or starts it.
 #[derive(Debug, Default)]
 pub struct Prepared {
     found: Found,
@@ -280,9 +277,6 @@ fn named(release: &Release) -> String {
 }
 
 /// The highest sequence that a device has had, as far as is known here: what it ran, and what it runs.
-///
-/// # Errors
-/// Those of the database.
 pub fn had_by(tx: &Connection, device: &str) -> Result<u64, DbError> {
     let sql = "SELECT max(d.had, coalesce(r.sequence, 0)) FROM devices d LEFT JOIN releases r ON r.image = d.image WHERE d.id = ?1";
     Ok(tx.prepare_cached(sql)?.query_row([device], |row| row.get(0)).optional()?.unwrap_or(0))
@@ -290,9 +284,6 @@ pub fn had_by(tx: &Connection, device: &str) -> Result<u64, DbError> {
 
 /// Whether a device may have rolled back a release as its file is now, which was signed or made here: it was offered it with this
 /// sequence, or it is not known with which one, and the release was never signed again.
-///
-/// # Errors
-/// Those of the database.
 pub fn may_be_barred(tx: &Connection, device: &str, image: Digest) -> Result<bool, DbError> {
     let sql = "SELECT coalesce(sequence <= coalesce((SELECT max(p.offered) FROM deployments p WHERE p.device = ?1 \
                                             AND unhex(json_extract(p.state, '$.image')) = r.image), first_sequence, sequence), 0) \
@@ -302,9 +293,6 @@ pub fn may_be_barred(tx: &Connection, device: &str, image: Digest) -> Result<boo
 }
 
 /// Gives a release its first sequence: the milliseconds since 1970, and above all that the product has.
-///
-/// # Errors
-/// Those of the database.
 pub(super) fn number(tx: &Connection, release: i64, now: otaru_rollout::Time) -> Result<(), DbError> {
     let least = next_sequence(tx, release)?;
     let sequence = u64::try_from(millis(now)).unwrap_or(0).max(least);

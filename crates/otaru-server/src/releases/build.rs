@@ -22,13 +22,13 @@ use crate::events::Events;
 
 /// Progress is told no more often.
 const TELL: Duration = Duration::from_millis(250);
-/// What a patch costs, in blocks that are to be compressed: a guess for the progress bar.
+/// Cost of a patch, in blocks that are to be compressed: a guess for the progress bar.
 const BLOCKS_PER_PATCH: usize = 20;
 /// How much less than others the thread counts (`nice`), so that answers do not wait for it.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
-/// What a release file is to be made of.
+/// Ingredients of a release file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) product: String,

@@ -4,10 +4,11 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::accept::accept;
+use super::job::{Job, JobKind};
 use super::naming::Naming;
 use super::needs::Needs;
 use super::register::Registered;
-use super::{Job, JobKind, Release, rows};
+use super::rows::{self, Release};
 use crate::access::audit;
 use crate::app::App;
 use crate::artifacts::Staged;

@@ -1,4 +1,4 @@
-//! What an uploaded file is: an image, or a release file. Checked as devices will check it, so that what they would refuse is not taken.
+//! Contents of an uploaded file: an image, or a release file. Checked as devices will check it, so that what they would refuse is not taken.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ use super::remarks::OwnNames;
 /// No ESP flash that images run from is larger, in bytes.
 const LARGEST: u32 = 16 << 20;
 
-/// What a file holds.
+/// Contents of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contents {
     /// The image, as devices report it.
@@ -27,17 +27,17 @@ pub struct Contents {
     pub image_size: u32,
     /// Bytes of the file that are kept: the image and its signature block if it has one, or all of a release file.
     pub kept: usize,
-    /// Whose firmware it is.
+    /// The product.
     pub product: String,
-    /// Its version.
+    /// The version.
     pub version: String,
-    /// What its image calls itself, where that can be read.
+    /// Names that the image gives itself, where that can be read.
     pub own: Option<OwnNames>,
-    /// What its header says of boards, where that can be read.
+    /// Demands of the header on boards, where that can be read.
     pub needs: Option<Needs>,
     /// The chip it runs on.
     pub chip: Chip,
-    /// What kind of file it is.
+    /// The kind of file.
     pub kind: Kind,
 }
 
@@ -50,12 +50,12 @@ pub enum Kind {
     Release(ReleaseParts),
 }
 
-/// What a release file has besides its image.
+/// Contents of a release file besides its image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseParts {
     /// The key that signed it; where the server trusts no key in particular, the one it says.
     pub signed_by: Option<KeyId>,
-    /// Its number.
+    /// The sequence.
     pub sequence: u64,
     /// Bytes of the compressed image.
     pub compressed: Option<u32>,
@@ -183,7 +183,7 @@ fn of_release(bytes: &[u8], keys: &Keys) -> Result<Contents, Refused> {
     })
 }
 
-/// What a release file has, which has been verified.
+/// Reads the contents of a release file, which has been verified.
 fn parts(bytes: &[u8], file: &ReleaseFile<'_>) -> ReleaseParts {
     let area = bytes.len() - file.area().len();
     let mut parts = ReleaseParts {
@@ -210,7 +210,7 @@ fn chip(id: u16) -> Result<Chip, Refused> {
     Chip::from_id(id).ok_or(Refused::Chip(id))
 }
 
-/// What to do about a file that is no good image.
+/// Advice about a file that is no good image.
 fn remedy(bytes: &[u8], error: ImageError) -> &'static str {
     match bytes {
         [] => "the file is empty",

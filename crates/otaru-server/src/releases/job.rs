@@ -62,7 +62,7 @@ impl JobKind {
 }
 
 impl JobState {
-    /// Its name, the same as in JSON.
+    /// Returns the name, the same as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -130,7 +130,7 @@ impl Job {
         Ok(())
     }
 
-    /// What those who watch are told.
+    /// Returns what those who watch are told.
     pub(super) fn event(&self, state: JobState, detail: &str, progress: Option<u8>) -> Event {
         Event::Job {
             id: self.id,

@@ -24,7 +24,7 @@ const CHECK: Duration = Duration::from_secs(60 * 60);
 /// Why a job failed.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// Its release is gone, or has no image as a file.
+    /// The release is gone, or has no image as a file.
     #[error("the release has no image as a file; upload its .bin")]
     NoImage,
     /// There is no key.
@@ -88,7 +88,7 @@ pub(super) fn take(tx: &Connection, now: Time) -> Result<Option<Job>, DbError> {
     Ok(job)
 }
 
-/// What an earlier process had begun is to be done anew.
+/// Asks anew for what an earlier process had begun.
 fn resume(tx: &Connection) -> Result<(), DbError> {
     tx.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'", [])?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Who signs releases here, and whose are taken.
+//! Keys that sign releases here, and those that are trusted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Keys {
         }
     }
 
-    /// Whose releases are taken. Nobody: then everybody's are, and devices judge for themselves.
+    /// Returns the keys whose releases are taken. None: then everybody's are, and devices judge for themselves.
     pub fn trusted(&self) -> &[PublicKey] {
         &self.trusted
     }

@@ -74,18 +74,12 @@ pub fn short_of(hex: &str) -> Option<&str> {
 
 /// The version of the release with this image, which is what a device that runs it is said to run: the image's own words may be
 /// the same for every build.
-///
-/// # Errors
-/// Those of the database.
 pub fn version_of(tx: &Connection, image: Digest) -> Result<Option<String>, DbError> {
     let sql = "SELECT version FROM releases WHERE image = ?";
     Ok(tx.prepare_cached(sql)?.query_row([image.0], |row| row.get(0)).optional()?)
 }
 
 /// A version as it is shown by itself: with digits of the image where another release of the product and chip has the same.
-///
-/// # Errors
-/// Those of the database.
 pub fn told_apart(
     tx: &Connection,
     (product, chip): (&str, &str),

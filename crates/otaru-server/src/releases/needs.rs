@@ -1,4 +1,4 @@
-//! What an image's header says of the boards it runs on. Devices compare it with their own chip; they do not report theirs.
+//! Demands of an image's header on the boards it runs on. Devices compare it with their own chip; they do not report theirs.
 
 use otaru_format::digest::Digest;
 use otaru_format::image::{HEADER_LEN, Header};

@@ -22,7 +22,7 @@ const NAMED: usize = 3;
 /// A file that is in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
-    /// Its digest.
+    /// The digest.
     pub digest: Digest,
     /// Bytes of it.
     pub size: u64,
@@ -31,13 +31,13 @@ pub struct Stored {
 /// An upload whose files are in the store.
 #[derive(Debug, Clone)]
 pub struct Upload {
-    /// What it holds.
+    /// The contents.
     pub contents: Contents,
     /// The file.
     pub file: Stored,
     /// The image inside of a release file, as a file of its own.
     pub raw: Option<Stored>,
-    /// What people write about it.
+    /// Notes of people.
     pub notes: Option<String>,
     /// How it is called by who uploaded it.
     pub naming: Naming,
@@ -45,7 +45,7 @@ pub struct Upload {
     pub cut: u64,
     /// Whether a signature block of secure boot follows the image, and was kept.
     pub has_signature_block: bool,
-    /// Who uploaded it.
+    /// Name of the uploader.
     pub by: String,
 }
 
@@ -62,7 +62,7 @@ pub struct Registered {
     pub remarks: Vec<String>,
     /// Devices that run it and were known by another version until now.
     pub renamed: Vec<DeviceId>,
-    /// What follows from that.
+    /// Changes that follow from that.
     pub changes: Changes,
 }
 
@@ -74,9 +74,9 @@ pub enum RegisterError {
     Disagree {
         /// The release.
         id: i64,
-        /// What it is.
+        /// Names that the release has.
         known: String,
-        /// What the file says.
+        /// Names that the file says.
         told: String,
     },
     /// It is to be called otherwise, and its file was signed elsewhere.
@@ -98,7 +98,7 @@ pub enum RegisterError {
     Backwards {
         /// The release.
         id: i64,
-        /// Its number.
+        /// The release's sequence.
         known: u64,
         /// The file's.
         told: u64,

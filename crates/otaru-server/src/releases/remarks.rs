@@ -4,7 +4,7 @@ use otaru_format::image::Descriptor;
 
 use super::naming::{is_framework_name, is_framework_version};
 
-/// What a firmware file has beside its image, in words.
+/// Tells in words what a firmware file has beside its image.
 pub fn of_file(cut: u64, has_signature_block: bool) -> Vec<String> {
     let mut remarks = Vec::new();
     if cut > 0 {
@@ -24,7 +24,7 @@ pub fn of_file(cut: u64, has_signature_block: bool) -> Vec<String> {
 pub struct OwnNames {
     /// Name of the project.
     pub project: String,
-    /// Its version.
+    /// The version.
     pub version: String,
 }
 

@@ -121,9 +121,6 @@ const SELECT: &str = "SELECT r.id, r.image, r.product, r.version, r.chip, r.imag
     FROM releases r LEFT JOIN artifacts a ON a.digest = r.file";
 
 /// Releases from the newest on, at most `limit` of them, all with an id below `before`.
-///
-/// # Errors
-/// Those of the database.
 pub fn list(
     tx: &Connection,
     filter: &Filter,
@@ -142,9 +139,6 @@ pub fn list(
 }
 
 /// How many releases there are.
-///
-/// # Errors
-/// Those of the database.
 pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
     let (sql, values) = filter.sql();
     let mut statement = tx.prepare_cached(&format!("SELECT count(*) FROM releases r WHERE {sql}"))?;
@@ -152,9 +146,6 @@ pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
 }
 
 /// A release.
-///
-/// # Errors
-/// Those of the database.
 pub fn get(tx: &Connection, id: i64) -> Result<Option<Release>, DbError> {
     let mut statement = tx.prepare_cached(&format!("{SELECT} WHERE r.id = ?1"))?;
     let row = statement.query_row([id], read).optional()?;
@@ -162,9 +153,6 @@ pub fn get(tx: &Connection, id: i64) -> Result<Option<Release>, DbError> {
 }
 
 /// The release of an image.
-///
-/// # Errors
-/// Those of the database.
 pub fn by_image(tx: &Connection, image: Digest) -> Result<Option<Release>, DbError> {
     let mut statement = tx.prepare_cached(&format!("{SELECT} WHERE r.image = ?1"))?;
     let row = statement.query_row([image.0], read).optional()?;
@@ -173,9 +161,6 @@ pub fn by_image(tx: &Connection, image: Digest) -> Result<Option<Release>, DbErr
 
 /// The file that a device is sent to for this image, and what it is called: the release file, or else the image itself. None when
 /// there is no such release, or it was taken back.
-///
-/// # Errors
-/// Those of the database.
 pub fn file_for(tx: &Connection, image: Digest) -> Result<Option<(Digest, String)>, DbError> {
     let mut statement = tx.prepare_cached(
         "SELECT file, raw, product, version FROM releases WHERE image = ?1 AND yanked_at IS NULL",
@@ -189,18 +174,12 @@ pub fn file_for(tx: &Connection, image: Digest) -> Result<Option<(Digest, String
 }
 
 /// Where a device is sent for this image; nowhere when there is no file for it.
-///
-/// # Errors
-/// Those of the database.
 pub fn url_for(tx: &Connection, image: Digest, public_base: &str) -> Result<Option<String>, DbError> {
     let file = file_for(tx, image)?;
     Ok(file.map(|(digest, name)| format!("{public_base}{}", download_path(digest, &name))))
 }
 
 /// Whether devices are sent to a signed release file for this image. Where signatures count, `force` does not.
-///
-/// # Errors
-/// Those of the database.
 pub fn is_signed(tx: &Connection, image: Digest) -> Result<bool, DbError> {
     let sql = "SELECT 1 FROM releases WHERE image = ?1 AND file IS NOT NULL AND signed_by IS NOT NULL";
     Ok(tx.prepare_cached(sql)?.exists([image.0])?)
@@ -230,17 +209,11 @@ fn plain(name: &str) -> String {
 }
 
 /// Changes what people wrote about a release. False when there is none.
-///
-/// # Errors
-/// Those of the database.
 pub fn set_notes(tx: &Connection, id: i64, notes: &str) -> Result<bool, DbError> {
     Ok(tx.execute("UPDATE releases SET notes = ?2 WHERE id = ?1", params![id, notes])? > 0)
 }
 
 /// Takes a release back, or gives it again. Doing so twice changes nothing. False when there is none.
-///
-/// # Errors
-/// Those of the database.
 pub fn set_yanked(tx: &Connection, id: i64, yanked: Option<Time>) -> Result<bool, DbError> {
     let sql = "UPDATE releases SET yanked_at = CASE WHEN ?2 IS NULL THEN NULL ELSE coalesce(yanked_at, ?2) END \
                WHERE id = ?1";
@@ -278,7 +251,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Release> {
     })
 }
 
-/// What stands in other tables.
+/// Adds what stands in other tables.
 fn complete(tx: &Connection, mut release: Release) -> Result<Release, DbError> {
     let mut statement = tx.prepare_cached(
         "SELECT d.base, d.size, b.version FROM deltas d LEFT JOIN releases b ON b.image = d.base \

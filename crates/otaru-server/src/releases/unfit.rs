@@ -20,7 +20,7 @@ use crate::db::DbError;
 pub struct Demands {
     /// Bytes of the image.
     pub size: u64,
-    /// What its header says.
+    /// Demands of the header.
     pub needs: Option<Needs>,
 }
 
@@ -30,9 +30,6 @@ pub struct Refusals(HashMap<String, Vec<(Code, Demands)>>);
 
 impl Refusals {
     /// Reads all that devices refused so far.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn read(tx: &Connection) -> Result<Self, DbError> {
         // The condition is that of an index.
         let mut statement = tx.prepare_cached(
@@ -75,9 +72,6 @@ fn code_of(name: &str) -> Option<Code> {
 }
 
 /// Demands of an image that is a release here.
-///
-/// # Errors
-/// Those of the database.
 pub fn demands_of(tx: &Connection, image: Digest) -> Result<Option<Demands>, DbError> {
     let release = rows::by_image(tx, image)?;
     Ok(release.map(|release| Demands { size: release.image_size, needs: release.needs }))

@@ -15,9 +15,6 @@ fn parse(state: &str) -> Result<Deployment, DbError> {
 }
 
 /// A deployment, and its revision.
-///
-/// # Errors
-/// Those of the database.
 pub fn get(
     tx: &Connection,
     rollout: RolloutId,
@@ -32,9 +29,6 @@ pub fn get(
 }
 
 /// Where a device's deployment in a rollout stands, by name; `None` when it has none.
-///
-/// # Errors
-/// Those of the database.
 pub fn standing(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Result<Option<String>, DbError> {
     let sql = "SELECT standing FROM deployments WHERE rollout = ? AND device = ?";
     let key = params![key(rollout), device.as_str()];
@@ -42,9 +36,6 @@ pub fn standing(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Resul
 }
 
 /// The rollouts in which a device's deployment is not over.
-///
-/// # Errors
-/// Those of the database.
 pub fn open_for_device(tx: &Connection, device: &DeviceId) -> Result<Vec<RolloutId>, DbError> {
     let sql = "SELECT rollout FROM deployments WHERE device = ? AND is_open ORDER BY rollout";
     let mut rows = tx.prepare_cached(sql)?;
@@ -78,9 +69,6 @@ impl Columns {
 }
 
 /// Keeps a new deployment.
-///
-/// # Errors
-/// Those of the database.
 pub fn insert(tx: &Connection, deployment: &Deployment, now: Time) -> Result<(), DbError> {
     let columns = Columns::of(deployment)?;
     tx.prepare_cached(
@@ -108,7 +96,7 @@ pub fn insert(tx: &Connection, deployment: &Deployment, now: Time) -> Result<(),
 /// Keeps a deployment that was read at this revision.
 ///
 /// # Errors
-/// [`DbError::Conflict`] when it was changed since, and those of the database.
+/// [`DbError::Conflict`] when it was changed since.
 pub fn save(tx: &Connection, deployment: &Deployment, revision: i64, now: Time) -> Result<(), DbError> {
     let columns = Columns::of(deployment)?;
     let changed = tx
@@ -134,9 +122,6 @@ pub fn save(tx: &Connection, deployment: &Deployment, revision: i64, now: Time) 
 }
 
 /// Notes with which sequence a device is offered an image, by which devices that roll it back bar it.
-///
-/// # Errors
-/// Those of the database.
 pub fn note_offered(
     tx: &Connection,
     rollout: RolloutId,
@@ -152,9 +137,6 @@ pub fn note_offered(
 /// Devices whose deployment may start, best first: the engine has the last word. Those whose device is updating for another
 /// rollout are left out, and so are those in a pause that is not longer than pauses are, and those for whose image there is no file:
 /// they wait until there is one, or the rollout ends.
-///
-/// # Errors
-/// Those of the database.
 pub fn ready(
     tx: &Connection,
     rollout: &otaru_rollout::Rollout,
@@ -179,18 +161,12 @@ pub fn ready(
 }
 
 /// Deployments whose moment has come, or that are active and lie further ahead than any can: the clock was set back.
-///
-/// # Errors
-/// Those of the database.
 pub fn due(tx: &Connection, now: Time, limit: u32) -> Result<Vec<(RolloutId, DeviceId)>, DbError> {
     let sql = "SELECT rollout, device FROM deployments WHERE wake_at <= ? ORDER BY wake_at LIMIT ?";
     pairs(tx, sql, params![now.0.cast_signed(), limit])
 }
 
 /// Active deployments after this one, in the order of their keys.
-///
-/// # Errors
-/// Those of the database.
 pub fn active_after(
     tx: &Connection,
     after: Option<&(RolloutId, DeviceId)>,
@@ -204,9 +180,6 @@ pub fn active_after(
 }
 
 /// Deployments of a rollout that are not over, after this device.
-///
-/// # Errors
-/// Those of the database.
 pub fn open_in_rollout(
     tx: &Connection,
     rollout: RolloutId,
@@ -290,9 +263,6 @@ fn shown(row: &Row<'_>) -> Result<DeploymentView, DbError> {
 }
 
 /// Deployments of a rollout in the order of their devices; `standing` and `error` narrow them down.
-///
-/// # Errors
-/// Those of the database.
 pub fn list(
     tx: &Connection,
     rollout: RolloutId,
@@ -316,9 +286,6 @@ pub fn list(
 }
 
 /// Why deployments of a rollout failed: each code, and how often.
-///
-/// # Errors
-/// Those of the database.
 pub fn reasons(
     tx: &Connection,
     rollout: RolloutId,

@@ -1,4 +1,4 @@
-//! What operators do to rollouts.
+//! Steps of what operators do to rollouts, inside a write.
 
 use otaru_format::digest::Digest;
 use otaru_rollout::{
@@ -16,12 +16,12 @@ use crate::db::DbError;
 use crate::problem::Problem;
 use crate::releases::again::{self, Found, Outdated};
 
-/// What a rollout brings.
+/// The goal of a rollout, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Brings {
     /// A release, by its id.
     Release(i64),
-    /// What each device ran before another rollout.
+    /// The image that each device ran before another rollout.
     Undo(RolloutId),
 }
 
@@ -158,9 +158,6 @@ pub fn retry(
 
 /// The release that a retry brings, if the device would refuse it as older than what it has had; with `force`, also if it may have
 /// rolled it back.
-///
-/// # Errors
-/// Those of the database.
 pub fn to_be_signed_again(
     tx: &Connection,
     id: RolloutId,

@@ -73,7 +73,7 @@ fn why(code: Code) -> &'static str {
     }
 }
 
-/// What is known of the images that a rollout brings, read as they come up.
+/// Knowledge of the images that a rollout brings, read as they come up.
 struct Judge<'tx> {
     tx: &'tx Connection,
     refusals: Refusals,
@@ -125,7 +125,7 @@ impl<'tx> Judge<'tx> {
 /// Admits the fleet to a rollout that nobody keeps, by the engine's own rules.
 ///
 /// # Errors
-/// When it makes no sense, and those of the database.
+/// When it makes no sense.
 pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> Result<Preview, Problem> {
     let mut counted = Preview { waves: vec![0; spec.waves.len() + 1], ..Preview::default() };
     let mut judge = Judge::new(tx, spec.force)?;
@@ -174,7 +174,7 @@ pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> R
 /// It asks every device: not to be done in a write.
 ///
 /// # Errors
-/// When it makes no sense, or devices are to be sent to an image that this server has no file of; and those of the database.
+/// When it makes no sense, or devices are to be sent to an image that this server has no file of.
 pub fn outdated(tx: &Connection, spec: RolloutSpec, now: Time) -> Result<Found, Problem> {
     let mut wanted = BTreeMap::<Digest, Wanted>::new();
     let force = spec.force;
@@ -220,7 +220,7 @@ impl Wanted {
 /// Refuses an image that devices could not be sent to: they would wait for it without end. `device` is one of so many.
 ///
 /// # Errors
-/// When this server has no file of it, or it was yanked; and those of the database.
+/// When this server has no file of it, or it was yanked.
 pub fn has_file(tx: &Connection, image: Digest, device: &DeviceId, devices: u64) -> Result<(), Problem> {
     if releases::file_for(tx, image)?.is_some() {
         return Ok(());

@@ -15,7 +15,7 @@ use crate::timestamp::Timestamp;
 pub struct StoredRollout {
     /// The engine's state.
     pub rollout: Rollout,
-    /// What people call it.
+    /// The name.
     pub name: String,
     /// The release it brings; `None` for one that takes another back.
     pub release: Option<i64>,
@@ -68,9 +68,6 @@ pub fn key(id: RolloutId) -> i64 {
 }
 
 /// A rollout.
-///
-/// # Errors
-/// Those of the database.
 pub fn get(tx: &Connection, id: RolloutId) -> Result<Option<StoredRollout>, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE id = ?");
     let found = tx.prepare_cached(&sql)?.query_row([key(id)], |row| Ok(kept(row))).optional()?;
@@ -78,9 +75,6 @@ pub fn get(tx: &Connection, id: RolloutId) -> Result<Option<StoredRollout>, DbEr
 }
 
 /// Rollouts, newest first: those before the cursor, in this phase.
-///
-/// # Errors
-/// Those of the database.
 pub fn list(
     tx: &Connection,
     phase: Option<&str>,
@@ -97,9 +91,6 @@ pub fn list(
 }
 
 /// The newest rollouts of a release.
-///
-/// # Errors
-/// Those of the database.
 pub fn of_release(tx: &Connection, release: i64, limit: u32) -> Result<Vec<StoredRollout>, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE release = ? ORDER BY id DESC LIMIT ?");
     let mut rows = tx.prepare_cached(&sql)?;
@@ -108,17 +99,11 @@ pub fn of_release(tx: &Connection, release: i64, limit: u32) -> Result<Vec<Store
 }
 
 /// The ids of rollouts that devices may join, the newest last.
-///
-/// # Errors
-/// Those of the database.
 pub fn open(tx: &Connection) -> Result<Vec<RolloutId>, DbError> {
     ids(tx, "SELECT id FROM rollouts WHERE is_open ORDER BY id")
 }
 
 /// The ids of rollouts about which there may be something to do.
-///
-/// # Errors
-/// Those of the database.
 pub fn alive(tx: &Connection) -> Result<Vec<RolloutId>, DbError> {
     ids(tx, "SELECT id FROM rollouts WHERE is_alive ORDER BY id")
 }
@@ -164,7 +149,7 @@ pub fn insert<E: From<DbError>>(
 /// Keeps a rollout that was read at this revision.
 ///
 /// # Errors
-/// [`DbError::Conflict`] when it was changed since, and those of the database.
+/// [`DbError::Conflict`] when it was changed since.
 pub fn save(tx: &Connection, rollout: &Rollout, revision: i64, now: Time) -> Result<(), DbError> {
     let state = serde_json::to_string(rollout).map_err(|error| DbError::corrupt("rollouts.state", error))?;
     let phase = rollout.phase();
@@ -204,10 +189,7 @@ pub struct RolloutEvent {
     pub event: Value,
 }
 
-/// What happened to a rollout: the newest, or what is older than the cursor.
-///
-/// # Errors
-/// Those of the database.
+/// Lists what happened to a rollout: the newest, or what is older than the cursor.
 pub fn events(
     tx: &Connection,
     id: RolloutId,
@@ -227,9 +209,6 @@ pub fn events(
 }
 
 /// The verdicts with which a rollout last stopped by itself.
-///
-/// # Errors
-/// Those of the database.
 pub fn broke(tx: &Connection, id: RolloutId) -> Result<Option<Verdicts>, DbError> {
     let sql = "SELECT json_extract(event, '$.notice.stopped') FROM rollout_events
                WHERE rollout = ? AND json_extract(event, '$.notice.stopped') IS NOT NULL ORDER BY id DESC LIMIT 1";
@@ -238,9 +217,6 @@ pub fn broke(tx: &Connection, id: RolloutId) -> Result<Option<Verdicts>, DbError
 }
 
 /// Notes what happened to a rollout: what the engine noticed, or what an operator did.
-///
-/// # Errors
-/// Those of the database.
 pub fn note(
     tx: &Connection,
     id: RolloutId,

@@ -1,4 +1,4 @@
-//! What was asked for and what a gate waits for, as the API has them: like the engine's own, but for their moments.
+//! Specifications and gates of rollouts, as the API has them: like the engine's own, but for their moments.
 
 use otaru_rollout::{Attempts, GateState, Goal, Held, Limits, RolloutSpec, StopRule, Target, Time, Wave};
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ pub(crate) struct SpecText {
     force: bool,
 }
 
-/// What is between a wave and the next.
+/// State of the gate between a wave and the next.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "GateState", rename_all = "snake_case")]
 pub(crate) enum GateText {

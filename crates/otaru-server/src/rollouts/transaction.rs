@@ -21,7 +21,7 @@ use crate::devices::{rows as device_rows, tags};
 use crate::events;
 use crate::releases::rows as releases;
 
-/// What is to be told to a device, as the outbox has it.
+/// A message to a device, as the outbox has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
@@ -33,7 +33,7 @@ pub enum Message {
         start: u32,
         /// The image.
         image: Digest,
-        /// Its field `force`.
+        /// The field `force`.
         force: bool,
     },
     /// Whatever it is doing, stop it.
@@ -45,10 +45,10 @@ pub enum Message {
     },
 }
 
-/// What changed, to be told when it is on disk.
+/// Changes, to be told when it is on disk.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// What to tell those who watch.
+    /// Events for those who watch.
     pub events: Vec<events::Event>,
     /// Whether there is something to send.
     pub outbox: bool,
@@ -92,9 +92,6 @@ impl<'tx> RolloutTransaction<'tx> {
     }
 
     /// Keeps every rollout that changed, and gives back what there is to tell.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn finish(mut self) -> Result<Changes, DbError> {
         for (id, open) in &self.rollouts {
             if open.rollout == open.before {
@@ -119,9 +116,6 @@ impl<'tx> RolloutTransaction<'tx> {
     }
 
     /// A rollout as it is now.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn look(&mut self, id: RolloutId) -> Result<Option<&Rollout>, DbError> {
         Ok(self.rollout(id)?.map(|rollout| &*rollout))
     }
@@ -147,9 +141,6 @@ impl<'tx> RolloutTransaction<'tx> {
     }
 
     /// Something happens to a device's deployment in a rollout. Nothing, if it has none.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn event(&mut self, id: RolloutId, device: &DeviceId, event: &Event) -> Result<(), DbError> {
         let now = self.now;
         let effects = self.with_case(id, device, |case| Ok::<_, DbError>(case.step(event, now)))?;
@@ -157,9 +148,6 @@ impl<'tx> RolloutTransaction<'tx> {
     }
 
     /// Something happens to a device, whatever rollouts it is in.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn event_of_device(&mut self, device: &DeviceId, event: &Event) -> Result<(), DbError> {
         for id in deployments::open_for_device(self.tx, device)? {
             self.event(id, device, event)?;
@@ -168,9 +156,6 @@ impl<'tx> RolloutTransaction<'tx> {
     }
 
     /// Starts a device's deployment, if the engine lets it. Says whether it did.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn start(&mut self, id: RolloutId, device: &DeviceId) -> Result<bool, DbError> {
         let now = self.now;
         // What the engine declines now it may not decline later; nothing has changed then.
@@ -181,9 +166,6 @@ impl<'tx> RolloutTransaction<'tx> {
     }
 
     /// Ends an attempt whose offer names an image that this server has no file of, or that was yanked: the device never hears of it.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn end_without_file(&mut self, id: RolloutId, device: &DeviceId) -> Result<(), DbError> {
         let Some((deployment, _)) = deployments::get(self.tx, id, device)? else { return Ok(()) };
         let Some(offer) = deployment.offer().filter(|_| deployment.awaits_offer()) else { return Ok(()) };
@@ -241,9 +223,6 @@ impl<'tx> RolloutTransaction<'tx> {
     }
 
     /// Offers a device to every rollout that devices may join.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn offer_to_rollouts(&mut self, device: &DeviceId) -> Result<(), DbError> {
         for id in rows::open(self.tx)? {
             self.admit(id, device)?;
@@ -252,9 +231,6 @@ impl<'tx> RolloutTransaction<'tx> {
     }
 
     /// Takes a device into a rollout, if the rollout is for it: one that is new there, or one that was over there and comes back.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub fn admit(&mut self, id: RolloutId, device: &DeviceId) -> Result<(), DbError> {
         let (tx, now) = (self.tx, self.now);
         if let Some(standing) = deployments::standing(tx, id, device)? {
@@ -279,7 +255,7 @@ impl<'tx> RolloutTransaction<'tx> {
         self.follow(id, effects)
     }
 
-    /// Its deployments in rollouts, as far as they are not over.
+    /// Returns a device's deployments in rollouts, as far as they are not over.
     fn overlaps(&mut self, device: &DeviceId) -> Result<Vec<Overlap>, DbError> {
         let mut overlaps = Vec::new();
         for rollout in deployments::open_for_device(self.tx, device)? {
@@ -380,7 +356,7 @@ fn keep_occupancy(
     if changed == 1 { Ok(()) } else { Err(DbError::Conflict) }
 }
 
-/// What the engine wants to know of a device.
+/// Facts of a device that the engine wants to know.
 struct Facts {
     chip: String,
     product: String,

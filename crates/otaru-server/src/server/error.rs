@@ -12,13 +12,13 @@ use crate::mqtt::BrokerError;
 /// Reasons for which a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its folder cannot be used.
+    /// The folder cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// Its database cannot be used.
+    /// The database cannot be used.
     #[error("cannot open the database: {0}")]
     Database(#[from] DbError),
-    /// Its artifacts cannot be used.
+    /// The artifacts cannot be used.
     #[error("cannot open the firmware store: {0}")]
     Artifacts(#[from] ArtifactError),
     /// The first token cannot be made.

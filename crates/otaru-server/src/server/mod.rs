@@ -130,7 +130,7 @@ impl Server {
         self.app.public_mqtt.get().unwrap_or(&self.mqtt).clone()
     }
 
-    /// What URLs begin with.
+    /// Returns the beginning of URLs.
     pub fn public_base(&self) -> &str {
         &self.app.public_base
     }
@@ -146,9 +146,6 @@ impl Server {
     }
 
     /// Notes that the token was shown. One that was not is ended by the next start, which makes another.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub async fn token_was_shown(&self) -> Result<(), DbError> {
         match &self.first_token {
             Some(_) => first::was_shown(&self.app).await,
@@ -156,7 +153,7 @@ impl Server {
         }
     }
 
-    /// What its parts share.
+    /// Returns what its parts share.
     pub fn app(&self) -> &Shared {
         &self.app
     }

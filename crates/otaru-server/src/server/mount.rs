@@ -52,7 +52,7 @@ async fn mount(State(path): State<Arc<str>>, mut request: Request, next: Next) -
     Response::from_parts(parts, Body::from(rewritten(bytes, &path, described)))
 }
 
-/// What is asked for without the path; `None` where a proxy took it off.
+/// Returns what is asked for without the path; `None` where a proxy took it off.
 fn inside(uri: &Uri, path: &str) -> Option<Uri> {
     let rest = uri.path_and_query()?.as_str().strip_prefix(path)?;
     let rest = match rest.chars().next() {

@@ -28,7 +28,7 @@ pub(super) fn router(app: Shared) -> Router {
     mount::under(address::path(&app.public_base), site)
 }
 
-/// What is nowhere: a page for people, and a problem for programs.
+/// Answers a request for what is nowhere: a page for people, and a problem for programs.
 async fn not_found(request: axum::extract::Request) -> Response {
     let accept = request.headers().get(axum::http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let people = accept.is_some_and(|accept| accept.contains("text/html"));

@@ -1,4 +1,4 @@
-//! What requests bring, with problems where axum has plain texts.
+//! Extractors of what requests bring, with problems where axum has plain texts.
 
 use std::time::Duration;
 
@@ -164,7 +164,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Bytes of the longest key.
 const LONGEST_KEY: usize = 128;
 
-/// What a caller calls a request by that makes something, so that it may be sent again without making it twice: header
+/// Name that a caller gives a request that makes something, so that it may be sent again without making it twice: header
 /// `Idempotency-Key`, kept for a day.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey(pub Option<String>);

@@ -61,7 +61,7 @@ impl FromRequestParts<Shared> for Admin {
     }
 }
 
-/// Who is at the other end, as far as it is known.
+/// Returns the address at the other end, as far as it is known.
 pub fn peer(parts: &Parts) -> IpAddr {
     parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0)
 }

@@ -1,4 +1,4 @@
-//! What the API and the dashboard share of HTTP: what requests bring, who sends them, and answers that go on.
+//! HTTP that the API and the dashboard share: what requests bring, who sends them, and answers that go on.
 
 pub mod extract;
 pub mod login;

@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 use crate::http::Peer;
 use crate::metrics::{self, Metrics};
 
-/// What every request gets: an id, a line in the log, and a place in the metrics.
+/// Gives every request an id, a line in the log, and a place in the metrics.
 pub(crate) fn with_notes(router: Router, metrics: Arc<Metrics>) -> Router {
     router.layer(from_fn_with_state(metrics, note))
 }

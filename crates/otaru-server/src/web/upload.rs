@@ -54,7 +54,7 @@ impl From<UploadError> for Problem {
     }
 }
 
-/// What a file was announced to be.
+/// Digests that a file was announced with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Announced {
     sha256: Vec<Digest>,
@@ -122,7 +122,7 @@ pub async fn receive(
 ///
 /// # Errors
 /// When it is too large, too slow, or not what was announced.
-pub(crate) async fn receive_for(
+pub(crate) async fn receive_upload(
     app: &App,
     announced: &Announced,
     len: Option<u64>,

@@ -13,7 +13,7 @@ use crate::releases::naming::Naming;
 use crate::releases::{Release, commands};
 use crate::web::extract::Query;
 use crate::web::login::Operator;
-use crate::web::upload::{Announced, receive_for};
+use crate::web::upload::{Announced, receive_upload};
 
 /// What is uploaded: an ESP image (`.bin`), or a release file (`.otaru`).
 #[derive(utoipa::ToSchema)]
@@ -75,7 +75,7 @@ pub(super) async fn upload(
     let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
     let naming = Naming::new(query.product, query.version, query.filename)?;
     commands::check_notes(query.notes.as_deref())?;
-    let staged = receive_for(&app, &announced, len, body).await?;
+    let staged = receive_upload(&app, &announced, len, body).await?;
     let (release, registered) = commands::take_upload(&app, caller, staged, naming, query.notes).await?;
     let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     let place = [(header::LOCATION, format!("/api/v1/releases/{}", release.id))];
