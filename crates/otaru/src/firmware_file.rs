@@ -20,7 +20,7 @@ pub(crate) struct Segment {
     pub(crate) len: u32,
 }
 
-/// What the application descriptor says.
+/// Facts from the application descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct About {
     pub(crate) project: String,
@@ -130,7 +130,7 @@ impl Firmware {
         self.bytes.len() - self.kept().len()
     }
 
-    /// What was kept of the file beside the image, and what was left out, in words.
+    /// Tells what was kept of the file beside the image, and what was left out.
     pub(crate) fn remarks(&self) -> Vec<String> {
         remarks::of_file(self.trailing() as u64, self.is_signed())
     }
@@ -164,7 +164,7 @@ fn segments(bytes: &[u8], count: u8) -> Vec<Segment> {
     found
 }
 
-/// What the file may be instead.
+/// Guesses what the file may be instead.
 fn hint(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [] => Some("the file is empty"),

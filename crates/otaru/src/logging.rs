@@ -58,7 +58,7 @@ impl Log for Stderr {
     fn flush(&self) {}
 }
 
-/// How a server's logs are written.
+/// Format of a server's logs.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// For people

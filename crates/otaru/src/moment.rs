@@ -8,7 +8,7 @@ use otaru_rollout::{BadSpan, Span};
 use otaru_server::clock::Clock;
 use otaru_server::timestamp::{Timestamp, TimestampError};
 
-/// What is taken for a moment.
+/// Words for the forms in which a moment is taken.
 const FORM: &str = "a moment is a span from now, such as 2h or 3d, or a date and a time, such as 2027-01-31T22:00:00+01:00 (RFC 3339); \
                     without an offset it is this machine's time";
 
@@ -17,7 +17,7 @@ pub(crate) fn now() -> Timestamp {
     Clock::system().now().into()
 }
 
-/// How long ago a moment was, in one unit: `3 min ago`.
+/// Tells how long ago a moment was, in one unit: `3 min ago`.
 pub(crate) fn ago(at: Timestamp) -> String {
     let past = now().millis() - at.millis();
     if past < -1_000 {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Once, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ArgMatches;
@@ -10,6 +11,7 @@ use clap::parser::ValueSource;
 use otaru_format::topic::{DEFAULT_BASE, Topics};
 use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 
+use otaru_rollout::{BadSpan, Span};
 use otaru_server::mqtt::{BrokerUrl, Login, Secret};
 
 /// The options that stand on the command line itself, by their ids.
@@ -39,7 +41,7 @@ pub(crate) struct LoginArgs {
     /// User name at the broker
     #[arg(long, value_name = "NAME", env = "OTARU_USERNAME")]
     username: Option<String>,
-    /// Its password; better in the environment or a file, where others cannot see it
+    /// Password at the broker; better in the environment or a file, where others cannot see it
     #[arg(long, env = "OTARU_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
     password: Option<Secret>,
     /// A file whose first line is the password
@@ -81,7 +83,7 @@ pub(crate) fn first_line(path: &Path) -> anyhow::Result<Secret> {
     }
 }
 
-/// Where the broker is, and how topics begin.
+/// Options for the broker and its topics.
 #[derive(clap::Args)]
 pub(crate) struct BrokerArgs {
     /// The broker: `mqtt://[USER:PASSWORD@]HOST[:PORT]`
@@ -95,7 +97,7 @@ pub(crate) struct BrokerArgs {
     broker: Secret,
     #[command(flatten)]
     login: LoginArgs,
-    /// How the devices' topics begin
+    /// Beginning of the devices' topics
     #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = DEFAULT_BASE)]
     pub(crate) base: String,
 }
@@ -159,6 +161,26 @@ pub(crate) fn not_blank(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// A limit of a list.
+pub(crate) fn at_least_one(text: &str) -> Result<usize, &'static str> {
+    match text.parse() {
+        Ok(limit) if limit > 0 => Ok(limit),
+        _ => Err("a limit is a number from 1 on"),
+    }
+}
+
+/// Time that something may take, at most a week: a span such as `15m`, or a number of seconds.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    let span = match text.parse() {
+        Ok(seconds) => Span::seconds(seconds),
+        Err(_) => text.parse().map_err(|error: BadSpan| format!("{error}, or a number of seconds"))?,
+    };
+    match (Span::seconds(1)..=Span::hours(7 * 24)).contains(&span) {
+        true => Ok(Duration::from_millis(span.0)),
+        false => Err("it is from 1 s to 7 days".into()),
+    }
+}
+
 /// A speed-up: a positive number.
 pub(crate) fn speed(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -198,6 +220,17 @@ mod tests {
         assert_eq!(bytes("1MiB"), Ok(1 << 20));
         assert!(bytes("").is_err() && bytes("K").is_err() && bytes("1G").is_err() && bytes("-1").is_err());
         assert!(allowed_host("files.lan:80").is_ok() && allowed_host("http://files.lan").is_err());
+        assert!(at_least_one("0").is_err() && at_least_one("7") == Ok(7));
         assert!(speed("0").is_err() && speed("NaN").is_err() && speed("2.5") == Ok(2.5));
+    }
+
+    #[test]
+    fn timeouts() {
+        assert_eq!(timeout("900"), Ok(Duration::from_secs(900)));
+        assert_eq!(timeout("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(timeout("7d"), Ok(Duration::from_secs(604_800)));
+        for bad in ["0", "604801", "8d", "", "-1", "x"] {
+            assert!(timeout(bad).is_err(), "{bad}");
+        }
     }
 }

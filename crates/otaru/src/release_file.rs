@@ -38,7 +38,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Where the application begins in a merged flash image: at the first slot of its partition table, or where it usually is.
+/// Finds where the application begins in a merged flash image: at the first slot of its partition table, or where it usually is.
 fn application(merged: &[u8]) -> u32 {
     let at = TABLE_OFFSET as usize;
     let table = merged.get(at..at + TABLE_LEN).and_then(|table| PartitionTable::parse(table).ok());

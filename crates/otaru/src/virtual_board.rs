@@ -23,14 +23,14 @@ use crate::logging::DEVICE;
 use crate::ui::clean;
 use otaru_server::mqtt::{BrokerUrl, Login};
 
-/// What a fleet of virtual boards has in common.
+/// Settings that a fleet of virtual boards has in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Bench {
     pub(crate) broker: BrokerUrl,
     pub(crate) base: String,
     pub(crate) bootloader: BootloaderKind,
     pub(crate) speed: f64,
-    /// Whose releases its boards take.
+    /// Keys of the releases that its boards take.
     pub(crate) keys: Vec<PublicKey>,
     pub(crate) allow_unsigned: bool,
     /// Facts that chips tell of themselves.
@@ -139,12 +139,12 @@ pub(crate) fn provisioned(firmware: &[u8]) -> anyhow::Result<Rc<[u8]>> {
     })
 }
 
-/// Where a board's flash is kept.
+/// Returns the file that keeps a board's flash.
 pub(crate) fn dump_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.bin"))
 }
 
-/// How well a virtual board is received, in dBm: some stand beside the access point, some behind walls.
+/// Signal of a virtual board, in dBm: some stand beside the access point, some behind walls.
 fn signal(name: &str) -> i8 {
     let number = Digest::of(name.as_bytes()).0[31];
     -40 - i8::try_from(number % 40).unwrap_or(0)
@@ -157,7 +157,7 @@ fn seed(name: &str) -> u64 {
     ])
 }
 
-/// What a flash dump says, read with no help of the agent.
+/// A flash dump, read with no help of the agent.
 pub(crate) struct Dump {
     bytes: Vec<u8>,
     slots: Vec<Partition>,

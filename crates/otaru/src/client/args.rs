@@ -7,7 +7,7 @@ use super::http::Client;
 use super::login::{self, Login};
 use crate::{in_clear, options, ui};
 
-/// Where the server is. Without it, what `otaru login` remembers.
+/// Options for the server. Without them, those that `otaru login` remembers.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct ServerArgs {
     /// The server, such as `http://ota.example.com:8080`; otherwise the one of `otaru login`

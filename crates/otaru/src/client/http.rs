@@ -14,12 +14,12 @@ use super::error::{Away, refusal};
 use super::login::Login;
 use crate::percent::escape;
 
-/// How long a server may take to begin its answer.
+/// Longest time a server may take to begin its answer.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Longest answer that is read, in bytes.
 const LONGEST: u64 = 64 << 20;
 
-/// How long a server that was there before may be away.
+/// Longest time that a server may be away which was there before.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The pause before it is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -97,12 +97,21 @@ impl Client {
         self.json::<Value>(Method::DELETE, path, None).await.map(drop)
     }
 
-    /// Every item of a list, page by page; at most `most` of them.
+    /// Reads the items of a list, page by page; at most `most` of them.
     pub(crate) async fn list<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
         most: usize,
     ) -> anyhow::Result<Vec<T>> {
+        Ok(self.first(path, most).await?.0)
+    }
+
+    /// The same, and whether there are more.
+    pub(crate) async fn first<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        most: usize,
+    ) -> anyhow::Result<(Vec<T>, bool)> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
@@ -116,7 +125,7 @@ impl Client {
             items.extend(more);
             match next {
                 Some(next) if items.len() < most => cursor = Some(next),
-                _ => return Ok(items),
+                next => return Ok((items, next.is_some())),
             }
         }
     }

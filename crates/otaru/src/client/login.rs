@@ -25,7 +25,7 @@ pub(crate) fn path() -> anyhow::Result<PathBuf> {
     Ok(config.context("HOME is not set: give --server and --token-file")?.join("otaru").join("login.json"))
 }
 
-/// What is remembered, if anything.
+/// Returns the login that is remembered, if any.
 ///
 /// # Errors
 /// When the file cannot be read.

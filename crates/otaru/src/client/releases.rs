@@ -75,7 +75,7 @@ fn name(release: &Value) -> String {
     format!("{}@{}", text("product"), text("version"))
 }
 
-/// What tells a release from others that are called alike: chip, digits of its image, file name.
+/// Marks that tell a release from others that are called alike: chip, digits of its image, file name.
 pub(crate) fn marks(release: &Value) -> String {
     let parts = ["chip", "image_short", "filename"].into_iter().filter_map(|name| release[name].as_str());
     parts.map(ui::clean).collect::<Vec<_>>().join(", ")

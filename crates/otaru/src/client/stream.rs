@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::error::refusal;
 use super::http::Client;
 
-/// What comes from the stream.
+/// News from the stream.
 #[derive(Debug)]
 pub(crate) enum Told {
     /// Something changed.
@@ -20,13 +20,13 @@ pub(crate) enum Told {
     Lost(String),
 }
 
-/// How many may wait to be looked at.
+/// Most events that may wait to be looked at.
 const QUEUE: usize = 1_024;
 /// The pause before the next attempt.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Client {
-    /// What changes from now on, of these kinds (`device,rollout`), until the receiver is dropped.
+    /// Hears what changes from now on, of these kinds (`device,rollout`), until the receiver is dropped.
     pub(crate) fn events(&self, kinds: &str) -> mpsc::Receiver<Told> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (client, path) = (self.clone(), format!("/events?kinds={kinds}"));

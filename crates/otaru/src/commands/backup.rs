@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// The server's folder
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
     data: PathBuf,
-    /// Where to write the backup
+    /// File for the backup
     #[arg(short, long, value_name = "FILE.tar")]
     output: PathBuf,
 }

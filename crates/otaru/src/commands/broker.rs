@@ -23,7 +23,7 @@ devices then report anew. Mosquitto or any other broker does as well; Otaru need
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where to listen; port 0 picks a free one
+    /// Address to listen at; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:1883")]
     listen: SocketAddr,
     #[command(flatten)]

@@ -46,7 +46,7 @@ struct Create {
     /// The image that they shall run
     #[arg(value_name = "NEW.bin")]
     new: PathBuf,
-    /// Where to write the patch
+    /// File for the patch
     #[arg(short, long, value_name = "PATCH")]
     output: PathBuf,
 }
@@ -61,7 +61,7 @@ enum Command {
         /// The patch
         #[arg(value_name = "PATCH")]
         patch: PathBuf,
-        /// Where to write the new image
+        /// File for the new image
         #[arg(short, long, value_name = "NEW.bin")]
         output: PathBuf,
     },
@@ -158,7 +158,7 @@ fn stat(old: &Path, new: &Path, output: Output) -> anyhow::Result<Outcome> {
     Ok(Outcome::Good)
 }
 
-/// What devices run, or shall run: no device runs a whole flash, and what fills an image's file up is no part of it.
+/// Takes from a file what devices run, or shall run: no device runs a whole flash, and what fills an image's file up is no part of it.
 fn read_image(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = read(path)?;
     if is_merged(&bytes) {
@@ -223,7 +223,7 @@ fn with_progress<R, E>(
     result
 }
 
-/// What other programs make of the same images, in bytes; null for those that are not installed.
+/// Sizes that other programs make of the same images, in bytes; null for those that are not installed.
 fn others(old: &Path, new: &Path) -> anyhow::Result<Vec<(String, Value)>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let file = folder.path().join("patch");

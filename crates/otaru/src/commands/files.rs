@@ -27,7 +27,7 @@ off. Any static HTTP server does as well: nginx, Caddy, python3 -m http.server (
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where to listen; port 0 picks a free one
+    /// Address to listen at; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Serve every file that is not hidden, not firmware alone

@@ -47,16 +47,16 @@ pub(crate) struct Make {
     /// The chip it is for, such as esp32c3
     #[arg(long)]
     chip: Chip,
-    /// Its project: devices take firmware of their own project only
+    /// Project name: devices take firmware of their own project only
     #[arg(long)]
     project: String,
-    /// Its version
+    /// Version
     #[arg(long = "version", value_name = "VERSION")]
     version: String,
-    /// Its size in bytes; K and M are understood
+    /// Size in bytes; K and M are understood
     #[arg(long, default_value = "512K", value_name = "BYTES", value_parser = options::bytes)]
     size: usize,
-    /// Its anti-rollback version; devices take none that is below that of what they run
+    /// Anti-rollback version; devices take none that is below that of what they run
     #[arg(long, default_value_t = 0, value_name = "N")]
     secure_version: u32,
     /// The flash it is made for, 1M to 128M; devices with less refuse it
@@ -69,12 +69,12 @@ pub(crate) struct Make {
     /// --min-revision, every later one
     #[arg(long, value_name = "N")]
     max_revision: Option<u16>,
-    /// What it does: healthy; crash or hang at boot; unhealthy (fails its health check); deaf (never reaches the
+    /// Behaviour: healthy; crash or hang at boot; unhealthy (fails its health check); deaf (never reaches the
     /// network); brownout (draws too much at boot); crash_in_update (works, until the next update fills its slot);
     /// blocks (its health check never ends); seizes (stops after an hour); fragile (crashes on 1 in 20)
     #[arg(long, default_value = "healthy", value_name = "WHAT")]
     behaviour: Behaviour,
-    /// Where to write it
+    /// File for the image
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
@@ -111,7 +111,7 @@ fn run_make(make: Make, output: Output) -> anyhow::Result<Outcome> {
     Ok(Outcome::Good)
 }
 
-/// What its header says of chips.
+/// Facts about chips in its header.
 fn needs(make: &Make) -> anyhow::Result<Needs> {
     let mebibytes = make.flash_size >> 20;
     if !matches!(mebibytes, 1..=128) || make.flash_size != mebibytes.next_power_of_two() << 20 {

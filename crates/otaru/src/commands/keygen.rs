@@ -24,7 +24,7 @@ other key can be updated only by cable once it is lost.";
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where to write the private key; the public key goes beside it, as KEY.pub.pem
+    /// File for the private key; the public key goes beside it, as KEY.pub.pem
     #[arg(short, long, value_name = "KEY.pem")]
     output: PathBuf,
     /// Overwrite keys that are there

@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// milliseconds since 1970 when none is given
     #[arg(long, value_name = "N", num_args = 0..=1, value_parser = clap::value_parser!(u64).range(1..=MAX_SEQUENCE))]
     sequence: Option<Option<u64>>,
-    /// Where to write the release
+    /// File for the release
     #[arg(short, long, value_name = "FILE.otaru")]
     output: PathBuf,
 }

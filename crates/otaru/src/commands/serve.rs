@@ -39,10 +39,10 @@ pub(crate) struct Args {
     /// The folder for database and firmware
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
     data: PathBuf,
-    /// Where dashboard, API and downloads listen; port 0 picks a free one
+    /// Address of dashboard, API and downloads; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     http: SocketAddr,
-    /// Where the embedded broker listens
+    /// Address of the embedded broker
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:1883")]
     mqtt_listen: SocketAddr,
     /// Use this broker instead of an embedded one: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`
@@ -51,10 +51,10 @@ pub(crate) struct Args {
     /// A file whose first line is the password for --mqtt
     #[arg(long, value_name = "FILE", requires = "mqtt")]
     mqtt_password_file: Option<PathBuf>,
-    /// How the devices' topics begin
+    /// Beginning of the devices' topics
     #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = otaru_format::topic::DEFAULT_BASE)]
     base: String,
-    /// What links begin with, where others reach this server under another address: `http://HOST[:PORT][/PATH]`.
+    /// Beginning of links, where others reach this server under another address: `http://HOST[:PORT][/PATH]`.
     /// With https:// devices, which do not speak TLS, are sent to http:// on the same host's port 80
     #[arg(long, value_name = "URL", env = "OTARU_PUBLIC_URL")]
     public_url: Option<String>,
@@ -80,12 +80,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PREFIX", num_args = 0..=1, require_equals = true,
           default_missing_value = otaru_server::home_assistant::PREFIX)]
     home_assistant: Option<String>,
-    /// How logs are written
+    /// Format of logs
     #[arg(long, value_enum, default_value_t = Format::Text)]
     log_format: Format,
 }
 
-/// What is told of the options once the server runs.
+/// Tells about the options once the server runs.
 struct Announced {
     dev: bool,
     data: PathBuf,

@@ -47,13 +47,13 @@ enum Bootloader {
 pub(crate) struct Args {
     #[command(flatten)]
     broker: BrokerArgs,
-    /// How many devices
+    /// Number of devices
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20_000))]
     devices: u16,
     /// The folder for their flash; without one it is in memory
     #[arg(long, required_unless_present = "firmware")]
     dir: Option<PathBuf>,
-    /// What a new device runs; not needed for devices that are there already
+    /// Firmware of a new device; not needed for devices that are there already
     #[arg(long, value_name = "FILE")]
     firmware: Option<PathBuf>,
     /// The chip; the firmware's, if not given
@@ -69,7 +69,7 @@ pub(crate) struct Args {
     /// The product that firmware must be for, where that is not the name of the first firmware
     #[arg(long, value_name = "NAME")]
     product: Option<String>,
-    /// How much faster than real time flash and waits are
+    /// Speed of flash and waits; 1 is real time
     #[arg(long, value_name = "X", default_value = "1", value_parser = options::speed)]
     speed: f64,
     /// The bootloader's flavour
@@ -92,7 +92,7 @@ pub(crate) struct Args {
     /// The address of this machine that they connect from: a broker may allow only so many connections from one
     #[arg(long, value_name = "IP")]
     source: Option<std::net::IpAddr>,
-    /// How their names begin; a number follows
+    /// Beginning of their names; a number follows
     #[arg(long, value_name = "TEXT", default_value = "sim-")]
     name_prefix: String,
 }

@@ -32,12 +32,12 @@ Examples:
   otaru token create me --role admin --data /var/lib/otaru     the last one is lost: at the server's machine,
                                                                while the server is stopped")]
     Create {
-        /// What it is for
+        /// Purpose, for people
         name: String,
-        /// What it may do
+        /// Rights
         #[arg(long, value_enum, default_value_t = Role::Viewer)]
         role: Role,
-        /// How long it is good, such as 90d; without, until it is revoked
+        /// Lifetime, such as 90d; without, until it is revoked
         #[arg(long = "for", value_name = "SPAN", value_parser = parse_from_now)]
         span: Option<Timestamp>,
         /// When it ends: 2027-01-31T18:00:00+01:00 (RFC 3339); without an offset, this machine's time
@@ -56,7 +56,7 @@ Examples:
     },
     /// End a token
     Revoke {
-        /// Its id, or its name if no other has it
+        /// Id of the token, or its name if no other has it
         #[arg(value_name = "ID|NAME")]
         id: String,
         #[command(flatten)]
@@ -64,7 +64,7 @@ Examples:
     },
 }
 
-/// What a token may do.
+/// Rights of a token.
 #[derive(ValueEnum, Debug, Clone, Copy)]
 pub(crate) enum Role {
     /// See everything but secrets

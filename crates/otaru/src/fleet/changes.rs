@@ -14,7 +14,7 @@ pub(crate) struct Teller {
     output: Output,
     /// Per cent of progress that are news.
     step: u8,
-    /// What stands before a line, and the width of names.
+    /// Text before a line, and the width of names.
     layout: (&'static str, usize),
     told: HashMap<String, String>,
 }
@@ -70,7 +70,7 @@ impl Teller {
     }
 }
 
-/// What makes a report news. Uptime does not, nor does a little progress.
+/// Returns those parts of a report that make it news: not uptime, nor a little progress.
 fn key(status: &Status<String>, step: u8) -> String {
     let tenth = status.progress.map(|percent| percent / step);
     let error = status.error.as_ref().map(|error| (error.code, &error.detail));

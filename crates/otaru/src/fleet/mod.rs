@@ -18,11 +18,11 @@ const MOST: usize = 200_000;
 pub(crate) struct Device {
     /// Whether it is connected; unknown before it said so.
     pub(crate) online: Option<bool>,
-    /// Its last report.
+    /// Last report.
     pub(crate) status: Option<Status<String>>,
 }
 
-/// What a message changed. Names are as they came and not to be trusted.
+/// A change that a message brought. Names are as they came and not to be trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     /// A device came or went.
@@ -48,7 +48,7 @@ impl Fleet {
         Self { base: base.to_owned(), devices: BTreeMap::new() }
     }
 
-    /// What to subscribe to.
+    /// Topics to subscribe to.
     pub(crate) fn filters(&self) -> [Topic; 2] {
         [topic::all(&self.base, "status"), topic::all(&self.base, "online")]
     }
@@ -91,7 +91,7 @@ impl Fleet {
         self.devices.get(name)
     }
 
-    /// Its last report.
+    /// Returns a device's last report.
     pub(crate) fn status(&self, name: &str) -> Option<&Status<String>> {
         self.get(name)?.status.as_ref()
     }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{Change, Fleet};
 use crate::signals;
 
-/// How long devices may take to tell that they cancelled: they write commands to flash once in ten seconds at most.
+/// Longest time that devices may take to tell that they cancelled: they write commands to flash once in ten seconds at most.
 const CANCELLING: Duration = Duration::from_secs(15);
 
 /// Sends `cancel` to these devices, each at its own topic, and takes what is reported until all have ended or `limit` is over. Gives

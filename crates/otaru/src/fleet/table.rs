@@ -16,7 +16,7 @@ use crate::ui::wrap::wrap;
 const WIDEST: usize = 20;
 const HEADS: [&str; 7] = ["", "DEVICE", "CHIP", "PROJECT", "VERSION", "SLOT", "STATE"];
 
-/// How a device stands, in front of its row.
+/// A sign in front of a device's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
     Online,
@@ -27,7 +27,7 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
-    /// What a device says of itself.
+    /// Chooses the sign for what a device says of itself.
     pub(crate) fn of(device: &Device) -> Self {
         match device.online {
             Some(true) => Self::Online,
@@ -69,7 +69,7 @@ pub(crate) fn table<'a>(
     lines
 }
 
-/// How urgent a look at a device is: trouble, then what runs, then the rest, and last who is away.
+/// Urgency of a look at a device: trouble, then what runs, then the rest, and last who is away.
 fn urgency(device: &Device, mark: Mark) -> u8 {
     let state = device.status.as_ref().map(|status| (status.state, status.next_trial().is_some()));
     match (mark, state) {
@@ -106,7 +106,7 @@ pub(crate) fn fitted<'a>(
     }
 }
 
-/// How many devices there are in which state: `3 more: 2 idle, 1 away`.
+/// Counts devices by state: `3 more: 2 idle, 1 away`.
 fn tally(devices: &[(&str, &Device, Mark)]) -> String {
     format!("{} more: {}", devices.len(), states(devices.iter().map(|(_, device, mark)| (*device, *mark))))
 }

@@ -33,7 +33,7 @@ pub(crate) fn will_try_again(next: u8) -> String {
     format!("unreachable: will be tried again ({next} of {MAX_TRIALS})")
 }
 
-/// What went wrong, if anything: `panic: panicked at …`.
+/// Tells what went wrong, if anything: `panic: panicked at …`.
 pub(crate) fn fault(status: &Status<String>) -> Option<String> {
     let text = status.error.as_ref().map(|Fault { code, detail }| match detail.is_empty() {
         true => code.to_string(),

@@ -16,7 +16,7 @@ use crate::output::{Outcome, Output};
 use crate::ui::live::Live;
 use crate::{signals, ui};
 
-/// How a watched rollout is waited for.
+/// Patience with a watched rollout.
 #[derive(clap::Args, Debug, Clone, Copy, Default)]
 pub(crate) struct Patience {
     /// While watching, end with exit code 1 when the rollout waits for a person: it is held, paused or a draft
@@ -98,7 +98,7 @@ async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) {
     while told.try_recv().is_ok() {}
 }
 
-/// How it ended, if it has, or waits for a person.
+/// Tells how it ended, if it has, or waits for a person.
 fn over(rollout: &Value) -> Option<Outcome> {
     let counts = Counts::all(rollout);
     let outcome = if counts.bad == 0 { Outcome::Good } else { Outcome::Bad };

@@ -20,7 +20,7 @@ pub(crate) fn grid<const N: usize>(heads: [&str; N], rows: Vec<[String; N]>, col
     all.iter().map(line).collect()
 }
 
-/// How many columns standard output has; without a terminal as many as it takes.
+/// Returns the columns of standard output; without a terminal as many as it takes.
 pub(crate) fn width() -> usize {
     console::Term::stdout().size_checked().map_or(usize::MAX, |(_, columns)| usize::from(columns).max(20))
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::scene::Scene;
 use crate::ui;
 
-/// Where a fact was seen.
+/// Source of a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
     /// In reports over MQTT.

@@ -21,7 +21,7 @@ use crate::client::answer::phase_of;
 use crate::client::http::Client;
 use crate::client::login::Login;
 
-/// Where the dashboard is, if nobody else is there.
+/// Port of the dashboard, if nobody else is there.
 const USUAL: u16 = 8080;
 
 /// A server, and a login to it.
@@ -79,7 +79,7 @@ impl House {
         Ok(Self { server, client, broker, key })
     }
 
-    /// Where its dashboard is.
+    /// Address of its dashboard.
     pub(super) fn dashboard(&self) -> &str {
         self.client.server()
     }

@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// End after the summary
     #[arg(long)]
     exit: bool,
-    /// How much faster than real time flash and waits are
+    /// Speed of flash and waits; 1 is real time
     #[arg(long, value_name = "X", default_value = "2", value_parser = options::speed)]
     speed: f64,
     /// Another broker than the built-in one

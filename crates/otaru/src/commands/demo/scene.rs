@@ -47,7 +47,7 @@ struct Plugged {
 pub(super) struct Scene {
     pub(super) output: Output,
     pub(super) fleet: Fleet,
-    /// What the bootloaders did, in order.
+    /// Events of the bootloaders, in order.
     pub(super) boots: Vec<(String, Event)>,
     pub(super) base: String,
     pub(super) house: House,
@@ -146,7 +146,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Where the firmware is served.
+    /// URL of the folder that is served.
     pub(super) fn files(&self) -> String {
         format!("http://{}/", self.files.address())
     }

@@ -19,7 +19,7 @@ use crate::ui::wrap::wrap;
 
 /// Longest that one step may take before it counts as not observed.
 const STEP: Duration = Duration::from_secs(25);
-/// Where the power fails: in the middle of programming a page, about half-way through the image.
+/// Operation and byte at which the power fails: in the middle of programming a page, about half-way through the image.
 const CUT: PowerCut = PowerCut { operation: 1600, byte: 77 };
 
 fn chapter(scene: &mut Scene, number: u8, title: &str) {

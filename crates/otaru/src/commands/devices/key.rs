@@ -16,12 +16,12 @@ use crate::ui::{self, say};
 pub(super) enum KeyCommand {
     /// Make a fleet key, shown once
     Create {
-        /// What it is for
+        /// Purpose, for people
         name: String,
         /// A tag for devices that come with it; may be given several times
         #[arg(long, value_name = "TAG")]
         tag: Vec<Tag>,
-        /// The most devices that may come with it; as many as the server allows, if not given
+        /// Most devices that may come with it; as many as the server allows, if not given
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         limit: Option<u64>,
         #[command(flatten)]
@@ -34,7 +34,7 @@ pub(super) enum KeyCommand {
     },
     /// End one
     Revoke {
-        /// Its id, or its name if no other has it
+        /// Id of the key, or its name if no other has it
         #[arg(value_name = "ID|NAME")]
         id: String,
         #[command(flatten)]

@@ -9,9 +9,9 @@ use crate::ui::say;
 
 #[derive(clap::Args)]
 pub(super) struct Label {
-    /// Its id
+    /// Id of the device
     id: String,
-    /// What people call it
+    /// Name for people
     label: String,
     #[command(flatten)]
     server: ServerArgs,

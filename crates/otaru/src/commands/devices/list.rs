@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::client::args::ServerArgs;
 use crate::client::search::{Condition, no_device};
+use crate::options::at_least_one;
 use crate::output::{Outcome, Output};
 use crate::percent::escape;
 use crate::registry::{Device, HEADS, row};
@@ -39,8 +40,8 @@ pub(super) struct List {
     /// With a deployment in this rollout
     #[arg(long, value_name = "ID")]
     rollout: Option<u64>,
-    /// The most devices that are listed
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    /// Most devices that are listed
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_one)]
     limit: usize,
 }
 
@@ -62,7 +63,7 @@ pub(super) async fn run(which: &List, server: &ServerArgs, output: Output) -> an
     query.extend(which.retired.then(|| "retired=true".to_owned()));
     let path = format!("/devices?{}", query.join("&"));
     let client = server.client()?;
-    let found: Vec<Value> = client.list(&path, which.limit).await?;
+    let (found, more): (Vec<Value>, bool) = client.first(&path, which.limit).await?;
     if found.is_empty() && which.retired {
         bail!("no device{} is retired", if conditions.is_empty() { "" } else { " like that" });
     }
@@ -83,7 +84,7 @@ pub(super) async fn run(which: &List, server: &ServerArgs, output: Output) -> an
     let rows = devices.iter().map(row).collect();
     grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
     let reachable = devices.iter().filter(|device| device.reachable).count();
-    let more = if devices.len() == which.limit { " (--limit lists more)" } else { "" };
+    let more = if more { " (--limit lists more)" } else { "" };
     let count = ui::many(devices.len() as u64, "device");
     ui::line(&style(format!("{count}, {reachable} reachable{more}")).dim().to_string());
     Ok(Outcome::Good)

@@ -12,7 +12,7 @@ use crate::ui::{self, say};
 
 #[derive(clap::Args)]
 pub(super) struct Add {
-    /// Its name in MQTT topics
+    /// Name in MQTT topics
     id: String,
     /// A tag it shall have; may be given several times
     #[arg(long, value_name = "TAG")]

@@ -9,7 +9,7 @@ use crate::percent::escape;
 
 #[derive(clap::Args)]
 pub(super) struct One {
-    /// Its id
+    /// Id of the device
     pub(super) id: String,
     #[command(flatten)]
     pub(super) server: ServerArgs,

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use otaru_format::digest::Digest;
 
-use crate::options::BrokerArgs;
+use crate::options::{self, BrokerArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,10 +47,10 @@ pub(crate) struct Args {
     /// The SHA-256 the image must have; a FILE's is known
     #[arg(long, value_name = "SHA256")]
     pub(super) image: Option<Digest>,
-    /// Give up after so many seconds
-    #[arg(long, value_name = "SECS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=604_800))]
-    pub(super) timeout: u64,
-    /// Where to serve FILE; this machine's address towards the broker and a free port, if not given
+    /// Give up after this span, or so many seconds
+    #[arg(long, value_name = "SPAN", default_value = "15m", value_parser = options::timeout)]
+    pub(super) timeout: Duration,
+    /// Address to serve FILE at; this machine's address towards the broker and a free port, if not given
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) listen: Option<SocketAddr>,
     /// This machine as devices reach it, where that differs: behind NAT, in a container

@@ -81,7 +81,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     for topic in &topics {
         push.mqtt.publish(topic, &push.command, args.retain).await?;
     }
-    let interrupted = push.see_through(Duration::from_secs(args.timeout)).await?;
+    let interrupted = push.see_through(args.timeout).await?;
     push.finish(&source, interrupted).await
 }
 

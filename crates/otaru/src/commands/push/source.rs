@@ -21,9 +21,9 @@ use otaru_server::mqtt::BrokerUrl;
 
 /// Firmware that devices can fetch.
 pub(crate) struct Source {
-    /// Where from.
+    /// URL of the firmware.
     pub(crate) url: String,
-    /// Its digest, where known.
+    /// Digest, where known.
     pub(crate) image: Option<Digest>,
     /// The file, if it is a local one.
     pub(crate) file: Option<Local>,
@@ -42,7 +42,7 @@ pub(crate) struct Local {
     pub(crate) about: String,
     /// Why it may not be what was meant.
     pub(crate) doubt: Option<&'static str>,
-    /// What was kept of the file beside the image, and what was left out.
+    /// Words for what was kept of the file beside the image, and what was left out.
     pub(crate) remarks: Vec<String>,
 }
 
@@ -148,7 +148,7 @@ async fn serve(args: &Args, broker: &BrokerUrl) -> anyhow::Result<(HttpFiles, Te
     Ok((server, dir, loopback))
 }
 
-/// Where to listen, and as what to be known to devices.
+/// Chooses the address to listen at, and the one that devices are told.
 async fn addresses(args: &Args, broker: &BrokerUrl) -> anyhow::Result<(SocketAddr, Option<String>)> {
     if let Some(host) = &args.advertise {
         let port =

@@ -11,7 +11,7 @@ use otaru_format::status::{Status, UpdateState};
 
 use crate::fleet::words;
 
-/// Where a device is with the push.
+/// Stage of a device in the push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// It has not answered.

@@ -100,7 +100,7 @@ impl View {
         }
     }
 
-    /// What becomes of devices that nobody waits for any more.
+    /// Tells what becomes of devices that nobody waits for any more.
     pub(super) fn given_up(&mut self, source: &Source, open: &[String], late: &[String]) {
         let names = |names: &[String]| match names.len() {
             0..=8 => names.join(", "),
@@ -160,7 +160,7 @@ fn cannot_fetch(fleet: &Fleet, name: &str) -> bool {
     error.is_some_and(|error| matches!(error.code, Code::Connect | Code::Timeout | Code::HttpStatus))
 }
 
-/// How many were updated, and how many had nothing to do.
+/// Tells how many were updated, and how many had nothing to do.
 fn summary(tracker: &Tracker) -> String {
     let count = |wanted: Stage| tracker.iter().filter(|(_, stage)| **stage == wanted).count();
     let (done, current, all) = (count(Stage::Done), count(Stage::Current), tracker.iter().count());

@@ -35,7 +35,7 @@ so that whatever is released later has the higher number. Number releases yourse
 always do; a number of your own is lower than any such time. None is above 9007199254740991 (2^53 - 1),
 the largest that programs read from JSON exactly.";
 
-/// What a release file is made of.
+/// Arguments for making a release file.
 #[derive(clap::Args)]
 pub(crate) struct Make {
     /// The image, as `espflash save-image` writes it
@@ -68,7 +68,7 @@ pub(crate) struct Make {
     /// Do not compress
     #[arg(long)]
     raw: bool,
-    /// Where to write the release
+    /// File for the release
     #[arg(short, long, value_name = "FILE.otaru")]
     output: PathBuf,
 }

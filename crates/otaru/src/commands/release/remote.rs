@@ -26,7 +26,7 @@ use crate::ui::live::Live;
 use crate::ui::missing::missing;
 use crate::ui::{self, say};
 
-/// How often a job is looked at while it is waited for.
+/// Pause between two looks at a job that is waited for.
 const LOOK: Duration = Duration::from_millis(300);
 
 #[derive(clap::Subcommand)]
@@ -47,7 +47,7 @@ an image, with patches from what the fleet runs; the command waits for it.")]
         /// The files
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// What people should know about it
+        /// Notes for people
         #[arg(long, value_name = "TEXT")]
         notes: Option<String>,
         /// The version, where it is not the image's own
@@ -72,14 +72,14 @@ an image, with patches from what the fleet runs; the command waits for it.")]
     },
     /// Show a release
     Show {
-        /// Its id, or `PRODUCT@VERSION`
+        /// Id of the release, or `PRODUCT@VERSION`
         release: String,
         #[command(flatten)]
         server: ServerArgs,
     },
     /// Take a release back: it is offered to nobody any more
     Yank {
-        /// Its id, or `PRODUCT@VERSION`
+        /// Id of the release, or `PRODUCT@VERSION`
         release: String,
         /// The same as `unyank`
         #[arg(long, hide = true)]
@@ -89,14 +89,14 @@ an image, with patches from what the fleet runs; the command waits for it.")]
     },
     /// Offer a release again that was taken back
     Unyank {
-        /// Its id, or `PRODUCT@VERSION`
+        /// Id of the release, or `PRODUCT@VERSION`
         release: String,
         #[command(flatten)]
         server: ServerArgs,
     },
     /// Write down what people should know about a release
     Notes {
-        /// Its id, or `PRODUCT@VERSION`
+        /// Id of the release, or `PRODUCT@VERSION`
         release: String,
         /// The text
         text: String,
@@ -232,7 +232,7 @@ async fn upload(
     Ok(release)
 }
 
-/// What boards it runs on, where the server knows it.
+/// Reads which boards it runs on, where the server knows it.
 fn needs(release: &Value) -> Option<Needs> {
     serde_json::from_value(release["needs"].clone()).ok()
 }

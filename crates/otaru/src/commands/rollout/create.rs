@@ -10,6 +10,7 @@ use crate::client::args::ServerArgs;
 use crate::client::http::Client;
 use crate::client::releases::{Yanked, find, marks, title};
 use crate::moment::parse_moment;
+use crate::options::not_blank;
 use crate::output::{Outcome, Output};
 use crate::rollouts::follow::{Patience, follow};
 use crate::rollouts::make::{create, nobody};
@@ -36,14 +37,14 @@ pub(crate) struct Create {
     /// Instead, bring devices back to what they ran before this rollout
     #[arg(long, value_name = "ROLLOUT", conflicts_with = "release")]
     undo: Option<u64>,
-    /// What people call it; otherwise the release's name
+    /// Name for people; otherwise the release's name
     #[arg(long)]
     name: Option<String>,
     /// For devices whose tags fit this expression
-    #[arg(long, value_name = "EXPRESSION", help_heading = "Which devices")]
+    #[arg(long, value_name = "EXPRESSION", help_heading = "Which devices", value_parser = not_blank)]
     tags: Option<String>,
     /// For devices that run a version in this range
-    #[arg(long, value_name = "RANGE", help_heading = "Which devices")]
+    #[arg(long, value_name = "RANGE", help_heading = "Which devices", value_parser = not_blank)]
     versions: Option<String>,
     /// For this device; may be given several times
     #[arg(long, value_name = "ID", help_heading = "Which devices")]
@@ -72,19 +73,19 @@ pub(crate) struct Create {
     /// … of at least so many
     #[arg(long, value_name = "N", help_heading = "Limits", default_value_t = 10, requires = "stop")]
     minimum: u32,
-    /// The most devices that update at the same time
+    /// Most devices that update at the same time
     #[arg(long, value_name = "N", help_heading = "Limits")]
     concurrency: Option<u32>,
-    /// The most devices that start in a minute
+    /// Most devices that start in a minute
     #[arg(long, value_name = "N", help_heading = "Limits")]
     rate: Option<u32>,
     /// The hours in which devices start: '22:00-06:00', or with an offset '22:00-06:00 +02:00'
     #[arg(long, value_name = "HOURS", help_heading = "Limits")]
     window: Option<String>,
-    /// How long a device may take for an attempt
+    /// Longest time a device may take for an attempt
     #[arg(long, value_name = "SPAN", help_heading = "Limits")]
     timeout: Option<Span>,
-    /// How many attempts a device has
+    /// Most attempts of a device
     #[arg(long, value_name = "N", help_heading = "Limits")]
     attempts: Option<u32>,
     /// Not before: in 2h, or at 2027-01-31T22:00:00+01:00 (RFC 3339); without an offset, this machine's time
@@ -99,7 +100,7 @@ pub(crate) struct Create {
     /// Of several rollouts for a device, the highest has it
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true)]
     priority: i32,
-    /// Also what failed before on a device, and other products. A server with the key signs a signed release again for that
+    /// Offer also what failed before on a device, and other products. A server with the key signs a signed release again for that
     #[arg(long)]
     force: bool,
     /// Do not start it yet

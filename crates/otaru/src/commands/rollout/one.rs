@@ -4,7 +4,7 @@ use crate::client::args::ServerArgs;
 
 #[derive(clap::Args)]
 pub(crate) struct One {
-    /// The rollout's id
+    /// Id of the rollout
     pub(super) id: u64,
     #[command(flatten)]
     pub(super) server: ServerArgs,
