@@ -5,6 +5,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use otaru_format::partition::SlotName;
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -141,10 +142,8 @@ fn fault(error: &Value) -> Option<String> {
 }
 
 fn slot(report: &Value) -> Option<String> {
-    match report["slot"].as_u64()? {
-        255 => Some("factory".into()),
-        slot => Some(format!("ota_{slot}")),
-    }
+    let slot = report["slot"].as_u64()?;
+    Some(SlotName(slot.try_into().ok()?).to_string())
 }
 
 fn facts(report: &Value) -> Vec<(&'static str, String)> {

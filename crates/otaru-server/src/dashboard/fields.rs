@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use otaru_rollout::{Span, Time};
+use otaru_rollout::{BadSpan, Span, Tag, Time};
 use serde::de::DeserializeOwned;
 
 use super::page::Failure;
@@ -62,9 +62,7 @@ impl Fields {
     /// # Errors
     /// [`Problem::invalid`] with what the field is `called`.
     pub(super) fn span(&self, name: &str, called: &str) -> Result<Option<Span>, Problem> {
-        let bad = || {
-            Problem::invalid(format!("{called}: a time is a number with a unit, such as 90s, 15m, 2h or 3d"))
-        };
+        let bad = || Problem::invalid(format!("{called}: {BadSpan}"));
         self.get(name).map(|text| span(text).ok_or_else(bad)).transpose()
     }
 
@@ -99,16 +97,12 @@ impl Fields {
     }
 }
 
+/// Reads a span; a number alone is minutes.
 fn span(text: &str) -> Option<Span> {
-    let number: String = text.chars().take_while(char::is_ascii_digit).collect();
-    let unit = match text[number.len()..].trim() {
-        "s" => 1,
-        "" | "m" | "min" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit * 1_000).map(Span)
+    match text.trim().parse() {
+        Ok(minutes) => Some(Span::minutes(minutes)),
+        Err(_) => text.parse().ok(),
+    }
 }
 
 /// The fields in a query.
@@ -155,11 +149,11 @@ impl FromRequest<Shared> for Form {
 /// Tags as people write them: `site=berlin, canary`.
 pub(super) fn tags(text: &str) -> BTreeMap<String, String> {
     let words = text.split([',', '\n']).map(str::trim).filter(|word| !word.is_empty());
-    let pair = |word: &str| match word.split_once('=') {
-        Some((name, value)) => (name.trim().to_owned(), value.trim().to_owned()),
-        None => (word.to_owned(), String::new()),
-    };
-    words.map(pair).collect()
+    let tags = words.map(|word| {
+        let Ok(tag) = word.parse::<Tag>();
+        (tag.name, tag.value)
+    });
+    tags.collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use askama::filters::HtmlSafe;
 use otaru_format::status::{MAX_TRIALS, UpdateState};
+use otaru_rollout::{Phase, Standing};
 
 use crate::devices::rows::Device;
 use crate::rollouts::deployments::DeploymentView;
@@ -73,23 +74,23 @@ pub(super) fn will_try_again(next: u8) -> String {
 
 /// The tone of a deployment's standing.
 pub(super) fn tone_of_standing(standing: &str) -> Tone {
-    match standing {
-        "succeeded" | "current" => Tone::Good,
-        "active" => Tone::Busy,
-        "waiting" | "retrying" => Tone::Wait,
-        "failed" | "rolled_back" | "refused" | "timed_out" | "keeps_going_back" => Tone::Bad,
-        _ => Tone::Calm,
+    match Standing::of_name(standing) {
+        Some(Standing::Finished(outcome)) if outcome.is_good() => Tone::Good,
+        Some(Standing::Finished(outcome)) if outcome.is_trouble() => Tone::Bad,
+        Some(Standing::Active) => Tone::Busy,
+        Some(Standing::Waiting | Standing::Retrying) => Tone::Wait,
+        Some(Standing::Ready | Standing::Finished(_)) | None => Tone::Calm,
     }
 }
 
 /// The tone of a rollout's phase.
 pub(super) fn tone_of_phase(phase: &str) -> Tone {
-    match phase {
-        "completed" => Tone::Good,
-        "running" | "finishing" => Tone::Busy,
-        "paused" | "scheduled" => Tone::Wait,
-        "stopped" => Tone::Bad,
-        _ => Tone::Calm,
+    match Phase::of_name(phase) {
+        Some(Phase::Completed) => Tone::Good,
+        Some(Phase::Running | Phase::Finishing) => Tone::Busy,
+        Some(Phase::Paused | Phase::Scheduled) => Tone::Wait,
+        Some(Phase::Stopped) => Tone::Bad,
+        Some(Phase::Draft | Phase::Aborted { .. }) | None => Tone::Calm,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which release Home Assistant is shown for a device, and why not a newer one.
 
 use std::cmp::Ordering;
+use std::sync::LazyLock;
 
 use otaru_format::digest::Digest;
 use otaru_format::release::SemVer;
@@ -10,6 +11,7 @@ use rusqlite::Connection;
 use crate::db::DbError;
 use crate::devices::rows::Device;
 use crate::releases::naming;
+use crate::rollouts::deployments::outcomes;
 use crate::rollouts::rows;
 
 /// A release that a device could run.
@@ -162,11 +164,15 @@ pub fn choose(tx: &Connection, device: &Device, candidates: &[Candidate]) -> Res
 
 /// How a release failed on a device: in its last deployment there that tells, or by the device's own word.
 fn failed(tx: &Connection, device: &Device, release: &Latest) -> Result<Option<String>, DbError> {
-    let sql = "SELECT standing, error_code FROM deployments
-               WHERE device = ? AND unhex(json_extract(state, '$.image')) = ?
-                 AND standing IN ('succeeded', 'current', 'failed', 'rolled_back', 'refused', 'timed_out')
-               ORDER BY rollout DESC LIMIT 1";
-    let mut statement = tx.prepare_cached(sql)?;
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT standing, error_code FROM deployments
+             WHERE device = ? AND unhex(json_extract(state, '$.image')) = ?
+               AND standing IN ({}) ORDER BY rollout DESC LIMIT 1",
+            outcomes(|outcome| outcome.is_good() || outcome.is_failure())
+        )
+    });
+    let mut statement = tx.prepare_cached(&SQL)?;
     let mut rows = statement.query(rusqlite::params![device.id, release.image.0])?;
     if let Some(row) = rows.next()? {
         let (standing, code): (String, Option<String>) = (row.get(0)?, row.get(1)?);

@@ -1,5 +1,7 @@
 //! Rows of deployments: the engine's state as JSON, beside it what is searched for.
 
+use std::sync::LazyLock;
+
 use otaru_format::digest::Digest;
 use otaru_rollout::{Deployment, DeviceId, Outcome, RolloutId, Standing, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -285,15 +287,25 @@ pub fn list(
     Ok(Page::cut(items, limit, |last| Cursor::of(&last.device)))
 }
 
+/// Lists the outcomes that are like this, for SQL: `'failed', 'rolled_back'`.
+pub(crate) fn outcomes(are: fn(Outcome) -> bool) -> String {
+    let names = Outcome::ALL.into_iter().filter(|outcome| are(*outcome));
+    names.map(|outcome| format!("'{}'", outcome.as_str())).collect::<Vec<_>>().join(", ")
+}
+
 /// Why deployments of a rollout failed: each code, and how often.
 pub fn reasons(
     tx: &Connection,
     rollout: RolloutId,
 ) -> Result<std::collections::BTreeMap<String, u64>, DbError> {
-    let mut rows = tx.prepare_cached(
-        "SELECT error_code, count(*) FROM deployments WHERE rollout = ? AND error_code IS NOT NULL
-           AND standing IN ('failed', 'rolled_back', 'refused', 'timed_out') GROUP BY error_code",
-    )?;
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT error_code, count(*) FROM deployments WHERE rollout = ? AND error_code IS NOT NULL
+               AND standing IN ({}) GROUP BY error_code",
+            outcomes(Outcome::is_failure)
+        )
+    });
+    let mut rows = tx.prepare_cached(&SQL)?;
     let reasons =
         rows.query_map([key(rollout)], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
     Ok(reasons.collect::<Result<_, _>>()?)

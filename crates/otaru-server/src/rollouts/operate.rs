@@ -192,7 +192,7 @@ fn may_retry(rollout: &Rollout, stage: Stage) -> Result<(), Problem> {
     }
     match rollout.phase() {
         Phase::Running | Phase::Paused | Phase::Stopped => Ok(()),
-        phase => Err(Problem::conflict(format!("the rollout is {}", rows::phase_name(phase)))),
+        phase => Err(Problem::conflict(format!("the rollout is {}", phase.as_str()))),
     }
 }
 

@@ -29,24 +29,6 @@ pub struct StoredRollout {
     pub revision: i64,
 }
 
-/// A phase's name, the same as in JSON but for `aborted`, whose details are left out.
-pub fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Draft => "draft",
-        Phase::Scheduled => "scheduled",
-        Phase::Running => "running",
-        Phase::Paused => "paused",
-        Phase::Stopped => "stopped",
-        Phase::Finishing => "finishing",
-        Phase::Completed => "completed",
-        Phase::Aborted { .. } => "aborted",
-    }
-}
-
-/// The names of all phases.
-pub const PHASES: [&str; 8] =
-    ["draft", "scheduled", "running", "paused", "stopped", "finishing", "completed", "aborted"];
-
 pub(super) const COLUMNS: &str = "state, name, release, created_at, created_by, updated_at, revision";
 
 pub(super) fn kept(row: &Row<'_>) -> Result<StoredRollout, DbError> {
@@ -165,7 +147,7 @@ pub fn save(tx: &Connection, rollout: &Rollout, revision: i64, now: Time) -> Res
         )?
         .execute(params![
             state,
-            phase_name(phase),
+            phase.as_str(),
             phase.is_open(),
             alive,
             now.0.cast_signed(),

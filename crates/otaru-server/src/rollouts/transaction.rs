@@ -99,7 +99,7 @@ impl<'tx> RolloutTransaction<'tx> {
             }
             rows::save(self.tx, &open.rollout, open.revision, self.now)?;
             self.changes.work = true;
-            let phase = rows::phase_name(open.rollout.phase()).to_owned();
+            let phase = open.rollout.phase().as_str().to_owned();
             self.changes.events.push(events::Event::Rollout { id: id.0, phase });
         }
         Ok(self.changes)

@@ -108,7 +108,7 @@ impl RolloutView {
             name: kept.name,
             release,
             undo,
-            phase: rows::phase_name(rollout.phase()).to_owned(),
+            phase: rollout.phase().as_str().to_owned(),
             wave: rollout.wave(),
             gate: rollout.gate(),
             retries_hold: rollout.phase() == otaru_rollout::Phase::Running && rollout.is_held_by_retries(),

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_rollout::Phase;
 use serde::Deserialize;
 
 use crate::app::Shared;
@@ -9,7 +10,7 @@ use crate::caller::Caller;
 use crate::db::DbError;
 use crate::page::{Cursor, Page, PageQuery};
 use crate::problem::Problem;
-use crate::rollouts::rows::{self, PHASES};
+use crate::rollouts::rows;
 use crate::rollouts::view::RolloutView;
 use crate::similar::known;
 use crate::web::extract::Query;
@@ -31,7 +32,7 @@ pub(super) async fn list(
     Query(wanted): Query<PageQuery>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
     let (limit, before) = (wanted.limit()?, wanted.after()?);
-    let phase = known("phase", of.phase, PHASES)?;
+    let phase = known("phase", of.phase, Phase::ALL.map(Phase::as_str))?;
     let page = app.db.read(move |tx| {
         let found = rows::list(tx, phase.as_deref(), before, limit + 1)?;
         let views = found.into_iter().map(|kept| RolloutView::of(tx, kept)).collect::<Result<Vec<_>, _>>()?;
