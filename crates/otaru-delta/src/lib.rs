@@ -1,17 +1,6 @@
-//! Deltas between two images of the ESP32 family.
-//!
-//! Between two releases most of what differs is not new code: it is addresses that moved because something before
-//! them grew. So a patch says first how the old image's parts lie in the new one. From that both sides predict the
-//! addresses inside what is copied, and the patch carries only what the prediction got wrong. The format is in
-//! `docs/delta.md`.
-//!
-//! [`apply`] makes the new image from the old one and a patch. It allocates nothing: its memory is a [`Workspace`]
-//! of less than 48 KiB, and what it reads and writes goes through a [`Host`]. Any patch and any old image lead to an
-//! end or to a [`DeltaError`]; never more is written than the header says, and the work is bounded by the lengths
-//! of patch and new image.
-//!
-//! `encode`, behind the feature of that name, makes patches on a PC; `apply_to_slice`, behind `std`, applies them
-//! there.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "document-features", doc = "\n## Features\n")]
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 #![no_std]
 #![forbid(unsafe_code)]
 #![expect(async_fn_in_trait, reason = "a decoder runs in one task; nothing is sent between threads")]

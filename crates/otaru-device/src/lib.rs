@@ -1,12 +1,9 @@
-//! The Otaru update agent.
+#![doc = include_str!("../README.md")]
 //!
-//! It hears a command over MQTT, fetches the firmware over HTTP, writes it to the free slot, verifies
-//! it, starts it on trial, and confirms it or rolls it back, reporting every step. It needs no allocator
-//! and no operating system: sockets come from `embedded-nal-async`, flash from `embedded-storage-async`,
-//! and the few things nobody has a trait for from [`board`].
-//!
-//! The way of an update is a straight line; follow it in [`agent`]: boot → trial → command → fetch →
-//! write → verify → activate → restart.
+//! The way of an update is a straight line; follow it in [`agent`]: boot → trial → command → fetch → write → verify → activate →
+//! restart.
+#![cfg_attr(feature = "document-features", doc = "\n## Features\n")]
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 #![no_std]
 #![forbid(unsafe_code)]
 #![expect(async_fn_in_trait, reason = "the agent is one task; nothing is sent between threads")]

@@ -1,7 +1,6 @@
-//! Every byte layout Otaru reads or writes.
-//!
-//! Readers work on byte slices without copying and do not panic on any bytes; writers exist for what Otaru
-//! writes. No I/O, and no allocation unless the feature `image-writer` is on, which no chip needs.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "document-features", doc = "\n## Features\n")]
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 #![no_std]
 #![forbid(unsafe_code)]
 

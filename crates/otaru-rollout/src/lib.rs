@@ -1,49 +1,6 @@
-//! Decides who gets which firmware when. No I/O, no clock: state, event and time go in; state and effects come out, the same for
-//! the same.
-//!
-//! A server keeps three kinds of rows, and a step reads one of each, however large the fleet is:
-//!
-//! | row | what |
-//! | --- | --- |
-//! | [`Rollout`] | what was asked for, the phase, and how many deployments stand where |
-//! | [`Deployment`] | one device's way in one rollout |
-//! | [`Occupancy`] | which of a device's deployments is active, and which brought it to what it runs |
-//!
-//! and calls
-//!
-//! | when | what |
-//! | --- | --- |
-//! | an operator does something; time passes; a scan is done | [`Rollout::step`] |
-//! | [`Effect::Scan`]; a device appears or changes | [`admit()`] |
-//! | a device reports, comes or goes; its time is over | [`DeploymentStep::step`] |
-//! | a device runs something else than it did, and its deployment is over | [`DeploymentStep::take_back`] |
-//! | any of these happened | [`Rollout::budget`], [`Rollout::select`], then [`DeploymentStep::start`] |
-//!
-//! ```
-//! use otaru_format::digest::Digest;
-//! use otaru_rollout::{DeploymentStep, Control, Device, DeviceId, Effect, Occupancy, Rollout, RolloutId, Tags, Time, admit};
-//!
-//! let now = Time(1_795_000_000_000);
-//! let spec = format!(r#"{{"goal": {{"image": "{}"}}, "target": {{"tags": "site=berlin"}}}}"#, Digest::of(b"new"));
-//! let mut rollout = Rollout::new(RolloutId(17), serde_json::from_str(&spec)?, now)?;
-//! assert!(rollout.step(Control::Start, now)?.contains(&Effect::Scan { scan: 1 }));
-//!
-//! let (id, tags) = (DeviceId::from("kitchen"), Tags::from([("site".to_owned(), "berlin".to_owned())]));
-//! let (chip, product, version, image) = ("esp32c3", "lamp", "1.1.0", Digest::of(b"old"));
-//! let device = Device { id: &id, tags: &tags, chip, product, version, image, reachable: true, brought_by: None };
-//! let (mut deployment, _) = admit(&mut rollout, &device, &[], None)?;
-//! rollout.step(Control::Scanned(1), now)?;
-//!
-//! let mut occupancy = Occupancy::default();
-//! assert_eq!(rollout.select([(&deployment, occupancy)], now), [&id]);
-//! let mut step = DeploymentStep { rollout: &mut rollout, deployment: &mut deployment, occupancy: &mut occupancy };
-//! let effects = step.start(now)?;
-//! assert!(matches!(&effects[..], [Effect::Offer { offer, .. }] if offer.to_string() == "r17.1"));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! What they return is kept in an outbox together with the rows, and carried out after. `docs/rollouts.md` has the concepts,
-//! the tables of states, and the grammar of tag expressions.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "document-features", doc = "\n## Features\n")]
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 #![forbid(unsafe_code)]
 
 mod admit;

@@ -1,5 +1,4 @@
-//! The fleet server: one process with an HTTP API, downloads, an embedded MQTT broker, and a database that says which
-//! firmware each device should run.
+#![doc = include_str!("../README.md")]
 //!
 //! | room, from the top floor down | what |
 //! | --- | --- |

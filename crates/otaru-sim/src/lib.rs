@@ -1,8 +1,9 @@
-//! A virtual ESP32 that runs the very agent that runs on the chip.
+#![doc = include_str!("../README.md")]
 //!
-//! [`flash`] is NOR flash with real timings, wear and torn writes; [`bootloader`] chooses a slot as ESP-IDF's
-//! second stage does; [`net`] is the host's network behind a Wi-Fi that can be cut; [`device`] puts them around
-//! the agent.
+//! [`flash`] is NOR flash; [`bootloader`] chooses a slot as ESP-IDF's second stage does; [`net`] is the host's network behind a Wi-Fi
+//! that can be cut; [`device`] puts them around the agent.
+#![cfg_attr(feature = "document-features", doc = "\n## Features\n")]
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 #![forbid(unsafe_code)]
 
 pub mod bootloader;
