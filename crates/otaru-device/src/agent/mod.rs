@@ -2,7 +2,7 @@
 //!
 //! `link.rs` keeps the network. The session (`session.rs`) keeps the broker and carries messages. The worker below takes one
 //! command after another along the way of an update: plan, fetch, write, verify, activate, restart; its steps
-//! are `update.rs` and `stream.rs`. The watchdog loop feeds the watchdog. A new image begins in [`boot`] and is
+//! are `update.rs`, `fetch.rs` and `stream.rs`. The watchdog loop feeds the watchdog. A new image begins in [`boot`] and is
 //! confirmed or rolled back in `trial.rs`; what the old one makes of a failure is `aftermath.rs`, and `again.rs` where the broker
 //! was not reached.
 
