@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Report, Skip, skip_log};
 use crate::shell::{cargo, find, line, run};
-use crate::{chip, emulate, firmware, fuzz, schemathesis, tools, xtensa};
+use crate::{chip, emulate, firmware, fuzz, packages, schemathesis, tools, xtensa};
 
 /// Options of `test`.
 #[derive(Args)]
@@ -52,6 +52,8 @@ enum Check {
     DocTests,
     /// The documentation itself
     Doc,
+    /// Each crate's tarball, unpacked, built and tested by itself
+    Packages,
     /// What runs on a chip compiles for a chip
     Chip,
     /// The firmware and its example build for esp32c3 and esp32c6, and esptool accepts them
@@ -92,6 +94,7 @@ impl Check {
                 command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
                 passed(command)
             }
+            Self::Packages => packages::check(),
             Self::Chip => chip::build(),
             Self::Firmware => firmware::check::check(),
             Self::Xtensa => xtensa::check_all(install),

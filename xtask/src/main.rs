@@ -4,7 +4,7 @@
 //! type-checks for those it cannot compile for; [`firmware`] makes the images for boards; [`emulate`] runs them; [`sim`] runs the virtual
 //! devices' long tests and benchmarks; [`compression`] measures compressors, [`delta`] patches, [`downloads`] what the server hands
 //! out, [`floors`] holds arrows against the table, [`fleet`] what it needs for thousands of devices, [`attacks`] what others notice while it is attacked, [`broker`] brokers;
-//! [`fuzz`] runs the fuzzers; [`schemathesis`] asks the server's API what its description allows and forbids; [`serve`] starts a
+//! [`packages`] is what would be published; [`fuzz`] runs the fuzzers; [`schemathesis`] asks the server's API what its description allows and forbids; [`serve`] starts a
 //! server; [`tools`] fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ mod firmware;
 mod fleet;
 mod floors;
 mod fuzz;
+mod packages;
 mod pages;
 mod report;
 mod schemathesis;
