@@ -1,9 +1,9 @@
 //! `cargo xtask bench broker`: the embedded broker beside Mosquitto in the same run.
 //!
-//! A fleet of bare connections subscribes, each to a topic of its own; then one publisher sends a message at QoS 1 to each of them, a
-//! window of them unacknowledged at a time, and the clock stops when the last has arrived. Both brokers are processes of their own
-//! and take turns, so that what else the machine does hits both. The load client shares the machine with them: compare the figures with
-//! each other, not with those of another machine.
+//! A fleet of bare connections subscribes, each to a topic of its own; then one publisher sends a message at QoS 1 to each of
+//! them, a window of them unacknowledged at a time, and the clock stops when the last has arrived. Both brokers are processes of
+//! their own and take turns, so that what else the machine does hits both. The load client shares the machine with them: compare
+//! the figures with each other, not with those of another machine.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

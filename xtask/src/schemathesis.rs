@@ -1,7 +1,8 @@
 //! The check `schemathesis`: the server's API against its own description, by a tool that makes requests up from it.
 //!
-//! Schemathesis sends what the description allows, what it forbids, and requests one after the other that belong together. Nothing may
-//! be answered with an error of the server's, or otherwise than the description says. It runs with `schemathesis.toml`.
+//! Schemathesis sends what the description allows, what it forbids, and requests one after the other that belong together.
+//! Nothing may be answered with an error of the server's, or otherwise than the description says. It runs with
+//! `schemathesis.toml`.
 
 use std::fs;
 use std::path::Path;

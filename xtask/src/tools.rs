@@ -14,8 +14,8 @@ use crate::shell::{cargo, find, output, program, run, tools_dir};
 
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
-/// A third MQTT 5 broker. Debian 12's others cannot be it: RabbitMQ 3.10 closes the connection of an MQTT 5 client without a word, and
-/// NATS 2.9 answers that it does not speak this version.
+/// A third MQTT 5 broker. Debian 12's others cannot be it: RabbitMQ 3.10 closes the connection of an MQTT 5 client without a
+/// word, and NATS 2.9 answers that it does not speak this version.
 const RUMQTTD: &str = "0.20.0";
 /// pycose 1.1 does not work with cbor2 6, which reads arrays below a tag as tuples.
 const PYTHON: [&str; 6] = [

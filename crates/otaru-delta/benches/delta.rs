@@ -23,7 +23,7 @@ struct Method {
     /// Arguments, with OLD, NEW and PATCH for the files.
     make: &'static [&'static str],
     apply: &'static [&'static str],
-    /// What to do where it is missing.
+    /// Remedy where it is missing.
     remedy: &'static str,
 }
 
@@ -77,14 +77,14 @@ const METHODS: [Method; 5] = [
     },
 ];
 
-/// What a process took.
+/// Time and memory of a process.
 struct Cost {
     time: Duration,
     /// In KiB; none where the kernel does not tell.
     peak: Option<u64>,
 }
 
-/// What a method took for a pair.
+/// Cost of a method for a pair.
 struct Figures {
     method: &'static str,
     bytes: u64,
@@ -233,7 +233,7 @@ impl Host for Nobody {
     }
 }
 
-/// What the decoder takes: its workspace, and the future that works in it.
+/// Measures the decoder's RAM: its workspace, and the future that works in it.
 fn decoder_ram() -> (usize, usize) {
     let mut workspace = Box::new(Workspace::new());
     let mut host = Nobody;
@@ -251,7 +251,7 @@ fn mean(rows: &[Row], method: &str, figure: impl Fn(&Row, &Figures) -> f64) -> O
     (!rows.is_empty()).then(|| (sum / rows.len() as f64).exp())
 }
 
-/// How often Otaru's patch is contained in another's.
+/// Divides another's patch by Otaru's.
 fn ratio(row: &Row, figures: &Figures) -> f64 {
     let ours = row.figures.iter().find(|figures| figures.method == METHODS[0].name);
     ours.map_or(f64::NAN, |ours| figures.bytes as f64 / ours.bytes as f64)

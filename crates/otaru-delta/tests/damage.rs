@@ -19,7 +19,7 @@ struct Strict<'a> {
     patch: &'a [u8],
     new: Vec<u8>,
     header: Option<Header>,
-    /// How many bytes were read at random places.
+    /// Number of bytes that were read at random places.
     read: Cell<u64>,
 }
 
@@ -66,7 +66,7 @@ impl Host for Strict<'_> {
     }
 }
 
-/// What became of a patch, and the bytes that were written.
+/// Applies a patch; returns the outcome, and the bytes that were written.
 fn try_patch(
     old: &[u8],
     patch: &[u8],

@@ -286,8 +286,8 @@ pub struct Status<S> {
     pub state: UpdateState,
     /// The running image's project.
     pub project: S,
-    /// The product that firmware is held against: as configured, else that of the last release that was confirmed, else the project.
-    /// Devices that know of no such thing do not tell it.
+    /// The product that firmware is held against: as configured, else that of the last release that was confirmed, else the
+    /// project. Devices that know of no such thing do not tell it.
     #[serde(skip_serializing_if = "Option::is_none", default = "none")]
     pub product: Option<S>,
     /// The running image's version.

@@ -1,4 +1,4 @@
-//! Which compressor is worth its room on a chip: ratio, RAM and speed of each, over real firmware.
+//! Compressors beside each other, for the room they take on a chip: ratio, RAM and speed of each, over real firmware.
 //!
 //! Firmware is cut into blocks of 64 KiB, each of which is compressed alone, as in a release; a block that does
 //! not become smaller is stored. `OTARU_FIRMWARE_PAIRS` names a folder of folders with `.bin` files.
@@ -23,7 +23,7 @@ struct Candidate {
     compress: fn(&[u8]) -> Vec<u8>,
     /// Decodes a frame; the buffer has room for a block and a byte.
     decode: fn(&[u8], &mut [u8]),
-    /// What must be in RAM to decode while frames arrive in pieces and blocks leave in pieces.
+    /// RAM that decoding needs while frames arrive in pieces and blocks leave in pieces.
     ram: usize,
     note: &'static str,
 }
@@ -102,7 +102,7 @@ fn unshrink(frame: &[u8], out: &mut [u8], window: u8, lookahead: u8) {
     heatshrink::decode(frame, out, &Config::new(window, lookahead).unwrap()).unwrap();
 }
 
-/// What became of all firmware.
+/// Totals over all firmware.
 struct Figures {
     /// Geometric mean over the files.
     ratio: f64,
@@ -151,7 +151,7 @@ fn decode_all(candidate: &Candidate, frames: &[(Vec<u8>, &[u8])]) -> f64 {
     }
 }
 
-/// How long this thread has been running, where Linux tells it: other programs' time is none of ours.
+/// Time for which this thread has been running, where Linux tells it: other programs' time is none of ours.
 fn busy() -> Option<Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split(' ').next()?.parse().ok().map(Duration::from_nanos)

@@ -13,7 +13,7 @@ fn python(script: &str) -> Command {
     command
 }
 
-/// What liblzma makes of the data: a raw stream, which it always ends with a marker.
+/// Encodes the data with liblzma: a raw stream, which it always ends with a marker.
 fn encode(data: &[u8], properties: Properties, dictionary: usize) -> Vec<u8> {
     let Properties { literal_context_bits, literal_position_bits, position_bits } = properties;
     let mut child = python(&format!(

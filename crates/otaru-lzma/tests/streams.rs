@@ -11,7 +11,7 @@ use proptest::prelude::*;
 /// Room for `lc + lp <= 4` and any `pb`, and a dictionary that is gone round often.
 type Roomy = Workspace<4096, 16, 16>;
 
-/// How a stream is made.
+/// Parameters of a stream.
 #[derive(Debug, Clone, Copy)]
 struct Make {
     properties: Properties,

@@ -1,4 +1,4 @@
-//! What verifying costs on this host: a signature, and a MiB of hashing, each beside a named peer in the same run; and
+//! Cost of verifying on this host: a signature, and a MiB of hashing, each beside a named peer in the same run; and
 //! a whole release of one MiB, decoding included.
 #![expect(clippy::unwrap_used, reason = "what cannot be measured has failed")]
 
@@ -29,7 +29,7 @@ fn time(mut work: impl FnMut()) -> Duration {
     best
 }
 
-/// What `openssl speed` says of an algorithm: its operations or bytes a second, last number of the last line.
+/// Runs `openssl speed` for an algorithm: its operations or bytes a second, last number of the last line.
 fn openssl(arguments: &[&str]) -> Option<f64> {
     let output = Command::new("openssl").arg("speed").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

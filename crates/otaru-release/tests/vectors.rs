@@ -42,7 +42,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What is in a release, and what is signed.
+/// Reads the contents of a release, and what is signed.
 fn fields(release: &[u8]) -> Value {
     let ReleaseFile { envelope, manifest, .. } = ReleaseFile::parse(release).unwrap();
     let mut signed = Vec::new();

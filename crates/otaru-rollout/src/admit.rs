@@ -63,8 +63,9 @@ impl std::error::Error for NotAdmitted {}
 /// Takes a device into a rollout: gives its new deployment, queued, and what to do.
 ///
 /// The caller keeps to one deployment for each rollout and device: a device that has one here is not admitted again, but may be
-/// [taken back](crate::DeploymentStep::take_back) when it is over. `others` are its deployments in other rollouts. `before` matters for
-/// [`Goal::Undo`] only: the [`previous`](Deployment::previous) image of the device's deployment in the rollout that is undone.
+/// [taken back](crate::DeploymentStep::take_back) when it is over. `others` are its deployments in other rollouts. `before`
+/// matters for [`Goal::Undo`] only: the [`previous`](Deployment::previous) image of the device's deployment in the rollout that
+/// is undone.
 ///
 /// # Errors
 /// When the device does not join; the rollout is as before.

@@ -13,7 +13,7 @@ pub enum Held {
     SuccessRate,
     /// No device at all has succeeded yet: all of the wave's are away, or had the goal already.
     NoEvidence,
-    /// Too many devices try the image again that did not reach the broker: if they failed, the wave would be too bad, or the rollout
-    /// would stop.
+    /// Too many devices try the image again that did not reach the broker: if they failed, the wave would be too bad, or the
+    /// rollout would stop.
     Unreachable,
 }

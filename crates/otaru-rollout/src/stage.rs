@@ -12,8 +12,8 @@ pub enum Stage {
     Offered,
     /// The device said that it follows the offer.
     Updating,
-    /// The image did not reach the broker, and the device tries it again by itself; or it started the image and was not heard since,
-    /// so that it may be doing so.
+    /// The image did not reach the broker, and the device tries it again by itself; or it started the image and was not heard
+    /// since, so that it may be doing so.
     Retrying,
     /// It is over.
     Finished(Outcome),

@@ -78,12 +78,12 @@ impl Rollout {
         }
     }
 
-    /// Selects those of these that may start now, best first, no more than the budget has: earlier waves, then devices with fewer starts,
-    /// then by position.
+    /// Selects those of these that may start now, best first, no more than the budget has: earlier waves, then devices with fewer
+    /// starts, then by position.
     ///
     /// A database does most of this: queued deployments whose device is reachable, of the open wave and those before it,
-    /// whose pause is over (or lies further ahead than the longest, after the clock was set back), in the order of wave, starts and position; as many as the budget has, and some more for those whose
-    /// device is occupied. `occupied` says which are.
+    /// whose pause is over (or lies further ahead than the longest, after the clock was set back), in the order of wave, starts
+    /// and position; as many as the budget has, and some more for those whose device is occupied. `occupied` says which are.
     pub fn select<'a>(
         &self,
         candidates: impl IntoIterator<Item = (&'a Deployment, Occupancy)>,

@@ -1,4 +1,4 @@
-//! What people write: any text is read or refused with its place, and what is read means what it says.
+//! Texts that people write: any is read or refused with its place, and what is read means what it says.
 
 use otaru_rollout::{Percent, Span, TagExpression, Tags, TextError, Time, VersionRange, Window};
 use proptest::collection::{btree_map, vec};
@@ -34,7 +34,7 @@ impl Tree {
         }
     }
 
-    /// How tight it binds: `or` 0, `and` 1, the rest 2.
+    /// Returns the binding strength: `or` 0, `and` 1, the rest 2.
     fn rank(&self) -> u8 {
         match self {
             Or(..) => 0,

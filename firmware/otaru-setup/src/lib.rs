@@ -1,9 +1,9 @@
 //! Settings of a device, and the ways to tell it.
 //!
-//! [`Settings`] keep to rules of their own; [`record`] is how settings stand in flash and in a binary; [`form`] how a browser sends them; `file` how a
-//! build reads `network_credentials.toml`. `kept` is how a device keeps
-//! them, [`proof`] what becomes of settings that do not work. [`dhcp`] and [`dns`] are the answers an access point must give
-//! before a phone shows the page. All of it is bytes in, bytes out.
+//! [`Settings`] keep to rules of their own; [`record`] is how settings stand in flash and in a binary; [`form`] how a browser
+//! sends them; `file` how a build reads `network_credentials.toml`. `kept` is how a device keeps them, [`proof`] what becomes of
+//! settings that do not work. [`dhcp`] and [`dns`] are the answers an access point must give before a phone shows the page. All
+//! of it is bytes in, bytes out.
 #![cfg_attr(not(any(test, feature = "toml")), no_std)]
 #![forbid(unsafe_code)]
 

@@ -24,8 +24,8 @@ const AGAIN: usize = 25;
 const ADDRESSES: u8 = 40;
 /// Requests of one that does not read.
 const PIPELINED: usize = 20;
-/// Bytes that the system keeps of what nobody reads here: little, as whoever attacks is on another machine, where its memory is not the
-/// server's.
+/// Bytes that the system keeps of what nobody reads here: little, as whoever attacks is on another machine, where its memory is
+/// not the server's.
 const RECEIVE_BUFFER: usize = 4096;
 /// The largest file that is no firmware.
 const LARGEST_ASSET: &str = "/api/docs/swagger-ui-bundle.js";

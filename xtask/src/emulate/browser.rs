@@ -25,7 +25,8 @@ pub(super) fn page(port: u16) -> Result<String> {
     }
 }
 
-/// Sends a form and returns what the page says. The values are sent as they are, so they may have no letter that a form must escape.
+/// Sends a form and returns what the page says. The values are sent as they are, so they may have no letter that a form must
+/// escape.
 pub(super) fn send(port: u16, fields: &[(&str, &str)]) -> Result<String> {
     let form: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let form = form.join("&");

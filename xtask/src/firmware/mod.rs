@@ -1,7 +1,8 @@
 //! The firmware for boards: building it ([`build`]), and what can be done with it.
 //!
-//! [`flash`] writes to a board, [`size`] measures, [`check`] is what is checked of it. Files to update and to flash are made by the program
-//! `otaru-image` of the firmware's workspace, which has espflash in it, and so more than other checks should wait for.
+//! [`flash`] writes to a board, [`size`] measures, [`check`] is what is checked of it. Files to update and to flash are made by
+//! the program `otaru-image` of the firmware's workspace, which has espflash in it, and so more than other checks should wait
+//! for.
 
 pub(crate) mod check;
 pub(crate) mod flash;

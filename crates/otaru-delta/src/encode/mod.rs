@@ -1,8 +1,8 @@
 //! Makes patches, on a host.
 //!
 //! [`matcher`] finds what the images have in common, [`plan`] makes anchors and copies of it, [`stream`] the bytes that
-//! are compressed, [`encoder`] tries several ways. Matching is done twice: once with the old image as it is, and, when it is known how its parts moved, once with its
-//! addresses as they should be then.
+//! are compressed, [`encoder`] tries several ways. Matching is done twice: once with the old image as it is, and, when it is
+//! known how its parts moved, once with its addresses as they should be then.
 
 mod contents;
 mod encoder;

@@ -234,7 +234,8 @@ fn pad(image: &[u8]) -> Vec<u8> {
     padded
 }
 
-/// Goes through a copy and tells each byte's difference from what is expected, and what for. Says how many addresses were predicted.
+/// Goes through a copy and tells each byte's difference from what is expected, and what for. Says how many addresses were
+/// predicted.
 fn copy_predicted(
     predictor: &mut Predictor<'_>,
     old: &[u8],

@@ -4,7 +4,8 @@
 //! come to the same; whether a prediction is right shows in what the patch adds to it.
 //!
 //! [`predictor`] is what is known of the images, [`words`] how they are looked at, [`prediction`] what comes of it. [`place`]
-//! asks [`data`], which knows words and exception tables, or [`xtensa`] or [`riscv`], which know the instructions of the processors.
+//! asks [`data`], which knows words and exception tables, or [`xtensa`] or [`riscv`], which know the instructions of the
+//! processors.
 
 mod data;
 mod place;

@@ -21,7 +21,7 @@ pub(crate) fn image(chip: u16, segments: &[Segment]) -> Vec<u8> {
     image
 }
 
-/// How the parts of a made-up program lie: functions of a chip's code, and data that points to them.
+/// Layout of a made-up program: functions of a chip's code, and data that points to them.
 pub(crate) struct Program {
     chip: u16,
     data: u32,
@@ -42,7 +42,7 @@ impl Program {
         Self { chip, data, code, functions: (0..functions).map(|_| random.random()).collect() }
     }
 
-    /// Its image. Addresses in it are those that its functions have there, so that all of them move if one changes.
+    /// Builds the image. Addresses in it are those that its functions have there, so that all of them move if one changes.
     pub(crate) fn link(&self) -> Vec<u8> {
         let riscv = !matches!(self.chip, 0 | 2 | 9);
         let bodies: Vec<Vec<u8>> = self.functions.iter().map(|seed| body(*seed, riscv)).collect();

@@ -62,8 +62,8 @@ fn is_signed(file: &[u8], image_len: u32) -> bool {
     })
 }
 
-/// Whether `file` is a merged flash image: a bootloader where chips have it, and a partition table at its usual place. An application
-/// that is so long that it covers that place is none.
+/// Whether `file` is a merged flash image: a bootloader where chips have it, and a partition table at its usual place. An
+/// application that is so long that it covers that place is none.
 pub fn is_merged(file: &[u8]) -> bool {
     let blank =
         |end: u32| file.get(..end as usize).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0xFF));

@@ -5,8 +5,8 @@
 //! XOR of all segment data begun with 0xEF; if the header says so, the SHA-256 of everything before it. The
 //! descriptor is the start of the first segment. What else may stand in such a file is told by [`mod@file`].
 //!
-//! [`head`] reads header and descriptor, [`check`] holds a whole image against its own checksums, [`file`](mod@file) tells what else
-//! is in its file, [`writer`] makes small ones.
+//! [`head`] reads header and descriptor, [`check`] holds a whole image against its own checksums, [`file`](mod@file) tells what
+//! else is in its file, [`writer`] makes small ones.
 
 mod check;
 pub mod file;

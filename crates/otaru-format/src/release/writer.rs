@@ -127,7 +127,8 @@ impl ManifestFields<'_> {
 /// Writes the manifest of the same release with another sequence; every other field stays, byte for byte.
 ///
 /// # Errors
-/// When `manifest` is none, the sequence is 0 or above [`MAX_SEQUENCE`](super::MAX_SEQUENCE), or `buf` is too short; [`MAX_ENVELOPE`] bytes are always enough.
+/// When `manifest` is none, the sequence is 0 or above [`MAX_SEQUENCE`](super::MAX_SEQUENCE), or `buf` is too short;
+/// [`MAX_ENVELOPE`] bytes are always enough.
 pub fn with_sequence<'b>(
     manifest: &[u8],
     sequence: u64,

@@ -13,7 +13,7 @@ use otaru_testing::firmware::real_files;
 
 use crate::peers;
 
-/// What `esptool image-info` says about a file.
+/// Output of `esptool image-info` for a file.
 #[derive(Debug)]
 struct Seen {
     text: String,
@@ -28,7 +28,7 @@ impl Seen {
         Self { text, good }
     }
 
-    /// What follows `label: ` on its line.
+    /// Finds the text behind `label: ` on its line.
     fn field(&self, label: &str) -> Option<&str> {
         self.text.lines().find_map(|line| line.trim().strip_prefix(label)?.strip_prefix(": "))
     }

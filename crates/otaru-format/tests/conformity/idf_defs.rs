@@ -8,7 +8,7 @@ use otaru_format::partition::{self, PartitionTable, TABLE_LEN};
 
 use crate::peers;
 
-/// What a Python program prints, with the folder as its argument; `None` after a skip.
+/// Runs a Python program with the folder as its argument and returns its output; `None` after a skip.
 fn python(test: &str, program: &str, folder: &tempfile::TempDir) -> Option<String> {
     let mut command = peers::python_with_idf_defs(test)?;
     let output = command.arg("-c").arg(program).arg(folder.path()).output().unwrap();

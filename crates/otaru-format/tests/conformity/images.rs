@@ -59,7 +59,7 @@ impl Image {
         segments
     }
 
-    /// Its bytes.
+    /// Builds the bytes.
     pub(crate) fn build(&self) -> Vec<u8> {
         let segments: Vec<_> =
             self.segments.iter().map(|(address, data)| (*address, data.as_slice())).collect();

@@ -6,7 +6,7 @@ use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, MAX_TRIALS, UpdateState};
 use otaru_rollout::Report;
 
-/// What becomes of an update on this device.
+/// Fate of an update on this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nature {
     Good,
@@ -40,7 +40,7 @@ struct Job {
 pub(crate) struct Device {
     pub(crate) image: Digest,
     confirmed: bool,
-    /// What it has run, confirmed, at any time.
+    /// Images that it has run, confirmed, at any time.
     pub(crate) ran: BTreeSet<Digest>,
     old: Digest,
     nature: Nature,
@@ -49,7 +49,7 @@ pub(crate) struct Device {
     failed: Option<Digest>,
     /// The image to be tried again, and how often it was.
     retry: Option<(Digest, u8)>,
-    /// What it came with.
+    /// The image that it came with.
     first: Digest,
     /// Steps until then.
     rest: u8,
@@ -76,7 +76,7 @@ impl Device {
         }
     }
 
-    /// What is retained for it at the broker.
+    /// Returns the report that is retained for it at the broker.
     pub(crate) fn last(&self) -> Report {
         self.last.clone()
     }

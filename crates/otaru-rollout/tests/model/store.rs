@@ -1,4 +1,4 @@
-//! What a server keeps, and every call of the engine as data: so that a history can be played again.
+//! Rows that a server keeps, and every call of the engine as data: so that a history can be played again.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(crate) type Key = (RolloutId, DeviceId);
 pub(crate) struct Facts {
     pub(crate) id: DeviceId,
     pub(crate) tags: Tags,
-    /// Its newest report.
+    /// The newest report.
     pub(crate) report: Report,
     pub(crate) reachable: bool,
 }

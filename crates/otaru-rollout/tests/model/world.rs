@@ -19,7 +19,7 @@ pub(crate) struct Member {
     pub(crate) tags: Tags,
     pub(crate) device: Device,
     pub(crate) reachable: bool,
-    /// What it last reported, as far as that arrived.
+    /// The last report, as far as that arrived.
     known: Report,
     /// Whether the registry has it.
     pub(crate) joined: bool,
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// What a device runs decides what it may join; what it was asked to do ends first.
+    /// Takes a report. The image that a device runs decides what it may join; what it was asked to do ends first.
     fn hear(&mut self, at: usize, report: Report) {
         let known = std::mem::replace(&mut self.fleet[at].known, report.clone());
         let moved = (known.image, known.confirmed) != (report.image, report.confirmed);
@@ -314,7 +314,8 @@ impl World {
         }
     }
 
-    /// What was over began again, or ended otherwise: only for a device that had the image, and that no newer rollout has.
+    /// Checks that what was over began again, or ended otherwise, only for a device that had the image, and that no newer rollout
+    /// has.
     fn check_return(&self, before: &Store, call: &Call, old: &Deployment, new: &Deployment) {
         let Call::Join(id, facts) = call else { panic!("what was over changed: {call:?}") };
         assert_eq!((*id, &facts.id), (old.rollout(), old.device()), "{call:?}");
@@ -392,7 +393,7 @@ impl World {
         }
     }
 
-    /// What counts as updated has run the image, confirmed.
+    /// Checks that whatever counts as updated has run the image, confirmed.
     fn check_truth(&self) {
         for deployment in self.store.deployments.values() {
             if matches!(deployment.stage(), Stage::Finished(Outcome::Succeeded | Outcome::Current)) {

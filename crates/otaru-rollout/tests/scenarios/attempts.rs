@@ -1,4 +1,4 @@
-//! What becomes of one device: offers, attempts, pauses, and what reports prove.
+//! Attempts of one device: offers, pauses, and what reports prove.
 
 use otaru_format::status::{Code, UpdateState};
 use otaru_rollout::{
