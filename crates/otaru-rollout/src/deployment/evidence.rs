@@ -6,7 +6,7 @@
 
 use otaru_format::status::{Code, Fault, UpdateState};
 
-use super::Deployment;
+use super::row::Deployment;
 use crate::report::{Report, is_worth_retrying};
 use crate::stage::Stage;
 

@@ -1,9 +1,10 @@
-//! Events of a deployment.
+//! Takes events: what becomes of a deployment when something happens to it.
 
 use otaru_format::status::{Code, Fault, UpdateState};
 
+use super::event::Event;
 use super::evidence::{Evidence, reason, weigh};
-use super::{Deployment, Event};
+use super::row::Deployment;
 use crate::effect::Effect;
 use crate::ids::RolloutId;
 use crate::report::Report;
@@ -11,8 +12,8 @@ use crate::rollout::{Phase, Rollout};
 use crate::stage::{Outcome, Stage};
 use crate::time::{Span, Time};
 
-/// Time for which a device that tries the image again may be silent. Where neither image reaches the broker it tries five times, a day
-/// apart.
+/// Time for which a device that tries the image again may be silent. Where neither image reaches the broker it tries five times,
+/// a day apart.
 const SILENCE: Span = Span::hours(6 * 24);
 /// Repetitions of one attempt's offer. Each may be the beginning of another crash.
 const MAX_REPEATS: u32 = 10;
