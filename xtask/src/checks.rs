@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Report, Skip, skip_log};
 use crate::shell::{cargo, find, line, run};
-use crate::{chip, emulate, firmware, fuzz, packages, schemathesis, tools, xtensa};
+use crate::{chip, emulate, firmware, floors, fuzz, packages, schemathesis, tools, xtensa};
 
 /// Options of `test`.
 #[derive(Args)]
@@ -16,7 +16,7 @@ pub(crate) struct Options {
     /// Run only these checks
     #[arg(value_enum)]
     checks: Vec<Check>,
-    /// Run what finds most mistakes in a few minutes: formatting, lints, and tests that need no other program
+    /// Run what finds most mistakes in a few minutes: formatting, lints, floors, and tests that need no other program
     #[arg(long, conflicts_with_all = ["checks", "install", "no_install"])]
     quick: bool,
     /// Install missing tools: below target/tools, and as root on Debian also packages. Root on Debian does so
@@ -44,6 +44,8 @@ enum Check {
     Fmt,
     /// Lints
     Clippy,
+    /// Arrows between files and between crates against the table of floors
+    Floors,
     /// Unit and integration tests, against Mosquitto, nginx, esptool and esp-idf-defs
     Tests,
     /// The server's API against its own description, by Schemathesis
@@ -84,6 +86,7 @@ impl Check {
                 "-D",
                 "warnings",
             ])),
+            Self::Floors => floors::check().map(|()| Outcome::Passed),
             Self::Tests => tests(),
             Self::Schemathesis => schemathesis::check(),
             Self::DocTests => passed(cargo(&["test", "--workspace", "--doc"])),
@@ -118,6 +121,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     if options.quick {
         report.check("fmt", || Check::Fmt.run(false, 0));
         report.check("clippy", || Check::Clippy.run(false, 0));
+        report.check("floors", || Check::Floors.run(false, 0));
         report.check("tests without other programs", quick_tests);
         return report.finish();
     }

@@ -21,7 +21,7 @@ use self::tree::Tree;
 use crate::shell::root;
 
 /// Options of `floors`.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Options {
     /// Read this checkout instead of the own one, with the own table; what the table does not know is counted only
     checkout: Option<PathBuf>,
@@ -41,6 +41,11 @@ struct Verdict {
     circles: Vec<Vec<String>>,
     /// Files that the table puts on no floor.
     homeless: Vec<String>,
+}
+
+/// Checks this checkout.
+pub(crate) fn check() -> Result<()> {
+    floors(&Options::default())
 }
 
 /// Runs the command.
