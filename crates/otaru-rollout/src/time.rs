@@ -62,13 +62,17 @@ impl fmt::Display for BadSpan {
 
 impl std::error::Error for BadSpan {}
 
+/// Units of spans.
+const UNITS: [&str; 5] = ["s", "m", "min", "h", "d"];
+
 impl FromStr for Span {
     type Err = BadSpan;
 
     /// Reads a span as people write it: `90s`, `15 min`, `2h`, `3d`, `1h 30m`.
     fn from_str(text: &str) -> Result<Self, BadSpan> {
-        // Without a unit even nothing is no span.
-        if !text.contains(|c: char| c.is_ascii_alphabetic()) {
+        // Months and years have no fixed length, and `M` is easily meant for minutes.
+        let mut units = text.split(|c: char| !c.is_alphabetic()).filter(|unit| !unit.is_empty()).peekable();
+        if units.peek().is_none() || !units.all(|unit| UNITS.contains(&unit)) {
             return Err(BadSpan);
         }
         let span = humantime::parse_duration(text).map_err(|_| BadSpan)?;
@@ -102,7 +106,9 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Span::seconds(seconds)), "{text}");
         }
-        for bad in ["", "0", "5", "s", "5x", "-1s", "2h-", "2027-01-31", "99999999999999999999d"] {
+        for bad in
+            ["", "0", "5", "s", "5x", "5y", "5M", "5 ms", "-1s", "2h-", "2027-01-31", "99999999999999999999d"]
+        {
             assert_eq!(bad.parse::<Span>(), Err(BadSpan), "{bad}");
         }
     }
