@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::name::Named;
 use crate::timestamp::Timestamp;
 
 /// Rights of a token; each role has those of the roles before it.
@@ -21,12 +20,14 @@ pub enum Role {
     Admin,
 }
 
-impl Named for Role {
-    fn of_name(name: &str) -> Option<Self> {
-        [Self::Viewer, Self::Operator, Self::Admin].into_iter().find(|known| known.name() == name)
+impl Role {
+    /// Returns the role of this name, if there is one.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Viewer, Self::Operator, Self::Admin].into_iter().find(|role| role.as_str() == name)
     }
 
-    fn name(self) -> &'static str {
+    /// Returns the name, the same as in JSON.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
             Self::Operator => "operator",
@@ -37,7 +38,7 @@ impl Named for Role {
 
 impl std::fmt::Display for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
+        f.pad(self.as_str())
     }
 }
 

@@ -208,6 +208,16 @@ pub struct VersionCount {
     pub devices: u64,
 }
 
+impl VersionCount {
+    /// Returns the version and, where others are called so, the first digits of the image.
+    pub fn title(&self) -> String {
+        match self.image.as_deref().and_then(|image| image.get(..8)) {
+            Some(short) => format!("{} ({short})", self.version),
+            None => self.version.clone(),
+        }
+    }
+}
+
 /// A device as it is added.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

@@ -16,7 +16,9 @@ mod rollouts;
 mod spec;
 pub mod timestamp;
 
-pub use access::{AuditEntry, CreatedFleetKey, CreatedToken, FleetKey, Me, NewFleetKey, NewToken, Role};
+pub use access::{
+    AuditEntry, CreatedFleetKey, CreatedToken, FleetKey, Me, NewFleetKey, NewToken, Role, Token,
+};
 pub use answer::Answer;
 pub use devices::{
     AddedDevice, ChangeDevice, ChangedDevices, Contested, DeploymentInShort, Device, DeviceDetails,

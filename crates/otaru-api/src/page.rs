@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// A page of a list.
@@ -26,14 +27,14 @@ pub struct Page<T> {
 pub struct Cursor(String);
 
 impl Cursor {
-    /// Wraps a text that the server can read again.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+    /// Makes the place after the item with this key.
+    pub fn of(key: &impl Serialize) -> Self {
+        Self(hex::encode(serde_json::to_vec(key).unwrap_or_default()))
     }
 
-    /// Returns the text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Returns the key that a server made it of; `None` when it is none of this kind.
+    pub fn key<K: DeserializeOwned>(text: &str) -> Option<K> {
+        serde_json::from_slice(&hex::decode(text).ok()?).ok()
     }
 }
 
@@ -71,10 +72,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_cursor_leads_back() {
+        let cursor = Cursor::of(&("lämp", 17));
+        assert_eq!(Cursor::key(&cursor.to_string()), Some(("lämp".to_owned(), 17)));
+        for bad in ["x", "zz", "00", "ä", "22"] {
+            assert_eq!(Cursor::key::<(String, i64)>(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn the_last_page_has_no_next() {
-        let cursor = |item: &i32| Cursor::new(item.to_string());
-        let page = Page::cut(vec![1, 2, 3], 2, cursor);
-        assert_eq!((page.items, page.next), (vec![1, 2], Some(Cursor::new("2"))));
-        assert_eq!(Page::cut(vec![1, 2], 2, cursor).next, None);
+        let page = Page::cut(vec![1, 2, 3], 2, Cursor::of);
+        assert_eq!((page.items, page.next), (vec![1, 2], Some(Cursor::of(&2))));
+        assert_eq!(Page::cut(vec![1, 2], 2, Cursor::of).next, None);
     }
 }

@@ -1,6 +1,7 @@
 //! Releases, and the work on them.
 
 use otaru_format::digest::Digest;
+use otaru_format::image::Header;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{Name, Named};
@@ -105,6 +106,27 @@ pub struct Needs {
     pub max_revision: Option<u16>,
 }
 
+impl Needs {
+    /// Returns the chip revisions, such as `v0.3 to v1.99`.
+    pub fn revisions(&self) -> String {
+        let name = |revision: u16| format!("v{}.{}", revision / 100, revision % 100);
+        match self.max_revision {
+            Some(highest) => format!("{} to {}", name(self.min_revision), name(highest)),
+            None => format!("{} or later", name(self.min_revision)),
+        }
+    }
+}
+
+impl From<&Header> for Needs {
+    fn from(header: &Header) -> Self {
+        Self {
+            flash_size: header.flash_size(),
+            min_revision: header.min_revision,
+            max_revision: header.highest_revision(),
+        }
+    }
+}
+
 /// Work on a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -138,16 +160,28 @@ pub enum JobKind {
     Replace,
 }
 
-impl Named for JobKind {
-    fn of_name(name: &str) -> Option<Self> {
-        [Self::Build, Self::Replace].into_iter().find(|known| known.name() == name)
+impl JobKind {
+    /// Returns the one of this name, if there is one.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Build, Self::Replace].into_iter().find(|known| known.as_str() == name)
     }
 
-    fn name(self) -> &'static str {
+    /// Returns the name on the wire.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Build => "build",
             Self::Replace => "replace",
         }
+    }
+}
+
+impl Named for JobKind {
+    fn of_name(name: &str) -> Option<Self> {
+        Self::of_name(name)
+    }
+
+    fn name(self) -> &'static str {
+        self.as_str()
     }
 }
 
@@ -164,18 +198,32 @@ pub enum JobState {
     Failed,
 }
 
-impl Named for JobState {
-    fn of_name(name: &str) -> Option<Self> {
-        [Self::Queued, Self::Running, Self::Done, Self::Failed].into_iter().find(|known| known.name() == name)
+impl JobState {
+    /// Returns the one of this name, if there is one.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Queued, Self::Running, Self::Done, Self::Failed]
+            .into_iter()
+            .find(|known| known.as_str() == name)
     }
 
-    fn name(self) -> &'static str {
+    /// Returns the name on the wire.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
             Self::Done => "done",
             Self::Failed => "failed",
         }
+    }
+}
+
+impl Named for JobState {
+    fn of_name(name: &str) -> Option<Self> {
+        Self::of_name(name)
+    }
+
+    fn name(self) -> &'static str {
+        self.as_str()
     }
 }
 
@@ -186,4 +234,16 @@ impl Named for JobState {
 pub struct ChangeRelease {
     /// Notes for people.
     pub notes: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_are_named_as_espressif_does() {
+        let needs = |min_revision, max_revision| Needs { flash_size: None, min_revision, max_revision };
+        assert_eq!(needs(3, Some(199)).revisions(), "v0.3 to v1.99");
+        assert_eq!(needs(0, None).revisions(), "v0.0 or later");
+    }
 }

@@ -1,5 +1,4 @@
 //! The examples in the documents are what they say.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use otaru_api::Spec;
 use otaru_format::digest::Digest;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::events::Events;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,6 @@ use crate::counts::Counts;
 use crate::db::Db;
 use crate::devices::recent::Recent;
 use crate::devices::registry::Registry;
-use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::mqtt::{BrokerUrl, Connections};
 use crate::rates::{FailedLogins, Polls};

@@ -1,42 +1,8 @@
 //! Callers: people and programs with an API token, and what their roles may do.
 
-use serde::{Deserialize, Serialize};
+use otaru_api::Role;
 
 use crate::problem::Problem;
-
-/// What a token may do; each may do what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// See everything but secrets.
-    Viewer,
-    /// Also change devices, upload releases and run rollouts.
-    Operator,
-    /// Also tokens, fleet keys and device credentials.
-    Admin,
-}
-
-impl Role {
-    /// The role of this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Viewer, Self::Operator, Self::Admin].into_iter().find(|role| role.as_str() == name)
-    }
-
-    /// Returns the name, the same as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl std::fmt::Display for Role {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// A caller whose token is good.
 #[derive(Debug, Clone)]

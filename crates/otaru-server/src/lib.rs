@@ -13,7 +13,7 @@
 //! | [`db`], [`artifacts`], [`data_dir`] | the database, files by their content, the folder it keeps everything in |
 //! | [`rates`], [`counts`], [`files`] | how often, how many at the same time, and how many there is room for |
 //! | [`problem`], [`page`], [`caller`] | errors that people see, pages of lists, who acts |
-//! | [`events`], [`clock`], [`timestamp`], [`address`], [`similar`], [`secret`], [`text`] | words and small tools |
+//! | [`events`], [`clock`], [`address`], [`similar`], [`secret`], [`text`] | words and small tools |
 #![forbid(unsafe_code)]
 
 pub mod access;
@@ -49,5 +49,4 @@ pub mod secret;
 pub mod server;
 pub mod similar;
 pub mod text;
-pub mod timestamp;
 pub mod web;

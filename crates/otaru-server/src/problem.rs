@@ -1,45 +1,31 @@
 //! Errors that people and programs see: problem details (RFC 9457).
 
+use std::ops::{Deref, DerefMut};
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
-/// An error that a caller can act on.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+/// An error that a caller can act on, and when to try again.
+#[derive(Debug, Clone)]
 pub struct Problem {
-    /// Names the kind of problem; programs go by it: `urn:otaru:problem:not-found`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The kind in words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What is wrong this time, and what to do.
-    pub detail: String,
-    /// After how many seconds to try again.
-    #[serde(skip)]
+    details: otaru_api::Problem,
+    /// Seconds after which to try again.
     retry_after: Option<u32>,
 }
 
 impl Problem {
-    /// A problem of this kind, a few words with dashes between.
+    /// Makes a problem of this kind, a few words with dashes between.
     pub fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
-        Self {
-            kind: format!("urn:otaru:problem:{kind}"),
-            title: kind.replace('-', " "),
-            status: status.as_u16(),
-            detail: detail.into(),
-            retry_after: None,
-        }
+        Self { details: otaru_api::Problem::new(status.as_u16(), kind, detail), retry_after: None }
     }
 
-    /// Whether it is of this kind.
-    pub fn is(&self, kind: &str) -> bool {
-        self.kind.strip_prefix("urn:otaru:problem:") == Some(kind)
+    /// Returns the details, as they are sent.
+    pub fn into_details(self) -> otaru_api::Problem {
+        self.details
     }
 
-    /// The same with the header `Retry-After`, in seconds.
+    /// Adds the header `Retry-After`, in seconds.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
@@ -90,11 +76,25 @@ impl Problem {
     }
 }
 
+impl Deref for Problem {
+    type Target = otaru_api::Problem;
+
+    fn deref(&self) -> &otaru_api::Problem {
+        &self.details
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut otaru_api::Problem {
+        &mut self.details
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after = self.retry_after;
-        let mut response = (status, Json(self)).into_response();
+        let mut response = (status, Json(self.details)).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 
 use chrono::offset::{MappedLocalTime, Offset as _};
 use chrono::{Local, TimeZone};
+use otaru_api::{Timestamp, TimestampError};
 use otaru_rollout::{BadSpan, Span};
 use otaru_server::clock::Clock;
-use otaru_server::timestamp::{Timestamp, TimestampError};
 
 /// Words for the forms in which a moment is taken.
 const FORM: &str = "a moment is a span from now, such as 2h or 3d, or a date and a time, such as 2027-01-31T22:00:00+01:00 (RFC 3339); \

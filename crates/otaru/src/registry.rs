@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use console::style;
+use otaru_api::Timestamp;
 use otaru_format::status::{Code, UpdateState, next_trial};
 use otaru_rollout::Tag;
-use otaru_server::timestamp::Timestamp;
 use serde::Deserialize;
 
 use crate::fleet::words::will_try_again;

@@ -2,33 +2,13 @@
 
 use std::net::IpAddr;
 
+use otaru_api::{AuditEntry, Cursor, FleetKey, Page};
 use otaru_rollout::Time;
 use rusqlite::{Connection, params};
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::fleet_keys::FleetKey;
 use crate::caller::Caller;
 use crate::db::DbError;
-use crate::page::{Cursor, Page};
-use crate::timestamp::Timestamp;
-
-/// Something that somebody did.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct Entry {
-    /// Newer ones have higher ids.
-    pub id: i64,
-    /// When.
-    pub at: Timestamp,
-    /// Whose token it was: its name.
-    pub actor: String,
-    /// What: `rollout.pause` …
-    pub action: String,
-    /// To which: `rollout/17` …
-    pub object: String,
-    /// More about it.
-    pub detail: Value,
-}
 
 /// Notes what a caller does, in the transaction that does it.
 pub fn note(
@@ -97,7 +77,7 @@ pub fn list(
     filter: &Filter,
     before: Option<i64>,
     limit: u32,
-) -> Result<Page<Entry>, DbError> {
+) -> Result<Page<AuditEntry>, DbError> {
     let mut rows = tx.prepare_cached(
         "SELECT id, at, actor, action, object, detail FROM audit
          WHERE id < coalesce(?1, 9223372036854775807) AND (?2 IS NULL OR actor = ?2)
@@ -108,7 +88,7 @@ pub fn list(
         params![before, filter.actor, filter.action, filter.object, i64::from(limit) + 1],
         |row| {
             let detail: String = row.get(5)?;
-            Ok(Entry {
+            Ok(AuditEntry {
                 id: row.get(0)?,
                 at: row.get(1)?,
                 actor: row.get(2)?,

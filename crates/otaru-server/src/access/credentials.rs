@@ -1,12 +1,13 @@
 //! Tokens and fleet keys, made and revoked by somebody: each with its line in the audit log.
 
+use otaru_api::{FleetKey, NewFleetKey, NewToken, Token};
 use otaru_rollout::Time;
 use rusqlite::Connection;
 use serde_json::json;
 
 use super::audit;
-use super::fleet_keys::{self, FleetKey};
-use super::tokens::{self, Token};
+use super::fleet_keys;
+use super::tokens;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::problem::Problem;
@@ -18,7 +19,7 @@ use crate::problem::Problem;
 pub(crate) fn create_token(
     tx: &Connection,
     caller: &Caller,
-    new: tokens::New,
+    new: NewToken,
     now: Time,
 ) -> Result<(Token, String), Problem> {
     let (token, text) = tokens::create(tx, new, &caller.name, now)?;
@@ -53,7 +54,7 @@ pub(crate) async fn revoke_token(app: &App, caller: &Caller, id: String) -> Resu
 pub(crate) fn create_fleet_key(
     tx: &Connection,
     caller: &Caller,
-    new: fleet_keys::New,
+    new: NewFleetKey,
     now: Time,
 ) -> Result<(FleetKey, String), Problem> {
     let (key, text) = fleet_keys::create(tx, new, &caller.name, now)?;

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
+use otaru_api::{FleetKey, Timestamp};
 use otaru_format::digest::Digest;
 use otaru_rollout::{DeviceId, Span, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::json;
 
-use super::fleet_keys::FleetKey;
 use super::{audit, fleet_keys};
 use crate::app::Shared;
 use crate::caller::Caller;
@@ -16,7 +16,6 @@ use crate::devices::registry::{self, Bounds, Entry, NoRoom};
 use crate::devices::{edit, history, tags};
 use crate::problem::Problem;
 use crate::secret;
-use crate::timestamp::Timestamp;
 
 /// Gives a device a new password, in place of any it had; gives back the text that is shown once.
 ///

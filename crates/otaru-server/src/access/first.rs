@@ -3,6 +3,7 @@
 //! A token that was made and never shown would lock everybody out. So one that is made is noted as unseen until whoever started the
 //! server says that it was shown; the next start ends an unseen one that nobody has used, and makes another.
 
+use otaru_api::{NewToken, Role};
 use otaru_rollout::Time;
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
@@ -10,7 +11,6 @@ use serde_json::json;
 use super::audit;
 use super::tokens::{self, NewTokenError};
 use crate::app::Shared;
-use crate::caller::Role;
 use crate::db::DbError;
 use crate::mqtt::Secret;
 
@@ -40,7 +40,7 @@ pub async fn make(app: &Shared) -> Result<Option<First>, NewTokenError> {
         if tokens::any_admin(tx, now)? {
             return Ok(None);
         }
-        let new = tokens::New { name: "first".into(), role: Role::Admin, expires_at: None };
+        let new = NewToken { name: "first".into(), role: Role::Admin, expires_at: None };
         let (token, text) = tokens::create(tx, new, "server", now)?;
         let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2";
         tx.execute(sql, [UNSEEN, &token.id])?;

@@ -1,63 +1,22 @@
 //! Fleet keys: secrets with which devices may come that are not known yet.
 
-use std::collections::BTreeMap;
-
+use otaru_api::{FleetKey, NewFleetKey};
 use otaru_format::digest::Digest;
 use otaru_rollout::Time;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::{Deserialize, Serialize};
 
 use crate::db::DbError;
 use crate::problem::Problem;
 use crate::secret;
-use crate::timestamp::Timestamp;
 
 /// How fleet keys begin.
 const KIND: &str = "fleet";
-
-/// A fleet key, without its secret.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct FleetKey {
-    /// Its id.
-    pub id: String,
-    /// What it is for.
-    pub name: String,
-    /// What devices are tagged with that come with it.
-    pub tags: BTreeMap<String, String>,
-    /// How many devices came with it for the first time, or were claimed with it.
-    pub devices: u64,
-    /// How many may; `null` for as many as the server allows.
-    pub max_devices: Option<u64>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// By whom.
-    pub created_by: String,
-    /// When it was revoked. Devices that came with it are let in no more, unless they have a login of their own.
-    pub revoked_at: Option<Timestamp>,
-}
-
-/// What a new fleet key shall be.
-#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = CreateFleetKey)]
-pub struct New {
-    /// What it is for
-    #[schema(min_length = 1, max_length = 100)]
-    pub name: String,
-    /// What devices are tagged with that come with it
-    #[serde(default)]
-    pub tags: BTreeMap<String, String>,
-    /// How many devices may come with it; as many as the server allows, if not given
-    #[serde(default)]
-    #[schema(minimum = 1, maximum = 9007199254740991_i64)]
-    pub max_devices: Option<u64>,
-}
 
 /// Makes a fleet key; gives back the text that is shown once.
 ///
 /// # Errors
 /// When its name or tags cannot be.
-pub fn create(tx: &Connection, new: New, by: &str, now: Time) -> Result<(FleetKey, String), Problem> {
+pub fn create(tx: &Connection, new: NewFleetKey, by: &str, now: Time) -> Result<(FleetKey, String), Problem> {
     let name = super::name::plain_name(&new.name)?;
     crate::devices::tags::check(&new.tags)?;
     let most = new.max_devices.map(i64::try_from).transpose();

@@ -5,12 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use otaru_api::{NewToken, Token};
 use otaru_rollout::Time;
 use rusqlite::Connection;
 use serde_json::json;
 
 use super::audit;
-use super::tokens::{self, New, NewTokenError, Token};
+use super::tokens::{self, NewTokenError};
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, DataDirError, database_in};
 use crate::db::{self, DbError};
@@ -57,7 +58,7 @@ pub struct Made {
 ///
 /// # Errors
 /// When there is no server's data, a server runs, or there can be no such token.
-pub fn create(data: &Path, new: New) -> Result<Made, OfflineError> {
+pub fn create(data: &Path, new: NewToken) -> Result<Made, OfflineError> {
     // Opening a folder would make one.
     if !database_in(data).is_file() {
         return Err(OfflineError::NoData(data.to_owned()));
@@ -108,14 +109,14 @@ fn write<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caller::Role;
     use crate::db::Db;
+    use otaru_api::Role;
 
-    fn new() -> New {
-        New {
+    fn new() -> NewToken {
+        NewToken {
             name: "way back".into(),
             role: Role::Admin,
-            expires_at: crate::timestamp::Timestamp::from_millis(9_999_999_999_999),
+            expires_at: otaru_api::Timestamp::from_millis(9_999_999_999_999),
         }
     }
 
@@ -142,7 +143,7 @@ mod tests {
             .unwrap();
         assert_eq!((entry.0.as_str(), entry.1), ("offline", format!("token/{id}")));
         assert!(entry.2.contains("\"offline\":true") && entry.2.contains("admin"), "{}", entry.2);
-        let bad = New { name: " ".into(), ..new() };
+        let bad = NewToken { name: " ".into(), ..new() };
         assert!(matches!(create(&path, bad), Err(OfflineError::Refused(why)) if why.contains("1 to 100")));
     }
 

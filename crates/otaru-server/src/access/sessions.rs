@@ -126,7 +126,7 @@ mod tests {
             };
             Ok::<_, Problem>((count("a")?, count("b")?, is_there(&first)?, is_there(&last)?))
         });
-        let kept = kept.await.map_err(|problem| problem.detail);
+        let kept = kept.await.map_err(|problem| problem.into_details().detail);
         assert_eq!(kept, Ok((MOST, 1, false, true)), "the oldest ended, and others' did not");
     }
 }

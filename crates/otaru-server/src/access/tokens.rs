@@ -1,53 +1,17 @@
 //! API tokens: `otaru_<id>_<secret>`.
 
+use otaru_api::{NewToken, Role, Token};
 use otaru_rollout::Time;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::{Deserialize, Serialize};
 
 use super::name::{BadName, plain_name};
-use crate::caller::{Caller, Role};
+use crate::caller::Caller;
 use crate::db::DbError;
 use crate::problem::Problem;
 use crate::secret;
-use crate::timestamp::Timestamp;
 
 /// How tokens begin.
 pub(super) const KIND: &str = "otaru";
-
-/// A token, without its secret.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct Token {
-    /// Its id.
-    pub id: String,
-    /// What it is for, in its owner's words.
-    pub name: String,
-    /// What it may do.
-    pub role: Role,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// By whom.
-    pub created_by: String,
-    /// When it ends.
-    pub expires_at: Option<Timestamp>,
-    /// When it was last used, to the minute.
-    pub used_at: Option<Timestamp>,
-    /// When it was revoked.
-    pub revoked_at: Option<Timestamp>,
-}
-
-/// What a new token shall be.
-#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = CreateToken)]
-pub struct New {
-    /// What it is for
-    #[schema(min_length = 1, max_length = 100)]
-    pub name: String,
-    /// What it may do
-    pub role: Role,
-    /// When it ends; without, it is good until it is revoked
-    pub expires_at: Option<Timestamp>,
-}
 
 /// Reasons for which there is no new token.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +47,7 @@ impl From<NewTokenError> for Problem {
 ///
 /// # Errors
 /// When its name cannot be one, or the system has no randomness.
-pub fn create(tx: &Connection, new: New, by: &str, now: Time) -> Result<(Token, String), NewTokenError> {
+pub fn create(tx: &Connection, new: NewToken, by: &str, now: Time) -> Result<(Token, String), NewTokenError> {
     let name = plain_name(&new.name)?;
     let made = secret::make(KIND)?;
     tx.execute(
@@ -110,7 +74,7 @@ pub(super) fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
     Ok(Token {
         id: row.get(0)?,
         name: row.get(1)?,
-        role: Role::parse(&role).unwrap_or(Role::Viewer),
+        role: Role::of_name(&role).unwrap_or(Role::Viewer),
         created_at: row.get(3)?,
         created_by: row.get(4)?,
         expires_at: row.get(5)?,

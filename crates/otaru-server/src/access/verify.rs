@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use otaru_api::Timestamp;
 use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
 use rusqlite::{OptionalExtension as _, params};
@@ -14,7 +15,6 @@ use crate::clock::Clock;
 use crate::db::{Db, DbError};
 use crate::problem::Problem;
 use crate::secret;
-use crate::timestamp::Timestamp;
 
 /// How long a token that was looked up is believed without looking again.
 const FRESH: Span = Span::seconds(10);

@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::{AuditEntry, Page};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::audit::{self, Entry, Filter};
+use crate::access::audit::{self, Filter};
 use crate::app::Shared;
-use crate::page::{Page, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::web::extract::Query;
 use crate::web::login::Operator;
@@ -30,13 +31,13 @@ struct AuditQuery {
 }
 
 /// Who did what, newest first
-#[utoipa::path(get, path = "/audit", tag = "audit", params(AuditQuery, PageQuery), responses((status = 200, body = Page<Entry>)))]
+#[utoipa::path(get, path = "/audit", tag = "audit", params(AuditQuery, PageQuery), responses((status = 200, body = Page<AuditEntry>)))]
 async fn list(
     State(app): State<Shared>,
     _: Operator,
     Query(of): Query<AuditQuery>,
     Query(wanted): Query<PageQuery>,
-) -> Result<Json<Page<Entry>>, Problem> {
+) -> Result<Json<Page<AuditEntry>>, Problem> {
     let (limit, before) = (wanted.limit()?, wanted.after()?);
     let filter = Filter { actor: of.actor, action: of.action, object: of.object };
     Ok(Json(app.db.read(move |tx| audit::list(tx, &filter, before, limit)).await?))

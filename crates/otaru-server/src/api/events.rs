@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::Event as Sse;
 use futures_util::StreamExt as _;
+use otaru_api::Event;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_stream::wrappers::BroadcastStream;
@@ -13,7 +14,6 @@ use utoipa_axum::routes;
 
 use crate::app::Shared;
 use crate::caller::Caller;
-use crate::events::Event;
 use crate::problem::Problem;
 use crate::web::extract::Query;
 use crate::web::stream::{answer, end, one_more};

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, FromRequestParts as _, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use otaru_api::{DeviceLogin, Role};
 use otaru_format::status::Status;
 use otaru_rollout::DeviceId;
 use serde::{Deserialize, Serialize};
@@ -11,10 +12,9 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::devices::login::Login;
 use crate::access::{devices as logins, fleet_keys};
 use crate::app::Shared;
-use crate::caller::{Caller, Role};
+use crate::caller::Caller;
 use crate::devices::commands::device_id;
 use crate::problem::Problem;
 use crate::reconcile;
@@ -43,12 +43,12 @@ struct Claim {
 /// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more. A device that
 /// is known already is claimed only within an hour after an admin allowed it. A fleet key has so many devices, and a name so many claims.
 #[utoipa::path(post, path = "/claim", tag = "fleet keys", request_body = Claim, security(),
-    responses((status = 201, body = Login)))]
+    responses((status = 201, body = DeviceLogin)))]
 async fn claim(
     State(app): State<Shared>,
     parts: Parts,
     Body(claim): Body<Claim>,
-) -> Result<(StatusCode, Json<Login>), Problem> {
+) -> Result<(StatusCode, Json<DeviceLogin>), Problem> {
     let (id, now) = (device_id(&app, &claim.device)?, app.clock.now());
     let (username, from, bounds) = (id.to_string(), peer(&parts), app.config.registration);
     // Only who has the key counts for it.
@@ -58,7 +58,7 @@ async fn claim(
     }
     let device = id.clone();
     match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, from, bounds, now)).await {
-        Ok(password) => Ok((StatusCode::CREATED, Json(Login { username, password }))),
+        Ok(password) => Ok((StatusCode::CREATED, Json(DeviceLogin { username, password }))),
         Err(problem) if problem.status == 401 => {
             app.failed_logins.count(peer(&parts), now)?;
             Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "this fleet key is not good"))

@@ -32,7 +32,7 @@ const LONGEST_BODY: usize = 256 * 1024;
                        Moments are RFC 3339: in answers in UTC and with milliseconds, in requests with any offset.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    components(schemas(Problem, crate::devices::list::Sort)),
+    components(schemas(otaru_api::Problem, crate::devices::list::Sort)),
     security(("token" = [])),
     modifiers(&Logins),
 )]

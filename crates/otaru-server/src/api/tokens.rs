@@ -3,17 +3,16 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Serialize;
+use otaru_api::{CreatedFleetKey, CreatedToken, FleetKey, Me, NewFleetKey, NewToken, Page, Token};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access::credentials;
-use crate::access::fleet_keys::{self, FleetKey};
-use crate::access::tokens::{self, Token};
+use crate::access::fleet_keys;
+use crate::access::tokens;
 use crate::app::Shared;
-use crate::caller::{Caller, Role};
+use crate::caller::Caller;
 use crate::idempotency::{Answer, Once};
-use crate::page::Page;
 use crate::problem::Problem;
 use crate::web::extract::{Body, IdempotencyKey, Path};
 use crate::web::login::Admin;
@@ -26,17 +25,6 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(revoke_token))
         .routes(routes!(list_fleet_keys, make_fleet_key))
         .routes(routes!(end_fleet_key))
-}
-
-/// Whose token this is.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Me {
-    /// The token's id.
-    token: String,
-    /// What its owner called it.
-    name: String,
-    /// What it may do.
-    role: Role,
 }
 
 /// Who am I
@@ -53,26 +41,17 @@ async fn list(State(app): State<Shared>, _: Admin) -> Result<Json<Page<Token>>, 
     Ok(Json(Page { items, next: None, total: None }))
 }
 
-/// A token that was just made.
-#[derive(Serialize, utoipa::ToSchema)]
-struct NewToken {
-    #[serde(flatten)]
-    token: Token,
-    /// The token itself; it is shown this once
-    text: String,
-}
-
 /// Make a token
 ///
 /// The answer has the token itself in `text`, this once.
 #[utoipa::path(post, path = "/tokens", tag = "tokens", operation_id = "create_token",
     params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
-    request_body = tokens::New, responses((status = 201, body = NewToken)))]
+    request_body = NewToken, responses((status = 201, body = CreatedToken)))]
 async fn create_token(
     State(app): State<Shared>,
     Admin(caller): Admin,
     key: IdempotencyKey,
-    Body(new): Body<tokens::New>,
+    Body(new): Body<NewToken>,
 ) -> Result<Answer, Problem> {
     Once::new(key.0, &caller, "token", &new)
         .run(&app.db, app.clock.now(), move |tx, now| {
@@ -101,27 +80,18 @@ async fn list_fleet_keys(State(app): State<Shared>, _: Admin) -> Result<Json<Pag
     Ok(Json(Page { items, next: None, total: None }))
 }
 
-/// A fleet key that was just made.
-#[derive(Serialize, utoipa::ToSchema)]
-struct NewFleetKey {
-    #[serde(flatten)]
-    key: FleetKey,
-    /// The key itself; it is shown this once
-    text: String,
-}
-
 /// Make a fleet key
 ///
 /// With it as the password, devices may connect to the broker that are not known yet. The answer has the key itself in
 /// `text`, this once.
 #[utoipa::path(post, path = "/fleet-keys", tag = "fleet keys", operation_id = "create_fleet_key",
     params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
-    request_body = fleet_keys::New, responses((status = 201, body = NewFleetKey)))]
+    request_body = NewFleetKey, responses((status = 201, body = CreatedFleetKey)))]
 async fn make_fleet_key(
     State(app): State<Shared>,
     Admin(caller): Admin,
     key: IdempotencyKey,
-    Body(new): Body<fleet_keys::New>,
+    Body(new): Body<NewFleetKey>,
 ) -> Result<Answer, Problem> {
     Once::new(key.0, &caller, "fleet-key", &new)
         .run(&app.db, app.clock.now(), move |tx, now| {

@@ -3,6 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Redirect, Response};
+use otaru_api::Role;
 
 use super::cookies::{SESSION, cookie, is_script};
 use super::notice::{COOKIE, Notice};
@@ -10,7 +11,6 @@ use super::page::Failure;
 use super::visitor::Visitor;
 use crate::access::sessions;
 use crate::app::Shared;
-use crate::caller::Role;
 use crate::problem::Problem;
 use crate::web::login::logged_in;
 

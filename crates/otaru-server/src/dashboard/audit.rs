@@ -4,6 +4,7 @@ use askama::Template;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use otaru_api::{AuditEntry, Cursor};
 use serde_json::Value;
 
 use super::admission::OperatorVisitor;
@@ -11,9 +12,9 @@ use super::fields::Query;
 use super::page::{Page, draw};
 use super::shell::{Section, Shell};
 use super::show;
-use crate::access::audit::{self, Entry, Filter};
+use crate::access::audit::{self, Filter};
 use crate::app::Shared;
-use crate::page::{Cursor, PageQuery};
+use crate::page::PageQuery;
 
 /// Entries on a page.
 const ROWS: u32 = 50;
@@ -26,7 +27,7 @@ pub(super) fn router() -> Router<Shared> {
 #[template(path = "audit.html")]
 struct AuditPage {
     shell: Shell,
-    entries: Vec<Entry>,
+    entries: Vec<AuditEntry>,
     next: Option<Cursor>,
     actor: String,
     action: String,
@@ -47,7 +48,7 @@ fn href(object: &str) -> Option<String> {
 }
 
 /// More about an entry, in short.
-fn detail(entry: &Entry) -> String {
+fn detail(entry: &AuditEntry) -> String {
     let Some(map) = entry.detail.as_object() else {
         return entry.detail.as_str().unwrap_or_default().to_owned();
     };

@@ -5,6 +5,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use otaru_api::{ChangeDevice, Cursor, DeploymentInShort, DeviceDetails, DeviceEvent, Release, Timestamp};
 use otaru_format::partition::SlotName;
 use rusqlite::Connection;
 use serde_json::Value;
@@ -20,15 +21,12 @@ use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::devices::attempts;
 use crate::devices::commands;
-use crate::devices::details::{DeploymentOfDevice, Details, details};
-use crate::devices::edit::Change;
-use crate::devices::event::DeviceEvent;
+use crate::devices::details::details;
 use crate::devices::history;
 use crate::devices::rows;
-use crate::page::{Cursor, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
-use crate::releases::{self, Release};
-use crate::timestamp::Timestamp;
+use crate::releases;
 
 /// Events on a page.
 const ROWS: u32 = 40;
@@ -62,7 +60,7 @@ struct DevicePage {
     steps: Vec<Step>,
     older: Option<Cursor>,
     newest: bool,
-    deployments: Vec<DeploymentOfDevice>,
+    deployments: Vec<DeploymentInShort>,
     /// Releases that it could run instead.
     releases: Vec<Release>,
 }
@@ -78,9 +76,9 @@ struct Step {
 }
 
 struct Read {
-    details: Details,
+    details: DeviceDetails,
     reported_at: Option<Timestamp>,
-    history: crate::page::Page<DeviceEvent>,
+    history: otaru_api::Page<DeviceEvent>,
     releases: Vec<Release>,
 }
 
@@ -241,7 +239,7 @@ fn reported(detail: &Value) -> (Tone, String, Vec<String>) {
     (show::tone_of_state(state), attempts::told(detail), more)
 }
 
-async fn change(app: &Shared, visitor: Visitor, id: &str, change: Change, done: &str) -> Response {
+async fn change(app: &Shared, visitor: Visitor, id: &str, change: ChangeDevice, done: &str) -> Response {
     let changed = commands::change(app, visitor.caller, id, change).await;
     after(changed.map(|_| done.to_owned()), &format!("/devices/{id}"))
 }
@@ -252,7 +250,7 @@ async fn rename(
     Path(id): Path<String>,
     Form(fields): Form,
 ) -> Response {
-    let label = Change { label: Some(fields.text("label").to_owned()), ..Change::default() };
+    let label = ChangeDevice { label: Some(fields.text("label").to_owned()), ..ChangeDevice::default() };
     change(&app, visitor, &id, label, "The name was changed.").await
 }
 
@@ -262,7 +260,7 @@ async fn add_tags(
     Path(id): Path<String>,
     Form(fields): Form,
 ) -> Response {
-    let tags = Change { tags: tags(fields.text("tags")), ..Change::default() };
+    let tags = ChangeDevice { tags: tags(fields.text("tags")), ..ChangeDevice::default() };
     change(&app, visitor, &id, tags, "The tags were changed.").await
 }
 
@@ -272,7 +270,10 @@ async fn remove_tag(
     Path(id): Path<String>,
     Form(fields): Form,
 ) -> Response {
-    let remove = Change { remove_tags: fields.all("tag").map(str::to_owned).collect(), ..Change::default() };
+    let remove = ChangeDevice {
+        remove_tags: fields.all("tag").map(str::to_owned).collect(),
+        ..ChangeDevice::default()
+    };
     change(&app, visitor, &id, remove, "The tag was removed.").await
 }
 

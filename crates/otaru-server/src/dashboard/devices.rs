@@ -5,6 +5,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
+use otaru_api::{ChangeDevice, Cursor, Device};
 use rusqlite::Connection;
 
 use super::admission::{AdminVisitor, OperatorVisitor};
@@ -17,11 +18,9 @@ use super::visitor::Visitor;
 use crate::app::{App, Shared};
 use crate::db::DbError;
 use crate::devices::commands;
-use crate::devices::edit::Change;
 use crate::devices::list::{self, Order, Sort};
 use crate::devices::query::DeviceQuery;
-use crate::devices::rows::Device;
-use crate::page::{Cursor, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
 
 /// Devices on a page.
@@ -212,8 +211,8 @@ async fn tag_them(app: &Shared, visitor: &Visitor, fields: &Fields) -> Result<St
     let ids = meant(app, fields).await?;
     let remove = fields.text("do") == "remove";
     let change = match remove {
-        true => Change { remove_tags: tags.into_keys().collect(), ..Change::default() },
-        false => Change { tags, ..Change::default() },
+        true => ChangeDevice { remove_tags: tags.into_keys().collect(), ..ChangeDevice::default() },
+        false => ChangeDevice { tags, ..ChangeDevice::default() },
     };
     let changed = commands::change_many(app, visitor.caller.clone(), ids, change).await?;
     let done = if remove { "lost the tags" } else { "have the tags now" };
@@ -241,7 +240,7 @@ async fn update(
 async fn add(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor, Form(fields): Form) -> Page {
     let id = commands::device_id(&app, fields.text("id"))?;
     let label = fields.get("label").map(str::to_owned);
-    let change = Change { label, tags: tags(fields.text("tags")), remove_tags: Vec::new() };
+    let change = ChangeDevice { label, tags: tags(fields.text("tags")), remove_tags: Vec::new() };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
     let most = app.config.registration.devices;
     let added = app.db.write(move |tx| commands::add(tx, &caller, &id, &change, most, now));

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
+use otaru_api::{Timestamp, TimestampError};
 use otaru_rollout::{BadSpan, Span, Tag, Time};
 use serde::de::DeserializeOwned;
 
 use super::page::Failure;
 use crate::app::Shared;
 use crate::problem::Problem;
-use crate::timestamp::{Timestamp, TimestampError};
 use crate::web::extract::plain;
 
 /// The filled-in fields of a form, without the white space around their texts. A field that was left empty is not there.
@@ -178,7 +178,7 @@ mod tests {
             assert_eq!(read(text).unwrap().unwrap().to_string(), "2026-11-29T05:24:44.000Z", "{text}");
         }
         for bad in ["x", "2026-11-29T05:24:44", "@1795922684", "1969-12-31T00:00:00Z"] {
-            let detail = read(bad).unwrap_err().detail;
+            let detail = read(bad).unwrap_err().into_details().detail;
             assert!(detail.starts_with("Start in or at: "), "{detail}");
             assert!(detail.ends_with("or a span such as 2h or 3d"), "{detail}");
         }

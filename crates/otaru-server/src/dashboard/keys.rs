@@ -5,6 +5,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use otaru_api::{FleetKey, NewFleetKey, NewToken, Role, Token};
 use otaru_rollout::Span;
 
 use super::admission::AdminVisitor;
@@ -14,10 +15,9 @@ use super::secret::SecretPage;
 use super::shell::{Section, Shell};
 use super::show;
 use crate::access::credentials;
-use crate::access::fleet_keys::{self, FleetKey};
-use crate::access::tokens::{self, Token};
+use crate::access::fleet_keys;
+use crate::access::tokens;
 use crate::app::Shared;
-use crate::caller::Role;
 use crate::problem::Problem;
 
 pub(super) fn router() -> Router<Shared> {
@@ -65,10 +65,10 @@ async fn new_token(
     Form(fields): Form,
 ) -> Page {
     let role =
-        Role::parse(fields.text("role")).ok_or_else(|| Problem::invalid("choose what the token may do"))?;
+        Role::of_name(fields.text("role")).ok_or_else(|| Problem::invalid("choose what the token may do"))?;
     let days: Option<u32> = fields.parse("days", "Days until it ends")?;
     let end = |days: u32| (app.clock.now() + Span::hours(u64::from(days) * 24)).into();
-    let new = tokens::New { name: fields.text("name").to_owned(), role, expires_at: days.map(end) };
+    let new = NewToken { name: fields.text("name").to_owned(), role, expires_at: days.map(end) };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
     let (token, text) = app.db.write(move |tx| credentials::create_token(tx, &caller, new, now)).await?;
     draw(&SecretPage {
@@ -96,7 +96,7 @@ async fn new_fleet_key(
 ) -> Page {
     let tags = tags(fields.text("tags"));
     let max_devices = fields.parse("max_devices", "Most devices")?;
-    let new = fleet_keys::New { name: fields.text("name").to_owned(), tags, max_devices };
+    let new = NewFleetKey { name: fields.text("name").to_owned(), tags, max_devices };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
     let (key, text) = app.db.write(move |tx| credentials::create_fleet_key(tx, &caller, new, now)).await?;
     draw(&SecretPage {

@@ -12,13 +12,13 @@ use axum::response::IntoResponse;
 use axum::response::sse::Event as Message;
 use axum::routing::get;
 use futures_util::stream;
+use otaru_api::Event;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::fields::Query;
 use super::visitor::Visitor;
 use crate::app::Shared;
-use crate::events::Event;
 use crate::problem::Problem;
 use crate::web::stream::{answer, end, one_more};
 
@@ -92,6 +92,7 @@ impl Subjects {
             Event::Rollout { id, .. } => ("rollout", id.to_string()),
             Event::Release { id } => ("release", id.to_string()),
             Event::Job { release, .. } => ("release", release.to_string()),
+            _ => return false,
         };
         self.0.iter().any(|(of, only)| of == kind && only.as_ref().is_none_or(|only| *only == id))
     }

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use otaru_api::{Device, FleetCounts, VersionCount};
 use rusqlite::Connection;
 
 use super::chart::{self, Part};
@@ -14,8 +15,7 @@ use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::{App, Shared};
 use crate::db::DbError;
-use crate::devices::list::{self, Filter, Fleet, Order, Sort, VersionCount};
-use crate::devices::rows::Device;
+use crate::devices::list::{self, Filter, Order, Sort};
 use crate::rollouts::rows;
 
 /// Versions that are shown; the rest is one line.
@@ -31,7 +31,7 @@ pub(super) fn router() -> Router<Shared> {
 #[template(path = "overview.html")]
 struct OverviewPage {
     shell: Shell,
-    fleet: Fleet,
+    fleet: FleetCounts,
     health: Vec<Part>,
     versions: Vec<Version>,
     /// Devices that run other versions than those shown.
@@ -56,7 +56,7 @@ struct Version {
 
 /// Everything that was read for the page at once.
 struct Read {
-    fleet: Fleet,
+    fleet: FleetCounts,
     rollouts: Vec<Row>,
     troubled: Vec<Device>,
     troubles: u64,
@@ -134,7 +134,7 @@ fn version(counted: &VersionCount) -> Version {
     Version { product: counted.product.clone(), parts: [part] }
 }
 
-fn health(fleet: &Fleet) -> Vec<Part> {
+fn health(fleet: &FleetCounts) -> Vec<Part> {
     let part = |name: &str, tone| Part {
         name: name.into(),
         number: fleet.health.get(name).copied().unwrap_or(0),

@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use otaru_api::{NewRollout, Preview, Release};
 use otaru_rollout::{
     Attempts, AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, Target, Wave, WaveSize,
 };
@@ -26,10 +27,8 @@ use crate::app::Shared;
 use crate::devices::commands::matching;
 use crate::devices::query::DeviceQuery;
 use crate::problem::Problem;
-use crate::releases::{Filter, Release, rows};
+use crate::releases::{Filter, rows};
 use crate::rollouts::commands;
-use crate::rollouts::new::NewRollout;
-use crate::rollouts::preview::Preview;
 
 /// Releases that can be chosen.
 const RELEASES: u32 = 100;

@@ -5,6 +5,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use otaru_api::Release;
 use rusqlite::Connection;
 
 use super::admission::OperatorVisitor;
@@ -18,8 +19,7 @@ use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::problem::Problem;
 use crate::releases::commands;
-use crate::releases::needs::Needs;
-use crate::releases::{Release, rows};
+use crate::releases::{needs, rows};
 use crate::rollouts::rows as rollouts;
 
 /// Rollouts of it that are listed.
@@ -46,7 +46,7 @@ struct ReleasePage {
 
 impl ReleasePage {
     fn file(&self) -> Option<String> {
-        self.release.offered().map(|(digest, name)| crate::address::download_path(digest, &name))
+        rows::offered_file(&self.release).map(|(digest, name)| crate::address::download_path(digest, &name))
     }
 }
 
@@ -59,7 +59,7 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Path(id): Path<i64>) 
     };
     let (mut release, rollouts) = app.db.read(read).await?;
     if let Some(raw) = release.raw.filter(|_| release.needs.is_none()) {
-        release.needs = Needs::read(&app.artifacts, raw).await;
+        release.needs = needs::read(&app.artifacts, raw).await;
     }
     let title = release.title.clone();
     draw(&ReleasePage {

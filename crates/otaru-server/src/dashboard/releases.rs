@@ -7,6 +7,7 @@ use axum::extract::{DefaultBodyLimit, Multipart, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use futures_util::StreamExt as _;
+use otaru_api::{Cursor, JobState, Page as Listed, Release};
 use rusqlite::Connection;
 
 use super::admission::OperatorVisitor;
@@ -20,12 +21,12 @@ use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::artifacts::Staged;
 use crate::db::DbError;
-use crate::page::{Cursor, Page as Listed, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::releases::commands;
 use crate::releases::naming::Naming;
 use crate::releases::register::Registered;
-use crate::releases::{Filter, JobState, Release, rows};
+use crate::releases::{Filter, rows};
 use crate::web::upload::{Announced, receive_upload};
 
 /// Releases on a page.
@@ -72,7 +73,7 @@ pub(super) fn sizes(release: &Release) -> Vec<(String, u64, u64, [Part; 1])> {
 /// How work on a release is, if it is worth a word.
 pub(super) fn work(release: &Release) -> Option<(Tone, String)> {
     let job = release.job.as_ref()?;
-    match job.state {
+    match job.state.known()? {
         JobState::Queued => Some((Tone::Wait, "waits to be built".into())),
         JobState::Running => Some((Tone::Busy, format!("building: {}", job.detail))),
         JobState::Failed => Some((Tone::Bad, format!("build failed: {}", job.detail))),

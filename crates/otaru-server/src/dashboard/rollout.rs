@@ -5,8 +5,10 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use otaru_api::{Cursor, Deployment, Page as Listed, RolloutEvent, Timestamp};
 use otaru_rollout::{
-    AutoGate, Control, DeviceId, Gate, GateState, Held, Percent, RolloutId, RolloutSpec, Tally, WaveSize,
+    AutoGate, Control, DeviceId, Gate, GateState, Held, Outcome, Percent, RolloutId, RolloutSpec, Standing,
+    Tally, WaveSize,
 };
 use rusqlite::Connection;
 use serde_json::Value;
@@ -20,13 +22,12 @@ use super::shell::{Section, Shell};
 use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::Shared;
-use crate::page::{Cursor, Page as Listed, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::rollouts::commands;
-use crate::rollouts::deployments::{self, DeploymentView};
-use crate::rollouts::rows::{self, RolloutEvent};
+use crate::rollouts::deployments;
+use crate::rollouts::rows;
 use crate::rollouts::view::RolloutView;
-use crate::timestamp::Timestamp;
 
 /// Devices on a page.
 const ROWS: u32 = 25;
@@ -47,7 +48,7 @@ struct RolloutPage {
     row: Row,
     waves: Vec<WaveShown>,
     reasons: Vec<(String, u64)>,
-    deployments: Vec<DeploymentView>,
+    deployments: Vec<Deployment>,
     next: Option<Cursor>,
     standing: String,
     error: String,
@@ -72,9 +73,9 @@ impl RolloutPage {
         self.is(&["running"]) && self.row.view.wave + 1 < self.row.view.tallies.len()
     }
 
-    fn can_retry(&self, deployment: &DeploymentView) -> bool {
-        let failed =
-            show::tone_of_standing(&deployment.standing) == Tone::Bad || deployment.standing == "cancelled";
+    fn can_retry(&self, deployment: &Deployment) -> bool {
+        let failed = show::tone_of_standing(deployment.standing.as_str()) == Tone::Bad
+            || deployment.standing == Standing::Finished(Outcome::Cancelled);
         failed && self.is(&["running", "paused", "stopped"])
     }
 }
@@ -103,7 +104,7 @@ struct Step {
 
 struct Read {
     view: RolloutView,
-    deployments: Listed<DeploymentView>,
+    deployments: Listed<Deployment>,
     events: Listed<RolloutEvent>,
 }
 

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use otaru_api::{Cursor, Page as Listed};
 use otaru_rollout::Tally;
 use rusqlite::Connection;
 
@@ -15,7 +16,7 @@ use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::db::DbError;
-use crate::page::{Cursor, Page as Listed, PageQuery};
+use crate::page::PageQuery;
 use crate::rollouts::rows::{self, StoredRollout};
 use crate::rollouts::view::RolloutView;
 

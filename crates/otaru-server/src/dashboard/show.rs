@@ -3,12 +3,9 @@
 use std::fmt;
 
 use askama::filters::HtmlSafe;
+use otaru_api::{Deployment, Device, Timestamp};
 use otaru_format::status::{MAX_TRIALS, UpdateState};
 use otaru_rollout::{Phase, Standing};
-
-use crate::devices::rows::Device;
-use crate::rollouts::deployments::DeploymentView;
-use crate::timestamp::Timestamp;
 
 /// How good something is, as a colour says it; never a colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +56,7 @@ pub(super) fn state(device: &Device) -> String {
 }
 
 /// Where a deployment stands, in words.
-pub(super) fn standing(deployment: &DeploymentView) -> String {
+pub(super) fn standing(deployment: &Deployment) -> String {
     match (deployment.standing.as_str(), deployment.trials) {
         ("retrying", 0) => "not heard since it started the image".into(),
         ("retrying", trials) => will_try_again(trials.saturating_add(1).min(MAX_TRIALS)),

@@ -1,9 +1,10 @@
 //! Visitors of pages.
 
+use otaru_api::Role;
 use otaru_format::digest::Digest;
 
 use super::notice::Notice;
-use crate::caller::{Caller, Role};
+use crate::caller::Caller;
 
 /// Somebody who is logged in. As an extractor it sends everybody else to the login.
 #[derive(Debug, Clone)]

@@ -1,12 +1,12 @@
 //! Attempts at an update, in what happened to a device: one entry each, with its steps inside.
 
+use otaru_api::DeviceEvent;
 use otaru_format::digest::Digest;
 use otaru_format::status::UpdateState;
 use otaru_rollout::{DeviceId, RolloutId};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use super::event::DeviceEvent;
 use crate::db::DbError;
 use crate::releases::naming;
 use crate::rollouts::deployments;

@@ -2,21 +2,21 @@
 //!
 //! The steps inside a write are in [`edit`](super::edit).
 
+use otaru_api::{ChangeDevice, Device, DeviceDetails, Event};
 use otaru_format::topic::Topics;
 use otaru_rollout::{DeviceId, Time};
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::details::{Details, details};
-use super::edit::{self, Change};
+use super::details::{self, details};
+use super::edit;
 use super::list;
 use super::query::DeviceQuery;
 use super::registry::{self, Entry, NoRoom};
-use super::rows::{self, Device};
+use super::rows;
 use crate::access::{audit, devices as logins};
 use crate::app::App;
 use crate::caller::Caller;
-use crate::events::Event;
 use crate::problem::Problem;
 use crate::rollouts::transaction::Changes;
 
@@ -38,7 +38,12 @@ pub(crate) fn device_id(app: &App, text: &str) -> Result<DeviceId, Problem> {
 ///
 /// # Errors
 /// When there is none, or it cannot be changed so.
-pub(crate) async fn change(app: &App, caller: Caller, id: &str, change: Change) -> Result<Details, Problem> {
+pub(crate) async fn change(
+    app: &App,
+    caller: Caller,
+    id: &str,
+    change: ChangeDevice,
+) -> Result<DeviceDetails, Problem> {
     let now = app.clock.now();
     edited(app, id, move |tx, id| edit::change(tx, &caller, id, &change, now)).await
 }
@@ -48,7 +53,7 @@ async fn edited(
     app: &App,
     id: &str,
     edit: impl FnOnce(&Connection, &DeviceId) -> Result<Changes, Problem> + Send + 'static,
-) -> Result<Details, Problem> {
+) -> Result<DeviceDetails, Problem> {
     let id = device_id(app, id)?;
     let done = app.db.write(move |tx| {
         let changes = edit(tx, &id)?;
@@ -57,14 +62,14 @@ async fn edited(
     let (details, changes) = done.await?;
     changes.tell(app);
     tell(app, &details.device);
-    Ok(details.and_contested(app))
+    Ok(details::and_contested(details, app))
 }
 
 /// Retires a device and tells everybody.
 ///
 /// # Errors
 /// When there is none.
-pub(crate) async fn retire(app: &App, caller: Caller, id: &str) -> Result<Details, Problem> {
+pub(crate) async fn retire(app: &App, caller: Caller, id: &str) -> Result<DeviceDetails, Problem> {
     let now = app.clock.now();
     edited(app, id, move |tx, id| edit::retire(tx, &caller, id, now)).await
 }
@@ -73,7 +78,7 @@ pub(crate) async fn retire(app: &App, caller: Caller, id: &str) -> Result<Detail
 ///
 /// # Errors
 /// When there is none, or it is not retired.
-pub(crate) async fn unretire(app: &App, caller: Caller, id: &str) -> Result<Details, Problem> {
+pub(crate) async fn unretire(app: &App, caller: Caller, id: &str) -> Result<DeviceDetails, Problem> {
     let now = app.clock.now();
     edited(app, id, move |tx, id| edit::unretire(tx, &caller, id, now)).await
 }
@@ -97,7 +102,7 @@ pub(crate) fn add(
     tx: &Connection,
     caller: &Caller,
     id: &DeviceId,
-    change: &Change,
+    change: &ChangeDevice,
     most: u64,
     now: Time,
 ) -> Result<(Device, String), Problem> {
@@ -137,13 +142,13 @@ pub(crate) async fn new_password(app: &App, caller: Caller, id: &str) -> Result<
 ///
 /// # Errors
 /// When there is none.
-pub(crate) async fn allow_claim(app: &App, caller: Caller, id: &str) -> Result<Details, Problem> {
+pub(crate) async fn allow_claim(app: &App, caller: Caller, id: &str) -> Result<DeviceDetails, Problem> {
     let (id, now) = (device_id(app, id)?, app.clock.now());
     let allowed = app.db.write(move |tx| {
         logins::allow_claim(tx, &caller, &id, now)?;
         details(tx, &id)
     });
-    Ok(allowed.await?.and_contested(app))
+    Ok(details::and_contested(allowed.await?, app))
 }
 
 /// Returns the ids of devices that match; not more than may be changed at once.
@@ -172,7 +177,7 @@ pub(crate) async fn change_many(
     app: &App,
     caller: Caller,
     ids: Vec<String>,
-    change: Change,
+    change: ChangeDevice,
 ) -> Result<usize, Problem> {
     not_too_many(&ids)?;
     let ids = ids.iter().map(|id| device_id(app, id)).collect::<Result<Vec<_>, _>>()?;

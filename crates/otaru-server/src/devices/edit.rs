@@ -1,11 +1,9 @@
 //! Changes that people make to devices. Each change is one transaction with its audit entry, and open rollouts hear of it; what is
 //! to be told of it then is given back.
 
-use std::collections::BTreeMap;
-
+use otaru_api::ChangeDevice;
 use otaru_rollout::{DeviceId, Time};
 use rusqlite::{Connection, params};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{history, rows, tags};
@@ -15,20 +13,6 @@ use crate::problem::Problem;
 use crate::rollouts::device::{device_changed, device_retired};
 use crate::rollouts::transaction::Changes;
 
-/// What shall change about a device.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, utoipa::ToSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schema(as = ChangeDevice)]
-pub struct Change {
-    /// What people call it; empty for its id
-    #[schema(max_length = 100)]
-    pub label: Option<String>,
-    /// Tags it shall have, besides those it has
-    pub tags: BTreeMap<String, String>,
-    /// Names of tags it shall have no longer
-    pub remove_tags: Vec<String>,
-}
-
 /// Changes a device that is not retired.
 ///
 /// # Errors
@@ -37,7 +21,7 @@ pub fn change(
     tx: &Connection,
     caller: &Caller,
     device: &DeviceId,
-    change: &Change,
+    change: &ChangeDevice,
     now: Time,
 ) -> Result<Changes, Problem> {
     exists(tx, device)?;

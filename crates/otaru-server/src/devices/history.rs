@@ -1,14 +1,13 @@
 //! History of a device.
 
+use otaru_api::{Cursor, DeviceEvent, Page};
 use otaru_format::digest::Digest;
 use otaru_rollout::{DeviceId, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 
-use super::attempts;
-use super::event::DeviceEvent;
+use super::{attempts, event};
 use crate::db::DbError;
-use crate::page::{Cursor, Page};
 
 /// How many events of a device are kept.
 pub const KEPT: i64 = 1_000;
@@ -69,7 +68,7 @@ pub fn list(
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = is_cut || entries.len() > wanted;
     let rest = entries.split_off(wanted.min(entries.len()));
-    let oldest = entries.iter().map(DeviceEvent::first).min();
+    let oldest = entries.iter().map(event::first).min();
     // What happened during an attempt stands on the page of the attempt: the next one begins before it.
     entries.extend(rest.into_iter().take_while(|entry| oldest.is_some_and(|oldest| entry.id > oldest)));
     let next = oldest.filter(|_| more).map(|id| Cursor::of(&id));

@@ -3,17 +3,15 @@
 //! What SQL can say is said in SQL. Tag expressions and version ranges are the rollout engine's, so that a list shows what a
 //! rollout would hit; they are applied to what SQL finds, page by page, until a page is full.
 
+use otaru_api::{Cursor, Device, FleetCounts, Page, Timestamp, VersionCount};
 use otaru_rollout::{TagExpression, Tags, VersionRange};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use super::health;
-use super::rows::{COLUMNS, Device, device};
+use super::rows::{COLUMNS, device};
 use crate::db::DbError;
-use crate::page::{Cursor, Page};
-use crate::releases::naming;
-use crate::timestamp::Timestamp;
 
 /// Devices that are read at once, to be looked at one by one.
 const BATCH: usize = 1_000;
@@ -263,53 +261,14 @@ pub fn ids(tx: &Connection, filter: &Filter, most: usize) -> Result<Vec<String>,
     Ok(all)
 }
 
-/// How many devices there are of what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Fleet {
-    /// All of them, without retired ones.
-    pub total: u64,
-    /// Those that can be reached.
-    pub reachable: u64,
-    /// By product and version, the most first.
-    pub versions: Vec<VersionCount>,
-    /// By state.
-    pub states: std::collections::BTreeMap<String, u64>,
-    /// By how they are: `well`, `updating`, `troubled`, `away`.
-    pub health: std::collections::BTreeMap<String, u64>,
-}
-
-/// How many devices run a version, or one of several images that are called so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct VersionCount {
-    /// The product.
-    pub product: String,
-    /// The version.
-    pub version: String,
-    /// The SHA-256 of the image, in hex, where devices of one chip run several that are called so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// How many run it.
-    pub devices: u64,
-}
-
-impl VersionCount {
-    /// The version and, where others are called so, the first digits of the image.
-    pub fn title(&self) -> String {
-        match self.image.as_deref().and_then(naming::short_of) {
-            Some(short) => format!("{} ({short})", self.version),
-            None => self.version.clone(),
-        }
-    }
-}
-
 /// Counts the fleet.
-pub fn fleet(tx: &Connection) -> Result<Fleet, DbError> {
+pub fn fleet(tx: &Connection) -> Result<FleetCounts, DbError> {
     let number = |count: i64| count.unsigned_abs();
     let (total, reachable) = tx
         .prepare_cached("SELECT count(*), coalesce(sum(reachable), 0) FROM devices WHERE retired_at IS NULL")?
         .query_row([], |row| Ok((number(row.get(0)?), number(row.get(1)?))))?;
     let versions = versions(tx)?;
-    Ok(Fleet { total, reachable, versions, states: by(tx, "d.state")?, health: by(tx, &health::SQL)? })
+    Ok(FleetCounts { total, reachable, versions, states: by(tx, "d.state")?, health: by(tx, &health::SQL)? })
 }
 
 /// The fleet by what it runs. Images with one version are counted together unless they are for one chip: then they are two builds

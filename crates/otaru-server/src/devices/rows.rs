@@ -1,62 +1,12 @@
 //! Rows of devices.
 
-use std::collections::BTreeMap;
-
-use otaru_format::status::{self, Code, UpdateState};
+use otaru_api::{Device, Timestamp};
 use otaru_rollout::DeviceId;
 use rusqlite::{Connection, OptionalExtension as _, Row};
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::db::DbError;
 use crate::releases::naming;
-use crate::timestamp::Timestamp;
-
-/// A device as lists show it.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct Device {
-    /// Its name in MQTT topics.
-    pub id: String,
-    /// What people call it, if not by its id.
-    pub label: Option<String>,
-    /// Its chip, such as `esp32c3`; empty before its first report, like all that a report tells.
-    pub chip: String,
-    /// The product it is, as it reports it; of older devices the project of the image they run.
-    pub product: String,
-    /// The version of it: of the release with this image, where there is one, and else as the device reports it.
-    pub version: String,
-    /// The SHA-256 of it, in hex.
-    pub image: Option<String>,
-    /// Its first eight digits, to tell apart what is called alike.
-    pub image_short: Option<String>,
-    /// What it is at: `idle`, `downloading`, `confirmed`, `rolled_back` …
-    pub state: String,
-    /// Why it last failed, as a code.
-    pub error_code: Option<String>,
-    /// The how manieth attempt it is at, or, of an image that did not reach the broker, how often it was tried; 0 for neither.
-    pub attempt: u8,
-    /// Whether it can be reached now.
-    pub reachable: bool,
-    /// When it was first heard of.
-    pub first_seen: Timestamp,
-    /// When something of it last changed.
-    pub last_seen: Option<Timestamp>,
-    /// Its tags.
-    pub tags: BTreeMap<String, String>,
-    /// The rollout that updates it just now.
-    pub active_rollout: Option<i64>,
-    /// When it was retired.
-    pub retired_at: Option<Timestamp>,
-}
-
-impl Device {
-    /// The trial that comes next, where its new image did not reach the broker and will be tried again.
-    pub fn next_trial(&self) -> Option<u8> {
-        let unreachable = self.error_code.as_deref() == Some(Code::Unreachable.as_str());
-        let code = unreachable.then_some(Code::Unreachable);
-        status::next_trial(UpdateState::of_name(&self.state), code, self.attempt)
-    }
-}
 
 /// The columns of [`device`], of a table named `d`.
 pub(super) const COLUMNS: &str = "d.id, d.label, d.chip, d.product, d.version, lower(hex(d.image)), d.state, d.error_code, \

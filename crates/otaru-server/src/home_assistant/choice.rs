@@ -3,13 +3,13 @@
 use std::cmp::Ordering;
 use std::sync::LazyLock;
 
+use otaru_api::Device;
 use otaru_format::digest::Digest;
 use otaru_format::release::SemVer;
 use otaru_rollout::Goal;
 use rusqlite::Connection;
 
 use crate::db::DbError;
-use crate::devices::rows::Device;
 use crate::releases::naming;
 use crate::rollouts::deployments::outcomes;
 use crate::rollouts::rows;

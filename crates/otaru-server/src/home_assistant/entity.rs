@@ -1,10 +1,10 @@
 //! A device as Home Assistant is to see it: pure, from rows to messages.
 
+use otaru_api::Device;
 use otaru_format::status::UpdateState;
 use serde::Serialize;
 
 use super::choice::Choice;
-use crate::devices::rows::Device;
 
 /// The payload that asks for an installation.
 pub const INSTALL: &str = "install";

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use otaru_api::{Device, Event, NewRollout, Role};
 use otaru_format::digest::Digest;
 use otaru_format::status::UpdateState;
 use otaru_rollout::{Attempts, DeviceId, Goal, Limits, Percent, RolloutId, Target};
@@ -15,17 +16,16 @@ use tokio::sync::broadcast::error::RecvError;
 use super::choice::{Candidate, Choice, Latest, candidates, choose};
 use super::entity::{Description, INSTALL, Places, State};
 use crate::app::Shared;
-use crate::caller::{Caller, Role};
+use crate::caller::Caller;
 use crate::db::DbError;
 use crate::devices::attempts;
 use crate::devices::list::{self, Filter, Order, Sort};
-use crate::devices::rows::{self, Device};
-use crate::events::Event;
+use crate::devices::rows;
 use crate::mqtt::{BrokerError, Publisher};
 use crate::problem::Problem;
 use crate::releases::again::Prepared;
 use crate::rollouts::deployments;
-use crate::rollouts::new::NewRollout;
+use crate::rollouts::new;
 
 /// Changes of so long are published together: Home Assistant draws a number once a second at most.
 const TOGETHER: Duration = Duration::from_millis(500);
@@ -88,7 +88,7 @@ impl HomeAssistant {
         let id = DeviceId::from(device);
         // Whoever asks for devices that do not exist makes nothing grow.
         let Ok(Some(known)) = app.db.read(move |tx| rows::get(tx, &id)).await else { return };
-        let refusal = Refusal { why: problem.detail, device: moment(&known), told: false };
+        let refusal = Refusal { why: problem.into_details().detail, device: moment(&known), told: false };
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(known.id, refusal);
         self.refusal.notify_one();
     }
@@ -325,7 +325,7 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
     });
     // After a way back, the latest release is older than what the device has had.
     let prepared = match wanted.await? {
-        Some(new) => new.prepare(app).await?,
+        Some(order) => new::prepare(&order, app).await?,
         None => Prepared::default(),
     };
     let made = app.db.write(move |tx| {
@@ -339,7 +339,7 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
             let text = format!("rollout {rollout} brings {} already", release.shown);
             return Err(Problem::conflict(text));
         }
-        let (_, changes) = rollout(&device, id, release).make(tx, &caller(), &prepared, now)?;
+        let (_, changes) = new::make(&rollout(&device, id, release), tx, &caller(), &prepared, now)?;
         Ok((changes, device.id, release.version.clone(), prepared))
     });
     let (changes, device, version, prepared) = made.await?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::str::FromStr;
 
-use crate::caller::Role;
+use otaru_api::Role;
 
 /// Identity of a client of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl FromStr for Identity {
         match text.split_once(':') {
             None if text == "server" => Ok(Self::Server),
             None if text == "local" => Ok(Self::Local),
-            Some(("token", role)) => Role::parse(role).map(Self::Token).ok_or(()),
+            Some(("token", role)) => Role::of_name(role).map(Self::Token).ok_or(()),
             Some(("device", id)) => Ok(Self::Device(id.to_owned())),
             _ => Err(()),
         }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mqtt5::broker::events::{BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent};
-use serde::Serialize;
+use otaru_api::Contested;
 
 use super::access::Answer;
 
@@ -49,36 +49,21 @@ struct Takeovers {
     told: Option<Instant>,
 }
 
-/// A client id that more than one connection wants.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Contested {
-    /// How often the connection was taken over lately.
-    pub takeovers: usize,
-    /// Within how many minutes that was.
-    pub minutes: u64,
-    /// The addresses that did.
-    #[schema(value_type = Vec<String>)]
-    pub addresses: BTreeSet<IpAddr>,
-    /// What that means, and what to do.
-    pub detail: String,
-}
-
-impl Contested {
-    fn new(takeovers: usize, addresses: BTreeSet<IpAddr>, take_turns: bool) -> Self {
-        let minutes = WITHIN.as_secs() / 60;
-        let named: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        let times = format!(
-            "within {minutes} min its connection was taken over {takeovers} times, by {}",
-            named.join(" and ")
-        );
-        let detail = match take_turns {
-            true => format!("two boards use this name: {times}; give one of them another name"),
-            false => format!(
-                "{times}: two boards use this name, or one restarts or loses its network again and again; give each board its own name"
-            ),
-        };
-        Self { takeovers, minutes, addresses, detail }
-    }
+/// Says what takeovers of one client id mean.
+fn contested(takeovers: usize, addresses: BTreeSet<IpAddr>, take_turns: bool) -> Contested {
+    let minutes = WITHIN.as_secs() / 60;
+    let named: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let times = format!(
+        "within {minutes} min its connection was taken over {takeovers} times, by {}",
+        named.join(" and ")
+    );
+    let detail = match take_turns {
+        true => format!("two boards use this name: {times}; give one of them another name"),
+        false => format!(
+            "{times}: two boards use this name, or one restarts or loses its network again and again; give each board its own name"
+        ),
+    };
+    Contested { takeovers, minutes, addresses, detail }
 }
 
 impl Connections {
@@ -161,7 +146,7 @@ impl Takeovers {
         lately.dedup();
         // One that comes back after another: whoever only gets new addresses has none twice.
         let take_turns = lately.len() > addresses.len();
-        (takeovers > RESTARTS || take_turns).then(|| Contested::new(takeovers, addresses, take_turns))
+        (takeovers > RESTARTS || take_turns).then(|| contested(takeovers, addresses, take_turns))
     }
 }
 

@@ -8,5 +8,5 @@ mod url;
 
 pub use broker::{EmbeddedBroker, reachable};
 pub use client::{BrokerError, Incoming, LONGEST_MESSAGE, Message, Mqtt, Publisher};
-pub use connections::{Connections, Contested};
+pub use connections::Connections;
 pub use url::{BrokerUrl, BrokerUrlError, DEFAULT_PORT, Login, Secret};

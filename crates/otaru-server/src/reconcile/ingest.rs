@@ -14,7 +14,6 @@ use crate::db::DbError;
 use crate::devices::recent::Last;
 use crate::devices::registry::{self, Entry, NoRoom};
 use crate::devices::{attempts, history};
-use crate::events;
 use crate::releases::naming;
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
 
@@ -81,8 +80,8 @@ struct Taken {
     version: String,
 }
 
-fn told(device: &DeviceId, report: &Status<String>, version: &str, reachable: bool) -> events::Event {
-    events::Event::Device {
+fn told(device: &DeviceId, report: &Status<String>, version: &str, reachable: bool) -> otaru_api::Event {
+    otaru_api::Event::Device {
         id: device.to_string(),
         state: report.state.as_str().to_owned(),
         version: version.to_owned(),
@@ -276,7 +275,7 @@ fn presence(
     transaction.event_of_device(device, &Event::Reachable(online))?;
     let mut changes = transaction.finish()?;
     let id = device.to_string();
-    changes.events.push(events::Event::Device {
+    changes.events.push(otaru_api::Event::Device {
         id,
         state,
         version,

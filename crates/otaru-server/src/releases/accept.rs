@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use bytes::Bytes;
+use otaru_api::Event;
 use otaru_rollout::Time;
 use rusqlite::Connection;
 use serde_json::json;
@@ -15,7 +16,6 @@ use crate::app::App;
 use crate::artifacts::{ArtifactError, Staged};
 use crate::caller::Caller;
 use crate::db::DbError;
-use crate::events::Event;
 use crate::problem::Problem;
 
 /// So many files are looked at in one process at the same time: each is in memory meanwhile.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
+use otaru_api::{Event, Release};
 use otaru_format::digest::Digest;
 use otaru_format::release::MAX_SEQUENCE;
 use otaru_release::sign::{renumber, resign_as};
@@ -18,11 +19,10 @@ use super::Keys;
 use super::columns::{digest_at, millis};
 use super::contents::{Contents, Kind, ReleaseParts};
 use super::register::{Stored, note_artifact, put_file};
-use super::rows::{self, Release};
+use super::rows;
 use crate::app::App;
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
-use crate::events::Event;
 use crate::problem::Problem;
 
 /// A release that is to become newer than what devices have had.
@@ -247,7 +247,7 @@ fn next_reported(tx: &Connection, release: i64) -> Result<u64, DbError> {
 
 /// Says how to sign a release again, where this server cannot.
 fn sign_elsewhere(release: &Release, had: u64, least: u64) -> Problem {
-    let file = release.offered().map_or_else(|| "FILE.otaru".to_owned(), |(_, name)| name);
+    let file = rows::offered_file(release).map_or_else(|| "FILE.otaru".to_owned(), |(_, name)| name);
     let key = match &release.signed_by {
         Some(id) => format!("the key {id}, which signed it, is not on this server"),
         None => "it is not signed".to_owned(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use otaru_api::JobState;
 use otaru_format::digest::Digest;
 use otaru_release::build::{BuildError, MAX_BASES, Options, Progress, Stage, Unsigned, build};
 use otaru_release::file::ReleaseFile;
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 use super::Keys;
 use super::columns::digest_at;
 use super::contents::{Contents, Kind, ReleaseParts};
-use super::job::{Job, JobState};
+use super::job::Job;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::db::DbError;
 use crate::events::Events;

@@ -1,20 +1,19 @@
 //! Commands about releases: each is one write with its line in the audit log, and everybody is told of it.
 
+use otaru_api::{Event, JobKind, Release, Role};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::accept::accept;
-use super::job::{Job, JobKind};
+use super::job::Job;
 use super::naming::Naming;
-use super::needs::Needs;
 use super::register::Registered;
-use super::rows::{self, Release};
+use super::{needs, rows};
 use crate::access::audit;
 use crate::app::App;
 use crate::artifacts::Staged;
-use crate::caller::{Caller, Role};
+use crate::caller::Caller;
 use crate::db::DbError;
-use crate::events::Event;
 use crate::problem::Problem;
 
 /// The longest notes, in bytes.
@@ -117,7 +116,7 @@ pub(crate) async fn find(app: &App, id: i64) -> Result<Release, Problem> {
     let mut release = app.db.read(move |tx| rows::get(tx, id)).await?.ok_or_else(|| missing(id))?;
     // Of one that was uploaded before it was kept.
     if let Some(raw) = release.raw.filter(|_| release.needs.is_none()) {
-        release.needs = Needs::read(&app.artifacts, raw).await;
+        release.needs = needs::read(&app.artifacts, raw).await;
     }
     Ok(release)
 }

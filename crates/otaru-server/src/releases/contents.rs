@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use otaru_api::Needs;
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::file::{MERGED_REMEDY, is_merged, kept_len};
@@ -12,7 +13,6 @@ use otaru_release::verify::{VerifyError, verify, verify_contents};
 
 use super::Keys;
 use super::naming::Naming;
-use super::needs::Needs;
 use super::remarks::OwnNames;
 
 /// No ESP flash that images run from is larger, in bytes.

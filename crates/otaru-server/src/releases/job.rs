@@ -1,16 +1,14 @@
 //! Jobs as rows: work on a release that is done in the background.
 
+use otaru_api::{Event, JobKind, JobState, Timestamp};
 use otaru_rollout::Time;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::Serialize;
 
 use super::columns::millis;
 use crate::db::DbError;
-use crate::events::Event;
-use crate::timestamp::Timestamp;
 
 /// Work on a release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Its number.
     pub id: i64,
@@ -28,54 +26,17 @@ pub struct Job {
     pub ended_at: Option<Timestamp>,
 }
 
-/// What a job does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum JobKind {
-    /// Makes a release file where there is none, or one with more patches where this server made it.
-    Build,
-    /// The same, also in place of a file that was signed elsewhere.
-    Replace,
-}
-
-/// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum JobState {
-    /// It waits for others.
-    Queued,
-    /// It is under way.
-    Running,
-    /// It is done.
-    Done,
-    /// It failed.
-    Failed,
-}
-
-impl JobKind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Build => "build",
-            Self::Replace => "replace",
+impl From<Job> for otaru_api::Job {
+    fn from(job: Job) -> Self {
+        Self {
+            id: job.id,
+            release: job.release,
+            kind: job.kind.into(),
+            state: job.state.into(),
+            detail: job.detail,
+            created_at: job.created_at,
+            ended_at: job.ended_at,
         }
-    }
-}
-
-impl JobState {
-    /// Returns the name, the same as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Failed => "failed",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Queued, Self::Running, Self::Done, Self::Failed]
-            .into_iter()
-            .find(|state| state.as_str() == text)
     }
 }
 
@@ -144,8 +105,7 @@ impl Job {
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Result<Job, DbError>> {
     let (kind, state): (String, String) = (row.get(2)?, row.get(3)?);
-    let kind = [JobKind::Build, JobKind::Replace].into_iter().find(|known| known.as_str() == kind);
-    let (Some(kind), Some(state)) = (kind, JobState::parse(&state)) else {
+    let (Some(kind), Some(state)) = (JobKind::of_name(&kind), JobState::of_name(&state)) else {
         return Ok(Err(DbError::corrupt("jobs", format!("state {state}"))));
     };
     Ok(Ok(Job {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use otaru_api::{Event, JobKind, JobState};
 use otaru_rollout::Time;
 use rusqlite::{Connection, params};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -9,14 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::again;
 use super::build::{self, Built, Plan};
-use super::job::{Job, JobKind, JobState};
+use super::job::Job;
 use super::keys::Makes;
 use super::prune::prune;
 use super::register::{Stored, note_artifact, put_file};
 use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
-use crate::events::Event;
 
 /// How often the fleet is searched for images that a release has no patch for.
 const CHECK: Duration = Duration::from_secs(60 * 60);

@@ -37,10 +37,10 @@ pub mod rows;
 pub(crate) mod samples;
 pub mod unfit;
 
-pub use job::{Job, JobKind, JobState};
+pub use job::Job;
 pub use keys::{Keys, Makes};
 pub use limits::UploadLimits;
-pub use rows::{Filter, Release, file_for, url_for};
+pub use rows::{Filter, file_for, url_for};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Puts what was uploaded into the database.
 
+use otaru_api::{JobKind, Release};
 use otaru_format::digest::Digest;
 use otaru_format::image::file::signed_len;
 use otaru_rollout::{DeviceId, Time};
@@ -7,11 +8,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::millis;
 use super::contents::{Contents, Kind, ReleaseParts};
-use super::job::{Job, JobKind};
+use super::job::Job;
 use super::keys::Makes;
 use super::naming::{Naming, short};
 use super::remarks;
-use super::rows::{self, Release};
+use super::rows;
 use super::unfit::{Demands, Refusals};
 use crate::db::DbError;
 use crate::rollouts::transaction::{Changes, RolloutTransaction};

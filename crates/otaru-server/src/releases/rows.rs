@@ -1,87 +1,16 @@
 //! Releases in the database: what is shown of them, and which file a device is sent to.
 
+use otaru_api::{Delta, Release};
 use otaru_format::digest::Digest;
 use otaru_rollout::Time;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
-use serde::Serialize;
 
 use super::columns::{digest_at, millis};
 use super::job::Job;
 use super::naming;
-use super::needs::Needs;
 use crate::address::download_path;
 use crate::db::DbError;
-use crate::timestamp::Timestamp;
-
-/// Firmware that devices can be given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Release {
-    /// Its number here.
-    pub id: i64,
-    /// SHA-256 of the image, which devices report when they run it.
-    #[schema(value_type = String)]
-    pub image: Digest,
-    /// Its first eight digits, to tell releases apart.
-    pub image_short: String,
-    /// Product and version and, where another release for the chip has the same, the first digits of the image.
-    pub title: String,
-    /// Whose firmware it is.
-    pub product: String,
-    /// Its version.
-    pub version: String,
-    /// The chip it runs on.
-    pub chip: String,
-    /// Bytes of the image.
-    pub image_size: u64,
-    /// The image as a file, where there is one.
-    #[schema(value_type = Option<String>)]
-    pub raw: Option<Digest>,
-    /// The release file, where there is one: devices are sent to it rather than to the image.
-    #[schema(value_type = Option<String>)]
-    pub file: Option<Digest>,
-    /// Bytes of the release file.
-    pub file_size: Option<u64>,
-    /// Whether this server made the release file.
-    pub built: bool,
-    /// Id of the key that signed it.
-    pub signed_by: Option<String>,
-    /// The number in it, by which devices know what is newer.
-    pub sequence: Option<u64>,
-    /// Bytes of the compressed image in it.
-    pub compressed_size: Option<u64>,
-    /// Patches in it.
-    pub deltas: Vec<Delta>,
-    /// Name of the file it came in last, shortened where it is long.
-    pub filename: Option<String>,
-    /// What people wrote about it.
-    pub notes: String,
-    /// When it was uploaded.
-    pub created_at: Timestamp,
-    /// By whom.
-    pub created_by: String,
-    /// When it was taken back: it is offered to no device any longer.
-    pub yanked_at: Option<Timestamp>,
-    /// How many devices run it.
-    pub devices: u64,
-    /// The latest work on it.
-    pub job: Option<Job>,
-    /// What boards it runs on, by its header, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub needs: Option<Needs>,
-}
-
-/// A patch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Delta {
-    /// The image it is for.
-    #[schema(value_type = String)]
-    pub base: Digest,
-    /// That image's version, where it is a release of this server; with digits of it where another one has the same.
-    pub version: Option<String>,
-    /// Bytes of it.
-    pub size: u64,
-}
 
 /// Which releases are listed.
 #[derive(Debug, Clone, Default)]
@@ -185,11 +114,9 @@ pub fn is_signed(tx: &Connection, image: Digest) -> Result<bool, DbError> {
     Ok(tx.prepare_cached(sql)?.exists([image.0])?)
 }
 
-impl Release {
-    /// The file that a device is sent to, and what it is called.
-    pub fn offered(&self) -> Option<(Digest, String)> {
-        offered(self.file, self.raw, &self.product, &self.version)
-    }
+/// Returns the file that a device is sent to for a release, and its name.
+pub fn offered_file(release: &Release) -> Option<(Digest, String)> {
+    offered(release.file, release.raw, &release.product, &release.version)
 }
 
 fn offered(
@@ -266,7 +193,7 @@ fn complete(tx: &Connection, mut release: Release) -> Result<Release, DbError> {
         let version = version.map(|version| naming::told_apart(tx, kind, &version, base)).transpose()?;
         release.deltas.push(Delta { base, version, size });
     }
-    release.job = Job::latest(tx, release.id)?;
+    release.job = Job::latest(tx, release.id)?.map(otaru_api::Job::from);
     release.title = title(tx, &release)?;
     Ok(release)
 }

@@ -8,6 +8,7 @@ use axum::http::{self, Request};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use otaru_api::{Event, Job, JobState, NewToken, Release, Role};
 use otaru_format::digest::Digest;
 use otaru_release::build::Options;
 use otaru_release::keys::SecretKey;
@@ -23,11 +24,9 @@ use super::*;
 use crate::access::tokens;
 use crate::app::{App, Parts, Shared};
 use crate::artifacts::{Artifacts, DEFAULT_CACHE};
-use crate::caller::Role;
 use crate::clock::Clock;
 use crate::config::{Config, MqttConfig};
 use crate::db::{Connection, Db, DbError, params};
-use crate::events::Event;
 
 fn key() -> SecretKey {
     SecretKey::from_seed(&[7; 32])
@@ -76,7 +75,7 @@ impl Server {
     }
 
     async fn token(&self, role: Role) -> String {
-        let new = tokens::New { name: "ada".into(), role, expires_at: None };
+        let new = NewToken { name: "ada".into(), role, expires_at: None };
         let write = move |tx: &Connection| tokens::create(tx, new, "test", Time(0));
         self.app.db.write(write).await.unwrap().1
     }
@@ -490,7 +489,7 @@ async fn a_job_that_was_killed_is_done_after_a_restart() {
     // What a process that is killed leaves: the job has begun, the release has its number, and nothing else is there.
     server.app.db.write(|tx| jobs::take(tx, Time(0))).await.unwrap().unwrap();
     let Server { folder, app } = server;
-    let job = app.db.read(|tx| Job::latest(tx, 1)).await.unwrap().unwrap();
+    let job = app.db.read(|tx| super::job::Job::latest(tx, 1)).await.unwrap().unwrap();
     assert_eq!((job.state, job.ended_at), (JobState::Running, None));
     drop(app);
     let app = open(folder.path(), Keys::new(Some(key()), Vec::new()));
@@ -537,7 +536,12 @@ async fn what_changes_after_it_was_looked_at_is_looked_at_again() {
         again::prepare(&server.app, found, again::When::Now).await.unwrap()
     };
     let apply = async |prepared: again::Prepared| {
-        server.app.db.write(move |tx| prepared.apply(tx, Time(1_000))).await.map_err(|problem| problem.detail)
+        server
+            .app
+            .db
+            .write(move |tx| prepared.apply(tx, Time(1_000)))
+            .await
+            .map_err(|problem| problem.into_details().detail)
     };
     // A release with the sequence comes, a device has had a higher one, or the file was replaced meanwhile.
     let before = prepared().await;
@@ -596,7 +600,7 @@ async fn a_yanked_release_is_offered_to_nobody() {
     server.upload(&one).await;
     assert_eq!(server.file_for(&one).await, None, "the same again does not give it back");
     // Its file is still there for whoever has the link.
-    let file = server.release(1).await.offered().unwrap().0;
+    let file = rows::offered_file(&server.release(1).await).unwrap().0;
     assert_eq!(server.bytes(Some(file)).await, one);
     let (_, given) = post("/releases/1/unyank").await;
     assert_eq!(given["yanked_at"], Value::Null);

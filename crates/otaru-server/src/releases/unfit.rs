@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use otaru_api::Needs;
 use otaru_format::digest::Digest;
 use otaru_format::status::Code;
 use rusqlite::Connection;
 
 use super::columns::digest_at;
-use super::needs::Needs;
 use super::rows;
 use crate::db::DbError;
 

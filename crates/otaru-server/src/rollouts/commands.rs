@@ -2,13 +2,14 @@
 //!
 //! The steps inside a write are in [`operate`](super::operate).
 
+use otaru_api::{NewRollout, Preview};
 use otaru_rollout::{Control, DeviceId, Phase, RolloutId, Time};
 use rusqlite::Connection;
 
-use super::new::{NewRollout, is_ahead};
-use super::preview::{self, Preview};
+use super::new::{self, is_ahead};
+use super::preview;
 use super::transaction::Changes;
-use super::view::{ReleaseOf, RolloutView};
+use super::view::{RolloutView, release_in_short};
 use super::{operate, rows};
 use crate::app::App;
 use crate::caller::Caller;
@@ -22,10 +23,10 @@ const NAMED: usize = 20;
 ///
 /// # Errors
 /// When it makes no sense.
-pub(crate) async fn create(app: &App, caller: Caller, new: NewRollout) -> Result<RolloutId, Problem> {
-    let (prepared, now) = (new.prepare(app).await?, app.clock.now());
+pub(crate) async fn create(app: &App, caller: Caller, order: NewRollout) -> Result<RolloutId, Problem> {
+    let (prepared, now) = (new::prepare(&order, app).await?, app.clock.now());
     let made = app.db.write(move |tx| {
-        let (kept, changes) = new.make(tx, &caller, &prepared, now)?;
+        let (kept, changes) = new::make(&order, tx, &caller, &prepared, now)?;
         Ok::<_, Problem>((kept.rollout.id(), changes, prepared))
     });
     let (id, changes, prepared) = made.await?;
@@ -38,20 +39,20 @@ pub(crate) async fn create(app: &App, caller: Caller, new: NewRollout) -> Result
 ///
 /// # Errors
 /// When it makes no sense.
-pub(crate) async fn preview(app: &App, new: NewRollout) -> Result<Preview, Problem> {
-    let brings = new.brings()?;
-    let (now, wanted) = (app.clock.now(), new.clone());
+pub(crate) async fn preview(app: &App, order: NewRollout) -> Result<Preview, Problem> {
+    let brings = new::brings(&order)?;
+    let (now, wanted) = (app.clock.now(), order.clone());
     let counted = app.db.read(move |tx| {
         let (goal, release) = operate::goal(tx, brings)?;
         let spec = wanted.spec(goal);
         spec.validate().map_err(Problem::from)?;
         let mut preview = preview::preview(tx, spec, NAMED, now)?;
-        preview.release = release.map(|id| ReleaseOf::read(tx, id)).transpose()?.flatten();
+        preview.release = release.map(|id| release_in_short(tx, id)).transpose()?.flatten();
         Ok::<_, Problem>(preview)
     });
     let mut preview = counted.await?;
     // By the very steps that making it begins with; nothing is signed.
-    preview.problem = new.prepared(app, When::Later).await.err();
+    preview.problem = new::prepared(&order, app, When::Later).await.err().map(Problem::into_details);
     Ok(preview)
 }
 

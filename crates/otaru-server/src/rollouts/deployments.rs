@@ -2,15 +2,13 @@
 
 use std::sync::LazyLock;
 
+use otaru_api::{Cursor, Page, Timestamp};
 use otaru_format::digest::Digest;
 use otaru_rollout::{Deployment, DeviceId, Outcome, RolloutId, Standing, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::Serialize;
 
 use super::rows::key;
 use crate::db::DbError;
-use crate::page::{Cursor, Page};
-use crate::timestamp::Timestamp;
 
 fn parse(state: &str) -> Result<Deployment, DbError> {
     serde_json::from_str(state).map_err(|error| DbError::corrupt("deployments.state", error))
@@ -211,45 +209,12 @@ fn pairs(
     Ok(pairs.collect::<Result<_, _>>()?)
 }
 
-/// A deployment as lists show it.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct DeploymentView {
-    /// Of which rollout.
-    pub rollout: u64,
-    /// Whose.
-    pub device: String,
-    /// `ready`, `waiting`, `active`, `retrying`, or how it ended.
-    pub standing: String,
-    /// Of the wave with this index, from 0.
-    pub wave: u32,
-    /// How often the device was offered the image.
-    pub starts: u32,
-    /// The SHA-256 of what it shall run, in hex.
-    pub image: String,
-    /// The SHA-256 of what it ran before.
-    pub previous: String,
-    /// Starts of the image that did not reach the broker, while the device will try again.
-    pub trials: u8,
-    /// Number of times that the device was taken back after it ran another image.
-    pub returns: u8,
-    /// Why it failed, as a code …
-    pub error_code: Option<String>,
-    /// … and in the device's words.
-    pub error_detail: Option<String>,
-    /// Before when it does not start again.
-    pub not_before: Option<Timestamp>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it last changed.
-    pub updated_at: Timestamp,
-}
-
-fn shown(row: &Row<'_>) -> Result<DeploymentView, DbError> {
+fn shown(row: &Row<'_>) -> Result<otaru_api::Deployment, DbError> {
     let deployment = parse(&row.get::<_, String>(0)?)?;
-    Ok(DeploymentView {
+    Ok(otaru_api::Deployment {
         rollout: deployment.rollout().0,
         device: deployment.device().to_string(),
-        standing: deployment.standing().as_str().to_owned(),
+        standing: deployment.standing().into(),
         wave: u32::try_from(deployment.wave()).unwrap_or(u32::MAX),
         starts: deployment.starts(),
         image: deployment.image().to_string(),
@@ -272,7 +237,7 @@ pub fn list(
     error: Option<&str>,
     after: Option<&str>,
     limit: u32,
-) -> Result<Page<DeploymentView>, DbError> {
+) -> Result<Page<otaru_api::Deployment>, DbError> {
     let mut rows = tx.prepare_cached(
         "SELECT state, created_at, updated_at FROM deployments
          WHERE rollout = ?1 AND device > coalesce(?2, '') AND (?3 IS NULL OR standing = ?3)

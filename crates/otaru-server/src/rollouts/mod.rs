@@ -8,6 +8,5 @@ pub(crate) mod offer;
 pub mod operate;
 pub mod preview;
 pub mod rows;
-mod spec;
 pub mod transaction;
 pub mod view;

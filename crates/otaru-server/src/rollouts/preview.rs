@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use axum::http::StatusCode;
+use otaru_api::{KnownRefusal, Preview};
 use otaru_format::digest::Digest;
 use otaru_format::status::Code;
 use otaru_rollout::{
     Control, Deployment, Device, DeviceId, NotAdmitted, Rollout, RolloutId, RolloutSpec, Tags, Time, admit,
 };
 use rusqlite::Connection;
-use serde::Serialize;
 
-use super::view::ReleaseOf;
 use crate::db::DbError;
 use crate::devices::history;
 use crate::problem::Problem;
@@ -22,44 +21,6 @@ use crate::releases::unfit::{Demands, Refusals};
 
 /// Devices of one refusal that are named.
 const REFUSING: usize = 5;
-
-/// Which devices a rollout would be for, if it started now.
-#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
-pub struct Preview {
-    /// The release it brings.
-    pub release: Option<ReleaseOf>,
-    /// How many devices it is for.
-    pub devices: u64,
-    /// Of these, how many run the release already.
-    pub current: u64,
-    /// Of the rest, how many can be reached now.
-    pub reachable: u64,
-    /// Of the rest, how many are updating for another rollout.
-    pub busy: u64,
-    /// How many will be in each wave, the last included; waves by number are filled first.
-    pub waves: Vec<u64>,
-    /// Some of them.
-    pub some: Vec<String>,
-    /// Devices that are known to refuse what it brings, by the reason that they would tell. Others may refuse it as well: reports do not
-    /// say how much flash a device has, nor which revision of the chip.
-    pub refusals: Vec<KnownRefusal>,
-    /// Why the rollout would not be made, as making it would say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<Problem>,
-}
-
-/// Devices that are known to refuse an image for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct KnownRefusal {
-    /// The code that they would report: `flash_too_small`, `too_large`, `wrong_revision`, `wrong_chip` or `wrong_product`.
-    pub code: String,
-    /// How that is known.
-    pub why: String,
-    /// How many they are.
-    pub devices: u64,
-    /// Some of them.
-    pub some: Vec<String>,
-}
 
 /// How it is known that a device refuses an image with this code.
 fn why(code: Code) -> &'static str {

@@ -1,14 +1,11 @@
 //! Rows of rollouts: the engine's state as JSON, beside it what is searched for.
 
+use otaru_api::{Cursor, Page, RolloutEvent, Timestamp};
 use otaru_rollout::{Phase, Rollout, RolloutId, Time, Verdicts};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::db::DbError;
-use crate::page::{Cursor, Page};
-use crate::timestamp::Timestamp;
 
 /// A rollout as it is kept.
 #[derive(Debug, Clone)]
@@ -155,20 +152,6 @@ pub fn save(tx: &Connection, rollout: &Rollout, revision: i64, now: Time) -> Res
             revision
         ])?;
     if changed == 1 { Ok(()) } else { Err(DbError::Conflict) }
-}
-
-/// Something that happened to a rollout.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-#[schema(as = RolloutEvent)]
-pub struct RolloutEvent {
-    /// Newer ones have higher ids.
-    pub id: i64,
-    /// When.
-    pub at: Timestamp,
-    /// Who did it; `null` where the server itself did.
-    pub actor: Option<String>,
-    /// What it was.
-    pub event: Value,
 }
 
 /// Lists what happened to a rollout: the newest, or what is older than the cursor.

@@ -18,7 +18,6 @@ use serde_json::json;
 use super::{deployments, rows};
 use crate::db::DbError;
 use crate::devices::{rows as device_rows, tags};
-use crate::events;
 use crate::releases::rows as releases;
 
 /// A message to a device, as the outbox has it.
@@ -49,7 +48,7 @@ pub enum Message {
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Events for those who watch.
-    pub events: Vec<events::Event>,
+    pub events: Vec<otaru_api::Event>,
     /// Whether there is something to send.
     pub outbox: bool,
     /// Whether something may start, or is to be scanned or closed.
@@ -100,7 +99,7 @@ impl<'tx> RolloutTransaction<'tx> {
             rows::save(self.tx, &open.rollout, open.revision, self.now)?;
             self.changes.work = true;
             let phase = open.rollout.phase().as_str().to_owned();
-            self.changes.events.push(events::Event::Rollout { id: id.0, phase });
+            self.changes.events.push(otaru_api::Event::Rollout { id: id.0, phase });
         }
         Ok(self.changes)
     }
@@ -215,7 +214,7 @@ impl<'tx> RolloutTransaction<'tx> {
     }
 
     fn moved(&mut self, deployment: &Deployment) {
-        self.changes.events.push(events::Event::Deployment {
+        self.changes.events.push(otaru_api::Event::Deployment {
             rollout: deployment.rollout().0,
             device: deployment.device().to_string(),
             standing: deployment.standing().as_str().to_owned(),

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
+use otaru_api::Role;
 
 use crate::app::Shared;
-use crate::caller::{Caller, Role};
+use crate::caller::Caller;
 use crate::http::{Peer, Stranger};
 use crate::problem::Problem;
 

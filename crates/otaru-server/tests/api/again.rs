@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use otaru_api::Timestamp;
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::{DescriptorFields, ImageFields};
@@ -17,7 +18,6 @@ use otaru_release::sign::resign_as;
 use otaru_rollout::Time;
 use otaru_server::clock::Clock;
 use otaru_server::db::{DbError, params};
-use otaru_server::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 use crate::bench::{Answer, Bench, LIMIT};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{Method, Request};
+use otaru_api::Timestamp;
 use otaru_rollout::Time;
 use otaru_server::clock::Clock;
-use otaru_server::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, LIMIT};

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use axum::body::{Body, BodyDataStream};
 use axum::http::{Method, Request, header};
 use futures_util::StreamExt as _;
-use otaru_server::events::Event;
+use otaru_api::Event;
 use serde_json::json;
 use tokio::time::timeout;
 

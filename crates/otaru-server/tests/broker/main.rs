@@ -10,7 +10,7 @@ use mqtt5::{
     ConnectOptions, ConnectionEvent, MqttClient, MqttError, PublishOptions, PublishResult, QoS,
     SubscribeOptions, WillMessage,
 };
-use otaru_server::caller::Role;
+use otaru_api::Role;
 use otaru_server::mqtt::access::{Answer, Authenticator, ConnectRequest, Identity};
 use otaru_server::mqtt::{EmbeddedBroker, Incoming, Mqtt};
 use tokio::sync::mpsc;

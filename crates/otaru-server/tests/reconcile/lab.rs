@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use otaru_api::Role;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, Status, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase, Rollout, RolloutId, RolloutSpec, Tally, Time};
 use otaru_server::app::{App, Parts, Shared};
 use otaru_server::artifacts::Artifacts;
-use otaru_server::caller::{Caller, Role};
+use otaru_server::caller::Caller;
 use otaru_server::clock::Clock;
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::db::{Db, DbError};

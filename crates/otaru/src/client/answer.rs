@@ -1,7 +1,7 @@
 //! Fields of the server's answers that several commands read.
 
+use otaru_api::Timestamp;
 use otaru_rollout::Phase;
-use otaru_server::timestamp::Timestamp;
 use serde_json::Value;
 
 use crate::moment::ago;

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use otaru_format::chip::Chip;
-use otaru_server::releases::needs;
 use otaru_sim::firmware::{Behaviour, FirmwareSpec, Needs};
 use serde_json::json;
 
@@ -177,7 +176,7 @@ fn info(firmware: &Firmware, output: Output) {
         }
     }
     let len = firmware.summary.len;
-    row("revisions", &needs::Needs::from(header).revisions());
+    row("revisions", &otaru_api::Needs::from(header).revisions());
     row("flash", &header.flash_size().map_or_else(|| "unknown".to_owned(), |size| ui::size(size.into())));
     row("size", &format!("{len} bytes ({})", ui::size(len.into())));
     row("SHA-256", &firmware.summary.digest.to_string());

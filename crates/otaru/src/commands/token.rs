@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::ValueEnum;
+use otaru_api::NewToken;
+use otaru_api::Timestamp;
 use otaru_server::access::offline;
-use otaru_server::access::tokens::New;
 use serde_json::{Value, json};
 
 use crate::client::answer::{moment, since};
@@ -18,7 +19,6 @@ use crate::output::{Outcome, Output};
 use crate::percent::escape;
 use crate::ui;
 use crate::ui::grid::{grid, width};
-use otaru_server::timestamp::Timestamp;
 
 /// Make, list and end API tokens
 #[derive(clap::Subcommand)]
@@ -76,8 +76,8 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const fn of_server(self) -> otaru_server::caller::Role {
-        use otaru_server::caller::Role as Of;
+    const fn of_server(self) -> otaru_api::Role {
+        use otaru_api::Role as Of;
         match self {
             Self::Viewer => Of::Viewer,
             Self::Operator => Of::Operator,
@@ -147,7 +147,7 @@ fn create_offline(
             bail!("give --data or --{option}, not both: with --data no server is asked");
         }
     }
-    let made = offline::create(data, New { name, role: role.of_server(), expires_at: ends })?;
+    let made = offline::create(data, NewToken { name, role: role.of_server(), expires_at: ends })?;
     let mut shown = serde_json::to_value(&made.token)?;
     shown["text"] = made.text.expose().into();
     if let Err(error) = show(&shown, output) {

@@ -1,43 +1,14 @@
 //! `POST /devices`.
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use otaru_api::{AddedDevice, ChangeDevice, NewDevice};
 
 use crate::app::Shared;
 use crate::devices::commands::{self, device_id};
-use crate::devices::edit::Change;
-use crate::devices::rows::Device;
 use crate::idempotency::{Answer, Once};
 use crate::problem::Problem;
 use crate::web::extract::{Body, IdempotencyKey};
 use crate::web::login::Admin;
-
-/// A device that shall be known before it comes.
-#[derive(Debug, Deserialize, Serialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewDevice {
-    /// Its name in MQTT topics, and its user name there
-    #[schema(min_length = 1, max_length = 64)]
-    id: String,
-    /// What people call it
-    #[serde(default)]
-    #[schema(max_length = 100)]
-    label: Option<String>,
-    /// Its tags
-    #[serde(default)]
-    tags: BTreeMap<String, String>,
-}
-
-/// A device that was just added.
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct AddedDevice {
-    #[serde(flatten)]
-    device: Device,
-    /// Its password at the broker; it is shown this once
-    password: String,
-}
 
 /// Add a device, and make a login for it
 ///
@@ -54,7 +25,7 @@ pub(super) async fn add(
     let id = device_id(&app, &new.id)?;
     let most = app.config.registration.devices;
     let answer = Once::new(key.0, &caller, "device", &new).run(&app.db, app.clock.now(), move |tx, now| {
-        let change = Change { label: new.label, tags: new.tags, remove_tags: Vec::new() };
+        let change = ChangeDevice { label: new.label, tags: new.tags, remove_tags: Vec::new() };
         let (device, password) = commands::add(tx, &caller, &id, &change, most, now)?;
         Ok(Answer::created(&device).and_secretly("password", password))
     });

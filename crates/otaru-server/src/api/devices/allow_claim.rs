@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::DeviceDetails;
 
 use crate::app::Shared;
 use crate::devices::commands;
-use crate::devices::details::Details;
 use crate::problem::Problem;
 use crate::web::extract::Path;
 use crate::web::login::Admin;
@@ -14,11 +14,11 @@ use crate::web::login::Admin;
 ///
 /// For an hour, and once, a fleet key is good for a login of this device, although it is known.
 #[utoipa::path(post, path = "/devices/{id}/allow-claim", tag = "devices", params(("id" = String, Path)),
-    responses((status = 200, body = Details)))]
+    responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn allow_claim(
     State(app): State<Shared>,
     Admin(caller): Admin,
     Path(id): Path<String>,
-) -> Result<Json<Details>, Problem> {
+) -> Result<Json<DeviceDetails>, Problem> {
     Ok(Json(commands::allow_claim(&app, caller, &id).await?))
 }

@@ -2,23 +2,22 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::{ChangeDevice, DeviceDetails};
 
 use crate::app::Shared;
 use crate::devices::commands;
-use crate::devices::details::Details;
-use crate::devices::edit::Change;
 use crate::problem::Problem;
 use crate::web::extract::{Body, Path};
 use crate::web::login::Operator;
 
-/// Change what a device is called, and its tags
+/// ChangeDevice what a device is called, and its tags
 #[utoipa::path(patch, path = "/devices/{id}", tag = "devices", operation_id = "change_device",
-    params(("id" = String, Path)), request_body = Change, responses((status = 200, body = Details)))]
+    params(("id" = String, Path)), request_body = ChangeDevice, responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn change(
     State(app): State<Shared>,
     Operator(caller): Operator,
     Path(id): Path<String>,
-    Body(change): Body<Change>,
-) -> Result<Json<Details>, Problem> {
+    Body(change): Body<ChangeDevice>,
+) -> Result<Json<DeviceDetails>, Problem> {
     Ok(Json(commands::change(&app, caller, &id, change).await?))
 }

@@ -2,23 +2,24 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::DeviceDetails;
 
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::devices::commands::device_id;
-use crate::devices::details::{self, Details};
+use crate::devices::details;
 use crate::problem::Problem;
 use crate::web::extract::Path;
 
 /// All that is known of a device
 #[utoipa::path(get, path = "/devices/{id}", tag = "devices", operation_id = "get_device",
-    params(("id" = String, Path)), responses((status = 200, body = Details)))]
+    params(("id" = String, Path)), responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn get(
     State(app): State<Shared>,
     _caller: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Details>, Problem> {
+) -> Result<Json<DeviceDetails>, Problem> {
     let id = device_id(&app, &id)?;
     let details = app.db.read(move |tx| details::details(tx, &id)).await?;
-    Ok(Json(details.and_contested(&app)))
+    Ok(Json(details::and_contested(details, &app)))
 }

@@ -2,14 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::{DeviceEvent, Page};
 
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::devices::commands::device_id;
-use crate::devices::event::DeviceEvent;
 use crate::devices::history;
 use crate::devices::rows;
-use crate::page::{Page, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::web::extract::{Path, Query};
 

@@ -2,14 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::{Device, Page};
 use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::devices::list::{self, Order, Sort};
 use crate::devices::query::DeviceQuery;
-use crate::devices::rows::Device;
-use crate::page::{Page, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::web::extract::Query;
 

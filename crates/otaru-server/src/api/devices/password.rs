@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::DeviceLogin;
 
-use super::login::Login;
 use crate::app::Shared;
 use crate::devices::commands;
 use crate::problem::Problem;
@@ -14,11 +14,11 @@ use crate::web::login::Admin;
 ///
 /// The one before, or the fleet key that it came with, is no longer good for it.
 #[utoipa::path(post, path = "/devices/{id}/password", tag = "devices", params(("id" = String, Path)),
-    responses((status = 200, body = Login)))]
+    responses((status = 200, body = DeviceLogin)))]
 pub(super) async fn new_password(
     State(app): State<Shared>,
     Admin(caller): Admin,
     Path(id): Path<String>,
-) -> Result<Json<Login>, Problem> {
-    Ok(Json(Login { password: commands::new_password(&app, caller, &id).await?, username: id }))
+) -> Result<Json<DeviceLogin>, Problem> {
+    Ok(Json(DeviceLogin { password: commands::new_password(&app, caller, &id).await?, username: id }))
 }

@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::DeviceDetails;
 
 use crate::app::Shared;
 use crate::devices::commands;
-use crate::devices::details::Details;
 use crate::problem::Problem;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
@@ -14,11 +14,11 @@ use crate::web::login::Operator;
 ///
 /// It gets no firmware any more and cannot log in, until it is taken back; its history stays.
 #[utoipa::path(post, path = "/devices/{id}/retire", tag = "devices", operation_id = "retire_device",
-    params(("id" = String, Path)), responses((status = 200, body = Details)))]
+    params(("id" = String, Path)), responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn retire(
     State(app): State<Shared>,
     Operator(caller): Operator,
     Path(id): Path<String>,
-) -> Result<Json<Details>, Problem> {
+) -> Result<Json<DeviceDetails>, Problem> {
     Ok(Json(commands::retire(&app, caller, &id).await?))
 }

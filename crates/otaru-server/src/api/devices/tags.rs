@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::{ChangeDevice, ChangedDevices};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::app::Shared;
-use crate::devices::edit::Change;
 use crate::devices::query::DeviceQuery;
 use crate::devices::{commands, tags};
 use crate::problem::Problem;
@@ -50,21 +50,14 @@ fn strictly<'de, D: Deserializer<'de>>(body: D) -> Result<Option<DeviceQuery>, D
     serde_json::from_value(Value::Object(given)).map(Some).map_err(D::Error::custom)
 }
 
-/// How many were changed.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Changed {
-    /// Devices.
-    devices: usize,
-}
-
 /// Tag many devices at once
 #[utoipa::path(post, path = "/devices/tags", tag = "devices", request_body = TagMany,
-    responses((status = 200, body = Changed)))]
+    responses((status = 200, body = ChangedDevices)))]
 pub(super) async fn tag_many(
     State(app): State<Shared>,
     Operator(caller): Operator,
     Body(body): Body<TagMany>,
-) -> Result<Json<Changed>, Problem> {
+) -> Result<Json<ChangedDevices>, Problem> {
     tags::check(&body.set)?;
     tags::check_removed(&body.remove)?;
     let ids = match body.which {
@@ -72,6 +65,6 @@ pub(super) async fn tag_many(
         None if !body.devices.is_empty() => body.devices,
         _ => return Err(Problem::invalid("give either `devices` or `which`")),
     };
-    let change = Change { label: None, tags: body.set, remove_tags: body.remove };
-    Ok(Json(Changed { devices: commands::change_many(&app, caller, ids, change).await? }))
+    let change = ChangeDevice { label: None, tags: body.set, remove_tags: body.remove };
+    Ok(Json(ChangedDevices { devices: commands::change_many(&app, caller, ids, change).await? }))
 }

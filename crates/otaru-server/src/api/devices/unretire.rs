@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::DeviceDetails;
 
 use crate::app::Shared;
 use crate::devices::commands;
-use crate::devices::details::Details;
 use crate::problem::Problem;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
@@ -14,11 +14,11 @@ use crate::web::login::Operator;
 ///
 /// Its login and tags are good again; open rollouts that are for it offer it what they bring.
 #[utoipa::path(post, path = "/devices/{id}/unretire", tag = "devices", operation_id = "unretire_device",
-    params(("id" = String, Path)), responses((status = 200, body = Details)))]
+    params(("id" = String, Path)), responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn unretire(
     State(app): State<Shared>,
     Operator(caller): Operator,
     Path(id): Path<String>,
-) -> Result<Json<Details>, Problem> {
+) -> Result<Json<DeviceDetails>, Problem> {
     Ok(Json(commands::unretire(&app, caller, &id).await?))
 }

@@ -3,11 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use otaru_api::Job;
 use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::problem::Problem;
-use crate::releases::{Job, commands};
+use crate::releases::commands;
 use crate::web::extract::{Path, Query};
 use crate::web::login::Operator;
 
@@ -40,5 +41,5 @@ pub(super) async fn build(
     Path(id): Path<i64>,
     Query(query): Query<BuildQuery>,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
-    Ok((StatusCode::ACCEPTED, Json(commands::ask_for_build(&app, caller, id, query.replace).await?)))
+    Ok((StatusCode::ACCEPTED, Json(commands::ask_for_build(&app, caller, id, query.replace).await?.into())))
 }

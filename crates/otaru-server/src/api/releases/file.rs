@@ -7,7 +7,7 @@ use crate::address::download_path;
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::problem::Problem;
-use crate::releases::commands;
+use crate::releases::{commands, rows};
 use crate::web::extract::Path;
 
 /// Sends on to the release's file
@@ -27,6 +27,7 @@ pub(super) async fn file(
     Path(id): Path<i64>,
 ) -> Result<Redirect, Problem> {
     let release = commands::find(&app, id).await?;
-    let (digest, name) = release.offered().ok_or_else(|| Problem::not_found("file of this release"))?;
+    let (digest, name) =
+        rows::offered_file(&release).ok_or_else(|| Problem::not_found("file of this release"))?;
     Ok(Redirect::temporary(&download_path(digest, &name)))
 }

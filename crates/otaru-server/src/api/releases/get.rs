@@ -2,11 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::Release;
 
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::problem::Problem;
-use crate::releases::{Release, commands};
+use crate::releases::commands;
 use crate::web::extract::Path;
 
 /// Shows a release

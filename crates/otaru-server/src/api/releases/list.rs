@@ -2,15 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::{Cursor, Page, Release};
 use rusqlite::Connection;
 use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::db::DbError;
-use crate::page::{Cursor, Page, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
-use crate::releases::{Filter, Release, rows};
+use crate::releases::{Filter, rows};
 use crate::web::extract::Query;
 
 /// Which releases are listed.

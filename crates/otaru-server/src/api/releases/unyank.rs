@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::Release;
 
 use crate::app::Shared;
 use crate::problem::Problem;
-use crate::releases::{Release, commands};
+use crate::releases::commands;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 

@@ -5,12 +5,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use otaru_api::Release;
 use serde::{Deserialize, Serialize};
 
 use crate::app::Shared;
 use crate::problem::Problem;
+use crate::releases::commands;
 use crate::releases::naming::Naming;
-use crate::releases::{Release, commands};
 use crate::web::extract::Query;
 use crate::web::login::Operator;
 use crate::web::upload::{Announced, receive_upload};

@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::Rollout;
 use otaru_rollout::Control;
 use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::problem::Problem;
 use crate::rollouts::commands;
-use crate::rollouts::view::RolloutView;
 use crate::web::extract::{Path, Query};
 use crate::web::login::Operator;
 
@@ -23,12 +23,12 @@ pub(super) struct Abort {
 
 /// Give it up
 #[utoipa::path(post, path = "/rollouts/{id}/abort", tag = "rollouts", operation_id = "abort_rollout",
-    params(("id" = u64, Path), Abort), responses((status = 200, body = RolloutView)))]
+    params(("id" = u64, Path), Abort), responses((status = 200, body = Rollout)))]
 pub(super) async fn abort(
     State(app): State<Shared>,
     Operator(caller): Operator,
     Path(id): Path<u64>,
     Query(Abort { cancel }): Query<Abort>,
-) -> Result<Json<RolloutView>, Problem> {
-    Ok(Json(commands::control(&app, caller, id, Control::Abort { cancel }).await?))
+) -> Result<Json<Rollout>, Problem> {
+    Ok(Json(commands::control(&app, caller, id, Control::Abort { cancel }).await?.into()))
 }

@@ -2,15 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::{Deployment, Page};
 use otaru_rollout::RolloutId;
 use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::devices::query::codes;
-use crate::page::{Page, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
-use crate::rollouts::deployments::{self, DeploymentView, standings};
+use crate::rollouts::deployments::{self, standings};
 use crate::rollouts::rows;
 use crate::similar::known;
 use crate::web::extract::{Path, Query};
@@ -26,14 +27,14 @@ pub(super) struct DeploymentQuery {
 
 /// A rollout's deployments, in the order of their devices
 #[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path), DeploymentQuery, PageQuery),
-    responses((status = 200, body = Page<DeploymentView>)))]
+    responses((status = 200, body = Page<Deployment>)))]
 pub(super) async fn list_deployments(
     State(app): State<Shared>,
     _caller: Caller,
     Path(id): Path<u64>,
     Query(those): Query<DeploymentQuery>,
     Query(wanted): Query<PageQuery>,
-) -> Result<Json<Page<DeploymentView>>, Problem> {
+) -> Result<Json<Page<Deployment>>, Problem> {
     let (limit, after, id) = (wanted.limit()?, wanted.after::<String>()?, RolloutId(id));
     let standing = known("standing", those.standing, standings())?;
     let error = known("error", those.error, codes())?;

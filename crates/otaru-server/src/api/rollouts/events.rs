@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::{Page, RolloutEvent};
 use otaru_rollout::RolloutId;
 
 use crate::app::Shared;
 use crate::caller::Caller;
-use crate::page::{Page, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
-use crate::rollouts::rows::{self, RolloutEvent};
+use crate::rollouts::rows;
 use crate::web::extract::{Path, Query};
 
 /// What happened to a rollout, newest first

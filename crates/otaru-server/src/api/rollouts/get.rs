@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::Rollout;
 use otaru_rollout::RolloutId;
 
 use crate::app::Shared;
@@ -12,11 +13,11 @@ use crate::web::extract::Path;
 
 /// A rollout
 #[utoipa::path(get, path = "/rollouts/{id}", tag = "rollouts", operation_id = "get_rollout",
-    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+    params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
 pub(super) async fn get(
     State(app): State<Shared>,
     _caller: Caller,
     Path(id): Path<u64>,
-) -> Result<Json<RolloutView>, Problem> {
-    Ok(Json(app.db.read(move |tx| RolloutView::read(tx, RolloutId(id))).await?))
+) -> Result<Json<Rollout>, Problem> {
+    Ok(Json(app.db.read(move |tx| RolloutView::read(tx, RolloutId(id))).await?.into()))
 }

@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::{Cursor, Page, Rollout};
 use otaru_rollout::Phase;
 use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::db::DbError;
-use crate::page::{Cursor, Page, PageQuery};
+use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::rollouts::rows;
 use crate::rollouts::view::RolloutView;
@@ -24,18 +25,21 @@ pub(super) struct RolloutQuery {
 
 /// The rollouts, newest first
 #[utoipa::path(get, path = "/rollouts", tag = "rollouts", operation_id = "list_rollouts", params(RolloutQuery, PageQuery),
-    responses((status = 200, body = Page<RolloutView>)))]
+    responses((status = 200, body = Page<Rollout>)))]
 pub(super) async fn list(
     State(app): State<Shared>,
     _caller: Caller,
     Query(of): Query<RolloutQuery>,
     Query(wanted): Query<PageQuery>,
-) -> Result<Json<Page<RolloutView>>, Problem> {
+) -> Result<Json<Page<Rollout>>, Problem> {
     let (limit, before) = (wanted.limit()?, wanted.after()?);
     let phase = known("phase", of.phase, Phase::ALL.map(Phase::as_str))?;
     let page = app.db.read(move |tx| {
         let found = rows::list(tx, phase.as_deref(), before, limit + 1)?;
-        let views = found.into_iter().map(|kept| RolloutView::of(tx, kept)).collect::<Result<Vec<_>, _>>()?;
+        let views = found
+            .into_iter()
+            .map(|kept| RolloutView::of(tx, kept).map(Rollout::from))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok::<_, DbError>(Page::cut(views, limit, |last| Cursor::of(&last.id)))
     });
     Ok(Json(page.await?))

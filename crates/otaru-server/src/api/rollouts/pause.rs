@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::Rollout;
 use otaru_rollout::Control;
 
 use crate::app::Shared;
 use crate::problem::Problem;
 use crate::rollouts::commands;
-use crate::rollouts::view::RolloutView;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 
@@ -15,11 +15,11 @@ use crate::web::login::Operator;
 ///
 /// Devices that are under way are not touched.
 #[utoipa::path(post, path = "/rollouts/{id}/pause", tag = "rollouts", operation_id = "pause_rollout",
-    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+    params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
 pub(super) async fn pause(
     State(app): State<Shared>,
     Operator(caller): Operator,
     Path(id): Path<u64>,
-) -> Result<Json<RolloutView>, Problem> {
-    Ok(Json(commands::control(&app, caller, id, Control::Pause).await?))
+) -> Result<Json<Rollout>, Problem> {
+    Ok(Json(commands::control(&app, caller, id, Control::Pause).await?.into()))
 }

@@ -2,12 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::{NewRollout, Preview};
 
 use crate::app::Shared;
 use crate::problem::Problem;
 use crate::rollouts::commands;
-use crate::rollouts::new::NewRollout;
-use crate::rollouts::preview::Preview;
 use crate::web::extract::Body;
 use crate::web::login::Operator;
 

@@ -2,22 +2,22 @@
 
 use axum::Json;
 use axum::extract::State;
+use otaru_api::Rollout;
 use otaru_rollout::Control;
 
 use crate::app::Shared;
 use crate::problem::Problem;
 use crate::rollouts::commands;
-use crate::rollouts::view::RolloutView;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 
 /// Go on after a pause or a stop
 #[utoipa::path(post, path = "/rollouts/{id}/resume", tag = "rollouts", operation_id = "resume_rollout",
-    params(("id" = u64, Path)), responses((status = 200, body = RolloutView)))]
+    params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
 pub(super) async fn resume(
     State(app): State<Shared>,
     Operator(caller): Operator,
     Path(id): Path<u64>,
-) -> Result<Json<RolloutView>, Problem> {
-    Ok(Json(commands::control(&app, caller, id, Control::Resume).await?))
+) -> Result<Json<Rollout>, Problem> {
+    Ok(Json(commands::control(&app, caller, id, Control::Resume).await?.into()))
 }

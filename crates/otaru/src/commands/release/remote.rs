@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use otaru_server::releases::needs::Needs;
+use otaru_api::Needs;
 use serde_json::{Value, json};
 
 use crate::client::answer::{moment, since};

@@ -2,8 +2,8 @@
 
 use anyhow::bail;
 use console::style;
+use otaru_api::Timestamp;
 use otaru_rollout::Span;
-use otaru_server::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 use crate::client::args::ServerArgs;

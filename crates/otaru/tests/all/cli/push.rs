@@ -1,6 +1,6 @@
 //! `otaru push` against a broker and virtual devices, all of them the real binary.
 
-use otaru_server::timestamp::Timestamp;
+use otaru_api::Timestamp;
 use otaru_testing::{Ended, Running, run};
 
 use crate::common::{broker, devices, firmware, otaru, path, selected};
