@@ -6,11 +6,11 @@ use std::str::FromStr;
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::{DescriptorFields, HEAD_LEN, HEADER_LEN, Header, ImageFields, SEGMENT_HEADER_LEN};
-use otaru_format::partition::{self, TABLE_LEN, TABLE_OFFSET};
 use rand::rngs::SmallRng;
 use rand::{RngCore as _, SeedableRng as _};
 
 use crate::flash::{Flash, FlashError};
+use crate::geometry::Geometry;
 
 /// Stands right after the descriptor.
 const MARKER: &[u8; 16] = b"otaru-behaviour:";
@@ -207,23 +207,12 @@ fn noise(seed: &Digest, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Puts partition table, blank otadata and an app in `ota_0` on a chip, as a flashing tool does.
+/// Puts Otaru's partition table for 4 MiB, blank otadata and an app in `ota_0` on a chip, as a flashing tool does.
 ///
 /// # Errors
 /// When the image does not fit its slot.
 pub fn provision(flash: &Flash, image: &[u8]) -> Result<(), FlashError> {
-    let layout = partition::default_layout();
-    let mut table = [0; TABLE_LEN];
-    partition::emit(&layout, &mut table).map_err(|_| FlashError::OutOfBounds)?;
-    flash.provision(TABLE_OFFSET, &table)?;
-    for partition in &layout {
-        let mut bytes = vec![0xFF; partition.size as usize];
-        if partition.label == "ota_0" {
-            bytes.get_mut(..image.len()).ok_or(FlashError::OutOfBounds)?.copy_from_slice(image);
-        }
-        flash.provision(partition.offset, &bytes)?;
-    }
-    Ok(())
+    Geometry::default().provision(flash, image)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
+use otaru_sim::geometry::Geometry;
 use otaru_sim::lab::http;
 use otaru_sim::lab::{Lab, Setup, firmware, run};
 
@@ -312,8 +313,9 @@ fn an_image_that_browns_out_goes_after_twenty_starts_and_is_not_barred() {
 fn without_a_memory_no_more_losses_of_power_are_told_than_there_were() {
     run(async {
         let old = firmware("1.0.0", SIZE, Behaviour::Healthy);
-        let setup = Setup { bootloader: BootloaderKind::Rollback, ..Setup::default() };
-        let mut lab = Lab::without_memory(setup, &old).unwrap();
+        let geometry = Geometry::default().without_state();
+        let setup = Setup { bootloader: BootloaderKind::Rollback, geometry, ..Setup::default() };
+        let mut lab = Lab::new(setup, &old).unwrap();
         lab.serve(&firmware("1.1.0", SIZE, Behaviour::Brownout));
         lab.power_on();
         lab.ready().await;

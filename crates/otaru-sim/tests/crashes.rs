@@ -8,6 +8,7 @@ use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
 use otaru_sim::flash::PowerCut;
+use otaru_sim::geometry::Geometry;
 use otaru_sim::lab::http::{self, Act};
 use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
 
@@ -170,7 +171,8 @@ fn a_retained_command_that_ends_in_crashes_makes_no_loop_where_nothing_is_rememb
         for bootloader in BOOTLOADERS {
             run(async {
                 let old = firmware("1.0.0", 200_000, old);
-                let mut lab = Lab::without_memory(Setup { bootloader, ..Setup::default() }, &old).unwrap();
+                let geometry = Geometry::default().without_state();
+                let mut lab = Lab::new(Setup { bootloader, geometry, ..Setup::default() }, &old).unwrap();
                 lab.serve(&firmware("1.1.0", 200_000, new));
                 lab.power_on();
                 lab.ready().await;

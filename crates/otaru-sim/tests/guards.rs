@@ -6,6 +6,7 @@ use std::time::Duration;
 use otaru_format::release::KeyId;
 use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::firmware::Behaviour;
+use otaru_sim::geometry::Geometry;
 use otaru_sim::lab::release::{Key, Recipe};
 use otaru_sim::lab::{Lab, Setup, firmware, run};
 
@@ -117,9 +118,10 @@ fn a_new_device_has_lost_nothing() {
 #[test]
 fn a_layout_without_room_tells_that_it_has_no_guards() {
     run(async {
-        let mut setup = Setup::default();
+        let geometry = Geometry::default().without_state();
+        let mut setup = Setup { geometry, ..Setup::default() };
         setup.config.keys = Box::leak(Box::new([Key(1).public()]));
-        let mut lab = Lab::without_memory(setup, &image("1.0.0")).unwrap();
+        let mut lab = Lab::new(setup, &image("1.0.0")).unwrap();
         lab.power_on();
         lab.ready().await;
         tokio::time::sleep(Duration::from_secs(5)).await;

@@ -4,12 +4,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use otaru_format::partition::{self, TABLE_LEN, TABLE_OFFSET};
 use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
 use otaru_sim::flash::PowerCut;
+use otaru_sim::geometry::Geometry;
 use otaru_sim::lab::release::{Key, Recipe};
 use otaru_sim::lab::{Lab, Setup, firmware, run};
 
@@ -55,13 +55,10 @@ fn refusal(status: &Status<String>) -> (UpdateState, Option<Code>) {
 
 /// A lab whose `otaru` partition has this length.
 fn lab_with(kib: u32) -> Lab {
-    let lab = Lab::new(setup(BootloaderKind::Plain), &image("1.0.0")).unwrap();
-    let mut layout = partition::default_layout().to_vec();
-    layout.iter_mut().filter(|part| part.label == "otaru").for_each(|part| part.size = kib << 10);
-    let mut table = [0; TABLE_LEN];
-    partition::emit(&layout, &mut table).unwrap();
-    lab.flash.provision(TABLE_OFFSET, &table).unwrap();
-    lab
+    let mut geometry = Geometry::default();
+    let parts = geometry.partitions.iter_mut();
+    parts.filter(|part| part.label == "otaru").for_each(|part| part.size = kib << 10);
+    Lab::new(Setup { geometry, ..setup(BootloaderKind::Plain) }, &image("1.0.0")).unwrap()
 }
 
 fn untouched_behind(lab: &Lab, kib: u32) -> bool {

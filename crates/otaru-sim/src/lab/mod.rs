@@ -14,17 +14,17 @@ use std::time::Duration;
 use otaru_device::{Clock as _, Config};
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
-use otaru_format::partition::{self, TABLE_LEN, TABLE_OFFSET};
 use otaru_format::status::{Status, UpdateState};
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::bootloader::BootloaderKind;
 use crate::clock::SimClock;
 use crate::device::{ChipFacts, Event, Oddity, VirtualDevice};
-use crate::firmware::{Behaviour, FirmwareSpec, provision};
-use crate::flash::{FLASH_LEN, Flash, FlashError, Timing};
+use crate::firmware::{Behaviour, FirmwareSpec};
+use crate::flash::{Flash, FlashError};
+use crate::geometry::Geometry;
 use crate::lan::{Lan, Quality};
-use broker::{Broker, Memory};
+use broker::Broker;
 use http::{Act, Http};
 
 /// The device's name.
@@ -56,8 +56,8 @@ pub fn firmware_spec(version: &str, size: usize, behaviour: Behaviour) -> Firmwa
 pub struct Setup {
     /// The device's bootloader.
     pub bootloader: BootloaderKind,
-    /// How long its flash takes.
-    pub timing: Timing,
+    /// Its flash, and the partitions on it.
+    pub geometry: Geometry,
     /// Its network.
     pub quality: Quality,
     /// Facts that its chip tells of itself.
@@ -77,7 +77,7 @@ impl Default for Setup {
         config.allow_unsigned = true;
         Self {
             bootloader: BootloaderKind::Plain,
-            timing: Timing::W25Q,
+            geometry: Geometry::default(),
             quality: Quality::HOME,
             facts: ChipFacts::default(),
             config,
@@ -111,33 +111,16 @@ impl Lab {
     /// When the image does not fit.
     pub fn new(setup: Setup, image: &[u8]) -> Result<Self, FlashError> {
         let clock = SimClock::new(1.0);
-        let flash = Flash::from_bytes(vec![0xFF; FLASH_LEN as usize], setup.timing, clock.clone());
-        provision(&flash, image)?;
+        let flash = setup.geometry.blank_chip(clock.clone());
+        setup.geometry.provision(&flash, image)?;
         Ok(Self::with_flash(setup, flash, clock))
     }
 
-    /// The same with a partition table that has no `otaru` partition, as ESP-IDF's have none.
-    ///
-    /// # Errors
-    /// When the image does not fit.
-    pub fn without_memory(setup: Setup, image: &[u8]) -> Result<Self, FlashError> {
-        let lab = Self::new(setup, image)?;
-        let layout: Vec<_> =
-            partition::default_layout().into_iter().filter(|part| part.label != "otaru").collect();
-        let mut table = [0; TABLE_LEN];
-        partition::emit(&layout, &mut table).map_err(|_| FlashError::OutOfBounds)?;
-        lab.flash.provision(TABLE_OFFSET, &table)?;
-        Ok(lab)
-    }
-
-    /// A lab whose device is off and has these contents in its flash, and whose broker kept this: as another lab was left by a
-    /// loss of power.
-    pub fn left(setup: Setup, contents: Rc<[u8]>, memory: &Memory) -> Self {
+    /// A lab whose device is off and has these contents in its flash, which are shared with other labs.
+    pub fn flashed(setup: Setup, contents: Rc<[u8]>) -> Self {
         let clock = SimClock::new(1.0);
-        let flash = Flash::sharing(contents, setup.timing, clock.clone());
-        let lab = Self::with_flash(setup, flash, clock);
-        lab.broker.remember(memory);
-        lab
+        let flash = Flash::sharing(contents, setup.geometry.timing, clock.clone());
+        Self::with_flash(setup, flash, clock)
     }
 
     fn with_flash(setup: Setup, flash: Flash, clock: SimClock) -> Self {

@@ -10,13 +10,12 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::flash::Operation;
 use otaru_sim::lab::broker::Memory;
 use otaru_sim::lab::{Lab, run};
 
+use crate::case::Case;
 use crate::recording::{Left, Recording};
-use crate::{Offered, check, settle};
 
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(15);
@@ -37,13 +36,13 @@ pub(crate) fn course(lab: &Lab, from: usize, said: usize) -> Course {
 }
 
 /// Lives through a restart to the end of the update; gives back which pages made a difference, and the course.
-pub(crate) fn restart(bootloader: BootloaderKind, new: &Offered, left: &Left<'_>) -> (Vec<u32>, Course) {
+pub(crate) fn restart(case: &Case<'_>, left: &Left<'_>) -> (Vec<u32>, Course) {
     run(async {
-        let mut lab = left.lab(bootloader, new);
+        let mut lab = left.lab(case);
         lab.flash.trace();
         lab.power_on();
-        settle(&lab, 0).await;
-        check(&lab, &new.image, &[left.cut]);
+        case.settle(&lab, 0).await;
+        case.check(&lab, &[left.cut]);
         (lab.flash.pages_read(), course(&lab, 0, 0))
     })
 }
@@ -56,8 +55,7 @@ struct Known {
 
 /// A proof under way.
 pub(crate) struct Proof<'a> {
-    bootloader: BootloaderKind,
-    new: &'a Offered,
+    case: &'a Case<'a>,
     /// Every how many of the cuts whose course is known have it lived through all the same.
     again_every: u64,
     /// Number of cuts that are to come in all.
@@ -73,11 +71,10 @@ pub(crate) struct Proof<'a> {
 }
 
 impl<'a> Proof<'a> {
-    pub(crate) fn new(bootloader: BootloaderKind, new: &'a Offered, total: u64, again_every: u64) -> Self {
+    pub(crate) fn new(case: &'a Case<'a>, total: u64, again_every: u64) -> Self {
         let now = Instant::now();
         Self {
-            bootloader,
-            new,
+            case,
             again_every,
             total,
             cuts: 0,
@@ -95,7 +92,7 @@ impl<'a> Proof<'a> {
         let Left { cut, moment, memory, .. } = left;
         self.cuts += 1;
         self.states.insert((moment.whole(), memory_hash(memory)));
-        let live = || restart(self.bootloader, self.new, left);
+        let live = || restart(self.case, left);
         let known = self.known.entry((*memory).clone()).or_default();
         let foretold = known.iter().find_map(|known| known.courses.get(&moment.part(&known.pages)));
         match foretold {
@@ -128,9 +125,8 @@ impl<'a> Proof<'a> {
         let left = (self.total - self.cuts) as f64 / rate;
         self.told = (Instant::now(), self.cuts);
         eprintln!(
-            "power cut, {:?} bootloader, {}: {} of {} cuts, {} restarts lived through, {rate:.0} cuts/s, about {} left",
-            self.bootloader,
-            self.new.name,
+            "{}: {} of {} cuts, {} restarts lived through, {rate:.0} cuts/s, about {} left",
+            self.case,
             self.cuts,
             self.total,
             self.runs,
@@ -139,13 +135,12 @@ impl<'a> Proof<'a> {
     }
 
     /// Says what was proved.
-    pub(crate) fn finish(self, recording: &Recording) {
+    pub(crate) fn finish(self, recording: &Recording<'_>) {
         let bytes: u64 = recording.changes.iter().map(|change| u64::from(change.operation.len)).sum();
         println!(
-            "power cut, {:?} bootloader, {}: {} cuts in {} flash operations over {bytes} bytes, {} different states, {} restarts \
+            "{}: {} cuts in {} flash operations over {bytes} bytes, {} different states, {} restarts \
              lived through ({} more as a check), in {}; every device came back and ended on the new image",
-            self.bootloader,
-            self.new.name,
+            self.case,
             self.cuts,
             recording.changes.len(),
             self.states.len(),

@@ -1,55 +1,34 @@
 //! A whole update that nothing disturbs, recorded, and from it the flash as a power cut at any byte leaves it.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
-use std::rc::Rc;
 
-use otaru_sim::bootloader::BootloaderKind;
-use otaru_sim::flash::{Change, Operation, PAGE, PowerCut, torn};
+use otaru_sim::flash::{Change, Operation, PAGE, PowerCut, SECTOR, torn};
 use otaru_sim::lab::broker::Memory;
 use otaru_sim::lab::{Lab, run};
 
-use crate::{Offered, check, flashed, lose_power, settle, setup};
+use crate::case::Case;
 
 /// A recorded update.
-pub(crate) struct Recording {
-    /// What stood in the flash before it.
-    before: Vec<u8>,
+pub(crate) struct Recording<'a> {
+    case: &'a Case<'a>,
     /// Its changing operations.
     pub(crate) changes: Vec<Change>,
-    /// What the broker keeps when power is lost in each of them.
-    memories: Vec<Memory>,
 }
 
-impl Recording {
-    /// Records an update. One more begins for each of its operations and loses power right after it: that tells what the broker
-    /// has received by then, and that the flash is as recorded.
-    pub(crate) fn of(bootloader: BootloaderKind, new: &Offered) -> Self {
-        let (before, changes) = run(async {
-            let mut lab = flashed(bootloader, new);
-            let before = lab.flash.contents().unwrap();
+impl<'a> Recording<'a> {
+    /// Records an update.
+    pub(crate) fn of(case: &'a Case<'a>) -> Self {
+        let changes = run(async {
+            let mut lab = case.flashed();
             lab.flash.record();
             lab.power_on();
-            settle(&lab, 0).await;
-            check(&lab, &new.image, &[]);
-            (before, lab.flash.changes())
+            case.settle(&lab, 0).await;
+            case.check(&lab, &[]);
+            lab.flash.changes()
         });
-        let mut recording = Self { before, changes, memories: Vec::new() };
-        let mut at = Moment::of(recording.before.clone());
-        for (operation, change) in (0..).zip(&recording.changes) {
-            let byte = change.operation.len;
-            at.go_on(change, 0, byte);
-            let memory = run(async {
-                let lab = lose_power(bootloader, new, PowerCut { operation, byte }).await;
-                assert!(
-                    lab.flash.holds(0, &at.contents).unwrap(),
-                    "not as recorded after operation {operation}"
-                );
-                lab.broker.memory()
-            });
-            recording.memories.push(memory);
-        }
-        recording
+        Self { case, changes }
     }
 
     /// Goes through these cuts of each operation, which must be in order.
@@ -58,27 +37,45 @@ impl Recording {
         bytes_of: impl Fn(&Operation) -> Vec<u32>,
         mut visit: impl FnMut(&Left<'_>),
     ) {
-        let mut moment = Moment::of(self.before.clone());
-        for ((operation, change), memory) in (0..).zip(&self.changes).zip(&self.memories) {
-            let before: Rc<[u8]> = moment.contents.as_slice().into();
+        let mut moment = Moment::of(self.case.before().to_vec());
+        for (number, change) in (0..).zip(&self.changes) {
+            let (operation, bytes) = (change.operation, bytes_of(&change.operation));
             let mut done = 0;
-            for byte in bytes_of(&change.operation) {
-                moment.go_on(change, done, byte);
-                done = byte;
-                let cut = PowerCut { operation, byte };
-                visit(&Left { cut, operation: change.operation, before: &before, moment: &moment, memory });
+            if !bytes.is_empty() {
+                let memory = &self.memory(number, change, &moment.contents);
+                for byte in bytes {
+                    moment.go_on(change, done, byte);
+                    done = byte;
+                    let cut = PowerCut { operation: number, byte };
+                    visit(&Left { cut, moment: &moment, memory });
+                }
             }
-            moment.go_on(change, done, change.operation.len);
+            moment.go_on(change, done, operation.len);
         }
+    }
+
+    /// What the broker keeps when power is lost in the operation with this number: one more update begins, and loses power right
+    /// after it. That also tells that the flash is as recorded.
+    fn memory(&self, number: u64, change: &Change, before: &[u8]) -> Memory {
+        let Operation { offset, len, .. } = change.operation;
+        run(async {
+            let lab = self.case.lose_power(PowerCut { operation: number, byte: len }).await;
+            let parts = [
+                (0, &before[..offset as usize]),
+                (offset, &change.after),
+                (offset + len, &before[(offset + len) as usize..]),
+            ];
+            for (at, bytes) in parts {
+                assert!(lab.flash.holds(at, bytes).unwrap(), "not as recorded after operation {number}");
+            }
+            lab.broker.memory()
+        })
     }
 }
 
 /// Everything that a power cut leaves.
 pub(crate) struct Left<'a> {
     pub(crate) cut: PowerCut,
-    operation: Operation,
-    /// The flash before the operation.
-    before: &'a Rc<[u8]>,
     /// The flash after the cut.
     pub(crate) moment: &'a Moment,
     /// What the broker keeps.
@@ -87,12 +84,12 @@ pub(crate) struct Left<'a> {
 
 impl Left<'_> {
     /// A lab in this state, whose device is off.
-    pub(crate) fn lab(&self, bootloader: BootloaderKind, new: &Offered) -> Lab {
-        let lab = Lab::left(setup(bootloader, new), Rc::clone(self.before), self.memory);
-        lab.serve(&new.file);
-        let Operation { offset, len, .. } = self.operation;
-        let part = offset as usize..(offset + len) as usize;
-        lab.flash.provision(offset, &self.moment.contents[part]).unwrap();
+    pub(crate) fn lab(&self, case: &Case<'_>) -> Lab {
+        let lab = case.left(self.memory);
+        for sector in &self.moment.changed {
+            let part = (sector * SECTOR) as usize..((sector + 1) * SECTOR) as usize;
+            lab.flash.provision(sector * SECTOR, &self.moment.contents[part]).unwrap();
+        }
         lab
     }
 }
@@ -100,6 +97,8 @@ impl Left<'_> {
 /// The flash at one moment of an update, with a hash of each page.
 pub(crate) struct Moment {
     contents: Vec<u8>,
+    /// Numbers of the sectors that may differ from what was there at first.
+    changed: BTreeSet<u32>,
     hashes: Vec<u64>,
     /// All pages' hashes together.
     whole: u64,
@@ -109,7 +108,7 @@ impl Moment {
     fn of(contents: Vec<u8>) -> Self {
         let hashes: Vec<u64> = (0..).zip(contents.chunks(PAGE as usize)).map(hash).collect();
         let whole = hashes.iter().fold(0, |whole, hash| whole ^ hash);
-        Self { contents, hashes, whole }
+        Self { contents, changed: BTreeSet::new(), hashes, whole }
     }
 
     /// Does the bytes of a change from `done` to `byte`, and tears the next one. So power cuts of an operation are built one out of the
@@ -122,6 +121,7 @@ impl Moment {
             self.contents[at] = torn(start + byte, self.contents[at], *wanted);
         }
         let end = (start + byte + 1).min(start + change.operation.len);
+        self.changed.extend((start + done) / SECTOR..end.div_ceil(SECTOR));
         for page in (start + done) / PAGE..end.div_ceil(PAGE) {
             let range = (page * PAGE) as usize..((page + 1) * PAGE) as usize;
             let new = hash((page, &self.contents[range]));
