@@ -16,13 +16,31 @@ use crate::shell::{cargo, root, run};
 /// Options of `power-cut`.
 #[derive(Args)]
 pub(crate) struct PowerCut {
-    /// Cut at every byte of every flash operation, instead of at a sample of them: a million cuts in all, in about a quarter of
-    /// an hour on two free cores
+    /// Cut at every byte of every flash operation, instead of at a sample of them: a million cuts on each geometry, in about a quarter
+    /// of an hour on two free cores
     #[arg(long)]
     exhaustive: bool,
     /// Cut updates of this kind only
     #[arg(long, value_enum)]
     kind: Option<Kind>,
+    /// Flash to cut updates on [default: 4mb with --exhaustive, all without, which divides the sample among them]
+    #[arg(long, value_enum)]
+    geometry: Option<Geometry>,
+}
+
+/// Geometries of flash, by the names that otaru-sim has for them.
+#[derive(Clone, Copy, ValueEnum)]
+enum Geometry {
+    /// Otaru's layout for 4 MiB: slots of whole 64 KiB blocks
+    #[value(name = "4mb")]
+    Otaru4,
+    /// Otaru's layout for 16 MiB
+    #[value(name = "16mb")]
+    Otaru16,
+    /// ESP-IDF's "Factory app, two OTA definitions": no `otaru` partition, here with slots off the 64 KiB boundaries
+    EspIdf,
+    /// Each of them
+    All,
 }
 
 /// Kinds of what is taken in an update.
@@ -51,6 +69,9 @@ impl Kind {
 pub(crate) fn power_cut(options: &PowerCut) -> Result<()> {
     let tests = options.kind.map_or("power_cut", Kind::tests);
     let mut command = cargo(&["test", "--release", "--package", "otaru-sim", tests, "--", "--nocapture"]);
+    if let Some(name) = options.geometry.and_then(|geometry| geometry.to_possible_value()) {
+        command.env("OTARU_GEOMETRY", name.get_name());
+    }
     run(command.env("OTARU_POWER_CUT", if options.exhaustive { "exhaustive" } else { "sampled" }))
 }
 
