@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
+use ureq::Agent;
 
-use crate::serve::{Server, exchange};
+use crate::serve::Server;
 
 /// Number of times that each page is asked for.
 const TIMES: usize = 30;
@@ -12,15 +13,14 @@ const TIMES: usize = 30;
 /// Asks for each page many times, and prints how long it took until all of it was there; the connection counts too, as each is a
 /// new one.
 pub(crate) fn measure(server: &Server, when: &str, pages: &[(&str, &str)]) -> Result<()> {
-    let host = server.url.trim_start_matches("http://");
-    let cookie = log_in(host, &server.token)?;
+    let cookie = log_in(server)?;
     println!("\n| page, {when} | median ms | slowest ms | KiB |");
     println!("| --- | --- | --- | --- |");
     for (name, path) in pages {
         let mut times = Vec::new();
         let mut bytes = 0;
         for _ in 0..TIMES {
-            let (took, page) = ask(host, path, &cookie)?;
+            let (took, page) = ask(&format!("{}{path}", server.url), &cookie)?;
             bytes = page.len();
             times.push(took);
         }
@@ -32,25 +32,22 @@ pub(crate) fn measure(server: &Server, when: &str, pages: &[(&str, &str)]) -> Re
     Ok(())
 }
 
-fn log_in(host: &str, token: &str) -> Result<String> {
-    let form = format!("token={token}");
-    let head = format!(
-        "POST /login HTTP/1.0\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Length: {}\r\n\
-         Content-Type: application/x-www-form-urlencoded\r\n\r\n{form}",
-        form.len()
-    );
-    let answer = exchange(host, &head)?;
-    let line =
-        answer.lines().find(|line| line.to_ascii_lowercase().starts_with("set-cookie: otaru_session="));
-    let cookie = line.and_then(|line| line.split([' ', ';']).nth(1));
-    Ok(cookie.context("the dashboard does not take the token")?.to_owned())
+/// Returns the cookie of a login.
+fn log_in(server: &Server) -> Result<String> {
+    let agent: Agent = Agent::config_builder().max_redirects(0).build().into();
+    let request = agent.post(format!("{}/login", server.url)).header("origin", &server.url);
+    let answer = request.send_form([("token", &server.token)])?;
+    let cookies = answer.headers().get_all("set-cookie").iter().filter_map(|cookie| cookie.to_str().ok());
+    let mut pairs = cookies.filter_map(|cookie| cookie.split(';').next());
+    let session = pairs.find(|pair| pair.starts_with("otaru_session="));
+    Ok(session.context("the dashboard does not take the token")?.to_owned())
 }
 
-fn ask(host: &str, path: &str, cookie: &str) -> Result<(Duration, String)> {
+/// Asks for a page over a new connection.
+fn ask(url: &str, cookie: &str) -> Result<(Duration, String)> {
+    let agent = Agent::new_with_defaults();
     let start = Instant::now();
-    let answer = exchange(host, &format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nCookie: {cookie}\r\n\r\n"))?;
-    let took = start.elapsed();
-    ensure!(answer.starts_with("HTTP/1.0 200"), "{path}: {}", answer.lines().next().unwrap_or_default());
-    let (_, page) = answer.split_once("\r\n\r\n").context("no page")?;
-    Ok((took, page.to_owned()))
+    let mut answer = agent.get(url).header("cookie", cookie).call().with_context(|| url.to_owned())?;
+    let page = answer.body_mut().read_to_string()?;
+    Ok((start.elapsed(), page))
 }

@@ -1,7 +1,7 @@
 //! `otaru serve`, started for a check or a measurement.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -9,6 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::shell::program;
+
+/// Longest answer that is read, in bytes.
+const LONGEST: u64 = 64 << 20;
 
 /// A process that ends with this.
 pub(crate) struct Running(pub(crate) Child);
@@ -90,7 +93,7 @@ impl Server {
     /// # Errors
     /// When there is no answer.
     pub(crate) fn get(&self, path: &str) -> Result<String> {
-        read(self.url.trim_start_matches("http://"), path, &self.token)
+        read(&format!("{}{path}", self.url), &self.token)
     }
 
     /// Fetches the metrics, as text.
@@ -98,27 +101,13 @@ impl Server {
     /// # Errors
     /// When there is no answer.
     pub(crate) fn metrics(&self) -> Result<String> {
-        read(&format!("127.0.0.1:{}", self.metrics), "/metrics", &self.token)
+        read(&format!("http://127.0.0.1:{}/metrics", self.metrics), &self.token)
     }
 }
 
-fn read(host: &str, path: &str, token: &str) -> Result<String> {
-    let request = format!(
-        "GET {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    );
-    Ok(exchange(host, &request)?.split_once("\r\n\r\n").context("no answer")?.1.to_owned())
-}
-
-/// Sends a request as it is, and gives back all of the answer.
-///
-/// # Errors
-/// When there is none.
-pub(crate) fn exchange(host: &str, request: &str) -> Result<String> {
-    let mut connection = TcpStream::connect(host)?;
-    connection.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    Ok(answer)
+fn read(url: &str, token: &str) -> Result<String> {
+    let mut answer = ureq::get(url).header("authorization", format!("Bearer {token}")).call()?;
+    Ok(answer.body_mut().with_config().limit(LONGEST).read_to_string()?)
 }
 
 /// A port that nobody listens at.
