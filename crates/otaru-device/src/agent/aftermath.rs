@@ -11,7 +11,7 @@ use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
 use super::boot::MAX_POWER_LOSSES;
-use super::{ANNOUNCE, Worker};
+use super::worker::{ANNOUNCE, Worker};
 use crate::board::{Board, Clock, Health, ResetReason};
 use crate::memory::{Failed, Pending, Retry};
 use crate::slots::{FailedTrial, TrialCause, verify};

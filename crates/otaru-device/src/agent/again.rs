@@ -11,7 +11,8 @@ use otaru_format::status::{Code, MAX_TRIALS, UpdateState};
 use rand_core::RngCore;
 
 use super::boot::MAX_POWER_LOSSES;
-use super::{ANNOUNCE, Failure, Worker};
+use super::failure::Failure;
+use super::worker::{ANNOUNCE, Worker};
 use crate::board::{Board, Clock, Health};
 use crate::history::CommandId;
 use crate::job::Job;

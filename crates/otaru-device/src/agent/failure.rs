@@ -8,7 +8,7 @@ use otaru_format::image::ImageError;
 use otaru_format::release::ReleaseError;
 use otaru_format::status::Code;
 
-use super::plan::Unfit;
+use super::unfit::Unfit;
 use crate::http::FetchError;
 use crate::report::DETAIL;
 use crate::slots::SlotError;

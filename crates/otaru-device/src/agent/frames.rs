@@ -9,8 +9,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::failure::Reason;
 use super::fetch::Fetch;
-use super::plan::{Plan, Unfit, table_bytes};
+use super::plan::{Plan, table_bytes};
 use super::stream::Feeder;
+use super::unfit::Unfit;
 use super::workspace::Memory;
 use crate::board::Clock;
 use crate::http::{Need, RetryPolicy};

@@ -11,14 +11,13 @@ use otaru_format::release::{Block, Manifest, Payload};
 use sha2::{Digest as _, Sha256};
 
 use super::failure::Reason;
+use super::page::{PAGE, Page};
 use super::stream::{SharedFlash, SlotLayout};
 use super::workspace::Memory;
 use crate::report::Reports;
 use crate::slots::{Region, SlotWriter};
 use crate::text;
 
-/// Bytes of a flash page, the most that is programmed at once.
-const PAGE: usize = 256;
 /// Bytes of the large erase block, up to whose end writing an image may erase.
 const ERASE_BLOCK: u32 = 64 * 1024;
 /// Bytes that the first page begins with.
@@ -27,12 +26,6 @@ const MARK: [u8; 4] = *b"OtSt";
 const WHOLE: usize = 128;
 /// The longest read of flash that ends at no word's end.
 const WORD: usize = 32;
-
-/// A page that fills up, or is read.
-pub(super) type Page = [u8; PAGE];
-
-/// An unused page.
-pub(super) const BLANK: Page = [0; PAGE];
 
 /// A patch that arrives.
 pub(super) struct Patch {

@@ -13,6 +13,7 @@ use otaru_format::release::{Envelope, KeyId, Manifest, SemVer};
 use otaru_format::status::Code;
 
 use super::failure::{Failure, Reason};
+use super::unfit::Unfit;
 use crate::memory::Failed;
 use crate::trust::{self, PublicKey, TrustError};
 
@@ -78,38 +79,6 @@ pub(super) struct FailedImage {
 impl From<Failed> for FailedImage {
     fn from(failed: Failed) -> Self {
         Self { image: failed.digest, head: failed.head, sequence: failed.sequence, code: failed.code }
-    }
-}
-
-/// Why an image does not fit this device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unfit {
-    /// It is a whole flash image.
-    Merged,
-    /// The first bytes are those of no image.
-    Broken,
-    Chip,
-    Revision,
-    FlashSize,
-    SecureVersion,
-    /// It says nothing about itself.
-    Nameless,
-    Product,
-}
-
-impl Unfit {
-    /// Returns the code for reports, on a device of this product.
-    pub(super) const fn code(self, own: &str) -> Code {
-        match self {
-            Self::Merged => Code::MergedImage,
-            Self::Broken => Code::ImageCorrupt,
-            Self::Chip => Code::WrongChip,
-            Self::Revision => Code::WrongRevision,
-            Self::FlashSize => Code::FlashTooSmall,
-            Self::SecureVersion => Code::SecureVersion,
-            Self::Product if !own.is_empty() => Code::WrongProduct,
-            Self::Product | Self::Nameless => Code::NoProduct,
-        }
     }
 }
 

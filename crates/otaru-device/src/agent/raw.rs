@@ -12,8 +12,9 @@ use otaru_format::partition::TABLE_OFFSET;
 
 use super::failure::Reason;
 use super::fetch::{Fetch, Fetched};
-use super::plan::{Admission, Plan, Unfit, table_bytes};
+use super::plan::{Admission, Plan, table_bytes};
 use super::stream::Feeder;
+use super::unfit::Unfit;
 use crate::board::Clock;
 use crate::http::{Need, RetryPolicy};
 use crate::report::Reports;

@@ -5,7 +5,7 @@ use core::time::Duration;
 use otaru_format::status::UpdateState;
 use rand_core::RngCore;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::backoff::Backoff;
 use crate::board::Clock;
 use crate::config::Config;

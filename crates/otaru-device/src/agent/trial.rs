@@ -10,7 +10,7 @@ use otaru_format::guards::Guards;
 use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
-use super::{ANNOUNCE, Worker};
+use super::worker::{ANNOUNCE, Worker};
 use crate::board::{Board, Clock, Health};
 use crate::slots::TrialCause;
 use crate::text;

@@ -13,14 +13,14 @@ use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
 use super::boot::Boot;
-use super::failure::Reason;
+use super::failure::{Failure, Reason};
 use super::fetch::{Fetch, Fetched};
 use super::plan::{FailedImage, Plan, Products, Running};
 use super::release::judge_slot;
 use super::retries::Retries;
 use super::stream::{self, Feeder, SharedFlash, SlotLayout};
+use super::worker::{ANNOUNCE, Worker};
 use super::workspace::Workspace;
-use super::{ANNOUNCE, Failure, Worker};
 use crate::board::{Board, Clock, Health};
 use crate::config::Config;
 use crate::http::RemoteFile;

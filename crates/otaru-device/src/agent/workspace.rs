@@ -30,7 +30,7 @@ pub(super) struct ReleaseMemory {
 /// decoder's part of it.
 pub(super) struct Memory {
     #[cfg(feature = "lzma")]
-    pub(super) page: super::patch::Page,
+    pub(super) page: super::page::Page,
     #[cfg(feature = "lzma")]
     pub(super) delta: otaru_delta::Workspace,
 }
@@ -43,7 +43,7 @@ impl Workspace {
                 file: [0; HEADER_LEN + MAX_ENVELOPE],
                 memory: Memory {
                     #[cfg(feature = "lzma")]
-                    page: super::patch::BLANK,
+                    page: super::page::BLANK,
                     #[cfg(feature = "lzma")]
                     delta: otaru_delta::Workspace::new(),
                 },

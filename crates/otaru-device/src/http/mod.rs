@@ -3,6 +3,7 @@
 //! `RemoteFile` is one file, read over as many attempts as it takes.
 
 mod body;
+mod config;
 mod date;
 mod error;
 mod head;
@@ -12,44 +13,7 @@ mod request;
 mod tests;
 mod url;
 
-use core::time::Duration;
-
+pub use config::HttpConfig;
 pub use error::FetchError;
-pub(crate) use remote::{Need, RemoteFile, RetryPolicy};
+pub(crate) use remote::{BUFFER, Need, RemoteFile, RetryPolicy};
 pub use url::MAX_TARGET;
-
-/// Bytes of the buffer that a download needs: for a URL, and for a line with one.
-pub const BUFFER: usize = 2 * MAX_TARGET + 64;
-
-/// Timeouts and bounds of a download.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct HttpConfig {
-    /// For name resolution and the TCP connection.
-    pub connect_timeout: Duration,
-    /// From the request to the answer's headers.
-    pub first_byte_timeout: Duration,
-    /// Longest pause in the body; [`HttpConfig::least_rate`] bytes must arrive in each such span.
-    pub stall_timeout: Duration,
-    /// Bytes that must arrive in each stall timeout.
-    pub least_rate: u32,
-    /// Redirects followed.
-    pub max_redirects: u8,
-}
-
-impl HttpConfig {
-    /// 10 s, 15 s, 20 s, 2 KiB, 5 redirects.
-    pub const DEFAULT: Self = Self {
-        connect_timeout: Duration::from_secs(10),
-        first_byte_timeout: Duration::from_secs(15),
-        stall_timeout: Duration::from_secs(20),
-        least_rate: 2048,
-        max_redirects: 5,
-    };
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}

@@ -11,15 +11,19 @@ use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use otaru_format::url::{AllowedHost, Authority};
 
 use super::body::{Body, Framing};
+use super::config::HttpConfig;
+use super::error::FetchError;
 use super::head::{Answer, Kind, Validator, read_head};
+use super::request;
 use super::url::{MAX_TARGET, Target};
-use super::{BUFFER, FetchError, HttpConfig, request};
 use crate::board::Clock;
 use crate::timeout::within;
 
 #[cfg(test)]
 mod tests;
 
+/// Bytes of the buffer that a download needs: for a URL, and for a line with one.
+pub(crate) const BUFFER: usize = 2 * MAX_TARGET + 64;
 /// Content changes survived by starting over.
 const MAX_CHANGES: u8 = 2;
 /// Bytes that are read and dropped rather than asked for anew with another request.

@@ -10,7 +10,8 @@
 use embedded_storage_async::nor_flash::{MultiwriteNorFlash, NorFlash, ReadNorFlash};
 use otaru_format::otadata::{RECORD_LEN, Record, SECTOR_LEN, State, next_seq, select};
 
-use super::{Slot, SlotError, Slots};
+use super::error::SlotError;
+use super::layout::{Slot, Slots};
 use crate::board::ResetReason;
 use crate::text;
 

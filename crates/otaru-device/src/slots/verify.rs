@@ -5,7 +5,7 @@ use core::fmt;
 use embedded_storage_async::nor_flash::ReadNorFlash;
 use otaru_format::image::{ImageCheck, ImageError, ImageSummary};
 
-use super::Region;
+use super::region::Region;
 
 /// Bytes to read at once: a sector. Every read of flash stops the cache, and with it the program, for a moment.
 pub const READ_BACK: usize = 4096;

@@ -5,7 +5,8 @@
 
 use embedded_storage_async::nor_flash::NorFlash;
 
-use super::{Region, SlotError, sector};
+use super::error::SlotError;
+use super::region::Region;
 
 /// Bytes of the large erase block of common NOR flash (command D8h).
 const BLOCK: u32 = 64 * 1024;
@@ -118,4 +119,9 @@ async fn is_blank<F: NorFlash>(flash: &mut F, from: u32, len: u32) -> Result<boo
         at += PEEK as u32;
     }
     Ok(true)
+}
+
+/// Returns the length of a flash sector in bytes: the least that is erased.
+fn sector<F: NorFlash>() -> u32 {
+    F::ERASE_SIZE as u32
 }

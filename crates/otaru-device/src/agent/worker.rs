@@ -1,0 +1,45 @@
+//! The worker, which takes one command at a time, and what all its steps share.
+
+use core::cell::RefCell;
+use core::time::Duration;
+
+use super::boot::Boot;
+use super::workspace::Workspace;
+use crate::config::Config;
+use crate::job::{Inbox, Job};
+use crate::memory::Retry;
+use crate::report::Reports;
+use crate::uplink::Uplink;
+
+/// How long a change of state may wait for the broker before the update goes on without it.
+pub(super) const ANNOUNCE: Duration = Duration::from_secs(2);
+
+/// Takes one command at a time.
+pub(super) struct Worker<'w, N, C, F, B, H, R> {
+    pub(super) net: &'w N,
+    pub(super) clock: &'w C,
+    pub(super) config: &'w Config<'w>,
+    pub(super) flash: &'w mut F,
+    pub(super) board: &'w RefCell<B>,
+    pub(super) health: &'w mut H,
+    pub(super) rng: &'w mut R,
+    pub(super) reports: &'w Reports<'w>,
+    pub(super) inbox: &'w Inbox,
+    pub(super) uplink: &'w Uplink,
+    pub(super) boot: &'w mut Boot,
+    pub(super) workspace: &'w mut Workspace,
+    /// The trial that is to be repeated.
+    pub(super) retry: Option<Retry>,
+    /// When a command was written to flash last, by the clock.
+    pub(super) written: Option<Duration>,
+    /// Whether the history has changed since it was written.
+    pub(super) unkept: bool,
+}
+
+impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R> {
+    /// Lets the session acknowledge a command.
+    pub(super) fn settled(&self, job: &Job) {
+        self.inbox.settle(job);
+        self.reports.wake();
+    }
+}

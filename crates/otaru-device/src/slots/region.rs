@@ -1,0 +1,10 @@
+//! A part of the flash.
+
+/// A part of the flash, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// Where it begins.
+    pub offset: u32,
+    /// How long it is.
+    pub len: u32,
+}
