@@ -30,7 +30,7 @@ pub(crate) struct Options {
     #[arg(long)]
     strict: bool,
     /// How long each fuzzer runs
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     fuzz_seconds: u32,
 }
 
