@@ -54,7 +54,7 @@ enum Check {
     DocTests,
     /// The documentation itself
     Doc,
-    /// Each crate's tarball, unpacked, built and tested by itself
+    /// Each crate's tarball, unpacked, compiled and tested by itself; only if named
     Packages,
     /// What runs on a chip compiles for a chip
     Chip,
@@ -134,6 +134,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     }
     let by_default = |check: &Check| match check {
         Check::Fuzz => strict,
+        Check::Packages => false,
         _ => true,
     };
     let by_default = |check: &Check| options.checks.is_empty() && by_default(check);
