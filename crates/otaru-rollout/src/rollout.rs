@@ -50,7 +50,7 @@ impl Phase {
         Self::Aborted { cancel: false },
     ];
 
-    /// Its name, the same as in JSON but for [`Aborted`](Self::Aborted), whose details are left out.
+    /// Returns the name. It is the same in JSON, but for the details of [`Aborted`](Self::Aborted).
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Draft => "draft",

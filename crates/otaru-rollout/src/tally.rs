@@ -111,7 +111,7 @@ impl Tally {
         }
     }
 
-    /// How many deployments stand there.
+    /// Returns the number of deployments with this standing.
     pub fn count(mut self, standing: Standing) -> u32 {
         *self.field(standing)
     }

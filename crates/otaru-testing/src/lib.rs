@@ -1,4 +1,4 @@
-//! Things that the tests of several crates need: [`skip`] a test loudly, find and run other [`programs`], wait until something is so
+//! Things that the tests of several crates need: [`skip()`] a test loudly, find and run other [`programs`], wait until something is so
 //! ([`eventually`]), a [`free_port`], [`firmware`] real and made.
 //!
 //! It is never published; a published crate leaves out those of its tests that use it.

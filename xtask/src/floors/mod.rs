@@ -206,7 +206,7 @@ mod tests {
             "pub mod deep { use super::super::top::roof; pub struct Stone; }",
             "pub mod deep { pub struct Stone; } fn f() { crate::top::roof() }",
             "pub mod deep { pub struct Stone; } fn f() { println!(\"{}\", crate::top::roof()) }",
-            "pub mod deep { pub struct Stone; } use crate as c; fn f() -> c::top::Roof { todo!() }",
+            "pub mod deep { pub struct Stone; } use crate as c; fn f(roof: c::top::Roof) {}",
             "pub mod deep { pub struct Stone; } #[serde(with = \"crate::top\")] struct S;",
         ] {
             let verdict = verdict(&with("bottom/mod.rs", text), TABLE);

@@ -8,7 +8,7 @@ pub(crate) const LONGEST: usize = 8;
 pub(crate) struct Prediction {
     /// The expected bytes, `len` of them.
     pub(crate) bytes: [u8; LONGEST],
-    /// Their number: 3, 4 or 8.
+    /// Number of bytes: 3, 4 or 8.
     pub(crate) len: usize,
     /// Lesson to be learned from what they really are.
     pub(super) lesson: Lesson,

@@ -1,4 +1,4 @@
-//! How often and when a download is tried again, and how that is told.
+//! Retries of a download: their number, the pauses between them, and their reports.
 
 use core::time::Duration;
 

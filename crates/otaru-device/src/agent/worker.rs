@@ -11,7 +11,7 @@ use crate::memory::Retry;
 use crate::report::Reports;
 use crate::uplink::Uplink;
 
-/// How long a change of state may wait for the broker before the update goes on without it.
+/// Longest wait for the broker to take a change of state; then the update goes on without it.
 pub(super) const ANNOUNCE: Duration = Duration::from_secs(2);
 
 /// Takes one command at a time.

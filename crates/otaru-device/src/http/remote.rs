@@ -40,7 +40,7 @@ pub(crate) trait RetryPolicy {
     async fn pause(&mut self, error: FetchError, at: u32) -> Result<(), FetchError>;
 }
 
-/// How much a reader needs the bytes that come next.
+/// Need of a reader for the bytes that come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     /// There must be more.

@@ -5,6 +5,6 @@
 pub struct Region {
     /// Where it begins.
     pub offset: u32,
-    /// How long it is.
+    /// Length in bytes.
     pub len: u32,
 }

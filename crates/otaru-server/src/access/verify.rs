@@ -16,7 +16,7 @@ use crate::db::{Db, DbError};
 use crate::problem::Problem;
 use crate::secret;
 
-/// How long a token that was looked up is believed without looking again.
+/// Age up to which a token that was looked up is not looked up again.
 const FRESH: Span = Span::seconds(10);
 /// How often a token's last use is written down.
 const NOTE_USE: Span = Span::minutes(1);

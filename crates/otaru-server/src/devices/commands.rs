@@ -1,6 +1,6 @@
 //! Commands about devices: each is one write with its line in the audit log, and everybody is told of it.
 //!
-//! The steps inside a write are in [`edit`](super::edit).
+//! The steps inside a write are in [`edit`].
 
 use otaru_api::{ChangeDevice, Device, DeviceDetails, Event};
 use otaru_format::topic::Topics;

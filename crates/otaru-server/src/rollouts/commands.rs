@@ -1,6 +1,6 @@
 //! Commands about rollouts: each is one write with its line in the audit log, and everybody is told of it.
 //!
-//! The steps inside a write are in [`operate`](super::operate).
+//! The steps inside a write are in [`operate`].
 
 use otaru_api::{NewRollout, Preview};
 use otaru_rollout::{Control, DeviceId, Phase, RolloutId, Time};

@@ -254,8 +254,10 @@ async fn what_does_not_start_yet_signs_nothing() {
 
     let later = 1_700_000_100_000_u64;
     let draft = bench.made(json!({"name": "a", "undo": undo, "draft": true})).await;
-    let scheduled =
-        bench.made(json!({"name": "b", "release": old, "start_at": Timestamp::from(Time(later))})).await;
+    // Its window is closed when it begins, at 22:15 UTC: else it may take the device before it is aborted, and keep it for an hour.
+    let scheduled = json!({"name": "b", "release": old, "start_at": Timestamp::from(Time(later)),
+        "limits": {"window": "03:00-04:00"}});
+    let scheduled = bench.made(scheduled).await;
     assert_eq!(bench.sequence(old).await, 100);
     // Its time comes.
     now.store(later, Ordering::Relaxed);
