@@ -94,7 +94,11 @@ fn write(settings: Option<&Settings>, updates: &Updates) {
     let record = settings.map(otaru_setup::record::encode).unwrap_or_default();
     let hosts: String =
         hosts.iter().map(|host| format!("otaru_device::AllowedHost::new({host:?}), ")).collect();
-    let trust = format!("({allow_unsigned}, &{keys:?}, &[{hosts}])");
+    let keys: String = keys
+        .iter()
+        .map(|key| format!("otaru_device::PublicKey::from_bytes({:?}), ", key.as_bytes()))
+        .collect();
+    let trust = format!("({allow_unsigned}, &[{keys}], &[{hosts}])");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let written =
         fs::write(out.join("credentials.bin"), record).and_then(|()| fs::write(out.join("trust.rs"), trust));

@@ -3,9 +3,7 @@
 use embassy_time::{Duration, Timer};
 use esp_hal::gpio::Output;
 #[cfg(feature = "agent")]
-use heapless::String;
-#[cfg(feature = "agent")]
-use otaru_device::{Health, text};
+use otaru_device::{Health, Unhealthy};
 #[cfg(feature = "agent")]
 use otaru_esp_hal::memory;
 
@@ -37,21 +35,21 @@ pub(crate) struct AppHealth;
 
 #[cfg(feature = "agent")]
 impl Health for AppHealth {
-    async fn check(&mut self) -> Result<(), String<64>> {
+    async fn check(&mut self) -> Result<(), Unhealthy> {
         if cfg!(behaviour = "block_check") {
             crate::misbehave::hang();
         }
         if cfg!(behaviour = "unhealthy") {
-            return Err(text::cut("unhealthy on purpose"));
+            return Err("unhealthy on purpose".into());
         }
         // An update goes deeper than anything before it: whoever cannot hold one could never be replaced over the air.
         let (size, stack) = (memory::stack_size(), memory::free_stack().unwrap_or(0));
         if size < BUDGET.stack || stack < SPARE_STACK {
-            return Err(text::format(format_args!("too little stack: {stack} of {size} bytes left")));
+            return Err(Unhealthy::new(format_args!("too little stack: {stack} of {size} bytes left")));
         }
         match memory::free_heap() {
             Some(heap) if heap < SPARE_HEAP => {
-                Err(text::format(format_args!("too little heap: {heap} bytes left")))
+                Err(Unhealthy::new(format_args!("too little heap: {heap} bytes left")))
             }
             _ => Ok(()),
         }

@@ -179,7 +179,11 @@ async fn begin(flash: &mut EspFlash<'_>, board: &mut EspBoard<'_>) -> Boot {
     match otaru_device::begin(flash, board, &config("", "")).await {
         Ok(boot) => {
             let trial = if boot.is_trial() { ", on trial" } else { "" };
-            log::info!("slot {}{trial}; looked at it in {} ms", boot.slot(), Instant::now().as_millis());
+            log::info!(
+                "slot {}{trial}; looked at it in {} ms",
+                boot.slot().number(),
+                Instant::now().as_millis()
+            );
             boot
         }
         Err(error) => board.refuse(&error).await,
@@ -261,7 +265,7 @@ async fn live(
     static WORKSPACE: ConstStaticCell<Workspace> = ConstStaticCell::new(Workspace::new());
     let mut config = config(name, &settings.host);
     config.broker_port = settings.port;
-    config.base = topic;
+    config.topic_prefix = topic;
     (config.allow_unsigned, config.keys, config.hosts) = credentials::TRUST;
     if !settings.user.is_empty() {
         config.credentials = Some(Credentials { username: &settings.user, password: &settings.password });

@@ -6,31 +6,40 @@ use rand_core::RngCore;
 
 use crate::timeout::millis;
 
-/// The pause before the next attempt.
-#[derive(Debug, Clone, Copy)]
+/// Pauses between attempts. Each is twice as long as the one before, less up to half of it by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
+    /// The first pause, in whole milliseconds and of at most 49 days.
+    pub first: Duration,
+    /// The longest pause, likewise.
+    pub longest: Duration,
+}
+
+/// The pauses that a [`Backoff`] makes, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pauses {
     first: u32,
     longest: u32,
     next: u32,
 }
 
-impl Backoff {
-    /// Starts at `first` and never exceeds `longest`; both in whole milliseconds, of at most 49 days.
-    pub const fn new((first, longest): (Duration, Duration)) -> Self {
-        let (first, longest) = (bounded(first), bounded(longest));
+impl Pauses {
+    /// Begins with the first.
+    pub(crate) const fn new(backoff: Backoff) -> Self {
+        let (first, longest) = (bounded(backoff.first), bounded(backoff.longest));
         Self { first, longest, next: first }
     }
 
-    /// The next pause: between half and all of the current step. The step then doubles.
-    pub fn pause(&mut self, rng: &mut impl RngCore) -> Duration {
+    /// Returns the next pause: between half and all of the current step. The step then doubles.
+    pub(crate) fn pause(&mut self, rng: &mut impl RngCore) -> Duration {
         let step = self.next.min(self.longest);
         self.next = step.saturating_mul(2).min(self.longest);
         let half = step / 2;
         Duration::from_millis((half + rng.next_u32() % (half + 1)).into())
     }
 
-    /// Success: begin again at the first step.
-    pub fn reset(&mut self) {
+    /// Begins again at the first step, after a success.
+    pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }
 }
@@ -64,21 +73,22 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest() {
-        let mut backoff = Backoff::new((Duration::from_secs(2), Duration::from_secs(7)));
-        let mut shortest = || backoff.pause(&mut Same(0)).as_millis();
+        let (first, longest) = (Duration::from_secs(2), Duration::from_secs(7));
+        let mut pauses = Pauses::new(Backoff { first, longest });
+        let mut shortest = || pauses.pause(&mut Same(0)).as_millis();
         assert_eq!([shortest(), shortest(), shortest(), shortest()], [1000, 2000, 3500, 3500]);
-        backoff.reset();
-        assert_eq!(backoff.pause(&mut Same(1000)).as_millis(), 2000);
+        pauses.reset();
+        assert_eq!(pauses.pause(&mut Same(1000)).as_millis(), 2000);
     }
 
     #[test]
     fn any_bounds_make_pauses() {
-        for bounds in [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(1), Duration::MAX] {
+        for first in [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(1), Duration::MAX] {
             for longest in [Duration::ZERO, Duration::from_millis(3), Duration::MAX] {
                 for number in [0, 1, u32::MAX / 2, u32::MAX] {
-                    let mut backoff = Backoff::new((bounds, longest));
+                    let mut pauses = Pauses::new(Backoff { first, longest });
                     (0..40).for_each(|_| {
-                        assert!(backoff.pause(&mut Same(number)) <= longest);
+                        assert!(pauses.pause(&mut Same(number)) <= longest);
                     });
                 }
             }

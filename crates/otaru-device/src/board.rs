@@ -1,9 +1,13 @@
 //! Traits for what the agent needs of a chip and of the firmware around it, and nobody else has a trait for.
 
 use core::convert::Infallible;
+use core::fmt;
 use core::time::Duration;
 
+use heapless::String;
 use otaru_format::chip::Chip;
+
+use crate::text;
 
 /// Time. On a chip this is `embassy-time`; in the simulator it may run faster than the wall clock.
 pub trait Clock {
@@ -153,6 +157,14 @@ pub trait Board {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkError;
 
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the network could not be joined")
+    }
+}
+
+impl core::error::Error for LinkError {}
+
 /// The way to the network: Wi-Fi on a chip.
 pub trait Link {
     /// Whether the device is joined and has an address.
@@ -178,16 +190,42 @@ pub trait Health {
     /// Called during a trial, once the broker took a report from the new image.
     ///
     /// # Errors
-    /// A short text for the operator; the image is rolled back and the text reported.
-    async fn check(&mut self) -> Result<(), heapless::String<64>>;
+    /// The reason, in a short text for the operator; the image is rolled back and the text reported.
+    async fn check(&mut self) -> Result<(), Unhealthy>;
 }
+
+/// Reason that an image is not fit to stay: `"the sensor is silent".into()`, or [`Unhealthy::new`] with numbers in it. Texts of more
+/// than 64 bytes are cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unhealthy(pub(crate) String<64>);
+
+impl Unhealthy {
+    /// Writes the reason, as by `format_args!`.
+    pub fn new(reason: fmt::Arguments<'_>) -> Self {
+        Self(text::format(reason))
+    }
+}
+
+impl From<&str> for Unhealthy {
+    fn from(reason: &str) -> Self {
+        Self(text::cut(reason))
+    }
+}
+
+impl fmt::Display for Unhealthy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for Unhealthy {}
 
 /// An application without an opinion: reaching the broker is enough.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AlwaysHealthy;
 
 impl Health for AlwaysHealthy {
-    async fn check(&mut self) -> Result<(), heapless::String<64>> {
+    async fn check(&mut self) -> Result<(), Unhealthy> {
         Ok(())
     }
 }

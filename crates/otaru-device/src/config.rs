@@ -8,8 +8,12 @@ use otaru_format::release::is_good_text;
 use otaru_format::topic::{TopicError, Topics};
 use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 
+use crate::backoff::Backoff;
 use crate::http::HttpConfig;
-use crate::trust::{self, BadKey, PublicKey};
+use crate::trust::{BadKey, PublicKey};
+
+/// Pauses unless said otherwise.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
 /// How the agent behaves. Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +27,7 @@ pub struct Config<'a> {
     /// Other products whose firmware is taken too, so that a fleet can be renamed.
     pub products: &'a [&'a str],
     /// The prefix of every topic.
-    pub base: &'a str,
+    pub topic_prefix: &'a str,
     /// The broker's host name or address.
     pub broker_host: &'a str,
     /// The broker's TCP port; 1883 unless said otherwise.
@@ -35,8 +39,8 @@ pub struct Config<'a> {
     pub keep_alive: Duration,
     /// How long the broker may take to answer a connect, a ping or a subscribe.
     pub answer_timeout: Duration,
-    /// First and longest pause between attempts to reach the broker. A network that comes back ends one.
-    pub reconnect: (Duration, Duration),
+    /// Pauses between attempts to reach the broker. A network that comes back ends one.
+    pub reconnect: Backoff,
     /// HTTP timeouts and bounds.
     pub http: HttpConfig,
     /// The hosts that firmware is fetched from, held against a command's URL and each redirect before anything is resolved
@@ -44,8 +48,8 @@ pub struct Config<'a> {
     pub hosts: &'a [AllowedHost<'a>],
     /// Failed attempts without progress before an update is given up.
     pub attempts: u8,
-    /// First and longest pause between attempts of a download.
-    pub retry: (Duration, Duration),
+    /// Pauses between attempts of a download.
+    pub retry: Backoff,
     /// The Ed25519 public keys whose releases are taken; more than one while a key is replaced by another.
     pub keys: &'a [PublicKey],
     /// Whether firmware without a signature may be installed, and `force` be asked for. Whoever may publish a command
@@ -74,17 +78,17 @@ impl<'a> Config<'a> {
             device,
             product: None,
             products: &[],
-            base: otaru_format::topic::DEFAULT_BASE,
+            topic_prefix: otaru_format::topic::DEFAULT_BASE,
             broker_host,
             broker_port: 1883,
             credentials: None,
             keep_alive: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
-            reconnect: (Duration::from_secs(1), Duration::from_secs(60)),
+            reconnect: BACKOFF,
             http: HttpConfig::DEFAULT,
             hosts: &[],
             attempts: 6,
-            retry: (Duration::from_secs(1), Duration::from_secs(60)),
+            retry: BACKOFF,
             keys: &[],
             allow_unsigned: false,
             allow_downgrade: false,
@@ -101,7 +105,7 @@ impl<'a> Config<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The device's name or the base topic.
+    /// The device's name or the prefix of its topics.
     Topic(TopicError),
     /// The broker's host.
     Host(BadHost),
@@ -161,7 +165,7 @@ impl<'a> Config<'a> {
         if self.credentials.is_some_and(|login| has_control(login.username) || has_control(login.password)) {
             return Err(ConfigError::Credentials);
         }
-        let times = [self.keep_alive, self.answer_timeout, self.reconnect.0, self.trial_deadline];
+        let times = [self.keep_alive, self.answer_timeout, self.reconnect.first, self.trial_deadline];
         if times.contains(&Duration::ZERO) {
             return Err(ConfigError::NoTime);
         }
@@ -170,12 +174,12 @@ impl<'a> Config<'a> {
             return Err(ConfigError::TrialBoots);
         }
         for (index, key) in self.keys.iter().enumerate() {
-            trust::check_key(key).map_err(|error| ConfigError::Key(index, error))?;
+            key.check().map_err(|error| ConfigError::Key(index, error))?;
         }
         if let Some(index) = self.hosts.iter().position(|host| !host.is_valid()) {
             return Err(ConfigError::AllowedHost(index));
         }
-        Topics::new(self.base, self.device).map_err(ConfigError::Topic)
+        Topics::new(self.topic_prefix, self.device).map_err(ConfigError::Topic)
     }
 }
 
@@ -219,7 +223,7 @@ mod tests {
         for bad in [
             Config { keep_alive: zero, ..good },
             Config { answer_timeout: zero, ..good },
-            Config { reconnect: (zero, zero), ..good },
+            Config { reconnect: Backoff { first: zero, longest: zero }, ..good },
             Config { trial_deadline: zero, ..good },
         ] {
             assert_eq!(bad.check().unwrap_err(), ConfigError::NoTime);
@@ -232,8 +236,8 @@ mod tests {
         let good = Config::new("kitchen", "broker.lan");
         assert!(good.check().is_ok());
         let check = |config: Config<'_>| config.check().map(drop);
-        let base = Config { base: "ESP32/ota/", ..good };
-        assert_eq!(check(base), Err(ConfigError::Topic(TopicError::Base(BadName::EmptyPart))));
+        let prefix = Config { topic_prefix: "ESP32/ota/", ..good };
+        assert_eq!(check(prefix), Err(ConfigError::Topic(TopicError::Base(BadName::EmptyPart))));
         let device = Config { device: "a/b", ..good };
         assert_eq!(check(device), Err(ConfigError::Topic(TopicError::Device(BadName::Slash))));
         let host = Config { broker_host: "mqtt://broker", ..good };
@@ -241,9 +245,15 @@ mod tests {
         let hosts = [AllowedHost::new("files.lan:8080"), AllowedHost::new("http://files.lan")];
         assert_eq!(check(Config { hosts: &hosts, ..good }), Err(ConfigError::AllowedHost(1)));
         let mut key = [0; 32];
-        assert_eq!(check(Config { keys: &[key], ..good }), Err(ConfigError::Key(0, BadKey::Weak)));
+        assert_eq!(
+            check(Config { keys: &[PublicKey::from_bytes(key)], ..good }),
+            Err(ConfigError::Key(0, BadKey::Weak))
+        );
         key[0] = 2;
-        assert_eq!(check(Config { keys: &[key], ..good }), Err(ConfigError::Key(0, BadKey::NoPoint)));
+        assert_eq!(
+            check(Config { keys: &[PublicKey::from_bytes(key)], ..good }),
+            Err(ConfigError::Key(0, BadKey::NoPoint))
+        );
     }
 }
 

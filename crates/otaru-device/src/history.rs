@@ -11,11 +11,11 @@ pub(crate) const SUPERSEDED: usize = 4;
 
 /// Identity of a command: the first 8 bytes of the SHA-256 of its bytes; never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CommandId(pub(crate) u64);
+pub(crate) struct CommandId(pub(crate) u64);
 
 impl CommandId {
     /// The identity of the command with these bytes.
-    pub fn of(payload: &[u8]) -> Self {
+    pub(crate) fn of(payload: &[u8]) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = Digest::of(payload).0;
         Self(u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1))
     }
@@ -71,21 +71,21 @@ pub(crate) type Notes = Vec<CommandId, SUPERSEDED>;
 
 /// Commands that were followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct History {
+pub(crate) struct History {
     /// The highest `order` that was followed.
-    pub order: u64,
+    pub(crate) order: u64,
     /// The command followed last.
-    pub followed: Option<CommandId>,
+    pub(crate) followed: Option<CommandId>,
     /// Whether the broker has a retained copy of that one, as far as was seen.
-    pub followed_is_retained: bool,
+    pub(crate) followed_is_retained: bool,
     /// The command that was given up for good; only a fresh publication starts it again.
-    pub given_up: Option<CommandId>,
+    pub(crate) given_up: Option<CommandId>,
     /// The command that was refused last. A copy of it is looked at again, but interrupts nothing.
-    pub refused: Option<CommandId>,
+    pub(crate) refused: Option<CommandId>,
     /// Commands that others have replaced.
-    pub superseded: Vec<CommandId, SUPERSEDED>,
+    pub(crate) superseded: Vec<CommandId, SUPERSEDED>,
     /// Those among them of which a retained copy was seen. They stand apart, so that no number of others pushes them out.
-    pub retained: Vec<CommandId, SUPERSEDED>,
+    pub(crate) retained: Vec<CommandId, SUPERSEDED>,
 }
 
 impl History {

@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 //!
-//! The way of an update is a straight line; follow it in [`agent`]: boot → trial → command → fetch → write → verify → activate →
+//! The way of an update is a straight line; follow it in `agent/`: boot → trial → command → fetch → write → verify → activate →
 //! restart.
 #![cfg_attr(feature = "document-features", doc = "\n## Features\n")]
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
@@ -11,29 +11,31 @@
 #[cfg(test)]
 extern crate std;
 
-pub mod agent;
-pub mod backoff;
-pub mod board;
-pub mod config;
+mod agent;
+mod backoff;
+mod board;
+mod config;
 mod guards;
 mod history;
-pub mod http;
+mod http;
 mod job;
 mod link;
-pub mod memory;
+mod memory;
 mod mqtt;
 mod report;
 mod session;
 pub mod slots;
 pub mod text;
 mod timeout;
-pub mod trust;
+mod trust;
 mod uplink;
 
 pub use agent::boot::{Boot, begin};
 pub use agent::{Agent, Io, Workspace};
-pub use board::{Board, Clock, Health, Link, LinkError, ResetReason};
+pub use backoff::Backoff;
+pub use board::{AlwaysHealthy, Board, Clock, Health, Link, LinkError, ResetReason, Unhealthy};
 pub use config::{Config, ConfigError, Credentials};
+pub use http::HttpConfig;
 pub use otaru_format as format;
 pub use otaru_format::url::AllowedHost;
-pub use trust::PublicKey;
+pub use trust::{BadKey, PublicKey};

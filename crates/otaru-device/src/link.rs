@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use rand_core::RngCore;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Pauses};
 use crate::board::{Clock, Link};
 use crate::text;
 use crate::timeout::within;
@@ -17,8 +17,8 @@ use crate::uplink::{CHECK, Uplink};
 /// Longest time for one attempt to join (a scan, then association, handshake and DHCP with each known network), and a
 /// restart of the radio.
 const ATTEMPT: Duration = Duration::from_secs(60);
-/// First and longest pause between attempts: a network that is there again is joined within the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+/// Pauses between attempts: a network that is there again is joined within the longest.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(2) };
 /// Time without a network after which the radio is taken for what is wrong.
 const STUCK: Duration = Duration::from_secs(15 * 60);
 
@@ -29,7 +29,7 @@ pub(crate) async fn keep<C: Clock, L: Link, R: RngCore>(
     rng: &mut R,
     uplink: &Uplink,
 ) -> Infallible {
-    let mut backoff = Backoff::new(PAUSE);
+    let mut pauses = Pauses::new(BACKOFF);
     let mut next = clock.now();
     // When the device was joined last, or its radio restarted.
     let mut fresh = next;
@@ -43,7 +43,7 @@ pub(crate) async fn keep<C: Clock, L: Link, R: RngCore>(
         }
         let now = clock.now();
         if up {
-            backoff.reset();
+            pauses.reset();
             (next, fresh) = (now, now);
         } else if now.saturating_sub(fresh) >= STUCK {
             text::warn(format_args!("network: not joined for 15 minutes, restarting the radio"));
@@ -53,7 +53,7 @@ pub(crate) async fn keep<C: Clock, L: Link, R: RngCore>(
             text::info(format_args!("network: joining"));
             let _ = within(clock, ATTEMPT, link.reconnect()).await;
             // However that went, the next look tells; and whatever it tells, attempts have a pause between them.
-            next = clock.now() + backoff.pause(rng);
+            next = clock.now() + pauses.pause(rng);
             continue;
         }
         let left = next.saturating_sub(now);

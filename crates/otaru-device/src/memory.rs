@@ -37,66 +37,66 @@ const DAMAGED: &str = "memory: damaged; starting afresh";
 
 /// The command that is being carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// The command's bytes.
-    pub payload: Vec<u8, MAX_COMMAND>,
+    pub(crate) payload: Vec<u8, MAX_COMMAND>,
     /// Restarts in the middle of it.
-    pub attempts: u8,
+    pub(crate) attempts: u8,
     /// Those among them that were crashes.
-    pub crashes: u8,
+    pub(crate) crashes: u8,
     /// Trials of its image that a loss of power ended.
-    pub power_losses: u8,
+    pub(crate) power_losses: u8,
     /// The image, once it stood verified in the slot.
-    pub verified: Option<Digest>,
+    pub(crate) verified: Option<Digest>,
 }
 
 /// The image that was rolled back last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// SHA-256 of the image; zero if it could not be read.
-    pub digest: Digest,
+    pub(crate) digest: Digest,
     /// SHA-256 of the image's first bytes, header and descriptor; zero if they could not be read.
-    pub head: Digest,
+    pub(crate) head: Digest,
     /// Sequence of the release it came in; 0 for a bare image. A higher one may bring it again.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
     /// Version of the image.
-    pub version: String<32>,
+    pub(crate) version: String<32>,
     /// Starts of the image.
-    pub boots: u8,
+    pub(crate) boots: u8,
     /// Reason of the roll back.
-    pub code: Code,
+    pub(crate) code: Code,
     /// The sentence to that.
-    pub detail: String<128>,
+    pub(crate) detail: String<128>,
 }
 
 /// A release whose image was activated and is not confirmed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The image.
-    pub image: Digest,
+    pub(crate) image: Digest,
     /// The release's sequence.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
     /// The release's product.
-    pub product: String<MAX_TEXT>,
+    pub(crate) product: String<MAX_TEXT>,
     /// Whether a trusted key signed it. Nobody vouches for the sequence of one without a signature.
-    pub signed: bool,
+    pub(crate) signed: bool,
     /// The keys it revokes.
-    pub revoked: Vec<KeyId, MAX_REVOKED>,
+    pub(crate) revoked: Vec<KeyId, MAX_REVOKED>,
 }
 
 /// The last trial that ended for an outside reason, and whether its image is to be tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
+pub(crate) struct Retry {
     /// The image; it stands in the slot.
-    pub image: Digest,
+    pub(crate) image: Digest,
     /// The command that brought it.
-    pub command: Option<CommandId>,
+    pub(crate) command: Option<CommandId>,
     /// Sequence of the trial's otadata record, so that each trial counts once; 0 once another trial may get the same.
-    pub trial: u32,
+    pub(crate) trial: u32,
     /// Trials so far that did not reach the broker; 0 when nothing follows from this one any more.
-    pub tries: u8,
+    pub(crate) tries: u8,
     /// Further trials that a loss of power ended, where the bootloader ends a trial then.
-    pub power_losses: u8,
+    pub(crate) power_losses: u8,
 }
 
 impl Retry {
@@ -120,39 +120,43 @@ impl Pending {
 
 /// The agent's memory.
 #[derive(Debug)]
-pub struct Memory {
+pub(crate) struct Memory {
     region: Option<Region>,
     guards: GuardStore,
 }
 
 impl Memory {
     /// Memory and guards in these regions, as far as there are any.
-    pub fn open(region: Option<Region>, guards: Option<Region>) -> Self {
+    pub(crate) fn open(region: Option<Region>, guards: Option<Region>) -> Self {
         Self { region, guards: GuardStore::new(guards) }
     }
 
     /// Whether there is room to remember anything.
-    pub fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         self.region.is_some()
     }
 
     /// The guards; `None` when they are lost or there is no room for them.
-    pub fn load_guards<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = Option<Guards>> {
+    pub(crate) fn load_guards<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = Option<Guards>> {
         self.guards.load(flash)
     }
 
     /// Whether guards were never kept here.
-    pub async fn is_new<F: NorFlash>(&self, flash: &mut F) -> bool {
+    pub(crate) async fn is_new<F: NorFlash>(&self, flash: &mut F) -> bool {
         self.guards.is_new(flash).await
     }
 
     /// Keeps the guards, as far as they are not kept yet; says whether they are kept now.
-    pub fn store_guards<F: NorFlash>(&self, flash: &mut F, guards: &Guards) -> impl Future<Output = bool> {
+    pub(crate) fn store_guards<F: NorFlash>(
+        &self,
+        flash: &mut F,
+        guards: &Guards,
+    ) -> impl Future<Output = bool> {
         self.guards.store(flash, guards)
     }
 
     /// The command to take up again, if any.
-    pub async fn load_pending<F: NorFlash>(&self, flash: &mut F) -> Option<Pending> {
+    pub(crate) async fn load_pending<F: NorFlash>(&self, flash: &mut F) -> Option<Pending> {
         let mut buf = [0; RECORD];
         let mut reader = Reader(self.load(flash, PENDING, &mut buf).await?);
         let [attempts, crashes, power_losses] = [reader.byte()?, reader.byte()?, reader.byte()?];
@@ -167,7 +171,7 @@ impl Memory {
     }
 
     /// Remembers the command.
-    pub async fn store_pending<F: NorFlash>(&self, flash: &mut F, pending: &Pending) {
+    pub(crate) async fn store_pending<F: NorFlash>(&self, flash: &mut F, pending: &Pending) {
         let mut writer = Writer::new();
         writer.put(&[pending.attempts, pending.crashes, pending.power_losses]);
         writer.put(&pending.verified.unwrap_or(Digest::ZERO).0);
@@ -176,19 +180,19 @@ impl Memory {
     }
 
     /// Notes that the command's image stands verified in the slot.
-    pub async fn mark_verified<F: NorFlash>(&self, flash: &mut F, digest: Digest) {
+    pub(crate) async fn mark_verified<F: NorFlash>(&self, flash: &mut F, digest: Digest) {
         if let Some(pending) = self.load_pending(flash).await.filter(|p| p.verified != Some(digest)) {
             self.store_pending(flash, &Pending { verified: Some(digest), ..pending }).await;
         }
     }
 
     /// Forgets the command.
-    pub fn clear_pending<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = ()> {
+    pub(crate) fn clear_pending<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = ()> {
         self.clear(flash, PENDING)
     }
 
     /// The image that failed last, if any.
-    pub async fn load_failed<F: NorFlash>(&self, flash: &mut F) -> Option<Failed> {
+    pub(crate) async fn load_failed<F: NorFlash>(&self, flash: &mut F) -> Option<Failed> {
         let mut buf = [0; RECORD];
         let mut reader = Reader(self.load(flash, FAILED, &mut buf).await?);
         Some(Failed {
@@ -203,7 +207,7 @@ impl Memory {
     }
 
     /// Remembers an image that failed.
-    pub async fn store_failed<F: NorFlash>(&self, flash: &mut F, failed: &Failed) {
+    pub(crate) async fn store_failed<F: NorFlash>(&self, flash: &mut F, failed: &Failed) {
         let mut writer = Writer::new();
         writer.put(&failed.digest.0);
         writer.put(&failed.head.0);
@@ -215,12 +219,12 @@ impl Memory {
     }
 
     /// Forgets the image that failed.
-    pub fn clear_failed<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = ()> {
+    pub(crate) fn clear_failed<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = ()> {
         self.clear(flash, FAILED)
     }
 
     /// The release that was activated last, if any.
-    pub async fn load_candidate<F: NorFlash>(&self, flash: &mut F) -> Option<Candidate> {
+    pub(crate) async fn load_candidate<F: NorFlash>(&self, flash: &mut F) -> Option<Candidate> {
         let mut buf = [0; RECORD];
         let mut reader = Reader(self.load(flash, CANDIDATE, &mut buf).await?);
         Some(Candidate {
@@ -233,7 +237,7 @@ impl Memory {
     }
 
     /// Remembers a release whose image is about to be tried.
-    pub async fn store_candidate<F: NorFlash>(&self, flash: &mut F, candidate: &Candidate) {
+    pub(crate) async fn store_candidate<F: NorFlash>(&self, flash: &mut F, candidate: &Candidate) {
         let mut writer = Writer::new();
         writer.put(&candidate.image.0);
         writer.put(&candidate.sequence.to_le_bytes());
@@ -243,17 +247,9 @@ impl Memory {
         self.store(flash, CANDIDATE, &writer.0).await;
     }
 
-    /// Sequence of the release that brought this image; 0 if it came bare or that is forgotten.
-    pub async fn sequence_of<F: NorFlash>(&self, flash: &mut F, image: Digest) -> u64 {
-        self.load_candidate(flash)
-            .await
-            .filter(|c| c.image == image)
-            .map_or(0, |candidate| candidate.sequence)
-    }
-
     /// The image `confirmed` has proved good: its release's sequence, product and revocations hold from now on. Says whether guards
     /// were kept.
-    pub async fn learn<F: NorFlash>(&self, flash: &mut F, confirmed: Digest) -> bool {
+    pub(crate) async fn learn<F: NorFlash>(&self, flash: &mut F, confirmed: Digest) -> bool {
         let candidate = self.load_candidate(flash).await;
         let Some(candidate) = candidate.filter(|release| release.image == confirmed && release.signed) else {
             return false;
@@ -270,7 +266,7 @@ impl Memory {
     }
 
     /// Commands that were followed.
-    pub async fn load_history<F: NorFlash>(&self, flash: &mut F) -> History {
+    pub(crate) async fn load_history<F: NorFlash>(&self, flash: &mut F) -> History {
         let mut buf = [0; RECORD];
         let Some(record) = self.load(flash, HISTORY, &mut buf).await else { return History::default() };
         let mut reader = Reader(record);
@@ -286,12 +282,12 @@ impl Memory {
     }
 
     /// Whether exactly this is remembered of commands.
-    pub async fn holds_history<F: NorFlash>(&self, flash: &mut F, history: &History) -> bool {
+    pub(crate) async fn holds_history<F: NorFlash>(&self, flash: &mut F, history: &History) -> bool {
         self.holds(flash, HISTORY, &Self::history(history).0, &mut [0; RECORD]).await
     }
 
     /// Remembers which commands were followed.
-    pub async fn store_history<F: NorFlash>(&self, flash: &mut F, history: &History) {
+    pub(crate) async fn store_history<F: NorFlash>(&self, flash: &mut F, history: &History) {
         self.store(flash, HISTORY, &Self::history(history).0).await;
     }
 
@@ -309,7 +305,7 @@ impl Memory {
     }
 
     /// The trial that is to be repeated, if any.
-    pub async fn load_retry<F: NorFlash>(&self, flash: &mut F) -> Option<Retry> {
+    pub(crate) async fn load_retry<F: NorFlash>(&self, flash: &mut F) -> Option<Retry> {
         let mut buf = [0; RECORD];
         let mut reader = Reader(self.load(flash, RETRY, &mut buf).await?);
         Some(Retry {
@@ -322,7 +318,7 @@ impl Memory {
     }
 
     /// Remembers a trial that is to be repeated.
-    pub async fn store_retry<F: NorFlash>(&self, flash: &mut F, retry: &Retry) {
+    pub(crate) async fn store_retry<F: NorFlash>(&self, flash: &mut F, retry: &Retry) {
         let mut writer = Writer::new();
         writer.put(&retry.image.0);
         writer.command(retry.command);
@@ -332,12 +328,12 @@ impl Memory {
     }
 
     /// Forgets a trial that was to be repeated.
-    pub fn clear_retry<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = ()> {
+    pub(crate) fn clear_retry<F: NorFlash>(&self, flash: &mut F) -> impl Future<Output = ()> {
         self.clear(flash, RETRY)
     }
 
     /// Notes that no trial follows any more, of this command or, for `None`, of any.
-    pub async fn end_retry<F: NorFlash>(&self, flash: &mut F, command: Option<CommandId>) {
+    pub(crate) async fn end_retry<F: NorFlash>(&self, flash: &mut F, command: Option<CommandId>) {
         let retry = self.load_retry(flash).await;
         if let Some(retry) = retry.filter(|retry| command.is_none() || retry.command == command) {
             self.store_retry(flash, &Retry { tries: 0, ..retry }).await;
@@ -345,7 +341,7 @@ impl Memory {
     }
 
     /// Notes that otadata's sequences no longer tell the last trial from the next one.
-    pub async fn forget_sequence<F: NorFlash>(&self, flash: &mut F) {
+    pub(crate) async fn forget_sequence<F: NorFlash>(&self, flash: &mut F) {
         if let Some(retry) = self.load_retry(flash).await {
             self.store_retry(flash, &Retry { trial: 0, ..retry }).await;
         }

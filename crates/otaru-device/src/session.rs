@@ -12,7 +12,7 @@ use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use otaru_format::topic::Topics;
 use rand_core::RngCore;
 
-use crate::backoff::Backoff;
+use crate::backoff::Pauses;
 use crate::board::Clock;
 use crate::config::Config;
 use crate::job::Inbox;
@@ -55,20 +55,20 @@ pub(crate) struct Session<'s, N, C, R> {
 impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
     /// Runs for ever.
     pub(crate) async fn run(&mut self) -> ! {
-        let mut backoff = Backoff::new(self.config.reconnect);
+        let mut pauses = Pauses::new(self.config.reconnect);
         self.reports.until_ready().await;
         loop {
             let uplink = self.uplink;
             let join = uplink.joined().await;
             // What was connected through the network before it went is no longer worth waiting for.
-            let ended = match select(self.connected(&mut backoff), uplink.lost(join)).await {
+            let ended = match select(self.connected(&mut pauses), uplink.lost(join)).await {
                 Either::First(Err(ended)) => ended,
                 Either::Second(()) => Ended::Network,
             };
             self.reports.disconnected();
             let pause = match ended.is_lasting() {
-                true => self.config.reconnect.1,
-                false => backoff.pause(&mut self.rng),
+                true => self.config.reconnect.longest,
+                false => pauses.pause(&mut self.rng),
             };
             text::warn(format_args!(
                 "broker: {ended}; next attempt in {} ms, or when the network comes back",
@@ -76,13 +76,13 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
             ));
             // A network that came back may have brought the broker back with it.
             if let Either::Second(()) = select(self.clock.sleep(pause), uplink.joined_again(join)).await {
-                backoff.reset();
+                pauses.reset();
             }
         }
     }
 
     /// One connection, from connect to its end.
-    async fn connected(&mut self, backoff: &mut Backoff) -> Result<core::convert::Infallible, Ended> {
+    async fn connected(&mut self, pauses: &mut Pauses) -> Result<core::convert::Infallible, Ended> {
         let limit = self.config.answer_timeout;
         let host = self.config.broker_host;
         let port = self.config.broker_port;
@@ -98,7 +98,7 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
         let mut connection =
             Connection::open(socket, &mut buffers, self.config, &self.topics, self.clock).await?;
         connection.publish(&self.topics.online(), b"online", true, QoS::AtMostOnce).await?;
-        backoff.reset();
+        pauses.reset();
         text::info(format_args!("broker: connected as {}", self.config.device));
         self.talk(&mut connection).await
     }

@@ -6,8 +6,44 @@ use ed25519_compact::{PublicKey as Key, Signature};
 use otaru_format::release::{Envelope, KeyId};
 use otaru_format::status::Code;
 
-/// An Ed25519 public key (RFC 8032 section 5.1.5).
-pub type PublicKey = [u8; 32];
+/// An Ed25519 public key (RFC 8032 section 5.1.5). Nothing says that it is a good one before [`PublicKey::check`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PublicKey([u8; 32]);
+
+impl PublicKey {
+    /// Takes its 32 bytes, as `otaru keygen` prints them.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Checks it as each verification does: a key that fails here would never accept a signature.
+    ///
+    /// # Errors
+    /// Reason that no device may trust it.
+    pub fn check(&self) -> Result<(), BadKey> {
+        Key::new(self.0).validate().map_err(|error| match error {
+            ed25519_compact::Error::WeakPublicKey => BadKey::Weak,
+            _ => BadKey::NoPoint,
+        })
+    }
+
+    /// Returns the identifier that signatures name it by.
+    fn id(&self) -> KeyId {
+        KeyId::of(&self.0)
+    }
+}
+
+/// Writes it in hexadecimal.
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// Why no device can trust a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +71,6 @@ impl fmt::Display for BadKey {
 }
 
 impl core::error::Error for BadKey {}
-
-/// Checks a key as each verification does: one that fails here would never accept a signature.
-///
-/// # Errors
-/// Reason that no device may trust it.
-pub fn check_key(key: &PublicKey) -> Result<(), BadKey> {
-    Key::new(*key).validate().map_err(|error| match error {
-        ed25519_compact::Error::WeakPublicKey => BadKey::Weak,
-        _ => BadKey::NoPoint,
-    })
-}
 
 /// Why a signature is not accepted. It names keys of the device's own, never what an unknown file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +116,7 @@ impl fmt::Display for Distrust<'_> {
             }
             TrustError::UnknownKey => {
                 f.write_str("signed with another key than this device trusts:")?;
-                self.keys.iter().try_for_each(|key| write!(f, " {}", KeyId::of(key)))
+                self.keys.iter().try_for_each(|key| write!(f, " {}", key.id()))
             }
             TrustError::Revoked(id) => write!(f, "signed with key {id}, which was revoked"),
             TrustError::BadSignature(id) => write!(f, "the signature is not that of key {id}"),
@@ -112,10 +137,10 @@ pub(crate) fn verify(
         return Err(TrustError::Revoked(id));
     }
     // The smallest kept implementation; `cargo xtask bench verification` compares.
-    let key = keys.iter().find(|key| KeyId::of(key) == id).ok_or(TrustError::UnknownKey)?;
+    let key = keys.iter().find(|key| key.id() == id).ok_or(TrustError::UnknownKey)?;
     let bad = |_| TrustError::BadSignature(id);
     // Refuses keys of small order, which would accept signatures that nobody made.
-    let mut verifier = Key::new(*key).verify_incremental(&Signature::new(*signature)).map_err(bad)?;
+    let mut verifier = Key::new(key.0).verify_incremental(&Signature::new(*signature)).map_err(bad)?;
     envelope.signed_bytes(&mut |piece| verifier.absorb(piece));
     verifier.verify().map_err(bad)?;
     Ok(id)
@@ -158,16 +183,16 @@ mod tests {
     ];
 
     fn key(hex: &str) -> PublicKey {
-        core::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
+        PublicKey(core::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()))
     }
 
     #[test]
     fn keys_that_prove_nothing_are_refused() {
         for hex in SMALL {
-            assert_eq!(check_key(&key(hex)), Err(BadKey::Weak), "{hex}");
+            assert_eq!(key(hex).check(), Err(BadKey::Weak), "{hex}");
         }
         for hex in NO_POINT {
-            assert_eq!(check_key(&key(hex)), Err(BadKey::NoPoint), "{hex}");
+            assert_eq!(key(hex).check(), Err(BadKey::NoPoint), "{hex}");
         }
     }
 
@@ -175,11 +200,11 @@ mod tests {
     fn every_bit_of_header_and_envelope_counts() {
         let file = include_bytes!("../../otaru-format/tests/vectors/signed.otaru");
         // As openssl shows the vectors' `key.pub.pem`.
-        let key = [
+        let key = PublicKey([
             0x03, 0xa1, 0x07, 0xbf, 0xf3, 0xce, 0x10, 0xbe, 0x1d, 0x70, 0xdd, 0x18, 0xe7, 0x4b, 0xc0, 0x99,
             0x67, 0xe4, 0xd6, 0x30, 0x9b, 0xa5, 0x0d, 0x5f, 0x1d, 0xdc, 0x86, 0x64, 0x12, 0x55, 0x31, 0xb8,
-        ];
-        assert_eq!(admits(file, &[key]), Ok(KeyId::of(&key)));
+        ]);
+        assert_eq!(admits(file, &[key]), Ok(key.id()));
         let end = HEADER_LEN + envelope_len(file.first_chunk().unwrap()).unwrap();
         for bit in 0..end * 8 {
             let mut bad = file.to_vec();

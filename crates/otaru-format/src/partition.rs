@@ -13,36 +13,79 @@ use md5::{Digest as _, Md5};
 pub const TABLE_OFFSET: u32 = 0x8000;
 /// Bytes of the table.
 pub const TABLE_LEN: usize = 0xC00;
-/// Type of application partitions.
-pub const APP: u8 = 0;
-/// Type of data partitions.
-pub const DATA: u8 = 1;
-/// Subtype of the factory app.
-pub const FACTORY: u8 = 0;
-/// Subtype of the first OTA slot; the others follow.
-pub const OTA_0: u8 = 0x10;
-/// Subtype of otadata.
-pub const DATA_OTA: u8 = 0;
-/// Subtype of PHY calibration data.
-pub const PHY: u8 = 1;
-/// Subtype of NVS.
-pub const NVS: u8 = 2;
-/// Subtype of data that ESP-IDF has no use for (`undefined`), such as the agent's own state, which is found by
-/// its label. All other numbers are reserved, and esp-idf-part, hence espflash, panics at those it does not know.
-pub const UNDEFINED: u8 = 6;
-
 const ROW: usize = 32;
 /// First bytes of every entry, and so of a partition table (`ESP_PARTITION_MAGIC`).
 pub const MAGIC: [u8; 2] = [0xAA, 0x50];
 const MD5_MAGIC: [u8; 2] = [0xEB, 0xEB];
 
+/// Type of application partitions.
+const APP: u8 = 0;
+/// Type of data partitions.
+const DATA: u8 = 1;
+/// Subtype of the first OTA slot; the others follow.
+const OTA_0: u8 = 0x10;
+/// OTA slots that a table can have.
+const MAX_OTA: u8 = 16;
+
+/// Type and subtype of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PartitionType {
+    /// The factory app.
+    Factory,
+    /// An OTA slot by its number, 0 to 15; higher ones are written modulo 16.
+    Ota(u8),
+    /// otadata.
+    OtaData,
+    /// PHY calibration data.
+    Phy,
+    /// NVS.
+    Nvs,
+    /// Data that ESP-IDF has no use for (`undefined`), such as the agent's own state, which is found by its label. All other
+    /// numbers are reserved, and esp-idf-part, hence espflash, panics at those it does not know.
+    Undefined,
+    /// Any other.
+    Other {
+        /// Type: 0 for apps, 1 for data, 0x40 and above for what users like.
+        kind: u8,
+        /// Subtype within its type.
+        subtype: u8,
+    },
+}
+
+impl PartitionType {
+    /// Returns the one with these numbers of type and subtype.
+    pub const fn from_numbers(kind: u8, subtype: u8) -> Self {
+        match (kind, subtype) {
+            (APP, 0) => Self::Factory,
+            (APP, OTA_0..=0x1F) => Self::Ota(subtype - OTA_0),
+            (DATA, 0) => Self::OtaData,
+            (DATA, 1) => Self::Phy,
+            (DATA, 2) => Self::Nvs,
+            (DATA, 6) => Self::Undefined,
+            _ => Self::Other { kind, subtype },
+        }
+    }
+
+    /// Returns the numbers of type and subtype.
+    pub const fn numbers(self) -> (u8, u8) {
+        match self {
+            Self::Factory => (APP, 0),
+            Self::Ota(number) => (APP, OTA_0 + number % MAX_OTA),
+            Self::OtaData => (DATA, 0),
+            Self::Phy => (DATA, 1),
+            Self::Nvs => (DATA, 2),
+            Self::Undefined => (DATA, 6),
+            Self::Other { kind, subtype } => (kind, subtype),
+        }
+    }
+}
+
 /// One partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// [`APP`], [`DATA`] or another type.
-    pub kind: u8,
-    /// Subtype within its type.
-    pub subtype: u8,
+    /// Type and subtype.
+    pub kind: PartitionType,
     /// Flash offset in bytes.
     pub offset: u32,
     /// Size in bytes.
@@ -55,8 +98,8 @@ pub struct Partition {
 
 impl Partition {
     /// A partition without flags. A label of more than 16 bytes is dropped.
-    pub fn new(label: &str, kind: u8, subtype: u8, offset: u32, size: u32) -> Self {
-        Self { kind, subtype, offset, size, label: String::try_from(label).unwrap_or_default(), flags: 0 }
+    pub fn new(label: &str, kind: PartitionType, offset: u32, size: u32) -> Self {
+        Self { kind, offset, size, label: String::try_from(label).unwrap_or_default(), flags: 0 }
     }
 
     fn parse(row: &[u8; ROW]) -> Self {
@@ -64,14 +107,16 @@ impl Partition {
         let name = &row[12..28];
         let name = &name[..name.iter().position(|b| *b == 0).unwrap_or(16)];
         let label = core::str::from_utf8(name).unwrap_or("?");
-        Self { flags: word(28), ..Self::new(label, row[2], row[3], word(4), word(8)) }
+        Self {
+            flags: word(28),
+            ..Self::new(label, PartitionType::from_numbers(row[2], row[3]), word(4), word(8))
+        }
     }
 
     fn emit(&self) -> [u8; ROW] {
         let mut row = [0; ROW];
         row[..2].copy_from_slice(&MAGIC);
-        row[2] = self.kind;
-        row[3] = self.subtype;
+        (row[2], row[3]) = self.kind.numbers();
         row[4..8].copy_from_slice(&self.offset.to_le_bytes());
         row[8..12].copy_from_slice(&self.size.to_le_bytes());
         row[12..12 + self.label.len()].copy_from_slice(self.label.as_bytes());
@@ -148,23 +193,23 @@ impl<'a> PartitionTable<'a> {
 
     /// otadata.
     pub fn otadata(&self) -> Option<Partition> {
-        self.iter().find(|p| (p.kind, p.subtype) == (DATA, DATA_OTA))
+        self.iter().find(|p| p.kind == PartitionType::OtaData)
     }
 
     /// The factory app.
     pub fn factory(&self) -> Option<Partition> {
-        self.iter().find(|p| (p.kind, p.subtype) == (APP, FACTORY))
+        self.iter().find(|p| p.kind == PartitionType::Factory)
     }
 
     /// OTA slot number `index`.
     pub fn slot(&self, index: u8) -> Option<Partition> {
-        self.iter().find(|p| p.kind == APP && index < 16 && p.subtype == OTA_0 + index)
+        self.iter().find(|p| p.kind == PartitionType::Ota(index))
     }
 
     /// Number of OTA slots.
     pub fn slots(&self) -> u8 {
-        let count = self.iter().filter(|p| p.kind == APP && (OTA_0..OTA_0 + 16).contains(&p.subtype)).count();
-        u8::try_from(count).unwrap_or(16)
+        let count = self.iter().filter(|p| matches!(p.kind, PartitionType::Ota(_))).count();
+        u8::try_from(count).unwrap_or(MAX_OTA)
     }
 }
 
@@ -190,12 +235,12 @@ pub fn emit(partitions: &[Partition], out: &mut [u8; TABLE_LEN]) -> Result<(), P
 /// The layout for 4 MiB of flash: two slots of 1984 KiB on 64 KiB boundaries, and 32 KiB of state.
 pub fn default_layout() -> [Partition; 6] {
     [
-        Partition::new("nvs", DATA, NVS, 0x9000, 0x5000),
-        Partition::new("otadata", DATA, DATA_OTA, 0xE000, 0x2000),
-        Partition::new("otaru", DATA, UNDEFINED, 0x1_0000, 0x8000),
-        Partition::new("phy_init", DATA, PHY, 0x1_8000, 0x1000),
-        Partition::new("ota_0", APP, OTA_0, 0x2_0000, 0x1F_0000),
-        Partition::new("ota_1", APP, OTA_0 + 1, 0x21_0000, 0x1F_0000),
+        Partition::new("nvs", PartitionType::Nvs, 0x9000, 0x5000),
+        Partition::new("otadata", PartitionType::OtaData, 0xE000, 0x2000),
+        Partition::new("otaru", PartitionType::Undefined, 0x1_0000, 0x8000),
+        Partition::new("phy_init", PartitionType::Phy, 0x1_8000, 0x1000),
+        Partition::new("ota_0", PartitionType::Ota(0), 0x2_0000, 0x1F_0000),
+        Partition::new("ota_1", PartitionType::Ota(1), 0x21_0000, 0x1F_0000),
     ]
 }
 
@@ -226,6 +271,15 @@ mod tests {
         assert_eq!(table.slot(1).unwrap().offset, 0x21_0000);
         bytes[8] ^= 1;
         assert_eq!(PartitionTable::parse(&bytes).unwrap_err(), PartitionError::BadMd5);
+    }
+
+    #[test]
+    fn numbers_of_types_lead_back() {
+        for (kind, subtype) in
+            (0..=u8::MAX).flat_map(|kind| (0..=u8::MAX).map(move |subtype| (kind, subtype)))
+        {
+            assert_eq!(PartitionType::from_numbers(kind, subtype).numbers(), (kind, subtype));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use otaru_format::command::{Command, MAX_COMMAND, Offer};
 use otaru_format::digest::Digest;
 use otaru_format::image::{DescriptorFields, HEAD_LEN, Head, Header, ImageCheck, ImageError, ImageFields};
 use otaru_format::otadata::{RECORD_LEN, Record, State, next_seq, select};
-use otaru_format::partition::{self, Partition, PartitionTable, TABLE_LEN};
+use otaru_format::partition::{self, Partition, PartitionTable, PartitionType, TABLE_LEN};
 use otaru_format::status::{Code, FailedImage, Fault, Status, UpdateState};
 use otaru_format::topic::{self, MAX_NAME, Topics};
 use proptest::collection::vec;
@@ -51,7 +51,7 @@ fn partition() -> impl Strategy<Value = Partition> {
     ("[a-z0-9_]{0,16}", any::<u8>(), any::<u8>(), any::<u32>(), any::<u32>(), any::<u32>()).prop_map(
         |(label, kind, subtype, offset, size, flags)| Partition {
             flags,
-            ..Partition::new(&label, kind, subtype, offset, size)
+            ..Partition::new(&label, PartitionType::from_numbers(kind, subtype), offset, size)
         },
     )
 }

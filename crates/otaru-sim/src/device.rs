@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::ReadNorFlash;
-use otaru_device::{Agent, Board, Boot, Clock, Config, Health, Io, Link, ResetReason, Workspace};
+use otaru_device::{Agent, Board, Boot, Clock, Config, Health, Io, Link, ResetReason, Unhealthy, Workspace};
 use otaru_format::chip::Chip;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -115,11 +115,9 @@ impl Board for SimBoard {
 struct SimHealth(Behaviour, Rc<Rtc>);
 
 impl Health for SimHealth {
-    async fn check(&mut self) -> Result<(), heapless::String<64>> {
+    async fn check(&mut self) -> Result<(), Unhealthy> {
         match self.0 {
-            Behaviour::Unhealthy => {
-                Err(heapless::String::try_from("sensor does not answer").unwrap_or_default())
-            }
+            Behaviour::Unhealthy => Err("sensor does not answer".into()),
             Behaviour::Blocks => {
                 self.1.seized.set(true);
                 std::future::pending().await

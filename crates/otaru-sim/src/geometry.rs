@@ -4,15 +4,13 @@
 
 use std::ops::Range;
 
-use otaru_format::partition::{
-    self, APP, DATA, DATA_OTA, FACTORY, NVS, OTA_0, PHY, Partition, TABLE_LEN, TABLE_OFFSET, UNDEFINED,
-};
+use otaru_format::partition::{self, Partition, PartitionType, TABLE_LEN, TABLE_OFFSET};
 
 use crate::clock::SimClock;
 use crate::flash::{FLASH_LEN, Flash, FlashError, Timing};
 
-/// Subtype of the place for core dumps (ESP-IDF's `gen_esp32part.py`).
-const COREDUMP: u8 = 3;
+/// Place for core dumps (ESP-IDF's `gen_esp32part.py`).
+const COREDUMP: PartitionType = PartitionType::Other { kind: 1, subtype: 3 };
 /// Label of the agent's own partition.
 const STATE: &str = "otaru";
 
@@ -46,7 +44,9 @@ impl Geometry {
     /// of W25Q32JV and W25Q128JV say the same (AC characteristics); only the erase of a whole chip takes longer.
     pub fn otaru_16mb() -> Self {
         let mut partitions = partition::default_layout().to_vec();
-        for (slot, row) in (0..).zip(partitions.iter_mut().filter(|row| row.kind == APP)) {
+        for (slot, row) in
+            (0..).zip(partitions.iter_mut().filter(|row| matches!(row.kind, PartitionType::Ota(_))))
+        {
             row.size = 4 << 20;
             row.offset = 0x2_0000 + slot * row.size;
         }
@@ -64,14 +64,14 @@ impl Geometry {
     /// erases by the block whatever begins or ends there would erase what belongs to others.
     pub fn esp_idf() -> Self {
         let partitions = vec![
-            Partition::new("nvs", DATA, NVS, 0x9000, 0x4000),
-            Partition::new("otadata", DATA, DATA_OTA, 0xD000, 0x2000),
-            Partition::new("phy_init", DATA, PHY, 0xF000, 0x1000),
-            Partition::new("factory", APP, FACTORY, 0x1_0000, 0x10_0000),
-            Partition::new("coredump", DATA, COREDUMP, 0x11_0000, 0xF000),
-            Partition::new("ota_0", APP, OTA_0, 0x11_F000, 0xF_B000),
-            Partition::new("storage", DATA, UNDEFINED, 0x21_A000, 0xA_5000),
-            Partition::new("ota_1", APP, OTA_0 + 1, 0x2B_F000, 0xF_B000),
+            Partition::new("nvs", PartitionType::Nvs, 0x9000, 0x4000),
+            Partition::new("otadata", PartitionType::OtaData, 0xD000, 0x2000),
+            Partition::new("phy_init", PartitionType::Phy, 0xF000, 0x1000),
+            Partition::new("factory", PartitionType::Factory, 0x1_0000, 0x10_0000),
+            Partition::new("coredump", COREDUMP, 0x11_0000, 0xF000),
+            Partition::new("ota_0", PartitionType::Ota(0), 0x11_F000, 0xF_B000),
+            Partition::new("storage", PartitionType::Undefined, 0x21_A000, 0xA_5000),
+            Partition::new("ota_1", PartitionType::Ota(1), 0x2B_F000, 0xF_B000),
         ];
         Self { name: "esp-idf", flash_len: FLASH_LEN, timing: Timing::W25Q, partitions }
     }

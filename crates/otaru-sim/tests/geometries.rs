@@ -4,7 +4,6 @@
 use std::fs;
 use std::time::Duration;
 
-use otaru_format::partition::{APP, DATA};
 use otaru_format::status::UpdateState;
 use otaru_sim::firmware::Behaviour;
 use otaru_sim::flash::{BLOCK, SECTOR};
@@ -44,7 +43,7 @@ fn rows(csv: &str) -> Vec<(String, u8, u32, u32)> {
     let row = |line: &str| {
         let cells: Vec<&str> = line.split(',').map(str::trim).collect();
         let number = |text: &str| u32::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap();
-        let kind = if cells[1] == "app" { APP } else { DATA };
+        let kind = if cells[1] == "app" { 0 } else { 1 };
         (cells[0].to_owned(), kind, number(cells[3]), number(cells[4]))
     };
     csv.lines().filter(|line| !line.starts_with('#')).map(row).collect()
@@ -59,7 +58,7 @@ fn ours_are_the_tables_that_the_firmware_is_built_with() {
             return;
         };
         let ours = geometry.partitions.iter();
-        let ours = ours.map(|row| (row.label.to_string(), row.kind, row.offset, row.size));
+        let ours = ours.map(|row| (row.label.to_string(), row.kind.numbers().0, row.offset, row.size));
         assert_eq!(ours.collect::<Vec<_>>(), rows(&csv), "{}", geometry.name);
     }
 }

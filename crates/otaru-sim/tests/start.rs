@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use otaru_device::slots::{Slot, SlotError, Slots};
-use otaru_format::partition::{self, Partition, TABLE_LEN, TABLE_OFFSET};
+use otaru_format::partition::{self, Partition, PartitionType, TABLE_LEN, TABLE_OFFSET};
 use otaru_sim::clock::SimClock;
 use otaru_sim::device::{Event, Oddity};
 use otaru_sim::firmware::Behaviour;
@@ -43,24 +43,22 @@ fn the_factory_partition_is_taken_for_itself_only() {
         let flash = Flash::from_bytes(vec![0xFF; FLASH_LEN as usize], Timing::W25Q, SimClock::new(1.0));
         for with_factory in [false, true] {
             if with_factory {
-                layout.insert(
-                    4,
-                    Partition::new("factory", partition::APP, partition::FACTORY, FACTORY, 0x10_0000),
-                );
+                layout.insert(4, Partition::new("factory", PartitionType::Factory, FACTORY, 0x10_0000));
             }
             let mut table = [0; TABLE_LEN];
             partition::emit(&layout, &mut table).unwrap();
             flash.provision(TABLE_OFFSET, &table).unwrap();
-            for (index, offset) in slots.into_iter().enumerate() {
+            for (slots, offset) in [(Slot::Ota0, Slot::Ota1), (Slot::Ota1, Slot::Ota0)].into_iter().zip(slots)
+            {
                 let open = Slots::open(&mut flash.clone(), offset).await.unwrap();
-                assert_eq!((open.running().index(), open.target().index()), (index as u8, 1 - index as u8));
+                assert_eq!((open.running(), open.target()), slots);
             }
             for offset in [0, 0x2_0000, 0x1_0000, FACTORY + 0x1_0000] {
                 let error = Slots::open(&mut flash.clone(), offset).await.unwrap_err();
                 assert!(matches!(error, SlotError::Running(at) if at == offset) && error.is_lasting());
             }
             let factory = Slots::open(&mut flash.clone(), FACTORY).await.map(|slots| slots.running());
-            assert_eq!(factory.ok(), with_factory.then_some(Slot::FACTORY));
+            assert_eq!(factory.ok(), with_factory.then_some(Slot::Factory));
         }
     });
 }

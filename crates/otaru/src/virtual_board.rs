@@ -93,7 +93,7 @@ impl Board {
         let login = bench.broker.login();
         let mut config = Config::new(&self.name, &bench.broker.host);
         config.broker_port = bench.broker.port;
-        config.base = &bench.base;
+        config.topic_prefix = &bench.base;
         config.keys = &bench.keys;
         config.allow_unsigned = bench.allow_unsigned;
         config.product = bench.product.as_deref();

@@ -245,7 +245,7 @@ mod tests {
         assert!(updates("[updates]\nallow_unsigned = true").unwrap().allow_unsigned);
         let signed = updates(&format!("[updates]\nkeys = ['{key}']")).unwrap();
         assert!(!signed.allow_unsigned);
-        assert_eq!(signed.keys[0][..2], [0x19, 0xbf]);
+        assert_eq!(signed.keys[0].as_bytes()[..2], [0x19, 0xbf]);
         let twice = updates(&format!("[updates]\nkeys = ['{key}',\n'{key}']")).unwrap_err();
         assert!(twice.line == 7 && twice.what.contains("twice"), "{twice}");
         let weak = updates(&format!("[updates]\nkeys = ['{}']", "0".repeat(64))).unwrap_err();

@@ -1,7 +1,6 @@
 //! Public keys as a person copies them.
 
-use otaru_device::trust::{self, BadKey};
-
+use otaru_device::BadKey;
 pub use otaru_device::PublicKey;
 
 /// Why a text is no key that a device can trust.
@@ -50,7 +49,7 @@ const SPKI: [u8; 12] = [0x30, 0x2A, 0x30, 0x05, 0x06, 0x03, 0x2B, 0x65, 0x70, 0x
 /// When it is none, or none that a device can trust.
 pub fn key(text: &str) -> Result<PublicKey, NoKey> {
     let key = bytes(text.trim())?;
-    trust::check_key(&key).map_err(NoKey::Bad)?;
+    key.check().map_err(NoKey::Bad)?;
     Ok(key)
 }
 
@@ -76,7 +75,7 @@ fn bytes(text: &str) -> Result<PublicKey, NoKey> {
         None => base64(text).ok_or(NoKey::Form)?,
     };
     match bytes.strip_prefix(&SPKI).unwrap_or(&bytes).try_into() {
-        Ok(key) => Ok(key),
+        Ok(key) => Ok(PublicKey::from_bytes(key)),
         // A SEQUENCE of ASN.1 that is not ours.
         Err(_) if bytes.first() == Some(&0x30) && bytes.len() > 40 => Err(NoKey::OtherKind),
         Err(_) => Err(NoKey::Form),
@@ -124,10 +123,10 @@ mod tests {
     use super::*;
 
     /// RFC 8410 section 10.1.
-    const KEY: PublicKey = [
+    const KEY: PublicKey = PublicKey::from_bytes([
         0x19, 0xBF, 0x44, 0x09, 0x69, 0x84, 0xCD, 0xFE, 0x85, 0x41, 0xBA, 0xC1, 0x67, 0xDC, 0x3B, 0x96, 0xC8,
         0x50, 0x86, 0xAA, 0x30, 0xB6, 0xB6, 0xCB, 0x0C, 0x5C, 0x38, 0xAD, 0x70, 0x31, 0x66, 0xE1,
-    ];
+    ]);
 
     #[test]
     fn every_form_gives_the_same_key() {

@@ -14,7 +14,7 @@ use crate::board::Board;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::report::Identity;
-use crate::slots::{FailedTrial, READ_BACK, Region, SlotError, Slots, Trial, TrialCause, verify};
+use crate::slots::{FailedTrial, READ_BACK, Region, Slot, SlotError, Slots, Trial, TrialCause, verify};
 use crate::text;
 
 /// Starts of one image on trial that may end for an outside reason. One whose radio draws more than the supply gives would otherwise
@@ -52,9 +52,9 @@ impl Boot {
         self.trial.is_some()
     }
 
-    /// The slot this image runs from: 0 or 1, or 255 for the factory partition.
-    pub fn slot(&self) -> u8 {
-        self.slots.running().index()
+    /// Returns the slot this image runs from.
+    pub const fn slot(&self) -> Slot {
+        self.slots.running()
     }
 
     /// Where the firmware may keep its own settings, if the layout has room for them; see [`Slots::settings`].
@@ -88,7 +88,7 @@ impl Boot {
             product: text::cut(self.product(config)),
             version: self.version.clone(),
             image: self.image,
-            slot: self.slots.running().index(),
+            slot: self.slots.running().number(),
             boot: board.reset_reason().as_str(),
         }
     }

@@ -8,7 +8,7 @@
 
 mod aftermath;
 mod again;
-pub mod boot;
+pub(crate) mod boot;
 mod commands;
 mod failure;
 mod fetch;

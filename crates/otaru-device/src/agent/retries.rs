@@ -6,7 +6,7 @@ use otaru_format::status::UpdateState;
 use rand_core::RngCore;
 
 use super::failure::Failure;
-use crate::backoff::Backoff;
+use crate::backoff::Pauses;
 use crate::board::Clock;
 use crate::config::Config;
 use crate::http::{FetchError, RetryPolicy};
@@ -27,7 +27,7 @@ pub(super) struct Retries<'r, C, R> {
     reports: &'r Reports<'r>,
     uplink: &'r Uplink,
     rng: &'r mut R,
-    backoff: Backoff,
+    pauses: Pauses,
     attempt: u8,
     /// Byte of the file up to which headway has counted.
     furthest: u32,
@@ -41,8 +41,8 @@ impl<'r, C, R> Retries<'r, C, R> {
         uplink: &'r Uplink,
         rng: &'r mut R,
     ) -> Self {
-        let backoff = Backoff::new(config.retry);
-        Self { clock, config, reports, uplink, rng, backoff, attempt: 1, furthest: 0 }
+        let pauses = Pauses::new(config.retry);
+        Self { clock, config, reports, uplink, rng, pauses, attempt: 1, furthest: 0 }
     }
 }
 
@@ -55,7 +55,7 @@ impl<C: Clock, R: RngCore> RetryPolicy for Retries<'_, C, R> {
         if at >= self.furthest.saturating_add(HEADWAY) {
             self.furthest = at;
             self.attempt = 0;
-            self.backoff.reset();
+            self.pauses.reset();
         }
         if !error.is_transient() || self.attempt >= self.config.attempts {
             return Err(error);
@@ -64,11 +64,11 @@ impl<C: Clock, R: RngCore> RetryPolicy for Retries<'_, C, R> {
         self.attempt = self.attempt.saturating_add(1);
         if !self.uplink.is_up() {
             self.attempt = 1;
-            self.backoff.reset();
+            self.pauses.reset();
         }
         let pause = match error.retry_after() {
-            Some(asked) => asked.max(self.backoff.pause(self.rng)).min(LONGEST_RETRY_AFTER),
-            None => self.backoff.pause(self.rng),
+            Some(asked) => asked.max(self.pauses.pause(self.rng)).min(LONGEST_RETRY_AFTER),
+            None => self.pauses.pause(self.rng),
         };
         text::warn(format_args!("download: {error}; attempt {} in {} ms", self.attempt, millis(pause)));
         let failure = Failure::new(error.code(), format_args!("{error}; retrying"));

@@ -11,7 +11,7 @@ use otaru_format::status::{Code, UpdateState};
 use rand_core::RngCore;
 
 use super::worker::{ANNOUNCE, Worker};
-use crate::board::{Board, Clock, Health};
+use crate::board::{Board, Clock, Health, Unhealthy};
 use crate::slots::TrialCause;
 use crate::text;
 use crate::timeout::within;
@@ -88,7 +88,7 @@ where
         let left = deadline.saturating_sub(self.clock.now());
         match within(self.clock, left, self.health.check()).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(words)) => Err((TrialCause::Unhealthy, words)),
+            Ok(Err(Unhealthy(words))) => Err((TrialCause::Unhealthy, words)),
             Err(_) => Err((TrialCause::Unhealthy, text("the health check did not end in time"))),
         }
     }

@@ -9,7 +9,7 @@ use otaru_format::url::UrlError;
 /// Why a download attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// The server's name has no address.
     Dns,
     /// No connection.
@@ -54,7 +54,7 @@ pub enum FetchError {
 
 impl FetchError {
     /// Returns whether another attempt may go better.
-    pub const fn is_transient(&self) -> bool {
+    pub(crate) const fn is_transient(&self) -> bool {
         match self {
             Self::Dns
             | Self::Connect
@@ -71,12 +71,12 @@ impl FetchError {
     }
 
     /// Returns whether what was asked for is at fault.
-    pub const fn is_refusal(&self) -> bool {
+    pub(crate) const fn is_refusal(&self) -> bool {
         matches!(self, Self::BadUrl(_) | Self::HostNotAllowed { is_redirected: false })
     }
 
     /// Returns how long the server asked to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::HttpStatus { retry_after, .. } => {
                 retry_after.map(|seconds| Duration::from_secs(seconds.into()))
@@ -86,7 +86,7 @@ impl FetchError {
     }
 
     /// Returns the code for reports.
-    pub const fn code(&self) -> Code {
+    pub(crate) const fn code(&self) -> Code {
         match self {
             Self::Dns => Code::Dns,
             Self::Connect => Code::Connect,
@@ -139,3 +139,5 @@ impl fmt::Display for FetchError {
         }
     }
 }
+
+impl core::error::Error for FetchError {}

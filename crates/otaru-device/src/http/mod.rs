@@ -14,6 +14,5 @@ mod tests;
 mod url;
 
 pub use config::HttpConfig;
-pub use error::FetchError;
+pub(crate) use error::FetchError;
 pub(crate) use remote::{BUFFER, Need, RemoteFile, RetryPolicy};
-pub use url::MAX_TARGET;

@@ -3,7 +3,7 @@
 use otaru_format::url::{Authority, UrlError, check_scheme, split_authority, split_scheme};
 
 /// Bytes of the longest URL that is fetched, encoded and without its `http://`. Signed links have 500 to 2,000.
-pub const MAX_TARGET: usize = 2048;
+pub(crate) const MAX_TARGET: usize = 2048;
 
 /// Lengths of the parts of a URL in a buffer: host and port as the `Host` field has them, path, and query with its `?`.
 ///

@@ -1,8 +1,10 @@
 //! Where this device's slots are, and which of them this program runs from: what the partition table says.
 
+use core::fmt;
+
 use embedded_storage_async::nor_flash::ReadNorFlash;
-use otaru_format::otadata::SECTOR_LEN;
-use otaru_format::partition::{PartitionTable, TABLE_LEN, TABLE_OFFSET};
+use otaru_format::otadata::{Record, SECTOR_LEN};
+use otaru_format::partition::{Partition, PartitionTable, SlotName, TABLE_LEN, TABLE_OFFSET};
 
 use super::error::SlotError;
 use super::region::Region;
@@ -15,19 +17,39 @@ const WITH_SETTINGS: u32 = 32 * 1024;
 /// Smallest `otaru` partition that has room for a memory: two sectors, one to write while the other is erased.
 const WITH_MEMORY: u32 = guards::LEN + 2 * SECTOR_LEN;
 
-/// One of the places an app can stand in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot(pub(super) u8);
+/// One of the places an app can stand in. Partition tables with more than two OTA slots are not supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Slot {
+    /// `ota_0`.
+    Ota0 = 0,
+    /// `ota_1`.
+    Ota1 = 1,
+    /// The factory partition, which is never written.
+    Factory = u8::MAX,
+}
 
 impl Slot {
-    /// The factory partition, which is never written.
-    pub const FACTORY: Self = Self(u8::MAX);
+    /// Returns its number in reports: 0 for `ota_0`, 1 for `ota_1`, 255 for the factory partition.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
 
-    /// 0 for `ota_0`, 1 for `ota_1`, 255 for the factory partition.
-    pub const fn index(self) -> u8 {
-        self.0
+    /// Returns the slot that a record of otadata names.
+    pub(super) fn of_record(record: &Record) -> Self {
+        if record.slot(SLOTS) == 0 { Self::Ota0 } else { Self::Ota1 }
     }
 }
+
+/// Writes its name in the partition table.
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SlotName(self.number()).fmt(f)
+    }
+}
+
+/// OTA slots of a partition table.
+pub(super) const SLOTS: u8 = 2;
 
 /// The slots of this device, and which of them this program runs from.
 #[derive(Debug, Clone)]
@@ -52,8 +74,8 @@ impl Slots {
         let mut bytes = [0; TABLE_LEN];
         flash.read(TABLE_OFFSET, &mut bytes).await?;
         let table = PartitionTable::parse(&bytes).map_err(SlotError::Table)?;
-        let region = |p: otaru_format::partition::Partition| Region { offset: p.offset, len: p.size };
-        let (Some(otadata), Some(first), Some(second), 2) =
+        let region = |p: Partition| Region { offset: p.offset, len: p.size };
+        let (Some(otadata), Some(first), Some(second), SLOTS) =
             (table.otadata(), table.slot(0), table.slot(1), table.slots())
         else {
             return Err(SlotError::Layout);
@@ -64,8 +86,9 @@ impl Slots {
         let slots = [region(first), region(second)];
         let factory = table.factory().map(region);
         let running = match slots.iter().position(|slot| slot.offset == running_address) {
-            Some(index) => Slot(u8::from(index == 1)),
-            None if factory.is_some_and(|factory| factory.offset == running_address) => Slot::FACTORY,
+            Some(0) => Slot::Ota0,
+            Some(_) => Slot::Ota1,
+            None if factory.is_some_and(|factory| factory.offset == running_address) => Slot::Factory,
             None => return Err(SlotError::Running(running_address)),
         };
         Ok(Self {
@@ -84,14 +107,15 @@ impl Slots {
 
     /// The slot an update goes to: the one this program does not run from.
     pub const fn target(&self) -> Slot {
-        Slot(if self.running.0 == 0 { 1 } else { 0 })
+        if matches!(self.running, Slot::Ota0) { Slot::Ota1 } else { Slot::Ota0 }
     }
 
     /// Where a slot is.
     pub fn region(&self, slot: Slot) -> Region {
-        match self.slots.get(usize::from(slot.0)) {
-            Some(region) => *region,
-            None => self.factory.unwrap_or(self.slots[0]),
+        match slot {
+            Slot::Ota0 => self.slots[0],
+            Slot::Ota1 => self.slots[1],
+            Slot::Factory => self.factory.unwrap_or(self.slots[0]),
         }
     }
 

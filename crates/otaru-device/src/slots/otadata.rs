@@ -11,11 +11,10 @@ use embedded_storage_async::nor_flash::{MultiwriteNorFlash, NorFlash, ReadNorFla
 use otaru_format::otadata::{RECORD_LEN, Record, SECTOR_LEN, State, next_seq, select};
 
 use super::error::SlotError;
-use super::layout::{Slot, Slots};
+use super::layout::{SLOTS, Slot, Slots};
 use crate::board::ResetReason;
 use crate::text;
 
-const SLOTS: u8 = 2;
 /// Where the label begins in a record.
 const LABEL: u32 = 4;
 /// The label's byte for the cause.
@@ -134,7 +133,7 @@ impl Slots {
 
     /// The sector of the best bootable record that names the running slot.
     fn running_sector(&self, records: &[Option<Record>; 2]) -> Option<usize> {
-        let own = |record: &Option<Record>| record.filter(|r| r.slot(SLOTS) == self.running.0);
+        let own = |record: &Option<Record>| record.filter(|r| Slot::of_record(r) == self.running);
         select(&[own(&records[0]), own(&records[1])])
     }
 
@@ -155,9 +154,9 @@ impl Slots {
         let records = self.records(flash).await;
         let (sector, trial) = match ruling(&records) {
             Some(ruling) if is_trial(&ruling.1) => ruling,
-            Some((_, record)) if record.slot(SLOTS) == self.running.0 => return Ok(()),
+            Some((_, record)) if Slot::of_record(&record) == self.running => return Ok(()),
             // What rules cannot be read just now.
-            _ if self.running != Slot::FACTORY => {
+            _ if self.running != Slot::Factory => {
                 return self.choose(flash, self.running, State::Valid).await;
             }
             _ => return Ok(()),
@@ -178,7 +177,7 @@ impl Slots {
     ) -> Result<(), SlotError<F::Error>> {
         let records = self.records(flash).await;
         let highest = records.iter().flatten().map(|record| record.seq).max().unwrap_or(0);
-        let seq = next_seq(highest, slot.0, SLOTS).ok_or(SlotError::NoSequence)?;
+        let seq = next_seq(highest, slot.number(), SLOTS).ok_or(SlotError::NoSequence)?;
         let sector = match self.running_sector(&records).or_else(|| select(&records)) {
             Some(kept) => 1 - kept,
             None => 0,
@@ -233,9 +232,9 @@ impl Slots {
     /// The slot ESP-IDF's bootloader takes by these records.
     fn boots_by(&self, records: &[Option<Record>; 2]) -> Slot {
         match ruling(records) {
-            Some((_, record)) => Slot(record.slot(SLOTS)),
-            None if self.factory.is_some() => Slot::FACTORY,
-            None => Slot(0),
+            Some((_, record)) => Slot::of_record(&record),
+            None if self.factory.is_some() => Slot::Factory,
+            None => Slot::Ota0,
         }
     }
 
@@ -245,7 +244,7 @@ impl Slots {
     /// When the flash fails.
     pub async fn trial<F: ReadNorFlash>(&self, flash: &mut F) -> Result<Option<Trial>, SlotError<F::Error>> {
         let records = self.records(flash).await;
-        let own = |(_, record): &(usize, Record)| is_trial(record) && record.slot(SLOTS) == self.running.0;
+        let own = |(_, record): &(usize, Record)| is_trial(record) && Slot::of_record(record) == self.running;
         Ok(ruling(&records).filter(own).map(|(_, record)| Trial {
             boots: starts(&record, STARTS),
             outside: starts(&record, OUTSIDE_STARTS),
@@ -292,11 +291,11 @@ impl Slots {
         let records = self.records(flash).await;
         // Newest first: a failure that a later update has overtaken is history.
         let newest = records.iter().flatten().max_by_key(|record| record.seq);
-        let Some(record) = newest.filter(|record| record.slot(SLOTS) != self.running.0) else {
+        let Some(record) = newest.filter(|record| Slot::of_record(record) != self.running) else {
             return Ok(None);
         };
         Ok(Some(FailedTrial {
-            slot: Slot(record.slot(SLOTS)),
+            slot: Slot::of_record(record),
             boots: starts(record, STARTS).saturating_add(starts(record, OUTSIDE_STARTS)),
             seq: record.seq,
             cause: TrialCause::of_label(&record.label),
@@ -314,7 +313,7 @@ impl Slots {
             return Ok(());
         };
         // One that can boot was not tried, or is dealt with by `repair`.
-        if record.slot(SLOTS) != self.running.0 && !record.bootable() {
+        if Slot::of_record(&record) != self.running && !record.bootable() {
             let at = self.sector(sector);
             flash.erase(at, at + SECTOR_LEN).await?;
         }
@@ -328,7 +327,7 @@ impl Slots {
     /// When the flash fails; the bootloader then falls back again.
     pub async fn repair<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
         let records = self.records(flash).await;
-        if self.running == Slot::FACTORY || self.boots_by(&records) == self.running {
+        if self.running == Slot::Factory || self.boots_by(&records) == self.running {
             return Ok(());
         }
         self.choose(flash, self.running, State::Valid).await

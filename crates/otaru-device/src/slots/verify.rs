@@ -28,6 +28,8 @@ impl<E: fmt::Debug> fmt::Display for VerifyError<E> {
     }
 }
 
+impl<E: fmt::Debug> core::error::Error for VerifyError<E> {}
+
 /// Checks the image at the start of `region`, through `buf`.
 ///
 /// # Errors

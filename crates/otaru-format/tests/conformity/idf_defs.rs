@@ -34,8 +34,10 @@ for p in table:
     print(p.name, p.type, p.subtype, p.offset, p.size)
 ";
     let Some(printed) = python("they_read_and_accept_the_table_we_write", program, &folder) else { return };
-    let ours = partition::default_layout()
-        .map(|p| format!("{} {} {} {} {}\n", p.label, p.kind, p.subtype, p.offset, p.size));
+    let ours = partition::default_layout().map(|p| {
+        let (kind, subtype) = p.kind.numbers();
+        format!("{} {kind} {subtype} {} {}\n", p.label, p.offset, p.size)
+    });
     assert_eq!(printed, ours.concat());
 }
 
@@ -61,9 +63,10 @@ for p in table:
     let Some(printed) = python("we_read_the_table_they_write", program, &folder) else { return };
     let bytes = fs::read(folder.path().join("table.bin")).unwrap();
     let table = PartitionTable::parse(&bytes).unwrap();
-    let ours = table
-        .iter()
-        .map(|p| format!("{} {} {} {} {} {}\n", p.label, p.kind, p.subtype, p.offset, p.size, p.flags));
+    let ours = table.iter().map(|p| {
+        let (kind, subtype) = p.kind.numbers();
+        format!("{} {kind} {subtype} {} {} {}\n", p.label, p.offset, p.size, p.flags)
+    });
     assert_eq!(ours.collect::<String>(), printed);
     assert_eq!(table.slot(0).map(|slot| slot.offset), Some(0x11_0000));
 }

@@ -29,7 +29,8 @@ fn same(ours: &Partition, theirs: &esp_idf_part::Partition) -> bool {
         theirs.size(),
         theirs.flags().bits(),
     );
-    (ours.label.to_string(), ours.kind, ours.subtype, ours.offset, ours.size, ours.flags) == theirs
+    let (kind, subtype) = ours.kind.numbers();
+    (ours.label.to_string(), kind, subtype, ours.offset, ours.size, ours.flags) == theirs
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Release files for the lab's device, signed with keys that everybody knows.
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use otaru_device::PublicKey;
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::release::{
@@ -16,13 +17,13 @@ pub struct Key(pub u8);
 
 impl Key {
     /// The public half.
-    pub fn public(self) -> [u8; 32] {
-        self.signing().verifying_key().to_bytes()
+    pub fn public(self) -> PublicKey {
+        PublicKey::from_bytes(self.signing().verifying_key().to_bytes())
     }
 
     /// The public half's name.
     pub fn id(self) -> KeyId {
-        KeyId::of(&self.public())
+        KeyId::of(self.public().as_bytes())
     }
 
     fn signing(self) -> SigningKey {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use otaru_device::PublicKey;
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::{DescriptorFields, ImageFields};
@@ -25,7 +26,7 @@ const SIZE: usize = 70_000;
 const OLD_AND_NEW: [&str; 2] = ["1.0.0", "1.1.0"];
 const REPEATED: usize = 900;
 /// Whom devices trust that take only what is signed.
-static KEYS: LazyLock<[[u8; 32]; 1]> = LazyLock::new(|| [Key(1).public()]);
+static KEYS: LazyLock<[PublicKey; 1]> = LazyLock::new(|| [Key(1).public()]);
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// The sectors on both sides of the slot, which belong to others.
 const NEIGHBOUR: [u8; SECTOR as usize] = [0x5A; SECTOR as usize];

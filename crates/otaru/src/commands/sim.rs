@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
+use otaru_device::PublicKey;
 use otaru_format::chip::Chip;
-use otaru_release::keys::PublicKey;
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::{ChipFacts, Event};
 use serde_json::json;
@@ -128,7 +128,10 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             Bootloader::Plain => BootloaderKind::Plain,
             Bootloader::Rollback => BootloaderKind::Rollback,
         },
-        keys: release_file::public_keys(&args.key)?.iter().map(PublicKey::to_bytes).collect(),
+        keys: release_file::public_keys(&args.key)?
+            .iter()
+            .map(|key| PublicKey::from_bytes(key.to_bytes()))
+            .collect(),
         allow_unsigned: args.allow_unsigned || args.key.is_empty(),
         facts,
         product: args.product.clone(),

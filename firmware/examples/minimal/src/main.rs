@@ -15,8 +15,7 @@ use esp_radio::wifi::{
 };
 use static_cell::{ConstStaticCell, StaticCell};
 // otaru: begin
-use otaru_device::board::AlwaysHealthy;
-use otaru_device::{Agent, Config, Io, Workspace};
+use otaru_device::{Agent, AlwaysHealthy, Config, Io, PublicKey, Workspace};
 use otaru_esp_hal::{EspBoard, EspClock, EspFlash, Net, Sockets, StackLink};
 // otaru: end
 
@@ -24,7 +23,7 @@ esp_bootloader_esp_idf::esp_app_desc!();
 
 /// Public key, as `otaru keygen` printed it. With this one, which anybody can sign under, the agent does not start.
 // otaru: begin
-const RELEASE_KEY: otaru_device::PublicKey = [0; 32];
+const RELEASE_KEY: PublicKey = PublicKey::from_bytes([0; 32]);
 // otaru: end
 
 // otaru: begin

@@ -75,7 +75,7 @@ impl House {
         let url = format!("http://{}", server.http());
         let client = Client::new(Login { server: url, token: Secret::new(token) });
         let broker = broker.unwrap_or_else(|| server.mqtt_url());
-        let key = key.public().to_bytes();
+        let key = PublicKey::from_bytes(key.public().to_bytes());
         Ok(Self { server, client, broker, key })
     }
 
