@@ -39,10 +39,10 @@ use esp_radio::wifi::{ControllerConfig, Interface, WifiController};
 use otaru_device::Board;
 use otaru_device::format::topic::DEFAULT_BASE;
 #[cfg(feature = "agent")]
-use otaru_device::{Agent, Config, Credentials, Io, Workspace};
+use otaru_device::{Agent, Config, Credentials, Workspace};
 use otaru_esp_hal::{EspBoard, EspFlash, FRAMES, memory};
 #[cfg(feature = "agent")]
-use otaru_esp_hal::{EspClock, Net, Sockets};
+use otaru_esp_hal::{EspPlatform, Net, Sockets};
 use otaru_setup::Settings;
 use otaru_setup::proof::{Choice, Standing};
 #[cfg(feature = "agent")]
@@ -275,9 +275,8 @@ async fn live(
         board.give_up(pause(&boot), format_args!("{error}")).await
     }
     let net = Net::new(stack, SOCKETS.init_with(Sockets::new), settings.port);
-    let (health, rng, workspace) = (app::AppHealth, Rng::new(), WORKSPACE.take());
-    let io = Io { net: &net, clock: &EspClock, flash, board, link, health, rng, workspace };
-    match Agent::new(config, io, boot) {
+    let parts = EspPlatform::parts(&net, flash, board, link, app::AppHealth);
+    match Agent::new(config, parts, WORKSPACE.take(), boot) {
         Ok(mut agent) => match agent.run().await {},
         Err(_) => software_reset(),
     }

@@ -8,15 +8,15 @@ use core::num::NonZeroU16;
 use core::time::Duration;
 
 use embassy_futures::select::{Either, Either3, select, select3};
-use embedded_nal_async::{AddrType, Dns, TcpConnect};
+use embedded_nal_async::{AddrType, Dns as _, TcpConnect as _};
 use otaru_format::topic::Topics;
-use rand_core::RngCore;
 
 use crate::backoff::Pauses;
 use crate::board::Clock;
 use crate::config::Config;
 use crate::job::Inbox;
 use crate::mqtt::{Buffers, Connection, Ended, Incoming, QoS};
+use crate::platform::Platform;
 use crate::report::Reports;
 use crate::text;
 use crate::timeout::{millis, within};
@@ -41,10 +41,10 @@ struct Undecided {
 }
 
 /// The session's surroundings.
-pub(crate) struct Session<'s, N, C, R> {
-    pub(crate) net: &'s N,
-    pub(crate) clock: &'s C,
-    pub(crate) rng: R,
+pub(crate) struct Session<'s, P: Platform> {
+    pub(crate) net: &'s P::Net,
+    pub(crate) clock: &'s P::Clock,
+    pub(crate) rng: P::Rng,
     pub(crate) config: &'s Config<'s>,
     pub(crate) topics: Topics<'s>,
     pub(crate) reports: &'s Reports<'s>,
@@ -52,7 +52,7 @@ pub(crate) struct Session<'s, N, C, R> {
     pub(crate) uplink: &'s Uplink,
 }
 
-impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
+impl<P: Platform> Session<'_, P> {
     /// Runs for ever.
     pub(crate) async fn run(&mut self) -> ! {
         let mut pauses = Pauses::new(self.config.reconnect);
@@ -105,7 +105,7 @@ impl<N: TcpConnect + Dns, C: Clock, R: RngCore> Session<'_, N, C, R> {
 
     async fn talk<S>(
         &mut self,
-        connection: &mut Connection<'_, S, C>,
+        connection: &mut Connection<'_, S, P::Clock>,
     ) -> Result<core::convert::Infallible, Ended>
     where
         S: embedded_io_async::Read + embedded_io_async::Write,

@@ -6,13 +6,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::ReadNorFlash;
-use otaru_device::{Agent, Board, Boot, Clock, Config, Health, Io, Link, ResetReason, Unhealthy, Workspace};
+use otaru_device::{
+    Agent, Board, Boot, Clock, Config, Health, Link, Parts, Platform, ResetReason, Unhealthy, Workspace,
+};
 use otaru_format::chip::Chip;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -156,6 +159,19 @@ pub enum Event {
     NothingBootable,
     /// Power was lost in the middle of a flash operation.
     PowerLost,
+}
+
+/// Kinds of a virtual device's parts.
+struct SimPlatform<N, L>(PhantomData<(N, L)>);
+
+impl<N: TcpConnect + Dns, L: Link> Platform for SimPlatform<N, L> {
+    type Net = N;
+    type Clock = SimClock;
+    type Flash = Flash;
+    type Board = SimBoard;
+    type Link = L;
+    type Health = SimHealth;
+    type Rng = SmallRng;
 }
 
 /// Facts that a chip tells of itself; `None` for what it cannot tell.
@@ -354,7 +370,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         let mut board = self.board(&Rc::default(), ResetReason::PowerOn, chosen.address);
         let boot = otaru_device::begin(&mut flash, &mut board, &self.config).await.ok()?;
         let mut workspace = Box::new(Workspace::new());
-        let io = Io {
+        let parts = Parts::<SimPlatform<N, NoLink>> {
             net: self.net,
             clock: &self.clock,
             flash,
@@ -362,9 +378,8 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             link: NoLink,
             health: SimHealth(Behaviour::Healthy, Rc::default()),
             rng: SmallRng::seed_from_u64(self.seed),
-            workspace: &mut workspace,
         };
-        let mut agent = Agent::new(self.config, io, boot).ok()?;
+        let mut agent = Agent::new(self.config, parts, &mut workspace, boot).ok()?;
         Some(size_of_val(&agent) + size_of_val(&agent.run()))
     }
 
@@ -393,7 +408,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         link: K,
     ) -> End {
         let mut workspace = Box::new(Workspace::new());
-        let io = Io {
+        let parts = Parts::<SimPlatform<N, K>> {
             net: self.net,
             clock: &self.clock,
             flash,
@@ -401,10 +416,10 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             link,
             health,
             rng: SmallRng::seed_from_u64(self.seed),
-            workspace: &mut workspace,
         };
-        match Agent::new(self.config, io, boot) {
-            Ok(mut agent) => match agent.run().await {},
+        match Agent::new(self.config, parts, &mut workspace, boot) {
+            // Boxed: nested in this one, its layout would be deeper than the compiler goes.
+            Ok(mut agent) => match Box::pin(agent.run()).await {},
             // As a firmware does that cannot go on: it says why, and restarts.
             Err(error) => {
                 log::error!("{}: {error}", self.config.device);

@@ -2,30 +2,21 @@
 //!
 //! Barred is only what the new image did itself. Where it did not reach the broker, or power went, the cause is outside.
 
-use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
+use embedded_storage_async::nor_flash::ReadNorFlash as _;
 use heapless::String;
 use otaru_format::digest::Digest;
 use otaru_format::image::{HEAD_LEN, Head};
 use otaru_format::status::{Code, UpdateState};
-use rand_core::RngCore;
 
 use super::boot::MAX_POWER_LOSSES;
 use super::worker::{ANNOUNCE, Worker};
-use crate::board::{Board, Clock, Health, ResetReason};
+use crate::board::{Board, ResetReason};
 use crate::memory::{Failed, Pending, Retry};
+use crate::platform::Platform;
 use crate::slots::{FailedTrial, TrialCause, verify};
 use crate::text;
 
-impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
-where
-    N: TcpConnect + Dns,
-    C: Clock,
-    F: MultiwriteNorFlash,
-    B: Board,
-    H: Health,
-    R: RngCore,
-{
+impl<P: Platform> Worker<'_, P> {
     /// The old image tells why the new one is gone, the first time and after every boot until a command.
     pub(super) async fn tell_failed(&mut self, trial: &FailedTrial) {
         let failed = self.find_failed(trial).await;

@@ -5,18 +5,16 @@
 
 use core::time::Duration;
 
-use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::status::{Code, MAX_TRIALS, UpdateState};
-use rand_core::RngCore;
 
 use super::boot::MAX_POWER_LOSSES;
 use super::failure::Failure;
 use super::worker::{ANNOUNCE, Worker};
-use crate::board::{Board, Clock, Health};
+use crate::board::Clock;
 use crate::history::CommandId;
 use crate::job::Job;
 use crate::memory::{Failed, Retry};
+use crate::platform::Platform;
 use crate::report::Reports;
 use crate::text;
 use crate::uplink::CHECK;
@@ -34,15 +32,7 @@ impl Retry {
     }
 }
 
-impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
-where
-    N: TcpConnect + Dns,
-    C: Clock,
-    F: MultiwriteNorFlash,
-    B: Board,
-    H: Health,
-    R: RngCore,
-{
+impl<P: Platform> Worker<'_, P> {
     /// Counts a trial that did not reach the broker, and tells what follows. `trial` is the sequence of its otadata record.
     pub(super) async fn tell_unreachable(&mut self, failed: &Failed, trial: u32) {
         if !self.boot.memory.is_there() {

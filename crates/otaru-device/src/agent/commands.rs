@@ -3,20 +3,18 @@
 use core::convert::Infallible;
 
 use embassy_futures::select::{Either, Either3, select, select3};
-use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::command::{Command, Offer, SCRATCH};
 use otaru_format::status::{Code, UpdateState};
-use rand_core::RngCore;
 
 use super::again;
 use super::failure::Failure;
 use super::update::Prepared;
 use super::worker::{ANNOUNCE, Worker};
-use crate::board::{Board, Clock, Health, ResetReason};
+use crate::board::{Board, Clock, ResetReason};
 use crate::history::{CommandId, PassedOver};
 use crate::job::{Job, Preemption};
 use crate::memory::Pending;
+use crate::platform::Platform;
 use crate::text;
 
 /// Starts that ended in a crash before an update is given up.
@@ -32,15 +30,7 @@ enum Rest {
     History,
 }
 
-impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
-where
-    N: TcpConnect + Dns,
-    C: Clock,
-    F: MultiwriteNorFlash,
-    B: Board,
-    H: Health,
-    R: RngCore,
-{
+impl<P: Platform> Worker<'_, P> {
     pub(super) async fn run(&mut self) -> Infallible {
         *self.inbox.history.borrow_mut() = self.boot.memory.load_history(self.flash).await;
         self.settle().await;

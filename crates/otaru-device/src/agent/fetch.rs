@@ -1,26 +1,33 @@
 //! Fetching what a URL leads to, told by its first byte: a release file (`release.rs`) or a bare image (`raw.rs`).
 
-use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::digest::Digest;
 use otaru_format::release::MAGIC;
 
 use super::failure::Reason;
 use super::plan::Plan;
+use super::retries::Retries;
 use super::stream::{Feeder, SlotLayout};
 use super::workspace::ReleaseMemory;
-use crate::board::Clock;
-use crate::http::{FetchError, Need, RemoteFile, RetryPolicy};
+use crate::http::{FetchError, Need, RemoteFile};
 use crate::memory::Candidate;
+use crate::platform::Platform;
 use crate::report::Reports;
 
+/// The file that is fetched, over as many attempts as the configuration allows.
+type File<'f, P> = RemoteFile<
+    'f,
+    <P as Platform>::Net,
+    <P as Platform>::Clock,
+    Retries<'f, <P as Platform>::Clock, <P as Platform>::Rng>,
+>;
+
 /// A download on its way from its server to the flash side.
-pub(super) struct Fetch<'f, 'g, N: TcpConnect, C, P, F> {
-    pub(super) file: RemoteFile<'f, N, C, P>,
+pub(super) struct Fetch<'f, 'g, P: Platform> {
+    pub(super) file: File<'f, P>,
     pub(super) feeder: Feeder<'f>,
     pub(super) plan: &'f Plan<'f>,
     pub(super) reports: &'f Reports<'f>,
-    pub(super) layout: SlotLayout<'f, 'g, F>,
+    pub(super) layout: SlotLayout<'f, 'g, P::Flash>,
     /// Bad blocks so far.
     pub(super) bad_blocks: u8,
 }
@@ -33,13 +40,7 @@ pub(super) struct Fetched {
     pub(super) release: Option<Candidate>,
 }
 
-impl<N, C, P, F> Fetch<'_, '_, N, C, P, F>
-where
-    N: TcpConnect + Dns,
-    C: Clock,
-    P: RetryPolicy,
-    F: MultiwriteNorFlash,
-{
+impl<P: Platform> Fetch<'_, '_, P> {
     /// Fetches the image and hands all of it over to the flash side. A file that changes meanwhile is begun again, a bounded number
     /// of times.
     pub(super) async fn run(&mut self, memory: &mut ReleaseMemory) -> Result<Fetched, Reason> {

@@ -1,7 +1,5 @@
 //! The blocks of a release: each comes as a frame of a payload, and is held against its hash when it is whole.
 
-use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::digest::Digest;
 use otaru_format::image::HEAD_LEN;
 use otaru_format::release::{Block, Frame, Manifest, Payload, PayloadKind};
@@ -13,20 +11,14 @@ use super::plan::{Plan, table_bytes};
 use super::stream::Feeder;
 use super::unfit::Unfit;
 use super::workspace::Memory;
-use crate::board::Clock;
-use crate::http::{Need, RetryPolicy};
+use crate::http::Need;
+use crate::platform::Platform;
 use crate::text;
 
 /// Bad blocks that are fetched again, over a whole update.
 const MAX_BAD_BLOCKS: u8 = 6;
 
-impl<N, C, P, F> Fetch<'_, '_, N, C, P, F>
-where
-    N: TcpConnect + Dns,
-    C: Clock,
-    P: RetryPolicy,
-    F: MultiwriteNorFlash,
-{
+impl<P: Platform> Fetch<'_, '_, P> {
     /// Fetches the blocks from number `first` on, of the payload that has the fewest bytes for them. `payloads` is where those begin
     /// in the file.
     pub(super) async fn fetch_blocks(

@@ -33,15 +33,13 @@ use core::convert::Infallible;
 use core::time::Duration;
 
 use embassy_futures::join::join4;
-use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::topic::Topics;
-use rand_core::RngCore;
 
-use crate::board::{Board, Clock, Health, Link};
+use crate::board::{Board, Clock};
 use crate::config::{Config, ConfigError};
 use crate::job::Inbox;
 use crate::link;
+use crate::platform::{Parts, Platform};
 use crate::report::{Reports, Room};
 use crate::session::Session;
 use crate::uplink::Uplink;
@@ -49,99 +47,85 @@ use boot::Boot;
 use worker::Worker;
 pub use workspace::Workspace;
 
-/// Parts of a device that the agent works with.
-#[derive(Debug)]
-pub struct Io<'a, N, C, F, B, L, H, R> {
-    /// Sockets and names.
-    pub net: &'a N,
-    /// Time.
-    pub clock: &'a C,
-    /// The whole flash chip.
-    pub flash: F,
-    /// The chip.
-    pub board: B,
-    /// Wi-Fi.
-    pub link: L,
-    /// The application's health check.
-    pub health: H,
-    /// Randomness for jitter.
-    pub rng: R,
-    /// Memory for release files.
-    pub workspace: &'a mut Workspace,
-}
-
-/// The update agent. Make one after [`boot::begin`] and run it for ever.
-#[derive(Debug)]
-pub struct Agent<'a, N, C, F, B, L, H, R> {
+/// The update agent. Make one after [`begin`](crate::begin) and run it for ever.
+pub struct Agent<'a, P: Platform> {
     config: Config<'a>,
     topics: Topics<'a>,
-    io: Io<'a, N, C, F, RefCell<B>, L, H, R>,
+    net: &'a P::Net,
+    clock: &'a P::Clock,
+    flash: P::Flash,
+    board: RefCell<P::Board>,
+    link: P::Link,
+    health: P::Health,
+    rng: P::Rng,
+    workspace: &'a mut Workspace,
     boot: Boot,
 }
 
-impl<'a, N, C, F, B, L, H, R> Agent<'a, N, C, F, B, L, H, R>
-where
-    N: TcpConnect + Dns,
-    C: Clock,
-    F: MultiwriteNorFlash,
-    B: Board,
-    L: Link,
-    H: Health,
-    R: RngCore + Clone,
-{
-    /// Puts the agent together. `boot` is what [`boot::begin`] found.
+impl<'a, P: Platform> Agent<'a, P> {
+    /// Puts the agent together. `boot` is what [`begin`](crate::begin) found, `workspace` the agent's buffers.
     ///
     /// # Errors
     /// When the configuration is one that no device can work with. The watchdog is armed: feed it while saying so, or restart,
     /// so that a new image makes room for the old one.
-    pub fn new(config: Config<'a>, io: Io<'a, N, C, F, B, L, H, R>, boot: Boot) -> Result<Self, ConfigError> {
+    pub fn new(
+        config: Config<'a>,
+        parts: Parts<'a, P>,
+        workspace: &'a mut Workspace,
+        boot: Boot,
+    ) -> Result<Self, ConfigError> {
         let topics = config.check()?;
-        let Io { net, clock, flash, board, link, health, rng, workspace } = io;
+        let Parts { net, clock, flash, board, link, health, rng } = parts;
         let board = RefCell::new(board);
-        Ok(Self { config, topics, io: Io { net, clock, flash, board, link, health, rng, workspace }, boot })
+        Ok(Self { config, topics, net, clock, flash, board, link, health, rng, workspace, boot })
     }
 
     /// Runs for ever; a restart happens inside, through [`Board::reset`].
     // Everything below borrows: what an async function takes by value stands in its future twice.
     pub async fn run(&mut self) -> Infallible {
-        let Self { config, topics, io, boot } = self;
         // A device that has gone back says so in its first report: whoever hears that it is idle may offer it the same again.
-        let unsure = boot.trial.is_none() && boot.failed.is_some();
-        let reports = Reports::new(boot.identity(config, &*io.board.borrow()), unsure);
+        let unsure = self.boot.trial.is_none() && self.boot.failed.is_some();
+        let reports = Reports::new(self.boot.identity(&self.config, &*self.board.borrow()), unsure);
         let inbox = Inbox::new();
         let uplink = Uplink::new();
-        let mut session = Session {
-            net: io.net,
-            clock: io.clock,
-            rng: io.rng.clone(),
-            config,
-            topics: *topics,
+        let mut session = Session::<P> {
+            net: self.net,
+            clock: self.clock,
+            rng: self.rng.clone(),
+            config: &self.config,
+            topics: self.topics,
             reports: &reports,
             inbox: &inbox,
             uplink: &uplink,
         };
-        let mut link_rng = io.rng.clone();
-        let link = link::keep(&mut io.link, io.clock, &mut link_rng, &uplink);
-        let mut worker = Worker {
-            net: io.net,
-            clock: io.clock,
-            config,
-            flash: &mut io.flash,
-            board: &io.board,
-            health: &mut io.health,
-            rng: &mut io.rng,
+        let mut link_rng = self.rng.clone();
+        let link = link::keep(&mut self.link, self.clock, &mut link_rng, &uplink);
+        let mut worker = Worker::<P> {
+            net: self.net,
+            clock: self.clock,
+            config: &self.config,
+            flash: &mut self.flash,
+            board: &self.board,
+            health: &mut self.health,
+            rng: &mut self.rng,
             reports: &reports,
             inbox: &inbox,
             uplink: &uplink,
-            boot,
-            workspace: io.workspace,
+            boot: &mut self.boot,
+            workspace: self.workspace,
             retry: None,
             written: None,
             unkept: false,
         };
-        let watchdog = watchdog_loop(io.clock, &io.board, &reports);
+        let watchdog = watchdog_loop(self.clock, &self.board, &reports);
         let (never, ..) = join4(link, worker.run(), session.run(), watchdog).await;
         never
+    }
+}
+
+impl<P: Platform> core::fmt::Debug for Agent<'_, P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Agent").field("config", &self.config).finish_non_exhaustive()
     }
 }
 

@@ -4,8 +4,6 @@
 //! A signature block of secure boot behind it is kept, anything else that follows is left out. An image that says nothing about itself
 //! is read up to where a merged flash image has its partition table, before anything of it is written.
 
-use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use otaru_format::image::file::{BOOTLOADER_OFFSETS, SECTOR, SIGNATURE_MAGIC, signed_len};
 use otaru_format::image::{HEAD_LEN, Head, ImageCheck, ImageError, MAGIC};
 use otaru_format::partition::TABLE_OFFSET;
@@ -15,20 +13,14 @@ use super::fetch::{Fetch, Fetched};
 use super::plan::{Admission, Plan, table_bytes};
 use super::stream::Feeder;
 use super::unfit::Unfit;
-use crate::board::Clock;
-use crate::http::{Need, RetryPolicy};
+use crate::http::Need;
+use crate::platform::Platform;
 use crate::report::Reports;
 
 /// Bytes up to which a partition table is looked for.
 const TABLE_END: u32 = TABLE_OFFSET + 2;
 
-impl<N, C, P, F> Fetch<'_, '_, N, C, P, F>
-where
-    N: TcpConnect + Dns,
-    C: Clock,
-    P: RetryPolicy,
-    F: MultiwriteNorFlash,
-{
+impl<P: Platform> Fetch<'_, '_, P> {
     /// Fetches a bare image.
     pub(super) async fn fetch_raw(&mut self) -> Result<Fetched, Reason> {
         let mut raw = Raw::new(self.layout.target.len, false);

@@ -5,8 +5,9 @@
 //! proved right; so what is in the slot up to the first block that does not match is good, also after a loss of
 //! power, and needs no journal.
 
-use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
+#[cfg(feature = "lzma")]
+use embedded_storage_async::nor_flash::NorFlash as _;
+use embedded_storage_async::nor_flash::ReadNorFlash;
 use otaru_format::digest::Digest;
 use otaru_format::image::HEAD_LEN;
 use otaru_format::partition::{self, TABLE_OFFSET};
@@ -26,22 +27,16 @@ use super::stream::CHUNK;
 #[cfg(feature = "lzma")]
 use super::workspace::Memory;
 use super::workspace::ReleaseMemory;
-use crate::board::Clock;
-use crate::http::{Need, RetryPolicy};
+use crate::http::Need;
 use crate::memory::Candidate;
+use crate::platform::Platform;
 use crate::slots::Region;
 use crate::text;
 
 /// Bytes that flash is read by, at most.
 const WORD: usize = 32;
 
-impl<N, C, P, F> Fetch<'_, '_, N, C, P, F>
-where
-    N: TcpConnect + Dns,
-    C: Clock,
-    P: RetryPolicy,
-    F: MultiwriteNorFlash,
-{
+impl<P: Platform> Fetch<'_, '_, P> {
     /// Fetches a release's image, as much of it as the slot does not hold.
     pub(super) async fn fetch_release(&mut self, memory: &mut ReleaseMemory) -> Result<Fetched, Reason> {
         let ReleaseMemory { file, memory } = memory;
@@ -105,7 +100,7 @@ where
             while at < block.len {
                 let count = (block.len - at).min(CHUNK as u32) as usize;
                 // Flash is read by the word; the slot is longer than any image in it.
-                let words = count.next_multiple_of(F::READ_SIZE.max(4)).min(CHUNK);
+                let words = count.next_multiple_of(P::Flash::READ_SIZE.max(4)).min(CHUNK);
                 flash
                     .read(self.layout.target.offset + block.offset + at, &mut buffer[..words])
                     .await
@@ -127,7 +122,7 @@ where
         if smallest(manifest, good).is_some_and(|(_, missing)| missing <= payload.len) {
             return None;
         }
-        let stage = patch::stage(self.layout.target, manifest.size, payload.len, F::ERASE_SIZE as u32);
+        let stage = patch::stage(self.layout.target, manifest.size, payload.len, P::Flash::ERASE_SIZE as u32);
         match stage {
             Some(_) => text::info(format_args!(
                 "release: a patch of {} bytes makes this image of {}",

@@ -3,15 +3,13 @@
 use core::convert::Infallible;
 use core::time::Duration;
 
-use embedded_nal_async::{Dns, TcpConnect};
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use heapless::String;
 use otaru_format::guards::Guards;
 use otaru_format::status::{Code, UpdateState};
-use rand_core::RngCore;
 
 use super::worker::{ANNOUNCE, Worker};
 use crate::board::{Board, Clock, Health, Unhealthy};
+use crate::platform::Platform;
 use crate::slots::TrialCause;
 use crate::text;
 use crate::timeout::within;
@@ -19,15 +17,7 @@ use crate::timeout::within;
 /// Pause before a confirmation is written once more that the flash did not take.
 const CONFIRM_AGAIN: Duration = Duration::from_secs(60);
 
-impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
-where
-    N: TcpConnect + Dns,
-    C: Clock,
-    F: MultiwriteNorFlash,
-    B: Board,
-    H: Health,
-    R: RngCore,
-{
+impl<P: Platform> Worker<'_, P> {
     /// Brings the device to rest on an image that is confirmed.
     pub(super) async fn settle(&mut self) {
         let kept = self.keep_guards().await;

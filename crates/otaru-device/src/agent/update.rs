@@ -4,13 +4,11 @@ use core::convert::Infallible;
 use core::pin::pin;
 
 use embassy_futures::select::{Either, select};
-use embedded_nal_async::{Dns, TcpConnect};
 use embedded_storage_async::nor_flash::{MultiwriteNorFlash, ReadNorFlash};
 use otaru_format::command::Offer;
 use otaru_format::digest::Digest;
 use otaru_format::image::HEAD_LEN;
 use otaru_format::status::{Code, UpdateState};
-use rand_core::RngCore;
 
 use super::boot::Boot;
 use super::failure::{Failure, Reason};
@@ -21,11 +19,12 @@ use super::retries::Retries;
 use super::stream::{self, Feeder, SharedFlash, SlotLayout};
 use super::worker::{ANNOUNCE, Worker};
 use super::workspace::Workspace;
-use crate::board::{Board, Clock, Health};
+use crate::board::{Board, Clock};
 use crate::config::Config;
 use crate::http::RemoteFile;
 use crate::job::Job;
 use crate::memory::Pending;
+use crate::platform::Platform;
 use crate::report::Reports;
 use crate::slots::{Region, SlotWriter, verify};
 use crate::uplink::Uplink;
@@ -45,15 +44,7 @@ pub(super) enum Prepared {
     AlreadyRunning,
 }
 
-impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R>
-where
-    N: TcpConnect + Dns,
-    C: Clock,
-    F: MultiwriteNorFlash,
-    B: Board,
-    H: Health,
-    R: RngCore,
-{
+impl<P: Platform> Worker<'_, P> {
     /// Everything up to activation. May be dropped at any await: nothing has been activated.
     pub(super) async fn prepare(&mut self, job: &Job, offer: &Offer<'_>) -> Result<Prepared, Failure> {
         self.reports.begin(offer.deployment);
@@ -166,7 +157,7 @@ where
         }
         forget_trial(self.boot, self.flash).await?;
         let Self { net, clock, config, reports, uplink, .. } = *self;
-        let context = FetchContext { net, clock, config, reports, uplink };
+        let context = FetchContext::<P> { net, clock, config, reports, uplink };
         let slots = [slot, self.boot.slots.region(self.boot.slots.running())];
         let fetched =
             fetch_and_write(context, self.rng, self.flash, self.workspace, slots, offer.url, &plan).await;
@@ -246,10 +237,10 @@ async fn forget_trial<F: MultiwriteNorFlash>(boot: &Boot, flash: &mut F) -> Resu
 }
 
 /// Downloads into the slot, unless the image is the running one; network and flash work at the same time, joined by a few buffers.
-async fn fetch_and_write<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
-    context: FetchContext<'_, N, C>,
-    rng: &mut impl RngCore,
-    flash: &mut F,
+async fn fetch_and_write<P: Platform>(
+    context: FetchContext<'_, P>,
+    rng: &mut P::Rng,
+    flash: &mut P::Flash,
     workspace: &mut Workspace,
     [target, running]: [Region; 2],
     url: &str,
@@ -261,7 +252,7 @@ async fn fetch_and_write<N: TcpConnect + Dns, C: Clock, F: MultiwriteNorFlash>(
     let (sender, receiver) = channel.split();
     let flash = SharedFlash::new(flash);
     let retries = Retries::new(clock, config, reports, uplink, rng);
-    let mut fetch = Fetch {
+    let mut fetch = Fetch::<P> {
         file: RemoteFile::new(net, clock, config.http, config.hosts, url, retries, http),
         feeder: Feeder::new(sender),
         plan,
@@ -312,9 +303,9 @@ async fn stands<F: ReadNorFlash>(
 }
 
 /// Parts of the agent that a download needs.
-struct FetchContext<'w, N, C> {
-    net: &'w N,
-    clock: &'w C,
+struct FetchContext<'w, P: Platform> {
+    net: &'w P::Net,
+    clock: &'w P::Clock,
     config: &'w Config<'w>,
     reports: &'w Reports<'w>,
     uplink: &'w Uplink,

@@ -8,6 +8,7 @@ use super::workspace::Workspace;
 use crate::config::Config;
 use crate::job::{Inbox, Job};
 use crate::memory::Retry;
+use crate::platform::Platform;
 use crate::report::Reports;
 use crate::uplink::Uplink;
 
@@ -15,14 +16,14 @@ use crate::uplink::Uplink;
 pub(super) const ANNOUNCE: Duration = Duration::from_secs(2);
 
 /// Takes one command at a time.
-pub(super) struct Worker<'w, N, C, F, B, H, R> {
-    pub(super) net: &'w N,
-    pub(super) clock: &'w C,
+pub(super) struct Worker<'w, P: Platform> {
+    pub(super) net: &'w P::Net,
+    pub(super) clock: &'w P::Clock,
     pub(super) config: &'w Config<'w>,
-    pub(super) flash: &'w mut F,
-    pub(super) board: &'w RefCell<B>,
-    pub(super) health: &'w mut H,
-    pub(super) rng: &'w mut R,
+    pub(super) flash: &'w mut P::Flash,
+    pub(super) board: &'w RefCell<P::Board>,
+    pub(super) health: &'w mut P::Health,
+    pub(super) rng: &'w mut P::Rng,
     pub(super) reports: &'w Reports<'w>,
     pub(super) inbox: &'w Inbox,
     pub(super) uplink: &'w Uplink,
@@ -36,7 +37,7 @@ pub(super) struct Worker<'w, N, C, F, B, H, R> {
     pub(super) unkept: bool,
 }
 
-impl<N, C, F, B, H, R> Worker<'_, N, C, F, B, H, R> {
+impl<P: Platform> Worker<'_, P> {
     /// Lets the session acknowledge a command.
     pub(super) fn settled(&self, job: &Job) {
         self.inbox.settle(job);

@@ -15,8 +15,8 @@ use esp_radio::wifi::{
 };
 use static_cell::{ConstStaticCell, StaticCell};
 // otaru: begin
-use otaru_device::{Agent, AlwaysHealthy, Config, Io, PublicKey, Workspace};
-use otaru_esp_hal::{EspBoard, EspClock, EspFlash, Net, Sockets, StackLink};
+use otaru_device::{Agent, AlwaysHealthy, Config, PublicKey, Workspace};
+use otaru_esp_hal::{EspBoard, EspFlash, EspPlatform, Net, Sockets, StackLink};
 // otaru: end
 
 esp_bootloader_esp_idf::esp_app_desc!();
@@ -68,9 +68,8 @@ async fn firmware(spawner: Spawner) {
     static SOCKETS: StaticCell<Sockets> = StaticCell::new();
     let net = Net::new(stack, SOCKETS.init_with(Sockets::new), config.broker_port);
     static WORKSPACE: ConstStaticCell<Workspace> = ConstStaticCell::new(Workspace::new());
-    let (link, rng, workspace) = (StackLink::new(stack), Rng::new(), WORKSPACE.take());
-    let io = Io { net: &net, clock: &EspClock, flash, board, link, health: AlwaysHealthy, rng, workspace };
-    let mut agent = Agent::new(config, io, boot).expect("a sound configuration");
+    let parts = EspPlatform::parts(&net, flash, board, StackLink::new(stack), AlwaysHealthy);
+    let mut agent = Agent::new(config, parts, WORKSPACE.take(), boot).expect("a sound configuration");
     match agent.run().await {}
     // otaru: end
 }
