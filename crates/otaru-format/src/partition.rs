@@ -84,8 +84,8 @@ impl PartitionType {
 /// One partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// Type and subtype.
-    pub kind: PartitionType,
+    /// Numbers of type and subtype. Their meaning is looked up where it is asked for: a chip only compares them.
+    numbers: (u8, u8),
     /// Flash offset in bytes.
     pub offset: u32,
     /// Size in bytes.
@@ -99,24 +99,27 @@ pub struct Partition {
 impl Partition {
     /// A partition without flags. A label of more than 16 bytes is dropped.
     pub fn new(label: &str, kind: PartitionType, offset: u32, size: u32) -> Self {
-        Self { kind, offset, size, label: String::try_from(label).unwrap_or_default(), flags: 0 }
+        let label = String::try_from(label).unwrap_or_default();
+        Self { numbers: kind.numbers(), offset, size, label, flags: 0 }
+    }
+
+    /// Returns type and subtype.
+    pub const fn kind(&self) -> PartitionType {
+        PartitionType::from_numbers(self.numbers.0, self.numbers.1)
     }
 
     fn parse(row: &[u8; ROW]) -> Self {
         let word = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
         let name = &row[12..28];
         let name = &name[..name.iter().position(|b| *b == 0).unwrap_or(16)];
-        let label = core::str::from_utf8(name).unwrap_or("?");
-        Self {
-            flags: word(28),
-            ..Self::new(label, PartitionType::from_numbers(row[2], row[3]), word(4), word(8))
-        }
+        let label = String::try_from(core::str::from_utf8(name).unwrap_or("?")).unwrap_or_default();
+        Self { numbers: (row[2], row[3]), offset: word(4), size: word(8), label, flags: word(28) }
     }
 
     fn emit(&self) -> [u8; ROW] {
         let mut row = [0; ROW];
         row[..2].copy_from_slice(&MAGIC);
-        (row[2], row[3]) = self.kind.numbers();
+        (row[2], row[3]) = self.numbers;
         row[4..8].copy_from_slice(&self.offset.to_le_bytes());
         row[8..12].copy_from_slice(&self.size.to_le_bytes());
         row[12..12 + self.label.len()].copy_from_slice(self.label.as_bytes());
@@ -191,24 +194,28 @@ impl<'a> PartitionTable<'a> {
         self.iter().find(|p| p.label == label)
     }
 
+    fn find(&self, kind: PartitionType) -> Option<Partition> {
+        self.iter().find(|p| p.numbers == kind.numbers())
+    }
+
     /// otadata.
     pub fn otadata(&self) -> Option<Partition> {
-        self.iter().find(|p| p.kind == PartitionType::OtaData)
+        self.find(PartitionType::OtaData)
     }
 
     /// The factory app.
     pub fn factory(&self) -> Option<Partition> {
-        self.iter().find(|p| p.kind == PartitionType::Factory)
+        self.find(PartitionType::Factory)
     }
 
     /// OTA slot number `index`.
     pub fn slot(&self, index: u8) -> Option<Partition> {
-        self.iter().find(|p| p.kind == PartitionType::Ota(index))
+        if index < MAX_OTA { self.find(PartitionType::Ota(index)) } else { None }
     }
 
     /// Number of OTA slots.
     pub fn slots(&self) -> u8 {
-        let count = self.iter().filter(|p| matches!(p.kind, PartitionType::Ota(_))).count();
+        let count = self.iter().filter(|p| p.numbers.0 == APP && p.numbers.1 & 0xF0 == OTA_0).count();
         u8::try_from(count).unwrap_or(MAX_OTA)
     }
 }

@@ -49,9 +49,11 @@ fn state() -> impl Strategy<Value = State> {
 
 fn partition() -> impl Strategy<Value = Partition> {
     ("[a-z0-9_]{0,16}", any::<u8>(), any::<u8>(), any::<u32>(), any::<u32>(), any::<u32>()).prop_map(
-        |(label, kind, subtype, offset, size, flags)| Partition {
-            flags,
-            ..Partition::new(&label, PartitionType::from_numbers(kind, subtype), offset, size)
+        |(label, kind, subtype, offset, size, flags)| {
+            let kind = PartitionType::from_numbers(kind, subtype);
+            let mut partition = Partition::new(&label, kind, offset, size);
+            partition.flags = flags;
+            partition
         },
     )
 }

@@ -45,7 +45,7 @@ impl Geometry {
     pub fn otaru_16mb() -> Self {
         let mut partitions = partition::default_layout().to_vec();
         for (slot, row) in
-            (0..).zip(partitions.iter_mut().filter(|row| matches!(row.kind, PartitionType::Ota(_))))
+            (0..).zip(partitions.iter_mut().filter(|row| matches!(row.kind(), PartitionType::Ota(_))))
         {
             row.size = 4 << 20;
             row.offset = 0x2_0000 + slot * row.size;

@@ -58,7 +58,7 @@ fn ours_are_the_tables_that_the_firmware_is_built_with() {
             return;
         };
         let ours = geometry.partitions.iter();
-        let ours = ours.map(|row| (row.label.to_string(), row.kind.numbers().0, row.offset, row.size));
+        let ours = ours.map(|row| (row.label.to_string(), row.kind().numbers().0, row.offset, row.size));
         assert_eq!(ours.collect::<Vec<_>>(), rows(&csv), "{}", geometry.name);
     }
 }

@@ -35,7 +35,7 @@ for p in table:
 ";
     let Some(printed) = python("they_read_and_accept_the_table_we_write", program, &folder) else { return };
     let ours = partition::default_layout().map(|p| {
-        let (kind, subtype) = p.kind.numbers();
+        let (kind, subtype) = p.kind().numbers();
         format!("{} {kind} {subtype} {} {}\n", p.label, p.offset, p.size)
     });
     assert_eq!(printed, ours.concat());
@@ -64,7 +64,7 @@ for p in table:
     let bytes = fs::read(folder.path().join("table.bin")).unwrap();
     let table = PartitionTable::parse(&bytes).unwrap();
     let ours = table.iter().map(|p| {
-        let (kind, subtype) = p.kind.numbers();
+        let (kind, subtype) = p.kind().numbers();
         format!("{} {kind} {subtype} {} {} {}\n", p.label, p.offset, p.size, p.flags)
     });
     assert_eq!(ours.collect::<String>(), printed);

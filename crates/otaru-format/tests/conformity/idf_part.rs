@@ -29,7 +29,7 @@ fn same(ours: &Partition, theirs: &esp_idf_part::Partition) -> bool {
         theirs.size(),
         theirs.flags().bits(),
     );
-    let (kind, subtype) = ours.kind.numbers();
+    let (kind, subtype) = ours.kind().numbers();
     (ours.label.to_string(), kind, subtype, ours.offset, ours.size, ours.flags) == theirs
 }
 
