@@ -12,9 +12,6 @@ use crate::backoff::Backoff;
 use crate::http::HttpConfig;
 use crate::trust::{BadKey, PublicKey};
 
-/// Pauses unless said otherwise.
-const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
-
 /// How the agent behaves. Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -84,11 +81,11 @@ impl<'a> Config<'a> {
             credentials: None,
             keep_alive: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
-            reconnect: BACKOFF,
+            reconnect: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) },
             http: HttpConfig::DEFAULT,
             hosts: &[],
             attempts: 6,
-            retry: BACKOFF,
+            retry: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) },
             keys: &[],
             allow_unsigned: false,
             allow_downgrade: false,

@@ -18,7 +18,8 @@ use crate::uplink::{CHECK, Uplink};
 /// restart of the radio.
 const ATTEMPT: Duration = Duration::from_secs(60);
 /// Pauses between attempts: a network that is there again is joined within the longest.
-const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(2) };
+const PAUSES: Pauses =
+    Pauses::new(Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(2) });
 /// Time without a network after which the radio is taken for what is wrong.
 const STUCK: Duration = Duration::from_secs(15 * 60);
 
@@ -29,7 +30,7 @@ pub(crate) async fn keep<C: Clock, L: Link, R: RngCore>(
     rng: &mut R,
     uplink: &Uplink,
 ) -> Infallible {
-    let mut pauses = Pauses::new(BACKOFF);
+    let mut pauses = PAUSES;
     let mut next = clock.now();
     // When the device was joined last, or its radio restarted.
     let mut fresh = next;
