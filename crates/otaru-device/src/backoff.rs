@@ -8,10 +8,13 @@ use crate::timeout::millis;
 
 /// Pauses between attempts. Each is twice as long as the one before, less up to half of it by chance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Backoff {
     /// The first pause, in whole milliseconds and of at most 49 days.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub first: Duration,
     /// The longest pause, likewise.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub longest: Duration,
 }
 

@@ -19,6 +19,7 @@ pub trait Clock {
 
 /// Why the chip started, as far as its reset-reason register tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ResetReason {
     /// Power was applied.
@@ -155,6 +156,7 @@ pub trait Board {
 
 /// The network could not be joined this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct LinkError;
 
 impl fmt::Display for LinkError {
@@ -197,6 +199,7 @@ pub trait Health {
 /// Reason that an image is not fit to stay: `"the sensor is silent".into()`, or [`Unhealthy::new`] with numbers in it. Texts of more
 /// than 64 bytes are cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Unhealthy(pub(crate) String<64>);
 
 impl Unhealthy {

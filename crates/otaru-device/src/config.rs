@@ -14,6 +14,7 @@ use crate::trust::{BadKey, PublicKey};
 
 /// How the agent behaves. Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Config<'a> {
     /// The device's name: MQTT client id and part of its topics.
@@ -33,8 +34,10 @@ pub struct Config<'a> {
     pub credentials: Option<Credentials<'a>>,
     /// MQTT keep-alive (MQTT 5 section 3.1.2.10). Half of it idle makes a ping; an answer must come
     /// within [`Config::answer_timeout`].
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub keep_alive: Duration,
     /// How long the broker may take to answer a connect, a ping or a subscribe.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub answer_timeout: Duration,
     /// Pauses between attempts to reach the broker. A network that comes back ends one.
     pub reconnect: Backoff,
@@ -59,9 +62,11 @@ pub struct Config<'a> {
     /// Boots a new image gets, where the bootloader does not count, before the old one returns.
     pub trial_boots: u8,
     /// How long a new image may take to reach the broker and pass its health check.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub trial_deadline: Duration,
     /// The time of the watchdog, at least 8 s: a program that lets nothing else run for so long is reset, whatever image it
     /// is and however long it has worked. It proves that the agent's loop turns, not that it succeeds.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub watchdog: Duration,
     /// Restarts in the middle of an update after which it is given up. Switching the device off and on does not count, and crashes have
     /// a limit of their own: three.
@@ -100,6 +105,7 @@ impl<'a> Config<'a> {
 
 /// A configuration that no device can work with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The device's name or the prefix of its topics.
@@ -266,5 +272,12 @@ pub struct Credentials<'a> {
 impl fmt::Debug for Credentials<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Credentials<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Credentials {{ .. }}");
     }
 }

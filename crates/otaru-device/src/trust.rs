@@ -45,8 +45,17 @@ impl fmt::Debug for PublicKey {
     }
 }
 
+/// Writes it in hexadecimal.
+#[cfg(feature = "defmt")]
+impl defmt::Format for PublicKey {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{=[u8]:02x}", self.0.as_slice());
+    }
+}
+
 /// Why no device can trust a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum BadKey {
     /// No point of the curve, or not written in the one way that counts (RFC 8032 section 5.1.3).
     NoPoint,

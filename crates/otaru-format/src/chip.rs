@@ -5,6 +5,7 @@ use core::str::FromStr;
 
 /// A chip of the ESP32 family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Chip {
@@ -81,6 +82,7 @@ impl fmt::Display for Chip {
 
 /// No chip has this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct UnknownChip;
 
 impl fmt::Display for UnknownChip {

@@ -65,6 +65,7 @@ pub enum Command<'a> {
 
 /// Why a command cannot be followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum CommandError {
     /// Longer than [`MAX_COMMAND`], or its URL than [`MAX_URL`].
     TooLong,

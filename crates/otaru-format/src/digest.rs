@@ -10,6 +10,13 @@ use sha2::{Digest as _, Sha256};
 #[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Digest {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{=[u8]:02x}", self.0.as_slice());
+    }
+}
+
 impl Digest {
     /// All zeros: no digest.
     pub const ZERO: Self = Self([0; 32]);
@@ -57,6 +64,7 @@ impl fmt::Debug for Digest {
 
 /// The text is not 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct BadDigest;
 
 impl fmt::Display for BadDigest {

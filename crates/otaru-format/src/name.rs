@@ -11,6 +11,7 @@ pub const MAX_HOST: usize = 253;
 
 /// Reason that the name of a device, or the beginning of topics, cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum BadName {
     /// There is none.
@@ -108,6 +109,7 @@ fn is_no_character(c: char) -> bool {
 
 /// Reason that a host name or address cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum BadHost {
     /// There is none.

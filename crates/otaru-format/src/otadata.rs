@@ -16,6 +16,7 @@ pub(crate) const CRC: Crc<u32> = Crc::<u32>::new(&crc::Algorithm { init: 0, ..CR
 
 /// State of a slot's image (`esp_ota_img_states_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum State {
     /// Never started.
     New,
@@ -63,6 +64,7 @@ impl From<State> for u32 {
 
 /// One record with a good CRC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Record {
     /// Chooses the slot: `(seq - 1) % slots`. The highest wins.
     pub seq: u32,

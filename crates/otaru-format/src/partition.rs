@@ -29,6 +29,7 @@ const MAX_OTA: u8 = 16;
 
 /// Type and subtype of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum PartitionType {
     /// The factory app.
@@ -130,6 +131,7 @@ impl Partition {
 
 /// Why a table cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum PartitionError {
     /// No table here.
     Missing,
@@ -253,6 +255,7 @@ pub fn default_layout() -> [Partition; 6] {
 
 /// Name of a slot in the partition table, by its number in reports: `ota_0`, or `factory` for 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SlotName(pub u8);
 
 impl fmt::Display for SlotName {

@@ -9,6 +9,7 @@ use crate::json::Writer;
 
 /// Where a device is on the way of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UpdateState {
@@ -126,6 +127,7 @@ macro_rules! codes {
     ($($(#[$meta:meta])+ $name:ident = $number:literal $text:literal,)+) => {
         /// The typed reason of a failure.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[serde(rename_all = "snake_case")]
         #[non_exhaustive]
         pub enum Code { $($(#[$meta])+ $name,)+ }

@@ -20,6 +20,7 @@ pub struct Topics<'a> {
 
 /// Names that cannot be parts of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum TopicError {
     /// Beginning of every topic.
     Base(BadName),

@@ -11,6 +11,7 @@ pub const NO_ALLOWED_HOST: &str =
 
 /// Reason a URL cannot be fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum UrlError {
     /// No host, a bad port or address, or characters that do not belong there.
     Malformed,
@@ -156,6 +157,7 @@ fn is_host(host: &str) -> bool {
 ///
 /// A name on the list is allowed wherever it resolves to. A name is not allowed by its address, nor an address by a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct AllowedHost<'a>(&'a str);
 
 impl<'a> AllowedHost<'a> {

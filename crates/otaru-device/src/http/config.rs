@@ -4,13 +4,17 @@ use core::time::Duration;
 
 /// Timeouts and bounds of a download.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct HttpConfig {
     /// For name resolution and the TCP connection.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub connect_timeout: Duration,
     /// From the request to the answer's headers.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub first_byte_timeout: Duration,
     /// Longest pause in the body; [`HttpConfig::least_rate`] bytes must arrive in each such span.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub stall_timeout: Duration,
     /// Bytes that must arrive in each stall timeout.
     pub least_rate: u32,

@@ -7,6 +7,7 @@ use otaru_format::partition::PartitionError;
 
 /// Why the slots cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SlotError<E> {
     /// The flash failed.

@@ -19,6 +19,7 @@ const WITH_MEMORY: u32 = guards::LEN + 2 * SECTOR_LEN;
 
 /// One of the places an app can stand in. Partition tables with more than two OTA slots are not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub enum Slot {
     /// `ota_0`.

@@ -27,6 +27,7 @@ const OUTSIDE_STARTS: usize = 8;
 
 /// Why the agent rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum TrialCause {
     /// The health check failed.
@@ -74,6 +75,7 @@ impl TrialCause {
 
 /// A trial in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Trial {
     /// Starts of the image before this one, but for those counted apart.
     pub boots: u8,
@@ -85,6 +87,7 @@ pub struct Trial {
 
 /// A trial that went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FailedTrial {
     /// Where the image stands.
     pub slot: Slot,

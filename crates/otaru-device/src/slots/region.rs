@@ -2,6 +2,7 @@
 
 /// A part of the flash, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Region {
     /// Where it begins.
     pub offset: u32,

@@ -12,6 +12,7 @@ pub const READ_BACK: usize = 4096;
 
 /// Why a slot holds no good image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum VerifyError<E> {
     /// The flash failed.
     Flash(E),

@@ -22,6 +22,7 @@ pub const DESCRIPTOR_MAGIC: u32 = 0xABCD_5432;
 
 /// Why bytes are not a good image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ImageError {
     /// The first byte is not 0xE9.

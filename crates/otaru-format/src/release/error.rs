@@ -4,6 +4,7 @@ use core::fmt;
 
 /// Why bytes are no good release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ReleaseError {
     /// It does not begin as a release file does.
