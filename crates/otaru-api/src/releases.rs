@@ -80,6 +80,17 @@ pub struct Release {
     pub needs: Option<Needs>,
 }
 
+/// The release that a file became.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Uploaded {
+    /// The release.
+    #[serde(flatten)]
+    pub release: Release,
+    /// Remarks on the file: what was left out or kept of it, and what else to know.
+    pub remarks: Vec<String>,
+}
+
 /// A patch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

@@ -5,8 +5,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use otaru_api::Release;
-use serde::{Deserialize, Serialize};
+use otaru_api::Uploaded;
+use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::problem::Problem;
@@ -82,13 +82,4 @@ pub(super) async fn upload(
     let place = [(header::LOCATION, format!("/api/v1/releases/{}", release.id))];
     let remarks = registered.remarks;
     Ok((status, place, Json(Uploaded { release, remarks })).into_response())
-}
-
-/// The release that a file became.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Uploaded {
-    #[serde(flatten)]
-    release: Release,
-    /// What was left out of the file or kept of it, and what else to know.
-    remarks: Vec<String>,
 }
