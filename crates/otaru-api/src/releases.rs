@@ -88,6 +88,8 @@ pub struct Uploaded {
     #[serde(flatten)]
     pub release: Release,
     /// Remarks on the file: what was left out or kept of it, and what else to know.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
     pub remarks: Vec<String>,
 }
 
@@ -160,6 +162,13 @@ pub struct Job {
     /// Time at which it ended.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
+}
+
+impl Job {
+    /// Whether it waits or runs.
+    pub fn is_under_way(&self) -> bool {
+        self.state == JobState::Queued || self.state == JobState::Running
+    }
 }
 
 /// Kinds of work on a release.

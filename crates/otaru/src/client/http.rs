@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use serde::de::DeserializeOwned;
+use otaru_api::{Cursor, Page};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, AsSendBody, Body, SendBody};
@@ -74,27 +76,32 @@ impl Client {
         }
     }
 
-    /// Makes something, or makes something happen. The request may be repeated without harm.
+    /// Makes something. The request may be repeated without harm.
     pub(crate) async fn post<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
-        body: Value,
+        body: &impl Serialize,
     ) -> anyhow::Result<T> {
-        self.json(Method::POST, path, Some(body)).await
+        self.json(Method::POST, path, Some(serde_json::to_value(body)?)).await
+    }
+
+    /// Makes something happen that the path says by itself. The request may be repeated without harm.
+    pub(crate) async fn act<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> anyhow::Result<T> {
+        self.json(Method::POST, path, Some(Value::Object(serde_json::Map::new()))).await
     }
 
     /// Changes something.
     pub(crate) async fn patch<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
-        body: Value,
+        body: &impl Serialize,
     ) -> anyhow::Result<T> {
-        self.json(Method::PATCH, path, Some(body)).await
+        self.json(Method::PATCH, path, Some(serde_json::to_value(body)?)).await
     }
 
     /// Takes something away.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
-        self.json::<Value>(Method::DELETE, path, None).await.map(drop)
+        self.json::<IgnoredAny>(Method::DELETE, path, None).await.map(drop)
     }
 
     /// Reads the items of a list, page by page; at most `most` of them.
@@ -113,15 +120,15 @@ impl Client {
         most: usize,
     ) -> anyhow::Result<(Vec<T>, bool)> {
         let mut items = Vec::new();
-        let mut cursor: Option<String> = None;
+        let mut cursor: Option<Cursor> = None;
         loop {
             let limit = (most - items.len()).min(1_000);
             let joint = if path.contains('?') { '&' } else { '?' };
             let mut page = format!("{path}{joint}limit={limit}");
             if let Some(cursor) = &cursor {
-                page.push_str(&format!("&cursor={}", escape(cursor)));
+                page.push_str(&format!("&cursor={}", escape(&cursor.to_string())));
             }
-            let Page { items: more, next } = self.get::<Page<T>>(&page).await?;
+            let Page { items: more, next, .. } = self.get::<Page<T>>(&page).await?;
             items.extend(more);
             match next {
                 Some(next) if items.len() < most => cursor = Some(next),
@@ -202,8 +209,17 @@ impl Client {
             .read_to_string()
             .context("the answer broke off")?;
         let text = if text.is_empty() { "null" } else { &text };
-        serde_json::from_str(text)
-            .with_context(|| format!("{} answered something else; is it an Otaru server?", self.server()))
+        serde_json::from_str(text).map_err(|error| {
+            let server = self.server();
+            let words = match error.is_data() {
+                // JSON, but not of the form that is expected.
+                true => format!(
+                    "{server} answered in another form than this version of `otaru` reads; is it an Otaru server of the same version?"
+                ),
+                false => format!("{server} answered something else; is it an Otaru server?"),
+            };
+            anyhow::Error::new(error).context(words)
+        })
     }
 
     pub(super) fn explain(&self, error: &ureq::Error) -> anyhow::Error {
@@ -227,12 +243,6 @@ impl Client {
 /// Whether the other side ended a connection in the middle.
 fn is_cut(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
-}
-
-#[derive(serde::Deserialize)]
-struct Page<T> {
-    items: Vec<T>,
-    next: Option<String>,
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,10 +1,10 @@
 //! `otaru rollout list`.
 
 use anyhow::bail;
-use serde_json::Value;
+use otaru_api::{Answer, Rollout};
 
-use crate::client::answer::since;
 use crate::client::args::ServerArgs;
+use crate::moment::ago;
 use crate::output::Output;
 use crate::percent::escape;
 use crate::rollouts::counts::Counts;
@@ -28,9 +28,9 @@ pub(super) async fn run(args: List, output: Output) -> anyhow::Result<()> {
         Some(phase) => format!("/rollouts?phase={}", escape(phase)),
         None => "/rollouts".to_owned(),
     };
-    let rollouts: Vec<Value> = client.list(&path, 200).await?;
+    let rollouts: Vec<Answer<Rollout>> = client.list(&path, 200).await?;
     if output.json {
-        rollouts.iter().for_each(|rollout| ui::line(&rollout.to_string()));
+        rollouts.iter().for_each(|rollout| ui::line(&rollout.json.to_string()));
         return Ok(());
     }
     if let Some(phase) = phase_of.filter(|_| rollouts.is_empty()) {
@@ -40,13 +40,13 @@ pub(super) async fn run(args: List, output: Output) -> anyhow::Result<()> {
         ui::line("No rollouts yet; `otaru rollout create RELEASE` makes one.");
         return Ok(());
     }
-    let rows = rollouts.iter().map(|rollout| {
+    let rows = rollouts.iter().map(|Answer { value: rollout, .. }| {
         [
-            rollout["id"].to_string(),
-            ui::clean(rollout["name"].as_str().unwrap_or_default()),
+            rollout.id.to_string(),
+            ui::clean(&rollout.name),
             phase(rollout),
             Counts::all(rollout).words(),
-            since(&rollout["updated_at"]),
+            ago(rollout.updated_at),
         ]
     });
     grid(["ID", "NAME", "PHASE", "DEVICES", "CHANGED"], rows.collect(), width())

@@ -1,6 +1,6 @@
 //! `otaru rollout start`, `pause`, `resume`, `advance`, `finish` and `abort`: one word to the server each.
 
-use serde_json::{Value, json};
+use otaru_api::{Answer, Rollout};
 
 use super::one::One;
 use crate::output::Output;
@@ -18,7 +18,7 @@ pub(crate) struct Abort {
 /// Says this word about a rollout.
 pub(super) async fn say(one: One, word: &str, output: Output) -> anyhow::Result<()> {
     let path = format!("/rollouts/{}/{word}", one.id);
-    let rollout: Value = one.server.client()?.post(&path, json!({})).await?;
+    let rollout: Answer<Rollout> = one.server.client()?.act(&path).await?;
     tell(&rollout, output);
     Ok(())
 }
