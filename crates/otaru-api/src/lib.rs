@@ -12,6 +12,7 @@ mod name;
 mod open;
 mod page;
 mod problem;
+mod queries;
 mod releases;
 mod rollouts;
 mod spec;
@@ -32,6 +33,9 @@ pub use name::{Name, Named};
 pub use open::Open;
 pub use page::{Cursor, Page};
 pub use problem::Problem;
+pub use queries::{
+    AbortQuery, AuditQuery, BuildQuery, DeploymentQuery, EventQuery, ReleaseQuery, RolloutQuery, UploadQuery,
+};
 pub use releases::{ChangeRelease, Delta, Job, JobKind, JobState, Needs, Release, Uploaded};
 pub use rollouts::{
     Deployment, KnownRefusal, NewRollout, Preview, ReleaseInShort, RetryDeployment, Rollout, RolloutEvent,

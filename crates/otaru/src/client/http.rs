@@ -240,6 +240,20 @@ impl Client {
     }
 }
 
+/// Returns a path with a query behind it: of what is given, as no server knows a name that means nothing to it.
+pub(crate) fn with_query(path: &str, query: &impl Serialize) -> String {
+    let query = serde_json::to_value(query).unwrap_or_default();
+    let given = query.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let parts = given.map(|(name, value)| match value {
+        Value::String(text) => format!("{name}={}", escape(text)),
+        other => format!("{name}={}", escape(&other.to_string())),
+    });
+    match parts.collect::<Vec<_>>().join("&") {
+        none if none.is_empty() => path.to_owned(),
+        query => format!("{path}?{query}"),
+    }
+}
+
 /// Whether the other side ended a connection in the middle.
 fn is_cut(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
@@ -249,4 +263,22 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await.context("the request was given up")?
+}
+
+#[cfg(test)]
+mod tests {
+    use otaru_api::{AbortQuery, ReleaseQuery};
+
+    use super::*;
+
+    #[test]
+    fn a_query_has_what_is_given() {
+        let query = ReleaseQuery { product: Some("a lamp".into()), ..ReleaseQuery::default() };
+        assert_eq!(with_query("/releases", &query), "/releases?product=a%20lamp");
+        assert_eq!(with_query("/releases", &ReleaseQuery::default()), "/releases");
+        assert_eq!(
+            with_query("/rollouts/1/abort", &AbortQuery { cancel: true }),
+            "/rollouts/1/abort?cancel=true"
+        );
+    }
 }

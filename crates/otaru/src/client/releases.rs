@@ -1,11 +1,10 @@
 //! Releases as the command line names and finds them.
 
 use anyhow::bail;
-use otaru_api::{Answer, Release, ReleaseInShort};
+use otaru_api::{Answer, Release, ReleaseInShort, ReleaseQuery};
 
-use super::http::Client;
+use super::http::{Client, with_query};
 use crate::moment::ago;
-use crate::percent::escape;
 use crate::ui;
 use crate::ui::missing::missing;
 
@@ -47,9 +46,17 @@ pub(crate) fn title(release: &impl Named) -> String {
 }
 
 /// Marks that tell a release from others that are called alike: chip, digits of its image, file name.
-pub(crate) fn marks(release: &impl Named) -> String {
+fn marks(release: &impl Named) -> String {
     let known = release.marks().into_iter().flatten().filter(|mark| !mark.is_empty());
     known.map(ui::clean).collect::<Vec<_>>().join(", ")
+}
+
+/// Title and marks of a release: `lamp 1.1.0 (esp32c3, 7194fdc7, lamp.bin)`.
+pub(crate) fn title_and_marks(release: &impl Named) -> String {
+    match marks(release) {
+        marks if marks.is_empty() => title(release),
+        marks => format!("{} ({marks})", title(release)),
+    }
 }
 
 /// Whether a release that was yanked is what is looked for.
@@ -67,8 +74,9 @@ pub(crate) async fn find(client: &Client, text: &str, yanked: Yanked) -> anyhow:
     let Some((product, version)) = text.split_once('@') else {
         bail!("a release is named by its id, or as PRODUCT@VERSION; `otaru release list` shows both");
     };
-    let path = format!("/releases?product={}&version={}", escape(product), escape(version));
-    let mut found: Vec<Release> = client.list(&path, 10).await?;
+    let (product, version) = (Some(product.to_owned()), Some(version.to_owned()));
+    let query = ReleaseQuery { product, version, ..ReleaseQuery::default() };
+    let mut found: Vec<Release> = client.list(&with_query("/releases", &query), 10).await?;
     if found.iter().any(|release| release.yanked_at.is_none()) {
         found.retain(|release| release.yanked_at.is_none());
     }

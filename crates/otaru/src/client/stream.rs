@@ -3,13 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
-use otaru_api::{Answer, Event};
+use otaru_api::{Answer, Event, EventQuery};
 use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::error::refusal;
-use super::http::Client;
+use super::http::{Client, with_query};
 
 /// News from the stream.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ impl Client {
     /// Hears what changes from now on, of these kinds (`device,rollout`), until the receiver is dropped.
     pub(crate) fn events(&self, kinds: &str) -> mpsc::Receiver<Told> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let (client, path) = (self.clone(), format!("/events?kinds={kinds}"));
+        let query = EventQuery { kinds: Some(kinds.to_owned()) };
+        let (client, path) = (self.clone(), with_query("/events", &query));
         // Not a task for blocking work: it would hold up the end of the program.
         std::thread::spawn(move || {
             while !sender.is_closed() {

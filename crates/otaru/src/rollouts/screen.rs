@@ -1,13 +1,13 @@
 //! A rollout in words: in a line, or for a screen.
 
 use console::style;
-use otaru_api::{Answer, Deployment, Rollout};
+use otaru_api::{Answer, Deployment, DeploymentQuery, Rollout};
 use otaru_rollout::{Outcome, Phase, Standing};
 
 use super::counts::Counts;
 use super::wait::Wait;
-use crate::client::http::Client;
-use crate::client::releases::{marks, title};
+use crate::client::http::{Client, with_query};
+use crate::client::releases::title_and_marks;
 use crate::moment::local;
 use crate::output::Output;
 use crate::ui;
@@ -44,7 +44,7 @@ pub(crate) fn tell(rollout: &Answer<Rollout>, output: Output) {
 pub(crate) fn screen(rollout: &Rollout) -> Vec<String> {
     let mut lines = vec![headline(rollout)];
     lines.extend(rollout.release.as_ref().map(|release| {
-        let brings = format!("  brings {} ({})", title(release), marks(release));
+        let brings = format!("  brings {}", title_and_marks(release));
         style(brings).dim().to_string()
     }));
     for (index, tally) in rollout.tallies.iter().enumerate() {
@@ -109,7 +109,8 @@ pub(crate) async fn failures(client: &Client, rollout: &Rollout) -> anyhow::Resu
     outcomes.sort_by_key(|outcome| *outcome != Outcome::RolledBack);
     for outcome in outcomes {
         let standing = outcome.as_str();
-        let path = format!("/rollouts/{}/deployments?standing={standing}", rollout.id);
+        let query = DeploymentQuery { standing: Some(standing.to_owned()), error: None };
+        let path = with_query(&format!("/rollouts/{}/deployments", rollout.id), &query);
         for deployment in client.list::<Deployment>(&path, 5).await? {
             let why =
                 deployment.error_code.filter(|code| !code.is_empty()).map_or_else(String::new, |code| {

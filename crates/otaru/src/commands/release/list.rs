@@ -1,12 +1,12 @@
 //! `otaru release list`.
 
 use anyhow::bail;
-use otaru_api::{Answer, Release};
+use otaru_api::{Answer, Release, ReleaseQuery};
 
 use crate::client::args::ServerArgs;
+use crate::client::http::with_query;
 use crate::moment::ago;
 use crate::output::Output;
-use crate::percent::escape;
 use crate::ui;
 use crate::ui::grid::{grid, width};
 use crate::ui::missing::missing;
@@ -25,18 +25,14 @@ pub(super) struct List {
 
 pub(super) async fn run(args: List, output: Output) -> anyhow::Result<()> {
     let client = args.server.client()?;
-    let product = args.product.as_deref();
-    let path = match product {
-        Some(product) => format!("/releases?product={}", escape(product)),
-        None => "/releases".to_owned(),
-    };
-    let releases: Vec<Answer<Release>> = client.list(&path, MOST).await?;
-    if let Some(product) = product.filter(|_| releases.is_empty()) {
+    let query = ReleaseQuery { product: args.product, ..ReleaseQuery::default() };
+    let releases: Vec<Answer<Release>> = client.list(&with_query("/releases", &query), MOST).await?;
+    if let Some(product) = query.product.filter(|_| releases.is_empty()) {
         let all: Vec<Release> = client.list("/releases", MOST).await?;
         let mut products: Vec<&str> = all.iter().map(|release| release.product.as_str()).collect();
         products.sort_unstable();
         products.dedup();
-        bail!(missing("release of", product, products));
+        bail!(missing("release of", &product, products));
     }
     if output.json {
         releases.iter().for_each(|release| ui::line(&release.json.to_string()));

@@ -8,15 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use otaru_api::{Answer, Job, JobState, NewRollout, Release, Uploaded};
+use otaru_api::{Answer, Job, JobState, NewRollout, Release, UploadQuery, Uploaded};
 use otaru_rollout::Target;
 
 use super::show::tell;
 use crate::client::args::ServerArgs;
-use crate::client::http::Client;
+use crate::client::http::{Client, with_query};
 use crate::client::releases::title;
 use crate::output::{Outcome, Output};
-use crate::percent::escape;
 use crate::rollouts::follow::{Patience, follow};
 use crate::rollouts::make::create;
 use crate::ui;
@@ -58,19 +57,13 @@ pub(super) struct Upload {
     server: ServerArgs,
 }
 
-/// Names and notes that a user gives.
-struct Given<'a> {
-    notes: Option<&'a str>,
-    version: Option<&'a str>,
-    product: Option<&'a str>,
-}
-
 pub(super) async fn run(args: Upload, output: Output) -> anyhow::Result<Outcome> {
     let client = args.server.client()?;
-    let given = Given {
-        notes: args.notes.as_deref(),
-        version: args.version.as_deref(),
-        product: args.product.as_deref(),
+    let given = UploadQuery {
+        notes: args.notes,
+        version: args.version,
+        product: args.product,
+        ..UploadQuery::default()
     };
     for file in &args.files {
         let release = upload(&client, file, &given, output).await?;
@@ -111,7 +104,12 @@ impl Read for Counted {
 }
 
 /// Uploads a file, and waits until the server is through with it.
-async fn upload(client: &Client, path: &Path, given: &Given<'_>, output: Output) -> anyhow::Result<Release> {
+async fn upload(
+    client: &Client,
+    path: &Path,
+    given: &UploadQuery,
+    output: Output,
+) -> anyhow::Result<Release> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut live = Live::new(output);
     let Answer { value: Uploaded { release, remarks }, mut json } =
@@ -156,24 +154,20 @@ async fn send(
     client: &Client,
     path: &Path,
     name: &str,
-    given: &Given<'_>,
+    given: &UploadQuery,
     mut live: Option<&mut Live>,
 ) -> anyhow::Result<Answer<Uploaded>> {
     let failed = || format!("cannot read {}", path.display());
     let len = File::open(path).and_then(|file| file.metadata()).with_context(failed)?.len();
-    let mut query = format!("/releases?filename={}", escape(name));
-    for (name, text) in [("notes", given.notes), ("version", given.version), ("product", given.product)] {
-        if let Some(text) = text {
-            query.push_str(&format!("&{name}={}", escape(text)));
-        }
-    }
+    let query = UploadQuery { filename: Some(name.to_owned()), ..given.clone() };
+    let to = with_query("/releases", &query);
     let read = Arc::new(AtomicU64::new(0));
     let (count, path) = (Arc::clone(&read), path.to_owned());
     let open = move || {
         count.store(0, Ordering::Relaxed);
         Ok(Counted { file: File::open(&path)?, read: Arc::clone(&count) })
     };
-    let sent = client.upload(&query, len, open);
+    let sent = client.upload(&to, len, open);
     tokio::pin!(sent);
     loop {
         tokio::select! {

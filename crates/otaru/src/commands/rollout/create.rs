@@ -11,7 +11,7 @@ use otaru_rollout::{
 
 use crate::client::args::ServerArgs;
 use crate::client::http::Client;
-use crate::client::releases::{Yanked, find, marks, title};
+use crate::client::releases::{Yanked, find, title, title_and_marks};
 use crate::moment::parse_moment;
 use crate::options::not_blank;
 use crate::output::{Outcome, Output};
@@ -229,7 +229,7 @@ async fn preview(client: &Client, new: &NewRollout, output: Output) -> anyhow::R
         return Ok(if found.problem.is_none() { Outcome::Good } else { Outcome::Bad });
     }
     if let Some(release) = &found.release {
-        ui::line(&format!("{} ({})", title(release), marks(release)));
+        ui::line(&title_and_marks(release));
     }
     ui::line(&format!(
         "{}: {} running it already, {} reachable now, {} updating for another rollout",

@@ -1,8 +1,9 @@
 //! `otaru rollout start`, `pause`, `resume`, `advance`, `finish` and `abort`: one word to the server each.
 
-use otaru_api::{Answer, Rollout};
+use otaru_api::{AbortQuery, Answer, Rollout};
 
 use super::one::One;
+use crate::client::http::with_query;
 use crate::output::Output;
 use crate::rollouts::screen::tell;
 
@@ -24,5 +25,5 @@ pub(super) async fn say(one: One, word: &str, output: Output) -> anyhow::Result<
 }
 
 pub(super) async fn abort(args: Abort, output: Output) -> anyhow::Result<()> {
-    say(args.one, &format!("abort?cancel={}", args.cancel), output).await
+    say(args.one, &with_query("abort", &AbortQuery { cancel: args.cancel }), output).await
 }
