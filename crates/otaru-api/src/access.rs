@@ -125,6 +125,8 @@ pub struct FleetKey {
     /// Tags that devices get which come with it.
     pub tags: BTreeMap<String, String>,
     /// Number of devices that came with it for the first time, or were claimed with it.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
     pub devices: u64,
     /// Number of devices that may; `null` for as many as the server allows.
     pub max_devices: Option<u64>,
