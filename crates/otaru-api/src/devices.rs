@@ -286,19 +286,19 @@ pub struct DeviceLogin {
     pub password: String,
 }
 
-/// A device that wants a login, and its right to one.
+/// A device that wants a login, and the fleet key that gives it a right to one.
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// Its name in MQTT topics
+    /// Name in MQTT topics
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 64))]
     pub device: String,
     /// A fleet key
     pub fleet_key: String,
 }
 
-/// What a device that reports is to do.
+/// Orders for a device that reports.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Orders {

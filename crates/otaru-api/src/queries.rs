@@ -23,13 +23,13 @@ pub struct ReleaseQuery {
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct UploadQuery {
-    /// What the file is called where it comes from: kept to tell releases apart, in 100 bytes at most.
+    /// Name of the file where it comes from: kept to tell releases apart, in 100 bytes at most.
     pub filename: Option<String>,
-    /// The product, where it is not the image's project name. Devices take such a release only where `Config::product` is this one.
+    /// Product, where it is not the image's project name. Devices take such a release only where `Config::product` is this one.
     pub product: Option<String>,
-    /// The version, where it is not the image's own: some frameworks put the same into every build.
+    /// Version, where it is not the image's own: some frameworks put the same into every build.
     pub version: Option<String>,
-    /// What people should know about it.
+    /// Notes for people.
     pub notes: Option<String>,
     /// SHA-256 of the file in hexadecimal digits, as an alternative to the header `Repr-Digest`.
     pub sha256: Option<String>,
