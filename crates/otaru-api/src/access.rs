@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::name::{Name, Named};
 use crate::timestamp::Timestamp;
 
 /// Rights of a token; each role has those of the roles before it.
@@ -36,6 +37,16 @@ impl Role {
     }
 }
 
+impl Named for Role {
+    fn of_name(name: &str) -> Option<Self> {
+        Self::of_name(name)
+    }
+
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+}
+
 impl std::fmt::Display for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
@@ -51,7 +62,8 @@ pub struct Me {
     /// Name that its owner gave it.
     pub name: String,
     /// Role that it has.
-    pub role: Role,
+    #[cfg_attr(feature = "schema", schema(value_type = Role))]
+    pub role: Name<Role>,
 }
 
 /// A token, without its secret.
@@ -63,7 +75,8 @@ pub struct Token {
     /// Purpose, in its owner's words.
     pub name: String,
     /// Role that it has.
-    pub role: Role,
+    #[cfg_attr(feature = "schema", schema(value_type = Role))]
+    pub role: Name<Role>,
     /// Time of creation.
     pub created_at: Timestamp,
     /// Name of the token that created it.
@@ -112,6 +125,8 @@ pub struct FleetKey {
     /// Tags that devices get which come with it.
     pub tags: BTreeMap<String, String>,
     /// Number of devices that came with it for the first time, or were claimed with it.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
     pub devices: u64,
     /// Number of devices that may; `null` for as many as the server allows.
     pub max_devices: Option<u64>,
@@ -135,7 +150,7 @@ pub struct NewFleetKey {
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
     /// Number of devices that may come with it; as many as the server allows, if not given
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 9007199254740991_i64))]
     pub max_devices: Option<u64>,
 }

@@ -8,6 +8,7 @@ use otaru_rollout::Standing;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::device_query::{DeviceQuery, strict};
 use crate::name::Name;
 use crate::timestamp::Timestamp;
 
@@ -155,6 +156,35 @@ pub struct DeviceStep {
     pub detail: Value,
 }
 
+/// Parts of an event's detail that people are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct EventDetail {
+    /// Failure that a report told.
+    pub error: Option<Failure>,
+    /// Fleet key that the device came with.
+    pub fleet_key: Option<String>,
+    /// Address that it came from.
+    pub address: Option<String>,
+}
+
+/// A failure as a device reported it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Failure {
+    /// Code, such as `panic`.
+    pub code: String,
+    /// The device's words for it.
+    pub detail: String,
+}
+
+impl EventDetail {
+    /// Reads the detail of an event or a step; of one in another form there is nothing to tell.
+    pub fn read(detail: &Value) -> Self {
+        Self::deserialize(detail).unwrap_or_default()
+    }
+}
+
 impl From<DeviceEvent> for DeviceStep {
     fn from(event: DeviceEvent) -> Self {
         Self { id: event.id, at: event.at, kind: event.kind, detail: event.detail }
@@ -227,7 +257,7 @@ pub struct NewDevice {
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 64))]
     pub id: String,
     /// Name for people
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(max_length = 100))]
     pub label: Option<String>,
     /// Tags
@@ -256,18 +286,60 @@ pub struct DeviceLogin {
     pub password: String,
 }
 
+/// A device that wants a login, and the fleet key that gives it a right to one.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Name in MQTT topics
+    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 64))]
+    pub device: String,
+    /// A fleet key
+    pub fleet_key: String,
+}
+
+/// Orders for a device that reports.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Orders {
+    /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do
+    pub offer: Option<Value>,
+}
+
 /// Changes of a device.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeDevice {
     /// Name for people; empty for the id
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(max_length = 100))]
     pub label: Option<String>,
     /// Tags that it shall have, besides those it has
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// Names of tags that it shall have no longer
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove_tags: Vec<String>,
+}
+
+/// Tags for many devices.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TagMany {
+    /// These devices …
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// … or all that are meant by this
+    #[serde(default, with = "strict")]
+    pub which: Option<DeviceQuery>,
+    /// Tags they shall have
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Names of tags they shall have no longer
+    #[serde(default)]
+    pub remove: Vec<String>,
 }
 
 /// Number of devices that a request changed.

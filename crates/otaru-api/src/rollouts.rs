@@ -12,6 +12,8 @@ use serde_json::Value;
 use crate::name::Name;
 use crate::open::Open;
 use crate::problem::Problem;
+#[cfg(feature = "schema")]
+use crate::spec::GateShape;
 use crate::spec::{Gate, Spec};
 use crate::timestamp::Timestamp;
 
@@ -44,16 +46,16 @@ pub struct NewRollout {
     #[serde(default)]
     pub limits: Limits,
     /// Rule that stops it by itself
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopRule>,
     /// Time and number of attempts
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub attempts: Attempts,
     /// Priority: of several for one device the highest has it; of equal ones the newest
     #[serde(default)]
     pub priority: i32,
     /// Text that shuffles the fleet for percentages
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[cfg_attr(feature = "schema", schema(max_length = 64))]
     pub salt: String,
     /// Earliest start
@@ -72,6 +74,11 @@ pub struct NewRollout {
     /// Make it, but do not start it yet; nothing is signed before it starts
     #[serde(default)]
     pub draft: bool,
+}
+
+/// Attempts as a server has them that is told nothing else.
+fn is_usual(attempts: &Attempts) -> bool {
+    *attempts == Attempts::default()
 }
 
 impl NewRollout {
@@ -115,14 +122,14 @@ pub struct Rollout {
     pub wave: usize,
     /// Gate between that and the next: `working`, `{"soaking": since}` or `{"held": why}`.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schema(value_type = Gate))]
+    #[cfg_attr(feature = "schema", schema(value_type = GateShape))]
     pub gate: Open<Gate>,
     /// Whether nothing starts because too many devices try the image again that did not reach the broker.
     #[serde(default)]
     pub retries_hold: bool,
     /// Numbers of deployments by standing, for each wave; those of the last wave are the last.
     #[cfg_attr(feature = "schema", schema(value_type = Vec<BTreeMap<String, u32>>))]
-    pub tallies: Vec<Tally>,
+    pub tallies: Vec<WaveTally>,
     /// Numbers of devices that have shown it to be good, and to be bad.
     #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, u32>))]
     pub verdicts: Verdicts,
@@ -141,6 +148,29 @@ pub struct Rollout {
     pub created_by: String,
     /// Time of the last change.
     pub updated_at: Timestamp,
+}
+
+/// Deployments of one wave, counted by standing: also by those that only a newer server has.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WaveTally {
+    /// Numbers by the standings that this version knows.
+    #[serde(flatten)]
+    pub known: Tally,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+impl WaveTally {
+    /// Returns the names of standings that this version does not know, with the number of deployments of each.
+    pub fn others(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.rest.iter().filter_map(|(name, count)| Some((name.as_str(), count.as_u64()?)))
+    }
+}
+
+impl From<Tally> for WaveTally {
+    fn from(known: Tally) -> Self {
+        Self { known, rest: BTreeMap::new() }
+    }
 }
 
 /// A release, in short.
@@ -284,4 +314,38 @@ pub struct RetryDeployment {
     /// Also on a device that has rolled this image back: signed with a higher sequence, or, without a signature, offered with
     /// `force`
     pub force: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_tally_is_written_as_the_engine_does() {
+        let tally = Tally { ready: 1, rolled_back: 2, ..Tally::default() };
+        let written = serde_json::to_string(&WaveTally::from(tally)).unwrap();
+        assert_eq!(written, serde_json::to_string(&tally).unwrap());
+    }
+
+    #[test]
+    fn a_standing_of_a_newer_server_is_counted_and_kept() {
+        let sent = json!({"ready": 1, "quarantined": 2, "since": {"moon": "full"}});
+        let tally: WaveTally = serde_json::from_value(sent).unwrap();
+        assert_eq!(tally.known, Tally { ready: 1, ..Tally::default() });
+        assert_eq!(tally.others().collect::<Vec<_>>(), [("quarantined", 2)]);
+        assert_eq!(serde_json::to_value(&tally).unwrap()["since"]["moon"], "full");
+    }
+
+    #[test]
+    fn what_is_not_given_is_left_to_the_server() {
+        let new = NewRollout { name: "x".into(), release: Some(1), ..NewRollout::default() };
+        let sent = serde_json::to_value(&new).unwrap();
+        for name in ["salt", "stop", "attempts"] {
+            assert_eq!(sent.get(name), None);
+        }
+        let new = NewRollout { attempts: Attempts { count: 5, ..Attempts::default() }, ..new };
+        assert_eq!(serde_json::to_value(new).unwrap()["attempts"]["count"], 5);
+    }
 }

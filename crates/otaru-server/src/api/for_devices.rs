@@ -4,11 +4,9 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, FromRequestParts as _, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use otaru_api::{DeviceLogin, Role};
+use otaru_api::{Claim, DeviceLogin, Orders, Role};
 use otaru_format::status::Status;
 use otaru_rollout::DeviceId;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -25,17 +23,6 @@ use crate::web::login::{logged_in, peer};
 pub fn router() -> OpenApiRouter<Shared> {
     let bound = DefaultBodyLimit::max(reconcile::report::LONGEST);
     OpenApiRouter::new().routes(routes!(report)).layer(bound).routes(routes!(claim))
-}
-
-/// Which device wants a login, and by what right.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Claim {
-    /// Its name in MQTT topics
-    #[schema(min_length = 1, max_length = 64)]
-    device: String,
-    /// A fleet key
-    fleet_key: String,
 }
 
 /// Get a login for a device with a fleet key
@@ -70,13 +57,6 @@ async fn claim(
             Err(problem)
         }
     }
-}
-
-/// What a device that reports is to do.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Orders {
-    /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do
-    offer: Option<Value>,
 }
 
 /// A device's report, where it cannot reach the broker

@@ -30,7 +30,7 @@ pub fn router() -> OpenApiRouter<Shared> {
 /// Who am I
 #[utoipa::path(get, path = "/me", tag = "tokens", responses((status = 200, body = Me)))]
 async fn me(caller: Caller) -> Json<Me> {
-    Json(Me { token: caller.token, name: caller.name, role: caller.role })
+    Json(Me { token: caller.token, name: caller.name, role: caller.role.into() })
 }
 
 /// All API tokens, without their secrets

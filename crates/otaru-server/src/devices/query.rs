@@ -1,8 +1,8 @@
-//! Queries for devices, as they stand in a URL or a body.
+//! Filters of queries for devices, as they stand in a URL or a body.
 
+use otaru_api::DeviceQuery;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, UpdateState};
-use serde::{Deserialize, Serialize};
 
 use super::health;
 use super::list::Filter;
@@ -10,76 +10,37 @@ use crate::problem::Problem;
 use crate::rollouts::deployments::standings;
 use crate::similar::known;
 
-/// Which devices.
-#[derive(Debug, Default, Deserialize, Serialize, utoipa::IntoParams, utoipa::ToSchema)]
-#[into_params(parameter_in = Query)]
-#[serde(default)]
-pub(crate) struct DeviceQuery {
-    /// Whose id or label contains this
-    q: Option<String>,
-    /// Whose tags fit this expression, such as `site=berlin and not canary`
-    tags: Option<String>,
-    /// Who runs this project
-    product: Option<String>,
-    /// Who runs this version
-    version: Option<String>,
-    /// Who runs a version in this range, such as `>=1.0.0, <2.0.0`
-    versions: Option<String>,
-    /// Whose chip this is, such as `esp32c3`
-    chip: Option<String>,
-    /// Who runs this image: its SHA-256 in hex
-    image: Option<String>,
-    /// Who is at this, such as `rolled_back`
-    state: Option<String>,
-    /// Who is `well`, `updating`, `troubled` or `away`
-    health: Option<String>,
-    /// Who can be reached, or cannot
-    reachable: Option<bool>,
-    /// Who failed for this reason, such as `panic`
-    error: Option<String>,
-    /// Who has a deployment in this rollout
-    rollout: Option<i64>,
-    /// Whose deployment there stands so: `ready`, `waiting`, `active`, `succeeded`, `failed` …
-    standing: Option<String>,
-    /// Those that were retired, instead of those that were not
-    retired: bool,
-}
-
-impl DeviceQuery {
-    /// The filter it means.
-    ///
-    /// # Errors
-    /// When a part of it cannot be read.
-    pub(crate) fn filter(self) -> Result<Filter, Problem> {
-        // What is left empty, as in a form, is not given.
-        let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
-        let tags =
-            given(self.tags).map(|text| text.parse().map_err(|error| bad("tags", error))).transpose()?;
-        let versions = given(self.versions)
-            .map(|text| text.parse().map_err(|error| bad("versions", error)))
-            .transpose()?;
-        let state = known("state", given(self.state), UpdateState::ALL.iter().map(|state| state.as_str()))?;
-        let health = known("health", given(self.health), health::ALL)?;
-        let error_code = known("error", given(self.error), codes())?;
-        let standing = known("standing", given(self.standing), standings())?;
-        let image = given(self.image).map(|text| digest(&text)).transpose()?.map(|digest| digest.0);
-        Ok(Filter {
-            text: given(self.q),
-            product: given(self.product),
-            version: given(self.version),
-            chip: given(self.chip),
-            state,
-            health,
-            reachable: self.reachable,
-            error_code,
-            rollout: self.rollout,
-            standing,
-            retired: self.retired,
-            tags,
-            versions,
-            image,
-        })
-    }
+/// Returns the filter that a query means.
+///
+/// # Errors
+/// When a part of it cannot be read.
+pub(crate) fn filter(query: DeviceQuery) -> Result<Filter, Problem> {
+    // What is left empty, as in a form, is not given.
+    let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+    let tags = given(query.tags).map(|text| text.parse().map_err(|error| bad("tags", error))).transpose()?;
+    let versions =
+        given(query.versions).map(|text| text.parse().map_err(|error| bad("versions", error))).transpose()?;
+    let state = known("state", given(query.state), UpdateState::ALL.iter().map(|state| state.as_str()))?;
+    let health = known("health", given(query.health), health::ALL)?;
+    let error_code = known("error", given(query.error), codes())?;
+    let standing = known("standing", given(query.standing), standings())?;
+    let image = given(query.image).map(|text| digest(&text)).transpose()?.map(|digest| digest.0);
+    Ok(Filter {
+        text: given(query.q),
+        product: given(query.product),
+        version: given(query.version),
+        chip: given(query.chip),
+        state,
+        health,
+        reachable: query.reachable,
+        error_code,
+        rollout: query.rollout,
+        standing,
+        retired: query.retired,
+        tags,
+        versions,
+        image,
+    })
 }
 
 fn digest(text: &str) -> Result<Digest, Problem> {

@@ -3,24 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use otaru_api::Job;
-use serde::Deserialize;
+use otaru_api::{BuildQuery, Job};
 
 use crate::app::Shared;
 use crate::problem::Problem;
 use crate::releases::commands;
 use crate::web::extract::{Path, Query};
 use crate::web::login::Operator;
-
-/// How to build.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct BuildQuery {
-    /// Also in place of a file that was signed elsewhere; for admins.
-    #[serde(default)]
-    replace: bool,
-}
 
 /// Makes the release file anew, with patches from what the fleet runs now
 ///

@@ -2,9 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use otaru_api::{Cursor, Page, Release};
+use otaru_api::{Cursor, Page, Release, ReleaseQuery};
 use rusqlite::Connection;
-use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::caller::Caller;
@@ -14,27 +13,13 @@ use crate::problem::Problem;
 use crate::releases::{Filter, rows};
 use crate::web::extract::Query;
 
-/// Which releases are listed.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
-    /// Of this product.
-    product: Option<String>,
-    /// For this chip.
-    chip: Option<String>,
-    /// With this version.
-    version: Option<String>,
-    /// Taken back, or not.
-    yanked: Option<bool>,
-}
-
 /// Lists releases
 #[utoipa::path(
     get,
     path = "/releases",
     tag = "releases",
     operation_id = "list_releases",
-    params(ListQuery, PageQuery),
+    params(ReleaseQuery, PageQuery),
     responses(
         (status = 200, description = "a page of releases, the newest first", body = Page<Release>),
     )
@@ -42,7 +27,7 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     State(app): State<Shared>,
     _caller: Caller,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<ReleaseQuery>,
     Query(wanted): Query<PageQuery>,
 ) -> Result<Json<Page<Release>>, Problem> {
     let (before, limit) = (wanted.after::<i64>()?, wanted.limit()?);

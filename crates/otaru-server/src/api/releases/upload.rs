@@ -5,8 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use otaru_api::Release;
-use serde::{Deserialize, Serialize};
+use otaru_api::{UploadQuery, Uploaded};
 
 use crate::app::Shared;
 use crate::problem::Problem;
@@ -21,23 +20,6 @@ use crate::web::upload::{Announced, receive_upload};
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "it describes a body that is taken as it comes")]
 pub(super) struct Firmware(Vec<u8>);
-
-/// What comes with an upload.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct UploadQuery {
-    /// What the file is called where it comes from: kept to tell releases apart, in 100 bytes at most.
-    filename: Option<String>,
-    /// The product, where it is not the image's project name. Devices take such a release only where `Config::product` is this one.
-    product: Option<String>,
-    /// The version, where it is not the image's own: some frameworks put the same into every build.
-    version: Option<String>,
-    /// What people should know about it.
-    notes: Option<String>,
-    /// SHA-256 of the file in hexadecimal digits, as an alternative to the header `Repr-Digest`.
-    sha256: Option<String>,
-}
 
 /// Uploads firmware
 ///
@@ -82,13 +64,4 @@ pub(super) async fn upload(
     let place = [(header::LOCATION, format!("/api/v1/releases/{}", release.id))];
     let remarks = registered.remarks;
     Ok((status, place, Json(Uploaded { release, remarks })).into_response())
-}
-
-/// The release that a file became.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Uploaded {
-    #[serde(flatten)]
-    release: Release,
-    /// What was left out of the file or kept of it, and what else to know.
-    remarks: Vec<String>,
 }

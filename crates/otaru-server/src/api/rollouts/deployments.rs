@@ -2,9 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use otaru_api::{Deployment, Page};
+use otaru_api::{Deployment, DeploymentQuery, Page};
 use otaru_rollout::RolloutId;
-use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::caller::Caller;
@@ -15,15 +14,6 @@ use crate::rollouts::deployments::{self, standings};
 use crate::rollouts::rows;
 use crate::similar::known;
 use crate::web::extract::{Path, Query};
-
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct DeploymentQuery {
-    /// Only those that stand so: `ready`, `waiting`, `active`, `succeeded`, `failed` …
-    standing: Option<String>,
-    /// Only those that failed for this reason
-    error: Option<String>,
-}
 
 /// A rollout's deployments, in the order of their devices
 #[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path), DeploymentQuery, PageQuery),
