@@ -8,33 +8,33 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(default)]
 pub struct DeviceQuery {
-    /// With this in the id or the label
+    /// Part of the id or name.
     pub q: Option<String>,
-    /// With tags that fit this expression, such as `site=berlin and not canary`
+    /// Expression of tags, such as `site=berlin and not canary`.
     pub tags: Option<String>,
-    /// Of this product
+    /// Product.
     pub product: Option<String>,
-    /// That run this version
+    /// Version.
     pub version: Option<String>,
-    /// That run a version in this range, such as `>=1.0.0, <2.0.0`
+    /// Range of versions, such as `>=1.0.0, <2.0.0`.
     pub versions: Option<String>,
-    /// With this chip, such as `esp32c3`
+    /// Chip, such as `esp32c3`.
     pub chip: Option<String>,
-    /// That run this image: its SHA-256 in hex
+    /// SHA-256 of the running image, in hex.
     pub image: Option<String>,
-    /// In this state, such as `rolled_back`
+    /// State, such as `rolled_back`.
     pub state: Option<String>,
-    /// With this health: `well`, `updating`, `troubled` or `away`
+    /// Health: `well`, `updating`, `troubled` or `away`.
     pub health: Option<String>,
-    /// That can be reached, or cannot
+    /// Whether it can be reached.
     pub reachable: Option<bool>,
-    /// That failed for this reason, such as `panic`
+    /// Code of the last failure, such as `panic`.
     pub error: Option<String>,
-    /// With a deployment in this rollout
+    /// Rollout in which it has a deployment.
     pub rollout: Option<i64>,
-    /// With a deployment there of this standing: `ready`, `waiting`, `active`, `succeeded`, `failed` …
+    /// State of that deployment: `ready`, `waiting`, `active`, `succeeded`, `failed` …
     pub standing: Option<String>,
-    /// The retired ones, instead of those that are not
+    /// Whether retired devices are listed instead of the others.
     pub retired: bool,
 }
 

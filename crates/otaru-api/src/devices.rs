@@ -48,7 +48,7 @@ pub struct Device {
     /// Whether it can be reached now.
     #[serde(default)]
     pub reachable: bool,
-    /// Time at which it was first heard of.
+    /// Time of its first report.
     pub first_seen: Timestamp,
     /// Time of the last change.
     #[serde(default)]
@@ -56,7 +56,7 @@ pub struct Device {
     /// Tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Rollout that updates it just now.
+    /// Id of the rollout that is updating it.
     #[serde(default)]
     pub active_rollout: Option<i64>,
     /// Time of its retirement.
@@ -80,13 +80,13 @@ pub struct DeviceDetails {
     /// The device as lists show it.
     #[serde(flatten)]
     pub device: Device,
-    /// Last report, as it sent it
+    /// Last report, as it sent it.
     #[serde(default)]
     pub report: Option<Value>,
-    /// Deployments, newest first, at most 50
+    /// Deployments, newest first, at most 50.
     #[serde(default)]
     pub deployments: Vec<DeploymentInShort>,
-    /// Boards that take the connection to the embedded broker from each other: several have this name
+    /// Boards that take the connection to the embedded broker from each other: several have this name.
     #[serde(default)]
     pub contested: Option<Contested>,
 }
@@ -112,14 +112,14 @@ pub struct DeploymentInShort {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Contested {
-    /// Number of times that the connection was taken over lately.
+    /// Number of times that another connection took over in that time.
     pub takeovers: usize,
-    /// Minutes within which that was.
+    /// Length of the time that was looked at, in minutes.
     pub minutes: u64,
-    /// Addresses that did.
+    /// Addresses that took it over.
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub addresses: BTreeSet<IpAddr>,
-    /// Sentence that says what that means, and what to do.
+    /// Explanation, and what to do.
     pub detail: String,
 }
 
@@ -129,7 +129,7 @@ pub struct Contested {
 pub struct DeviceEvent {
     /// Id; newer events have higher ones.
     pub id: i64,
-    /// Time of it.
+    /// Time of the event.
     pub at: Timestamp,
     /// Kind: `report`, `online`, `offline`, `tags`, `label`, `retired`, `unretired` …
     pub kind: String,
@@ -147,7 +147,7 @@ pub struct DeviceEvent {
 pub struct DeviceStep {
     /// Id; newer steps have higher ones.
     pub id: i64,
-    /// Time of it.
+    /// Time of the event.
     pub at: Timestamp,
     /// Kind: `report`, `online` or `offline`.
     pub kind: String,
@@ -215,10 +215,10 @@ pub struct Fleet {
     /// Numbers of devices.
     #[serde(flatten)]
     pub counts: FleetCounts,
-    /// Number of devices, without retired ones, that the server takes
+    /// Number of devices, without retired ones, that the server takes.
     #[serde(default)]
     pub most: u64,
-    /// Number of devices that there was no room for since the server started
+    /// Number of devices that there was no room for since the server started.
     #[serde(default)]
     pub refused: u64,
 }
@@ -253,14 +253,14 @@ impl VersionCount {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewDevice {
-    /// Name in MQTT topics, and user name there
+    /// Name in MQTT topics, and user name there.
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 64))]
     pub id: String,
-    /// Name for people
+    /// Name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(max_length = 100))]
     pub label: Option<String>,
-    /// Tags
+    /// Tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
 }
@@ -272,7 +272,7 @@ pub struct AddedDevice {
     /// The device as lists show it.
     #[serde(flatten)]
     pub device: Device,
-    /// Password at the broker; it is shown this once
+    /// Password at the broker; it is shown this once.
     pub password: String,
 }
 
@@ -280,9 +280,9 @@ pub struct AddedDevice {
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeviceLogin {
-    /// User name and MQTT client id
+    /// User name and MQTT client id.
     pub username: String,
-    /// Password; it is shown this once
+    /// Password; shown only once.
     pub password: String,
 }
 
@@ -291,10 +291,10 @@ pub struct DeviceLogin {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// Name in MQTT topics
+    /// Name in MQTT topics.
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 64))]
     pub device: String,
-    /// A fleet key
+    /// A fleet key.
     pub fleet_key: String,
 }
 
@@ -302,7 +302,7 @@ pub struct Claim {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Orders {
-    /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do
+    /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do.
     pub offer: Option<Value>,
 }
 
@@ -311,14 +311,14 @@ pub struct Orders {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeDevice {
-    /// Name for people; empty for the id
+    /// Name for people; empty for the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(max_length = 100))]
     pub label: Option<String>,
-    /// Tags that it shall have, besides those it has
+    /// Tags to set, besides those it has.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// Names of tags that it shall have no longer
+    /// Names of tags to remove.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove_tags: Vec<String>,
 }
@@ -328,16 +328,16 @@ pub struct ChangeDevice {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TagMany {
-    /// These devices …
+    /// Ids of the devices; or, instead, a query.
     #[serde(default)]
     pub devices: Vec<String>,
-    /// … or all that are meant by this
+    /// … or all that are meant by this.
     #[serde(default, with = "strict")]
     pub which: Option<DeviceQuery>,
-    /// Tags they shall have
+    /// Tags to set.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
-    /// Names of tags they shall have no longer
+    /// Names of tags to remove.
     #[serde(default)]
     pub remove: Vec<String>,
 }

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 pub struct ReleaseQuery {
-    /// Of this product.
+    /// Product.
     pub product: Option<String>,
-    /// For this chip.
+    /// Chip, such as `esp32c3`.
     pub chip: Option<String>,
-    /// With this version.
+    /// Version.
     pub version: Option<String>,
-    /// Taken back, or not.
+    /// Whether it is yanked.
     pub yanked: Option<bool>,
 }
 
@@ -41,7 +41,7 @@ pub struct UploadQuery {
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct BuildQuery {
-    /// Also in place of a file that was signed elsewhere; for admins.
+    /// Whether a file that was signed elsewhere is replaced as well; for admins.
     #[serde(default)]
     pub replace: bool,
 }
@@ -51,7 +51,7 @@ pub struct BuildQuery {
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 pub struct RolloutQuery {
-    /// Only those in this phase
+    /// Phase.
     pub phase: Option<String>,
 }
 
@@ -61,7 +61,7 @@ pub struct RolloutQuery {
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct AbortQuery {
-    /// Also cancel what is under way, as far as devices still can
+    /// Whether updates under way are cancelled as well, where devices still can.
     #[serde(default)]
     pub cancel: bool,
 }
@@ -71,9 +71,9 @@ pub struct AbortQuery {
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 pub struct DeploymentQuery {
-    /// Only those of this standing: `ready`, `waiting`, `active`, `succeeded`, `failed` …
+    /// State: `ready`, `waiting`, `active`, `succeeded`, `failed` …
     pub standing: Option<String>,
-    /// Only those that failed for this reason
+    /// Code of the failure, such as `panic`.
     pub error: Option<String>,
 }
 
@@ -82,7 +82,7 @@ pub struct DeploymentQuery {
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 pub struct EventQuery {
-    /// Only these kinds, with commas between: `device`, `deployment`, `rollout`, `release`, `job`
+    /// Kinds of events, separated by commas: `device`, `deployment`, `rollout`, `release`, `job`.
     pub kinds: Option<String>,
 }
 
@@ -91,10 +91,10 @@ pub struct EventQuery {
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 pub struct AuditQuery {
-    /// Only what the owner of the token with this name did
+    /// Name of the token that was used.
     pub actor: Option<String>,
-    /// Only actions that begin so, such as `rollout.`
+    /// Beginning of the action, such as `rollout.`.
     pub action: Option<String>,
-    /// Only what was done to this, such as `rollout/17`
+    /// Object of the action, such as `rollout/17`.
     pub object: Option<String>,
 }
