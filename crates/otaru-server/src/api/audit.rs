@@ -22,15 +22,15 @@ pub fn router() -> OpenApiRouter<Shared> {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct AuditQuery {
-    /// Only what the owner of the token with this name did
+    /// Name of the token that was used
     actor: Option<String>,
-    /// Only actions that begin so, such as `rollout.`
+    /// Prefix of the action, such as `rollout.`
     action: Option<String>,
-    /// Only what was done to this, such as `rollout/17`
+    /// Object of the action, such as `rollout/17`
     object: Option<String>,
 }
 
-/// Who did what, newest first
+/// List the audit log, newest first
 #[utoipa::path(get, path = "/audit", tag = "audit", params(AuditQuery, PageQuery), responses((status = 200, body = Page<AuditEntry>)))]
 async fn list(
     State(app): State<Shared>,

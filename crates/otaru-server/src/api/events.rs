@@ -29,14 +29,14 @@ pub fn router() -> OpenApiRouter<Shared> {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct EventQuery {
-    /// Only these kinds, with commas between: `device`, `deployment`, `rollout`, `release`, `job`
+    /// Kinds of events, separated by commas: `device`, `deployment`, `rollout`, `release`, `job`
     kinds: Option<String>,
 }
 
-/// What changes from now on
+/// Stream changes from now on
 ///
 /// Server-sent events, each with its kind as `event` and JSON as `data`. An event `resync` means that some were missed: read
-/// anew what you show. The stream ends with the server, and when the token is revoked or expires.
+/// again what you show. The stream ends when the server stops, and when the token is revoked or expires.
 #[utoipa::path(get, path = "/events", tag = "events", params(EventQuery),
     responses((status = 200, body = Event, content_type = "text/event-stream")))]
 async fn events(

@@ -27,18 +27,18 @@ pub fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(report)).layer(bound).routes(routes!(claim))
 }
 
-/// Which device wants a login, and by what right.
+/// Claim of a login for a device, and the fleet key that allows it.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Claim {
-    /// Its name in MQTT topics
+    /// Name of the device in MQTT topics
     #[schema(min_length = 1, max_length = 64)]
     device: String,
     /// A fleet key
     fleet_key: String,
 }
 
-/// Get a login for a device with a fleet key
+/// Exchange a fleet key for a device login
 ///
 /// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more. A device that
 /// is known already is claimed only within an hour after an admin allowed it. A fleet key has so many devices, and a name so many claims.
@@ -72,14 +72,14 @@ async fn claim(
     }
 }
 
-/// What a device that reports is to do.
+/// Commands for a device that reports.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Orders {
     /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do
     offer: Option<Value>,
 }
 
-/// A device's report, where it cannot reach the broker
+/// Send a device's report over HTTP
 ///
 /// With the device's own login (Basic), or an operator's token. The body is what it would publish on its topic
 /// `status`. The same report twice changes nothing.

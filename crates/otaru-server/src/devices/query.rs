@@ -10,43 +10,43 @@ use crate::problem::Problem;
 use crate::rollouts::deployments::standings;
 use crate::similar::known;
 
-/// Which devices.
+/// Filter for devices; a device matches when it meets every field that is given.
 #[derive(Debug, Default, Deserialize, Serialize, utoipa::IntoParams, utoipa::ToSchema)]
 #[into_params(parameter_in = Query)]
 #[serde(default)]
 pub(crate) struct DeviceQuery {
-    /// Whose id or label contains this
+    /// Text in the id or the label
     q: Option<String>,
-    /// Whose tags fit this expression, such as `site=berlin and not canary`
+    /// Tag expression, such as `site=berlin and not canary`
     tags: Option<String>,
-    /// Who runs this project
+    /// Product that the device runs
     product: Option<String>,
-    /// Who runs this version
+    /// Version that the device runs
     version: Option<String>,
-    /// Who runs a version in this range, such as `>=1.0.0, <2.0.0`
+    /// Range of versions, such as `>=1.0.0, <2.0.0`
     versions: Option<String>,
-    /// Whose chip this is, such as `esp32c3`
+    /// Chip, such as `esp32c3`
     chip: Option<String>,
-    /// Who runs this image: its SHA-256 in hex
+    /// SHA-256 of the image that the device runs, in hex
     image: Option<String>,
-    /// Who is at this, such as `rolled_back`
+    /// State, such as `rolled_back`
     state: Option<String>,
-    /// Who is `well`, `updating`, `troubled` or `away`
+    /// Health: `well`, `updating`, `troubled` or `away`
     health: Option<String>,
-    /// Who can be reached, or cannot
+    /// Whether the device can be reached
     reachable: Option<bool>,
-    /// Who failed for this reason, such as `panic`
+    /// Code of the last failure, such as `panic`
     error: Option<String>,
-    /// Who has a deployment in this rollout
+    /// Rollout in which the device has a deployment
     rollout: Option<i64>,
-    /// Whose deployment there stands so: `ready`, `waiting`, `active`, `succeeded`, `failed` …
+    /// Standing of that deployment: `ready`, `waiting`, `active`, `succeeded`, `failed` …
     standing: Option<String>,
-    /// Those that were retired, instead of those that were not
+    /// Whether to list retired devices instead of the others
     retired: bool,
 }
 
 impl DeviceQuery {
-    /// The filter it means.
+    /// Returns the filter for the database.
     ///
     /// # Errors
     /// When a part of it cannot be read.

@@ -20,16 +20,16 @@ use crate::web::login::Operator;
 #[derive(Debug, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TagMany {
-    /// These devices …
+    /// Ids of the devices; either these or `which`
     #[serde(default)]
     devices: Vec<String>,
-    /// … or all that are meant by this
+    /// Filter for the devices; either this or `devices`
     #[serde(default, deserialize_with = "strictly")]
     which: Option<DeviceQuery>,
-    /// Tags they shall have
+    /// Tags to set
     #[serde(default)]
     set: BTreeMap<String, String>,
-    /// Names of tags they shall have no longer
+    /// Names of tags to remove
     #[serde(default)]
     remove: Vec<String>,
 }

@@ -14,21 +14,21 @@ use crate::problem::Problem;
 use crate::releases::{Filter, rows};
 use crate::web::extract::Query;
 
-/// Which releases are listed.
+/// Filter for releases; a release matches when it meets every field that is given.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Of this product.
+    /// Product
     product: Option<String>,
-    /// For this chip.
+    /// Chip
     chip: Option<String>,
-    /// With this version.
+    /// Version
     version: Option<String>,
-    /// Taken back, or not.
+    /// Whether the release is yanked
     yanked: Option<bool>,
 }
 
-/// Lists releases
+/// List releases
 #[utoipa::path(
     get,
     path = "/releases",

@@ -16,33 +16,33 @@ use crate::web::extract::Query;
 use crate::web::login::Operator;
 use crate::web::upload::{Announced, receive_upload};
 
-/// What is uploaded: an ESP image (`.bin`), or a release file (`.otaru`).
+/// The uploaded file: an ESP image (`.bin`), or a release file (`.otaru`).
 #[derive(utoipa::ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "it describes a body that is taken as it comes")]
 pub(super) struct Firmware(Vec<u8>);
 
-/// What comes with an upload.
+/// Parameters of an upload.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct UploadQuery {
-    /// What the file is called where it comes from: kept to tell releases apart, in 100 bytes at most.
+    /// Original name of the file, kept to tell releases apart; 100 bytes at most
     filename: Option<String>,
-    /// The product, where it is not the image's project name. Devices take such a release only where `Config::product` is this one.
+    /// Product, if it is not the image's project name. Devices take such a release only if their `Config::product` is the same
     product: Option<String>,
-    /// The version, where it is not the image's own: some frameworks put the same into every build.
+    /// Version, if it is not the image's own: some frameworks put the same into every build
     version: Option<String>,
-    /// What people should know about it.
+    /// Notes for people
     notes: Option<String>,
-    /// SHA-256 of the file in hexadecimal digits, as an alternative to the header `Repr-Digest`.
+    /// SHA-256 of the file in hexadecimal digits, as an alternative to the header `Repr-Digest`
     sha256: Option<String>,
 }
 
-/// Uploads firmware
+/// Upload firmware
 ///
-/// Chip, product and version are read from the file, unless an image is given other names. The same image again is the same release, and
-/// is called otherwise if it is given other names; an `.otaru` file and a `.bin` file of one image complete each other.
+/// Chip, product and version are read from the file; for an image, the parameters override product and version. Uploading the same image
+/// again changes its release; an `.otaru` file and a `.bin` file of one image complete each other.
 #[utoipa::path(
     post,
     path = "/releases",
@@ -89,6 +89,6 @@ pub(super) async fn upload(
 pub(super) struct Uploaded {
     #[serde(flatten)]
     release: Release,
-    /// What was left out of the file or kept of it, and what else to know.
+    /// Remarks on the file, such as parts that were left out
     remarks: Vec<String>,
 }

@@ -16,12 +16,12 @@ use crate::web::login::Operator;
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Abort {
-    /// Also cancel what is under way, as far as devices still can
+    /// Whether to cancel updates under way, where devices still can
     #[serde(default)]
     cancel: bool,
 }
 
-/// Give it up
+/// Abort a rollout
 #[utoipa::path(post, path = "/rollouts/{id}/abort", tag = "rollouts", operation_id = "abort_rollout",
     params(("id" = u64, Path), Abort), responses((status = 200, body = Rollout)))]
 pub(super) async fn abort(

@@ -19,13 +19,13 @@ use crate::web::extract::{Path, Query};
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DeploymentQuery {
-    /// Only those that stand so: `ready`, `waiting`, `active`, `succeeded`, `failed` …
+    /// Standing of the deployments: `ready`, `waiting`, `active`, `succeeded`, `failed` …
     standing: Option<String>,
-    /// Only those that failed for this reason
+    /// Error code of the deployments
     error: Option<String>,
 }
 
-/// A rollout's deployments, in the order of their devices
+/// List the deployments of a rollout, in the order of their device ids
 #[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path), DeploymentQuery, PageQuery),
     responses((status = 200, body = Page<Deployment>)))]
 pub(super) async fn list_deployments(

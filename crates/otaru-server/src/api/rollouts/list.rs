@@ -19,11 +19,11 @@ use crate::web::extract::Query;
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RolloutQuery {
-    /// Only those in this phase
+    /// Phase of the rollouts
     phase: Option<String>,
 }
 
-/// The rollouts, newest first
+/// List rollouts, newest first
 #[utoipa::path(get, path = "/rollouts", tag = "rollouts", operation_id = "list_rollouts", params(RolloutQuery, PageQuery),
     responses((status = 200, body = Page<Rollout>)))]
 pub(super) async fn list(
