@@ -55,7 +55,7 @@ impl Counts {
         )
     }
 
-    /// Those that have not ended.
+    /// Returns the number of deployments that have not ended.
     pub(crate) fn open(self) -> u64 {
         self.ready + self.active + self.retrying + self.waiting
     }

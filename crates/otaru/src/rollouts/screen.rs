@@ -65,7 +65,7 @@ pub(crate) fn screen(rollout: &Value) -> Vec<String> {
     lines
 }
 
-/// When a rollout that was just made begins and ends, if it has such times.
+/// Returns lines that tell when a rollout that was just made begins and ends, if it has such times.
 pub(crate) fn times(rollout: &Value) -> Vec<String> {
     let scheduled = phase_of(rollout) == Some(Phase::Scheduled);
     let start = Wait::of(rollout).filter(|_| scheduled).map(|wait| format!("    {}", wait.text));
