@@ -1,4 +1,4 @@
-//! What an operator does in a browser: log in, drop a release, roll it out with a canary, see a bad one stop, finish it, and go
+//! The work of an operator in a browser: log in, drop a release, roll it out with a canary, see a bad one stop, finish it, and go
 //! back; by mouse and keyboard, with no complaint from the browser.
 
 use otaru_testing::{Running, have};
