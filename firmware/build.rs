@@ -39,7 +39,7 @@ fn version() {
     println!("cargo::rustc-env=OTARU_FIRMWARE_VERSION={version}");
 }
 
-/// What a test wants the firmware to do otherwise.
+/// Sets the behaviour that a test asks of the firmware.
 fn behaviour() {
     let known: Vec<&str> = include_str!("behaviours.txt").lines().collect();
     let cfgs: Vec<String> = known.iter().map(|name| format!("\"{name}\"")).collect();

@@ -40,7 +40,7 @@ const SUBACK: u8 = 9;
 /// Options of `bench broker`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How often both are measured
+    /// Number of times both are measured
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Connections at once; each takes a file descriptor here and one in the broker

@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// Fail when a check is skipped that an installation would make possible. CI=true means the same
     #[arg(long)]
     strict: bool,
-    /// How long each fuzzer runs
+    /// Seconds that each fuzzer runs
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     fuzz_seconds: u32,
 }
@@ -56,11 +56,11 @@ enum Check {
     Doc,
     /// Each crate's tarball, unpacked, compiled and tested by itself; only if named
     Packages,
-    /// What runs on a chip compiles for a chip
+    /// The crates of the device compile for a chip
     Chip,
     /// The firmware and its example build for esp32c3 and esp32c6, and esptool accepts them
     Firmware,
-    /// What runs on a chip, and the firmware, are right for Xtensa too
+    /// The crates of the device, and the firmware, are right for Xtensa too
     Xtensa,
     /// The firmware on an emulated ESP32-C3, where there is an emulator
     Emulate,

@@ -25,7 +25,7 @@ const START: Duration = Duration::from_secs(10);
 /// Options of `bench downloads`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How often both are measured
+    /// Number of times both are measured
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Seconds of each measurement

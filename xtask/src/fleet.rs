@@ -25,10 +25,10 @@ const LIMIT: Duration = Duration::from_secs(1_200);
 /// Options of `bench fleet`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How many devices
+    /// Number of devices
     #[arg(long, default_value_t = 1_000)]
     devices: usize,
-    /// How much faster than real time their flash and waits are
+    /// Factor by which their flash and waits are faster than real time
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
     /// The most devices that update at the same time

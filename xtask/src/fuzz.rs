@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: the fuzzers in `fuzz/`, each for a while, beginning with the kept corpus.
 //!
-//! What a fuzzer finds interesting goes below `target/fuzz`, so that the kept corpus stays small; what makes it
+//! Inputs that a fuzzer finds interesting go below `target/fuzz`, so that the kept corpus stays small; what makes it
 //! fail goes to `fuzz/artifacts`, and its message says how to run that again.
 
 use std::fs;
@@ -19,7 +19,7 @@ use crate::tools;
 /// Options of `fuzz`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How long each fuzzer runs
+    /// Seconds that each fuzzer runs
     #[arg(long, default_value_t = 60)]
     seconds: u32,
     /// Only these fuzzers

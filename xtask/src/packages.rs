@@ -1,4 +1,4 @@
-//! What would be published: every crate's tarball, unpacked into an empty folder, compiled and tested there against the others.
+//! Check of what would be published: every crate's tarball, unpacked into an empty folder, compiled and tested there against the others.
 //!
 //! A file that was left out, a path that leads out of a crate, and a dependency that only the workspace provides show here, and
 //! nowhere else before a release. What is in `firmware/` compiles for a chip only, and is.

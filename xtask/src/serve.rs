@@ -27,7 +27,7 @@ impl Drop for Running {
 pub(crate) struct Server {
     pub(crate) running: Running,
     program: PathBuf,
-    /// Where its API is: `http://127.0.0.1:…`.
+    /// Address of its API: `http://127.0.0.1:…`.
     pub(crate) url: String,
     /// The port of its broker.
     pub(crate) mqtt: u16,

@@ -12,7 +12,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Where fetched tools are kept: below `target`, so that `cargo clean` takes them away.
+/// Returns the folder of fetched tools: below `target`, so that `cargo clean` takes them away.
 pub(crate) fn tools_dir() -> PathBuf {
     root().join("target/tools")
 }
@@ -31,7 +31,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Where a program lies: among the fetched tools, or on the PATH.
+/// Returns the path of a program, among the fetched tools or on the PATH.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let ours = ["bin", "venv/bin"].map(|folder| tools_dir().join(folder));

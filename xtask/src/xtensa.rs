@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// Check for this chip only; may be given several times
     #[arg(long = "chip", value_enum, value_name = "CHIP")]
     chips: Vec<Chip>,
-    /// Where no compiler will do, fetch Debian's newest into target/tools; root on Debian does so without being
+    /// Install missing compilers: fetch Debian's newest into target/tools; root on Debian does so without being
     /// asked
     #[arg(long)]
     install: bool,

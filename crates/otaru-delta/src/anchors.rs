@@ -31,7 +31,7 @@ impl<'a> Anchors<'a> {
         Self { list, by_old }
     }
 
-    /// Where a byte of the old image went, going by the last anchor at or in front of it.
+    /// Returns the new address of a byte of the old image, by the last anchor at or in front of it.
     pub(crate) fn moved(&self, old: u32) -> u32 {
         let after = self.by_old.partition_point(|index| self.list[usize::from(*index)].old <= old);
         let anchor = match self.by_old.get(after.saturating_sub(1)) {

@@ -13,7 +13,7 @@ pub(crate) enum Processor {
     RiscV,
 }
 
-/// Where a chip sees which memory, as far as addresses in an image lead there.
+/// Address ranges of a chip's memories, as far as addresses in an image lead there.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryMap {
     /// Instruction set.
@@ -22,7 +22,7 @@ pub(crate) struct MemoryMap {
     pub(crate) ram: Range<u32>,
     /// The mask ROM, where nothing moves.
     pub(crate) rom: Range<u32>,
-    /// Where flash and RAM are seen by instruction fetches alone; empty where data is seen at the same place.
+    /// Range of flash and RAM for instruction fetches alone; empty where data is seen at the same place.
     #[cfg_attr(not(feature = "encode"), expect(dead_code, reason = "patches say which segments hold code"))]
     pub(crate) code: Range<u32>,
 }

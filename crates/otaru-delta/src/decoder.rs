@@ -162,7 +162,7 @@ struct Maker<'w, 'h, H> {
     input: Input<'w>,
     predictor: Option<Predictor<'w>>,
     header: Header,
-    /// Where in the old image the last copy ended, or the next one begins.
+    /// Offset in the old image at which the last copy ended, or the next one begins.
     at: u32,
 }
 

@@ -27,7 +27,7 @@ impl Learned {
         self.addresses[..self.len].partition_point(|known| *known < address)
     }
 
-    /// Where an address is expected now: it moved like the one nearest to it, of two equally near like the lower.
+    /// Returns the expected new address: it moved like the one nearest to it, of two equally near like the lower.
     pub(crate) fn moved(&self, address: u32) -> u32 {
         let at = self.below(address);
         let low = at.checked_sub(1).map(|at| (address - self.addresses[at], self.shifts[at]));

@@ -1,4 +1,4 @@
-//! Where an image's bytes are loaded to: between offsets in the file and addresses.
+//! Load addresses of an image's bytes: between offsets in the file and addresses.
 
 use otaru_format::image::{HEADER_LEN, MAGIC, MAX_SEGMENTS, SEGMENT_HEADER_LEN};
 
@@ -35,7 +35,7 @@ impl Segment {
         (end <= image_len).then_some(Self { address, offset, len, contents: Contents::Data })
     }
 
-    /// Where the next one's data begins.
+    /// Returns the offset of the next segment's data.
     pub(crate) const fn next_offset(&self) -> u32 {
         self.offset.saturating_add(self.len).saturating_add(SEGMENT_HEADER_LEN as u32)
     }
@@ -61,9 +61,9 @@ pub(crate) struct Segments {
 impl Segments {
     /// None.
     pub(crate) const EMPTY: Self = Self { list: [Segment::NONE; MAX], len: 0 };
-    /// Where the first segment's header is.
+    /// Offset of the first segment's header.
     pub(crate) const FIRST: u32 = HEADER_LEN as u32;
-    /// Where the first one's data begins.
+    /// Offset of the first segment's data.
     pub(crate) const FIRST_DATA: u32 = Self::FIRST + SEGMENT_HEADER_LEN as u32;
 
     /// Counts the segments of the image that begins like this, if it is one.

@@ -181,7 +181,7 @@ pub trait Link {
     async fn restart(&mut self) {}
     /// Called once in each start, when the broker took a report: what network and broker were told works.
     fn reached_broker(&mut self) {}
-    /// How well the network is received, in dBm, where that is known; for reports.
+    /// Returns the signal strength of the network in dBm, where that is known; for reports.
     fn rssi(&self) -> Option<i8> {
         None
     }

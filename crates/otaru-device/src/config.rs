@@ -12,7 +12,7 @@ use crate::backoff::Backoff;
 use crate::http::HttpConfig;
 use crate::trust::{BadKey, PublicKey};
 
-/// How the agent behaves. Start from [`Config::new`] and change what differs.
+/// Configuration of the agent. Start from [`Config::new`] and change what differs.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -36,7 +36,7 @@ pub struct Config<'a> {
     /// within [`Config::answer_timeout`].
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub keep_alive: Duration,
-    /// How long the broker may take to answer a connect, a ping or a subscribe.
+    /// Time for the broker to answer a connect, a ping or a subscribe.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub answer_timeout: Duration,
     /// Pauses between attempts to reach the broker. A network that comes back ends one.
@@ -61,7 +61,7 @@ pub struct Config<'a> {
     pub allow_other_product: bool,
     /// Boots a new image gets, where the bootloader does not count, before the old one returns.
     pub trial_boots: u8,
-    /// How long a new image may take to reach the broker and pass its health check.
+    /// Time for a new image to reach the broker and pass its health check.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub trial_deadline: Duration,
     /// The time of the watchdog, at least 8 s: a program that lets nothing else run for so long is reset, whatever image it

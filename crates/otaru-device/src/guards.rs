@@ -13,7 +13,7 @@ use crate::text;
 /// Bytes on flash: two sectors.
 pub(crate) const LEN: u32 = 2 * SECTOR_LEN;
 
-/// Where the guards are kept, if the layout has room for them.
+/// Flash region of the guards, if the layout has room for them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GuardStore {
     region: Option<Region>,

@@ -84,7 +84,7 @@ pub(crate) struct History {
     pub(crate) refused: Option<CommandId>,
     /// Commands that others have replaced.
     pub(crate) superseded: Vec<CommandId, SUPERSEDED>,
-    /// Those among them of which a retained copy was seen. They stand apart, so that no number of others pushes them out.
+    /// Superseded commands of which a retained copy was seen. They stand apart, so that no number of others pushes them out.
     pub(crate) retained: Vec<CommandId, SUPERSEDED>,
 }
 

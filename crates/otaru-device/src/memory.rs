@@ -42,7 +42,7 @@ pub(crate) struct Pending {
     pub(crate) payload: Vec<u8, MAX_COMMAND>,
     /// Restarts in the middle of it.
     pub(crate) attempts: u8,
-    /// Those among them that were crashes.
+    /// Number of them that were crashes.
     pub(crate) crashes: u8,
     /// Trials of its image that a loss of power ended.
     pub(crate) power_losses: u8,

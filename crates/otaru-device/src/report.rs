@@ -56,7 +56,7 @@ struct Current {
     failed: Option<(String<32>, Digest, u8)>,
     guards_lost: bool,
     room: Room,
-    /// When the present room was first reported, or was due to be.
+    /// Time at which the present room was first reported, or was due to be.
     room_told: Duration,
     revision: u32,
     /// The revision of the last change that is more than a few per cent of progress.

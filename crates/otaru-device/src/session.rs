@@ -22,9 +22,9 @@ use crate::text;
 use crate::timeout::{millis, within};
 use crate::uplink::{CHECK, Uplink};
 
-/// How long mere progress waits after a status report.
+/// Time that mere progress waits after a status report.
 const PROGRESS: Duration = Duration::from_secs(1);
-/// How long a command may stay unacknowledged while it is being remembered. It is looked at every [`CHECK`], so the broker waits
+/// Time that a command may stay unacknowledged while it is being remembered. It is looked at every [`CHECK`], so the broker waits
 /// two seconds at most.
 const UNDECIDED: Duration = Duration::from_secs(1);
 /// Pause before a report is sent again that the broker refused: its access list or its quota may change.

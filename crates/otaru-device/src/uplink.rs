@@ -8,7 +8,7 @@ use embassy_sync::signal::Signal;
 
 use crate::board::Clock;
 
-/// How often link and connection are checked.
+/// Interval of checking link and connection.
 pub(crate) const CHECK: Duration = Duration::from_secs(1);
 
 /// State of the link when it was last looked at.

@@ -21,7 +21,7 @@ pub const SCRATCH: usize = MAX_URL + MAX_DEPLOYMENT;
 /// An image offered to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Offer<'a> {
-    /// Where the firmware is.
+    /// URL of the firmware.
     pub url: &'a str,
     /// The SHA-256 of the image; anything else is refused.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::json::Writer;
 
-/// Where a device is on the way of an update.
+/// State of a device in an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[serde(rename_all = "snake_case")]
@@ -284,7 +284,7 @@ pub struct Status<S> {
     pub device: S,
     /// Chip.
     pub chip: S,
-    /// Where it is.
+    /// State of the update.
     pub state: UpdateState,
     /// The running image's project.
     pub project: S,

@@ -12,7 +12,7 @@ use crate::range::{EVEN, RangeDecoder};
 use crate::window::Window;
 use crate::workspace::{Literal, Model, Position, Workspace};
 
-/// Where a stream ends.
+/// End of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
     /// After so many bytes of output, without an end marker.
@@ -107,7 +107,7 @@ const MIN_MATCH: u32 = 2;
 const END_MARKER: u32 = u32::MAX;
 /// From this state on, the last symbol was a match.
 const FIRST_AFTER_MATCH: usize = 7;
-/// Where the statistics begin of literals that are compared.
+/// Offset of the statistics of literals that are compared.
 const COMPARED: usize = 0x100;
 
 /// Decodes one stream.

@@ -14,7 +14,7 @@ pub struct Properties {
 }
 
 impl Properties {
-    /// Those of a release's frames, all zero: least RAM, and hardly worse for the instructions of these chips.
+    /// Properties of a release's frames, all zero: least RAM, and hardly worse for the instructions of these chips.
     pub const RELEASE: Self = Self { literal_context_bits: 0, literal_position_bits: 0, position_bits: 0 };
 
     /// Whether there can be such a stream.

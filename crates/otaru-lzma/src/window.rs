@@ -5,9 +5,9 @@ use crate::error::LzmaError;
 /// A ring over borrowed memory, which holds the last bytes of the output.
 pub(crate) struct Window<'w> {
     ring: &'w mut [u8],
-    /// Where the next byte goes; as long as the ring when it must start again.
+    /// Position of the next byte; as long as the ring when it must start again.
     at: usize,
-    /// Where it stops for now: at the latest at the ring's end.
+    /// Position to stop at for now: at the latest at the ring's end.
     stop: usize,
     /// Whether the ring has gone round.
     full: bool,

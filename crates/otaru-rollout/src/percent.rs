@@ -78,7 +78,7 @@ impl fmt::Display for Percent {
     }
 }
 
-/// Where a device stands in a fleet that a salt has shuffled: the same always and everywhere.
+/// Position of a device in a fleet that a salt has shuffled: the same always and everywhere.
 ///
 /// It is a part of SHA-256 over salt and device, so whoever is among the first 10 % is also among the first 20 %, and
 /// another salt draws other devices.

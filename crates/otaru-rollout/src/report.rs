@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The part of a [`Status`] that the engine looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Where the device is.
+    /// State of the device.
     pub state: UpdateState,
     /// The digest of the image it runs.
     pub image: Digest,

@@ -12,7 +12,7 @@ use crate::stage::Outcome;
 use crate::tally::{Standing, Tally, Verdicts};
 use crate::time::Time;
 
-/// Where a rollout is.
+/// Phase of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -141,7 +141,7 @@ impl Rollout {
         &self.spec
     }
 
-    /// Where it is.
+    /// Returns the phase.
     pub fn phase(&self) -> Phase {
         self.phase
     }

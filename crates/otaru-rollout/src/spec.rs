@@ -39,7 +39,7 @@ pub struct RolloutSpec {
     /// Limits: how many at once, how many a minute, and when.
     #[serde(default)]
     pub limits: Limits,
-    /// When to stop by itself.
+    /// Rule that stops it automatically.
     #[serde(default)]
     pub stop: Option<StopRule>,
     /// Time and number of a device's attempts.
@@ -110,7 +110,7 @@ pub enum Gate {
     Auto(AutoGate),
 }
 
-/// When the next wave opens by itself.
+/// Conditions on which the next wave opens automatically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -134,12 +134,12 @@ pub struct Limits {
     pub concurrency: Option<u32>,
     /// The most starts within any 60 seconds.
     pub starts_per_minute: Option<u32>,
-    /// When updates may start; one that has started may go on after it.
+    /// Time window in which updates may start; one that has started may go on after it.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "22:00-06:00 +02:00"))]
     pub window: Option<Window>,
 }
 
-/// When a rollout stops by itself. It is held against each wave and against the rollout as a whole.
+/// Rule that stops a rollout automatically. It is held against each wave and against the rollout as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]

@@ -118,7 +118,7 @@ impl Rollout {
         }
     }
 
-    /// When to feed [`Control::Tick`](crate::Control::Tick), or look for devices to start, though nothing happens.
+    /// Returns the time to feed [`Control::Tick`](crate::Control::Tick), or to look for devices to start, though nothing happens.
     /// Deployments have moments of their own: [`Deployment::wake_at`].
     pub fn wake_at(&self, now: Time) -> Option<Time> {
         let start = self.spec.start_at.filter(|_| self.phase == Phase::Scheduled);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::stage::Outcome;
 
-/// Where a deployment stands, as far as it is counted.
+/// Standing of a deployment, by which it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Standing {
     /// Queued, and the device can be reached.
@@ -67,9 +67,9 @@ pub struct Tally {
 /// Numbers of devices that have shown whether the goal is good for them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdicts {
-    /// Those that run it.
+    /// Number of devices that run the image.
     pub good: u32,
-    /// Those that failed, refused, rolled back or took too long.
+    /// Number of devices that failed, refused, rolled back or took too long.
     pub bad: u32,
 }
 
@@ -83,7 +83,7 @@ impl Verdicts {
         Self { good: self.good.saturating_add(other.good), bad: self.bad.saturating_add(other.bad) }
     }
 
-    /// Those that came after `earlier`.
+    /// Returns the verdicts that came after `earlier`.
     pub(crate) fn after(self, earlier: Self) -> Self {
         Self { good: self.good.saturating_sub(earlier.good), bad: self.bad.saturating_sub(earlier.bad) }
     }
@@ -150,7 +150,7 @@ impl Tally {
 }
 
 impl<'t> std::iter::Sum<&'t Tally> for Tally {
-    /// Where the devices of several waves stand.
+    /// Adds up the devices of several waves, by standing.
     fn sum<I: Iterator<Item = &'t Tally>>(tallies: I) -> Self {
         let mut sum = Self::default();
         for tally in tallies {

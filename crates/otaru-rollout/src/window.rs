@@ -51,7 +51,7 @@ impl Window {
         if from < to { (from..to).contains(&minute) } else { minute >= from || minute < to }
     }
 
-    /// When it is open next; `now` while it is.
+    /// Returns the time at which it is open next; `now` while it is.
     pub fn next_open(self, now: Time) -> Time {
         if self.is_open(now) {
             return now;

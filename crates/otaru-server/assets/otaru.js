@@ -257,8 +257,8 @@
     const reason = ({ status, responseText }) => {
       const text = new DOMParser().parseFromString(responseText, "text/html").querySelector("main p:not(.code):not([hidden])");
       if (text) return text.textContent;
-      if (status === 413) return "A proxy on the way takes no file that large (413). Raise its limit: client_max_body_size in nginx.";
-      return `Not uploaded: a proxy on the way answered ${status}. Is the server there? Try again.`;
+      if (status === 413) return "A proxy in front of the server rejects files this large (413). Raise its limit: client_max_body_size in nginx.";
+      return `Not uploaded: a proxy in front of the server answered ${status}. Check that the server runs, then try again.`;
     };
     const fail = (text) => {
       bar.hidden = true;
@@ -267,7 +267,7 @@
     };
     const send = () => {
       if (!input.files.length) return;
-      if (input.files[0].size > Number(drop.dataset.drop)) return fail("This file is too large: it can be no firmware.");
+      if (input.files[0].size > Number(drop.dataset.drop)) return fail("This file is too large to be firmware.");
       const request = new XMLHttpRequest();
       request.open("POST", drop.getAttribute("action"));
       for (const [name, value] of Object.entries(BY_SCRIPT)) request.setRequestHeader(name, value);
@@ -278,7 +278,7 @@
         if (request.status < 400) return location.assign(request.responseURL);
         fail(reason(request));
       });
-      request.addEventListener("error", () => fail("The upload broke off. Is the server there? Try again."));
+      request.addEventListener("error", () => fail("The upload was interrupted. Check that the server runs, then try again."));
       bar.hidden = false;
       why.hidden = true;
       request.send(new FormData(drop));

@@ -22,7 +22,7 @@ use crate::releases::Keys;
 
 /// Parts of a server that all others share.
 pub struct App {
-    /// How it was set up.
+    /// Configuration.
     pub config: Config,
     /// The database.
     pub db: Db,
@@ -64,7 +64,7 @@ pub struct App {
 
 /// Ingredients of an [`App`]; the rest of it begins empty.
 pub struct Parts {
-    /// How it is set up.
+    /// Configuration.
     pub config: Config,
     /// The database.
     pub db: Db,

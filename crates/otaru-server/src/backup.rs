@@ -19,7 +19,7 @@ use crate::data_dir::{DataDir, DataDirError, artifacts_in, create_private, datab
 
 /// The database's name in a backup.
 const DATABASE: &str = "otaru.db";
-/// How artifacts' names begin there.
+/// Prefix of the artifacts' names there.
 const ARTIFACTS: &str = "artifacts";
 /// Pages that are copied at once, between which writers have their turn.
 const PAGES: i32 = 1_024;
@@ -27,7 +27,7 @@ const PAGES: i32 = 1_024;
 /// The pause between two such pieces.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How often a copy is taken anew because a file was removed meanwhile.
+/// Number of times that a copy is taken again because a file was removed meanwhile.
 const TRIES: usize = 3;
 
 /// Why a backup could not be made or restored.

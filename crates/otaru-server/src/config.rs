@@ -1,4 +1,4 @@
-//! How a server is set up.
+//! Configuration of a server.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use crate::releases::UploadLimits;
 pub struct Config {
     /// The folder it keeps everything in. One server at a time.
     pub data: PathBuf,
-    /// Where API and downloads listen.
+    /// Address of the API and of downloads.
     pub http: SocketAddr,
     /// The broker.
     pub mqtt: MqttConfig,
-    /// How the devices' topics begin.
+    /// Prefix of the devices' topics.
     pub base: String,
     /// Beginning of URLs for devices and people, such as `http://ota.example.com`; otherwise the address of this machine that
     /// others reach.
@@ -34,24 +34,24 @@ pub struct Config {
     /// PEM files with more public keys: releases that were signed elsewhere are taken if one of these, or the signing key, signed
     /// them. Without any key, everybody's are.
     pub trusted_keys: Vec<PathBuf>,
-    /// How many devices can become known.
+    /// Bounds on the number of devices that can register.
     pub registration: Bounds,
     /// Limits of uploads.
     pub uploads: UploadLimits,
-    /// How much there may be at once over HTTP.
+    /// Limits on concurrent HTTP connections and requests.
     pub limits: Limits,
-    /// Where metrics listen, if they shall.
+    /// Address of the metrics, if they are served.
     pub metrics: Option<SocketAddr>,
     /// The prefix under which Home Assistant looks for devices, if they shall appear there.
     pub home_assistant: Option<String>,
 }
 
-/// Which broker a server uses.
+/// The broker of a server.
 #[derive(Debug, Clone)]
 pub enum MqttConfig {
     /// One of its own.
     Embedded {
-        /// Where it listens.
+        /// Listening address.
         listen: SocketAddr,
     },
     /// Somebody else's.

@@ -1,4 +1,4 @@
-//! How many there are of something at the same time, by whom: each may have so many, and gives them back when they end.
+//! Concurrent holders, counted by owner: each owner may have so many, and gives them back when they end.
 
 use std::collections::HashMap;
 use std::hash::Hash;

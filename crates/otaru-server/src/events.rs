@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use otaru_api::Event;
 use tokio::sync::broadcast;
 
-/// How many events a listener may be behind before it misses some, and is told so.
+/// Number of events that a listener may be behind before it misses some, and is told so.
 const BACKLOG: usize = 4_096;
 
-/// Where events go. Cheap to clone.
+/// Sender of events. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Events {
     sender: broadcast::Sender<Event>,
@@ -30,7 +30,7 @@ impl Events {
         let _ = self.sender.send(event);
     }
 
-    /// How many there were since the server started: whoever reads something and listens only later sees by it whether something
+    /// Returns the number of events since the server started: whoever reads something and listens only later sees by it whether something
     /// happened between.
     pub fn told(&self) -> u64 {
         self.told.load(Ordering::Relaxed)

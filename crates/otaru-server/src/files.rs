@@ -1,4 +1,4 @@
-//! How many connections there is room for: each is an open file, and a process may have only so many.
+//! Room for connections: each is an open file, and a process may have only so many.
 
 use rustix::process::{Resource, getrlimit};
 

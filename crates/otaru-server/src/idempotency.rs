@@ -1,6 +1,6 @@
 //! A request that makes something, sent twice, makes it once.
 //!
-//! What was answered is kept in the transaction that made the thing: either both are there, or neither is.
+//! An answer is kept in the transaction that made the thing: either both are there, or neither is.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use crate::caller::Caller;
 use crate::db::{Db, DbError};
 use crate::problem::Problem;
 
-/// How long answers are kept.
+/// Time for which answers are kept.
 const KEPT: Span = Span::hours(24);
 
 /// An answer to a request that made something.

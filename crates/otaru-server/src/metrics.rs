@@ -18,7 +18,7 @@ use crate::problem::Problem;
 /// Media type of the text (OpenMetrics 1.0.0).
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Which requests are counted together.
+/// Labels of the requests that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Request {
     /// The method.
@@ -38,7 +38,7 @@ pub struct Metrics {
     registry: Registry,
     /// Answered requests.
     pub requests: Family<Request, Counter>,
-    /// How long answers took to begin.
+    /// Time until answers began, in seconds.
     pub latency: Histogram,
     /// Connections and requests for which there was no room.
     pub turned_away: Counter,

@@ -7,25 +7,25 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
 
-/// Items a page has when nobody says.
+/// Items on a page when no limit is given.
 const USUAL: u32 = 100;
-/// The most it may have.
+/// Largest limit of a page.
 pub const MOST: u32 = 1_000;
 
-/// Which page is wanted.
+/// Position and size of a page.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// The most items on it: 1 to 1000, 100 if not given
+    /// Largest number of items on the page: 1 to 1000, 100 if not given
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
-    /// Where it begins: `next` of the page before it
+    /// Start of the page: `next` of the page before it
     #[param(max_length = 2048)]
     pub cursor: Option<String>,
 }
 
 impl PageQuery {
-    /// The most items on it.
+    /// Returns the largest number of items on the page.
     ///
     /// # Errors
     /// When it is none, or too many.
@@ -36,7 +36,7 @@ impl PageQuery {
         }
     }
 
-    /// The key of the item before it.
+    /// Returns the key of the item before the page.
     ///
     /// # Errors
     /// When the cursor is none of ours.

@@ -12,9 +12,9 @@ use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::db::{Db, DbError};
 
-/// How long an answer stands, so that asking costs little however often it is done.
+/// Time for which an answer is reused, so that asking costs little however often it is done.
 const STANDS: Duration = Duration::from_secs(2);
-/// How long a write may take.
+/// Longest time that a write may take.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Bytes that are tried to be written beside the database.
 const FILE: usize = 64 * 1024;

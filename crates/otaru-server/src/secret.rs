@@ -5,7 +5,7 @@ use otaru_format::digest::Digest;
 /// A secret as it is given out: `<kind>_<id>_<secret>`. The id finds the row, the secret proves the right to it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Parts<'a> {
-    /// Which row.
+    /// Id of the row.
     pub id: &'a str,
     /// The part that only its owner knows.
     secret: &'a str,
@@ -33,7 +33,7 @@ pub fn hash(secret: &str) -> Digest {
 /// A new secret: its id, what is kept, and the text that is given out once.
 #[derive(Debug)]
 pub struct Made {
-    /// Which row.
+    /// Id of the row.
     pub id: String,
     /// The hash that is kept.
     pub hash: Digest,

@@ -24,7 +24,7 @@ fn letters(text: &str) -> Vec<char> {
     letters.flat_map(char::to_lowercase).collect()
 }
 
-/// How many letters must be put in, left out, replaced or exchanged with their neighbour.
+/// Returns the number of letters to insert, leave out, replace or exchange with their neighbour.
 fn distance(one: &[char], other: &[char]) -> usize {
     let (mut before, mut above): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=other.len()).collect());
     for (row, letter) in one.iter().enumerate() {

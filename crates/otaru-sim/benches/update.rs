@@ -1,4 +1,4 @@
-//! How long an update takes against what link and flash allow, and against the usual way of writing one.
+//! Time of an update against what link and flash allow, and against the usual way of writing one.
 //!
 //! Virtual time, so the figures are the same on every machine. The peer is the strategy of common updaters:
 //! read 128 bytes, gather a sector, erase 4 KiB, program it, and meanwhile leave the network waiting.
@@ -89,7 +89,7 @@ fn sector_by_sector(rate: u32, window: usize) -> Figures {
     })
 }
 
-/// What cannot be beaten: the slower of link and flash, each alone and without a pause.
+/// Lower bound of the time: the slower of link and flash, each alone and without a pause.
 fn bound(rate: u32) -> f64 {
     let timing = Timing::W25Q;
     let link = SIZE as f64 / f64::from(rate);

@@ -11,7 +11,7 @@ use otaru_format::partition::{Partition, PartitionTable, TABLE_LEN, TABLE_OFFSET
 
 use crate::flash::{Flash, FlashError};
 
-/// How the bootloader was built.
+/// Build options of the bootloader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootloaderKind {
     /// Without roll back support, as flashing tools ship it.
@@ -20,14 +20,14 @@ pub enum BootloaderKind {
     Rollback,
 }
 
-/// What the bootloader started.
+/// Image that the bootloader started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
     /// Flash offset of its partition.
     pub address: u32,
-    /// Its descriptor's project.
+    /// Project in the image's descriptor.
     pub project: String,
-    /// Its descriptor's version.
+    /// Version in the image's descriptor.
     pub version: String,
 }
 

@@ -26,10 +26,10 @@ use crate::clock::SimClock;
 use crate::firmware::{Behaviour, behaviour_of};
 use crate::flash::Flash;
 
-/// How much of an image is read to learn its behaviour, in bytes.
+/// Bytes of an image that are read to learn its behaviour.
 const MARKER_WINDOW: usize = 1024;
 
-/// What survives a reset but not a loss of power: RTC memory and registers.
+/// State that survives a reset but not a loss of power: RTC memory and registers.
 #[derive(Debug, Default)]
 struct Rtc {
     words: RefCell<Option<String>>,
@@ -143,14 +143,14 @@ async fn scheduled<T>(rtc: &Rtc, program: impl Future<Output = T>) -> T {
     .await
 }
 
-/// What happens to a device, for whoever watches it run.
+/// Events of a device, for whoever watches it run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The bootloader started an image.
     Booted {
         /// Flash offset of its partition.
         address: u32,
-        /// Its version.
+        /// Version of the image.
         version: String,
         /// Why this boot happened.
         reason: ResetReason,
@@ -185,21 +185,21 @@ pub struct ChipFacts {
 
 /// A virtual ESP32.
 pub struct VirtualDevice<'a, N, L> {
-    /// Its agent's settings.
+    /// Configuration of the agent.
     pub config: Config<'a>,
-    /// Its flash chip.
+    /// Flash chip.
     pub flash: Flash,
-    /// Its second-stage bootloader.
+    /// Second-stage bootloader.
     pub bootloader: BootloaderKind,
     /// The chip it says it is.
     pub chip: Chip,
     /// Revision and flash chip, as far as it tells them.
     pub facts: ChipFacts,
-    /// Its time.
+    /// Clock.
     pub clock: SimClock,
-    /// Its sockets.
+    /// Sockets.
     pub net: &'a N,
-    /// Its Wi-Fi.
+    /// Wi-Fi link.
     pub link: L,
     /// The seed of its randomness.
     pub seed: u64,
@@ -219,7 +219,7 @@ pub enum Oddity {
     Encrypted,
 }
 
-/// How a run of an image ended.
+/// End of an image's run.
 enum End {
     Restart,
     Watchdog,

@@ -21,7 +21,7 @@ const SHA_LEN: usize = 32;
 /// Smallest synthetic image, in bytes.
 pub const MIN_SIZE: usize = 1024;
 
-/// What an image does when it runs.
+/// Behaviour of an image when it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Behaviour {
     /// It works.
@@ -79,7 +79,7 @@ impl Behaviour {
 }
 
 impl Behaviour {
-    /// What it comes to on the device with this seed.
+    /// Returns the behaviour on the device with this seed.
     pub(crate) fn on(self, seed: u64) -> Self {
         match self {
             Self::Fragile if seed.is_multiple_of(20) => Self::Crash,
@@ -118,15 +118,15 @@ pub fn behaviour_of(image: &[u8]) -> Behaviour {
 pub struct FirmwareSpec {
     /// The chip it is for.
     pub chip: Chip,
-    /// Its project.
+    /// Project.
     pub project: String,
-    /// Its version.
+    /// Version.
     pub version: String,
-    /// Its anti-rollback version.
+    /// Anti-rollback version.
     pub secure_version: u32,
-    /// Its size in bytes; rounded up to a multiple of 16, and to [`MIN_SIZE`].
+    /// Size in bytes; rounded up to a multiple of 16, and to [`MIN_SIZE`].
     pub size: usize,
-    /// What it does.
+    /// Behaviour when it runs.
     pub behaviour: Behaviour,
 }
 
@@ -187,7 +187,7 @@ impl FirmwareSpec {
     }
 }
 
-/// What stands for machine code, so many bytes: what is new in this image at the front, and behind it what all images of the
+/// Returns a stand-in for machine code, so many bytes: what is new in this image at the front, and behind it what all images of the
 /// product have, moved by that. So a patch between two of them is small although no block of them is the same.
 fn code(image: &Digest, product: &Digest, len: usize) -> Vec<u8> {
     let new = usize::from(image.0[8]) * 4 + 256;

@@ -30,7 +30,7 @@ pub const BLOCK: u32 = 64 << 10;
 /// Bytes of a page, the most that is programmed at once.
 pub const PAGE: u32 = 256;
 
-/// How long operations take. Typical values of the W25Q-JV family (datasheet, AC characteristics).
+/// Durations of flash operations. Typical values of the W25Q-JV family (datasheet, AC characteristics).
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// Erase of 4 KiB.
@@ -60,7 +60,7 @@ impl Timing {
     };
 }
 
-/// What was done so far.
+/// Counts of the operations so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Read calls.
@@ -78,9 +78,9 @@ pub struct Counts {
 pub struct Operation {
     /// Whether it erases; otherwise it programs.
     pub erase: bool,
-    /// Where it begins.
+    /// Offset of its first byte.
     pub offset: u32,
-    /// How many bytes it changes.
+    /// Number of bytes that it changes.
     pub len: u32,
 }
 
@@ -89,7 +89,7 @@ pub struct Operation {
 pub struct Change {
     /// The operation.
     pub operation: Operation,
-    /// Its part of the flash afterwards.
+    /// Contents of that part of the flash afterwards.
     pub after: Vec<u8>,
 }
 
@@ -103,9 +103,9 @@ pub fn torn(at: u32, before: u8, wanted: u8) -> u8 {
 /// Cuts the power during a changing operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PowerCut {
-    /// Which operation, counted from 0 since the cut was armed.
+    /// Number of the operation, counted from 0 since the cut was armed.
     pub operation: u64,
-    /// How many of its bytes are done.
+    /// Number of its bytes that are done.
     pub byte: u32,
 }
 
@@ -224,7 +224,7 @@ fn by_sector(at: u32, len: usize) -> impl Iterator<Item = (usize, usize, Range<u
     })
 }
 
-/// Which of the contents that a chip had at first were looked at since.
+/// Record of which initial contents of the chip were looked at since.
 #[derive(Debug)]
 struct Traces {
     erased: Vec<bool>,
@@ -353,12 +353,12 @@ impl Flash {
         chip.cells.write(at, bytes)
     }
 
-    /// What was done so far.
+    /// Returns the counts of the operations so far.
     pub fn counts(&self) -> Counts {
         self.0.borrow().counts
     }
 
-    /// How often each sector was erased.
+    /// Returns the number of erases of each sector.
     pub fn wear(&self) -> Vec<u32> {
         self.0.borrow().wear.clone()
     }
@@ -447,7 +447,7 @@ impl Flash {
         }
     }
 
-    /// What an operation came to. Without power nothing runs on that could learn of it, so that is never
+    /// Returns the result of an operation. Without power nothing runs on that could learn of it, so that is never
     /// an answer; [`Flash::wait_power_lost`] tells those outside.
     async fn answer<T>(&self, result: Result<T, FlashError>) -> Result<T, FlashError> {
         match result {

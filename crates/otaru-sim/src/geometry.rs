@@ -1,6 +1,6 @@
 //! Geometries of flash: how long a chip is and what its operations take, and which partitions stand where on it.
 //!
-//! What is true of an update on one of them must be true on all, so tests that cut power run on each of [`Geometry::all`].
+//! An update must behave the same on all of them, so tests that cut power run on each of [`Geometry::all`].
 
 use std::ops::Range;
 
@@ -17,11 +17,11 @@ const STATE: &str = "otaru";
 /// A flash chip and the partition table on it.
 #[derive(Debug, Clone)]
 pub struct Geometry {
-    /// Its name in what tests say, and in the options of `cargo xtask power-cut`.
+    /// Name in the output of tests, and in the options of `cargo xtask power-cut`.
     pub name: &'static str,
     /// Bytes of the chip.
     pub flash_len: u32,
-    /// How long its operations take.
+    /// Durations of its operations.
     pub timing: Timing,
     /// The rows of its table.
     pub partitions: Vec<Partition>,
@@ -88,13 +88,13 @@ impl Geometry {
         self
     }
 
-    /// Where the partition with this label stands, in bytes of the flash; empty where there is none.
+    /// Returns the range of the partition with this label, in bytes of the flash; empty where there is none.
     pub fn part(&self, label: &str) -> Range<u32> {
         let found = self.partitions.iter().find(|row| row.label == label);
         found.map_or(0..0, |row| row.offset..row.offset + row.size)
     }
 
-    /// Where the program stands that a device is flashed with: the factory partition, or `ota_0` where there is none.
+    /// Returns the range of the program that a device is flashed with: the factory partition, or `ota_0` where there is none.
     pub fn first_app(&self) -> Range<u32> {
         let factory = self.part("factory");
         if factory.is_empty() { self.part("ota_0") } else { factory }

@@ -21,12 +21,12 @@ use crate::clock::SimClock;
 
 /// Bytes of a full TCP segment (1500 of Ethernet less the headers).
 const SEGMENT: usize = 1460;
-/// What a lost segment costs: the least retransmission timeout of common stacks.
+/// Delay of a lost segment: the least retransmission timeout of common stacks.
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 /// The host every name leads to.
 pub const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
-/// How good the way to the device is.
+/// Quality of the network path to the device.
 #[derive(Debug, Clone, Copy)]
 pub struct Quality {
     /// From one end to the other.
@@ -154,7 +154,7 @@ impl Lan {
         wire
     }
 
-    /// When `len` bytes that are sent now arrive.
+    /// Returns the time at which `len` bytes that are sent now arrive.
     fn arrival(&self, to_device: bool, len: usize) -> Duration {
         let Quality { latency, rate, loss, .. } = self.0.quality.get();
         let air = if to_device { &self.0.to_device } else { &self.0.to_host };

@@ -1,4 +1,4 @@
-//! What the device makes of commands: refusals before the slot is touched, cancelling, newer commands.
+//! Commands as the device takes them: refusals before the slot is touched, cancelling, newer commands.
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
 use std::time::Duration;

@@ -13,13 +13,13 @@ use otaru_sim::lab::release::{Key, Recipe};
 use otaru_sim::lab::{Lab, Setup, firmware, run};
 
 const SIZE: usize = 200_000;
-/// What the new image has more.
+/// Bytes by which the new image is longer.
 const GROWTH: usize = 60_000;
 const LONG: Duration = Duration::from_secs(24 * 3600);
 const SLOT_1: usize = 0x21_0000;
-/// Where blocks of an image begin and end.
+/// Bytes of a block of an image.
 const BLOCK: usize = 64 * 1024;
-/// What is on its way when the agent has what it needs, and the headers of a few answers.
+/// Bytes that are on their way when the agent has what it needs, and the headers of a few answers.
 const SLACK: usize = 33_000;
 
 fn old() -> Vec<u8> {

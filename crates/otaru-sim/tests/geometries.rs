@@ -11,7 +11,7 @@ use otaru_sim::geometry::Geometry;
 use otaru_sim::lab::{Lab, Setup, firmware, run};
 
 const LONG: Duration = Duration::from_secs(3600);
-/// What stands where nothing may be written.
+/// Byte that fills the flash where nothing may be written.
 const OTHERS: u8 = 0x5A;
 
 #[test]

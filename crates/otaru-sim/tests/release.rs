@@ -80,7 +80,7 @@ fn good() -> Vec<u8> {
     Recipe::new("1.1.0", 5).make(&image("1.1.0")).unwrap()
 }
 
-/// Where the payloads begin.
+/// Returns the offset of the payloads.
 fn area(release: &[u8]) -> usize {
     HEADER_LEN + u32::from_le_bytes(release[8..12].try_into().unwrap()) as usize
 }

@@ -1,4 +1,4 @@
-//! How long an update takes, and how many bytes it fetches, against loss and resets: a table, kept in `tests/snapshots/update_time.txt`.
+//! Time of an update, and the bytes it fetches, against loss and resets: a table, kept in `tests/snapshots/update_time.txt`.
 //!
 //! Time is virtual and chance is seeded, so each figure is the same on every machine of 64 bits. Whoever changes retries, pauses or
 //! what is kept over a reset sees in the table what that costs; `OTARU_WRITE_SNAPSHOTS=1` writes it anew.
@@ -25,13 +25,13 @@ const RESETS: [usize; 4] = [0, 1, 2, 5];
 const DEVICES: u64 = 5;
 /// Bytes of the image.
 const SIZE: usize = 512 << 10;
-/// How long power is away.
+/// Time for which power is away.
 const OFF: Duration = Duration::from_secs(1);
-/// How often it is looked whether enough was sent.
+/// Interval of looking whether enough was sent.
 const LOOK: Duration = Duration::from_millis(5);
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-/// What is offered.
+/// Files that are offered.
 struct Offered {
     old: Vec<u8>,
     file: Vec<u8>,
@@ -58,7 +58,7 @@ impl Offered {
     }
 }
 
-/// What an update came to.
+/// Cost of an update.
 struct Cost {
     time: Duration,
     bytes: u64,

@@ -1,4 +1,4 @@
-//! Where a command's words go, and how it ended: what every command takes and gives back.
+//! Output and outcome of a command: what every command takes and gives back.
 
 /// The form in which a command tells what happens.
 #[derive(clap::Args, Clone, Copy)]

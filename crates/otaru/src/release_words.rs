@@ -1,4 +1,4 @@
-//! What a release file says of itself, in words or as JSON.
+//! Description of a release file, in words or as JSON.
 
 use std::path::Path;
 

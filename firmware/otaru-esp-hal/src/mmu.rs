@@ -1,4 +1,4 @@
-//! Where in flash the running program stands, as the flash MMU has it.
+//! Flash offset of the running program, as the flash MMU has it.
 //!
 //! otadata only says what was chosen. Should the chosen image be bad, the bootloader starts another one, and only
 //! the mapping it made tells which.

@@ -7,7 +7,7 @@ pub const SERVER: [u8; 4] = [192, 168, 4, 1];
 /// Bytes of an answer: the fixed part, which is also the least a client must take, and our options.
 pub const LEN: usize = 300;
 
-/// Where the options begin: after the fixed part and the magic cookie.
+/// Offset of the options: after the fixed part and the magic cookie.
 const OPTIONS: usize = 240;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 

@@ -1,6 +1,6 @@
 //! `network_credentials.toml`, as a build reads it.
 //!
-//! What is wrong is told with its line, and without the line's text: it may be a password.
+//! An error is told with its line, and without the line's text: it may be a password.
 
 use std::fmt;
 

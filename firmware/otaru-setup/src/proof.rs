@@ -54,13 +54,13 @@ impl Standing {
 /// Settings that a device knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// Those entered last, and how they stand.
+    /// Settings entered last, and how they stand.
     pub entered: Option<(Settings, Standing)>,
-    /// Those that worked last.
+    /// Settings that worked last.
     pub good: Option<Settings>,
     /// Some are kept, or may be, that cannot be read.
     pub unreadable: bool,
-    /// Those of the build.
+    /// Settings of the build.
     pub built_in: Option<Settings>,
 }
 

@@ -15,7 +15,7 @@ use crate::shell::{program, root};
 /// A server that is attacked, and everything that is asked of it.
 pub(super) struct Target {
     pub(super) server: Server,
-    /// Where requests go: the server, or nginx.
+    /// Host that requests go to: the server, or nginx.
     pub(super) host: String,
     /// Prefix of paths there.
     pub(super) prefix: &'static str,

@@ -109,7 +109,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Where [`Self::console_since_mark`] begins.
+    /// Marks the start of [`Self::console_since_mark`].
     pub(super) fn mark(&mut self) {
         self.mark = fs::metadata(&self.console).map_or(0, |file| file.len());
     }

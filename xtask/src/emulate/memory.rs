@@ -12,7 +12,7 @@ use super::qmp::Qmp;
 const STACK_LEFT: u64 = 16 * 1024;
 const WORD: usize = 4;
 
-/// Where a program's main stack is.
+/// Range of a program's main stack.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stack {
     /// The lowest word that it may use.

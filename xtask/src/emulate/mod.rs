@@ -37,10 +37,10 @@ use story::{Run, Shown};
 /// Options of `emulate`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How often the power is cut
+    /// Number of power cuts
     #[arg(long, value_name = "N", default_value_t = 20)]
     cuts: u32,
-    /// What the moments of the cuts are drawn from, to see a run again [default: the time]
+    /// Seed of the moments of the cuts, to see a run again [default: the time]
     #[arg(long)]
     seed: Option<u64>,
     /// Take the firmware of the last run instead of building it

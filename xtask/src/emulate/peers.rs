@@ -224,7 +224,7 @@ fn mosquitto(config: &Path, port: u16) -> Result<Running> {
     Ok(broker)
 }
 
-/// Where Mosquitto with this configuration writes what it does.
+/// Returns the log file of Mosquitto with this configuration.
 fn log_of(config: &Path) -> PathBuf {
     config.with_extension("log")
 }

@@ -11,7 +11,7 @@ use crate::report::{Outcome, Skip};
 use crate::shell::{cargo, line, program, root, run};
 use crate::{chip, tools};
 
-/// Those that need no compiler of Espressif's. For the others see [`crate::xtensa`].
+/// Chips that need no compiler of Espressif's. For the others see [`crate::xtensa`].
 const CHIPS: [Chip; 2] = [Chip::Esp32c3, Chip::Esp32c6];
 
 /// Runs what of it runs here, builds the rest, and has the results looked at.

@@ -72,10 +72,10 @@ impl Chip {
     }
 }
 
-/// Where the first slot is, on every size of flash (`firmware/partitions-*.csv`).
+/// Offset of the first slot, on every size of flash (`firmware/partitions-*.csv`).
 pub(crate) const FIRST_SLOT: usize = 0x2_0000;
 
-/// How much flash a board has.
+/// Size of a board's flash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FlashSize {
     #[value(name = "4mb")]
@@ -103,13 +103,13 @@ pub(crate) struct Options {
     /// Optimise across crates: smaller, and what belongs on a board
     #[arg(long)]
     release: bool,
-    /// What to build in [default: firmware/network_credentials.toml]
+    /// Credentials to build in [default: firmware/network_credentials.toml]
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,
     /// Build in nothing: each device is told on its set-up page
     #[arg(long, conflicts_with = "credentials")]
     no_credentials: bool,
-    /// How much flash the board has
+    /// Size of the board's flash
     #[arg(long, value_enum, default_value = "4mb")]
     flash_size: FlashSize,
     /// Misbehaviour of the firmware, for tests: lines of firmware/behaviours.txt, with commas between them

@@ -17,7 +17,7 @@ use crate::shell::{output, program, run, tools_dir, works};
 
 /// Packages that are wanted; the rest follows.
 const PACKAGES: [&str; 3] = ["rustc", "cargo", "rust-src"];
-/// Where Debian keeps the keys of its archive.
+/// Folders of the keys of Debian's archive.
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 /// For linking what runs on this machine its own compiler is better than a second one. Claiming that these are
@@ -201,7 +201,7 @@ impl Apt {
     }
 }
 
-/// Where an apt-get gets Debian's own packages from.
+/// Returns the mirror from which an apt-get gets Debian's own packages.
 fn mirror(apt_get: &mut Command) -> Option<String> {
     let format = "$(ORIGIN) $(LABEL) $(REPO_URI)";
     let list = output(apt_get.args(["indextargets", "--format", format, "Created-By: Packages"]))?;

@@ -9,9 +9,9 @@ use std::vec::Vec;
 /// Bytes of the new image that are like bytes of the old one, not all of them equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Copy {
-    /// Where they begin in the old image.
+    /// Start in the old image.
     pub(crate) old: usize,
-    /// Where they begin in the new image.
+    /// Start in the new image.
     pub(crate) new: usize,
     /// Number of bytes.
     pub(crate) len: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Copy {
 pub(crate) struct Matcher<'a> {
     old: &'a [u8],
     suffixes: Vec<i32>,
-    /// Where the suffixes with each two first bytes begin.
+    /// Starts of the suffixes with each two first bytes.
     starts: Vec<u32>,
 }
 
@@ -129,7 +129,7 @@ impl<'a> Matcher<'a> {
         (None, new.len())
     }
 
-    /// Where between two copies that overlap the first should end and the second begin.
+    /// Returns the point between two overlapping copies where the first should end and the second begin.
     fn best_split(&self, new: &[u8], last: &Copy, found: &Copy, start: usize) -> usize {
         let (mut best, mut score, mut best_score) = (start, 0_isize, 0);
         for (at, byte) in new.iter().enumerate().take(last.new + last.len).skip(start) {

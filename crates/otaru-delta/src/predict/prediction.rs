@@ -38,7 +38,7 @@ impl Prediction {
     }
 }
 
-/// Where the new address of something outside the old image is read from.
+/// Source of the new address of something outside the old image.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lesson {
     Nothing,

@@ -92,7 +92,7 @@ impl<'w> Predictor<'w> {
         self.here
     }
 
-    /// Where what was at this address is now, as far as can be told.
+    /// Returns the new address of what was at this address, as far as can be told.
     pub(super) fn moved(&self, address: u32) -> Option<u32> {
         if let Some(offset) = self.old.offset(address) {
             let offset = self.anchors.moved(offset);

@@ -30,7 +30,7 @@ pub(crate) struct Program {
     pub(crate) functions: Vec<u64>,
 }
 
-/// Where a call or a pointer of a function's leads to: by the function's seed and the number of it.
+/// Returns the target of a function's call or pointer, by the function's seed and the number of it.
 fn target(seed: u64, number: u64, count: usize) -> usize {
     (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(number as u32 * 7 + 11) % count as u64) as usize
 }

@@ -57,7 +57,7 @@ impl Boot {
         self.slots.running()
     }
 
-    /// Where the firmware may keep its own settings, if the layout has room for them; see [`Slots::settings`].
+    /// Returns the region for the firmware's own settings, if the layout has room for them; see [`Slots::settings`].
     pub fn settings(&self) -> Option<Region> {
         self.slots.settings()
     }

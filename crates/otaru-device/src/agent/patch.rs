@@ -22,7 +22,7 @@ use crate::text;
 const ERASE_BLOCK: u32 = 64 * 1024;
 /// Bytes that the first page begins with.
 const MARK: [u8; 4] = *b"OtSt";
-/// Where the first page says, by zeros, that the patch is whole.
+/// Offset in the first page at which zeros say that the patch is whole.
 const WHOLE: usize = 128;
 /// The longest read of flash that ends at no word's end.
 const WORD: usize = 32;
@@ -32,14 +32,14 @@ pub(super) struct Patch {
     /// The patch's first byte in the release file.
     start: u32,
     len: u32,
-    /// Where it is kept, with the page in front.
+    /// Region of the patch, with the page in front.
     stage: Region,
     /// Bytes that are here, those of an unfinished page in memory included.
     have: u32,
     whole: bool,
 }
 
-/// Where a patch for an image of this size is kept, if there is room behind the image.
+/// Returns the region for a patch of an image of this size, if there is room behind the image.
 pub(super) fn stage(slot: Region, image: u32, patch: u32, sector: u32) -> Option<Region> {
     let len = patch.checked_add(PAGE as u32)?.checked_next_multiple_of(sector)?;
     let end = slot.offset.checked_add(slot.len)?;
@@ -108,7 +108,7 @@ impl Patch {
         Ok(())
     }
 
-    /// Where a byte of the patch is kept.
+    /// Returns the offset in flash of a byte of the patch.
     const fn place(&self, at: u32) -> u32 {
         self.stage.offset + PAGE as u32 + at
     }

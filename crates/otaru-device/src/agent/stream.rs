@@ -86,7 +86,7 @@ impl<'f> Feeder<'f> {
         Self { sender, filled: 0, total: None }
     }
 
-    /// How many bytes the present buffer still takes.
+    /// Returns the number of bytes that the present buffer still takes.
     pub(super) const fn room(&self) -> usize {
         CHUNK - self.filled
     }

@@ -36,7 +36,7 @@ const COMMAND_WRITES: core::time::Duration = core::time::Duration::from_secs(10)
 const FORCE_REFUSED: &str =
     "\"force\" counts for nothing here; sign the image with a higher sequence: otaru resign --sequence";
 
-/// How the preparation went.
+/// Result of the preparation.
 pub(super) enum Prepared {
     /// The image stands verified in the free slot.
     Ready,

@@ -31,7 +31,7 @@ pub(super) struct Worker<'w, P: Platform> {
     pub(super) workspace: &'w mut Workspace,
     /// The trial that is to be repeated.
     pub(super) retry: Option<Retry>,
-    /// When a command was written to flash last, by the clock.
+    /// Time at which a command was last written to flash, by the clock.
     pub(super) written: Option<Duration>,
     /// Whether the history has changed since it was written.
     pub(super) unkept: bool,

@@ -26,7 +26,7 @@ pub(crate) enum FetchError {
     HttpStatus {
         /// The status code.
         status: u16,
-        /// How long the server asks to wait, in seconds.
+        /// Pause that the server asks for, in seconds.
         retry_after: Option<u32>,
     },
     /// Redirected too often.

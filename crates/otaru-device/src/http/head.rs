@@ -125,11 +125,11 @@ pub(super) struct Answer {
     pub(super) part: Option<Part>,
     /// The file's length, which a 416 tells.
     pub(super) length_of_file: Option<u32>,
-    /// How long to wait, in seconds.
+    /// Pause before the next request, in seconds.
     pub(super) retry_after: Option<u32>,
     pub(super) validator: Validator,
     pub(super) is_compressed: bool,
-    /// Where a redirect leads is the target now.
+    /// Target of a redirect, which replaces the present one.
     pub(super) location: Option<Result<(), UrlError>>,
     is_old: bool,
     has_coding: bool,
@@ -195,7 +195,7 @@ fn trim_end(line: &[u8]) -> &[u8] {
 struct Lines<'b> {
     buf: &'b mut [u8],
     held: Range<usize>,
-    /// Where the line's LF is, once the line is here; before that, how far it was looked for.
+    /// Offset of the line's LF, once the line is here; before that, the number of bytes searched for it.
     scanned: usize,
     /// Bytes of lines before, and what was cut from this one.
     seen: usize,

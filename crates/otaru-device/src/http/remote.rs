@@ -88,9 +88,9 @@ struct Arriving<S> {
 
 /// Watches how fast a body arrives.
 struct Pace {
-    /// When it counts as stalled, by the clock.
+    /// Time at which it counts as stalled, by the clock.
     deadline: Duration,
-    /// When the reader got the last bytes.
+    /// Time at which the reader got the last bytes.
     handed: Duration,
     /// Bytes since the deadline was set.
     arrived: u32,
@@ -342,7 +342,7 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
 /// Place in the file at which an answer's body begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum BodyStart {
-    /// Where it was asked for.
+    /// At the start of the range that was asked for.
     AsAsked,
     /// At the start of the same file.
     Start,

@@ -21,7 +21,7 @@ use crate::timeout::within;
 /// Bytes of an outgoing packet without its payload: topic and header.
 const HEAD: usize = 192;
 
-/// How long the broker keeps the session, and with it commands sent meanwhile, for a device that is away.
+/// Seconds for which the broker keeps the session, and with it commands sent meanwhile, for a device that is away.
 const SESSION_EXPIRY: u32 = 24 * 3600;
 
 /// Why a connection ended.

@@ -28,7 +28,7 @@ mod kind {
     pub(super) const DISCONNECT: u8 = 0xE0;
 }
 
-/// How hard is tried to deliver a message [4.3].
+/// Delivery guarantee (QoS) [4.3].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QoS {
     /// Not at all, beyond TCP.

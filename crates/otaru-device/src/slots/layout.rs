@@ -1,4 +1,4 @@
-//! Where this device's slots are, and which of them this program runs from: what the partition table says.
+//! Layout of this device's slots, and the slot that this program runs from: what the partition table says.
 
 use core::fmt;
 
@@ -111,7 +111,7 @@ impl Slots {
         if matches!(self.running, Slot::Ota0) { Slot::Ota1 } else { Slot::Ota0 }
     }
 
-    /// Where a slot is.
+    /// Returns the region of a slot.
     pub fn region(&self, slot: Slot) -> Region {
         match slot {
             Slot::Ota0 => self.slots[0],

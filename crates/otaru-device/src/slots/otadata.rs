@@ -15,13 +15,13 @@ use super::layout::{SLOTS, Slot, Slots};
 use crate::board::ResetReason;
 use crate::text;
 
-/// Where the label begins in a record.
+/// Offset of the label in a record.
 const LABEL: u32 = 4;
 /// The label's byte for the cause.
 const CAUSE: usize = 4;
 /// The label's byte for the reset reason of the last trial boot.
 const LAST_RESET: usize = 5;
-/// Where the words that count starts begin in the label.
+/// Offset in the label of the words that count starts.
 const STARTS: usize = 0;
 const OUTSIDE_STARTS: usize = 8;
 
@@ -36,12 +36,12 @@ pub enum TrialCause {
     Unreachable,
     /// It was started too often without being confirmed.
     TooManyBoots {
-        /// How the last of these boots ended.
+        /// End of the last of these boots.
         last: ResetReason,
     },
     /// The image's starts were ended too often by a loss of power and the like.
     PowerLoss {
-        /// How the last of these boots ended.
+        /// End of the last of these boots.
         last: ResetReason,
     },
 }
@@ -89,7 +89,7 @@ pub struct Trial {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FailedTrial {
-    /// Where the image stands.
+    /// Slot of the image.
     pub slot: Slot,
     /// Starts of the image, whatever they followed.
     pub boots: u8,

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Region {
-    /// Where it begins.
+    /// Offset of the first byte.
     pub offset: u32,
     /// Length in bytes.
     pub len: u32,

@@ -57,7 +57,7 @@ impl SlotWriter {
         Ok(true)
     }
 
-    /// How far to erase at most, in bytes from the slot's start.
+    /// Returns the end of what may be erased, in bytes from the slot's start.
     fn limit<F: NorFlash>(&self) -> u32 {
         let wanted = self.total.unwrap_or(self.region.len).min(self.region.len);
         wanted.next_multiple_of(sector::<F>()).min(self.region.len)

@@ -20,7 +20,7 @@ pub struct ImageSummary {
     pub digest: Digest,
 }
 
-/// Where a check is in the image.
+/// Position of a check in the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Header,

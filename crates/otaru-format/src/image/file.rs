@@ -9,7 +9,7 @@ use crate::partition;
 pub const SECTOR: u32 = 4096;
 /// First bytes of a signature block (ESP-IDF's secure boot v2, `ets_secure_boot_sig_block`): magic byte and version.
 pub const SIGNATURE_MAGIC: [u8; 2] = [0xE7, 0x02];
-/// Where bootloaders stand in flash, depending on the chip.
+/// Flash offsets of bootloaders, depending on the chip.
 pub const BOOTLOADER_OFFSETS: [u32; 3] = [0, 0x1000, 0x2000];
 
 /// Tells people which file to use in place of a merged flash image.

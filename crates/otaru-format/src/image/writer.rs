@@ -9,7 +9,7 @@ use super::head::{DESCRIPTOR_LEN, DESCRIPTOR_MAGIC, HEADER_LEN, Header, MAGIC};
 use crate::chip::Chip;
 use crate::digest::Digest;
 
-/// Where such an image claims to begin; nobody runs it.
+/// Entry point that such an image claims to have; nobody runs it.
 const ENTRY: u32 = 0x4038_0000;
 /// SPI mode DIO.
 const SPI_MODE: u8 = 2;

@@ -115,7 +115,7 @@ impl Deployment {
         self.position
     }
 
-    /// Where it is.
+    /// Returns the stage.
     pub fn stage(&self) -> Stage {
         self.stage
     }
@@ -125,7 +125,7 @@ impl Deployment {
         self.reachable
     }
 
-    /// Where it is counted.
+    /// Returns the standing.
     pub fn standing(&self) -> Standing {
         match self.stage {
             Stage::Queued if self.reachable => Standing::Ready,
@@ -175,7 +175,7 @@ impl Deployment {
         spec.force || self.force
     }
 
-    /// When to feed it [`Event::Tick`](crate::Event::Tick): the end of its attempt's time. Index it.
+    /// Returns the time to feed it [`Event::Tick`](crate::Event::Tick): the end of its attempt's time. Index it.
     pub fn wake_at(&self) -> Option<Time> {
         self.deadline
     }

@@ -11,7 +11,7 @@ use otaru_rollout::{
 use crate::device::{Device, Nature};
 use crate::store::{Call, Facts, Store, is_over};
 
-/// When every history begins.
+/// Start of every history.
 pub(crate) const BEGINNING: Time = Time(1_000_000_000_000);
 
 pub(crate) struct Member {
@@ -33,7 +33,7 @@ pub(crate) struct World {
     /// Reports on their way, and those that arrived.
     mail: Vec<(usize, Report)>,
     arrived: Vec<(usize, Report)>,
-    /// When whom, by a clock that nobody sets.
+    /// Starts of updates, by a clock that nobody sets.
     starts: Vec<(RolloutId, Time)>,
     true_time: Time,
     pub(crate) notices: Vec<Notice>,

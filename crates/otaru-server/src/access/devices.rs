@@ -1,4 +1,4 @@
-//! How devices log in: with a password of their own, or with the fleet key that they came with.
+//! Login of devices: with a password of their own, or with the fleet key that they registered with.
 
 use std::net::IpAddr;
 

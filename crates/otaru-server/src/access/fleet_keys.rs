@@ -9,7 +9,7 @@ use crate::db::DbError;
 use crate::problem::Problem;
 use crate::secret;
 
-/// How fleet keys begin.
+/// Prefix of fleet keys.
 const KIND: &str = "fleet";
 
 /// Makes a fleet key; gives back the text that is shown once.

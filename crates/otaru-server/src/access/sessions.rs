@@ -12,15 +12,15 @@ use crate::db::DbError;
 use crate::problem::Problem;
 use crate::secret;
 
-/// How the text in a cookie begins.
+/// Prefix of the text in a cookie.
 const KIND: &str = "session";
-/// How long a session lasts that is not used.
+/// Lifetime of a session that is not used.
 const IDLE: Span = Span::hours(7 * 24);
-/// How long it lasts at all.
+/// Longest lifetime of a session.
 pub const LONGEST: Span = Span::hours(30 * 24);
 /// The most sessions of one token; another one ends the one that was not used for longest.
 const MOST: i64 = 32;
-/// How often its use is written down.
+/// Interval at which its use is recorded.
 const NOTE_USE: Span = Span::hours(1);
 
 /// Opens a session for a token; gives back the text for the cookie.

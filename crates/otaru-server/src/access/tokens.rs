@@ -10,7 +10,7 @@ use crate::db::DbError;
 use crate::problem::Problem;
 use crate::secret;
 
-/// How tokens begin.
+/// Prefix of tokens.
 pub(super) const KIND: &str = "otaru";
 
 /// Reasons for which there is no new token.

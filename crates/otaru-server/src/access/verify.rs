@@ -18,7 +18,7 @@ use crate::secret;
 
 /// Age up to which a token that was looked up is not looked up again.
 const FRESH: Span = Span::seconds(10);
-/// How often a token's last use is written down.
+/// Interval at which a token's last use is recorded.
 const NOTE_USE: Span = Span::minutes(1);
 /// The most tokens that are remembered.
 const REMEMBERED: usize = 10_000;

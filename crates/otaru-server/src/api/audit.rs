@@ -18,7 +18,7 @@ pub fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(list))
 }
 
-/// Who did what, newest first
+/// List the audit log, newest first
 #[utoipa::path(get, path = "/audit", tag = "audit", params(AuditQuery, PageQuery), responses((status = 200, body = Page<AuditEntry>)))]
 async fn list(
     State(app): State<Shared>,

@@ -25,10 +25,10 @@ pub fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(events))
 }
 
-/// What changes from now on
+/// Stream changes from now on
 ///
 /// Server-sent events, each with its kind as `event` and JSON as `data`. An event `resync` means that some were missed: read
-/// anew what you show. The stream ends with the server, and when the token is revoked or expires.
+/// again what you show. The stream ends when the server stops, and when the token is revoked or expires.
 #[utoipa::path(get, path = "/events", tag = "events", params(EventQuery),
     responses((status = 200, body = Event, content_type = "text/event-stream")))]
 async fn events(

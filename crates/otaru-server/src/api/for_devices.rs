@@ -25,7 +25,7 @@ pub fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(report)).layer(bound).routes(routes!(claim))
 }
 
-/// Get a login for a device with a fleet key
+/// Exchange a fleet key for a device login
 ///
 /// For whoever provisions devices. The device's own login takes the place of the fleet key, which opens it no more. A device that
 /// is known already is claimed only within an hour after an admin allowed it. A fleet key has so many devices, and a name so many claims.
@@ -59,7 +59,7 @@ async fn claim(
     }
 }
 
-/// A device's report, where it cannot reach the broker
+/// Send a device's report over HTTP
 ///
 /// With the device's own login (Basic), or an operator's token. The body is what it would publish on its topic
 /// `status`. The same report twice changes nothing.

@@ -27,13 +27,13 @@ pub fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(end_fleet_key))
 }
 
-/// Who am I
+/// Get the token that this request was made with
 #[utoipa::path(get, path = "/me", tag = "tokens", responses((status = 200, body = Me)))]
 async fn me(caller: Caller) -> Json<Me> {
     Json(Me { token: caller.token, name: caller.name, role: caller.role.into() })
 }
 
-/// All API tokens, without their secrets
+/// List API tokens, without their secrets
 #[utoipa::path(get, path = "/tokens", tag = "tokens", operation_id = "list_tokens",
     responses((status = 200, body = Page<Token>)))]
 async fn list(State(app): State<Shared>, _: Admin) -> Result<Json<Page<Token>>, Problem> {
@@ -41,11 +41,11 @@ async fn list(State(app): State<Shared>, _: Admin) -> Result<Json<Page<Token>>, 
     Ok(Json(Page { items, next: None, total: None }))
 }
 
-/// Make a token
+/// Create a token
 ///
-/// The answer has the token itself in `text`, this once.
+/// Only this answer has the secret, in `text`.
 #[utoipa::path(post, path = "/tokens", tag = "tokens", operation_id = "create_token",
-    params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "name of this request; a repeated request with the same name is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = NewToken, responses((status = 201, body = CreatedToken)))]
 async fn create_token(
     State(app): State<Shared>,
@@ -61,7 +61,7 @@ async fn create_token(
         .await
 }
 
-/// End a token
+/// Revoke a token
 #[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens", operation_id = "revoke_token",
     params(("id" = String, Path)), responses((status = 204)))]
 async fn revoke_token(
@@ -73,19 +73,18 @@ async fn revoke_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// All fleet keys, without their secrets
+/// List fleet keys, without their secrets
 #[utoipa::path(get, path = "/fleet-keys", tag = "fleet keys", responses((status = 200, body = Page<FleetKey>)))]
 async fn list_fleet_keys(State(app): State<Shared>, _: Admin) -> Result<Json<Page<FleetKey>>, Problem> {
     let items = app.db.read(fleet_keys::list).await?;
     Ok(Json(Page { items, next: None, total: None }))
 }
 
-/// Make a fleet key
+/// Create a fleet key
 ///
-/// With it as the password, devices may connect to the broker that are not known yet. The answer has the key itself in
-/// `text`, this once.
+/// New devices connect to the broker with it as their password. Only this answer has the key itself, in `text`.
 #[utoipa::path(post, path = "/fleet-keys", tag = "fleet keys", operation_id = "create_fleet_key",
-    params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "name of this request; a repeated request with the same name is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = NewFleetKey, responses((status = 201, body = CreatedFleetKey)))]
 async fn make_fleet_key(
     State(app): State<Shared>,
@@ -101,9 +100,9 @@ async fn make_fleet_key(
         .await
 }
 
-/// End a fleet key
+/// Revoke a fleet key
 ///
-/// Devices that came with it can connect no more, unless they have a login of their own.
+/// Devices that registered with it can no longer connect, unless they have a login of their own.
 #[utoipa::path(delete, path = "/fleet-keys/{id}", tag = "fleet keys", operation_id = "revoke_fleet_key",
     params(("id" = String, Path)),
     responses((status = 204)))]

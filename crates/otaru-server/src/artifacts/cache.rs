@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ArtifactError;
 
-/// How many bytes are held in memory, unless told otherwise.
+/// Default size of the cache in memory, in bytes.
 pub const DEFAULT_CACHE: u64 = 256 << 20;
 /// The largest file that is held in memory, in bytes.
 pub const CACHED_FILE: u64 = 32 << 20;

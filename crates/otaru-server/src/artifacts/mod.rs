@@ -33,7 +33,7 @@ pub use staged::Staged;
 /// artifact by a new name alone.
 const STAGING: &str = "incoming";
 
-/// Where a file's bytes are to be fetched from.
+/// Location of a file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// From this server.
@@ -181,7 +181,7 @@ impl Artifacts {
         self.store.get(&key(digest)).await.map_err(failed)?.bytes().await.map_err(failed)
     }
 
-    /// Where a file is to be downloaded from.
+    /// Returns the location to download a file from.
     pub fn location(&self, _digest: Digest) -> Location {
         Location::Here
     }
@@ -218,7 +218,7 @@ impl Artifacts {
     }
 }
 
-/// Where a file is: `ab/cdef…`, so that no folder grows too long.
+/// Returns the key of a file: `ab/cdef…`, so that no folder grows too long.
 fn key(digest: Digest) -> Key {
     let hex = digest.to_string();
     let (folder, name) = hex.split_at(2);

@@ -30,7 +30,7 @@ const SCRIPT: Asset = Asset {
 const ICON: Asset =
     Asset { name: "icon.svg", kind: "image/svg+xml", text: include_str!("../../assets/icon.svg") };
 
-/// Where they are.
+/// Paths of the assets.
 #[derive(Debug)]
 pub(super) struct Places {
     pub(super) style: String,
@@ -38,7 +38,7 @@ pub(super) struct Places {
     pub(super) icon: String,
 }
 
-/// Where they are.
+/// Paths of the assets, computed once.
 pub(super) static PLACES: LazyLock<Places> =
     LazyLock::new(|| Places { style: place(&STYLE), script: place(&SCRIPT), icon: place(&ICON) });
 

@@ -11,11 +11,11 @@ use super::show::{Number, Tone};
 pub(super) struct Part {
     /// Name of the part.
     pub(super) name: String,
-    /// How much.
+    /// Size of the part.
     pub(super) number: u64,
-    /// How good that is.
+    /// Colour of the part.
     pub(super) tone: Tone,
-    /// Where there is more about it.
+    /// Link to more about it.
     pub(super) href: String,
 }
 

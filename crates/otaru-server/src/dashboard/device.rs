@@ -51,11 +51,11 @@ struct DevicePage {
     row: Row,
     /// Of its last report, what there is a word for.
     facts: Vec<(&'static str, String)>,
-    /// When it last started.
+    /// Time of the last boot.
     started: Option<Timestamp>,
     /// Why it last failed, in its own words.
     fault: Option<String>,
-    /// Where other boards use its name.
+    /// Warning that other boards use its name.
     contested: Option<String>,
     steps: Vec<Step>,
     older: Option<Cursor>,
@@ -148,20 +148,19 @@ fn facts(report: &Value) -> Vec<(&'static str, String)> {
     let text = |name: &str| report[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let confirmed = report["confirmed"].as_bool().map(|yes| if yes { "yes" } else { "not yet" }.to_owned());
     let signal = report["rssi"].as_i64().map(|dbm| format!("{dbm} dBm, {}", strength(dbm)));
-    let bytes =
-        |name: &str| report[name].as_u64().map(|bytes| format!("{} at the least", show::many(bytes, "byte")));
+    let bytes = |name: &str| report[name].as_u64().map(|bytes| show::many(bytes, "byte"));
     let all = [
         ("Slot", slot(report)),
         ("Confirmed", confirmed),
-        ("Started by", text("boot").map(|boot| show::words(&boot))),
+        ("Reset reason", text("boot").map(|boot| show::words(&boot))),
         ("Wi-Fi signal", signal),
-        ("Free heap", bytes("free_heap")),
-        ("Free stack", bytes("free_stack")),
+        ("Least free heap", bytes("free_heap")),
+        ("Least free stack", bytes("free_stack")),
     ];
     all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
 }
 
-/// When a device started, from how long it was up when it reported.
+/// Returns the time at which a device started, from its uptime when it reported.
 fn started(report: Option<&Value>, reported_at: Option<Timestamp>) -> Option<Timestamp> {
     let uptime = report?["uptime"].as_i64()?.checked_mul(1_000)?;
     Timestamp::from_millis(reported_at?.millis().checked_sub(uptime)?)
@@ -190,17 +189,17 @@ fn told(at: Timestamp, kind: &str, detail: &Value) -> Step {
         "online" => (Tone::Good, "came online".into(), Vec::new()),
         "offline" => (Tone::Calm, "went offline".into(), Vec::new()),
         "retired" => (Tone::Calm, "retired".into(), Vec::from_iter(by)),
-        "unretired" => (Tone::Calm, "taken back".into(), Vec::from_iter(by)),
+        "unretired" => (Tone::Calm, "unretired".into(), Vec::from_iter(by)),
         "label" => {
             let label = detail["label"].as_str();
-            let what = label.map_or("lost its name".to_owned(), |label| format!("is called “{label}”"));
+            let what = label.map_or("name removed".to_owned(), |label| format!("renamed to “{label}”"));
             (Tone::Calm, what, Vec::from_iter(by))
         }
         "tags" => (Tone::Calm, tags_changed(detail), Vec::from_iter(by)),
-        "registered" => (Tone::Calm, "came for the first time".into(), with_key(detail)),
-        "claimed" => (Tone::Busy, "was given a password for a fleet key".into(), with_key(detail)),
+        "registered" => (Tone::Calm, "registered".into(), with_key(detail)),
+        "claimed" => (Tone::Busy, "received a password in exchange for a fleet key".into(), with_key(detail)),
         "claim_allowed" => {
-            (Tone::Calm, "may be claimed with a fleet key for an hour".into(), Vec::from_iter(by))
+            (Tone::Calm, "can be claimed with a fleet key for one hour".into(), Vec::from_iter(by))
         }
         other => (Tone::Calm, show::words(other), Vec::new()),
     };
@@ -229,11 +228,11 @@ fn reported(detail: &Value) -> (Tone, String, Vec<String>) {
     let mut more = Vec::new();
     if let Some(failed) = detail["failed"]["version"].as_str() {
         let boots = detail["failed"]["boots"].as_u64().unwrap_or(0);
-        more.push(format!("image {failed} failed after {}", show::many(boots, "start")));
+        more.push(format!("image {failed} failed after {}", show::many(boots, "boot")));
     }
     more.extend(fault(&detail["error"]));
     if matches!(state, "idle" | "trial") {
-        more.extend(detail["boot"].as_str().map(|boot| format!("started by {}", show::words(boot))));
+        more.extend(detail["boot"].as_str().map(|boot| format!("reset reason: {}", show::words(boot))));
     }
     more.extend(slot(detail).map(|slot| format!("in {slot}")));
     (show::tone_of_state(state), attempts::told(detail), more)
@@ -251,7 +250,7 @@ async fn rename(
     Form(fields): Form,
 ) -> Response {
     let label = ChangeDevice { label: Some(fields.text("label").to_owned()), ..ChangeDevice::default() };
-    change(&app, visitor, &id, label, "The name was changed.").await
+    change(&app, visitor, &id, label, "Name changed.").await
 }
 
 async fn add_tags(
@@ -261,7 +260,7 @@ async fn add_tags(
     Form(fields): Form,
 ) -> Response {
     let tags = ChangeDevice { tags: tags(fields.text("tags")), ..ChangeDevice::default() };
-    change(&app, visitor, &id, tags, "The tags were changed.").await
+    change(&app, visitor, &id, tags, "Tags added.").await
 }
 
 async fn remove_tag(
@@ -274,7 +273,7 @@ async fn remove_tag(
         remove_tags: fields.all("tag").map(str::to_owned).collect(),
         ..ChangeDevice::default()
     };
-    change(&app, visitor, &id, remove, "The tag was removed.").await
+    change(&app, visitor, &id, remove, "Tag removed.").await
 }
 
 async fn retire(
@@ -291,8 +290,8 @@ async fn unretire(
     OperatorVisitor(visitor): OperatorVisitor,
     Path(id): Path<String>,
 ) -> Response {
-    let taken_back = commands::unretire(&app, visitor.caller, &id).await;
-    after(taken_back.map(|_| format!("{id} was taken back.")), &format!("/devices/{id}"))
+    let unretired = commands::unretire(&app, visitor.caller, &id).await;
+    after(unretired.map(|_| format!("{id} was unretired.")), &format!("/devices/{id}"))
 }
 
 async fn password(
@@ -303,9 +302,9 @@ async fn password(
     let text = commands::new_password(&app, visitor.caller.clone(), &id).await?;
     draw(&SecretPage {
         shell: Shell::new(&visitor, Section::Devices, "New password"),
-        heading: format!("The MQTT login of {id}"),
+        heading: format!("MQTT login of {id}"),
         text,
-        explanation: "This is its password; its user name and client id are its id. The one before is good no longer.",
+        explanation: "This is its password; its user name and client ID are its device ID. The previous password no longer works.",
         back: format!("/devices/{id}"),
     })
 }
@@ -324,6 +323,6 @@ mod tests {
         });
         let (tone, what, more) = reported(&detail);
         assert_eq!((tone, what.as_str()), (Tone::Bad, "rolled back 1.2.0 (runs 1.1.0)"));
-        assert_eq!(more, ["image 1.2.0 failed after 3 starts", "panic: at main.rs", "in ota_0"]);
+        assert_eq!(more, ["image 1.2.0 failed after 3 boots", "panic: at main.rs", "in ota_0"]);
     }
 }

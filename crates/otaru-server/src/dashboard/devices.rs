@@ -56,9 +56,9 @@ impl Row {
 struct Column {
     name: &'static str,
     sort: &'static str,
-    /// Where a click leads.
+    /// Link that sorts by it.
     href: String,
-    /// How it is sorted now: `ascending`, `descending` or `none`.
+    /// Present order: `ascending`, `descending` or `none`.
     sorted: &'static str,
 }
 
@@ -67,7 +67,7 @@ struct Column {
 struct DevicesPage {
     shell: Shell,
     rows: Vec<Row>,
-    /// How many there are on all pages, where that is known.
+    /// Number of devices on all pages, where that is known.
     total: Option<u64>,
     next: Option<String>,
     /// The first page, where this is another.
@@ -151,7 +151,7 @@ fn columns(fields: &Fields, sort: Sort) -> Vec<Column> {
         ("Device", "label", Sort::Label),
         ("Version", "version", Sort::Version),
         ("State", "state", Sort::State),
-        ("Changed", "last_seen", Sort::LastSeen),
+        ("Last change", "last_seen", Sort::LastSeen),
     ];
     let rest = fields.query_without(&ORDER);
     let column = |(name, key, by): (&'static str, &'static str, Sort)| {
@@ -183,7 +183,7 @@ async fn meant(app: &Shared, fields: &Fields) -> Result<Vec<String>, Problem> {
     }
     let ids: Vec<String> = fields.all("device").map(str::to_owned).collect();
     if ids.is_empty() {
-        return Err(Problem::invalid("tick the devices that you mean first"));
+        return Err(Problem::invalid("select devices first"));
     }
     Ok(ids)
 }
@@ -206,7 +206,7 @@ async fn tag(
 async fn tag_them(app: &Shared, visitor: &Visitor, fields: &Fields) -> Result<String, Problem> {
     let tags = tags(fields.text("tags"));
     if tags.is_empty() {
-        return Err(Problem::invalid("write the tags: site=berlin, canary"));
+        return Err(Problem::invalid("enter tags, such as site=berlin, canary"));
     }
     let ids = meant(app, fields).await?;
     let remove = fields.text("do") == "remove";
@@ -215,8 +215,8 @@ async fn tag_them(app: &Shared, visitor: &Visitor, fields: &Fields) -> Result<St
         false => ChangeDevice { tags, ..ChangeDevice::default() },
     };
     let changed = commands::change_many(app, visitor.caller.clone(), ids, change).await?;
-    let done = if remove { "lost the tags" } else { "have the tags now" };
-    Ok(format!("{} {done}.", show::many(changed as u64, "device")))
+    let done = if remove { "Tags removed from" } else { "Tags added to" };
+    Ok(format!("{done} {}.", show::many(changed as u64, "device")))
 }
 
 /// On to a new rollout for these devices: those that are ticked on a page go along by name, a whole list by what it was made with.
@@ -247,9 +247,9 @@ async fn add(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor, For
     let (device, password) = added.await?;
     draw(&SecretPage {
         shell: Shell::new(&visitor, Section::Devices, "New device"),
-        heading: format!("The MQTT login of {}", device.id),
+        heading: format!("MQTT login of {}", device.id),
         text: password,
-        explanation: "This is its password; its user name and client id are its id. Put them into its settings.",
+        explanation: "This is its password; its user name and client ID are its device ID. Enter them in its settings.",
         back: format!("/devices/{}", device.id),
     })
 }

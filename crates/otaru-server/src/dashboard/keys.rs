@@ -37,7 +37,7 @@ struct KeysPage {
     fleet_keys: Vec<FleetKey>,
     /// The id of the token that the visitor came with.
     own: String,
-    /// How many devices may come with a fleet key that has no bound of its own.
+    /// Device limit of a fleet key that has none of its own.
     per_fleet_key: u64,
 }
 
@@ -64,9 +64,8 @@ async fn new_token(
     AdminVisitor(visitor): AdminVisitor,
     Form(fields): Form,
 ) -> Page {
-    let role =
-        Role::of_name(fields.text("role")).ok_or_else(|| Problem::invalid("choose what the token may do"))?;
-    let days: Option<u32> = fields.parse("days", "Days until it ends")?;
+    let role = Role::of_name(fields.text("role")).ok_or_else(|| Problem::invalid("choose a role"))?;
+    let days: Option<u32> = fields.parse("days", "Expires in days")?;
     let end = |days: u32| (app.clock.now() + Span::hours(u64::from(days) * 24)).into();
     let new = NewToken { name: fields.text("name").to_owned(), role, expires_at: days.map(end) };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
@@ -75,7 +74,7 @@ async fn new_token(
         shell: Shell::new(&visitor, Section::Keys, "New token"),
         heading: format!("The token “{}”", token.name),
         text,
-        explanation: "Log in with it here, or give it to the command line (otaru login) or a script.",
+        explanation: "Use it to log in here or on the command line (otaru login), or in a script.",
         back: "/keys".into(),
     })
 }
@@ -95,7 +94,7 @@ async fn new_fleet_key(
     Form(fields): Form,
 ) -> Page {
     let tags = tags(fields.text("tags"));
-    let max_devices = fields.parse("max_devices", "Most devices")?;
+    let max_devices = fields.parse("max_devices", "Device limit")?;
     let new = NewFleetKey { name: fields.text("name").to_owned(), tags, max_devices };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
     let (key, text) = app.db.write(move |tx| credentials::create_fleet_key(tx, &caller, new, now)).await?;
@@ -103,7 +102,7 @@ async fn new_fleet_key(
         shell: Shell::new(&visitor, Section::Keys, "New fleet key"),
         heading: format!("The fleet key “{}”", key.name),
         text,
-        explanation: "Devices that are not known yet come with it as their MQTT password; their user name is their id.",
+        explanation: "A new device registers with it as its MQTT password and with its device ID as the user name.",
         back: "/keys".into(),
     })
 }
@@ -115,7 +114,7 @@ async fn revoke_fleet_key(
 ) -> Response {
     let revoked = credentials::revoke_fleet_key(&app, &visitor.caller, id).await;
     after(
-        revoked.map(|()| "The fleet key was revoked; devices that came with it can connect no more.".into()),
+        revoked.map(|()| "The fleet key was revoked; devices that registered with it, and have no login of their own, can no longer connect.".into()),
         "/keys",
     )
 }

@@ -24,7 +24,7 @@ use crate::web::stream::{answer, end, one_more};
 
 /// The pause after each message.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long is waited for what happens with something else, so that one message tells both.
+/// Pause in which further events are collected, so that one message tells them all.
 const SETTLED: Duration = Duration::from_millis(60);
 
 pub(super) fn router() -> Router<Shared> {

@@ -33,7 +33,7 @@ pub(super) fn router() -> Router<Shared> {
 #[template(path = "login.html")]
 struct LoginPage {
     shell: Shell,
-    /// Where to go then.
+    /// Page to go to after the login.
     to: String,
     /// Why it did not work.
     error: Option<String>,

@@ -38,12 +38,12 @@ struct OverviewPage {
     others: u64,
     rollouts: Vec<Row>,
     troubled: Vec<Device>,
-    /// How many there are of them.
+    /// Number of devices that need attention.
     troubles: u64,
     releases: u64,
-    /// Where there is no room for more devices, or was none for some.
+    /// Warning that there is no room for more devices, or was none for some.
     no_room: Option<String>,
-    /// How to bring devices here, where there are none.
+    /// Address of the broker, for the hint how to connect a first device.
     broker: String,
     dev: bool,
 }
@@ -111,7 +111,7 @@ fn no_room(app: &App, total: u64) -> Option<String> {
     }
     if refused > 0 {
         text.push_str(&format!(
-            "There was no room for a new device {} since the server started; the log says why.",
+            "New devices were turned away {} since the server started; the log says why.",
             show::many(refused, "time")
         ));
     }
@@ -136,7 +136,7 @@ fn version(counted: &VersionCount) -> Version {
 
 fn health(fleet: &FleetCounts) -> Vec<Part> {
     let part = |name: &str, tone| Part {
-        name: name.into(),
+        name: show::health(name).into(),
         number: fleet.health.get(name).copied().unwrap_or(0),
         tone,
         href: format!("/devices?health={name}"),

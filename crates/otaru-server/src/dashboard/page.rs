@@ -80,11 +80,11 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self(problem) = self;
         let heading = match problem.status {
-            404 => "Nothing here",
-            403 => "Not for this token",
-            401 => "Please log in",
-            500.. => "The server could not do this",
-            _ => "That did not work",
+            404 => "Not found",
+            403 => "Not allowed",
+            401 => "Log in first",
+            500.. => "Server error",
+            _ => "Request failed",
         };
         let page = FailurePage {
             shell: Shell::bare(heading),

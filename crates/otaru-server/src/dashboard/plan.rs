@@ -117,7 +117,7 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
         rows::list(tx, &filter, None, RELEASES)
     };
     let releases = app.db.read(read).await?;
-    let undo = fields.parse::<u64>("undo", "The rollout to take back")?;
+    let undo = fields.parse::<u64>("undo", "The rollout to roll back")?;
     let chosen = fields.parse::<i64>("release", "The release").unwrap_or_default();
     let release = match (undo, chosen) {
         (Some(_), _) => None,
@@ -126,7 +126,7 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
     };
     let usual = match (&release, undo) {
         (Some(release), _) => release.title.clone(),
-        (None, Some(undo)) => format!("Back from rollout {undo}"),
+        (None, Some(undo)) => format!("Rollback of rollout {undo}"),
         (None, None) => String::new(),
     };
     let (mut preview, mut problem) = (None, problem);
@@ -166,7 +166,7 @@ async fn new(
     usual: &str,
 ) -> Result<NewRollout, Problem> {
     let devices = chosen(app, fields).await?;
-    let undo = fields.parse("undo", "The rollout to take back")?;
+    let undo = fields.parse("undo", "The rollout to roll back")?;
     let target = Target {
         tags: fields.parse("tags", "Tags")?,
         // Firmware is for one product and one chip.
@@ -174,7 +174,7 @@ async fn new(
         chips: release.map(|release| release.chip.clone()).into_iter().collect(),
         versions: fields.parse("versions", "Versions")?,
         devices,
-        percent: fields.parse("percent", "Share")?.unwrap_or(Percent::ALL),
+        percent: fields.parse("percent", "Share of matching devices")?.unwrap_or(Percent::ALL),
     };
     Ok(NewRollout {
         name: fields.get("name").unwrap_or(usual).to_owned(),
@@ -183,16 +183,16 @@ async fn new(
         target,
         waves: plan_waves(fields)?,
         limits: Limits {
-            concurrency: fields.parse("concurrency", "At once")?,
-            starts_per_minute: fields.parse("rate", "A minute")?,
-            window: fields.parse("window", "Between")?,
+            concurrency: fields.parse("concurrency", "Devices at once")?,
+            starts_per_minute: fields.parse("rate", "Starts per minute")?,
+            window: fields.parse("window", "Time window")?,
         },
         stop: stop(fields)?,
         attempts: Attempts::default(),
         priority: fields.parse("priority", "Priority")?.unwrap_or(0),
         salt: String::new(),
-        start_at: fields.moment("start", "Start in or at", app.clock.now())?,
-        end_at: fields.moment("end", "Give up in or at", app.clock.now())?,
+        start_at: fields.moment("start", "Start", app.clock.now())?,
+        end_at: fields.moment("end", "End", app.clock.now())?,
         continuous: fields.is("continuous"),
         force: fields.is("force"),
         draft: fields.text("do") == "draft",
@@ -217,8 +217,8 @@ fn plan_waves(fields: &Fields) -> Result<Vec<Wave>, Problem> {
         Gate::Hand
     } else {
         Gate::Auto(AutoGate {
-            success: fields.parse("success", "Share of good ones")?.unwrap_or(SUCCESS),
-            soak: fields.span("soak", "Soak")?.unwrap_or(Span::ZERO),
+            success: fields.parse("success", "Success rate needed")?.unwrap_or(SUCCESS),
+            soak: fields.span("soak", "Soak time")?.unwrap_or(Span::ZERO),
             // Who is away is not waited for.
             patience: Span::ZERO,
         })
@@ -241,8 +241,8 @@ fn stop(fields: &Fields) -> Result<Option<StopRule>, Problem> {
     if !fields.is("sent") {
         return Ok(Some(StopRule { failures: Percent::whole(10), minimum: 2 }));
     }
-    let failures: Option<Percent> = fields.parse("stop", "Stop at")?;
-    let minimum = fields.parse("minimum", "Results at least")?.unwrap_or(1);
+    let failures: Option<Percent> = fields.parse("stop", "Failure rate")?;
+    let minimum = fields.parse("minimum", "Number of results")?.unwrap_or(1);
     Ok(failures.map(|failures| StopRule { failures, minimum }))
 }
 
@@ -253,7 +253,7 @@ async fn create(
 ) -> Response {
     match make(&app, &visitor, &fields).await {
         Ok(id) => {
-            let text = if fields.text("do") == "draft" { "The draft is kept." } else { "The rollout runs." };
+            let text = if fields.text("do") == "draft" { "Draft saved." } else { "Rollout started." };
             go(&format!("/rollouts/{id}"), &Notice::done(text))
         }
         // Nothing that was filled in is lost.

@@ -92,7 +92,7 @@ async fn yank(
     Path(id): Path<i64>,
 ) -> Response {
     let changed = commands::set_yanked(&app, visitor.caller, id, true).await;
-    after(changed.map(|_| "The release was yanked; no device is offered it any longer.".into()), &back(id))
+    after(changed.map(|_| "The release was yanked: it is no longer offered to devices.".into()), &back(id))
 }
 
 async fn unyank(
@@ -101,7 +101,7 @@ async fn unyank(
     Path(id): Path<i64>,
 ) -> Response {
     let changed = commands::set_yanked(&app, visitor.caller, id, false).await;
-    after(changed.map(|_| "The release can be rolled out again.".into()), &back(id))
+    after(changed.map(|_| "The release was un-yanked: it can be rolled out again.".into()), &back(id))
 }
 
 async fn build(
@@ -111,7 +111,9 @@ async fn build(
 ) -> Response {
     let asked = commands::ask_for_build(&app, visitor.caller, id, false).await;
     after(
-        asked.map(|_| "Its release file will be made anew, with patches from what devices run.".into()),
+        asked.map(|_| {
+            "Rebuild queued: a new release file, with patches from the images that devices run.".into()
+        }),
         &back(id),
     )
 }

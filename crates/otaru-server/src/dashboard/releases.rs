@@ -70,11 +70,11 @@ pub(super) fn sizes(release: &Release) -> Vec<(String, u64, u64, [Part; 1])> {
     all
 }
 
-/// How work on a release is, if it is worth a word.
+/// Returns the progress of work on a release, unless it is done.
 pub(super) fn work(release: &Release) -> Option<(Tone, String)> {
     let job = release.job.as_ref()?;
     match job.state.known()? {
-        JobState::Queued => Some((Tone::Wait, "waits to be built".into())),
+        JobState::Queued => Some((Tone::Wait, "waiting to be built".into())),
         JobState::Running => Some((Tone::Busy, format!("building: {}", job.detail))),
         JobState::Failed => Some((Tone::Bad, format!("build failed: {}", job.detail))),
         JobState::Done => None,
@@ -122,7 +122,7 @@ async fn upload(
             let what = format!("{} for {}", release.title, release.chip);
             let created = registered.created;
             let mut text =
-                if created { format!("Read: {what}.") } else { format!("{what} is here already.") };
+                if created { format!("Read: {what}.") } else { format!("{what} was uploaded before.") };
             for remark in &registered.remarks {
                 text.push_str(&format!(" {}.", sentence(remark)));
             }

@@ -63,7 +63,7 @@ impl RolloutPage {
         phases.contains(&self.row.view.phase.as_str())
     }
 
-    /// How the link to what is shown ends.
+    /// Returns the end of the link to the list that is shown.
     fn needle(&self) -> String {
         format!("?standing={}#", self.standing)
     }
@@ -160,7 +160,7 @@ fn wave(view: &RolloutView, at: usize, last: usize, tally: &Tally) -> WaveShown 
     };
     WaveShown {
         name: if at == last && last > 0 { "The rest".into() } else { format!("Wave {}", at + 1) },
-        size: planned.map_or_else(|| "everyone else".into(), |wave| size(wave.size)),
+        size: planned.map_or_else(|| "all other devices".into(), |wave| size(wave.size)),
         gate: planned.map_or_else(String::new, |wave| gate(wave.gate)),
         state: match () {
             () if begun && at <= view.wave => "open",
@@ -183,10 +183,11 @@ fn size(size: WaveSize) -> String {
 
 fn gate(gate: Gate) -> String {
     match gate {
-        Gate::Hand => "then waits for you".into(),
+        Gate::Hand => "the next wave is opened manually".into(),
         Gate::Auto(AutoGate { success, soak, .. }) => {
-            let soak = if soak.0 == 0 { String::new() } else { format!(" for {}", show::span(soak.0)) };
-            format!("goes on at {} good{soak}", success)
+            let soak =
+                if soak.0 == 0 { String::new() } else { format!(", after a soak of {}", show::span(soak.0)) };
+            format!("the next wave opens at {} success{soak}", success)
         }
     }
 }
@@ -195,29 +196,35 @@ fn hint(view: &RolloutView, now: i64) -> Option<(Tone, String)> {
     let bad = show::many(view.verdicts.bad, "failure");
     Some(match (view.phase.as_str(), view.gate) {
         ("draft", _) => (Tone::Wait, "A draft: nothing happens until you start it.".into()),
-        ("scheduled", _) => (Tone::Wait, "It starts by itself when its time has come.".into()),
-        ("paused", _) => (Tone::Wait, "Paused: devices that have begun finish, no other starts.".into()),
+        ("scheduled", _) => (Tone::Wait, "It starts automatically at its start time.".into()),
+        ("paused", _) => {
+            (Tone::Wait, "Paused: updates under way run to their end, no further device starts.".into())
+        }
         ("stopped", _) => {
-            (Tone::Bad, format!("Stopped by itself: {}. No other device starts.", broke(view, &bad)))
+            (Tone::Bad, format!("Stopped automatically: {}. No further device starts.", broke(view, &bad)))
         }
         ("running", _) if view.retries_hold => (Tone::Wait, retries(view)),
         ("running", GateState::Soaking(since)) => {
             let since = now.saturating_sub(since.0.cast_signed()).max(0).unsigned_abs();
-            (Tone::Busy, format!("The wave is good and soaks, since {}.", show::span(since)))
+            (
+                Tone::Busy,
+                format!("The wave has the success rate needed and has soaked for {}.", show::span(since)),
+            )
         }
         ("running", GateState::Held(Held::Hand)) => {
-            (Tone::Wait, "The wave is done. The next opens when you say so.".into())
+            (Tone::Wait, "The wave is done. Open the next wave to continue.".into())
         }
         ("running", GateState::Held(Held::SuccessRate)) => {
-            (Tone::Bad, format!("Held: after {bad}, the next wave does not open by itself."))
+            (Tone::Bad, format!("Held: after {bad}, the next wave does not open automatically."))
         }
         ("running", GateState::Held(Held::Unreachable)) => (Tone::Wait, retries(view)),
         ("running", GateState::Held(_)) => {
-            (Tone::Wait, "Held: no device of this wave has shown yet whether the release is good.".into())
+            (Tone::Wait, "Held: no device of this wave has shown yet whether the release works.".into())
         }
-        ("finishing", _) => {
-            (Tone::Busy, "No other device starts; it completes when those under way have ended.".into())
-        }
+        ("finishing", _) => (
+            Tone::Busy,
+            "No further device starts; the rollout completes when the updates under way have ended.".into(),
+        ),
         _ => return None,
     })
 }
@@ -226,7 +233,7 @@ fn hint(view: &RolloutView, now: i64) -> Option<(Tone, String)> {
 fn broke(view: &RolloutView, bad: &str) -> String {
     match (view.broke, view.spec.stop) {
         (Some(broke), Some(rule)) => format!(
-            "{} among {}, and the rule is {} of at least {}",
+            "{} among {}; the limit is {} of at least {}",
             show::many(broke.bad, "failure"),
             show::many(broke.all(), "result"),
             rule.failures,
@@ -239,7 +246,7 @@ fn broke(view: &RolloutView, bad: &str) -> String {
 fn retries(view: &RolloutView) -> String {
     let many = view.tallies.iter().map(|tally| tally.retrying).sum::<u32>();
     format!(
-        "Held: on {} the new image did not reach the broker. They try it again by themselves, five times in up to five days.",
+        "Held: on {} the new image did not reach the broker. They retry automatically, five times in up to five days.",
         show::many(many, "device")
     )
 }
@@ -254,7 +261,7 @@ fn facts(spec: &RolloutSpec, now: i64) -> Vec<(&'static str, String)> {
     };
     let listed = target.devices.as_ref().map(|devices| match devices.len() {
         0..=3 => devices.iter().map(DeviceId::as_str).collect::<Vec<_>>().join(", "),
-        many => show::many(many as u64, "chosen device"),
+        many => show::many(many as u64, "selected device"),
     });
     let all = [
         ("Devices", listed),
@@ -269,13 +276,13 @@ fn facts(spec: &RolloutSpec, now: i64) -> Vec<(&'static str, String)> {
                 format!("{} failures, of at least {}", stop.failures, show::many(stop.minimum, "result"))
             }),
         ),
-        ("At once", spec.limits.concurrency.map(show::count)),
-        ("A minute", spec.limits.starts_per_minute.map(show::count)),
-        ("Between", spec.limits.window.map(|window| window.to_string())),
+        ("Devices at once", spec.limits.concurrency.map(show::count)),
+        ("Starts per minute", spec.limits.starts_per_minute.map(show::count)),
+        ("Time window", spec.limits.window.map(|window| window.to_string())),
         ("Starts at", spec.start_at.map(moment)),
         ("Ends at", spec.end_at.map(moment)),
         (
-            "Each device",
+            "Per device",
             Some(format!(
                 "{} of {}",
                 show::many(spec.attempts.count, "attempt"),
@@ -283,8 +290,11 @@ fn facts(spec: &RolloutSpec, now: i64) -> Vec<(&'static str, String)> {
             )),
         ),
         ("Priority", (spec.priority != 0).then(|| spec.priority.to_string())),
-        ("Continuous", spec.continuous.then(|| "also for devices that join later".into())),
-        ("Forced", spec.force.then(|| "also other products and what failed before".into())),
+        ("Continuous", spec.continuous.then(|| "also devices that match later".into())),
+        (
+            "Forced",
+            spec.force.then(|| "also other products, and devices where the image failed before".into()),
+        ),
     ];
     all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
 }
@@ -294,21 +304,21 @@ fn step(happened: &RolloutEvent, spec: &RolloutSpec) -> Step {
     let (tone, what) = match &event["did"] {
         Value::Null => noticed(&event["notice"], spec),
         Value::String(did) if did == "retry" => {
-            (Tone::Calm, format!("lets {} try again", event["device"].as_str().unwrap_or_default()))
+            (Tone::Calm, format!("retried {}", event["device"].as_str().unwrap_or_default()))
         }
         Value::String(did) => (Tone::Calm, said(did).to_owned()),
         Value::Object(map) => (Tone::Calm, map.keys().next().map_or("", |did| said(did)).to_owned()),
-        _ => (Tone::Calm, "did something".into()),
+        _ => (Tone::Calm, "changed it".into()),
     };
     Step { at: happened.at, tone, what, by: happened.actor.clone() }
 }
 
 fn said(did: &str) -> &str {
     match did {
-        "create" => "made it",
+        "create" => "created it",
         "start" => "started it",
         "pause" => "paused it",
-        "resume" => "let it go on",
+        "resume" => "resumed it",
         "advance" => "opened the next wave",
         "finish" => "asked it to finish",
         "abort" => "aborted it",
@@ -325,25 +335,28 @@ fn noticed(event: &Value, spec: &RolloutSpec) -> (Tone, String) {
         None => "a wave".to_owned(),
     };
     match event {
-        Value::String(name) if name == "started" => (Tone::Busy, "it runs".into()),
-        Value::String(name) if name == "completed" => (Tone::Good, "it is over".into()),
+        Value::String(name) if name == "started" => (Tone::Busy, "started".into()),
+        Value::String(name) if name == "completed" => (Tone::Good, "completed".into()),
         Value::String(name) => (Tone::Calm, show::words(name)),
         Value::Object(map) => match map.iter().next() {
             Some((name, at)) if name == "wave_opened" => (Tone::Busy, format!("{} opened", wave(at))),
-            Some((name, at)) if name == "soaking" => (Tone::Busy, format!("{} is good and soaks", wave(at))),
+            Some((name, at)) if name == "soaking" => {
+                (Tone::Busy, format!("{} reached its success rate and soaks", wave(at)))
+            }
             Some((name, why)) if name == "held" => {
                 (Tone::Wait, format!("held: {}", show::words(why.as_str().unwrap_or_default())))
             }
             Some((name, why)) if name == "waits" => {
-                (Tone::Wait, format!("its time has come, but: {}", why.as_str().unwrap_or_default()))
+                (Tone::Wait, format!("cannot start yet: {}", why.as_str().unwrap_or_default()))
             }
-            Some((name, verdicts)) if name == "stopped" => {
-                (Tone::Bad, format!("stopped by itself: {} bad, {} good", verdicts["bad"], verdicts["good"]))
-            }
+            Some((name, verdicts)) if name == "stopped" => (
+                Tone::Bad,
+                format!("stopped automatically: {} failed, {} succeeded", verdicts["bad"], verdicts["good"]),
+            ),
             Some((name, _)) => (Tone::Calm, show::words(name)),
             None => (Tone::Calm, String::new()),
         },
-        _ => (Tone::Calm, "something happened".into()),
+        _ => (Tone::Calm, "unknown event".into()),
     }
 }
 
@@ -354,12 +367,12 @@ async fn act(
     Form(fields): Form,
 ) -> Response {
     let (control, done) = match action.as_str() {
-        "start" => (Control::Start, "It runs."),
-        "pause" => (Control::Pause, "Paused: no other device starts."),
-        "resume" => (Control::Resume, "It goes on."),
-        "advance" => (Control::Advance, "The next wave is open."),
-        "finish" => (Control::Finish, "It completes when what is under way has ended."),
-        "abort" => (Control::Abort { cancel: fields.is("cancel") }, "Aborted."),
+        "start" => (Control::Start, "Rollout started."),
+        "pause" => (Control::Pause, "Rollout paused: no further device starts."),
+        "resume" => (Control::Resume, "Rollout resumed."),
+        "advance" => (Control::Advance, "Next wave opened."),
+        "finish" => (Control::Finish, "The rollout completes when the updates under way have ended."),
+        "abort" => (Control::Abort { cancel: fields.is("cancel") }, "Rollout aborted."),
         _ => return Failure::from(Problem::not_found("such action")).into_response(),
     };
     let acted = commands::control(&app, visitor.caller, id, control).await;
@@ -374,7 +387,7 @@ async fn retry(
 ) -> Response {
     let one = DeviceId::from(device.as_str());
     let retried = commands::retry(&app, visitor.caller, id, one, fields.is("force"));
-    after(retried.await.map(|_| format!("{device} tries again.")), &format!("/rollouts/{id}"))
+    after(retried.await.map(|_| format!("{device} will retry.")), &format!("/rollouts/{id}"))
 }
 
 #[cfg(test)]
@@ -389,15 +402,15 @@ mod tests {
         }))
         .unwrap();
         for (notice, words) in [
-            (otaru_rollout::Notice::Started, "it runs"),
+            (otaru_rollout::Notice::Started, "started"),
             (otaru_rollout::Notice::WaveOpened(0), "wave 1 opened"),
             (otaru_rollout::Notice::WaveOpened(1), "the last wave opened"),
             (otaru_rollout::Notice::Held(Held::NoEvidence), "held: no evidence"),
-            (otaru_rollout::Notice::Completed, "it is over"),
+            (otaru_rollout::Notice::Completed, "completed"),
         ] {
             assert_eq!(noticed(&json!(notice), &spec).1, words);
         }
         let stopped = otaru_rollout::Notice::Stopped(otaru_rollout::Verdicts { good: 1, bad: 2 });
-        assert_eq!(noticed(&json!(stopped), &spec).1, "stopped by itself: 2 bad, 1 good");
+        assert_eq!(noticed(&json!(stopped), &spec).1, "stopped automatically: 2 failed, 1 succeeded");
     }
 }

@@ -30,13 +30,13 @@ pub(super) fn router() -> Router<Shared> {
 /// A rollout in a list.
 pub(super) struct Row {
     pub(super) view: RolloutView,
-    /// Where its devices stand.
+    /// Devices by standing.
     pub(super) parts: Vec<Part>,
-    /// How many devices it has.
+    /// Number of devices.
     pub(super) devices: u64,
-    /// How many of them are done.
+    /// Number of devices that run the image.
     pub(super) done: u64,
-    /// How many of them failed.
+    /// Number of devices that failed.
     pub(super) failed: u64,
 }
 
@@ -49,7 +49,7 @@ impl Row {
     pub(super) fn brings(&self) -> String {
         match (&self.view.release, self.view.undo) {
             (Some(release), _) => release.title.clone(),
-            (None, Some(undo)) => format!("takes rollout {undo} back"),
+            (None, Some(undo)) => format!("rollout {undo}"),
             (None, None) => String::new(),
         }
     }
@@ -75,7 +75,7 @@ impl From<RolloutView> for Row {
     }
 }
 
-/// Where devices stand, as parts: done, under way, failed, waiting, not begun, given up.
+/// Returns the devices by standing, as parts of a bar.
 pub(super) fn parts(tally: &Tally, base: &str) -> Vec<Part> {
     let part = |name: &str, number: u32, tone, standing: &str| Part {
         name: name.into(),
@@ -85,19 +85,19 @@ pub(super) fn parts(tally: &Tally, base: &str) -> Vec<Part> {
     };
     let all = vec![
         part("updated", tally.succeeded, Tone::Good, "succeeded"),
-        part("ran it already", tally.current, Tone::Good, "current"),
-        part("under way", tally.active, Tone::Busy, "active"),
-        part("will be tried again", tally.retrying, Tone::Wait, "retrying"),
+        part("already up to date", tally.current, Tone::Good, "current"),
+        part("updating", tally.active, Tone::Busy, "active"),
+        part("retrying", tally.retrying, Tone::Wait, "retrying"),
         part("rolled back", tally.rolled_back, Tone::Bad, "rolled_back"),
         part("failed", tally.failed, Tone::Bad, "failed"),
         part("timed out", tally.timed_out, Tone::Bad, "timed_out"),
         part("refused", tally.refused, Tone::Bad, "refused"),
         part("offline", tally.waiting, Tone::Wait, "waiting"),
-        part("not begun", tally.ready, Tone::Calm, "ready"),
+        part("not started", tally.ready, Tone::Calm, "ready"),
         part("cancelled", tally.cancelled, Tone::Calm, "cancelled"),
         part("superseded", tally.superseded, Tone::Calm, "superseded"),
-        part("keeps going back", tally.keeps_going_back, Tone::Bad, "keeps_going_back"),
-        part("left", tally.removed, Tone::Calm, "removed"),
+        part("keeps rolling back", tally.keeps_going_back, Tone::Bad, "keeps_going_back"),
+        part("removed", tally.removed, Tone::Calm, "removed"),
     ];
     all.into_iter().filter(|part| part.number > 0).collect()
 }

@@ -21,7 +21,7 @@ pub(super) enum Section {
 pub(super) struct Shell {
     /// Title of the page.
     pub(super) title: String,
-    /// Where it is.
+    /// Section of the page.
     pub(super) section: Section,
     /// Name of the visitor; none, where nobody is logged in.
     pub(super) name: Option<String>,
@@ -33,9 +33,9 @@ pub(super) struct Shell {
     pub(super) notice: Option<Notice>,
     /// Events that make it worth drawing anew: kinds of events, some with an id, `device/kitchen rollout`.
     pub(super) live: String,
-    /// When it was asked for, in milliseconds since 1970.
+    /// Time of the request, in milliseconds since 1970.
     pub(super) now: i64,
-    /// How many events there had been then.
+    /// Number of events until then.
     pub(super) since: u64,
     pub(super) assets: &'static Places,
 }

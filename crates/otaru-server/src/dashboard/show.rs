@@ -7,7 +7,7 @@ use otaru_api::{Deployment, Device, Timestamp};
 use otaru_format::status::{MAX_TRIALS, UpdateState};
 use otaru_rollout::{Phase, Standing};
 
-/// How good something is, as a colour says it; never a colour alone.
+/// Tone of a badge, which is shown as a colour and never as a colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     /// As it should be.
@@ -55,7 +55,7 @@ pub(super) fn state(device: &Device) -> String {
     }
 }
 
-/// Where a deployment stands, in words.
+/// Returns the standing of a deployment in words.
 pub(super) fn standing(deployment: &Deployment) -> String {
     match (deployment.standing.as_str(), deployment.trials) {
         ("retrying", 0) => "not heard since it started the image".into(),
@@ -88,6 +88,16 @@ pub(super) fn tone_of_phase(phase: &str) -> Tone {
         Some(Phase::Paused | Phase::Scheduled) => Tone::Wait,
         Some(Phase::Stopped) => Tone::Bad,
         Some(Phase::Draft | Phase::Aborted { .. }) | None => Tone::Calm,
+    }
+}
+
+/// Label of a device's health, which the API names in one word.
+pub(super) fn health(name: &str) -> &str {
+    match name {
+        "well" => "healthy",
+        "troubled" => "needs attention",
+        "away" => "offline",
+        other => other,
     }
 }
 

@@ -9,15 +9,15 @@ use crate::caller::Caller;
 /// Somebody who is logged in. As an extractor it sends everybody else to the login.
 #[derive(Debug, Clone)]
 pub(super) struct Visitor {
-    /// Who, and what they may do.
+    /// Token and role of the visitor.
     pub(super) caller: Caller,
     /// The session.
     pub(super) session: Digest,
     /// Notice of the page before.
     pub(super) notice: Option<Notice>,
-    /// When the page was asked for, in milliseconds since 1970.
+    /// Time of the request, in milliseconds since 1970.
     pub(super) now: i64,
-    /// How many events there had been then.
+    /// Number of events until then.
     pub(super) since: u64,
 }
 

@@ -15,7 +15,7 @@ pub const ROLLOUT_EVENTS: i64 = 200_000;
 pub const JOBS: i64 = 10_000;
 /// Answers to requests with an `Idempotency-Key`; besides, none is kept for longer than a day.
 pub const ANSWERS: i64 = 50_000;
-/// How long tokens and fleet keys are listed that are good no more.
+/// Time for which tokens and fleet keys stay listed after they end.
 pub const ENDED: Span = Span::hours(400 * 24);
 
 /// Removes what is more than is kept.

@@ -1,4 +1,4 @@
-//! How a device is, in one word: `well`, `updating`, `troubled` or `away`.
+//! Health of a device in one word: `well`, `updating`, `troubled` or `away`.
 
 use std::sync::LazyLock;
 

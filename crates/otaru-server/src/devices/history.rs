@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{attempts, event};
 use crate::db::DbError;
 
-/// How many events of a device are kept.
+/// Number of events that are kept of a device.
 pub const KEPT: i64 = 1_000;
 /// Number of events that are read for an entry: an update has about eight.
 const STEPS: i64 = 8;

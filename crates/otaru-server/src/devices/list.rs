@@ -1,6 +1,6 @@
 //! Lists of devices: filtered, sorted, in pages.
 //!
-//! What SQL can say is said in SQL. Tag expressions and version ranges are the rollout engine's, so that a list shows what a
+//! SQL filters whatever it can. Tag expressions and version ranges are the rollout engine's, so that a list shows what a
 //! rollout would hit; they are applied to what SQL finds, page by page, until a page is full.
 
 use otaru_api::{Cursor, Device, FleetCounts, Page, Timestamp, VersionCount};
@@ -16,7 +16,7 @@ use crate::db::DbError;
 /// Devices that are read at once, to be looked at one by one.
 const BATCH: usize = 1_000;
 
-/// Which devices are wanted: those that meet every condition that is given.
+/// Filter for devices: those that meet every condition that is given.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Id or label contains this, in whatever case.
@@ -35,7 +35,7 @@ pub struct Filter {
     pub image: Option<[u8; 32]>,
     /// The state.
     pub state: Option<String>,
-    /// How they are: `well`, `updating`, `troubled` or `away`.
+    /// Health: `well`, `updating`, `troubled` or `away`.
     pub health: Option<String>,
     /// Whether they can be reached.
     pub reachable: Option<bool>,
@@ -49,20 +49,20 @@ pub struct Filter {
     pub retired: bool,
 }
 
-/// What a list is sorted by; ties by id.
+/// Sort key of a list; ties by id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
     /// The id.
     #[default]
     Id,
-    /// What people call it, or its id.
+    /// Label, or the id where there is none.
     Label,
     /// The version, as text.
     Version,
     /// The state.
     State,
-    /// When something last changed.
+    /// Time of the last change.
     LastSeen,
 }
 
@@ -103,7 +103,7 @@ enum Place {
     Text(String),
 }
 
-/// How a list is to be.
+/// Order and size of a list.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
     /// The order.
@@ -231,7 +231,7 @@ fn batch(
     Ok(devices.collect::<Result<_, _>>()?)
 }
 
-/// How many devices meet the filter.
+/// Returns the number of devices that meet the filter.
 pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
     if filter.needs_rust() {
         return Ok(ids(tx, filter, usize::MAX)?.len() as u64);

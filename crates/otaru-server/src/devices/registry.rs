@@ -1,4 +1,4 @@
-//! How many devices can become known, and what is told of those that find no room.
+//! Bounds on the number of devices, and the log lines about those that find no room.
 //!
 //! Whoever has a fleet key, or reports to a broker where everybody may, can make up names. So the registry has a bound, and each fleet key
 //! has one.
@@ -18,7 +18,7 @@ use crate::rates::Claims;
 /// The pause between two lines in the log about devices that found no room.
 const COMPLAINTS: Duration = Duration::from_secs(60);
 
-/// How many devices can become known.
+/// Bounds on the number of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// In all, without retired ones.
@@ -43,7 +43,7 @@ pub enum NoRoom {
     FleetKey {
         /// The key's name.
         name: String,
-        /// How many.
+        /// Number of devices.
         devices: u64,
     },
 }
@@ -70,7 +70,7 @@ impl From<NoRoom> for Problem {
     }
 }
 
-/// How a device was found, or became known.
+/// Result of looking a device up, or of registering it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
     /// It has a row now, and had none.
@@ -94,7 +94,7 @@ pub fn register(tx: &Connection, id: &DeviceId, most: u64, now: Time) -> Result<
     Ok(Entry::Made)
 }
 
-/// How many devices there are, without retired ones.
+/// Returns the number of devices, without retired ones.
 pub fn count(tx: &Connection) -> Result<u64, DbError> {
     let sql = "SELECT value FROM counts WHERE name = 'devices'";
     let count: Option<i64> = tx.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
@@ -121,7 +121,7 @@ impl Registry {
         }
     }
 
-    /// How often there was no room since the start.
+    /// Returns the number of devices that were turned away since the start.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }

@@ -44,7 +44,7 @@ pub fn get(tx: &Connection, id: &DeviceId) -> Result<Option<Device>, DbError> {
     Ok(tx.prepare_cached(&sql)?.query_row([id.as_str()], device).optional()?)
 }
 
-/// When a device last reported.
+/// Returns the time of a device's last report.
 pub fn reported_at(tx: &Connection, id: &DeviceId) -> Result<Option<Timestamp>, DbError> {
     let sql = "SELECT reported_at FROM devices WHERE id = ?";
     Ok(tx.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?.flatten())

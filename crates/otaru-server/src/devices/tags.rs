@@ -69,7 +69,7 @@ pub fn remove(tx: &Connection, device: &DeviceId, names: &[String]) -> Result<()
     Ok(())
 }
 
-/// How many tags a device has; more than it may is refused by whoever adds.
+/// Checks that a device has no more tags than it may; whoever adds tags calls it afterwards.
 ///
 /// # Errors
 /// [`Problem::invalid`] when it has too many.

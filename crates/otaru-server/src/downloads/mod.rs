@@ -1,6 +1,6 @@
 //! Downloads: `/files/{digest}/{name}`, for devices and everybody else.
 //!
-//! What a digest names never changes, so whatever lies between may keep it for ever, and a link says nothing that its reader could not
+//! A digest names the same bytes for ever, so whatever lies between may keep it for ever, and a link says nothing that its reader could not
 //! check. The name is for people; the digest alone decides. Files that are in memory are sent from there without a copy. Nothing
 //! is compressed on the way: release files are already, and a device counts on the ranges of the file itself.
 

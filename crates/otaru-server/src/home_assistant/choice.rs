@@ -1,4 +1,4 @@
-//! Which release Home Assistant is shown for a device, and why not a newer one.
+//! Choice of the release that Home Assistant is shown for a device, and the reason if that is not the newest.
 
 use std::cmp::Ordering;
 use std::sync::LazyLock;
@@ -162,7 +162,7 @@ pub fn choose(tx: &Connection, device: &Device, candidates: &[Candidate]) -> Res
     Ok(choice)
 }
 
-/// How a release failed on a device: in its last deployment there that tells, or by the device's own word.
+/// Returns why a release failed on a device: by its last deployment there that tells, or by the device's own word.
 fn failed(tx: &Connection, device: &Device, release: &Latest) -> Result<Option<String>, DbError> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(

@@ -11,30 +11,30 @@ pub const INSTALL: &str = "install";
 /// Characters of the longest summary: Home Assistant drops a message with a longer one.
 const LONGEST_SUMMARY: usize = 255;
 
-/// Where the messages of a server go.
+/// Topics of a server's messages.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// Prefix that Home Assistant listens to: `homeassistant`.
     pub prefix: String,
-    /// How the devices' topics begin.
+    /// Prefix of the devices' topics.
     pub base: String,
     /// Beginning of links for people.
     pub public_base: String,
 }
 
 impl Places {
-    /// Where a device is described. Home Assistant takes letters, digits, `_` and `-` there; what else a device's id has is
+    /// Returns the topic of a device's description. Home Assistant takes letters, digits, `_` and `-` there; what else a device's id has is
     /// written in hex, so that no two devices meet.
     pub fn discovery(&self, device: &str) -> String {
         format!("{}/update/{}/config", self.prefix, unique(device))
     }
 
-    /// Where a device's state is told.
+    /// Returns the topic of a device's state.
     pub fn state(&self, device: &str) -> String {
         format!("{}/home-assistant/{device}/state", self.base)
     }
 
-    /// Where an installation is asked for.
+    /// Returns the topic on which an installation is asked for.
     pub fn install(&self, device: &str) -> String {
         format!("{}/home-assistant/{device}/install", self.base)
     }
@@ -44,7 +44,7 @@ impl Places {
         [self.install("+"), self.birth()]
     }
 
-    /// Where Home Assistant says that it is there.
+    /// Returns the topic of Home Assistant's birth message.
     pub fn birth(&self) -> String {
         format!("{}/status", self.prefix)
     }

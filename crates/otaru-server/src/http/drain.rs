@@ -15,9 +15,9 @@ use tokio::time::timeout;
 
 /// Most bytes that are thrown away; four times the largest upload.
 const MOST: usize = 64 << 20;
-/// How long that may take.
+/// Longest time that this may take.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long nothing may come.
+/// Longest time in which nothing may come.
 const STALL: Duration = Duration::from_secs(5);
 
 /// The same request; what nobody reads of its body is thrown away.

@@ -50,7 +50,7 @@ const UNSENT: u32 = 16 * 1024;
 const BACKLOG: u32 = 4_096;
 /// Bytes of the longest answer to somebody in the reserve.
 const LONG_ANSWER: u64 = 128 * 1024;
-/// How long answers that are under way have after the end was asked for.
+/// Time for answers under way to end after the shutdown was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 /// The pause after the system had no more file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
@@ -62,7 +62,7 @@ const COME_AGAIN: u32 = 5;
 /// Rules of a listener.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// How much there may be at once.
+    /// Limits on concurrent connections and requests.
     pub limits: Limits,
     /// Proxies that are believed whom they name as a request's sender.
     pub proxies: Vec<IpAddr>,
@@ -122,7 +122,7 @@ pub async fn serve(listener: TcpListener, router: Router, rules: Rules, stop: Ca
 struct Door {
     room: Room,
     rules: Rules,
-    /// When it was last told that somebody found no room.
+    /// Time of the last log line about a connection that found no room.
     told: Mutex<Option<Instant>>,
 }
 

@@ -1,4 +1,4 @@
-//! How many connections there may be, and whose.
+//! Room for connections: how many there may be in all, and of each peer.
 //!
 //! Most places are for everybody. One address may have a share of them as long as nobody who logged in is behind it. When they are
 //! taken, connections whose peers are waited for make room (see [`super::waiting`]). Where none does, a few more are left for short
@@ -18,7 +18,7 @@ use super::waiting::{Among, Entry, Waits};
 use crate::address::origin;
 use crate::counts::{Counted, Counts};
 
-/// How often it is looked for room while there is none.
+/// Interval of looking for room while there is none.
 const LOOK: Duration = Duration::from_millis(50);
 /// The longest wait of a connection in the queue.
 const QUEUED: Duration = Duration::from_secs(10);

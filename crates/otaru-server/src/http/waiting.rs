@@ -128,7 +128,7 @@ impl Wait {
         self.end.cancelled().await;
     }
 
-    /// How long its peer is waited for, as a stranger would be.
+    /// Returns the time that its peer has been waited for, as a stranger would be.
     fn waited(&self, now: Instant) -> Duration {
         let since = self.since.load(Ordering::Relaxed);
         if since == 0 || self.end.is_cancelled() {

@@ -106,7 +106,7 @@ impl EmbeddedBroker {
         Ok(Self { url, address, shutdown, task })
     }
 
-    /// Where it is, with the login to use.
+    /// Returns the address of the broker, with the login to use.
     pub fn url(&self) -> &BrokerUrl {
         &self.url
     }
@@ -133,7 +133,7 @@ impl Drop for EmbeddedBroker {
     }
 }
 
-/// How this machine itself reaches a listener: "any address" is no destination.
+/// Returns the address at which this machine itself reaches a listener: "any address" is no destination.
 pub fn reachable(address: SocketAddr) -> SocketAddr {
     use std::net::{Ipv4Addr, Ipv6Addr};
     match address {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::url::BrokerUrl;
 
-/// How long a broker may take to accept a connection, a subscription or a message.
+/// Time for a broker to accept a connection, a subscription or a message.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Longest payload that is looked at.
 pub const LONGEST_MESSAGE: usize = 4 * 1024;

@@ -37,7 +37,7 @@ pub struct Connections(Mutex<Inner>);
 struct Inner {
     connected: HashMap<String, u32>,
     takeovers: HashMap<String, Takeovers>,
-    /// When lines about takeovers were written to the log.
+    /// Times of the log lines about takeovers.
     lines: VecDeque<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! Where the broker is: `mqtt://[user:pass@]HOST[:PORT]`, and a password that is never printed.
+//! Address of a broker, `mqtt://[user:pass@]HOST[:PORT]`, with a password that is never printed.
 
 use std::fmt;
 use std::str::FromStr;

@@ -13,9 +13,9 @@ use super::{ingest, report};
 use crate::app::Shared;
 use crate::db::DbError;
 
-/// How many devices' messages are taken in at the same time: as many writes share a transaction.
+/// Number of devices whose messages are taken in concurrently: as many writes share a transaction.
 const AT_ONCE: usize = 128;
-/// How long a device that has connected has for its first report.
+/// Time for a device that has connected to send its first report.
 const GREETING: std::time::Duration = std::time::Duration::from_millis(1_500);
 /// After this long the broker has done with a connection whose last will it has told.
 const SETTLED: std::time::Duration = std::time::Duration::from_secs(3);
@@ -39,7 +39,7 @@ pub struct Heard {
     pub retained: bool,
 }
 
-/// Where messages go. Clones are the same one.
+/// Inbox of the devices' messages. Clones are the same one.
 #[derive(Clone)]
 pub struct Inbox(Arc<Inner>);
 
@@ -50,7 +50,7 @@ struct Inner {
     /// There is nothing in it any more.
     emptied: Notify,
     arrivals: Arrivals,
-    /// When a failure was last told.
+    /// Time of the last log line about a failure.
     complained: Mutex<Option<Instant>>,
     app: Shared,
     may_register: bool,

@@ -286,7 +286,7 @@ fn presence(
     Ok(Some(changes))
 }
 
-/// How many devices are looked at in one write.
+/// Number of devices that one write looks at.
 const BATCH: u32 = 500;
 
 /// Nobody is there: what was connected to a broker that ended is not any more. Those that come back say so.

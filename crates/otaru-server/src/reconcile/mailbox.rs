@@ -12,7 +12,7 @@ use otaru_rollout::DeviceId;
 
 /// Messages of one device that are taken in as fast as they come; more wait for [`REFILL`] each.
 const BURST: u32 = 32;
-/// How long it takes until one more message of a device may be taken in.
+/// Time until one more message of a device may be taken in.
 const REFILL: Duration = Duration::from_millis(250);
 /// Bytes that may wait, of all devices together.
 const MOST: usize = 64 << 20;
@@ -53,7 +53,7 @@ struct Waiting {
     bytes: usize,
 }
 
-/// How fast a device's messages are taken in.
+/// Rate at which a device's messages are taken in.
 #[derive(Debug)]
 struct Pace {
     left: u32,
@@ -173,7 +173,7 @@ impl Mailbox {
         self.queue(device.clone(), now);
     }
 
-    /// How many messages found no room, told once everything else is taken in.
+    /// Returns the number of messages that found no room, once everything else is taken in.
     pub(super) fn missed(&mut self) -> u64 {
         match self.bytes {
             0 => std::mem::take(&mut self.missed),

@@ -26,7 +26,7 @@ const BATCH: u32 = 1_000;
 const AT_ONCE: usize = 256;
 /// The first pause while the broker is away, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// How often rows are looked for though nobody rang.
+/// Interval of looking for rows without being woken.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// A way to the broker.

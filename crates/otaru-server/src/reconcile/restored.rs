@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use crate::db::DbError;
 use crate::rollouts::offer::rollout_in;
 
-/// How far above the highest number a device may lift it at once: no device that lies makes numbers that nobody can read.
+/// Largest step by which a device may lift the highest number: no device that lies makes numbers that nobody can read.
 const FARTHEST: i64 = 10_000;
 
 /// Lifts the number of the next rollout above one that a device names.

@@ -19,11 +19,11 @@ use crate::releases::again::{self, When};
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
 use crate::rollouts::{deployments, preview, rows};
 
-/// How often the clock is looked at.
+/// Interval of looking at the clock.
 const TICK: Duration = Duration::from_secs(1);
-/// How often every active deployment is ticked: the clock may have been set back.
+/// Interval at which every active deployment is ticked: the clock may have been set back.
 const EVERY_ACTIVE: Duration = Duration::from_secs(3_600);
-/// How often old answers and devices that went silent are looked for.
+/// Interval of looking for old answers and for devices that went silent.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// Devices in one write.
 const BATCH: u32 = 250;
@@ -33,11 +33,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Memory between passes; it may be lost.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Which scan of a rollout is under way, and the device it got to.
+    /// Scan of each rollout that is under way, and the device it got to.
     scans: BTreeMap<RolloutId, (u32, Option<DeviceId>)>,
     /// In which phase a rollout's deployments were all told that it ends.
     closed: BTreeMap<RolloutId, Phase>,
-    /// When a rollout could not begin last, and why.
+    /// Time and reason of each rollout's last failure to begin.
     waiting: BTreeMap<RolloutId, (Instant, String)>,
 }
 

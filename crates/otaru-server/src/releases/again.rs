@@ -1,7 +1,7 @@
 //! Going back is going forward: an older release is signed again with a higher sequence, because devices that want
 //! signatures take no lower one, and no command makes them.
 //!
-//! Which releases that are is found out outside of the one writer, since it asks every device; the write only looks whether
+//! The outdated releases are found outside of the one writer, since finding them asks every device; the write only looks whether
 //! the answer still holds.
 
 use std::collections::BTreeSet;
@@ -100,7 +100,7 @@ pub struct Prepared {
     _held: Option<OwnedRwLockReadGuard<()>>,
 }
 
-/// When what is found outdated is signed.
+/// Time at which outdated releases are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// Now: something starts.

@@ -25,7 +25,7 @@ use crate::events::Events;
 const TELL: Duration = Duration::from_millis(250);
 /// Cost of a patch, in blocks that are to be compressed: a guess for the progress bar.
 const BLOCKS_PER_PATCH: usize = 20;
-/// How much less than others the thread counts (`nice`), so that answers do not wait for it.
+/// Niceness of the thread (`nice`), so that answers do not wait for it.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 

@@ -61,7 +61,7 @@ pub struct ReleaseParts {
     pub compressed: Option<u32>,
     /// Images with a patch, and the patch's bytes.
     pub deltas: Vec<(Digest, u32)>,
-    /// Where the image lies in the file.
+    /// Range of the image in the file.
     pub raw: Option<Range<usize>>,
 }
 

@@ -10,19 +10,19 @@ use crate::db::DbError;
 /// Work on a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Its number.
+    /// Number.
     pub id: i64,
     /// Of which release.
     pub release: i64,
-    /// What is done.
+    /// Kind of work.
     pub kind: JobKind,
-    /// How far it is.
+    /// State of the work.
     pub state: JobState,
     /// The stage, or why it failed.
     pub detail: String,
-    /// When it was asked for.
+    /// Time at which it was asked for.
     pub created_at: Timestamp,
-    /// When it ended.
+    /// Time at which it ended.
     pub ended_at: Option<Timestamp>,
 }
 

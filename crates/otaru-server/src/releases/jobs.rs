@@ -18,7 +18,7 @@ use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
 
-/// How often the fleet is searched for images that a release has no patch for.
+/// Interval of searching the fleet for images that a release has no patch for.
 const CHECK: Duration = Duration::from_secs(60 * 60);
 
 /// Why a job failed.

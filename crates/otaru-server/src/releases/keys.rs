@@ -34,7 +34,7 @@ impl Keys {
         self.signer.as_ref()
     }
 
-    /// Which release files are made with them.
+    /// Returns the release files that are made with these keys.
     pub fn makes(&self) -> Makes {
         match (&self.signer, self.trusted()) {
             (Some(_), _) => Makes::Signed,
@@ -49,7 +49,7 @@ impl Keys {
     }
 }
 
-/// Which release files this server makes.
+/// Kinds of release files that this server makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Makes {
     /// Signed ones, of every image.

@@ -7,9 +7,9 @@ use std::time::Duration;
 pub struct UploadLimits {
     /// Bytes of a file.
     pub bytes: u64,
-    /// How long a client may send nothing.
+    /// Longest time in which a client may send nothing.
     pub stall: Duration,
-    /// How long all of it may take.
+    /// Longest time of the whole upload.
     pub total: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! How releases are called: by the words in the file, or by those of who uploads it; and how two that look alike are told apart.
+//! Names of releases: read from the file, or given with the upload; and digits to tell apart two that look alike.
 
 use otaru_format::digest::Digest;
 use otaru_format::release::is_good_text;

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::artifacts::ArtifactError;
 use crate::db::DbError;
 
-/// How long a file is kept that nothing refers to: devices may be on their way through it.
+/// Time for which an unreferenced file is kept: a download of it may be under way.
 const KEPT: Span = Span::hours(7 * 24);
 
 /// Why files were not removed.

@@ -40,7 +40,7 @@ pub struct Upload {
     pub raw: Option<Stored>,
     /// Notes of people.
     pub notes: Option<String>,
-    /// How it is called by who uploaded it.
+    /// Names that were given with the upload.
     pub naming: Naming,
     /// Bytes behind the image that were left out.
     pub cut: u64,
@@ -50,7 +50,7 @@ pub struct Upload {
     pub by: String,
 }
 
-/// How an upload ended.
+/// Result of an upload.
 #[derive(Debug)]
 pub struct Registered {
     /// The release.
@@ -88,7 +88,7 @@ pub enum RegisterError {
     Named {
         /// The release.
         id: i64,
-        /// How it is called.
+        /// Name of the release.
         known: String,
     },
     /// The number would go back.

@@ -57,7 +57,7 @@ impl OwnNames {
         }
     }
 
-    /// Which devices take a release whose product is not the name that its image has for itself.
+    /// Names the devices that take a release whose product is not the name that its image has for itself.
     pub fn only_for(&self, product: &str) -> Option<String> {
         (product != self.project).then(|| {
             format!(

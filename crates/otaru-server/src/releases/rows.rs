@@ -12,7 +12,7 @@ use super::naming;
 use crate::address::download_path;
 use crate::db::DbError;
 
-/// Which releases are listed.
+/// Filter for releases.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Of this product.
@@ -67,7 +67,7 @@ pub fn list(
     rows.map(|row| complete(tx, row?)).collect()
 }
 
-/// How many releases there are.
+/// Returns the number of releases.
 pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
     let (sql, values) = filter.sql();
     let mut statement = tx.prepare_cached(&format!("SELECT count(*) FROM releases r WHERE {sql}"))?;
@@ -102,7 +102,7 @@ pub fn file_for(tx: &Connection, image: Digest) -> Result<Option<(Digest, String
     Ok(found.optional()?.flatten())
 }
 
-/// Where a device is sent for this image; nowhere when there is no file for it.
+/// Returns the address a device is sent to for this image; `None` when there is no file for it.
 pub fn url_for(tx: &Connection, image: Digest, public_base: &str) -> Result<Option<String>, DbError> {
     let file = file_for(tx, image)?;
     Ok(file.map(|(digest, name)| format!("{public_base}{}", download_path(digest, &name))))

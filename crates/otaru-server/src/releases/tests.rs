@@ -111,7 +111,7 @@ impl Server {
         self.ask(role, "POST", &format!("/releases/{id}/build?replace={replace}"), "").await
     }
 
-    /// What the audit log says was done to a release.
+    /// Actions on a release in the audit log.
     async fn audited(&self, id: i64) -> Vec<String> {
         let sql = "SELECT action FROM audit WHERE object = ?1 AND actor = 'ada' ORDER BY id";
         let read = move |tx: &Connection| {

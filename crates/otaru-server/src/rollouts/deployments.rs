@@ -28,7 +28,7 @@ pub fn get(
     found.map(|(state, revision)| Ok((parse(&state)?, revision))).transpose()
 }
 
-/// Where a device's deployment in a rollout stands, by name; `None` when it has none.
+/// Returns the standing of a device's deployment in a rollout, by name; `None` when it has none.
 pub fn standing(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Result<Option<String>, DbError> {
     let sql = "SELECT standing FROM deployments WHERE rollout = ? AND device = ?";
     let key = params![key(rollout), device.as_str()];

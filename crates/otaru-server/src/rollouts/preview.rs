@@ -1,4 +1,4 @@
-//! Which devices a rollout would be for, without making it.
+//! Preview of the devices that a rollout would reach, without creating it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -22,7 +22,7 @@ use crate::releases::unfit::{Demands, Refusals};
 /// Devices of one refusal that are named.
 const REFUSING: usize = 5;
 
-/// How it is known that a device refuses an image with this code.
+/// Returns the evidence that a device refuses an image with this code.
 fn why(code: Code) -> &'static str {
     match code {
         Code::WrongChip => "the release is for another chip",

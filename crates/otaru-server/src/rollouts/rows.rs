@@ -16,11 +16,11 @@ pub struct StoredRollout {
     pub name: String,
     /// The release it brings; `None` for one that takes another back.
     pub release: Option<i64>,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
     /// Counts changes.
     pub revision: i64,

@@ -28,7 +28,7 @@ pub enum Message {
     Offer {
         /// The rollout.
         rollout: RolloutId,
-        /// The how manieth for this device.
+        /// Offer number for this device, from 1.
         start: u32,
         /// The image.
         image: Digest,
@@ -39,7 +39,7 @@ pub enum Message {
     Cancel {
         /// The rollout whose offer it was.
         rollout: RolloutId,
-        /// Which one.
+        /// Number of the offer.
         start: u32,
     },
 }

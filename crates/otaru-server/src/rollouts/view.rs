@@ -16,7 +16,7 @@ use crate::problem::Problem;
 pub struct RolloutView {
     /// Newer ones have higher ids.
     pub id: u64,
-    /// What people call it.
+    /// Name for people.
     pub name: String,
     /// The release it brings.
     pub release: Option<ReleaseInShort>,
@@ -26,25 +26,25 @@ pub struct RolloutView {
     pub phase: Phase,
     /// The open wave's index, from 0; those before it are open too.
     pub wave: usize,
-    /// What is between that and the next: `working`, `{"soaking": since}` or `{"held": why}`.
+    /// Gate between the open wave and the next: `working`, `{"soaking": since}` or `{"held": why}`.
     pub gate: otaru_rollout::GateState,
     /// Whether nothing starts because too many devices try the image again that did not reach the broker.
     pub retries_hold: bool,
-    /// How many deployments stand where, for each wave; the last one's is the last.
+    /// Numbers of deployments by standing, for each wave; those of the last wave are the last.
     pub tallies: Vec<Tally>,
-    /// How many devices have shown that it is good, and how many that it is not.
+    /// Numbers of devices that have shown the release to work, and to fail.
     pub verdicts: Verdicts,
     /// The verdicts that broke the stop rule, of a wave or of all; of a stopped rollout only.
     pub broke: Option<Verdicts>,
     /// Why devices failed, and how many for each reason. Of a single rollout only.
     pub reasons: Option<BTreeMap<String, u64>>,
-    /// What was asked for.
+    /// Order of the rollout.
     pub spec: RolloutSpec,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 

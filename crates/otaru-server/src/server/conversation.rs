@@ -108,7 +108,7 @@ async fn listen_to_devices(app: &Shared, mqtt: &Mqtt, inbox: &Inbox) -> Result<(
     Ok(())
 }
 
-/// Where Home Assistant listens, if it is there.
+/// Returns the topics of Home Assistant, if it is configured.
 fn places(app: &App) -> Option<Places> {
     let prefix = app.config.home_assistant.clone()?;
     Some(Places { prefix, base: app.config.base.clone(), public_base: app.public_base.clone() })

@@ -34,7 +34,7 @@ pub enum StartError {
     Listen {
         /// For what.
         what: &'static str,
-        /// Where.
+        /// Listening address.
         address: SocketAddr,
         /// The option that changes it.
         option: &'static str,

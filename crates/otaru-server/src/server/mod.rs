@@ -38,7 +38,7 @@ use crate::reconcile::{ingest, work};
 use crate::releases::{Keys, jobs};
 use crate::{address, http};
 
-/// How long tasks may take to end.
+/// Longest time for tasks to end.
 const END: Duration = Duration::from_secs(12);
 
 /// Places for connections that are few for a server of a fleet.
@@ -115,12 +115,12 @@ impl Server {
         Ok(Self { app, http, metrics: metrics_address, mqtt, first_token, broker, tasks, _data: data })
     }
 
-    /// Where HTTP listens.
+    /// Returns the listening address of HTTP.
     pub fn http(&self) -> SocketAddr {
         self.http
     }
 
-    /// Where metrics listen.
+    /// Returns the listening address of the metrics.
     pub fn metrics(&self) -> Option<SocketAddr> {
         self.metrics
     }

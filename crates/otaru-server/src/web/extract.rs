@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::app::Shared;
 use crate::problem::Problem;
 
-/// How long a JSON body may take, so that nobody holds connections by sending one slowly.
+/// Longest time for a JSON body to arrive, so that nobody holds connections by sending one slowly.
 pub(crate) const SLOWEST_BODY: Duration = Duration::from_secs(15);
 
 /// A JSON body.

@@ -15,7 +15,7 @@ use crate::problem::Problem;
 
 /// Often enough for proxies that give up on silent connections after 30 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How often it is looked whether who listens still may.
+/// Interval of checking whether the listener still may listen.
 const CHECKED: Duration = Duration::from_secs(5);
 
 /// An answer that goes on, which nobody on the way should hold back or change: `X-Accel-Buffering` is nginx's word for it, which

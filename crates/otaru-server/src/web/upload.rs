@@ -205,7 +205,7 @@ mod tests {
             Ok(staged.digest())
         }
 
-        /// How a failed upload ends, after which nothing may be left.
+        /// Returns the end of a failed upload, after which nothing may be left.
         async fn failed(&self, announced: &Announced, body: Body) -> UploadError {
             let error = self.receive(announced, body).await.unwrap_err();
             let left = std::fs::read_dir(self.folder.path().join("incoming")).unwrap().count();

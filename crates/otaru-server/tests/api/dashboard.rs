@@ -152,7 +152,7 @@ async fn a_role_does_what_it_may() {
     let page = bench.page(&viewer, "/devices/lamp-1").await.text;
     assert!(!page.contains("Retire") && !page.contains("<select"), "{page}");
     let page = bench.page(&operator, "/devices/lamp-1").await.text;
-    assert!(page.contains("Retire") && !page.contains("New password"), "{page}");
+    assert!(page.contains("Retire") && !page.contains("Reset password"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,10 +319,10 @@ async fn what_a_form_brings_is_checked_and_nothing_filled_in_is_lost() {
     );
     let answer = bench.form(&admin, "/devices/tags", "tags=a&do=add").await.is(303);
     let notice = answer.headers[header::SET_COOKIE].to_str().unwrap();
-    assert!(notice.starts_with("otaru_notice=failed:Tick+the+devices"), "{notice}");
+    assert!(notice.starts_with("otaru_notice=failed:Select+devices"), "{notice}");
     let both = format!("{admin}; {}", notice.split(';').next().unwrap());
     let page = bench.page(&both, "/devices").await.is(200);
-    assert!(page.text.contains("Tick the devices that you mean first"), "{}", page.text);
+    assert!(page.text.contains("Select devices first"), "{}", page.text);
     assert!(page.headers[header::SET_COOKIE].to_str().unwrap().contains("Max-Age=0"), "it is told once");
     let long = format!("label={}", "x".repeat(600_000));
     bench.form(&admin, "/devices/lamp-1/label", &long).await.is(413);

@@ -31,17 +31,17 @@ pub const PORT: u16 = 1883;
 /// One message, as it was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// When, on the clock of the lab.
+    /// Time on the clock of the lab.
     pub at: Duration,
-    /// Its topic.
+    /// Topic.
     pub topic: String,
-    /// Its payload, as text where it is text.
+    /// Payload, as text where it is text.
     pub payload: String,
     /// Whether it is kept for later subscribers.
     pub retain: bool,
 }
 
-/// What a broker keeps for its subscribers while they are away: the commands that operators retained, and what was not
+/// Messages that a broker keeps for its subscribers while they are away: the commands that operators retained, and what was not
 /// acknowledged. Not what devices report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Memory {
@@ -144,7 +144,7 @@ impl Broker {
         self.0.forgetful.set(forget);
     }
 
-    /// When commands were acknowledged, on the clock of the lab.
+    /// Returns the times at which commands were acknowledged, on the clock of the lab.
     pub fn acknowledged(&self) -> Vec<Duration> {
         self.0.acknowledged.borrow().clone()
     }
@@ -155,7 +155,7 @@ impl Broker {
         self.accept(topic, payload.as_ref(), retain);
     }
 
-    /// What it keeps for its subscribers.
+    /// Returns the messages that it keeps for its subscribers.
     pub fn memory(&self) -> Memory {
         let mut retained = self.0.retained.borrow().clone();
         retained.retain(|topic, _| self.0.ordered.borrow().contains(topic));

@@ -16,7 +16,7 @@ pub const PORT: u16 = 80;
 /// A request, as far as answers depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Which request this is, counted from 0.
+    /// Number of the request, counted from 0.
     pub number: usize,
     /// Path and query.
     pub path: String,
@@ -30,7 +30,7 @@ impl Request {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Where the wanted range begins.
+    /// Returns the start of the requested range.
     pub fn from(&self) -> Option<usize> {
         self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
@@ -45,7 +45,7 @@ pub enum Act {
     Drip {
         /// All of them.
         bytes: Vec<u8>,
-        /// How many at once.
+        /// Number of bytes at once.
         step: usize,
         /// The pause after each step.
         pause: Duration,
@@ -60,7 +60,7 @@ pub enum Act {
     Close,
 }
 
-/// What a server does with a request.
+/// Function that answers a request.
 pub type Handler = Rc<dyn Fn(&Request) -> Vec<Act>>;
 
 /// The server; clones share it.

@@ -45,26 +45,26 @@ pub fn firmware(version: &str, size: usize, behaviour: Behaviour) -> Vec<u8> {
     firmware_spec(version, size, behaviour).build()
 }
 
-/// What [`firmware`] is made from.
+/// Returns the specification that [`firmware`] builds from.
 pub fn firmware_spec(version: &str, size: usize, behaviour: Behaviour) -> FirmwareSpec {
     let (project, version) = (PROJECT.into(), version.into());
     FirmwareSpec { chip: Chip::Esp32C3, project, version, secure_version: 0, size, behaviour }
 }
 
-/// How a lab is set up.
+/// Configuration of a lab.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// The device's bootloader.
     pub bootloader: BootloaderKind,
-    /// Its flash, and the partitions on it.
+    /// Flash chip, and the partitions on it.
     pub geometry: Geometry,
-    /// Its network.
+    /// Quality of the network.
     pub quality: Quality,
     /// Facts that its chip tells of itself.
     pub facts: ChipFacts,
-    /// Its agent's settings.
+    /// Configuration of the agent.
     pub config: Config<'static>,
-    /// Where all randomness comes from.
+    /// Seed of all randomness.
     pub seed: u64,
     /// Oddity of the device's chip.
     pub oddity: Oddity,
@@ -89,13 +89,13 @@ impl Default for Setup {
 
 /// The laboratory.
 pub struct Lab {
-    /// Its time.
+    /// Clock.
     pub clock: SimClock,
-    /// Its network.
+    /// Network.
     pub lan: Lan,
-    /// Its broker.
+    /// Broker.
     pub broker: Broker,
-    /// Its web server.
+    /// Web server.
     pub http: Http,
     /// The device's flash.
     pub flash: Flash,
@@ -145,7 +145,7 @@ impl Lab {
         self.device()(&self.lan).agent_size().await
     }
 
-    /// How to put the device onto a network.
+    /// Returns a function that puts the device onto a network.
     fn device(&self) -> impl FnOnce(&Lan) -> VirtualDevice<'_, Lan, Lan> + use<> {
         let (flash, clock, setup) = (self.flash.clone(), self.clock.clone(), self.setup.clone());
         move |lan| VirtualDevice {
@@ -181,7 +181,7 @@ impl Lab {
         self.broker.publish("ESP32/ota/update", "http://files/new.bin", false);
     }
 
-    /// What happened to the device.
+    /// Returns the events of the device.
     pub fn events(&self) -> Vec<Event> {
         self.events.borrow().clone()
     }

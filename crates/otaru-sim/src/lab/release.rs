@@ -43,7 +43,7 @@ impl Key {
     }
 }
 
-/// How a release is made; start from [`Recipe::new`] and change what differs.
+/// Recipe of a release; start from [`Recipe::new`] and change what differs.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     /// The product.
@@ -54,7 +54,7 @@ pub struct Recipe {
     pub version: String,
     /// Counts up from release to release.
     pub sequence: u64,
-    /// Who signs; nobody for an unsigned release.
+    /// Key that signs it; none for an unsigned release.
     pub key: Option<Key>,
     /// Keys it revokes.
     pub revoked: Vec<KeyId>,

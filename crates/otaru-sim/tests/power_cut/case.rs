@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// The sectors on both sides of the slot, which belong to others.
 const NEIGHBOUR: [u8; SECTOR as usize] = [0x5A; SECTOR as usize];
 
-/// What is served: the image and the file it comes in.
+/// Files that are served: the image and the file it comes in.
 pub(crate) struct Offered {
     pub(crate) name: &'static str,
     /// The image that runs before.
@@ -89,7 +89,7 @@ pub(crate) struct Case<'a> {
     pub(crate) geometry: &'a Geometry,
     bootloader: BootloaderKind,
     new: &'a Offered,
-    /// What stands in the flash before it.
+    /// Contents of the flash before it.
     before: Rc<[u8]>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Case<'a> {
         Self { geometry, bootloader, new, before: flash.contents().unwrap().into() }
     }
 
-    /// What stands in the flash before the update.
+    /// Returns the contents of the flash before the update.
     pub(crate) fn before(&self) -> &[u8] {
         &self.before
     }
@@ -218,7 +218,7 @@ fn command(lab: &Lab) {
     lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.bin", true);
 }
 
-/// Where the sectors directly before and behind the slot begin.
+/// Returns the starts of the sectors directly before and behind the slot.
 fn neighbours(geometry: &Geometry) -> impl Iterator<Item = u32> + use<> {
     let (slot, len) = (geometry.first_target(), geometry.flash_len);
     [slot.start - SECTOR, slot.end].into_iter().filter(move |at| at + SECTOR <= len)

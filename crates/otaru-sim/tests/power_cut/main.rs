@@ -48,7 +48,7 @@ fn geometries() -> Vec<Geometry> {
     geometries
 }
 
-/// Which cuts are made on one of several geometries.
+/// Cuts that are made on one of several geometries.
 #[derive(Clone, Copy)]
 enum Cuts {
     /// All.

@@ -17,13 +17,13 @@ use otaru_sim::lab::{Lab, run};
 use crate::case::Case;
 use crate::recording::{Left, Recording};
 
-/// How often progress is told.
+/// Interval of telling the progress.
 const TELL: Duration = Duration::from_secs(15);
 
 /// Everything a device does and says after a restart, as a hash.
 pub(crate) type Course = u64;
 
-/// What a device did and said from the operation numbered `from` and the message numbered `said` on.
+/// Returns what a device did and said from the operation numbered `from` and the message numbered `said` on.
 pub(crate) fn course(lab: &Lab, from: usize, said: usize) -> Course {
     let mut hasher = DefaultHasher::new();
     for Operation { erase, offset, len } in &lab.flash.operations()[from..] {
@@ -66,7 +66,7 @@ pub(crate) struct Proof<'a> {
     states: HashSet<(u64, u64)>,
     known: HashMap<Memory, Vec<Known>>,
     begun: Instant,
-    /// When progress was told, and how many cuts there were then.
+    /// Time of the last word about progress, and the number of cuts then.
     told: (Instant, u64),
 }
 

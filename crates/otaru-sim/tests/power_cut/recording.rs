@@ -13,7 +13,7 @@ use crate::case::Case;
 /// A recorded update.
 pub(crate) struct Recording<'a> {
     case: &'a Case<'a>,
-    /// Its changing operations.
+    /// Changing operations, in their order.
     pub(crate) changes: Vec<Change>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Recording<'a> {
         }
     }
 
-    /// What the broker keeps when power is lost in the operation with this number: one more update begins, and loses power right
+    /// Returns what the broker keeps when power is lost in the operation with this number: one more update begins, and loses power right
     /// after it. That also tells that the flash is as recorded.
     fn memory(&self, number: u64, change: &Change, before: &[u8]) -> Memory {
         let Operation { offset, len, .. } = change.operation;
@@ -78,7 +78,7 @@ pub(crate) struct Left<'a> {
     pub(crate) cut: PowerCut,
     /// The flash after the cut.
     pub(crate) moment: &'a Moment,
-    /// What the broker keeps.
+    /// Messages that the broker keeps.
     pub(crate) memory: &'a Memory,
 }
 

@@ -213,9 +213,9 @@ fn misfits(firmware: &Firmware, facts: ChipFacts) -> impl Iterator<Item = String
 /// Devices that an earlier simulator left in a folder.
 #[derive(Default)]
 struct Left {
-    /// Those that are started again.
+    /// Number of devices that are started again.
     started: u64,
-    /// Those with names of this kind that are not.
+    /// Number of devices with names of this kind that are not.
     others: u64,
 }
 

@@ -38,7 +38,7 @@ Examples:
         /// Lifetime, such as 90d; without, until it is revoked
         #[arg(long = "for", value_name = "SPAN", value_parser = parse_from_now)]
         span: Option<Timestamp>,
-        /// When it ends: 2027-01-31T18:00:00+01:00 (RFC 3339); without an offset, this machine's time
+        /// Expiry: 2027-01-31T18:00:00+01:00 (RFC 3339); without an offset, this machine's time
         #[arg(long, value_name = "WHEN", value_parser = parse_moment, conflicts_with = "span")]
         until: Option<Timestamp>,
         /// Make it in the folder of a server that is stopped, on this machine: no token is needed for that

@@ -1,4 +1,4 @@
-//! Which files of a folder are served: firmware, or all of them; never what is hidden, and nothing outside the folder.
+//! Selection of the files of a folder that are served: firmware, or all of them; never what is hidden, and nothing outside the folder.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::percent::unescape;
 
-/// Which kinds of files are served.
+/// Kinds of files that are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kinds {
     /// Images and release files.

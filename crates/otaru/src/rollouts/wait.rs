@@ -1,4 +1,4 @@
-//! What a rollout waits for, and the command that lets it go on.
+//! Reason why a rollout waits, and the command that resumes it.
 
 use otaru_api::{Gate, Name, Rollout};
 use otaru_rollout::{Held, Phase, Standing};

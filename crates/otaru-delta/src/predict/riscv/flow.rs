@@ -1,4 +1,4 @@
-//! Where the next instruction begins, and what LUI left in the registers.
+//! Start of the next instruction, and the values that LUI left in the registers.
 
 /// The registers that a function need not keep: t0 to t6 and a0 to a7.
 const CALLER_SAVED: [usize; 15] = [5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 28, 29, 30, 31];

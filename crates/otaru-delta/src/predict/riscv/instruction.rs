@@ -77,7 +77,7 @@ pub(in crate::predict) fn complete(instruction: u32, expected: u32) -> u32 {
     expected.wrapping_add(away).wrapping_sub(if away > 0x800 { 0x1000 } else { 0 })
 }
 
-/// Where AUIPC at this address and the instruction after it lead to.
+/// Returns the target of AUIPC at this address and the instruction after it.
 pub(in crate::predict) const fn pair_target(auipc: u32, second: u32, at: u32) -> u32 {
     at.wrapping_add(auipc & 0xFFFF_F000).wrapping_add_signed(low(second))
 }

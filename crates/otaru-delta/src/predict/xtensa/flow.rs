@@ -1,4 +1,4 @@
-//! Where the next instruction begins, as far as that is known.
+//! Start of the next instruction, as far as that is known.
 
 use super::instruction::length;
 use crate::predict::words::Window;

@@ -1,9 +1,9 @@
-//! Where literals were found: they are in no order to rely on.
+//! Addresses of literals: they are in no order to rely on.
 
 /// Number of literals that are remembered.
 const REMEMBERED: usize = 256;
 
-/// Where literals were found last. All zeros is empty.
+/// Last addresses of literals. All zeros is empty.
 pub(in crate::predict) struct Literals {
     /// Old and new addresses; each at the place its old address leads to.
     moved: [(u32, u32); REMEMBERED],
@@ -24,7 +24,7 @@ impl Literals {
         old as usize / 4 % REMEMBERED
     }
 
-    /// Where a literal was last, or otherwise what is expected.
+    /// Returns the last address of a literal, or otherwise the expected one.
     pub(super) fn place(&self, old: u32, expected: u32) -> u32 {
         let (known, place) = self.moved[Self::index(old)];
         if known == old { place } else { expected }

@@ -10,11 +10,11 @@ use crate::problem::Problem;
 use crate::web::extract::{Body, IdempotencyKey};
 use crate::web::login::Admin;
 
-/// Add a device, and make a login for it
+/// Add a device, and create a login for it
 ///
-/// The answer has its password in `password`, this once; its user name and MQTT client id are its id.
+/// Only this answer has the password, in `password`; the user name and the MQTT client id are the device's id.
 #[utoipa::path(post, path = "/devices", tag = "devices", operation_id = "add_device",
-    params(("Idempotency-Key" = Option<String>, Header, description = "what this request is called: sent again with the same, it is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "name of this request; a repeated request with the same name is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = NewDevice, responses((status = 201, body = AddedDevice)))]
 pub(super) async fn add(
     State(app): State<Shared>,

@@ -10,9 +10,9 @@ use crate::problem::Problem;
 use crate::web::extract::Path;
 use crate::web::login::Admin;
 
-/// Let a device be claimed
+/// Allow a device to be claimed
 ///
-/// For an hour, and once, a fleet key is good for a login of this device, although it is known.
+/// Within an hour, a fleet key can be exchanged once for a login of this device, although the device is known.
 #[utoipa::path(post, path = "/devices/{id}/allow-claim", tag = "devices", params(("id" = String, Path)),
     responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn allow_claim(

@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use crate::web::extract::{Body, Path};
 use crate::web::login::Operator;
 
-/// ChangeDevice what a device is called, and its tags
+/// Change the label and tags of a device
 #[utoipa::path(patch, path = "/devices/{id}", tag = "devices", operation_id = "change_device",
     params(("id" = String, Path)), request_body = ChangeDevice, responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn change(

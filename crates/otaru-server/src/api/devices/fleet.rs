@@ -9,7 +9,7 @@ use crate::caller::Caller;
 use crate::devices::list;
 use crate::problem::Problem;
 
-/// The fleet in numbers
+/// Get the counts of the fleet
 #[utoipa::path(get, path = "/fleet", tag = "devices", responses((status = 200, body = Fleet)))]
 pub(super) async fn fleet(State(app): State<Shared>, _caller: Caller) -> Result<Json<Fleet>, Problem> {
     let counts = app.db.read(list::fleet).await?;

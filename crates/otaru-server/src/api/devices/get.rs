@@ -11,7 +11,7 @@ use crate::devices::details;
 use crate::problem::Problem;
 use crate::web::extract::Path;
 
-/// All that is known of a device
+/// Get a device, with its last report and its deployments
 #[utoipa::path(get, path = "/devices/{id}", tag = "devices", operation_id = "get_device",
     params(("id" = String, Path)), responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn get(

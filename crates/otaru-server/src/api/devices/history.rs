@@ -13,7 +13,7 @@ use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::web::extract::{Path, Query};
 
-/// What happened to a device, newest first
+/// List the events of a device, newest first
 #[utoipa::path(get, path = "/devices/{id}/history", tag = "devices", operation_id = "device_history",
     params(("id" = String, Path), PageQuery), responses((status = 200, body = Page<DeviceEvent>)))]
 pub(super) async fn happened(

@@ -17,13 +17,13 @@ use crate::web::extract::Query;
 #[into_params(parameter_in = Query)]
 #[serde(default)]
 pub(super) struct Sorted {
-    /// What the list is sorted by; ties by id
+    /// Field to sort by; equal ones by id
     sort: Sort,
-    /// From the end
+    /// Whether to sort in descending order
     descending: bool,
 }
 
-/// The devices
+/// List devices
 #[utoipa::path(get, path = "/devices", tag = "devices", params(DeviceQuery, Sorted, PageQuery),
     responses((status = 200, body = Page<Device>)))]
 pub(super) async fn list_devices(

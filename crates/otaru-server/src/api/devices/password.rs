@@ -10,9 +10,9 @@ use crate::problem::Problem;
 use crate::web::extract::Path;
 use crate::web::login::Admin;
 
-/// Make a new password for a device
+/// Reset the password of a device
 ///
-/// The one before, or the fleet key that it came with, is no longer good for it.
+/// The previous password, or the fleet key that it registered with, is no longer valid for it.
 #[utoipa::path(post, path = "/devices/{id}/password", tag = "devices", params(("id" = String, Path)),
     responses((status = 200, body = DeviceLogin)))]
 pub(super) async fn new_password(

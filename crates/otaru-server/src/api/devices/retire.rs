@@ -12,7 +12,7 @@ use crate::web::login::Operator;
 
 /// Retire a device
 ///
-/// It gets no firmware any more and cannot log in, until it is taken back; its history stays.
+/// It is offered no firmware and cannot log in until it is unretired; its history stays.
 #[utoipa::path(post, path = "/devices/{id}/retire", tag = "devices", operation_id = "retire_device",
     params(("id" = String, Path)), responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn retire(

@@ -10,9 +10,9 @@ use crate::problem::Problem;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 
-/// Take back a retired device
+/// Unretire a device
 ///
-/// Its login and tags are good again; open rollouts that are for it offer it what they bring.
+/// Its login and tags are valid again, and open rollouts that target it offer it their release.
 #[utoipa::path(post, path = "/devices/{id}/unretire", tag = "devices", operation_id = "unretire_device",
     params(("id" = String, Path)), responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn unretire(

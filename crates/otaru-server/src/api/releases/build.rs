@@ -11,17 +11,17 @@ use crate::releases::commands;
 use crate::web::extract::{Path, Query};
 use crate::web::login::Operator;
 
-/// Makes the release file anew, with patches from what the fleet runs now
+/// Rebuild the release file, with patches from the images that devices run now
 ///
-/// The work is done in the background.
+/// A job in the background does the work.
 #[utoipa::path(
     post,
     path = "/releases/{id}/build",
     operation_id = "build_release",
     tag = "releases",
-    params(("id" = i64, Path, description = "its number"), BuildQuery),
+    params(("id" = i64, Path, description = "release number"), BuildQuery),
     responses(
-        (status = 202, description = "the work, which has been asked for", body = Job),
+        (status = 202, description = "the queued job", body = Job),
     )
 )]
 pub(super) async fn build(

@@ -10,13 +10,13 @@ use crate::releases::commands;
 use crate::web::extract::{Body as JsonBody, Path};
 use crate::web::login::Operator;
 
-/// Changes a release's notes
+/// Change the notes of a release
 #[utoipa::path(
     patch,
     path = "/releases/{id}",
     operation_id = "change_release",
     tag = "releases",
-    params(("id" = i64, Path, description = "its number")),
+    params(("id" = i64, Path, description = "release number")),
     request_body = ChangeRelease,
     responses(
         (status = 200, description = "the release", body = Release),

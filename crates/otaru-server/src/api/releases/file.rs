@@ -10,13 +10,13 @@ use crate::problem::Problem;
 use crate::releases::{commands, rows};
 use crate::web::extract::Path;
 
-/// Sends on to the release's file
+/// Redirect to the file of a release
 #[utoipa::path(
     get,
     path = "/releases/{id}/file",
     operation_id = "release_file",
     tag = "releases",
-    params(("id" = i64, Path, description = "its number")),
+    params(("id" = i64, Path, description = "release number")),
     responses(
         (status = 307, description = "where the file is"),
     )

@@ -10,13 +10,13 @@ use crate::problem::Problem;
 use crate::releases::commands;
 use crate::web::extract::Path;
 
-/// Shows a release
+/// Get a release
 #[utoipa::path(
     get,
     path = "/releases/{id}",
     operation_id = "get_release",
     tag = "releases",
-    params(("id" = i64, Path, description = "its number")),
+    params(("id" = i64, Path, description = "release number")),
     responses(
         (status = 200, description = "the release", body = Release),
     )

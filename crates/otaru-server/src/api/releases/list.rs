@@ -13,7 +13,7 @@ use crate::problem::Problem;
 use crate::releases::{Filter, rows};
 use crate::web::extract::Query;
 
-/// Lists releases
+/// List releases
 #[utoipa::path(
     get,
     path = "/releases",

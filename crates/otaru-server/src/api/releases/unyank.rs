@@ -10,13 +10,13 @@ use crate::releases::commands;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 
-/// Gives a release again that was taken back
+/// Un-yank a release
 #[utoipa::path(
     post,
     path = "/releases/{id}/unyank",
     operation_id = "unyank_release",
     tag = "releases",
-    params(("id" = i64, Path, description = "its number")),
+    params(("id" = i64, Path, description = "release number")),
     responses(
         (status = 200, description = "the release", body = Release),
     )

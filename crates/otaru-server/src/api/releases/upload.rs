@@ -15,16 +15,16 @@ use crate::web::extract::Query;
 use crate::web::login::Operator;
 use crate::web::upload::{Announced, receive_upload};
 
-/// What is uploaded: an ESP image (`.bin`), or a release file (`.otaru`).
+/// The uploaded file: an ESP image (`.bin`), or a release file (`.otaru`).
 #[derive(utoipa::ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "it describes a body that is taken as it comes")]
 pub(super) struct Firmware(Vec<u8>);
 
-/// Uploads firmware
+/// Upload firmware
 ///
-/// Chip, product and version are read from the file, unless an image is given other names. The same image again is the same release, and
-/// is called otherwise if it is given other names; an `.otaru` file and a `.bin` file of one image complete each other.
+/// Chip, product and version are read from the file; for an image, the parameters override product and version. Uploading the same image
+/// again changes its release; an `.otaru` file and a `.bin` file of one image complete each other.
 #[utoipa::path(
     post,
     path = "/releases",

@@ -10,16 +10,16 @@ use crate::releases::commands;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 
-/// Takes a release back
+/// Yank a release
 ///
-/// It is offered to no device any longer, and no rollout can begin with it. Devices that run it go on; its files stay, so that whoever has
-/// a link can finish.
+/// It is no longer offered to devices, and no rollout can start with it. Devices that run it keep running it; its files stay, so that
+/// downloads under way can finish.
 #[utoipa::path(
     post,
     path = "/releases/{id}/yank",
     operation_id = "yank_release",
     tag = "releases",
-    params(("id" = i64, Path, description = "its number")),
+    params(("id" = i64, Path, description = "release number")),
     responses(
         (status = 200, description = "the release", body = Release),
     )

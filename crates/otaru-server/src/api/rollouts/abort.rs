@@ -11,7 +11,7 @@ use crate::rollouts::commands;
 use crate::web::extract::{Path, Query};
 use crate::web::login::Operator;
 
-/// Give it up
+/// Abort a rollout
 #[utoipa::path(post, path = "/rollouts/{id}/abort", tag = "rollouts", operation_id = "abort_rollout",
     params(("id" = u64, Path), AbortQuery), responses((status = 200, body = Rollout)))]
 pub(super) async fn abort(

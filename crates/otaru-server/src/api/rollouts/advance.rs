@@ -11,7 +11,7 @@ use crate::rollouts::commands;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 
-/// Open the next wave now
+/// Open the next wave of a rollout now
 #[utoipa::path(post, path = "/rollouts/{id}/advance", tag = "rollouts", operation_id = "advance_rollout",
     params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
 pub(super) async fn advance(

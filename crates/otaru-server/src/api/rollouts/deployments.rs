@@ -15,7 +15,7 @@ use crate::rollouts::rows;
 use crate::similar::known;
 use crate::web::extract::{Path, Query};
 
-/// A rollout's deployments, in the order of their devices
+/// List the deployments of a rollout, in the order of their device ids
 #[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path), DeploymentQuery, PageQuery),
     responses((status = 200, body = Page<Deployment>)))]
 pub(super) async fn list_deployments(

@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use crate::rollouts::rows;
 use crate::web::extract::{Path, Query};
 
-/// What happened to a rollout, newest first
+/// List the events of a rollout, newest first
 #[utoipa::path(get, path = "/rollouts/{id}/events", tag = "rollouts", params(("id" = u64, Path), PageQuery),
     responses((status = 200, body = Page<RolloutEvent>)))]
 pub(super) async fn happened(

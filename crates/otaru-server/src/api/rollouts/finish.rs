@@ -11,7 +11,7 @@ use crate::rollouts::commands;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 
-/// Start no more devices, and complete when what is under way has ended
+/// Finish a rollout: start no more devices, and complete when updates under way have ended
 #[utoipa::path(post, path = "/rollouts/{id}/finish", tag = "rollouts", operation_id = "finish_rollout",
     params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
 pub(super) async fn finish(

@@ -11,7 +11,7 @@ use crate::problem::Problem;
 use crate::rollouts::view::RolloutView;
 use crate::web::extract::Path;
 
-/// A rollout
+/// Get a rollout
 #[utoipa::path(get, path = "/rollouts/{id}", tag = "rollouts", operation_id = "get_rollout",
     params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
 pub(super) async fn get(

@@ -15,7 +15,7 @@ use crate::rollouts::view::RolloutView;
 use crate::similar::known;
 use crate::web::extract::Query;
 
-/// The rollouts, newest first
+/// List rollouts, newest first
 #[utoipa::path(get, path = "/rollouts", tag = "rollouts", operation_id = "list_rollouts", params(RolloutQuery, PageQuery),
     responses((status = 200, body = Page<Rollout>)))]
 pub(super) async fn list(

@@ -11,9 +11,9 @@ use crate::rollouts::commands;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 
-/// Start no more devices until it is resumed
+/// Pause a rollout: start no more devices until it is resumed
 ///
-/// Devices that are under way are not touched.
+/// Updates under way run to their end.
 #[utoipa::path(post, path = "/rollouts/{id}/pause", tag = "rollouts", operation_id = "pause_rollout",
     params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
 pub(super) async fn pause(

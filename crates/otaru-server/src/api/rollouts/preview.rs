@@ -10,7 +10,7 @@ use crate::rollouts::commands;
 use crate::web::extract::Body;
 use crate::web::login::Operator;
 
-/// Which devices a rollout would be for
+/// Preview the devices that a rollout would reach
 #[utoipa::path(post, path = "/rollouts/preview", tag = "rollouts", request_body = NewRollout,
     responses((status = 200, body = Preview)))]
 pub(super) async fn preview(

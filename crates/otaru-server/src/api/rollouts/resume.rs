@@ -11,7 +11,7 @@ use crate::rollouts::commands;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 
-/// Go on after a pause or a stop
+/// Resume a rollout after a pause or a stop
 #[utoipa::path(post, path = "/rollouts/{id}/resume", tag = "rollouts", operation_id = "resume_rollout",
     params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
 pub(super) async fn resume(

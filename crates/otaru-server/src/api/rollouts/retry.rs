@@ -11,7 +11,7 @@ use crate::rollouts::commands;
 use crate::web::extract::{Body, Path};
 use crate::web::login::Operator;
 
-/// Give a device that failed all its attempts anew
+/// Retry a device whose update failed, with all its attempts
 #[utoipa::path(post, path = "/rollouts/{id}/deployments/{device}/retry", tag = "rollouts",
     params(("id" = u64, Path), ("device" = String, Path)), request_body = RetryDeployment,
     responses((status = 200, body = Rollout)))]

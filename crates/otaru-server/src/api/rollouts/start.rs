@@ -11,7 +11,7 @@ use crate::rollouts::commands;
 use crate::web::extract::Path;
 use crate::web::login::Operator;
 
-/// Start a draft
+/// Start a rollout that is a draft
 #[utoipa::path(post, path = "/rollouts/{id}/start", tag = "rollouts", operation_id = "start_rollout",
     params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
 pub(super) async fn start(

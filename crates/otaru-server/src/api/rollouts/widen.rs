@@ -11,7 +11,7 @@ use crate::rollouts::commands;
 use crate::web::extract::{Body, Path};
 use crate::web::login::Operator;
 
-/// Take a larger share of the target
+/// Extend a rollout to a larger share of its target
 #[utoipa::path(post, path = "/rollouts/{id}/widen", tag = "rollouts", operation_id = "widen_rollout",
     params(("id" = u64, Path)), request_body = WidenRollout, responses((status = 200, body = Rollout)))]
 pub(super) async fn widen(

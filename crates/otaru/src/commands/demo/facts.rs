@@ -1,4 +1,4 @@
-//! What the demo observed: each claim with where it was seen and whether it held.
+//! Observations of the demo: each claim with the place it was seen, and whether it held.
 
 use console::style;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What is pushed: a URL as it is, or a local file that is checked and served.
+//! Source of a push: a URL as it is, or a local file that is checked and served.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Who is how far with one push. No I/O.
+//! Progress of each device in one push. No I/O.
 //!
 //! A report belongs to the push if it names its deployment. After the restart the new image no longer knows
 //! the deployment: from then on the reports of a device that had named it count, and so does an image with
@@ -48,7 +48,7 @@ pub(crate) struct Tracker {
     /// Whether devices that take the offer unasked belong to it.
     open: bool,
     devices: BTreeMap<String, Stage>,
-    /// Those that were seen to restart for it.
+    /// Devices that were seen to restart for it.
     restarted: BTreeSet<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a push shows: a live table on a terminal, lines elsewhere, and a summary.
+//! Display of a push: a live table on a terminal, lines elsewhere, and a summary.
 
 use console::style;
 use otaru_format::status::Code;

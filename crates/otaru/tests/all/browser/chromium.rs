@@ -25,7 +25,7 @@ pub(crate) struct Browser {
     _profile: TempDir,
 }
 
-/// How somebody looks at a page.
+/// Look of a page: light or dark, desktop or phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
     Light,
@@ -118,7 +118,7 @@ impl Browser {
         }
     }
 
-    /// What the browser complained about since it was last asked.
+    /// Returns the complaints of the browser since it was last asked.
     pub(crate) fn complaints(&mut self) -> Vec<String> {
         // Whatever it has to say comes before the answer.
         self.eval("0");
@@ -175,7 +175,7 @@ impl Browser {
         self.wait("window.leaving === undefined && document.readyState === 'complete'");
     }
 
-    /// Where the middle of an element is, once it can be clicked; `element` is an expression.
+    /// Returns the middle of an element, once it can be clicked; `element` is an expression.
     #[track_caller]
     fn place(&mut self, element: &str) -> (f64, f64) {
         let script = format!(
@@ -251,7 +251,7 @@ impl Browser {
         self.call("DOM.setFileInputFiles", json!({"nodeId": found["nodeId"], "files": [file]}));
     }
 
-    /// How the page is looked at from now on.
+    /// Sets the look of pages from now on.
     pub(crate) fn looks(&mut self, look: Look) {
         let (width, height, mobile) = if look == Look::Phone { (390, 844, true) } else { (1280, 860, false) };
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile});

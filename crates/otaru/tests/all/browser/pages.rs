@@ -58,7 +58,7 @@ fn look_at(desk: &mut Desk, name: &str, path: &str, axe: Option<&str>) -> Vec<St
     wrong
 }
 
-/// What axe-core finds that is serious or critical.
+/// Returns the findings of axe-core that are serious or critical.
 fn findings(browser: &mut crate::browser::chromium::Browser, axe: &str) -> Vec<String> {
     browser.eval(&format!("{axe}; 0"));
     let found =

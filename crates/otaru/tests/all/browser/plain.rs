@@ -18,7 +18,7 @@ fn everything_can_be_done_without_javascript() {
     browser.sees("came online");
     browser.fill("[name=label]", "Cellar");
     browser.follow("Rename");
-    browser.sees("The name was changed.");
+    browser.sees("Name changed.");
 
     desk.open("/releases");
     let browser = &mut desk.browser;
@@ -28,10 +28,10 @@ fn everything_can_be_done_without_javascript() {
     browser.follow("Roll out…");
     browser.fill("[name=tags]", "site=berlin");
     browser.fill("[name=wave]", "");
-    browser.follow("Look again");
+    browser.follow("Update preview");
     browser.sees("2 devices to update");
     browser.follow("Start");
-    browser.sees("The rollout runs.");
+    browser.sees("Rollout started.");
     let id = browser.eval("location.pathname");
     desk.fleet.rollout(1, "its end", |rollout| rollout["phase"] == "completed");
     desk.open(id.as_str().unwrap());

@@ -31,7 +31,7 @@ fn a_site_under_a_path_lives_and_tells_what_a_proxy_refuses() {
     assert_eq!(browser.complaints(), Vec::<String>::new());
 
     browser.choose_file("#file", &large);
-    browser.sees("A proxy on the way takes no file that large (413)");
+    browser.sees("A proxy in front of the server rejects files this large (413)");
     assert!(browser.complaints().iter().all(|complaint| complaint.contains("413")));
     browser.leaving(|browser| browser.choose_file("#file", &small));
     browser.sees("Read: lamp 1.1.0 for esp32c3.");

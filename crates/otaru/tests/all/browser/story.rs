@@ -1,4 +1,4 @@
-//! What an operator does in a browser: log in, drop a release, roll it out with a canary, see a bad one stop, finish it, and go
+//! The work of an operator in a browser: log in, drop a release, roll it out with a canary, see a bad one stop, finish it, and go
 //! back; by mouse and keyboard, with no complaint from the browser.
 
 use otaru_testing::{Running, have};
@@ -44,7 +44,7 @@ fn a_release_by_mouse_and_a_bad_one_stops_and_back() {
     browser.fill("[name=wave]", "2");
     browser.wait("document.querySelector('#preview .steps b').innerText === '2'");
     browser.follow("Start");
-    browser.sees("The rollout runs.");
+    browser.sees("Rollout started.");
     browser.sees("8 of 8 devices done");
     browser.wait("document.querySelector('#head .badge').innerText === 'completed'");
     assert_eq!(browser.complaints(), Vec::<String>::new());
@@ -57,7 +57,7 @@ fn a_release_by_mouse_and_a_bad_one_stops_and_back() {
     browser.follow("Roll out…");
     browser.fill("[name=wave]", "2");
     browser.follow("Start");
-    browser.sees("Stopped by itself: 2 failures among 2 results");
+    browser.sees("Stopped automatically: 2 failures among 2 results");
     browser.sees("panicked at");
     browser.follow("Finish");
     browser.wait("document.querySelector('#head .badge').innerText === 'completed'");
@@ -68,9 +68,9 @@ fn a_release_by_mouse_and_a_bad_one_stops_and_back() {
     desk.open("/rollouts/1");
     let browser = &mut desk.browser;
     browser.click("Roll back…");
-    browser.sees("brings each device that was updated back");
+    browser.sees("returns each updated device to the firmware");
     browser.leaving(|browser| browser.click_on("document.querySelector('#undo button.danger')"));
-    browser.sees("Back to what each device ran before");
+    browser.sees("Returns each device to the firmware it ran before");
     browser.sees("8 devices to update");
     browser.fill("[name=wave]", "");
     browser.follow("Start");
@@ -105,7 +105,7 @@ fn the_demo_is_entered_without_a_token() {
     browser.follow("Start");
     browser.sees("Held: after 1 failure");
     browser.sees("panicked at");
-    browser.sees("not begun\n7");
+    browser.sees("not started\n7");
     assert_eq!(browser.complaints(), Vec::<String>::new());
     assert_eq!(demo.stop(), Some(0));
 }
@@ -119,7 +119,7 @@ fn a_device_is_retired_after_a_question_and_taken_back() {
     let browser = &mut desk.browser;
     browser.click("Retire…");
     browser.sees("Retire Porch?");
-    browser.click("Keep it");
+    browser.click("Cancel");
     browser.wait("!document.querySelector('#retire').matches(':popover-open')");
     browser.click("Retire…");
     browser.leaving(|browser| browser.click_on("document.querySelector('#retire button[type=submit]')"));
@@ -129,8 +129,8 @@ fn a_device_is_retired_after_a_question_and_taken_back() {
     desk.browser.wait("document.querySelectorAll('tbody tr').length === 2");
     assert!(!desk.browser.text().contains("Porch"));
     desk.open("/devices/sim-0002");
-    desk.browser.follow("Take it back");
-    desk.browser.sees("sim-0002 was taken back.");
+    desk.browser.follow("Unretire");
+    desk.browser.sees("sim-0002 was unretired.");
     desk.open("/devices");
     let browser = &mut desk.browser;
     browser.sees("Porch");
@@ -152,7 +152,7 @@ fn many_devices_are_found_and_changed_at_once() {
     browser.wait("document.querySelectorAll('tbody input:checked').length === 10");
     browser.fill("[name=tags][placeholder*=canary]", "canary");
     browser.follow("Add tags");
-    browser.sees("10 devices have the tags now.");
+    browser.sees("Tags added to 10 devices.");
     desk.open("/devices");
     let browser = &mut desk.browser;
     browser.fill("[name=tags]", "canary");

@@ -1,4 +1,4 @@
-//! What goes wrong is said in words that tell what to do.
+//! Errors say what went wrong, and what to do.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! What is written to a terminal, to one that understands nothing, and to none.
+//! Output to a terminal, to one that understands nothing, and to none.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use otaru_testing::{run, skip};
 
 use crate::common::{firmware, otaru, path};
 
-/// What `otaru` writes to a terminal, with these variables; `None` where there is no `script`.
+/// Returns what `otaru` writes to a terminal, with these variables; `None` where there is no `script`.
 fn in_terminal(args: &[&str], set: &[(&str, &str)]) -> Option<String> {
     let mut command = Command::new("script");
     // `script` gives the shell one text.

@@ -12,7 +12,7 @@ use crate::common::otaru;
 /// The user name wherever there is a login.
 pub(crate) const USER: &str = "fleet";
 
-/// Which broker.
+/// Kind of broker.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Mosquitto,
@@ -82,7 +82,7 @@ impl Broker {
         self.running.as_ref().unwrap()
     }
 
-    /// Its URL, with the login if there is one.
+    /// Returns the URL, with the login if there is one.
     pub(crate) fn url(&self) -> String {
         let login = self.password.map(|password| format!("{USER}:{password}@")).unwrap_or_default();
         format!("mqtt://{login}127.0.0.1:{}", self.port)
@@ -125,7 +125,7 @@ impl Broker {
         self.publish(&topic, &["-q", "1", "-f", &file.display().to_string()]);
     }
 
-    /// What the broker keeps at a topic, read with `mosquitto_sub -C 1`.
+    /// Returns the message that the broker keeps at a topic, read with `mosquitto_sub -C 1`.
     pub(crate) fn retained(&self, topic: &str) -> Option<String> {
         let args = ["-t", topic, "-C", "1", "-W", "2", "--retained-only"];
         let Ended { code, out, .. } = run(self.client("mosquitto_sub", &args));

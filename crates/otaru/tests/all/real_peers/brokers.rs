@@ -1,4 +1,4 @@
-//! What Otaru relies on in a broker, the same on every broker there is: the embedded one, Mosquitto and rumqttd.
+//! Behaviour of a broker that Otaru relies on, the same on the embedded one, Mosquitto and rumqttd.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;

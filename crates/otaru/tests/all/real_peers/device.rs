@@ -18,9 +18,9 @@ use crate::real_peers::web::Web;
 pub(crate) const DEVICE: &str = "sim-0001";
 /// Bytes of a slot.
 pub(crate) const SLOT: usize = 0x1F_0000;
-/// Where the second slot begins.
+/// Offset of the second slot.
 const OTA_1: usize = 0x21_0000;
-/// Where the agent keeps its own state.
+/// Range of the agent's own state.
 const OWN_STATE: std::ops::Range<usize> = 0x1_0000..0x1_8000;
 
 /// A folder with `old.bin` and `new.bin`, and the devices' flash.

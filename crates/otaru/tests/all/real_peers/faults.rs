@@ -11,7 +11,7 @@ use otaru_testing::{LIMIT, Program, eventually};
 use crate::real_peers::broker::{Broker, Kind};
 use crate::real_peers::device::{Bench, DEVICE};
 
-/// What is offered.
+/// Firmware that is offered.
 #[derive(Clone, Copy)]
 enum Firmware {
     /// A bare image.
@@ -192,7 +192,7 @@ fn thousand_commands_at_once(broker: Broker, firmware: Firmware) {
     broker.report(DEVICE, |status| status.state == UpdateState::Refused && bench.is_done(status));
 }
 
-/// How often the device started.
+/// Returns the number of times that the device started.
 fn boots(device: &Program) -> usize {
     device.lines().iter().filter(|line| line.contains(r#""event":"boot""#)).count()
 }

@@ -18,7 +18,7 @@ use otaru_testing::LIMIT;
 
 use crate::real_peers::broker::Broker;
 
-/// How long nothing must come for "nothing comes".
+/// Time in which nothing must come for "nothing comes".
 const SILENCE: Duration = Duration::from_millis(700);
 
 /// A connection.
@@ -193,7 +193,7 @@ impl Wire {
     }
 }
 
-/// What comes over a connection.
+/// Something that comes over a connection.
 #[derive(Debug)]
 enum Heard {
     Packet(Packet),

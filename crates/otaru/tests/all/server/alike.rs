@@ -66,7 +66,7 @@ fn real() -> Vec<Pair> {
     folders.iter().take(2).map(pair).collect()
 }
 
-/// How a server and its devices see the two.
+/// Form in which a server offers the two, and the name its devices go by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// Signed by the server, for devices that have a product of their own and take nothing unsigned.

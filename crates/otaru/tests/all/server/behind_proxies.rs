@@ -104,7 +104,7 @@ fn split(response: Response<ureq::Body>) -> (Response<()>, String) {
     (Response::from_parts(parts, ()), text)
 }
 
-/// What leads somewhere on a page.
+/// Returns the links of a page.
 fn links(page: &str) -> Vec<(&'static str, String)> {
     let of = |attribute: &'static str| {
         let start = format!(" {attribute}=\"");

@@ -15,12 +15,12 @@ use crate::server::fleet::{Fleet, phase, standing};
 
 const DEVICES: usize = 200;
 
-/// How often the server is killed; more by OTARU_KILLS.
+/// Returns the number of times that the server is killed; more by OTARU_KILLS.
 fn kills() -> u32 {
     std::env::var("OTARU_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
 }
 
-/// How often each device started each version, as the devices themselves tell.
+/// Returns how often each device started each version, as the devices themselves tell.
 fn boots(devices: &Program) -> BTreeMap<(String, String), usize> {
     let mut boots = BTreeMap::new();
     for line in devices.lines() {

@@ -77,7 +77,7 @@ impl Fleet {
         self.server.take().unwrap().interrupt();
     }
 
-    /// What it logged so far: all it said but the line that shows the token.
+    /// Returns its log so far: all it said but the line that shows the token.
     pub(crate) fn logs(&self) -> String {
         let mut lines = self.server.as_ref().unwrap().lines();
         lines.retain(|line| !line.contains("\"event\":\"listening\""));
@@ -104,7 +104,7 @@ impl Fleet {
         run(self.user(args))
     }
 
-    /// What a command of its user says as JSON, one value a line.
+    /// Returns what a command of its user says as JSON, one value a line.
     #[track_caller]
     pub(crate) fn asks(&self, args: &[&str]) -> Vec<Value> {
         let mut args = args.to_vec();
@@ -172,7 +172,7 @@ pub(crate) fn database(data: &Path) -> rusqlite::Connection {
     rusqlite::Connection::open(data.join("otaru.db")).unwrap()
 }
 
-/// How many deployments of a rollout stand so.
+/// Returns the number of deployments of a rollout with this standing.
 pub(crate) fn standing(rollout: &Value, name: &str) -> u64 {
     rollout["tallies"].as_array().unwrap().iter().map(|tally| tally[name].as_u64().unwrap()).sum()
 }

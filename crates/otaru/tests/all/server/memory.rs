@@ -17,7 +17,7 @@ const CROWD: usize = 1_200;
 const FILES: u64 = 8_192;
 const MIB: u64 = 1 << 20;
 
-/// What the program has in use, in bytes.
+/// Returns the resident memory of the program, in bytes.
 fn resident(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -1,4 +1,4 @@
-//! What a newcomer does: serve, virtual devices, upload and roll out; then a bad release, and back.
+//! The first steps of a newcomer: serve, virtual devices, upload and roll out; then a bad release, and back.
 
 use serde_json::Value;
 
