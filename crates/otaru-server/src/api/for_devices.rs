@@ -63,7 +63,7 @@ async fn claim(
 ///
 /// With the device's own login (Basic), or an operator's token. The body is what it would publish on its topic
 /// `status`. The same report twice changes nothing.
-#[utoipa::path(post, path = "/devices/{id}/status", tag = "devices", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/devices/{id}/status", tag = "devices", params(("id" = String, Path, description = "Id of the device.")),
     security(("device" = []), ("token" = [])),
     request_body(content = Value, example = json!({
         "device": "lamp", "chip": "esp32c3", "state": "idle", "project": "lamp", "version": "1.0.0",

@@ -17,9 +17,9 @@ use crate::web::extract::Query;
 #[into_params(parameter_in = Query)]
 #[serde(default)]
 pub(super) struct Sorted {
-    /// Field to sort by; equal ones by id
+    /// Field to sort by; equal ones by id.
     sort: Sort,
-    /// Whether to sort in descending order
+    /// Whether to sort in descending order.
     descending: bool,
 }
 

@@ -19,9 +19,9 @@ use crate::web::login::Operator;
     path = "/releases/{id}/build",
     operation_id = "build_release",
     tag = "releases",
-    params(("id" = i64, Path, description = "release number"), BuildQuery),
+    params(("id" = i64, Path, description = "Number of the release."), BuildQuery),
     responses(
-        (status = 202, description = "the queued job", body = Job),
+        (status = 202, description = "Queued job", body = Job),
     )
 )]
 pub(super) async fn build(

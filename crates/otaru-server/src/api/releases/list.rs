@@ -21,7 +21,7 @@ use crate::web::extract::Query;
     operation_id = "list_releases",
     params(ReleaseQuery, PageQuery),
     responses(
-        (status = 200, description = "a page of releases, the newest first", body = Page<Release>),
+        (status = 200, description = "Page of releases, newest first", body = Page<Release>),
     )
 )]
 pub(super) async fn list(

@@ -32,12 +32,12 @@ pub(super) struct Firmware(Vec<u8>);
     tag = "releases",
     params(
         UploadQuery,
-        ("Repr-Digest" = Option<String>, Header, description = "`sha-256=:BASE64:` (RFC 9530); `Content-Digest` is taken, too"),
+        ("Repr-Digest" = Option<String>, Header, description = "`sha-256=:BASE64:` (RFC 9530); `Content-Digest` is taken, too."),
     ),
     request_body(content = Firmware, content_type = "application/octet-stream"),
     responses(
-        (status = 201, description = "a new release", body = Uploaded),
-        (status = 200, description = "the image is known already", body = Uploaded),
+        (status = 201, description = "New release", body = Uploaded),
+        (status = 200, description = "Release that has the image already", body = Uploaded),
     )
 )]
 pub(super) async fn upload(

@@ -13,7 +13,7 @@ use crate::web::login::Operator;
 
 /// Abort a rollout
 #[utoipa::path(post, path = "/rollouts/{id}/abort", tag = "rollouts", operation_id = "abort_rollout",
-    params(("id" = u64, Path), AbortQuery), responses((status = 200, body = Rollout)))]
+    params(("id" = u64, Path, description = "Id of the rollout."), AbortQuery), responses((status = 200, body = Rollout)))]
 pub(super) async fn abort(
     State(app): State<Shared>,
     Operator(caller): Operator,

@@ -16,7 +16,7 @@ use crate::similar::known;
 use crate::web::extract::{Path, Query};
 
 /// List the deployments of a rollout, in the order of their device ids
-#[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path), DeploymentQuery, PageQuery),
+#[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path, description = "Id of the rollout."), DeploymentQuery, PageQuery),
     responses((status = 200, body = Page<Deployment>)))]
 pub(super) async fn list_deployments(
     State(app): State<Shared>,
