@@ -6,7 +6,7 @@ use crate::client::login;
 use crate::output::{Outcome, Output};
 use crate::ui;
 
-/// Ask a server whether it can do its work; no token needed
+/// Check whether a server is healthy; no token needed
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:

@@ -92,7 +92,7 @@ pub(crate) struct Args {
     /// The address of this machine that they connect from: a broker may allow only so many connections from one
     #[arg(long, value_name = "IP")]
     source: Option<std::net::IpAddr>,
-    /// Beginning of their names; a number follows
+    /// Prefix of their names; a number follows
     #[arg(long, value_name = "TEXT", default_value = "sim-")]
     name_prefix: String,
 }

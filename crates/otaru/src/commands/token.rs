@@ -20,10 +20,10 @@ use crate::percent::escape;
 use crate::ui;
 use crate::ui::grid::{grid, width};
 
-/// Make, list and end API tokens
+/// Create, list and revoke API tokens
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Make a token, shown once
+    /// Create a token; it is shown only once
     #[command(after_help = "\
 Examples:
   otaru token create 'build server' --role operator --for 90d
@@ -54,7 +54,7 @@ Examples:
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// End a token
+    /// Revoke a token
     Revoke {
         /// Id of the token, or its name if no other has it
         #[arg(value_name = "ID|NAME")]

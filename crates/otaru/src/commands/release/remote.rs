@@ -64,7 +64,7 @@ an image, with patches from what the fleet runs; the command waits for it.")]
     },
     /// List the server's releases
     List {
-        /// Of this product only
+        /// List releases of this product
         #[arg(long, value_name = "NAME")]
         product: Option<String>,
         #[command(flatten)]
@@ -77,7 +77,7 @@ an image, with patches from what the fleet runs; the command waits for it.")]
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Take a release back: it is offered to nobody any more
+    /// Yank a release: it is no longer offered to devices
     Yank {
         /// Id of the release, or `PRODUCT@VERSION`
         release: String,
@@ -87,14 +87,14 @@ an image, with patches from what the fleet runs; the command waits for it.")]
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Offer a release again that was taken back
+    /// Un-yank a release: offer it again
     Unyank {
         /// Id of the release, or `PRODUCT@VERSION`
         release: String,
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Write down what people should know about a release
+    /// Change the notes of a release
     Notes {
         /// Id of the release, or `PRODUCT@VERSION`
         release: String,
