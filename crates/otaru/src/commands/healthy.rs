@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// The server's address
     #[arg(default_value = "http://127.0.0.1:8080", env = "OTARU_SERVER")]
     url: String,
-    /// Ask only whether it answers at all
+    /// Check only that it responds
     #[arg(long)]
     alive: bool,
 }

@@ -25,12 +25,12 @@ Examples:
 The first start prints an admin token, once: log in with it in a browser, or with `otaru login`.
 If it is lost, stop the server and make another: `otaru token create NAME --role admin --data DIR`.
 People and scripts use tokens (`otaru token`), devices have logins of their own (`otaru devices add`)
-or come with a fleet key (`otaru devices key`); with --dev, devices from this machine and from
+or register with a fleet key (`otaru devices key`); with --dev, devices from this machine and from
 private networks need none.
 
 With --signing-key, images that are uploaded become signed release files, with patches from the
-versions that the fleet runs. Without it they are offered as they are; releases that were signed
-elsewhere (`otaru release`) are taken as well.";
+versions that devices run. Without it they are offered unsigned; releases signed elsewhere
+(`otaru release`) are accepted as well.";
 
 /// Run the fleet server: dashboard, API, downloads and an MQTT broker
 #[derive(clap::Args)]

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Number of devices
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20_000))]
     devices: u16,
-    /// The folder for their flash; without one it is in memory
+    /// Folder of their flash contents; without one they are in memory
     #[arg(long, required_unless_present = "firmware")]
     dir: Option<PathBuf>,
     /// Firmware of a new device; not needed for devices that are there already

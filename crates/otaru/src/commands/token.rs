@@ -43,7 +43,7 @@ Examples:
         /// Expiry: 2027-01-31T18:00:00+01:00 (RFC 3339); without an offset, this machine's time
         #[arg(long, value_name = "WHEN", value_parser = parse_moment, conflicts_with = "span")]
         until: Option<Timestamp>,
-        /// Make it in the folder of a server that is stopped, on this machine: no token is needed for that
+        /// Create it in the folder of a stopped server on this machine: no token is needed for that
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
         #[command(flatten)]

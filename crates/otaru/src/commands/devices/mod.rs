@@ -19,8 +19,8 @@ Examples:
   otaru devices show kitchen
   otaru devices tag kitchen hall --set site=berlin --set canary
   otaru devices tag --filter-product lamp --remove canary
-  otaru devices add kitchen                             makes a login for it
-  otaru devices key create 'factory line 1'             a key with which unknown devices may come";
+  otaru devices add kitchen                             creates a login for it
+  otaru devices key create 'factory line 1'             a key with which new devices register";
 
 /// List and change devices
 #[derive(clap::Args)]

@@ -5,7 +5,7 @@ mod remote;
 
 use crate::output::{Outcome, Output};
 
-/// Make a release file of an image; upload and list releases
+/// Create a release file; upload, list and yank releases
 #[derive(clap::Args)]
 #[command(after_help = make::EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
