@@ -97,7 +97,7 @@ pub(crate) struct BrokerArgs {
     broker: Secret,
     #[command(flatten)]
     login: LoginArgs,
-    /// Beginning of the devices' topics
+    /// Prefix of the devices' topics
     #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = DEFAULT_BASE)]
     pub(crate) base: String,
 }

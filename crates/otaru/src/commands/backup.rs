@@ -76,7 +76,7 @@ pub(crate) struct RestoreArgs {
     /// The folder; it must hold no server's data yet
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
     data: PathBuf,
-    /// End all tokens and fleet keys that the backup holds
+    /// Revoke all tokens and fleet keys in the backup
     #[arg(long)]
     end_logins: bool,
 }

@@ -28,7 +28,7 @@ smallest, for two builds of one project for one chip by one compiler.";
 /// The longest file that is read: more than any chip's flash.
 const LARGEST: u64 = 64 << 20;
 
-/// Make a patch from one image to another, apply it, or see what it is made of
+/// Create, apply or analyse a patch from one image to another
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
@@ -43,7 +43,7 @@ struct Create {
     /// The image that devices run
     #[arg(value_name = "OLD.bin")]
     old: PathBuf,
-    /// The image that they shall run
+    /// The image they are to run
     #[arg(value_name = "NEW.bin")]
     new: PathBuf,
     /// File for the patch
@@ -53,7 +53,7 @@ struct Create {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Make the new image from the old one and a patch
+    /// Apply a patch to the old image, which gives the new one
     Apply {
         /// The image that the patch was made from
         #[arg(value_name = "OLD.bin")]
@@ -65,12 +65,12 @@ enum Command {
         #[arg(short, long, value_name = "NEW.bin")]
         output: PathBuf,
     },
-    /// Tell what a patch is made of, and how large others would be
+    /// Show what a patch consists of, and how large other methods' patches are
     Stat {
         /// The image that devices run
         #[arg(value_name = "OLD.bin")]
         old: PathBuf,
-        /// The image that they shall run
+        /// The image they are to run
         #[arg(value_name = "NEW.bin")]
         new: PathBuf,
     },

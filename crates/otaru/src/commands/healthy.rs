@@ -7,7 +7,7 @@ use crate::client::login;
 use crate::output::{Outcome, Output};
 use crate::ui;
 
-/// Ask a server whether it can do its work; no token needed
+/// Check whether a server is healthy; no token needed
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// The server's address
     #[arg(default_value = "http://127.0.0.1:8080", env = "OTARU_SERVER")]
     url: String,
-    /// Ask only whether it answers at all
+    /// Check only that it responds
     #[arg(long)]
     alive: bool,
 }

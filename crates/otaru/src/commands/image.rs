@@ -27,10 +27,10 @@ Examples:
 The file is a well-formed ESP image with arbitrary contents. Virtual devices (`otaru sim`) act on
 its behaviour; do not flash it to a board.";
 
-/// Look into firmware files, or make synthetic ones
+/// Inspect firmware files, or make synthetic ones
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Check a firmware file and tell what it is
+    /// Check a firmware file and describe it
     #[command(after_help = INFO_EXAMPLES)]
     Info {
         /// The file

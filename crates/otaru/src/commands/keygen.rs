@@ -20,7 +20,7 @@ release.pub.pem, which anybody may have and which `otaru verify` needs. Devices 
 bytes of the public key. Keep a copy of the private key in a safe place: devices that trust no
 other key can be updated only by cable once it is lost.";
 
-/// Make a key to sign releases with
+/// Create a key to sign releases with
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

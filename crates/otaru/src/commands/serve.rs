@@ -25,18 +25,18 @@ Examples:
 The first start prints an admin token, once: log in with it in a browser, or with `otaru login`.
 If it is lost, stop the server and make another: `otaru token create NAME --role admin --data DIR`.
 People and scripts use tokens (`otaru token`), devices have logins of their own (`otaru devices add`)
-or come with a fleet key (`otaru devices key`); with --dev, devices from this machine and from
+or register with a fleet key (`otaru devices key`); with --dev, devices from this machine and from
 private networks need none.
 
 With --signing-key, images that are uploaded become signed release files, with patches from the
-versions that the fleet runs. Without it they are offered as they are; releases that were signed
-elsewhere (`otaru release`) are taken as well.";
+versions that devices run. Without it they are offered unsigned; releases signed elsewhere
+(`otaru release`) are accepted as well.";
 
 /// Run the fleet server: dashboard, API, downloads and an MQTT broker
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The folder for database and firmware
+    /// Folder of database and firmware
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
     data: PathBuf,
     /// Address of dashboard, API and downloads; port 0 picks a free one
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// A file whose first line is the password for --mqtt
     #[arg(long, value_name = "FILE", requires = "mqtt")]
     mqtt_password_file: Option<PathBuf>,
-    /// Beginning of the devices' topics
+    /// Prefix of the devices' topics
     #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = otaru_format::topic::DEFAULT_BASE)]
     base: String,
     /// Beginning of links, where others reach this server under another address: `http://HOST[:PORT][/PATH]`.
@@ -64,13 +64,13 @@ pub(crate) struct Args {
     /// Take releases that were signed elsewhere only if this key signed them; may be given several times
     #[arg(long, value_name = "PUB.pem")]
     trusted_key: Vec<PathBuf>,
-    /// Sign what is uploaded with this key (`otaru keygen`)
+    /// Sign uploaded images with this key (`otaru keygen`)
     #[arg(long, value_name = "KEY.pem", env = "OTARU_KEY")]
     signing_key: Option<PathBuf>,
-    /// Let unknown devices in, from this machine and private networks, without a login
+    /// Let unknown devices connect without a login, from this machine and private networks
     #[arg(long)]
     dev: bool,
-    /// The most devices that can become known; retired ones do not count
+    /// Largest number of devices; retired ones do not count
     #[arg(long, value_name = "N", default_value_t = Bounds::default().devices, value_parser = clap::value_parser!(u64).range(1..))]
     max_devices: u64,
     /// Serve Prometheus metrics here, such as 127.0.0.1:9090; the path is /metrics

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Number of devices
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20_000))]
     devices: u16,
-    /// The folder for their flash; without one it is in memory
+    /// Folder of their flash contents; without one they are in memory
     #[arg(long, required_unless_present = "firmware")]
     dir: Option<PathBuf>,
     /// Firmware of a new device; not needed for devices that are there already
@@ -92,7 +92,7 @@ pub(crate) struct Args {
     /// The address of this machine that they connect from: a broker may allow only so many connections from one
     #[arg(long, value_name = "IP")]
     source: Option<std::net::IpAddr>,
-    /// Beginning of their names; a number follows
+    /// Prefix of their names; a number follows
     #[arg(long, value_name = "TEXT", default_value = "sim-")]
     name_prefix: String,
 }

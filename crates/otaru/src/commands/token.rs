@@ -18,10 +18,10 @@ use crate::percent::escape;
 use crate::ui;
 use crate::ui::grid::{grid, width};
 
-/// Make, list and end API tokens
+/// Create, list and revoke API tokens
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Make a token, shown once
+    /// Create a token; it is shown only once
     #[command(after_help = "\
 Examples:
   otaru token create 'build server' --role operator --for 90d
@@ -41,7 +41,7 @@ Examples:
         /// Expiry: 2027-01-31T18:00:00+01:00 (RFC 3339); without an offset, this machine's time
         #[arg(long, value_name = "WHEN", value_parser = parse_moment, conflicts_with = "span")]
         until: Option<Timestamp>,
-        /// Make it in the folder of a server that is stopped, on this machine: no token is needed for that
+        /// Create it in the folder of a stopped server on this machine: no token is needed for that
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
         #[command(flatten)]
@@ -52,7 +52,7 @@ Examples:
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// End a token
+    /// Revoke a token
     Revoke {
         /// Id of the token, or its name if no other has it
         #[arg(value_name = "ID|NAME")]

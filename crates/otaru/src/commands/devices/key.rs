@@ -15,25 +15,25 @@ use crate::ui::{self, say};
 /// Fleet keys: secrets with which devices may come that are not known yet.
 #[derive(clap::Subcommand)]
 pub(super) enum KeyCommand {
-    /// Make a fleet key, shown once
+    /// Create a fleet key; it is shown only once
     Create {
         /// Purpose, for people
         name: String,
-        /// A tag for devices that come with it; may be given several times
+        /// Tag for devices that register with it; may be given several times
         #[arg(long, value_name = "TAG")]
         tag: Vec<Tag>,
-        /// Most devices that may come with it; as many as the server allows, if not given
+        /// Largest number of devices that may register with it [default: the server's limit]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         limit: Option<u64>,
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// List them
+    /// List fleet keys
     List {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// End one
+    /// Revoke a fleet key
     Revoke {
         /// Id of the key, or its name if no other has it
         #[arg(value_name = "ID|NAME")]

@@ -16,31 +16,31 @@ use crate::ui::grid::{grid, width};
 /// Conditions on devices.
 #[derive(clap::Args)]
 pub(super) struct List {
-    /// With tags that fit this expression
+    /// List devices whose tags match this expression
     #[arg(long, value_name = "EXPRESSION")]
     tags: Option<String>,
-    /// With this in the id or the label
+    /// List devices with this text in the id or the label
     #[arg(long, short = 'q', value_name = "TEXT")]
     find: Option<String>,
-    /// That run this product
+    /// List devices that run this product
     #[arg(long, value_name = "NAME")]
     product: Option<String>,
-    /// That run a version in this range, such as '>=1.0.0, <2.0.0'
+    /// List devices that run a version in this range, such as '>=1.0.0, <2.0.0'
     #[arg(long, value_name = "RANGE")]
     versions: Option<String>,
-    /// In this state, such as `rolled_back`
+    /// List devices in this state, such as `rolled_back`
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// The retired ones, instead of those that are not
+    /// List retired devices instead of the others
     #[arg(long)]
     retired: bool,
-    /// That failed for this reason, such as `panic`
+    /// List devices that failed with this code, such as `panic`
     #[arg(long, value_name = "CODE")]
     error: Option<String>,
-    /// With a deployment in this rollout
+    /// List devices with a deployment in this rollout
     #[arg(long, value_name = "ID")]
     rollout: Option<u64>,
-    /// Most devices that are listed
+    /// Largest number of devices to list
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_one)]
     limit: usize,
 }

@@ -15,7 +15,7 @@ use crate::ui::{self, say};
 pub(super) struct Add {
     /// Name in MQTT topics
     id: String,
-    /// A tag it shall have; may be given several times
+    /// Tag to set; may be given several times
     #[arg(long, value_name = "TAG")]
     tag: Vec<Tag>,
     #[command(flatten)]

@@ -19,8 +19,8 @@ Examples:
   otaru devices show kitchen
   otaru devices tag kitchen hall --set site=berlin --set canary
   otaru devices tag --filter-product lamp --remove canary
-  otaru devices add kitchen                             makes a login for it
-  otaru devices key create 'factory line 1'             a key with which unknown devices may come";
+  otaru devices add kitchen                             creates a login for it
+  otaru devices key create 'factory line 1'             a key with which new devices register";
 
 /// List and change devices
 #[derive(clap::Args)]
@@ -36,23 +36,23 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Show all that is known of a device, and what happened to it
+    /// Show a device: its state, last report, rollouts and history
     Show(one::One),
     /// Tag devices
     Tag(tag::Args),
-    /// Say what people call a device; an empty name is its id again
+    /// Change the label of a device; an empty one removes it
     Label(label::Label),
-    /// Retire a device: it gets nothing any more and cannot log in, until it is taken back
+    /// Retire a device: it is offered no firmware and cannot log in until it is unretired
     Retire(retire::Retire),
-    /// Take back a device that was retired, with its login and tags
+    /// Unretire a device, with its login and tags
     Unretire(one::One),
-    /// Add a device, and make a login for it, shown once
+    /// Add a device, and create its login; the password is shown only once
     Add(login::Add),
-    /// Make a new password for a device, shown once
+    /// Reset a device's password; the new one is shown only once
     Password(one::One),
-    /// Let a device that is known be claimed with a fleet key, once, within the next hour
+    /// Allow a known device to be claimed with a fleet key, once, within the next hour
     AllowClaim(one::One),
-    /// Fleet keys: secrets with which devices may come that are not known yet
+    /// Manage fleet keys: secrets with which new devices register
     #[command(subcommand)]
     Key(key::KeyCommand),
 }

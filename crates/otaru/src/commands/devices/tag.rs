@@ -16,16 +16,16 @@ use crate::ui::{self, say};
 pub(super) struct Args {
     /// Ids of the devices, unless --filter-… says which
     ids: Vec<String>,
-    /// A tag they shall have: NAME or NAME=VALUE; may be given several times
+    /// Tag to set: NAME or NAME=VALUE; may be given several times
     #[arg(long, value_name = "TAG")]
     set: Vec<Tag>,
-    /// The name of a tag they shall have no longer; may be given several times
+    /// Name of a tag to remove; may be given several times
     #[arg(long, value_name = "NAME")]
     remove: Vec<String>,
-    /// All devices whose tags fit this expression
+    /// Select devices whose tags match this expression
     #[arg(long, value_name = "EXPRESSION", conflicts_with = "ids", value_parser = not_blank)]
     filter_tags: Option<String>,
-    /// All devices that run this product
+    /// Select devices that run this product
     #[arg(long, value_name = "NAME", conflicts_with = "ids", value_parser = not_blank)]
     filter_product: Option<String>,
     #[command(flatten)]

@@ -16,7 +16,7 @@ const MOST: usize = 1_000;
 
 #[derive(clap::Args)]
 pub(super) struct List {
-    /// Of this product only
+    /// List releases of this product
     #[arg(long, value_name = "NAME")]
     product: Option<String>,
     #[command(flatten)]

@@ -10,7 +10,7 @@ mod yank;
 
 use crate::output::{Outcome, Output};
 
-/// Make a release file of an image; upload and list releases
+/// Create a release file; upload, list and yank releases
 #[derive(clap::Args)]
 #[command(after_help = make::EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
@@ -28,11 +28,11 @@ enum Command {
     List(list::List),
     /// Show a release
     Show(one::One),
-    /// Take a release back: it is offered to nobody any more
+    /// Yank a release: it is no longer offered to devices
     Yank(yank::Yank),
-    /// Offer a release again that was taken back
+    /// Un-yank a release: offer it again
     Unyank(one::One),
-    /// Write down what people should know about a release
+    /// Change the notes of a release
     Notes(notes::Notes),
 }
 

@@ -33,10 +33,11 @@ Examples:
   otaru release upload lamp-1.1.0.otaru --notes 'Fixes the clock'
   otaru release upload WLED_0.14.4_ESP32-C3.bin --version 0.14.4 --product wled
 
-Chip, product and version are read from the file. What is made with Arduino has the framework's name and version
-in every build: give such an image a version, and a product where devices have it in their configuration
-(`Config::product`, `otaru sim --product`). The same file again with --version is called so from then on. A server with a signing key makes a release file of
-an image, with patches from what the fleet runs; the command waits for it.")]
+Chip, product and version are read from the file. Arduino builds carry the framework's name and version instead:
+give such an image a version, and a product where devices have it in their configuration
+(`Config::product`, `otaru sim --product`). Uploading a file again with --version renames its release. A server with
+a signing key builds a release file of an image, with patches from the images that devices run; the command waits
+for it.")]
 pub(super) struct Upload {
     /// The files
     #[arg(required = true)]

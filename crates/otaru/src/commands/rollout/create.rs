@@ -37,79 +37,79 @@ pub(crate) struct Create {
     /// The release: its id, or PRODUCT@VERSION
     #[arg(required_unless_present = "undo")]
     release: Option<String>,
-    /// Instead, bring devices back to what they ran before this rollout
+    /// Return devices to what they ran before this rollout, instead of installing a release
     #[arg(long, value_name = "ROLLOUT", conflicts_with = "release")]
     undo: Option<u64>,
     /// Name for people; otherwise the release's name
     #[arg(long)]
     name: Option<String>,
-    /// For devices whose tags fit this expression
+    /// Select devices whose tags match this expression
     #[arg(long, value_name = "EXPRESSION", help_heading = "Which devices", value_parser = not_blank)]
     tags: Option<String>,
-    /// For devices that run a version in this range
+    /// Select devices that run a version in this range
     #[arg(long, value_name = "RANGE", help_heading = "Which devices", value_parser = not_blank)]
     versions: Option<String>,
-    /// For this device; may be given several times
+    /// Select this device; may be given several times
     #[arg(long, value_name = "ID", help_heading = "Which devices")]
     device: Vec<String>,
-    /// For this share of them
+    /// Select this share of them
     #[arg(long, value_name = "PERCENT", help_heading = "Which devices", value_parser = percent)]
     percent: Option<Percent>,
-    /// Also for devices of other products and chips
+    /// Include devices of other products and chips
     #[arg(long, help_heading = "Which devices")]
     any_product: bool,
     /// A wave before the rest: a number of devices, or 10%; may be given several times
     #[arg(long, value_name = "SIZE", help_heading = "Waves", value_parser = wave_size)]
     wave: Vec<WaveSize>,
-    /// Open the next wave by itself when this share of verdicts is good
+    /// Success rate at which the next wave opens automatically
     #[arg(long, value_name = "PERCENT", help_heading = "Waves", default_value = "95", value_parser = percent)]
     success: Percent,
-    /// … and has been so for this long
+    /// Soak time: how long the success rate must hold
     #[arg(long, value_name = "SPAN", help_heading = "Waves", default_value = "0s")]
     soak: Span,
-    /// Open waves by hand instead: `otaru rollout advance`
+    /// Open waves manually instead, with `otaru rollout advance`
     #[arg(long, help_heading = "Waves", conflicts_with_all = ["success", "soak"])]
     by_hand: bool,
-    /// Stop when this share of verdicts are failures …
+    /// Failure rate at which the rollout stops …
     #[arg(long, value_name = "PERCENT", help_heading = "Limits", value_parser = percent)]
     stop: Option<Percent>,
-    /// … of at least so many
+    /// … after at least this many results
     #[arg(long, value_name = "N", help_heading = "Limits", default_value_t = 10, requires = "stop")]
     minimum: u32,
-    /// Most devices that update at the same time
+    /// Largest number of devices that update at the same time
     #[arg(long, value_name = "N", help_heading = "Limits")]
     concurrency: Option<u32>,
-    /// Most devices that start in a minute
+    /// Largest number of devices that start in a minute
     #[arg(long, value_name = "N", help_heading = "Limits")]
     rate: Option<u32>,
     /// The hours in which devices start: '22:00-06:00', or with an offset '22:00-06:00 +02:00'
     #[arg(long, value_name = "HOURS", help_heading = "Limits")]
     window: Option<String>,
-    /// Longest time a device may take for an attempt
+    /// Longest time of an attempt
     #[arg(long, value_name = "SPAN", help_heading = "Limits")]
     timeout: Option<Span>,
-    /// Most attempts of a device
+    /// Largest number of attempts of a device
     #[arg(long, value_name = "N", help_heading = "Limits")]
     attempts: Option<u32>,
     /// Not before: in 2h, or at 2027-01-31T22:00:00+01:00 (RFC 3339); without an offset, this machine's time
     #[arg(long, value_name = "WHEN", help_heading = "When", value_parser = parse_moment)]
     start_at: Option<Timestamp>,
-    /// Give up devices that have not begun by then
+    /// Time after which devices that have not begun are given up
     #[arg(long, value_name = "WHEN", help_heading = "When", value_parser = parse_moment)]
     end_at: Option<Timestamp>,
-    /// Never complete by itself: whoever joins later gets it too
+    /// Never complete automatically: devices that join later are updated too
     #[arg(long, help_heading = "When")]
     continuous: bool,
-    /// Of several rollouts for a device, the highest has it
+    /// Priority; of several rollouts for a device, the highest wins
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true)]
     priority: i32,
     /// Offer also what failed before on a device, and other products. A server with the key signs a signed release again for that
     #[arg(long)]
     force: bool,
-    /// Do not start it yet
+    /// Create it without starting it
     #[arg(long)]
     draft: bool,
-    /// Only tell which devices it would reach
+    /// Only show which devices it would reach
     #[arg(long)]
     dry_run: bool,
     /// Watch it until it is over

@@ -14,7 +14,7 @@ use crate::ui::grid::{grid, width};
 
 #[derive(clap::Args)]
 pub(crate) struct List {
-    /// In this phase only, such as `running`
+    /// List rollouts in this phase, such as `running`
     #[arg(long)]
     phase: Option<String>,
     #[command(flatten)]

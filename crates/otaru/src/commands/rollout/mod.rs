@@ -10,11 +10,11 @@ mod watch;
 
 use crate::output::{Outcome, Output};
 
-/// Roll releases out
+/// Create, watch and control rollouts
 #[derive(clap::Subcommand)]
 #[command(after_help = create::EXAMPLES)]
 pub(crate) enum Command {
-    /// Make a rollout, and start it
+    /// Create a rollout, and start it
     Create(Box<create::Create>),
     /// List rollouts
     List(list::List),
@@ -22,19 +22,19 @@ pub(crate) enum Command {
     Show(one::One),
     /// Watch a rollout until it is over; the exit code tells whether devices failed
     Watch(watch::Watch),
-    /// Start a draft
+    /// Start a rollout that is a draft
     Start(one::One),
-    /// Start no more devices until it is resumed
+    /// Pause a rollout: no further device starts until it is resumed
     Pause(one::One),
-    /// Go on after a pause or a stop
+    /// Resume a rollout after a pause or a stop
     Resume(one::One),
-    /// Open the next wave now
+    /// Open the next wave of a rollout now
     Advance(one::One),
-    /// Start no more devices, and complete when what is under way has ended
+    /// Finish a rollout: no further device starts, and it completes when updates under way have ended
     Finish(one::One),
-    /// Abort it: start no more devices, for good
+    /// Abort a rollout: no further device starts, and it cannot be resumed
     Abort(steer::Abort),
-    /// Let a device that failed try again
+    /// Retry a device that failed
     Retry(retry::Retry),
 }
 

@@ -11,7 +11,7 @@ use crate::rollouts::screen::tell;
 pub(crate) struct Abort {
     #[command(flatten)]
     one: One,
-    /// Also cancel what is under way, as far as devices still can
+    /// Also cancel updates under way, where devices still can
     #[arg(long)]
     cancel: bool,
 }
