@@ -39,8 +39,9 @@ pub(crate) fn check() -> Result<Outcome> {
         let reason = format!("no schemathesis: {}", tools::schemathesis_remedy());
         return Ok(Outcome::Skipped(Skip { reason, avoidable: true }));
     };
-    // Unlike a released one, this server would not overlook a number that overflows.
-    run(&mut cargo(&["build", "--quiet", "--package", "otaru"]))?;
+    // Unlike a released one, this server would not overlook a number that overflows. Built as the tests build it, so that it is not
+    // compiled twice.
+    run(&mut cargo(&["build", "--quiet", "--workspace", "--all-features", "--bins"]))?;
     let folder = root().join("target/schemathesis");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
@@ -50,7 +51,10 @@ pub(crate) fn check() -> Result<Outcome> {
     let mut command: Command = program(schemathesis);
     command.arg("--config-file").arg(root().join("xtask/schemathesis.toml"));
     command.arg("run").arg(format!("{}/api/v1/openapi.json", server.url));
-    command.args(["--max-time", SECONDS, "--seed", SEED, "--request-timeout", "10", "--workers", "2"]);
+    command.args(["--max-time", SECONDS, "--seed", SEED, "--request-timeout", "10"]);
+    // Python 3.11 counts how deep a syntax tree is once for all threads, and Hypothesis parses its own source as it goes: with two
+    // workers now and then, with eight always, one stumbles with "AST constructor recursion depth mismatch".
+    command.args(["--workers", "1"]);
     command.args(["--continue-on-failure", "--no-color"]);
     command.env("OTARU_TOKEN", &server.token).current_dir(&folder);
     run(&mut command)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::name::{Name, Named};
 use crate::timestamp::Timestamp;
 
 /// Rights of a token; each role has those of the roles before it.
@@ -36,6 +37,16 @@ impl Role {
     }
 }
 
+impl Named for Role {
+    fn of_name(name: &str) -> Option<Self> {
+        Self::of_name(name)
+    }
+
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+}
+
 impl std::fmt::Display for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
@@ -48,10 +59,11 @@ impl std::fmt::Display for Role {
 pub struct Me {
     /// Id of the token.
     pub token: String,
-    /// Name that its owner gave it.
+    /// Name.
     pub name: String,
-    /// Role that it has.
-    pub role: Role,
+    /// Role.
+    #[cfg_attr(feature = "schema", schema(value_type = Role))]
+    pub role: Name<Role>,
 }
 
 /// A token, without its secret.
@@ -62,8 +74,9 @@ pub struct Token {
     pub id: String,
     /// Purpose, in its owner's words.
     pub name: String,
-    /// Role that it has.
-    pub role: Role,
+    /// Role.
+    #[cfg_attr(feature = "schema", schema(value_type = Role))]
+    pub role: Name<Role>,
     /// Time of creation.
     pub created_at: Timestamp,
     /// Name of the token that created it.
@@ -81,12 +94,12 @@ pub struct Token {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    /// Purpose
+    /// Purpose.
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 100))]
     pub name: String,
-    /// Role that it shall have
+    /// Role.
     pub role: Role,
-    /// Time at which it ends; without, it is good until it is revoked
+    /// Time at which it ends; without, it is good until it is revoked.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -97,7 +110,7 @@ pub struct CreatedToken {
     /// The token, without its secret.
     #[serde(flatten)]
     pub token: Token,
-    /// The token itself; it is shown this once
+    /// The token itself; it is shown this once.
     pub text: String,
 }
 
@@ -109,11 +122,13 @@ pub struct FleetKey {
     pub id: String,
     /// Purpose, in its owner's words.
     pub name: String,
-    /// Tags that devices get which come with it.
+    /// Tags for devices that register with it.
     pub tags: BTreeMap<String, String>,
-    /// Number of devices that came with it for the first time, or were claimed with it.
+    /// Number of devices that registered or were claimed with it.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
     pub devices: u64,
-    /// Number of devices that may; `null` for as many as the server allows.
+    /// Maximum number of devices; `null` for the server's own limit.
     pub max_devices: Option<u64>,
     /// Time of creation.
     pub created_at: Timestamp,
@@ -128,14 +143,14 @@ pub struct FleetKey {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewFleetKey {
-    /// Purpose
+    /// Purpose.
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 100))]
     pub name: String,
-    /// Tags that devices get which come with it
+    /// Tags for devices that register with it.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Number of devices that may come with it; as many as the server allows, if not given
-    #[serde(default)]
+    /// Maximum number of devices; the server's own limit, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 9007199254740991_i64))]
     pub max_devices: Option<u64>,
 }
@@ -147,7 +162,7 @@ pub struct CreatedFleetKey {
     /// The fleet key, without its secret.
     #[serde(flatten)]
     pub key: FleetKey,
-    /// The key itself; it is shown this once
+    /// The key itself; it is shown this once.
     pub text: String,
 }
 
@@ -157,14 +172,14 @@ pub struct CreatedFleetKey {
 pub struct AuditEntry {
     /// Id; newer entries have higher ones.
     pub id: i64,
-    /// Time of it.
+    /// Time of the action.
     pub at: Timestamp,
     /// Name of the token that was used.
     pub actor: String,
     /// Action: `rollout.pause` …
     pub action: String,
-    /// Object that it was done to: `rollout/17` …
+    /// Object: `rollout/17` …
     pub object: String,
-    /// More about it.
+    /// Details.
     pub detail: Value,
 }

@@ -8,6 +8,7 @@ use otaru_rollout::Standing;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::device_query::{DeviceQuery, strict};
 use crate::name::Name;
 use crate::timestamp::Timestamp;
 
@@ -47,7 +48,7 @@ pub struct Device {
     /// Whether it can be reached now.
     #[serde(default)]
     pub reachable: bool,
-    /// Time at which it was first heard of.
+    /// Time of its first report.
     pub first_seen: Timestamp,
     /// Time of the last change.
     #[serde(default)]
@@ -55,7 +56,7 @@ pub struct Device {
     /// Tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Rollout that updates it just now.
+    /// Id of the rollout that is updating it.
     #[serde(default)]
     pub active_rollout: Option<i64>,
     /// Time of its retirement.
@@ -79,13 +80,13 @@ pub struct DeviceDetails {
     /// The device as lists show it.
     #[serde(flatten)]
     pub device: Device,
-    /// Last report, as it sent it
+    /// Last report, as it sent it.
     #[serde(default)]
     pub report: Option<Value>,
-    /// Deployments, newest first, at most 50
+    /// Deployments, newest first, at most 50.
     #[serde(default)]
     pub deployments: Vec<DeploymentInShort>,
-    /// Boards that take the connection to the embedded broker from each other: several have this name
+    /// Boards that take the connection to the embedded broker from each other: several have this name.
     #[serde(default)]
     pub contested: Option<Contested>,
 }
@@ -111,14 +112,14 @@ pub struct DeploymentInShort {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Contested {
-    /// Number of times that the connection was taken over lately.
+    /// Number of times that another connection took over in that time.
     pub takeovers: usize,
-    /// Minutes within which that was.
+    /// Length of the time that was looked at, in minutes.
     pub minutes: u64,
-    /// Addresses that did.
+    /// Addresses that took it over.
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub addresses: BTreeSet<IpAddr>,
-    /// Sentence that says what that means, and what to do.
+    /// Explanation, and what to do.
     pub detail: String,
 }
 
@@ -128,7 +129,7 @@ pub struct Contested {
 pub struct DeviceEvent {
     /// Id; newer events have higher ones.
     pub id: i64,
-    /// Time of it.
+    /// Time of the event.
     pub at: Timestamp,
     /// Kind: `report`, `online`, `offline`, `tags`, `label`, `retired`, `unretired` …
     pub kind: String,
@@ -146,13 +147,42 @@ pub struct DeviceEvent {
 pub struct DeviceStep {
     /// Id; newer steps have higher ones.
     pub id: i64,
-    /// Time of it.
+    /// Time of the event.
     pub at: Timestamp,
     /// Kind: `report`, `online` or `offline`.
     pub kind: String,
     /// More about it.
     #[serde(default)]
     pub detail: Value,
+}
+
+/// Parts of an event's detail that people are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct EventDetail {
+    /// Failure that a report told.
+    pub error: Option<Failure>,
+    /// Fleet key that the device came with.
+    pub fleet_key: Option<String>,
+    /// Address that it came from.
+    pub address: Option<String>,
+}
+
+/// A failure as a device reported it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Failure {
+    /// Code, such as `panic`.
+    pub code: String,
+    /// The device's words for it.
+    pub detail: String,
+}
+
+impl EventDetail {
+    /// Reads the detail of an event or a step; of one in another form there is nothing to tell.
+    pub fn read(detail: &Value) -> Self {
+        Self::deserialize(detail).unwrap_or_default()
+    }
 }
 
 impl From<DeviceEvent> for DeviceStep {
@@ -185,10 +215,10 @@ pub struct Fleet {
     /// Numbers of devices.
     #[serde(flatten)]
     pub counts: FleetCounts,
-    /// Number of devices, without retired ones, that the server takes
+    /// Number of devices, without retired ones, that the server takes.
     #[serde(default)]
     pub most: u64,
-    /// Number of devices that there was no room for since the server started
+    /// Number of devices that there was no room for since the server started.
     #[serde(default)]
     pub refused: u64,
 }
@@ -223,14 +253,14 @@ impl VersionCount {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewDevice {
-    /// Name in MQTT topics, and user name there
+    /// Name in MQTT topics, and user name there.
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 64))]
     pub id: String,
-    /// Name for people
-    #[serde(default)]
+    /// Name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(max_length = 100))]
     pub label: Option<String>,
-    /// Tags
+    /// Tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
 }
@@ -242,7 +272,7 @@ pub struct AddedDevice {
     /// The device as lists show it.
     #[serde(flatten)]
     pub device: Device,
-    /// Password at the broker; it is shown this once
+    /// Password at the broker; it is shown this once.
     pub password: String,
 }
 
@@ -250,10 +280,30 @@ pub struct AddedDevice {
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeviceLogin {
-    /// User name and MQTT client id
+    /// User name and MQTT client id.
     pub username: String,
-    /// Password; it is shown this once
+    /// Password; shown only once.
     pub password: String,
+}
+
+/// A device that wants a login, and the fleet key that gives it a right to one.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Name in MQTT topics.
+    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 64))]
+    pub device: String,
+    /// A fleet key.
+    pub fleet_key: String,
+}
+
+/// Orders for a device that reports.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Orders {
+    /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do.
+    pub offer: Option<Value>,
 }
 
 /// Changes of a device.
@@ -261,13 +311,35 @@ pub struct DeviceLogin {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeDevice {
-    /// Name for people; empty for the id
+    /// Name for people; empty for the id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(max_length = 100))]
     pub label: Option<String>,
-    /// Tags that it shall have, besides those it has
+    /// Tags to set, besides those it has.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// Names of tags that it shall have no longer
+    /// Names of tags to remove.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove_tags: Vec<String>,
+}
+
+/// Tags for many devices.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TagMany {
+    /// Ids of the devices; or, instead, a query.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// … or all that are meant by this.
+    #[serde(default, with = "strict")]
+    pub which: Option<DeviceQuery>,
+    /// Tags to set.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Names of tags to remove.
+    #[serde(default)]
+    pub remove: Vec<String>,
 }
 
 /// Number of devices that a request changed.

@@ -5,12 +5,14 @@
 
 mod access;
 mod answer;
+mod device_query;
 mod devices;
 mod events;
 mod name;
 mod open;
 mod page;
 mod problem;
+mod queries;
 mod releases;
 mod rollouts;
 mod spec;
@@ -20,19 +22,24 @@ pub use access::{
     AuditEntry, CreatedFleetKey, CreatedToken, FleetKey, Me, NewFleetKey, NewToken, Role, Token,
 };
 pub use answer::Answer;
+pub use device_query::DeviceQuery;
 pub use devices::{
-    AddedDevice, ChangeDevice, ChangedDevices, Contested, DeploymentInShort, Device, DeviceDetails,
-    DeviceEvent, DeviceLogin, DeviceStep, Fleet, FleetCounts, NewDevice, VersionCount,
+    AddedDevice, ChangeDevice, ChangedDevices, Claim, Contested, DeploymentInShort, Device, DeviceDetails,
+    DeviceEvent, DeviceLogin, DeviceStep, EventDetail, Failure, Fleet, FleetCounts, NewDevice, Orders,
+    TagMany, VersionCount,
 };
 pub use events::Event;
 pub use name::{Name, Named};
 pub use open::Open;
 pub use page::{Cursor, Page};
 pub use problem::Problem;
-pub use releases::{ChangeRelease, Delta, Job, JobKind, JobState, Needs, Release};
+pub use queries::{
+    AbortQuery, AuditQuery, BuildQuery, DeploymentQuery, EventQuery, ReleaseQuery, RolloutQuery, UploadQuery,
+};
+pub use releases::{ChangeRelease, Delta, Job, JobKind, JobState, Needs, Release, Uploaded};
 pub use rollouts::{
     Deployment, KnownRefusal, NewRollout, Preview, ReleaseInShort, RetryDeployment, Rollout, RolloutEvent,
-    WidenRollout,
+    WaveTally, WidenRollout,
 };
 pub use spec::{Gate, Spec};
 pub use timestamp::{Timestamp, TimestampError};

@@ -80,6 +80,19 @@ pub struct Release {
     pub needs: Option<Needs>,
 }
 
+/// The release that a file became.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Uploaded {
+    /// The release.
+    #[serde(flatten)]
+    pub release: Release,
+    /// Remarks on the file: what was left out or kept of it, and what else to know.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required))]
+    pub remarks: Vec<String>,
+}
+
 /// A patch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -149,6 +162,13 @@ pub struct Job {
     /// Time at which it ended.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
+}
+
+impl Job {
+    /// Whether it waits or runs.
+    pub fn is_under_way(&self) -> bool {
+        self.state == JobState::Queued || self.state == JobState::Running
+    }
 }
 
 /// Kinds of work on a release.

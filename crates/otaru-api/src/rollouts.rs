@@ -12,6 +12,8 @@ use serde_json::Value;
 use crate::name::Name;
 use crate::open::Open;
 use crate::problem::Problem;
+#[cfg(feature = "schema")]
+use crate::spec::GateShape;
 use crate::spec::{Gate, Spec};
 use crate::timestamp::Timestamp;
 
@@ -24,54 +26,59 @@ use crate::timestamp::Timestamp;
     "limits": {"concurrency": 50}
 })))]
 pub struct NewRollout {
-    /// Name for people
+    /// Name for people.
     #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 100))]
     pub name: String,
-    /// Release that it brings: its id …
+    /// Id of the release; or, instead, `undo`.
     #[serde(default)]
     pub release: Option<i64>,
-    /// … or rollout that it takes back
+    /// Id of the rollout to undo; or, instead, `release`.
     #[serde(default)]
     pub undo: Option<u64>,
-    /// Devices that it is for; all, if not given
+    /// Target; all devices, if not given.
     #[serde(default)]
     pub target: Target,
-    /// Waves before the last
+    /// Waves before the last.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(max_items = 16))]
     pub waves: Vec<Wave>,
-    /// Limits on starts: at once, a minute, and in a window
+    /// Limits on starts: concurrent updates, starts per minute, and a time window.
     #[serde(default)]
     pub limits: Limits,
-    /// Rule that stops it by itself
-    #[serde(default)]
+    /// Rule that stops it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopRule>,
-    /// Time and number of attempts
-    #[serde(default)]
+    /// Time and number of attempts.
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub attempts: Attempts,
-    /// Priority: of several for one device the highest has it; of equal ones the newest
+    /// Priority: of several rollouts for one device the highest comes first; of equal ones the newest.
     #[serde(default)]
     pub priority: i32,
-    /// Text that shuffles the fleet for percentages
-    #[serde(default)]
+    /// Text that shuffles the fleet for percentages.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[cfg_attr(feature = "schema", schema(max_length = 64))]
     pub salt: String,
-    /// Earliest start
+    /// Earliest start.
     #[serde(default)]
     pub start_at: Option<Timestamp>,
-    /// Time after which devices that have not begun are given up
+    /// Time after which devices that have not begun are given up.
     #[serde(default)]
     pub end_at: Option<Timestamp>,
-    /// Never completes by itself
+    /// Whether it never completes by itself, and includes devices that join later.
     #[serde(default)]
     pub continuous: bool,
-    /// Also other products and what failed before: where firmware is not signed by the offers' word `force`, and where it is
-    /// by signing it again with a higher sequence
+    /// Whether it includes devices of other products and devices on which the image failed before: unsigned firmware is offered
+    /// with `force`, signed firmware is signed again with a higher sequence.
     #[serde(default)]
     pub force: bool,
-    /// Make it, but do not start it yet; nothing is signed before it starts
+    /// Whether it is created without being started; nothing is signed before it starts.
     #[serde(default)]
     pub draft: bool,
+}
+
+/// Attempts as a server has them that is told nothing else.
+fn is_usual(attempts: &Attempts) -> bool {
+    *attempts == Attempts::default()
 }
 
 impl NewRollout {
@@ -105,7 +112,7 @@ pub struct Rollout {
     /// Release that it brings.
     #[serde(default)]
     pub release: Option<ReleaseInShort>,
-    /// Rollout that it takes back.
+    /// Id of the rollout that it undoes.
     #[serde(default)]
     pub undo: Option<u64>,
     /// Phase: `draft`, `scheduled`, `running`, `paused`, `stopped`, `finishing`, `completed` or `aborted`.
@@ -115,15 +122,15 @@ pub struct Rollout {
     pub wave: usize,
     /// Gate between that and the next: `working`, `{"soaking": since}` or `{"held": why}`.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schema(value_type = Gate))]
+    #[cfg_attr(feature = "schema", schema(value_type = GateShape))]
     pub gate: Open<Gate>,
-    /// Whether nothing starts because too many devices try the image again that did not reach the broker.
+    /// Whether starts are held because too many devices did not reach the broker with the image and retry.
     #[serde(default)]
     pub retries_hold: bool,
     /// Numbers of deployments by standing, for each wave; those of the last wave are the last.
     #[cfg_attr(feature = "schema", schema(value_type = Vec<BTreeMap<String, u32>>))]
-    pub tallies: Vec<Tally>,
-    /// Numbers of devices that have shown it to be good, and to be bad.
+    pub tallies: Vec<WaveTally>,
+    /// Numbers of devices that succeeded and failed.
     #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, u32>))]
     pub verdicts: Verdicts,
     /// Verdicts that broke the stop rule, of a wave or of all; of a stopped rollout only.
@@ -133,7 +140,7 @@ pub struct Rollout {
     /// Codes of failures, and the number of devices of each. Of a single rollout only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasons: Option<BTreeMap<String, u64>>,
-    /// Order of it.
+    /// Specification.
     pub spec: Spec,
     /// Time of creation.
     pub created_at: Timestamp,
@@ -141,6 +148,29 @@ pub struct Rollout {
     pub created_by: String,
     /// Time of the last change.
     pub updated_at: Timestamp,
+}
+
+/// Deployments of one wave, counted by standing: also by those that only a newer server has.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WaveTally {
+    /// Numbers by the standings that this version knows.
+    #[serde(flatten)]
+    pub known: Tally,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+impl WaveTally {
+    /// Returns the names of standings that this version does not know, with the number of deployments of each.
+    pub fn others(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.rest.iter().filter_map(|(name, count)| Some((name.as_str(), count.as_u64()?)))
+    }
+}
+
+impl From<Tally> for WaveTally {
+    fn from(known: Tally) -> Self {
+        Self { known, rest: BTreeMap::new() }
+    }
 }
 
 /// A release, in short.
@@ -171,7 +201,7 @@ pub struct Preview {
     /// Release that it brings.
     #[serde(default)]
     pub release: Option<ReleaseInShort>,
-    /// Number of devices that it is for.
+    /// Number of devices that match the target.
     pub devices: u64,
     /// Number of these that run the release already.
     pub current: u64,
@@ -200,7 +230,7 @@ pub struct Preview {
 pub struct KnownRefusal {
     /// Code that they would report: `flash_too_small`, `too_large`, `wrong_revision`, `wrong_chip` or `wrong_product`.
     pub code: String,
-    /// Evidence for it.
+    /// Explanation.
     pub why: String,
     /// Number of devices.
     pub devices: u64,
@@ -215,7 +245,7 @@ pub struct KnownRefusal {
 pub struct RolloutEvent {
     /// Id; newer events have higher ones.
     pub id: i64,
-    /// Time of it.
+    /// Time of the event.
     pub at: Timestamp,
     /// Name of the token that was used; `null` for the server itself.
     #[serde(default)]
@@ -251,10 +281,10 @@ pub struct Deployment {
     /// Number of times that the device was taken back after it ran another image.
     #[serde(default)]
     pub returns: u8,
-    /// Code of its failure …
+    /// Code of its failure.
     #[serde(default)]
     pub error_code: Option<String>,
-    /// … and the device's words for it.
+    /// Details of the failure, in the device's words.
     #[serde(default)]
     pub error_detail: Option<String>,
     /// Earliest time of the next attempt.
@@ -271,7 +301,7 @@ pub struct Deployment {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WidenRollout {
-    /// Per cent of the target, more than before
+    /// Share of the target in per cent, larger than before.
     #[cfg_attr(feature = "schema", schema(value_type = f64, minimum = 0, maximum = 100))]
     pub percent: Percent,
 }
@@ -281,7 +311,41 @@ pub struct WidenRollout {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryDeployment {
-    /// Also on a device that has rolled this image back: signed with a higher sequence, or, without a signature, offered with
-    /// `force`
+    /// Whether a device that has rolled this image back is included: the image is signed again with a higher sequence or, if
+    /// unsigned, offered with `force`.
     pub force: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_tally_is_written_as_the_engine_does() {
+        let tally = Tally { ready: 1, rolled_back: 2, ..Tally::default() };
+        let written = serde_json::to_string(&WaveTally::from(tally)).unwrap();
+        assert_eq!(written, serde_json::to_string(&tally).unwrap());
+    }
+
+    #[test]
+    fn a_standing_of_a_newer_server_is_counted_and_kept() {
+        let sent = json!({"ready": 1, "quarantined": 2, "since": {"moon": "full"}});
+        let tally: WaveTally = serde_json::from_value(sent).unwrap();
+        assert_eq!(tally.known, Tally { ready: 1, ..Tally::default() });
+        assert_eq!(tally.others().collect::<Vec<_>>(), [("quarantined", 2)]);
+        assert_eq!(serde_json::to_value(&tally).unwrap()["since"]["moon"], "full");
+    }
+
+    #[test]
+    fn what_is_not_given_is_left_to_the_server() {
+        let new = NewRollout { name: "x".into(), release: Some(1), ..NewRollout::default() };
+        let sent = serde_json::to_value(&new).unwrap();
+        for name in ["salt", "stop", "attempts"] {
+            assert_eq!(sent.get(name), None);
+        }
+        let new = NewRollout { attempts: Attempts { count: 5, ..Attempts::default() }, ..new };
+        assert_eq!(serde_json::to_value(new).unwrap()["attempts"]["count"], 5);
+    }
 }

@@ -4,6 +4,7 @@
 use otaru_rollout::{Attempts, GateState, Goal, Held, Limits, RolloutSpec, StopRule, Target, Time, Wave};
 use serde::{Deserialize, Serialize};
 
+use crate::name::{Name, Named};
 use crate::open::Open;
 use crate::timestamp::Timestamp;
 
@@ -112,10 +113,23 @@ enum GoalShape {
 }
 
 /// Gate between the open wave and the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
+    /// The wave is not settled yet.
+    Working,
+    /// The wave has been settled and good since then.
+    Soaking(Timestamp),
+    /// The wave is settled, and the next does not open by itself.
+    Held(Name<Held>),
+}
+
+/// [`Gate`] in the API's description.
+#[cfg(feature = "schema")]
+#[derive(utoipa::ToSchema)]
+#[schema(as = Gate, rename_all = "snake_case", description = "Gate between the open wave and the next.")]
+#[expect(dead_code, reason = "it describes what another type writes")]
+pub(crate) enum GateShape {
     /// The wave is not settled yet.
     Working,
     /// The wave has been settled and good since then.
@@ -124,12 +138,29 @@ pub enum Gate {
     Held(Held),
 }
 
+impl Named for Held {
+    fn of_name(name: &str) -> Option<Self> {
+        [Self::Hand, Self::SuccessRate, Self::NoEvidence, Self::Unreachable]
+            .into_iter()
+            .find(|held| held.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hand => "hand",
+            Self::SuccessRate => "success_rate",
+            Self::NoEvidence => "no_evidence",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
 impl From<GateState> for Gate {
     fn from(gate: GateState) -> Self {
         match gate {
             GateState::Working => Self::Working,
             GateState::Soaking(since) => Self::Soaking(since.into()),
-            GateState::Held(held) => Self::Held(held),
+            GateState::Held(held) => Self::Held(held.into()),
         }
     }
 }
@@ -167,8 +198,18 @@ mod tests {
             (GateState::Held(Held::SuccessRate), json!({"held": "success_rate"})),
         ] {
             let gate = Gate::from(gate);
-            assert_eq!(serde_json::to_value(gate).unwrap(), shown);
+            assert_eq!(serde_json::to_value(&gate).unwrap(), shown);
             assert_eq!(serde_json::from_value::<Gate>(shown).unwrap(), gate);
+        }
+        let newer: Gate = serde_json::from_value(json!({"held": "full_moon"})).unwrap();
+        assert_eq!(newer, Gate::Held(Name::Other("full_moon".into())));
+    }
+
+    #[test]
+    fn reasons_to_hold_have_the_engines_names() {
+        for held in [Held::Hand, Held::SuccessRate, Held::NoEvidence, Held::Unreachable] {
+            assert_eq!(serde_json::to_value(held).unwrap(), held.name());
+            assert_eq!(<Held as Named>::of_name(held.name()), Some(held));
         }
     }
 

@@ -19,6 +19,15 @@ pub struct Overlap {
     pub rollout: RolloutId,
     /// Priority.
     pub priority: i32,
+    /// Whether the rollout still takes devices. One that ends comes before no other: what it has not begun it gives back.
+    pub is_open: bool,
+}
+
+impl Overlap {
+    /// Describes a deployment in this rollout.
+    pub fn with(other: &Rollout) -> Self {
+        Self { rollout: other.id, priority: other.spec.priority, is_open: other.phase.is_open() }
+    }
 }
 
 /// Why a device does not join.
@@ -108,7 +117,8 @@ pub(crate) fn comes_first(
     device: &Device<'_>,
     others: &[Overlap],
 ) -> Result<(), NotAdmitted> {
-    let outranked = others.iter().find(|other| !rollout.outranks(other.rollout, other.priority));
+    let outranked =
+        others.iter().find(|other| other.is_open && !rollout.outranks(other.rollout, other.priority));
     let newer = device.brought_by.filter(|by| *by > rollout.id);
     match outranked.map(|other| other.rollout).or(newer) {
         Some(other) => Err(NotAdmitted::Outranked(other)),

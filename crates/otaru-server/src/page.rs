@@ -16,10 +16,10 @@ pub const MOST: u32 = 1_000;
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// Largest number of items on the page: 1 to 1000, 100 if not given
+    /// Largest number of items on the page: 1 to 1000, 100 if not given.
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
-    /// Start of the page: `next` of the page before it
+    /// Start of the page: `next` of the page before it.
     #[param(max_length = 2048)]
     pub cursor: Option<String>,
 }

@@ -61,7 +61,7 @@ pub fn password() -> Result<String, getrandom::Error> {
 fn random_hex(bytes: usize) -> Result<String, getrandom::Error> {
     let mut random = vec![0; bytes];
     getrandom::fill(&mut random)?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(random))
 }
 
 #[cfg(test)]

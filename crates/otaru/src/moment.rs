@@ -29,6 +29,11 @@ pub(crate) fn ago(at: Timestamp) -> String {
     }
 }
 
+/// Tells how long ago a moment was, if there is one.
+pub(crate) fn since(at: Option<Timestamp>) -> String {
+    at.map_or_else(String::new, ago)
+}
+
 /// Tells a moment that is ahead: how far, and when by this machine's clock, `in 2 h (2027-01-31 22:00:00 +01:00)`.
 pub(crate) fn ahead(at: Timestamp) -> String {
     format!("{} ({})", ago(at), local(at))

@@ -31,7 +31,7 @@ impl Deployment {
             Event::Report(report) => self.hear(report, rollout, now, effects),
             Event::Reachable(reachable) => self.reach(*reachable, rollout, now, effects),
             Event::Tick => self.look_at_the_clock(rollout, now, effects),
-            Event::Supersede(by) => self.supersede(*by, effects),
+            Event::Supersede(by) => self.supersede(*by, rollout, effects),
             Event::Close => self.close(rollout, now, effects),
             Event::Remove => self.finish(Outcome::Removed, effects),
             Event::Retry { .. } => {}
@@ -190,9 +190,11 @@ impl Deployment {
         }
     }
 
-    fn supersede(&mut self, by: RolloutId, effects: &mut Vec<Effect>) {
+    pub(crate) fn supersede(&mut self, by: RolloutId, rollout: &Rollout, effects: &mut Vec<Effect>) {
         self.superseded_by = Some(by);
         match self.stage {
+            // The end of its rollout was there first, and is only not told to every deployment yet.
+            Stage::Queued if !rollout.phase().is_open() => self.finish(Outcome::Cancelled, effects),
             Stage::Queued => self.finish(Outcome::Superseded, effects),
             // What comes first does not wait for days.
             Stage::Retrying => {

@@ -67,10 +67,7 @@ impl Store {
         let others: Vec<Overlap> = self
             .of_device(&facts.id)
             .filter(|deployment| !is_over(deployment))
-            .map(|deployment| Overlap {
-                rollout: deployment.rollout(),
-                priority: self.rollouts[&deployment.rollout()].spec().priority,
-            })
+            .map(|deployment| Overlap::with(&self.rollouts[&deployment.rollout()]))
             .collect();
         let before = match self.rollouts.get(&id)?.spec().goal {
             Goal::Undo { rollout, .. } => {

@@ -11,7 +11,7 @@ use crate::story::*;
 #[test]
 fn the_higher_priority_takes_what_is_queued_and_waits_for_what_runs() {
     let mut story = Story::new("", &["a", "b"]);
-    let other = |priority, rollout| [Overlap { rollout: RolloutId(rollout), priority }];
+    let other = |priority, rollout| [Overlap { rollout: RolloutId(rollout), priority, is_open: true }];
     assert_eq!(
         story.join_with("c", true, old(), &other(1, 0), None),
         Err(NotAdmitted::Outranked(RolloutId(0)))
@@ -38,6 +38,55 @@ fn the_higher_priority_takes_what_is_queued_and_waits_for_what_runs() {
     assert!(story.of("b").is_active());
     story.hear("b", fails("r1.1", UpdateState::Failed, Code::Dns));
     assert_eq!(story.stage("b"), FINISHED(Outcome::Superseded), "it does not try again");
+}
+
+/// The device's deployments in rollout 2, which comes first and takes nobody any more.
+fn in_one_that_ends() -> [Overlap; 1] {
+    [Overlap { rollout: RolloutId(2), priority: 0, is_open: false }]
+}
+
+#[test]
+fn what_a_rollout_that_ends_has_not_begun_is_free_at_once() {
+    let mut story = Story::new("", &["z"]);
+    story.join_with("a", true, old(), &in_one_that_ends(), None).unwrap();
+    assert!(matches!(
+        &story.effects[..],
+        [Effect::Supersede { rollout: RolloutId(2), by: RolloutId(1), .. }]
+    ));
+    story.start("a").unwrap();
+    assert_eq!(story.offers(), 1);
+
+    // Seen from the one that ends: its own end was first.
+    let mut ended = Story::new("", &["a"]);
+    ended.control(Control::Abort { cancel: true });
+    ended.event("a", Event::Supersede(RolloutId(2)));
+    assert_eq!(ended.stage("a"), FINISHED(Outcome::Cancelled));
+}
+
+#[test]
+fn what_a_rollout_that_ends_has_begun_is_waited_for() {
+    let mut story = Story::new("", &["z"]);
+    story.join_with("a", true, old(), &in_one_that_ends(), None).unwrap();
+    let occupied = Occupancy { active: Some(RolloutId(2)), ..Occupancy::default() };
+    story.occupancy.insert(DeviceId::from("a"), occupied);
+    assert_eq!(story.start("a"), Err(NotNow::Occupied(RolloutId(2))));
+    story.occupancy.insert(DeviceId::from("a"), Occupancy::default());
+    story.start("a").unwrap();
+}
+
+#[test]
+fn what_a_rollout_that_ended_brings_all_the_same_is_not_undone_by_an_older_one() {
+    for (by, superseded) in [(RolloutId(0), 1), (RolloutId(2), 0)] {
+        let mut ended = Story::new("", &["a"]);
+        ended.start("a").unwrap();
+        ended.control(Control::Abort { cancel: true });
+        ended.event("a", Event::Supersede(by));
+        assert!(ended.of("a").is_active());
+        ended.hear("a", says(UpdateState::Confirmed, new()));
+        assert_eq!(ended.stage("a"), FINISHED(Outcome::Succeeded));
+        let told = |effect: &&Effect| matches!(effect, Effect::Supersede { rollout, by: RolloutId(1), .. } if *rollout == by);
+        assert_eq!(ended.effects.iter().filter(told).count(), superseded, "by {by:?}");
+    }
 }
 
 #[test]

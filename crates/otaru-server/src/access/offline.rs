@@ -132,7 +132,7 @@ mod tests {
         drop(data);
         let made = create(&path, new()).unwrap();
         assert!(matches!(create(&path, new()), Err(OfflineError::Running(_))), "until it was shown");
-        assert_eq!((made.token.role, made.token.expires_at), (Role::Admin, new().expires_at));
+        assert_eq!((made.token.role.known(), made.token.expires_at), (Some(Role::Admin), new().expires_at));
         let id = made.token.id.clone();
         drop(made);
         let connection = Connection::open(database_in(&path)).unwrap();

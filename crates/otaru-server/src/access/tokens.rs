@@ -57,7 +57,7 @@ pub fn create(tx: &Connection, new: NewToken, by: &str, now: Time) -> Result<(To
     let token = Token {
         id: made.id,
         name,
-        role: new.role,
+        role: new.role.into(),
         created_at: now.into(),
         created_by: by.to_owned(),
         expires_at: new.expires_at,
@@ -74,13 +74,19 @@ pub(super) fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
     Ok(Token {
         id: row.get(0)?,
         name: row.get(1)?,
-        role: Role::of_name(&role).unwrap_or(Role::Viewer),
+        role: Role::of_name(&role).unwrap_or(Role::Viewer).into(),
         created_at: row.get(3)?,
         created_by: row.get(4)?,
         expires_at: row.get(5)?,
         used_at: row.get(6)?,
         revoked_at: row.get(7)?,
     })
+}
+
+/// Returns whoever comes with this token.
+pub(super) fn caller(token: Token) -> Caller {
+    let role = token.role.known().unwrap_or(Role::Viewer);
+    Caller { token: token.id, name: token.name, role }
 }
 
 /// All tokens, newest first.
@@ -109,5 +115,5 @@ pub fn first_admin(tx: &Connection, now: Time) -> Result<Option<Caller>, DbError
            AND (expires_at IS NULL OR expires_at > ?) ORDER BY created_at, id LIMIT 1"
     );
     let found = tx.query_row(&sql, [now.0.cast_signed()], token).optional()?;
-    Ok(found.map(|token| Caller { token: token.id, name: token.name, role: token.role }))
+    Ok(found.map(caller))
 }

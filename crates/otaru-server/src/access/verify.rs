@@ -9,7 +9,7 @@ use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
 use rusqlite::{OptionalExtension as _, params};
 
-use super::tokens::{COLUMNS, KIND, token};
+use super::tokens::{COLUMNS, KIND, caller, token};
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::db::{Db, DbError};
@@ -156,7 +156,7 @@ impl Tokens {
                     revoked_at: token.revoked_at,
                     looked_up: now,
                     noted: token.used_at.map(Time::from),
-                    caller: Caller { token: token.id, name: token.name, role: token.role },
+                    caller: caller(token),
                 }))
             })
             .await

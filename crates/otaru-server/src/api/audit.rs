@@ -2,8 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use otaru_api::{AuditEntry, Page};
-use serde::Deserialize;
+use otaru_api::{AuditEntry, AuditQuery, Page};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,17 +16,6 @@ use crate::web::login::Operator;
 /// The routes.
 pub fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(list))
-}
-
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-struct AuditQuery {
-    /// Name of the token that was used
-    actor: Option<String>,
-    /// Prefix of the action, such as `rollout.`
-    action: Option<String>,
-    /// Object of the action, such as `rollout/17`
-    object: Option<String>,
 }
 
 /// List the audit log, newest first

@@ -4,8 +4,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::Event as Sse;
 use futures_util::StreamExt as _;
-use otaru_api::Event;
-use serde::Deserialize;
+use otaru_api::{Event, EventQuery};
 use serde_json::Value;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -24,13 +23,6 @@ const KINDS: [&str; 5] = ["device", "deployment", "rollout", "release", "job"];
 /// The routes.
 pub fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(events))
-}
-
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-struct EventQuery {
-    /// Kinds of events, separated by commas: `device`, `deployment`, `rollout`, `release`, `job`
-    kinds: Option<String>,
 }
 
 /// Stream changes from now on

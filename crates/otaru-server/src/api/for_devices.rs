@@ -4,11 +4,9 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, FromRequestParts as _, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use otaru_api::{DeviceLogin, Role};
+use otaru_api::{Claim, DeviceLogin, Orders, Role};
 use otaru_format::status::Status;
 use otaru_rollout::DeviceId;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -25,17 +23,6 @@ use crate::web::login::{logged_in, peer};
 pub fn router() -> OpenApiRouter<Shared> {
     let bound = DefaultBodyLimit::max(reconcile::report::LONGEST);
     OpenApiRouter::new().routes(routes!(report)).layer(bound).routes(routes!(claim))
-}
-
-/// Claim of a login for a device, and the fleet key that allows it.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Claim {
-    /// Name of the device in MQTT topics
-    #[schema(min_length = 1, max_length = 64)]
-    device: String,
-    /// A fleet key
-    fleet_key: String,
 }
 
 /// Exchange a fleet key for a device login
@@ -72,18 +59,11 @@ async fn claim(
     }
 }
 
-/// Commands for a device that reports.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Orders {
-    /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do
-    offer: Option<Value>,
-}
-
 /// Send a device's report over HTTP
 ///
 /// With the device's own login (Basic), or an operator's token. The body is what it would publish on its topic
 /// `status`. The same report twice changes nothing.
-#[utoipa::path(post, path = "/devices/{id}/status", tag = "devices", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/devices/{id}/status", tag = "devices", params(("id" = String, Path, description = "Id of the device.")),
     security(("device" = []), ("token" = [])),
     request_body(content = Value, example = json!({
         "device": "lamp", "chip": "esp32c3", "state": "idle", "project": "lamp", "version": "1.0.0",

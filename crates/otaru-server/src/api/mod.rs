@@ -68,19 +68,37 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// Every operation may be answered with a problem.
+/// Adds what all operations share: any may be answered with a problem, and each answer is described.
 fn with_errors(document: &mut utoipa::openapi::OpenApi) {
     use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
     let problem = || {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response = ResponseBuilder::new().description("what is wrong, and what to do");
+        let response = ResponseBuilder::new().description("Problem: what is wrong, and what to do");
         RefOr::T(response.content("application/problem+json", content).build())
     };
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete, &mut item.put];
         for operation in operations.into_iter().flatten() {
-            operation.responses.responses.entry("default".to_owned()).or_insert_with(problem);
+            let responses = &mut operation.responses.responses;
+            responses.entry("default".to_owned()).or_insert_with(problem);
+            for (status, response) in responses {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    response.description = meaning(status).to_owned();
+                }
+            }
         }
+    }
+}
+
+/// Describes an answer of which its handler says no more than the status: OpenAPI wants a description of each.
+fn meaning(status: &str) -> &'static str {
+    match status {
+        "201" => "Created",
+        "202" => "Accepted",
+        "204" => "Done; there is no content",
+        _ => "Success",
     }
 }
 

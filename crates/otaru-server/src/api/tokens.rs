@@ -30,7 +30,7 @@ pub fn router() -> OpenApiRouter<Shared> {
 /// Get the token that this request was made with
 #[utoipa::path(get, path = "/me", tag = "tokens", responses((status = 200, body = Me)))]
 async fn me(caller: Caller) -> Json<Me> {
-    Json(Me { token: caller.token, name: caller.name, role: caller.role })
+    Json(Me { token: caller.token, name: caller.name, role: caller.role.into() })
 }
 
 /// List API tokens, without their secrets
@@ -45,7 +45,7 @@ async fn list(State(app): State<Shared>, _: Admin) -> Result<Json<Page<Token>>, 
 ///
 /// Only this answer has the secret, in `text`.
 #[utoipa::path(post, path = "/tokens", tag = "tokens", operation_id = "create_token",
-    params(("Idempotency-Key" = Option<String>, Header, description = "name of this request; a repeated request with the same name is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request; a repeated request with the same name is carried out once.", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = NewToken, responses((status = 201, body = CreatedToken)))]
 async fn create_token(
     State(app): State<Shared>,
@@ -63,7 +63,7 @@ async fn create_token(
 
 /// Revoke a token
 #[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens", operation_id = "revoke_token",
-    params(("id" = String, Path)), responses((status = 204)))]
+    params(("id" = String, Path, description = "Id of the token.")), responses((status = 204)))]
 async fn revoke_token(
     State(app): State<Shared>,
     Admin(caller): Admin,
@@ -84,7 +84,7 @@ async fn list_fleet_keys(State(app): State<Shared>, _: Admin) -> Result<Json<Pag
 ///
 /// New devices connect to the broker with it as their password. Only this answer has the key itself, in `text`.
 #[utoipa::path(post, path = "/fleet-keys", tag = "fleet keys", operation_id = "create_fleet_key",
-    params(("Idempotency-Key" = Option<String>, Header, description = "name of this request; a repeated request with the same name is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request; a repeated request with the same name is carried out once.", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = NewFleetKey, responses((status = 201, body = CreatedFleetKey)))]
 async fn make_fleet_key(
     State(app): State<Shared>,
@@ -104,7 +104,7 @@ async fn make_fleet_key(
 ///
 /// Devices that registered with it can no longer connect, unless they have a login of their own.
 #[utoipa::path(delete, path = "/fleet-keys/{id}", tag = "fleet keys", operation_id = "revoke_fleet_key",
-    params(("id" = String, Path)),
+    params(("id" = String, Path, description = "Id of the fleet key.")),
     responses((status = 204)))]
 async fn end_fleet_key(
     State(app): State<Shared>,

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
-use otaru_api::{ChangeDevice, Cursor, Device};
+use otaru_api::{ChangeDevice, Cursor, Device, DeviceQuery};
 use rusqlite::Connection;
 
 use super::admission::{AdminVisitor, OperatorVisitor};
@@ -19,7 +19,7 @@ use crate::app::{App, Shared};
 use crate::db::DbError;
 use crate::devices::commands;
 use crate::devices::list::{self, Order, Sort};
-use crate::devices::query::DeviceQuery;
+use crate::devices::query::filter;
 use crate::page::PageQuery;
 use crate::problem::Problem;
 
@@ -94,7 +94,7 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query)
     let sort = fields.get("sort").map(|_| sort(&fields)).unwrap_or_default();
     let wanted = PageQuery { limit: Some(ROWS), cursor: fields.get("cursor").map(str::to_owned) };
     let order = Order { sort, descending: fields.is("descending"), after: wanted.after()?, limit: ROWS };
-    let filter = fields.to::<DeviceQuery>().and_then(DeviceQuery::filter);
+    let filter = fields.to::<DeviceQuery>().and_then(filter);
     let (filter, error) = match filter {
         Ok(filter) => (Some(filter), None),
         Err(problem) => (None, Some(super::page::sentence(&problem.detail))),

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use otaru_api::{NewRollout, Preview, Release};
+use otaru_api::{DeviceQuery, NewRollout, Preview, Release};
 use otaru_rollout::{
     Attempts, AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, Target, Wave, WaveSize,
 };
@@ -25,7 +25,6 @@ use super::show;
 use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::devices::commands::matching;
-use crate::devices::query::DeviceQuery;
 use crate::problem::Problem;
 use crate::releases::{Filter, rows};
 use crate::rollouts::commands;

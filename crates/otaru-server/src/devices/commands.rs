@@ -2,7 +2,7 @@
 //!
 //! The steps inside a write are in [`edit`].
 
-use otaru_api::{ChangeDevice, Device, DeviceDetails, Event};
+use otaru_api::{ChangeDevice, Device, DeviceDetails, DeviceQuery, Event};
 use otaru_format::topic::Topics;
 use otaru_rollout::{DeviceId, Time};
 use rusqlite::Connection;
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::details::{self, details};
 use super::edit;
 use super::list;
-use super::query::DeviceQuery;
+use super::query;
 use super::registry::{self, Entry, NoRoom};
 use super::rows;
 use crate::access::{audit, devices as logins};
@@ -156,7 +156,7 @@ pub(crate) async fn allow_claim(app: &App, caller: Caller, id: &str) -> Result<D
 /// # Errors
 /// When there are more.
 pub(crate) async fn matching(app: &App, which: DeviceQuery) -> Result<Vec<String>, Problem> {
-    let filter = which.filter()?;
+    let filter = query::filter(which)?;
     let ids = app.db.read(move |tx| list::ids(tx, &filter, MOST_AT_ONCE + 1)).await?;
     not_too_many(&ids)?;
     Ok(ids)

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
+
 /// The port of plain MQTT.
 pub const DEFAULT_PORT: u16 = 1883;
 
@@ -202,19 +204,14 @@ fn split_address(address: &str) -> Result<(&str, u16), BrokerUrlError> {
     }
 }
 
-/// Resolves `%41` and the like; a URL's login may hold any byte that way.
+/// Resolves `%41` and the like; a URL's login may hold any byte that way. The crate lets a bad escape stand, which here would be a wrong
+/// password.
 fn unescape(text: &str) -> Result<String, BrokerUrlError> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16)).ok_or(BrokerUrlError::Escape);
-        bytes.push((digit()? * 16 + digit()?) as u8);
+    let is_good = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
+    if !text.split('%').skip(1).all(is_good) {
+        return Err(BrokerUrlError::Escape);
     }
-    String::from_utf8(bytes).map_err(|_| BrokerUrlError::Escape)
+    percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| BrokerUrlError::Escape)
 }
 
 #[cfg(test)]
@@ -271,6 +268,9 @@ mod tests {
             ("mqtt://k\u{fc}che", BrokerUrlError::Host),
             ("mqtt://u:%zz@h", BrokerUrlError::Escape),
             ("mqtt://u:%f@h", BrokerUrlError::Escape),
+            ("mqtt://u:%@h", BrokerUrlError::Escape),
+            ("mqtt://u:%+1@h", BrokerUrlError::Escape),
+            ("mqtt://u:%ff@h", BrokerUrlError::Escape),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
         }

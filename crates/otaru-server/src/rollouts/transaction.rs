@@ -258,9 +258,7 @@ impl<'tx> RolloutTransaction<'tx> {
     fn overlaps(&mut self, device: &DeviceId) -> Result<Vec<Overlap>, DbError> {
         let mut overlaps = Vec::new();
         for rollout in deployments::open_for_device(self.tx, device)? {
-            if let Some(other) = self.rollout(rollout)? {
-                overlaps.push(Overlap { rollout, priority: other.spec().priority });
-            }
+            overlaps.extend(self.rollout(rollout)?.map(|other| Overlap::with(other)));
         }
         Ok(overlaps)
     }

@@ -73,7 +73,7 @@ impl From<RolloutView> for otaru_api::Rollout {
             wave: view.wave,
             gate: Gate::from(view.gate).into(),
             retries_hold: view.retries_hold,
-            tallies: view.tallies,
+            tallies: view.tallies.into_iter().map(Into::into).collect(),
             verdicts: view.verdicts,
             broke: view.broke,
             reasons: view.reasons,

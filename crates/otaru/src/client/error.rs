@@ -1,5 +1,6 @@
 //! Errors of a server: it is away, or refuses, and says why (RFC 9457).
 
+use otaru_api::Problem;
 use ureq::Body;
 use ureq::http::Response;
 
@@ -26,27 +27,28 @@ impl std::error::Error for Refused {}
 
 /// Reads what the server said, for people: problem details (RFC 9457) if it gave any.
 pub(super) fn refusal(response: &mut Response<Body>, server: &str) -> anyhow::Error {
-    #[derive(serde::Deserialize)]
-    struct Problem {
-        detail: String,
-    }
     let status = response.status();
-    let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
-    let text = match serde_json::from_str::<Problem>(&text) {
-        Ok(problem) if status == 401 => {
+    let text = match problem(response) {
+        Some(problem) if status == 401 => {
             format!("{server}: {}; `otaru login {server}` takes another", problem.detail)
         }
-        Ok(problem) if status == 503 => return Away(problem.detail).into(),
-        Ok(problem) => problem.detail,
-        Err(_) if status == 413 => format!(
+        Some(problem) if status == 503 => return Away(problem.detail).into(),
+        Some(problem) => problem.detail,
+        None if status == 413 => format!(
             "a proxy in front of {server} takes no file that large ({status}); raise its limit: client_max_body_size in \
              nginx, request_body max_size in Caddy"
         ),
-        Err(_) if matches!(status.as_u16(), 502..=504) => {
+        None if matches!(status.as_u16(), 502..=504) => {
             return Away(format!("a proxy answers for {server} that it cannot reach the server ({status})"))
                 .into();
         }
-        Err(_) => format!("{server} answered {status}; is it an Otaru server?"),
+        None => format!("{server} answered {status}; is it an Otaru server?"),
     };
     Refused { status: status.as_u16(), text }.into()
+}
+
+/// Reads the problem that an answer tells; `None` where somebody answers in the server's place.
+pub(crate) fn problem(response: &mut Response<Body>) -> Option<Problem> {
+    let text = response.body_mut().with_config().limit(64 * 1024).read_to_string().ok()?;
+    serde_json::from_str(&text).ok()
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use serde::de::DeserializeOwned;
+use otaru_api::{Cursor, Page};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, AsSendBody, Body, SendBody};
@@ -74,27 +76,32 @@ impl Client {
         }
     }
 
-    /// Makes something, or makes something happen. The request may be repeated without harm.
+    /// Makes something. The request may be repeated without harm.
     pub(crate) async fn post<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
-        body: Value,
+        body: &impl Serialize,
     ) -> anyhow::Result<T> {
-        self.json(Method::POST, path, Some(body)).await
+        self.json(Method::POST, path, Some(serde_json::to_value(body)?)).await
+    }
+
+    /// Makes something happen that the path says by itself. The request may be repeated without harm.
+    pub(crate) async fn act<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> anyhow::Result<T> {
+        self.json(Method::POST, path, Some(Value::Object(serde_json::Map::new()))).await
     }
 
     /// Changes something.
     pub(crate) async fn patch<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
-        body: Value,
+        body: &impl Serialize,
     ) -> anyhow::Result<T> {
-        self.json(Method::PATCH, path, Some(body)).await
+        self.json(Method::PATCH, path, Some(serde_json::to_value(body)?)).await
     }
 
     /// Takes something away.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
-        self.json::<Value>(Method::DELETE, path, None).await.map(drop)
+        self.json::<IgnoredAny>(Method::DELETE, path, None).await.map(drop)
     }
 
     /// Reads the items of a list, page by page; at most `most` of them.
@@ -113,15 +120,15 @@ impl Client {
         most: usize,
     ) -> anyhow::Result<(Vec<T>, bool)> {
         let mut items = Vec::new();
-        let mut cursor: Option<String> = None;
+        let mut cursor: Option<Cursor> = None;
         loop {
             let limit = (most - items.len()).min(1_000);
             let joint = if path.contains('?') { '&' } else { '?' };
             let mut page = format!("{path}{joint}limit={limit}");
             if let Some(cursor) = &cursor {
-                page.push_str(&format!("&cursor={}", escape(cursor)));
+                page.push_str(&format!("&cursor={}", escape(&cursor.to_string())));
             }
-            let Page { items: more, next } = self.get::<Page<T>>(&page).await?;
+            let Page { items: more, next, .. } = self.get::<Page<T>>(&page).await?;
             items.extend(more);
             match next {
                 Some(next) if items.len() < most => cursor = Some(next),
@@ -202,8 +209,17 @@ impl Client {
             .read_to_string()
             .context("the answer broke off")?;
         let text = if text.is_empty() { "null" } else { &text };
-        serde_json::from_str(text)
-            .with_context(|| format!("{} answered something else; is it an Otaru server?", self.server()))
+        serde_json::from_str(text).map_err(|error| {
+            let server = self.server();
+            let words = match error.is_data() {
+                // JSON, but not of the form that is expected.
+                true => format!(
+                    "{server} answered in another form than this version of `otaru` reads; is it an Otaru server of the same version?"
+                ),
+                false => format!("{server} answered something else; is it an Otaru server?"),
+            };
+            anyhow::Error::new(error).context(words)
+        })
     }
 
     pub(super) fn explain(&self, error: &ureq::Error) -> anyhow::Error {
@@ -224,19 +240,45 @@ impl Client {
     }
 }
 
+/// Returns a path with a query behind it: of what is given, as no server knows a name that means nothing to it.
+pub(crate) fn with_query(path: &str, query: &impl Serialize) -> String {
+    let query = serde_json::to_value(query).unwrap_or_default();
+    let given = query.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let parts = given.map(|(name, value)| match value {
+        Value::String(text) => format!("{name}={}", escape(text)),
+        other => format!("{name}={}", escape(&other.to_string())),
+    });
+    match parts.collect::<Vec<_>>().join("&") {
+        none if none.is_empty() => path.to_owned(),
+        query => format!("{path}?{query}"),
+    }
+}
+
 /// Whether the other side ended a connection in the middle.
 fn is_cut(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
-}
-
-#[derive(serde::Deserialize)]
-struct Page<T> {
-    items: Vec<T>,
-    next: Option<String>,
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await.context("the request was given up")?
+}
+
+#[cfg(test)]
+mod tests {
+    use otaru_api::{AbortQuery, ReleaseQuery};
+
+    use super::*;
+
+    #[test]
+    fn a_query_has_what_is_given() {
+        let query = ReleaseQuery { product: Some("a lamp".into()), ..ReleaseQuery::default() };
+        assert_eq!(with_query("/releases", &query), "/releases?product=a%20lamp");
+        assert_eq!(with_query("/releases", &ReleaseQuery::default()), "/releases");
+        assert_eq!(
+            with_query("/rollouts/1/abort", &AbortQuery { cancel: true }),
+            "/rollouts/1/abort?cancel=true"
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use otaru_release::output::{Access, Existing, write};
 use otaru_server::mqtt::Secret;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 /// A server and a token for it.
 #[derive(Debug, Clone)]
@@ -13,6 +13,13 @@ pub(crate) struct Login {
     /// `http://host:port`, without a slash at the end.
     pub(crate) server: String,
     pub(crate) token: Secret,
+}
+
+/// A login as it stands in the file.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    server: String,
+    token: String,
 }
 
 /// The file: `$XDG_CONFIG_HOME/otaru/login.json`, or in `~/.config`.
@@ -36,12 +43,10 @@ pub(crate) fn read() -> anyhow::Result<Option<Login>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let value: Value = serde_json::from_str(&text).unwrap_or_default();
-    match (value["server"].as_str(), value["token"].as_str()) {
-        (Some(server), Some(token)) => {
-            Ok(Some(Login { server: server.to_owned(), token: Secret::new(token) }))
-        }
-        _ => bail!("{} is damaged; `otaru login URL` writes it anew", path.display()),
+    match serde_json::from_str(&text) {
+        Ok(Kept { server, token }) => Ok(Some(Login { server, token: Secret::new(token) })),
+        // The reason is not told: it could quote the token.
+        Err(_) => bail!("{} is damaged; `otaru login URL` writes it anew", path.display()),
     }
 }
 
@@ -54,7 +59,10 @@ pub(crate) fn keep(login: &Login) -> anyhow::Result<PathBuf> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let text = json!({"server": login.server, "token": login.token.expose()}).to_string();
+    let text = serde_json::to_string(&Kept {
+        server: login.server.clone(),
+        token: login.token.expose().to_owned(),
+    })?;
     write(&path, text.as_bytes(), Access::Private, Existing::Replace)
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::anyhow;
+use otaru_api::Device;
 use otaru_rollout::Tag;
 use otaru_server::similar::did_you_mean;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 use super::error::Refused;
 use super::http::Client;
@@ -19,25 +19,16 @@ use crate::ui::missing::{missing, some};
 
 /// The most devices that are looked at for an explanation.
 const MOST: usize = 20_000;
-#[derive(Debug, Deserialize)]
-struct Known {
-    id: String,
-    chip: String,
-    product: String,
-    version: String,
-    state: String,
-    tags: BTreeMap<String, String>,
-}
 
 /// A condition on devices: the name it has in the API, and its value.
 pub(crate) type Condition = (&'static str, String);
 
 /// The devices of these ids that do not exist or are retired, in a sentence; `None` where all are there.
 pub(crate) async fn unknown_devices(client: &Client, ids: &[String]) -> anyhow::Result<Option<String>> {
-    let known: Vec<Known> = client.list("/devices", MOST).await?;
+    let known: Vec<Device> = client.list("/devices", MOST).await?;
     let mut sentences = Vec::new();
     for id in ids.iter().filter(|id| !known.iter().any(|device| device.id == **id)) {
-        let device: Result<Value, _> = client.get(&format!("/devices/{}", escape(id))).await;
+        let device: Result<IgnoredAny, _> = client.get(&format!("/devices/{}", escape(id))).await;
         sentences.push(match device {
             Ok(_) => format!("{} is retired; `otaru devices unretire` takes it back", ui::clean(id)),
             Err(_) => missing("device", id, known.iter().map(|device| device.id.as_str()).collect()),
@@ -59,13 +50,13 @@ pub(crate) async fn misspelt(client: &Client, ids: &[String], error: anyhow::Err
 
 /// Why no device meets these conditions: the first that none meets by itself, and what there is of its kind.
 pub(crate) async fn no_device(client: &Client, conditions: &[Condition]) -> anyhow::Result<String> {
-    let known: Vec<Known> = client.list("/devices", MOST).await?;
+    let known: Vec<Device> = client.list("/devices", MOST).await?;
     if known.is_empty() {
         return Ok("there is no device yet; devices appear when they first report".into());
     }
     for (name, value) in conditions {
         let path = format!("/devices?{name}={}", escape(value));
-        if client.list::<Value>(&path, 1).await?.is_empty() {
+        if client.list::<IgnoredAny>(&path, 1).await?.is_empty() {
             return Ok(unmet(name, value, &known));
         }
     }
@@ -74,8 +65,8 @@ pub(crate) async fn no_device(client: &Client, conditions: &[Condition]) -> anyh
     Ok(format!("no device meets all of it: {}; each by itself is met by some", all.join(", ")))
 }
 
-fn unmet(name: &str, value: &str, known: &[Known]) -> String {
-    let count = |value: fn(&Known) -> &str| counted(known.iter().map(|device| value(device).to_owned()));
+fn unmet(name: &str, value: &str, known: &[Device]) -> String {
+    let count = |value: fn(&Device) -> &str| counted(known.iter().map(|device| value(device).to_owned()));
     let (there, candidates) = match name {
         "tags" => {
             let tags = known.iter().flat_map(|device| &device.tags);
@@ -131,15 +122,13 @@ fn counted(values: impl Iterator<Item = String>) -> (String, Vec<String>) {
 mod tests {
     use super::*;
 
-    fn device(id: &str, version: &str, tags: &[(&str, &str)]) -> Known {
-        Known {
-            id: id.into(),
-            chip: "esp32c3".into(),
-            product: "lamp".into(),
-            version: version.into(),
-            state: "idle".into(),
-            tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        }
+    fn device(id: &str, version: &str, tags: &[(&str, &str)]) -> Device {
+        let tags: BTreeMap<_, _> = tags.iter().copied().collect();
+        serde_json::from_value(serde_json::json!({
+            "id": id, "chip": "esp32c3", "product": "lamp", "version": version, "state": "idle", "tags": tags,
+            "first_seen": "2026-11-29T03:24:44.123Z",
+        }))
+        .unwrap()
     }
 
     #[test]

@@ -1,40 +1,93 @@
 //! Tokens and fleet keys, as people name them.
 
 use anyhow::bail;
-use serde_json::Value;
+use otaru_api::{FleetKey, Page, Timestamp, Token};
+use serde::de::DeserializeOwned;
 
 use super::http::Client;
 use crate::ui;
 use crate::ui::missing::missing;
 
-/// The id of a secret that was not revoked, by its id or its name.
-pub(crate) async fn find_good(client: &Client, kind: &str, path: &str, text: &str) -> anyhow::Result<String> {
-    let all: Value = client.get(path).await?;
-    let all = all["items"].as_array().cloned().unwrap_or_default();
-    choose(kind, &all, text)
+/// A secret of a kind that people name by an id or a name.
+pub(crate) trait Secret: DeserializeOwned + Send + 'static {
+    /// Kind, in words.
+    const KIND: &str;
+    /// Path of the list in the API.
+    const PATH: &str;
+
+    /// Returns the id.
+    fn id(&self) -> &str;
+    /// Returns the name.
+    fn name(&self) -> &str;
+    /// Returns the time of the revocation.
+    fn revoked_at(&self) -> Option<Timestamp>;
 }
 
-fn choose(kind: &str, all: &[Value], text: &str) -> anyhow::Result<String> {
-    let is = |item: &Value, field: &str| item[field].as_str() == Some(text);
-    if let Some(item) = all.iter().find(|item| is(item, "id")) {
-        if !item["revoked_at"].is_null() {
+impl Secret for Token {
+    const KIND: &str = "token";
+    const PATH: &str = "/tokens";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn revoked_at(&self) -> Option<Timestamp> {
+        self.revoked_at
+    }
+}
+
+impl Secret for FleetKey {
+    const KIND: &str = "fleet key";
+    const PATH: &str = "/fleet-keys";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn revoked_at(&self) -> Option<Timestamp> {
+        self.revoked_at
+    }
+}
+
+/// Returns the id of a secret that was not revoked, by its id or its name.
+///
+/// # Errors
+/// When there is none, or several are called so.
+pub(crate) async fn find_good<S: Secret>(client: &Client, text: &str) -> anyhow::Result<String> {
+    choose(&client.get::<Page<S>>(S::PATH).await?.items, text)
+}
+
+fn choose<S: Secret>(all: &[S], text: &str) -> anyhow::Result<String> {
+    let kind = S::KIND;
+    if let Some(secret) = all.iter().find(|secret| secret.id() == text) {
+        if secret.revoked_at().is_some() {
             bail!("the {kind} {text} is revoked already");
         }
         return Ok(text.to_owned());
     }
-    let good: Vec<&Value> = all.iter().filter(|item| item["revoked_at"].is_null()).collect();
-    let id = |item: &Value| item["id"].as_str().unwrap_or_default().to_owned();
-    let named: Vec<&&Value> = good.iter().filter(|item| is(item, "name")).collect();
+    let good: Vec<&S> = all.iter().filter(|secret| secret.revoked_at().is_none()).collect();
+    let named: Vec<&str> =
+        good.iter().filter(|secret| secret.name() == text).map(|secret| secret.id()).collect();
     match named.as_slice() {
-        [one] => Ok(id(one)),
-        [] if all.iter().any(|item| is(item, "name")) => {
+        [one] => Ok((*one).to_owned()),
+        [] if all.iter().any(|secret| secret.name() == text) => {
             bail!("the {kind} {} is revoked already", ui::clean(text))
         }
-        [] => bail!(missing(kind, text, good.iter().filter_map(|item| item["name"].as_str()).collect())),
-        several => {
-            let ids: Vec<String> = several.iter().map(|item| id(item)).collect();
-            bail!("{} {kind}s are called {}; give one's id: {}", ids.len(), ui::clean(text), ids.join(", "))
-        }
+        [] => bail!(missing(kind, text, good.iter().map(|secret| secret.name()).collect())),
+        several => bail!(
+            "{} {kind}s are called {}; give one's id: {}",
+            several.len(),
+            ui::clean(text),
+            several.join(", ")
+        ),
     }
 }
 
@@ -45,16 +98,22 @@ mod tests {
 
     #[test]
     fn a_secret_is_found_by_its_id_or_its_name() {
-        let item = |id: &str, name: &str, revoked: Option<&str>| json!({"id": id, "name": name, "revoked_at": revoked});
+        let token = |id: &str, name: &str, revoked: Option<&str>| -> Token {
+            serde_json::from_value(json!({
+                "id": id, "name": name, "role": "viewer", "created_at": "2026-11-29T03:24:44.123Z",
+                "created_by": "first", "revoked_at": revoked,
+            }))
+            .unwrap()
+        };
         let all = [
-            item("01", "wall", None),
-            item("02", "build", None),
-            item("03", "build", Some("2026-11-29T03:24:44.123Z")),
-            item("04", "twin", None),
-            item("05", "twin", None),
-            item("06", "gone", Some("2026-11-29T03:24:44.123Z")),
+            token("01", "wall", None),
+            token("02", "build", None),
+            token("03", "build", Some("2026-11-29T03:24:44.123Z")),
+            token("04", "twin", None),
+            token("05", "twin", None),
+            token("06", "gone", Some("2026-11-29T03:24:44.123Z")),
         ];
-        let found = |text: &str| choose("token", &all, text).map_err(|error| error.to_string());
+        let found = |text: &str| choose(&all, text).map_err(|error| error.to_string());
         assert_eq!(found("01"), Ok("01".into()));
         assert_eq!(found("build"), Ok("02".into()));
         assert_eq!(found("twin"), Err("2 tokens are called twin; give one's id: 04, 05".into()));

@@ -3,17 +3,19 @@
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
+use otaru_api::{Answer, Event, EventQuery};
+use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::error::refusal;
-use super::http::Client;
+use super::http::{Client, with_query};
 
 /// News from the stream.
 #[derive(Debug)]
 pub(crate) enum Told {
     /// Something changed.
-    Event(Value),
+    Event(Answer<Event>),
     /// Some were missed, or the stream begins (again): read anew what you show.
     Resync,
     /// The stream broke; it is tried again.
@@ -25,11 +27,17 @@ const QUEUE: usize = 1_024;
 /// The pause before the next attempt.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Reads an event. One in a form that is not known is kept as it was sent.
+fn read(json: Value) -> Answer<Event> {
+    Answer { value: Event::deserialize(&json).unwrap_or(Event::Other), json }
+}
+
 impl Client {
     /// Hears what changes from now on, of these kinds (`device,rollout`), until the receiver is dropped.
     pub(crate) fn events(&self, kinds: &str) -> mpsc::Receiver<Told> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let (client, path) = (self.clone(), format!("/events?kinds={kinds}"));
+        let query = EventQuery { kinds: Some(kinds.to_owned()) };
+        let (client, path) = (self.clone(), with_query("/events", &query));
         // Not a task for blocking work: it would hold up the end of the program.
         std::thread::spawn(move || {
             while !sender.is_closed() {
@@ -68,7 +76,7 @@ impl Client {
             } else if text.is_empty() && !(kind.is_empty() && data.is_empty()) {
                 let told = match (kind.as_str(), serde_json::from_str(&data)) {
                     ("resync", _) => Some(Told::Resync),
-                    (_, Ok(event)) => Some(Told::Event(event)),
+                    (_, Ok(json)) => Some(Told::Event(read(json))),
                     // What a newer server says otherwise.
                     (_, Err(_)) => None,
                 };

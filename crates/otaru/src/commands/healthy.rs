@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 
+use crate::client::error::problem;
 use crate::client::login;
 use crate::output::{Outcome, Output};
 use crate::ui;
@@ -36,10 +37,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let mut answer = asked.await?.with_context(|| format!("{server} does not answer"))?;
     if !answer.status().is_success() {
         // It says why, unless somebody answers in its place.
-        let text = answer.body_mut().with_config().limit(64 * 1024).read_to_string().unwrap_or_default();
-        let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        match problem["detail"].as_str() {
-            Some(why) => bail!("{server} is not {is}: {}", ui::clean(why)),
+        match problem(&mut answer) {
+            Some(problem) => bail!("{server} is not {is}: {}", ui::clean(&problem.detail)),
             None => bail!("{server} is not {is}: it answered {}", answer.status()),
         }
     }

@@ -4,8 +4,9 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use otaru_api::Me;
 use otaru_server::mqtt::Secret;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::http::Client;
 use crate::client::login::{self, Login};
@@ -44,9 +45,9 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         None => ask(&server)?,
     };
     let login = Login { server: server.clone(), token };
-    let me: Value = Client::new(login.clone()).get("/me").await?;
+    let me: Me = Client::new(login.clone()).get("/me").await?;
     let path = login::keep(&login)?;
-    let (name, role) = (me["name"].as_str().unwrap_or("?"), me["role"].as_str().unwrap_or("?"));
+    let (name, role) = (&me.name, ui::clean(me.role.as_str()));
     if output.json {
         ui::event(json!({"event": "login", "server": server, "name": name, "role": role}));
     } else {

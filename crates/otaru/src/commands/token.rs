@@ -4,16 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::ValueEnum;
-use otaru_api::NewToken;
-use otaru_api::Timestamp;
+use otaru_api::{Answer, CreatedToken, NewToken, Page, Timestamp, Token};
 use otaru_server::access::offline;
 use serde_json::{Value, json};
 
-use crate::client::answer::{moment, since};
 use crate::client::args::ServerArgs;
 use crate::client::http::Client;
 use crate::client::secrets::find_good;
-use crate::moment::{self, ago, ahead, parse_from_now, parse_moment};
+use crate::moment::{self, ago, ahead, parse_from_now, parse_moment, since};
 use crate::options::is_given;
 use crate::output::{Outcome, Output};
 use crate::percent::escape;
@@ -84,10 +82,6 @@ impl Role {
             Self::Admin => Of::Admin,
         }
     }
-
-    const fn name(self) -> &'static str {
-        self.of_server().as_str()
-    }
 }
 
 pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
@@ -97,15 +91,16 @@ pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outc
             if let Some(past) = ends.filter(|ends| *ends <= moment::now()) {
                 bail!("{} is past: a token that ends then is good for nothing", moment::local(past));
             }
+            let new = NewToken { name, role: role.of_server(), expires_at: ends };
             match data {
-                Some(data) => create_offline(&data, name, role, ends, output)?,
-                None => create(&server.client()?, &name, role, ends, output).await?,
+                Some(data) => create_offline(&data, new, output)?,
+                None => create(&server.client()?, &new, output).await?,
             }
         }
         Command::List { server } => list(&server, output).await?,
         Command::Revoke { id, server } => {
             let client = server.client()?;
-            let id = find_good(&client, "token", "/tokens", &id).await?;
+            let id = find_good::<Token>(&client, &id).await?;
             client.delete(&format!("/tokens/{}", escape(&id))).await?;
             match output.json {
                 true => ui::line(&json!({"revoked": id}).to_string()),
@@ -116,41 +111,26 @@ pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outc
     Ok(Outcome::Good)
 }
 
-async fn create(
-    client: &Client,
-    name: &str,
-    role: Role,
-    ends: Option<Timestamp>,
-    output: Output,
-) -> anyhow::Result<()> {
-    let body = json!({"name": name, "role": role.name(), "expires_at": ends});
-    let made: Value = client.post("/tokens", body).await?;
-    if let Err(error) = show(&made, output) {
-        let id = made["id"].as_str().unwrap_or_default();
-        client.delete(&format!("/tokens/{}", escape(id))).await?;
+async fn create(client: &Client, new: &NewToken, output: Output) -> anyhow::Result<()> {
+    let made: Answer<CreatedToken> = client.post("/tokens", new).await?;
+    if let Err(error) = show(&made.value, &made.json, output) {
+        client.delete(&format!("/tokens/{}", escape(&made.value.token.id))).await?;
         bail!(not_shown(&error));
     }
     Ok(())
 }
 
 /// Makes one in the folder of a server that is stopped.
-fn create_offline(
-    data: &Path,
-    name: String,
-    role: Role,
-    ends: Option<Timestamp>,
-    output: Output,
-) -> anyhow::Result<()> {
+fn create_offline(data: &Path, new: NewToken, output: Output) -> anyhow::Result<()> {
     for option in ["server", "token", "token_file"] {
         if is_given(option) {
             let option = option.replace('_', "-");
             bail!("give --data or --{option}, not both: with --data no server is asked");
         }
     }
-    let made = offline::create(data, NewToken { name, role: role.of_server(), expires_at: ends })?;
-    let mut shown = serde_json::to_value(&made.token)?;
-    shown["text"] = made.text.expose().into();
-    if let Err(error) = show(&shown, output) {
+    let made = offline::create(data, new)?;
+    let shown = CreatedToken { token: made.token.clone(), text: made.text.expose().to_owned() };
+    if let Err(error) = show(&shown, &serde_json::to_value(&shown)?, output) {
         made.take_back()?;
         bail!(not_shown(&error));
     }
@@ -161,13 +141,13 @@ fn create_offline(
 ///
 /// # Errors
 /// When it cannot be written, so that nobody has it.
-fn show(made: &Value, output: Output) -> std::io::Result<()> {
+fn show(made: &CreatedToken, json: &Value, output: Output) -> std::io::Result<()> {
     if output.json {
-        return ui::print(&made.to_string());
+        return ui::print(&json.to_string());
     }
     ui::line("The token, shown this once:");
-    ui::print(&format!("  {}", made["text"].as_str().unwrap_or("?")))?;
-    moment(&made["expires_at"]).map_or(Ok(()), |end| ui::print(&format!("It ends {}.", ahead(end))))
+    ui::print(&format!("  {}", made.text))?;
+    made.token.expires_at.map_or(Ok(()), |end| ui::print(&format!("It ends {}.", ahead(end))))
 }
 
 fn not_shown(error: &std::io::Error) -> String {
@@ -175,22 +155,26 @@ fn not_shown(error: &std::io::Error) -> String {
 }
 
 async fn list(server: &ServerArgs, output: Output) -> anyhow::Result<()> {
-    let tokens: Value = server.client()?.get("/tokens").await?;
-    let tokens = tokens["items"].as_array().cloned().unwrap_or_default();
+    let tokens: Page<Answer<Token>> = server.client()?.get("/tokens").await?;
     if output.json {
-        tokens.iter().for_each(|token| ui::line(&token.to_string()));
+        tokens.items.iter().for_each(|token| ui::line(&token.json.to_string()));
         return Ok(());
     }
-    let rows = tokens.iter().map(|token| {
-        let text = |name: &str| ui::clean(token[name].as_str().unwrap_or_default());
-        let at = |name: &str| since(&token[name]);
-        let state = match (token["revoked_at"].is_null(), moment(&token["expires_at"])) {
-            (false, _) => "revoked".to_owned(),
-            (true, Some(end)) if end <= moment::now() => "expired".to_owned(),
-            (true, Some(end)) => format!("ends {}", ago(end)),
-            (true, None) => "good".to_owned(),
+    let rows = tokens.items.iter().map(|Answer { value: token, .. }| {
+        let state = match (token.revoked_at, token.expires_at) {
+            (Some(_), _) => "revoked".to_owned(),
+            (None, Some(end)) if end <= moment::now() => "expired".to_owned(),
+            (None, Some(end)) => format!("ends {}", ago(end)),
+            (None, None) => "good".to_owned(),
         };
-        [text("id"), text("name"), text("role"), state, at("used_at"), at("created_at")]
+        [
+            ui::clean(&token.id),
+            ui::clean(&token.name),
+            ui::clean(token.role.as_str()),
+            state,
+            since(token.used_at),
+            ago(token.created_at),
+        ]
     });
     let heads = ["ID", "NAME", "ROLE", "STATE", "USED", "MADE"];
     grid(heads, rows.collect(), width()).iter().for_each(|line| ui::line(line));

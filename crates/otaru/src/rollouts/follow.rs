@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use otaru_rollout::Phase;
-use serde_json::Value;
+use otaru_api::{Answer, Event, Rollout};
+use otaru_rollout::{Phase, Standing};
 
 use super::counts::Counts;
 use super::screen::{failures, headline, screen, stop_line, tell};
 use super::wait::Wait;
-use crate::client::answer::phase_of;
 use crate::client::http::Client;
 use crate::client::stream::Told;
 use crate::output::{Outcome, Output};
@@ -41,12 +40,12 @@ pub(crate) async fn follow(
     let mut live = Live::new(output);
     let (stop, mut last) = (signals::stop(), (String::new(), None));
     tokio::pin!(stop);
-    let mut rollout: Value = client.get(&path).await?;
+    let mut rollout: Answer<Rollout> = client.get(&path).await?;
     loop {
-        let wait = Wait::of(&rollout);
-        let now = (headline(&rollout), wait.as_ref().map(|wait| wait.text.clone()));
+        let wait = Wait::of(&rollout.value);
+        let now = (headline(&rollout.value), wait.as_ref().map(|wait| wait.text.clone()));
         if let Some(live) = &mut live {
-            live.draw(&screen(&rollout));
+            live.draw(&screen(&rollout.value));
         } else if now != last {
             if output.json || now.0 != last.0 {
                 tell(&rollout, output);
@@ -62,13 +61,13 @@ pub(crate) async fn follow(
             drop(live);
             bail!("it waits for a person: {}", wait.text);
         }
-        if let Some(outcome) = over(&rollout) {
+        if let Some(outcome) = over(&rollout.value) {
             let drawn = live.take().is_some();
             if !output.json {
-                if let Some(text) = stop_line(&rollout).filter(|_| !drawn) {
+                if let Some(text) = stop_line(&rollout.value).filter(|_| !drawn) {
                     ui::line(&format!("    {text}"));
                 }
-                failures(client, &rollout).await?.iter().for_each(|line| ui::line(line));
+                failures(client, &rollout.value).await?.iter().for_each(|line| ui::line(line));
             }
             return Ok(outcome);
         }
@@ -89,7 +88,7 @@ pub(crate) async fn follow(
 async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) {
     loop {
         match told.recv().await {
-            Some(Told::Event(event)) if event["rollout"] != id && event["id"] != id => {}
+            Some(Told::Event(event)) if !is_of(&event.value, id) => {}
             Some(_) => break,
             None => std::future::pending().await,
         }
@@ -98,13 +97,20 @@ async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) {
     while told.try_recv().is_ok() {}
 }
 
+/// Tells whether an event is about this rollout.
+fn is_of(event: &Event, id: u64) -> bool {
+    matches!(event, Event::Rollout { id: of, .. } | Event::Deployment { rollout: of, .. } if *of == id)
+}
+
 /// Tells how it ended, if it has, or waits for a person.
-fn over(rollout: &Value) -> Option<Outcome> {
+fn over(rollout: &Rollout) -> Option<Outcome> {
     let counts = Counts::all(rollout);
-    let outcome = if counts.bad == 0 { Outcome::Good } else { Outcome::Bad };
-    match phase_of(rollout) {
+    let outcome = if counts.bad() == 0 { Outcome::Good } else { Outcome::Bad };
+    match rollout.phase.known() {
         Some(Phase::Completed) => Some(outcome),
-        Some(Phase::Aborted { .. } | Phase::Stopped) if counts.active == 0 => Some(Outcome::Bad),
+        Some(Phase::Aborted { .. } | Phase::Stopped) if counts.count(Standing::Active) == 0 => {
+            Some(Outcome::Bad)
+        }
         _ => None,
     }
 }
@@ -112,12 +118,30 @@ fn over(rollout: &Value) -> Option<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollouts::wait::tests::rollout;
     use serde_json::json;
 
     #[test]
     fn a_rollout_that_stopped_has_ended_badly() {
-        let rollout = json!({"id": 3, "name": "lamp 1.1.0", "phase": "stopped", "tallies": [
-            {"succeeded": 2, "failed": 1, "active": 0, "ready": 1}, {"waiting": 4}]});
-        assert_eq!(over(&rollout), Some(Outcome::Bad));
+        let tally = json!({"succeeded": 2, "failed": 1, "active": 0, "ready": 1, "waiting": 4});
+        let mut stopped = rollout("stopped", json!("working"), tally);
+        assert_eq!(over(&stopped), Some(Outcome::Bad));
+        stopped.phase = Phase::Running.into();
+        assert_eq!(over(&stopped), None);
+    }
+
+    #[test]
+    fn events_of_others_are_no_news() {
+        let event = |json| serde_json::from_value::<Event>(json).unwrap();
+        assert!(is_of(&event(json!({"kind": "rollout", "id": 3, "phase": "running"})), 3));
+        assert!(is_of(
+            &event(json!({"kind": "deployment", "rollout": 3, "device": "3", "standing": "active"})),
+            3
+        ));
+        assert!(!is_of(
+            &event(json!({"kind": "deployment", "rollout": 4, "device": "3", "standing": "active"})),
+            3
+        ));
+        assert!(!is_of(&event(json!({"kind": "moon", "id": 3})), 3));
     }
 }

@@ -1,11 +1,10 @@
 //! Reason why a rollout waits, and the command that resumes it.
 
-use otaru_rollout::Phase;
-use serde_json::Value;
+use otaru_api::{Gate, Name, Rollout};
+use otaru_rollout::{Held, Phase, Standing};
 
 use super::counts::Counts;
-use crate::client::answer::{moment, phase_of, since};
-use crate::moment::ahead;
+use crate::moment::{ago, ahead};
 use crate::ui;
 
 /// Words for a rollout that too many devices hold, as they try the image again.
@@ -31,51 +30,60 @@ impl Wait {
     }
 
     /// Tells what this rollout waits for, other than devices that update.
-    pub(crate) fn of(rollout: &Value) -> Option<Self> {
-        let id = &rollout["id"];
-        match phase_of(rollout) {
-            Some(Phase::Draft) => {
+    pub(crate) fn of(rollout: &Rollout) -> Option<Self> {
+        let id = rollout.id;
+        match rollout.phase.known()? {
+            Phase::Draft => {
                 return Some(Self::by_hand(format!("a draft: `otaru rollout start {id}` starts it")));
             }
-            Some(Phase::Paused) => {
+            Phase::Paused => {
                 return Some(Self::by_hand(format!("paused: `otaru rollout resume {id}` goes on")));
             }
-            Some(Phase::Scheduled) => {
-                let at = moment(&rollout["spec"]["start_at"]).map_or_else(String::new, ahead);
+            Phase::Scheduled => {
+                let at = rollout.spec.start_at.map_or_else(String::new, ahead);
                 return Some(Self::by_itself(format!("it starts {at}")));
             }
-            Some(Phase::Running) => {}
-            _ => return None,
+            Phase::Running => {}
+            Phase::Stopped | Phase::Finishing | Phase::Completed | Phase::Aborted { .. } => return None,
         }
-        if rollout["retries_hold"] == true {
+        if rollout.retries_hold {
             return Some(Self::by_itself(RETRIES));
         }
-        let (gate, wave) = (&rollout["gate"], rollout["wave"].as_u64().unwrap_or(0) + 1);
-        if gate["soaking"].is_string() {
-            let since = since(&gate["soaking"]);
-            return Some(Self::by_itself(format!("wave {wave} is good; it soaks since {since}")));
-        }
+        Self::at_the_gate(rollout).or_else(|| Self::for_absent(rollout))
+    }
+
+    /// Tells why the next wave does not open yet.
+    fn at_the_gate(rollout: &Rollout) -> Option<Self> {
+        let (id, wave) = (rollout.id, rollout.wave + 1);
         let open = format!("`otaru rollout advance {id}` opens the next");
-        match gate["held"].as_str() {
-            Some("hand") => return Some(Self::by_hand(format!("wave {wave} is done: {open}"))),
-            Some("success_rate") => {
-                return Some(Self::by_hand(format!(
-                    "held: too few of wave {wave} succeeded; {open} all the same, `otaru rollout abort {id}` gives up"
-                )));
+        let held = match rollout.gate.known()? {
+            Gate::Working => return None,
+            Gate::Soaking(since) => {
+                let since = ago(*since);
+                return Some(Self::by_itself(format!("wave {wave} is good; it soaks since {since}")));
             }
-            Some("no_evidence") => {
-                return Some(Self::by_hand(format!(
-                    "held: no device of wave {wave} has shown that the release is good; {open} all the same"
-                )));
-            }
-            Some("unreachable") => return Some(Self::by_itself(RETRIES)),
-            Some(other) => return Some(Self::by_hand(format!("held: {}", ui::clean(other)))),
-            None => {}
-        }
+            Gate::Held(held) => held,
+        };
+        Some(match held {
+            Name::Known(Held::Hand) => Self::by_hand(format!("wave {wave} is done: {open}")),
+            Name::Known(Held::SuccessRate) => Self::by_hand(format!(
+                "held: too few of wave {wave} succeeded; {open} all the same, `otaru rollout abort {id}` gives up"
+            )),
+            Name::Known(Held::NoEvidence) => Self::by_hand(format!(
+                "held: no device of wave {wave} has shown that the release is good; {open} all the same"
+            )),
+            Name::Known(Held::Unreachable) => Self::by_itself(RETRIES),
+            Name::Other(why) => Self::by_hand(format!("held: {}", ui::clean(why))),
+        })
+    }
+
+    /// Tells that only devices are left which are away.
+    fn for_absent(rollout: &Rollout) -> Option<Self> {
         let counts = Counts::all(rollout);
-        let idle = counts.active == 0 && counts.retrying == 0;
-        (idle && counts.waiting > 0 && counts.waiting == counts.open()).then(|| {
-            let away = ui::many(counts.waiting, "device");
+        let waiting = counts.count(Standing::Waiting);
+        (waiting > 0 && waiting == counts.open()).then(|| {
+            let away = ui::many(waiting, "device");
+            let id = rollout.id;
             Self::by_itself(format!(
                 "{away} away: they get it when they come back; `otaru rollout finish {id}` does not wait for them"
             ))
@@ -86,12 +94,17 @@ impl Wait {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// A rollout as the server tells it.
-    pub(in crate::rollouts) fn rollout(phase: &str, gate: Value, tally: Value) -> Value {
-        json!({"id": 3, "name": "lamp", "phase": phase, "wave": 0, "gate": gate, "tallies": [tally],
-               "spec": {"start_at": null}})
+    pub(in crate::rollouts) fn rollout(phase: &str, gate: Value, tally: Value) -> Rollout {
+        serde_json::from_value(json!({
+            "id": 3, "name": "lamp", "phase": phase, "wave": 0, "gate": gate, "tallies": [tally],
+            "verdicts": {"good": 0, "bad": 0}, "spec": {"goal": {"image": "00".repeat(32)}, "stop": null},
+            "created_at": "2026-11-29T03:24:44.123Z", "created_by": "first",
+            "updated_at": "2026-11-29T03:24:44.123Z",
+        }))
+        .unwrap()
     }
 
     #[test]
@@ -109,6 +122,8 @@ pub(super) mod tests {
         }
         let wait = Wait::of(&rollout("running", json!({"held": "unreachable"}), done.clone())).unwrap();
         assert!(!wait.by_hand, "{wait:?}");
+        let newer = Wait::of(&rollout("running", json!({"held": "full_moon"}), done.clone())).unwrap();
+        assert_eq!(newer, Wait::by_hand("held: full_moon".into()));
         let away = json!({"succeeded": 2, "waiting": 3});
         let wait = Wait::of(&rollout("running", json!("working"), away)).unwrap();
         assert!(wait.text.starts_with("3 devices away: ") && !wait.by_hand, "{wait:?}");

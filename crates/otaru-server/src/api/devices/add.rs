@@ -14,7 +14,7 @@ use crate::web::login::Admin;
 ///
 /// Only this answer has the password, in `password`; the user name and the MQTT client id are the device's id.
 #[utoipa::path(post, path = "/devices", tag = "devices", operation_id = "add_device",
-    params(("Idempotency-Key" = Option<String>, Header, description = "name of this request; a repeated request with the same name is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request; a repeated request with the same name is carried out once.", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = NewDevice, responses((status = 201, body = AddedDevice)))]
 pub(super) async fn add(
     State(app): State<Shared>,

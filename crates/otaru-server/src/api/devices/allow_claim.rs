@@ -13,7 +13,7 @@ use crate::web::login::Admin;
 /// Allow a device to be claimed
 ///
 /// Within an hour, a fleet key can be exchanged once for a login of this device, although the device is known.
-#[utoipa::path(post, path = "/devices/{id}/allow-claim", tag = "devices", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/devices/{id}/allow-claim", tag = "devices", params(("id" = String, Path, description = "Id of the device.")),
     responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn allow_claim(
     State(app): State<Shared>,

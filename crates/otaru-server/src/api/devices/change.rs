@@ -12,7 +12,7 @@ use crate::web::login::Operator;
 
 /// Change the label and tags of a device
 #[utoipa::path(patch, path = "/devices/{id}", tag = "devices", operation_id = "change_device",
-    params(("id" = String, Path)), request_body = ChangeDevice, responses((status = 200, body = DeviceDetails)))]
+    params(("id" = String, Path, description = "Id of the device.")), request_body = ChangeDevice, responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn change(
     State(app): State<Shared>,
     Operator(caller): Operator,

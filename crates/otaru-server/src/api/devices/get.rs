@@ -13,7 +13,7 @@ use crate::web::extract::Path;
 
 /// Get a device, with its last report and its deployments
 #[utoipa::path(get, path = "/devices/{id}", tag = "devices", operation_id = "get_device",
-    params(("id" = String, Path)), responses((status = 200, body = DeviceDetails)))]
+    params(("id" = String, Path, description = "Id of the device.")), responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn get(
     State(app): State<Shared>,
     _caller: Caller,

@@ -15,7 +15,7 @@ use crate::web::extract::{Path, Query};
 
 /// List the events of a device, newest first
 #[utoipa::path(get, path = "/devices/{id}/history", tag = "devices", operation_id = "device_history",
-    params(("id" = String, Path), PageQuery), responses((status = 200, body = Page<DeviceEvent>)))]
+    params(("id" = String, Path, description = "Id of the device."), PageQuery), responses((status = 200, body = Page<DeviceEvent>)))]
 pub(super) async fn happened(
     State(app): State<Shared>,
     _caller: Caller,

@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use otaru_api::{Device, Page};
+use otaru_api::{Device, DeviceQuery, Page};
 use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::devices::list::{self, Order, Sort};
-use crate::devices::query::DeviceQuery;
+use crate::devices::query::filter;
 use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::web::extract::Query;
@@ -17,9 +17,9 @@ use crate::web::extract::Query;
 #[into_params(parameter_in = Query)]
 #[serde(default)]
 pub(super) struct Sorted {
-    /// Field to sort by; equal ones by id
+    /// Field to sort by; equal ones by id.
     sort: Sort,
-    /// Whether to sort in descending order
+    /// Whether to sort in descending order.
     descending: bool,
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn list_devices(
     Query(Sorted { sort, descending }): Query<Sorted>,
     Query(wanted): Query<PageQuery>,
 ) -> Result<Json<Page<Device>>, Problem> {
-    let filter = which.filter()?;
+    let filter = filter(which)?;
     let order = Order { sort, descending, after: wanted.after()?, limit: wanted.limit()? };
     Ok(Json(app.db.read(move |tx| list::list(tx, &filter, &order)).await?))
 }

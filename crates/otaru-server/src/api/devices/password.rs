@@ -13,7 +13,7 @@ use crate::web::login::Admin;
 /// Reset the password of a device
 ///
 /// The previous password, or the fleet key that it registered with, is no longer valid for it.
-#[utoipa::path(post, path = "/devices/{id}/password", tag = "devices", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/devices/{id}/password", tag = "devices", params(("id" = String, Path, description = "Id of the device.")),
     responses((status = 200, body = DeviceLogin)))]
 pub(super) async fn new_password(
     State(app): State<Shared>,

@@ -14,7 +14,7 @@ use crate::web::login::Operator;
 ///
 /// It is offered no firmware and cannot log in until it is unretired; its history stays.
 #[utoipa::path(post, path = "/devices/{id}/retire", tag = "devices", operation_id = "retire_device",
-    params(("id" = String, Path)), responses((status = 200, body = DeviceDetails)))]
+    params(("id" = String, Path, description = "Id of the device.")), responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn retire(
     State(app): State<Shared>,
     Operator(caller): Operator,

@@ -3,24 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use otaru_api::Job;
-use serde::Deserialize;
+use otaru_api::{BuildQuery, Job};
 
 use crate::app::Shared;
 use crate::problem::Problem;
 use crate::releases::commands;
 use crate::web::extract::{Path, Query};
 use crate::web::login::Operator;
-
-/// Options of a build.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct BuildQuery {
-    /// Whether to replace a file that was signed elsewhere; for admins
-    #[serde(default)]
-    replace: bool,
-}
 
 /// Rebuild the release file, with patches from the images that devices run now
 ///
@@ -30,9 +19,9 @@ pub(super) struct BuildQuery {
     path = "/releases/{id}/build",
     operation_id = "build_release",
     tag = "releases",
-    params(("id" = i64, Path, description = "release number"), BuildQuery),
+    params(("id" = i64, Path, description = "Number of the release."), BuildQuery),
     responses(
-        (status = 202, description = "the queued job", body = Job),
+        (status = 202, description = "Queued job", body = Job),
     )
 )]
 pub(super) async fn build(

@@ -16,10 +16,10 @@ use crate::web::login::Operator;
     path = "/releases/{id}",
     operation_id = "change_release",
     tag = "releases",
-    params(("id" = i64, Path, description = "release number")),
+    params(("id" = i64, Path, description = "Number of the release.")),
     request_body = ChangeRelease,
     responses(
-        (status = 200, description = "the release", body = Release),
+        (status = 200, description = "Release", body = Release),
     )
 )]
 pub(super) async fn change(

@@ -16,9 +16,9 @@ use crate::web::extract::Path;
     path = "/releases/{id}/file",
     operation_id = "release_file",
     tag = "releases",
-    params(("id" = i64, Path, description = "release number")),
+    params(("id" = i64, Path, description = "Number of the release.")),
     responses(
-        (status = 307, description = "where the file is"),
+        (status = 307, description = "Redirect to the file"),
     )
 )]
 pub(super) async fn file(

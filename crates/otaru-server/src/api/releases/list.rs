@@ -2,9 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use otaru_api::{Cursor, Page, Release};
+use otaru_api::{Cursor, Page, Release, ReleaseQuery};
 use rusqlite::Connection;
-use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::caller::Caller;
@@ -14,35 +13,21 @@ use crate::problem::Problem;
 use crate::releases::{Filter, rows};
 use crate::web::extract::Query;
 
-/// Filter for releases; a release matches when it meets every field that is given.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
-    /// Product
-    product: Option<String>,
-    /// Chip
-    chip: Option<String>,
-    /// Version
-    version: Option<String>,
-    /// Whether the release is yanked
-    yanked: Option<bool>,
-}
-
 /// List releases
 #[utoipa::path(
     get,
     path = "/releases",
     tag = "releases",
     operation_id = "list_releases",
-    params(ListQuery, PageQuery),
+    params(ReleaseQuery, PageQuery),
     responses(
-        (status = 200, description = "a page of releases, the newest first", body = Page<Release>),
+        (status = 200, description = "Page of releases, newest first", body = Page<Release>),
     )
 )]
 pub(super) async fn list(
     State(app): State<Shared>,
     _caller: Caller,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<ReleaseQuery>,
     Query(wanted): Query<PageQuery>,
 ) -> Result<Json<Page<Release>>, Problem> {
     let (before, limit) = (wanted.after::<i64>()?, wanted.limit()?);

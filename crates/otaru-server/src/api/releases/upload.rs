@@ -5,8 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use otaru_api::Release;
-use serde::{Deserialize, Serialize};
+use otaru_api::{UploadQuery, Uploaded};
 
 use crate::app::Shared;
 use crate::problem::Problem;
@@ -22,23 +21,6 @@ use crate::web::upload::{Announced, receive_upload};
 #[expect(dead_code, reason = "it describes a body that is taken as it comes")]
 pub(super) struct Firmware(Vec<u8>);
 
-/// Parameters of an upload.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct UploadQuery {
-    /// Original name of the file, kept to tell releases apart; 100 bytes at most
-    filename: Option<String>,
-    /// Product, if it is not the image's project name. Devices take such a release only if their `Config::product` is the same
-    product: Option<String>,
-    /// Version, if it is not the image's own: some frameworks put the same into every build
-    version: Option<String>,
-    /// Notes for people
-    notes: Option<String>,
-    /// SHA-256 of the file in hexadecimal digits, as an alternative to the header `Repr-Digest`
-    sha256: Option<String>,
-}
-
 /// Upload firmware
 ///
 /// Chip, product and version are read from the file; for an image, the parameters override product and version. Uploading the same image
@@ -50,12 +32,12 @@ pub(super) struct UploadQuery {
     tag = "releases",
     params(
         UploadQuery,
-        ("Repr-Digest" = Option<String>, Header, description = "`sha-256=:BASE64:` (RFC 9530); `Content-Digest` is taken, too"),
+        ("Repr-Digest" = Option<String>, Header, description = "`sha-256=:BASE64:` (RFC 9530); `Content-Digest` is taken, too."),
     ),
     request_body(content = Firmware, content_type = "application/octet-stream"),
     responses(
-        (status = 201, description = "a new release", body = Uploaded),
-        (status = 200, description = "the image is known already", body = Uploaded),
+        (status = 201, description = "New release", body = Uploaded),
+        (status = 200, description = "Release that has the image already", body = Uploaded),
     )
 )]
 pub(super) async fn upload(
@@ -82,13 +64,4 @@ pub(super) async fn upload(
     let place = [(header::LOCATION, format!("/api/v1/releases/{}", release.id))];
     let remarks = registered.remarks;
     Ok((status, place, Json(Uploaded { release, remarks })).into_response())
-}
-
-/// The release that a file became.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Uploaded {
-    #[serde(flatten)]
-    release: Release,
-    /// Remarks on the file, such as parts that were left out
-    remarks: Vec<String>,
 }

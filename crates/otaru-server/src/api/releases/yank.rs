@@ -19,9 +19,9 @@ use crate::web::login::Operator;
     path = "/releases/{id}/yank",
     operation_id = "yank_release",
     tag = "releases",
-    params(("id" = i64, Path, description = "release number")),
+    params(("id" = i64, Path, description = "Number of the release.")),
     responses(
-        (status = 200, description = "the release", body = Release),
+        (status = 200, description = "Release", body = Release),
     )
 )]
 pub(super) async fn yank(

@@ -13,7 +13,7 @@ use crate::web::login::Operator;
 
 /// Open the next wave of a rollout now
 #[utoipa::path(post, path = "/rollouts/{id}/advance", tag = "rollouts", operation_id = "advance_rollout",
-    params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
+    params(("id" = u64, Path, description = "Id of the rollout.")), responses((status = 200, body = Rollout)))]
 pub(super) async fn advance(
     State(app): State<Shared>,
     Operator(caller): Operator,

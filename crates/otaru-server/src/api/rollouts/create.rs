@@ -13,7 +13,7 @@ use crate::web::login::Operator;
 
 /// Create a rollout, and start it unless it is a draft
 #[utoipa::path(post, path = "/rollouts", tag = "rollouts", operation_id = "create_rollout",
-    params(("Idempotency-Key" = Option<String>, Header, description = "name of this request; a repeated request with the same name is carried out once", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request; a repeated request with the same name is carried out once.", min_length = 1, max_length = 128, pattern = "^[ -~]+$")),
     request_body = NewRollout, responses((status = 201, body = Rollout)))]
 pub(super) async fn create(
     State(app): State<Shared>,

@@ -2,9 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use otaru_api::{Deployment, Page};
+use otaru_api::{Deployment, DeploymentQuery, Page};
 use otaru_rollout::RolloutId;
-use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::caller::Caller;
@@ -16,17 +15,8 @@ use crate::rollouts::rows;
 use crate::similar::known;
 use crate::web::extract::{Path, Query};
 
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct DeploymentQuery {
-    /// Standing of the deployments: `ready`, `waiting`, `active`, `succeeded`, `failed` …
-    standing: Option<String>,
-    /// Error code of the deployments
-    error: Option<String>,
-}
-
 /// List the deployments of a rollout, in the order of their device ids
-#[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path), DeploymentQuery, PageQuery),
+#[utoipa::path(get, path = "/rollouts/{id}/deployments", tag = "rollouts", params(("id" = u64, Path, description = "Id of the rollout."), DeploymentQuery, PageQuery),
     responses((status = 200, body = Page<Deployment>)))]
 pub(super) async fn list_deployments(
     State(app): State<Shared>,

@@ -13,7 +13,7 @@ use crate::rollouts::rows;
 use crate::web::extract::{Path, Query};
 
 /// List the events of a rollout, newest first
-#[utoipa::path(get, path = "/rollouts/{id}/events", tag = "rollouts", params(("id" = u64, Path), PageQuery),
+#[utoipa::path(get, path = "/rollouts/{id}/events", tag = "rollouts", params(("id" = u64, Path, description = "Id of the rollout."), PageQuery),
     responses((status = 200, body = Page<RolloutEvent>)))]
 pub(super) async fn happened(
     State(app): State<Shared>,

@@ -13,7 +13,7 @@ use crate::web::login::Operator;
 
 /// Finish a rollout: start no more devices, and complete when updates under way have ended
 #[utoipa::path(post, path = "/rollouts/{id}/finish", tag = "rollouts", operation_id = "finish_rollout",
-    params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
+    params(("id" = u64, Path, description = "Id of the rollout.")), responses((status = 200, body = Rollout)))]
 pub(super) async fn finish(
     State(app): State<Shared>,
     Operator(caller): Operator,

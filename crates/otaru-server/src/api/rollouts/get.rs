@@ -13,7 +13,7 @@ use crate::web::extract::Path;
 
 /// Get a rollout
 #[utoipa::path(get, path = "/rollouts/{id}", tag = "rollouts", operation_id = "get_rollout",
-    params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
+    params(("id" = u64, Path, description = "Id of the rollout.")), responses((status = 200, body = Rollout)))]
 pub(super) async fn get(
     State(app): State<Shared>,
     _caller: Caller,

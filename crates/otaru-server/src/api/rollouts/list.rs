@@ -2,9 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use otaru_api::{Cursor, Page, Rollout};
+use otaru_api::{Cursor, Page, Rollout, RolloutQuery};
 use otaru_rollout::Phase;
-use serde::Deserialize;
 
 use crate::app::Shared;
 use crate::caller::Caller;
@@ -15,13 +14,6 @@ use crate::rollouts::rows;
 use crate::rollouts::view::RolloutView;
 use crate::similar::known;
 use crate::web::extract::Query;
-
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct RolloutQuery {
-    /// Phase of the rollouts
-    phase: Option<String>,
-}
 
 /// List rollouts, newest first
 #[utoipa::path(get, path = "/rollouts", tag = "rollouts", operation_id = "list_rollouts", params(RolloutQuery, PageQuery),

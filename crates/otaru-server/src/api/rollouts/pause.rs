@@ -15,7 +15,7 @@ use crate::web::login::Operator;
 ///
 /// Updates under way run to their end.
 #[utoipa::path(post, path = "/rollouts/{id}/pause", tag = "rollouts", operation_id = "pause_rollout",
-    params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
+    params(("id" = u64, Path, description = "Id of the rollout.")), responses((status = 200, body = Rollout)))]
 pub(super) async fn pause(
     State(app): State<Shared>,
     Operator(caller): Operator,

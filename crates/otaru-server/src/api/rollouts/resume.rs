@@ -13,7 +13,7 @@ use crate::web::login::Operator;
 
 /// Resume a rollout after a pause or a stop
 #[utoipa::path(post, path = "/rollouts/{id}/resume", tag = "rollouts", operation_id = "resume_rollout",
-    params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
+    params(("id" = u64, Path, description = "Id of the rollout.")), responses((status = 200, body = Rollout)))]
 pub(super) async fn resume(
     State(app): State<Shared>,
     Operator(caller): Operator,

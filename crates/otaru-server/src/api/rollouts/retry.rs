@@ -13,7 +13,7 @@ use crate::web::login::Operator;
 
 /// Retry a device whose update failed, with all its attempts
 #[utoipa::path(post, path = "/rollouts/{id}/deployments/{device}/retry", tag = "rollouts",
-    params(("id" = u64, Path), ("device" = String, Path)), request_body = RetryDeployment,
+    params(("id" = u64, Path, description = "Id of the rollout."), ("device" = String, Path, description = "Id of the device.")), request_body = RetryDeployment,
     responses((status = 200, body = Rollout)))]
 pub(super) async fn retry(
     State(app): State<Shared>,

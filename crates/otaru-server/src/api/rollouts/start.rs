@@ -13,7 +13,7 @@ use crate::web::login::Operator;
 
 /// Start a rollout that is a draft
 #[utoipa::path(post, path = "/rollouts/{id}/start", tag = "rollouts", operation_id = "start_rollout",
-    params(("id" = u64, Path)), responses((status = 200, body = Rollout)))]
+    params(("id" = u64, Path, description = "Id of the rollout.")), responses((status = 200, body = Rollout)))]
 pub(super) async fn start(
     State(app): State<Shared>,
     Operator(caller): Operator,

@@ -13,7 +13,7 @@ use crate::web::login::Operator;
 
 /// Extend a rollout to a larger share of its target
 #[utoipa::path(post, path = "/rollouts/{id}/widen", tag = "rollouts", operation_id = "widen_rollout",
-    params(("id" = u64, Path)), request_body = WidenRollout, responses((status = 200, body = Rollout)))]
+    params(("id" = u64, Path, description = "Id of the rollout.")), request_body = WidenRollout, responses((status = 200, body = Rollout)))]
 pub(super) async fn widen(
     State(app): State<Shared>,
     Operator(caller): Operator,

@@ -6,18 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use otaru_api::{Job, NewRollout, Rollout, Uploaded};
 use otaru_device::PublicKey;
 use otaru_release::keys::SecretKey;
 use otaru_release::output::Existing;
-use otaru_rollout::Phase;
+use otaru_rollout::{AutoGate, Gate, Percent, Phase, Span, StopRule, Target, Wave, WaveSize};
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::mqtt::{BrokerUrl, Secret};
 use otaru_server::releases::UploadLimits;
 use otaru_server::server::{Server, StartError};
-use serde_json::{Value, json};
 
 use super::firmware::Release;
-use crate::client::answer::phase_of;
 use crate::client::http::Client;
 use crate::client::login::Login;
 
@@ -98,32 +97,34 @@ impl House {
     ///
     /// # Errors
     /// When it does not take it.
-    pub(super) async fn upload(&self, release: &Release) -> anyhow::Result<Value> {
+    pub(super) async fn upload(&self, release: &Release) -> anyhow::Result<otaru_api::Release> {
         let query = format!("/releases?filename=lamp-{}.bin", release.version);
         let (len, body) = (release.bytes.len() as u64, Cursor::new(release.bytes.clone()));
-        let made: Value = self.client.upload(&query, len, move || Ok(body.clone())).await?;
-        let id = made["id"].as_i64().context("a release without an id")?;
-        loop {
-            let release: Value = self.client.get(&format!("/releases/{id}")).await?;
-            match release["job"]["state"].as_str() {
-                Some("queued" | "running") => tokio::time::sleep(Duration::from_millis(100)).await,
-                _ => return Ok(release),
-            }
+        let made: Uploaded = self.client.upload(&query, len, move || Ok(body.clone())).await?;
+        let mut release = made.release;
+        while release.job.as_ref().is_some_and(Job::is_under_way) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            release = self.client.get(&format!("/releases/{}", release.id)).await?;
         }
+        Ok(release)
     }
 
     /// Begins a rollout of a release: one device first and, when that is well, the others. Gives back its id.
     ///
     /// # Errors
     /// When it does not begin.
-    pub(super) async fn roll_out(&self, release: &Value, name: &str) -> anyhow::Result<u64> {
-        let gate = json!({"auto": {"success": 95}});
-        let body = json!({
-            "name": name, "release": release["id"], "target": {"product": "lamp"},
-            "waves": [{"size": {"devices": 1}, "gate": gate}], "stop": {"failures": 10, "minimum": 1},
-        });
-        let made: Value = self.client.post("/rollouts", body).await?;
-        made["id"].as_u64().context("a rollout without an id")
+    pub(super) async fn roll_out(&self, release: &otaru_api::Release, name: &str) -> anyhow::Result<u64> {
+        let now = Span::default();
+        let gate = Gate::Auto(AutoGate { success: Percent::whole(95), soak: now, patience: now });
+        let new = NewRollout {
+            name: name.to_owned(),
+            release: Some(release.id),
+            target: Target { product: Some("lamp".into()), ..Target::default() },
+            waves: vec![Wave { size: WaveSize::Devices(1), gate }],
+            stop: Some(StopRule { failures: Percent::whole(10), minimum: 1 }),
+            ..NewRollout::default()
+        };
+        Ok(self.client.post::<Rollout>("/rollouts", &new).await?.id)
     }
 
     /// Whether a rollout is completed.
@@ -131,8 +132,8 @@ impl House {
     /// # Errors
     /// When the server does not say.
     pub(super) async fn is_completed(&self, rollout: u64) -> anyhow::Result<bool> {
-        let rollout: Value = self.client.get(&format!("/rollouts/{rollout}")).await?;
-        Ok(phase_of(&rollout) == Some(Phase::Completed))
+        let rollout: Rollout = self.client.get(&format!("/rollouts/{rollout}")).await?;
+        Ok(rollout.phase == Phase::Completed)
     }
 
     /// Stops it.

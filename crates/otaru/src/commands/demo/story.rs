@@ -174,7 +174,7 @@ pub(super) async fn staged_rollout(
         scene.house.upload(base).await?;
     }
     let offered = scene.house.upload(&release).await?;
-    let patches: Vec<u64> = sizes(&offered);
+    let patches: Vec<u64> = offered.deltas.iter().map(|delta| delta.size).collect();
     let from_each = patches.len() == running.len();
     let largest = patches.iter().max().copied().unwrap_or(0);
     scene.say(&format!("   signed; for who runs 1.1.0 or 1.3.0, a patch of at most {largest} bytes"));
@@ -209,12 +209,6 @@ async fn completed(scene: &mut Scene, rollout: u64) -> anyhow::Result<bool> {
         }
         scene.until(Duration::from_millis(100), |_| false).await;
     }
-}
-
-/// The sizes of a release's patches, as the server tells them.
-fn sizes(release: &serde_json::Value) -> Vec<u64> {
-    let deltas = release["deltas"].as_array().into_iter().flatten();
-    deltas.filter_map(|delta| delta["size"].as_u64()).collect()
 }
 
 /// Whether a board has begun with this release, or is through with it.

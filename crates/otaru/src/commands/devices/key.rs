@@ -1,10 +1,11 @@
 //! `otaru devices key`: fleet keys.
 
 use anyhow::bail;
+use otaru_api::{Answer, CreatedFleetKey, FleetKey, NewFleetKey, Page};
 use otaru_rollout::Tag;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::tag::as_json;
+use super::tag::by_name;
 use crate::client::args::ServerArgs;
 use crate::client::secrets::find_good;
 use crate::output::Output;
@@ -45,41 +46,35 @@ pub(super) enum KeyCommand {
 pub(super) async fn run(command: KeyCommand, output: Output) -> anyhow::Result<()> {
     match command {
         KeyCommand::Create { name, tag, limit, server } => {
-            let mut body = json!({"name": name, "tags": as_json(&tag)});
-            if let Some(limit) = limit {
-                body["max_devices"] = limit.into();
-            }
+            let new = NewFleetKey { name, tags: by_name(tag), max_devices: limit };
             let client = server.client()?;
-            let done: Value = client.post("/fleet-keys", body).await?;
+            let done: Answer<CreatedFleetKey> = client.post("/fleet-keys", &new).await?;
             let shown = match output.json {
-                true => ui::print(&done.to_string()),
+                true => ui::print(&done.json.to_string()),
                 false => {
                     ui::line(
                         "The fleet key, shown this once. Devices use it as their password at the broker:",
                     );
-                    ui::print(&format!("  {}", done["text"].as_str().unwrap_or("?")))
+                    ui::print(&format!("  {}", done.value.text))
                 }
             };
             if let Err(error) = shown {
-                let id = done["id"].as_str().unwrap_or_default();
-                client.delete(&format!("/fleet-keys/{}", escape(id))).await?;
+                client.delete(&format!("/fleet-keys/{}", escape(&done.value.key.id))).await?;
                 bail!("the fleet key could not be shown, so it was revoked again: {error}");
             }
         }
         KeyCommand::List { server } => {
-            let keys: Value = server.client()?.get("/fleet-keys").await?;
-            for key in keys["items"].as_array().into_iter().flatten() {
-                let ended = if key["revoked_at"].is_null() { "" } else { "  revoked" };
-                let name = ui::clean(key["name"].as_str().unwrap_or_default());
-                let devices = ui::many(key["devices"].as_u64().unwrap_or(0), "device");
-                let most = key["max_devices"].as_u64().map_or_else(String::new, |most| format!(" of {most}"));
-                let id = key["id"].as_str().unwrap_or_default();
-                say(output, key, &format!("{id}  {name}  {devices}{most}{ended}"));
+            let keys: Page<Answer<FleetKey>> = server.client()?.get("/fleet-keys").await?;
+            for Answer { value: key, json } in &keys.items {
+                let ended = if key.revoked_at.is_none() { "" } else { "  revoked" };
+                let devices = ui::many(key.devices, "device");
+                let most = key.max_devices.map_or_else(String::new, |most| format!(" of {most}"));
+                say(output, json, &format!("{}  {}  {devices}{most}{ended}", key.id, key.name));
             }
         }
         KeyCommand::Revoke { id, server } => {
             let client = server.client()?;
-            let id = find_good(&client, "fleet key", "/fleet-keys", &id).await?;
+            let id = find_good::<FleetKey>(&client, &id).await?;
             client.delete(&format!("/fleet-keys/{}", escape(&id))).await?;
             say(output, &json!({"revoked": id}), &format!("The fleet key {id} is revoked."));
         }

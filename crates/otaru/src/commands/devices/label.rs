@@ -1,6 +1,6 @@
 //! `otaru devices label`.
 
-use serde_json::json;
+use otaru_api::{Answer, ChangeDevice, DeviceDetails};
 
 use super::one::One;
 use crate::client::args::ServerArgs;
@@ -20,7 +20,10 @@ pub(super) struct Label {
 pub(super) async fn run(args: Label, output: Output) -> anyhow::Result<()> {
     let Label { id, label, server } = args;
     let one = One { id, server };
-    let done = one.ask(async |client| client.patch(&one.path(""), json!({"label": label})).await).await?;
-    say(output, &done, &format!("{} is called \"{}\".", one.id, done["label"].as_str().unwrap_or(&one.id)));
+    let change = ChangeDevice { label: Some(label), ..ChangeDevice::default() };
+    let done: Answer<DeviceDetails> =
+        one.ask(async |client| client.patch(&one.path(""), &change).await).await?;
+    let name = done.value.device.label.as_deref().unwrap_or(&one.id);
+    say(output, &done.json, &format!("{} is called \"{name}\".", one.id));
     Ok(())
 }

@@ -1,15 +1,15 @@
 //! `otaru devices`: the list.
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use console::style;
-use serde_json::Value;
+use otaru_api::{Answer, Device};
 
 use crate::client::args::ServerArgs;
 use crate::client::search::{Condition, no_device};
 use crate::options::at_least_one;
 use crate::output::{Outcome, Output};
 use crate::percent::escape;
-use crate::registry::{Device, HEADS, row};
+use crate::registry::{HEADS, row};
 use crate::ui;
 use crate::ui::grid::{grid, width};
 
@@ -63,7 +63,7 @@ pub(super) async fn run(which: &List, server: &ServerArgs, output: Output) -> an
     query.extend(which.retired.then(|| "retired=true".to_owned()));
     let path = format!("/devices?{}", query.join("&"));
     let client = server.client()?;
-    let (found, more): (Vec<Value>, bool) = client.first(&path, which.limit).await?;
+    let (found, more): (Vec<Answer<Device>>, bool) = client.first(&path, which.limit).await?;
     if found.is_empty() && which.retired {
         bail!("no device{} is retired", if conditions.is_empty() { "" } else { " like that" });
     }
@@ -71,21 +71,18 @@ pub(super) async fn run(which: &List, server: &ServerArgs, output: Output) -> an
         bail!("{}", no_device(&client, &conditions).await?);
     }
     if output.json {
-        found.iter().for_each(|device| ui::line(&device.to_string()));
+        found.iter().for_each(|device| ui::line(&device.json.to_string()));
         return Ok(Outcome::Good);
     }
     if found.is_empty() {
         ui::line("No devices yet. They appear here when they first report.");
         return Ok(Outcome::Good);
     }
-    let devices: Vec<Device> = serde_json::from_value(found.into()).context(
-        "the server's list of devices cannot be read; are server and `otaru` of the same version?",
-    )?;
-    let rows = devices.iter().map(row).collect();
+    let rows = found.iter().map(|device| row(&device.value)).collect();
     grid(HEADS, rows, width()).iter().for_each(|line| ui::line(line));
-    let reachable = devices.iter().filter(|device| device.reachable).count();
+    let reachable = found.iter().filter(|device| device.value.reachable).count();
     let more = if more { " (--limit lists more)" } else { "" };
-    let count = ui::many(devices.len() as u64, "device");
+    let count = ui::many(found.len() as u64, "device");
     ui::line(&style(format!("{count}, {reachable} reachable{more}")).dim().to_string());
     Ok(Outcome::Good)
 }

@@ -1,11 +1,12 @@
 //! `otaru devices add`, `password` and `allow-claim`: how devices come to their logins.
 
 use anyhow::Context as _;
+use otaru_api::{AddedDevice, Answer, DeviceLogin, NewDevice};
 use otaru_rollout::Tag;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::one::One;
-use super::tag::as_json;
+use super::tag::by_name;
 use crate::client::args::ServerArgs;
 use crate::output::Output;
 use crate::ui::{self, say};
@@ -23,17 +24,18 @@ pub(super) struct Add {
 
 pub(super) async fn add(args: Add, output: Output) -> anyhow::Result<()> {
     let Add { id, tag, server } = args;
-    let done: Value = server.client()?.post("/devices", json!({"id": id, "tags": as_json(&tag)})).await?;
-    tell_login(output, &done, &id)
+    let new = NewDevice { id, label: None, tags: by_name(tag) };
+    let done: Answer<AddedDevice> = server.client()?.post("/devices", &new).await?;
+    tell_login(output, &done.json, &new.id, &done.value.password)
 }
 
 pub(super) async fn password(one: One, output: Output) -> anyhow::Result<()> {
-    let done = one.ask(async |client| client.post(&one.path("/password"), json!({})).await).await?;
-    tell_login(output, &done, &one.id)
+    let done: Answer<DeviceLogin> = one.ask(async |client| client.act(&one.path("/password")).await).await?;
+    tell_login(output, &done.json, &one.id, &done.value.password)
 }
 
 pub(super) async fn allow_claim(one: One, output: Output) -> anyhow::Result<()> {
-    let done: Value = one.server.client()?.post(&one.path("/allow-claim"), json!({})).await?;
+    let done: Value = one.server.client()?.act(&one.path("/allow-claim")).await?;
     say(output, &done, &format!("{} may be claimed with a fleet key, once, within the next hour.", one.id));
     Ok(())
 }
@@ -42,14 +44,14 @@ pub(super) async fn allow_claim(one: One, output: Output) -> anyhow::Result<()> 
 ///
 /// # Errors
 /// When it cannot be written, so that nobody has it.
-fn tell_login(output: Output, done: &Value, id: &str) -> anyhow::Result<()> {
+fn tell_login(output: Output, json: &Value, id: &str, password: &str) -> anyhow::Result<()> {
     let id = ui::clean(id);
     let shown = match output.json {
-        true => ui::print(&done.to_string()),
+        true => ui::print(&json.to_string()),
         false => {
             ui::line("Its login at the broker, shown this once:");
             ui::line(&format!("  user name  {id}"));
-            let shown = ui::print(&format!("  password   {}", done["password"].as_str().unwrap_or("?")));
+            let shown = ui::print(&format!("  password   {password}"));
             ui::line(&format!("  client id  {id}"));
             shown
         }

@@ -1,6 +1,6 @@
 //! The device that a subcommand is about, and the server that knows it.
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use crate::client::args::ServerArgs;
 use crate::client::http::Client;
@@ -17,10 +17,10 @@ pub(super) struct One {
 
 impl One {
     /// Has the server do something with the device; where there is no such device, the error says what may have been meant.
-    pub(super) async fn ask(
+    pub(super) async fn ask<T: DeserializeOwned>(
         &self,
-        ask: impl AsyncFnOnce(&Client) -> anyhow::Result<Value>,
-    ) -> anyhow::Result<Value> {
+        ask: impl AsyncFnOnce(&Client) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let client = self.server.client()?;
         match ask(&client).await {
             Ok(done) => Ok(done),

@@ -1,7 +1,7 @@
 //! `otaru devices retire` and `unretire`.
 
 use anyhow::bail;
-use serde_json::json;
+use serde_json::Value;
 
 use super::one::One;
 use crate::output::Output;
@@ -26,13 +26,13 @@ pub(super) async fn run(args: Retire, output: Output) -> anyhow::Result<()> {
     {
         bail!("{id} is not retired");
     }
-    let done = one.ask(async |client| client.post(&one.path("/retire"), json!({})).await).await?;
+    let done: Value = one.ask(async |client| client.act(&one.path("/retire")).await).await?;
     say(output, &done, &format!("{id} is retired; `otaru devices unretire {id}` takes it back."));
     Ok(())
 }
 
 pub(super) async fn undo(one: One, output: Output) -> anyhow::Result<()> {
-    let done = one.ask(async |client| client.post(&one.path("/unretire"), json!({})).await).await?;
+    let done: Value = one.ask(async |client| client.act(&one.path("/unretire")).await).await?;
     say(output, &done, &format!("{} is taken back.", one.id));
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! `otaru devices show`: all that is known of a device, and its history.
 
+use otaru_api::{Answer, DeviceDetails, DeviceEvent, EventDetail};
+use otaru_format::status::Status;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::one::One;
-use crate::client::answer::since;
 use crate::client::http::Client;
 use crate::client::search::misspelt;
+use crate::moment::{ago, since};
 use crate::output::Output;
 use crate::percent::escape;
 use crate::registry::state;
@@ -21,59 +24,67 @@ pub(super) async fn run(one: One, output: Output) -> anyhow::Result<()> {
 
 async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
     let path = format!("/devices/{}", escape(id));
-    let device: Value = client.get(&path).await?;
-    let history: Vec<Value> = client.list(&format!("{path}/history"), 20).await?;
+    let device: Answer<DeviceDetails> = client.get(&path).await?;
+    let history: Vec<Answer<DeviceEvent>> = client.list(&format!("{path}/history"), 20).await?;
     if output.json {
-        ui::line(&json!({"device": device, "history": history}).to_string());
+        let history: Vec<Value> = history.into_iter().map(|event| event.json).collect();
+        ui::line(&json!({"device": device.json, "history": history}).to_string());
         return Ok(());
     }
-    let text = |name: &str| ui::clean(device[name].as_str().unwrap_or_default());
-    let line = |name: &str, value: String| {
-        if !value.is_empty() {
-            ui::line(&format!("{name:<12} {value}"));
-        }
-    };
-    let attempt = device["attempt"].as_u64().and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
-    line("device", text("id"));
-    line("label", text("label"));
-    line("chip", text("chip"));
-    line("runs", format!("{} {}", text("product"), text("version")));
-    line("image", text("image"));
-    line("state", state(&text("state"), device["error_code"].as_str(), attempt));
-    line("retired", since(&device["retired_at"]));
-    line("why", ui::clean(device["report"]["error"]["detail"].as_str().unwrap_or_default()));
-    line("trouble", ui::clean(device["contested"]["detail"].as_str().unwrap_or_default()));
-    line("reachable", if device["reachable"] == true { "yes".into() } else { "no".into() });
-    line("changed", since(&device["last_seen"]));
-    for deployment in device["deployments"].as_array().into_iter().flatten() {
-        let name = ui::clean(deployment["name"].as_str().unwrap_or_default());
-        let standing = ui::clean(deployment["standing"].as_str().unwrap_or_default());
-        line("rollout", format!("{} \"{name}\": {standing}", deployment["rollout"]));
-    }
+    tell(&device.value);
     ui::line("");
-    for event in &history {
-        let when = since(&event["at"]);
-        ui::line(&format!("{when:>12}  {}", happened(event)));
-        for step in event["steps"].as_array().into_iter().flatten() {
-            let when = since(&step["at"]);
-            ui::line(&format!("{when:>12}    · {}", happened(step)));
+    for Answer { value: event, .. } in &history {
+        ui::line(&format!("{:>12}  {}", ago(event.at), happened(&event.kind, &event.detail)));
+        for step in &event.steps {
+            ui::line(&format!("{:>12}    · {}", ago(step.at), happened(&step.kind, &step.detail)));
         }
     }
     Ok(())
 }
 
-fn happened(event: &Value) -> String {
-    let (kind, detail) = (event["kind"].as_str().unwrap_or_default(), &event["detail"]);
+fn tell(details: &DeviceDetails) {
+    let device = &details.device;
+    let line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            ui::line(&format!("{name:<12} {value}"));
+        }
+    };
+    let text = |name: &str, text: &str| line(name, &ui::clean(text));
+    text("device", &device.id);
+    text("label", device.label.as_deref().unwrap_or_default());
+    text("chip", &device.chip);
+    text("runs", &format!("{} {}", device.product, device.version));
+    text("image", device.image.as_deref().unwrap_or_default());
+    line("state", &state(device));
+    line("retired", &since(device.retired_at));
+    text("why", &why(details).unwrap_or_default());
+    text("trouble", details.contested.as_ref().map_or("", |contested| &contested.detail));
+    line("reachable", if device.reachable { "yes" } else { "no" });
+    line("changed", &since(device.last_seen));
+    for deployment in &details.deployments {
+        text("rollout", &format!("{} \"{}\": {}", deployment.rollout, deployment.name, deployment.standing));
+    }
+}
+
+/// Returns the device's own words for what is wrong with it.
+fn why(details: &DeviceDetails) -> Option<String> {
+    let report = Status::<String>::deserialize(details.report.as_ref()?).ok()?;
+    report.error.map(|error| error.detail)
+}
+
+fn happened(kind: &str, detail: &Value) -> String {
+    let told = EventDetail::read(detail);
     if kind != "report" {
-        let with =
-            |name: &str, word: &str| detail[name].as_str().map(|text| format!(" {word} {}", ui::clean(text)));
-        let key = with("fleet_key", "with fleet key").unwrap_or_default();
-        let from = with("address", "from").unwrap_or_default();
-        return format!("{}{key}{from}", ui::clean(&kind.replace('_', " ")));
+        let with = |text: Option<String>, word: &str| {
+            text.map_or_else(String::new, |text| format!(" {word} {text}"))
+        };
+        let key = with(told.fleet_key, "with fleet key");
+        let from = with(told.address, "from");
+        return ui::clean(&format!("{}{key}{from}", kind.replace('_', " ")));
     }
     let mut text = otaru_server::devices::attempts::told(detail);
-    if let Some(code) = detail["error"]["code"].as_str() {
-        text.push_str(&format!("  {code}: {}", detail["error"]["detail"].as_str().unwrap_or_default()));
+    if let Some(failure) = told.error {
+        text.push_str(&format!("  {}: {}", failure.code, failure.detail));
     }
     ui::clean(&text)
 }

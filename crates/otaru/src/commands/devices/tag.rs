@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use otaru_api::{Answer, ChangedDevices, DeviceQuery, TagMany};
 use otaru_rollout::Tag;
-use serde_json::{Value, json};
 
 use crate::client::args::ServerArgs;
 use crate::client::search::{Condition, misspelt, no_device};
@@ -35,24 +35,25 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     let Args { ids, set, remove, filter_tags, filter_product, server } = args;
     let verb = verb(&set, &remove)?;
-    let conditions: Vec<Condition> = [("tags", filter_tags), ("product", filter_product)]
+    let query = DeviceQuery { tags: filter_tags, product: filter_product, ..DeviceQuery::default() };
+    let conditions: Vec<Condition> = [("tags", &query.tags), ("product", &query.product)]
         .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
+        .filter_map(|(name, value)| Some((name, value.clone()?)))
         .collect();
     let which = match conditions.is_empty() {
         true if ids.is_empty() => bail!("which devices? Give ids, or --filter-tags or --filter-product"),
-        true => Value::Null,
-        false => conditions.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect(),
+        true => None,
+        false => Some(query),
     };
-    let body = json!({"devices": ids, "which": which, "set": as_json(&set), "remove": remove});
+    let body = TagMany { devices: ids, which, set: by_name(set), remove };
     let client = server.client()?;
-    let done: Value = match client.post("/devices/tags", body).await {
+    let done: Answer<ChangedDevices> = match client.post("/devices/tags", &body).await {
         Ok(done) => done,
-        Err(error) => return Err(misspelt(&client, &ids, error).await),
+        Err(error) => return Err(misspelt(&client, &body.devices, error).await),
     };
-    match done["devices"].as_u64().unwrap_or(0) {
+    match done.value.devices {
         0 => bail!("nothing is tagged: {}", no_device(&client, &conditions).await?),
-        count => say(output, &done, &format!("{verb} {}.", ui::many(count, "device"))),
+        count => say(output, &done.json, &format!("{verb} {}.", ui::many(count as u64, "device"))),
     }
     Ok(())
 }
@@ -74,8 +75,8 @@ fn verb(set: &[Tag], remove: &[String]) -> anyhow::Result<&'static str> {
 }
 
 /// Gives tags the form that they have in the API.
-pub(super) fn as_json(tags: &[Tag]) -> BTreeMap<&str, &str> {
-    tags.iter().map(|Tag { name, value }| (name.as_str(), value.as_str())).collect()
+pub(super) fn by_name(tags: Vec<Tag>) -> BTreeMap<String, String> {
+    tags.into_iter().map(|Tag { name, value }| (name, value)).collect()
 }
 
 #[cfg(test)]

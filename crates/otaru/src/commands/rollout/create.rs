@@ -1,14 +1,17 @@
 //! `otaru rollout create`: makes a rollout, or tells which devices it would reach.
 
-use anyhow::bail;
+use std::str::FromStr;
+
+use anyhow::{anyhow, bail};
 use console::style;
-use otaru_api::Timestamp;
-use otaru_rollout::Span;
-use serde_json::{Value, json};
+use otaru_api::{Answer, KnownRefusal, NewRollout, Preview, Timestamp};
+use otaru_rollout::{
+    Attempts, AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, Target, TextError, Wave, WaveSize,
+};
 
 use crate::client::args::ServerArgs;
 use crate::client::http::Client;
-use crate::client::releases::{Yanked, find, marks, title};
+use crate::client::releases::{Yanked, find, title, title_and_marks};
 use crate::moment::parse_moment;
 use crate::options::not_blank;
 use crate::output::{Outcome, Output};
@@ -51,16 +54,16 @@ pub(crate) struct Create {
     device: Vec<String>,
     /// Select this share of them
     #[arg(long, value_name = "PERCENT", help_heading = "Which devices", value_parser = percent)]
-    percent: Option<f64>,
+    percent: Option<Percent>,
     /// Include devices of other products and chips
     #[arg(long, help_heading = "Which devices")]
     any_product: bool,
     /// A wave before the rest: a number of devices, or 10%; may be given several times
     #[arg(long, value_name = "SIZE", help_heading = "Waves", value_parser = wave_size)]
-    wave: Vec<Value>,
+    wave: Vec<WaveSize>,
     /// Success rate at which the next wave opens automatically
     #[arg(long, value_name = "PERCENT", help_heading = "Waves", default_value = "95", value_parser = percent)]
-    success: f64,
+    success: Percent,
     /// Soak time: how long the success rate must hold
     #[arg(long, value_name = "SPAN", help_heading = "Waves", default_value = "0s")]
     soak: Span,
@@ -69,7 +72,7 @@ pub(crate) struct Create {
     by_hand: bool,
     /// Failure rate at which the rollout stops …
     #[arg(long, value_name = "PERCENT", help_heading = "Limits", value_parser = percent)]
-    stop: Option<f64>,
+    stop: Option<Percent>,
     /// … after at least this many results
     #[arg(long, value_name = "N", help_heading = "Limits", default_value_t = 10, requires = "stop")]
     minimum: u32,
@@ -118,18 +121,15 @@ pub(crate) struct Create {
     server: ServerArgs,
 }
 
-fn percent(text: &str) -> Result<f64, String> {
-    match text.trim_end_matches('%').parse::<f64>() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
-        _ => Err("a share is a number from 0 to 100".into()),
-    }
+fn percent(text: &str) -> Result<Percent, String> {
+    text.parse().map_err(|_| "a share is a number from 0 to 100".into())
 }
 
-fn wave_size(text: &str) -> Result<Value, String> {
+fn wave_size(text: &str) -> Result<WaveSize, String> {
     match text.strip_suffix('%') {
-        Some(share) => Ok(json!({"percent": percent(share)?})),
+        Some(share) => Ok(WaveSize::Percent(percent(share)?)),
         None => match text.parse::<u32>() {
-            Ok(devices) if devices > 0 => Ok(json!({"devices": devices})),
+            Ok(devices) if devices > 0 => Ok(WaveSize::Devices(devices)),
             _ => Err("a wave is a number of devices, or a share such as 10%".into()),
         },
     }
@@ -138,120 +138,127 @@ fn wave_size(text: &str) -> Result<Value, String> {
 impl Create {
     pub(super) async fn run(&self, output: Output) -> anyhow::Result<Outcome> {
         let client = self.server.client()?;
-        let body = self.body(&client).await?;
+        let new = self.order(&client).await?;
         if self.dry_run {
-            return preview(&client, body, output).await;
+            return preview(&client, &new, output).await;
         }
-        let rollout = create(&client, body).await?;
+        let rollout = create(&client, &new).await?;
         if self.watch {
-            let id = rollout["id"].as_u64().unwrap_or_default();
-            return follow(&client, id, self.patience, output).await;
+            return follow(&client, rollout.value.id, self.patience, output).await;
         }
         tell(&rollout, output);
         if !output.json {
-            times(&rollout).iter().for_each(|line| ui::line(line));
+            times(&rollout.value).iter().for_each(|line| ui::line(line));
         }
         Ok(Outcome::Good)
     }
 
-    async fn body(&self, client: &Client) -> anyhow::Result<Value> {
-        let mut target = json!({"tags": self.tags, "versions": self.versions});
+    /// Returns the rollout as it is asked for.
+    ///
+    /// # Errors
+    /// When there is no such release, or a text cannot be read; a place in it is pointed at.
+    async fn order(&self, client: &Client) -> anyhow::Result<NewRollout> {
+        let mut target = Target {
+            tags: self.tags.as_deref().map(|text| pointed("--tags", text)).transpose()?,
+            versions: self.versions.as_deref().map(|text| pointed("--versions", text)).transpose()?,
+            percent: self.percent.unwrap_or(Percent::ALL),
+            ..Target::default()
+        };
         if !self.device.is_empty() {
-            target["devices"] = json!(self.device);
-        }
-        if let Some(percent) = self.percent {
-            target["percent"] = json!(percent);
+            target.devices = Some(self.device.iter().map(|id| DeviceId::from(id.as_str())).collect());
         }
         let (release, name) = match &self.release {
             Some(text) => {
-                let release = find(client, text, Yanked::Refused).await?;
+                let release = find(client, text, Yanked::Refused).await?.value;
                 if !self.any_product {
-                    target["product"] = release["product"].clone();
-                    target["chips"] = json!([release["chip"]]);
+                    target.product = Some(release.product.clone());
+                    target.chips = [release.chip.clone()].into();
                 }
-                (release["id"].clone(), title(&release))
+                (Some(release.id), title(&release))
             }
-            None => (Value::Null, format!("undo of {}", self.undo.unwrap_or_default())),
+            None => (None, format!("undo of {}", self.undo.unwrap_or_default())),
         };
         let gate = match self.by_hand {
-            true => json!("hand"),
-            false => json!({"auto": {"success": self.success, "soak": self.soak}}),
+            true => Gate::Hand,
+            false => {
+                Gate::Auto(AutoGate { success: self.success, soak: self.soak, patience: Span::default() })
+            }
         };
-        let waves: Vec<Value> = self.wave.iter().map(|size| json!({"size": size, "gate": gate})).collect();
-        let mut body = json!({
-            "name": self.name.as_ref().unwrap_or(&name), "release": release, "undo": self.undo, "target": target,
-            "waves": waves, "priority": self.priority, "start_at": self.start_at, "end_at": self.end_at,
-            "continuous": self.continuous, "force": self.force, "draft": self.draft,
-            "limits": {"concurrency": self.concurrency, "starts_per_minute": self.rate, "window": self.window},
-        });
-        if let Some(failures) = self.stop {
-            body["stop"] = json!({"failures": failures, "minimum": self.minimum});
-        }
-        let mut attempts = json!({});
-        if let Some(timeout) = self.timeout {
-            attempts["timeout"] = json!(timeout);
-        }
-        if let Some(count) = self.attempts {
-            attempts["count"] = json!(count);
-        }
-        body["attempts"] = attempts;
-        Ok(body)
+        let usual = Attempts::default();
+        Ok(NewRollout {
+            name: self.name.clone().unwrap_or(name),
+            release,
+            undo: self.undo,
+            target,
+            waves: self.wave.iter().map(|size| Wave { size: *size, gate }).collect(),
+            limits: Limits {
+                concurrency: self.concurrency,
+                starts_per_minute: self.rate,
+                window: self.window.as_deref().map(str::parse).transpose()?,
+            },
+            stop: self.stop.map(|failures| StopRule { failures, minimum: self.minimum }),
+            attempts: Attempts {
+                timeout: self.timeout.unwrap_or(usual.timeout),
+                count: self.attempts.unwrap_or(usual.count),
+                ..usual
+            },
+            priority: self.priority,
+            salt: String::new(),
+            start_at: self.start_at,
+            end_at: self.end_at,
+            continuous: self.continuous,
+            force: self.force,
+            draft: self.draft,
+        })
     }
 }
 
+/// Reads the text of an option.
+fn pointed<T: FromStr<Err = TextError>>(option: &str, text: &str) -> anyhow::Result<T> {
+    text.parse().map_err(|error: TextError| anyhow!("{option} {}", error.pointed()))
+}
+
 /// Tells who would be hit. A rollout that would not be made ends with the words that making it would have.
-async fn preview(client: &Client, body: Value, output: Output) -> anyhow::Result<Outcome> {
-    let found: Value = client.post("/rollouts/preview", body.clone()).await?;
-    if let Some(why) = nobody(client, &body, &found).await? {
+async fn preview(client: &Client, new: &NewRollout, output: Output) -> anyhow::Result<Outcome> {
+    let Answer { value: found, json } = client.post::<Answer<Preview>>("/rollouts/preview", new).await?;
+    if let Some(why) = nobody(client, new, &found).await? {
         bail!(why);
     }
-    let problem = found["problem"]["detail"].as_str();
     if output.json {
-        ui::line(&found.to_string());
-        return Ok(if problem.is_none() { Outcome::Good } else { Outcome::Bad });
+        ui::line(&json.to_string());
+        return Ok(if found.problem.is_none() { Outcome::Good } else { Outcome::Bad });
     }
-    let number = |name: &str| found[name].as_u64().unwrap_or(0);
-    if found["release"].is_object() {
-        ui::line(&format!("{} ({})", title(&found["release"]), marks(&found["release"])));
+    if let Some(release) = &found.release {
+        ui::line(&title_and_marks(release));
     }
     ui::line(&format!(
         "{}: {} running it already, {} reachable now, {} updating for another rollout",
-        ui::many(number("devices"), "device"),
-        number("current"),
-        number("reachable"),
-        number("busy")
+        ui::many(found.devices, "device"),
+        found.current,
+        found.reachable,
+        found.busy
     ));
-    for (index, count) in found["waves"].as_array().into_iter().flatten().enumerate() {
-        let count = ui::many(count.as_u64().unwrap_or(0), "device");
-        ui::line(&format!("  wave {}: {count}", index + 1));
+    for (index, count) in found.waves.iter().enumerate() {
+        ui::line(&format!("  wave {}: {}", index + 1, ui::many(*count, "device")));
     }
-    let some: Vec<String> =
-        found["some"].as_array().into_iter().flatten().filter_map(Value::as_str).map(ui::clean).collect();
-    if !some.is_empty() {
-        ui::line(&format!("  such as {}", some.join(", ")));
+    if !found.some.is_empty() {
+        ui::line(&format!("  such as {}", ui::clean(&found.some.join(", "))));
     }
-    for refusal in found["refusals"].as_array().into_iter().flatten() {
+    for refusal in &found.refusals {
         ui::line(&format!("  {}", style(refused(refusal)).yellow()));
     }
-    match problem {
-        Some(why) => bail!("{}", ui::clean(why)),
+    match found.problem {
+        Some(problem) => bail!("{}", ui::clean(&problem.detail)),
         None => Ok(Outcome::Good),
     }
 }
 
 /// Devices that are known to refuse what a rollout brings: `2 devices will refuse it (wrong_chip): … : lamp-1, lamp-2`.
-fn refused(refusal: &Value) -> String {
-    let text = |value: &Value| ui::clean(value.as_str().unwrap_or_default());
-    let devices = refusal["devices"].as_u64().unwrap_or(0);
-    let some: Vec<String> = refusal["some"].as_array().into_iter().flatten().map(text).collect();
-    let more = if devices > some.len() as u64 { ", …" } else { "" };
-    format!(
-        "{} will refuse it ({}): {}: {}{more}",
-        ui::many(devices, "device"),
-        text(&refusal["code"]),
-        text(&refusal["why"]),
-        some.join(", ")
-    )
+fn refused(refusal: &KnownRefusal) -> String {
+    let KnownRefusal { code, why, devices, some } = refusal;
+    let more = if *devices > some.len() as u64 { ", …" } else { "" };
+    let count = ui::many(*devices, "device");
+    ui::clean(&format!("{count} will refuse it ({code}): {why}: {}{more}", some.join(", ")))
 }
 
 #[cfg(test)]
@@ -260,8 +267,8 @@ mod tests {
 
     #[test]
     fn sizes_of_waves() {
-        assert_eq!(wave_size("5"), Ok(json!({"devices": 5})));
-        assert_eq!(wave_size("10%"), Ok(json!({"percent": 10.0})));
+        assert_eq!(wave_size("5"), Ok(WaveSize::Devices(5)));
+        assert_eq!(wave_size("10%"), Ok(WaveSize::Percent(Percent::whole(10))));
         for bad in ["", "0", "x", "101%", "-1"] {
             assert!(wave_size(bad).is_err(), "{bad}");
         }

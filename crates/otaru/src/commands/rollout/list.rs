@@ -1,12 +1,12 @@
 //! `otaru rollout list`.
 
 use anyhow::bail;
-use serde_json::Value;
+use otaru_api::{Answer, Rollout, RolloutQuery};
 
-use crate::client::answer::since;
 use crate::client::args::ServerArgs;
+use crate::client::http::with_query;
+use crate::moment::ago;
 use crate::output::Output;
-use crate::percent::escape;
 use crate::rollouts::counts::Counts;
 use crate::rollouts::screen::phase;
 use crate::ui;
@@ -23,30 +23,26 @@ pub(crate) struct List {
 
 pub(super) async fn run(args: List, output: Output) -> anyhow::Result<()> {
     let client = args.server.client()?;
-    let phase_of = args.phase.as_deref();
-    let path = match phase_of {
-        Some(phase) => format!("/rollouts?phase={}", escape(phase)),
-        None => "/rollouts".to_owned(),
-    };
-    let rollouts: Vec<Value> = client.list(&path, 200).await?;
+    let query = RolloutQuery { phase: args.phase };
+    let rollouts: Vec<Answer<Rollout>> = client.list(&with_query("/rollouts", &query), 200).await?;
     if output.json {
-        rollouts.iter().for_each(|rollout| ui::line(&rollout.to_string()));
+        rollouts.iter().for_each(|rollout| ui::line(&rollout.json.to_string()));
         return Ok(());
     }
-    if let Some(phase) = phase_of.filter(|_| rollouts.is_empty()) {
-        bail!("no rollout is {}; `otaru rollout list` shows all", ui::clean(phase));
+    if let Some(phase) = query.phase.filter(|_| rollouts.is_empty()) {
+        bail!("no rollout is {}; `otaru rollout list` shows all", ui::clean(&phase));
     }
     if rollouts.is_empty() {
         ui::line("No rollouts yet; `otaru rollout create RELEASE` makes one.");
         return Ok(());
     }
-    let rows = rollouts.iter().map(|rollout| {
+    let rows = rollouts.iter().map(|Answer { value: rollout, .. }| {
         [
-            rollout["id"].to_string(),
-            ui::clean(rollout["name"].as_str().unwrap_or_default()),
+            rollout.id.to_string(),
+            ui::clean(&rollout.name),
             phase(rollout),
             Counts::all(rollout).words(),
-            since(&rollout["updated_at"]),
+            ago(rollout.updated_at),
         ]
     });
     grid(["ID", "NAME", "PHASE", "DEVICES", "CHANGED"], rows.collect(), width())

@@ -1,6 +1,6 @@
 //! `otaru rollout retry`.
 
-use serde_json::{Value, json};
+use otaru_api::{Answer, RetryDeployment, Rollout};
 
 use super::one::One;
 use crate::client::search::misspelt;
@@ -23,7 +23,7 @@ pub(super) async fn run(args: Retry, output: Output) -> anyhow::Result<()> {
     let Retry { one, device, force } = args;
     let path = format!("/rollouts/{}/deployments/{}/retry", one.id, escape(&device));
     let client = one.server.client()?;
-    match client.post::<Value>(&path, json!({"force": force})).await {
+    match client.post::<Answer<Rollout>>(&path, &RetryDeployment { force }).await {
         Ok(rollout) => tell(&rollout, output),
         Err(error) => return Err(misspelt(&client, &[device], error).await),
     }

@@ -1,8 +1,9 @@
 //! `otaru rollout start`, `pause`, `resume`, `advance`, `finish` and `abort`: one word to the server each.
 
-use serde_json::{Value, json};
+use otaru_api::{AbortQuery, Answer, Rollout};
 
 use super::one::One;
+use crate::client::http::with_query;
 use crate::output::Output;
 use crate::rollouts::screen::tell;
 
@@ -18,11 +19,11 @@ pub(crate) struct Abort {
 /// Says this word about a rollout.
 pub(super) async fn say(one: One, word: &str, output: Output) -> anyhow::Result<()> {
     let path = format!("/rollouts/{}/{word}", one.id);
-    let rollout: Value = one.server.client()?.post(&path, json!({})).await?;
+    let rollout: Answer<Rollout> = one.server.client()?.act(&path).await?;
     tell(&rollout, output);
     Ok(())
 }
 
 pub(super) async fn abort(args: Abort, output: Output) -> anyhow::Result<()> {
-    say(args.one, &format!("abort?cancel={}", args.cancel), output).await
+    say(args.one, &with_query("abort", &AbortQuery { cancel: args.cancel }), output).await
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use console::style;
-use serde_json::Value;
+use otaru_api::{Answer, Device, Event, Fleet};
 
 use crate::client::error::Away;
 use crate::client::http::Client;
 use crate::client::stream::Told;
+use crate::fleet::words::will_try_again;
 use crate::output::{Outcome, Output};
-use crate::registry::{Device, HEADS, row};
+use crate::registry::{HEADS, row};
 use crate::ui::grid::grid;
 use crate::ui::live::Live;
 use crate::{signals, ui};
@@ -55,22 +56,21 @@ fn lost(live: &mut Live, why: &str) {
     live.draw(&[style(text).yellow().to_string()]);
 }
 
-fn tell(event: &Value, output: Output) {
+fn tell(event: &Answer<Event>, output: Output) {
     if output.json {
-        return ui::event(event.clone());
+        return ui::event(event.json.clone());
     }
-    let text = |name: &str| ui::clean(event[name].as_str().unwrap_or_default());
-    ui::line(&match event["kind"].as_str() {
-        Some("rollout") => format!("rollout {}: {}", event["id"], text("phase")),
-        _ => {
-            let progress =
-                event["progress"].as_u64().map_or_else(String::new, |percent| format!(" {percent}%"));
-            let away = if event["reachable"] == true { "" } else { ", away" };
-            let next = event["next_trial"].as_u64().and_then(|next| u8::try_from(next).ok());
-            let state = next.map_or_else(|| text("state"), crate::fleet::words::will_try_again);
-            format!("{}: {state}{progress} on {}{away}", text("id"), text("version"))
+    match &event.value {
+        Event::Rollout { id, phase } => ui::line(&format!("rollout {id}: {}", ui::clean(phase))),
+        Event::Device { id, state, version, reachable, progress, next_trial } => {
+            let progress = progress.map_or_else(String::new, |percent| format!(" {percent}%"));
+            let away = if *reachable { "" } else { ", away" };
+            let state = next_trial.map_or_else(|| state.clone(), will_try_again);
+            ui::line(&ui::clean(&format!("{id}: {state}{progress} on {version}{away}")));
         }
-    });
+        // Not asked for, or from a newer server: there are no words for it.
+        _ => {}
+    }
 }
 
 /// Health of devices, what asks for a look first.
@@ -78,7 +78,7 @@ const URGENT_FIRST: [&str; 4] = ["troubled", "updating", "well", "away"];
 
 /// The fleet as lines for a screen of this size: what is in trouble or updating first, and how many there was no room for.
 async fn screen(client: &Client, (columns, rows): (usize, usize)) -> anyhow::Result<Vec<String>> {
-    let fleet: Value = client.get("/fleet").await?;
+    let fleet: Fleet = client.get("/fleet").await?;
     // Two lines are above the table, its heads, one below it, and the cursor.
     let room = rows.saturating_sub(5);
     let mut devices: Vec<Device> = Vec::new();
@@ -88,8 +88,7 @@ async fn screen(client: &Client, (columns, rows): (usize, usize)) -> anyhow::Res
             devices.extend(client.list::<Device>(&format!("/devices?health={health}"), left).await?);
         }
     }
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
-    let (total, reachable) = (number(&fleet["total"]), number(&fleet["reachable"]));
+    let (total, reachable) = (fleet.counts.total, fleet.counts.reachable);
     let mut lines = vec![
         style(format!("{}  {}, {reachable} reachable", client.server(), ui::many(total, "device")))
             .bold()
@@ -112,9 +111,10 @@ async fn screen(client: &Client, (columns, rows): (usize, usize)) -> anyhow::Res
 }
 
 /// Words for a server that takes no more devices.
-fn no_room(fleet: &Value) -> Option<String> {
-    let (total, most) = (fleet["total"].as_u64()?, fleet["most"].as_u64()?);
-    (total >= most).then(|| {
+fn no_room(fleet: &Fleet) -> Option<String> {
+    // Older servers do not say how many they take.
+    let (total, most) = (fleet.counts.total, fleet.most);
+    (total >= most && most > 0).then(|| {
         format!(
             "no room for more than {most}: retire devices, or start the server with a higher --max-devices"
         )
@@ -122,8 +122,13 @@ fn no_room(fleet: &Value) -> Option<String> {
 }
 
 /// The fleet in numbers: `1 troubled, 2 updating, 497 well`.
-fn by_health(fleet: &Value) -> String {
-    let counts = URGENT_FIRST.iter().map(|health| (fleet["health"][health].as_u64().unwrap_or(0), health));
-    let parts = counts.filter(|(count, _)| *count > 0).map(|(count, health)| format!("{count} {health}"));
+fn by_health(fleet: &Fleet) -> String {
+    let known = URGENT_FIRST.iter().filter_map(|health| fleet.counts.health.get_key_value(*health));
+    // Those that only a newer server knows come last.
+    let others = fleet.counts.health.iter().filter(|(health, _)| !URGENT_FIRST.contains(&health.as_str()));
+    let parts = known
+        .chain(others)
+        .filter(|(_, count)| **count > 0)
+        .map(|(health, count)| format!("{count} {}", ui::clean(health)));
     parts.collect::<Vec<_>>().join(", ")
 }
