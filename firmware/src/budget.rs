@@ -19,7 +19,7 @@ pub(crate) struct Budget {
     pub(crate) code: u32,
     /// Variables besides the heap.
     pub(crate) variables: u32,
-    /// Those among them besides what [`Budget::holds`] is told of.
+    /// Number of them besides those that [`Budget::holds`] is told of.
     pub(crate) others: u32,
     /// The heap in the segment.
     pub(crate) heap: u32,

@@ -323,7 +323,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Where the bootloader fell back because the chosen image is bad, makes the running slot the choice, so
+    /// Repairs otadata: where the bootloader fell back because the chosen image is bad, makes the running slot the choice, so
     /// that it is not tried again at every boot.
     ///
     /// # Errors

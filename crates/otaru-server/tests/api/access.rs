@@ -1,4 +1,4 @@
-//! Who may do what. The operations are read from the API's own description, so that none can be forgotten.
+//! Rights of each role. The operations are read from the API's own description, so that none can be forgotten.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -129,7 +129,7 @@ impl Bench {
     }
 }
 
-/// What a problem says, which is of this kind.
+/// Returns the detail of a problem of this kind.
 fn said(answer: Answer, kind: &str) -> String {
     answer.problem(409, kind).json()["detail"].as_str().unwrap().to_owned()
 }

@@ -33,7 +33,7 @@ pub(crate) struct Bench {
 /// A device: its id, version, state and tags.
 pub(crate) type Facts = (String, &'static str, &'static str, Vec<(&'static str, &'static str)>);
 
-/// What was answered.
+/// Answer of the server.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -186,7 +186,7 @@ impl Bench {
     }
 }
 
-/// What is logged in this process from now on, in all of its threads.
+/// Log of this process from now on, in all of its threads.
 #[derive(Clone, Default)]
 pub(crate) struct Logs(Arc<Mutex<Vec<u8>>>);
 

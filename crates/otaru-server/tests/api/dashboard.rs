@@ -25,7 +25,7 @@ const PAGES: [&str; 8] = [
 ];
 /// Pages for operators.
 const FOR_OPERATORS: [&str; 2] = ["/audit", "/rollouts/new"];
-/// What operators may do, and what only admins may.
+/// Forms for operators; those for admins follow.
 const DONE_BY_OPERATORS: [&str; 19] = [
     "/devices/tags",
     "/devices/update",

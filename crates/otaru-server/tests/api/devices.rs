@@ -346,7 +346,7 @@ fn condition(rng: &mut SmallRng) -> Condition {
     }
 }
 
-/// What the list is to be sorted by; what stands first in it when texts are compared byte by byte.
+/// Returns the sort key of a device; texts are compared byte by byte.
 fn sorted_by(sort: &str, device: &Known) -> (i64, String, String) {
     let text = match sort {
         "label" => device.label.as_deref().unwrap_or(&device.id),

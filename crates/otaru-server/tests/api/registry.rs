@@ -1,4 +1,4 @@
-//! How many devices can become known: in all, with one fleet key, and how often one name is claimed.
+//! Bounds on the number of devices: in all, with one fleet key, and on the claims of one name.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What is answered to whom: problems, idempotency, the description.
+//! Answers to requests: problems, idempotency, the description.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

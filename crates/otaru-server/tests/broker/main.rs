@@ -19,7 +19,7 @@ use tokio::time::timeout;
 const BASE: &str = "ESP32/ota";
 /// Longest that anything may take.
 const LIMIT: Duration = Duration::from_secs(20);
-/// How long nothing must come for "nothing comes".
+/// Time in which nothing must come for "nothing comes".
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// Knows devices by their ids as passwords, and two people.

@@ -1,4 +1,4 @@
-//! Which release Home Assistant is shown for a device.
+//! Choice of the release that Home Assistant is shown for a device.
 
 use otaru_format::status::{Code, FailedImage, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase};

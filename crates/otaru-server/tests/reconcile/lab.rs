@@ -27,7 +27,7 @@ use otaru_server::rollouts::{deployments, rows};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// When every story begins.
+/// Start of every story.
 pub(crate) const START: u64 = 1_800_000_000_000;
 
 /// The parts.
@@ -256,14 +256,14 @@ impl Lab {
         self.rollout(id).await.phase()
     }
 
-    /// Where a device's deployment stands.
+    /// Returns the standing of a device's deployment.
     pub(crate) async fn standing(&self, id: RolloutId, device: &str) -> String {
         let device = DeviceId::from(device);
         let found = self.app.db.read(move |tx| deployments::get(tx, id, &device)).await.unwrap();
         found.map_or_else(|| "none".into(), |(deployment, _)| deployment.standing().as_str().to_owned())
     }
 
-    /// What must hold at any moment.
+    /// Checks the invariants, which hold at any moment.
     pub(crate) async fn check(&self) {
         let checked = self.app.db.read(|tx| {
             let twice: i64 = tx.query_row(

@@ -12,7 +12,7 @@ use crate::web::login::Operator;
 
 /// Unretire a device
 ///
-/// Its login and tags are valid again, and open rollouts that target it offer it their release.
+/// The login and tags are valid again, and open rollouts that target the device offer it their release.
 #[utoipa::path(post, path = "/devices/{id}/unretire", tag = "devices", operation_id = "unretire_device",
     params(("id" = String, Path, description = "Id of the device.")), responses((status = 200, body = DeviceDetails)))]
 pub(super) async fn unretire(
