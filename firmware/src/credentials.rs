@@ -8,10 +8,10 @@ use otaru_device::format::chip::Chip;
 use otaru_device::slots::Region;
 #[cfg(feature = "agent")]
 use otaru_esp_hal::EspFlash;
-use otaru_setup::kept::Kept;
+use otaru_setup::kept::SettingsStore;
 #[cfg(feature = "agent")]
 use otaru_setup::proof::Standing;
-use otaru_setup::proof::{self, Choice, Known};
+use otaru_setup::proof::{self, Choice, KnownSettings};
 use otaru_setup::{Settings, record};
 
 /// Settings that `build.rs` read from `network_credentials.toml`; empty if it was told not to.
@@ -25,7 +25,7 @@ pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> 
     let built_in = record::decode(BUILT_IN);
     proof::choose(match kept(flash, region) {
         Some(mut kept) => kept.known(built_in).await,
-        None => Known { entered: None, good: None, unreadable: false, built_in },
+        None => KnownSettings { entered: None, good: None, unreadable: false, built_in },
     })
 }
 
@@ -44,9 +44,9 @@ pub(crate) async fn try_again<F: NorFlash>(flash: &mut F, region: Option<Region>
     }
 }
 
-fn kept<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Option<Kept<'_, F>> {
+fn kept<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Option<SettingsStore<'_, F>> {
     let Region { offset, len } = region?;
-    Kept::new(flash, offset..offset.checked_add(len)?)
+    SettingsStore::new(flash, offset..offset.checked_add(len)?)
 }
 
 /// Watches entered settings until they are proved, or have had their time; then the device restarts without them.

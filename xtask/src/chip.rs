@@ -22,7 +22,7 @@ const LINKER: &str = "lld";
 
 /// Compilers that this machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Way {
+enum Toolchain {
     Target,
     Nightly,
     Debian(Linker),
@@ -63,9 +63,9 @@ pub(crate) fn build() -> Result<Outcome> {
 /// A cargo that can compile for a target with a RISC-V core, given its subcommand; `None` if there is none.
 pub(crate) fn cargo_for(target: &str, subcommand: &str) -> Option<Command> {
     let mut command = match way(target)? {
-        Way::Target => cargo(&[subcommand]),
-        Way::Nightly => rustup(&["run", "nightly", "cargo", subcommand, "-Zbuild-std=core,alloc"]),
-        Way::Debian(linker) => debian(subcommand, target, linker),
+        Toolchain::Target => cargo(&[subcommand]),
+        Toolchain::Nightly => rustup(&["run", "nightly", "cargo", subcommand, "-Zbuild-std=core,alloc"]),
+        Toolchain::Debian(linker) => debian(subcommand, target, linker),
     };
     command.args(["--target", target]);
     Some(command)
@@ -94,17 +94,17 @@ pub(crate) fn possible() -> bool {
     way(TARGET).is_some()
 }
 
-fn way(target: &str) -> Option<Way> {
+fn way(target: &str) -> Option<Toolchain> {
     let libraries = output(program("rustc").args(["--print", "target-libdir", "--target", target]));
     if libraries.is_some_and(|folder| Path::new(&folder).is_dir()) {
-        return Some(Way::Target);
+        return Some(Toolchain::Target);
     }
     let nightly = output(&mut rustup(&["run", "nightly", "rustc", "--print", "sysroot"]));
     if nightly.is_some_and(|root| Path::new(&root).join("lib/rustlib/src/rust/library").is_dir()) {
-        return Some(Way::Nightly);
+        return Some(Toolchain::Nightly);
     }
     let installed = |package: &str| works(program("dpkg").args(["--status", package]));
-    COMPILER.into_iter().all(installed).then(linker).flatten().map(Way::Debian)
+    COMPILER.into_iter().all(installed).then(linker).flatten().map(Toolchain::Debian)
 }
 
 fn rustup(arguments: &[&str]) -> Command {

@@ -62,7 +62,7 @@ impl Chip {
 }
 
 /// Compiler that this machine can check with.
-enum Way {
+enum Toolchain {
     /// Espressif's compiler, and whether its linker is at hand.
     Espup { links: bool },
     /// The compiler that this program was started with.
@@ -103,13 +103,13 @@ fn check_chips(chips: &[Chip], install: bool) -> Result<Outcome> {
 }
 
 /// The parts that know no chip.
-fn check_crates(way: &Way, chips: &[Chip]) -> Result<()> {
+fn check_crates(way: &Toolchain, chips: &[Chip]) -> Result<()> {
     let mut command = way.cargo(root(), chips);
     run(command.args(["--package", "otaru-format", "--package", "otaru-device", "--lib"]))
 }
 
 /// The firmware, with the credentials of its example.
-fn check_firmware(way: &Way, chip: Chip) -> Result<()> {
+fn check_firmware(way: &Toolchain, chip: Chip) -> Result<()> {
     // Started there, for cargo reads the settings of the folder it is started in.
     let folder = root().join("firmware");
     let mut command = way.cargo(&folder, &[chip]);
@@ -118,14 +118,14 @@ fn check_firmware(way: &Way, chip: Chip) -> Result<()> {
 }
 
 /// Finds how to check, or why not.
-fn find_way(install: bool) -> Result<Way, Skip> {
+fn find_way(install: bool) -> Result<Toolchain, Skip> {
     if let Some(way) = present_way() {
         return Ok(way);
     }
     if !install {
         return Err(Skip { reason: remedy("no compiler for Xtensa"), avoidable: true });
     }
-    debian::install().map(Way::Debian).map_err(|error| Skip {
+    debian::install().map(Toolchain::Debian).map_err(|error| Skip {
         reason: remedy(format!("no compiler for Xtensa: {error:#}")),
         // Where Debian's way fails, there is none that the project could go by itself.
         avoidable: !tools::is_debian(),
@@ -140,18 +140,18 @@ fn remedy(problem: impl Display) -> String {
     )
 }
 
-fn present_way() -> Option<Way> {
+fn present_way() -> Option<Toolchain> {
     let rustup = |toolchain| rustup(toolchain, "rustc");
     if has_source(&mut rustup("esp")) {
-        return Some(Way::Espup { links: find("xtensa-esp32-elf-gcc").is_some() });
+        return Some(Toolchain::Espup { links: find("xtensa-esp32-elf-gcc").is_some() });
     }
     if is_new_enough(&mut program("rustc")) && has_source(&mut program("rustc")) {
-        return Some(Way::Current);
+        return Some(Toolchain::Current);
     }
     if is_new_enough(&mut rustup("nightly")) && has_source(&mut rustup("nightly")) {
-        return Some(Way::Nightly);
+        return Some(Toolchain::Nightly);
     }
-    debian::installed().map(Way::Debian)
+    debian::installed().map(Toolchain::Debian)
 }
 
 fn rustup(toolchain: &str, tool: &str) -> Command {
@@ -161,7 +161,7 @@ fn rustup(toolchain: &str, tool: &str) -> Command {
     command
 }
 
-impl Way {
+impl Toolchain {
     fn name(&self) -> &'static str {
         match self {
             Self::Espup { .. } => "Espressif's compiler",

@@ -24,7 +24,7 @@ type Record = [u8; RECORD_LEN];
 
 /// State of the place of one copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum CopyState {
     Whole,
     Damaged,
     /// Nothing was ever written there.
@@ -54,7 +54,7 @@ impl GuardStore {
     /// Whether nothing was ever written: at least the copy that is written last is blank, and the other was at most begun.
     pub(crate) async fn is_new<F: NorFlash>(&self, flash: &mut F) -> bool {
         let [first, last] = self.copies(flash).await.map(|(place, _)| place);
-        last == Place::Blank && matches!(first, Place::Blank | Place::Damaged)
+        last == CopyState::Blank && matches!(first, CopyState::Blank | CopyState::Damaged)
     }
 
     /// Writes the copies that differ from these guards, the damaged ones first. What cannot be read is left as it is. Says whether one
@@ -65,16 +65,18 @@ impl GuardStore {
         let copies = self.copies(flash).await;
         let [first, last] = copies.map(|(place, _)| place);
         // Begun anew where one cannot be read, it would lose what that one says.
-        if first != Place::Whole && last != Place::Whole && (first == Place::Unread || last == Place::Unread)
+        if first != CopyState::Whole
+            && last != CopyState::Whole
+            && (first == CopyState::Unread || last == CopyState::Unread)
         {
             text::error(format_args!("guards: unreadable, left as they are"));
             return false;
         }
-        let order = if first == Place::Whole && last != Place::Whole { [1, 0] } else { [0, 1] };
+        let order = if first == CopyState::Whole && last != CopyState::Whole { [1, 0] } else { [0, 1] };
         let mut stands = false;
         for copy in order {
             let (place, record) = &copies[copy as usize];
-            if *place == Place::Unread {
+            if *place == CopyState::Unread {
                 continue;
             }
             let kept = *record == wanted || write(flash, region.offset + copy * SECTOR_LEN, &wanted).await;
@@ -86,18 +88,18 @@ impl GuardStore {
         stands
     }
 
-    async fn copies<F: NorFlash>(&self, flash: &mut F) -> [(Place, Record); 2] {
-        let mut copies = [(Place::Damaged, [0; RECORD_LEN]); 2];
+    async fn copies<F: NorFlash>(&self, flash: &mut F) -> [(CopyState, Record); 2] {
+        let mut copies = [(CopyState::Damaged, [0; RECORD_LEN]); 2];
         let Some(region) = self.region else { return copies };
         for (at, (place, record)) in (region.offset..).step_by(SECTOR_LEN as usize).zip(&mut copies) {
             *place = match flash.read(at, record).await {
                 Err(_) => {
                     *record = [0; RECORD_LEN];
-                    Place::Unread
+                    CopyState::Unread
                 }
-                Ok(()) if record.iter().all(|byte| *byte == 0xFF) => Place::Blank,
-                Ok(()) if Guards::parse(record).is_some() => Place::Whole,
-                Ok(()) => Place::Damaged,
+                Ok(()) if record.iter().all(|byte| *byte == 0xFF) => CopyState::Blank,
+                Ok(()) if Guards::parse(record).is_some() => CopyState::Whole,
+                Ok(()) => CopyState::Damaged,
             };
         }
         copies

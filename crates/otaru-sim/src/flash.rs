@@ -226,12 +226,12 @@ fn by_sector(at: u32, len: usize) -> impl Iterator<Item = (usize, usize, Range<u
 
 /// Record of which initial contents of the chip were looked at since.
 #[derive(Debug)]
-struct Traces {
+struct InitialReads {
     erased: Vec<bool>,
     read: Vec<bool>,
 }
 
-impl Traces {
+impl InitialReads {
     fn of(len: u32) -> Self {
         Self { erased: vec![false; (len / SECTOR) as usize], read: vec![false; (len / PAGE) as usize] }
     }
@@ -264,7 +264,7 @@ struct Chip {
     wear: Vec<u32>,
     log: Vec<Operation>,
     changes: Option<Vec<Change>>,
-    traces: Option<Traces>,
+    traces: Option<InitialReads>,
     cut: Option<PowerCut>,
     unreadable: Range<u32>,
     done: u64,
@@ -381,7 +381,7 @@ impl Flash {
     /// From now on notes which of the present contents are looked at, for [`Flash::pages_read`].
     pub fn trace(&self) {
         let mut chip = self.0.borrow_mut();
-        chip.traces = Some(Traces::of(chip.cells.len()));
+        chip.traces = Some(InitialReads::of(chip.cells.len()));
     }
 
     /// Numbers of the pages whose contents at the time of [`Flash::trace`] made a difference since: they were read, or

@@ -25,7 +25,7 @@ use otaru_server::mqtt::{BrokerUrl, Login};
 
 /// Settings that a fleet of virtual boards has in common.
 #[derive(Debug, Clone)]
-pub(crate) struct Bench {
+pub(crate) struct BoardSettings {
     pub(crate) broker: BrokerUrl,
     pub(crate) base: String,
     pub(crate) bootloader: BootloaderKind,
@@ -57,7 +57,7 @@ impl Board {
     /// # Errors
     /// When the dump cannot be used, or there is none and no firmware either.
     pub(crate) fn open(
-        bench: &Bench,
+        bench: &BoardSettings,
         dir: &Path,
         name: &str,
         chip: Chip,
@@ -82,14 +82,14 @@ impl Board {
     }
 
     /// A board whose flash is in memory and begins as `contents`.
-    pub(crate) fn in_memory(bench: &Bench, name: &str, chip: Chip, contents: Rc<[u8]>) -> Self {
+    pub(crate) fn in_memory(bench: &BoardSettings, name: &str, chip: Chip, contents: Rc<[u8]>) -> Self {
         let clock = SimClock::new(bench.speed);
         let flash = Flash::sharing(contents, Timing::W25Q, clock.clone());
         Self { name: name.to_owned(), chip, flash, clock }
     }
 
     /// Powers the board on; ends when it loses power or finds nothing to boot.
-    pub(crate) async fn live(&self, bench: &Bench, on_event: impl FnMut(Event)) -> Event {
+    pub(crate) async fn live(&self, bench: &BoardSettings, on_event: impl FnMut(Event)) -> Event {
         let login = bench.broker.login();
         let mut config = Config::new(&self.name, &bench.broker.host);
         config.broker_port = bench.broker.port;

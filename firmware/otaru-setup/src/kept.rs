@@ -10,7 +10,7 @@ use sequential_storage::Error;
 use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
 
-use crate::proof::{Known, Standing};
+use crate::proof::{KnownSettings, Standing};
 use crate::record;
 use crate::settings::Settings;
 
@@ -24,9 +24,9 @@ const STANDING: u8 = 3;
 const ITEM: usize = record::LEN + 64;
 
 /// A part of the flash that keeps settings.
-pub struct Kept<'f, F: NorFlash>(MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, u8>>);
+pub struct SettingsStore<'f, F: NorFlash>(MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, u8>>);
 
-impl<'f, F: NorFlash> Kept<'f, F> {
+impl<'f, F: NorFlash> SettingsStore<'f, F> {
     /// Settings in this part of the flash, of two sectors at least; `None` if it has no room for them.
     pub fn new(flash: &'f mut F, part: Range<u32>) -> Option<Self> {
         let config = MapConfig::try_new(part).ok()?;
@@ -34,7 +34,7 @@ impl<'f, F: NorFlash> Kept<'f, F> {
     }
 
     /// Returns the settings that are kept, beside those of the build.
-    pub async fn known(&mut self, built_in: Option<Settings>) -> Known {
+    pub async fn known(&mut self, built_in: Option<Settings>) -> KnownSettings {
         let (entered, good) = (self.settings(ENTERED).await, self.settings(GOOD).await);
         let unreadable = matches!(entered, Found::Unreadable) || matches!(good, Found::Unreadable);
         let entered = match entered {
@@ -43,7 +43,7 @@ impl<'f, F: NorFlash> Kept<'f, F> {
             }
             Found::Nothing | Found::Unreadable => None,
         };
-        Known { entered, good: good.settings(), unreadable, built_in }
+        KnownSettings { entered, good: good.settings(), unreadable, built_in }
     }
 
     /// Keeps settings that were entered, to be tried; says whether they are there.
@@ -211,8 +211,8 @@ mod tests {
         settings
     }
 
-    fn kept(nor: &mut Nor) -> Kept<'_, Nor> {
-        Kept::new(nor, 0..LEN as u32).unwrap()
+    fn kept(nor: &mut Nor) -> SettingsStore<'_, Nor> {
+        SettingsStore::new(nor, 0..LEN as u32).unwrap()
     }
 
     fn choice(nor: &mut Nor) -> Choice {
@@ -327,6 +327,6 @@ mod tests {
         let mut nor = Nor { cells: (0..LEN).map(|at| (at * 7) as u8).collect(), left: usize::MAX, deaf: 0 };
         assert!(block_on(kept(&mut nor).enter(&settings("new"))));
         assert_eq!(choice(&mut nor), Choice::Join(settings("new"), Some(Standing::Tried(0))));
-        assert!(Kept::new(&mut nor, 0..4096).is_none());
+        assert!(SettingsStore::new(&mut nor, 0..4096).is_none());
     }
 }

@@ -53,7 +53,7 @@ impl Standing {
 
 /// Settings that a device knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownSettings {
     /// Settings entered last, and how they stand.
     pub entered: Option<(Settings, Standing)>,
     /// Settings that worked last.
@@ -78,8 +78,8 @@ pub enum Choice {
 }
 
 /// Chooses.
-pub fn choose(known: Known) -> Choice {
-    let Known { entered, good, unreadable, built_in } = known;
+pub fn choose(known: KnownSettings) -> Choice {
+    let KnownSettings { entered, good, unreadable, built_in } = known;
     match entered {
         Some((settings, Standing::Proven)) => Choice::Join(settings, None),
         Some((settings, standing @ Standing::Tried(_))) => Choice::Join(settings, Some(standing)),
@@ -101,8 +101,8 @@ mod tests {
         settings
     }
 
-    fn known(entered: Option<Standing>, good: bool, built_in: bool) -> Known {
-        Known {
+    fn known(entered: Option<Standing>, good: bool, built_in: bool) -> KnownSettings {
+        KnownSettings {
             entered: entered.map(|standing| (settings("new"), standing)),
             good: good.then(|| settings("good")),
             unreadable: false,

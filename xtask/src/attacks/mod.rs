@@ -21,7 +21,7 @@ mod warm;
 use anyhow::{Result, bail};
 use clap::ValueEnum as _;
 
-use self::options::{Attack, Way};
+use self::options::{Attack, Route};
 use self::scene::Outcome;
 use self::target::Target;
 use crate::broker::raise_file_limit;
@@ -44,11 +44,11 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     };
     let mut outcomes = Vec::new();
     let mut skipped = false;
-    for way in [Way::Plain, Way::Nginx] {
+    for way in [Route::Plain, Route::Nginx] {
         if options.way.is_some_and(|only| only != way) {
             continue;
         }
-        if way == Way::Nginx && find("nginx").is_none() {
+        if way == Route::Nginx && find("nginx").is_none() {
             skipped = true;
             continue;
         }
@@ -56,7 +56,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         for attack in Attack::value_variants() {
             let wanted = options.attack.is_empty() || options.attack.contains(attack);
             // What comes over MQTT does not come through nginx.
-            if wanted && !(way == Way::Nginx && attack.is_over_mqtt()) {
+            if wanted && !(way == Route::Nginx && attack.is_over_mqtt()) {
                 outcomes.push(scene::play(&target, *attack, way, options)?);
             }
         }

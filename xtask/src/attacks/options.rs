@@ -12,7 +12,7 @@ pub(crate) struct Options {
     pub(super) attack: Vec<Attack>,
     /// On this way only
     #[arg(long, value_enum)]
-    pub(super) way: Option<Way>,
+    pub(super) way: Option<Route>,
     /// Seconds of each of an attack's two rounds
     #[arg(long, default_value_t = 40)]
     pub(super) seconds: u64,
@@ -61,7 +61,7 @@ impl Attack {
 
 /// Way of requests to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Way {
+pub(super) enum Route {
     /// Right away
     Plain,
     /// Through nginx with the sample configuration

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 
 use super::crowd;
 use super::honest::{Answers, Honest};
-use super::options::{Attack, Options, Way};
+use super::options::{Attack, Options, Route};
 use super::process::{Memory, load};
 use super::reporter::Device;
 use super::target::Target;
@@ -31,7 +31,7 @@ const REASONS: usize = 5;
 /// Outcome of a scene.
 pub(super) struct Outcome {
     attack: Attack,
-    way: Way,
+    way: Route,
     load: String,
     idle: Answers,
     attacked: Answers,
@@ -61,7 +61,7 @@ struct Devices {
 ///
 /// # Errors
 /// When it cannot be played; that an aim is missed is none.
-pub(super) fn play(target: &Target, attack: Attack, way: Way, options: &Options) -> Result<Outcome> {
+pub(super) fn play(target: &Target, attack: Attack, way: Route, options: &Options) -> Result<Outcome> {
     println!("\n{} ({way:?}), load {}", attack.name(), load());
     let honest = Honest::new(target)?;
     let memory = Memory::of(target.server.running.0.id());

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::options::Way;
+use super::options::Route;
 use super::proxy::Nginx;
 use crate::serve::{Server, free_port};
 use crate::shell::{program, root};
@@ -26,7 +26,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Starts it.
-    pub(super) fn start(way: Way, otaru: &Path) -> Result<Self> {
+    pub(super) fn start(way: Route, otaru: &Path) -> Result<Self> {
         let folder = root().join("target/bench-attacks").join(format!("{way:?}").to_lowercase());
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
@@ -34,13 +34,13 @@ impl Target {
         let (people, devices) = (free_port()?, free_port()?);
         let url = format!("http://127.0.0.1:{people}/ota");
         let behind = ["--public-url", &url, "--trusted-proxy", "127.0.0.1"];
-        let options: &[&str] = if way == Way::Nginx { &behind } else { &[] };
+        let options: &[&str] = if way == Route::Nginx { &behind } else { &[] };
         let server =
             Server::start_with(otaru, &folder.join("data"), options, fs::File::create(&log)?.into())?;
         let own = server.url.trim_start_matches("http://").to_owned();
         let (host, prefix, nginx) = match way {
-            Way::Plain => (own, "", None),
-            Way::Nginx => {
+            Route::Plain => (own, "", None),
+            Route::Nginx => {
                 let nginx = Nginx::start(&folder, people, devices, &own)?;
                 (format!("127.0.0.1:{people}"), "/ota", Some(nginx))
             }

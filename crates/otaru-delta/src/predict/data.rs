@@ -1,6 +1,6 @@
 //! Addresses in data: whole words, and the distances of exception tables.
 
-use super::prediction::{Lesson, Prediction};
+use super::prediction::{AddressSource, Prediction};
 use super::predictor::Predictor;
 use super::words::{Spot, Window, word_at};
 
@@ -39,7 +39,7 @@ impl Predictor<'_> {
 
     /// A word that is an address.
     pub(super) fn pointer(&self, word: u32) -> Option<Prediction> {
-        Some(Prediction::word(self.moved(word)?).teaching(Lesson::Word { old: word }))
+        Some(Prediction::word(self.moved(word)?).teaching(AddressSource::Word { old: word }))
     }
 
     /// A word that is the distance of something from a place, given by its old and its new address.

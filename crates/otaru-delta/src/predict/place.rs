@@ -1,6 +1,6 @@
 //! Predicts one place after another: by the segment it is in, and by the chip's processor.
 
-use super::prediction::{LONGEST, Lesson, Prediction};
+use super::prediction::{AddressSource, LONGEST, Prediction};
 use super::predictor::Predictor;
 use super::riscv::instruction::{complete, pair_target};
 use super::words::{Spot, Window, Words};
@@ -33,11 +33,11 @@ impl Predictor<'_> {
         let [a, b, c, d, e, f, g, h] = *actual;
         let first = u32::from_le_bytes([a, b, c, d]);
         match prediction.lesson {
-            Lesson::Nothing => {}
-            Lesson::Word { old } => self.note(old, first),
-            Lesson::Low { old, expected } => self.note(old, complete(first, expected)),
-            Lesson::Literal { old, at } => self.literals.note(old, literal_address(first, at)),
-            Lesson::Pair { old, at } => {
+            AddressSource::Nothing => {}
+            AddressSource::Word { old } => self.note(old, first),
+            AddressSource::Low { old, expected } => self.note(old, complete(first, expected)),
+            AddressSource::Literal { old, at } => self.literals.note(old, literal_address(first, at)),
+            AddressSource::Pair { old, at } => {
                 let second = u32::from_le_bytes([e, f, g, h]);
                 self.note(old, pair_target(first, second, at));
             }

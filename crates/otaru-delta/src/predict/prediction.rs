@@ -11,14 +11,14 @@ pub(crate) struct Prediction {
     /// Number of bytes: 3, 4 or 8.
     pub(crate) len: usize,
     /// Lesson to be learned from what they really are.
-    pub(super) lesson: Lesson,
+    pub(super) lesson: AddressSource,
 }
 
 impl Prediction {
     pub(super) fn word(word: u32) -> Self {
         let mut bytes = [0; LONGEST];
         bytes[..4].copy_from_slice(&word.to_le_bytes());
-        Self { bytes, len: 4, lesson: Lesson::Nothing }
+        Self { bytes, len: 4, lesson: AddressSource::Nothing }
     }
 
     pub(super) fn pair(first: u32, second: u32) -> Self {
@@ -33,14 +33,14 @@ impl Prediction {
         Self { len: 3, ..Self::word(word) }
     }
 
-    pub(super) fn teaching(self, lesson: Lesson) -> Self {
+    pub(super) fn teaching(self, lesson: AddressSource) -> Self {
         Self { lesson, ..self }
     }
 }
 
 /// Source of the new address of something outside the old image.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Lesson {
+pub(super) enum AddressSource {
     Nothing,
     /// The word is the address of what was at `old`.
     Word {

@@ -54,11 +54,11 @@ impl From<Refusal> for Problem {
 pub struct Tokens {
     db: Db,
     clock: Clock,
-    known: Mutex<HashMap<String, Known>>,
+    known: Mutex<HashMap<String, CachedToken>>,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct CachedToken {
     hash: Digest,
     caller: Caller,
     expires_at: Option<Timestamp>,
@@ -67,7 +67,7 @@ struct Known {
     noted: Option<Time>,
 }
 
-impl Known {
+impl CachedToken {
     fn refusal(&self, now: Time) -> Option<Refusal> {
         match (self.revoked_at, self.expires_at) {
             (Some(at), _) => Some(Refusal::Revoked(at)),
@@ -129,20 +129,20 @@ impl Tokens {
     }
 
     /// Finds a token, good or not.
-    async fn find(&self, id: &str, now: Time) -> Result<Option<Known>, DbError> {
+    async fn find(&self, id: &str, now: Time) -> Result<Option<CachedToken>, DbError> {
         match self.remembered(id, now) {
             Some(known) => Ok(Some(known)),
             None => self.look_up(id.to_owned(), now).await,
         }
     }
 
-    fn remembered(&self, id: &str, now: Time) -> Option<Known> {
+    fn remembered(&self, id: &str, now: Time) -> Option<CachedToken> {
         let known = self.lock().get(id).cloned()?;
         // Also looked up again when the clock was set back.
         (known.looked_up <= now && now.since(known.looked_up) < FRESH).then_some(known)
     }
 
-    async fn look_up(&self, id: String, now: Time) -> Result<Option<Known>, DbError> {
+    async fn look_up(&self, id: String, now: Time) -> Result<Option<CachedToken>, DbError> {
         self.db
             .read(move |tx| {
                 let sql = format!("SELECT {COLUMNS}, hash FROM tokens WHERE id = ?");
@@ -150,7 +150,7 @@ impl Tokens {
                     .prepare_cached(&sql)?
                     .query_row([id], |row| Ok((token(row)?, Digest(row.get(8)?))))
                     .optional()?;
-                Ok(found.map(|(token, hash)| Known {
+                Ok(found.map(|(token, hash)| CachedToken {
                     hash,
                     expires_at: token.expires_at,
                     revoked_at: token.revoked_at,
@@ -162,7 +162,7 @@ impl Tokens {
             .await
     }
 
-    fn keep(&self, id: &str, known: Known) {
+    fn keep(&self, id: &str, known: CachedToken) {
         let mut all = self.lock();
         if all.len() >= REMEMBERED && !all.contains_key(id) {
             all.clear();
@@ -184,7 +184,7 @@ impl Tokens {
         });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, CachedToken>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

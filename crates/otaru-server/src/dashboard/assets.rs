@@ -32,15 +32,15 @@ const ICON: Asset =
 
 /// Paths of the assets.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct AssetPaths {
     pub(super) style: String,
     pub(super) script: String,
     pub(super) icon: String,
 }
 
 /// Paths of the assets, computed once.
-pub(super) static PLACES: LazyLock<Places> =
-    LazyLock::new(|| Places { style: place(&STYLE), script: place(&SCRIPT), icon: place(&ICON) });
+pub(super) static PLACES: LazyLock<AssetPaths> =
+    LazyLock::new(|| AssetPaths { style: place(&STYLE), script: place(&SCRIPT), icon: place(&ICON) });
 
 fn mark(asset: &Asset) -> String {
     let mut hex = Digest::of(asset.text.as_bytes()).to_string();

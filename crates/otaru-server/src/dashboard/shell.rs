@@ -1,6 +1,6 @@
 //! Surroundings of every page: title, navigation, visitor, notice.
 
-use super::assets::{PLACES, Places};
+use super::assets::{AssetPaths, PLACES};
 use super::notice::Notice;
 use super::visitor::Visitor;
 
@@ -37,7 +37,7 @@ pub(super) struct Shell {
     pub(super) now: i64,
     /// Number of events until then.
     pub(super) since: u64,
-    pub(super) assets: &'static Places,
+    pub(super) assets: &'static AssetPaths,
 }
 
 impl Shell {

@@ -80,13 +80,13 @@ impl Sort {
 
     /// The place of a device in a list that is sorted so.
     pub(crate) fn key(self, device: &Device) -> Key {
-        let text = |text: &str| Place::Text(text.to_owned());
+        let text = |text: &str| SortValue::Text(text.to_owned());
         let place = match self {
             Self::Id => text(&device.id),
             Self::Label => text(device.label.as_deref().unwrap_or(&device.id)),
             Self::Version => text(&device.version),
             Self::State => text(&device.state),
-            Self::LastSeen => Place::Number(device.last_seen.map_or(0, Timestamp::millis)),
+            Self::LastSeen => SortValue::Number(device.last_seen.map_or(0, Timestamp::millis)),
         };
         Key(place, device.id.clone())
     }
@@ -94,11 +94,11 @@ impl Sort {
 
 /// The place of a device in a list: what it is sorted by, and its id.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Key(Place, String);
+pub struct Key(SortValue, String);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Place {
+enum SortValue {
     Number(i64),
     Text(String),
 }
@@ -216,8 +216,8 @@ fn batch(
     };
     if let Some(Key(at, id)) = after {
         let at: Value = match at {
-            Place::Number(number) => (*number).into(),
-            Place::Text(text) => text.clone().into(),
+            SortValue::Number(number) => (*number).into(),
+            SortValue::Text(text) => text.clone().into(),
         };
         conditions.and(&format!("({place}, d.id) {beyond} (?, ?)"), at);
         conditions.values.push(id.clone().into());

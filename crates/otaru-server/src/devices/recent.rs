@@ -24,7 +24,7 @@ pub(crate) struct Last {
 }
 
 /// A report that says what the one before it did.
-pub(crate) struct Known {
+pub(crate) struct RepeatedReport {
     /// Whether progress is another.
     pub(crate) moved: bool,
     pub(crate) version: Option<Box<str>>,
@@ -37,12 +37,17 @@ impl Recent {
     }
 
     /// Whether the report is the one before, but for its progress.
-    pub(crate) fn known(&self, device: &DeviceId, report: Digest, progress: Option<u8>) -> Option<Known> {
+    pub(crate) fn known(
+        &self,
+        device: &DeviceId,
+        report: Digest,
+        progress: Option<u8>,
+    ) -> Option<RepeatedReport> {
         let mut all = self.lock();
         let last = all.get_mut(device.as_str()).filter(|last| last.report == report)?;
         let moved = last.progress != progress;
         last.progress = progress;
-        Some(Known { moved, version: last.version.clone() })
+        Some(RepeatedReport { moved, version: last.version.clone() })
     }
 
     pub(crate) fn keep(&self, device: &DeviceId, last: Last) {

@@ -21,7 +21,7 @@ use crate::app::Shared;
 use crate::artifacts::{Artifacts, Content, Location};
 use crate::problem::Problem;
 use conditions::Verdict;
-use range::Wanted;
+use range::RequestedRange;
 
 /// For a year, which is as good as for ever (RFC 9111, section 1.2.2), and never asked for again (RFC 8246).
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -79,21 +79,23 @@ async fn download(
             answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             Ok(answer)
         }
-        Verdict::Send { range } => match range.map_or(Wanted::Whole, |r| range::wanted(r, content.len())) {
-            Wanted::Whole => {
-                let len = content.len();
-                count(len);
-                file(&artifacts, digest, content, 0..len, about(StatusCode::OK, tag)).await
+        Verdict::Send { range } => {
+            match range.map_or(RequestedRange::Whole, |r| range::wanted(r, content.len())) {
+                RequestedRange::Whole => {
+                    let len = content.len();
+                    count(len);
+                    file(&artifacts, digest, content, 0..len, about(StatusCode::OK, tag)).await
+                }
+                RequestedRange::Part(part) => {
+                    let mut answer = about(StatusCode::PARTIAL_CONTENT, tag);
+                    let place = format!("bytes {}-{}/{}", part.start, part.end - 1, content.len());
+                    answer.headers_mut().insert(header::CONTENT_RANGE, text(&place)?);
+                    count(part.end - part.start);
+                    file(&artifacts, digest, content, part, answer).await
+                }
+                RequestedRange::Nothing => unsatisfiable(content.len()),
             }
-            Wanted::Part(part) => {
-                let mut answer = about(StatusCode::PARTIAL_CONTENT, tag);
-                let place = format!("bytes {}-{}/{}", part.start, part.end - 1, content.len());
-                answer.headers_mut().insert(header::CONTENT_RANGE, text(&place)?);
-                count(part.end - part.start);
-                file(&artifacts, digest, content, part, answer).await
-            }
-            Wanted::Nothing => unsatisfiable(content.len()),
-        },
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use axum::http::HeaderValue;
 
 /// Part of a file that a client wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum RequestedRange {
     /// All of it; also where the header makes no sense, or names several ranges: a server may ignore it.
     Whole,
     /// A part, which is not empty and lies within it.
@@ -16,13 +16,13 @@ pub(super) enum Wanted {
 }
 
 /// Returns the part that `header` wants of a file of `len` bytes.
-pub(super) fn wanted(header: &HeaderValue, len: u64) -> Wanted {
+pub(super) fn wanted(header: &HeaderValue, len: u64) -> RequestedRange {
     header
         .to_str()
         .ok()
         .and_then(only_range)
         .and_then(|(first, last)| part(first, last, len))
-        .unwrap_or(Wanted::Whole)
+        .unwrap_or(RequestedRange::Whole)
 }
 
 /// The range's two halves, if there is only one.
@@ -38,10 +38,10 @@ fn only_range(header: &str) -> Option<(&str, &str)> {
     if ranges.next().is_some() { None } else { only.split_once('-') }
 }
 
-fn part(first: &str, last: &str, len: u64) -> Option<Wanted> {
+fn part(first: &str, last: &str, len: u64) -> Option<RequestedRange> {
     let bytes = match (first, last) {
         ("", last) => match number(last)? {
-            0 => return Some(Wanted::Nothing),
+            0 => return Some(RequestedRange::Nothing),
             // An empty file has no part that could be named.
             _ if len == 0 => return None,
             count => len.saturating_sub(count)..len,
@@ -55,7 +55,7 @@ fn part(first: &str, last: &str, len: u64) -> Option<Wanted> {
             first..len.min(last.saturating_add(1))
         }
     };
-    Some(if bytes.is_empty() { Wanted::Nothing } else { Wanted::Part(bytes) })
+    Some(if bytes.is_empty() { RequestedRange::Nothing } else { RequestedRange::Part(bytes) })
 }
 
 /// Digits alone, and as many as one likes: what is too large for a number is behind every file's end.
@@ -70,13 +70,13 @@ mod tests {
 
     use super::*;
 
-    fn of(header: &str, len: u64) -> Wanted {
+    fn of(header: &str, len: u64) -> RequestedRange {
         wanted(&HeaderValue::from_str(header).unwrap(), len)
     }
 
     #[test]
     fn as_the_rfc_says() {
-        use Wanted::{Nothing, Part, Whole};
+        use RequestedRange::{Nothing, Part, Whole};
         // The first of these are the examples of RFC 9110, section 14.1.2, for 10,000 bytes.
         for (header, wanted) in [
             ("bytes=0-499", Part(0..500)),
@@ -125,7 +125,7 @@ mod tests {
     proptest! {
         #[test]
         fn anything_is_within_the_file_or_nothing(header in "(bytes=)?[-0-9a-z, =]{0,40}", len in 0_u64..1000) {
-            if let Wanted::Part(part) = of(&header, len) {
+            if let RequestedRange::Part(part) = of(&header, len) {
                 prop_assert!(part.start < part.end && part.end <= len);
             }
         }

@@ -13,7 +13,7 @@ const LONGEST_SUMMARY: usize = 255;
 
 /// Topics of a server's messages.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct EntityTopics {
     /// Prefix that Home Assistant listens to: `homeassistant`.
     pub prefix: String,
     /// Prefix of the devices' topics.
@@ -22,7 +22,7 @@ pub struct Places {
     pub public_base: String,
 }
 
-impl Places {
+impl EntityTopics {
     /// Returns the topic of a device's description. Home Assistant takes letters, digits, `_` and `-` there; what else a device's id has is
     /// written in hex, so that no two devices meet.
     pub fn discovery(&self, device: &str) -> String {
@@ -107,7 +107,7 @@ struct Origin {
 
 impl<'a> Description<'a> {
     /// Of a device.
-    pub fn of(device: &'a Device, choice: &'a Choice, places: &Places) -> Self {
+    pub fn of(device: &'a Device, choice: &'a Choice, places: &EntityTopics) -> Self {
         Self {
             name: None,
             unique_id: format!("{}_firmware", unique(&device.id)),
@@ -155,7 +155,7 @@ impl<'a> State<'a> {
         choice: &'a Choice,
         progress: Option<u8>,
         trouble: &[String],
-        places: &Places,
+        places: &EntityTopics,
     ) -> Self {
         let in_progress = UpdateState::of_name(&device.state).is_under_way() && device.next_trial().is_none();
         let latest = choice.latest.as_ref();
@@ -196,8 +196,8 @@ fn summary(notes: &str) -> String {
 mod tests {
     use super::*;
 
-    fn places() -> Places {
-        Places {
+    fn places() -> EntityTopics {
+        EntityTopics {
             prefix: "homeassistant".into(),
             base: "ESP32/ota".into(),
             public_base: "http://ota.lan:8080".into(),

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::choice::{Candidate, Choice, Latest, candidates, choose};
-use super::entity::{Description, INSTALL, Places, State};
+use super::entity::{Description, EntityTopics, INSTALL, State};
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::db::DbError;
@@ -61,7 +61,7 @@ type Told = HashMap<String, (Digest, Digest)>;
 
 impl HomeAssistant {
     /// Takes a message; says whether it was for us.
-    pub async fn take(&self, app: &Shared, places: &Places, topic: &str, payload: &[u8]) -> bool {
+    pub async fn take(&self, app: &Shared, places: &EntityTopics, topic: &str, payload: &[u8]) -> bool {
         if topic == places.birth() {
             if payload == b"online" {
                 self.born.notify_one();
@@ -116,7 +116,7 @@ impl HomeAssistant {
     }
 
     /// Publishes until the broker is lost.
-    pub async fn run(&self, app: &Shared, places: &Places, publisher: &Publisher) {
+    pub async fn run(&self, app: &Shared, places: &EntityTopics, publisher: &Publisher) {
         let mut events = app.events.listen();
         let mut told = Told::new();
         let mut all = true;
@@ -172,7 +172,7 @@ impl HomeAssistant {
     async fn tell_all(
         &self,
         app: &Shared,
-        places: &Places,
+        places: &EntityTopics,
         publisher: &Publisher,
         told: &mut Told,
     ) -> Result<(), Untold> {
@@ -196,7 +196,7 @@ impl HomeAssistant {
     async fn tell(
         &self,
         app: &Shared,
-        places: &Places,
+        places: &EntityTopics,
         publisher: &Publisher,
         told: &mut Told,
         ids: BTreeSet<String>,
@@ -239,7 +239,7 @@ enum Untold {
 }
 
 async fn tell_one(
-    places: &Places,
+    places: &EntityTopics,
     publisher: &Publisher,
     told: &mut Told,
     device: &Device,

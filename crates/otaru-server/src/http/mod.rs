@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use self::room::{Admission, Place, Room};
+use self::room::{Admission, ConnectionSlot, Room};
 use self::stall::Stalling;
 use crate::problem::Problem;
 
@@ -98,7 +98,7 @@ pub async fn serve(listener: TcpListener, router: Router, rules: Rules, stop: Ca
         let (watcher, stop) = (graceful.watcher(), stop.clone());
         tokio::spawn(async move {
             let place = match admission {
-                Admission::Place(place) => Some(place),
+                Admission::ConnectionSlot(place) => Some(place),
                 Admission::Queue(queued) => tokio::select! {
                     place = door.room.wait(queued) => place,
                     () = stop.cancelled() => return,
@@ -171,7 +171,7 @@ impl Door {
         router: Router,
         stream: TcpStream,
         peer: SocketAddr,
-        place: Place,
+        place: ConnectionSlot,
         watcher: Watcher,
     ) {
         let limits = self.rules.limits;
@@ -203,7 +203,7 @@ impl Door {
         router: Router,
         request: hyper::Request<Incoming>,
         peer: SocketAddr,
-        place: Arc<Place>,
+        place: Arc<ConnectionSlot>,
     ) -> Result<Response, Infallible> {
         let wait = &place.entry.wait;
         let answering = wait.answers();

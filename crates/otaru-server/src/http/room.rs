@@ -42,7 +42,7 @@ pub(super) struct Room {
 #[derive(Debug)]
 pub(super) enum Admission {
     /// A place.
-    Place(Place),
+    ConnectionSlot(ConnectionSlot),
     /// None yet.
     Queue(Queued),
 }
@@ -58,7 +58,7 @@ pub(super) struct Queued {
 
 /// A connection's place.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     /// Whether it was one of the reserve when it came.
     pub(super) reserved: bool,
     /// Owner of the place, as far as that counts.
@@ -69,7 +69,7 @@ pub(super) struct Place {
     counted: Mutex<Option<Counted<IpAddr>>>,
 }
 
-impl Place {
+impl ConnectionSlot {
     /// It has one of the places for everybody from now on.
     pub(super) fn leaves_reserve(&self, permit: OwnedSemaphorePermit) {
         drop(self.entry.wait.leaves_reserve(permit));
@@ -100,7 +100,7 @@ impl Room {
             None => Stranger::default(),
         };
         if let Some(place) = self.place(peer, &stranger) {
-            return Some(Admission::Place(place));
+            return Some(Admission::ConnectionSlot(place));
         }
         let counted = match peer {
             Some(peer) => Some(self.in_queue.take(peer)?),
@@ -111,7 +111,7 @@ impl Room {
     }
 
     /// The place of a connection that waits for one; `None` when none comes free in time.
-    pub(super) async fn wait(&self, queued: Queued) -> Option<Place> {
+    pub(super) async fn wait(&self, queued: Queued) -> Option<ConnectionSlot> {
         let Queued { peer, stranger, .. } = &queued;
         let place = async {
             loop {
@@ -127,20 +127,25 @@ impl Room {
     }
 
     /// A place, if there is one just now: one for everybody, or one of the reserve.
-    fn place(&self, peer: Option<IpAddr>, stranger: &Stranger) -> Option<Place> {
+    fn place(&self, peer: Option<IpAddr>, stranger: &Stranger) -> Option<ConnectionSlot> {
         match self.for_everybody() {
             Some(permit) => Some(self.list(peer, stranger, permit)),
             None => self.in_reserve(peer, stranger),
         }
     }
 
-    fn list(&self, peer: Option<IpAddr>, stranger: &Stranger, permit: OwnedSemaphorePermit) -> Place {
+    fn list(
+        &self,
+        peer: Option<IpAddr>,
+        stranger: &Stranger,
+        permit: OwnedSemaphorePermit,
+    ) -> ConnectionSlot {
         let entry = self.waits.list(peer, stranger.count(), permit, false);
-        Place { reserved: false, stranger: stranger.clone(), entry, counted: Mutex::default() }
+        ConnectionSlot { reserved: false, stranger: stranger.clone(), entry, counted: Mutex::default() }
     }
 
     /// One of the reserve's places, if the address may have it.
-    fn in_reserve(&self, peer: Option<IpAddr>, stranger: &Stranger) -> Option<Place> {
+    fn in_reserve(&self, peer: Option<IpAddr>, stranger: &Stranger) -> Option<ConnectionSlot> {
         let counted = match peer {
             Some(peer) => Some(self.in_reserve.take(peer)?),
             None => None,
@@ -148,7 +153,12 @@ impl Room {
         let permit = Arc::clone(&self.reserve).try_acquire_owned().ok();
         let permit = permit.or_else(|| self.waits.make_room(Among::Reserve, self.patience))?;
         let entry = self.waits.list(peer, stranger.count(), permit, true);
-        Some(Place { reserved: true, stranger: stranger.clone(), entry, counted: Mutex::new(counted) })
+        Some(ConnectionSlot {
+            reserved: true,
+            stranger: stranger.clone(),
+            entry,
+            counted: Mutex::new(counted),
+        })
     }
 
     /// Of the reserve, a part of what one address may have, for a request that a proxy passes on from `sender`.
@@ -200,9 +210,9 @@ impl Room {
 mod tests {
     use super::*;
 
-    fn place(admission: Option<Admission>) -> Place {
+    fn place(admission: Option<Admission>) -> ConnectionSlot {
         match admission {
-            Some(Admission::Place(place)) => place,
+            Some(Admission::ConnectionSlot(place)) => place,
             other => panic!("no place: {other:?}"),
         }
     }
@@ -248,7 +258,7 @@ mod tests {
         assert!(room.wait(queued.remove(0)).await.unwrap().reserved, "or one of the reserve");
         drop(first);
         match room.admit(peer(1)) {
-            Some(Admission::Place(place)) => assert!(!place.reserved),
+            Some(Admission::ConnectionSlot(place)) => assert!(!place.reserved),
             other => panic!("{other:?}"),
         }
     }

@@ -8,7 +8,7 @@ use otaru_format::topic::{Topics, all, device_of};
 use otaru_rollout::DeviceId;
 use tokio::sync::{Notify, Semaphore};
 
-use super::mailbox::{Mailbox, Next, Said};
+use super::mailbox::{DeviceMessage, Mailbox, Next};
 use super::{ingest, report};
 use crate::app::Shared;
 use crate::db::DbError;
@@ -102,12 +102,12 @@ impl Inbox {
 }
 
 impl Inner {
-    fn put(&self, device: DeviceId, said: Said, bytes: usize) {
+    fn put(&self, device: DeviceId, said: DeviceMessage, bytes: usize) {
         self.lock().put(device, said, bytes, Instant::now());
         self.filled.notify_one();
     }
 
-    async fn next(&self) -> (DeviceId, Said) {
+    async fn next(&self) -> (DeviceId, DeviceMessage) {
         loop {
             let next = self.lock().next(Instant::now());
             let until = match next {
@@ -138,22 +138,22 @@ impl Inner {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn take(self: &Arc<Self>, device: &DeviceId, said: Said) {
+    async fn take(self: &Arc<Self>, device: &DeviceId, said: DeviceMessage) {
         let app = &self.app;
         let taken = match said {
-            Said::Report { report, live } => {
+            DeviceMessage::Report { report, live } => {
                 ingest::take_report(app, device, *report, self.may_register, live).await
             }
-            Said::Presence { online: true, anew: true } => {
+            DeviceMessage::Presence { online: true, anew: true } => {
                 let turn = self.arrivals.expect(device.clone());
                 tokio::spawn(Arc::clone(self).greet(device.clone(), turn));
                 Ok(())
             }
-            Said::Presence { online: false, .. } if app.connections.has(device.as_str()) => {
+            DeviceMessage::Presence { online: false, .. } if app.connections.has(device.as_str()) => {
                 tokio::spawn(look_again(app.clone(), device.clone()));
                 Ok(())
             }
-            Said::Presence { online, .. } => {
+            DeviceMessage::Presence { online, .. } => {
                 // Whoever waits to be greeted was sent something that may be lost.
                 let anew = self.arrivals.forget(device) && online;
                 ingest::take_presence(app, device, online, anew, self.may_register).await
@@ -181,7 +181,7 @@ impl Inner {
     async fn greet(self: Arc<Self>, device: DeviceId, turn: u64) {
         tokio::time::sleep(GREETING).await;
         if self.arrivals.is_expected(&device, turn) {
-            self.put(device, Said::Presence { online: true, anew: false }, 0);
+            self.put(device, DeviceMessage::Presence { online: true, anew: false }, 0);
         }
     }
 }
@@ -226,7 +226,7 @@ async fn look_again(app: Shared, device: DeviceId) {
     }
 }
 
-fn read(base: &str, heard: &Heard) -> Option<(DeviceId, Said)> {
+fn read(base: &str, heard: &Heard) -> Option<(DeviceId, DeviceMessage)> {
     let id = |name: &str| Topics::new(base, name).ok().map(|_| DeviceId::from(name));
     if let Some(name) = device_of(base, &heard.topic, "online") {
         let online = match heard.payload.as_slice() {
@@ -234,13 +234,13 @@ fn read(base: &str, heard: &Heard) -> Option<(DeviceId, Said)> {
             b"offline" => false,
             _ => return None,
         };
-        return Some((id(name)?, Said::Presence { online, anew: !heard.retained }));
+        return Some((id(name)?, DeviceMessage::Presence { online, anew: !heard.retained }));
     }
     let name = device_of(base, &heard.topic, "status")?;
     let report = Box::new(report::read(&heard.payload).ok()?);
     // A report in somebody else's name is nobody's.
     let own = report.device == name;
-    own.then_some((id(name)?, Said::Report { report, live: !heard.retained }))
+    own.then_some((id(name)?, DeviceMessage::Report { report, live: !heard.retained }))
 }
 
 #[cfg(test)]

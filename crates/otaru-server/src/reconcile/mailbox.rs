@@ -23,7 +23,7 @@ const SWEEP: usize = 1_024;
 
 /// A message of a device.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum DeviceMessage {
     /// A report. A `live` one was not kept by the broker.
     Report { report: Box<Status<String>>, live: bool },
     /// Whether it is there. `anew` says that it has just connected.
@@ -37,7 +37,7 @@ enum Kind {
     Presence,
 }
 
-impl Said {
+impl DeviceMessage {
     fn kind(&self) -> Kind {
         match self {
             Self::Report { report, .. } if report.state.is_final() || report.error.is_some() => Kind::Verdict,
@@ -49,7 +49,7 @@ impl Said {
 
 #[derive(Debug)]
 struct Waiting {
-    said: Said,
+    said: DeviceMessage,
     bytes: usize,
 }
 
@@ -83,7 +83,7 @@ struct Slot {
 #[derive(Debug)]
 pub(super) enum Next {
     /// Take this in, then say that it is [done](Mailbox::done).
-    Take(DeviceId, Said),
+    Take(DeviceId, DeviceMessage),
     /// Nothing now; at this moment there may be something without anything new.
     Nothing(Option<Instant>),
 }
@@ -104,7 +104,7 @@ pub(super) struct Mailbox {
 
 impl Mailbox {
     /// Puts in what a device says, `bytes` long.
-    pub(super) fn put(&mut self, device: DeviceId, said: Said, bytes: usize, now: Instant) {
+    pub(super) fn put(&mut self, device: DeviceId, said: DeviceMessage, bytes: usize, now: Instant) {
         let (kind, bytes) = (said.kind(), bytes + OVERHEAD);
         let slot = self.slots.entry(device.clone()).or_insert_with(|| Slot {
             waiting: VecDeque::new(),
@@ -121,9 +121,10 @@ impl Mailbox {
         }
         let said = match (said, older.map(|waiting| waiting.said)) {
             // That it connected is not forgotten because it says once more that it is there.
-            (Said::Presence { online: true, anew }, Some(Said::Presence { anew: before, .. })) => {
-                Said::Presence { online: true, anew: anew || before }
-            }
+            (
+                DeviceMessage::Presence { online: true, anew },
+                Some(DeviceMessage::Presence { anew: before, .. }),
+            ) => DeviceMessage::Presence { online: true, anew: anew || before },
             (said, _) => said,
         };
         slot.waiting.push_back(Waiting { said, bytes });
@@ -201,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    fn report(state: UpdateState, version: &str) -> Said {
+    fn report(state: UpdateState, version: &str) -> DeviceMessage {
         let report = Box::new(Status {
             device: "d".to_owned(),
             chip: "esp32c3".to_owned(),
@@ -224,20 +225,20 @@ mod tests {
             free_heap: None,
             free_stack: None,
         });
-        Said::Report { report, live: true }
+        DeviceMessage::Report { report, live: true }
     }
 
-    const ONLINE: Said = Said::Presence { online: true, anew: true };
+    const ONLINE: DeviceMessage = DeviceMessage::Presence { online: true, anew: true };
 
     fn id(name: &str) -> DeviceId {
         DeviceId::from(name)
     }
 
     /// Tells a message in a word.
-    fn word(said: &Said) -> String {
+    fn word(said: &DeviceMessage) -> String {
         match said {
-            Said::Report { report, .. } => format!("{} {}", report.state, report.version),
-            Said::Presence { online, anew } => format!("online {online} anew {anew}"),
+            DeviceMessage::Report { report, .. } => format!("{} {}", report.state, report.version),
+            DeviceMessage::Presence { online, anew } => format!("online {online} anew {anew}"),
         }
     }
 

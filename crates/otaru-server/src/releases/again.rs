@@ -36,7 +36,7 @@ pub struct Outdated {
 
 /// Releases that devices would refuse, and what that answer rests on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct OutdatedReleases {
     /// The releases.
     pub outdated: Vec<Outdated>,
     /// The images that devices are to be sent to, with the file for each.
@@ -48,7 +48,7 @@ pub struct Found {
 /// Sequence of a release, and the file that devices are sent to.
 type Offered = (Option<u64>, Option<Digest>);
 
-impl Found {
+impl OutdatedReleases {
     /// The answer for these images, as releases and devices are now.
     pub fn new(tx: &Connection, images: BTreeSet<Digest>, outdated: Vec<Outdated>) -> Result<Self, DbError> {
         let look = |image| Ok::<_, DbError>((image, offered(tx, image)?));
@@ -94,7 +94,7 @@ struct Signed {
 /// Changes of releases that a rollout needs, to be applied in the write that makes or starts it.
 #[derive(Debug, Default)]
 pub struct Prepared {
-    found: Found,
+    found: OutdatedReleases,
     signed: Vec<Signed>,
     /// Nothing that is in the store is removed before this is applied.
     _held: Option<OwnedRwLockReadGuard<()>>,
@@ -114,7 +114,7 @@ pub enum When {
 /// # Errors
 /// When the key that signed one of them is not here, which names the command to run where it is; and when a file cannot be read,
 /// signed or kept.
-pub async fn prepare(app: &App, found: Found, when: When) -> Result<Prepared, Problem> {
+pub async fn prepare(app: &App, found: OutdatedReleases, when: When) -> Result<Prepared, Problem> {
     if found.outdated.is_empty() {
         return Ok(Prepared { found, ..Prepared::default() });
     }

@@ -531,7 +531,7 @@ async fn what_changes_after_it_was_looked_at_is_looked_at_again() {
     let image = Digest::of(&one);
     let prepared = async || {
         let outdated = vec![again::Outdated { release: 1, had: 2_000 }];
-        let found = move |tx: &Connection| again::Found::new(tx, [image].into(), outdated);
+        let found = move |tx: &Connection| again::OutdatedReleases::new(tx, [image].into(), outdated);
         let found = server.app.db.read(found).await.unwrap();
         again::prepare(&server.app, found, again::When::Now).await.unwrap()
     };

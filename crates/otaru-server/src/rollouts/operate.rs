@@ -14,7 +14,7 @@ use crate::access::audit;
 use crate::caller::Caller;
 use crate::db::DbError;
 use crate::problem::Problem;
-use crate::releases::again::{self, Found, Outdated};
+use crate::releases::again::{self, Outdated, OutdatedReleases};
 
 /// The goal of a rollout, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,13 +163,13 @@ pub fn to_be_signed_again(
     id: RolloutId,
     device: &DeviceId,
     force: bool,
-) -> Result<Found, Problem> {
+) -> Result<OutdatedReleases, Problem> {
     let (Some(kept), Some((deployment, _))) = (rows::get(tx, id)?, deployments::get(tx, id, device)?) else {
-        return Ok(Found::default());
+        return Ok(OutdatedReleases::default());
     };
     // What cannot be tried again is told when it is tried.
     if may_retry(&kept.rollout, deployment.stage()).is_err() {
-        return Ok(Found::default());
+        return Ok(OutdatedReleases::default());
     }
     let (image, had) = (deployment.image(), again::had_by(tx, device.as_str())?);
     let release = crate::releases::rows::by_image(tx, image)?.filter(|release| release.file.is_some());
@@ -177,7 +177,7 @@ pub fn to_be_signed_again(
     let outdated =
         release.filter(|release| barred || release.sequence.is_some_and(|sequence| had > sequence));
     let outdated = outdated.map(|release| Outdated { release: release.id, had });
-    Ok(Found::new(tx, [image].into(), outdated.into_iter().collect())?)
+    Ok(OutdatedReleases::new(tx, [image].into(), outdated.into_iter().collect())?)
 }
 
 fn may_retry(rollout: &Rollout, stage: Stage) -> Result<(), Problem> {

@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use crate::db::DbError;
 use crate::devices::history;
 use crate::problem::Problem;
-use crate::releases::again::{Found, Outdated, had_by, may_be_barred};
+use crate::releases::again::{Outdated, OutdatedReleases, had_by, may_be_barred};
 use crate::releases::rows as releases;
 use crate::releases::unfit::{Demands, Refusals};
 
@@ -136,12 +136,12 @@ pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> R
 ///
 /// # Errors
 /// When it makes no sense, or devices are to be sent to an image that this server has no file of.
-pub fn outdated(tx: &Connection, spec: RolloutSpec, now: Time) -> Result<Found, Problem> {
-    let mut wanted = BTreeMap::<Digest, Wanted>::new();
+pub fn outdated(tx: &Connection, spec: RolloutSpec, now: Time) -> Result<OutdatedReleases, Problem> {
+    let mut wanted = BTreeMap::<Digest, TargetImage>::new();
     let force = spec.force;
     visit(tx, spec, now, |device, _, admitted| {
         let Ok(deployment) = admitted else { return Ok(()) };
-        let wanted = wanted.entry(deployment.image()).or_insert_with(|| Wanted::by(device.id));
+        let wanted = wanted.entry(deployment.image()).or_insert_with(|| TargetImage::by(device.id));
         wanted.devices += 1;
         wanted.had = wanted.had.max(had_by(tx, device.id.as_str())?);
         if force && !wanted.barred {
@@ -158,11 +158,11 @@ pub fn outdated(tx: &Connection, spec: RolloutSpec, now: Time) -> Result<Found, 
             outdated.push(Outdated { release: release.id, had: wanted.had });
         }
     }
-    Ok(Found::new(tx, wanted.into_keys().collect(), outdated)?)
+    Ok(OutdatedReleases::new(tx, wanted.into_keys().collect(), outdated)?)
 }
 
 /// An image that devices would be sent to.
-struct Wanted {
+struct TargetImage {
     /// One of the devices, and how many there are.
     device: DeviceId,
     devices: u64,
@@ -172,7 +172,7 @@ struct Wanted {
     barred: bool,
 }
 
-impl Wanted {
+impl TargetImage {
     fn by(device: &DeviceId) -> Self {
         Self { device: device.clone(), devices: 0, had: 0, barred: false }
     }

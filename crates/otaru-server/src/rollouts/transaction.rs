@@ -235,7 +235,7 @@ impl<'tx> RolloutTransaction<'tx> {
         if let Some(standing) = deployments::standing(tx, id, device)? {
             return self.take_back(id, device, &standing);
         }
-        let Some(facts) = Facts::of(tx, device)? else { return Ok(()) };
+        let Some(facts) = DeviceFacts::of(tx, device)? else { return Ok(()) };
         let others = self.overlaps(device)?;
         let Some(rollout) = self.rollout(id)? else { return Ok(()) };
         let before = match rollout.spec().goal {
@@ -271,7 +271,7 @@ impl<'tx> RolloutTransaction<'tx> {
         if !retired && !self.rollout(id)?.is_some_and(|rollout| rollout.spec().continuous) {
             return Ok(());
         }
-        let Some(facts) = Facts::of(tx, device)? else { return Ok(()) };
+        let Some(facts) = DeviceFacts::of(tx, device)? else { return Ok(()) };
         let report = device_rows::report(tx, device)?.map(serde_json::from_value::<Status<String>>);
         let Some(Ok(report)) = report else { return Ok(()) };
         let (report, others, tags) = (Report::from(&report), self.overlaps(device)?, tags::of(tx, device)?);
@@ -354,7 +354,7 @@ fn keep_occupancy(
 }
 
 /// Facts of a device that the engine wants to know.
-struct Facts {
+struct DeviceFacts {
     chip: String,
     product: String,
     version: String,
@@ -363,7 +363,7 @@ struct Facts {
     brought_by: Option<RolloutId>,
 }
 
-impl Facts {
+impl DeviceFacts {
     /// `None` for a device that has not reported, or is retired.
     fn of(tx: &Connection, device: &DeviceId) -> Result<Option<Self>, DbError> {
         let sql = "SELECT chip, product, version, image, reachable,

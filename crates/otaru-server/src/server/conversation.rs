@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::publisher::MqttPublisher;
 use crate::app::{App, Shared};
 use crate::config::MqttConfig;
-use crate::home_assistant::entity::Places;
+use crate::home_assistant::entity::EntityTopics;
 use crate::home_assistant::run::HomeAssistant;
 use crate::mqtt::{BrokerError, BrokerUrl, Incoming, Message, Mqtt};
 use crate::reconcile::inbox::{Heard, Inbox, filters};
@@ -55,7 +55,7 @@ pub(super) async fn run(app: Shared, url: BrokerUrl) {
 async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerError> {
     listen_to_devices(app, &mqtt, inbox).await?;
     let places = places(app);
-    for filter in places.iter().flat_map(Places::filters) {
+    for filter in places.iter().flat_map(EntityTopics::filters) {
         mqtt.subscribe(&filter).await?;
     }
     let sending = outbox::run(app.clone(), MqttPublisher::new(mqtt.publisher()));
@@ -109,7 +109,7 @@ async fn listen_to_devices(app: &Shared, mqtt: &Mqtt, inbox: &Inbox) -> Result<(
 }
 
 /// Returns the topics of Home Assistant, if it is configured.
-fn places(app: &App) -> Option<Places> {
+fn places(app: &App) -> Option<EntityTopics> {
     let prefix = app.config.home_assistant.clone()?;
-    Some(Places { prefix, base: app.config.base.clone(), public_base: app.public_base.clone() })
+    Some(EntityTopics { prefix, base: app.config.base.clone(), public_base: app.public_base.clone() })
 }

@@ -35,7 +35,7 @@ pub(crate) struct Lab {
     pub(crate) app: Shared,
     memory: Memory,
     now: Arc<AtomicU64>,
-    bus: Post,
+    bus: FakePublisher,
     dir: TempDir,
     /// Whether reports come as they are made, not out of the broker's keep.
     pub(crate) live: bool,
@@ -43,12 +43,12 @@ pub(crate) struct Lab {
 
 /// Keeps what it is given, unless it is away.
 #[derive(Default)]
-pub(crate) struct Post {
+pub(crate) struct FakePublisher {
     pub(crate) sent: Mutex<Vec<(String, Value)>>,
     pub(crate) away: std::sync::atomic::AtomicBool,
 }
 
-impl Publish for Post {
+impl Publish for FakePublisher {
     async fn publish(&self, topic: &str, payload: &[u8], expiry: Duration) -> Result<(), String> {
         if self.away.load(Ordering::Relaxed) {
             return Err("away".into());
@@ -117,7 +117,7 @@ impl Lab {
             })
             .await
             .unwrap();
-        Self { app, memory: Memory::default(), now, bus: Post::default(), dir, live: false }
+        Self { app, memory: Memory::default(), now, bus: FakePublisher::default(), dir, live: false }
     }
 
     /// As if another process took over: nothing but the database is left.

@@ -17,7 +17,7 @@ pub(crate) struct Login {
 
 /// A login as it stands in the file.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredLogin {
     server: String,
     token: String,
 }
@@ -44,7 +44,7 @@ pub(crate) fn read() -> anyhow::Result<Option<Login>> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     match serde_json::from_str(&text) {
-        Ok(Kept { server, token }) => Ok(Some(Login { server, token: Secret::new(token) })),
+        Ok(StoredLogin { server, token }) => Ok(Some(Login { server, token: Secret::new(token) })),
         // The reason is not told: it could quote the token.
         Err(_) => bail!("{} is damaged; `otaru login URL` writes it anew", path.display()),
     }
@@ -59,7 +59,7 @@ pub(crate) fn keep(login: &Login) -> anyhow::Result<PathBuf> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let text = serde_json::to_string(&Kept {
+    let text = serde_json::to_string(&StoredLogin {
         server: login.server.clone(),
         token: login.token.expose().to_owned(),
     })?;

@@ -13,7 +13,7 @@ use super::http::{Client, with_query};
 
 /// News from the stream.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum StreamItem {
     /// Something changed.
     Event(Answer<Event>),
     /// Some were missed, or the stream begins (again): read anew what you show.
@@ -34,7 +34,7 @@ fn read(json: Value) -> Answer<Event> {
 
 impl Client {
     /// Hears what changes from now on, of these kinds (`device,rollout`), until the receiver is dropped.
-    pub(crate) fn events(&self, kinds: &str) -> mpsc::Receiver<Told> {
+    pub(crate) fn events(&self, kinds: &str) -> mpsc::Receiver<StreamItem> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let query = EventQuery { kinds: Some(kinds.to_owned()) };
         let (client, path) = (self.clone(), with_query("/events", &query));
@@ -42,7 +42,7 @@ impl Client {
         std::thread::spawn(move || {
             while !sender.is_closed() {
                 let Err(why) = client.follow(&path, &sender) else { return };
-                if sender.blocking_send(Told::Lost(format!("{why:#}"))).is_err() {
+                if sender.blocking_send(StreamItem::Lost(format!("{why:#}"))).is_err() {
                     return;
                 }
                 std::thread::sleep(PAUSE);
@@ -52,13 +52,13 @@ impl Client {
     }
 
     /// Ends well when nobody listens any more.
-    fn follow(&self, path: &str, sender: &mpsc::Sender<Told>) -> anyhow::Result<()> {
+    fn follow(&self, path: &str, sender: &mpsc::Sender<StreamItem>) -> anyhow::Result<()> {
         let request = self.request(ureq::http::Method::GET, path).header("accept", "text/event-stream");
         let mut response = self.agent.run(request.body(())?).map_err(|error| self.explain(&error))?;
         if !response.status().is_success() {
             return Err(refusal(&mut response, self.server()));
         }
-        if sender.blocking_send(Told::Resync).is_err() {
+        if sender.blocking_send(StreamItem::Resync).is_err() {
             return Ok(());
         }
         let mut reader = BufReader::new(response.body_mut().with_config().limit(u64::MAX).reader());
@@ -75,8 +75,8 @@ impl Client {
                 data.push_str(part.trim_start());
             } else if text.is_empty() && !(kind.is_empty() && data.is_empty()) {
                 let told = match (kind.as_str(), serde_json::from_str(&data)) {
-                    ("resync", _) => Some(Told::Resync),
-                    (_, Ok(json)) => Some(Told::Event(read(json))),
+                    ("resync", _) => Some(StreamItem::Resync),
+                    (_, Ok(json)) => Some(StreamItem::Event(read(json))),
                     // What a newer server says otherwise.
                     (_, Err(_)) => None,
                 };

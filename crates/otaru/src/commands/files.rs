@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use crate::hosting::files::{Answered, HttpFiles};
-use crate::hosting::shown::Kinds;
+use crate::hosting::served::Kinds;
 use crate::output::{Outcome, Output};
 use crate::{signals, ui};
 

@@ -17,7 +17,7 @@ use crate::fleet::changes::Teller;
 use crate::fleet::{Change, Fleet};
 use crate::options::{self, BrokerArgs};
 use crate::output::{Outcome, Output};
-use crate::virtual_board::{Bench, Board, Dump, dump_path, happened, provisioned, slot_name};
+use crate::virtual_board::{Board, BoardSettings, Dump, dump_path, happened, provisioned, slot_name};
 use crate::{release_file, signals, ui};
 use otaru_server::mqtt::{Incoming, Mqtt};
 
@@ -120,7 +120,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             ui::many(devices.into(), "device")
         ));
     }
-    let bench = Rc::new(Bench {
+    let bench = Rc::new(BoardSettings {
         broker: broker.clone(),
         base: args.broker.base.clone(),
         speed: args.speed,
@@ -261,7 +261,7 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
 
 fn boards(
     args: &Args,
-    bench: &Bench,
+    bench: &BoardSettings,
     firmware: Option<&Firmware>,
     output: Output,
 ) -> anyhow::Result<Vec<Board>> {
@@ -278,7 +278,7 @@ fn boards(
 fn open(
     args: &Args,
     dir: &Path,
-    bench: &Bench,
+    bench: &BoardSettings,
     name: &str,
     firmware: Option<&Firmware>,
     output: Output,

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower_http::services::ServeDir;
 
-use super::shown::{self, Kinds, Shown};
+use super::served::{self, Kinds, ServedFolder};
 use super::{FileHost, if_range, store};
 use crate::percent::escape_name;
 use otaru_server::http::{Rules, bind, serve};
@@ -57,7 +57,7 @@ impl HttpFiles {
         kinds: Kinds,
         on_answer: OnAnswer,
     ) -> io::Result<Self> {
-        let shown = Arc::new(Shown::new(dir, kinds)?);
+        let shown = Arc::new(ServedFolder::new(dir, kinds)?);
         let listener = bind(listen).await?;
         let address = listener.local_addr()?;
         let files =
@@ -65,7 +65,7 @@ impl HttpFiles {
         let router = Router::new()
             .fallback_service(files)
             .layer(from_fn(if_range::honour))
-            .layer(from_fn_with_state(shown, shown::only))
+            .layer(from_fn_with_state(shown, served::only))
             .layer(from_fn_with_state(on_answer, note));
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(listener, router, Rules::default(), stop.clone()));

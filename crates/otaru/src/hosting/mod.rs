@@ -2,7 +2,7 @@
 
 pub(crate) mod files;
 mod if_range;
-pub(crate) mod shown;
+pub(crate) mod served;
 
 use crate::percent::escape_name;
 

@@ -10,7 +10,7 @@ use super::counts::Counts;
 use super::screen::{failures, headline, screen, stop_line, tell};
 use super::wait::Wait;
 use crate::client::http::Client;
-use crate::client::stream::Told;
+use crate::client::stream::StreamItem;
 use crate::output::{Outcome, Output};
 use crate::ui::live::Live;
 use crate::{signals, ui};
@@ -85,10 +85,10 @@ pub(crate) async fn follow(
 }
 
 /// Waits until something of this rollout has changed, or may have: events that are lost are as good as news.
-async fn changed(told: &mut tokio::sync::mpsc::Receiver<Told>, id: u64) {
+async fn changed(told: &mut tokio::sync::mpsc::Receiver<StreamItem>, id: u64) {
     loop {
         match told.recv().await {
-            Some(Told::Event(event)) if !is_of(&event.value, id) => {}
+            Some(StreamItem::Event(event)) if !is_of(&event.value, id) => {}
             Some(_) => break,
             None => std::future::pending().await,
         }

@@ -7,7 +7,7 @@ use self::instruction::{
     AUIPC, JAL, JALR, LOAD, LUI, OP_IMM, jump_distance, low, pair_target, rd, rs1, upper, uses_low,
     with_jump_distance, with_low, written,
 };
-use super::prediction::{Lesson, Prediction};
+use super::prediction::{AddressSource, Prediction};
 use super::predictor::Predictor;
 use super::words::{Spot, Window, word_at};
 
@@ -69,7 +69,7 @@ impl Predictor<'_> {
         self.riscv.next = spot.offset + 8;
         let first = instruction & 0xFFF | upper(distance);
         let prediction = Prediction::pair(first, second & 0xF_FFFF | distance << 20);
-        Some(prediction.teaching(Lesson::Pair { old, at: spot.new }))
+        Some(prediction.teaching(AddressSource::Pair { old, at: spot.new }))
     }
 
     /// LUI: the address it belongs to is that of the next instruction with its lower bits.
@@ -102,6 +102,6 @@ impl Predictor<'_> {
         }
         let old = high.wrapping_add_signed(low(instruction));
         let expected = self.moved(old)?;
-        Some(Prediction::word(with_low(instruction, expected)).teaching(Lesson::Low { old, expected }))
+        Some(Prediction::word(with_low(instruction, expected)).teaching(AddressSource::Low { old, expected }))
     }
 }

@@ -9,7 +9,7 @@ pub(super) mod literals;
 
 use self::flow::Phase;
 use self::instruction::{is_entry, length, literal_address};
-use super::prediction::{Lesson, Prediction};
+use super::prediction::{AddressSource, Prediction};
 use super::predictor::Predictor;
 use super::words::{Spot, Window, Words, word_at};
 
@@ -103,7 +103,7 @@ impl Predictor<'_> {
             return Ok(None);
         }
         let prediction = Prediction::three((instruction & 0xFF) | ((distance >> 2) & 0xFFFF) << 8);
-        Ok(Some(prediction.teaching(Lesson::Literal { old, at: spot.new })))
+        Ok(Some(prediction.teaching(AddressSource::Literal { old, at: spot.new })))
     }
 
     /// The address nearest to the expected one where this word is in the new image, of two equally near the upper.

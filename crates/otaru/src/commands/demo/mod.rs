@@ -2,8 +2,8 @@
 
 mod facts;
 mod firmware;
-mod house;
 mod scene;
+mod server;
 mod story;
 
 use std::time::{Duration, Instant};
@@ -131,7 +131,7 @@ async fn tell(scene: &mut Scene, facts: &mut Facts) -> anyhow::Result<()> {
 fn introduce(scene: &mut Scene, speed: f64) {
     let (broker, files) = (scene.broker().to_string(), scene.files());
     let dumps = scene.dir().display().to_string();
-    let dashboard = scene.house.dashboard().to_owned();
+    let dashboard = scene.server.dashboard().to_owned();
     if scene.output.json {
         ui::event(json!({
             "event": "demo", "broker": broker, "files": files, "dumps": dumps, "speed": speed, "base": scene.base,
@@ -151,16 +151,16 @@ fn introduce(scene: &mut Scene, speed: f64) {
 async fn invite(scene: &mut Scene) -> anyhow::Result<()> {
     let release = scene.release("1.5.0", Behaviour::Healthy)?;
     let bad = scene.release("1.6.0", Behaviour::Crash)?;
-    scene.house.upload(&release).await?;
-    scene.house.upload(&bad).await?;
+    scene.server.upload(&release).await?;
+    scene.server.upload(&bad).await?;
     let broker = scene.broker().clone();
     let path = scene.path_of(&release).display().to_string();
     if scene.output.json {
         ui::event(json!({"event": "waiting", "url": release.url, "file": path,
-            "dashboard": scene.house.dashboard()}));
+            "dashboard": scene.server.dashboard()}));
     }
     scene.say("");
-    let dashboard = style(scene.house.dashboard()).cyan().bold().to_string();
+    let dashboard = style(scene.server.dashboard()).cyan().bold().to_string();
     scene.say(&style("Your turn.").bold().to_string());
     scene.say(&format!("  In a browser, at {dashboard}:"));
     scene.say("    Releases → lamp 1.5.0 → Roll out… → Start      one board, then all the others");

@@ -22,15 +22,15 @@ use crate::fleet::table::{Mark, table};
 use crate::fleet::{Change, Fleet};
 use crate::hosting::FileHost as _;
 use crate::hosting::files::HttpFiles;
-use crate::hosting::shown::Kinds;
+use crate::hosting::served::Kinds;
 use crate::output::Output;
 use crate::ui;
 use crate::ui::live::Live;
-use crate::virtual_board::{Bench, Board, Dump, dump_path, happened, provisioned};
+use crate::virtual_board::{Board, BoardSettings, Dump, dump_path, happened, provisioned};
 use otaru_server::mqtt::{BrokerUrl, Incoming, Mqtt};
 
 use super::firmware::{CHIP, Release, lamp};
-use super::house::House;
+use super::server::DemoServer;
 
 /// The names of the boards that are there from the beginning.
 pub(super) const NAMES: [&str; 3] = ["kitchen", "porch", "garage"];
@@ -50,11 +50,11 @@ pub(super) struct Scene {
     /// Events of the bootloaders, in order.
     pub(super) boots: Vec<(String, Event)>,
     pub(super) base: String,
-    pub(super) house: House,
+    pub(super) server: DemoServer,
     files: HttpFiles,
     mqtt: Mqtt,
     boards: Vec<(String, Plugged)>,
-    bench: Rc<Bench>,
+    bench: Rc<BoardSettings>,
     sender: mpsc::UnboundedSender<(String, Event)>,
     events: mpsc::UnboundedReceiver<(String, Event)>,
     live: Option<Live>,
@@ -81,18 +81,18 @@ impl Scene {
         let files = HttpFiles::start((std::net::Ipv4Addr::LOCALHOST, 0).into(), &served, Kinds::All, quiet)
             .await
             .context("cannot start the file server on 127.0.0.1")?;
-        let house = House::open(dir.path(), broker, base).await?;
-        let mqtt = Mqtt::connect(house.broker(), "demo").await?;
+        let server = DemoServer::open(dir.path(), broker, base).await?;
+        let mqtt = Mqtt::connect(server.broker(), "demo").await?;
         let fleet = Fleet::new(base);
         for filter in fleet.filters() {
             mqtt.subscribe(&filter).await?;
         }
-        let bench = Rc::new(Bench {
-            broker: house.broker().clone(),
+        let bench = Rc::new(BoardSettings {
+            broker: server.broker().clone(),
             base: base.to_owned(),
             bootloader: BootloaderKind::Plain,
             speed,
-            keys: vec![house.key()],
+            keys: vec![server.key()],
             allow_unsigned: true,
             facts: otaru_sim::device::ChipFacts::default(),
             product: None,
@@ -109,13 +109,13 @@ impl Scene {
             let plugged = Plugged { flash, power, life };
             boards.push((name.to_owned(), plugged));
         }
-        house.upload(&Release::new("1.0.0", firmware, String::new())).await?;
+        server.upload(&Release::new("1.0.0", firmware, String::new())).await?;
         Ok(Self {
             output,
             fleet,
             boots: Vec::new(),
             base: base.to_owned(),
-            house,
+            server,
             files,
             mqtt,
             boards,
@@ -130,7 +130,7 @@ impl Scene {
 
     /// The broker's address.
     pub(super) fn broker(&self) -> &otaru_server::mqtt::BrokerUrl {
-        self.house.broker()
+        self.server.broker()
     }
 
     /// Plugs more boards in, which run this firmware.
@@ -278,7 +278,7 @@ impl Scene {
             self.take_back().await;
         }
         self.mqtt.disconnect().await;
-        self.house.close().await;
+        self.server.close().await;
         // Work that had begun may still write there for a moment.
         let folder = self.dir.keep();
         for _ in 0..50 {
@@ -320,7 +320,7 @@ impl Scene {
 /// A board's life: it runs until the power fails, and again when it is back.
 async fn life(
     board: Board,
-    bench: Rc<Bench>,
+    bench: Rc<BoardSettings>,
     power: Rc<Notify>,
     events: mpsc::UnboundedSender<(String, Event)>,
 ) {

@@ -171,9 +171,9 @@ pub(super) async fn staged_rollout(
     let there = |scene: &Scene| MORE.iter().all(|name| scene.status(name).is_some());
     scene.until(STEP, there).await;
     for base in running {
-        scene.house.upload(base).await?;
+        scene.server.upload(base).await?;
     }
-    let offered = scene.house.upload(&release).await?;
+    let offered = scene.server.upload(&release).await?;
     let patches: Vec<u64> = offered.deltas.iter().map(|delta| delta.size).collect();
     let from_each = patches.len() == running.len();
     let largest = patches.iter().max().copied().unwrap_or(0);
@@ -181,7 +181,7 @@ pub(super) async fn staged_rollout(
     let claim =
         format!("1.4.0 is {} bytes, and {largest} as a patch from what the boards run", release.bytes.len());
     facts.note(Seen::Server, claim, from_each && largest < release.bytes.len() as u64 / 10);
-    let rollout = scene.house.roll_out(&offered, "lamp 1.4.0, a canary first").await?;
+    let rollout = scene.server.roll_out(&offered, "lamp 1.4.0, a canary first").await?;
     let every = || NAMES.iter().chain(MORE.iter());
     let moved = |scene: &Scene| every().filter(|name| begun(scene, name, &release)).count();
     let settled = |scene: &Scene| every().filter(|name| runs(scene, name, &release)).count();
@@ -201,7 +201,7 @@ pub(super) async fn staged_rollout(
 async fn completed(scene: &mut Scene, rollout: u64) -> anyhow::Result<bool> {
     let end = tokio::time::Instant::now() + STEP;
     loop {
-        if scene.house.is_completed(rollout).await? {
+        if scene.server.is_completed(rollout).await? {
             return Ok(true);
         }
         if tokio::time::Instant::now() > end {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::args::Args;
 use crate::firmware_file::Firmware;
 use crate::hosting::files::{Answered, HttpFiles};
-use crate::hosting::shown::Kinds;
+use crate::hosting::served::Kinds;
 use crate::hosting::{FileHost, OutsideFiles};
 use crate::virtual_board::address_towards;
 use crate::{release_file, ui};

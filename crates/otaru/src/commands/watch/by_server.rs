@@ -7,7 +7,7 @@ use otaru_api::{Answer, Device, Event, Fleet};
 
 use crate::client::error::Away;
 use crate::client::http::Client;
-use crate::client::stream::Told;
+use crate::client::stream::StreamItem;
 use crate::fleet::words::will_try_again;
 use crate::output::{Outcome, Output};
 use crate::registry::{HEADS, row};
@@ -30,14 +30,14 @@ pub(super) async fn watch(client: &Client, output: Output) -> anyhow::Result<Out
     loop {
         let next = tokio::select! {
             () = &mut stop => return Ok(Outcome::Good),
-            next = tokio::time::timeout(LOOK, told.recv()) => next.unwrap_or(Some(Told::Resync)),
+            next = tokio::time::timeout(LOOK, told.recv()) => next.unwrap_or(Some(StreamItem::Resync)),
         };
         match (&mut live, next) {
             (_, None) => anyhow::bail!("the server ended the stream"),
-            (None, Some(Told::Event(event))) => tell(&event, output),
-            (None, Some(Told::Resync)) => {}
-            (None, Some(Told::Lost(why))) => ui::warn(&format!("server lost: {why}; trying again")),
-            (Some(live), Some(Told::Lost(why))) => lost(live, &why),
+            (None, Some(StreamItem::Event(event))) => tell(&event, output),
+            (None, Some(StreamItem::Resync)) => {}
+            (None, Some(StreamItem::Lost(why))) => ui::warn(&format!("server lost: {why}; trying again")),
+            (Some(live), Some(StreamItem::Lost(why))) => lost(live, &why),
             (Some(live), Some(_)) => {
                 // Many things happen at once; one look shows them all.
                 tokio::time::sleep(PAUSE).await;

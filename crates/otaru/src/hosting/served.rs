@@ -32,12 +32,12 @@ impl Kinds {
 
 /// A folder, and what of it is served.
 #[derive(Debug)]
-pub(super) struct Shown {
+pub(super) struct ServedFolder {
     dir: PathBuf,
     kinds: Kinds,
 }
 
-impl Shown {
+impl ServedFolder {
     pub(super) fn new(dir: &Path, kinds: Kinds) -> std::io::Result<Self> {
         Ok(Self { dir: dir.canonicalize()?, kinds })
     }
@@ -61,7 +61,7 @@ impl Shown {
 }
 
 /// Answers 404 to whoever asks for anything else.
-pub(super) async fn only(State(shown): State<Arc<Shown>>, request: Request, next: Next) -> Response {
+pub(super) async fn only(State(shown): State<Arc<ServedFolder>>, request: Request, next: Next) -> Response {
     match shown.has(request.uri().path()) {
         true => next.run(request).await,
         false => StatusCode::NOT_FOUND.into_response(),
@@ -96,11 +96,11 @@ mod tests {
         link("key.pem", "key.bin");
         link("sub/.git/a.bin", "git.bin");
         link("sub/hall.BIN", "inside.bin");
-        let firmware = Shown::new(&dir, Kinds::Firmware).unwrap();
+        let firmware = ServedFolder::new(&dir, Kinds::Firmware).unwrap();
         for path in ["/lamp%201.bin", "/lamp.otaru", "/sub/hall.BIN", "/inside.bin", "//lamp.otaru"] {
             assert!(firmware.has(path), "{path}");
         }
-        let all = Shown::new(&dir, Kinds::All).unwrap();
+        let all = ServedFolder::new(&dir, Kinds::All).unwrap();
         for path in ["/key.pem", "/notes.txt", "/key.bin"] {
             assert!(!firmware.has(path), "{path}");
             assert!(all.has(path), "{path}");

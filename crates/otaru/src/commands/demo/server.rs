@@ -24,14 +24,14 @@ use crate::client::login::Login;
 const USUAL: u16 = 8080;
 
 /// A server, and a login to it.
-pub(super) struct House {
+pub(super) struct DemoServer {
     server: Server,
     client: Client,
     broker: BrokerUrl,
     key: PublicKey,
 }
 
-impl House {
+impl DemoServer {
     /// Starts one that keeps everything in this folder, with a broker of its own or this one.
     ///
     /// # Errors
