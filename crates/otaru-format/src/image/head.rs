@@ -114,7 +114,7 @@ impl Header {
     /// Reads the first 24 bytes.
     ///
     /// # Errors
-    /// When these are not the start of an image.
+    /// Returns an error if there are fewer than 24 bytes, or they are not the header of an image.
     pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
         match bytes.first() {
             Some(&MAGIC) => {}
@@ -248,7 +248,7 @@ impl<'a> Head<'a> {
     /// Reads the head.
     ///
     /// # Errors
-    /// When these are not the start of an image.
+    /// Returns an error if `bytes` does not begin with the header of an image.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ImageError> {
         let header = Header::parse(bytes)?;
         let descriptor = bytes.get(HEADER_LEN + SEGMENT_HEADER_LEN..).and_then(Descriptor::parse);

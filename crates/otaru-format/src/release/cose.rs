@@ -36,7 +36,7 @@ impl<'a> Envelope<'a> {
     /// Reads an envelope, which is all of `bytes`.
     ///
     /// # Errors
-    /// When it is anything but what [`ToSign::emit`] or [`emit_unsigned`] writes.
+    /// Returns an error if `bytes` is not exactly one envelope in the form that [`ToSign::emit`] and [`emit_unsigned`] write.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ReleaseError> {
         if bytes.is_empty() {
             return Err(ReleaseError::Truncated);
@@ -147,7 +147,7 @@ impl ToSign<'_> {
     /// Writes the envelope.
     ///
     /// # Errors
-    /// When it does not fit `buf`, or a device.
+    /// Returns [`ReleaseError::Oversized`] if the envelope is longer than `buf` or [`MAX_ENVELOPE`].
     pub fn emit<'b>(
         &self,
         signature: &[u8; SIGNATURE_LEN],
@@ -160,7 +160,7 @@ impl ToSign<'_> {
 /// Writes an envelope that nobody has signed.
 ///
 /// # Errors
-/// When it does not fit `buf`, or a device.
+/// Returns [`ReleaseError::Oversized`] if the envelope is longer than `buf` or [`MAX_ENVELOPE`].
 pub fn emit_unsigned<'b>(payload: &[u8], buf: &'b mut [u8]) -> Result<&'b [u8], ReleaseError> {
     emit(&[], payload, &[], buf)
 }

@@ -13,7 +13,7 @@ pub const MAX_ENVELOPE: usize = 4096;
 /// Bytes of the envelope that follows this header.
 ///
 /// # Errors
-/// When this is not the start of a release file, or its envelope is larger than a device can hold.
+/// Returns an error if this is not the header of a release file, or if the envelope is empty or longer than [`MAX_ENVELOPE`].
 pub fn envelope_len(header: &[u8; HEADER_LEN]) -> Result<usize, ReleaseError> {
     const LIMIT: u32 = MAX_ENVELOPE as u32;
     let [magic @ .., a, b, c, d] = header;
@@ -35,7 +35,7 @@ pub fn envelope_len(header: &[u8; HEADER_LEN]) -> Result<usize, ReleaseError> {
 /// The header before an envelope of so many bytes.
 ///
 /// # Errors
-/// When that is more than a device can hold.
+/// Returns an error if `envelope_len` is 0 or above [`MAX_ENVELOPE`].
 pub fn header(envelope_len: usize) -> Result<[u8; HEADER_LEN], ReleaseError> {
     let len = u32::try_from(envelope_len).unwrap_or(u32::MAX);
     let mut header = [0; HEADER_LEN];

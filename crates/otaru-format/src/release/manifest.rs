@@ -63,7 +63,7 @@ impl<'a> Manifest<'a> {
     /// Reads a manifest, which is all of `bytes`, and checks everything that can be checked without its payloads.
     ///
     /// # Errors
-    /// When anything is not as `docs/release-file.md` says.
+    /// Returns an error if a rule of `docs/release-file.md` is broken.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ReleaseError> {
         let mut fields = Fields::begin(bytes)?;
         let product = fields.text(2, malformed("the product is not 1 to 32 bytes of text"))?;

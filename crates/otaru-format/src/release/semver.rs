@@ -29,7 +29,7 @@ impl<'a> SemVer<'a> {
     /// Reads a version.
     ///
     /// # Errors
-    /// When it does not follow Semantic Versioning.
+    /// Returns [`BadVersion`] if the text is not a version by Semantic Versioning 2.0.0.
     pub fn parse(text: &'a str) -> Result<Self, BadVersion> {
         let text = text.strip_prefix('v').unwrap_or(text);
         let (text, build) = split_off(text, '+');

@@ -53,7 +53,7 @@ impl ManifestFields<'_> {
     /// Writes the manifest.
     ///
     /// # Errors
-    /// When a field is not as it must be, so that no reader would take it, or when `buf` is too short;
+    /// Returns an error if [`Manifest::parse`] would refuse the manifest because of a field, or if `buf` is too short;
     /// [`MAX_ENVELOPE`] bytes are always enough.
     pub fn emit<'b>(&self, buf: &'b mut [u8]) -> Result<&'b [u8], ReleaseError> {
         let limit = buf.len().min(MAX_ENVELOPE) as u32;
@@ -127,8 +127,8 @@ impl ManifestFields<'_> {
 /// Writes the manifest of the same release with another sequence; every other field stays, byte for byte.
 ///
 /// # Errors
-/// When `manifest` is none, the sequence is 0 or above [`MAX_SEQUENCE`](super::MAX_SEQUENCE), or `buf` is too short;
-/// [`MAX_ENVELOPE`] bytes are always enough.
+/// Returns an error if `manifest` is not a manifest, the sequence is 0 or above [`MAX_SEQUENCE`](super::MAX_SEQUENCE), or `buf`
+/// is too short; [`MAX_ENVELOPE`] bytes are always enough.
 pub fn with_sequence<'b>(
     manifest: &[u8],
     sequence: u64,
