@@ -215,8 +215,8 @@ impl<'w> Decoder<'w> {
     /// rest, even with nothing, until the output is empty. A call gives out no more than the dictionary's size.
     ///
     /// # Errors
-    /// When the stream is refused, from then on always the same, and what came before in this call is not given
-    /// out; [`LzmaError::Trailing`] for input after the end.
+    /// Returns an error if the stream is damaged: output decoded earlier in the same call is lost, and every further call returns
+    /// the same error. Returns [`LzmaError::Trailing`] for input after the end of the stream.
     pub fn decode(&mut self, input: &[u8]) -> Result<Step<'_>, LzmaError> {
         self.decode_at_most(input, usize::MAX)
     }
@@ -247,7 +247,7 @@ impl<'w> Decoder<'w> {
     /// Ends the stream.
     ///
     /// # Errors
-    /// When it is not complete.
+    /// Returns [`LzmaError::Truncated`] if the stream has not ended, or the error for which it was refused before.
     pub fn finish(self) -> Result<(), LzmaError> {
         match self.stage {
             Stage::Done => Ok(()),

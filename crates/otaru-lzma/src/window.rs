@@ -69,7 +69,7 @@ impl<'w> Window<'w> {
     /// Whether there is a byte so far back.
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns [`LzmaError::Distance`] if there is none.
     pub(crate) fn check(&self, distance: u32) -> Result<(), LzmaError> {
         self.source(distance).map(|_| ()).ok_or(LzmaError::Distance)
     }
