@@ -23,7 +23,8 @@ use crate::workspace::Workspace;
 /// The future may be dropped at any time; then the patch must be applied again from its start.
 ///
 /// # Errors
-/// When the patch cannot be applied, or `admit` or the host failed.
+/// Returns [`DeltaError::Patch`] if the patch is damaged or was made for another image, and [`DeltaError::Host`] with the
+/// error of `admit` or of the host.
 pub async fn apply<H: Host>(
     host: &mut H,
     workspace: &mut Workspace,

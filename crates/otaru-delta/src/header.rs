@@ -43,7 +43,8 @@ impl Header {
     /// Reads a header.
     ///
     /// # Errors
-    /// When these bytes are none, or the patch cannot be applied with the memory of a [`Workspace`](crate::Workspace).
+    /// Returns an error if the bytes are not a patch header, or if the patch needs more memory than a
+    /// [`Workspace`](crate::Workspace) has.
     pub fn parse(bytes: &[u8; Self::LEN]) -> Result<Self, HeaderError> {
         let [m0, m1, m2, version, chip, properties, a0, a1, rest @ ..] = *bytes;
         if [m0, m1, m2] != MAGIC {

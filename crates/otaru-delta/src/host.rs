@@ -13,19 +13,19 @@ pub trait Host {
     /// its end.
     ///
     /// # Errors
-    /// When it cannot be read; the decoder gives up.
+    /// Returns an error if the patch cannot be read; the decoder then gives up.
     async fn read_patch(&mut self, buf: &mut [u8]) -> Result<usize, Self::Error>;
 
     /// Fills `buf` from the old image. It never reaches beyond the old length of the patch's header.
     ///
     /// # Errors
-    /// When it cannot be read; the decoder gives up.
+    /// Returns an error if the old image cannot be read; the decoder then gives up.
     async fn read_old(&mut self, offset: u32, buf: &mut [u8]) -> Result<(), Self::Error>;
 
     /// Fills `buf` with what was written at this place of the new image. It never reaches beyond that.
     ///
     /// # Errors
-    /// When it cannot be read; the decoder gives up.
+    /// Returns an error if the new image cannot be read; the decoder then gives up.
     async fn read_new(&mut self, offset: u32, buf: &mut [u8]) -> Result<(), Self::Error>;
 
     /// Takes the next bytes of the new image, in pieces of 1 to 1024 bytes: all of 1024 but the last.
@@ -34,6 +34,6 @@ pub trait Host {
     /// brings too, byte for byte, so whoever holds these bytes already need not write them.
     ///
     /// # Errors
-    /// When it cannot be written, or is not what it should be; the decoder gives up.
+    /// Returns an error if the bytes cannot be written, or are refused; the decoder then gives up.
     async fn write_new(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
 }

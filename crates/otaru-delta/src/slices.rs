@@ -51,7 +51,7 @@ pub(crate) fn crc(bytes: &[u8]) -> u32 {
 /// Applies a patch, which gives at most `limit` bytes, to an old image, and checks the result.
 ///
 /// # Errors
-/// When the patch is bad, or made for another image.
+/// Returns an error if the patch is damaged, was made for another image, or would give more than `limit` bytes.
 pub fn apply_to_slice(old: &[u8], patch: &[u8], limit: u32) -> Result<Vec<u8>, ApplyError> {
     let header: &[u8; Header::LEN] = patch.first_chunk().ok_or(ApplyError::Patch(PatchError::Truncated))?;
     let header = Header::parse(header).map_err(|error| ApplyError::Patch(error.into()))?;

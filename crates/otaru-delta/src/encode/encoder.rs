@@ -46,7 +46,7 @@ impl core::error::Error for EncodeError {}
 /// Any bytes will do, but only for images of the ESP32 family the patch is much smaller than others.
 ///
 /// # Errors
-/// When an image is too long.
+/// Returns [`EncodeError::TooLong`] if an image has more than 64 MiB.
 pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>, EncodeError> {
     Ok(encode_with(old, new, |_| ())?.patch)
 }
