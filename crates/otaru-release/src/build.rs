@@ -188,7 +188,7 @@ impl From<ReleaseError> for BuildError {
 /// follows the image is left out.
 ///
 /// # Errors
-/// When the image is no good or does not say what it is, or an option cannot be.
+/// Returns an error if the image is invalid or names no project or version, if an option is invalid, or if a base cannot be used.
 pub fn build(
     file: &[u8],
     options: &Options,

@@ -24,7 +24,7 @@ impl<'a> ReleaseFile<'a> {
     /// Cuts a file, whose payload area may be cut off or longer; [`ReleaseFile::check_len`] tells.
     ///
     /// # Errors
-    /// When header, envelope or manifest are not as they must be.
+    /// Returns an error if `bytes` does not begin with a valid header, envelope and manifest.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ReleaseError> {
         let (envelope, area) = split(bytes)?;
         let (envelope_len, envelope) = (envelope.len(), Envelope::parse(envelope)?);
@@ -35,7 +35,7 @@ impl<'a> ReleaseFile<'a> {
     /// Whether the payload area is as long as the manifest says.
     ///
     /// # Errors
-    /// When it is shorter or longer.
+    /// Returns [`ReleaseError::Truncated`] if the area is shorter, [`ReleaseError::Malformed`] if it is longer.
     pub fn check_len(&self) -> Result<(), ReleaseError> {
         match self.area.len().cmp(&(self.manifest.area_len() as usize)) {
             std::cmp::Ordering::Less => Err(ReleaseError::Truncated),

@@ -66,7 +66,7 @@ impl SecretKey {
     /// Makes a new key from the system's random numbers.
     ///
     /// # Errors
-    /// When there are none.
+    /// Returns [`KeyError::NoRandomness`] if the system has none.
     pub fn generate() -> Result<Self, KeyError> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *seed).map_err(|_| KeyError::NoRandomness)?;
@@ -81,7 +81,7 @@ impl SecretKey {
     /// Reads a PEM file.
     ///
     /// # Errors
-    /// When it is not an unencrypted Ed25519 private key.
+    /// Returns an error if the file cannot be read, or is not an unencrypted Ed25519 private key.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let pem = read_pem(path)?;
         SigningKey::from_pkcs8_pem(&pem)
@@ -92,7 +92,7 @@ impl SecretKey {
     /// Writes a PEM file that only its owner can read.
     ///
     /// # Errors
-    /// When it cannot be written, or is there and is to be kept.
+    /// Returns [`KeyError::Exists`] if the file exists and is to be kept, [`KeyError::Write`] if it cannot be written.
     pub fn write(&self, path: &Path, existing: Existing) -> Result<(), KeyError> {
         // Without the public half, which older openssl does not know at this place.
         let mut pair = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
@@ -139,7 +139,7 @@ impl PublicKey {
     /// Reads a PEM file.
     ///
     /// # Errors
-    /// When it is no Ed25519 public key.
+    /// Returns an error if the file cannot be read, or is not an Ed25519 public key that devices accept.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let pem = read_pem(path)?;
         let key = VerifyingKey::from_public_key_pem(&pem).ok().filter(is_of_use);
@@ -149,7 +149,7 @@ impl PublicKey {
     /// Writes a PEM file.
     ///
     /// # Errors
-    /// When it cannot be written, or is there and is to be kept.
+    /// Returns [`KeyError::Exists`] if the file exists and is to be kept, [`KeyError::Write`] if it cannot be written.
     pub fn write(&self, path: &Path, existing: Existing) -> Result<(), KeyError> {
         let pem = self.0.to_public_key_pem(LineEnding::LF);
         let pem = pem.map_err(|error| KeyError::Write(path.to_owned(), io::Error::other(error)))?;

@@ -25,7 +25,7 @@ pub enum Existing {
 /// Writes a file. Whatever fails, and whenever, `path` has either its old contents or all of the new ones.
 ///
 /// # Errors
-/// When the folder cannot be written to, or the file is there and is to be kept.
+/// Returns an error if the folder cannot be written to, and [`io::ErrorKind::AlreadyExists`] if the file exists and is to be kept.
 pub fn write(path: &Path, contents: &[u8], access: Access, existing: Existing) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

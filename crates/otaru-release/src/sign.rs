@@ -20,7 +20,7 @@ impl Unsigned {
     /// The file, signed.
     ///
     /// # Errors
-    /// When the release revokes this key, or the envelope grows too large.
+    /// Returns an error if the release revokes this key, or if the signed envelope is longer than [`MAX_ENVELOPE`].
     pub fn sign(&self, key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
         assemble(&signed_manifest(&self.manifest, key)?, &self.area)
     }
@@ -28,7 +28,7 @@ impl Unsigned {
     /// The file without a signature, which a device takes only if it was built to.
     ///
     /// # Errors
-    /// When the envelope grows too large.
+    /// Returns an error if the envelope is longer than [`MAX_ENVELOPE`].
     pub fn without_signature(&self) -> Result<Vec<u8>, ReleaseError> {
         assemble(emit_unsigned(&self.manifest, &mut [0; MAX_ENVELOPE])?, &self.area)
     }
@@ -46,7 +46,7 @@ impl Unsigned {
 /// byte. Who signs vouches for them: [`verify`](crate::verify) first.
 ///
 /// # Errors
-/// When the file is no release, or the release revokes this key.
+/// Returns an error if the file is not a release, or if the release revokes this key.
 pub fn resign(file: &[u8], key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
     let (envelope, area) = file::split(file)?;
     assemble(&signed_manifest(Envelope::parse(envelope)?.payload(), key)?, area)
@@ -57,7 +57,8 @@ pub fn resign(file: &[u8], key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
 /// device of the product: [`verify`](crate::verify) first.
 ///
 /// # Errors
-/// When the file is no release, the sequence is not above its own, or the release revokes this key.
+/// Returns an error if the file is not a release, if `sequence` is not above its present one, or if the release revokes this
+/// key.
 pub fn resign_as(file: &[u8], sequence: u64, key: &SecretKey) -> Result<Vec<u8>, ReleaseError> {
     let mut buf = [0; MAX_ENVELOPE];
     let (manifest, area) = renumbered(file, sequence, &mut buf)?;
@@ -67,7 +68,7 @@ pub fn resign_as(file: &[u8], sequence: u64, key: &SecretKey) -> Result<Vec<u8>,
 /// The same release with another sequence and without a signature: the way back to one that was never signed.
 ///
 /// # Errors
-/// When the file is no release, or the sequence is not above its own.
+/// Returns an error if the file is not a release, or if `sequence` is not above its present one.
 pub fn renumber(file: &[u8], sequence: u64) -> Result<Vec<u8>, ReleaseError> {
     let mut buf = [0; MAX_ENVELOPE];
     let (manifest, area) = renumbered(file, sequence, &mut buf)?;

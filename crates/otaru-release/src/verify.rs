@@ -126,7 +126,7 @@ pub struct Patches {
 /// Applies each patch to the one of `bases` that it is for, whole files.
 ///
 /// # Errors
-/// When a patch does not make the release's image.
+/// Returns an error if a patch cannot be applied, or does not give the release's image.
 pub fn try_patches(file: &ReleaseFile<'_>, bases: &[Vec<u8>]) -> Result<Patches, VerifyError> {
     let mut patches = Patches::default();
     for payload in file.manifest.payloads() {
@@ -145,7 +145,8 @@ pub fn try_patches(file: &ReleaseFile<'_>, bases: &[Vec<u8>]) -> Result<Patches,
 /// Checks that one of these keys signed the file.
 ///
 /// # Errors
-/// When none did, or the release revokes the one that did.
+/// Returns [`VerifyError::Signature`] if none of them did, and [`VerifyError::RevokesItself`] if the release revokes the key
+/// that did.
 pub fn check_signature(file: &ReleaseFile<'_>, keys: &[PublicKey]) -> Result<PublicKey, VerifyError> {
     let key = signer(&file.envelope, keys).map_err(VerifyError::Signature)?;
     if file.manifest.revoked().any(|id| id == key.id()) {
