@@ -77,7 +77,7 @@ impl std::error::Error for NotAdmitted {}
 /// is undone.
 ///
 /// # Errors
-/// When the device does not join; the rollout is as before.
+/// Returns the reason if the device does not join; the rollout is then unchanged.
 pub fn admit(
     rollout: &mut Rollout,
     device: &Device<'_>,

@@ -76,7 +76,7 @@ impl Rollout {
     /// Takes what happens to the rollout as a whole.
     ///
     /// # Errors
-    /// When this cannot be done now; nothing has changed then.
+    /// Returns an error if the rollout does not allow this now; it is then unchanged.
     pub fn step(&mut self, control: Control, now: Time) -> Result<Vec<Effect>, ControlError> {
         let mut effects = Vec::new();
         self.control(control, now, &mut effects)?;

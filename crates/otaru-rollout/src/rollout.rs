@@ -112,7 +112,7 @@ impl Rollout {
     /// A draft.
     ///
     /// # Errors
-    /// When the specification makes no sense.
+    /// Returns an error if the specification contradicts itself, or a number in it is out of bounds.
     pub fn new(id: RolloutId, spec: RolloutSpec, now: Time) -> Result<Self, SpecError> {
         spec.validate()?;
         let waves = spec.waves.len() + 1;

@@ -19,8 +19,8 @@ impl DeploymentStep<'_> {
     /// deployments in other rollouts that are not over.
     ///
     /// # Errors
-    /// When nothing is begun again; nothing has changed then. It is not when another rollout brought the device to an image since,
-    /// nor when the device failed here or rolled the image back.
+    /// Returns the reason if the deployment is not queued again; nothing has then changed. It is not queued again after another
+    /// rollout has brought the device to an image, after the device failed here, or after it rolled the image back.
     pub fn take_back(
         &mut self,
         device: &Device<'_>,
