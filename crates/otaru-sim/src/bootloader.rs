@@ -54,7 +54,7 @@ const FACTORY: i32 = -1;
 /// Chooses and verifies an app, changing otadata as the real one does.
 ///
 /// # Errors
-/// When nothing can be started.
+/// Returns an error if the flash fails, the partition table is damaged, or no partition holds a good image.
 pub async fn boot(flash: &mut Flash, kind: BootloaderKind) -> Result<Started, BootError> {
     let mut bytes = [0; TABLE_LEN];
     flash.read(TABLE_OFFSET, &mut bytes).await?;

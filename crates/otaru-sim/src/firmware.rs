@@ -210,7 +210,7 @@ fn noise(seed: &Digest, len: usize) -> Vec<u8> {
 /// Puts Otaru's partition table for 4 MiB, blank otadata and an app in `ota_0` on a chip, as a flashing tool does.
 ///
 /// # Errors
-/// When the image does not fit its slot.
+/// Returns [`FlashError::OutOfBounds`] if the image is larger than its slot.
 pub fn provision(flash: &Flash, image: &[u8]) -> Result<(), FlashError> {
     Geometry::default().provision(flash, image)
 }

@@ -304,7 +304,7 @@ impl Flash {
     /// of devices.
     ///
     /// # Panics
-    /// When the contents are no multiple of 4 KiB.
+    /// Panics if the length of the contents is not a multiple of 4 KiB.
     pub fn sharing(contents: Rc<[u8]>, timing: Timing, clock: SimClock) -> Self {
         assert!(contents.len().is_multiple_of(SECTOR as usize), "flash has whole sectors");
         let own = vec![None; contents.len() / SECTOR as usize];
@@ -314,7 +314,7 @@ impl Flash {
     /// A chip in a dump file; made blank if it does not exist.
     ///
     /// # Errors
-    /// When the file cannot be opened, or is no multiple of 64 KiB.
+    /// Returns an error if the file cannot be opened, or if its length is above 16 MiB or not a multiple of 64 KiB.
     pub fn open(path: &Path, timing: Timing, clock: SimClock) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut len = file.metadata()?.len();
@@ -333,7 +333,7 @@ impl Flash {
     /// The whole contents.
     ///
     /// # Errors
-    /// When the dump's file fails.
+    /// Returns [`FlashError::File`] if the dump file cannot be read.
     pub fn contents(&self) -> Result<Vec<u8>, FlashError> {
         let chip = self.0.borrow();
         let mut bytes = vec![0; chip.cells.len() as usize];
@@ -344,7 +344,8 @@ impl Flash {
     /// Puts bytes where a flashing tool would, without wear and time.
     ///
     /// # Errors
-    /// When they do not fit.
+    /// Returns [`FlashError::OutOfBounds`] if they reach beyond the end of the chip, and [`FlashError::File`] if the dump file
+    /// cannot be written.
     pub fn provision(&self, at: u32, bytes: &[u8]) -> Result<(), FlashError> {
         let mut chip = self.0.borrow_mut();
         if u64::from(at) + bytes.len() as u64 > u64::from(chip.cells.len()) {
@@ -395,7 +396,8 @@ impl Flash {
     /// Whether these bytes stand there, which counts as a read.
     ///
     /// # Errors
-    /// When the dump's file fails, or there are not so many.
+    /// Returns [`FlashError::OutOfBounds`] if the range reaches beyond the end of the chip, and [`FlashError::File`] if the dump
+    /// file cannot be read.
     pub fn holds(&self, at: u32, bytes: &[u8]) -> Result<bool, FlashError> {
         let mut chip = self.0.borrow_mut();
         if u64::from(at) + bytes.len() as u64 > u64::from(chip.cells.len()) {

@@ -113,7 +113,7 @@ impl Geometry {
     /// Puts the table, blank partitions and an app on a chip, as a flashing tool does.
     ///
     /// # Errors
-    /// When the image does not fit its partition, or the partitions do not fit the chip.
+    /// Returns [`FlashError::OutOfBounds`] if the image is larger than its partition, or the partitions are larger than the chip.
     pub fn provision(&self, flash: &Flash, image: &[u8]) -> Result<(), FlashError> {
         let mut table = [0; TABLE_LEN];
         partition::emit(&self.partitions, &mut table).map_err(|_| FlashError::OutOfBounds)?;

@@ -108,7 +108,7 @@ impl Lab {
     /// A lab whose device was flashed with `image` and is off.
     ///
     /// # Errors
-    /// When the image does not fit.
+    /// Returns [`FlashError::OutOfBounds`] if the image is larger than its partition.
     pub fn new(setup: Setup, image: &[u8]) -> Result<Self, FlashError> {
         let clock = SimClock::new(1.0);
         let flash = setup.geometry.blank_chip(clock.clone());

@@ -33,7 +33,7 @@ impl Key {
     /// An envelope around `payload`.
     ///
     /// # Errors
-    /// When it would be too long.
+    /// Returns [`ReleaseError::Oversized`] if the envelope is longer than [`MAX_ENVELOPE`].
     pub fn seal(self, payload: &[u8]) -> Result<Vec<u8>, ReleaseError> {
         let sign = ToSign { key_id: self.id(), payload };
         let mut message = Vec::new();
@@ -91,7 +91,7 @@ impl Recipe {
     /// The release file of `image`.
     ///
     /// # Errors
-    /// When it cannot be a release.
+    /// Returns an error if the recipe does not make a release that devices can read.
     pub fn make(&self, image: &[u8]) -> Result<Vec<u8>, ReleaseError> {
         self.make_of(image, Digest::of(image))
     }
@@ -99,7 +99,7 @@ impl Recipe {
     /// The release file of an image with this digest and of what is stored behind it.
     ///
     /// # Errors
-    /// When it cannot be a release.
+    /// Returns an error if the recipe does not make a release that devices can read.
     pub fn make_of(&self, stored: &[u8], image: Digest) -> Result<Vec<u8>, ReleaseError> {
         let blocks = stored.chunks(block_size(stored.len() as u32) as usize);
         let frames: Vec<Vec<u8>> = blocks.map(frame).collect();
@@ -109,7 +109,7 @@ impl Recipe {
     /// The same with frames of one's own, one a block.
     ///
     /// # Errors
-    /// When it cannot be a release.
+    /// Returns an error if the recipe does not make a release that devices can read.
     pub fn assemble(&self, image: &[u8], frames: &[Vec<u8>]) -> Result<Vec<u8>, ReleaseError> {
         self.put_together(image, Digest::of(image), frames)
     }
