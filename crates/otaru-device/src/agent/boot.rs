@@ -99,9 +99,9 @@ impl Boot {
 /// rolls back and restarts, and does not return. Boots that power, brownout or USB ended are counted apart, and bar nothing.
 ///
 /// # Errors
-/// When the flash cannot be read or has no partition table with two app slots, when this program runs from none of its
-/// partitions, and when the chip encrypts its flash. The watchdog is armed all the same: feed it while saying so, and see
-/// [`SlotError::is_lasting`] for whether a restart may help.
+/// Returns an error if the flash cannot be read or written, if the partition table does not have two OTA slots, if this program
+/// runs from none of its partitions, or if the chip encrypts its flash. The watchdog is armed even then: feed it while
+/// reporting the error. [`SlotError::is_lasting`] tells whether a restart may help.
 pub async fn begin<F: MultiwriteNorFlash, B: Board>(
     flash: &mut F,
     board: &mut B,

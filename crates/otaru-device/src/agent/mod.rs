@@ -66,8 +66,8 @@ impl<'a, P: Platform> Agent<'a, P> {
     /// Puts the agent together. `boot` is what [`begin`](crate::begin) found, `workspace` the agent's buffers.
     ///
     /// # Errors
-    /// When the configuration is one that no device can work with. The watchdog is armed: feed it while saying so, or restart,
-    /// so that a new image makes room for the old one.
+    /// Returns an error if no device can work with this configuration. The watchdog is armed: feed it while reporting the error, or
+    /// restart, so that an image on trial is rolled back.
     pub fn new(
         config: Config<'a>,
         parts: Parts<'a, P>,

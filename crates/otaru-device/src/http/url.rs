@@ -30,7 +30,7 @@ impl Target {
     /// what may not be in a URL as it is (section 2), removes dot segments, and drops a fragment.
     ///
     /// # Errors
-    /// When the reference does not lead to a URL that can be fetched; the text is then of no more use.
+    /// Returns an error if the reference does not lead to a URL that can be fetched; the contents of `text` are then unspecified.
     pub(super) fn follow(&mut self, reference: &[u8], text: &mut [u8]) -> Result<(), UrlError> {
         let (absolute, rest) = match split_scheme(reference) {
             Some((scheme, rest)) => {

@@ -66,8 +66,8 @@ impl Slots {
     /// Reads the partition table. `running_address` is where this program's partition begins.
     ///
     /// # Errors
-    /// When the table is missing, damaged, or has no two OTA slots, and when `running_address` is none of its apps: the slot
-    /// taken for free could be the one that runs.
+    /// Returns an error if the table cannot be read, is damaged or does not have two OTA slots, and if no app partition begins at
+    /// `running_address`: the slot taken for free could then be the running one.
     pub async fn open<F: ReadNorFlash>(
         flash: &mut F,
         running_address: u32,

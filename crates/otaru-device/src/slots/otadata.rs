@@ -143,7 +143,7 @@ impl Slots {
     /// Makes the bootloader start `slot` next, on trial.
     ///
     /// # Errors
-    /// When the flash fails; the old choice then still stands.
+    /// Returns an error if the flash fails or the sequence numbers are used up; the old choice then still stands.
     pub async fn activate<F: NorFlash>(&self, flash: &mut F, slot: Slot) -> Result<(), SlotError<F::Error>> {
         self.choose(flash, slot, State::New).await
     }
@@ -152,7 +152,7 @@ impl Slots {
     /// the confirmation is whole; then the trial's record is replaced too, so that either sector may go bad.
     ///
     /// # Errors
-    /// When the flash fails; the trial then still stands.
+    /// Returns an error if the flash fails or the sequence numbers are used up; the trial then still stands.
     pub async fn confirm<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
         let records = self.records(flash).await;
         let (sector, trial) = match ruling(&records) {
@@ -212,7 +212,8 @@ impl Slots {
     /// is not touched; only where the bootloader would then not choose the other slot is a new choice written.
     ///
     /// # Errors
-    /// When the flash fails; the trial then still stands and the next boot tries again.
+    /// Returns an error if the flash fails or the sequence numbers are used up; the trial then still stands, and the next boot
+    /// tries again.
     pub async fn retire<F: NorFlash>(
         &self,
         flash: &mut F,
@@ -244,7 +245,7 @@ impl Slots {
     /// Looks whether this boot is a trial.
     ///
     /// # Errors
-    /// When the flash fails.
+    /// Returns no error at present: a sector that cannot be read counts as one without a record.
     pub async fn trial<F: ReadNorFlash>(&self, flash: &mut F) -> Result<Option<Trial>, SlotError<F::Error>> {
         let records = self.records(flash).await;
         let own = |(_, record): &(usize, Record)| is_trial(record) && Slot::of_record(record) == self.running;
@@ -259,7 +260,7 @@ impl Slots {
     /// Notes in the ruling record that its image is started once more, after a reset for this reason.
     ///
     /// # Errors
-    /// When the flash fails.
+    /// Returns [`SlotError::Flash`] if the record cannot be written.
     pub async fn count_boot<F: MultiwriteNorFlash>(
         &self,
         flash: &mut F,
@@ -278,7 +279,7 @@ impl Slots {
     /// Whether another image than the one that was flashed first has ever been activated, as far as otadata tells.
     ///
     /// # Errors
-    /// When the flash fails.
+    /// Returns no error at present: a sector that cannot be read counts as one without a record.
     pub async fn was_updated<F: ReadNorFlash>(&self, flash: &mut F) -> Result<bool, SlotError<F::Error>> {
         Ok(self.records(flash).await.iter().flatten().any(|record| record.seq > 1))
     }
@@ -286,7 +287,7 @@ impl Slots {
     /// The trial that ended with this program running instead, if the last one did.
     ///
     /// # Errors
-    /// When the flash fails.
+    /// Returns no error at present: a sector that cannot be read counts as one without a record.
     pub async fn failed_trial<F: ReadNorFlash>(
         &self,
         flash: &mut F,
@@ -308,7 +309,7 @@ impl Slots {
     /// Erases the record of a trial that failed, so that whatever comes into its slot next is not taken for the image that did.
     ///
     /// # Errors
-    /// When the flash fails.
+    /// Returns [`SlotError::Flash`] if the record cannot be erased.
     pub async fn forget_trial<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
         let records = self.records(flash).await;
         let newest = (0..2).max_by_key(|sector| records[*sector].map(|record| record.seq));
@@ -327,7 +328,7 @@ impl Slots {
     /// that it is not tried again at every boot.
     ///
     /// # Errors
-    /// When the flash fails; the bootloader then falls back again.
+    /// Returns an error if the flash fails or the sequence numbers are used up; the bootloader then falls back again.
     pub async fn repair<F: NorFlash>(&self, flash: &mut F) -> Result<(), SlotError<F::Error>> {
         let records = self.records(flash).await;
         if self.running == Slot::Factory || self.boots_by(&records) == self.running {

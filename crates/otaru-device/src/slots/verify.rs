@@ -34,7 +34,7 @@ impl<E: fmt::Debug> core::error::Error for VerifyError<E> {}
 /// Checks the image at the start of `region`, through `buf`.
 ///
 /// # Errors
-/// When the flash fails or the image is bad.
+/// Returns [`VerifyError::Flash`] if the flash cannot be read, and [`VerifyError::Image`] if the image is damaged.
 pub async fn verify<F: ReadNorFlash>(
     flash: &mut F,
     region: &Region,

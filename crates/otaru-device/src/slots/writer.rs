@@ -48,7 +48,7 @@ impl SlotWriter {
     /// Erases the next block, unless enough is erased already; says whether it did something.
     ///
     /// # Errors
-    /// When the flash fails.
+    /// Returns [`SlotError::Flash`] if the flash cannot be read or erased.
     pub async fn erase_ahead<F: NorFlash>(&mut self, flash: &mut F) -> Result<bool, SlotError<F::Error>> {
         if self.frontier >= self.limit::<F>() || self.frontier >= self.head + BLOCK {
             return Ok(false);
