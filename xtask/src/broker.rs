@@ -89,7 +89,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
 /// For this process and those it starts.
 ///
 /// # Errors
-/// When the system does not allow so many.
+/// Returns an error if the system's hard limit is lower.
 pub(crate) fn raise_file_limit(clients: usize) -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let wanted = u64::try_from(clients)? + 100;
@@ -265,7 +265,7 @@ impl Wire {
     /// Sends a CONNECT; what is answered is not waited for.
     ///
     /// # Errors
-    /// When nobody listens.
+    /// Returns an error if nothing listens at the port.
     pub(crate) fn connect(port: u16, options: ConnectOptions) -> Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("cannot connect")?;
         stream.set_nodelay(true)?;
@@ -279,7 +279,7 @@ impl Wire {
     /// Sends a packet.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// Returns an error if the packet cannot be encoded, or the connection is closed.
     pub(crate) fn send(&mut self, packet: &impl MqttPacket) -> Result<()> {
         let mut bytes = Vec::new();
         packet.encode(&mut bytes)?;
@@ -289,7 +289,7 @@ impl Wire {
     /// The body of the next packet, which must be of this type and tell of no failure.
     ///
     /// # Errors
-    /// When it is not.
+    /// Returns an error if the connection is closed, the packet is of another type, or its reason code tells of a failure.
     pub(crate) fn expect(&mut self, kind: u8) -> Result<Vec<u8>> {
         let first = self.byte()?;
         let (mut len, mut shift) = (0, 0);

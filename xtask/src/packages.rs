@@ -36,9 +36,9 @@ struct Package {
 
 /// A workspace whose packages are published.
 struct Workspace {
-    /// Its folder.
+    /// Folder of the workspace.
     at: PathBuf,
-    /// Its build folder.
+    /// Folder for build output.
     target: PathBuf,
 }
 

@@ -58,7 +58,7 @@ impl Report {
     /// Prints the summary.
     ///
     /// # Errors
-    /// When a check failed, or was skipped in a strict run although it need not have been.
+    /// Returns an error if a check failed, or if the run is strict and a check was skipped that could have run.
     pub(crate) fn finish(self) -> Result<()> {
         println!("\n=== Summary");
         let mut skips = Vec::new();

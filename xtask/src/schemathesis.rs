@@ -33,7 +33,7 @@ const DONE: [&str; 6] = [
 /// Runs it against a server of its own.
 ///
 /// # Errors
-/// When an answer is not as the description says.
+/// Returns an error if an answer differs from the OpenAPI description, or if an action in [`DONE`] never succeeded.
 pub(crate) fn check() -> Result<Outcome> {
     let Some(schemathesis) = find("schemathesis") else {
         let reason = format!("no schemathesis: {}", tools::schemathesis_remedy());

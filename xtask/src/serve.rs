@@ -41,7 +41,7 @@ impl Server {
     /// Starts the program with a new data folder; it answers when this is done.
     ///
     /// # Errors
-    /// When it does not start, or was not built.
+    /// Returns an error if the program was not built, or does not start.
     pub(crate) fn start(otaru: &Path, data: &Path) -> Result<Self> {
         Self::start_with(otaru, data, &["--dev"], Stdio::inherit())
     }
@@ -49,7 +49,7 @@ impl Server {
     /// Starts the program with these options, and its log there.
     ///
     /// # Errors
-    /// When it does not start, or was not built.
+    /// Returns an error if the program was not built, or does not start.
     pub(crate) fn start_with(otaru: &Path, data: &Path, options: &[&str], log: Stdio) -> Result<Self> {
         let (http, mqtt, metrics) = (free_port()?, free_port()?, free_port()?);
         let at = |port: u16| format!("127.0.0.1:{port}");
@@ -77,7 +77,7 @@ impl Server {
     /// Has the command line do something on it, as the admin.
     ///
     /// # Errors
-    /// When that fails.
+    /// Returns an error if the command fails.
     pub(crate) fn user(&self, args: &[&str]) -> Result<Value> {
         let mut command = program(&self.program);
         command.args(args).arg("--json").stdin(Stdio::null());
@@ -91,7 +91,7 @@ impl Server {
     /// Reads from its API as the admin.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// Returns an error if the server does not answer, or answers with an error.
     pub(crate) fn get(&self, path: &str) -> Result<String> {
         read(&format!("{}{path}", self.url), &self.token)
     }
@@ -99,7 +99,7 @@ impl Server {
     /// Fetches the metrics, as text.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// Returns an error if the server does not answer, or answers with an error.
     pub(crate) fn metrics(&self) -> Result<String> {
         read(&format!("http://127.0.0.1:{}/metrics", self.metrics), &self.token)
     }
@@ -113,7 +113,7 @@ fn read(url: &str, token: &str) -> Result<String> {
 /// A port that nobody listens at.
 ///
 /// # Errors
-/// When there is none.
+/// Returns an error if no port is free.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -42,7 +42,7 @@ pub(super) struct Crowd {
 /// A connection that does not wait for anything, from this address.
 ///
 /// # Errors
-/// When the system has none.
+/// Returns an error if the system opens no more sockets.
 pub(super) fn socket(from: Ipv4Addr) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
@@ -58,7 +58,7 @@ struct One {
 /// Keeps up to `count` connections until `stop`: whichever the server ends is opened anew.
 ///
 /// # Errors
-/// When the target's address is none.
+/// Returns an error if the target's address is invalid, or a socket cannot be set up.
 pub(super) fn attack(target: &Target, attack: Attack, count: usize, stop: &AtomicBool) -> Result<Crowd> {
     let to: SocketAddr = target.host.parse()?;
     let words = words(target, attack);

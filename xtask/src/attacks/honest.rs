@@ -57,7 +57,7 @@ impl<'a> Honest<'a> {
     /// Logs in.
     ///
     /// # Errors
-    /// When the server does not let them.
+    /// Returns an error if the server refuses the login.
     pub(super) fn new(target: &'a Target) -> Result<Self> {
         let form = format!("token={}", target.server.token);
         let host = &target.host;
@@ -116,7 +116,7 @@ impl<'a> Honest<'a> {
 /// Reads, with the admin's token, what must be there; the body of what is answered.
 ///
 /// # Errors
-/// When it is not, or not all of it.
+/// Returns an error if the answer has another status than 200, or is not complete.
 pub(super) fn get(target: &Target, path: &str, more: &str) -> Result<Vec<u8>> {
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n{more}\r\n",
@@ -128,7 +128,7 @@ pub(super) fn get(target: &Target, path: &str, more: &str) -> Result<Vec<u8>> {
 /// The body of an answer with this status.
 ///
 /// # Errors
-/// When it has another, or is not whole.
+/// Returns an error if the answer has another status, or is not complete.
 pub(super) fn body(answer: Vec<u8>, status: u16) -> Result<Vec<u8>> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("closed without an answer")?;
     let (head, body) = (String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase(), &answer[end + 4..]);
@@ -144,7 +144,7 @@ pub(super) fn body(answer: Vec<u8>, status: u16) -> Result<Vec<u8>> {
 /// Sends a request as it is, and gives back all of the answer.
 ///
 /// # Errors
-/// When there is none in time.
+/// Returns an error if the connection fails, or the answer does not end in time.
 pub(super) fn exchange(host: &str, request: &str) -> Result<Vec<u8>> {
     let began = Instant::now();
     let to: SocketAddr = host.parse()?;

@@ -32,7 +32,7 @@ pub(crate) use self::options::Options;
 /// Attacks, and says which aims were met.
 ///
 /// # Errors
-/// When one was not.
+/// Returns an error if an aim was missed, or an attack could not be played.
 pub(crate) fn bench(options: &Options) -> Result<()> {
     raise_file_limit(options.connections)?;
     let otaru = match &options.program {

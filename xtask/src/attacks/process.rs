@@ -16,7 +16,7 @@ impl Memory {
     /// Bytes it has in use.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Returns an error if the process has ended.
     pub(super) fn now(&self) -> Result<u64> {
         self.field("VmRSS:")
     }
@@ -24,7 +24,7 @@ impl Memory {
     /// The most bytes it had in use since [`Memory::reset_peak`].
     ///
     /// # Errors
-    /// When it has ended.
+    /// Returns an error if the process has ended.
     pub(super) fn peak(&self) -> Result<u64> {
         self.field("VmHWM:")
     }
@@ -32,7 +32,7 @@ impl Memory {
     /// Begins anew to note the most it has in use: proc(5), `/proc/pid/clear_refs`.
     ///
     /// # Errors
-    /// When it has ended, or belongs to somebody else.
+    /// Returns an error if the process has ended, or belongs to another user.
     pub(super) fn reset_peak(&self) -> Result<()> {
         fs::write(format!("/proc/{}/clear_refs", self.0), "5").context("cannot reset the memory's peak")
     }

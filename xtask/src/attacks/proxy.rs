@@ -30,7 +30,7 @@ impl Nginx {
     /// Starts it with people at port `people`, devices at port `devices`, and the server at `server`.
     ///
     /// # Errors
-    /// When it does not start.
+    /// Returns an error if nginx does not start.
     pub(super) fn start(folder: &Path, people: u16, devices: u16, server: &str) -> Result<Self> {
         let sample = fs::read_to_string(root().join("packaging/nginx.conf"))?
             .replace("127.0.0.1:8080", server)

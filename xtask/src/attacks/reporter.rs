@@ -35,7 +35,7 @@ impl Device {
     /// Has the server know it.
     ///
     /// # Errors
-    /// When the server does not want to.
+    /// Returns an error if the server does not add the device.
     pub(super) fn new(target: &Target, name: &str) -> Result<Self> {
         let wanted = json!({ "id": name }).to_string();
         let head = format!(
@@ -87,7 +87,7 @@ impl Device {
     /// Reports once a second until `stop`; how long each report that was acknowledged took to be seen.
     ///
     /// # Errors
-    /// When one is not acknowledged, or never seen.
+    /// Returns an error if a report is not acknowledged, or an acknowledged one is never seen.
     pub(super) fn be_heard(
         &self,
         target: &Target,
@@ -134,7 +134,7 @@ impl Device {
     /// Reports without pause until `stop`; how often.
     ///
     /// # Errors
-    /// When the server does not let it in at all.
+    /// Returns an error if the server refuses the first connection.
     pub(super) fn flood(&self, target: &Target, attack: Attack, stop: &AtomicBool) -> Result<usize> {
         match attack.is_over_mqtt() {
             true => self.flood_over_mqtt(target, attack, stop),

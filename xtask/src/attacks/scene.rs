@@ -60,7 +60,7 @@ struct Devices {
 /// Plays it.
 ///
 /// # Errors
-/// When it cannot be played; that an aim is missed is none.
+/// Returns an error if the attack cannot be played; a missed aim is not an error.
 pub(super) fn play(target: &Target, attack: Attack, way: Route, options: &Options) -> Result<Outcome> {
     println!("\n{} ({way:?}), load {}", attack.name(), load());
     let honest = Honest::new(target)?;

@@ -19,7 +19,7 @@ const AT_ONCE: usize = 4_000;
 /// Fills and empties the buffers of connections that have nothing to do with the server.
 ///
 /// # Errors
-/// When the system has no connections.
+/// Returns an error if the system opens no more connections.
 pub(super) fn warm() -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let to = listener.local_addr()?;
