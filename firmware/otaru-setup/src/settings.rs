@@ -138,7 +138,7 @@ impl Settings {
     /// Adds a network.
     ///
     /// # Errors
-    /// When its name or password cannot be one, or there is no room.
+    /// Returns an error if the name or password is invalid, if the network is listed already, or if the list is full.
     pub fn add_network(&mut self, ssid: &str, password: &str) -> Result<(), Invalid> {
         let name = String::try_from(ssid).ok().filter(|name| !name.is_empty() && !has_control(name));
         let name: String<32> = name.ok_or(Invalid::Ssid)?;
@@ -157,7 +157,7 @@ impl Settings {
     /// Sets the broker.
     ///
     /// # Errors
-    /// When the host is none that a device can connect to, or the port is 0.
+    /// Returns an error if a device cannot connect to this host, or if the port is 0.
     pub fn set_broker(&mut self, host: &str, port: u16) -> Result<(), Invalid> {
         if port == 0 {
             return Err(Invalid::Port);
@@ -177,7 +177,7 @@ impl Settings {
     /// Sets the login at the broker. A user may do without a password.
     ///
     /// # Errors
-    /// When a part cannot be one, or there is a password only.
+    /// Returns an error if the user or password is invalid, or if there is a password without a user.
     pub fn set_login(&mut self, user: &str, password: &str) -> Result<(), Invalid> {
         if user.is_empty() && !password.is_empty() {
             return Err(Invalid::NoUser);
@@ -193,7 +193,7 @@ impl Settings {
     /// Sets the device's name; an empty one is made of chip and MAC address.
     ///
     /// # Errors
-    /// When it is too long, or cannot be part of a topic.
+    /// Returns an error if the name is longer than 32 bytes, or cannot be part of a topic.
     pub fn set_name(&mut self, name: &str) -> Result<(), Invalid> {
         if !name.is_empty() {
             name::device(name).map_err(Invalid::Name)?;
@@ -205,7 +205,7 @@ impl Settings {
     /// Sets how topics begin; empty for the default.
     ///
     /// # Errors
-    /// When it cannot be how topics begin.
+    /// Returns [`Invalid::Topic`] if the topic is too long, or cannot be the beginning of one.
     pub fn set_topic(&mut self, topic: &str) -> Result<(), Invalid> {
         if !topic.is_empty() {
             name::base(topic).map_err(Invalid::Topic)?;

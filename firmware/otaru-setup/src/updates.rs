@@ -46,7 +46,7 @@ const SPKI: [u8; 12] = [0x30, 0x2A, 0x30, 0x05, 0x06, 0x03, 0x2B, 0x65, 0x70, 0x
 /// Reads a key: hexadecimal, base64, or PEM.
 ///
 /// # Errors
-/// When it is none, or none that a device can trust.
+/// Returns an error if the text is not an Ed25519 public key, or if devices do not trust this key.
 pub fn key(text: &str) -> Result<PublicKey, NoKey> {
     let key = bytes(text.trim())?;
     key.check().map_err(NoKey::Bad)?;
