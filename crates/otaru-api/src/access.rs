@@ -180,6 +180,7 @@ pub struct AuditEntry {
     pub action: String,
     /// Object: `rollout/17` …
     pub object: String,
-    /// Details.
+    /// Details: fields that depend on the action.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<std::collections::BTreeMap<String, Value>>))]
     pub detail: Value,
 }

@@ -133,7 +133,8 @@ pub struct DeviceEvent {
     pub at: Timestamp,
     /// Kind: `report`, `online`, `offline`, `tags`, `label`, `retired`, `unretired` …
     pub kind: String,
-    /// More about it; of a report, what changed, and in `to` the version that it is about, where that is known.
+    /// Details: fields that depend on the kind; of a report, what changed, and in `to` the version that it is about, if known.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<std::collections::BTreeMap<String, Value>>))]
     #[serde(default)]
     pub detail: Value,
     /// Steps of an attempt at an update, the oldest first, where there is more than one: the entry says the same as the last.
@@ -151,7 +152,8 @@ pub struct DeviceStep {
     pub at: Timestamp,
     /// Kind: `report`, `online` or `offline`.
     pub kind: String,
-    /// More about it.
+    /// Details: fields that depend on the kind.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<std::collections::BTreeMap<String, Value>>))]
     #[serde(default)]
     pub detail: Value,
 }
@@ -303,6 +305,7 @@ pub struct Claim {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Orders {
     /// An offer, as on the topic `{base}/{device}/update`; `null` when there is nothing to do.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<std::collections::BTreeMap<String, Value>>))]
     pub offer: Option<Value>,
 }
 

@@ -251,6 +251,7 @@ pub struct RolloutEvent {
     #[serde(default)]
     pub actor: Option<String>,
     /// Event: `{"did": …}` or `{"notice": …}`.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<std::collections::BTreeMap<String, Value>>))]
     #[serde(default)]
     pub event: Value,
 }

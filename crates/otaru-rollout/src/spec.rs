@@ -146,7 +146,7 @@ pub struct Limits {
 pub struct StopRule {
     /// Stop when at least this share of the verdicts are failures…
     pub failures: Percent,
-    /// … of at least so many verdicts.
+    /// Smallest number of verdicts for which the rule holds.
     pub minimum: u32,
 }
 
@@ -157,7 +157,7 @@ pub struct StopRule {
 pub struct Attempts {
     /// Time that one attempt may take, from the offer to the confirmed image.
     pub timeout: Span,
-    /// Number of attempts, the first included; at most [`MAX_ATTEMPTS`].
+    /// Number of attempts, the first included; at most 10 (`MAX_ATTEMPTS`).
     pub count: u32,
     /// The pause after the first; each further one is twice as long.
     pub backoff: Span,

@@ -27,9 +27,9 @@ pub struct Target {
     pub chips: BTreeSet<String>,
     /// The versions they run.
     pub versions: Option<VersionRange>,
-    /// A list of them, at most [`MAX_LIST`].
+    /// Ids of devices, at most 1000 (`MAX_LIST`).
     pub devices: Option<BTreeSet<DeviceId>>,
-    /// This share of them, drawn by [`Position`] with the rollout's salt.
+    /// Share of the devices in per cent, drawn with the rollout's salt.
     pub percent: Percent,
 }
 

@@ -12,8 +12,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::counts::Counts;
 use crate::db::Db;
+use crate::devices::bounds::Registry;
 use crate::devices::recent::Recent;
-use crate::devices::registry::Registry;
 use crate::metrics::Metrics;
 use crate::mqtt::{BrokerUrl, Connections};
 use crate::rates::{FailedLogins, Polls};
@@ -85,7 +85,7 @@ impl App {
         Self {
             tokens: Tokens::new(db.clone(), clock.clone()),
             readiness: Readiness::new(db.clone(), artifacts.clone(), clock.clone()),
-            streams: Counts::new(config.limits.streams),
+            streams: Counts::new(config.http_limits.streams),
             events: Events::default(),
             metrics: Arc::default(),
             public_mqtt: OnceLock::new(),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::devices::registry::Bounds;
+use crate::devices::bounds::Bounds;
 use crate::http::Limits;
 use crate::mqtt::BrokerUrl;
 use crate::releases::UploadLimits;
@@ -35,11 +35,11 @@ pub struct Config {
     /// them. Without any key, everybody's are.
     pub trusted_keys: Vec<PathBuf>,
     /// Bounds on the number of devices that can register.
-    pub registration: Bounds,
+    pub device_limits: Bounds,
     /// Limits of uploads.
-    pub uploads: UploadLimits,
+    pub upload_limits: UploadLimits,
     /// Limits on concurrent HTTP connections and requests.
-    pub limits: Limits,
+    pub http_limits: Limits,
     /// Address of the metrics, if they are served.
     pub metrics: Option<SocketAddr>,
     /// The prefix under which Home Assistant looks for devices, if they shall appear there.

@@ -12,7 +12,7 @@ use super::{audit, fleet_keys};
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::db::DbError;
-use crate::devices::registry::{self, Bounds, Entry, NoRoom};
+use crate::devices::bounds::{self, Bounds, Entry, NoRoom};
 use crate::devices::{edit, history, tags};
 use crate::problem::Problem;
 use crate::secret;
@@ -51,7 +51,7 @@ pub async fn verify(
         Verdict::Good => Ok(true),
         Verdict::Bad => Ok(false),
         Verdict::New => {
-            let (now, bounds, id) = (app.clock.now(), app.config.registration, device.clone());
+            let (now, bounds, id) = (app.clock.now(), app.config.device_limits, device.clone());
             let let_in = app.db.write(move |tx| register(tx, &id, &password, from, bounds, now)).await?;
             Ok(let_in.unwrap_or_else(|why| {
                 app.registry.note(&device, &why);
@@ -124,7 +124,7 @@ fn came(
     if key.devices >= key.max_devices.unwrap_or(bounds.per_fleet_key) {
         return Ok(Err(NoRoom::FleetKey { name: key.name.clone(), devices: key.devices }));
     }
-    if registry::register(tx, device, bounds.devices, now)? == Entry::NoRoom {
+    if bounds::register(tx, device, bounds.devices, now)? == Entry::NoRoom {
         return Ok(Err(NoRoom::Registry(bounds.devices)));
     }
     tx.execute("UPDATE fleet_keys SET devices = devices + 1 WHERE id = ?", [&key.id])?;

@@ -37,7 +37,7 @@ async fn claim(
     Body(claim): Body<Claim>,
 ) -> Result<(StatusCode, Json<DeviceLogin>), Problem> {
     let (id, now) = (device_id(&app, &claim.device)?, app.clock.now());
-    let (username, from, bounds) = (id.to_string(), peer(&parts), app.config.registration);
+    let (username, from, bounds) = (id.to_string(), peer(&parts), app.config.device_limits);
     // Only who has the key counts for it.
     let text = claim.fleet_key.clone();
     if let Some(key) = app.db.read(move |tx| fleet_keys::find(tx, &text)).await? {

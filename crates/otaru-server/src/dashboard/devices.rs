@@ -242,7 +242,7 @@ async fn add(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor, For
     let label = fields.get("label").map(str::to_owned);
     let change = ChangeDevice { label, tags: tags(fields.text("tags")), remove_tags: Vec::new() };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
-    let most = app.config.registration.devices;
+    let most = app.config.device_limits.devices;
     let added = app.db.write(move |tx| commands::add(tx, &caller, &id, &change, most, now));
     let (device, password) = added.await?;
     draw(&SecretPage {

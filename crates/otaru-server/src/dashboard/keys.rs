@@ -55,7 +55,7 @@ async fn page(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor) ->
     let (tokens, fleet_keys) =
         app.db.read(|tx| Ok::<_, Problem>((tokens::list(tx)?, fleet_keys::list(tx)?))).await?;
     let shell = Shell::new(&visitor, Section::Keys, "Access");
-    let per_fleet_key = app.config.registration.per_fleet_key;
+    let per_fleet_key = app.config.device_limits.per_fleet_key;
     draw(&KeysPage { shell, tokens, fleet_keys, own: visitor.caller.token, per_fleet_key })
 }
 

@@ -101,7 +101,7 @@ async fn show(State(app): State<Shared>, visitor: Visitor) -> Page {
 
 /// Says that the registry is full, or turned devices away since the server started.
 fn no_room(app: &App, total: u64) -> Option<String> {
-    let (most, refused) = (app.config.registration.devices, app.registry.refused());
+    let (most, refused) = (app.config.device_limits.devices, app.registry.refused());
     let mut text = String::new();
     if total >= most {
         text.push_str(&format!(

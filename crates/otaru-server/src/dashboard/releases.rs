@@ -100,7 +100,7 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query)
         first: before.is_none(),
         total,
         signs: app.keys.signer().is_some(),
-        largest: app.config.uploads.bytes,
+        largest: app.config.upload_limits.bytes,
     })
 }
 

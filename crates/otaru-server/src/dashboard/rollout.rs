@@ -219,7 +219,7 @@ fn hint(view: &RolloutView, now: i64) -> Option<(Tone, String)> {
         }
         ("running", GateState::Held(Held::Unreachable)) => (Tone::Wait, retries(view)),
         ("running", GateState::Held(_)) => {
-            (Tone::Wait, "Held: no device of this wave has shown yet whether the release works.".into())
+            (Tone::Wait, "Held: no device of this rollout has shown yet whether the release works.".into())
         }
         ("finishing", _) => (
             Tone::Busy,

@@ -8,11 +8,11 @@ use otaru_rollout::{DeviceId, Time};
 use rusqlite::Connection;
 use serde_json::json;
 
+use super::bounds::{self, Entry, NoRoom};
 use super::details::{self, details};
 use super::edit;
 use super::list;
 use super::query;
-use super::registry::{self, Entry, NoRoom};
 use super::rows;
 use crate::access::{audit, devices as logins};
 use crate::app::App;
@@ -106,7 +106,7 @@ pub(crate) fn add(
     most: u64,
     now: Time,
 ) -> Result<(Device, String), Problem> {
-    match registry::register(tx, id, most, now)? {
+    match bounds::register(tx, id, most, now)? {
         Entry::Made => {}
         Entry::NoRoom => return Err(NoRoom::Registry(most).into()),
         Entry::Known => {

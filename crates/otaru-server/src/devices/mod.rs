@@ -1,6 +1,7 @@
 //! The registry: every device that is known, what people call it and how it is tagged, and what happened to it.
 
 pub mod attempts;
+pub mod bounds;
 pub(crate) mod commands;
 pub(crate) mod details;
 pub mod edit;
@@ -10,6 +11,6 @@ pub mod history;
 pub mod list;
 pub(crate) mod query;
 pub mod recent;
-pub mod registry;
+
 pub mod rows;
 pub mod tags;

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::restored;
 use crate::app::{App, Shared};
 use crate::db::DbError;
+use crate::devices::bounds::{self, Entry, NoRoom};
 use crate::devices::recent::Last;
-use crate::devices::registry::{self, Entry, NoRoom};
 use crate::devices::{attempts, history};
 use crate::releases::naming;
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
@@ -44,7 +44,7 @@ pub async fn take_report(
         return Ok(());
     }
     let (id, told_of) = (device.clone(), report.clone());
-    let most = may_register.then_some(app.config.registration.devices);
+    let most = may_register.then_some(app.config.device_limits.devices);
     let taken = app.db.write(move |tx| {
         let taken = match enter(tx, &id, most, now)? {
             Err(why) => return Ok(Err(why)),
@@ -93,7 +93,7 @@ fn told(device: &DeviceId, report: &Status<String>, version: &str, reachable: bo
 
 /// The last report, as a row has it.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Before {
+struct LastReport {
     retired: bool,
     state: String,
     chip: String,
@@ -104,11 +104,11 @@ struct Before {
     error: Option<String>,
 }
 
-fn before(tx: &Connection, device: &DeviceId) -> Result<Option<Before>, DbError> {
+fn before(tx: &Connection, device: &DeviceId) -> Result<Option<LastReport>, DbError> {
     let sql = "SELECT retired_at IS NOT NULL, state, chip, product, version, image, error_code,
                       CASE WHEN json_valid(report) THEN coalesce(json_extract(report, '$.confirmed'), 0) ELSE 0 END FROM devices WHERE id = ?";
     let found = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| {
-        Ok(Before {
+        Ok(LastReport {
             retired: row.get(0)?,
             state: row.get(1)?,
             chip: row.get(2)?,
@@ -130,7 +130,7 @@ fn enter(
     now: Time,
 ) -> Result<Result<(), NoRoom>, DbError> {
     let Some(most) = most else { return Ok(Ok(())) };
-    match registry::register(tx, device, most, now)? {
+    match bounds::register(tx, device, most, now)? {
         Entry::NoRoom => Ok(Err(NoRoom::Registry(most))),
         Entry::Made | Entry::Known => Ok(Ok(())),
     }
@@ -143,12 +143,12 @@ fn take(
     report: &Status<String>,
     now: Time,
 ) -> Result<Option<Taken>, DbError> {
-    let known = match before(tx, device)? {
-        None | Some(Before { retired: true, .. }) => return Ok(None),
-        Some(known) => known,
+    let old = match before(tx, device)? {
+        None | Some(LastReport { retired: true, .. }) => return Ok(None),
+        Some(old) => old,
     };
     let error = report.error.as_ref().map(|fault| fault.code.as_str().to_owned());
-    let is = Before {
+    let new = LastReport {
         retired: false,
         state: report.state.as_str().to_owned(),
         chip: report.chip.clone(),
@@ -158,27 +158,27 @@ fn take(
         confirmed: report.confirmed,
         error,
     };
-    put(tx, device, &is, report, now)?;
+    put(tx, device, &new, report, now)?;
     restored::lift_numbers(tx, report.deployment.as_deref())?;
-    if is != known {
+    if new != old {
         history::note(tx, device, "report", &news(tx, device, report)?, now)?;
     }
     let mut transaction = RolloutTransaction::open(tx, now);
     // What a device runs decides what it may join; what it was asked to do ends first.
     transaction.event_of_device(device, &Event::Report(Report::from(report)))?;
-    let moved = (&is.chip, &is.product, &is.version, is.image, is.confirmed)
-        != (&known.chip, &known.product, &known.version, known.image, known.confirmed);
+    let moved = (&new.chip, &new.product, &new.version, new.image, new.confirmed)
+        != (&old.chip, &old.product, &old.version, old.image, old.confirmed);
     if moved {
         transaction.offer_to_rollouts(device)?;
     }
     let changes = transaction.finish()?;
-    Ok(Some(Taken { changes, version: is.version }))
+    Ok(Some(Taken { changes, version: new.version }))
 }
 
 fn put(
     tx: &Connection,
     device: &DeviceId,
-    is: &Before,
+    is: &LastReport,
     report: &Status<String>,
     now: Time,
 ) -> Result<(), DbError> {
@@ -232,7 +232,7 @@ pub async fn take_presence(
     may_register: bool,
 ) -> Result<(), DbError> {
     let (id, now) = (device.clone(), app.clock.now());
-    let most = (online && may_register).then_some(app.config.registration.devices);
+    let most = (online && may_register).then_some(app.config.device_limits.devices);
     let taken = app.db.write(move |tx| {
         if let Err(why) = enter(tx, &id, most, now)? {
             return Ok(Err(why));

@@ -90,13 +90,13 @@ pub async fn send_all(app: &Shared, bus: &impl Publish) -> Result<(), String> {
     loop {
         let now = app.clock.now();
         let base = crate::address::for_devices(&app.public_base);
-        let letters = app.db.read(move |tx| letters(tx, &base, now)).await;
-        let letters = letters.map_err(|error: DbError| error.to_string())?;
-        if letters.is_empty() {
+        let messages = app.db.read(move |tx| messages(tx, &base, now)).await;
+        let messages = messages.map_err(|error: DbError| error.to_string())?;
+        if messages.is_empty() {
             return Ok(());
         }
-        end_without_file(app, &letters).await.map_err(|error| error.to_string())?;
-        let (sent, failed) = send(app, bus, letters).await;
+        end_without_file(app, &messages).await.map_err(|error| error.to_string())?;
+        let (sent, failed) = send(app, bus, messages).await;
         forget(app, sent).await.map_err(|error| error.to_string())?;
         if let Some(why) = failed {
             return Err(why);
@@ -105,8 +105,8 @@ pub async fn send_all(app: &Shared, bus: &impl Publish) -> Result<(), String> {
 }
 
 /// Ends attempts that have no file, rather than have them time out.
-async fn end_without_file(app: &Shared, letters: &[OutboxMessage]) -> Result<(), DbError> {
-    let lost = letters.iter().filter_map(|letter| Some((letter.without_file?, letter.device.clone())));
+async fn end_without_file(app: &Shared, messages: &[OutboxMessage]) -> Result<(), DbError> {
+    let lost = messages.iter().filter_map(|row| Some((row.without_file?, row.device.clone())));
     let lost: Vec<_> = lost.collect();
     if lost.is_empty() {
         return Ok(());
@@ -124,17 +124,17 @@ async fn end_without_file(app: &Shared, letters: &[OutboxMessage]) -> Result<(),
 }
 
 /// Gives back which rows are done with, and why the rest is not.
-async fn send(app: &Shared, bus: &impl Publish, letters: Vec<OutboxMessage>) -> (Vec<i64>, Option<String>) {
+async fn send(app: &Shared, bus: &impl Publish, messages: Vec<OutboxMessage>) -> (Vec<i64>, Option<String>) {
     let mut by_device: BTreeMap<DeviceId, VecDeque<OutboxMessage>> = BTreeMap::new();
-    for letter in letters {
-        by_device.entry(letter.device.clone()).or_default().push_back(letter);
+    for row in messages {
+        by_device.entry(row.device.clone()).or_default().push_back(row);
     }
     let mut waiting = by_device.into_iter();
     let (mut under_way, mut sent, mut failed) = (FuturesUnordered::new(), Vec::new(), None);
     loop {
         while under_way.len() < AT_ONCE && failed.is_none() {
-            let Some((device, letters)) = waiting.next() else { break };
-            under_way.push(tell(app, bus, device, letters));
+            let Some((device, messages)) = waiting.next() else { break };
+            under_way.push(tell(app, bus, device, messages));
         }
         let Some((done, why)) = under_way.next().await else { return (sent, failed) };
         sent.extend(done);
@@ -146,21 +146,21 @@ async fn tell(
     app: &Shared,
     bus: &impl Publish,
     device: DeviceId,
-    letters: VecDeque<OutboxMessage>,
+    messages: VecDeque<OutboxMessage>,
 ) -> (Vec<i64>, Option<String>) {
     let mut sent = Vec::new();
     let Ok(topics) = Topics::new(&app.config.base, device.as_str()) else {
         // No device can have such a name; nobody would hear it.
-        return (letters.iter().map(|letter| letter.id).collect(), None);
+        return (messages.iter().map(|row| row.id).collect(), None);
     };
-    for letter in letters {
-        if let Some(text) = &letter.text {
-            if let Err(why) = bus.publish(&topics.update_one(), text, letter.expiry).await {
+    for row in messages {
+        if let Some(text) = &row.text {
+            if let Err(why) = bus.publish(&topics.update_one(), text, row.expiry).await {
                 return (sent, Some(why));
             }
             app.metrics.sent.inc();
         }
-        sent.push(letter.id);
+        sent.push(row.id);
     }
     (sent, None)
 }
@@ -175,27 +175,27 @@ async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
         .await
 }
 
-fn letters(tx: &Connection, base: &str, now: Time) -> Result<Vec<OutboxMessage>, DbError> {
+fn messages(tx: &Connection, base: &str, now: Time) -> Result<Vec<OutboxMessage>, DbError> {
     let mut rows = tx.prepare_cached("SELECT id, device, message FROM outbox ORDER BY id LIMIT ?")?;
     let found = rows.query_map(params![BATCH], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
     })?;
-    let mut letters = Vec::new();
+    let mut messages = Vec::new();
     for row in found {
         let (id, device, message) = row?;
         let device = DeviceId::from(device.as_str());
         let message: Message =
             serde_json::from_str(&message).map_err(|error| DbError::corrupt("outbox.message", error))?;
-        let letter = OutboxMessage { id, device, text: None, expiry: Duration::ZERO, without_file: None };
-        letters.push(compose(tx, letter, message, base, now)?);
+        let row = OutboxMessage { id, device, text: None, expiry: Duration::ZERO, without_file: None };
+        messages.push(compose(tx, row, message, base, now)?);
     }
-    Ok(letters)
+    Ok(messages)
 }
 
 /// Writes what to say, and until when it is worth hearing.
 fn compose(
     tx: &Connection,
-    letter: OutboxMessage,
+    row: OutboxMessage,
     message: Message,
     base: &str,
     now: Time,
@@ -204,13 +204,13 @@ fn compose(
     const CANCEL: Duration = Duration::from_secs(3_600);
     match message {
         Message::Cancel { .. } => {
-            Ok(OutboxMessage { text: Some(b"{\"cancel\":true}".to_vec()), expiry: CANCEL, ..letter })
+            Ok(OutboxMessage { text: Some(b"{\"cancel\":true}".to_vec()), expiry: CANCEL, ..row })
         }
         Message::Offer { rollout, start, image, force } => {
-            let Some(ends) = stands(tx, &letter.device, rollout, start)? else { return Ok(letter) };
+            let Some(ends) = stands(tx, &row.device, rollout, start)? else { return Ok(row) };
             let Some(url) = releases::url_for(tx, image, base)? else {
-                tracing::error!(device = %letter.device, %image, "an offer has no file; its attempt ends");
-                return Ok(OutboxMessage { without_file: Some(rollout), ..letter });
+                tracing::error!(device = %row.device, %image, "an offer has no file; its attempt ends");
+                return Ok(OutboxMessage { without_file: Some(rollout), ..row });
             };
             let name = OfferId { rollout, start }.to_string();
             let force = force && !releases::rows::is_signed(tx, image)?;
@@ -218,7 +218,7 @@ fn compose(
             let text =
                 serde_json::to_vec(&offer).map_err(|error| DbError::corrupt("outbox.message", error))?;
             let expiry = Duration::from_millis(ends.since(now).0.max(1_000));
-            Ok(OutboxMessage { text: Some(text), expiry, ..letter })
+            Ok(OutboxMessage { text: Some(text), expiry, ..row })
         }
     }
 }

@@ -45,9 +45,9 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         guests: false,
         signing_key: None,
         trusted_keys: Vec::new(),
-        registration: crate::devices::registry::Bounds::default(),
-        uploads: UploadLimits { bytes: 1 << 20, ..UploadLimits::default() },
-        limits: crate::http::Limits::default(),
+        device_limits: crate::devices::bounds::Bounds::default(),
+        upload_limits: UploadLimits { bytes: 1 << 20, ..UploadLimits::default() },
+        http_limits: crate::http::Limits::default(),
         metrics: None,
         home_assistant: None,
     };

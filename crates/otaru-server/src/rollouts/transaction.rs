@@ -142,7 +142,7 @@ impl<'tx> RolloutTransaction<'tx> {
     /// Something happens to a device's deployment in a rollout. Nothing, if it has none.
     pub fn event(&mut self, id: RolloutId, device: &DeviceId, event: &Event) -> Result<(), DbError> {
         let now = self.now;
-        let effects = self.with_case(id, device, |case| Ok::<_, DbError>(case.step(event, now)))?;
+        let effects = self.with_deployment(id, device, |case| Ok::<_, DbError>(case.step(event, now)))?;
         self.follow(id, effects.unwrap_or_default())
     }
 
@@ -158,7 +158,8 @@ impl<'tx> RolloutTransaction<'tx> {
     pub fn start(&mut self, id: RolloutId, device: &DeviceId) -> Result<bool, DbError> {
         let now = self.now;
         // What the engine declines now it may not decline later; nothing has changed then.
-        let effects = self.with_case(id, device, |case| Ok::<_, DbError>(case.start(now).ok()))?.flatten();
+        let effects =
+            self.with_deployment(id, device, |case| Ok::<_, DbError>(case.start(now).ok()))?.flatten();
         let started = effects.is_some();
         self.follow(id, effects.unwrap_or_default())?;
         Ok(started)
@@ -185,7 +186,7 @@ impl<'tx> RolloutTransaction<'tx> {
         self.event(id, device, &Event::Report(report))
     }
 
-    fn with_case<T>(
+    fn with_deployment<T>(
         &mut self,
         id: RolloutId,
         device: &DeviceId,
@@ -276,7 +277,7 @@ impl<'tx> RolloutTransaction<'tx> {
         let Some(Ok(report)) = report else { return Ok(()) };
         let (report, others, tags) = (Report::from(&report), self.overlaps(device)?, tags::of(tx, device)?);
         // What the engine declines changes nothing.
-        let effects = self.with_case(id, device, |case| {
+        let effects = self.with_deployment(id, device, |case| {
             Ok(case.take_back(&facts.device(device, &tags), &report, &others).ok())
         })?;
         let Some(effects) = effects.flatten() else { return Ok(()) };

@@ -78,6 +78,7 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
             () = &mut sending => return Ok(()),
             () = &mut telling => return Ok(()),
             incoming = mqtt.next() => match incoming {
+                // Reports do not come this way but to their own sink; see `listen_to_devices`.
                 Incoming::Message(message) => {
                     if let Some(places) = &places {
                         home.take(app, places, &message.topic, &message.payload).await;

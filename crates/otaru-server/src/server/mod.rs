@@ -106,7 +106,7 @@ impl Server {
         // Everything listens: nothing is left that could keep it from being shown.
         let first_token = first::make(&app).await?;
         tracing::info!(http = %app.public_base, %mqtt, dev = app.config.dev, "started");
-        let room = app.config.limits.connections;
+        let room = app.config.http_limits.connections;
         if room < LITTLE_ROOM {
             tracing::warn!(
                 "room for {room} HTTP connections: allow more open files (ulimit -n, LimitNOFILE=)"
@@ -196,7 +196,7 @@ async fn listen(
 
 fn rules(app: &App) -> http::Rules {
     http::Rules {
-        limits: app.config.limits,
+        limits: app.config.http_limits,
         proxies: app.config.trusted_proxies.clone(),
         turned_away: app.metrics.turned_away.clone(),
     }

@@ -34,7 +34,7 @@ pub(crate) fn answer(
 /// When there are as many as there may be.
 pub(crate) fn one_more(app: &Shared, caller: &Caller) -> Result<Counted<String>, Problem> {
     app.streams.take(caller.token.clone()).ok_or_else(|| {
-        let most = app.config.limits.streams;
+        let most = app.config.http_limits.streams;
         let detail = format!("this token follows events {most} times already; end some of those");
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", detail).retry_after(60)
     })

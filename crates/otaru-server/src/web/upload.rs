@@ -128,7 +128,7 @@ pub(crate) async fn receive_upload(
     len: Option<u64>,
     body: Body,
 ) -> Result<Staged, Problem> {
-    Ok(receive(&app.artifacts, app.config.uploads, announced, len, body).await?)
+    Ok(receive(&app.artifacts, app.config.upload_limits, announced, len, body).await?)
 }
 
 async fn take(

@@ -91,9 +91,9 @@ impl Bench {
             guests: false,
             signing_key: None,
             trusted_keys: Vec::new(),
-            registration: otaru_server::devices::registry::Bounds::default(),
-            uploads: UploadLimits::default(),
-            limits: Limits::default(),
+            device_limits: otaru_server::devices::bounds::Bounds::default(),
+            upload_limits: UploadLimits::default(),
+            http_limits: Limits::default(),
             metrics: None,
             home_assistant: None,
         };

@@ -29,7 +29,7 @@ fn few() -> Limits {
 }
 
 async fn bench(limits: Limits) -> Bench {
-    Bench::start_with(|config| config.limits = limits).await
+    Bench::start_with(|config| config.http_limits = limits).await
 }
 
 /// An address of this machine; each counts as another.
@@ -277,7 +277,7 @@ async fn a_half_sent_head_does_not_keep_the_reserve() {
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_proxy_each_sender_has_so_many_requests() {
     let bench = Bench::start_with(|config| {
-        config.limits = Limits { connections: 32, ..few() };
+        config.http_limits = Limits { connections: 32, ..few() };
         config.trusted_proxies = vec![machine(9)];
     })
     .await;
@@ -315,7 +315,7 @@ async fn in_the_end_through(bench: &Bench, more: &str, wanted: u16) {
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_proxy_a_sender_has_a_part_of_the_reserve() {
     let bench = Bench::start_with(|config| {
-        config.limits = Limits { connections: 1, ..few() };
+        config.http_limits = Limits { connections: 1, ..few() };
         config.trusted_proxies = vec![machine(9)];
     })
     .await;

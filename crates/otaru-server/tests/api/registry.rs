@@ -9,7 +9,7 @@ use base64::Engine as _;
 use mqtt5::{ConnectOptions, MqttClient, PublishOptions, QoS};
 use otaru_rollout::Time;
 use otaru_server::clock::Clock;
-use otaru_server::devices::registry::Bounds;
+use otaru_server::devices::bounds::Bounds;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -49,7 +49,7 @@ impl Bench {
 async fn a_server_takes_so_many_devices() {
     let bench = Bench::start_with(|config| {
         config.dev = true;
-        config.registration = Bounds { devices: 3, ..Bounds::default() };
+        config.device_limits = Bounds { devices: 3, ..Bounds::default() };
     })
     .await;
     let key = bench.fleet_key(json!({})).await;
@@ -97,7 +97,7 @@ async fn a_server_takes_so_many_devices() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fleet_key_lets_so_many_devices_in() {
     let bench = Bench::start_with(|config| {
-        config.registration = Bounds { per_fleet_key: 3, ..Bounds::default() };
+        config.device_limits = Bounds { per_fleet_key: 3, ..Bounds::default() };
     })
     .await;
     let (usual, small) = (bench.fleet_key(json!({})).await, bench.fleet_key(json!({"max_devices": 1})).await);
@@ -121,7 +121,7 @@ async fn a_fleet_key_lets_so_many_devices_in() {
     bench.post("/fleet-keys", json!({"name": "none", "max_devices": 0})).await.problem(422, "invalid");
     let cookie = bench.log_in(&bench.admin).await;
     let page = bench.page(&cookie, "/keys").await.is(200).text;
-    assert!(page.contains("3 of 3") && page.contains("1 of 1") && page.contains("no more"), "{page}");
+    assert!(page.contains("3 of 3") && page.contains("1 of 1") && page.contains("full"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use otaru_server::config::{Config, MqttConfig};
-use otaru_server::devices::registry::Bounds;
+use otaru_server::devices::bounds::Bounds;
 use otaru_server::mqtt::{BrokerUrl, Secret};
 use otaru_server::server::Server;
 use serde_json::json;
@@ -145,9 +145,9 @@ impl Args {
             guests: false,
             signing_key: self.signing_key,
             trusted_keys: self.trusted_key,
-            registration: Bounds { devices: self.max_devices, ..Bounds::default() },
-            uploads: otaru_server::releases::UploadLimits::default(),
-            limits: otaru_server::http::Limits::default(),
+            device_limits: Bounds { devices: self.max_devices, ..Bounds::default() },
+            upload_limits: otaru_server::releases::UploadLimits::default(),
+            http_limits: otaru_server::http::Limits::default(),
             metrics: self.metrics,
             home_assistant: self.home_assistant,
         })

@@ -70,7 +70,7 @@ impl Wait {
                 "held: too few of wave {wave} succeeded; {open} all the same, `otaru rollout abort {id}` gives up"
             )),
             Name::Known(Held::NoEvidence) => Self::by_hand(format!(
-                "held: no device of wave {wave} has shown that the release is good; {open} all the same"
+                "held: no device has shown yet that the release is good; {open} all the same"
             )),
             Name::Known(Held::Unreachable) => Self::by_itself(RETRIES),
             Name::Other(why) => Self::by_hand(format!("held: {}", ui::clean(why))),

@@ -23,7 +23,7 @@ pub(super) async fn add(
     Body(new): Body<NewDevice>,
 ) -> Result<Answer, Problem> {
     let id = device_id(&app, &new.id)?;
-    let most = app.config.registration.devices;
+    let most = app.config.device_limits.devices;
     let answer = Once::new(key.0, &caller, "device", &new).run(&app.db, app.clock.now(), move |tx, now| {
         let change = ChangeDevice { label: new.label, tags: new.tags, remove_tags: Vec::new() };
         let (device, password) = commands::add(tx, &caller, &id, &change, most, now)?;

@@ -13,5 +13,5 @@ use crate::problem::Problem;
 #[utoipa::path(get, path = "/fleet", tag = "devices", responses((status = 200, body = Fleet)))]
 pub(super) async fn fleet(State(app): State<Shared>, _caller: Caller) -> Result<Json<Fleet>, Problem> {
     let counts = app.db.read(list::fleet).await?;
-    Ok(Json(Fleet { counts, most: app.config.registration.devices, refused: app.registry.refused() }))
+    Ok(Json(Fleet { counts, most: app.config.device_limits.devices, refused: app.registry.refused() }))
 }

@@ -55,9 +55,9 @@ impl DemoServer {
             guests: true,
             signing_key: Some(file),
             trusted_keys: Vec::new(),
-            registration: otaru_server::devices::registry::Bounds::default(),
-            uploads: UploadLimits::default(),
-            limits: otaru_server::http::Limits::default(),
+            device_limits: otaru_server::devices::bounds::Bounds::default(),
+            upload_limits: UploadLimits::default(),
+            http_limits: otaru_server::http::Limits::default(),
             metrics: None,
             home_assistant: None,
         };
