@@ -48,7 +48,7 @@ pub struct Device {
     /// Whether it can be reached now.
     #[serde(default)]
     pub reachable: bool,
-    /// Time of its first report.
+    /// Time at which it became known.
     pub first_seen: Timestamp,
     /// Time of the last change.
     #[serde(default)]
@@ -334,7 +334,7 @@ pub struct TagMany {
     /// Ids of the devices; or, instead, a query.
     #[serde(default)]
     pub devices: Vec<String>,
-    /// … or all that are meant by this.
+    /// Query for the devices; or, instead, `devices`.
     #[serde(default, with = "strict")]
     pub which: Option<DeviceQuery>,
     /// Tags to set.

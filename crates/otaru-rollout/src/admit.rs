@@ -10,6 +10,7 @@ use crate::ids::RolloutId;
 use crate::percent::Position;
 use crate::rollout::Rollout;
 use crate::spec::{Goal, WaveSize};
+use crate::tally::Standing;
 use crate::target::Device;
 
 /// A deployment that the device has in another rollout, and that is not over.
@@ -19,14 +20,15 @@ pub struct Overlap {
     pub rollout: RolloutId,
     /// Priority.
     pub priority: i32,
-    /// Whether the rollout still takes devices. One that ends comes before no other: what it has not begun it gives back.
-    pub is_open: bool,
 }
 
 impl Overlap {
-    /// Describes a deployment in this rollout.
-    pub fn with(other: &Rollout) -> Self {
-        Self { rollout: other.id, priority: other.spec.priority, is_open: other.phase.is_open() }
+    /// Describes a deployment of this rollout, unless it is over, or as good as that: what a rollout that has ended did not start is
+    /// cancelled, and only not told to every deployment yet.
+    pub fn with(rollout: &Rollout, deployment: &Deployment) -> Option<Self> {
+        let is_waiting = matches!(deployment.standing(), Standing::Ready | Standing::Waiting);
+        let counts = deployment.is_active() || is_waiting && rollout.phase.is_open();
+        counts.then_some(Self { rollout: rollout.id, priority: rollout.spec.priority })
     }
 }
 
@@ -117,8 +119,7 @@ pub(crate) fn comes_first(
     device: &Device<'_>,
     others: &[Overlap],
 ) -> Result<(), NotAdmitted> {
-    let outranked =
-        others.iter().find(|other| other.is_open && !rollout.outranks(other.rollout, other.priority));
+    let outranked = others.iter().find(|other| !rollout.outranks(other.rollout, other.priority));
     let newer = device.brought_by.filter(|by| *by > rollout.id);
     match outranked.map(|other| other.rollout).or(newer) {
         Some(other) => Err(NotAdmitted::Outranked(other)),

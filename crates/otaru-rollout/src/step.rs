@@ -34,21 +34,11 @@ impl DeploymentStep<'_> {
         }
         if from != to && matches!(to, Standing::Finished(outcome) if outcome.is_good()) {
             self.occupancy.brought_by = Some(self.rollout.id);
-            effects.extend(self.supersede_older());
         }
         if !self.deployment.is_active() && self.occupancy.active == Some(self.rollout.id) {
             self.occupancy.active = None;
         }
         gate::evaluate(self.rollout, now, &mut effects);
         effects
-    }
-
-    /// Makes the effect that keeps an older rollout from undoing what this one, though it has ended, just brought: the other took
-    /// the device as soon as this one ended, and waited for it.
-    fn supersede_older(&self) -> Option<Effect> {
-        let waits = self.deployment.superseded_by.filter(|by| *by < self.rollout.id)?;
-        let ended = !self.rollout.phase.is_open();
-        let device = self.deployment.device.clone();
-        ended.then_some(Effect::Supersede { device, rollout: waits, by: self.rollout.id })
     }
 }

@@ -31,7 +31,7 @@ impl Deployment {
             Event::Report(report) => self.hear(report, rollout, now, effects),
             Event::Reachable(reachable) => self.reach(*reachable, rollout, now, effects),
             Event::Tick => self.look_at_the_clock(rollout, now, effects),
-            Event::Supersede(by) => self.supersede(*by, rollout, effects),
+            Event::Supersede(by) => self.supersede(*by, effects),
             Event::Close => self.close(rollout, now, effects),
             Event::Remove => self.finish(Outcome::Removed, effects),
             Event::Retry { .. } => {}
@@ -72,7 +72,7 @@ impl Deployment {
                 self.activated = matches!(report.state, UpdateState::Restarting | UpdateState::Trial);
             }
             Evidence::TriesAgain => {
-                self.wait_for_trials(now);
+                self.wait_for_trials(now, effects);
                 self.trials = report.attempt;
             }
             Evidence::Forgot => {
@@ -100,8 +100,12 @@ impl Deployment {
         self.stage = Stage::Updating;
     }
 
-    /// The device goes on by itself, and takes its time.
-    fn wait_for_trials(&mut self, now: Time) {
+    /// The device goes on by itself, and takes its time; a rollout that comes first does not wait for it.
+    fn wait_for_trials(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.superseded_by.is_some() {
+            self.withdraw(effects);
+            return self.finish(Outcome::Superseded, effects);
+        }
         self.stage = Stage::Retrying;
         self.progress = None;
         self.deadline = Some(now + SILENCE);
@@ -154,7 +158,7 @@ impl Deployment {
         let may_be_trying = self.stage == Stage::Updating && self.activated && !self.reachable;
         let tries = self.stage == Stage::Retrying && self.reachable;
         if (may_be_trying || tries) && !is_cancelling(rollout) {
-            return self.wait_for_trials(now);
+            return self.wait_for_trials(now, effects);
         }
         self.withdraw(effects);
         if is_cancelling(rollout) {
@@ -190,11 +194,9 @@ impl Deployment {
         }
     }
 
-    pub(crate) fn supersede(&mut self, by: RolloutId, rollout: &Rollout, effects: &mut Vec<Effect>) {
+    fn supersede(&mut self, by: RolloutId, effects: &mut Vec<Effect>) {
         self.superseded_by = Some(by);
         match self.stage {
-            // The end of its rollout was there first, and is only not told to every deployment yet.
-            Stage::Queued if !rollout.phase().is_open() => self.finish(Outcome::Cancelled, effects),
             Stage::Queued => self.finish(Outcome::Superseded, effects),
             // What comes first does not wait for days.
             Stage::Retrying => {

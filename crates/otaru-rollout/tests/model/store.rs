@@ -66,8 +66,7 @@ impl Store {
         let key = (id, facts.id.clone());
         let others: Vec<Overlap> = self
             .of_device(&facts.id)
-            .filter(|deployment| !is_over(deployment))
-            .map(|deployment| Overlap::with(&self.rollouts[&deployment.rollout()]))
+            .filter_map(|deployment| Overlap::with(&self.rollouts[&deployment.rollout()], deployment))
             .collect();
         let before = match self.rollouts.get(&id)?.spec().goal {
             Goal::Undo { rollout, .. } => {

@@ -146,10 +146,10 @@ fn a_newer_rollout_keeps_what_it_brought() {
 fn another_rollout_that_comes_first_has_the_device_before_it_comes_back() {
     let mut story = Story::new(CONTINUOUS, &["a"]);
     story.update("a", true);
-    let first = Overlap { rollout: RolloutId(0), priority: 1, is_open: true };
+    let first = Overlap { rollout: RolloutId(0), priority: 1 };
     assert_eq!(story.comes_back("a", &flashed(), &[first]), Err(NotAdmitted::Outranked(RolloutId(0))));
     assert_eq!(story.of("a").returns(), 0);
-    let last = Overlap { rollout: RolloutId(0), priority: 0, is_open: true };
+    let last = Overlap { rollout: RolloutId(0), priority: 0 };
     story.comes_back("a", &flashed(), &[last]).unwrap();
     let supersede =
         Effect::Supersede { device: DeviceId::from("a"), rollout: RolloutId(0), by: RolloutId(1) };

@@ -3,15 +3,16 @@
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, UpdateState};
 use otaru_rollout::{
-    Control, DeviceId, Effect, Event, NotAdmitted, NotNow, Occupancy, Outcome, Overlap, RolloutId,
+    Control, DeviceId, Effect, Event, NotAdmitted, NotNow, Occupancy, Outcome, Overlap, RolloutId, Stage,
 };
 
 use crate::story::*;
+use crate::trials::tries_again;
 
 #[test]
 fn the_higher_priority_takes_what_is_queued_and_waits_for_what_runs() {
     let mut story = Story::new("", &["a", "b"]);
-    let other = |priority, rollout| [Overlap { rollout: RolloutId(rollout), priority, is_open: true }];
+    let other = |priority, rollout| [Overlap { rollout: RolloutId(rollout), priority }];
     assert_eq!(
         story.join_with("c", true, old(), &other(1, 0), None),
         Err(NotAdmitted::Outranked(RolloutId(0)))
@@ -40,53 +41,35 @@ fn the_higher_priority_takes_what_is_queued_and_waits_for_what_runs() {
     assert_eq!(story.stage("b"), FINISHED(Outcome::Superseded), "it does not try again");
 }
 
-/// The device's deployments in rollout 2, which comes first and takes nobody any more.
-fn in_one_that_ends() -> [Overlap; 1] {
-    [Overlap { rollout: RolloutId(2), priority: 0, is_open: false }]
+/// Says whether the device's deployment counts for other rollouts.
+fn overlaps(story: &Story, id: &str) -> bool {
+    Overlap::with(&story.rollout, story.of(id)).is_some()
 }
 
 #[test]
-fn what_a_rollout_that_ends_has_not_begun_is_free_at_once() {
-    let mut story = Story::new("", &["z"]);
-    story.join_with("a", true, old(), &in_one_that_ends(), None).unwrap();
-    assert!(matches!(
-        &story.effects[..],
-        [Effect::Supersede { rollout: RolloutId(2), by: RolloutId(1), .. }]
-    ));
-    story.start("a").unwrap();
-    assert_eq!(story.offers(), 1);
-
-    // Seen from the one that ends: its own end was first.
-    let mut ended = Story::new("", &["a"]);
-    ended.control(Control::Abort { cancel: true });
-    ended.event("a", Event::Supersede(RolloutId(2)));
-    assert_eq!(ended.stage("a"), FINISHED(Outcome::Cancelled));
-}
-
-#[test]
-fn what_a_rollout_that_ends_has_begun_is_waited_for() {
-    let mut story = Story::new("", &["z"]);
-    story.join_with("a", true, old(), &in_one_that_ends(), None).unwrap();
-    let occupied = Occupancy { active: Some(RolloutId(2)), ..Occupancy::default() };
-    story.occupancy.insert(DeviceId::from("a"), occupied);
-    assert_eq!(story.start("a"), Err(NotNow::Occupied(RolloutId(2))));
-    story.occupancy.insert(DeviceId::from("a"), Occupancy::default());
-    story.start("a").unwrap();
-}
-
-#[test]
-fn what_a_rollout_that_ended_brings_all_the_same_is_not_undone_by_an_older_one() {
-    for (by, superseded) in [(RolloutId(0), 1), (RolloutId(2), 0)] {
-        let mut ended = Story::new("", &["a"]);
-        ended.start("a").unwrap();
-        ended.control(Control::Abort { cancel: true });
-        ended.event("a", Event::Supersede(by));
-        assert!(ended.of("a").is_active());
-        ended.hear("a", says(UpdateState::Confirmed, new()));
-        assert_eq!(ended.stage("a"), FINISHED(Outcome::Succeeded));
-        let told = |effect: &&Effect| matches!(effect, Effect::Supersede { rollout, by: RolloutId(1), .. } if *rollout == by);
-        assert_eq!(ended.effects.iter().filter(told).count(), superseded, "by {by:?}");
+fn a_rollout_that_ends_gives_back_what_it_has_not_started() {
+    for end in [Control::Abort { cancel: true }, Control::Abort { cancel: false }, Control::Finish] {
+        let mut story = Story::new("", &["a", "b", "c"]);
+        story.start("a").unwrap();
+        story.update("c", true);
+        assert!(overlaps(&story, "a") && overlaps(&story, "b") && !overlaps(&story, "c"));
+        story.control(end);
+        // No deployment was told yet.
+        assert!(story.of("a").is_active() && story.stage("b") == Stage::Queued);
+        assert!(overlaps(&story, "a"), "it may still succeed, and must not be undone then");
+        assert!(!overlaps(&story, "b"), "it is cancelled in a moment");
     }
+}
+
+#[test]
+fn what_comes_first_does_not_wait_for_trials_that_begin_later() {
+    let mut story = Story::new("", &["a"]);
+    story.start("a").unwrap();
+    story.event("a", Event::Supersede(RolloutId(2)));
+    assert!(story.of("a").is_active(), "an update that is under way goes on");
+    story.hear("a", tries_again(1));
+    assert_eq!(story.stage("a"), FINISHED(Outcome::Superseded));
+    assert_eq!(story.withdrawals(), 1);
 }
 
 #[test]

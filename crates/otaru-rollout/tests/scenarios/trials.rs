@@ -10,7 +10,7 @@ use otaru_rollout::{
 use crate::story::*;
 
 /// The old image, after so many trials of the new one that did not reach the broker.
-fn tries_again(trials: u8) -> Report {
+pub(crate) fn tries_again(trials: u8) -> Report {
     let error = Some(Fault { code: Code::Unreachable, detail: "did not reach the broker".to_owned() });
     Report { error, attempt: trials, rolled_back: Some(new()), ..says(UpdateState::Retrying, old()) }
 }

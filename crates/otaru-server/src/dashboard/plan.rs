@@ -253,7 +253,7 @@ async fn create(
 ) -> Response {
     match make(&app, &visitor, &fields).await {
         Ok(id) => {
-            let text = if fields.text("do") == "draft" { "Draft saved." } else { "Rollout started." };
+            let text = if fields.text("do") == "draft" { "Draft saved." } else { "Rollout created." };
             go(&format!("/rollouts/{id}"), &Notice::done(text))
         }
         // Nothing that was filled in is lost.

@@ -367,7 +367,7 @@ async fn act(
     Form(fields): Form,
 ) -> Response {
     let (control, done) = match action.as_str() {
-        "start" => (Control::Start, "Rollout started."),
+        "start" => (Control::Start, "It starts now, or at its start time."),
         "pause" => (Control::Pause, "Rollout paused: no further device starts."),
         "resume" => (Control::Resume, "Rollout resumed."),
         "advance" => (Control::Advance, "Next wave opened."),

@@ -96,7 +96,7 @@ pub(super) fn parts(tally: &Tally, base: &str) -> Vec<Part> {
         part("not started", tally.ready, Tone::Calm, "ready"),
         part("cancelled", tally.cancelled, Tone::Calm, "cancelled"),
         part("superseded", tally.superseded, Tone::Calm, "superseded"),
-        part("keeps rolling back", tally.keeps_going_back, Tone::Bad, "keeps_going_back"),
+        part("keeps going back", tally.keeps_going_back, Tone::Bad, "keeps_going_back"),
         part("removed", tally.removed, Tone::Calm, "removed"),
     ];
     all.into_iter().filter(|part| part.number > 0).collect()

@@ -259,7 +259,9 @@ impl<'tx> RolloutTransaction<'tx> {
     fn overlaps(&mut self, device: &DeviceId) -> Result<Vec<Overlap>, DbError> {
         let mut overlaps = Vec::new();
         for rollout in deployments::open_for_device(self.tx, device)? {
-            overlaps.extend(self.rollout(rollout)?.map(|other| Overlap::with(other)));
+            let Some((deployment, _)) = deployments::get(self.tx, rollout, device)? else { continue };
+            let other = self.rollout(rollout)?;
+            overlaps.extend(other.and_then(|other| Overlap::with(other, &deployment)));
         }
         Ok(overlaps)
     }

@@ -83,6 +83,11 @@ impl Browser {
     /// Sends a command and gives back its result.
     #[track_caller]
     pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
+        self.ask(method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// Calls a method that may fail.
+    fn ask(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.sent += 1;
         let mut command = json!({"id": self.sent, "method": method, "params": params});
         if let Some(session) = &self.session {
@@ -93,8 +98,8 @@ impl Browser {
             let Message::Text(text) = self.socket.read().unwrap() else { continue };
             let mut message: Value = serde_json::from_str(&text).unwrap();
             if message["id"] == self.sent {
-                assert!(message["error"].is_null(), "{method}: {}", message["error"]);
-                return message["result"].take();
+                let error = message["error"].take();
+                return if error.is_null() { Ok(message["result"].take()) } else { Err(error) };
             }
             self.hear(&message);
         }
@@ -140,7 +145,7 @@ impl Browser {
         let found = eventually_or(LIMIT, || {
             // A page that is on its way out has no answer.
             let params = json!({"expression": format!("!!({expression})"), "returnByValue": true});
-            let result = self.call("Runtime.evaluate", params);
+            let result = self.ask("Runtime.evaluate", params).unwrap_or_default();
             (result["result"]["value"] == true).then_some(())
         });
         if found.is_none() {

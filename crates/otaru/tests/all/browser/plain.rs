@@ -31,7 +31,7 @@ fn everything_can_be_done_without_javascript() {
     browser.follow("Update preview");
     browser.sees("2 devices to update");
     browser.follow("Start");
-    browser.sees("Rollout started.");
+    browser.sees("Rollout created.");
     let id = browser.eval("location.pathname");
     desk.fleet.rollout(1, "its end", |rollout| rollout["phase"] == "completed");
     desk.open(id.as_str().unwrap());

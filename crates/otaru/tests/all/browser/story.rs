@@ -44,7 +44,7 @@ fn a_release_by_mouse_and_a_bad_one_stops_and_back() {
     browser.fill("[name=wave]", "2");
     browser.wait("document.querySelector('#preview .steps b').innerText === '2'");
     browser.follow("Start");
-    browser.sees("Rollout started.");
+    browser.sees("Rollout created.");
     browser.sees("8 of 8 devices done");
     browser.wait("document.querySelector('#head .badge').innerText === 'completed'");
     assert_eq!(browser.complaints(), Vec::<String>::new());
