@@ -81,7 +81,7 @@ fn on_chip(host: &Workspace) -> Result<Outcome> {
     firmware.write_workspace(&packages, &folder)?;
     let mut check = inside(check, &folder, &firmware);
     check.args(names.iter().flat_map(|name| ["--package", name]));
-    run(check.args(["--lib", "--features", "esp32c3,heap,panic-handler"]))?;
+    run(check.args(["--lib", "--features", "esp32c3,heap"]))?;
     Ok(Outcome::Passed)
 }
 
