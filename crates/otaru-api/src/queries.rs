@@ -35,7 +35,7 @@ pub struct UploadQuery {
     pub sha256: Option<String>,
 }
 
-/// How a release file is built anew.
+/// Options of a rebuild of a release file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
@@ -55,7 +55,7 @@ pub struct RolloutQuery {
     pub phase: Option<String>,
 }
 
-/// How a rollout is aborted.
+/// Options of an abort.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
