@@ -180,7 +180,20 @@ pub struct AuditEntry {
     pub action: String,
     /// Object: `rollout/17` …
     pub object: String,
-    /// Details: fields that depend on the action.
-    #[cfg_attr(feature = "schema", schema(value_type = Option<std::collections::BTreeMap<String, Value>>))]
+    /// Details, if any.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<AuditDetail>))]
     pub detail: Value,
+}
+
+/// Details of an entry in the API's description.
+#[cfg(feature = "schema")]
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[schema(
+    description = "Fields that depend on the action; one word, such as `pause`, of an action on a rollout that has none."
+)]
+#[expect(dead_code, reason = "it describes what is written as a `Value`")]
+enum AuditDetail {
+    Fields(std::collections::BTreeMap<String, Value>),
+    Word(String),
 }

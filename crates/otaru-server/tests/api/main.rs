@@ -8,6 +8,7 @@ mod alike;
 mod bench;
 mod crowds;
 mod dashboard;
+mod described;
 mod description;
 mod devices;
 mod first_token;

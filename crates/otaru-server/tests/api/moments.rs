@@ -17,7 +17,7 @@ use crate::bench::{Bench, LIMIT};
 const NOW: u64 = 1_795_922_684_123;
 
 /// A server whose clock stands still there, with one of each thing that has moments.
-async fn furnished() -> (Bench, Arc<AtomicU64>) {
+pub(crate) async fn furnished() -> (Bench, Arc<AtomicU64>) {
     let now = Arc::new(AtomicU64::new(NOW));
     let clock = Arc::clone(&now);
     let bench = Bench::start_at(|_| {}, Clock::new(move || Time(clock.load(Ordering::Relaxed)))).await;
