@@ -10,12 +10,12 @@ use crate::access::verify::Tokens;
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::counts::Counts;
 use crate::db::Db;
 use crate::devices::bounds::Registry;
 use crate::devices::recent::Recent;
 use crate::metrics::Metrics;
 use crate::mqtt::{BrokerUrl, Connections};
+use crate::quotas::Quotas;
 use crate::rates::{FailedLogins, Polls};
 use crate::readiness::Readiness;
 use crate::releases::Keys;
@@ -55,7 +55,7 @@ pub struct App {
     /// Connections to the embedded broker.
     pub connections: Arc<Connections>,
     /// Event streams, by token.
-    pub streams: Arc<Counts<String>>,
+    pub streams: Arc<Quotas<String>>,
     /// Tells everybody that the server ends.
     pub stop: CancellationToken,
     /// Wakes those who carry on with work in the background.
@@ -85,7 +85,7 @@ impl App {
         Self {
             tokens: Tokens::new(db.clone(), clock.clone()),
             readiness: Readiness::new(db.clone(), artifacts.clone(), clock.clone()),
-            streams: Counts::new(config.http_limits.streams),
+            streams: Quotas::new(config.http_limits.streams),
             events: Events::default(),
             metrics: Arc::default(),
             public_mqtt: OnceLock::new(),

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::counts::Counted;
+use crate::quotas::QuotaPermit;
 
 /// One of the places of an address. Clones are the same one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct AddressCount(Arc<Mutex<Option<Counted<IpAddr>>>>);
+pub(super) struct AddressCount(Arc<Mutex<Option<QuotaPermit<IpAddr>>>>);
 
 impl AddressCount {
-    pub(super) fn new(counted: Counted<IpAddr>) -> Self {
+    pub(super) fn new(counted: QuotaPermit<IpAddr>) -> Self {
         Self(Arc::new(Mutex::new(Some(counted))))
     }
 

@@ -16,7 +16,7 @@ use super::limits::Limits;
 use super::stranger::Stranger;
 use super::waiting::{Among, Entry, Waits};
 use crate::address::origin;
-use crate::counts::{Counted, Counts};
+use crate::quotas::{QuotaPermit, Quotas};
 
 /// Interval of looking for room while there is none.
 const LOOK: Duration = Duration::from_millis(50);
@@ -31,9 +31,9 @@ pub(super) struct Room {
     everybody: Arc<Semaphore>,
     reserve: Arc<Semaphore>,
     queue: Arc<Semaphore>,
-    strangers: Arc<Counts<IpAddr>>,
-    in_reserve: Arc<Counts<IpAddr>>,
-    in_queue: Arc<Counts<IpAddr>>,
+    strangers: Arc<Quotas<IpAddr>>,
+    in_reserve: Arc<Quotas<IpAddr>>,
+    in_queue: Arc<Quotas<IpAddr>>,
     waits: Arc<Waits>,
     patience: Duration,
 }
@@ -53,7 +53,7 @@ pub(super) struct Queued {
     peer: Option<IpAddr>,
     stranger: Stranger,
     _queue: OwnedSemaphorePermit,
-    _counted: Option<Counted<IpAddr>>,
+    _counted: Option<QuotaPermit<IpAddr>>,
 }
 
 /// A connection's place.
@@ -66,7 +66,7 @@ pub(super) struct ConnectionSlot {
     /// Since when its peer is waited for.
     pub(super) entry: Entry,
     /// Of the reserve's, one of its address.
-    counted: Mutex<Option<Counted<IpAddr>>>,
+    counted: Mutex<Option<QuotaPermit<IpAddr>>>,
 }
 
 impl ConnectionSlot {
@@ -83,9 +83,9 @@ impl Room {
             everybody: Arc::new(Semaphore::new(limits.connections)),
             reserve: Arc::new(Semaphore::new(limits.reserve)),
             queue: Arc::new(Semaphore::new(limits.queue)),
-            strangers: Counts::new(limits.per_address),
-            in_reserve: Counts::new(limits.reserve_per_address()),
-            in_queue: Counts::new(limits.queue_per_address()),
+            strangers: Quotas::new(limits.per_address),
+            in_reserve: Quotas::new(limits.reserve_per_address()),
+            in_queue: Quotas::new(limits.queue_per_address()),
             waits: Arc::default(),
             patience: limits.patience,
         }
@@ -162,12 +162,12 @@ impl Room {
     }
 
     /// Of the reserve, a part of what one address may have, for a request that a proxy passes on from `sender`.
-    pub(super) fn request_in_reserve(&self, sender: IpAddr) -> Option<Counted<IpAddr>> {
+    pub(super) fn request_in_reserve(&self, sender: IpAddr) -> Option<QuotaPermit<IpAddr>> {
         self.in_reserve.take(origin(sender))
     }
 
     /// One of the places of an address; if all are taken, that of somebody there who is waited for.
-    fn stranger(&self, peer: IpAddr) -> Option<Counted<IpAddr>> {
+    fn stranger(&self, peer: IpAddr) -> Option<QuotaPermit<IpAddr>> {
         self.strangers.take(peer).or_else(|| {
             self.waits.make_room(Among::Address(peer), self.patience);
             self.strangers.take(peer)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::counted::AddressCount;
 use super::waiting::Wait;
-use crate::counts::Counted;
+use crate::quotas::QuotaPermit;
 
 /// Somebody who is counted by address until they log in. Clones are the same one.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +16,7 @@ pub struct Stranger {
 }
 
 impl Stranger {
-    pub(super) fn counted(count: Counted<IpAddr>) -> Self {
+    pub(super) fn counted(count: QuotaPermit<IpAddr>) -> Self {
         Self { count: AddressCount::new(count), wait: None }
     }
 

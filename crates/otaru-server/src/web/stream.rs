@@ -10,8 +10,8 @@ use futures_util::Stream;
 
 use crate::app::Shared;
 use crate::caller::Caller;
-use crate::counts::Counted;
 use crate::problem::Problem;
+use crate::quotas::QuotaPermit;
 
 /// Often enough for proxies that give up on silent connections after 30 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -32,7 +32,7 @@ pub(crate) fn answer(
 ///
 /// # Errors
 /// When there are as many as there may be.
-pub(crate) fn one_more(app: &Shared, caller: &Caller) -> Result<Counted<String>, Problem> {
+pub(crate) fn one_more(app: &Shared, caller: &Caller) -> Result<QuotaPermit<String>, Problem> {
     app.streams.take(caller.token.clone()).ok_or_else(|| {
         let most = app.config.http_limits.streams;
         let detail = format!("this token follows events {most} times already; end some of those");
@@ -41,7 +41,7 @@ pub(crate) fn one_more(app: &Shared, caller: &Caller) -> Result<Counted<String>,
 }
 
 /// Ends when the server does, or soon after the token is no longer good.
-pub(crate) async fn end(app: Shared, caller: Caller, _stream: Counted<String>) {
+pub(crate) async fn end(app: Shared, caller: Caller, _stream: QuotaPermit<String>) {
     let no_longer_good = async {
         loop {
             tokio::time::sleep(CHECKED).await;
