@@ -38,8 +38,8 @@ pub use queries::{
 };
 pub use releases::{ChangeRelease, Delta, Job, JobKind, JobState, Needs, Release, Uploaded};
 pub use rollouts::{
-    Deployment, KnownRefusal, NewRollout, Preview, ReleaseInShort, RetryDeployment, Rollout, RolloutEvent,
-    WaveTally, WidenRollout,
+    Deployment, KnownRefusal, NewAttempts, NewRollout, Preview, ReleaseInShort, RetryDeployment, Rollout,
+    RolloutEvent, WaveTally, WidenRollout,
 };
 pub use spec::{Gate, Spec};
 pub use timestamp::{Timestamp, TimestampError};

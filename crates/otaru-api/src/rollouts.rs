@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use otaru_rollout::{
-    Attempts, Goal, Limits, Percent, Phase, RolloutSpec, Standing, StopRule, Tally, Target, Time, Verdicts,
-    Wave,
+    Attempts, Goal, Limits, Percent, Phase, RolloutSpec, Span, Standing, StopRule, Tally, Target, Time,
+    Verdicts, Wave,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -49,8 +49,8 @@ pub struct NewRollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopRule>,
     /// Time and number of attempts.
-    #[serde(default, skip_serializing_if = "is_usual")]
-    pub attempts: Attempts,
+    #[serde(default, skip_serializing_if = "NewAttempts::is_empty")]
+    pub attempts: NewAttempts,
     /// Priority: of several rollouts for one device the highest comes first; of equal ones the newest.
     #[serde(default)]
     pub priority: i32,
@@ -76,9 +76,39 @@ pub struct NewRollout {
     pub draft: bool,
 }
 
-/// Attempts as a server has them that is told nothing else.
-fn is_usual(attempts: &Attempts) -> bool {
-    *attempts == Attempts::default()
+/// Time and number of a device's attempts; what is not given is the server's choice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct NewAttempts {
+    /// Time that one attempt may take, from the offer to the confirmed image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Number of attempts, the first included; at most 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// Pause after the first; each further one is twice as long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Span>,
+    /// Longest pause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_backoff: Option<Span>,
+}
+
+impl NewAttempts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns these attempts, with `usual` ones where nothing is given.
+    fn or(self, usual: Attempts) -> Attempts {
+        Attempts {
+            timeout: self.timeout.unwrap_or(usual.timeout),
+            count: self.count.unwrap_or(usual.count),
+            backoff: self.backoff.unwrap_or(usual.backoff),
+            max_backoff: self.max_backoff.unwrap_or(usual.max_backoff),
+        }
+    }
 }
 
 impl NewRollout {
@@ -92,7 +122,7 @@ impl NewRollout {
             waves: self.waves,
             limits: self.limits,
             stop: self.stop,
-            attempts: self.attempts,
+            attempts: self.attempts.or(Attempts::default()),
             start_at: self.start_at.map(Time::from),
             end_at: self.end_at.map(Time::from),
             continuous: self.continuous,
@@ -321,6 +351,8 @@ pub struct RetryDeployment {
 mod tests {
     use serde_json::json;
 
+    use otaru_format::digest::Digest;
+
     use super::*;
 
     #[test]
@@ -346,7 +378,9 @@ mod tests {
         for name in ["salt", "stop", "attempts"] {
             assert_eq!(sent.get(name), None);
         }
-        let new = NewRollout { attempts: Attempts { count: 5, ..Attempts::default() }, ..new };
-        assert_eq!(serde_json::to_value(new).unwrap()["attempts"]["count"], 5);
+        let new = NewRollout { attempts: NewAttempts { count: Some(5), ..NewAttempts::default() }, ..new };
+        assert_eq!(serde_json::to_value(&new).unwrap()["attempts"], json!({"count": 5}));
+        let attempts = new.spec(Goal::Image(Digest([0; 32]))).attempts;
+        assert_eq!(attempts, Attempts { count: 5, ..Attempts::default() });
     }
 }

@@ -10,10 +10,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use otaru_api::{DeviceQuery, NewRollout, Preview, Release};
-use otaru_rollout::{
-    Attempts, AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, Target, Wave, WaveSize,
-};
+use otaru_api::{DeviceQuery, NewAttempts, NewRollout, Preview, Release};
+use otaru_rollout::{AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, Target, Wave, WaveSize};
 use rusqlite::Connection;
 
 use super::admission::OperatorVisitor;
@@ -188,7 +186,7 @@ async fn new(
             window: fields.parse("window", "Time window")?,
         },
         stop: stop(fields)?,
-        attempts: Attempts::default(),
+        attempts: NewAttempts::default(),
         priority: fields.parse("priority", "Priority")?.unwrap_or(0),
         salt: String::new(),
         start_at: fields.moment("start", "Start", app.clock.now())?,

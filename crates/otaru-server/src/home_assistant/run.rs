@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use otaru_api::{Device, Event, NewRollout, Role};
+use otaru_api::{Device, Event, NewAttempts, NewRollout, Role};
 use otaru_format::digest::Digest;
 use otaru_format::status::UpdateState;
-use otaru_rollout::{Attempts, DeviceId, Goal, Limits, Percent, RolloutId, Target};
+use otaru_rollout::{DeviceId, Goal, Limits, Percent, RolloutId, Target};
 use rusqlite::Connection;
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
@@ -364,7 +364,7 @@ fn rollout(device: &Device, id: DeviceId, release: &Latest) -> NewRollout {
         waves: Vec::new(),
         limits: Limits::default(),
         stop: None,
-        attempts: Attempts::default(),
+        attempts: NewAttempts::default(),
         priority: 0,
         salt: String::new(),
         start_at: None,

@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use anyhow::{anyhow, bail};
 use console::style;
-use otaru_api::{Answer, KnownRefusal, NewRollout, Preview, Timestamp};
+use otaru_api::{Answer, KnownRefusal, NewAttempts, NewRollout, Preview, Timestamp};
 use otaru_rollout::{
-    Attempts, AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, Target, TextError, Wave, WaveSize,
+    AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, Target, TextError, Wave, WaveSize,
 };
 
 use crate::client::args::ServerArgs;
@@ -184,7 +184,6 @@ impl Create {
                 Gate::Auto(AutoGate { success: self.success, soak: self.soak, patience: Span::default() })
             }
         };
-        let usual = Attempts::default();
         Ok(NewRollout {
             name: self.name.clone().unwrap_or(name),
             release,
@@ -197,11 +196,7 @@ impl Create {
                 window: self.window.as_deref().map(str::parse).transpose()?,
             },
             stop: self.stop.map(|failures| StopRule { failures, minimum: self.minimum }),
-            attempts: Attempts {
-                timeout: self.timeout.unwrap_or(usual.timeout),
-                count: self.attempts.unwrap_or(usual.count),
-                ..usual
-            },
+            attempts: NewAttempts { timeout: self.timeout, count: self.attempts, ..NewAttempts::default() },
             priority: self.priority,
             salt: String::new(),
             start_at: self.start_at,
