@@ -11,8 +11,8 @@ use clap::parser::ValueSource;
 use otaru_format::topic::{DEFAULT_BASE, Topics};
 use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 
+use otaru_broker::client::{BrokerUrl, Login, Secret};
 use otaru_rollout::{BadSpan, Span};
-use otaru_server::mqtt::{BrokerUrl, Login, Secret};
 
 /// The options that stand on the command line itself, by their ids.
 static GIVEN: OnceLock<BTreeSet<String>> = OnceLock::new();

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use otaru_broker::client::{BrokerUrl, Secret};
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::devices::bounds::Bounds;
-use otaru_server::mqtt::{BrokerUrl, Secret};
 use otaru_server::server::Server;
 use serde_json::json;
 

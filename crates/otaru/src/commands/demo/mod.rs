@@ -16,7 +16,7 @@ use tokio::task::LocalSet;
 use crate::output::{Outcome, Output};
 use crate::{options, signals, ui};
 use facts::Facts;
-use otaru_server::mqtt::{BrokerUrl, Secret};
+use otaru_broker::client::{BrokerUrl, Secret};
 use scene::Scene;
 
 const EXAMPLES: &str = "\
