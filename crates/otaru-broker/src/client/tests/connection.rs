@@ -177,7 +177,7 @@ async fn a_silent_broker_is_noticed() {
         let pace = Pace { answer: Duration::from_millis(200), ..pace };
         (mqtt, peer) = pair(&fake, version, pace).await;
         assert_eq!(lost(&mut mqtt).await, "the broker fell silent");
-        peer.is_closed().await;
+        peer.ends().await;
     }
 }
 
@@ -197,7 +197,7 @@ async fn a_broker_that_breaks_the_rules_is_left() {
             peer.send(bytes).await;
             let why = lost(&mut mqtt).await;
             assert!(why.contains(text), "{why}, not: {text}");
-            peer.is_closed().await;
+            peer.ends().await;
         }
     }
     let fake = Fake::start().await;

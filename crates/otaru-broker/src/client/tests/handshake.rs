@@ -101,7 +101,7 @@ async fn a_broker_that_does_not_answer_is_asked_once() {
     let (connected, peer) = tokio::join!(Mqtt::connect_at(&url, "test", pace), fake.accept());
     let error = connected.err().unwrap();
     assert!(matches!(error, BrokerError::Silent(_)), "{error}");
-    peer.is_closed().await;
+    peer.ends().await;
 }
 
 #[tokio::test]

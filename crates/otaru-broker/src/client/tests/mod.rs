@@ -152,7 +152,7 @@ impl Peer {
     }
 
     /// Fails unless the client has closed.
-    async fn is_closed(mut self) {
+    async fn ends(mut self) {
         let mut rest = Vec::new();
         // A reset is as good as an end.
         let _ = timeout(LIMIT, self.stream.read_to_end(&mut rest)).await.expect("it stays open");
