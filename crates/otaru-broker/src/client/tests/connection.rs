@@ -72,6 +72,26 @@ async fn what_nobody_takes_is_counted() {
     assert_eq!(next_message(&mut mqtt).await.payload, b"news");
 }
 
+#[tokio::test]
+async fn a_broker_that_takes_no_acknowledgements_gets_no_more_of_them() {
+    /// More than the buffers of two sockets.
+    const FAR_TOO_MUCH: usize = 64 << 20;
+    let fake = Fake::start().await;
+    let (_mqtt, mut peer) = pair(&fake, MqttVersion::V5, quick()).await;
+    let message = [0x32, 6, 0, 1, b'a', 0, 1, 0];
+    let flood = message.repeat(8192);
+    let mut sent = 0;
+    while let Ok(len) = timeout(Duration::from_secs(1), peer.stream.write(&flood[sent % flood.len()..])).await
+    {
+        sent += len.unwrap();
+        assert!(sent < FAR_TOO_MUCH, "it reads on");
+    }
+    // Once it takes them, it has all of them.
+    let mut acknowledged = vec![0; sent / message.len() * 4];
+    timeout(LIMIT, peer.stream.read_exact(&mut acknowledged)).await.expect("all of them").unwrap();
+    assert!(acknowledged.chunks(4).all(|puback| puback == [0x40, 2, 0, 1]));
+}
+
 /// Publishes so many messages at once at a broker that takes `most` at a time.
 async fn publish_at_once(mqtt: Mqtt, mut peer: Peer, messages: usize, most: usize) {
     let publish = || {
