@@ -15,7 +15,7 @@ use crate::shell::{cargo, find, output, program, run, tools_dir};
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
 /// A third MQTT 5 broker. Debian 12's others cannot be it: RabbitMQ 3.10 closes the connection of an MQTT 5 client without a
-/// word, and NATS 2.9 answers that it does not speak this version.
+/// word, and NATS 2.9 answers that it does not speak this version. They stand for the brokers of 3.1.1.
 const RUMQTTD: &str = "0.20.0";
 /// pycose 1.1 does not work with cbor2 6, which reads arrays below a tag as tuples.
 const PYTHON: [&str; 7] = [
@@ -35,15 +35,17 @@ const AXE_CORE: &str = "axe-core@4.14.1";
 const HOME_ASSISTANT_PYTHON: [&str; 2] = ["homeassistant==2024.3.3", "paho-mqtt==1.6.1"];
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Programs and the Debian packages they come in.
-const PEERS: [(&str, &str); 9] = [
+const PEERS: [(&str, &str); 11] = [
     ("caddy", "caddy"),
     ("chromium", "chromium"),
     ("c++", "g++"),
     ("ip", "iproute2"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
+    ("nats-server", "nats-server"),
     ("npm", "npm"),
     ("nginx", "nginx-light"),
+    ("rabbitmq-server", "rabbitmq-server"),
     ("wrk", "wrk"),
 ];
 

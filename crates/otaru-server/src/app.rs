@@ -14,11 +14,12 @@ use crate::db::Db;
 use crate::devices::bounds::Registry;
 use crate::devices::recent::Recent;
 use crate::metrics::Metrics;
-use crate::mqtt::{BrokerUrl, Connections};
+use crate::mqtt::Connections;
 use crate::quotas::Quotas;
 use crate::rates::{FailedLogins, Polls};
 use crate::readiness::Readiness;
 use crate::releases::Keys;
+use otaru_broker::client::BrokerUrl;
 
 /// Parts of a server that all others share.
 pub struct App {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::devices::bounds::Bounds;
 use crate::http::Limits;
-use crate::mqtt::BrokerUrl;
 use crate::releases::UploadLimits;
+use otaru_broker::client::BrokerUrl;
 
 /// Everything that is decided before a server starts.
 #[derive(Debug, Clone)]

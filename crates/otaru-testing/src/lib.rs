@@ -1,10 +1,11 @@
-//! Things that the tests of several crates need: [`skip()`] a test loudly, find and run other [`programs`], wait until something is so
+//! Things that the tests of several crates need: [`skip()`] a test loudly, find and run other [`programs`] and [`brokers`], wait until something is so
 //! ([`eventually`]), a [`free_port`], [`firmware`] real and made.
 //!
 //! It is never published; a published crate leaves out those of its tests that use it.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub mod brokers;
 pub mod command;
 pub mod firmware;
 pub mod programs;

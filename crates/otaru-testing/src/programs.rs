@@ -16,7 +16,10 @@ pub fn have(programs: &[&str]) -> bool {
     let Some(missing) = programs.iter().find(|name| find(name).is_none()) else { return true };
     skipped(&match *missing {
         "rumqttd" => format!("no rumqttd: cargo xtask test --install, or name one in {RUMQTTD}"),
-        "chromium" | "caddy" => format!("no {missing}: apt-get install {missing}"),
+        "chromium" | "caddy" | "nats-server" | "rabbitmq-server" => {
+            format!("no {missing}: apt-get install {missing}")
+        }
+        "epmd" => "no epmd: apt-get install rabbitmq-server".to_owned(),
         _ => format!("no {missing}: apt-get install mosquitto mosquitto-clients nginx-light python3"),
     });
     false

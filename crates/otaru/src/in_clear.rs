@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _, UdpSocket};
 
-use otaru_server::mqtt::BrokerUrl;
+use otaru_broker::client::BrokerUrl;
 
 /// A warning about a token for the API at `server`, if it leaves this machine in clear.
 pub(crate) fn token(server: &str) -> Option<String> {

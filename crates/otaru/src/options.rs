@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ArgMatches;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use otaru_format::topic::{DEFAULT_BASE, Topics};
 use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 
+use otaru_broker::client::{BrokerUrl, Login, MqttVersion, Secret};
 use otaru_rollout::{BadSpan, Span};
-use otaru_server::mqtt::{BrokerUrl, Login, Secret};
 
 /// The options that stand on the command line itself, by their ids.
 static GIVEN: OnceLock<BTreeSet<String>> = OnceLock::new();
@@ -95,6 +96,9 @@ pub(crate) struct BrokerArgs {
         default_value = "mqtt://127.0.0.1:1883"
     )]
     broker: Secret,
+    /// Version of MQTT; auto is 5, and 3.1.1 where the broker does not speak it
+    #[arg(long, value_name = "VERSION", env = "OTARU_MQTT_VERSION", default_value_t, value_parser = mqtt_version())]
+    mqtt_version: MqttVersion,
     #[command(flatten)]
     login: LoginArgs,
     /// Prefix of the devices' topics
@@ -108,6 +112,7 @@ impl BrokerArgs {
     pub(crate) fn url(&self) -> anyhow::Result<BrokerUrl> {
         check_topic("--base", &self.base)?;
         let mut url: BrokerUrl = self.broker.expose().parse().context("--broker")?;
+        url.version = self.mqtt_version;
         let (username, password) = self.login.read()?;
         let typed = |option: bool| option || !is_given("broker");
         if typed(is_given("username")) || url.username.is_none() {
@@ -122,6 +127,11 @@ impl BrokerArgs {
         warn_in_clear(&url);
         Ok(url)
     }
+}
+
+/// Returns a parser of versions of MQTT, which completions know, too.
+pub(crate) fn mqtt_version() -> impl TypedValueParser<Value = MqttVersion> {
+    PossibleValuesParser::new(MqttVersion::NAMES).try_map(|name| name.parse())
 }
 
 /// Warns once where a password goes to a broker on another machine in clear.

@@ -21,7 +21,7 @@ use otaru_sim::net::{TokioNet, Wifi};
 
 use crate::logging::DEVICE;
 use crate::ui::clean;
-use otaru_server::mqtt::{BrokerUrl, Login};
+use otaru_broker::client::{BrokerUrl, Login};
 
 /// Settings that a fleet of virtual boards has in common.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use super::audit;
 use super::tokens::{self, NewTokenError};
 use crate::app::Shared;
 use crate::db::DbError;
-use crate::mqtt::Secret;
+use otaru_broker::client::Secret;
 
 /// The row of `meta` with the id of a token that may never have been shown.
 const UNSEEN: &str = "unseen_token";

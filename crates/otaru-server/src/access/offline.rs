@@ -15,7 +15,7 @@ use super::tokens::{self, NewTokenError};
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, DataDirError, database_in};
 use crate::db::{self, DbError};
-use crate::mqtt::Secret;
+use otaru_broker::client::Secret;
 
 /// Actor in the audit log.
 const ACTOR: &str = "offline";

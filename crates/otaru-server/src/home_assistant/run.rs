@@ -21,11 +21,11 @@ use crate::db::DbError;
 use crate::devices::attempts;
 use crate::devices::list::{self, Filter, Order, Sort};
 use crate::devices::rows;
-use crate::mqtt::{BrokerError, Publisher};
 use crate::problem::Problem;
 use crate::releases::again::Prepared;
 use crate::rollouts::deployments;
 use crate::rollouts::new;
+use otaru_broker::client::{BrokerError, Publisher};
 
 /// Changes of so long are published together: Home Assistant draws a number once a second at most.
 const TOGETHER: Duration = Duration::from_millis(500);

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::str::FromStr;
 
 use otaru_api::Role;
+use otaru_broker::client::Secret;
 
 /// Identity of a client of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +89,7 @@ pub struct ConnectRequest {
     /// User name and password, each if given.
     pub username: Option<String>,
     /// The password; never shown.
-    pub password: Option<super::Secret>,
+    pub password: Option<Secret>,
     /// The address it comes from.
     pub peer: SocketAddr,
 }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::access::{self, Answer, Authenticator, ConnectRequest, Identity};
 use super::connections::{Attendance, Connections};
-use super::url::{BrokerUrl, Login, Secret};
+use otaru_broker::client::{BrokerUrl, Login, Secret};
 
 /// Largest packet, in bytes; status reports and commands have 1 KiB.
 const MAX_PACKET: usize = 256 * 1024;

@@ -1,12 +1,8 @@
-//! The server's side of MQTT: an embedded broker, who may do what there, and a client of whatever broker it is.
+//! The server's side of MQTT: an embedded broker, and who may do what there. The client of whatever broker it is: `otaru-broker`.
 
 pub mod access;
 mod broker;
-mod client;
 mod connections;
-mod url;
 
 pub use broker::{EmbeddedBroker, reachable};
-pub use client::{BrokerError, Incoming, LONGEST_MESSAGE, Message, Mqtt, Publisher};
 pub use connections::Connections;
-pub use url::{BrokerUrl, BrokerUrlError, DEFAULT_PORT, Login, Secret};

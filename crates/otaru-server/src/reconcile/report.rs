@@ -2,8 +2,8 @@
 
 use otaru_format::status::Status;
 
-use crate::mqtt::LONGEST_MESSAGE;
 use crate::text::cut;
+use otaru_broker::client::LONGEST_MESSAGE;
 
 /// Bytes of the longest report; those of our own firmware have 1 KiB at most.
 pub const LONGEST: usize = LONGEST_MESSAGE;

@@ -7,7 +7,8 @@ use super::error::StartError;
 use crate::address;
 use crate::app::Shared;
 use crate::config::MqttConfig;
-use crate::mqtt::{BrokerUrl, EmbeddedBroker};
+use crate::mqtt::EmbeddedBroker;
+use otaru_broker::client::BrokerUrl;
 
 /// Returns the broker as devices reach it.
 pub(super) fn as_devices_reach_it(config: &MqttConfig, port: u16) -> BrokerUrl {

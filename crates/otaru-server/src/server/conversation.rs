@@ -9,9 +9,9 @@ use crate::app::{App, Shared};
 use crate::config::MqttConfig;
 use crate::home_assistant::entity::EntityTopics;
 use crate::home_assistant::run::HomeAssistant;
-use crate::mqtt::{BrokerError, BrokerUrl, Incoming, Message, Mqtt};
 use crate::reconcile::inbox::{Heard, Inbox, filters};
 use crate::reconcile::outbox;
+use otaru_broker::client::{BrokerError, BrokerUrl, Incoming, Message, Mqtt};
 
 /// The first pause before the next attempt to reach the broker; it doubles from one to the next.
 const AGAIN: Duration = Duration::from_millis(500);

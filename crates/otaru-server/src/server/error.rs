@@ -7,7 +7,7 @@ use crate::access::tokens::NewTokenError;
 use crate::artifacts::ArtifactError;
 use crate::data_dir::DataDirError;
 use crate::db::DbError;
-use crate::mqtt::BrokerError;
+use otaru_broker::client::BrokerError;
 
 /// Reasons for which a server does not start.
 #[derive(Debug, thiserror::Error)]

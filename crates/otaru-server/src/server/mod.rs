@@ -33,10 +33,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::db::{Db, DbError};
-use crate::mqtt::{BrokerUrl, EmbeddedBroker};
+use crate::mqtt::EmbeddedBroker;
 use crate::reconcile::{ingest, work};
 use crate::releases::{Keys, jobs};
 use crate::{address, http};
+use otaru_broker::client::BrokerUrl;
 
 /// Longest time for tasks to end.
 const END: Duration = Duration::from_secs(12);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::mqtt::Publisher;
 use crate::reconcile::outbox::Publish;
+use otaru_broker::client::Publisher;
 
 /// Publishes messages of the outbox.
 pub(super) struct MqttPublisher(Publisher);

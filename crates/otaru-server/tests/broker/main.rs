@@ -11,8 +11,9 @@ use mqtt5::{
     SubscribeOptions, WillMessage,
 };
 use otaru_api::Role;
+use otaru_broker::client::{Incoming, Mqtt};
+use otaru_server::mqtt::EmbeddedBroker;
 use otaru_server::mqtt::access::{Answer, Authenticator, ConnectRequest, Identity};
-use otaru_server::mqtt::{EmbeddedBroker, Incoming, Mqtt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 

@@ -1,7 +1,7 @@
 //! Options that say where the server is, and as whom to call it.
 
 use anyhow::bail;
-use otaru_server::mqtt::Secret;
+use otaru_broker::client::Secret;
 
 use super::http::Client;
 use super::login::{self, Login};

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use otaru_broker::client::Secret;
 use otaru_release::output::{Access, Existing, write};
-use otaru_server::mqtt::Secret;
 use serde::{Deserialize, Serialize};
 
 /// A server and a token for it.

@@ -1,8 +1,8 @@
 //! `otaru cancel`: ends updates that have not restarted yet.
 
 use anyhow::bail;
+use otaru_broker::client::Mqtt;
 use otaru_format::topic::Topics;
-use otaru_server::mqtt::Mqtt;
 use serde_json::json;
 
 use crate::fleet::on_broker::{cancel, look_around};

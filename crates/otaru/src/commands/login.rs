@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use otaru_api::Me;
-use otaru_server::mqtt::Secret;
+use otaru_broker::client::Secret;
 use serde_json::json;
 
 use crate::client::http::Client;

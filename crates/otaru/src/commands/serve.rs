@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use otaru_broker::client::{BrokerUrl, MqttVersion, Secret};
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::devices::bounds::Bounds;
-use otaru_server::mqtt::{BrokerUrl, Secret};
 use otaru_server::server::Server;
 use serde_json::json;
 
@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Use this broker instead of an embedded one: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`
     #[arg(long, value_name = "URL", env = "OTARU_MQTT", hide_env_values = true)]
     mqtt: Option<Secret>,
+    /// Version of MQTT that is spoken with --mqtt; auto is 5, and 3.1.1 where that broker does not speak it
+    #[arg(long, value_name = "VERSION", env = "OTARU_MQTT_VERSION", default_value_t, value_parser = options::mqtt_version())]
+    mqtt_version: MqttVersion,
     /// A file whose first line is the password for --mqtt
     #[arg(long, value_name = "FILE", requires = "mqtt")]
     mqtt_password_file: Option<PathBuf>,
@@ -133,7 +136,13 @@ impl Args {
                 }
                 // The environment names a broker; what was typed wins.
                 Some(_) if is_given("mqtt_listen") => MqttConfig::Embedded { listen: self.mqtt_listen },
-                Some(url) => MqttConfig::External(broker(url, self.mqtt_password_file.as_deref())?),
+                Some(url) => {
+                    let url = broker(url, self.mqtt_password_file.as_deref())?;
+                    MqttConfig::External(url.with_version(self.mqtt_version))
+                }
+                None if is_given("mqtt_version") => {
+                    bail!("--mqtt-version is for a broker of your own (--mqtt); the embedded one needs none")
+                }
                 None => MqttConfig::Embedded { listen: self.mqtt_listen },
             },
             data: self.data,

@@ -19,7 +19,7 @@ use crate::options::{self, BrokerArgs};
 use crate::output::{Outcome, Output};
 use crate::virtual_board::{Board, BoardSettings, Dump, dump_path, happened, provisioned, slot_name};
 use crate::{release_file, signals, ui};
-use otaru_server::mqtt::{Incoming, Mqtt};
+use otaru_broker::client::{Incoming, Mqtt};
 
 const EXAMPLES: &str = "\
 Examples:

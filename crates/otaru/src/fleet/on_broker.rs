@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use otaru_broker::client::{Incoming, Mqtt};
 use otaru_format::status::UpdateState;
 use otaru_format::topic::Topics;
-use otaru_server::mqtt::{Incoming, Mqtt};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Change, Fleet};

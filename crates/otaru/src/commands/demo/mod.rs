@@ -16,7 +16,7 @@ use tokio::task::LocalSet;
 use crate::output::{Outcome, Output};
 use crate::{options, signals, ui};
 use facts::Facts;
-use otaru_server::mqtt::{BrokerUrl, Secret};
+use otaru_broker::client::{BrokerUrl, MqttVersion, Secret};
 use scene::Scene;
 
 const EXAMPLES: &str = "\
@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// Another broker than the built-in one
     #[arg(long, value_name = "URL", hide_env_values = true)]
     broker: Option<Secret>,
+    /// Version of MQTT that is spoken with --broker; auto is 5, and 3.1.1 where that broker does not speak it
+    #[arg(long, value_name = "VERSION", default_value_t, value_parser = options::mqtt_version(), requires = "broker")]
+    mqtt_version: MqttVersion,
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
@@ -51,6 +54,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         Some(url) => {
             let url: BrokerUrl =
                 url.expose().parse().map_err(|error| anyhow::anyhow!("--broker: {error}"))?;
+            let url = url.with_version(args.mqtt_version);
             options::warn_in_clear(&url);
             // Real boards may listen there too.
             (Some(url), format!("otaru-demo/{:06x}", rand::random::<u32>() >> 8))

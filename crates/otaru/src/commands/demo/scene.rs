@@ -27,7 +27,7 @@ use crate::output::Output;
 use crate::ui;
 use crate::ui::live::Live;
 use crate::virtual_board::{Board, BoardSettings, Dump, dump_path, happened, provisioned};
-use otaru_server::mqtt::{BrokerUrl, Incoming, Mqtt};
+use otaru_broker::client::{BrokerUrl, Incoming, Mqtt};
 
 use super::firmware::{CHIP, Release, lamp};
 use super::server::DemoServer;
@@ -129,7 +129,7 @@ impl Scene {
     }
 
     /// The broker's address.
-    pub(super) fn broker(&self) -> &otaru_server::mqtt::BrokerUrl {
+    pub(super) fn broker(&self) -> &otaru_broker::client::BrokerUrl {
         self.server.broker()
     }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use otaru_api::{Job, NewRollout, Rollout, Uploaded};
+use otaru_broker::client::{BrokerUrl, Secret};
 use otaru_device::PublicKey;
 use otaru_release::keys::SecretKey;
 use otaru_release::output::Existing;
 use otaru_rollout::{AutoGate, Gate, Percent, Phase, Span, StopRule, Target, Wave, WaveSize};
 use otaru_server::config::{Config, MqttConfig};
-use otaru_server::mqtt::{BrokerUrl, Secret};
 use otaru_server::releases::UploadLimits;
 use otaru_server::server::{Server, StartError};
 

@@ -19,7 +19,7 @@ use crate::output::{Outcome, Output};
 use crate::ui::missing::missing;
 use crate::{signals, ui};
 use args::Args;
-use otaru_server::mqtt::{Incoming, Mqtt};
+use otaru_broker::client::{Incoming, Mqtt};
 use source::Source;
 use tracker::{Stage, Tracker};
 use view::View;

@@ -17,7 +17,7 @@ use crate::hosting::served::Kinds;
 use crate::hosting::{FileHost, OutsideFiles};
 use crate::virtual_board::address_towards;
 use crate::{release_file, ui};
-use otaru_server::mqtt::BrokerUrl;
+use otaru_broker::client::BrokerUrl;
 
 /// Firmware that devices can fetch.
 pub(crate) struct Source {

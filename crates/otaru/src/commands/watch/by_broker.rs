@@ -11,7 +11,7 @@ use crate::options::BrokerArgs;
 use crate::output::{Outcome, Output};
 use crate::ui::live::Live;
 use crate::{signals, ui};
-use otaru_server::mqtt::{Incoming, Mqtt};
+use otaru_broker::client::{Incoming, Mqtt};
 
 pub(super) async fn watch(args: &BrokerArgs, output: Output) -> anyhow::Result<Outcome> {
     let url = args.url()?;

@@ -1,5 +1,6 @@
 //! Errors say what went wrong, and what to do.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use otaru_testing::run;
@@ -38,6 +39,38 @@ fn broker_urls_that_are_none() {
     let told = run(otaru(&["watch", "--broker", "mqtt://u:s3cret@h:none"])).with_code(1);
     assert!(!told.err.contains("s3cret"), "{}", told.err);
     run(otaru(&["watch", "--base", "a/#"])).with_code(1).tells("--base");
+}
+
+/// A broker that answers every CONNECT with these bytes and closes, as long as the test runs.
+fn answering(bytes: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("mqtt://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut connect = [0; 1024];
+            // A CONNECT is in one piece here; and who has gone away is told nothing.
+            let _ = stream.read(&mut connect).and_then(|_| stream.write_all(bytes));
+        }
+    });
+    url
+}
+
+#[test]
+fn versions_that_a_broker_does_not_speak() {
+    let (silent, old) = (answering(&[]), answering(&[0x20, 2, 0, 1]));
+    for (url, version, text) in [
+        (&silent, "auto", "in MQTT 5 and in 3.1.1; is this a TLS port?"),
+        (&silent, "5", "does it speak MQTT 5? --mqtt-version auto finds out"),
+        (&old, "auto", "speaks neither MQTT 5 nor 3.1.1"),
+        (&old, "5", "does not speak MQTT 5; --mqtt-version auto finds out"),
+    ] {
+        let told = run(otaru(&["watch", "--broker", url, "--mqtt-version", version]));
+        told.with_code(1).tells(&format!("{url} ")).tells(text);
+    }
+    run(otaru(&["watch", "--mqtt-version", "4"])).with_code(2).tells("auto, 5, 3.1.1");
+    run(otaru(&["serve", "--mqtt-version", "5"])).with_code(1).tells("a broker of your own (--mqtt)");
+    run(otaru(&["demo", "--mqtt-version", "5"])).with_code(2).tells("--broker");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mqtt5_protocol::packet::publish::PublishPacket;
 use mqtt5_protocol::{ConnectOptions, QoS, WillMessage};
-use otaru_server::mqtt::{Incoming, Message, Mqtt};
+use otaru_broker::client::{Incoming, Message, Mqtt};
 use otaru_testing::LIMIT;
 
 use crate::real_peers::broker::{Broker, Kind};

@@ -5,38 +5,11 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
+use super::secret::Secret;
+use super::version::MqttVersion;
+
 /// The port of plain MQTT.
 pub const DEFAULT_PORT: u16 = 1883;
-
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides this text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself; for the wire only.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<hidden>")
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self::new(text))
-    }
-}
 
 /// A user name and its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,22 +31,30 @@ pub struct BrokerUrl {
     pub username: Option<String>,
     /// The password.
     pub password: Option<Secret>,
+    /// The version that is spoken with it. No part of the text: it is `auto` where that was parsed.
+    pub version: MqttVersion,
 }
 
 impl BrokerUrl {
-    /// A broker without a login.
+    /// Makes the address of a broker without a login.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self { host: host.into(), port, username: None, password: None }
+        Self { host: host.into(), port, username: None, password: None, version: MqttVersion::Auto }
     }
 
-    /// The login, if there is one; a name without a password has an empty one.
+    /// Changes the version that is spoken with it.
+    #[must_use]
+    pub fn with_version(self, version: MqttVersion) -> Self {
+        Self { version, ..self }
+    }
+
+    /// Returns the login, if there is one; a name without a password has an empty one.
     pub fn login(&self) -> Option<Login> {
         let username = self.username.clone()?;
         let password = self.password.clone().unwrap_or_else(|| Secret::new(""));
         Some(Login { username, password })
     }
 
-    /// `host:port`, with an IPv6 address in brackets.
+    /// Returns `host:port`, with an IPv6 address in brackets.
     pub fn authority(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),

@@ -1,0 +1,152 @@
+//! Reasons for which a broker did not do what was asked, in plain words.
+
+use std::fmt;
+use std::io;
+
+use super::version::{Level, MqttVersion};
+
+/// Reason for which the broker did not do what was asked.
+#[derive(Debug)]
+pub enum BrokerError {
+    /// No such host.
+    UnknownHost(String),
+    /// Nothing listens there.
+    Refused(String),
+    /// No answer.
+    Silent(String),
+    /// Another network error.
+    Network(String, io::Error),
+    /// Something listens, but it is no MQTT broker.
+    NotMqtt(String, String),
+    /// The broker does not speak the version of MQTT that it was asked in.
+    WrongVersion {
+        /// The broker.
+        broker: String,
+        /// The versions it was asked in.
+        asked: MqttVersion,
+    },
+    /// The broker closes every connection without a byte.
+    ClosedSilently {
+        /// The broker.
+        broker: String,
+        /// The versions it was asked in.
+        asked: MqttVersion,
+    },
+    /// A login is needed, or it is wrong.
+    Login {
+        /// The broker.
+        broker: String,
+        /// The user name that was given.
+        username: Option<String>,
+    },
+    /// The broker speaks MQTT and does not want this connection.
+    TurnedAway {
+        /// The broker.
+        broker: String,
+        /// The broker's reason.
+        reason: String,
+    },
+    /// A subscription or message was turned down.
+    Denied {
+        /// The topic or filter.
+        topic: String,
+        /// The broker's reason.
+        reason: String,
+    },
+}
+
+/// Names the versions that a setting stands for.
+fn versions(asked: MqttVersion) -> String {
+    match asked {
+        MqttVersion::Auto => format!("{} nor 3.1.1", Level::V5),
+        MqttVersion::V5 => Level::V5.to_string(),
+        MqttVersion::V311 => Level::V311.to_string(),
+    }
+}
+
+impl fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownHost(broker) => {
+                write!(f, "no such host: {broker}; check the name in --broker")
+            }
+            Self::Refused(broker) => write!(
+                f,
+                "nothing listens at {broker}; is the broker running? `otaru broker` or `mosquitto` starts one"
+            ),
+            Self::Silent(broker) => {
+                write!(f, "{broker} does not answer; check address, port and firewall")
+            }
+            Self::Network(broker, error) => write!(f, "cannot reach {broker}: {error}"),
+            Self::NotMqtt(broker, why) => {
+                write!(f, "{broker} does not speak MQTT ({why}); check the port")
+            }
+            Self::WrongVersion { broker, asked: MqttVersion::Auto } => {
+                write!(f, "{broker} speaks neither {}; check the port", versions(MqttVersion::Auto))
+            }
+            Self::WrongVersion { broker, asked } => {
+                write!(
+                    f,
+                    "{broker} does not speak {}; --mqtt-version auto finds out what it does",
+                    versions(*asked)
+                )
+            }
+            Self::ClosedSilently { broker, asked: MqttVersion::Auto } => write!(
+                f,
+                "{broker} closes the connection without a word, in MQTT 5 and in 3.1.1; is this a TLS port?"
+            ),
+            Self::ClosedSilently { broker, asked } => write!(
+                f,
+                "{broker} closes the connection without a word; does it speak {}? --mqtt-version auto finds out; \
+                 or is this a TLS port?",
+                versions(*asked)
+            ),
+            Self::Login { broker, username: None } => {
+                write!(f, "{broker} wants a login; give --username and --password (or OTARU_PASSWORD)")
+            }
+            Self::Login { broker, username: Some(name) } => {
+                write!(f, "{broker} refused the login of \"{name}\"; check user name and password")
+            }
+            Self::TurnedAway { broker, reason } => {
+                write!(f, "{broker} turned the connection away ({reason}); its log says more")
+            }
+            Self::Denied { topic, reason } => {
+                write!(f, "the broker turned down {topic} ({reason}); check its access rules for this user")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BrokerError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let broker = || "mqtt://h:1883".to_owned();
+        for (error, hint) in [
+            (
+                BrokerError::WrongVersion { broker: broker(), asked: MqttVersion::Auto },
+                "neither MQTT 5 nor 3.1.1",
+            ),
+            (
+                BrokerError::WrongVersion { broker: broker(), asked: MqttVersion::V5 },
+                "does not speak MQTT 5; --mqtt-version auto",
+            ),
+            (
+                BrokerError::ClosedSilently { broker: broker(), asked: MqttVersion::Auto },
+                "is this a TLS port?",
+            ),
+            (
+                BrokerError::ClosedSilently { broker: broker(), asked: MqttVersion::V311 },
+                "does it speak MQTT 3.1.1?",
+            ),
+            (BrokerError::NotMqtt(broker(), "x".into()), "check the port"),
+        ] {
+            let text = error.to_string();
+            assert!(text.starts_with("mqtt://h:1883 ") && text.contains(hint), "{text}");
+        }
+    }
+}
