@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod codec;
+mod outgoing;
+mod policy;
+mod rate;
+mod reason;
+mod router;
+mod settings;
+mod signal;
+mod version;
+
+pub use policy::{Admission, ConnectRequest, Event, Group, Identity, Password, Policy, Refusal};
+pub use reason::Reason;
+pub use router::Stats;
+pub use settings::{Bounds, Quota, Rate, Settings, Strangers};
+pub use version::Version;
