@@ -8,6 +8,7 @@ mod rate;
 mod reason;
 mod router;
 mod settings;
+mod shell;
 mod signal;
 mod version;
 
@@ -15,4 +16,5 @@ pub use policy::{Admission, ConnectRequest, Event, Group, Identity, Password, Po
 pub use reason::Reason;
 pub use router::Stats;
 pub use settings::{Bounds, Quota, Rate, Settings, Strangers};
+pub use shell::{Broker, EndOptions};
 pub use version::Version;

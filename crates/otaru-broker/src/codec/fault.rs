@@ -4,7 +4,7 @@ use crate::reason::Reason;
 
 /// Fault in the bytes of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Bytes that are no packet of this version.
     #[error("the bytes are no MQTT packet; look whether the client speaks another protocol here")]
     Malformed,
@@ -27,7 +27,7 @@ pub enum Fault {
 
 impl Fault {
     /// Returns the reason code of version 5 for this fault.
-    pub fn reason(self) -> Reason {
+    pub(crate) fn reason(self) -> Reason {
         match self {
             Self::Malformed => Reason::MalformedPacket,
             Self::Protocol => Reason::ProtocolError,

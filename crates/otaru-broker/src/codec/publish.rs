@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn a_message_goes_on_as_it_came() {
-        let body = b"\0\x01t\0\x09\x0c\x01\x01\x02\0\0\0\x05\x08\0\x02r/sHello";
+        let body = b"\0\x01t\0\x09\x0d\x01\x01\x02\0\0\0\x05\x08\0\x03r/sHello";
         let publish = Publish::parse(Version::V5, 0x33, body).unwrap();
         assert_eq!((publish.topic, publish.id, publish.retain), ("t", 9, true));
         assert_eq!((publish.expiry, publish.payload), (Some(5), &b"Hello"[..]));
-        assert_eq!(publish.properties, b"\x01\x01\x08\0\x02r/s".to_vec()[..]);
+        assert_eq!(publish.properties, b"\x01\x01\x08\0\x03r/s".to_vec()[..]);
     }
 
     #[test]

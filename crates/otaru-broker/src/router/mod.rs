@@ -22,7 +22,7 @@ mod subscriptions;
 mod take;
 
 
-pub(crate) use arrive::Accepted;
+pub(crate) use arrive::{Accepted, manner};
 pub(crate) use login::Ticket;
 pub(crate) use ids::Link;
 pub(crate) use state::Router;

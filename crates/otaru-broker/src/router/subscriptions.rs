@@ -54,15 +54,6 @@ impl Subscriptions {
         }
     }
 
-    /// Returns a session's subscription to a filter.
-    pub(super) fn get(&self, filter: &str, session: SessionId) -> Option<&Subscription> {
-        let subscribers = match topic::has_wildcards(filter) {
-            true => &self.wildcards.find(filter)?.subscribers,
-            false => self.exact.get(filter)?,
-        };
-        subscribers.get(&session)
-    }
-
     /// Collects the subscriptions whose filter matches a topic, those of a session side by side.
     pub(super) fn matching(&self, topic: &str, found: &mut Vec<(SessionId, Subscription)>) {
         found.clear();
@@ -94,10 +85,6 @@ impl Level {
 
     fn at(&mut self, filter: &str) -> &mut Self {
         filter.split('/').fold(self, |level, name| level.below.entry(name.into()).or_default())
-    }
-
-    fn find(&self, filter: &str) -> Option<&Self> {
-        filter.split('/').try_fold(self, |level, name| level.below.get(name))
     }
 
     /// Removes a session below; levels that nobody needs any longer go. As deep as a filter has levels.
@@ -161,7 +148,6 @@ mod tests {
         for (number, filter) in filters.iter().enumerate() {
             assert!(all.insert(filter, SessionId(number as u64), PLAIN));
             assert!(!all.insert(filter, SessionId(number as u64), PLAIN));
-            assert!(all.get(filter, SessionId(number as u64)).is_some());
         }
         for topic in ["a", "a/b", "a/b/c", "/", "/b", "$SYS", "$SYS/a", "b", "a//b", "x/y/z/w"] {
             let mut found = Vec::new();
