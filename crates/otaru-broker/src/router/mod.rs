@@ -22,6 +22,9 @@ mod subscriptions;
 mod take;
 
 
+#[cfg(test)]
+mod model;
+
 pub(crate) use arrive::{Accepted, manner};
 pub(crate) use login::Ticket;
 pub(crate) use ids::Link;
