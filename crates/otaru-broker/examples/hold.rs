@@ -81,7 +81,11 @@ async fn in_memory(count: usize) {
     }
     let took = start.elapsed();
     let cost = resident() - before - streams;
-    println!("{count} connections in {took:?}: {} bytes each, streams not counted; {:?}", cost / count, broker.stats());
+    println!(
+        "{count} connections in {took:?}: {} bytes each, streams not counted; {:?}",
+        cost / count,
+        broker.stats()
+    );
 }
 
 async fn at_port(count: usize, port: u16) {

@@ -76,7 +76,7 @@ mod tests {
         let payload = Bytes::from(vec![7; 5000]);
         let head = Head {
             topic: "t",
-            qos: Qos::AtMostOnce,
+            qos: Qos::Zero,
             retain: false,
             repeated: false,
             id: 0,

@@ -46,12 +46,7 @@ impl Default for Bounds {
             packet_bytes: 256 * 1024,
             subscriptions: 100,
             connects: Rate { burst: 100, per_minute: 600 },
-            quota: Quota {
-                connections: 100,
-                sessions: 100,
-                queued_bytes: 4 << 20,
-                retained_bytes: 4 << 20,
-            },
+            quota: Quota { connections: 100, sessions: 100, queued_bytes: 4 << 20, retained_bytes: 4 << 20 },
         }
     }
 }

@@ -23,18 +23,21 @@ impl fmt::Display for Version {
 /// Delivery guarantee (QoS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Qos {
-    AtMostOnce,
-    AtLeastOnce,
-    ExactlyOnce,
+    /// At most once.
+    Zero,
+    /// At least once.
+    One,
+    /// Exactly once.
+    Two,
 }
 
 impl Qos {
     /// Returns the guarantee of this number; there is no 3.
     pub(crate) fn of(number: u8) -> Option<Self> {
         match number {
-            0 => Some(Self::AtMostOnce),
-            1 => Some(Self::AtLeastOnce),
-            2 => Some(Self::ExactlyOnce),
+            0 => Some(Self::Zero),
+            1 => Some(Self::One),
+            2 => Some(Self::Two),
             _ => None,
         }
     }

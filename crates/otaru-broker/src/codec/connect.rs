@@ -207,14 +207,17 @@ mod tests {
         assert_eq!((connect.client, connect.clean, connect.keep_alive), ("c", true, 60));
         assert_eq!((connect.session_expiry, connect.receive_maximum), (7, 2));
         assert_eq!((connect.username, connect.password), (Some("u"), Some(&b"p"[..])));
-        assert_eq!((will.topic, will.payload, will.qos, will.retain), ("w", &b"hi"[..], Qos::AtLeastOnce, true));
+        assert_eq!((will.topic, will.payload, will.qos, will.retain), ("w", &b"hi"[..], Qos::One, true));
         assert_eq!((will.delay, will.properties.as_slice()), (3, &b"\x03\0\x01t"[..]));
     }
 
     #[test]
     fn sessions_of_3_1_1_outlive_their_connection_unless_clean() {
         let connect = parse(b"\0\x04MQTT\x04\x00\0\x05\0\x01c").unwrap();
-        assert_eq!((connect.version, connect.session_expiry, connect.keep_alive), (Version::V311, u32::MAX, 5));
+        assert_eq!(
+            (connect.version, connect.session_expiry, connect.keep_alive),
+            (Version::V311, u32::MAX, 5)
+        );
         assert_eq!(parse(b"\0\x04MQTT\x04\x02\0\x05\0\x01c").unwrap().session_expiry, 0);
     }
 

@@ -2,7 +2,9 @@
 //!
 //! One file a family of packets. Nothing here allocates by a length that a peer only claims.
 
+pub(crate) mod ack;
 pub(crate) mod connect;
+pub(crate) mod encode;
 pub(crate) mod fault;
 pub(crate) mod frame;
 pub(crate) mod packet;

@@ -1,10 +1,10 @@
 //! PUBLISH: a message on its way in, borrowed, and the head of one on its way out.
 
+use super::encode::{put_string, put_varint, varint_length};
 use super::fault::Fault;
 use super::properties::{self as property, Property};
 use super::reader::Reader;
 use super::topic;
-use super::writer::{put_string, put_varint, varint_length};
 use crate::version::{Qos, Version};
 
 /// Properties that go on to whoever receives the message, byte for byte and in their order.
@@ -27,12 +27,12 @@ pub(crate) struct Publish<'a> {
 impl<'a> Publish<'a> {
     pub(crate) fn parse(version: Version, first: u8, body: &'a [u8]) -> Result<Self, Fault> {
         let qos = Qos::of((first >> 1) & 3).ok_or(Fault::Malformed)?;
-        if qos == Qos::AtMostOnce && first & 8 != 0 {
+        if qos == Qos::Zero && first & 8 != 0 {
             return Err(Fault::Malformed);
         }
         let mut reader = Reader(body);
         let topic = reader.string()?;
-        let id = if qos == Qos::AtMostOnce { 0 } else { reader.packet_id()? };
+        let id = if qos == Qos::Zero { 0 } else { reader.packet_id()? };
         let (mut expiry, mut properties) = (None, Forwarded::default());
         if version == Version::V5 {
             property::each(&mut reader, ALLOWED, |found| match found.id {
@@ -103,7 +103,7 @@ impl Head<'_> {
     }
 
     fn remaining(&self, version: Version) -> usize {
-        let id = if self.qos == Qos::AtMostOnce { 0 } else { 2 };
+        let id = if self.qos == Qos::Zero { 0 } else { 2 };
         let properties = match version {
             Version::V311 => 0,
             Version::V5 => {
@@ -126,7 +126,7 @@ impl Head<'_> {
         out.push(0x30 | flags);
         put_varint(out, self.remaining(version));
         put_string(out, self.topic);
-        if self.qos != Qos::AtMostOnce {
+        if self.qos != Qos::Zero {
             out.extend(self.id.to_be_bytes());
         }
         if version == Version::V5 {
@@ -168,7 +168,7 @@ mod tests {
                 let properties = vec![0; properties];
                 let head = Head {
                     topic: "a/b",
-                    qos: Qos::ExactlyOnce,
+                    qos: Qos::Two,
                     retain: true,
                     repeated: true,
                     id: 7,

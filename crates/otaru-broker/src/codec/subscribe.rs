@@ -141,7 +141,7 @@ mod tests {
         let filters: Vec<_> = subscribe.filters().collect();
         assert_eq!((subscribe.id, subscribe.identifier, filters.len()), (7, 5, 2));
         let (filter, options) = filters[1];
-        assert_eq!((filter, options.qos), ("b/#", Qos::ExactlyOnce));
+        assert_eq!((filter, options.qos), ("b/#", Qos::Two));
         assert!(options.no_local && options.retain_as_published);
         assert_eq!(options.retain_handling, RetainHandling::Skip);
         let unsubscribe = Unsubscribe::parse(Version::V311, b"\0\x07\0\x01a\0\x01b").unwrap();

@@ -1,33 +1,10 @@
 //! Packets that only a broker sends, but PUBLISH, as bytes at the end of a buffer.
 
-use super::packet::AckKind;
+use super::ack::AckKind;
+use super::encode::{put_string, put_varint};
 use super::properties as property;
 use crate::reason::Reason;
 use crate::version::Version;
-
-/// Length of a variable byte integer.
-pub(crate) fn varint_length(value: usize) -> usize {
-    match value {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        _ => 4,
-    }
-}
-
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: usize) {
-    while value >= 0x80 {
-        out.push((value & 0x7F) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    out.extend(length.to_be_bytes());
-    out.extend_from_slice(text.get(..length.into()).unwrap_or_default().as_bytes());
-}
 
 /// Writes a packet around its body.
 fn put_packet(out: &mut Vec<u8>, first: u8, body: &[u8]) {
@@ -199,7 +176,8 @@ mod tests {
 
     #[test]
     fn each_version_has_its_own_refusal() {
-        let refuse = |manner: Manner, out: &mut Vec<u8>| manner.refuse(out, Reason::NotAuthorized, Some("no"));
+        let refuse =
+            |manner: Manner, out: &mut Vec<u8>| manner.refuse(out, Reason::NotAuthorized, Some("no"));
         assert_eq!(written(PEER, refuse), b"\x20\x08\0\x87\x05\x1f\0\x02no");
         assert_eq!(written(Manner { version: Version::V311, ..PEER }, refuse), [0x20, 2, 0, 5]);
     }
@@ -209,12 +187,5 @@ mod tests {
         let answer = |manner: Manner, out: &mut Vec<u8>| manner.suback(out, 7, &[1, 0x87]);
         assert_eq!(written(PEER, answer), [0x90, 5, 0, 7, 0, 1, 0x87]);
         assert_eq!(written(Manner { version: Version::V311, ..PEER }, answer), [0x90, 4, 0, 7, 1, 0x80]);
-    }
-
-    #[test]
-    fn integers_have_the_length_they_say() {
-        for value in [0, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, 268_435_455] {
-            assert_eq!(written(PEER, |_, out| put_varint(out, value)).len(), varint_length(value));
-        }
     }
 }

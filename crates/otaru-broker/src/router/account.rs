@@ -277,7 +277,8 @@ mod tests {
     fn admission(name: &str, group: Option<&str>, connections: usize) -> Admission<String> {
         let mut admission = Admission::new(name.to_owned());
         admission.bounds.quota.connections = connections;
-        admission.group = group.map(|name| Group { name: name.into(), quota: Quota { connections: 3, ..NOTHING } });
+        admission.group =
+            group.map(|name| Group { name: name.into(), quota: Quota { connections: 3, ..NOTHING } });
         admission
     }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::account::{AccountId, Full, Resource};
 use super::due::Ending;
-use super::login::Ticket;
 use super::ids::{Link, SessionId};
+use super::login::Ticket;
 use super::session::{Connection, Session};
 use super::state::Router;
 use crate::codec::connect::Connect;
@@ -101,7 +101,8 @@ impl<P: Policy> Router<P> {
         if !self.accounts.take_connect(account, now) {
             return Err(Reason::ConnectionRateExceeded);
         }
-        if connect.will.as_ref().is_some_and(|will| !self.policy.may_publish(&admission.identity, will.topic)) {
+        if connect.will.as_ref().is_some_and(|will| !self.policy.may_publish(&admission.identity, will.topic))
+        {
             return Err(Reason::NotAuthorized);
         }
         let (client, assigned) = self.client(account, connect)?;

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::account::Resource;
 use super::due::Ending;
-use super::message::{Message, StoredWill, after};
 use super::ids::{Link, SessionId};
+use super::message::{Message, StoredWill, after};
 use super::state::{Due, Router};
 use crate::codec::packet::Disconnect;
 use crate::policy::Policy;
@@ -69,7 +69,7 @@ impl<P: Policy> Router<P> {
     pub(super) fn shed(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let waiting = std::mem::take(&mut session.queue);
-        let (kept, shed) = waiting.into_iter().partition(|delivery| delivery.qos > Qos::AtMostOnce);
+        let (kept, shed) = waiting.into_iter().partition(|delivery| delivery.qos > Qos::Zero);
         session.queue = kept;
         let shed: std::collections::VecDeque<super::message::Delivery> = shed;
         let cost = shed.iter().map(|delivery| delivery.cost()).sum();

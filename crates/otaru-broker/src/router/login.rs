@@ -35,7 +35,8 @@ impl<I> Logins<I> {
 
     /// Closes a login; returns whether this identity, if it was found out, may come in.
     pub(super) fn finish(&mut self, ticket: &Ticket, identity: Option<&I>) -> bool {
-        let ended = identity.is_some_and(|identity| self.ends.range(ticket.0..).any(|(_, end)| end(identity)));
+        let ended =
+            identity.is_some_and(|identity| self.ends.range(ticket.0..).any(|(_, end)| end(identity)));
         if let Some(count) = self.open.get_mut(&ticket.0) {
             *count -= 1;
             if *count == 0 {

@@ -21,13 +21,12 @@ mod subscribe;
 mod subscriptions;
 mod take;
 
-
 #[cfg(test)]
 mod model;
 
 pub(crate) use arrive::{Accepted, manner};
-pub(crate) use login::Ticket;
 pub(crate) use ids::Link;
+pub(crate) use login::Ticket;
 pub(crate) use state::Router;
 pub use stats::Stats;
 pub(crate) use take::Taken;

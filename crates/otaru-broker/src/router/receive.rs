@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::message::Message;
 use super::ids::Link;
+use super::message::Message;
 use super::session::{Inflight, Session, Stage};
 use super::state::Router;
-use crate::codec::packet::{Ack, AckKind};
+use crate::codec::ack::{Ack, AckKind};
 use crate::codec::publish::Publish;
 use crate::policy::Policy;
 use crate::reason::Reason;
@@ -30,7 +30,7 @@ impl<P: Policy> Router<P> {
             return Ok(());
         };
         let account = session.account;
-        if publish.qos == Qos::ExactlyOnce {
+        if publish.qos == Qos::Two {
             if session.unreleased.contains(&publish.id) {
                 manner.ack(out, AckKind::Pubrec, publish.id, Reason::Success);
                 return Ok(());
@@ -51,9 +51,9 @@ impl<P: Policy> Router<P> {
             false => Reason::NotAuthorized,
         };
         match publish.qos {
-            Qos::AtMostOnce => {}
-            Qos::AtLeastOnce => manner.ack(out, AckKind::Puback, publish.id, outcome),
-            Qos::ExactlyOnce => {
+            Qos::Zero => {}
+            Qos::One => manner.ack(out, AckKind::Puback, publish.id, outcome),
+            Qos::Two => {
                 manner.ack(out, AckKind::Pubrec, publish.id, outcome);
                 // Version 3.1.1 does not learn of the outcome and will release it.
                 if !outcome.is_error() || manner.version == Version::V311 {
@@ -85,11 +85,11 @@ impl<P: Policy> Router<P> {
                 let reason = known.map_or(Reason::PacketIdentifierNotFound, |_| Reason::Success);
                 manner.ack(out, AckKind::Pubcomp, ack.id, reason);
             }
-            AckKind::Puback => self.settle(link, ack.id, Qos::AtLeastOnce, None),
+            AckKind::Puback => self.settle(link, ack.id, Qos::One, None),
             AckKind::Pubrec => {
                 let known = session.inflight.iter().any(|message| message.id == ack.id);
                 let next = if ack.refuses { None } else { Some(Stage::Released) };
-                self.settle(link, ack.id, Qos::ExactlyOnce, next);
+                self.settle(link, ack.id, Qos::Two, next);
                 match known {
                     true if ack.refuses => {}
                     true => manner.ack(out, AckKind::Pubrel, ack.id, Reason::Success),
@@ -97,7 +97,8 @@ impl<P: Policy> Router<P> {
                 }
             }
             AckKind::Pubcomp => {
-                let done = |message: &Inflight| message.id == ack.id && matches!(message.stage, Stage::Released);
+                let done =
+                    |message: &Inflight| message.id == ack.id && matches!(message.stage, Stage::Released);
                 session.inflight.retain(|message| !done(message));
             }
         }

@@ -133,7 +133,7 @@ mod tests {
             topic: topic.into(),
             payload: "x".into(),
             properties: Vec::new(),
-            qos: Qos::AtMostOnce,
+            qos: Qos::Zero,
             retain: true,
             expires: None,
         })
@@ -157,9 +157,13 @@ mod tests {
         for topic in topics {
             retained.put(message(topic), AccountId::default());
         }
-        for filter in ["#", "+", "a/#", "a/+", "+/b", "a", "a/b", "/#", "+/+", "x/#", "$SYS/#", "a/b/#", "x"] {
-            let mut wanted: Vec<_> =
-                topics.iter().filter(|topic| topic::matches(filter, topic)).map(|topic| topic.to_string()).collect();
+        for filter in ["#", "+", "a/#", "a/+", "+/b", "a", "a/b", "/#", "+/+", "x/#", "$SYS/#", "a/b/#", "x"]
+        {
+            let mut wanted: Vec<_> = topics
+                .iter()
+                .filter(|topic| topic::matches(filter, topic))
+                .map(|topic| topic.to_string())
+                .collect();
             wanted.sort();
             assert_eq!(found(&retained, filter), wanted, "{filter}");
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::{AccountId, Full, Resource};
-use super::message::{Delivery, Message};
 use super::ids::SessionId;
+use super::message::{Delivery, Message};
 use super::state::{Due, Router};
 use super::subscriptions::Subscription;
 use crate::policy::Policy;
@@ -56,11 +56,11 @@ impl<P: Policy> Router<P> {
 
     /// Gives one session its copy, however many of its subscriptions match.
     fn offer(&mut self, message: &Arc<Message>, matching: &[(SessionId, Subscription)], now: Instant) {
-        let wanted = matching.iter().filter(|(session, subscription)| {
-            !(subscription.no_local && *session == message.from)
-        });
+        let wanted = matching
+            .iter()
+            .filter(|(session, subscription)| !(subscription.no_local && *session == message.from));
         let (mut to, mut identifiers) = (None, Vec::new());
-        let (mut qos, mut retain) = (Qos::AtMostOnce, false);
+        let (mut qos, mut retain) = (Qos::Zero, false);
         for (session, subscription) in wanted {
             to = Some(*session);
             qos = qos.max(subscription.qos);
@@ -79,7 +79,7 @@ impl<P: Policy> Router<P> {
     fn enqueue(&mut self, id: SessionId, delivery: Delivery, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (account, cost) = (session.account, delivery.cost());
-        let droppable = delivery.qos == Qos::AtMostOnce;
+        let droppable = delivery.qos == Qos::Zero;
         if droppable && session.connection.is_none() {
             return;
         }

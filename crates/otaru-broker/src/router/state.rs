@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account::{AccountId, Accounts, Resource};
+use super::ids::{Link, SessionId};
 use super::login::{Logins, Ticket};
 use super::retained::Retained;
-use super::ids::{Link, SessionId};
 use super::session::Session;
 use super::stats::Stats;
 use super::subscriptions::{Subscription, Subscriptions};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::retained::Walk;
 use super::ids::{Link, SessionId};
+use super::retained::Walk;
 use super::session::Catching;
 use super::state::Router;
 use super::subscriptions::Subscription;

@@ -139,11 +139,12 @@ mod tests {
     use super::*;
 
     const PLAIN: Subscription =
-        Subscription { qos: Qos::AtMostOnce, no_local: false, retain_as_published: false, identifier: 0 };
+        Subscription { qos: Qos::Zero, no_local: false, retain_as_published: false, identifier: 0 };
 
     #[test]
     fn the_tree_matches_as_the_standard_says() {
-        let filters = ["#", "+", "a/#", "a/+", "+/b", "a", "a/b", "/#", "+/+", "$SYS/#", "a/b/#", "a//b", "+/+/+"];
+        let filters =
+            ["#", "+", "a/#", "a/+", "+/b", "a", "a/b", "/#", "+/+", "$SYS/#", "a/b/#", "a//b", "+/+/+"];
         let mut all = Subscriptions::default();
         for (number, filter) in filters.iter().enumerate() {
             assert!(all.insert(filter, SessionId(number as u64), PLAIN));

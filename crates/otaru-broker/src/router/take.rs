@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::{Accounts, Resource};
+use super::ids::Link;
 use super::message::Delivery;
 use super::retained::{Retained, Step};
-use super::ids::Link;
 use super::session::{Inflight, Session, Stage};
 use super::state::Router;
 use super::subscriptions::Subscription;
-use crate::codec::packet::AckKind;
+use crate::codec::ack::AckKind;
 use crate::codec::writer::Manner;
 use crate::outgoing::Outgoing;
 use crate::policy::{Identity, Policy};
@@ -77,7 +77,7 @@ impl<I: Identity> Sender<'_, I> {
         }
         let has_window = self.session.inflight.len() < self.window;
         match self.session.queue.front() {
-            Some(next) if next.qos > Qos::AtMostOnce && !has_window => Next::Nothing,
+            Some(next) if next.qos > Qos::Zero && !has_window => Next::Nothing,
             Some(_) => {
                 if let Some(delivery) = self.session.queue.pop_front() {
                     self.send(delivery);
@@ -130,7 +130,7 @@ impl<I: Identity> Sender<'_, I> {
         if delivery.message.is_over(self.now) {
             return self.release(cost);
         }
-        let tracked = delivery.qos > Qos::AtMostOnce;
+        let tracked = delivery.qos > Qos::Zero;
         let id = if tracked { self.session.next_id() } else { 0 };
         let head = delivery.head(id, false, self.now);
         let fits = head.packet_length(self.manner.version) <= self.manner.largest;
@@ -148,7 +148,7 @@ impl<I: Identity> Sender<'_, I> {
     /// Goes on with the retained messages for new subscriptions. Nothing waits any longer, so none is older than what was sent.
     fn catch_up(&mut self, has_window: bool) -> Next {
         let Some(catching) = self.session.catching.front_mut() else { return Next::Nothing };
-        if catching.subscription.qos > Qos::AtMostOnce && !has_window {
+        if catching.subscription.qos > Qos::Zero && !has_window {
             return Next::Nothing;
         }
         let subscription = catching.subscription;

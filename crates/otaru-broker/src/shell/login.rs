@@ -89,7 +89,8 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
 fn answer_to(fault: Fault, incoming: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     // The name of the protocol and its level stand after a fixed header of two to five bytes.
-    let level = incoming.windows(7).take(6).find(|bytes| bytes.starts_with(b"\0\x04MQTT")).and_then(<[u8]>::last);
+    let level =
+        incoming.windows(7).take(6).find(|bytes| bytes.starts_with(b"\0\x04MQTT")).and_then(<[u8]>::last);
     let version = match (fault, level) {
         (Fault::Version(0..5), _) => Some(Version::V311),
         (Fault::Version(_), _) | (_, Some(5)) => Some(Version::V5),

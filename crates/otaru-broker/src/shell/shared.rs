@@ -120,7 +120,9 @@ impl<P: Policy> Visit<P> {
             false => shared.door(|door| door.enter(Origin::from(peer.ip()), &signal, now())),
         };
         match entered {
-            Ok(pass) => Some(Self { shared: Arc::clone(shared), signal, peer, standing: Standing::Silent(pass) }),
+            Ok(pass) => {
+                Some(Self { shared: Arc::clone(shared), signal, peer, standing: Standing::Silent(pass) })
+            }
             Err(reason) => {
                 shared.note_refusal(peer, reason);
                 None

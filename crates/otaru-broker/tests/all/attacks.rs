@@ -63,7 +63,9 @@ async fn sessions_of_one_login_do_not_multiply_messages() {
     let house = Running::plain().await;
     for level in BOTH {
         for number in 0..90 {
-            let connect = Connect::new(level, &format!("{level:?}{number}")).user(&format!("viewer{level:?}")).lasting();
+            let connect = Connect::new(level, &format!("{level:?}{number}"))
+                .user(&format!("viewer{level:?}"))
+                .lasting();
             let mut client = house.connect(&connect).await;
             client.subscribe("#", 1).await;
         }
@@ -84,7 +86,8 @@ async fn sessions_of_one_login_do_not_multiply_messages() {
 /// Row 4: a device retains as much as it can under invented names.
 #[tokio::test]
 async fn what_a_device_retains_is_bounded() {
-    let house = Running::start(House::default().bounds("device", Bounds::device()), Settings::default()).await;
+    let house =
+        Running::start(House::default().bounds("device", Bounds::device()), Settings::default()).await;
     let mut device = house.connect(&Connect::new(Level::V5, "a").user("device")).await;
     let mut refused = 0;
     for number in 0..500 {
@@ -117,7 +120,8 @@ async fn a_login_that_is_over_has_no_rights() {
 /// Row 6: whoever may log in takes the client ids of others.
 #[tokio::test]
 async fn a_client_id_shuts_nobody_out() {
-    let house = Running::start(House::default().bounds("device", Bounds::device()), Settings::default()).await;
+    let house =
+        Running::start(House::default().bounds("device", Bounds::device()), Settings::default()).await;
     for level in BOTH {
         let mut owner = house.connect(&Connect::new(level, "lamp").user("device")).await;
         for number in 0..20 {
@@ -128,7 +132,11 @@ async fn a_client_id_shuts_nobody_out() {
         owner.disconnect().await;
         // Sessions that were left behind under other client ids keep the device itself not out.
         for number in 0..7 {
-            house.connect(&Connect::new(level, &number.to_string()).user("device").lasting()).await.disconnect().await;
+            house
+                .connect(&Connect::new(level, &number.to_string()).user("device").lasting())
+                .await
+                .disconnect()
+                .await;
         }
         house.connect(&Connect::new(level, "lamp").user("device")).await.disconnect().await;
         house.end("device");

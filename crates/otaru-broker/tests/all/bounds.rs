@@ -117,7 +117,9 @@ async fn retained_bytes_of_an_identity_and_of_all() {
         let mut client = house.connect(&Connect::new(Level::V5, "a").user("me")).await;
         client.subscribe("#", 0).await;
         let payload = "x".repeat(500);
-        let say = |client: &Client, topic: &str, payload: &str| client.publish_bytes(topic, payload.as_bytes(), 3, 9, &[]);
+        let say = |client: &Client, topic: &str, payload: &str| {
+            client.publish_bytes(topic, payload.as_bytes(), 3, 9, &[])
+        };
         for (topic, payload, reason) in
             [("a", &*payload, 0), ("a", &payload, 0), ("b", &payload, 0x97), ("a", "", 0), ("b", &payload, 0)]
         {

@@ -122,7 +122,8 @@ impl Connect {
             | will_flags
             | flag(self.user.is_some(), 7)
             | flag(self.password.is_some(), 6);
-        let mut body = [&string("MQTT")[..], &[self.level as u8, flags], &self.keep_alive.to_be_bytes()].concat();
+        let mut body =
+            [&string("MQTT")[..], &[self.level as u8, flags], &self.keep_alive.to_be_bytes()].concat();
         if self.level == Level::V5 {
             body.extend(varint(self.properties.len()));
             body.extend(&self.properties);
@@ -236,7 +237,8 @@ impl Client {
                 return Some(heard);
             }
             let mut piece = vec![0; 65536];
-            let read = timeout(PATIENCE, self.stream.read(&mut piece)).await.expect("the broker says something");
+            let read =
+                timeout(PATIENCE, self.stream.read(&mut piece)).await.expect("the broker says something");
             match read {
                 Ok(0) | Err(_) => return None,
                 Ok(count) => self.buffer.extend(&piece[..count]),
@@ -265,12 +267,9 @@ impl Client {
     }
 
     /// Holds that nothing else was sent so far: the answer to a ping is next.
-    #[track_caller]
-    pub(crate) fn is_quiet(&mut self) -> impl Future<Output = ()> {
-        async move {
-            self.send(&[0xC0, 0]).await;
-            assert_eq!(self.next().await, Heard { first: 0xD0, body: vec![] });
-        }
+    pub(crate) async fn is_quiet(&mut self) {
+        self.send(&[0xC0, 0]).await;
+        assert_eq!(self.next().await, Heard { first: 0xD0, body: vec![] });
     }
 
     /// Returns the reason of the DISCONNECT that ends the stream; none without one.
@@ -314,7 +313,14 @@ impl Client {
         answer.body[2..].to_vec()
     }
 
-    pub(crate) fn publish_bytes(&self, topic: &str, payload: &[u8], flags: u8, id: u16, properties: &[u8]) -> Vec<u8> {
+    pub(crate) fn publish_bytes(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        flags: u8,
+        id: u16,
+        properties: &[u8],
+    ) -> Vec<u8> {
         let mut body = string(topic);
         if flags & 6 != 0 {
             body.extend(id.to_be_bytes());
@@ -333,7 +339,13 @@ impl Client {
     }
 
     /// Publishes; flags are retain (1) and QoS (2, 4). Waits for the answer, whose reason it returns.
-    pub(crate) async fn publish_with(&mut self, topic: &str, payload: &str, flags: u8, properties: &[u8]) -> u8 {
+    pub(crate) async fn publish_with(
+        &mut self,
+        topic: &str,
+        payload: &str,
+        flags: u8,
+        properties: &[u8],
+    ) -> u8 {
         let bytes = self.publish_bytes(topic, payload.as_bytes(), flags, 9, properties);
         self.send(&bytes).await;
         let reason = |heard: Heard, first| {

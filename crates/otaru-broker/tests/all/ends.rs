@@ -82,7 +82,6 @@ async fn all_end_when_the_broker_stops() {
     let mut old = house.client(Level::V311, "old").await;
     house.until("all there", |stats| stats.strangers == 1 && stats.connections == 2).await;
     let stopping = house.broker.stop();
-    let (stopped, new, old, silent) =
-        tokio::join!(stopping, new.ending(), old.ending(), silent.ending());
+    let (stopped, new, old, silent) = tokio::join!(stopping, new.ending(), old.ending(), silent.ending());
     assert_eq!((stopped, new, old, silent), ((), Some(0x8B), None, None));
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use otaru_broker::{
-    Admission, Bounds, Broker, ConnectRequest, EndOptions, Event, Group, Policy, Reason, Refusal, Settings, Stats,
+    Admission, Bounds, Broker, ConnectRequest, EndOptions, Event, Group, Policy, Reason, Refusal, Settings,
+    Stats,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -155,7 +156,8 @@ impl Running {
 
     /// Waits until nobody is connected.
     pub(crate) async fn until_empty(&self) {
-        self.until("empty", |stats| stats.connections == 0 && stats.strangers == 0 && stats.logins == 0).await;
+        self.until("empty", |stats| stats.connections == 0 && stats.strangers == 0 && stats.logins == 0)
+            .await;
     }
 
     pub(crate) fn events(&self) -> Vec<String> {

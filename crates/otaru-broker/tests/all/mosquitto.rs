@@ -22,12 +22,18 @@ async fn its_clients_publish_and_subscribe_in_both_versions() {
     for version in ["311", "5"] {
         for qos in ["0", "1", "2"] {
             let said = tokio::task::block_in_place(|| {
-                run(client("mosquitto_pub", &house, version, &["-q", qos, "-t", "kept/a", "-m", "before", "-r"]))
-                    .with_code(0);
+                run(client(
+                    "mosquitto_pub",
+                    &house,
+                    version,
+                    &["-q", qos, "-t", "kept/a", "-m", "before", "-r"],
+                ))
+                .with_code(0);
                 let more = ["-q", qos, "-t", "kept/#", "-C", "2", "-F", "%t %r %p"];
                 let listener = Program::start(client("mosquitto_sub", &house, version, &more));
                 listener.says("kept/a 1 before");
-                run(client("mosquitto_pub", &house, version, &["-q", qos, "-t", "kept/b", "-m", "after"])).with_code(0);
+                run(client("mosquitto_pub", &house, version, &["-q", qos, "-t", "kept/b", "-m", "after"]))
+                    .with_code(0);
                 listener.says("kept/b 0 after")
             });
             assert_eq!(said, "kept/b 0 after");

@@ -23,7 +23,11 @@ async fn a_new_subscription_brings_them_and_an_empty_one_takes_them_away() {
             reader.subscribe(filter, 1).await;
             for topic in wanted {
                 let message = reader.message().await;
-                assert_eq!((message.topic.as_str(), message.retain, message.qos), (*topic, true, 1), "{filter}");
+                assert_eq!(
+                    (message.topic.as_str(), message.retain, message.qos),
+                    (*topic, true, 1),
+                    "{filter}"
+                );
                 reader.puback(message.id).await;
             }
             reader.is_quiet().await;

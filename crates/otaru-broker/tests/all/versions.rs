@@ -45,8 +45,9 @@ async fn both_versions_are_let_in_on_one_port() {
 #[tokio::test]
 async fn terms_that_differ_are_told() {
     let house = Running::plain().await;
-    let client =
-        house.connect(&Connect::new(Level::V5, "").keep_alive(120).properties(&[17, 255, 255, 255, 255])).await;
+    let client = house
+        .connect(&Connect::new(Level::V5, "").keep_alive(120).properties(&[17, 255, 255, 255, 255]))
+        .await;
     assert_eq!(property(&client, 19), Some(vec![0, 60]), "keep-alive");
     assert_eq!(property(&client, 17), Some(86_400_u32.to_be_bytes().to_vec()), "session expiry");
     let assigned = property(&client, 18).expect("a client id of the broker's");

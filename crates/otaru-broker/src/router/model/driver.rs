@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::plain::{Heard, Model, Published, Wanted, Will};
+use crate::codec::ack::{Ack, AckKind};
 use crate::codec::connect::{self, Connect};
 use crate::codec::frame::{Cut, Frame, cut};
-use crate::codec::packet::{Ack, AckKind, Disconnect};
+use crate::codec::packet::Disconnect;
 use crate::codec::publish::Publish;
 use crate::codec::subscribe::{Subscribe, Unsubscribe};
 use crate::outgoing::Outgoing;
@@ -131,7 +132,12 @@ impl Pair {
             }
             Step::End => {
                 let ended = who.0;
-                self.router.end(Arc::new(move |identity| *identity == ended), Reason::NotAuthorized, false, self.now());
+                self.router.end(
+                    Arc::new(move |identity| *identity == ended),
+                    Reason::NotAuthorized,
+                    false,
+                    self.now(),
+                );
                 for client in 0..3 {
                     self.model.end_session((ended, client), false);
                     if let Some(gone) = self.clients.remove(&(ended, client)) {
@@ -248,7 +254,8 @@ impl Pair {
         let client = &self.clients[&who];
         let options = if client.version == Version::V5 { options } else { options & 3 };
         let properties: &[u8] = if client.version == Version::V5 { &[0] } else { &[] };
-        let body = [&[0, 1][..], properties, &[0, filter.len() as u8], filter.as_bytes(), &[options]].concat();
+        let body =
+            [&[0, 1][..], properties, &[0, filter.len() as u8], filter.as_bytes(), &[options]].concat();
         let subscribe = Subscribe::parse(client.version, &body).unwrap();
         let mut out = Vec::new();
         self.router.subscribe(client.link, &subscribe, &mut out).unwrap();
@@ -335,7 +342,9 @@ impl Pair {
         let mut heard = Vec::new();
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            let Ok(Cut::Whole(Frame { first, body, length })) = cut(rest, usize::MAX) else { panic!("half a packet") };
+            let Ok(Cut::Whole(Frame { first, body, length })) = cut(rest, usize::MAX) else {
+                panic!("half a packet")
+            };
             rest = &rest[length..];
             let publish = Publish::parse(client.version, first, body).unwrap();
             let topic = TOPICS.iter().find(|topic| **topic == publish.topic).unwrap();
@@ -350,9 +359,12 @@ impl Pair {
         let client = self.clients.get_mut(&who).unwrap();
         let mut out = Vec::new();
         for (id, qos) in client.heard.drain(..) {
-            let kinds: &[AckKind] = if qos == 1 { &[AckKind::Puback] } else { &[AckKind::Pubrec, AckKind::Pubcomp] };
+            let kinds: &[AckKind] =
+                if qos == 1 { &[AckKind::Puback] } else { &[AckKind::Pubrec, AckKind::Pubcomp] };
             for kind in kinds {
-                self.router.acknowledge(client.link, Ack { kind: *kind, id, refuses: false }, &mut out).unwrap();
+                self.router
+                    .acknowledge(client.link, Ack { kind: *kind, id, refuses: false }, &mut out)
+                    .unwrap();
             }
         }
     }
@@ -360,8 +372,14 @@ impl Pair {
     fn compare(&self) {
         let (stats, (queued, retained)) = (self.router.stats(), self.model.bytes());
         assert_eq!((stats.queued_bytes, stats.retained_bytes), (queued, retained));
-        assert_eq!((stats.sessions, stats.connections), (self.model.sessions.len(), self.model.connections()));
-        assert_eq!((stats.subscriptions, stats.retained), (self.model.subscriptions(), self.model.retained()));
+        assert_eq!(
+            (stats.sessions, stats.connections),
+            (self.model.sessions.len(), self.model.connections())
+        );
+        assert_eq!(
+            (stats.subscriptions, stats.retained),
+            (self.model.subscriptions(), self.model.retained())
+        );
         assert_eq!(stats.dropped, 0);
     }
 

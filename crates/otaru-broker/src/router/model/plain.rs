@@ -174,7 +174,8 @@ impl Model {
                 .wanted
                 .iter()
                 .filter(|(filter, wanted)| {
-                    topic::matches(filter, message.topic) && !(wanted.no_local && message.from == session.number)
+                    topic::matches(filter, message.topic)
+                        && !(wanted.no_local && message.from == session.number)
                 })
                 .map(|(_, wanted)| wanted)
                 .collect();
@@ -210,7 +211,8 @@ impl Model {
     pub(super) fn pass(&mut self, seconds: u64) {
         self.now += seconds;
         loop {
-            let wills = self.sessions.iter().filter_map(|it| Some((it.will_due?, 0, it.number, "", it.owner)));
+            let wills =
+                self.sessions.iter().filter_map(|it| Some((it.will_due?, 0, it.number, "", it.owner)));
             let ends = self.sessions.iter().filter_map(|it| Some((it.expires?, 1, it.number, "", it.owner)));
             let lives = self.retained.values().filter_map(|it| Some((it.expires?, 2, 0, it.topic, (0, 0))));
             let next = wills.chain(ends).chain(lives).min();
