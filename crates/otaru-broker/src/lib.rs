@@ -2,3 +2,20 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod codec;
+mod outgoing;
+mod policy;
+mod rate;
+mod reason;
+mod router;
+mod settings;
+mod shell;
+mod signal;
+mod version;
+
+pub use policy::{Admission, ConnectRequest, Event, Group, Identity, Password, Policy, Refusal};
+pub use reason::Reason;
+pub use router::Stats;
+pub use settings::{Bounds, Quota, Rate, Settings, Strangers};
+pub use shell::{Broker, EndOptions};
+pub use version::Version;

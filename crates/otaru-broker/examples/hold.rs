@@ -1,0 +1,113 @@
+//! Holds idle connections and tells what each costs: `hold 10000` in memory, `hold 9000 1883` at a broker on that port.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use otaru_broker::{Admission, Broker, ConnectRequest, Policy, Refusal, Settings};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Lets everybody in, each as an identity of its own.
+struct Open;
+
+impl Policy for Open {
+    type Identity = String;
+
+    async fn identify(&self, request: ConnectRequest) -> Result<Admission<String>, Refusal> {
+        Ok(Admission::new(request.client))
+    }
+
+    fn may_publish(&self, _: &String, _: &str) -> bool {
+        true
+    }
+
+    fn may_subscribe(&self, _: &String, _: &str) -> bool {
+        true
+    }
+}
+
+/// Returns the memory that this process has resident, in bytes.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/statm").unwrap();
+    status.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Connects with 3.1.1 or 5 and subscribes twice, as a device does.
+async fn log_in(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), number: usize) {
+    let name = format!("device-{number:06}");
+    let string = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
+    let connect = [b"\0\x04MQTT\x05\x02\0\x3C\0", &string(&name)[..]].concat();
+    let filters = [string("ESP32/ota/update"), string(&format!("ESP32/ota/{name}/update"))];
+    let subscribe = [&[0, 1, 0][..], &filters[0], &[1], &filters[1], &[1]].concat();
+    for (first, body) in [(0x10, connect), (0x82, subscribe)] {
+        stream.write_all(&[&[first, body.len() as u8][..], &body].concat()).await.unwrap();
+        let mut answer = [0; 2];
+        stream.read_exact(&mut answer).await.unwrap();
+        stream.read_exact(&mut vec![0; answer[1].into()]).await.unwrap();
+    }
+}
+
+async fn listen(port: u16) {
+    let broker = Broker::new(Open, Settings::default());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    tokio::spawn(broker.listen(listener));
+    let mut last = 0;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let count = broker.stats().connections;
+        if count != last {
+            println!("{count} connections, {} KiB resident", resident() / 1024);
+        }
+        last = count;
+    }
+}
+
+async fn in_memory(count: usize) {
+    let broker = Broker::new(Open, Settings::default());
+    let (near, far) = tokio::io::duplex(64);
+    let before = resident();
+    let pairs: Vec<_> = (0..count).map(|_| tokio::io::duplex(1024)).collect();
+    drop((near, far));
+    let streams = resident() - before;
+    let mut held = Vec::with_capacity(count);
+    let start = Instant::now();
+    for (number, (mut near, far)) in pairs.into_iter().enumerate() {
+        let peer = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 1));
+        tokio::spawn(broker.serve(far, peer));
+        log_in(&mut near, number).await;
+        held.push(near);
+    }
+    let took = start.elapsed();
+    let cost = resident() - before - streams;
+    println!(
+        "{count} connections in {took:?}: {} bytes each, streams not counted; {:?}",
+        cost / count,
+        broker.stats()
+    );
+}
+
+async fn at_port(count: usize, port: u16) {
+    let mut held = Vec::with_capacity(count);
+    let start = Instant::now();
+    for number in 0..count {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        log_in(&mut stream, number).await;
+        held.push(stream);
+    }
+    println!("{count} connections in {:?}", start.elapsed());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+}
+
+#[tokio::main]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("listen"), Some(port)) => listen(port.parse().unwrap()).await,
+        (Some(count), Some(port)) => at_port(count.parse().unwrap(), port.parse().unwrap()).await,
+        (Some(count), None) => in_memory(count.parse().unwrap()).await,
+        _ => println!("hold COUNT | hold COUNT PORT | hold listen PORT"),
+    }
+}

@@ -1,0 +1,314 @@
+//! Accounts: holdings of each identity, of its group and of all, and how much there may be.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ids::SessionId;
+use crate::policy::{Admission, Group, Identity};
+use crate::rate::Bucket;
+use crate::settings::{Bounds, Quota};
+
+/// Number of an account; 0 is that of all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(super) struct AccountId(u32);
+
+const ALL: AccountId = AccountId(0);
+
+/// Something that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resource {
+    Connections,
+    Sessions,
+    Queued,
+    Retained,
+}
+
+/// Level at which a bound was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The identity's or its group's.
+    Own,
+    /// That of all together.
+    All,
+}
+
+/// Holder of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Holder<I> {
+    All,
+    Group(String),
+    Identity(Arc<I>),
+}
+
+/// Holdings and bounds of one holder.
+#[derive(Debug)]
+struct Account<I> {
+    holder: Holder<I>,
+    parent: Option<AccountId>,
+    quota: Quota,
+    bounds: Bounds,
+    used: Quota,
+    connects: Bucket,
+    /// Sessions of an identity, in no order.
+    sessions: Vec<SessionId>,
+    /// Accounts that have this one as their parent.
+    children: usize,
+    /// Whether it is noted to be looked at.
+    watched: bool,
+}
+
+/// All accounts.
+#[derive(Debug)]
+pub(super) struct Accounts<I> {
+    accounts: Vec<Option<Account<I>>>,
+    free: Vec<AccountId>,
+    holders: HashMap<Holder<I>, AccountId>,
+}
+
+const NOTHING: Quota = Quota { connections: 0, sessions: 0, queued_bytes: 0, retained_bytes: 0 };
+
+impl Quota {
+    fn of(&mut self, resource: Resource) -> &mut usize {
+        match resource {
+            Resource::Connections => &mut self.connections,
+            Resource::Sessions => &mut self.sessions,
+            Resource::Queued => &mut self.queued_bytes,
+            Resource::Retained => &mut self.retained_bytes,
+        }
+    }
+}
+
+impl<I: Identity> Account<I> {
+    fn new(holder: Holder<I>, parent: Option<AccountId>, quota: Quota, now: Instant) -> Self {
+        let (bounds, connects) = (Bounds::default(), Bucket::full(now));
+        let (sessions, children, watched) = (Vec::new(), 0, false);
+        Self { holder, parent, quota, bounds, used: NOTHING, connects, sessions, children, watched }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.used == NOTHING && self.children == 0
+    }
+}
+
+impl<I: Identity> Accounts<I> {
+    pub(super) fn new(in_all: Quota, now: Instant) -> Self {
+        let all = Account::new(Holder::All, None, in_all, now);
+        Self { accounts: vec![Some(all)], free: Vec::new(), holders: HashMap::new() }
+    }
+
+    fn get(&self, id: AccountId) -> Option<&Account<I>> {
+        self.accounts.get(id.0 as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, id: AccountId) -> Option<&mut Account<I>> {
+        self.accounts.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Opens the account of an identity, or returns it with its bounds renewed.
+    pub(super) fn open(&mut self, admission: &Admission<I>, now: Instant) -> AccountId {
+        let holder = Holder::Identity(Arc::new(admission.identity.clone()));
+        let parent = admission.group.as_ref().map_or(ALL, |group| self.open_group(group, now));
+        let id = match self.holders.get(&holder) {
+            Some(id) => *id,
+            None => self.insert(holder, parent, admission.bounds.quota, now),
+        };
+        if let Some(account) = self.get_mut(id) {
+            account.bounds = admission.bounds;
+            account.quota = admission.bounds.quota;
+        }
+        id
+    }
+
+    fn open_group(&mut self, group: &Group, now: Instant) -> AccountId {
+        let holder = Holder::Group(group.name.clone());
+        let id = match self.holders.get(&holder) {
+            Some(id) => *id,
+            None => self.insert(holder, ALL, group.quota, now),
+        };
+        if let Some(account) = self.get_mut(id) {
+            account.quota = group.quota;
+        }
+        id
+    }
+
+    fn insert(&mut self, holder: Holder<I>, parent: AccountId, quota: Quota, now: Instant) -> AccountId {
+        let account = Account::new(holder.clone(), Some(parent), quota, now);
+        if let Some(parent) = self.get_mut(parent) {
+            parent.children += 1;
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.accounts.push(None);
+            AccountId(u32::try_from(self.accounts.len() - 1).unwrap_or(u32::MAX))
+        });
+        if let Some(place) = self.accounts.get_mut(id.0 as usize) {
+            *place = Some(account);
+        }
+        self.holders.insert(holder, id);
+        id
+    }
+
+    /// Tells whether an account is to be looked at later, which is told once, since it holds nothing now.
+    pub(super) fn watch_if_idle(&mut self, id: AccountId) -> bool {
+        self.get_mut(id).is_some_and(|account| {
+            account.is_idle() && account.parent.is_some() && !std::mem::replace(&mut account.watched, true)
+        })
+    }
+
+    /// Closes an account that still holds nothing. Returns a parent that may now be watched in its place.
+    pub(super) fn close_if_idle(&mut self, id: AccountId, now: Instant) -> Option<AccountId> {
+        let account = self.get_mut(id)?;
+        account.watched = false;
+        if !account.is_idle() {
+            return None;
+        }
+        if !account.connects.is_full(now) {
+            return Some(id);
+        }
+        let parent = account.parent?;
+        let account = self.accounts.get_mut(id.0 as usize)?.take()?;
+        self.holders.remove(&account.holder);
+        self.free.push(id);
+        if let Some(parent) = self.get_mut(parent) {
+            parent.children -= 1;
+        }
+        Some(parent)
+    }
+
+    /// Takes one connect from the identity's rate.
+    pub(super) fn take_connect(&mut self, id: AccountId, now: Instant) -> bool {
+        self.get_mut(id).is_some_and(|account| account.connects.take(account.bounds.connects, now))
+    }
+
+    /// Returns the bounds of an identity.
+    pub(super) fn bounds(&self, id: AccountId) -> Bounds {
+        self.get(id).map(|account| account.bounds).unwrap_or_default()
+    }
+
+    /// Returns the identity of an account.
+    pub(super) fn identity(&self, id: AccountId) -> Option<Arc<I>> {
+        match &self.get(id)?.holder {
+            Holder::Identity(identity) => Some(identity.clone()),
+            _ => None,
+        }
+    }
+
+    /// Returns the accounts of all identities with this property.
+    pub(super) fn identities(&self, mut wanted: impl FnMut(&I) -> bool) -> Vec<AccountId> {
+        let of_identity = |(holder, id): (&Holder<I>, &AccountId)| match holder {
+            Holder::Identity(identity) if wanted(identity) => Some(*id),
+            _ => None,
+        };
+        self.holders.iter().filter_map(of_identity).collect()
+    }
+
+    /// Returns the sessions of an account.
+    pub(super) fn sessions(&self, id: AccountId) -> &[SessionId] {
+        self.get(id).map_or(&[], |account| &account.sessions)
+    }
+
+    pub(super) fn add_session(&mut self, id: AccountId, session: SessionId) {
+        if let Some(account) = self.get_mut(id) {
+            account.sessions.push(session);
+        }
+    }
+
+    pub(super) fn remove_session(&mut self, id: AccountId, session: SessionId) {
+        if let Some(account) = self.get_mut(id) {
+            account.sessions.retain(|known| *known != session);
+        }
+    }
+
+    /// Charges an account and all above it, if each has room for it in the `part`th part of its quota.
+    pub(super) fn charge(
+        &mut self,
+        id: AccountId,
+        resource: Resource,
+        amount: usize,
+        part: usize,
+    ) -> Result<(), Full> {
+        let mut next = Some(id);
+        while let Some(account) = next.and_then(|id| self.get_mut(id)) {
+            let limit = *account.quota.of(resource) / part;
+            if account.used.of(resource).saturating_add(amount) > limit {
+                return Err(if account.parent.is_some() { Full::Own } else { Full::All });
+            }
+            next = account.parent;
+        }
+        self.force(id, resource, amount);
+        Ok(())
+    }
+
+    /// Charges whether there is room or not.
+    pub(super) fn force(&mut self, id: AccountId, resource: Resource, amount: usize) {
+        let mut next = Some(id);
+        while let Some(account) = next.and_then(|id| self.get_mut(id)) {
+            *account.used.of(resource) += amount;
+            next = account.parent;
+        }
+    }
+
+    /// Gives back what was charged.
+    pub(super) fn release(&mut self, id: AccountId, resource: Resource, amount: usize) {
+        let mut next = Some(id);
+        while let Some(account) = next.and_then(|id| self.get_mut(id)) {
+            let used = account.used.of(resource);
+            debug_assert!(*used >= amount, "more is given back than was charged");
+            *used = used.saturating_sub(amount);
+            next = account.parent;
+        }
+    }
+
+    /// Returns the holdings of all together.
+    pub(super) fn in_all(&self) -> Quota {
+        self.get(ALL).map_or(NOTHING, |account| account.used)
+    }
+
+    /// Counts accounts, but that of all.
+    pub(super) fn len(&self) -> usize {
+        self.holders.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(name: &str, group: Option<&str>, connections: usize) -> Admission<String> {
+        let mut admission = Admission::new(name.to_owned());
+        admission.bounds.quota.connections = connections;
+        admission.group =
+            group.map(|name| Group { name: name.into(), quota: Quota { connections: 3, ..NOTHING } });
+        admission
+    }
+
+    #[test]
+    fn bounds_hold_for_each_its_group_and_all() {
+        let now = Instant::now();
+        let mut accounts = Accounts::new(Quota { connections: 4, ..NOTHING }, now);
+        let [a, b] = ["a", "b"].map(|name| accounts.open(&admission(name, Some("key"), 2), now));
+        let other = accounts.open(&admission("other", None, 9), now);
+        let mut charge = |id| accounts.charge(id, Resource::Connections, 1, 1);
+        assert_eq!([charge(a), charge(a), charge(a)], [Ok(()), Ok(()), Err(Full::Own)], "its own bound");
+        assert_eq!([charge(b), charge(b)], [Ok(()), Err(Full::Own)], "its group's bound");
+        assert_eq!([charge(other), charge(other)], [Ok(()), Err(Full::All)], "the bound of all");
+        accounts.release(a, Resource::Connections, 1);
+        assert_eq!(accounts.charge(b, Resource::Connections, 1, 1), Ok(()));
+        assert_eq!(accounts.charge(other, Resource::Connections, 1, 2), Err(Full::All), "half of it");
+    }
+
+    #[test]
+    fn accounts_that_hold_nothing_are_closed() {
+        let now = Instant::now();
+        let mut accounts = Accounts::new(NOTHING, now);
+        let id = accounts.open(&admission("a", Some("key"), 2), now);
+        accounts.force(id, Resource::Retained, 5);
+        assert!(!accounts.watch_if_idle(id));
+        accounts.release(id, Resource::Retained, 5);
+        assert!(accounts.watch_if_idle(id) && !accounts.watch_if_idle(id));
+        let group = accounts.close_if_idle(id, now).unwrap();
+        assert!(accounts.watch_if_idle(group));
+        accounts.close_if_idle(group, now);
+        assert_eq!(accounts.len(), 0);
+    }
+}

@@ -1,0 +1,106 @@
+//! Departure of a connection: a goodbye, a loss; what becomes of its session and its will.
+
+use std::time::Instant;
+
+use super::account::Resource;
+use super::due::Ending;
+use super::ids::{Link, SessionId};
+use super::message::{Message, StoredWill, after};
+use super::state::{Due, Router};
+use crate::codec::packet::Disconnect;
+use crate::policy::Policy;
+use crate::reason::Reason;
+use crate::version::Qos;
+
+impl<P: Policy> Router<P> {
+    /// Takes a client's goodbye.
+    ///
+    /// # Errors
+    /// When the session that was to end with the connection is given a lifetime now; the connection is then to be ended as lost.
+    pub(crate) fn goodbye(&mut self, link: Link, goodbye: Disconnect, now: Instant) -> Result<(), Reason> {
+        let most = u32::try_from(self.settings.max_session_expiry.as_secs()).unwrap_or(u32::MAX);
+        let session = self.held(link)?;
+        match goodbye.session_expiry {
+            Some(seconds) if seconds > 0 && session.expiry == 0 => return Err(Reason::ProtocolError),
+            Some(seconds) => session.expiry = seconds.min(most),
+            None => {}
+        }
+        if !goodbye.with_will {
+            session.will = None;
+        }
+        self.leave(link.session, now);
+        Ok(())
+    }
+
+    /// Notes that a connection is gone without a goodbye. Does nothing if the connection holds its session no longer.
+    pub(crate) fn lose(&mut self, link: Link, now: Instant) {
+        if self.held(link).is_ok() {
+            self.leave(link.session, now);
+        }
+    }
+
+    /// Takes the connection from a session.
+    pub(super) fn leave(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.connection.take().is_none() {
+            return;
+        }
+        session.left = now;
+        session.inflight.iter_mut().for_each(|message| message.sent = false);
+        self.accounts.release(session.account, Resource::Connections, 1);
+        self.shed(id);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.expiry == 0 {
+            self.end_session(id, Ending::WithWill, now);
+            return;
+        }
+        session.expires = after(now, session.expiry);
+        self.due.extend(session.expires.map(|at| (at, Due::Session(id))));
+        let delay = session.will.as_ref().map_or(0, |will| will.delay);
+        if delay > 0 {
+            session.will_due = after(now, delay);
+            self.due.extend(session.will_due.map(|at| (at, Due::Will(id))));
+        } else {
+            self.publish_will(id, now);
+        }
+    }
+
+    /// Drops the messages of QoS 0 that wait for a session.
+    pub(super) fn shed(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let waiting = std::mem::take(&mut session.queue);
+        let (kept, shed) = waiting.into_iter().partition(|delivery| delivery.qos > Qos::Zero);
+        session.queue = kept;
+        let shed: std::collections::VecDeque<super::message::Delivery> = shed;
+        let cost = shed.iter().map(|delivery| delivery.cost()).sum();
+        Self::discharge(&mut self.accounts, session, cost);
+    }
+
+    /// Publishes the will of a session, if it has one.
+    pub(super) fn publish_will(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (will, account) = (session.will.take(), session.account);
+        if let Some(will) = will {
+            self.send_will(id, account, &will, now);
+        }
+    }
+
+    /// Publishes a will, if its owner still may.
+    pub(super) fn send_will(
+        &mut self,
+        from: SessionId,
+        account: super::account::AccountId,
+        will: &StoredWill,
+        now: Instant,
+    ) {
+        let Some(identity) = self.accounts.identity(account) else { return };
+        if !self.policy.may_publish(&identity, &will.topic) {
+            return;
+        }
+        let message = Message::of_will(will, from, now);
+        // At its bound of retained bytes the will is dropped; nobody is there to be told.
+        if self.publish_message(message, account, now).is_err() {
+            self.dropped += 1;
+        }
+    }
+}

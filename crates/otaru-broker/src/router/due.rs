@@ -1,0 +1,83 @@
+//! Things that are due: wills, ends of sessions and of retained messages, accounts that hold nothing.
+
+use std::time::Instant;
+
+use super::account::Resource;
+use super::ids::SessionId;
+use super::state::{Due, Router};
+use crate::policy::Policy;
+
+/// Manner in which a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// A will that waits is published.
+    WithWill,
+    /// A will that waits is forgotten.
+    Silently,
+}
+
+impl<P: Policy> Router<P> {
+    /// Does what is due; returns when something is due next.
+    pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
+        loop {
+            let (at, _) = self.due.first()?;
+            if *at > now {
+                return Some(*at);
+            }
+            let (_, due) = self.due.pop_first()?;
+            match due {
+                Due::Will(id) => {
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.will_due = None;
+                    }
+                    self.publish_will(id, now);
+                }
+                Due::Session(id) => self.end_session(id, Ending::WithWill, now),
+                Due::Retained(topic) => self.forget_topic(&topic, now),
+                Due::Account(id) => {
+                    if let Some(next) = self.accounts.close_if_idle(id, now) {
+                        self.watch_account(next, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns when something is due next.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Takes back what is due for a session without a connection, and its will's delay.
+    pub(super) fn cancel_due(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Some(at) = session.expires.take() {
+            self.due.remove(&(at, Due::Session(id)));
+        }
+        if let Some(at) = session.will_due.take() {
+            self.due.remove(&(at, Due::Will(id)));
+        }
+    }
+
+    /// Ends a session with all that it holds.
+    pub(super) fn end_session(&mut self, id: SessionId, ending: Ending, now: Instant) {
+        self.cancel_due(id);
+        let Some(mut session) = self.sessions.remove(&id) else { return };
+        let account = session.account;
+        for filter in &session.filters {
+            self.subscriptions.remove(filter, id);
+        }
+        self.subscribed -= session.filters.len();
+        self.clients.remove(&(account, session.client.clone()));
+        self.accounts.remove_session(account, id);
+        self.accounts.release(account, Resource::Sessions, 1);
+        self.accounts.release(account, Resource::Queued, session.charged);
+        if session.connection.is_some() {
+            self.accounts.release(account, Resource::Connections, 1);
+        }
+        if let (Ending::WithWill, Some(will)) = (ending, session.will.take()) {
+            self.send_will(id, account, &will, now);
+        }
+        self.watch_account(account, now);
+    }
+}

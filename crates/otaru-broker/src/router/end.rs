@@ -1,0 +1,65 @@
+//! Ends from outside: of identities, of all, and of what is retained.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::account::Resource;
+use super::due::Ending;
+use super::login::Ended;
+use super::state::{Due, Router};
+use crate::policy::Policy;
+use crate::reason::Reason;
+
+impl<P: Policy> Router<P> {
+    /// Ends the connections and sessions of all identities that `ended` describes, and keeps out their logins under way. Returns how
+    /// many connections it ended.
+    pub(crate) fn end(
+        &mut self,
+        ended: Ended<P::Identity>,
+        reason: Reason,
+        with_wills: bool,
+        now: Instant,
+    ) -> usize {
+        self.logins.end(Arc::clone(&ended));
+        let ending = if with_wills { Ending::WithWill } else { Ending::Silently };
+        let mut connections = 0;
+        for account in self.accounts.identities(|identity| ended(identity)) {
+            for id in self.accounts.sessions(account).to_vec() {
+                let connection = self.sessions.get(&id).and_then(|session| session.connection.as_ref());
+                if let Some(connection) = connection {
+                    connection.signal.end(reason);
+                    connections += 1;
+                }
+                self.end_session(id, ending, now);
+            }
+        }
+        connections
+    }
+
+    /// Ends one connection, as if it were lost.
+    pub(super) fn end_connection(&mut self, id: super::ids::SessionId, reason: Reason, now: Instant) {
+        if let Some(connection) = self.sessions.get(&id).and_then(|session| session.connection.as_ref()) {
+            connection.signal.end(reason);
+            self.leave(id, now);
+        }
+    }
+
+    /// Forgets the retained messages whose topics begin so. Returns how many there were.
+    pub(crate) fn forget_retained(&mut self, prefix: &str, now: Instant) -> usize {
+        let topics = self.retained.topics_under(prefix);
+        for topic in &topics {
+            self.forget_topic(topic, now);
+        }
+        topics.len()
+    }
+
+    /// Forgets one retained message.
+    pub(super) fn forget_topic(&mut self, topic: &str, now: Instant) {
+        let Some(entry) = self.retained.remove(topic) else { return };
+        self.accounts.release(entry.owner, Resource::Retained, entry.message.cost());
+        if let Some(at) = entry.message.expires {
+            self.due.remove(&(at, Due::Retained(entry.message.topic.clone())));
+        }
+        self.watch_account(entry.owner, now);
+    }
+}

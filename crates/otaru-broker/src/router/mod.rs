@@ -1,0 +1,32 @@
+//! Routing without sockets: sessions, subscriptions, retained messages, wills, queues, and who is charged for them.
+//!
+//! All of it is synchronous and takes the time as an argument. Packets of a connection go in, answers are written to a buffer, and
+//! what others are to be sent waits in their sessions; their [signals](crate::signal::Signal) are raised.
+
+mod account;
+mod arrive;
+mod depart;
+mod due;
+mod end;
+mod ids;
+mod login;
+mod message;
+mod receive;
+mod retained;
+mod route;
+mod session;
+mod state;
+mod stats;
+mod subscribe;
+mod subscriptions;
+mod take;
+
+#[cfg(test)]
+mod model;
+
+pub(crate) use arrive::{Accepted, manner};
+pub(crate) use ids::Link;
+pub(crate) use login::Ticket;
+pub(crate) use state::Router;
+pub use stats::Stats;
+pub(crate) use take::Taken;

@@ -1,0 +1,126 @@
+//! State of the router, and what its parts share.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::account::{AccountId, Accounts, Resource};
+use super::ids::{Link, SessionId};
+use super::login::{Logins, Ticket};
+use super::retained::Retained;
+use super::session::Session;
+use super::stats::Stats;
+use super::subscriptions::{Subscription, Subscriptions};
+use crate::policy::Policy;
+use crate::reason::Reason;
+use crate::settings::Settings;
+
+/// Something that is due at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// The will of a session.
+    Will(SessionId),
+    /// The end of a session without a connection.
+    Session(SessionId),
+    /// The end of a retained message's life.
+    Retained(Arc<str>),
+    /// A look at an account that held nothing.
+    Account(AccountId),
+}
+
+/// Time after which an account that holds nothing is closed, so that its rate of connects counts on.
+const ACCOUNT_LINGERS: Duration = Duration::from_secs(60);
+
+/// All that a broker knows beside its sockets.
+pub(crate) struct Router<P: Policy> {
+    pub(super) policy: Arc<P>,
+    pub(super) settings: Settings,
+    pub(super) accounts: Accounts<P::Identity>,
+    pub(super) logins: Logins<P::Identity>,
+    pub(super) sessions: HashMap<SessionId, Box<Session>>,
+    pub(super) clients: HashMap<(AccountId, Arc<str>), SessionId>,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) retained: Retained,
+    pub(super) due: BTreeSet<(Instant, Due)>,
+    pub(super) last_number: u64,
+    pub(super) subscribed: usize,
+    pub(super) dropped: u64,
+    /// Receivers of the message that is being routed.
+    pub(super) receivers: Vec<(SessionId, Subscription)>,
+}
+
+impl<P: Policy> Router<P> {
+    pub(crate) fn new(policy: Arc<P>, settings: Settings, now: Instant) -> Self {
+        Self {
+            policy,
+            settings,
+            accounts: Accounts::new(settings.in_all, now),
+            logins: Logins::default(),
+            sessions: HashMap::new(),
+            clients: HashMap::new(),
+            subscriptions: Subscriptions::default(),
+            retained: Retained::default(),
+            due: BTreeSet::new(),
+            last_number: 0,
+            subscribed: 0,
+            dropped: 0,
+            receivers: Vec::new(),
+        }
+    }
+
+    /// Returns the session that a connection holds.
+    ///
+    /// # Errors
+    /// When the connection was ended, as its signal says, too.
+    pub(super) fn held(&mut self, link: Link) -> Result<&mut Session, Reason> {
+        let session = self.sessions.get_mut(&link.session).map(|session| &mut **session);
+        session.filter(|session| session.is_held_by(link)).ok_or(Reason::SessionTakenOver)
+    }
+
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// Begins a login.
+    pub(crate) fn begin_login(&mut self) -> Ticket {
+        self.logins.begin()
+    }
+
+    /// Gives up a login.
+    pub(crate) fn abandon_login(&mut self, ticket: &Ticket) {
+        self.logins.finish(ticket, None);
+    }
+
+    /// Notes that an account may have become idle.
+    pub(super) fn watch_account(&mut self, id: AccountId, now: Instant) {
+        if self.accounts.watch_if_idle(id)
+            && let Some(at) = now.checked_add(ACCOUNT_LINGERS)
+        {
+            self.due.insert((at, Due::Account(id)));
+        }
+    }
+
+    /// Gives back what a message in a session's queue or under way was charged.
+    pub(super) fn discharge(accounts: &mut Accounts<P::Identity>, session: &mut Session, cost: usize) {
+        session.charged = session.charged.saturating_sub(cost);
+        accounts.release(session.account, Resource::Queued, cost);
+    }
+
+    /// Counts what there is.
+    pub(crate) fn stats(&self) -> Stats {
+        let used = self.accounts.in_all();
+        Stats {
+            strangers: 0,
+            logins: self.logins.len(),
+            connections: used.connections,
+            sessions: used.sessions,
+            subscriptions: self.subscribed,
+            retained: self.retained.len(),
+            retained_bytes: used.retained_bytes,
+            queued_bytes: used.queued_bytes,
+            accounts: self.accounts.len(),
+            dropped: self.dropped,
+        }
+    }
+}

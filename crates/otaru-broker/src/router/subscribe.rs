@@ -1,0 +1,125 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use std::sync::Arc;
+
+use super::ids::{Link, SessionId};
+use super::retained::Walk;
+use super::session::Catching;
+use super::state::Router;
+use super::subscriptions::Subscription;
+use crate::codec::subscribe::{Options, RetainHandling, Subscribe, Unsubscribe};
+use crate::codec::topic;
+use crate::policy::Policy;
+use crate::reason::Reason;
+
+impl<P: Policy> Router<P> {
+    /// Takes a SUBSCRIBE and writes its answer. Retained messages follow the answer.
+    ///
+    /// # Errors
+    /// When the connection holds its session no longer.
+    pub(crate) fn subscribe(
+        &mut self,
+        link: Link,
+        subscribe: &Subscribe<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Reason> {
+        self.held(link)?;
+        let mut codes = Vec::new();
+        for (filter, options) in subscribe.filters() {
+            codes.push(match self.grant(link.session, filter, options, subscribe.identifier) {
+                Ok(()) => options.qos as u8,
+                Err(reason) => reason.code(),
+            });
+        }
+        let manner = self.held(link)?.connection.as_ref().map(|connection| connection.manner);
+        if let Some(manner) = manner {
+            manner.suback(out, subscribe.id, &codes);
+        }
+        Ok(())
+    }
+
+    fn grant(
+        &mut self,
+        id: SessionId,
+        filter: &str,
+        options: Options,
+        identifier: u32,
+    ) -> Result<(), Reason> {
+        if topic::is_shared(filter) {
+            return Err(Reason::SharedSubscriptionsNotSupported);
+        }
+        if !topic::is_filter(filter) {
+            return Err(Reason::TopicFilterInvalid);
+        }
+        let session = self.sessions.get_mut(&id).ok_or(Reason::Unspecified)?;
+        let identity = self.accounts.identity(session.account).ok_or(Reason::Unspecified)?;
+        if !self.policy.may_subscribe(&identity, filter) {
+            return Err(Reason::NotAuthorized);
+        }
+        let known = session.filters.iter().find(|known| &***known == filter).cloned();
+        let is_new = known.is_none();
+        let name: Arc<str> = known.unwrap_or_else(|| filter.into());
+        if is_new {
+            if session.filters.len() >= self.accounts.bounds(session.account).subscriptions {
+                return Err(Reason::QuotaExceeded);
+            }
+            session.filters.push(name.clone());
+            self.subscribed += 1;
+        }
+        let subscription = Subscription {
+            qos: options.qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            identifier,
+        };
+        self.subscriptions.insert(filter, id, subscription);
+        let wants_retained = match options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::Skip => false,
+        };
+        session.catching.retain(|catching| catching.walk.filter != name);
+        if wants_retained {
+            session.catching.push_back(Catching { walk: Walk::new(name), subscription });
+        }
+        Ok(())
+    }
+
+    /// Takes an UNSUBSCRIBE and writes its answer.
+    ///
+    /// # Errors
+    /// When the connection holds its session no longer.
+    pub(crate) fn unsubscribe(
+        &mut self,
+        link: Link,
+        unsubscribe: &Unsubscribe<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Reason> {
+        self.held(link)?;
+        let codes: Vec<u8> = unsubscribe
+            .filters()
+            .map(|filter| match self.drop_subscription(link.session, filter) {
+                true => Reason::Success.code(),
+                false => Reason::NoSubscriptionExisted.code(),
+            })
+            .collect();
+        let manner = self.held(link)?.connection.as_ref().map(|connection| connection.manner);
+        if let Some(manner) = manner {
+            manner.unsuback(out, unsubscribe.id, &codes);
+        }
+        Ok(())
+    }
+
+    /// Drops a subscription of a session; returns whether it had it.
+    pub(super) fn drop_subscription(&mut self, id: SessionId, filter: &str) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        let Some(place) = session.filters.iter().position(|known| &**known == filter) else {
+            return false;
+        };
+        session.filters.swap_remove(place);
+        session.catching.retain(|catching| &*catching.walk.filter != filter);
+        self.subscriptions.remove(filter, id);
+        self.subscribed -= 1;
+        true
+    }
+}

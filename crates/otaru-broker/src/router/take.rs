@@ -1,0 +1,184 @@
+//! The next packets for a client: what was under way when its last connection ended, what waits, and retained messages.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::account::{Accounts, Resource};
+use super::ids::Link;
+use super::message::Delivery;
+use super::retained::{Retained, Step};
+use super::session::{Inflight, Session, Stage};
+use super::state::Router;
+use super::subscriptions::Subscription;
+use crate::codec::ack::AckKind;
+use crate::codec::writer::Manner;
+use crate::outgoing::Outgoing;
+use crate::policy::{Identity, Policy};
+use crate::reason::Reason;
+use crate::version::Qos;
+
+/// State of a session after some of it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// There may be more.
+    More,
+    /// Nothing can be sent at present.
+    All,
+}
+
+/// What is needed to send to one client.
+struct Sender<'r, I> {
+    accounts: &'r mut Accounts<I>,
+    retained: &'r Retained,
+    session: &'r mut Session,
+    manner: Manner,
+    window: usize,
+    now: Instant,
+    out: &'r mut Outgoing,
+}
+
+/// Outcome of one step.
+enum Next {
+    /// Something was done; there may be more.
+    Again,
+    /// A pause, for others' sake.
+    Pause,
+    /// Nothing can be done at present.
+    Nothing,
+}
+
+impl<P: Policy> Router<P> {
+    /// Puts the next packets for a client into `out`, until it is full.
+    ///
+    /// # Errors
+    /// When the connection holds its session no longer.
+    pub(crate) fn take(&mut self, link: Link, now: Instant, out: &mut Outgoing) -> Result<Taken, Reason> {
+        let session = self.sessions.get_mut(&link.session).filter(|session| session.is_held_by(link));
+        let session = &mut **session.ok_or(Reason::SessionTakenOver)?;
+        let Some(connection) = &session.connection else { return Ok(Taken::All) };
+        let (manner, window) = (connection.manner, connection.window);
+        let (accounts, retained) = (&mut self.accounts, &self.retained);
+        let mut sender = Sender { accounts, retained, session, manner, window, now, out };
+        while !sender.out.is_full() {
+            match sender.step() {
+                Next::Again => {}
+                Next::Pause => return Ok(Taken::More),
+                Next::Nothing => return Ok(Taken::All),
+            }
+        }
+        Ok(Taken::More)
+    }
+}
+
+impl<I: Identity> Sender<'_, I> {
+    fn step(&mut self) -> Next {
+        if let Some(place) = self.session.inflight.iter().position(|message| !message.sent) {
+            return self.repeat(place);
+        }
+        let has_window = self.session.inflight.len() < self.window;
+        match self.session.queue.front() {
+            Some(next) if next.qos > Qos::Zero && !has_window => Next::Nothing,
+            Some(_) => {
+                if let Some(delivery) = self.session.queue.pop_front() {
+                    self.send(delivery);
+                }
+                if self.session.queue.is_empty() {
+                    self.session.queue.shrink_to_fit();
+                }
+                Next::Again
+            }
+            None => self.catch_up(has_window),
+        }
+    }
+
+    /// Sends again what an earlier connection left under way.
+    fn repeat(&mut self, place: usize) -> Next {
+        let sent = self.session.inflight.iter().filter(|message| message.sent).count();
+        if sent >= self.window {
+            return Next::Nothing;
+        }
+        let Some(message) = self.session.inflight.get_mut(place) else { return Next::Nothing };
+        message.sent = true;
+        let fits = match &message.stage {
+            Stage::Released => {
+                self.manner.ack(self.out.packets(), AckKind::Pubrel, message.id, Reason::Success);
+                true
+            }
+            Stage::Published(delivery) => {
+                let head = delivery.head(message.id, true, self.now);
+                let fits = head.packet_length(self.manner.version) <= self.manner.largest;
+                if fits {
+                    self.out.publish(self.manner.version, &head, &delivery.message.payload);
+                }
+                fits
+            }
+        };
+        if !fits && let Stage::Published(delivery) = self.session.inflight.remove(place).stage {
+            self.release(delivery.cost());
+        }
+        Next::Again
+    }
+
+    fn release(&mut self, cost: usize) {
+        self.session.charged = self.session.charged.saturating_sub(cost);
+        self.accounts.release(self.session.account, Resource::Queued, cost);
+    }
+
+    /// Sends a copy that is charged for, unless its life is over or the client does not take packets of its size.
+    fn send(&mut self, delivery: Delivery) {
+        let cost = delivery.cost();
+        if delivery.message.is_over(self.now) {
+            return self.release(cost);
+        }
+        let tracked = delivery.qos > Qos::Zero;
+        let id = if tracked { self.session.next_id() } else { 0 };
+        let head = delivery.head(id, false, self.now);
+        let fits = head.packet_length(self.manner.version) <= self.manner.largest;
+        if fits {
+            self.out.publish(self.manner.version, &head, &delivery.message.payload);
+        }
+        match fits && tracked {
+            true => {
+                self.session.inflight.push(Inflight { id, stage: Stage::Published(delivery), sent: true });
+            }
+            false => self.release(cost),
+        }
+    }
+
+    /// Goes on with the retained messages for new subscriptions. Nothing waits any longer, so none is older than what was sent.
+    fn catch_up(&mut self, has_window: bool) -> Next {
+        let Some(catching) = self.session.catching.front_mut() else { return Next::Nothing };
+        if catching.subscription.qos > Qos::Zero && !has_window {
+            return Next::Nothing;
+        }
+        let subscription = catching.subscription;
+        match self.retained.step(&mut catching.walk) {
+            Step::Found(message) => {
+                let own = subscription.no_local && self.session.is_from(&message);
+                if !own {
+                    self.send_retained(message, subscription);
+                }
+                Next::Again
+            }
+            Step::Pause => Next::Pause,
+            Step::Done => {
+                self.session.catching.pop_front();
+                if self.session.catching.is_empty() {
+                    self.session.catching.shrink_to_fit();
+                }
+                Next::Again
+            }
+        }
+    }
+
+    fn send_retained(&mut self, message: Arc<super::message::Message>, subscription: Subscription) {
+        let qos = subscription.qos.min(message.qos);
+        let identifiers = Some(subscription.identifier).filter(|identifier| *identifier != 0);
+        let subscriptions = identifiers.into_iter().collect();
+        let delivery = Delivery { message, qos, retain: true, subscriptions };
+        let cost = delivery.cost();
+        self.accounts.force(self.session.account, Resource::Queued, cost);
+        self.session.charged += cost;
+        self.send(delivery);
+    }
+}

@@ -1,0 +1,130 @@
+//! Bounds of a broker: what strangers, each identity, and all together may hold. Everything that a peer can make grow is here.
+
+use std::time::Duration;
+
+/// Rate: a burst, then so many a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Events at once, after a quiet time.
+    pub burst: u32,
+    /// Events in each minute after that.
+    pub per_minute: u32,
+}
+
+/// Holdings of an identity, of a group of identities, or of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Connections at the same time.
+    pub connections: usize,
+    /// Sessions, connected or not. At an identity's last one its session that is gone the longest makes room.
+    pub sessions: usize,
+    /// Bytes of messages that wait or are not acknowledged, counted for each receiver as if nothing was shared; a message counts
+    /// 128 bytes more than its topic, properties and payload.
+    pub queued_bytes: usize,
+    /// Bytes of retained messages, counted in the same way, for whoever published them.
+    pub retained_bytes: usize,
+}
+
+/// Bounds of an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Largest packet that it may send.
+    pub packet_bytes: usize,
+    /// Subscriptions of one session.
+    pub subscriptions: usize,
+    /// Connects.
+    pub connects: Rate,
+    /// Holdings.
+    pub quota: Quota,
+}
+
+impl Default for Bounds {
+    /// Bounds of a person's or a program's login: packets of 256 KiB, 100 subscriptions a session, 100 connects at once and 600 a
+    /// minute, 100 connections, 100 sessions, 4 MiB queued, 4 MiB retained.
+    fn default() -> Self {
+        Self {
+            packet_bytes: 256 * 1024,
+            subscriptions: 100,
+            connects: Rate { burst: 100, per_minute: 600 },
+            quota: Quota { connections: 100, sessions: 100, queued_bytes: 4 << 20, retained_bytes: 4 << 20 },
+        }
+    }
+}
+
+impl Bounds {
+    /// Returns the bounds of a device: packets of 8 KiB, 16 subscriptions a session, 20 connects at once and 60 a minute, 4
+    /// connections, 4 sessions, 256 KiB queued, 32 KiB retained.
+    pub fn device() -> Self {
+        Self {
+            packet_bytes: 8 * 1024,
+            subscriptions: 16,
+            connects: Rate { burst: 20, per_minute: 60 },
+            quota: Quota { connections: 4, sessions: 4, queued_bytes: 256 << 10, retained_bytes: 32 << 10 },
+        }
+    }
+}
+
+/// Bounds of who has not logged in yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strangers {
+    /// Sockets before login, in all.
+    pub sockets: usize,
+    /// Sockets before login of an address (IPv4) or a network of 64 bits (IPv6). While less than half of the room is used it may
+    /// have more, so that many devices behind one address can come at once; after that its oldest that has not said CONNECT makes
+    /// place for its newest. When all room is used, whoever has the most makes place.
+    pub sockets_per_address: usize,
+    /// Time from the first byte of the connection to the end of the login.
+    pub time: Duration,
+    /// Largest CONNECT, and so the most that is kept of half a one.
+    pub connect_bytes: usize,
+    /// New connections from one address.
+    pub connects_per_address: Rate,
+}
+
+/// Settings of a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Bounds before login: 1,000 sockets, 64 of them for each address, 10 s, a CONNECT of 2 KiB, 20,000 connects at once and
+    /// 60,000 a minute from one address.
+    pub strangers: Strangers,
+    /// Holdings of all together: 100,000 connections, 200,000 sessions, 256 MiB queued, 256 MiB retained.
+    pub in_all: Quota,
+    /// Connections of one address after login: 50,000.
+    pub connections_per_address: usize,
+    /// Longest keep-alive; version 5 is told it, 3.1.1 cannot be: 60 s.
+    pub max_keep_alive: Duration,
+    /// Longest life of a session without a connection: 24 h.
+    pub max_session_expiry: Duration,
+    /// Unfinished messages of QoS 2 from one client of version 5, told as receive maximum: 64.
+    pub receive_maximum: u16,
+    /// The same for a client of 3.1.1, which cannot be told: 1,024.
+    pub receive_maximum_311: u16,
+    /// Unacknowledged messages to one client, unless it wants fewer: 64.
+    pub send_maximum: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            strangers: Strangers {
+                sockets: 1_000,
+                sockets_per_address: 64,
+                time: Duration::from_secs(10),
+                connect_bytes: 2048,
+                connects_per_address: Rate { burst: 20_000, per_minute: 60_000 },
+            },
+            in_all: Quota {
+                connections: 100_000,
+                sessions: 200_000,
+                queued_bytes: 256 << 20,
+                retained_bytes: 256 << 20,
+            },
+            connections_per_address: 50_000,
+            max_keep_alive: Duration::from_secs(60),
+            max_session_expiry: Duration::from_secs(24 * 3600),
+            receive_maximum: 64,
+            receive_maximum_311: 1024,
+            send_maximum: 64,
+        }
+    }
+}

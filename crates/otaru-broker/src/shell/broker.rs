@@ -1,0 +1,111 @@
+//! The broker as its user holds it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+
+use super::connection::serve;
+use super::listener::listen;
+use super::shared::{Shared, Visit, now};
+use super::timekeeper::keep_time;
+use crate::policy::Policy;
+use crate::reason::Reason;
+use crate::router::Stats;
+use crate::settings::Settings;
+
+/// A broker. Copies are of the same broker; it runs until it is [stopped](Self::stop).
+pub struct Broker<P: Policy>(Arc<Shared<P>>);
+
+impl<P: Policy> Clone for Broker<P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// Manner in which [`Broker::end`] ends connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndOptions {
+    /// Reason that clients of version 5 are told.
+    pub reason: Reason,
+    /// Whether wills are published; else they are forgotten.
+    pub publish_wills: bool,
+}
+
+impl Default for EndOptions {
+    /// "Ended by administration", without wills.
+    fn default() -> Self {
+        Self { reason: Reason::AdministrativeAction, publish_wills: false }
+    }
+}
+
+/// Time that connections have to end when the broker stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+impl<P: Policy> Broker<P> {
+    /// Makes a broker, within a tokio runtime.
+    pub fn new(policy: P, settings: Settings) -> Self {
+        let shared = Arc::new(Shared::new(Arc::new(policy), settings));
+        tokio::spawn(keep_time(Arc::downgrade(&shared)));
+        Self(shared)
+    }
+
+    /// Takes connections from a listener until the broker stops.
+    pub fn listen(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
+        listen(Arc::clone(&self.0), listener)
+    }
+
+    /// Serves one connection, of whatever kind, until it ends.
+    pub fn serve<S>(&self, stream: S, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let visit = Visit::begin(&self.0, peer);
+        async move {
+            if let Some(visit) = visit {
+                serve(visit, stream).await;
+            }
+        }
+    }
+
+    /// Ends all connections and sessions of the identities that `ended` describes, and keeps out whoever is logging in as one of them
+    /// now. From its return on they have no rights; their sockets close within a second. Returns how many connections it ended.
+    pub fn end(
+        &self,
+        ended: impl Fn(&P::Identity) -> bool + Send + Sync + 'static,
+        options: EndOptions,
+    ) -> usize {
+        let ended = Arc::new(ended);
+        self.0.route(|router| router.end(ended, options.reason, options.publish_wills, now()))
+    }
+
+    /// Forgets the retained messages whose topics begin with `prefix`, without telling anybody. Returns how many there were.
+    pub fn forget_retained(&self, prefix: &str) -> usize {
+        self.0.route(|router| router.forget_retained(prefix, now()))
+    }
+
+    /// Counts what the broker holds.
+    pub fn stats(&self) -> Stats {
+        let stats = self.0.route(|router| router.stats());
+        Stats { strangers: self.0.door(|door| door.strangers()), ..stats }
+    }
+
+    /// Returns the policy.
+    pub fn policy(&self) -> &P {
+        &self.0.policy
+    }
+
+    /// Stops: nobody is taken in any longer, all connections end with "server shutting down" and their wills. Returns when all are
+    /// gone, or after two seconds.
+    pub async fn stop(&self) {
+        self.0.stop();
+        self.0.door(|door| door.close(Reason::ServerShuttingDown));
+        self.end(|_| true, EndOptions { reason: Reason::ServerShuttingDown, publish_wills: true });
+        let deadline = now() + FAREWELL;
+        while self.0.door(|door| door.present()) > 0 && now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

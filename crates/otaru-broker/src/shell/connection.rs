@@ -1,0 +1,216 @@
+//! A connection after its login: packets in, packets out, and silence.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Sleep;
+
+use super::login::log_in;
+use super::shared::{Visit, now};
+use super::wire::Wire;
+use crate::codec::frame::{self, Cut, Frame};
+use crate::codec::packet::Packet;
+use crate::codec::writer::Manner;
+use crate::policy::{Event, Policy};
+use crate::reason::Reason;
+use crate::router::{Accepted, Link, Taken};
+
+/// Takes a socket from its login to its end.
+pub(super) async fn serve<P: Policy, S>(mut visit: Visit<P>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // In a box of its own, so that its memory is free again while the connection lasts.
+    let logged_in = Box::pin(log_in(&mut visit, stream)).await;
+    let Some((mut wire, accepted)) = logged_in else { return };
+    let mut stay = Stay::new(visit, accepted);
+    let end = stay.run(&mut wire).await;
+    let manner = stay.manner;
+    stay.reason = match end {
+        End::Gone => None,
+        End::Because(reason) => Some(stay.visit.signal.ending().unwrap_or(reason)),
+    };
+    let reason = stay.reason;
+    // Others are to know at once, before the last bytes are written.
+    drop(stay);
+    if let Some(reason) = reason {
+        let mut last = Vec::new();
+        manner.disconnect(&mut last, reason);
+        Box::pin(async move { wire.close(&last).await }).await;
+    }
+}
+
+/// End of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client said goodbye, or the stream ended.
+    Gone,
+    /// This side ends it.
+    Because(Reason),
+}
+
+impl From<Reason> for End {
+    fn from(reason: Reason) -> Self {
+        Self::Because(reason)
+    }
+}
+
+/// Something that a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Happening {
+    Signal,
+    Read,
+    Written,
+    Timeout,
+    Gone,
+}
+
+/// A client's stay, which the router knows of until this is dropped.
+struct Stay<P: Policy> {
+    visit: Visit<P>,
+    link: Link,
+    identity: Arc<P::Identity>,
+    client: Arc<str>,
+    manner: Manner,
+    packet_bytes: usize,
+    /// Longest silence of the client.
+    silence: Option<Duration>,
+    heard: Instant,
+    reason: Option<Reason>,
+}
+
+impl<P: Policy> Drop for Stay<P> {
+    fn drop(&mut self) {
+        self.visit.shared.route(|router| router.lose(self.link, now()));
+        let (identity, client, reason) = (&*self.identity, &*self.client, self.reason);
+        self.visit.shared.policy.event(Event::Disconnected { identity, client, reason });
+    }
+}
+
+impl<P: Policy> Stay<P> {
+    fn new(visit: Visit<P>, accepted: Accepted<P::Identity>) -> Self {
+        let keep_alive = Duration::from_secs(accepted.keep_alive.into());
+        Self {
+            visit,
+            link: accepted.link,
+            identity: accepted.identity,
+            client: accepted.client,
+            manner: accepted.manner,
+            packet_bytes: accepted.packet_bytes,
+            silence: Some(keep_alive * 3 / 2).filter(|silence| !silence.is_zero()),
+            heard: now(),
+            reason: None,
+        }
+    }
+
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, wire: &mut Wire<S>) -> End {
+        let mut timer = pin!(tokio::time::sleep_until(self.deadline()));
+        let mut has_more = true;
+        loop {
+            if let Some(reason) = self.visit.signal.ending() {
+                return reason.into();
+            }
+            match self.work(wire, has_more) {
+                Ok(more) => has_more = more,
+                Err(end) => return end,
+            }
+            if has_more && !wire.is_writing() {
+                // A long walk has paused for others' sake.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            match poll_fn(|context| self.poll(wire, timer.as_mut(), context)).await {
+                Happening::Gone => return End::Gone,
+                Happening::Signal => has_more = true,
+                Happening::Read => self.heard = now(),
+                Happening::Written => {}
+                Happening::Timeout if tokio::time::Instant::now() >= self.deadline() => {
+                    return Reason::KeepAliveTimeout.into();
+                }
+                Happening::Timeout => timer.as_mut().reset(self.deadline()),
+            }
+        }
+    }
+
+    /// Takes the packets that came, and then the next ones for the client. Returns whether there may be more of the latter.
+    fn work<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        wire: &mut Wire<S>,
+        has_more: bool,
+    ) -> Result<bool, End> {
+        let mut done = 0;
+        let incoming = std::mem::take(&mut wire.incoming);
+        let mut result = Ok(());
+        while !wire.out.is_full() && result.is_ok() {
+            match frame::cut(incoming.get(done..).unwrap_or_default(), self.packet_bytes) {
+                Ok(Cut::Whole(packet)) => {
+                    done += packet.length;
+                    result = self.receive(&packet, wire.out.packets());
+                }
+                Ok(Cut::Partial(_)) => break,
+                Err(fault) => result = Err(fault.reason().into()),
+            }
+        }
+        wire.incoming = incoming;
+        wire.consume(done);
+        result?;
+        if wire.out.is_full() || !(has_more || done > 0) {
+            return Ok(has_more || done > 0);
+        }
+        let taken = self.visit.shared.route(|router| router.take(self.link, now(), &mut wire.out))?;
+        Ok(taken == Taken::More)
+    }
+
+    fn receive(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Result<(), End> {
+        let packet = Packet::parse(self.manner.version, frame).map_err(|fault| fault.reason())?;
+        let (link, shared) = (self.link, &self.visit.shared);
+        match packet {
+            Packet::Publish(publish) => shared.route(|router| router.publish(link, &publish, now(), out))?,
+            Packet::Ack(ack) => shared.route(|router| router.acknowledge(link, ack, out))?,
+            Packet::Subscribe(wanted) => shared.route(|router| router.subscribe(link, &wanted, out))?,
+            Packet::Unsubscribe(named) => shared.route(|router| router.unsubscribe(link, &named, out))?,
+            Packet::Ping => self.manner.pong(out),
+            Packet::Disconnect(goodbye) => {
+                shared.route(|router| router.goodbye(link, goodbye, now()))?;
+                return Err(End::Gone);
+            }
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> tokio::time::Instant {
+        /// As good as never.
+        const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
+        (self.heard + self.silence.unwrap_or(LONG)).into()
+    }
+
+    fn poll<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        wire: &mut Wire<S>,
+        timer: Pin<&mut Sleep>,
+        context: &mut Context<'_>,
+    ) -> Poll<Happening> {
+        if self.visit.signal.poll(context).is_ready() {
+            return Poll::Ready(Happening::Signal);
+        }
+        if wire.is_writing()
+            && let Poll::Ready(written) = wire.poll_write(context)
+        {
+            return Poll::Ready(written.map_or(Happening::Gone, |()| Happening::Written));
+        }
+        // Whoever does not read is not read from.
+        if !wire.out.is_full()
+            && let Poll::Ready(read) = wire.poll_read(context, self.packet_bytes)
+        {
+            return Poll::Ready(match read {
+                Ok(1..) => Happening::Read,
+                _ => Happening::Gone,
+            });
+        }
+        timer.poll(context).map(|()| Happening::Timeout)
+    }
+}

@@ -1,0 +1,56 @@
+//! A TCP listener that hands its sockets to the broker, and pauses when the system has no more of them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+
+use super::connection::serve;
+use super::shared::{Shared, Visit, now};
+use crate::policy::Policy;
+
+/// Pause when there are no more descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Time between two lines of the log about that.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Numbers of errors that mean "no more descriptors", for the process and for the system.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
+/// Takes connections until the broker stops.
+pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListener) {
+    let mut told: Option<Instant> = None;
+    while !shared.is_stopping() {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.stopped.notified() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // A socket that has just failed will tell so when it is read.
+                let _ = stream.set_nodelay(true);
+                if let Some(visit) = Visit::begin(&shared, peer) {
+                    tokio::spawn(serve(visit, stream));
+                }
+            }
+            Err(error) if is_out_of_descriptors(&error) => {
+                if told.is_none_or(|told| now().saturating_duration_since(told) > AGAIN) {
+                    told = Some(now());
+                    tracing::warn!(
+                        "no more file descriptors: MQTT connections wait until some are free; raise the limit of open \
+                         files (ulimit -n, LimitNOFILE)"
+                    );
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            // A connection that ended before it was accepted.
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}

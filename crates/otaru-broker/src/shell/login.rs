@@ -1,0 +1,211 @@
+//! The login of a connection: its first packet, the policy's decision, and the answer.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::shared::{Shared, Visit, now};
+use super::wire::Wire;
+use crate::codec::connect::Connect;
+use crate::codec::fault::Fault;
+use crate::codec::frame::{self, Cut};
+use crate::codec::writer::{Manner, Welcome};
+use crate::policy::{Admission, ConnectRequest, Event, Password, Policy, Refusal};
+use crate::reason::Reason;
+use crate::router::{Accepted, Router, Ticket, manner};
+use crate::version::Version;
+
+/// Reason that a login came to nothing.
+enum Failure {
+    /// The stream ended or broke.
+    Gone,
+    /// The bytes are no CONNECT.
+    Fault(Fault),
+    /// It was refused, in this manner.
+    Refused(Manner, Refusal),
+}
+
+impl From<io::Error> for Failure {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// A login under way, which the router knows of until this is dropped.
+struct OpenLogin<'s, P: Policy> {
+    shared: &'s Shared<P>,
+    ticket: Option<Ticket>,
+}
+
+impl<P: Policy> Drop for OpenLogin<'_, P> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.shared.route(|router: &mut Router<P>| router.abandon_login(&ticket));
+        }
+    }
+}
+
+/// Takes a stranger through its login, within the time for it. Returns none when it was sent away.
+pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
+    visit: &mut Visit<P>,
+    stream: S,
+) -> Option<(Wire<S>, Accepted<P::Identity>)> {
+    let mut wire = Wire::new(stream);
+    let time = visit.shared.settings.strangers.time;
+    let signal = Arc::clone(&visit.signal);
+    let mut client = String::new();
+    let evicted = poll_fn(|context| {
+        let _ = signal.poll(context);
+        signal.ending().map_or(Poll::Pending, Poll::Ready)
+    });
+    let outcome = tokio::select! {
+        reason = evicted => Err(reason),
+        outcome = timeout(time, attempt(visit, &mut wire, &mut client)) => outcome.map_err(|_| Reason::KeepAliveTimeout),
+    };
+    let (reason, answer) = match outcome {
+        Ok(Ok(accepted)) => return Some((wire, accepted)),
+        Ok(Err(Failure::Gone)) => return None,
+        Err(reason) => (reason, Vec::new()),
+        Ok(Err(Failure::Fault(fault))) => (fault.reason(), answer_to(fault, &wire.incoming)),
+        Ok(Err(Failure::Refused(manner, refusal))) => {
+            let mut answer = Vec::new();
+            manner.refuse(&mut answer, refusal.reason, refusal.text.as_deref());
+            (refusal.reason, answer)
+        }
+    };
+    visit.shared.note_refusal(visit.peer, reason);
+    visit.shared.policy.event(Event::Refused { client: &client, peer: visit.peer, reason });
+    if !answer.is_empty() {
+        wire.close(&answer).await;
+    }
+    None
+}
+
+/// Returns the CONNACK for a CONNECT that could not be read; nothing if its version is not known.
+fn answer_to(fault: Fault, incoming: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::new();
+    // The name of the protocol and its level stand after a fixed header of two to five bytes.
+    let level =
+        incoming.windows(7).take(6).find(|bytes| bytes.starts_with(b"\0\x04MQTT")).and_then(<[u8]>::last);
+    let version = match (fault, level) {
+        (Fault::Version(0..5), _) => Some(Version::V311),
+        (Fault::Version(_), _) | (_, Some(5)) => Some(Version::V5),
+        _ => None,
+    };
+    if let Some(version) = version {
+        let manner = Manner { version, largest: usize::MAX, reasons: true };
+        match fault {
+            // Brokers of 5 answer a level that they do not know without a sentence.
+            Fault::Version(5..) => answer.extend([0x20, 3, 0, fault.reason().code(), 0]),
+            _ => manner.refuse(&mut answer, fault.reason(), Some(&fault.to_string())),
+        }
+    }
+    answer
+}
+
+async fn attempt<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
+    visit: &mut Visit<P>,
+    wire: &mut Wire<S>,
+    client: &mut String,
+) -> Result<Accepted<P::Identity>, Failure> {
+    let limit = visit.shared.settings.strangers.connect_bytes;
+    let length = first_packet(wire, limit).await?;
+    let first = wire.incoming.get(..length).unwrap_or_default().to_vec();
+    let Cut::Whole(packet) = frame::cut(&first, limit).map_err(Failure::Fault)? else {
+        return Err(Failure::Gone);
+    };
+    let connect = Connect::parse(&packet).map_err(Failure::Fault)?;
+    connect.client.clone_into(client);
+    let manner = manner(&connect);
+    let refused = |refusal| Failure::Refused(manner, refusal);
+    let accepted = decide(visit, &connect).await.map_err(refused)?;
+    wire.consume(length);
+    manner.welcome(wire.out.packets(), &welcome(&accepted, &connect, visit));
+    visit.shared.policy.event(Event::Connected {
+        identity: &accepted.identity,
+        client: &accepted.client,
+        peer: visit.peer,
+        version: connect.version,
+        takeover: accepted.takeover,
+    });
+    Ok(accepted)
+}
+
+/// Reads the first packet; returns its length.
+async fn first_packet<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
+    limit: usize,
+) -> Result<usize, Failure> {
+    loop {
+        if let Cut::Whole(packet) = frame::cut(&wire.incoming, limit).map_err(Failure::Fault)? {
+            return Ok(packet.length);
+        }
+        // What cannot become a CONNECT is not waited for.
+        if wire.incoming.first().is_some_and(|first| first >> 4 != 1) {
+            return Err(Failure::Fault(Fault::Protocol));
+        }
+        if poll_fn(|context| wire.poll_read(context, limit)).await? == 0 {
+            return Err(Failure::Gone);
+        }
+    }
+}
+
+async fn decide<P: Policy>(
+    visit: &mut Visit<P>,
+    connect: &Connect<'_>,
+) -> Result<Accepted<P::Identity>, Refusal> {
+    if connect.enhanced_authentication {
+        return Err(Reason::BadAuthenticationMethod.into());
+    }
+    if connect.client.is_empty() && connect.version == Version::V311 && !connect.clean {
+        return Err(Reason::ClientIdentifierNotValid.into());
+    }
+    visit.hear()?;
+    let shared = Arc::clone(&visit.shared);
+    let mut login = OpenLogin { shared: &shared, ticket: Some(shared.route(Router::begin_login)) };
+    let admission = shared.policy.identify(request(visit, connect)).await?;
+    visit.admit()?;
+    let accepted = arrive(visit, &admission, connect, login.ticket.take())?;
+    Ok(accepted)
+}
+
+fn arrive<P: Policy>(
+    visit: &Visit<P>,
+    admission: &Admission<P::Identity>,
+    connect: &Connect<'_>,
+    ticket: Option<Ticket>,
+) -> Result<Accepted<P::Identity>, Reason> {
+    let ticket = ticket.ok_or(Reason::Unspecified)?;
+    let signal = Arc::clone(&visit.signal);
+    visit.shared.route(|router| router.arrive(&ticket, admission, connect, signal, now()))
+}
+
+fn request<P: Policy>(visit: &Visit<P>, connect: &Connect<'_>) -> ConnectRequest {
+    ConnectRequest {
+        client: connect.client.to_owned(),
+        username: connect.username.map(str::to_owned),
+        password: connect.password.map(Password::new),
+        peer: visit.peer,
+        version: connect.version,
+    }
+}
+
+fn welcome<'a, P: Policy>(
+    accepted: &'a Accepted<P::Identity>,
+    connect: &Connect<'_>,
+    visit: &Visit<P>,
+) -> Welcome<'a> {
+    let differs = accepted.session_expiry != connect.session_expiry;
+    Welcome {
+        session_present: accepted.session_present,
+        assigned_client: accepted.assigned.then_some(&*accepted.client),
+        receive_maximum: visit.shared.settings.receive_maximum,
+        maximum_packet_size: u32::try_from(accepted.packet_bytes).unwrap_or(u32::MAX),
+        keep_alive: (accepted.keep_alive != connect.keep_alive).then_some(accepted.keep_alive),
+        session_expiry: differs.then_some(accepted.session_expiry),
+    }
+}

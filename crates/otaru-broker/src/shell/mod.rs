@@ -1,0 +1,12 @@
+//! The broker around the [router](crate::router): sockets, tasks, deadlines.
+
+mod broker;
+mod connection;
+mod door;
+mod listener;
+mod login;
+mod shared;
+mod timekeeper;
+mod wire;
+
+pub use broker::{Broker, EndOptions};

@@ -1,0 +1,161 @@
+//! State that all tasks of a broker share, and a socket's stay in it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::door::{Door, Origin, Standing};
+use crate::policy::Policy;
+use crate::reason::Reason;
+use crate::router::Router;
+use crate::settings::Settings;
+use crate::signal::Signal;
+
+/// Returns the present moment, which tests may halt.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// State of one broker.
+pub(super) struct Shared<P: Policy> {
+    pub(super) policy: Arc<P>,
+    pub(super) settings: Settings,
+    router: Mutex<Routing<P>>,
+    door: Mutex<Door>,
+    /// Wakes the timekeeper when something is due earlier than it knows.
+    pub(super) sooner: Notify,
+    pub(super) stopped: Notify,
+    stopping: AtomicBool,
+}
+
+/// The router, and the moment for which the timekeeper has set its alarm.
+struct Routing<P: Policy> {
+    router: Router<P>,
+    alarm: Option<Instant>,
+}
+
+/// Returns what a lock guards. A task that panicked did so between two whole changes, or has taken only its own connection along.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<P: Policy> Shared<P> {
+    pub(super) fn new(policy: Arc<P>, settings: Settings) -> Self {
+        let router = Router::new(Arc::clone(&policy), settings, now());
+        Self {
+            policy,
+            settings,
+            router: Mutex::new(Routing { router, alarm: None }),
+            door: Mutex::new(Door::new(settings)),
+            sooner: Notify::new(),
+            stopped: Notify::new(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Does something with the router, for a short time.
+    pub(super) fn route<T>(&self, work: impl FnOnce(&mut Router<P>) -> T) -> T {
+        let mut routing = locked(&self.router);
+        let result = work(&mut routing.router);
+        let is_sooner = match (routing.router.next_due(), routing.alarm) {
+            (Some(due), Some(alarm)) => due < alarm,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if is_sooner {
+            routing.alarm = routing.router.next_due();
+        }
+        drop(routing);
+        if is_sooner {
+            self.sooner.notify_one();
+        }
+        result
+    }
+
+    /// Does what is due; returns when to come back at the latest.
+    pub(super) fn tick(&self) -> Option<Instant> {
+        let mut routing = locked(&self.router);
+        routing.alarm = routing.router.tick(now());
+        routing.alarm
+    }
+
+    pub(super) fn door<T>(&self, work: impl FnOnce(&mut Door) -> T) -> T {
+        work(&mut locked(&self.door))
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.stopped.notify_waiters();
+    }
+
+    /// Writes a line about a refusal to the log, unless there was one within the last second.
+    pub(super) fn note_refusal(&self, peer: SocketAddr, reason: Reason) {
+        if let Some(count) = self.door(|door| door.refuse(now())) {
+            tracing::info!(%peer, %reason, count, "MQTT connections were refused");
+        }
+    }
+}
+
+/// A socket's stay: it counts at the door until this is dropped.
+pub(super) struct Visit<P: Policy> {
+    pub(super) shared: Arc<Shared<P>>,
+    pub(super) signal: Arc<Signal>,
+    pub(super) peer: SocketAddr,
+    standing: Standing,
+}
+
+impl<P: Policy> Visit<P> {
+    /// Takes a socket in, unless it is to be closed at once.
+    pub(super) fn begin(shared: &Arc<Shared<P>>, peer: SocketAddr) -> Option<Self> {
+        let signal = Arc::new(Signal::default());
+        let entered = match shared.is_stopping() {
+            true => Err(Reason::ServerShuttingDown),
+            false => shared.door(|door| door.enter(Origin::from(peer.ip()), &signal, now())),
+        };
+        match entered {
+            Ok(pass) => {
+                Some(Self { shared: Arc::clone(shared), signal, peer, standing: Standing::Silent(pass) })
+            }
+            Err(reason) => {
+                shared.note_refusal(peer, reason);
+                None
+            }
+        }
+    }
+
+    /// Notes that it has said CONNECT.
+    ///
+    /// # Errors
+    /// When it had to make place for another.
+    pub(super) fn hear(&mut self) -> Result<(), Reason> {
+        if let Standing::Silent(pass) = self.standing {
+            self.shared.door(|door| door.hear(self.peer.ip().into(), pass))?;
+            self.standing = Standing::Deciding;
+        }
+        Ok(())
+    }
+
+    /// Counts it as one who has logged in, after it was heard.
+    ///
+    /// # Errors
+    /// When its address has too many of them.
+    pub(super) fn admit(&mut self) -> Result<(), Reason> {
+        self.shared.door(|door| door.admit(self.peer.ip().into()))?;
+        self.standing = Standing::Guest;
+        Ok(())
+    }
+}
+
+impl<P: Policy> Drop for Visit<P> {
+    fn drop(&mut self) {
+        let origin = self.peer.ip().into();
+        self.shared.door(|door| door.part(origin, self.standing));
+    }
+}
