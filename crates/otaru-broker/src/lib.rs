@@ -3,6 +3,7 @@
 
 pub mod client;
 mod codec;
+mod one_login;
 mod outgoing;
 mod policy;
 mod rate;
@@ -13,6 +14,7 @@ mod shell;
 mod signal;
 mod version;
 
+pub use one_login::OneLogin;
 pub use policy::{Admission, ConnectRequest, Event, Group, Identity, Password, Policy, Refusal};
 pub use reason::Reason;
 pub use router::Stats;

@@ -28,7 +28,7 @@ pub(crate) fn create_token(
     Ok((token, text))
 }
 
-/// Ends a token, and notes who did.
+/// Ends a token and its connections, and notes who did.
 ///
 /// # Errors
 /// When there is none that is good.
@@ -44,6 +44,7 @@ pub(crate) async fn revoke_token(app: &App, caller: &Caller, id: String) -> Resu
         })
         .await?;
     app.tokens.forget(&token);
+    app.connections.end_token(&token);
     Ok(())
 }
 
@@ -63,20 +64,19 @@ pub(crate) fn create_fleet_key(
     Ok((key, text))
 }
 
-/// Ends a fleet key, and notes who did.
+/// Ends a fleet key and the connections of the devices that come with it, and notes who did.
 ///
 /// # Errors
 /// When there is none that is good.
 pub(crate) async fn revoke_fleet_key(app: &App, caller: &Caller, id: String) -> Result<(), Problem> {
     let (now, caller) = (app.clock.now(), caller.clone());
-    app.db
-        .write(move |tx| {
-            if !fleet_keys::revoke(tx, &id, now)? {
-                return Err(Problem::not_found(format_args!("good fleet key {id}")));
-            }
-            audit::note(tx, &caller, "fleet-key.revoke", &format!("fleet-key/{id}"), &json!({}), now)?;
-            Ok(())
-        })
-        .await?;
+    let devices = app.db.write(move |tx| {
+        if !fleet_keys::revoke(tx, &id, now)? {
+            return Err(Problem::not_found(format_args!("good fleet key {id}")));
+        }
+        audit::note(tx, &caller, "fleet-key.revoke", &format!("fleet-key/{id}"), &json!({}), now)?;
+        Ok(fleet_keys::devices(tx, &id)?)
+    });
+    app.connections.end_devices(devices.await?);
     Ok(())
 }

@@ -33,36 +33,43 @@ pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Proble
     }
 }
 
-/// Whether a device with this id may come in with this password. One that is new is registered, if the password is a fleet key;
-/// with a password of its own, its user name is its id.
+/// A login that is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceLogin {
+    /// Id of the fleet key; `None` with a password of its own.
+    pub fleet_key: Option<String>,
+}
+
+/// Checks the password of a device with this id. One that is new is registered, if the password is a fleet key; with a password of
+/// its own, its user name is its id. `None` turns it away.
 pub async fn verify(
     app: &Shared,
     device: DeviceId,
     password: String,
     username: Option<&str>,
     from: IpAddr,
-) -> Result<bool, DbError> {
+) -> Result<Option<DeviceLogin>, DbError> {
     if !fleet_keys::looks_like(&password) && username != Some(device.as_str()) {
-        return Ok(false);
+        return Ok(None);
     }
     // Most logins are of devices that are known: those need no write.
     let (id, text) = (device.clone(), password.clone());
     match app.db.read(move |tx| check(tx, &id, &text)).await? {
-        Verdict::Good => Ok(true),
-        Verdict::Bad => Ok(false),
+        Verdict::Good(login) => Ok(Some(login)),
+        Verdict::Bad => Ok(None),
         Verdict::New => {
             let (now, bounds, id) = (app.clock.now(), app.config.device_limits, device.clone());
             let let_in = app.db.write(move |tx| register(tx, &id, &password, from, bounds, now)).await?;
             Ok(let_in.unwrap_or_else(|why| {
                 app.registry.note(&device, &why);
-                false
+                None
             }))
         }
     }
 }
 
 enum Verdict {
-    Good,
+    Good(DeviceLogin),
     Bad,
     /// A good fleet key, and a device that did not come with it yet.
     New,
@@ -79,11 +86,13 @@ fn check(tx: &Connection, device: &DeviceId, password: &str) -> Result<Verdict, 
         Some((_, _, true)) => Ok(Verdict::Bad),
         // A device with a password of its own is that device only: no fleet key opens it.
         Some((Some(hash), _, false)) => match Digest(hash) == secret::hash(password) {
-            true => Ok(Verdict::Good),
+            true => Ok(Verdict::Good(DeviceLogin { fleet_key: None })),
             false => Ok(Verdict::Bad),
         },
         Some((None, came_with, false)) => match (fleet_keys::find(tx, password)?, came_with) {
-            (Some(key), Some(id)) if key.id == id => Ok(Verdict::Good),
+            (Some(key), Some(id)) if key.id == id => {
+                Ok(Verdict::Good(DeviceLogin { fleet_key: Some(key.id) }))
+            }
             // It was known without a login until now.
             (Some(_), None) => Ok(Verdict::New),
             _ => Ok(Verdict::Bad),
@@ -99,17 +108,19 @@ fn register(
     from: IpAddr,
     bounds: Bounds,
     now: Time,
-) -> Result<Result<bool, NoRoom>, DbError> {
+) -> Result<Result<Option<DeviceLogin>, NoRoom>, DbError> {
     // Between the look and the write somebody else may have been faster.
-    if !matches!(check(tx, device, password)?, Verdict::New) {
-        return Ok(Ok(matches!(check(tx, device, password)?, Verdict::Good)));
+    match check(tx, device, password)? {
+        Verdict::Good(login) => return Ok(Ok(Some(login))),
+        Verdict::Bad => return Ok(Ok(None)),
+        Verdict::New => {}
     }
-    let Some(key) = fleet_keys::find(tx, password)? else { return Ok(Ok(false)) };
+    let Some(key) = fleet_keys::find(tx, password)? else { return Ok(Ok(None)) };
     if let Err(why) = came(tx, device, &key, from, bounds, now)? {
         return Ok(Err(why));
     }
     note(tx, device, &key, from, "device.register", now)?;
-    Ok(Ok(true))
+    Ok(Ok(Some(DeviceLogin { fleet_key: Some(key.id) })))
 }
 
 /// A device came with this fleet key for the first time. Each counts for the key, however often it comes.

@@ -69,6 +69,12 @@ pub fn revoke(tx: &Connection, id: &str, now: Time) -> Result<bool, DbError> {
     Ok(tx.execute(sql, params![now.0.cast_signed(), id])? > 0)
 }
 
+/// Returns the devices that log in with a fleet key.
+pub fn devices(tx: &Connection, id: &str) -> Result<Vec<String>, DbError> {
+    let mut rows = tx.prepare("SELECT id FROM devices WHERE fleet_key = ?")?;
+    Ok(rows.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
 /// Whether a text has a fleet key's form.
 pub fn looks_like(text: &str) -> bool {
     secret::parse(KIND, text).is_some()

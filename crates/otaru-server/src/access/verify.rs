@@ -54,7 +54,14 @@ impl From<Refusal> for Problem {
 pub struct Tokens {
     db: Db,
     clock: Clock,
-    known: Mutex<HashMap<String, CachedToken>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_id: HashMap<String, CachedToken>,
+    /// Number of times that one was forgotten: what was looked up before that may be what it was.
+    forgotten: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -90,6 +97,7 @@ impl Tokens {
     pub async fn verify(&self, text: &str) -> Result<Result<Caller, Refusal>, DbError> {
         let Some(parts) = secret::parse(KIND, text) else { return Ok(Err(Refusal::Unknown)) };
         let (hash, id, now) = (parts.hash(), parts.id.to_owned(), self.clock.now());
+        let forgotten = self.lock().forgotten;
         let Some(mut known) = self.find(&id, now).await?.filter(|known| known.hash == hash) else {
             return Ok(Err(Refusal::Unknown));
         };
@@ -101,7 +109,7 @@ impl Tokens {
             self.note_use(id.clone(), now);
         }
         let caller = known.caller.clone();
-        self.keep(&id, known);
+        self.keep(&id, known, forgotten);
         Ok(Ok(caller))
     }
 
@@ -118,14 +126,20 @@ impl Tokens {
     /// # Errors
     /// When the database fails.
     pub async fn caller(&self, id: &str) -> Result<Option<Caller>, DbError> {
-        let now = self.clock.now();
+        let (now, forgotten) = (self.clock.now(), self.lock().forgotten);
         let good = self.find(id, now).await?.filter(|known| known.refusal(now).is_none());
-        Ok(good.map(|known| known.caller))
+        Ok(good.map(|known| {
+            let caller = known.caller.clone();
+            self.keep(id, known, forgotten);
+            caller
+        }))
     }
 
     /// Forgets a token, so that its end counts at once.
     pub fn forget(&self, id: &str) {
-        self.lock().remove(id);
+        let mut known = self.lock();
+        known.by_id.remove(id);
+        known.forgotten += 1;
     }
 
     /// Finds a token, good or not.
@@ -137,7 +151,7 @@ impl Tokens {
     }
 
     fn remembered(&self, id: &str, now: Time) -> Option<CachedToken> {
-        let known = self.lock().get(id).cloned()?;
+        let known = self.lock().by_id.get(id).cloned()?;
         // Also looked up again when the clock was set back.
         (known.looked_up <= now && now.since(known.looked_up) < FRESH).then_some(known)
     }
@@ -162,12 +176,16 @@ impl Tokens {
             .await
     }
 
-    fn keep(&self, id: &str, known: CachedToken) {
-        let mut all = self.lock();
-        if all.len() >= REMEMBERED && !all.contains_key(id) {
-            all.clear();
+    /// Remembers a token that was looked up when so many had been forgotten.
+    fn keep(&self, id: &str, token: CachedToken, forgotten: u64) {
+        let mut known = self.lock();
+        if known.forgotten != forgotten {
+            return;
         }
-        all.insert(id.to_owned(), known);
+        if known.by_id.len() >= REMEMBERED && !known.by_id.contains_key(id) {
+            known.by_id.clear();
+        }
+        known.by_id.insert(id.to_owned(), token);
     }
 
     /// Nobody waits for it.
@@ -184,7 +202,7 @@ impl Tokens {
         });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, CachedToken>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -45,7 +45,11 @@ async fn claim(
     }
     let device = id.clone();
     match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, from, bounds, now)).await {
-        Ok(password) => Ok((StatusCode::CREATED, Json(DeviceLogin { username, password }))),
+        Ok(password) => {
+            // Whoever has it with an older login is not this device any longer.
+            app.connections.end_devices([username.clone()]);
+            Ok((StatusCode::CREATED, Json(DeviceLogin { username, password })))
+        }
         Err(problem) if problem.status == 401 => {
             app.failed_logins.count(peer(&parts), now)?;
             Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "this fleet key is not good"))
@@ -95,7 +99,7 @@ async fn report(
 
 async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Problem> {
     if let Some(password) = basic(&parts.headers, id) {
-        if logins::verify(app, id.clone(), password, Some(id.as_str()), peer(parts)).await? {
+        if logins::verify(app, id.clone(), password, Some(id.as_str()), peer(parts)).await?.is_some() {
             logged_in(parts);
             return Ok(());
         }

@@ -65,13 +65,15 @@ async fn edited(
     Ok(details::and_contested(details, app))
 }
 
-/// Retires a device and tells everybody.
+/// Retires a device, ends its connections, and tells everybody.
 ///
 /// # Errors
 /// When there is none.
 pub(crate) async fn retire(app: &App, caller: Caller, id: &str) -> Result<DeviceDetails, Problem> {
     let now = app.clock.now();
-    edited(app, id, move |tx, id| edit::retire(tx, &caller, id, now)).await
+    let details = edited(app, id, move |tx, id| edit::retire(tx, &caller, id, now)).await?;
+    app.connections.retire(&app.config.base, &details.device.id);
+    Ok(details)
 }
 
 /// Takes back a retired device and tells everybody.
@@ -124,18 +126,21 @@ pub(crate) fn add(
     Ok((device, password))
 }
 
-/// Makes a new password for a device.
+/// Makes a new password for a device, and ends the connections of whoever has the old one.
 ///
 /// # Errors
 /// When there is no such device.
 pub(crate) async fn new_password(app: &App, caller: Caller, id: &str) -> Result<String, Problem> {
     let (id, now) = (device_id(app, id)?, app.clock.now());
+    let device = id.to_string();
     let password = app.db.write(move |tx| {
         let password = logins::set_password(tx, &id)?;
         audit::note(tx, &caller, "device.password", &format!("device/{id}"), &json!({}), now)?;
         Ok::<_, Problem>(password)
     });
-    password.await
+    let password = password.await?;
+    app.connections.end_devices([device]);
+    Ok(password)
 }
 
 /// Lets a device that is known be claimed once with a fleet key, within the next hour.

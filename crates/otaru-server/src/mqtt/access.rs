@@ -1,57 +1,62 @@
 //! Permissions on the embedded broker. Pure: from who somebody is and a topic to a yes or no.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::str::FromStr;
 
 use otaru_api::Role;
-use otaru_broker::client::Secret;
+use otaru_broker::ConnectRequest;
 
-/// Identity of a client of the broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Identity of a client of the broker: its connections, sessions and messages belong to it and to no other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// The server itself.
     Server,
     /// Somebody with an API token.
-    Token(Role),
-    /// A device.
+    Token {
+        /// The token's id.
+        id: String,
+        /// Its role.
+        role: Role,
+    },
+    /// A device, by its name.
     Device(String),
-    /// Somebody on this machine, while the server is tried out.
-    Local,
+    /// Somebody on this machine, while the server is tried out, by their client id.
+    Local(String),
 }
 
-/// As the broker keeps it with a connection.
+/// For logs.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server => f.write_str("server"),
-            Self::Token(role) => write!(f, "token:{role}"),
-            Self::Device(id) => write!(f, "device:{id}"),
-            Self::Local => f.write_str("local"),
+            Self::Token { id, .. } => write!(f, "token {id}"),
+            Self::Device(id) => write!(f, "device {id}"),
+            Self::Local(client) => write!(f, "local {client}"),
         }
     }
 }
 
-impl FromStr for Identity {
-    type Err = ();
+/// Somebody who may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visitor {
+    /// Who it is.
+    pub identity: Identity,
+    /// Id of the fleet key that it came with: all who have one share what they may hold.
+    pub fleet_key: Option<String>,
+}
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text.split_once(':') {
-            None if text == "server" => Ok(Self::Server),
-            None if text == "local" => Ok(Self::Local),
-            Some(("token", role)) => Role::of_name(role).map(Self::Token).ok_or(()),
-            Some(("device", id)) => Ok(Self::Device(id.to_owned())),
-            _ => Err(()),
-        }
+impl From<Identity> for Visitor {
+    fn from(identity: Identity) -> Self {
+        Self { identity, fleet_key: None }
     }
 }
 
 /// Whether somebody may publish on a topic.
 pub fn may_publish(who: &Identity, base: &str, topic: &str) -> bool {
     match who {
-        Identity::Server | Identity::Local => true,
-        Identity::Token(role) => *role >= Role::Operator,
+        Identity::Server | Identity::Local(_) => true,
+        Identity::Token { role, .. } => *role >= Role::Operator,
         Identity::Device(id) => {
             // The last is what the ready-made firmware's application says.
             own(base, id, topic).is_some_and(|leaf| matches!(leaf, "status" | "online" | "heartbeat"))
@@ -64,7 +69,7 @@ pub fn may_publish(who: &Identity, base: &str, topic: &str) -> bool {
 /// wildcards, could match what is for others.
 pub fn may_subscribe(who: &Identity, base: &str, filter: &str) -> bool {
     match who {
-        Identity::Server | Identity::Local | Identity::Token(_) => true,
+        Identity::Server | Identity::Local(_) | Identity::Token { .. } => true,
         Identity::Device(id) => {
             own(base, id, filter).is_some_and(|leaf| matches!(leaf, "update" | "status" | "online"))
                 || is_shared(base, filter, "update")
@@ -81,26 +86,13 @@ fn is_shared(base: &str, topic: &str, leaf: &str) -> bool {
     topic.strip_prefix(base).and_then(|rest| rest.strip_prefix('/')) == Some(leaf)
 }
 
-/// Somebody at the door.
-#[derive(Debug, Clone)]
-pub struct ConnectRequest {
-    /// The MQTT client id.
-    pub client: String,
-    /// User name and password, each if given.
-    pub username: Option<String>,
-    /// The password; never shown.
-    pub password: Option<Secret>,
-    /// The address it comes from.
-    pub peer: SocketAddr,
-}
-
 /// An answer that is worked out.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Decides who somebody is.
 pub trait Authenticator: Send + Sync {
     /// Returns who that is; `None` turns it away.
-    fn identify(&self, knock: ConnectRequest) -> Answer<'_, Option<Identity>>;
+    fn identify(&self, request: ConnectRequest) -> Answer<'_, Option<Visitor>>;
 }
 
 /// Whether an address is of this machine or of a private network (RFC 1918, RFC 4193), or local to a link.
@@ -116,22 +108,6 @@ mod tests {
     use super::*;
 
     const BASE: &str = "ESP32/ota";
-
-    #[test]
-    fn identities_lead_back() {
-        for who in [
-            Identity::Server,
-            Identity::Local,
-            Identity::Token(Role::Viewer),
-            Identity::Token(Role::Admin),
-            Identity::Device("a:b".into()),
-        ] {
-            assert_eq!(who.to_string().parse(), Ok(who));
-        }
-        for bad in ["", "device", "token:root", "servers"] {
-            assert_eq!(bad.parse::<Identity>(), Err(()));
-        }
-    }
 
     #[test]
     fn a_device_speaks_for_itself_only() {
@@ -163,10 +139,11 @@ mod tests {
 
     #[test]
     fn tokens_do_what_their_role_may() {
+        let token = |role| Identity::Token { id: "01".into(), role };
         let topic = "ESP32/ota/update";
-        assert!(!may_publish(&Identity::Token(Role::Viewer), BASE, topic));
-        assert!(may_publish(&Identity::Token(Role::Operator), BASE, topic));
-        assert!(may_subscribe(&Identity::Token(Role::Viewer), BASE, "#"));
+        assert!(!may_publish(&token(Role::Viewer), BASE, topic));
+        assert!(may_publish(&token(Role::Operator), BASE, topic));
+        assert!(may_subscribe(&token(Role::Viewer), BASE, "#"));
     }
 
     /// Whether a filter matches a topic: MQTT 5, section 4.7.

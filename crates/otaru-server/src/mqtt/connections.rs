@@ -1,4 +1,4 @@
-//! Connections to the embedded broker just now, and who is put off by another of the same client id again and again.
+//! Connections to the embedded broker just now: whose they are, their end, and who is put off by another of the same client id again and again.
 //!
 //! A device that restarts leaves a connection that breaks and makes a new one, and the last will of the old may be told after the first
 //! word of the new: it says `offline` and is not. The broker knows better.
@@ -6,15 +6,16 @@
 //! Two boards of one name take the connection from each other without end: MQTT lets the newer one have it, and the older one comes
 //! back, ours after a minute. One takeover is a restart. Many in a short time are told, and fewer where two addresses take turns.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mqtt5::broker::events::{BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent};
 use otaru_api::Contested;
+use otaru_broker::{Broker, EndOptions};
 
-use super::access::Answer;
+use super::access::Identity;
+use super::broker::Guard;
 
 /// The time within which takeovers are counted together.
 const WITHIN: Duration = Duration::from_secs(10 * 60);
@@ -29,13 +30,18 @@ const AGAIN: Duration = Duration::from_secs(3_600);
 /// The most lines that the log has about takeovers in an hour.
 const LINES: usize = 20;
 
-/// Connections by client id. Counts only where it is told of them, by an embedded broker.
-#[derive(Debug, Default)]
-pub struct Connections(Mutex<Inner>);
+/// Connections of the embedded broker. Where the broker is somebody else's, nothing is known of them, and nothing can be ended.
+#[derive(Default)]
+pub struct Connections {
+    inner: Mutex<Inner>,
+    /// Held only while it runs: it knows who knows this.
+    broker: Mutex<Option<Broker<Guard>>>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
-    connected: HashMap<String, u32>,
+    /// Numbers of connections.
+    connected: HashMap<Identity, u32>,
     takeovers: HashMap<String, Takeovers>,
     /// Times of the log lines about takeovers.
     lines: VecDeque<Instant>,
@@ -67,18 +73,72 @@ fn contested(takeovers: usize, addresses: BTreeSet<IpAddr>, take_turns: bool) ->
 }
 
 impl Connections {
-    /// Whether this client has a connection, or one that is just about to be found broken.
-    pub fn has(&self, client: &str) -> bool {
-        self.lock().connected.contains_key(client)
+    /// Whether this device has a connection, or one that is just about to be found broken.
+    pub fn has(&self, device: &str) -> bool {
+        let inner = self.lock();
+        let identities = [Identity::Device(device.to_owned()), Identity::Local(device.to_owned())];
+        identities.iter().any(|identity| inner.connected.contains_key(identity))
     }
 
-    /// Notes that a client was let in, before its connection takes the place of one that it has. Says when this is to be told in the
-    /// log.
-    pub(super) fn admitted(&self, client: &str, peer: SocketAddr, now: Instant) -> Option<Contested> {
+    /// Returns the tokens that have connections.
+    pub fn tokens(&self) -> BTreeSet<String> {
+        let inner = self.lock();
+        let ids = inner.connected.keys().filter_map(|identity| match identity {
+            Identity::Token { id, .. } => Some(id.clone()),
+            _ => None,
+        });
+        ids.collect()
+    }
+
+    /// Ends the connections and sessions of a token. From the return on it has no rights at the broker.
+    pub fn end_token(&self, id: &str) {
+        let ended = id.to_owned();
+        self.end(move |who| matches!(who, Identity::Token { id, .. } if *id == ended));
+    }
+
+    /// Ends the connections and sessions of devices, whose logins are others from now on.
+    pub fn end_devices(&self, devices: impl IntoIterator<Item = String>) {
+        let ended: HashSet<String> = devices.into_iter().collect();
+        if !ended.is_empty() {
+            self.end(move |who| matches!(who, Identity::Device(id) | Identity::Local(id) if ended.contains(id)));
+        }
+    }
+
+    /// Ends a device that retires, and forgets what it left at the broker under its topics.
+    pub fn retire(&self, base: &str, device: &str) {
+        self.end_devices([device.to_owned()]);
+        if let Some(broker) = self.broker().clone() {
+            broker.forget_retained(&format!("{base}/{device}/"));
+        }
+    }
+
+    fn end(&self, ended: impl Fn(&Identity) -> bool + Send + Sync + 'static) {
+        if let Some(broker) = self.broker().clone() {
+            let connections = broker.end(ended, EndOptions::default());
+            tracing::debug!(connections, "connections to the broker are ended");
+        }
+    }
+
+    /// Begins to know a broker.
+    pub(super) fn attend(&self, broker: Broker<Guard>) {
+        *self.broker() = Some(broker);
+    }
+
+    /// Knows it no more.
+    pub(super) fn leave(&self) {
+        *self.broker() = None;
+    }
+
+    fn broker(&self) -> std::sync::MutexGuard<'_, Option<Broker<Guard>>> {
+        self.broker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a client took the place of one with the same login. Says when this is to be told in the log.
+    pub(super) fn taken_over(&self, client: &str, peer: SocketAddr, now: Instant) -> Option<Contested> {
         let mut all = self.lock();
         let inner = &mut *all;
         let ip = peer.ip().to_canonical();
-        if !inner.connected.contains_key(client) || !inner.has_room_for(client, now) {
+        if !inner.has_room_for(client, now) {
             return None;
         }
         let known = inner.takeovers.entry(client.to_owned()).or_default();
@@ -108,20 +168,20 @@ impl Connections {
         self.lock().takeovers.get(client)?.contested(now)
     }
 
-    fn came(&self, client: &str) {
-        *self.lock().connected.entry(client.to_owned()).or_default() += 1;
+    pub(super) fn came(&self, who: &Identity) {
+        *self.lock().connected.entry(who.clone()).or_default() += 1;
     }
 
-    fn went(&self, client: &str) {
+    pub(super) fn went(&self, who: &Identity) {
         let mut all = self.lock();
-        match all.connected.get_mut(client) {
+        match all.connected.get_mut(who) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(all.connected.remove(client)),
+            _ => drop(all.connected.remove(who)),
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,35 +210,20 @@ impl Takeovers {
     }
 }
 
-/// Takes what the broker tells.
-pub(super) struct Attendance(pub(super) std::sync::Arc<Connections>);
-
-impl BrokerEventHandler for Attendance {
-    fn on_client_connect(&self, event: ClientConnectEvent) -> Answer<'_, ()> {
-        self.0.came(&event.client_id);
-        Box::pin(async {})
-    }
-
-    fn on_client_disconnect(&self, event: ClientDisconnectEvent) -> Answer<'_, ()> {
-        self.0.went(&event.client_id);
-        Box::pin(async {})
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_new_connection_outlives_the_old_one() {
-        let connections = Connections::default();
-        connections.came("lamp");
-        connections.came("lamp");
-        connections.went("lamp");
+        let (connections, lamp) = (Connections::default(), Identity::Device("lamp".into()));
+        connections.came(&lamp);
+        connections.came(&lamp);
+        connections.went(&lamp);
         assert!(connections.has("lamp"));
-        connections.went("lamp");
+        connections.went(&lamp);
         assert!(!connections.has("lamp"));
-        connections.went("lamp");
+        connections.went(&lamp);
         assert!(!connections.has("lamp"));
     }
 
@@ -187,8 +232,10 @@ mod tests {
         let mut told = 0;
         for (number, machine) in from.iter().enumerate() {
             let peer = SocketAddr::from(([10, 0, 0, *machine], 50_000 + number as u16));
-            told += usize::from(connections.admitted(client, peer, at).is_some());
-            connections.came(client);
+            if connections.has(client) {
+                told += usize::from(connections.taken_over(client, peer, at).is_some());
+            }
+            connections.came(&Identity::Device(client.to_owned()));
         }
         told
     }

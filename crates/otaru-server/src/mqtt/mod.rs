@@ -1,6 +1,7 @@
 //! The server's side of MQTT: an embedded broker, and who may do what there. The client of whatever broker it is: `otaru-broker`.
 
 pub mod access;
+mod bounds;
 mod broker;
 mod connections;
 

@@ -27,7 +27,7 @@ pub(super) async fn start(app: &Shared) -> Result<(Option<EmbeddedBroker>, Broke
         MqttConfig::Embedded { listen } => {
             let doorkeeper = Arc::new(Doorkeeper::new(app.clone()));
             let broker =
-                EmbeddedBroker::guarded(*listen, &app.config.base, doorkeeper, Arc::clone(&app.connections))
+                EmbeddedBroker::start(*listen, &app.config.base, doorkeeper, Arc::clone(&app.connections))
                     .await;
             let broker = broker.map_err(|error| StartError::Listen {
                 what: "MQTT",

@@ -6,16 +6,17 @@ use otaru_rollout::DeviceId;
 use crate::access::devices;
 use crate::app::Shared;
 use crate::db::DbError;
-use crate::mqtt::access::{Answer, Authenticator, ConnectRequest, Identity, is_private};
+use crate::mqtt::access::{Answer, Authenticator, Identity, Visitor, is_private};
+use otaru_broker::ConnectRequest;
 
 /// Decides who may come to the embedded broker.
 pub(super) struct Doorkeeper(Shared);
 
 impl Authenticator for Doorkeeper {
-    fn identify(&self, knock: ConnectRequest) -> Answer<'_, Option<Identity>> {
+    fn identify(&self, request: ConnectRequest) -> Answer<'_, Option<Visitor>> {
         Box::pin(async move {
-            let (peer, client) = (knock.peer, knock.client.clone());
-            match self.who(knock).await {
+            let (peer, client) = (request.peer, request.client.clone());
+            match self.who(request).await {
                 Ok(who) => who,
                 Err(error) => {
                     tracing::error!(%peer, %client, %error, "a login could not be checked");
@@ -31,36 +32,30 @@ impl Doorkeeper {
         Self(app)
     }
 
-    async fn who(&self, knock: ConnectRequest) -> Result<Option<Identity>, DbError> {
+    async fn who(&self, request: ConnectRequest) -> Result<Option<Visitor>, DbError> {
         let app = &self.0;
-        let Some(password) = &knock.password else { return self.without_login(&knock).await };
-        if let Ok(caller) = app.tokens.verify(password.expose()).await? {
-            // A person's tool must not push a device off its connection by taking its client id.
-            return Ok(match self.is_device(&knock.client).await? {
-                true => None,
-                false => Some(Identity::Token(caller.role)),
-            });
+        let Some(password) = &request.password else { return self.without_login(&request).await };
+        let password = String::from_utf8_lossy(password.expose()).into_owned();
+        if let Ok(caller) = app.tokens.verify(&password).await? {
+            return Ok(Some(Identity::Token { id: caller.token, role: caller.role }.into()));
         }
-        let Some(device) = self.device(&knock.client) else { return Ok(None) };
-        let named = knock.username.as_deref();
-        let good = devices::verify(
-            app,
-            device.clone(),
-            password.expose().to_owned(),
-            named,
-            knock.peer.ip().to_canonical(),
-        )
-        .await?;
-        Ok(good.then(|| Identity::Device(device.to_string())))
+        let Some(device) = self.device(&request.client) else { return Ok(None) };
+        let named = request.username.as_deref();
+        let from = request.peer.ip().to_canonical();
+        let login = devices::verify(app, device.clone(), password, named, from).await?;
+        Ok(login.map(|login| Visitor {
+            identity: Identity::Device(device.to_string()),
+            fleet_key: login.fleet_key,
+        }))
     }
 
     /// Only while the server is tried out, and never for a device that has a login.
-    async fn without_login(&self, knock: &ConnectRequest) -> Result<Option<Identity>, DbError> {
-        let ip = knock.peer.ip().to_canonical();
+    async fn without_login(&self, request: &ConnectRequest) -> Result<Option<Visitor>, DbError> {
+        let ip = request.peer.ip().to_canonical();
         if !self.0.config.dev || !is_private(ip) {
             return Ok(None);
         }
-        if let Some(device) = self.device(&knock.client) {
+        if let Some(device) = self.device(&request.client) {
             let sql = "SELECT EXISTS (SELECT 1 FROM devices WHERE id = ?
                          AND (secret IS NOT NULL OR fleet_key IS NOT NULL OR retired_at IS NOT NULL))";
             let id = device.to_string();
@@ -71,21 +66,13 @@ impl Doorkeeper {
                 return Ok(None);
             }
             if !ip.is_loopback() {
-                return Ok(Some(Identity::Device(device.to_string())));
+                return Ok(Some(Identity::Device(device.to_string()).into()));
             }
         }
-        Ok(ip.is_loopback().then_some(Identity::Local))
+        Ok(ip.is_loopback().then(|| Identity::Local(request.client.clone()).into()))
     }
 
     fn device(&self, client: &str) -> Option<DeviceId> {
         Topics::new(&self.0.config.base, client).ok().map(|_| DeviceId::from(client))
-    }
-
-    async fn is_device(&self, client: &str) -> Result<bool, DbError> {
-        let id = client.to_owned();
-        self.0
-            .db
-            .read(move |tx| Ok(tx.prepare_cached("SELECT 1 FROM devices WHERE id = ?")?.exists([id])?))
-            .await
     }
 }

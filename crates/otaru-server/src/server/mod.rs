@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `broker` | the embedded broker, or where the other one is |
 //! | `doorkeeper` | who may come to the embedded broker |
+//! | `expiry` | the end of who is connected with a token that has expired |
 //! | `conversation` | the server's own connection to the broker |
 //! | `publisher` | messages of the outbox on their way to the broker |
 //! | `routes`, `metrics` | every route of the site, and that of the metrics |
@@ -13,6 +14,7 @@ mod broker;
 mod conversation;
 mod doorkeeper;
 mod error;
+mod expiry;
 mod metrics;
 mod mount;
 mod publisher;
@@ -102,6 +104,7 @@ impl Server {
             tasks.spawn(http::serve(listener, router, rules(&app), app.stop.clone()));
         }
         tasks.spawn(conversation::run(app.clone(), mqtt.clone()));
+        tasks.spawn(expiry::run(app.clone()));
         tasks.spawn(work::run(app.clone()));
         tasks.spawn(jobs::run(app.clone(), app.stop.clone()));
         // Everything listens: nothing is left that could keep it from being shown.

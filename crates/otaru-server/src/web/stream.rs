@@ -15,8 +15,8 @@ use crate::quotas::QuotaPermit;
 
 /// Often enough for proxies that give up on silent connections after 30 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Interval of checking whether the listener still may listen.
-const CHECKED: Duration = Duration::from_secs(5);
+/// Interval of checking whether the listener still may listen; mostly from memory.
+const CHECKED: Duration = Duration::from_millis(500);
 
 /// An answer that goes on, which nobody on the way should hold back or change: `X-Accel-Buffering` is nginx's word for it, which
 /// others know too, and `no-transform` (RFC 9111, section 5.2.2.6) keeps it from being compressed.
@@ -40,7 +40,7 @@ pub(crate) fn one_more(app: &Shared, caller: &Caller) -> Result<QuotaPermit<Stri
     })
 }
 
-/// Ends when the server does, or soon after the token is no longer good.
+/// Ends when the server does, or within a second after the token is no longer good.
 pub(crate) async fn end(app: Shared, caller: Caller, _stream: QuotaPermit<String>) {
     let no_longer_good = async {
         loop {
