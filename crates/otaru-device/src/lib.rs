@@ -23,6 +23,7 @@ mod link;
 mod memory;
 mod mqtt;
 mod platform;
+mod proof;
 mod report;
 mod session;
 pub mod slots;
@@ -38,6 +39,7 @@ pub use board::{AlwaysHealthy, Board, Clock, Health, Link, LinkError, ResetReaso
 pub use config::{Config, ConfigError, Credentials};
 pub use http::HttpConfig;
 pub use otaru_format as format;
+pub use otaru_format::mqtt::MqttVersion;
 pub use otaru_format::url::AllowedHost;
 pub use platform::{Parts, Platform};
 pub use trust::{BadKey, PublicKey};

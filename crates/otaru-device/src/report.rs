@@ -49,6 +49,8 @@ pub(crate) struct Room {
 struct Current {
     state: UpdateState,
     confirmed: bool,
+    /// Something waits for the broker to have a report beyond doubt.
+    proving: bool,
     progress: Option<u8>,
     attempt: u8,
     deployment: String<MAX_DEPLOYMENT>,
@@ -74,6 +76,8 @@ pub(crate) struct Reports<'a> {
     accepted_revision: Cell<Option<u32>>,
     /// Since when it takes them on the present connection, by the clock.
     accepted_since: Cell<Option<Duration>>,
+    /// Whether an acknowledgement of the present connection says for sure that the broker took a report.
+    acks_are_sure: Cell<bool>,
     /// Whether it is still to be found out what there is to report.
     unsure: Cell<bool>,
 }
@@ -86,6 +90,7 @@ impl<'a> Reports<'a> {
             current: RefCell::new(Current {
                 state: UpdateState::Idle,
                 confirmed: true,
+                proving: false,
                 progress: None,
                 attempt: 0,
                 deployment: String::new(),
@@ -102,6 +107,7 @@ impl<'a> Reports<'a> {
             accepted: Signal::new(),
             accepted_revision: Cell::new(None),
             accepted_since: Cell::new(None),
+            acks_are_sure: Cell::new(true),
             unsure: Cell::new(unsure),
         }
     }
@@ -135,6 +141,7 @@ impl<'a> Reports<'a> {
             c.failed = None;
             c.progress = None;
             c.attempt = 1;
+            c.proving = false;
             c.state = UpdateState::Checking;
         });
     }
@@ -142,6 +149,7 @@ impl<'a> Reports<'a> {
     pub(crate) fn state(&self, state: UpdateState) {
         self.change(|c| {
             c.state = state;
+            c.proving = false;
             // The image that ran on trial stays, whatever failed on the way there.
             if state == UpdateState::Confirmed {
                 c.confirmed = true;
@@ -261,6 +269,18 @@ impl<'a> Reports<'a> {
         }
     }
 
+    /// From now on, and until the state changes, only a report that the broker took beyond doubt counts as accepted. MQTT 3.1.1
+    /// acknowledges what it throws away as well.
+    pub(crate) fn prove(&self) {
+        if self.acks_are_sure.get() {
+            self.current.borrow_mut().proving = true;
+            return;
+        }
+        // What was accepted before may have been thrown away.
+        self.change(|c| c.proving = true);
+        self.accepted_since.set(None);
+    }
+
     /// Whether the running image is on trial.
     pub(crate) fn is_trial(&self) -> bool {
         !self.current.borrow().confirmed
@@ -272,6 +292,17 @@ impl<'a> Reports<'a> {
     }
 
     // What the session uses.
+
+    /// Whether a report is to be seen at the broker, and not only acknowledged.
+    pub(crate) fn wants_proof(&self) -> bool {
+        let current = self.current.borrow();
+        current.proving || !current.confirmed
+    }
+
+    /// Notes whether acknowledgements of the present connection tell what was refused.
+    pub(crate) fn connected(&self, acks_are_sure: bool) {
+        self.acks_are_sure.set(acks_are_sure);
+    }
 
     pub(crate) fn disconnected(&self) {
         self.accepted_revision.set(None);

@@ -39,6 +39,7 @@ use crate::board::{Board, Clock};
 use crate::config::{Config, ConfigError};
 use crate::job::Inbox;
 use crate::link;
+use crate::mqtt::Versions;
 use crate::platform::{Parts, Platform};
 use crate::report::{Reports, Room};
 use crate::session::Session;
@@ -97,6 +98,8 @@ impl<'a, P: Platform> Agent<'a, P> {
             reports: &reports,
             inbox: &inbox,
             uplink: &uplink,
+            versions: Versions::new(self.config.mqtt),
+            unwatched: false,
         };
         let mut link_rng = self.rng.clone();
         let link = link::keep(&mut self.link, self.clock, &mut link_rng, &uplink);

@@ -1,8 +1,10 @@
-//! One MQTT 5 connection: what the session needs of it and nothing else. Its packets are in `packet.rs`.
+//! One MQTT connection, of version 5 or 3.1.1: what the session needs of it and nothing else. Its packets are in `packet.rs`; which
+//! version comes next is decided in `version.rs`.
 //!
 //! Every call is bounded in time. After an error the connection is dropped, never repaired.
 
 mod packet;
+mod version;
 
 use core::fmt;
 use core::num::NonZeroU16;
@@ -10,8 +12,9 @@ use core::time::Duration;
 
 use embedded_io_async::{Read, Write};
 use otaru_format::topic::Topics;
-use packet::{Connect, PACKET, PINGREQ, Packet};
+use packet::{Connect, PACKET, PINGREQ, Packet, UNSUPPORTED};
 pub(crate) use packet::{Header, QoS};
+pub(crate) use version::{Answer, Level, Versions};
 
 use crate::board::Clock;
 use crate::config::Config;
@@ -31,6 +34,12 @@ pub(crate) enum Ended {
     Network,
     /// The broker did not answer in time.
     Silent,
+    /// The broker closed without a byte.
+    Closed,
+    /// The broker did that again, or sent an alert of TLS.
+    TlsPort,
+    /// The broker does not speak this version of MQTT; the other one is tried at once.
+    OtherVersion,
     /// The broker refused or closed, with its reason code (MQTT 5 section 2.4).
     Refused(u8),
     /// The broker broke the protocol.
@@ -44,6 +53,16 @@ impl Ended {
     pub(crate) fn is_lasting(self) -> bool {
         matches!(self, Self::Refused(0x85 | 0x86 | 0x87 | 0x8A | 0x8C | 0x8E) | Self::BadName)
     }
+
+    /// Returns what an attempt to connect that ended so says of the version that was tried.
+    pub(crate) const fn answer(self) -> Answer {
+        match self {
+            Self::Refused(UNSUPPORTED) => Answer::Unsupported,
+            Self::Refused(_) => Answer::Spoken,
+            Self::Closed => Answer::Closed,
+            _ => Answer::Nothing,
+        }
+    }
 }
 
 impl fmt::Display for Ended {
@@ -51,6 +70,10 @@ impl fmt::Display for Ended {
         match self {
             Self::Network => f.write_str("connection lost"),
             Self::Silent => f.write_str("no answer in time"),
+            Self::Closed => f.write_str("closed without an answer"),
+            Self::TlsPort => f.write_str("closed without an answer; is this a TLS port?"),
+            Self::OtherVersion => f.write_str("no MQTT 5 here, trying 3.1.1"),
+            Self::Refused(UNSUPPORTED) => f.write_str("the broker does not speak this version of MQTT"),
             Self::Refused(0x86) => f.write_str("the broker refused the user name or password"),
             Self::Refused(0x87) => {
                 f.write_str("the broker says: not authorised (user name, password or access rules)")
@@ -81,6 +104,8 @@ pub(crate) enum Incoming {
     Rejected,
     /// The broker answered a ping.
     Pong,
+    /// The broker answered to [`Connection::watch`]: whether it sends what is published there.
+    Watched(bool),
 }
 
 /// The memory of a [`Connection`]; apart from it, so that moving that moves no buffers.
@@ -99,17 +124,28 @@ impl Buffers {
 pub(crate) struct Connection<'c, S, C> {
     socket: S,
     buffers: &'c mut Buffers,
+    level: Level,
     /// Bytes of the incoming packet that are here.
     have: usize,
-    /// The identifier of the last packet that is to be acknowledged.
+    /// Bytes behind those that belong to a packet that was too long.
+    rest: usize,
+    /// The identifier that was given away last.
     last_id: NonZeroU16,
+    /// The identifier of the last publication that is to be acknowledged.
+    publish_id: u16,
+    /// The identifier of the last packet of [`Connection::watch`].
+    watch_id: u16,
     clock: &'c C,
     limit: Duration,
 }
 
 impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
     /// Connects, leaves the last will, and subscribes to the commands.
+    ///
+    /// # Errors
+    /// [`Ended::answer`] tells what the error says of the version.
     pub(crate) async fn open(
+        level: Level,
         socket: S,
         buffers: &'c mut Buffers,
         config: &Config<'_>,
@@ -117,7 +153,18 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         clock: &'c C,
     ) -> Result<Self, Ended> {
         let limit = config.answer_timeout;
-        let mut this = Self { socket, buffers, have: 0, last_id: NonZeroU16::MIN, clock, limit };
+        let mut this = Self {
+            socket,
+            buffers,
+            level,
+            have: 0,
+            rest: 0,
+            last_id: NonZeroU16::MIN,
+            publish_id: 0,
+            watch_id: 0,
+            clock,
+            limit,
+        };
         let connect = Connect {
             client: config.device,
             login: config.credentials.as_ref().map(|login| (login.username, login.password)),
@@ -126,21 +173,45 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
             session_expiry: SESSION_EXPIRY,
         };
         // Nothing has come in yet, and there is room for long passwords.
-        let packet = connect.write(&mut this.buffers.incoming).ok_or(Ended::BadName)?;
+        let packet = connect.write(level, &mut this.buffers.incoming).ok_or(Ended::BadName)?;
         send(&mut this.socket, clock, limit, packet, b"").await?;
-        let header = within(clock, limit, this.header()).await.map_err(|_| Ended::Silent)??;
+        let header = match within(clock, limit, this.header()).await.map_err(|_| Ended::Silent)? {
+            Err(Ended::Network) if this.have == 0 => return Err(Ended::Closed),
+            header => header?,
+        };
+        if header.is_tls_alert() {
+            return Err(Ended::TlsPort);
+        }
         match this.receive(header).await? {
             Packet::Connected { reason: 0 } => {}
             Packet::Connected { reason } | Packet::Closed { reason } => return Err(Ended::Refused(reason)),
             _ => return Err(Ended::Protocol),
         }
         this.have = 0;
+        this.rest = header.rest();
         for topic in [topics.update_all(), topics.update_one()] {
-            let id = this.next_id();
-            let packet = packet::subscribe(&topic, id, &mut this.buffers.outgoing).ok_or(Ended::BadName)?;
-            send(&mut this.socket, clock, limit, packet, b"").await?;
+            this.subscribe(&topic, true).await?;
         }
         Ok(this)
+    }
+
+    /// The version that is spoken.
+    pub(crate) const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Begins or ends to hear what is published to a topic. At the beginning the answer comes later as [`Incoming::Watched`].
+    pub(crate) async fn watch(&mut self, topic: &str, wanted: bool) -> Result<(), Ended> {
+        self.watch_id = self.subscribe(topic, wanted).await?;
+        Ok(())
+    }
+
+    /// Returns the identifier that the broker answers to.
+    async fn subscribe(&mut self, topic: &str, wanted: bool) -> Result<u16, Ended> {
+        let id = self.next_id();
+        let packet = packet::subscribe(self.level, topic, id, wanted, &mut self.buffers.outgoing);
+        send(&mut self.socket, self.clock, self.limit, packet.ok_or(Ended::BadName)?, b"").await?;
+        Ok(id.get())
     }
 
     /// Publishes; at QoS 1 the broker's answer comes later as [`Incoming::Accepted`].
@@ -152,7 +223,8 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         qos: QoS,
     ) -> Result<(), Ended> {
         let id = (qos == QoS::AtLeastOnce).then(|| self.next_id());
-        let head = packet::publish(topic, id, retain, payload.len(), &mut self.buffers.outgoing);
+        self.publish_id = id.map_or(self.publish_id, NonZeroU16::get);
+        let head = packet::publish(self.level, topic, id, retain, payload.len(), &mut self.buffers.outgoing);
         send(&mut self.socket, self.clock, self.limit, head.ok_or(Ended::BadName)?, payload).await
     }
 
@@ -162,6 +234,10 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
 
     /// Waits for a packet's first bytes. May be dropped and called again.
     pub(crate) async fn header(&mut self) -> Result<Header, Ended> {
+        while self.rest > 0 {
+            self.read(self.rest.min(PACKET)).await?;
+            self.rest -= core::mem::take(&mut self.have);
+        }
         loop {
             if let Some(header) = Header::read(&self.buffers.incoming[..self.have])? {
                 return Ok(header);
@@ -177,7 +253,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         header: Header,
         on_message: impl FnOnce(&str, &[u8], Origin) -> Option<u32>,
     ) -> Result<Incoming, Ended> {
-        let last_id = self.last_id.get();
+        let (publish_id, watch_id) = (self.publish_id, self.watch_id);
         let (incoming, acknowledge) = match self.receive(header).await? {
             Packet::Message { topic, payload, id, again, retained } => {
                 let origin = match (retained, again) {
@@ -190,17 +266,19 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
                     None => (Incoming::Other, id),
                 }
             }
-            Packet::Acknowledged { id, .. } if id != last_id => (Incoming::Other, None),
+            Packet::Acknowledged { id, .. } if id != publish_id => (Incoming::Other, None),
             Packet::Acknowledged { reason: 0x80.., .. } => (Incoming::Rejected, None),
             Packet::Acknowledged { .. } => (Incoming::Accepted, None),
-            Packet::Subscribed { reason: reason @ 0x80.. } | Packet::Closed { reason } => {
+            Packet::Subscribed { id, reason } if id == watch_id => (Incoming::Watched(reason < 0x80), None),
+            Packet::Subscribed { reason: reason @ 0x80.., .. } | Packet::Closed { reason } => {
                 return Err(Ended::Refused(reason));
             }
-            Packet::Subscribed { .. } => (Incoming::Other, None),
+            Packet::Subscribed { .. } | Packet::Unsubscribed => (Incoming::Other, None),
             Packet::Pong => (Incoming::Pong, None),
             Packet::Connected { .. } => return Err(Ended::Protocol),
         };
         self.have = 0;
+        self.rest = header.rest();
         if let Some(id) = acknowledge {
             self.acknowledge(id).await?;
         }
@@ -223,7 +301,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         })
         .await
         .map_err(|_| Ended::Silent)??;
-        Ok(Packet::read(header, &self.buffers.incoming)?)
+        Ok(Packet::read(self.level, header, &self.buffers.incoming)?)
     }
 
     /// Reads more of a packet, up to its byte `end`.
