@@ -3,6 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
+use otaru_format::mqtt::MqttVersion;
 use otaru_format::name::{self, BadHost, has_control};
 use otaru_format::release::is_good_text;
 use otaru_format::topic::{TopicError, Topics};
@@ -32,6 +33,8 @@ pub struct Config<'a> {
     pub broker_port: u16,
     /// The login at the broker, if it wants one.
     pub credentials: Option<Credentials<'a>>,
+    /// Version of MQTT; by default 5, and 3.1.1 where the broker speaks nothing newer.
+    pub mqtt: MqttVersion,
     /// MQTT keep-alive (MQTT 5 section 3.1.2.10). Half of it idle makes a ping; an answer must come
     /// within [`Config::answer_timeout`].
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
@@ -84,6 +87,7 @@ impl<'a> Config<'a> {
             broker_host,
             broker_port: 1883,
             credentials: None,
+            mqtt: MqttVersion::Auto,
             keep_alive: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(10),
             reconnect: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) },

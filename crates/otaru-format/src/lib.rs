@@ -15,6 +15,7 @@ pub mod digest;
 pub mod guards;
 pub mod image;
 mod json;
+pub mod mqtt;
 pub mod name;
 pub mod otadata;
 pub mod partition;

@@ -8,8 +8,9 @@ use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
 use otaru_sim::geometry::Geometry;
+use otaru_sim::lab::dialect::VersionRefusal;
 use otaru_sim::lab::http;
-use otaru_sim::lab::{Lab, Setup, firmware, run};
+use otaru_sim::lab::{Lab, Setup, firmware, on_each_broker};
 
 const SIZE: usize = 100_000;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -17,9 +18,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALL: &str = "ESP32/ota/update";
 const BOOTLOADERS: [BootloaderKind; 2] = [BootloaderKind::Plain, BootloaderKind::Rollback];
 
-async fn lab(bootloader: BootloaderKind) -> Lab {
+async fn lab(only_311: Option<VersionRefusal>, bootloader: BootloaderKind) -> Lab {
     let old = firmware("1.0.0", SIZE, Behaviour::Healthy);
-    let mut lab = Lab::new(Setup { bootloader, ..Setup::default() }, &old).unwrap();
+    let mut lab = Lab::new(Setup { bootloader, only_311, ..Setup::default() }, &old).unwrap();
     lab.serve(&firmware("1.1.0", SIZE, Behaviour::Healthy));
     lab.power_on();
     lab.ready().await;
@@ -68,8 +69,8 @@ fn last(lab: &Lab) -> Status<String> {
 #[test]
 fn an_image_whose_broker_was_away_is_tried_again_without_a_download() {
     for bootloader in BOOTLOADERS {
-        run(async {
-            let lab = lab(bootloader).await;
+        on_each_broker(async |broker| {
+            let lab = lab(broker, bootloader).await;
             lab.command();
             assert!(away_at_start(&lab, 1, HOUR).await);
             assert!(booted(&lab, "1.0.0", 2, HOUR).await, "it goes back once");
@@ -92,8 +93,8 @@ fn an_image_whose_broker_was_away_is_tried_again_without_a_download() {
 
 #[test]
 fn an_attacker_who_takes_the_broker_away_gets_five_short_absences_and_bars_nothing() {
-    run(async {
-        let lab = lab(BootloaderKind::Plain).await;
+    on_each_broker(async |broker| {
+        let lab = lab(broker, BootloaderKind::Plain).await;
         lab.broker.publish(ALL, "http://files/new.bin", true);
         for trial in 1..=5 {
             assert!(away_at_start(&lab, trial, 2 * DAY).await, "trial {trial}");
@@ -118,8 +119,8 @@ fn an_attacker_who_takes_the_broker_away_gets_five_short_absences_and_bars_nothi
 
 #[test]
 fn what_was_given_up_stays_given_up_over_a_loss_of_power_and_is_told_again() {
-    run(async {
-        let mut lab = lab(BootloaderKind::Rollback).await;
+    on_each_broker(async |broker| {
+        let mut lab = lab(broker, BootloaderKind::Rollback).await;
         lab.broker.publish(ALL, "http://files/new.bin", true);
         for trial in 1..=5 {
             assert!(away_at_start(&lab, trial, 2 * DAY).await, "trial {trial}");
@@ -143,8 +144,8 @@ fn what_was_given_up_stays_given_up_over_a_loss_of_power_and_is_told_again() {
 
 #[test]
 fn a_fleet_whose_broker_moved_is_saved_by_the_image_that_knows_the_new_one() {
-    run(async {
-        let lab = lab(BootloaderKind::Plain).await;
+    on_each_broker(async |broker| {
+        let lab = lab(broker, BootloaderKind::Plain).await;
         lab.command();
         assert!(away_at_start(&lab, 1, HOUR).await);
         assert!(booted(&lab, "1.0.0", 2, HOUR).await);
@@ -158,8 +159,8 @@ fn a_fleet_whose_broker_moved_is_saved_by_the_image_that_knows_the_new_one() {
 
 #[test]
 fn a_broker_that_is_never_found_gets_five_trials_a_day_apart() {
-    run(async {
-        let lab = lab(BootloaderKind::Plain).await;
+    on_each_broker(async |broker| {
+        let lab = lab(broker, BootloaderKind::Plain).await;
         lab.command();
         assert!(away_at_start(&lab, 1, HOUR).await);
         assert!(booted(&lab, "1.0.0", 2, HOUR).await);
@@ -176,8 +177,8 @@ fn a_broker_that_is_never_found_gets_five_trials_a_day_apart() {
 
 #[test]
 fn the_pauses_between_trials_grow_while_the_old_image_is_heard() {
-    run(async {
-        let lab = lab(BootloaderKind::Plain).await;
+    on_each_broker(async |broker| {
+        let lab = lab(broker, BootloaderKind::Plain).await;
         lab.command();
         for (trial, minutes) in (1..).zip([10, 60, 360, 1440]) {
             assert!(away_at_start(&lab, trial, 2 * DAY).await, "trial {trial}");
@@ -191,8 +192,8 @@ fn the_pauses_between_trials_grow_while_the_old_image_is_heard() {
 
 #[test]
 fn nothing_is_activated_before_the_old_image_is_heard() {
-    run(async {
-        let lab = lab(BootloaderKind::Plain).await;
+    on_each_broker(async |broker| {
+        let lab = lab(broker, BootloaderKind::Plain).await;
         lab.broker.refuse_reports(true);
         lab.command();
         tokio::time::sleep(2 * HOUR).await;
@@ -210,8 +211,8 @@ fn nothing_is_activated_before_the_old_image_is_heard() {
 #[test]
 fn a_cancelled_wait_starts_nothing_and_another_command_replaces_it() {
     for cancel in [true, false] {
-        run(async {
-            let lab = lab(BootloaderKind::Plain).await;
+        on_each_broker(async |broker| {
+            let lab = lab(broker, BootloaderKind::Plain).await;
             lab.command();
             assert!(away_at_start(&lab, 1, HOUR).await);
             assert!(booted(&lab, "1.0.0", 2, HOUR).await);
@@ -234,8 +235,8 @@ fn a_cancelled_wait_starts_nothing_and_another_command_replaces_it() {
 
 #[test]
 fn a_command_that_is_refused_does_not_end_the_wait() {
-    run(async {
-        let lab = lab(BootloaderKind::Plain).await;
+    on_each_broker(async |broker| {
+        let lab = lab(broker, BootloaderKind::Plain).await;
         lab.http.handle(|request| {
             let bytes = if request.path == "/page" {
                 b"<html>".to_vec()
@@ -258,8 +259,8 @@ fn a_command_that_is_refused_does_not_end_the_wait() {
 
 #[test]
 fn power_cuts_do_not_use_up_the_starts_of_a_trial() {
-    run(async {
-        let mut lab = lab(BootloaderKind::Plain).await;
+    on_each_broker(async |broker| {
+        let mut lab = lab(broker, BootloaderKind::Plain).await;
         lab.command();
         assert!(away_at_start(&lab, 1, HOUR).await);
         for _ in 0..10 {
@@ -276,8 +277,8 @@ fn power_cuts_do_not_use_up_the_starts_of_a_trial() {
 #[test]
 fn an_image_that_browns_out_goes_after_twenty_starts_and_is_not_barred() {
     for bootloader in BOOTLOADERS {
-        run(async {
-            let mut lab = lab(bootloader).await;
+        on_each_broker(async |broker| {
+            let mut lab = lab(broker, bootloader).await;
             lab.serve(&firmware("1.1.0", SIZE, Behaviour::Brownout));
             lab.broker.publish(ALL, "http://files/new.bin", true);
             let end = lab.wait_for(DAY, |status| status.state == UpdateState::RolledBack).await;
@@ -311,10 +312,11 @@ fn an_image_that_browns_out_goes_after_twenty_starts_and_is_not_barred() {
 
 #[test]
 fn without_a_memory_no_more_losses_of_power_are_told_than_there_were() {
-    run(async {
+    on_each_broker(async |broker| {
         let old = firmware("1.0.0", SIZE, Behaviour::Healthy);
         let geometry = Geometry::default().without_state();
-        let setup = Setup { bootloader: BootloaderKind::Rollback, geometry, ..Setup::default() };
+        let (bootloader, only_311) = (BootloaderKind::Rollback, broker);
+        let setup = Setup { bootloader, geometry, only_311, ..Setup::default() };
         let mut lab = Lab::new(setup, &old).unwrap();
         lab.serve(&firmware("1.1.0", SIZE, Behaviour::Brownout));
         lab.power_on();

@@ -8,9 +8,10 @@ use otaru_format::status::{Code, Status, UpdateState};
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
+use otaru_sim::lab::dialect::VersionRefusal;
 use otaru_sim::lab::http::{self, Request};
 use otaru_sim::lab::release::{Key, Recipe};
-use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
+use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, on_each_broker};
 
 const SIZE: usize = 100_000;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -22,12 +23,12 @@ fn image(version: &str) -> Vec<u8> {
     firmware(version, SIZE, Behaviour::Healthy)
 }
 
-fn plain(bootloader: BootloaderKind) -> Setup {
-    Setup { bootloader, ..Setup::default() }
+fn plain(only_311: Option<VersionRefusal>, bootloader: BootloaderKind) -> Setup {
+    Setup { bootloader, only_311, ..Setup::default() }
 }
 
-fn strict(bootloader: BootloaderKind) -> Setup {
-    let mut setup = plain(bootloader);
+fn strict(only_311: Option<VersionRefusal>, bootloader: BootloaderKind) -> Setup {
+    let mut setup = plain(only_311, bootloader);
     setup.config.allow_unsigned = false;
     setup.config.keys = Box::leak(Box::new([Key(1).public()]));
     setup
@@ -88,8 +89,8 @@ async fn confirmed(lab: &Lab, version: &str) {
 #[test]
 fn a_broker_that_flaps_puts_the_next_trial_off() {
     for bootloader in BOOTLOADERS {
-        run(async {
-            let lab = lab(plain(bootloader)).await;
+        on_each_broker(async |broker| {
+            let lab = lab(plain(broker, bootloader)).await;
             lab.broker.publish(ALL, "http://files/1.1.0.bin", true);
             unheard(&lab, 1).await;
             for _ in 0..100 {
@@ -108,8 +109,8 @@ fn a_broker_that_flaps_puts_the_next_trial_off() {
 #[test]
 fn power_that_goes_while_an_image_waits_changes_no_count() {
     for bootloader in BOOTLOADERS {
-        run(async {
-            let mut lab = lab(plain(bootloader)).await;
+        on_each_broker(async |broker| {
+            let mut lab = lab(plain(broker, bootloader)).await;
             lab.broker.publish(ALL, "http://files/1.1.0.bin", true);
             unheard(&lab, 1).await;
             waits(&lab).await;
@@ -131,8 +132,8 @@ fn power_that_goes_while_an_image_waits_changes_no_count() {
 #[test]
 fn a_release_that_waited_counts_as_one() {
     for (bootloader, delta) in BOOTLOADERS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
-        run(async {
-            let lab = lab(strict(bootloader)).await;
+        on_each_broker(async |broker| {
+            let lab = lab(strict(broker, bootloader)).await;
             let (old, new) = (image("1.0.0"), image("1.1.0"));
             let patch = || (Digest::of(&old), otaru_delta::encode(&old, &new).unwrap());
             let patches = delta.then(patch).into_iter().collect();
@@ -166,8 +167,8 @@ fn a_release_that_waited_counts_as_one() {
 #[test]
 fn a_newer_offer_takes_the_place_of_a_retained_command_that_waits() {
     for bootloader in BOOTLOADERS {
-        run(async {
-            let mut lab = lab(plain(bootloader)).await;
+        on_each_broker(async |broker| {
+            let mut lab = lab(plain(broker, bootloader)).await;
             lab.broker.publish(ALL, "http://files/1.1.0.bin", true);
             unheard(&lab, 1).await;
             waits(&lab).await;

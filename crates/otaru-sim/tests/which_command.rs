@@ -7,8 +7,9 @@ use otaru_device::Clock as _;
 use otaru_format::status::{Code, UpdateState};
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
+use otaru_sim::lab::dialect::VersionRefusal;
 use otaru_sim::lab::http::{self, Act};
-use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, run};
+use otaru_sim::lab::{DEVICE, Lab, Setup, firmware, on_each_broker};
 use otaru_sim::lan::Quality;
 
 const SIZE: usize = 300_000;
@@ -19,10 +20,10 @@ fn image(version: &str) -> Vec<u8> {
     firmware(version, SIZE, Behaviour::Healthy)
 }
 
-async fn lab_with(image: &[u8]) -> Lab {
+async fn lab_with(only_311: Option<VersionRefusal>, image: &[u8]) -> Lab {
     // Slow enough that there is a middle of a download.
     let quality = Quality { rate: 50_000, ..Quality::HOME };
-    let mut lab = Lab::new(Setup { quality, ..Setup::default() }, image).unwrap();
+    let mut lab = Lab::new(Setup { quality, only_311, ..Setup::default() }, image).unwrap();
     lab.http.handle(|request| {
         let version = request.path.trim_start_matches('/').trim_end_matches(".bin").to_owned();
         http::file(request, &self::image(&version), &format!("\"{version}\""))
@@ -50,8 +51,8 @@ fn starts(lab: &Lab) -> usize {
 
 #[test]
 fn a_command_is_acknowledged_before_the_work_begins() {
-    run(async {
-        let lab = lab_with(&image("1.0.0")).await;
+    on_each_broker(async |broker| {
+        let lab = lab_with(broker, &image("1.0.0")).await;
         lab.http.handle(|_| vec![Act::Stall]);
         for number in 0..30 {
             let at = lab.clock.now();
@@ -66,8 +67,8 @@ fn a_command_is_acknowledged_before_the_work_begins() {
 
 #[test]
 fn a_flood_of_commands_wears_no_flash_out() {
-    run(async {
-        let lab = lab_with(&image("1.0.0")).await;
+    on_each_broker(async |broker| {
+        let lab = lab_with(broker, &image("1.0.0")).await;
         lab.http.handle(|_| vec![Act::Stall]);
         let before = lab.flash.counts().pages;
         for number in 0..600 {
@@ -92,8 +93,8 @@ fn a_flood_of_commands_wears_no_flash_out() {
 fn an_update_that_crashes_the_running_image_ends_after_three_crashes() {
     // Retained, so that it is delivered at each start as well; or not.
     for retained in [false, true] {
-        run(async {
-            let lab = lab_with(&firmware("1.0.0", SIZE, Behaviour::CrashInUpdate)).await;
+        on_each_broker(async |broker| {
+            let lab = lab_with(broker, &firmware("1.0.0", SIZE, Behaviour::CrashInUpdate)).await;
             lab.broker.publish(ALL, url("1.1.0"), retained);
             let end = lab.wait_for(HOUR, |status| status.state == UpdateState::Failed).await.unwrap();
             assert_eq!(end.error.unwrap().code, Code::Crashed);
@@ -116,8 +117,8 @@ fn an_update_that_crashes_the_running_image_ends_after_three_crashes() {
 
 #[test]
 fn a_command_that_was_never_acknowledged_counts_with_its_redeliveries() {
-    run(async {
-        let lab = lab_with(&firmware("1.0.0", SIZE, Behaviour::CrashInUpdate)).await;
+    on_each_broker(async |broker| {
+        let lab = lab_with(broker, &firmware("1.0.0", SIZE, Behaviour::CrashInUpdate)).await;
         lab.broker.forget_acknowledgements(true);
         lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), url("1.1.0"), false);
         tokio::time::sleep(3 * HOUR).await;
@@ -129,8 +130,8 @@ fn a_command_that_was_never_acknowledged_counts_with_its_redeliveries() {
 fn a_retained_old_command_does_not_undo_a_newer_one() {
     // The device was there when the old one was published, or came later.
     for late in [false, true] {
-        run(async {
-            let mut lab = lab_with(&image("1.0.0")).await;
+        on_each_broker(async |broker| {
+            let mut lab = lab_with(broker, &image("1.0.0")).await;
             if late {
                 lab.power_off();
             }
@@ -157,8 +158,8 @@ fn a_retained_old_command_does_not_undo_a_newer_one() {
 
 #[test]
 fn a_retained_copy_in_the_middle_of_a_newer_update_does_not_end_it() {
-    run(async {
-        let lab = lab_with(&image("1.0.0")).await;
+    on_each_broker(async |broker| {
+        let lab = lab_with(broker, &image("1.0.0")).await;
         lab.broker.publish(ALL, url("1.1.0"), true);
         confirmed(&lab, "1.1.0").await;
         lab.broker.publish(ALL, url("1.2.0"), false);
@@ -172,8 +173,8 @@ fn a_retained_copy_in_the_middle_of_a_newer_update_does_not_end_it() {
 
 #[test]
 fn two_retained_commands_do_not_take_turns() {
-    run(async {
-        let mut lab = lab_with(&image("1.0.0")).await;
+    on_each_broker(async |broker| {
+        let mut lab = lab_with(broker, &image("1.0.0")).await;
         lab.power_off();
         lab.broker.publish(ALL, url("1.1.0"), true);
         lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), url("1.2.0"), true);
@@ -194,8 +195,8 @@ fn two_retained_commands_do_not_take_turns() {
 
 #[test]
 fn a_new_file_under_the_same_retained_url_is_served() {
-    run(async {
-        let mut lab = lab_with(&image("1.0.0")).await;
+    on_each_broker(async |broker| {
+        let mut lab = lab_with(broker, &image("1.0.0")).await;
         lab.serve(&image("1.1.0"));
         lab.broker.publish(ALL, "http://files/new.bin", true);
         confirmed(&lab, "1.1.0").await;
@@ -210,8 +211,8 @@ fn a_new_file_under_the_same_retained_url_is_served() {
 
 #[test]
 fn what_was_refused_replaces_nothing() {
-    run(async {
-        let mut lab = lab_with(&image("1.0.0")).await;
+    on_each_broker(async |broker| {
+        let mut lab = lab_with(broker, &image("1.0.0")).await;
         lab.http.handle(|request| {
             let bytes = if request.path == "/page" { b"<html>".to_vec() } else { self::image("1.1.0") };
             http::file(request, &bytes, "\"x\"")
@@ -229,8 +230,8 @@ fn what_was_refused_replaces_nothing() {
 
 #[test]
 fn an_offer_with_a_lower_order_is_passed_over() {
-    run(async {
-        let lab = lab_with(&image("1.0.0")).await;
+    on_each_broker(async |broker| {
+        let lab = lab_with(broker, &image("1.0.0")).await;
         let offer = |version: &str, order: u64| format!(r#"{{"url":"{}","order":{order}}}"#, url(version));
         lab.broker.publish(ALL, offer("1.1.0", 7), false);
         confirmed(&lab, "1.1.0").await;

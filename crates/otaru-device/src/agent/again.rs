@@ -57,6 +57,7 @@ impl<P: Platform> Worker<'_, P> {
         );
         let failure = Failure::new(Code::Unreachable, text);
         self.reports.fault(UpdateState::Retrying, Code::Unreachable, &failure.detail);
+        self.reports.prove();
         self.retry = Some(retry);
     }
 

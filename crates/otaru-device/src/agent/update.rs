@@ -69,6 +69,7 @@ impl<P: Platform> Worker<'_, P> {
     /// Waits, as long as it takes, until the broker accepts a report on the connection there is. Where it cannot be reached now, the
     /// new image could not prove itself either, and would be blamed for it.
     async fn reach_broker(&self) {
+        self.reports.prove();
         if !self.reports.announce(self.clock, ANNOUNCE).await {
             self.reports.line(format_args!("Waiting for the broker to accept a report."));
             self.reports.until_accepted().await;

@@ -1,8 +1,10 @@
-//! One MQTT 5 connection: what the session needs of it and nothing else. Its packets are in `packet.rs`.
+//! One MQTT connection, of version 5 or 3.1.1: what the session needs of it and nothing else. Its packets are in `packet.rs`; which
+//! version comes next is decided in `version.rs`.
 //!
 //! Every call is bounded in time. After an error the connection is dropped, never repaired.
 
 mod packet;
+mod version;
 
 use core::fmt;
 use core::num::NonZeroU16;
@@ -10,8 +12,9 @@ use core::time::Duration;
 
 use embedded_io_async::{Read, Write};
 use otaru_format::topic::Topics;
-use packet::{Connect, PACKET, PINGREQ, Packet};
+use packet::{Connect, PACKET, PINGREQ, Packet, UNSUPPORTED};
 pub(crate) use packet::{Header, QoS};
+pub(crate) use version::{Answer, Level, Versions};
 
 use crate::board::Clock;
 use crate::config::Config;
@@ -31,6 +34,10 @@ pub(crate) enum Ended {
     Network,
     /// The broker did not answer in time.
     Silent,
+    /// The broker closed without a byte.
+    Closed,
+    /// The broker did that again, or sent an alert of TLS.
+    TlsPort,
     /// The broker refused or closed, with its reason code (MQTT 5 section 2.4).
     Refused(u8),
     /// The broker broke the protocol.
@@ -44,6 +51,16 @@ impl Ended {
     pub(crate) fn is_lasting(self) -> bool {
         matches!(self, Self::Refused(0x85 | 0x86 | 0x87 | 0x8A | 0x8C | 0x8E) | Self::BadName)
     }
+
+    /// Returns what an attempt to connect that ended so says of the version that was tried.
+    pub(crate) const fn answer(self) -> Answer {
+        match self {
+            Self::Refused(UNSUPPORTED) => Answer::Unsupported,
+            Self::Refused(_) => Answer::Spoken,
+            Self::Closed => Answer::Closed,
+            _ => Answer::Nothing,
+        }
+    }
 }
 
 impl fmt::Display for Ended {
@@ -51,6 +68,9 @@ impl fmt::Display for Ended {
         match self {
             Self::Network => f.write_str("connection lost"),
             Self::Silent => f.write_str("no answer in time"),
+            Self::Closed => f.write_str("closed without a word"),
+            Self::TlsPort => f.write_str("no answer; is this a TLS port?"),
+            Self::Refused(UNSUPPORTED) => f.write_str("the broker speaks another MQTT version"),
             Self::Refused(0x86) => f.write_str("the broker refused the user name or password"),
             Self::Refused(0x87) => {
                 f.write_str("the broker says: not authorised (user name, password or access rules)")
@@ -71,9 +91,9 @@ impl From<packet::Broken> for Ended {
 
 /// Packet that arrived.
 pub(crate) enum Incoming {
-    /// Nothing the session must know.
-    Other,
-    /// A command, which the inbox knows by this number. With an `id` it is to be [acknowledged](Connection::acknowledge).
+    /// Nothing the session must know; with an `id` it is to be [acknowledged](Connection::put_acknowledgement).
+    Other { id: Option<NonZeroU16> },
+    /// A command, which the inbox knows by this number. With an `id` it is to be acknowledged once that was dealt with.
     Command { id: Option<NonZeroU16>, number: u32 },
     /// The broker took our QoS 1 publication.
     Accepted,
@@ -81,6 +101,8 @@ pub(crate) enum Incoming {
     Rejected,
     /// The broker answered a ping.
     Pong,
+    /// The broker answered to a subscription that may fail: whether it sends what is published there.
+    Watched(bool),
 }
 
 /// The memory of a [`Connection`]; apart from it, so that moving that moves no buffers.
@@ -99,17 +121,30 @@ impl Buffers {
 pub(crate) struct Connection<'c, S, C> {
     socket: S,
     buffers: &'c mut Buffers,
+    level: Level,
     /// Bytes of the incoming packet that are here.
     have: usize,
-    /// The identifier of the last packet that is to be acknowledged.
+    /// Bytes behind those that belong to a packet that was too long.
+    rest: usize,
+    /// Bytes of the outgoing packet's head.
+    head: usize,
+    /// The identifier that was given away last.
     last_id: NonZeroU16,
+    /// The identifier of the last publication that is to be acknowledged.
+    publish_id: u16,
+    /// The identifier of the last subscription that may fail.
+    watch_id: u16,
     clock: &'c C,
     limit: Duration,
 }
 
 impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
-    /// Connects, leaves the last will, and subscribes to the commands.
+    /// Connects, and leaves the last will.
+    ///
+    /// # Errors
+    /// [`Ended::answer`] tells what the error says of the version.
     pub(crate) async fn open(
+        level: Level,
         socket: S,
         buffers: &'c mut Buffers,
         config: &Config<'_>,
@@ -117,7 +152,19 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         clock: &'c C,
     ) -> Result<Self, Ended> {
         let limit = config.answer_timeout;
-        let mut this = Self { socket, buffers, have: 0, last_id: NonZeroU16::MIN, clock, limit };
+        let mut this = Self {
+            socket,
+            buffers,
+            level,
+            have: 0,
+            rest: 0,
+            head: 0,
+            last_id: NonZeroU16::MIN,
+            publish_id: 0,
+            watch_id: 0,
+            clock,
+            limit,
+        };
         let connect = Connect {
             client: config.device,
             login: config.credentials.as_ref().map(|login| (login.username, login.password)),
@@ -126,59 +173,120 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
             session_expiry: SESSION_EXPIRY,
         };
         // Nothing has come in yet, and there is room for long passwords.
-        let packet = connect.write(&mut this.buffers.incoming).ok_or(Ended::BadName)?;
+        let packet = connect.write(level, &mut this.buffers.incoming).ok_or(Ended::BadName)?;
         send(&mut this.socket, clock, limit, packet, b"").await?;
-        let header = within(clock, limit, this.header()).await.map_err(|_| Ended::Silent)??;
+        let header = match within(clock, limit, this.header()).await.map_err(|_| Ended::Silent)? {
+            Err(Ended::Network) if this.have == 0 => return Err(Ended::Closed),
+            header => header?,
+        };
+        if header.is_tls_alert() {
+            return Err(Ended::TlsPort);
+        }
         match this.receive(header).await? {
             Packet::Connected { reason: 0 } => {}
             Packet::Connected { reason } | Packet::Closed { reason } => return Err(Ended::Refused(reason)),
             _ => return Err(Ended::Protocol),
         }
         this.have = 0;
-        for topic in [topics.update_all(), topics.update_one()] {
-            let id = this.next_id();
-            let packet = packet::subscribe(&topic, id, &mut this.buffers.outgoing).ok_or(Ended::BadName)?;
-            send(&mut this.socket, clock, limit, packet, b"").await?;
-        }
+        this.rest = header.rest();
         Ok(this)
     }
 
-    /// Publishes; at QoS 1 the broker's answer comes later as [`Incoming::Accepted`].
-    pub(crate) async fn publish(
+    /// The version that is spoken.
+    pub(crate) const fn level(&self) -> Level {
+        self.level
+    }
+
+    // One packet is made ready to be sent, then sent: a future for each kind would take its code each time.
+
+    /// Makes the beginning or the end of a subscription ready. Where the broker refuses to begin one, the connection is at its end, but
+    /// for one that `may_fail`: then [`Incoming::Watched`] comes.
+    pub(crate) fn put_subscription(
         &mut self,
         topic: &str,
-        payload: &[u8],
+        wanted: bool,
+        may_fail: bool,
+    ) -> Result<(), Ended> {
+        self.put(|level, id, out| packet::subscribe(level, topic, id, wanted, out))?;
+        if may_fail {
+            self.watch_id = self.last_id.get();
+        }
+        Ok(())
+    }
+
+    /// Makes a message ready, but for its payload of `len` bytes; at QoS 1 the broker's answer comes later as [`Incoming::Accepted`].
+    pub(crate) fn put_message(
+        &mut self,
+        topic: &str,
+        len: usize,
         retain: bool,
         qos: QoS,
     ) -> Result<(), Ended> {
-        let id = (qos == QoS::AtLeastOnce).then(|| self.next_id());
-        let head = packet::publish(topic, id, retain, payload.len(), &mut self.buffers.outgoing);
-        send(&mut self.socket, self.clock, self.limit, head.ok_or(Ended::BadName)?, payload).await
+        let is_sure = qos == QoS::AtLeastOnce;
+        self.put(|level, id, out| packet::publish(level, topic, is_sure.then_some(id), retain, len, out))?;
+        if is_sure {
+            self.publish_id = self.last_id.get();
+        }
+        Ok(())
     }
 
-    pub(crate) fn ping(&mut self) -> impl Future<Output = Result<(), Ended>> {
-        send(&mut self.socket, self.clock, self.limit, &PINGREQ, b"")
+    /// Makes ready what tells the broker that it need not keep a message.
+    pub(crate) fn put_acknowledgement(&mut self, id: NonZeroU16) {
+        self.put_bytes(&packet::acknowledge(id));
+    }
+
+    /// Makes a ping ready.
+    pub(crate) fn put_ping(&mut self) {
+        self.put_bytes(&PINGREQ);
+    }
+
+    /// Sends what was made ready, and the payload that goes with it.
+    pub(crate) fn send(&mut self, payload: &[u8]) -> impl Future<Output = Result<(), Ended>> {
+        let head = self.buffers.outgoing.get(..self.head).unwrap_or_default();
+        send(&mut self.socket, self.clock, self.limit, head, payload)
+    }
+
+    fn put(
+        &mut self,
+        write: impl for<'b> FnOnce(Level, NonZeroU16, &'b mut [u8]) -> Option<&'b [u8]>,
+    ) -> Result<(), Ended> {
+        self.last_id = self.last_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
+        self.head = write(self.level, self.last_id, &mut self.buffers.outgoing).ok_or(Ended::BadName)?.len();
+        Ok(())
+    }
+
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        self.head = bytes.len();
+        self.buffers.outgoing.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
     }
 
     /// Waits for a packet's first bytes. May be dropped and called again.
     pub(crate) async fn header(&mut self) -> Result<Header, Ended> {
         loop {
-            if let Some(header) = Header::read(&self.buffers.incoming[..self.have])? {
+            let rest = self.rest.min(PACKET);
+            let end = if rest > 0 { rest } else { self.have + 1 };
+            if rest == 0
+                && let Some(header) = Header::read(&self.buffers.incoming[..self.have])?
+            {
                 return Ok(header);
             }
-            self.read(self.have + 1).await?;
+            self.read(end).await?;
+            if rest > 0 {
+                self.rest -= core::mem::take(&mut self.have);
+            }
         }
     }
 
     /// Reads the packet that [`Connection::header`] announced. Messages go to `on_message`, which gives back the number of those that
-    /// are commands; others are acknowledged at once.
+    /// are commands.
     pub(crate) async fn packet(
         &mut self,
         header: Header,
         on_message: impl FnOnce(&str, &[u8], Origin) -> Option<u32>,
     ) -> Result<Incoming, Ended> {
-        let last_id = self.last_id.get();
-        let (incoming, acknowledge) = match self.receive(header).await? {
+        let (publish_id, watch_id) = (self.publish_id, self.watch_id);
+        let other = Incoming::Other { id: None };
+        let incoming = match self.receive(header).await? {
             Packet::Message { topic, payload, id, again, retained } => {
                 let origin = match (retained, again) {
                     (true, _) => Origin::Retained,
@@ -186,30 +294,24 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
                     (false, false) => Origin::Live,
                 };
                 match on_message(topic, payload, origin) {
-                    Some(number) => (Incoming::Command { id, number }, None),
-                    None => (Incoming::Other, id),
+                    Some(number) => Incoming::Command { id, number },
+                    None => Incoming::Other { id },
                 }
             }
-            Packet::Acknowledged { id, .. } if id != last_id => (Incoming::Other, None),
-            Packet::Acknowledged { reason: 0x80.., .. } => (Incoming::Rejected, None),
-            Packet::Acknowledged { .. } => (Incoming::Accepted, None),
-            Packet::Subscribed { reason: reason @ 0x80.. } | Packet::Closed { reason } => {
+            Packet::Acknowledged { id, .. } if id != publish_id => other,
+            Packet::Acknowledged { reason: 0x80.., .. } => Incoming::Rejected,
+            Packet::Acknowledged { .. } => Incoming::Accepted,
+            Packet::Subscribed { id, reason } if id == watch_id => Incoming::Watched(reason < 0x80),
+            Packet::Subscribed { reason: reason @ 0x80.., .. } | Packet::Closed { reason } => {
                 return Err(Ended::Refused(reason));
             }
-            Packet::Subscribed { .. } => (Incoming::Other, None),
-            Packet::Pong => (Incoming::Pong, None),
+            Packet::Subscribed { .. } | Packet::Unsubscribed => other,
+            Packet::Pong => Incoming::Pong,
             Packet::Connected { .. } => return Err(Ended::Protocol),
         };
         self.have = 0;
-        if let Some(id) = acknowledge {
-            self.acknowledge(id).await?;
-        }
+        self.rest = header.rest();
         Ok(incoming)
-    }
-
-    /// Tells the broker that it need not keep a message.
-    pub(crate) async fn acknowledge(&mut self, id: NonZeroU16) -> Result<(), Ended> {
-        send(&mut self.socket, self.clock, self.limit, &packet::acknowledge(id), b"").await
     }
 
     /// The packet behind a header, when it is whole; it stays in memory until `have` is 0 again.
@@ -223,7 +325,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         })
         .await
         .map_err(|_| Ended::Silent)??;
-        Ok(Packet::read(header, &self.buffers.incoming)?)
+        Ok(Packet::read(self.level, header, &self.buffers.incoming)?)
     }
 
     /// Reads more of a packet, up to its byte `end`.
@@ -234,11 +336,6 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
             _ => return Err(Ended::Network),
         }
         Ok(())
-    }
-
-    fn next_id(&mut self) -> NonZeroU16 {
-        self.last_id = self.last_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
-        self.last_id
     }
 }
 

@@ -1,4 +1,4 @@
-//! An MQTT 5 broker in memory, small enough to be the same every time: retained messages, last wills,
+//! An MQTT broker in memory, for 5 and 3.1.1, small enough to be the same every time: retained messages, last wills,
 //! takeover, QoS 0 and 1 with redelivery. It notes everything that is published.
 
 use std::cell::{Cell, RefCell};
@@ -9,17 +9,14 @@ use std::time::Duration;
 use bytes::{Buf as _, BytesMut};
 use embedded_io_async::{Read as _, Write as _};
 use mqtt5_protocol::QoS;
-pub use mqtt5_protocol::ReasonCode;
-use mqtt5_protocol::packet::connack::ConnAckPacket;
 use mqtt5_protocol::packet::connect::ConnectPacket;
-use mqtt5_protocol::packet::puback::PubAckPacket;
-use mqtt5_protocol::packet::publish::PublishPacket;
-use mqtt5_protocol::packet::suback::{SubAckPacket, SubAckReasonCode};
 use mqtt5_protocol::packet::subscribe::SubscribePacket;
-use mqtt5_protocol::packet::{FixedHeader, MqttPacket, Packet};
+use mqtt5_protocol::packet::{FixedHeader, Packet};
 use otaru_device::Clock as _;
 use tokio::sync::{Notify, mpsc};
 
+pub use super::dialect::ReasonCode;
+use super::dialect::{self, EchoPolicy, Outgoing, V5, VersionRefusal};
 use crate::clock::SimClock;
 use crate::lan::{Lan, Stream};
 
@@ -53,6 +50,8 @@ pub struct Memory {
 struct Client {
     number: u64,
     name: String,
+    /// Version of MQTT that it speaks.
+    level: u8,
     filters: Vec<String>,
     /// Bytes of the longest packet it takes (MQTT 5 section 3.1.2.11.4).
     longest: usize,
@@ -70,6 +69,10 @@ struct Inner {
     next_packet: Cell<u16>,
     refuse: Cell<Option<ReasonCode>>,
     refuse_reports: Cell<bool>,
+    only_311: Cell<Option<VersionRefusal>>,
+    echo: Cell<EchoPolicy>,
+    /// Versions that were asked for, one a CONNECT.
+    levels: RefCell<Vec<u8>>,
     away: Cell<bool>,
     forgetful: Cell<bool>,
     /// Deliveries that were not acknowledged, by the name of their client.
@@ -103,6 +106,9 @@ impl Broker {
             next_packet: Cell::new(1),
             refuse: Cell::new(None),
             refuse_reports: Cell::new(false),
+            only_311: Cell::new(None),
+            echo: Cell::default(),
+            levels: RefCell::default(),
             away: Cell::new(false),
             forgetful: Cell::new(false),
             open: RefCell::default(),
@@ -126,7 +132,22 @@ impl Broker {
         self.0.refuse.set(reason);
     }
 
-    /// From now on QoS 1 publications are answered with "not authorised", or no longer.
+    /// From now on it speaks 3.1.1 only, and answers so to whoever speaks 5; or both again.
+    pub fn speak_311_only(&self, refusal: Option<VersionRefusal>) {
+        self.0.only_311.set(refusal);
+    }
+
+    /// From now on it answers so to devices that want to hear their own reports.
+    pub fn echo(&self, policy: EchoPolicy) {
+        self.0.echo.set(policy);
+    }
+
+    /// Returns the versions of MQTT that were asked for, 5 or 4 for 3.1.1, one a CONNECT.
+    pub fn levels(&self) -> Vec<u8> {
+        self.0.levels.borrow().clone()
+    }
+
+    /// From now on QoS 1 publications are answered with "not authorised", or no longer. A client of 3.1.1 is told nothing.
     pub fn refuse_reports(&self, refuse: bool) {
         self.0.refuse_reports.set(refuse);
     }
@@ -182,6 +203,12 @@ impl Broker {
         self.0.clients.borrow().iter().map(|client| client.name.clone()).collect()
     }
 
+    /// Whether a client listens to this topic.
+    pub fn subscribed(&self, topic: &str) -> bool {
+        let clients = self.0.clients.borrow();
+        clients.iter().any(|client| client.filters.iter().any(|filter| filter == topic))
+    }
+
     /// Waits until `wanted` holds of what was published; it is asked again after every message.
     pub async fn wait_until(&self, mut wanted: impl FnMut(&[Message]) -> bool) {
         loop {
@@ -220,8 +247,7 @@ impl Broker {
     fn delivery(&self, client: &Client, topic: &str, payload: &[u8], retained: bool) -> Vec<u8> {
         let id = self.0.next_packet.get();
         self.0.next_packet.set(id % 60_000 + 1);
-        let packet = PublishPacket::new(topic, payload.to_vec(), QoS::AtLeastOnce);
-        let bytes = encode(&packet.with_packet_id(id).with_retain(retained));
+        let bytes = Outgoing { id, topic, payload, retained, again: false }.encode(client.level);
         if bytes.len() > client.longest {
             return PINGRESP.to_vec();
         }
@@ -231,35 +257,44 @@ impl Broker {
     }
 
     /// Sends once more what a client has not acknowledged.
-    fn redeliver(&self, client: &str, outbox: &mpsc::UnboundedSender<Vec<u8>>) {
+    fn redeliver(&self, client: &str, level: u8, outbox: &mpsc::UnboundedSender<Vec<u8>>) {
         for (_, Delivery { id, topic, payload }) in
             self.0.open.borrow().iter().filter(|(name, _)| name == client)
         {
-            let mut packet = PublishPacket::new(topic, payload.clone(), QoS::AtLeastOnce).with_packet_id(*id);
-            packet.dup = true;
-            let _ = outbox.send(encode(&packet));
+            let packet = Outgoing { id: *id, topic, payload, retained: false, again: true };
+            let _ = outbox.send(packet.encode(level));
         }
     }
 
     async fn serve(&self, stream: Stream) {
-        let mut connection = Connection { stream, bytes: BytesMut::new() };
+        let mut connection = Connection { stream, bytes: BytesMut::new(), level: V5 };
         let Some(Packet::Connect(connect)) = connection.next().await else { return };
         if self.0.away.get() {
             return;
         }
+        let level = connect.protocol_version;
+        connection.level = level;
+        self.0.levels.borrow_mut().push(level);
+        if let Some(refusal) = self.0.only_311.get().filter(|_| level == V5) {
+            connection.send(refusal.bytes()).await;
+            return;
+        }
         if let Some(reason) = self.0.refuse.get() {
-            connection.send(&encode(&ConnAckPacket::new(false, reason))).await;
+            connection.send(&dialect::connack(level, reason)).await;
             return;
         }
         let (outbox, mut outgoing) = mpsc::unbounded_channel();
         let number = self.enter(&connect, outbox.clone());
-        connection.send(&encode(&ConnAckPacket::new(false, ReasonCode::Success))).await;
-        self.redeliver(&connect.client_id, &outbox);
+        connection.send(&dialect::connack(level, ReasonCode::Success)).await;
+        if connect.clean_start {
+            self.0.open.borrow_mut().retain(|(name, _)| *name != connect.client_id);
+        }
+        self.redeliver(&connect.client_id, level, &outbox);
         let clean = loop {
             tokio::select! {
                 packet = connection.next() => match packet {
                     Some(Packet::Disconnect(_)) => break true,
-                    Some(packet) => self.handle(packet, number, &outbox),
+                    Some(packet) => self.handle(packet, level, number, &outbox),
                     None => break false,
                 },
                 bytes = outgoing.recv() => match bytes {
@@ -284,12 +319,12 @@ impl Broker {
             let _ = old.outbox.send(Vec::new());
         }
         let longest = connect.properties.get_maximum_packet_size().map_or(usize::MAX, |len| len as usize);
-        let name = connect.client_id.clone();
-        clients.push(Client { number, name, filters: Vec::new(), longest, outbox });
+        let (name, level) = (connect.client_id.clone(), connect.protocol_version);
+        clients.push(Client { number, name, level, filters: Vec::new(), longest, outbox });
         number
     }
 
-    fn handle(&self, packet: Packet, number: u64, outbox: &mpsc::UnboundedSender<Vec<u8>>) {
+    fn handle(&self, packet: Packet, level: u8, number: u64, outbox: &mpsc::UnboundedSender<Vec<u8>>) {
         let answer = match packet {
             Packet::PingReq => PINGRESP.to_vec(),
             Packet::PubAck(ack) => {
@@ -298,7 +333,14 @@ impl Broker {
                 self.0.acknowledged.borrow_mut().push(self.0.clock.now());
                 return;
             }
-            Packet::Subscribe(subscribe) => self.subscribe(&subscribe, number),
+            Packet::Subscribe(subscribe) => self.subscribe(&subscribe, level, number),
+            Packet::Unsubscribe(unsubscribe) => {
+                let mut clients = self.0.clients.borrow_mut();
+                for client in clients.iter_mut().filter(|client| client.number == number) {
+                    client.filters.retain(|filter| !unsubscribe.filters.contains(filter));
+                }
+                dialect::unsuback(level, unsubscribe.packet_id)
+            }
             Packet::Publish(publish) => {
                 let refused = publish.qos != QoS::AtMostOnce && self.0.refuse_reports.get();
                 if !refused {
@@ -306,7 +348,7 @@ impl Broker {
                 }
                 let reason = if refused { ReasonCode::NotAuthorized } else { ReasonCode::Success };
                 match publish.packet_id {
-                    Some(id) => encode(&PubAckPacket::new_with_reason(id, reason)),
+                    Some(id) => dialect::puback(level, id, reason),
                     None => return,
                 }
             }
@@ -315,36 +357,37 @@ impl Broker {
         let _ = outbox.send(answer);
     }
 
-    fn subscribe(&self, subscribe: &SubscribePacket, number: u64) -> Vec<u8> {
-        let mut ack = SubAckPacket::new(subscribe.packet_id);
+    /// The answer, which is empty to end the connection, with the retained messages behind it.
+    fn subscribe(&self, subscribe: &SubscribePacket, level: u8, number: u64) -> Vec<u8> {
+        let mut granted = Vec::new();
         let mut after = Vec::new();
         for filter in &subscribe.filters {
-            ack = ack.add_reason_code(SubAckReasonCode::GrantedQoS1);
+            let own = filter.filter.ends_with("/status");
+            match self.0.echo.get() {
+                EchoPolicy::Closes if own => return Vec::new(),
+                EchoPolicy::Ignored if own => return PINGRESP.to_vec(),
+                policy => granted.push(!own || policy == EchoPolicy::Granted),
+            }
             let mut clients = self.0.clients.borrow_mut();
             let Some(client) = clients.iter_mut().find(|client| client.number == number) else { continue };
+            if granted.last() == Some(&false) {
+                continue;
+            }
             client.filters.push(filter.filter.clone());
             if let Some(payload) = self.0.retained.borrow().get(&filter.filter) {
                 after.extend(self.delivery(client, &filter.filter, payload, true));
             }
         }
-        let mut answer = encode(&ack);
+        let mut answer = dialect::suback(level, subscribe.packet_id, &granted);
         answer.extend(after);
         answer
     }
 }
 
-fn encode(packet: &impl MqttPacket) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // These packets are built here and always valid.
-    if packet.encode(&mut bytes).is_err() {
-        bytes.clear();
-    }
-    bytes
-}
-
 struct Connection {
     stream: Stream,
     bytes: BytesMut,
+    level: u8,
 }
 
 impl Connection {
@@ -356,7 +399,13 @@ impl Connection {
                 let body = header.remaining_length as usize;
                 if ahead.len() >= body {
                     let header_len = self.bytes.len() - ahead.len();
-                    let packet = Packet::decode_from_body(header.packet_type, &header, &mut &ahead[..body]);
+                    let body_bytes = &mut &ahead[..body];
+                    let packet = Packet::decode_from_body_with_version(
+                        header.packet_type,
+                        &header,
+                        body_bytes,
+                        self.level,
+                    );
                     self.bytes.advance(header_len + body);
                     return packet.ok();
                 }

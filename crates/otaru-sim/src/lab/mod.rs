@@ -4,6 +4,7 @@
 //! ends the same way every time. Tests and benchmarks stand on it. Run it inside [`run`].
 
 pub mod broker;
+pub mod dialect;
 pub mod http;
 pub mod release;
 
@@ -25,6 +26,7 @@ use crate::flash::{Flash, FlashError};
 use crate::geometry::Geometry;
 use crate::lan::{Lan, Quality};
 use broker::Broker;
+use dialect::VersionRefusal;
 use http::{Act, Http};
 
 /// The device's name.
@@ -38,6 +40,13 @@ pub fn run<T>(scenario: impl Future<Output = T>) -> T {
     // Without a runtime there is nothing to test.
     let runtime = runtime.expect("a tokio runtime");
     LocalSet::new().block_on(&runtime, scenario)
+}
+
+/// Runs a scenario with a broker that speaks both versions of MQTT, and once more with one that speaks 3.1.1 only.
+pub fn on_each_broker(scenario: impl AsyncFn(Option<VersionRefusal>)) {
+    for only_311 in [None, Some(VersionRefusal::Code)] {
+        run(scenario(only_311));
+    }
 }
 
 /// A synthetic image for the lab's device.
@@ -68,6 +77,8 @@ pub struct Setup {
     pub seed: u64,
     /// Oddity of the device's chip.
     pub oddity: Oddity,
+    /// Answer to MQTT 5, where the broker speaks 3.1.1 only.
+    pub only_311: Option<VersionRefusal>,
 }
 
 impl Default for Setup {
@@ -83,6 +94,7 @@ impl Default for Setup {
             config,
             seed: 1,
             oddity: Oddity::None,
+            only_311: None,
         }
     }
 }
@@ -101,6 +113,8 @@ pub struct Lab {
     pub flash: Flash,
     setup: Setup,
     events: Rc<RefCell<Vec<Event>>>,
+    /// Number of times that the device was given power.
+    power_ons: u64,
     running: Option<JoinHandle<()>>,
 }
 
@@ -126,8 +140,9 @@ impl Lab {
     fn with_flash(setup: Setup, flash: Flash, clock: SimClock) -> Self {
         let lan = Lan::new(clock.clone(), setup.quality, setup.seed);
         let broker = Broker::start(&lan, clock.clone());
+        broker.speak_311_only(setup.only_311);
         let http = Http::start(&lan, clock.clone());
-        Self { clock, lan, broker, http, flash, setup, events: Rc::default(), running: None }
+        Self { clock, lan, broker, http, flash, setup, events: Rc::default(), power_ons: 0, running: None }
     }
 
     /// Gives the device power.
@@ -135,6 +150,8 @@ impl Lab {
         self.power_off();
         self.flash.restore_power();
         let (lan, device, events) = (self.lan.clone(), self.device(), Rc::clone(&self.events));
+        // The first start is by the seed alone.
+        self.power_ons += 1;
         self.running = Some(tokio::task::spawn_local(async move {
             device(&lan).run(|event| events.borrow_mut().push(event)).await;
         }));
@@ -148,6 +165,7 @@ impl Lab {
     /// Returns a function that puts the device onto a network.
     fn device(&self) -> impl FnOnce(&Lan) -> VirtualDevice<'_, Lan, Lan> + use<> {
         let (flash, clock, setup) = (self.flash.clone(), self.clock.clone(), self.setup.clone());
+        let power_ons = self.power_ons;
         move |lan| VirtualDevice {
             config: setup.config,
             flash,
@@ -158,6 +176,7 @@ impl Lab {
             net: lan,
             link: lan.clone(),
             seed: setup.seed,
+            power_ons,
             oddity: setup.oddity,
         }
     }
