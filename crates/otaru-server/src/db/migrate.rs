@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     include_str!("brought.sql"),
     include_str!("registration.sql"),
     include_str!("names.sql"),
+    include_str!("epochs.sql"),
 ];
 
 /// The steps that are missing.

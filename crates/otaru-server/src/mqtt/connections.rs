@@ -100,7 +100,9 @@ impl Connections {
     pub fn end_devices(&self, devices: impl IntoIterator<Item = String>) {
         let ended: HashSet<String> = devices.into_iter().collect();
         if !ended.is_empty() {
-            self.end(move |who| matches!(who, Identity::Device(id) | Identity::Local(id) if ended.contains(id)));
+            self.end(
+                move |who| matches!(who, Identity::Device(id) | Identity::Local(id) if ended.contains(id)),
+            );
         }
     }
 

@@ -8,6 +8,7 @@ use otaru_rollout::{DeviceId, Event, Report, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
+use super::epochs::Epochs;
 use super::restored;
 use crate::app::{App, Shared};
 use crate::db::DbError;
@@ -104,6 +105,20 @@ struct LastReport {
     error: Option<String>,
 }
 
+/// Notes a report's number. Says whether the report is older than one that was taken before.
+fn is_old(tx: &Connection, device: &DeviceId, report: &Status<String>) -> Result<bool, DbError> {
+    let Some(number) = report.number() else { return Ok(false) };
+    let sql = "SELECT epochs FROM devices WHERE id = ?";
+    let text: String = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| row.get(0))?;
+    let mut epochs = Epochs::from(text.as_str());
+    if !epochs.take(number) {
+        return Ok(true);
+    }
+    let sql = "UPDATE devices SET epochs = ? WHERE id = ?";
+    tx.prepare_cached(sql)?.execute(params![epochs.to_string(), device.as_str()])?;
+    Ok(false)
+}
+
 fn before(tx: &Connection, device: &DeviceId) -> Result<Option<LastReport>, DbError> {
     let sql = "SELECT retired_at IS NOT NULL, state, chip, product, version, image, error_code,
                       CASE WHEN json_valid(report) THEN coalesce(json_extract(report, '$.confirmed'), 0) ELSE 0 END FROM devices WHERE id = ?";
@@ -136,7 +151,7 @@ fn enter(
     }
 }
 
-/// `None` when the device is none of ours.
+/// `None` when the device is none of ours, or the report is an old one.
 fn take(
     tx: &Connection,
     device: &DeviceId,
@@ -147,6 +162,9 @@ fn take(
         None | Some(LastReport { retired: true, .. }) => return Ok(None),
         Some(old) => old,
     };
+    if is_old(tx, device, report)? {
+        return Ok(None);
+    }
     let error = report.error.as_ref().map(|fault| fault.code.as_str().to_owned());
     let new = LastReport {
         retired: false,

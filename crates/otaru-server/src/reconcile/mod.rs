@@ -12,6 +12,8 @@
 //! Everything that matters is in the database before anybody acts on it, and every step may be carried out twice: so all of this
 //! can be killed at any moment and goes on where it was.
 
+pub mod asking;
+mod epochs;
 pub mod inbox;
 pub mod ingest;
 mod mailbox;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::publisher::MqttPublisher;
@@ -10,7 +11,7 @@ use crate::config::MqttConfig;
 use crate::home_assistant::entity::EntityTopics;
 use crate::home_assistant::run::HomeAssistant;
 use crate::reconcile::inbox::{Heard, Inbox, filters};
-use crate::reconcile::outbox;
+use crate::reconcile::{asking, outbox};
 use otaru_broker::client::{BrokerError, BrokerUrl, Incoming, Message, Mqtt};
 
 /// The first pause before the next attempt to reach the broker; it doubles from one to the next.
@@ -60,6 +61,9 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
     }
     let sending = outbox::run(app.clone(), MqttPublisher::new(mqtt.publisher()));
     tokio::pin!(sending);
+    let back = Notify::new();
+    let asking = asking::run(app.clone(), MqttPublisher::new(mqtt.publisher()), &back);
+    tokio::pin!(asking);
     let home = HomeAssistant::default();
     let publisher = mqtt.publisher();
     let telling = async {
@@ -77,6 +81,7 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
             }
             () = &mut sending => return Ok(()),
             () = &mut telling => return Ok(()),
+            () = &mut asking => return Ok(()),
             incoming = mqtt.next() => match incoming {
                 // Reports do not come this way but to their own sink; see `listen_to_devices`.
                 Incoming::Message(message) => {
@@ -85,7 +90,10 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
                     }
                 }
                 Incoming::Lost(why) => tracing::warn!(%why, "the broker is lost; trying again"),
-                Incoming::Back => tracing::info!("the broker is back"),
+                Incoming::Back => {
+                    tracing::info!("the broker is back");
+                    back.notify_one();
+                }
                 // Of what Home Assistant asked for: somebody presses a button again.
                 Incoming::Missed(count) => tracing::warn!(count, "wishes came faster than they could be taken in"),
             },
