@@ -38,7 +38,11 @@ fn images() {
 }
 
 fn mqtt() {
-    write("mqtt", "connect-5", b"\x10\x1e\0\x04MQTT\x05\xC6\0\x05\x05\x11\0\0\0\x07\0\x01c\0\0\x01w\0\0\0\0\0\0");
+    write(
+        "mqtt",
+        "connect-5",
+        b"\x10\x1d\0\x04MQTT\x05\xC6\0\x05\x05\x11\0\0\0\x07\0\x01c\0\0\x01w\0\0\0\0\0\0",
+    );
     write("mqtt", "connect-311", b"\x10\x0d\0\x04MQTT\x04\x02\0\x1e\0\x01c");
     write("mqtt", "publish-5", b"\x32\x10\0\x01t\0\x09\x08\x01\x01\x08\0\x03r/sHi");
     write("mqtt", "publish-311", b"\x30\x05\0\x01tHi");

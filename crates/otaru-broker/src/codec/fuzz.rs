@@ -37,7 +37,7 @@ mod tests {
     /// A packet that is cut short or changed in one place.
     fn nearly_right() -> impl Strategy<Value = Vec<u8>> {
         let packets: [&[u8]; 6] = [
-            b"\x10\x17\0\x04MQTT\x05\xC6\0\x05\0\0\x01c\0\0\x01w\0\0\0\0",
+            b"\x10\x18\0\x04MQTT\x05\xC6\0\x05\0\0\x01c\0\0\x01w\0\0\0\0\0\0",
             b"\x32\x10\0\x01t\0\x09\x08\x01\x01\x08\0\x03r/sHi",
             b"\x82\x0c\0\x07\x02\x0b\x05\0\x01a\0\0\0\x01",
             b"\xA2\x06\0\x07\0\0\x01a",
@@ -70,6 +70,8 @@ mod tests {
 
     #[test]
     fn packets_are_counted() {
+        let connect = b"\x10\x18\0\x04MQTT\x05\xC6\0\x05\0\0\x01c\0\0\x01w\0\0\0\0\0\0";
+        assert_eq!(fuzz_packets(connect), 2, "a CONNECT says its version itself");
         assert_eq!(fuzz_packets(b"\xC0\0\xC0\0"), 4, "two in each version");
         assert_eq!(fuzz_packets(b"\x82\x06\0\x07\0\x01a\0"), 2, "with its filter");
     }
