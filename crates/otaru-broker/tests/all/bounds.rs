@@ -223,3 +223,14 @@ async fn queued_bytes_of_all() {
     }
     assert!((800..=1000).contains(&house.stats().queued_bytes));
 }
+
+/// The rest is its session and what the runtime keeps; see `examples/hold.rs`.
+#[tokio::test]
+async fn the_task_of_a_connection_is_small() {
+    let house = Running::plain().await;
+    let (_near, far) = tokio::io::duplex(16);
+    let serving = house.broker.serve(far, "192.0.2.1:1".parse().unwrap());
+    let size = size_of_val(&serving);
+    assert!(size <= 1024, "{size} bytes");
+    println!("{size} bytes");
+}
