@@ -46,7 +46,7 @@ async fn connections_of_an_identity_its_group_an_address_and_all() {
 }
 
 #[tokio::test]
-async fn connects_of_an_identity_and_of_an_address() {
+async fn connects_of_an_identity_and_failures_of_an_address() {
     let rate = Rate { burst: 3, per_minute: 1 };
     let house = with("me", bounds(|bounds| bounds.connects = rate)).await;
     for _ in 0..3 {
@@ -54,10 +54,14 @@ async fn connects_of_an_identity_and_of_an_address() {
     }
     assert_eq!(house.try_connect(&Connect::new(Level::V5, "a").user("me")).await.connack[1], 0x9F);
     house.client(Level::V5, "a").await;
-    let settings = settings(|settings| settings.strangers.connects_per_address = rate);
+    let settings = settings(|settings| settings.strangers.failures_per_address = rate);
     let house = Running::start(House::default(), settings).await;
-    for _ in 0..3 {
+    for _ in 0..10 {
         house.client(Level::V5, "a").await.disconnect().await;
+    }
+    for _ in 0..3 {
+        let refused = house.try_connect(&Connect::new(Level::V5, "a").password("bad")).await;
+        assert_eq!(refused.connack[1], 0x86);
     }
     assert_eq!(house.open(Level::V5).await.hear().await, None, "closed without a word");
 }
