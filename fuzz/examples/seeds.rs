@@ -37,6 +37,21 @@ fn images() {
     write("image", "cut", &image(&[0; 32], true)[..300]);
 }
 
+/// What clients send to the broker.
+fn broker() {
+    write(
+        "broker",
+        "connect-5",
+        b"\x10\x1d\0\x04MQTT\x05\xC6\0\x05\x05\x11\0\0\0\x07\0\x01c\0\0\x01w\0\0\0\0\0\0",
+    );
+    write("broker", "connect-311", b"\x10\x0d\0\x04MQTT\x04\x02\0\x1e\0\x01c");
+    write("broker", "publish-5", b"\x32\x10\0\x01t\0\x09\x08\x01\x01\x08\0\x03r/sHi");
+    write("broker", "publish-311", b"\x30\x05\0\x01tHi");
+    write("broker", "subscribe", b"\x82\x0c\0\x07\x02\x0b\x05\0\x01a\0\0\0\x01\xA2\x06\0\x07\0\0\x01a");
+    write("broker", "acks", b"\x40\x09\0\x05\x10\x05\x1f\0\x02ok\x50\x02\0\x01\x62\x02\0\x01\x70\x02\0\x01");
+    write("broker", "goodbye", b"\xC0\0\xE0\x07\0\x05\x11\0\0\0\x09");
+}
+
 fn partition_tables() {
     let mut table = [0; TABLE_LEN];
     let partitions = partition::default_layout();
@@ -200,6 +215,7 @@ fn deltas() {
 fn main() {
     deltas();
     images();
+    broker();
     partition_tables();
     otadata();
     commands();

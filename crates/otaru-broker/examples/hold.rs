@@ -1,4 +1,5 @@
-//! Holds idle connections and tells what each costs: `hold 10000` in memory, `hold 9000 1883` at a broker on that port.
+//! Holds idle connections and tells what each costs: `hold 10000` in memory. `hold listen 1883` is a broker, and `hold 9000 1883`
+//! connects to whatever broker is at that port, then retains a message for each client and sends one to each.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 
 use std::fs;
@@ -88,6 +89,26 @@ async fn in_memory(count: usize) {
     );
 }
 
+/// Returns a PUBLISH of QoS 1, for version 5.
+fn publish(topic: &str, retain: bool) -> Vec<u8> {
+    let payload = [b'x'; 300];
+    let body = [&(topic.len() as u16).to_be_bytes()[..], topic.as_bytes(), &[0, 1, 0], &payload].concat();
+    [&[0x32 | u8::from(retain), body.len() as u8 & 127 | 128, (body.len() >> 7) as u8][..], &body].concat()
+}
+
+/// Reads one packet, whose length takes one or two bytes; returns what follows the fixed header.
+async fn read(stream: &mut TcpStream) -> Vec<u8> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).await.unwrap();
+    let mut length = usize::from(head[1] & 127);
+    if head[1] > 127 {
+        length |= usize::from(stream.read_u8().await.unwrap()) << 7;
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    body
+}
+
 async fn at_port(count: usize, port: u16) {
     let mut held = Vec::with_capacity(count);
     let start = Instant::now();
@@ -98,7 +119,40 @@ async fn at_port(count: usize, port: u16) {
         held.push(stream);
     }
     println!("{count} connections in {:?}", start.elapsed());
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    let start = Instant::now();
+    for (number, stream) in held.iter_mut().enumerate() {
+        stream.write_all(&publish(&format!("ESP32/ota/device-{number:06}/status"), true)).await.unwrap();
+        read(stream).await;
+    }
+    println!("{count} retained messages, one after the other, in {:?}", start.elapsed());
+    let (mut writer, start) = (held.pop().unwrap(), Instant::now());
+    let sending = tokio::spawn(async move {
+        for number in 0..count - 1 {
+            writer.write_all(&publish(&format!("ESP32/ota/device-{number:06}/update"), false)).await.unwrap();
+            read(&mut writer).await;
+        }
+        writer
+    });
+    for stream in &mut held {
+        let message = read(stream).await;
+        let id = usize::from(u16::from_be_bytes([message[0], message[1]])) + 2;
+        stream.write_all(&[0x40, 2, message[id], message[id + 1]]).await.unwrap();
+    }
+    let mut writer = sending.await.unwrap();
+    println!("{} messages to one each in {:?}", count - 1, start.elapsed());
+    let start = Instant::now();
+    for _ in 0..10 {
+        writer.write_all(&publish("ESP32/ota/update", false)).await.unwrap();
+    }
+    for stream in &mut held {
+        for _ in 0..10 {
+            let message = read(stream).await;
+            let id = usize::from(u16::from_be_bytes([message[0], message[1]])) + 2;
+            stream.write_all(&[0x40, 2, message[id], message[id + 1]]).await.unwrap();
+        }
+    }
+    println!("10 messages to all in {:?}", start.elapsed());
+    tokio::time::sleep(Duration::from_secs(2)).await;
 }
 
 #[tokio::main]

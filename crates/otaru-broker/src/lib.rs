@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "document-features", doc = "\n## Features\n")]
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 #![forbid(unsafe_code)]
 
 pub mod client;
@@ -15,6 +17,8 @@ mod signal;
 mod version;
 
 pub use one_login::OneLogin;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use codec::fuzz::fuzz_packets;
 pub use policy::{Admission, ConnectRequest, Event, Group, Identity, Password, Policy, Refusal};
 pub use reason::Reason;
 pub use router::Stats;

@@ -118,7 +118,7 @@ pub enum Event<'a, I> {
         /// Reason that it ended; none if the client went or was lost.
         reason: Option<Reason>,
     },
-    /// A login was refused.
+    /// A login was refused. This comes as often as strangers like: count it, but do not write a line for each.
     Refused {
         /// Client id, as far as it was told.
         client: &'a str,

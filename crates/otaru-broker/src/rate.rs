@@ -20,6 +20,12 @@ impl Bucket {
         self.full_at <= now
     }
 
+    /// Gives one back that was taken.
+    pub(crate) fn give_back(&mut self, rate: Rate) {
+        let each = Duration::from_secs(60).checked_div(rate.per_minute);
+        self.full_at = each.and_then(|each| self.full_at.checked_sub(each)).unwrap_or(self.full_at);
+    }
+
     /// Takes one, if there is one.
     pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {
         let Some(each) = Duration::from_secs(60).checked_div(rate.per_minute) else {
@@ -47,6 +53,8 @@ mod tests {
         assert_eq!(taken(&mut bucket, start), 3);
         assert_eq!(taken(&mut bucket, start + Duration::from_secs(2)), 2);
         assert_eq!(taken(&mut bucket, start + Duration::from_secs(100)), 3, "no more than the burst");
+        bucket.give_back(rate);
+        assert_eq!(taken(&mut bucket, start + Duration::from_secs(100)), 1);
         assert!(!bucket.is_full(start) && bucket.is_full(start + Duration::from_secs(200)));
         assert!(!Bucket::full(start).take(Rate { burst: 3, per_minute: 0 }, start));
     }

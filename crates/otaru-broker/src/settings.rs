@@ -77,15 +77,15 @@ pub struct Strangers {
     pub time: Duration,
     /// Largest CONNECT, and so the most that is kept of half a one.
     pub connect_bytes: usize,
-    /// New connections from one address.
-    pub connects_per_address: Rate,
+    /// Connections from one address that do not come to a login; more of them are closed at once.
+    pub failures_per_address: Rate,
 }
 
 /// Settings of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Bounds before login: 1,000 sockets, 64 of them for each address, 10 s, a CONNECT of 2 KiB, 20,000 connects at once and
-    /// 60,000 a minute from one address.
+    /// Bounds before login: 1,000 sockets, 64 of them for each address, 10 s, a CONNECT of 2 KiB, 2,000
+    /// failures at once and 6,000 a minute of one address.
     pub strangers: Strangers,
     /// Holdings of all together: 100,000 connections, 200,000 sessions, 256 MiB queued, 256 MiB retained.
     pub in_all: Quota,
@@ -111,7 +111,7 @@ impl Default for Settings {
                 sockets_per_address: 64,
                 time: Duration::from_secs(10),
                 connect_bytes: 2048,
-                connects_per_address: Rate { burst: 20_000, per_minute: 60_000 },
+                failures_per_address: Rate { burst: 2_000, per_minute: 6_000 },
             },
             in_all: Quota {
                 connections: 100_000,

@@ -7,6 +7,8 @@ pub(crate) mod connect;
 pub(crate) mod encode;
 pub(crate) mod fault;
 pub(crate) mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub(crate) mod packet;
 pub(crate) mod properties;
 pub(crate) mod publish;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::account::Resource;
+use super::account::{AccountId, Resource};
 use super::due::Ending;
 use super::ids::{Link, SessionId};
 use super::message::{Message, StoredWill, after};
@@ -68,11 +68,13 @@ impl<P: Policy> Router<P> {
     /// Drops the messages of QoS 0 that wait for a session.
     pub(super) fn shed(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let waiting = std::mem::take(&mut session.queue);
-        let (kept, shed) = waiting.into_iter().partition(|delivery| delivery.qos > Qos::Zero);
-        session.queue = kept;
-        let shed: std::collections::VecDeque<super::message::Delivery> = shed;
-        let cost = shed.iter().map(|delivery| delivery.cost()).sum();
+        let mut cost = 0;
+        session.queue.retain(|delivery| {
+            let is_kept = delivery.qos > Qos::Zero;
+            cost += if is_kept { 0 } else { delivery.cost() };
+            is_kept
+        });
+        session.queue.shrink_to_fit();
         Self::discharge(&mut self.accounts, session, cost);
     }
 
@@ -86,13 +88,7 @@ impl<P: Policy> Router<P> {
     }
 
     /// Publishes a will, if its owner still may.
-    pub(super) fn send_will(
-        &mut self,
-        from: SessionId,
-        account: super::account::AccountId,
-        will: &StoredWill,
-        now: Instant,
-    ) {
+    pub(super) fn send_will(&mut self, from: SessionId, account: AccountId, will: &StoredWill, now: Instant) {
         let Some(identity) = self.accounts.identity(account) else { return };
         if !self.policy.may_publish(&identity, &will.topic) {
             return;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::account::Resource;
 use super::due::Ending;
+use super::ids::SessionId;
 use super::login::Ended;
 use super::state::{Due, Router};
 use crate::policy::Policy;
@@ -37,7 +38,7 @@ impl<P: Policy> Router<P> {
     }
 
     /// Ends one connection, as if it were lost.
-    pub(super) fn end_connection(&mut self, id: super::ids::SessionId, reason: Reason, now: Instant) {
+    pub(super) fn end_connection(&mut self, id: SessionId, reason: Reason, now: Instant) {
         if let Some(connection) = self.sessions.get(&id).and_then(|session| session.connection.as_ref()) {
             connection.signal.end(reason);
             self.leave(id, now);

@@ -102,6 +102,7 @@ impl<P: Policy> Router<P> {
                 session.inflight.retain(|message| !done(message));
             }
         }
+        self.held(link)?.settle();
         Ok(())
     }
 

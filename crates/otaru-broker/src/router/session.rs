@@ -114,6 +114,16 @@ impl Session {
         }
     }
 
+    /// Gives memory back that nothing is kept in any longer, as most sessions idle most of the time.
+    pub(super) fn settle(&mut self) {
+        if self.inflight.is_empty() {
+            self.inflight = Vec::new();
+        }
+        if self.unreleased.is_empty() {
+            self.unreleased = Vec::new();
+        }
+    }
+
     /// Tells the connection that there is something to send.
     pub(super) fn wake(&self) {
         if let Some(connection) = &self.connection {

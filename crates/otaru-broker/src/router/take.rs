@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::account::{Accounts, Resource};
 use super::ids::Link;
-use super::message::Delivery;
+use super::message::{Delivery, Message};
 use super::retained::{Retained, Step};
 use super::session::{Inflight, Session, Stage};
 use super::state::Router;
@@ -171,7 +171,7 @@ impl<I: Identity> Sender<'_, I> {
         }
     }
 
-    fn send_retained(&mut self, message: Arc<super::message::Message>, subscription: Subscription) {
+    fn send_retained(&mut self, message: Arc<Message>, subscription: Subscription) {
         let qos = subscription.qos.min(message.qos);
         let identifiers = Some(subscription.identifier).filter(|identifier| *identifier != 0);
         let subscriptions = identifiers.into_iter().collect();

@@ -1,4 +1,4 @@
-//! The door: sockets before login, in all and from each address, and how often an address comes.
+//! The door: sockets before login, in all and from each address, and how often an address comes without logging in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -98,7 +98,7 @@ impl Door {
         self.forget(now);
         let limits = self.settings.strangers;
         let visits = self.origins.entry(origin).or_insert_with(|| Visits::new(now));
-        if !visits.connects.take(limits.connects_per_address, now) {
+        if !visits.connects.take(limits.failures_per_address, now) {
             return Err(Reason::ConnectionRateExceeded);
         }
         let above_share = visits.strangers() >= limits.sockets_per_address;
@@ -154,6 +154,7 @@ impl Door {
         if visits.guests >= most {
             return Err(Reason::QuotaExceeded);
         }
+        visits.connects.give_back(self.settings.strangers.failures_per_address);
         visits.deciding -= 1;
         self.strangers -= 1;
         visits.guests += 1;
@@ -302,7 +303,12 @@ mod tests {
     #[test]
     fn an_address_comes_only_so_often_and_is_forgotten() {
         let (mut door, now) = (door(100, 10), Instant::now());
-        door.settings.strangers.connects_per_address = Rate { burst: 5, per_minute: 60 };
+        door.settings.strangers.failures_per_address = Rate { burst: 5, per_minute: 60 };
+        for _ in 0..20 {
+            let (pass, _) = come(&mut door, origin(2), 1, now).remove(0);
+            door.hear(origin(2), pass).unwrap();
+            door.admit(origin(2)).unwrap();
+        }
         assert_eq!(come(&mut door, origin(1), 9, now).len(), 5);
         assert_eq!(come(&mut door, origin(1), 9, now + Duration::from_secs(2)).len(), 2);
         door.settings.connections_per_address = 0;

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::serve;
 use super::shared::{Shared, Visit, now};
@@ -14,6 +15,9 @@ use crate::policy::Policy;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Time between two lines of the log about that.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// Silence after which the system asks whether a peer is still there.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Numbers of errors that mean "no more descriptors", for the process and for the system.
 const EMFILE: i32 = 24;
@@ -29,8 +33,7 @@ pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListe
         };
         match accepted {
             Ok((stream, peer)) => {
-                // A socket that has just failed will tell so when it is read.
-                let _ = stream.set_nodelay(true);
+                prepare(&stream);
                 if let Some(visit) = Visit::begin(&shared, peer) {
                     tokio::spawn(serve(visit, stream));
                 }
@@ -49,6 +52,14 @@ pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListe
             Err(_) => tokio::task::yield_now().await,
         }
     }
+}
+
+/// Sets a socket up. One that has just failed will tell so when it is read.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    // For clients of 3.1.1 that want no keep-alive: the system finds out that they are gone.
+    let alive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 4);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&alive);
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {

@@ -46,7 +46,7 @@ async fn connections_of_an_identity_its_group_an_address_and_all() {
 }
 
 #[tokio::test]
-async fn connects_of_an_identity_and_of_an_address() {
+async fn connects_of_an_identity_and_failures_of_an_address() {
     let rate = Rate { burst: 3, per_minute: 1 };
     let house = with("me", bounds(|bounds| bounds.connects = rate)).await;
     for _ in 0..3 {
@@ -54,10 +54,14 @@ async fn connects_of_an_identity_and_of_an_address() {
     }
     assert_eq!(house.try_connect(&Connect::new(Level::V5, "a").user("me")).await.connack[1], 0x9F);
     house.client(Level::V5, "a").await;
-    let settings = settings(|settings| settings.strangers.connects_per_address = rate);
+    let settings = settings(|settings| settings.strangers.failures_per_address = rate);
     let house = Running::start(House::default(), settings).await;
-    for _ in 0..3 {
+    for _ in 0..10 {
         house.client(Level::V5, "a").await.disconnect().await;
+    }
+    for _ in 0..3 {
+        let refused = house.try_connect(&Connect::new(Level::V5, "a").password("bad")).await;
+        assert_eq!(refused.connack[1], 0x86);
     }
     assert_eq!(house.open(Level::V5).await.hear().await, None, "closed without a word");
 }
@@ -222,4 +226,15 @@ async fn queued_bytes_of_all() {
         writer.publish_with("a", "x", 2, &[]).await;
     }
     assert!((800..=1000).contains(&house.stats().queued_bytes));
+}
+
+/// The rest is its session and what the runtime keeps; see `examples/hold.rs`.
+#[tokio::test]
+async fn the_task_of_a_connection_is_small() {
+    let house = Running::plain().await;
+    let (_near, far) = tokio::io::duplex(16);
+    let serving = house.broker.serve(far, "192.0.2.1:1".parse().unwrap());
+    let size = size_of_val(&serving);
+    assert!(size <= 1024, "{size} bytes");
+    println!("{size} bytes");
 }
