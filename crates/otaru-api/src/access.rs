@@ -9,7 +9,7 @@ use crate::name::{Name, Named};
 use crate::timestamp::Timestamp;
 
 /// Rights of a token; each role has those of the roles before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Hash, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {

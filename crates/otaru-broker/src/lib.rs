@@ -16,9 +16,9 @@ mod shell;
 mod signal;
 mod version;
 
-pub use one_login::OneLogin;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use codec::fuzz::fuzz_packets;
+pub use one_login::OneLogin;
 pub use policy::{Admission, ConnectRequest, Event, Group, Identity, Password, Policy, Refusal};
 pub use reason::Reason;
 pub use router::Stats;

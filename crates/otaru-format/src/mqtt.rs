@@ -17,6 +17,9 @@ pub enum MqttVersion {
 }
 
 impl MqttVersion {
+    /// Names in files and on command lines.
+    pub const NAMES: [&str; 3] = ["auto", "5", "3.1.1"];
+
     /// Name in files and on command lines.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -25,9 +28,7 @@ impl MqttVersion {
             Self::V311 => "3.1.1",
         }
     }
-}
 
-impl MqttVersion {
     /// Version number in a CONNECT, which also stands for it on flash; 0 for none in particular.
     pub const fn number(self) -> u8 {
         match self {
@@ -76,8 +77,9 @@ mod tests {
 
     #[test]
     fn names_lead_back() {
-        for version in [MqttVersion::Auto, MqttVersion::V5, MqttVersion::V311] {
-            assert_eq!(version.as_str().parse(), Ok(version));
+        let all = [MqttVersion::Auto, MqttVersion::V5, MqttVersion::V311];
+        for (version, name) in all.into_iter().zip(MqttVersion::NAMES) {
+            assert_eq!((version.as_str(), name.parse()), (name, Ok(version)));
         }
         for text in ["", "5.0", "4", "3.1", "Auto", " 5"] {
             assert_eq!(text.parse::<MqttVersion>(), Err(BadMqttVersion), "{text}");

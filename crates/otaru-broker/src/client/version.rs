@@ -5,66 +5,14 @@
 //! for one connection only. Errors of logins and networks say nothing about versions.
 
 use core::fmt;
-use core::str::FromStr;
 use core::time::Duration;
+
+pub use otaru_format::mqtt::{BadMqttVersion, MqttVersion};
 
 /// Time after a success under 3.1.1, beginning with which a reconnect tries 5 again.
 pub const TRY_5_AGAIN: Duration = Duration::from_secs(60 * 60);
 /// Connections in a row that a broker must close without a byte to be asked in 3.1.1.
 const CLOSED_IN_A_ROW: u8 = 2;
-
-/// Setting: the version of MQTT that is spoken with a broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MqttVersion {
-    /// 5, and 3.1.1 with brokers that do not speak it.
-    #[default]
-    Auto,
-    /// 5 only.
-    V5,
-    /// 3.1.1 only.
-    V311,
-}
-
-impl MqttVersion {
-    /// Names that are accepted.
-    pub const NAMES: [&str; 3] = ["auto", "5", "3.1.1"];
-
-    /// Returns the name of this setting.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::V5 => "5",
-            Self::V311 => "3.1.1",
-        }
-    }
-}
-
-impl fmt::Display for MqttVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// The text is no [`MqttVersion`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadMqttVersion;
-
-impl fmt::Display for BadMqttVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a version of MQTT is auto, 5 or 3.1.1")
-    }
-}
-
-impl core::error::Error for BadMqttVersion {}
-
-impl FromStr for MqttVersion {
-    type Err = BadMqttVersion;
-
-    fn from_str(text: &str) -> Result<Self, BadMqttVersion> {
-        let all = [Self::Auto, Self::V5, Self::V311];
-        all.into_iter().find(|version| version.as_str() == text).ok_or(BadMqttVersion)
-    }
-}
 
 /// Version on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,15 +278,5 @@ mod tests {
         assert_eq!(silent, [Next::Soon, Next::Soon, Next::Later]);
         assert_eq!(after(Nothing), Next::Later);
         assert_eq!(VersionChoice::new(MqttVersion::V5).note(Wrong, Duration::ZERO), Next::Later);
-    }
-
-    #[test]
-    fn names() {
-        for name in MqttVersion::NAMES {
-            assert_eq!(name.parse::<MqttVersion>().unwrap().as_str(), name);
-        }
-        for bad in ["", "4", "3.1", "v5", "AUTO"] {
-            assert_eq!(bad.parse::<MqttVersion>(), Err(BadMqttVersion), "{bad}");
-        }
     }
 }
