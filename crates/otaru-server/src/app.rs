@@ -92,7 +92,7 @@ impl App {
             public_mqtt: OnceLock::new(),
             polls: Polls::default(),
             failed_logins: FailedLogins::default(),
-            registry: Registry::default(),
+            registry: Registry::new(config.device_limits),
             recent: Recent::default(),
             connections: Arc::default(),
             stop: CancellationToken::new(),

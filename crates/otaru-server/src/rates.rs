@@ -131,6 +131,26 @@ impl Claims {
     }
 }
 
+/// Registrations by fleet key: whoever has one can make up names, but not a registry full of them at once.
+#[derive(Debug)]
+pub struct Registrations {
+    rate: Rate,
+    buckets: Buckets<String>,
+}
+
+impl Registrations {
+    /// Lets `per_hour` devices in with one key at once, and as many again within each hour.
+    pub fn new(per_hour: u32) -> Self {
+        let refill = Span((Span::hours(1).0 / u64::from(per_hour.max(1))).max(1));
+        Self { rate: Rate { burst: per_hour, refill }, buckets: Buckets::default() }
+    }
+
+    /// Counts a device that comes with this key for the first time. Says whether it may.
+    pub fn count(&self, key: &str, now: Time) -> bool {
+        self.buckets.count(key.to_owned(), self.rate, now)
+    }
+}
+
 fn too_many(detail: &str) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", detail).retry_after(3)
 }

@@ -57,7 +57,11 @@ pub async fn verify(
     match app.db.read(move |tx| check(tx, &id, &text)).await? {
         Verdict::Good(login) => Ok(Some(login)),
         Verdict::Bad => Ok(None),
-        Verdict::New => {
+        Verdict::New(key) => {
+            if let Err(why) = app.registry.count(&key, app.clock.now()) {
+                app.registry.note(&device, &why);
+                return Ok(None);
+            }
             let (now, bounds, id) = (app.clock.now(), app.config.device_limits, device.clone());
             let let_in = app.db.write(move |tx| register(tx, &id, &password, from, bounds, now)).await?;
             Ok(let_in.unwrap_or_else(|why| {
@@ -72,7 +76,7 @@ enum Verdict {
     Good(DeviceLogin),
     Bad,
     /// A good fleet key, and a device that did not come with it yet.
-    New,
+    New(FleetKey),
 }
 
 fn check(tx: &Connection, device: &DeviceId, password: &str) -> Result<Verdict, DbError> {
@@ -94,10 +98,10 @@ fn check(tx: &Connection, device: &DeviceId, password: &str) -> Result<Verdict, 
                 Ok(Verdict::Good(DeviceLogin { fleet_key: Some(key.id) }))
             }
             // It was known without a login until now.
-            (Some(_), None) => Ok(Verdict::New),
+            (Some(key), None) => Ok(Verdict::New(key)),
             _ => Ok(Verdict::Bad),
         },
-        None => Ok(fleet_keys::find(tx, password)?.map_or(Verdict::Bad, |_| Verdict::New)),
+        None => Ok(fleet_keys::find(tx, password)?.map_or(Verdict::Bad, Verdict::New)),
     }
 }
 
@@ -110,12 +114,11 @@ fn register(
     now: Time,
 ) -> Result<Result<Option<DeviceLogin>, NoRoom>, DbError> {
     // Between the look and the write somebody else may have been faster.
-    match check(tx, device, password)? {
+    let key = match check(tx, device, password)? {
         Verdict::Good(login) => return Ok(Ok(Some(login))),
         Verdict::Bad => return Ok(Ok(None)),
-        Verdict::New => {}
-    }
-    let Some(key) = fleet_keys::find(tx, password)? else { return Ok(Ok(None)) };
+        Verdict::New(key) => key,
+    };
     if let Err(why) = came(tx, device, &key, from, bounds, now)? {
         return Ok(Err(why));
     }

@@ -13,7 +13,9 @@ use utoipa_axum::routes;
 use crate::access::{devices as logins, fleet_keys};
 use crate::app::Shared;
 use crate::caller::Caller;
+use crate::db::DbError;
 use crate::devices::commands::device_id;
+use crate::devices::rows;
 use crate::problem::Problem;
 use crate::reconcile;
 use crate::web::extract::{Body, Path};
@@ -39,9 +41,16 @@ async fn claim(
     let (id, now) = (device_id(&app, &claim.device)?, app.clock.now());
     let (username, from, bounds) = (id.to_string(), peer(&parts), app.config.device_limits);
     // Only who has the key counts for it.
-    let text = claim.fleet_key.clone();
-    if let Some(key) = app.db.read(move |tx| fleet_keys::find(tx, &text)).await? {
+    let (text, device) = (claim.fleet_key.clone(), id.clone());
+    let found = app.db.read(move |tx| {
+        let key = fleet_keys::find(tx, &text)?;
+        key.map(|key| Ok::<_, DbError>((key, rows::get(tx, &device)?.is_some()))).transpose()
+    });
+    if let Some((key, is_known)) = found.await? {
         app.registry.claims.count(&key.id, &id, now)?;
+        if !is_known {
+            app.registry.count(&key, now).inspect_err(|why| app.registry.note(&id, why))?;
+        }
     }
     let device = id.clone();
     match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, from, bounds, now)).await {

@@ -8,12 +8,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use otaru_api::FleetKey;
 use otaru_rollout::{DeviceId, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::db::DbError;
 use crate::problem::Problem;
-use crate::rates::Claims;
+use crate::rates::{Claims, Registrations};
 
 /// The pause between two lines in the log about devices that found no room.
 const COMPLAINTS: Duration = Duration::from_secs(60);
@@ -25,12 +26,14 @@ pub struct Bounds {
     pub devices: u64,
     /// With one fleet key, where that has no bound of its own.
     pub per_fleet_key: u64,
+    /// New ones with one fleet key in an hour.
+    pub per_fleet_key_and_hour: u32,
 }
 
 impl Default for Bounds {
-    /// As many as have their last report kept in memory, and half of them with one key.
+    /// As many as have their last report kept in memory, and half of them with one key, 10,000 in an hour.
     fn default() -> Self {
-        Self { devices: 200_000, per_fleet_key: 100_000 }
+        Self { devices: 200_000, per_fleet_key: 100_000, per_fleet_key_and_hour: 10_000 }
     }
 }
 
@@ -46,6 +49,13 @@ pub enum NoRoom {
         /// Number of devices.
         devices: u64,
     },
+    /// As many new devices came with this fleet key within an hour as may.
+    Hour {
+        /// The key's name.
+        name: String,
+        /// Number of devices in an hour.
+        devices: u32,
+    },
 }
 
 impl std::fmt::Display for NoRoom {
@@ -60,13 +70,25 @@ impl std::fmt::Display for NoRoom {
                 "the fleet key {name:?} let {devices} devices in, as many as it may; make another fleet key, or revoke this one if \
                  these are not your devices"
             ),
+            Self::Hour { name, devices } => write!(
+                f,
+                "the fleet key {name:?} lets {devices} new devices in an hour; they come in later, or start the server with a higher \
+                 --max-registrations"
+            ),
         }
     }
 }
 
 impl From<NoRoom> for Problem {
     fn from(why: NoRoom) -> Self {
-        Self::new(StatusCode::CONFLICT, "no-room", why.to_string())
+        match why {
+            NoRoom::Hour { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", why.to_string()).retry_after(60)
+            }
+            NoRoom::Registry(_) | NoRoom::FleetKey { .. } => {
+                Self::new(StatusCode::CONFLICT, "no-room", why.to_string())
+            }
+        }
     }
 }
 
@@ -102,15 +124,41 @@ pub fn count(tx: &Connection) -> Result<u64, DbError> {
 }
 
 /// Counts of devices that would become known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
     /// Claims by fleet key and device.
     pub claims: Claims,
+    /// New devices by fleet key.
+    registrations: Registrations,
+    per_hour: u32,
     refused: AtomicU64,
     complained: Mutex<Option<Instant>>,
 }
 
 impl Registry {
+    /// Counts against these bounds.
+    pub fn new(bounds: Bounds) -> Self {
+        let per_hour = bounds.per_fleet_key_and_hour;
+        Self {
+            claims: Claims::default(),
+            registrations: Registrations::new(per_hour),
+            per_hour,
+            refused: AtomicU64::default(),
+            complained: Mutex::default(),
+        }
+    }
+
+    /// Counts a device that comes with this fleet key for the first time.
+    ///
+    /// # Errors
+    /// When too many did within an hour.
+    pub fn count(&self, key: &FleetKey, now: Time) -> Result<(), NoRoom> {
+        match self.registrations.count(&key.id, now) {
+            true => Ok(()),
+            false => Err(NoRoom::Hour { name: key.name.clone(), devices: self.per_hour }),
+        }
+    }
+
     /// Notes that there was no room for a device. The log has a line a minute at most.
     pub fn note(&self, device: &DeviceId, why: &dyn std::fmt::Display) {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;

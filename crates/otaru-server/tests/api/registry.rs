@@ -125,6 +125,30 @@ async fn a_fleet_key_lets_so_many_devices_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_key_lets_so_many_new_devices_in_within_an_hour() {
+    let now = Arc::new(AtomicU64::new(1_700_000_000_000));
+    let clock = Clock::new({
+        let now = Arc::clone(&now);
+        move || Time(now.load(Ordering::Relaxed))
+    });
+    let limits = Bounds { per_fleet_key_and_hour: 3, ..Bounds::default() };
+    let bench = Bench::start_at(|config| config.device_limits = limits, clock).await;
+    let (key, other) = (bench.fleet_key(json!({})).await, bench.fleet_key(json!({})).await);
+    bench.reports("a", &key).await.is(200);
+    bench.claim("b", &key).await.is(201);
+    bench.reports("c", &key).await.is(200);
+    bench.reports("d", &key).await.is(401);
+    let told = bench.claim("d", &key).await.problem(429, "too-many-requests").json()["detail"].to_string();
+    assert!(told.contains("3 new devices in an hour") && told.contains("line"), "{told}");
+    // Those that are known come in, and another key is another bound.
+    bench.reports("a", &key).await.is(200);
+    bench.claim("d", &other).await.is(201);
+    now.fetch_add(20 * 60_000, Ordering::Relaxed);
+    bench.reports("e", &key).await.is(200);
+    bench.reports("f", &key).await.is(401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_is_claimed_so_often_and_others_are_not_delayed() {
     let now = Arc::new(AtomicU64::new(1_700_000_000_000));
     let clock = Clock::new({

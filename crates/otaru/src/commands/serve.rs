@@ -76,6 +76,9 @@ pub(crate) struct Args {
     /// Largest number of devices; retired ones do not count
     #[arg(long, value_name = "N", default_value_t = Bounds::default().devices, value_parser = clap::value_parser!(u64).range(1..))]
     max_devices: u64,
+    /// Largest number of new devices that come with one fleet key in an hour
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().per_fleet_key_and_hour, value_parser = clap::value_parser!(u32).range(1..))]
+    max_registrations: u32,
     /// Serve Prometheus metrics here, such as 127.0.0.1:9090; the path is /metrics
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
@@ -154,7 +157,11 @@ impl Args {
             guests: false,
             signing_key: self.signing_key,
             trusted_keys: self.trusted_key,
-            device_limits: Bounds { devices: self.max_devices, ..Bounds::default() },
+            device_limits: Bounds {
+                devices: self.max_devices,
+                per_fleet_key_and_hour: self.max_registrations,
+                ..Bounds::default()
+            },
             upload_limits: otaru_server::releases::UploadLimits::default(),
             http_limits: otaru_server::http::Limits::default(),
             metrics: self.metrics,
