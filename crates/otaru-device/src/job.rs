@@ -154,7 +154,7 @@ impl Inbox {
                     Err(why) => why.as_str(),
                 }
             }
-            Err(_) => "Passed over: not a command.",
+            Ok(Command::Report(_)) | Err(_) => "Passed over: not a command.",
         };
         log::info!("update: {why}");
         false

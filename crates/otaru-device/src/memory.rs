@@ -1,4 +1,4 @@
-//! The agent's memory over restarts: commands, images that failed, and a trial that is to be repeated.
+//! The agent's memory over restarts: commands, images that failed, a trial that is to be repeated, and a count of the restarts.
 //!
 //! It stands in the `otaru` partition behind the guards, kept by `sequential-storage`, which survives a loss of power at any
 //! byte. Without that partition nothing is remembered and nothing else changes. Damaged storage is erased: an update must never
@@ -17,6 +17,7 @@ use sequential_storage::map::{MapConfig, MapStorage};
 
 use crate::guards::GuardStore;
 use crate::history::{CommandId, History, Notes, SUPERSEDED};
+use crate::report::Start;
 use crate::slots::Region;
 use crate::text;
 
@@ -32,6 +33,7 @@ const FAILED: u8 = 2;
 const CANDIDATE: u8 = 4;
 const HISTORY: u8 = 5;
 const RETRY: u8 = 6;
+const START: u8 = 7;
 /// The line when damage is found.
 const DAMAGED: &str = "memory: damaged; starting afresh";
 
@@ -347,6 +349,28 @@ impl Memory {
         }
     }
 
+    /// Counts this start. Where that cannot be remembered, `fresh` is an epoch of its own.
+    pub(crate) async fn count_start<F: NorFlash>(&self, flash: &mut F, fresh: u64) -> Start {
+        let first = Start { epoch: fresh, boots: 1 };
+        let next = self.load_start(flash).await.and_then(|last| {
+            let boots = last.boots.checked_add(1)?;
+            Some(Start { boots, ..last })
+        });
+        let start = next.unwrap_or(first);
+        let mut writer = Writer::new();
+        writer.put(&start.epoch.to_le_bytes());
+        writer.put(&start.boots.to_le_bytes());
+        self.store(flash, START, &writer.0).await;
+        // A count that was not kept comes again after the next start, and its reports would pass for old ones.
+        if self.load_start(flash).await == Some(start) { start } else { first }
+    }
+
+    async fn load_start<F: NorFlash>(&self, flash: &mut F) -> Option<Start> {
+        let mut buf = [0; RECORD];
+        let mut reader = Reader(self.load(flash, START, &mut buf).await?);
+        Some(Start { epoch: reader.number()?, boots: reader.word()? })
+    }
+
     /// Leaves an empty record, if there is one.
     fn clear<F: NorFlash>(&self, flash: &mut F, key: u8) -> impl Future<Output = ()> {
         self.store(flash, key, &[LAYOUT])
@@ -471,3 +495,6 @@ impl Reader<'_> {
         String::try_from(core::str::from_utf8(text).ok()?).ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

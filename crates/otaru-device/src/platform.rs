@@ -20,7 +20,7 @@ pub trait Platform {
     type Link: Link;
     /// The application's health check.
     type Health: Health;
-    /// Randomness for jitter.
+    /// Randomness for jitter, and for an epoch of the memory.
     type Rng: RngCore + Clone;
 }
 
@@ -38,7 +38,8 @@ pub struct Parts<'a, P: Platform> {
     pub link: P::Link,
     /// The application's health check.
     pub health: P::Health,
-    /// Randomness for jitter.
+    /// Randomness for jitter, and for an epoch of the memory: not the same at every start, or a memory that was lost, or a device
+    /// that has none, numbers its reports as before and they pass for old ones.
     pub rng: P::Rng,
 }
 

@@ -6,6 +6,7 @@
 use core::time::Duration;
 
 use crate::history::CommandId;
+use crate::timeout::passed;
 
 /// Listening to the device's own reports, on one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +60,11 @@ impl InFlight {
 
     /// Whether the answer should have come by now.
     pub(crate) fn overdue(&self, now: Duration, limit: Duration) -> Option<Overdue> {
-        let due = now.saturating_sub(self.since) > limit;
-        due.then_some(if self.acknowledged { Overdue::Swallowed } else { Overdue::Silent })
+        passed(Some(self.since), limit, now).then_some(if self.acknowledged {
+            Overdue::Swallowed
+        } else {
+            Overdue::Silent
+        })
     }
 }
 
@@ -92,10 +96,10 @@ mod tests {
     #[test]
     fn silence_is_told_from_a_report_that_was_thrown_away() {
         let mut report = InFlight::new(7, b"report", Echo::Granted, SECOND);
-        assert_eq!(report.overdue(11 * SECOND, LIMIT), None);
-        assert_eq!(report.overdue(12 * SECOND, LIMIT), Some(Overdue::Silent));
-        report.acknowledge(12 * SECOND);
-        assert_eq!(report.overdue(22 * SECOND, LIMIT), None);
-        assert_eq!(report.overdue(23 * SECOND, LIMIT), Some(Overdue::Swallowed));
+        assert_eq!(report.overdue(10 * SECOND, LIMIT), None);
+        assert_eq!(report.overdue(11 * SECOND, LIMIT), Some(Overdue::Silent));
+        report.acknowledge(11 * SECOND);
+        assert_eq!(report.overdue(20 * SECOND, LIMIT), None);
+        assert_eq!(report.overdue(21 * SECOND, LIMIT), Some(Overdue::Swallowed));
     }
 }

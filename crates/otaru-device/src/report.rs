@@ -12,7 +12,7 @@ use embassy_sync::signal::Signal;
 use heapless::{Deque, String};
 use otaru_format::command::MAX_DEPLOYMENT;
 use otaru_format::digest::Digest;
-use otaru_format::status::{Code, FailedImage, Fault, Status, UpdateState};
+use otaru_format::status::{Code, Epoch, FailedImage, Fault, Status, UpdateState};
 
 use crate::board::Clock;
 use crate::text;
@@ -24,6 +24,15 @@ type Line = String<144>;
 const REFRESH: Duration = Duration::from_secs(3600);
 /// Lines kept while the broker is slow or away.
 const LINES: usize = 6;
+
+/// Place of a start among those of the device, which orders its reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Epoch of the memory: random bits, drawn when it was blank.
+    pub(crate) epoch: u64,
+    /// Number of the start within the epoch, from 1.
+    pub(crate) boots: u32,
+}
 
 /// Facts that do not change while this boot lasts.
 #[derive(Debug, Clone)]
@@ -68,6 +77,9 @@ struct Current {
 /// The reports on their way from the worker to the session.
 pub(crate) struct Reports<'a> {
     identity: Identity<'a>,
+    start: Start,
+    /// Reports that were made.
+    count: Cell<u32>,
     current: RefCell<Current>,
     lines: RefCell<Deque<Line, LINES>>,
     changed: Signal<NoopRawMutex, ()>,
@@ -84,9 +96,11 @@ pub(crate) struct Reports<'a> {
 
 impl<'a> Reports<'a> {
     /// `unsure` says that nothing is to be reported before [`Reports::mark_ready`].
-    pub(crate) fn new(identity: Identity<'a>, unsure: bool) -> Self {
+    pub(crate) fn new(identity: Identity<'a>, start: Start, unsure: bool) -> Self {
         Self {
             identity,
+            start,
+            count: Cell::new(0),
             current: RefCell::new(Current {
                 state: UpdateState::Idle,
                 confirmed: true,
@@ -272,13 +286,14 @@ impl<'a> Reports<'a> {
     /// From now on, and until the state changes, only a report that the broker took beyond doubt counts as accepted. MQTT 3.1.1
     /// acknowledges what it throws away as well.
     pub(crate) fn prove(&self) {
-        if self.acks_are_sure.get() {
-            self.current.borrow_mut().proving = true;
-            return;
+        let mut current = self.current.borrow_mut();
+        current.proving = true;
+        if !self.acks_are_sure.get() {
+            // What was accepted before may have been thrown away.
+            current.revision = current.revision.wrapping_add(1);
+            current.pressing = current.revision;
+            self.accepted_since.set(None);
         }
-        // What was accepted before may have been thrown away.
-        self.change(|c| c.proving = true);
-        self.accepted_since.set(None);
     }
 
     /// Whether the running image is on trial.
@@ -333,15 +348,18 @@ impl<'a> Reports<'a> {
         self.accepted.signal(());
     }
 
-    /// Returns the status as JSON, and the revision it shows. Where quoting makes it too long for `buf`, the error's
-    /// sentence is cut; `None` when it does not fit without that either.
-    pub(crate) fn status_json<'b>(
+    /// Returns the next report as JSON, and the revision it shows. `order` is the highest that was followed. Where quoting makes it too
+    /// long for `buf`, the error's sentence is cut; `None` when it does not fit without that either.
+    pub(crate) fn next_json<'b>(
         &self,
         uptime: Duration,
         rssi: Option<i8>,
+        order: u64,
         buf: &'b mut [u8],
     ) -> Option<(&'b str, u32)> {
         let current = self.current.borrow();
+        let n = self.count.get().wrapping_add(1);
+        self.count.set(n);
         let mut status = Status::<&str> {
             device: self.identity.device,
             chip: self.identity.chip,
@@ -370,6 +388,10 @@ impl<'a> Reports<'a> {
             rssi,
             free_heap: current.room.heap,
             free_stack: current.room.stack,
+            order: Some(order).filter(|order| *order != 0),
+            epoch: Some(Epoch(self.start.epoch)),
+            boots: Some(self.start.boots),
+            n: Some(n),
         };
         while status.to_json(buf).is_none() {
             let detail = &mut status.error.as_mut().filter(|error| !error.detail.is_empty())?.detail;
@@ -395,7 +417,7 @@ mod tests {
             slot: 1,
             boot: "power_on",
         };
-        Reports::new(identity, false)
+        Reports::new(identity, Start { epoch: u64::MAX, boots: u32::MAX }, false)
     }
 
     #[test]
@@ -407,7 +429,7 @@ mod tests {
         assert!(line.starts_with("ERROR: failed_before: xxxxx"), "{line}");
         assert_eq!(line.len(), line.capacity());
         let mut buf = [0; 1024];
-        let (json, _) = reports.status_json(Duration::ZERO, None, &mut buf).unwrap();
+        let (json, _) = reports.next_json(Duration::ZERO, None, u64::MAX, &mut buf).unwrap();
         assert!(json.contains(&sentence[..DETAIL]), "{json}");
     }
 
@@ -417,10 +439,22 @@ mod tests {
         reports.begin(Some(&"\u{1}".repeat(MAX_DEPLOYMENT)));
         reports.fault(UpdateState::Failed, Code::Panic, &"\u{1}".repeat(200));
         let mut buf = [0; 1024];
-        let (json, _) = reports.status_json(Duration::ZERO, None, &mut buf).unwrap();
+        let (json, _) = reports.next_json(Duration::ZERO, None, u64::MAX, &mut buf).unwrap();
         assert!(json.contains(r#""code":"panic","detail":"\u0001"#), "{json}");
         // Where not even a short one fits, there is none.
-        assert!(reports.status_json(Duration::ZERO, None, &mut [0; 300]).is_none());
+        assert!(reports.next_json(Duration::ZERO, None, 0, &mut [0; 300]).is_none());
+    }
+
+    #[test]
+    fn reports_are_numbered_as_they_are_made() {
+        let reports = reports();
+        for n in 1..4 {
+            let mut buf = [0; 1024];
+            let (json, _) = reports.next_json(Duration::ZERO, None, 0, &mut buf).unwrap();
+            let end = std::format!(r#""epoch":"ffffffffffffffff","boots":4294967295,"n":{n}}}"#);
+            assert!(json.ends_with(&end), "{json}");
+            assert!(!json.contains("order"), "none was followed: {json}");
+        }
     }
 
     #[test]
@@ -431,7 +465,7 @@ mod tests {
         reports.measured(Duration::from_secs(10), room);
         assert!(!reports.presses(before));
         let mut buf = [0; 1024];
-        let (json, _) = reports.status_json(Duration::ZERO, None, &mut buf).unwrap();
+        let (json, _) = reports.next_json(Duration::ZERO, None, u64::MAX, &mut buf).unwrap();
         assert!(json.contains(r#""free_heap":4096,"free_stack":1024"#), "{json}");
         reports.measured(Duration::from_secs(3601), room);
         assert!(reports.presses(before));

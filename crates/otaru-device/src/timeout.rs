@@ -15,6 +15,13 @@ pub(crate) const fn millis(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis() as u64)
 }
 
+/// Whether so much time has passed since that moment, if there was one. In one place, because arithmetic of times takes 60 bytes of
+/// flash each time.
+#[inline(never)]
+pub(crate) fn passed(since: Option<Duration>, span: Duration, now: Duration) -> bool {
+    since.and_then(|since| now.checked_sub(since)).is_some_and(|time| time >= span)
+}
+
 /// The time was up first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimedOut;

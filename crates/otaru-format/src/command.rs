@@ -54,6 +54,26 @@ impl Offer<'_> {
     }
 }
 
+/// Longest spread of a [`ReportRequest`], in seconds; a device takes a longer one for this.
+pub const MAX_SPREAD: u16 = 3600;
+
+/// Request to report at a random moment, so that a fleet that is asked at once does not answer at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReportRequest {
+    /// Seconds within which a device answers.
+    pub spread: u16,
+}
+
+impl ReportRequest {
+    /// The request as JSON; `None` when `buf` is too short.
+    pub fn emit_json<'b>(&self, buf: &'b mut [u8]) -> Option<&'b str> {
+        let mut json = Writer::new(buf);
+        json.flag("report", true);
+        json.number("spread", self.spread.into());
+        json.finish()
+    }
+}
+
 /// Command to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
@@ -61,6 +81,8 @@ pub enum Command<'a> {
     Update(Offer<'a>),
     /// Stop the update that goes on.
     Cancel,
+    /// Report yourself. It changes nothing else.
+    Report(ReportRequest),
 }
 
 /// Why a command cannot be followed.
@@ -114,6 +136,8 @@ struct Fields<'a> {
     force: Option<bool>,
     order: Option<u64>,
     cancel: Option<bool>,
+    report: Option<bool>,
+    spread: Option<u64>,
 }
 
 impl<'a> Fields<'a> {
@@ -130,6 +154,8 @@ impl<'a> Fields<'a> {
                 _ if name.is("force") => fields.force.replace(value.flag()?).is_some(),
                 _ if name.is("order") => fields.order.replace(value.number()?).is_some(),
                 _ if name.is("cancel") => fields.cancel.replace(value.flag()?).is_some(),
+                _ if name.is("report") => fields.report.replace(value.flag()?).is_some(),
+                _ if name.is("spread") => fields.spread.replace(value.number()?).is_some(),
                 _ => false,
             };
             if twice {
@@ -167,6 +193,10 @@ impl<'a> Command<'a> {
         let json = Fields::read(text).map_err(|BadJson| CommandError::BadJson)?;
         if json.cancel == Some(true) {
             return Ok(Self::Cancel);
+        }
+        if json.report == Some(true) {
+            let spread = json.spread.unwrap_or(0).min(MAX_SPREAD.into());
+            return Ok(Self::Report(ReportRequest { spread: u16::try_from(spread).unwrap_or(MAX_SPREAD) }));
         }
         let url = json.url.ok_or(CommandError::BadJson)?;
         let (url, rest) = url.unescape(scratch).ok_or(CommandError::TooLong)?;
@@ -228,6 +258,7 @@ mod tests {
         match Command::parse(payload.as_bytes(), &mut scratch)? {
             Command::Update(offer) => Ok(offer.url.into()),
             Command::Cancel => Ok("cancel".into()),
+            Command::Report(ReportRequest { spread }) => Ok(format!("report within {spread} s")),
         }
     }
 
@@ -256,6 +287,30 @@ mod tests {
         let (mut buf, mut scratch) = ([0; 512], [0; 512]);
         let json = offer.emit_json(&mut buf).unwrap();
         assert_eq!(Command::parse(json.as_bytes(), &mut scratch), Ok(Command::Update(offer)));
+    }
+
+    #[test]
+    fn a_request_to_report_leads_back_and_its_spread_has_a_bound() {
+        let mut buf = [0; 64];
+        let json = ReportRequest { spread: 40 }.emit_json(&mut buf).unwrap();
+        assert_eq!(json, r#"{"report":true,"spread":40}"#);
+        assert_eq!(url_of(json).unwrap(), "report within 40 s");
+        assert_eq!(url_of(r#"{"report":true}"#).unwrap(), "report within 0 s");
+        for spread in ["3600", "3601", "65536", "18446744073709551615"] {
+            let json = format!(r#"{{"spread":{spread},"report":true}}"#);
+            assert_eq!(url_of(&json).unwrap(), "report within 3600 s");
+        }
+        for bad in [
+            r#"{"report":false}"#,
+            r#"{"report":1}"#,
+            r#"{"report":true,"report":true}"#,
+            r#"{"report":true,"spread":-1}"#,
+            r#"{"report":true,"spread":"1"}"#,
+        ] {
+            assert_eq!(url_of(bad), Err(CommandError::BadJson), "{bad}");
+        }
+        // What is asked of an update stays what it is.
+        assert_eq!(url_of(r#"{"url":"http://h/x","report":false}"#).unwrap(), "http://h/x");
     }
 
     #[test]

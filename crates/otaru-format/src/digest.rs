@@ -38,15 +38,19 @@ impl Digest {
 
     /// The digits.
     pub(crate) fn hex(&self) -> heapless::String<64> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = heapless::String::new();
         for byte in self.0 {
-            for nibble in [byte >> 4, byte & 15] {
-                // 64 digits fit by construction.
-                let _ = text.push(char::from(DIGITS[usize::from(nibble)]));
-            }
+            push_hex(&mut text, byte);
         }
         text
+    }
+}
+
+/// Appends a byte's two digits, as far as there is room.
+pub(crate) fn push_hex<const N: usize>(text: &mut heapless::String<N>, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for nibble in [byte >> 4, byte & 15] {
+        let _ = text.push(char::from(DIGITS[usize::from(nibble)]));
     }
 }
 

@@ -27,6 +27,17 @@ impl MqttVersion {
     }
 }
 
+impl MqttVersion {
+    /// Version number in a CONNECT, which also stands for it on flash; 0 for none in particular.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Auto => 0,
+            Self::V5 => 5,
+            Self::V311 => 4,
+        }
+    }
+}
+
 impl fmt::Display for MqttVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -50,8 +61,12 @@ impl FromStr for MqttVersion {
     type Err = BadMqttVersion;
 
     fn from_str(text: &str) -> Result<Self, BadMqttVersion> {
-        let all = [Self::Auto, Self::V5, Self::V311];
-        all.into_iter().find(|version| version.as_str() == text).ok_or(BadMqttVersion)
+        match text {
+            "auto" => Ok(Self::Auto),
+            "5" => Ok(Self::V5),
+            "3.1.1" => Ok(Self::V311),
+            _ => Err(BadMqttVersion),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Status reports: what a device says about itself, as retained JSON.
 
 use core::fmt;
+use core::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::digest::Digest;
+use crate::digest::{self, Digest};
 use crate::json::Writer;
 
 /// State of a device in an update.
@@ -277,6 +278,85 @@ pub struct FailedImage<S> {
     pub boots: u8,
 }
 
+/// Epoch of a device's memory: 64 random bits, drawn when the memory was blank. Shown as 16 hexadecimal digits, because JSON's
+/// numbers are exact up to 2^53 only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The digits.
+    fn hex(self) -> heapless::String<16> {
+        let mut text = heapless::String::new();
+        for byte in self.0.to_be_bytes() {
+            digest::push_hex(&mut text, byte);
+        }
+        text
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.hex())
+    }
+}
+
+/// The text is not 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct BadEpoch;
+
+impl fmt::Display for BadEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an epoch is 16 hexadecimal digits")
+    }
+}
+
+impl core::error::Error for BadEpoch {}
+
+impl FromStr for Epoch {
+    type Err = BadEpoch;
+
+    fn from_str(text: &str) -> Result<Self, BadEpoch> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok().filter(|_| digits);
+        number.map(Self).ok_or(BadEpoch)
+    }
+}
+
+impl Serialize for Epoch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for Epoch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Hex;
+        impl serde::de::Visitor<'_> for Hex {
+            type Value = Epoch;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("16 hexadecimal digits")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Epoch, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Hex)
+    }
+}
+
+/// Place of a report among those of its device. Within an epoch `(boots, n)` orders them; an epoch that was not seen before is newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReportNumber {
+    /// Epoch of the device's memory.
+    pub epoch: Epoch,
+    /// Number of this start within the epoch, from 1.
+    pub boots: u32,
+    /// Number of this report within the start, from 1.
+    pub n: u32,
+}
+
 /// A status report. `S` is `&str` on a device and `String` on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status<S> {
@@ -332,6 +412,18 @@ pub struct Status<S> {
     /// Bytes of stack that were never used since the start.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub free_stack: Option<u32>,
+    /// Highest order of an offer that the device followed ([`crate::command::Offer::order`]).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub order: Option<u64>,
+    /// Epoch of the device's memory, or of this start where it has none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub epoch: Option<Epoch>,
+    /// Number of this start within the epoch, from 1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub boots: Option<u32>,
+    /// Number of this report within the start, from 1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub n: Option<u32>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -352,6 +444,11 @@ impl<S> Status<S> {
     /// The trial that comes next, of [`MAX_TRIALS`], where the new image did not reach the broker and will be tried again.
     pub fn next_trial(&self) -> Option<u8> {
         next_trial(self.state, self.error.as_ref().map(|fault| fault.code), self.attempt)
+    }
+
+    /// Place of the report among those of its device; `None` for a device that numbers none.
+    pub fn number(&self) -> Option<ReportNumber> {
+        Some(ReportNumber { epoch: self.epoch?, boots: self.boots?, n: self.n? })
     }
 }
 
@@ -400,6 +497,12 @@ impl<S: AsRef<str>> Status<S> {
         }
         json.number_if("free_heap", self.free_heap.map(u64::from));
         json.number_if("free_stack", self.free_stack.map(u64::from));
+        json.number_if("order", self.order);
+        if let Some(epoch) = self.epoch {
+            json.text("epoch", &epoch.hex());
+        }
+        json.number_if("boots", self.boots.map(u64::from));
+        json.number_if("n", self.n.map(u64::from));
         json.finish()
     }
 
@@ -437,6 +540,10 @@ mod tests {
             rssi: None,
             free_heap: Some(117_040),
             free_stack: None,
+            order: None,
+            epoch: None,
+            boots: None,
+            n: None,
         };
         let mut buf = [0; 1024];
         let json = status.to_json(&mut buf).unwrap();
@@ -444,6 +551,7 @@ mod tests {
         assert_eq!(host.state, UpdateState::RolledBack);
         assert_eq!(host.product(), "q");
         assert_eq!(host.error.unwrap().detail, "at \"main\":\n1");
+        assert_eq!(status.number(), None, "an older device numbers nothing");
         let full = Status {
             progress: Some(40),
             attempt: 2,
@@ -451,10 +559,29 @@ mod tests {
             guards_lost: true,
             rssi: Some(-71),
             free_stack: Some(16_384),
+            order: Some(u64::MAX),
+            epoch: Some(Epoch(0x0123_4567_89ab_cdef)),
+            boots: Some(u32::MAX),
+            n: Some(7),
             error: Some(Fault { code: Code::Panic, detail: "at main" }),
             ..status
         };
-        assert_eq!(full.to_json(&mut buf).unwrap(), serde_json::to_string(&full).unwrap());
+        let json = full.to_json(&mut buf).unwrap();
+        assert_eq!(json, serde_json::to_string(&full).unwrap());
+        assert!(json.ends_with(r#""epoch":"0123456789abcdef","boots":4294967295,"n":7}"#), "{json}");
+        let host: Status<String> = serde_json::from_str(json).unwrap();
+        let number = ReportNumber { epoch: Epoch(0x0123_4567_89ab_cdef), boots: u32::MAX, n: 7 };
+        assert_eq!((host.number(), host.order), (Some(number), Some(u64::MAX)));
+    }
+
+    #[test]
+    fn an_epoch_is_16_digits() {
+        for epoch in [Epoch(0), Epoch(1), Epoch(u64::MAX)] {
+            assert_eq!(std::format!("{epoch}").parse(), Ok(epoch));
+        }
+        for text in ["", "1", "+123456789abcdef", "0123456789abcdeg", "0123456789abcdef0"] {
+            assert_eq!(text.parse::<Epoch>(), Err(BadEpoch), "{text}");
+        }
     }
 
     #[test]

@@ -228,6 +228,10 @@ proptest! {
             rssi: None,
             free_heap: None,
             free_stack: None,
+            order: None,
+            epoch: None,
+            boots: None,
+            n: None,
         };
         let mut buf = vec![0; 64 * 1024];
         let json = status.to_json(&mut buf).unwrap();

@@ -38,6 +38,8 @@ struct Rtc {
     watchdog: Cell<Option<(Duration, Duration)>>,
     /// Something holds the processor: no task runs any more.
     seized: Cell<bool>,
+    /// Number of restarts since it was switched on.
+    restarts: Cell<u64>,
 }
 
 /// The chip as the agent sees it during one boot.
@@ -203,6 +205,8 @@ pub struct VirtualDevice<'a, N, L> {
     pub link: L,
     /// The seed of its randomness.
     pub seed: u64,
+    /// Number of times that it was switched on before, or any other number: chance is another one then.
+    pub power_ons: u64,
     /// Oddity of its chip.
     pub oddity: Oddity,
 }
@@ -245,6 +249,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             }
             rtc.watchdog.set(None);
             rtc.seized.set(false);
+            rtc.restarts.set(rtc.restarts.get() + 1);
         };
         on_event(last.clone());
         last
@@ -383,6 +388,12 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         Some(size_of_val(&agent) + size_of_val(&agent.run()))
     }
 
+    /// Randomness of one start: the same for the same seed, and another at each start, as a chip's is.
+    fn chance(&self, restarts: u64) -> SmallRng {
+        let start = self.power_ons.rotate_left(32).wrapping_add(restarts);
+        SmallRng::seed_from_u64(self.seed ^ start.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
     /// Waits until more was written than a memory needs.
     async fn update_under_way(&self) {
         let before = self.flash.counts().pages;
@@ -407,6 +418,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         health: SimHealth,
         link: K,
     ) -> End {
+        let restarts = board.rtc.restarts.get();
         let mut workspace = Box::new(Workspace::new());
         let parts = Parts::<SimPlatform<N, K>> {
             net: self.net,
@@ -415,7 +427,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
             board,
             link,
             health,
-            rng: SmallRng::seed_from_u64(self.seed),
+            rng: self.chance(restarts),
         };
         match Agent::new(self.config, parts, &mut workspace, boot) {
             // Boxed: nested in this one, its layout would be deeper than the compiler goes.

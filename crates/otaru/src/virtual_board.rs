@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use otaru_device::{AllowedHost, Config, Credentials, PublicKey};
+use otaru_device::{AllowedHost, Config, Credentials, MqttVersion, PublicKey};
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::Head;
@@ -37,6 +37,8 @@ pub(crate) struct BoardSettings {
     pub(crate) facts: ChipFacts,
     /// The product that firmware is held against, where it is not the firmware's own name.
     pub(crate) product: Option<String>,
+    /// Version of MQTT that they speak.
+    pub(crate) mqtt: MqttVersion,
     /// The only hosts they fetch firmware from; none are any.
     pub(crate) hosts: Vec<String>,
     /// The address of this machine that its boards connect from; any, if not given.
@@ -94,6 +96,7 @@ impl Board {
         let mut config = Config::new(&self.name, &bench.broker.host);
         config.broker_port = bench.broker.port;
         config.topic_prefix = &bench.base;
+        config.mqtt = bench.mqtt;
         config.keys = &bench.keys;
         config.allow_unsigned = bench.allow_unsigned;
         config.product = bench.product.as_deref();
@@ -120,6 +123,8 @@ impl Board {
             net: &net,
             link,
             seed: seed(&self.name),
+            // A flash in memory is blank at each start of this program, and its epoch must be a new one.
+            power_ons: noise(),
             oddity: Oddity::None,
         };
         DEVICE.scope(self.name.clone(), device.run(on_event)).await
@@ -155,6 +160,12 @@ fn seed(name: &str) -> u64 {
     u64::from_le_bytes([
         digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
     ])
+}
+
+/// A number that is another each time.
+fn noise() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(())
 }
 
 /// A flash dump, read with no help of the agent.

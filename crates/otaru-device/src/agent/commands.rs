@@ -81,6 +81,8 @@ impl<P: Platform> Worker<'_, P> {
                 }
             }
             Ok(Command::Cancel) => self.cancel().await,
+            // The session answers it.
+            Ok(Command::Report(_)) => {}
             Err(error) => {
                 let failure = Failure::from(error);
                 self.reports.begin(None);

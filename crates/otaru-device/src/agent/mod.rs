@@ -34,6 +34,7 @@ use core::time::Duration;
 
 use embassy_futures::join::join4;
 use otaru_format::topic::Topics;
+use rand_core::RngCore as _;
 
 use crate::board::{Board, Clock};
 use crate::config::{Config, ConfigError};
@@ -43,6 +44,7 @@ use crate::mqtt::Versions;
 use crate::platform::{Parts, Platform};
 use crate::report::{Reports, Room};
 use crate::session::Session;
+use crate::talk::{Carried, Ends};
 use crate::uplink::Uplink;
 use boot::Boot;
 use worker::Worker;
@@ -86,20 +88,28 @@ impl<'a, P: Platform> Agent<'a, P> {
     pub async fn run(&mut self) -> Infallible {
         // A device that has gone back says so in its first report: whoever hears that it is idle may offer it the same again.
         let unsure = self.boot.trial.is_none() && self.boot.failed.is_some();
-        let reports = Reports::new(self.boot.identity(&self.config, &*self.board.borrow()), unsure);
+        // Of a clone, so that nothing else depends on whether there was a memory.
+        let mut rng = self.rng.clone();
+        let fresh = u64::from(rng.next_u32()) << 32 | u64::from(rng.next_u32());
+        let start = self.boot.memory.count_start(&mut self.flash, fresh).await;
+        let reports = Reports::new(self.boot.identity(&self.config, &*self.board.borrow()), start, unsure);
         let inbox = Inbox::new();
         let uplink = Uplink::new();
-        let mut session = Session::<P> {
-            net: self.net,
+        let ends = Ends {
             clock: self.clock,
-            rng: self.rng.clone(),
             config: &self.config,
             topics: self.topics,
             reports: &reports,
             inbox: &inbox,
             uplink: &uplink,
-            versions: Versions::new(self.config.mqtt),
-            unwatched: false,
+        };
+        let versions = Versions::new(self.config.mqtt);
+        let mut session = Session::<P> {
+            net: self.net,
+            rng: self.rng.clone(),
+            ends,
+            versions,
+            carried: Carried::default(),
         };
         let mut link_rng = self.rng.clone();
         let link = link::keep(&mut self.link, self.clock, &mut link_rng, &uplink);

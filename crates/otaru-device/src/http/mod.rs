@@ -6,6 +6,8 @@ mod body;
 mod config;
 mod date;
 mod error;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod head;
 mod remote;
 mod request;

@@ -38,8 +38,6 @@ pub(crate) enum Ended {
     Closed,
     /// The broker did that again, or sent an alert of TLS.
     TlsPort,
-    /// The broker does not speak this version of MQTT; the other one is tried at once.
-    OtherVersion,
     /// The broker refused or closed, with its reason code (MQTT 5 section 2.4).
     Refused(u8),
     /// The broker broke the protocol.
@@ -70,10 +68,9 @@ impl fmt::Display for Ended {
         match self {
             Self::Network => f.write_str("connection lost"),
             Self::Silent => f.write_str("no answer in time"),
-            Self::Closed => f.write_str("closed without an answer"),
-            Self::TlsPort => f.write_str("closed without an answer; is this a TLS port?"),
-            Self::OtherVersion => f.write_str("no MQTT 5 here, trying 3.1.1"),
-            Self::Refused(UNSUPPORTED) => f.write_str("the broker does not speak this version of MQTT"),
+            Self::Closed => f.write_str("closed without a word"),
+            Self::TlsPort => f.write_str("no answer; is this a TLS port?"),
+            Self::Refused(UNSUPPORTED) => f.write_str("the broker speaks another MQTT version"),
             Self::Refused(0x86) => f.write_str("the broker refused the user name or password"),
             Self::Refused(0x87) => {
                 f.write_str("the broker says: not authorised (user name, password or access rules)")
@@ -94,9 +91,9 @@ impl From<packet::Broken> for Ended {
 
 /// Packet that arrived.
 pub(crate) enum Incoming {
-    /// Nothing the session must know.
-    Other,
-    /// A command, which the inbox knows by this number. With an `id` it is to be [acknowledged](Connection::acknowledge).
+    /// Nothing the session must know; with an `id` it is to be [acknowledged](Connection::put_acknowledgement).
+    Other { id: Option<NonZeroU16> },
+    /// A command, which the inbox knows by this number. With an `id` it is to be acknowledged once that was dealt with.
     Command { id: Option<NonZeroU16>, number: u32 },
     /// The broker took our QoS 1 publication.
     Accepted,
@@ -104,7 +101,7 @@ pub(crate) enum Incoming {
     Rejected,
     /// The broker answered a ping.
     Pong,
-    /// The broker answered to [`Connection::watch`]: whether it sends what is published there.
+    /// The broker answered to a subscription that may fail: whether it sends what is published there.
     Watched(bool),
 }
 
@@ -129,18 +126,20 @@ pub(crate) struct Connection<'c, S, C> {
     have: usize,
     /// Bytes behind those that belong to a packet that was too long.
     rest: usize,
+    /// Bytes of the outgoing packet's head.
+    head: usize,
     /// The identifier that was given away last.
     last_id: NonZeroU16,
     /// The identifier of the last publication that is to be acknowledged.
     publish_id: u16,
-    /// The identifier of the last packet of [`Connection::watch`].
+    /// The identifier of the last subscription that may fail.
     watch_id: u16,
     clock: &'c C,
     limit: Duration,
 }
 
 impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
-    /// Connects, leaves the last will, and subscribes to the commands.
+    /// Connects, and leaves the last will.
     ///
     /// # Errors
     /// [`Ended::answer`] tells what the error says of the version.
@@ -159,6 +158,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
             level,
             have: 0,
             rest: 0,
+            head: 0,
             last_id: NonZeroU16::MIN,
             publish_id: 0,
             watch_id: 0,
@@ -189,9 +189,6 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         }
         this.have = 0;
         this.rest = header.rest();
-        for topic in [topics.update_all(), topics.update_one()] {
-            this.subscribe(&topic, true).await?;
-        }
         Ok(this)
     }
 
@@ -200,61 +197,96 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         self.level
     }
 
-    /// Begins or ends to hear what is published to a topic. At the beginning the answer comes later as [`Incoming::Watched`].
-    pub(crate) async fn watch(&mut self, topic: &str, wanted: bool) -> Result<(), Ended> {
-        self.watch_id = self.subscribe(topic, wanted).await?;
+    // One packet is made ready to be sent, then sent: a future for each kind would take its code each time.
+
+    /// Makes the beginning or the end of a subscription ready. Where the broker refuses to begin one, the connection is at its end, but
+    /// for one that `may_fail`: then [`Incoming::Watched`] comes.
+    pub(crate) fn put_subscription(
+        &mut self,
+        topic: &str,
+        wanted: bool,
+        may_fail: bool,
+    ) -> Result<(), Ended> {
+        self.put(|level, id, out| packet::subscribe(level, topic, id, wanted, out))?;
+        if may_fail {
+            self.watch_id = self.last_id.get();
+        }
         Ok(())
     }
 
-    /// Returns the identifier that the broker answers to.
-    async fn subscribe(&mut self, topic: &str, wanted: bool) -> Result<u16, Ended> {
-        let id = self.next_id();
-        let packet = packet::subscribe(self.level, topic, id, wanted, &mut self.buffers.outgoing);
-        send(&mut self.socket, self.clock, self.limit, packet.ok_or(Ended::BadName)?, b"").await?;
-        Ok(id.get())
-    }
-
-    /// Publishes; at QoS 1 the broker's answer comes later as [`Incoming::Accepted`].
-    pub(crate) async fn publish(
+    /// Makes a message ready, but for its payload of `len` bytes; at QoS 1 the broker's answer comes later as [`Incoming::Accepted`].
+    pub(crate) fn put_message(
         &mut self,
         topic: &str,
-        payload: &[u8],
+        len: usize,
         retain: bool,
         qos: QoS,
     ) -> Result<(), Ended> {
-        let id = (qos == QoS::AtLeastOnce).then(|| self.next_id());
-        self.publish_id = id.map_or(self.publish_id, NonZeroU16::get);
-        let head = packet::publish(self.level, topic, id, retain, payload.len(), &mut self.buffers.outgoing);
-        send(&mut self.socket, self.clock, self.limit, head.ok_or(Ended::BadName)?, payload).await
+        let is_sure = qos == QoS::AtLeastOnce;
+        self.put(|level, id, out| packet::publish(level, topic, is_sure.then_some(id), retain, len, out))?;
+        if is_sure {
+            self.publish_id = self.last_id.get();
+        }
+        Ok(())
     }
 
-    pub(crate) fn ping(&mut self) -> impl Future<Output = Result<(), Ended>> {
-        send(&mut self.socket, self.clock, self.limit, &PINGREQ, b"")
+    /// Makes ready what tells the broker that it need not keep a message.
+    pub(crate) fn put_acknowledgement(&mut self, id: NonZeroU16) {
+        self.put_bytes(&packet::acknowledge(id));
+    }
+
+    /// Makes a ping ready.
+    pub(crate) fn put_ping(&mut self) {
+        self.put_bytes(&PINGREQ);
+    }
+
+    /// Sends what was made ready, and the payload that goes with it.
+    pub(crate) fn send(&mut self, payload: &[u8]) -> impl Future<Output = Result<(), Ended>> {
+        let head = self.buffers.outgoing.get(..self.head).unwrap_or_default();
+        send(&mut self.socket, self.clock, self.limit, head, payload)
+    }
+
+    fn put(
+        &mut self,
+        write: impl for<'b> FnOnce(Level, NonZeroU16, &'b mut [u8]) -> Option<&'b [u8]>,
+    ) -> Result<(), Ended> {
+        self.last_id = self.last_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
+        self.head = write(self.level, self.last_id, &mut self.buffers.outgoing).ok_or(Ended::BadName)?.len();
+        Ok(())
+    }
+
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        self.head = bytes.len();
+        self.buffers.outgoing.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
     }
 
     /// Waits for a packet's first bytes. May be dropped and called again.
     pub(crate) async fn header(&mut self) -> Result<Header, Ended> {
-        while self.rest > 0 {
-            self.read(self.rest.min(PACKET)).await?;
-            self.rest -= core::mem::take(&mut self.have);
-        }
         loop {
-            if let Some(header) = Header::read(&self.buffers.incoming[..self.have])? {
+            let rest = self.rest.min(PACKET);
+            let end = if rest > 0 { rest } else { self.have + 1 };
+            if rest == 0
+                && let Some(header) = Header::read(&self.buffers.incoming[..self.have])?
+            {
                 return Ok(header);
             }
-            self.read(self.have + 1).await?;
+            self.read(end).await?;
+            if rest > 0 {
+                self.rest -= core::mem::take(&mut self.have);
+            }
         }
     }
 
     /// Reads the packet that [`Connection::header`] announced. Messages go to `on_message`, which gives back the number of those that
-    /// are commands; others are acknowledged at once.
+    /// are commands.
     pub(crate) async fn packet(
         &mut self,
         header: Header,
         on_message: impl FnOnce(&str, &[u8], Origin) -> Option<u32>,
     ) -> Result<Incoming, Ended> {
         let (publish_id, watch_id) = (self.publish_id, self.watch_id);
-        let (incoming, acknowledge) = match self.receive(header).await? {
+        let other = Incoming::Other { id: None };
+        let incoming = match self.receive(header).await? {
             Packet::Message { topic, payload, id, again, retained } => {
                 let origin = match (retained, again) {
                     (true, _) => Origin::Retained,
@@ -262,32 +294,24 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
                     (false, false) => Origin::Live,
                 };
                 match on_message(topic, payload, origin) {
-                    Some(number) => (Incoming::Command { id, number }, None),
-                    None => (Incoming::Other, id),
+                    Some(number) => Incoming::Command { id, number },
+                    None => Incoming::Other { id },
                 }
             }
-            Packet::Acknowledged { id, .. } if id != publish_id => (Incoming::Other, None),
-            Packet::Acknowledged { reason: 0x80.., .. } => (Incoming::Rejected, None),
-            Packet::Acknowledged { .. } => (Incoming::Accepted, None),
-            Packet::Subscribed { id, reason } if id == watch_id => (Incoming::Watched(reason < 0x80), None),
+            Packet::Acknowledged { id, .. } if id != publish_id => other,
+            Packet::Acknowledged { reason: 0x80.., .. } => Incoming::Rejected,
+            Packet::Acknowledged { .. } => Incoming::Accepted,
+            Packet::Subscribed { id, reason } if id == watch_id => Incoming::Watched(reason < 0x80),
             Packet::Subscribed { reason: reason @ 0x80.., .. } | Packet::Closed { reason } => {
                 return Err(Ended::Refused(reason));
             }
-            Packet::Subscribed { .. } | Packet::Unsubscribed => (Incoming::Other, None),
-            Packet::Pong => (Incoming::Pong, None),
+            Packet::Subscribed { .. } | Packet::Unsubscribed => other,
+            Packet::Pong => Incoming::Pong,
             Packet::Connected { .. } => return Err(Ended::Protocol),
         };
         self.have = 0;
         self.rest = header.rest();
-        if let Some(id) = acknowledge {
-            self.acknowledge(id).await?;
-        }
         Ok(incoming)
-    }
-
-    /// Tells the broker that it need not keep a message.
-    pub(crate) async fn acknowledge(&mut self, id: NonZeroU16) -> Result<(), Ended> {
-        send(&mut self.socket, self.clock, self.limit, &packet::acknowledge(id), b"").await
     }
 
     /// The packet behind a header, when it is whole; it stays in memory until `have` is 0 again.
@@ -312,11 +336,6 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
             _ => return Err(Ended::Network),
         }
         Ok(())
-    }
-
-    fn next_id(&mut self) -> NonZeroU16 {
-        self.last_id = self.last_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
-        self.last_id
     }
 }
 

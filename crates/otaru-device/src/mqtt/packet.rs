@@ -254,20 +254,14 @@ impl<'p> Packet<'p> {
 }
 
 /// The reason of version 5 for a return code of 3.1.1 (its section 3.2.2.3).
-const fn refusal(level: Level, code: u8) -> u8 {
-    match code {
+fn refusal(level: Level, code: u8) -> u8 {
+    const REASONS: [u8; 6] = [0, UNSUPPORTED, 0x85, 0x88, 0x86, 0x87];
+    match REASONS.get(usize::from(code)) {
         // Taken, but as 3.1.1.
-        0 => match level {
-            Level::V311 => 0,
-            Level::V5 => UNSUPPORTED,
-        },
-        1 => UNSUPPORTED,
-        2 => 0x85,
-        3 => 0x88,
-        4 => 0x86,
-        5 => 0x87,
+        Some(0) if level == Level::V5 => UNSUPPORTED,
+        Some(reason) => *reason,
         // Not to be taken for success.
-        other => other | 0x80,
+        None => code | 0x80,
     }
 }
 

@@ -7,6 +7,8 @@ use core::time::Duration;
 
 use otaru_format::mqtt::MqttVersion;
 
+use crate::timeout::passed;
+
 /// Closes without a byte under version 5, in a row, that are taken for an answer.
 const ENOUGH: u8 = 2;
 /// Time for which 3.1.1 is spoken after it worked; then the next connection asks for 5 again.
@@ -45,6 +47,8 @@ pub(crate) struct Versions {
     all_closes: u8,
     /// Time at which 3.1.1 proved to be spoken, by the clock.
     proven: Option<Duration>,
+    /// The broker has just said that it speaks the other version.
+    at_once: bool,
 }
 
 impl Versions {
@@ -54,44 +58,40 @@ impl Versions {
             MqttVersion::V311 => Level::V311,
             MqttVersion::Auto | MqttVersion::V5 => Level::V5,
         };
-        Self { setting, level, closes: 0, all_closes: 0, proven: None }
+        Self { setting, level, closes: 0, all_closes: 0, proven: None, at_once: false }
     }
 
     /// The version that a connection speaks which is opened now.
     pub(crate) fn next(&mut self, now: Duration) -> Level {
-        if self.proven.is_some_and(|since| now >= since + RETURN) {
+        if passed(self.proven, RETURN, now) {
             self.change(Level::V5);
         }
         self.level
     }
 
-    /// Learns from an attempt. Says whether the other version is to be tried at once.
-    pub(crate) fn learn(&mut self, answer: Answer, now: Duration) -> bool {
-        if answer != Answer::Closed {
-            (self.closes, self.all_closes) = (0, 0);
-        }
-        match (answer, self.level) {
-            (Answer::Spoken, Level::V311) => self.proven = self.proven.or(Some(now)),
-            (Answer::Spoken, Level::V5) | (Answer::Nothing, _) => {}
-            (Answer::Unsupported, Level::V5) => return self.change(Level::V311),
-            (Answer::Unsupported, Level::V311) => {
-                self.change(Level::V5);
-            }
-            (Answer::Closed, level) => {
-                self.closes = self.closes.saturating_add(1);
-                self.all_closes = self.all_closes.saturating_add(1);
-                match level {
-                    Level::V5 if self.closes < ENOUGH => {}
-                    Level::V5 => {
-                        self.change(Level::V311);
-                    }
-                    Level::V311 => {
-                        self.change(Level::V5);
-                    }
+    /// Learns from an attempt.
+    pub(crate) fn learn(&mut self, answer: Answer, now: Duration) {
+        let count = |closes: u8| if answer == Answer::Closed { closes.saturating_add(1) } else { 0 };
+        (self.closes, self.all_closes) = (count(self.closes), count(self.all_closes));
+        let level = self.level;
+        let is_over = match answer {
+            Answer::Spoken => {
+                if level == Level::V311 {
+                    self.proven = self.proven.or(Some(now));
                 }
+                false
             }
-        }
-        false
+            Answer::Nothing => false,
+            Answer::Unsupported => true,
+            Answer::Closed => level == Level::V311 || self.closes >= ENOUGH,
+        };
+        let changes = is_over && self.change(if level == Level::V5 { Level::V311 } else { Level::V5 });
+        self.at_once = changes && level == Level::V5 && answer == Answer::Unsupported;
+    }
+
+    /// Whether the next connection need not wait: a broker said that it speaks the version that it is opened with.
+    pub(crate) const fn is_at_once(&self) -> bool {
+        self.at_once
     }
 
     /// Whether the broker closed without a byte often enough to ask for the reason.
@@ -193,9 +193,12 @@ mod tests {
         for (answer, at_once) in
             [(Closed, false), (Spoken, false), (Nothing, false), (Unsupported, true), (Unsupported, false)]
         {
-            assert_eq!(versions.learn(answer, MINUTE), at_once, "{answer:?}");
+            versions.learn(answer, MINUTE);
+            assert_eq!(versions.is_at_once(), at_once, "{answer:?}");
         }
-        assert!(!Versions::new(MqttVersion::V5).learn(Unsupported, MINUTE));
+        let mut fixed = Versions::new(MqttVersion::V5);
+        fixed.learn(Unsupported, MINUTE);
+        assert!(!fixed.is_at_once());
     }
 
     #[test]

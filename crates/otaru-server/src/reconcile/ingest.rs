@@ -19,7 +19,7 @@ use crate::rollouts::transaction::{Changes, RolloutTransaction};
 
 /// Returns the digest of what is news when it changes.
 fn essence(report: &Status<String>) -> Digest {
-    let calm = Status { progress: None, attempt: 0, uptime: 0, rssi: None, ..report.clone() };
+    let calm = Status { progress: None, attempt: 0, uptime: 0, rssi: None, n: None, ..report.clone() };
     Digest::of(&serde_json::to_vec(&calm).unwrap_or_default())
 }
 

@@ -224,6 +224,10 @@ mod tests {
             rssi: None,
             free_heap: None,
             free_stack: None,
+            order: None,
+            epoch: None,
+            boots: None,
+            n: None,
         });
         DeviceMessage::Report { report, live: true }
     }

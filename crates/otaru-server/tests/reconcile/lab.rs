@@ -213,6 +213,10 @@ impl Lab {
             rssi: None,
             free_heap: None,
             free_stack: None,
+            order: None,
+            epoch: None,
+            boots: None,
+            n: None,
         }
     }
 

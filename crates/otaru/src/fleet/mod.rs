@@ -136,6 +136,10 @@ pub(crate) mod tests {
             rssi: None,
             free_heap: None,
             free_stack: None,
+            order: None,
+            epoch: None,
+            boots: None,
+            n: None,
         }
     }
 
