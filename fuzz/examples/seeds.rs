@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use otaru_format::chip::Chip;
-use otaru_format::command::{MAX_COMMAND, Offer};
+use otaru_format::command::{MAX_COMMAND, Offer, ReportRequest};
 use otaru_format::digest::Digest;
 use otaru_format::image::{DescriptorFields, ImageFields};
 use otaru_format::otadata::{Record, State};
@@ -64,9 +64,43 @@ fn commands() {
     };
     write("command", "offer", offer.emit_json(&mut buf).unwrap().as_bytes());
     write("command", "url", b"http://laptop:8080/firmware.bin\n");
+    write("command", "report", ReportRequest { spread: 40 }.emit_json(&mut buf).unwrap().as_bytes());
     write("command", "cancel", b"cancel");
     write("command", "cancel-json", b"{\"cancel\":true}");
     write("command", "unknown", br#"{"url":"http://h/x","later":[1,{"a":null}],"size":1.5e3}"#);
+}
+
+/// What brokers send, behind a byte that chooses the version and how many bytes come at once.
+fn mqtt() {
+    let rest = b"\x40\x02\0\x03\xD0\0\xE0\0";
+    let five =
+        b"\x20\x03\0\0\0\x90\x04\0\x01\0\x01\x90\x04\0\x02\0\x87\x3B\x14\0\x10ESP32/ota/update\0\x09\0cancel";
+    write("mqtt", "5", &[&[16], &five[..], rest].concat());
+    let older = b"\x20\x02\0\0\x90\x03\0\x01\x01\x90\x03\0\x02\x80\x32\x1A\0\x10ESP32/ota/update\0\x09cancel";
+    write("mqtt", "3.1.1", &[&[0x90], &older[..], rest].concat());
+    write("mqtt", "refused", b"\x01\x20\x02\0\x01");
+    write("mqtt", "refused-5", b"\x81\x20\x03\0\x84\0");
+    write("mqtt", "tls-alert", b"\x07\x15\x03\x01\0\x02\x02\x46");
+    write(
+        "mqtt",
+        "too-long",
+        &[&b"\xFF\x20\x02\0\0\x30\xB0\x09\0\x01a"[..], &[b'x'; 1197], b"\xD0\0"].concat(),
+    );
+}
+
+/// What web servers answer, behind a byte that says how many bytes come at once.
+fn http() {
+    let answers: [(&str, &[u8]); 6] = [
+        ("whole", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"a\"\r\n\r\nhello"),
+        ("part", b"HTTP/1.1 206 P\r\nContent-Range: bytes 5-9/20\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\nhello"),
+        ("chunks", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"),
+        ("redirect", b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 302 F\r\nLocation: //other/../a%20b?x\r\nContent-Length: 0\r\n\r\n"),
+        ("no-range", b"HTTP/1.0 416 R\r\nContent-Range: bytes */20\r\nRetry-After: 7\r\nDate: x\r\n\r\n"),
+        ("folded", b"HTTP/1.1 200\r\nContent-Encoding:\r\n  gzip\r\nX: \t\n\nhello"),
+    ];
+    for (name, answer) in answers {
+        write("http", name, &[&[32], answer].concat());
+    }
 }
 
 fn manifests() {
@@ -169,6 +203,8 @@ fn main() {
     partition_tables();
     otadata();
     commands();
+    mqtt();
+    http();
     manifests();
     frames();
 }
