@@ -1,7 +1,7 @@
 //! The application's sign of life: once a minute its version, uptime and reception, as JSON, to
 //! `{topic}/{device}/heartbeat`.
 //!
-//! The agent's connection is the agent's own. This is a connection for each message, closed after it: a user's
+//! In MQTT 3.1.1, which every broker speaks, unless the settings say 5. The agent's connection is the agent's own. This is a connection for each message, closed after it: a user's
 //! application would bring an MQTT client that can do more.
 
 use core::fmt::Write as _;
@@ -12,7 +12,7 @@ use embassy_net::tcp::TcpSocket;
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embedded_io_async::Write as _;
 use heapless::{String, Vec};
-use otaru_setup::Settings;
+use otaru_setup::{MqttVersion, Settings};
 
 use crate::app::VERSION;
 use crate::wifi::Signal;
@@ -46,9 +46,10 @@ async fn send(stack: Stack<'_>, settings: &Settings, name: &str, topic: &str, si
     let (mut rx, mut tx) = ([0; 64], [0; PACKET]);
     let mut socket = TcpSocket::new(stack, &mut rx, &mut tx);
     socket.connect((address, settings.port)).await.ok()?;
-    let packets = [connect(settings, name)?, publish(name, topic, signal)?];
+    let properties = settings.mqtt == MqttVersion::V5;
+    let packets = [connect(settings, name, properties)?, publish(name, topic, signal, properties)?];
     socket.write_all(&packets[0]).await.ok()?;
-    // CONNACK (MQTT 5 section 3.2): its type, its length, flags, and 0 for success.
+    // CONNACK (section 3.2 of both standards): its type, its length, flags, and 0 for success.
     let mut answer = [0; 4];
     let mut filled = 0;
     while filled < answer.len() {
@@ -69,14 +70,17 @@ async fn send(stack: Stack<'_>, settings: &Settings, name: &str, topic: &str, si
 
 type Packet = Vec<u8, PACKET>;
 
-/// CONNECT (MQTT 5 section 3.1) with a clean start and no properties.
-fn connect(settings: &Settings, name: &str) -> Option<Packet> {
+/// CONNECT (section 3.1) with a clean session; of version 5, and then with an empty list of `properties`, or 3.1.1.
+fn connect(settings: &Settings, name: &str, properties: bool) -> Option<Packet> {
     let mut id: String<36> = String::new();
     write!(id, "{name}-app").ok()?;
     let login = if settings.user.is_empty() { 0 } else { 0xC0 };
     let mut body = Packet::new();
     text(&mut body, "MQTT")?;
-    body.extend_from_slice(&[5, 0x02 | login, 0, 60, 0]).ok()?;
+    body.extend_from_slice(&[4 + u8::from(properties), 0x02 | login, 0, 60]).ok()?;
+    if properties {
+        body.push(0).ok()?;
+    }
     text(&mut body, &id)?;
     if login != 0 {
         text(&mut body, &settings.user)?;
@@ -85,8 +89,8 @@ fn connect(settings: &Settings, name: &str) -> Option<Packet> {
     packet(0x10, &body)
 }
 
-/// PUBLISH (MQTT 5 section 3.3) with QoS 0 and no properties.
-fn publish(name: &str, topic: &str, signal: &Signal) -> Option<Packet> {
+/// PUBLISH (section 3.3) with QoS 0.
+fn publish(name: &str, topic: &str, signal: &Signal, properties: bool) -> Option<Packet> {
     let mut full: String<112> = String::new();
     write!(full, "{topic}/{name}/heartbeat").ok()?;
     let mut json: String<112> = String::new();
@@ -97,7 +101,9 @@ fn publish(name: &str, topic: &str, signal: &Signal) -> Option<Packet> {
     }
     let mut body = Packet::new();
     text(&mut body, &full)?;
-    body.push(0).ok()?;
+    if properties {
+        body.push(0).ok()?;
+    }
     body.extend_from_slice(json.as_bytes()).ok()?;
     packet(0x30, &body)
 }

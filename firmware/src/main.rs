@@ -265,6 +265,7 @@ async fn live(
     static WORKSPACE: ConstStaticCell<Workspace> = ConstStaticCell::new(Workspace::new());
     let mut config = config(name, &settings.host);
     config.broker_port = settings.port;
+    config.mqtt = settings.mqtt;
     config.topic_prefix = topic;
     (config.allow_unsigned, config.keys, config.hosts) = credentials::TRUST;
     if !settings.user.is_empty() {

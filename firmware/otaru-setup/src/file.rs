@@ -84,6 +84,7 @@ struct Wifi {
 struct Broker {
     host: Spanned<String>,
     port: Option<Spanned<u16>>,
+    mqtt: Option<Spanned<String>>,
     #[serde(default)]
     user: String,
     #[serde(default)]
@@ -134,10 +135,13 @@ pub fn read(text: &str) -> Result<Contents, FileError> {
     }
     if let Some(broker) = file.broker {
         let whole = broker.span().start;
-        let Broker { host, port, user, password } = broker.into_inner();
+        let Broker { host, port, mqtt, user, password } = broker.into_inner();
         let (port, port_at) = port.map_or((MQTT, whole), |port| (*port.get_ref(), port.span().start));
         let at_fault = if port == 0 { port_at } else { host.span().start };
         settings.set_broker(host.get_ref(), port).map_err(invalid(at_fault))?;
+        if let Some(mqtt) = mqtt {
+            settings.set_mqtt(mqtt.get_ref()).map_err(invalid(mqtt.span().start))?;
+        }
         settings.set_login(&user, &password).map_err(invalid(whole))?;
     }
     if let Some(name) = file.device.name {
@@ -190,6 +194,7 @@ fn trust(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::MqttVersion;
 
     const UNSIGNED: &str = "[updates]\nallow_unsigned = true\n";
     const EXAMPLE: &str = include_str!("../../network_credentials.example.toml");
@@ -213,6 +218,20 @@ mod tests {
             assert_eq!(settings.networks[0].ssid, "attic");
             assert_eq!(settings.networks[0].password, "12345678");
         }
+    }
+
+    #[test]
+    fn the_version_of_mqtt_may_be_chosen() {
+        let version = |line: &str| {
+            let text = format!("ssid = 'attic'\n[broker]\nhost = 'b'\n{line}\n{UNSIGNED}");
+            read(&text).map(|contents| contents.settings.unwrap().mqtt)
+        };
+        assert_eq!(version(""), Ok(MqttVersion::Auto));
+        assert_eq!(version("mqtt = 'auto'"), Ok(MqttVersion::Auto));
+        assert_eq!(version("mqtt = '5'"), Ok(MqttVersion::V5));
+        assert_eq!(version("mqtt = '3.1.1'"), Ok(MqttVersion::V311));
+        let error = version("mqtt = '4'").unwrap_err();
+        assert!(error.line == 4 && error.what.contains("auto, 5 or 3.1.1"), "{error}");
     }
 
     #[test]

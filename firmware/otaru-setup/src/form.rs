@@ -57,6 +57,7 @@ pub fn settings(form: &[u8]) -> Result<Settings, Invalid> {
         None => MQTT,
     };
     settings.set_broker(field("host").ok_or(Invalid::LongHost)?.trim(), port)?;
+    settings.set_mqtt(&field("mqtt").ok_or(Invalid::MqttVersion)?)?;
     settings.set_login(&field("user").ok_or(Invalid::Login)?, &field("password").ok_or(Invalid::Login)?)?;
     settings.set_name(field("name").ok_or(Invalid::Name(BadName::TooLong))?.trim())?;
     settings.set_topic(field("topic").ok_or(Invalid::Topic(BadName::TooLong))?.trim())?;
@@ -93,6 +94,7 @@ fn hex(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::MqttVersion;
     use otaru_format::name::BadHost;
 
     /// A form as a browser sends it, with one field changed.
@@ -192,6 +194,20 @@ mod tests {
         assert_eq!(settings.networks[0].password, "caf\u{e9} & tea");
         assert_eq!(settings.host, "broker.lan");
         assert_eq!(settings.port, 1883);
+        assert_eq!(settings.mqtt, MqttVersion::Auto);
+    }
+
+    #[test]
+    fn a_form_chooses_the_version_of_mqtt() {
+        for (text, version) in [
+            ("", MqttVersion::Auto),
+            ("auto", MqttVersion::Auto),
+            ("5", MqttVersion::V5),
+            ("3.1.1", MqttVersion::V311),
+        ] {
+            let form = format!("ssid=a&psk=&host=b&mqtt={text}");
+            assert_eq!(settings(form.as_bytes()).unwrap().mqtt, version);
+        }
     }
 
     #[test]
@@ -200,6 +216,7 @@ mod tests {
         assert_eq!(settings(b"ssid=a&psk=1234567&host=b").unwrap_err(), Invalid::WifiPassword);
         assert_eq!(settings(b"ssid=a&psk=&host=").unwrap_err(), Invalid::Host(BadHost::Empty));
         assert_eq!(settings(b"ssid=a&psk=&host=b&port=70000").unwrap_err(), Invalid::Port);
+        assert_eq!(settings(b"ssid=a&psk=&host=b&mqtt=4").unwrap_err(), Invalid::MqttVersion);
         assert_eq!(settings(b"ssid=a&psk=%&host=b").unwrap_err(), Invalid::WifiPassword);
     }
 

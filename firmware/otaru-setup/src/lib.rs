@@ -20,4 +20,4 @@ mod settings;
 #[cfg(feature = "toml")]
 pub mod updates;
 
-pub use settings::{Invalid, MQTT, NETWORKS, Network, Settings};
+pub use settings::{Invalid, MQTT, MqttVersion, NETWORKS, Network, Settings};

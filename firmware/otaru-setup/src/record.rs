@@ -1,15 +1,17 @@
 //! Settings as bytes, in flash and in a binary.
 //!
 //! A number for the layout, the port, then texts with their lengths: host, user, password, name, topic, and the
-//! networks' names and passwords.
+//! networks' names and passwords. Behind them stands what firmware of before did not know; it reads such a record as one of its own.
 
 use heapless::Vec;
 
-use crate::settings::{Invalid, NETWORKS, Settings};
+use crate::settings::{Invalid, MqttVersion, NETWORKS, Settings};
 
 /// Longest record: all texts at their longest.
-pub const LEN: usize = 1 + 2 + 4 * 65 + 33 + NETWORKS * (33 + 65);
+pub const LEN: usize = 1 + 2 + 4 * 65 + 33 + NETWORKS * (33 + 65) + 2;
 const LAYOUT: u8 = 1;
+/// First byte of what stands behind the networks: longer than any text, so that the networks end here for whoever knows no more.
+const MORE: u8 = 0xFF;
 
 /// The bytes of `settings`.
 pub fn encode(settings: &Settings) -> Vec<u8, LEN> {
@@ -23,6 +25,9 @@ pub fn encode(settings: &Settings) -> Vec<u8, LEN> {
     for text in texts.chain(networks.iter().flat_map(|n| [n.ssid.as_str(), n.password.as_str()])) {
         put(&[text.len() as u8]);
         put(text.as_bytes());
+    }
+    if settings.mqtt != MqttVersion::Auto {
+        put(&[MORE, settings.mqtt.number()]);
     }
     bytes
 }
@@ -52,6 +57,12 @@ pub fn decode(bytes: &[u8]) -> Option<Settings> {
         settings.check()
     };
     fill().ok()?;
+    settings.mqtt = match rest {
+        [MORE, 5] => MqttVersion::V5,
+        [MORE, 4] => MqttVersion::V311,
+        // Firmware that is newer still may have more to say; what it cannot be asked about has its default.
+        _ => MqttVersion::Auto,
+    };
     Some(settings)
 }
 
@@ -70,8 +81,48 @@ mod tests {
         settings.set_name(&"n".repeat(32)).unwrap();
         settings.set_topic(&"t".repeat(64)).unwrap();
         let bytes = encode(&settings);
-        assert_eq!(bytes.len(), LEN - 1);
-        assert_eq!(decode(&bytes), Some(settings));
+        assert_eq!(bytes.len(), LEN - 3);
+        assert_eq!(decode(&bytes), Some(settings.clone()));
+        for (mqtt, len) in
+            [(MqttVersion::Auto, LEN - 3), (MqttVersion::V5, LEN - 1), (MqttVersion::V311, LEN - 1)]
+        {
+            settings.mqtt = mqtt;
+            let bytes = encode(&settings);
+            assert_eq!(bytes.len(), len);
+            assert_eq!(decode(&bytes), Some(settings.clone()));
+        }
+    }
+
+    /// As firmware wrote it that spoke MQTT 5 only.
+    const OLDER: &[u8] = b"\x01\x5B\x07\x0Abroker.lan\x02me\x06secret\0\0\x05attic\x08password\x04shed\0";
+
+    #[test]
+    fn a_record_of_older_firmware_is_read_and_written_the_same() {
+        let settings = decode(OLDER).unwrap();
+        assert_eq!(
+            (settings.host.as_str(), settings.port, settings.mqtt),
+            ("broker.lan", 1883, MqttVersion::Auto)
+        );
+        assert_eq!(settings.networks.len(), 2);
+        assert_eq!(encode(&settings), OLDER);
+    }
+
+    #[test]
+    fn older_firmware_reads_a_record_of_this_one() {
+        let mut settings = decode(OLDER).unwrap();
+        settings.mqtt = MqttVersion::V311;
+        let bytes = encode(&settings);
+        assert_eq!(bytes[..], [OLDER, &[MORE, 4]].concat());
+        // It takes texts until one is longer than what is left.
+        assert!(usize::from(MORE) > bytes.len() - OLDER.len() - 1);
+    }
+
+    #[test]
+    fn what_newer_firmware_adds_is_passed_over() {
+        for more in [&[MORE][..], &[MORE, 9], &[MORE, 4, 1]] {
+            let settings = decode(&[OLDER, more].concat()).unwrap();
+            assert_eq!(settings, decode(OLDER).unwrap(), "{more:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use heapless::{String, Vec};
+pub use otaru_format::mqtt::MqttVersion;
 use otaru_format::name::{self, BadHost, BadName, has_control};
 
 /// Networks a device can know.
@@ -33,6 +34,8 @@ pub struct Settings {
     pub host: String<64>,
     /// The broker's port.
     pub port: u16,
+    /// Version of MQTT that is spoken with it.
+    pub mqtt: MqttVersion,
     /// The login at the broker; empty for none.
     pub user: String<64>,
     /// The password at the broker.
@@ -71,6 +74,8 @@ pub enum Invalid {
     Ipv6,
     /// The port is 0, or no number.
     Port,
+    /// The version of MQTT is none that can be spoken.
+    MqttVersion,
     /// A login's part is longer than 64 bytes, or has control characters.
     Login,
     /// A password at the broker without a user.
@@ -106,6 +111,7 @@ impl Invalid {
             }
             Self::Ipv6 => ("the broker's host", "is an IPv6 address, and this device speaks IPv4"),
             Self::Port => ("the broker's port", "has to be a number from 1 to 65535"),
+            Self::MqttVersion => ("the MQTT version", "is auto, 5 or 3.1.1"),
             Self::Login => {
                 ("user and password at the broker", "have 64 bytes at most, and no control characters")
             }
@@ -174,6 +180,16 @@ impl Settings {
         Ok(())
     }
 
+    /// Sets the version of MQTT; an empty one is found out.
+    ///
+    /// # Errors
+    /// Returns [`Invalid::MqttVersion`] if the text names none.
+    pub fn set_mqtt(&mut self, version: &str) -> Result<(), Invalid> {
+        let version = if version.is_empty() { Ok(MqttVersion::Auto) } else { version.parse() };
+        self.mqtt = version.map_err(|_| Invalid::MqttVersion)?;
+        Ok(())
+    }
+
     /// Sets the login at the broker. A user may do without a password.
     ///
     /// # Errors
@@ -233,6 +249,7 @@ impl fmt::Debug for Settings {
             .field("networks", &self.networks)
             .field("host", &self.host)
             .field("port", &self.port)
+            .field("mqtt", &self.mqtt)
             .field("name", &self.name)
             .field("topic", &self.topic)
             .finish_non_exhaustive()
