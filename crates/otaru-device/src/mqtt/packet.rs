@@ -311,7 +311,9 @@ impl<'b> Writer<'b> {
         }
         let start = FIXED - used;
         self.buf.get_mut(start..FIXED)?.copy_from_slice(header.get(..used)?);
-        self.buf.get(start..self.len)
+        // To the start, so that who keeps the buffer need not keep where it begins.
+        self.buf.copy_within(start..self.len, 0);
+        self.buf.get(..self.len - start)
     }
 }
 
