@@ -1,6 +1,7 @@
 //! A broker's side of a connection, in both versions of MQTT: whatever it sends, a device reads on or ends the connection.
 #![no_main]
 
+use critical_section as _;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
