@@ -61,8 +61,12 @@ fn reports_rise_in_one_epoch_over_updates_and_losses_of_power() {
 #[test]
 fn each_start_is_an_epoch_of_its_own_where_there_is_no_memory() {
     run(async {
-        let mut lab =
-            running(Setup { geometry: Geometry::default().without_state(), ..Setup::default() }).await;
+        let mut lab = running(Setup {
+            geometry: Geometry::default().without_state(),
+            chance_varies: true,
+            ..Setup::default()
+        })
+        .await;
         lab.update(HOUR).await.unwrap();
         for _ in 0..3 {
             lab.power_on();

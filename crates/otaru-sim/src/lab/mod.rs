@@ -75,6 +75,9 @@ pub struct Setup {
     pub config: Config<'static>,
     /// Seed of all randomness.
     pub seed: u64,
+    /// Whether the device's chance is another one each time that it is switched on, as a chip's is. Otherwise what follows a loss of
+    /// power depends on what it left alone.
+    pub chance_varies: bool,
     /// Oddity of the device's chip.
     pub oddity: Oddity,
     /// Answer to MQTT 5, where the broker speaks 3.1.1 only.
@@ -93,6 +96,7 @@ impl Default for Setup {
             facts: ChipFacts::default(),
             config,
             seed: 1,
+            chance_varies: false,
             oddity: Oddity::None,
             only_311: None,
         }
@@ -165,7 +169,7 @@ impl Lab {
     /// Returns a function that puts the device onto a network.
     fn device(&self) -> impl FnOnce(&Lan) -> VirtualDevice<'_, Lan, Lan> + use<> {
         let (flash, clock, setup) = (self.flash.clone(), self.clock.clone(), self.setup.clone());
-        let power_ons = self.power_ons;
+        let power_ons = if setup.chance_varies { self.power_ons } else { 0 };
         move |lan| VirtualDevice {
             config: setup.config,
             flash,
