@@ -54,7 +54,7 @@ enum Check {
     DocTests,
     /// The documentation itself
     Doc,
-    /// Each crate's tarball, unpacked, compiled and tested by itself; only if named
+    /// Each crate's tarball, unpacked, compiled and tested by itself; with CI=true, --strict, or if named
     Packages,
     /// The crates of the device compile for a chip
     Chip,
@@ -89,7 +89,7 @@ impl Check {
             Self::Floors => floors::check().map(|()| Outcome::Passed),
             Self::Tests => tests(),
             Self::Schemathesis => schemathesis::check(),
-            Self::DocTests => passed(cargo(&["test", "--workspace", "--doc"])),
+            Self::DocTests => passed(cargo(&["test", "--workspace", "--all-features", "--doc"])),
             Self::Doc => {
                 let mut command =
                     cargo(&["doc", "--workspace", "--all-features", "--no-deps", "--document-private-items"]);
@@ -133,8 +133,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
         });
     }
     let by_default = |check: &Check| match check {
-        Check::Fuzz => strict,
-        Check::Packages => false,
+        Check::Fuzz | Check::Packages => strict,
         _ => true,
     };
     let by_default = |check: &Check| options.checks.is_empty() && by_default(check);

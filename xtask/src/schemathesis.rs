@@ -39,9 +39,18 @@ pub(crate) fn check() -> Result<Outcome> {
         let reason = format!("no schemathesis: {}", tools::schemathesis_remedy());
         return Ok(Outcome::Skipped(Skip { reason, avoidable: true }));
     };
-    // Unlike a released one, this server would not overlook a number that overflows. Built as the tests build it, so that it is not
-    // compiled twice.
-    run(&mut cargo(&["build", "--quiet", "--workspace", "--all-features", "--bins"]))?;
+    // Unlike a released one, this server would not overlook a number that overflows. It is the one that the tests use: a build without
+    // them has other features of third-party crates, and would compile most of the workspace once more.
+    run(&mut cargo(&[
+        "test",
+        "--quiet",
+        "--workspace",
+        "--all-features",
+        "--lib",
+        "--bins",
+        "--tests",
+        "--no-run",
+    ]))?;
     let folder = root().join("target/schemathesis");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
