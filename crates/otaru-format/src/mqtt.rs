@@ -39,17 +39,6 @@ impl MqttVersion {
     }
 }
 
-impl MqttVersion {
-    /// Version number in a CONNECT, which also stands for it on flash; 0 for none in particular.
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Auto => 0,
-            Self::V5 => 5,
-            Self::V311 => 4,
-        }
-    }
-}
-
 impl fmt::Display for MqttVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

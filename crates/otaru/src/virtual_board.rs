@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use otaru_device::{AllowedHost, Config, Credentials, MqttVersion, PublicKey};
+use otaru_device::{AllowedHost, Config, Credentials, PublicKey};
 use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::Head;
@@ -37,8 +37,6 @@ pub(crate) struct BoardSettings {
     pub(crate) facts: ChipFacts,
     /// The product that firmware is held against, where it is not the firmware's own name.
     pub(crate) product: Option<String>,
-    /// Version of MQTT that they speak.
-    pub(crate) mqtt: MqttVersion,
     /// The only hosts they fetch firmware from; none are any.
     pub(crate) hosts: Vec<String>,
     /// The address of this machine that its boards connect from; any, if not given.

@@ -31,7 +31,7 @@ async fn properties_go_on_unchanged_and_nothing_is_added() {
     assert_eq!(reader.message().await.properties, properties);
     assert_eq!(old.message().await.payload, "hi");
     house.client(Level::V311, "older").await.publish_with("a", "hi", 2, &[]).await;
-    assert_eq!(reader.message().await.properties, []);
+    assert_eq!(reader.message().await.properties, [0_u8; 0]);
 }
 
 #[tokio::test]

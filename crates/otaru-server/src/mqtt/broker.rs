@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use otaru_broker::client::{BrokerUrl, Login, Secret};
-use otaru_broker::{Admission, Broker, ConnectRequest, Event, OneLogin, Policy, Reason, Refusal};
+use otaru_broker::{Admission, Broker, ConnectRequest, EndOptions, Event, OneLogin, Policy, Reason, Refusal};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::access::{self, Authenticator, Identity, Visitor};
 use super::bounds;
-use super::connections::Connections;
+use super::connections::{Connections, EndConnections, Ended};
 
 /// The user name of the server itself.
 const SERVER: &str = "otaru-server";
@@ -101,8 +101,18 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
+impl EndConnections for Broker<Guard> {
+    fn end(&self, ended: Ended) -> usize {
+        Self::end(self, ended, EndOptions::default())
+    }
+
+    fn forget_retained(&self, prefix: &str) {
+        Self::forget_retained(self, prefix);
+    }
+}
+
 /// Lets in whom the authenticator knows, and the server.
-pub(super) struct Guard {
+struct Guard {
     base: String,
     authenticator: Arc<dyn Authenticator>,
     server: OneLogin,

@@ -8,14 +8,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use otaru_api::Contested;
-use otaru_broker::{Broker, EndOptions};
 
 use super::access::Identity;
-use super::broker::Guard;
 
 /// The time within which takeovers are counted together.
 const WITHIN: Duration = Duration::from_secs(10 * 60);
@@ -30,12 +28,24 @@ const AGAIN: Duration = Duration::from_secs(3_600);
 /// The most lines that the log has about takeovers in an hour.
 const LINES: usize = 20;
 
+/// Whether an identity's connections are to end.
+pub(super) type Ended = Box<dyn Fn(&Identity) -> bool + Send + Sync>;
+
+/// A broker, as far as something can be ended there.
+pub(super) trait EndConnections: Send + Sync {
+    /// Ends connections, sessions and logins under way. Returns how many connections that were.
+    fn end(&self, ended: Ended) -> usize;
+
+    /// Forgets the retained messages whose topics begin so.
+    fn forget_retained(&self, prefix: &str);
+}
+
 /// Connections of the embedded broker. Where the broker is somebody else's, nothing is known of them, and nothing can be ended.
 #[derive(Default)]
 pub struct Connections {
     inner: Mutex<Inner>,
     /// Held only while it runs: it knows who knows this.
-    broker: Mutex<Option<Broker<Guard>>>,
+    broker: Mutex<Option<Arc<dyn EndConnections>>>,
 }
 
 #[derive(Debug, Default)]
@@ -116,14 +126,14 @@ impl Connections {
 
     fn end(&self, ended: impl Fn(&Identity) -> bool + Send + Sync + 'static) {
         if let Some(broker) = self.broker().clone() {
-            let connections = broker.end(ended, EndOptions::default());
+            let connections = broker.end(Box::new(ended));
             tracing::debug!(connections, "connections to the broker are ended");
         }
     }
 
     /// Begins to know a broker.
-    pub(super) fn attend(&self, broker: Broker<Guard>) {
-        *self.broker() = Some(broker);
+    pub(super) fn attend(&self, broker: impl EndConnections + 'static) {
+        *self.broker() = Some(Arc::new(broker));
     }
 
     /// Knows it no more.
@@ -131,7 +141,7 @@ impl Connections {
         *self.broker() = None;
     }
 
-    fn broker(&self) -> std::sync::MutexGuard<'_, Option<Broker<Guard>>> {
+    fn broker(&self) -> std::sync::MutexGuard<'_, Option<Arc<dyn EndConnections>>> {
         self.broker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

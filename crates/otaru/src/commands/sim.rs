@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
-use otaru_device::{MqttVersion, PublicKey};
+use otaru_device::PublicKey;
 use otaru_format::chip::Chip;
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::{ChipFacts, Event};
@@ -85,9 +85,6 @@ pub(crate) struct Args {
     /// several times. Without any, every host is allowed
     #[arg(long, value_name = "HOST", value_parser = options::allowed_host)]
     host: Vec<String>,
-    /// MQTT version that they speak: auto, 5 or 3.1.1. With auto it is 5, and 3.1.1 where the broker speaks nothing newer
-    #[arg(long, value_name = "VERSION", default_value_t = MqttVersion::Auto)]
-    mqtt_version: MqttVersion,
     /// Tell only what happens to them here, not what they report: for brokers where their login may hear nothing but
     /// what is theirs
     #[arg(long)]
@@ -138,7 +135,6 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         allow_unsigned: args.allow_unsigned || args.key.is_empty(),
         facts,
         product: args.product.clone(),
-        mqtt: args.mqtt_version,
         hosts: args.host.clone(),
         source: args.source,
     });

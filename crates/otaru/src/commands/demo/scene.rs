@@ -96,7 +96,6 @@ impl Scene {
             allow_unsigned: true,
             facts: otaru_sim::device::ChipFacts::default(),
             product: None,
-            mqtt: otaru_device::MqttVersion::Auto,
             hosts: Vec::new(),
             source: None,
         });
