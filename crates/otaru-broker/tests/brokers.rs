@@ -5,7 +5,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use otaru_broker::client::{BrokerUrl, Incoming, Level, Message, Mqtt, MqttVersion};
+use otaru_broker::Version;
+use otaru_broker::client::{BrokerUrl, Incoming, Message, Mqtt, MqttVersion};
 use otaru_testing::brokers::{mosquitto, nats, rabbitmq};
 use otaru_testing::{LIMIT, free_port, have};
 use tempfile::TempDir;
@@ -72,15 +73,15 @@ async fn next_message(mqtt: &mut Mqtt) -> Message {
 }
 
 /// Everything that Otaru asks of a broker through this client.
-async fn serves(broker: Option<Broker>, version: MqttVersion, level: Level) {
+async fn serves(broker: Option<Broker>, setting: MqttVersion, version: Version) {
     let Some(broker) = broker else { return };
     let running = broker.start();
-    let mut mqtt = broker.connect(version).await;
-    assert_eq!(mqtt.level(), level);
+    let mut mqtt = broker.connect(setting).await;
+    assert_eq!(mqtt.version(), version);
     many_messages(&mut mqtt).await;
-    retained_messages(&broker, &mqtt, version).await;
+    retained_messages(&broker, &mqtt, setting).await;
     long_messages(&mut mqtt).await;
-    comes_back(&broker, running, mqtt, level).await;
+    comes_back(&broker, running, mqtt, version).await;
 }
 
 /// More than may be under way at once.
@@ -128,13 +129,13 @@ async fn long_messages(mqtt: &mut Mqtt) {
     assert_eq!(next_message(mqtt).await.payload, b"short");
 }
 
-async fn comes_back(broker: &Broker, running: Running, mut mqtt: Mqtt, level: Level) {
+async fn comes_back(broker: &Broker, running: Running, mut mqtt: Mqtt, version: Version) {
     drop(running);
     while !matches!(next(&mut mqtt).await, Incoming::Lost(_)) {}
     mqtt.publish("ESP32/ota/a/status", "nobody has it", false).await.unwrap_err();
     let _running = broker.start();
     while !matches!(next(&mut mqtt).await, Incoming::Back) {}
-    assert_eq!(mqtt.level(), level);
+    assert_eq!(mqtt.version(), version);
     mqtt.publish("ESP32/ota/a/status", "after", false).await.unwrap();
     assert_eq!(next_message(&mut mqtt).await.payload, b"after");
     mqtt.disconnect().await;
@@ -142,22 +143,22 @@ async fn comes_back(broker: &Broker, running: Running, mut mqtt: Mqtt, level: Le
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mosquitto_in_5() {
-    serves(Broker::mosquitto(), MqttVersion::Auto, Level::V5).await;
+    serves(Broker::mosquitto(), MqttVersion::Auto, Version::V5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mosquitto_in_311() {
-    serves(Broker::mosquitto(), MqttVersion::V311, Level::V311).await;
+    serves(Broker::mosquitto(), MqttVersion::V311, Version::V311).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_in_311() {
-    serves(Broker::nats(), MqttVersion::Auto, Level::V311).await;
+    serves(Broker::nats(), MqttVersion::Auto, Version::V311).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_in_311() {
-    serves(Broker::rabbitmq(), MqttVersion::Auto, Level::V311).await;
+    serves(Broker::rabbitmq(), MqttVersion::Auto, Version::V311).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use super::message::LONGEST_MESSAGE;
 use super::pace::Pace;
 use super::packet::{self, Limits, Outgoing, Packet};
 use super::subscription::{Sink, Subscriptions};
-use super::version::Level;
+use crate::version::Version;
 
 /// QoS 1 messages under way at once, where the broker allows more or, in 3.1.1, does not say: hosted brokers end connections with more
 /// than a hundred.
@@ -55,9 +55,9 @@ pub(super) enum End {
 
 /// Runs a connection to its end. Says when everything is subscribed to again.
 pub(super) async fn run(accepted: Accepted, desk: &mut Desk, pace: Pace, mut on_ready: impl FnMut()) -> End {
-    let Accepted { mut stream, level, limits, early } = accepted;
+    let Accepted { mut stream, version, limits, early } = accepted;
     let (mut reader, mut writer) = stream.split();
-    let mut talk = Talk::new(level, limits, pace);
+    let mut talk = Talk::new(version, limits, pace);
     let mut is_ready = false;
     let mut buf = [0; READ];
     let mut begun =
@@ -108,7 +108,7 @@ async fn goodbye(writer: &mut WriteHalf<'_>, out: &mut BytesMut) -> std::io::Res
 
 /// State of a connection. An error is the reason for which it ends.
 struct Talk {
-    level: Level,
+    version: Version,
     limits: Limits,
     pace: Pace,
     frames: Frames,
@@ -123,15 +123,15 @@ struct Talk {
 }
 
 impl Talk {
-    fn new(level: Level, limits: Limits, pace: Pace) -> Self {
-        let most = match level {
-            Level::V5 => limits.under_way.min(UNDER_WAY_5),
-            Level::V311 => UNDER_WAY_311,
+    fn new(version: Version, limits: Limits, pace: Pace) -> Self {
+        let most = match version {
+            Version::V5 => limits.under_way.min(UNDER_WAY_5),
+            Version::V311 => UNDER_WAY_311,
         };
         // Early enough for a slow network.
         let ping_every = limits.keep_alive.unwrap_or(pace.keep_alive).min(pace.keep_alive) * 3 / 4;
         Self {
-            level,
+            version,
             limits,
             pace,
             frames: Frames::default(),
@@ -154,7 +154,7 @@ impl Talk {
 
     fn subscribe(&mut self, filter: String, reply: Option<Reply>) -> Result<(), ()> {
         let id = self.in_flight.add(Kind::Subscribe(filter.clone()), reply, Instant::now()).ok_or(())?;
-        match packet::subscribe(self.level, id, &filter) {
+        match packet::subscribe(self.version, id, &filter) {
             Ok(bytes) => self.out.extend_from_slice(&bytes),
             // A filter that MQTT cannot carry.
             Err(_) => self.answered(id, Some("it is no topic filter".into())),
@@ -186,25 +186,20 @@ impl Talk {
             let _ = reply.send(Err("it keeps no messages".into()));
             return;
         }
-        let no_topic = || Err("it is no topic for a message".to_owned());
         if !self.limits.qos1 {
-            let sent = packet::publish(self.level, message, None).or_else(|_| no_topic());
-            let _ = reply.send(sent.and_then(|bytes| self.send(&bytes)));
+            let _ = reply.send(self.send(message, None));
             return;
         }
         let Some(id) = self.in_flight.add(Kind::Publish, Some(reply), Instant::now()) else { return };
-        let sent = packet::publish(self.level, message, Some(id)).or_else(|_| no_topic());
-        if let Err(why) = sent.and_then(|bytes| self.send(&bytes)) {
+        if let Err(why) = self.send(message, Some(id)) {
             self.answered(id, Some(why));
         }
     }
 
-    /// Puts a message among what is to be sent, unless the broker takes none so long.
-    fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
-        if bytes.len() > self.limits.packet {
-            return Err(format!("it takes packets of {} bytes at most", self.limits.packet));
-        }
-        self.out.extend_from_slice(bytes);
+    /// Puts a message among what is to be sent, unless the broker takes none such.
+    fn send(&mut self, message: &Outgoing, id: Option<u16>) -> Result<(), String> {
+        let bytes = packet::publish(self.version, message, id, self.limits.packet);
+        self.out.extend_from_slice(&bytes.map_err(|why| why.to_string())?);
         Ok(())
     }
 
@@ -223,8 +218,8 @@ impl Talk {
             match frame {
                 Frame::Skipped { id } => self.acknowledge(id),
                 Frame::Packet { first, body } => {
-                    let packet = packet::read(self.level, first, body);
-                    self.heed(packet.map_err(|error| broken(&error.to_string()))?, subscriptions)?;
+                    let packet = packet::read(self.version, first, &body);
+                    self.heed(packet.map_err(|fault| broken(&fault.reason().to_string()))?, subscriptions)?;
                 }
             }
         }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-use super::version::{Level, MqttVersion};
+use super::version::MqttVersion;
+use crate::version::Version;
 
 /// Reason for which the broker did not do what was asked.
 #[derive(Debug)]
@@ -58,9 +59,9 @@ pub enum BrokerError {
 /// Names the versions that a setting stands for.
 fn versions(asked: MqttVersion) -> String {
     match asked {
-        MqttVersion::Auto => format!("{} nor 3.1.1", Level::V5),
-        MqttVersion::V5 => Level::V5.to_string(),
-        MqttVersion::V311 => Level::V311.to_string(),
+        MqttVersion::Auto => format!("MQTT {} nor {}", Version::V5, Version::V311),
+        MqttVersion::V5 => format!("MQTT {}", Version::V5),
+        MqttVersion::V311 => format!("MQTT {}", Version::V311),
     }
 }
 

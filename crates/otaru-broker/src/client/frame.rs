@@ -1,11 +1,11 @@
 //! Bytes to frames: a packet's first byte and its body. Sans-I/O.
 //!
-//! Nothing is kept of a packet that is longer than [`LONGEST_PACKET`]. A message of that length is passed over, byte by byte as it comes,
+//! Nothing is kept of a packet that is longer than [`LONGEST_BODY`]. A message of that length is passed over, byte by byte as it comes,
 //! down to the packet identifier, with which it is acknowledged; any other packet of that length is an error.
 
 /// Bytes of the longest packet's body that is kept; a broker of MQTT 5 is told. Half of it is for the payload, half for the topic and for
 /// properties that others added.
-pub(super) const LONGEST_PACKET: usize = 2 * super::message::LONGEST_MESSAGE;
+pub(super) const LONGEST_BODY: usize = 2 * super::message::LONGEST_MESSAGE;
 /// Upper half of a PUBLISH's first byte.
 pub(super) const PUBLISH: u8 = 3;
 
@@ -109,7 +109,7 @@ impl Frames {
         if len == 0 {
             return Ok(Some(Frame::Packet { first, body: Vec::new() }));
         }
-        self.state = match (len > LONGEST_PACKET, first >> 4 == PUBLISH) {
+        self.state = match (len > LONGEST_BODY, first >> 4 == PUBLISH) {
             (false, _) => State::Body { first, body: Vec::new(), left: len },
             (true, true) => State::Skip(Skip { has_id: first & 0x06 != 0, len, ..Skip::default() }),
             (true, false) => return Err(FrameError::TooLong),
@@ -163,19 +163,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::codec::encode::put_varint;
 
     /// A packet with this first byte and body.
     fn packet(first: u8, body: &[u8]) -> Vec<u8> {
         let mut bytes = vec![first];
-        let mut len = body.len();
-        loop {
-            let more = if len > 0x7F { 0x80 } else { 0 };
-            bytes.push((len & 0x7F) as u8 | more);
-            len >>= 7;
-            if len == 0 {
-                break;
-            }
-        }
+        put_varint(&mut bytes, body.len());
         bytes.extend_from_slice(body);
         bytes
     }
@@ -203,12 +196,12 @@ mod tests {
 
     #[test]
     fn long_messages_are_passed_over_and_acknowledged() {
-        let fits = message("a", None, LONGEST_PACKET - 3);
-        let topic = "t".repeat(LONGEST_PACKET);
+        let fits = message("a", None, LONGEST_BODY - 3);
+        let topic = "t".repeat(LONGEST_BODY);
         let bytes = [
             packet(0x30, &fits),
-            packet(0x32, &message("a/b", Some(0x0102), LONGEST_PACKET)),
-            packet(0x31, &message("a/b", None, 3 * LONGEST_PACKET)),
+            packet(0x32, &message("a/b", Some(0x0102), LONGEST_BODY)),
+            packet(0x31, &message("a/b", None, 3 * LONGEST_BODY)),
             packet(0x32, &message(&topic, Some(7), 0)),
             packet(0xD0, &[]),
         ]
@@ -227,7 +220,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_long_message_is_kept() {
-        let bytes = packet(0x32, &message("a", Some(1), 4 * LONGEST_PACKET));
+        let bytes = packet(0x32, &message("a", Some(1), 4 * LONGEST_BODY));
         let mut frames = Frames::default();
         let mut rest = &bytes[..bytes.len() - 1];
         assert_eq!(frames.take(&mut rest), Ok(None));
@@ -236,12 +229,12 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_an_error() {
-        let long_topic = [&[0xFF, 0xFF][..], &[0; LONGEST_PACKET]].concat();
+        let long_topic = [&[0xFF, 0xFF][..], &[0; LONGEST_BODY]].concat();
         for (bytes, error) in [
             (vec![0x30, 0x80, 0x80, 0x80, 0x80], FrameError::Length),
-            (packet(0x90, &[0; LONGEST_PACKET + 1]), FrameError::TooLong),
+            (packet(0x90, &[0; LONGEST_BODY + 1]), FrameError::TooLong),
             (packet(0x32, &long_topic), FrameError::Message),
-            (packet(0x32, &message("a", Some(0), LONGEST_PACKET)), FrameError::Message),
+            (packet(0x32, &message("a", Some(0), LONGEST_BODY)), FrameError::Message),
         ] {
             assert_eq!(frames(&bytes, 100), Err(error));
             assert_eq!(frames(&bytes, 1), Err(error));

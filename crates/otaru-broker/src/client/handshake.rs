@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use super::error::BrokerError;
 use super::frame::{Frame, Frames};
 use super::pace::Pace;
-use super::packet::{self, Connack, Limits};
+use super::packet::{self, CONNACK, Connack, Limits};
 use super::url::BrokerUrl;
-use super::version::{Level, Outcome};
+use super::version::Outcome;
+use crate::version::Version;
 
-/// First byte of a CONNACK, and of a record in which a TLS server complains (RFC 8446, section 5.1).
-const CONNACK: u8 = 0x20;
+/// First byte of a record in which a TLS server complains (RFC 8446, section 5.1).
 const TLS_ALERT: u8 = 0x15;
 /// Bytes that are read at once.
 pub(super) const READ: usize = 8 * 1024;
@@ -24,7 +24,7 @@ pub(super) const READ: usize = 8 * 1024;
 /// A connection that the broker accepted.
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
-    pub(super) level: Level,
+    pub(super) version: Version,
     pub(super) limits: Limits,
     /// Bytes that came behind the CONNACK.
     pub(super) early: Vec<u8>,
@@ -47,11 +47,11 @@ impl Failure {
 /// Connects in this version, as this client.
 pub(super) async fn open(
     url: &BrokerUrl,
-    level: Level,
+    version: Version,
     client: &str,
     pace: Pace,
 ) -> Result<Accepted, Failure> {
-    match timeout(pace.answer, handshake(url, level, client, pace.keep_alive)).await {
+    match timeout(pace.answer, handshake(url, version, client, pace.keep_alive)).await {
         Ok(result) => result,
         Err(_) => Err(Failure::other(BrokerError::Silent(url.to_string()))),
     }
@@ -59,11 +59,11 @@ pub(super) async fn open(
 
 async fn handshake(
     url: &BrokerUrl,
-    level: Level,
+    version: Version,
     client: &str,
     keep_alive: Duration,
 ) -> Result<Accepted, Failure> {
-    let connect = packet::connect(level, client, keep_alive, url.login().as_ref()).map_err(|_| {
+    let connect = packet::connect(version, client, keep_alive, url.login().as_ref()).map_err(|_| {
         // A client id of ours always fits; a name or password may be too long.
         Failure::other(BrokerError::Login { broker: url.to_string(), username: url.username.clone() })
     })?;
@@ -82,8 +82,8 @@ async fn handshake(
         Err(error) => return Err(Failure::other(BrokerError::Network(url.to_string(), error))),
     };
     let broker = url.to_string();
-    match packet::connack(level, &body) {
-        Ok(Connack::Accepted(limits)) => Ok(Accepted { stream, level, limits, early }),
+    match packet::connack(version, &body) {
+        Ok(Connack::Accepted(limits)) => Ok(Accepted { stream, version, limits, early }),
         Ok(Connack::WrongVersion) => Err(Failure {
             error: BrokerError::WrongVersion { broker, asked: url.version },
             outcome: Outcome::WrongVersion,

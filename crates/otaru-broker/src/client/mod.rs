@@ -3,7 +3,6 @@
 mod backoff;
 mod connection;
 mod error;
-mod filter;
 mod flight;
 mod frame;
 mod handshake;
@@ -26,4 +25,4 @@ pub use message::{Incoming, LONGEST_MESSAGE, Message};
 pub use mqtt::{Mqtt, Publisher};
 pub use secret::Secret;
 pub use url::{BrokerUrl, BrokerUrlError, DEFAULT_PORT, Login};
-pub use version::{BadMqttVersion, Level, MqttVersion};
+pub use version::{BadMqttVersion, MqttVersion};

@@ -16,7 +16,7 @@ use super::packet::Outgoing;
 use super::reconnect::{self, Dialer, News};
 use super::subscription::Subscriptions;
 use super::url::BrokerUrl;
-use super::version::Level;
+use crate::version::Version;
 
 /// Messages that may wait to be taken. More are dropped, and counted: reading on keeps the connection alive.
 const WAITING: usize = 65_536;
@@ -31,7 +31,7 @@ pub struct Mqtt {
     sender: mpsc::Sender<Incoming>,
     incoming: mpsc::Receiver<Incoming>,
     missed: Arc<AtomicU64>,
-    level: watch::Receiver<Level>,
+    version: watch::Receiver<Version>,
     /// Keeps the connection; it ends when this is dropped.
     stop: watch::Sender<()>,
     task: JoinHandle<()>,
@@ -53,27 +53,27 @@ impl Mqtt {
         let (sender, incoming) = mpsc::channel(WAITING);
         let (requests, commands) = mpsc::channel(REQUESTS);
         let (stop, stopped) = watch::channel(());
-        let (level_sender, level) = watch::channel(first.level);
+        let (version_sender, version) = watch::channel(first.version);
         let desk = Desk { commands, subscriptions: Subscriptions::default(), stop: stopped };
         let news = sender.clone();
         let on_news = move |event| {
             // Whoever is that far behind learns of it later.
             let _ = news.try_send(match event {
                 News::Lost(why) => Incoming::Lost(why),
-                News::Back(level) => {
-                    level_sender.send_replace(level);
+                News::Back(version) => {
+                    version_sender.send_replace(version);
                     Incoming::Back
                 }
             });
         };
         let task = tokio::spawn(reconnect::keep(dialer, first, desk, on_news));
         let publisher = Publisher { requests, answer: pace.answer };
-        Ok(Self { publisher, sender, incoming, missed: Arc::default(), level, stop, task })
+        Ok(Self { publisher, sender, incoming, missed: Arc::default(), version, stop, task })
     }
 
     /// Returns the version that is spoken, or was before the connection was lost.
-    pub fn level(&self) -> Level {
-        *self.level.borrow()
+    pub fn version(&self) -> Version {
+        *self.version.borrow()
     }
 
     /// Subscribes at QoS 1; retained messages follow at once.

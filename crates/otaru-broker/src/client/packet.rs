@@ -1,68 +1,49 @@
-//! Packets of a client, in both versions: those that it sends as bytes, and those that come, read. Sans-I/O.
+//! Packets of a client: those that it sends as bytes, and those that come, in the client's own terms. Sans-I/O.
 
 use std::time::Duration;
 
-use mqtt_protocol_core::mqtt::Arc;
-use mqtt_protocol_core::mqtt::packet::{
-    MaximumPacketSize, MessageExpiryInterval, Properties, Property, Qos, SubEntry, SubOpts, v3_1_1, v5_0,
-};
-use mqtt_protocol_core::mqtt::result_code::MqttError;
-
-use super::frame::LONGEST_PACKET;
+use super::frame::LONGEST_BODY;
 use super::message::Message;
 use super::url::Login;
-use super::version::Level;
 use super::words;
+pub(super) use crate::codec::connack::CONNACK;
+use crate::codec::connack::{self, Terms};
+use crate::codec::encode::LONGEST_PACKET;
+use crate::codec::fault::Fault;
+use crate::codec::publish::Head;
+use crate::codec::request::{self, CleanConnect};
+pub(super) use crate::codec::request::{DISCONNECT, PINGREQ, puback};
+use crate::codec::server_packet::ServerPacket;
+use crate::codec::topic;
+use crate::version::{Qos, Version};
 
-/// PINGREQ, the same in both versions (MQTT 5, section 3.12).
-pub(super) const PINGREQ: [u8; 2] = [0xC0, 0];
-/// DISCONNECT without a reason, the same in both versions (MQTT 5, section 3.14).
-pub(super) const DISCONNECT: [u8; 2] = [0xE0, 0];
 /// Bytes of the largest head of a packet: its type and a length of four bytes.
 const HEAD: usize = 5;
 
 /// CONNECT of a session that begins clean and ends with the connection.
 pub(super) fn connect(
-    level: Level,
+    version: Version,
     client: &str,
     keep_alive: Duration,
     login: Option<&Login>,
-) -> Result<Vec<u8>, MqttError> {
-    let seconds = u16::try_from(keep_alive.as_secs()).unwrap_or(u16::MAX);
-    // The two builders share names only.
-    macro_rules! connect {
-        ($builder:expr) => {{
-            let mut connect = $builder.client_id(client)?.keep_alive(seconds);
-            if let Some(login) = login {
-                connect = connect.user_name(login.username.as_str())?.password(login.password.expose())?;
-            }
-            connect
-        }};
-    }
-    Ok(match level {
-        Level::V5 => {
-            let longest = u32::try_from(LONGEST_PACKET + HEAD).unwrap_or(u32::MAX);
-            let props: Properties = vec![Property::MaximumPacketSize(MaximumPacketSize::new(longest)?)];
-            let connect = connect!(v5_0::Connect::builder()).clean_start(true).props(props).build()?;
-            connect.to_continuous_buffer()
-        }
-        Level::V311 => {
-            connect!(v3_1_1::Connect::builder()).clean_session(true).build()?.to_continuous_buffer()
-        }
-    })
+) -> Result<Vec<u8>, Fault> {
+    let connect = CleanConnect {
+        version,
+        client,
+        login: login.map(|login| (login.username.as_str(), login.password.expose().as_bytes())),
+        keep_alive: u16::try_from(keep_alive.as_secs()).unwrap_or(u16::MAX),
+        maximum_packet_size: u32::try_from(LONGEST_BODY + HEAD).unwrap_or(u32::MAX),
+    };
+    let mut out = Vec::new();
+    connect.write(&mut out)?;
+    Ok(out)
 }
 
 /// SUBSCRIBE to one filter at QoS 1.
-pub(super) fn subscribe(level: Level, id: u16, filter: &str) -> Result<Vec<u8>, MqttError> {
-    let entries = vec![SubEntry::new(filter, SubOpts::new().set_qos(Qos::AtLeastOnce))?];
-    Ok(match level {
-        Level::V5 => {
-            v5_0::Subscribe::builder().packet_id(id).entries(entries).build()?.to_continuous_buffer()
-        }
-        Level::V311 => {
-            v3_1_1::Subscribe::builder().packet_id(id).entries(entries).build()?.to_continuous_buffer()
-        }
-    })
+pub(super) fn subscribe(version: Version, id: u16, filter: &str) -> Result<Vec<u8>, Fault> {
+    let mut out = Vec::new();
+    request::subscribe(&mut out, version, id, filter)?;
+    Ok(out)
 }
 
 /// A message on its way out.
@@ -75,38 +56,50 @@ pub(super) struct Outgoing {
     pub(super) expiry: Option<Duration>,
 }
 
-/// PUBLISH at QoS 1, or at QoS 0 without an identifier.
-pub(super) fn publish(level: Level, message: &Outgoing, id: Option<u16>) -> Result<Vec<u8>, MqttError> {
-    let qos = if id.is_some() { Qos::AtLeastOnce } else { Qos::AtMostOnce };
-    macro_rules! publish {
-        ($builder:expr) => {{
-            let publish = $builder.topic_name(message.topic.as_str())?.qos(qos).retain(message.retain);
-            let publish = publish.payload(message.payload.as_slice());
-            match id {
-                Some(id) => publish.packet_id(id),
-                None => publish,
-            }
-        }};
+/// Reason for which a message is not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unsent {
+    /// Its topic has wildcards, is empty or too long.
+    #[error("it is no topic for a message")]
+    Topic,
+    /// The broker takes packets up to this length.
+    #[error("it takes packets of {0} bytes at most")]
+    TooLong(usize),
+}
+
+/// PUBLISH at QoS 1, or at QoS 0 without an identifier, for a broker that takes packets up to `longest` bytes.
+pub(super) fn publish(
+    version: Version,
+    message: &Outgoing,
+    id: Option<u16>,
+    longest: usize,
+) -> Result<Vec<u8>, Unsent> {
+    if !topic::is_topic(&message.topic) {
+        return Err(Unsent::Topic);
     }
-    Ok(match level {
-        Level::V5 => {
-            let seconds =
-                message.expiry.map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX).max(1));
-            let expiry = seconds.map(MessageExpiryInterval::new).transpose()?;
-            let props: Properties = expiry.map(Property::MessageExpiryInterval).into_iter().collect();
-            publish!(v5_0::Publish::builder()).props(props).build()?.to_continuous_buffer()
-        }
-        Level::V311 => publish!(v3_1_1::Publish::builder()).build()?.to_continuous_buffer(),
-    })
+    let seconds = message.expiry.map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX).max(1));
+    let head = Head {
+        topic: &message.topic,
+        qos: if id.is_some() { Qos::One } else { Qos::Zero },
+        retain: message.retain,
+        repeated: false,
+        id: id.unwrap_or_default(),
+        expiry: seconds,
+        properties: &[],
+        subscriptions: &[],
+        payload: message.payload.len(),
+    };
+    let length = head.packet_length(version);
+    if length > longest {
+        return Err(Unsent::TooLong(longest));
+    }
+    let mut out = Vec::with_capacity(length);
+    head.write(version, &mut out);
+    out.extend_from_slice(&message.payload);
+    Ok(out)
 }
 
-/// PUBACK of success, the same in both versions (MQTT 5, section 3.4.2.1).
-pub(super) fn puback(id: u16) -> [u8; 4] {
-    let [high, low] = id.to_be_bytes();
-    [0x40, 2, high, low]
-}
-
-/// Limits that a broker of MQTT 5 tells; one of 3.1.1 tells none.
+/// Limits of a connection, as far as the broker tells any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Limits {
     /// QoS 1 messages under way at once.
@@ -121,41 +114,21 @@ pub(super) struct Limits {
     pub(super) keep_alive: Option<Duration>,
 }
 
-impl Default for Limits {
-    /// Those of a broker that tells none (MQTT 5, section 3.2.2.3).
-    fn default() -> Self {
+impl From<Terms> for Limits {
+    fn from(terms: Terms) -> Self {
+        let packet = terms.maximum_packet_size.and_then(|most| usize::try_from(most).ok());
+        let seconds = terms.keep_alive.filter(|seconds| *seconds > 0);
         Self {
-            under_way: usize::from(u16::MAX),
-            packet: usize::MAX,
-            qos1: true,
-            retain: true,
-            keep_alive: None,
+            under_way: terms.receive_maximum.into(),
+            packet: packet.unwrap_or(LONGEST_PACKET).min(LONGEST_PACKET),
+            qos1: terms.qos1,
+            retain: terms.retain,
+            keep_alive: seconds.map(|seconds| Duration::from_secs(seconds.into())),
         }
     }
 }
 
-impl Limits {
-    fn told_by(connack: &v5_0::Connack) -> Self {
-        let mut limits = Self::default();
-        for property in connack.props() {
-            match property {
-                Property::ReceiveMaximum(most) => limits.under_way = usize::from(most.val()).max(1),
-                Property::MaximumPacketSize(most) => {
-                    limits.packet = usize::try_from(most.val()).unwrap_or(usize::MAX)
-                }
-                Property::MaximumQos(qos) => limits.qos1 = qos.val() > 0,
-                Property::RetainAvailable(retain) => limits.retain = retain.val() != 0,
-                Property::ServerKeepAlive(seconds) if seconds.val() > 0 => {
-                    limits.keep_alive = Some(Duration::from_secs(seconds.val().into()));
-                }
-                _ => {}
-            }
-        }
-        limits
-    }
-}
-
-/// CONNACK, whichever version's it is.
+/// Answer to a CONNECT, whichever version's it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Connack {
     /// The broker lets us in.
@@ -168,26 +141,20 @@ pub(super) enum Connack {
     Refused(String),
 }
 
-/// Reads a CONNACK's body as an answer to a CONNECT of this version. Two bytes are 3.1.1's form, more are 5's: a broker of the other
-/// version answers in its own.
-pub(super) fn connack(level: Level, body: &[u8]) -> Result<Connack, MqttError> {
-    match (body, level) {
-        (&[_, 0], Level::V311) => Ok(Connack::Accepted(Limits::default())),
+/// Reads a CONNACK's body as an answer to a CONNECT of this version. Brokers of the other version answer in its form.
+pub(super) fn connack(version: Version, body: &[u8]) -> Result<Connack, Fault> {
+    let answer = connack::Connack::parse(body)?;
+    Ok(match (answer.form, answer.code) {
+        (form, 0) if form == version => Connack::Accepted(answer.terms.into()),
         // It took the CONNECT for one of 3.1.1, whose session this cannot be.
-        (&[_, 0 | 1], _) | (&[_, 0x84, ..], _) => Ok(Connack::WrongVersion),
-        (&[_, 4 | 5], _) | (&[_, 0x86 | 0x87 | 0x8C, ..], _) => Ok(Connack::Login),
-        (&[_, 2], _) => Ok(Connack::Refused("it does not want this client id".into())),
-        (&[_, 3], _) => Ok(Connack::Refused("it is not available now".into())),
-        (&[_, 0, _, ..], Level::V5) => {
-            let connack = whole(v5_0::Connack::parse(body), body)?;
-            Ok(Connack::Accepted(Limits::told_by(&connack)))
-        }
-        (&[_, code, ..], _) if code != 0 => {
-            let told = v5_0::Connack::parse(body);
-            Ok(Connack::Refused(words::reason(code, told.ok().as_ref().map(|(connack, _)| connack.props()))))
-        }
-        _ => Err(MqttError::MalformedPacket),
-    }
+        (Version::V311, 0 | 1) | (_, 0x84) => Connack::WrongVersion,
+        (Version::V311, 4 | 5) | (_, 0x86 | 0x87 | 0x8C) => Connack::Login,
+        (Version::V311, 2) => Connack::Refused("it does not want this client id".into()),
+        (Version::V311, 3) => Connack::Refused("it is not available now".into()),
+        // A session of 5, which nobody asked for.
+        (Version::V5, 0) => return Err(Fault::Malformed),
+        (_, code) => Connack::Refused(words::reason(code, answer.sentence)),
+    })
 }
 
 /// A packet that came.
@@ -206,94 +173,41 @@ pub(super) enum Packet {
 }
 
 /// Reads a packet that comes after the CONNACK.
-pub(super) fn read(level: Level, first: u8, body: Vec<u8>) -> Result<Packet, MqttError> {
-    match (first >> 4, level) {
-        (3, Level::V5) => {
-            let bytes: Arc<[u8]> = body.into();
-            let (publish, _) = v5_0::Publish::parse(first & 0x0F, bytes)?;
-            message(
-                publish.topic_name(),
-                publish.payload().as_slice(),
-                publish.retain(),
-                publish.qos(),
-                publish.packet_id(),
-            )
+pub(super) fn read(version: Version, first: u8, body: &[u8]) -> Result<Packet, Fault> {
+    Ok(match ServerPacket::parse(version, first, body)? {
+        ServerPacket::Publish(found) => {
+            let (topic, payload) = (found.topic.to_owned(), found.payload.to_vec());
+            Packet::Message(Message { topic, payload, retained: found.retain }, found.id)
         }
-        (3, Level::V311) => {
-            let bytes: Arc<[u8]> = body.into();
-            let (publish, _) = v3_1_1::Publish::parse(first & 0x0F, bytes)?;
-            message(
-                publish.topic_name(),
-                publish.payload().as_slice(),
-                publish.retain(),
-                publish.qos(),
-                publish.packet_id(),
-            )
+        ServerPacket::Puback { id, told } => {
+            Packet::PublishAnswer(id, told.refuses().then(|| words::reason(told.code, told.sentence)))
         }
-        (4, Level::V5) => {
-            let puback = whole(v5_0::Puback::parse(&body), &body)?;
-            let code = puback.reason_code().map_or(0, |code| code as u8);
-            Ok(Packet::PublishAnswer(puback.packet_id(), refusal(code, puback.props().as_ref())))
+        ServerPacket::Suback { id, told } => {
+            let words = || match version {
+                Version::V5 => words::reason(told.code, told.sentence),
+                Version::V311 => "it gives no reason".to_owned(),
+            };
+            Packet::SubscribeAnswer(id, told.refuses().then(words))
         }
-        (4, Level::V311) => match *body {
-            [high, low] => Ok(Packet::PublishAnswer(u16::from_be_bytes([high, low]), None)),
-            _ => Err(MqttError::MalformedPacket),
-        },
-        (9, Level::V5) => {
-            let suback = whole(v5_0::Suback::parse(&body), &body)?;
-            let code = suback.reason_codes().first().map_or(0x80, |code| *code as u8);
-            Ok(Packet::SubscribeAnswer(suback.packet_id(), refusal(code, Some(suback.props()))))
-        }
-        (9, Level::V311) => {
-            let suback = whole(v3_1_1::Suback::parse(&body), &body)?;
-            let is_granted = suback.return_codes().first().is_some_and(|code| code.is_success());
-            let refusal = (!is_granted).then(|| "it gives no reason".to_owned());
-            Ok(Packet::SubscribeAnswer(suback.packet_id(), refusal))
-        }
-        (13, _) if body.is_empty() => Ok(Packet::Pong),
-        (14, Level::V5) => {
-            let goodbye = whole(v5_0::Disconnect::parse(&body), &body)?;
-            let code = goodbye.reason_code().map_or(0, |code| code as u8);
-            Ok(Packet::Goodbye(words::reason(code, goodbye.props().as_ref())))
-        }
-        _ => Err(MqttError::ProtocolError),
-    }
-}
-
-fn message(
-    topic: &str,
-    payload: &[u8],
-    retained: bool,
-    qos: Qos,
-    id: Option<u16>,
-) -> Result<Packet, MqttError> {
-    // Nobody subscribes at QoS 2, and a topic's alias, which is what an empty topic stands for, was not allowed.
-    if qos == Qos::ExactlyOnce || topic.is_empty() || id == Some(0) {
-        return Err(MqttError::ProtocolError);
-    }
-    Ok(Packet::Message(Message { topic: topic.to_owned(), payload: payload.to_vec(), retained }, id))
-}
-
-/// Returns a packet that was read to the end of its body.
-fn whole<T>(parsed: Result<(T, usize), MqttError>, body: &[u8]) -> Result<T, MqttError> {
-    let (packet, len) = parsed?;
-    if len == body.len() { Ok(packet) } else { Err(MqttError::MalformedPacket) }
-}
-
-/// Returns the words for a code, if it is that of a failure.
-fn refusal(code: u8, props: Option<&Properties>) -> Option<String> {
-    (code >= 0x80).then(|| words::reason(code, props))
+        ServerPacket::Pong => Packet::Pong,
+        ServerPacket::Disconnect(told) => Packet::Goodbye(words::reason(told.code, told.sentence)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::Version::{V5, V311};
     use super::*;
+
+    fn no_limits() -> Limits {
+        Terms::default().into()
+    }
 
     #[test]
     fn a_connack_is_read_by_its_length() {
-        let accepted = || Connack::Accepted(Limits::default());
+        let accepted = || Connack::Accepted(no_limits());
         let refused = |why: &str| Connack::Refused(why.into());
         for (body, under_5, under_311) in [
             (&[0, 0][..], Connack::WrongVersion, accepted()),
@@ -304,18 +218,19 @@ mod tests {
             (&[0, 5], Connack::Login, Connack::Login),
             (&[0, 0x84, 0], Connack::WrongVersion, Connack::WrongVersion),
             (&[0, 0x87, 0], Connack::Login, Connack::Login),
+            (&[0, 0x87], Connack::Login, Connack::Login),
             (&[0, 0x88, 0], refused("server unavailable"), refused("server unavailable")),
             (&[0, 0x8B, 0], refused("server shutting down"), refused("server shutting down")),
             (&[0, 0x42, 0], refused("reason 0x42"), refused("reason 0x42")),
         ] {
-            assert_eq!(connack(Level::V5, body), Ok(under_5), "{body:x?}");
-            assert_eq!(connack(Level::V311, body), Ok(under_311), "{body:x?}");
+            assert_eq!(connack(V5, body), Ok(under_5), "{body:x?}");
+            assert_eq!(connack(V311, body), Ok(under_311), "{body:x?}");
         }
-        assert_eq!(connack(Level::V5, &[0, 0, 0]), Ok(accepted()));
+        assert_eq!(connack(V5, &[0, 0, 0]), Ok(accepted()));
         for bad in [&[][..], &[0], &[0, 0, 9]] {
-            assert!(connack(Level::V5, bad).is_err(), "{bad:x?}");
+            assert!(connack(V5, bad).is_err(), "{bad:x?}");
         }
-        assert!(connack(Level::V311, &[0, 0, 0]).is_err());
+        assert!(connack(V311, &[0, 0, 0]).is_err());
     }
 
     #[test]
@@ -328,49 +243,63 @@ mod tests {
             retain: false,
             keep_alive: Some(Duration::from_secs(7)),
         };
-        assert_eq!(connack(Level::V5, &body), Ok(Connack::Accepted(wanted)));
-        // Neither may be 0 (sections 3.2.2.3.3 and 3.2.2.3.6).
-        assert!(connack(Level::V5, &[0, 0, 3, 0x21, 0, 0]).is_err());
-        assert!(connack(Level::V5, &[0, 0, 5, 0x27, 0, 0, 0, 0]).is_err());
+        assert_eq!(connack(V5, &body), Ok(Connack::Accepted(wanted)));
+        let vast = [0, 0, 5, 0x27, 0xFF, 0xFF, 0xFF, 0xFF];
+        let wanted = Limits { packet: LONGEST_PACKET, ..no_limits() };
+        assert_eq!(connack(V5, &vast), Ok(Connack::Accepted(wanted)), "no packet is longer");
+    }
+
+    fn message(expiry: Option<Duration>) -> Outgoing {
+        Outgoing { topic: "a".into(), payload: b"x".to_vec(), retain: true, expiry }
     }
 
     #[test]
     fn expiry_is_told_where_there_is_a_place_for_it() {
-        let message = |expiry| Outgoing { topic: "a".into(), payload: b"x".to_vec(), retain: true, expiry };
+        let write = |version, expiry, id| publish(version, &message(expiry), id, LONGEST_PACKET).unwrap();
         let short = Some(Duration::from_millis(10));
-        let five = publish(Level::V5, &message(short), Some(258)).unwrap();
+        let five = write(V5, short, Some(258));
         assert_eq!(five, [0x33, 12, 0, 1, b'a', 1, 2, 5, 2, 0, 0, 0, 1, b'x'], "at least a second");
-        let three = publish(Level::V311, &message(short), Some(258)).unwrap();
-        assert_eq!(three, [0x33, 6, 0, 1, b'a', 1, 2, b'x']);
-        let without_id = publish(Level::V5, &message(None), None).unwrap();
-        assert_eq!(without_id, [0x31, 5, 0, 1, b'a', 0, b'x']);
+        assert_eq!(write(V311, short, Some(258)), [0x33, 6, 0, 1, b'a', 1, 2, b'x']);
+        assert_eq!(write(V5, None, None), [0x31, 5, 0, 1, b'a', 0, b'x']);
     }
 
     #[test]
-    fn what_the_broker_may_not_send_is_an_error() {
-        for (first, body) in [
-            (0x34, &[0, 1, b'a', 0, 1, 0][..]), // QoS 2
-            (0x36, &[0, 1, b'a', 0, 1, 0]),
-            (0x30, &[0, 0, 0]), // no topic
-            (0x32, &[0, 1, b'a', 0, 0, 0]),
-            (0x10, &[]),
-            (0x40, &[0]),
-            (0x90, &[0, 1]),
-            (0xD0, &[0]),
-        ] {
-            for level in [Level::V5, Level::V311] {
-                assert!(read(level, first, body.to_vec()).is_err(), "{first:x} {body:x?} {level}");
-            }
+    fn messages_that_cannot_be_sent_say_why() {
+        assert_eq!(publish(V311, &message(None), Some(1), 8).map(|bytes| bytes.len()), Ok(8));
+        assert_eq!(publish(V311, &message(None), Some(1), 7), Err(Unsent::TooLong(7)));
+        for topic in ["", "a/#", "+", "a\0", &"a".repeat(65_536)] {
+            let message = Outgoing { topic: topic.into(), ..message(None) };
+            assert_eq!(publish(V5, &message, None, LONGEST_PACKET), Err(Unsent::Topic));
         }
-        assert!(read(Level::V311, 0xE0, Vec::new()).is_err());
+    }
+
+    #[test]
+    fn refusals_have_words() {
+        for (version, first, body, words) in [
+            (V5, 0x40, &[0, 1, 0x97][..], Some("quota exceeded")),
+            (V5, 0x40, &[0, 1, 0x97, 5, 0x1F, 0, 2, b'n', b'o'], Some("quota exceeded: no")),
+            (V5, 0x40, &[0, 1, 0x10], None),
+            (V5, 0x40, &[0, 1], None),
+            (V311, 0x40, &[0, 1], None),
+            (V5, 0x90, &[0, 1, 0, 0x87], Some("not authorized")),
+            (V5, 0x90, &[0, 1, 0, 1], None),
+            (V311, 0x90, &[0, 1, 0x80], Some("it gives no reason")),
+            (V311, 0x90, &[0, 1, 2], None),
+        ] {
+            let refusal = match read(version, first, body) {
+                Ok(Packet::PublishAnswer(1, refusal) | Packet::SubscribeAnswer(1, refusal)) => refusal,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(refusal.as_deref(), words, "{body:x?}");
+        }
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(first: u8, body in prop::collection::vec(any::<u8>(), 0..200)) {
-            for level in [Level::V5, Level::V311] {
-                let _ = read(level, first, body.clone());
-                let _ = connack(level, &body);
+            for version in [V5, V311] {
+                let _ = read(version, first, &body);
+                let _ = connack(version, &body);
             }
         }
     }

@@ -8,7 +8,8 @@ use super::error::BrokerError;
 use super::handshake::{self, Accepted, Failure};
 use super::pace::Pace;
 use super::url::BrokerUrl;
-use super::version::{Level, Next, Outcome, VersionChoice};
+use super::version::{Next, Outcome, VersionChoice};
+use crate::version::Version;
 
 /// How a broker is reached, and what was found out about it.
 pub(super) struct Dialer {
@@ -64,12 +65,12 @@ impl Dialer {
     }
 
     async fn attempt(&mut self) -> Result<Accepted, (Failure, Next)> {
-        let level = self.choice.begin(self.began.elapsed());
-        let opened = handshake::open(&self.url, level, &self.client, self.pace).await;
+        let version = self.choice.begin(self.began.elapsed());
+        let opened = handshake::open(&self.url, version, &self.client, self.pace).await;
         let outcome = opened.as_ref().map_or_else(|failure| failure.outcome, |_| Outcome::Accepted);
         let next = self.choice.note(outcome, self.began.elapsed());
-        if opened.is_ok() && level == Level::V311 {
-            tracing::debug!("{} speaks {level}", self.url);
+        if opened.is_ok() && version == Version::V311 {
+            tracing::debug!("{} speaks MQTT {version}", self.url);
         }
         opened.map_err(|failure| (failure, next))
     }
@@ -90,7 +91,7 @@ pub(super) enum News {
     /// It is lost.
     Lost(String),
     /// It is back, in this version.
-    Back(Level),
+    Back(Version),
 }
 
 /// Keeps a connection until the program wants no more. What is asked for while there is none is refused.
@@ -99,10 +100,10 @@ pub(super) async fn keep(mut dialer: Dialer, first: Accepted, mut desk: Desk, on
     let mut accepted = first;
     let mut is_back = false;
     loop {
-        let (level, began) = (accepted.level, Instant::now());
+        let (version, began) = (accepted.version, Instant::now());
         let on_ready = || {
             if is_back {
-                on_news(News::Back(level));
+                on_news(News::Back(version));
             }
         };
         match connection::run(accepted, &mut desk, dialer.pace, on_ready).await {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::filter;
 use super::message::Message;
+use crate::codec::topic;
 
 /// Taker of messages; it must not wait.
 pub(super) type Sink = Arc<dyn Fn(Message) + Send + Sync>;
@@ -33,7 +33,7 @@ impl Subscriptions {
 
     /// Gives a message to all whose filter it matches.
     pub(super) fn deliver(&self, message: Message) {
-        let matching = self.0.iter().filter(|(filter, _)| filter::matches(filter, &message.topic));
+        let matching = self.0.iter().filter(|(filter, _)| topic::matches(filter, &message.topic));
         let mut sinks: Vec<&Sink> = matching.map(|(_, sink)| sink).collect();
         // The last one needs no copy.
         let last = sinks.pop();

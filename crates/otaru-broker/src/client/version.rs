@@ -4,33 +4,16 @@
 //! connection at a CONNECT without a word may mean the same, or may be going down: so this counts when it happens twice in a row, and
 //! for one connection only. Errors of logins and networks say nothing about versions.
 
-use core::fmt;
 use core::time::Duration;
 
 pub use otaru_format::mqtt::{BadMqttVersion, MqttVersion};
+
+use crate::version::Version;
 
 /// Time after a success under 3.1.1, beginning with which a reconnect tries 5 again.
 pub const TRY_5_AGAIN: Duration = Duration::from_secs(60 * 60);
 /// Connections in a row that a broker must close without a byte to be asked in 3.1.1.
 const CLOSED_IN_A_ROW: u8 = 2;
-
-/// Version on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// MQTT 3.1.1.
-    V311,
-    /// MQTT 5.
-    V5,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V311 => "MQTT 3.1.1",
-            Self::V5 => "MQTT 5",
-        })
-    }
-}
 
 /// Outcome of an attempt to connect, as far as it tells a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,19 +71,19 @@ impl VersionChoice {
     }
 
     /// Returns the version of an attempt that begins at `now`, counted from any moment that stays the same.
-    pub fn begin(&mut self, now: Duration) -> Level {
+    pub fn begin(&mut self, now: Duration) -> Version {
         if let Found::Told { accepted: Some(accepted) } = self.found
             && now.saturating_sub(accepted) >= TRY_5_AGAIN
         {
             self.found = Found::Nothing;
         }
-        self.level()
+        self.version()
     }
 
-    fn level(&self) -> Level {
+    fn version(&self) -> Version {
         match (self.setting, self.found) {
-            (MqttVersion::V5, _) | (MqttVersion::Auto, Found::Nothing) => Level::V5,
-            (MqttVersion::V311, _) | (MqttVersion::Auto, _) => Level::V311,
+            (MqttVersion::V5, _) | (MqttVersion::Auto, Found::Nothing) => Version::V5,
+            (MqttVersion::V311, _) | (MqttVersion::Auto, _) => Version::V311,
         }
     }
 
@@ -110,9 +93,9 @@ impl VersionChoice {
             self.silent = outcome == Outcome::ClosedWithoutAByte;
             return Next::Later;
         }
-        match self.level() {
-            Level::V5 => self.note_under_5(outcome),
-            Level::V311 => self.note_under_311(outcome, now),
+        match self.version() {
+            Version::V5 => self.note_under_5(outcome),
+            Version::V311 => self.note_under_311(outcome, now),
         }
     }
 
@@ -156,20 +139,20 @@ impl VersionChoice {
 
 #[cfg(test)]
 mod tests {
-    use super::Level::{V5, V311};
     use super::Outcome::{
         Accepted as Yes, ClosedWithoutAByte as Closed, SaysNothing as Nothing, WrongVersion as Wrong,
     };
+    use super::Version::{V5, V311};
     use super::*;
 
     /// Minute of an attempt, the version it must have, what came of it.
-    type Attempt = (u64, Level, Outcome);
+    type Attempt = (u64, Version, Outcome);
 
     fn run(setting: MqttVersion, attempts: &[Attempt]) -> VersionChoice {
         let mut choice = VersionChoice::new(setting);
-        for (at, (minute, level, outcome)) in attempts.iter().enumerate() {
+        for (at, (minute, version, outcome)) in attempts.iter().enumerate() {
             let now = Duration::from_secs(60 * minute);
-            assert_eq!(choice.begin(now), *level, "attempt {at} of {attempts:?}");
+            assert_eq!(choice.begin(now), *version, "attempt {at} of {attempts:?}");
             choice.note(*outcome, now);
         }
         choice
@@ -242,9 +225,9 @@ mod tests {
 
     #[test]
     fn a_version_that_is_set_stays() {
-        for (setting, level) in [(MqttVersion::V5, V5), (MqttVersion::V311, V311)] {
+        for (setting, version) in [(MqttVersion::V5, V5), (MqttVersion::V311, V311)] {
             let attempts: Vec<Attempt> = [Wrong, Closed, Closed, Closed, Yes, Nothing, Wrong]
-                .map(|outcome| (100, level, outcome))
+                .map(|outcome| (100, version, outcome))
                 .into();
             run(setting, &attempts);
         }

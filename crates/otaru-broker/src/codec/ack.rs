@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::properties as property;
 use super::reader::Reader;
+use super::told::Told;
 use crate::version::Version;
 
 /// Kind of a packet that is a packet identifier and a reason.
@@ -30,19 +31,15 @@ impl Ack {
     pub(super) fn parse(version: Version, kind: AckKind, body: &[u8]) -> Result<Self, Fault> {
         let mut reader = Reader(body);
         let id = reader.packet_id()?;
-        let mut refuses = false;
-        if version == Version::V5 && !reader.is_empty() {
-            let code = reader.u8()?;
-            if !kind.may_say(code) {
-                return Err(Fault::Malformed);
-            }
-            refuses = code >= 0x80;
-            if !reader.is_empty() {
-                property::each(&mut reader, REASONS, |_| Ok(()))?;
-            }
+        let mut told = Told::default();
+        if version == Version::V5 {
+            told = Told::read(&mut reader, REASONS)?;
+        }
+        if !kind.may_say(told.code) {
+            return Err(Fault::Malformed);
         }
         reader.end()?;
-        Ok(Self { kind, id, refuses })
+        Ok(Self { kind, id, refuses: told.refuses() })
     }
 }
 

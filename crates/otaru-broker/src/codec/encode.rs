@@ -1,4 +1,7 @@
-//! Integers and strings as bytes at the end of a buffer.
+//! Integers, strings and whole packets as bytes at the end of a buffer.
+
+/// Bytes of the longest packet that MQTT has: its first byte, and the largest length in four bytes.
+pub(crate) const LONGEST_PACKET: usize = 5 + 0x0FFF_FFFF;
 
 /// Length of a variable byte integer.
 pub(crate) fn varint_length(value: usize) -> usize {
@@ -22,6 +25,13 @@ pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
     let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
     out.extend(length.to_be_bytes());
     out.extend_from_slice(text.get(..length.into()).unwrap_or_default().as_bytes());
+}
+
+/// Writes a packet around its body.
+pub(super) fn put_packet(out: &mut Vec<u8>, first: u8, body: &[u8]) {
+    out.push(first);
+    put_varint(out, body.len());
+    out.extend_from_slice(body);
 }
 
 #[cfg(test)]

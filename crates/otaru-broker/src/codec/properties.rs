@@ -17,18 +17,18 @@ pub(crate) const AUTHENTICATION_DATA: u8 = 22;
 pub(crate) const REQUEST_PROBLEM_INFORMATION: u8 = 23;
 pub(crate) const WILL_DELAY: u8 = 24;
 pub(crate) const REQUEST_RESPONSE_INFORMATION: u8 = 25;
-const RESPONSE_INFORMATION: u8 = 26;
-const SERVER_REFERENCE: u8 = 28;
+pub(crate) const RESPONSE_INFORMATION: u8 = 26;
+pub(crate) const SERVER_REFERENCE: u8 = 28;
 pub(crate) const REASON_STRING: u8 = 31;
 pub(crate) const RECEIVE_MAXIMUM: u8 = 33;
 pub(crate) const TOPIC_ALIAS_MAXIMUM: u8 = 34;
 pub(crate) const TOPIC_ALIAS: u8 = 35;
-const MAXIMUM_QOS: u8 = 36;
-const RETAIN_AVAILABLE: u8 = 37;
+pub(crate) const MAXIMUM_QOS: u8 = 36;
+pub(crate) const RETAIN_AVAILABLE: u8 = 37;
 pub(crate) const USER_PROPERTY: u8 = 38;
 pub(crate) const MAXIMUM_PACKET_SIZE: u8 = 39;
-const WILDCARDS_AVAILABLE: u8 = 40;
-const SUBSCRIPTION_IDS_AVAILABLE: u8 = 41;
+pub(crate) const WILDCARDS_AVAILABLE: u8 = 40;
+pub(crate) const SUBSCRIPTION_IDS_AVAILABLE: u8 = 41;
 pub(crate) const SHARED_SUBSCRIPTIONS_AVAILABLE: u8 = 42;
 
 /// Value of a property.

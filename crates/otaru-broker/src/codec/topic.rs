@@ -3,19 +3,20 @@
 /// Most levels of a topic or a filter. Mosquitto has 200; it keeps walks through trees short.
 pub(crate) const MAX_LEVELS: usize = 128;
 
-fn has_levels(text: &str) -> bool {
-    text.bytes().filter(|byte| *byte == b'/').count() < MAX_LEVELS
+/// Whether a text has a length that can be told, and not too many levels.
+fn fits(text: &str) -> bool {
+    text.len() <= u16::MAX.into() && text.bytes().filter(|byte| *byte == b'/').count() < MAX_LEVELS
 }
 
 /// Whether a message may have this topic.
 pub(crate) fn is_topic(text: &str) -> bool {
-    !text.is_empty() && !text.contains(['+', '#', '\0']) && has_levels(text)
+    !text.is_empty() && !text.contains(['+', '#', '\0']) && fits(text)
 }
 
 /// Whether this is a filter: wildcards fill a level, and `#` is the last.
 pub(crate) fn is_filter(text: &str) -> bool {
     let mut levels = text.split('/').peekable();
-    let mut good = !text.is_empty() && !text.contains('\0') && has_levels(text);
+    let mut good = !text.is_empty() && !text.contains('\0') && fits(text);
     while let Some(level) = levels.next() {
         good &= match level {
             "#" => levels.peek().is_none(),
@@ -66,6 +67,8 @@ mod tests {
         assert!(is_topic("a/b") && !is_topic("a/+") && !is_topic("") && !is_topic("#"));
         assert!(is_topic(&"/".repeat(127)) && !is_topic(&"/".repeat(128)));
         assert!(is_filter(&"/".repeat(127)) && !is_filter(&"/".repeat(128)));
+        let long = "a".repeat(65_536);
+        assert!(is_topic(&long[1..]) && !is_topic(&long) && is_filter(&long[1..]) && !is_filter(&long));
         assert!(is_shared("$share/g/a") && !is_shared("$shared/a"));
     }
 

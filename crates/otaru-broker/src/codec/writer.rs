@@ -1,17 +1,10 @@
 //! Packets that only a broker sends, but PUBLISH, as bytes at the end of a buffer.
 
 use super::ack::AckKind;
-use super::encode::{put_string, put_varint};
+use super::encode::{put_packet, put_string, put_varint};
 use super::properties as property;
 use crate::reason::Reason;
 use crate::version::Version;
-
-/// Writes a packet around its body.
-fn put_packet(out: &mut Vec<u8>, first: u8, body: &[u8]) {
-    out.push(first);
-    put_varint(out, body.len());
-    out.extend_from_slice(body);
-}
 
 /// Manner in which a peer wants to be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,15 +8,15 @@ type Answers = (&'static [u8], &'static [u8]);
 
 /// Connects to a broker that answers a CONNECT of 5 with the first and one of 3.1.1 with the second. Returns the versions in which it was
 /// asked, and what came of it.
-async fn ask(version: MqttVersion, answers: Answers) -> (Vec<Level>, Result<Level, BrokerError>) {
+async fn ask(version: MqttVersion, answers: Answers) -> (Vec<Version>, Result<Version, BrokerError>) {
     let fake = Fake::start().await;
     let url = fake.url(version);
     let mut asked = Vec::new();
     let answering = async {
         loop {
             let mut peer = fake.accept().await;
-            asked.push(peer.level);
-            peer.send(if peer.level == Level::V5 { answers.0 } else { answers.1 }).await;
+            asked.push(peer.version);
+            peer.send(if peer.version == Version::V5 { answers.0 } else { answers.1 }).await;
             let _ = peer.stream.shutdown().await;
         }
     };
@@ -24,12 +24,12 @@ async fn ask(version: MqttVersion, answers: Answers) -> (Vec<Level>, Result<Leve
         connected = Mqtt::connect_at(&url, "test", quick()) => connected,
         () = answering => unreachable!("it answers for ever"),
     };
-    (asked, connected.map(|mqtt| mqtt.level()))
+    (asked, connected.map(|mqtt| mqtt.version()))
 }
 
 #[tokio::test]
 async fn the_version_is_what_the_broker_speaks() {
-    use Level::{V5, V311};
+    use Version::{V5, V311};
     const AUTO: MqttVersion = MqttVersion::Auto;
     for (who, setting, answers, wanted) in [
         ("NATS 2.9 and 2.15, Mosquitto", AUTO, (&[0x20, 2, 0, 1][..], ACCEPTED_311), &[V5, V311][..]),
@@ -48,7 +48,7 @@ async fn the_version_is_what_the_broker_speaks() {
 
 #[tokio::test]
 async fn what_is_no_broker_for_us_says_why() {
-    use Level::{V5, V311};
+    use Version::{V5, V311};
     const AUTO: MqttVersion = MqttVersion::Auto;
     let http = b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice();
     for (setting, answers, wanted, text) in [

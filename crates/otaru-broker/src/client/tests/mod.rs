@@ -13,8 +13,9 @@ use tokio::time::timeout;
 
 use super::pace::Pace;
 use super::url::BrokerUrl;
-use super::version::{Level, MqttVersion};
+use super::version::MqttVersion;
 use super::{Incoming, Message, Mqtt};
+use crate::version::Version;
 
 /// Longest that anything may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -43,12 +44,12 @@ impl Fake {
     /// Takes the next connection and its CONNECT.
     async fn accept(&self) -> Peer {
         let (stream, _) = timeout(LIMIT, self.0.accept()).await.expect("nobody comes").unwrap();
-        let mut peer = Peer { stream, level: Level::V5 };
+        let mut peer = Peer { stream, version: Version::V5 };
         let (first, body) = peer.packet().await;
         assert_eq!((first, body.get(..6)), (0x10, Some(&b"\0\x04MQTT"[..])));
-        peer.level = match body[6] {
-            4 => Level::V311,
-            5 => Level::V5,
+        peer.version = match body[6] {
+            4 => Version::V311,
+            5 => Version::V5,
             other => panic!("version {other}"),
         };
         peer
@@ -65,12 +66,12 @@ impl Fake {
 /// A connection of the client's.
 struct Peer {
     stream: TcpStream,
-    level: Level,
+    version: Version,
 }
 
 impl Peer {
     async fn let_in(&mut self) {
-        let accepted = if self.level == Level::V5 { ACCEPTED_5 } else { ACCEPTED_311 };
+        let accepted = if self.version == Version::V5 { ACCEPTED_5 } else { ACCEPTED_311 };
         self.send(accepted).await;
     }
 
@@ -108,11 +109,11 @@ impl Peer {
         let (first, body) = self.packet().await;
         assert_eq!(first, 0x82);
         let (id, rest) = body.split_at(2);
-        let rest = if self.level == Level::V5 { &rest[1..] } else { rest };
+        let rest = if self.version == Version::V5 { &rest[1..] } else { rest };
         let filter = String::from_utf8(rest[2..rest.len() - 1].to_vec()).unwrap();
-        match self.level {
-            Level::V5 => self.send(&[0x90, 4, id[0], id[1], 0, code]).await,
-            Level::V311 => self.send(&[0x90, 3, id[0], id[1], code]).await,
+        match self.version {
+            Version::V5 => self.send(&[0x90, 4, id[0], id[1], 0, code]).await,
+            Version::V311 => self.send(&[0x90, 3, id[0], id[1], code]).await,
         }
         filter
     }
@@ -123,7 +124,7 @@ impl Peer {
         let mut body = (topic.len() as u16).to_be_bytes().to_vec();
         body.extend_from_slice(topic.as_bytes());
         body.extend(id.map(u16::to_be_bytes).into_iter().flatten());
-        if self.level == Level::V5 {
+        if self.version == Version::V5 {
             body.push(0);
         }
         body.extend_from_slice(payload);

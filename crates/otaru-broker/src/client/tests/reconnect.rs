@@ -82,10 +82,10 @@ async fn a_version_that_the_broker_told_is_kept_and_a_guess_is_not() {
     };
     let (mqtt, peer) = tokio::join!(Mqtt::connect_at(&url, "test", quick()), tell);
     let mut mqtt = mqtt.unwrap();
-    assert_eq!(mqtt.level(), Level::V311);
+    assert_eq!(mqtt.version(), Version::V311);
     drop(peer);
     lost(&mut mqtt).await;
-    assert_eq!(fake.let_in().await.level, Level::V311);
+    assert_eq!(fake.let_in().await.version, Version::V311);
     // It only closed.
     let fake = Fake::start().await;
     let url = fake.url(MqttVersion::Auto);
@@ -96,12 +96,12 @@ async fn a_version_that_the_broker_told_is_kept_and_a_guess_is_not() {
     };
     let (mqtt, peer) = tokio::join!(Mqtt::connect_at(&url, "test", quick()), close);
     let mut mqtt = mqtt.unwrap();
-    assert_eq!(mqtt.level(), Level::V311);
+    assert_eq!(mqtt.version(), Version::V311);
     drop(peer);
     lost(&mut mqtt).await;
     let _peer = fake.let_in().await;
     assert!(matches!(next(&mut mqtt).await, Incoming::Back));
-    assert_eq!(mqtt.level(), Level::V5);
+    assert_eq!(mqtt.version(), Version::V5);
 }
 
 #[tokio::test]
