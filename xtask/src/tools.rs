@@ -14,9 +14,6 @@ use crate::shell::{cargo, find, output, program, run, tools_dir};
 
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
-/// A third MQTT 5 broker. Debian 12's others cannot be it: RabbitMQ 3.10 closes the connection of an MQTT 5 client without a
-/// word, and NATS 2.9 answers that it does not speak this version. They stand for the brokers of 3.1.1.
-const RUMQTTD: &str = "0.20.0";
 /// pycose 1.1 does not work with cbor2 6, which reads arrays below a tag as tuples.
 const PYTHON: [&str; 7] = [
     "esptool==5.6.0",
@@ -57,8 +54,6 @@ pub(crate) const PYTHON_DEFS: &str = "OTARU_IDF_PYTHON";
 pub(crate) const HOME_ASSISTANT: &str = "OTARU_HOME_ASSISTANT";
 /// The environment variable that names axe-core to the tests: its `axe.min.js`.
 pub(crate) const AXE: &str = "OTARU_AXE";
-/// The environment variable that names rumqttd to the tests.
-pub(crate) const BROKER: &str = "OTARU_RUMQTTD";
 /// The environment variable that names a Python with pycose, cbor2 and cryptography to the tests.
 pub(crate) const PYTHON_COSE: &str = "OTARU_COSE_PYTHON";
 
@@ -81,8 +76,6 @@ pub(crate) fn install() {
         ("axe-core", axe),
         ("cargo-deny", || cargo_tool("cargo-deny", CARGO_DENY, &["--locked"])),
         ("cargo-fuzz", || cargo_tool("cargo-fuzz", CARGO_FUZZ, &["--locked"])),
-        // Not locked: its lock file names a crate that Rust 1.95 refuses.
-        ("rumqttd", || cargo_tool("rumqttd", RUMQTTD, &["--no-default-features"])),
     ] {
         if let Err(error) = install() {
             println!("cannot install {what}: {error:#}");
@@ -227,7 +220,6 @@ pub(crate) fn name_to_tests(command: &mut Command) {
         (ESPTOOL, "venv/bin/esptool"),
         (PYTHON_DEFS, "venv/bin/python3"),
         (PYTHON_COSE, "venv/bin/python3"),
-        (BROKER, "bin/rumqttd"),
         (HOME_ASSISTANT, "home-assistant/bin/python3"),
         (AXE, "axe-core/package/axe.min.js"),
     ] {

@@ -1,10 +1,12 @@
 //! Brokers from the distribution, each alone on this machine with a port of its own and everything it writes in a folder of the test's.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use crate::programs::{Program, program};
-use crate::wait::free_port;
+use crate::wait::{LIMIT, eventually, free_port};
 
 /// Where Debian keeps RabbitMQ's own script; the one on the PATH changes to a user of RabbitMQ's, who may not write to a test's folder.
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -45,7 +47,7 @@ pub struct RabbitMq {
     _epmd: Program,
 }
 
-/// Starts RabbitMQ, which lets everybody on this machine in. Before 3.13 it speaks 3.1.1 only, and closes the connection of who asks in 5
+/// Starts RabbitMQ, which lets everybody on this machine in, and waits until it does: it listens long before. Before 3.13 it speaks 3.1.1 only, and closes the connection of who asks in 5
 /// without a byte.
 #[track_caller]
 pub fn rabbitmq(dir: &Path, port: u16) -> RabbitMq {
@@ -86,5 +88,20 @@ pub fn rabbitmq(dir: &Path, port: u16) -> RabbitMq {
         .env("RABBITMQ_CONFIG_FILE", settings)
         .env("RABBITMQ_CONF_ENV_FILE", dir.join("no-environment"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", plugins);
-    RabbitMq { _server: Program::server(command, port), _epmd: epmd }
+    let server = Program::server(command, port);
+    eventually("RabbitMQ to let somebody in", LIMIT, || lets_in(port).then_some(()));
+    RabbitMq { _server: server, _epmd: epmd }
+}
+
+/// Returns whether a CONNECT of 3.1.1 is accepted at a port.
+fn lets_in(port: u16) -> bool {
+    let answer = || {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.write_all(b"\x10\x11\0\x04MQTT\x04\x02\0\x0A\0\x05first")?;
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).map(|()| answer)
+    };
+    // CONNACK: no session, code 0.
+    answer().is_ok_and(|answer: [u8; 4]| answer == [0x20, 2, 0, 0])
 }

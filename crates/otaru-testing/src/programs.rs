@@ -15,7 +15,6 @@ use crate::wait::{LIMIT, eventually};
 pub fn have(programs: &[&str]) -> bool {
     let Some(missing) = programs.iter().find(|name| find(name).is_none()) else { return true };
     skipped(&match *missing {
-        "rumqttd" => format!("no rumqttd: cargo xtask test --install, or name one in {RUMQTTD}"),
         "chromium" | "caddy" | "nats-server" | "rabbitmq-server" => {
             format!("no {missing}: apt-get install {missing}")
         }
@@ -25,16 +24,8 @@ pub fn have(programs: &[&str]) -> bool {
     false
 }
 
-/// Names rumqttd, which `cargo xtask test --install` puts where the PATH does not look.
-const RUMQTTD: &str = "OTARU_RUMQTTD";
-
 /// Finds a program on the PATH, or where Debian keeps servers.
 pub fn find(name: &str) -> Option<PathBuf> {
-    if name == "rumqttd"
-        && let Some(named) = env::var_os(RUMQTTD)
-    {
-        return Some(named.into());
-    }
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())

@@ -1,9 +1,11 @@
-//! A broker, the embedded one, Mosquitto or rumqttd, and Mosquitto's clients.
+//! A broker, the embedded one, Mosquitto, NATS or RabbitMQ, and Mosquitto's clients.
 
 use std::path::Path;
 use std::process::Command;
 
+use otaru_broker::client::{BrokerUrl, Level, MqttVersion};
 use otaru_format::status::Status;
+use otaru_testing::brokers::{RabbitMq, nats, rabbitmq};
 use otaru_testing::{Ended, LIMIT, Program, eventually_or, free_port, have, program, run};
 use tempfile::TempDir;
 
@@ -12,13 +14,53 @@ use crate::common::otaru;
 /// The user name wherever there is a login.
 pub(crate) const USER: &str = "fleet";
 
-/// Kind of broker.
-#[derive(Clone, Copy)]
+/// Kind of broker, and what programs are told about the version that it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Mosquitto,
     Embedded,
-    /// A third implementation of MQTT 5; it knows no login here.
-    Rumqttd,
+    /// Everybody is told to speak 3.1.1 with it.
+    Embedded311,
+    Mosquitto,
+    /// The same.
+    Mosquitto311,
+    /// Speaks 3.1.1 only and says so; knows no login here.
+    Nats,
+    /// Before 3.13 it speaks 3.1.1 only and does not say so; knows no login here.
+    RabbitMq,
+}
+
+impl Kind {
+    /// Returns the version that programs are asked for.
+    pub(crate) fn version(self) -> MqttVersion {
+        match self {
+            Self::Embedded | Self::Mosquitto | Self::Nats | Self::RabbitMq => MqttVersion::Auto,
+            Self::Embedded311 | Self::Mosquitto311 => MqttVersion::V311,
+        }
+    }
+
+    /// Returns the version that is spoken then.
+    pub(crate) fn level(self) -> Level {
+        match self {
+            Self::Embedded | Self::Mosquitto => Level::V5,
+            Self::Embedded311 | Self::Mosquitto311 | Self::Nats | Self::RabbitMq => Level::V311,
+        }
+    }
+
+    /// Returns the programs that it is made of.
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Embedded | Self::Embedded311 => &[],
+            Self::Mosquitto | Self::Mosquitto311 => &["mosquitto", "mosquitto_passwd"],
+            Self::Nats => &["nats-server"],
+            Self::RabbitMq => &["rabbitmq-server", "epmd"],
+        }
+    }
+}
+
+/// The processes of a broker.
+enum Running {
+    One(Program),
+    RabbitMq(#[expect(dead_code, reason = "it ends with this")] RabbitMq),
 }
 
 /// A broker at a port that it keeps over restarts.
@@ -27,19 +69,13 @@ pub(crate) struct Broker {
     dir: TempDir,
     port: u16,
     password: Option<&'static str>,
-    running: Option<Program>,
+    running: Option<Running>,
 }
 
 impl Broker {
     /// Starts one that lets everybody in; `None` when a program is missing.
     pub(crate) fn start(kind: Kind) -> Option<Self> {
-        let mut needed = vec!["mosquitto_sub", "mosquitto_pub", "python3"];
-        match kind {
-            Kind::Mosquitto => needed.extend(["mosquitto", "mosquitto_passwd"]),
-            Kind::Rumqttd => needed.push("rumqttd"),
-            Kind::Embedded => {}
-        }
-        if !have(&needed) {
+        if !have(&["mosquitto_sub", "mosquitto_pub", "python3"]) || !have(kind.programs()) {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -56,12 +92,14 @@ impl Broker {
     /// Starts it again where it was.
     #[track_caller]
     pub(crate) fn begin(&mut self) {
-        let command = match self.kind {
-            Kind::Mosquitto => mosquitto(self.dir.path(), self.port, self.password),
-            Kind::Embedded => embedded(self.port, self.password),
-            Kind::Rumqttd => rumqttd(self.dir.path(), self.port),
-        };
-        self.running = Some(Program::server(command, self.port));
+        let (dir, port) = (self.dir.path(), self.port);
+        let server = |command| Running::One(Program::server(command, port));
+        self.running = Some(match self.kind {
+            Kind::Mosquitto | Kind::Mosquitto311 => server(mosquitto(dir, port, self.password)),
+            Kind::Embedded | Kind::Embedded311 => server(embedded(port, self.password)),
+            Kind::Nats => Running::One(nats(dir, port)),
+            Kind::RabbitMq => Running::RabbitMq(rabbitmq(dir, port)),
+        });
     }
 
     /// Kills it and starts it again with this password.
@@ -77,9 +115,18 @@ impl Broker {
         self.port
     }
 
+    /// Returns what kind it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The process.
+    #[track_caller]
     pub(crate) fn process(&self) -> &Program {
-        self.running.as_ref().unwrap()
+        match self.running.as_ref().unwrap() {
+            Running::One(program) => program,
+            Running::RabbitMq(_) => panic!("RabbitMQ is more than one process"),
+        }
     }
 
     /// Returns the URL, with the login if there is one.
@@ -88,14 +135,15 @@ impl Broker {
         format!("mqtt://{login}127.0.0.1:{}", self.port)
     }
 
+    /// Returns where it is for our own client.
+    pub(crate) fn address(&self) -> BrokerUrl {
+        self.url().parse::<BrokerUrl>().unwrap().with_version(self.kind.version())
+    }
+
     /// `mosquitto_pub` or `mosquitto_sub` towards it.
     pub(crate) fn client(&self, name: &str, args: &[&str]) -> Command {
         let mut command = program(name);
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]).args(args);
-        if matches!(self.kind, Kind::Rumqttd) {
-            // It listens for one version at a port.
-            command.args(["-V", "mqttv5"]);
-        }
         if let Some(password) = self.password {
             command.args(["-u", USER, "-P", password]);
         }
@@ -174,20 +222,5 @@ fn embedded(port: u16, password: Option<&str>) -> Command {
     if let Some(password) = password {
         command.args(["--username", USER]).env("OTARU_PASSWORD", password);
     }
-    command
-}
-
-/// With the limits of its sample settings, except for those that the tests need higher.
-fn rumqttd(dir: &Path, port: u16) -> Command {
-    let settings = format!(
-        "id = 0\n[router]\nid = 0\nmax_connections = 10010\nmax_outgoing_packet_count = 1000\n\
-         max_segment_size = 104857600\nmax_segment_count = 10\n\
-         [v5.1]\nname = \"v5\"\nlisten = \"127.0.0.1:{port}\"\nnext_connection_delay_ms = 1\n\
-         [v5.1.connections]\nconnection_timeout_ms = 60000\nmax_payload_size = 262144\nmax_inflight_count = 500\n"
-    );
-    let file = dir.join("rumqttd.toml");
-    std::fs::write(&file, settings).unwrap();
-    let mut command = program("rumqttd");
-    command.args(["-v", "-c"]).arg(file);
     command
 }

@@ -119,7 +119,8 @@ impl Bench {
     pub(crate) fn devices(&self, broker: &Broker, count: usize) -> Program {
         let (speed, count) = (self.speed.to_string(), count.to_string());
         let mut command = otaru(&["sim", "-v", "--json", "--speed", &speed, "--devices", &count]);
-        command.args(["--broker", &broker.url()]).arg("--dir").arg(self.boards());
+        command.args(["--broker", &broker.url(), "--mqtt-version", &broker.kind().version().to_string()]);
+        command.arg("--dir").arg(self.boards());
         command.arg("--firmware").arg(self.dir.path().join("old.bin"));
         if let Some(key) = &self.key {
             command.arg("--key").arg(key);

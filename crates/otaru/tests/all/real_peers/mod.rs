@@ -1,6 +1,6 @@
-//! Updates with the programs people run in earnest: Mosquitto, nginx, Python's web server, and real firmware.
+//! Updates with the programs people run in earnest: Mosquitto, NATS, RabbitMQ, nginx, Python's web server, and real firmware.
 
-mod broker;
+pub(crate) mod broker;
 mod brokers;
 mod device;
 mod faults;

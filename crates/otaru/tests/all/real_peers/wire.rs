@@ -1,4 +1,4 @@
-//! A bare MQTT 5 connection: it says exactly what a test tells it to, and acknowledges nothing on its own.
+//! A bare MQTT connection, in 5 or 3.1.1: it says exactly what a test tells it to, and acknowledges nothing on its own.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -14,6 +14,7 @@ use mqtt5_protocol::packet::publish::PublishPacket;
 use mqtt5_protocol::packet::subscribe::SubscribePacket;
 use mqtt5_protocol::packet::{FixedHeader, MqttPacket, Packet};
 use mqtt5_protocol::{ConnectOptions, QoS, ReasonCode};
+use otaru_broker::client::Level;
 use otaru_testing::LIMIT;
 
 use crate::real_peers::broker::Broker;
@@ -24,6 +25,7 @@ const SILENCE: Duration = Duration::from_millis(700);
 /// A connection.
 pub(crate) struct Wire {
     stream: TcpStream,
+    level: Level,
     buffer: BytesMut,
     messages: VecDeque<PublishPacket>,
     next_id: u16,
@@ -36,7 +38,7 @@ pub(crate) fn clean(id: &str) -> ConnectOptions {
     ConnectOptions::new(id).with_clean_start(true).with_keep_alive(Duration::from_secs(60))
 }
 
-/// A client with this id that goes on where it was, and whose session is kept for a minute.
+/// A client with this id that goes on where it was, and whose session is kept for a minute, or for ever in 3.1.1.
 pub(crate) fn kept(id: &str) -> ConnectOptions {
     clean(id).with_clean_start(false).with_session_expiry_interval(60)
 }
@@ -47,14 +49,19 @@ impl Wire {
     pub(crate) fn open(broker: &Broker, options: ConnectOptions) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, broker.port())).unwrap();
         stream.set_nodelay(true).unwrap();
+        let level = broker.kind().level();
         let mut wire = Self {
             stream,
+            level,
             buffer: BytesMut::new(),
             messages: VecDeque::new(),
             next_id: 1,
             session_present: false,
         };
-        wire.send(&ConnectPacket::new(options));
+        wire.send(&match level {
+            Level::V5 => ConnectPacket::new(options),
+            Level::V311 => ConnectPacket::new_v311(options),
+        });
         let ConnAckPacket { reason_code, session_present, .. } = match wire.packet(LIMIT) {
             Heard::Packet(Packet::ConnAck(answer)) => answer,
             other => panic!("no CONNACK but {other:?}"),
@@ -75,13 +82,18 @@ impl Wire {
     #[track_caller]
     pub(crate) fn subscribe(&mut self, filter: &str) {
         let id = self.id();
-        self.send(&SubscribePacket::new(id).add_filter(filter, QoS::AtLeastOnce));
+        let packet = match self.level {
+            Level::V5 => SubscribePacket::new(id),
+            Level::V311 => SubscribePacket::new_v311(id),
+        };
+        self.send(&packet.add_filter(filter, QoS::AtLeastOnce));
         self.until("SUBACK", |packet| matches!(packet, Packet::SubAck(answer) if answer.packet_id == id));
     }
 
-    /// Publishes at QoS 1 and waits until the broker has it.
+    /// Publishes at QoS 1 and waits until the broker has it. In 3.1.1 it goes without its properties.
     #[track_caller]
-    pub(crate) fn publish(&mut self, packet: PublishPacket) {
+    pub(crate) fn publish(&mut self, mut packet: PublishPacket) {
+        packet.protocol_version = protocol_version(self.level);
         let id = self.id();
         self.send(&packet.with_packet_id(id));
         self.until("PUBACK", |packet| matches!(packet, Packet::PubAck(answer) if answer.packet_id == id));
@@ -189,7 +201,16 @@ impl Wire {
         let head = self.buffer.len() - bytes.len();
         self.buffer.advance(head);
         let mut body = self.buffer.split_to(body).freeze();
-        Some(Packet::decode_from_body(header.packet_type, &header, &mut body).unwrap())
+        let version = protocol_version(self.level);
+        Some(Packet::decode_from_body_with_version(header.packet_type, &header, &mut body, version).unwrap())
+    }
+}
+
+/// Returns the number of a version on the wire.
+fn protocol_version(level: Level) -> u8 {
+    match level {
+        Level::V5 => 5,
+        Level::V311 => 4,
     }
 }
 
