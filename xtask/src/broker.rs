@@ -22,8 +22,6 @@ pub(crate) use wire::{CONNACK, PUBACK, Wire};
 
 use crate::shell::{cargo, find, root, run};
 
-/// Most time for a broker to start, and to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Retained messages of a small fleet and of a large one, of others than those who connect.
 const FEW: usize = 1_000;
 const MANY: usize = 20_000;

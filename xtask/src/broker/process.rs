@@ -5,11 +5,11 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::PATIENCE;
+use super::wire::PATIENCE;
 use crate::shell::{find, program, root, works};
 
 /// A broker's process; it ends with this.

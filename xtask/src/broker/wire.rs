@@ -9,8 +9,8 @@ use mqtt5_protocol::ConnectOptions;
 use mqtt5_protocol::packet::MqttPacket;
 use mqtt5_protocol::packet::connect::ConnectPacket;
 
-use super::PATIENCE;
-
+/// Most time for a broker to start, and to answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Types of packets, in the upper half of their first byte: MQTT 5, table 2-1.
 pub(crate) const CONNACK: u8 = 2;
 pub(super) const PUBLISH: u8 = 3;
