@@ -27,11 +27,17 @@ impl Fleet {
     /// Starts one with these options.
     #[track_caller]
     pub(crate) fn start(more: &[&str]) -> Self {
+        Self::over(free_port(), more)
+    }
+
+    /// Starts one whose devices find their broker at this port. The broker is the server's own, unless an option names another.
+    #[track_caller]
+    pub(crate) fn over(mqtt: u16, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut fleet = Self {
             dir,
             http: free_port(),
-            mqtt: free_port(),
+            mqtt,
             more: more.iter().map(|text| (*text).to_owned()).collect(),
             server: None,
             token: String::new(),
@@ -82,6 +88,12 @@ impl Fleet {
         let mut lines = self.server.as_ref().unwrap().lines();
         lines.retain(|line| !line.contains("\"event\":\"listening\""));
         lines.join("\n")
+    }
+
+    /// Waits for a line of its log with this text.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) -> String {
+        self.server.as_ref().unwrap().says(text)
     }
 
     /// A command of its user.

@@ -10,6 +10,7 @@ mod home_assistant;
 mod late_broker;
 mod logins;
 mod memory;
+mod over_brokers;
 pub(crate) mod proxies;
 mod story;
 mod words;
