@@ -10,7 +10,7 @@ use otaru_broker::client::{Incoming, Message, Mqtt};
 use otaru_testing::LIMIT;
 
 use crate::real_peers::broker::{Broker, Kind};
-use crate::real_peers::device::Bench;
+use crate::real_peers::device::{Bench, DEVICE};
 use crate::real_peers::wire::{Wire, clean, kept};
 
 /// Brokers on which a case does not hold, why not, and what holds there instead.
@@ -90,6 +90,9 @@ cases!(
     our_client_comes_back_after_a_restart,
     our_client_sends_many_offers_at_once,
     a_device_is_updated,
+    a_device_that_was_away_gets_a_retained_command,
+    a_device_finds_its_broker_again,
+    a_device_reports_when_asked,
 );
 
 /// The topic of a device's commands.
@@ -420,5 +423,41 @@ fn a_device_is_updated(broker: Broker) {
     let (web, device) = (bench.own(), bench.device(&broker));
     broker.offer(&web.url("new.bin"));
     bench.ends_on_the_new_image(&broker);
+    device.interrupt();
+}
+
+/// The topic of the device's own commands.
+fn own_update() -> String {
+    format!("ESP32/ota/{DEVICE}/update")
+}
+
+fn a_device_that_was_away_gets_a_retained_command(broker: Broker) {
+    let bench = Bench::new(256 << 10, 20.0);
+    let web = bench.own();
+    broker.publish(&own_update(), &["-q", "1", "-r", "-m", &web.url("new.bin")]);
+    let device = bench.devices(&broker, 1);
+    bench.ends_on_the_new_image(&broker);
+    device.interrupt();
+}
+
+fn a_device_finds_its_broker_again(mut broker: Broker) {
+    let bench = Bench::new(256 << 10, 20.0);
+    let (web, device) = (bench.own(), bench.device(&broker));
+    broker.kill();
+    broker.begin();
+    // Nothing tells here when it is there again.
+    broker.publish(&own_update(), &["-q", "1", "-r", "-m", &web.url("new.bin")]);
+    bench.ends_on_the_new_image(&broker);
+    device.interrupt();
+}
+
+fn a_device_reports_when_asked(broker: Broker) {
+    let bench = Bench::new(256 << 10, 20.0);
+    let device = bench.device(&broker);
+    let first = broker.report(DEVICE, |status| status.n.is_some());
+    broker.send(DEVICE, br#"{"report":true,"spread":0}"#);
+    broker.report(DEVICE, |status| {
+        (status.epoch, status.boots) == (first.epoch, first.boots) && status.n > first.n
+    });
     device.interrupt();
 }
