@@ -90,6 +90,12 @@ impl Fleet {
         lines.join("\n")
     }
 
+    /// Waits for a line of its log with this text.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) -> String {
+        self.server.as_ref().unwrap().says(text)
+    }
+
     /// A command of its user.
     pub(crate) fn user(&self, args: &[&str]) -> Command {
         let mut command = otaru(args);
