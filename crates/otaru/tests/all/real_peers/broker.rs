@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use otaru_broker::client::{BrokerUrl, Level, MqttVersion};
+use otaru_broker::Version;
+use otaru_broker::client::{BrokerUrl, MqttVersion};
 use otaru_format::status::Status;
 use otaru_testing::brokers::{RabbitMq, nats, rabbitmq};
 use otaru_testing::{Ended, LIMIT, Program, eventually_or, free_port, have, program, run};
@@ -39,10 +40,10 @@ impl Kind {
     }
 
     /// Returns the version that is spoken then.
-    pub(crate) fn level(self) -> Level {
+    pub(crate) fn version(self) -> Version {
         match self {
-            Self::Embedded | Self::Mosquitto => Level::V5,
-            Self::Embedded311 | Self::Mosquitto311 | Self::Nats | Self::RabbitMq => Level::V311,
+            Self::Embedded | Self::Mosquitto => Version::V5,
+            Self::Embedded311 | Self::Mosquitto311 | Self::Nats | Self::RabbitMq => Version::V311,
         }
     }
 

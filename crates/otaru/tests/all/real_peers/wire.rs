@@ -14,7 +14,7 @@ use mqtt5_protocol::packet::publish::PublishPacket;
 use mqtt5_protocol::packet::subscribe::SubscribePacket;
 use mqtt5_protocol::packet::{FixedHeader, MqttPacket, Packet};
 use mqtt5_protocol::{ConnectOptions, QoS, ReasonCode};
-use otaru_broker::client::Level;
+use otaru_broker::Version;
 use otaru_testing::LIMIT;
 
 use crate::real_peers::broker::Broker;
@@ -25,7 +25,7 @@ const SILENCE: Duration = Duration::from_millis(700);
 /// A connection.
 pub(crate) struct Wire {
     stream: TcpStream,
-    level: Level,
+    version: Version,
     buffer: BytesMut,
     messages: VecDeque<PublishPacket>,
     next_id: u16,
@@ -49,18 +49,18 @@ impl Wire {
     pub(crate) fn open(broker: &Broker, options: ConnectOptions) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, broker.port())).unwrap();
         stream.set_nodelay(true).unwrap();
-        let level = broker.kind().level();
+        let version = broker.kind().version();
         let mut wire = Self {
             stream,
-            level,
+            version,
             buffer: BytesMut::new(),
             messages: VecDeque::new(),
             next_id: 1,
             session_present: false,
         };
-        wire.send(&match level {
-            Level::V5 => ConnectPacket::new(options),
-            Level::V311 => ConnectPacket::new_v311(options),
+        wire.send(&match version {
+            Version::V5 => ConnectPacket::new(options),
+            Version::V311 => ConnectPacket::new_v311(options),
         });
         let ConnAckPacket { reason_code, session_present, .. } = match wire.packet(LIMIT) {
             Heard::Packet(Packet::ConnAck(answer)) => answer,
@@ -82,9 +82,9 @@ impl Wire {
     #[track_caller]
     pub(crate) fn subscribe(&mut self, filter: &str) {
         let id = self.id();
-        let packet = match self.level {
-            Level::V5 => SubscribePacket::new(id),
-            Level::V311 => SubscribePacket::new_v311(id),
+        let packet = match self.version {
+            Version::V5 => SubscribePacket::new(id),
+            Version::V311 => SubscribePacket::new_v311(id),
         };
         self.send(&packet.add_filter(filter, QoS::AtLeastOnce));
         self.until("SUBACK", |packet| matches!(packet, Packet::SubAck(answer) if answer.packet_id == id));
@@ -93,7 +93,7 @@ impl Wire {
     /// Publishes at QoS 1 and waits until the broker has it. In 3.1.1 it goes without its properties.
     #[track_caller]
     pub(crate) fn publish(&mut self, mut packet: PublishPacket) {
-        packet.protocol_version = protocol_version(self.level);
+        packet.protocol_version = protocol_version(self.version);
         let id = self.id();
         self.send(&packet.with_packet_id(id));
         self.until("PUBACK", |packet| matches!(packet, Packet::PubAck(answer) if answer.packet_id == id));
@@ -201,16 +201,16 @@ impl Wire {
         let head = self.buffer.len() - bytes.len();
         self.buffer.advance(head);
         let mut body = self.buffer.split_to(body).freeze();
-        let version = protocol_version(self.level);
+        let version = protocol_version(self.version);
         Some(Packet::decode_from_body_with_version(header.packet_type, &header, &mut body, version).unwrap())
     }
 }
 
 /// Returns the number of a version on the wire.
-fn protocol_version(level: Level) -> u8 {
-    match level {
-        Level::V5 => 5,
-        Level::V311 => 4,
+fn protocol_version(version: Version) -> u8 {
+    match version {
+        Version::V5 => 5,
+        Version::V311 => 4,
     }
 }
 
