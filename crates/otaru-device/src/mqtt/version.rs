@@ -47,6 +47,8 @@ pub(crate) struct Versions {
     all_closes: u8,
     /// Time at which 3.1.1 proved to be spoken, by the clock.
     proven: Option<Duration>,
+    /// 3.1.1 is spoken because the broker closed without a byte, which may have meant something else: for one connection.
+    guessed: bool,
     /// The broker has just said that it speaks the other version.
     at_once: bool,
 }
@@ -58,12 +60,12 @@ impl Versions {
             MqttVersion::V311 => Level::V311,
             MqttVersion::Auto | MqttVersion::V5 => Level::V5,
         };
-        Self { setting, level, closes: 0, all_closes: 0, proven: None, at_once: false }
+        Self { setting, level, closes: 0, all_closes: 0, proven: None, guessed: false, at_once: false }
     }
 
     /// The version that a connection speaks which is opened now.
     pub(crate) fn next(&mut self, now: Duration) -> Level {
-        if passed(self.proven, RETURN, now) {
+        if self.guessed && self.proven.is_some() || passed(self.proven, RETURN, now) {
             self.change(Level::V5);
         }
         self.level
@@ -86,6 +88,10 @@ impl Versions {
             Answer::Closed => level == Level::V311 || self.closes >= ENOUGH,
         };
         let changes = is_over && self.change(if level == Level::V5 { Level::V311 } else { Level::V5 });
+        self.guessed = match changes {
+            true => level == Level::V5 && answer == Answer::Closed,
+            false => self.guessed,
+        };
         self.at_once = changes && level == Level::V5 && answer == Answer::Unsupported;
     }
 
@@ -105,7 +111,7 @@ impl Versions {
         if may {
             (self.level, self.closes) = (level, 0);
         }
-        self.proven = None;
+        (self.proven, self.guessed) = (None, false);
         may
     }
 }
@@ -147,9 +153,10 @@ mod tests {
             (&[Closed, Spoken, Closed, Closed], &[V5, V5, V5, V5, V311]),
             // Decided by that it holds for one connection,
             (&[Closed, Closed, Closed, Closed, Closed], &[V5, V5, V311, V5, V5, V311]),
-            // unless that shows that 3.1.1 is spoken. An attempt that led nowhere was none.
-            (&[Closed, Closed, Spoken, Spoken], &[V5, V5, V311, V311, V311]),
-            (&[Closed, Closed, Nothing, Spoken], &[V5, V5, V311, V311, V311]),
+            // also where that works: the broker may have been going down. An attempt that led nowhere was none.
+            (&[Closed, Closed, Spoken, Spoken], &[V5, V5, V311, V5, V5]),
+            (&[Closed, Closed, Spoken, Closed, Closed, Spoken], &[V5, V5, V311, V5, V5, V311, V5]),
+            (&[Closed, Closed, Nothing, Spoken], &[V5, V5, V311, V311, V5]),
             // Silence under 3.1.1 makes 5 the next, also after it worked; so does a broker that no longer speaks it.
             (&[Unsupported, Spoken, Closed, Closed], &[V5, V311, V311, V5, V5]),
             (&[Unsupported, Closed], &[V5, V311, V5]),

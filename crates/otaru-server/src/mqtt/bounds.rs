@@ -25,21 +25,36 @@ fn server() -> Bounds {
     }
 }
 
-/// Everybody who came with one fleet key: as many as one may register, 64 MiB queued and 64 MiB retained among them.
+/// Everybody who came with one fleet key: as many as one may register, 64 MiB queued, and 192 MiB retained among them, which is 2 KiB
+/// for each of as many.
 pub(super) fn group(fleet_key: String) -> Group {
     let quota =
-        Quota { connections: 100_000, sessions: 100_000, queued_bytes: 64 << 20, retained_bytes: 64 << 20 };
+        Quota { connections: 100_000, sessions: 100_000, queued_bytes: 64 << 20, retained_bytes: 192 << 20 };
     Group { name: fleet_key, quota }
 }
 
-/// Settings of a broker in a process with room for so many connections.
+/// Settings of a broker in a process with room for so many connections, those before login included.
 pub(super) fn settings(room: usize) -> Settings {
     let default = Settings::default();
-    let in_all = Quota { connections: room.min(default.in_all.connections), ..default.in_all };
-    let strangers = otaru_broker::Strangers {
-        // Who has not logged in yet takes no place of who has.
-        sockets: default.strangers.sockets.min(room / 4).max(16),
-        ..default.strangers
-    };
-    Settings { in_all, strangers, ..default }
+    let sockets = default.strangers.sockets.min(room / 4).max(16);
+    let connections = room.saturating_sub(sockets).min(default.in_all.connections);
+    Settings {
+        in_all: Quota { connections, ..default.in_all },
+        strangers: otaru_broker::Strangers { sockets, ..default.strangers },
+        ..default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_and_those_who_logged_in_fit_the_room_together() {
+        for room in [64, 384, 14_616, 100_000] {
+            let settings = settings(room);
+            let (inside, outside) = (settings.in_all.connections, settings.strangers.sockets);
+            assert!(inside + outside <= room && inside >= outside, "{room}: {inside} {outside}");
+        }
+    }
 }

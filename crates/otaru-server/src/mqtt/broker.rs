@@ -103,7 +103,8 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
 
 impl EndConnections for Broker<Guard> {
     fn end(&self, ended: Ended) -> usize {
-        Self::end(self, ended, EndOptions::default())
+        // A device that is ended is away, and everybody is to hear it.
+        Self::end(self, ended, EndOptions { publish_wills: true, ..EndOptions::default() })
     }
 
     fn forget_retained(&self, prefix: &str) {
@@ -123,11 +124,10 @@ impl Policy for Guard {
     type Identity = Identity;
 
     async fn identify(&self, request: ConnectRequest) -> Result<Admission<Identity>, Refusal> {
-        let visitor = match self.server.admits(&request) {
-            true => Some(Visitor::from(Identity::Server)),
-            false => self.authenticator.identify(request).await,
+        let Visitor { identity, fleet_key } = match self.server.admits(&request) {
+            true => Visitor::from(Identity::Server),
+            false => self.authenticator.identify(request).await?,
         };
-        let Visitor { identity, fleet_key } = visitor.ok_or(Reason::BadUserNameOrPassword)?;
         Ok(Admission { bounds: bounds::of(&identity), identity, group: fleet_key.map(bounds::group) })
     }
 

@@ -33,7 +33,7 @@ pub(super) type Ended = Box<dyn Fn(&Identity) -> bool + Send + Sync>;
 
 /// A broker, as far as something can be ended there.
 pub(super) trait EndConnections: Send + Sync {
-    /// Ends connections, sessions and logins under way. Returns how many connections that were.
+    /// Ends connections, sessions and logins under way; their wills are published. Returns how many connections that were.
     fn end(&self, ended: Ended) -> usize;
 
     /// Forgets the retained messages whose topics begin so.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use otaru_format::command::ReportRequest;
 use otaru_format::topic::Topics;
 use rusqlite::{Connection, params};
@@ -19,6 +20,8 @@ use crate::db::DbError;
 const GRACE: Duration = Duration::from_secs(10);
 /// Devices that are asked each second.
 const PER_SECOND: u32 = 500;
+/// Requests under way at the same time.
+const AT_ONCE: usize = 64;
 /// Seconds within which each of them answers.
 const SPREAD: u16 = 1;
 /// Time after which the broker forgets a request, where it can: a device that comes later reports by itself.
@@ -50,12 +53,17 @@ async fn ask_all(app: &Shared, bus: &impl Publish) -> Result<usize, String> {
         let batch = app.db.read(move |tx| silent(tx, &from)).await.map_err(|error| error.to_string())?;
         let Some(last) = batch.last() else { return Ok(asked) };
         after.clone_from(last);
-        for device in &batch {
-            let Ok(topics) = Topics::new(&app.config.base, device) else { continue };
-            bus.publish(&topics.update_one(), request.as_bytes(), EXPIRY).await?;
-            asked += 1;
+        let pause = tokio::time::sleep(Duration::from_secs(1));
+        let topics = batch.iter().filter_map(|device| Topics::new(&app.config.base, device).ok());
+        let topics: Vec<String> = topics.map(|topics| topics.update_one().to_string()).collect();
+        let each = topics.iter().map(|topic| bus.publish(topic, request.as_bytes(), EXPIRY));
+        let results: Vec<Result<(), String>> = stream::iter(each).buffer_unordered(AT_ONCE).collect().await;
+        let refused = results.iter().filter_map(|result| result.as_ref().err());
+        asked += results.iter().filter(|result| result.is_ok()).count();
+        if let Some(why) = refused.last() {
+            tracing::warn!(%why, "devices cannot be asked to report");
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        pause.await;
     }
 }
 

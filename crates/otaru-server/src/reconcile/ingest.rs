@@ -49,7 +49,7 @@ pub async fn take_report(
     let taken = app.db.write(move |tx| {
         let taken = match enter(tx, &id, most, now)? {
             Err(why) => return Ok(Err(why)),
-            Ok(()) => take(tx, &id, &report, now)?,
+            Ok(()) => take(tx, &id, &report, live, now)?,
         };
         let came = if live && taken.is_some() { presence(tx, &id, true, false, now)? } else { None };
         Ok::<_, DbError>(Ok((taken, came)))
@@ -106,17 +106,18 @@ struct LastReport {
 }
 
 /// Notes a report's number. Says whether the report is older than one that was taken before.
-fn is_old(tx: &Connection, device: &DeviceId, report: &Status<String>) -> Result<bool, DbError> {
+fn is_old(tx: &Connection, device: &DeviceId, report: &Status<String>, live: bool) -> Result<bool, DbError> {
     let Some(number) = report.number() else { return Ok(false) };
     let sql = "SELECT epochs FROM devices WHERE id = ?";
     let text: String = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| row.get(0))?;
     let mut epochs = Epochs::from(text.as_str());
-    if !epochs.take(number) {
-        return Ok(true);
+    let is_old = !epochs.take(number, live);
+    let new = epochs.to_string();
+    if new != text {
+        let sql = "UPDATE devices SET epochs = ? WHERE id = ?";
+        tx.prepare_cached(sql)?.execute(params![new, device.as_str()])?;
     }
-    let sql = "UPDATE devices SET epochs = ? WHERE id = ?";
-    tx.prepare_cached(sql)?.execute(params![epochs.to_string(), device.as_str()])?;
-    Ok(false)
+    Ok(is_old)
 }
 
 fn before(tx: &Connection, device: &DeviceId) -> Result<Option<LastReport>, DbError> {
@@ -156,13 +157,14 @@ fn take(
     tx: &Connection,
     device: &DeviceId,
     report: &Status<String>,
+    live: bool,
     now: Time,
 ) -> Result<Option<Taken>, DbError> {
     let old = match before(tx, device)? {
         None | Some(LastReport { retired: true, .. }) => return Ok(None),
         Some(old) => old,
     };
-    if is_old(tx, device, report)? {
+    if is_old(tx, device, report, live)? {
         return Ok(None);
     }
     let error = report.error.as_ref().map(|fault| fault.code.as_str().to_owned());
@@ -177,7 +179,7 @@ fn take(
         error,
     };
     put(tx, device, &new, report, now)?;
-    restored::lift_numbers(tx, report.deployment.as_deref())?;
+    restored::lift_numbers(tx, report.deployment.as_deref(), report.order)?;
     if new != old {
         history::note(tx, device, "report", &news(tx, device, report)?, now)?;
     }
@@ -258,7 +260,13 @@ pub async fn take_presence(
         presence(tx, &id, online, anew, now).map(Ok)
     });
     match taken.await? {
-        Ok(Some(changes)) => changes.tell(app),
+        Ok(Some(changes)) => {
+            if !online {
+                // It may come back without news: then its report says that it is there.
+                app.recent.forget(device);
+            }
+            changes.tell(app);
+        }
         Ok(None) => {}
         Err(why) => app.registry.note(device, &why),
     }

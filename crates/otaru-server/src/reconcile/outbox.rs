@@ -212,9 +212,10 @@ fn compose(
                 tracing::error!(device = %row.device, %image, "an offer has no file; its attempt ends");
                 return Ok(OutboxMessage { without_file: Some(rollout), ..row });
             };
-            let name = OfferId { rollout, start }.to_string();
+            let id = OfferId { rollout, start };
+            let (name, order) = (id.to_string(), deployments::order_of(tx, id, &row.device)?);
             let force = force && !releases::rows::is_signed(tx, image)?;
-            let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, order: None };
+            let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, order };
             let text =
                 serde_json::to_vec(&offer).map_err(|error| DbError::corrupt("outbox.message", error))?;
             let expiry = Duration::from_millis(ends.since(now).0.max(1_000));
@@ -247,9 +248,9 @@ pub fn standing_offer(tx: &Connection, device: &DeviceId, base: &str) -> Result<
             deployment.standing_offer(&kept.rollout)
             && let Some(url) = releases::url_for(tx, image, base)?
         {
-            let name = offer.to_string();
+            let (name, order) = (offer.to_string(), deployments::order_of(tx, offer, device)?);
             let force = force && !releases::rows::is_signed(tx, image)?;
-            let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, order: None };
+            let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, order };
             return Ok(serde_json::to_value(offer).ok());
         }
     }

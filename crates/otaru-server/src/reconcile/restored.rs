@@ -11,20 +11,38 @@ use crate::rollouts::offer::rollout_in;
 /// Largest step by which a device may lift the highest number: no device that lies makes numbers that nobody can read.
 const FARTHEST: i64 = 10_000;
 
-/// Lifts the number of the next rollout above one that a device names.
-pub(super) fn lift_numbers(tx: &Connection, deployment: Option<&str>) -> Result<(), DbError> {
-    let Some(named) = deployment.and_then(rollout_in) else { return Ok(()) };
-    let restored = tx.prepare_cached("SELECT 1 FROM meta WHERE key = 'restored_at'")?.exists([])?;
-    if !restored {
+/// Lifts the number of the next rollout above that of the offer which a device names, and the order of the next offer above the
+/// highest that it followed.
+pub(super) fn lift_numbers(
+    tx: &Connection,
+    deployment: Option<&str>,
+    order: Option<u64>,
+) -> Result<(), DbError> {
+    let rollout = deployment.and_then(rollout_in);
+    let order = order.and_then(|order| i64::try_from(order).ok());
+    if rollout.is_none() && order.is_none() {
         return Ok(());
     }
+    if !tx.prepare_cached("SELECT 1 FROM meta WHERE key = 'restored_at'")?.exists([])? {
+        return Ok(());
+    }
+    for (table, named) in [("rollouts", rollout), ("outbox", order)] {
+        if let Some(named) = named {
+            lift(tx, table, named)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets a table's next row have a number above this one.
+fn lift(tx: &Connection, table: &str, named: i64) -> Result<(), DbError> {
     tx.prepare_cached(
-        "INSERT INTO sqlite_sequence (name, seq) SELECT 'rollouts', 0
-         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'rollouts')",
+        "INSERT INTO sqlite_sequence (name, seq) SELECT ?1, 0
+         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)",
     )?
-    .execute([])?;
-    let sql = "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'rollouts' AND seq < ?1 AND ?1 - seq <= ?2";
-    tx.prepare_cached(sql)?.execute(params![named, FARTHEST])?;
+    .execute([table])?;
+    let sql = "UPDATE sqlite_sequence SET seq = ?2 WHERE name = ?1 AND seq < ?2 AND ?2 - seq <= ?3";
+    tx.prepare_cached(sql)?.execute(params![table, named, FARTHEST])?;
     Ok(())
 }
 
@@ -37,21 +55,27 @@ mod tests {
     async fn numbers_go_on_above_what_devices_name() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&dir.path().join("otaru.db")).unwrap();
-        let next = async |named: &'static str| {
+        let lifted = async |table: &'static str, named: Option<&'static str>, order: Option<u64>| {
             db.write(move |tx| {
-                lift_numbers(tx, Some(named))?;
-                let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'rollouts'), 0)";
-                Ok::<i64, DbError>(tx.query_row(sql, [], |row| row.get(0))?)
+                lift_numbers(tx, named, order)?;
+                let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0)";
+                Ok::<i64, DbError>(tx.query_row(sql, [table], |row| row.get(0))?)
             })
             .await
             .unwrap()
         };
+        let next = async |named: &'static str| lifted("rollouts", Some(named), None).await;
+        let next_order = async |order: u64| lifted("outbox", None, Some(order)).await;
         assert_eq!(next("r17.2").await, 0, "nothing was restored");
+        assert_eq!(next_order(400).await, 0, "nothing was restored");
         db.write(|tx| Ok::<_, DbError>(tx.execute("INSERT INTO meta VALUES ('restored_at', '1')", [])?))
             .await
             .unwrap();
         assert_eq!(next("r17.2").await, 17);
         assert_eq!(next("r9.1").await, 17, "never back");
         assert_eq!(next("r9223372036854775807.1").await, 17, "nobody lifts them out of reach");
+        assert_eq!(next_order(400).await, 400);
+        assert_eq!(next_order(7).await, 400, "never back");
+        assert_eq!(next_order(u64::MAX).await, 400, "nobody lifts them out of reach");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use otaru_api::{Cursor, Page, Timestamp};
 use otaru_format::digest::Digest;
-use otaru_rollout::{Deployment, DeviceId, Outcome, RolloutId, Standing, Time};
+use otaru_rollout::{Deployment, DeviceId, OfferId, Outcome, RolloutId, Standing, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::rows::key;
@@ -132,6 +132,24 @@ pub fn note_offered(
                WHERE rollout = ?1 AND device = ?2";
     tx.prepare_cached(sql)?.execute(params![key(rollout), device.as_str(), image.0])?;
     Ok(())
+}
+
+/// Notes the order of an offer. One that is made again keeps what it has.
+pub fn note_order(tx: &Connection, offer: OfferId, device: &DeviceId, order: i64) -> Result<(), DbError> {
+    let sql = "UPDATE deployments SET offer_order = ?1, offer_start = ?2
+               WHERE rollout = ?3 AND device = ?4 AND offer_start IS NOT ?2";
+    tx.prepare_cached(sql)?.execute(params![order, offer.start, key(offer.rollout), device.as_str()])?;
+    Ok(())
+}
+
+/// Returns the order of an offer that was made.
+pub fn order_of(tx: &Connection, offer: OfferId, device: &DeviceId) -> Result<Option<u64>, DbError> {
+    let sql = "SELECT offer_order FROM deployments WHERE rollout = ? AND device = ? AND offer_start = ?";
+    let order = tx
+        .prepare_cached(sql)?
+        .query_row(params![key(offer.rollout), device.as_str(), offer.start], |row| row.get(0))
+        .optional()?;
+    Ok(order.flatten())
 }
 
 /// Devices whose deployment may start, best first: the engine has the last word. Those whose device is updating for another

@@ -294,10 +294,12 @@ impl<'tx> RolloutTransaction<'tx> {
                 Effect::Offer { device, offer, image, force } => {
                     deployments::note_offered(self.tx, offer.rollout, &device, image)?;
                     let message = Message::Offer { rollout: offer.rollout, start: offer.start, image, force };
-                    self.send(&device, &message)?;
+                    let order = self.send(&device, &message)?;
+                    deployments::note_order(self.tx, offer, &device, order)?;
                 }
                 Effect::Withdraw { device, offer } => {
-                    self.send(&device, &Message::Cancel { rollout: offer.rollout, start: offer.start })?;
+                    let message = Message::Cancel { rollout: offer.rollout, start: offer.start };
+                    self.send(&device, &message)?;
                 }
                 Effect::Supersede { device, rollout, by } => {
                     self.event(rollout, &device, &Event::Supersede(by))?
@@ -314,14 +316,15 @@ impl<'tx> RolloutTransaction<'tx> {
         Ok(())
     }
 
-    fn send(&mut self, device: &DeviceId, message: &Message) -> Result<(), DbError> {
+    /// Puts a message into the outbox. Returns the number of its row: each is higher than all before it.
+    fn send(&mut self, device: &DeviceId, message: &Message) -> Result<i64, DbError> {
         let text =
             serde_json::to_string(message).map_err(|error| DbError::corrupt("outbox.message", error))?;
         self.tx
             .prepare_cached("INSERT INTO outbox (device, message, created_at) VALUES (?, ?, ?)")?
             .execute(params![device.as_str(), text, self.now.0.cast_signed()])?;
         self.changes.outbox = true;
-        Ok(())
+        Ok(self.tx.last_insert_rowid())
     }
 }
 

@@ -7,20 +7,20 @@ use crate::access::devices;
 use crate::app::Shared;
 use crate::db::DbError;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Visitor, is_private};
-use otaru_broker::ConnectRequest;
+use otaru_broker::{ConnectRequest, Reason};
 
 /// Decides who may come to the embedded broker.
 pub(super) struct Doorkeeper(Shared);
 
 impl Authenticator for Doorkeeper {
-    fn identify(&self, request: ConnectRequest) -> Answer<'_, Option<Visitor>> {
+    fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Reason>> {
         Box::pin(async move {
             let (peer, client) = (request.peer, request.client.clone());
             match self.who(request).await {
-                Ok(who) => who,
+                Ok(who) => who.ok_or(Reason::BadUserNameOrPassword),
                 Err(error) => {
                     tracing::error!(%peer, %client, %error, "a login could not be checked");
-                    None
+                    Err(Reason::ServerUnavailable)
                 }
             }
         })

@@ -11,8 +11,8 @@ use mqtt5::{
     SubscribeOptions, WillMessage,
 };
 use otaru_api::Role;
-use otaru_broker::ConnectRequest;
 use otaru_broker::client::{Incoming, Mqtt};
+use otaru_broker::{ConnectRequest, Reason};
 use otaru_server::mqtt::EmbeddedBroker;
 use otaru_server::mqtt::access::{Answer, Authenticator, Identity, Visitor};
 use tokio::sync::mpsc;
@@ -28,16 +28,17 @@ const SILENCE: Duration = Duration::from_millis(300);
 struct Doorkeeper;
 
 impl Authenticator for Doorkeeper {
-    fn identify(&self, request: ConnectRequest) -> Answer<'_, Option<Visitor>> {
+    fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Reason>> {
         let token = |role: Role| Identity::Token { id: role.to_string(), role };
         Box::pin(async move {
-            let identity = match request.password?.expose() {
+            let password = request.password.ok_or(Reason::BadUserNameOrPassword)?;
+            let identity = match password.expose() {
                 b"viewer" => token(Role::Viewer),
                 b"operator" => token(Role::Operator),
                 password if password == request.client.as_bytes() => Identity::Device(request.client),
-                _ => return None,
+                _ => return Err(Reason::BadUserNameOrPassword),
             };
-            Some(identity.into())
+            Ok(identity.into())
         })
     }
 }

@@ -92,7 +92,9 @@ impl Policy for House {
             false => request.client,
         };
         let group = Group { name: request.peer.ip().to_canonical().to_string(), quota: PER_ADDRESS };
-        Ok(Admission { identity, bounds: Bounds::default(), group: Some(group) })
+        // All have the same rights here: a fleet's server among them needs what all of them may have.
+        let bounds = Bounds { subscriptions: 1_000, quota: PER_ADDRESS, ..Bounds::default() };
+        Ok(Admission { identity, bounds, group: Some(group) })
     }
 
     fn may_publish(&self, _: &String, _: &str) -> bool {
