@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use otaru_broker::client::{BrokerUrl, Login, Secret};
-use otaru_broker::{Admission, Broker, ConnectRequest, EndOptions, Event, OneLogin, Policy, Reason, Refusal};
+use otaru_broker::{Admission, Broker, ConnectRequest, EndOptions, Event, OneLogin, Policy, Refusal};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use otaru_format::command::ReportRequest;
 use otaru_format::topic::Topics;
 use rusqlite::{Connection, params};
@@ -54,17 +55,32 @@ async fn ask_all(app: &Shared, bus: &impl Publish) -> Result<usize, String> {
         let Some(last) = batch.last() else { return Ok(asked) };
         after.clone_from(last);
         let pause = tokio::time::sleep(Duration::from_secs(1));
-        let topics = batch.iter().filter_map(|device| Topics::new(&app.config.base, device).ok());
-        let topics: Vec<String> = topics.map(|topics| topics.update_one().to_string()).collect();
-        let each = topics.iter().map(|topic| bus.publish(topic, request.as_bytes(), EXPIRY));
-        let results: Vec<Result<(), String>> = stream::iter(each).buffer_unordered(AT_ONCE).collect().await;
-        let refused = results.iter().filter_map(|result| result.as_ref().err());
-        asked += results.iter().filter(|result| result.is_ok()).count();
-        if let Some(why) = refused.last() {
-            tracing::warn!(%why, "devices cannot be asked to report");
-        }
+        asked += ask(app, bus, batch, request.as_bytes()).await;
         pause.await;
     }
+}
+
+/// Asks these devices, some at the same time. Returns how many of the requests the broker took.
+async fn ask(app: &Shared, bus: &impl Publish, devices: Vec<String>, request: &[u8]) -> usize {
+    let (mut under_way, mut asked) = (FuturesUnordered::new(), 0);
+    let mut take = |result: Result<(), String>| match result {
+        Ok(()) => asked += 1,
+        Err(why) => tracing::debug!(%why, "a device cannot be asked to report"),
+    };
+    for device in devices {
+        if under_way.len() >= AT_ONCE
+            && let Some(result) = under_way.next().await
+        {
+            take(result);
+        }
+        let Ok(topics) = Topics::new(&app.config.base, &device) else { continue };
+        let topic = topics.update_one();
+        under_way.push(async move { bus.publish(&topic, request, EXPIRY).await });
+    }
+    while let Some(result) = under_way.next().await {
+        take(result);
+    }
+    asked
 }
 
 /// Returns the next devices that are not there and number their reports.

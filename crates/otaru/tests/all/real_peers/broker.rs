@@ -40,7 +40,7 @@ impl Kind {
     }
 
     /// Returns the version that is spoken then.
-    pub(crate) fn version(self) -> Version {
+    pub(crate) fn spoken(self) -> Version {
         match self {
             Self::Embedded | Self::Mosquitto => Version::V5,
             Self::Embedded311 | Self::Mosquitto311 | Self::Nats | Self::RabbitMq => Version::V311,

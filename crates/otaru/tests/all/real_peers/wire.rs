@@ -49,7 +49,7 @@ impl Wire {
     pub(crate) fn open(broker: &Broker, options: ConnectOptions) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, broker.port())).unwrap();
         stream.set_nodelay(true).unwrap();
-        let version = broker.kind().version();
+        let version = broker.kind().spoken();
         let mut wire = Self {
             stream,
             version,
