@@ -13,11 +13,26 @@ use crate::reason::Reason;
 use crate::version::Qos;
 
 impl<P: Policy> Router<P> {
-    /// Keeps a message if it is to be retained, and gives it to all who want it.
+    /// Keeps a message if it is to be retained, and gives it to all who want it; then the wills of those whose connections it ended.
     ///
     /// # Errors
     /// When its owner's retained bytes have no room for it. Then nobody gets it.
     pub(super) fn publish_message(
+        &mut self,
+        message: Message,
+        owner: AccountId,
+        now: Instant,
+    ) -> Result<(), Full> {
+        self.distribute(message, owner, now)?;
+        self.send_wills(now);
+        Ok(())
+    }
+
+    /// Keeps a message if it is to be retained, and gives it to all who want it.
+    ///
+    /// # Errors
+    /// When its owner's retained bytes have no room for it. Then nobody gets it.
+    pub(super) fn distribute(
         &mut self,
         message: Message,
         owner: AccountId,
