@@ -27,8 +27,10 @@ pub(super) enum Resource {
 /// Level at which a bound was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
-    /// The identity's or its group's.
+    /// The identity's own.
     Own,
+    /// That of its group.
+    Group,
     /// That of all together.
     All,
 }
@@ -84,6 +86,15 @@ impl<I: Identity> Account<I> {
         let (bounds, connects) = (Bounds::default(), Bucket::full(now));
         let (sessions, children, watched) = (Vec::new(), 0, false);
         Self { holder, parent, quota, bounds, used: NOTHING, connects, sessions, children, watched }
+    }
+
+    /// Returns the level of its bounds.
+    fn full(&self) -> Full {
+        match self.holder {
+            Holder::Identity(_) => Full::Own,
+            Holder::Group(_) => Full::Group,
+            Holder::All => Full::All,
+        }
     }
 
     fn is_idle(&self) -> bool {
@@ -231,7 +242,7 @@ impl<I: Identity> Accounts<I> {
         while let Some(account) = next.and_then(|id| self.get_mut(id)) {
             let limit = *account.quota.of(resource) / part;
             if account.used.of(resource).saturating_add(amount) > limit {
-                return Err(if account.parent.is_some() { Full::Own } else { Full::All });
+                return Err(account.full());
             }
             next = account.parent;
         }
@@ -290,7 +301,7 @@ mod tests {
         let other = accounts.open(&admission("other", None, 9), now);
         let mut charge = |id| accounts.charge(id, Resource::Connections, 1, 1);
         assert_eq!([charge(a), charge(a), charge(a)], [Ok(()), Ok(()), Err(Full::Own)], "its own bound");
-        assert_eq!([charge(b), charge(b)], [Ok(()), Err(Full::Own)], "its group's bound");
+        assert_eq!([charge(b), charge(b)], [Ok(()), Err(Full::Group)], "its group's bound");
         assert_eq!([charge(other), charge(other)], [Ok(()), Err(Full::All)], "the bound of all");
         accounts.release(a, Resource::Connections, 1);
         assert_eq!(accounts.charge(b, Resource::Connections, 1, 1), Ok(()));

@@ -62,7 +62,7 @@ fn keep_alive(connect: &Connect<'_>, settings: &Settings) -> u16 {
 impl From<Full> for Reason {
     fn from(full: Full) -> Self {
         match full {
-            Full::Own => Self::QuotaExceeded,
+            Full::Own | Full::Group => Self::QuotaExceeded,
             Full::All => Self::ServerBusy,
         }
     }

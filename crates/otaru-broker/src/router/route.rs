@@ -90,7 +90,8 @@ impl<P: Policy> Router<P> {
         self.enqueue(to, delivery, now);
     }
 
-    /// Puts a copy into a session's queue. At a bound QoS 0 is dropped first, and then the connection.
+    /// Puts a copy into a session's queue. At the bound of its identity QoS 0 is dropped first, and then the connection. At the bound
+    /// of its group or of all, which others have filled, only this copy is dropped.
     fn enqueue(&mut self, id: SessionId, delivery: Delivery, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (account, cost) = (session.account, delivery.cost());
@@ -111,9 +112,9 @@ impl<P: Policy> Router<P> {
                 session.queue.push_back(delivery);
                 session.wake();
             }
-            _ => {
+            (charged, _) => {
                 self.dropped += 1;
-                if !droppable {
+                if !droppable && charged == Err(Full::Own) {
                     self.end_connection(id, Reason::QuotaExceeded, now);
                 }
             }

@@ -1,6 +1,7 @@
 //! Bounds of the router, reached without sockets.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod queues;
 mod retained;
 mod wills;
 
