@@ -80,6 +80,7 @@ impl<P: Policy> Router<P> {
         self.accounts.remove_session(account, id);
         self.accounts.release(account, Resource::Sessions, 1);
         self.accounts.release(account, Resource::Queued, session.charged);
+        self.accounts.release(account, Resource::Subscribed, session.subscribed);
         if session.connection.is_some() {
             self.accounts.release(account, Resource::Connections, 1);
         }

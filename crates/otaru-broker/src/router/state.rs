@@ -120,6 +120,7 @@ impl<P: Policy> Router<P> {
             connections: used.connections,
             sessions: used.sessions,
             subscriptions: self.subscribed,
+            subscribed_bytes: used.subscribed_bytes,
             retained: self.retained.len(),
             retained_bytes: used.retained_bytes,
             queued_bytes: used.queued_bytes,

@@ -1,8 +1,10 @@
 //! Bounds of the router, reached without sockets.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod accounts;
 mod queues;
 mod retained;
+mod subscriptions;
 mod wills;
 
 use std::sync::Arc;
