@@ -16,7 +16,9 @@ pub struct Rate {
 pub struct Quota {
     /// Connections at the same time.
     pub connections: usize,
-    /// Sessions, connected or not. At an identity's last one its session that is gone the longest makes room.
+    /// Sessions, connected or not. At an identity's last one its session that is gone the longest makes room. Each brings 16 KiB of
+    /// room for the subscriptions of all of them: at least 256 KiB, at most 128 MiB, and twice that for all together. A subscription
+    /// counts 384 bytes and twice its filter, and 512 more for each level of a filter with wildcards.
     pub sessions: usize,
     /// Bytes of messages that wait or are not acknowledged, counted for each receiver as if nothing was shared; a message counts
     /// 128 bytes more than its topic, properties and payload.

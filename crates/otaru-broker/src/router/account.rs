@@ -22,13 +22,16 @@ pub(super) enum Resource {
     Sessions,
     Queued,
     Retained,
+    Subscribed,
 }
 
 /// Level at which a bound was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
-    /// The identity's or its group's.
+    /// The identity's own.
     Own,
+    /// That of its group.
+    Group,
     /// That of all together.
     All,
 }
@@ -41,6 +44,16 @@ enum Holder<I> {
     Identity(Arc<I>),
 }
 
+/// Amounts that are charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Holdings {
+    pub(super) connections: usize,
+    pub(super) sessions: usize,
+    pub(super) queued_bytes: usize,
+    pub(super) retained_bytes: usize,
+    pub(super) subscribed_bytes: usize,
+}
+
 /// Holdings and bounds of one holder.
 #[derive(Debug)]
 struct Account<I> {
@@ -48,7 +61,7 @@ struct Account<I> {
     parent: Option<AccountId>,
     quota: Quota,
     bounds: Bounds,
-    used: Quota,
+    used: Holdings,
     connects: Bucket,
     /// Sessions of an identity, in no order.
     sessions: Vec<SessionId>,
@@ -66,15 +79,28 @@ pub(super) struct Accounts<I> {
     holders: HashMap<Holder<I>, AccountId>,
 }
 
-const NOTHING: Quota = Quota { connections: 0, sessions: 0, queued_bytes: 0, retained_bytes: 0 };
+/// Bytes of subscriptions for each session of a quota, so that it bounds them, too; and the least and the most that come of this for
+/// an identity or a group. All together may have twice the most.
+const SUBSCRIBED_BYTES: usize = 16 << 10;
+const LEAST_SUBSCRIBED_BYTES: usize = 256 << 10;
+const MOST_SUBSCRIBED_BYTES: usize = 128 << 20;
 
-impl Quota {
+impl Holdings {
+    const RESOURCES: [Resource; 5] = [
+        Resource::Connections,
+        Resource::Sessions,
+        Resource::Queued,
+        Resource::Retained,
+        Resource::Subscribed,
+    ];
+
     fn of(&mut self, resource: Resource) -> &mut usize {
         match resource {
             Resource::Connections => &mut self.connections,
             Resource::Sessions => &mut self.sessions,
             Resource::Queued => &mut self.queued_bytes,
             Resource::Retained => &mut self.retained_bytes,
+            Resource::Subscribed => &mut self.subscribed_bytes,
         }
     }
 }
@@ -83,11 +109,45 @@ impl<I: Identity> Account<I> {
     fn new(holder: Holder<I>, parent: Option<AccountId>, quota: Quota, now: Instant) -> Self {
         let (bounds, connects) = (Bounds::default(), Bucket::full(now));
         let (sessions, children, watched) = (Vec::new(), 0, false);
-        Self { holder, parent, quota, bounds, used: NOTHING, connects, sessions, children, watched }
+        Self {
+            holder,
+            parent,
+            quota,
+            bounds,
+            used: Holdings::default(),
+            connects,
+            sessions,
+            children,
+            watched,
+        }
+    }
+
+    /// Returns the most that it may hold.
+    fn limit(&self, resource: Resource) -> usize {
+        match resource {
+            Resource::Connections => self.quota.connections,
+            Resource::Sessions => self.quota.sessions,
+            Resource::Queued => self.quota.queued_bytes,
+            Resource::Retained => self.quota.retained_bytes,
+            Resource::Subscribed => {
+                let most =
+                    if self.parent.is_some() { MOST_SUBSCRIBED_BYTES } else { 2 * MOST_SUBSCRIBED_BYTES };
+                self.quota.sessions.saturating_mul(SUBSCRIBED_BYTES).clamp(LEAST_SUBSCRIBED_BYTES, most)
+            }
+        }
+    }
+
+    /// Returns the level of its bounds.
+    fn full(&self) -> Full {
+        match self.holder {
+            Holder::Identity(_) => Full::Own,
+            Holder::Group(_) => Full::Group,
+            Holder::All => Full::All,
+        }
     }
 
     fn is_idle(&self) -> bool {
-        self.used == NOTHING && self.children == 0
+        self.used == Holdings::default() && self.children == 0
     }
 }
 
@@ -105,8 +165,9 @@ impl<I: Identity> Accounts<I> {
         self.accounts.get_mut(id.0 as usize)?.as_mut()
     }
 
-    /// Opens the account of an identity, or returns it with its bounds renewed.
-    pub(super) fn open(&mut self, admission: &Admission<I>, now: Instant) -> AccountId {
+    /// Opens the account of an identity, or renews its bounds and moves it to the group that it has now. Returns it, and the account
+    /// that it was moved from, which may be idle now.
+    pub(super) fn open(&mut self, admission: &Admission<I>, now: Instant) -> (AccountId, Option<AccountId>) {
         let holder = Holder::Identity(Arc::new(admission.identity.clone()));
         let parent = admission.group.as_ref().map_or(ALL, |group| self.open_group(group, now));
         let id = match self.holders.get(&holder) {
@@ -117,7 +178,27 @@ impl<I: Identity> Accounts<I> {
             account.bounds = admission.bounds;
             account.quota = admission.bounds.quota;
         }
-        id
+        (id, self.move_below(id, parent))
+    }
+
+    /// Moves an account with all that it holds, whether there is room or not. Returns the parent that it had, if that is another.
+    fn move_below(&mut self, id: AccountId, parent: AccountId) -> Option<AccountId> {
+        let account = self.get_mut(id)?;
+        let before = account.parent.filter(|before| *before != parent)?;
+        account.parent = Some(parent);
+        let mut used = account.used;
+        for resource in Holdings::RESOURCES {
+            let amount = *used.of(resource);
+            self.release(before, resource, amount);
+            self.force(parent, resource, amount);
+        }
+        if let Some(before) = self.get_mut(before) {
+            before.children -= 1;
+        }
+        if let Some(parent) = self.get_mut(parent) {
+            parent.children += 1;
+        }
+        Some(before)
     }
 
     fn open_group(&mut self, group: &Group, now: Instant) -> AccountId {
@@ -229,9 +310,9 @@ impl<I: Identity> Accounts<I> {
     ) -> Result<(), Full> {
         let mut next = Some(id);
         while let Some(account) = next.and_then(|id| self.get_mut(id)) {
-            let limit = *account.quota.of(resource) / part;
+            let limit = account.limit(resource) / part;
             if account.used.of(resource).saturating_add(amount) > limit {
-                return Err(if account.parent.is_some() { Full::Own } else { Full::All });
+                return Err(account.full());
             }
             next = account.parent;
         }
@@ -260,8 +341,8 @@ impl<I: Identity> Accounts<I> {
     }
 
     /// Returns the holdings of all together.
-    pub(super) fn in_all(&self) -> Quota {
-        self.get(ALL).map_or(NOTHING, |account| account.used)
+    pub(super) fn in_all(&self) -> Holdings {
+        self.get(ALL).map(|account| account.used).unwrap_or_default()
     }
 
     /// Counts accounts, but that of all.
@@ -273,6 +354,8 @@ impl<I: Identity> Accounts<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOTHING: Quota = Quota { connections: 0, sessions: 0, queued_bytes: 0, retained_bytes: 0 };
 
     fn admission(name: &str, group: Option<&str>, connections: usize) -> Admission<String> {
         let mut admission = Admission::new(name.to_owned());
@@ -286,11 +369,11 @@ mod tests {
     fn bounds_hold_for_each_its_group_and_all() {
         let now = Instant::now();
         let mut accounts = Accounts::new(Quota { connections: 4, ..NOTHING }, now);
-        let [a, b] = ["a", "b"].map(|name| accounts.open(&admission(name, Some("key"), 2), now));
-        let other = accounts.open(&admission("other", None, 9), now);
+        let [a, b] = ["a", "b"].map(|name| accounts.open(&admission(name, Some("key"), 2), now).0);
+        let (other, _) = accounts.open(&admission("other", None, 9), now);
         let mut charge = |id| accounts.charge(id, Resource::Connections, 1, 1);
         assert_eq!([charge(a), charge(a), charge(a)], [Ok(()), Ok(()), Err(Full::Own)], "its own bound");
-        assert_eq!([charge(b), charge(b)], [Ok(()), Err(Full::Own)], "its group's bound");
+        assert_eq!([charge(b), charge(b)], [Ok(()), Err(Full::Group)], "its group's bound");
         assert_eq!([charge(other), charge(other)], [Ok(()), Err(Full::All)], "the bound of all");
         accounts.release(a, Resource::Connections, 1);
         assert_eq!(accounts.charge(b, Resource::Connections, 1, 1), Ok(()));
@@ -301,7 +384,7 @@ mod tests {
     fn accounts_that_hold_nothing_are_closed() {
         let now = Instant::now();
         let mut accounts = Accounts::new(NOTHING, now);
-        let id = accounts.open(&admission("a", Some("key"), 2), now);
+        let (id, _) = accounts.open(&admission("a", Some("key"), 2), now);
         accounts.force(id, Resource::Retained, 5);
         assert!(!accounts.watch_if_idle(id));
         accounts.release(id, Resource::Retained, 5);
@@ -310,5 +393,27 @@ mod tests {
         assert!(accounts.watch_if_idle(group));
         accounts.close_if_idle(group, now);
         assert_eq!(accounts.len(), 0);
+    }
+
+    #[test]
+    fn an_identity_takes_its_holdings_along_to_another_group() {
+        let now = Instant::now();
+        let mut accounts = Accounts::new(Quota { connections: 9, ..NOTHING }, now);
+        let (a, _) = accounts.open(&admission("a", Some("old"), 3), now);
+        let (b, _) = accounts.open(&admission("b", Some("old"), 3), now);
+        let connect = |accounts: &mut Accounts<_>, id| accounts.charge(id, Resource::Connections, 1, 1);
+        assert_eq!([a, a, b].map(|id| connect(&mut accounts, id)), [Ok(()); 3]);
+        assert_eq!(connect(&mut accounts, b), Err(Full::Group));
+        let (same, left) = accounts.open(&admission("a", Some("new"), 4), now);
+        assert!(same == a && left.is_some());
+        assert_eq!(accounts.open(&admission("a", Some("new"), 4), now), (a, None), "it is there already");
+        assert_eq!(
+            [a, b, b, a].map(|id| connect(&mut accounts, id)),
+            [Ok(()), Ok(()), Ok(()), Err(Full::Group)]
+        );
+        assert_eq!(accounts.in_all().connections, 6);
+        accounts.release(a, Resource::Connections, 3);
+        accounts.release(b, Resource::Connections, 3);
+        assert_eq!(accounts.in_all(), Holdings::default());
     }
 }

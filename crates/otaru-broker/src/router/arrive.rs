@@ -62,7 +62,7 @@ fn keep_alive(connect: &Connect<'_>, settings: &Settings) -> u16 {
 impl From<Full> for Reason {
     fn from(full: Full) -> Self {
         match full {
-            Full::Own => Self::QuotaExceeded,
+            Full::Own | Full::Group => Self::QuotaExceeded,
             Full::All => Self::ServerBusy,
         }
     }
@@ -84,9 +84,12 @@ impl<P: Policy> Router<P> {
         if !self.logins.finish(ticket, Some(&admission.identity)) {
             return Err(Reason::NotAuthorized);
         }
-        let account = self.accounts.open(admission, now);
+        let (account, left) = self.accounts.open(admission, now);
         let result = self.admit(account, admission, connect, signal, now);
         self.watch_account(account, now);
+        if let Some(left) = left {
+            self.watch_account(left, now);
+        }
         result
     }
 

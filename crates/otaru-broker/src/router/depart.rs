@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::account::{AccountId, Resource};
+use super::account::Resource;
 use super::due::Ending;
 use super::ids::{Link, SessionId};
-use super::message::{Message, StoredWill, after};
+use super::message::{Message, WillToSend, after};
 use super::state::{Due, Router};
 use crate::codec::packet::Disconnect;
 use crate::policy::Policy;
@@ -39,8 +39,14 @@ impl<P: Policy> Router<P> {
         }
     }
 
-    /// Takes the connection from a session.
+    /// Takes the connection from a session, and publishes the wills that this brings.
     pub(super) fn leave(&mut self, id: SessionId, now: Instant) {
+        self.detach(id, now);
+        self.send_wills(now);
+    }
+
+    /// Takes the connection from a session. Its will is put behind those that are to be published.
+    pub(super) fn detach(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.connection.take().is_none() {
             return;
@@ -51,7 +57,7 @@ impl<P: Policy> Router<P> {
         self.shed(id);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.expiry == 0 {
-            self.end_session(id, Ending::WithWill, now);
+            self.remove_session(id, Ending::WithWill, now);
             return;
         }
         session.expires = after(now, session.expiry);
@@ -61,7 +67,7 @@ impl<P: Policy> Router<P> {
             session.will_due = after(now, delay);
             self.due.extend(session.will_due.map(|at| (at, Due::Will(id))));
         } else {
-            self.publish_will(id, now);
+            self.release_will(id);
         }
     }
 
@@ -78,24 +84,30 @@ impl<P: Policy> Router<P> {
         Self::discharge(&mut self.accounts, session, cost);
     }
 
-    /// Publishes the will of a session, if it has one.
-    pub(super) fn publish_will(&mut self, id: SessionId, now: Instant) {
+    /// Puts the will of a session, if it has one, behind those that are to be published.
+    pub(super) fn release_will(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let (will, account) = (session.will.take(), session.account);
-        if let Some(will) = will {
-            self.send_will(id, account, &will, now);
+        let account = session.account;
+        self.wills.extend(session.will.take().map(|will| WillToSend { from: id, account, will }));
+    }
+
+    /// Publishes the wills whose time has come, and those that come of them: one after the other, since a will that ends a
+    /// connection which has a will itself must not take a step deeper for each of them.
+    pub(super) fn send_wills(&mut self, now: Instant) {
+        while let Some(next) = self.wills.pop_front() {
+            self.send_will(&next, now);
         }
     }
 
     /// Publishes a will, if its owner still may.
-    pub(super) fn send_will(&mut self, from: SessionId, account: AccountId, will: &StoredWill, now: Instant) {
-        let Some(identity) = self.accounts.identity(account) else { return };
-        if !self.policy.may_publish(&identity, &will.topic) {
+    fn send_will(&mut self, next: &WillToSend, now: Instant) {
+        let Some(identity) = self.accounts.identity(next.account) else { return };
+        if !self.policy.may_publish(&identity, &next.will.topic) {
             return;
         }
-        let message = Message::of_will(will, from, now);
+        let message = Message::of_will(&next.will, next.from, now);
         // At its bound of retained bytes the will is dropped; nobody is there to be told.
-        if self.publish_message(message, account, now).is_err() {
+        if self.distribute(message, next.account, now).is_err() {
             self.dropped += 1;
         }
     }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::account::Resource;
 use super::ids::SessionId;
+use super::message::WillToSend;
 use super::state::{Due, Router};
 use crate::policy::Policy;
 
@@ -30,7 +31,8 @@ impl<P: Policy> Router<P> {
                     if let Some(session) = self.sessions.get_mut(&id) {
                         session.will_due = None;
                     }
-                    self.publish_will(id, now);
+                    self.release_will(id);
+                    self.send_wills(now);
                 }
                 Due::Session(id) => self.end_session(id, Ending::WithWill, now),
                 Due::Retained(topic) => self.forget_topic(&topic, now),
@@ -59,8 +61,14 @@ impl<P: Policy> Router<P> {
         }
     }
 
-    /// Ends a session with all that it holds.
+    /// Ends a session with all that it holds, and publishes the wills that this brings.
     pub(super) fn end_session(&mut self, id: SessionId, ending: Ending, now: Instant) {
+        self.remove_session(id, ending, now);
+        self.send_wills(now);
+    }
+
+    /// Ends a session with all that it holds. Its will is put behind those that are to be published.
+    pub(super) fn remove_session(&mut self, id: SessionId, ending: Ending, now: Instant) {
         self.cancel_due(id);
         let Some(mut session) = self.sessions.remove(&id) else { return };
         let account = session.account;
@@ -72,11 +80,12 @@ impl<P: Policy> Router<P> {
         self.accounts.remove_session(account, id);
         self.accounts.release(account, Resource::Sessions, 1);
         self.accounts.release(account, Resource::Queued, session.charged);
+        self.accounts.release(account, Resource::Subscribed, session.subscribed);
         if session.connection.is_some() {
             self.accounts.release(account, Resource::Connections, 1);
         }
         if let (Ending::WithWill, Some(will)) = (ending, session.will.take()) {
-            self.send_will(id, account, &will, now);
+            self.wills.push_back(WillToSend { from: id, account, will });
         }
         self.watch_account(account, now);
     }

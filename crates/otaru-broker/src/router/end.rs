@@ -37,11 +37,11 @@ impl<P: Policy> Router<P> {
         connections
     }
 
-    /// Ends one connection, as if it were lost.
+    /// Ends one connection, as if it were lost. Its will is put behind those that are to be published.
     pub(super) fn end_connection(&mut self, id: SessionId, reason: Reason, now: Instant) {
         if let Some(connection) = self.sessions.get(&id).and_then(|session| session.connection.as_ref()) {
             connection.signal.end(reason);
-            self.leave(id, now);
+            self.detach(id, now);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::account::AccountId;
 use super::ids::SessionId;
 use crate::codec::connect::Will;
 use crate::codec::publish::{Forwarded, Head, Publish};
@@ -87,6 +88,14 @@ pub(super) struct StoredWill {
     retain: bool,
     expiry: Option<u32>,
     pub(super) delay: u32,
+}
+
+/// A will whose time has come, and whose it is.
+#[derive(Debug)]
+pub(super) struct WillToSend {
+    pub(super) from: SessionId,
+    pub(super) account: AccountId,
+    pub(super) will: Box<StoredWill>,
 }
 
 impl From<&Will<'_>> for StoredWill {

@@ -23,6 +23,8 @@ mod take;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use arrive::{Accepted, manner};
 pub(crate) use ids::Link;

@@ -39,9 +39,6 @@ pub(super) enum Step {
     Done,
 }
 
-/// Topics that one step looks at.
-const STEP: usize = 512;
-
 impl Walk {
     pub(super) fn new(filter: Arc<str>) -> Self {
         Self { filter, last: None }
@@ -84,9 +81,13 @@ impl Retained {
         self.messages.range::<str, _>((from, Bound::Unbounded))
     }
 
-    /// Goes on with a walk.
-    pub(super) fn step(&self, walk: &mut Walk) -> Step {
+    /// Goes on with a walk, and takes the topics that it looks at from `looks`. It pauses when none are left.
+    pub(super) fn step(&self, walk: &mut Walk, looks: &mut usize) -> Step {
+        if *looks == 0 {
+            return Step::Pause;
+        }
         if !topic::has_wildcards(&walk.filter) {
+            *looks -= 1;
             let found = if walk.last.is_none() { self.messages.get(&walk.filter) } else { None };
             walk.last = Some(walk.filter.clone());
             return found.map_or(Step::Done, |entry| Step::Found(entry.message.clone()));
@@ -97,7 +98,8 @@ impl Retained {
             None => Bound::Included(walk.prefix()),
         };
         let (mut reached, mut found) = (None, None);
-        for (topic, entry) in self.range(from).take(STEP) {
+        for (topic, entry) in self.range(from).take(*looks) {
+            *looks -= 1;
             if !topic.starts_with(walk.prefix()) {
                 return Step::Done;
             }
@@ -127,6 +129,8 @@ mod tests {
     use crate::router::ids::SessionId;
     use crate::version::Qos;
 
+    const STEP: usize = 512;
+
     fn message(topic: &str) -> Arc<Message> {
         Arc::new(Message {
             from: SessionId(0),
@@ -142,7 +146,7 @@ mod tests {
     fn found(retained: &Retained, filter: &str) -> Vec<String> {
         let (mut walk, mut found) = (Walk::new(filter.into()), Vec::new());
         loop {
-            match retained.step(&mut walk) {
+            match retained.step(&mut walk, &mut STEP.clone()) {
                 Step::Found(message) => found.push(message.topic.to_string()),
                 Step::Pause => {}
                 Step::Done => return found,
@@ -177,7 +181,9 @@ mod tests {
             retained.put(message(&format!("a/{number:05}/x")), AccountId::default());
         }
         let mut walk = Walk::new("a/+/y".into());
-        assert!(matches!(retained.step(&mut walk), Step::Pause));
+        let mut looks = STEP;
+        assert!(matches!(retained.step(&mut walk, &mut looks), Step::Pause) && looks == 0);
+        assert!(matches!(retained.step(&mut walk, &mut looks), Step::Pause));
         assert!(found(&retained, "a/+/y").is_empty());
         assert_eq!(found(&retained, "a/+/x").len(), 3 * STEP);
     }

@@ -13,11 +13,26 @@ use crate::reason::Reason;
 use crate::version::Qos;
 
 impl<P: Policy> Router<P> {
-    /// Keeps a message if it is to be retained, and gives it to all who want it.
+    /// Keeps a message if it is to be retained, and gives it to all who want it; then the wills of those whose connections it ended.
     ///
     /// # Errors
     /// When its owner's retained bytes have no room for it. Then nobody gets it.
     pub(super) fn publish_message(
+        &mut self,
+        message: Message,
+        owner: AccountId,
+        now: Instant,
+    ) -> Result<(), Full> {
+        self.distribute(message, owner, now)?;
+        self.send_wills(now);
+        Ok(())
+    }
+
+    /// Keeps a message if it is to be retained, and gives it to all who want it.
+    ///
+    /// # Errors
+    /// When its owner's retained bytes have no room for it. Then nobody gets it.
+    pub(super) fn distribute(
         &mut self,
         message: Message,
         owner: AccountId,
@@ -75,7 +90,8 @@ impl<P: Policy> Router<P> {
         self.enqueue(to, delivery, now);
     }
 
-    /// Puts a copy into a session's queue. At a bound QoS 0 is dropped first, and then the connection.
+    /// Puts a copy into a session's queue. At the bound of its identity QoS 0 is dropped first, and then the connection. At the bound
+    /// of its group or of all, which others have filled, only this copy is dropped.
     fn enqueue(&mut self, id: SessionId, delivery: Delivery, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (account, cost) = (session.account, delivery.cost());
@@ -96,9 +112,9 @@ impl<P: Policy> Router<P> {
                 session.queue.push_back(delivery);
                 session.wake();
             }
-            _ => {
+            (charged, _) => {
                 self.dropped += 1;
-                if !droppable {
+                if !droppable && charged == Err(Full::Own) {
                     self.end_connection(id, Reason::QuotaExceeded, now);
                 }
             }

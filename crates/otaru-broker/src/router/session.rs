@@ -68,8 +68,10 @@ pub(super) struct Session {
     /// Packet identifiers of QoS 2 that the client has not released.
     pub(super) unreleased: Vec<u16>,
     last_id: u16,
-    /// Bytes that its account is charged for.
+    /// Bytes of messages that its account is charged for.
     pub(super) charged: usize,
+    /// Bytes of subscriptions that its account is charged for.
+    pub(super) subscribed: usize,
 }
 
 impl Session {
@@ -91,6 +93,7 @@ impl Session {
             unreleased: Vec::new(),
             last_id: 0,
             charged: 0,
+            subscribed: 0,
         }
     }
 

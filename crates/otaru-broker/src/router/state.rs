@@ -1,12 +1,13 @@
 //! State of the router, and what its parts share.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account::{AccountId, Accounts, Resource};
 use super::ids::{Link, SessionId};
 use super::login::{Logins, Ticket};
+use super::message::WillToSend;
 use super::retained::Retained;
 use super::session::Session;
 use super::stats::Stats;
@@ -47,6 +48,8 @@ pub(crate) struct Router<P: Policy> {
     pub(super) dropped: u64,
     /// Receivers of the message that is being routed.
     pub(super) receivers: Vec<(SessionId, Subscription)>,
+    /// Wills to publish before the router is left. One may end connections whose wills come behind it.
+    pub(super) wills: VecDeque<WillToSend>,
 }
 
 impl<P: Policy> Router<P> {
@@ -65,6 +68,7 @@ impl<P: Policy> Router<P> {
             subscribed: 0,
             dropped: 0,
             receivers: Vec::new(),
+            wills: VecDeque::new(),
         }
     }
 
@@ -116,6 +120,7 @@ impl<P: Policy> Router<P> {
             connections: used.connections,
             sessions: used.sessions,
             subscriptions: self.subscribed,
+            subscribed_bytes: used.subscribed_bytes,
             retained: self.retained.len(),
             retained_bytes: used.retained_bytes,
             queued_bytes: used.queued_bytes,

@@ -14,6 +14,8 @@ pub struct Stats {
     pub sessions: usize,
     /// Subscriptions of all sessions.
     pub subscriptions: usize,
+    /// Bytes of subscriptions.
+    pub subscribed_bytes: usize,
     /// Retained messages.
     pub retained: usize,
     /// Bytes of retained messages.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::account::Resource;
 use super::ids::{Link, SessionId};
 use super::retained::Walk;
 use super::session::Catching;
 use super::state::Router;
-use super::subscriptions::Subscription;
+use super::subscriptions::{Subscription, cost};
 use crate::codec::subscribe::{Options, RetainHandling, Subscribe, Unsubscribe};
 use crate::codec::topic;
 use crate::policy::Policy;
@@ -63,6 +64,10 @@ impl<P: Policy> Router<P> {
             if session.filters.len() >= self.accounts.bounds(session.account).subscriptions {
                 return Err(Reason::QuotaExceeded);
             }
+            let charged = self.accounts.charge(session.account, Resource::Subscribed, cost(filter), 1);
+            // "Server busy" is no answer to a SUBSCRIBE.
+            charged.map_err(|_| Reason::QuotaExceeded)?;
+            session.subscribed += cost(filter);
             session.filters.push(name.clone());
             self.subscribed += 1;
         }
@@ -117,6 +122,8 @@ impl<P: Policy> Router<P> {
             return false;
         };
         session.filters.swap_remove(place);
+        session.subscribed = session.subscribed.saturating_sub(cost(filter));
+        self.accounts.release(session.account, Resource::Subscribed, cost(filter));
         session.catching.retain(|catching| &*catching.walk.filter != filter);
         self.subscriptions.remove(filter, id);
         self.subscribed -= 1;

@@ -35,7 +35,12 @@ struct Sender<'r, I> {
     window: usize,
     now: Instant,
     out: &'r mut Outgoing,
+    /// Steps and topics looked at that are left, whether something is sent or not.
+    looks: usize,
 }
+
+/// Steps and topics looked at of one [`Router::take`], for which all others wait.
+const LOOKS: usize = 512;
 
 /// Outcome of one step.
 enum Next {
@@ -48,7 +53,7 @@ enum Next {
 }
 
 impl<P: Policy> Router<P> {
-    /// Puts the next packets for a client into `out`, until it is full.
+    /// Puts the next packets for a client into `out`, until it is full or enough was looked at.
     ///
     /// # Errors
     /// When the connection holds its session no longer.
@@ -58,8 +63,8 @@ impl<P: Policy> Router<P> {
         let Some(connection) = &session.connection else { return Ok(Taken::All) };
         let (manner, window) = (connection.manner, connection.window);
         let (accounts, retained) = (&mut self.accounts, &self.retained);
-        let mut sender = Sender { accounts, retained, session, manner, window, now, out };
-        while !sender.out.is_full() {
+        let mut sender = Sender { accounts, retained, session, manner, window, now, out, looks: LOOKS };
+        while !sender.out.is_full() && sender.looks > 0 {
             match sender.step() {
                 Next::Again => {}
                 Next::Pause => return Ok(Taken::More),
@@ -73,12 +78,14 @@ impl<P: Policy> Router<P> {
 impl<I: Identity> Sender<'_, I> {
     fn step(&mut self) -> Next {
         if let Some(place) = self.session.inflight.iter().position(|message| !message.sent) {
+            self.looks -= 1;
             return self.repeat(place);
         }
         let has_window = self.session.inflight.len() < self.window;
         match self.session.queue.front() {
             Some(next) if next.qos > Qos::Zero && !has_window => Next::Nothing,
             Some(_) => {
+                self.looks -= 1;
                 if let Some(delivery) = self.session.queue.pop_front() {
                     self.send(delivery);
                 }
@@ -152,7 +159,7 @@ impl<I: Identity> Sender<'_, I> {
             return Next::Nothing;
         }
         let subscription = catching.subscription;
-        match self.retained.step(&mut catching.walk) {
+        match self.retained.step(&mut catching.walk, &mut self.looks) {
             Step::Found(message) => {
                 let own = subscription.no_local && self.session.is_from(&message);
                 if !own {
