@@ -170,6 +170,7 @@ async fn decide<P: Policy>(
     let admission = shared.policy.identify(request(visit, connect)).await?;
     visit.admit()?;
     let accepted = arrive(visit, &admission, connect, login.ticket.take())?;
+    visit.succeed();
     Ok(accepted)
 }
 

@@ -153,6 +153,13 @@ impl<P: Policy> Visit<P> {
     }
 }
 
+impl<P: Policy> Visit<P> {
+    /// Notes that nothing refused it: its connect was no failure of its address.
+    pub(super) fn succeed(&self) {
+        self.shared.door(|door| door.forgive(self.peer.ip().into()));
+    }
+}
+
 impl<P: Policy> Drop for Visit<P> {
     fn drop(&mut self) {
         let origin = self.peer.ip().into();
