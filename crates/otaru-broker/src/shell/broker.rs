@@ -64,8 +64,10 @@ impl<P: Policy> Broker<P> {
     {
         let visit = Visit::begin(&self.0, peer);
         async move {
-            if let Some(visit) = visit {
-                serve(visit, stream).await;
+            match visit {
+                Ok(visit) => serve(visit, stream).await,
+                Err(Some(dismissal)) => Box::pin(dismissal.serve(stream)).await,
+                Err(None) => {}
             }
         }
     }
