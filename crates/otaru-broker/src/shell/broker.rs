@@ -28,7 +28,7 @@ impl<P: Policy> Clone for Broker<P> {
 /// Manner in which [`Broker::end`] ends connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndOptions {
-    /// Reason that clients of version 5 are told.
+    /// Reason that clients of version 5 are told; those that are logging in are told what comes nearest among the reasons for that.
     pub reason: Reason,
     /// Whether wills are published; else they are forgotten.
     pub publish_wills: bool,
