@@ -93,6 +93,16 @@ impl Reason {
         self.code() >= 0x80
     }
 
+    /// Returns the reason that CONNACK can tell and that comes nearest: some are for DISCONNECT only.
+    pub(crate) fn in_connack(self) -> Self {
+        match self {
+            Self::ServerShuttingDown => Self::ServerUnavailable,
+            Self::AdministrativeAction | Self::SessionTakenOver => Self::NotAuthorized,
+            Self::KeepAliveTimeout => Self::ServerBusy,
+            other => other,
+        }
+    }
+
     /// Returns the CONNACK code of 3.1.1 that comes nearest.
     pub fn return_code(self) -> u8 {
         match self {

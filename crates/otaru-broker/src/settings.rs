@@ -79,7 +79,7 @@ pub struct Strangers {
     pub time: Duration,
     /// Largest CONNECT, and so the most that is kept of half a one.
     pub connect_bytes: usize,
-    /// Connections from one address that do not come to a login; more of them are closed at once.
+    /// Connections from one address that do not come to a login, or whose identity connects too often; more of them are sent away.
     pub failures_per_address: Rate,
 }
 

@@ -83,6 +83,7 @@ impl Manner {
 
     /// Writes a CONNACK that refuses.
     pub(crate) fn refuse(self, out: &mut Vec<u8>, reason: Reason, text: Option<&str>) {
+        let reason = reason.in_connack();
         match self.version {
             Version::V311 => put_packet(out, 0x20, &[0, reason.return_code()]),
             Version::V5 => {

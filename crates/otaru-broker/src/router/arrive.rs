@@ -81,9 +81,7 @@ impl<P: Policy> Router<P> {
         signal: Arc<Signal>,
         now: Instant,
     ) -> Result<Accepted<P::Identity>, Reason> {
-        if !self.logins.finish(ticket, Some(&admission.identity)) {
-            return Err(Reason::NotAuthorized);
-        }
+        self.logins.finish(ticket, Some(&admission.identity))?;
         let (account, left) = self.accounts.open(admission, now);
         let result = self.admit(account, admission, connect, signal, now);
         self.watch_account(account, now);

@@ -21,7 +21,7 @@ impl<P: Policy> Router<P> {
         with_wills: bool,
         now: Instant,
     ) -> usize {
-        self.logins.end(Arc::clone(&ended));
+        self.logins.end(Arc::clone(&ended), reason);
         let ending = if with_wills { Ending::WithWill } else { Ending::Silently };
         let mut connections = 0;
         for account in self.accounts.identities(|identity| ended(identity)) {

@@ -93,7 +93,8 @@ impl<P: Policy> Router<P> {
 
     /// Gives up a login.
     pub(crate) fn abandon_login(&mut self, ticket: &Ticket) {
-        self.logins.finish(ticket, None);
+        // It has no identity that could have ended.
+        let _ = self.logins.finish(ticket, None);
     }
 
     /// Notes that an account may have become idle.

@@ -28,7 +28,7 @@ impl<P: Policy> Clone for Broker<P> {
 /// Manner in which [`Broker::end`] ends connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndOptions {
-    /// Reason that clients of version 5 are told.
+    /// Reason that clients of version 5 are told; those that are logging in are told what comes nearest among the reasons for that.
     pub reason: Reason,
     /// Whether wills are published; else they are forgotten.
     pub publish_wills: bool,
@@ -64,8 +64,10 @@ impl<P: Policy> Broker<P> {
     {
         let visit = Visit::begin(&self.0, peer);
         async move {
-            if let Some(visit) = visit {
-                serve(visit, stream).await;
+            match visit {
+                Ok(visit) => serve(visit, stream).await,
+                Err(Some(dismissal)) => Box::pin(dismissal.serve(stream)).await,
+                Err(None) => {}
             }
         }
     }

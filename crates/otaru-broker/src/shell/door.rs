@@ -1,6 +1,6 @@
 //! The door: sockets before login, in all and from each address, and how often an address comes without logging in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::settings::Settings;
 use crate::signal::Signal;
 
 /// Sender of connections: an IPv4 address, or an IPv6 network of 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Origin(IpAddr);
 
 impl From<IpAddr> for Origin {
@@ -67,6 +67,8 @@ impl Visits {
 pub(super) struct Door {
     settings: Settings,
     origins: HashMap<Origin, Visits>,
+    /// Origins with silent strangers, by how many these are.
+    silent: BTreeSet<(usize, Origin)>,
     strangers: usize,
     guests: usize,
     last: Pass,
@@ -82,7 +84,7 @@ const QUIET: Duration = Duration::from_secs(1);
 impl Door {
     pub(super) fn new(settings: Settings) -> Self {
         let (origins, strangers, guests, last) = (HashMap::new(), 0, 0, 0);
-        Self { settings, origins, strangers, guests, last, refused: 0, told: None }
+        Self { settings, origins, silent: BTreeSet::new(), strangers, guests, last, refused: 0, told: None }
     }
 
     /// Takes a stranger in, and has another make place for it if there is none.
@@ -112,6 +114,8 @@ impl Door {
         self.last += 1;
         if let Some(visits) = self.origins.get_mut(&origin) {
             visits.silent.insert(self.last, Arc::clone(signal));
+            let silent = visits.silent.len();
+            self.recount(origin, silent - 1, silent);
             self.strangers += 1;
         }
         Ok(self.last)
@@ -119,15 +123,34 @@ impl Door {
 
     /// Returns the origin with the most silent strangers; the newcomer's own, if it is one of them.
     fn greediest(&self, newcomer: Origin) -> Option<Origin> {
-        let silent = self.origins.iter().filter(|(_, visits)| !visits.silent.is_empty());
-        let greediest = silent.max_by_key(|(origin, visits)| (visits.silent.len(), **origin == newcomer));
-        greediest.map(|(origin, _)| *origin)
+        let (most, origin) = self.silent.last()?;
+        let is_newcomer = self.silent.contains(&(*most, newcomer));
+        Some(if is_newcomer { newcomer } else { *origin })
+    }
+
+    /// Notes how many silent strangers an origin had and has.
+    fn recount(&mut self, origin: Origin, before: usize, after: usize) {
+        self.silent.remove(&(before, origin));
+        if after > 0 {
+            self.silent.insert((after, origin));
+        }
+    }
+
+    /// Takes a silent stranger out of its origin, the oldest if none is named.
+    fn take_silent(&mut self, origin: Origin, pass: Option<Pass>) -> Option<Arc<Signal>> {
+        let visits = self.origins.get_mut(&origin)?;
+        let signal = match pass {
+            Some(pass) => visits.silent.remove(&pass)?,
+            None => visits.silent.pop_first()?.1,
+        };
+        let left = visits.silent.len();
+        self.recount(origin, left + 1, left);
+        Some(signal)
     }
 
     /// Ends the oldest silent stranger of an origin.
     fn make_place(&mut self, origin: Origin) {
-        let oldest = self.origins.get_mut(&origin).and_then(|visits| visits.silent.pop_first());
-        if let Some((_, signal)) = oldest {
+        if let Some(signal) = self.take_silent(origin, None) {
             signal.end(Reason::ServerBusy);
             self.strangers -= 1;
         }
@@ -138,8 +161,8 @@ impl Door {
     /// # Errors
     /// When it had to already.
     pub(super) fn hear(&mut self, origin: Origin, pass: Pass) -> Result<(), Reason> {
+        self.take_silent(origin, Some(pass)).ok_or(Reason::ServerBusy)?;
         let visits = self.origins.get_mut(&origin).ok_or(Reason::ServerBusy)?;
-        visits.silent.remove(&pass).ok_or(Reason::ServerBusy)?;
         visits.deciding += 1;
         Ok(())
     }
@@ -154,7 +177,6 @@ impl Door {
         if visits.guests >= most {
             return Err(Reason::QuotaExceeded);
         }
-        visits.connects.give_back(self.settings.strangers.failures_per_address);
         visits.deciding -= 1;
         self.strangers -= 1;
         visits.guests += 1;
@@ -162,13 +184,23 @@ impl Door {
         Ok(())
     }
 
+    /// Counts the connect of one who was counted as logged in, and whom nothing else refused, as no failure of its origin.
+    pub(super) fn forgive(&mut self, origin: Origin) {
+        if let Some(visits) = self.origins.get_mut(&origin) {
+            visits.connects.give_back(self.settings.strangers.failures_per_address);
+        }
+    }
+
     /// Lets one go who is in this state.
     pub(super) fn part(&mut self, origin: Origin, standing: Standing) {
+        if let Standing::Silent(pass) = standing {
+            // One that had to make place is gone already.
+            self.strangers -= usize::from(self.take_silent(origin, Some(pass)).is_some());
+            return;
+        }
         let Some(visits) = self.origins.get_mut(&origin) else { return };
         match standing {
-            // One that had to make place is gone already.
-            Standing::Silent(pass) if visits.silent.remove(&pass).is_none() => {}
-            Standing::Silent(_) => self.strangers -= 1,
+            Standing::Silent(_) => {}
             Standing::Deciding => {
                 visits.deciding -= 1;
                 self.strangers -= 1;
@@ -258,6 +290,15 @@ mod tests {
         assert_eq!((still_here(&others), still_here(&flood), door.strangers()), (90, 10, 100));
         let late = come(&mut door, origin(11), 1, now);
         assert_eq!((still_here(&late), door.strangers()), (1, 100), "a single one always finds a place");
+        let counted: BTreeSet<_> =
+            door.origins.iter().map(|(origin, visits)| (visits.silent.len(), *origin)).collect();
+        assert_eq!(door.silent, counted);
+        for (from, (pass, _)) in
+            flood.iter().map(|one| (origin(1), one)).chain(late.iter().map(|one| (origin(11), one)))
+        {
+            door.part(from, Standing::Silent(*pass));
+        }
+        assert_eq!(door.silent.len(), 9, "{:?}", door.silent);
     }
 
     #[test]
@@ -308,6 +349,7 @@ mod tests {
             let (pass, _) = come(&mut door, origin(2), 1, now).remove(0);
             door.hear(origin(2), pass).unwrap();
             door.admit(origin(2)).unwrap();
+            door.forgive(origin(2));
         }
         assert_eq!(come(&mut door, origin(1), 9, now).len(), 5);
         assert_eq!(come(&mut door, origin(1), 9, now + Duration::from_secs(2)).len(), 2);

@@ -34,8 +34,10 @@ pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListe
         match accepted {
             Ok((stream, peer)) => {
                 prepare(&stream);
-                if let Some(visit) = Visit::begin(&shared, peer) {
-                    tokio::spawn(serve(visit, stream));
+                match Visit::begin(&shared, peer) {
+                    Ok(visit) => drop(tokio::spawn(serve(visit, stream))),
+                    Err(Some(dismissal)) => drop(tokio::spawn(dismissal.serve(stream))),
+                    Err(None) => {}
                 }
             }
             Err(error) if is_out_of_descriptors(&error) => {

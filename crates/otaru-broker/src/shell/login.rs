@@ -8,6 +8,7 @@ use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::dismissal::{dismiss, level};
 use super::shared::{Shared, Visit, now};
 use super::wire::Wire;
 use crate::codec::connect::Connect;
@@ -69,7 +70,11 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
     let (reason, answer) = match outcome {
         Ok(Ok(accepted)) => return Some((wire, accepted)),
         Ok(Err(Failure::Gone)) => return None,
-        Err(reason) => (reason, Vec::new()),
+        Err(reason) => {
+            tell_refusal(visit, &client, reason);
+            dismiss(wire, reason).await;
+            return None;
+        }
         Ok(Err(Failure::Fault(fault))) => (fault.reason(), answer_to(fault, &wire.incoming)),
         Ok(Err(Failure::Refused(manner, refusal))) => {
             let mut answer = Vec::new();
@@ -77,21 +82,23 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
             (refusal.reason, answer)
         }
     };
-    visit.shared.note_refusal(visit.peer, reason);
-    visit.shared.policy.event(Event::Refused { client: &client, peer: visit.peer, reason });
+    tell_refusal(visit, &client, reason);
     if !answer.is_empty() {
         wire.close(&answer).await;
     }
     None
 }
 
+/// Tells the log and the policy that somebody was sent away.
+fn tell_refusal<P: Policy>(visit: &Visit<P>, client: &str, reason: Reason) {
+    visit.shared.note_refusal(visit.peer, reason);
+    visit.shared.policy.event(Event::Refused { client, peer: visit.peer, reason });
+}
+
 /// Returns the CONNACK for a CONNECT that could not be read; nothing if its version is not known.
 fn answer_to(fault: Fault, incoming: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
-    // The name of the protocol and its level stand after a fixed header of two to five bytes.
-    let level =
-        incoming.windows(7).take(6).find(|bytes| bytes.starts_with(b"\0\x04MQTT")).and_then(<[u8]>::last);
-    let version = match (fault, level) {
+    let version = match (fault, level(incoming)) {
         (Fault::Version(0..5), _) => Some(Version::V311),
         (Fault::Version(_), _) | (_, Some(5)) => Some(Version::V5),
         _ => None,
@@ -170,6 +177,7 @@ async fn decide<P: Policy>(
     let admission = shared.policy.identify(request(visit, connect)).await?;
     visit.admit()?;
     let accepted = arrive(visit, &admission, connect, login.ticket.take())?;
+    visit.succeed();
     Ok(accepted)
 }
 

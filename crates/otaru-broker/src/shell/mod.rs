@@ -2,6 +2,7 @@
 
 mod broker;
 mod connection;
+mod dismissal;
 mod door;
 mod listener;
 mod login;

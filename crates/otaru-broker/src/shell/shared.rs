@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
+use super::dismissal::{DISMISSALS, Dismissal};
 use super::door::{Door, Origin, Standing};
 use crate::policy::Policy;
 use crate::reason::Reason;
@@ -25,6 +26,8 @@ pub(super) struct Shared<P: Policy> {
     pub(super) settings: Settings,
     router: Mutex<Routing<P>>,
     door: Mutex<Door>,
+    /// Permits for those who are not taken in and may still hear why.
+    dismissals: Arc<Semaphore>,
     /// Wakes the timekeeper when something is due earlier than it knows.
     pub(super) sooner: Notify,
     pub(super) stopped: Notify,
@@ -50,6 +53,7 @@ impl<P: Policy> Shared<P> {
             settings,
             router: Mutex::new(Routing { router, alarm: None }),
             door: Mutex::new(Door::new(settings)),
+            dismissals: Arc::new(Semaphore::new(DISMISSALS)),
             sooner: Notify::new(),
             stopped: Notify::new(),
             stopping: AtomicBool::new(false),
@@ -112,8 +116,11 @@ pub(super) struct Visit<P: Policy> {
 }
 
 impl<P: Policy> Visit<P> {
-    /// Takes a socket in, unless it is to be closed at once.
-    pub(super) fn begin(shared: &Arc<Shared<P>>, peer: SocketAddr) -> Option<Self> {
+    /// Takes a socket in.
+    ///
+    /// # Errors
+    /// When it is to be sent away, or even to be closed at once.
+    pub(super) fn begin(shared: &Arc<Shared<P>>, peer: SocketAddr) -> Result<Self, Option<Dismissal>> {
         let signal = Arc::new(Signal::default());
         let entered = match shared.is_stopping() {
             true => Err(Reason::ServerShuttingDown),
@@ -121,11 +128,11 @@ impl<P: Policy> Visit<P> {
         };
         match entered {
             Ok(pass) => {
-                Some(Self { shared: Arc::clone(shared), signal, peer, standing: Standing::Silent(pass) })
+                Ok(Self { shared: Arc::clone(shared), signal, peer, standing: Standing::Silent(pass) })
             }
             Err(reason) => {
                 shared.note_refusal(peer, reason);
-                None
+                Err(Dismissal::begin(&shared.dismissals, reason))
             }
         }
     }
@@ -150,6 +157,13 @@ impl<P: Policy> Visit<P> {
         self.shared.door(|door| door.admit(self.peer.ip().into()))?;
         self.standing = Standing::Guest;
         Ok(())
+    }
+}
+
+impl<P: Policy> Visit<P> {
+    /// Notes that nothing refused it: its connect was no failure of its address.
+    pub(super) fn succeed(&self) {
+        self.shared.door(|door| door.forgive(self.peer.ip().into()));
     }
 }
 

@@ -76,6 +76,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Ends its own side of the stream.
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
     /// Tells whether something is still to be written.
     pub(super) fn is_writing(&self) -> bool {
         self.unflushed || !self.out.is_empty()

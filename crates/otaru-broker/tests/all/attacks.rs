@@ -31,6 +31,34 @@ async fn silent_sockets_are_few_and_end_in_time() {
     house.until_empty().await;
 }
 
+/// Whoever has said CONNECT and makes place, finds none, or is not decided on in time, is told so in its version.
+#[tokio::test]
+async fn whoever_is_sent_away_is_told_in_its_version() {
+    let house = House::default().closed();
+    let house = Running::start(house, strangers(2, 1, Duration::from_secs(3))).await;
+    for (level, busy) in [(Level::V5, 0x89), (Level::V311, 3)] {
+        // Half a CONNECT makes place for one that comes whole.
+        let mut half = house.open(level).await;
+        let connect = Connect::new(level, "half").bytes();
+        half.send(&connect[..connect.len() - 1]).await;
+        house.until("half there", |stats| stats.strangers == 1).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut waiting = Vec::new();
+        for number in 0..2 {
+            let mut one = house.open(level).await;
+            one.send(&Connect::new(level, "whole").bytes()).await;
+            house.until("being decided on", |stats| stats.logins == number + 1).await;
+            waiting.push(one);
+        }
+        assert_eq!(half.next().await.body[1], busy, "made place");
+        assert_eq!(house.try_connect(&Connect::new(level, "late")).await.connack[1], busy, "found none");
+        for mut one in waiting {
+            assert_eq!(one.next().await.body[1], busy, "not decided on in time");
+        }
+        house.until("gone", |stats| stats.strangers == 0).await;
+    }
+}
+
 /// Row 2: half a CONNECT.
 #[tokio::test]
 async fn half_a_connect_holds_two_kilobytes_at_most() {

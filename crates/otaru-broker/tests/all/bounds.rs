@@ -54,6 +54,17 @@ async fn connects_of_an_identity_and_failures_of_an_address() {
     }
     assert_eq!(house.try_connect(&Connect::new(Level::V5, "a").user("me")).await.connack[1], 0x9F);
     house.client(Level::V5, "a").await;
+    // Whoever is refused for its own rate comes in vain, too.
+    let both = House::default().bounds("me", bounds(|bounds| bounds.connects = rate));
+    let house =
+        Running::start(both, settings(|settings| settings.strangers.failures_per_address = rate)).await;
+    for number in 0..6 {
+        let client = house.try_connect(&Connect::new(Level::V5, "a").user("me")).await;
+        assert_eq!(client.connack[1], if number < 3 { 0 } else { 0x9F });
+    }
+    // They were failures of the address, which nobody else comes from now; who does is told in its version.
+    assert_eq!(house.try_connect(&Connect::new(Level::V5, "a").user("you")).await.connack[1], 0x9F);
+    assert_eq!(house.try_connect(&Connect::new(Level::V311, "a").user("you")).await.connack[1], 3);
     let settings = settings(|settings| settings.strangers.failures_per_address = rate);
     let house = Running::start(House::default(), settings).await;
     for _ in 0..10 {

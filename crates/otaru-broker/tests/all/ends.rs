@@ -85,3 +85,23 @@ async fn all_end_when_the_broker_stops() {
     let (stopped, new, old, silent) = tokio::join!(stopping, new.ending(), old.ending(), silent.ending());
     assert_eq!((stopped, new, old, silent), ((), Some(0x8B), None, None));
 }
+
+#[tokio::test]
+async fn a_login_under_way_when_the_broker_stops_is_told_that_it_is_not_available() {
+    for (level, code) in [(Level::V5, 0x88), (Level::V311, 3)] {
+        let policy = House::default().closed();
+        let gate = policy.gate.clone();
+        let house = Running::start(policy, Settings::default()).await;
+        let mut caught = house.open(level).await;
+        caught.send(&Connect::new(level, "a").bytes()).await;
+        house.until("being decided", |stats| stats.logins == 1).await;
+        let answer = async {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            gate.add_permits(1);
+            caught.next().await.body[1]
+        };
+        let ((), answer) = tokio::join!(house.broker.stop(), answer);
+        assert_eq!(answer, code);
+        assert!(house.events().contains(&"x a ServerShuttingDown".to_owned()), "{:?}", house.events());
+    }
+}

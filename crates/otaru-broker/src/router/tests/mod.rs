@@ -1,5 +1,4 @@
 //! Bounds of the router, reached without sockets.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod accounts;
 mod queues;
