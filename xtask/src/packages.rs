@@ -116,7 +116,8 @@ impl Workspace {
     fn unpack_one(&self, package: &Package, folder: &Path) -> Result<()> {
         let name = format!("{}-{}", package.name, package.version);
         let mut tar = program("tar");
-        tar.arg("-xzf").arg(self.target.join("package").join(format!("{name}.crate")));
+        // As new: all files in a tarball have one old date, by which cargo would take them for those of the last time.
+        tar.arg("-xzmf").arg(self.target.join("package").join(format!("{name}.crate")));
         run(tar.arg("-C").arg(folder))?;
         fs::rename(folder.join(&name), folder.join(&package.name))?;
         Ok(())
