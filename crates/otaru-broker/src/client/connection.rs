@@ -28,7 +28,7 @@ const MOST_OUT_AND_ACKNOWLEDGED: usize = 2 * MOST_OUT;
 /// Time to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// What a program asks for.
+/// Request of a program.
 pub(super) enum Command {
     /// Publish this.
     Publish(Outgoing, Reply),
@@ -36,7 +36,7 @@ pub(super) enum Command {
     Subscribe(String, Sink, Reply),
 }
 
-/// What all connections of a client share.
+/// State that all connections of a client share.
 pub(super) struct Desk {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) subscriptions: Subscriptions,

@@ -1,4 +1,4 @@
-//! What was sent and waits for the broker's answer. Sans-I/O.
+//! Packets under way: sent, and not answered by the broker yet. Sans-I/O.
 
 use std::collections::HashMap;
 

@@ -9,7 +9,7 @@ pub(super) const LONGEST_BODY: usize = 2 * super::message::LONGEST_MESSAGE;
 /// Upper half of a PUBLISH's first byte.
 pub(super) const PUBLISH: u8 = 3;
 
-/// What came.
+/// Piece of the stream: a packet, or one that is passed over.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     /// A packet.

@@ -1,4 +1,4 @@
-//! What arrives: messages, and news of the connection.
+//! Messages that arrive, and news of the connection.
 
 /// Longest payload that is looked at.
 pub const LONGEST_MESSAGE: usize = 4 * 1024;

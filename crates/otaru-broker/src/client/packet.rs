@@ -59,7 +59,7 @@ pub(super) struct Outgoing {
 /// Reason for which a message is not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unsent {
-    /// Its topic has wildcards, is empty or too long.
+    /// A topic with wildcards, without a character, or too long.
     #[error("it is no topic for a message")]
     Topic,
     /// The broker takes packets up to this length.

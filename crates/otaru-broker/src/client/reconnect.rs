@@ -11,7 +11,7 @@ use super::url::BrokerUrl;
 use super::version::{Next, Outcome, VersionChoice};
 use crate::version::Version;
 
-/// How a broker is reached, and what was found out about it.
+/// Way to a broker, with the findings about its version.
 pub(super) struct Dialer {
     url: BrokerUrl,
     client: String,

@@ -1,4 +1,4 @@
-//! What brokers answer to a CONNECT, and what comes of it.
+//! Brokers' answers to a CONNECT, and their consequences.
 
 use super::*;
 use crate::client::BrokerError;
