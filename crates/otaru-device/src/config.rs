@@ -31,6 +31,8 @@ pub struct Config<'a> {
     pub broker_host: &'a str,
     /// The broker's TCP port; 1883 unless said otherwise.
     pub broker_port: u16,
+    /// Whether the broker is spoken to over TLS; the usual port is 8883 then.
+    pub broker_tls: bool,
     /// The login at the broker, if it wants one.
     pub credentials: Option<Credentials<'a>>,
     /// Version of MQTT; by default 5, and 3.1.1 where the broker speaks nothing newer.
@@ -86,6 +88,7 @@ impl<'a> Config<'a> {
             topic_prefix: otaru_format::topic::DEFAULT_BASE,
             broker_host,
             broker_port: 1883,
+            broker_tls: false,
             credentials: None,
             mqtt: MqttVersion::Auto,
             keep_alive: Duration::from_secs(30),
@@ -126,6 +129,8 @@ pub enum ConfigError {
     TrialBoots,
     /// [`Config::broker_port`] is 0.
     Port,
+    /// [`Config::broker_tls`] is set, and the firmware has no TLS, or no CA to trust.
+    NoTls,
     /// [`Config::credentials`] have a control character, at which a broker closes the connection (MQTT 5 section 1.5.4).
     Credentials,
     /// One of [`Config::keep_alive`], [`Config::answer_timeout`], [`Config::reconnect`] and [`Config::trial_deadline`] is zero: the device
@@ -138,6 +143,9 @@ impl fmt::Display for ConfigError {
         let text = match self {
             Self::Product => "a product has 1 to 32 bytes and no control characters",
             Self::Port => "the broker's port is 0",
+            Self::NoTls => {
+                "the broker is to be spoken to over TLS, and this firmware has none, or no CA to trust"
+            }
             Self::Credentials => "the login has a control character",
             Self::NoTime => "a time limit is zero",
             Self::TrialBoots => "a new image gets 1 to 31 starts",

@@ -15,6 +15,7 @@ mod agent;
 mod backoff;
 mod board;
 mod config;
+mod dial;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod guards;
@@ -33,6 +34,7 @@ pub mod slots;
 mod talk;
 pub mod text;
 mod timeout;
+mod tls;
 mod trust;
 mod uplink;
 
@@ -46,4 +48,5 @@ pub use otaru_format as format;
 pub use otaru_format::mqtt::MqttVersion;
 pub use otaru_format::url::AllowedHost;
 pub use platform::{Parts, Platform};
+pub use tls::{NoStream, NoTls, Tls, TlsError};
 pub use trust::{BadKey, PublicKey};

@@ -5,11 +5,14 @@ use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use rand_core::RngCore;
 
 use crate::board::{Board, Clock, Health, Link};
+use crate::tls::Tls;
 
 /// The kinds of a device's parts. Nothing of it is ever made: it names what [`Parts`] holds.
 pub trait Platform {
     /// Sockets and names.
     type Net: TcpConnect + Dns;
+    /// TLS; [`NoTls`](crate::NoTls) for none.
+    type Tls: Tls;
     /// Time.
     type Clock: Clock;
     /// The whole flash chip.
@@ -28,6 +31,8 @@ pub trait Platform {
 pub struct Parts<'a, P: Platform> {
     /// Sockets and names.
     pub net: &'a P::Net,
+    /// TLS.
+    pub tls: &'a P::Tls,
     /// Time.
     pub clock: &'a P::Clock,
     /// The whole flash chip.

@@ -66,6 +66,7 @@ struct Current {
     error: Option<(Code, String<DETAIL>)>,
     failed: Option<(String<32>, Digest, u8)>,
     guards_lost: bool,
+    left_tls: bool,
     room: Room,
     /// Time at which the present room was first reported, or was due to be.
     room_told: Duration,
@@ -111,6 +112,7 @@ impl<'a> Reports<'a> {
                 error: None,
                 failed: None,
                 guards_lost: false,
+                left_tls: false,
                 room: Room::default(),
                 room_told: Duration::ZERO,
                 revision: 1,
@@ -153,6 +155,7 @@ impl<'a> Reports<'a> {
             c.deployment = String::try_from(deployment.unwrap_or("")).unwrap_or_default();
             c.error = None;
             c.failed = None;
+            c.left_tls = false;
             c.progress = None;
             c.attempt = 1;
             c.proving = false;
@@ -203,6 +206,14 @@ impl<'a> Reports<'a> {
 
     pub(crate) fn attempt(&self, attempt: u8) {
         self.change(|c| c.attempt = attempt);
+    }
+
+    /// The download was redirected from `https://` to `http://`.
+    pub(crate) fn left_tls(&self) {
+        if !self.current.borrow().left_tls {
+            self.change(|c| c.left_tls = true);
+            self.line(format_args!("redirected from https:// to http://; the firmware itself is verified"));
+        }
     }
 
     pub(crate) fn failed_image(&self, version: String<32>, image: Digest, boots: u8) {
@@ -383,6 +394,7 @@ impl<'a> Reports<'a> {
                 boots: *boots,
             }),
             guards_lost: current.guards_lost,
+            left_tls: current.left_tls,
             boot: self.identity.boot,
             uptime: u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX),
             rssi,

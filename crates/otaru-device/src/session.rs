@@ -9,20 +9,20 @@ use core::time::Duration;
 
 use embassy_futures::select::{Either, Either3, select, select3};
 use embedded_io_async::{Read, Write};
-use embedded_nal_async::{AddrType, Dns as _, TcpConnect};
 
 use crate::backoff::Pauses;
 use crate::board::Clock;
+use crate::dial::{Dialed, Dialer, Limits, MayBeTls, Server};
 use crate::mqtt::{Answer, Buffers, Connection, Ended, Level, Versions};
 use crate::platform::Platform;
 use crate::talk::{Carried, Ends, STATUS, Talk};
 use crate::text;
-use crate::timeout::{millis, within};
+use crate::timeout::millis;
 use crate::uplink::CHECK;
 
 /// The session's surroundings, and what it carries from one connection to the next.
 pub(crate) struct Session<'s, P: Platform> {
-    pub(crate) net: &'s P::Net,
+    pub(crate) dialer: Dialer<'s, P::Net, P::Tls>,
     pub(crate) rng: P::Rng,
     pub(crate) ends: Ends<'s, P::Clock>,
     pub(crate) versions: Versions,
@@ -83,23 +83,19 @@ impl<'s, P: Platform> Session<'s, P> {
         &self,
         level: Level,
         buffers: &'b mut Buffers,
-    ) -> Result<Connection<'b, <P::Net as TcpConnect>::Connection<'s>, P::Clock>, Ended>
+    ) -> Result<Connection<'b, Dialed<'s, P::Net, P::Tls>, P::Clock>, Ended>
     where
         's: 'b,
     {
-        let net = self.net;
         let Ends { clock, config, topics, .. } = self.ends;
-        let socket = within(clock, config.answer_timeout, async {
-            let address = net.get_host_by_name(config.broker_host, AddrType::Either).await;
-            let address = address.map_err(|_| Ended::Network)?;
-            net.connect((address, config.broker_port).into()).await.map_err(|_| Ended::Network)
-        })
-        .await
-        .map_err(|_| Ended::Silent)??;
+        let (host, port, tls) = (config.broker_host, config.broker_port, config.broker_tls);
+        let server = Server { host, address: None, port, tls };
+        let limits = Limits { connect: config.answer_timeout, handshake: config.http.handshake_timeout };
+        let socket = self.dialer.dial(server, clock, limits).await?;
         Connection::open(level, socket, buffers, config, &topics, clock).await
     }
 
-    async fn talk<S: Read + Write>(
+    async fn talk<S: Read<Error: MayBeTls> + Write>(
         &mut self,
         connection: &mut Connection<'_, S, P::Clock>,
     ) -> Result<Infallible, Ended> {

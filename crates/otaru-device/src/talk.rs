@@ -12,6 +12,7 @@ use rand_core::RngCore;
 
 use crate::board::Clock;
 use crate::config::Config;
+use crate::dial::MayBeTls;
 use crate::history::Origin;
 use crate::job::Inbox;
 use crate::mqtt::{Connection, Ended, Incoming, Level, QoS};
@@ -105,7 +106,7 @@ impl<'t, C: Clock> Talk<'t, C> {
         now: Duration,
     ) -> Result<Option<usize>, Ended>
     where
-        S: embedded_io_async::Read + embedded_io_async::Write,
+        S: embedded_io_async::Read<Error: MayBeTls> + embedded_io_async::Write,
     {
         let ends = self.ends;
         let topics = &ends.topics;

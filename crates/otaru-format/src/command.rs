@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::digest::Digest;
 use crate::json::{BadJson, Object, Text, Value, Writer};
 use crate::name::has_control;
-use crate::url::{Authority, UrlError, check_scheme, split_authority, split_scheme};
+use crate::url::{Authority, Scheme, UrlError, split_authority, split_scheme};
 
 /// Bytes of the longest command: the longest URL in an offer with every field, and some escapes.
 pub const MAX_COMMAND: usize = 768;
@@ -242,7 +242,7 @@ fn check_url(url: &str) -> Result<(), CommandError> {
         return Err(CommandError::BadUrl);
     }
     let (scheme, rest) = split_scheme(url.as_bytes()).ok_or(CommandError::BadUrl)?;
-    check_scheme(scheme)?;
+    Scheme::parse(scheme)?;
     let (authority, _) = split_authority(rest.strip_prefix(b"//").ok_or(CommandError::BadUrl)?);
     Authority::parse(authority)?;
     Ok(())
@@ -268,9 +268,14 @@ mod tests {
         assert_eq!(url_of(r#"{"url":"http:\/\/h\/n","later":[1,{"x":2}]}"#).unwrap(), "http://h/n");
         assert_eq!(url_of(r#"{"cancel":true}"#).unwrap(), "cancel");
         assert_eq!(url_of("CANCEL").unwrap(), "cancel");
-        for url in
-            ["HTTP://H:/ü.bin", "http://h?x=a@b", "http://[::1]:81/x#part", "http://h/a|b", "http://h#x"]
-        {
+        for url in [
+            "HTTP://H:/ü.bin",
+            "https://h/x",
+            "http://h?x=a@b",
+            "http://[::1]:81/x#part",
+            "http://h/a|b",
+            "http://h#x",
+        ] {
             assert_eq!(url_of(url).unwrap(), url);
         }
     }
@@ -318,7 +323,6 @@ mod tests {
         for (payload, error) in [
             ("", CommandError::NotACommand),
             ("hello", CommandError::NotACommand),
-            ("https://h/x", CommandError::UnsupportedScheme),
             ("http:///x", CommandError::BadUrl),
             ("http://h/a b", CommandError::BadUrl),
             ("http://h:0/x", CommandError::BadUrl),
@@ -331,7 +335,7 @@ mod tests {
             ("http:/h://x", CommandError::BadUrl),
             ("/x?from=http://h", CommandError::BadUrl),
             ("ftp://h/x", CommandError::UnsupportedScheme),
-            ("HTTPS://user:secret@h/x", CommandError::UnsupportedScheme),
+            ("HTTPS://user:secret@h/x", CommandError::Login),
             ("http://user:secret@h/x", CommandError::Login),
             ("http://user@h/x", CommandError::Login),
             ("http://münchen.example/x", CommandError::International),

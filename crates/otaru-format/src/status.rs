@@ -247,6 +247,24 @@ codes! {
     NoProduct = 47 "no_product",
     /// The release revokes more keys than the device has room for.
     NoRoom = 48 "no_room",
+    /// The server's certificate does not lead to a CA that the device trusts, or may not be used for this.
+    TlsUntrusted = 49 "tls_untrusted",
+    /// The server's certificate is for another host.
+    TlsWrongHost = 50 "tls_wrong_host",
+    /// A certificate of the server has expired, or is not valid yet.
+    TlsExpired = 51 "tls_expired",
+    /// The server and the device have no version of TLS, cipher or curve in common.
+    TlsNothingInCommon = 52 "tls_nothing_in_common",
+    /// The server ended the TLS handshake, or refused the device's certificate.
+    TlsClosed = 53 "tls_closed",
+    /// The device has no memory for a TLS session.
+    TlsMemory = 54 "tls_memory",
+    /// The server sends larger TLS records than the device has room for.
+    RecordTooLarge = 55 "record_too_large",
+    /// The server does not speak TLS there, or breaks it.
+    TlsProtocol = 56 "tls_protocol",
+    /// The server redirects from `https://` to `http://`, and nothing vouches for the firmware.
+    InsecureRedirect = 57 "insecure_redirect",
     /// Anything else, and what a newer device tells that this program does not know.
     #[serde(other)]
     Unknown = 255 "unknown",
@@ -399,6 +417,10 @@ pub struct Status<S> {
     /// that it runs.
     #[serde(skip_serializing_if = "is_false", default)]
     pub guards_lost: bool,
+    /// Whether the download was redirected from `https://` to `http://`. It is followed only where a signature or the digest that was
+    /// offered vouches for the firmware.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub left_tls: bool,
     /// Why the device started last.
     pub boot: S,
     /// Seconds since then.
@@ -490,6 +512,9 @@ impl<S: AsRef<str>> Status<S> {
         if self.guards_lost {
             json.flag("guards_lost", true);
         }
+        if self.left_tls {
+            json.flag("left_tls", true);
+        }
         json.text("boot", self.boot.as_ref());
         json.number("uptime", self.uptime.into());
         if let Some(rssi) = self.rssi {
@@ -535,6 +560,7 @@ mod tests {
             error: Some(Fault { code: Code::Panic, detail: "at \"main\":\n1" }),
             failed: Some(FailedImage { version: "2.0", image: Digest::of(b"y"), boots: 3 }),
             guards_lost: false,
+            left_tls: false,
             boot: "panic",
             uptime: 7,
             rssi: None,
@@ -557,6 +583,7 @@ mod tests {
             attempt: 2,
             deployment: Some("d-7"),
             guards_lost: true,
+            left_tls: true,
             rssi: Some(-71),
             free_stack: Some(16_384),
             order: Some(u64::MAX),

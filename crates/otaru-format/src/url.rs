@@ -1,4 +1,4 @@
-//! `http://` URLs: scheme and authority (RFC 3986 section 3), and the list of hosts that a device may fetch from.
+//! `http://` and `https://` URLs: scheme and authority (RFC 3986 section 3), and the list of hosts that a device may fetch from.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,7 +17,7 @@ pub enum UrlError {
     Malformed,
     /// Neither `http://` nor `https://`.
     Scheme,
-    /// `https://`.
+    /// `https://`, and the device has no TLS, or trusts nobody.
     Https,
     /// A user name or password before the host.
     Login,
@@ -32,8 +32,8 @@ impl UrlError {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "that cannot be used: a bad host, port or character",
-            Self::Scheme => "that is not http://",
-            Self::Https => "with https://, and only http:// can be fetched",
+            Self::Scheme => "that is not http:// or https://",
+            Self::Https => "with https://, and this firmware has no TLS, or no CA to trust",
             Self::Login => "with a login in it, and logins in URLs are not sent",
             Self::International => "with a host name to be written as punycode (xn--…)",
             Self::TooLong => "that is too long",
@@ -60,17 +60,38 @@ pub fn split_scheme(reference: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// Checks that a scheme is `http`, in any case.
-///
-/// # Errors
-/// [`UrlError::Https`] or [`UrlError::Scheme`].
-pub const fn check_scheme(scheme: &[u8]) -> Result<(), UrlError> {
-    if scheme.eq_ignore_ascii_case(b"http") {
-        Ok(())
-    } else if scheme.eq_ignore_ascii_case(b"https") {
-        Err(UrlError::Https)
-    } else {
-        Err(UrlError::Scheme)
+/// Scheme of a URL that firmware may be fetched from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Scheme {
+    /// In clear.
+    #[default]
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// Reads a scheme, in any case.
+    ///
+    /// # Errors
+    /// [`UrlError::Scheme`] for any other.
+    pub const fn parse(scheme: &[u8]) -> Result<Self, UrlError> {
+        if scheme.eq_ignore_ascii_case(b"http") {
+            Ok(Self::Http)
+        } else if scheme.eq_ignore_ascii_case(b"https") {
+            Ok(Self::Https)
+        } else {
+            Err(UrlError::Scheme)
+        }
+    }
+
+    /// The TCP port where none is written (RFC 9110 section 4.2).
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
     }
 }
 

@@ -223,6 +223,7 @@ proptest! {
             error: Some(Fault { code: Code::from_number(code), detail }),
             failed: Some(FailedImage { version, image: Digest::ZERO, boots }),
             guards_lost: true,
+            left_tls: true,
             boot: "software",
             uptime: 1,
             rssi: None,

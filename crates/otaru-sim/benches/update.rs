@@ -62,7 +62,7 @@ fn sector_by_sector(rate: u32, window: usize) -> Figures {
         let clock = SimClock::new(1.0);
         let lan = Lan::new(clock.clone(), quality(rate, window), 1);
         let image = firmware("1.1.0", SIZE, Behaviour::Healthy);
-        let server = http::Http::start(&lan, clock.clone());
+        let server = http::Http::start(&lan, clock.clone(), None);
         server.handle(move |request| http::file(request, &image, "\"1\""));
         let contents = vec![0x55; FLASH_LEN as usize];
         let mut flash = Flash::from_bytes(contents, Timing::W25Q, clock.clone());

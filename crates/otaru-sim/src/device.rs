@@ -25,6 +25,7 @@ use crate::bootloader::{self, BootloaderKind};
 use crate::clock::SimClock;
 use crate::firmware::{Behaviour, behaviour_of};
 use crate::flash::Flash;
+use crate::tls::HostTls;
 
 /// Bytes of an image that are read to learn its behaviour.
 const MARKER_WINDOW: usize = 1024;
@@ -168,6 +169,7 @@ struct SimPlatform<N, L>(PhantomData<(N, L)>);
 
 impl<N: TcpConnect + Dns, L: Link> Platform for SimPlatform<N, L> {
     type Net = N;
+    type Tls = HostTls;
     type Clock = SimClock;
     type Flash = Flash;
     type Board = SimBoard;
@@ -201,6 +203,8 @@ pub struct VirtualDevice<'a, N, L> {
     pub clock: SimClock,
     /// Sockets.
     pub net: &'a N,
+    /// TLS over them.
+    pub tls: HostTls,
     /// Wi-Fi link.
     pub link: L,
     /// The seed of its randomness.
@@ -296,7 +300,13 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
 
     /// The same device with a clock that begins now.
     fn started(&self) -> Self {
-        Self { clock: self.clock.restarted(), flash: self.flash.clone(), link: self.link.clone(), ..*self }
+        Self {
+            clock: self.clock.restarted(),
+            flash: self.flash.clone(),
+            link: self.link.clone(),
+            tls: self.tls.clone(),
+            ..*self
+        }
     }
 
     /// The firmware's `main`.
@@ -377,6 +387,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         let mut workspace = Box::new(Workspace::new());
         let parts = Parts::<SimPlatform<N, NoLink>> {
             net: self.net,
+            tls: &self.tls,
             clock: &self.clock,
             flash,
             board,
@@ -422,6 +433,7 @@ impl<N: TcpConnect + Dns, L: Link + Clone> VirtualDevice<'_, N, L> {
         let mut workspace = Box::new(Workspace::new());
         let parts = Parts::<SimPlatform<N, K>> {
             net: self.net,
+            tls: &self.tls,
             clock: &self.clock,
             flash,
             board,

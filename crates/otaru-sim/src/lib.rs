@@ -16,3 +16,4 @@ pub mod geometry;
 pub mod lab;
 pub mod lan;
 pub mod net;
+pub mod tls;

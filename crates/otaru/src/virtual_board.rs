@@ -41,6 +41,8 @@ pub(crate) struct BoardSettings {
     pub(crate) hosts: Vec<String>,
     /// The address of this machine that its boards connect from; any, if not given.
     pub(crate) source: Option<IpAddr>,
+    /// TLS of its boards.
+    pub(crate) tls: HostTls,
 }
 
 /// One virtual board.
@@ -119,6 +121,7 @@ impl Board {
             facts: bench.facts,
             clock: self.clock.clone(),
             net: &net,
+            tls: bench.tls.clone(),
             link,
             seed: seed(&self.name),
             // A flash in memory is blank at each start of this program, and its epoch must be a new one.

@@ -17,6 +17,7 @@ use crate::report::Reports;
 type File<'f, P> = RemoteFile<
     'f,
     <P as Platform>::Net,
+    <P as Platform>::Tls,
     <P as Platform>::Clock,
     Retries<'f, <P as Platform>::Clock, <P as Platform>::Rng>,
 >;

@@ -38,6 +38,7 @@ use rand_core::RngCore as _;
 
 use crate::board::{Board, Clock};
 use crate::config::{Config, ConfigError};
+use crate::dial::Dialer;
 use crate::job::Inbox;
 use crate::link;
 use crate::mqtt::Versions;
@@ -45,6 +46,7 @@ use crate::platform::{Parts, Platform};
 use crate::report::{Reports, Room};
 use crate::session::Session;
 use crate::talk::{Carried, Ends};
+use crate::tls::Tls as _;
 use crate::uplink::Uplink;
 use boot::Boot;
 use worker::Worker;
@@ -54,7 +56,7 @@ pub use workspace::Workspace;
 pub struct Agent<'a, P: Platform> {
     config: Config<'a>,
     topics: Topics<'a>,
-    net: &'a P::Net,
+    dialer: Dialer<'a, P::Net, P::Tls>,
     clock: &'a P::Clock,
     flash: P::Flash,
     board: RefCell<P::Board>,
@@ -78,9 +80,13 @@ impl<'a, P: Platform> Agent<'a, P> {
         boot: Boot,
     ) -> Result<Self, ConfigError> {
         let topics = config.check()?;
-        let Parts { net, clock, flash, board, link, health, rng } = parts;
+        let Parts { net, tls, clock, flash, board, link, health, rng } = parts;
+        if config.broker_tls && !tls.is_ready() {
+            return Err(ConfigError::NoTls);
+        }
+        let dialer = Dialer { net, tls };
         let board = RefCell::new(board);
-        Ok(Self { config, topics, net, clock, flash, board, link, health, rng, workspace, boot })
+        Ok(Self { config, topics, dialer, clock, flash, board, link, health, rng, workspace, boot })
     }
 
     /// Runs for ever; a restart happens inside, through [`Board::reset`].
@@ -105,7 +111,7 @@ impl<'a, P: Platform> Agent<'a, P> {
         };
         let versions = Versions::new(self.config.mqtt);
         let mut session = Session::<P> {
-            net: self.net,
+            dialer: self.dialer,
             rng: self.rng.clone(),
             ends,
             versions,
@@ -114,7 +120,7 @@ impl<'a, P: Platform> Agent<'a, P> {
         let mut link_rng = self.rng.clone();
         let link = link::keep(&mut self.link, self.clock, &mut link_rng, &uplink);
         let mut worker = Worker::<P> {
-            net: self.net,
+            dialer: self.dialer,
             clock: self.clock,
             config: &self.config,
             flash: &mut self.flash,

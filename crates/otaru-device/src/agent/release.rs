@@ -43,6 +43,7 @@ impl<P: Platform> Fetch<'_, '_, P> {
         let bytes = self.read_envelope(file).await?;
         let envelope = Envelope::parse(bytes)?;
         let (manifest, admission) = self.plan.admit_release(&envelope)?;
+        self.file.vouch(envelope.key_id().is_some() || self.plan.offered.is_some())?;
         let release = Some(candidate(&envelope, &manifest));
         if admission == Admission::AlreadyRunning {
             return Ok(Fetched { image: None, release });

@@ -51,6 +51,10 @@ impl<C: Clock, R: RngCore> RetryPolicy for Retries<'_, C, R> {
         self.uplink.wait(self.clock).await;
     }
 
+    fn left_tls(&mut self) {
+        self.reports.left_tls();
+    }
+
     async fn pause(&mut self, error: FetchError, at: u32) -> Result<(), FetchError> {
         if at >= self.furthest.saturating_add(HEADWAY) {
             self.furthest = at;

@@ -21,6 +21,7 @@ use super::worker::{ANNOUNCE, Worker};
 use super::workspace::Workspace;
 use crate::board::{Board, Clock};
 use crate::config::Config;
+use crate::dial::Dialer;
 use crate::http::RemoteFile;
 use crate::job::Job;
 use crate::memory::Pending;
@@ -157,8 +158,8 @@ impl<P: Platform> Worker<'_, P> {
             return Ok(Some(image).filter(|image| *image != self.boot.image));
         }
         forget_trial(self.boot, self.flash).await?;
-        let Self { net, clock, config, reports, uplink, .. } = *self;
-        let context = FetchContext::<P> { net, clock, config, reports, uplink };
+        let Self { dialer, clock, config, reports, uplink, .. } = *self;
+        let context = FetchContext::<P> { dialer, clock, config, reports, uplink };
         let slots = [slot, self.boot.slots.region(self.boot.slots.running())];
         let fetched =
             fetch_and_write(context, self.rng, self.flash, self.workspace, slots, offer.url, &plan).await;
@@ -247,14 +248,14 @@ async fn fetch_and_write<P: Platform>(
     url: &str,
     plan: &Plan<'_>,
 ) -> Result<Fetched, Reason> {
-    let FetchContext { net, clock, config, reports, uplink } = context;
+    let FetchContext { dialer, clock, config, reports, uplink } = context;
     let Workspace { release, pipe, http } = workspace;
     let mut channel = pipe.channel();
     let (sender, receiver) = channel.split();
     let flash = SharedFlash::new(flash);
     let retries = Retries::new(clock, config, reports, uplink, rng);
     let mut fetch = Fetch::<P> {
-        file: RemoteFile::new(net, clock, config.http, config.hosts, url, retries, http),
+        file: RemoteFile::new(dialer, clock, config.http, config.hosts, url, retries, http),
         feeder: Feeder::new(sender),
         plan,
         reports,
@@ -305,7 +306,7 @@ async fn stands<F: ReadNorFlash>(
 
 /// Parts of the agent that a download needs.
 struct FetchContext<'w, P: Platform> {
-    net: &'w P::Net,
+    dialer: Dialer<'w, P::Net, P::Tls>,
     clock: &'w P::Clock,
     config: &'w Config<'w>,
     reports: &'w Reports<'w>,

@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::boot::Boot;
 use super::workspace::Workspace;
 use crate::config::Config;
+use crate::dial::Dialer;
 use crate::job::{Inbox, Job};
 use crate::memory::Retry;
 use crate::platform::Platform;
@@ -17,7 +18,7 @@ pub(super) const ANNOUNCE: Duration = Duration::from_secs(2);
 
 /// Takes one command at a time.
 pub(super) struct Worker<'w, P: Platform> {
-    pub(super) net: &'w P::Net,
+    pub(super) dialer: Dialer<'w, P::Net, P::Tls>,
     pub(super) clock: &'w P::Clock,
     pub(super) config: &'w Config<'w>,
     pub(super) flash: &'w mut P::Flash,

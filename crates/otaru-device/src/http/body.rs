@@ -5,6 +5,7 @@ use core::ops::Range;
 use embedded_io_async::Read;
 
 use super::FetchError;
+use crate::dial::MayBeTls;
 
 /// Framing that tells a body's end (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub(super) struct Body<S> {
     framing: Framing,
 }
 
-impl<S: Read> Body<S> {
+impl<S: Read<Error: MayBeTls>> Body<S> {
     /// Goes on behind a head; `held` is the part of the buffer that came with it.
     pub(super) const fn new(socket: S, held: Range<usize>, framing: Framing) -> Self {
         Self { socket, held, framing }
@@ -96,7 +97,7 @@ impl<S: Read> Body<S> {
         }
         let room = buf.get_mut(self.held.end..).filter(|room| !room.is_empty());
         let count = self.socket.read(room.ok_or(FetchError::BadResponse)?).await;
-        let count = count.map_err(|_| FetchError::Truncated)?;
+        let count = count.map_err(|error| error.tls().map_or(FetchError::Truncated, FetchError::Tls))?;
         self.held.end += count;
         Ok(count)
     }

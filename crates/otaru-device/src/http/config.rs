@@ -10,6 +10,9 @@ pub struct HttpConfig {
     /// For name resolution and the TCP connection.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub connect_timeout: Duration,
+    /// For a TLS handshake, with a server of firmware or the broker. A chip without help for RSA and large curves takes seconds.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+    pub handshake_timeout: Duration,
     /// From the request to the answer's headers.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub first_byte_timeout: Duration,
@@ -23,9 +26,10 @@ pub struct HttpConfig {
 }
 
 impl HttpConfig {
-    /// 10 s, 15 s, 20 s, 2 KiB, 5 redirects.
+    /// 10 s, 30 s for TLS, 15 s, 20 s, 2 KiB, 5 redirects.
     pub const DEFAULT: Self = Self {
         connect_timeout: Duration::from_secs(10),
+        handshake_timeout: Duration::from_secs(30),
         first_byte_timeout: Duration::from_secs(15),
         stall_timeout: Duration::from_secs(20),
         least_rate: 2048,

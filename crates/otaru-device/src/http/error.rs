@@ -6,6 +6,9 @@ use core::time::Duration;
 use otaru_format::status::Code;
 use otaru_format::url::UrlError;
 
+use crate::dial::DialError;
+use crate::tls::TlsError;
+
 /// Why a download attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -35,6 +38,10 @@ pub(crate) enum FetchError {
     BadUrl(UrlError),
     /// The server redirects to a URL that cannot be fetched.
     BadRedirect(UrlError),
+    /// TLS failed.
+    Tls(TlsError),
+    /// The server redirects from `https://` to `http://`, and nothing vouches for what comes.
+    InsecureRedirect,
     /// The host is not on the list.
     HostNotAllowed {
         /// The server led there.
@@ -66,6 +73,7 @@ impl FetchError {
                 // What is no status code counts as the server's error (RFC 9110 section 15).
                 matches!(status, ..100 | 408 | 421 | 425 | 429 | 500..)
             }
+            Self::Tls(error) => error.is_transient(),
             _ => false,
         }
     }
@@ -95,6 +103,8 @@ impl FetchError {
             Self::Truncated | Self::ShortFile => Code::Truncated,
             Self::HttpStatus { .. } => Code::HttpStatus,
             Self::TooManyRedirects => Code::TooManyRedirects,
+            Self::Tls(error) => error.code(),
+            Self::InsecureRedirect => Code::InsecureRedirect,
             Self::BadUrl(UrlError::Scheme | UrlError::Https)
             | Self::BadRedirect(UrlError::Scheme | UrlError::Https) => Code::UnsupportedUrl,
             Self::BadUrl(_) => Code::BadCommand,
@@ -118,6 +128,10 @@ impl fmt::Display for FetchError {
             // Numbers of 32 bits are printed elsewhere, too.
             Self::HttpStatus { status, .. } => write!(f, "the server answered {}", u32::from(*status)),
             Self::TooManyRedirects => f.write_str("the server redirects without end"),
+            Self::Tls(error) => error.fmt(f),
+            Self::InsecureRedirect => f.write_str(
+                "the server redirects from https:// to http://, and the firmware is neither signed nor offered by its digest",
+            ),
             Self::BadUrl(why) => write!(f, "a URL {}", why.as_str()),
             Self::BadRedirect(why) => write!(f, "the server redirects to a URL {}", why.as_str()),
             Self::HostNotAllowed { is_redirected } => {
@@ -141,3 +155,14 @@ impl fmt::Display for FetchError {
 }
 
 impl core::error::Error for FetchError {}
+
+impl From<DialError> for FetchError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Dns => Self::Dns,
+            DialError::Connect => Self::Connect,
+            DialError::Timeout => Self::Timeout,
+            DialError::Tls(error) => Self::Tls(error),
+        }
+    }
+}

@@ -6,9 +6,10 @@ use super::BUFFER;
 use super::body::Body;
 use super::head::read_head;
 use super::url::{MAX_TARGET, Target};
+use crate::dial::MayBeTls;
 
 /// Reads head and body; gives back how many bytes the body had, if the head was understood.
-pub(crate) async fn answer(mut socket: impl Read) -> Option<usize> {
+pub(crate) async fn answer(mut socket: impl Read<Error: MayBeTls>) -> Option<usize> {
     let mut text = [0; MAX_TARGET];
     let mut target = Target::default();
     target.follow(b"http://host:81/folder/file?query", &mut text).ok()?;

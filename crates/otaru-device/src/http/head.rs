@@ -12,6 +12,7 @@ use super::FetchError;
 use super::body::Framing;
 use super::date;
 use super::url::Target;
+use crate::dial::MayBeTls;
 
 /// Bytes of all heads of an answer, interim ones included.
 const MAX_HEAD: usize = 16 * 1024;
@@ -139,7 +140,7 @@ pub(super) struct Answer {
 }
 
 /// Reads an answer's head through `buf`; gives back where in it the body's first bytes are. `text` is the target's.
-pub(super) async fn read_head<R: Read>(
+pub(super) async fn read_head<R: Read<Error: MayBeTls>>(
     socket: &mut R,
     target: &mut Target,
     text: &mut [u8],
@@ -155,7 +156,8 @@ pub(super) async fn read_head<R: Read>(
             }
             match socket.read(&mut lines.buf[lines.held.end..]).await {
                 Ok(count) if count > 0 => lines.held.end += count,
-                _ => return Err(FetchError::Connect),
+                Err(error) => return Err(error.tls().map_or(FetchError::Connect, FetchError::Tls)),
+                Ok(_) => return Err(FetchError::Connect),
             }
         }
         if lines.seen + lines.scanned - lines.held.start > MAX_HEAD {

@@ -7,8 +7,8 @@
 
 use core::time::Duration;
 
-use embedded_nal_async::{AddrType, Dns, TcpConnect};
-use otaru_format::url::{AllowedHost, Authority};
+use embedded_nal_async::{Dns, TcpConnect};
+use otaru_format::url::{AllowedHost, Authority, Scheme, UrlError};
 
 use super::body::{Body, Framing};
 use super::config::HttpConfig;
@@ -17,7 +17,9 @@ use super::head::{Answer, Kind, Validator, read_head};
 use super::request;
 use super::url::{MAX_TARGET, Target};
 use crate::board::Clock;
+use crate::dial::{Dialed, Dialer, Limits, MayBeTls, Server};
 use crate::timeout::within;
+use crate::tls::Tls;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,8 @@ pub(crate) trait RetryPolicy {
     /// # Errors
     /// The same error, when there is to be no other attempt.
     async fn pause(&mut self, error: FetchError, at: u32) -> Result<(), FetchError>;
+    /// Takes note that a redirect leads from `https://` to `http://`.
+    fn left_tls(&mut self);
 }
 
 /// Need of a reader for the bytes that come next.
@@ -52,8 +56,8 @@ pub(crate) enum Need {
 }
 
 /// A file on a server. Reading it is [`fill`](Self::fill), [`piece`](Self::piece), [`consume`](Self::consume).
-pub(crate) struct RemoteFile<'a, N: TcpConnect, C, P> {
-    net: &'a N,
+pub(crate) struct RemoteFile<'a, N: TcpConnect, T: Tls, C, P> {
+    dialer: Dialer<'a, N, T>,
     clock: &'a C,
     config: HttpConfig,
     hosts: &'a [AllowedHost<'a>],
@@ -68,12 +72,17 @@ pub(crate) struct RemoteFile<'a, N: TcpConnect, C, P> {
     at: u32,
     total: Option<u32>,
     validator: Validator,
-    answer: Option<Arriving<N::Connection<'a>>>,
+    answer: Option<Arriving<Dialed<'a, N, T>>>,
     changes: u8,
     /// An answer was of no use, and the reader was told to start over; the attempt is to be paid for.
     is_wasted: bool,
     /// The reader holds what it reads against hashes.
     is_checked: bool,
+    /// Whether something else than the way vouches for the file: a signature, or a digest that was offered. `None` before that is
+    /// known.
+    is_vouched: Option<bool>,
+    /// A redirect led from TLS to where there is none.
+    has_left_tls: bool,
 }
 
 /// An answer whose body arrives.
@@ -96,10 +105,10 @@ struct Pace {
     arrived: u32,
 }
 
-impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> {
+impl<'a, N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'a, N, T, C, P> {
     /// Prepares to read the file at `url`, which may lead to one of `hosts`, or anywhere if there are none.
     pub(crate) const fn new(
-        net: &'a N,
+        dialer: Dialer<'a, N, T>,
         clock: &'a C,
         config: HttpConfig,
         hosts: &'a [AllowedHost<'a>],
@@ -108,7 +117,7 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
         buf: &'a mut [u8; BUFFER],
     ) -> Self {
         Self {
-            net,
+            dialer,
             clock,
             config,
             hosts,
@@ -123,6 +132,8 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
             changes: 0,
             is_wasted: false,
             is_checked: false,
+            is_vouched: None,
+            has_left_tls: false,
         }
     }
 
@@ -135,6 +146,16 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
     /// for the file may have changed without a word.
     pub(crate) const fn set_checked(&mut self, is_checked: bool) {
         self.is_checked = is_checked;
+    }
+
+    /// Takes note of whether something else than the way vouches for the file. If not, no redirect may lead from TLS to where there is
+    /// none.
+    ///
+    /// # Errors
+    /// [`FetchError::InsecureRedirect`] where one has.
+    pub(crate) const fn vouch(&mut self, is_vouched: bool) -> Result<(), FetchError> {
+        self.is_vouched = Some(is_vouched);
+        if self.has_left_tls && !is_vouched { Err(FetchError::InsecureRedirect) } else { Ok(()) }
     }
 
     /// Goes on at another byte of the file. A short way ahead is read and dropped, and any way where the server knows no ranges;
@@ -224,8 +245,16 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
         let mut target = Target::default();
         target.follow(self.url.as_bytes(), &mut self.buf[..MAX_TARGET]).map_err(FetchError::BadUrl)?;
         for redirects in 0..=self.config.max_redirects {
+            let scheme = target.scheme();
             if self.request(&mut target, redirects > 0).await? {
                 return Ok(());
+            }
+            if scheme == Scheme::Https && target.scheme() == Scheme::Http {
+                self.has_left_tls = true;
+                if self.is_vouched == Some(false) {
+                    return Err(FetchError::InsecureRedirect);
+                }
+                self.policy.left_tls();
             }
         }
         Err(FetchError::TooManyRedirects)
@@ -235,14 +264,18 @@ impl<'a, N: TcpConnect + Dns, C: Clock, P: RetryPolicy> RemoteFile<'a, N, C, P> 
     async fn request(&mut self, target: &mut Target, is_redirected: bool) -> Result<bool, FetchError> {
         let (text, rest) = self.buf.split_at_mut(MAX_TARGET);
         let authority = Authority::parse(target.authority(text)).map_err(FetchError::BadUrl)?;
-        let port = authority.port.unwrap_or(80);
+        let tls = target.scheme() == Scheme::Https;
+        if tls && !self.dialer.tls.is_ready() {
+            let why = UrlError::Https;
+            return Err(if is_redirected { FetchError::BadRedirect(why) } else { FetchError::BadUrl(why) });
+        }
+        let port = authority.port.unwrap_or(target.scheme().default_port());
         if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.allows(&authority, port)) {
             return Err(FetchError::HostNotAllowed { is_redirected });
         }
-        let net = self.net;
-        let connection =
-            within(self.clock, self.config.connect_timeout, connect(net, &authority, port)).await;
-        let mut socket = connection.map_err(|_| FetchError::Timeout)??;
+        let server = Server { host: authority.host, address: authority.address(), port, tls };
+        let (connect, handshake) = (self.config.connect_timeout, self.config.handshake_timeout);
+        let mut socket = self.dialer.dial(server, self.clock, Limits { connect, handshake }).await?;
         let (offset, validator) = (self.at, self.validator.for_if_range());
         let exchange = async {
             let sent = request::send(&mut socket, target, offset, validator, text, rest).await;
@@ -350,7 +383,7 @@ enum BodyStart {
     StartOver,
 }
 
-impl<S: embedded_io_async::Read> Arriving<S> {
+impl<S: embedded_io_async::Read<Error: MayBeTls>> Arriving<S> {
     fn consume(&mut self, count: u32) {
         self.body.consume(count);
         self.room = self.room.saturating_sub(count);
@@ -370,17 +403,4 @@ impl Pace {
         }
         self.deadline.saturating_sub(now)
     }
-}
-
-/// Connects to a server by its name or address.
-async fn connect<'a, N: TcpConnect + Dns>(
-    net: &'a N,
-    server: &Authority<'_>,
-    port: u16,
-) -> Result<N::Connection<'a>, FetchError> {
-    let address = match server.address() {
-        Some(address) => address,
-        None => net.get_host_by_name(server.host, AddrType::Either).await.map_err(|_| FetchError::Dns)?,
-    };
-    net.connect((address, port).into()).await.map_err(|_| FetchError::Connect)
 }

@@ -1,11 +1,11 @@
 //! The URL that is fetched, in the form it is sent in, and where a redirect leads from there.
 
-use otaru_format::url::{Authority, UrlError, check_scheme, split_authority, split_scheme};
+use otaru_format::url::{Authority, Scheme, UrlError, split_authority, split_scheme};
 
 /// Bytes of the longest URL that is fetched, encoded and without its `http://`. Signed links have 500 to 2,000.
 pub(crate) const MAX_TARGET: usize = 2048;
 
-/// Lengths of the parts of a URL in a buffer: host and port as the `Host` field has them, path, and query with its `?`.
+/// Scheme of a URL, and lengths of its parts in a buffer: host and port as the `Host` field has them, path, and query with its `?`.
 ///
 /// The text itself is in the first [`MAX_TARGET`] bytes of the download's buffer, which the body overwrites.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,12 +13,18 @@ pub(super) struct Target {
     authority: usize,
     path: usize,
     all: usize,
+    scheme: Scheme,
 }
 
 impl Target {
     /// Host and port as the `Host` field has them.
     pub(super) fn authority<'b>(&self, text: &'b [u8]) -> &'b [u8] {
         text.get(..self.authority).unwrap_or_default()
+    }
+
+    /// Scheme, which decides whether TLS is spoken.
+    pub(super) const fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// Path and query as the request line has them (RFC 9112 section 3.2.1).
@@ -34,7 +40,7 @@ impl Target {
     pub(super) fn follow(&mut self, reference: &[u8], text: &mut [u8]) -> Result<(), UrlError> {
         let (absolute, rest) = match split_scheme(reference) {
             Some((scheme, rest)) => {
-                check_scheme(scheme)?;
+                self.scheme = Scheme::parse(scheme)?;
                 if !rest.starts_with(b"//") {
                     return Err(UrlError::Malformed);
                 }
@@ -82,7 +88,7 @@ impl Target {
         for byte in authority.host.bytes() {
             push(text, &mut end, byte.to_ascii_lowercase())?;
         }
-        if let Some(port) = authority.port.filter(|port| *port != 80) {
+        if let Some(port) = authority.port.filter(|port| *port != self.scheme.default_port()) {
             push(text, &mut end, b':')?;
             let mut unit = 10_000;
             while unit > 0 {
@@ -222,6 +228,9 @@ mod tests {
             ("//g?x", "g/?x"),
             ("http://g/../x", "g/x"),
             ("HTTP://G:80?x=1#f", "g/?x=1"),
+            ("HTTPS://G:443?x=1#f", "g/?x=1"),
+            ("https://g:80/x", "g:80/x"),
+            ("http://g:443/x", "g:443/x"),
             ("http://g:/x", "g/x"),
             ("http://g:08080/x", "g:8080/x"),
             ("//[2001:DB8::1]:81/x", "[2001:db8::1]:81/x"),
@@ -259,8 +268,7 @@ mod tests {
     #[test]
     fn what_cannot_be_fetched_is_told() {
         for (reference, error) in [
-            ("https://g/x", UrlError::Https),
-            ("HTTPS:x", UrlError::Https),
+            ("HTTPS:x", UrlError::Malformed),
             ("ftp://g/x", UrlError::Scheme),
             ("mailto:x", UrlError::Scheme),
             ("g:8080/x", UrlError::Scheme),

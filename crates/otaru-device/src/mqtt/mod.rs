@@ -18,8 +18,10 @@ pub(crate) use version::{Answer, Level, Versions};
 
 use crate::board::Clock;
 use crate::config::Config;
+use crate::dial::{DialError, MayBeTls};
 use crate::history::Origin;
 use crate::timeout::within;
+use crate::tls::TlsError;
 
 /// Bytes of an outgoing packet without its payload: topic and header.
 const HEAD: usize = 192;
@@ -44,6 +46,8 @@ pub(crate) enum Ended {
     Protocol,
     /// A topic or name cannot be used.
     BadName,
+    /// TLS failed.
+    Tls(TlsError),
 }
 
 impl Ended {
@@ -79,6 +83,17 @@ impl fmt::Display for Ended {
             Self::Refused(code) => write!(f, "the broker ended it with reason 0x{code:02x}"),
             Self::Protocol => f.write_str("the broker broke the protocol"),
             Self::BadName => f.write_str("device or topic name cannot be used"),
+            Self::Tls(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<DialError> for Ended {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Dns | DialError::Connect => Self::Network,
+            DialError::Timeout => Self::Silent,
+            DialError::Tls(error) => Self::Tls(error),
         }
     }
 }
@@ -138,7 +153,7 @@ pub(crate) struct Connection<'c, S, C> {
     limit: Duration,
 }
 
-impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
+impl<'c, S: Read<Error: MayBeTls> + Write, C: Clock> Connection<'c, S, C> {
     /// Connects, and leaves the last will.
     ///
     /// # Errors
@@ -333,7 +348,8 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         let room = self.buffers.incoming.get_mut(self.have..end).ok_or(Ended::Protocol)?;
         match self.socket.read(room).await {
             Ok(count) if count > 0 => self.have += count,
-            _ => return Err(Ended::Network),
+            Err(error) => return Err(error.tls().map_or(Ended::Network, Ended::Tls)),
+            Ok(_) => return Err(Ended::Network),
         }
         Ok(())
     }

@@ -219,6 +219,7 @@ mod tests {
             error: None,
             failed: None,
             guards_lost: false,
+            left_tls: false,
             boot: "power_on".to_owned(),
             uptime: 1,
             rssi: None,

@@ -18,12 +18,15 @@ use tokio::sync::{Notify, mpsc};
 pub use super::dialect::ReasonCode;
 use super::dialect::{self, EchoPolicy, Outgoing, V5, VersionRefusal};
 use crate::clock::SimClock;
-use crate::lan::{Lan, Stream};
+use crate::lab::pipe::{self, HostConfig, Pipe};
+use crate::lan::Lan;
 
 /// An answer that says nothing (MQTT 5 section 3.13).
 const PINGRESP: [u8; 2] = [0xD0, 0];
 /// The port it listens at.
 pub const PORT: u16 = 1883;
+/// The port it listens at with TLS.
+pub const TLS_PORT: u16 = 8883;
 
 /// One message, as it was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +97,8 @@ struct Delivery {
 pub struct Broker(Rc<Inner>);
 
 impl Broker {
-    /// Starts a broker on this network, as a task of the current `LocalSet`.
-    pub fn start(lan: &Lan, clock: SimClock) -> Self {
+    /// Starts a broker on this network, as a task of the current `LocalSet`; with `tls` at a second port, too.
+    pub fn start(lan: &Lan, clock: SimClock, tls: Option<HostConfig>) -> Self {
         let broker = Self(Rc::new(Inner {
             clock,
             log: RefCell::default(),
@@ -115,15 +118,15 @@ impl Broker {
             acknowledged: RefCell::default(),
             changed: Notify::new(),
         }));
-        let mut listener = lan.listen(PORT);
         let this = broker.clone();
-        tokio::task::spawn_local(async move {
-            loop {
-                let stream = listener.accept().await;
-                let this = this.clone();
-                tokio::task::spawn_local(async move { this.serve(stream).await });
-            }
-        });
+        let serve = move |pipe| {
+            let this = this.clone();
+            async move { this.serve(pipe).await }
+        };
+        if tls.is_some() {
+            pipe::serve(lan, TLS_PORT, tls, serve.clone());
+        }
+        pipe::serve(lan, PORT, None, serve);
         broker
     }
 
@@ -266,7 +269,7 @@ impl Broker {
         }
     }
 
-    async fn serve(&self, stream: Stream) {
+    async fn serve(&self, stream: Pipe) {
         let mut connection = Connection { stream, bytes: BytesMut::new(), level: V5 };
         let Some(Packet::Connect(connect)) = connection.next().await else { return };
         if self.0.away.get() {
@@ -385,7 +388,7 @@ impl Broker {
 }
 
 struct Connection {
-    stream: Stream,
+    stream: Pipe,
     bytes: BytesMut,
     level: u8,
 }

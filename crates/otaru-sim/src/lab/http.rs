@@ -8,10 +8,13 @@ use embedded_io_async::{Read as _, Write as _};
 use otaru_device::Clock as _;
 
 use crate::clock::SimClock;
-use crate::lan::{Lan, Stream};
+use crate::lab::pipe::{self, HostConfig, Pipe};
+use crate::lan::Lan;
 
 /// The port it listens at.
 pub const PORT: u16 = 80;
+/// The port it listens at with TLS.
+pub const TLS_PORT: u16 = 443;
 
 /// A request, as far as answers depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,23 +76,23 @@ pub struct Http {
 }
 
 impl Http {
-    /// Starts a server that knows no path, as a task of the current `LocalSet`.
-    pub fn start(lan: &Lan, clock: SimClock) -> Self {
+    /// Starts a server that knows no path, as a task of the current `LocalSet`; with `tls` at a second port, too.
+    pub fn start(lan: &Lan, clock: SimClock, tls: Option<HostConfig>) -> Self {
         let http = Self {
             clock,
             handler: Rc::new(RefCell::new(Rc::new(|_| vec![head(404, &[("Content-Length", "0")])]))),
             requests: Rc::default(),
             sent: Rc::default(),
         };
-        let mut listener = lan.listen(PORT);
         let this = http.clone();
-        tokio::task::spawn_local(async move {
-            loop {
-                let stream = listener.accept().await;
-                let this = this.clone();
-                tokio::task::spawn_local(async move { this.serve(stream).await });
-            }
-        });
+        let serve = move |pipe| {
+            let this = this.clone();
+            async move { this.serve(pipe).await }
+        };
+        if tls.is_some() {
+            pipe::serve(lan, TLS_PORT, tls, serve.clone());
+        }
+        pipe::serve(lan, PORT, None, serve);
         http
     }
 
@@ -108,7 +111,7 @@ impl Http {
         self.sent.get()
     }
 
-    async fn serve(&self, mut stream: Stream) {
+    async fn serve(&self, mut stream: Pipe) {
         let mut bytes = Vec::new();
         loop {
             let end = loop {
@@ -146,7 +149,7 @@ impl Http {
     }
 
     /// Does one step; says whether the connection goes on.
-    async fn perform(&self, act: Act, stream: &mut Stream) -> bool {
+    async fn perform(&self, act: Act, stream: &mut Pipe) -> bool {
         match act {
             Act::Send(bytes) => {
                 for piece in bytes.chunks(512) {

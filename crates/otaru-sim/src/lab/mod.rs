@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod dialect;
 pub mod http;
+mod pipe;
 pub mod release;
 
 use std::cell::RefCell;
@@ -25,9 +26,11 @@ use crate::firmware::{Behaviour, FirmwareSpec};
 use crate::flash::{Flash, FlashError};
 use crate::geometry::Geometry;
 use crate::lan::{Lan, Quality};
+use crate::tls::HostTls;
 use broker::Broker;
 use dialect::VersionRefusal;
 use http::{Act, Http};
+pub use pipe::HostConfig;
 
 /// The device's name.
 pub const DEVICE: &str = "lab-1";
@@ -82,6 +85,10 @@ pub struct Setup {
     pub oddity: Oddity,
     /// Answer to MQTT 5, where the broker speaks 3.1.1 only.
     pub only_311: Option<VersionRefusal>,
+    /// TLS of the device.
+    pub tls: HostTls,
+    /// TLS of the web server and of the broker, at ports of their own.
+    pub host_tls: Option<HostConfig>,
 }
 
 impl Default for Setup {
@@ -99,6 +106,8 @@ impl Default for Setup {
             chance_varies: false,
             oddity: Oddity::None,
             only_311: None,
+            tls: HostTls::default(),
+            host_tls: None,
         }
     }
 }
@@ -143,9 +152,9 @@ impl Lab {
 
     fn with_flash(setup: Setup, flash: Flash, clock: SimClock) -> Self {
         let lan = Lan::new(clock.clone(), setup.quality, setup.seed);
-        let broker = Broker::start(&lan, clock.clone());
+        let broker = Broker::start(&lan, clock.clone(), setup.host_tls.clone());
         broker.speak_311_only(setup.only_311);
-        let http = Http::start(&lan, clock.clone());
+        let http = Http::start(&lan, clock.clone(), setup.host_tls.clone());
         Self { clock, lan, broker, http, flash, setup, events: Rc::default(), power_ons: 0, running: None }
     }
 
@@ -178,6 +187,7 @@ impl Lab {
             facts: setup.facts,
             clock,
             net: lan,
+            tls: setup.tls,
             link: lan.clone(),
             seed: setup.seed,
             power_ons,

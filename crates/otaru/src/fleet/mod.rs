@@ -131,6 +131,7 @@ pub(crate) mod tests {
             error: None,
             failed: None,
             guards_lost: false,
+            left_tls: false,
             boot: "power_on".into(),
             uptime: 1,
             rssi: None,

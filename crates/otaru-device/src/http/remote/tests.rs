@@ -11,8 +11,10 @@ use std::vec::Vec;
 
 use embassy_futures::poll_once;
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use embedded_nal_async::AddrType;
 
 use super::*;
+use crate::tls::NoTls;
 
 const TAG: &str = "ETag: \"one\"\r\n";
 
@@ -95,6 +97,8 @@ struct AtOnce<'e>(&'e RefCell<Vec<FetchError>>);
 impl RetryPolicy for AtOnce<'_> {
     async fn ready(&mut self) {}
 
+    fn left_tls(&mut self) {}
+
     async fn pause(&mut self, error: FetchError, _: u32) -> Result<(), FetchError> {
         let is_last = !error.is_transient() || self.0.borrow().len() == 6;
         self.0.borrow_mut().push(error);
@@ -102,14 +106,22 @@ impl RetryPolicy for AtOnce<'_> {
     }
 }
 
-type File<'a> = RemoteFile<'a, Net, Still, AtOnce<'a>>;
+type File<'a> = RemoteFile<'a, Net, NoTls, Still, AtOnce<'a>>;
 
 /// Reads a file from a server with these answers; returns the ranges that were asked for, and why attempts ended.
 fn read(answers: Vec<Vec<u8>>, with: impl FnOnce(&mut File<'_>)) -> (Vec<Option<u32>>, Vec<FetchError>) {
     let net = Net { answers: RefCell::new(answers.into()), requests: RefCell::default() };
     let (errors, mut buf) = (RefCell::default(), [0; BUFFER]);
     let (config, policy) = (HttpConfig::DEFAULT, AtOnce(&errors));
-    with(&mut RemoteFile::new(&net, &Still, config, &[], "http://files/x", policy, &mut buf));
+    with(&mut RemoteFile::new(
+        Dialer { net: &net, tls: &NoTls },
+        &Still,
+        config,
+        &[],
+        "http://files/x",
+        policy,
+        &mut buf,
+    ));
     let range = |request: &String| {
         let from = request.split("Range: bytes=").nth(1)?.split('-').next()?;
         from.parse().ok()
