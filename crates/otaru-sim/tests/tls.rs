@@ -9,7 +9,8 @@ use otaru_sim::firmware::Behaviour;
 use otaru_sim::lab::http::{Act, file, head};
 use otaru_sim::lab::release::{Key, Recipe};
 use otaru_sim::lab::{HostConfig, Lab, Setup, firmware, run};
-use otaru_sim::tls::{HostTls, Trust};
+use otaru_sim::tls::HostTls;
+use otaru_tls::Trust;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -30,9 +31,7 @@ impl Authority {
 
     /// TLS of a device that trusts it.
     fn trusted(&self) -> HostTls {
-        let mut trust = Trust::default();
-        trust.add_pem(self.0.pem().as_bytes()).unwrap();
-        HostTls::new(trust).unwrap()
+        HostTls::new(Trust::of_pem(self.0.pem().as_bytes()).unwrap())
     }
 
     /// TLS of a host with these names.

@@ -9,6 +9,7 @@ use crate::commands::{
     release, resign, rollout, serve, shell, sim, token, verify, watch,
 };
 use crate::output::{Outcome, Output};
+use crate::trust::TrustArgs;
 use crate::{logging, options, ui};
 
 const EXAMPLES: &str = "\
@@ -39,6 +40,8 @@ pub(crate) struct Cli {
     command: Command,
     #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[derive(Subcommand)]
@@ -83,6 +86,10 @@ pub(crate) fn main() -> ExitCode {
     // A server has logs of another kind.
     if !matches!(cli.command, Command::Serve(_)) {
         logging::start(cli.output.verbose);
+    }
+    if let Err(error) = cli.trust.note() {
+        ui::error(&reasons(&error));
+        return ExitCode::FAILURE;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

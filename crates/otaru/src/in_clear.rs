@@ -24,12 +24,12 @@ pub(crate) fn token(server: &str) -> Option<String> {
 
 /// A warning about the password for a broker, if it leaves this machine in clear.
 pub(crate) fn broker_password(broker: &BrokerUrl) -> Option<String> {
-    if broker.password.is_none() || is_here(&broker.authority()) {
+    if broker.tls || broker.password.is_none() || is_here(&broker.authority()) {
         return None;
     }
     Some(format!(
         "the password goes to {broker} in clear, and whoever is on the way can read and use it; \
-         a tunnel hides it: ssh -L 1883:127.0.0.1:{} HOST, then mqtt://127.0.0.1",
+         where the broker speaks TLS use mqtts://, or a tunnel: ssh -L 1883:127.0.0.1:{} HOST, then mqtt://127.0.0.1",
         broker.port
     ))
 }
@@ -84,6 +84,7 @@ mod tests {
             "mqtt://me:s3cret@localhost:1884",
             "mqtt://192.0.2.1",
             "mqtt://me@192.0.2.1",
+            "mqtts://me:s3cret@192.0.2.1",
         ] {
             assert_eq!(warned(near), None, "{near}");
         }

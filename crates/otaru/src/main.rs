@@ -23,6 +23,7 @@ mod release_file;
 mod release_words;
 mod rollouts;
 mod signals;
+mod trust;
 mod ui;
 mod virtual_board;
 

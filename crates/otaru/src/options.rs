@@ -15,6 +15,8 @@ use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 use otaru_broker::client::{BrokerUrl, Login, MqttVersion, Secret};
 use otaru_rollout::{BadSpan, Span};
 
+use crate::trust;
+
 /// The options that stand on the command line itself, by their ids.
 static GIVEN: OnceLock<BTreeSet<String>> = OnceLock::new();
 
@@ -87,7 +89,7 @@ pub(crate) fn first_line(path: &Path) -> anyhow::Result<Secret> {
 /// Options for the broker and its topics.
 #[derive(clap::Args)]
 pub(crate) struct BrokerArgs {
-    /// The broker: `mqtt://[USER:PASSWORD@]HOST[:PORT]`
+    /// The broker: `mqtt://[USER:PASSWORD@]HOST[:PORT]`, or `mqtts://` for TLS
     #[arg(
         long,
         value_name = "URL",
@@ -113,6 +115,7 @@ impl BrokerArgs {
         check_topic("--base", &self.base)?;
         let mut url: BrokerUrl = self.broker.expose().parse().context("--broker")?;
         url.version = self.mqtt_version;
+        url.trust = trust::of_this_run();
         let (username, password) = self.login.read()?;
         let typed = |option: bool| option || !is_given("broker");
         if typed(is_given("username")) || url.username.is_none() {

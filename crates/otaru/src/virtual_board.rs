@@ -18,8 +18,10 @@ use otaru_sim::device::{ChipFacts, Event, Oddity, VirtualDevice};
 use otaru_sim::firmware::provision;
 use otaru_sim::flash::{FLASH_LEN, Flash, Timing};
 use otaru_sim::net::{TokioNet, Wifi};
+use otaru_sim::tls::HostTls;
 
 use crate::logging::DEVICE;
+use crate::trust;
 use crate::ui::clean;
 use otaru_broker::client::{BrokerUrl, Login};
 
@@ -43,6 +45,15 @@ pub(crate) struct BoardSettings {
     pub(crate) source: Option<IpAddr>,
     /// TLS of its boards.
     pub(crate) tls: HostTls,
+}
+
+/// TLS of virtual boards: they trust whom this program does. There is none where that is nobody.
+pub(crate) fn tls() -> HostTls {
+    let trust = trust::of_this_run();
+    match trust.client_config() {
+        Ok(_) => HostTls::new(trust),
+        Err(_) => HostTls::default(),
+    }
 }
 
 /// One virtual board.
@@ -95,6 +106,7 @@ impl Board {
         let login = bench.broker.login();
         let mut config = Config::new(&self.name, &bench.broker.host);
         config.broker_port = bench.broker.port;
+        config.broker_tls = bench.broker.tls;
         config.topic_prefix = &bench.base;
         config.mqtt = bench.broker.version;
         config.keys = &bench.keys;

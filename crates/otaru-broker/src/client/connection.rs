@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::WriteHalf;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::flight::{InFlight, Kind, Reply};
 use super::frame::{Frame, Frames};
-use super::handshake::{Accepted, READ};
+use super::handshake::{Accepted, READ, Wire};
 use super::message::LONGEST_MESSAGE;
 use super::pace::Pace;
 use super::packet::{self, Limits, Outgoing, Packet};
@@ -55,10 +54,12 @@ pub(super) enum End {
 
 /// Runs a connection to its end. Says when everything is subscribed to again.
 pub(super) async fn run(accepted: Accepted, desk: &mut Desk, pace: Pace, mut on_ready: impl FnMut()) -> End {
-    let Accepted { mut stream, version, limits, early } = accepted;
-    let (mut reader, mut writer) = stream.split();
+    let Accepted { stream, version, limits, early } = accepted;
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut talk = Talk::new(version, limits, pace);
     let mut is_ready = false;
+    // Over TLS, what was written may still wait for its record to be sent.
+    let mut is_flushed = true;
     let mut buf = [0; READ];
     let mut begun =
         talk.resubscribe(&desk.subscriptions).and_then(|()| talk.take(&early, &mut desk.subscriptions));
@@ -80,9 +81,10 @@ pub(super) async fn run(accepted: Accepted, desk: &mut Desk, pace: Pace, mut on_
                 Ok(len) if len > 0 => talk.take(buf.get(..len).unwrap_or_default(), &mut desk.subscriptions),
                 _ => return End::Lost("the broker closed the connection".into()),
             },
-            written = writer.write(&talk.out), if !talk.out.is_empty() => match written {
+            sent = send(&mut writer, &talk.out), if !talk.out.is_empty() || !is_flushed => match sent {
                 Ok(len) => {
-                    talk.out.advance(len);
+                    talk.out.advance(len.unwrap_or(0));
+                    is_flushed = len.is_none();
                     Ok(())
                 }
                 Err(_) => return End::Lost("the connection broke".into()),
@@ -99,8 +101,16 @@ pub(super) async fn run(accepted: Accepted, desk: &mut Desk, pace: Pace, mut on_
     }
 }
 
+/// Writes some of what waits, and returns how much; `None` when nothing waits and all that was written is on its way. May be dropped.
+async fn send(writer: &mut WriteHalf<Wire>, out: &[u8]) -> std::io::Result<Option<usize>> {
+    match out {
+        [] => writer.flush().await.map(|()| None),
+        out => writer.write(out).await.map(Some),
+    }
+}
+
 /// Sends what waits, and DISCONNECT.
-async fn goodbye(writer: &mut WriteHalf<'_>, out: &mut BytesMut) -> std::io::Result<()> {
+async fn goodbye(writer: &mut WriteHalf<Wire>, out: &mut BytesMut) -> std::io::Result<()> {
     out.extend_from_slice(&packet::DISCONNECT);
     writer.write_all_buf(out).await?;
     writer.shutdown().await

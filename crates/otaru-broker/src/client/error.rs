@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use otaru_tls::{Reason, TrustError};
+
 use super::version::MqttVersion;
 use crate::version::Version;
 
@@ -17,6 +19,10 @@ pub enum BrokerError {
     Silent(String),
     /// Another network error.
     Network(String, io::Error),
+    /// There is no TLS session with it.
+    Tls(String, Reason),
+    /// Whom to trust cannot be found out.
+    Trust(TrustError),
     /// Something listens, but it is no MQTT broker.
     NotMqtt(String, String),
     /// The broker does not speak the version of MQTT that it was asked in.
@@ -79,6 +85,8 @@ impl fmt::Display for BrokerError {
                 write!(f, "{broker} does not answer; check address, port and firewall")
             }
             Self::Network(broker, error) => write!(f, "cannot reach {broker}: {error}"),
+            Self::Tls(broker, why) => write!(f, "no TLS with {broker}: {why}"),
+            Self::Trust(error) => error.fmt(f),
             Self::NotMqtt(broker, why) => {
                 write!(f, "{broker} does not speak MQTT ({why}); check the port")
             }

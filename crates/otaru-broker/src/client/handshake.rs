@@ -4,9 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use otaru_tls::Reason;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_util::either::Either;
 
 use super::error::BrokerError;
 use super::frame::{Frame, Frames};
@@ -21,9 +26,12 @@ const TLS_ALERT: u8 = 0x15;
 /// Bytes that are read at once.
 pub(super) const READ: usize = 8 * 1024;
 
+/// Connection, in clear or over TLS.
+pub(super) type Wire = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
 /// A connection that the broker accepted.
 pub(super) struct Accepted {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Wire,
     pub(super) version: Version,
     pub(super) limits: Limits,
     /// Bytes that came behind the CONNACK.
@@ -68,8 +76,6 @@ async fn handshake(
         Failure::other(BrokerError::Login { broker: url.to_string(), username: url.username.clone() })
     })?;
     let mut stream = reach(url).await.map_err(Failure::other)?;
-    // Acknowledgements are small; they need not wait for more.
-    let _ = stream.set_nodelay(true);
     let (body, early) = match answer(&mut stream, &connect).await {
         Ok(Answer::Connack { body, early }) => (body, early),
         Ok(Answer::Closed) => {
@@ -79,7 +85,14 @@ async fn handshake(
         Ok(Answer::NotMqtt(why)) => {
             return Err(Failure::other(BrokerError::NotMqtt(url.to_string(), why.into())));
         }
-        Err(error) => return Err(Failure::other(BrokerError::Network(url.to_string(), error))),
+        Err(error) => {
+            // In TLS 1.3 a server refuses a client's certificate after its own handshake.
+            let error = match Reason::of_io(&error, false) {
+                Some(why) => BrokerError::Tls(url.to_string(), why),
+                None => BrokerError::Network(url.to_string(), error),
+            };
+            return Err(Failure::other(error));
+        }
     };
     let broker = url.to_string();
     match packet::connack(version, &body) {
@@ -96,18 +109,34 @@ async fn handshake(
     }
 }
 
-/// Makes a TCP connection.
-async fn reach(url: &BrokerUrl) -> Result<TcpStream, BrokerError> {
+/// Makes a connection, over TLS where that is asked for.
+async fn reach(url: &BrokerUrl) -> Result<Wire, BrokerError> {
     let broker = url.to_string();
     let Ok(addresses) = lookup_host((url.host.as_str(), url.port)).await else {
         return Err(BrokerError::UnknownHost(broker));
     };
     let addresses: Vec<SocketAddr> = addresses.collect();
-    TcpStream::connect(addresses.as_slice()).await.map_err(|error| match error.kind() {
+    let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => BrokerError::Refused(broker),
         io::ErrorKind::TimedOut => BrokerError::Silent(broker),
         _ => BrokerError::Network(broker, error),
-    })
+    })?;
+    // Acknowledgements are small; they need not wait for more.
+    let _ = stream.set_nodelay(true);
+    if url.tls { secure(url, stream).await.map(Either::Right) } else { Ok(Either::Left(stream)) }
+}
+
+/// Does the TLS handshake.
+async fn secure(url: &BrokerUrl, stream: TcpStream) -> Result<Box<TlsStream<TcpStream>>, BrokerError> {
+    let config = url.trust.client_config().map_err(BrokerError::Trust)?;
+    let broker = url.to_string();
+    let Ok(name) = ServerName::try_from(url.host.clone()) else {
+        return Err(BrokerError::Tls(broker, Reason::WrongHost));
+    };
+    match TlsConnector::from(config).connect(name, stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(BrokerError::Tls(broker, Reason::of_io(&error, true).unwrap_or(Reason::Closed))),
+    }
 }
 
 /// Answer to a CONNECT.
@@ -117,9 +146,13 @@ enum Answer {
     NotMqtt(&'static str),
 }
 
-async fn answer(stream: &mut TcpStream, connect: &[u8]) -> io::Result<Answer> {
+async fn answer(stream: &mut Wire, connect: &[u8]) -> io::Result<Answer> {
     // A broker may close before it has read all of this; what it said is in the bytes that came.
-    let sent = stream.write_all(connect).await;
+    let sent = async {
+        stream.write_all(connect).await?;
+        stream.flush().await
+    };
+    let sent = sent.await;
     let mut frames = Frames::default();
     let mut buf = [0; READ];
     let mut is_first = true;

@@ -1,8 +1,9 @@
-//! Address of a broker, `mqtt://[user:pass@]HOST[:PORT]`, with a password that is never printed.
+//! Address of a broker, `mqtt[s]://[user:pass@]HOST[:PORT]`, with a password that is never printed.
 
 use std::fmt;
 use std::str::FromStr;
 
+use otaru_tls::Trust;
 use percent_encoding::percent_decode_str;
 
 use super::secret::Secret;
@@ -10,6 +11,8 @@ use super::version::MqttVersion;
 
 /// The port of plain MQTT.
 pub const DEFAULT_PORT: u16 = 1883;
+/// The port of MQTT over TLS.
+pub(super) const DEFAULT_TLS_PORT: u16 = 8883;
 
 /// A user name and its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,11 @@ pub struct BrokerUrl {
     pub username: Option<String>,
     /// The password.
     pub password: Option<Secret>,
+    /// Whether it is spoken to over TLS.
+    pub tls: bool,
+    /// CAs that its certificate may be of, and the certificate that it is shown. No part of the text: they are the system's where that was
+    /// parsed.
+    pub trust: Trust,
     /// The version that is spoken with it. No part of the text: it is `auto` where that was parsed.
     pub version: MqttVersion,
 }
@@ -38,7 +46,15 @@ pub struct BrokerUrl {
 impl BrokerUrl {
     /// Makes the address of a broker without a login.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self { host: host.into(), port, username: None, password: None, version: MqttVersion::Auto }
+        Self {
+            host: host.into(),
+            port,
+            username: None,
+            password: None,
+            tls: false,
+            trust: Trust::default(),
+            version: MqttVersion::Auto,
+        }
     }
 
     /// Changes the version that is spoken with it.
@@ -65,15 +81,14 @@ impl BrokerUrl {
 
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mqtt://{}", self.authority())
+        let scheme = if self.tls { "mqtts" } else { "mqtt" };
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 
 /// Why a text is no broker URL. Never contains the text, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrokerUrlError {
-    /// It asks for TLS.
-    Tls,
     /// The scheme is not that of a broker.
     Scheme(String),
     /// It has a path.
@@ -91,12 +106,8 @@ pub enum BrokerUrlError {
 impl fmt::Display for BrokerUrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tls => f.write_str(
-                "TLS to the broker is not built in yet: use mqtt:// on a network you trust, \
-                 or a local tunnel (stunnel, ssh -L) to the broker's TLS port",
-            ),
             Self::Scheme(scheme) => {
-                write!(f, "\"{scheme}://\" is not a broker; write mqtt://HOST:PORT")
+                write!(f, "\"{scheme}://\" is not a broker; write mqtt://HOST:PORT, or mqtts:// for TLS")
             }
             Self::Path => f.write_str("a broker URL has no path; the topic prefix goes into --base"),
             Self::NoHost => f.write_str("the host is missing; write mqtt://HOST:PORT"),
@@ -118,11 +129,11 @@ impl FromStr for BrokerUrl {
 
     fn from_str(text: &str) -> Result<Self, BrokerUrlError> {
         let text = text.trim();
-        let rest = match text.split_once("://") {
-            None => text,
+        let (tls, rest) = match text.split_once("://") {
+            None => (false, text),
             Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
-                "mqtt" | "tcp" => rest,
-                "mqtts" | "ssl" | "tls" => return Err(BrokerUrlError::Tls),
+                "mqtt" | "tcp" => (false, rest),
+                "mqtts" | "ssl" | "tls" => (true, rest),
                 // What stands before "://" is a scheme only if it looks like one; it could be a password.
                 other if other.bytes().all(|b| b.is_ascii_lowercase()) => {
                     return Err(BrokerUrlError::Scheme(other.to_owned()));
@@ -139,7 +150,8 @@ impl FromStr for BrokerUrl {
             return Err(BrokerUrlError::Path);
         }
         let (host, port) = split_address(address)?;
-        let mut url = Self::new(host, port);
+        let usual = if tls { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
+        let mut url = Self { tls, ..Self::new(host, port.unwrap_or(usual)) };
         if let Some(login) = login {
             let (username, password) = match login.split_once(':') {
                 Some((username, password)) => (username, Some(password)),
@@ -152,7 +164,7 @@ impl FromStr for BrokerUrl {
     }
 }
 
-fn split_address(address: &str) -> Result<(&str, u16), BrokerUrlError> {
+fn split_address(address: &str) -> Result<(&str, Option<u16>), BrokerUrlError> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or(BrokerUrlError::Host)?;
@@ -179,8 +191,8 @@ fn split_address(address: &str) -> Result<(&str, u16), BrokerUrlError> {
         return Err(BrokerUrlError::Host);
     }
     match port.map(str::parse) {
-        None => Ok((host, DEFAULT_PORT)),
-        Some(Ok(port)) if port != 0 => Ok((host, port)),
+        None => Ok((host, None)),
+        Some(Ok(port)) if port != 0 => Ok((host, Some(port))),
         Some(_) => Err(BrokerUrlError::Port),
     }
 }
@@ -216,6 +228,15 @@ mod tests {
             assert_eq!((url.host.as_str(), url.port), (host, port), "{text}");
         }
         assert_eq!(parse("mqtt://[::1]").unwrap().to_string(), "mqtt://[::1]:1883");
+        for (text, shown) in [
+            ("mqtts://h", "mqtts://h:8883"),
+            ("MQTTS://u:p@h:1883", "mqtts://h:1883"),
+            ("ssl://[::1]", "mqtts://[::1]:8883"),
+        ] {
+            let url = parse(text).unwrap();
+            assert!(url.tls);
+            assert_eq!(url.to_string(), shown);
+        }
     }
 
     #[test]
@@ -232,7 +253,6 @@ mod tests {
     #[test]
     fn bad_urls_say_why() {
         for (text, error) in [
-            ("mqtts://h", BrokerUrlError::Tls),
             ("http://h", BrokerUrlError::Scheme("http".into())),
             ("mqtt://", BrokerUrlError::NoHost),
             ("mqtt://:5", BrokerUrlError::NoHost),

@@ -53,6 +53,6 @@ impl ServerArgs {
         if let Some(warning) = in_clear::token(&url).filter(|_| !is_kept) {
             ui::warn(&warning);
         }
-        Ok(Client::new(Login { server: url, token }))
+        Client::new(Login { server: url, token })
     }
 }

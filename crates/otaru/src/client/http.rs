@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use otaru_api::{Cursor, Page};
+use otaru_tls::Reason;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -15,6 +16,7 @@ use ureq::{Agent, AsSendBody, Body, SendBody};
 use super::error::{Away, refusal};
 use super::login::Login;
 use crate::percent::escape;
+use crate::trust;
 
 /// Longest time a server may take to begin its answer.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -35,7 +37,10 @@ pub(crate) struct Client {
 
 impl Client {
     /// Of this server, with this token.
-    pub(crate) fn new(login: Login) -> Self {
+    ///
+    /// # Errors
+    /// Returns an error if it is asked over TLS, and the system has no root certificates.
+    pub(crate) fn new(login: Login) -> anyhow::Result<Self> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
@@ -43,8 +48,9 @@ impl Client {
             .user_agent(concat!("otaru/", env!("CARGO_PKG_VERSION")))
             // A token must not follow a redirect to somebody else.
             .max_redirects(0)
+            .tls_config(trust::for_requests(&login.server)?)
             .build();
-        Self { agent: config.into(), login: Arc::new(login) }
+        Ok(Self { agent: config.into(), login: Arc::new(login) })
     }
 
     /// The server's address.
@@ -233,6 +239,8 @@ impl Client {
                 "{server} ended the connection before it answered; where something is uploaded, a proxy on the way may limit \
                  how large that is or how long it takes"
             ),
+            ureq::Error::Io(io) if let Some(why) = Reason::of_io(io, true) => format!("no TLS with {server}: {why}"),
+            ureq::Error::Rustls(error) => format!("no TLS with {server}: {}", Reason::of(error, true)),
             ureq::Error::Timeout(_) => format!("{server} does not answer; check address, port and firewall"),
             other => format!("cannot reach {server}: {other}"),
         };

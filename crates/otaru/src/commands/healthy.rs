@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use crate::client::error::problem;
 use crate::client::login;
 use crate::output::{Outcome, Output};
-use crate::ui;
+use crate::{trust, ui};
 
 /// Check whether a server is healthy; no token needed
 #[derive(clap::Args)]
@@ -28,10 +28,12 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let server = login::normal(&args.url)?;
     let (path, is) = if args.alive { ("healthz", "alive") } else { ("readyz", "ready") };
     let url = format!("{server}/{path}");
+    let tls = trust::for_requests(&server)?;
     let asked = tokio::task::spawn_blocking(move || {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(std::time::Duration::from_secs(5)))
-            .http_status_as_error(false);
+            .http_status_as_error(false)
+            .tls_config(tls);
         ureq::Agent::from(config.build()).get(&url).call()
     });
     let mut answer = asked.await?.with_context(|| format!("{server} does not answer"))?;

@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         None => ask(&server)?,
     };
     let login = Login { server: server.clone(), token };
-    let me: Me = Client::new(login.clone()).get("/me").await?;
+    let me: Me = Client::new(login.clone())?.get("/me").await?;
     let path = login::keep(&login)?;
     let (name, role) = (&me.name, ui::clean(me.role.as_str()));
     if output.json {

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::logging::Format;
 use crate::options::is_given;
 use crate::output::{Outcome, Output};
-use crate::{in_clear, logging, options, signals, ui};
+use crate::{in_clear, logging, options, signals, trust, ui};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Address of the embedded broker
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:1883")]
     mqtt_listen: SocketAddr,
-    /// Use this broker instead of an embedded one: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`
+    /// Use this broker instead of an embedded one: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`, or `mqtts://` for TLS
     #[arg(long, value_name = "URL", env = "OTARU_MQTT", hide_env_values = true)]
     mqtt: Option<Secret>,
     /// Version of MQTT that is spoken with --mqtt; auto is 5, and 3.1.1 where that broker does not speak it
@@ -54,6 +54,15 @@ pub(crate) struct Args {
     /// A file whose first line is the password for --mqtt
     #[arg(long, value_name = "FILE", requires = "mqtt")]
     mqtt_password_file: Option<PathBuf>,
+    /// PEM file of the CAs that the broker of --mqtt may be of; otherwise as --ca
+    #[arg(long, value_name = "PEM", requires = "mqtt")]
+    mqtt_ca: Option<PathBuf>,
+    /// PEM file of the certificate to show to the broker of --mqtt; otherwise as --client-cert
+    #[arg(long, value_name = "PEM", requires_all = ["mqtt", "mqtt_key"])]
+    mqtt_cert: Option<PathBuf>,
+    /// PEM file of that certificate's key
+    #[arg(long, value_name = "PEM", requires = "mqtt_cert")]
+    mqtt_key: Option<PathBuf>,
     /// Prefix of the devices' topics
     #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = otaru_format::topic::DEFAULT_BASE)]
     base: String,
@@ -140,7 +149,9 @@ impl Args {
                 // The environment names a broker; what was typed wins.
                 Some(_) if is_given("mqtt_listen") => MqttConfig::Embedded { listen: self.mqtt_listen },
                 Some(url) => {
-                    let url = broker(url, self.mqtt_password_file.as_deref())?;
+                    let mut url = broker(url, self.mqtt_password_file.as_deref())?;
+                    let identity = self.mqtt_cert.as_deref().zip(self.mqtt_key.as_deref());
+                    url.trust = trust::read(trust::of_this_run(), self.mqtt_ca.as_deref(), identity)?;
                     MqttConfig::External(url.with_version(self.mqtt_version))
                 }
                 None if is_given("mqtt_version") => {

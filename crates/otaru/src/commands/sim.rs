@@ -17,7 +17,7 @@ use crate::fleet::changes::Teller;
 use crate::fleet::{Change, Fleet};
 use crate::options::{self, BrokerArgs};
 use crate::output::{Outcome, Output};
-use crate::virtual_board::{Board, BoardSettings, Dump, dump_path, happened, provisioned, slot_name};
+use crate::virtual_board::{self, Board, BoardSettings, Dump, dump_path, happened, provisioned, slot_name};
 use crate::{release_file, signals, ui};
 use otaru_broker::client::{Incoming, Mqtt};
 
@@ -137,6 +137,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         product: args.product.clone(),
         hosts: args.host.clone(),
         source: args.source,
+        tls: virtual_board::tls(),
     });
     let observer = match args.no_watch {
         true => None,

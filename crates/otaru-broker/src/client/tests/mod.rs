@@ -3,6 +3,7 @@
 mod connection;
 mod handshake;
 mod reconnect;
+mod tls;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -11,6 +11,7 @@ use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::Event;
 use otaru_sim::firmware::Behaviour;
 use otaru_sim::flash::Flash;
+use otaru_sim::tls::HostTls;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc};
@@ -98,6 +99,7 @@ impl Scene {
             product: None,
             hosts: Vec::new(),
             source: None,
+            tls: HostTls::default(),
         });
         let (sender, events) = mpsc::unbounded_channel();
         let firmware = lamp("1.0.0", Behaviour::Healthy);

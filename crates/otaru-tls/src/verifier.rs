@@ -1,0 +1,84 @@
+//! Verification of a server's certificate, for clients that trust CAs of their own.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+
+use crate::error::TrustError;
+
+/// Verifies as WebPKI does, but takes a certificate that a server has made itself where it is trusted as it is, whatever it says that it
+/// may be used for; mbed TLS does the same.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    cas: Vec<CertificateDer<'static>>,
+    paths: Arc<WebPkiServerVerifier>,
+}
+
+impl Verifier {
+    /// Trusts these.
+    pub(crate) fn new(
+        cas: Vec<CertificateDer<'static>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, TrustError> {
+        let mut roots = RootCertStore::empty();
+        for ca in &cas {
+            roots.add(ca.clone())?;
+        }
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+        Ok(Self { cas, paths: builder.build()? })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.paths.verify_server_cert(end_entity, intermediates, server, ocsp, now);
+        match verified {
+            // Its dates were looked at before its use.
+            Err(Error::InvalidCertificate(error)) if is_ca(&error) && self.cas.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.paths.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.paths.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.paths.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate was refused because it is a CA's.
+fn is_ca(error: &CertificateError) -> bool {
+    let CertificateError::Other(OtherError(error)) = error else { return false };
+    matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}

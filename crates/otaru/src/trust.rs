@@ -1,0 +1,91 @@
+//! Whom this program trusts over TLS, and the certificate that it shows: options of every command.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context as _;
+use otaru_tls::Trust;
+use ureq::tls::{Certificate, ClientCert, KeyKind, PrivateKey, RootCerts, TlsConfig};
+
+/// The trust of this run.
+static TRUST: OnceLock<Trust> = OnceLock::new();
+
+/// Whom to trust over TLS.
+#[derive(clap::Args)]
+pub(crate) struct TrustArgs {
+    /// PEM file of the CAs that servers and brokers may be of, instead of the system's (or those in SSL_CERT_FILE); a certificate that a
+    /// broker has made itself may be one
+    #[arg(long, global = true, value_name = "PEM", env = "OTARU_CA", help_heading = "TLS", hide_short_help = true)]
+    ca: Option<PathBuf>,
+    /// PEM file of the certificate to show to a broker or server that asks, with those up to its CA
+    #[arg(long, global = true, value_name = "PEM", env = "OTARU_CLIENT_CERT", requires = "client_key", help_heading = "TLS",
+          hide_short_help = true)]
+    client_cert: Option<PathBuf>,
+    /// PEM file of that certificate's key
+    #[arg(long, global = true, value_name = "PEM", env = "OTARU_CLIENT_KEY", requires = "client_cert", help_heading = "TLS",
+          hide_short_help = true)]
+    client_key: Option<PathBuf>,
+}
+
+impl TrustArgs {
+    /// Notes whom this run trusts.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be read or used.
+    pub(crate) fn note(&self) -> anyhow::Result<()> {
+        let identity = self.client_cert.as_deref().zip(self.client_key.as_deref());
+        let trust = read(Trust::default(), self.ca.as_deref(), identity)?;
+        TRUST.get_or_init(|| trust);
+        Ok(())
+    }
+}
+
+/// The trust of this run.
+pub(crate) fn of_this_run() -> Trust {
+    TRUST.get().cloned().unwrap_or_default()
+}
+
+/// Reads the CAs of a file, if one is given, and certificate and key to show; what is not given is as in `usual`.
+///
+/// # Errors
+/// Returns an error if a file cannot be read or used.
+pub(crate) fn read(usual: Trust, ca: Option<&Path>, identity: Option<(&Path, &Path)>) -> anyhow::Result<Trust> {
+    let trust = match ca {
+        Some(ca) => Trust::of_pem(&file(ca)?).with_context(|| format!("cannot use {}", ca.display()))?,
+        None => usual,
+    };
+    match identity {
+        None => Ok(trust),
+        Some((certificate, key)) => trust
+            .with_identity(&file(certificate)?, &file(key)?)
+            .with_context(|| format!("cannot use {} with the key {}", certificate.display(), key.display())),
+    }
+}
+
+fn file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read the file {}", path.display()))
+}
+
+/// TLS for requests to this URL. Of one that is not `https://` nothing is read.
+///
+/// # Errors
+/// Returns an error if the system has no root certificates.
+pub(crate) fn for_requests(url: &str) -> anyhow::Result<TlsConfig> {
+    let config = TlsConfig::builder();
+    if !url.starts_with("https://") {
+        return Ok(config.build());
+    }
+    let trust = of_this_run();
+    let own = |der: &[u8]| Certificate::from_der(der).to_owned();
+    let roots: Vec<_> = trust.roots()?.iter().map(|ca| own(ca)).collect();
+    let identity = trust.identity().map(|(chain, key)| {
+        let chain: Vec<_> = chain.iter().map(|certificate| own(certificate)).collect();
+        let kind = match key {
+            otaru_tls::PrivateKeyDer::Pkcs1(_) => KeyKind::Pkcs1,
+            otaru_tls::PrivateKeyDer::Sec1(_) => KeyKind::Sec1,
+            _ => KeyKind::Pkcs8,
+        };
+        ClientCert::new_with_certs(&chain, PrivateKey::from_der(kind, key.secret_der()).to_owned())
+    });
+    Ok(config.root_certs(RootCerts::Specific(Arc::new(roots))).client_cert(identity).build())
+}
