@@ -10,5 +10,4 @@ mod verifier;
 
 pub use error::TrustError;
 pub use reason::Reason;
-pub use rustls::pki_types::PrivateKeyDer;
 pub use trust::Trust;

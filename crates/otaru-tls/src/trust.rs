@@ -16,6 +16,8 @@ use crate::verifier::Verifier;
 struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: Arc<PrivateKeyDer<'static>>,
+    /// The same in PEM.
+    key_pem: Arc<[u8]>,
 }
 
 /// CAs that are trusted, and the certificate that is shown. By default those of the system, and none. The key is never printed.
@@ -59,11 +61,12 @@ impl Trust {
     /// # Errors
     /// Returns an error if certificate or key are missing or damaged, or do not belong together.
     pub fn with_identity(self, certificate: &[u8], key: &[u8]) -> Result<Self, TrustError> {
+        let key_pem = key.into();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
             pem::Error::NoItemsFound => TrustError::NoKey,
             error => error.into(),
         })?;
-        let identity = Identity { chain: certificates(certificate)?, key: Arc::new(key) };
+        let identity = Identity { chain: certificates(certificate)?, key: Arc::new(key), key_pem };
         let trust = Self { identity: Some(identity), config: Arc::default(), ..self };
         trust.client_config()?;
         Ok(trust)
@@ -80,9 +83,9 @@ impl Trust {
         }
     }
 
-    /// Certificate that is shown, with those up to its CA, and its key.
-    pub fn identity(&self) -> Option<(&[CertificateDer<'static>], &PrivateKeyDer<'static>)> {
-        self.identity.as_ref().map(|identity| (identity.chain.as_slice(), &*identity.key))
+    /// Certificate that is shown, with those up to its CA, in DER, and its key in PEM.
+    pub fn identity(&self) -> Option<(&[CertificateDer<'static>], &[u8])> {
+        self.identity.as_ref().map(|identity| (identity.chain.as_slice(), &*identity.key_pem))
     }
 
     /// Configuration of rustls, made once; each session begins anew.
@@ -100,7 +103,7 @@ impl Trust {
             .dangerous()
             .with_custom_certificate_verifier(verifier);
         let mut config = match &self.identity {
-            Some(Identity { chain, key }) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
+            Some(Identity { chain, key, .. }) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
             None => builder.with_no_client_auth(),
         };
         config.resumption = Resumption::disabled();

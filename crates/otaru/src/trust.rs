@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use otaru_tls::Trust;
-use ureq::tls::{Certificate, ClientCert, KeyKind, PrivateKey, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 /// The trust of this run.
 static TRUST: OnceLock<Trust> = OnceLock::new();
@@ -78,14 +78,12 @@ pub(crate) fn for_requests(url: &str) -> anyhow::Result<TlsConfig> {
     let trust = of_this_run();
     let own = |der: &[u8]| Certificate::from_der(der).to_owned();
     let roots: Vec<_> = trust.roots()?.iter().map(|ca| own(ca)).collect();
-    let identity = trust.identity().map(|(chain, key)| {
-        let chain: Vec<_> = chain.iter().map(|certificate| own(certificate)).collect();
-        let kind = match key {
-            otaru_tls::PrivateKeyDer::Pkcs1(_) => KeyKind::Pkcs1,
-            otaru_tls::PrivateKeyDer::Sec1(_) => KeyKind::Sec1,
-            _ => KeyKind::Pkcs8,
-        };
-        ClientCert::new_with_certs(&chain, PrivateKey::from_der(kind, key.secret_der()).to_owned())
-    });
+    let identity = match trust.identity() {
+        None => None,
+        Some((chain, key)) => {
+            let chain: Vec<_> = chain.iter().map(|certificate| own(certificate)).collect();
+            Some(ClientCert::new_with_certs(&chain, PrivateKey::from_pem(key)?))
+        }
+    };
     Ok(config.root_certs(RootCerts::Specific(Arc::new(roots))).client_cert(identity).build())
 }
