@@ -103,7 +103,9 @@ impl Trust {
             .dangerous()
             .with_custom_certificate_verifier(verifier);
         let mut config = match &self.identity {
-            Some(Identity { chain, key, .. }) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
+            Some(Identity { chain, key, .. }) => {
+                builder.with_client_auth_cert(chain.clone(), key.clone_key())?
+            }
             None => builder.with_no_client_auth(),
         };
         config.resumption = Resumption::disabled();

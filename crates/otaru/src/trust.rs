@@ -15,15 +15,36 @@ static TRUST: OnceLock<Trust> = OnceLock::new();
 pub(crate) struct TrustArgs {
     /// PEM file of the CAs that servers and brokers may be of, instead of the system's (or those in SSL_CERT_FILE); a certificate that a
     /// broker has made itself may be one
-    #[arg(long, global = true, value_name = "PEM", env = "OTARU_CA", help_heading = "TLS", hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PEM",
+        env = "OTARU_CA",
+        help_heading = "TLS",
+        hide_short_help = true
+    )]
     ca: Option<PathBuf>,
     /// PEM file of the certificate to show to a broker or server that asks, with those up to its CA
-    #[arg(long, global = true, value_name = "PEM", env = "OTARU_CLIENT_CERT", requires = "client_key", help_heading = "TLS",
-          hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PEM",
+        env = "OTARU_CLIENT_CERT",
+        requires = "client_key",
+        help_heading = "TLS",
+        hide_short_help = true
+    )]
     client_cert: Option<PathBuf>,
     /// PEM file of that certificate's key
-    #[arg(long, global = true, value_name = "PEM", env = "OTARU_CLIENT_KEY", requires = "client_cert", help_heading = "TLS",
-          hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PEM",
+        env = "OTARU_CLIENT_KEY",
+        requires = "client_cert",
+        help_heading = "TLS",
+        hide_short_help = true
+    )]
     client_key: Option<PathBuf>,
 }
 
@@ -49,7 +70,11 @@ pub(crate) fn of_this_run() -> Trust {
 ///
 /// # Errors
 /// Returns an error if a file cannot be read or used.
-pub(crate) fn read(usual: Trust, ca: Option<&Path>, identity: Option<(&Path, &Path)>) -> anyhow::Result<Trust> {
+pub(crate) fn read(
+    usual: Trust,
+    ca: Option<&Path>,
+    identity: Option<(&Path, &Path)>,
+) -> anyhow::Result<Trust> {
     let trust = match ca {
         Some(ca) => Trust::of_pem(&file(ca)?).with_context(|| format!("cannot use {}", ca.display()))?,
         None => usual,

@@ -239,7 +239,9 @@ impl Client {
                 "{server} ended the connection before it answered; where something is uploaded, a proxy on the way may limit \
                  how large that is or how long it takes"
             ),
-            ureq::Error::Io(io) if let Some(why) = Reason::of_io(io, true) => format!("no TLS with {server}: {why}"),
+            ureq::Error::Io(io) if let Some(why) = Reason::of_io(io, true) => {
+                format!("no TLS with {server}: {why}")
+            }
             ureq::Error::Rustls(error) => format!("no TLS with {server}: {}", Reason::of(error, true)),
             ureq::Error::Timeout(_) => format!("{server} does not answer; check address, port and firewall"),
             other => format!("cannot reach {server}: {other}"),

@@ -9,7 +9,16 @@ use otaru_testing::{Running, run};
 pub(crate) fn otaru(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_otaru"));
     command.args(args).stdin(Stdio::null());
-    for name in ["OTARU_BROKER", "OTARU_MQTT_VERSION", "OTARU_BASE", "OTARU_USERNAME", "OTARU_PASSWORD"] {
+    for name in [
+        "OTARU_BROKER",
+        "OTARU_MQTT_VERSION",
+        "OTARU_BASE",
+        "OTARU_USERNAME",
+        "OTARU_PASSWORD",
+        "OTARU_CA",
+        "OTARU_CLIENT_CERT",
+        "OTARU_CLIENT_KEY",
+    ] {
         command.env_remove(name);
     }
     command

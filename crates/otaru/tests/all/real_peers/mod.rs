@@ -7,6 +7,7 @@ mod faults;
 mod fleet;
 mod network;
 mod releases;
+mod tls;
 mod updates;
 mod web;
 mod wire;
