@@ -5,6 +5,7 @@
 mod access;
 mod again;
 mod alike;
+mod audited;
 mod bench;
 mod crowds;
 mod dashboard;
