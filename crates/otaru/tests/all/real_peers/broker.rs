@@ -240,7 +240,7 @@ fn mosquitto(dir: &Path, port: u16, login: Option<&Login>) -> Command {
             let file = dir.join("passwords");
             let mut command = program("mosquitto_passwd");
             run({
-                command.args(["-b", "-c"]).arg(&file).args([name, password]);
+                command.args(["-b", "-c"]).arg(&file).args([name.as_str(), password]);
                 command
             })
             .with_code(0);

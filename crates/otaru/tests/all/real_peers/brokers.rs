@@ -398,7 +398,7 @@ async fn next_message(mqtt: &mut Mqtt) -> Message {
 
 fn our_client_comes_back_after_a_restart(broker: &mut Broker) {
     block_on(async {
-        let mut mqtt = Mqtt::connect(broker.address(), "test").await.unwrap();
+        let mut mqtt = Mqtt::connect(&broker.address(), "test").await.unwrap();
         mqtt.subscribe("ESP32/ota/+/status").await.unwrap();
         mqtt.publish("ESP32/ota/a/status", "before", false).await.unwrap();
         assert_eq!(next_message(&mut mqtt).await.payload, b"before");
