@@ -1,6 +1,6 @@
 //! Uploads, jobs and what becomes of releases, through the handlers of the API.
 
-mod jobs;
+mod building;
 mod registry;
 mod server;
 mod upload;
