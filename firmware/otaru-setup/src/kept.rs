@@ -104,6 +104,7 @@ impl<'f, F: NorFlash> SettingsStore<'f, F> {
 }
 
 /// Settings under a key.
+#[expect(clippy::large_enum_variant, reason = "there is no heap to box them in, and one at a time")]
 enum Found {
     /// There are none.
     Nothing,
