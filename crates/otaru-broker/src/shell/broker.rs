@@ -1,6 +1,6 @@
 //! The broker as its user holds it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +54,18 @@ impl<P: Policy> Broker<P> {
 
     /// Takes connections from a listener until the broker stops.
     pub fn listen(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
-        listen(Arc::clone(&self.0), listener)
+        self.listen_behind(listener, [])
+    }
+
+    /// Takes connections from a listener until the broker stops. A peer with the address of one of these proxies may say first who is
+    /// behind it, in version 1 or 2 of the PROXY protocol; then that address counts. Of any other peer such a header is no CONNECT.
+    pub fn listen_behind(
+        &self,
+        listener: TcpListener,
+        proxies: impl IntoIterator<Item = IpAddr>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let proxies = proxies.into_iter().map(|ip| ip.to_canonical()).collect();
+        listen(Arc::clone(&self.0), listener, proxies)
     }
 
     /// Serves one connection, of whatever kind, until it ends.

@@ -24,14 +24,13 @@ async fn with(user: &str, bounds: Bounds) -> Running {
 }
 
 #[tokio::test]
-async fn connections_of_an_identity_its_group_an_address_and_all() {
+async fn connections_of_an_identity_its_group_and_all() {
     let own = House::default().bounds("me", bounds(|bounds| bounds.quota.connections = 2));
     let quota = Quota { connections: 2, ..Bounds::default().quota };
     let group = House::default().group(Group { name: "key".into(), quota });
     for (policy, settings, code) in [
         (own, Settings::default(), 0x97),
         (group, Settings::default(), 0x97),
-        (House::default(), settings(|settings| settings.connections_per_address = 2), 0x97),
         (House::default(), settings(|settings| settings.in_all.connections = 2), 0x89),
     ] {
         let house = Running::start(policy, settings).await;
@@ -43,6 +42,26 @@ async fn connections_of_an_identity_its_group_an_address_and_all() {
         house.until("free", |stats| stats.connections == 1).await;
         house.connect(&connect("3")).await;
     }
+}
+
+#[tokio::test]
+async fn whoever_has_logged_in_counts_for_no_address() {
+    let strangers = settings(|settings| {
+        settings.strangers.sockets = 8;
+        settings.strangers.sockets_per_address = 1;
+        settings.strangers.failures_per_address = Rate { burst: 8, per_minute: 1 };
+    });
+    let house = Running::start(House::default(), strangers).await;
+    let mut inside = Vec::new();
+    for number in 0..60 {
+        let user = format!("device-{number}");
+        inside.push(house.connect(&Connect::new(Level::V5, "c").user(&user)).await);
+    }
+    for client in &mut inside {
+        client.send(&[0xC0, 0]).await;
+        assert_eq!(client.next().await.first, 0xD0);
+    }
+    assert_eq!((house.stats().connections, house.stats().strangers), (60, 0));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod ends;
 mod house;
 mod mosquitto;
 mod properties;
+mod proxies;
 mod retained;
 mod sessions;
 mod versions;
