@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use otaru_broker::{Bounds, Group, Quota, Rate, Settings};
 
-use crate::client::{BOTH, Client, Connect, Level};
+use crate::client::{BOTH, Client, Connect, Level, packet, string};
 use crate::house::{House, Running};
 
 fn bounds(change: impl FnOnce(&mut Bounds)) -> Bounds {
@@ -255,7 +255,8 @@ async fn queued_bytes_of_all() {
     for _ in 0..20 {
         writer.publish_with("a", "x", 2, &[]).await;
     }
-    assert!((800..=1000).contains(&house.stats().queued_bytes));
+    let stats = house.stats();
+    assert!((800..=1000).contains(&stats.queued_bytes) && stats.sessions == 2, "one made room: {stats:?}");
 }
 
 /// The rest is its session and what the runtime keeps; see `examples/hold.rs`.
@@ -267,4 +268,19 @@ async fn the_task_of_a_connection_is_small() {
     let size = size_of_val(&serving);
     assert!(size <= 1024, "{size} bytes");
     println!("{size} bytes");
+}
+
+#[tokio::test]
+async fn a_packet_of_very_many_filters_has_an_answer_for_each() {
+    let house = Running::plain().await;
+    let mut client = house.client(Level::V5, "c").await;
+    let filters: Vec<_> = (0..1_000).map(|number| string(&format!("f/{number}"))).collect();
+    let wanted: Vec<u8> = filters.iter().flat_map(|filter| [&filter[..], &[1]].concat()).collect();
+    client.send(&packet(0x82, &[&[0, 7, 0][..], &wanted].concat())).await;
+    let granted: Vec<u8> = (0..1_000).map(|number| if number < 100 { 1 } else { 0x97 }).collect();
+    assert_eq!(client.next().await.body[3..], granted);
+    client.send(&packet(0xA2, &[&[0, 8, 0][..], &filters.concat()].concat())).await;
+    let gone: Vec<u8> = (0..1_000).map(|number| if number < 100 { 0 } else { 0x11 }).collect();
+    assert_eq!(client.next().await.body[3..], gone);
+    assert_eq!(house.stats().subscriptions, 0);
 }

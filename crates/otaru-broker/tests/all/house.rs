@@ -150,7 +150,7 @@ impl Running {
     }
 
     pub(crate) fn end(&self, who: &'static str) -> usize {
-        self.broker.end(move |identity| identity == who, EndOptions::default())
+        self.broker.end_identities([who.to_owned()], EndOptions::default())
     }
 
     /// Waits until the counts are so.
