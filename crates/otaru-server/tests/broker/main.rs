@@ -45,7 +45,7 @@ impl Authenticator for Doorkeeper {
 
 async fn broker() -> EmbeddedBroker {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    EmbeddedBroker::start(listen, BASE, Arc::new(Doorkeeper), Arc::default()).await.unwrap()
+    EmbeddedBroker::start(listen, BASE, Arc::new(Doorkeeper), Arc::default(), &[]).await.unwrap()
 }
 
 /// Somebody with this client id and this password.
