@@ -14,6 +14,7 @@ mod login;
 mod message;
 mod receive;
 mod retained;
+mod room;
 mod route;
 mod session;
 mod state;

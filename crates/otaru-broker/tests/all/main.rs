@@ -12,5 +12,6 @@ mod properties;
 mod proxies;
 mod retained;
 mod sessions;
+mod statements;
 mod versions;
 mod wills;

@@ -14,6 +14,7 @@ use crate::caller::Caller;
 use crate::db::DbError;
 use crate::devices::bounds::{self, Bounds, Entry, NoRoom};
 use crate::devices::{edit, history, tags};
+use crate::mqtt::access::FleetKeyUse;
 use crate::problem::Problem;
 use crate::secret;
 
@@ -36,8 +37,8 @@ pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Proble
 /// A login that is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceLogin {
-    /// Id of the fleet key; `None` with a password of its own.
-    pub fleet_key: Option<String>,
+    /// The fleet key; `None` with a password of its own.
+    pub fleet_key: Option<FleetKeyUse>,
 }
 
 /// Refusal of a device's login.
@@ -133,7 +134,7 @@ fn check(tx: &Connection, device: &DeviceId, password: &str) -> Result<Verdict, 
         },
         Some((None, came_with, false)) => match (fleet_keys::find(tx, password)?, came_with) {
             (Some(key), Some(id)) if key.id == id => {
-                Ok(Verdict::Good(DeviceLogin { fleet_key: Some(key.id) }))
+                Ok(Verdict::Good(DeviceLogin { fleet_key: Some(used(key)) }))
             }
             // It was known without a login until now.
             (Some(key), None) => Ok(Verdict::New(key)),
@@ -162,7 +163,11 @@ fn register(
         return Ok(Err(why));
     }
     note(tx, device, &key, from, "device.register", now)?;
-    Ok(Ok((Some(DeviceLogin { fleet_key: Some(key.id) }), true)))
+    Ok(Ok((Some(DeviceLogin { fleet_key: Some(used(FleetKey { devices: key.devices + 1, ..key })) }), true)))
+}
+
+fn used(key: FleetKey) -> FleetKeyUse {
+    FleetKeyUse { id: key.id, devices: key.devices }
 }
 
 /// A device came with this fleet key for the first time. Each counts for the key, however often it comes.

@@ -42,8 +42,17 @@ impl fmt::Display for Identity {
 pub struct Visitor {
     /// Who it is.
     pub identity: Identity,
-    /// Id of the fleet key that it came with: all who have one share what they may hold.
-    pub fleet_key: Option<String>,
+    /// Fleet key that it came with: all who have one share what they may hold.
+    pub fleet_key: Option<FleetKeyUse>,
+}
+
+/// A fleet key with which devices come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetKeyUse {
+    /// Its id.
+    pub id: String,
+    /// Devices that were registered with it.
+    pub devices: u64,
 }
 
 impl From<Identity> for Visitor {

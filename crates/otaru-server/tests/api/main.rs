@@ -13,6 +13,7 @@ mod description;
 mod devices;
 mod endings;
 mod first_token;
+mod grasping;
 mod health;
 mod hostile;
 mod moments;

@@ -79,6 +79,15 @@ impl Wire {
         assert_eq!(self.read().await.unwrap().0, 0x40);
     }
 
+    /// Publishes a retained message at QoS 1 under version 5; returns the reason code of the answer.
+    pub(crate) async fn keeps(&mut self, topic: &str, payload: &str) -> u8 {
+        let body = [text(topic), vec![0, 7, 0], payload.as_bytes().to_vec()].concat();
+        self.0.write_all(&packet(0x33, &body)).await.unwrap();
+        let (first, body) = self.read().await.unwrap();
+        assert_eq!(first, 0x40);
+        body.get(2).copied().unwrap_or(0)
+    }
+
     /// Subscribes at QoS 0, and returns the topics of the retained messages that come.
     pub(crate) async fn retained(&mut self, filter: &str) -> Vec<String> {
         let body = [vec![0, 9], text(filter), vec![0]].concat();
