@@ -51,7 +51,8 @@ impl Credentials {
     /// Returns an error if the server does not.
     pub(super) fn new(target: &Target, attack: Attack) -> Result<Self> {
         let name = attack.name();
-        let token = |role: &str| made(target, "tokens", &json!({"name": format!("{role} {name}"), "role": role}));
+        let token =
+            |role: &str| made(target, "tokens", &json!({"name": format!("{role} {name}"), "role": role}));
         let fleet_key = made(target, "fleet-keys", &json!({ "name": name }))?;
         Ok(Self { viewer: token("viewer")?, operator: token("operator")?, fleet_key })
     }

@@ -103,11 +103,7 @@ impl<P: Policy> Broker<P> {
     }
 
     /// Does the same for these identities, at a cost that depends on them alone and not on how many others there are.
-    pub fn end_identities(
-        &self,
-        ended: impl IntoIterator<Item = P::Identity>,
-        options: EndOptions,
-    ) -> usize {
+    pub fn end_identities(&self, ended: impl IntoIterator<Item = P::Identity>, options: EndOptions) -> usize {
         let ended: Arc<HashSet<P::Identity>> = Arc::new(ended.into_iter().collect());
         let described = Arc::clone(&ended);
         self.0.route(|router| router.bar(Arc::new(move |who| described.contains(who)), options.reason));

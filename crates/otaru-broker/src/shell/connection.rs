@@ -173,9 +173,10 @@ impl<P: Policy> Stay<P> {
             Packet::Ack(ack) => shared.route(|router| router.acknowledge(link, ack, out))?,
             Packet::Subscribe(wanted) => {
                 let (mut filters, mut codes) = (wanted.filters(), Vec::new());
-                while shared.route(|router| {
-                    router.subscribe(link, &mut filters, wanted.identifier, &mut codes)
-                })? {}
+                while shared
+                    .route(|router| router.subscribe(link, &mut filters, wanted.identifier, &mut codes))?
+                {
+                }
                 self.manner.suback(out, wanted.id, &codes);
             }
             Packet::Unsubscribe(named) => {

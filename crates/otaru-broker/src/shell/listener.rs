@@ -25,11 +25,7 @@ const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
 /// Takes connections until the broker stops. These `proxies` may name who is behind them.
-pub(super) async fn listen<P: Policy>(
-    shared: Arc<Shared<P>>,
-    listener: TcpListener,
-    proxies: Box<[IpAddr]>,
-) {
+pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListener, proxies: Box<[IpAddr]>) {
     let mut told: Option<Instant> = None;
     while !shared.is_stopping() {
         let accepted = tokio::select! {

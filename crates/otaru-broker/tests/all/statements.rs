@@ -117,7 +117,8 @@ async fn properties_of_every_request_are_taken() {
     let house = Running::plain().await;
     let user = [&[38][..], &string("k"), &string("v")].concat();
     let twice = [&user[..], &user].concat();
-    let mut client = house.connect(&Connect::new(Level::V5, "c").properties(&[25, 1]).properties(&twice)).await;
+    let mut client =
+        house.connect(&Connect::new(Level::V5, "c").properties(&[25, 1]).properties(&twice)).await;
     assert_eq!(client.subscribe_with("a", 1, &twice).await, 1);
     let length = twice.len() as u8;
     client.send(&packet(0xA2, &[&[0, 8, length][..], &twice, &string("a")].concat())).await;

@@ -64,7 +64,9 @@ impl NoRoom {
         match self {
             Self::Registry(_) => "the server has no room for a new device; its log says more",
             Self::FleetKey { .. } => "this fleet key has let in as many devices as it may",
-            Self::Hour { .. } => "this fleet key has let in as many new devices as it may for now; try again later",
+            Self::Hour { .. } => {
+                "this fleet key has let in as many new devices as it may for now; try again later"
+            }
         }
     }
 }

@@ -51,7 +51,8 @@ impl DeviceMessage {
     /// Whether this may take the place of another of its kind. What came later may, unless it is an older report, or a copy that the
     /// broker kept of one that cannot be told to be newer than what was heard live.
     fn replaces(&self, waiting: &Self) -> bool {
-        let (Self::Report { report, live }, Self::Report { report: waiting, live: was_live }) = (self, waiting)
+        let (Self::Report { report, live }, Self::Report { report: waiting, live: was_live }) =
+            (self, waiting)
         else {
             return true;
         };

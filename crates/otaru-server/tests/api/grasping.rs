@@ -50,7 +50,8 @@ async fn invented_names_of_a_fleet_key_retain_only_so_much_together() {
     assert!(refused > 0 && kept <= (2 << 20) + 120 * 1_280, "{kept} bytes kept, {refused} refused");
     // Who has a key of its own, or a password, has nothing to do with it.
     let own = bench.post("/devices", json!({"id": "own"})).await.is(201).json();
-    let mut own = Wire::login(&bench, Level::V5, "own", "own", own["password"].as_str().unwrap()).await.ok().unwrap();
+    let mut own =
+        Wire::login(&bench, Level::V5, "own", "own", own["password"].as_str().unwrap()).await.ok().unwrap();
     assert_eq!(own.keeps("ESP32/ota/own/status", &"x".repeat(KEPT)).await, 0);
     bench.ask(Some(&bench.admin), Method::DELETE, &format!("/fleet-keys/{id}"), None).await.is(204);
     own.goes_on().await;

@@ -57,7 +57,11 @@ fn the_largest_absent_session_makes_room_for_its_group_and_for_all() {
         }
         assert_eq!((bench.router.stats().sessions, bench.router.stats().dropped), (5, 0));
         bench.publish(&writer, &message("here", &[0; 1_500], Qos::One, false));
-        assert_eq!((bench.router.stats().sessions, bench.router.stats().dropped), (4, 0), "the largest is gone");
+        assert_eq!(
+            (bench.router.stats().sessions, bench.router.stats().dropped),
+            (4, 0),
+            "the largest is gone"
+        );
         let back = bench.connect(&of(1), &Connect { clean: false, ..lasting("small") }).unwrap();
         assert!(bench.take(&back).1.next().len() > 600, "a small one is not");
         // What is larger than any that is absent costs only itself.

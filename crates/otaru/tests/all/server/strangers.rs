@@ -59,8 +59,7 @@ fn more_strangers_than_the_broker_takes_hurt_nobody_else() {
     // Nothing; more than may be; half of as much as may be.
     let half = [&[0x10, 0xD0, 0x0F][..], b"\0\x04MQTT\x04\x02\0\x3C", &[b'x'; 1_000]].concat();
     for says in [&b""[..], &[0x10, 0x80, 0x80, 0x10, 0, 4], &half] {
-        let strangers: Vec<_> =
-            (0..STRANGERS).map(|number| stranger(number, fleet.mqtt, says)).collect();
+        let strangers: Vec<_> = (0..STRANGERS).map(|number| stranger(number, fleet.mqtt, says)).collect();
         assert_eq!(fleet.asks(&["devices"]).len(), 1, "HTTP is answered");
         assert_eq!(log_in(fleet.mqtt, "lamp", password), 0, "a device comes in");
         assert_eq!(log_in(fleet.mqtt, "lamp", "wrong"), 4);
