@@ -18,8 +18,8 @@ use reader::Reader;
 use writer::{FIXED, Writer};
 
 /// Bytes of an incoming packet that are looked at. A broker of version 5 is told, and sends no longer ones; of a longer one the rest
-/// is passed over.
-pub(super) const PACKET: usize = MAX_COMMAND + 256;
+/// is passed over. There is room for the longest command, and for the longest report where it comes back.
+pub(super) const PACKET: usize = MAX_COMMAND + 448;
 
 /// Reason of a broker that does not speak this version [2.4].
 pub(super) const UNSUPPORTED: u8 = 0x84;
