@@ -69,8 +69,8 @@ none is connected.
 
 /// Tells the story and prints the figures.
 pub(crate) fn bench(options: &Options) -> Result<()> {
-    let mut build = cargo(&["build", "--quiet", "--release", "--package", "otaru", "--bin", "otaru"]);
-    run(if options.streams { build.args(["--example", EXAMPLE]) } else { &mut build })?;
+    let mut build = cargo(&["build", "--quiet", "--release", "--package", "otaru"]);
+    run(if options.streams { build.args(["--package", IN_MEMORY]) } else { &mut build })?;
     let mut bench = Bench::start(options)?;
     let name = options.name();
     println!(
@@ -102,7 +102,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
 }
 
 /// The program of `--streams`.
-const EXAMPLE: &str = "fleet_in_memory";
+const IN_MEMORY: &str = "fleet-in-memory";
 
 impl Options {
     /// The name of its figures.
@@ -192,7 +192,7 @@ impl<'a> Bench<'a> {
             false => Server::start(&otaru, &data)?,
             true => {
                 let firmware = firmware(options, &folder, "1.0.0", "healthy")?;
-                let file = otaru.with_file_name("examples").join(EXAMPLE);
+                let file = otaru.with_file_name(IN_MEMORY);
                 Server::start_program(&otaru, &file, |http, metrics| {
                     let mut command = program(&file);
                     command.args(["--http", http, "--metrics", metrics]).arg("--data").arg(data);
