@@ -180,8 +180,10 @@ impl Fleet {
             gate,
             has_waited: Cell::new(false),
         };
+        let mut config = otaru_device::Config::new(&name, &host);
+        config.allow_unsigned = true;
         let device = VirtualDevice {
-            config: otaru_device::Config::new(&name, &host),
+            config,
             flash: Flash::sharing(contents, Timing::W25Q, clock.clone()),
             bootloader: BootloaderKind::Plain,
             chip: self.chip,
