@@ -37,6 +37,7 @@ use tokio::io::DuplexStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
+use tracing_subscriber::EnvFilter;
 
 /// That of `otaru serve`.
 #[global_allocator]
@@ -79,7 +80,9 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(io::stderr).init();
+    // The devices' own lines are of no interest: a crowd that comes at once is told to come again, each of them several times.
+    let filter = EnvFilter::new("warn,otaru=off,otaru_broker=warn,otaru_server=warn");
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let fleet = Fleet::read(&args)?;
     runtime.block_on(async {
