@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use otaru_broker::client::{BrokerUrl, Login, Secret};
 use otaru_broker::{Admission, Broker, ConnectRequest, EndOptions, Event, OneLogin, Policy, Refusal};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -27,14 +28,15 @@ pub struct EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
-    /// Listens at `listen`, for whom `authenticator` knows: each may do under `base` what [`access`] says. Its
-    /// [URL](Self::url) has the server's own login. `connections` learns who is connected, and can end them. The `proxies` may say
-    /// who is behind them.
+    /// Listens at `listen`, with `room` for so many connections, for whom `authenticator` knows: each may do under `base` what
+    /// [`access`] says. Its [URL](Self::url) has the server's own login. `connections` learns who is connected, and can end them. The
+    /// `proxies` may say who is behind them.
     ///
     /// # Errors
     /// When the address is taken or not ours.
     pub async fn start(
         listen: SocketAddr,
+        room: usize,
         base: &str,
         authenticator: Arc<dyn Authenticator>,
         connections: Arc<Connections>,
@@ -50,7 +52,7 @@ impl EmbeddedBroker {
             server: OneLogin::new(&login),
             connections: Arc::clone(&connections),
         };
-        let broker = Broker::new(guard, bounds::settings(crate::files::room().mqtt));
+        let broker = Broker::new(guard, bounds::settings(room));
         connections.attend(broker.clone());
         let task = tokio::spawn(broker.listen_behind(listener, proxies.iter().copied()));
         let mut url = BrokerUrl::new(reachable(address).ip().to_string(), address.port());
@@ -66,6 +68,11 @@ impl EmbeddedBroker {
     /// The address it listens at.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the way in for connections that are no sockets.
+    pub fn entrance(&self) -> Entrance {
+        Entrance(self.broker.clone())
     }
 
     /// Counts what it holds.
@@ -90,6 +97,20 @@ impl Drop for EmbeddedBroker {
             let broker = self.broker.clone();
             runtime.spawn(async move { broker.stop().await });
         }
+    }
+}
+
+/// A way to the broker for connections that are no sockets, such as streams in memory; clones are of the same one.
+#[derive(Clone)]
+pub struct Entrance(Broker<Guard>);
+
+impl Entrance {
+    /// Serves a connection of `peer` until it ends, with the rules and bounds of any other.
+    pub fn serve<S>(&self, stream: S, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.0.serve(stream, peer)
     }
 }
 

@@ -74,7 +74,7 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
         config: Config {
             data: PathBuf::new(),
             http: here,
-            mqtt: MqttConfig::Embedded { listen: here },
+            mqtt: MqttConfig::embedded(here),
             base: "ESP32/ota".into(),
             public_url: None,
             trusted_proxies: Vec::new(),

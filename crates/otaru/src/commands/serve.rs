@@ -138,7 +138,7 @@ impl Args {
                     bail!("give --mqtt or --mqtt-listen, not both: with --mqtt there is no embedded broker")
                 }
                 // The environment names a broker; what was typed wins.
-                Some(_) if is_given("mqtt_listen") => MqttConfig::Embedded { listen: self.mqtt_listen },
+                Some(_) if is_given("mqtt_listen") => MqttConfig::embedded(self.mqtt_listen),
                 Some(url) => {
                     let url = broker(url, self.mqtt_password_file.as_deref())?;
                     MqttConfig::External(url.with_version(self.mqtt_version))
@@ -146,7 +146,7 @@ impl Args {
                 None if is_given("mqtt_version") => {
                     bail!("--mqtt-version is for a broker of your own (--mqtt); the embedded one needs none")
                 }
-                None => MqttConfig::Embedded { listen: self.mqtt_listen },
+                None => MqttConfig::embedded(self.mqtt_listen),
             },
             data: self.data,
             http: self.http,

@@ -11,7 +11,7 @@ pub(super) fn open(folder: &Path, keys: Keys) -> Shared {
     let config = Config {
         data: folder.to_owned(),
         http: loopback,
-        mqtt: MqttConfig::Embedded { listen: loopback },
+        mqtt: MqttConfig::embedded(loopback),
         base: "ESP32/ota".into(),
         public_url: None,
         trusted_proxies: Vec::new(),
