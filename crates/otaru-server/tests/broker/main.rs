@@ -328,7 +328,8 @@ async fn a_stream_in_memory_is_let_in_and_turned_away_as_a_socket_is() {
 #[tokio::test]
 async fn as_many_are_let_in_as_there_is_room_for() {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let broker = EmbeddedBroker::start(listen, 64, BASE, Arc::new(Doorkeeper), Arc::default()).await.unwrap();
+    let broker =
+        EmbeddedBroker::start(listen, 64, BASE, Arc::new(Doorkeeper), Arc::default(), &[]).await.unwrap();
     let mut inside = Vec::new();
     // A quarter of the room is for those who have not logged in.
     for number in 0..48 {
