@@ -57,15 +57,19 @@ pub(crate) struct Options {
 }
 
 const AFTER_HELP: &str = "\
-The figures have names: `sockets` are devices in processes of their own, 5,000 in each, from an address of this machine each process; `streams`
-are devices in the server's process, over the broker's own transport. Both run the agent of otaru-device unchanged. With --streams the
-processor time is the server's threads' alone, and the memory that of both, but the column `more` counts from when all devices are switched on and
-none is connected.
+The figures have names. `sockets` are devices in processes of their own, 5,000 in each, each process with an address of its own. `streams` are \
+devices in the server's process, over the broker's own transport. Both run the agent unchanged. Of `streams` the processor time is that of the \
+server's threads alone; the memory is all of the process's, but the last column counts from when all devices are switched on and none is \
+connected.
 
-  cargo xtask bench fleet                                         the table's first rows
-  cargo xtask bench fleet --devices 10000 --concurrency 1000      the cost of a device among more of them
-  cargo xtask bench fleet --devices 18000 --once                  as many as 20,000 files have room for
-  cargo xtask bench fleet --devices 50000 --streams --once        more than files; needs 12 GiB and a quarter of an hour";
+  cargo xtask bench fleet
+      a small fleet, a release that must stop, the dashboard
+  cargo xtask bench fleet --devices 10000 --concurrency 1000
+      what a device costs among more of them
+  cargo xtask bench fleet --devices 18000 --concurrency 1000 --once
+      as many as there is room for under 20,000 open files
+  cargo xtask bench fleet --devices 50000 --concurrency 1000 --streams --once
+      more than a process may have files: needs 12 GiB, and ten minutes of two cores; fewer devices do for a look";
 
 /// Tells the story and prints the figures.
 pub(crate) fn bench(options: &Options) -> Result<()> {
