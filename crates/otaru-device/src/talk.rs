@@ -7,6 +7,7 @@ use core::num::NonZeroU16;
 use core::time::Duration;
 
 use otaru_format::command::{Command, SCRATCH};
+use otaru_format::mqtt::Version;
 use otaru_format::topic::Topics;
 use rand_core::RngCore;
 
@@ -15,7 +16,7 @@ use crate::config::Config;
 use crate::dial::MayBeTls;
 use crate::history::Origin;
 use crate::job::Inbox;
-use crate::mqtt::{Connection, Ended, Incoming, Level, QoS};
+use crate::mqtt::{Connection, ECHOED, Ended, Incoming, QoS};
 use crate::proof::{Echo, InFlight, Overdue};
 use crate::report::Reports;
 use crate::request::Requests;
@@ -32,6 +33,8 @@ const UNDECIDED: Duration = Duration::from_secs(1);
 const REFUSED: Duration = Duration::from_secs(30);
 /// Bytes of a status report.
 pub(crate) const STATUS: usize = 1024;
+// A report that is to come back can be told by its bytes, since all of them are read.
+const _: () = assert!(STATUS <= ECHOED);
 
 /// A command that is not acknowledged yet.
 struct Undecided {
@@ -160,8 +163,8 @@ impl<'t, C: Clock> Talk<'t, C> {
 
     /// Whether to begin or to end hearing the device's own reports. Asked right before a report is made, so that none leaves without
     /// that is to be heard.
-    fn watch(&mut self, level: Level, now: Duration) -> Option<bool> {
-        let wanted = level == Level::V311 && self.ends.reports.wants_proof();
+    fn watch(&mut self, level: Version, now: Duration) -> Option<bool> {
+        let wanted = level == Version::V311 && self.ends.reports.wants_proof();
         match self.echo {
             Echo::Off if wanted => {
                 self.echo = Echo::Asked(now);

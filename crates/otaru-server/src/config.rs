@@ -53,7 +53,16 @@ pub enum MqttConfig {
     Embedded {
         /// Listening address.
         listen: SocketAddr,
+        /// Connections that there is room for, those before login included.
+        room: usize,
     },
     /// Somebody else's.
     External(BrokerUrl),
+}
+
+impl MqttConfig {
+    /// An embedded broker at this address, with as many connections as there are [files for](crate::files::room).
+    pub fn embedded(listen: SocketAddr) -> Self {
+        Self::Embedded { listen, room: crate::files::room().mqtt }
+    }
 }

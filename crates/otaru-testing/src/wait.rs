@@ -32,6 +32,15 @@ pub fn eventually_or<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> 
     }
 }
 
+/// Returns a port of 127.0.0.1 that nobody uses just now, and that the system gives to no outgoing connection meanwhile: for servers that
+/// take seconds to listen.
+pub(crate) fn quiet_port() -> u16 {
+    // Linux takes those of outgoing connections from 32768 on. Tests that run beside each other begin elsewhere.
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    let mut ports = first..32_000;
+    ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
+}
+
 /// Returns a port of 127.0.0.1 that nobody uses just now.
 pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()

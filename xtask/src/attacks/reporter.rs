@@ -10,9 +10,9 @@ use mqtt5_protocol::packet::publish::PublishPacket;
 use mqtt5_protocol::{ConnectOptions, QoS};
 use serde_json::{Value, json};
 
-use super::crowd;
 use super::honest::{body, exchange, get};
 use super::options::Attack;
+use super::socket::socket;
 use super::target::Target;
 use crate::broker::{CONNACK, PUBACK, Wire};
 
@@ -49,6 +49,11 @@ impl Device {
         let added: Value = serde_json::from_slice(&body(exchange(&target.host, &head)?, 201)?)?;
         let password = added["password"].as_str().context("no password")?.to_owned();
         Ok(Self { name: name.to_owned(), password })
+    }
+
+    /// Its name, which is its client id.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// A report that says something new, `more` bytes longer than need be.
@@ -166,7 +171,7 @@ impl Device {
         const CONNECTIONS: usize = 8;
         let to: SocketAddr = target.host.parse()?;
         let open = || -> Result<TcpStream> {
-            let stream = TcpStream::from(crowd::socket(Ipv4Addr::new(127, 0, 2, 1))?);
+            let stream = TcpStream::from(socket(Ipv4Addr::new(127, 0, 2, 1))?);
             stream.set_nonblocking(false)?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
             rustix::net::connect(&stream, &to)?;

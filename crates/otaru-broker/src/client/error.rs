@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 
+use otaru_format::mqtt::MqttVersion;
 use otaru_tls::{Reason, TrustError};
 
-use super::version::MqttVersion;
 use crate::version::Version;
 
 /// Reason for which the broker did not do what was asked.

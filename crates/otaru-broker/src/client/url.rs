@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use otaru_format::mqtt::MqttVersion;
 use otaru_tls::Trust;
 use percent_encoding::percent_decode_str;
 
 use super::secret::Secret;
-use super::version::MqttVersion;
 
 /// The port of plain MQTT.
 pub const DEFAULT_PORT: u16 = 1883;

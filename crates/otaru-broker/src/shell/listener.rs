@@ -1,6 +1,7 @@
 //! A TCP listener that hands its sockets to the broker, and pauses when the system has no more of them.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// Takes connections until the broker stops.
-pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListener) {
+/// Takes connections until the broker stops. These `proxies` may name who is behind them.
+pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListener, proxies: Box<[IpAddr]>) {
     let mut told: Option<Instant> = None;
     while !shared.is_stopping() {
         let accepted = tokio::select! {
@@ -35,7 +36,10 @@ pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListe
             Ok((stream, peer)) => {
                 prepare(&stream);
                 match Visit::begin(&shared, peer) {
-                    Ok(visit) => drop(tokio::spawn(serve(visit, stream))),
+                    Ok(mut visit) => {
+                        visit.is_proxy = proxies.contains(&peer.ip().to_canonical());
+                        drop(tokio::spawn(serve(visit, stream)));
+                    }
                     Err(Some(dismissal)) => drop(tokio::spawn(dismissal.serve(stream))),
                     Err(None) => {}
                 }

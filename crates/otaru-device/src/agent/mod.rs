@@ -33,6 +33,7 @@ use core::convert::Infallible;
 use core::time::Duration;
 
 use embassy_futures::join::join4;
+use otaru_format::mqtt::{Next, VersionChoice};
 use otaru_format::topic::Topics;
 use rand_core::RngCore as _;
 
@@ -41,7 +42,6 @@ use crate::config::{Config, ConfigError};
 use crate::dial::Dialer;
 use crate::job::Inbox;
 use crate::link;
-use crate::mqtt::Versions;
 use crate::platform::{Parts, Platform};
 use crate::report::{Reports, Room};
 use crate::session::Session;
@@ -109,12 +109,13 @@ impl<'a, P: Platform> Agent<'a, P> {
             inbox: &inbox,
             uplink: &uplink,
         };
-        let versions = Versions::new(self.config.mqtt);
+        let versions = VersionChoice::new(self.config.mqtt);
         let mut session = Session::<P> {
             dialer: self.dialer,
             rng: self.rng.clone(),
             ends,
             versions,
+            next: Next::Later,
             carried: Carried::default(),
         };
         let mut link_rng = self.rng.clone();

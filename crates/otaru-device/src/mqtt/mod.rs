@@ -1,20 +1,19 @@
 //! One MQTT connection, of version 5 or 3.1.1: what the session needs of it and nothing else. Its packets are in `packet.rs`; which
-//! version comes next is decided in `version.rs`.
+//! version comes next is decided in `otaru-format`, as for programs.
 //!
 //! Every call is bounded in time. After an error the connection is dropped, never repaired.
 
 mod packet;
-mod version;
 
 use core::fmt;
 use core::num::NonZeroU16;
 use core::time::Duration;
 
 use embedded_io_async::{Read, Write};
+use otaru_format::mqtt::{Outcome, Version};
 use otaru_format::topic::Topics;
 use packet::{Connect, PACKET, PINGREQ, Packet, UNSUPPORTED};
 pub(crate) use packet::{Header, QoS};
-pub(crate) use version::{Answer, Level, Versions};
 
 use crate::board::Clock;
 use crate::config::Config;
@@ -26,6 +25,9 @@ use crate::tls::TlsError;
 /// Bytes of an outgoing packet without its payload: topic and header.
 const HEAD: usize = 192;
 
+/// Longest payload that comes back whole from a broker, whatever the topic is that it was sent to.
+pub(crate) const ECHOED: usize = PACKET - HEAD;
+
 /// Seconds for which the broker keeps the session, and with it commands sent meanwhile, for a device that is away.
 const SESSION_EXPIRY: u32 = 24 * 3600;
 
@@ -36,7 +38,8 @@ pub(crate) enum Ended {
     Network,
     /// The broker did not answer in time.
     Silent,
-    /// The broker closed without a byte.
+    /// The broker closed without a byte. A connection that broke is [`Ended::Network`]: a chip's network reports whatever ends one out
+    /// of order alike, be it the broker's doing, a timeout or the Wi-Fi's end.
     Closed,
     /// The broker did that again, or sent an alert of TLS.
     TlsPort,
@@ -57,12 +60,11 @@ impl Ended {
     }
 
     /// Returns what an attempt to connect that ended so says of the version that was tried.
-    pub(crate) const fn answer(self) -> Answer {
+    pub(crate) const fn outcome(self) -> Outcome {
         match self {
-            Self::Refused(UNSUPPORTED) => Answer::Unsupported,
-            Self::Refused(_) => Answer::Spoken,
-            Self::Closed => Answer::Closed,
-            _ => Answer::Nothing,
+            Self::Refused(UNSUPPORTED) => Outcome::WrongVersion,
+            Self::Closed => Outcome::ClosedWithoutAByte,
+            _ => Outcome::SaysNothing,
         }
     }
 }
@@ -136,7 +138,9 @@ impl Buffers {
 pub(crate) struct Connection<'c, S, C> {
     socket: S,
     buffers: &'c mut Buffers,
-    level: Level,
+    level: Version,
+    /// Whether the broker took the connection.
+    is_open: bool,
     /// Bytes of the incoming packet that are here.
     have: usize,
     /// Bytes behind those that belong to a packet that was too long.
@@ -157,9 +161,9 @@ impl<'c, S: Read<Error: MayBeTls> + Write, C: Clock> Connection<'c, S, C> {
     /// Connects, and leaves the last will.
     ///
     /// # Errors
-    /// [`Ended::answer`] tells what the error says of the version.
+    /// [`Ended::outcome`] tells what the error says of the version.
     pub(crate) async fn open(
-        level: Level,
+        level: Version,
         socket: S,
         buffers: &'c mut Buffers,
         config: &Config<'_>,
@@ -171,6 +175,7 @@ impl<'c, S: Read<Error: MayBeTls> + Write, C: Clock> Connection<'c, S, C> {
             socket,
             buffers,
             level,
+            is_open: false,
             have: 0,
             rest: 0,
             head: 0,
@@ -190,10 +195,7 @@ impl<'c, S: Read<Error: MayBeTls> + Write, C: Clock> Connection<'c, S, C> {
         // Nothing has come in yet, and there is room for long passwords.
         let packet = connect.write(level, &mut this.buffers.incoming).ok_or(Ended::BadName)?;
         send(&mut this.socket, clock, limit, packet, b"").await?;
-        let header = match within(clock, limit, this.header()).await.map_err(|_| Ended::Silent)? {
-            Err(Ended::Network) if this.have == 0 => return Err(Ended::Closed),
-            header => header?,
-        };
+        let header = within(clock, limit, this.header()).await.map_err(|_| Ended::Silent)??;
         if header.is_tls_alert() {
             return Err(Ended::TlsPort);
         }
@@ -204,11 +206,12 @@ impl<'c, S: Read<Error: MayBeTls> + Write, C: Clock> Connection<'c, S, C> {
         }
         this.have = 0;
         this.rest = header.rest();
+        this.is_open = true;
         Ok(this)
     }
 
     /// The version that is spoken.
-    pub(crate) const fn level(&self) -> Level {
+    pub(crate) const fn level(&self) -> Version {
         self.level
     }
 
@@ -263,7 +266,7 @@ impl<'c, S: Read<Error: MayBeTls> + Write, C: Clock> Connection<'c, S, C> {
 
     fn put(
         &mut self,
-        write: impl for<'b> FnOnce(Level, NonZeroU16, &'b mut [u8]) -> Option<&'b [u8]>,
+        write: impl for<'b> FnOnce(Version, NonZeroU16, &'b mut [u8]) -> Option<&'b [u8]>,
     ) -> Result<(), Ended> {
         self.last_id = self.last_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
         self.head = write(self.level, self.last_id, &mut self.buffers.outgoing).ok_or(Ended::BadName)?.len();
@@ -347,11 +350,14 @@ impl<'c, S: Read<Error: MayBeTls> + Write, C: Clock> Connection<'c, S, C> {
     async fn read(&mut self, end: usize) -> Result<(), Ended> {
         let room = self.buffers.incoming.get_mut(self.have..end).ok_or(Ended::Protocol)?;
         match self.socket.read(room).await {
-            Ok(count) if count > 0 => self.have += count,
-            Err(error) => return Err(error.tls().map_or(Ended::Network, Ended::Tls)),
-            Ok(_) => return Err(Ended::Network),
+            Ok(0) if self.have == 0 && !self.is_open => Err(Ended::Closed),
+            Ok(count) if count > 0 => {
+                self.have += count;
+                Ok(())
+            }
+            Err(error) => Err(error.tls().map_or(Ended::Network, Ended::Tls)),
+            Ok(_) => Err(Ended::Network),
         }
-        Ok(())
     }
 }
 

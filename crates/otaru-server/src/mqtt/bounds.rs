@@ -2,7 +2,7 @@
 
 use otaru_broker::{Bounds, Group, Quota, Rate, Settings};
 
-use super::access::Identity;
+use super::access::{FleetKeyUse, Identity};
 
 /// Bounds of an identity.
 pub(super) fn of(identity: &Identity) -> Bounds {
@@ -25,18 +25,36 @@ fn server() -> Bounds {
     }
 }
 
-/// Everybody who came with one fleet key: as many as one may register, 64 MiB queued, and 192 MiB retained among them, which is 2 KiB
-/// for each of as many.
-pub(super) fn group(fleet_key: String) -> Group {
-    let quota =
-        Quota { connections: 100_000, sessions: 100_000, queued_bytes: 64 << 20, retained_bytes: 192 << 20 };
-    Group { name: fleet_key, quota }
+/// Bytes that may wait for the devices of a fleet key: so many, and for each device about half of what an offer counts, as most are
+/// there and one that is not gets its offer when it comes.
+const QUEUED: usize = 2 << 20;
+const QUEUED_EACH: usize = 256;
+/// Bytes that they may retain: so many, and for each device half as much again as its report and its presence count.
+const RETAINED: usize = 2 << 20;
+const RETAINED_EACH: usize = 1_280;
+
+/// Everybody who came with one fleet key. What they may hold together grows with those that are registered, of which there are only so
+/// many in an hour: whoever has the key and makes up names does not fill the memory with them.
+pub(super) fn group(fleet_key: FleetKeyUse) -> Group {
+    const DEVICES: u64 = 100_000;
+    let devices = usize::try_from(fleet_key.devices.min(DEVICES)).unwrap_or(0);
+    let quota = Quota {
+        connections: 100_000,
+        sessions: 100_000,
+        queued_bytes: QUEUED + QUEUED_EACH * devices,
+        retained_bytes: RETAINED + RETAINED_EACH * devices,
+    };
+    Group { name: fleet_key.id, quota }
 }
+
+/// Room for connections before login, where there is little room in all: enough for a whole fleet that comes back at once, since a
+/// login takes milliseconds.
+const FEW_STRANGERS: usize = 256;
 
 /// Settings of a broker in a process with room for so many connections, those before login included.
 pub(super) fn settings(room: usize) -> Settings {
     let default = Settings::default();
-    let sockets = default.strangers.sockets.min(room / 4).max(16);
+    let sockets = (room / 64).clamp(FEW_STRANGERS, default.strangers.sockets).min(room / 4).max(16);
     let connections = room.saturating_sub(sockets).min(default.in_all.connections);
     Settings {
         in_all: Quota { connections, ..default.in_all },
@@ -50,11 +68,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn devices_of_a_fleet_key_hold_together_as_much_as_so_many_need() {
+        let quota = |devices| group(FleetKeyUse { id: "key".into(), devices }).quota;
+        // A fleet that one person has keeps whatever it likes; 50,000 devices have their reports and offers.
+        assert!(quota(1).retained_bytes > 40 * Bounds::device().quota.retained_bytes);
+        assert!(quota(50_000).retained_bytes >= 50_000 * 1_024 && quota(50_000).queued_bytes >= 50_000 * 256);
+        // As many as one may make up in an hour stay below 20 MiB.
+        assert!(quota(10_000).retained_bytes < 15 << 20 && quota(10_000).queued_bytes < 5 << 20);
+        assert_eq!(quota(u64::MAX), quota(100_000));
+    }
+
+    #[test]
     fn strangers_and_those_who_logged_in_fit_the_room_together() {
-        for room in [64, 384, 14_616, 100_000] {
+        for room in [64, 384, 4_096, 18_464, 100_000] {
             let settings = settings(room);
             let (inside, outside) = (settings.in_all.connections, settings.strangers.sockets);
             assert!(inside + outside <= room && inside >= outside, "{room}: {inside} {outside}");
+        }
+        for (room, outside, inside) in [
+            (384, 96, 288),
+            (2_688, 256, 2_432),
+            (18_464, 288, 18_176),
+            (62_315, 973, 61_342),
+            (100_000, 1_000, 99_000),
+        ] {
+            let settings = settings(room);
+            let split = (settings.strangers.sockets, settings.in_all.connections);
+            assert_eq!(split, (outside, inside), "of {room}, as docs/limits.md says");
         }
     }
 }

@@ -1,18 +1,19 @@
 //! The broker inside this process: that of `otaru-broker`, with who may come to this server and what they may do there.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use otaru_broker::client::{BrokerUrl, Login, Secret};
 use otaru_broker::{Admission, Broker, ConnectRequest, EndOptions, Event, OneLogin, Policy, Refusal};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::access::{self, Authenticator, Identity, Visitor};
 use super::bounds;
-use super::connections::{Connections, EndConnections, Ended};
+use super::connections::{Connections, EndConnections};
 
 /// The user name of the server itself.
 const SERVER: &str = "otaru-server";
@@ -27,16 +28,19 @@ pub struct EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
-    /// Listens at `listen`, for whom `authenticator` knows: each may do under `base` what [`access`] says. Its
-    /// [URL](Self::url) has the server's own login. `connections` learns who is connected, and can end them.
+    /// Listens at `listen`, with `room` for so many connections, for whom `authenticator` knows: each may do under `base` what
+    /// [`access`] says. Its [URL](Self::url) has the server's own login. `connections` learns who is connected, and can end them. The
+    /// `proxies` may say who is behind them.
     ///
     /// # Errors
     /// When the address is taken or not ours.
     pub async fn start(
         listen: SocketAddr,
+        room: usize,
         base: &str,
         authenticator: Arc<dyn Authenticator>,
         connections: Arc<Connections>,
+        proxies: &[IpAddr],
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
@@ -48,9 +52,9 @@ impl EmbeddedBroker {
             server: OneLogin::new(&login),
             connections: Arc::clone(&connections),
         };
-        let broker = Broker::new(guard, bounds::settings(crate::files::room().mqtt));
+        let broker = Broker::new(guard, bounds::settings(room));
         connections.attend(broker.clone());
-        let task = tokio::spawn(broker.listen(listener));
+        let task = tokio::spawn(broker.listen_behind(listener, proxies.iter().copied()));
         let mut url = BrokerUrl::new(reachable(address).ip().to_string(), address.port());
         (url.username, url.password) = (Some(login.username), Some(login.password));
         Ok(Self { url, address, broker, connections, task })
@@ -64,6 +68,11 @@ impl EmbeddedBroker {
     /// The address it listens at.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the way in for connections that are no sockets.
+    pub fn entrance(&self) -> Entrance {
+        Entrance(self.broker.clone())
     }
 
     /// Counts what it holds.
@@ -91,6 +100,20 @@ impl Drop for EmbeddedBroker {
     }
 }
 
+/// A way to the broker for connections that are no sockets, such as streams in memory; clones are of the same one.
+#[derive(Clone)]
+pub struct Entrance(Broker<Guard>);
+
+impl Entrance {
+    /// Serves a connection of `peer` until it ends, with the rules and bounds of any other.
+    pub fn serve<S>(&self, stream: S, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.0.serve(stream, peer)
+    }
+}
+
 /// Returns the address at which this machine itself reaches a listener: "any address" is no destination.
 pub fn reachable(address: SocketAddr) -> SocketAddr {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -102,9 +125,9 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 impl EndConnections for Broker<Guard> {
-    fn end(&self, ended: Ended) -> usize {
+    fn end(&self, ended: Vec<Identity>) -> usize {
         // A device that is ended is away, and everybody is to hear it.
-        Self::end(self, ended, EndOptions { publish_wills: true, ..EndOptions::default() })
+        self.end_identities(ended, EndOptions { publish_wills: true, ..EndOptions::default() })
     }
 
     fn forget_retained(&self, prefix: &str) {

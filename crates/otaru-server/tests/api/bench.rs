@@ -85,7 +85,7 @@ impl Bench {
         let mut config = Config {
             data: dir.path().join("data"),
             http: free,
-            mqtt: MqttConfig::Embedded { listen: free },
+            mqtt: MqttConfig::embedded(free),
             base: "ESP32/ota".into(),
             public_url: None,
             trusted_proxies: Vec::new(),

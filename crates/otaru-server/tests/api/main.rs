@@ -5,6 +5,7 @@
 mod access;
 mod again;
 mod alike;
+mod audited;
 mod bench;
 mod crowds;
 mod dashboard;
@@ -13,6 +14,7 @@ mod description;
 mod devices;
 mod endings;
 mod first_token;
+mod grasping;
 mod health;
 mod hostile;
 mod moments;

@@ -74,7 +74,7 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
         config: Config {
             data: PathBuf::new(),
             http: here,
-            mqtt: MqttConfig::Embedded { listen: here },
+            mqtt: MqttConfig::embedded(here),
             base: "ESP32/ota".into(),
             public_url: None,
             trusted_proxies: Vec::new(),
@@ -208,6 +208,7 @@ impl Lab {
             error: error.map(|code| Fault { code, detail: "so it is".to_owned() }),
             failed: None,
             guards_lost: false,
+            left_tls: false,
             boot: "software".to_owned(),
             uptime: 1,
             rssi: None,

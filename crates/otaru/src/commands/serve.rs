@@ -70,7 +70,7 @@ pub(crate) struct Args {
     /// With https:// devices, which do not speak TLS, are sent to http:// on the same host's port 80
     #[arg(long, value_name = "URL", env = "OTARU_PUBLIC_URL")]
     public_url: Option<String>,
-    /// A proxy whose X-Forwarded-For and -Proto are believed; may be given several times
+    /// A proxy whose X-Forwarded-For and -Proto are believed, and before MQTT its PROXY header; may be given several times
     #[arg(long, value_name = "IP")]
     trusted_proxy: Vec<IpAddr>,
     /// Take releases that were signed elsewhere only if this key signed them; may be given several times
@@ -147,7 +147,7 @@ impl Args {
                     bail!("give --mqtt or --mqtt-listen, not both: with --mqtt there is no embedded broker")
                 }
                 // The environment names a broker; what was typed wins.
-                Some(_) if is_given("mqtt_listen") => MqttConfig::Embedded { listen: self.mqtt_listen },
+                Some(_) if is_given("mqtt_listen") => MqttConfig::embedded(self.mqtt_listen),
                 Some(url) => {
                     let mut url = broker(url, self.mqtt_password_file.as_deref())?;
                     let identity = self.mqtt_cert.as_deref().zip(self.mqtt_key.as_deref());
@@ -157,7 +157,7 @@ impl Args {
                 None if is_given("mqtt_version") => {
                     bail!("--mqtt-version is for a broker of your own (--mqtt); the embedded one needs none")
                 }
-                None => MqttConfig::Embedded { listen: self.mqtt_listen },
+                None => MqttConfig::embedded(self.mqtt_listen),
             },
             data: self.data,
             http: self.http,

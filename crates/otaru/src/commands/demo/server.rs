@@ -46,7 +46,7 @@ impl DemoServer {
             http: (Ipv4Addr::LOCALHOST, USUAL).into(),
             mqtt: match &broker {
                 Some(url) => MqttConfig::External(url.clone()),
-                None => MqttConfig::Embedded { listen: any },
+                None => MqttConfig::embedded(any),
             },
             base: base.to_owned(),
             public_url: None,
