@@ -236,14 +236,15 @@ impl<I: Identity> Accounts<I> {
         })
     }
 
-    /// Closes an account that still holds nothing. Returns a parent that may now be watched in its place.
-    pub(super) fn close_if_idle(&mut self, id: AccountId, now: Instant) -> Option<AccountId> {
+    /// Closes an account that still holds nothing; at a moment, not before its rate of connects has recovered. Returns what may now be
+    /// watched in its place.
+    pub(super) fn close_if_idle(&mut self, id: AccountId, at: Option<Instant>) -> Option<AccountId> {
         let account = self.get_mut(id)?;
         account.watched = false;
         if !account.is_idle() {
             return None;
         }
-        if !account.connects.is_full(now) {
+        if at.is_some_and(|now| !account.connects.is_full(now)) {
             return Some(id);
         }
         let parent = account.parent?;
@@ -408,9 +409,9 @@ mod tests {
         assert!(!accounts.watch_if_idle(id));
         accounts.release(id, Resource::Retained, 5);
         assert!(accounts.watch_if_idle(id) && !accounts.watch_if_idle(id));
-        let group = accounts.close_if_idle(id, now).unwrap();
+        let group = accounts.close_if_idle(id, Some(now)).unwrap();
         assert!(accounts.watch_if_idle(group));
-        accounts.close_if_idle(group, now);
+        accounts.close_if_idle(group, Some(now));
         assert_eq!(accounts.len(), 0);
     }
 

@@ -48,7 +48,7 @@ impl<P: Policy> Router<P> {
             Due::Session(id) => self.remove_session(id, Ending::WithWill, now),
             Due::Retained(topic) => self.forget_topic(&topic, now),
             Due::Account(id) => {
-                if let Some(next) = self.accounts.close_if_idle(id, now) {
+                if let Some(next) = self.accounts.close_if_idle(id, Some(now)) {
                     self.watch_account(next, now);
                 }
             }

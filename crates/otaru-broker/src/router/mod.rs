@@ -9,6 +9,7 @@ mod arrive;
 mod depart;
 mod due;
 mod end;
+mod half;
 mod ids;
 mod login;
 mod message;
@@ -29,6 +30,7 @@ mod model;
 mod tests;
 
 pub(crate) use arrive::{Accepted, manner};
+pub(crate) use half::Reserved;
 pub(crate) use ids::Link;
 pub(crate) use login::{Ended, Ticket};
 pub(crate) use state::Router;

@@ -35,6 +35,9 @@ pub(super) enum Due {
 /// Time after which an account that holds nothing is closed, so that its rate of connects counts on.
 const ACCOUNT_LINGERS: Duration = Duration::from_secs(60);
 
+/// Accounts that hold nothing and are kept. Each may have a name of 64 KiB.
+const IDLE_ACCOUNTS: usize = 1_000;
+
 /// All that a broker knows beside its sockets.
 pub(crate) struct Router<P: Policy> {
     pub(super) policy: Arc<P>,
@@ -47,6 +50,8 @@ pub(crate) struct Router<P: Policy> {
     pub(super) retained: Retained,
     pub(super) absent: Absent,
     pub(super) due: BTreeSet<(Instant, Due)>,
+    /// Accounts that held nothing, with the moment at which they are looked at again; some may be in use since.
+    pub(super) idle: VecDeque<(Instant, AccountId)>,
     pub(super) last_number: u64,
     pub(super) subscribed: usize,
     pub(super) dropped: u64,
@@ -69,6 +74,7 @@ impl<P: Policy> Router<P> {
             retained: Retained::default(),
             absent: Absent::default(),
             due: BTreeSet::new(),
+            idle: VecDeque::new(),
             last_number: 0,
             subscribed: 0,
             dropped: 0,
@@ -102,12 +108,22 @@ impl<P: Policy> Router<P> {
         let _ = self.logins.finish(ticket, None);
     }
 
-    /// Notes that an account may have become idle.
+    /// Notes that an account may have become idle. Of very many the oldest is closed, and its rate of connects forgotten.
     pub(super) fn watch_account(&mut self, id: AccountId, now: Instant) {
-        if self.accounts.watch_if_idle(id)
-            && let Some(at) = now.checked_add(ACCOUNT_LINGERS)
+        if !self.accounts.watch_if_idle(id) {
+            return;
+        }
+        let Some(at) = now.checked_add(ACCOUNT_LINGERS) else { return };
+        self.due.insert((at, Due::Account(id)));
+        self.idle.push_back((at, id));
+        while self.idle.len() > IDLE_ACCOUNTS
+            && let Some((at, oldest)) = self.idle.pop_front()
         {
-            self.due.insert((at, Due::Account(id)));
+            if self.due.remove(&(at, Due::Account(oldest)))
+                && let Some(above) = self.accounts.close_if_idle(oldest, None)
+            {
+                self.watch_account(above, now);
+            }
         }
     }
 

@@ -284,3 +284,33 @@ async fn a_packet_of_very_many_filters_has_an_answer_for_each() {
     assert_eq!(client.next().await.body[3..], gone);
     assert_eq!(house.stats().subscriptions, 0);
 }
+
+#[tokio::test]
+async fn half_a_long_packet_counts_for_whoever_sends_it() {
+    let house = with("me", bounds(|bounds| bounds.quota.queued_bytes = 64 << 10)).await;
+    let connect = |name: &str| Connect::new(Level::V5, name).user("me");
+    // A PUBLISH of 40,000 bytes, and its first 20,000.
+    let mut half = vec![0x30, 0xC0, 0xB8, 0x02];
+    half.resize(20_000, 0);
+    let mut first = house.connect(&connect("first")).await;
+    first.send(&half).await;
+    house.until("counted", |stats| stats.queued_bytes >= 40_000).await;
+    let mut second = house.connect(&connect("second")).await;
+    second.send(&half).await;
+    assert_eq!(second.ending().await, Some(0x97));
+    drop(first);
+    house.until("given back", |stats| stats.queued_bytes == 0).await;
+    let mut third = house.connect(&connect("third")).await;
+    third.send(&half).await;
+    house.until("counted", |stats| stats.queued_bytes >= 40_000).await;
+}
+
+#[tokio::test]
+async fn filters_with_wildcards_have_so_many_levels_and_no_more() {
+    let house = Running::plain().await;
+    let mut client = house.client(Level::V5, "c").await;
+    let filter = |levels: usize| format!("{}+", "a/".repeat(levels - 1));
+    assert_eq!(client.subscribe(&filter(32), 0).await, 0);
+    assert_eq!(client.subscribe(&filter(33), 0).await, 0x8F);
+    assert_eq!(client.subscribe(&"a/".repeat(100), 0).await, 0, "without wildcards");
+}

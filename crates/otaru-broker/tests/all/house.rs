@@ -14,7 +14,8 @@ use tokio::sync::Semaphore;
 
 use crate::client::{Client, Connect, Level};
 
-/// Policy of a test. `viewer…` may not publish, `device` only below its own name; nobody but `house` below `secret/`.
+/// Policy of a test. `viewer…` may not publish, `device` only below its own name, and at its end only that it is away; nobody but
+/// `house` below `secret/`.
 pub(crate) struct House {
     bounds: HashMap<String, Bounds>,
     group: Option<Group>,
@@ -68,6 +69,10 @@ impl Policy for House {
         !who.starts_with("viewer")
             && Self::is_below_own(who, topic)
             && (who == "house" || !topic.starts_with("secret/"))
+    }
+
+    fn may_publish_when_ended(&self, who: &String, topic: &str) -> bool {
+        !who.starts_with("device") || topic.ends_with("/online")
     }
 
     fn may_subscribe(&self, who: &String, filter: &str) -> bool {
