@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::account::Resource;
 use super::due::Ending;
 use super::ids::{Link, SessionId};
-use super::message::{Message, WillToSend, after};
+use super::message::{Message, StoredWill, WillToSend, after};
 use super::state::{Due, Router};
 use crate::codec::packet::Disconnect;
 use crate::policy::Policy;
@@ -31,7 +31,7 @@ impl<P: Policy> Router<P> {
             None => {}
         }
         if !goodbye.with_will {
-            session.will = None;
+            drop(self.take_will(link.session));
         }
         self.leave(link.session, now);
         Ok(())
@@ -67,7 +67,6 @@ impl<P: Policy> Router<P> {
         }
         session.expires = after(now, session.expiry);
         self.due.extend(session.expires.map(|at| (at, Due::Session(id))));
-        self.note_absence(id);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let delay = session.will.as_ref().map_or(0, |will| will.delay);
         if delay > 0 {
@@ -88,14 +87,23 @@ impl<P: Policy> Router<P> {
             is_kept
         });
         session.queue.shrink_to_fit();
-        Self::discharge(&mut self.accounts, session, cost);
+        session.discharge(&mut self.accounts, cost);
     }
 
     /// Puts the will of a session, if it has one, behind those that are to be published.
     pub(super) fn release_will(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let account = session.account;
-        self.wills.extend(session.will.take().map(|will| WillToSend { from: id, account, will }));
+        let Some(account) = self.sessions.get(&id).map(|session| session.account) else { return };
+        let will = self.take_will(id);
+        self.wills.extend(will.map(|will| WillToSend { from: id, account, will }));
+    }
+
+    /// Takes the will out of a session, and gives back what it was charged.
+    pub(super) fn take_will(&mut self, id: SessionId) -> Option<Box<StoredWill>> {
+        let session = self.sessions.get_mut(&id)?;
+        let will = session.will.take()?;
+        session.subscribed = session.subscribed.saturating_sub(will.cost());
+        self.accounts.release(session.account, Resource::Subscribed, will.cost());
+        Some(will)
     }
 
     /// Publishes the wills whose time has come, and those that come of them: one after the other, since a will that ends a

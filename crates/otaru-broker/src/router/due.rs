@@ -46,6 +46,12 @@ impl<P: Policy> Router<P> {
                 self.release_will(id);
             }
             Due::Session(id) => self.remove_session(id, Ending::WithWill, now),
+            Due::Room(id) => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.is_retrying = false;
+                    session.wake();
+                }
+            }
             Due::Retained(topic) => self.forget_topic(&topic, now),
             Due::Account(id) => {
                 if let Some(next) = self.accounts.close_if_idle(id, now) {
@@ -83,7 +89,6 @@ impl<P: Policy> Router<P> {
         self.cancel_due(id);
         let Some(mut session) = self.sessions.remove(&id) else { return };
         let account = session.account;
-        self.forget_absence(id, session.absent);
         for filter in &session.filters {
             self.subscriptions.remove(filter, id);
         }

@@ -119,7 +119,7 @@ impl<P: Policy> Router<P> {
             Some(next) => message.stage = next,
             None => drop(session.inflight.remove(place)),
         }
-        Self::discharge(&mut self.accounts, session, cost);
+        session.discharge(&mut self.accounts, cost);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The way of a message: kept if it is to be, and put into the queue of each session that wants it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,6 +43,7 @@ impl<P: Policy> Router<P> {
         if message.retain {
             self.retain(&message, owner, now)?;
         }
+        self.ended_for = HashSet::new();
         let mut receivers = std::mem::take(&mut self.receivers);
         self.subscriptions.matching(&message.topic, &mut receivers);
         for of_session in receivers.chunk_by(|(one, _), (other, _)| one == other) {
@@ -85,14 +87,14 @@ impl<P: Policy> Router<P> {
             }
         }
         let Some(to) = to else { return };
+        identifiers.shrink_to_fit();
         let qos = qos.min(message.qos);
         let delivery = Delivery { message: Arc::clone(message), qos, retain, subscriptions: identifiers };
         self.enqueue(to, delivery, now);
     }
 
-    /// Puts a copy into a session's queue. At the bound of its identity QoS 0 is dropped first, and then the connection. At the bound
-    /// of its group or of all, which others have filled, the absent session that holds the most makes room, else only this copy is
-    /// dropped.
+    /// Puts a copy into a session's queue. At a bound QoS 0 is dropped first; then whoever [holds the most](Self::make_queue_room)
+    /// makes room. If nobody does, this copy is dropped, and at the bound of its own identity its connection is ended.
     fn enqueue(&mut self, id: SessionId, delivery: Delivery, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (account, cost) = (session.account, delivery.cost());
@@ -107,9 +109,9 @@ impl<P: Policy> Router<P> {
             self.shed(id);
             charged = self.accounts.charge(account, Resource::Queued, cost, 1);
         }
-        if let Err(full @ (Full::Group | Full::All)) = charged
+        if let Err(full) = charged
             && !droppable
-            && self.end_largest_absent((id, account), full, cost, now)
+            && self.make_queue_room((id, account), full, cost, now)
         {
             charged = self.accounts.charge(account, Resource::Queued, cost, 1);
         }
@@ -118,13 +120,11 @@ impl<P: Policy> Router<P> {
                 session.charged += cost;
                 session.queue.push_back(delivery);
                 session.wake();
-                if session.connection.is_none() {
-                    self.note_absence(id);
-                }
             }
             (charged, _) => {
                 self.dropped += 1;
-                if !droppable && charged == Err(Full::Own) {
+                let is_there = self.sessions.get(&id).is_some_and(|session| session.connection.is_some());
+                if !droppable && charged == Err(Full::Own) && is_there && self.ended_for.insert(account) {
                     self.end_connection(id, Reason::QuotaExceeded, now);
                 }
             }

@@ -1,11 +1,10 @@
 //! State of the router, and what its parts share.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::absent::Absent;
-use super::account::{AccountId, Accounts, Resource};
+use super::account::{AccountId, Accounts};
 use super::ids::{Link, SessionId};
 use super::login::{Logins, Ticket};
 use super::message::WillToSend;
@@ -26,6 +25,8 @@ pub(super) enum Due {
     Session(SessionId),
     /// The end of a retained message's life.
     Retained(Arc<str>),
+    /// Another look whether there is room for the retained messages of a session.
+    Room(SessionId),
     /// A look at an account that held nothing.
     Account(AccountId),
     /// Wills that were left over.
@@ -45,7 +46,6 @@ pub(crate) struct Router<P: Policy> {
     pub(super) clients: HashMap<(AccountId, Arc<str>), SessionId>,
     pub(super) subscriptions: Subscriptions,
     pub(super) retained: Retained,
-    pub(super) absent: Absent,
     pub(super) due: BTreeSet<(Instant, Due)>,
     pub(super) last_number: u64,
     pub(super) subscribed: usize,
@@ -54,6 +54,8 @@ pub(crate) struct Router<P: Policy> {
     pub(super) receivers: Vec<(SessionId, Subscription)>,
     /// Wills to publish before the router is left. One may end connections whose wills come behind it.
     pub(super) wills: VecDeque<WillToSend>,
+    /// Accounts for which a session was ended to make room for the message that is being routed: of an identity, or of all.
+    pub(super) ended_for: HashSet<AccountId>,
 }
 
 impl<P: Policy> Router<P> {
@@ -67,13 +69,13 @@ impl<P: Policy> Router<P> {
             clients: HashMap::new(),
             subscriptions: Subscriptions::default(),
             retained: Retained::default(),
-            absent: Absent::default(),
             due: BTreeSet::new(),
             last_number: 0,
             subscribed: 0,
             dropped: 0,
             receivers: Vec::new(),
             wills: VecDeque::new(),
+            ended_for: HashSet::new(),
         }
     }
 
@@ -109,12 +111,6 @@ impl<P: Policy> Router<P> {
         {
             self.due.insert((at, Due::Account(id)));
         }
-    }
-
-    /// Gives back what a message in a session's queue or under way was charged.
-    pub(super) fn discharge(accounts: &mut Accounts<P::Identity>, session: &mut Session, cost: usize) {
-        session.charged = session.charged.saturating_sub(cost);
-        accounts.release(session.account, Resource::Queued, cost);
     }
 
     /// Counts what there is.
