@@ -26,7 +26,7 @@ pub(crate) enum Taken {
     All,
 }
 
-/// What is needed to send to one client.
+/// Session of one client with all that is needed to send to it.
 struct Sender<'r, I> {
     accounts: &'r mut Accounts<I>,
     retained: &'r Retained,
