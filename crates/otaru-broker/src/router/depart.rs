@@ -12,11 +12,6 @@ use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::version::Qos;
 
-/// Wills that are published while all others wait.
-const WILLS: usize = 256;
-/// Receivers of a will that count for one more.
-const RECEIVERS: usize = 16;
-
 impl<P: Policy> Router<P> {
     /// Takes a client's goodbye.
     ///
@@ -47,7 +42,7 @@ impl<P: Policy> Router<P> {
     /// Takes the connection from a session, and publishes the wills that this brings.
     pub(super) fn leave(&mut self, id: SessionId, now: Instant) {
         self.detach(id, now);
-        self.send_wills(now);
+        self.work_off(now);
     }
 
     /// Takes the connection from a session. Its will is put behind those that are to be published.
@@ -106,24 +101,8 @@ impl<P: Policy> Router<P> {
         Some(will)
     }
 
-    /// Publishes the wills whose time has come, and those that come of them: one after the other, since a will that ends a
-    /// connection which has a will itself must not take a step deeper for each of them. Only so many while all others wait; the
-    /// rest is due at once.
-    pub(super) fn send_wills(&mut self, now: Instant) {
-        let mut left = WILLS;
-        while left > 0
-            && let Some(next) = self.wills.pop_front()
-        {
-            self.send_will(&next, now);
-            left = left.saturating_sub(1 + self.receivers.len() / RECEIVERS);
-        }
-        if !self.wills.is_empty() {
-            self.due.insert((now, Due::Wills));
-        }
-    }
-
     /// Publishes a will, if its owner still may.
-    fn send_will(&mut self, next: &WillToSend, now: Instant) {
+    pub(super) fn send_will(&mut self, next: &WillToSend, now: Instant) {
         let Some(identity) = self.accounts.identity(next.account) else { return };
         if !self.policy.may_publish(&identity, &next.will.topic) {
             return;

@@ -32,7 +32,7 @@ impl<P: Policy> Router<P> {
                 None => break,
             }
         }
-        self.send_wills(now);
+        self.work_off(now);
         self.next_due()
     }
 
@@ -58,7 +58,7 @@ impl<P: Policy> Router<P> {
                     self.watch_account(next, now);
                 }
             }
-            Due::Wills => {}
+            Due::Backlog => self.is_backlog_due = false,
         }
     }
 
@@ -81,7 +81,7 @@ impl<P: Policy> Router<P> {
     /// Ends a session with all that it holds, and publishes the wills that this brings.
     pub(super) fn end_session(&mut self, id: SessionId, ending: Ending, now: Instant) {
         self.remove_session(id, ending, now);
-        self.send_wills(now);
+        self.work_off(now);
     }
 
     /// Ends a session with all that it holds. Its will is put behind those that are to be published.

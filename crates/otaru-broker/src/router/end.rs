@@ -42,7 +42,7 @@ impl<P: Policy> Router<P> {
             }
             self.remove_session(id, ending, now);
         }
-        self.send_wills(now);
+        self.work_off(now);
         connections
     }
 

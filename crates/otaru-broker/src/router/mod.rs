@@ -5,6 +5,7 @@
 
 mod account;
 mod arrive;
+mod backlog;
 mod depart;
 mod due;
 mod end;

@@ -1,10 +1,10 @@
 //! The way of a message: kept if it is to be, and put into the queue of each session that wants it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::{AccountId, Full, Resource};
+use super::backlog::Routing;
 use super::ids::SessionId;
 use super::message::{Delivery, Message};
 use super::state::{Due, Router};
@@ -14,7 +14,8 @@ use crate::reason::Reason;
 use crate::version::Qos;
 
 impl<P: Policy> Router<P> {
-    /// Keeps a message if it is to be retained, and gives it to all who want it; then the wills of those whose connections it ended.
+    /// Keeps a message if it is to be retained, and gives it to those who want it; then the wills of those whose connections it ended.
+    /// What is more than others can wait for is [left over](Self::work_off).
     ///
     /// # Errors
     /// When its owner's retained bytes have no room for it. Then nobody gets it.
@@ -25,11 +26,11 @@ impl<P: Policy> Router<P> {
         now: Instant,
     ) -> Result<(), Full> {
         self.distribute(message, owner, now)?;
-        self.send_wills(now);
+        self.work_off(now);
         Ok(())
     }
 
-    /// Keeps a message if it is to be retained, and gives it to all who want it.
+    /// Keeps a message if it is to be retained, and puts it on its way to all who want it.
     ///
     /// # Errors
     /// When its owner's retained bytes have no room for it. Then nobody gets it.
@@ -43,13 +44,9 @@ impl<P: Policy> Router<P> {
         if message.retain {
             self.retain(&message, owner, now)?;
         }
-        self.ended_for = HashSet::new();
         let mut receivers = std::mem::take(&mut self.receivers);
         self.subscriptions.matching(&message.topic, &mut receivers);
-        for of_session in receivers.chunk_by(|(one, _), (other, _)| one == other) {
-            self.offer(&message, of_session, now);
-        }
-        self.receivers = receivers;
+        self.underway.push_back(Routing::new(message, receivers));
         Ok(())
     }
 
@@ -72,7 +69,12 @@ impl<P: Policy> Router<P> {
     }
 
     /// Gives one session its copy, however many of its subscriptions match.
-    fn offer(&mut self, message: &Arc<Message>, matching: &[(SessionId, Subscription)], now: Instant) {
+    pub(super) fn offer(
+        &mut self,
+        message: &Arc<Message>,
+        matching: &[(SessionId, Subscription)],
+        now: Instant,
+    ) {
         let wanted = matching
             .iter()
             .filter(|(session, subscription)| !(subscription.no_local && *session == message.from));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account::{AccountId, Accounts};
+use super::backlog::Routing;
 use super::ids::{Link, SessionId};
 use super::login::{Logins, Ticket};
 use super::message::WillToSend;
@@ -29,8 +30,8 @@ pub(super) enum Due {
     Room(SessionId),
     /// A look at an account that held nothing.
     Account(AccountId),
-    /// Wills that were left over.
-    Wills,
+    /// Messages and wills that were left over.
+    Backlog,
 }
 
 /// Time after which an account that holds nothing is closed, so that its rate of connects counts on.
@@ -50,7 +51,11 @@ pub(crate) struct Router<P: Policy> {
     pub(super) last_number: u64,
     pub(super) subscribed: usize,
     pub(super) dropped: u64,
-    /// Receivers of the message that is being routed.
+    /// Messages on their way to their receivers.
+    pub(super) underway: VecDeque<Routing>,
+    /// Whether it is noted that there is more to work off.
+    pub(super) is_backlog_due: bool,
+    /// Memory for the receivers of the next message.
     pub(super) receivers: Vec<(SessionId, Subscription)>,
     /// Wills to publish before the router is left. One may end connections whose wills come behind it.
     pub(super) wills: VecDeque<WillToSend>,
@@ -73,6 +78,8 @@ impl<P: Policy> Router<P> {
             last_number: 0,
             subscribed: 0,
             dropped: 0,
+            underway: VecDeque::new(),
+            is_backlog_due: false,
             receivers: Vec::new(),
             wills: VecDeque::new(),
             ended_for: HashSet::new(),

@@ -171,7 +171,14 @@ impl<P: Policy> Stay<P> {
         let packet = Packet::parse(self.manner.version, frame).map_err(|fault| fault.reason())?;
         let (link, shared) = (self.link, &self.visit.shared);
         match packet {
-            Packet::Publish(publish) => shared.route(|router| router.publish(link, &publish, now(), out))?,
+            Packet::Publish(publish) => {
+                let mut has_more = shared.route(|router| {
+                    router.publish(link, &publish, now(), out).map(|()| router.has_backlog())
+                })?;
+                while has_more {
+                    has_more = shared.route(|router| router.work_off(now()));
+                }
+            }
             Packet::Ack(ack) => shared.route(|router| router.acknowledge(link, ack, out))?,
             Packet::Subscribe(wanted) => {
                 let (mut filters, mut codes) = (wanted.filters(), Vec::new());
