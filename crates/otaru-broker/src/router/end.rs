@@ -43,7 +43,7 @@ impl<P: Policy> Router<P> {
                 if with_wills && self.speaks_when_ended(id) { Ending::WithWill } else { Ending::Silently };
             self.remove_session(id, ending, now);
         }
-        self.send_wills(now);
+        self.work_off(now);
         connections
     }
 

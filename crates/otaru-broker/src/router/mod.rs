@@ -3,9 +3,9 @@
 //! All of it is synchronous and takes the time as an argument. Packets of a connection go in, answers are written to a buffer, and
 //! what others are to be sent waits in their sessions; their [signals](crate::signal::Signal) are raised.
 
-mod absent;
 mod account;
 mod arrive;
+mod backlog;
 mod depart;
 mod due;
 mod end;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
+use super::dismissal::see_off;
 use super::login::log_in;
 use super::shared::{Visit, now};
 use super::wire::Wire;
@@ -35,12 +36,13 @@ where
         End::Because(reason) => Some(stay.visit.signal.ending().unwrap_or(reason)),
     };
     let reason = stay.reason;
+    let shared = Arc::clone(&stay.visit.shared);
     // Others are to know at once, before the last bytes are written.
     drop(stay);
     if let Some(reason) = reason {
         let mut last = Vec::new();
         manner.disconnect(&mut last, reason);
-        Box::pin(async move { wire.close(&last).await }).await;
+        Box::pin(async move { see_off(&shared.farewells, wire, &last).await }).await;
     }
 }
 
@@ -213,7 +215,14 @@ impl<P: Policy> Stay<P> {
         let packet = Packet::parse(self.manner.version, frame).map_err(|fault| fault.reason())?;
         let (link, shared) = (self.link, &self.visit.shared);
         match packet {
-            Packet::Publish(publish) => shared.route(|router| router.publish(link, &publish, now(), out))?,
+            Packet::Publish(publish) => {
+                let mut has_more = shared.route(|router| {
+                    router.publish(link, &publish, now(), out).map(|()| router.has_backlog())
+                })?;
+                while has_more {
+                    has_more = shared.route(|router| router.work_off(now()));
+                }
+            }
             Packet::Ack(ack) => shared.route(|router| router.acknowledge(link, ack, out))?,
             Packet::Subscribe(wanted) => {
                 let (mut filters, mut codes) = (wanted.filters(), Vec::new());

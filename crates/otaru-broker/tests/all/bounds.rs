@@ -245,7 +245,9 @@ async fn a_client_that_asks_and_does_not_read_is_not_read_from() {
 
 #[tokio::test]
 async fn queued_bytes_of_all() {
-    let house = Running::start(House::default(), settings(|s| s.in_all.queued_bytes = 1000)).await;
+    let nothing_of_its_own = bounds(|bounds| bounds.queued_share = 0);
+    let policy = House::default().bounds("a", nothing_of_its_own).bounds("b", nothing_of_its_own);
+    let house = Running::start(policy, settings(|s| s.in_all.queued_bytes = 1000)).await;
     let mut writer = house.client(Level::V5, "writer").await;
     for name in ["a", "b"] {
         let connect = Connect::new(Level::V5, name).user(name).lasting();

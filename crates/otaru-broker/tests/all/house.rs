@@ -109,8 +109,8 @@ impl Running {
     }
 
     /// Starts a broker that takes this address for a proxy.
-    pub(crate) async fn behind(proxy: IpAddr, settings: Settings) -> Self {
-        let broker = Broker::new(House::default(), settings);
+    pub(crate) async fn behind(proxy: IpAddr, house: House, settings: Settings) -> Self {
+        let broker = Broker::new(house, settings);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(broker.listen_behind(listener, [proxy]));
