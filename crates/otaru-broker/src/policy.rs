@@ -143,6 +143,12 @@ pub trait Policy: Send + Sync + 'static {
     /// Whether an identity may publish on a topic. Asked for each message; for a will at the login and when it is due.
     fn may_publish(&self, who: &Self::Identity, topic: &str) -> bool;
 
+    /// Whether the will of an identity that is ended from outside may be published on a topic, where such wills are at all. Whoever is
+    /// ended has no word any more, but others may have to hear that they are gone.
+    fn may_publish_when_ended(&self, who: &Self::Identity, topic: &str) -> bool {
+        self.may_publish(who, topic)
+    }
+
     /// Whether an identity may subscribe to a filter. Asked for each subscription, and for those of a session that is taken up
     /// again; not for each message that it brings.
     fn may_subscribe(&self, who: &Self::Identity, filter: &str) -> bool;

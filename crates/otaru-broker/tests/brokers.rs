@@ -135,7 +135,7 @@ async fn retained_messages(broker: &Broker, mqtt: &Mqtt, version: MqttVersion) {
     other.disconnect().await;
 }
 
-/// Those that are too long for us are passed over, and the next one comes.
+/// Passes over messages that are too long for us, and takes the next one.
 async fn long_messages(mqtt: &mut Mqtt) {
     for len in [5_000, 20_000, 300_000] {
         mqtt.publish("ESP32/ota/long/status", &"x".repeat(len), false).await.unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::programs::{Program, program};
-use crate::wait::{LIMIT, eventually, free_port, quiet_port};
+use crate::wait::{LIMIT, eventually, free_port};
 
 /// Where Debian keeps RabbitMQ's own script; the one on the PATH changes to a user of RabbitMQ's, who may not write to a test's folder.
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -117,7 +117,7 @@ fn start_rabbitmq(dir: &Path, port: u16, mqtt: &str) -> RabbitMq {
         .env("HOME", dir)
         .env("HOSTNAME", "localhost")
         .env("RABBITMQ_NODENAME", format!("otaru{port}@localhost"))
-        .env("RABBITMQ_DIST_PORT", quiet_port().to_string())
+        .env("RABBITMQ_DIST_PORT", free_port().to_string())
         .env("RABBITMQ_MNESIA_BASE", dir.join("mnesia"))
         .env("RABBITMQ_LOG_BASE", dir.join("log"))
         .env("RABBITMQ_LOGS", "-")

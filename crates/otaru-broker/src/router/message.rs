@@ -98,6 +98,13 @@ pub(super) struct WillToSend {
     pub(super) will: Box<StoredWill>,
 }
 
+impl StoredWill {
+    /// Returns the bytes that it counts for.
+    pub(super) fn cost(&self) -> usize {
+        OVERHEAD + self.topic.len() + self.properties.len() + self.payload.len()
+    }
+}
+
 impl From<&Will<'_>> for StoredWill {
     fn from(will: &Will<'_>) -> Self {
         Self {
@@ -125,7 +132,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Returns the bytes that it counts for.
     pub(super) fn cost(&self) -> usize {
-        self.message.cost()
+        self.message.cost() + size_of::<u32>() * self.subscriptions.len()
     }
 
     /// Describes its packet.

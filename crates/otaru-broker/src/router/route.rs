@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::{AccountId, Full, Resource};
+use super::backlog::Routing;
 use super::ids::SessionId;
 use super::message::{Delivery, Message};
 use super::state::{Due, Router};
@@ -13,7 +14,8 @@ use crate::reason::Reason;
 use crate::version::Qos;
 
 impl<P: Policy> Router<P> {
-    /// Keeps a message if it is to be retained, and gives it to all who want it; then the wills of those whose connections it ended.
+    /// Keeps a message if it is to be retained, and gives it to those who want it; then the wills of those whose connections it ended.
+    /// What is more than others can wait for is [left over](Self::work_off).
     ///
     /// # Errors
     /// When its owner's retained bytes have no room for it. Then nobody gets it.
@@ -24,11 +26,11 @@ impl<P: Policy> Router<P> {
         now: Instant,
     ) -> Result<(), Full> {
         self.distribute(message, owner, now)?;
-        self.send_wills(now);
+        self.work_off(now);
         Ok(())
     }
 
-    /// Keeps a message if it is to be retained, and gives it to all who want it.
+    /// Keeps a message if it is to be retained, and puts it on its way to all who want it.
     ///
     /// # Errors
     /// When its owner's retained bytes have no room for it. Then nobody gets it.
@@ -44,10 +46,7 @@ impl<P: Policy> Router<P> {
         }
         let mut receivers = std::mem::take(&mut self.receivers);
         self.subscriptions.matching(&message.topic, &mut receivers);
-        for of_session in receivers.chunk_by(|(one, _), (other, _)| one == other) {
-            self.offer(&message, of_session, now);
-        }
-        self.receivers = receivers;
+        self.underway.push_back(Routing::new(message, receivers));
         Ok(())
     }
 
@@ -70,7 +69,12 @@ impl<P: Policy> Router<P> {
     }
 
     /// Gives one session its copy, however many of its subscriptions match.
-    fn offer(&mut self, message: &Arc<Message>, matching: &[(SessionId, Subscription)], now: Instant) {
+    pub(super) fn offer(
+        &mut self,
+        message: &Arc<Message>,
+        matching: &[(SessionId, Subscription)],
+        now: Instant,
+    ) {
         let wanted = matching
             .iter()
             .filter(|(session, subscription)| !(subscription.no_local && *session == message.from));
@@ -85,14 +89,14 @@ impl<P: Policy> Router<P> {
             }
         }
         let Some(to) = to else { return };
+        identifiers.shrink_to_fit();
         let qos = qos.min(message.qos);
         let delivery = Delivery { message: Arc::clone(message), qos, retain, subscriptions: identifiers };
         self.enqueue(to, delivery, now);
     }
 
-    /// Puts a copy into a session's queue. At the bound of its identity QoS 0 is dropped first, and then the connection. At the bound
-    /// of its group or of all, which others have filled, the absent session that holds the most makes room, else only this copy is
-    /// dropped.
+    /// Puts a copy into a session's queue. At a bound QoS 0 is dropped first; then whoever [holds the most](Self::make_queue_room)
+    /// makes room. If nobody does, this copy is dropped, and at the bound of its own identity its connection is ended.
     fn enqueue(&mut self, id: SessionId, delivery: Delivery, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (account, cost) = (session.account, delivery.cost());
@@ -107,9 +111,9 @@ impl<P: Policy> Router<P> {
             self.shed(id);
             charged = self.accounts.charge(account, Resource::Queued, cost, 1);
         }
-        if let Err(full @ (Full::Group | Full::All)) = charged
+        if let Err(full) = charged
             && !droppable
-            && self.end_largest_absent((id, account), full, cost, now)
+            && self.make_queue_room((id, account), full, cost, now)
         {
             charged = self.accounts.charge(account, Resource::Queued, cost, 1);
         }
@@ -118,13 +122,11 @@ impl<P: Policy> Router<P> {
                 session.charged += cost;
                 session.queue.push_back(delivery);
                 session.wake();
-                if session.connection.is_none() {
-                    self.note_absence(id);
-                }
             }
             (charged, _) => {
                 self.dropped += 1;
-                if !droppable && charged == Err(Full::Own) {
+                let is_there = self.sessions.get(&id).is_some_and(|session| session.connection.is_some());
+                if !droppable && charged == Err(Full::Own) && is_there && self.ended_for.insert(account) {
                     self.end_connection(id, Reason::QuotaExceeded, now);
                 }
             }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::dismissal::{DISMISSALS, Dismissal};
+use super::dismissal::{DISMISSALS, Dismissal, FAREWELLS};
 use super::door::{Door, Origin, Standing};
 use crate::policy::Policy;
 use crate::reason::Reason;
@@ -27,7 +27,9 @@ pub(super) struct Shared<P: Policy> {
     router: Mutex<Routing<P>>,
     door: Mutex<Door>,
     /// Permits for those who are not taken in and may still hear why.
-    dismissals: Arc<Semaphore>,
+    pub(super) dismissals: Arc<Semaphore>,
+    /// Permits for those who are gone and are waited for until they have taken their last packet.
+    pub(super) farewells: Semaphore,
     /// Wakes the timekeeper when something is due earlier than it knows.
     pub(super) sooner: Notify,
     pub(super) stopped: Notify,
@@ -54,6 +56,7 @@ impl<P: Policy> Shared<P> {
             router: Mutex::new(Routing { router, alarm: None }),
             door: Mutex::new(Door::new(settings)),
             dismissals: Arc::new(Semaphore::new(DISMISSALS)),
+            farewells: Semaphore::new(FAREWELLS),
             sooner: Notify::new(),
             stopped: Notify::new(),
             stopping: AtomicBool::new(false),
@@ -158,14 +161,22 @@ impl<P: Policy> Visit<P> {
     /// When it is to be sent away.
     pub(super) fn come_from(&mut self, sender: SocketAddr) -> Result<(), Reason> {
         let (proxy, standing, signal) = (Origin::from(self.peer.ip()), self.standing, &self.signal);
-        self.peer = sender;
-        let pass = self.shared.door(|door| {
+        self.peer = SocketAddr::new(sender.ip().to_canonical(), sender.port());
+        let entered = self.shared.door(|door| {
             door.part(proxy, standing);
             door.forgive(proxy);
             door.enter(sender.ip().into(), signal, now())
-        })?;
-        self.standing = Standing::Silent(pass);
-        Ok(())
+        });
+        self.standing = entered.map_or(Standing::Gone, Standing::Silent);
+        entered.map(drop)
+    }
+
+    /// Gives its place free before its last packet is written. While the broker stops it is waited for until then.
+    pub(super) fn leave(&mut self) {
+        if !self.shared.is_stopping() {
+            let standing = std::mem::replace(&mut self.standing, Standing::Gone);
+            self.shared.door(|door| door.part(self.peer.ip().into(), standing));
+        }
     }
 
     /// Counts it as one who has logged in, after it was heard.

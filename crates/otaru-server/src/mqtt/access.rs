@@ -74,6 +74,14 @@ pub fn may_publish(who: &Identity, base: &str, topic: &str) -> bool {
     }
 }
 
+/// Whether somebody whose credential ended may still publish a will on a topic: a device only that it is away.
+pub fn may_publish_when_ended(who: &Identity, base: &str, topic: &str) -> bool {
+    match who {
+        Identity::Device(id) => own(base, id, topic) == Some("online"),
+        Identity::Server | Identity::Local(_) | Identity::Token { .. } => false,
+    }
+}
+
 /// Whether somebody may subscribe to a filter. A device may to what is for it alone or for all: any other filter, whatever its
 /// wildcards, could match what is for others.
 pub fn may_subscribe(who: &Identity, base: &str, filter: &str) -> bool {
@@ -144,6 +152,18 @@ mod tests {
         ] {
             assert!(!may_publish(&device, BASE, bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn whoever_is_ended_is_heard_no_more_but_for_a_device_that_is_away() {
+        let device = Identity::Device("lamp".into());
+        for (topic, may) in
+            [("lamp/online", true), ("lamp/status", false), ("hall/online", false), ("progress", false)]
+        {
+            assert_eq!(may_publish_when_ended(&device, BASE, &format!("{BASE}/{topic}")), may, "{topic}");
+        }
+        let update = format!("{BASE}/update");
+        assert!(!may_publish_when_ended(&token(Role::Operator), BASE, &update));
     }
 
     #[test]

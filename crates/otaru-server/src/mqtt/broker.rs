@@ -158,6 +158,10 @@ impl Policy for Guard {
         access::may_publish(who, &self.base, topic)
     }
 
+    fn may_publish_when_ended(&self, who: &Identity, topic: &str) -> bool {
+        access::may_publish_when_ended(who, &self.base, topic)
+    }
+
     fn may_subscribe(&self, who: &Identity, filter: &str) -> bool {
         access::may_subscribe(who, &self.base, filter)
     }

@@ -22,3 +22,16 @@ fn an_identity_that_comes_with_many_groups_leaves_nothing() {
     }
     assert_eq!((bench.router.stats().accounts, bench.router.next_due()), (0, None));
 }
+
+#[test]
+fn of_very_many_that_came_and_went_only_so_many_are_kept() {
+    let mut bench = Bench::new(Settings::default());
+    for number in 0..5_000 {
+        let held = bench.connect(&Admission::new(number), &hello("a")).unwrap();
+        bench.router.lose(held.link, bench.now);
+    }
+    assert!(bench.router.stats().accounts <= 1_000, "{:?}", bench.router.stats());
+    let later = bench.now + Duration::from_secs(61);
+    while bench.router.tick(later).is_some_and(|next| next <= later) {}
+    assert_eq!((bench.router.stats().accounts, bench.router.next_due()), (0, None));
+}
