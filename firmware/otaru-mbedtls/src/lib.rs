@@ -19,12 +19,10 @@ mod tls;
 mod trust;
 
 pub use clock::WallClock;
+pub use records::LARGEST_RECORD;
 pub use session::Session;
 pub use tls::{MbedTls, SetupError};
 pub use trust::{Identity, MOST_CAS, Trust, TrustError};
-
-/// Largest record, in bytes of what it carries, that a session has room for.
-pub const LARGEST_RECORD: usize = mbedtls_rs::sys::MBEDTLS_SSL_IN_CONTENT_LEN as usize;
 
 /// Whether dates in certificates are checked. A prebuilt Mbed TLS has no clock.
 pub const CHECKS_DATES: bool = cfg!(feature = "dated");

@@ -5,8 +5,7 @@ use mbedtls_rs::sys::*;
 use mbedtls_rs::SessionError;
 use otaru_device::TlsError;
 
-use crate::LARGEST_RECORD;
-use crate::records::Records;
+use crate::records::{LARGEST_RECORD, Records};
 
 /// Bytes by which a record is longer than what it carries, at the most (TLS 1.2 with AES-GCM).
 const RECORD_OVERHEAD: usize = 24;

@@ -4,6 +4,9 @@
 
 use embedded_io_async::{ErrorType, Read, Write};
 
+/// Largest record, in bytes of what it carries, that a session has room for.
+pub const LARGEST_RECORD: usize = mbedtls_rs::sys::MBEDTLS_SSL_IN_CONTENT_LEN as usize;
+
 /// Kinds of records (RFC 8446, 5.1).
 const KINDS: core::ops::RangeInclusive<u8> = 20..=23;
 const ALERT: u8 = 21;
@@ -20,17 +23,11 @@ pub(crate) struct Records {
     rest: u16,
     /// Bytes of an alert: how bad, and which.
     alert: [u8; 2],
-    begun: bool,
     strange: bool,
     largest: u16,
 }
 
 impl Records {
-    /// Whether nothing has come in.
-    pub(crate) fn is_silent(&self) -> bool {
-        !self.begun
-    }
-
     /// Whether something came in that is no record.
     pub(crate) fn is_strange(&self) -> bool {
         self.strange
@@ -55,7 +52,6 @@ impl Records {
     }
 
     fn see_byte(&mut self, byte: u8) {
-        self.begun = true;
         if self.strange {
             return;
         }
@@ -150,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_strange() {
-        assert!(seen(b"").is_silent() && !seen(b"").is_strange());
+        assert!(!seen(b"").is_strange());
         for other in [&b"HTTP/1.1 400"[..], b"\x20\x02\x00\x05", b"\x16H", b"\x16\x03\x03\x00\x01\x00SSH"] {
             assert!(seen(other).is_strange(), "{other:?}");
         }

@@ -271,10 +271,11 @@ async fn without_the_reserve_no_session_begins() {
     let chain = authority.chain("files.lan", |_| {});
     let mut device = Device::trusting(&authority);
     device.tls = device.tls.with_reserve(20_000, || 19_999);
-    let server = |device| meet(device, "files.lan", chain.server(&[&TLS13], None));
-    assert_eq!(server(&device).await.device, Err(TlsError::OUT_OF_MEMORY));
+    let meeting = meet(&device, "files.lan", chain.server(&[&TLS13], None)).await;
+    assert_eq!(meeting.device, Err(TlsError::OUT_OF_MEMORY));
     device.tls = device.tls.with_reserve(20_000, || 20_000);
-    assert_eq!(server(&device).await.device, Ok(()));
+    let meeting = meet(&device, "files.lan", chain.server(&[&TLS13], None)).await;
+    assert_eq!(meeting.device, Ok(()));
 }
 
 #[test]
