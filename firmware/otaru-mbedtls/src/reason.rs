@@ -20,7 +20,8 @@ pub(crate) fn handshake(error: SessionError, records: Records, flags: u32) -> Tl
         return TlsError::NOT_TLS;
     }
     let error = match error {
-        SessionError::Io(_) => return TlsError::CLOSED,
+        // Whoever was going to say more is told that nobody listens; what was said before that counts.
+        SessionError::Io(_) => return records.alert().map_or(TlsError::CLOSED, alert),
         SessionError::MbedTls(error) => error.code(),
     };
     match error {
@@ -29,7 +30,10 @@ pub(crate) fn handshake(error: SessionError, records: Records, flags: u32) -> Tl
             untrusted(flags).unwrap_or(TlsError::BAD_CERTIFICATE)
         }
         _ if is_too_large(error, records) => TlsError::RECORD_TOO_LARGE,
-        MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE => alert(records.alert()),
+        // A server of 1.3 that finds no certificate for what the device knows says so in secret.
+        MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE => {
+            records.alert().map_or(TlsError::NOTHING_IN_COMMON, alert)
+        }
         MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE | MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION => {
             TlsError::NOTHING_IN_COMMON
         }
@@ -98,9 +102,12 @@ pub(crate) fn is_memory(error: i32) -> bool {
 
 /// Whether it is for the length of a record, or of a message in several, that there is no room for it.
 fn is_too_large(error: i32, records: Records) -> bool {
-    error == MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL
-        || (matches!(error, MBEDTLS_ERR_SSL_INVALID_RECORD | MBEDTLS_ERR_SSL_BAD_INPUT_DATA)
-            && records.largest() > LARGEST_RECORD + RECORD_OVERHEAD)
+    match error {
+        // More was to be fetched than fits; nothing else that comes in is called bad input.
+        MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL | MBEDTLS_ERR_SSL_BAD_INPUT_DATA => true,
+        MBEDTLS_ERR_SSL_INVALID_RECORD => records.largest() > LARGEST_RECORD + RECORD_OVERHEAD,
+        _ => false,
+    }
 }
 
 /// Whether it is a number of X.509.
@@ -109,9 +116,8 @@ fn is_of_certificate(error: i32) -> bool {
 }
 
 /// Failure that an alert in clear tells (RFC 8446, 6.2).
-fn alert(number: Option<u8>) -> TlsError {
-    let Some(number) = number.map(u32::from) else { return TlsError::CLOSED };
-    match number {
+fn alert(number: u8) -> TlsError {
+    match u32::from(number) {
         MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE
         | MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION
         | MBEDTLS_SSL_ALERT_MSG_INSUFFICIENT_SECURITY

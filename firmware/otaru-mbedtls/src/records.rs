@@ -13,6 +13,9 @@ const ALERT: u8 = 21;
 /// Bytes of a record's head: kind, version, length.
 const HEAD: usize = 5;
 
+/// Most reads of what nobody has read.
+const MOST_READS: usize = 100;
+
 /// Heads of the records that came in.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Records {
@@ -89,6 +92,18 @@ impl<S> Watched<S> {
 
     pub(crate) fn records(&self) -> Records {
         self.records
+    }
+}
+
+impl<S: Read> Watched<S> {
+    /// Looks at what has come in and nobody has read. For a stream that cannot be written to any more: its end, or an error, is near.
+    pub(crate) async fn look_at_rest(&mut self) {
+        for _ in 0..MOST_READS {
+            match self.read(&mut [0; 64]).await {
+                Ok(count) if count > 0 => {}
+                _ => return,
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use embedded_io_async::{ErrorType, Read, Write};
+use mbedtls_rs::SessionError;
 use otaru_device::TlsError;
 
 use crate::reason;
@@ -17,7 +18,18 @@ impl<'t, S: Read + Write> Session<'t, S> {
         Self { session }
     }
 
-    fn reason(&mut self, error: mbedtls_rs::SessionError) -> TlsError {
+    /// Reason that nothing can be written: the server's, if it said one before it closed, as one of 1.3 does that refuses a certificate.
+    async fn last_word(&mut self, error: SessionError) -> TlsError {
+        match error {
+            SessionError::Io(_) => match self.session.read(&mut [0]).await {
+                Err(SessionError::MbedTls(error)) => self.reason(SessionError::MbedTls(error)),
+                _ => self.reason(error),
+            },
+            SessionError::MbedTls(_) => self.reason(error),
+        }
+    }
+
+    fn reason(&mut self, error: SessionError) -> TlsError {
         reason::session(error, self.session.stream().records())
     }
 }
@@ -41,12 +53,16 @@ impl<S: Read + Write> Read for Session<'_, S> {
 
 impl<S: Read + Write> Write for Session<'_, S> {
     async fn write(&mut self, buf: &[u8]) -> Result<usize, TlsError> {
-        let written = self.session.write(buf).await;
-        written.map_err(|error| self.reason(error))
+        match self.session.write(buf).await {
+            Ok(count) => Ok(count),
+            Err(error) => Err(self.last_word(error).await),
+        }
     }
 
     async fn flush(&mut self) -> Result<(), TlsError> {
-        let flushed = self.session.flush().await;
-        flushed.map_err(|error| self.reason(error))
+        match self.session.flush().await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.last_word(error).await),
+        }
     }
 }

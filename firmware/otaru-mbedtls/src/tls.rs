@@ -7,7 +7,7 @@ use core::fmt;
 
 use critical_section::Mutex;
 use embedded_io_async::{Read, Write};
-use mbedtls_rs::{AuthMode, ClientSessionConfig, SessionConfig};
+use mbedtls_rs::{AuthMode, ClientSessionConfig, SessionConfig, SessionError};
 use otaru_device::TlsError;
 use rand_core::CryptoRng;
 
@@ -150,7 +150,12 @@ impl otaru_device::Tls for MbedTls {
         session.set_server_name(name).map_err(reason::setup)?;
         let opened = session.connect().await;
         let flags = session.tls_verification_details();
-        opened.map_err(|error| reason::handshake(error, session.stream().records(), flags))?;
+        if let Err(error) = opened {
+            if let SessionError::Io(_) = error {
+                session.stream().look_at_rest().await;
+            }
+            return Err(reason::handshake(error, session.stream().records(), flags));
+        }
         let tolerated = if time_is_known { 0 } else { reason::UNCERTAIN };
         match reason::untrusted(flags & !tolerated) {
             Some(error) => Err(error),

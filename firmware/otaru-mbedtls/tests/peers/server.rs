@@ -1,9 +1,10 @@
 //! Servers in memory, and a device that talks to them.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use embedded_io_adapters::tokio_1::FromTokio;
-use embedded_io_async::{Read as _, Write as _};
+use embedded_io_async::{Read as _, ReadExactError, Write as _};
 use otaru_device::{Tls as _, TlsError};
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -46,7 +47,10 @@ async fn log_in(device: &Device, host: &str, stream: DuplexStream) -> Result<(),
     session.write_all(LOGIN).await?;
     session.flush().await?;
     let mut answer = [0; LOGIN.len()];
-    session.read_exact(&mut answer).await.map_err(|_| TlsError::BROKEN)?;
+    session.read_exact(&mut answer).await.map_err(|error| match error {
+        ReadExactError::UnexpectedEof => TlsError::BROKEN,
+        ReadExactError::Other(error) => error,
+    })?;
     assert_eq!(answer, LOGIN);
     Ok(())
 }
