@@ -45,7 +45,8 @@ fn put(name: &str, contents: impl AsRef<[u8]>) {
 fn page() {
     const BOX: &str = r#"<label><input name="tls" type="checkbox" style="width:auto"> over TLS, usually at port 8883</label>"#;
     println!("cargo::rerun-if-changed=src/setup.html");
-    let page = include_str!("src/setup.html").replace("{tls}\n", &if has_tls() { format!("{BOX}\n") } else { String::new() });
+    let page = include_str!("src/setup.html")
+        .replace("{tls}\n", &if has_tls() { format!("{BOX}\n") } else { String::new() });
     put("setup.html", page);
 }
 

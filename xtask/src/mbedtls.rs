@@ -15,12 +15,14 @@ pub(crate) const LIBRARY: &str = "libclang-dev";
 pub(crate) fn remedy() -> Option<String> {
     let programs = PROGRAMS.into_iter().filter(|(name, _)| find(name).is_none()).map(|(_, package)| package);
     let missing: Vec<&str> = programs.chain((!has_library()).then_some(LIBRARY)).collect();
-    (!missing.is_empty()).then(|| format!("Mbed TLS cannot be compiled: apt-get install {}", missing.join(" ")))
+    (!missing.is_empty())
+        .then(|| format!("Mbed TLS cannot be compiled: apt-get install {}", missing.join(" ")))
 }
 
 /// Whether there is a libclang where it is looked for.
 pub(crate) fn has_library() -> bool {
-    let versions = fs::read_dir("/usr/lib").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let versions =
+        fs::read_dir("/usr/lib").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let versions = versions.filter(|path| path.to_string_lossy().contains("/llvm"));
     let mut folders = versions.map(|path| path.join("lib"));
     let is_library = |name: &str| name.starts_with("libclang.so") || name.starts_with("libclang-");

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn calendars_are_right() {
-        let of = |seconds| Calendar::of(seconds).map(|c| (c.year, c.month, c.day, c.hour, c.minute, c.second));
+        let of =
+            |seconds| Calendar::of(seconds).map(|c| (c.year, c.month, c.day, c.hour, c.minute, c.second));
         assert_eq!(of(0), Some((1970, 1, 1, 0, 0, 0)));
         assert_eq!(of(951_782_399), Some((2000, 2, 28, 23, 59, 59)));
         assert_eq!(of(951_782_400), Some((2000, 2, 29, 0, 0, 0)));

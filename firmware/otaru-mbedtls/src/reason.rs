@@ -1,8 +1,8 @@
 //! From Mbed TLS's numbers, and from the records that went by, to the failure that the agent tells.
 #![forbid(unsafe_code)]
 
-use mbedtls_rs::sys::*;
 use mbedtls_rs::SessionError;
+use mbedtls_rs::sys::*;
 use otaru_device::TlsError;
 
 use crate::records::{LARGEST_RECORD, Records};
@@ -31,9 +31,7 @@ pub(crate) fn handshake(error: SessionError, records: Records, flags: u32) -> Tl
         }
         _ if is_too_large(error, records) => TlsError::RECORD_TOO_LARGE,
         // A server of 1.3 that finds no certificate for what the device knows says so in secret.
-        MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE => {
-            records.alert().map_or(TlsError::NOTHING_IN_COMMON, alert)
-        }
+        MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE => records.alert().map_or(TlsError::NOTHING_IN_COMMON, alert),
         MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE | MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION => {
             TlsError::NOTHING_IN_COMMON
         }

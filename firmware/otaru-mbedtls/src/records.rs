@@ -1,4 +1,5 @@
-//! A stream that looks at the records going by: Mbed TLS says that there was an alert, but not which, and that something is no record, but not
+//! A stream that looks at the records going by: Mbed TLS says that there was an alert, but not which, and that something is no record,
+//! but not
 //! whether the server speaks TLS at all.
 #![forbid(unsafe_code)]
 

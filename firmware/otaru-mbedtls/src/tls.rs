@@ -94,9 +94,7 @@ impl MbedTls {
             mbedtls_rs::ecp::set_restartable_max_ops(SLICE);
         }
         match mbedtls_rs::Tls::new(random) {
-            Ok(library) => {
-                Ok(Self { library, trust, clock, free: || usize::MAX, needs: 0, _taken: taken })
-            }
+            Ok(library) => Ok(Self { library, trust, clock, free: || usize::MAX, needs: 0, _taken: taken }),
             Err(mbedtls_rs::TlsError::AlreadyCreated) => Err(SetupError::AlreadyThere),
         }
     }
@@ -108,7 +106,6 @@ impl MbedTls {
         (self.needs, self.free) = (needs, free);
         self
     }
-
 }
 
 /// Words for the library on whom to trust, and how.

@@ -79,7 +79,8 @@ impl fmt::Display for TrustError {
 impl core::error::Error for TrustError {}
 
 impl Trust {
-    /// Reads CAs, as DER, and what the device shows to a server that asks. A certificate that a server has made itself may be one of the CAs.
+    /// Reads CAs, as DER, and what the device shows to a server that asks. A certificate that a server has made itself may be one of the
+    /// CAs.
     ///
     /// # Errors
     /// Returns an error if there is none, or one that cannot be used.
@@ -106,8 +107,7 @@ impl Trust {
 }
 
 fn certificate(x509: X509<'_>, error: TrustError) -> Result<Certificate<'static>, TrustError> {
-    Certificate::new(x509)
-        .map_err(|reason| if is_memory(reason.code()) { TrustError::Memory } else { error })
+    Certificate::new(x509).map_err(|reason| if is_memory(reason.code()) { TrustError::Memory } else { error })
 }
 
 /// One list of several CAs, all of which were read before: the library takes several at once as PEM only.

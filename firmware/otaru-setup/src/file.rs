@@ -200,7 +200,8 @@ pub fn read(text: &str) -> Result<Contents, FileError> {
     Ok(Contents { settings: Some(settings), updates, tls })
 }
 
-const NOBODY: &str = "tls = true needs to know whom to trust: [tls] with ca = '''…''', the PEM text of the broker's CA";
+const NOBODY: &str =
+    "tls = true needs to know whom to trust: [tls] with ca = '''…''', the PEM text of the broker's CA";
 
 /// Reads whom TLS trusts.
 fn tls(table: TlsTable, wrong: &impl Fn(usize, &str) -> FileError) -> Result<Tls, FileError> {

@@ -1,6 +1,7 @@
 //! Asking a server how late it is: SNTP (RFC 4330), one question and its answer.
 //!
-//! Nobody signs the answer, so whoever is on the way can lie. A device takes no moment that is before its firmware was built, and needs the time
+//! Nobody signs the answer, so whoever is on the way can lie. A device takes no moment that is before its firmware was built, and needs
+//! the time
 //! for nothing but dates in certificates.
 
 /// UDP port of a server of time (IANA).
@@ -38,7 +39,8 @@ pub fn question(nonce: u64) -> [u8; LEN] {
     bytes
 }
 
-/// Seconds since 1970 by the server's answer to the question with this nonce. `past` is a moment that is past, which tells NTP's eras apart.
+/// Seconds since 1970 by the server's answer to the question with this nonce. `past` is a moment that is past, which tells NTP's eras
+/// apart.
 ///
 /// # Errors
 /// Returns an error if it is no answer to that question, or has no time in it.

@@ -35,7 +35,9 @@ impl fmt::Display for BadPem {
             Self::Damaged => "a PEM text in it is damaged, or of another kind",
             Self::Private => "there is a private key in it, which belongs to nobody but its owner",
             Self::Encrypted => "the key is encrypted, and a device has nobody to ask for the password",
-            Self::TooMany => "there are more certificates in it than a device has room for: four CAs, and one of its own",
+            Self::TooMany => {
+                "there are more certificates in it than a device has room for: four CAs, and one of its own"
+            }
             Self::TooLarge => "it is larger than a device has room for",
         })
     }
@@ -147,7 +149,8 @@ mod tests {
         assert_eq!(private_key(&certificate), Err(BadPem::Damaged));
         assert_eq!(private_key(&pem("PRIVATE KEY", 100).repeat(2)), Err(BadPem::TooMany));
         // A certificate that was cut before it was encoded.
-        let cut = pem_rfc7468::encode_string("CERTIFICATE", pem_rfc7468::LineEnding::LF, &[0x30, 0x82, 1, 0, 7]);
+        let cut =
+            pem_rfc7468::encode_string("CERTIFICATE", pem_rfc7468::LineEnding::LF, &[0x30, 0x82, 1, 0, 7]);
         assert_eq!(of(&cut.unwrap()), BadPem::Damaged);
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 /// Certificate authority, and the certificates between it and what it signs.
 pub(crate) struct Authority {

@@ -188,7 +188,8 @@ async fn a_handshake_that_stalls_may_be_dropped_anywhere() {
             // What the server says goes no further than this.
             let (ours, mut network) = tokio::io::duplex(64);
             let (mut far, theirs) = tokio::io::duplex(4096);
-            let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(chain.server(&[version], None)));
+            let acceptor =
+                tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(chain.server(&[version], None)));
             let stalled = async {
                 let (mut to_device, mut piece) = (0, [0; 1]);
                 loop {
@@ -242,7 +243,8 @@ async fn a_chain_that_is_too_long_is_told() {
     assert_refused(&device, &chain, TlsError::RECORD_TOO_LARGE).await;
 }
 
-/// In the middle of a verification Mbed TLS takes memory that is short for a signature that is wrong: that is why sessions begin with a reserve.
+/// In the middle of a verification Mbed TLS takes memory that is short for a signature that is wrong: that is why sessions begin with a
+/// reserve.
 #[tokio::test]
 async fn memory_may_be_short_at_any_place() {
     let authority = Authority::new("ours");
