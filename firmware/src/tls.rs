@@ -15,9 +15,9 @@ const BUILT_IN: BuiltIn = include!(concat!(env!("OUT_DIR"), "/tls.rs"));
 const BUILT: u64 = include!(concat!(env!("OUT_DIR"), "/built.rs"));
 
 /// Bytes of heap that have to be free for a session: what its handshake takes at the most, and 8 KiB for everybody else.
-const NEEDS: usize = match cfg!(feature = "tls-any-server") {
-    true => 64 * 1024,
-    false => 32 * 1024,
+const NEEDS: usize = match cfg!(any(feature = "tls-any-server", feature = "tls-prebuilt")) {
+    true => 44 * 1024,
+    false => 24 * 1024,
 };
 
 /// The time.

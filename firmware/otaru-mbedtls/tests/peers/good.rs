@@ -8,6 +8,9 @@ use crate::device::{Device, NOW, Time};
 use crate::memory;
 use crate::server::{Meeting, download, meet};
 
+/// Handshakes of which the shortest is told.
+const MEETINGS: usize = 20;
+
 #[track_caller]
 fn assert_good(meeting: &Meeting) {
     assert_eq!(meeting.device, Ok(()), "{:?}", meeting.server);
@@ -20,9 +23,14 @@ async fn both_versions_are_spoken() {
     let chain = authority.chain("files.lan", |_| {});
     let device = Device::trusting(&authority);
     for version in [&TLS12, &TLS13] {
-        let meeting = meet(&device, "files.lan", chain.server(&[version], None)).await;
-        println!("{:?}: {:?}, {} bytes of heap", version.version, meeting.steps, memory::most());
-        assert_good(&meeting);
+        let mut longest = Vec::new();
+        for _ in 0..MEETINGS {
+            let meeting = meet(&device, "files.lan", chain.server(&[version], None)).await;
+            longest.push(meeting.steps.longest);
+            assert_good(&meeting);
+        }
+        // Other programs make a step longer, and nothing makes it shorter.
+        println!("{:?}: the longest step takes {:?}", version.version, longest.iter().min().unwrap());
     }
 }
 
@@ -110,8 +118,8 @@ async fn records_of_4_kib_come_in() {
 
 /// Bytes of heap that a session may take in its handshake, and afterwards.
 const MOST: [usize; 2] = match cfg!(feature = "any-server") {
-    true => [64 * 1024, 32 * 1024],
-    false => [32 * 1024, 16 * 1024],
+    true => [36 * 1024, 32 * 1024],
+    false => [20 * 1024, 16 * 1024],
 };
 
 #[tokio::test]
