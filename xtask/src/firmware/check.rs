@@ -26,9 +26,9 @@ pub(crate) fn check() -> Result<Outcome> {
     };
     let no_tls = mbedtls::remedy();
     for chip in CHIPS {
-        let files = files(&Options::shipped(chip))?;
-        accepted(&esptool, &files.app)?;
-        merged(&files.flash, &files.app)?;
+        let shipped = files(&Options::shipped(chip))?;
+        accepted(&esptool, &shipped.app)?;
+        merged(&shipped.flash, &shipped.app)?;
         minimal(chip)?;
         if no_tls.is_none() {
             accepted(&esptool, &files(&with_tls(chip))?.app)?;
