@@ -21,16 +21,10 @@ const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/credentials.bi
 pub(crate) const TRUST: (bool, &[otaru_device::PublicKey], &[otaru_device::AllowedHost<'static>]) =
     include!(concat!(env!("OUT_DIR"), "/trust.rs"));
 /// Whether there is TLS, and somebody to trust.
-pub(crate) const HAS_TLS: bool = {
-    #[cfg(feature = "with-tls")]
-    {
-        crate::tls::is_built_in()
-    }
-    #[cfg(not(feature = "with-tls"))]
-    {
-        false
-    }
-};
+#[cfg(feature = "with-tls")]
+pub(crate) const HAS_TLS: bool = crate::tls::is_built_in();
+#[cfg(not(feature = "with-tls"))]
+pub(crate) const HAS_TLS: bool = false;
 
 /// Chooses among the settings that are known.
 pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Choice {

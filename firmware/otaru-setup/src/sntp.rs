@@ -15,6 +15,9 @@ const FROM_1900: u64 = 2_208_988_800;
 /// Seconds of an era of NTP: its seconds have 32 bits. The second era begins in 2036.
 const ERA: u64 = 1 << 32;
 
+/// Latest moment that eras are told apart by.
+const LATEST: u64 = 1 << 40;
+
 /// Version 4, mode 3: a client asks.
 const ASKS: u8 = 4 << 3 | 3;
 /// Mode 4: a server answers.
@@ -62,12 +65,16 @@ pub fn answer(bytes: &[u8], nonce: u64, past: u64) -> Result<u64, BadAnswer> {
     Ok(in_era(sent >> 32, past))
 }
 
-/// The moment with these seconds of NTP that is nearest after `past`, or at it.
+/// The moment with these seconds of NTP that is nearest to `past`.
 fn in_era(seconds: u64, past: u64) -> u64 {
-    let past = past.saturating_add(FROM_1900);
-    let moment = past / ERA * ERA + seconds;
-    // A server whose clock is behind by less than half an era is behind, and not a century ahead.
-    let moment = if moment + ERA / 2 < past { moment + ERA } else { moment };
+    let past = past.min(LATEST) + FROM_1900;
+    let moment = past - past % ERA + seconds;
+    let moment = match moment {
+        _ if moment + ERA / 2 < past => moment + ERA,
+        // A server whose clock is behind is behind, and not a century ahead.
+        _ if moment > past + ERA / 2 && moment >= ERA => moment - ERA,
+        _ => moment,
+    };
     moment.saturating_sub(FROM_1900)
 }
 
@@ -102,10 +109,11 @@ mod tests {
 
     #[test]
     fn an_answer_tells_the_time_in_either_era() {
-        for moment in [BUILD, BUILD + 1, 2_085_978_495, 2_085_978_496, 4_000_000_000] {
+        for moment in [BUILD, BUILD + 1, 2_085_978_495, 2_085_978_496, 3_900_000_000] {
             assert_eq!(answer(&from_server(moment), NONCE, BUILD), Ok(moment));
         }
-        // A server that is behind is not a century ahead.
+        // A server that is behind is not a century ahead, also where another era has begun meanwhile.
+        assert_eq!(answer(&from_server(2_085_000_000), NONCE, 2_086_000_000), Ok(2_085_000_000));
         assert_eq!(answer(&from_server(BUILD - 86_400), NONCE, BUILD), Ok(BUILD - 86_400));
     }
 
