@@ -42,8 +42,12 @@ impl Authority {
 
     /// Authority below this one; or something that says it is none, and signs all the same.
     pub(crate) fn below(&self, name: &str, is_ca: IsCa) -> Self {
+        self.below_with(name, |params| params.is_ca = is_ca)
+    }
+
+    pub(crate) fn below_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = named(name);
-        params.is_ca = is_ca;
+        change(&mut params);
         let issuer = CertifiedIssuer::signed_by(params, key(), &self.issuer).unwrap();
         let mut between = vec![issuer.der().clone()];
         between.extend(self.between.iter().cloned());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use otaru_device::TlsError;
 use otaru_mbedtls::{LARGEST_RECORD, MOST_CAS, Trust, TrustError};
-use rcgen::{ExtendedKeyUsagePurpose, IsCa};
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, NameConstraints};
 use rustls::ServerConfig;
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -50,6 +50,32 @@ async fn who_is_no_authority_makes_none() {
             assert_refused(&device, &chain, TlsError::UNKNOWN_CA).await;
         }
     }
+}
+
+/// Mbed TLS knows none, and a certificate with what it does not know is none: also where the constraint would be kept.
+#[tokio::test]
+async fn an_authority_with_constraints_on_names_is_refused() {
+    let authority = Authority::new("ours");
+    let device = Device::trusting(&authority);
+    for permitted in ["files.lan", "other.lan"] {
+        let below = authority.below_with("constrained", |params| {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.name_constraints = Some(NameConstraints {
+                permitted_subtrees: vec![GeneralSubtree::DnsName(permitted.to_owned())],
+                excluded_subtrees: Vec::new(),
+            });
+        });
+        assert_refused(&device, &below.chain("files.lan", |_| {}), TlsError::BAD_CERTIFICATE).await;
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_longer_than_its_authority_allows_is_refused() {
+    let authority = Authority::new("ours");
+    let device = Device::trusting(&authority);
+    let last = authority.below("last", IsCa::Ca(BasicConstraints::Constrained(0)));
+    let beyond = last.below("beyond", IsCa::Ca(BasicConstraints::Unconstrained));
+    assert_refused(&device, &beyond.chain("files.lan", |_| {}), TlsError::UNKNOWN_CA).await;
 }
 
 #[tokio::test]
