@@ -343,11 +343,11 @@ mod tests {
         assert_eq!(tls("time_server = '192.168.1.1'").unwrap().time_server.as_deref(), Some("192.168.1.1"));
         assert_eq!(tls("time_server = 'off'").unwrap().time_server, None);
         for (lines, line, what) in [
-            (format!("certificate = '''{PEM}'''"), 7, "go together"),
-            (format!("key = '''{key}'''"), 7, "go together"),
-            (format!("certificate = '''{PEM}{PEM}'''\nkey = '''{key}'''"), 7, "more certificates"),
-            (format!("certificate = '''{PEM}'''\nkey = '''{PEM}'''"), 11, "damaged"),
-            ("time_server = 'ntp://a'".to_owned(), 7, "the time server"),
+            (format!("certificate = '''{PEM}'''"), 8, "go together"),
+            (format!("key = '''{key}'''"), 8, "go together"),
+            (format!("certificate = '''{PEM}{PEM}'''\nkey = '''{key}'''"), 8, "more certificates"),
+            (format!("certificate = '''{PEM}'''\nkey = '''{PEM}'''"), 12, "damaged"),
+            ("time_server = 'ntp://a'".to_owned(), 8, "the time server"),
         ] {
             let error = tls(&lines).unwrap_err();
             assert!(error.line == line && error.what.contains(what), "{lines}: {error}");
