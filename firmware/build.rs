@@ -1,17 +1,19 @@
 //! Brings credentials, version and test behaviour into the build, and esp-hal's linker script.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
-use otaru_setup::Settings;
-use otaru_setup::file::Updates;
+use otaru_setup::file::{Contents, Tls, Updates};
 
 const CREDENTIALS: &str = "OTARU_CREDENTIALS";
 const VERSION: &str = "OTARU_VERSION";
 const BEHAVIOUR: &str = "OTARU_BEHAVIOUR";
+/// Moment of the build, for builds that are to be the same again.
+const MOMENT: &str = "SOURCE_DATE_EPOCH";
 
 fn main() {
-    for variable in [CREDENTIALS, VERSION, BEHAVIOUR] {
+    for variable in [CREDENTIALS, VERSION, BEHAVIOUR, MOMENT] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     println!("cargo::rustc-link-arg-bins=-Tlinkall.x");
@@ -22,6 +24,37 @@ fn main() {
     version();
     behaviour();
     credentials();
+    page();
+    built();
+}
+
+/// Whether the firmware has TLS.
+fn has_tls() -> bool {
+    env::var_os("CARGO_FEATURE_WITH_TLS").is_some()
+}
+
+/// Writes a file that the firmware takes in.
+fn put(name: &str, contents: impl AsRef<[u8]>) {
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    if let Err(error) = fs::write(out.join(name), contents) {
+        fail(&format!("cannot write {name}: {error}"));
+    }
+}
+
+/// The set-up page, which asks for TLS only where there is some.
+fn page() {
+    const BOX: &str = r#"<label><input name="tls" type="checkbox" style="width:auto"> over TLS, usually at port 8883</label>"#;
+    println!("cargo::rerun-if-changed=src/setup.html");
+    let page = include_str!("src/setup.html")
+        .replace("{tls}\n", &if has_tls() { format!("{BOX}\n") } else { String::new() });
+    put("setup.html", page);
+}
+
+/// The moment of the build, in seconds since 1970.
+fn built() {
+    let given = env::var(MOMENT).ok().and_then(|moment| moment.parse().ok());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    put("built.rs", given.unwrap_or_else(now).to_string());
 }
 
 /// Stops the build with a sentence.
@@ -62,7 +95,8 @@ fn credentials() {
                 "cargo::warning=nothing is built in: this firmware takes updates without a signature from whoever may \
                  publish at its broker. A credentials file with nothing but [updates] in it names keys instead"
             );
-            return write(None, &Updates { keys: vec![], allow_unsigned: true, hosts: vec![] });
+            let updates = Updates { keys: vec![], allow_unsigned: true, hosts: vec![] };
+            return write(&Contents { settings: None, updates, tls: None });
         }
         // Relative to where the build was started, which a build script does not know: xtask makes it absolute.
         Some(path) => folder.join(path),
@@ -81,7 +115,12 @@ fn credentials() {
         }
     };
     match otaru_setup::file::read(&text) {
-        Ok(contents) => write(contents.settings.as_ref(), &contents.updates),
+        Ok(contents) if contents.tls.is_some() && !has_tls() => fail(&format!(
+            "{} has [tls], and this firmware is built without: say `cargo xtask firmware --tls own-server`, or name the \
+             feature tls",
+            file.display()
+        )),
+        Ok(contents) => write(&contents),
         Err(error) => {
             let example = "network_credentials.example.toml shows how it should look";
             fail(&format!("{}:{}: {}; {example}", file.display(), error.line, error.what));
@@ -89,20 +128,25 @@ fn credentials() {
     }
 }
 
-fn write(settings: Option<&Settings>, updates: &Updates) {
+fn write(contents: &Contents) {
+    let Contents { settings, updates, tls } = contents;
     let Updates { keys, allow_unsigned, hosts } = updates;
-    let record = settings.map(otaru_setup::record::encode).unwrap_or_default();
     let hosts: String =
         hosts.iter().map(|host| format!("otaru_device::AllowedHost::new({host:?}), ")).collect();
     let keys: String = keys
         .iter()
         .map(|key| format!("otaru_device::PublicKey::from_bytes({:?}), ", key.as_bytes()))
         .collect();
-    let trust = format!("({allow_unsigned}, &[{keys}], &[{hosts}])");
-    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    let written =
-        fs::write(out.join("credentials.bin"), record).and_then(|()| fs::write(out.join("trust.rs"), trust));
-    if let Err(error) = written {
-        fail(&format!("cannot write the credentials: {error}"));
-    }
+    put("trust.rs", format!("({allow_unsigned}, &[{keys}], &[{hosts}])"));
+    put("credentials.bin", settings.as_ref().map(otaru_setup::record::encode).unwrap_or_default());
+    put("tls.rs", tls.as_ref().map_or_else(|| "(&[], None, None)".to_owned(), tls_of));
+}
+
+/// TLS, as an expression.
+fn tls_of(tls: &Tls) -> String {
+    let Tls { cas, identity, time_server } = tls;
+    let cas: String = cas.iter().map(|ca| format!("&{ca:?}, ")).collect();
+    let identity = identity.as_ref().map(|(certificate, key)| format!("(&{certificate:?}, &{key:?})"));
+    let identity = identity.map_or_else(|| "None".to_owned(), |identity| format!("Some({identity})"));
+    format!("(&[{cas}], {identity}, {time_server:?})")
 }

@@ -20,6 +20,12 @@ const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/credentials.bi
 #[cfg(feature = "agent")]
 pub(crate) const TRUST: (bool, &[otaru_device::PublicKey], &[otaru_device::AllowedHost<'static>]) =
     include!(concat!(env!("OUT_DIR"), "/trust.rs"));
+/// Whether there is TLS, and somebody to trust.
+#[cfg(feature = "with-tls")]
+pub(crate) const HAS_TLS: bool = crate::tls::is_built_in();
+#[cfg(not(feature = "with-tls"))]
+pub(crate) const HAS_TLS: bool = false;
+
 /// Chooses among the settings that are known.
 pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Choice {
     let built_in = record::decode(BUILT_IN);

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest packet: a connect with name, user and password, or a message with its topic.
 const PACKET: usize = 320;
 
-/// Sends it, for ever.
+/// Sends it, for ever; not where the broker is spoken to over TLS, a session of which is too dear for this.
 #[embassy_executor::task]
 pub(crate) async fn run(
     stack: Stack<'static>,
@@ -31,6 +31,10 @@ pub(crate) async fn run(
     topic: &'static str,
     signal: &'static Signal,
 ) {
+    if settings.tls {
+        log::info!("heartbeat: not over TLS, and the login is not sent in clear");
+        return;
+    }
     loop {
         stack.wait_config_up().await;
         match with_timeout(PATIENCE, send(stack, settings, name, topic, signal)).await {

@@ -18,6 +18,10 @@ mod misbehave;
 mod pins;
 mod setup;
 mod tasks;
+#[cfg(feature = "with-tls")]
+mod time;
+#[cfg(feature = "with-tls")]
+mod tls;
 mod wifi;
 
 use alloc::boxed::Box;
@@ -75,8 +79,8 @@ const _: () = assert!(
     "the chip's memory does not hold the firmware's variables: see budget.rs"
 );
 
-/// Sockets at once: MQTT, a download, name lookup, DHCP, the heartbeat, and one to spare.
-const SOCKETS: usize = 6;
+/// Sockets at once: MQTT, a download, name lookup, DHCP, the heartbeat, the time where there is TLS, and one to spare.
+const SOCKETS: usize = if cfg!(feature = "with-tls") { 7 } else { 6 };
 
 otaru_esp_hal::main!(firmware);
 
@@ -163,6 +167,11 @@ fn run(
     prove(spawner, settings, standing, &boot);
     let unused = memory::free_stack().unwrap_or(0);
     log::info!("{name}: {} bytes of heap left, {unused} of stack", esp_alloc::HEAP.free());
+    #[cfg(feature = "with-tls")]
+    if let (true, Some(server)) = (credentials::HAS_TLS, tls::time_server()) {
+        time::remember(&tls::CLOCK);
+        start(spawner, time::run(stack, server, &tls::CLOCK));
+    }
     start(spawner, live(name, topic, settings, stack, link, flash, board, boot));
 }
 
@@ -265,6 +274,7 @@ async fn live(
     static WORKSPACE: ConstStaticCell<Workspace> = ConstStaticCell::new(Workspace::new());
     let mut config = config(name, &settings.host);
     config.broker_port = settings.port;
+    config.broker_tls = settings.tls;
     config.mqtt = settings.mqtt;
     config.topic_prefix = topic;
     (config.allow_unsigned, config.keys, config.hosts) = credentials::TRUST;
@@ -275,8 +285,15 @@ async fn live(
     if let Err(error) = config.check() {
         board.give_up(pause(&boot), format_args!("{error}")).await
     }
+    #[cfg(feature = "with-tls")]
+    let tls = tls::start();
+    #[cfg(not(feature = "with-tls"))]
+    let tls = &otaru_device::NoTls;
+    if config.broker_tls && !otaru_device::Tls::is_ready(tls) {
+        board.give_up(pause(&boot), format_args!("{}", otaru_device::ConfigError::NoTls)).await
+    }
     let net = Net::new(stack, SOCKETS.init_with(Sockets::new), settings.port);
-    let parts = EspPlatform::parts(&net, flash, board, link, app::AppHealth);
+    let parts = EspPlatform::parts_with_tls(&net, tls, flash, board, link, app::AppHealth);
     match Agent::new(config, parts, WORKSPACE.take(), boot) {
         Ok(mut agent) => match agent.run().await {},
         Err(_) => software_reset(),

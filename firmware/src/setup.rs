@@ -39,7 +39,7 @@ pub(crate) const ON_TRIAL: Duration = Duration::from_secs(300);
 /// Most time for a browser's request, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const PAGE: &str = include_str!("setup.html");
+const PAGE: &str = include_str!(concat!(env!("OUT_DIR"), "/setup.html"));
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n\
                     Connection: close\r\n\r\n";
 
@@ -180,6 +180,7 @@ async fn serve_page(stack: Stack<'_>, flash: &mut EspFlash<'_>, region: Option<R
         let mut done = false;
         let note = match answer {
             None => ("", ""),
+            Some(Ok(settings)) if settings.tls && !credentials::HAS_TLS => Invalid::NoTls.as_strs(),
             Some(Ok(settings)) if credentials::store(flash, region, &settings).await => {
                 done = true;
                 KEPT

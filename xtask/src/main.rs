@@ -20,6 +20,7 @@ mod firmware;
 mod fleet;
 mod floors;
 mod fuzz;
+mod mbedtls;
 mod packages;
 mod pages;
 mod report;

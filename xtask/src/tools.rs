@@ -9,8 +9,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::chip;
 use crate::shell::{cargo, find, output, program, run, tools_dir};
+use crate::{chip, mbedtls};
 
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
@@ -102,9 +102,11 @@ fn is_yes(answer: &str) -> bool {
 }
 
 fn missing_packages() -> Vec<&'static str> {
-    let peers = PEERS.into_iter().filter(|(name, _)| find(name).is_none()).map(|(_, package)| package);
+    let peers = PEERS.into_iter().chain(mbedtls::PROGRAMS);
+    let peers = peers.filter(|(name, _)| find(name).is_none()).map(|(_, package)| package);
     let compiler = chip::packages().into_iter().filter(|_| !chip::possible());
-    let mut missing: Vec<&str> = peers.chain(compiler).collect();
+    let library = (!mbedtls::has_library()).then_some(mbedtls::LIBRARY);
+    let mut missing: Vec<&str> = peers.chain(compiler).chain(library).collect();
     // Debian's Python makes virtual environments only with this.
     if !tools_dir().join("venv").exists() && find("python3").is_none() {
         missing.push("python3-venv");

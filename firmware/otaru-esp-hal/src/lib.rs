@@ -14,6 +14,8 @@ mod net;
 #[cfg(feature = "panic-handler")]
 mod panic;
 mod platform;
+#[cfg(feature = "tls")]
+mod random;
 mod start;
 mod words;
 
@@ -22,4 +24,6 @@ pub use clock::EspClock;
 pub use flash::{EspFlash, EspFlashError};
 pub use net::{Connection, FRAMES, Net, Sockets, StackLink};
 pub use platform::EspPlatform;
+#[cfg(feature = "tls")]
+pub use random::RadioRng;
 pub use start::run;

@@ -4,6 +4,7 @@
 //! otaru-image make CHIP 4mb|8mb|16mb PARTITIONS.csv PROGRAM.elf APP.bin FLASH.bin
 //! otaru-image budget CHIP PROGRAM.elf
 //! otaru-image size CHIP PROGRAM.elf WITHOUT-AGENT.elf
+//! otaru-image tls CHIP WITHOUT-TLS.elf OWN-SERVER.elf ANY-SERVER.elf
 //! ```
 #![forbid(unsafe_code)]
 
@@ -39,6 +40,9 @@ fn run() -> Result<()> {
         }
         ["budget", chip, elf] => budget::check(chip, Path::new(elf)),
         ["size", chip, with, without] => size::compare(chip, Path::new(with), Path::new(without)),
-        _ => bail!("make CHIP SIZE TABLE ELF APP FLASH, budget CHIP ELF, or: size CHIP ELF ELF"),
+        ["tls", chip, without, own, any] => size::compare_tls(chip, [without, own, any].map(Path::new)),
+        _ => bail!(
+            "make CHIP SIZE TABLE ELF APP FLASH, budget CHIP ELF, size CHIP ELF ELF, or: tls CHIP ELF ELF ELF"
+        ),
     }
 }

@@ -55,6 +55,19 @@ pub(crate) fn compare(chip: &str, with: &Path, without: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Prints what TLS costs: a firmware without, and with either preset.
+pub(crate) fn compare_tls(chip: &str, programs: [&Path; 3]) -> Result<()> {
+    println!("| {chip}, TLS | flash | more | static RAM | left for the stack |");
+    println!("| --- | ---: | ---: | ---: | ---: |");
+    let mut first = None;
+    for (name, program) in ["none", "own server", "any server"].into_iter().zip(programs) {
+        let cost = measure(program)?;
+        let more = cost.flash.saturating_sub(*first.get_or_insert(cost.flash));
+        println!("| {name} | {} | {more} | {} | {} |", cost.flash, cost.ram, cost.stack);
+    }
+    Ok(())
+}
+
 /// Prints whose code the agent's is, the largest first.
 fn print_crates(with: &Cost, without: &Cost) {
     let of = |crates: &Crates, name: &String| crates.get(name).copied().unwrap_or(0);

@@ -8,7 +8,8 @@ use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::settings::{Invalid, MQTT, Settings};
+use crate::settings::{Invalid, MQTT, MQTT_TLS, Settings};
+use crate::trust::{self, BadPem, MOST_CAS};
 use crate::updates::{self, PublicKey};
 
 /// Contents of the file.
@@ -18,7 +19,34 @@ pub struct Contents {
     pub settings: Option<Settings>,
     /// Updates that the device takes.
     pub updates: Updates,
+    /// TLS; `None` for a device without.
+    pub tls: Option<Tls>,
 }
+
+/// Whom a device trusts over TLS, and what it shows of itself. This is built in, too.
+#[derive(PartialEq, Eq)]
+pub struct Tls {
+    /// CAs, as DER.
+    pub cas: Vec<Vec<u8>>,
+    /// The device's certificate and its key, as DER.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// Server that is asked for the time; `None` if nobody is.
+    pub time_server: Option<String>,
+}
+
+impl fmt::Debug for Tls {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("cas", &self.cas.len())
+            .field("identity", &self.identity.is_some())
+            .field("time_server", &self.time_server)
+            .finish()
+    }
+}
+
+/// Server that is asked for the time where no other is named.
+pub const TIME_SERVER: &str = "pool.ntp.org";
 
 /// Updates that a device takes. This is built in and cannot be changed on the set-up page.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,6 +88,16 @@ struct File<W> {
     #[serde(default)]
     device: Device,
     updates: Option<Spanned<UpdatesTable>>,
+    tls: Option<TlsTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    ca: Spanned<String>,
+    certificate: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
+    time_server: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +122,8 @@ struct Wifi {
 struct Broker {
     host: Spanned<String>,
     port: Option<Spanned<u16>>,
+    #[serde(default)]
+    tls: bool,
     mqtt: Option<Spanned<String>>,
     #[serde(default)]
     user: String,
@@ -114,16 +154,17 @@ pub fn read(text: &str) -> Result<Contents, FileError> {
         .is_some_and(toml::Value::is_table);
     let file: File<Vec<Wifi>> = if one {
         let file: File<Wifi> = toml::from_str(text).map_err(malformed)?;
-        let File { ssid, password, wifi, broker, device, updates } = file;
-        File { ssid, password, wifi: wifi.map(|wifi| vec![wifi]), broker, device, updates }
+        let File { ssid, password, wifi, broker, device, updates, tls } = file;
+        File { ssid, password, wifi: wifi.map(|wifi| vec![wifi]), broker, device, updates, tls }
     } else {
         toml::from_str(text).map_err(malformed)?
     };
     let wrong = |offset: usize, what: &str| FileError { line: at(offset), what: what.to_owned() };
-    let updates = trust(file.updates, &wrong)?;
+    let updates = trusted_updates(file.updates, &wrong)?;
+    let tls = file.tls.map(|table| tls(table, &wrong)).transpose()?;
     let told_by_phone = file.ssid.is_none() && file.wifi.is_none() && file.broker.is_none();
     if told_by_phone && file.device.name.is_none() && file.device.topic.is_none() {
-        return Ok(Contents { settings: None, updates });
+        return Ok(Contents { settings: None, updates, tls });
     }
 
     let invalid =
@@ -135,8 +176,13 @@ pub fn read(text: &str) -> Result<Contents, FileError> {
     }
     if let Some(broker) = file.broker {
         let whole = broker.span().start;
-        let Broker { host, port, mqtt, user, password } = broker.into_inner();
-        let (port, port_at) = port.map_or((MQTT, whole), |port| (*port.get_ref(), port.span().start));
+        let Broker { host, port, tls: over_tls, mqtt, user, password } = broker.into_inner();
+        if over_tls && tls.is_none() {
+            return Err(wrong(whole, NOBODY));
+        }
+        settings.tls = over_tls;
+        let usual = if over_tls { MQTT_TLS } else { MQTT };
+        let (port, port_at) = port.map_or((usual, whole), |port| (*port.get_ref(), port.span().start));
         let at_fault = if port == 0 { port_at } else { host.span().start };
         settings.set_broker(host.get_ref(), port).map_err(invalid(at_fault))?;
         if let Some(mqtt) = mqtt {
@@ -151,11 +197,46 @@ pub fn read(text: &str) -> Result<Contents, FileError> {
         settings.set_topic(topic.get_ref()).map_err(invalid(topic.span().start))?;
     }
     settings.check().map_err(invalid(0))?;
-    Ok(Contents { settings: Some(settings), updates })
+    Ok(Contents { settings: Some(settings), updates, tls })
+}
+
+const NOBODY: &str =
+    "tls = true needs to know whom to trust: [tls] with ca = '''…''', the PEM text of the broker's CA";
+
+/// Reads whom TLS trusts.
+fn tls(table: TlsTable, wrong: &impl Fn(usize, &str) -> FileError) -> Result<Tls, FileError> {
+    let bad = |at: &Spanned<String>| {
+        let at = at.span().start;
+        move |error: BadPem| wrong(at, &error.to_string())
+    };
+    let TlsTable { ca, certificate, key, time_server } = table;
+    let cas = trust::certificates(ca.get_ref(), MOST_CAS).map_err(bad(&ca))?;
+    let identity = match (certificate, key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => {
+            let found = trust::certificates(certificate.get_ref(), 1).map_err(bad(&certificate))?;
+            let key = trust::private_key(key.get_ref()).map_err(bad(&key))?;
+            found.into_iter().next().map(|certificate| (certificate, key))
+        }
+        (Some(alone), None) | (None, Some(alone)) => {
+            return Err(wrong(alone.span().start, "certificate and key go together"));
+        }
+    };
+    let time_server = match time_server {
+        None => Some(TIME_SERVER.to_owned()),
+        Some(server) if server.get_ref() == "off" => None,
+        Some(server) => {
+            let named = otaru_format::name::host(server.get_ref());
+            let at = server.span().start;
+            named.map_err(|why| wrong(at, &format!("the time server {}", why.as_str())))?;
+            Some(server.into_inner())
+        }
+    };
+    Ok(Tls { cas, identity, time_server })
 }
 
 /// Reads whose updates are taken. Without a key, taking unsigned ones must have been chosen: it is all or nothing then.
-fn trust(
+fn trusted_updates(
     table: Option<Spanned<UpdatesTable>>,
     wrong: &impl Fn(usize, &str) -> FileError,
 ) -> Result<Updates, FileError> {
@@ -201,7 +282,8 @@ mod tests {
 
     #[test]
     fn the_example_is_valid() {
-        let Contents { settings, updates } = read(EXAMPLE).unwrap();
+        let Contents { settings, updates, tls } = read(EXAMPLE).unwrap();
+        assert_eq!(tls, None);
         assert_eq!(updates, Updates { keys: vec![], allow_unsigned: true, hosts: vec![] });
         let settings = settings.unwrap();
         assert_eq!(settings.networks.len(), 2);
@@ -232,6 +314,46 @@ mod tests {
         assert_eq!(version("mqtt = '3.1.1'"), Ok(MqttVersion::V311));
         let error = version("mqtt = '4'").unwrap_err();
         assert!(error.line == 4 && error.what.contains("auto, 5 or 3.1.1"), "{error}");
+    }
+
+    /// Of no CA, but of its form.
+    const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAMCAQc=\n-----END CERTIFICATE-----\n";
+
+    #[test]
+    fn a_broker_over_tls_needs_somebody_to_trust() {
+        let broker = "ssid = 'attic'\n[broker]\nhost = 'b'\ntls = true\n";
+        let error = read(&format!("{broker}{UNSIGNED}")).unwrap_err();
+        assert!(error.line == 2 && error.what.contains("[tls]"), "{error}");
+        let contents = read(&format!("{broker}{UNSIGNED}[tls]\nca = '''{PEM}{PEM}'''\n")).unwrap();
+        let (settings, tls) = (contents.settings.unwrap(), contents.tls.unwrap());
+        assert_eq!((settings.tls, settings.port), (true, 8883));
+        assert_eq!((tls.cas.len(), tls.identity, tls.time_server.as_deref()), (2, None, Some(TIME_SERVER)));
+    }
+
+    #[test]
+    fn tls_has_a_certificate_of_its_own_and_a_clock() {
+        let tls = |lines: &str| {
+            let text = format!("{UNSIGNED}[tls]\nca = '''{PEM}'''\n{lines}");
+            read(&text).map(|contents| contents.tls.unwrap())
+        };
+        let key = "-----BEGIN PRIVATE KEY-----\nMAMCAQc=\n-----END PRIVATE KEY-----\n";
+        let own = tls(&format!("certificate = '''{PEM}'''\nkey = '''{key}'''\n")).unwrap();
+        assert_eq!(own.identity, Some((vec![0x30, 3, 2, 1, 7], vec![0x30, 3, 2, 1, 7])));
+        assert!(!format!("{own:?}").contains('7'), "the key is not printed");
+        assert_eq!(tls("time_server = '192.168.1.1'").unwrap().time_server.as_deref(), Some("192.168.1.1"));
+        assert_eq!(tls("time_server = 'off'").unwrap().time_server, None);
+        for (lines, line, what) in [
+            (format!("certificate = '''{PEM}'''"), 8, "go together"),
+            (format!("key = '''{key}'''"), 8, "go together"),
+            (format!("certificate = '''{PEM}{PEM}'''\nkey = '''{key}'''"), 8, "more certificates"),
+            (format!("certificate = '''{PEM}'''\nkey = '''{PEM}'''"), 12, "damaged"),
+            ("time_server = 'ntp://a'".to_owned(), 8, "the time server"),
+        ] {
+            let error = tls(&lines).unwrap_err();
+            assert!(error.line == line && error.what.contains(what), "{lines}: {error}");
+        }
+        let none = read(&format!("{UNSIGNED}[tls]\nca = 'ca.pem'\n")).unwrap_err();
+        assert!(none.line == 4 && none.what.contains("names a file"), "{none}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use heapless::{String, Vec};
 
 use otaru_format::name::BadName;
 
-use crate::settings::{Invalid, MQTT, Settings};
+use crate::settings::{Invalid, MQTT, MQTT_TLS, Settings};
 
 /// Bytes of the longest request: a form with everything at its longest, each byte as `%XX`, and headers.
 pub const REQUEST: usize = 3072;
@@ -51,9 +51,12 @@ pub fn settings(form: &[u8]) -> Result<Settings, Invalid> {
     let mut settings = Settings::new();
     settings
         .add_network(&field("ssid").ok_or(Invalid::Ssid)?, &field("psk").ok_or(Invalid::WifiPassword)?)?;
+    // A box that is not ticked is not in the form.
+    settings.tls = field("tls").is_none_or(|tls| !tls.is_empty());
     let port = field("port").filter(|port| !port.is_empty());
     let port = match port {
         Some(port) => port.trim().parse().map_err(|_| Invalid::Port)?,
+        None if settings.tls => MQTT_TLS,
         None => MQTT,
     };
     settings.set_broker(field("host").ok_or(Invalid::LongHost)?.trim(), port)?;
@@ -208,6 +211,22 @@ mod tests {
             let form = format!("ssid=a&psk=&host=b&mqtt={text}");
             assert_eq!(settings(form.as_bytes()).unwrap().mqtt, version);
         }
+    }
+
+    #[test]
+    fn a_form_asks_for_tls() {
+        for (text, tls, port) in [
+            ("", false, 1883),
+            ("&tls=", false, 1883),
+            ("&tls=on", true, 8883),
+            ("&tls=on&port=", true, 8883),
+            ("&tls=on&port=18883", true, 18_883),
+        ] {
+            let settings = settings(format!("ssid=a&psk=&host=b{text}").as_bytes()).unwrap();
+            assert_eq!((settings.tls, settings.port), (tls, port), "{text}");
+        }
+        // What cannot be read is not taken for a box that was left alone.
+        assert!(settings(b"ssid=a&psk=&host=b&tls=%").unwrap().tls);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! [`Settings`] keep to rules of their own; [`record`] is how settings stand in flash and in a binary; [`form`] how a browser
 //! sends them; `file` how a build reads `network_credentials.toml`. `kept` is how a device keeps them, [`proof`] what becomes of
-//! settings that do not work. [`dhcp`] and [`dns`] are the answers an access point must give before a phone shows the page. All
-//! of it is bytes in, bytes out.
+//! settings that do not work. [`dhcp`] and [`dns`] are the answers an access point must give before a phone shows the page;
+//! [`sntp`] is how a server is asked for the time, `trust` certificates for TLS. All of it is bytes in, bytes out.
 #![cfg_attr(not(any(test, feature = "toml")), no_std)]
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,10 @@ pub mod kept;
 pub mod proof;
 pub mod record;
 mod settings;
+pub mod sntp;
+#[cfg(feature = "toml")]
+pub mod trust;
 #[cfg(feature = "toml")]
 pub mod updates;
 
-pub use settings::{Invalid, MQTT, MqttVersion, NETWORKS, Network, Settings};
+pub use settings::{Invalid, MQTT, MQTT_TLS, MqttVersion, NETWORKS, Network, Settings};

@@ -10,6 +10,8 @@ use crate::settings::{Invalid, MqttVersion, NETWORKS, Settings};
 /// Longest record: all texts at their longest.
 pub const LEN: usize = 1 + 2 + 4 * 65 + 33 + NETWORKS * (33 + 65) + 2;
 const LAYOUT: u8 = 1;
+/// Layout of settings with TLS: firmware that knows none refuses them, and does not send a login in clear.
+const TLS_LAYOUT: u8 = 2;
 /// First byte of what stands behind the networks: longer than any text, so that the networks end here for whoever knows no more.
 const MORE: u8 = 0xFF;
 
@@ -18,7 +20,7 @@ pub fn encode(settings: &Settings) -> Vec<u8, LEN> {
     let mut bytes = Vec::new();
     // Everything fits by the lengths of its types, so nothing is lost here.
     let mut put = |part: &[u8]| drop(bytes.extend_from_slice(part));
-    put(&[LAYOUT]);
+    put(&[if settings.tls { TLS_LAYOUT } else { LAYOUT }]);
     put(&settings.port.to_le_bytes());
     let Settings { networks, host, user, password, name, topic, .. } = settings;
     let texts = [host.as_str(), user, password, name, topic].into_iter();
@@ -35,9 +37,11 @@ pub fn encode(settings: &Settings) -> Vec<u8, LEN> {
 /// The settings in `bytes`; `None` unless they are complete and valid.
 pub fn decode(bytes: &[u8]) -> Option<Settings> {
     let (head, mut rest) = bytes.split_first_chunk::<3>()?;
-    if head[0] != LAYOUT {
-        return None;
-    }
+    let tls = match head[0] {
+        LAYOUT => false,
+        TLS_LAYOUT => true,
+        _ => return None,
+    };
     let mut text = || -> Option<&str> {
         let (len, after) = rest.split_first()?;
         let (text, after) = after.split_at_checked(usize::from(*len))?;
@@ -45,7 +49,7 @@ pub fn decode(bytes: &[u8]) -> Option<Settings> {
         core::str::from_utf8(text).ok()
     };
     let [host, user, password, name, topic] = [text()?, text()?, text()?, text()?, text()?];
-    let mut settings = Settings::new();
+    let mut settings = Settings { tls, ..Settings::new() };
     let mut fill = || -> Result<(), Invalid> {
         settings.set_broker(host, u16::from_le_bytes([head[1], head[2]]))?;
         settings.set_login(user, password)?;
@@ -115,6 +119,16 @@ mod tests {
         assert_eq!(bytes[..], [OLDER, &[MORE, 4]].concat());
         // It takes texts until one is longer than what is left.
         assert!(usize::from(MORE) > bytes.len() - OLDER.len() - 1);
+    }
+
+    /// Sent to a TLS port in clear, a login would be everybody's.
+    #[test]
+    fn firmware_without_tls_refuses_a_record_with_it() {
+        let mut settings = decode(OLDER).unwrap();
+        settings.tls = true;
+        let bytes = encode(&settings);
+        assert_eq!(bytes[..], [&[2], &OLDER[1..]].concat());
+        assert_eq!(decode(&bytes), Some(settings));
     }
 
     #[test]

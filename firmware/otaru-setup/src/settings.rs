@@ -34,6 +34,8 @@ pub struct Settings {
     pub host: String<64>,
     /// The broker's port.
     pub port: u16,
+    /// Whether the broker is spoken to over TLS.
+    pub tls: bool,
     /// Version of MQTT that is spoken with it.
     pub mqtt: MqttVersion,
     /// The login at the broker; empty for none.
@@ -48,6 +50,9 @@ pub struct Settings {
 
 /// The port of MQTT without TLS (IANA).
 pub const MQTT: u16 = 1883;
+
+/// The port of MQTT over TLS (IANA).
+pub const MQTT_TLS: u16 = 8883;
 
 /// Why settings cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +81,8 @@ pub enum Invalid {
     Port,
     /// The version of MQTT is none that can be spoken.
     MqttVersion,
+    /// TLS is wanted, and this firmware has none, or no CA to trust.
+    NoTls,
     /// A login's part is longer than 64 bytes, or has control characters.
     Login,
     /// A password at the broker without a user.
@@ -112,6 +119,7 @@ impl Invalid {
             Self::Ipv6 => ("the broker's host", "is an IPv6 address, and this device speaks IPv4"),
             Self::Port => ("the broker's port", "has to be a number from 1 to 65535"),
             Self::MqttVersion => ("the MQTT version", "is auto, 5 or 3.1.1"),
+            Self::NoTls => ("TLS", "needs a firmware that was built with it, and with a CA to trust"),
             Self::Login => {
                 ("user and password at the broker", "have 64 bytes at most, and no control characters")
             }
@@ -249,6 +257,7 @@ impl fmt::Debug for Settings {
             .field("networks", &self.networks)
             .field("host", &self.host)
             .field("port", &self.port)
+            .field("tls", &self.tls)
             .field("mqtt", &self.mqtt)
             .field("name", &self.name)
             .field("topic", &self.topic)

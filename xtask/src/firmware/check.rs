@@ -7,10 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Chip, Options, files};
+use super::{Chip, Options, Tls, files};
 use crate::report::{Outcome, Skip};
 use crate::shell::{cargo, line, program, root, run};
-use crate::{chip, tools};
+use crate::{chip, mbedtls, tools};
 
 /// Chips that need no compiler of Espressif's. For the others see [`crate::xtensa`].
 const CHIPS: [Chip; 2] = [Chip::Esp32c3, Chip::Esp32c6];
@@ -25,20 +25,42 @@ pub(crate) fn check() -> Result<Outcome> {
         let reason = "no esptool to look at the images: cargo xtask test --install".to_owned();
         return Ok(Outcome::Skipped(Skip { reason, avoidable: true }));
     };
+    let no_tls = mbedtls::remedy();
     for chip in CHIPS {
-        let files = files(&Options::shipped(chip))?;
-        accepted(&esptool, &files.app)?;
-        merged(&files.flash, &files.app)?;
+        let shipped = files(&Options::shipped(chip))?;
+        accepted(&esptool, &shipped.app)?;
+        merged(&shipped.flash, &shipped.app)?;
         minimal(chip)?;
+        if no_tls.is_none() {
+            accepted(&esptool, &files(&with_tls(chip))?.app)?;
+        }
     }
-    Ok(Outcome::Passed)
+    Ok(match no_tls {
+        Some(reason) => Outcome::Skipped(Skip { reason, avoidable: true }),
+        None => Outcome::Passed,
+    })
 }
 
-/// Formatting of all, lints and tests of the parts that are no firmware yet: what a set-up page sends, and how an image is made.
+/// Firmware with TLS, in files of its own.
+fn with_tls(chip: Chip) -> Options {
+    Options { tls: Some(Tls::OwnServer), version: "1.0.0-tls".to_owned(), ..Options::shipped(chip) }
+}
+
+/// Formatting of all, lints and tests of the parts that are no firmware yet: what a set-up page sends, how an image is made, and TLS
+/// against servers.
 fn here() -> Result<()> {
     run(&mut cargo(&["fmt", "--manifest-path", "firmware/Cargo.toml", "--all", "--check"]))?;
     run(on_host("clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
-    run(&mut on_host("test"))
+    run(&mut on_host("test"))?;
+    if mbedtls::remedy().is_some() {
+        return Ok(());
+    }
+    for preset in ["own-server", "any-server"] {
+        let mut tests = cargo(&["test", "--quiet", "--locked", "--manifest-path", "firmware/Cargo.toml"]);
+        tests.args(["--package", "otaru-mbedtls", "--features", preset]);
+        run(tests.args(["--target-dir", "target/firmware/build"]))?;
+    }
+    Ok(())
 }
 
 /// A cargo for the packages that need no chip, given its subcommand.

@@ -15,8 +15,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::chip;
 use crate::shell::{cargo, find, output, program, root, run};
+use crate::{chip, mbedtls};
 
 /// The chips there is firmware for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,6 +86,47 @@ enum FlashSize {
     Mb16,
 }
 
+/// TLS of a firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tls {
+    /// For a server of your own: EC keys, and TLS records of 4 KiB at most
+    OwnServer,
+    /// For any server: RSA and P-384 too, and records of 16 KiB
+    AnyServer,
+    /// For any server, with nothing to compile; dates in certificates are not checked
+    Prebuilt,
+}
+
+impl Tls {
+    /// Feature of the firmware.
+    fn feature(self) -> &'static str {
+        match self {
+            Self::OwnServer => "tls",
+            Self::AnyServer => "tls-any-server",
+            Self::Prebuilt => "tls-prebuilt",
+        }
+    }
+
+    /// Says what is missing for it.
+    fn check(self, chip: Chip) -> Result<()> {
+        const INSTEAD: &str = "--tls prebuilt needs neither, and checks no dates in certificates";
+        if self == Self::Prebuilt {
+            println!(
+                "TLS is a prebuilt Mbed TLS: dates in certificates are not checked, a handshake is one step, and each \
+                 session has 32 KiB of buffers"
+            );
+            return Ok(());
+        }
+        if chip.is_xtensa() {
+            bail!("Mbed TLS cannot be compiled for {}, which has an Xtensa core; {INSTEAD}", chip.name());
+        }
+        match mbedtls::remedy() {
+            Some(remedy) => bail!("{remedy}; {INSTEAD}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Version of a firmware where nobody gives one.
 const FIRST_VERSION: &str = "1.0.0";
 
@@ -112,6 +153,9 @@ pub(crate) struct Options {
     /// Size of the board's flash
     #[arg(long, value_enum, default_value = "4mb")]
     flash_size: FlashSize,
+    /// TLS, for https:// and for brokers; without, there is none
+    #[arg(long, value_enum, value_name = "PRESET")]
+    tls: Option<Tls>,
     /// Misbehaviour of the firmware, for tests: lines of firmware/behaviours.txt, with commas between them
     #[arg(long)]
     behaviour: Option<String>,
@@ -127,6 +171,7 @@ impl Options {
             credentials: None,
             no_credentials: true,
             flash_size: FlashSize::Mb4,
+            tls: None,
             behaviour: None,
         }
     }
@@ -207,6 +252,9 @@ fn check_options(options: &Options) -> Result<()> {
         );
     }
     compiler(options.chip)?;
+    if let Some(tls) = options.tls {
+        tls.check(options.chip)?;
+    }
     let Some(file) = credentials else { return Ok(()) };
     let mut command = tool("otaru-setup");
     run(command.args(["--features", "toml", "--bin", "check-credentials", "--"]).arg(file))
@@ -241,6 +289,9 @@ fn build(options: &Options, extra: &[&str]) -> Result<PathBuf> {
     let firmware = root().join("firmware");
     let folder = root().join("target/firmware/build");
     command.args(["--features", options.chip.name(), "--locked", "--target-dir"]).arg(&folder).args(extra);
+    if let Some(tls) = options.tls {
+        command.args(["--features", tls.feature()]);
+    }
     if options.release {
         command.arg("--release").args(shorter(options.chip));
     }
@@ -323,6 +374,13 @@ mod tests {
             said.starts_with("/nowhere/network.toml: No such file") && said.contains("--no-credentials"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn mbed_tls_is_not_compiled_for_xtensa() {
+        let said = Tls::OwnServer.check(Chip::Esp32s3).unwrap_err().to_string();
+        assert!(said.contains("Xtensa") && said.contains("--tls prebuilt"), "{said}");
+        Tls::Prebuilt.check(Chip::Esp32s3).unwrap();
     }
 
     /// The code that a user has to write must stay little.

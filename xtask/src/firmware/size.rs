@@ -1,11 +1,13 @@
 //! `cargo xtask size`: what the firmware costs in flash and RAM, with and without the agent.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::{Chip, Options as Firmware, build, image_tool};
+use super::{Chip, Options as Firmware, Tls, build, image_tool};
+use crate::mbedtls;
 use crate::shell::{output, root};
 
 /// The lines of the document between which the tables stand.
@@ -20,12 +22,15 @@ pub(crate) struct Options {
     /// The chip to measure for
     #[arg(long, value_enum, default_value = "esp32c3")]
     chip: Chip,
+    /// Measure no TLS, which takes two builds more
+    #[arg(long, conflicts_with = "write")]
+    no_tls: bool,
     /// Put the tables into docs/firmware.md
     #[arg(long)]
     write: bool,
 }
 
-/// Builds both and prints the comparison.
+/// Builds each and prints the comparison.
 pub(crate) fn size(options: &Options) -> Result<()> {
     let firmware = Firmware::shipped(options.chip);
     let folder = root().join("target/firmware/size");
@@ -33,8 +38,13 @@ pub(crate) fn size(options: &Options) -> Result<()> {
     let [with, without] = ["with", "without"].map(|name| folder.join(format!("{name}.elf")));
     fs::copy(build(&firmware, &["--no-default-features"])?, &without)?;
     fs::copy(build(&firmware, &[])?, &with)?;
-    let tables = output(image_tool().args(["size", options.chip.name()]).args([with, without]))
+    let mut tables = output(image_tool().args(["size", options.chip.name()]).args([&with, &without]))
         .context("otaru-image cannot measure the programs")?;
+    match (options.no_tls, mbedtls::remedy()) {
+        (true, _) => {}
+        (false, Some(remedy)) => println!("with TLS nothing is measured. {remedy}"),
+        (false, None) => tables = [&tls(options.chip, &folder, &with)?, "\n", &tables].concat(),
+    }
     println!("{tables}");
     if !options.write {
         return Ok(());
@@ -42,6 +52,18 @@ pub(crate) fn size(options: &Options) -> Result<()> {
     let file = root().join(DOCUMENT);
     let text = fs::read_to_string(&file)?;
     fs::write(file, replace(&text, &tables)?).with_context(|| format!("cannot write {DOCUMENT}"))
+}
+
+/// Measures the presets of TLS beside the firmware without.
+fn tls(chip: Chip, folder: &Path, without: &Path) -> Result<String> {
+    let mut programs = vec![without.to_owned()];
+    for (tls, name) in [(Tls::OwnServer, "own-server.elf"), (Tls::AnyServer, "any-server.elf")] {
+        let program = folder.join(name);
+        fs::copy(build(&Firmware { tls: Some(tls), ..Firmware::shipped(chip) }, &[])?, &program)?;
+        programs.push(program);
+    }
+    let table = output(image_tool().args(["tls", chip.name()]).args(programs));
+    Ok(table.context("otaru-image cannot measure the programs with TLS")? + "\n")
 }
 
 /// Returns the document with other tables between the [marks](MARKS); what comes after a table's last line of them stays out.

@@ -1,0 +1,181 @@
+//! Servers that are trusted.
+
+use rcgen::{BasicConstraints, IsCa, KeyPair};
+use rustls::version::{TLS12, TLS13};
+
+use crate::authority::{Authority, key, self_signed};
+use crate::device::{Device, NOW, Time};
+use crate::memory;
+use crate::server::{Meeting, download, meet};
+
+/// Handshakes of which the shortest is told.
+const MEETINGS: usize = 20;
+
+#[track_caller]
+fn assert_good(meeting: &Meeting) {
+    assert_eq!(meeting.device, Ok(()), "{:?}", meeting.server);
+    assert_eq!(meeting.server.as_deref(), Ok(&b"user and password"[..]));
+}
+
+#[tokio::test]
+async fn both_versions_are_spoken() {
+    let authority = Authority::new("ours");
+    let chain = authority.chain("files.lan", |_| {});
+    let device = Device::trusting(&authority);
+    for version in [&TLS12, &TLS13] {
+        let mut longest = Vec::new();
+        for _ in 0..MEETINGS {
+            let meeting = meet(&device, "files.lan", chain.server(&[version], None)).await;
+            longest.push(meeting.steps.longest);
+            assert_good(&meeting);
+        }
+        // Other programs make a step longer, and nothing makes it shorter.
+        println!("{:?}: the longest step takes {:?}", version.version, longest.iter().min().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn ec_arithmetic_of_1_2_is_done_in_slices() {
+    let authority = Authority::new("ours");
+    let chain = authority.chain("files.lan", |_| {});
+    let device = Device::trusting(&authority);
+    let sliced = meet(&device, "files.lan", chain.server(&[&TLS12], None)).await;
+    let whole = meet(&device, "files.lan", chain.server(&[&TLS13], None)).await;
+    // Without slices each step ends where the network has to be waited for, as in 1.3.
+    assert!(sliced.steps.count > whole.steps.count + 10, "{:?} {:?}", sliced.steps, whole.steps);
+}
+
+#[tokio::test]
+async fn one_of_several_authorities_will_do() {
+    let authorities = ["a", "b", "c", "d"].map(Authority::new);
+    let ders = authorities.each_ref().map(Authority::der);
+    let device = Device::new(&ders.each_ref().map(Vec::as_slice), None, Time::Known(NOW));
+    for authority in &authorities {
+        let chain = authority.chain("files.lan", |_| {});
+        assert_good(&meet(&device, "files.lan", chain.server(&[&TLS12, &TLS13], None)).await);
+    }
+}
+
+#[tokio::test]
+async fn chains_of_authorities_are_followed() {
+    let authority = Authority::new("ours");
+    let below = authority.below("below", IsCa::Ca(BasicConstraints::Constrained(0)));
+    let chain = below.chain("files.lan", |_| {});
+    let device = Device::trusting(&authority);
+    assert_good(&meet(&device, "files.lan", chain.server(&[&TLS13], None)).await);
+}
+
+#[tokio::test]
+async fn a_certificate_that_a_server_has_made_itself_may_be_trusted_as_it_is() {
+    let chain = self_signed("files.lan");
+    let device = Device::new(&[&chain.certificates[0]], None, Time::Known(NOW));
+    for version in [&TLS12, &TLS13] {
+        assert_good(&meet(&device, "files.lan", chain.server(&[version], None)).await);
+    }
+}
+
+#[tokio::test]
+async fn addresses_and_wildcards_are_names() {
+    let authority = Authority::new("ours");
+    let device = Device::trusting(&authority);
+    for (certificate, host) in [("192.168.1.10", "192.168.1.10"), ("*.lan", "files.lan")] {
+        let chain = authority.chain(certificate, |_| {});
+        assert_good(&meet(&device, host, chain.server(&[&TLS13], None)).await);
+    }
+}
+
+#[tokio::test]
+async fn a_device_shows_its_own_certificate() {
+    let authority = Authority::new("ours");
+    let identity = authority.chain("device-1", |_| {});
+    let chain = authority.chain("files.lan", |_| {});
+    let device = Device::new(&[&authority.der()], Some(&identity), Time::Known(NOW));
+    for version in [&TLS12, &TLS13] {
+        let server = chain.server(&[version], Some(&authority));
+        assert_good(&meet(&device, "files.lan", server).await);
+    }
+}
+
+#[tokio::test]
+async fn without_the_time_only_the_beginning_of_a_certificate_is_not_checked() {
+    let authority = Authority::new("ours");
+    let chain = authority.chain("files.lan", |params| params.not_before = rcgen::date_time_ymd(2026, 1, 1));
+    for past in [0, NOW - 400 * 86_400, NOW] {
+        let device = Device::new(&[&authority.der()], None, Time::Past(past));
+        assert_good(&meet(&device, "files.lan", chain.server(&[&TLS12, &TLS13], None)).await);
+    }
+}
+
+#[tokio::test]
+async fn records_of_4_kib_come_in() {
+    let authority = Authority::new("ours");
+    let chain = authority.chain("files.lan", |_| {});
+    let device = Device::trusting(&authority);
+    for version in [&TLS12, &TLS13] {
+        assert_eq!(download(&device, chain.server(&[version], None), 100_000).await, Ok(100_000));
+    }
+}
+
+/// Bytes of heap that a session may take in its handshake, and afterwards.
+const MOST: [usize; 2] = match cfg!(feature = "any-server") {
+    true => [36 * 1024, 32 * 1024],
+    false => [20 * 1024, 16 * 1024],
+};
+
+#[tokio::test]
+async fn a_session_keeps_to_its_memory_and_gives_it_back() {
+    use embedded_io_adapters::tokio_1::FromTokio;
+    use otaru_device::Tls as _;
+    let authority = Authority::new("ours");
+    let chain = authority.chain("files.lan", |_| {});
+    let device = Device::trusting(&authority);
+    for version in [&TLS12, &TLS13] {
+        let before = memory::used();
+        memory::most();
+        let (ours, theirs) = tokio::io::duplex(600);
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(chain.server(&[version], None)));
+        let (session, _server) =
+            tokio::join!(device.tls.open(FromTokio::new(ours), "files.lan"), acceptor.accept(theirs));
+        let session = session.unwrap();
+        let taken = [memory::most(), memory::used()].map(|bytes| bytes - before);
+        println!("{:?}: {} bytes in the handshake, {} after it", version.version, taken[0], taken[1]);
+        assert!(taken[0] <= MOST[0] && taken[1] <= MOST[1], "{taken:?}");
+        drop(session);
+        assert_eq!(memory::used(), before);
+    }
+}
+
+#[cfg(feature = "any-server")]
+#[tokio::test]
+async fn rsa_and_p_384_are_known() {
+    let rsa = || {
+        let pem = include_str!("../rsa-2048.pem");
+        KeyPair::from_pem_and_sign_algo(pem, &rcgen::PKCS_RSA_SHA256).unwrap()
+    };
+    let p_384 = || KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    for (ca, of) in [(rsa(), rsa()), (rsa(), key()), (p_384(), p_384()), (p_384(), rsa())] {
+        let authority = Authority::with_key("theirs", ca);
+        let chain = authority.chain_with("files.lan", of, |_| {});
+        let device = Device::trusting(&authority);
+        for version in [&TLS12, &TLS13] {
+            memory::most();
+            let meeting = meet(&device, "files.lan", chain.server(&[version], None)).await;
+            println!("{:?}: {:?}, {} bytes of heap", version.version, meeting.steps, memory::most());
+            assert_good(&meeting);
+        }
+    }
+}
+
+#[cfg(not(feature = "any-server"))]
+#[tokio::test]
+async fn a_server_with_an_rsa_key_has_nothing_in_common_with_the_small_preset() {
+    let pem = include_str!("../rsa-2048.pem");
+    let rsa = KeyPair::from_pem_and_sign_algo(pem, &rcgen::PKCS_RSA_SHA256).unwrap();
+    let authority = Authority::with_key("ours", key());
+    let chain = authority.chain_with("files.lan", rsa, |_| {});
+    let device = Device::trusting(&authority);
+    for version in [&TLS12, &TLS13] {
+        let meeting = meet(&device, "files.lan", chain.server(&[version], None)).await;
+        assert_eq!(meeting.device, Err(otaru_device::TlsError::NOTHING_IN_COMMON));
+    }
+}

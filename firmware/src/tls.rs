@@ -1,0 +1,65 @@
+//! TLS of this firmware: whom it trusts is built in, like the keys of its updates.
+
+use core::time::Duration;
+
+use embassy_time::Instant;
+use otaru_esp_hal::RadioRng;
+use otaru_mbedtls::{Identity, MbedTls, Trust, WallClock};
+use static_cell::StaticCell;
+
+/// What `build.rs` read of `[tls]`: CAs, the device's certificate and its key, and the server that is asked for the time.
+type BuiltIn = (&'static [&'static [u8]], Option<(&'static [u8], &'static [u8])>, Option<&'static str>);
+const BUILT_IN: BuiltIn = include!(concat!(env!("OUT_DIR"), "/tls.rs"));
+
+/// Seconds since 1970 when this firmware was built.
+const BUILT: u64 = include!(concat!(env!("OUT_DIR"), "/built.rs"));
+
+/// Bytes of heap that have to be free for a session: what its handshake takes at the most, and 8 KiB for everybody else.
+const NEEDS: usize = match cfg!(any(feature = "tls-any-server", feature = "tls-prebuilt")) {
+    true => 44 * 1024,
+    false => 24 * 1024,
+};
+
+/// The time.
+pub(crate) static CLOCK: WallClock = WallClock::new(BUILT, uptime);
+
+fn uptime() -> Duration {
+    Duration::from_millis(Instant::now().as_millis())
+}
+
+/// Whether there is anybody to trust.
+pub(crate) const fn is_built_in() -> bool {
+    !BUILT_IN.0.is_empty()
+}
+
+/// Server that is asked for the time.
+pub(crate) const fn time_server() -> Option<&'static str> {
+    BUILT_IN.2
+}
+
+/// TLS of the agent, which trusts nobody if what is built in cannot be used. Called once, with the radio on.
+pub(crate) fn start() -> &'static MbedTls {
+    static TLS: StaticCell<MbedTls> = StaticCell::new();
+    static RANDOM: StaticCell<RadioRng> = StaticCell::new();
+    if !otaru_mbedtls::CHECKS_DATES {
+        log::warn!("tls: dates in certificates are not checked: this firmware has a prebuilt Mbed TLS");
+    }
+    match MbedTls::new(trust(), &CLOCK, RANDOM.init(RadioRng::new())) {
+        Ok(tls) => TLS.init(tls.with_reserve(NEEDS, || esp_alloc::HEAP.free())),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn trust() -> Option<Trust> {
+    let (cas, identity, _) = BUILT_IN;
+    if cas.is_empty() {
+        return None;
+    }
+    match Trust::new(cas, identity.map(|(certificate, key)| Identity { certificate, key })) {
+        Ok(trust) => Some(trust),
+        Err(error) => {
+            log::error!("tls: {error}");
+            None
+        }
+    }
+}
