@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::{AccountId, Full, Resource};
-use super::backlog::Routing;
 use super::ids::SessionId;
-use super::message::{Delivery, Message};
+use super::message::{Delivery, Message, Routing};
 use super::state::{Due, Router};
 use super::subscriptions::Subscription;
 use crate::policy::Policy;
