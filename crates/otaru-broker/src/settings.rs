@@ -36,18 +36,22 @@ pub struct Bounds {
     pub subscriptions: usize,
     /// Connects.
     pub connects: Rate,
+    /// Bytes of retained messages that no total refuses, neither that of its group nor that of all: for identities of which there are
+    /// only so many, since as many times as much may be held beyond the totals.
+    pub retained_share: usize,
     /// Holdings.
     pub quota: Quota,
 }
 
 impl Default for Bounds {
     /// Bounds of a person's or a program's login: packets of 256 KiB, 100 subscriptions a session, 100 connects at once and 600 a
-    /// minute, 100 connections, 100 sessions, 4 MiB queued, 4 MiB retained.
+    /// minute, 100 connections, 100 sessions, 4 MiB queued, 4 MiB retained, none of it beyond the totals.
     fn default() -> Self {
         Self {
             packet_bytes: 256 * 1024,
             subscriptions: 100,
             connects: Rate { burst: 100, per_minute: 600 },
+            retained_share: 0,
             quota: Quota { connections: 100, sessions: 100, queued_bytes: 4 << 20, retained_bytes: 4 << 20 },
         }
     }
@@ -61,6 +65,7 @@ impl Bounds {
             packet_bytes: 8 * 1024,
             subscriptions: 16,
             connects: Rate { burst: 20, per_minute: 60 },
+            retained_share: 0,
             quota: Quota { connections: 4, sessions: 4, queued_bytes: 256 << 10, retained_bytes: 32 << 10 },
         }
     }

@@ -319,7 +319,8 @@ impl<I: Identity> Accounts<I> {
         }
     }
 
-    /// Charges an account and all above it, if each has room for it in the `part`th part of its quota.
+    /// Charges an account and all above it, if each has room for it in the `part`th part of its quota. Those above have room for its
+    /// [share](Self::is_within_share) in any case.
     pub(super) fn charge(
         &mut self,
         id: AccountId,
@@ -327,16 +328,28 @@ impl<I: Identity> Accounts<I> {
         amount: usize,
         part: usize,
     ) -> Result<(), Full> {
+        let is_within_share = self.is_within_share(id, resource, amount);
         let mut next = Some(id);
         while let Some(account) = next.and_then(|id| self.get_mut(id)) {
             let limit = account.limit(resource) / part;
             if account.used.of(resource).saturating_add(amount) > limit {
                 return Err(account.full());
             }
-            next = account.parent;
+            next = account.parent.filter(|_| !is_within_share);
         }
         self.force(id, resource, amount);
         Ok(())
+    }
+
+    /// Whether an account that is charged so much more holds no more than what is its own, whatever others hold.
+    fn is_within_share(&mut self, id: AccountId, resource: Resource, amount: usize) -> bool {
+        self.get_mut(id).is_some_and(|account| {
+            let share = match resource {
+                Resource::Retained => account.bounds.retained_share,
+                _ => 0,
+            };
+            account.used.of(resource).saturating_add(amount) <= share
+        })
     }
 
     /// Charges whether there is room or not.
