@@ -114,6 +114,8 @@ pub(super) struct Visit<P: Policy> {
     pub(super) peer: SocketAddr,
     /// Whether the peer is a proxy that may name another.
     pub(super) is_proxy: bool,
+    /// Proxy that has named the peer.
+    pub(super) proxy: Option<SocketAddr>,
     standing: Standing,
 }
 
@@ -131,7 +133,7 @@ impl<P: Policy> Visit<P> {
         match entered {
             Ok(pass) => {
                 let (shared, standing) = (Arc::clone(shared), Standing::Silent(pass));
-                Ok(Self { shared, signal, peer, is_proxy: false, standing })
+                Ok(Self { shared, signal, peer, is_proxy: false, proxy: None, standing })
             }
             Err(reason) => {
                 shared.note_refusal(peer, reason);
@@ -158,7 +160,7 @@ impl<P: Policy> Visit<P> {
     /// When it is to be sent away.
     pub(super) fn come_from(&mut self, sender: SocketAddr) -> Result<(), Reason> {
         let (proxy, standing, signal) = (Origin::from(self.peer.ip()), self.standing, &self.signal);
-        self.peer = sender;
+        self.proxy = Some(std::mem::replace(&mut self.peer, sender));
         let pass = self.shared.door(|door| {
             door.part(proxy, standing);
             door.forgive(proxy);
