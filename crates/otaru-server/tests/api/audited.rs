@@ -111,7 +111,7 @@ async fn credentials(log: &mut Log<'_>) {
 
 async fn devices(log: &mut Log<'_>) {
     log.does("POST /devices", "/devices", json!({"id": "lamp"})).await;
-    let tags = json!({"which": {"devices": ["lamp"]}, "set": {"batch": "7"}});
+    let tags = json!({"which": {"q": "lamp"}, "set": {"batch": "7"}});
     log.does("POST /devices/tags", "/devices/tags", tags).await;
     log.does("PATCH /devices/{id}", "/devices/lamp", json!({"label": "hall"})).await;
     for (operation, path) in [
@@ -134,13 +134,14 @@ async fn releases(log: &mut Log<'_>) {
     log.does("POST /releases/{id}/yank", &format!("/releases/{id}/yank"), Value::Null).await;
     log.does("POST /releases/{id}/unyank", &format!("/releases/{id}/unyank"), Value::Null).await;
     bench.device("hall", "1.0.0").await;
-    let rollout = bench.made(json!({"name": "x", "release": id, "attempts": {"count": 1}})).await;
+    let spec = json!({"name": "x", "release": id, "attempts": {"count": 1}, "continuous": true});
+    let rollout = bench.made(spec).await;
     bench.offered("hall", "1.0.0").await;
     let failed = json!({"version": "1.1.0", "image": Digest::of(&lamp("1.1.0")).to_string(), "boots": 1});
     bench.report("hall", "1.0.0", &lamp("1.0.0"), json!({"state": "rolled_back", "failed": failed})).await;
     bench.waits_for(rollout, "rolled_back").await;
     let path = format!("/rollouts/{rollout}/deployments/hall/retry");
-    log.does("POST /rollouts/{id}/deployments/{device}/retry", &path, json!({})).await;
+    log.does("POST /rollouts/{id}/deployments/{device}/retry", &path, json!({"force": true})).await;
     log.does("POST /releases/{id}/build", &format!("/releases/{id}/build"), Value::Null).await;
 }
 
