@@ -118,7 +118,7 @@ pub(super) struct Visit<P: Policy> {
     /// Whether the peer is a proxy that may name another.
     pub(super) is_proxy: bool,
     /// Proxy that has named the peer.
-    pub(super) proxy: Option<SocketAddr>,
+    pub(super) proxy: Option<Box<SocketAddr>>,
     standing: Standing,
 }
 
@@ -164,7 +164,7 @@ impl<P: Policy> Visit<P> {
     pub(super) fn come_from(&mut self, sender: SocketAddr) -> Result<(), Reason> {
         let (proxy, standing, signal) = (Origin::from(self.peer.ip()), self.standing, &self.signal);
         let sender = SocketAddr::new(sender.ip().to_canonical(), sender.port());
-        self.proxy = Some(std::mem::replace(&mut self.peer, sender));
+        self.proxy = Some(Box::new(std::mem::replace(&mut self.peer, sender)));
         let entered = self.shared.door(|door| {
             door.part(proxy, standing);
             door.forgive(proxy);
