@@ -112,7 +112,7 @@ impl Bench {
         rollout
     }
 
-    pub(crate) async fn made(&self, rollout: Value) -> u64 {
+    async fn made(&self, rollout: Value) -> u64 {
         self.post("/rollouts", rollout).await.is(201).json()["id"].as_u64().unwrap()
     }
 

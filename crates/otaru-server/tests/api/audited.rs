@@ -1,12 +1,14 @@
 //! Audit actions of the API's operations: each is done, and the log read. The operations are read from the API's own description, so that none can be forgotten.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use otaru_format::digest::Digest;
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
 use crate::again::{lamp, with_key};
-use crate::bench::Bench;
+use crate::bench::{Bench, LIMIT};
 use crate::moments::furnished;
 
 /// Operations that change something, and the action that each leaves in the audit log, or why it leaves none.
@@ -135,7 +137,18 @@ async fn releases(log: &mut Log<'_>) {
     log.does("POST /releases/{id}/unyank", &format!("/releases/{id}/unyank"), Value::Null).await;
     bench.device("hall", "1.0.0").await;
     let spec = json!({"name": "x", "release": id, "attempts": {"count": 1}, "continuous": true});
-    let rollout = bench.made(spec).await;
+    // Its file may still be made anew in the background.
+    let made = async {
+        loop {
+            let answer = bench.post("/rollouts", spec.clone()).await;
+            if answer.status.is_success() {
+                return answer.json()["id"].as_u64().unwrap();
+            }
+            answer.problem(409, "conflict");
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let rollout = timeout(LIMIT, made).await.unwrap();
     bench.offered("hall", "1.0.0").await;
     let failed = json!({"version": "1.1.0", "image": Digest::of(&lamp("1.1.0")).to_string(), "boots": 1});
     bench.report("hall", "1.0.0", &lamp("1.0.0"), json!({"state": "rolled_back", "failed": failed})).await;
