@@ -46,6 +46,8 @@ pub struct ConnectRequest {
     pub password: Option<Password>,
     /// Address that it comes from.
     pub peer: SocketAddr,
+    /// Proxy that named this address, if one did.
+    pub proxy: Option<SocketAddr>,
     /// Version that it speaks.
     pub version: Version,
 }

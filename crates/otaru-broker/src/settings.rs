@@ -41,6 +41,9 @@ pub struct Bounds {
     /// Bytes of messages that wait which are its own: they count for no total, and no total that others have used up refuses them.
     /// All together may have that much for each identity beside what [`Settings::in_all`] says.
     pub queued_share: usize,
+    /// Bytes of retained messages that no total refuses, neither that of its group nor that of all: for identities of which there are
+    /// only so many, since as many times as much may be held beyond the totals.
+    pub retained_share: usize,
     /// Holdings.
     pub quota: Quota,
 }
@@ -50,13 +53,14 @@ const QUEUED_SHARE: usize = 4 << 10;
 
 impl Default for Bounds {
     /// Bounds of a person's or a program's login: packets of 256 KiB, 100 subscriptions a session, 100 connects at once and 600 a
-    /// minute, 100 connections, 100 sessions, 4 MiB queued and 4 KiB of them its own, 4 MiB retained.
+    /// minute, 100 connections, 100 sessions, 4 MiB queued and 4 KiB of them its own, 4 MiB retained and none of them.
     fn default() -> Self {
         Self {
             packet_bytes: 256 * 1024,
             subscriptions: 100,
             connects: Rate { burst: 100, per_minute: 600 },
             queued_share: QUEUED_SHARE,
+            retained_share: 0,
             quota: Quota { connections: 100, sessions: 100, queued_bytes: 4 << 20, retained_bytes: 4 << 20 },
         }
     }
@@ -71,6 +75,7 @@ impl Bounds {
             subscriptions: 16,
             connects: Rate { burst: 20, per_minute: 60 },
             queued_share: QUEUED_SHARE,
+            retained_share: 0,
             quota: Quota { connections: 4, sessions: 4, queued_bytes: 256 << 10, retained_bytes: 32 << 10 },
         }
     }

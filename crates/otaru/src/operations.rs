@@ -50,19 +50,6 @@ const COMMANDS: [(&str, &str); 37] = [
     ("DELETE /tokens/{id}", "token revoke"),
 ];
 
-/// Returns every operation of the description.
-fn operations() -> Vec<String> {
-    let document = serde_json::to_value(otaru_server::api::document()).unwrap();
-    let mut all = Vec::new();
-    for (path, item) in document["paths"].as_object().unwrap() {
-        let path = path.strip_prefix("/api/v1").unwrap();
-        let methods = ["get", "post", "patch", "put", "delete"];
-        let methods = methods.into_iter().filter(|name| item.get(name).is_some());
-        all.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
-    }
-    all
-}
-
 /// Whether there is such a command.
 fn exists(command: &str) -> bool {
     let mut at = Some(Cli::command());
@@ -77,7 +64,7 @@ fn every_operation_has_a_command_or_the_document_says_why_it_has_none() {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/server.md");
     let document = fs::read_to_string(document).unwrap();
     let mut commands = BTreeMap::from(COMMANDS);
-    for operation in operations() {
+    for operation in otaru_server::api::operations() {
         let is_explained = document.contains(&format!("| `{operation}` | "));
         match commands.remove(operation.as_str()) {
             Some(command) => {

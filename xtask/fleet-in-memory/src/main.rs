@@ -111,7 +111,11 @@ fn config(args: &Args) -> Config {
     Config {
         data: args.data.clone(),
         http: args.http,
-        mqtt: MqttConfig::Embedded { listen: (Ipv4Addr::LOCALHOST, 0).into(), room: ROOM },
+        mqtt: MqttConfig::Embedded {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            room: ROOM,
+            proxies: Vec::new(),
+        },
         base: "ESP32/ota".into(),
         public_url: None,
         trusted_proxies: Vec::new(),

@@ -154,6 +154,7 @@ impl<I: Identity> Account<I> {
     fn share(&self, resource: Resource) -> usize {
         match (&self.holder, resource) {
             (Holder::Identity(_), Resource::Queued) => self.bounds.queued_share,
+            (Holder::Identity(_), Resource::Retained) => self.bounds.retained_share,
             _ => 0,
         }
     }

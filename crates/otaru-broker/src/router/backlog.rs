@@ -1,38 +1,15 @@
 //! Work that is done in pieces, between which others have the router: messages on their way to their receivers, in the order in which they
 //! came, and then wills.
 
-use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::account::AccountId;
-use super::ids::SessionId;
-use super::message::Message;
 use super::state::{Due, Router};
-use super::subscriptions::Subscription;
 use crate::policy::Policy;
 
 /// Receivers that have their copies while all others wait.
 const RECEIVERS: usize = 4096;
 /// Receivers that a will counts for beside its own.
 const WILL: usize = 16;
-
-/// A message on its way.
-#[derive(Debug)]
-pub(super) struct Routing {
-    pub(super) message: Arc<Message>,
-    pub(super) receivers: Vec<(SessionId, Subscription)>,
-    /// Receivers that were looked at.
-    done: usize,
-    /// Accounts for which a session was ended to make room for it.
-    ended_for: HashSet<AccountId>,
-}
-
-impl Routing {
-    pub(super) fn new(message: Arc<Message>, receivers: Vec<(SessionId, Subscription)>) -> Self {
-        Self { message, receivers, done: 0, ended_for: HashSet::new() }
-    }
-}
 
 impl<P: Policy> Router<P> {
     /// Goes on with messages that are on their way, then with the wills whose time has come, and with those that come of them: one after

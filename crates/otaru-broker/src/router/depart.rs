@@ -108,9 +108,7 @@ impl<P: Policy> Router<P> {
             return;
         }
         let message = Message::of_will(&next.will, next.from, now);
-        // At its bound of retained bytes the will is dropped; nobody is there to be told.
-        if self.distribute(message, next.account, now).is_err() {
-            self.dropped += 1;
-        }
+        // At its bound of retained bytes the will is not kept, though it is heard; nobody is there to be told.
+        let _ = self.distribute(message, next.account, now);
     }
 }

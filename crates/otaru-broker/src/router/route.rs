@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::{AccountId, Full, Resource};
-use super::backlog::Routing;
 use super::ids::SessionId;
-use super::message::{Delivery, Message};
+use super::message::{Delivery, Message, Routing};
 use super::state::{Due, Router};
 use super::subscriptions::Subscription;
 use crate::policy::Policy;
@@ -18,22 +17,22 @@ impl<P: Policy> Router<P> {
     /// What is more than others can wait for is [left over](Self::work_off).
     ///
     /// # Errors
-    /// When its owner's retained bytes have no room for it. Then nobody gets it.
+    /// When its owner's retained bytes have no room for it: then it is not kept. All who want it have it even so.
     pub(super) fn publish_message(
         &mut self,
         message: Message,
         owner: AccountId,
         now: Instant,
     ) -> Result<(), Full> {
-        self.distribute(message, owner, now)?;
+        let kept = self.distribute(message, owner, now);
         self.work_off(now);
-        Ok(())
+        kept
     }
 
     /// Keeps a message if it is to be retained, and puts it on its way to all who want it.
     ///
     /// # Errors
-    /// When its owner's retained bytes have no room for it. Then nobody gets it.
+    /// When its owner's retained bytes have no room for it: then it is not kept. All who want it have it even so.
     pub(super) fn distribute(
         &mut self,
         message: Message,
@@ -41,13 +40,11 @@ impl<P: Policy> Router<P> {
         now: Instant,
     ) -> Result<(), Full> {
         let message = Arc::new(message);
-        if message.retain {
-            self.retain(&message, owner, now)?;
-        }
+        let kept = if message.retain { self.retain(&message, owner, now) } else { Ok(()) };
         let mut receivers = std::mem::take(&mut self.receivers);
         self.subscriptions.matching(&message.topic, &mut receivers);
         self.underway.push_back(Routing::new(message, receivers));
-        Ok(())
+        kept
     }
 
     /// Puts a message in the place of its topic's last; one without a payload only takes the last away.

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account::{AccountId, Accounts};
-use super::backlog::Routing;
 use super::ids::{Link, SessionId};
 use super::login::{Logins, Ticket};
-use super::message::WillToSend;
+use super::message::{Routing, WillToSend};
 use super::retained::Retained;
 use super::session::Session;
 use super::stats::Stats;

@@ -47,7 +47,7 @@ where
 }
 
 /// Packets that are taken before others have their turn: a connection may bring thousands of small ones at once.
-const TURN: usize = 64;
+const TURN: u8 = 64;
 
 /// Longest packet of which a part may be kept without counting for anybody. Those of devices are no longer.
 const SMALL: usize = 8 * 1024;
@@ -92,11 +92,11 @@ struct Stay<P: Policy> {
     heard: Instant,
     reason: Option<Reason>,
     /// Packets since others had their turn.
-    turn: usize,
+    turn: u8,
     /// Whether packets that came may be left.
     unread: bool,
     /// Memory for a long packet of which a part has come.
-    half: Option<Reserved>,
+    half: Option<Box<Reserved>>,
 }
 
 impl<P: Policy> Drop for Stay<P> {
@@ -199,7 +199,8 @@ impl<P: Policy> Stay<P> {
     /// Counts a long packet of which a part has come.
     fn reserve(&mut self, length: usize) -> Result<(), End> {
         if length > SMALL && self.half.is_none() {
-            self.half = Some(self.visit.shared.route(|router| router.reserve(self.link, length))?);
+            let reserved = self.visit.shared.route(|router| router.reserve(self.link, length))?;
+            self.half = Some(Box::new(reserved));
         }
         Ok(())
     }

@@ -236,6 +236,7 @@ fn request<P: Policy>(visit: &Visit<P>, connect: &Connect<'_>) -> ConnectRequest
         username: connect.username.map(str::to_owned),
         password: connect.password.map(Password::new),
         peer: visit.peer,
+        proxy: visit.proxy.as_deref().copied(),
         version: connect.version,
     }
 }

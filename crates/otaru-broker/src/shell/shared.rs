@@ -117,6 +117,8 @@ pub(super) struct Visit<P: Policy> {
     pub(super) peer: SocketAddr,
     /// Whether the peer is a proxy that may name another.
     pub(super) is_proxy: bool,
+    /// Proxy that has named the peer.
+    pub(super) proxy: Option<Box<SocketAddr>>,
     standing: Standing,
 }
 
@@ -134,7 +136,7 @@ impl<P: Policy> Visit<P> {
         match entered {
             Ok(pass) => {
                 let (shared, standing) = (Arc::clone(shared), Standing::Silent(pass));
-                Ok(Self { shared, signal, peer, is_proxy: false, standing })
+                Ok(Self { shared, signal, peer, is_proxy: false, proxy: None, standing })
             }
             Err(reason) => {
                 shared.note_refusal(peer, reason);
@@ -161,7 +163,8 @@ impl<P: Policy> Visit<P> {
     /// When it is to be sent away.
     pub(super) fn come_from(&mut self, sender: SocketAddr) -> Result<(), Reason> {
         let (proxy, standing, signal) = (Origin::from(self.peer.ip()), self.standing, &self.signal);
-        self.peer = SocketAddr::new(sender.ip().to_canonical(), sender.port());
+        let sender = SocketAddr::new(sender.ip().to_canonical(), sender.port());
+        self.proxy = Some(Box::new(std::mem::replace(&mut self.peer, sender)));
         let entered = self.shared.door(|door| {
             door.part(proxy, standing);
             door.forgive(proxy);

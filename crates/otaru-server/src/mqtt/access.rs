@@ -14,9 +14,9 @@ pub enum Identity {
     Server,
     /// Somebody with an API token.
     Token {
-        /// The token's id.
+        /// Id of the token.
         id: String,
-        /// Its role.
+        /// Role of the token.
         role: Role,
     },
     /// A device, by its name.
@@ -40,8 +40,10 @@ impl fmt::Display for Identity {
 /// Somebody who may come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visitor {
-    /// Who it is.
+    /// Name.
     pub identity: Identity,
+    /// Whether the registry knows it as a device, so that there are only so many.
+    pub is_registered: bool,
     /// Fleet key that it came with: all who have one share what they may hold.
     pub fleet_key: Option<FleetKeyUse>,
 }
@@ -49,15 +51,15 @@ pub struct Visitor {
 /// A fleet key with which devices come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetKeyUse {
-    /// Its id.
+    /// Id of the key.
     pub id: String,
-    /// Devices that were registered with it.
+    /// Devices that came with it and are not retired.
     pub devices: u64,
 }
 
 impl From<Identity> for Visitor {
     fn from(identity: Identity) -> Self {
-        Self { identity, fleet_key: None }
+        Self { identity, is_registered: false, fleet_key: None }
     }
 }
 

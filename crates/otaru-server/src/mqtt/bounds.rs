@@ -4,12 +4,13 @@ use otaru_broker::{Bounds, Group, Quota, Rate, Settings};
 
 use super::access::{FleetKeyUse, Identity};
 
-/// Bounds of an identity.
-pub(super) fn of(identity: &Identity) -> Bounds {
+/// Bounds of an identity. A device that the registry knows has a share of what is retained that nobody else can use up.
+pub(super) fn of(identity: &Identity, is_registered: bool) -> Bounds {
     match identity {
         Identity::Server => server(),
         // Tools without a client id share one identity on this machine.
         Identity::Token { .. } | Identity::Local(_) => Bounds::default(),
+        Identity::Device(_) if is_registered => Bounds { retained_share: RETAINED_EACH, ..Bounds::device() },
         Identity::Device(_) => Bounds::device(),
     }
 }
@@ -29,7 +30,8 @@ fn server() -> Bounds {
 /// there and one that is not gets its offer when it comes.
 const QUEUED: usize = 2 << 20;
 const QUEUED_EACH: usize = 256;
-/// Bytes that they may retain: so many, and for each device half as much again as its report and its presence count.
+/// Bytes that they may retain: so many, and for each device half as much again as its report and its presence count. So much of each
+/// is its own: what others of the key retain never keeps a device from it.
 const RETAINED: usize = 2 << 20;
 const RETAINED_EACH: usize = 1_280;
 
@@ -51,8 +53,8 @@ pub(super) fn group(fleet_key: FleetKeyUse) -> Group {
 /// login takes milliseconds.
 const FEW_STRANGERS: usize = 256;
 
-/// Settings of a broker in a process with room for so many connections, those before login included.
-pub(super) fn settings(room: usize) -> Settings {
+/// Returns the settings of a broker in a process with room for so many connections, those before login included.
+pub fn settings(room: usize) -> Settings {
     let default = Settings::default();
     let sockets = (room / 64).clamp(FEW_STRANGERS, default.strangers.sockets).min(room / 4).max(16);
     let connections = room.saturating_sub(sockets).min(default.in_all.connections);

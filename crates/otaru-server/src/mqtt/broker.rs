@@ -147,11 +147,12 @@ impl Policy for Guard {
     type Identity = Identity;
 
     async fn identify(&self, request: ConnectRequest) -> Result<Admission<Identity>, Refusal> {
-        let Visitor { identity, fleet_key } = match self.server.admits(&request) {
+        let Visitor { identity, is_registered, fleet_key } = match self.server.admits(&request) {
             true => Visitor::from(Identity::Server),
             false => self.authenticator.identify(request).await?,
         };
-        Ok(Admission { bounds: bounds::of(&identity), identity, group: fleet_key.map(bounds::group) })
+        let bounds = bounds::of(&identity, is_registered);
+        Ok(Admission { bounds, identity, group: fleet_key.map(bounds::group) })
     }
 
     fn may_publish(&self, who: &Identity, topic: &str) -> bool {

@@ -24,9 +24,9 @@ pub(super) fn as_devices_reach_it(config: &MqttConfig, port: u16) -> BrokerUrl {
 pub(super) async fn start(app: &Shared) -> Result<(Option<EmbeddedBroker>, BrokerUrl), StartError> {
     match &app.config.mqtt {
         MqttConfig::External(url) => Ok((None, url.clone())),
-        MqttConfig::Embedded { listen, room } => {
+        MqttConfig::Embedded { listen, room, proxies } => {
             let doorkeeper = Arc::new(Doorkeeper::new(app.clone()));
-            let (base, proxies) = (&app.config.base, &app.config.trusted_proxies);
+            let base = &app.config.base;
             let connections = Arc::clone(&app.connections);
             let broker = EmbeddedBroker::start(*listen, *room, base, doorkeeper, connections, proxies).await;
             let broker = broker.map_err(|error| StartError::Listen {

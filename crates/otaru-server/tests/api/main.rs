@@ -18,6 +18,7 @@ mod grasping;
 mod health;
 mod hostile;
 mod moments;
+mod proxied;
 mod registry;
 mod reports;
 mod requests;
