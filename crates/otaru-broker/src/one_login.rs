@@ -49,6 +49,7 @@ mod tests {
             password: password.map(|text| Password::new(text.as_bytes())),
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             version: Version::V5,
+            channel: crate::channel::Channel::Plain,
         };
         assert!(login.admits(&request(Some("fleet"), Some("blue"))));
         for (username, password) in [

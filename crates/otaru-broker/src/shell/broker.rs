@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::serve;
 use super::listener::listen;
 use super::shared::{Shared, Visit, now};
 use super::timekeeper::keep_time;
+use crate::channel::ChannelHandle;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::router::Stats;
@@ -54,7 +55,22 @@ impl<P: Policy> Broker<P> {
 
     /// Takes connections from a listener until the broker stops.
     pub fn listen(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
-        listen(Arc::clone(&self.0), listener)
+        self.listen_with(listener, |stream, _| (stream, ChannelHandle::default()))
+    }
+
+    /// Takes connections from a listener until the broker stops, and puts something around each stream, such as TLS. The handle says what
+    /// came of that. Nothing may be waited for meanwhile: a handshake is for the first who reads the stream, so that it lies within the
+    /// time and the bounds of a login.
+    pub fn listen_with<S, W>(
+        &self,
+        listener: TcpListener,
+        wrap: W,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        W: Fn(TcpStream, SocketAddr) -> (S, ChannelHandle) + Send + 'static,
+    {
+        listen(Arc::clone(&self.0), listener, wrap)
     }
 
     /// Serves one connection, of whatever kind, until it ends.

@@ -1,14 +1,17 @@
 //! A TCP listener that hands its sockets to the broker, and pauses when the system has no more of them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::serve;
 use super::shared::{Shared, Visit, now};
+use crate::channel::ChannelHandle;
 use crate::policy::Policy;
 
 /// Pause when there are no more descriptors.
@@ -24,7 +27,12 @@ const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
 /// Takes connections until the broker stops.
-pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListener) {
+pub(super) async fn listen<P, S, W>(shared: Arc<Shared<P>>, listener: TcpListener, wrap: W)
+where
+    P: Policy,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    W: Fn(TcpStream, SocketAddr) -> (S, ChannelHandle) + Send + 'static,
+{
     let mut told: Option<Instant> = None;
     while !shared.is_stopping() {
         let accepted = tokio::select! {
@@ -34,8 +42,13 @@ pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListe
         match accepted {
             Ok((stream, peer)) => {
                 prepare(&stream);
-                match Visit::begin(&shared, peer) {
-                    Ok(visit) => drop(tokio::spawn(serve(visit, stream))),
+                let visit = Visit::begin(&shared, peer);
+                let (stream, channel) = wrap(stream, peer);
+                match visit {
+                    Ok(mut visit) => {
+                        visit.channel = channel;
+                        tokio::spawn(serve(visit, stream));
+                    }
                     Err(Some(dismissal)) => drop(tokio::spawn(dismissal.serve(stream))),
                     Err(None) => {}
                 }

@@ -1,5 +1,6 @@
 //! State that all tasks of a broker share, and a socket's stay in it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::dismissal::{DISMISSALS, Dismissal};
 use super::door::{Door, Origin, Standing};
+use crate::channel::ChannelHandle;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::router::Router;
@@ -100,7 +102,7 @@ impl<P: Policy> Shared<P> {
     }
 
     /// Writes a line about a refusal to the log, unless there was one within the last second.
-    pub(super) fn note_refusal(&self, peer: SocketAddr, reason: Reason) {
+    pub(super) fn note_refusal(&self, peer: SocketAddr, reason: &dyn fmt::Display) {
         if let Some(count) = self.door(|door| door.refuse(now())) {
             tracing::info!(%peer, %reason, count, "MQTT connections were refused");
         }
@@ -112,6 +114,7 @@ pub(super) struct Visit<P: Policy> {
     pub(super) shared: Arc<Shared<P>>,
     pub(super) signal: Arc<Signal>,
     pub(super) peer: SocketAddr,
+    pub(super) channel: ChannelHandle,
     standing: Standing,
 }
 
@@ -128,10 +131,11 @@ impl<P: Policy> Visit<P> {
         };
         match entered {
             Ok(pass) => {
-                Ok(Self { shared: Arc::clone(shared), signal, peer, standing: Standing::Silent(pass) })
+                let (shared, channel) = (Arc::clone(shared), ChannelHandle::default());
+                Ok(Self { shared, signal, peer, channel, standing: Standing::Silent(pass) })
             }
             Err(reason) => {
-                shared.note_refusal(peer, reason);
+                shared.note_refusal(peer, &reason);
                 Err(Dismissal::begin(&shared.dismissals, reason))
             }
         }
