@@ -16,6 +16,7 @@ use crate::caller::Caller;
 use crate::db::DbError;
 use crate::devices::commands::device_id;
 use crate::devices::rows;
+use crate::http::OverTls;
 use crate::problem::Problem;
 use crate::reconcile;
 use crate::web::extract::{Body, Path};
@@ -94,6 +95,7 @@ async fn report(
     let (parts, body) = request.into_parts();
     may_report(&app, &id, &parts).await?;
     app.polls.count(&id, app.clock.now())?;
+    let over_tls = parts.extensions.get::<OverTls>().is_some();
     let request = axum::extract::Request::from_parts(parts, body);
     let Body(report): Body<Status<String>> = Body::from_request(request, &app).await?;
     let report = reconcile::report::bounded(report);
@@ -101,7 +103,7 @@ async fn report(
         return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
     }
     reconcile::take_poll(&app, &id, report).await?;
-    let base = crate::address::for_devices(&app.public_base);
+    let base = app.device_bases.of(over_tls).to_owned();
     let offer = app.db.read(move |tx| reconcile::standing_offer(tx, &id, &base)).await?;
     Ok(Json(Orders { offer }))
 }

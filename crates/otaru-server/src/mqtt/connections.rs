@@ -52,6 +52,8 @@ pub struct Connections {
 struct Inner {
     /// Numbers of connections.
     connected: HashMap<Identity, u32>,
+    /// Those of them whose newest connection came over TLS.
+    over_tls: HashSet<Identity>,
     takeovers: HashMap<String, Takeovers>,
     /// Times of the log lines about takeovers.
     lines: VecDeque<Instant>,
@@ -180,15 +182,28 @@ impl Connections {
         self.lock().takeovers.get(client)?.contested(now)
     }
 
-    pub(super) fn came(&self, who: &Identity) {
-        *self.lock().connected.entry(who.clone()).or_default() += 1;
+    /// Whether this device's newest connection came over TLS.
+    pub fn is_over_tls(&self, device: &str) -> bool {
+        self.lock().over_tls.contains(&Identity::Device(device.to_owned()))
+    }
+
+    pub(super) fn came(&self, who: &Identity, over_tls: bool) {
+        let mut all = self.lock();
+        *all.connected.entry(who.clone()).or_default() += 1;
+        match over_tls {
+            true => drop(all.over_tls.insert(who.clone())),
+            false => drop(all.over_tls.remove(who)),
+        }
     }
 
     pub(super) fn went(&self, who: &Identity) {
         let mut all = self.lock();
         match all.connected.get_mut(who) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(all.connected.remove(who)),
+            _ => {
+                all.connected.remove(who);
+                all.over_tls.remove(who);
+            }
         }
     }
 
@@ -229,8 +244,8 @@ mod tests {
     #[test]
     fn a_new_connection_outlives_the_old_one() {
         let (connections, lamp) = (Connections::default(), Identity::Device("lamp".into()));
-        connections.came(&lamp);
-        connections.came(&lamp);
+        connections.came(&lamp, false);
+        connections.came(&lamp, false);
         connections.went(&lamp);
         assert!(connections.has("lamp"));
         connections.went(&lamp);
@@ -247,7 +262,7 @@ mod tests {
             if connections.has(client) {
                 told += usize::from(connections.taken_over(client, peer, at).is_some());
             }
-            connections.came(&Identity::Device(client.to_owned()));
+            connections.came(&Identity::Device(client.to_owned()), false);
         }
         told
     }

@@ -22,6 +22,7 @@ use tower::ServiceExt as _;
 use super::samples::image;
 use super::*;
 use crate::access::tokens;
+use crate::address::{DeviceBases, Listening};
 use crate::app::{App, Parts, Shared};
 use crate::artifacts::{Artifacts, DEFAULT_CACHE};
 use crate::clock::Clock;
@@ -37,6 +38,7 @@ fn open(folder: &Path, keys: Keys) -> Shared {
     let config = Config {
         data: folder.to_owned(),
         http: loopback,
+        tls: None,
         mqtt: MqttConfig::Embedded { listen: loopback },
         base: "ESP32/ota".into(),
         public_url: None,
@@ -58,6 +60,7 @@ fn open(folder: &Path, keys: Keys) -> Shared {
         keys,
         clock: Clock::new(|| Time(1_000)),
         public_base: "http://localhost".into(),
+        device_bases: DeviceBases::new("http://localhost", Listening { http: None, https: None }),
     }))
 }
 

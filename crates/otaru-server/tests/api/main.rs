@@ -5,6 +5,7 @@
 mod access;
 mod again;
 mod alike;
+mod authority;
 mod bench;
 mod crowds;
 mod dashboard;
@@ -16,6 +17,7 @@ mod first_token;
 mod health;
 mod hostile;
 mod moments;
+mod over_tls;
 mod registry;
 mod reports;
 mod requests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -11,8 +11,11 @@ use crate::bench::{Bench, LIMIT};
 /// Time in which nothing must come for "nothing comes".
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// A connection that was let in.
-pub(crate) struct Wire(TcpStream);
+/// A connection that was let in, over a stream of whatever kind.
+pub(crate) struct Wire(Box<dyn Stream>);
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// One packet: its first byte, and what follows the length.
 type Packet = (u8, Vec<u8>);
@@ -37,11 +40,21 @@ impl Wire {
     pub(crate) async fn connect(bench: &Bench, client: &str, username: &str, password: &str) -> Option<Self> {
         let url = bench.server.mqtt_url();
         let stream = TcpStream::connect((url.host.as_str(), url.port)).await.unwrap();
-        let mut wire = Self(stream);
+        Self::over(stream, client, username, password).await
+    }
+
+    /// Logs in over a stream; `None` if it is refused.
+    pub(crate) async fn over(
+        stream: impl Stream + 'static,
+        client: &str,
+        username: &str,
+        password: &str,
+    ) -> Option<Self> {
+        let mut wire = Self(Box::new(stream));
         // A clean session, user name and password; 60 s of keep-alive: MQTT 3.1.1, section 3.1.
         let head = [&text("MQTT")[..], &[4, 0b1100_0010, 0, 60]].concat();
         let body = [head, text(client), text(username), text(password)].concat();
-        wire.0.write_all(&packet(0x10, &body)).await.unwrap();
+        wire.0.write_all(&packet(0x10, &body)).await.ok()?;
         let (first, body) = wire.read().await?;
         assert_eq!(first, 0x20);
         (body.get(1) == Some(&0)).then_some(wire)
