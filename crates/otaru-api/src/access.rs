@@ -22,9 +22,12 @@ pub enum Role {
 }
 
 impl Role {
+    /// All roles, from the least to the most.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
     /// Returns the role of this name, if there is one.
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Viewer, Self::Operator, Self::Admin].into_iter().find(|role| role.as_str() == name)
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 
     /// Returns the name, the same as in JSON.

@@ -91,8 +91,6 @@ pub struct Settings {
     pub strangers: Strangers,
     /// Holdings of all together: 100,000 connections, 200,000 sessions, 256 MiB queued, 256 MiB retained.
     pub in_all: Quota,
-    /// Connections of one address after login: 50,000.
-    pub connections_per_address: usize,
     /// Longest keep-alive; version 5 is told it, 3.1.1 cannot be: 60 s.
     pub max_keep_alive: Duration,
     /// Longest life of a session without a connection: 24 h.
@@ -121,7 +119,6 @@ impl Default for Settings {
                 queued_bytes: 256 << 20,
                 retained_bytes: 256 << 20,
             },
-            connections_per_address: 50_000,
             max_keep_alive: Duration::from_secs(60),
             max_session_expiry: Duration::from_secs(24 * 3600),
             receive_maximum: 64,

@@ -14,7 +14,7 @@ use crate::board::Clock;
 use crate::config::Config;
 use crate::history::Origin;
 use crate::job::Inbox;
-use crate::mqtt::{Connection, Ended, Incoming, Level, QoS};
+use crate::mqtt::{Connection, ECHOED, Ended, Incoming, Level, QoS};
 use crate::proof::{Echo, InFlight, Overdue};
 use crate::report::Reports;
 use crate::request::Requests;
@@ -31,6 +31,8 @@ const UNDECIDED: Duration = Duration::from_secs(1);
 const REFUSED: Duration = Duration::from_secs(30);
 /// Bytes of a status report.
 pub(crate) const STATUS: usize = 1024;
+// A report that is to come back can be told by its bytes, since all of them are read.
+const _: () = assert!(STATUS <= ECHOED);
 
 /// A command that is not acknowledged yet.
 struct Undecided {

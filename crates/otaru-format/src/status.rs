@@ -357,6 +357,13 @@ pub struct ReportNumber {
     pub n: u32,
 }
 
+impl ReportNumber {
+    /// Returns its place among the reports of its epoch, which orders them.
+    pub const fn place(self) -> (u32, u32) {
+        (self.boots, self.n)
+    }
+}
+
 /// A status report. `S` is `&str` on a device and `String` on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status<S> {

@@ -73,6 +73,14 @@ impl<K: Eq + Hash> Buckets<K> {
             None => false,
         }
     }
+
+    /// Gives back one that was counted and came to nothing.
+    fn give_back(&self, key: &K, rate: Rate) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = all.get_mut(key) {
+            bucket.left = bucket.left.saturating_add(1).min(rate.burst);
+        }
+    }
 }
 
 /// Failed logins by address.
@@ -145,9 +153,34 @@ impl Registrations {
         Self { rate: Rate { burst: per_hour, refill }, buckets: Buckets::default() }
     }
 
-    /// Counts a device that comes with this key for the first time. Says whether it may.
-    pub fn count(&self, key: &str, now: Time) -> bool {
-        self.buckets.count(key.to_owned(), self.rate, now)
+    /// Counts a device that comes with this key for the first time. Nothing if it may not.
+    pub fn count(&self, key: &str, now: Time) -> Option<Registration<'_>> {
+        let key = key.to_owned();
+        self.buckets.count(key.clone(), self.rate, now).then_some(Registration { of: self, key, kept: false })
+    }
+}
+
+/// A registration that is under way: it counts no longer when this is dropped, unless it is [kept](Self::keep).
+#[derive(Debug)]
+#[must_use]
+pub struct Registration<'r> {
+    of: &'r Registrations,
+    key: String,
+    kept: bool,
+}
+
+impl Registration<'_> {
+    /// Counts it for good, as the device was registered.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.of.buckets.give_back(&self.key, self.of.rate);
+        }
     }
 }
 
@@ -170,6 +203,21 @@ mod tests {
         assert!(logins.count(peer, start + LOGINS.refill).is_err());
         let later = start + Span::hours(1);
         assert_eq!((0..100).filter(|_| logins.count(peer, later).is_ok()).count(), LOGINS.burst as usize);
+    }
+
+    #[test]
+    fn a_registration_that_came_to_nothing_does_not_count() {
+        let (registrations, now) = (Registrations::new(2), Time(1_000_000));
+        for _ in 0..9 {
+            drop(registrations.count("key", now).unwrap());
+        }
+        let under_way = registrations.count("key", now).unwrap();
+        registrations.count("key", now).unwrap().keep();
+        assert!(registrations.count("key", now).is_none(), "one that is under way counts, too");
+        drop(under_way);
+        registrations.count("key", now).unwrap().keep();
+        assert!(registrations.count("key", now).is_none());
+        assert!(registrations.count("other", now).is_some());
     }
 
     #[test]

@@ -122,6 +122,14 @@ fn a_login_error_a_refusal_and_a_bad_network_change_nothing() {
     }
     run(async {
         let mut lab = Lab::new(Setup::default(), &image("1.0.0")).unwrap();
+        lab.broker.reset_connections(true);
+        lab.power_on();
+        assert_eq!(levels(&lab, 6).await, [5; 6], "a connection that breaks is no answer");
+        lab.broker.reset_connections(false);
+        lab.ready().await;
+    });
+    run(async {
+        let mut lab = Lab::new(Setup::default(), &image("1.0.0")).unwrap();
         lab.power_on();
         for _ in 0..5 {
             lab.ready().await;

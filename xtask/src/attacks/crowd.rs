@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
 use super::options::Attack;
+use super::raw::half_connect;
 use super::target::Target;
 
 /// Time between two looks at who was sent away.
@@ -60,7 +61,10 @@ struct One {
 /// # Errors
 /// Returns an error if the target's address is invalid, or a socket cannot be set up.
 pub(super) fn attack(target: &Target, attack: Attack, count: usize, stop: &AtomicBool) -> Result<Crowd> {
-    let to: SocketAddr = target.host.parse()?;
+    let to: SocketAddr = match attack.is_of_strangers() {
+        true => (Ipv4Addr::LOCALHOST, target.server.mqtt).into(),
+        false => target.host.parse()?,
+    };
     let words = words(target, attack);
     let addresses = if attack == Attack::SilentReaders { 1 } else { ADDRESSES };
     let mut crowd = Crowd::default();
@@ -86,7 +90,7 @@ pub(super) fn attack(target: &Target, attack: Attack, count: usize, stop: &Atomi
 }
 
 /// Lets those speak that are connected, and forgets those that were sent away.
-fn look(all: &mut Vec<One>, words: &[String; 2]) {
+fn look(all: &mut Vec<One>, words: &[Vec<u8>; 2]) {
     let mut polled: Vec<PollFd<'_>> = all
         .iter()
         .map(|one| PollFd::new(&one.stream, if one.said { PollFlags::RDHUP } else { PollFlags::OUT }))
@@ -106,14 +110,24 @@ fn look(all: &mut Vec<One>, words: &[String; 2]) {
         if !one.said && found.contains(PollFlags::OUT) {
             one.said = true;
             // All of it fits into the system's buffer.
-            return one.stream.write_all(words[number % 2].as_bytes()).is_ok();
+            return one.stream.write_all(&words[number % 2]).is_ok();
         }
         true
     });
 }
 
+/// Makes what a connection says, in two ways.
+fn words(target: &Target, attack: Attack) -> [Vec<u8>; 2] {
+    match attack {
+        Attack::SilentClients => [Vec::new(), Vec::new()],
+        // One that says it is far too long, and one of which as much is kept as of any.
+        Attack::HalfConnects => [half_connect(256 << 10, 4_096), half_connect(2_000, 1_990)],
+        _ => requests(target, attack).map(String::into_bytes),
+    }
+}
+
 /// Makes the requests of a connection, in two ways.
-fn words(target: &Target, attack: Attack) -> [String; 2] {
+fn requests(target: &Target, attack: Attack) -> [String; 2] {
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", target.host);
     let asset = format!("{}{LARGEST_ASSET}", target.prefix);
     match attack {

@@ -4,15 +4,17 @@
 //! Every figure stands beside the same server's of a moment before, when nobody attacked it. All of it is on this machine: whoever
 //! attacks takes processor time from the server, so that ratios are higher here than they would be elsewhere.
 //!
-//! [`target`] is the server, [`scene`] is the order of events in one attack, [`honest`] who means well, [`crowd`] and
-//! [`reporter`] are the attacks, [`process`] what the server has of the machine, [`proxy`] an nginx in front, [`warm`] what the
+//! [`target`] is the server, [`scene`] is the order of events in one attack, [`honest`] who means well, [`crowd`],
+//! [`reporter`] and [`logins`] are the attacks, the last over [`raw`], [`process`] what the server has of the machine, [`proxy`] an nginx in front, [`warm`] what the
 //! machine is spared.
 
 mod crowd;
 mod honest;
+mod logins;
 mod options;
 mod process;
 mod proxy;
+mod raw;
 mod reporter;
 mod scene;
 mod target;

@@ -47,6 +47,16 @@ pub(super) enum Attack {
     Reports,
     /// A device that sends reports over HTTP without pause, long ones among them
     HttpReports,
+    /// Connections to the broker, from many addresses, that say nothing
+    SilentClients,
+    /// Connections to the broker, from many addresses, that send half of a CONNECT
+    HalfConnects,
+    /// A viewer's token that makes sessions for everything without end, and messages for them
+    ViewerSessions,
+    /// A fleet key that registers devices which there are not, and keeps as much as it may for each
+    InventedDevices,
+    /// Somebody who comes with the client id of a device, of an operator, and of a device that is not there yet
+    TakenIds,
 }
 
 impl Attack {
@@ -55,7 +65,22 @@ impl Attack {
     }
 
     pub(super) fn is_over_mqtt(self) -> bool {
-        matches!(self, Self::LongReports | Self::Reports)
+        self.has_login() || matches!(self, Self::LongReports | Self::Reports) || self.is_of_strangers()
+    }
+
+    /// Whether it is one of a device that reports.
+    pub(super) fn is_by_reports(self) -> bool {
+        matches!(self, Self::LongReports | Self::Reports | Self::HttpReports)
+    }
+
+    /// Whether whoever attacks has a login at the broker, and reports nothing.
+    pub(super) fn has_login(self) -> bool {
+        matches!(self, Self::ViewerSessions | Self::InventedDevices | Self::TakenIds)
+    }
+
+    /// Whether it is one of connections to the broker that never log in.
+    pub(super) fn is_of_strangers(self) -> bool {
+        matches!(self, Self::SilentClients | Self::HalfConnects)
     }
 }
 

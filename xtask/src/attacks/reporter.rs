@@ -51,6 +51,11 @@ impl Device {
         Ok(Self { name: name.to_owned(), password })
     }
 
+    /// Its name, which is its client id.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A report that says something new, `more` bytes longer than need be.
     fn report(&self, version: &str, more: usize) -> String {
         json!({

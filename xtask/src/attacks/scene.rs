@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow};
 
 use super::crowd;
 use super::honest::{Answers, Honest};
+use super::logins::Credentials;
 use super::options::{Attack, Options, Route};
 use super::process::{Memory, load};
 use super::reporter::Device;
@@ -51,10 +52,34 @@ struct Round {
     force: String,
 }
 
-/// The devices of an attack by reports.
+/// The device that means well in an attack on devices' ways, and what others attack with.
 struct Devices {
-    loud: Device,
     quiet: Device,
+    arms: Arms,
+}
+
+/// Means of an attack on devices' ways.
+enum Arms {
+    Reports(Device),
+    Credentials(Credentials),
+    Sockets,
+}
+
+impl Devices {
+    fn new(target: &Target, attack: Attack) -> Result<Option<Self>> {
+        if !attack.is_by_reports() && !attack.is_over_mqtt() {
+            return Ok(None);
+        }
+        let quiet = Device::new(target, &format!("quiet-{}", attack.name()))?;
+        let arms = if attack.is_by_reports() {
+            Arms::Reports(Device::new(target, &format!("loud-{}", attack.name()))?)
+        } else if attack.has_login() {
+            Arms::Credentials(Credentials::new(target, attack)?)
+        } else {
+            Arms::Sockets
+        };
+        Ok(Some(Self { quiet, arms }))
+    }
 }
 
 /// Plays it.
@@ -65,13 +90,7 @@ pub(super) fn play(target: &Target, attack: Attack, way: Route, options: &Option
     println!("\n{} ({way:?}), load {}", attack.name(), load());
     let honest = Honest::new(target)?;
     let memory = Memory::of(target.server.running.0.id());
-    let devices = match attack {
-        Attack::LongReports | Attack::Reports | Attack::HttpReports => Some(Devices {
-            loud: Device::new(target, &format!("loud-{}", attack.name()))?,
-            quiet: Device::new(target, &format!("quiet-{}", attack.name()))?,
-        }),
-        _ => None,
-    };
+    let devices = Devices::new(target, attack)?;
     let scene = Scene { target, attack, options, honest: &honest, devices: devices.as_ref() };
     let log = || fs::metadata(&target.log).map_or(0, |log| log.len());
     let quiet = scene.round(Duration::from_secs(options.idle), false)?;
@@ -151,12 +170,15 @@ impl Scene<'_> {
 
     /// Attacks until `stop`; says with what.
     fn attack(&self, stop: &AtomicBool) -> Result<String> {
-        match self.devices {
-            Some(devices) => {
-                let sent = devices.loud.flood(self.target, self.attack, stop)?;
+        match self.devices.map(|devices| (&devices.quiet, &devices.arms)) {
+            Some((_, Arms::Reports(loud))) => {
+                let sent = loud.flood(self.target, self.attack, stop)?;
                 Ok(format!("{sent} reports"))
             }
-            None => {
+            Some((quiet, Arms::Credentials(credentials))) => {
+                credentials.attack(self.target, self.attack, quiet, stop)
+            }
+            Some((_, Arms::Sockets)) | None => {
                 let crowd = crowd::attack(self.target, self.attack, self.options.connections, stop)?;
                 Ok(format!("{} connections at once, {} in all", crowd.most, crowd.opened))
             }

@@ -13,7 +13,7 @@ use crate::settings::{Bounds, Quota};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(super) struct AccountId(u32);
 
-const ALL: AccountId = AccountId(0);
+pub(super) const ALL: AccountId = AccountId(0);
 
 /// Something that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,13 +274,32 @@ impl<I: Identity> Accounts<I> {
         }
     }
 
-    /// Returns the accounts of all identities with this property.
-    pub(super) fn identities(&self, mut wanted: impl FnMut(&I) -> bool) -> Vec<AccountId> {
-        let of_identity = |(holder, id): (&Holder<I>, &AccountId)| match holder {
-            Holder::Identity(identity) if wanted(identity) => Some(*id),
+    /// Returns all identities with this property that have an account. Looks at each account.
+    pub(super) fn identities(&self, mut wanted: impl FnMut(&I) -> bool) -> Vec<I> {
+        let of_identity = |holder: &Holder<I>| match holder {
+            Holder::Identity(identity) if wanted(identity) => Some(I::clone(identity)),
             _ => None,
         };
-        self.holders.iter().filter_map(of_identity).collect()
+        self.holders.keys().filter_map(of_identity).collect()
+    }
+
+    /// Returns the account of an identity, if it has one.
+    pub(super) fn find(&self, identity: &I) -> Option<AccountId> {
+        self.holders.get(&Holder::Identity(Arc::new(identity.clone()))).copied()
+    }
+
+    /// Returns the account whose bound was reached, for one that counts for it.
+    pub(super) fn at_level(&self, id: AccountId, full: Full) -> AccountId {
+        match full {
+            Full::Own => id,
+            Full::Group => self.parent(id),
+            Full::All => ALL,
+        }
+    }
+
+    /// Returns the account above one: that of its group or of all.
+    pub(super) fn parent(&self, id: AccountId) -> AccountId {
+        self.get(id).and_then(|account| account.parent).unwrap_or(ALL)
     }
 
     /// Returns the sessions of an account.

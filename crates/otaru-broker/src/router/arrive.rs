@@ -83,6 +83,11 @@ impl<P: Policy> Router<P> {
     ) -> Result<Accepted<P::Identity>, Reason> {
         self.logins.finish(ticket, Some(&admission.identity))?;
         let (account, left) = self.accounts.open(admission, now);
+        if left.is_some() {
+            for id in self.accounts.sessions(account).to_vec() {
+                self.note_absence(id);
+            }
+        }
         let result = self.admit(account, admission, connect, signal, now);
         self.watch_account(account, now);
         if let Some(left) = left {
@@ -123,6 +128,7 @@ impl<P: Policy> Router<P> {
             session.will = connect.will.as_ref().map(|will| Box::new(will.into()));
         }
         self.cancel_due(id);
+        self.note_absence(id);
         if session_present {
             self.review_subscriptions(id);
         }

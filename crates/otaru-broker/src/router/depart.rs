@@ -12,6 +12,11 @@ use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::version::Qos;
 
+/// Wills that are published while all others wait.
+const WILLS: usize = 256;
+/// Receivers of a will that count for one more.
+const RECEIVERS: usize = 16;
+
 impl<P: Policy> Router<P> {
     /// Takes a client's goodbye.
     ///
@@ -62,6 +67,8 @@ impl<P: Policy> Router<P> {
         }
         session.expires = after(now, session.expiry);
         self.due.extend(session.expires.map(|at| (at, Due::Session(id))));
+        self.note_absence(id);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         let delay = session.will.as_ref().map_or(0, |will| will.delay);
         if delay > 0 {
             session.will_due = after(now, delay);
@@ -92,10 +99,18 @@ impl<P: Policy> Router<P> {
     }
 
     /// Publishes the wills whose time has come, and those that come of them: one after the other, since a will that ends a
-    /// connection which has a will itself must not take a step deeper for each of them.
+    /// connection which has a will itself must not take a step deeper for each of them. Only so many while all others wait; the
+    /// rest is due at once.
     pub(super) fn send_wills(&mut self, now: Instant) {
-        while let Some(next) = self.wills.pop_front() {
+        let mut left = WILLS;
+        while left > 0
+            && let Some(next) = self.wills.pop_front()
+        {
             self.send_will(&next, now);
+            left = left.saturating_sub(1 + self.receivers.len() / RECEIVERS);
+        }
+        if !self.wills.is_empty() {
+            self.due.insert((now, Due::Wills));
         }
     }
 

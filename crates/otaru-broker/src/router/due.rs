@@ -17,31 +17,42 @@ pub(super) enum Ending {
     Silently,
 }
 
+/// Things that are done while all others wait.
+const AT_ONCE: usize = 256;
+
 impl<P: Policy> Router<P> {
-    /// Does what is due; returns when something is due next.
+    /// Does what is due, as much as all others may wait for; returns when something is due next, which may have passed already.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
-        loop {
-            let (at, _) = self.due.first()?;
-            if *at > now {
-                return Some(*at);
+        for _ in 0..AT_ONCE {
+            if self.due.first().is_none_or(|(at, _)| *at > now) {
+                break;
             }
-            let (_, due) = self.due.pop_first()?;
-            match due {
-                Due::Will(id) => {
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.will_due = None;
-                    }
-                    self.release_will(id);
-                    self.send_wills(now);
+            match self.due.pop_first() {
+                Some((_, due)) => self.do_due(due, now),
+                None => break,
+            }
+        }
+        self.send_wills(now);
+        self.next_due()
+    }
+
+    /// Does one thing that is due. Wills that come of it are put behind those that are to be published.
+    fn do_due(&mut self, due: Due, now: Instant) {
+        match due {
+            Due::Will(id) => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.will_due = None;
                 }
-                Due::Session(id) => self.end_session(id, Ending::WithWill, now),
-                Due::Retained(topic) => self.forget_topic(&topic, now),
-                Due::Account(id) => {
-                    if let Some(next) = self.accounts.close_if_idle(id, now) {
-                        self.watch_account(next, now);
-                    }
+                self.release_will(id);
+            }
+            Due::Session(id) => self.remove_session(id, Ending::WithWill, now),
+            Due::Retained(topic) => self.forget_topic(&topic, now),
+            Due::Account(id) => {
+                if let Some(next) = self.accounts.close_if_idle(id, now) {
+                    self.watch_account(next, now);
                 }
             }
+            Due::Wills => {}
         }
     }
 
@@ -72,6 +83,7 @@ impl<P: Policy> Router<P> {
         self.cancel_due(id);
         let Some(mut session) = self.sessions.remove(&id) else { return };
         let account = session.account;
+        self.forget_absence(id, session.absent);
         for filter in &session.filters {
             self.subscriptions.remove(filter, id);
         }

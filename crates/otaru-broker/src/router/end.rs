@@ -1,6 +1,5 @@
 //! Ends from outside: of identities, of all, and of what is retained.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::Resource;
@@ -12,28 +11,38 @@ use crate::policy::Policy;
 use crate::reason::Reason;
 
 impl<P: Policy> Router<P> {
-    /// Ends the connections and sessions of all identities that `ended` describes, and keeps out their logins under way. Returns how
-    /// many connections it ended.
+    /// Keeps out the logins under way of all identities that `ended` describes.
+    pub(crate) fn bar(&mut self, ended: Ended<P::Identity>, reason: Reason) {
+        self.logins.end(ended, reason);
+    }
+
+    /// Returns the identities that `ended` describes and that hold something.
+    pub(crate) fn holders(&self, ended: &Ended<P::Identity>) -> Vec<P::Identity> {
+        self.accounts.identities(|identity| ended(identity))
+    }
+
+    /// Ends the connections and sessions of some identities. Returns how many connections it ended.
     pub(crate) fn end(
         &mut self,
-        ended: Ended<P::Identity>,
+        ended: &[P::Identity],
         reason: Reason,
         with_wills: bool,
         now: Instant,
     ) -> usize {
-        self.logins.end(Arc::clone(&ended), reason);
         let ending = if with_wills { Ending::WithWill } else { Ending::Silently };
+        let accounts = ended.iter().filter_map(|identity| self.accounts.find(identity));
+        let sessions: Vec<_> =
+            accounts.flat_map(|account| self.accounts.sessions(account).iter().copied()).collect();
         let mut connections = 0;
-        for account in self.accounts.identities(|identity| ended(identity)) {
-            for id in self.accounts.sessions(account).to_vec() {
-                let connection = self.sessions.get(&id).and_then(|session| session.connection.as_ref());
-                if let Some(connection) = connection {
-                    connection.signal.end(reason);
-                    connections += 1;
-                }
-                self.end_session(id, ending, now);
+        for id in sessions {
+            let connection = self.sessions.get(&id).and_then(|session| session.connection.as_ref());
+            if let Some(connection) = connection {
+                connection.signal.end(reason);
+                connections += 1;
             }
+            self.remove_session(id, ending, now);
         }
+        self.send_wills(now);
         connections
     }
 

@@ -3,6 +3,7 @@
 //! All of it is synchronous and takes the time as an argument. Packets of a connection go in, answers are written to a buffer, and
 //! what others are to be sent waits in their sessions; their [signals](crate::signal::Signal) are raised.
 
+mod absent;
 mod account;
 mod arrive;
 mod depart;
@@ -13,6 +14,7 @@ mod login;
 mod message;
 mod receive;
 mod retained;
+mod room;
 mod route;
 mod session;
 mod state;
@@ -28,7 +30,7 @@ mod tests;
 
 pub(crate) use arrive::{Accepted, manner};
 pub(crate) use ids::Link;
-pub(crate) use login::Ticket;
+pub(crate) use login::{Ended, Ticket};
 pub(crate) use state::Router;
 pub use stats::Stats;
 pub(crate) use take::Taken;

@@ -91,7 +91,8 @@ impl<P: Policy> Router<P> {
     }
 
     /// Puts a copy into a session's queue. At the bound of its identity QoS 0 is dropped first, and then the connection. At the bound
-    /// of its group or of all, which others have filled, only this copy is dropped.
+    /// of its group or of all, which others have filled, the absent session that holds the most makes room, else only this copy is
+    /// dropped.
     fn enqueue(&mut self, id: SessionId, delivery: Delivery, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (account, cost) = (session.account, delivery.cost());
@@ -106,11 +107,20 @@ impl<P: Policy> Router<P> {
             self.shed(id);
             charged = self.accounts.charge(account, Resource::Queued, cost, 1);
         }
+        if let Err(full @ (Full::Group | Full::All)) = charged
+            && !droppable
+            && self.end_largest_absent((id, account), full, cost, now)
+        {
+            charged = self.accounts.charge(account, Resource::Queued, cost, 1);
+        }
         match (charged, self.sessions.get_mut(&id)) {
             (Ok(()), Some(session)) => {
                 session.charged += cost;
                 session.queue.push_back(delivery);
                 session.wake();
+                if session.connection.is_none() {
+                    self.note_absence(id);
+                }
             }
             (charged, _) => {
                 self.dropped += 1;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::absent::Place;
 use super::account::AccountId;
 use super::ids::{Link, SessionId};
 use super::message::{Delivery, Message, StoredWill};
@@ -70,6 +71,8 @@ pub(super) struct Session {
     last_id: u16,
     /// Bytes of messages that its account is charged for.
     pub(super) charged: usize,
+    /// Place among those without a connection.
+    pub(super) absent: Option<Place>,
     /// Bytes of subscriptions that its account is charged for.
     pub(super) subscribed: usize,
 }
@@ -93,6 +96,7 @@ impl Session {
             unreleased: Vec::new(),
             last_id: 0,
             charged: 0,
+            absent: None,
             subscribed: 0,
         }
     }

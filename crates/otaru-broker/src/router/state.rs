@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::absent::Absent;
 use super::account::{AccountId, Accounts, Resource};
 use super::ids::{Link, SessionId};
 use super::login::{Logins, Ticket};
@@ -27,6 +28,8 @@ pub(super) enum Due {
     Retained(Arc<str>),
     /// A look at an account that held nothing.
     Account(AccountId),
+    /// Wills that were left over.
+    Wills,
 }
 
 /// Time after which an account that holds nothing is closed, so that its rate of connects counts on.
@@ -42,6 +45,7 @@ pub(crate) struct Router<P: Policy> {
     pub(super) clients: HashMap<(AccountId, Arc<str>), SessionId>,
     pub(super) subscriptions: Subscriptions,
     pub(super) retained: Retained,
+    pub(super) absent: Absent,
     pub(super) due: BTreeSet<(Instant, Due)>,
     pub(super) last_number: u64,
     pub(super) subscribed: usize,
@@ -63,6 +67,7 @@ impl<P: Policy> Router<P> {
             clients: HashMap::new(),
             subscriptions: Subscriptions::default(),
             retained: Retained::default(),
+            absent: Absent::default(),
             due: BTreeSet::new(),
             last_number: 0,
             subscribed: 0,

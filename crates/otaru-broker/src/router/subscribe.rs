@@ -8,35 +8,36 @@ use super::retained::Walk;
 use super::session::Catching;
 use super::state::Router;
 use super::subscriptions::{Subscription, cost};
-use crate::codec::subscribe::{Options, RetainHandling, Subscribe, Unsubscribe};
+use crate::codec::subscribe::{Options, RetainHandling};
 use crate::codec::topic;
 use crate::policy::Policy;
 use crate::reason::Reason;
 
+/// Filters of a packet that are looked at while all others wait.
+const FILTERS: usize = 256;
+
 impl<P: Policy> Router<P> {
-    /// Takes a SUBSCRIBE and writes its answer. Retained messages follow the answer.
+    /// Takes the next filters of a SUBSCRIBE, and puts the code of each behind the `codes`. Says whether there may be more: one packet
+    /// may have very many, and all others wait meanwhile. Retained messages follow the answer.
     ///
     /// # Errors
     /// When the connection holds its session no longer.
-    pub(crate) fn subscribe(
+    pub(crate) fn subscribe<'p>(
         &mut self,
         link: Link,
-        subscribe: &Subscribe<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Reason> {
+        filters: &mut impl Iterator<Item = (&'p str, Options)>,
+        identifier: u32,
+        codes: &mut Vec<u8>,
+    ) -> Result<bool, Reason> {
         self.held(link)?;
-        let mut codes = Vec::new();
-        for (filter, options) in subscribe.filters() {
-            codes.push(match self.grant(link.session, filter, options, subscribe.identifier) {
+        let before = codes.len();
+        for (filter, options) in filters.take(FILTERS) {
+            codes.push(match self.grant(link.session, filter, options, identifier) {
                 Ok(()) => options.qos as u8,
                 Err(reason) => reason.code(),
             });
         }
-        let manner = self.held(link)?.connection.as_ref().map(|connection| connection.manner);
-        if let Some(manner) = manner {
-            manner.suback(out, subscribe.id, &codes);
-        }
-        Ok(())
+        Ok(codes.len() - before == FILTERS)
     }
 
     fn grant(
@@ -90,29 +91,25 @@ impl<P: Policy> Router<P> {
         Ok(())
     }
 
-    /// Takes an UNSUBSCRIBE and writes its answer.
+    /// Takes the next filters of an UNSUBSCRIBE, in the same way.
     ///
     /// # Errors
     /// When the connection holds its session no longer.
-    pub(crate) fn unsubscribe(
+    pub(crate) fn unsubscribe<'p>(
         &mut self,
         link: Link,
-        unsubscribe: &Unsubscribe<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Reason> {
+        filters: &mut impl Iterator<Item = &'p str>,
+        codes: &mut Vec<u8>,
+    ) -> Result<bool, Reason> {
         self.held(link)?;
-        let codes: Vec<u8> = unsubscribe
-            .filters()
-            .map(|filter| match self.drop_subscription(link.session, filter) {
+        let before = codes.len();
+        for filter in filters.take(FILTERS) {
+            codes.push(match self.drop_subscription(link.session, filter) {
                 true => Reason::Success.code(),
                 false => Reason::NoSubscriptionExisted.code(),
-            })
-            .collect();
-        let manner = self.held(link)?.connection.as_ref().map(|connection| connection.manner);
-        if let Some(manner) = manner {
-            manner.unsuback(out, unsubscribe.id, &codes);
+            });
         }
-        Ok(())
+        Ok(codes.len() - before == FILTERS)
     }
 
     /// Drops a subscription of a session; returns whether it had it.

@@ -1,6 +1,7 @@
 //! The broker as its user holds it.
 
-use std::net::SocketAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::timekeeper::keep_time;
 use crate::channel::ChannelHandle;
 use crate::policy::Policy;
 use crate::reason::Reason;
-use crate::router::Stats;
+use crate::router::{Ended, Stats};
 use crate::settings::Settings;
 
 /// A broker. Copies are of the same broker; it runs until it is [stopped](Self::stop).
@@ -42,6 +43,9 @@ impl Default for EndOptions {
     }
 }
 
+/// Identities that are ended while all others wait.
+const AT_ONCE: usize = 64;
+
 /// Time that connections have to end when the broker stops.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -55,7 +59,18 @@ impl<P: Policy> Broker<P> {
 
     /// Takes connections from a listener until the broker stops.
     pub fn listen(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
-        self.listen_with(listener, |stream, _| (stream, ChannelHandle::default()))
+        self.listen_behind(listener, [])
+    }
+
+    /// Takes connections from a listener until the broker stops. A peer with the address of one of these proxies may say first who is
+    /// behind it, in version 1 or 2 of the PROXY protocol; then that address counts. Of any other peer such a header is no CONNECT.
+    pub fn listen_behind(
+        &self,
+        listener: TcpListener,
+        proxies: impl IntoIterator<Item = IpAddr>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let proxies = proxies.into_iter().map(|ip| ip.to_canonical()).collect();
+        listen(Arc::clone(&self.0), listener, proxies, |stream, _| (stream, ChannelHandle::default()))
     }
 
     /// Takes connections from a listener until the broker stops, and puts something around each stream, such as TLS. The handle says what
@@ -70,7 +85,7 @@ impl<P: Policy> Broker<P> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         W: Fn(TcpStream, SocketAddr) -> (S, ChannelHandle) + Send + 'static,
     {
-        listen(Arc::clone(&self.0), listener, wrap)
+        listen(Arc::clone(&self.0), listener, [].into(), wrap)
     }
 
     /// Serves one connection, of whatever kind, until it ends.
@@ -95,8 +110,29 @@ impl<P: Policy> Broker<P> {
         ended: impl Fn(&P::Identity) -> bool + Send + Sync + 'static,
         options: EndOptions,
     ) -> usize {
-        let ended = Arc::new(ended);
-        self.0.route(|router| router.end(ended, options.reason, options.publish_wills, now()))
+        let ended: Ended<P::Identity> = Arc::new(ended);
+        let holders = self.0.route(|router| {
+            router.bar(Arc::clone(&ended), options.reason);
+            router.holders(&ended)
+        });
+        self.end_each(&holders, options)
+    }
+
+    /// Does the same for these identities, at a cost that depends on them alone and not on how many others there are.
+    pub fn end_identities(&self, ended: impl IntoIterator<Item = P::Identity>, options: EndOptions) -> usize {
+        let ended: Arc<HashSet<P::Identity>> = Arc::new(ended.into_iter().collect());
+        let described = Arc::clone(&ended);
+        self.0.route(|router| router.bar(Arc::new(move |who| described.contains(who)), options.reason));
+        let ended: Vec<_> = ended.iter().cloned().collect();
+        self.end_each(&ended, options)
+    }
+
+    /// Ends identities, some at a time, so that nobody waits for all of them.
+    fn end_each(&self, ended: &[P::Identity], options: EndOptions) -> usize {
+        let end = |some: &[P::Identity]| {
+            self.0.route(|router| router.end(some, options.reason, options.publish_wills, now()))
+        };
+        ended.chunks(AT_ONCE).map(end).sum()
     }
 
     /// Forgets the retained messages whose topics begin with `prefix`, without telling anybody. Returns how many there were.

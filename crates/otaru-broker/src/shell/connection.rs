@@ -171,8 +171,19 @@ impl<P: Policy> Stay<P> {
         match packet {
             Packet::Publish(publish) => shared.route(|router| router.publish(link, &publish, now(), out))?,
             Packet::Ack(ack) => shared.route(|router| router.acknowledge(link, ack, out))?,
-            Packet::Subscribe(wanted) => shared.route(|router| router.subscribe(link, &wanted, out))?,
-            Packet::Unsubscribe(named) => shared.route(|router| router.unsubscribe(link, &named, out))?,
+            Packet::Subscribe(wanted) => {
+                let (mut filters, mut codes) = (wanted.filters(), Vec::new());
+                while shared
+                    .route(|router| router.subscribe(link, &mut filters, wanted.identifier, &mut codes))?
+                {
+                }
+                self.manner.suback(out, wanted.id, &codes);
+            }
+            Packet::Unsubscribe(named) => {
+                let (mut filters, mut codes) = (named.filters(), Vec::new());
+                while shared.route(|router| router.unsubscribe(link, &mut filters, &mut codes))? {}
+                self.manner.unsuback(out, named.id, &codes);
+            }
             Packet::Ping => self.manner.pong(out),
             Packet::Disconnect(goodbye) => {
                 shared.route(|router| router.goodbye(link, goodbye, now()))?;

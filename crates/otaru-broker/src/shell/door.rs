@@ -1,4 +1,5 @@
-//! The door: sockets before login, in all and from each address, and how often an address comes without logging in.
+//! The door: sockets before login, in all and from each address, and how often an address comes without logging in. Whoever has
+//! logged in counts for its identity, and for no address.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -37,20 +38,19 @@ pub(super) enum Standing {
     Guest,
 }
 
-/// Connections of one origin.
+/// Strangers of one origin. Whoever has logged in counts for its identity.
 #[derive(Debug)]
 struct Visits {
     /// Those who have not said CONNECT yet.
     silent: BTreeMap<Pass, Arc<Signal>>,
     /// Those who are being decided on.
     deciding: usize,
-    guests: usize,
     connects: Bucket,
 }
 
 impl Visits {
     fn new(now: Instant) -> Self {
-        Self { silent: BTreeMap::new(), deciding: 0, guests: 0, connects: Bucket::full(now) }
+        Self { silent: BTreeMap::new(), deciding: 0, connects: Bucket::full(now) }
     }
 
     fn strangers(&self) -> usize {
@@ -58,11 +58,11 @@ impl Visits {
     }
 
     fn is_present(&self) -> bool {
-        self.guests > 0 || self.strangers() > 0
+        self.strangers() > 0
     }
 }
 
-/// All who are at the door or inside, by their origin.
+/// All who are at the door, by their origin, and the number of those inside.
 #[derive(Debug)]
 pub(super) struct Door {
     settings: Settings,
@@ -168,20 +168,9 @@ impl Door {
     }
 
     /// Counts a stranger that was decided on as one who has logged in.
-    ///
-    /// # Errors
-    /// When its origin has too many of them.
-    pub(super) fn admit(&mut self, origin: Origin) -> Result<(), Reason> {
-        let most = self.settings.connections_per_address;
-        let visits = self.origins.get_mut(&origin).ok_or(Reason::ServerBusy)?;
-        if visits.guests >= most {
-            return Err(Reason::QuotaExceeded);
-        }
-        visits.deciding -= 1;
-        self.strangers -= 1;
-        visits.guests += 1;
+    pub(super) fn admit(&mut self, origin: Origin) {
+        self.part(origin, Standing::Deciding);
         self.guests += 1;
-        Ok(())
     }
 
     /// Counts the connect of one who was counted as logged in, and whom nothing else refused, as no failure of its origin.
@@ -198,23 +187,17 @@ impl Door {
             self.strangers -= usize::from(self.take_silent(origin, Some(pass)).is_some());
             return;
         }
-        let Some(visits) = self.origins.get_mut(&origin) else { return };
-        match standing {
-            Standing::Silent(_) => {}
-            Standing::Deciding => {
-                visits.deciding -= 1;
-                self.strangers -= 1;
-            }
-            Standing::Guest => {
-                visits.guests -= 1;
-                self.guests -= 1;
-            }
+        if standing == Standing::Guest {
+            self.guests -= 1;
+        } else if let Some(visits) = self.origins.get_mut(&origin) {
+            visits.deciding -= 1;
+            self.strangers -= 1;
         }
     }
 
     /// Forgets origins that nobody is here from, once there are many.
     fn forget(&mut self, now: Instant) {
-        let most = REMEMBERED + self.strangers + self.guests;
+        let most = REMEMBERED + self.strangers;
         if self.origins.len() >= most {
             self.origins.retain(|_, visits| visits.is_present() || !visits.connects.is_full(now));
         }
@@ -309,7 +292,7 @@ mod tests {
             let here = come(&mut door, origin(1), 100, now);
             for (pass, _) in &here {
                 if door.hear(origin(1), *pass).is_ok() {
-                    door.admit(origin(1)).unwrap();
+                    door.admit(origin(1));
                     inside += 1;
                 }
             }
@@ -318,7 +301,7 @@ mod tests {
         for _ in 0..500 {
             let (pass, _) = come(&mut door, origin(1), 1, now).remove(0);
             door.hear(origin(1), pass).unwrap();
-            door.admit(origin(1)).unwrap();
+            door.admit(origin(1));
         }
         assert_eq!(door.present(), 1000);
         (0..1000).for_each(|_| door.part(origin(1), Standing::Guest));
@@ -348,14 +331,11 @@ mod tests {
         for _ in 0..20 {
             let (pass, _) = come(&mut door, origin(2), 1, now).remove(0);
             door.hear(origin(2), pass).unwrap();
-            door.admit(origin(2)).unwrap();
+            door.admit(origin(2));
             door.forgive(origin(2));
         }
         assert_eq!(come(&mut door, origin(1), 9, now).len(), 5);
         assert_eq!(come(&mut door, origin(1), 9, now + Duration::from_secs(2)).len(), 2);
-        door.settings.connections_per_address = 0;
-        door.hear(origin(1), door.last).unwrap();
-        assert_eq!(door.admit(origin(1)), Err(Reason::QuotaExceeded));
         for number in 0..3 * REMEMBERED as u32 {
             let from: Origin = IpAddr::from(number.to_be_bytes()).into();
             for (pass, _) in come(&mut door, from, 1, now) {

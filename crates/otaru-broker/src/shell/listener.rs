@@ -1,7 +1,7 @@
 //! A TCP listener that hands its sockets to the broker, and pauses when the system has no more of them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,9 +26,13 @@ const SILENCE: Duration = Duration::from_secs(60);
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// Takes connections until the broker stops.
-pub(super) async fn listen<P, S, W>(shared: Arc<Shared<P>>, listener: TcpListener, wrap: W)
-where
+/// Takes connections until the broker stops. These `proxies` may name who is behind them; `wrap` puts something around each stream.
+pub(super) async fn listen<P, S, W>(
+    shared: Arc<Shared<P>>,
+    listener: TcpListener,
+    proxies: Box<[IpAddr]>,
+    wrap: W,
+) where
     P: Policy,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     W: Fn(TcpStream, SocketAddr) -> (S, ChannelHandle) + Send + 'static,
@@ -46,6 +50,7 @@ where
                 let (stream, channel) = wrap(stream, peer);
                 match visit {
                     Ok(mut visit) => {
+                        visit.is_proxy = proxies.contains(&peer.ip().to_canonical());
                         visit.channel = channel;
                         tokio::spawn(serve(visit, stream));
                     }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::dismissal::{dismiss, level};
+use super::proxy::Header;
 use super::shared::{Shared, Visit, now};
 use super::wire::Wire;
 use crate::channel::Channel;
@@ -31,6 +32,8 @@ enum Failure {
     Gone,
     /// The bytes are no CONNECT.
     Fault(Fault),
+    /// It was sent away before it said CONNECT.
+    SentAway(Reason),
     /// It was refused, in this manner.
     Refused(Manner, Refusal),
 }
@@ -75,7 +78,7 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
     let (reason, words, answer) = match outcome {
         Ok(Ok(accepted)) => return Some((wire, accepted)),
         Ok(Err(Failure::Gone)) => return None,
-        Err(reason) => {
+        Err(reason) | Ok(Err(Failure::SentAway(reason))) => {
             tell_refusal(visit, &client, reason, &reason);
             dismiss(wire, reason).await;
             return None;
@@ -127,6 +130,9 @@ async fn attempt<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     client: &mut String,
 ) -> Result<Accepted<P::Identity>, Failure> {
+    if visit.is_proxy {
+        behind_proxy(visit, wire).await?;
+    }
     let limit = visit.shared.settings.strangers.connect_bytes;
     let length = first_packet(wire, limit).await?;
     let first = wire.incoming.get(..length).unwrap_or_default().to_vec();
@@ -149,6 +155,28 @@ async fn attempt<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
         over_tls: matches!(visit.channel.get(), Channel::Tls { .. }),
     });
     Ok(accepted)
+}
+
+/// Learns from a proxy who is behind it, if it says so.
+async fn behind_proxy<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
+    visit: &mut Visit<P>,
+    wire: &mut Wire<S>,
+) -> Result<(), Failure> {
+    let limit = visit.shared.settings.strangers.connect_bytes;
+    loop {
+        match Header::read(&wire.incoming) {
+            Header::Absent => return Ok(()),
+            Header::Broken => return Err(Failure::SentAway(Reason::MalformedPacket)),
+            Header::Whole { length, sender } => {
+                wire.consume(length);
+                return sender.map_or(Ok(()), |sender| visit.come_from(sender)).map_err(Failure::SentAway);
+            }
+            Header::Partial => {}
+        }
+        if poll_fn(|context| wire.poll_read(context, limit)).await? == 0 {
+            return Err(Failure::Gone);
+        }
+    }
 }
 
 /// Reads the first packet; returns its length.
@@ -187,7 +215,7 @@ async fn decide<P: Policy>(
     let shared = Arc::clone(&visit.shared);
     let mut login = OpenLogin { shared: &shared, ticket: Some(shared.route(Router::begin_login)) };
     let admission = shared.policy.identify(request(visit, connect)).await?;
-    visit.admit()?;
+    visit.admit();
     let accepted = arrive(visit, &admission, connect, login.ticket.take())?;
     visit.succeed();
     Ok(accepted)

@@ -6,6 +6,7 @@ mod dismissal;
 mod door;
 mod listener;
 mod login;
+mod proxy;
 mod shared;
 mod timekeeper;
 mod wire;

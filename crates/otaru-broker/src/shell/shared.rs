@@ -115,6 +115,8 @@ pub(super) struct Visit<P: Policy> {
     pub(super) signal: Arc<Signal>,
     pub(super) peer: SocketAddr,
     pub(super) channel: ChannelHandle,
+    /// Whether the peer is a proxy that may name another.
+    pub(super) is_proxy: bool,
     standing: Standing,
 }
 
@@ -132,7 +134,8 @@ impl<P: Policy> Visit<P> {
         match entered {
             Ok(pass) => {
                 let (shared, channel) = (Arc::clone(shared), ChannelHandle::default());
-                Ok(Self { shared, signal, peer, channel, standing: Standing::Silent(pass) })
+                let standing = Standing::Silent(pass);
+                Ok(Self { shared, signal, peer, channel, is_proxy: false, standing })
             }
             Err(reason) => {
                 shared.note_refusal(peer, &reason);
@@ -153,18 +156,28 @@ impl<P: Policy> Visit<P> {
         Ok(())
     }
 
-    /// Counts it as one who has logged in, after it was heard.
+    /// Notes that a proxy has brought it from another address, for which it counts from now on.
     ///
     /// # Errors
-    /// When its address has too many of them.
-    pub(super) fn admit(&mut self) -> Result<(), Reason> {
-        self.shared.door(|door| door.admit(self.peer.ip().into()))?;
-        self.standing = Standing::Guest;
+    /// When it is to be sent away.
+    pub(super) fn come_from(&mut self, sender: SocketAddr) -> Result<(), Reason> {
+        let (proxy, standing, signal) = (Origin::from(self.peer.ip()), self.standing, &self.signal);
+        self.peer = sender;
+        let pass = self.shared.door(|door| {
+            door.part(proxy, standing);
+            door.forgive(proxy);
+            door.enter(sender.ip().into(), signal, now())
+        })?;
+        self.standing = Standing::Silent(pass);
         Ok(())
     }
-}
 
-impl<P: Policy> Visit<P> {
+    /// Counts it as one who has logged in, after it was heard.
+    pub(super) fn admit(&mut self) {
+        self.shared.door(|door| door.admit(self.peer.ip().into()));
+        self.standing = Standing::Guest;
+    }
+
     /// Notes that nothing refused it: its connect was no failure of its address.
     pub(super) fn succeed(&self) {
         self.shared.door(|door| door.forgive(self.peer.ip().into()));

@@ -19,7 +19,11 @@ pub(super) async fn keep_time<P: Policy>(shared: Weak<Shared<P>>) {
         }
         let latest = now() + LOOK;
         let next = shared.tick().map_or(latest, |due| due.min(latest));
-        wait(&shared, Instant::from_std(next)).await;
+        match next > now() {
+            true => wait(&shared, Instant::from_std(next)).await,
+            // There is more, but others have waited.
+            false => tokio::task::yield_now().await,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use otaru_broker::{Bounds, Group, Quota, Rate, Settings};
 
-use crate::client::{BOTH, Client, Connect, Level};
+use crate::client::{BOTH, Client, Connect, Level, packet, string};
 use crate::house::{House, Running};
 
 fn bounds(change: impl FnOnce(&mut Bounds)) -> Bounds {
@@ -24,14 +24,13 @@ async fn with(user: &str, bounds: Bounds) -> Running {
 }
 
 #[tokio::test]
-async fn connections_of_an_identity_its_group_an_address_and_all() {
+async fn connections_of_an_identity_its_group_and_all() {
     let own = House::default().bounds("me", bounds(|bounds| bounds.quota.connections = 2));
     let quota = Quota { connections: 2, ..Bounds::default().quota };
     let group = House::default().group(Group { name: "key".into(), quota });
     for (policy, settings, code) in [
         (own, Settings::default(), 0x97),
         (group, Settings::default(), 0x97),
-        (House::default(), settings(|settings| settings.connections_per_address = 2), 0x97),
         (House::default(), settings(|settings| settings.in_all.connections = 2), 0x89),
     ] {
         let house = Running::start(policy, settings).await;
@@ -43,6 +42,26 @@ async fn connections_of_an_identity_its_group_an_address_and_all() {
         house.until("free", |stats| stats.connections == 1).await;
         house.connect(&connect("3")).await;
     }
+}
+
+#[tokio::test]
+async fn whoever_has_logged_in_counts_for_no_address() {
+    let strangers = settings(|settings| {
+        settings.strangers.sockets = 8;
+        settings.strangers.sockets_per_address = 1;
+        settings.strangers.failures_per_address = Rate { burst: 8, per_minute: 1 };
+    });
+    let house = Running::start(House::default(), strangers).await;
+    let mut inside = Vec::new();
+    for number in 0..60 {
+        let user = format!("device-{number}");
+        inside.push(house.connect(&Connect::new(Level::V5, "c").user(&user)).await);
+    }
+    for client in &mut inside {
+        client.send(&[0xC0, 0]).await;
+        assert_eq!(client.next().await.first, 0xD0);
+    }
+    assert_eq!((house.stats().connections, house.stats().strangers), (60, 0));
 }
 
 #[tokio::test]
@@ -236,7 +255,8 @@ async fn queued_bytes_of_all() {
     for _ in 0..20 {
         writer.publish_with("a", "x", 2, &[]).await;
     }
-    assert!((800..=1000).contains(&house.stats().queued_bytes));
+    let stats = house.stats();
+    assert!((800..=1000).contains(&stats.queued_bytes) && stats.sessions == 2, "one made room: {stats:?}");
 }
 
 /// The rest is its session and what the runtime keeps; see `examples/hold.rs`.
@@ -248,4 +268,19 @@ async fn the_task_of_a_connection_is_small() {
     let size = size_of_val(&serving);
     assert!(size <= 1024, "{size} bytes");
     println!("{size} bytes");
+}
+
+#[tokio::test]
+async fn a_packet_of_very_many_filters_has_an_answer_for_each() {
+    let house = Running::plain().await;
+    let mut client = house.client(Level::V5, "c").await;
+    let filters: Vec<_> = (0..1_000).map(|number| string(&format!("f/{number}"))).collect();
+    let wanted: Vec<u8> = filters.iter().flat_map(|filter| [&filter[..], &[1]].concat()).collect();
+    client.send(&packet(0x82, &[&[0, 7, 0][..], &wanted].concat())).await;
+    let granted: Vec<u8> = (0..1_000).map(|number| if number < 100 { 1 } else { 0x97 }).collect();
+    assert_eq!(client.next().await.body[3..], granted);
+    client.send(&packet(0xA2, &[&[0, 8, 0][..], &filters.concat()].concat())).await;
+    let gone: Vec<u8> = (0..1_000).map(|number| if number < 100 { 0 } else { 0x11 }).collect();
+    assert_eq!(client.next().await.body[3..], gone);
+    assert_eq!(house.stats().subscriptions, 0);
 }

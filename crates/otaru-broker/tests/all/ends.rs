@@ -105,3 +105,23 @@ async fn a_login_under_way_when_the_broker_stops_is_told_that_it_is_not_availabl
         assert!(house.events().contains(&"x a ServerShuttingDown".to_owned()), "{:?}", house.events());
     }
 }
+
+#[tokio::test]
+async fn very_many_end_together_and_a_wish_finds_those_it_describes() {
+    let house = Running::plain().await;
+    let mut clients = Vec::new();
+    for number in 0..150 {
+        let user = format!("device-{number}");
+        clients.push(house.connect(&Connect::new(Level::V5, "c").user(&user).lasting()).await);
+    }
+    let mut stays = house.connect(&Connect::new(Level::V5, "c").user("other")).await;
+    let half = (0..100).map(|number| format!("device-{number}"));
+    assert_eq!(house.broker.end_identities(half.chain(["nobody".into()]), EndOptions::default()), 100);
+    assert_eq!(house.broker.end(|who| who.starts_with("device"), EndOptions::default()), 50);
+    assert_eq!(house.stats().sessions, 1);
+    for client in &mut clients {
+        assert_eq!(client.ending().await, Some(0x98));
+    }
+    stays.send(&[0xC0, 0]).await;
+    assert_eq!(stays.next().await.first, 0xD0);
+}

@@ -1,7 +1,7 @@
 //! A broker in a test, and who may do what there: the user name is the identity, the password is `good`.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -76,8 +76,9 @@ impl Policy for House {
 
     fn event(&self, event: Event<'_, String>) {
         let line = match event {
-            Event::Connected { identity, client, takeover, .. } => {
-                format!("+ {identity} {client}{}", if takeover { " again" } else { "" })
+            Event::Connected { identity, client, takeover, peer, .. } => {
+                let from = if peer.ip().is_loopback() { String::new() } else { format!(" from {peer}") };
+                format!("+ {identity} {client}{}{from}", if takeover { " again" } else { "" })
             }
             Event::Disconnected { identity, client, reason } => format!("- {identity} {client} {reason:?}"),
             Event::Refused { client, reason, .. } => format!("x {client} {reason:?}"),
@@ -99,6 +100,15 @@ impl Running {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(broker.listen(listener));
+        Self { broker, address }
+    }
+
+    /// Starts a broker that takes this address for a proxy.
+    pub(crate) async fn behind(proxy: IpAddr, settings: Settings) -> Self {
+        let broker = Broker::new(House::default(), settings);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(broker.listen_behind(listener, [proxy]));
         Self { broker, address }
     }
 
@@ -140,7 +150,7 @@ impl Running {
     }
 
     pub(crate) fn end(&self, who: &'static str) -> usize {
-        self.broker.end(move |identity| identity == who, EndOptions::default())
+        self.broker.end_identities([who.to_owned()], EndOptions::default())
     }
 
     /// Waits until the counts are so.

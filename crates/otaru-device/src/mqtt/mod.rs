@@ -24,6 +24,9 @@ use crate::timeout::within;
 /// Bytes of an outgoing packet without its payload: topic and header.
 const HEAD: usize = 192;
 
+/// Longest payload that comes back whole from a broker, whatever the topic is that it was sent to.
+pub(crate) const ECHOED: usize = PACKET - HEAD;
+
 /// Seconds for which the broker keeps the session, and with it commands sent meanwhile, for a device that is away.
 const SESSION_EXPIRY: u32 = 24 * 3600;
 
@@ -34,7 +37,8 @@ pub(crate) enum Ended {
     Network,
     /// The broker did not answer in time.
     Silent,
-    /// The broker closed without a byte.
+    /// The broker closed without a byte. A connection that broke is [`Ended::Network`]: a chip's network reports whatever ends one out
+    /// of order alike, be it the broker's doing, a timeout or the Wi-Fi's end.
     Closed,
     /// The broker did that again, or sent an alert of TLS.
     TlsPort,
@@ -122,6 +126,8 @@ pub(crate) struct Connection<'c, S, C> {
     socket: S,
     buffers: &'c mut Buffers,
     level: Level,
+    /// Whether the broker took the connection.
+    is_open: bool,
     /// Bytes of the incoming packet that are here.
     have: usize,
     /// Bytes behind those that belong to a packet that was too long.
@@ -156,6 +162,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
             socket,
             buffers,
             level,
+            is_open: false,
             have: 0,
             rest: 0,
             head: 0,
@@ -175,10 +182,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         // Nothing has come in yet, and there is room for long passwords.
         let packet = connect.write(level, &mut this.buffers.incoming).ok_or(Ended::BadName)?;
         send(&mut this.socket, clock, limit, packet, b"").await?;
-        let header = match within(clock, limit, this.header()).await.map_err(|_| Ended::Silent)? {
-            Err(Ended::Network) if this.have == 0 => return Err(Ended::Closed),
-            header => header?,
-        };
+        let header = within(clock, limit, this.header()).await.map_err(|_| Ended::Silent)??;
         if header.is_tls_alert() {
             return Err(Ended::TlsPort);
         }
@@ -189,6 +193,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
         }
         this.have = 0;
         this.rest = header.rest();
+        this.is_open = true;
         Ok(this)
     }
 
@@ -332,10 +337,13 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
     async fn read(&mut self, end: usize) -> Result<(), Ended> {
         let room = self.buffers.incoming.get_mut(self.have..end).ok_or(Ended::Protocol)?;
         match self.socket.read(room).await {
-            Ok(count) if count > 0 => self.have += count,
-            _ => return Err(Ended::Network),
+            Ok(0) if self.have == 0 && !self.is_open => Err(Ended::Closed),
+            Ok(count) if count > 0 => {
+                self.have += count;
+                Ok(())
+            }
+            _ => Err(Ended::Network),
         }
-        Ok(())
     }
 }
 

@@ -11,8 +11,8 @@ use otaru_format::command::MAX_COMMAND;
 use super::version::Level;
 
 /// Bytes of an incoming packet that are looked at. A broker of version 5 is told, and sends no longer ones; of a longer one the rest
-/// is passed over.
-pub(super) const PACKET: usize = MAX_COMMAND + 256;
+/// is passed over. There is room for the longest command, and for the longest report where it comes back.
+pub(super) const PACKET: usize = MAX_COMMAND + 448;
 /// Bytes of the longest fixed header [2.1]: kind, and a length in up to four bytes.
 const FIXED: usize = 5;
 

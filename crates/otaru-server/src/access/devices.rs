@@ -8,12 +8,13 @@ use otaru_rollout::{DeviceId, Span, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::json;
 
-use super::{audit, fleet_keys};
+use super::{audit, certificates, fleet_keys};
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::db::DbError;
 use crate::devices::bounds::{self, Bounds, Entry, NoRoom};
 use crate::devices::{edit, history, tags};
+use crate::mqtt::access::FleetKeyUse;
 use crate::problem::Problem;
 use crate::secret;
 
@@ -24,6 +25,7 @@ use crate::secret;
 pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Problem> {
     edit::exists(tx, device)?;
     let password = secret::password().map_err(|error| Problem::internal(&error))?;
+    certificates::end(tx, device, certificates::Ended::Replaced)?;
     let hash = secret::hash(&password).0;
     let sql = "UPDATE devices SET secret = ?, fleet_key = NULL, revision = revision + 1
                WHERE id = ? AND retired_at IS NULL";
@@ -36,40 +38,78 @@ pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Proble
 /// A login that is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceLogin {
-    /// Id of the fleet key; `None` with a password of its own.
-    pub fleet_key: Option<String>,
+    /// The fleet key; `None` with a password of its own.
+    pub fleet_key: Option<FleetKeyUse>,
+}
+
+/// Refusal of a device's login.
+#[derive(Debug)]
+pub enum Refused {
+    /// The password is not good for this device.
+    BadLogin,
+    /// The password is good, and there is no room for one more device.
+    NoRoom(NoRoom),
+    /// The database could not be asked.
+    Unknown(DbError),
+}
+
+impl From<DbError> for Refused {
+    fn from(error: DbError) -> Self {
+        Self::Unknown(error)
+    }
+}
+
+impl From<NoRoom> for Refused {
+    fn from(why: NoRoom) -> Self {
+        Self::NoRoom(why)
+    }
 }
 
 /// Checks the password of a device with this id. One that is new is registered, if the password is a fleet key; with a password of
-/// its own, its user name is its id. `None` turns it away.
+/// its own, its user name is its id. The log is told when there is no room.
+///
+/// # Errors
+/// When the login is not good, or the device would be one too many.
 pub async fn verify(
     app: &Shared,
     device: DeviceId,
     password: String,
     username: Option<&str>,
     from: IpAddr,
-) -> Result<Option<DeviceLogin>, DbError> {
+) -> Result<DeviceLogin, Refused> {
     if !fleet_keys::looks_like(&password) && username != Some(device.as_str()) {
-        return Ok(None);
+        return Err(Refused::BadLogin);
     }
     // Most logins are of devices that are known: those need no write.
     let (id, text) = (device.clone(), password.clone());
     match app.db.read(move |tx| check(tx, &id, &text)).await? {
-        Verdict::Good(login) => Ok(Some(login)),
-        Verdict::Bad => Ok(None),
+        Verdict::Good(login) => Ok(login),
+        Verdict::Bad => Err(Refused::BadLogin),
         Verdict::New(key) => {
-            if let Err(why) = app.registry.count(&key, app.clock.now()) {
-                app.registry.note(&device, &why);
-                return Ok(None);
+            let registered = register_new(app, &device, &key, password, from).await;
+            if let Err(Refused::NoRoom(why)) = &registered {
+                app.registry.note(&device, why);
             }
-            let (now, bounds, id) = (app.clock.now(), app.config.device_limits, device.clone());
-            let let_in = app.db.write(move |tx| register(tx, &id, &password, from, bounds, now)).await?;
-            Ok(let_in.unwrap_or_else(|why| {
-                app.registry.note(&device, &why);
-                None
-            }))
+            registered
         }
     }
+}
+
+/// Registers a device that comes with a good fleet key. Only one that is registered counts for the key's hour.
+async fn register_new(
+    app: &Shared,
+    device: &DeviceId,
+    key: &FleetKey,
+    password: String,
+    from: IpAddr,
+) -> Result<DeviceLogin, Refused> {
+    let counted = app.registry.count(key, app.clock.now())?;
+    let (now, bounds, id) = (app.clock.now(), app.config.device_limits, device.clone());
+    let (login, is_new) = app.db.write(move |tx| register(tx, &id, &password, from, bounds, now)).await??;
+    if is_new {
+        counted.keep();
+    }
+    login.ok_or(Refused::BadLogin)
 }
 
 enum Verdict {
@@ -95,7 +135,7 @@ fn check(tx: &Connection, device: &DeviceId, password: &str) -> Result<Verdict, 
         },
         Some((None, came_with, false)) => match (fleet_keys::find(tx, password)?, came_with) {
             (Some(key), Some(id)) if key.id == id => {
-                Ok(Verdict::Good(DeviceLogin { fleet_key: Some(key.id) }))
+                Ok(Verdict::Good(DeviceLogin { fleet_key: Some(used(key)) }))
             }
             // It was known without a login until now.
             (Some(key), None) => Ok(Verdict::New(key)),
@@ -105,6 +145,7 @@ fn check(tx: &Connection, device: &DeviceId, password: &str) -> Result<Verdict, 
     }
 }
 
+/// Returns the login, if it is good, and whether the device was registered only now.
 fn register(
     tx: &Connection,
     device: &DeviceId,
@@ -112,18 +153,22 @@ fn register(
     from: IpAddr,
     bounds: Bounds,
     now: Time,
-) -> Result<Result<Option<DeviceLogin>, NoRoom>, DbError> {
+) -> Result<Result<(Option<DeviceLogin>, bool), NoRoom>, DbError> {
     // Between the look and the write somebody else may have been faster.
     let key = match check(tx, device, password)? {
-        Verdict::Good(login) => return Ok(Ok(Some(login))),
-        Verdict::Bad => return Ok(Ok(None)),
+        Verdict::Good(login) => return Ok(Ok((Some(login), false))),
+        Verdict::Bad => return Ok(Ok((None, false))),
         Verdict::New(key) => key,
     };
     if let Err(why) = came(tx, device, &key, from, bounds, now)? {
         return Ok(Err(why));
     }
     note(tx, device, &key, from, "device.register", now)?;
-    Ok(Ok(Some(DeviceLogin { fleet_key: Some(key.id) })))
+    Ok(Ok((Some(DeviceLogin { fleet_key: Some(used(FleetKey { devices: key.devices + 1, ..key })) }), true)))
+}
+
+fn used(key: FleetKey) -> FleetKeyUse {
+    FleetKeyUse { id: key.id, devices: key.devices }
 }
 
 /// A device came with this fleet key for the first time. Each counts for the key, however often it comes.

@@ -7,6 +7,7 @@
 //! A function that takes a connection, or `App`, may fail as the database does; what it says under "Errors" comes on top.
 
 pub mod audit;
+pub mod certificates;
 pub mod credentials;
 pub mod devices;
 pub mod first;

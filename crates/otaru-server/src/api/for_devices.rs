@@ -10,6 +10,7 @@ use otaru_rollout::DeviceId;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::devices::Refused;
 use crate::access::{devices as logins, fleet_keys};
 use crate::app::Shared;
 use crate::caller::Caller;
@@ -18,6 +19,7 @@ use crate::devices::commands::device_id;
 use crate::devices::rows;
 use crate::http::OverTls;
 use crate::problem::Problem;
+use crate::rates::Registration;
 use crate::reconcile;
 use crate::web::extract::{Body, Path};
 use crate::web::login::{logged_in, peer};
@@ -47,15 +49,17 @@ async fn claim(
         let key = fleet_keys::find(tx, &text)?;
         key.map(|key| Ok::<_, DbError>((key, rows::get(tx, &device)?.is_some()))).transpose()
     });
+    let mut counted = None;
     if let Some((key, is_known)) = found.await? {
         app.registry.claims.count(&key.id, &id, now)?;
         if !is_known {
-            app.registry.count(&key, now).inspect_err(|why| app.registry.note(&id, why))?;
+            counted = Some(app.registry.count(&key, now).inspect_err(|why| app.registry.note(&id, why))?);
         }
     }
     let device = id.clone();
     match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, from, bounds, now)).await {
         Ok(password) => {
+            counted.into_iter().for_each(Registration::keep);
             // Whoever has it with an older login is not this device any longer.
             app.connections.end_devices([username.clone()]);
             Ok((StatusCode::CREATED, Json(DeviceLogin { username, password })))
@@ -110,12 +114,18 @@ async fn report(
 
 async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Problem> {
     if let Some(password) = basic(&parts.headers, id) {
-        if logins::verify(app, id.clone(), password, Some(id.as_str()), peer(parts)).await?.is_some() {
-            logged_in(parts);
-            return Ok(());
-        }
-        app.failed_logins.count(peer(parts), app.clock.now())?;
-        return Err(Problem::unauthorized());
+        return match logins::verify(app, id.clone(), password, Some(id.as_str()), peer(parts)).await {
+            Ok(_) => {
+                logged_in(parts);
+                Ok(())
+            }
+            Err(Refused::NoRoom(why)) => Err(why.into()),
+            Err(Refused::Unknown(error)) => Err(error.into()),
+            Err(Refused::BadLogin) => {
+                app.failed_logins.count(peer(parts), app.clock.now())?;
+                Err(Problem::unauthorized())
+            }
+        };
     }
     let mut parts = parts.clone();
     let caller = Caller::from_request_parts(&mut parts, app).await?;

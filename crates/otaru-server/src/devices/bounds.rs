@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::db::DbError;
 use crate::problem::Problem;
-use crate::rates::{Claims, Registrations};
+use crate::rates::{Claims, Registration, Registrations};
 
 /// The pause between two lines in the log about devices that found no room.
 const COMPLAINTS: Duration = Duration::from_secs(60);
@@ -56,6 +56,19 @@ pub enum NoRoom {
         /// Number of devices in an hour.
         devices: u32,
     },
+}
+
+impl NoRoom {
+    /// Returns the sentence for a device, which need not know the server's figures.
+    pub fn for_devices(&self) -> &'static str {
+        match self {
+            Self::Registry(_) => "the server has no room for a new device; its log says more",
+            Self::FleetKey { .. } => "this fleet key has let in as many devices as it may",
+            Self::Hour { .. } => {
+                "this fleet key has let in as many new devices as it may for now; try again later"
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for NoRoom {
@@ -148,15 +161,13 @@ impl Registry {
         }
     }
 
-    /// Counts a device that comes with this fleet key for the first time.
+    /// Counts a device that comes with this fleet key for the first time; to be kept once it is registered.
     ///
     /// # Errors
-    /// When too many did within an hour.
-    pub fn count(&self, key: &FleetKey, now: Time) -> Result<(), NoRoom> {
-        match self.registrations.count(&key.id, now) {
-            true => Ok(()),
-            false => Err(NoRoom::Hour { name: key.name.clone(), devices: self.per_hour }),
-        }
+    /// When too many were within an hour.
+    pub fn count(&self, key: &FleetKey, now: Time) -> Result<Registration<'_>, NoRoom> {
+        let counted = self.registrations.count(&key.id, now);
+        counted.ok_or_else(|| NoRoom::Hour { name: key.name.clone(), devices: self.per_hour })
     }
 
     /// Notes that there was no room for a device. The log has a line a minute at most.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 
 use otaru_api::Role;
-use otaru_broker::{ConnectRequest, Reason};
+use otaru_broker::{ConnectRequest, Refusal};
 
 /// Identity of a client of the broker: its connections, sessions and messages belong to it and to no other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,8 +42,17 @@ impl fmt::Display for Identity {
 pub struct Visitor {
     /// Who it is.
     pub identity: Identity,
-    /// Id of the fleet key that it came with: all who have one share what they may hold.
-    pub fleet_key: Option<String>,
+    /// Fleet key that it came with: all who have one share what they may hold.
+    pub fleet_key: Option<FleetKeyUse>,
+}
+
+/// A fleet key with which devices come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetKeyUse {
+    /// Its id.
+    pub id: String,
+    /// Devices that were registered with it.
+    pub devices: u64,
 }
 
 impl From<Identity> for Visitor {
@@ -92,7 +101,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Decides who somebody is.
 pub trait Authenticator: Send + Sync {
     /// Returns who that is, or the reason for turning it away.
-    fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Reason>>;
+    fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Refusal>>;
 }
 
 /// Whether an address is of this machine or of a private network (RFC 1918, RFC 4193), or local to a link.

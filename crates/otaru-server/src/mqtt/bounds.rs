@@ -2,7 +2,7 @@
 
 use otaru_broker::{Bounds, Group, Quota, Rate, Settings};
 
-use super::access::Identity;
+use super::access::{FleetKeyUse, Identity};
 
 /// Bounds of an identity.
 pub(super) fn of(identity: &Identity) -> Bounds {
@@ -25,12 +25,25 @@ fn server() -> Bounds {
     }
 }
 
-/// Everybody who came with one fleet key: as many as one may register, 64 MiB queued, and 192 MiB retained among them, which is 2 KiB
-/// for each of as many.
-pub(super) fn group(fleet_key: String) -> Group {
-    let quota =
-        Quota { connections: 100_000, sessions: 100_000, queued_bytes: 64 << 20, retained_bytes: 192 << 20 };
-    Group { name: fleet_key, quota }
+/// Bytes that may wait for the devices of a fleet key: so many, and for each device about what an offer counts.
+const QUEUED: usize = 4 << 20;
+const QUEUED_EACH: usize = 512;
+/// Bytes that they may retain: so many, and for each device half as much again as its report and its presence count.
+const RETAINED: usize = 2 << 20;
+const RETAINED_EACH: usize = 1_280;
+
+/// Everybody who came with one fleet key. What they may hold together grows with those that are registered, of which there are only so
+/// many in an hour: whoever has the key and makes up names does not fill the memory with them.
+pub(super) fn group(fleet_key: FleetKeyUse) -> Group {
+    const DEVICES: u64 = 100_000;
+    let devices = usize::try_from(fleet_key.devices.min(DEVICES)).unwrap_or(0);
+    let quota = Quota {
+        connections: 100_000,
+        sessions: 100_000,
+        queued_bytes: QUEUED + QUEUED_EACH * devices,
+        retained_bytes: RETAINED + RETAINED_EACH * devices,
+    };
+    Group { name: fleet_key.id, quota }
 }
 
 /// Settings of a broker in a process with room for so many connections, those before login included.
@@ -48,6 +61,17 @@ pub(super) fn settings(room: usize) -> Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_of_a_fleet_key_hold_together_as_much_as_so_many_need() {
+        let quota = |devices| group(FleetKeyUse { id: "key".into(), devices }).quota;
+        // A fleet that one person has keeps whatever it likes; 50,000 devices have their reports and offers.
+        assert!(quota(1).retained_bytes > 40 * Bounds::device().quota.retained_bytes);
+        assert!(quota(50_000).retained_bytes >= 50_000 * 1_024 && quota(50_000).queued_bytes >= 50_000 * 512);
+        // As many as one may make up in an hour stay below 20 MiB.
+        assert!(quota(10_000).retained_bytes < 15 << 20 && quota(10_000).queued_bytes < 10 << 20);
+        assert_eq!(quota(u64::MAX), quota(100_000));
+    }
 
     #[test]
     fn strangers_and_those_who_logged_in_fit_the_room_together() {

@@ -1,7 +1,7 @@
 //! The broker inside this process: that of `otaru-broker`, with who may come to this server and what they may do there.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::access::{self, Authenticator, Identity, Visitor};
 use super::bounds;
-use super::connections::{Connections, EndConnections, Ended};
+use super::connections::{Connections, EndConnections};
 use crate::tls::MqttTls;
 
 /// The user name of the server itself.
@@ -36,7 +36,8 @@ pub struct EmbeddedBroker {
 
 impl EmbeddedBroker {
     /// Listens at `listen`, for whom `authenticator` knows: each may do under `base` what [`access`] says. Its
-    /// [URL](Self::url) has the server's own login. `connections` learns who is connected, and can end them.
+    /// [URL](Self::url) has the server's own login. `connections` learns who is connected, and can end them. The `proxies` may say
+    /// who is behind them.
     ///
     /// # Errors
     /// When the address is taken or not ours.
@@ -45,6 +46,7 @@ impl EmbeddedBroker {
         base: &str,
         authenticator: Arc<dyn Authenticator>,
         connections: Arc<Connections>,
+        proxies: &[IpAddr],
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
@@ -58,7 +60,7 @@ impl EmbeddedBroker {
         };
         let broker = Broker::new(guard, bounds::settings(crate::files::room().mqtt));
         connections.attend(broker.clone());
-        let task = tokio::spawn(broker.listen(listener));
+        let task = tokio::spawn(broker.listen_behind(listener, proxies.iter().copied()));
         let mut url = BrokerUrl::new(reachable(address).ip().to_string(), address.port());
         (url.username, url.password) = (Some(login.username), Some(login.password));
         Ok(Self { url, address, broker, connections, task, over_tls: None })
@@ -135,9 +137,9 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 impl EndConnections for Broker<Guard> {
-    fn end(&self, ended: Ended) -> usize {
+    fn end(&self, ended: Vec<Identity>) -> usize {
         // A device that is ended is away, and everybody is to hear it.
-        Self::end(self, ended, EndOptions { publish_wills: true, ..EndOptions::default() })
+        self.end_identities(ended, EndOptions { publish_wills: true, ..EndOptions::default() })
     }
 
     fn forget_retained(&self, prefix: &str) {

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use otaru_api::Contested;
+use otaru_api::{Contested, Role};
 
 use super::access::Identity;
 
@@ -28,13 +28,11 @@ const AGAIN: Duration = Duration::from_secs(3_600);
 /// The most lines that the log has about takeovers in an hour.
 const LINES: usize = 20;
 
-/// Whether an identity's connections are to end.
-pub(super) type Ended = Box<dyn Fn(&Identity) -> bool + Send + Sync>;
-
 /// A broker, as far as something can be ended there.
 pub(super) trait EndConnections: Send + Sync {
-    /// Ends connections, sessions and logins under way; their wills are published. Returns how many connections that were.
-    fn end(&self, ended: Ended) -> usize;
+    /// Ends connections, sessions and logins under way of these identities; their wills are published. Returns how many connections
+    /// that were.
+    fn end(&self, ended: Vec<Identity>) -> usize;
 
     /// Forgets the retained messages whose topics begin so.
     fn forget_retained(&self, prefix: &str);
@@ -104,18 +102,14 @@ impl Connections {
 
     /// Ends the connections and sessions of a token. From the return on it has no rights at the broker.
     pub fn end_token(&self, id: &str) {
-        let ended = id.to_owned();
-        self.end(move |who| matches!(who, Identity::Token { id, .. } if *id == ended));
+        // With whichever role it came in.
+        self.end(Role::ALL.map(|role| Identity::Token { id: id.to_owned(), role }).to_vec());
     }
 
     /// Ends the connections and sessions of devices, whose logins are others from now on.
     pub fn end_devices(&self, devices: impl IntoIterator<Item = String>) {
-        let ended: HashSet<String> = devices.into_iter().collect();
-        if !ended.is_empty() {
-            self.end(
-                move |who| matches!(who, Identity::Device(id) | Identity::Local(id) if ended.contains(id)),
-            );
-        }
+        let both = |id: String| [Identity::Device(id.clone()), Identity::Local(id)];
+        self.end(devices.into_iter().flat_map(both).collect());
     }
 
     /// Ends a device that retires, and forgets what it left at the broker under its topics.
@@ -126,9 +120,12 @@ impl Connections {
         }
     }
 
-    fn end(&self, ended: impl Fn(&Identity) -> bool + Send + Sync + 'static) {
+    fn end(&self, ended: Vec<Identity>) {
+        if ended.is_empty() {
+            return;
+        }
         if let Some(broker) = self.broker().clone() {
-            let connections = broker.end(Box::new(ended));
+            let connections = broker.end(ended);
             tracing::debug!(connections, "connections to the broker are ended");
         }
     }

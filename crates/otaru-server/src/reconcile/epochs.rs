@@ -23,11 +23,6 @@ pub(super) struct Epochs {
     doubtful: Option<ReportNumber>,
 }
 
-/// Place within an epoch.
-fn place(number: ReportNumber) -> (u32, u32) {
-    (number.boots, number.n)
-}
-
 impl Epochs {
     /// Takes a report's number; a `live` one was not kept by the broker. Says whether the report is no older than those that came
     /// before it.
@@ -43,10 +38,10 @@ impl Epochs {
         let newest = self.newest.get(at).copied().unwrap_or(number);
         let is_present = at + 1 == self.newest.len();
         let follows =
-            |doubtful: ReportNumber| doubtful.epoch == number.epoch && place(doubtful) < place(number);
+            |doubtful: ReportNumber| doubtful.epoch == number.epoch && doubtful.place() < number.place();
         let is_new = match is_present {
-            true => place(newest) <= place(number),
-            false => live && place(newest) < place(number),
+            true => newest.place() <= number.place(),
+            false => live && newest.place() < number.place(),
         };
         if is_new || live && self.doubtful.is_some_and(follows) {
             self.newest.remove(at);

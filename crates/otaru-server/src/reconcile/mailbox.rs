@@ -2,8 +2,10 @@
 //!
 //! Of one device there wait at most its newest progress, its newest verdict, and whether it is there; so however much one says, the others
 //! wait for a message of it, not for all of them. A verdict, a report that ends an update or tells an error, is replaced by a later
-//! verdict only. Messages of a device are taken in the order in which they came, one after the other, and not faster than [`Pace`] lets.
+//! verdict only, and no report by an older one: their numbers tell, and where these do not, a copy that the broker kept gives way to what
+//! was heard live. Messages of a device are taken in the order in which they came, one after the other, and not faster than [`Pace`] lets.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,21 @@ impl DeviceMessage {
             Self::Report { .. } => Kind::Progress,
             Self::Presence { .. } => Kind::Presence,
         }
+    }
+
+    /// Whether this may take the place of another of its kind. What came later may, unless it is an older report, or a copy that the
+    /// broker kept of one that cannot be told to be newer than what was heard live.
+    fn replaces(&self, waiting: &Self) -> bool {
+        let (Self::Report { report, live }, Self::Report { report: waiting, live: was_live }) =
+            (self, waiting)
+        else {
+            return true;
+        };
+        let in_order = match (report.number(), waiting.number()) {
+            (Some(new), Some(old)) if new.epoch == old.epoch => new.place().cmp(&old.place()),
+            _ => Ordering::Equal,
+        };
+        in_order.then_with(|| live.cmp(was_live)).is_ge()
     }
 }
 
@@ -113,6 +130,10 @@ impl Mailbox {
             queued: false,
         });
         let older = slot.waiting.iter().position(|waiting| waiting.said.kind() == kind);
+        let waiting = older.and_then(|place| slot.waiting.get(place));
+        if waiting.is_some_and(|waiting| !said.replaces(&waiting.said)) {
+            return;
+        }
         let older = older.and_then(|place| slot.waiting.remove(place));
         self.bytes -= older.as_ref().map_or(0, |waiting| waiting.bytes);
         if self.bytes + bytes > MOST {
@@ -198,7 +219,7 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use otaru_format::digest::Digest;
-    use otaru_format::status::UpdateState;
+    use otaru_format::status::{Epoch, UpdateState};
 
     use super::*;
 
@@ -269,6 +290,50 @@ mod tests {
         }
         assert_eq!(drain(&mut mailbox, now), ["a: online true anew true", "a: failed 8", "a: idle 18"]);
         assert_eq!(mailbox.bytes, 0);
+    }
+
+    /// Report with a number, or without one if its epoch is 0.
+    fn numbered(state: UpdateState, (epoch, boots, n): (u64, u32, u32), is_live: bool) -> DeviceMessage {
+        let word = if is_live { "live" } else { "kept" };
+        let DeviceMessage::Report { mut report, .. } = report(state, &format!("{epoch}.{boots}.{n} {word}"))
+        else {
+            unreachable!("a report is one")
+        };
+        let epoch = Some(Epoch(epoch)).filter(|epoch| epoch.0 != 0);
+        (report.epoch, report.boots, report.n) = (epoch, Some(boots), Some(n));
+        DeviceMessage::Report { report, live: is_live }
+    }
+
+    #[test]
+    fn an_older_report_or_a_copy_takes_no_newer_ones_place() {
+        let now = Instant::now();
+        for state in [UpdateState::Downloading, UpdateState::Failed] {
+            for (first, then, winner) in [
+                // Within an epoch the numbers decide, whichever is live.
+                (((7, 2, 5), true), ((7, 2, 4), true), "7.2.5 live"),
+                (((7, 2, 5), true), ((7, 1, 9), false), "7.2.5 live"),
+                (((7, 2, 5), false), ((7, 2, 4), true), "7.2.5 kept"),
+                (((7, 2, 5), true), ((7, 3, 1), true), "7.3.1 live"),
+                (((7, 2, 5), true), ((7, 2, 6), false), "7.2.6 kept"),
+                // The same report: that it was heard live counts.
+                (((7, 2, 5), true), ((7, 2, 5), false), "7.2.5 live"),
+                (((7, 2, 5), false), ((7, 2, 5), true), "7.2.5 live"),
+                // Without an order, what is kept does not displace what is live; else the later one wins.
+                (((7, 2, 5), true), ((8, 9, 9), false), "7.2.5 live"),
+                (((7, 2, 5), true), ((8, 1, 1), true), "8.1.1 live"),
+                (((7, 2, 5), false), ((8, 1, 1), false), "8.1.1 kept"),
+                (((0, 0, 1), true), ((0, 0, 2), false), "0.0.1 live"),
+                (((0, 0, 1), false), ((0, 0, 2), true), "0.0.2 live"),
+                (((0, 0, 1), true), ((0, 0, 2), true), "0.0.2 live"),
+            ] {
+                let mut mailbox = Mailbox::default();
+                for (number, is_live) in [first, then] {
+                    mailbox.put(id("a"), numbered(state, number, is_live), 500, now);
+                }
+                assert_eq!(drain(&mut mailbox, now), [format!("a: {state} {winner}")], "{first:?} {then:?}");
+                assert_eq!(mailbox.bytes, 0);
+            }
+        }
     }
 
     #[test]

@@ -33,9 +33,9 @@ pub(super) async fn start(app: &Shared) -> Result<(Option<EmbeddedBroker>, Broke
                 false => (Ipv4Addr::LOCALHOST, 0).into(),
             };
             let doorkeeper = Arc::new(Doorkeeper::new(app.clone()));
-            let broker =
-                EmbeddedBroker::start(listen, &app.config.base, doorkeeper, Arc::clone(&app.connections))
-                    .await;
+            let (base, proxies) = (&app.config.base, &app.config.trusted_proxies);
+            let connections = Arc::clone(&app.connections);
+            let broker = EmbeddedBroker::start(listen, base, doorkeeper, connections, proxies).await;
             let broker = broker.map_err(|error| StartError::Listen {
                 what: "MQTT",
                 address: listen,

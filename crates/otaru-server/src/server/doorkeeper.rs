@@ -3,26 +3,31 @@
 use otaru_format::topic::Topics;
 use otaru_rollout::DeviceId;
 
-use crate::access::devices;
+use crate::access::certificates;
+use crate::access::devices::{self, Refused};
 use crate::app::Shared;
 use crate::db::DbError;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Visitor, is_private};
-use otaru_broker::{ConnectRequest, Reason};
+use otaru_broker::{Channel, ConnectRequest, Reason, Refusal};
 
 /// Decides who may come to the embedded broker.
 pub(super) struct Doorkeeper(Shared);
 
 impl Authenticator for Doorkeeper {
-    fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Reason>> {
+    fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Refusal>> {
         Box::pin(async move {
             let (peer, client) = (request.peer, request.client.clone());
-            match self.who(request).await {
-                Ok(who) => who.ok_or(Reason::BadUserNameOrPassword),
-                Err(error) => {
-                    tracing::error!(%peer, %client, %error, "a login could not be checked");
-                    Err(Reason::ServerUnavailable)
+            self.who(request).await.map_err(|refused| match refused {
+                Refused::BadLogin => Reason::BadUserNameOrPassword.into(),
+                // The login is good: nobody is to look for a mistake in it. 3.1.1 is told "unavailable", since it may be good later.
+                Refused::NoRoom(why) => {
+                    Refusal { reason: Reason::QuotaExceeded, text: Some(why.for_devices().to_owned()) }
                 }
-            }
+                Refused::Unknown(error) => {
+                    tracing::error!(%peer, %client, %error, "a login could not be checked");
+                    Reason::ServerUnavailable.into()
+                }
+            })
         })
     }
 }
@@ -32,21 +37,26 @@ impl Doorkeeper {
         Self(app)
     }
 
-    async fn who(&self, request: ConnectRequest) -> Result<Option<Visitor>, DbError> {
+    async fn who(&self, request: ConnectRequest) -> Result<Visitor, Refused> {
         let app = &self.0;
-        let Some(password) = &request.password else { return self.without_login(&request).await };
+        if let Channel::Tls { certificate: Some(certificate) } = &request.channel {
+            let device = self.device(&request.client).ok_or(Refused::BadLogin)?;
+            let from = request.peer.ip().to_canonical();
+            certificates::verify(app, device.clone(), certificate, from).await?;
+            return Ok(Identity::Device(device.to_string()).into());
+        }
+        let Some(password) = &request.password else {
+            return self.without_login(&request).await?.ok_or(Refused::BadLogin);
+        };
         let password = String::from_utf8_lossy(password.expose()).into_owned();
         if let Ok(caller) = app.tokens.verify(&password).await? {
-            return Ok(Some(Identity::Token { id: caller.token, role: caller.role }.into()));
+            return Ok(Identity::Token { id: caller.token, role: caller.role }.into());
         }
-        let Some(device) = self.device(&request.client) else { return Ok(None) };
+        let device = self.device(&request.client).ok_or(Refused::BadLogin)?;
         let named = request.username.as_deref();
         let from = request.peer.ip().to_canonical();
         let login = devices::verify(app, device.clone(), password, named, from).await?;
-        Ok(login.map(|login| Visitor {
-            identity: Identity::Device(device.to_string()),
-            fleet_key: login.fleet_key,
-        }))
+        Ok(Visitor { identity: Identity::Device(device.to_string()), fleet_key: login.fleet_key })
     }
 
     /// Only while the server is tried out, and never for a device that has a login.

@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `pair` | a certificate with its key, read from files and held against each other |
+//! | `device` | certificates of devices, and the authority that signs them |
 //! | `facts` | names, serial number and days of a certificate |
 //! | `live` | the certificate in use, which may be replaced while connections go on |
 //! | `reload` | files that change |
@@ -15,6 +16,7 @@
 //! | `told` | a bounded rate of log lines about them |
 
 mod acceptor;
+pub mod device;
 mod error;
 mod facts;
 mod failure;

@@ -231,7 +231,7 @@ impl OwnAuthority {
 }
 
 /// Parameters that are good from yesterday, for clocks that are late, for so many days.
-fn for_days(hosts: Vec<String>, days: u64, now: Time) -> Result<CertificateParams, TlsError> {
+pub(super) fn for_days(hosts: Vec<String>, days: u64, now: Time) -> Result<CertificateParams, TlsError> {
     let mut params = CertificateParams::new(hosts).map_err(setup)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     let at = |millis: u64| date_time_ymd(1970, 1, 1) + std::time::Duration::from_millis(millis);

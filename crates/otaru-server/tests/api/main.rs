@@ -14,6 +14,7 @@ mod description;
 mod devices;
 mod endings;
 mod first_token;
+mod grasping;
 mod health;
 mod hostile;
 mod moments;

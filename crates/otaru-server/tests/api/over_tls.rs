@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use otaru_server::config::{CertificateSource, PlainListeners, TlsConfig};
+use otaru_server::config::{CertificateSource, Config, PlainListeners, TlsConfig};
 use otaru_server::http::Limits;
 use otaru_server::tls::PairFiles;
 use rustls::ClientConfig;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::authority::{Authority, Signed, handshake};
 use crate::bench::{Bench, LIMIT, Logs};
 use crate::hostile::status;
-use crate::wire::Wire;
+use crate::wire::{Level, Wire};
 
 /// Beginning of a hello, which goes on and never does.
 const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
@@ -25,6 +25,8 @@ pub(crate) struct TlsBench {
     pub(crate) bench: Bench,
     pub(crate) client: Arc<ClientConfig>,
     authority: Authority,
+    /// Signs certificates of devices.
+    devices: Authority,
     folder: tempfile::TempDir,
 }
 
@@ -33,9 +35,19 @@ impl TlsBench {
         Self::start_with(|_| {}, Limits::default()).await
     }
 
+    async fn start_in(change: impl FnOnce(&mut Config)) -> Self {
+        Self::begin(|_| {}, change).await
+    }
+
     pub(crate) async fn start_with(change: impl FnOnce(&mut TlsConfig), limits: Limits) -> Self {
+        Self::begin(change, |config| config.http_limits = limits).await
+    }
+
+    async fn begin(change: impl FnOnce(&mut TlsConfig), around: impl FnOnce(&mut Config)) -> Self {
         let (authority, folder) = (Authority::new("test"), tempfile::tempdir().unwrap());
         let (certificate, key) = authority.sign(&["localhost", "127.0.0.1"]).write(folder.path());
+        let devices = Authority::new("devices");
+        std::fs::write(folder.path().join("devices.pem"), devices.pem()).unwrap();
         let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let mut tls = TlsConfig {
             certificate: CertificateSource::Files(PairFiles { certificate, key }),
@@ -43,14 +55,14 @@ impl TlsBench {
             mqtts: free,
             plain: PlainListeners::default(),
             hsts: false,
-            device_ca: None,
+            device_ca: Some(folder.path().join("devices.pem")),
         };
         change(&mut tls);
         let bench = Bench::start_with(|config| {
             config.tls = Some(tls);
-            config.http_limits = limits;
+            around(config);
         });
-        Self { bench: bench.await, client: authority.client(None), authority, folder }
+        Self { bench: bench.await, client: authority.client(None), authority, devices, folder }
     }
 
     pub(crate) fn https(&self) -> SocketAddr {
@@ -72,7 +84,7 @@ impl TlsBench {
     async fn device(&self) -> Wire {
         let stream = TcpStream::connect(self.mqtts()).await.unwrap();
         let stream = timeout(LIMIT, handshake(&self.client, stream)).await.unwrap().unwrap();
-        Wire::over(stream, "lamp", "x", &self.bench.admin).await.unwrap()
+        Wire::over(stream, Level::V311, "lamp", "x", &self.bench.admin).await.ok().unwrap()
     }
 }
 
@@ -417,4 +429,58 @@ async fn a_server_with_an_authority_of_its_own_tells_whom_to_trust() {
     }
     let other = TlsBench::start().await;
     assert_eq!(status(&plain(other.bench.server.http(), "/ca.pem").await), 404, "only its own");
+}
+
+impl TlsBench {
+    /// A device that shows a certificate; the code of a refusal.
+    async fn shows(&self, client: &str, certificate: &Signed) -> Result<Wire, u8> {
+        let stream = TcpStream::connect(self.mqtts()).await.unwrap();
+        let stream = handshake(&self.authority.client(Some(certificate)), stream).await.unwrap();
+        Wire::over(stream, Level::V5, client, "", "").await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_logs_in_with_a_certificate_of_its_name_only() {
+    let tls = TlsBench::start().await;
+    let lamp = tls.devices.sign(&["lamp"]);
+    tls.shows("lamp", &lamp).await.ok().expect("registered").goes_on().await;
+    let known = tls.bench.get("/devices/lamp").await.is(200).json();
+    assert_eq!(known["id"], "lamp");
+    tls.shows("lamp", &lamp).await.ok().expect("known").goes_on().await;
+    const BAD: u8 = 0x86;
+    assert_eq!(tls.shows("other", &lamp).await.err(), Some(BAD), "another's name");
+    // TLS 1.3 tells a client after its own side of the handshake, so a refusal is an end of the connection.
+    let stranger = tls.authority.client(Some(&Authority::new("devices").sign(&["lamp"])));
+    let stream = TcpStream::connect(tls.mqtts()).await.unwrap();
+    if let Ok(mut stream) = handshake(&stranger, stream).await {
+        let read = timeout(LIMIT, stream.read(&mut [0; 1])).await.expect("an end");
+        assert!(!matches!(read, Ok(1..)), "signed by somebody else");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_ends_with_its_device_and_with_another_login() {
+    let tls = TlsBench::start().await;
+    let (first, second) = (tls.devices.sign(&["lamp"]), tls.devices.sign(&["lamp"]));
+    let connected = tls.shows("lamp", &first).await.ok().unwrap();
+    tls.bench.post("/devices/lamp/retire", serde_json::json!({})).await.is(200);
+    connected.ended().await;
+    assert!(tls.shows("lamp", &first).await.is_err(), "retired");
+    assert!(tls.shows("lamp", &second).await.is_err(), "also with one that was never seen");
+    tls.bench.post("/devices/lamp/unretire", serde_json::json!({})).await.is(200);
+    let connected = tls.shows("lamp", &first).await.ok().expect("taken back");
+    let login = tls.bench.post("/devices/lamp/password", serde_json::json!({})).await;
+    assert!(login.status.is_success(), "{login:?}");
+    connected.ended().await;
+    assert!(tls.shows("lamp", &first).await.is_err(), "replaced");
+    tls.shows("lamp", &second).await.ok().expect("a new one").goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_with_a_certificate_takes_no_room_that_there_is_not() {
+    let tls = TlsBench::start_in(|config| config.device_limits.devices = 1).await;
+    let (one, two) = (tls.devices.sign(&["one"]), tls.devices.sign(&["two"]));
+    tls.shows("one", &one).await.ok().expect("room for one");
+    assert_eq!(tls.shows("two", &two).await.err(), Some(0x97));
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::bench::{Answer, Bench, LIMIT};
+use crate::wire::{Level, Wire};
 
 fn report(device: &str) -> Value {
     json!({
@@ -32,6 +33,16 @@ impl Bench {
     async fn claim(&self, device: &str, key: &str) -> Answer {
         let body = json!({"device": device, "fleet_key": key});
         self.ask(None, Method::POST, "/claim", Some(body)).await
+    }
+
+    /// Fails unless a login over MQTT is told that there is no room: not that its password is wrong.
+    async fn is_full(&self, device: &str, key: &str) {
+        for (level, code) in [(Level::V5, 0x97), (Level::V311, 3)] {
+            let refusal = Wire::login(self, level, device, "x", key).await.err();
+            assert_eq!(refusal, Some(code), "{level:?}");
+        }
+        let wrong = Wire::login(self, Level::V5, device, "x", "fleet_wrong").await.err();
+        assert_eq!(wrong, Some(0x86));
     }
 
     /// Reports over HTTP with this password.
@@ -60,7 +71,8 @@ async fn a_server_takes_so_many_devices() {
     let told = bench.claim("d", &key).await.problem(409, "no-room").json()["detail"].to_string();
     assert!(told.contains("the server has 3 devices") && told.contains("--max-devices"), "{told}");
     bench.post("/devices", json!({"id": "d"})).await.problem(409, "no-room");
-    bench.reports("d", &key).await.is(401);
+    bench.reports("d", &key).await.problem(409, "no-room");
+    bench.is_full("d", &key).await;
     let stranger = MqttClient::with_options(ConnectOptions::new("d").with_automatic_reconnect(false));
     timeout(LIMIT, stranger.connect(&bench.server.mqtt_url().to_string())).await.unwrap().unwrap();
     let says = async |topic: &str, payload: String| {
@@ -78,7 +90,7 @@ async fn a_server_takes_so_many_devices() {
         };
         timeout(LIMIT, heard).await.expect("what is refused is counted");
     };
-    refused(4).await;
+    refused(6).await;
     bench.get("/devices/d").await.problem(404, "not-found");
     // Those that are known go on.
     bench.reports("b", &key).await.is(200);
@@ -137,7 +149,8 @@ async fn a_fleet_key_lets_so_many_new_devices_in_within_an_hour() {
     bench.reports("a", &key).await.is(200);
     bench.claim("b", &key).await.is(201);
     bench.reports("c", &key).await.is(200);
-    bench.reports("d", &key).await.is(401);
+    bench.reports("d", &key).await.problem(429, "too-many-requests");
+    bench.is_full("d", &key).await;
     let told = bench.claim("d", &key).await.problem(429, "too-many-requests").json()["detail"].to_string();
     assert!(told.contains("3 new devices in an hour") && told.contains("line"), "{told}");
     // Those that are known come in, and another key is another bound.
@@ -145,7 +158,27 @@ async fn a_fleet_key_lets_so_many_new_devices_in_within_an_hour() {
     bench.claim("d", &other).await.is(201);
     now.fetch_add(20 * 60_000, Ordering::Relaxed);
     bench.reports("e", &key).await.is(200);
-    bench.reports("f", &key).await.is(401);
+    bench.reports("f", &key).await.problem(429, "too-many-requests");
+    bench.reports("f", "wrong").await.is(401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_devices_that_were_registered_count_for_a_fleet_keys_hour() {
+    let limits = Bounds { devices: 2, per_fleet_key_and_hour: 3, ..Bounds::default() };
+    let bench = Bench::start_with(|config| config.device_limits = limits).await;
+    let key = bench.fleet_key(json!({})).await;
+    for device in ["a", "b"] {
+        bench.reports(device, &key).await.is(200);
+    }
+    // There is no room for others, however often and in whichever way they come.
+    for number in 0..6 {
+        let name = format!("c-{number}");
+        bench.reports(&name, &key).await.problem(409, "no-room");
+        bench.claim(&name, &key).await.problem(409, "no-room");
+        bench.is_full(&name, &key).await;
+    }
+    bench.post("/devices/a/retire", json!({})).await.is(200);
+    bench.reports("c", &key).await.is(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,29 +35,58 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     [vec![first], length.collect(), body.to_vec()].concat()
 }
 
+/// Version of MQTT, as CONNECT has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    V311 = 4,
+    V5 = 5,
+}
+
 impl Wire {
     /// Connects with a login; `None` if it is refused.
     pub(crate) async fn connect(bench: &Bench, client: &str, username: &str, password: &str) -> Option<Self> {
-        let url = bench.server.mqtt_url();
-        let stream = TcpStream::connect((url.host.as_str(), url.port)).await.unwrap();
-        Self::over(stream, client, username, password).await
+        Self::login(bench, Level::V311, client, username, password).await.ok()
     }
 
-    /// Logs in over a stream; `None` if it is refused.
-    pub(crate) async fn over(
-        stream: impl Stream + 'static,
+    /// Connects with a login under this version.
+    ///
+    /// # Errors
+    /// The code of a refusal.
+    pub(crate) async fn login(
+        bench: &Bench,
+        level: Level,
         client: &str,
         username: &str,
         password: &str,
-    ) -> Option<Self> {
+    ) -> Result<Self, u8> {
+        let url = bench.server.mqtt_url();
+        let stream = TcpStream::connect((url.host.as_str(), url.port)).await.unwrap();
+        Self::over(stream, level, client, username, password).await
+    }
+
+    /// Logs in over a stream.
+    ///
+    /// # Errors
+    /// The code of a refusal.
+    pub(crate) async fn over(
+        stream: impl Stream + 'static,
+        level: Level,
+        client: &str,
+        username: &str,
+        password: &str,
+    ) -> Result<Self, u8> {
         let mut wire = Self(Box::new(stream));
-        // A clean session, user name and password; 60 s of keep-alive: MQTT 3.1.1, section 3.1.
-        let head = [&text("MQTT")[..], &[4, 0b1100_0010, 0, 60]].concat();
+        // A clean session, user name and password; 60 s of keep-alive: MQTT 3.1.1, section 3.1; no properties in 5.
+        let properties: &[u8] = if level == Level::V5 { &[0] } else { &[] };
+        let head = [&text("MQTT")[..], &[level as u8, 0b1100_0010, 0, 60], properties].concat();
         let body = [head, text(client), text(username), text(password)].concat();
-        wire.0.write_all(&packet(0x10, &body)).await.ok()?;
-        let (first, body) = wire.read().await?;
+        wire.0.write_all(&packet(0x10, &body)).await.unwrap();
+        let (first, body) = wire.read().await.expect("an answer");
         assert_eq!(first, 0x20);
-        (body.get(1) == Some(&0)).then_some(wire)
+        match body.get(1) {
+            Some(0) => Ok(wire),
+            code => Err(code.copied().unwrap_or(u8::MAX)),
+        }
     }
 
     /// Publishes a retained message at QoS 1, and waits until the broker has it.
@@ -65,6 +94,15 @@ impl Wire {
         let body = [text(topic), vec![0, 7], payload.as_bytes().to_vec()].concat();
         self.0.write_all(&packet(0x33, &body)).await.unwrap();
         assert_eq!(self.read().await.unwrap().0, 0x40);
+    }
+
+    /// Publishes a retained message at QoS 1 under version 5; returns the reason code of the answer.
+    pub(crate) async fn keeps(&mut self, topic: &str, payload: &str) -> u8 {
+        let body = [text(topic), vec![0, 7, 0], payload.as_bytes().to_vec()].concat();
+        self.0.write_all(&packet(0x33, &body)).await.unwrap();
+        let (first, body) = self.read().await.unwrap();
+        assert_eq!(first, 0x40);
+        body.get(2).copied().unwrap_or(0)
     }
 
     /// Subscribes at QoS 0, and returns the topics of the retained messages that come.

@@ -12,7 +12,7 @@ use mqtt5::{
 };
 use otaru_api::Role;
 use otaru_broker::client::{Incoming, Mqtt};
-use otaru_broker::{ConnectRequest, Reason};
+use otaru_broker::{ConnectRequest, Reason, Refusal};
 use otaru_server::mqtt::EmbeddedBroker;
 use otaru_server::mqtt::access::{Answer, Authenticator, Identity, Visitor};
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 struct Doorkeeper;
 
 impl Authenticator for Doorkeeper {
-    fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Reason>> {
+    fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Refusal>> {
         let token = |role: Role| Identity::Token { id: role.to_string(), role };
         Box::pin(async move {
             let password = request.password.ok_or(Reason::BadUserNameOrPassword)?;
@@ -36,7 +36,7 @@ impl Authenticator for Doorkeeper {
                 b"viewer" => token(Role::Viewer),
                 b"operator" => token(Role::Operator),
                 password if password == request.client.as_bytes() => Identity::Device(request.client),
-                _ => return Err(Reason::BadUserNameOrPassword),
+                _ => return Err(Reason::BadUserNameOrPassword.into()),
             };
             Ok(identity.into())
         })
@@ -45,7 +45,7 @@ impl Authenticator for Doorkeeper {
 
 async fn broker() -> EmbeddedBroker {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    EmbeddedBroker::start(listen, BASE, Arc::new(Doorkeeper), Arc::default()).await.unwrap()
+    EmbeddedBroker::start(listen, BASE, Arc::new(Doorkeeper), Arc::default(), &[]).await.unwrap()
 }
 
 /// Somebody with this client id and this password.

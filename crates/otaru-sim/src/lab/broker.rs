@@ -70,6 +70,8 @@ struct Inner {
     refuse: Cell<Option<ReasonCode>>,
     refuse_reports: Cell<bool>,
     only_311: Cell<Option<VersionRefusal>>,
+    /// Whether it resets whoever says CONNECT.
+    resets: Cell<bool>,
     echo: Cell<EchoPolicy>,
     /// Versions that were asked for, one a CONNECT.
     levels: RefCell<Vec<u8>>,
@@ -107,6 +109,7 @@ impl Broker {
             refuse: Cell::new(None),
             refuse_reports: Cell::new(false),
             only_311: Cell::new(None),
+            resets: Cell::new(false),
             echo: Cell::default(),
             levels: RefCell::default(),
             away: Cell::new(false),
@@ -130,6 +133,11 @@ impl Broker {
     /// From now on connections are refused for this reason, or no longer.
     pub fn refuse(&self, reason: Option<ReasonCode>) {
         self.0.refuse.set(reason);
+    }
+
+    /// From now on each connection breaks after its CONNECT, or no longer.
+    pub fn reset_connections(&self, resets: bool) {
+        self.0.resets.set(resets);
     }
 
     /// From now on it speaks 3.1.1 only, and answers so to whoever speaks 5; or both again.
@@ -275,6 +283,10 @@ impl Broker {
         let level = connect.protocol_version;
         connection.level = level;
         self.0.levels.borrow_mut().push(level);
+        if self.0.resets.get() {
+            connection.stream.reset();
+            return;
+        }
         if let Some(refusal) = self.0.only_311.get().filter(|_| level == V5) {
             connection.send(refusal.bytes()).await;
             return;

@@ -132,12 +132,7 @@ impl Pair {
             }
             Step::End => {
                 let ended = who.0;
-                self.router.end(
-                    Arc::new(move |identity| *identity == ended),
-                    Reason::NotAuthorized,
-                    false,
-                    self.now(),
-                );
+                self.router.end(&[ended], Reason::NotAuthorized, false, self.now());
                 for client in 0..3 {
                     self.model.end_session((ended, client), false);
                     if let Some(gone) = self.clients.remove(&(ended, client)) {
@@ -257,9 +252,9 @@ impl Pair {
         let body =
             [&[0, 1][..], properties, &[0, filter.len() as u8], filter.as_bytes(), &[options]].concat();
         let subscribe = Subscribe::parse(client.version, &body).unwrap();
-        let mut out = Vec::new();
-        self.router.subscribe(client.link, &subscribe, &mut out).unwrap();
-        assert_eq!((out[0], out.last()), (0x90, Some(&(options & 3))));
+        let (mut filters, mut codes) = (subscribe.filters(), Vec::new());
+        let more = self.router.subscribe(client.link, &mut filters, subscribe.identifier, &mut codes);
+        assert_eq!((more, codes), (Ok(false), vec![options & 3]));
         let wanted = Wanted { qos: options & 3, no_local: options & 4 != 0, as_published: options & 8 != 0 };
         self.model.subscribe(who, filter, wanted, options >> 4);
     }
@@ -269,12 +264,10 @@ impl Pair {
         let properties: &[u8] = if client.version == Version::V5 { &[0] } else { &[] };
         let body = [&[0, 1][..], properties, &[0, filter.len() as u8], filter.as_bytes()].concat();
         let unsubscribe = Unsubscribe::parse(client.version, &body).unwrap();
-        let mut out = Vec::new();
-        self.router.unsubscribe(client.link, &unsubscribe, &mut out).unwrap();
+        let mut codes = Vec::new();
+        let more = self.router.unsubscribe(client.link, &mut unsubscribe.filters(), &mut codes);
         let existed = self.model.unsubscribe(who, filter);
-        if client.version == Version::V5 {
-            assert_eq!(out.last(), Some(if existed { &0 } else { &0x11 }));
-        }
+        assert_eq!((more, codes), (Ok(false), vec![if existed { 0 } else { 0x11 }]));
     }
 
     fn publish(
@@ -386,7 +379,9 @@ impl Pair {
     /// Ends everything and holds that nothing is left.
     fn finish(mut self) {
         let now = self.now();
-        self.router.end(Arc::new(|_| true), Reason::NotAuthorized, false, now);
+        let all = self.router.holders(&(Arc::new(|_: &_| true) as crate::router::Ended<_>));
+        self.router.end(&all, Reason::NotAuthorized, false, now);
+        assert!(self.router.absent.is_empty());
         self.router.forget_retained("", now);
         for minutes in 1..100 {
             self.router.tick(now + Duration::from_secs(61 * minutes));

@@ -97,9 +97,10 @@ impl Bench {
         let length = u16::try_from(filter.len()).unwrap().to_be_bytes();
         let body = [&[0, 1, 0][..], &length, filter.as_bytes(), &[options]].concat();
         let subscribe = Subscribe::parse(Version::V5, &body).unwrap();
-        let mut out = Vec::new();
-        self.router.subscribe(held.link, &subscribe, &mut out).unwrap();
-        *out.last().unwrap()
+        let mut codes = Vec::new();
+        let mut filters = subscribe.filters();
+        self.router.subscribe(held.link, &mut filters, subscribe.identifier, &mut codes).unwrap();
+        *codes.last().unwrap()
     }
 
     fn publish(&mut self, held: &Held, publish: &Publish<'_>) {

@@ -71,7 +71,7 @@ pub(crate) struct Args {
     /// With https:// behind a proxy, devices are sent to http:// on the same host's port 80
     #[arg(long, value_name = "URL", env = "OTARU_PUBLIC_URL")]
     public_url: Option<String>,
-    /// A proxy whose X-Forwarded-For and -Proto are believed; may be given several times
+    /// A proxy whose X-Forwarded-For and -Proto are believed, and before MQTT its PROXY header; may be given several times
     #[arg(long, value_name = "IP")]
     trusted_proxy: Vec<IpAddr>,
     /// Take releases that were signed elsewhere only if this key signed them; may be given several times

@@ -13,4 +13,5 @@ mod memory;
 mod over_brokers;
 pub(crate) mod proxies;
 mod story;
+mod strangers;
 mod words;
