@@ -6,6 +6,7 @@ use crate::events::Events;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::certificates::CertificateEnds;
 use crate::access::verify::Tokens;
 use crate::address::DeviceBases;
 use crate::artifacts::Artifacts;
@@ -58,6 +59,8 @@ pub struct App {
     pub registry: Registry,
     /// Last reports of devices.
     pub recent: Recent,
+    /// Ends of devices' certificates.
+    pub certificate_ends: CertificateEnds,
     /// Connections to the embedded broker.
     pub connections: Arc<Connections>,
     /// Event streams, by token.
@@ -102,6 +105,7 @@ impl App {
             failed_logins: FailedLogins::default(),
             registry: Registry::new(config.device_limits),
             recent: Recent::default(),
+            certificate_ends: CertificateEnds::default(),
             connections: Arc::default(),
             stop: CancellationToken::new(),
             wake: Wake::default(),

@@ -28,7 +28,7 @@ pub(crate) struct Hangups(Signal);
 impl Hangups {
     /// Listens for them; none where there is a terminal.
     pub(crate) fn listen() -> Option<Self> {
-        let is_daemon = !std::io::stdin().is_terminal() && !std::io::stderr().is_terminal();
+        let is_daemon = !std::io::stdin().is_terminal() && !std::io::stdout().is_terminal();
         signal(SignalKind::hangup()).ok().filter(|_| is_daemon).map(Self)
     }
 

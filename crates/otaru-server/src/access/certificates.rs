@@ -1,7 +1,9 @@
 //! Logins of devices with certificates. Their signatures were checked in the handshake; here it is decided whose they are, and whether they
 //! are good still. A certificate that ended is known by its serial number, and refused from the same write on.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use otaru_rollout::{DeviceId, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -43,6 +45,7 @@ pub async fn verify(app: &Shared, device: DeviceId, der: &[u8], from: IpAddr) ->
     if !facts.names(device.as_str()) || facts.has_ended(now) {
         return Err(Refused::BadLogin);
     }
+    app.certificate_ends.note(facts.ends, &device);
     let (id, serial) = (device.clone(), facts.serial.clone());
     match app.db.read(move |tx| check(tx, &id, &serial)).await? {
         Verdict::Good => return Ok(()),
@@ -56,6 +59,27 @@ pub async fn verify(app: &Shared, device: DeviceId, der: &[u8], from: IpAddr) ->
             app.registry.note(&device, why);
         }
     })
+}
+
+/// Ends of the certificates that devices logged in with, so that their connections end with them. One for each certificate at most; the
+/// authority's owner decides how many there are.
+#[derive(Debug, Default)]
+pub struct CertificateEnds(Mutex<BTreeSet<(Time, String)>>);
+
+impl CertificateEnds {
+    fn note(&self, ends: Time, device: &DeviceId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((ends, device.to_string()));
+    }
+
+    /// Returns the devices whose certificates have ended since it was asked last.
+    pub fn due(&self, now: Time) -> Vec<String> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = Vec::new();
+        while all.first().is_some_and(|(ends, _)| now > *ends) {
+            due.extend(all.pop_first().map(|(_, device)| device));
+        }
+        due
+    }
 }
 
 enum Verdict {
@@ -118,4 +142,21 @@ pub(crate) fn restore(tx: &Connection, device: &DeviceId) -> Result<(), DbError>
     let sql = "UPDATE device_certificates SET refused = NULL WHERE device = ? AND refused = ?";
     tx.execute(sql, params![device.as_str(), Ended::Retired.as_str()])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_due_once_when_it_has_ended() {
+        let ends = CertificateEnds::default();
+        for (at, device) in [(20, "b"), (10, "a"), (10, "a"), (30, "c")] {
+            ends.note(Time(at), &DeviceId::from(device));
+        }
+        assert!(ends.due(Time(10)).is_empty(), "its last moment is one of its own");
+        assert_eq!(ends.due(Time(21)), ["a", "b"]);
+        assert!(ends.due(Time(21)).is_empty());
+        assert_eq!(ends.due(Time(99)), ["c"]);
+    }
 }

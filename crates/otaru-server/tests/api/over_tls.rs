@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use otaru_rollout::Time;
+use otaru_server::clock::Clock;
 use otaru_server::config::{CertificateSource, Config, PlainListeners, TlsConfig};
 use otaru_server::http::Limits;
 use otaru_server::tls::PairFiles;
@@ -36,14 +39,18 @@ impl TlsBench {
     }
 
     async fn start_in(change: impl FnOnce(&mut Config)) -> Self {
-        Self::begin(|_| {}, change).await
+        Self::begin(|_| {}, change, Clock::system()).await
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut TlsConfig), limits: Limits) -> Self {
-        Self::begin(change, |config| config.http_limits = limits).await
+        Self::begin(change, |config| config.http_limits = limits, Clock::system()).await
     }
 
-    async fn begin(change: impl FnOnce(&mut TlsConfig), around: impl FnOnce(&mut Config)) -> Self {
+    async fn begin(
+        change: impl FnOnce(&mut TlsConfig),
+        around: impl FnOnce(&mut Config),
+        clock: Clock,
+    ) -> Self {
         let (authority, folder) = (Authority::new("test"), tempfile::tempdir().unwrap());
         let (certificate, key) = authority.sign(&["localhost", "127.0.0.1"]).write(folder.path());
         let devices = Authority::new("devices");
@@ -58,10 +65,13 @@ impl TlsBench {
             device_ca: Some(folder.path().join("devices.pem")),
         };
         change(&mut tls);
-        let bench = Bench::start_with(|config| {
-            config.tls = Some(tls);
-            around(config);
-        });
+        let bench = Bench::start_at(
+            |config| {
+                config.tls = Some(tls);
+                around(config);
+            },
+            clock,
+        );
         Self { bench: bench.await, client: authority.client(None), authority, devices, folder }
     }
 
@@ -483,4 +493,37 @@ async fn a_device_with_a_certificate_takes_no_room_that_there_is_not() {
     let (one, two) = (tls.devices.sign(&["one"]), tls.devices.sign(&["two"]));
     tls.shows("one", &one).await.ok().expect("room for one");
     assert_eq!(tls.shows("two", &two).await.err(), Some(0x97));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_takes_nothing_over_tls_is_ended() {
+    let limits = Limits { stall: Duration::from_secs(1), ..Limits::default() };
+    let tls = TlsBench::start_with(|_| {}, limits).await;
+    let stream = TcpStream::connect(tls.https()).await.unwrap();
+    let mut stream = handshake(&tls.client, stream).await.unwrap();
+    let request = "GET /api/docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let ended = async {
+        // Whoever is ended finds out by writing.
+        while stream.write_all(b"x").await.is_ok() && stream.flush().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LIMIT, ended).await.expect("the connection goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_ends_takes_its_connection_along() {
+    /// In 2026, and after the end of all certificates that are made here, in 4096.
+    const MOMENTS: [u64; 2] = [1_800_000_000_000, 70_000_000_000_000];
+    let now = Arc::new(AtomicU64::new(MOMENTS[0]));
+    let clock = Arc::clone(&now);
+    let clock = Clock::new(move || Time(clock.load(Ordering::Relaxed)));
+    let tls = TlsBench::begin(|_| {}, |_| {}, clock).await;
+    let lamp = tls.devices.sign(&["lamp"]);
+    let mut connected = tls.shows("lamp", &lamp).await.ok().unwrap();
+    connected.goes_on().await;
+    now.store(MOMENTS[1], Ordering::Relaxed);
+    connected.ended().await;
+    assert!(tls.shows("lamp", &lamp).await.is_err());
 }
