@@ -156,7 +156,9 @@ impl Registrations {
     /// Counts a device that comes with this key for the first time. Nothing if it may not.
     pub fn count(&self, key: &str, now: Time) -> Option<Registration<'_>> {
         let key = key.to_owned();
-        self.buckets.count(key.clone(), self.rate, now).then_some(Registration { of: self, key, kept: false })
+        let may = self.buckets.count(key.clone(), self.rate, now);
+        // Made only where it was counted: it gives back what it stands for.
+        may.then(|| Registration { of: self, key, kept: false })
     }
 }
 

@@ -2,17 +2,17 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
+use rustix::net::{connect, sockopt};
 
 use super::options::Attack;
 use super::raw::half_connect;
+use super::socket::socket;
 use super::target::Target;
 
 /// Time between two looks at who was sent away.
@@ -38,17 +38,6 @@ pub(super) struct Crowd {
     pub(super) most: usize,
     /// Number of connections opened in all.
     pub(super) opened: usize,
-}
-
-/// A connection that does not wait for anything, from this address.
-///
-/// # Errors
-/// Returns an error if the system opens no more sockets.
-pub(super) fn socket(from: Ipv4Addr) -> rustix::io::Result<OwnedFd> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-    bind(&socket, &SocketAddr::from((from, 0)))?;
-    Ok(socket)
 }
 
 struct One {

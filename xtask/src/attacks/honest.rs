@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::crowd::socket;
+use super::socket::socket;
 use super::target::Target;
 
 /// The time between two requests.

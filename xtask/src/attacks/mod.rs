@@ -6,7 +6,7 @@
 //!
 //! [`target`] is the server, [`scene`] is the order of events in one attack, [`honest`] who means well, [`crowd`],
 //! [`reporter`] and [`logins`] are the attacks, the last over [`raw`], [`process`] what the server has of the machine, [`proxy`] an nginx in front, [`warm`] what the
-//! machine is spared.
+//! machine is spared, [`socket`] a socket from one of its addresses.
 
 mod crowd;
 mod honest;
@@ -17,6 +17,7 @@ mod proxy;
 mod raw;
 mod reporter;
 mod scene;
+mod socket;
 mod target;
 mod warm;
 

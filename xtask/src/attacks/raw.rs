@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::crowd::socket;
+use super::socket::socket;
 
 /// Most time for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);

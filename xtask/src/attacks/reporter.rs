@@ -10,9 +10,9 @@ use mqtt5_protocol::packet::publish::PublishPacket;
 use mqtt5_protocol::{ConnectOptions, QoS};
 use serde_json::{Value, json};
 
-use super::crowd;
 use super::honest::{body, exchange, get};
 use super::options::Attack;
+use super::socket::socket;
 use super::target::Target;
 use crate::broker::{CONNACK, PUBACK, Wire};
 
@@ -171,7 +171,7 @@ impl Device {
         const CONNECTIONS: usize = 8;
         let to: SocketAddr = target.host.parse()?;
         let open = || -> Result<TcpStream> {
-            let stream = TcpStream::from(crowd::socket(Ipv4Addr::new(127, 0, 2, 1))?);
+            let stream = TcpStream::from(socket(Ipv4Addr::new(127, 0, 2, 1))?);
             stream.set_nonblocking(false)?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
             rustix::net::connect(&stream, &to)?;

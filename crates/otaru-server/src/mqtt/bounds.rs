@@ -25,9 +25,10 @@ fn server() -> Bounds {
     }
 }
 
-/// Bytes that may wait for the devices of a fleet key: so many, and for each device about what an offer counts.
-const QUEUED: usize = 4 << 20;
-const QUEUED_EACH: usize = 512;
+/// Bytes that may wait for the devices of a fleet key: so many, and for each device about half of what an offer counts, as most are
+/// there and one that is not gets its offer when it comes.
+const QUEUED: usize = 2 << 20;
+const QUEUED_EACH: usize = 256;
 /// Bytes that they may retain: so many, and for each device half as much again as its report and its presence count.
 const RETAINED: usize = 2 << 20;
 const RETAINED_EACH: usize = 1_280;
@@ -67,9 +68,9 @@ mod tests {
         let quota = |devices| group(FleetKeyUse { id: "key".into(), devices }).quota;
         // A fleet that one person has keeps whatever it likes; 50,000 devices have their reports and offers.
         assert!(quota(1).retained_bytes > 40 * Bounds::device().quota.retained_bytes);
-        assert!(quota(50_000).retained_bytes >= 50_000 * 1_024 && quota(50_000).queued_bytes >= 50_000 * 512);
+        assert!(quota(50_000).retained_bytes >= 50_000 * 1_024 && quota(50_000).queued_bytes >= 50_000 * 256);
         // As many as one may make up in an hour stay below 20 MiB.
-        assert!(quota(10_000).retained_bytes < 15 << 20 && quota(10_000).queued_bytes < 10 << 20);
+        assert!(quota(10_000).retained_bytes < 15 << 20 && quota(10_000).queued_bytes < 5 << 20);
         assert_eq!(quota(u64::MAX), quota(100_000));
     }
 
