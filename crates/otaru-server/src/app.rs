@@ -6,7 +6,7 @@ use crate::events::Events;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::certificates::CertificateEnds;
+use crate::access::serials::CertificateEnds;
 use crate::access::verify::Tokens;
 use crate::address::DeviceBases;
 use crate::artifacts::Artifacts;

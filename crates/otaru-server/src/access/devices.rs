@@ -8,7 +8,7 @@ use otaru_rollout::{DeviceId, Span, Time};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::json;
 
-use super::{audit, certificates, fleet_keys};
+use super::{audit, fleet_keys, serials};
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::db::DbError;
@@ -25,7 +25,7 @@ use crate::secret;
 pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Problem> {
     edit::exists(tx, device)?;
     let password = secret::password().map_err(|error| Problem::internal(&error))?;
-    certificates::end(tx, device, certificates::Ended::Replaced)?;
+    serials::end(tx, device, serials::Ended::Replaced)?;
     let hash = secret::hash(&password).0;
     let sql = "UPDATE devices SET secret = ?, fleet_key = NULL, revision = revision + 1
                WHERE id = ? AND retired_at IS NULL";

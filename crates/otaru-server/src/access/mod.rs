@@ -14,6 +14,7 @@ pub mod first;
 pub mod fleet_keys;
 pub mod name;
 pub mod offline;
+pub mod serials;
 pub mod sessions;
 pub mod tokens;
 pub mod verify;

@@ -181,7 +181,9 @@ impl Connections {
 
     /// Whether this device's newest connection came over TLS.
     pub fn is_over_tls(&self, device: &str) -> bool {
-        self.lock().over_tls.contains(&Identity::Device(device.to_owned()))
+        let inner = self.lock();
+        let identities = [Identity::Device(device.to_owned()), Identity::Local(device.to_owned())];
+        identities.iter().any(|identity| inner.over_tls.contains(identity))
     }
 
     pub(super) fn came(&self, who: &Identity, over_tls: bool) {
@@ -249,6 +251,18 @@ mod tests {
         assert!(!connections.has("lamp"));
         connections.went(&lamp);
         assert!(!connections.has("lamp"));
+    }
+
+    #[test]
+    fn the_newest_connection_says_whether_a_device_came_over_tls() {
+        let (connections, lamp) = (Connections::default(), Identity::Device("lamp".into()));
+        connections.came(&lamp, true);
+        assert!(connections.is_over_tls("lamp") && !connections.is_over_tls("hall"));
+        connections.came(&lamp, false);
+        assert!(!connections.is_over_tls("lamp"));
+        connections.came(&lamp, true);
+        (0..3).for_each(|_| connections.went(&lamp));
+        assert!(!connections.is_over_tls("lamp") && connections.lock().over_tls.is_empty());
     }
 
     /// Lets a client come from machines of these numbers, one after the other; says how often that is told.

@@ -7,6 +7,7 @@
 //! | `expiry` | the end of who is connected with a token that has expired |
 //! | `conversation` | the server's own connection to the broker |
 //! | `publisher` | messages of the outbox on their way to the broker |
+//! | `listen` | addresses, bound or told why not |
 //! | `routes`, `metrics` | every route of the site, and that of the metrics |
 //! | `mount` | the site under a path |
 //! | `tls` | its certificate, and the listeners that speak TLS |
@@ -16,6 +17,7 @@ mod conversation;
 mod doorkeeper;
 mod error;
 mod expiry;
+mod listen;
 mod metrics;
 mod mount;
 mod publisher;
@@ -31,6 +33,7 @@ use tokio::task::JoinSet;
 
 pub use self::error::StartError;
 
+use self::listen::listen;
 use self::tls::{LookNow, ServerTls};
 use crate::access::first::{self, First};
 use crate::address::{DeviceBases, Listening};
@@ -259,14 +262,6 @@ impl Server {
             tracing::warn!("some tasks did not end in time");
         }
     }
-}
-
-async fn listen(
-    address: SocketAddr,
-    what: &'static str,
-    option: &'static str,
-) -> Result<tokio::net::TcpListener, StartError> {
-    http::bind(address).await.map_err(|error| StartError::Listen { what, address, option, error })
 }
 
 fn rules(app: &App) -> http::Rules {

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use super::error::StartError;
-use super::listen;
+use super::listen::listen;
 use crate::address;
 use crate::app::Shared;
 use crate::clock::Clock;

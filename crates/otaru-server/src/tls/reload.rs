@@ -9,6 +9,7 @@ use otaru_rollout::Time;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::error::TlsError;
 use super::facts::Facts;
 use super::live::LiveCertificate;
 use super::pair::PairFiles;
@@ -73,7 +74,7 @@ impl Reload {
     ///
     /// # Errors
     /// When they cannot be used.
-    pub fn open(files: PairFiles) -> Result<Self, super::TlsError> {
+    pub fn open(files: PairFiles) -> Result<Self, TlsError> {
         let seen = Seen::now(&files);
         let pair = files.read()?;
         if files.is_key_open_to_others() {
