@@ -200,20 +200,13 @@ impl Logs {
     /// Everything, down to traces.
     pub(crate) fn all() -> Self {
         let logs = Self::default();
-        tracing::subscriber::set_global_default(logs.subscriber(tracing::Level::TRACE)).unwrap();
+        let writer = logs.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
         logs
-    }
-
-    /// Log of this thread, as long as the guard is there, from what people are told by default.
-    pub(crate) fn here() -> (Self, tracing::subscriber::DefaultGuard) {
-        let logs = Self::default();
-        let guard = tracing::subscriber::set_default(logs.subscriber(tracing::Level::INFO));
-        (logs, guard)
-    }
-
-    fn subscriber(&self, level: tracing::Level) -> impl tracing::Subscriber + Send + Sync + 'static {
-        let writer = self.clone();
-        tracing_subscriber::fmt().with_max_level(level).with_writer(move || writer.clone()).finish()
     }
 
     pub(crate) fn text(&self) -> String {
