@@ -12,6 +12,7 @@ use crate::delta;
 use crate::downloads;
 use crate::fleet;
 use crate::shell::{cargo, root, run};
+use crate::tls;
 
 /// Options of `power-cut`.
 #[derive(Args)]
@@ -91,6 +92,8 @@ pub(crate) struct Bench {
 enum Other {
     /// Attacks a server while others use it, and prints how much they notice and what the server keeps
     Attacks(attacks::Options),
+    /// Measures connections over TLS beside nginx, and the memory of idle ones over MQTTS
+    Tls(tls::Options),
     /// Measures the embedded broker beside Mosquitto: a fleet's connections, their memory, a message to each
     Broker(broker::Options),
     /// Compares compressors over real firmware, and their decoders' code for a chip
@@ -110,6 +113,7 @@ pub(crate) fn bench(options: &Bench) -> Result<()> {
     match &options.other {
         Some(Other::Attacks(options)) => return attacks::bench(options),
         Some(Other::Broker(options)) => return broker::bench(options),
+        Some(Other::Tls(options)) => return tls::bench(options),
         Some(Other::Compression(options)) => return compression::bench(options),
         Some(Other::Delta(options)) => return delta::bench(options),
         Some(Other::Downloads(options)) => return downloads::bench(options),

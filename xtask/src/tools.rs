@@ -32,17 +32,20 @@ const AXE_CORE: &str = "axe-core@4.14.1";
 const HOME_ASSISTANT_PYTHON: [&str; 2] = ["homeassistant==2024.3.3", "paho-mqtt==1.6.1"];
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Programs and the Debian packages they come in.
-const PEERS: [(&str, &str); 11] = [
+const PEERS: [(&str, &str); 14] = [
     ("caddy", "caddy"),
     ("chromium", "chromium"),
     ("c++", "g++"),
+    ("curl", "curl"),
     ("ip", "iproute2"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("nats-server", "nats-server"),
     ("npm", "npm"),
     ("nginx", "nginx-light"),
+    ("openssl", "openssl"),
     ("rabbitmq-server", "rabbitmq-server"),
+    ("sslscan", "sslscan"),
     ("wrk", "wrk"),
 ];
 

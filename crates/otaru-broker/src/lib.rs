@@ -3,6 +3,7 @@
 #![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
 #![forbid(unsafe_code)]
 
+mod channel;
 pub mod client;
 mod codec;
 mod one_login;
@@ -16,6 +17,7 @@ mod shell;
 mod signal;
 mod version;
 
+pub use channel::{Channel, ChannelHandle};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use codec::fuzz::fuzz_packets;
 pub use one_login::OneLogin;

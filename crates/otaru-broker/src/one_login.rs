@@ -50,6 +50,7 @@ mod tests {
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             proxy: None,
             version: Version::V5,
+            channel: crate::channel::Channel::Plain,
         };
         assert!(login.admits(&request(Some("fleet"), Some("blue"))));
         for (username, password) in [

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::SocketAddr;
 
+use crate::channel::Channel;
 use crate::reason::Reason;
 use crate::settings::{Bounds, Quota};
 use crate::version::Version;
@@ -50,6 +51,8 @@ pub struct ConnectRequest {
     pub proxy: Option<SocketAddr>,
     /// Version that it speaks.
     pub version: Version,
+    /// Security of the stream that it came over.
+    pub channel: Channel,
 }
 
 /// Consent to a login.
@@ -110,6 +113,8 @@ pub enum Event<'a, I> {
         version: Version,
         /// Whether it took the place of another with the same identity and client id, which is ended.
         takeover: bool,
+        /// Whether it came over TLS.
+        over_tls: bool,
     },
     /// A connection that had been let in is over. After a takeover this may come later than the new one's `Connected`.
     Disconnected {

@@ -4,12 +4,64 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use otaru_format::digest::Digest;
 
-/// Returns the beginning of all URLs, without a slash at the end: what the operator said, or the address of this machine.
-pub fn public_base(said: Option<&str>, http: SocketAddr) -> String {
-    match said {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => format!("http://{}", SocketAddr::new(reachable_ip(http.ip()), http.port())),
+/// Listeners of a site: those that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listening {
+    /// Plain HTTP.
+    pub http: Option<SocketAddr>,
+    /// HTTPS.
+    pub https: Option<SocketAddr>,
+}
+
+/// Returns the beginning of URLs for people, without a slash at the end: what the operator said, or the address of this machine, over TLS
+/// where that is spoken.
+pub fn public_base(said: Option<&str>, listening: Listening) -> String {
+    let here = |scheme: &str, at: SocketAddr| {
+        format!("{scheme}://{}", SocketAddr::new(reachable_ip(at.ip()), at.port()))
+    };
+    match (said, listening) {
+        (Some(url), _) => url.trim_end_matches('/').to_owned(),
+        (None, Listening { https: Some(at), .. }) => here("https", at),
+        (None, Listening { http: Some(at), .. }) => here("http", at),
+        (None, Listening { http: None, https: None }) => String::new(),
     }
+}
+
+/// Beginnings of URLs for devices. A device is sent the way that it came: one that speaks no TLS could not follow another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceBases {
+    /// For those that came without TLS.
+    pub plain: String,
+    /// For those that came over TLS.
+    pub over_tls: String,
+}
+
+impl DeviceBases {
+    /// Returns those that go with what URLs for people begin with.
+    pub fn new(public_base: &str, listening: Listening) -> Self {
+        let over_tls = public_base.to_owned();
+        let plain = match (listening.https, listening.http) {
+            // TLS ends in front of this server, if anywhere.
+            (None, _) => for_devices(public_base),
+            (Some(_), None) => over_tls.clone(),
+            (Some(_), Some(http)) => match (public_base.strip_prefix("https://"), http.port()) {
+                (None, _) => over_tls.clone(),
+                (Some(_), port) => with_port(&for_devices(public_base), port),
+            },
+        };
+        Self { plain, over_tls }
+    }
+
+    /// Returns that for a device.
+    pub fn of(&self, came_over_tls: bool) -> &str {
+        if came_over_tls { &self.over_tls } else { &self.plain }
+    }
+}
+
+/// Puts a port behind the host of a URL that has none.
+fn with_port(base: &str, port: u16) -> String {
+    let (host, path) = base.split_at(base.len() - path(base).len());
+    format!("{host}:{port}{path}")
 }
 
 /// The path in what URLs begin with, such as `/ota`; empty where the site has a host to itself.
@@ -18,23 +70,29 @@ pub fn path(base: &str) -> &str {
     host.find('/').map_or("", |at| host[at..].trim_end_matches('/'))
 }
 
-/// Returns the beginning of URLs for devices: those speak plain HTTP, so where people come over TLS, devices come to the same host's port 80.
-pub fn for_devices(base: &str) -> String {
-    let Some(rest) = base.strip_prefix("https://") else { return base.to_owned() };
-    let (host, path) = rest.split_at(rest.len() - path(base).len());
+/// Returns the host in what URLs begin with; an address of IPv6 in brackets.
+pub fn host(base: &str) -> &str {
+    let rest = base.split_once("://").map_or(base, |(_, rest)| rest);
+    let host = rest.split('/').next().unwrap_or(rest);
     // An address of IPv6 has colons of its own.
-    let host = match host.rsplit_once(':') {
+    match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
-    };
+    }
+}
+
+/// Returns the beginning of URLs in plain HTTP: where people come over TLS, devices that speak none come to the same host's port 80.
+fn for_devices(base: &str) -> String {
+    let Some(rest) = base.strip_prefix("https://") else { return base.to_owned() };
+    let (host, path) = (host(rest), path(base));
     format!("http://{host}{path}")
 }
 
 /// Whether a path begins as the site's own pages do: below it, nobody could tell one from the other.
 pub fn is_own(path: &str) -> bool {
     let own = [
-        "api", "assets", "audit", "devices", "files", "healthz", "keys", "live", "login", "logout", "readyz",
-        "releases", "rollouts",
+        "api", "assets", "audit", "ca.pem", "devices", "files", "healthz", "keys", "live", "login", "logout",
+        "readyz", "releases", "rollouts",
     ];
     path.trim_start_matches('/').split('/').next().is_some_and(|first| own.contains(&first))
 }
@@ -101,11 +159,31 @@ mod tests {
 
     #[test]
     fn urls_begin_as_said_or_as_listened() {
-        let at = |text: &str| text.parse().unwrap();
+        let at = |text: &str| Listening { http: text.parse().ok(), https: None };
         assert_eq!(public_base(Some("https://ota.example/"), at("0.0.0.0:8080")), "https://ota.example");
         assert_eq!(public_base(None, at("10.1.2.3:8080")), "http://10.1.2.3:8080");
         assert_eq!(public_base(None, at("[::1]:8080")), "http://[::1]:8080");
         assert!(!public_base(None, at("0.0.0.0:8080")).contains("0.0.0.0"));
+        let both = Listening { https: "10.1.2.3:8443".parse().ok(), ..at("10.1.2.3:8080") };
+        assert_eq!(public_base(None, both), "https://10.1.2.3:8443");
+        assert_eq!(public_base(None, Listening { http: None, ..both }), "https://10.1.2.3:8443");
+    }
+
+    #[test]
+    fn devices_are_sent_the_way_that_they_came() {
+        let (http, https) = ("10.1.2.3:8080".parse().ok(), "10.1.2.3:8443".parse().ok());
+        let bases = |base: &str, http, https| {
+            let DeviceBases { plain, over_tls } = DeviceBases::new(base, Listening { http, https });
+            (plain, over_tls)
+        };
+        let pair = |plain: &str, over_tls: &str| (plain.to_owned(), over_tls.to_owned());
+        let (named, port, plain) = ("https://ota.example/x", "https://10.1.2.3:8443", "http://10.1.2.3:8080");
+        assert_eq!(bases(port, http, https), pair(plain, port));
+        assert_eq!(bases(named, http, https), pair("http://ota.example:8080/x", named));
+        assert_eq!(bases(named, None, https), pair(named, named), "nothing else is spoken");
+        assert_eq!(bases(named, http, None), pair("http://ota.example/x", named), "behind a proxy");
+        assert_eq!(bases(plain, http, https), pair(plain, plain), "as the operator says");
+        assert_eq!(bases("https://[::1]:8443/a", http, https).0, "http://[::1]:8080/a");
     }
 
     #[test]

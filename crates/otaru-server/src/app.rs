@@ -6,7 +6,9 @@ use crate::events::Events;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::serials::CertificateEnds;
 use crate::access::verify::Tokens;
+use crate::address::DeviceBases;
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -39,8 +41,12 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Beginning of URLs for devices and people, without a slash at the end.
     pub public_base: String,
+    /// Beginnings of URLs for devices.
+    pub device_bases: DeviceBases,
     /// The broker as devices reach it, without a login; known when it listens.
     pub public_mqtt: OnceLock<BrokerUrl>,
+    /// Where the embedded broker speaks TLS, as devices reach it; known when it does.
+    pub public_mqtts: OnceLock<String>,
     /// Checks tokens.
     pub tokens: Tokens,
     /// Whether it can do its work.
@@ -53,6 +59,8 @@ pub struct App {
     pub registry: Registry,
     /// Last reports of devices.
     pub recent: Recent,
+    /// Ends of devices' certificates.
+    pub certificate_ends: CertificateEnds,
     /// Connections to the embedded broker.
     pub connections: Arc<Connections>,
     /// Event streams, by token.
@@ -77,12 +85,14 @@ pub struct Parts {
     pub clock: Clock,
     /// Beginning of URLs for devices and people, without a slash at the end.
     pub public_base: String,
+    /// Beginnings of URLs for devices.
+    pub device_bases: DeviceBases,
 }
 
 impl App {
     /// Puts one together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, db, artifacts, keys, clock, public_base } = parts;
+        let Parts { config, db, artifacts, keys, clock, public_base, device_bases } = parts;
         Self {
             tokens: Tokens::new(db.clone(), clock.clone()),
             readiness: Readiness::new(db.clone(), artifacts.clone(), clock.clone()),
@@ -90,10 +100,12 @@ impl App {
             events: Events::default(),
             metrics: Arc::default(),
             public_mqtt: OnceLock::new(),
+            public_mqtts: OnceLock::new(),
             polls: Polls::default(),
             failed_logins: FailedLogins::default(),
             registry: Registry::new(config.device_limits),
             recent: Recent::default(),
+            certificate_ends: CertificateEnds::default(),
             connections: Arc::default(),
             stop: CancellationToken::new(),
             wake: Wake::default(),
@@ -103,12 +115,14 @@ impl App {
             keys,
             clock,
             public_base,
+            device_bases,
         }
     }
 
-    /// The broker as devices reach it.
+    /// The broker as devices reach it: over TLS where that is spoken.
     pub fn broker(&self) -> String {
-        self.public_mqtt.get().map_or_else(String::new, BrokerUrl::to_string)
+        let plain = || self.public_mqtt.get().map(BrokerUrl::to_string);
+        self.public_mqtts.get().cloned().or_else(plain).unwrap_or_default()
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::devices::bounds::Bounds;
 use crate::http::Limits;
 use crate::releases::UploadLimits;
+use crate::tls::PairFiles;
 use otaru_broker::client::BrokerUrl;
 
 /// Everything that is decided before a server starts.
@@ -13,8 +14,10 @@ use otaru_broker::client::BrokerUrl;
 pub struct Config {
     /// The folder it keeps everything in. One server at a time.
     pub data: PathBuf,
-    /// Address of the API and of downloads.
+    /// Address of the API and of downloads, in plain HTTP.
     pub http: SocketAddr,
+    /// TLS, if it is spoken.
+    pub tls: Option<TlsConfig>,
     /// The broker.
     pub mqtt: MqttConfig,
     /// Prefix of the devices' topics.
@@ -67,5 +70,59 @@ impl MqttConfig {
     /// Returns an embedded broker at this address, behind no proxies, with as many connections as there are [files for](crate::files::room).
     pub fn embedded(listen: SocketAddr) -> Self {
         Self::Embedded { listen, room: crate::files::room().mqtt, proxies: Vec::new() }
+    }
+}
+
+/// TLS of a server.
+#[derive(Debug, Clone)]
+pub struct TlsConfig {
+    /// The certificate.
+    pub certificate: CertificateSource,
+    /// Listening address of HTTPS.
+    pub https: SocketAddr,
+    /// Listening address of MQTTS, for the embedded broker.
+    pub mqtts: SocketAddr,
+    /// Listeners that speak without TLS.
+    pub plain: PlainListeners,
+    /// Whether browsers are told to come back over TLS only.
+    pub hsts: bool,
+    /// A PEM file with the authority whose certificates devices may log in with at the embedded broker.
+    pub device_ca: Option<PathBuf>,
+}
+
+/// Origin of a server's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// Files of the certificate and of its key; they are read again when they change.
+    Files(PairFiles),
+    /// An authority of the server's own, in its data folder.
+    Own,
+}
+
+/// Listeners that speak without TLS beside those that speak it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainListeners {
+    /// Plain HTTP.
+    pub http: bool,
+    /// Plain MQTT. Without it, the server itself uses a port that it chooses, on loopback.
+    pub mqtt: bool,
+}
+
+impl Default for PlainListeners {
+    /// Both.
+    fn default() -> Self {
+        Self { http: true, mqtt: true }
+    }
+}
+
+impl Config {
+    /// Whether plain HTTP is spoken.
+    pub fn speaks_plain_http(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.plain.http)
+    }
+
+    /// Whether plain MQTT is spoken.
+    pub fn speaks_plain_mqtt(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.plain.mqtt)
     }
 }

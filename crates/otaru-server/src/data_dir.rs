@@ -60,6 +60,11 @@ impl DataDir {
         private_contents(&self.path).map_err(|error| DataDirError::Io { path: self.path.clone(), error })
     }
 
+    /// The folder of TLS keys that the server made itself.
+    pub fn tls(&self) -> PathBuf {
+        self.path.join("tls")
+    }
+
     /// The database's file.
     pub fn database(&self) -> PathBuf {
         database_in(&self.path)
@@ -129,7 +134,7 @@ fn is_open_to_others(_: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-fn make_private(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

@@ -11,6 +11,7 @@
 //! | [`idempotency`], [`readiness`], [`metrics`], [`backup`] | requests that come twice; whether the next write will be done; figures; backups |
 //! | [`mqtt`], [`http`] | the broker, and a client of it; the listener for HTTP |
 //! | [`db`], [`artifacts`], [`data_dir`] | the database, files by their content, the folder it keeps everything in |
+//! | [`tls`] | certificates, their reload, handshakes |
 //! | [`rates`], [`quotas`], [`files`] | how often, how many at the same time, and how many there is room for |
 //! | [`problem`], [`page`], [`caller`] | errors that people see, pages of lists, who acts |
 //! | [`events`], [`clock`], [`address`], [`similar`], [`secret`], [`text`] | words and small tools |
@@ -49,4 +50,5 @@ pub mod secret;
 pub mod server;
 pub mod similar;
 pub mod text;
+pub mod tls;
 pub mod web;

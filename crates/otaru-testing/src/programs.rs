@@ -15,7 +15,7 @@ use crate::wait::{LIMIT, eventually};
 pub fn have(programs: &[&str]) -> bool {
     let Some(missing) = programs.iter().find(|name| find(name).is_none()) else { return true };
     skipped(&match *missing {
-        "chromium" | "caddy" | "nats-server" | "rabbitmq-server" => {
+        "chromium" | "caddy" | "curl" | "nats-server" | "openssl" | "rabbitmq-server" | "sslscan" => {
             format!("no {missing}: apt-get install {missing}")
         }
         "epmd" => "no epmd: apt-get install rabbitmq-server".to_owned(),

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    backup, broker, cancel, delta, demo, devices, files, healthy, image, inspect, keygen, login, push,
-    release, resign, rollout, serve, shell, sim, token, verify, watch,
+    backup, broker, cancel, delta, demo, device_cert, devices, files, healthy, image, inspect, keygen, login,
+    push, release, resign, rollout, serve, shell, sim, token, verify, watch,
 };
 use crate::output::{Outcome, Output};
 use crate::trust::TrustArgs;
@@ -61,6 +61,7 @@ enum Command {
     Image(image::Command),
     Sim(sim::Args),
     Keygen(keygen::Args),
+    DeviceCert(device_cert::Args),
     #[command(alias = "releases")]
     Release(release::Args),
     Inspect(inspect::Args),
@@ -137,6 +138,7 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Image(command) => image::run(command, output),
         Command::Sim(args) => sim::run(args, output).await,
         Command::Keygen(args) => keygen::run(&args, output),
+        Command::DeviceCert(args) => device_cert::run(&args, output),
         Command::Release(args) => release::run(args, output).await,
         Command::Devices(args) => devices::run(args, output).await,
         Command::Rollout(command) => rollout::run(command, output).await,

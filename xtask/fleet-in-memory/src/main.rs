@@ -111,6 +111,7 @@ fn config(args: &Args) -> Config {
     Config {
         data: args.data.clone(),
         http: args.http,
+        tls: None,
         mqtt: MqttConfig::Embedded {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             room: ROOM,

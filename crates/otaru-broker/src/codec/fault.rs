@@ -8,6 +8,9 @@ pub(crate) enum Fault {
     /// Bytes that are no packet of this version.
     #[error("the bytes are no MQTT packet; look whether the client speaks another protocol here")]
     Malformed,
+    /// Beginning of a connection of TLS.
+    #[error("TLS is not spoken at this port; use mqtt://, or the port for mqtts://")]
+    Tls,
     /// A packet that the protocol does not allow, or not now.
     #[error("the packet breaks a rule of the protocol; the client is to be corrected")]
     Protocol,
@@ -29,7 +32,7 @@ impl Fault {
     /// Returns the reason code of version 5 for this fault.
     pub(crate) fn reason(self) -> Reason {
         match self {
-            Self::Malformed => Reason::MalformedPacket,
+            Self::Malformed | Self::Tls => Reason::MalformedPacket,
             Self::Protocol => Reason::ProtocolError,
             Self::TooLarge => Reason::PacketTooLarge,
             Self::TopicAlias => Reason::TopicAliasInvalid,

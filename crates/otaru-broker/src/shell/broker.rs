@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::serve;
 use super::listener::listen;
 use super::shared::{Shared, Visit, now};
 use super::timekeeper::keep_time;
 use super::wire::Wire;
+use crate::channel::ChannelHandle;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::router::{Ended, Stats};
@@ -70,7 +71,22 @@ impl<P: Policy> Broker<P> {
         proxies: impl IntoIterator<Item = IpAddr>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let proxies = proxies.into_iter().map(|ip| ip.to_canonical()).collect();
-        listen(Arc::clone(&self.0), listener, proxies)
+        listen(Arc::clone(&self.0), listener, proxies, |stream, _| (stream, ChannelHandle::default()))
+    }
+
+    /// Takes connections from a listener until the broker stops, and puts something around each stream, such as TLS. The handle says what
+    /// came of that. Nothing may be waited for meanwhile: a handshake is for the first who reads the stream, so that it lies within the
+    /// time and the bounds of a login.
+    pub fn listen_with<S, W>(
+        &self,
+        listener: TcpListener,
+        wrap: W,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        W: Fn(TcpStream, SocketAddr) -> (S, ChannelHandle) + Send + 'static,
+    {
+        listen(Arc::clone(&self.0), listener, [].into(), wrap)
     }
 
     /// Serves one connection, of whatever kind, until it ends.

@@ -1,16 +1,18 @@
 //! A TCP listener that hands its sockets to the broker, and pauses when the system has no more of them.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::serve;
 use super::shared::{Shared, Visit, now};
 use super::wire::Wire;
+use crate::channel::ChannelHandle;
 use crate::policy::Policy;
 
 /// Pause when the system gives no connection, as when there are no more descriptors.
@@ -25,8 +27,17 @@ const SILENCE: Duration = Duration::from_secs(60);
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// Takes connections until the broker stops. These `proxies` may name who is behind them.
-pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListener, proxies: Box<[IpAddr]>) {
+/// Takes connections until the broker stops. These `proxies` may name who is behind them; `wrap` puts something around each stream.
+pub(super) async fn listen<P, S, W>(
+    shared: Arc<Shared<P>>,
+    listener: TcpListener,
+    proxies: Box<[IpAddr]>,
+    wrap: W,
+) where
+    P: Policy,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    W: Fn(TcpStream, SocketAddr) -> (S, ChannelHandle) + Send + 'static,
+{
     let mut told: Option<Instant> = None;
     loop {
         // Before the look whether it has stopped: a stop in between would not be heard of.
@@ -42,9 +53,12 @@ pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListe
             Ok((stream, peer)) => {
                 prepare(&stream);
                 let is_proxy = proxies.contains(&peer.ip().to_canonical());
-                match Visit::begin(&shared, peer) {
+                let visit = Visit::begin(&shared, peer);
+                let (stream, channel) = wrap(stream, peer);
+                match visit {
                     Ok(mut visit) => {
                         visit.is_proxy = is_proxy;
+                        visit.channel = channel;
                         drop(tokio::spawn(serve(visit, stream)));
                     }
                     Err(Some(dismissal)) => drop(tokio::spawn(dismissal.serve(Wire::new(stream), is_proxy))),

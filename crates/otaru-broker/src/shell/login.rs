@@ -1,5 +1,6 @@
 //! The login of a connection: its first packet, the policy's decision, and the answer.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::dismissal::{Dismissal, dismiss, level, see_off};
 use super::proxy::take_header;
 use super::shared::{Shared, Visit, now};
 use super::wire::Wire;
+use crate::channel::Channel;
 use crate::codec::connect::Connect;
 use crate::codec::fault::Fault;
 use crate::codec::frame::{self, Cut};
@@ -20,6 +22,9 @@ use crate::policy::{Admission, ConnectRequest, Event, Password, Policy, Refusal}
 use crate::reason::Reason;
 use crate::router::{Accepted, Router, Ticket, manner};
 use crate::version::Version;
+
+/// Beginning of a connection of TLS: a record of a handshake, and the first byte of a version.
+const TLS: [u8; 2] = [0x16, 3];
 
 /// Reason that a login came to nothing.
 enum Failure {
@@ -72,17 +77,17 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
         reason = evicted => Err(reason),
         outcome = timeout(time, attempt(visit, &mut wire, &mut client)) => outcome.map_err(|_| Reason::KeepAliveTimeout),
     };
-    let (reason, answer) = match outcome {
+    let (reason, words, answer) = match outcome {
         Ok(Ok(accepted)) => return Some((wire, accepted)),
         Ok(Err(Failure::Gone)) => return None,
         Err(reason) | Ok(Err(Failure::SentAway(reason))) => {
-            tell_refusal(visit, &client, reason);
+            tell_refusal(visit, &client, reason, &reason);
             visit.leave();
             dismiss(wire, reason).await;
             return None;
         }
         Ok(Err(Failure::TurnedBack(reason))) => {
-            tell_refusal(visit, &client, reason);
+            tell_refusal(visit, &client, reason, &reason);
             visit.leave();
             match Dismissal::begin(&visit.shared.dismissals, reason) {
                 Some(dismissal) => dismissal.serve(wire, false).await,
@@ -90,14 +95,17 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
             }
             return None;
         }
-        Ok(Err(Failure::Fault(fault))) => (fault.reason(), answer_to(fault, &wire.incoming)),
+        Ok(Err(Failure::Fault(fault))) => {
+            (fault.reason(), fault.to_string(), answer_to(fault, &wire.incoming))
+        }
         Ok(Err(Failure::Refused(manner, refusal))) => {
             let mut answer = Vec::new();
             manner.refuse(&mut answer, refusal.reason, refusal.text.as_deref());
-            (refusal.reason, answer)
+            let words = refusal.text.unwrap_or_else(|| refusal.reason.to_string());
+            (refusal.reason, words, answer)
         }
     };
-    tell_refusal(visit, &client, reason);
+    tell_refusal(visit, &client, reason, &words);
     visit.leave();
     if !answer.is_empty() {
         see_off(&visit.shared.farewells, wire, &answer).await;
@@ -106,8 +114,8 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Tells the log and the policy that somebody was sent away.
-fn tell_refusal<P: Policy>(visit: &Visit<P>, client: &str, reason: Reason) {
-    visit.shared.note_refusal(visit.peer, reason);
+fn tell_refusal<P: Policy>(visit: &Visit<P>, client: &str, reason: Reason, words: &dyn fmt::Display) {
+    visit.shared.note_refusal(visit.peer, words);
     visit.shared.policy.event(Event::Refused { client, peer: visit.peer, reason });
 }
 
@@ -157,6 +165,7 @@ async fn attempt<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
         peer: visit.peer,
         version: connect.version,
         takeover: accepted.takeover,
+        over_tls: matches!(visit.channel.get(), Channel::Tls { .. }),
     });
     Ok(accepted)
 }
@@ -179,6 +188,9 @@ async fn first_packet<S: AsyncRead + AsyncWrite + Unpin>(
     limit: usize,
 ) -> Result<usize, Failure> {
     loop {
+        if wire.incoming.starts_with(&TLS) {
+            return Err(Failure::Fault(Fault::Tls));
+        }
         if let Cut::Whole(packet) = frame::cut(&wire.incoming, limit).map_err(Failure::Fault)? {
             return Ok(packet.length);
         }
@@ -238,6 +250,7 @@ fn request<P: Policy>(visit: &Visit<P>, connect: &Connect<'_>) -> ConnectRequest
         peer: visit.peer,
         proxy: visit.proxy.as_deref().copied(),
         version: connect.version,
+        channel: visit.channel.get(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! State that all tasks of a broker share, and a socket's stay in it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::dismissal::{DISMISSALS, Dismissal, FAREWELLS};
 use super::door::{Door, Origin, Standing};
+use crate::channel::ChannelHandle;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::router::Router;
@@ -103,7 +105,7 @@ impl<P: Policy> Shared<P> {
     }
 
     /// Writes a line about a refusal to the log, unless there was one within the last second.
-    pub(super) fn note_refusal(&self, peer: SocketAddr, reason: Reason) {
+    pub(super) fn note_refusal(&self, peer: SocketAddr, reason: &dyn fmt::Display) {
         if let Some(count) = self.door(|door| door.refuse(now())) {
             tracing::info!(%peer, %reason, count, "MQTT connections were refused");
         }
@@ -115,6 +117,7 @@ pub(super) struct Visit<P: Policy> {
     pub(super) shared: Arc<Shared<P>>,
     pub(super) signal: Arc<Signal>,
     pub(super) peer: SocketAddr,
+    pub(super) channel: ChannelHandle,
     /// Whether the peer is a proxy that may name another.
     pub(super) is_proxy: bool,
     /// Proxy that has named the peer.
@@ -135,11 +138,12 @@ impl<P: Policy> Visit<P> {
         };
         match entered {
             Ok(pass) => {
-                let (shared, standing) = (Arc::clone(shared), Standing::Silent(pass));
-                Ok(Self { shared, signal, peer, is_proxy: false, proxy: None, standing })
+                let (shared, channel) = (Arc::clone(shared), ChannelHandle::default());
+                let standing = Standing::Silent(pass);
+                Ok(Self { shared, signal, peer, channel, is_proxy: false, proxy: None, standing })
             }
             Err(reason) => {
-                shared.note_refusal(peer, reason);
+                shared.note_refusal(peer, &reason);
                 Err(Dismissal::begin(&shared.dismissals, reason))
             }
         }

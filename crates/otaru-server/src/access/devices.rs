@@ -8,7 +8,7 @@ use otaru_rollout::{DeviceId, Span, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::json;
 
-use super::{audit, fleet_keys};
+use super::{audit, fleet_keys, serials};
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::db::DbError;
@@ -25,6 +25,7 @@ use crate::secret;
 pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Problem> {
     edit::exists(tx, device)?;
     let password = secret::password().map_err(|error| Problem::internal(&error))?;
+    serials::end(tx, device, serials::Ended::Replaced)?;
     let hash = secret::hash(&password).0;
     let sql = "UPDATE devices SET secret = ?, fleet_key = NULL, revision = revision + 1
                WHERE id = ? AND retired_at IS NULL";
@@ -48,8 +49,8 @@ pub enum Refused {
     BadLogin,
     /// The password is good, and there is no room for one more device.
     NoRoom {
-        /// Id of the fleet key that is the password.
-        key: String,
+        /// Id of the fleet key that is the password; none where a certificate is.
+        key: Option<String>,
         /// Bound that is reached.
         why: NoRoom,
     },
@@ -103,7 +104,7 @@ pub async fn verify(
 
 fn no_room(app: &Shared, device: &DeviceId, key: FleetKey, why: NoRoom) -> Refused {
     app.registry.note(device, &why);
-    Refused::NoRoom { key: key.id, why }
+    Refused::NoRoom { key: Some(key.id), why }
 }
 
 /// Registers a device that comes with a good fleet key. One that is registered counts for the key's hour, whether or not somebody still

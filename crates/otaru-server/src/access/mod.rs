@@ -7,12 +7,14 @@
 //! A function that takes a connection, or `App`, may fail as the database does; what it says under "Errors" comes on top.
 
 pub mod audit;
+pub mod certificates;
 pub mod credentials;
 pub mod devices;
 pub mod first;
 pub mod fleet_keys;
 pub mod name;
 pub mod offline;
+pub mod serials;
 pub mod sessions;
 pub mod tokens;
 pub mod verify;

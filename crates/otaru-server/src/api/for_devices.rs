@@ -16,6 +16,7 @@ use crate::app::Shared;
 use crate::caller::Caller;
 use crate::devices::bounds::NoRoom;
 use crate::devices::commands::device_id;
+use crate::http::OverTls;
 use crate::problem::Problem;
 use crate::rates::Registration;
 use crate::reconcile;
@@ -101,6 +102,7 @@ async fn report(
     let (parts, body) = request.into_parts();
     may_report(&app, &id, &parts).await?;
     app.polls.count(&id, app.clock.now())?;
+    let over_tls = parts.extensions.get::<OverTls>().is_some();
     let request = axum::extract::Request::from_parts(parts, body);
     let Body(report): Body<Status<String>> = Body::from_request(request, &app).await?;
     let report = reconcile::report::bounded(report);
@@ -108,7 +110,7 @@ async fn report(
         return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
     }
     reconcile::take_poll(&app, &id, report).await?;
-    let base = crate::address::for_devices(&app.public_base);
+    let base = app.device_bases.of(over_tls).to_owned();
     let offer = app.db.read(move |tx| reconcile::standing_offer(tx, &id, &base)).await?;
     Ok(Json(Orders { offer }))
 }
@@ -120,7 +122,9 @@ async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Pr
                 logged_in(parts);
                 Ok(())
             }
-            Err(Refused::NoRoom { key, why }) => Err(found_no_room(app, &key, why, parts)),
+            Err(Refused::NoRoom { key, why }) => {
+                Err(found_no_room(app, key.as_deref().unwrap_or_default(), why, parts))
+            }
             Err(Refused::Unknown(error)) => Err(error.into()),
             Err(Refused::BadLogin) => {
                 app.failed_logins.count(peer(parts), app.clock.now())?;

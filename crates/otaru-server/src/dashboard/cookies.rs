@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::access::sessions;
 use crate::app::App;
+use crate::http::OverTls;
 
 /// Cookie of a session.
 pub(super) const SESSION: &str = "otaru_session";
@@ -35,13 +36,17 @@ pub(super) fn no_session() -> HeaderValue {
     HeaderValue::from_static("otaru_session=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")
 }
 
-/// Whether somebody came over TLS: a proxy that is trusted says so.
-pub(super) fn is_secure(app: &App, headers: &HeaderMap, connection: Option<IpAddr>) -> bool {
+/// Whether somebody came over TLS: to this server, or to a proxy that is trusted and says so.
+pub(super) fn is_secure(
+    app: &App,
+    headers: &HeaderMap,
+    connection: Option<IpAddr>,
+    tls: Option<OverTls>,
+) -> bool {
     let trusted = connection.is_some_and(|ip| app.config.trusted_proxies.contains(&ip.to_canonical()));
-    trusted
-        && headers
-            .get("x-forwarded-proto")
-            .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+    let forwarded = headers.get("x-forwarded-proto");
+    let forwarded = forwarded.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+    tls.is_some() || trusted && forwarded
 }
 
 #[cfg(test)]

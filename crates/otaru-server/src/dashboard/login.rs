@@ -19,7 +19,7 @@ use super::visitor::Visitor;
 use crate::access::{audit, sessions, tokens};
 use crate::app::{App, Shared};
 use crate::caller::Caller;
-use crate::http::Peer;
+use crate::http::{OverTls, Peer};
 use crate::problem::Problem;
 
 pub(super) fn router() -> Router<Shared> {
@@ -53,9 +53,15 @@ fn destination(fields: &Fields) -> String {
     if ours { to.to_owned() } else { "/".to_owned() }
 }
 
-fn page(app: &App, to: String, error: Option<String>, peer: IpAddr, headers: &HeaderMap) -> Page {
+fn page(
+    app: &App,
+    to: String,
+    error: Option<String>,
+    (peer, secure): (IpAddr, bool),
+    headers: &HeaderMap,
+) -> Page {
     let guests = guests(app, peer, headers);
-    let in_clear = !peer.to_canonical().is_loopback() && !is_secure(app, headers, Some(peer));
+    let in_clear = !peer.to_canonical().is_loopback() && !secure;
     draw(&LoginPage { shell: Shell::bare("Log in"), to, error, guests, in_clear })
 }
 
@@ -63,6 +69,7 @@ async fn show(
     State(app): State<Shared>,
     Query(fields): Query,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    tls: Option<axum::Extension<OverTls>>,
     headers: HeaderMap,
     visitor: Result<Visitor, Response>,
 ) -> Page {
@@ -70,17 +77,20 @@ async fn show(
     if visitor.is_ok() {
         return Ok(Redirect::to(&to).into_response());
     }
-    page(&app, to, None, peer.ip(), &headers)
+    let secure = is_secure(&app, &headers, Some(peer.ip()), tls.map(|tls| tls.0));
+    page(&app, to, None, (peer.ip(), secure), &headers)
 }
 
 async fn enter(
     State(app): State<Shared>,
     axum::Extension(Peer(peer)): axum::Extension<Peer>,
     ConnectInfo(connection): ConnectInfo<SocketAddr>,
+    tls: Option<axum::Extension<OverTls>>,
     headers: HeaderMap,
     Form(fields): Form,
 ) -> Page {
     let to = destination(&fields);
+    let secure = is_secure(&app, &headers, Some(connection.ip()), tls.map(|tls| tls.0));
     let caller = match app.tokens.verify(fields.text("token")).await? {
         Ok(caller) => caller,
         Err(refusal) => {
@@ -88,12 +98,12 @@ async fn enter(
                 Ok(()) => format!("{}.", sentence(&refusal.to_string())),
                 Err(problem) => sentence(&problem.detail),
             };
-            let mut response = page(&app, to, Some(detail), connection.ip(), &headers)?;
+            let mut response = page(&app, to, Some(detail), (connection.ip(), secure), &headers)?;
             *response.status_mut() = StatusCode::UNAUTHORIZED;
             return Ok(response);
         }
     };
-    admit(&app, caller, &to, is_secure(&app, &headers, Some(connection.ip()))).await
+    admit(&app, caller, &to, secure).await
 }
 
 /// Whether somebody may come in without a token: only where that was asked for, from this machine, and by a name of this machine,

@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     include_str!("names.sql"),
     include_str!("epochs.sql"),
     include_str!("came_with.sql"),
+    include_str!("certificates.sql"),
 ];
 
 /// The steps that are missing.

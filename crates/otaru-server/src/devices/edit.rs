@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{history, rows, tags};
 use crate::access::audit;
+use crate::access::serials::{self, Ended};
 use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::rollouts::device::{device_changed, device_retired};
@@ -58,6 +59,7 @@ pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) ->
     exists(tx, device)?;
     let sql = "UPDATE devices SET retired_at = ?, reachable = 0, revision = revision + 1 WHERE id = ?";
     tx.execute(sql, params![now.0.cast_signed(), device.as_str()])?;
+    serials::end(tx, device, Ended::Retired)?;
     // From here on no rollout takes it.
     let changes = device_retired(tx, device, now)?;
     history::note(tx, device, "retired", &json!({"by": caller.name}), now)?;
@@ -77,6 +79,7 @@ pub fn unretire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) 
     }
     let sql = "UPDATE devices SET retired_at = NULL, revision = revision + 1 WHERE id = ?";
     tx.execute(sql, [device.as_str()])?;
+    serials::restore(tx, device)?;
     history::note(tx, device, "unretired", &json!({"by": caller.name}), now)?;
     audit::note(tx, caller, "device.unretire", &format!("device/{device}"), &json!({}), now)?;
     Ok(device_changed(tx, device, now)?)

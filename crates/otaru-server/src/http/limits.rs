@@ -19,6 +19,8 @@ pub struct Limits {
     pub per_address: usize,
     /// Event streams of one token.
     pub streams: usize,
+    /// Time for a handshake of TLS.
+    pub handshake: Duration,
     /// Time for a request's head, and for which a connection may be idle.
     pub head: Duration,
     /// Time for which a reader may take nothing of an answer.
@@ -38,6 +40,7 @@ impl Limits {
             queue,
             per_address: MOST_PER_ADDRESS.min(connections / 2).max(1),
             streams: MOST_STREAMS.min(connections / 4).max(1),
+            handshake: Duration::from_secs(10),
             head: Duration::from_secs(15),
             stall: Duration::from_secs(30),
             patience: Duration::from_millis(500),
@@ -57,6 +60,11 @@ impl Limits {
     /// Time for a request's head in the reserve.
     pub(super) fn short_head(&self) -> Duration {
         self.head / 3
+    }
+
+    /// Time for a handshake in the reserve.
+    pub(super) fn short_handshake(&self) -> Duration {
+        self.handshake / 3
     }
 
     /// Time for which a reader in the reserve may take nothing.

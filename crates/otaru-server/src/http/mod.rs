@@ -8,7 +8,9 @@ mod room;
 mod sender;
 mod stall;
 mod stranger;
+mod transport;
 mod waiting;
+mod wrong_port;
 
 use std::convert::Infallible;
 use std::io;
@@ -18,13 +20,14 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::counter::Counter;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -32,10 +35,12 @@ use tower::ServiceExt as _;
 use self::room::{Admission, ConnectionSlot, Room};
 use self::stall::Stalling;
 use crate::problem::Problem;
+use crate::tls::{Accepted, PlainOnly, Told};
 
 pub use self::limits::Limits;
 pub use self::sender::Peer;
 pub use self::stranger::Stranger;
+pub use self::transport::{OverTls, Transport};
 
 /// Bytes of the longest head.
 const LONGEST_HEAD: usize = 64 * 1024;
@@ -58,6 +63,10 @@ const BREATH: Duration = Duration::from_millis(100);
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// Seconds after which somebody for whom there was no room may come again.
 const COME_AGAIN: u32 = 5;
+/// Line of the log about peers that speak TLS where it is not spoken.
+const SPOKE_TLS: &str = "TLS is spoken to the port for plain HTTP: use http://, or the port for https://";
+/// Word for browsers that are to come back over TLS only.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Rules of a listener.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +77,8 @@ pub struct Rules {
     pub proxies: Vec<IpAddr>,
     /// Counts connections and requests for which there was no room.
     pub turned_away: Counter,
+    /// Whether browsers that came over TLS are to come back over TLS only, for a year.
+    pub hsts: bool,
 }
 
 /// Binds an address.
@@ -89,33 +100,53 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves `router` by these rules until `stop`, then finishes what is under way.
+/// Serves `router` in plain HTTP by these rules until `stop`, then finishes what is under way.
 pub async fn serve(listener: TcpListener, router: Router, rules: Rules, stop: CancellationToken) {
-    let door = Arc::new(Door { room: Room::new(&rules.limits), rules, told: Mutex::default() });
-    let graceful = GracefulShutdown::new();
-    while let Some((stream, peer, admission)) = door.accept(&listener, &stop).await {
-        let (door, router) = (Arc::clone(&door), router.clone());
-        let (watcher, stop) = (graceful.watcher(), stop.clone());
-        tokio::spawn(async move {
-            let place = match admission {
-                Admission::ConnectionSlot(place) => Some(place),
-                Admission::Queue(queued) => tokio::select! {
-                    place = door.room.wait(queued) => place,
-                    () = stop.cancelled() => return,
-                },
+    Site::new(router, rules).serve(listener, Transport::Plain, stop).await;
+}
+
+/// A site behind one listener or several, whose connections share its room.
+#[derive(Clone)]
+pub struct Site {
+    door: Arc<Door>,
+    router: Router,
+}
+
+impl Site {
+    /// Puts these rules around a router.
+    pub fn new(router: Router, rules: Rules) -> Self {
+        let (told, spoke_tls) = Default::default();
+        Self { door: Arc::new(Door { room: Room::new(&rules.limits), rules, told, spoke_tls }), router }
+    }
+
+    /// Serves it at a listener until `stop`, then finishes what is under way.
+    pub async fn serve(self, listener: TcpListener, transport: Transport, stop: CancellationToken) {
+        let Self { door, router } = self;
+        let graceful = GracefulShutdown::new();
+        while let Some((stream, peer, admission)) = door.accept(&listener, &stop).await {
+            let visit = Visit {
+                router: router.clone(),
+                peer,
+                transport: transport.clone(),
+                watcher: graceful.watcher(),
+                stop: stop.clone(),
             };
-            match place {
-                Some(place) => door.converse(router, stream, peer, place, watcher).await,
-                None => {
-                    door.no_room();
-                }
-            }
-        });
+            tokio::spawn(Arc::clone(&door).attend(stream, admission, visit));
+        }
+        drop(listener);
+        if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some answers were not finished in time");
+        }
     }
-    drop(listener);
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some answers were not finished in time");
-    }
+}
+
+/// A connection's visit to a site.
+struct Visit {
+    router: Router,
+    peer: SocketAddr,
+    transport: Transport,
+    watcher: Watcher,
+    stop: CancellationToken,
 }
 
 /// Admission of connections.
@@ -124,6 +155,8 @@ struct Door {
     rules: Rules,
     /// Time of the last log line about a connection that found no room.
     told: Mutex<Option<Instant>>,
+    /// Peers that speak TLS where it is not spoken.
+    spoke_tls: Told,
 }
 
 impl Door {
@@ -165,36 +198,83 @@ impl Door {
         self.rules.proxies.contains(&ip)
     }
 
-    /// Answers the requests of a connection until it ends, or has to make room for others.
-    async fn converse(
-        self: Arc<Self>,
-        router: Router,
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: ConnectionSlot,
-        watcher: Watcher,
-    ) {
-        let limits = self.rules.limits;
-        let (head, stall) = match place.reserved {
-            true => (limits.short_head(), limits.short_stall()),
-            false => (limits.head, limits.stall),
+    /// Waits for a place where there is none yet, and answers requests.
+    async fn attend(self: Arc<Self>, stream: TcpStream, admission: Admission, visit: Visit) {
+        let place = match admission {
+            Admission::ConnectionSlot(place) => Some(place),
+            Admission::Queue(queued) => tokio::select! {
+                place = self.room.wait(queued) => place,
+                () = visit.stop.cancelled() => return,
+            },
         };
+        match place {
+            Some(place) => self.converse(stream, place, visit).await,
+            None => self.no_room(),
+        }
+    }
+
+    /// Answers the requests of a connection until it ends, or has to make room for others.
+    async fn converse(self: Arc<Self>, stream: TcpStream, place: ConnectionSlot, visit: Visit) {
+        let limits = self.rules.limits;
+        let stall = if place.reserved { limits.short_stall() } else { limits.stall };
+        let (peer, wait) = (visit.peer, Arc::clone(&place.entry.wait));
+        let stream = Stalling::new(stream, stall, Arc::clone(&wait));
+        tokio::select! {
+            () = self.open(stream, Arc::new(place), visit) => {}
+            () = wait.ended() => tracing::debug!(%peer, "a connection made room for others"),
+        }
+    }
+
+    /// Finds out what is spoken, and speaks it.
+    async fn open(self: Arc<Self>, stream: Stalling, place: Arc<ConnectionSlot>, visit: Visit) {
+        let acceptor = match &visit.transport {
+            Transport::Plain => {
+                let (door, peer) = (Arc::clone(&self), visit.peer);
+                let stream = PlainOnly::new(stream, move || door.spoke_tls.tell(peer, SPOKE_TLS));
+                return self.speak(stream, None, place, visit).await;
+            }
+            Transport::Tls(acceptor) => Arc::clone(acceptor),
+        };
+        let limits = self.rules.limits;
+        let time = if place.reserved { limits.short_handshake() } else { limits.handshake };
+        let accepted = tokio::select! {
+            accepted = acceptor.accept(stream, visit.peer, time) => accepted,
+            () = visit.stop.cancelled() => return,
+        };
+        match accepted {
+            Some(Accepted::Tls(stream)) => self.speak(stream, Some(OverTls), place, visit).await,
+            Some(Accepted::Plain(stream)) => {
+                let visit = Visit { router: wrong_port::router(), ..visit };
+                self.speak(stream, None, place, visit).await;
+            }
+            None => {}
+        }
+    }
+
+    /// Speaks HTTP on a stream.
+    async fn speak<S>(
+        self: Arc<Self>,
+        stream: S,
+        tls: Option<OverTls>,
+        place: Arc<ConnectionSlot>,
+        visit: Visit,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = self.rules.limits;
+        let head = if place.reserved { limits.short_head() } else { limits.head };
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(LONGEST_HEAD);
         builder.keep_alive(!place.reserved);
-        let place = Arc::new(place);
-        let wait = Arc::clone(&place.entry.wait);
+        let Visit { router, peer, watcher, .. } = visit;
+        let door = Arc::clone(&self);
         let service = tower::service_fn(move |request| {
-            Arc::clone(&self).answer(router.clone(), request, peer, Arc::clone(&place))
+            Arc::clone(&door).answer(router.clone(), request, (peer, tls), Arc::clone(&place))
         });
-        let stream = TokioIo::new(Stalling::new(stream, stall, Arc::clone(&wait)));
-        let connection = watcher.watch(builder.serve_connection(stream, TowerToHyperService::new(service)));
-        tokio::select! {
-            // What a peer does to its connection is its own affair.
-            outcome = connection => if let Err(error) = outcome {
-                tracing::debug!(%peer, %error, "a connection broke");
-            },
-            () = wait.ended() => tracing::debug!(%peer, "a connection made room for others"),
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        // What a peer does to its connection is its own affair.
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%peer, %error, "a connection broke");
         }
     }
 
@@ -202,7 +282,7 @@ impl Door {
         self: Arc<Self>,
         router: Router,
         request: hyper::Request<Incoming>,
-        peer: SocketAddr,
+        (peer, tls): (SocketAddr, Option<OverTls>),
         place: Arc<ConnectionSlot>,
     ) -> Result<Response, Infallible> {
         let wait = &place.entry.wait;
@@ -230,7 +310,13 @@ impl Door {
         extensions.insert(ConnectInfo(peer));
         extensions.insert(Peer(sender));
         extensions.insert(stranger.clone().on(wait));
-        let response = router.oneshot(request).await?;
+        if let Some(tls) = tls {
+            extensions.insert(tls);
+        }
+        let mut response = router.oneshot(request).await?;
+        if tls.is_some() && self.rules.hsts {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+        }
         // Whatever of the request's body nobody waits for any more.
         wait.moves();
         if place.reserved && reads && is_long(&response) {

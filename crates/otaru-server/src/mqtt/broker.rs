@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use otaru_broker::client::{BrokerUrl, Login, Secret};
-use otaru_broker::{Admission, Broker, ConnectRequest, EndOptions, Event, OneLogin, Policy, Refusal};
+use otaru_broker::{
+    Admission, Broker, Channel, ConnectRequest, EndOptions, Event, OneLogin, Policy, Reason, Refusal,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -14,9 +16,13 @@ use tokio::task::JoinHandle;
 use super::access::{self, Authenticator, Identity, Visitor};
 use super::bounds;
 use super::connections::{Connections, EndConnections};
+use crate::tls::MqttTls;
 
 /// The user name of the server itself.
 const SERVER: &str = "otaru-server";
+
+/// Sentence for clients that speak plain MQTT where TLS is spoken.
+const NEEDS_TLS: &str = "this port speaks TLS, and plain MQTT was spoken to it; use mqtts://";
 
 /// A running broker; it stops when this is dropped.
 pub struct EmbeddedBroker {
@@ -25,6 +31,8 @@ pub struct EmbeddedBroker {
     broker: Broker<Guard>,
     connections: Arc<Connections>,
     task: JoinHandle<()>,
+    /// The listener that speaks TLS.
+    over_tls: Option<JoinHandle<()>>,
 }
 
 impl EmbeddedBroker {
@@ -57,7 +65,19 @@ impl EmbeddedBroker {
         let task = tokio::spawn(broker.listen_behind(listener, proxies.iter().copied()));
         let mut url = BrokerUrl::new(reachable(address).ip().to_string(), address.port());
         (url.username, url.password) = (Some(login.username), Some(login.password));
-        Ok(Self { url, address, broker, connections, task })
+        Ok(Self { url, address, broker, connections, task, over_tls: None })
+    }
+
+    /// Listens at another address, over TLS. Returns the address.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub async fn listen_over_tls(&mut self, listen: SocketAddr, tls: MqttTls) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let listening = self.broker.listen_with(listener, move |stream, peer| tls.wrap(stream, peer));
+        self.over_tls = Some(tokio::spawn(listening));
+        Ok(address)
     }
 
     /// Returns the address of the broker, with the login to use.
@@ -82,7 +102,17 @@ impl EmbeddedBroker {
 
     /// Resolves when the broker ends on its own, with the reason.
     pub async fn failed(&mut self) -> String {
-        match (&mut self.task).await {
+        let over_tls = async {
+            match &mut self.over_tls {
+                Some(task) => task.await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = &mut self.task => ended,
+            ended = over_tls => ended,
+        };
+        match ended {
             Ok(()) => "the broker stopped".into(),
             Err(error) => error.to_string(),
         }
@@ -93,6 +123,9 @@ impl Drop for EmbeddedBroker {
     fn drop(&mut self) {
         self.connections.leave();
         self.task.abort();
+        if let Some(task) = &self.over_tls {
+            task.abort();
+        }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let broker = self.broker.clone();
             runtime.spawn(async move { broker.stop().await });
@@ -147,6 +180,9 @@ impl Policy for Guard {
     type Identity = Identity;
 
     async fn identify(&self, request: ConnectRequest) -> Result<Admission<Identity>, Refusal> {
+        if request.channel == Channel::PlainAtTls {
+            return Err(Refusal { reason: Reason::NotAuthorized, text: Some(NEEDS_TLS.to_owned()) });
+        }
         let Visitor { identity, is_registered, fleet_key } = match self.server.admits(&request) {
             true => Visitor::from(Identity::Server),
             false => self.authenticator.identify(request).await?,
@@ -169,11 +205,11 @@ impl Policy for Guard {
 
     fn event(&self, event: Event<'_, Identity>) {
         match event {
-            Event::Connected { identity, client, peer, takeover, .. } => {
+            Event::Connected { identity, client, peer, takeover, over_tls, .. } => {
                 if takeover && let Some(told) = self.connections.taken_over(client, peer, Instant::now()) {
                     tracing::warn!(client, why = %told.detail, "a client id is taken over again and again");
                 }
-                self.connections.came(identity);
+                self.connections.came(identity, over_tls);
             }
             Event::Disconnected { identity, .. } => self.connections.went(identity),
             _ => {}

@@ -6,7 +6,7 @@
 //! Two boards of one name take the connection from each other without end: MQTT lets the newer one have it, and the older one comes
 //! back, ours after a minute. One takeover is a restart. Many in a short time are told, and fewer where two addresses take turns.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,6 +50,8 @@ pub struct Connections {
 struct Inner {
     /// Numbers of connections.
     connected: HashMap<Identity, u32>,
+    /// Those of them whose newest connection came over TLS.
+    over_tls: HashSet<Identity>,
     takeovers: HashMap<String, Takeovers>,
     /// Times of the log lines about takeovers.
     lines: VecDeque<Instant>,
@@ -177,15 +179,30 @@ impl Connections {
         self.lock().takeovers.get(client)?.contested(now)
     }
 
-    pub(super) fn came(&self, who: &Identity) {
-        *self.lock().connected.entry(who.clone()).or_default() += 1;
+    /// Whether this device's newest connection came over TLS.
+    pub fn is_over_tls(&self, device: &str) -> bool {
+        let inner = self.lock();
+        let identities = [Identity::Device(device.to_owned()), Identity::Local(device.to_owned())];
+        identities.iter().any(|identity| inner.over_tls.contains(identity))
+    }
+
+    pub(super) fn came(&self, who: &Identity, over_tls: bool) {
+        let mut all = self.lock();
+        *all.connected.entry(who.clone()).or_default() += 1;
+        match over_tls {
+            true => drop(all.over_tls.insert(who.clone())),
+            false => drop(all.over_tls.remove(who)),
+        }
     }
 
     pub(super) fn went(&self, who: &Identity) {
         let mut all = self.lock();
         match all.connected.get_mut(who) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(all.connected.remove(who)),
+            _ => {
+                all.connected.remove(who);
+                all.over_tls.remove(who);
+            }
         }
     }
 
@@ -226,14 +243,26 @@ mod tests {
     #[test]
     fn a_new_connection_outlives_the_old_one() {
         let (connections, lamp) = (Connections::default(), Identity::Device("lamp".into()));
-        connections.came(&lamp);
-        connections.came(&lamp);
+        connections.came(&lamp, false);
+        connections.came(&lamp, false);
         connections.went(&lamp);
         assert!(connections.has("lamp"));
         connections.went(&lamp);
         assert!(!connections.has("lamp"));
         connections.went(&lamp);
         assert!(!connections.has("lamp"));
+    }
+
+    #[test]
+    fn the_newest_connection_says_whether_a_device_came_over_tls() {
+        let (connections, lamp) = (Connections::default(), Identity::Device("lamp".into()));
+        connections.came(&lamp, true);
+        assert!(connections.is_over_tls("lamp") && !connections.is_over_tls("hall"));
+        connections.came(&lamp, false);
+        assert!(!connections.is_over_tls("lamp"));
+        connections.came(&lamp, true);
+        (0..3).for_each(|_| connections.went(&lamp));
+        assert!(!connections.is_over_tls("lamp") && connections.lock().over_tls.is_empty());
     }
 
     /// Lets a client come from machines of these numbers, one after the other; says how often that is told.
@@ -244,7 +273,7 @@ mod tests {
             if connections.has(client) {
                 told += usize::from(connections.taken_over(client, peer, at).is_some());
             }
-            connections.came(&Identity::Device(client.to_owned()));
+            connections.came(&Identity::Device(client.to_owned()), false);
         }
         told
     }

@@ -14,7 +14,7 @@ use otaru_rollout::{DeviceId, OfferId, RolloutId, Time};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::db::DbError;
 use crate::releases;
 use crate::rollouts::deployments;
@@ -89,8 +89,8 @@ pub async fn run(app: Shared, bus: impl Publish) {
 pub async fn send_all(app: &Shared, bus: &impl Publish) -> Result<(), String> {
     loop {
         let now = app.clock.now();
-        let base = crate::address::for_devices(&app.public_base);
-        let messages = app.db.read(move |tx| messages(tx, &base, now)).await;
+        let reader = app.clone();
+        let messages = app.db.read(move |tx| messages(tx, &reader, now)).await;
         let messages = messages.map_err(|error: DbError| error.to_string())?;
         if messages.is_empty() {
             return Ok(());
@@ -175,7 +175,7 @@ async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
         .await
 }
 
-fn messages(tx: &Connection, base: &str, now: Time) -> Result<Vec<OutboxMessage>, DbError> {
+fn messages(tx: &Connection, app: &App, now: Time) -> Result<Vec<OutboxMessage>, DbError> {
     let mut rows = tx.prepare_cached("SELECT id, device, message FROM outbox ORDER BY id LIMIT ?")?;
     let found = rows.query_map(params![BATCH], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
@@ -187,6 +187,7 @@ fn messages(tx: &Connection, base: &str, now: Time) -> Result<Vec<OutboxMessage>
         let message: Message =
             serde_json::from_str(&message).map_err(|error| DbError::corrupt("outbox.message", error))?;
         let row = OutboxMessage { id, device, text: None, expiry: Duration::ZERO, without_file: None };
+        let base = app.device_bases.of(app.connections.is_over_tls(row.device.as_str()));
         messages.push(compose(tx, row, message, base, now)?);
     }
     Ok(messages)

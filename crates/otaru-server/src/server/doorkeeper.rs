@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use otaru_format::topic::Topics;
 use otaru_rollout::DeviceId;
 
+use crate::access::certificates;
 use crate::access::devices::{self, Refused};
 use crate::app::Shared;
 use crate::db::DbError;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Visitor, is_private};
-use otaru_broker::{ConnectRequest, Reason, Refusal};
+use otaru_broker::{Channel, ConnectRequest, Reason, Refusal};
 
 /// Decides who may come to the embedded broker.
 pub(super) struct Doorkeeper(Shared);
@@ -40,6 +41,12 @@ impl Doorkeeper {
 
     async fn who(&self, request: ConnectRequest) -> Result<Visitor, Refused> {
         let app = &self.0;
+        if let Channel::Tls { certificate: Some(certificate) } = &request.channel {
+            let device = self.device(&request.client).ok_or(Refused::BadLogin)?;
+            let from = request.peer.ip().to_canonical();
+            certificates::verify(app, device.clone(), certificate, from).await?;
+            return Ok(Identity::Device(device.to_string()).into());
+        }
         let Some(password) = &request.password else {
             return self.without_login(&request).await?.ok_or(Refused::BadLogin);
         };

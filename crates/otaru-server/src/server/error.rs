@@ -7,6 +7,7 @@ use crate::access::tokens::NewTokenError;
 use crate::artifacts::ArtifactError;
 use crate::data_dir::DataDirError;
 use crate::db::DbError;
+use crate::tls::TlsError;
 use otaru_broker::client::BrokerError;
 
 /// Reasons for which a server does not start.
@@ -27,6 +28,9 @@ pub enum StartError {
     /// A key cannot be read.
     #[error(transparent)]
     Key(#[from] otaru_release::keys::KeyError),
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An address cannot be listened at.
     #[error(
         "cannot listen at {address} for {what}: {error}; is another server running? --{option} takes another address"

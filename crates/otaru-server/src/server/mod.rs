@@ -7,20 +7,25 @@
 //! | `expiry` | the end of who is connected with a token that has expired |
 //! | `conversation` | the server's own connection to the broker |
 //! | `publisher` | messages of the outbox on their way to the broker |
+//! | `listen` | addresses, bound or told why not |
 //! | `routes`, `metrics` | every route of the site, and that of the metrics |
 //! | `mount` | the site under a path |
+//! | `tls` | its certificate, and the listeners that speak TLS |
 
 mod broker;
 mod conversation;
 mod doorkeeper;
 mod error;
 mod expiry;
+mod listen;
 mod metrics;
 mod mount;
 mod publisher;
 mod routes;
+mod tls;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +33,10 @@ use tokio::task::JoinSet;
 
 pub use self::error::StartError;
 
+use self::listen::listen;
+use self::tls::{LookNow, ServerTls};
 use crate::access::first::{self, First};
+use crate::address::{DeviceBases, Listening};
 use crate::app::{App, Parts, Shared};
 use crate::artifacts::{Artifacts, DEFAULT_CACHE};
 use crate::clock::Clock;
@@ -50,7 +58,10 @@ const LITTLE_ROOM: usize = 500;
 /// A running server.
 pub struct Server {
     app: Shared,
-    http: SocketAddr,
+    listening: Listening,
+    mqtts: Option<SocketAddr>,
+    look_now: LookNow,
+    authority_file: Option<PathBuf>,
     metrics: Option<SocketAddr>,
     mqtt: BrokerUrl,
     first_token: Option<First>,
@@ -79,26 +90,55 @@ impl Server {
             tracing::warn!(%folder, "others may look into this folder; `chmod 700` it");
         }
         let keys = Keys::read(config.signing_key.as_deref(), &config.trusted_keys)?;
-        let listener = listen(config.http, "HTTP", "http").await?;
-        let http = listener.local_addr().unwrap_or(config.http);
+        let listener = match config.speaks_plain_http() {
+            true => Some(listen(config.http, "HTTP", "http").await?),
+            false => None,
+        };
+        let tls = match &config.tls {
+            Some(tls) => Some(ServerTls::open(&config, tls, &data, &clock).await?),
+            None => None,
+        };
+        let listening = Listening {
+            http: listener.as_ref().map(|listener| listener.local_addr().unwrap_or(config.http)),
+            https: tls.as_ref().zip(config.tls.as_ref()).map(|(tls, config)| tls.address(config)),
+        };
         let metrics_listener = match config.metrics {
             Some(address) => Some(listen(address, "metrics", "metrics").await?),
             None => None,
         };
         let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let public_base = address::public_base(config.public_url.as_deref(), listening);
+        let authority = tls.as_ref().and_then(ServerTls::authority);
         let app = Arc::new(App::new(Parts {
             db: Db::open(&data.database())?,
             artifacts: Artifacts::open(&data.artifacts(), DEFAULT_CACHE)?,
-            public_base: address::public_base(config.public_url.as_deref(), http),
+            device_bases: DeviceBases::new(&public_base, listening),
+            public_base,
             keys,
             clock,
             config,
         }));
         ingest::all_gone(&app).await?;
-        let (broker, mqtt) = broker::start(&app).await?;
+        let (mut broker, mqtt) = broker::start(&app).await?;
+        let mqtts = match (&mut broker, &tls) {
+            (Some(broker), Some(tls)) => Some(broker::listen_over_tls(&app, broker, tls).await?),
+            _ => None,
+        };
         let _ = app.public_mqtt.set(broker::as_devices_reach_it(&app.config.mqtt, mqtt.port));
         let mut tasks = JoinSet::new();
-        tasks.spawn(http::serve(listener, routes::router(app.clone()), rules(&app), app.stop.clone()));
+        let authority_file = authority.map(|authority| authority.certificate());
+        let router = routes::router(app.clone(), authority_file.clone());
+        let site = http::Site::new(router, rules(&app));
+        if let Some(listener) = listener {
+            tasks.spawn(site.clone().serve(listener, http::Transport::Plain, app.stop.clone()));
+        }
+        let look_now = LookNow::default();
+        if let Some(tls) = tls {
+            tls.check_name(&app.public_base);
+            let (listener, transport, fresh) = tls.into_parts(&app, look_now.clone());
+            tasks.spawn(site.serve(listener, transport, app.stop.clone()));
+            tasks.spawn(fresh);
+        }
         if let Some(listener) = metrics_listener {
             let router = metrics::router(app.clone());
             tasks.spawn(http::serve(listener, router, rules(&app), app.stop.clone()));
@@ -116,12 +156,46 @@ impl Server {
                 "room for {room} HTTP connections: allow more open files (ulimit -n, LimitNOFILE=)"
             );
         }
-        Ok(Self { app, http, metrics: metrics_address, mqtt, first_token, broker, tasks, _data: data })
+        let metrics = metrics_address;
+        Ok(Self {
+            app,
+            listening,
+            mqtts,
+            look_now,
+            authority_file,
+            metrics,
+            mqtt,
+            first_token,
+            broker,
+            tasks,
+            _data: data,
+        })
     }
 
-    /// Returns the listening address of HTTP.
+    /// Returns the listening address of plain HTTP; that of HTTPS where nothing else is spoken.
     pub fn http(&self) -> SocketAddr {
-        self.http
+        let any = self.listening.http.or(self.listening.https);
+        any.unwrap_or(self.app.config.http)
+    }
+
+    /// Returns the listening address of HTTPS, if it is spoken.
+    pub fn https(&self) -> Option<SocketAddr> {
+        self.listening.https
+    }
+
+    /// Returns the listening address of MQTTS, if the embedded broker speaks it.
+    pub fn mqtts(&self) -> Option<SocketAddr> {
+        self.mqtts
+    }
+
+    /// Returns the file of the certificate that others are to trust, where the server made its own.
+    pub fn authority_file(&self) -> Option<&Path> {
+        self.authority_file.as_deref()
+    }
+
+    /// Has the files of the certificate looked at now, rather than in a few seconds.
+    pub fn reload_certificate(&self) {
+        self.look_now.notify_one();
     }
 
     /// Returns the listening address of the metrics.
@@ -195,18 +269,11 @@ impl Server {
     }
 }
 
-async fn listen(
-    address: SocketAddr,
-    what: &'static str,
-    option: &'static str,
-) -> Result<tokio::net::TcpListener, StartError> {
-    http::bind(address).await.map_err(|error| StartError::Listen { what, address, option, error })
-}
-
 fn rules(app: &App) -> http::Rules {
     http::Rules {
         limits: app.config.http_limits,
         proxies: app.config.trusted_proxies.clone(),
         turned_away: app.metrics.turned_away.clone(),
+        hsts: app.config.tls.as_ref().is_some_and(|tls| tls.hsts),
     }
 }

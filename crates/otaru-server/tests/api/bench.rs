@@ -85,6 +85,7 @@ impl Bench {
         let mut config = Config {
             data: dir.path().join("data"),
             http: free,
+            tls: None,
             mqtt: MqttConfig::embedded(free),
             base: "ESP32/ota".into(),
             public_url: None,

@@ -22,6 +22,7 @@ fn few() -> Limits {
         queue: 4,
         per_address: 4,
         streams: 2,
+        handshake: Duration::from_secs(60),
         head: Duration::from_secs(60),
         stall: Duration::from_secs(60),
         patience: Duration::from_secs(60),

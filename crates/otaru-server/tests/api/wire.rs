@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -11,8 +11,11 @@ use crate::bench::{Bench, LIMIT};
 /// Time in which nothing must come for "nothing comes".
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// A connection that was let in.
-pub(crate) struct Wire(TcpStream);
+/// A connection that was let in, over a stream of whatever kind.
+pub(crate) struct Wire(Box<dyn Stream>);
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// One packet: its first byte, and what follows the length.
 type Packet = (u8, Vec<u8>);
@@ -58,7 +61,21 @@ impl Wire {
     ) -> Result<Self, u8> {
         let url = bench.server.mqtt_url();
         let stream = TcpStream::connect((url.host.as_str(), url.port)).await.unwrap();
-        let mut wire = Self(stream);
+        Self::over(stream, level, client, username, password).await
+    }
+
+    /// Logs in over a stream.
+    ///
+    /// # Errors
+    /// The code of a refusal.
+    pub(crate) async fn over(
+        stream: impl Stream + 'static,
+        level: Level,
+        client: &str,
+        username: &str,
+        password: &str,
+    ) -> Result<Self, u8> {
+        let mut wire = Self(Box::new(stream));
         // A clean session, user name and password; 60 s of keep-alive: MQTT 3.1.1, section 3.1; no properties in 5.
         let properties: &[u8] = if level == Level::V5 { &[0] } else { &[] };
         let head = [&text("MQTT")[..], &[level as u8, 0b1100_0010, 0, 60], properties].concat();

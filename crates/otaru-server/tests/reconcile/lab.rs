@@ -10,6 +10,7 @@ use otaru_api::Role;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, Status, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase, Rollout, RolloutId, RolloutSpec, Tally, Time};
+use otaru_server::address::{DeviceBases, Listening};
 use otaru_server::app::{App, Parts, Shared};
 use otaru_server::artifacts::Artifacts;
 use otaru_server::caller::Caller;
@@ -74,6 +75,7 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
         config: Config {
             data: PathBuf::new(),
             http: here,
+            tls: None,
             mqtt: MqttConfig::embedded(here),
             base: "ESP32/ota".into(),
             public_url: None,
@@ -93,6 +95,7 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
         keys: Keys::default(),
         clock: Clock::new(move || Time(clock.load(Ordering::Relaxed))),
         public_base: "http://server".into(),
+        device_bases: DeviceBases::new("http://server", Listening { http: None, https: None }),
     }))
 }
 

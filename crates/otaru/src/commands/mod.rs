@@ -5,6 +5,7 @@ pub(crate) mod broker;
 pub(crate) mod cancel;
 pub(crate) mod delta;
 pub(crate) mod demo;
+pub(crate) mod device_cert;
 pub(crate) mod devices;
 pub(crate) mod files;
 pub(crate) mod healthy;

@@ -1,6 +1,7 @@
 //! A server in a folder of its own, and what tests ask of it.
 
 use super::*;
+use crate::address::{DeviceBases, Listening};
 
 pub(super) fn key() -> SecretKey {
     SecretKey::from_seed(&[7; 32])
@@ -11,6 +12,7 @@ pub(super) fn open(folder: &Path, keys: Keys) -> Shared {
     let config = Config {
         data: folder.to_owned(),
         http: loopback,
+        tls: None,
         mqtt: MqttConfig::embedded(loopback),
         base: "ESP32/ota".into(),
         public_url: None,
@@ -32,6 +34,7 @@ pub(super) fn open(folder: &Path, keys: Keys) -> Shared {
         keys,
         clock: Clock::new(|| Time(1_000)),
         public_base: "http://localhost".into(),
+        device_bases: DeviceBases::new("http://localhost", Listening { http: None, https: None }),
     }))
 }
 

@@ -44,6 +44,7 @@ impl DemoServer {
         let mut config = Config {
             data: dir.join("server"),
             http: (Ipv4Addr::LOCALHOST, USUAL).into(),
+            tls: None,
             mqtt: match &broker {
                 Some(url) => MqttConfig::External(url.clone()),
                 None => MqttConfig::embedded(any),

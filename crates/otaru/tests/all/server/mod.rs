@@ -14,4 +14,5 @@ mod over_brokers;
 pub(crate) mod proxies;
 mod story;
 mod strangers;
+mod tls;
 mod words;

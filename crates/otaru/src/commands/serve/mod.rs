@@ -1,15 +1,21 @@
 //! `otaru serve`: the fleet server.
 
-use std::net::{IpAddr, SocketAddr};
+mod listen;
+mod tls;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use otaru_broker::client::{BrokerUrl, MqttVersion, Secret};
-use otaru_server::config::{Config, MqttConfig};
+use otaru_server::config::{Config, MqttConfig, PlainListeners};
 use otaru_server::devices::bounds::Bounds;
 use otaru_server::server::Server;
 use serde_json::json;
+use tokio::signal::unix::SignalKind;
 
+use self::listen::Listen;
+use self::tls::TlsArgs;
 use crate::logging::Format;
 use crate::options::is_given;
 use crate::output::{Outcome, Output};
@@ -19,6 +25,8 @@ const EXAMPLES: &str = "\
 Examples:
   otaru serve --dev                                   to try it: virtual devices may come at once
   otaru serve --data /var/lib/otaru --signing-key release.pem --public-url http://ota.example.com
+  otaru serve --tls-dev                               TLS with an authority of its own, for a network of yours
+  otaru serve --tls-cert fullchain.pem --tls-key privkey.pem --public-url https://ota.example.com:8443
   otaru serve --http 127.0.0.1:8080 --public-url https://example.com/ota --trusted-proxy 127.0.0.1    behind a proxy
   otaru serve --data /var/lib/otaru --mqtt mqtt://otaru@broker.lan --mqtt-password-file secret.txt
 
@@ -39,12 +47,14 @@ pub(crate) struct Args {
     /// Folder of database and firmware
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
     data: PathBuf,
-    /// Address of dashboard, API and downloads; port 0 picks a free one
+    /// Address of dashboard, API and downloads in plain HTTP; port 0 picks a free one, `off` is for TLS only
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
-    http: SocketAddr,
-    /// Address of the embedded broker
+    http: Listen,
+    /// Address of the embedded broker; `off` is for TLS only
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:1883")]
-    mqtt_listen: SocketAddr,
+    mqtt_listen: Listen,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Use this broker instead of an embedded one: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`, or `mqtts://` for TLS
     #[arg(long, value_name = "URL", env = "OTARU_MQTT", hide_env_values = true)]
     mqtt: Option<Secret>,
@@ -67,7 +77,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = otaru_format::topic::DEFAULT_BASE)]
     base: String,
     /// Beginning of links, where others reach this server under another address: `http://HOST[:PORT][/PATH]`.
-    /// With https:// devices, which do not speak TLS, are sent to http:// on the same host's port 80
+    /// With https:// behind a proxy, devices are sent to http:// on the same host's port 80
     #[arg(long, value_name = "URL", env = "OTARU_PUBLIC_URL")]
     public_url: Option<String>,
     /// A proxy whose X-Forwarded-For and -Proto are believed; may be given several times
@@ -124,14 +134,33 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         }
     }
     server.token_was_shown().await?;
-    let stopped = tokio::select! {
-        () = signals::stop() => None,
-        why = server.failed() => Some(why),
-    };
+    let stopped = run_until_stopped(&mut server).await;
     server.stop().await;
     match stopped {
         None => Ok(Outcome::Good),
         Some(why) => bail!("the server ended: {why}"),
+    }
+}
+
+/// Runs until somebody wants the end, or the server cannot go on: then with the reason. A hangup has the certificate looked at.
+async fn run_until_stopped(server: &mut Server) -> Option<String> {
+    let mut hangups = server.https().and_then(|_| signals::Hangups::listen());
+    loop {
+        let hung_up = async {
+            match &mut hangups {
+                Some(hangups) => hangups.next().await,
+                None => signals::one(SignalKind::hangup()).await,
+            }
+        };
+        tokio::select! {
+            () = signals::stop_but_for_hangup() => return None,
+            () = hung_up => {}
+            why = server.failed() => return Some(why),
+        }
+        if hangups.is_none() {
+            return None;
+        }
+        server.reload_certificate();
     }
 }
 
@@ -144,13 +173,16 @@ impl Args {
         if let Some(url) = &self.public_url {
             check_public(url)?;
         }
+        let plain = PlainListeners { http: self.http.0.is_some(), mqtt: self.mqtt_listen.0.is_some() };
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let embedded = embedded(self.mqtt_listen.0.unwrap_or(nowhere), self.mqtt_proxy.clone());
         Ok(Config {
             mqtt: match &self.mqtt {
                 Some(_) if is_given("mqtt_listen") && is_given("mqtt") => {
                     bail!("give --mqtt or --mqtt-listen, not both: with --mqtt there is no embedded broker")
                 }
                 // The environment names a broker; what was typed wins.
-                Some(_) if is_given("mqtt_listen") => embedded(self.mqtt_listen, self.mqtt_proxy),
+                Some(_) if is_given("mqtt_listen") => embedded,
                 Some(_) if !self.mqtt_proxy.is_empty() => {
                     bail!("--mqtt-proxy is for the embedded broker; with --mqtt there is none")
                 }
@@ -163,10 +195,11 @@ impl Args {
                 None if is_given("mqtt_version") => {
                     bail!("--mqtt-version is for a broker of your own (--mqtt); the embedded one needs none")
                 }
-                None => embedded(self.mqtt_listen, self.mqtt_proxy),
+                None => embedded,
             },
+            tls: self.tls.config(plain)?,
             data: self.data,
-            http: self.http,
+            http: self.http.0.unwrap_or(nowhere),
             base: self.base,
             public_url: self.public_url,
             trusted_proxies: self.trusted_proxy,
@@ -227,15 +260,22 @@ fn check_public(url: &str) -> anyhow::Result<()> {
 /// When the token cannot be written: then nobody has seen it.
 fn announce(server: &Server, args: &Announced, output: Output) -> std::io::Result<()> {
     let (base, mqtt, token) = (server.public_base(), server.mqtt_url(), server.first_token());
+    let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
     if output.json {
         let listening = ui::timed(json!({
             "event": "listening", "url": base, "http": server.http().to_string(), "mqtt": mqtt.to_string(),
-            "metrics": server.metrics().map(|address| address.to_string()), "dev": args.dev, "token": token,
+            "https": text(server.https()), "mqtts": text(server.mqtts()),
+            "ca": server.authority_file().map(|file| file.display().to_string()), "metrics": server.metrics().map(|address| address.to_string()), "dev": args.dev, "token": token,
         }));
         return ui::print(&listening.to_string());
     }
     ui::line(&format!("Otaru at {base}    the dashboard; the API: {base}/api/docs"));
-    ui::line(&format!("MQTT  at {mqtt}"));
+    ui::line(&format!("MQTT  at {}", server.app().broker()));
+    if server.https().is_some() {
+        for line in tls::lines(server) {
+            ui::line(&line);
+        }
+    }
     if let Some(address) = server.metrics() {
         ui::line(&format!("Metrics at http://{address}/metrics"));
     }

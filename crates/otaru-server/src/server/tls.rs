@@ -1,0 +1,151 @@
+//! TLS of a server: its certificate, and what its listeners speak.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use super::error::StartError;
+use super::listen::listen;
+use crate::address;
+use crate::app::Shared;
+use crate::clock::Clock;
+use crate::config::{CertificateSource, Config, TlsConfig};
+use crate::data_dir::DataDir;
+use crate::http::Transport;
+use crate::tls::own::{Names, OwnAuthority};
+use crate::tls::reload::Reload;
+use crate::tls::{self, Acceptor, LiveCertificate, MqttTls, TlsError};
+
+/// Interval of looking whether the machine has other addresses.
+const ADDRESSES: Duration = Duration::from_secs(60);
+
+/// Bell that has the files of the certificate looked at now.
+pub(super) type LookNow = Arc<Notify>;
+
+/// TLS of a server that starts.
+pub(super) struct ServerTls {
+    https: TcpListener,
+    reload: Reload,
+    live: Arc<LiveCertificate>,
+    transport: Transport,
+    mqtt: MqttTls,
+    own: Option<Own>,
+}
+
+impl ServerTls {
+    /// Reads the certificate, or makes it, and binds the address of HTTPS.
+    pub(super) async fn open(
+        config: &Config,
+        tls: &TlsConfig,
+        data: &DataDir,
+        clock: &Clock,
+    ) -> Result<Self, StartError> {
+        let (own, files) = match &tls.certificate {
+            CertificateSource::Files(files) => (None, files.clone()),
+            CertificateSource::Own => {
+                let own = Own::open(config, data, clock)?;
+                let files = own.authority.files();
+                (Some(own), files)
+            }
+        };
+        let reload = Reload::open(files)?;
+        let live = reload.live();
+        let acceptor = Acceptor::new(tls::https(Arc::clone(&live))?);
+        let mqtt = MqttTls::new(tls::mqtts(Arc::clone(&live), tls.device_ca.as_deref())?);
+        let https = listen(tls.https, "HTTPS", "https").await?;
+        Ok(Self { https, reload, live, transport: Transport::Tls(Arc::new(acceptor)), mqtt, own })
+    }
+
+    /// Returns the listening address of HTTPS.
+    pub(super) fn address(&self, tls: &TlsConfig) -> SocketAddr {
+        self.https.local_addr().unwrap_or(tls.https)
+    }
+
+    /// Returns what an MQTT listener is to speak.
+    pub(super) fn mqtt(&self) -> MqttTls {
+        self.mqtt.clone()
+    }
+
+    /// Returns the authority of the server's own, if there is one.
+    pub(super) fn authority(&self) -> Option<OwnAuthority> {
+        self.own.as_ref().map(|own| own.authority.clone())
+    }
+
+    /// Warns where the certificate does not have the name under which others are sent here.
+    pub(super) fn check_name(&self, public_base: &str) {
+        let host = address::host(public_base);
+        if public_base.starts_with("https://") && !self.live.facts().is_for(host) {
+            tracing::warn!(
+                host,
+                "the TLS certificate does not have this name, so clients refuse it there; say with --public-url which name \
+                 others use"
+            );
+        }
+    }
+
+    /// Returns the listener, what it speaks, and what keeps the certificate fresh until the server ends.
+    pub(super) fn into_parts(
+        self,
+        app: &Shared,
+        look_now: LookNow,
+    ) -> (TcpListener, Transport, impl Future<Output = ()> + Send + 'static) {
+        let Self { https, reload, transport, own, .. } = self;
+        let (clock, stop) = (app.clock.clone(), app.stop.clone());
+        let fresh = async move {
+            let reloading = reload.run(Arc::clone(&look_now), clock, stop);
+            let renewing = async {
+                match own {
+                    Some(own) => own.run(&look_now).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = reloading => {}
+                () = renewing => {}
+            }
+        };
+        (https, transport, fresh)
+    }
+}
+
+/// Certificate of the server's own authority, kept good.
+struct Own {
+    authority: OwnAuthority,
+    public_host: Option<String>,
+    clock: Clock,
+}
+
+impl Own {
+    fn open(config: &Config, data: &DataDir, clock: &Clock) -> Result<Self, TlsError> {
+        let authority = OwnAuthority::open(&data.tls(), clock.now())?;
+        let public_host = config.public_url.as_deref().map(|url| address::host(url).to_owned());
+        let own = Self { authority, public_host, clock: clock.clone() };
+        own.renew()?;
+        Ok(own)
+    }
+
+    fn renew(&self) -> Result<bool, TlsError> {
+        let names = Names::of_this_machine(self.public_host.as_deref());
+        self.authority.renew(&names, self.clock.now())
+    }
+
+    /// Looks for other addresses, and at the time that is left, for ever.
+    async fn run(self, look_now: &Notify) {
+        let mut failed = false;
+        loop {
+            tokio::time::sleep(ADDRESSES).await;
+            match self.renew() {
+                Ok(true) => look_now.notify_one(),
+                Ok(false) => {}
+                Err(error) if !failed => {
+                    failed = true;
+                    tracing::error!(%error, "the TLS certificate could not be made anew");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The certificate in use. A new one takes its place for the next handshake; connections that are open go on.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::facts::Facts;
+use super::pair::Pair;
+
+/// The certificate in use.
+pub struct LiveCertificate(RwLock<Pair>);
+
+impl fmt::Debug for LiveCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LiveCertificate").field(&self.facts()).finish()
+    }
+}
+
+impl LiveCertificate {
+    /// Begins with this one.
+    pub fn new(pair: Pair) -> Self {
+        Self(RwLock::new(pair))
+    }
+
+    /// Takes another from now on.
+    pub fn replace(&self, pair: Pair) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+    }
+
+    /// Returns the facts of the one in use.
+    pub fn facts(&self) -> Facts {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).facts.clone()
+    }
+}
+
+impl ResolvesServerCert for LiveCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).certified))
+    }
+}

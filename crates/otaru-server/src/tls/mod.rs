@@ -1,0 +1,40 @@
+//! TLS on the server's side: certificates from files, their reload, and handshakes that are bounded in time and bytes.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `pair` | a certificate with its key, read from files and held against each other |
+//! | `device` | certificates of devices, and the authority that signs them |
+//! | `facts` | names, serial number and days of a certificate |
+//! | `live` | the certificate in use, which may be replaced while connections go on |
+//! | `reload` | files that change |
+//! | `own` | an authority of the server's own, for whoever has no certificate |
+//! | `settings` | versions, records, tickets: what each listener speaks |
+//! | `opening` | first bytes of a connection: counted, and told from plain ones |
+//! | `acceptor` | handshakes of HTTPS |
+//! | `socket` | streams of MQTTS, whose handshake is done by the first who reads |
+//! | `failure` | handshakes that fail, in words |
+//! | `told` | a bounded rate of log lines about them |
+
+mod acceptor;
+pub mod device;
+mod error;
+mod facts;
+mod failure;
+mod live;
+mod opening;
+pub mod own;
+mod pair;
+pub mod reload;
+mod settings;
+mod socket;
+mod told;
+
+pub use acceptor::{Accepted, Acceptor};
+pub use error::TlsError;
+pub use facts::{Facts, FactsError};
+pub use live::LiveCertificate;
+pub use opening::PlainOnly;
+pub use pair::{Pair, PairFiles};
+pub use settings::{https, mqtts};
+pub use socket::{MqttTls, TlsSocket};
+pub use told::Told;

@@ -1,0 +1,80 @@
+//! Settings of TLS: what each listener speaks.
+//!
+//! Versions 1.2 and 1.3 with what `ring` brings: ECDHE and AEAD ciphers only. Records are of 4 KiB at most, since a chip keeps a buffer
+//! for the longest one that may come.
+//!
+//! Sessions are not kept here: a table of them would be memory for whoever knocks. Browsers and downloads get one ticket, which they keep
+//! themselves and which saves a later connection the signature; its keys are in memory, change every six hours and end with the process
+//! or with a change of the authority of devices. At MQTTS there are none: a device connects seldom and stays, our agent does not resume,
+//! and so each connection proves its certificate anew.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+
+use super::error::TlsError;
+use super::live::LiveCertificate;
+use super::pair::certificates;
+
+/// Bytes of the longest record that is sent.
+const RECORD: usize = 4096;
+
+/// Settings of HTTPS.
+///
+/// # Errors
+/// When the library refuses them.
+pub fn https(live: Arc<LiveCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = builder()?.with_no_client_auth().with_cert_resolver(live);
+    common(&mut config);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = ring::Ticketer::new().map_err(setup)?;
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
+}
+
+/// Settings of MQTTS, where devices may show certificates that the authority in `device_ca` signed.
+///
+/// # Errors
+/// When that file cannot be used, or the library refuses them.
+pub fn mqtts(live: Arc<LiveCertificate>, device_ca: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = builder()?;
+    let builder = match device_ca {
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for root in certificates(path)? {
+                let damaged = |error: rustls::Error| TlsError::Damaged {
+                    path: path.to_owned(),
+                    why: error.to_string(),
+                };
+                roots.add(root).map_err(damaged)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+            builder.with_client_cert_verifier(verifier.allow_unauthenticated().build().map_err(setup)?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(live);
+    common(&mut config);
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn common(config: &mut ServerConfig) {
+    config.max_fragment_size = Some(RECORD);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, TlsError> {
+    ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(setup)
+}
+
+fn setup(error: impl std::fmt::Display) -> TlsError {
+    TlsError::Setup(error.to_string())
+}

@@ -1,0 +1,80 @@
+//! Options of TLS, and lines about it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use otaru_server::config::{CertificateSource, PlainListeners, TlsConfig};
+use otaru_server::server::Server;
+use otaru_server::tls::PairFiles;
+use otaru_server::tls::own::OwnAuthority;
+
+use crate::options::is_given;
+
+/// Options that make a server speak TLS.
+const NEEDED: &str = "--tls-cert with --tls-key, or --tls-dev";
+
+/// Options of TLS.
+#[derive(clap::Args)]
+pub(super) struct TlsArgs {
+    /// Speak TLS with this certificate, followed by those that signed it; read again when the file changes, or at once on SIGHUP
+    #[arg(long, value_name = "CERT.pem", requires = "tls_key", help_heading = "TLS")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of --tls-cert
+    #[arg(long, value_name = "KEY.pem", requires = "tls_cert", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+    /// Speak TLS with a certificate that the server makes, on a network of one's own: people and devices are to trust its
+    /// authority, which is kept in the data folder
+    #[arg(long, conflicts_with = "tls_cert", help_heading = "TLS")]
+    tls_dev: bool,
+    /// Address of dashboard, API and downloads over TLS
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8443", help_heading = "TLS")]
+    https: SocketAddr,
+    /// Address of the embedded broker over TLS
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8883", help_heading = "TLS")]
+    mqtts_listen: SocketAddr,
+    /// Tell browsers that come over TLS to use nothing else here for a year (HSTS)
+    #[arg(long, help_heading = "TLS")]
+    hsts: bool,
+    /// Let devices log in at the embedded broker with certificates that this authority signed (`otaru device-cert`)
+    #[arg(long, value_name = "CA.pem", help_heading = "TLS")]
+    device_ca: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// Returns what they say, where these plain listeners are wanted.
+    pub(super) fn config(self, plain: PlainListeners) -> anyhow::Result<Option<TlsConfig>> {
+        let certificate = match (self.tls_cert, self.tls_key, self.tls_dev) {
+            (Some(certificate), Some(key), _) => CertificateSource::Files(PairFiles { certificate, key }),
+            (_, _, true) => CertificateSource::Own,
+            _ if is_given("https") || is_given("mqtts_listen") || self.hsts || self.device_ca.is_some() => {
+                bail!("--https, --mqtts-listen, --device-ca and --hsts need a certificate: {NEEDED}")
+            }
+            _ if plain != PlainListeners::default() => {
+                bail!("--http off and --mqtt-listen off are for servers that speak TLS: {NEEDED}")
+            }
+            _ => return Ok(None),
+        };
+        let Self { https, mqtts_listen: mqtts, hsts, device_ca, .. } = self;
+        Ok(Some(TlsConfig { certificate, https, mqtts, plain, hsts, device_ca }))
+    }
+}
+
+/// Lines about what is to be trusted, and about listeners without TLS beside those with it.
+pub(super) fn lines(server: &Server) -> Vec<String> {
+    let config = &server.app().config;
+    let mut lines = Vec::new();
+    if let Some(file) = server.authority_file() {
+        lines.push(format!("Devices and browsers are to trust {}; it is at /ca.pem, too.", file.display()));
+        if let Ok(fingerprint) = OwnAuthority::fingerprint(file) {
+            lines.push(format!("  SHA-256 {fingerprint}"));
+        }
+    }
+    if config.speaks_plain_http() {
+        lines.push(format!("Without TLS: http://{}    --http off ends that", server.http()));
+    }
+    if config.speaks_plain_mqtt() && server.mqtts().is_some() {
+        lines.push(format!("Without TLS: {}    --mqtt-listen off ends that", server.mqtt_url()));
+    }
+    lines
+}
