@@ -164,8 +164,8 @@ mod tests {
         {
             assert_eq!(may_publish_when_ended(&device, BASE, &format!("{BASE}/{topic}")), may, "{topic}");
         }
-        let update = format!("{BASE}/update");
-        assert!(!may_publish_when_ended(&token(Role::Operator), BASE, &update));
+        let operator = Identity::Token { id: "01".into(), role: Role::Operator };
+        assert!(!may_publish_when_ended(&operator, BASE, &format!("{BASE}/update")));
     }
 
     #[test]
