@@ -37,7 +37,7 @@ pub(super) async fn listen<P: Policy>(shared: Arc<Shared<P>>, listener: TcpListe
                 prepare(&stream);
                 match Visit::begin(&shared, peer) {
                     Ok(mut visit) => {
-                        visit.is_proxy = proxies.contains(&peer.ip().to_canonical());
+                        visit.proxy = proxies.contains(&peer.ip().to_canonical()).then(|| Box::new(peer));
                         drop(tokio::spawn(serve(visit, stream)));
                     }
                     Err(Some(dismissal)) => drop(tokio::spawn(dismissal.serve(stream))),

@@ -122,7 +122,7 @@ async fn attempt<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     client: &mut String,
 ) -> Result<Accepted<P::Identity>, Failure> {
-    if visit.is_proxy {
+    if visit.proxy.is_some() {
         behind_proxy(visit, wire).await?;
     }
     let limit = visit.shared.settings.strangers.connect_bytes;
@@ -226,7 +226,7 @@ fn request<P: Policy>(visit: &Visit<P>, connect: &Connect<'_>) -> ConnectRequest
         username: connect.username.map(str::to_owned),
         password: connect.password.map(Password::new),
         peer: visit.peer,
-        proxy: visit.proxy,
+        proxy: visit.proxy.as_deref().copied().filter(|proxy| *proxy != visit.peer),
         version: connect.version,
     }
 }

@@ -112,10 +112,8 @@ pub(super) struct Visit<P: Policy> {
     pub(super) shared: Arc<Shared<P>>,
     pub(super) signal: Arc<Signal>,
     pub(super) peer: SocketAddr,
-    /// Whether the peer is a proxy that may name another.
-    pub(super) is_proxy: bool,
-    /// Proxy that has named the peer.
-    pub(super) proxy: Option<SocketAddr>,
+    /// Proxy that may name another, or has: the peer itself until then. Few have one, and each connection has room for this.
+    pub(super) proxy: Option<Box<SocketAddr>>,
     standing: Standing,
 }
 
@@ -133,7 +131,7 @@ impl<P: Policy> Visit<P> {
         match entered {
             Ok(pass) => {
                 let (shared, standing) = (Arc::clone(shared), Standing::Silent(pass));
-                Ok(Self { shared, signal, peer, is_proxy: false, proxy: None, standing })
+                Ok(Self { shared, signal, peer, proxy: None, standing })
             }
             Err(reason) => {
                 shared.note_refusal(peer, reason);
@@ -160,7 +158,7 @@ impl<P: Policy> Visit<P> {
     /// When it is to be sent away.
     pub(super) fn come_from(&mut self, sender: SocketAddr) -> Result<(), Reason> {
         let (proxy, standing, signal) = (Origin::from(self.peer.ip()), self.standing, &self.signal);
-        self.proxy = Some(std::mem::replace(&mut self.peer, sender));
+        self.peer = sender;
         let pass = self.shared.door(|door| {
             door.part(proxy, standing);
             door.forgive(proxy);
