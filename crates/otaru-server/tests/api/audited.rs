@@ -158,12 +158,13 @@ async fn releases(log: &mut Log<'_>) {
     log.does("POST /releases/{id}/build", &format!("/releases/{id}/build"), Value::Null).await;
 }
 
-/// Rollouts, of which the first waits for its start.
+/// Rollouts: a draft that starts in the end, one with waves, and one that is under way.
 async fn rollouts(log: &mut Log<'_>) {
-    log.does("POST /rollouts/{id}/start", "/rollouts/1/start", json!({})).await;
+    let draft = json!({"name": "draft", "release": 1, "draft": true});
+    let draft = log.does("POST /rollouts", "/rollouts", draft).await["id"].to_string();
     let spec = json!({"name": "half", "release": 1, "force": true,
                       "waves": [{"size": {"devices": 1}}, {"size": {"devices": 2}}], "target": {"percent": 10}});
-    let half = log.does("POST /rollouts", "/rollouts", spec).await["id"].to_string();
+    let half = log.bench.post("/rollouts", spec).await.is(201).json()["id"].to_string();
     for (operation, body) in [
         ("POST /rollouts/{id}/pause", json!({})),
         ("POST /rollouts/{id}/resume", json!({})),
@@ -175,4 +176,5 @@ async fn rollouts(log: &mut Log<'_>) {
         log.does(operation, &format!("/rollouts/{half}/{action}"), body).await;
     }
     log.does("POST /rollouts/{id}/abort", "/rollouts/2/abort", json!({"cancel": true})).await;
+    log.does("POST /rollouts/{id}/start", &format!("/rollouts/{draft}/start"), json!({})).await;
 }
