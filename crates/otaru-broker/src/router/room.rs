@@ -11,9 +11,9 @@ use crate::reason::Reason;
 
 impl<P: Policy> Router<P> {
     /// Ends a session so that another has room for a message, if that is enough at every level that is full. At the bound of an identity
-    /// it is one of its own; at that of its group or of all, one of the identity that holds the most there. Nobody is ended for a larger
-    /// one, and for one message at most one session of an identity for that identity itself, and one for others. Says whether it did. A
-    /// will is put behind those that are to be published.
+    /// it is one of its own; at that of its group or of all, one of the identity that holds the most there. Nobody who is there is ended
+    /// for a larger one, and for one message at most one session of an identity for that identity itself, and one for others. Says
+    /// whether it did. A will is put behind those that are to be published.
     pub(super) fn make_queue_room(
         &mut self,
         (wanting, account): (SessionId, AccountId),
