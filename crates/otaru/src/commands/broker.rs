@@ -124,6 +124,7 @@ mod tests {
                 peer: SocketAddr::new(peer.parse().unwrap(), 5_000),
                 proxy: None,
                 version: Version::V5,
+                channel: otaru_broker::Channel::Plain,
             };
             House { login: None }.identify(request).await.unwrap().group.unwrap().name
         };
