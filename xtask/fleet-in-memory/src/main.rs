@@ -198,6 +198,7 @@ impl Fleet {
             facts: ChipFacts::default(),
             clock,
             net: &net,
+            tls: otaru_sim::tls::HostTls::default(),
             link: Wifi::default(),
             seed: u64::from(number),
             power_ons: rand::random(),
