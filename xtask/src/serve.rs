@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -29,7 +29,7 @@ pub(crate) struct Server {
     program: PathBuf,
     /// Address of its API: `http://127.0.0.1:…`.
     pub(crate) url: String,
-    /// The port of its broker.
+    /// The port of its broker; 0 where that has none.
     pub(crate) mqtt: u16,
     /// The port of its metrics.
     metrics: u16,
@@ -51,27 +51,39 @@ impl Server {
     /// # Errors
     /// Returns an error if the program was not built, or does not start.
     pub(crate) fn start_with(otaru: &Path, data: &Path, options: &[&str], log: Stdio) -> Result<Self> {
-        let (http, mqtt, metrics) = (free_port()?, free_port()?, free_port()?);
-        let at = |port: u16| format!("127.0.0.1:{port}");
-        let mut command = program(otaru);
-        command.args(["serve", "--json", "--http", &at(http), "--mqtt-listen", &at(mqtt)]);
-        command.args(["--metrics", &at(metrics)]).arg("--data").arg(data).args(options);
-        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
-        let mut child = started.context("cannot start the server")?;
+        let mqtt = free_port()?;
+        let started = Self::start_program(otaru, otaru, |http, metrics| {
+            let mut command = program(otaru);
+            command.args(["serve", "--json", "--http", http, "--mqtt-listen", &local(mqtt)]);
+            command.args(["--metrics", metrics]).arg("--data").arg(data).args(options);
+            command.stdin(Stdio::null()).stderr(log);
+            command
+        })?;
+        Ok(Self { mqtt, ..started })
+    }
+
+    /// Starts a program that is a server, with what `command` makes of the addresses of its API and its metrics. It is ready once it has
+    /// printed a line with its token, as `otaru serve --json` does. The command line that asks it things is `otaru`.
+    ///
+    /// # Errors
+    /// Returns an error if the program was not built, or does not start.
+    pub(crate) fn start_program(
+        otaru: &Path,
+        server: &Path,
+        command: impl FnOnce(&str, &str) -> Command,
+    ) -> Result<Self> {
+        let (http, metrics) = (free_port()?, free_port()?);
+        let mut command = command(&local(http), &local(metrics));
+        let started = command.stdout(Stdio::piped()).spawn();
+        let mut child = started.with_context(|| format!("cannot start {}", server.display()))?;
         let stdout = child.stdout.take().context("it has no output")?;
         let running = Running(child);
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let first: Value = serde_json::from_str(&line).context("the server does not start")?;
         let token = first["token"].as_str().context("no token")?.to_owned();
-        Ok(Self {
-            running,
-            program: otaru.to_owned(),
-            url: format!("http://{}", at(http)),
-            mqtt,
-            metrics,
-            token,
-        })
+        let url = format!("http://{}", local(http));
+        Ok(Self { running, program: otaru.to_owned(), url, mqtt: 0, metrics, token })
     }
 
     /// Has the command line do something on it, as the admin.
@@ -101,8 +113,12 @@ impl Server {
     /// # Errors
     /// Returns an error if the server does not answer, or answers with an error.
     pub(crate) fn metrics(&self) -> Result<String> {
-        read(&format!("http://127.0.0.1:{}/metrics", self.metrics), &self.token)
+        read(&format!("http://{}/metrics", local(self.metrics)), &self.token)
     }
+}
+
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
 }
 
 fn read(url: &str, token: &str) -> Result<String> {

@@ -17,11 +17,20 @@ pub(crate) fn tools_dir() -> PathBuf {
     root().join("target/tools")
 }
 
-/// A program, started in the workspace's root.
+/// A program, started in the workspace's root, and without what cargo told this program of its own package: a library whose build
+/// script looks at that, ring, would be built again, and with it all that stands on it, by whoever calls cargo next.
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command.current_dir(root());
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_a_package(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     command
+}
+
+/// Whether cargo tells a program something of its package by this variable.
+fn is_of_a_package(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The cargo that runs this program.
@@ -65,4 +74,18 @@ pub(crate) fn line(command: &Command) -> String {
     let name = Path::new(command.get_program()).file_name().unwrap_or_default();
     let words = std::iter::once(name).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_hears_nothing_of_this_package() {
+        let command = program("cargo");
+        for name in ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"] {
+            assert!(env::var_os(name).is_some(), "cargo tells a test {name}");
+            assert!(command.get_envs().any(|(set, value)| set == name && value.is_none()), "{name}");
+        }
+    }
 }

@@ -48,6 +48,7 @@ mod tests {
             username: username.map(str::to_owned),
             password: password.map(|text| Password::new(text.as_bytes())),
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            proxy: None,
             version: Version::V5,
             channel: crate::channel::Channel::Plain,
         };

@@ -47,6 +47,8 @@ pub struct ConnectRequest {
     pub password: Option<Password>,
     /// Address that it comes from.
     pub peer: SocketAddr,
+    /// Proxy that named this address, if one did.
+    pub proxy: Option<SocketAddr>,
     /// Version that it speaks.
     pub version: Version,
     /// Security of the stream that it came over.
@@ -147,6 +149,12 @@ pub trait Policy: Send + Sync + 'static {
 
     /// Whether an identity may publish on a topic. Asked for each message; for a will at the login and when it is due.
     fn may_publish(&self, who: &Self::Identity, topic: &str) -> bool;
+
+    /// Whether the will of an identity that is ended from outside may be published on a topic, where such wills are at all. Whoever is
+    /// ended has no word any more, but others may have to hear that they are gone.
+    fn may_publish_when_ended(&self, who: &Self::Identity, topic: &str) -> bool {
+        self.may_publish(who, topic)
+    }
 
     /// Whether an identity may subscribe to a filter. Asked for each subscription, and for those of a session that is taken up
     /// again; not for each message that it brings.

@@ -17,11 +17,13 @@ pub struct Quota {
     /// Connections at the same time.
     pub connections: usize,
     /// Sessions, connected or not. At an identity's last one its session that is gone the longest makes room. Each brings 16 KiB of
-    /// room for the subscriptions of all of them: at least 256 KiB, at most 128 MiB, and twice that for all together. A subscription
-    /// counts 384 bytes and twice its filter, and 512 more for each level of a filter with wildcards.
+    /// room for the subscriptions and wills of all of them: at least 256 KiB, at most 128 MiB, and twice that for all together. A
+    /// subscription counts 384 bytes and twice its filter, and 512 more for each level of a filter with wildcards.
     pub sessions: usize,
     /// Bytes of messages that wait or are not acknowledged, counted for each receiver as if nothing was shared; a message counts
-    /// 128 bytes more than its topic, properties and payload.
+    /// 128 bytes more than its topic, properties and payload, and 4 for each subscription identifier. A total counts what each
+    /// identity has above its [share](Bounds::queued_share); where it is used up, the largest session of the identity that has the
+    /// most of it is ended.
     pub queued_bytes: usize,
     /// Bytes of retained messages, counted in the same way, for whoever published them.
     pub retained_bytes: usize,
@@ -36,18 +38,29 @@ pub struct Bounds {
     pub subscriptions: usize,
     /// Connects.
     pub connects: Rate,
+    /// Bytes of messages that wait which are its own: they count for no total, and no total that others have used up refuses them.
+    /// All together may have that much for each identity beside what [`Settings::in_all`] says.
+    pub queued_share: usize,
+    /// Bytes of retained messages that no total refuses, neither that of its group nor that of all: for identities of which there are
+    /// only so many, since as many times as much may be held beyond the totals.
+    pub retained_share: usize,
     /// Holdings.
     pub quota: Quota,
 }
 
+/// Room for a few of the messages that a fleet has, so that one for all of its devices finds room with each.
+const QUEUED_SHARE: usize = 4 << 10;
+
 impl Default for Bounds {
     /// Bounds of a person's or a program's login: packets of 256 KiB, 100 subscriptions a session, 100 connects at once and 600 a
-    /// minute, 100 connections, 100 sessions, 4 MiB queued, 4 MiB retained.
+    /// minute, 100 connections, 100 sessions, 4 MiB queued and 4 KiB of them its own, 4 MiB retained and none of them.
     fn default() -> Self {
         Self {
             packet_bytes: 256 * 1024,
             subscriptions: 100,
             connects: Rate { burst: 100, per_minute: 600 },
+            queued_share: QUEUED_SHARE,
+            retained_share: 0,
             quota: Quota { connections: 100, sessions: 100, queued_bytes: 4 << 20, retained_bytes: 4 << 20 },
         }
     }
@@ -55,12 +68,14 @@ impl Default for Bounds {
 
 impl Bounds {
     /// Returns the bounds of a device: packets of 8 KiB, 16 subscriptions a session, 20 connects at once and 60 a minute, 4
-    /// connections, 4 sessions, 256 KiB queued, 32 KiB retained.
+    /// connections, 4 sessions, 256 KiB queued and 4 KiB of them its own, 32 KiB retained.
     pub fn device() -> Self {
         Self {
             packet_bytes: 8 * 1024,
             subscriptions: 16,
             connects: Rate { burst: 20, per_minute: 60 },
+            queued_share: QUEUED_SHARE,
+            retained_share: 0,
             quota: Quota { connections: 4, sessions: 4, queued_bytes: 256 << 10, retained_bytes: 32 << 10 },
         }
     }

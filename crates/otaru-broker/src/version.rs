@@ -1,24 +1,6 @@
 //! The two versions of the protocol, and the three delivery guarantees.
 
-use std::fmt;
-
-/// Version of MQTT that a connection speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// MQTT 3.1.1.
-    V311,
-    /// MQTT 5.
-    V5,
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V311 => "3.1.1",
-            Self::V5 => "5",
-        })
-    }
-}
+pub use otaru_format::mqtt::Version;
 
 /// Delivery guarantee (QoS).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,34 +1,21 @@
 //! A process without free descriptors, in a program of its own, since the limit is the process's.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../examples/hold/open.rs"]
+mod open;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use otaru_broker::{Admission, Broker, ConnectRequest, Policy, Refusal, Settings};
+use otaru_broker::{Broker, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::span;
 
-struct Open;
-
-impl Policy for Open {
-    type Identity = String;
-
-    async fn identify(&self, request: ConnectRequest) -> Result<Admission<String>, Refusal> {
-        Ok(Admission::new(request.client))
-    }
-
-    fn may_publish(&self, _: &String, _: &str) -> bool {
-        true
-    }
-
-    fn may_subscribe(&self, _: &String, _: &str) -> bool {
-        true
-    }
-}
+use open::Open;
 
 /// Counts the lines of the log.
 struct Lines(Arc<AtomicUsize>);

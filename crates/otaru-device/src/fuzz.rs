@@ -7,10 +7,11 @@ use core::time::Duration;
 
 use embassy_futures::poll_once;
 use embedded_io_async::{ErrorType, Read, Write};
+use otaru_format::mqtt::Version;
 
 use crate::board::Clock;
 use crate::config::Config;
-use crate::mqtt::{Buffers, Connection, Incoming, Level};
+use crate::mqtt::{Buffers, Connection, Incoming};
 
 /// A peer whose bytes come in pieces of one length and then end, and which takes everything.
 struct Peer<'p> {
@@ -67,7 +68,7 @@ pub struct Understood {
 /// Reads what a broker sends, from its answer to a connect on. `pieces` is how many bytes come at once, at least one; its highest bit
 /// chooses MQTT 3.1.1.
 pub fn mqtt(pieces: u8, bytes: &[u8]) -> Understood {
-    let level = if pieces & 0x80 == 0 { Level::V5 } else { Level::V311 };
+    let level = if pieces & 0x80 == 0 { Version::V5 } else { Version::V311 };
     let peer = Peer { bytes, piece: usize::from(pieces & 0x7F).max(1) };
     let mut understood = Understood::default();
     let talk = async {

@@ -10,10 +10,11 @@ use core::time::Duration;
 use embassy_futures::select::{Either, Either3, select, select3};
 use embedded_io_async::{Read, Write};
 use embedded_nal_async::{AddrType, Dns as _, TcpConnect};
+use otaru_format::mqtt::{Next, Outcome, Version, VersionChoice};
 
 use crate::backoff::Pauses;
 use crate::board::Clock;
-use crate::mqtt::{Answer, Buffers, Connection, Ended, Level, Versions};
+use crate::mqtt::{Buffers, Connection, Ended};
 use crate::platform::Platform;
 use crate::talk::{Carried, Ends, STATUS, Talk};
 use crate::text;
@@ -25,7 +26,10 @@ pub(crate) struct Session<'s, P: Platform> {
     pub(crate) net: &'s P::Net,
     pub(crate) rng: P::Rng,
     pub(crate) ends: Ends<'s, P::Clock>,
-    pub(crate) versions: Versions,
+    /// Decides which version of MQTT is spoken.
+    pub(crate) versions: VersionChoice,
+    /// Advice after the last attempt to connect.
+    pub(crate) next: Next,
     pub(crate) carried: Carried,
 }
 
@@ -41,13 +45,13 @@ impl<'s, P: Platform> Session<'s, P> {
             let ended = match select(self.connected(&mut pauses), uplink.lost(join)).await {
                 Either::First(Err(ended)) => ended,
                 Either::Second(()) => {
-                    self.versions.learn(Answer::Nothing, clock.now());
+                    self.next = self.versions.note(Outcome::SaysNothing, clock.now());
                     Ended::Network
                 }
             };
             reports.disconnected();
             let pause = match ended.is_lasting() {
-                _ if self.versions.is_at_once() => Duration::ZERO,
+                _ if self.next == Next::AtOnce => Duration::ZERO,
                 true => config.reconnect.longest,
                 false => pauses.pause(&mut self.rng),
             };
@@ -64,16 +68,16 @@ impl<'s, P: Platform> Session<'s, P> {
 
     /// One connection, from connect to its end.
     async fn connected(&mut self, pauses: &mut Pauses) -> Result<Infallible, Ended> {
-        let level = self.versions.next(self.ends.clock.now());
+        let level = self.versions.begin(self.ends.clock.now());
         let mut buffers = Buffers::new();
         let opened = self.open(level, &mut buffers).await;
-        let answer = opened.as_ref().err().map_or(Answer::Spoken, |ended| ended.answer());
-        self.versions.learn(answer, self.ends.clock.now());
+        let outcome = opened.as_ref().err().map_or(Outcome::Accepted, |ended| ended.outcome());
+        self.next = self.versions.note(outcome, self.ends.clock.now());
         let mut connection = opened.map_err(|ended| match ended {
-            Ended::Closed if self.versions.is_mute() => Ended::TlsPort,
+            Ended::Closed if self.versions.is_silent() => Ended::TlsPort,
             ended => ended,
         })?;
-        self.ends.reports.connected(level == Level::V5);
+        self.ends.reports.connected(level == Version::V5);
         pauses.reset();
         text::info(format_args!("broker: connected as {}", self.ends.config.device));
         self.talk(&mut connection).await
@@ -81,7 +85,7 @@ impl<'s, P: Platform> Session<'s, P> {
 
     async fn open<'b>(
         &self,
-        level: Level,
+        level: Version,
         buffers: &'b mut Buffers,
     ) -> Result<Connection<'b, <P::Net as TcpConnect>::Connection<'s>, P::Clock>, Ended>
     where

@@ -7,6 +7,7 @@ use core::num::NonZeroU16;
 use core::time::Duration;
 
 use otaru_format::command::{Command, SCRATCH};
+use otaru_format::mqtt::Version;
 use otaru_format::topic::Topics;
 use rand_core::RngCore;
 
@@ -14,7 +15,7 @@ use crate::board::Clock;
 use crate::config::Config;
 use crate::history::Origin;
 use crate::job::Inbox;
-use crate::mqtt::{Connection, ECHOED, Ended, Incoming, Level, QoS};
+use crate::mqtt::{Connection, ECHOED, Ended, Incoming, QoS};
 use crate::proof::{Echo, InFlight, Overdue};
 use crate::report::Reports;
 use crate::request::Requests;
@@ -161,8 +162,8 @@ impl<'t, C: Clock> Talk<'t, C> {
 
     /// Whether to begin or to end hearing the device's own reports. Asked right before a report is made, so that none leaves without
     /// that is to be heard.
-    fn watch(&mut self, level: Level, now: Duration) -> Option<bool> {
-        let wanted = level == Level::V311 && self.ends.reports.wants_proof();
+    fn watch(&mut self, level: Version, now: Duration) -> Option<bool> {
+        let wanted = level == Version::V311 && self.ends.reports.wants_proof();
         match self.echo {
             Echo::Off if wanted => {
                 self.echo = Echo::Asked(now);

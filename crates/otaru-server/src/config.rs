@@ -56,9 +56,21 @@ pub enum MqttConfig {
     Embedded {
         /// Listening address.
         listen: SocketAddr,
+        /// Connections that there is room for, those before login included.
+        room: usize,
+        /// Proxies whose PROXY header is believed. They are other proxies than those of HTTP: one that passes on what anybody sends may
+        /// be trusted with the one and not with the other.
+        proxies: Vec<IpAddr>,
     },
     /// Somebody else's.
     External(BrokerUrl),
+}
+
+impl MqttConfig {
+    /// Returns an embedded broker at this address, behind no proxies, with as many connections as there are [files for](crate::files::room).
+    pub fn embedded(listen: SocketAddr) -> Self {
+        Self::Embedded { listen, room: crate::files::room().mqtt, proxies: Vec::new() }
+    }
 }
 
 /// TLS of a server.

@@ -4,8 +4,12 @@ use rustix::process::{Resource, getrlimit};
 
 /// Files for the database, firmware, logs and what else is not a connection.
 const OTHERS: u64 = 512;
-/// The most connections of either kind, however many files there may be.
+/// The most connections to the HTTP listener. While there are few files it has a quarter of them, up to [`ENOUGH_HTTP`]; beyond that
+/// the devices' connections come first, which stay, and it has one in [`SHARE_HTTP`].
 const MOST_HTTP: u64 = 8_192;
+const ENOUGH_HTTP: u64 = 1_024;
+const SHARE_HTTP: u64 = 24;
+/// The most connections to the broker, however many files there may be.
 const MOST_MQTT: u64 = 100_000;
 
 /// Connections at once.
@@ -24,7 +28,7 @@ pub fn room() -> Room {
 
 fn split(files: u64) -> Room {
     let files = files.saturating_sub(OTHERS).max(64);
-    let http = (files / 4).min(MOST_HTTP);
+    let http = (files / 4).min((files / SHARE_HTTP).clamp(ENOUGH_HTTP, MOST_HTTP));
     let mqtt = (files - http).min(MOST_MQTT);
     let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
     Room { http: number(http), mqtt: number(mqtt) }
@@ -40,7 +44,16 @@ mod tests {
             let Room { http, mqtt } = split(files);
             assert!(http >= 16 && mqtt >= 48, "{files}: {http} {mqtt}");
             assert!(files < 1_024 || (http + mqtt) as u64 + OTHERS <= files, "{files}: {http} {mqtt}");
+            assert!(files < 1_024 || http as u64 <= files / 4, "{files}: {http}");
         }
-        assert_eq!(split(20_000), Room { http: 4_872, mqtt: 14_616 });
+        for (files, http, mqtt) in [
+            (1_024, 128, 384),
+            (4_096, 896, 2_688),
+            (20_000, 1_024, 18_464),
+            (65_536, 2_709, 62_315),
+            (262_144, 8_192, 100_000),
+        ] {
+            assert_eq!(split(files), Room { http, mqtt }, "of {files}, as docs/limits.md says");
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! Rate limits: failed logins by address, reports over HTTP by device.
+//! Rate limits: failed logins and devices without room by address, reports over HTTP by device, claims and registrations by fleet key.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
 use otaru_rollout::{DeviceId, Span, Time};
@@ -11,7 +11,7 @@ use otaru_rollout::{DeviceId, Span, Time};
 use crate::address::origin;
 use crate::problem::Problem;
 
-/// Failed logins of an address that are allowed at once, and after how long one more is.
+/// Failed logins of an address that are allowed at once, and after how long one more is; devices without room are counted likewise.
 const LOGINS: Rate = Rate { burst: 20, refill: Span::seconds(3) };
 /// Reports of a device over HTTP that are allowed at once, and after how long one more is.
 const POLLS: Rate = Rate { burst: 32, refill: Span::seconds(1) };
@@ -139,6 +139,25 @@ impl Claims {
     }
 }
 
+/// Devices that found no room, by fleet key and address.
+#[derive(Debug, Default)]
+pub struct Crowded(Buckets<(String, IpAddr)>);
+
+impl Crowded {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// The answer to give instead, when there were too many.
+    pub fn count(&self, key: &str, peer: IpAddr, now: Time) -> Result<(), Problem> {
+        match self.0.count((key.to_owned(), origin(peer)), LOGINS, now) {
+            true => Ok(()),
+            false => Err(too_many(
+                "too many devices from this address found no room with this fleet key; wait a few seconds",
+            )),
+        }
+    }
+}
+
 /// Registrations by fleet key: whoever has one can make up names, but not a registry full of them at once.
 #[derive(Debug)]
 pub struct Registrations {
@@ -154,31 +173,31 @@ impl Registrations {
     }
 
     /// Counts a device that comes with this key for the first time. Nothing if it may not.
-    pub fn count(&self, key: &str, now: Time) -> Option<Registration<'_>> {
+    pub fn count(self: &Arc<Self>, key: &str, now: Time) -> Option<Registration> {
         let key = key.to_owned();
         let may = self.buckets.count(key.clone(), self.rate, now);
         // Made only where it was counted: it gives back what it stands for.
-        may.then(|| Registration { of: self, key, kept: false })
+        may.then(|| Registration { of: Arc::clone(self), key, kept: false })
     }
 }
 
 /// A registration that is under way: it counts no longer when this is dropped, unless it is [kept](Self::keep).
 #[derive(Debug)]
 #[must_use]
-pub struct Registration<'r> {
-    of: &'r Registrations,
+pub struct Registration {
+    of: Arc<Registrations>,
     key: String,
     kept: bool,
 }
 
-impl Registration<'_> {
+impl Registration {
     /// Counts it for good, as the device was registered.
     pub fn keep(mut self) {
         self.kept = true;
     }
 }
 
-impl Drop for Registration<'_> {
+impl Drop for Registration {
     fn drop(&mut self) {
         if !self.kept {
             self.of.buckets.give_back(&self.key, self.of.rate);
@@ -209,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_registration_that_came_to_nothing_does_not_count() {
-        let (registrations, now) = (Registrations::new(2), Time(1_000_000));
+        let (registrations, now) = (Arc::new(Registrations::new(2)), Time(1_000_000));
         for _ in 0..9 {
             drop(registrations.count("key", now).unwrap());
         }

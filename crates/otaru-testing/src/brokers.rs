@@ -27,10 +27,10 @@ pub fn mosquitto(dir: &Path, port: u16) -> Program {
 #[track_caller]
 pub fn nats(dir: &Path, port: u16) -> Program {
     let file = dir.join("nats.conf");
-    // Sessions and retained messages are in JetStream.
+    // Sessions and retained messages are in JetStream. What is not acknowledged comes again after `ack_wait`, by default 30 s.
     let settings = format!(
         "server_name: otaru\nlisten: \"127.0.0.1:{}\"\njetstream {{ store_dir: \"{}\" }}\n\
-         mqtt {{ listen: \"127.0.0.1:{port}\" }}\n",
+         mqtt {{ listen: \"127.0.0.1:{port}\", ack_wait: \"2s\" }}\n",
         free_port(),
         dir.join("jetstream").display(),
     );
@@ -39,6 +39,9 @@ pub fn nats(dir: &Path, port: u16) -> Program {
     command.arg("-c").arg(file);
     Program::server(command, port)
 }
+
+/// Login where RabbitMQ has virtual hosts: the user's name without its host, and the password.
+pub const RABBITMQ_LOGIN: (&str, &str) = ("otaru", "in-a-test");
 
 /// RabbitMQ with its MQTT plug-in.
 pub struct RabbitMq {
@@ -51,13 +54,47 @@ pub struct RabbitMq {
 /// without a byte.
 #[track_caller]
 pub fn rabbitmq(dir: &Path, port: u16) -> RabbitMq {
+    let server = start_rabbitmq(dir, port, "mqtt.allow_anonymous = true\n");
+    eventually("RabbitMQ to let somebody in", LIMIT, || lets_in(port, None).then_some(()));
+    server
+}
+
+/// The same with virtual hosts, which share nothing but the process: who logs in as `host:user`, with [`RABBITMQ_LOGIN`], is in that host.
+#[track_caller]
+pub fn rabbitmq_with_hosts(dir: &Path, port: u16, hosts: &[&str]) -> RabbitMq {
+    let file = dir.join("definitions.json");
+    std::fs::write(&file, definitions(hosts)).unwrap();
+    let settings = format!("mqtt.allow_anonymous = false\nload_definitions = {}\n", file.display());
+    let server = start_rabbitmq(dir, port, &settings);
+    let open = |host: &str| lets_in(port, Some(host));
+    eventually("RabbitMQ to let somebody in", LIMIT, || hosts.iter().copied().all(open).then_some(()));
+    server
+}
+
+/// Returns virtual hosts, and the user that may do everything in each, as RabbitMQ reads them when it starts.
+fn definitions(hosts: &[&str]) -> String {
+    let (name, password) = RABBITMQ_LOGIN;
+    let each = |row: fn(&str) -> String| hosts.iter().copied().map(row).collect::<Vec<_>>().join(",");
+    let vhosts = each(|host| format!(r#"{{"name":"{host}"}}"#));
+    let permissions = each(|host| {
+        let name = RABBITMQ_LOGIN.0;
+        format!(r#"{{"user":"{name}","vhost":"{host}","configure":".*","write":".*","read":".*"}}"#)
+    });
+    format!(
+        r#"{{"users":[{{"name":"{name}","password":"{password}","tags":""}}],"vhosts":[{vhosts}],"permissions":[{permissions}]}}"#
+    )
+}
+
+/// Starts it with these settings of its MQTT plug-in.
+#[track_caller]
+fn start_rabbitmq(dir: &Path, port: u16, mqtt: &str) -> RabbitMq {
     let file = |name: &str, content: &str| {
         let file = dir.join(name);
         std::fs::write(&file, content).unwrap();
         file
     };
     let settings = format!(
-        "listeners.tcp = none\nmqtt.listeners.tcp.1 = 127.0.0.1:{port}\nmqtt.allow_anonymous = true\n\
+        "listeners.tcp = none\nmqtt.listeners.tcp.1 = 127.0.0.1:{port}\n{mqtt}\
          log.console = true\nlog.file = false\n"
     );
     let settings = file("rabbitmq.conf", &settings);
@@ -89,19 +126,37 @@ pub fn rabbitmq(dir: &Path, port: u16) -> RabbitMq {
         .env("RABBITMQ_CONF_ENV_FILE", dir.join("no-environment"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", plugins);
     let server = Program::server(command, port);
-    eventually("RabbitMQ to let somebody in", LIMIT, || lets_in(port).then_some(()));
     RabbitMq { _server: server, _epmd: epmd }
 }
 
-/// Returns whether a CONNECT of 3.1.1 is accepted at a port.
-fn lets_in(port: u16) -> bool {
+/// Returns whether a CONNECT of 3.1.1 is accepted at a port, with the login of a virtual host if there is one.
+fn lets_in(port: u16, host: Option<&str>) -> bool {
     let answer = || {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(LIMIT))?;
-        stream.write_all(b"\x10\x11\0\x04MQTT\x04\x02\0\x0A\0\x05first")?;
+        stream.write_all(&connect(host))?;
         let mut answer = [0; 4];
         stream.read_exact(&mut answer).map(|()| answer)
     };
     // CONNACK: no session, code 0.
     answer().is_ok_and(|answer: [u8; 4]| answer == [0x20, 2, 0, 0])
+}
+
+/// Returns a CONNECT of 3.1.1 that starts anew.
+fn connect(host: Option<&str>) -> Vec<u8> {
+    let (flags, login) = match host {
+        None => (0x02, vec![]),
+        Some(host) => {
+            let (name, password) = RABBITMQ_LOGIN;
+            (0xC2, vec![format!("{host}:{name}"), password.to_owned()])
+        }
+    };
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, flags, 0, 10];
+    for text in std::iter::once("first".to_owned()).chain(login) {
+        body.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        body.extend(text.bytes());
+    }
+    let len = u8::try_from(body.len()).unwrap();
+    assert!(len < 0x80, "a length of one byte");
+    [&[0x10, len], &body[..]].concat()
 }

@@ -15,6 +15,8 @@ mod hosting;
 mod in_clear;
 mod logging;
 mod moment;
+#[cfg(test)]
+mod operations;
 mod options;
 mod output;
 mod percent;

@@ -69,7 +69,9 @@ impl LoginArgs {
             (Some(_), None) => {
                 bail!("--username needs a password: --password-file, OTARU_PASSWORD or --password")
             }
-            (None, Some(_)) => bail!("a password (OTARU_PASSWORD?) is set but no --username"),
+            (None, Some(_)) => bail!(
+                "a password is given (--password-file, --password or OTARU_PASSWORD) but no user name; add --username"
+            ),
         }
     }
 }
@@ -122,7 +124,9 @@ impl BrokerArgs {
             url.password = password.or(url.password);
         }
         if url.username.is_none() && url.password.is_some() {
-            bail!("a password (OTARU_PASSWORD?) is set but no user name; add --username");
+            bail!(
+                "a password is given (--password-file, --password or OTARU_PASSWORD) but no user name; add --username"
+            );
         }
         warn_in_clear(&url);
         Ok(url)

@@ -51,10 +51,11 @@ impl<'f, F: NorFlash> SettingsStore<'f, F> {
         // Damaged, or never used for this before. Flash that only fails to answer keeps what it has.
         if let Err(Error::Corrupted { .. } | Error::FullStorage) = self.put_entered(settings).await {
             let good = self.settings(GOOD).await.settings();
-            if self.0.erase_all().await.is_ok() && self.put_entered(settings).await.is_ok() {
-                if let Some(good) = good {
-                    let _ = self.put(GOOD, &good).await;
-                }
+            if self.0.erase_all().await.is_ok()
+                && self.put_entered(settings).await.is_ok()
+                && let Some(good) = good
+            {
+                let _ = self.put(GOOD, &good).await;
             }
         }
         matches!(self.settings(ENTERED).await, Found::Settings(kept) if kept == *settings)
@@ -103,6 +104,7 @@ impl<'f, F: NorFlash> SettingsStore<'f, F> {
 }
 
 /// Settings under a key.
+#[expect(clippy::large_enum_variant, reason = "there is no heap to box them in, and one at a time")]
 enum Found {
     /// There are none.
     Nothing,

@@ -66,6 +66,10 @@ pub struct KnownSettings {
 
 /// Decision what to do with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is no heap to box settings in, and one choice at a time"
+)]
 pub enum Choice {
     /// Join with these. With a standing they are still to be proved.
     Join(Settings, Option<Standing>),

@@ -1,11 +1,12 @@
 //! Attacks over MQTT by somebody who has a login: sessions without end, names without end, and names of others.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use super::force::Force;
 use super::honest::{body, exchange};
 use super::options::Attack;
 use super::raw::{Login, Raw};
@@ -28,6 +29,8 @@ pub(super) struct Credentials {
     viewer: String,
     operator: String,
     fleet_key: String,
+    /// Names that were made up so far, in whichever round.
+    invented: AtomicU64,
 }
 
 fn made(target: &Target, path: &str, wanted: &Value) -> Result<String> {
@@ -54,7 +57,13 @@ impl Credentials {
         let token =
             |role: &str| made(target, "tokens", &json!({"name": format!("{role} {name}"), "role": role}));
         let fleet_key = made(target, "fleet-keys", &json!({ "name": name }))?;
-        Ok(Self { viewer: token("viewer")?, operator: token("operator")?, fleet_key })
+        let (viewer, operator) = (token("viewer")?, token("operator")?);
+        Ok(Self { viewer, operator, fleet_key, invented: AtomicU64::default() })
+    }
+
+    /// Returns the fleet key.
+    pub(super) fn fleet_key(&self) -> &str {
+        &self.fleet_key
     }
 
     /// Attacks until `stop`; says with what.
@@ -67,12 +76,12 @@ impl Credentials {
         attack: Attack,
         victim: &Device,
         stop: &AtomicBool,
-    ) -> Result<String> {
+    ) -> Result<Force> {
         let port = target.server.mqtt;
         match attack {
-            Attack::ViewerSessions => self.sessions(port, stop),
+            Attack::ViewerSessions => Ok(self.sessions(port, stop)?.into()),
             Attack::InventedDevices => Ok(self.names(port, stop)),
-            _ => self.taken(port, victim, stop),
+            _ => Ok(self.taken(port, victim, stop)?.into()),
         }
     }
 
@@ -111,10 +120,11 @@ impl Credentials {
     }
 
     /// Registers devices that there are not, each of which keeps as much as it may.
-    fn names(&self, port: u16, stop: &AtomicBool) -> String {
-        let (mut registered, mut refused) = (0_usize, 0_usize);
+    fn names(&self, port: u16, stop: &AtomicBool) -> Force {
+        let (mut registered, mut refused) = (0_u64, 0_u64);
         while !stop.load(Ordering::Relaxed) {
-            let device = format!("invented-{}", registered + refused);
+            let number = self.invented.fetch_add(1, Ordering::Relaxed);
+            let device = format!("invented-{number}");
             match self.keep(port, &device) {
                 Ok(()) => registered += 1,
                 Err(_) => {
@@ -123,7 +133,7 @@ impl Credentials {
                 }
             }
         }
-        format!("{registered} names, {refused} refused")
+        Force { words: format!("{registered} names, {refused} refused"), names: registered }
     }
 
     fn keep(&self, port: u16, device: &str) -> Result<()> {

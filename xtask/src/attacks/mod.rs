@@ -9,6 +9,7 @@
 //! machine is spared, [`socket`] a socket from one of its addresses.
 
 mod crowd;
+mod force;
 mod honest;
 mod logins;
 mod options;

@@ -51,7 +51,12 @@ impl Device {
         Ok(Self { name: name.to_owned(), password })
     }
 
-    /// Its name, which is its client id.
+    /// Returns a device that comes with a fleet key, and is registered when it does.
+    pub(super) fn with_fleet_key(name: &str, fleet_key: &str) -> Self {
+        Self { name: name.to_owned(), password: fleet_key.to_owned() }
+    }
+
+    /// Returns the name, which is the client id.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -110,7 +115,10 @@ impl Device {
             let report = self.report(&version, 0);
             match &mut wire {
                 Some(wire) => {
-                    let packet = PublishPacket::new(self.topic(), report, QoS::AtLeastOnce).with_packet_id(7);
+                    let mut packet =
+                        PublishPacket::new(self.topic(), report, QoS::AtLeastOnce).with_packet_id(7);
+                    // As a device's report is: that it cannot be kept is a failure.
+                    packet.retain = true;
                     wire.send(&packet)?;
                     wire.expect(PUBACK).context("the report was not acknowledged")?;
                 }

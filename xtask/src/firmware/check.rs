@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -33,12 +34,19 @@ pub(crate) fn check() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The parts that are no firmware yet: what a set-up page sends, and how an image is made.
+/// Formatting of all, lints and tests of the parts that are no firmware yet: what a set-up page sends, and how an image is made.
 fn here() -> Result<()> {
     run(&mut cargo(&["fmt", "--manifest-path", "firmware/Cargo.toml", "--all", "--check"]))?;
-    let mut tests = cargo(&["test", "--quiet", "--locked", "--manifest-path", "firmware/Cargo.toml"]);
-    tests.args(["--package", "otaru-setup", "--package", "otaru-image", "--all-features"]);
-    run(tests.args(["--target-dir", "target/firmware/build"]))
+    run(on_host("clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
+    run(&mut on_host("test"))
+}
+
+/// A cargo for the packages that need no chip, given its subcommand.
+fn on_host(subcommand: &str) -> Command {
+    let mut command = cargo(&[subcommand, "--quiet", "--locked", "--manifest-path", "firmware/Cargo.toml"]);
+    command.args(["--package", "otaru-setup", "--package", "otaru-image", "--all-features"]);
+    command.args(["--target-dir", "target/firmware/build"]);
+    command
 }
 
 /// Checksum and hash of an update file, as Espressif's tool sees them.

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-use super::version::MqttVersion;
+use otaru_format::mqtt::MqttVersion;
+
 use crate::version::Version;
 
 /// Reason for which the broker did not do what was asked.

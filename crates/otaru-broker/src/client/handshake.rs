@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use otaru_format::mqtt::Outcome;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -13,7 +14,6 @@ use super::frame::{Frame, Frames};
 use super::pace::Pace;
 use super::packet::{self, CONNACK, Connack, Limits};
 use super::url::BrokerUrl;
-use super::version::Outcome;
 use crate::version::Version;
 
 /// First byte of a record in which a TLS server complains (RFC 8446, section 5.1).

@@ -14,7 +14,6 @@ mod reconnect;
 mod secret;
 mod subscription;
 mod url;
-pub mod version;
 mod words;
 
 #[cfg(test)]
@@ -23,6 +22,6 @@ mod tests;
 pub use error::BrokerError;
 pub use message::{Incoming, LONGEST_MESSAGE, Message};
 pub use mqtt::{Mqtt, Publisher};
+pub use otaru_format::mqtt::{BadMqttVersion, MqttVersion};
 pub use secret::Secret;
 pub use url::{BrokerUrl, BrokerUrlError, DEFAULT_PORT, Login};
-pub use version::{BadMqttVersion, MqttVersion};

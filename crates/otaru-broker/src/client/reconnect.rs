@@ -1,5 +1,6 @@
 //! One connection after another, as long as the program wants.
 
+use otaru_format::mqtt::{Next, Outcome, VersionChoice};
 use tokio::time::{Instant, sleep};
 
 use super::backoff::BackOff;
@@ -8,7 +9,6 @@ use super::error::BrokerError;
 use super::handshake::{self, Accepted, Failure};
 use super::pace::Pace;
 use super::url::BrokerUrl;
-use super::version::{Next, Outcome, VersionChoice};
 use crate::version::Version;
 
 /// Way to a broker, with the findings about its version.

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use otaru_format::mqtt::MqttVersion;
 use percent_encoding::percent_decode_str;
 
 use super::secret::Secret;
-use super::version::MqttVersion;
 
 /// The port of plain MQTT.
 pub const DEFAULT_PORT: u16 = 1883;

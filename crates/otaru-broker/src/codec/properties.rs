@@ -69,7 +69,7 @@ impl Value<'_> {
 pub(crate) struct Property<'a> {
     pub(crate) id: u8,
     pub(crate) value: Value<'a>,
-    /// Its bytes with the identifier, as they came.
+    /// Bytes of the property with its identifier, as they came.
     pub(crate) raw: &'a [u8],
 }
 

@@ -3,6 +3,9 @@
 /// Most levels of a topic or a filter. Mosquitto has 200; it keeps walks through trees short.
 pub(crate) const MAX_LEVELS: usize = 128;
 
+/// Most levels of a filter with wildcards. Each level of each such filter may be looked at for a message, while all others wait.
+pub(crate) const MAX_WILDCARD_LEVELS: usize = 32;
+
 /// Whether a text has a length that can be told, and not too many levels.
 fn fits(text: &str) -> bool {
     text.len() <= u16::MAX.into() && text.bytes().filter(|byte| *byte == b'/').count() < MAX_LEVELS
@@ -17,6 +20,7 @@ pub(crate) fn is_topic(text: &str) -> bool {
 pub(crate) fn is_filter(text: &str) -> bool {
     let mut levels = text.split('/').peekable();
     let mut good = !text.is_empty() && !text.contains('\0') && fits(text);
+    good &= !has_wildcards(text) || text.split('/').count() <= MAX_WILDCARD_LEVELS;
     while let Some(level) = levels.next() {
         good &= match level {
             "#" => levels.peek().is_none(),

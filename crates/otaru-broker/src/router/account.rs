@@ -1,6 +1,6 @@
 //! Accounts: holdings of each identity, of its group and of all, and how much there may be.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -77,6 +77,10 @@ pub(super) struct Accounts<I> {
     accounts: Vec<Option<Account<I>>>,
     free: Vec<AccountId>,
     holders: HashMap<Holder<I>, AccountId>,
+    /// Identities with more queued bytes than are their own, by how many these are, for each account above them.
+    hoarders: BTreeSet<(AccountId, usize, AccountId)>,
+    /// Holdings of all identities, those that are their own included.
+    total: Holdings,
 }
 
 /// Bytes of subscriptions for each session of a quota, so that it bounds them, too; and the least and the most that come of this for
@@ -146,6 +150,25 @@ impl<I: Identity> Account<I> {
         }
     }
 
+    /// Returns the amount that is an identity's own: nobody above counts it.
+    fn share(&self, resource: Resource) -> usize {
+        match (&self.holder, resource) {
+            (Holder::Identity(_), Resource::Queued) => self.bounds.queued_share,
+            (Holder::Identity(_), Resource::Retained) => self.bounds.retained_share,
+            _ => 0,
+        }
+    }
+
+    /// Returns what counts for those above if so much is held.
+    fn excess_of(&self, held: usize, resource: Resource) -> usize {
+        held.saturating_sub(self.share(resource))
+    }
+
+    fn excess(&self, resource: Resource) -> usize {
+        let mut used = self.used;
+        self.excess_of(*used.of(resource), resource)
+    }
+
     fn is_idle(&self) -> bool {
         self.used == Holdings::default() && self.children == 0
     }
@@ -154,7 +177,8 @@ impl<I: Identity> Account<I> {
 impl<I: Identity> Accounts<I> {
     pub(super) fn new(in_all: Quota, now: Instant) -> Self {
         let all = Account::new(Holder::All, None, in_all, now);
-        Self { accounts: vec![Some(all)], free: Vec::new(), holders: HashMap::new() }
+        let (holders, hoarders, total) = (HashMap::new(), BTreeSet::new(), Holdings::default());
+        Self { accounts: vec![Some(all)], free: Vec::new(), holders, hoarders, total }
     }
 
     fn get(&self, id: AccountId) -> Option<&Account<I>> {
@@ -174,23 +198,23 @@ impl<I: Identity> Accounts<I> {
             Some(id) => *id,
             None => self.insert(holder, parent, admission.bounds.quota, now),
         };
-        if let Some(account) = self.get_mut(id) {
-            account.bounds = admission.bounds;
-            account.quota = admission.bounds.quota;
-        }
-        (id, self.move_below(id, parent))
+        (id, self.renew(id, parent, admission.bounds))
     }
 
-    /// Moves an account with all that it holds, whether there is room or not. Returns the parent that it had, if that is another.
-    fn move_below(&mut self, id: AccountId, parent: AccountId) -> Option<AccountId> {
+    /// Gives an account other bounds and moves it with all that it holds, whether there is room or not. Returns the parent that it had, if
+    /// that is another.
+    fn renew(&mut self, id: AccountId, parent: AccountId, bounds: Bounds) -> Option<AccountId> {
         let account = self.get_mut(id)?;
-        let before = account.parent.filter(|before| *before != parent)?;
-        account.parent = Some(parent);
-        let mut used = account.used;
-        for resource in Holdings::RESOURCES {
-            let amount = *used.of(resource);
-            self.release(before, resource, amount);
-            self.force(parent, resource, amount);
+        let before = account.parent?;
+        let counted = Holdings::RESOURCES.map(|resource| account.excess(resource));
+        (account.bounds, account.quota, account.parent) = (bounds, bounds.quota, Some(parent));
+        let counts = Holdings::RESOURCES.map(|resource| account.excess(resource));
+        for ((resource, counted), counts) in Holdings::RESOURCES.into_iter().zip(counted).zip(counts) {
+            self.recount(id, before, resource, (counted, 0));
+            self.recount(id, parent, resource, (0, counts));
+        }
+        if before == parent {
+            return None;
         }
         if let Some(before) = self.get_mut(before) {
             before.children -= 1;
@@ -236,14 +260,15 @@ impl<I: Identity> Accounts<I> {
         })
     }
 
-    /// Closes an account that still holds nothing. Returns a parent that may now be watched in its place.
-    pub(super) fn close_if_idle(&mut self, id: AccountId, now: Instant) -> Option<AccountId> {
+    /// Closes an account that still holds nothing; at a moment, not before its rate of connects has recovered. Returns what may now be
+    /// watched in its place.
+    pub(super) fn close_if_idle(&mut self, id: AccountId, at: Option<Instant>) -> Option<AccountId> {
         let account = self.get_mut(id)?;
         account.watched = false;
         if !account.is_idle() {
             return None;
         }
-        if !account.connects.is_full(now) {
+        if at.is_some_and(|now| !account.connects.is_full(now)) {
             return Some(id);
         }
         let parent = account.parent?;
@@ -319,7 +344,8 @@ impl<I: Identity> Accounts<I> {
         }
     }
 
-    /// Charges an account and all above it, if each has room for it in the `part`th part of its quota.
+    /// Charges an account and all above it, if each has room for it in the `part`th part of its quota. For what is an identity's own
+    /// those above have room in any case.
     pub(super) fn charge(
         &mut self,
         id: AccountId,
@@ -327,12 +353,17 @@ impl<I: Identity> Accounts<I> {
         amount: usize,
         part: usize,
     ) -> Result<(), Full> {
-        let mut next = Some(id);
-        while let Some(account) = next.and_then(|id| self.get_mut(id)) {
+        let (mut next, mut more) = (Some(id), amount);
+        while more > 0
+            && let Some(account) = next.and_then(|id| self.get_mut(id))
+        {
             let limit = account.limit(resource) / part;
-            if account.used.of(resource).saturating_add(amount) > limit {
+            let before = *account.used.of(resource);
+            let after = before.saturating_add(more);
+            if after > limit {
                 return Err(account.full());
             }
+            more = account.excess_of(after, resource) - account.excess_of(before, resource);
             next = account.parent;
         }
         self.force(id, resource, amount);
@@ -341,27 +372,97 @@ impl<I: Identity> Accounts<I> {
 
     /// Charges whether there is room or not.
     pub(super) fn force(&mut self, id: AccountId, resource: Resource, amount: usize) {
-        let mut next = Some(id);
-        while let Some(account) = next.and_then(|id| self.get_mut(id)) {
-            *account.used.of(resource) += amount;
-            next = account.parent;
-        }
+        self.change(id, resource, |held| held.saturating_add(amount));
     }
 
     /// Gives back what was charged.
     pub(super) fn release(&mut self, id: AccountId, resource: Resource, amount: usize) {
-        let mut next = Some(id);
-        while let Some(account) = next.and_then(|id| self.get_mut(id)) {
-            let used = account.used.of(resource);
-            debug_assert!(*used >= amount, "more is given back than was charged");
-            *used = used.saturating_sub(amount);
-            next = account.parent;
+        self.change(id, resource, |held| {
+            debug_assert!(held >= amount, "more is given back than was charged");
+            held.saturating_sub(amount)
+        });
+    }
+
+    /// Changes what an identity holds, and with it what all above it count.
+    fn change(&mut self, id: AccountId, resource: Resource, change: impl FnOnce(usize) -> usize) {
+        let Some(account) = self.get_mut(id) else { return };
+        let before = *account.used.of(resource);
+        let after = change(before);
+        *account.used.of(resource) = after;
+        let counted = (account.excess_of(before, resource), account.excess_of(after, resource));
+        let parent = account.parent.unwrap_or(ALL);
+        let total = self.total.of(resource);
+        *total = (*total + after).saturating_sub(before);
+        self.recount(id, parent, resource, counted);
+    }
+
+    /// Counts another amount of an identity in an account above it, and in those above that.
+    fn recount(
+        &mut self,
+        id: AccountId,
+        parent: AccountId,
+        resource: Resource,
+        (before, after): (usize, usize),
+    ) {
+        if before == after {
+            return;
         }
+        let mut next = Some(parent);
+        while let Some(level) = next
+            && let Some(account) = self.get_mut(level)
+        {
+            let used = account.used.of(resource);
+            *used = (*used + after).saturating_sub(before);
+            next = account.parent;
+            if resource == Resource::Queued {
+                self.hoarders.remove(&(level, before, id));
+                if after > 0 {
+                    self.hoarders.insert((level, after, id));
+                }
+            }
+        }
+    }
+
+    /// Returns the identity that counts for the most queued bytes of an account that is none.
+    pub(super) fn largest(&self, level: AccountId) -> Option<AccountId> {
+        let all = (level, 0, ALL)..=(level, usize::MAX, AccountId(u32::MAX));
+        self.hoarders.range(all).next_back().map(|(_, _, id)| *id)
+    }
+
+    /// Returns the queued bytes of an identity that count for those above it.
+    pub(super) fn queued_excess(&self, id: AccountId) -> usize {
+        self.get(id).map_or(0, |account| account.excess(Resource::Queued))
+    }
+
+    /// Tells whether an identity's messages would have room if another, or it itself, gave so much back.
+    pub(super) fn would_fit(
+        &mut self,
+        id: AccountId,
+        amount: usize,
+        (other, given_back): (AccountId, usize),
+    ) -> bool {
+        self.release(other, Resource::Queued, given_back);
+        let fits = self.charge(id, Resource::Queued, amount, 1).is_ok();
+        if fits {
+            self.release(id, Resource::Queued, amount);
+        }
+        self.force(other, Resource::Queued, given_back);
+        fits
+    }
+
+    /// Tells whether an identity could be charged so much at all.
+    pub(super) fn could_hold(&self, id: AccountId, resource: Resource, amount: usize) -> bool {
+        self.get(id).is_some_and(|account| {
+            let above = std::iter::successors(account.parent, |id| self.get(*id)?.parent);
+            let excess = account.excess_of(amount, resource);
+            let mut above = above.filter_map(|id| self.get(id));
+            amount <= account.limit(resource) && above.all(|account| excess <= account.limit(resource))
+        })
     }
 
     /// Returns the holdings of all together.
     pub(super) fn in_all(&self) -> Holdings {
-        self.get(ALL).map(|account| account.used).unwrap_or_default()
+        self.total
     }
 
     /// Counts accounts, but that of all.
@@ -408,9 +509,9 @@ mod tests {
         assert!(!accounts.watch_if_idle(id));
         accounts.release(id, Resource::Retained, 5);
         assert!(accounts.watch_if_idle(id) && !accounts.watch_if_idle(id));
-        let group = accounts.close_if_idle(id, now).unwrap();
+        let group = accounts.close_if_idle(id, Some(now)).unwrap();
         assert!(accounts.watch_if_idle(group));
-        accounts.close_if_idle(group, now);
+        accounts.close_if_idle(group, Some(now));
         assert_eq!(accounts.len(), 0);
     }
 

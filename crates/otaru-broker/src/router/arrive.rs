@@ -7,6 +7,7 @@ use super::account::{AccountId, Full, Resource};
 use super::due::Ending;
 use super::ids::{Link, SessionId};
 use super::login::Ticket;
+use super::message::StoredWill;
 use super::session::{Connection, Session};
 use super::state::Router;
 use crate::codec::connect::Connect;
@@ -83,11 +84,6 @@ impl<P: Policy> Router<P> {
     ) -> Result<Accepted<P::Identity>, Reason> {
         self.logins.finish(ticket, Some(&admission.identity))?;
         let (account, left) = self.accounts.open(admission, now);
-        if left.is_some() {
-            for id in self.accounts.sessions(account).to_vec() {
-                self.note_absence(id);
-            }
-        }
         let result = self.admit(account, admission, connect, signal, now);
         self.watch_account(account, now);
         if let Some(left) = left {
@@ -113,10 +109,19 @@ impl<P: Policy> Router<P> {
         }
         let (client, assigned) = self.client(account, connect)?;
         let takeover = self.replace(account, &client, connect.clean, now);
+        let will = connect.will.as_ref().map(|will| Box::new(StoredWill::from(will)));
+        let will_bytes = will.as_ref().map_or(0, |will| will.cost());
         self.accounts.charge(account, Resource::Connections, 1, 1)?;
-        let (id, session_present) = self.session_for(account, &client, now).inspect_err(|_| {
-            self.accounts.release(account, Resource::Connections, 1);
-        })?;
+        let charged = self.accounts.charge(account, Resource::Subscribed, will_bytes, 1);
+        let (id, session_present) = charged
+            .map_err(|_| Reason::QuotaExceeded)
+            .and_then(|()| {
+                self.session_for(account, &client, now).inspect_err(|_| {
+                    self.accounts.release(account, Resource::Subscribed, will_bytes);
+                })
+            })
+            .inspect_err(|_| self.accounts.release(account, Resource::Connections, 1))?;
+        drop(self.take_will(id));
         let link = Link { session: id, connection: self.next_number() };
         let manner = manner(connect);
         let most = whole_seconds(self.settings.max_session_expiry);
@@ -125,10 +130,10 @@ impl<P: Policy> Router<P> {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.connection = Some(Connection { number: link.connection, signal, manner, window });
             session.expiry = session_expiry;
-            session.will = connect.will.as_ref().map(|will| Box::new(will.into()));
+            session.will = will;
+            session.subscribed += will_bytes;
         }
         self.cancel_due(id);
-        self.note_absence(id);
         if session_present {
             self.review_subscriptions(id);
         }

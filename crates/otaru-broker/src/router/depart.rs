@@ -5,17 +5,12 @@ use std::time::Instant;
 use super::account::Resource;
 use super::due::Ending;
 use super::ids::{Link, SessionId};
-use super::message::{Message, WillToSend, after};
+use super::message::{Message, StoredWill, WillToSend, after};
 use super::state::{Due, Router};
 use crate::codec::packet::Disconnect;
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::version::Qos;
-
-/// Wills that are published while all others wait.
-const WILLS: usize = 256;
-/// Receivers of a will that count for one more.
-const RECEIVERS: usize = 16;
 
 impl<P: Policy> Router<P> {
     /// Takes a client's goodbye.
@@ -31,7 +26,7 @@ impl<P: Policy> Router<P> {
             None => {}
         }
         if !goodbye.with_will {
-            session.will = None;
+            drop(self.take_will(link.session));
         }
         self.leave(link.session, now);
         Ok(())
@@ -47,7 +42,7 @@ impl<P: Policy> Router<P> {
     /// Takes the connection from a session, and publishes the wills that this brings.
     pub(super) fn leave(&mut self, id: SessionId, now: Instant) {
         self.detach(id, now);
-        self.send_wills(now);
+        self.work_off(now);
     }
 
     /// Takes the connection from a session. Its will is put behind those that are to be published.
@@ -67,7 +62,6 @@ impl<P: Policy> Router<P> {
         }
         session.expires = after(now, session.expiry);
         self.due.extend(session.expires.map(|at| (at, Due::Session(id))));
-        self.note_absence(id);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let delay = session.will.as_ref().map_or(0, |will| will.delay);
         if delay > 0 {
@@ -88,42 +82,33 @@ impl<P: Policy> Router<P> {
             is_kept
         });
         session.queue.shrink_to_fit();
-        Self::discharge(&mut self.accounts, session, cost);
+        session.discharge(&mut self.accounts, cost);
     }
 
     /// Puts the will of a session, if it has one, behind those that are to be published.
     pub(super) fn release_will(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let account = session.account;
-        self.wills.extend(session.will.take().map(|will| WillToSend { from: id, account, will }));
+        let Some(account) = self.sessions.get(&id).map(|session| session.account) else { return };
+        let will = self.take_will(id);
+        self.wills.extend(will.map(|will| WillToSend { from: id, account, will }));
     }
 
-    /// Publishes the wills whose time has come, and those that come of them: one after the other, since a will that ends a
-    /// connection which has a will itself must not take a step deeper for each of them. Only so many while all others wait; the
-    /// rest is due at once.
-    pub(super) fn send_wills(&mut self, now: Instant) {
-        let mut left = WILLS;
-        while left > 0
-            && let Some(next) = self.wills.pop_front()
-        {
-            self.send_will(&next, now);
-            left = left.saturating_sub(1 + self.receivers.len() / RECEIVERS);
-        }
-        if !self.wills.is_empty() {
-            self.due.insert((now, Due::Wills));
-        }
+    /// Takes the will out of a session, and gives back what it was charged.
+    pub(super) fn take_will(&mut self, id: SessionId) -> Option<Box<StoredWill>> {
+        let session = self.sessions.get_mut(&id)?;
+        let will = session.will.take()?;
+        session.subscribed = session.subscribed.saturating_sub(will.cost());
+        self.accounts.release(session.account, Resource::Subscribed, will.cost());
+        Some(will)
     }
 
     /// Publishes a will, if its owner still may.
-    fn send_will(&mut self, next: &WillToSend, now: Instant) {
+    pub(super) fn send_will(&mut self, next: &WillToSend, now: Instant) {
         let Some(identity) = self.accounts.identity(next.account) else { return };
         if !self.policy.may_publish(&identity, &next.will.topic) {
             return;
         }
         let message = Message::of_will(&next.will, next.from, now);
-        // At its bound of retained bytes the will is dropped; nobody is there to be told.
-        if self.distribute(message, next.account, now).is_err() {
-            self.dropped += 1;
-        }
+        // At its bound of retained bytes the will is not kept, though it is heard; nobody is there to be told.
+        let _ = self.distribute(message, next.account, now);
     }
 }

@@ -32,7 +32,7 @@ impl<P: Policy> Router<P> {
                 None => break,
             }
         }
-        self.send_wills(now);
+        self.work_off(now);
         self.next_due()
     }
 
@@ -46,13 +46,19 @@ impl<P: Policy> Router<P> {
                 self.release_will(id);
             }
             Due::Session(id) => self.remove_session(id, Ending::WithWill, now),
+            Due::Room(id) => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.is_retrying = false;
+                    session.wake();
+                }
+            }
             Due::Retained(topic) => self.forget_topic(&topic, now),
             Due::Account(id) => {
-                if let Some(next) = self.accounts.close_if_idle(id, now) {
+                if let Some(next) = self.accounts.close_if_idle(id, Some(now)) {
                     self.watch_account(next, now);
                 }
             }
-            Due::Wills => {}
+            Due::Backlog => self.is_backlog_due = false,
         }
     }
 
@@ -75,7 +81,7 @@ impl<P: Policy> Router<P> {
     /// Ends a session with all that it holds, and publishes the wills that this brings.
     pub(super) fn end_session(&mut self, id: SessionId, ending: Ending, now: Instant) {
         self.remove_session(id, ending, now);
-        self.send_wills(now);
+        self.work_off(now);
     }
 
     /// Ends a session with all that it holds. Its will is put behind those that are to be published.
@@ -83,7 +89,6 @@ impl<P: Policy> Router<P> {
         self.cancel_due(id);
         let Some(mut session) = self.sessions.remove(&id) else { return };
         let account = session.account;
-        self.forget_absence(id, session.absent);
         for filter in &session.filters {
             self.subscriptions.remove(filter, id);
         }

@@ -29,7 +29,6 @@ impl<P: Policy> Router<P> {
         with_wills: bool,
         now: Instant,
     ) -> usize {
-        let ending = if with_wills { Ending::WithWill } else { Ending::Silently };
         let accounts = ended.iter().filter_map(|identity| self.accounts.find(identity));
         let sessions: Vec<_> =
             accounts.flat_map(|account| self.accounts.sessions(account).iter().copied()).collect();
@@ -40,10 +39,21 @@ impl<P: Policy> Router<P> {
                 connection.signal.end(reason);
                 connections += 1;
             }
+            let ending =
+                if with_wills && self.speaks_when_ended(id) { Ending::WithWill } else { Ending::Silently };
             self.remove_session(id, ending, now);
         }
-        self.send_wills(now);
+        self.work_off(now);
         connections
+    }
+
+    /// Tells whether the will of a session may be published although its identity is ended.
+    fn speaks_when_ended(&self, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
+        let identity = self.accounts.identity(session.account);
+        identity
+            .zip(session.will.as_ref())
+            .is_some_and(|(identity, will)| self.policy.may_publish_when_ended(&identity, &will.topic))
     }
 
     /// Ends one connection, as if it were lost. Its will is put behind those that are to be published.

@@ -1,5 +1,6 @@
 //! A message within the broker, and one receiver's copy of it: the bytes are shared, the copies are small.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 
 use super::account::AccountId;
 use super::ids::SessionId;
+use super::subscriptions::Subscription;
 use crate::codec::connect::Will;
 use crate::codec::publish::{Forwarded, Head, Publish};
 use crate::version::Qos;
@@ -98,6 +100,13 @@ pub(super) struct WillToSend {
     pub(super) will: Box<StoredWill>,
 }
 
+impl StoredWill {
+    /// Returns the bytes that it counts for.
+    pub(super) fn cost(&self) -> usize {
+        OVERHEAD + self.topic.len() + self.properties.len() + self.payload.len()
+    }
+}
+
 impl From<&Will<'_>> for StoredWill {
     fn from(will: &Will<'_>) -> Self {
         Self {
@@ -125,7 +134,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Returns the bytes that it counts for.
     pub(super) fn cost(&self) -> usize {
-        self.message.cost()
+        self.message.cost() + size_of::<u32>() * self.subscriptions.len()
     }
 
     /// Describes its packet.
@@ -141,5 +150,22 @@ impl Delivery {
             subscriptions: &self.subscriptions,
             payload: self.message.payload.len(),
         }
+    }
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub(super) struct Routing {
+    pub(super) message: Arc<Message>,
+    pub(super) receivers: Vec<(SessionId, Subscription)>,
+    /// Receivers that were looked at.
+    pub(super) done: usize,
+    /// Accounts for which a session was ended to make room for it.
+    pub(super) ended_for: HashSet<AccountId>,
+}
+
+impl Routing {
+    pub(super) fn new(message: Arc<Message>, receivers: Vec<(SessionId, Subscription)>) -> Self {
+        Self { message, receivers, done: 0, ended_for: HashSet::new() }
     }
 }

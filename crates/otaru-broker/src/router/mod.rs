@@ -3,12 +3,13 @@
 //! All of it is synchronous and takes the time as an argument. Packets of a connection go in, answers are written to a buffer, and
 //! what others are to be sent waits in their sessions; their [signals](crate::signal::Signal) are raised.
 
-mod absent;
 mod account;
 mod arrive;
+mod backlog;
 mod depart;
 mod due;
 mod end;
+mod half;
 mod ids;
 mod login;
 mod message;
@@ -29,6 +30,7 @@ mod model;
 mod tests;
 
 pub(crate) use arrive::{Accepted, manner};
+pub(crate) use half::Reserved;
 pub(crate) use ids::Link;
 pub(crate) use login::{Ended, Ticket};
 pub(crate) use state::Router;

@@ -13,7 +13,7 @@ use crate::reason::Reason;
 use crate::version::{Qos, Version};
 
 impl<P: Policy> Router<P> {
-    /// Takes a message from a client and writes the answer.
+    /// Takes a message from a client and writes the answer. Other receivers may still have to be given [their copies](Self::work_off).
     ///
     /// # Errors
     /// When the connection is to be ended.
@@ -119,7 +119,7 @@ impl<P: Policy> Router<P> {
             Some(next) => message.stage = next,
             None => drop(session.inflight.remove(place)),
         }
-        Self::discharge(&mut self.accounts, session, cost);
+        session.discharge(&mut self.accounts, cost);
     }
 }
 

@@ -44,6 +44,16 @@ impl Walk {
         Self { filter, last: None }
     }
 
+    /// Returns the topic that it came to.
+    pub(super) fn place(&self) -> Option<Arc<str>> {
+        self.last.clone()
+    }
+
+    /// Goes back to a topic that it came to before.
+    pub(super) fn go_back(&mut self, place: Option<Arc<str>>) {
+        self.last = place;
+    }
+
     /// Returns the beginning that all matching topics have, up to the level with the first wildcard.
     fn prefix(&self) -> &str {
         let wildcard = self.filter.find(['+', '#']).unwrap_or(self.filter.len());

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::account::{AccountId, Full, Resource};
 use super::ids::SessionId;
-use super::message::{Delivery, Message};
+use super::message::{Delivery, Message, Routing};
 use super::state::{Due, Router};
 use super::subscriptions::Subscription;
 use crate::policy::Policy;
@@ -13,25 +13,26 @@ use crate::reason::Reason;
 use crate::version::Qos;
 
 impl<P: Policy> Router<P> {
-    /// Keeps a message if it is to be retained, and gives it to all who want it; then the wills of those whose connections it ended.
+    /// Keeps a message if it is to be retained, and gives it to those who want it; then the wills of those whose connections it ended.
+    /// What is more than others can wait for is [left over](Self::work_off).
     ///
     /// # Errors
-    /// When its owner's retained bytes have no room for it. Then nobody gets it.
+    /// When its owner's retained bytes have no room for it: then it is not kept. All who want it have it even so.
     pub(super) fn publish_message(
         &mut self,
         message: Message,
         owner: AccountId,
         now: Instant,
     ) -> Result<(), Full> {
-        self.distribute(message, owner, now)?;
-        self.send_wills(now);
-        Ok(())
+        let kept = self.distribute(message, owner, now);
+        self.work_off(now);
+        kept
     }
 
-    /// Keeps a message if it is to be retained, and gives it to all who want it.
+    /// Keeps a message if it is to be retained, and puts it on its way to all who want it.
     ///
     /// # Errors
-    /// When its owner's retained bytes have no room for it. Then nobody gets it.
+    /// When its owner's retained bytes have no room for it: then it is not kept. All who want it have it even so.
     pub(super) fn distribute(
         &mut self,
         message: Message,
@@ -39,16 +40,11 @@ impl<P: Policy> Router<P> {
         now: Instant,
     ) -> Result<(), Full> {
         let message = Arc::new(message);
-        if message.retain {
-            self.retain(&message, owner, now)?;
-        }
+        let kept = if message.retain { self.retain(&message, owner, now) } else { Ok(()) };
         let mut receivers = std::mem::take(&mut self.receivers);
         self.subscriptions.matching(&message.topic, &mut receivers);
-        for of_session in receivers.chunk_by(|(one, _), (other, _)| one == other) {
-            self.offer(&message, of_session, now);
-        }
-        self.receivers = receivers;
-        Ok(())
+        self.underway.push_back(Routing::new(message, receivers));
+        kept
     }
 
     /// Puts a message in the place of its topic's last; one without a payload only takes the last away.
@@ -70,7 +66,12 @@ impl<P: Policy> Router<P> {
     }
 
     /// Gives one session its copy, however many of its subscriptions match.
-    fn offer(&mut self, message: &Arc<Message>, matching: &[(SessionId, Subscription)], now: Instant) {
+    pub(super) fn offer(
+        &mut self,
+        message: &Arc<Message>,
+        matching: &[(SessionId, Subscription)],
+        now: Instant,
+    ) {
         let wanted = matching
             .iter()
             .filter(|(session, subscription)| !(subscription.no_local && *session == message.from));
@@ -85,14 +86,14 @@ impl<P: Policy> Router<P> {
             }
         }
         let Some(to) = to else { return };
+        identifiers.shrink_to_fit();
         let qos = qos.min(message.qos);
         let delivery = Delivery { message: Arc::clone(message), qos, retain, subscriptions: identifiers };
         self.enqueue(to, delivery, now);
     }
 
-    /// Puts a copy into a session's queue. At the bound of its identity QoS 0 is dropped first, and then the connection. At the bound
-    /// of its group or of all, which others have filled, the absent session that holds the most makes room, else only this copy is
-    /// dropped.
+    /// Puts a copy into a session's queue. At a bound QoS 0 is dropped first; then whoever [holds the most](Self::make_queue_room)
+    /// makes room. If nobody does, this copy is dropped, and at the bound of its own identity its connection is ended.
     fn enqueue(&mut self, id: SessionId, delivery: Delivery, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (account, cost) = (session.account, delivery.cost());
@@ -107,9 +108,9 @@ impl<P: Policy> Router<P> {
             self.shed(id);
             charged = self.accounts.charge(account, Resource::Queued, cost, 1);
         }
-        if let Err(full @ (Full::Group | Full::All)) = charged
+        if let Err(full) = charged
             && !droppable
-            && self.end_largest_absent((id, account), full, cost, now)
+            && self.make_queue_room((id, account), full, cost, now)
         {
             charged = self.accounts.charge(account, Resource::Queued, cost, 1);
         }
@@ -118,13 +119,11 @@ impl<P: Policy> Router<P> {
                 session.charged += cost;
                 session.queue.push_back(delivery);
                 session.wake();
-                if session.connection.is_none() {
-                    self.note_absence(id);
-                }
             }
             (charged, _) => {
                 self.dropped += 1;
-                if !droppable && charged == Err(Full::Own) {
+                let is_there = self.sessions.get(&id).is_some_and(|session| session.connection.is_some());
+                if !droppable && charged == Err(Full::Own) && is_there && self.ended_for.insert(account) {
                     self.end_connection(id, Reason::QuotaExceeded, now);
                 }
             }

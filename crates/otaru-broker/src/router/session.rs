@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::absent::Place;
-use super::account::AccountId;
+use super::account::{AccountId, Accounts, Resource};
 use super::ids::{Link, SessionId};
 use super::message::{Delivery, Message, StoredWill};
 use super::retained::Walk;
 use super::subscriptions::Subscription;
 use crate::codec::writer::Manner;
+use crate::policy::Identity;
 use crate::signal::Signal;
 
 /// The connection that has a session.
@@ -71,9 +71,9 @@ pub(super) struct Session {
     last_id: u16,
     /// Bytes of messages that its account is charged for.
     pub(super) charged: usize,
-    /// Place among those without a connection.
-    pub(super) absent: Option<Place>,
-    /// Bytes of subscriptions that its account is charged for.
+    /// Whether it is noted to be woken, since its retained messages wait for room.
+    pub(super) is_retrying: bool,
+    /// Bytes of subscriptions and of its will that its account is charged for.
     pub(super) subscribed: usize,
 }
 
@@ -96,9 +96,15 @@ impl Session {
             unreleased: Vec::new(),
             last_id: 0,
             charged: 0,
-            absent: None,
+            is_retrying: false,
             subscribed: 0,
         }
+    }
+
+    /// Gives back what a message in its queue or under way was charged.
+    pub(super) fn discharge<I: Identity>(&mut self, accounts: &mut Accounts<I>, cost: usize) {
+        self.charged = self.charged.saturating_sub(cost);
+        accounts.release(self.account, Resource::Queued, cost);
     }
 
     /// Tells whether a message came from this session's client.

@@ -1,14 +1,13 @@
 //! State of the router, and what its parts share.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::absent::Absent;
-use super::account::{AccountId, Accounts, Resource};
+use super::account::{AccountId, Accounts};
 use super::ids::{Link, SessionId};
 use super::login::{Logins, Ticket};
-use super::message::WillToSend;
+use super::message::{Routing, WillToSend};
 use super::retained::Retained;
 use super::session::Session;
 use super::stats::Stats;
@@ -26,14 +25,19 @@ pub(super) enum Due {
     Session(SessionId),
     /// The end of a retained message's life.
     Retained(Arc<str>),
+    /// Another look whether there is room for the retained messages of a session.
+    Room(SessionId),
     /// A look at an account that held nothing.
     Account(AccountId),
-    /// Wills that were left over.
-    Wills,
+    /// Messages and wills that were left over.
+    Backlog,
 }
 
 /// Time after which an account that holds nothing is closed, so that its rate of connects counts on.
 const ACCOUNT_LINGERS: Duration = Duration::from_secs(60);
+
+/// Accounts that hold nothing and are kept. Each may have a name of 64 KiB.
+const IDLE_ACCOUNTS: usize = 1_000;
 
 /// All that a broker knows beside its sockets.
 pub(crate) struct Router<P: Policy> {
@@ -45,15 +49,22 @@ pub(crate) struct Router<P: Policy> {
     pub(super) clients: HashMap<(AccountId, Arc<str>), SessionId>,
     pub(super) subscriptions: Subscriptions,
     pub(super) retained: Retained,
-    pub(super) absent: Absent,
     pub(super) due: BTreeSet<(Instant, Due)>,
+    /// Accounts that held nothing, with the moment at which they are looked at again; some may be in use since.
+    pub(super) idle: VecDeque<(Instant, AccountId)>,
     pub(super) last_number: u64,
     pub(super) subscribed: usize,
     pub(super) dropped: u64,
-    /// Receivers of the message that is being routed.
+    /// Messages on their way to their receivers.
+    pub(super) underway: VecDeque<Routing>,
+    /// Whether it is noted that there is more to work off.
+    pub(super) is_backlog_due: bool,
+    /// Memory for the receivers of the next message.
     pub(super) receivers: Vec<(SessionId, Subscription)>,
     /// Wills to publish before the router is left. One may end connections whose wills come behind it.
     pub(super) wills: VecDeque<WillToSend>,
+    /// Accounts for which a session was ended to make room for the message that is being routed: of an identity, or of all.
+    pub(super) ended_for: HashSet<AccountId>,
 }
 
 impl<P: Policy> Router<P> {
@@ -67,13 +78,16 @@ impl<P: Policy> Router<P> {
             clients: HashMap::new(),
             subscriptions: Subscriptions::default(),
             retained: Retained::default(),
-            absent: Absent::default(),
             due: BTreeSet::new(),
+            idle: VecDeque::new(),
             last_number: 0,
             subscribed: 0,
             dropped: 0,
+            underway: VecDeque::new(),
+            is_backlog_due: false,
             receivers: Vec::new(),
             wills: VecDeque::new(),
+            ended_for: HashSet::new(),
         }
     }
 
@@ -102,19 +116,23 @@ impl<P: Policy> Router<P> {
         let _ = self.logins.finish(ticket, None);
     }
 
-    /// Notes that an account may have become idle.
+    /// Notes that an account may have become idle. Of very many the oldest is closed, and its rate of connects forgotten.
     pub(super) fn watch_account(&mut self, id: AccountId, now: Instant) {
-        if self.accounts.watch_if_idle(id)
-            && let Some(at) = now.checked_add(ACCOUNT_LINGERS)
-        {
-            self.due.insert((at, Due::Account(id)));
+        if !self.accounts.watch_if_idle(id) {
+            return;
         }
-    }
-
-    /// Gives back what a message in a session's queue or under way was charged.
-    pub(super) fn discharge(accounts: &mut Accounts<P::Identity>, session: &mut Session, cost: usize) {
-        session.charged = session.charged.saturating_sub(cost);
-        accounts.release(session.account, Resource::Queued, cost);
+        let Some(at) = now.checked_add(ACCOUNT_LINGERS) else { return };
+        self.due.insert((at, Due::Account(id)));
+        self.idle.push_back((at, id));
+        while self.idle.len() > IDLE_ACCOUNTS
+            && let Some((at, oldest)) = self.idle.pop_front()
+        {
+            if self.due.remove(&(at, Due::Account(oldest)))
+                && let Some(above) = self.accounts.close_if_idle(oldest, None)
+            {
+                self.watch_account(above, now);
+            }
+        }
     }
 
     /// Counts what there is.

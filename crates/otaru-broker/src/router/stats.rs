@@ -14,7 +14,7 @@ pub struct Stats {
     pub sessions: usize,
     /// Subscriptions of all sessions.
     pub subscriptions: usize,
-    /// Bytes of subscriptions.
+    /// Bytes of subscriptions and wills.
     pub subscribed_bytes: usize,
     /// Retained messages.
     pub retained: usize,

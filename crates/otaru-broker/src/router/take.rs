@@ -1,14 +1,14 @@
 //! The next packets for a client: what was under way when its last connection ended, what waits, and retained messages.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::account::{Accounts, Resource};
 use super::ids::Link;
 use super::message::{Delivery, Message};
 use super::retained::{Retained, Step};
 use super::session::{Inflight, Session, Stage};
-use super::state::Router;
+use super::state::{Due, Router};
 use super::subscriptions::Subscription;
 use crate::codec::ack::AckKind;
 use crate::codec::writer::Manner;
@@ -26,7 +26,7 @@ pub(crate) enum Taken {
     All,
 }
 
-/// What is needed to send to one client.
+/// Session of one client with all that is needed to send to it.
 struct Sender<'r, I> {
     accounts: &'r mut Accounts<I>,
     retained: &'r Retained,
@@ -35,12 +35,16 @@ struct Sender<'r, I> {
     window: usize,
     now: Instant,
     out: &'r mut Outgoing,
+    dropped: &'r mut u64,
     /// Steps and topics looked at that are left, whether something is sent or not.
     looks: usize,
 }
 
 /// Steps and topics looked at of one [`Router::take`], for which all others wait.
 const LOOKS: usize = 512;
+
+/// Time after which it is looked again whether there is room for retained messages, if nothing that is acknowledged makes it sooner.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Outcome of one step.
 enum Next {
@@ -50,6 +54,8 @@ enum Next {
     Pause,
     /// Nothing can be done at present.
     Nothing,
+    /// There is no room for what is next.
+    Full,
 }
 
 impl<P: Policy> Router<P> {
@@ -62,13 +68,20 @@ impl<P: Policy> Router<P> {
         let session = &mut **session.ok_or(Reason::SessionTakenOver)?;
         let Some(connection) = &session.connection else { return Ok(Taken::All) };
         let (manner, window) = (connection.manner, connection.window);
-        let (accounts, retained) = (&mut self.accounts, &self.retained);
-        let mut sender = Sender { accounts, retained, session, manner, window, now, out, looks: LOOKS };
+        let (accounts, retained, dropped) = (&mut self.accounts, &self.retained, &mut self.dropped);
+        let looks = LOOKS;
+        let mut sender = Sender { accounts, retained, session, manner, window, now, out, dropped, looks };
         while !sender.out.is_full() && sender.looks > 0 {
             match sender.step() {
                 Next::Again => {}
                 Next::Pause => return Ok(Taken::More),
                 Next::Nothing => return Ok(Taken::All),
+                Next::Full => {
+                    if !std::mem::replace(&mut sender.session.is_retrying, true) {
+                        self.due.extend(now.checked_add(RETRY).map(|at| (at, Due::Room(link.session))));
+                    }
+                    return Ok(Taken::All);
+                }
             }
         }
         Ok(Taken::More)
@@ -121,21 +134,16 @@ impl<I: Identity> Sender<'_, I> {
             }
         };
         if !fits && let Stage::Published(delivery) = self.session.inflight.remove(place).stage {
-            self.release(delivery.cost());
+            self.session.discharge(self.accounts, delivery.cost());
         }
         Next::Again
-    }
-
-    fn release(&mut self, cost: usize) {
-        self.session.charged = self.session.charged.saturating_sub(cost);
-        self.accounts.release(self.session.account, Resource::Queued, cost);
     }
 
     /// Sends a copy that is charged for, unless its life is over or the client does not take packets of its size.
     fn send(&mut self, delivery: Delivery) {
         let cost = delivery.cost();
         if delivery.message.is_over(self.now) {
-            return self.release(cost);
+            return self.session.discharge(self.accounts, cost);
         }
         let tracked = delivery.qos > Qos::Zero;
         let id = if tracked { self.session.next_id() } else { 0 };
@@ -148,7 +156,7 @@ impl<I: Identity> Sender<'_, I> {
             true => {
                 self.session.inflight.push(Inflight { id, stage: Stage::Published(delivery), sent: true });
             }
-            false => self.release(cost),
+            false => self.session.discharge(self.accounts, cost),
         }
     }
 
@@ -158,14 +166,17 @@ impl<I: Identity> Sender<'_, I> {
         if catching.subscription.qos > Qos::Zero && !has_window {
             return Next::Nothing;
         }
-        let subscription = catching.subscription;
+        let (subscription, place) = (catching.subscription, catching.walk.place());
         match self.retained.step(&mut catching.walk, &mut self.looks) {
             Step::Found(message) => {
                 let own = subscription.no_local && self.session.is_from(&message);
-                if !own {
-                    self.send_retained(message, subscription);
+                if own || self.send_retained(message, subscription) {
+                    return Next::Again;
                 }
-                Next::Again
+                if let Some(catching) = self.session.catching.front_mut() {
+                    catching.walk.go_back(place);
+                }
+                Next::Full
             }
             Step::Pause => Next::Pause,
             Step::Done => {
@@ -178,14 +189,23 @@ impl<I: Identity> Sender<'_, I> {
         }
     }
 
-    fn send_retained(&mut self, message: Arc<Message>, subscription: Subscription) {
+    /// Sends a retained message, which is charged for as any other while it is under way. Says whether there was room, or never will be.
+    fn send_retained(&mut self, message: Arc<Message>, subscription: Subscription) -> bool {
         let qos = subscription.qos.min(message.qos);
         let identifiers = Some(subscription.identifier).filter(|identifier| *identifier != 0);
         let subscriptions = identifiers.into_iter().collect();
         let delivery = Delivery { message, qos, retain: true, subscriptions };
-        let cost = delivery.cost();
-        self.accounts.force(self.session.account, Resource::Queued, cost);
+        let (account, cost) = (self.session.account, delivery.cost());
+        if qos == Qos::Zero {
+            // It is given back before anybody else has his turn.
+            self.accounts.force(account, Resource::Queued, cost);
+        } else if self.accounts.charge(account, Resource::Queued, cost, 1).is_err() {
+            let never = !self.accounts.could_hold(account, Resource::Queued, cost);
+            *self.dropped += u64::from(never);
+            return never;
+        }
         self.session.charged += cost;
         self.send(delivery);
+        true
     }
 }

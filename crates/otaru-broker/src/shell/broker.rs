@@ -12,6 +12,7 @@ use super::connection::serve;
 use super::listener::listen;
 use super::shared::{Shared, Visit, now};
 use super::timekeeper::keep_time;
+use super::wire::Wire;
 use crate::channel::ChannelHandle;
 use crate::policy::Policy;
 use crate::reason::Reason;
@@ -97,7 +98,7 @@ impl<P: Policy> Broker<P> {
         async move {
             match visit {
                 Ok(visit) => serve(visit, stream).await,
-                Err(Some(dismissal)) => Box::pin(dismissal.serve(stream)).await,
+                Err(Some(dismissal)) => Box::pin(dismissal.serve(Wire::new(stream), false)).await,
                 Err(None) => {}
             }
         }

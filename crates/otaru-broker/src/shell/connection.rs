@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
+use super::dismissal::see_off;
 use super::login::log_in;
 use super::shared::{Visit, now};
 use super::wire::Wire;
@@ -17,7 +18,7 @@ use crate::codec::packet::Packet;
 use crate::codec::writer::Manner;
 use crate::policy::{Event, Policy};
 use crate::reason::Reason;
-use crate::router::{Accepted, Link, Taken};
+use crate::router::{Accepted, Link, Reserved, Taken};
 
 /// Takes a socket from its login to its end.
 pub(super) async fn serve<P: Policy, S>(mut visit: Visit<P>, stream: S)
@@ -35,14 +36,21 @@ where
         End::Because(reason) => Some(stay.visit.signal.ending().unwrap_or(reason)),
     };
     let reason = stay.reason;
+    let shared = Arc::clone(&stay.visit.shared);
     // Others are to know at once, before the last bytes are written.
     drop(stay);
     if let Some(reason) = reason {
         let mut last = Vec::new();
         manner.disconnect(&mut last, reason);
-        Box::pin(async move { wire.close(&last).await }).await;
+        Box::pin(async move { see_off(&shared.farewells, wire, &last).await }).await;
     }
 }
+
+/// Packets that are taken before others have their turn: a connection may bring thousands of small ones at once.
+const TURN: u8 = 64;
+
+/// Longest packet of which a part may be kept without counting for anybody. Those of devices are no longer.
+const SMALL: usize = 8 * 1024;
 
 /// End of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +75,8 @@ enum Happening {
     Written,
     Timeout,
     Gone,
+    /// There is more to do without waiting.
+    More,
 }
 
 /// A client's stay, which the router knows of until this is dropped.
@@ -81,10 +91,17 @@ struct Stay<P: Policy> {
     silence: Option<Duration>,
     heard: Instant,
     reason: Option<Reason>,
+    /// Packets since others had their turn.
+    turn: u8,
+    /// Whether packets that came may be left.
+    unread: bool,
+    /// Memory for a long packet of which a part has come.
+    half: Option<Box<Reserved>>,
 }
 
 impl<P: Policy> Drop for Stay<P> {
     fn drop(&mut self) {
+        self.give_back();
         self.visit.shared.route(|router| router.lose(self.link, now()));
         let (identity, client, reason) = (&*self.identity, &*self.client, self.reason);
         self.visit.shared.policy.event(Event::Disconnected { identity, client, reason });
@@ -104,6 +121,9 @@ impl<P: Policy> Stay<P> {
             silence: Some(keep_alive * 3 / 2).filter(|silence| !silence.is_zero()),
             heard: now(),
             reason: None,
+            turn: 0,
+            unread: false,
+            half: None,
         }
     }
 
@@ -118,12 +138,13 @@ impl<P: Policy> Stay<P> {
                 Ok(more) => has_more = more,
                 Err(end) => return end,
             }
-            if has_more && !wire.is_writing() {
-                // A long walk has paused for others' sake.
+            // A long walk has paused for others' sake, or many packets were taken.
+            if has_more || self.turn >= TURN {
+                self.turn = 0;
                 tokio::task::yield_now().await;
-                continue;
             }
-            match poll_fn(|context| self.poll(wire, timer.as_mut(), context)).await {
+            match poll_fn(|context| self.poll(wire, has_more, timer.as_mut(), context)).await {
+                Happening::More => {}
                 Happening::Gone => return End::Gone,
                 Happening::Signal => has_more = true,
                 Happening::Read => self.heard = now(),
@@ -145,13 +166,23 @@ impl<P: Policy> Stay<P> {
         let mut done = 0;
         let incoming = std::mem::take(&mut wire.incoming);
         let mut result = Ok(());
+        self.unread = false;
         while !wire.out.is_full() && result.is_ok() {
+            if self.turn >= TURN {
+                self.unread = true;
+                break;
+            }
             match frame::cut(incoming.get(done..).unwrap_or_default(), self.packet_bytes) {
                 Ok(Cut::Whole(packet)) => {
                     done += packet.length;
+                    self.turn += 1;
+                    self.give_back();
                     result = self.receive(&packet, wire.out.packets());
                 }
-                Ok(Cut::Partial(_)) => break,
+                Ok(Cut::Partial(length)) => {
+                    result = self.reserve(length.unwrap_or(0));
+                    break;
+                }
                 Err(fault) => result = Err(fault.reason().into()),
             }
         }
@@ -165,11 +196,34 @@ impl<P: Policy> Stay<P> {
         Ok(taken == Taken::More)
     }
 
+    /// Counts a long packet of which a part has come.
+    fn reserve(&mut self, length: usize) -> Result<(), End> {
+        if length > SMALL && self.half.is_none() {
+            let reserved = self.visit.shared.route(|router| router.reserve(self.link, length))?;
+            self.half = Some(Box::new(reserved));
+        }
+        Ok(())
+    }
+
+    /// Counts it no longer.
+    fn give_back(&mut self) {
+        if let Some(half) = self.half.take() {
+            self.visit.shared.route(|router| router.give_back(&half, now()));
+        }
+    }
+
     fn receive(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Result<(), End> {
         let packet = Packet::parse(self.manner.version, frame).map_err(|fault| fault.reason())?;
         let (link, shared) = (self.link, &self.visit.shared);
         match packet {
-            Packet::Publish(publish) => shared.route(|router| router.publish(link, &publish, now(), out))?,
+            Packet::Publish(publish) => {
+                let mut has_more = shared.route(|router| {
+                    router.publish(link, &publish, now(), out).map(|()| router.has_backlog())
+                })?;
+                while has_more {
+                    has_more = shared.route(|router| router.work_off(now()));
+                }
+            }
             Packet::Ack(ack) => shared.route(|router| router.acknowledge(link, ack, out))?,
             Packet::Subscribe(wanted) => {
                 let (mut filters, mut codes) = (wanted.filters(), Vec::new());
@@ -202,6 +256,7 @@ impl<P: Policy> Stay<P> {
     fn poll<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         wire: &mut Wire<S>,
+        has_more: bool,
         timer: Pin<&mut Sleep>,
         context: &mut Context<'_>,
     ) -> Poll<Happening> {
@@ -212,6 +267,9 @@ impl<P: Policy> Stay<P> {
             && let Poll::Ready(written) = wire.poll_write(context)
         {
             return Poll::Ready(written.map_or(Happening::Gone, |()| Happening::Written));
+        }
+        if has_more && !wire.is_writing() || self.unread && !wire.out.is_full() {
+            return Poll::Ready(Happening::More);
         }
         // Whoever does not read is not read from.
         if !wire.out.is_full()

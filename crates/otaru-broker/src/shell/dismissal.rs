@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::proxy::take_header;
 use super::wire::Wire;
 use crate::codec::writer::Manner;
 use crate::reason::Reason;
@@ -19,10 +20,10 @@ use crate::version::Version;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes that are kept of what it says; name and level of the protocol end after twelve.
 const BEGINNING: usize = 64;
-/// Bytes that are read in vain, so that an answer arrives.
-const LAST: usize = 4096;
 /// Sockets that wait for that, beside those who are taken in.
 pub(super) const DISMISSALS: usize = 64;
+/// Sockets of those who were taken in, are gone, and have not taken their last packet.
+pub(super) const FAREWELLS: usize = 64;
 
 /// Protocol name and level as they stand in a CONNECT, after a fixed header of two to five bytes. Returns the level.
 pub(super) fn level(incoming: &[u8]) -> Option<u8> {
@@ -46,16 +47,26 @@ fn refusal(incoming: &[u8], reason: Reason) -> Option<Vec<u8>> {
 /// Tells one who was at the door why it has to go, as far as its socket takes it at once.
 pub(super) async fn dismiss<S: AsyncRead + AsyncWrite + Unpin>(mut wire: Wire<S>, reason: Reason) {
     poll_fn(|context| {
-        // A system that finds unread bytes at the end may take the answer back.
-        let _ = wire.poll_read(context, wire.incoming.len() + LAST);
-        if let Some(answer) = refusal(&wire.incoming, reason) {
-            wire.out.packets().extend(answer);
-            let _ = wire.poll_write(context);
-            let _ = wire.poll_shutdown(context);
-        }
+        let limit = wire.incoming.len().max(BEGINNING);
+        let _ = wire.poll_read(context, limit);
         Poll::Ready(())
     })
     .await;
+    let answer = refusal(&wire.incoming, reason);
+    wire.close_at_once(answer.as_deref().unwrap_or_default()).await;
+}
+
+/// Writes the last packet of one who counts no longer, and waits a little until it is taken; if many are waited for already, only as far as
+/// the peer takes it at once.
+pub(super) async fn see_off<S: AsyncRead + AsyncWrite + Unpin>(
+    farewells: &Semaphore,
+    wire: Wire<S>,
+    last: &[u8],
+) {
+    match farewells.try_acquire() {
+        Ok(_permit) => wire.close(last).await,
+        Err(_) => wire.close_at_once(last).await,
+    }
 }
 
 /// One who is not taken in, and may still hear why.
@@ -72,17 +83,23 @@ impl Dismissal {
         Some(Self { reason, _permit: permit })
     }
 
-    /// Waits a little for a CONNECT, and answers it.
-    pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
-        let mut wire = Wire::new(stream);
+    /// Waits a little for a CONNECT, and answers it. Before that a proxy may say who is behind it.
+    pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, mut wire: Wire<S>, is_proxy: bool) {
         let reason = self.reason;
-        let Ok(Some(answer)) = timeout(PATIENCE, listen(&mut wire, reason)).await else { return };
+        let Ok(Some(answer)) = timeout(PATIENCE, listen(&mut wire, reason, is_proxy)).await else { return };
         wire.close(&answer).await;
     }
 }
 
 /// Reads until an answer is known; none if there will be none.
-async fn listen<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, reason: Reason) -> Option<Vec<u8>> {
+async fn listen<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
+    reason: Reason,
+    is_proxy: bool,
+) -> Option<Vec<u8>> {
+    if is_proxy {
+        take_header(wire).await.ok()?;
+    }
     loop {
         let answer = refusal(&wire.incoming, reason);
         if answer.is_some() || wire.incoming.len() >= BEGINNING {
@@ -106,6 +123,21 @@ mod tests {
         assert_eq!(waiting.len(), DISMISSALS);
         waiting.pop();
         assert!(begin().is_some());
+    }
+
+    #[tokio::test]
+    async fn only_so_many_are_waited_for_until_they_have_taken_their_last_packet() {
+        use futures_util::FutureExt as _;
+        let farewells = Semaphore::new(FAREWELLS);
+        let mut waiting = Vec::new();
+        for number in 0..2 * FAREWELLS {
+            let (near, far) = tokio::io::duplex(4);
+            let farewells = &farewells;
+            let mut going = Box::pin(async move { see_off(farewells, Wire::new(far), b"goodbye").await });
+            let is_waited_for = going.as_mut().now_or_never().is_none();
+            assert_eq!(is_waited_for, number < FAREWELLS, "{number}");
+            waiting.extend(is_waited_for.then_some((near, going)));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The door: sockets before login, in all and from each address, and how often an address comes without logging in. Whoever has
 //! logged in counts for its identity, and for no address.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,21 +37,28 @@ pub(super) enum Standing {
     Deciding,
     /// It has logged in.
     Guest,
+    /// It counts no longer, though its socket may still be open for a last word.
+    Gone,
 }
+
+/// Rank of an origin with silent strangers among those that make place, the highest first: by its strangers, then by the age of the
+/// oldest silent one.
+type Rank = (usize, Reverse<Pass>, Origin);
 
 /// Strangers of one origin. Whoever has logged in counts for its identity.
 #[derive(Debug)]
 struct Visits {
-    /// Those who have not said CONNECT yet.
+    /// Strangers that have not said CONNECT yet.
     silent: BTreeMap<Pass, Arc<Signal>>,
-    /// Those who are being decided on.
+    /// Strangers that are being decided on.
     deciding: usize,
+    rank: Option<Rank>,
     connects: Bucket,
 }
 
 impl Visits {
     fn new(now: Instant) -> Self {
-        Self { silent: BTreeMap::new(), deciding: 0, connects: Bucket::full(now) }
+        Self { silent: BTreeMap::new(), deciding: 0, rank: None, connects: Bucket::full(now) }
     }
 
     fn strangers(&self) -> usize {
@@ -67,11 +75,13 @@ impl Visits {
 pub(super) struct Door {
     settings: Settings,
     origins: HashMap<Origin, Visits>,
-    /// Origins with silent strangers, by how many these are.
-    silent: BTreeSet<(usize, Origin)>,
+    /// Origins with silent strangers.
+    ranks: BTreeSet<Rank>,
     strangers: usize,
     guests: usize,
     last: Pass,
+    /// Reason that nobody is taken in any longer.
+    closed: Option<Reason>,
     refused: u64,
     told: Option<Instant>,
 }
@@ -83,8 +93,17 @@ const QUIET: Duration = Duration::from_secs(1);
 
 impl Door {
     pub(super) fn new(settings: Settings) -> Self {
-        let (origins, strangers, guests, last) = (HashMap::new(), 0, 0, 0);
-        Self { settings, origins, silent: BTreeSet::new(), strangers, guests, last, refused: 0, told: None }
+        Self {
+            settings,
+            origins: HashMap::new(),
+            ranks: BTreeSet::new(),
+            strangers: 0,
+            guests: 0,
+            last: 0,
+            closed: None,
+            refused: 0,
+            told: None,
+        }
     }
 
     /// Takes a stranger in, and has another make place for it if there is none.
@@ -97,43 +116,42 @@ impl Door {
         signal: &Arc<Signal>,
         now: Instant,
     ) -> Result<Pass, Reason> {
+        if let Some(reason) = self.closed {
+            return Err(reason);
+        }
         self.forget(now);
         let limits = self.settings.strangers;
         let visits = self.origins.entry(origin).or_insert_with(|| Visits::new(now));
         if !visits.connects.take(limits.failures_per_address, now) {
             return Err(Reason::ConnectionRateExceeded);
         }
-        let above_share = visits.strangers() >= limits.sockets_per_address;
-        if self.strangers >= limits.sockets {
-            let greediest = self.greediest(origin).ok_or(Reason::ServerBusy)?;
-            self.make_place(greediest);
-        } else if above_share && self.strangers >= limits.sockets / 2 {
-            // Whoever is being decided on is not sent away for a newcomer; as long as there is room, it may come as well.
-            self.make_place(origin);
+        let (own, has_silent) = (visits.strangers(), !visits.silent.is_empty());
+        let above_share = own >= limits.sockets_per_address;
+        let is_full = self.strangers >= limits.sockets;
+        if is_full || above_share && self.strangers >= limits.sockets / 2 {
+            // The newcomer is one more of its own origin. Whoever is being decided on is not sent away for a newcomer.
+            let is_other = |rank: &&Rank| is_full && (rank.0 > own || !has_silent && !above_share);
+            let from = self.ranks.last().filter(is_other).map_or(origin, |(.., other)| *other);
+            self.make_place(from).ok_or(Reason::ServerBusy)?;
         }
         self.last += 1;
         if let Some(visits) = self.origins.get_mut(&origin) {
             visits.silent.insert(self.last, Arc::clone(signal));
-            let silent = visits.silent.len();
-            self.recount(origin, silent - 1, silent);
             self.strangers += 1;
+            self.rank(origin);
         }
         Ok(self.last)
     }
 
-    /// Returns the origin with the most silent strangers; the newcomer's own, if it is one of them.
-    fn greediest(&self, newcomer: Origin) -> Option<Origin> {
-        let (most, origin) = self.silent.last()?;
-        let is_newcomer = self.silent.contains(&(*most, newcomer));
-        Some(if is_newcomer { newcomer } else { *origin })
-    }
-
-    /// Notes how many silent strangers an origin had and has.
-    fn recount(&mut self, origin: Origin, before: usize, after: usize) {
-        self.silent.remove(&(before, origin));
-        if after > 0 {
-            self.silent.insert((after, origin));
+    /// Ranks an origin anew whose strangers have changed.
+    fn rank(&mut self, origin: Origin) {
+        let Some(visits) = self.origins.get_mut(&origin) else { return };
+        let oldest = visits.silent.first_key_value();
+        let rank = oldest.map(|(oldest, _)| (visits.strangers(), Reverse(*oldest), origin));
+        if let Some(before) = std::mem::replace(&mut visits.rank, rank) {
+            self.ranks.remove(&before);
         }
+        self.ranks.extend(rank);
     }
 
     /// Takes a silent stranger out of its origin, the oldest if none is named.
@@ -143,27 +161,29 @@ impl Door {
             Some(pass) => visits.silent.remove(&pass)?,
             None => visits.silent.pop_first()?.1,
         };
-        let left = visits.silent.len();
-        self.recount(origin, left + 1, left);
+        self.rank(origin);
         Some(signal)
     }
 
-    /// Ends the oldest silent stranger of an origin.
-    fn make_place(&mut self, origin: Origin) {
-        if let Some(signal) = self.take_silent(origin, None) {
-            signal.end(Reason::ServerBusy);
-            self.strangers -= 1;
-        }
+    /// Ends the oldest silent stranger of an origin, if it has one.
+    fn make_place(&mut self, origin: Origin) -> Option<()> {
+        self.take_silent(origin, None)?.end(Reason::ServerBusy);
+        self.strangers -= 1;
+        Some(())
     }
 
     /// Notes that a stranger has said CONNECT; it does not have to make place any longer.
     ///
     /// # Errors
-    /// When it had to already.
+    /// When it had to already, and when the door was closed.
     pub(super) fn hear(&mut self, origin: Origin, pass: Pass) -> Result<(), Reason> {
+        if let Some(reason) = self.closed {
+            return Err(reason);
+        }
         self.take_silent(origin, Some(pass)).ok_or(Reason::ServerBusy)?;
         let visits = self.origins.get_mut(&origin).ok_or(Reason::ServerBusy)?;
         visits.deciding += 1;
+        self.rank(origin);
         Ok(())
     }
 
@@ -182,16 +202,20 @@ impl Door {
 
     /// Lets one go who is in this state.
     pub(super) fn part(&mut self, origin: Origin, standing: Standing) {
-        if let Standing::Silent(pass) = standing {
+        match standing {
             // One that had to make place is gone already.
-            self.strangers -= usize::from(self.take_silent(origin, Some(pass)).is_some());
-            return;
-        }
-        if standing == Standing::Guest {
-            self.guests -= 1;
-        } else if let Some(visits) = self.origins.get_mut(&origin) {
-            visits.deciding -= 1;
-            self.strangers -= 1;
+            Standing::Silent(pass) => {
+                self.strangers -= usize::from(self.take_silent(origin, Some(pass)).is_some());
+            }
+            Standing::Deciding => {
+                if let Some(visits) = self.origins.get_mut(&origin) {
+                    visits.deciding -= 1;
+                    self.strangers -= 1;
+                }
+                self.rank(origin);
+            }
+            Standing::Guest => self.guests -= 1,
+            Standing::Gone => {}
         }
     }
 
@@ -206,8 +230,9 @@ impl Door {
         }
     }
 
-    /// Ends all strangers that are silent.
+    /// Ends all strangers that are silent, and takes nobody in any longer.
     pub(super) fn close(&mut self, reason: Reason) {
+        self.closed = Some(reason);
         for signal in self.origins.values().flat_map(|visits| visits.silent.values()) {
             signal.end(reason);
         }
@@ -273,15 +298,15 @@ mod tests {
         assert_eq!((still_here(&others), still_here(&flood), door.strangers()), (90, 10, 100));
         let late = come(&mut door, origin(11), 1, now);
         assert_eq!((still_here(&late), door.strangers()), (1, 100), "a single one always finds a place");
-        let counted: BTreeSet<_> =
-            door.origins.iter().map(|(origin, visits)| (visits.silent.len(), *origin)).collect();
-        assert_eq!(door.silent, counted);
+        let counted: BTreeSet<_> = door.ranks.iter().map(|(count, _, origin)| (*count, *origin)).collect();
+        let wanted = door.origins.iter().map(|(origin, visits)| (visits.silent.len(), *origin)).collect();
+        assert_eq!(counted, wanted);
         for (from, (pass, _)) in
             flood.iter().map(|one| (origin(1), one)).chain(late.iter().map(|one| (origin(11), one)))
         {
             door.part(from, Standing::Silent(*pass));
         }
-        assert_eq!(door.silent.len(), 9, "{:?}", door.silent);
+        assert_eq!(door.ranks.len(), 9, "{:?}", door.ranks);
     }
 
     #[test]
@@ -310,7 +335,7 @@ mod tests {
 
     #[test]
     fn whoever_is_being_decided_on_does_not_make_place() {
-        let (mut door, now) = (door(2, 1), Instant::now());
+        let (mut door, now) = (door(2, 2), Instant::now());
         for _ in 0..2 {
             let (pass, _) = come(&mut door, origin(1), 1, now).remove(0);
             door.hear(origin(1), pass).unwrap();
@@ -322,6 +347,43 @@ mod tests {
         assert_eq!(door.hear(origin(1), first[0].0), Err(Reason::ServerBusy));
         door.part(origin(1), Standing::Silent(first[0].0));
         assert_eq!(door.strangers(), 2);
+    }
+
+    #[test]
+    fn whoever_is_being_decided_on_counts_for_the_share_of_its_address() {
+        let (mut door, now) = (door(100, 10), Instant::now());
+        for _ in 0..50 {
+            let (pass, _) = come(&mut door, origin(1), 1, now).remove(0);
+            door.hear(origin(1), pass).unwrap();
+        }
+        assert!(come(&mut door, origin(1), 9, now).is_empty(), "half of the room is its own logins");
+        let others: Vec<_> = (2..=6).flat_map(|number| come(&mut door, origin(number), 10, now)).collect();
+        assert_eq!((still_here(&others), door.strangers()), (50, 100));
+        assert!(come(&mut door, origin(1), 9, now).is_empty(), "nobody makes place for it");
+        (0..41).for_each(|_| door.part(origin(1), Standing::Deciding));
+        assert_eq!(come(&mut door, origin(1), 1, now).len(), 1, "its share is free again");
+    }
+
+    #[test]
+    fn of_addresses_with_as_many_the_oldest_stranger_makes_place() {
+        for order in [[1, 9, 5], [9, 1, 5], [5, 9, 1]] {
+            let (mut door, now) = (door(3, 3), Instant::now());
+            let here = order.map(|number| come(&mut door, origin(number), 1, now).remove(0));
+            come(&mut door, origin(7), 1, now);
+            assert_eq!(here.map(|(_, signal)| signal.ending().is_some()), [true, false, false], "{order:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_comes_through_a_door_that_is_closed() {
+        let (mut door, now) = (door(100, 10), Instant::now());
+        let here = come(&mut door, origin(1), 1, now);
+        door.close(Reason::ServerShuttingDown);
+        assert_eq!(still_here(&here), 0);
+        assert_eq!(door.hear(origin(1), here[0].0), Err(Reason::ServerShuttingDown));
+        assert!(come(&mut door, origin(2), 1, now).is_empty());
+        door.part(origin(1), Standing::Silent(here[0].0));
+        assert_eq!(door.present(), 0);
     }
 
     #[test]

@@ -11,10 +11,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::serve;
 use super::shared::{Shared, Visit, now};
+use super::wire::Wire;
 use crate::channel::ChannelHandle;
 use crate::policy::Policy;
 
-/// Pause when there are no more descriptors.
+/// Pause when the system gives no connection, as when there are no more descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Time between two lines of the log about that.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -38,39 +39,52 @@ pub(super) async fn listen<P, S, W>(
     W: Fn(TcpStream, SocketAddr) -> (S, ChannelHandle) + Send + 'static,
 {
     let mut told: Option<Instant> = None;
-    while !shared.is_stopping() {
+    loop {
+        // Before the look whether it has stopped: a stop in between would not be heard of.
+        let stopped = shared.stopped.notified();
+        if shared.is_stopping() {
+            return;
+        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shared.stopped.notified() => return,
+            () = stopped => return,
         };
         match accepted {
             Ok((stream, peer)) => {
                 prepare(&stream);
+                let is_proxy = proxies.contains(&peer.ip().to_canonical());
                 let visit = Visit::begin(&shared, peer);
                 let (stream, channel) = wrap(stream, peer);
                 match visit {
                     Ok(mut visit) => {
-                        visit.is_proxy = proxies.contains(&peer.ip().to_canonical());
+                        visit.is_proxy = is_proxy;
                         visit.channel = channel;
                         tokio::spawn(serve(visit, stream));
                     }
-                    Err(Some(dismissal)) => drop(tokio::spawn(dismissal.serve(stream))),
+                    Err(Some(dismissal)) => drop(tokio::spawn(dismissal.serve(Wire::new(stream), is_proxy))),
                     Err(None) => {}
                 }
             }
-            Err(error) if is_out_of_descriptors(&error) => {
+            Err(error) if is_over_at_once(&error) => tokio::task::yield_now().await,
+            Err(error) => {
                 if told.is_none_or(|told| now().saturating_duration_since(told) > AGAIN) {
                     told = Some(now());
-                    tracing::warn!(
-                        "no more file descriptors: MQTT connections wait until some are free; raise the limit of open \
-                         files (ulimit -n, LimitNOFILE)"
-                    );
+                    tell(&error);
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            // A connection that ended before it was accepted.
-            Err(_) => tokio::task::yield_now().await,
         }
+    }
+}
+
+/// Tells the log why no connections are taken.
+fn tell(error: &io::Error) {
+    match is_out_of_descriptors(error) {
+        true => tracing::warn!(
+            "no more file descriptors: MQTT connections wait until some are free; raise the limit of open \
+             files (ulimit -n, LimitNOFILE)"
+        ),
+        false => tracing::warn!(%error, "MQTT connections wait: the system gives none at present"),
     }
 }
 
@@ -82,6 +96,32 @@ fn prepare(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&alive);
 }
 
+/// Tells whether the next connection can be taken at once: one was over before it was accepted, or a signal came.
+fn is_over_at_once(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
+}
+
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_over_at_once_is_followed_without_a_pause() {
+        use io::ErrorKind::{
+            ConnectionAborted, Interrupted, InvalidInput, Other, OutOfMemory, PermissionDenied,
+        };
+        for kind in [ConnectionAborted, Interrupted] {
+            assert!(is_over_at_once(&kind.into()), "{kind}");
+        }
+        for kind in [InvalidInput, Other, OutOfMemory, PermissionDenied] {
+            assert!(!is_over_at_once(&kind.into()), "{kind}");
+        }
+        for number in [EMFILE, ENFILE] {
+            assert!(!is_over_at_once(&io::Error::from_raw_os_error(number)), "{number}");
+        }
+    }
 }

@@ -9,8 +9,8 @@ use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::dismissal::{dismiss, level};
-use super::proxy::Header;
+use super::dismissal::{Dismissal, dismiss, level, see_off};
+use super::proxy::take_header;
 use super::shared::{Shared, Visit, now};
 use super::wire::Wire;
 use crate::channel::Channel;
@@ -34,6 +34,8 @@ enum Failure {
     Fault(Fault),
     /// It was sent away before it said CONNECT.
     SentAway(Reason),
+    /// It was sent away as soon as its proxy had named it, when its CONNECT may not have come yet.
+    TurnedBack(Reason),
     /// It was refused, in this manner.
     Refused(Manner, Refusal),
 }
@@ -80,7 +82,17 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Err(Failure::Gone)) => return None,
         Err(reason) | Ok(Err(Failure::SentAway(reason))) => {
             tell_refusal(visit, &client, reason, &reason);
+            visit.leave();
             dismiss(wire, reason).await;
+            return None;
+        }
+        Ok(Err(Failure::TurnedBack(reason))) => {
+            tell_refusal(visit, &client, reason, &reason);
+            visit.leave();
+            match Dismissal::begin(&visit.shared.dismissals, reason) {
+                Some(dismissal) => dismissal.serve(wire, false).await,
+                None => dismiss(wire, reason).await,
+            }
             return None;
         }
         Ok(Err(Failure::Fault(fault))) => {
@@ -94,8 +106,9 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     tell_refusal(visit, &client, reason, &words);
+    visit.leave();
     if !answer.is_empty() {
-        wire.close(&answer).await;
+        see_off(&visit.shared.farewells, wire, &answer).await;
     }
     None
 }
@@ -162,21 +175,11 @@ async fn behind_proxy<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
     visit: &mut Visit<P>,
     wire: &mut Wire<S>,
 ) -> Result<(), Failure> {
-    let limit = visit.shared.settings.strangers.connect_bytes;
-    loop {
-        match Header::read(&wire.incoming) {
-            Header::Absent => return Ok(()),
-            Header::Broken => return Err(Failure::SentAway(Reason::MalformedPacket)),
-            Header::Whole { length, sender } => {
-                wire.consume(length);
-                return sender.map_or(Ok(()), |sender| visit.come_from(sender)).map_err(Failure::SentAway);
-            }
-            Header::Partial => {}
-        }
-        if poll_fn(|context| wire.poll_read(context, limit)).await? == 0 {
-            return Err(Failure::Gone);
-        }
-    }
+    let sender = take_header(wire).await.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Failure::SentAway(Reason::MalformedPacket),
+        _ => Failure::Gone,
+    })?;
+    sender.map_or(Ok(()), |sender| visit.come_from(sender)).map_err(Failure::TurnedBack)
 }
 
 /// Reads the first packet; returns its length.
@@ -229,7 +232,14 @@ fn arrive<P: Policy>(
 ) -> Result<Accepted<P::Identity>, Reason> {
     let ticket = ticket.ok_or(Reason::Unspecified)?;
     let signal = Arc::clone(&visit.signal);
-    visit.shared.route(|router| router.arrive(&ticket, admission, connect, signal, now()))
+    visit.shared.route(|router| match visit.shared.is_stopping() {
+        // All who are inside are ended, or have been already.
+        true => {
+            router.abandon_login(&ticket);
+            Err(Reason::ServerShuttingDown)
+        }
+        false => router.arrive(&ticket, admission, connect, signal, now()),
+    })
 }
 
 fn request<P: Policy>(visit: &Visit<P>, connect: &Connect<'_>) -> ConnectRequest {
@@ -238,6 +248,7 @@ fn request<P: Policy>(visit: &Visit<P>, connect: &Connect<'_>) -> ConnectRequest
         username: connect.username.map(str::to_owned),
         password: connect.password.map(Password::new),
         peer: visit.peer,
+        proxy: visit.proxy.as_deref().copied(),
         version: connect.version,
         channel: visit.channel.get(),
     }

@@ -2,7 +2,13 @@
 //!
 //! Only of proxies that are named it is looked for. No CONNECT begins like one, so that a named peer may come without it as well.
 
+use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::wire::Wire;
 
 /// First bytes of version 1.
 const V1: &[u8] = b"PROXY ";
@@ -45,6 +51,29 @@ impl Header {
             Self::Partial
         } else {
             Self::Absent
+        }
+    }
+}
+
+/// Takes the header, if there is one, from the beginning of a stream. Returns the sender that it names.
+///
+/// # Errors
+/// When the stream ends, and when it begins as a header and is none ([`io::ErrorKind::InvalidData`]).
+pub(super) async fn take_header<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
+) -> io::Result<Option<SocketAddr>> {
+    loop {
+        match Header::read(&wire.incoming) {
+            Header::Absent => return Ok(None),
+            Header::Broken => return Err(io::ErrorKind::InvalidData.into()),
+            Header::Whole { length, sender } => {
+                wire.consume(length);
+                return Ok(sender);
+            }
+            Header::Partial => {}
+        }
+        if poll_fn(|context| wire.poll_read(context, LONGEST)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }

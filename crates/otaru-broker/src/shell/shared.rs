@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::dismissal::{DISMISSALS, Dismissal};
+use super::dismissal::{DISMISSALS, Dismissal, FAREWELLS};
 use super::door::{Door, Origin, Standing};
 use crate::channel::ChannelHandle;
 use crate::policy::Policy;
@@ -29,7 +29,9 @@ pub(super) struct Shared<P: Policy> {
     router: Mutex<Routing<P>>,
     door: Mutex<Door>,
     /// Permits for those who are not taken in and may still hear why.
-    dismissals: Arc<Semaphore>,
+    pub(super) dismissals: Arc<Semaphore>,
+    /// Permits for those who are gone and are waited for until they have taken their last packet.
+    pub(super) farewells: Semaphore,
     /// Wakes the timekeeper when something is due earlier than it knows.
     pub(super) sooner: Notify,
     pub(super) stopped: Notify,
@@ -56,6 +58,7 @@ impl<P: Policy> Shared<P> {
             router: Mutex::new(Routing { router, alarm: None }),
             door: Mutex::new(Door::new(settings)),
             dismissals: Arc::new(Semaphore::new(DISMISSALS)),
+            farewells: Semaphore::new(FAREWELLS),
             sooner: Notify::new(),
             stopped: Notify::new(),
             stopping: AtomicBool::new(false),
@@ -117,6 +120,8 @@ pub(super) struct Visit<P: Policy> {
     pub(super) channel: ChannelHandle,
     /// Whether the peer is a proxy that may name another.
     pub(super) is_proxy: bool,
+    /// Proxy that has named the peer.
+    pub(super) proxy: Option<Box<SocketAddr>>,
     standing: Standing,
 }
 
@@ -135,7 +140,7 @@ impl<P: Policy> Visit<P> {
             Ok(pass) => {
                 let (shared, channel) = (Arc::clone(shared), ChannelHandle::default());
                 let standing = Standing::Silent(pass);
-                Ok(Self { shared, signal, peer, channel, is_proxy: false, standing })
+                Ok(Self { shared, signal, peer, channel, is_proxy: false, proxy: None, standing })
             }
             Err(reason) => {
                 shared.note_refusal(peer, &reason);
@@ -162,14 +167,23 @@ impl<P: Policy> Visit<P> {
     /// When it is to be sent away.
     pub(super) fn come_from(&mut self, sender: SocketAddr) -> Result<(), Reason> {
         let (proxy, standing, signal) = (Origin::from(self.peer.ip()), self.standing, &self.signal);
-        self.peer = sender;
-        let pass = self.shared.door(|door| {
+        let sender = SocketAddr::new(sender.ip().to_canonical(), sender.port());
+        self.proxy = Some(Box::new(std::mem::replace(&mut self.peer, sender)));
+        let entered = self.shared.door(|door| {
             door.part(proxy, standing);
             door.forgive(proxy);
             door.enter(sender.ip().into(), signal, now())
-        })?;
-        self.standing = Standing::Silent(pass);
-        Ok(())
+        });
+        self.standing = entered.map_or(Standing::Gone, Standing::Silent);
+        entered.map(drop)
+    }
+
+    /// Gives its place free before its last packet is written. While the broker stops it is waited for until then.
+    pub(super) fn leave(&mut self) {
+        if !self.shared.is_stopping() {
+            let standing = std::mem::replace(&mut self.standing, Standing::Gone);
+            self.shared.door(|door| door.part(self.peer.ip().into(), standing));
+        }
     }
 
     /// Counts it as one who has logged in, after it was heard.

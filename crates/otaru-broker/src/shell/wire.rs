@@ -19,6 +19,9 @@ thread_local! {
 /// Time that a peer has to take the last packets.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// Bytes that are read in vain, so that a last packet arrives.
+const LAST: usize = 4096;
+
 /// A stream with what was read and is no whole packet yet, and what is to be written.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
@@ -86,6 +89,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.unflushed || !self.out.is_empty()
     }
 
+    /// Writes the rest and some last bytes as far as the peer takes them at once, and closes the stream.
+    pub(super) async fn close_at_once(mut self, last: &[u8]) {
+        poll_fn(|context| {
+            // A system that finds unread bytes at the end may take the last packet back.
+            let limit = self.incoming.len() + LAST;
+            let _ = self.poll_read(context, limit);
+            if let Poll::Ready(Ok(())) = self.poll_write(context) {
+                self.out.packets().extend_from_slice(last);
+                let _ = self.poll_write(context);
+            }
+            let _ = self.poll_shutdown(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Writes the rest and some last bytes, and closes the stream. Bytes that the peer has sent meanwhile are passed over: a system
     /// that finds some unread tells the peer of a broken connection, and the last packet, which says why, would be lost.
     pub(super) async fn close(mut self, last: &[u8]) {
@@ -95,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.stream.shutdown().await?;
             while poll_fn(|context| {
                 self.incoming.clear();
-                self.poll_read(context, 4096)
+                self.poll_read(context, LAST)
             })
             .await?
                 > 0

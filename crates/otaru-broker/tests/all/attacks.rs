@@ -15,7 +15,7 @@ fn strangers(sockets: usize, share: usize, time: Duration) -> Settings {
     settings
 }
 
-/// Row 1: sockets that never say CONNECT.
+/// Sockets that never say CONNECT.
 #[tokio::test]
 async fn silent_sockets_are_few_and_end_in_time() {
     let house = Running::start(House::default(), strangers(100, 10, Duration::from_secs(2))).await;
@@ -35,7 +35,7 @@ async fn silent_sockets_are_few_and_end_in_time() {
 #[tokio::test]
 async fn whoever_is_sent_away_is_told_in_its_version() {
     let house = House::default().closed();
-    let house = Running::start(house, strangers(2, 1, Duration::from_secs(3))).await;
+    let house = Running::start(house, strangers(2, 2, Duration::from_secs(3))).await;
     for (level, busy) in [(Level::V5, 0x89), (Level::V311, 3)] {
         // Half a CONNECT makes place for one that comes whole.
         let mut half = house.open(level).await;
@@ -59,7 +59,24 @@ async fn whoever_is_sent_away_is_told_in_its_version() {
     }
 }
 
-/// Row 2: half a CONNECT.
+/// Strangers that are refused, or say nonsense, and keep their sockets open.
+#[tokio::test]
+async fn whoever_is_refused_holds_no_place_while_it_is_told() {
+    let house = Running::start(House::default(), strangers(1, 1, Duration::from_secs(10))).await;
+    for level in BOTH {
+        let refused = house.try_connect(&Connect::new(level, "a").password("bad")).await;
+        assert_ne!(refused.connack[1], 0);
+        assert_eq!(house.stats().strangers, 0);
+        let mut nonsense = house.open(level).await;
+        nonsense.send(&Connect::new(level, &"x".repeat(2048)).bytes()).await;
+        let _ = nonsense.hear().await;
+        assert_eq!(house.stats().strangers, 0);
+        house.client(level, "b").await.disconnect().await;
+        drop((refused, nonsense));
+    }
+}
+
+/// Halves of a CONNECT.
 #[tokio::test]
 async fn half_a_connect_holds_two_kilobytes_at_most() {
     let house = Running::plain().await;
@@ -85,7 +102,7 @@ async fn half_a_connect_holds_two_kilobytes_at_most() {
     assert_eq!(above.next().await.body[1], 0x95);
 }
 
-/// Row 3: thousands of sessions of one login, then messages for all of them.
+/// Many sessions of one login, then messages for all of them.
 #[tokio::test]
 async fn sessions_of_one_login_do_not_multiply_messages() {
     let house = Running::plain().await;
@@ -111,7 +128,7 @@ async fn sessions_of_one_login_do_not_multiply_messages() {
     assert_eq!((stats.sessions, stats.subscriptions, stats.queued_bytes), (1, 0, 0));
 }
 
-/// Row 4: a device retains as much as it can under invented names.
+/// A device retains as much as it can under invented topics.
 #[tokio::test]
 async fn what_a_device_retains_is_bounded() {
     let house =
@@ -127,7 +144,7 @@ async fn what_a_device_retains_is_bounded() {
     assert_eq!(house.stats().retained_bytes, 0);
 }
 
-/// Row 5: a login that is over keeps publishing.
+/// A login that is over keeps publishing.
 #[tokio::test]
 async fn a_login_that_is_over_has_no_rights() {
     let house = Running::plain().await;
@@ -145,7 +162,7 @@ async fn a_login_that_is_over_has_no_rights() {
     }
 }
 
-/// Row 6: whoever may log in takes the client ids of others.
+/// Whoever may log in takes the client ids of others.
 #[tokio::test]
 async fn a_client_id_shuts_nobody_out() {
     let house =

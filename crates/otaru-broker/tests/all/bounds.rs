@@ -162,11 +162,10 @@ async fn retained_bytes_of_an_identity_and_of_all() {
             let answer = client.next().await;
             assert_eq!(answer.first, 0x40);
             assert_eq!(answer.body.get(2).copied().unwrap_or(0), reason, "{topic}");
-            if reason == 0 {
-                assert_eq!(client.message().await.topic, topic);
-            }
+            assert_eq!(client.message().await.topic, topic, "also what is not kept is heard");
         }
         client.is_quiet().await;
+        assert_eq!(house.stats().retained, 1);
     }
 }
 
@@ -245,7 +244,9 @@ async fn a_client_that_asks_and_does_not_read_is_not_read_from() {
 
 #[tokio::test]
 async fn queued_bytes_of_all() {
-    let house = Running::start(House::default(), settings(|s| s.in_all.queued_bytes = 1000)).await;
+    let nothing_of_its_own = bounds(|bounds| bounds.queued_share = 0);
+    let policy = House::default().bounds("a", nothing_of_its_own).bounds("b", nothing_of_its_own);
+    let house = Running::start(policy, settings(|s| s.in_all.queued_bytes = 1000)).await;
     let mut writer = house.client(Level::V5, "writer").await;
     for name in ["a", "b"] {
         let connect = Connect::new(Level::V5, name).user(name).lasting();
@@ -283,4 +284,34 @@ async fn a_packet_of_very_many_filters_has_an_answer_for_each() {
     let gone: Vec<u8> = (0..1_000).map(|number| if number < 100 { 0 } else { 0x11 }).collect();
     assert_eq!(client.next().await.body[3..], gone);
     assert_eq!(house.stats().subscriptions, 0);
+}
+
+#[tokio::test]
+async fn half_a_long_packet_counts_for_whoever_sends_it() {
+    let house = with("me", bounds(|bounds| bounds.quota.queued_bytes = 64 << 10)).await;
+    let connect = |name: &str| Connect::new(Level::V5, name).user("me");
+    // A PUBLISH of 40,000 bytes, and its first 20,000.
+    let mut half = vec![0x30, 0xC0, 0xB8, 0x02];
+    half.resize(20_000, 0);
+    let mut first = house.connect(&connect("first")).await;
+    first.send(&half).await;
+    house.until("counted", |stats| stats.queued_bytes >= 40_000).await;
+    let mut second = house.connect(&connect("second")).await;
+    second.send(&half).await;
+    assert_eq!(second.ending().await, Some(0x97));
+    drop(first);
+    house.until("given back", |stats| stats.queued_bytes == 0).await;
+    let mut third = house.connect(&connect("third")).await;
+    third.send(&half).await;
+    house.until("counted", |stats| stats.queued_bytes >= 40_000).await;
+}
+
+#[tokio::test]
+async fn filters_with_wildcards_have_so_many_levels_and_no_more() {
+    let house = Running::plain().await;
+    let mut client = house.client(Level::V5, "c").await;
+    let filter = |levels: usize| format!("{}+", "a/".repeat(levels - 1));
+    assert_eq!(client.subscribe(&filter(32), 0).await, 0);
+    assert_eq!(client.subscribe(&filter(33), 0).await, 0x8F);
+    assert_eq!(client.subscribe(&"a/".repeat(100), 0).await, 0, "without wildcards");
 }

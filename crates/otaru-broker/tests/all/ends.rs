@@ -52,6 +52,22 @@ async fn wills_are_published_and_reasons_chosen_if_asked_for() {
 }
 
 #[tokio::test]
+async fn whoever_is_ended_says_nothing_more_that_it_may_not() {
+    let house = Running::plain().await;
+    let mut listener = house.client(Level::V5, "listener").await;
+    listener.subscribe("#", 0).await;
+    let mut said = Vec::new();
+    for (client, topic) in [("a", "device/online"), ("b", "device/status")] {
+        let connect = Connect::new(Level::V5, client).user("device").will(topic, "over");
+        said.push(house.connect(&connect).await);
+    }
+    let options = EndOptions { reason: Reason::NotAuthorized, publish_wills: true };
+    assert_eq!(house.broker.end(|identity| identity == "device", options), 2);
+    assert_eq!(listener.message().await.topic, "device/online");
+    listener.is_quiet().await;
+}
+
+#[tokio::test]
 async fn a_login_under_way_does_not_outlive_an_end() {
     let policy = House::default().closed();
     let gate = policy.gate.clone();

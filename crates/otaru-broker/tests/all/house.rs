@@ -14,7 +14,8 @@ use tokio::sync::Semaphore;
 
 use crate::client::{Client, Connect, Level};
 
-/// Policy of a test. `viewer…` may not publish, `device` only below its own name; nobody but `house` below `secret/`.
+/// Policy of a test. `viewer…` may not publish, `device` only below its own name, and at its end only that it is away; nobody but
+/// `house` below `secret/`.
 pub(crate) struct House {
     bounds: HashMap<String, Bounds>,
     group: Option<Group>,
@@ -70,6 +71,10 @@ impl Policy for House {
             && (who == "house" || !topic.starts_with("secret/"))
     }
 
+    fn may_publish_when_ended(&self, who: &String, topic: &str) -> bool {
+        !who.starts_with("device") || topic.ends_with("/online")
+    }
+
     fn may_subscribe(&self, who: &String, filter: &str) -> bool {
         Self::is_below_own(who, filter) && (who == "house" || !filter.starts_with("secret/"))
     }
@@ -104,8 +109,8 @@ impl Running {
     }
 
     /// Starts a broker that takes this address for a proxy.
-    pub(crate) async fn behind(proxy: IpAddr, settings: Settings) -> Self {
-        let broker = Broker::new(House::default(), settings);
+    pub(crate) async fn behind(proxy: IpAddr, house: House, settings: Settings) -> Self {
+        let broker = Broker::new(house, settings);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(broker.listen_behind(listener, [proxy]));

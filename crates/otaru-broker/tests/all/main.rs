@@ -13,5 +13,6 @@ mod proxies;
 mod retained;
 mod sessions;
 mod statements;
+mod turns;
 mod versions;
 mod wills;

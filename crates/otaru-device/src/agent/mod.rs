@@ -33,6 +33,7 @@ use core::convert::Infallible;
 use core::time::Duration;
 
 use embassy_futures::join::join4;
+use otaru_format::mqtt::{Next, VersionChoice};
 use otaru_format::topic::Topics;
 use rand_core::RngCore as _;
 
@@ -40,7 +41,6 @@ use crate::board::{Board, Clock};
 use crate::config::{Config, ConfigError};
 use crate::job::Inbox;
 use crate::link;
-use crate::mqtt::Versions;
 use crate::platform::{Parts, Platform};
 use crate::report::{Reports, Room};
 use crate::session::Session;
@@ -103,12 +103,13 @@ impl<'a, P: Platform> Agent<'a, P> {
             inbox: &inbox,
             uplink: &uplink,
         };
-        let versions = Versions::new(self.config.mqtt);
+        let versions = VersionChoice::new(self.config.mqtt);
         let mut session = Session::<P> {
             net: self.net,
             rng: self.rng.clone(),
             ends,
             versions,
+            next: Next::Later,
             carried: Carried::default(),
         };
         let mut link_rng = self.rng.clone();

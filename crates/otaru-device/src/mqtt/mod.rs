@@ -1,20 +1,19 @@
 //! One MQTT connection, of version 5 or 3.1.1: what the session needs of it and nothing else. Its packets are in `packet.rs`; which
-//! version comes next is decided in `version.rs`.
+//! version comes next is decided in `otaru-format`, as for programs.
 //!
 //! Every call is bounded in time. After an error the connection is dropped, never repaired.
 
 mod packet;
-mod version;
 
 use core::fmt;
 use core::num::NonZeroU16;
 use core::time::Duration;
 
 use embedded_io_async::{Read, Write};
+use otaru_format::mqtt::{Outcome, Version};
 use otaru_format::topic::Topics;
 use packet::{Connect, PACKET, PINGREQ, Packet, UNSUPPORTED};
 pub(crate) use packet::{Header, QoS};
-pub(crate) use version::{Answer, Level, Versions};
 
 use crate::board::Clock;
 use crate::config::Config;
@@ -57,12 +56,11 @@ impl Ended {
     }
 
     /// Returns what an attempt to connect that ended so says of the version that was tried.
-    pub(crate) const fn answer(self) -> Answer {
+    pub(crate) const fn outcome(self) -> Outcome {
         match self {
-            Self::Refused(UNSUPPORTED) => Answer::Unsupported,
-            Self::Refused(_) => Answer::Spoken,
-            Self::Closed => Answer::Closed,
-            _ => Answer::Nothing,
+            Self::Refused(UNSUPPORTED) => Outcome::WrongVersion,
+            Self::Closed => Outcome::ClosedWithoutAByte,
+            _ => Outcome::SaysNothing,
         }
     }
 }
@@ -125,7 +123,7 @@ impl Buffers {
 pub(crate) struct Connection<'c, S, C> {
     socket: S,
     buffers: &'c mut Buffers,
-    level: Level,
+    level: Version,
     /// Whether the broker took the connection.
     is_open: bool,
     /// Bytes of the incoming packet that are here.
@@ -148,9 +146,9 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
     /// Connects, and leaves the last will.
     ///
     /// # Errors
-    /// [`Ended::answer`] tells what the error says of the version.
+    /// [`Ended::outcome`] tells what the error says of the version.
     pub(crate) async fn open(
-        level: Level,
+        level: Version,
         socket: S,
         buffers: &'c mut Buffers,
         config: &Config<'_>,
@@ -198,7 +196,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
     }
 
     /// The version that is spoken.
-    pub(crate) const fn level(&self) -> Level {
+    pub(crate) const fn level(&self) -> Version {
         self.level
     }
 
@@ -253,7 +251,7 @@ impl<'c, S: Read + Write, C: Clock> Connection<'c, S, C> {
 
     fn put(
         &mut self,
-        write: impl for<'b> FnOnce(Level, NonZeroU16, &'b mut [u8]) -> Option<&'b [u8]>,
+        write: impl for<'b> FnOnce(Version, NonZeroU16, &'b mut [u8]) -> Option<&'b [u8]>,
     ) -> Result<(), Ended> {
         self.last_id = self.last_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
         self.head = write(self.level, self.last_id, &mut self.buffers.outgoing).ok_or(Ended::BadName)?.len();

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use otaru_api::{FleetKey, Timestamp};
 use otaru_format::digest::Digest;
 use otaru_rollout::{DeviceId, Span, Time};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::json;
 
 use super::{audit, fleet_keys, serials};
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::db::DbError;
-use crate::devices::bounds::{self, Bounds, Entry, NoRoom};
+use crate::devices::bounds::{self, Bounds, NoRoom};
 use crate::devices::{edit, history, tags};
 use crate::mqtt::access::FleetKeyUse;
 use crate::problem::Problem;
@@ -38,7 +38,7 @@ pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Proble
 /// A login that is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceLogin {
-    /// The fleet key; `None` with a password of its own.
+    /// Fleet key that it came with, also if it has a password of its own by now.
     pub fleet_key: Option<FleetKeyUse>,
 }
 
@@ -48,7 +48,12 @@ pub enum Refused {
     /// The password is not good for this device.
     BadLogin,
     /// The password is good, and there is no room for one more device.
-    NoRoom(NoRoom),
+    NoRoom {
+        /// Id of the fleet key that is the password.
+        key: String,
+        /// Bound that is reached.
+        why: NoRoom,
+    },
     /// The database could not be asked.
     Unknown(DbError),
 }
@@ -56,12 +61,6 @@ pub enum Refused {
 impl From<DbError> for Refused {
     fn from(error: DbError) -> Self {
         Self::Unknown(error)
-    }
-}
-
-impl From<NoRoom> for Refused {
-    fn from(why: NoRoom) -> Self {
-        Self::NoRoom(why)
     }
 }
 
@@ -81,35 +80,57 @@ pub async fn verify(
         return Err(Refused::BadLogin);
     }
     // Most logins are of devices that are known: those need no write.
-    let (id, text) = (device.clone(), password.clone());
-    match app.db.read(move |tx| check(tx, &id, &text)).await? {
-        Verdict::Good(login) => Ok(login),
-        Verdict::Bad => Err(Refused::BadLogin),
-        Verdict::New(key) => {
-            let registered = register_new(app, &device, &key, password, from).await;
-            if let Err(Refused::NoRoom(why)) = &registered {
-                app.registry.note(&device, why);
-            }
-            registered
-        }
+    let (id, text, bounds) = (device.clone(), password.clone(), app.config.device_limits);
+    let found = app.db.read(move |tx| {
+        let verdict = check(tx, &id, &text)?;
+        // Nor does a name that there is no room for, of which whoever has a fleet key can make up any number.
+        let room = match &verdict {
+            Verdict::New(key) => room(tx, &id, key, bounds)?,
+            _ => Ok(()),
+        };
+        Ok::<_, DbError>((verdict, room))
+    });
+    let key = match found.await? {
+        (Verdict::Good(login), _) => return Ok(login),
+        (Verdict::Bad, _) => return Err(Refused::BadLogin),
+        (Verdict::New(key), Ok(())) => key,
+        (Verdict::New(key), Err(why)) => return Err(no_room(app, &device, key, why)),
+    };
+    match register_new(app, &device, &key, password, from).await? {
+        Ok(login) => login.ok_or(Refused::BadLogin),
+        Err(why) => Err(no_room(app, &device, key, why)),
     }
 }
 
-/// Registers a device that comes with a good fleet key. Only one that is registered counts for the key's hour.
+fn no_room(app: &Shared, device: &DeviceId, key: FleetKey, why: NoRoom) -> Refused {
+    app.registry.note(device, &why);
+    Refused::NoRoom { key: key.id, why }
+}
+
+/// Registers a device that comes with a good fleet key. One that is registered counts for the key's hour, whether or not somebody still
+/// waits for the answer, and no other does.
 async fn register_new(
     app: &Shared,
     device: &DeviceId,
     key: &FleetKey,
     password: String,
     from: IpAddr,
-) -> Result<DeviceLogin, Refused> {
-    let counted = app.registry.count(key, app.clock.now())?;
+) -> Result<Result<Option<DeviceLogin>, NoRoom>, DbError> {
+    let counted = match app.registry.count(key, app.clock.now()) {
+        Ok(counted) => counted,
+        Err(why) => return Ok(Err(why)),
+    };
     let (now, bounds, id) = (app.clock.now(), app.config.device_limits, device.clone());
-    let (login, is_new) = app.db.write(move |tx| register(tx, &id, &password, from, bounds, now)).await??;
-    if is_new {
-        counted.keep();
-    }
-    login.ok_or(Refused::BadLogin)
+    let registering = app.db.write(move |tx| {
+        let registered = register(tx, &id, &password, from, bounds, now)?;
+        Ok::<_, DbError>(registered.map(|(login, is_new)| {
+            if is_new {
+                counted.keep();
+            }
+            login
+        }))
+    });
+    registering.await
 }
 
 enum Verdict {
@@ -120,22 +141,32 @@ enum Verdict {
 }
 
 fn check(tx: &Connection, device: &DeviceId, password: &str) -> Result<Verdict, DbError> {
-    type Found = (Option<[u8; 32]>, Option<String>, bool);
-    let sql = "SELECT secret, fleet_key, retired_at IS NOT NULL FROM devices WHERE id = ?";
-    let known: Option<Found> = tx
-        .prepare_cached(sql)?
-        .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
+    struct Found {
+        secret: Option<[u8; 32]>,
+        fleet_key: Option<String>,
+        came_with: Option<String>,
+        is_retired: bool,
+    }
+    let sql = "SELECT secret, fleet_key, came_with, retired_at IS NOT NULL FROM devices WHERE id = ?";
+    let found = |row: &Row<'_>| {
+        Ok(Found {
+            secret: row.get(0)?,
+            fleet_key: row.get(1)?,
+            came_with: row.get(2)?,
+            is_retired: row.get(3)?,
+        })
+    };
+    let known = tx.prepare_cached(sql)?.query_row([device.as_str()], found).optional()?;
     match known {
-        Some((_, _, true)) => Ok(Verdict::Bad),
-        // A device with a password of its own is that device only: no fleet key opens it.
-        Some((Some(hash), _, false)) => match Digest(hash) == secret::hash(password) {
-            true => Ok(Verdict::Good(DeviceLogin { fleet_key: None })),
+        Some(Found { is_retired: true, .. }) => Ok(Verdict::Bad),
+        // A device with a password of its own is that device only: no fleet key opens it. It counts for the one that it came with.
+        Some(Found { secret: Some(hash), came_with, .. }) => match Digest(hash) == secret::hash(password) {
+            true => Ok(Verdict::Good(DeviceLogin { fleet_key: used(tx, came_with)? })),
             false => Ok(Verdict::Bad),
         },
-        Some((None, came_with, false)) => match (fleet_keys::find(tx, password)?, came_with) {
+        Some(Found { fleet_key, .. }) => match (fleet_keys::find(tx, password)?, fleet_key) {
             (Some(key), Some(id)) if key.id == id => {
-                Ok(Verdict::Good(DeviceLogin { fleet_key: Some(used(key)) }))
+                Ok(Verdict::Good(DeviceLogin { fleet_key: used(tx, Some(id))? }))
             }
             // It was known without a login until now.
             (Some(key), None) => Ok(Verdict::New(key)),
@@ -164,11 +195,31 @@ fn register(
         return Ok(Err(why));
     }
     note(tx, device, &key, from, "device.register", now)?;
-    Ok(Ok((Some(DeviceLogin { fleet_key: Some(used(FleetKey { devices: key.devices + 1, ..key })) }), true)))
+    Ok(Ok((Some(DeviceLogin { fleet_key: used(tx, Some(key.id))? }), true)))
 }
 
-fn used(key: FleetKey) -> FleetKeyUse {
-    FleetKeyUse { id: key.id, devices: key.devices }
+/// Looks how many devices a fleet key has: those that came with it, whichever password they have by now, and are not retired.
+fn used(tx: &Connection, key: Option<String>) -> Result<Option<FleetKeyUse>, DbError> {
+    let Some(id) = key else { return Ok(None) };
+    let sql = "SELECT min(living, ifnull(max_devices, living)) FROM fleet_keys WHERE id = ?";
+    let living: Option<i64> = tx.prepare_cached(sql)?.query_row([&id], |row| row.get(0)).optional()?;
+    Ok(living.map(|living| FleetKeyUse { id, devices: u64::try_from(living).unwrap_or(0) }))
+}
+
+/// Whether there is room for a device that would come with this fleet key for the first time.
+fn room(
+    tx: &Connection,
+    device: &DeviceId,
+    key: &FleetKey,
+    bounds: Bounds,
+) -> Result<Result<(), NoRoom>, DbError> {
+    if key.devices >= key.max_devices.unwrap_or(bounds.per_fleet_key) {
+        return Ok(Err(NoRoom::FleetKey { name: key.name.clone(), devices: key.devices }));
+    }
+    match bounds::has_room(tx, device, bounds.devices)? {
+        true => Ok(Ok(())),
+        false => Ok(Err(NoRoom::Registry(bounds.devices))),
+    }
 }
 
 /// A device came with this fleet key for the first time. Each counts for the key, however often it comes.
@@ -180,14 +231,12 @@ fn came(
     bounds: Bounds,
     now: Time,
 ) -> Result<Result<(), NoRoom>, DbError> {
-    if key.devices >= key.max_devices.unwrap_or(bounds.per_fleet_key) {
-        return Ok(Err(NoRoom::FleetKey { name: key.name.clone(), devices: key.devices }));
+    if let Err(why) = room(tx, device, key, bounds)? {
+        return Ok(Err(why));
     }
-    if bounds::register(tx, device, bounds.devices, now)? == Entry::NoRoom {
-        return Ok(Err(NoRoom::Registry(bounds.devices)));
-    }
+    bounds::register(tx, device, bounds.devices, now)?;
     tx.execute("UPDATE fleet_keys SET devices = devices + 1 WHERE id = ?", [&key.id])?;
-    let sql = "UPDATE devices SET fleet_key = ?, revision = revision + 1 WHERE id = ?";
+    let sql = "UPDATE devices SET fleet_key = ?1, came_with = ?1, revision = revision + 1 WHERE id = ?2";
     tx.execute(sql, params![key.id, device.as_str()])?;
     tags::add(tx, device, &key.tags)?;
     history::note(tx, device, "registered", &json!({"fleet_key": key.name, "address": from}), now)?;
@@ -235,6 +284,36 @@ pub fn claim(
     history::note(tx, device, "claimed", &json!({"fleet_key": key.name, "address": from}), now)?;
     note(tx, device, &key, from, "device.claim", now)?;
     set_password(tx, device)
+}
+
+/// Looks, without a write, whether a claim would come with a good fleet key, and whether it finds room. `None` without a good key.
+///
+/// # Errors
+/// When the database fails.
+pub fn look(
+    tx: &Connection,
+    device: &DeviceId,
+    fleet_key: &str,
+    bounds: Bounds,
+) -> Result<Option<Outlook>, DbError> {
+    let Some(key) = fleet_keys::find(tx, fleet_key)? else { return Ok(None) };
+    let is_known = bounds::is_known(tx, device)?;
+    let room = match is_known {
+        true => Ok(()),
+        false => room(tx, device, &key, bounds)?,
+    };
+    Ok(Some(Outlook { key, is_known, room }))
+}
+
+/// Outlook of a claim.
+#[derive(Debug)]
+pub struct Outlook {
+    /// Fleet key of the claim.
+    pub key: FleetKey,
+    /// Whether the device is known.
+    pub is_known: bool,
+    /// Whether there is room for it.
+    pub room: Result<(), NoRoom>,
 }
 
 fn is_known(device: &DeviceId) -> Problem {

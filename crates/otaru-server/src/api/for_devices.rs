@@ -10,13 +10,12 @@ use otaru_rollout::DeviceId;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::devices as logins;
 use crate::access::devices::Refused;
-use crate::access::{devices as logins, fleet_keys};
 use crate::app::Shared;
 use crate::caller::Caller;
-use crate::db::DbError;
+use crate::devices::bounds::NoRoom;
 use crate::devices::commands::device_id;
-use crate::devices::rows;
 use crate::http::OverTls;
 use crate::problem::Problem;
 use crate::rates::Registration;
@@ -45,21 +44,25 @@ async fn claim(
     let (username, from, bounds) = (id.to_string(), peer(&parts), app.config.device_limits);
     // Only who has the key counts for it.
     let (text, device) = (claim.fleet_key.clone(), id.clone());
-    let found = app.db.read(move |tx| {
-        let key = fleet_keys::find(tx, &text)?;
-        key.map(|key| Ok::<_, DbError>((key, rows::get(tx, &device)?.is_some()))).transpose()
-    });
     let mut counted = None;
-    if let Some((key, is_known)) = found.await? {
+    if let Some(outlook) = app.db.read(move |tx| logins::look(tx, &device, &text, bounds)).await? {
+        let key = outlook.key;
         app.registry.claims.count(&key.id, &id, now)?;
-        if !is_known {
+        let room = outlook.room.inspect_err(|why| app.registry.note(&id, why));
+        room.map_err(|why| found_no_room(&app, &key.id, why, &parts))?;
+        if !outlook.is_known {
             counted = Some(app.registry.count(&key, now).inspect_err(|why| app.registry.note(&id, why))?);
         }
     }
     let device = id.clone();
-    match app.db.write(move |tx| logins::claim(tx, &id, &claim.fleet_key, from, bounds, now)).await {
+    let claiming = app.db.write(move |tx| {
+        let password = logins::claim(tx, &id, &claim.fleet_key, from, bounds, now)?;
+        // Whether or not somebody still waits for the answer.
+        counted.into_iter().for_each(Registration::keep);
+        Ok::<_, Problem>(password)
+    });
+    match claiming.await {
         Ok(password) => {
-            counted.into_iter().for_each(Registration::keep);
             // Whoever has it with an older login is not this device any longer.
             app.connections.end_devices([username.clone()]);
             Ok((StatusCode::CREATED, Json(DeviceLogin { username, password })))
@@ -119,7 +122,7 @@ async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Pr
                 logged_in(parts);
                 Ok(())
             }
-            Err(Refused::NoRoom(why)) => Err(why.into()),
+            Err(Refused::NoRoom { key, why }) => Err(found_no_room(app, &key, why, parts)),
             Err(Refused::Unknown(error)) => Err(error.into()),
             Err(Refused::BadLogin) => {
                 app.failed_logins.count(peer(parts), app.clock.now())?;
@@ -130,6 +133,12 @@ async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Pr
     let mut parts = parts.clone();
     let caller = Caller::from_request_parts(&mut parts, app).await?;
     caller.require(Role::Operator)
+}
+
+/// Tells that there is no room; that this is asked too often, where it is.
+fn found_no_room(app: &Shared, key: &str, why: NoRoom, parts: &Parts) -> Problem {
+    let counted = app.registry.crowded.count(key, peer(parts), app.clock.now());
+    counted.err().unwrap_or_else(|| why.into())
 }
 
 /// The password of `Authorization: Basic` (RFC 7617), if the user name is the device's.

@@ -68,6 +68,24 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document
 }
 
+/// Returns every operation of the description, such as `GET /devices/{id}`.
+pub fn operations() -> Vec<String> {
+    let mut all = Vec::new();
+    for (path, item) in document().paths.paths {
+        let path = path.strip_prefix("/api/v1").unwrap_or(&path);
+        let methods = [
+            ("GET", item.get.is_some()),
+            ("POST", item.post.is_some()),
+            ("PATCH", item.patch.is_some()),
+            ("PUT", item.put.is_some()),
+            ("DELETE", item.delete.is_some()),
+        ];
+        let methods = methods.into_iter().filter(|(_, is_there)| *is_there);
+        all.extend(methods.map(|(method, _)| format!("{method} {path}")));
+    }
+    all
+}
+
 /// Adds what all operations share: any may be answered with a problem, and each answer is described.
 fn with_errors(document: &mut utoipa::openapi::OpenApi) {
     use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};

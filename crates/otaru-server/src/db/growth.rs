@@ -39,7 +39,8 @@ pub fn prune(tx: &Connection, now: Time) -> Result<(), DbError> {
     tx.prepare_cached(&format!("DELETE FROM tokens WHERE {ended}"))?.execute([before])?;
     tx.prepare_cached(
         "DELETE FROM fleet_keys WHERE revoked_at < ? AND id NOT IN
-           (SELECT fleet_key FROM devices WHERE fleet_key IS NOT NULL)",
+           (SELECT fleet_key FROM devices WHERE fleet_key IS NOT NULL
+            UNION SELECT came_with FROM devices WHERE came_with IS NOT NULL)",
     )?
     .execute(params![before])?;
     Ok(())

@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("registration.sql"),
     include_str!("names.sql"),
     include_str!("epochs.sql"),
+    include_str!("came_with.sql"),
     include_str!("certificates.sql"),
 ];
 

@@ -4,7 +4,7 @@
 //! has one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::db::DbError;
 use crate::problem::Problem;
-use crate::rates::{Claims, Registration, Registrations};
+use crate::rates::{Claims, Crowded, Registration, Registrations};
 
 /// The pause between two lines in the log about devices that found no room.
 const COMPLAINTS: Duration = Duration::from_secs(60);
@@ -118,7 +118,7 @@ pub enum Entry {
 
 /// Makes a row for a device that has none, if there is room for it.
 pub fn register(tx: &Connection, id: &DeviceId, most: u64, now: Time) -> Result<Entry, DbError> {
-    if tx.prepare_cached("SELECT 1 FROM devices WHERE id = ?")?.exists([id.as_str()])? {
+    if is_known(tx, id)? {
         return Ok(Entry::Known);
     }
     if count(tx)? >= most {
@@ -127,6 +127,16 @@ pub fn register(tx: &Connection, id: &DeviceId, most: u64, now: Time) -> Result<
     let sql = "INSERT INTO devices (id, first_seen) VALUES (?, ?)";
     tx.prepare_cached(sql)?.execute(params![id.as_str(), now.0.cast_signed()])?;
     Ok(Entry::Made)
+}
+
+/// Whether a device has a row, or may have one.
+pub fn has_room(tx: &Connection, id: &DeviceId, most: u64) -> Result<bool, DbError> {
+    Ok(is_known(tx, id)? || count(tx)? < most)
+}
+
+/// Whether a device has a row.
+pub fn is_known(tx: &Connection, id: &DeviceId) -> Result<bool, DbError> {
+    Ok(tx.prepare_cached("SELECT 1 FROM devices WHERE id = ?")?.exists([id.as_str()])?)
 }
 
 /// Returns the number of devices, without retired ones.
@@ -141,8 +151,10 @@ pub fn count(tx: &Connection) -> Result<u64, DbError> {
 pub struct Registry {
     /// Claims by fleet key and device.
     pub claims: Claims,
+    /// Devices without room by fleet key and address.
+    pub crowded: Crowded,
     /// New devices by fleet key.
-    registrations: Registrations,
+    registrations: Arc<Registrations>,
     per_hour: u32,
     refused: AtomicU64,
     complained: Mutex<Option<Instant>>,
@@ -154,18 +166,20 @@ impl Registry {
         let per_hour = bounds.per_fleet_key_and_hour;
         Self {
             claims: Claims::default(),
-            registrations: Registrations::new(per_hour),
+            crowded: Crowded::default(),
+            registrations: Arc::new(Registrations::new(per_hour)),
             per_hour,
             refused: AtomicU64::default(),
             complained: Mutex::default(),
         }
     }
 
-    /// Counts a device that comes with this fleet key for the first time; to be kept once it is registered.
+    /// Counts a device that comes with this fleet key for the first time; to be kept where it is registered, in the same transaction:
+    /// whoever asked may be gone by then.
     ///
     /// # Errors
     /// When too many were within an hour.
-    pub fn count(&self, key: &FleetKey, now: Time) -> Result<Registration<'_>, NoRoom> {
+    pub fn count(&self, key: &FleetKey, now: Time) -> Result<Registration, NoRoom> {
         let counted = self.registrations.count(&key.id, now);
         counted.ok_or_else(|| NoRoom::Hour { name: key.name.clone(), devices: self.per_hour })
     }

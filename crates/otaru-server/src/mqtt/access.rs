@@ -14,9 +14,9 @@ pub enum Identity {
     Server,
     /// Somebody with an API token.
     Token {
-        /// The token's id.
+        /// Id of the token.
         id: String,
-        /// Its role.
+        /// Role of the token.
         role: Role,
     },
     /// A device, by its name.
@@ -40,8 +40,10 @@ impl fmt::Display for Identity {
 /// Somebody who may come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visitor {
-    /// Who it is.
+    /// Name.
     pub identity: Identity,
+    /// Whether the registry knows it as a device, so that there are only so many.
+    pub is_registered: bool,
     /// Fleet key that it came with: all who have one share what they may hold.
     pub fleet_key: Option<FleetKeyUse>,
 }
@@ -49,15 +51,15 @@ pub struct Visitor {
 /// A fleet key with which devices come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetKeyUse {
-    /// Its id.
+    /// Id of the key.
     pub id: String,
-    /// Devices that were registered with it.
+    /// Devices that came with it and are not retired.
     pub devices: u64,
 }
 
 impl From<Identity> for Visitor {
     fn from(identity: Identity) -> Self {
-        Self { identity, fleet_key: None }
+        Self { identity, is_registered: false, fleet_key: None }
     }
 }
 
@@ -71,6 +73,14 @@ pub fn may_publish(who: &Identity, base: &str, topic: &str) -> bool {
             own(base, id, topic).is_some_and(|leaf| matches!(leaf, "status" | "online" | "heartbeat"))
                 || is_shared(base, topic, "progress")
         }
+    }
+}
+
+/// Whether somebody whose credential ended may still publish a will on a topic: a device only that it is away.
+pub fn may_publish_when_ended(who: &Identity, base: &str, topic: &str) -> bool {
+    match who {
+        Identity::Device(id) => own(base, id, topic) == Some("online"),
+        Identity::Server | Identity::Local(_) | Identity::Token { .. } => false,
     }
 }
 
@@ -144,6 +154,18 @@ mod tests {
         ] {
             assert!(!may_publish(&device, BASE, bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn whoever_is_ended_is_heard_no_more_but_for_a_device_that_is_away() {
+        let device = Identity::Device("lamp".into());
+        for (topic, may) in
+            [("lamp/online", true), ("lamp/status", false), ("hall/online", false), ("progress", false)]
+        {
+            assert_eq!(may_publish_when_ended(&device, BASE, &format!("{BASE}/{topic}")), may, "{topic}");
+        }
+        let operator = Identity::Token { id: "01".into(), role: Role::Operator };
+        assert!(!may_publish_when_ended(&operator, BASE, &format!("{BASE}/update")));
     }
 
     #[test]

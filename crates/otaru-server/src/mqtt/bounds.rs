@@ -4,12 +4,13 @@ use otaru_broker::{Bounds, Group, Quota, Rate, Settings};
 
 use super::access::{FleetKeyUse, Identity};
 
-/// Bounds of an identity.
-pub(super) fn of(identity: &Identity) -> Bounds {
+/// Bounds of an identity. A device that the registry knows has a share of what is retained that nobody else can use up.
+pub(super) fn of(identity: &Identity, is_registered: bool) -> Bounds {
     match identity {
         Identity::Server => server(),
         // Tools without a client id share one identity on this machine.
         Identity::Token { .. } | Identity::Local(_) => Bounds::default(),
+        Identity::Device(_) if is_registered => Bounds { retained_share: RETAINED_EACH, ..Bounds::device() },
         Identity::Device(_) => Bounds::device(),
     }
 }
@@ -29,7 +30,8 @@ fn server() -> Bounds {
 /// there and one that is not gets its offer when it comes.
 const QUEUED: usize = 2 << 20;
 const QUEUED_EACH: usize = 256;
-/// Bytes that they may retain: so many, and for each device half as much again as its report and its presence count.
+/// Bytes that they may retain: so many, and for each device half as much again as its report and its presence count. So much of each
+/// is its own: what others of the key retain never keeps a device from it.
 const RETAINED: usize = 2 << 20;
 const RETAINED_EACH: usize = 1_280;
 
@@ -47,10 +49,14 @@ pub(super) fn group(fleet_key: FleetKeyUse) -> Group {
     Group { name: fleet_key.id, quota }
 }
 
-/// Settings of a broker in a process with room for so many connections, those before login included.
-pub(super) fn settings(room: usize) -> Settings {
+/// Room for connections before login, where there is little room in all: enough for a whole fleet that comes back at once, since a
+/// login takes milliseconds.
+const FEW_STRANGERS: usize = 256;
+
+/// Returns the settings of a broker in a process with room for so many connections, those before login included.
+pub fn settings(room: usize) -> Settings {
     let default = Settings::default();
-    let sockets = default.strangers.sockets.min(room / 4).max(16);
+    let sockets = (room / 64).clamp(FEW_STRANGERS, default.strangers.sockets).min(room / 4).max(16);
     let connections = room.saturating_sub(sockets).min(default.in_all.connections);
     Settings {
         in_all: Quota { connections, ..default.in_all },
@@ -76,10 +82,21 @@ mod tests {
 
     #[test]
     fn strangers_and_those_who_logged_in_fit_the_room_together() {
-        for room in [64, 384, 14_616, 100_000] {
+        for room in [64, 384, 4_096, 18_464, 100_000] {
             let settings = settings(room);
             let (inside, outside) = (settings.in_all.connections, settings.strangers.sockets);
             assert!(inside + outside <= room && inside >= outside, "{room}: {inside} {outside}");
+        }
+        for (room, outside, inside) in [
+            (384, 96, 288),
+            (2_688, 256, 2_432),
+            (18_464, 288, 18_176),
+            (62_315, 973, 61_342),
+            (100_000, 1_000, 99_000),
+        ] {
+            let settings = settings(room);
+            let split = (settings.strangers.sockets, settings.in_all.connections);
+            assert_eq!(split, (outside, inside), "of {room}, as docs/limits.md says");
         }
     }
 }

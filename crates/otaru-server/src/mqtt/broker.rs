@@ -9,6 +9,7 @@ use otaru_broker::client::{BrokerUrl, Login, Secret};
 use otaru_broker::{
     Admission, Broker, Channel, ConnectRequest, EndOptions, Event, OneLogin, Policy, Reason, Refusal,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -35,14 +36,15 @@ pub struct EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
-    /// Listens at `listen`, for whom `authenticator` knows: each may do under `base` what [`access`] says. Its
-    /// [URL](Self::url) has the server's own login. `connections` learns who is connected, and can end them. The `proxies` may say
-    /// who is behind them.
+    /// Listens at `listen`, with `room` for so many connections, for whom `authenticator` knows: each may do under `base` what
+    /// [`access`] says. Its [URL](Self::url) has the server's own login. `connections` learns who is connected, and can end them. The
+    /// `proxies` may say who is behind them.
     ///
     /// # Errors
     /// When the address is taken or not ours.
     pub async fn start(
         listen: SocketAddr,
+        room: usize,
         base: &str,
         authenticator: Arc<dyn Authenticator>,
         connections: Arc<Connections>,
@@ -58,7 +60,7 @@ impl EmbeddedBroker {
             server: OneLogin::new(&login),
             connections: Arc::clone(&connections),
         };
-        let broker = Broker::new(guard, bounds::settings(crate::files::room().mqtt));
+        let broker = Broker::new(guard, bounds::settings(room));
         connections.attend(broker.clone());
         let task = tokio::spawn(broker.listen_behind(listener, proxies.iter().copied()));
         let mut url = BrokerUrl::new(reachable(address).ip().to_string(), address.port());
@@ -86,6 +88,11 @@ impl EmbeddedBroker {
     /// The address it listens at.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the way in for connections that are no sockets.
+    pub fn entrance(&self) -> Entrance {
+        Entrance(self.broker.clone())
     }
 
     /// Counts what it holds.
@@ -126,6 +133,20 @@ impl Drop for EmbeddedBroker {
     }
 }
 
+/// A way to the broker for connections that are no sockets, such as streams in memory; clones are of the same one.
+#[derive(Clone)]
+pub struct Entrance(Broker<Guard>);
+
+impl Entrance {
+    /// Serves a connection of `peer` until it ends, with the rules and bounds of any other.
+    pub fn serve<S>(&self, stream: S, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.0.serve(stream, peer)
+    }
+}
+
 /// Returns the address at which this machine itself reaches a listener: "any address" is no destination.
 pub fn reachable(address: SocketAddr) -> SocketAddr {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -162,15 +183,20 @@ impl Policy for Guard {
         if request.channel == Channel::PlainAtTls {
             return Err(Refusal { reason: Reason::NotAuthorized, text: Some(NEEDS_TLS.to_owned()) });
         }
-        let Visitor { identity, fleet_key } = match self.server.admits(&request) {
+        let Visitor { identity, is_registered, fleet_key } = match self.server.admits(&request) {
             true => Visitor::from(Identity::Server),
             false => self.authenticator.identify(request).await?,
         };
-        Ok(Admission { bounds: bounds::of(&identity), identity, group: fleet_key.map(bounds::group) })
+        let bounds = bounds::of(&identity, is_registered);
+        Ok(Admission { bounds, identity, group: fleet_key.map(bounds::group) })
     }
 
     fn may_publish(&self, who: &Identity, topic: &str) -> bool {
         access::may_publish(who, &self.base, topic)
+    }
+
+    fn may_publish_when_ended(&self, who: &Identity, topic: &str) -> bool {
+        access::may_publish_when_ended(who, &self.base, topic)
     }
 
     fn may_subscribe(&self, who: &Identity, filter: &str) -> bool {

@@ -5,5 +5,6 @@ mod bounds;
 mod broker;
 mod connections;
 
-pub use broker::{EmbeddedBroker, reachable};
+pub use bounds::settings;
+pub use broker::{EmbeddedBroker, Entrance, reachable};
 pub use connections::Connections;

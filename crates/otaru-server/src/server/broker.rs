@@ -16,7 +16,7 @@ use otaru_broker::client::BrokerUrl;
 pub(super) fn as_devices_reach_it(config: &MqttConfig, port: u16) -> BrokerUrl {
     match config {
         MqttConfig::External(url) => BrokerUrl::new(url.host.clone(), url.port),
-        MqttConfig::Embedded { listen } => {
+        MqttConfig::Embedded { listen, .. } => {
             BrokerUrl::new(address::reachable_ip(listen.ip()).to_string(), port)
         }
     }
@@ -26,16 +26,16 @@ pub(super) fn as_devices_reach_it(config: &MqttConfig, port: u16) -> BrokerUrl {
 pub(super) async fn start(app: &Shared) -> Result<(Option<EmbeddedBroker>, BrokerUrl), StartError> {
     match &app.config.mqtt {
         MqttConfig::External(url) => Ok((None, url.clone())),
-        MqttConfig::Embedded { listen } => {
+        MqttConfig::Embedded { listen, room, proxies } => {
             // Where nothing but TLS is spoken, the server itself still needs a way in; its password is random.
             let listen = match app.config.speaks_plain_mqtt() {
                 true => *listen,
                 false => (Ipv4Addr::LOCALHOST, 0).into(),
             };
             let doorkeeper = Arc::new(Doorkeeper::new(app.clone()));
-            let (base, proxies) = (&app.config.base, &app.config.trusted_proxies);
+            let base = &app.config.base;
             let connections = Arc::clone(&app.connections);
-            let broker = EmbeddedBroker::start(listen, base, doorkeeper, connections, proxies).await;
+            let broker = EmbeddedBroker::start(listen, *room, base, doorkeeper, connections, proxies).await;
             let broker = broker.map_err(|error| StartError::Listen {
                 what: "MQTT",
                 address: listen,

@@ -1,5 +1,7 @@
 //! Logins at the embedded broker: devices, tokens of people's tools and, while the server is tried out, this machine.
 
+use std::net::IpAddr;
+
 use otaru_format::topic::Topics;
 use otaru_rollout::DeviceId;
 
@@ -20,7 +22,7 @@ impl Authenticator for Doorkeeper {
             self.who(request).await.map_err(|refused| match refused {
                 Refused::BadLogin => Reason::BadUserNameOrPassword.into(),
                 // The login is good: nobody is to look for a mistake in it. 3.1.1 is told "unavailable", since it may be good later.
-                Refused::NoRoom(why) => {
+                Refused::NoRoom { why, .. } => {
                     Refusal { reason: Reason::QuotaExceeded, text: Some(why.for_devices().to_owned()) }
                 }
                 Refused::Unknown(error) => {
@@ -56,13 +58,14 @@ impl Doorkeeper {
         let named = request.username.as_deref();
         let from = request.peer.ip().to_canonical();
         let login = devices::verify(app, device.clone(), password, named, from).await?;
-        Ok(Visitor { identity: Identity::Device(device.to_string()), fleet_key: login.fleet_key })
+        let identity = Identity::Device(device.to_string());
+        Ok(Visitor { identity, is_registered: true, fleet_key: login.fleet_key })
     }
 
     /// Only while the server is tried out, and never for a device that has a login.
     async fn without_login(&self, request: &ConnectRequest) -> Result<Option<Visitor>, DbError> {
-        let ip = request.peer.ip().to_canonical();
-        if !self.0.config.dev || !is_private(ip) {
+        let nearness = Nearness::of(request.peer.ip(), request.proxy.map(|proxy| proxy.ip()));
+        if !self.0.config.dev || nearness == Nearness::Far {
             return Ok(None);
         }
         if let Some(device) = self.device(&request.client) {
@@ -75,14 +78,64 @@ impl Doorkeeper {
             if barred.await? {
                 return Ok(None);
             }
-            if !ip.is_loopback() {
+            if nearness == Nearness::Near {
                 return Ok(Some(Identity::Device(device.to_string()).into()));
             }
         }
-        Ok(ip.is_loopback().then(|| Identity::Local(request.client.clone()).into()))
+        Ok((nearness == Nearness::Here).then(|| Identity::Local(request.client.clone()).into()))
     }
 
     fn device(&self, client: &str) -> Option<DeviceId> {
         Topics::new(&self.0.config.base, client).ok().map(|_| DeviceId::from(client))
+    }
+}
+
+/// Place that a client without a login comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nearness {
+    /// This machine.
+    Here,
+    /// A network of its own, or this machine by way of a proxy on it.
+    Near,
+    /// Any other.
+    Far,
+}
+
+impl Nearness {
+    /// Judges by the address of a client, and by that of the proxy that named it: what a header says makes nobody of this machine, and
+    /// "loopback" is the other machine where the proxy is on another.
+    fn of(peer: IpAddr, proxy: Option<IpAddr>) -> Self {
+        let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+        match proxy {
+            None if is_loopback(peer) => Self::Here,
+            Some(proxy) if is_loopback(peer) && !is_loopback(proxy) => Self::Far,
+            _ if is_private(peer) => Self::Near,
+            _ => Self::Far,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_makes_nobody_of_this_machine() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (peer, proxy, wanted) in [
+            ("127.0.0.1", None, Nearness::Here),
+            ("::1", None, Nearness::Here),
+            ("::ffff:127.0.0.1", None, Nearness::Here),
+            ("10.1.2.3", None, Nearness::Near),
+            ("192.0.2.1", None, Nearness::Far),
+            ("127.0.0.1", Some("127.0.0.1"), Nearness::Near),
+            ("127.0.0.1", Some("10.0.0.9"), Nearness::Far),
+            ("::1", Some("10.0.0.9"), Nearness::Far),
+            ("::ffff:127.0.0.1", Some("::ffff:10.0.0.9"), Nearness::Far),
+            ("10.1.2.3", Some("10.0.0.9"), Nearness::Near),
+            ("192.0.2.1", Some("127.0.0.1"), Nearness::Far),
+        ] {
+            assert_eq!(Nearness::of(ip(peer), proxy.map(ip)), wanted, "{peer} by {proxy:?}");
+        }
     }
 }

@@ -43,7 +43,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::db::{Db, DbError};
-use crate::mqtt::EmbeddedBroker;
+use crate::mqtt::{EmbeddedBroker, Entrance};
 use crate::reconcile::{ingest, work};
 use crate::releases::{Keys, jobs};
 use crate::{address, http};
@@ -206,6 +206,11 @@ impl Server {
     /// The broker as others reach it, without a login.
     pub fn mqtt_url(&self) -> BrokerUrl {
         self.app.public_mqtt.get().unwrap_or(&self.mqtt).clone()
+    }
+
+    /// Returns the way to the embedded broker for connections that are no sockets; `None` with another broker.
+    pub fn mqtt_entrance(&self) -> Option<Entrance> {
+        self.broker.as_ref().map(EmbeddedBroker::entrance)
     }
 
     /// Returns the beginning of URLs.

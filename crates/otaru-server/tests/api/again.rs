@@ -34,7 +34,7 @@ fn image(project: &str, version: &str) -> Vec<u8> {
     ImageFields { chip: Chip::Esp32C3, descriptor, segments, hash_appended: true }.emit()
 }
 
-fn lamp(version: &str) -> Vec<u8> {
+pub(crate) fn lamp(version: &str) -> Vec<u8> {
     image("lamp", version)
 }
 
@@ -43,7 +43,7 @@ fn release(image: &[u8], sequence: u64) -> Vec<u8> {
 }
 
 /// A server that has the key.
-async fn with_key() -> Bench {
+pub(crate) async fn with_key() -> Bench {
     with_key_at(Clock::system()).await
 }
 
@@ -65,7 +65,7 @@ impl Bench {
     }
 
     /// Uploads a file; gives back the release's id.
-    async fn upload(&self, bytes: Vec<u8>) -> u64 {
+    pub(crate) async fn upload(&self, bytes: Vec<u8>) -> u64 {
         let answer = self.try_upload(bytes).await;
         assert!(answer.status.is_success(), "{answer:?}");
         answer.json()["id"].as_u64().unwrap()
@@ -76,7 +76,7 @@ impl Bench {
     }
 
     /// Reports as a device does, and gives back what it is to do.
-    async fn report(&self, device: &str, version: &str, image: &[u8], more: Value) -> Value {
+    pub(crate) async fn report(&self, device: &str, version: &str, image: &[u8], more: Value) -> Value {
         let mut report = json!({"device": device, "chip": "esp32c3", "state": "idle", "project": "lamp", "version": version,
             "image": Digest::of(image).to_string(), "slot": 0, "confirmed": true, "boot": "power_on", "uptime": 3});
         report.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -85,14 +85,14 @@ impl Bench {
     }
 
     /// A device that runs this version.
-    async fn device(&self, device: &str, version: &str) {
+    pub(crate) async fn device(&self, device: &str, version: &str) {
         self.post("/devices", json!({"id": device})).await.is(201);
         self.report(device, version, &lamp(version), json!({})).await;
     }
 
     /// Waits until a device that runs one version is offered another. It asks seldom: a device may report so often only, and where the
     /// test holds the clock it never may more.
-    async fn offered(&self, device: &str, version: &str) -> Value {
+    pub(crate) async fn offered(&self, device: &str, version: &str) -> Value {
         let end = Instant::now() + LIMIT;
         loop {
             let offer = self.report(device, version, &lamp(version), json!({"rssi": -50})).await;
@@ -116,7 +116,7 @@ impl Bench {
         self.post("/rollouts", rollout).await.is(201).json()["id"].as_u64().unwrap()
     }
 
-    async fn waits_for(&self, rollout: u64, standing: &str) {
+    pub(crate) async fn waits_for(&self, rollout: u64, standing: &str) {
         let end = Instant::now() + LIMIT;
         loop {
             let shown = self.get(&format!("/rollouts/{rollout}/deployments")).await.json();

@@ -86,7 +86,7 @@ impl Bench {
             data: dir.path().join("data"),
             http: free,
             tls: None,
-            mqtt: MqttConfig::Embedded { listen: free },
+            mqtt: MqttConfig::embedded(free),
             base: "ESP32/ota".into(),
             public_url: None,
             trusted_proxies: Vec::new(),

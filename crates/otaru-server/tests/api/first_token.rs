@@ -30,7 +30,7 @@ async fn a_server_that_cannot_listen_makes_no_token() {
     for what in ["HTTP", "MQTT", "metrics"] {
         let address = taken.local_addr().unwrap();
         config.http = if what == "HTTP" { address } else { free };
-        config.mqtt = MqttConfig::Embedded { listen: if what == "MQTT" { address } else { free } };
+        config.mqtt = MqttConfig::embedded(if what == "MQTT" { address } else { free });
         config.metrics = (what == "metrics").then_some(address);
         let failed = Server::start(config.clone()).await.map(drop).unwrap_err();
         assert!(matches!(failed, StartError::Listen { what: is, .. } if is == what), "{failed}");

@@ -5,6 +5,7 @@
 mod access;
 mod again;
 mod alike;
+mod audited;
 mod authority;
 mod bench;
 mod crowds;
@@ -19,6 +20,7 @@ mod health;
 mod hostile;
 mod moments;
 mod over_tls;
+mod proxied;
 mod registry;
 mod reports;
 mod requests;

@@ -1,5 +1,6 @@
 //! Bounds on the number of devices: in all, with one fleet key, and on the claims of one name.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,8 +8,11 @@ use axum::body::Body;
 use axum::http::{Method, Request, header};
 use base64::Engine as _;
 use mqtt5::{ConnectOptions, MqttClient, PublishOptions, QoS};
-use otaru_rollout::Time;
+use otaru_api::FleetKey;
+use otaru_rollout::{DeviceId, Time};
+use otaru_server::access::devices::verify;
 use otaru_server::clock::Clock;
+use otaru_server::db::DbError;
 use otaru_server::devices::bounds::Bounds;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -122,7 +126,7 @@ async fn a_fleet_key_lets_so_many_devices_in() {
     bench.claim("c", &usual).await.is(201);
     let told = bench.claim("d", &usual).await.problem(409, "no-room").json()["detail"].to_string();
     assert!(told.contains("let 3 devices in") && told.contains("line"), "{told}");
-    bench.reports("d", &usual).await.is(401);
+    bench.reports("d", &usual).await.problem(409, "no-room");
     // Another key is another bound.
     bench.claim("d", &small).await.is(201);
     bench.claim("e", &small).await.problem(409, "no-room");
@@ -179,6 +183,130 @@ async fn only_devices_that_were_registered_count_for_a_fleet_keys_hour() {
     }
     bench.post("/devices/a/retire", json!({})).await.is(200);
     bench.reports("c", &key).await.is(200);
+}
+
+/// Keeps the one thread that writes busy until the sender is dropped.
+async fn busy(bench: &Bench) -> std::sync::mpsc::Sender<()> {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let (began, begins) = tokio::sync::oneshot::channel();
+    let app = bench.server.app().clone();
+    tokio::spawn(async move {
+        let waiting = app.db.write(move |_| {
+            let _ = began.send(());
+            let _ = receiver.recv();
+            Ok::<_, DbError>(())
+        });
+        waiting.await
+    });
+    begins.await.unwrap();
+    sender
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_counts_for_the_hour_also_if_nobody_waits_for_it() {
+    let limits = Bounds { per_fleet_key_and_hour: 2, ..Bounds::default() };
+    let bench = Bench::start_with(|config| config.device_limits = limits).await;
+    let text = bench.fleet_key(json!({})).await;
+    let key: FleetKey =
+        serde_json::from_value(bench.get("/fleet-keys").await.json()["items"][0].clone()).unwrap();
+    let app = bench.server.app().clone();
+    let (held, from) = (busy(&bench).await, IpAddr::from([127, 0, 0, 1]));
+    let coming = |device: &'static str| {
+        let (app, text) = (app.clone(), text.clone());
+        tokio::spawn(async move { verify(&app, DeviceId::from(device), text, None, from).await.map(drop) })
+    };
+    for device in ["a", "b"] {
+        let mut under_way = coming(device);
+        // It is counted as soon as no other finds room.
+        let wanted = if device == "a" { 2 } else { 1 };
+        let is_counted = || {
+            let probes: Vec<_> = (0..wanted).map(|_| app.registry.count(&key, app.clock.now())).collect();
+            probes.iter().any(Result::is_err)
+        };
+        while !is_counted() {
+            if under_way.is_finished() {
+                // A look was in its way.
+                under_way = coming(device);
+            }
+            sleep(std::time::Duration::from_millis(5)).await;
+        }
+        under_way.abort();
+        assert!(under_way.await.unwrap_err().is_cancelled());
+    }
+    drop(held);
+    for device in ["a", "b"] {
+        let registered = async {
+            while bench.get(&format!("/devices/{device}")).await.status != 200 {
+                sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LIMIT, registered).await.unwrap();
+    }
+    bench.reports("c", &text).await.problem(429, "too-many-requests");
+    bench.claim("c", &text).await.problem(429, "too-many-requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_count_for_the_fleet_key_they_came_with_until_they_retire() {
+    let bench = Bench::start().await;
+    let (key, other) = (bench.fleet_key(json!({})).await, bench.fleet_key(json!({})).await);
+    let id = |key: &str| key.split('_').nth(1).unwrap().to_owned();
+    let app = bench.server.app();
+    let counted = async |device: &str, password: &str| {
+        let (who, from) = (DeviceId::from(device), IpAddr::from([127, 0, 0, 1]));
+        let login = verify(app, who, password.to_owned(), Some(device), from).await.unwrap();
+        login.fleet_key.map(|key| (key.id, key.devices))
+    };
+    let password = |answer: Answer| answer.json()["password"].as_str().unwrap().to_owned();
+    assert_eq!(counted("a", &key).await, Some((id(&key), 1)), "it counts itself");
+    let claimed = password(bench.claim("b", &key).await.is(201));
+    assert_eq!(counted("c", &key).await, Some((id(&key), 3)));
+    assert_eq!(counted("b", &claimed).await, Some((id(&key), 3)), "with a password of its own");
+    assert_eq!(counted("x", &other).await, Some((id(&other), 1)));
+    bench.post("/devices/c/retire", json!({})).await.is(200);
+    assert_eq!(counted("a", &key).await, Some((id(&key), 2)));
+    bench.post("/devices/c/unretire", json!({})).await.is(200);
+    bench.post("/devices/b/allow-claim", json!({})).await.is(200);
+    let again = password(bench.claim("b", &other).await.is(201));
+    assert_eq!(counted("b", &again).await, Some((id(&key), 3)), "it came with the first");
+    let added = password(bench.post("/devices", json!({"id": "own"})).await.is(201));
+    assert_eq!(counted("own", &added).await, None);
+    bench.ask(Some(&bench.admin), Method::DELETE, &format!("/fleet-keys/{}", id(&key)), None).await.is(204);
+    assert_eq!(counted("b", &again).await, Some((id(&key), 3)), "also when the key has ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_without_room_cost_no_write_and_are_counted() {
+    for limits in
+        [Bounds { devices: 1, ..Bounds::default() }, Bounds { per_fleet_key: 1, ..Bounds::default() }]
+    {
+        let bench = Bench::start_with(|config| config.device_limits = limits).await;
+        let (key, other) = (bench.fleet_key(json!({})).await, bench.fleet_key(json!({})).await);
+        bench.reports("a", &key).await.is(200);
+        let held = busy(&bench).await;
+        let answers = async {
+            bench.is_full("b", &key).await;
+            for number in 0..10 {
+                bench.claim(&format!("c-{number}"), &key).await.problem(409, "no-room");
+                bench.reports(&format!("r-{number}"), &key).await.problem(409, "no-room");
+            }
+            for number in 0..10 {
+                let refused =
+                    bench.reports(&format!("s-{number}"), &key).await.problem(429, "too-many-requests");
+                assert!(refused.headers.contains_key(header::RETRY_AFTER));
+                assert!(refused.text.contains("found no room with this fleet key"), "{}", refused.text);
+            }
+            bench.claim("d", &key).await.problem(429, "too-many-requests");
+            // Neither wrong passwords nor another key are counted with it.
+            bench.reports("b", "wrong").await.is(401);
+            if limits.devices == 1 {
+                bench.reports("b", &other).await.problem(409, "no-room");
+            }
+        };
+        timeout(LIMIT, answers).await.expect("nobody waits for the one that writes");
+        drop(held);
+        bench.reports("a", &key).await.is(200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ use otaru_broker::client::{Incoming, Mqtt};
 use otaru_broker::{ConnectRequest, Reason, Refusal};
 use otaru_server::mqtt::EmbeddedBroker;
 use otaru_server::mqtt::access::{Answer, Authenticator, Identity, Visitor};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -45,7 +46,7 @@ impl Authenticator for Doorkeeper {
 
 async fn broker() -> EmbeddedBroker {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    EmbeddedBroker::start(listen, BASE, Arc::new(Doorkeeper), Arc::default(), &[]).await.unwrap()
+    EmbeddedBroker::start(listen, 1_000, BASE, Arc::new(Doorkeeper), Arc::default(), &[]).await.unwrap()
 }
 
 /// Somebody with this client id and this password.
@@ -288,4 +289,62 @@ async fn people_do_what_their_role_may() {
     assert!(publishes(&operator, "ESP32/ota/lamp/update", false).await);
     assert_eq!(timeout(LIMIT, hearing.recv()).await.unwrap().unwrap(), "ESP32/ota/lamp/update");
     assert!(timeout(SILENCE, hearing.recv()).await.is_err());
+}
+
+/// The bytes of a CONNECT of MQTT 3.1.1 with a clean session.
+fn connect_bytes(id: &str, password: &str) -> Vec<u8> {
+    let text = |text: &str| [&[0, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let rest =
+        [text("MQTT"), vec![4, 0b1100_0010, 0, 60], text(id), text("somebody"), text(password)].concat();
+    [&[0x10, u8::try_from(rest.len()).unwrap()], &rest[..]].concat()
+}
+
+/// The answer to a CONNECT over a stream in memory, and the stream.
+async fn connect_in_memory(broker: &EmbeddedBroker, id: &str, password: &str) -> ([u8; 4], DuplexStream) {
+    let (mut ours, theirs) = tokio::io::duplex(4_096);
+    tokio::spawn(broker.entrance().serve(theirs, ([10, 0, 0, 1], 1883).into()));
+    ours.write_all(&connect_bytes(id, password)).await.unwrap();
+    let mut answer = [0; 4];
+    timeout(LIMIT, ours.read_exact(&mut answer)).await.unwrap().unwrap();
+    (answer, ours)
+}
+
+#[tokio::test]
+async fn a_stream_in_memory_is_let_in_and_turned_away_as_a_socket_is() {
+    let broker = broker().await;
+    let mut server = server(&broker).await;
+    let (answer, _) = connect_in_memory(&broker, "lamp", "wrong").await;
+    assert_eq!(answer, [0x20, 2, 0, 4], "a bad user name or password");
+    let (answer, mut lamp) = connect_in_memory(&broker, "lamp", "lamp").await;
+    assert_eq!(answer, [0x20, 2, 0, 0]);
+    for topic in ["ESP32/ota/other/status", "ESP32/ota/lamp/status"] {
+        let name = [&[0, u8::try_from(topic.len()).unwrap()], topic.as_bytes()].concat();
+        let publish = [&[0x30, u8::try_from(name.len() + 1).unwrap()], &name[..], b"x"].concat();
+        lamp.write_all(&publish).await.unwrap();
+    }
+    assert_eq!(hears(&mut server).await, "ESP32/ota/lamp/status", "not what another would have to say");
+}
+
+#[tokio::test]
+async fn as_many_are_let_in_as_there_is_room_for() {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let broker =
+        EmbeddedBroker::start(listen, 64, BASE, Arc::new(Doorkeeper), Arc::default(), &[]).await.unwrap();
+    let mut inside = Vec::new();
+    // A quarter of the room is for those who have not logged in.
+    for number in 0..48 {
+        let id = format!("lamp{number}");
+        let (answer, stream) = connect_in_memory(&broker, &id, &id).await;
+        assert_eq!(answer, [0x20, 2, 0, 0], "{id}");
+        inside.push(stream);
+    }
+    let (answer, _) = connect_in_memory(&broker, "lamp48", "lamp48").await;
+    assert_eq!(answer, [0x20, 2, 0, 3], "the server is unavailable");
+    drop(inside.pop());
+    let again = async {
+        while connect_in_memory(&broker, "lamp48", "lamp48").await.0 != [0x20, 2, 0, 0] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, again).await.unwrap();
 }

@@ -76,7 +76,7 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
             data: PathBuf::new(),
             http: here,
             tls: None,
-            mqtt: MqttConfig::Embedded { listen: here },
+            mqtt: MqttConfig::embedded(here),
             base: "ESP32/ota".into(),
             public_url: None,
             trusted_proxies: Vec::new(),

@@ -20,6 +20,8 @@ pub(crate) enum StreamItem {
     Resync,
     /// The stream broke; it is tried again.
     Lost(String),
+    /// The server refuses whoever asks, such as with a token that was revoked: the stream is over.
+    Refused(anyhow::Error),
 }
 
 /// Most events that may wait to be looked at.
@@ -51,12 +53,19 @@ impl Client {
         receiver
     }
 
-    /// Ends well when nobody listens any more.
+    /// Ends well when nobody listens any more, or the server refuses.
     fn follow(&self, path: &str, sender: &mpsc::Sender<StreamItem>) -> anyhow::Result<()> {
         let request = self.request(ureq::http::Method::GET, path).header("accept", "text/event-stream");
         let mut response = self.agent.run(request.body(())?).map_err(|error| self.explain(&error))?;
-        if !response.status().is_success() {
-            return Err(refusal(&mut response, self.server()));
+        let status = response.status();
+        if !status.is_success() {
+            let why = refusal(&mut response, self.server());
+            if !matches!(status.as_u16(), 401 | 403) {
+                return Err(why);
+            }
+            // A token that ended comes to no life again.
+            let _ = sender.blocking_send(StreamItem::Refused(why));
+            return Ok(());
         }
         if sender.blocking_send(StreamItem::Resync).is_err() {
             return Ok(());

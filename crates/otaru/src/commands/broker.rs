@@ -6,9 +6,11 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use otaru_broker::{
-    Admission, Bounds, Broker, ConnectRequest, Group, OneLogin, Policy, Quota, Reason, Refusal, Settings,
+    Admission, Bounds, Broker, ConnectRequest, Group, OneLogin, Policy, Quota, Reason, Refusal,
 };
 use tokio::net::TcpListener;
+
+use otaru_server::address::origin;
 
 use crate::options::{self, LoginArgs};
 use crate::output::{Outcome, Output};
@@ -47,7 +49,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     })?;
     let address = listener.local_addr()?;
     let house = House { login: login.as_ref().map(OneLogin::new) };
-    let broker = Broker::new(house, Settings::default());
+    let broker = Broker::new(house, otaru_server::mqtt::settings(otaru_server::files::room().mqtt));
     let listening = tokio::spawn(broker.listen(listener));
     if output.json {
         ui::event(json!({"event": "listening", "address": address.to_string(), "anonymous": open}));
@@ -74,7 +76,7 @@ struct House {
     login: Option<OneLogin>,
 }
 
-/// Holdings of all who come from one address: a lab may have its whole fleet behind one.
+/// Holdings of all who come from one address, in IPv6 from one network of 64 bits: a lab may have its whole fleet behind one.
 const PER_ADDRESS: Quota =
     Quota { connections: 50_000, sessions: 50_000, queued_bytes: 64 << 20, retained_bytes: 64 << 20 };
 
@@ -91,7 +93,7 @@ impl Policy for House {
             true => request.peer.to_string(),
             false => request.client,
         };
-        let group = Group { name: request.peer.ip().to_canonical().to_string(), quota: PER_ADDRESS };
+        let group = Group { name: origin(request.peer.ip()).to_string(), quota: PER_ADDRESS };
         // All have the same rights here: a fleet's server among them needs what all of them may have.
         let bounds = Bounds { subscriptions: 1_000, quota: PER_ADDRESS, ..Bounds::default() };
         Ok(Admission { identity, bounds, group: Some(group) })
@@ -103,5 +105,32 @@ impl Policy for House {
 
     fn may_subscribe(&self, _: &String, _: &str) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use otaru_broker::Version;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_network_of_ipv6_is_one_group() {
+        let group = async |peer: &str| {
+            let request = ConnectRequest {
+                client: "lamp".into(),
+                username: None,
+                password: None,
+                peer: SocketAddr::new(peer.parse().unwrap(), 5_000),
+                proxy: None,
+                version: Version::V5,
+                channel: otaru_broker::Channel::Plain,
+            };
+            House { login: None }.identify(request).await.unwrap().group.unwrap().name
+        };
+        assert_eq!(group("2001:db8::1").await, group("2001:db8::2:3").await);
+        assert_ne!(group("2001:db8::1").await, group("2001:db8:0:1::1").await);
+        assert_eq!(group("::ffff:192.0.2.1").await, group("192.0.2.1").await);
+        assert_ne!(group("192.0.2.2").await, group("192.0.2.1").await);
     }
 }

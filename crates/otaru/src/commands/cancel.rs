@@ -38,7 +38,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let base = args.broker.base.clone();
     let mut mqtt = Mqtt::connect(&args.broker.url()?, "cancel").await?;
     let mut fleet = Fleet::new(&base);
-    look_around(&mut mqtt, &mut fleet).await?;
+    look_around(&mut mqtt, &mut fleet, &base).await?;
     let (names, idle): (Vec<_>, Vec<_>) =
         names(&args, &fleet, &base)?.into_iter().partition(|name| is_busy(&fleet, name));
     for name in &idle {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use otaru_broker::client::{Incoming, Mqtt};
+use otaru_format::command::ReportRequest;
 use otaru_format::status::UpdateState;
 use otaru_format::topic::Topics;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -13,6 +14,11 @@ use crate::signals;
 
 /// Longest time that devices may take to tell that they cancelled: they write commands to flash once in ten seconds at most.
 const CANCELLING: Duration = Duration::from_secs(15);
+
+/// Silence after which a broker has no more that it has kept.
+const SILENCE: Duration = Duration::from_millis(400);
+/// Silence after which no device answers any more: each does within a second of its own clock, and a round trip.
+const ANSWER: Duration = Duration::from_millis(1_500);
 
 /// Sends `cancel` to these devices, each at its own topic, and takes what is reported until all have ended or `limit` is over. Gives
 /// back those for which it is too late: they are restarting, and run the new image or the old one whatever they are told.
@@ -55,14 +61,29 @@ pub(crate) async fn cancel(
     Ok(late.into_iter().collect())
 }
 
-/// Collects what the broker has kept about devices: all that comes before a short silence.
-pub(crate) async fn look_around(mqtt: &mut Mqtt, fleet: &mut Fleet) -> anyhow::Result<()> {
+/// Collects what the broker has kept about devices: all that comes before a short silence. Where it has kept nothing, as one that gives
+/// no retained messages to wildcards, devices are asked to report.
+pub(crate) async fn look_around(mqtt: &mut Mqtt, fleet: &mut Fleet, base: &str) -> anyhow::Result<()> {
     for filter in fleet.filters() {
         mqtt.subscribe(&filter).await?;
     }
+    hear(mqtt, fleet, SILENCE).await;
+    if fleet.iter().next().is_none() {
+        let mut buf = [0; 64];
+        let request = ReportRequest { spread: 0 }.emit_json(&mut buf).unwrap_or_default();
+        // Whoever may not publish has heard all that there is.
+        if mqtt.publish(&Topics::new(base, "x")?.update_all(), request, false).await.is_ok() {
+            hear(mqtt, fleet, ANSWER).await;
+        }
+    }
+    Ok(())
+}
+
+/// Takes what comes until so long nothing does, for 5 s at most.
+async fn hear(mqtt: &mut Mqtt, fleet: &mut Fleet, silence: Duration) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {
-        match timeout(Duration::from_millis(400), mqtt.next()).await {
+        match timeout(silence, mqtt.next()).await {
             Err(_) => break,
             Ok(Incoming::Message(message)) => {
                 fleet.take(&message.topic, &message.payload);
@@ -70,5 +91,4 @@ pub(crate) async fn look_around(mqtt: &mut Mqtt, fleet: &mut Fleet) -> anyhow::R
             Ok(Incoming::Lost(_) | Incoming::Back | Incoming::Missed(_)) => {}
         }
     }
-    Ok(())
 }

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use super::pace::Pace;
 use super::url::BrokerUrl;
-use super::version::MqttVersion;
 use super::{Incoming, Message, Mqtt};
 use crate::version::Version;
+use otaru_format::mqtt::MqttVersion;
 
 /// Longest that anything may take.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -1,6 +1,8 @@
-//! Wills that end connections which have wills.
+//! Wills that end connections which have wills, and what wills and subscription identifiers cost.
 
 use super::*;
+use crate::codec::packet::Disconnect;
+use crate::codec::subscribe::{Options, RetainHandling};
 
 #[test]
 fn a_chain_of_wills_needs_no_more_stack_than_one() {
@@ -51,4 +53,46 @@ fn much_that_is_due_at_once_is_done_in_pieces() {
         assert!(now == 0 || next.is_some_and(|next| next <= bench.now), "it goes on at once");
         left = now;
     }
+}
+
+#[test]
+fn wills_are_charged_for_while_they_wait() {
+    let mut bench = Bench::new(Settings::default());
+    let long = "x".repeat(30_000);
+    let connect = |client| Connect { will: Some(will(&long)), session_expiry: 60, ..hello(client) };
+    let mut admission = Admission::new(1);
+    admission.bounds.quota.sessions = 16;
+    let names: Vec<_> = (0..16).map(|number| number.to_string()).collect();
+    let held: Vec<_> =
+        names.iter().filter_map(|name| bench.connect(&admission, &connect(name)).ok()).collect();
+    assert_eq!(held.len(), (256 << 10) / (30_000 + 128 + 4));
+    assert_eq!(bench.router.stats().sessions, held.len(), "whoever is refused leaves nothing");
+    assert_eq!(bench.router.stats().connections, held.len());
+    // One that comes again has its will once.
+    assert!(bench.connect(&admission, &Connect { clean: false, ..connect("0") }).is_ok());
+    let with_will = |with_will| Disconnect { with_will, session_expiry: None };
+    bench.router.goodbye(held[1].link, with_will(false), bench.now).unwrap();
+    bench.router.lose(held[2].link, bench.now);
+    assert_eq!(bench.router.stats().subscribed_bytes, (held.len() - 2) * (30_000 + 128 + 4));
+    bench.router.end(&[1], Reason::NotAuthorized, false, bench.now);
+    assert_eq!(bench.router.stats().subscribed_bytes, 0);
+}
+
+#[test]
+fn subscription_identifiers_are_charged_for() {
+    let mut bench = Bench::new(Settings::default());
+    let writer = bench.connect(&Admission::new(1), &hello("writer")).unwrap();
+    let reader = bench.connect(&Admission::new(2), &hello("reader")).unwrap();
+    let options = Options {
+        qos: Qos::One,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::Send,
+    };
+    for (filter, identifier) in [("a/#", 7), ("a/+", 8), ("a/b", 9)] {
+        let mut filters = [(filter, options)].into_iter();
+        bench.router.subscribe(reader.link, &mut filters, identifier, &mut Vec::new()).unwrap();
+    }
+    bench.publish(&writer, &message("a/b", b"", Qos::One, false));
+    assert_eq!(bench.router.stats().queued_bytes, 128 + 3 + 3 * 4);
 }

@@ -47,7 +47,7 @@ impl DemoServer {
             tls: None,
             mqtt: match &broker {
                 Some(url) => MqttConfig::External(url.clone()),
-                None => MqttConfig::Embedded { listen: any },
+                None => MqttConfig::embedded(any),
             },
             base: base.to_owned(),
             public_url: None,

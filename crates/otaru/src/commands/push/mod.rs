@@ -53,7 +53,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let mut mqtt = Mqtt::connect(&broker, "push").await?;
     let topics = topics(&base, &args.device)?;
     let mut fleet = Fleet::new(&base);
-    match look_around(&mut mqtt, &mut fleet).await {
+    match look_around(&mut mqtt, &mut fleet, &base).await {
         // Whoever may publish only can still do that.
         Err(_) if !watching => {}
         looked => {

@@ -71,9 +71,12 @@ pub(crate) struct Args {
     /// With https:// behind a proxy, devices are sent to http:// on the same host's port 80
     #[arg(long, value_name = "URL", env = "OTARU_PUBLIC_URL")]
     public_url: Option<String>,
-    /// A proxy whose X-Forwarded-For and -Proto are believed, and before MQTT its PROXY header; may be given several times
+    /// A proxy whose X-Forwarded-For and -Proto are believed; may be given several times
     #[arg(long, value_name = "IP")]
     trusted_proxy: Vec<IpAddr>,
+    /// A proxy before the embedded broker whose PROXY header is believed; may be given several times
+    #[arg(long, value_name = "IP")]
+    mqtt_proxy: Vec<IpAddr>,
     /// Take releases that were signed elsewhere only if this key signed them; may be given several times
     #[arg(long, value_name = "PUB.pem")]
     trusted_key: Vec<PathBuf>,
@@ -163,14 +166,17 @@ impl Args {
         }
         let plain = PlainListeners { http: self.http.0.is_some(), mqtt: self.mqtt_listen.0.is_some() };
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let embedded = MqttConfig::Embedded { listen: self.mqtt_listen.0.unwrap_or(nowhere) };
+        let mqtt_listen = self.mqtt_listen.0.unwrap_or(nowhere);
         Ok(Config {
             mqtt: match &self.mqtt {
                 Some(_) if is_given("mqtt_listen") && is_given("mqtt") => {
                     bail!("give --mqtt or --mqtt-listen, not both: with --mqtt there is no embedded broker")
                 }
                 // The environment names a broker; what was typed wins.
-                Some(_) if is_given("mqtt_listen") => embedded,
+                Some(_) if is_given("mqtt_listen") => embedded(mqtt_listen, self.mqtt_proxy),
+                Some(_) if !self.mqtt_proxy.is_empty() => {
+                    bail!("--mqtt-proxy is for the embedded broker; with --mqtt there is none")
+                }
                 Some(url) => {
                     let url = broker(url, self.mqtt_password_file.as_deref())?;
                     MqttConfig::External(url.with_version(self.mqtt_version))
@@ -178,7 +184,7 @@ impl Args {
                 None if is_given("mqtt_version") => {
                     bail!("--mqtt-version is for a broker of your own (--mqtt); the embedded one needs none")
                 }
-                None => embedded,
+                None => embedded(mqtt_listen, self.mqtt_proxy),
             },
             tls: self.tls.config(plain)?,
             data: self.data,
@@ -201,6 +207,14 @@ impl Args {
             home_assistant: self.home_assistant,
         })
     }
+}
+
+fn embedded(listen: SocketAddr, behind: Vec<IpAddr>) -> MqttConfig {
+    let mut config = MqttConfig::embedded(listen);
+    if let MqttConfig::Embedded { proxies, .. } = &mut config {
+        *proxies = behind;
+    }
+    config
 }
 
 fn broker(url: &Secret, password_file: Option<&std::path::Path>) -> anyhow::Result<BrokerUrl> {

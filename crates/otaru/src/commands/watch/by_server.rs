@@ -34,6 +34,7 @@ pub(super) async fn watch(client: &Client, output: Output) -> anyhow::Result<Out
         };
         match (&mut live, next) {
             (_, None) => anyhow::bail!("the server ended the stream"),
+            (_, Some(StreamItem::Refused(why))) => return Err(why),
             (None, Some(StreamItem::Event(event))) => tell(&event, output),
             (None, Some(StreamItem::Resync)) => {}
             (None, Some(StreamItem::Lost(why))) => ui::warn(&format!("server lost: {why}; trying again")),

@@ -6,7 +6,7 @@ use std::process::Command;
 use otaru_broker::Version;
 use otaru_broker::client::{BrokerUrl, MqttVersion};
 use otaru_format::status::Status;
-use otaru_testing::brokers::{RabbitMq, nats, rabbitmq};
+use otaru_testing::brokers::{RABBITMQ_LOGIN, RabbitMq, nats, rabbitmq, rabbitmq_with_hosts};
 use otaru_testing::{Ended, LIMIT, Program, eventually_or, free_port, have, program, run};
 use tempfile::TempDir;
 
@@ -64,23 +64,41 @@ enum Running {
     RabbitMq(#[expect(dead_code, reason = "it ends with this")] RabbitMq),
 }
 
+/// User name and password.
+#[derive(Clone)]
+pub(crate) struct Login {
+    pub(crate) name: String,
+    pub(crate) password: &'static str,
+}
+
 /// A broker at a port that it keeps over restarts.
 pub(crate) struct Broker {
     kind: Kind,
     dir: TempDir,
     port: u16,
-    password: Option<&'static str>,
+    login: Option<Login>,
+    /// RabbitMQ's virtual hosts, if it is started with some.
+    hosts: Vec<&'static str>,
     running: Option<Running>,
 }
 
 impl Broker {
     /// Starts one that lets everybody in; `None` when a program is missing.
     pub(crate) fn start(kind: Kind) -> Option<Self> {
+        Self::start_with(kind, vec![])
+    }
+
+    /// Starts RabbitMQ with these virtual hosts, to be entered one by one.
+    pub(crate) fn rabbitmq_with_hosts(hosts: Vec<&'static str>) -> Option<Self> {
+        Self::start_with(Kind::RabbitMq, hosts)
+    }
+
+    fn start_with(kind: Kind, hosts: Vec<&'static str>) -> Option<Self> {
         if !have(&["mosquitto_sub", "mosquitto_pub", "python3"]) || !have(kind.programs()) {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        let mut broker = Self { kind, dir, port: free_port(), password: None, running: None };
+        let mut broker = Self { kind, dir, port: free_port(), login: None, hosts, running: None };
         broker.begin();
         Some(broker)
     }
@@ -95,19 +113,31 @@ impl Broker {
     pub(crate) fn begin(&mut self) {
         let (dir, port) = (self.dir.path(), self.port);
         let server = |command| Running::One(Program::server(command, port));
+        let login = self.login.as_ref();
         self.running = Some(match self.kind {
-            Kind::Mosquitto | Kind::Mosquitto311 => server(mosquitto(dir, port, self.password)),
-            Kind::Embedded | Kind::Embedded311 => server(embedded(port, self.password)),
+            Kind::Mosquitto | Kind::Mosquitto311 => server(mosquitto(dir, port, login)),
+            Kind::Embedded | Kind::Embedded311 => server(embedded(port, login)),
             Kind::Nats => Running::One(nats(dir, port)),
-            Kind::RabbitMq => Running::RabbitMq(rabbitmq(dir, port)),
+            Kind::RabbitMq if self.hosts.is_empty() => Running::RabbitMq(rabbitmq(dir, port)),
+            Kind::RabbitMq => Running::RabbitMq(rabbitmq_with_hosts(dir, port, &self.hosts)),
         });
+    }
+
+    /// Goes into one of its virtual hosts, where nothing of the others is seen, and starts it if somebody left it killed.
+    #[track_caller]
+    pub(crate) fn enter(&mut self, host: &str) {
+        let (user, password) = RABBITMQ_LOGIN;
+        self.login = Some(Login { name: format!("{host}:{user}"), password });
+        if self.running.is_none() {
+            self.begin();
+        }
     }
 
     /// Kills it and starts it again with this password.
     #[track_caller]
     pub(crate) fn begin_with_password(&mut self, password: &'static str) {
         self.kill();
-        self.password = Some(password);
+        self.login = Some(Login { name: USER.to_owned(), password });
         self.begin();
     }
 
@@ -121,6 +151,11 @@ impl Broker {
         self.kind
     }
 
+    /// Returns the login, if there is one.
+    pub(crate) fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+
     /// The process.
     #[track_caller]
     pub(crate) fn process(&self) -> &Program {
@@ -132,7 +167,8 @@ impl Broker {
 
     /// Returns the URL, with the login if there is one.
     pub(crate) fn url(&self) -> String {
-        let login = self.password.map(|password| format!("{USER}:{password}@")).unwrap_or_default();
+        let login = |login: &Login| format!("{}:{}@", login.name.replace(':', "%3A"), login.password);
+        let login = self.login().map(login).unwrap_or_default();
         format!("mqtt://{login}127.0.0.1:{}", self.port)
     }
 
@@ -145,8 +181,8 @@ impl Broker {
     pub(crate) fn client(&self, name: &str, args: &[&str]) -> Command {
         let mut command = program(name);
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]).args(args);
-        if let Some(password) = self.password {
-            command.args(["-u", USER, "-P", password]);
+        if let Some(Login { name, password }) = self.login() {
+            command.args(["-u", name, "-P", password]);
         }
         command
     }
@@ -196,15 +232,15 @@ impl Broker {
     }
 }
 
-fn mosquitto(dir: &Path, port: u16, password: Option<&str>) -> Command {
+fn mosquitto(dir: &Path, port: u16, login: Option<&Login>) -> Command {
     let mut settings = format!("user root\nlistener {port} 127.0.0.1\nmax_queued_messages 5000\n");
-    match password {
+    match login {
         None => settings.push_str("allow_anonymous true\n"),
-        Some(password) => {
+        Some(Login { name, password }) => {
             let file = dir.join("passwords");
             let mut command = program("mosquitto_passwd");
             run({
-                command.args(["-b", "-c"]).arg(&file).args([USER, password]);
+                command.args(["-b", "-c"]).arg(&file).args([name.as_str(), password]);
                 command
             })
             .with_code(0);
@@ -218,10 +254,10 @@ fn mosquitto(dir: &Path, port: u16, password: Option<&str>) -> Command {
     command
 }
 
-fn embedded(port: u16, password: Option<&str>) -> Command {
+fn embedded(port: u16, login: Option<&Login>) -> Command {
     let mut command = otaru(&["-v", "broker", "--listen", &format!("127.0.0.1:{port}")]);
-    if let Some(password) = password {
-        command.args(["--username", USER]).env("OTARU_PASSWORD", password);
+    if let Some(Login { name, password }) = login {
+        command.args(["--username", name]).env("OTARU_PASSWORD", password);
     }
     command
 }

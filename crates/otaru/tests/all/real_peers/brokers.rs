@@ -1,6 +1,7 @@
 //! Behaviour of a broker that Otaru relies on, the same on the embedded one, Mosquitto, NATS and RabbitMQ.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,15 @@ use crate::real_peers::broker::{Broker, Kind};
 use crate::real_peers::device::{Bench, DEVICE};
 use crate::real_peers::wire::{Wire, clean, kept};
 
+/// Something that holds on a broker.
+type Case = fn(&mut Broker);
+
 /// Brokers on which a case does not hold, why not, and what holds there instead.
 struct Exception {
     case: &'static str,
     kinds: &'static [Kind],
     why: &'static str,
-    instead: fn(Broker),
+    instead: Case,
 }
 
 const EXCEPTIONS: [Exception; 3] = [
@@ -42,9 +46,9 @@ const EXCEPTIONS: [Exception; 3] = [
     },
 ];
 
-/// Runs a case against a broker, or what holds there instead, unless the broker is missing.
-fn on(kind: Kind, name: &str, case: fn(Broker)) {
-    let Some(broker) = Broker::start(kind) else { return };
+/// Runs a case against a broker, or what holds there instead.
+fn run_case(broker: &mut Broker, name: &str, case: Case) {
+    let kind = broker.kind();
     let excepted = |row: &&Exception| row.case == name && row.kinds.contains(&kind);
     match EXCEPTIONS.iter().find(excepted) {
         Some(exception) => {
@@ -55,22 +59,55 @@ fn on(kind: Kind, name: &str, case: fn(Broker)) {
     }
 }
 
-/// Tests of each case on each broker.
-macro_rules! cases {
-    ($($case:ident),* $(,)?) => { $(
-        mod $case {
-            use super::{Kind, on};
+/// Runs a case against a broker of its own, unless the broker is missing.
+fn on(kind: Kind, name: &str, case: Case) {
+    if let Some(mut broker) = Broker::start(kind) {
+        run_case(&mut broker, name, case);
+    }
+}
 
-            cases!(@on $case embedded: Embedded, embedded_311: Embedded311, mosquitto: Mosquitto,
-                mosquitto_311: Mosquitto311, nats: Nats, rabbitmq: RabbitMq);
-        }
-    )* };
+/// Tests of each case on each broker, and the list of all cases.
+macro_rules! cases {
+    ($($case:ident),* $(,)?) => {
+        const CASES: &[(&str, Case)] = &[$((stringify!($case), $case)),*];
+
+        $(
+            mod $case {
+                use super::{Kind, on};
+
+                cases!(@on $case embedded: Embedded, embedded_311: Embedded311, mosquitto: Mosquitto,
+                    mosquitto_311: Mosquitto311, nats: Nats);
+            }
+        )*
+    };
     (@on $case:ident $($test:ident: $kind:ident),*) => { $(
         #[test]
         fn $test() {
             on(Kind::$kind, stringify!($case), super::$case);
         }
     )* };
+}
+
+/// Runs all cases on one RabbitMQ, each in a virtual host of its own: to start it takes longer than nearly all of them.
+#[test]
+fn rabbitmq() {
+    let Some(mut broker) = Broker::rabbitmq_with_hosts(CASES.iter().map(|(name, _)| *name).collect()) else {
+        return;
+    };
+    let mut failed = vec![];
+    for (name, case) in CASES {
+        let start = Instant::now();
+        let run = || {
+            broker.enter(name);
+            run_case(&mut broker, name, *case);
+        };
+        let passed = catch_unwind(AssertUnwindSafe(run)).is_ok();
+        println!("{name}: {} in {:.1?}", if passed { "ok" } else { "FAILED" }, start.elapsed());
+        if !passed {
+            failed.push(*name);
+        }
+    }
+    assert!(failed.is_empty(), "on RabbitMQ these failed: {}", failed.join(", "));
 }
 
 cases!(
@@ -102,14 +139,14 @@ fn message(topic: &str, payload: impl Into<Vec<u8>>) -> PublishPacket {
     PublishPacket::new(topic, payload.into(), QoS::AtLeastOnce)
 }
 
-fn retained_messages_come_with_a_subscription(broker: Broker) {
+fn retained_messages_come_with_a_subscription(broker: &mut Broker) {
     const DEVICES: usize = 300;
     let topic = |device: usize| format!("ESP32/ota/lamp-{device:04}/status");
-    let mut publisher = Wire::open(&broker, clean("publisher"));
+    let mut publisher = Wire::open(broker, clean("publisher"));
     for device in 0..DEVICES {
         publisher.publish(message(&topic(device), format!("status {device}")).with_retain(true));
     }
-    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+    let mut subscriber = Wire::open(broker, clean("subscriber"));
     subscriber.subscribe("ESP32/ota/+/status");
     let mut heard = BTreeSet::new();
     for _ in 0..DEVICES {
@@ -127,22 +164,22 @@ fn retained_messages_come_with_a_subscription(broker: Broker) {
 }
 
 /// A broker that gives them to wildcards after all needs no exception any more.
-fn retained_messages_come_for_their_very_topic(broker: Broker) {
-    Wire::open(&broker, clean("publisher")).publish(message(UPDATE, "x").with_retain(true));
-    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+fn retained_messages_come_for_their_very_topic(broker: &mut Broker) {
+    Wire::open(broker, clean("publisher")).publish(message(UPDATE, "x").with_retain(true));
+    let mut subscriber = Wire::open(broker, clean("subscriber"));
     subscriber.subscribe("ESP32/ota/+/update");
     subscriber.is_silent();
-    let mut subscriber = Wire::open(&broker, clean("exact"));
+    let mut subscriber = Wire::open(broker, clean("exact"));
     subscriber.subscribe(UPDATE);
     let kept = subscriber.take();
     assert!(kept.retain && &kept.payload[..] == b"x", "{kept:?}");
 }
 
-fn an_empty_retained_message_clears(broker: Broker) {
-    let mut publisher = Wire::open(&broker, clean("publisher"));
+fn an_empty_retained_message_clears(broker: &mut Broker) {
+    let mut publisher = Wire::open(broker, clean("publisher"));
     publisher.publish(message(UPDATE, "x").with_retain(true));
     publisher.publish(message(UPDATE, "").with_retain(true));
-    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+    let mut subscriber = Wire::open(broker, clean("subscriber"));
     subscriber.subscribe(UPDATE);
     subscriber.is_silent();
 }
@@ -154,51 +191,51 @@ fn with_will(id: &str) -> ConnectOptions {
     clean(id).with_will(will)
 }
 
-fn last_will_after_a_half_open_connection(broker: Broker) {
-    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+fn last_will_after_a_half_open_connection(broker: &mut Broker) {
+    let mut subscriber = Wire::open(broker, clean("subscriber"));
     subscriber.subscribe("ESP32/ota/+/online");
     // It stays open and says nothing any more, like a device that lost its power.
-    let half_open = Wire::open(&broker, with_will("lamp").with_keep_alive(Duration::from_secs(1)));
+    let half_open = Wire::open(broker, with_will("lamp").with_keep_alive(Duration::from_secs(1)));
     let will = subscriber.take();
     assert_eq!((&will.topic_name[..], &will.payload[..]), ("ESP32/ota/lamp/online", &b"offline"[..]));
     drop(half_open);
-    let mut late = Wire::open(&broker, clean("late"));
+    let mut late = Wire::open(broker, clean("late"));
     late.subscribe("ESP32/ota/lamp/online");
     assert!(late.take().retain);
 }
 
-fn goodbye_takes_the_will_along(broker: Broker) {
-    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+fn goodbye_takes_the_will_along(broker: &mut Broker) {
+    let mut subscriber = Wire::open(broker, clean("subscriber"));
     subscriber.subscribe("ESP32/ota/+/online");
-    Wire::open(&broker, with_will("lamp")).disconnect();
+    Wire::open(broker, with_will("lamp")).disconnect();
     subscriber.is_silent();
-    drop(Wire::open(&broker, with_will("lamp")));
+    drop(Wire::open(broker, with_will("lamp")));
     assert_eq!(&subscriber.take().payload[..], b"offline");
 }
 
-fn the_same_client_id_takes_over(broker: Broker) {
-    let mut first = Wire::open(&broker, clean("lamp"));
+fn the_same_client_id_takes_over(broker: &mut Broker) {
+    let mut first = Wire::open(broker, clean("lamp"));
     first.subscribe("elsewhere");
-    let mut second = Wire::open(&broker, clean("lamp"));
+    let mut second = Wire::open(broker, clean("lamp"));
     first.is_closed();
     second.subscribe(UPDATE);
-    Wire::open(&broker, clean("publisher")).publish(message(UPDATE, "x"));
+    Wire::open(broker, clean("publisher")).publish(message(UPDATE, "x"));
     assert_eq!(&second.take().payload[..], b"x");
     second.is_silent();
 }
 
-fn unacknowledged_messages_come_again(broker: Broker) {
-    let mut device = Wire::open(&broker, kept("lamp"));
+fn unacknowledged_messages_come_again(broker: &mut Broker) {
+    let mut device = Wire::open(broker, kept("lamp"));
     device.subscribe(UPDATE);
-    Wire::open(&broker, clean("publisher")).publish(message(UPDATE, "x"));
+    Wire::open(broker, clean("publisher")).publish(message(UPDATE, "x"));
     assert_eq!(&device.message().payload[..], b"x");
     drop(device);
-    let mut device = Wire::open(&broker, kept("lamp"));
+    let mut device = Wire::open(broker, kept("lamp"));
     assert!(device.session_present);
     let again = device.take();
     assert!(again.dup && &again.payload[..] == b"x", "{again:?}");
     device.disconnect();
-    let mut device = Wire::open(&broker, kept("lamp"));
+    let mut device = Wire::open(broker, kept("lamp"));
     assert!(device.session_present);
     device.is_silent();
 }
@@ -210,13 +247,13 @@ fn away(broker: &Broker) {
     device.disconnect();
 }
 
-fn a_kept_session_queues_commands(broker: Broker) {
-    away(&broker);
-    let mut publisher = Wire::open(&broker, clean("publisher"));
+fn a_kept_session_queues_commands(broker: &mut Broker) {
+    away(broker);
+    let mut publisher = Wire::open(broker, clean("publisher"));
     for number in 0..20 {
         publisher.publish(message(UPDATE, format!("{number}")));
     }
-    let mut device = Wire::open(&broker, kept("lamp"));
+    let mut device = Wire::open(broker, kept("lamp"));
     assert!(device.session_present);
     for number in 0..20 {
         assert_eq!(device.take().payload, format!("{number}"));
@@ -224,24 +261,24 @@ fn a_kept_session_queues_commands(broker: Broker) {
     device.is_silent();
 }
 
-fn a_clean_start_forgets(broker: Broker) {
-    away(&broker);
-    let mut publisher = Wire::open(&broker, clean("publisher"));
+fn a_clean_start_forgets(broker: &mut Broker) {
+    away(broker);
+    let mut publisher = Wire::open(broker, clean("publisher"));
     publisher.publish(message(UPDATE, "x"));
-    let mut device = Wire::open(&broker, clean("lamp"));
+    let mut device = Wire::open(broker, clean("lamp"));
     assert!(!device.session_present);
     publisher.publish(message(UPDATE, "y"));
     device.is_silent();
 }
 
-fn expired_commands_are_not_delivered(broker: Broker) {
-    away(&broker);
-    let mut publisher = Wire::open(&broker, clean("publisher"));
+fn expired_commands_are_not_delivered(broker: &mut Broker) {
+    away(broker);
+    let mut publisher = Wire::open(broker, clean("publisher"));
     publisher.publish(message(UPDATE, "stale").with_message_expiry_interval(1));
     publisher.publish(message(UPDATE, "fresh").with_message_expiry_interval(600));
     publisher.publish(message(UPDATE, "for ever"));
     sleep(Duration::from_secs(3));
-    let mut device = Wire::open(&broker, kept("lamp"));
+    let mut device = Wire::open(broker, kept("lamp"));
     let fresh = device.take();
     assert_eq!(&fresh.payload[..], b"fresh");
     // What is left of it: MQTT 5, section 3.3.2.3.3.
@@ -251,19 +288,19 @@ fn expired_commands_are_not_delivered(broker: Broker) {
     device.is_silent();
 }
 
-fn commands_wait_however_old(broker: Broker) {
-    away(&broker);
-    Wire::open(&broker, clean("publisher")).publish(message(UPDATE, "old").with_message_expiry_interval(1));
+fn commands_wait_however_old(broker: &mut Broker) {
+    away(broker);
+    Wire::open(broker, clean("publisher")).publish(message(UPDATE, "old").with_message_expiry_interval(1));
     sleep(Duration::from_secs(3));
-    let mut device = Wire::open(&broker, kept("lamp"));
+    let mut device = Wire::open(broker, kept("lamp"));
     assert_eq!(&device.take().payload[..], b"old");
     device.is_silent();
 }
 
-fn payloads_of_any_length(broker: Broker) {
-    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+fn payloads_of_any_length(broker: &mut Broker) {
+    let mut subscriber = Wire::open(broker, clean("subscriber"));
     subscriber.subscribe(UPDATE);
-    let mut publisher = Wire::open(&broker, clean("publisher"));
+    let mut publisher = Wire::open(broker, clean("publisher"));
     for len in [0, 1, 127, 128, 1024, 16_383, 16_384, 64 << 10, 200_000] {
         let payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
         publisher.publish(message(UPDATE, payload.clone()));
@@ -293,7 +330,7 @@ fn hears_only(broker: &Broker, filter: &str, wanted: &[usize]) {
     assert_eq!(heard, wanted, "{filter}");
 }
 
-fn wildcards(broker: Broker) {
+fn wildcards(broker: &mut Broker) {
     for (filter, wanted) in [
         ("ESP32/ota/+/status", &[0, 2][..]),
         ("ESP32/ota/a/#", &[0, 1]),
@@ -302,35 +339,36 @@ fn wildcards(broker: Broker) {
         ("+", &[4]),
         ("ESP32/ota/+/nothing", &[]),
     ] {
-        hears_only(&broker, filter, wanted);
+        hears_only(broker, filter, wanted);
     }
 }
 
-fn one_wildcard_for_everything(broker: Broker) {
-    hears_only(&broker, "#", &[0, 1, 2, 3, 4]);
+fn one_wildcard_for_everything(broker: &mut Broker) {
+    hears_only(broker, "#", &[0, 1, 2, 3, 4]);
 }
 
-fn everything_has_the_brokers_own_topics(broker: Broker) {
-    let mut subscriber = Wire::open(&broker, clean("subscriber"));
+fn everything_has_the_brokers_own_topics(broker: &mut Broker) {
+    let mut subscriber = Wire::open(broker, clean("subscriber"));
     subscriber.subscribe("#");
     // A session of its own is news on such a topic.
-    let _publisher = Wire::open(&broker, clean("publisher"));
+    let _publisher = Wire::open(broker, clean("publisher"));
     assert!(subscriber.take().topic_name.starts_with('$'));
 }
 
-fn two_hundred_clients_at_once(broker: Broker) {
+fn two_hundred_clients_at_once(broker: &mut Broker) {
     const CLIENTS: usize = 200;
     let topic = |client: usize| format!("ESP32/ota/lamp-{client}/update");
+    let broker = &*broker;
     let mut devices = std::thread::scope(|scope| {
         let open = |client: usize| {
-            let mut device = Wire::open(&broker, clean(&format!("lamp-{client}")));
+            let mut device = Wire::open(broker, clean(&format!("lamp-{client}")));
             device.subscribe(&topic(client));
             device
         };
         let opening: Vec<_> = (0..CLIENTS).map(|client| scope.spawn(move || open(client))).collect();
         opening.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
-    let mut publisher = Wire::open(&broker, clean("publisher"));
+    let mut publisher = Wire::open(broker, clean("publisher"));
     for client in 0..CLIENTS {
         publisher.publish(message(&topic(client), format!("{client}")));
     }
@@ -344,10 +382,10 @@ fn two_hundred_clients_at_once(broker: Broker) {
     devices[0].is_silent();
 }
 
-/// A runtime for the server's own client.
+/// A runtime for the server's own client. In its time a broker may have to start again, which has a limit of its own.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("it takes too long") })
+    runtime.block_on(async { tokio::time::timeout(2 * LIMIT, work).await.expect("it takes too long") })
 }
 
 async fn next_message(mqtt: &mut Mqtt) -> Message {
@@ -358,7 +396,7 @@ async fn next_message(mqtt: &mut Mqtt) -> Message {
     }
 }
 
-fn our_client_comes_back_after_a_restart(mut broker: Broker) {
+fn our_client_comes_back_after_a_restart(broker: &mut Broker) {
     block_on(async {
         let mut mqtt = Mqtt::connect(&broker.address(), "test").await.unwrap();
         mqtt.subscribe("ESP32/ota/+/status").await.unwrap();
@@ -370,7 +408,7 @@ fn our_client_comes_back_after_a_restart(mut broker: Broker) {
         broker.begin();
         while !matches!(mqtt.next().await, Incoming::Back) {}
         // Subscribing again follows; nothing tells when it is done.
-        let mut publisher = Wire::open(&broker, clean("publisher"));
+        let mut publisher = Wire::open(broker, clean("publisher"));
         let again = async {
             loop {
                 publisher.publish(message("ESP32/ota/b/status", "after"));
@@ -386,7 +424,7 @@ fn our_client_comes_back_after_a_restart(mut broker: Broker) {
     });
 }
 
-fn our_client_sends_many_offers_at_once(broker: Broker) {
+fn our_client_sends_many_offers_at_once(broker: &mut Broker) {
     const OFFERS: usize = 5_000;
     /// As many as the outbox has under way.
     const AT_ONCE: usize = 256;
@@ -418,11 +456,11 @@ fn our_client_sends_many_offers_at_once(broker: Broker) {
     });
 }
 
-fn a_device_is_updated(broker: Broker) {
+fn a_device_is_updated(broker: &mut Broker) {
     let bench = Bench::new(256 << 10, 20.0);
-    let (web, device) = (bench.own(), bench.device(&broker));
+    let (web, device) = (bench.own(), bench.device(broker));
     broker.offer(&web.url("new.bin"));
-    bench.ends_on_the_new_image(&broker);
+    bench.ends_on_the_new_image(broker);
     device.interrupt();
 }
 
@@ -431,29 +469,29 @@ fn own_update() -> String {
     format!("ESP32/ota/{DEVICE}/update")
 }
 
-fn a_device_that_was_away_gets_a_retained_command(broker: Broker) {
+fn a_device_that_was_away_gets_a_retained_command(broker: &mut Broker) {
     let bench = Bench::new(256 << 10, 20.0);
     let web = bench.own();
     broker.publish(&own_update(), &["-q", "1", "-r", "-m", &web.url("new.bin")]);
-    let device = bench.devices(&broker, 1);
-    bench.ends_on_the_new_image(&broker);
+    let device = bench.devices(broker, 1);
+    bench.ends_on_the_new_image(broker);
     device.interrupt();
 }
 
-fn a_device_finds_its_broker_again(mut broker: Broker) {
+fn a_device_finds_its_broker_again(broker: &mut Broker) {
     let bench = Bench::new(256 << 10, 20.0);
-    let (web, device) = (bench.own(), bench.device(&broker));
+    let (web, device) = (bench.own(), bench.device(broker));
     broker.kill();
     broker.begin();
     // Nothing tells here when it is there again.
     broker.publish(&own_update(), &["-q", "1", "-r", "-m", &web.url("new.bin")]);
-    bench.ends_on_the_new_image(&broker);
+    bench.ends_on_the_new_image(broker);
     device.interrupt();
 }
 
-fn a_device_reports_when_asked(broker: Broker) {
+fn a_device_reports_when_asked(broker: &mut Broker) {
     let bench = Bench::new(256 << 10, 20.0);
-    let device = bench.device(&broker);
+    let device = bench.device(broker);
     let first = broker.report(DEVICE, |status| status.n.is_some());
     broker.send(DEVICE, br#"{"report":true,"spread":0}"#);
     broker.report(DEVICE, |status| {

@@ -44,9 +44,12 @@ pub(crate) fn kept(id: &str) -> ConnectOptions {
 }
 
 impl Wire {
-    /// Connects.
+    /// Connects, with the broker's login if it has one.
     #[track_caller]
-    pub(crate) fn open(broker: &Broker, options: ConnectOptions) -> Self {
+    pub(crate) fn open(broker: &Broker, mut options: ConnectOptions) -> Self {
+        if let Some(login) = broker.login() {
+            options = options.with_credentials(&login.name, login.password);
+        }
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, broker.port())).unwrap();
         stream.set_nodelay(true).unwrap();
         let version = broker.kind().spoken();

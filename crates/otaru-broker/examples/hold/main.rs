@@ -2,32 +2,17 @@
 //! connects to whatever broker is at that port, then retains a message for each client and sends one to each.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 
+mod open;
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use otaru_broker::{Admission, Broker, ConnectRequest, Policy, Refusal, Settings};
+use otaru_broker::{Broker, Settings};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Lets everybody in, each as an identity of its own.
-struct Open;
-
-impl Policy for Open {
-    type Identity = String;
-
-    async fn identify(&self, request: ConnectRequest) -> Result<Admission<String>, Refusal> {
-        Ok(Admission::new(request.client))
-    }
-
-    fn may_publish(&self, _: &String, _: &str) -> bool {
-        true
-    }
-
-    fn may_subscribe(&self, _: &String, _: &str) -> bool {
-        true
-    }
-}
+use open::Open;
 
 /// Returns the memory that this process has resident, in bytes.
 fn resident() -> usize {

@@ -1,4 +1,4 @@
-//! The version of MQTT to speak next, by what a broker said so far. Pure: no I/O, no clock, nothing of the standard library.
+//! The version of MQTT to speak next, by what a broker said so far, the same for devices and for programs. Pure: no I/O, no clock.
 //!
 //! Only an answer changes the version. A broker that says that it does not speak 5 is believed for an hour. One that closes the
 //! connection at a CONNECT without a word may mean the same, or may be going down: so this counts when it happens twice in a row, and
@@ -6,9 +6,7 @@
 
 use core::time::Duration;
 
-pub use otaru_format::mqtt::{BadMqttVersion, MqttVersion};
-
-use crate::version::Version;
+use super::setting::{MqttVersion, Version};
 
 /// Time after a success under 3.1.1, beginning with which a reconnect tries 5 again.
 pub const TRY_5_AGAIN: Duration = Duration::from_secs(60 * 60);
@@ -39,7 +37,7 @@ pub enum Next {
     Later,
 }
 
-/// What was found out about a broker, and with it the version of the next attempt.
+/// Findings about a broker, and with them the version of the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionChoice {
     setting: MqttVersion,
@@ -66,7 +64,7 @@ enum Found {
 
 impl VersionChoice {
     /// Nothing is found out yet.
-    pub fn new(setting: MqttVersion) -> Self {
+    pub const fn new(setting: MqttVersion) -> Self {
         Self { setting, found: Found::Nothing, closed: 0, silent: false }
     }
 
@@ -132,7 +130,7 @@ impl VersionChoice {
     }
 
     /// Tells whether the broker closed every connection without a byte, in all versions that may be spoken: a port of TLS does that.
-    pub fn is_silent(&self) -> bool {
+    pub const fn is_silent(&self) -> bool {
         self.silent
     }
 }
@@ -144,6 +142,7 @@ mod tests {
     };
     use super::Version::{V5, V311};
     use super::*;
+    use std::vec::Vec;
 
     /// Minute of an attempt, the version it must have, what came of it.
     type Attempt = (u64, Version, Outcome);

@@ -1,4 +1,4 @@
-//! Version of MQTT that is spoken with a broker, as people write it.
+//! Version of MQTT that is to be spoken with a broker, as people write it, and that which a connection speaks.
 
 use core::fmt;
 use core::str::FromStr;
@@ -42,6 +42,25 @@ impl MqttVersion {
 impl fmt::Display for MqttVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// Version of MQTT that a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Version {
+    /// MQTT 3.1.1.
+    V311,
+    /// MQTT 5.
+    V5,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V311 => MqttVersion::V311.as_str(),
+            Self::V5 => MqttVersion::V5.as_str(),
+        })
     }
 }
 
