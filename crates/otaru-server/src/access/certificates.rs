@@ -36,7 +36,7 @@ pub async fn verify(app: &Shared, device: DeviceId, der: &[u8], from: IpAddr) ->
     let (id, most) = (device.clone(), app.config.device_limits.devices);
     let entered = app.db.write(move |tx| enter(tx, &id, &facts.serial, from, most, now)).await?;
     entered.inspect_err(|refused| {
-        if let Refused::NoRoom(why) = refused {
+        if let Refused::NoRoom { why, .. } = refused {
             app.registry.note(&device, why);
         }
     })
@@ -59,7 +59,7 @@ fn enter(
     }
     let entry = bounds::register(tx, device, most, now)?;
     if entry == Entry::NoRoom {
-        return Ok(Err(Refused::NoRoom(NoRoom::Registry(most))));
+        return Ok(Err(Refused::NoRoom { key: serial.to_owned(), why: NoRoom::Registry(most) }));
     }
     serials::add(tx, device, serial, now)?;
     let kind = if entry == Entry::Made { "registered" } else { "certificate" };

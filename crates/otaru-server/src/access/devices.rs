@@ -49,7 +49,7 @@ pub enum Refused {
     BadLogin,
     /// The password is good, and there is no room for one more device.
     NoRoom {
-        /// Id of the fleet key that is the password.
+        /// Id of the fleet key that is the password, or serial number of the certificate.
         key: String,
         /// Bound that is reached.
         why: NoRoom,
