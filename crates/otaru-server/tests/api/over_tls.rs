@@ -463,10 +463,10 @@ impl TlsBench {
 async fn a_device_logs_in_with_a_certificate_of_its_name_only() {
     let tls = TlsBench::start().await;
     let lamp = tls.devices.sign(&["lamp"]);
-    tls.shows("lamp", &lamp).await.ok().expect("registered").goes_on().await;
+    tls.shows("lamp", &lamp).await.expect("registered").goes_on().await;
     let known = tls.bench.get("/devices/lamp").await.is(200).json();
     assert_eq!(known["id"], "lamp");
-    tls.shows("lamp", &lamp).await.ok().expect("known").goes_on().await;
+    tls.shows("lamp", &lamp).await.expect("known").goes_on().await;
     const BAD: u8 = 0x86;
     assert_eq!(tls.shows("other", &lamp).await.err(), Some(BAD), "another's name");
     // TLS 1.3 tells a client after its own side of the handshake, so a refusal is an end of the connection.
@@ -488,19 +488,19 @@ async fn a_certificate_ends_with_its_device_and_with_another_login() {
     assert!(tls.shows("lamp", &first).await.is_err(), "retired");
     assert!(tls.shows("lamp", &second).await.is_err(), "also with one that was never seen");
     tls.bench.post("/devices/lamp/unretire", serde_json::json!({})).await.is(200);
-    let connected = tls.shows("lamp", &first).await.ok().expect("taken back");
+    let connected = tls.shows("lamp", &first).await.expect("taken back");
     let login = tls.bench.post("/devices/lamp/password", serde_json::json!({})).await;
     assert!(login.status.is_success(), "{login:?}");
     connected.ended().await;
     assert!(tls.shows("lamp", &first).await.is_err(), "replaced");
-    tls.shows("lamp", &second).await.ok().expect("a new one").goes_on().await;
+    tls.shows("lamp", &second).await.expect("a new one").goes_on().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_with_a_certificate_takes_no_room_that_there_is_not() {
     let tls = TlsBench::start_in(|config| config.device_limits.devices = 1).await;
     let (one, two) = (tls.devices.sign(&["one"]), tls.devices.sign(&["two"]));
-    tls.shows("one", &one).await.ok().expect("room for one");
+    tls.shows("one", &one).await.expect("room for one");
     assert_eq!(tls.shows("two", &two).await.err(), Some(0x97));
 }
 

@@ -148,9 +148,8 @@ async fn run_until_stopped(server: &mut Server) -> Option<String> {
             () = hung_up => {}
             why = server.failed() => return Some(why),
         }
-        if hangups.is_none() {
-            return None;
-        }
+        // Without TLS there is nothing to read again: it ends, as with a terminal that closes.
+        hangups.as_ref()?;
         server.reload_certificate();
     }
 }
