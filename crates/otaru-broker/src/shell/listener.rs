@@ -59,7 +59,7 @@ pub(super) async fn listen<P, S, W>(
                     Ok(mut visit) => {
                         visit.is_proxy = is_proxy;
                         visit.channel = channel;
-                        drop(tokio::spawn(serve(visit, stream)));
+                        tokio::spawn(serve(visit, stream));
                     }
                     Err(Some(dismissal)) => drop(tokio::spawn(dismissal.serve(Wire::new(stream), is_proxy))),
                     Err(None) => {}

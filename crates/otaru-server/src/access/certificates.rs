@@ -59,7 +59,7 @@ fn enter(
     }
     let entry = bounds::register(tx, device, most, now)?;
     if entry == Entry::NoRoom {
-        return Ok(Err(Refused::NoRoom { key: None, why: NoRoom::Registry(most) }));
+        return Ok(Err(Refused::NoRoom { key: serial.to_owned(), why: NoRoom::Registry(most) }));
     }
     serials::add(tx, device, serial, now)?;
     let kind = if entry == Entry::Made { "registered" } else { "certificate" };

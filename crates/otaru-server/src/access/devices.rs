@@ -49,8 +49,8 @@ pub enum Refused {
     BadLogin,
     /// The password is good, and there is no room for one more device.
     NoRoom {
-        /// Id of the fleet key that is the password; none where a certificate is.
-        key: Option<String>,
+        /// Id of the fleet key that is the password, or serial number of the certificate.
+        key: String,
         /// Bound that is reached.
         why: NoRoom,
     },
@@ -104,7 +104,7 @@ pub async fn verify(
 
 fn no_room(app: &Shared, device: &DeviceId, key: FleetKey, why: NoRoom) -> Refused {
     app.registry.note(device, &why);
-    Refused::NoRoom { key: Some(key.id), why }
+    Refused::NoRoom { key: key.id, why }
 }
 
 /// Registers a device that comes with a good fleet key. One that is registered counts for the key's hour, whether or not somebody still

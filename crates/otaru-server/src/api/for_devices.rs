@@ -122,9 +122,7 @@ async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Pr
                 logged_in(parts);
                 Ok(())
             }
-            Err(Refused::NoRoom { key, why }) => {
-                Err(found_no_room(app, key.as_deref().unwrap_or_default(), why, parts))
-            }
+            Err(Refused::NoRoom { key, why }) => Err(found_no_room(app, &key, why, parts)),
             Err(Refused::Unknown(error)) => Err(error.into()),
             Err(Refused::BadLogin) => {
                 app.failed_logins.count(peer(parts), app.clock.now())?;

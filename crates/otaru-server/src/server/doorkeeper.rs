@@ -45,7 +45,8 @@ impl Doorkeeper {
             let device = self.device(&request.client).ok_or(Refused::BadLogin)?;
             let from = request.peer.ip().to_canonical();
             certificates::verify(app, device.clone(), certificate, from).await?;
-            return Ok(Identity::Device(device.to_string()).into());
+            let identity = Identity::Device(device.to_string());
+            return Ok(Visitor { identity, is_registered: true, fleet_key: None });
         }
         let Some(password) = &request.password else {
             return self.without_login(&request).await?.ok_or(Refused::BadLogin);

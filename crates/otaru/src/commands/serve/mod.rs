@@ -157,9 +157,8 @@ async fn run_until_stopped(server: &mut Server) -> Option<String> {
             () = hung_up => {}
             why = server.failed() => return Some(why),
         }
-        if hangups.is_none() {
-            return None;
-        }
+        // Without TLS there is nothing to read again: it ends, as with a terminal that closes.
+        hangups.as_ref()?;
         server.reload_certificate();
     }
 }
@@ -175,14 +174,14 @@ impl Args {
         }
         let plain = PlainListeners { http: self.http.0.is_some(), mqtt: self.mqtt_listen.0.is_some() };
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let embedded = embedded(self.mqtt_listen.0.unwrap_or(nowhere), self.mqtt_proxy.clone());
+        let mqtt_listen = self.mqtt_listen.0.unwrap_or(nowhere);
         Ok(Config {
             mqtt: match &self.mqtt {
                 Some(_) if is_given("mqtt_listen") && is_given("mqtt") => {
                     bail!("give --mqtt or --mqtt-listen, not both: with --mqtt there is no embedded broker")
                 }
                 // The environment names a broker; what was typed wins.
-                Some(_) if is_given("mqtt_listen") => embedded,
+                Some(_) if is_given("mqtt_listen") => embedded(mqtt_listen, self.mqtt_proxy),
                 Some(_) if !self.mqtt_proxy.is_empty() => {
                     bail!("--mqtt-proxy is for the embedded broker; with --mqtt there is none")
                 }
@@ -195,7 +194,7 @@ impl Args {
                 None if is_given("mqtt_version") => {
                     bail!("--mqtt-version is for a broker of your own (--mqtt); the embedded one needs none")
                 }
-                None => embedded,
+                None => embedded(mqtt_listen, self.mqtt_proxy),
             },
             tls: self.tls.config(plain)?,
             data: self.data,
