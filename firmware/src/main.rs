@@ -343,12 +343,16 @@ async fn run_network(mut runner: Runner<'static, Interface>) -> ! {
     runner.run().await
 }
 
-/// The heap, for the radio's driver; the agent needs none.
+/// The heap in the main memory; with TLS its variables and larger futures take of it, so that the stack keeps its size.
+#[cfg(not(feature = "esp32s2"))]
+const MAIN_HEAP: usize = BUDGET.heap as usize - if cfg!(feature = "with-tls") { 4 * 1024 } else { 0 };
+
+/// The heap, for the radio's driver and for sessions of TLS; the agent itself needs none.
 fn heap() {
     // What the bootloader used is free now.
     esp_alloc::heap_allocator!(#[ram(reclaimed)] size: BUDGET.reclaimed as usize);
     #[cfg(not(feature = "esp32s2"))]
-    esp_alloc::heap_allocator!(size: BUDGET.heap as usize);
+    esp_alloc::heap_allocator!(size: MAIN_HEAP);
 }
 
 /// The radio's settings: room for what a download's window lets arrive at once. A buffer takes 1.6 KB of the heap.
