@@ -7,7 +7,7 @@ use otaru_esp_hal::RadioRng;
 use otaru_mbedtls::{Identity, MbedTls, Trust, WallClock};
 use static_cell::StaticCell;
 
-/// What `build.rs` read of `[tls]`: CAs, the device's certificate and its key, and the server that is asked for the time.
+/// Settings that `build.rs` read of `[tls]`: CAs, the device's certificate and its key, and the server that is asked for the time.
 type BuiltIn = (&'static [&'static [u8]], Option<(&'static [u8], &'static [u8])>, Option<&'static str>);
 const BUILT_IN: BuiltIn = include!(concat!(env!("OUT_DIR"), "/tls.rs"));
 

@@ -1,4 +1,4 @@
-//! What Mbed TLS is compiled with, for the firmware's TLS and for its tests on this machine.
+//! Tools that compile Mbed TLS, for the firmware's TLS and for its tests on this machine.
 
 use std::env;
 use std::fs;

@@ -116,7 +116,7 @@ impl fmt::Display for CommandError {
             Self::NotACommand => "not a command: send a URL, or JSON such as {\"url\":\"http://…\"}",
             Self::BadJson => "the JSON is not an offer: \"url\" is missing, or a field is of the wrong type",
             Self::BadUrl => "the URL's host or port cannot be used, or it has spaces or control characters",
-            Self::UnsupportedScheme => "only http:// URLs can be fetched",
+            Self::UnsupportedScheme => "only http:// and https:// URLs can be fetched",
             Self::Login => "the URL has a login in it, and logins in URLs are not sent",
             Self::International => "the URL's host name must be written as punycode (xn--…)",
             Self::BadDeployment => "\"deployment\" has at most 64 bytes and no control characters",

@@ -26,7 +26,7 @@ pub struct Trust {
     /// `None` for the system's.
     cas: Option<Vec<CertificateDer<'static>>>,
     identity: Option<Identity>,
-    /// What rustls makes of it, once.
+    /// Configuration of rustls, made once.
     config: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 

@@ -1,4 +1,4 @@
-//! How late it is: at the least, and exactly once a server of time has said so.
+//! Time of day: at the least, and exactly once a server of time has said so.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

@@ -11,9 +11,9 @@ use crate::db::DbError;
 /// End of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Its device was retired; it is good again if that is taken back.
+    /// The device was retired; it is good again if that is taken back.
     Retired,
-    /// Its device got another login.
+    /// The device got another login.
     Replaced,
 }
 

@@ -50,7 +50,7 @@ pub struct Connections {
 struct Inner {
     /// Numbers of connections.
     connected: HashMap<Identity, u32>,
-    /// Those of them whose newest connection came over TLS.
+    /// Devices among them whose newest connection came over TLS.
     over_tls: HashSet<Identity>,
     takeovers: HashMap<String, Takeovers>,
     /// Times of the log lines about takeovers.

@@ -43,7 +43,7 @@ pub(crate) struct Device {
     _one: MutexGuard<'static, ()>,
 }
 
-/// What a device knows of the time.
+/// Knowledge of the time.
 #[derive(Clone, Copy)]
 pub(crate) enum Time {
     /// It is known.

@@ -33,7 +33,7 @@ pub(crate) async fn meet(device: &Device, host: &str, config: ServerConfig) -> M
     Meeting { device: device.0, server, steps: device.1 }
 }
 
-/// What a device says of a server that does this.
+/// Error of a device at a server that does this.
 pub(crate) async fn meet_strange<F: Future>(
     device: &Device,
     server: impl FnOnce(DuplexStream) -> F,

@@ -62,7 +62,7 @@ pub(crate) struct Args {
     /// The URL of --host-dir
     #[arg(long, value_name = "URL", requires = "host_dir")]
     pub(super) host_url: Option<String>,
-    /// http:// URL or file
+    /// http:// or https:// URL, or file
     #[arg(value_name = "URL|FILE")]
     pub(super) firmware: String,
 }

@@ -17,7 +17,7 @@ const LONG_LINK: usize = 1_800;
 /// Bytes after which the first download is cut.
 const CUT: usize = 100_000;
 
-/// How a client proves to Mosquitto who it is.
+/// Proof to Mosquitto of who a client is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Login {
     Password,

@@ -36,7 +36,7 @@ impl Served {
         self.told[which].as_str().unwrap()
     }
 
-    /// What curl gets over HTTPS, trusting this file.
+    /// Answer that curl gets over HTTPS, trusting this file.
     fn fetch(&self, ca: &Path) -> Option<String> {
         let mut command = program("curl");
         command.args(["--silent", "--fail", "--cacert"]).arg(ca);
