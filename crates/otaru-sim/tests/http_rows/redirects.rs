@@ -18,9 +18,9 @@ fn redirects() {
         rows.is_final(row, Code::BadResponse, &format!("HTTP/1.1 302 Go\r\nLocation: {}\r\n\r\n", long(len)));
     }
     rows.leads("spaces and letters beyond ASCII", "/a b/ü.bin", "files", "/a%20b/%C3%BC.bin");
-    let row = "`https://` or another scheme";
+    let row = "`https://` without TLS, or another scheme";
     rows.leads_nowhere(row, Code::UnsupportedUrl, "https://", "https://secret.example/x");
-    rows.leads_nowhere(row, Code::UnsupportedUrl, "not http://", "ftp://secret.example/x");
+    rows.leads_nowhere(row, Code::UnsupportedUrl, "not http:// or https://", "ftp://secret.example/x");
     let row = "a login, a host that cannot be one";
     rows.leads_nowhere(row, Code::BadResponse, "login", "http://user:secret@files/x");
     for host in ["", "h:0", "h:secret", "[fe80::1%25secret]", "127.1"] {

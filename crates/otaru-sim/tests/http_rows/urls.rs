@@ -28,8 +28,12 @@ fn urls() {
         "/",
     );
     let row = "a login, `user:password@server`";
-    for url in ["http://user:secret@files/x", "http://secret@files/x", r#"{"url":"http://u:secret@files/x"}"#]
-    {
+    for url in [
+        "http://user:secret@files/x",
+        "HTTPS://user:secret@files/x",
+        "http://secret@files/x",
+        r#"{"url":"http://u:secret@files/x"}"#,
+    ] {
         rows.refused(row, Code::BadCommand, url);
     }
     let row = "an IPv6 address in brackets";
@@ -39,8 +43,8 @@ fn urls() {
         let row = "`2130706433`, `127.1`, `0x7f000001`, `0177.0.0.1`";
         rows.refused(row, Code::BadCommand, &format!("http://{host}/x"));
     }
-    for url in ["https://files/x", "ftp://files/x", "HTTPS://user:secret@files/x"] {
-        rows.refused("`https://` or another scheme", Code::UnsupportedUrl, url);
+    for url in ["https://files/x", "HTTPS://files:443/x", "ftp://files/x"] {
+        rows.refused("`https://` without TLS, or another scheme", Code::UnsupportedUrl, url);
     }
     // Were a name resolved or a connection opened, these were `dns` and `connect`.
     for url in ["http://off.invalid/x", "http://10.0.0.1:81/x", "http://10.0.0.2/x", "http://example.org/x"] {

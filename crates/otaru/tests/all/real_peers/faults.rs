@@ -178,7 +178,7 @@ fn thousand_commands_at_once(broker: Broker, firmware: Firmware) {
     for number in 0..1000 {
         commands += &match number % 5 {
             0 => format!("http://127.0.0.1:1/{number}.bin\n"),
-            1 => format!("https://127.0.0.1/{number}.bin\n"),
+            1 => format!("ftp://127.0.0.1/{number}.bin\n"),
             2 => format!("{{\"url\":\"http://127.0.0.1:1/{number}.bin\",\"deployment\":\"{number}\"}}\n"),
             3 => format!("{{\"url\":{number}\n"),
             _ => format!("{}\n", web.url(&format!("nothing-{number}.bin"))),
@@ -188,7 +188,7 @@ fn thousand_commands_at_once(broker: Broker, firmware: Firmware) {
     commands.push('\n');
     publish_lines(&broker, "ESP32/ota/update", &commands);
     bench.ends_on_the_new_image(&broker);
-    broker.offer("https://127.0.0.1/refused.bin");
+    broker.offer("ftp://127.0.0.1/refused.bin");
     broker.report(DEVICE, |status| status.state == UpdateState::Refused && bench.is_done(status));
 }
 
