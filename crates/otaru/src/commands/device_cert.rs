@@ -15,8 +15,8 @@ use crate::ui;
 
 const EXAMPLES: &str = "\
 Examples:
-  otaru device-cert --make-ca --ca device-ca.pem --ca-key device-ca.key     once; keep the key off the server
-  otaru device-cert lamp-7 --ca device-ca.pem --ca-key device-ca.key -o lamp-7.pem
+  otaru device-cert --make-ca --device-ca device-ca.pem --device-ca-key device-ca.key     once; keep the key off the server
+  otaru device-cert lamp-7 --device-ca device-ca.pem --device-ca-key device-ca.key -o lamp-7.pem
   otaru serve --tls-dev --device-ca device-ca.pem
 
 The file has the device's certificate and its private key. The device's name is the certificate's common
@@ -31,11 +31,11 @@ pub(crate) struct Args {
     name: Option<String>,
     /// Certificate of the authority that signs
     #[arg(long, value_name = "CA.pem")]
-    ca: PathBuf,
+    device_ca: PathBuf,
     /// Private key of that authority
     #[arg(long, value_name = "CA.key")]
-    ca_key: PathBuf,
-    /// Make the authority: write --ca and --ca-key
+    device_ca_key: PathBuf,
+    /// Make the authority: write --device-ca and --device-ca-key
     #[arg(long)]
     make_ca: bool,
     /// File for the device's certificate and its private key
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
         make_authority(args, existing, now)?;
     }
     let (Some(name), Some(file)) = (&args.name, &args.output) else {
-        tell(output, "authority", &args.ca, "give it to the server: --device-ca");
+        tell(output, "authority", &args.device_ca, "give it to the server: --device-ca");
         return Ok(Outcome::Good);
     };
     if Topics::new(DEFAULT_BASE, name).is_err() {
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    let authority = Issued { certificate: read(&args.ca)?, key: read(&args.ca_key)?.into() };
+    let authority = Issued { certificate: read(&args.device_ca)?, key: read(&args.device_ca_key)?.into() };
     let issued = device::sign(&authority, name, args.days, now)?;
     write(file, &format!("{}{}", issued.certificate, *issued.key), Access::Private, existing)?;
     tell(output, "certificate", file, "give it to the device, and to nobody else: its key is in it");
@@ -77,12 +77,12 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
 }
 
 fn make_authority(args: &Args, existing: Existing, now: Time) -> anyhow::Result<()> {
-    if !args.force && args.ca.exists() {
-        bail!("{} is there already; choose another name, or say --force", args.ca.display());
+    if !args.force && args.device_ca.exists() {
+        bail!("{} is there already; choose another name, or say --force", args.device_ca.display());
     }
     let authority = device::authority("Otaru's devices", AUTHORITY_DAYS, now)?;
-    write(&args.ca_key, &authority.key, Access::Private, existing)?;
-    write(&args.ca, &authority.certificate, Access::Usual, existing)
+    write(&args.device_ca_key, &authority.key, Access::Private, existing)?;
+    write(&args.device_ca, &authority.certificate, Access::Usual, existing)
 }
 
 fn write(path: &Path, text: &str, access: Access, existing: Existing) -> anyhow::Result<()> {

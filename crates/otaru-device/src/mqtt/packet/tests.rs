@@ -26,7 +26,7 @@ fn what_is_written_is_what_the_standard_says() {
         session_expiry: 0x0001_5180,
     };
     let expected: Vec<u8> = [
-        &b"\x10\x33\0\x04MQTT\x05\xEC\0\x1E\x0A\x11\0\x01\x51\x80\x27\0\0\x04\0"[..],
+        &b"\x10\x33\0\x04MQTT\x05\xEC\0\x1E\x0A\x11\0\x01\x51\x80\x27\0\0\x04\xC0"[..],
         b"\0\x01d\0\0\x08t/online\0\x07offline\0\x01u\0\x02pw",
     ]
     .concat();

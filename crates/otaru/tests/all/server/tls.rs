@@ -63,8 +63,13 @@ fn a_scanner_finds_nothing_at_either_listener() {
         let mut command = program("sslscan");
         command.args(["--no-check-certificate", served.address(which)]);
         let said = run(command).with_code(0).out;
-        let bad: Vec<&str> =
-            said.lines().filter(|line| line.contains("\x1b[31m") || line.contains("\x1b[33m")).collect();
+        let is_bad = |line: &&str| line.contains("\x1b[31m") || line.contains("\x1b[33m");
+        // That is for servers that speak older versions; 1.3 tells a downgrade by itself (RFC 8446, section 4.1.3). The others are about
+        // the scanner.
+        let is_known = |line: &&str| {
+            ["TLS Fallback SCSV", "OpenSSL version", "Rebuild with"].iter().any(|known| line.contains(known))
+        };
+        let bad: Vec<&str> = said.lines().filter(is_bad).filter(|line| !is_known(line)).collect();
         assert!(bad.is_empty(), "{which}: {bad:#?}\n{said}");
         for part in ["TLSv1.3", "TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384"] {
             assert!(said.contains(part), "{which}: {said}");
@@ -159,15 +164,17 @@ fn certificates_of_devices_are_made_and_kept_private() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| path(dir.path(), name);
     let (ca, key, lamp) = (at("ca.pem"), at("ca.key"), at("lamp.pem"));
-    run(otaru(&["device-cert", "--make-ca", "--ca", &ca, "--ca-key", &key])).with_code(0);
-    run(otaru(&["device-cert", "--make-ca", "--ca", &ca, "--ca-key", &key])).with_code(1).tells("--force");
-    let sign = ["device-cert", "lamp-7", "--ca", &ca, "--ca-key", &key, "-o", &lamp];
+    run(otaru(&["device-cert", "--make-ca", "--device-ca", &ca, "--device-ca-key", &key])).with_code(0);
+    run(otaru(&["device-cert", "--make-ca", "--device-ca", &ca, "--device-ca-key", &key]))
+        .with_code(1)
+        .tells("--force");
+    let sign = ["device-cert", "lamp-7", "--device-ca", &ca, "--device-ca-key", &key, "-o", &lamp];
     run(otaru(&sign)).with_code(0);
     run(otaru(&sign)).with_code(1).tells("--force");
-    run(otaru(&["device-cert", "a/b", "--ca", &ca, "--ca-key", &key, "-o", &at("x")]))
+    run(otaru(&["device-cert", "a/b", "--device-ca", &ca, "--device-ca-key", &key, "-o", &at("x")]))
         .with_code(1)
         .tells("called");
-    run(otaru(&["device-cert", "a", "--ca", &key, "--ca-key", &key, "-o", &at("x")]))
+    run(otaru(&["device-cert", "a", "--device-ca", &key, "--device-ca-key", &key, "-o", &at("x")]))
         .with_code(1)
         .tells("BEGIN CERTIFICATE");
     use std::os::unix::fs::PermissionsExt as _;
