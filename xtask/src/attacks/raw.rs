@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn half_a_connect_says_how_long_it_is() {
-        assert_eq!(half_connect(256 << 10, 4), [0x10, 0x82, 0x80, 0x10]);
+        assert_eq!(half_connect(256 << 10, 4), [0x10, 0x80, 0x80, 0x10]);
         assert_eq!(half_connect(1_900, 1_500).len(), 1_500);
     }
 }
