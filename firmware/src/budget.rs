@@ -8,7 +8,9 @@
 const STACK: u32 = 48 * 1024;
 /// Variables besides the heap and what [`Budget::holds`] is told of: the radio's, the network stack's, the tasks. Measured on
 /// the C3; no chip's are linked smaller.
-const OTHERS: u32 = 50_500;
+const OTHERS: u32 = 51_000;
+/// Variables that come with TLS: Mbed TLS's own, one more socket, larger tasks. The heap in the segment is smaller by as much.
+pub(crate) const TLS: u32 = 4 * KIB;
 const KIB: u32 = 1024;
 
 /// One chip's memory, in bytes.
@@ -90,7 +92,7 @@ pub(crate) const ESP32C6: Budget = Budget {
     code: 62 * KIB,
     variables: 140 * KIB,
     // The radio's too.
-    others: 56_000,
+    others: 56_500,
     heap: 96 * KIB,
     reclaimed: 64 * KIB,
     stack: STACK,

@@ -114,14 +114,7 @@ fn check_firmware(way: &Toolchain, chip: Chip) -> Result<()> {
     let folder = root().join("firmware");
     let mut command = way.cargo(&folder, &[chip]);
     command.env("OTARU_CREDENTIALS", folder.join("network_credentials.example.toml"));
-    run(command.args(["--features", chip.name()]))?;
-    // The radio, the agent and TLS are more than an S2 has memory for.
-    if chip == Chip::Esp32s2 {
-        return Ok(());
-    }
-    let mut command = way.cargo(&folder, &[chip]);
-    command.env("OTARU_CREDENTIALS", folder.join("network_credentials.example.toml"));
-    run(command.args(["--features", chip.name(), "--features", "tls-prebuilt"]))
+    run(command.args(["--features", chip.name()]))
 }
 
 /// Finds how to check, or why not.

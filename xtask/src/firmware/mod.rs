@@ -221,7 +221,9 @@ fn files(options: &Options) -> Result<Files> {
     let mut command = image_tool();
     command.args(["make", options.chip.name(), size.name()]).arg(size.table());
     run(command.args([&files.elf, &files.app, &files.flash]))?;
-    run(image_tool().args(["budget", options.chip.name()]).arg(&files.elf))?;
+    let mut command = image_tool();
+    command.args(["budget", options.chip.name()]).arg(&files.elf);
+    run(command.args(options.tls.map(|_| "tls")))?;
     Ok(files)
 }
 
