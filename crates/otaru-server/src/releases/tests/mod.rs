@@ -27,7 +27,6 @@ use tower::ServiceExt as _;
 use super::samples::image;
 use super::*;
 use crate::access::tokens;
-use crate::address::{DeviceBases, Listening};
 use crate::app::{App, Parts, Shared};
 use crate::artifacts::{Artifacts, DEFAULT_CACHE};
 use crate::clock::Clock;
