@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Chip, Options, Tls, files};
+use super::{Chip, Options, files};
 use crate::report::{Outcome, Skip};
 use crate::shell::{cargo, line, program, root, run};
 use crate::{chip, mbedtls, tools};
@@ -31,19 +31,11 @@ pub(crate) fn check() -> Result<Outcome> {
         accepted(&esptool, &shipped.app)?;
         merged(&shipped.flash, &shipped.app)?;
         minimal(chip)?;
-        if no_tls.is_none() {
-            accepted(&esptool, &files(&with_tls(chip))?.app)?;
-        }
     }
     Ok(match no_tls {
         Some(reason) => Outcome::Skipped(Skip { reason, avoidable: true }),
         None => Outcome::Passed,
     })
-}
-
-/// Firmware with TLS, in files of its own.
-fn with_tls(chip: Chip) -> Options {
-    Options { tls: Some(Tls::OwnServer), version: "1.0.0-tls".to_owned(), ..Options::shipped(chip) }
 }
 
 /// Formatting of all, lints and tests of the parts that are no firmware yet: what a set-up page sends, how an image is made, and TLS
