@@ -69,7 +69,11 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<Outcome> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    let authority = Issued { certificate: read(&args.device_ca)?, key: read(&args.device_ca_key)?.into() };
+    let certificate = read(&args.device_ca)?;
+    if !certificate.contains("-----BEGIN CERTIFICATE-----") {
+        bail!("there is no certificate in {} (-----BEGIN CERTIFICATE-----)", args.device_ca.display());
+    }
+    let authority = Issued { certificate, key: read(&args.device_ca_key)?.into() };
     let issued = device::sign(&authority, name, args.days, now)?;
     write(file, &format!("{}{}", issued.certificate, *issued.key), Access::Private, existing)?;
     tell(output, "certificate", file, "give it to the device, and to nobody else: its key is in it");
