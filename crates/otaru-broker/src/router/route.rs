@@ -14,7 +14,7 @@ use crate::version::Qos;
 
 impl<P: Policy> Router<P> {
     /// Keeps a message if it is to be retained, and gives it to those who want it; then the wills of those whose connections it ended.
-    /// What is more than others can wait for is [left over](Self::work_off).
+    /// More receivers than others can wait for are [left for later](Self::work_off).
     ///
     /// # Errors
     /// When its owner's retained bytes have no room for it: then it is not kept. All who want it have it even so.
