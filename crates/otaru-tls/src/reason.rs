@@ -25,7 +25,7 @@ pub enum Reason {
     #[error("there is no TLS version, cipher or curve in common; 1.2 and 1.3 are spoken here")]
     NothingInCommon,
     /// The connection ended during the handshake.
-    #[error("it closed during the TLS handshake")]
+    #[error("it closed during the TLS handshake; does it speak TLS at this port?")]
     Closed,
     /// The server does not take the certificate it was shown, or wants one.
     #[error("it refuses the client certificate, or wants one")]

@@ -230,6 +230,9 @@ impl Client {
 
     pub(super) fn explain(&self, error: &ureq::Error) -> anyhow::Error {
         let server = self.server();
+        if let Some(why) = no_tls(server, error) {
+            return Away(why).into();
+        }
         let away = match error {
             ureq::Error::HostNotFound => return anyhow!("no such host: {server}; check the address"),
             ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
@@ -239,10 +242,6 @@ impl Client {
                 "{server} ended the connection before it answered; where something is uploaded, a proxy on the way may limit \
                  how large that is or how long it takes"
             ),
-            ureq::Error::Io(io) if let Some(why) = Reason::of_io(io, true) => {
-                format!("no TLS with {server}: {why}")
-            }
-            ureq::Error::Rustls(error) => format!("no TLS with {server}: {}", Reason::of(error, true)),
             ureq::Error::Timeout(_) => format!("{server} does not answer; check address, port and firewall"),
             other => format!("cannot reach {server}: {other}"),
         };
@@ -262,6 +261,20 @@ pub(crate) fn with_query(path: &str, query: &impl Serialize) -> String {
         none if none.is_empty() => path.to_owned(),
         query => format!("{path}?{query}"),
     }
+}
+
+/// Says why there is no TLS with a server, if that is what an error is about.
+pub(crate) fn no_tls(server: &str, error: &ureq::Error) -> Option<String> {
+    let why = match error {
+        ureq::Error::Rustls(error) => Reason::of(error, true),
+        ureq::Error::Io(io) => match Reason::of_io(io, true) {
+            // What speaks no TLS ends a connection that does.
+            None if server.starts_with("https://") && io.kind() == ErrorKind::UnexpectedEof => Reason::Closed,
+            why => why?,
+        },
+        _ => return None,
+    };
+    Some(format!("no TLS with {server}: {why}"))
 }
 
 /// Whether the other side ended a connection in the middle.

@@ -1,8 +1,9 @@
 //! `otaru healthy`: whether a server can do its work; for containers and scripts.
 
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 
 use crate::client::error::problem;
+use crate::client::http::no_tls;
 use crate::client::login;
 use crate::output::{Outcome, Output};
 use crate::{trust, ui};
@@ -36,7 +37,10 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             .tls_config(tls);
         ureq::Agent::from(config.build()).get(&url).call()
     });
-    let mut answer = asked.await?.with_context(|| format!("{server} does not answer"))?;
+    let mut answer = asked.await?.map_err(|error| match no_tls(&server, &error) {
+        Some(why) => anyhow!(why),
+        None => anyhow::Error::new(error).context(format!("{server} does not answer")),
+    })?;
     if !answer.status().is_success() {
         // It says why, unless somebody answers in its place.
         match problem(&mut answer) {

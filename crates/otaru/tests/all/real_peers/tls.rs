@@ -207,6 +207,13 @@ fn who_is_not_trusted_is_told_so() {
     };
     let said = watch(&["--ca", &path(other.path(), "ca.pem")]);
     assert!(said.contains("no CA that is trusted"), "{said}");
+    let web = scene.url(scene.web, "");
+    let healthy = |url: &str, ca: &str| run(otaru(&["healthy", "--ca", ca, url])).with_code(1).err;
+    let said = healthy(&web, &path(other.path(), "ca.pem"));
+    assert!(said.contains("no CA that is trusted"), "{said}");
+    let (_plain, url) = crate::common::broker(&[]);
+    let said = healthy(&url.replace("mqtt://", "https://"), &path(other.path(), "ca.pem"));
+    assert!(said.contains("no TLS with"), "{said}");
     let said = watch(&["--ca", "no-such-file"]);
     assert!(said.contains("cannot read the file no-such-file"), "{said}");
     scene.running.clear();
