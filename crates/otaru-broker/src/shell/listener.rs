@@ -39,6 +39,9 @@ pub(super) async fn listen<P, S, W>(
     W: Fn(TcpStream, SocketAddr) -> (S, ChannelHandle) + Send + 'static,
 {
     let mut told: Option<Instant> = None;
+    if INHERITED {
+        prepare(&SockRef::from(&listener));
+    }
     loop {
         // Before the look whether it has stopped: a stop in between would not be heard of.
         let stopped = shared.stopped.notified();
@@ -51,7 +54,9 @@ pub(super) async fn listen<P, S, W>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                prepare(&stream);
+                if !INHERITED {
+                    prepare(&SockRef::from(&stream));
+                }
                 let is_proxy = proxies.contains(&peer.ip().to_canonical());
                 let visit = Visit::begin(&shared, peer);
                 let (stream, channel) = wrap(stream, peer);
@@ -88,12 +93,15 @@ fn tell(error: &io::Error) {
     }
 }
 
+/// Whether sockets begin with the options of their listener, as under Linux (tcp(7), socket(7)): four system calls fewer for each.
+const INHERITED: bool = cfg!(target_os = "linux");
+
 /// Sets a socket up. One that has just failed will tell so when it is read.
-fn prepare(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
+fn prepare(socket: &SockRef<'_>) {
+    let _ = socket.set_tcp_nodelay(true);
     // For clients of 3.1.1 that want no keep-alive: the system finds out that they are gone.
     let alive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 4);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&alive);
+    let _ = socket.set_tcp_keepalive(&alive);
 }
 
 /// Tells whether the next connection can be taken at once: one was over before it was accepted, or a signal came.
@@ -108,6 +116,20 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn sockets_begin_with_the_options_of_their_listener() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        prepare(&SockRef::from(&listener));
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let socket = SockRef::from(&stream);
+        let is_set = socket.tcp_nodelay().unwrap()
+            && socket.keepalive().unwrap()
+            && (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap())
+                == (SILENCE, SILENCE / 4);
+        assert!(is_set || !INHERITED);
+    }
 
     #[test]
     fn only_what_is_over_at_once_is_followed_without_a_pause() {
