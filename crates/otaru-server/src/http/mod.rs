@@ -4,6 +4,7 @@ mod counted;
 mod drain;
 mod held;
 mod limits;
+mod queue;
 mod room;
 mod sender;
 mod stall;
@@ -202,8 +203,8 @@ impl Door {
     async fn attend(self: Arc<Self>, stream: TcpStream, admission: Admission, visit: Visit) {
         let place = match admission {
             Admission::ConnectionSlot(place) => Some(place),
-            Admission::Queue(queued) => tokio::select! {
-                place = self.room.wait(queued) => place,
+            Admission::Queue(queued, stranger) => tokio::select! {
+                place = self.room.wait(queued, stranger) => place,
                 () = visit.stop.cancelled() => return,
             },
         };

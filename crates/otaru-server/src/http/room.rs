@@ -3,7 +3,7 @@
 //! Most places are for everybody. One address may have a share of them as long as nobody who logged in is behind it. When they are
 //! taken, connections whose peers are waited for make room (see [`super::waiting`]). Where none does, a few more are left for short
 //! requests, and one address gets very few of those: so whoever looks whether the server is well, or at what is wrong, gets an answer
-//! at once. The rest wait in a queue of bounded length, and never in the way of those that come after them.
+//! at once. The rest wait in a queue of bounded length ([`super::queue`]), and never in the way of those that come after them.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::limits::Limits;
+use super::queue::{Queue, Queued};
 use super::stranger::Stranger;
 use super::waiting::{Among, Entry, Waits};
 use crate::address::origin;
@@ -30,10 +31,9 @@ const LONG_ANSWER: Duration = Duration::from_secs(2);
 pub(super) struct Room {
     everybody: Arc<Semaphore>,
     reserve: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
+    queue: Arc<Queue>,
     strangers: Arc<Quotas<IpAddr>>,
     in_reserve: Arc<Quotas<IpAddr>>,
-    in_queue: Arc<Quotas<IpAddr>>,
     waits: Arc<Waits>,
     patience: Duration,
 }
@@ -44,16 +44,22 @@ pub(super) enum Admission {
     /// A place.
     ConnectionSlot(ConnectionSlot),
     /// None yet.
-    Queue(Queued),
+    Queue(Queued, Stranger),
 }
 
-/// A connection that waits for a place.
+/// One of the places that an address may have in the reserve. Once it is free, the next of that address that waits is told.
 #[derive(Debug)]
-pub(super) struct Queued {
-    peer: Option<IpAddr>,
-    stranger: Stranger,
-    _queue: OwnedSemaphorePermit,
-    _counted: Option<QuotaPermit<IpAddr>>,
+struct ReserveShare {
+    permit: Option<QuotaPermit<IpAddr>>,
+    queue: Arc<Queue>,
+    peer: IpAddr,
+}
+
+impl Drop for ReserveShare {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        self.queue.wake(self.peer);
+    }
 }
 
 /// A connection's place.
@@ -66,7 +72,7 @@ pub(super) struct ConnectionSlot {
     /// Since when its peer is waited for.
     pub(super) entry: Entry,
     /// Of the reserve's, one of its address.
-    counted: Mutex<Option<QuotaPermit<IpAddr>>>,
+    counted: Mutex<Option<ReserveShare>>,
 }
 
 impl ConnectionSlot {
@@ -82,10 +88,9 @@ impl Room {
         Self {
             everybody: Arc::new(Semaphore::new(limits.connections)),
             reserve: Arc::new(Semaphore::new(limits.reserve)),
-            queue: Arc::new(Semaphore::new(limits.queue)),
+            queue: Queue::new(limits.queue, limits.queue_per_address()),
             strangers: Quotas::new(limits.per_address),
             in_reserve: Quotas::new(limits.reserve_per_address()),
-            in_queue: Quotas::new(limits.queue_per_address()),
             waits: Arc::default(),
             patience: limits.patience,
         }
@@ -102,28 +107,29 @@ impl Room {
         if let Some(place) = self.place(peer, &stranger) {
             return Some(Admission::ConnectionSlot(place));
         }
-        let counted = match peer {
-            Some(peer) => Some(self.in_queue.take(peer)?),
-            None => None,
-        };
-        let queue = Arc::clone(&self.queue).try_acquire_owned().ok()?;
-        Some(Admission::Queue(Queued { peer, stranger, _queue: queue, _counted: counted }))
+        Some(Admission::Queue(self.queue.enter(peer)?, stranger))
     }
 
-    /// The place of a connection that waits for one; `None` when none comes free in time.
-    pub(super) async fn wait(&self, queued: Queued) -> Option<ConnectionSlot> {
-        let Queued { peer, stranger, .. } = &queued;
+    /// The place of a connection that waits for one; `None` when none comes free in time, or it had to make room for another.
+    pub(super) async fn wait(&self, queued: Queued, stranger: Stranger) -> Option<ConnectionSlot> {
+        let (peer, turn) = (queued.peer, &queued.turn);
         let place = async {
             loop {
-                if let Some(place) = self.place(*peer, stranger) {
+                if let Some(place) = self.place(peer, &stranger) {
                     return place;
                 }
-                if let Some(permit) = self.freed().await {
-                    return self.list(*peer, stranger, permit);
+                tokio::select! {
+                    permit = self.freed() => if let Some(permit) = permit {
+                        return self.list(peer, &stranger, permit);
+                    },
+                    () = turn.freed.notified() => {}
                 }
             }
         };
-        timeout(QUEUED, place).await.ok()
+        tokio::select! {
+            place = timeout(QUEUED, place) => place.ok(),
+            () = turn.ended.cancelled() => None,
+        }
     }
 
     /// A place, if there is one just now: one for everybody, or one of the reserve.
@@ -147,18 +153,19 @@ impl Room {
     /// One of the reserve's places, if the address may have it.
     fn in_reserve(&self, peer: Option<IpAddr>, stranger: &Stranger) -> Option<ConnectionSlot> {
         let counted = match peer {
-            Some(peer) => Some(self.in_reserve.take(peer)?),
+            Some(peer) => Some((self.in_reserve.take(peer)?, peer)),
             None => None,
         };
         let permit = Arc::clone(&self.reserve).try_acquire_owned().ok();
         let permit = permit.or_else(|| self.waits.make_room(Among::Reserve, self.patience))?;
         let entry = self.waits.list(peer, stranger.count(), permit, true);
-        Some(ConnectionSlot {
-            reserved: true,
-            stranger: stranger.clone(),
-            entry,
-            counted: Mutex::new(counted),
-        })
+        // Only from here on: whoever finds no room has freed none, and would wake itself.
+        let share = counted.map(|(permit, peer)| ReserveShare {
+            permit: Some(permit),
+            queue: Arc::clone(&self.queue),
+            peer,
+        });
+        Some(ConnectionSlot { reserved: true, stranger: stranger.clone(), entry, counted: Mutex::new(share) })
     }
 
     /// Of the reserve, a part of what one address may have, for a request that a proxy passes on from `sender`.
@@ -228,6 +235,18 @@ mod tests {
         assert!(room.admit(None).is_some(), "a proxy is no address");
     }
 
+    #[tokio::test]
+    async fn whoever_finds_no_room_wakes_nobody() {
+        let limits = Limits { connections: 1, reserve: 1, queue: 4, ..Limits::for_connections(64) };
+        let room = Room::new(&limits);
+        let peer = |last| Some(IpAddr::from([192, 0, 2, last]));
+        let _taken = [place(room.admit(peer(1))), place(room.admit(peer(2)))];
+        let Some(Admission::Queue(queued, stranger)) = room.admit(peer(3)) else { panic!("a place") };
+        assert!(room.place(queued.peer, &stranger).is_none());
+        let woken = queued.turn.freed.notified();
+        assert!(timeout(Duration::from_millis(1), woken).await.is_err(), "nothing was freed");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn those_that_wait_are_in_nobodys_way() {
         let limits = Limits {
@@ -247,15 +266,17 @@ mod tests {
         let mut queued = Vec::new();
         for _ in 0..2 {
             match room.admit(peer(1)) {
-                Some(Admission::Queue(place)) => queued.push(place),
+                Some(Admission::Queue(place, stranger)) => queued.push((place, stranger)),
                 other => panic!("an address has one place of the reserve: {other:?}"),
             }
         }
         assert!(room.admit(peer(1)).is_none(), "a part of the queue");
         assert!(place(room.admit(peer(2))).reserved, "others find a place at once");
-        assert!(room.wait(queued.remove(0)).await.is_none(), "none comes free in time");
+        let (first_waiting, stranger) = queued.remove(0);
+        assert!(room.wait(first_waiting, stranger).await.is_none(), "none comes free in time");
         drop(second);
-        assert!(room.wait(queued.remove(0)).await.unwrap().reserved, "or one of the reserve");
+        let (second_waiting, stranger) = queued.remove(0);
+        assert!(room.wait(second_waiting, stranger).await.unwrap().reserved, "or one of the reserve");
         drop(first);
         match room.admit(peer(1)) {
             Some(Admission::ConnectionSlot(place)) => assert!(!place.reserved),
