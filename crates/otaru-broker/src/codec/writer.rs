@@ -120,6 +120,12 @@ pub(crate) struct Welcome<'a> {
 }
 
 impl Welcome<'_> {
+    /// Bytes of the longest one, without a client id that is assigned: fixed header, flags and code, and the properties below.
+    pub(crate) const LONGEST: usize = 2 + 2 + 1 + 5 + 3 + 5 + 3 + 2 + 3;
+
+    /// Bytes of that for an assigned client id, whatever its length.
+    pub(crate) const ASSIGNED: usize = 3;
+
     fn properties(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         if let Some(seconds) = self.session_expiry {
@@ -166,6 +172,20 @@ mod tests {
         assert_eq!(written(Manner { reasons: false, ..PEER }, refuse), [0x40, 4, 0, 5, 0x87, 0]);
         assert_eq!(written(Manner { largest: 20, ..PEER }, refuse), [0x40, 4, 0, 5, 0x87, 0]);
         assert_eq!(written(Manner { version: Version::V311, ..PEER }, refuse), [0x40, 2, 0, 5]);
+    }
+
+    #[test]
+    fn no_welcome_is_longer_than_the_longest() {
+        let longest = Welcome {
+            session_present: true,
+            assigned_client: Some("auto-1"),
+            receive_maximum: 1,
+            maximum_packet_size: 1,
+            keep_alive: Some(1),
+            session_expiry: Some(1),
+        };
+        let length = written(PEER, |manner, out| manner.welcome(out, &longest)).len();
+        assert_eq!(length, Welcome::LONGEST + Welcome::ASSIGNED + "auto-1".len());
     }
 
     #[test]

@@ -18,6 +18,11 @@ use crate::settings::Settings;
 use crate::signal::Signal;
 use crate::version::Version;
 
+/// Beginning of a client id that is made up here; a number follows.
+const ASSIGNED_PREFIX: &str = "auto-";
+/// Bytes of the longest one: the number has 20 digits at most.
+pub(crate) const ASSIGNED_ID: usize = ASSIGNED_PREFIX.len() + 20;
+
 /// Terms of a connection that was let in.
 #[derive(Debug)]
 pub(crate) struct Accepted<I> {
@@ -160,7 +165,7 @@ impl<P: Policy> Router<P> {
             return Err(Reason::ClientIdentifierNotValid);
         }
         loop {
-            let client: Arc<str> = format!("auto-{}", self.next_number()).into();
+            let client: Arc<str> = format!("{ASSIGNED_PREFIX}{}", self.next_number()).into();
             if !self.clients.contains_key(&(account, client.clone())) {
                 return Ok((client, true));
             }

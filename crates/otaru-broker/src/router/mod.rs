@@ -29,7 +29,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use arrive::{Accepted, manner};
+pub(crate) use arrive::{ASSIGNED_ID, Accepted, manner};
 pub(crate) use half::Reserved;
 pub(crate) use ids::Link;
 pub(crate) use login::{Ended, Ticket};

@@ -231,11 +231,13 @@ impl<P: Policy> Stay<P> {
                     .route(|router| router.subscribe(link, &mut filters, wanted.identifier, &mut codes))?
                 {
                 }
+                self.ensure_taken(codes.len())?;
                 self.manner.suback(out, wanted.id, &codes);
             }
             Packet::Unsubscribe(named) => {
                 let (mut filters, mut codes) = (named.filters(), Vec::new());
                 while shared.route(|router| router.unsubscribe(link, &mut filters, &mut codes))? {}
+                self.ensure_taken(codes.len())?;
                 self.manner.unsuback(out, named.id, &codes);
             }
             Packet::Ping => self.manner.pong(out),
@@ -245,6 +247,17 @@ impl<P: Policy> Stay<P> {
             }
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// When an answer with so many codes is longer than the client takes.
+    fn ensure_taken(&self, codes: usize) -> Result<(), End> {
+        /// Fixed header, packet identifier and the length of no properties.
+        const REST: usize = 5 + 2 + 1;
+        match self.manner.largest < codes + REST {
+            true => Err(Reason::PacketTooLarge.into()),
+            false => Ok(()),
+        }
     }
 
     fn deadline(&self) -> tokio::time::Instant {

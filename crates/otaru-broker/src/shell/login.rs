@@ -20,7 +20,7 @@ use crate::codec::frame::{self, Cut};
 use crate::codec::writer::{Manner, Welcome};
 use crate::policy::{Admission, ConnectRequest, Event, Password, Policy, Refusal};
 use crate::reason::Reason;
-use crate::router::{Accepted, Router, Ticket, manner};
+use crate::router::{ASSIGNED_ID, Accepted, Router, Ticket, manner};
 use crate::version::Version;
 
 /// Beginning of a connection of TLS: a record of a handshake, and the first byte of a version.
@@ -214,6 +214,10 @@ async fn decide<P: Policy>(
     if connect.client.is_empty() && connect.version == Version::V311 && !connect.clean {
         return Err(Reason::ClientIdentifierNotValid.into());
     }
+    if connect.maximum_packet_size.is_some_and(|bytes| (bytes as usize) < least_packet(connect)) {
+        // It could not be told the terms (MQTT 5, section 3.1.2.11.4).
+        return Err(Reason::PacketTooLarge.into());
+    }
     visit.hear()?;
     let shared = Arc::clone(&visit.shared);
     let mut login = OpenLogin { shared: &shared, ticket: Some(shared.route(Router::begin_login)) };
@@ -222,6 +226,12 @@ async fn decide<P: Policy>(
     let accepted = arrive(visit, &admission, connect, login.ticket.take())?;
     visit.succeed();
     Ok(accepted)
+}
+
+/// Returns the bytes of a packet that a client must take, to be welcomed.
+fn least_packet(connect: &Connect<'_>) -> usize {
+    let assigned = if connect.client.is_empty() { Welcome::ASSIGNED + ASSIGNED_ID } else { 0 };
+    Welcome::LONGEST + assigned
 }
 
 fn arrive<P: Policy>(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::{BOTH, Connect, Level, binary, string};
+use crate::client::{BOTH, Connect, Level, binary, packet, string};
 use crate::house::Running;
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn packets_above_the_clients_maximum_are_not_sent() {
     assert_eq!(house.stats().queued_bytes, 0);
     // A reason that does not fit is told by its number.
     let mut viewer =
-        house.connect(&Connect::new(Level::V5, "v").user("viewer").properties(&[39, 0, 0, 0, 20])).await;
+        house.connect(&Connect::new(Level::V5, "v").user("viewer").properties(&[39, 0, 0, 0, 30])).await;
     let bytes = viewer.publish_bytes("a", b"x", 2, 9, &[]);
     viewer.send(&bytes).await;
     assert_eq!(viewer.next().await.body, [0, 9, 0x87, 0]);
@@ -149,4 +149,23 @@ async fn topics_of_the_broker_are_hidden_from_leading_wildcards() {
         assert_eq!(client.message().await.payload, "seen");
         client.is_quiet().await;
     }
+}
+
+#[tokio::test]
+async fn a_client_never_gets_a_packet_that_is_longer_than_it_takes() {
+    let house = Running::plain().await;
+    // Maximum packet size (39): too little for a CONNACK with the terms.
+    for (client, bytes) in [("small", 25), ("", 53)] {
+        let connect = Connect::new(Level::V5, client).properties(&[39, 0, 0, 0, bytes]);
+        let refused = house.try_connect(&connect).await;
+        assert_eq!(refused.connack, [0, 0x95, 0], "a refusal without a sentence");
+    }
+    let mut nameless = house.connect(&Connect::new(Level::V5, "").properties(&[39, 0, 0, 0, 54])).await;
+    nameless.subscribe("a", 0).await;
+    // A SUBACK for 30 filters has 35 bytes.
+    let mut small = house.connect(&Connect::new(Level::V5, "small").properties(&[39, 0, 0, 0, 26])).await;
+    let filters: Vec<u8> = (0..30).flat_map(|_| [&string("a")[..], &[0]].concat()).collect();
+    small.send(&packet(0x82, &[&[0, 1, 0][..], &filters].concat())).await;
+    let heard = small.next().await;
+    assert_eq!((heard.first, heard.body), (0xE0, vec![0x95, 0]));
 }

@@ -86,7 +86,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST", value_parser = options::allowed_host)]
     host: Vec<String>,
     /// Tell only what happens to them here, not what they report: for brokers where their login may hear nothing but
-    /// what is theirs
+    /// what is theirs, and for a fleet key, with which whoever watches would be registered as one more device
     #[arg(long)]
     no_watch: bool,
     /// The address of this machine that they connect from: a broker may allow only so many connections from one
