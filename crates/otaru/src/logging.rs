@@ -31,6 +31,14 @@ pub(crate) fn start(verbose: u8) {
     }
 }
 
+/// Starts logging our warnings, unless more is logged already.
+pub(crate) fn warnings() {
+    let stderr = Stderr { start: Instant::now(), ours: LevelFilter::Warn, others: LevelFilter::Off };
+    if log::set_boxed_logger(Box::new(stderr)).is_ok() {
+        log::set_max_level(LevelFilter::Warn);
+    }
+}
+
 impl Log for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let limit = if metadata.target().starts_with("otaru") { self.ours } else { self.others };

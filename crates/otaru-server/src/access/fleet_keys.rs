@@ -12,6 +12,11 @@ use crate::secret;
 /// Prefix of fleet keys.
 const KIND: &str = "fleet";
 
+/// Tells whether a text has the form of a fleet key.
+pub fn is_fleet_key(text: &str) -> bool {
+    secret::parse(KIND, text).is_some()
+}
+
 /// Makes a fleet key; gives back the text that is shown once.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use anyhow::{Context as _, bail};
 use otaru_device::PublicKey;
 use otaru_format::chip::Chip;
+use otaru_server::access::fleet_keys::is_fleet_key;
 use otaru_sim::bootloader::BootloaderKind;
 use otaru_sim::device::{ChipFacts, Event};
 use serde_json::json;
@@ -18,7 +19,7 @@ use crate::fleet::{Change, Fleet};
 use crate::options::{self, BrokerArgs};
 use crate::output::{Outcome, Output};
 use crate::virtual_board::{self, Board, BoardSettings, Dump, dump_path, happened, provisioned, slot_name};
-use crate::{release_file, signals, ui};
+use crate::{logging, release_file, signals, ui};
 use otaru_broker::client::{Incoming, Mqtt};
 
 const EXAMPLES: &str = "\
@@ -86,7 +87,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST", value_parser = options::allowed_host)]
     host: Vec<String>,
     /// Tell only what happens to them here, not what they report: for brokers where their login may hear nothing but
-    /// what is theirs, and for a fleet key, with which whoever watches would be registered as one more device
+    /// what is theirs. So it is with a fleet key: whoever watched with it would be registered as one more device
     #[arg(long)]
     no_watch: bool,
     /// The address of this machine that they connect from: a broker may allow only so many connections from one
@@ -139,10 +140,15 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         source: args.source,
         tls: virtual_board::tls(),
     });
-    let observer = match args.no_watch {
+    let has_fleet_key = broker.login().is_some_and(|login| is_fleet_key(login.password.expose()));
+    let observer = match args.no_watch || has_fleet_key {
         true => None,
         false => Some(Mqtt::connect(&broker, "sim").await?),
     };
+    if observer.is_none() {
+        // What they report would say that they are not let in.
+        logging::warnings();
+    }
     let left = args.dir.as_deref().map(|dir| Left::of(dir, &args)).unwrap_or_default();
     let boards = boards(&args, &bench, firmware.as_ref(), output)?;
     if !output.json {
@@ -153,6 +159,9 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             args.speed
         );
         ui::line(&text);
+        if has_fleet_key && !args.no_watch {
+            ui::line("  With a fleet key nobody hears what they report: see `otaru devices`.");
+        }
         left.words(&args).iter().for_each(|line| ui::line(line));
     }
     let local = LocalSet::new();
