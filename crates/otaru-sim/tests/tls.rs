@@ -1,6 +1,7 @@
 //! Updates over TLS: the agent trusts whom it was told to, and nobody else.
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -302,4 +303,32 @@ fn a_server_that_answers_with_little_is_given_up_after_a_bounded_number_of_reque
     let (end, lab) = served(setup(ca.trusted(), ca.host(&["files"])), "https://files/new", refuses);
     assert_eq!(state(&end), GOOD, "{end:?}");
     assert_eq!(lab.http.handshakes(), 2);
+}
+
+/// A server that moves from one CA to another: a release that trusts both comes first, and whoever has it is not lost.
+#[test]
+fn a_device_that_trusts_both_cas_outlives_the_move_from_one_to_the_other() {
+    let (first, second) = (Authority::new("first"), Authority::new("second"));
+    let names = ["files", "broker"];
+    let over_tls = |tls: HostTls, host_tls: HostConfig| {
+        let mut setup = setup(tls, host_tls);
+        (setup.config.broker_tls, setup.config.broker_port) = (true, 8883);
+        setup
+    };
+    let (end, lab) =
+        update(over_tls(first.trusted(), first.host(&names)), "https://files/new.otaru", delta(), "");
+    assert_eq!(state(&end), GOOD, "{end:?}");
+    let flash: Rc<[u8]> = lab.flash.contents().unwrap().into();
+    let both = HostTls::new(Trust::of_pem((first.0.pem() + &second.0.pem()).as_bytes()).unwrap());
+    let trusts = CaIds::of([&first, &second].map(|ca| ca.0.der().as_ref())).as_str().to_owned();
+    for (tls, heard) in [(both, Some(trusts)), (first.trusted(), None)] {
+        let (setup, flash) = (over_tls(tls, second.host(&names)), flash.clone());
+        let report = run(async move {
+            let mut lab = Lab::flashed(setup, flash);
+            lab.power_on();
+            lab.wait_for(Duration::from_secs(600), |_| true).await
+        });
+        let told = report.map(|report| (report.version, report.tls.unwrap().trusts));
+        assert_eq!(told, heard.map(|trusts| ("1.1.0".to_owned(), trusts)));
+    }
 }

@@ -36,10 +36,7 @@ impl<N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'_, N, T,
                     return Err(FetchError::TooManyRedirects);
                 }
                 Ok(false) => redirects += 1,
-                // The server ended the connection meanwhile, or the link that it was led to has ended.
-                Err(FetchError::Connect | FetchError::Timeout | FetchError::HttpStatus { .. })
-                    if is_again =>
-                {
+                Err(error) if is_again && is_stale(&error) => {
                     (is_again, redirects) = (false, 0);
                     self.connection = None;
                     self.aim()?;
@@ -125,5 +122,14 @@ impl<N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'_, N, T,
     fn end_of_part(&self) -> u32 {
         let is_bounded = self.target.scheme() == Scheme::Https && self.end > self.at;
         if is_bounded { self.end } else { u32::MAX }
+    }
+}
+
+/// Returns whether a connection that was kept has ended meanwhile, or the link that led to it: then the file is asked for anew.
+const fn is_stale(error: &FetchError) -> bool {
+    match error {
+        FetchError::Connect | FetchError::Timeout => true,
+        FetchError::HttpStatus { .. } => !error.is_transient(),
+        _ => false,
     }
 }
