@@ -12,7 +12,7 @@ use otaru_device::TlsError;
 use otaru_device::format::status::{Dates, TlsReport};
 use rand_core::CryptoRng;
 
-use crate::clock::WallClock;
+use crate::clock::{CHECKS_DATES, WallClock};
 use crate::reason;
 use crate::records::Watched;
 use crate::session::Session;
@@ -129,7 +129,7 @@ impl otaru_device::Tls for MbedTls {
 
     fn report(&self) -> TlsReport<&str> {
         let trusts = self.trust.as_ref().map_or("", |trust| trust.names().as_str());
-        let dates = match (crate::CHECKS_DATES, self.clock.is_known()) {
+        let dates = match (CHECKS_DATES, self.clock.is_known()) {
             (false, _) => Dates::Unchecked,
             (true, false) => Dates::ClockUnknown,
             (true, true) => Dates::Checked,
