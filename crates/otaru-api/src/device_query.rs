@@ -28,6 +28,8 @@ pub struct DeviceQuery {
     pub health: Option<String>,
     /// Whether it can be reached.
     pub reachable: Option<bool>,
+    /// CA that it trusts over TLS and no other, by the 16 digits that reports have.
+    pub only_trusts: Option<String>,
     /// Code of the last failure, such as `panic`.
     pub error: Option<String>,
     /// Rollout in which it has a deployment.

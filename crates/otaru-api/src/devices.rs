@@ -86,9 +86,50 @@ pub struct DeviceDetails {
     /// Deployments, newest first, at most 50.
     #[serde(default)]
     pub deployments: Vec<DeploymentInShort>,
+    /// CAs that it trusts over TLS, as it reported them, with what the server knows of them.
+    #[serde(default)]
+    pub trusts: Vec<TrustedCa>,
     /// Boards that take the connection to the embedded broker from each other: several have this name.
     #[serde(default)]
     pub contested: Option<Contested>,
+}
+
+/// A CA that a device trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct TrustedCa {
+    /// First 16 hexadecimal digits of its certificate's SHA-256.
+    pub id: String,
+    /// Name, where the server knows it: of the chain of its own certificate, or of what it trusts its broker by.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Last moment, where the server knows it.
+    #[serde(default)]
+    pub ends_at: Option<Timestamp>,
+}
+
+impl TrustedCa {
+    /// Returns the name and the day of the end, or else the id.
+    pub fn title(&self) -> String {
+        let name = self.name.as_deref().unwrap_or(&self.id);
+        match self.ends_at {
+            Some(ends) => format!("{name} (ends {})", ends.utc().format("%Y-%m-%d")),
+            None => name.to_owned(),
+        }
+    }
+}
+
+/// A CA that is about to end, or has ended, and that devices trust and no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct EndingCa {
+    /// The CA.
+    #[serde(flatten)]
+    pub ca: TrustedCa,
+    /// Number of devices that trust no other.
+    pub devices: u64,
+    /// Explanation, and what to do.
+    pub detail: String,
 }
 
 /// A deployment of a device, in short.
@@ -223,6 +264,9 @@ pub struct Fleet {
     /// Number of devices that there was no room for since the server started.
     #[serde(default)]
     pub refused: u64,
+    /// CAs that end within 90 days, and that devices trust and no other.
+    #[serde(default)]
+    pub ending_cas: Vec<EndingCa>,
 }
 
 /// Number of devices that run a version, or one of several images that are called so.

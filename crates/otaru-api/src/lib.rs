@@ -25,8 +25,8 @@ pub use answer::Answer;
 pub use device_query::DeviceQuery;
 pub use devices::{
     AddedDevice, ChangeDevice, ChangedDevices, Claim, Contested, DeploymentInShort, Device, DeviceDetails,
-    DeviceEvent, DeviceLogin, DeviceStep, EventDetail, Failure, Fleet, FleetCounts, NewDevice, Orders,
-    TagMany, VersionCount,
+    DeviceEvent, DeviceLogin, DeviceStep, EndingCa, EventDetail, Failure, Fleet, FleetCounts, NewDevice,
+    Orders, TagMany, TrustedCa, VersionCount,
 };
 pub use events::Event;
 pub use name::{Name, Named};

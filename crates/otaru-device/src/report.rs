@@ -12,7 +12,7 @@ use embassy_sync::signal::Signal;
 use heapless::{Deque, String};
 use otaru_format::command::MAX_DEPLOYMENT;
 use otaru_format::digest::Digest;
-use otaru_format::status::{Code, Epoch, FailedImage, Fault, Status, UpdateState};
+use otaru_format::status::{Code, Dates, Epoch, FailedImage, Fault, Status, TlsReport, UpdateState};
 
 use crate::board::Clock;
 use crate::text;
@@ -38,6 +38,8 @@ pub(crate) struct Start {
 #[derive(Debug, Clone)]
 pub(crate) struct Identity<'a> {
     pub(crate) device: &'a str,
+    /// CAs that are trusted over TLS.
+    pub(crate) trusts: &'a str,
     pub(crate) chip: &'static str,
     pub(crate) project: String<32>,
     pub(crate) product: String<32>,
@@ -91,6 +93,8 @@ pub(crate) struct Reports<'a> {
     accepted_since: Cell<Option<Duration>>,
     /// Whether an acknowledgement of the present connection says for sure that the broker took a report.
     acks_are_sure: Cell<bool>,
+    /// Check of dates on the present connection, or the last, if it goes over TLS.
+    dates: Cell<Option<Dates>>,
     /// Whether it is still to be found out what there is to report.
     unsure: Cell<bool>,
 }
@@ -124,6 +128,7 @@ impl<'a> Reports<'a> {
             accepted_revision: Cell::new(None),
             accepted_since: Cell::new(None),
             acks_are_sure: Cell::new(true),
+            dates: Cell::new(None),
             unsure: Cell::new(unsure),
         }
     }
@@ -325,9 +330,11 @@ impl<'a> Reports<'a> {
         current.proving || !current.confirmed
     }
 
-    /// Notes whether acknowledgements of the present connection tell what was refused.
-    pub(crate) fn connected(&self, acks_are_sure: bool) {
+    /// Notes whether acknowledgements of the present connection tell what was refused, and how dates were checked, if it goes
+    /// over TLS.
+    pub(crate) fn connected(&self, acks_are_sure: bool, dates: Option<Dates>) {
         self.acks_are_sure.set(acks_are_sure);
+        self.dates.set(dates);
     }
 
     pub(crate) fn disconnected(&self) {
@@ -359,8 +366,8 @@ impl<'a> Reports<'a> {
         self.accepted.signal(());
     }
 
-    /// Returns the next report as JSON, and the revision it shows. `order` is the highest that was followed. Where quoting makes it too
-    /// long for `buf`, the error's sentence is cut; `None` when it does not fit without that either.
+    /// Returns the next report as JSON, and the revision it shows. `order` is the highest that was followed. Where it is too
+    /// long for `buf`, as by quoting, the error's sentence is cut; `None` when it does not fit without that either.
     pub(crate) fn next_json<'b>(
         &self,
         uptime: Duration,
@@ -395,6 +402,7 @@ impl<'a> Reports<'a> {
             }),
             guards_lost: current.guards_lost,
             left_tls: current.left_tls,
+            tls: self.dates.get().map(|dates| TlsReport { trusts: self.identity.trusts, dates }),
             boot: self.identity.boot,
             uptime: u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX),
             rssi,
@@ -415,12 +423,17 @@ impl<'a> Reports<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::format;
+
+    use otaru_format::status::CaIds;
+
     use super::*;
 
-    fn reports() -> Reports<'static> {
+    fn reports<'a>() -> Reports<'a> {
         let text = |text| text::cut(text);
         let identity = Identity {
             device: "a-device-with-a-name-of-32-bytes",
+            trusts: "",
             chip: "esp32c3",
             project: text("a-project-with-a-name-of-32-byte"),
             product: String::new(),
@@ -455,6 +468,30 @@ mod tests {
         assert!(json.contains(r#""code":"panic","detail":"\u0001"#), "{json}");
         // Where not even a short one fits, there is none.
         assert!(reports.next_json(Duration::ZERO, None, 0, &mut [0; 300]).is_none());
+    }
+
+    #[test]
+    fn the_longest_report_has_room_for_its_tls() {
+        let cas = CaIds::of([&b"ca"[..]; CaIds::MOST]);
+        let mut reports = reports();
+        reports.identity.trusts = cas.as_str();
+        reports.identity.product = text::cut("a-product-with-a-name-of-32-byte");
+        reports.connected(true, Some(Dates::ClockUnknown));
+        reports.begin(Some(&"d".repeat(MAX_DEPLOYMENT)));
+        reports.failed_image(text::cut("1.1.0+a-version-that-is-as-long-"), Digest::ZERO, 255);
+        reports.fault(UpdateState::RolledBack, Code::Panic, &"x".repeat(200));
+        reports.guards_lost(true);
+        reports.left_tls();
+        let room = Room { heap: Some(u32::MAX), stack: Some(u32::MAX) };
+        reports.measured(Duration::ZERO, room);
+        let mut buf = [0; 1024];
+        let longest = Duration::from_secs(u64::MAX);
+        let (json, _) = reports.next_json(longest, Some(-128), u64::MAX, &mut buf).unwrap();
+        assert!(
+            json.contains(&format!(r#""tls":{{"trusts":"{}","dates":"clock_unknown"}}"#, cas.as_str())),
+            "{json}"
+        );
+        assert!(json.contains(&"x".repeat(DETAIL / 2)), "half of the sentence at the least: {json}");
     }
 
     #[test]

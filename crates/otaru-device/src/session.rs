@@ -19,6 +19,7 @@ use crate::platform::Platform;
 use crate::talk::{Carried, Ends, STATUS, Talk};
 use crate::text;
 use crate::timeout::millis;
+use crate::tls::Tls as _;
 use crate::uplink::CHECK;
 
 /// The session's surroundings, and what it carries from one connection to the next.
@@ -77,7 +78,8 @@ impl<'s, P: Platform> Session<'s, P> {
             Ended::Closed if self.versions.is_silent() => Ended::TlsPort,
             ended => ended,
         })?;
-        self.ends.reports.connected(level == Version::V5);
+        let dates = self.ends.config.broker_tls.then(|| self.dialer.tls.report().dates);
+        self.ends.reports.connected(level == Version::V5, dates);
         pauses.reset();
         text::info(format_args!("broker: connected as {}", self.ends.config.device));
         self.talk(&mut connection).await

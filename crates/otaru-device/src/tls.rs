@@ -7,7 +7,7 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
-use otaru_format::status::Code;
+use otaru_format::status::{Code, Dates, TlsReport};
 
 /// TLS client.
 pub trait Tls {
@@ -19,6 +19,11 @@ pub trait Tls {
     /// Whether there is TLS, and somebody to trust. Without, `https://` is refused as a URL that cannot be fetched.
     fn is_ready(&self) -> bool {
         true
+    }
+
+    /// Returns what reports tell of it: the CAs that are trusted, and whether dates are held against a clock now.
+    fn report(&self) -> TlsReport<&str> {
+        TlsReport { trusts: "", dates: Dates::Unchecked }
     }
 
     /// Does the handshake with the server of that name, or of that address without brackets. Resolves once the server's certificate was

@@ -224,6 +224,7 @@ proptest! {
             failed: Some(FailedImage { version, image: Digest::ZERO, boots }),
             guards_lost: true,
             left_tls: true,
+            tls: None,
             boot: "software",
             uptime: 1,
             rssi: None,

@@ -11,7 +11,7 @@ use crate::access::verify::Tokens;
 use crate::address::DeviceBases;
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, MqttConfig};
 use crate::db::Db;
 use crate::devices::bounds::Registry;
 use crate::devices::recent::Recent;
@@ -21,6 +21,7 @@ use crate::quotas::Quotas;
 use crate::rates::{FailedLogins, Polls};
 use crate::readiness::Readiness;
 use crate::releases::Keys;
+use crate::tls::KnownCas;
 use otaru_broker::client::BrokerUrl;
 
 /// Parts of a server that all others share.
@@ -61,6 +62,8 @@ pub struct App {
     pub recent: Recent,
     /// Ends of devices' certificates.
     pub certificate_ends: CertificateEnds,
+    /// CAs that are known by name.
+    pub cas: KnownCas,
     /// Connections to the embedded broker.
     pub connections: Arc<Connections>,
     /// Event streams, by token.
@@ -106,6 +109,7 @@ impl App {
             registry: Registry::new(config.device_limits),
             recent: Recent::default(),
             certificate_ends: CertificateEnds::default(),
+            cas: known_cas(&config),
             connections: Arc::default(),
             stop: CancellationToken::new(),
             wake: Wake::default(),
@@ -139,3 +143,12 @@ pub struct Wake {
 
 /// A share in it.
 pub type Shared = Arc<App>;
+
+/// Returns the CAs that an external broker is trusted by.
+fn known_cas(config: &Config) -> KnownCas {
+    let roots = match &config.mqtt {
+        MqttConfig::External(url) if url.tls => url.trust.roots().unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    KnownCas::new(roots.iter().map(AsRef::as_ref))
+}

@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 
 use embedded_io_async::{ErrorType, Read, Write};
+use otaru_device::format::status::{CaIds, Dates, TlsReport};
 use otaru_device::{Tls, TlsError};
 use otaru_tls::{Reason, Trust};
 use rustls::pki_types::ServerName;
@@ -13,12 +14,16 @@ const PIECE: usize = 4096;
 
 /// TLS over the streams of a virtual device; clones share it. The default is none.
 #[derive(Debug, Clone, Default)]
-pub struct HostTls(Option<Trust>);
+pub struct HostTls {
+    trust: Option<Trust>,
+    cas: CaIds,
+}
 
 impl HostTls {
     /// TLS that trusts so.
     pub fn new(trust: Trust) -> Self {
-        Self(Some(trust))
+        let roots = trust.roots().unwrap_or_default();
+        Self { cas: CaIds::of(roots.iter().map(AsRef::as_ref)), trust: Some(trust) }
     }
 }
 
@@ -134,7 +139,11 @@ impl Tls for HostTls {
     type Stream<'t, S: Read + Write + 't> = Session<S>;
 
     fn is_ready(&self) -> bool {
-        self.0.is_some()
+        self.trust.is_some()
+    }
+
+    fn report(&self) -> TlsReport<&str> {
+        TlsReport { trusts: self.cas.as_str(), dates: Dates::Checked }
     }
 
     async fn open<'t, S: Read + Write + 't>(
@@ -142,7 +151,7 @@ impl Tls for HostTls {
         stream: S,
         server: &str,
     ) -> Result<Session<S>, TlsError> {
-        let trust = self.0.as_ref().ok_or(TlsError::NOT_THERE)?;
+        let trust = self.trust.as_ref().ok_or(TlsError::NOT_THERE)?;
         let config = trust.client_config().map_err(|_| TlsError::NOT_THERE)?;
         let name = ServerName::try_from(server.to_owned()).map_err(|_| TlsError::WRONG_HOST)?;
         let connection = ClientConnection::new(config, name).map_err(|error| reason(&error, false))?;

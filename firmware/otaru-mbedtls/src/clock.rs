@@ -6,6 +6,9 @@ use core::time::Duration;
 
 use critical_section::Mutex;
 
+/// Whether dates in certificates are checked. A prebuilt Mbed TLS has no clock.
+pub const CHECKS_DATES: bool = cfg!(feature = "dated");
+
 /// Clock that never runs below a moment that is known to be past. Made for a `static`.
 pub struct WallClock {
     state: Mutex<Cell<State>>,

@@ -19,11 +19,8 @@ mod session;
 mod tls;
 mod trust;
 
-pub use clock::WallClock;
+pub use clock::{CHECKS_DATES, WallClock};
 pub use records::LARGEST_RECORD;
 pub use session::Session;
 pub use tls::{MbedTls, SetupError};
 pub use trust::{Identity, MOST_CAS, Trust, TrustError};
-
-/// Whether dates in certificates are checked. A prebuilt Mbed TLS has no clock.
-pub const CHECKS_DATES: bool = cfg!(feature = "dated");

@@ -9,9 +9,10 @@ use critical_section::Mutex;
 use embedded_io_async::{Read, Write};
 use mbedtls_rs::{AuthMode, ClientSessionConfig, SessionConfig, SessionError};
 use otaru_device::TlsError;
+use otaru_device::format::status::{Dates, TlsReport};
 use rand_core::CryptoRng;
 
-use crate::clock::WallClock;
+use crate::clock::{CHECKS_DATES, WallClock};
 use crate::reason;
 use crate::records::Watched;
 use crate::session::Session;
@@ -124,6 +125,16 @@ impl otaru_device::Tls for MbedTls {
 
     fn is_ready(&self) -> bool {
         self.trust.is_some()
+    }
+
+    fn report(&self) -> TlsReport<&str> {
+        let trusts = self.trust.as_ref().map_or("", |trust| trust.names().as_str());
+        let dates = match (CHECKS_DATES, self.clock.is_known()) {
+            (false, _) => Dates::Unchecked,
+            (true, false) => Dates::ClockUnknown,
+            (true, true) => Dates::Checked,
+        };
+        TlsReport { trusts, dates }
     }
 
     async fn open<'t, S: Read + Write + 't>(

@@ -5,12 +5,13 @@ use core::ffi::CStr;
 use core::fmt;
 
 use mbedtls_rs::{Certificate, Credentials, PrivateKey, SessionError, X509};
+use otaru_device::format::status::CaIds;
 use pem_rfc7468::LineEnding;
 
 use crate::reason::is_memory;
 
 /// Largest number of CAs.
-pub const MOST_CAS: usize = 4;
+pub const MOST_CAS: usize = CaIds::MOST;
 
 /// Certificate of a device and its key, as DER.
 #[derive(Clone, Copy)]
@@ -30,6 +31,7 @@ impl fmt::Debug for Identity<'_> {
 /// CAs that are trusted, and the device's own certificate. They take memory of the heap as long as they are there.
 pub struct Trust {
     cas: Certificate<'static>,
+    names: CaIds,
     identity: Option<Credentials<'static>>,
 }
 
@@ -91,13 +93,19 @@ impl Trust {
         for (index, ca) in cas.iter().enumerate() {
             certificate(X509::DER(ca), TrustError::Ca(index + 1))?;
         }
+        let names = CaIds::of(cas.iter().copied());
         let cas = chain(cas)?;
-        Ok(Self { cas, identity: identity.map(credentials).transpose()? })
+        Ok(Self { cas, names, identity: identity.map(credentials).transpose()? })
     }
 
     /// CAs.
     pub(crate) fn cas(&self) -> Certificate<'static> {
         self.cas.clone()
+    }
+
+    /// Names of the CAs, for reports.
+    pub(crate) fn names(&self) -> &CaIds {
+        &self.names
     }
 
     /// The device's own certificate.

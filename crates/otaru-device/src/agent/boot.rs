@@ -80,9 +80,16 @@ impl Boot {
         });
     }
 
-    pub(crate) fn identity<'a>(&self, config: &Config<'a>, board: &impl Board) -> Identity<'a> {
+    /// Returns who reports; `trusts` names the CAs that are trusted over TLS.
+    pub(crate) fn identity<'a>(
+        &self,
+        config: &Config<'a>,
+        board: &impl Board,
+        trusts: &'a str,
+    ) -> Identity<'a> {
         Identity {
             device: config.device,
+            trusts,
             chip: board.chip().name(),
             project: self.project.clone(),
             product: text::cut(self.product(config)),

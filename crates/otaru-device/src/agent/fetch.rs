@@ -1,7 +1,7 @@
 //! Fetching what a URL leads to, told by its first byte: a release file (`release.rs`) or a bare image (`raw.rs`).
 
 use otaru_format::digest::Digest;
-use otaru_format::release::MAGIC;
+use otaru_format::release::{HEADER_LEN, MAGIC, MAX_ENVELOPE};
 
 use super::failure::Reason;
 use super::plan::Plan;
@@ -12,6 +12,9 @@ use crate::http::{FetchError, Need, RemoteFile};
 use crate::memory::Candidate;
 use crate::platform::Platform;
 use crate::report::Reports;
+
+/// Bytes of a file that tell what else of it is wanted: a release's, at most.
+const FRONT: u32 = (HEADER_LEN + MAX_ENVELOPE) as u32;
 
 /// The file that is fetched, over as many attempts as the configuration allows.
 type File<'f, P> = RemoteFile<
@@ -46,6 +49,7 @@ impl<P: Platform> Fetch<'_, '_, P> {
     /// of times.
     pub(super) async fn run(&mut self, memory: &mut ReleaseMemory) -> Result<Fetched, Reason> {
         loop {
+            self.file.set_end(FRONT);
             let end = match self.file.fill(Need::More).await {
                 Ok(_) if self.is_release() => self.fetch_release(memory).await,
                 Ok(_) => self.fetch_raw().await,

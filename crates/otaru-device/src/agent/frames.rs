@@ -30,6 +30,7 @@ impl<P: Platform> Fetch<'_, '_, P> {
     ) -> Result<(), Reason> {
         let (payload, _) = smallest(manifest, first).ok_or(Reason::NoPayload)?;
         let mut unpacker = Unpacker::new(memory).ok_or(Reason::NoPayload)?;
+        self.file.set_end(payloads.saturating_add(payload.end()));
         let mut follows = false;
         for (index, block) in manifest.blocks().enumerate().skip(first) {
             let frame = payload.frame(manifest, index).ok_or(Reason::NoPayload)?;
@@ -154,7 +155,7 @@ pub(super) fn smallest<'m>(manifest: &Manifest<'m>, index: usize) -> Option<(Pay
             PayloadKind::Delta { .. } => false,
         };
         let first = payload.frame(manifest, index).filter(|_| readable)?;
-        Some((payload, payload.offset.saturating_add(payload.len).saturating_sub(first.offset)))
+        Some((payload, payload.end().saturating_sub(first.offset)))
     };
     manifest.payloads().filter_map(missing).min_by_key(|(_, missing)| *missing)
 }

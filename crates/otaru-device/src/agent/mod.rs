@@ -98,7 +98,9 @@ impl<'a, P: Platform> Agent<'a, P> {
         let mut rng = self.rng.clone();
         let fresh = u64::from(rng.next_u32()) << 32 | u64::from(rng.next_u32());
         let start = self.boot.memory.count_start(&mut self.flash, fresh).await;
-        let reports = Reports::new(self.boot.identity(&self.config, &*self.board.borrow()), start, unsure);
+        let trusts = self.dialer.tls.report().trusts;
+        let identity = self.boot.identity(&self.config, &*self.board.borrow(), trusts);
+        let reports = Reports::new(identity, start, unsure);
         let inbox = Inbox::new();
         let uplink = Uplink::new();
         let ends = Ends {

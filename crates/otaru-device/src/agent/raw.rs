@@ -24,6 +24,7 @@ impl<P: Platform> Fetch<'_, '_, P> {
     /// Fetches a bare image.
     pub(super) async fn fetch_raw(&mut self) -> Result<Fetched, Reason> {
         self.file.vouch(self.plan.offered.is_some())?;
+        self.file.set_end(u32::MAX);
         let mut raw = Raw::new(self.layout.target.len, false);
         loop {
             // A file that is asked for anew may tell its length only now.

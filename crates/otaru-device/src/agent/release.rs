@@ -148,6 +148,7 @@ impl<P: Platform> Fetch<'_, '_, P> {
     ) -> Result<usize, Reason> {
         let named = (payload, &self.plan.running.image, payloads);
         let mut patch = Patch::open(manifest, named, stage, memory, self.layout.flash).await?;
+        self.file.set_end(payloads.saturating_add(payload.end()));
         self.file.seek(patch.next_byte());
         while !patch.is_whole() {
             self.file.fill(Need::More).await?;

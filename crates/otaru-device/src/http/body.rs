@@ -24,22 +24,25 @@ pub(super) enum Framing {
     Done,
 }
 
-/// A body as it arrives, in the buffer that its headers were in. The buffer is lent to each call.
-pub(super) struct Body<S> {
-    socket: S,
+/// A body as it arrives, in the buffer that its headers were in. Connection and buffer are lent to each call.
+pub(super) struct Body {
     /// Part of the buffer that is still to be given out.
     held: Range<usize>,
     framing: Framing,
 }
 
-impl<S: Read<Error: MayBeTls>> Body<S> {
+impl Body {
     /// Goes on behind a head; `held` is the part of the buffer that came with it.
-    pub(super) const fn new(socket: S, held: Range<usize>, framing: Framing) -> Self {
-        Self { socket, held, framing }
+    pub(super) const fn new(held: Range<usize>, framing: Framing) -> Self {
+        Self { held, framing }
     }
 
     /// Waits for the next [piece](Self::piece) and returns its length: 0 at the body's end and where the connection ends.
-    pub(super) async fn fill(&mut self, buf: &mut [u8]) -> Result<usize, FetchError> {
+    pub(super) async fn fill<R: Read<Error: MayBeTls>>(
+        &mut self,
+        socket: &mut R,
+        buf: &mut [u8],
+    ) -> Result<usize, FetchError> {
         loop {
             let piece = self.piece(buf).len();
             if piece > 0 || matches!(self.framing, Framing::Length(0) | Framing::Done) {
@@ -52,7 +55,7 @@ impl<S: Read<Error: MayBeTls>> Body<S> {
                     None => {}
                 }
             }
-            if self.receive(buf).await? == 0 {
+            if self.receive(socket, buf).await? == 0 {
                 return Ok(0);
             }
         }
@@ -90,13 +93,17 @@ impl<S: Read<Error: MayBeTls>> Body<S> {
     }
 
     /// Reads more behind what is held and returns how much.
-    async fn receive(&mut self, buf: &mut [u8]) -> Result<usize, FetchError> {
+    async fn receive<R: Read<Error: MayBeTls>>(
+        &mut self,
+        socket: &mut R,
+        buf: &mut [u8],
+    ) -> Result<usize, FetchError> {
         if self.held.start > 0 {
             buf.copy_within(self.held.clone(), 0);
             self.held = 0..self.held.len();
         }
         let room = buf.get_mut(self.held.end..).filter(|room| !room.is_empty());
-        let count = self.socket.read(room.ok_or(FetchError::BadResponse)?).await;
+        let count = socket.read(room.ok_or(FetchError::BadResponse)?).await;
         let count = count.map_err(|error| error.tls().map_or(FetchError::Truncated, FetchError::Tls))?;
         self.held.end += count;
         Ok(count)
@@ -121,6 +128,12 @@ impl<S: Read<Error: MayBeTls>> Body<S> {
     pub(super) const fn is_whole(&self) -> bool {
         // Where the connection's end is the body's, only the image itself can tell.
         matches!(self.framing, Framing::Length(0) | Framing::Close | Framing::Done)
+    }
+
+    /// Returns whether the connection stands just behind the body: the next answer may follow. Behind chunks come trailers, which are
+    /// not read.
+    pub(super) const fn is_left_behind(&self) -> bool {
+        matches!(self.framing, Framing::Length(0)) && self.held.start == self.held.end
     }
 }
 

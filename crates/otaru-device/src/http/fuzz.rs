@@ -17,15 +17,15 @@ pub(crate) async fn answer(mut socket: impl Read<Error: MayBeTls>) -> Option<usi
     let (head, held) = read_head(&mut socket, &mut target, &mut text, &mut buf).await.ok()?;
     // Both lead to where a redirect goes, and are printed in a request.
     let _ = (target.authority(&text), target.path(&text));
-    let mut body = Body::new(socket, held, head.framing);
+    let mut body = Body::new(held, head.framing);
     let mut len = 0;
-    while let Ok(count) = body.fill(&mut buf).await {
+    while let Ok(count) = body.fill(&mut socket, &mut buf).await {
         if count == 0 {
             break;
         }
         len += count;
         body.consume(u32::try_from(count).unwrap_or(u32::MAX));
     }
-    let _ = body.is_whole();
+    let _ = (body.is_whole(), body.is_left_behind());
     Some(len)
 }

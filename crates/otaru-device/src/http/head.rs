@@ -20,7 +20,7 @@ const MAX_HEAD: usize = 16 * 1024;
 const KEPT: usize = 32;
 
 /// Fields that are looked at.
-const FIELDS: [&[u8]; 9] = [
+const FIELDS: [&[u8]; 10] = [
     b"content-length",
     b"transfer-encoding",
     b"content-encoding",
@@ -30,6 +30,7 @@ const FIELDS: [&[u8]; 9] = [
     b"etag",
     b"last-modified",
     b"location",
+    b"connection",
 ];
 
 /// Classes of answers.
@@ -132,6 +133,8 @@ pub(super) struct Answer {
     pub(super) is_compressed: bool,
     /// Target of a redirect, which replaces the present one.
     pub(super) location: Option<Result<(), UrlError>>,
+    /// The server may answer another request on this connection (RFC 9112 section 9.3).
+    pub(super) is_kept: bool,
     is_old: bool,
     has_coding: bool,
     retry_date: Option<u32>,
@@ -273,6 +276,7 @@ impl Answer {
             validator: Validator::NONE,
             is_compressed: false,
             location: None,
+            is_kept: *minor != b'0',
             is_old: *minor == b'0',
             has_coding: false,
             retry_date: None,
@@ -295,6 +299,10 @@ impl Answer {
             return Some(true);
         };
         let is_file = matches!(self.kind, Kind::Whole | Kind::Part);
+        if is_cut && field == 9 {
+            self.is_kept = false;
+            return Some(true);
+        }
         if is_cut {
             return Some(field == 8 && self.kind != Kind::Redirect);
         }
@@ -343,6 +351,10 @@ impl Answer {
                     return None;
                 }
                 self.location = Some(target.follow(value, text));
+            }
+            9 => {
+                let mut options = value.split(|b| *b == b',');
+                self.is_kept &= !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
             }
             _ => {}
         }

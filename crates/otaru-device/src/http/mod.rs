@@ -2,6 +2,7 @@
 //!
 //! `RemoteFile` is one file, read over as many attempts as it takes.
 
+mod arriving;
 mod body;
 mod config;
 mod date;

@@ -4,23 +4,24 @@
 //! (`If-Range` with the validator of the first answer, RFC 9110 sections 13.1.5 and 14). A server that answers with the whole
 //! file instead is read from its start, so no byte is ever taken for another. The reader sees none of this, but for one
 //! thing: a file that changed is read from its start again, which [`FetchError::StartOver`] says.
-
-use core::time::Duration;
+//!
+//! Over TLS a handshake costs a chip seconds, so there a request asks for no more than the reader wants, and the next one goes over
+//! the same connection. One that has ended by then is opened anew, which is no attempt.
 
 use embedded_nal_async::{Dns, TcpConnect};
-use otaru_format::url::{AllowedHost, Authority, Scheme, UrlError};
+use otaru_format::url::AllowedHost;
 
-use super::body::{Body, Framing};
+use super::arriving::Arriving;
 use super::config::HttpConfig;
 use super::error::FetchError;
-use super::head::{Answer, Kind, Validator, read_head};
-use super::request;
+use super::head::{Answer, Kind, Validator};
 use super::url::{MAX_TARGET, Target};
 use crate::board::Clock;
-use crate::dial::{Dialed, Dialer, Limits, MayBeTls, Server};
+use crate::dial::{Dialed, Dialer};
 use crate::timeout::within;
 use crate::tls::Tls;
 
+mod asking;
 #[cfg(test)]
 mod tests;
 
@@ -64,15 +65,21 @@ pub(crate) struct RemoteFile<'a, N: TcpConnect, T: Tls, C, P> {
     /// The file's place; redirects are followed anew in each attempt, for signed links expire.
     url: &'a str,
     policy: P,
-    /// The URL and the headers, and then the body's pieces.
+    /// The URL, and behind it the headers, and then the body's pieces.
     buf: &'a mut [u8; BUFFER],
     /// The byte that the reader takes next.
     wanted: u32,
+    /// The byte that the reader will not read up to for now, as far as is known.
+    end: u32,
     /// The byte that the answer brings next, or that the next one is asked for. Never beyond `wanted`.
     at: u32,
     total: Option<u32>,
     validator: Validator,
-    answer: Option<Arriving<Dialed<'a, N, T>>>,
+    /// Place of the last request: of the connection, while there is one.
+    target: Target,
+    /// The connection of the answer, or one that was kept for the next.
+    connection: Option<Dialed<'a, N, T>>,
+    answer: Option<Arriving>,
     changes: u8,
     /// An answer was of no use, and the reader was told to start over; the attempt is to be paid for.
     is_wasted: bool,
@@ -83,26 +90,6 @@ pub(crate) struct RemoteFile<'a, N: TcpConnect, T: Tls, C, P> {
     is_vouched: Option<bool>,
     /// A redirect led from TLS to where there is none.
     has_left_tls: bool,
-}
-
-/// An answer whose body arrives.
-struct Arriving<S> {
-    body: Body<S>,
-    /// Bytes that it may still have.
-    room: u32,
-    /// The whole file came although a part was asked for.
-    is_whole: bool,
-    pace: Pace,
-}
-
-/// Watches how fast a body arrives.
-struct Pace {
-    /// Time at which it counts as stalled, by the clock.
-    deadline: Duration,
-    /// Time at which the reader got the last bytes.
-    handed: Duration,
-    /// Bytes since the deadline was set.
-    arrived: u32,
 }
 
 impl<'a, N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'a, N, T, C, P> {
@@ -125,9 +112,12 @@ impl<'a, N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'a, N
             policy,
             buf,
             wanted: 0,
+            end: u32::MAX,
             at: 0,
             total: None,
             validator: Validator::NONE,
+            target: Target::EMPTY,
+            connection: None,
             answer: None,
             changes: 0,
             is_wasted: false,
@@ -158,12 +148,19 @@ impl<'a, N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'a, N
         if self.has_left_tls && !is_vouched { Err(FetchError::InsecureRedirect) } else { Ok(()) }
     }
 
-    /// Goes on at another byte of the file. A short way ahead is read and dropped, and any way where the server knows no ranges;
-    /// else there is another request.
+    /// Sets the byte that the reader does not read up to for now, [`u32::MAX`] for the file's end. Over TLS no more is asked for until
+    /// that byte is wanted, so that the connection is free for another request.
+    pub(crate) const fn set_end(&mut self, end: u32) {
+        self.end = end;
+    }
+
+    /// Goes on at another byte of the file. A short way ahead is read and dropped, and any way where the server knows no ranges, or
+    /// to the near end of what was asked for; else there is another request.
     pub(crate) fn seek(&mut self, offset: u32) {
         self.wanted = offset;
         let gap = offset.checked_sub(self.at);
-        let passes = |answer: &Arriving<_>| gap.is_some_and(|gap| gap <= SKIP || answer.is_whole);
+        let passes =
+            |answer: &Arriving| gap.is_some_and(|gap| gap <= SKIP || answer.is_whole || answer.room <= SKIP);
         if !self.answer.as_ref().is_some_and(passes) {
             self.close();
             self.at = offset;
@@ -172,7 +169,7 @@ impl<'a, N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'a, N
 
     /// Ends the connection, if there is one. Reading goes on with another.
     pub(crate) fn close(&mut self) {
-        self.answer = None;
+        (self.answer, self.connection) = (None, None);
     }
 
     /// Waits for bytes, and returns how many there are: none where `need` lets the file end.
@@ -187,6 +184,12 @@ impl<'a, N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'a, N
                 Ok(()) => self.receive().await,
                 Err(error) => Err(error),
             };
+            if filled == Ok(0) && self.ends_part() {
+                continue;
+            }
+            if filled.is_err() && self.answer.is_none() {
+                self.connection = None;
+            }
             let error = match filled {
                 Ok(0) if need == Need::More => FetchError::Truncated,
                 Err(FetchError::StartOver) => return filled,
@@ -200,13 +203,13 @@ impl<'a, N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'a, N
 
     /// Returns the bytes that [`fill`](Self::fill) waited for, until they are consumed.
     pub(crate) fn piece(&self) -> &[u8] {
-        self.answer.as_ref().map_or(&[], |answer| answer.body.piece(&*self.buf))
+        self.answer.as_ref().map_or(&[], |answer| answer.body.piece(&self.buf[MAX_TARGET..]))
     }
 
     /// Drops the first `count` bytes of the piece.
     pub(crate) fn consume(&mut self, count: usize) {
         if let Some(answer) = &mut self.answer {
-            let count = count.min(answer.body.piece(&*self.buf).len()) as u32;
+            let count = count.min(answer.body.piece(&self.buf[MAX_TARGET..]).len()) as u32;
             answer.consume(count);
             self.at = self.at.saturating_add(count);
             self.wanted = self.at;
@@ -215,12 +218,15 @@ impl<'a, N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'a, N
 
     /// Waits for bytes of the answer, and passes over those in front of the ones that are wanted.
     async fn receive(&mut self) -> Result<usize, FetchError> {
-        let Some(answer) = &mut self.answer else { return Err(FetchError::Connect) };
+        let Some((answer, socket)) = self.answer.as_mut().zip(self.connection.as_mut()) else {
+            return Err(FetchError::Connect);
+        };
         loop {
             let wait = answer.pace.wait(self.clock, &self.config);
-            let filled = within(self.clock, wait, answer.body.fill(&mut *self.buf)).await;
+            let filled =
+                within(self.clock, wait, answer.body.fill(socket, &mut self.buf[MAX_TARGET..])).await;
             let count = filled.map_err(|_| FetchError::Stalled)??;
-            answer.pace.handed = self.clock.now();
+            answer.pace.hand_over(self.clock);
             if count == 0 {
                 return if answer.body.is_whole() { Ok(0) } else { Err(FetchError::Truncated) };
             }
@@ -236,74 +242,18 @@ impl<'a, N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'a, N
         }
     }
 
-    /// Asks for the file, or the rest of it, and follows redirects.
-    async fn open(&mut self) -> Result<(), FetchError> {
-        if core::mem::take(&mut self.is_wasted) {
-            return Err(FetchError::Truncated);
+    /// Ends an answer that brought all that was asked for, though the file goes on. Returns whether it was one.
+    fn ends_part(&mut self) -> bool {
+        let is_part = |answer: &Arriving| answer.end == self.at && self.total != Some(self.at);
+        let Some(answer) = self.answer.take_if(|answer| is_part(answer)) else { return false };
+        if !answer.leaves_connection() {
+            self.connection = None;
         }
-        self.policy.ready().await;
-        let mut target = Target::default();
-        target.follow(self.url.as_bytes(), &mut self.buf[..MAX_TARGET]).map_err(FetchError::BadUrl)?;
-        for redirects in 0..=self.config.max_redirects {
-            let scheme = target.scheme();
-            if self.request(&mut target, redirects > 0).await? {
-                return Ok(());
-            }
-            if scheme == Scheme::Https && target.scheme() == Scheme::Http {
-                self.has_left_tls = true;
-                if self.is_vouched == Some(false) {
-                    return Err(FetchError::InsecureRedirect);
-                }
-                self.policy.left_tls();
-            }
-        }
-        Err(FetchError::TooManyRedirects)
-    }
-
-    /// Makes one request; returns false when it was redirected to another target.
-    async fn request(&mut self, target: &mut Target, is_redirected: bool) -> Result<bool, FetchError> {
-        let (text, rest) = self.buf.split_at_mut(MAX_TARGET);
-        let authority = Authority::parse(target.authority(text)).map_err(FetchError::BadUrl)?;
-        let tls = target.scheme() == Scheme::Https;
-        if tls && !self.dialer.tls.is_ready() {
-            let why = UrlError::Https;
-            return Err(if is_redirected { FetchError::BadRedirect(why) } else { FetchError::BadUrl(why) });
-        }
-        let port = authority.port.unwrap_or(target.scheme().default_port());
-        if !self.hosts.is_empty() && !self.hosts.iter().any(|host| host.allows(&authority, port)) {
-            return Err(FetchError::HostNotAllowed { is_redirected });
-        }
-        let server = Server { host: authority.host, address: authority.address(), port, tls };
-        let (connect, handshake) = (self.config.connect_timeout, self.config.handshake_timeout);
-        let mut socket = self.dialer.dial(server, self.clock, Limits { connect, handshake }).await?;
-        let (offset, validator) = (self.at, self.validator.for_if_range());
-        let exchange = async {
-            let sent = request::send(&mut socket, target, offset, validator, text, rest).await;
-            sent.ok_or(FetchError::Connect)?;
-            read_head(&mut socket, target, text, rest).await
-        };
-        let limit = self.config.first_byte_timeout;
-        let (answer, held) = within(self.clock, limit, exchange).await.map_err(|_| FetchError::Timeout)??;
-        if let Some(location) = answer.location {
-            return location.map(|()| false).map_err(FetchError::BadRedirect);
-        }
-        let place = self.judge(&answer)?;
-        let framing = match (answer.framing, answer.part) {
-            (Framing::Close, Some(part)) => Framing::Length(part.len),
-            (framing, _) => framing,
-        };
-        let now = self.clock.now();
-        self.answer = Some(Arriving {
-            body: Body::new(socket, held.start + MAX_TARGET..held.end + MAX_TARGET, framing),
-            room: answer.part.map_or(u32::MAX, |part| part.len),
-            is_whole: place != BodyStart::AsAsked,
-            pace: Pace { deadline: now + self.config.stall_timeout, handed: now, arrived: 0 },
-        });
-        if place == BodyStart::StartOver { Err(FetchError::StartOver) } else { Ok(true) }
+        true
     }
 
     /// Decides by the head whether the body is what was asked for, and where in the file it begins.
-    fn judge(&mut self, answer: &Answer) -> Result<BodyStart, FetchError> {
+    fn judge(&mut self, answer: &Answer, end: u32) -> Result<BodyStart, FetchError> {
         match answer.kind {
             Kind::Whole | Kind::Part => {}
             // The file has no more bytes than are here already, and the image wants more.
@@ -325,9 +275,13 @@ impl<'a, N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'a, N
         let has_other_total = total.zip(self.total).is_some_and(|(now, before)| now != before);
         let has_other_version = self.validator != answer.validator;
         if answer.kind == Kind::Part {
-            let part = answer.part.filter(|_| self.at > 0).ok_or(FetchError::BadResponse)?;
+            let was_asked = self.at > 0 || end < u32::MAX;
+            let part = answer.part.filter(|_| was_asked).ok_or(FetchError::BadResponse)?;
+            if self.at == 0 {
+                // The first part of a file tells which version it is of.
+                (self.total, self.validator) = (total, answer.validator.clone());
             // A part need not repeat the date it was asked for by (RFC 9110 section 15.3.7).
-            if has_other_total || has_other_version && self.validator.is_like(&answer.validator) {
+            } else if has_other_total || has_other_version && self.validator.is_like(&answer.validator) {
                 return Err(self.waste());
             }
             if part.first != self.at || answer.length.is_some_and(|length| length != part.len) {
@@ -381,26 +335,4 @@ enum BodyStart {
     Start,
     /// At the start, and what was read before does not count.
     StartOver,
-}
-
-impl<S: embedded_io_async::Read<Error: MayBeTls>> Arriving<S> {
-    fn consume(&mut self, count: u32) {
-        self.body.consume(count);
-        self.room = self.room.saturating_sub(count);
-        self.pace.arrived = self.pace.arrived.saturating_add(count);
-    }
-}
-
-impl Pace {
-    /// Returns how long to wait for the next bytes. Time the reader took is not the server's fault.
-    fn wait(&mut self, clock: &impl Clock, config: &HttpConfig) -> Duration {
-        let now = clock.now();
-        self.deadline += now.saturating_sub(self.handed);
-        self.handed = now;
-        if self.arrived >= config.least_rate {
-            self.arrived = 0;
-            self.deadline = now + config.stall_timeout;
-        }
-        self.deadline.saturating_sub(now)
-    }
 }

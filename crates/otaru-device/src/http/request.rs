@@ -3,19 +3,30 @@
 use core::fmt::{self, Write as _};
 
 use embedded_io_async::Write;
+use otaru_format::url::Scheme;
 
 use super::url::Target;
 
 /// Bytes of a request but for its path: the longest host, the longest validator, and the fields round them.
 const FIELDS: usize = 600;
 
-/// Sends the request for the bytes from `offset` on, at once unless the path is long; `None` if that fails. `text` is
-/// the target's, `buf` takes the request.
+/// Bytes of a file that are asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'v> {
+    /// The first of them.
+    pub(super) from: u32,
+    /// The byte behind the last of them, [`u32::MAX`] for all there are.
+    pub(super) end: u32,
+    /// Version of the file that the first answer had.
+    pub(super) validator: Option<&'v str>,
+}
+
+/// Sends the request for these bytes, at once unless the path is long; `None` if that fails. Over TLS the connection is to be kept.
+/// `text` is the target's, `buf` takes the request.
 pub(super) async fn send<W: Write>(
     socket: &mut W,
     target: &Target,
-    offset: u32,
-    validator: Option<&str>,
+    wanted: Wanted<'_>,
     text: &[u8],
     buf: &mut [u8],
 ) -> Option<()> {
@@ -29,18 +40,22 @@ pub(super) async fn send<W: Write>(
     request.add(b" HTTP/1.1\r\nHost: ")?;
     request.add(target.authority(text))?;
     request.add(
-        concat!(
-            "\r\nUser-Agent: otaru/",
-            env!("CARGO_PKG_VERSION"),
-            "\r\nAccept-Encoding: identity\r\nConnection: close\r\n"
-        )
-        .as_bytes(),
+        concat!("\r\nUser-Agent: otaru/", env!("CARGO_PKG_VERSION"), "\r\nAccept-Encoding: identity\r\n")
+            .as_bytes(),
     )?;
-    if offset > 0 {
-        write!(request, "Range: bytes={offset}-\r\n").ok()?;
-        if let Some(validator) = validator {
-            write!(request, "If-Range: {validator}\r\n").ok()?;
+    if target.scheme() == Scheme::Http {
+        request.add(b"Connection: close\r\n")?;
+    }
+    let Wanted { from, end, validator } = wanted;
+    if from > 0 || end < u32::MAX {
+        write!(request, "Range: bytes={from}-").ok()?;
+        if end < u32::MAX {
+            write!(request, "{}", end.saturating_sub(1)).ok()?;
         }
+        request.add(b"\r\n")?;
+    }
+    if let Some(validator) = validator.filter(|_| from > 0) {
+        write!(request, "If-Range: {validator}\r\n").ok()?;
     }
     request.add(b"\r\n")?;
     socket.write_all(&request.buf[..request.len]).await.ok()?;

@@ -54,10 +54,10 @@ fn body(answer: &[u8], piece: usize) -> Result<(Vec<u8>, bool), FetchError> {
     target.follow(b"http://h/a/b", &mut text).map_err(FetchError::BadUrl)?;
     let mut socket = Pieces(answer, piece);
     let (answer, held) = ready(read_head(&mut socket, &mut target, &mut text, &mut buf))?;
-    let mut body = Body::new(socket, held, answer.framing);
+    let mut body = Body::new(held, answer.framing);
     let mut all = Vec::new();
     loop {
-        let len = ready(body.fill(&mut buf))?;
+        let len = ready(body.fill(&mut socket, &mut buf))?;
         if len == 0 {
             return Ok((all, body.is_whole()));
         }

@@ -17,6 +17,9 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// None yet.
+    pub(super) const EMPTY: Self = Self { authority: 0, path: 0, all: 0, scheme: Scheme::Http };
+
     /// Host and port as the `Host` field has them.
     pub(super) fn authority<'b>(&self, text: &'b [u8]) -> &'b [u8] {
         text.get(..self.authority).unwrap_or_default()

@@ -75,6 +75,11 @@ impl<'a> Payload<'a> {
         Ok(Self { kind, offset, len, frames })
     }
 
+    /// Returns the offset behind the last byte, counted from the start of the payload area.
+    pub const fn end(&self) -> u32 {
+        self.offset.saturating_add(self.len)
+    }
+
     /// Checks the payload against the image's blocks.
     pub(super) fn check(&self, blocks: &Blocks<'_>, image: &Digest) -> Result<(), ReleaseError> {
         match self.kind {

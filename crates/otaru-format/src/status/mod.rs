@@ -5,11 +5,13 @@ mod epoch;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use code::Code;
 pub use epoch::{BadEpoch, Epoch};
 use serde::{Deserialize, Serialize};
 pub use state::UpdateState;
+pub use tls::{CaIds, Dates, TlsReport};
 
 use crate::digest::Digest;
 use crate::json::Writer;
@@ -101,6 +103,9 @@ pub struct Status<S> {
     /// offered vouches for the firmware.
     #[serde(skip_serializing_if = "is_false", default)]
     pub left_tls: bool,
+    /// TLS of the connection to the broker; `None` where there is none, and for devices that do not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default = "none")]
+    pub tls: Option<TlsReport<S>>,
     /// Why the device started last.
     pub boot: S,
     /// Seconds since then.
@@ -194,6 +199,12 @@ impl<S: AsRef<str>> Status<S> {
         }
         if self.left_tls {
             json.flag("left_tls", true);
+        }
+        if let Some(tls) = &self.tls {
+            json.open("tls");
+            json.text("trusts", tls.trusts.as_ref());
+            json.text("dates", tls.dates.as_str());
+            json.close();
         }
         json.text("boot", self.boot.as_ref());
         json.number("uptime", self.uptime.into());

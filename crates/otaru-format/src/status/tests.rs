@@ -1,4 +1,5 @@
 use super::*;
+use std::borrow::ToOwned as _;
 use std::string::String;
 
 #[test]
@@ -20,6 +21,7 @@ fn a_report_leads_back_on_a_host() {
         failed: Some(FailedImage { version: "2.0", image: Digest::of(b"y"), boots: 3 }),
         guards_lost: false,
         left_tls: false,
+        tls: None,
         boot: "panic",
         uptime: 7,
         rssi: None,
@@ -43,6 +45,7 @@ fn a_report_leads_back_on_a_host() {
         deployment: Some("d-7"),
         guards_lost: true,
         left_tls: true,
+        tls: Some(TlsReport { trusts: "0123456789abcdef", dates: Dates::ClockUnknown }),
         rssi: Some(-71),
         free_stack: Some(16_384),
         order: Some(u64::MAX),
@@ -84,6 +87,24 @@ fn words_of_newer_devices_are_unknown() {
     assert!(!status.state.is_final());
     let error = status.error.unwrap();
     assert_eq!((error.code, error.detail.as_str()), (Code::Unknown, "full moon"));
+}
+
+#[test]
+fn cas_are_named_by_the_start_of_their_digest_as_far_as_they_are_few() {
+    let named = CaIds::of([&b"one"[..], b"two"]);
+    let digests =
+        [Digest::of(b"one"), Digest::of(b"two")].map(|digest| std::format!("{digest}")[..16].to_owned());
+    assert_eq!(named.as_str(), digests.join(" "));
+    assert_eq!(CaIds::of([&b"x"[..]; CaIds::MOST]).as_str().len(), 67);
+    assert_eq!(CaIds::of([&b"x"[..]; CaIds::MOST + 1]).as_str(), "");
+}
+
+#[test]
+fn words_about_dates_are_read_back_as_themselves() {
+    for dates in [Dates::Checked, Dates::ClockUnknown, Dates::Unchecked, Dates::Unknown] {
+        assert_eq!(serde_json::to_string(&dates).unwrap(), std::format!("\"{dates}\""));
+    }
+    assert_eq!(serde_json::from_str::<Dates>("\"sometimes\"").unwrap(), Dates::Unknown);
 }
 
 #[test]

@@ -5,7 +5,9 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use otaru_api::{ChangeDevice, Cursor, DeploymentInShort, DeviceDetails, DeviceEvent, Release, Timestamp};
+use otaru_api::{
+    ChangeDevice, Cursor, DeploymentInShort, DeviceDetails, DeviceEvent, Release, Timestamp, TrustedCa,
+};
 use otaru_format::partition::SlotName;
 use rusqlite::Connection;
 use serde_json::Value;
@@ -24,9 +26,11 @@ use crate::devices::commands;
 use crate::devices::details::details;
 use crate::devices::history;
 use crate::devices::rows;
+use crate::devices::trusted;
 use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::releases;
+use crate::tls::KnownCa;
 
 /// Events on a page.
 const ROWS: u32 = 40;
@@ -117,7 +121,7 @@ async fn page(
         } else {
             ""
         }),
-        facts: details.report.as_ref().map(facts).unwrap_or_default(),
+        facts: details.report.as_ref().map(|report| facts(report, &app.cas.all())).unwrap_or_default(),
         started: started(details.report.as_ref(), reported_at),
         fault: details.report.as_ref().and_then(|report| fault(&report["error"])),
         contested: contested.map(|contested| sentence(&contested.detail)),
@@ -144,11 +148,14 @@ fn slot(report: &Value) -> Option<String> {
     Some(SlotName(slot.try_into().ok()?).to_string())
 }
 
-fn facts(report: &Value) -> Vec<(&'static str, String)> {
+fn facts(report: &Value, known: &[KnownCa]) -> Vec<(&'static str, String)> {
     let text = |name: &str| report[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let confirmed = report["confirmed"].as_bool().map(|yes| if yes { "yes" } else { "not yet" }.to_owned());
     let signal = report["rssi"].as_i64().map(|dbm| format!("{dbm} dBm, {}", strength(dbm)));
     let bytes = |name: &str| report[name].as_u64().map(|bytes| show::many(bytes, "byte"));
+    let trusts = trusted::of_report(Some(report), known);
+    let trusts: Vec<String> = trusts.iter().map(TrustedCa::title).collect();
+    let dates = report["tls"]["dates"].as_str().map(show::words);
     let all = [
         ("Slot", slot(report)),
         ("Confirmed", confirmed),
@@ -156,6 +163,8 @@ fn facts(report: &Value) -> Vec<(&'static str, String)> {
         ("Wi-Fi signal", signal),
         ("Least free heap", bytes("free_heap")),
         ("Least free stack", bytes("free_stack")),
+        ("Trusts", Some(trusts.join(", ")).filter(|text| !text.is_empty())),
+        ("Certificate dates", dates),
     ];
     all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
 }

@@ -8,7 +8,7 @@ use otaru_api::{Device, FleetCounts, VersionCount};
 use rusqlite::Connection;
 
 use super::chart::{self, Part};
-use super::page::{Page, draw};
+use super::page::{Page, draw, sentence};
 use super::rollouts::Row;
 use super::shell::{Section, Shell};
 use super::show::{self, Tone};
@@ -16,6 +16,7 @@ use super::visitor::Visitor;
 use crate::app::{App, Shared};
 use crate::db::DbError;
 use crate::devices::list::{self, Filter, Order, Sort};
+use crate::devices::trusted;
 use crate::rollouts::rows;
 
 /// Versions that are shown; the rest is one line.
@@ -43,6 +44,8 @@ struct OverviewPage {
     releases: u64,
     /// Warning that there is no room for more devices, or was none for some.
     no_room: Option<String>,
+    /// CAs that are about to end.
+    ending: Vec<String>,
     /// Address of the broker, for the hint how to connect a first device.
     broker: String,
     dev: bool,
@@ -83,7 +86,9 @@ async fn show(State(app): State<Shared>, visitor: Visitor) -> Page {
     let shown = read.fleet.versions.iter().filter(|version| !version.version.is_empty()).take(VERSIONS);
     let versions: Vec<Version> = shown.map(version).collect();
     let counted: u64 = versions.iter().map(|version| version.parts[0].number).sum();
+    let ending = trusted::ending_now(&app).await?;
     draw(&OverviewPage {
+        ending: ending.iter().map(|ca| sentence(&ca.detail)).collect(),
         no_room: no_room(&app, read.fleet.total),
         shell: Shell::new(&visitor, Section::Overview, "Overview").live("device rollout deployment release"),
         health: health(&read.fleet),

@@ -4,7 +4,7 @@ use otaru_api::{DeploymentInShort, DeviceDetails, Name};
 use otaru_rollout::DeviceId;
 use rusqlite::Connection;
 
-use super::rows;
+use super::{rows, trusted};
 use crate::app::App;
 use crate::problem::Problem;
 
@@ -28,11 +28,18 @@ pub(crate) fn details(tx: &Connection, id: &DeviceId) -> Result<DeviceDetails, P
         })
     })?;
     let deployments = deployments.collect::<Result<_, _>>()?;
-    Ok(DeviceDetails { device, report: rows::report(tx, id)?, deployments, contested: None })
+    Ok(DeviceDetails {
+        device,
+        report: rows::report(tx, id)?,
+        deployments,
+        contested: None,
+        trusts: Vec::new(),
+    })
 }
 
-/// Adds what the broker knows of the device.
+/// Adds what the broker knows of the device, and what the server does of the CAs that it trusts.
 pub(crate) fn and_contested(details: DeviceDetails, app: &App) -> DeviceDetails {
     let contested = app.connections.contested(&details.device.id);
-    DeviceDetails { contested, ..details }
+    let trusts = trusted::of_report(details.report.as_ref(), &app.cas.all());
+    DeviceDetails { contested, trusts, ..details }
 }

@@ -39,6 +39,8 @@ pub struct Filter {
     pub health: Option<String>,
     /// Whether they can be reached.
     pub reachable: Option<bool>,
+    /// They trust this CA over TLS, and no other.
+    pub only_trusts: Option<String>,
     /// Why they last failed.
     pub error_code: Option<String>,
     /// They have a deployment in this rollout.
@@ -116,6 +118,10 @@ pub struct Order {
     pub limit: u32,
 }
 
+/// Devices that trust this CA and no other, by their last report.
+const ONLY_TRUSTS: &str =
+    "CASE WHEN json_valid(d.report) THEN json_extract(d.report, '$.tls.trusts') END = ?";
+
 /// Conditions in SQL, with what they are compared to.
 struct Where {
     text: String,
@@ -143,6 +149,7 @@ impl Where {
             ("d.chip = ?", &filter.chip),
             ("d.state = ?", &filter.state),
             ("d.error_code = ?", &filter.error_code),
+            (ONLY_TRUSTS, &filter.only_trusts),
             (health.as_str(), &filter.health),
         ];
         for (condition, value) in columns {

@@ -14,3 +14,4 @@ pub mod recent;
 
 pub mod rows;
 pub mod tags;
+pub(crate) mod trusted;

@@ -33,6 +33,7 @@ pub(crate) fn filter(query: DeviceQuery) -> Result<Filter, Problem> {
         state,
         health,
         reachable: query.reachable,
+        only_trusts: given(query.only_trusts),
         error_code,
         rollout: query.rollout,
         standing,

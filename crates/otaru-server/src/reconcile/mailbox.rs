@@ -241,6 +241,7 @@ mod tests {
             failed: None,
             guards_lost: false,
             left_tls: false,
+            tls: None,
             boot: "power_on".to_owned(),
             uptime: 1,
             rssi: None,

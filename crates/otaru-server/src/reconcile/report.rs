@@ -55,6 +55,9 @@ pub fn bounded(mut report: Status<String>) -> Status<String> {
     if let Some(error) = &mut report.error {
         cut(&mut error.detail, SENTENCE);
     }
+    if let Some(tls) = &mut report.tls {
+        cut(&mut tls.trusts, SENTENCE);
+    }
     if let Some(failed) = &mut report.failed {
         cut(&mut failed.version, NAME);
     }
@@ -71,7 +74,7 @@ mod tests {
             "device": text, "chip": text, "state": "failed", "project": text, "product": text, "version": text,
             "image": image, "slot": 0, "confirmed": true, "deployment": text,
             "error": {"code": "timeout", "detail": text},
-            "failed": {"version": text, "image": image, "boots": 1}, "boot": text, "uptime": 1, "more": text,
+            "failed": {"version": text, "image": image, "boots": 1}, "tls": {"trusts": text, "dates": "checked"}, "boot": text, "uptime": 1, "more": text,
         })
         .to_string()
     }
@@ -91,7 +94,7 @@ mod tests {
         let report = read(full(&long).as_bytes()).unwrap();
         let value = serde_json::to_value(&report).unwrap();
         let cut = texts(&value).into_iter().filter(|text| text.contains('ä')).collect::<Vec<_>>();
-        assert_eq!(cut.len(), 9, "all but the one that no report has: {value}");
+        assert_eq!(cut.len(), 10, "all but the one that no report has: {value}");
         for text in cut {
             assert!(text.ends_with('…') && text.len() <= SENTENCE, "{text}");
         }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `broker` | the embedded broker, or where the other one is |
 //! | `doorkeeper` | who may come to the embedded broker |
+//! | `cas` | the warning that a CA is about to end which devices depend on |
 //! | `expiry` | the end of who is connected with a token that has expired |
 //! | `conversation` | the server's own connection to the broker |
 //! | `publisher` | messages of the outbox on their way to the broker |
@@ -13,6 +14,7 @@
 //! | `tls` | its certificate, and the listeners that speak TLS |
 
 mod broker;
+mod cas;
 mod conversation;
 mod doorkeeper;
 mod error;
@@ -135,6 +137,7 @@ impl Server {
         let look_now = LookNow::default();
         if let Some(tls) = tls {
             tls.check_name(&app.public_base);
+            app.cas.follow(tls.live());
             let (listener, transport, fresh) = tls.into_parts(&app, look_now.clone());
             tasks.spawn(site.serve(listener, transport, app.stop.clone()));
             tasks.spawn(fresh);
@@ -145,6 +148,7 @@ impl Server {
         }
         tasks.spawn(conversation::run(app.clone(), mqtt.clone()));
         tasks.spawn(expiry::run(app.clone()));
+        tasks.spawn(cas::run(app.clone()));
         tasks.spawn(work::run(app.clone()));
         tasks.spawn(jobs::run(app.clone(), app.stop.clone()));
         // Everything listens: nothing is left that could keep it from being shown.

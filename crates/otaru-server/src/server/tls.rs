@@ -59,6 +59,11 @@ impl ServerTls {
         Ok(Self { https, reload, live, transport: Transport::Tls(Arc::new(acceptor)), mqtt, own })
     }
 
+    /// Returns the certificate in use.
+    pub(super) fn live(&self) -> Arc<LiveCertificate> {
+        Arc::clone(&self.live)
+    }
+
     /// Returns the listening address of HTTPS.
     pub(super) fn address(&self, tls: &TlsConfig) -> SocketAddr {
         self.https.local_addr().unwrap_or(tls.https)

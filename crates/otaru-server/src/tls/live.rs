@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -32,6 +33,11 @@ impl LiveCertificate {
     /// Returns the facts of the one in use.
     pub fn facts(&self) -> Facts {
         self.0.read().unwrap_or_else(PoisonError::into_inner).facts.clone()
+    }
+
+    /// Returns the one in use and those behind it in its file, in DER.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).certified.cert.clone()
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `pair` | a certificate with its key, read from files and held against each other |
 //! | `device` | certificates of devices, and the authority that signs them |
 //! | `facts` | names, serial number and days of a certificate |
+//! | `known` | CAs that the server knows by name |
 //! | `live` | the certificate in use, which may be replaced while connections go on |
 //! | `reload` | files that change |
 //! | `own` | an authority of the server's own, for whoever has no certificate |
@@ -20,6 +21,7 @@ pub mod device;
 mod error;
 mod facts;
 mod failure;
+mod known;
 mod live;
 mod opening;
 pub mod own;
@@ -32,6 +34,7 @@ mod told;
 pub use acceptor::{Accepted, Acceptor};
 pub use error::TlsError;
 pub use facts::{Facts, FactsError};
+pub use known::{KnownCa, KnownCas};
 pub use live::LiveCertificate;
 pub use opening::PlainOnly;
 pub use pair::{Pair, PairFiles};

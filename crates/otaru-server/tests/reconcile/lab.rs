@@ -212,6 +212,7 @@ impl Lab {
             failed: None,
             guards_lost: false,
             left_tls: false,
+            tls: None,
             boot: "software".to_owned(),
             uptime: 1,
             rssi: None,

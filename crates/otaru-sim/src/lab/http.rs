@@ -35,7 +35,13 @@ impl Request {
 
     /// Returns the start of the requested range.
     pub fn from(&self) -> Option<usize> {
-        self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+        self.range()?.0
+    }
+
+    /// Returns start of the requested range, and the last byte where one is named.
+    fn range(&self) -> Option<(Option<usize>, Option<usize>)> {
+        let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        Some((first.parse().ok(), last.parse().ok()))
     }
 }
 
@@ -73,6 +79,7 @@ pub struct Http {
     handler: Rc<RefCell<Handler>>,
     requests: Rc<RefCell<Vec<Request>>>,
     sent: Rc<Cell<u64>>,
+    handshakes: Rc<Cell<usize>>,
 }
 
 impl Http {
@@ -83,10 +90,12 @@ impl Http {
             handler: Rc::new(RefCell::new(Rc::new(|_| vec![head(404, &[("Content-Length", "0")])]))),
             requests: Rc::default(),
             sent: Rc::default(),
+            handshakes: Rc::default(),
         };
         let this = http.clone();
         let serve = move |pipe| {
             let this = this.clone();
+            this.handshakes.update(|count| count + usize::from(matches!(pipe, Pipe::Tls(_))));
             async move { this.serve(pipe).await }
         };
         if tls.is_some() {
@@ -109,6 +118,11 @@ impl Http {
     /// Bytes that went to the network so far, headers included.
     pub fn sent(&self) -> u64 {
         self.sent.get()
+    }
+
+    /// TLS handshakes that were done so far.
+    pub fn handshakes(&self) -> usize {
+        self.handshakes.get()
     }
 
     async fn serve(&self, mut stream: Pipe) {
@@ -202,10 +216,11 @@ pub fn file(request: &Request, bytes: &[u8], etag: &str) -> Vec<Act> {
     let fits = request.header("if-range").is_none_or(|wanted| wanted == etag);
     match request.from().filter(|_| fits) {
         Some(from) if from < bytes.len() => {
-            let range = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
-            let length = (bytes.len() - from).to_string();
+            let last = request.range().and_then(|range| range.1).unwrap_or(usize::MAX).min(bytes.len() - 1);
+            let range = format!("bytes {from}-{last}/{}", bytes.len());
+            let length = (last + 1 - from).to_string();
             let headers = [("Content-Length", length.as_str()), ("Content-Range", &range), ("ETag", etag)];
-            vec![head(206, &headers), Act::Send(bytes[from..].to_vec())]
+            vec![head(206, &headers), Act::Send(bytes[from..=last].to_vec())]
         }
         Some(_) => {
             let range = format!("bytes */{}", bytes.len());

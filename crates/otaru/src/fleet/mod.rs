@@ -132,6 +132,7 @@ pub(crate) mod tests {
             failed: None,
             guards_lost: false,
             left_tls: false,
+            tls: None,
             boot: "power_on".into(),
             uptime: 1,
             rssi: None,

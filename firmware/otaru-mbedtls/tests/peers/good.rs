@@ -1,5 +1,7 @@
 //! Servers that are trusted.
 
+use otaru_device::Tls as _;
+use otaru_device::format::status::{CaIds, Dates, TlsReport};
 use rcgen::{BasicConstraints, IsCa, KeyPair};
 use rustls::version::{TLS12, TLS13};
 
@@ -53,6 +55,19 @@ async fn one_of_several_authorities_will_do() {
     for authority in &authorities {
         let chain = authority.chain("files.lan", |_| {});
         assert_good(&meet(&device, "files.lan", chain.server(&[&TLS12, &TLS13], None)).await);
+    }
+}
+
+#[test]
+fn reports_name_the_authorities_and_say_how_dates_are_checked() {
+    let authorities = ["a", "b"].map(Authority::new);
+    let ders = authorities.each_ref().map(Authority::der);
+    let cas = ders.each_ref().map(Vec::as_slice);
+    let named = CaIds::of(cas);
+    for (time, dated) in [(Time::Known(NOW), Dates::Checked), (Time::Past(NOW), Dates::ClockUnknown)] {
+        let device = Device::new(&cas, None, time);
+        let dates = if otaru_mbedtls::CHECKS_DATES { dated } else { Dates::Unchecked };
+        assert_eq!(device.tls.report(), TlsReport { trusts: named.as_str(), dates });
     }
 }
 

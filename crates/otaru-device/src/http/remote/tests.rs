@@ -3,6 +3,7 @@
 use core::cell::RefCell;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::task::Poll;
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::format;
 use std::string::String;

@@ -37,6 +37,9 @@ pub(super) struct List {
     /// List devices that failed with this code, such as `panic`
     #[arg(long, value_name = "CODE")]
     error: Option<String>,
+    /// List devices that trust this CA over TLS and no other, by the 16 digits that reports have
+    #[arg(long, value_name = "ID")]
+    only_trusts: Option<String>,
     /// List devices with a deployment in this rollout
     #[arg(long, value_name = "ID")]
     rollout: Option<u64>,
@@ -54,6 +57,7 @@ pub(super) async fn run(which: &List, server: &ServerArgs, output: Output) -> an
         ("versions", &which.versions),
         ("state", &which.state),
         ("error", &which.error),
+        ("only_trusts", &which.only_trusts),
         ("rollout", &rollout),
     ];
     let conditions: Vec<Condition> =

@@ -59,6 +59,9 @@ fn tell(details: &DeviceDetails) {
     line("retired", &since(device.retired_at));
     text("why", &why(details).unwrap_or_default());
     text("trouble", details.contested.as_ref().map_or("", |contested| &contested.detail));
+    for ca in &details.trusts {
+        text("trusts", &ca.title());
+    }
     line("reachable", if device.reachable { "yes" } else { "no" });
     line("changed", &since(device.last_seen));
     for deployment in &details.deployments {
