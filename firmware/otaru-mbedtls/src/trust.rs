@@ -9,8 +9,8 @@ use pem_rfc7468::LineEnding;
 
 use crate::reason::is_memory;
 
-/// Largest number of CAs.
-pub const MOST_CAS: usize = 4;
+/// Largest number of CAs: four of one's own, and six public roots beside them.
+pub const MOST_CAS: usize = 10;
 
 /// Certificate of a device and its key, as DER.
 #[derive(Clone, Copy)]
