@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
-use otaru_setup::file::{Contents, Tls, Updates};
+use otaru_setup::file::{Contents, Preset, Tls, Updates};
 
 const CREDENTIALS: &str = "OTARU_CREDENTIALS";
 const VERSION: &str = "OTARU_VERSION";
@@ -28,9 +28,14 @@ fn main() {
     built();
 }
 
-/// Whether the firmware has TLS.
-fn has_tls() -> bool {
-    env::var_os("CARGO_FEATURE_WITH_TLS").is_some()
+/// TLS of the firmware.
+fn preset() -> Option<Preset> {
+    let features = [
+        ("CARGO_FEATURE_TLS_PREBUILT", Preset::Prebuilt),
+        ("CARGO_FEATURE_TLS_ANY_SERVER", Preset::AnyServer),
+        ("CARGO_FEATURE_TLS", Preset::OwnServer),
+    ];
+    features.into_iter().find_map(|(feature, preset)| env::var_os(feature).map(|_| preset))
 }
 
 /// Writes a file that the firmware takes in.
@@ -46,7 +51,7 @@ fn page() {
     const BOX: &str = r#"<label><input name="tls" type="checkbox" style="width:auto"> over TLS, usually at port 8883</label>"#;
     println!("cargo::rerun-if-changed=src/setup.html");
     let page = include_str!("src/setup.html")
-        .replace("{tls}\n", &if has_tls() { format!("{BOX}\n") } else { String::new() });
+        .replace("{tls}\n", &if preset().is_some() { format!("{BOX}\n") } else { String::new() });
     put("setup.html", page);
 }
 
@@ -115,12 +120,10 @@ fn credentials() {
         }
     };
     match otaru_setup::file::read(&text) {
-        Ok(contents) if contents.tls.is_some() && !has_tls() => fail(&format!(
-            "{} has [tls], and this firmware is built without: say `cargo xtask firmware --tls own-server`, or name the \
-             feature tls",
-            file.display()
-        )),
-        Ok(contents) => write(&contents),
+        Ok(contents) => match contents.unfit(preset()) {
+            Some(why) => fail(&format!("{}: {why}", file.display())),
+            None => write(&contents),
+        },
         Err(error) => {
             let example = "network_credentials.example.toml shows how it should look";
             fail(&format!("{}:{}: {}; {example}", file.display(), error.line, error.what));
@@ -144,7 +147,7 @@ fn write(contents: &Contents) {
 
 /// TLS, as an expression.
 fn tls_of(tls: &Tls) -> String {
-    let Tls { cas, identity, time_server } = tls;
+    let Tls { cas, public: _, identity, time_server } = tls;
     let cas: String = cas.iter().map(|ca| format!("&{ca:?}, ")).collect();
     let identity = identity.as_ref().map(|(certificate, key)| format!("(&{certificate:?}, &{key:?})"));
     let identity = identity.map_or_else(|| "None".to_owned(), |identity| format!("Some({identity})"));

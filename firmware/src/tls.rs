@@ -7,6 +7,8 @@ use otaru_esp_hal::RadioRng;
 use otaru_mbedtls::{Identity, MbedTls, Trust, WallClock};
 use static_cell::StaticCell;
 
+use crate::chip::BUDGET;
+
 /// Settings that `build.rs` read of `[tls]`: CAs, the device's certificate and its key, and the server that is asked for the time.
 type BuiltIn = (&'static [&'static [u8]], Option<(&'static [u8], &'static [u8])>, Option<&'static str>);
 const BUILT_IN: BuiltIn = include!(concat!(env!("OUT_DIR"), "/tls.rs"));
@@ -19,6 +21,11 @@ const NEEDS: usize = match cfg!(any(feature = "tls-any-server", feature = "tls-p
     true => 44 * 1024,
     false => 24 * 1024,
 };
+
+const _: () = assert!(
+    BUDGET.left_for_tls() as usize >= NEEDS,
+    "this chip has no memory for TLS beside its radio: build its firmware without, and have its updates signed"
+);
 
 /// The time.
 pub(crate) static CLOCK: WallClock = WallClock::new(BUILT, uptime);

@@ -58,7 +58,7 @@ enum Check {
     Packages,
     /// The crates of the device compile for a chip
     Chip,
-    /// The firmware and its example build for esp32c3 and esp32c6, and esptool accepts them
+    /// The firmware, also with TLS, and its example build for esp32c3 and esp32c6, and esptool accepts them
     Firmware,
     /// The crates of the device, and the firmware, are right for Xtensa too
     Xtensa,

@@ -51,6 +51,12 @@ impl Chip {
         }
     }
 
+    /// Features of the firmware: the chip, and TLS where the chip has the memory for it.
+    fn features(self) -> String {
+        let tls = if self == Self::Esp32s3 { ",tls-prebuilt" } else { "" };
+        format!("{}{tls}", self.name())
+    }
+
     fn target(self) -> String {
         format!("xtensa-{}-none-elf", self.name())
     }
@@ -108,13 +114,13 @@ fn check_crates(way: &Toolchain, chips: &[Chip]) -> Result<()> {
     run(command.args(["--package", "otaru-format", "--package", "otaru-device", "--lib"]))
 }
 
-/// The firmware, with the credentials of its example.
+/// The firmware, with the credentials of its example. What of it is for a firmware without TLS only is read for the other chips.
 fn check_firmware(way: &Toolchain, chip: Chip) -> Result<()> {
     // Started there, for cargo reads the settings of the folder it is started in.
     let folder = root().join("firmware");
     let mut command = way.cargo(&folder, &[chip]);
     command.env("OTARU_CREDENTIALS", folder.join("network_credentials.example.toml"));
-    run(command.args(["--features", chip.name()]))
+    run(command.args(["--features", &chip.features()]))
 }
 
 /// Finds how to check, or why not.

@@ -37,13 +37,16 @@ struct Use {
 /// Prints all budgets.
 pub(crate) fn print_all() {
     println!(
-        "| chip | main memory | code in it | variables | heap, with what lies behind | stack | compressed, patches |"
+        "| chip | main memory | code in it | variables | heap, with what lies behind | of it for TLS | stack | compressed, patches |"
     );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | --- |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |");
     for (chip, budget, lzma) in CHIPS {
         let Budget { segment, code, variables, others: _, heap, reclaimed, stack } = budget;
         let lzma = if lzma { "yes" } else { "no" };
-        println!("| {chip} | {segment} | {code} | {variables} | {heap} + {reclaimed} | {stack} | {lzma} |");
+        let tls = budget.left_for_tls();
+        println!(
+            "| {chip} | {segment} | {code} | {variables} | {heap} + {reclaimed} | {tls} | {stack} | {lzma} |"
+        );
     }
 }
 

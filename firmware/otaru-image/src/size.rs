@@ -25,6 +25,8 @@ struct Cost {
     crates: Crates,
     /// Static RAM: variables, and code that must not be in flash.
     ram: u64,
+    /// The heap, with what of it lies behind the main memory.
+    heap: u64,
     /// Main memory that is left for the stack.
     stack: u64,
     /// The agent's workspace, and its sockets.
@@ -57,13 +59,13 @@ pub(crate) fn compare(chip: &str, with: &Path, without: &Path) -> Result<()> {
 
 /// Prints what TLS costs: a firmware without, and with either preset.
 pub(crate) fn compare_tls(chip: &str, programs: [&Path; 3]) -> Result<()> {
-    println!("| {chip}, TLS | flash | more | static RAM | left for the stack |");
-    println!("| --- | ---: | ---: | ---: | ---: |");
+    println!("| {chip}, TLS | flash | more | static RAM | heap | left for the stack |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
     let mut first = None;
     for (name, program) in ["none", "own server", "any server"].into_iter().zip(programs) {
         let cost = measure(program)?;
         let more = cost.flash.saturating_sub(*first.get_or_insert(cost.flash));
-        println!("| {name} | {} | {more} | {} | {} |", cost.flash, cost.ram, cost.stack);
+        println!("| {name} | {} | {more} | {} | {} | {} |", cost.flash, cost.ram, cost.heap, cost.stack);
     }
     Ok(())
 }
@@ -165,6 +167,7 @@ fn measure(path: &Path) -> Result<Cost> {
         }
     }
     let (workspace, sockets) = (variable(&program, "WORKSPACE"), variable(&program, "SOCKETS"));
+    let heap = variable(&program, "HEAP");
     let data = |size: &u64| *size >= 1024;
     let mut largest: Vec<(String, u64)> = program
         .symbols()
@@ -174,5 +177,5 @@ fn measure(path: &Path) -> Result<Cost> {
         .collect();
     largest.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
     largest.truncate(12);
-    Ok(Cost { flash, crates: crates(path, &program)?, ram, stack, workspace, sockets, largest })
+    Ok(Cost { flash, crates: crates(path, &program)?, ram, heap, stack, workspace, sockets, largest })
 }

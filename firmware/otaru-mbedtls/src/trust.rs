@@ -10,8 +10,8 @@ use pem_rfc7468::LineEnding;
 
 use crate::reason::is_memory;
 
-/// Largest number of CAs.
-pub const MOST_CAS: usize = CaIds::MOST;
+/// Largest number of CAs: four of one's own, and six public roots beside them.
+pub const MOST_CAS: usize = 10;
 
 /// Certificate of a device and its key, as DER.
 #[derive(Clone, Copy)]
@@ -81,7 +81,7 @@ impl fmt::Display for TrustError {
 impl core::error::Error for TrustError {}
 
 impl Trust {
-    /// Reads CAs, as DER, and what the device shows to a server that asks. A certificate that a server has made itself may be one of the
+    /// Reads CAs, as DER, those of one's own first, and what the device shows to a server that asks. A certificate that a server has made itself may be one of the
     /// CAs.
     ///
     /// # Errors
@@ -93,7 +93,8 @@ impl Trust {
         for (index, ca) in cas.iter().enumerate() {
             certificate(X509::DER(ca), TrustError::Ca(index + 1))?;
         }
-        let names = CaIds::of(cas.iter().copied());
+        // One's own come first, and those are what a change of CAs is about.
+        let names = CaIds::of(cas.iter().copied().take(CaIds::MOST));
         let cas = chain(cas)?;
         Ok(Self { cas, names, identity: identity.map(credentials).transpose()? })
     }

@@ -2,14 +2,17 @@
 //!
 //! An error is told with its line, and without the line's text: it may be a password.
 
-use std::fmt;
+mod error;
+mod tls;
 
 use otaru_format::url::{AllowedHost, NO_ALLOWED_HOST};
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use self::error::FileError;
+use self::tls::TlsTable;
+pub use self::tls::{Preset, TIME_SERVER, Tls};
 use crate::settings::{Invalid, MQTT, MQTT_TLS, Settings};
-use crate::trust::{self, BadPem, MOST_CAS};
 use crate::updates::{self, PublicKey};
 
 /// Contents of the file.
@@ -23,30 +26,23 @@ pub struct Contents {
     pub tls: Option<Tls>,
 }
 
-/// Whom a device trusts over TLS, and what it shows of itself. This is built in, too.
-#[derive(PartialEq, Eq)]
-pub struct Tls {
-    /// CAs, as DER.
-    pub cas: Vec<Vec<u8>>,
-    /// The device's certificate and its key, as DER.
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
-    /// Server that is asked for the time; `None` if nobody is.
-    pub time_server: Option<String>,
-}
-
-impl fmt::Debug for Tls {
-    /// Without the key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls")
-            .field("cas", &self.cas.len())
-            .field("identity", &self.identity.is_some())
-            .field("time_server", &self.time_server)
-            .finish()
+impl Contents {
+    /// Returns why a firmware with this TLS, or with none, cannot have these credentials; `None` if it can.
+    pub fn unfit(&self, preset: Option<Preset>) -> Option<&'static str> {
+        let tls = self.tls.as_ref()?;
+        match preset {
+            None => Some(
+                "the file has [tls], and this firmware is built without: say `cargo xtask firmware --tls own-server`, or name \
+                 the feature tls",
+            ),
+            Some(Preset::OwnServer) if tls.public => Some(
+                "ca = \"public\" needs RSA and P-384, which the preset own-server leaves out: say `cargo xtask firmware --tls \
+                 any-server`, or name the feature tls-any-server",
+            ),
+            Some(_) => None,
+        }
     }
 }
-
-/// Server that is asked for the time where no other is named.
-pub const TIME_SERVER: &str = "pool.ntp.org";
 
 /// Updates that a device takes. This is built in and cannot be changed on the set-up page.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,23 +54,6 @@ pub struct Updates {
     /// The hosts that firmware is fetched from; none are any.
     pub hosts: Vec<String>,
 }
-
-/// Error, and its line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileError {
-    /// The line, from 1.
-    pub line: usize,
-    /// A sentence.
-    pub what: String,
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.what)
-    }
-}
-
-impl std::error::Error for FileError {}
 
 /// The file, with one network or several.
 #[derive(Deserialize)]
@@ -89,15 +68,6 @@ struct File<W> {
     device: Device,
     updates: Option<Spanned<UpdatesTable>>,
     tls: Option<TlsTable>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TlsTable {
-    ca: Spanned<String>,
-    certificate: Option<Spanned<String>>,
-    key: Option<Spanned<String>>,
-    time_server: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -161,7 +131,7 @@ pub fn read(text: &str) -> Result<Contents, FileError> {
     };
     let wrong = |offset: usize, what: &str| FileError { line: at(offset), what: what.to_owned() };
     let updates = trusted_updates(file.updates, &wrong)?;
-    let tls = file.tls.map(|table| tls(table, &wrong)).transpose()?;
+    let tls = file.tls.map(|table| tls::read(table, &wrong)).transpose()?;
     let told_by_phone = file.ssid.is_none() && file.wifi.is_none() && file.broker.is_none();
     if told_by_phone && file.device.name.is_none() && file.device.topic.is_none() {
         return Ok(Contents { settings: None, updates, tls });
@@ -202,38 +172,6 @@ pub fn read(text: &str) -> Result<Contents, FileError> {
 
 const NOBODY: &str =
     "tls = true needs to know whom to trust: [tls] with ca = '''…''', the PEM text of the broker's CA";
-
-/// Reads whom TLS trusts.
-fn tls(table: TlsTable, wrong: &impl Fn(usize, &str) -> FileError) -> Result<Tls, FileError> {
-    let bad = |at: &Spanned<String>| {
-        let at = at.span().start;
-        move |error: BadPem| wrong(at, &error.to_string())
-    };
-    let TlsTable { ca, certificate, key, time_server } = table;
-    let cas = trust::certificates(ca.get_ref(), MOST_CAS).map_err(bad(&ca))?;
-    let identity = match (certificate, key) {
-        (None, None) => None,
-        (Some(certificate), Some(key)) => {
-            let found = trust::certificates(certificate.get_ref(), 1).map_err(bad(&certificate))?;
-            let key = trust::private_key(key.get_ref()).map_err(bad(&key))?;
-            found.into_iter().next().map(|certificate| (certificate, key))
-        }
-        (Some(alone), None) | (None, Some(alone)) => {
-            return Err(wrong(alone.span().start, "certificate and key go together"));
-        }
-    };
-    let time_server = match time_server {
-        None => Some(TIME_SERVER.to_owned()),
-        Some(server) if server.get_ref() == "off" => None,
-        Some(server) => {
-            let named = otaru_format::name::host(server.get_ref());
-            let at = server.span().start;
-            named.map_err(|why| wrong(at, &format!("the time server {}", why.as_str())))?;
-            Some(server.into_inner())
-        }
-    };
-    Ok(Tls { cas, identity, time_server })
-}
 
 /// Reads whose updates are taken. Without a key, taking unsigned ones must have been chosen: it is all or nothing then.
 fn trusted_updates(
@@ -320,6 +258,21 @@ mod tests {
     const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAMCAQc=\n-----END CERTIFICATE-----\n";
 
     #[test]
+    fn credentials_fit_the_tls_that_is_built() {
+        let file = |table: &str| read(&format!("{UNSIGNED}{table}")).unwrap();
+        let (without, own, public) =
+            (file(""), file(&format!("[tls]\nca = '''{PEM}'''")), file("[tls]\nca = 'public'"));
+        for preset in [Preset::OwnServer, Preset::AnyServer, Preset::Prebuilt] {
+            assert_eq!((without.unfit(Some(preset)), own.unfit(Some(preset))), (None, None));
+        }
+        assert_eq!(without.unfit(None), None);
+        assert!(own.unfit(None).unwrap().contains("--tls own-server"));
+        assert!(public.unfit(Some(Preset::OwnServer)).unwrap().contains("--tls any-server"));
+        assert_eq!(public.unfit(Some(Preset::AnyServer)), None);
+        assert_eq!(public.unfit(Some(Preset::Prebuilt)), None);
+    }
+
+    #[test]
     fn a_broker_over_tls_needs_somebody_to_trust() {
         let broker = "ssid = 'attic'\n[broker]\nhost = 'b'\ntls = true\n";
         let error = read(&format!("{broker}{UNSIGNED}")).unwrap_err();
@@ -328,32 +281,6 @@ mod tests {
         let (settings, tls) = (contents.settings.unwrap(), contents.tls.unwrap());
         assert_eq!((settings.tls, settings.port), (true, 8883));
         assert_eq!((tls.cas.len(), tls.identity, tls.time_server.as_deref()), (2, None, Some(TIME_SERVER)));
-    }
-
-    #[test]
-    fn tls_has_a_certificate_of_its_own_and_a_clock() {
-        let tls = |lines: &str| {
-            let text = format!("{UNSIGNED}[tls]\nca = '''{PEM}'''\n{lines}");
-            read(&text).map(|contents| contents.tls.unwrap())
-        };
-        let key = "-----BEGIN PRIVATE KEY-----\nMAMCAQc=\n-----END PRIVATE KEY-----\n";
-        let own = tls(&format!("certificate = '''{PEM}'''\nkey = '''{key}'''\n")).unwrap();
-        assert_eq!(own.identity, Some((vec![0x30, 3, 2, 1, 7], vec![0x30, 3, 2, 1, 7])));
-        assert!(!format!("{own:?}").contains('7'), "the key is not printed");
-        assert_eq!(tls("time_server = '192.168.1.1'").unwrap().time_server.as_deref(), Some("192.168.1.1"));
-        assert_eq!(tls("time_server = 'off'").unwrap().time_server, None);
-        for (lines, line, what) in [
-            (format!("certificate = '''{PEM}'''"), 8, "go together"),
-            (format!("key = '''{key}'''"), 8, "go together"),
-            (format!("certificate = '''{PEM}{PEM}'''\nkey = '''{key}'''"), 8, "more certificates"),
-            (format!("certificate = '''{PEM}'''\nkey = '''{PEM}'''"), 12, "damaged"),
-            ("time_server = 'ntp://a'".to_owned(), 8, "the time server"),
-        ] {
-            let error = tls(&lines).unwrap_err();
-            assert!(error.line == line && error.what.contains(what), "{lines}: {error}");
-        }
-        let none = read(&format!("{UNSIGNED}[tls]\nca = 'ca.pem'\n")).unwrap_err();
-        assert!(none.line == 4 && none.what.contains("names a file"), "{none}");
     }
 
     #[test]

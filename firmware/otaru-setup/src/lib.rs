@@ -3,7 +3,7 @@
 //! [`Settings`] keep to rules of their own; [`record`] is how settings stand in flash and in a binary; [`form`] how a browser
 //! sends them; `file` how a build reads `network_credentials.toml`. `kept` is how a device keeps them, [`proof`] what becomes of
 //! settings that do not work. [`dhcp`] and [`dns`] are the answers an access point must give before a phone shows the page;
-//! [`sntp`] is how a server is asked for the time, `trust` certificates for TLS. All of it is bytes in, bytes out.
+//! [`sntp`] is how a server is asked for the time, `trust` certificates for TLS, `public` the public roots among them. All of it is bytes in, bytes out.
 #![cfg_attr(not(any(test, feature = "toml")), no_std)]
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,8 @@ pub mod form;
 #[cfg(feature = "flash")]
 pub mod kept;
 pub mod proof;
+#[cfg(feature = "toml")]
+pub mod public;
 pub mod record;
 mod settings;
 pub mod sntp;

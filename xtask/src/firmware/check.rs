@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Chip, Options, files};
+use super::{Chip, Options, Tls, files};
 use crate::report::{Outcome, Skip};
 use crate::shell::{cargo, line, program, root, run};
 use crate::{chip, mbedtls, tools};
@@ -27,15 +27,23 @@ pub(crate) fn check() -> Result<Outcome> {
     };
     let no_tls = mbedtls::remedy();
     for chip in CHIPS {
-        let shipped = files(&Options::shipped(chip))?;
-        accepted(&esptool, &shipped.app)?;
-        merged(&shipped.flash, &shipped.app)?;
+        made(&esptool, &Options::shipped(chip))?;
         minimal(chip)?;
     }
-    Ok(match no_tls {
-        Some(reason) => Outcome::Skipped(Skip { reason, avoidable: true }),
-        None => Outcome::Passed,
-    })
+    if let Some(reason) = no_tls {
+        return Ok(Outcome::Skipped(Skip { reason, avoidable: true }));
+    }
+    for chip in CHIPS {
+        made(&esptool, &Options::with_tls(chip, Tls::OwnServer))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Makes a firmware's files, for which it has to fit its chip's memory, and has them looked at.
+fn made(esptool: &Path, options: &Options) -> Result<()> {
+    let files = files(options)?;
+    accepted(esptool, &files.app)?;
+    merged(&files.flash, &files.app)
 }
 
 /// Formatting of all, lints and tests of the parts that are no firmware yet: what a set-up page sends, how an image is made, and TLS

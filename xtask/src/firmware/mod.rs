@@ -5,8 +5,10 @@
 //! for.
 
 pub(crate) mod check;
+mod chips;
 pub(crate) mod flash;
 pub(crate) mod size;
+mod tls;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,17 +17,23 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
+pub(crate) use self::chips::Chip;
+use self::tls::Tls;
+use crate::chip;
 use crate::shell::{cargo, find, output, program, root, run};
-use crate::{chip, mbedtls};
 
-/// The chips there is firmware for.
+/// Offset of the first slot, on every size of flash (`firmware/partitions-*.csv`).
+pub(crate) const FIRST_SLOT: usize = 0x2_0000;
+
+/// Size of a board's flash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Chip {
-    Esp32,
-    Esp32s2,
-    Esp32s3,
-    Esp32c3,
-    Esp32c6,
+enum FlashSize {
+    #[value(name = "4mb")]
+    Mb4,
+    #[value(name = "8mb")]
+    Mb8,
+    #[value(name = "16mb")]
+    Mb16,
 }
 
 impl FlashSize {
@@ -44,91 +52,11 @@ impl FlashSize {
     }
 }
 
-impl Chip {
-    /// Name, which is also the firmware's feature.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Esp32 => "esp32",
-            Self::Esp32s2 => "esp32s2",
-            Self::Esp32s3 => "esp32s3",
-            Self::Esp32c3 => "esp32c3",
-            Self::Esp32c6 => "esp32c6",
-        }
-    }
-
-    /// The compiler's name for its core.
-    pub(crate) fn target(self) -> &'static str {
-        match self {
-            Self::Esp32 => "xtensa-esp32-none-elf",
-            Self::Esp32s2 => "xtensa-esp32s2-none-elf",
-            Self::Esp32s3 => "xtensa-esp32s3-none-elf",
-            Self::Esp32c3 => "riscv32imc-unknown-none-elf",
-            Self::Esp32c6 => "riscv32imac-unknown-none-elf",
-        }
-    }
-
-    fn is_xtensa(self) -> bool {
-        self.target().starts_with("xtensa")
-    }
-}
-
-/// Offset of the first slot, on every size of flash (`firmware/partitions-*.csv`).
-pub(crate) const FIRST_SLOT: usize = 0x2_0000;
-
-/// Size of a board's flash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FlashSize {
-    #[value(name = "4mb")]
-    Mb4,
-    #[value(name = "8mb")]
-    Mb8,
-    #[value(name = "16mb")]
-    Mb16,
-}
-
-/// TLS of a firmware.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Tls {
-    /// For a server of your own: EC keys, and TLS records of 4 KiB at most
-    OwnServer,
-    /// For any server: RSA and P-384 too, and records of 16 KiB
-    AnyServer,
-    /// For any server, with nothing to compile; dates in certificates are not checked
-    Prebuilt,
-}
-
-impl Tls {
-    /// Feature of the firmware.
-    fn feature(self) -> &'static str {
-        match self {
-            Self::OwnServer => "tls",
-            Self::AnyServer => "tls-any-server",
-            Self::Prebuilt => "tls-prebuilt",
-        }
-    }
-
-    /// Says what is missing for it.
-    fn check(self, chip: Chip) -> Result<()> {
-        const INSTEAD: &str = "--tls prebuilt needs neither, and checks no dates in certificates";
-        if self == Self::Prebuilt {
-            println!(
-                "TLS is a prebuilt Mbed TLS: dates in certificates are not checked, a handshake is one step, and each \
-                 session has 32 KiB of buffers"
-            );
-            return Ok(());
-        }
-        if chip.is_xtensa() {
-            bail!("Mbed TLS cannot be compiled for {}, which has an Xtensa core; {INSTEAD}", chip.name());
-        }
-        match mbedtls::remedy() {
-            Some(remedy) => bail!("{remedy}; {INSTEAD}"),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Version of a firmware where nobody gives one.
 const FIRST_VERSION: &str = "1.0.0";
+
+/// Credentials of a firmware with TLS that is checked and measured: the CA of a server of one's own, and no network.
+const MEASURED_CA: &str = "xtask/src/firmware/with-tls.toml";
 
 /// Options of `firmware`, and of `flash`, which has them among its own: clap names a group after its type, and
 /// takes each name once.
@@ -173,6 +101,17 @@ impl Options {
             flash_size: FlashSize::Mb4,
             tls: None,
             behaviour: None,
+        }
+    }
+
+    /// The same with TLS, and with [`MEASURED_CA`] to trust: without anybody the compiler would leave TLS out.
+    fn with_tls(chip: Chip, tls: Tls) -> Self {
+        Self {
+            version: format!("{FIRST_VERSION}+tls"),
+            credentials: Some(root().join(MEASURED_CA)),
+            no_credentials: false,
+            tls: Some(tls),
+            ..Self::shipped(chip)
         }
     }
 }
@@ -259,7 +198,8 @@ fn check_options(options: &Options) -> Result<()> {
     }
     let Some(file) = credentials else { return Ok(()) };
     let mut command = tool("otaru-setup");
-    run(command.args(["--features", "toml", "--bin", "check-credentials", "--"]).arg(file))
+    command.args(["--features", "toml", "--bin", "check-credentials", "--"]).arg(file);
+    run(command.args(options.tls.map(Tls::name)))
 }
 
 /// A cargo that builds for this chip, or what is missing for it.
@@ -376,13 +316,6 @@ mod tests {
             said.starts_with("/nowhere/network.toml: No such file") && said.contains("--no-credentials"),
             "{said}"
         );
-    }
-
-    #[test]
-    fn mbed_tls_is_not_compiled_for_xtensa() {
-        let said = Tls::OwnServer.check(Chip::Esp32s3).unwrap_err().to_string();
-        assert!(said.contains("Xtensa") && said.contains("--tls prebuilt"), "{said}");
-        Tls::Prebuilt.check(Chip::Esp32s3).unwrap();
     }
 
     /// The code that a user has to write must stay little.

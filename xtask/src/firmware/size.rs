@@ -59,7 +59,7 @@ fn tls(chip: Chip, folder: &Path, without: &Path) -> Result<String> {
     let mut programs = vec![without.to_owned()];
     for (tls, name) in [(Tls::OwnServer, "own-server.elf"), (Tls::AnyServer, "any-server.elf")] {
         let program = folder.join(name);
-        fs::copy(build(&Firmware { tls: Some(tls), ..Firmware::shipped(chip) }, &[])?, &program)?;
+        fs::copy(build(&Firmware::with_tls(chip, tls), &[])?, &program)?;
         programs.push(program);
     }
     let table = output(image_tool().args(["tls", chip.name()]).args(programs));

@@ -2,6 +2,7 @@
 
 use otaru_device::Tls as _;
 use otaru_device::format::status::{CaIds, Dates, TlsReport};
+use otaru_mbedtls::Trust;
 use rcgen::{BasicConstraints, IsCa, KeyPair};
 use rustls::version::{TLS12, TLS13};
 
@@ -179,6 +180,42 @@ async fn rsa_and_p_384_are_known() {
             assert_good(&meeting);
         }
     }
+}
+
+/// Bytes of heap that the public roots may take for as long as the device runs.
+#[cfg(feature = "any-server")]
+const PUBLIC: usize = 20 * 1024;
+
+#[cfg(feature = "any-server")]
+#[tokio::test]
+async fn the_public_roots_are_trusted_beside_as_many_cas_as_there_may_be() {
+    let roots = otaru_setup::public::certificates().unwrap();
+    let ours: Vec<Authority> = ["a", "b", "c", "d"].map(Authority::new).into();
+    let ders: Vec<Vec<u8>> = ours.iter().map(Authority::der).chain(roots.clone()).collect();
+    let all: Vec<&[u8]> = ders.iter().map(Vec::as_slice).collect();
+    assert_eq!((ours.len(), all.len()), (otaru_setup::trust::MOST_CAS, otaru_mbedtls::MOST_CAS));
+    let device = Device::new(&all, None, Time::Known(NOW));
+    for authority in &ours {
+        let chain = authority.chain("files.lan", |_| {});
+        assert_good(&meet(&device, "files.lan", chain.server(&[&TLS13], None)).await);
+    }
+    let before = memory::used();
+    let public: Vec<&[u8]> = roots.iter().map(Vec::as_slice).collect();
+    let trust = Trust::new(&public, None).unwrap();
+    let taken = memory::used() - before;
+    println!("public roots: {taken} bytes of heap");
+    assert!(taken <= PUBLIC, "{taken}");
+    drop(trust);
+}
+
+#[cfg(not(feature = "any-server"))]
+#[test]
+fn the_small_preset_cannot_read_public_roots() {
+    let authority = Authority::new("ours");
+    // The library is used by one test at a time.
+    let _one = Device::trusting(&authority);
+    let [first, ..] = &otaru_setup::public::certificates().unwrap()[..] else { panic!("no roots") };
+    assert_eq!(Trust::new(&[first], None).unwrap_err(), otaru_mbedtls::TrustError::Ca(1));
 }
 
 #[cfg(not(feature = "any-server"))]
