@@ -49,7 +49,6 @@ impl Reason {
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType
                 | InvalidMessage::UnknownProtocolVersion
-                | InvalidMessage::MessageTooLarge
                 | InvalidMessage::InvalidEmptyPayload,
             ) if first => Self::NotTls,
             _ => Self::Protocol,
@@ -64,8 +63,7 @@ impl Reason {
 
     fn of_certificate(error: &CertificateError) -> Self {
         match error {
-            // Somebody else's CA may have the name of one that is trusted.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownCa,
+            CertificateError::UnknownIssuer => Self::UnknownCa,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Self::WrongHost
             }

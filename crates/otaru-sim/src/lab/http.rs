@@ -183,7 +183,10 @@ impl Http {
                 stream.reset();
                 false
             }
-            Act::Close => false,
+            Act::Close => {
+                stream.close().await;
+                false
+            }
         }
     }
 }
