@@ -85,7 +85,7 @@ fn against_signed(handler: &Handler) -> (Status<String>, Vec<Request>) {
 /// Against one that takes bare images, with the server behind TLS.
 fn against_bare_over_tls(handler: &Handler) -> (Status<String>, Vec<Request>) {
     let ca = Authority::new("ours");
-    let setup = Setup { tls: ca.trusted(), host_tls: Some(ca.host(&["files"])), ..Setup::default() };
+    let setup = Setup { tls: ca.trusted(), host_tls: Some(ca.host(&["files", "other"])), ..Setup::default() };
     against(handler, setup, image)
 }
 

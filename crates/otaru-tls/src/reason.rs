@@ -10,7 +10,7 @@ pub enum Reason {
     #[error("its certificate is of no CA that is trusted here; --ca FILE names one")]
     UnknownCa,
     /// A certificate that may not be used as it is.
-    #[error("a certificate of it may not be used for this, or its key or hash is too weak")]
+    #[error("a certificate of it may not be used for this, is too weak, or is not its own")]
     BadCertificate,
     /// A certificate for another host.
     #[error("its certificate is for another host than the one asked for")]

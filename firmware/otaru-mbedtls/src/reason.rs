@@ -10,6 +10,9 @@ use crate::records::{LARGEST_RECORD, Records};
 /// Bytes by which a record is longer than what it carries, at the most (TLS 1.2 with AES-GCM).
 const RECORD_OVERHEAD: usize = 24;
 
+/// Bytes of a record behind its head, at the most (RFC 5246, 6.2.3).
+const LARGEST_OF_TLS: usize = 16_384 + 2_048;
+
 /// Numbers of Mbed TLS that a lower layer's number is added to, and the lower layer's.
 const HIGH: i32 = 0xFF80;
 const LOW: i32 = 0x7F;
@@ -32,6 +35,9 @@ pub(crate) fn handshake(error: SessionError, records: Records, flags: u32) -> Tl
         _ if is_too_large(error, records) => TlsError::RECORD_TOO_LARGE,
         // A server of 1.3 that finds no certificate for what the device knows says so in secret.
         MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE => records.alert().map_or(TlsError::NOTHING_IN_COMMON, alert),
+        // The server has shown a certificate, and signs with another key (1.3, and 1.2).
+        MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE if flags != NOT_VERIFIED => TlsError::BAD_CERTIFICATE,
+        MBEDTLS_ERR_ECP_VERIFY_FAILED | MBEDTLS_ERR_RSA_VERIFY_FAILED => TlsError::BAD_CERTIFICATE,
         MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE | MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION => {
             TlsError::NOTHING_IN_COMMON
         }
@@ -69,9 +75,13 @@ pub(crate) fn setup(error: SessionError) -> TlsError {
 pub(crate) fn untrusted(flags: u32) -> Option<TlsError> {
     const EXPIRED: u32 = MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCRL_EXPIRED;
     const FUTURE: u32 = MBEDTLS_X509_BADCERT_FUTURE | MBEDTLS_X509_BADCRL_FUTURE;
+    const WEAK: u32 =
+        MBEDTLS_X509_BADCERT_BAD_MD | MBEDTLS_X509_BADCERT_BAD_PK | MBEDTLS_X509_BADCERT_BAD_KEY;
     const OTHERS: u32 = !(EXPIRED | FUTURE | MBEDTLS_X509_BADCERT_CN_MISMATCH);
     match flags {
         0 => None,
+        // A signature that is too weak is not looked at, so that nobody seems to have made it.
+        _ if flags != NOT_VERIFIED && flags & WEAK != 0 => Some(TlsError::BAD_CERTIFICATE),
         _ if flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED != 0 => Some(TlsError::UNKNOWN_CA),
         _ if flags & OTHERS != 0 => Some(TlsError::BAD_CERTIFICATE),
         _ if flags & MBEDTLS_X509_BADCERT_CN_MISMATCH != 0 => Some(TlsError::WRONG_HOST),
@@ -79,6 +89,9 @@ pub(crate) fn untrusted(flags: u32) -> Option<TlsError> {
         _ => Some(TlsError::NOT_YET_VALID),
     }
 }
+
+/// Flags before anything was verified.
+const NOT_VERIFIED: u32 = u32::MAX;
 
 /// Flags that are no failure as long as the time is not known.
 pub(crate) const UNCERTAIN: u32 = MBEDTLS_X509_BADCERT_FUTURE | MBEDTLS_X509_BADCRL_FUTURE;
@@ -101,9 +114,12 @@ pub(crate) fn is_memory(error: i32) -> bool {
 /// Whether it is for the length of a record, or of a message in several, that there is no room for it.
 fn is_too_large(error: i32, records: Records) -> bool {
     match error {
-        // More was to be fetched than fits; nothing else that comes in is called bad input.
-        MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL | MBEDTLS_ERR_SSL_BAD_INPUT_DATA => true,
-        MBEDTLS_ERR_SSL_INVALID_RECORD => records.largest() > LARGEST_RECORD + RECORD_OVERHEAD,
+        MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL => true,
+        // More was to be fetched than fits; a hello may be bad input, too.
+        MBEDTLS_ERR_SSL_BAD_INPUT_DATA => records.announced() > LARGEST_RECORD,
+        MBEDTLS_ERR_SSL_INVALID_RECORD => {
+            (LARGEST_RECORD + RECORD_OVERHEAD + 1..=LARGEST_OF_TLS).contains(&records.largest())
+        }
         _ => false,
     }
 }
@@ -161,8 +177,10 @@ mod tests {
         assert_eq!(flags(&[MBEDTLS_X509_BADCERT_FUTURE]), Some(TlsError::NOT_YET_VALID));
         assert_eq!(flags(&[old, host]), Some(TlsError::WRONG_HOST));
         assert_eq!(flags(&[old, host, MBEDTLS_X509_BADCERT_BAD_KEY]), Some(TlsError::BAD_CERTIFICATE));
-        assert_eq!(flags(&[host, MBEDTLS_X509_BADCERT_NOT_TRUSTED]), Some(TlsError::UNKNOWN_CA));
+        let unknown = MBEDTLS_X509_BADCERT_NOT_TRUSTED;
+        assert_eq!(flags(&[host, unknown]), Some(TlsError::UNKNOWN_CA));
+        assert_eq!(flags(&[unknown, MBEDTLS_X509_BADCERT_BAD_MD]), Some(TlsError::BAD_CERTIFICATE));
         // No session at all.
-        assert_eq!(untrusted(u32::MAX), Some(TlsError::UNKNOWN_CA));
+        assert_eq!(untrusted(NOT_VERIFIED), Some(TlsError::UNKNOWN_CA));
     }
 }

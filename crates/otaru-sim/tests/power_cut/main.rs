@@ -222,5 +222,5 @@ fn power_cut_again_and_again() {
 /// A sample: TLS changes nothing on flash.
 #[test]
 fn power_cut_again_and_again_in_updates_over_tls() {
-    cut_again_and_again(54, Case::over_tls);
+    cut_again_and_again(54, |case| case.over_tls());
 }

@@ -193,7 +193,7 @@ fn trust_that_cannot_be_used_is_told() {
     // The library is used by one test at a time.
     let _one = Device::trusting(&authority);
     assert_eq!(error(&[]), TrustError::Empty);
-    assert_eq!(error(&vec![der.as_slice(); MOST_CAS + 1]), TrustError::TooMany);
+    assert_eq!(error(&vec![der.as_ref(); MOST_CAS + 1]), TrustError::TooMany);
     assert_eq!(error(&[&der, b"-----BEGIN CERTIFICATE-----"]), TrustError::Ca(2));
     assert_eq!(error(&[&der, &der, &der[..der.len() - 1]]), TrustError::Ca(3));
     assert!(Trust::new(&[&der], None).is_ok());

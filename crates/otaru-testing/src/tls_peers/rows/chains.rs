@@ -97,6 +97,8 @@ pub(super) fn intermediates_that_are_missing() -> Row {
 
 pub(super) fn intermediates_out_of_order() -> Row {
     two_below(|chain, _| chain.certificates.swap(1, 2))
+        // It looks for a signer behind what was signed, as TLS 1.2 wants the order (RFC 5246, 7.4.2).
+        .but(&Library::MBED_TLS, Err(TlsError::UNKNOWN_CA))
 }
 
 pub(super) fn intermediates_sent_twice() -> Row {
@@ -127,9 +129,9 @@ pub(super) fn a_chain_of_8_kib() -> Row {
         .but(&[Library::OwnServer], Err(TlsError::RECORD_TOO_LARGE))
 }
 
-pub(super) fn a_chain_of_20_authorities() -> Row {
+pub(super) fn a_chain_of_nine_authorities() -> Row {
     let ours = Authority::new("ours");
-    let last = (0..20).fold(None, |above: Option<Authority>, number| {
+    let last = (0..9).fold(None, |above: Option<Authority>, number| {
         Some(above.as_ref().unwrap_or(&ours).below(&format!("authority {number}"), ANY_AUTHORITY))
     });
     Row::trusting(&ours).chain(last.unwrap().chain(HOST, |_| {})).fails(TlsError::BAD_CERTIFICATE)

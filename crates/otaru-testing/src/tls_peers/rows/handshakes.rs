@@ -12,7 +12,7 @@ use rustls::{Error, NamedGroup, ServerConfig, SupportedProtocolVersion};
 use super::super::bytes::{alert, flip_last, hide_sentinel, hide_versions, server_hello};
 use super::super::certificates::{Authority, Chain, provider};
 use super::super::peer::{Middleman, Peer, Script, Server, Then};
-use super::super::row::{HOST, Row};
+use super::super::row::{HOST, Library, Row};
 
 /// A good server with these curves only.
 fn with_curves(
@@ -24,16 +24,22 @@ fn with_curves(
     chain.server_with(versions, WebPkiClientVerifier::no_client_auth(), provider)
 }
 
-/// The server knows a curve that the device has offered no share for.
-pub(super) fn a_hello_retry_request() -> Row {
+/// A good server with this curve only.
+fn with_curve(curve: &'static dyn SupportedKxGroup) -> Row {
     let ours = Authority::new("ours");
     let chain = Rc::new(ours.chain(HOST, |_| {}));
-    let [first, second] = [Rc::clone(&chain), chain];
-    Row::trusting(&ours)
-        .peer("P-256", move |app| Box::new(Server::new(with_curves(&first, &[&TLS13], vec![SECP256R1]), app)))
-        .peer("P-384", move |app| {
-            Box::new(Server::new(with_curves(&second, &[&TLS13], vec![SECP384R1]), app))
-        })
+    Row::trusting(&ours).servers(move |version| with_curves(&chain, &[version], vec![curve]))
+}
+
+/// In 1.3 the server asks for another hello (RFC 8446, 4.1.4).
+pub(super) fn a_curve_that_was_offered_no_share_for() -> Row {
+    // There is one curve, P-256.
+    with_curve(SECP384R1).but(&[Library::OwnServer], Err(TlsError::NOTHING_IN_COMMON))
+}
+
+/// So it does of virtual devices, which offer a share for X25519.
+pub(super) fn p_256_only() -> Row {
+    with_curve(SECP256R1)
 }
 
 /// A curve that no device has.
@@ -51,22 +57,15 @@ impl SupportedKxGroup for Unheard {
 }
 
 pub(super) fn no_curve_in_common() -> Row {
-    let ours = Authority::new("ours");
-    let chain = ours.chain(HOST, |_| {});
-    Row::trusting(&ours)
-        .servers({
-            let chain = Rc::new(chain);
-            move |version| with_curves(&chain, &[version], vec![&Unheard])
-        })
-        .fails(TlsError::NOTHING_IN_COMMON)
+    with_curve(&Unheard).fails(TlsError::NOTHING_IN_COMMON)
 }
 
-/// A peer that says these bytes to a hello.
-fn says(bytes: &[&[u8]]) -> Row {
+/// Peers that say these bytes to a hello, and do that.
+fn say(then: Then, bytes: &[&[u8]]) -> Row {
     bytes.iter().fold(Row::trusting(&Authority::new("ours")), |row, bytes| {
         let owned = bytes.to_vec();
         let words = format!("{:?}", String::from_utf8_lossy(bytes));
-        row.peer(words, move |_| Box::new(Script::new(&owned, Then::Close)))
+        row.peer(words, move |_| Box::new(Script::new(&owned, then)))
     })
 }
 
@@ -74,13 +73,19 @@ const RSA_AES_128_CBC: [u8; 2] = [0, 0x2F];
 const ECDHE_ECDSA_AES_128_GCM: [u8; 2] = [0xC0, 0x2B];
 
 pub(super) fn tls_1_0_only() -> Row {
-    says(&[&server_hello([3, 1], ECDHE_ECDSA_AES_128_GCM), &server_hello([3, 1], RSA_AES_128_CBC)])
-        .fails(TlsError::NOTHING_IN_COMMON)
+    say(
+        Then::Listen,
+        &[&server_hello([3, 1], ECDHE_ECDSA_AES_128_GCM), &server_hello([3, 1], RSA_AES_128_CBC)],
+    )
+    .fails(TlsError::NOTHING_IN_COMMON)
 }
 
 pub(super) fn tls_1_1_only() -> Row {
-    says(&[&server_hello([3, 2], ECDHE_ECDSA_AES_128_GCM), &server_hello([3, 2], RSA_AES_128_CBC)])
-        .fails(TlsError::NOTHING_IN_COMMON)
+    say(
+        Then::Listen,
+        &[&server_hello([3, 2], ECDHE_ECDSA_AES_128_GCM), &server_hello([3, 2], RSA_AES_128_CBC)],
+    )
+    .fails(TlsError::NOTHING_IN_COMMON)
 }
 
 const HANDSHAKE_FAILURE: u8 = 40;
@@ -88,15 +93,16 @@ const PROTOCOL_VERSION: u8 = 70;
 const INSUFFICIENT_SECURITY: u8 = 71;
 
 pub(super) fn no_version_in_common() -> Row {
-    says(&[&alert(PROTOCOL_VERSION)]).fails(TlsError::NOTHING_IN_COMMON)
+    say(Then::Close, &[&alert(PROTOCOL_VERSION)]).fails(TlsError::NOTHING_IN_COMMON)
 }
 
 pub(super) fn no_cipher_in_common() -> Row {
-    says(&[&alert(HANDSHAKE_FAILURE), &alert(INSUFFICIENT_SECURITY)]).fails(TlsError::NOTHING_IN_COMMON)
+    say(Then::Close, &[&alert(HANDSHAKE_FAILURE), &alert(INSUFFICIENT_SECURITY)])
+        .fails(TlsError::NOTHING_IN_COMMON)
 }
 
 pub(super) fn a_cipher_that_was_not_offered() -> Row {
-    says(&[&server_hello([3, 3], RSA_AES_128_CBC)]).fails(TlsError::PROTOCOL)
+    say(Then::Listen, &[&server_hello([3, 3], RSA_AES_128_CBC)]).fails(TlsError::PROTOCOL)
 }
 
 const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
@@ -143,27 +149,36 @@ pub(super) fn a_finished_that_was_changed() -> Row {
 }
 
 pub(super) fn a_record_longer_than_tls_allows() -> Row {
-    says(&[&[22, 3, 3, 0x48, 0x01, 2, 0, 0, 0]]).fails(TlsError::PROTOCOL)
+    say(Then::Listen, &[&[22, 3, 3, 0x48, 0x01, 2, 0, 0, 0]]).fails(TlsError::PROTOCOL)
 }
 
 pub(super) fn garbage_instead_of_a_hello() -> Row {
-    says(&[&[22, 3, 3, 0, 4, 2, 0, 0, 0], &[22, 3, 3, 0, 5, 99, 0, 0, 1, 7], &[20, 3, 3, 0, 1, 9]])
-        .fails(TlsError::PROTOCOL)
+    say(
+        Then::Listen,
+        &[&[22, 3, 3, 0, 4, 2, 0, 0, 0], &[22, 3, 3, 0, 5, 99, 0, 0, 1, 7], &[20, 3, 3, 0, 1, 9]],
+    )
+    .fails(TlsError::PROTOCOL)
 }
 
 pub(super) fn http_in_clear() -> Row {
-    says(&[b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", b"<html><h1>400</h1></html>"])
-        .fails(TlsError::NOT_TLS)
+    say(
+        Then::Close,
+        &[b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", b"<html><h1>400</h1></html>"],
+    )
+    .fails(TlsError::NOT_TLS)
 }
 
 pub(super) fn another_protocol() -> Row {
-    says(&[
-        b"SSH-2.0-OpenSSH_9.2\r\n",
-        b"220 mail.lan ESMTP\r\n",
-        b"\x20\x03\x00\x87\x00",
-        &[0; 64],
-        &[0xFF; 64],
-    ])
+    say(
+        Then::Close,
+        &[
+            b"SSH-2.0-OpenSSH_9.2\r\n",
+            b"220 mail.lan ESMTP\r\n",
+            b"\x20\x03\x00\x87\x00",
+            &[0; 64],
+            &[0xFF; 64],
+        ],
+    )
     .fails(TlsError::NOT_TLS)
 }
 

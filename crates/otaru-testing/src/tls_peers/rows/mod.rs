@@ -60,7 +60,7 @@ rows! { $
         a_root_sent_too
         a_stranger_among_the_intermediates
         a_chain_of_8_kib
-        a_chain_of_20_authorities;
+        a_chain_of_nine_authorities;
     names:
         another_host
         a_host_in_capitals
@@ -79,7 +79,8 @@ rows! { $
         a_name_with_a_zero_in_it
         a_hundred_other_names;
     handshakes:
-        a_hello_retry_request
+        a_curve_that_was_offered_no_share_for
+        p_256_only
         tls_1_0_only
         tls_1_1_only
         no_version_in_common

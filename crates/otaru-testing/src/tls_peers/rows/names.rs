@@ -48,7 +48,10 @@ pub(super) fn an_address_of_ipv6() -> Row {
 
 /// An address is one only where it stands as one (RFC 9525, 6.4).
 pub(super) fn an_address_as_a_host_name() -> Row {
-    asked("10.0.0.1", |params| params.subject_alt_names = vec![dns("10.0.0.1")]).fails(TlsError::WRONG_HOST)
+    asked("10.0.0.1", |params| params.subject_alt_names = vec![dns("10.0.0.1")])
+        .fails(TlsError::WRONG_HOST)
+        // It takes a name that is spelt like the address.
+        .but(&Library::MBED_TLS, Ok(()))
 }
 
 pub(super) fn a_wildcard() -> Row {

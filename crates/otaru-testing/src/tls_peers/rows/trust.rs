@@ -80,7 +80,7 @@ fn trusting_the_weak() -> Row {
 }
 
 pub(super) fn a_signature_over_sha_1() -> Row {
-    trusting_the_weak().chain(weak::sha_1()).fails(TlsError::NOTHING_IN_COMMON)
+    trusting_the_weak().chain(weak::sha_1()).fails(TlsError::BAD_CERTIFICATE)
 }
 
 pub(super) fn an_authority_with_1024_bits_of_rsa() -> Row {
