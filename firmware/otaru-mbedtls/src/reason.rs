@@ -17,7 +17,7 @@ const LARGEST_OF_TLS: usize = 16_384 + 2_048;
 const HIGH: i32 = 0xFF80;
 const LOW: i32 = 0x7F;
 
-/// Reason of a handshake that failed; `flags` is what verifying found.
+/// Reason of a handshake that failed; `flags` is what verifying found, as far as it counts.
 pub(crate) fn handshake(error: SessionError, records: Records, flags: u32) -> TlsError {
     if records.is_strange() {
         return TlsError::NOT_TLS;
@@ -45,6 +45,8 @@ pub(crate) fn handshake(error: SessionError, records: Records, flags: u32) -> Tl
         // A key or signature of a kind that is not compiled in.
         MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG | MBEDTLS_ERR_PK_UNKNOWN_PK_ALG => TlsError::NOTHING_IN_COMMON,
         _ if is_of_certificate(error) => TlsError::BAD_CERTIFICATE,
+        // Without the time, a handshake goes on behind a bad certificate.
+        _ if flags != NOT_VERIFIED => untrusted(flags).unwrap_or(TlsError::PROTOCOL),
         _ => TlsError::PROTOCOL,
     }
 }
@@ -93,8 +95,11 @@ pub(crate) fn untrusted(flags: u32) -> Option<TlsError> {
 /// Flags before anything was verified.
 const NOT_VERIFIED: u32 = u32::MAX;
 
-/// Flags that are no failure as long as the time is not known.
-pub(crate) const UNCERTAIN: u32 = MBEDTLS_X509_BADCERT_FUTURE | MBEDTLS_X509_BADCRL_FUTURE;
+/// Flags of a verification that are a failure: without the time, what is not valid yet is none.
+pub(crate) fn that_count(flags: u32, time_is_known: bool) -> u32 {
+    const UNCERTAIN: u32 = MBEDTLS_X509_BADCERT_FUTURE | MBEDTLS_X509_BADCRL_FUTURE;
+    if time_is_known || flags == NOT_VERIFIED { flags } else { flags & !UNCERTAIN }
+}
 
 /// Whether memory was short.
 pub(crate) fn is_memory(error: i32) -> bool {
@@ -113,20 +118,21 @@ pub(crate) fn is_memory(error: i32) -> bool {
 
 /// Whether it is for the length of a record, or of a message in several, that there is no room for it.
 fn is_too_large(error: i32, records: Records) -> bool {
+    let largest = records.largest();
     match error {
+        // Nobody has to have room for that.
+        _ if largest > LARGEST_OF_TLS => false,
         MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL => true,
         // More was to be fetched than fits; a hello may be bad input, too.
         MBEDTLS_ERR_SSL_BAD_INPUT_DATA => records.announced() > LARGEST_RECORD,
-        MBEDTLS_ERR_SSL_INVALID_RECORD => {
-            (LARGEST_RECORD + RECORD_OVERHEAD + 1..=LARGEST_OF_TLS).contains(&records.largest())
-        }
+        MBEDTLS_ERR_SSL_INVALID_RECORD => largest > LARGEST_RECORD + RECORD_OVERHEAD,
         _ => false,
     }
 }
 
 /// Whether it is a number of X.509.
 fn is_of_certificate(error: i32) -> bool {
-    (0x2080..=0x2F80).contains(&(-error & HIGH))
+    (0x2080..=0x3000).contains(&(-error & HIGH))
 }
 
 /// Failure that an alert in clear tells (RFC 8446, 6.2).
