@@ -53,10 +53,11 @@ impl TlsError {
     /// No path from the server's certificate to a CA that is trusted.
     pub const UNKNOWN_CA: Self =
         Self::new(Code::TlsUntrusted, "the server's certificate is of no CA that this device trusts");
-    /// A certificate that may not be used as it is: a CA that is none, a constraint on names, a weak key or hash.
+    /// A certificate that may not be used as it is: a CA that is none, a constraint on names, a weak key or hash, or one whose key the server
+    /// does not have.
     pub const BAD_CERTIFICATE: Self = Self::new(
         Code::TlsUntrusted,
-        "a certificate of the server may not be used for this, or its key or hash is too weak",
+        "a certificate of the server may not be used for this, is too weak, or is not the server's own",
     );
     /// A certificate for another host.
     pub const WRONG_HOST: Self =

@@ -55,6 +55,13 @@ impl<S: Read + Write> Session<S> {
         &self.stream
     }
 
+    /// Says that nothing more comes. Without it, a stream that ends has broken.
+    pub async fn close(&mut self) {
+        self.connection.send_close_notify();
+        // Who is gone need not know.
+        let _ = self.send().await;
+    }
+
     async fn handshake(&mut self) -> Result<(), TlsError> {
         let mut heard = false;
         while self.connection.is_handshaking() {

@@ -1,6 +1,8 @@
 //! Bad servers and bad ways to them: each ends in the documented error or in success, never in a wrong image,
-//! and leaves the agent ready for the next command.
+//! and leaves the agent ready for the next command. A bare image is fetched in clear and over TLS, a release in clear.
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
+
+mod authority;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use otaru_sim::lab::http::{Act, Request, file, head};
 use otaru_sim::lab::release::{Key, Recipe};
 use otaru_sim::lab::{Lab, Setup, firmware, run};
 use otaru_sim::lan::Quality;
+
+use authority::Authority;
 
 const SIZE: usize = 100_000;
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -78,17 +82,24 @@ fn against_signed(handler: &Handler) -> (Status<String>, Vec<Request>) {
     against(handler, setup, release)
 }
 
-/// Both end on the new image; gives back the requests for the bare one.
+/// Against one that takes bare images, with the server behind TLS.
+fn against_bare_over_tls(handler: &Handler) -> (Status<String>, Vec<Request>) {
+    let ca = Authority::new("ours");
+    let setup = Setup { tls: ca.trusted(), host_tls: Some(ca.host(&["files", "other"])), ..Setup::default() };
+    against(handler, setup, image)
+}
+
+/// All end on the new image; gives back the requests for the bare one.
 fn succeeds(handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static) -> Vec<Request> {
     let handler: Handler = Rc::new(handler);
-    let ends = [against_signed(&handler), against_bare(&handler)];
+    let ends = [against_signed(&handler), against_bare_over_tls(&handler), against_bare(&handler)];
     for (end, _) in &ends {
         assert_eq!((end.state, end.version.as_str()), (UpdateState::Confirmed, "1.1.0"), "{end:?}");
     }
     ends.into_iter().next_back().unwrap().1
 }
 
-/// Both end in this failure; gives back the requests for the bare image.
+/// All end in this failure; gives back the requests for the bare image.
 fn fails(
     state: UpdateState,
     code: Code,
@@ -105,18 +116,35 @@ fn fails_saying(
     handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static,
 ) -> Vec<Request> {
     let handler: Handler = Rc::new(handler);
-    let ends = [against_signed(&handler), against_bare(&handler)];
+    let ends = [against_signed(&handler), against_bare_over_tls(&handler), against_bare(&handler)];
     for (end, _) in &ends {
-        assert_eq!((end.state, end.error.as_ref().map(|e| e.code)), (state, Some(code)), "{end:?}");
+        assert_failed(end, state, code);
         assert!(end.error.as_ref().is_some_and(|error| error.detail.contains(text)), "{end:?}");
     }
     ends.into_iter().next_back().unwrap().1
 }
 
+#[track_caller]
+fn assert_failed(end: &Status<String>, state: UpdateState, code: Code) {
+    assert_eq!((end.state, end.error.as_ref().map(|error| error.code)), (state, Some(code)), "{end:?}");
+}
+
+/// Devices without TLS end in this failure.
+fn fails_without_tls(
+    state: UpdateState,
+    code: Code,
+    handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static,
+) {
+    let handler: Handler = Rc::new(handler);
+    for (end, _) in [against_signed(&handler), against_bare(&handler)] {
+        assert_failed(&end, state, code);
+    }
+}
+
 /// A bare image ends in this failure, which there is only for those.
 fn fails_bare(state: UpdateState, code: Code, handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static) {
     let (end, _) = against_bare(&(Rc::new(handler) as Handler));
-    assert_eq!((end.state, end.error.as_ref().map(|e| e.code)), (state, Some(code)), "{end:?}");
+    assert_failed(&end, state, code);
 }
 
 /// The good answer, of which only the first `len` bytes of the body come.
@@ -282,8 +310,8 @@ fn a_slow_drip_is_given_up_and_a_slow_server_is_not() {
 #[test]
 fn redirects_are_followed_within_bounds() {
     let to = |location: &str| vec![head(302, &[("Location", location), ("Content-Length", "0")])];
-    fails(UpdateState::Failed, Code::TooManyRedirects, move |_, _| to("http://files/new.bin"));
-    fails(UpdateState::Failed, Code::UnsupportedUrl, move |_, _| to("https://files/new.bin"));
+    fails(UpdateState::Failed, Code::TooManyRedirects, move |_, _| to("//files/new.bin"));
+    fails_without_tls(UpdateState::Failed, Code::UnsupportedUrl, move |_, _| to("https://files/new.bin"));
     fails(UpdateState::Failed, Code::BadResponse, |_, _| vec![head(302, &[("Content-Length", "0")])]);
     let requests = succeeds(move |request, new| match request.path.as_str() {
         "/new.bin" => to("/a/b?x=1"),

@@ -1,8 +1,9 @@
 //! Updates over TLS: the agent trusts whom it was told to, and nobody else.
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
+mod authority;
+
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use otaru_format::digest::Digest;
@@ -12,46 +13,11 @@ use otaru_sim::lab::http::{Act, Request, file, head};
 use otaru_sim::lab::release::{Key, Recipe};
 use otaru_sim::lab::{HostConfig, Lab, Setup, firmware, run};
 use otaru_sim::tls::HostTls;
-use otaru_tls::Trust;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
+use authority::Authority;
 
 const SIZE: usize = 100_000;
 const LONG: Duration = Duration::from_secs(24 * 3600);
-
-/// A certificate authority.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// TLS of a device that trusts it.
-    fn trusted(&self) -> HostTls {
-        HostTls::new(Trust::of_pem(self.0.pem().as_bytes()).unwrap())
-    }
-
-    /// TLS of a host with these names.
-    fn host(&self, names: &[&str]) -> HostConfig {
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
-        host(vec![certificate.der().clone()], &key)
-    }
-}
-
-fn host(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> HostConfig {
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap())
-}
 
 /// A device that trusts so, and a host with that certificate.
 fn setup(tls: HostTls, host_tls: HostConfig) -> Setup {

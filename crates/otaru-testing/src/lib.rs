@@ -1,5 +1,5 @@
 //! Things that the tests of several crates need: [`skip()`] a test loudly, find and run other [`programs`] and [`brokers`], wait until something is so
-//! ([`eventually`]), a [`free_port`], [`firmware`] real and made.
+//! ([`eventually`]), a [`free_port`], [`firmware`] real and made; with the feature `tls-peers` the table of TLS peers, good and bad.
 //!
 //! It is never published; a published crate leaves out those of its tests that use it.
 #![forbid(unsafe_code)]
@@ -10,6 +10,8 @@ pub mod command;
 pub mod firmware;
 pub mod programs;
 mod skip;
+#[cfg(feature = "tls-peers")]
+pub mod tls_peers;
 mod wait;
 
 pub use command::{Ended, Running, run};

@@ -10,7 +10,7 @@ pub enum Reason {
     #[error("its certificate is of no CA that is trusted here; --ca FILE names one")]
     UnknownCa,
     /// A certificate that may not be used as it is.
-    #[error("a certificate of it may not be used for this, or its key or hash is too weak")]
+    #[error("a certificate of it may not be used for this, is too weak, or is not its own")]
     BadCertificate,
     /// A certificate for another host.
     #[error("its certificate is for another host than the one asked for")]
@@ -49,7 +49,6 @@ impl Reason {
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType
                 | InvalidMessage::UnknownProtocolVersion
-                | InvalidMessage::MessageTooLarge
                 | InvalidMessage::InvalidEmptyPayload,
             ) if first => Self::NotTls,
             _ => Self::Protocol,
@@ -64,8 +63,7 @@ impl Reason {
 
     fn of_certificate(error: &CertificateError) -> Self {
         match error {
-            // Somebody else's CA may have the name of one that is trusted.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownCa,
+            CertificateError::UnknownIssuer => Self::UnknownCa,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Self::WrongHost
             }

@@ -8,10 +8,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::error::TrustError;
 
-/// Verifies as WebPKI does, but takes a certificate that a server has made itself where it is trusted as it is, whatever it says that it
+/// Verifies as WebPKI does, but looks at the key usage of authorities, and takes a certificate that a server has made itself where it is trusted as it is, whatever it says that it
 /// may be used for; mbed TLS does the same.
 #[derive(Debug)]
 pub(crate) struct Verifier {
@@ -43,8 +44,13 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.paths.verify_server_cert(end_entity, intermediates, server, ocsp, now);
+        let signers: Vec<_> = intermediates.iter().filter(|one| may_sign(one)).cloned().collect();
+        let verified = self.paths.verify_server_cert(end_entity, &signers, server, ocsp, now);
         match verified {
+            // Somebody else's CA may have the name of one that is trusted.
+            Err(Error::InvalidCertificate(CertificateError::BadSignature)) => {
+                Err(CertificateError::UnknownIssuer.into())
+            }
             // Its dates were looked at before its use.
             Err(Error::InvalidCertificate(error)) if is_ca(&error) && self.cas.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server)?;
@@ -75,6 +81,14 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.paths.supported_verify_schemes()
     }
+}
+
+/// Whether a certificate may sign others as far as its key usage says (RFC 5280, 4.2.1.3), which WebPKI does not look at. One that cannot
+/// be read is WebPKI's to refuse.
+fn may_sign(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return true };
+    let usage = certificate.key_usage().ok().flatten();
+    usage.is_none_or(|usage| usage.value.key_cert_sign())
 }
 
 /// Whether a certificate was refused because it is a CA's.

@@ -10,11 +10,14 @@ use crate::records::{LARGEST_RECORD, Records};
 /// Bytes by which a record is longer than what it carries, at the most (TLS 1.2 with AES-GCM).
 const RECORD_OVERHEAD: usize = 24;
 
+/// Bytes of a record behind its head, at the most (RFC 5246, 6.2.3).
+const LARGEST_OF_TLS: usize = 16_384 + 2_048;
+
 /// Numbers of Mbed TLS that a lower layer's number is added to, and the lower layer's.
 const HIGH: i32 = 0xFF80;
 const LOW: i32 = 0x7F;
 
-/// Reason of a handshake that failed; `flags` is what verifying found.
+/// Reason of a handshake that failed; `flags` is what verifying found, as far as it counts.
 pub(crate) fn handshake(error: SessionError, records: Records, flags: u32) -> TlsError {
     if records.is_strange() {
         return TlsError::NOT_TLS;
@@ -32,6 +35,9 @@ pub(crate) fn handshake(error: SessionError, records: Records, flags: u32) -> Tl
         _ if is_too_large(error, records) => TlsError::RECORD_TOO_LARGE,
         // A server of 1.3 that finds no certificate for what the device knows says so in secret.
         MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE => records.alert().map_or(TlsError::NOTHING_IN_COMMON, alert),
+        // The server has shown a certificate, and signs with another key (1.3, and 1.2).
+        MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE if flags != NOT_VERIFIED => TlsError::BAD_CERTIFICATE,
+        MBEDTLS_ERR_ECP_VERIFY_FAILED | MBEDTLS_ERR_RSA_VERIFY_FAILED => TlsError::BAD_CERTIFICATE,
         MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE | MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION => {
             TlsError::NOTHING_IN_COMMON
         }
@@ -39,6 +45,8 @@ pub(crate) fn handshake(error: SessionError, records: Records, flags: u32) -> Tl
         // A key or signature of a kind that is not compiled in.
         MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG | MBEDTLS_ERR_PK_UNKNOWN_PK_ALG => TlsError::NOTHING_IN_COMMON,
         _ if is_of_certificate(error) => TlsError::BAD_CERTIFICATE,
+        // Without the time, a handshake goes on behind a bad certificate.
+        _ if flags != NOT_VERIFIED => untrusted(flags).unwrap_or(TlsError::PROTOCOL),
         _ => TlsError::PROTOCOL,
     }
 }
@@ -69,9 +77,13 @@ pub(crate) fn setup(error: SessionError) -> TlsError {
 pub(crate) fn untrusted(flags: u32) -> Option<TlsError> {
     const EXPIRED: u32 = MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCRL_EXPIRED;
     const FUTURE: u32 = MBEDTLS_X509_BADCERT_FUTURE | MBEDTLS_X509_BADCRL_FUTURE;
+    const WEAK: u32 =
+        MBEDTLS_X509_BADCERT_BAD_MD | MBEDTLS_X509_BADCERT_BAD_PK | MBEDTLS_X509_BADCERT_BAD_KEY;
     const OTHERS: u32 = !(EXPIRED | FUTURE | MBEDTLS_X509_BADCERT_CN_MISMATCH);
     match flags {
         0 => None,
+        // A signature that is too weak is not looked at, so that nobody seems to have made it.
+        _ if flags != NOT_VERIFIED && flags & WEAK != 0 => Some(TlsError::BAD_CERTIFICATE),
         _ if flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED != 0 => Some(TlsError::UNKNOWN_CA),
         _ if flags & OTHERS != 0 => Some(TlsError::BAD_CERTIFICATE),
         _ if flags & MBEDTLS_X509_BADCERT_CN_MISMATCH != 0 => Some(TlsError::WRONG_HOST),
@@ -80,8 +92,14 @@ pub(crate) fn untrusted(flags: u32) -> Option<TlsError> {
     }
 }
 
-/// Flags that are no failure as long as the time is not known.
-pub(crate) const UNCERTAIN: u32 = MBEDTLS_X509_BADCERT_FUTURE | MBEDTLS_X509_BADCRL_FUTURE;
+/// Flags before anything was verified.
+const NOT_VERIFIED: u32 = u32::MAX;
+
+/// Flags of a verification that are a failure: without the time, what is not valid yet is none.
+pub(crate) fn that_count(flags: u32, time_is_known: bool) -> u32 {
+    const UNCERTAIN: u32 = MBEDTLS_X509_BADCERT_FUTURE | MBEDTLS_X509_BADCRL_FUTURE;
+    if time_is_known || flags == NOT_VERIFIED { flags } else { flags & !UNCERTAIN }
+}
 
 /// Whether memory was short.
 pub(crate) fn is_memory(error: i32) -> bool {
@@ -100,17 +118,21 @@ pub(crate) fn is_memory(error: i32) -> bool {
 
 /// Whether it is for the length of a record, or of a message in several, that there is no room for it.
 fn is_too_large(error: i32, records: Records) -> bool {
+    let largest = records.largest();
     match error {
-        // More was to be fetched than fits; nothing else that comes in is called bad input.
-        MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL | MBEDTLS_ERR_SSL_BAD_INPUT_DATA => true,
-        MBEDTLS_ERR_SSL_INVALID_RECORD => records.largest() > LARGEST_RECORD + RECORD_OVERHEAD,
+        // Nobody has to have room for that.
+        _ if largest > LARGEST_OF_TLS => false,
+        MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL => true,
+        // More was to be fetched than fits; a hello may be bad input, too.
+        MBEDTLS_ERR_SSL_BAD_INPUT_DATA => records.announced() > LARGEST_RECORD,
+        MBEDTLS_ERR_SSL_INVALID_RECORD => largest > LARGEST_RECORD + RECORD_OVERHEAD,
         _ => false,
     }
 }
 
 /// Whether it is a number of X.509.
 fn is_of_certificate(error: i32) -> bool {
-    (0x2080..=0x2F80).contains(&(-error & HIGH))
+    (0x2080..=0x3000).contains(&(-error & HIGH))
 }
 
 /// Failure that an alert in clear tells (RFC 8446, 6.2).
@@ -161,8 +183,10 @@ mod tests {
         assert_eq!(flags(&[MBEDTLS_X509_BADCERT_FUTURE]), Some(TlsError::NOT_YET_VALID));
         assert_eq!(flags(&[old, host]), Some(TlsError::WRONG_HOST));
         assert_eq!(flags(&[old, host, MBEDTLS_X509_BADCERT_BAD_KEY]), Some(TlsError::BAD_CERTIFICATE));
-        assert_eq!(flags(&[host, MBEDTLS_X509_BADCERT_NOT_TRUSTED]), Some(TlsError::UNKNOWN_CA));
+        let unknown = MBEDTLS_X509_BADCERT_NOT_TRUSTED;
+        assert_eq!(flags(&[host, unknown]), Some(TlsError::UNKNOWN_CA));
+        assert_eq!(flags(&[unknown, MBEDTLS_X509_BADCERT_BAD_MD]), Some(TlsError::BAD_CERTIFICATE));
         // No session at all.
-        assert_eq!(untrusted(u32::MAX), Some(TlsError::UNKNOWN_CA));
+        assert_eq!(untrusted(NOT_VERIFIED), Some(TlsError::UNKNOWN_CA));
     }
 }

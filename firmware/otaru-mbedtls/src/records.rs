@@ -29,6 +29,8 @@ pub(crate) struct Records {
     alert: [u8; 2],
     strange: bool,
     largest: u16,
+    /// Bytes of all records so far, as their heads have it.
+    announced: usize,
 }
 
 impl Records {
@@ -40,6 +42,11 @@ impl Records {
     /// Length of the longest record.
     pub(crate) fn largest(&self) -> usize {
         self.largest.into()
+    }
+
+    /// Bytes of all records that came or are about to.
+    pub(crate) fn announced(&self) -> usize {
+        self.announced
     }
 
     /// Number of the last alert that came in clear (RFC 8446, 6).
@@ -76,6 +83,7 @@ impl Records {
         if self.count == HEAD {
             self.rest = u16::from_be_bytes([high, low]);
             self.largest = self.largest.max(self.rest);
+            self.announced = self.announced.saturating_add(HEAD + usize::from(self.rest));
         }
     }
 }
@@ -157,6 +165,7 @@ mod tests {
     #[test]
     fn the_longest_record_is_told_before_it_is_there() {
         assert_eq!(seen(&[22, 3, 3, 0x40, 0x18]).largest(), 16_408);
+        assert_eq!(seen(&[22, 3, 3, 0, 1, 9, 23, 3, 3, 0, 2]).announced(), 6 + 7);
         assert_eq!(seen(&[22, 3, 3, 0, 1, 9, 23, 3, 3, 0, 3, 1, 2, 3, 23, 3, 3, 0, 2]).largest(), 3);
     }
 

@@ -157,15 +157,14 @@ impl otaru_device::Tls for MbedTls {
         drop(config);
         session.set_server_name(name).map_err(reason::setup)?;
         let opened = session.connect().await;
-        let flags = session.tls_verification_details();
+        let flags = reason::that_count(session.tls_verification_details(), time_is_known);
         if let Err(error) = opened {
             if let SessionError::Io(_) = error {
                 session.stream().look_at_rest().await;
             }
             return Err(reason::handshake(error, session.stream().records(), flags));
         }
-        let tolerated = if time_is_known { 0 } else { reason::UNCERTAIN };
-        match reason::untrusted(flags & !tolerated) {
+        match reason::untrusted(flags) {
             Some(error) => Err(error),
             None => Ok(Session::new(session)),
         }

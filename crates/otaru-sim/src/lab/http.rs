@@ -197,7 +197,10 @@ impl Http {
                 stream.reset();
                 false
             }
-            Act::Close => false,
+            Act::Close => {
+                stream.close().await;
+                false
+            }
         }
     }
 }

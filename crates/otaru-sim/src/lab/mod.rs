@@ -211,7 +211,15 @@ impl Lab {
 
     /// Sends every device the plain command to fetch the lab's firmware.
     pub fn command(&self) {
-        self.broker.publish("ESP32/ota/update", "http://files/new.bin", false);
+        self.broker.publish("ESP32/ota/update", self.url(), false);
+    }
+
+    /// Returns the URL of the lab's firmware: over TLS where the host speaks it.
+    pub fn url(&self) -> &'static str {
+        match self.setup.host_tls {
+            Some(_) => "https://files/new.bin",
+            None => "http://files/new.bin",
+        }
     }
 
     /// Returns the events of the device.

@@ -21,6 +21,13 @@ pub(super) enum Pipe {
 }
 
 impl Pipe {
+    /// Says that nothing more comes, where TLS has a word for it.
+    pub(super) async fn close(&mut self) {
+        if let Self::Tls(session) = self {
+            session.close().await;
+        }
+    }
+
     /// Breaks the connection as a crashed host does.
     pub(super) fn reset(&self) {
         match self {

@@ -1,7 +1,9 @@
-//! Each row of the tables in `docs/http.md`, tried on a virtual device.
+//! Each row of the tables in `docs/http.md`, tried on a virtual device; answers over TLS, too, where a row is not about that.
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
 mod answers;
+#[path = "../authority/mod.rs"]
+mod authority;
 mod fields;
 mod framing;
 mod redirects;
@@ -20,6 +22,7 @@ use otaru_sim::lab::http::{Act, Request, file};
 use otaru_sim::lab::{Lab, Setup, firmware, run};
 
 use answers::{chunks, cut, part, raw, whole};
+use authority::Authority;
 use rows::{Rows, rows};
 
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -46,9 +49,20 @@ fn update(
     hosts: &'static [AllowedHost<'static>],
     handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static,
 ) -> End {
+    let mut setup = Setup::default();
+    setup.config.hosts = hosts;
+    follow(setup, command, handler)
+}
+
+/// Has a device fetch the file over TLS from a server that answers so.
+fn update_over_tls(handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static) -> End {
+    let ca = Authority::new("ours");
+    let setup = Setup { tls: ca.trusted(), host_tls: Some(ca.host(&["files"])), ..Setup::default() };
+    follow(setup, "https://files/new.bin", handler)
+}
+
+fn follow(setup: Setup, command: &str, handler: impl Fn(&Request, &[u8]) -> Vec<Act> + 'static) -> End {
     run(async move {
-        let mut setup = Setup::default();
-        setup.config.hosts = hosts;
         let mut lab = Lab::new(setup, &firmware("1.0.0", SIZE, Behaviour::Healthy)).unwrap();
         lab.power_on();
         lab.ready().await;

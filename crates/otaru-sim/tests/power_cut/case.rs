@@ -17,9 +17,12 @@ use otaru_sim::flash::{PowerCut, SECTOR};
 use otaru_sim::geometry::Geometry;
 use otaru_sim::lab::broker::{Memory, Message};
 use otaru_sim::lab::release::{Key, Recipe};
-use otaru_sim::lab::{DEVICE, Lab, PROJECT, Setup};
+use otaru_sim::lab::{DEVICE, HostConfig, Lab, PROJECT, Setup};
+use otaru_sim::tls::HostTls;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
+
+use crate::authority::Authority;
 
 /// One 64 KiB block and two sectors.
 const SIZE: usize = 70_000;
@@ -91,12 +94,15 @@ pub(crate) struct Case<'a> {
     new: &'a Offered,
     /// Contents of the flash before it.
     before: Rc<[u8]>,
+    /// TLS of device and host, if they speak it.
+    tls: Option<(HostTls, HostConfig)>,
 }
 
 impl fmt::Display for Case<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { geometry, bootloader, new, .. } = self;
-        write!(f, "power cut, {}, {bootloader:?} bootloader, {}", geometry.name, new.name)
+        let tls = if self.tls.is_some() { " over TLS" } else { "" };
+        write!(f, "power cut, {}, {bootloader:?} bootloader, {}{tls}", geometry.name, new.name)
     }
 }
 
@@ -109,7 +115,13 @@ impl<'a> Case<'a> {
         for at in neighbours(geometry) {
             flash.provision(at, &NEIGHBOUR).unwrap();
         }
-        Self { geometry, bootloader, new, before: flash.contents().unwrap().into() }
+        Self { geometry, bootloader, new, before: flash.contents().unwrap().into(), tls: None }
+    }
+
+    /// The same, with the file behind TLS.
+    pub(crate) fn over_tls(self) -> Self {
+        let ca = Authority::new("ours");
+        Self { tls: Some((ca.trusted(), ca.host(&["files"]))), ..self }
     }
 
     /// Returns the contents of the flash before the update.
@@ -120,6 +132,9 @@ impl<'a> Case<'a> {
     fn setup(&self) -> Setup {
         let geometry = self.geometry.clone();
         let mut setup = Setup { geometry, bootloader: self.bootloader, ..Setup::default() };
+        if let Some((device, host)) = &self.tls {
+            (setup.tls, setup.host_tls) = (device.clone(), Some(host.clone()));
+        }
         if self.new.signed {
             setup.config.allow_unsigned = false;
             setup.config.keys = &*KEYS;
@@ -215,7 +230,7 @@ impl<'a> Case<'a> {
 
 /// Publishes the command, as an operator does.
 fn command(lab: &Lab) {
-    lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), "http://files/new.bin", true);
+    lab.broker.publish(&format!("ESP32/ota/{DEVICE}/update"), lab.url(), true);
 }
 
 /// Returns the starts of the sectors directly before and behind the slot.

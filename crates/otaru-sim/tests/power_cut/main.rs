@@ -11,6 +11,8 @@
 //! this is how a real cut leaves it, and that things go on in the same way, is a test of its own.
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot be set up has failed")]
 
+#[path = "../authority/mod.rs"]
+mod authority;
 mod case;
 mod proof;
 mod recording;
@@ -189,17 +191,16 @@ fn power_cut_anywhere_in_a_delta_with_a_bootloader_that_rolls_back() {
     prove(BootloaderKind::Rollback, &Offered::delta());
 }
 
-#[test]
-fn power_cut_again_and_again() {
-    const UPDATES: usize = 300;
+/// Takes power at random moments of so many updates, divided among all kinds of devices, which are changed so.
+fn cut_again_and_again(updates: usize, change: impl Fn(Case<'_>) -> Case<'_>) {
     let (geometries, kinds) = (geometries(), [Offered::bare(), Offered::release(), Offered::delta()]);
     let kinds = || kinds.iter().flat_map(|new| BOOTLOADERS.map(|kind| (new, kind)));
     let cases =
         || geometries.iter().flat_map(|geometry| kinds().map(move |(new, kind)| (geometry, kind, new)));
     let mut count = 0;
     for (first, (geometry, bootloader, new)) in cases().enumerate() {
-        let case = Case::new(geometry, bootloader, new);
-        for seed in (first..UPDATES).step_by(cases().count()) {
+        let case = change(Case::new(geometry, bootloader, new));
+        for seed in (first..updates).step_by(cases().count()) {
             let mut rng = SmallRng::seed_from_u64(seed as u64);
             let cuts: Vec<PowerCut> = (0..rng.random_range(2..6))
                 .map(|_| PowerCut { operation: rng.random_range(0..340), byte: rng.random_range(0..256) })
@@ -209,6 +210,17 @@ fn power_cut_again_and_again() {
         }
     }
     println!(
-        "power cut: {count} cuts in {UPDATES} updates; every device came back and ended on the new image"
+        "power cut: {count} cuts in {updates} updates; every device came back and ended on the new image"
     );
+}
+
+#[test]
+fn power_cut_again_and_again() {
+    cut_again_and_again(300, |case| case);
+}
+
+/// A sample: TLS changes nothing on flash.
+#[test]
+fn power_cut_again_and_again_in_updates_over_tls() {
+    cut_again_and_again(54, |case| case.over_tls());
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use otaru_mbedtls::{Identity, MbedTls, Trust, WallClock};
 use rand_core::{TryCryptoRng, TryRng};
 
-use crate::authority::{Authority, Chain};
 use crate::memory;
+use otaru_testing::tls_peers::{Authority, Chain};
 
 /// A moment in 2026.
 pub(crate) const NOW: u64 = 1_780_000_000;
@@ -44,7 +44,7 @@ pub(crate) struct Device {
 }
 
 /// Knowledge of the time.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Time {
     /// It is known.
     Known(u64),

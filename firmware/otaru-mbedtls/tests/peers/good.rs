@@ -1,15 +1,15 @@
-//! Servers that are trusted.
+//! Servers that are trusted, beside those of the table: steps, memory, kinds of keys.
 
 use otaru_device::Tls as _;
 use otaru_device::format::status::{CaIds, Dates, TlsReport};
 use otaru_mbedtls::Trust;
-use rcgen::{BasicConstraints, IsCa, KeyPair};
+use rcgen::KeyPair;
 use rustls::version::{TLS12, TLS13};
 
-use crate::authority::{Authority, key, self_signed};
 use crate::device::{Device, NOW, Time};
 use crate::memory;
 use crate::server::{Meeting, download, meet};
+use otaru_testing::tls_peers::{Authority, key};
 
 /// Handshakes of which the shortest is told.
 const MEETINGS: usize = 20;
@@ -52,7 +52,7 @@ async fn ec_arithmetic_of_1_2_is_done_in_slices() {
 async fn one_of_several_authorities_will_do() {
     let authorities = ["a", "b", "c", "d"].map(Authority::new);
     let ders = authorities.each_ref().map(Authority::der);
-    let device = Device::new(&ders.each_ref().map(Vec::as_slice), None, Time::Known(NOW));
+    let device = Device::new(&ders.each_ref().map(AsRef::as_ref), None, Time::Known(NOW));
     for authority in &authorities {
         let chain = authority.chain("files.lan", |_| {});
         assert_good(&meet(&device, "files.lan", chain.server(&[&TLS12, &TLS13], None)).await);
@@ -69,46 +69,6 @@ fn reports_name_the_authorities_and_say_how_dates_are_checked() {
         let device = Device::new(&cas, None, time);
         let dates = if otaru_mbedtls::CHECKS_DATES { dated } else { Dates::Unchecked };
         assert_eq!(device.tls.report(), TlsReport { trusts: named.as_str(), dates });
-    }
-}
-
-#[tokio::test]
-async fn chains_of_authorities_are_followed() {
-    let authority = Authority::new("ours");
-    let below = authority.below("below", IsCa::Ca(BasicConstraints::Constrained(0)));
-    let chain = below.chain("files.lan", |_| {});
-    let device = Device::trusting(&authority);
-    assert_good(&meet(&device, "files.lan", chain.server(&[&TLS13], None)).await);
-}
-
-#[tokio::test]
-async fn a_certificate_that_a_server_has_made_itself_may_be_trusted_as_it_is() {
-    let chain = self_signed("files.lan");
-    let device = Device::new(&[&chain.certificates[0]], None, Time::Known(NOW));
-    for version in [&TLS12, &TLS13] {
-        assert_good(&meet(&device, "files.lan", chain.server(&[version], None)).await);
-    }
-}
-
-#[tokio::test]
-async fn addresses_and_wildcards_are_names() {
-    let authority = Authority::new("ours");
-    let device = Device::trusting(&authority);
-    for (certificate, host) in [("192.168.1.10", "192.168.1.10"), ("*.lan", "files.lan")] {
-        let chain = authority.chain(certificate, |_| {});
-        assert_good(&meet(&device, host, chain.server(&[&TLS13], None)).await);
-    }
-}
-
-#[tokio::test]
-async fn a_device_shows_its_own_certificate() {
-    let authority = Authority::new("ours");
-    let identity = authority.chain("device-1", |_| {});
-    let chain = authority.chain("files.lan", |_| {});
-    let device = Device::new(&[&authority.der()], Some(&identity), Time::Known(NOW));
-    for version in [&TLS12, &TLS13] {
-        let server = chain.server(&[version], Some(&authority));
-        assert_good(&meet(&device, "files.lan", server).await);
     }
 }
 

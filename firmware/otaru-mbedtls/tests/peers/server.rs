@@ -13,9 +13,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::device::{Device, Steps, stepwise};
 
 /// Bytes that the network holds: less than a message, so that both ends have to wait for each other.
-const PIPE: usize = 600;
+pub(crate) const PIPE: usize = 600;
 /// Words of a device. Nobody else is to hear them.
-const LOGIN: &[u8] = b"user and password";
+pub(crate) const LOGIN: &[u8] = b"user and password";
 
 /// Both sides of what happened.
 pub(crate) struct Meeting {
@@ -53,6 +53,23 @@ async fn log_in(device: &Device, host: &str, stream: DuplexStream) -> Result<(),
     })?;
     assert_eq!(answer, LOGIN);
     Ok(())
+}
+
+/// Lets a device log in and wait for an answer of this length.
+pub(crate) async fn log_in_for(
+    device: &Device,
+    host: &str,
+    stream: DuplexStream,
+    len: usize,
+) -> Result<(), TlsError> {
+    let mut session = device.tls.open(FromTokio::new(stream), host).await?;
+    session.write_all(LOGIN).await?;
+    session.flush().await?;
+    let mut answer = vec![0; len];
+    session.read_exact(&mut answer).await.map_err(|error| match error {
+        ReadExactError::UnexpectedEof => TlsError::CLOSED,
+        ReadExactError::Other(error) => error,
+    })
 }
 
 async fn echo(config: ServerConfig, stream: DuplexStream) -> Result<Vec<u8>, String> {
