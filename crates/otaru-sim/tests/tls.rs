@@ -13,6 +13,7 @@ use otaru_sim::lab::http::{Act, Request, file, head};
 use otaru_sim::lab::release::{Key, Recipe};
 use otaru_sim::lab::{HostConfig, Lab, Setup, firmware, run};
 use otaru_sim::tls::HostTls;
+use otaru_tls::Trust;
 
 use authority::Authority;
 
