@@ -8,7 +8,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 
 use crate::error::TrustError;
 
@@ -17,7 +17,10 @@ use crate::error::TrustError;
 #[derive(Debug)]
 pub(crate) struct Verifier {
     cas: Vec<CertificateDer<'static>>,
+    /// Paths to all that is trusted.
     paths: Arc<WebPkiServerVerifier>,
+    /// Paths to what is an authority; WebPKI takes everything that is trusted for one. None where there is none.
+    authorities: Option<Arc<WebPkiServerVerifier>>,
 }
 
 impl Verifier {
@@ -26,13 +29,28 @@ impl Verifier {
         cas: Vec<CertificateDer<'static>>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, TrustError> {
-        let mut roots = RootCertStore::empty();
-        for ca in &cas {
-            roots.add(ca.clone())?;
-        }
-        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-        Ok(Self { cas, paths: builder.build()? })
+        let paths = paths_to(&cas, provider)?;
+        let authorities: Vec<_> = cas.iter().filter(|ca| is_authority(ca)).cloned().collect();
+        let authorities = match authorities.len() {
+            0 => None,
+            count if count == cas.len() => Some(Arc::clone(&paths)),
+            _ => Some(paths_to(&authorities, provider)?),
+        };
+        Ok(Self { cas, paths, authorities })
     }
+}
+
+/// Returns a verifier by paths to these.
+fn paths_to(
+    cas: &[CertificateDer<'static>],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, TrustError> {
+    let mut roots = RootCertStore::empty();
+    for ca in cas {
+        roots.add(ca.clone())?;
+    }
+    let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    Ok(builder.build()?)
 }
 
 impl ServerCertVerifier for Verifier {
@@ -45,14 +63,17 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let signers: Vec<_> = intermediates.iter().filter(|one| may_sign(one)).cloned().collect();
-        let verified = self.paths.verify_server_cert(end_entity, &signers, server, ocsp, now);
+        let is_trusted_itself = self.cas.contains(end_entity);
+        let paths = if is_trusted_itself { Some(&self.paths) } else { self.authorities.as_ref() };
+        let paths = paths.ok_or(CertificateError::UnknownIssuer)?;
+        let verified = paths.verify_server_cert(end_entity, &signers, server, ocsp, now);
         match verified {
             // Somebody else's CA may have the name of one that is trusted.
             Err(Error::InvalidCertificate(CertificateError::BadSignature)) => {
                 Err(CertificateError::UnknownIssuer.into())
             }
             // Its dates were looked at before its use.
-            Err(Error::InvalidCertificate(error)) if is_ca(&error) && self.cas.contains(end_entity) => {
+            Err(Error::InvalidCertificate(error)) if is_ca(&error) && is_trusted_itself => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -89,6 +110,12 @@ fn may_sign(certificate: &CertificateDer<'_>) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return true };
     let usage = certificate.key_usage().ok().flatten();
     usage.is_none_or(|usage| usage.value.key_cert_sign())
+}
+
+/// Whether a certificate is an authority's: it says so, or is of a version that cannot (RFC 5280, 6.1.4).
+fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return true };
+    certificate.is_ca() || certificate.version() != X509Version::V3
 }
 
 /// Whether a certificate was refused because it is a CA's.

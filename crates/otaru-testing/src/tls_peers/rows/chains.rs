@@ -3,7 +3,7 @@
 use otaru_device::TlsError;
 use rcgen::{BasicConstraints, CustomExtension, GeneralSubtree, IsCa, KeyUsagePurpose, NameConstraints};
 
-use super::super::certificates::{Authority, Chain};
+use super::super::certificates::{Authority, Chain, key};
 use super::super::row::{HOST, Library, Row};
 
 const ANY_AUTHORITY: IsCa = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -34,6 +34,14 @@ pub(super) fn a_certificate_signed_by_one_that_may_not_sign() -> Row {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];
     });
     Row::trusting(&ours).chain(below.chain(HOST, |_| {})).fails(TlsError::UNKNOWN_CA)
+}
+
+/// What a server has made itself is trusted as it is, and makes nobody else trusted.
+pub(super) fn a_certificate_signed_by_a_self_signed_one() -> Row {
+    let itself = Authority::with("itself", key(), |params| params.is_ca = IsCa::NoCa);
+    let mut row = Row::trusting(&Authority::new("ours"));
+    row.trusted.push(itself.der());
+    row.chain(itself.chain(HOST, |_| {})).fails(TlsError::UNKNOWN_CA)
 }
 
 fn path_below(last: &Authority, ours: &Authority) -> Row {
