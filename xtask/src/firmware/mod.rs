@@ -192,10 +192,10 @@ fn check_options(options: &Options) -> Result<()> {
             file.display()
         );
     }
-    compiler(options.chip)?;
     if let Some(tls) = options.tls {
         tls.check(options.chip)?;
     }
+    compiler(options.chip)?;
     let Some(file) = credentials else { return Ok(()) };
     let mut command = tool("otaru-setup");
     command.args(["--features", "toml", "--bin", "check-credentials", "--"]).arg(file);
