@@ -193,7 +193,8 @@ fn a_server_without_ranges_is_started_over() {
 
 #[test]
 fn a_range_that_was_not_asked_for_is_not_taken() {
-    fails(UpdateState::Failed, Code::BadResponse, |request, new| match request.number {
+    // Over TLS a part is asked for at once, and more than that is taken for it.
+    fails_without_tls(UpdateState::Failed, Code::BadResponse, |request, new| match request.number {
         0 => cut(request, new, 60_000, Act::Reset),
         _ => {
             let range = format!("bytes 0-{}/{}", new.len() - 1, new.len());
