@@ -49,7 +49,10 @@ pub fn https(
 ///
 /// # Errors
 /// When that file cannot be used, or the library refuses them.
-pub fn mqtts(live: Arc<LiveCertificate>, device_ca: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
+pub(super) fn mqtts(
+    live: Arc<LiveCertificate>,
+    device_ca: Option<&Path>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = builder()?;
     let builder = match device_ca {
         Some(path) => {

@@ -48,10 +48,7 @@ impl Directory {
         let mut pebble = program("pebble");
         pebble.arg("-config").arg(dir.path().join("pebble.json")).args(["-dnsserver", &at(names_at)]);
         // Of all nonces it refuses some, as others may; what was proven once is proven again.
-        pebble
-            .env("PEBBLE_WFE_NONCEREJECT", "5")
-            .env("PEBBLE_AUTHZREUSE", "0")
-            .env("PEBBLE_VA_NOSLEEP", "1");
+        pebble.env("PEBBLE_WFE_NONCEREJECT", "5").env("PEBBLE_AUTHZREUSE", "0").env("PEBBLE_VA_NOSLEEP", "1");
         let pebble = Program::server(pebble, port);
         Some(Self { pebble, _names: names, port, management, dir })
     }
