@@ -7,6 +7,7 @@ use crate::devices::bounds::Bounds;
 use crate::http::Limits;
 use crate::releases::UploadLimits;
 use crate::tls::PairFiles;
+use crate::tls::acme::AcmeConfig;
 use otaru_broker::client::BrokerUrl;
 
 /// Everything that is decided before a server starts.
@@ -97,6 +98,19 @@ pub enum CertificateSource {
     Files(PairFiles),
     /// An authority of the server's own, in its data folder.
     Own,
+    /// A directory that speaks ACME.
+    Acme(AcmeConfig),
+}
+
+impl CertificateSource {
+    /// Returns its name, for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Files(_) => "files",
+            Self::Own => "own",
+            Self::Acme(_) => "acme",
+        }
+    }
 }
 
 /// Listeners that speak without TLS beside those that speak it.

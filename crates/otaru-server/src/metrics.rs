@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use otaru_rollout::{Rollout, Standing};
+use otaru_rollout::{Rollout, Standing, Time};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -50,6 +50,7 @@ pub struct Metrics {
     pub reports: Counter,
     /// Messages that were given to the broker.
     pub sent: Counter,
+    certificate_ends: Family<Label, Gauge<i64>>,
     counts: Counts,
 }
 
@@ -74,6 +75,7 @@ impl Default for Metrics {
             received: Counter::default(),
             reports: Counter::default(),
             sent: Counter::default(),
+            certificate_ends: Family::default(),
             counts: Counts::default(),
             registry: Registry::default(),
         };
@@ -87,6 +89,12 @@ impl Default for Metrics {
         registry.register("mqtt_received", "Messages from the broker", metrics.received.clone());
         registry.register("mqtt_sent", "Messages to the broker", metrics.sent.clone());
         registry.register("reports", "Reports that changed something", metrics.reports.clone());
+        registry.register_with_unit(
+            "tls_certificate_expiration_timestamp",
+            "End of the TLS certificate in use, since 1970",
+            Unit::Seconds,
+            metrics.certificate_ends.clone(),
+        );
         let counts = &metrics.counts;
         registry.register("devices", "Devices by state", counts.devices.clone());
         registry.register("devices_reachable", "Devices that can be reached", counts.reachable.clone());
@@ -102,6 +110,12 @@ impl Metrics {
     pub fn answered(&self, request: Request, took: Duration) {
         self.requests.get_or_create(&request).inc();
         self.latency.observe(took.as_secs_f64());
+    }
+
+    /// Notes the end of the certificate in use, which came from there.
+    pub fn certificate_ends(&self, source: &'static str, ends: Time) {
+        let seconds = i64::try_from(ends.0 / 1_000).unwrap_or(i64::MAX);
+        self.certificate_ends.get_or_create(&[("source", source.to_owned())]).set(seconds);
     }
 
     /// Returns everything as text, with what the database counts.

@@ -18,6 +18,7 @@ pub fn have(programs: &[&str]) -> bool {
         "chromium" | "caddy" | "curl" | "nats-server" | "openssl" | "rabbitmq-server" | "sslscan" => {
             format!("no {missing}: apt-get install {missing}")
         }
+        "pebble" | "pebble-challtestsrv" => "no pebble: apt-get install pebble".to_owned(),
         "epmd" => "no epmd: apt-get install rabbitmq-server".to_owned(),
         _ => format!("no {missing}: apt-get install mosquitto mosquitto-clients nginx-light python3"),
     });

@@ -33,7 +33,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     /// An address cannot be listened at.
     #[error(
-        "cannot listen at {address} for {what}: {error}; is another server running? --{option} takes another address"
+        "cannot listen at {address} for {what}: {error}; {} --{option} takes another address",
+        question(error)
     )]
     Listen {
         /// For what.
@@ -48,4 +49,14 @@ pub enum StartError {
     /// The broker cannot be used. A broker that is away is waited for; this one will not do.
     #[error("{0}")]
     Broker(#[from] BrokerError),
+}
+
+/// Asks what may be the matter with an address.
+fn question(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are for root, and for those with CAP_NET_BIND_SERVICE;"
+        }
+        _ => "is another server running?",
+    }
 }

@@ -15,9 +15,10 @@ use crate::clock::Clock;
 use crate::config::{CertificateSource, Config, TlsConfig};
 use crate::data_dir::DataDir;
 use crate::http::Transport;
+use crate::tls::acme::{Acme, Challenges};
 use crate::tls::own::{Names, OwnAuthority};
 use crate::tls::reload::Reload;
-use crate::tls::{self, Acceptor, LiveCertificate, MqttTls, TlsError};
+use crate::tls::{self, Acceptor, DeviceCa, LiveCertificate, MqttTls, PairFiles, TlsError};
 
 /// Interval of looking whether the machine has other addresses.
 const ADDRESSES: Duration = Duration::from_secs(60);
@@ -32,7 +33,8 @@ pub(super) struct ServerTls {
     live: Arc<LiveCertificate>,
     transport: Transport,
     mqtt: MqttTls,
-    own: Option<Own>,
+    keeper: Keeper,
+    device_ca: Option<DeviceCa>,
 }
 
 impl ServerTls {
@@ -43,20 +45,18 @@ impl ServerTls {
         data: &DataDir,
         clock: &Clock,
     ) -> Result<Self, StartError> {
-        let (own, files) = match &tls.certificate {
-            CertificateSource::Files(files) => (None, files.clone()),
-            CertificateSource::Own => {
-                let own = Own::open(config, data, clock)?;
-                let files = own.authority.files();
-                (Some(own), files)
-            }
+        let keeper = Keeper::open(config, tls, data, clock)?;
+        let reload = match &keeper {
+            Keeper::Own(own) => Reload::open(own.authority.files())?,
+            Keeper::Acme(acme) => Reload::wait_for(acme.files()),
+            Keeper::People(files) => Reload::open(files.clone())?,
         };
-        let reload = Reload::open(files)?;
         let live = reload.live();
-        let acceptor = Acceptor::new(tls::https(Arc::clone(&live))?);
-        let mqtt = MqttTls::new(tls::mqtts(Arc::clone(&live), tls.device_ca.as_deref())?);
+        let acceptor = Acceptor::new(tls::https(Arc::clone(&live), keeper.challenges())?);
+        let (mqtt, device_ca) = DeviceCa::open(tls.device_ca.clone(), &live)?;
         let https = listen(tls.https, "HTTPS", "https").await?;
-        Ok(Self { https, reload, live, transport: Transport::Tls(Arc::new(acceptor)), mqtt, own })
+        let transport = Transport::Tls(Arc::new(acceptor));
+        Ok(Self { https, reload, live, transport, mqtt, keeper, device_ca })
     }
 
     /// Returns the certificate in use.
@@ -76,13 +76,16 @@ impl ServerTls {
 
     /// Returns the authority of the server's own, if there is one.
     pub(super) fn authority(&self) -> Option<OwnAuthority> {
-        self.own.as_ref().map(|own| own.authority.clone())
+        match &self.keeper {
+            Keeper::Own(own) => Some(own.authority.clone()),
+            Keeper::People(_) | Keeper::Acme(_) => None,
+        }
     }
 
     /// Warns where the certificate does not have the name under which others are sent here.
     pub(super) fn check_name(&self, public_base: &str) {
         let host = address::host(public_base);
-        if public_base.starts_with("https://") && !self.live.facts().is_for(host) {
+        if public_base.starts_with("https://") && self.live.facts().is_some_and(|facts| !facts.is_for(host)) {
             tracing::warn!(
                 host,
                 "the TLS certificate does not have this name, so clients refuse it there; say with --public-url which name \
@@ -97,22 +100,65 @@ impl ServerTls {
         app: &Shared,
         look_now: LookNow,
     ) -> (TcpListener, Transport, impl Future<Output = ()> + Send + 'static) {
-        let Self { https, reload, transport, own, .. } = self;
-        let (clock, stop) = (app.clock.clone(), app.stop.clone());
+        let Self { https, reload, live, transport, keeper, device_ca, .. } = self;
+        let app = Arc::clone(app);
         let fresh = async move {
-            let reloading = reload.run(Arc::clone(&look_now), clock, stop);
-            let renewing = async {
-                match own {
-                    Some(own) => own.run(&look_now).await,
+            let source = app.config.tls.as_ref().map_or("files", |tls| tls.certificate.name());
+            let ends = |ends| app.metrics.certificate_ends(source, ends);
+            let reloading = reload.run(Arc::clone(&look_now), app.clock.clone(), ends, app.stop.clone());
+            let authority = async {
+                match device_ca {
+                    Some(device_ca) => device_ca.run().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = reloading => {}
-                () = renewing => {}
+                () = keeper.run(&live, &look_now) => {}
+                () = authority => {}
             }
         };
         (https, transport, fresh)
+    }
+}
+
+/// Keeper of the certificate's files.
+enum Keeper {
+    /// People.
+    People(PairFiles),
+    /// The server, with an authority of its own.
+    Own(Own),
+    /// The server, with a directory.
+    Acme(Box<Acme>),
+}
+
+impl Keeper {
+    fn open(config: &Config, tls: &TlsConfig, data: &DataDir, clock: &Clock) -> Result<Self, TlsError> {
+        match &tls.certificate {
+            CertificateSource::Files(files) => Ok(Self::People(files.clone())),
+            CertificateSource::Own => Own::open(config, data, clock).map(Self::Own),
+            CertificateSource::Acme(acme) => {
+                let acme = Acme::open(acme.clone(), &data.tls(), clock.clone())?;
+                Ok(Self::Acme(Box::new(acme)))
+            }
+        }
+    }
+
+    /// Returns the challenges that the HTTPS listener is to answer.
+    fn challenges(&self) -> Option<Arc<Challenges>> {
+        match self {
+            Self::Acme(acme) => Some(acme.challenges()),
+            Self::People(_) | Self::Own(_) => None,
+        }
+    }
+
+    /// Keeps the certificate good, for ever.
+    async fn run(self, live: &LiveCertificate, look_now: &Notify) {
+        match self {
+            Self::People(_) => std::future::pending().await,
+            Self::Own(own) => own.run(look_now).await,
+            Self::Acme(acme) => acme.run(live, look_now).await,
+        }
     }
 }
 

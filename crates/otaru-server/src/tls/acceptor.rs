@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::acme::PROTOCOL;
 use super::failure::Failure;
 use super::opening::Opening;
 use super::told::Told;
@@ -54,6 +55,12 @@ impl Acceptor {
         let handshake =
             self.tls.accept_with(Opening::new(stream), |session| session.set_buffer_limit(Some(UNSENT)));
         let error = match timeout(time, handshake.into_fallible()).await {
+            // A directory proves a name by a handshake, and has nothing more to say: RFC 8737, section 3.
+            Ok(Ok(mut stream)) if stream.get_ref().1.alpn_protocol() == Some(PROTOCOL) => {
+                let _ = timeout(time, stream.shutdown()).await;
+                tracing::debug!(%peer, "a challenge was answered");
+                return None;
+            }
             Ok(Ok(mut stream)) => {
                 stream.get_mut().0.finish();
                 return Some(Accepted::Tls(Box::new(stream)));

@@ -63,6 +63,12 @@ impl Facts {
         })
     }
 
+    /// Returns its last moment as people read it.
+    pub fn ends_in_words(&self) -> String {
+        let ends = i64::try_from(self.ends.0).ok().and_then(otaru_api::Timestamp::from_millis);
+        ends.map_or_else(|| "in a far future".to_owned(), |ends| ends.to_string())
+    }
+
     /// Whether it is past its last moment.
     pub fn has_ended(&self, now: Time) -> bool {
         now > self.ends

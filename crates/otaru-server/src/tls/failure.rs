@@ -49,6 +49,10 @@ fn words(error: &Error) -> String {
                 "the client's certificate is refused ({why:?}): it must be signed by the authority of devices, and not have ended"
             )
         }
+        // The library's words for it.
+        Error::General(why) if why == "no server certificate chain resolved" => {
+            "there is no certificate yet, or none for what the client asks; other lines say what is waited for".to_owned()
+        }
         Error::NoApplicationProtocol => "the client wants another protocol than HTTP/1.1".to_owned(),
         other => other.to_string(),
     }
@@ -85,6 +89,7 @@ mod tests {
             (Error::AlertReceived(AlertDescription::UnknownCA), "give it the authority"),
             (Error::AlertReceived(AlertDescription::CertificateExpired), "clock"),
             (Error::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered), "TLS 1.2 and 1.3"),
+            (Error::General("no server certificate chain resolved".to_owned()), "no certificate yet"),
             (Error::InvalidCertificate(rustls::CertificateError::Expired), "authority of devices"),
         ] {
             assert!(told(error).contains(part), "{part}");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use sha2::Digest as _;
 use super::error::TlsError;
 use super::facts::Facts;
 use super::pair::PairFiles;
-use crate::data_dir::{create_private, make_private};
+use crate::data_dir::{make_private, write_private};
 
 /// Days of the authority.
 const AUTHORITY_DAYS: u64 = 3_650;
@@ -210,15 +210,7 @@ impl OwnAuthority {
 
     /// Writes a file for its owner only, whole or not at all.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), TlsError> {
-        let next = path.with_extension("new");
-        let write = || {
-            let _ = fs::remove_file(&next);
-            let mut file = create_private(&next)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&next, path)
-        };
-        write().map_err(|error| self.failed(error))
+        write_private(path, bytes).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: io::Error) -> TlsError {

@@ -1,7 +1,5 @@
 //! Certificates and keys that are replaced while the server runs: files are looked at every few seconds, and at once when asked to.
 
-use std::fs::Metadata;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,43 +11,15 @@ use super::error::TlsError;
 use super::facts::Facts;
 use super::live::LiveCertificate;
 use super::pair::PairFiles;
+use super::seen::Seen;
 use crate::clock::Clock;
 
 /// Interval of looking: two calls of the system, which cost nothing worth mentioning.
 const LOOK: Duration = Duration::from_secs(2);
-/// Time before its end in which a certificate is told to be about to end.
+/// Time before its end in which a certificate is told to be about to end; a sixth of its lifetime if that is less.
 const SOON: u64 = 14 * DAY;
 /// Interval of telling it.
 const DAY: u64 = 24 * 3_600 * 1_000;
-
-/// Files as they were when they were looked at last. Not their contents: whoever writes a file changes one of these.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen([Option<Stamp>; 2]);
-
-type Stamp = (u64, Option<std::time::SystemTime>, (u64, i64, i64));
-
-impl Seen {
-    fn now(files: &PairFiles) -> Self {
-        Self([&files.certificate, &files.key].map(|path| stamp(path)))
-    }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let found = path.metadata().ok()?;
-    Some((found.len(), found.modified().ok(), identity(&found)))
-}
-
-/// A file that took the other's place, or whose permissions changed, is seen by these.
-#[cfg(unix)]
-fn identity(found: &Metadata) -> (u64, i64, i64) {
-    use std::os::unix::fs::MetadataExt as _;
-    (found.ino(), found.ctime(), found.ctime_nsec())
-}
-
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> (u64, i64, i64) {
-    (0, 0, 0)
-}
 
 /// Outcome of a look at the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +45,24 @@ impl Reload {
     /// # Errors
     /// When they cannot be used.
     pub fn open(files: PairFiles) -> Result<Self, TlsError> {
-        let seen = Seen::now(&files);
+        let seen = look_at(&files);
         let pair = files.read()?;
         if files.is_key_open_to_others() {
             let key = files.key.display();
             tracing::warn!(%key, "everybody on this machine may read the TLS key; `chmod o= ` it");
         }
-        Ok(Self { files, live: Arc::new(LiveCertificate::new(pair)), seen })
+        Ok(Self { files, live: Arc::new(LiveCertificate::new(Some(pair))), seen })
+    }
+
+    /// Reads files that the server writes itself, and that may not be there yet, or be damaged: then it writes others.
+    pub fn wait_for(files: PairFiles) -> Self {
+        let (seen, pair) = (look_at(&files), files.read());
+        if let Err(error) = &pair
+            && files.certificate.exists()
+        {
+            tracing::error!(%error, "there was a TLS certificate, which cannot be used; another is got");
+        }
+        Self { files, live: Arc::new(LiveCertificate::new(pair.ok())), seen }
     }
 
     /// Returns the certificate in use.
@@ -92,14 +73,14 @@ impl Reload {
     /// Looks whether the files have changed, and takes what they have now if it will do. A pair is written in two steps: what does not
     /// fit after the first is tried again after the second.
     pub fn look(&mut self) -> Look {
-        let seen = Seen::now(&self.files);
+        let seen = look_at(&self.files);
         if seen == self.seen {
             return Look::Same;
         }
         self.seen = seen;
         match self.files.read() {
             Ok(pair) => {
-                let ends = humane(&pair.facts);
+                let ends = pair.facts.ends_in_words();
                 self.live.replace(pair);
                 tracing::info!(%ends, "the new TLS certificate is in use");
                 Look::Replaced
@@ -111,11 +92,14 @@ impl Reload {
         }
     }
 
-    /// Looks every few seconds, and whenever `now` is rung, until `stop`.
-    pub async fn run(mut self, now: Arc<Notify>, clock: Clock, stop: CancellationToken) {
+    /// Looks every few seconds, and whenever `now` is rung, until `stop`. `ends` is told the last moment of the certificate in use.
+    pub async fn run(mut self, now: Arc<Notify>, clock: Clock, ends: impl Fn(Time), stop: CancellationToken) {
         let mut told = None;
         loop {
-            tell_end(&self.live.facts(), clock.now(), &mut told);
+            if let Some(facts) = self.live.facts() {
+                ends(facts.ends);
+                tell_end(&facts, clock.now(), &mut told);
+            }
             let mut asked = false;
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -129,26 +113,26 @@ impl Reload {
     }
 }
 
+fn look_at(files: &PairFiles) -> Seen {
+    Seen::now(&[&files.certificate, &files.key])
+}
+
 /// Tells once a day that a certificate has ended or is about to.
 fn tell_end(facts: &Facts, now: Time, told: &mut Option<Time>) {
     let is_due = told.is_none_or(|told| now.0.saturating_sub(told.0) >= DAY);
-    if !is_due || now.0.saturating_add(SOON) < facts.ends.0 && now >= facts.begins {
+    let soon = SOON.min(facts.ends.since(facts.begins).0 / 6);
+    if !is_due || now.0.saturating_add(soon) < facts.ends.0 && now >= facts.begins {
         return;
     }
     *told = Some(now);
-    let ends = humane(facts);
+    let ends = facts.ends_in_words();
     if now < facts.begins {
         tracing::error!(
             "the TLS certificate is not good yet: clients refuse it; is this machine's clock right?"
         );
     } else if facts.has_ended(now) {
-        tracing::error!(%ends, "the TLS certificate has ended: clients refuse it; replace its files");
+        tracing::error!(%ends, "the TLS certificate has ended: clients refuse it; replace its files, or see why --acme does not");
     } else {
-        tracing::warn!(%ends, "the TLS certificate is about to end; replace its files");
+        tracing::warn!(%ends, "the TLS certificate is about to end; replace its files, or see why --acme does not");
     }
-}
-
-fn humane(facts: &Facts) -> String {
-    let ends = i64::try_from(facts.ends.0).ok().and_then(otaru_api::Timestamp::from_millis);
-    ends.map_or_else(|| "in a far future".to_owned(), |ends| ends.to_string())
 }

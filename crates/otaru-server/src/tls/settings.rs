@@ -15,6 +15,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
+use super::acme::{Challenges, HttpsCertificates, PROTOCOL};
 use super::error::TlsError;
 use super::live::LiveCertificate;
 use super::pair::certificates;
@@ -22,14 +23,23 @@ use super::pair::certificates;
 /// Bytes of the longest record that is sent.
 const RECORD: usize = 4096;
 
-/// Settings of HTTPS.
+/// Settings of HTTPS, which answers challenges of a directory where there are some.
 ///
 /// # Errors
 /// When the library refuses them.
-pub fn https(live: Arc<LiveCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut config = builder()?.with_no_client_auth().with_cert_resolver(live);
+pub fn https(
+    live: Arc<LiveCertificate>,
+    challenges: Option<Arc<Challenges>>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = builder()?.with_no_client_auth();
+    let mut config = match &challenges {
+        Some(challenges) => builder
+            .with_cert_resolver(Arc::new(HttpsCertificates { live, challenges: Arc::clone(challenges) })),
+        None => builder.with_cert_resolver(live),
+    };
     common(&mut config);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols.extend(challenges.map(|_| PROTOCOL.to_vec()));
     config.ticketer = ring::Ticketer::new().map_err(setup)?;
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
@@ -39,7 +49,10 @@ pub fn https(live: Arc<LiveCertificate>) -> Result<Arc<ServerConfig>, TlsError> 
 ///
 /// # Errors
 /// When that file cannot be used, or the library refuses them.
-pub fn mqtts(live: Arc<LiveCertificate>, device_ca: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
+pub(super) fn mqtts(
+    live: Arc<LiveCertificate>,
+    device_ca: Option<&Path>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = builder()?;
     let builder = match device_ca {
         Some(path) => {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
 use otaru_broker::{Channel, ChannelHandle};
@@ -19,17 +19,22 @@ use super::told::Told;
 /// Bytes that wait in a connection for its peer to read, beside what the broker and the system keep.
 const UNSENT: usize = 8 * 1024;
 
-/// TLS of an MQTT listener.
+/// TLS of an MQTT listener. What it speaks may be replaced while connections go on.
 #[derive(Clone)]
 pub struct MqttTls {
-    tls: TlsAcceptor,
+    settings: Arc<RwLock<Arc<ServerConfig>>>,
     failures: Arc<Told>,
 }
 
 impl MqttTls {
     /// Accepts with these settings.
     pub fn new(settings: Arc<ServerConfig>) -> Self {
-        Self { tls: settings.into(), failures: Arc::default() }
+        Self { settings: Arc::new(RwLock::new(settings)), failures: Arc::default() }
+    }
+
+    /// Speaks with these settings from the next handshake on.
+    pub fn replace(&self, settings: Arc<ServerConfig>) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// Puts TLS around a stream. The handle says what came of it, once it was read.
@@ -37,8 +42,9 @@ impl MqttTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let handshake =
-            self.tls.accept_with(Opening::new(stream), |session| session.set_buffer_limit(Some(UNSENT)));
+        let settings = Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner));
+        let handshake = TlsAcceptor::from(settings)
+            .accept_with(Opening::new(stream), |session| session.set_buffer_limit(Some(UNSENT)));
         let channel = ChannelHandle::default();
         let state = State::Handshake {
             handshake: Box::new(handshake.into_fallible()),

@@ -329,7 +329,7 @@ fn a_pair_that_is_half_written_is_taken_once_it_is_whole() {
     let (certificate, key) = authority.sign(&["a"]).write(folder.path());
     let mut reload = Reload::open(PairFiles { certificate: certificate.clone(), key: key.clone() }).unwrap();
     let live = reload.live();
-    let named = |name: &str| live.facts().names(name);
+    let named = |name: &str| live.facts().unwrap().names(name);
     assert_eq!(reload.look(), Look::Same);
     let next: Signed = authority.sign(&["other"]);
     std::fs::write(&certificate, &next.certificate).unwrap();

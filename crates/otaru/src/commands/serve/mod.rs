@@ -1,5 +1,6 @@
 //! `otaru serve`: the fleet server.
 
+mod acme;
 mod listen;
 mod tls;
 
@@ -26,6 +27,7 @@ Examples:
   otaru serve --dev                                   to try it: virtual devices may come at once
   otaru serve --data /var/lib/otaru --signing-key release.pem --public-url http://ota.example.com
   otaru serve --tls-dev                               TLS with an authority of its own, for a network of yours
+  otaru serve --acme ota.example.com --http off --mqtt-listen off      on the Internet, with a certificate by itself
   otaru serve --tls-cert fullchain.pem --tls-key privkey.pem --public-url https://ota.example.com:8443
   otaru serve --http 127.0.0.1:8080 --public-url https://example.com/ota --trusted-proxy 127.0.0.1    behind a proxy
   otaru serve --data /var/lib/otaru --mqtt mqtt://otaru@broker.lan --mqtt-password-file secret.txt
@@ -76,7 +78,8 @@ pub(crate) struct Args {
     /// Prefix of the devices' topics
     #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = otaru_format::topic::DEFAULT_BASE)]
     base: String,
-    /// Beginning of links, where others reach this server under another address: `http://HOST[:PORT][/PATH]`.
+    /// Beginning of links, where others reach this server under another address: `http://HOST[:PORT][/PATH]`; with --acme, https:// and
+    /// the first domain.
     /// With https:// behind a proxy, devices are sent to http:// on the same host's port 80
     #[arg(long, value_name = "URL", env = "OTARU_PUBLIC_URL")]
     public_url: Option<String>,
@@ -196,11 +199,11 @@ impl Args {
                 }
                 None => embedded(mqtt_listen, self.mqtt_proxy),
             },
+            public_url: self.public_url.or_else(|| self.tls.public_url()),
             tls: self.tls.config(plain)?,
             data: self.data,
             http: self.http.0.unwrap_or(nowhere),
             base: self.base,
-            public_url: self.public_url,
             trusted_proxies: self.trusted_proxy,
             dev: self.dev,
             guests: false,

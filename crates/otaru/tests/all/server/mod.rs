@@ -1,5 +1,6 @@
 //! The fleet server as its users run it: the program, virtual devices, and everything that may go wrong.
 
+mod acme;
 mod alike;
 mod backup;
 mod behind_proxies;

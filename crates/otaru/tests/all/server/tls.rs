@@ -140,7 +140,7 @@ fn options_that_do_not_go_together_are_told() {
     let data = path(dir.path(), "data");
     let missing = path(dir.path(), "missing.pem");
     for (options, told) in [
-        (&["--http", "off"][..], "--tls-cert with --tls-key, or --tls-dev"),
+        (&["--http", "off"][..], "--tls-cert with --tls-key, --acme, or --tls-dev"),
         (&["--hsts"], "need a certificate"),
         (&["--device-ca", "x"], "need a certificate"),
         (&["--tls-cert", &missing, "--tls-key", &missing], "is the path right"),
