@@ -64,10 +64,10 @@ pub(super) fn play(folder: &Path, emulator: Emulator, keep: bool) -> Result<Show
     let mut run = Run::with(folder, emulator, images, &flash, broker)?;
     let knows_the_time = time_server::start()?;
     stage.first_start(&mut run, knows_the_time)?;
-    stage.through_a_long_redirect(&mut run)?;
-    stage.after_a_cut(&mut run)?;
-    stage.from_otaru_serve(&mut run)?;
-    stage.from_a_stranger(&mut run)?;
+    stage.update_through_a_redirect(&mut run)?;
+    stage.update_after_a_cut(&mut run)?;
+    stage.update_from_otaru_serve(&mut run)?;
+    stage.refuse_a_stranger(&mut run)?;
     run.judge_memory()?;
     heap::judge(&stage.rows)?;
     Ok(Shown::Yes)
@@ -111,7 +111,7 @@ impl Stage {
     }
 
     /// From nginx, by way of a redirect to a URL of 1,800 characters.
-    fn through_a_long_redirect(&mut self, run: &mut Run<SecureImages>) -> Result<()> {
+    fn update_through_a_redirect(&mut self, run: &mut Run<SecureImages>) -> Result<()> {
         let url = url(&self.web, LONG);
         let part = "a password; nginx, a redirect, TLS 1.3";
         self.update(
@@ -124,7 +124,7 @@ impl Stage {
     }
 
     /// From nginx, whose connection breaks in the middle, over TLS 1.2.
-    fn after_a_cut(&mut self, run: &mut Run<SecureImages>) -> Result<()> {
+    fn update_after_a_cut(&mut self, run: &mut Run<SecureImages>) -> Result<()> {
         let url = url(&self.old_web, run.images.certified.file);
         self.old_web.cut_after(run.images.certified.image.len() / 2);
         let part = "a password; nginx, a cut, TLS 1.2";
@@ -142,7 +142,7 @@ impl Stage {
     }
 
     /// From `otaru serve`, while the broker knows the device by its certificate.
-    fn from_otaru_serve(&mut self, run: &mut Run<SecureImages>) -> Result<()> {
+    fn update_from_otaru_serve(&mut self, run: &mut Run<SecureImages>) -> Result<()> {
         let url = url(&self.fleet_web, &self.fleet.path);
         let part = "a certificate; `otaru serve`, TLS 1.3";
         self.update(
@@ -155,7 +155,7 @@ impl Stage {
     }
 
     /// From a web server whose certificate is of nobody's that the device trusts: that ends the update and nothing else.
-    fn from_a_stranger(&mut self, run: &mut Run<SecureImages>) -> Result<()> {
+    fn refuse_a_stranger(&mut self, run: &mut Run<SecureImages>) -> Result<()> {
         let start = Instant::now();
         let (before, sessions) = (self.calm(run)?, self.with_password.connections());
         run.machine.mark();
