@@ -44,7 +44,8 @@ pub(crate) fn tell_heap(spawner: Spawner) {
         let mut told = (0, 0);
         loop {
             let heap = esp_alloc::HEAP.stats();
-            let now = (heap.size - heap.current_usage, heap.size - heap.max_usage);
+            let left = |used| heap.size.saturating_sub(used);
+            let now = (left(heap.current_usage), left(heap.max_usage));
             if usize::abs_diff(now.0, told.0) >= 1024 || now.1 != told.1 {
                 log::info!("heap: {} bytes free, {} at the least", now.0, now.1);
                 told = now;
