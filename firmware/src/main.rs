@@ -107,6 +107,8 @@ async fn start_up(spawner: Spawner) {
     misbehave::at_start();
     #[cfg(behaviour = "block")]
     misbehave::later(spawner, board.reset_reason());
+    #[cfg(behaviour = "tell_heap")]
+    misbehave::tell_heap(spawner);
 
     start(spawner, setup::watch(pins::button!(chip)));
     let asked = setup::asked_for();

@@ -1,8 +1,8 @@
-//! Misbehaviour that a test wants of this firmware; a firmware for boards does none of it.
+//! Behaviour that a test wants of this firmware, most of it bad; a firmware for boards does none of it.
 //!
 //! `OTARU_BEHAVIOUR` names it at build time, several with commas between them; `behaviours.txt` has the names.
 
-#[cfg(behaviour = "block")]
+#[cfg(any(behaviour = "block", behaviour = "tell_heap"))]
 use embassy_executor::Spawner;
 
 /// Right after the start, once a trial's boot has been counted.
@@ -34,6 +34,26 @@ pub(crate) fn later(spawner: Spawner, reason: otaru_device::ResetReason) {
     if reason != otaru_device::ResetReason::Watchdog {
         crate::tasks::start(spawner, hang_later());
     }
+}
+
+/// Starts a task that tells how much of the heap is free, and the least since the start, whenever that has changed by a kilobyte.
+#[cfg(behaviour = "tell_heap")]
+pub(crate) fn tell_heap(spawner: Spawner) {
+    #[embassy_executor::task]
+    async fn tell() {
+        let mut told = (0, 0);
+        loop {
+            let heap = esp_alloc::HEAP.stats();
+            let left = |used| heap.size.saturating_sub(used);
+            let now = (left(heap.current_usage), left(heap.max_usage));
+            if usize::abs_diff(now.0, told.0) >= 1024 || now.1 != told.1 {
+                log::info!("heap: {} bytes free, {} at the least", now.0, now.1);
+                told = now;
+            }
+            embassy_time::Timer::after(embassy_time::Duration::from_millis(50)).await;
+        }
+    }
+    crate::tasks::start(spawner, tell());
 }
 
 /// The console's lines, with a panic when one tells that an update has come far.

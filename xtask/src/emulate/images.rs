@@ -97,7 +97,7 @@ fn build(folder: &Path, port: u16) -> Result<()> {
     for (version, networks, behaviour) in BUILDS {
         fs::write(&credentials, credentials_toml(networks, port, &public))?;
         let credentials = Some(credentials.as_path()).filter(|_| !networks.is_empty());
-        put(folder, version, &firmware::for_emulator(version, credentials, behaviour)?)?;
+        put(folder, version, &firmware::for_emulator(version, credentials, behaviour, None)?)?;
     }
     let bin = folder.join("1.3.0.bin");
     let (output, base) = (Path::new("--output"), Path::new("--base"));
@@ -109,7 +109,7 @@ fn build(folder: &Path, port: u16) -> Result<()> {
 }
 
 /// Keeps what is needed of a firmware's files.
-fn put(folder: &Path, version: &str, files: &Files) -> Result<()> {
+pub(super) fn put(folder: &Path, version: &str, files: &Files) -> Result<()> {
     fs::copy(&files.app, folder.join(format!("{version}.bin")))?;
     fs::copy(&files.flash, folder.join(format!("{version}-flash.bin")))?;
     fs::copy(&files.elf, folder.join(format!("{version}.elf")))?;

@@ -25,6 +25,7 @@ const PROGRAM: &str = "qemu-system-riscv32";
 const VARIABLE: &str = "OTARU_QEMU";
 
 /// An emulator's program.
+#[derive(Clone)]
 pub(super) struct Emulator(PathBuf);
 
 impl Emulator {

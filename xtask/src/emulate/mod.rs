@@ -3,8 +3,8 @@
 //!
 //! [`machine`] is the emulator, [`qmp`] its own console, [`peers`] broker, web server and what the device reports, [`browser`]
 //! who fills in the set-up page, [`console`] the serial console held against the documentation, [`images`] the firmwares.
-//! The story is told in [`Run`], scene by scene in the order of [`run`]: [`setup`], [`updates`], [`network`], [`faults`],
-//! [`cuts`]; [`memory`] looks at stack and heap meanwhile.
+//! The story is told in [`Run`], scene by scene in the order of [`plain`]: [`setup`], [`updates`], [`network`], [`faults`],
+//! [`cuts`]; [`memory`] looks at stack and heap meanwhile. [`tls`] tells another one, of firmware that speaks TLS.
 
 mod browser;
 mod console;
@@ -19,13 +19,15 @@ mod peers;
 mod qmp;
 mod setup;
 mod story;
+mod tls;
 mod updates;
 
 use std::fs;
+use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Skip};
 use crate::shell::{find, root};
@@ -46,6 +48,18 @@ pub(crate) struct Options {
     /// Take the firmware of the last run instead of building it
     #[arg(long)]
     keep: bool,
+    /// One of the two stories instead of both
+    #[arg(long, value_enum)]
+    only: Option<Story>,
+}
+
+/// What is told of the firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Story {
+    /// Without TLS, from its set-up to power cuts
+    Plain,
+    /// Over TLS
+    Tls,
 }
 
 /// Scenes that stand alone: one that fails does not hide the others.
@@ -69,7 +83,7 @@ pub(crate) fn emulate(options: &Options) -> Result<()> {
 
 /// The same as a check, with the power cut a few times.
 pub(crate) fn check(cuts: u32) -> Result<Outcome> {
-    run(&Options { cuts, seed: None, keep: false })
+    run(&Options { cuts, seed: None, keep: false, only: None })
 }
 
 fn run(options: &Options) -> Result<Outcome> {
@@ -86,9 +100,32 @@ fn run(options: &Options) -> Result<Outcome> {
     }
     let start = Instant::now();
     let folder = root().join("target/emulate");
+    let mut not_shown = Vec::new();
+    if options.only != Some(Story::Tls) {
+        not_shown.extend(plain(options, &folder, emulator.clone())?);
+    }
+    if options.only != Some(Story::Plain)
+        && let Shown::No(why) = tls::play(&folder.join("tls"), emulator, options.keep)?
+    {
+        println!("!! NOT SHOWN: TLS: {why}");
+        not_shown.push("TLS");
+    }
+    println!(
+        "passed after {:.0} s; consoles and flash are in {}",
+        start.elapsed().as_secs_f64(),
+        folder.display()
+    );
+    if !not_shown.is_empty() {
+        println!("!! NOT SHOWN, so not tested: {}", not_shown.join(", "));
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Tells the story without TLS; returns the scenes that this emulator cannot play.
+fn plain(options: &Options, folder: &Path, emulator: Emulator) -> Result<Vec<&'static str>> {
     fs::create_dir_all(folder.join("www"))?;
-    let images = Images::make(&folder, options.keep)?;
-    let mut run = Run::begin(&folder, emulator, images)?;
+    let images = Images::make(folder, options.keep)?;
+    let mut run = Run::begin(folder, emulator, images)?;
     run.set_up()?;
     run.first_start()?;
     run.update_and_confirm()?;
@@ -114,15 +151,7 @@ fn run(options: &Options) -> Result<Outcome> {
     run.cut_power(options.cuts, options.seed.unwrap_or_else(by_the_clock))?;
     run.judge_memory()?;
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
-    println!(
-        "passed after {:.0} s; consoles and flash are in {}",
-        start.elapsed().as_secs_f64(),
-        folder.display()
-    );
-    if !not_shown.is_empty() {
-        println!("!! NOT SHOWN, so not tested: {}", not_shown.join(", "));
-    }
-    Ok(Outcome::Passed)
+    Ok(not_shown)
 }
 
 fn skipped(reason: String, avoidable: bool) -> Result<Outcome> {

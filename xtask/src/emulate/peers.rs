@@ -118,9 +118,13 @@ struct Seen {
 }
 
 impl Broker {
-    pub(super) fn start(folder: &Path, port: u16) -> Result<Self> {
+    /// Starts it with a listener for everybody at `port`, and with others.
+    pub(super) fn start(folder: &Path, port: u16, others: &str) -> Result<Self> {
         let config = folder.join("mosquitto.conf");
-        fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"))?;
+        // Each listener has its own word on who may come.
+        let everybody = format!("listener {port} 127.0.0.1\nallow_anonymous true\n");
+        let rest = format!("user root\npersistence false\nper_listener_settings true\n{everybody}{others}");
+        fs::write(&config, rest)?;
         fs::write(log_of(&config), "")?;
         let broker = mosquitto(&config, port)?;
         let mut command = client("mosquitto_sub", port)?;
@@ -260,7 +264,7 @@ impl WebServer {
 }
 
 /// Waits until somebody listens.
-fn listening(port: u16) -> Result<()> {
+pub(super) fn listening(port: u16) -> Result<()> {
     for _ in 0..100 {
         if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(());

@@ -27,13 +27,13 @@ pub(super) enum Shown {
     No(&'static str),
 }
 
-/// The story.
-pub(super) struct Run {
+/// A story, with its firmwares.
+pub(super) struct Run<I = Images> {
     // In this order they end: the device first.
     pub(super) machine: Machine,
     pub(super) web: WebServer,
     pub(super) broker: Broker,
-    pub(super) images: Images,
+    pub(super) images: I,
     pub(super) folder: PathBuf,
     /// Time that an update took until it was confirmed.
     pub(super) took: Duration,
@@ -41,10 +41,25 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Begins the story without TLS.
     pub(super) fn begin(folder: &Path, emulator: Emulator, images: Images) -> Result<Self> {
-        let broker = Broker::start(folder, images.port)?;
+        let broker = Broker::start(folder, images.port, "")?;
+        let flash = images.flash.clone();
+        Self::with(folder, emulator, images, &flash, broker)
+    }
+}
+
+impl<I> Run<I> {
+    /// Begins a story with a board that has this on its flash.
+    pub(super) fn with(
+        folder: &Path,
+        emulator: Emulator,
+        images: I,
+        flash: &Path,
+        broker: Broker,
+    ) -> Result<Self> {
         let web = WebServer::start(folder)?;
-        let flash = a_copy(&images.flash, &folder.join("flash.bin"))?;
+        let flash = a_copy(flash, &folder.join("flash.bin"))?;
         let machine = Machine::new(emulator, flash, folder.join("console.log"))?;
         let (folder, memory) = (folder.to_owned(), HighWater::default());
         Ok(Self { machine, web, broker, images, folder, took: UPDATE, memory })

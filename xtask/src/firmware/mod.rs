@@ -137,8 +137,10 @@ pub(crate) fn for_emulator(
     version: &str,
     credentials: Option<&Path>,
     behaviour: Option<&str>,
+    tls: Option<Tls>,
 ) -> Result<Files> {
     files(&Options {
+        tls,
         version: version.to_owned(),
         credentials: credentials.map(Path::to_owned),
         no_credentials: credentials.is_none(),
