@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 pub(crate) use self::chips::Chip;
-use self::tls::Tls;
+pub(crate) use self::tls::Tls;
 use crate::chip;
 use crate::shell::{cargo, find, output, program, root, run};
 

@@ -8,7 +8,7 @@ use crate::mbedtls;
 
 /// TLS of a firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Tls {
+pub(crate) enum Tls {
     /// For a server of your own: EC keys, and TLS records of 4 KiB at most
     OwnServer,
     /// For any server: RSA and P-384 too, and records of 16 KiB

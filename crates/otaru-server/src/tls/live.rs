@@ -36,9 +36,10 @@ impl LiveCertificate {
         pair.as_ref().map(|pair| pair.facts.clone())
     }
 
-    /// Returns the one in use and those behind it in its file, in DER.
+    /// Returns the one in use and those behind it in its file, in DER; none before there is one.
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).certified.cert.clone()
+        let pair = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        pair.as_ref().map(|pair| pair.certified.cert.clone()).unwrap_or_default()
     }
 }
 

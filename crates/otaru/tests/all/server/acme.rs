@@ -84,7 +84,6 @@ impl Directory {
 /// A server that gets its certificate there.
 struct Served {
     server: Program,
-    https: u16,
     mqtts: u16,
     http: u16,
     data: TempDir,
@@ -108,7 +107,7 @@ impl Served {
         command.arg("--data").arg(data.path());
         let server = Program::start(command);
         server.says("\"listening\"");
-        Self { server, https, mqtts, http, data }
+        Self { server, mqtts, http, data }
     }
 
     fn stop(self) -> TempDir {
