@@ -7,12 +7,13 @@ use instant_acme::{Account, CertificateIdentifier, Error, SuggestedWindow};
 use otaru_rollout::Time;
 use tokio::time::Instant;
 
+use super::failure::Failure;
 use crate::tls::pair::{PairFiles, certificates};
 
 /// Shortest and longest time between two questions.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(3_600), Duration::from_secs(24 * 3_600));
 /// Time until it is asked again after a failure: RFC 9773 has 6 hours, in section 4.3.2.
-const AFTER_FAILURE: Duration = Duration::from_secs(6 * 3_600);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(6 * 3_600);
 
 /// Window in which a directory wants a certificate renewed, in milliseconds since 1970.
 type Window = (u64, u64);
@@ -45,10 +46,11 @@ impl Advice {
         match account.renewal_info(certificate).await {
             Ok((info, pause)) => {
                 self.take(window(&info.suggested_window), rand::random());
-                self.wait(pause.clamp(PAUSES.0, PAUSES.1));
+                self.wait(bounded(pause));
             }
             Err(Error::Unsupported(_)) => self.wait(PAUSES.1),
             Err(error) => {
+                let error = Failure::from(error);
                 tracing::debug!(%error, "the directory does not say when to renew");
                 self.wait(AFTER_FAILURE);
             }
@@ -75,6 +77,11 @@ impl Default for Advice {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Returns the time until the next question, where the directory wants this one.
+fn bounded(pause: Duration) -> Duration {
+    pause.clamp(PAUSES.0, PAUSES.1)
 }
 
 /// Reads a window; none if it ends before it begins.
@@ -123,6 +130,12 @@ mod tests {
             advice.ask(&Canned::account(vec![("/when/", garbage.to_owned())]).await, &known).await;
             assert!(advice.moment().is_none() && !advice.is_due(), "it is asked again later");
         }
+    }
+
+    #[test]
+    fn a_directory_is_asked_once_an_hour_at_most_and_once_a_day_at_least() {
+        let hours = |seconds| bounded(Duration::from_secs(seconds)).as_secs_f64() / 3_600.0;
+        assert_eq!([0, 7_200, u64::MAX].map(hours), [1.0, 2.0, 24.0]);
     }
 
     #[test]

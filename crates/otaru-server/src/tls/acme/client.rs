@@ -125,9 +125,10 @@ async fn read(
     Ok((parts, body.to_bytes()))
 }
 
-/// Pause that an answer asks for, if it says it in seconds.
+/// Returns the pause that an answer asks for, if it says it in seconds; with a sign, too, as the library reads it.
 fn pause(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let text = text.strip_prefix('+').unwrap_or(text);
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().map_or(LONGEST_PAUSE, Duration::from_secs).min(LONGEST_PAUSE))
 }
@@ -139,10 +140,16 @@ fn cause<'a>(error: &Cause<'a>) -> Option<Cause<'a>> {
     (*error).source()
 }
 
+/// Finds the reason in an error, which may be in another of its kind.
+fn reason(error: &io::Error) -> Option<Reason> {
+    let inner = || error.get_ref()?.downcast_ref().and_then(reason);
+    Reason::of_io(error, true).or_else(inner)
+}
+
 /// Finds the reason among the causes of an error.
 fn failed(error: &hyper_util::client::legacy::Error) -> ClientError {
     let causes = || std::iter::successors(Some(error as Cause<'_>), cause);
-    let mut reasons = causes().filter_map(|cause| Reason::of_io(cause.downcast_ref::<io::Error>()?, true));
+    let mut reasons = causes().filter_map(|cause| reason(cause.downcast_ref()?));
     match reasons.next() {
         Some(reason) => ClientError::Tls(reason),
         None => ClientError::Unreachable(causes().last().map(ToString::to_string).unwrap_or_default()),
@@ -236,6 +243,8 @@ mod tests {
         for (said, taken) in [
             ("60", Some(60)),
             ("18446744073709551615", Some(86_400)),
+            ("+18446744073709551615", Some(86_400)),
+            ("+60", Some(60)),
             ("99999999999999999999999999", Some(86_400)),
             ("soon", None),
             ("-1", None),

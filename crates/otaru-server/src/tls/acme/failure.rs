@@ -33,6 +33,9 @@ pub(super) enum Failure {
     /// An order that is not done in time.
     #[error("the directory did not finish the order in time")]
     Late,
+    /// A panic of the library over what the directory said.
+    #[error("the directory's answer breaks the library that reads it; is --acme-directory right?")]
+    Broken,
     /// A certificate that will not do.
     #[error("the directory's certificate will not do: {0}")]
     Unfit(String),

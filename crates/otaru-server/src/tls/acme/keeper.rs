@@ -1,19 +1,22 @@
 //! Keeper of a certificate: gets one, renews it, and waits between attempts. Whatever goes wrong, the server runs, and the certificate that it
 //! has is served.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use otaru_rollout::Time;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::advice::{self, Advice};
+use super::advice::{self, AFTER_FAILURE, Advice};
 use super::challenges::Challenges;
 use super::client::DirectoryClient;
 use super::config::AcmeConfig;
 use super::failure::Failure;
+use super::schedule::Issued;
 use super::store::Store;
 use super::{order, schedule};
 use crate::clock::Clock;
@@ -29,6 +32,8 @@ const LONGEST_TERMS: usize = 400;
 const LOOK: Duration = Duration::from_secs(2);
 /// Longest time of an attempt.
 const ATTEMPT: Duration = Duration::from_secs(6 * 60);
+/// Milliseconds that a certificate may begin in the future: clocks differ.
+const EARLY: u64 = 3_600 * 1_000;
 /// Time until it is looked again whether there is room for an order.
 const NO_ROOM: Duration = Duration::from_secs(60);
 
@@ -74,12 +79,17 @@ impl Acme {
                 let facts = live.facts();
                 match &facts {
                     Some(facts) if !self.is_due(facts) => self.ask_when().await,
-                    _ if !schedule::has_room(&self.store.orders(), self.clock.now()) => self.wait_for_room(),
+                    _ if !self.has_room() => self.wait_for_room(),
                     _ => self.attempt(facts.as_ref(), look_now).await,
                 }
             }
             sleep(LOOK).await;
         }
+    }
+
+    /// Whether the directory may be asked for a certificate now.
+    fn has_room(&self) -> bool {
+        schedule::has_room(&self.store.orders(), &self.store.issued(), self.clock.now())
     }
 
     /// Whether another certificate is wanted than this one.
@@ -99,7 +109,7 @@ impl Acme {
         }
         let known = advice::identifier(&self.store.files()).zip(self.store.account());
         let client = DirectoryClient::new(&self.config.directory, &self.config.trust);
-        self.advice.wait(NO_ROOM);
+        self.advice.wait(AFTER_FAILURE);
         if let (Some((certificate, _)), Ok(client)) = (known, client) {
             let asking = async {
                 match order::account(&self.store, &self.config, &client).await {
@@ -107,15 +117,18 @@ impl Acme {
                     Err(error) => tracing::debug!(%error, "the directory is not asked when to renew"),
                 }
             };
-            let _ = timeout(ATTEMPT, asking).await;
+            // A library that panics over an answer costs the advice, and nothing else.
+            let _ = AssertUnwindSafe(timeout(ATTEMPT, asking)).catch_unwind().await;
         }
     }
 
     fn wait_for_room(&mut self) {
         self.next = Instant::now() + NO_ROOM;
         tracing::warn!(
-            "{} certificates were ordered within an hour, over restarts: the next is ordered once that is over",
-            schedule::MOST_ORDERS
+            "{} certificates were ordered within an hour, or {} issued within a week, over restarts: the next is ordered once that \
+             is over",
+            schedule::MOST_ORDERS,
+            schedule::MOST_ISSUED
         );
     }
 
@@ -131,7 +144,9 @@ impl Acme {
         );
         let (outcome, asked) = match DirectoryClient::new(directory, &self.config.trust) {
             Ok(client) => {
-                let outcome = timeout(ATTEMPT, self.get(&client)).await.unwrap_or(Err(Failure::Late));
+                let attempt = AssertUnwindSafe(timeout(ATTEMPT, self.get(&client))).catch_unwind();
+                let outcome = attempt.await.unwrap_or(Ok(Err(Failure::Broken)));
+                let outcome = outcome.unwrap_or(Err(Failure::Late));
                 (outcome, client.remarks().pause.unwrap_or_default())
             }
             Err(error) => (Err(error.into()), Duration::ZERO),
@@ -171,7 +186,10 @@ impl Acme {
         let replaces = replaces.filter(|_| self.failures == 0 && self.advice.moment().is_some());
         let issued = order::order(&account, &self.config.domains, replaces, &self.challenges).await?;
         let received = self.store.receive(&issued.chain, &issued.key)?;
-        let facts = received.read()?.facts;
+        let read = received.read();
+        let now = self.clock.now();
+        self.store.note_issued(Issued::new(now, read.as_ref().ok().map(|pair| &pair.facts)), now)?;
+        let facts = read?.facts;
         self.check(&facts)?;
         self.store.take(&received)?;
         Ok(facts)
@@ -182,8 +200,13 @@ impl Acme {
         if !self.is_for_all(facts) {
             return Err(Failure::Unfit("it is not for all the domains".to_owned()));
         }
-        match facts.has_ended(self.clock.now()) {
-            true => Err(Failure::Unfit("it has ended already; is this machine's clock right?".to_owned())),
+        let now = self.clock.now();
+        let clock = "is this machine's clock right?";
+        if facts.has_ended(now) {
+            return Err(Failure::Unfit(format!("it has ended already; {clock}")));
+        }
+        match facts.begins.0 > now.0.saturating_add(EARLY) {
+            true => Err(Failure::Unfit(format!("it is not valid yet; {clock}"))),
             false => Ok(()),
         }
     }

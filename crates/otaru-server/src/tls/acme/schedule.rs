@@ -1,18 +1,23 @@
 //! Moments of renewals and of attempts.
 //!
 //! Let's Encrypt allows five failed validations of a name in an hour, 300 orders in three hours, and five certificates for the same names in
-//! a week (<https://letsencrypt.org/docs/rate-limits/>). What is here stays below all of these, whatever goes wrong and however often the
-//! server is started.
+//! a week (<https://letsencrypt.org/docs/rate-limits/>). What is here stays below all of these, whatever becomes of a certificate that came and
+//! however often the server is started. One that is lost on its way here is not counted.
 
 use std::time::Duration;
 
 use otaru_rollout::Time;
+use serde::{Deserialize, Serialize};
 
 use crate::tls::facts::Facts;
 
 /// The most orders in an hour, over restarts.
 pub(super) const MOST_ORDERS: usize = 4;
-/// Milliseconds of that hour.
+/// The most certificates in a week, over restarts.
+pub(super) const MOST_ISSUED: usize = 4;
+/// Milliseconds of that week.
+const WEEK: u64 = 7 * 24 * HOUR;
+/// Milliseconds of an hour.
 const HOUR: u64 = 3_600 * 1_000;
 /// Minutes after the first failure, the second, and so on; the last is for all that follow.
 const PAUSES: [u64; 9] = [1, 5, 15, 30, 60, 120, 240, 480, 720];
@@ -41,9 +46,32 @@ pub(super) fn rest(facts: &Facts) -> Duration {
     Duration::from_millis(facts.ends.since(facts.begins).0 / 3).min(REST)
 }
 
-/// Whether there is room for an order after these. Orders of the future were noted by a clock that was wrong, and do not count.
-pub(super) fn has_room(orders: &[Time], now: Time) -> bool {
-    recent(orders, now).count() < MOST_ORDERS
+/// A certificate that was issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Issued {
+    at: Time,
+    /// Moment until which it counts.
+    until: Time,
+}
+
+impl Issued {
+    /// Counts for a week, or for twice its lifetime: those of a directory of one's own may be short.
+    pub(super) fn new(now: Time, facts: Option<&Facts>) -> Self {
+        let twice = |facts: &Facts| facts.ends.since(facts.begins).0.saturating_mul(2);
+        let counts = facts.map_or(WEEK, twice).min(WEEK);
+        Self { at: now, until: Time(now.0.saturating_add(counts)) }
+    }
+}
+
+/// Whether there is room for an order after these orders and certificates. Those of the future were noted by a clock that was wrong, and do
+/// not count.
+pub(super) fn has_room(orders: &[Time], issued: &[Issued], now: Time) -> bool {
+    recent(orders, now).count() < MOST_ORDERS && lately(issued, now).count() < MOST_ISSUED
+}
+
+/// Returns the certificates that still count.
+pub(super) fn lately(issued: &[Issued], now: Time) -> impl Iterator<Item = Issued> {
+    issued.iter().copied().filter(move |one| one.at <= now && now < one.until)
 }
 
 /// Returns the orders of the last hour.
@@ -95,8 +123,20 @@ mod tests {
     fn an_hour_has_four_orders_however_often_the_server_starts() {
         let now = Time(100 * DAY);
         let ago = |minutes: u64| Time(now.0 - minutes * 60_000);
-        assert!(has_room(&[ago(60), ago(50), ago(6), ago(1)], now));
-        assert!(!has_room(&[ago(59), ago(50), ago(6), ago(1)], now));
-        assert!(has_room(&[Time(now.0 + 1); 9], now));
+        assert!(has_room(&[ago(60), ago(50), ago(6), ago(1)], &[], now));
+        assert!(!has_room(&[ago(59), ago(50), ago(6), ago(1)], &[], now));
+        assert!(has_room(&[Time(now.0 + 1); 9], &[], now));
+    }
+
+    #[test]
+    fn a_week_has_four_certificates_whatever_becomes_of_them() {
+        let now = Time(100 * DAY);
+        let ago = |days: u64, facts: Option<&Facts>| Issued::new(Time(now.0 - days * DAY), facts);
+        let facts = ninety_days();
+        assert!(!has_room(&[], &[ago(6, None), ago(3, Some(&facts)), ago(1, None), ago(0, None)], now));
+        assert!(has_room(&[], &[ago(7, None), ago(3, Some(&facts)), ago(1, None), ago(0, None)], now));
+        let short = Facts { ends: Time(101 * DAY), ..ninety_days() };
+        assert!(has_room(&[], &[ago(2, Some(&short)); 9], now), "one of a day counts for two");
+        assert!(!has_room(&[], &[ago(1, Some(&short)); 4], now));
     }
 }

@@ -6,10 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use instant_acme::AccountCredentials;
+use otaru_format::digest::Digest;
 use otaru_rollout::Time;
 use zeroize::Zeroizing;
 
-use super::schedule;
+use super::schedule::{self, Issued};
 use crate::data_dir::{make_private, write_private};
 use crate::tls::error::TlsError;
 use crate::tls::pair::PairFiles;
@@ -70,9 +71,24 @@ impl Store {
         self.write("orders.json", &text)
     }
 
-    /// Returns the files of a certificate that just came, to be looked at.
+    /// Returns the certificates that were issued lately.
+    pub(super) fn issued(&self) -> Vec<Issued> {
+        let text = self.read("issued.json").unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Notes a certificate that was issued, whatever becomes of it.
+    pub(super) fn note_issued(&self, one: Issued, now: Time) -> Result<(), TlsError> {
+        let mut issued: Vec<Issued> = schedule::lately(&self.issued(), now).collect();
+        issued.push(one);
+        let text = serde_json::to_vec(&issued).map_err(|error| self.failed(error.into()))?;
+        self.write("issued.json", &text)
+    }
+
+    /// Returns the files of a certificate that just came, to be looked at. The key stands first, so that none which came with the
+    /// chain is taken for it.
     pub(super) fn receive(&self, chain: &str, key: &str) -> Result<PairFiles, TlsError> {
-        let text = Zeroizing::new(format!("{chain}\n{key}"));
+        let text = Zeroizing::new(format!("{key}\n{chain}"));
         self.write("received.pem", text.as_bytes())?;
         let file = self.folder.join("received.pem");
         Ok(PairFiles { certificate: file.clone(), key: file })
@@ -107,7 +123,9 @@ fn folder_name(directory: &str) -> String {
         _ => '_',
     };
     let name: String = url.chars().map(plain).take(LONGEST_NAME).collect();
-    name.trim_start_matches('.').to_owned()
+    // Other URLs may have the same characters.
+    let digest = hex::encode(Digest::of(directory.as_bytes()).0.get(..4).unwrap_or_default());
+    format!("{}-{digest}", name.trim_start_matches('.'))
 }
 
 #[cfg(test)]
@@ -116,12 +134,11 @@ mod tests {
 
     #[test]
     fn each_directory_has_a_folder_of_its_own() {
-        assert_eq!(
-            folder_name("https://acme-v02.api.letsencrypt.org/directory"),
-            "acme-v02.api.letsencrypt.org_directory"
-        );
-        assert_eq!(folder_name("https://../../etc"), "_.._etc");
-        assert_eq!(folder_name(&"a".repeat(9_999)).len(), LONGEST_NAME);
+        let known = folder_name("https://acme-v02.api.letsencrypt.org/directory");
+        assert!(known.starts_with("acme-v02.api.letsencrypt.org_directory-"), "{known}");
+        assert!(folder_name("https://../../etc").starts_with("_.._etc-"));
+        assert_eq!(folder_name(&"a".repeat(9_999)).len(), LONGEST_NAME + 9);
+        assert_ne!(folder_name("https://ca/a_b"), folder_name("https://ca/a/b"));
     }
 
     #[cfg(unix)]
@@ -138,7 +155,7 @@ mod tests {
         for file in fs::read_dir(&store.folder).unwrap() {
             assert_eq!(mode(&file.unwrap().path()), 0o600);
         }
-        assert_eq!(fs::read_to_string(store.files().key).unwrap(), "chain\nkey");
+        assert_eq!(fs::read_to_string(store.files().key).unwrap(), "key\nchain");
     }
 
     #[test]
@@ -149,8 +166,9 @@ mod tests {
             store.note_order(Time(minute * 60_000)).unwrap();
         }
         assert_eq!(store.orders().len(), 60);
+        let too_long = format!("[7{}]", " ".repeat(LARGEST as usize));
         for name in ["orders.json", "account.json"] {
-            for damage in [vec![b'x'; 7], vec![b'['; LARGEST as usize + 1]] {
+            for damage in [vec![b'x'; 7], too_long.clone().into_bytes()] {
                 fs::write(store.folder.join(name), damage).unwrap();
                 assert!(store.orders().is_empty() || name != "orders.json");
                 assert!(store.account().is_none());

@@ -155,8 +155,9 @@ fn a_certificate_is_got_once_for_both_listeners_and_kept_over_a_restart() {
     }
     let before = Served::serial(served.mqtts, DOMAIN, &root);
     assert!(before.is_some());
-    let folder = served.data.path().join("tls/acme").join(format!("127.0.0.1_{}_dir", directory.port));
-    for file in ["account.json", "certificate.pem", "orders.json"] {
+    let mut folders = std::fs::read_dir(served.data.path().join("tls/acme")).unwrap();
+    let folder = folders.next().unwrap().unwrap().path();
+    for file in ["account.json", "certificate.pem", "orders.json", "issued.json"] {
         assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
     }
     // Who offers nothing but the protocol of challenges is shown nothing once they are over.
@@ -188,13 +189,24 @@ fn a_renewal_ends_no_connection() {
     let root = directory.root();
     let told: serde_json::Value = serde_json::from_str(&served.server.says("\"listening\"")).unwrap();
     let client = |name: &str| {
-        let mut command = program(name);
-        command.args(["-h", "127.0.0.1", "-p", &served.mqtts.to_string(), "--cafile", &root, "--insecure"]);
+        // By lines, also where nobody is at a terminal.
+        let mut command = program("stdbuf");
+        command.args([
+            "--output=L",
+            name,
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &served.mqtts.to_string(),
+            "--cafile",
+            &root,
+            "--insecure",
+        ]);
         command.args(["-u", "x", "-P", told["token"].as_str().unwrap(), "-t", "ESP32/ota/lamp/status", "-d"]);
         command
     };
     let listener = Program::start(client("mosquitto_sub"));
-    listener.says("SUBACK");
+    listener.says("Subscribed");
     let before = Served::serial(served.mqtts, DOMAIN, &root);
     eventually("a renewal, two thirds of a minute later", 2 * LIMIT, || {
         let now = Served::serial(served.mqtts, DOMAIN, &root);
@@ -216,7 +228,8 @@ fn a_name_that_is_not_proven_is_told_and_tried_four_times_an_hour() {
     let mut served = Served::start(&directory.url(), &directory.ca(), https);
     for _ in 0..3 {
         let line = served.server.says("there is no TLS certificate yet");
-        assert!(line.contains(DOMAIN) && line.contains("port 443"), "{line}");
+        // Either of the two, whichever the directory tells first.
+        assert!(line.contains("example.com could not be proven") && line.contains("port 443"), "{line}");
         assert!(served.is_ready(), "everything else goes on");
         assert_eq!(
             Served::serial(https, DOMAIN, &directory.root()),
