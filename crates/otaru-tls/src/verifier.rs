@@ -12,8 +12,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 
 use crate::error::TrustError;
 
-/// Verifies as WebPKI does, but looks at the key usage of authorities, and takes a certificate that a server has made itself where it is trusted as it is, whatever it says that it
-/// may be used for; mbed TLS does the same.
+/// Verifies as WebPKI does, but looks at the key usage of authorities, and takes a certificate that a server has made itself where it is
+/// trusted as it is, whatever it says that it may be used for; mbed TLS does the same.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     cas: Vec<CertificateDer<'static>>,
@@ -87,7 +87,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.paths.verify_tls12_signature(message, certificate, signed)
+        self.paths.verify_tls12_signature(message, certificate, signed).map_err(not_its_own)
     }
 
     fn verify_tls13_signature(
@@ -96,7 +96,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.paths.verify_tls13_signature(message, certificate, signed)
+        self.paths.verify_tls13_signature(message, certificate, signed).map_err(not_its_own)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -104,18 +104,28 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// Tells a server that has not the key of its certificate from a certificate whose signature is wrong.
+fn not_its_own(error: Error) -> Error {
+    match error {
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            CertificateError::ApplicationVerificationFailure.into()
+        }
+        other => other,
+    }
+}
+
 /// Whether a certificate may sign others as far as its key usage says (RFC 5280, 4.2.1.3), which WebPKI does not look at. One that cannot
 /// be read is WebPKI's to refuse.
 fn may_sign(certificate: &CertificateDer<'_>) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return true };
-    let usage = certificate.key_usage().ok().flatten();
+    let Ok(usage) = certificate.key_usage() else { return false };
     usage.is_none_or(|usage| usage.value.key_cert_sign())
 }
 
-/// Whether a certificate is an authority's: it says so, or is of a version that cannot (RFC 5280, 6.1.4).
-fn is_authority(certificate: &CertificateDer<'_>) -> bool {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return true };
-    certificate.is_ca() || certificate.version() != X509Version::V3
+/// Whether a certificate is an authority's: it says so and may sign, or is of a version that cannot say so (RFC 5280, 6.1.4).
+fn is_authority(der: &CertificateDer<'_>) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return true };
+    certificate.version() != X509Version::V3 || certificate.is_ca() && may_sign(der)
 }
 
 /// Whether a certificate was refused because it is a CA's.

@@ -36,7 +36,15 @@ pub(super) fn a_certificate_signed_by_one_that_may_not_sign() -> Row {
     Row::trusting(&ours).chain(below.chain(HOST, |_| {})).fails(TlsError::UNKNOWN_CA)
 }
 
-/// What a server has made itself is trusted as it is, and makes nobody else trusted.
+/// The same one, trusted itself.
+pub(super) fn a_certificate_signed_by_a_trusted_one_that_may_not_sign() -> Row {
+    let ours = Authority::with("ours", key(), |params| {
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];
+    });
+    Row::trusting(&ours).chain(ours.chain(HOST, |_| {})).fails(TlsError::UNKNOWN_CA)
+}
+
+/// A server's own work is trusted as it is, and makes nobody else trusted.
 pub(super) fn a_certificate_signed_by_a_self_signed_one() -> Row {
     let itself = Authority::with("itself", key(), |params| params.is_ca = IsCa::NoCa);
     let mut row = Row::trusting(&Authority::new("ours"));

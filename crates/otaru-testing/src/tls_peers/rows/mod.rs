@@ -49,6 +49,7 @@ rows! { $
         a_certificate_signed_by_one_that_is_no_authority
         a_certificate_signed_by_one_without_basic_constraints
         a_certificate_signed_by_one_that_may_not_sign
+        a_certificate_signed_by_a_trusted_one_that_may_not_sign
         a_certificate_signed_by_a_self_signed_one
         a_path_longer_than_its_authority_allows
         a_path_as_long_as_its_authority_allows
