@@ -71,6 +71,8 @@ impl<'s, P: Platform> Session<'s, P> {
     async fn connected(&mut self, pauses: &mut Pauses) -> Result<Infallible, Ended> {
         let level = self.versions.begin(self.ends.clock.now());
         let mut buffers = Buffers::new();
+        // Before the handshake: the time may become known during it, and certificates were looked at without.
+        let dates = self.ends.config.broker_tls.then(|| self.dialer.tls.report().dates);
         let opened = self.open(level, &mut buffers).await;
         let outcome = opened.as_ref().err().map_or(Outcome::Accepted, |ended| ended.outcome());
         self.next = self.versions.note(outcome, self.ends.clock.now());
@@ -78,7 +80,6 @@ impl<'s, P: Platform> Session<'s, P> {
             Ended::Closed if self.versions.is_silent() => Ended::TlsPort,
             ended => ended,
         })?;
-        let dates = self.ends.config.broker_tls.then(|| self.dialer.tls.report().dates);
         self.ends.reports.connected(level == Version::V5, dates);
         pauses.reset();
         text::info(format_args!("broker: connected as {}", self.ends.config.device));

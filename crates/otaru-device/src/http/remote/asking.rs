@@ -129,6 +129,8 @@ impl<N: TcpConnect + Dns, T: Tls, C: Clock, P: RetryPolicy> RemoteFile<'_, N, T,
 const fn is_stale(error: &FetchError) -> bool {
     match error {
         FetchError::Connect | FetchError::Timeout => true,
+        // "I have waited long enough", and "not on this connection" (RFC 9110, 15.5.9 and 15.5.20).
+        FetchError::HttpStatus { status: 408 | 421, .. } => true,
         FetchError::HttpStatus { .. } => !error.is_transient(),
         _ => false,
     }
