@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Connections that wait. Those of a proxy, which are many people's, have no address, and make no room for others.
+/// Connections that wait. Those of a proxy, which are many people's, have no address; those beyond half of the queue make room for others.
 #[derive(Debug)]
 pub(super) struct Queue {
     most: usize,
@@ -21,6 +21,8 @@ struct Waiting {
     count: usize,
     /// Number of the newest.
     last: u64,
+    /// Of proxies.
+    proxied: BTreeMap<u64, Arc<Turn>>,
     by_address: HashMap<IpAddr, BTreeMap<u64, Arc<Turn>>>,
     /// Addresses by how many they have here.
     ranks: BTreeSet<(usize, IpAddr)>,
@@ -58,11 +60,13 @@ impl Queue {
             return None;
         }
         if waiting.count >= self.most {
-            let (most, largest) = *waiting.ranks.last()?;
-            if most < own + 2 {
-                return None;
+            let largest =
+                waiting.ranks.last().filter(|(most, _)| *most >= own + 2).map(|(_, largest)| *largest);
+            match largest {
+                Some(largest) => waiting.end_newest(largest),
+                None if peer.is_some() && waiting.proxied.len() > self.most / 2 => waiting.end_proxied(),
+                None => return None,
             }
-            waiting.end_newest(largest);
         }
         let turn = Arc::new(Turn::default());
         let number = waiting.add(peer, &turn);
@@ -91,16 +95,18 @@ impl Waiting {
         self.last += 1;
         self.count += 1;
         let number = self.last;
-        if let Some(peer) = peer {
-            self.change(peer, |own| drop(own.insert(number, Arc::clone(turn))));
+        match peer {
+            Some(peer) => self.change(peer, |own| drop(own.insert(number, Arc::clone(turn)))),
+            None => drop(self.proxied.insert(number, Arc::clone(turn))),
         }
         number
     }
 
     fn remove(&mut self, peer: Option<IpAddr>, number: u64) {
-        let mut was_here = true;
-        if let Some(peer) = peer {
-            self.change(peer, |own| was_here = own.remove(&number).is_some());
+        let mut was_here = false;
+        match peer {
+            Some(peer) => self.change(peer, |own| was_here = own.remove(&number).is_some()),
+            None => was_here = self.proxied.remove(&number).is_some(),
         }
         // One that had to make room is gone already.
         self.count -= usize::from(was_here);
@@ -110,6 +116,13 @@ impl Waiting {
         let mut newest = None;
         self.change(peer, |own| newest = own.pop_last());
         if let Some((_, turn)) = newest {
+            self.count -= 1;
+            turn.ended.cancel();
+        }
+    }
+
+    fn end_proxied(&mut self) {
+        if let Some((_, turn)) = self.proxied.pop_last() {
             self.count -= 1;
             turn.ended.cancel();
         }
@@ -167,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_make_no_room_and_find_some_where_an_address_has_several() {
+    fn proxies_keep_half_of_it_and_find_room_where_an_address_has_several() {
         let queue = Queue::new(4, 3);
         let _proxied = queue.enter(None).unwrap();
         let direct: Vec<Queued> = (0..3).map(|_| queue.enter(address(1)).unwrap()).collect();
@@ -176,7 +189,12 @@ mod tests {
         assert!(queue.enter(None).is_none());
         assert!(queue.enter(address(1)).is_none());
         drop(direct);
-        assert!(queue.enter(address(2)).is_some());
+        let _third = queue.enter(None).unwrap();
+        let fourth = queue.enter(None).unwrap();
+        let _other = queue.enter(address(2)).unwrap();
+        assert!(fourth.turn.ended.is_cancelled(), "proxies have had more than half");
+        let _third_address = queue.enter(address(3)).unwrap();
+        assert!(queue.enter(address(4)).is_none(), "they keep half");
     }
 
     #[test]
