@@ -58,7 +58,7 @@ impl CaIds {
     /// Largest number of CAs that are named.
     pub const MOST: usize = 4;
     /// Digits of a CA's name.
-    const DIGITS: usize = 16;
+    pub const DIGITS: usize = 16;
 
     /// Returns the names of these certificates, which are in DER.
     pub fn of<'c>(cas: impl IntoIterator<Item = &'c [u8]>) -> Self {

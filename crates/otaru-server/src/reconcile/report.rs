@@ -1,6 +1,6 @@
 //! Reads what a device reports, and bounds it: whatever else sees a report sees one that came through here.
 
-use otaru_format::status::Status;
+use otaru_format::status::{CaIds, Status};
 
 use crate::text::cut;
 use otaru_broker::client::LONGEST_MESSAGE;
@@ -56,12 +56,21 @@ pub fn bounded(mut report: Status<String>) -> Status<String> {
         cut(&mut error.detail, SENTENCE);
     }
     if let Some(tls) = &mut report.tls {
-        cut(&mut tls.trusts, SENTENCE);
+        tls.trusts = ids(&tls.trusts);
     }
     if let Some(failed) = &mut report.failed {
         cut(&mut failed.version, NAME);
     }
     report
+}
+
+/// Returns the names of CAs in a text, and nothing else that a device may say there.
+fn ids(text: &str) -> String {
+    let is_id = |word: &&str| {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        word.len() == CaIds::DIGITS && word.bytes().all(is_digit)
+    };
+    text.split(' ').filter(is_id).take(CaIds::MOST).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ async fn one_of_several_authorities_will_do() {
 fn reports_name_the_authorities_and_say_how_dates_are_checked() {
     let authorities = ["a", "b"].map(Authority::new);
     let ders = authorities.each_ref().map(Authority::der);
-    let cas = ders.each_ref().map(Vec::as_slice);
+    let cas = ders.each_ref().map(|der| der.as_ref());
     let named = CaIds::of(cas);
     for (time, dated) in [(Time::Known(NOW), Dates::Checked), (Time::Past(NOW), Dates::ClockUnknown)] {
         let device = Device::new(&cas, None, time);
