@@ -38,10 +38,12 @@ pub(super) fn a_certificate_signed_by_one_that_may_not_sign() -> Row {
 
 /// The same one, trusted itself.
 pub(super) fn a_certificate_signed_by_a_trusted_one_that_may_not_sign() -> Row {
-    let ours = Authority::with("ours", key(), |params| {
+    let itself = Authority::with("itself", key(), |params| {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];
     });
-    Row::trusting(&ours).chain(ours.chain(HOST, |_| {})).fails(TlsError::UNKNOWN_CA)
+    let mut row = Row::trusting(&Authority::new("ours"));
+    row.trusted.push(itself.der());
+    row.chain(itself.chain(HOST, |_| {})).fails(TlsError::UNKNOWN_CA)
 }
 
 /// A server's own work is trusted as it is, and makes nobody else trusted.
