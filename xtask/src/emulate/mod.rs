@@ -53,7 +53,7 @@ pub(crate) struct Options {
     only: Option<Story>,
 }
 
-/// What is told of the firmware.
+/// Facts that are told of the firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Story {
     /// Without TLS, from its set-up to power cuts

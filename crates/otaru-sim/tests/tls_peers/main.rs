@@ -111,7 +111,7 @@ fn tls(row: &Row) -> HostTls {
     })
 }
 
-/// What peers have noticed.
+/// Counts of what peers have noticed.
 #[derive(Default)]
 struct Met {
     connections: Rc<Cell<usize>>,

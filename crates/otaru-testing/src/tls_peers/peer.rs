@@ -23,7 +23,7 @@ pub trait Peer {
     /// Takes what a device sent, and returns what it is answered. There are no bytes at first.
     fn hear(&mut self, bytes: &[u8]) -> Vec<u8>;
 
-    /// What it does once that is sent.
+    /// Next step once that is sent.
     fn then(&self) -> Then;
 
     /// Bytes of an application that it was told.

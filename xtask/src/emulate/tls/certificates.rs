@@ -28,7 +28,7 @@ impl Authority {
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    /// Its own certificate, as PEM text.
+    /// Certificate of its own, as PEM text.
     pub(super) fn pem(&self) -> String {
         self.0.pem()
     }

@@ -114,7 +114,7 @@ impl Notes {
     }
 }
 
-/// What a device sends, up to the end of the handshake.
+/// Bytes that a device sends, up to the end of the handshake.
 #[derive(Default)]
 struct Handshake {
     start: Option<Instant>,

@@ -25,7 +25,7 @@ const PATIENCE: RetryPolicy =
 pub(super) struct Issued {
     /// The certificate, and those between it and the directory's root.
     pub(super) chain: String,
-    /// Its key.
+    /// Key, as PEM text.
     pub(super) key: Zeroizing<String>,
 }
 

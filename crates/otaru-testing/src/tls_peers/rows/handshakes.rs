@@ -1,4 +1,4 @@
-//! What is agreed on in a handshake, and who breaks it.
+//! Terms that are agreed on in a handshake, and peers that break them.
 
 use std::rc::Rc;
 
