@@ -17,6 +17,16 @@ pub(super) struct Update {
     pub(super) elf: PathBuf,
 }
 
+impl Update {
+    /// Puts a file of this folder where the web server has it, and reads the image of its version.
+    pub(super) fn served(folder: &Path, file: &'static str, version: &'static str) -> Result<Self> {
+        let image =
+            fs::read(folder.join(format!("{version}.bin"))).context("no firmware of an earlier run")?;
+        fs::copy(folder.join(file), folder.join("www").join(file))?;
+        Ok(Self { file, version, image, elf: folder.join(format!("{version}.elf")) })
+    }
+}
+
 /// The firmwares of the story.
 pub(super) struct Images {
     pub(super) port: u16,
@@ -65,12 +75,7 @@ impl Images {
                 port
             }
         };
-        let update = |file, version: &'static str| -> Result<Update> {
-            let image =
-                fs::read(folder.join(format!("{version}.bin"))).context("no firmware of an earlier run")?;
-            fs::copy(folder.join(file), folder.join("www").join(file))?;
-            Ok(Update { file, version, image, elf: folder.join(format!("{version}.elf")) })
-        };
+        let update = |file, version| Update::served(folder, file, version);
         Ok(Self {
             port,
             not_set_up: folder.join("0.9.0-flash.bin"),

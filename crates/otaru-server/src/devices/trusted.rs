@@ -28,7 +28,7 @@ pub(crate) fn of_report(report: Option<&Value>, known: &[KnownCa]) -> Vec<Truste
 /// Returns the known CAs that end soon, or have ended, and that some devices trust and no other.
 ///
 /// # Errors
-/// Those of the database.
+/// Errors of the database.
 pub(crate) fn ending(tx: &Connection, known: &[KnownCa], now: Time) -> Result<Vec<EndingCa>, DbError> {
     let mut ending = Vec::new();
     for ca in known.iter().filter(|ca| ca.ends.0 <= now.0.saturating_add(SOON.0)) {
@@ -44,7 +44,7 @@ pub(crate) fn ending(tx: &Connection, known: &[KnownCa], now: Time) -> Result<Ve
 /// Reads them now.
 ///
 /// # Errors
-/// Those of the database.
+/// Errors of the database.
 pub(crate) async fn ending_now(app: &App) -> Result<Vec<EndingCa>, DbError> {
     let (known, now) = (app.cas.all(), app.clock.now());
     app.db.read(move |tx| ending(tx, &known, now)).await

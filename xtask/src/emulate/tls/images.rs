@@ -53,12 +53,7 @@ impl SecureImages {
                 ports
             }
         };
-        let update = |file, version: &'static str| -> Result<Update> {
-            let image =
-                fs::read(folder.join(format!("{version}.bin"))).context("no firmware of an earlier run")?;
-            fs::copy(folder.join(file), folder.join("www").join(file))?;
-            Ok(Update { file, version, image, elf: folder.join(format!("{version}.elf")) })
-        };
+        let update = |file, version| Update::served(folder, file, version);
         Ok(Self {
             ports,
             flash: folder.join("2.0.0-flash.bin"),
