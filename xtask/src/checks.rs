@@ -48,6 +48,8 @@ enum Check {
     Floors,
     /// Unit and integration tests, against Mosquitto, nginx, esptool and esp-idf-defs
     Tests,
+    /// The tests of the server's store, its reconciler and its API once more, over PostgreSQL
+    Postgres,
     /// The server's API against its own description, by Schemathesis
     Schemathesis,
     /// Examples in the documentation
@@ -88,6 +90,7 @@ impl Check {
             ])),
             Self::Floors => floors::check().map(|()| Outcome::Passed),
             Self::Tests => tests(),
+            Self::Postgres => postgres_tests(),
             Self::Schemathesis => schemathesis::check(),
             Self::DocTests => passed(cargo(&["test", "--workspace", "--all-features", "--doc"])),
             Self::Doc => {
@@ -158,6 +161,28 @@ fn tests() -> Result<Outcome> {
     command.env("OTARU_SKIP_LOG", skip_log());
     passed(command)
 }
+
+/// The server's tests over PostgreSQL, which `otaru-testing`'s program starts for them.
+fn postgres_tests() -> Result<Outcome> {
+    if find("cargo-nextest").is_none() {
+        let reason = "no cargo-nextest: cargo install cargo-nextest --locked".to_owned();
+        return Ok(Outcome::Skipped(Skip { reason, avoidable: true }));
+    }
+    if find("psql").is_none() {
+        let reason = "no PostgreSQL: apt-get install postgresql".to_owned();
+        return Ok(Outcome::Skipped(Skip { reason, avoidable: true }));
+    }
+    let mut command =
+        cargo(&["run", "--quiet", "--package", "otaru-testing", "--bin", "with-postgres", "--", "cargo"]);
+    // As the tests before it, so that nothing is built for it.
+    command.args(["nextest", "run", "--workspace", "--all-features", "-E", POSTGRES_TESTS]);
+    tools::name_to_tests(&mut command);
+    command.env("OTARU_SKIP_LOG", skip_log());
+    passed(command)
+}
+
+/// Tests that use a database through [`Db`](../../crates/otaru-server/src/db/mod.rs).
+const POSTGRES_TESTS: &str = "package(otaru-server) and (binary(reconcile) or binary(api))";
 
 /// Packages whose integration tests start servers, brokers and browsers.
 const LARGE: [&str; 2] = ["otaru", "otaru-server"];

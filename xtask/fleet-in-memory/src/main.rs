@@ -110,6 +110,7 @@ fn main() -> Result<()> {
 fn config(args: &Args) -> Config {
     Config {
         data: args.data.clone(),
+        database: None,
         http: args.http,
         tls: None,
         mqtt: MqttConfig::Embedded {
