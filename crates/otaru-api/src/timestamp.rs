@@ -127,26 +127,6 @@ impl Visitor<'_> for Text {
     }
 }
 
-#[cfg(feature = "rusqlite")]
-mod column {
-    use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-
-    use super::{Time, Timestamp};
-
-    /// Columns have milliseconds. One that holds what cannot be written is shown as the nearest moment that can be.
-    impl FromSql for Timestamp {
-        fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-            i64::column_result(value).map(|millis| Time(u64::try_from(millis).unwrap_or(0)).into())
-        }
-    }
-
-    impl ToSql for Timestamp {
-        fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-            Ok(self.millis().into())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use chrono::FixedOffset;
@@ -258,17 +238,6 @@ mod tests {
             let error = serde_json::from_str::<Timestamp>(json).unwrap_err().to_string();
             assert!(error.contains("expected a moment as in RFC 3339"), "{error}");
         }
-    }
-
-    #[cfg(feature = "rusqlite")]
-    #[test]
-    fn columns_have_milliseconds() {
-        let db = rusqlite::Connection::open_in_memory().unwrap();
-        let read = |value: i64| -> Timestamp { db.query_row("SELECT ?", [value], |row| row.get(0)).unwrap() };
-        let moment = Timestamp::from_millis(1_795_922_684_123).unwrap();
-        let kept: i64 = db.query_row("SELECT ?", [moment], |row| row.get(0)).unwrap();
-        assert_eq!((kept, read(kept)), (1_795_922_684_123, moment));
-        assert_eq!((read(-1).millis(), read(i64::MAX).millis()), (0, LAST.cast_signed()));
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::db::PostgresSettings;
 use crate::devices::bounds::Bounds;
 use crate::http::Limits;
 use crate::releases::UploadLimits;
@@ -15,6 +16,8 @@ use otaru_broker::client::BrokerUrl;
 pub struct Config {
     /// The folder it keeps everything in. One server at a time.
     pub data: PathBuf,
+    /// PostgreSQL, where devices, releases and rollouts are kept; without it, in a file of SQLite's in that folder.
+    pub database: Option<Box<PostgresSettings>>,
     /// Address of the API and of downloads, in plain HTTP.
     pub http: SocketAddr,
     /// TLS, if it is spoken.

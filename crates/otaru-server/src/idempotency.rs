@@ -6,12 +6,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
-use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::caller::Caller;
-use crate::db::{Db, DbError};
+use crate::db::{Connection, Db, DbError, OptionalExtension as _, params};
 use crate::problem::Problem;
 
 /// Time for which answers are kept.
@@ -77,29 +76,52 @@ impl Once {
         self,
         db: &Db,
         now: Time,
-        make: impl FnOnce(&Connection, Time) -> Result<Answer, Problem> + Send + 'static,
+        make: impl Fn(&Connection, Time) -> Result<Answer, Problem> + Send + 'static,
     ) -> Result<Answer, Problem> {
-        db.write(move |tx| self.in_transaction(tx, now, make)).await
+        Ok(self.run_with(db, now, move |tx, now| Ok((make(tx, now)?, ()))).await?.0)
     }
 
-    fn in_transaction(
+    /// Carries it out, and returns what came of it besides the answer; gives the answer it got before, and nothing besides.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub async fn run_with<T: Send + 'static>(
+        self,
+        db: &Db,
+        now: Time,
+        make: impl Fn(&Connection, Time) -> Result<(Answer, T), Problem> + Send + 'static,
+    ) -> Result<(Answer, Option<T>), Problem> {
+        db.write(move |tx| self.in_transaction(tx, now, &make)).await
+    }
+
+    fn in_transaction<T>(
         &self,
         tx: &Connection,
         now: Time,
-        make: impl FnOnce(&Connection, Time) -> Result<Answer, Problem>,
-    ) -> Result<Answer, Problem> {
-        let Some(key) = &self.key else { return make(tx, now) };
-        if let Some(before) = self.before(tx, key, now)? {
-            return before;
+        make: &impl Fn(&Connection, Time) -> Result<(Answer, T), Problem>,
+    ) -> Result<(Answer, Option<T>), Problem> {
+        if let Some(key) = &self.key
+            && let Some(before) = self.before(tx, key, now)?
+        {
+            return Ok((before?, None));
         }
-        let answer = make(tx, now)?;
+        let (answer, besides) = make(tx, now)?;
+        let Some(key) = &self.key else { return Ok((answer, Some(besides))) };
         // A body that misses something cannot be given again.
         let body = if answer.secret.is_some() { String::new() } else { answer.body.to_string() };
-        tx.prepare_cached(
-            "INSERT OR REPLACE INTO idempotency (actor, key, request, status, body, at) VALUES (?, ?, ?, ?, ?, ?)",
-        )?
-        .execute(params![self.actor, key, self.request.0, answer.status.as_u16(), body, now.0.cast_signed()])?;
-        Ok(answer)
+        tx.prepare(
+            "INSERT INTO idempotency (actor, key, request, status, body, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (actor, key) DO UPDATE SET request = ?3, status = ?4, body = ?5, at = ?6",
+        )
+        .execute(params![
+            self.actor,
+            key,
+            self.request.0,
+            answer.status.as_u16(),
+            body,
+            now.0.cast_signed()
+        ])?;
+        Ok((answer, Some(besides)))
     }
 
     fn before(
@@ -111,7 +133,7 @@ impl Once {
         let since = now.0.saturating_sub(KEPT.0).cast_signed();
         let sql = "SELECT request, status, body FROM idempotency WHERE actor = ? AND key = ? AND at >= ?";
         let found: Option<([u8; 32], u16, String)> = tx
-            .prepare_cached(sql)?
+            .prepare(sql)
             .query_row(params![self.actor, key, since], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .optional()?;
         let Some((request, status, body)) = found else { return Ok(None) };
@@ -134,5 +156,5 @@ impl Once {
 /// Forgets answers that are older than they are kept for.
 pub fn prune(tx: &Connection, now: Time) -> Result<usize, DbError> {
     let since = now.0.saturating_sub(KEPT.0).cast_signed();
-    Ok(tx.execute("DELETE FROM idempotency WHERE at < ?", [since])?)
+    tx.execute("DELETE FROM idempotency WHERE at < ?", [since])
 }

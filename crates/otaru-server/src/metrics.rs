@@ -10,9 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use rusqlite::Connection;
 
-use crate::db::{Db, DbError};
+use crate::db::{Connection, Db, DbError};
 use crate::problem::Problem;
 
 /// Media type of the text (OpenMetrics 1.0.0).
@@ -142,12 +141,11 @@ struct Counted {
 
 fn count(tx: &Connection) -> Result<Counted, DbError> {
     let groups = |sql: &str| -> Result<Vec<(String, i64)>, DbError> {
-        let mut rows = tx.prepare_cached(sql)?;
-        let groups = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(groups.collect::<Result<_, _>>()?)
+        let rows = tx.prepare(sql);
+        let groups = rows.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        groups.collect::<Result<_, _>>()
     };
-    let one =
-        |sql: &str| -> Result<i64, DbError> { Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
+    let one = |sql: &str| -> Result<i64, DbError> { tx.prepare(sql).query_row((), |row| row.get(0)) };
     Ok(Counted {
         devices: groups("SELECT state, count(*) FROM devices WHERE retired_at IS NULL GROUP BY state")?,
         reachable: one("SELECT count(*) FROM devices WHERE retired_at IS NULL AND reachable")?,
@@ -159,11 +157,10 @@ fn count(tx: &Connection) -> Result<Counted, DbError> {
 
 /// From the books that rollouts keep: deployments themselves are too many to be counted for each scrape.
 fn open_deployments(tx: &Connection) -> Result<Vec<(String, i64)>, DbError> {
-    let mut rows =
-        tx.prepare_cached("SELECT state FROM rollouts WHERE phase NOT IN ('completed', 'draft')")?;
+    let rows = tx.prepare("SELECT state FROM rollouts WHERE phase NOT IN ('completed', 'draft')");
     let mut sum =
         [(Standing::Ready, 0), (Standing::Waiting, 0), (Standing::Active, 0), (Standing::Retrying, 0)];
-    for state in rows.query_map([], |row| row.get::<_, String>(0))? {
+    for state in rows.query_map((), |row| row.get::<String>(0))? {
         let rollout: Rollout =
             serde_json::from_str(&state?).map_err(|error| DbError::corrupt("rollouts.state", error))?;
         for tally in rollout.tallies() {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
@@ -177,7 +178,7 @@ impl Registrations {
         let key = key.to_owned();
         let may = self.buckets.count(key.clone(), self.rate, now);
         // Made only where it was counted: it gives back what it stands for.
-        may.then(|| Registration { of: Arc::clone(self), key, kept: false })
+        may.then(|| Registration { of: Arc::clone(self), key, kept: AtomicBool::new(false) })
     }
 }
 
@@ -187,19 +188,19 @@ impl Registrations {
 pub struct Registration {
     of: Arc<Registrations>,
     key: String,
-    kept: bool,
+    kept: AtomicBool,
 }
 
 impl Registration {
     /// Counts it for good, as the device was registered.
-    pub fn keep(mut self) {
-        self.kept = true;
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.kept.load(Ordering::Relaxed) {
             self.of.buckets.give_back(&self.key, self.of.rate);
         }
     }

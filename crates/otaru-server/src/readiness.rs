@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::params;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, params};
 
 /// Time for which an answer is reused, so that asking costs little however often it is done.
 const STANDS: Duration = Duration::from_secs(2);
@@ -79,8 +78,8 @@ async fn attempt(Stores { db, artifacts, clock }: Stores) -> Outcome {
     let now = clock.now().0.cast_signed();
     let row = db.write(move |tx| {
         let sql =
-            "INSERT INTO meta (key, value) VALUES ('ready_at', ?1) ON CONFLICT DO UPDATE SET value = ?1";
-        tx.prepare_cached(sql)?.execute(params![now.to_string()])?;
+            "INSERT INTO meta (key, value) VALUES ('ready_at', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1";
+        tx.prepare(sql).execute(params![now.to_string()])?;
         Ok::<_, DbError>(())
     });
     row.await.map_err(|error| format!("the database takes nothing: {error}"))?;

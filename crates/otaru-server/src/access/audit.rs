@@ -4,11 +4,10 @@ use std::net::IpAddr;
 
 use otaru_api::{AuditEntry, Cursor, FleetKey, Page};
 use otaru_rollout::Time;
-use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
 use crate::caller::Caller;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, params};
 
 /// Notes what a caller does, in the transaction that does it.
 pub fn note(
@@ -55,7 +54,7 @@ pub(super) fn note_as(
     detail: &Value,
     now: Time,
 ) -> Result<(), DbError> {
-    tx.prepare_cached("INSERT INTO audit (at, actor, action, object, detail) VALUES (?, ?, ?, ?, ?)")?
+    tx.prepare("INSERT INTO audit (at, actor, action, object, detail) VALUES (?, ?, ?, ?, ?)")
         .execute(params![now.0.cast_signed(), actor, action, object, detail.to_string()])?;
     Ok(())
 }
@@ -78,12 +77,12 @@ pub fn list(
     before: Option<i64>,
     limit: u32,
 ) -> Result<Page<AuditEntry>, DbError> {
-    let mut rows = tx.prepare_cached(
+    let rows = tx.prepare(
         "SELECT id, at, actor, action, object, detail FROM audit
-         WHERE id < coalesce(?1, 9223372036854775807) AND (?2 IS NULL OR actor = ?2)
-           AND (?3 IS NULL OR substr(action, 1, length(?3)) = ?3) AND (?4 IS NULL OR object = ?4)
+         WHERE id < coalesce(?1, 9223372036854775807) AND (CAST(?2 AS TEXT) IS NULL OR actor = ?2)
+           AND (CAST(?3 AS TEXT) IS NULL OR substr(action, 1, length(?3)) = ?3) AND (CAST(?4 AS TEXT) IS NULL OR object = ?4)
          ORDER BY id DESC LIMIT ?5",
-    )?;
+    );
     let entries = rows.query_map(
         params![before, filter.actor, filter.action, filter.object, i64::from(limit) + 1],
         |row| {

@@ -4,13 +4,12 @@
 use std::net::IpAddr;
 
 use otaru_rollout::{DeviceId, Time};
-use rusqlite::Connection;
 use serde_json::json;
 
 use super::devices::Refused;
 use super::serials::{self, Standing};
 use crate::app::Shared;
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::devices::bounds::{self, Entry, NoRoom};
 use crate::devices::history;
 use crate::tls::Facts;

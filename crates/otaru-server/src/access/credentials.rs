@@ -1,8 +1,8 @@
 //! Tokens and fleet keys, made and revoked by somebody: each with its line in the audit log.
 
+use crate::db::Connection;
 use otaru_api::{FleetKey, NewFleetKey, NewToken, Token};
 use otaru_rollout::Time;
-use rusqlite::Connection;
 use serde_json::json;
 
 use super::audit;

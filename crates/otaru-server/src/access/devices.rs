@@ -5,13 +5,12 @@ use std::net::IpAddr;
 use otaru_api::{FleetKey, Timestamp};
 use otaru_format::digest::Digest;
 use otaru_rollout::{DeviceId, Span, Time};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::json;
 
 use super::{audit, fleet_keys, serials};
 use crate::app::Shared;
 use crate::caller::Caller;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
 use crate::devices::bounds::{self, Bounds, NoRoom};
 use crate::devices::{edit, history, tags};
 use crate::mqtt::access::FleetKeyUse;
@@ -148,7 +147,7 @@ fn check(tx: &Connection, device: &DeviceId, password: &str) -> Result<Verdict, 
         is_retired: bool,
     }
     let sql = "SELECT secret, fleet_key, came_with, retired_at IS NOT NULL FROM devices WHERE id = ?";
-    let found = |row: &Row<'_>| {
+    let found = |row: &Row| {
         Ok(Found {
             secret: row.get(0)?,
             fleet_key: row.get(1)?,
@@ -156,7 +155,7 @@ fn check(tx: &Connection, device: &DeviceId, password: &str) -> Result<Verdict, 
             is_retired: row.get(3)?,
         })
     };
-    let known = tx.prepare_cached(sql)?.query_row([device.as_str()], found).optional()?;
+    let known = tx.prepare(sql).query_row([device.as_str()], found).optional()?;
     match known {
         Some(Found { is_retired: true, .. }) => Ok(Verdict::Bad),
         // A device with a password of its own is that device only: no fleet key opens it. It counts for the one that it came with.
@@ -201,8 +200,9 @@ fn register(
 /// Looks how many devices a fleet key has: those that came with it, whichever password they have by now, and are not retired.
 fn used(tx: &Connection, key: Option<String>) -> Result<Option<FleetKeyUse>, DbError> {
     let Some(id) = key else { return Ok(None) };
-    let sql = "SELECT min(living, ifnull(max_devices, living)) FROM fleet_keys WHERE id = ?";
-    let living: Option<i64> = tx.prepare_cached(sql)?.query_row([&id], |row| row.get(0)).optional()?;
+    let sql =
+        "SELECT CASE WHEN max_devices < living THEN max_devices ELSE living END FROM fleet_keys WHERE id = ?";
+    let living: Option<i64> = tx.prepare(sql).query_row([&id], |row| row.get(0)).optional()?;
     Ok(living.map(|living| FleetKeyUse { id, devices: u64::try_from(living).unwrap_or(0) }))
 }
 
@@ -270,10 +270,8 @@ pub fn claim(
 ) -> Result<String, Problem> {
     let key = fleet_keys::find(tx, fleet_key)?.ok_or_else(Problem::unauthorized)?;
     let sql = "SELECT retired_at IS NOT NULL, claim_until FROM devices WHERE id = ?";
-    let known: Option<(bool, Option<i64>)> = tx
-        .prepare_cached(sql)?
-        .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
+    let known: Option<(bool, Option<i64>)> =
+        tx.prepare(sql).query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     match known {
         None => came(tx, device, &key, from, bounds, now)??,
         Some((false, Some(until))) if is_open(until, now) => {}

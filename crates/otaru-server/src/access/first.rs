@@ -5,13 +5,12 @@
 
 use otaru_api::{NewToken, Role};
 use otaru_rollout::Time;
-use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
 
 use super::audit;
 use super::tokens::{self, NewTokenError};
 use crate::app::Shared;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _};
 use otaru_broker::client::Secret;
 
 /// The row of `meta` with the id of a token that may never have been shown.
@@ -42,7 +41,7 @@ pub async fn make(app: &Shared) -> Result<Option<First>, NewTokenError> {
         }
         let new = NewToken { name: "first".into(), role: Role::Admin, expires_at: None };
         let (token, text) = tokens::create(tx, new, "server", now)?;
-        let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2";
+        let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2";
         tx.execute(sql, [UNSEEN, &token.id])?;
         audit::note_server(tx, "token.create", &format!("token/{}", token.id), &json!({}), now)?;
         Ok::<_, NewTokenError>(Some(First { text: Secret::new(text), again }))

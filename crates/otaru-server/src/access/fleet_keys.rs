@@ -3,9 +3,8 @@
 use otaru_api::{FleetKey, NewFleetKey};
 use otaru_format::digest::Digest;
 use otaru_rollout::Time;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
 use crate::problem::Problem;
 use crate::secret;
 
@@ -48,7 +47,7 @@ pub fn create(tx: &Connection, new: NewFleetKey, by: &str, now: Time) -> Result<
 
 const COLUMNS: &str = "id, name, tags, created_at, created_by, revoked_at, devices, max_devices";
 
-fn key(row: &Row<'_>) -> rusqlite::Result<FleetKey> {
+fn key(row: &Row) -> Result<FleetKey, DbError> {
     let tags: String = row.get(2)?;
     Ok(FleetKey {
         id: row.get(0)?,
@@ -57,15 +56,16 @@ fn key(row: &Row<'_>) -> rusqlite::Result<FleetKey> {
         created_at: row.get(3)?,
         created_by: row.get(4)?,
         revoked_at: row.get(5)?,
-        devices: row.get::<_, i64>(6)?.unsigned_abs(),
-        max_devices: row.get::<_, Option<i64>>(7)?.map(i64::unsigned_abs),
+        devices: row.get::<i64>(6)?.unsigned_abs(),
+        max_devices: row.get::<Option<i64>>(7)?.map(i64::unsigned_abs),
     })
 }
 
 /// All fleet keys, newest first.
 pub fn list(tx: &Connection) -> Result<Vec<FleetKey>, DbError> {
-    let mut rows = tx.prepare(&format!("SELECT {COLUMNS} FROM fleet_keys ORDER BY created_at DESC, id"))?;
-    Ok(rows.query_map([], key)?.collect::<Result<_, _>>()?)
+    let sql = format!("SELECT {COLUMNS} FROM fleet_keys ORDER BY created_at DESC, id");
+    let rows = tx.prepare(&sql);
+    rows.query_map((), key)?.collect::<Result<_, _>>()
 }
 
 /// Ends a fleet key. Says whether there was one that was good.
@@ -76,8 +76,8 @@ pub fn revoke(tx: &Connection, id: &str, now: Time) -> Result<bool, DbError> {
 
 /// Returns the devices that log in with a fleet key.
 pub fn devices(tx: &Connection, id: &str) -> Result<Vec<String>, DbError> {
-    let mut rows = tx.prepare("SELECT id FROM devices WHERE fleet_key = ?")?;
-    Ok(rows.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    let rows = tx.prepare("SELECT id FROM devices WHERE fleet_key = ?");
+    rows.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()
 }
 
 /// Whether a text has a fleet key's form.
@@ -89,9 +89,7 @@ pub fn looks_like(text: &str) -> bool {
 pub fn find(tx: &Connection, text: &str) -> Result<Option<FleetKey>, DbError> {
     let Some(parts) = secret::parse(KIND, text) else { return Ok(None) };
     let sql = format!("SELECT {COLUMNS}, hash FROM fleet_keys WHERE id = ? AND revoked_at IS NULL");
-    let found = tx
-        .prepare_cached(&sql)?
-        .query_row([parts.id], |row| Ok((key(row)?, Digest(row.get(8)?))))
-        .optional()?;
+    let found =
+        tx.prepare(&sql).query_row([parts.id], |row| Ok((key(row)?, Digest(row.get(8)?)))).optional()?;
     Ok(found.filter(|(_, hash)| *hash == parts.hash()).map(|(key, _)| key))
 }

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 
 use otaru_api::{NewToken, Token};
 use otaru_rollout::Time;
-use rusqlite::Connection;
 use serde_json::json;
 
 use super::audit;
 use super::tokens::{self, NewTokenError};
 use crate::clock::Clock;
 use crate::data_dir::{DataDir, DataDirError, database_in};
-use crate::db::{self, DbError};
+use crate::db::{self, Connection, DbError};
 use otaru_broker::client::Secret;
 
 /// Actor in the audit log.
@@ -67,9 +66,9 @@ pub fn create(data: &Path, new: NewToken) -> Result<Made, OfflineError> {
         DataDirError::InUse(path) => OfflineError::Running(path),
         other => OfflineError::DataDir(other),
     })?;
-    let mut connection = db::open_as_it_is(&data.database()).map_err(OfflineError::Database)?;
+    let connection = db::open_as_it_is(&data.database()).map_err(OfflineError::Database)?;
     let now = Clock::system().now();
-    let made = write(&mut connection, |tx| {
+    let made = write(&connection, |tx| {
         let (token, text) = tokens::create(tx, new, ACTOR, now)?;
         let detail = json!({"name": token.name, "role": token.role, "offline": true});
         audit::note_as(tx, ACTOR, "token.create", &format!("token/{}", token.id), &detail, now)?;
@@ -81,9 +80,9 @@ pub fn create(data: &Path, new: NewToken) -> Result<Made, OfflineError> {
 
 impl Made {
     /// Ends the token again, because it could not be shown.
-    pub fn take_back(mut self) -> Result<(), OfflineError> {
+    pub fn take_back(self) -> Result<(), OfflineError> {
         let now: Time = Clock::system().now();
-        write(&mut self.connection, |tx| {
+        write(&self.connection, |tx| {
             tokens::revoke(tx, &self.token.id, now)?;
             let detail = json!({"offline": true, "never_shown": true});
             audit::note_as(tx, ACTOR, "token.revoke", &format!("token/{}", self.token.id), &detail, now)?;
@@ -93,17 +92,13 @@ impl Made {
 }
 
 fn write<T>(
-    connection: &mut Connection,
+    connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, NewTokenError>,
 ) -> Result<T, OfflineError> {
-    let failed = |error: rusqlite::Error| OfflineError::Database(error.into());
-    let tx = connection.transaction().map_err(failed)?;
-    let done = work(&tx).map_err(|error| match error {
+    connection.transaction(work).map_err(|error| match error {
         NewTokenError::Db(error) => OfflineError::Database(error),
         other => OfflineError::Refused(other.to_string()),
-    })?;
-    tx.commit().map_err(failed)?;
-    Ok(done)
+    })
 }
 
 #[cfg(test)]
@@ -137,7 +132,7 @@ mod tests {
         drop(made);
         let connection = Connection::open(database_in(&path)).unwrap();
         let entry: (String, String, String) = connection
-            .query_row("SELECT actor, object, detail FROM audit", [], |row| {
+            .query_row("SELECT actor, object, detail FROM audit", (), |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .unwrap();
@@ -166,10 +161,10 @@ mod tests {
         drop(data);
         for version in [1, 1_000] {
             let connection = Connection::open(database_in(dir.path())).unwrap();
-            connection.pragma_update(None, "user_version", version).unwrap();
+            connection.execute_batch(&format!("PRAGMA user_version = {version}")).unwrap();
             let error = create(dir.path(), new()).unwrap_err().to_string();
             assert!(error.contains(&format!("schema {version}")), "{error}");
-            let is: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            let is: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
             assert_eq!(is, version);
         }
     }

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use otaru_rollout::{DeviceId, Time};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 
 /// End of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +39,12 @@ pub(super) enum Standing {
 /// Returns the standing of a certificate.
 pub(super) fn check(tx: &Connection, device: &DeviceId, serial: &str) -> Result<Standing, DbError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM devices WHERE id = ? AND retired_at IS NOT NULL)";
-    if tx.prepare_cached(sql)?.query_row([device.as_str()], |row| row.get(0))? {
+    if tx.prepare(sql).query_row([device.as_str()], |row| row.get(0))? {
         return Ok(Standing::Bad);
     }
     let sql = "SELECT device, refused IS NOT NULL FROM device_certificates WHERE serial = ?";
     let found: Option<(String, bool)> =
-        tx.prepare_cached(sql)?.query_row([serial], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        tx.prepare(sql).query_row([serial], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     Ok(match found {
         None => Standing::New,
         Some((owner, false)) if owner == device.as_str() => Standing::Good,

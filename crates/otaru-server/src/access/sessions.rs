@@ -4,11 +4,10 @@
 
 use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::app::Shared;
 use crate::caller::Caller;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::problem::Problem;
 use crate::secret;
 
@@ -33,7 +32,7 @@ pub fn open(tx: &Connection, token: &str, now: Time) -> Result<String, Problem> 
     )?;
     tx.execute(
         "DELETE FROM sessions WHERE hash IN
-           (SELECT hash FROM sessions WHERE token = ? ORDER BY used_at DESC, created_at DESC LIMIT -1 OFFSET ?)",
+           (SELECT hash FROM sessions WHERE token = ? ORDER BY used_at DESC, created_at DESC LIMIT 1000000 OFFSET ?)",
         params![token, MOST - 1],
     )?;
     tx.execute(
@@ -57,11 +56,9 @@ pub async fn verify(app: &Shared, key: Digest) -> Result<Option<Caller>, DbError
     let now = app.clock.now();
     let found = app.db.read(move |tx| {
         let sql = "SELECT token, used_at FROM sessions WHERE hash = ? AND created_at > ? AND used_at > ?";
-        let mut row = tx.prepare_cached(sql)?;
+        let row = tx.prepare(sql);
         let values = params![key.0, ended(now, LONGEST), ended(now, IDLE)];
-        Ok::<_, DbError>(
-            row.query_row(values, |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).optional()?,
-        )
+        row.query_row(values, |row| Ok((row.get::<String>(0)?, row.get::<i64>(1)?))).optional()
     });
     let Some((token, used_at)) = found.await? else { return Ok(None) };
     let caller = app.tokens.caller(&token).await?;
@@ -118,11 +115,11 @@ mod tests {
             for number in 0..2 * MOST.unsigned_abs() {
                 last = open(tx, "a", start + Span::seconds(number))?;
             }
-            let count = |token: &str| -> rusqlite::Result<i64> {
+            let count = |token: &str| -> Result<i64, DbError> {
                 tx.query_row("SELECT count(*) FROM sessions WHERE token = ?", [token], |row| row.get(0))
             };
-            let is_there = |text: &str| -> rusqlite::Result<bool> {
-                tx.prepare("SELECT 1 FROM sessions WHERE hash = ?")?.exists([key(text).map(|key| key.0)])
+            let is_there = |text: &str| -> Result<bool, DbError> {
+                tx.prepare("SELECT 1 FROM sessions WHERE hash = ?").exists([key(text).map(|key| key.0)])
             };
             Ok::<_, Problem>((count("a")?, count("b")?, is_there(&first)?, is_there(&last)?))
         });

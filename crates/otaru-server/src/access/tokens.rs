@@ -2,11 +2,10 @@
 
 use otaru_api::{NewToken, Role, Token};
 use otaru_rollout::Time;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::name::{BadName, plain_name};
 use crate::caller::Caller;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
 use crate::problem::Problem;
 use crate::secret;
 
@@ -25,12 +24,6 @@ pub enum NewTokenError {
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
-}
-
-impl From<rusqlite::Error> for NewTokenError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Db(error.into())
-    }
 }
 
 impl From<NewTokenError> for Problem {
@@ -69,7 +62,7 @@ pub fn create(tx: &Connection, new: NewToken, by: &str, now: Time) -> Result<(To
 
 pub(super) const COLUMNS: &str = "id, name, role, created_at, created_by, expires_at, used_at, revoked_at";
 
-pub(super) fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
+pub(super) fn token(row: &Row) -> Result<Token, DbError> {
     let role: String = row.get(2)?;
     Ok(Token {
         id: row.get(0)?,
@@ -91,8 +84,9 @@ pub(super) fn caller(token: Token) -> Caller {
 
 /// All tokens, newest first.
 pub fn list(tx: &Connection) -> Result<Vec<Token>, DbError> {
-    let mut rows = tx.prepare(&format!("SELECT {COLUMNS} FROM tokens ORDER BY created_at DESC, id"))?;
-    Ok(rows.query_map([], token)?.collect::<Result<_, _>>()?)
+    let sql = format!("SELECT {COLUMNS} FROM tokens ORDER BY created_at DESC, id");
+    let rows = tx.prepare(&sql);
+    rows.query_map((), token)?.collect::<Result<_, _>>()
 }
 
 /// Ends a token. Says whether there was one that was good.
@@ -105,7 +99,7 @@ pub fn revoke(tx: &Connection, id: &str, now: Time) -> Result<bool, DbError> {
 pub fn any_admin(tx: &Connection, now: Time) -> Result<bool, DbError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM tokens WHERE role = 'admin' AND revoked_at IS NULL
                               AND (expires_at IS NULL OR expires_at > ?))";
-    Ok(tx.query_row(sql, [now.0.cast_signed()], |row| row.get(0))?)
+    tx.query_row(sql, [now.0.cast_signed()], |row| row.get(0))
 }
 
 /// The first admin token that is good, as a caller.

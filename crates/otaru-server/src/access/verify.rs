@@ -7,12 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use otaru_api::Timestamp;
 use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
-use rusqlite::{OptionalExtension as _, params};
 
 use super::tokens::{COLUMNS, KIND, caller, token};
 use crate::caller::Caller;
 use crate::clock::Clock;
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, OptionalExtension as _, params};
 use crate::problem::Problem;
 use crate::secret;
 
@@ -161,7 +160,7 @@ impl Tokens {
             .read(move |tx| {
                 let sql = format!("SELECT {COLUMNS}, hash FROM tokens WHERE id = ?");
                 let found = tx
-                    .prepare_cached(&sql)?
+                    .prepare(&sql)
                     .query_row([id], |row| Ok((token(row)?, Digest(row.get(8)?))))
                     .optional()?;
                 Ok(found.map(|(token, hash)| CachedToken {

@@ -58,7 +58,7 @@ async fn claim(
     let claiming = app.db.write(move |tx| {
         let password = logins::claim(tx, &id, &claim.fleet_key, from, bounds, now)?;
         // Whether or not somebody still waits for the answer.
-        counted.into_iter().for_each(Registration::keep);
+        counted.iter().for_each(Registration::keep);
         Ok::<_, Problem>(password)
     });
     match claiming.await {

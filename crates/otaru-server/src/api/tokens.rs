@@ -55,7 +55,7 @@ async fn create_token(
 ) -> Result<Answer, Problem> {
     Once::new(key.0, &caller, "token", &new)
         .run(&app.db, app.clock.now(), move |tx, now| {
-            let (token, text) = credentials::create_token(tx, &caller, new, now)?;
+            let (token, text) = credentials::create_token(tx, &caller, new.clone(), now)?;
             Ok(Answer::created(&token).and_secretly("text", text))
         })
         .await
@@ -94,7 +94,7 @@ async fn make_fleet_key(
 ) -> Result<Answer, Problem> {
     Once::new(key.0, &caller, "fleet-key", &new)
         .run(&app.db, app.clock.now(), move |tx, now| {
-            let (key, text) = credentials::create_fleet_key(tx, &caller, new, now)?;
+            let (key, text) = credentials::create_fleet_key(tx, &caller, new.clone(), now)?;
             Ok(Answer::created(&key).and_secretly("text", text))
         })
         .await

@@ -1,5 +1,6 @@
 //! `/devices/{id}`: one device: what it runs, what happened to it, and what can be done about it.
 
+use crate::db::Connection;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -9,7 +10,6 @@ use otaru_api::{
     ChangeDevice, Cursor, DeploymentInShort, DeviceDetails, DeviceEvent, Release, Timestamp, TrustedCa,
 };
 use otaru_format::partition::SlotName;
-use rusqlite::Connection;
 use serde_json::Value;
 
 use super::admission::{AdminVisitor, OperatorVisitor};

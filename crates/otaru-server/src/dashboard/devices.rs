@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use otaru_api::{ChangeDevice, Cursor, Device, DeviceQuery};
-use rusqlite::Connection;
 
 use super::admission::{AdminVisitor, OperatorVisitor};
 use super::fields::{Fields, Form, Query, tags};
@@ -16,7 +15,7 @@ use super::shell::{Section, Shell};
 use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::{App, Shared};
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::devices::commands;
 use crate::devices::list::{self, Order, Sort};
 use crate::devices::query::filter;

@@ -69,7 +69,8 @@ async fn new_token(
     let end = |days: u32| (app.clock.now() + Span::hours(u64::from(days) * 24)).into();
     let new = NewToken { name: fields.text("name").to_owned(), role, expires_at: days.map(end) };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
-    let (token, text) = app.db.write(move |tx| credentials::create_token(tx, &caller, new, now)).await?;
+    let made = app.db.write(move |tx| credentials::create_token(tx, &caller, new.clone(), now));
+    let (token, text) = made.await?;
     draw(&SecretPage {
         shell: Shell::new(&visitor, Section::Keys, "New token"),
         heading: format!("The token “{}”", token.name),
@@ -97,7 +98,8 @@ async fn new_fleet_key(
     let max_devices = fields.parse("max_devices", "Device limit")?;
     let new = NewFleetKey { name: fields.text("name").to_owned(), tags, max_devices };
     let (caller, now) = (visitor.caller.clone(), app.clock.now());
-    let (key, text) = app.db.write(move |tx| credentials::create_fleet_key(tx, &caller, new, now)).await?;
+    let made = app.db.write(move |tx| credentials::create_fleet_key(tx, &caller, new.clone(), now));
+    let (key, text) = made.await?;
     draw(&SecretPage {
         shell: Shell::new(&visitor, Section::Keys, "New fleet key"),
         heading: format!("The fleet key “{}”", key.name),

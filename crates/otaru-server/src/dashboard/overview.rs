@@ -5,7 +5,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use otaru_api::{Device, FleetCounts, VersionCount};
-use rusqlite::Connection;
 
 use super::chart::{self, Part};
 use super::page::{Page, draw, sentence};
@@ -14,7 +13,7 @@ use super::shell::{Section, Shell};
 use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::{App, Shared};
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::devices::list::{self, Filter, Order, Sort};
 use crate::devices::trusted;
 use crate::rollouts::rows;

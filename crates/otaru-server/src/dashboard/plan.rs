@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::db::Connection;
 use askama::Template;
 use axum::Router;
 use axum::extract::State;
@@ -12,7 +13,6 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use otaru_api::{DeviceQuery, NewAttempts, NewRollout, Preview, Release};
 use otaru_rollout::{AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, Target, Wave, WaveSize};
-use rusqlite::Connection;
 
 use super::admission::OperatorVisitor;
 use super::fields::{Fields, Form, Query};

@@ -1,12 +1,12 @@
 //! `/releases/{id}`: one release: what was read from it, what devices fetch, and what can be done with it.
 
+use crate::db::Connection;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use otaru_api::Release;
-use rusqlite::Connection;
 
 use super::admission::OperatorVisitor;
 use super::chart;

@@ -8,7 +8,6 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use futures_util::StreamExt as _;
 use otaru_api::{Cursor, JobState, Page as Listed, Release};
-use rusqlite::Connection;
 
 use super::admission::OperatorVisitor;
 use super::chart::{self, Part};
@@ -20,7 +19,7 @@ use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::artifacts::Staged;
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::releases::commands;

@@ -1,5 +1,6 @@
 //! `/rollouts/{id}`: one rollout: its waves as they go, who failed and why, and what can be done about it.
 
+use crate::db::Connection;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -10,7 +11,6 @@ use otaru_rollout::{
     AutoGate, Control, DeviceId, Gate, GateState, Held, Outcome, Percent, RolloutId, RolloutSpec, Standing,
     Tally, WaveSize,
 };
-use rusqlite::Connection;
 use serde_json::Value;
 
 use super::admission::OperatorVisitor;

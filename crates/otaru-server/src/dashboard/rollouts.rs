@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::routing::get;
 use otaru_api::{Cursor, Page as Listed};
 use otaru_rollout::Tally;
-use rusqlite::Connection;
 
 use super::chart::{self, Part};
 use super::fields::Query;
@@ -15,7 +14,7 @@ use super::shell::{Section, Shell};
 use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::Shared;
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::page::PageQuery;
 use crate::rollouts::rows::{self, StoredRollout};
 use crate::rollouts::view::RolloutView;

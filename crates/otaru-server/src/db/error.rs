@@ -8,8 +8,17 @@ use crate::problem::Problem;
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
     /// SQLite's reason.
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
+    #[error("{0}")]
+    Sqlite(rusqlite::Error),
+    /// PostgreSQL's reason.
+    #[error("PostgreSQL: {0}")]
+    Postgres(String),
+    /// The database cannot be reached just now.
+    #[error("the database cannot be reached: {0}")]
+    Unavailable(String),
+    /// There is no such row.
+    #[error("the database has no such row")]
+    NoRow,
     /// A column holds something that this version does not put there.
     #[error("the database holds something unreadable in {0}: {1}")]
     Corrupt(&'static str, String),
@@ -39,13 +48,35 @@ impl DbError {
     pub fn corrupt(column: &'static str, why: impl std::fmt::Display) -> Self {
         Self::Corrupt(column, why.to_string())
     }
+
+    /// Whether a transaction that failed so may take place if it is run again.
+    pub(super) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Conflict | Self::Unavailable(_))
+    }
+
+    /// Returns the same error for one more caller.
+    pub(super) fn for_one_more(&self) -> Self {
+        match self {
+            Self::Sqlite(rusqlite::Error::SqliteFailure(code, text)) => {
+                Self::Sqlite(rusqlite::Error::SqliteFailure(*code, text.clone()))
+            }
+            Self::Postgres(text) => Self::Postgres(text.clone()),
+            Self::Unavailable(text) => Self::Unavailable(text.clone()),
+            Self::Full => Self::Full,
+            Self::Conflict => Self::Conflict,
+            Self::Closed => Self::Closed,
+            other => Self::Corrupt("transaction", other.to_string()),
+        }
+    }
 }
 
-/// Names the one failure that an operator can do something about.
-pub(super) fn named(error: rusqlite::Error) -> DbError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => DbError::Full,
-        _ => DbError::Sqlite(error),
+/// Names the one failure of SQLite that an operator can do something about.
+impl From<rusqlite::Error> for DbError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Sqlite(error),
+        }
     }
 }
 
@@ -56,16 +87,15 @@ impl From<DbError> for Problem {
                 Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "the server's disk is full")
             }
             DbError::Conflict => Problem::conflict("it was changed meanwhile; try again"),
+            DbError::Unavailable(_) => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "the server cannot reach its database; try again in a moment",
+            ),
             DbError::Closed => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is shutting down")
             }
             other => Problem::internal(&other),
         }
-    }
-}
-
-impl From<rusqlite::Error> for Problem {
-    fn from(error: rusqlite::Error) -> Self {
-        DbError::from(error).into()
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Devices, releases, rollouts and their deployments are what the server is for: they stay until somebody removes them.
 
+use crate::db::{Connection, params};
 use otaru_rollout::{Span, Time};
-use rusqlite::{Connection, params};
 
 use super::error::DbError;
 
@@ -27,21 +27,21 @@ pub fn prune(tx: &Connection, now: Time) -> Result<(), DbError> {
         ("jobs", JOBS, "AND state IN ('done', 'failed')"),
     ] {
         let sql = format!("DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ? {more}");
-        tx.prepare_cached(&sql)?.execute([kept])?;
+        tx.prepare(&sql).execute([kept])?;
     }
     let sql = "DELETE FROM idempotency WHERE at <
                  (SELECT at FROM idempotency ORDER BY at DESC LIMIT 1 OFFSET ?)";
-    tx.prepare_cached(sql)?.execute([ANSWERS - 1])?;
+    tx.prepare(sql).execute([ANSWERS - 1])?;
     let before = now.0.saturating_sub(ENDED.0).cast_signed();
-    let ended = "min(coalesce(revoked_at, ?1), coalesce(expires_at, ?1)) < ?1";
-    tx.prepare_cached(&format!("DELETE FROM sessions WHERE token IN (SELECT id FROM tokens WHERE {ended})"))?
+    let ended = "(revoked_at < ?1 OR expires_at < ?1)";
+    tx.prepare(&format!("DELETE FROM sessions WHERE token IN (SELECT id FROM tokens WHERE {ended})"))
         .execute([before])?;
-    tx.prepare_cached(&format!("DELETE FROM tokens WHERE {ended}"))?.execute([before])?;
-    tx.prepare_cached(
+    tx.prepare(&format!("DELETE FROM tokens WHERE {ended}")).execute([before])?;
+    tx.prepare(
         "DELETE FROM fleet_keys WHERE revoked_at < ? AND id NOT IN
            (SELECT fleet_key FROM devices WHERE fleet_key IS NOT NULL
             UNION SELECT came_with FROM devices WHERE came_with IS NOT NULL)",
-    )?
+    )
     .execute(params![before])?;
     Ok(())
 }
@@ -62,7 +62,7 @@ mod tests {
     }
 
     fn count(tx: &Connection, table: &str) -> i64 {
-        tx.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        tx.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get(0)).unwrap()
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(count(&tx, "rollout_events"), ROLLOUT_EVENTS);
         assert_eq!(count(&tx, "jobs"), JOBS + 1, "one that is not over stays");
         assert_eq!(count(&tx, "idempotency"), ANSWERS);
-        let oldest: i64 = tx.query_row("SELECT min(at) FROM audit", [], |row| row.get(0)).unwrap();
+        let oldest: i64 = tx.query_row("SELECT min(at) FROM audit", (), |row| row.get(0)).unwrap();
         assert_eq!(oldest, 51, "the oldest went");
     }
 
@@ -116,7 +116,7 @@ mod tests {
         let path = dir.path().join("otaru.db");
         drop(Db::open(&path).unwrap());
         let tx = Connection::open(&path).unwrap();
-        tx.pragma_update(None, "foreign_keys", true).unwrap();
+        tx.execute_batch("PRAGMA foreign_keys = true").unwrap();
         let (long_ago, lately) = (NOW.0 - ENDED.0 - 1, NOW.0 - 1);
         for (id, revoked, expires) in [
             ("good", None, None),
@@ -145,14 +145,15 @@ mod tests {
             .unwrap();
         }
         let ids = |table: &str| -> Vec<String> {
-            let mut rows = tx.prepare(&format!("SELECT id FROM {table} ORDER BY id")).unwrap();
-            rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+            let sql = format!("SELECT id FROM {table} ORDER BY id");
+            let rows = tx.prepare(&sql);
+            rows.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
         };
-        tx.execute("INSERT INTO devices (id, first_seen, fleet_key) VALUES ('d', 1, 'revoked')", []).unwrap();
+        tx.execute("INSERT INTO devices (id, first_seen, fleet_key) VALUES ('d', 1, 'revoked')", ()).unwrap();
         prune(&tx, NOW).unwrap();
         assert_eq!(ids("tokens"), ["good", "lately", "later"]);
         assert_eq!(ids("fleet_keys").len(), 5, "one that a device came with stays");
-        tx.execute("DELETE FROM devices", []).unwrap();
+        tx.execute("DELETE FROM devices", ()).unwrap();
         prune(&tx, NOW).unwrap();
         assert_eq!(ids("fleet_keys"), ["expired", "good", "lately", "later"]);
     }

@@ -1,25 +1,35 @@
-//! The database: SQLite in WAL mode, one thread that writes, several connections that read.
+//! The database: SQLite in a file of this server, or PostgreSQL, which several servers may share. One thread writes, several connections
+//! read.
 //!
 //! A write is a closure over a transaction. Closures that wait at the same time share one transaction on disk, each in a
 //! savepoint of its own: one that fails takes back what it did and nothing else, and a fleet's reports cost one
 //! `fsync` for many. Its caller hears of success only when the disk has it.
 //!
+//! In PostgreSQL, too, one transaction writes at a time, whichever server it is of: a lock that ends with the transaction sees to that. So a
+//! closure means the same over either database, and nothing that it read can change before it ends.
+//!
 //! Everything that takes a [`Connection`] or a [`Db`] may fail with [`DbError`]: functions say only what else may go wrong.
 
 mod connection;
+mod engine;
 mod error;
 pub mod growth;
-mod migrate;
 mod pool;
+mod postgres;
+mod sqlite;
+mod value;
 mod writer;
 
 use std::path::Path;
 
-pub use rusqlite::{Connection, OptionalExtension, Row, params};
-
+pub use connection::{Connection, Dialect, OptionalExtension, Statement};
+pub use engine::Location;
 pub use error::DbError;
+pub use postgres::{PostgresSettings, SettingsError};
+pub(crate) use value::params;
+pub use value::{FromValue, Params, Row, ToValue, Value};
 
-use connection::connect;
+use engine::Engine;
 use pool::Pool;
 use writer::Writer;
 
@@ -31,23 +41,27 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens the database at `path`, makes it if it is not there, and brings it to the present schema.
+    /// Opens the database, makes its tables if they are not there, and brings them to the present schema. It blocks: for seconds, if a
+    /// server does not answer.
     ///
     /// # Errors
     /// When it cannot be opened, or belongs to a newer version.
-    pub fn open(path: &Path) -> Result<Self, DbError> {
-        let mut connection = connect(path)?;
-        migrate::run(&mut connection)?;
-        Ok(Self { writer: Writer::start(connection), readers: Pool::new(path) })
+    pub fn open(location: impl Into<Location>) -> Result<Self, DbError> {
+        let engine = Engine::new(location.into());
+        // On a thread of its own: PostgreSQL's client waits, as nobody may who drives asynchronous tasks.
+        let preparing = std::thread::scope(|scope| scope.spawn(|| engine.prepare()).join());
+        let connection = preparing.unwrap_or(Err(DbError::Closed))?;
+        Ok(Self { writer: Writer::start(engine.clone(), connection), readers: Pool::new(engine) })
     }
 
-    /// Changes something; all of it or, if `work` fails, nothing. Done when it is on disk.
+    /// Changes something; all of it or, if `work` fails, nothing. Done when it is on disk. `work` may be run more than once: it is a
+    /// function of what it takes along, and has no effect but on the database.
     ///
     /// # Errors
     /// Those of `work`, and those of the disk.
     pub async fn write<T, E>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -77,9 +91,9 @@ impl Db {
 /// # Errors
 /// When it cannot be opened, or belongs to another version.
 pub(crate) fn open_as_it_is(path: &Path) -> Result<Connection, DbError> {
-    let connection = connect(path)?;
-    migrate::is_present(&connection)?;
-    Ok(connection)
+    let connection = sqlite::connect(path)?;
+    sqlite::is_present(&connection)?;
+    Ok(connection.into())
 }
 
 #[cfg(test)]
@@ -102,8 +116,8 @@ mod tests {
 
     async fn keys(db: &Db) -> Vec<String> {
         db.read(|tx| {
-            let mut rows = tx.prepare("SELECT key FROM meta ORDER BY key")?;
-            Ok::<_, DbError>(rows.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+            let rows = tx.prepare("SELECT key FROM meta ORDER BY key");
+            rows.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()
         })
         .await
         .unwrap()
@@ -113,7 +127,7 @@ mod tests {
     async fn one_that_fails_takes_only_its_own_back() {
         let (_dir, db) = open();
         let failing = db.write(|tx| {
-            tx.execute("INSERT INTO meta (key, value) VALUES ('b', '')", [])?;
+            tx.execute("INSERT INTO meta (key, value) VALUES ('b', '')", ())?;
             Err::<(), _>(DbError::Closed)
         });
         let (first, second, third) = tokio::join!(put(&db, "a", "1"), failing, put(&db, "c", "3"));
@@ -126,9 +140,9 @@ mod tests {
     async fn a_panic_in_a_closure_is_an_error_of_its_caller() {
         let (_dir, db) = open();
         let failing = db.write(|tx| {
-            tx.execute("INSERT INTO meta (key, value) VALUES ('b', '')", [])?;
-            assert!(tx.is_autocommit(), "never so here");
-            Ok::<(), DbError>(())
+            tx.execute("INSERT INTO meta (key, value) VALUES ('b', '')", ())?;
+            tx.execute("INSERT INTO meta (key, value) VALUES ('c', '')", ())
+                .map(|_| panic!("as a mistake does"))
         });
         assert!(matches!(failing.await, Err(DbError::Closed)));
         put(&db, "a", "1").await.unwrap();
@@ -149,7 +163,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("otaru.db");
         drop(Db::open(&path).unwrap());
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 1_000).unwrap();
+        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 1000").unwrap();
         assert!(matches!(Db::open(&path), Err(DbError::Newer(1_000))));
     }
 }

@@ -1,12 +1,11 @@
 //! Connections for reading. A read takes one that is idle, or opens one.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::connection::connect;
+use super::connection::Connection;
+use super::engine::Engine;
 use super::error::DbError;
 
 /// The most reads at the same time: each occupies a thread.
@@ -14,18 +13,14 @@ const MOST: usize = 8;
 
 #[derive(Clone)]
 pub(super) struct Pool {
-    path: Arc<PathBuf>,
+    engine: Engine,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
 }
 
 impl Pool {
-    pub(super) fn new(path: &Path) -> Self {
-        Self {
-            path: Arc::new(path.to_owned()),
-            idle: Arc::default(),
-            permits: Arc::new(Semaphore::new(MOST)),
-        }
+    pub(super) fn new(engine: Engine) -> Self {
+        Self { engine, idle: Arc::default(), permits: Arc::new(Semaphore::new(MOST)) }
     }
 
     pub(super) async fn read<T, E>(
@@ -40,33 +35,32 @@ impl Pool {
         let pool = self.clone();
         let read = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let connection = pool.take()?;
-            let outcome = snapshot(&connection, work);
-            pool.lock().push(connection);
+            let connection = pool.begin()?;
+            let outcome = work(&connection);
+            // A connection on which a read cannot be ended is given up.
+            if connection.execute_batch("COMMIT").is_ok() {
+                pool.lock().push(connection);
+            }
             outcome
         });
         read.await.unwrap_or_else(|_| Err(DbError::Closed.into()))
     }
 
-    fn take(&self) -> Result<Connection, DbError> {
-        if let Some(connection) = self.lock().pop() {
-            return Ok(connection);
+    /// Returns a connection within a transaction that reads. One that broke while it was idle is given up.
+    fn begin(&self) -> Result<Connection, DbError> {
+        let begin = self.engine.begin_to_read();
+        loop {
+            let Some(connection) = self.lock().pop() else { break };
+            if connection.execute_batch(begin).is_ok() {
+                return Ok(connection);
+            }
         }
-        let connection = connect(&self.path)?;
-        connection.pragma_update(None, "query_only", true)?;
+        let connection = self.engine.reader()?;
+        connection.execute_batch(begin)?;
         Ok(connection)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Several statements, one state of the database.
-fn snapshot<T, E: From<DbError>>(
-    connection: &Connection,
-    work: impl FnOnce(&Connection) -> Result<T, E>,
-) -> Result<T, E> {
-    let tx = connection.unchecked_transaction().map_err(DbError::from)?;
-    work(&tx)
 }

@@ -1,56 +1,107 @@
 //! The one thread that writes, and how writes share a transaction.
+//!
+//! A write may be run again: PostgreSQL may end a transaction that could not take place, or be restarted in the middle of it. So it is a
+//! function of its inputs, and has no effect but on the database.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::error::{DbError, named};
+use super::connection::{Connection, Dialect};
+use super::engine::Engine;
+use super::error::DbError;
+use super::postgres::TransactionId;
+use super::sqlite;
 
-/// The most writes in one transaction.
-const BATCH: usize = 512;
+/// The most writes in one transaction. PostgreSQL gets slow beyond 64 savepoints: the rest is not in memory that all share
+/// (`PGPROC_MAX_CACHED_SUBXIDS` in its `storage/proc.h`).
+const fn batch(dialect: Dialect) -> usize {
+    match dialect {
+        Dialect::Sqlite => 512,
+        Dialect::Postgres => 50,
+    }
+}
+
 /// The most writes that wait; more wait for a place in the queue.
 const QUEUE: usize = 4_096;
+/// Number of times that a transaction is run before its writes fail.
+const RUNS: u32 = 5;
+/// Pause before a transaction is run again; it grows with each run.
+const PAUSE: Duration = Duration::from_millis(20);
 
-/// Tells a caller how its write ended, once it is known whether the transaction is on disk.
-type Answer = Box<dyn FnOnce(Result<(), Arc<DbError>>) + Send>;
-type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+/// A write that waits, or was run.
+trait Job: Send {
+    /// Runs it. Returns an error if that cannot go on.
+    fn run(&mut self, connection: &Connection) -> Result<(), DbError>;
+
+    /// Tells who asked, once it is known whether the transaction took place.
+    fn answer(self: Box<Self>, committed: Result<(), Arc<DbError>>);
+}
+
+struct Write<W, T, E> {
+    work: W,
+    outcome: Option<Result<T, E>>,
+    sender: oneshot::Sender<Result<T, E>>,
+}
+
+impl<W, T, E> Job for Write<W, T, E>
+where
+    W: Fn(&Connection) -> Result<T, E> + Send,
+    T: Send,
+    E: From<DbError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Result<(), DbError> {
+        self.outcome = None;
+        connection.execute_batch("SAVEPOINT write")?;
+        let ran = catch_unwind(AssertUnwindSafe(|| (self.work)(connection)));
+        let end = match &ran {
+            Ok(Ok(_)) => "RELEASE SAVEPOINT write",
+            _ => "ROLLBACK TO SAVEPOINT write; RELEASE SAVEPOINT write",
+        };
+        connection.execute_batch(end)?;
+        // One that panics answers by dropping its channel.
+        self.outcome = ran.ok();
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), Arc<DbError>>) {
+        let outcome = match committed {
+            Ok(()) => self.outcome,
+            Err(error) => Some(Err(E::from(error.for_one_more()))),
+        };
+        if let Some(outcome) = outcome {
+            // Whoever asked may have gone away; the write stands.
+            let _ = self.sender.send(outcome);
+        }
+    }
+}
 
 #[derive(Clone)]
 pub(super) struct Writer {
-    queue: SyncSender<Job>,
+    queue: SyncSender<Box<dyn Job>>,
 }
 
 impl Writer {
     /// Takes the connection to a thread of its own. It ends with the last clone of this.
-    pub(super) fn start(connection: Connection) -> Self {
+    pub(super) fn start(engine: Engine, connection: Connection) -> Self {
         let (queue, jobs) = sync_channel(QUEUE);
-        std::thread::spawn(move || run(&connection, &jobs));
+        std::thread::spawn(move || WriterThread { engine, connection: Some(connection) }.run(&jobs));
         Self { queue }
     }
 
     pub(super) async fn write<T, E>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
         let (sender, answer) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let outcome = in_savepoint(connection, work);
-            Box::new(move |committed| {
-                let outcome = match committed {
-                    Ok(()) => outcome,
-                    Err(error) => Err(E::from(again(&error))),
-                };
-                // Whoever asked may have gone away; the write stands.
-                let _ = sender.send(outcome);
-            })
-        });
+        let job: Box<dyn Job> = Box::new(Write { work, outcome: None, sender });
         let queue = self.queue.clone();
         let sent = match queue.try_send(job) {
             Ok(()) => true,
@@ -66,65 +117,122 @@ impl Writer {
     }
 }
 
-fn run(connection: &Connection, jobs: &Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
-        let mut answers = Vec::new();
-        let committed = transaction(connection, first, jobs, &mut answers).map_err(|error| {
-            // After a failed commit SQLite may or may not have rolled back by itself.
-            if !connection.is_autocommit() {
-                let _ = connection.execute_batch("ROLLBACK");
+struct WriterThread {
+    engine: Engine,
+    /// `None` while there is none to be had.
+    connection: Option<Connection>,
+}
+
+/// How far a transaction came.
+enum Failure {
+    /// It did not take place.
+    Undone(DbError),
+    /// Its COMMIT got no answer.
+    Unknown(TransactionId, DbError),
+}
+
+impl WriterThread {
+    fn run(mut self, jobs: &Receiver<Box<dyn Job>>) {
+        let most = batch(self.engine.dialect());
+        while let Ok(first) = jobs.recv() {
+            let mut all = vec![first];
+            let committed = self.commit(&mut all, jobs, most).map_err(Arc::new);
+            all.into_iter().for_each(|job| job.answer(committed.clone()));
+        }
+    }
+
+    /// Runs writes in a transaction until it took place, or cannot.
+    fn commit(
+        &mut self,
+        all: &mut Vec<Box<dyn Job>>,
+        jobs: &Receiver<Box<dyn Job>>,
+        most: usize,
+    ) -> Result<(), DbError> {
+        let mut run = 1;
+        loop {
+            let error = match self.transaction(all, jobs, most) {
+                Ok(()) => return Ok(()),
+                Err(Failure::Undone(error)) => error,
+                Err(Failure::Unknown(id, error)) => match self.took_place(&id) {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => error,
+                    // Nobody can say: whoever asked hears of the outage, and looks.
+                    Err(error) => return Err(error),
+                },
+            };
+            if run == RUNS || !error.may_pass() {
+                return Err(error);
             }
-            Arc::new(error)
-        });
-        answers.into_iter().for_each(|answer| answer(committed.clone()));
+            std::thread::sleep(PAUSE * run);
+            run += 1;
+        }
+    }
+
+    fn transaction(
+        &mut self,
+        all: &mut Vec<Box<dyn Job>>,
+        jobs: &Receiver<Box<dyn Job>>,
+        most: usize,
+    ) -> Result<(), Failure> {
+        let connection = self.connection().map_err(Failure::Undone)?;
+        let outcome = transaction(connection, all, jobs, most);
+        if outcome.is_err() {
+            self.tidy();
+        }
+        outcome
+    }
+
+    /// Returns the connection, a new one where the last broke.
+    fn connection(&mut self) -> Result<&Connection, DbError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.engine.connect()?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// After a failure: ends what is left of the transaction, and gives a broken connection up.
+    fn tidy(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        // After a failed commit SQLite may or may not have rolled back by itself.
+        let in_transaction = connection.sqlite().is_none_or(|connection| !connection.is_autocommit());
+        let is_broken = in_transaction && connection.execute_batch("ROLLBACK").is_err();
+        if is_broken || connection.postgres().is_some_and(super::postgres::Session::is_closed) {
+            self.connection = None;
+        }
+    }
+
+    fn took_place(&mut self, id: &TransactionId) -> Result<bool, DbError> {
+        self.connection = None;
+        let connection = self.connection()?;
+        connection.postgres().map_or(Ok(false), |session| session.took_place(id))
     }
 }
 
 fn transaction(
     connection: &Connection,
-    first: Job,
-    jobs: &Receiver<Job>,
-    answers: &mut Vec<Answer>,
-) -> Result<(), DbError> {
-    let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(named);
-    // Jobs that panic answer by dropping their channel.
-    let mut take = |job: Job| {
-        if let Ok(answer) = catch_unwind(AssertUnwindSafe(|| job(connection))) {
-            answers.push(answer);
-        } else {
-            let _ = connection.execute_batch("ROLLBACK TO write; RELEASE write");
+    all: &mut Vec<Box<dyn Job>>,
+    jobs: &Receiver<Box<dyn Job>>,
+    most: usize,
+) -> Result<(), Failure> {
+    let id = match connection.postgres() {
+        Some(session) => Some(session.begin().map_err(Failure::Undone)?),
+        None => {
+            connection.execute_batch(sqlite::BEGIN).map_err(Failure::Undone)?;
+            None
         }
     };
-    take(first);
-    begun?;
-    for job in jobs.try_iter().take(BATCH - 1) {
-        take(job);
+    for job in all.iter_mut() {
+        job.run(connection).map_err(Failure::Undone)?;
     }
-    connection.execute_batch("COMMIT").map_err(named)
-}
-
-fn in_savepoint<T, E: From<DbError>>(
-    connection: &Connection,
-    work: impl FnOnce(&Connection) -> Result<T, E>,
-) -> Result<T, E> {
-    if connection.is_autocommit() {
-        // The transaction could not begin: its error is told to all of the batch.
-        return Err(DbError::Closed.into());
+    while all.len() < most {
+        let Ok(mut job) = jobs.try_recv() else { break };
+        let ran = job.run(connection);
+        all.push(job);
+        ran.map_err(Failure::Undone)?;
     }
-    connection.execute_batch("SAVEPOINT write").map_err(named)?;
-    let outcome = work(connection);
-    let end = if outcome.is_ok() { "RELEASE write" } else { "ROLLBACK TO write; RELEASE write" };
-    connection.execute_batch(end).map_err(named)?;
-    outcome
-}
-
-/// The same error for one more caller.
-fn again(error: &DbError) -> DbError {
-    match error {
-        DbError::Full => DbError::Full,
-        DbError::Sqlite(rusqlite::Error::SqliteFailure(code, text)) => {
-            DbError::Sqlite(rusqlite::Error::SqliteFailure(*code, text.clone()))
-        }
-        other => DbError::Corrupt("transaction", other.to_string()),
-    }
+    connection.execute_batch("COMMIT").map_err(|error| match (id, error) {
+        (Some(id), error @ DbError::Unavailable(_)) => Failure::Unknown(id, error),
+        (_, error) => Failure::Undone(error),
+    })
 }

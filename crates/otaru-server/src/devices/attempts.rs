@@ -4,10 +4,9 @@ use otaru_api::DeviceEvent;
 use otaru_format::digest::Digest;
 use otaru_format::status::UpdateState;
 use otaru_rollout::{DeviceId, RolloutId};
-use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::releases::naming;
 use crate::rollouts::deployments;
 use crate::rollouts::offer::rollout_in;

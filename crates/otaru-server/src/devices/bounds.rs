@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use otaru_api::FleetKey;
 use otaru_rollout::{DeviceId, Time};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::problem::Problem;
 use crate::rates::{Claims, Crowded, Registration, Registrations};
 
@@ -125,7 +124,7 @@ pub fn register(tx: &Connection, id: &DeviceId, most: u64, now: Time) -> Result<
         return Ok(Entry::NoRoom);
     }
     let sql = "INSERT INTO devices (id, first_seen) VALUES (?, ?)";
-    tx.prepare_cached(sql)?.execute(params![id.as_str(), now.0.cast_signed()])?;
+    tx.prepare(sql).execute(params![id.as_str(), now.0.cast_signed()])?;
     Ok(Entry::Made)
 }
 
@@ -136,13 +135,13 @@ pub fn has_room(tx: &Connection, id: &DeviceId, most: u64) -> Result<bool, DbErr
 
 /// Whether a device has a row.
 pub fn is_known(tx: &Connection, id: &DeviceId) -> Result<bool, DbError> {
-    Ok(tx.prepare_cached("SELECT 1 FROM devices WHERE id = ?")?.exists([id.as_str()])?)
+    tx.prepare("SELECT 1 FROM devices WHERE id = ?").exists([id.as_str()])
 }
 
 /// Returns the number of devices, without retired ones.
 pub fn count(tx: &Connection) -> Result<u64, DbError> {
     let sql = "SELECT value FROM counts WHERE name = 'devices'";
-    let count: Option<i64> = tx.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+    let count: Option<i64> = tx.prepare(sql).query_row((), |row| row.get(0)).optional()?;
     Ok(u64::try_from(count.unwrap_or(0)).unwrap_or(0))
 }
 
@@ -210,7 +209,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("otaru.db");
         drop(Db::open(&path).unwrap());
-        let mut tx = Connection::open(&path).unwrap();
+        let tx = Connection::open(&path).unwrap();
         let enter =
             |tx: &Connection, id: &str, most| register(tx, &DeviceId::from(id), most, Time(1)).unwrap();
         assert_eq!(
@@ -229,9 +228,11 @@ mod tests {
         check(&tx, "DELETE FROM devices WHERE id = 'b'", 2);
         check(&tx, "INSERT INTO devices (id, first_seen, retired_at) VALUES ('d', 1, 1)", 2);
         check(&tx, "DELETE FROM devices WHERE id = 'd'", 2);
-        let undone = tx.transaction().unwrap();
-        assert_eq!(enter(&undone, "e", 3), Entry::Made);
-        undone.rollback().unwrap();
+        let undone = tx.transaction(|tx| {
+            assert_eq!(enter(tx, "e", 3), Entry::Made);
+            Err::<(), _>(DbError::Closed)
+        });
+        assert!(undone.is_err());
         assert_eq!(count(&tx).unwrap(), 2, "what was taken back does not count");
     }
 }

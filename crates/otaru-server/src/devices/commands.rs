@@ -2,10 +2,10 @@
 //!
 //! The steps inside a write are in [`edit`].
 
+use crate::db::Connection;
 use otaru_api::{ChangeDevice, Device, DeviceDetails, DeviceQuery, Event};
 use otaru_format::topic::Topics;
 use otaru_rollout::{DeviceId, Time};
-use rusqlite::Connection;
 use serde_json::json;
 
 use super::bounds::{self, Entry, NoRoom};
@@ -52,7 +52,7 @@ pub(crate) async fn change(
 async fn edited(
     app: &App,
     id: &str,
-    edit: impl FnOnce(&Connection, &DeviceId) -> Result<Changes, Problem> + Send + 'static,
+    edit: impl Fn(&Connection, &DeviceId) -> Result<Changes, Problem> + Send + 'static,
 ) -> Result<DeviceDetails, Problem> {
     let id = device_id(app, id)?;
     let done = app.db.write(move |tx| {

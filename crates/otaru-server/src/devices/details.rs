@@ -1,8 +1,8 @@
 //! Everything that is known of one device.
 
+use crate::db::Connection;
 use otaru_api::{DeploymentInShort, DeviceDetails, Name};
 use otaru_rollout::DeviceId;
-use rusqlite::Connection;
 
 use super::{rows, trusted};
 use crate::app::App;
@@ -14,15 +14,15 @@ use crate::problem::Problem;
 /// When there is none.
 pub(crate) fn details(tx: &Connection, id: &DeviceId) -> Result<DeviceDetails, Problem> {
     let device = rows::get(tx, id)?.ok_or_else(|| Problem::not_found(format_args!("device {id}")))?;
-    let mut rows = tx.prepare_cached(
+    let rows = tx.prepare(
         "SELECT d.rollout, r.name, d.standing, d.error_code, d.updated_at
          FROM deployments d JOIN rollouts r ON r.id = d.rollout WHERE d.device = ? ORDER BY d.rollout DESC LIMIT 50",
-    )?;
+    );
     let deployments = rows.query_map([id.as_str()], |row| {
         Ok(DeploymentInShort {
             rollout: row.get(0)?,
             name: row.get(1)?,
-            standing: Name::of(&row.get::<_, String>(2)?),
+            standing: Name::of(&row.get::<String>(2)?),
             error_code: row.get(3)?,
             updated_at: row.get(4)?,
         })

@@ -1,9 +1,9 @@
 //! Changes that people make to devices. Each change is one transaction with its audit entry, and open rollouts hear of it; what is
 //! to be told of it then is given back.
 
+use crate::db::{Connection, params};
 use otaru_api::ChangeDevice;
 use otaru_rollout::{DeviceId, Time};
-use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::{history, rows, tags};
@@ -57,7 +57,7 @@ pub fn change(
 /// When there is none.
 pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<Changes, Problem> {
     exists(tx, device)?;
-    let sql = "UPDATE devices SET retired_at = ?, reachable = 0, revision = revision + 1 WHERE id = ?";
+    let sql = "UPDATE devices SET retired_at = ?, reachable = FALSE, revision = revision + 1 WHERE id = ?";
     tx.execute(sql, params![now.0.cast_signed(), device.as_str()])?;
     serials::end(tx, device, Ended::Retired)?;
     // From here on no rollout takes it.

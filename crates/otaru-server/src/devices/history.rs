@@ -3,11 +3,10 @@
 use otaru_api::{Cursor, DeviceEvent, Page};
 use otaru_format::digest::Digest;
 use otaru_rollout::{DeviceId, Time};
-use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 
 use super::{attempts, event};
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 
 /// Number of events that are kept of a device.
 pub const KEPT: i64 = 1_000;
@@ -22,7 +21,7 @@ pub fn note(
     detail: &Value,
     now: Time,
 ) -> Result<(), DbError> {
-    tx.prepare_cached("INSERT INTO device_events (device, at, kind, detail) VALUES (?, ?, ?, ?)")?
+    tx.prepare("INSERT INTO device_events (device, at, kind, detail) VALUES (?, ?, ?, ?)")
         .execute(params![device.as_str(), now.0.cast_signed(), kind, detail.to_string()])?;
     // Not every time: counting back costs more than a few rows too many.
     // By chance, so that no order in which devices report leaves one out.
@@ -33,10 +32,10 @@ pub fn note(
 }
 
 fn prune(tx: &Connection, device: &DeviceId) -> Result<(), DbError> {
-    tx.prepare_cached(
+    tx.prepare(
         "DELETE FROM device_events WHERE device = ?1 AND id <=
            (SELECT id FROM device_events WHERE device = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-    )?
+    )
     .execute(params![device.as_str(), KEPT])?;
     Ok(())
 }
@@ -45,7 +44,7 @@ fn prune(tx: &Connection, device: &DeviceId) -> Result<(), DbError> {
 pub fn version_of(tx: &Connection, device: &DeviceId, image: Digest) -> Result<Option<String>, DbError> {
     let sql = "SELECT json_extract(detail, '$.version') FROM device_events
                WHERE device = ? AND kind = 'report' AND json_extract(detail, '$.image') = ? ORDER BY id DESC LIMIT 1";
-    let found = tx.prepare_cached(sql)?.query_row([device.as_str(), &image.to_string()], |row| row.get(0));
+    let found = tx.prepare(sql).query_row([device.as_str(), &image.to_string()], |row| row.get(0));
     Ok(found.optional()?.flatten())
 }
 
@@ -81,10 +80,10 @@ fn events(
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<DeviceEvent>, DbError> {
-    let mut rows = tx.prepare_cached(
+    let rows = tx.prepare(
         "SELECT id, at, kind, detail FROM device_events
          WHERE device = ?1 AND id < coalesce(?2, 9223372036854775807) ORDER BY id DESC LIMIT ?3",
-    )?;
+    );
     let events = rows.query_map(params![device.as_str(), before, limit], |row| {
         let detail: String = row.get(3)?;
         Ok(DeviceEvent {
@@ -119,7 +118,7 @@ mod tests {
                 }
             }
             let sql = "SELECT count(*) FROM device_events WHERE device = ?";
-            let count = |device: &str| tx.query_row(sql, [device], |row| row.get::<_, i64>(0));
+            let count = |device: &str| tx.query_row(sql, [device], |row| row.get::<i64>(0));
             Ok::<_, DbError>([count("a")?, count("b")?])
         });
         for count in kept.await.unwrap() {

@@ -4,14 +4,13 @@
 //! rollout would hit; they are applied to what SQL finds, page by page, until a page is full.
 
 use otaru_api::{Cursor, Device, FleetCounts, Page, Timestamp, VersionCount};
+use otaru_format::digest::Digest;
 use otaru_rollout::{TagExpression, Tags, VersionRange};
-use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use super::health;
-use super::rows::{COLUMNS, device};
-use crate::db::DbError;
+use super::rows::{columns, device};
+use crate::db::{Connection, DbError, Value};
 
 /// Devices that are read at once, to be looked at one by one.
 const BATCH: usize = 1_000;
@@ -118,10 +117,6 @@ pub struct Order {
     pub limit: u32,
 }
 
-/// Devices that trust this CA and no other, by their last report.
-const ONLY_TRUSTS: &str =
-    "CASE WHEN json_valid(d.report) THEN json_extract(d.report, '$.tls.trusts') END = ?";
-
 /// Conditions in SQL, with what they are compared to.
 struct Where {
     text: String,
@@ -139,8 +134,10 @@ impl Where {
         let retired = if filter.retired { "d.retired_at IS NOT NULL" } else { "d.retired_at IS NULL" };
         let mut all = Self { text: retired.to_owned(), values: Vec::new() };
         if let Some(text) = &filter.text {
-            let sql = "instr(lower(d.id || char(0) || coalesce(d.label, '')), lower(?)) > 0";
+            let sql =
+                "(instr(lower(d.id), lower(?)) > 0 OR instr(lower(coalesce(d.label, '')), lower(?)) > 0)";
             all.and(sql, text.clone());
+            all.values.push(text.into());
         }
         let health = format!("{} = ?", *health::SQL);
         let columns = [
@@ -149,7 +146,7 @@ impl Where {
             ("d.chip = ?", &filter.chip),
             ("d.state = ?", &filter.state),
             ("d.error_code = ?", &filter.error_code),
-            (ONLY_TRUSTS, &filter.only_trusts),
+            ("d.trusts = ?", &filter.only_trusts),
             (health.as_str(), &filter.health),
         ];
         for (condition, value) in columns {
@@ -230,12 +227,13 @@ fn batch(
         conditions.values.push(id.clone().into());
     }
     let sql = format!(
-        "SELECT {COLUMNS} FROM devices d WHERE {} ORDER BY {place} {direction}, d.id {direction} LIMIT {limit}",
+        "SELECT {} FROM devices d WHERE {} ORDER BY {place} {direction}, d.id {direction} LIMIT {limit}",
+        columns(tx.dialect()),
         conditions.text
     );
-    let mut rows = tx.prepare_cached(&sql)?;
-    let devices = rows.query_map(params_from_iter(conditions.values), device)?;
-    Ok(devices.collect::<Result<_, _>>()?)
+    let rows = tx.prepare(&sql);
+    let devices = rows.query_map(conditions.values, device)?;
+    devices.collect::<Result<_, _>>()
 }
 
 /// Returns the number of devices that meet the filter.
@@ -245,8 +243,7 @@ pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
     }
     let conditions = Where::of(filter);
     let sql = format!("SELECT count(*) FROM devices d WHERE {}", conditions.text);
-    let count: i64 =
-        tx.prepare_cached(&sql)?.query_row(params_from_iter(conditions.values), |row| row.get(0))?;
+    let count: i64 = tx.prepare(&sql).query_row(conditions.values, |row| row.get(0))?;
     Ok(count.unsigned_abs())
 }
 
@@ -272,8 +269,8 @@ pub fn ids(tx: &Connection, filter: &Filter, most: usize) -> Result<Vec<String>,
 pub fn fleet(tx: &Connection) -> Result<FleetCounts, DbError> {
     let number = |count: i64| count.unsigned_abs();
     let (total, reachable) = tx
-        .prepare_cached("SELECT count(*), coalesce(sum(reachable), 0) FROM devices WHERE retired_at IS NULL")?
-        .query_row([], |row| Ok((number(row.get(0)?), number(row.get(1)?))))?;
+        .prepare("SELECT count(*), count(*) FILTER (WHERE reachable) FROM devices WHERE retired_at IS NULL")
+        .query_row((), |row| Ok((number(row.get(0)?), number(row.get(1)?))))?;
     let versions = versions(tx)?;
     Ok(FleetCounts { total, reachable, versions, states: by(tx, "d.state")?, health: by(tx, &health::SQL)? })
 }
@@ -281,12 +278,12 @@ pub fn fleet(tx: &Connection) -> Result<FleetCounts, DbError> {
 /// The fleet by what it runs. Images with one version are counted together unless they are for one chip: then they are two builds
 /// that are called alike.
 fn versions(tx: &Connection) -> Result<Vec<VersionCount>, DbError> {
-    let mut rows = tx.prepare_cached(
+    let rows = tx.prepare(
         "SELECT product, version, count(*) AS n, count(DISTINCT image) > count(DISTINCT chip) FROM devices
          WHERE retired_at IS NULL GROUP BY product, version ORDER BY n DESC, product, version",
-    )?;
-    let found = rows.query_map([], |row| {
-        let devices = row.get::<_, i64>(2)?.unsigned_abs();
+    );
+    let found = rows.query_map((), |row| {
+        let devices = row.get::<i64>(2)?.unsigned_abs();
         Ok((VersionCount { product: row.get(0)?, version: row.get(1)?, image: None, devices }, row.get(3)?))
     })?;
     let mut counts = Vec::new();
@@ -304,22 +301,22 @@ fn versions(tx: &Connection) -> Result<Vec<VersionCount>, DbError> {
 
 /// The devices of a version by their image.
 fn builds(tx: &Connection, all: &VersionCount) -> Result<Vec<VersionCount>, DbError> {
-    let mut rows = tx.prepare_cached(
-        "SELECT lower(hex(image)), count(*) AS n FROM devices WHERE retired_at IS NULL AND product = ? AND version = ?
+    let rows = tx.prepare(
+        "SELECT image, count(*) AS n FROM devices WHERE retired_at IS NULL AND product = ? AND version = ?
          GROUP BY image ORDER BY n DESC, image",
-    )?;
+    );
     let counts = rows.query_map([&all.product, &all.version], |row| {
-        let image = row.get::<_, Option<String>>(0)?.filter(|image| !image.is_empty());
-        Ok(VersionCount { image, devices: row.get::<_, i64>(1)?.unsigned_abs(), ..all.clone() })
+        let image = row.get::<Option<[u8; 32]>>(0)?.map(|image| Digest(image).to_string());
+        Ok(VersionCount { image, devices: row.get::<i64>(1)?.unsigned_abs(), ..all.clone() })
     })?;
-    Ok(counts.collect::<Result<_, _>>()?)
+    counts.collect::<Result<_, _>>()
 }
 
 /// The fleet by something.
 fn by(tx: &Connection, what: &str) -> Result<std::collections::BTreeMap<String, u64>, DbError> {
     let sql =
         format!("SELECT {what} AS what, count(*) FROM devices d WHERE retired_at IS NULL GROUP BY what");
-    let mut rows = tx.prepare_cached(&sql)?;
-    let counts = rows.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
-    Ok(counts.collect::<Result<_, _>>()?)
+    let rows = tx.prepare(&sql);
+    let counts = rows.query_map((), |row| Ok((row.get(0)?, row.get::<i64>(1)?.unsigned_abs())))?;
+    counts.collect::<Result<_, _>>()
 }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use otaru_rollout::{DeviceId, Tags};
-use rusqlite::{Connection, params};
 
-use crate::db::DbError;
+use crate::db::{Connection, DbError, Dialect, params};
 use crate::problem::Problem;
 
 /// The most tags of a device.
@@ -43,17 +42,29 @@ pub fn check_removed(names: &[String]) -> Result<(), Problem> {
 
 /// A device's tags.
 pub fn of(tx: &Connection, device: &DeviceId) -> Result<Tags, DbError> {
-    let mut rows = tx.prepare_cached("SELECT name, value FROM device_tags WHERE device = ?")?;
+    let rows = tx.prepare("SELECT name, value FROM device_tags WHERE device = ?");
     let tags = rows.query_map([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(tags.collect::<Result<_, _>>()?)
+    tags.collect::<Result<_, _>>()
+}
+
+/// Returns the expression for the tags of a device of the table `d`, as a JSON object.
+pub fn object(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Sqlite => {
+            "(SELECT json_group_object(t.name, t.value) FROM device_tags t WHERE t.device = d.id)"
+        }
+        Dialect::Postgres => {
+            "(SELECT coalesce(CAST(json_object_agg(t.name, t.value) AS TEXT), '{}') FROM device_tags t WHERE t.device = d.id)"
+        }
+    }
 }
 
 /// Gives a device these tags besides those it has; a name it has gets the new value.
 pub fn add(tx: &Connection, device: &DeviceId, tags: &BTreeMap<String, String>) -> Result<(), DbError> {
-    let mut put = tx.prepare_cached(
+    let put = tx.prepare(
         "INSERT INTO device_tags (device, name, value) VALUES (?1, ?2, ?3)
          ON CONFLICT (device, name) DO UPDATE SET value = ?3",
-    )?;
+    );
     for (name, value) in tags {
         put.execute(params![device.as_str(), name, value])?;
     }
@@ -62,7 +73,7 @@ pub fn add(tx: &Connection, device: &DeviceId, tags: &BTreeMap<String, String>) 
 
 /// Takes tags of these names from a device.
 pub fn remove(tx: &Connection, device: &DeviceId, names: &[String]) -> Result<(), DbError> {
-    let mut take = tx.prepare_cached("DELETE FROM device_tags WHERE device = ? AND name = ?")?;
+    let take = tx.prepare("DELETE FROM device_tags WHERE device = ? AND name = ?");
     for name in names {
         take.execute(params![device.as_str(), name])?;
     }
@@ -75,7 +86,7 @@ pub fn remove(tx: &Connection, device: &DeviceId, names: &[String]) -> Result<()
 /// [`Problem::invalid`] when it has too many.
 pub fn check_count(tx: &Connection, device: &DeviceId) -> Result<(), Problem> {
     let sql = "SELECT count(*) FROM device_tags WHERE device = ?";
-    let count: i64 = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| row.get(0))?;
+    let count: i64 = tx.prepare(sql).query_row([device.as_str()], |row| row.get(0))?;
     if usize::try_from(count).is_ok_and(|count| count <= MOST) {
         return Ok(());
     }

@@ -2,12 +2,11 @@
 
 use otaru_api::{EndingCa, Timestamp, TrustedCa};
 use otaru_rollout::{Span, Time};
-use rusqlite::Connection;
 use serde_json::Value;
 
 use super::list::{self, Filter};
 use crate::app::App;
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::tls::KnownCa;
 
 /// Time before its end in which a CA is told to be about to end: as long as a fleet may take to get a release.

@@ -7,9 +7,8 @@ use otaru_api::Device;
 use otaru_format::digest::Digest;
 use otaru_format::release::SemVer;
 use otaru_rollout::Goal;
-use rusqlite::Connection;
 
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::releases::naming;
 use crate::rollouts::deployments::outcomes;
 use crate::rollouts::rows;
@@ -65,10 +64,10 @@ impl Choice {
 /// Returns the releases of a product for a chip that can be offered, from the highest version on, of equal ones the last first.
 /// A version that is no semantic one cannot be compared with others and is left out.
 pub fn candidates(tx: &Connection, product: &str, chip: &str) -> Result<Vec<Candidate>, DbError> {
-    let mut rows = tx.prepare_cached(
+    let rows = tx.prepare(
         "SELECT id, image, version, notes FROM releases
          WHERE product = ? AND chip = ? AND yanked_at IS NULL AND coalesce(file, raw) IS NOT NULL ORDER BY id DESC",
-    )?;
+    );
     let found = rows.query_map([product, chip], |row| {
         let shown = String::new();
         let (id, image) = (row.get(0)?, Digest(row.get(1)?));
@@ -102,8 +101,8 @@ fn compare(a: &str, b: &str) -> Option<Ordering> {
 /// Images that operators took back from devices, and by which rollouts.
 fn undone(tx: &Connection) -> Result<Vec<(Digest, i64)>, DbError> {
     let sql = "SELECT id FROM rollouts WHERE release IS NULL AND phase <> 'draft'";
-    let mut statement = tx.prepare_cached(sql)?;
-    let ids = statement.query_map([], |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let statement = tx.prepare(sql);
+    let ids = statement.query_map((), |row| row.get::<i64>(0))?.collect::<Result<Vec<_>, _>>()?;
     let mut undone = Vec::new();
     for id in ids {
         let kept = rows::get(tx, otaru_rollout::RolloutId(id.cast_unsigned()))?;
@@ -120,14 +119,14 @@ fn withheld(tx: &Connection, release: &Latest, undone: &[(Digest, i64)]) -> Resu
     let sql = "SELECT max(id) FROM rollouts WHERE release = ? AND phase = 'completed' AND NOT EXISTS (
                  SELECT 1 FROM rollout_events e WHERE e.rollout = rollouts.id
                    AND json_extract(e.event, '$.notice.stopped') IS NOT NULL)";
-    let good: Option<i64> = tx.prepare_cached(sql)?.query_row([release.id], |row| row.get(0))?;
+    let good: Option<i64> = tx.prepare(sql).query_row([release.id], |row| row.get(0))?;
     let good = good.unwrap_or(0);
     let sql = "SELECT max(id) FROM rollouts r WHERE release = ? AND id > ? AND (phase = 'stopped' OR
                  coalesce((SELECT max(id) FROM rollout_events e WHERE e.rollout = r.id
                              AND json_extract(e.event, '$.notice.stopped') IS NOT NULL), 0)
                  > coalesce((SELECT max(id) FROM rollout_events e WHERE e.rollout = r.id
                              AND json_extract(e.event, '$.did') = 'resume'), 0))";
-    let stopped: Option<i64> = tx.prepare_cached(sql)?.query_row([release.id, good], |row| row.get(0))?;
+    let stopped: Option<i64> = tx.prepare(sql).query_row([release.id, good], |row| row.get(0))?;
     if let Some(id) = stopped {
         return Ok(Some(format!("rollout {id} of it stopped after too many failures")));
     }
@@ -167,15 +166,16 @@ fn failed(tx: &Connection, device: &Device, release: &Latest) -> Result<Option<S
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "SELECT standing, error_code FROM deployments
-             WHERE device = ? AND unhex(json_extract(state, '$.image')) = ?
+             WHERE device = ? AND image = ?
                AND standing IN ({}) ORDER BY rollout DESC LIMIT 1",
             outcomes(|outcome| outcome.is_good() || outcome.is_failure())
         )
     });
-    let mut statement = tx.prepare_cached(&SQL)?;
-    let mut rows = statement.query(rusqlite::params![device.id, release.image.0])?;
-    if let Some(row) = rows.next()? {
-        let (standing, code): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+    let statement = tx.prepare(&SQL);
+    let last = statement.query_row(params![device.id, release.image.0], |row| {
+        Ok((row.get::<String>(0)?, row.get::<Option<String>>(1)?))
+    });
+    if let Some((standing, code)) = last.optional()? {
         if matches!(standing.as_str(), "succeeded" | "current") {
             return Ok(None);
         }

@@ -2,14 +2,13 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use otaru_api::{Device, Event, NewAttempts, NewRollout, Role};
 use otaru_format::digest::Digest;
 use otaru_format::status::UpdateState;
 use otaru_rollout::{DeviceId, Goal, Limits, Percent, RolloutId, Target};
-use rusqlite::Connection;
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -17,7 +16,7 @@ use super::choice::{Candidate, Choice, Latest, candidates, choose};
 use super::entity::{Description, EntityTopics, INSTALL, State};
 use crate::app::Shared;
 use crate::caller::Caller;
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::devices::attempts;
 use crate::devices::list::{self, Filter, Order, Sort};
 use crate::devices::rows;
@@ -324,10 +323,11 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
         Ok::<_, DbError>(release.map(|release| rollout(&device, wanted, &release)))
     });
     // After a way back, the latest release is older than what the device has had.
-    let prepared = match wanted.await? {
+    let prepared = Arc::new(match wanted.await? {
         Some(order) => new::prepare(&order, app).await?,
         None => Prepared::default(),
-    };
+    });
+    let to_apply = Arc::clone(&prepared);
     let made = app.db.write(move |tx| {
         let device = rows::get(tx, &id)?.ok_or_else(|| Problem::not_found(format_args!("device {id}")))?;
         if device.retired_at.is_some() {
@@ -339,10 +339,10 @@ async fn install(app: &Shared, device: &str) -> Result<(), Problem> {
             let text = format!("rollout {rollout} brings {} already", release.shown);
             return Err(Problem::conflict(text));
         }
-        let (_, changes) = new::make(&rollout(&device, id, release), tx, &caller(), &prepared, now)?;
-        Ok((changes, device.id, release.version.clone(), prepared))
+        let (_, changes) = new::make(&rollout(&device, id.clone(), release), tx, &caller(), &to_apply, now)?;
+        Ok((changes, device.id, release.version.clone()))
     });
-    let (changes, device, version, prepared) = made.await?;
+    let (changes, device, version) = made.await?;
     changes.tell(app);
     prepared.tell(app);
     tracing::info!(%device, %version, "Home Assistant asked for an update");

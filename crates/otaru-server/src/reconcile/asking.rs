@@ -10,12 +10,11 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use otaru_format::command::ReportRequest;
 use otaru_format::topic::Topics;
-use rusqlite::{Connection, params};
 use tokio::sync::Notify;
 
 use super::outbox::Publish;
 use crate::app::Shared;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, params};
 
 /// Time in which retained messages come by themselves.
 const GRACE: Duration = Duration::from_secs(10);
@@ -87,6 +86,6 @@ async fn ask(app: &Shared, bus: &impl Publish, devices: Vec<String>, request: &[
 fn silent(tx: &Connection, after: &str) -> Result<Vec<String>, DbError> {
     let sql = "SELECT id FROM devices WHERE id > ? AND retired_at IS NULL AND NOT reachable AND epochs <> ''
                ORDER BY id LIMIT ?";
-    let mut rows = tx.prepare_cached(sql)?;
-    Ok(rows.query_map(params![after, PER_SECOND], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    let rows = tx.prepare(sql);
+    rows.query_map(params![after, PER_SECOND], |row| row.get(0))?.collect::<Result<_, _>>()
 }

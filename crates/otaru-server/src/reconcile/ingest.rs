@@ -5,13 +5,12 @@
 use otaru_format::digest::Digest;
 use otaru_format::status::{Status, UpdateState};
 use otaru_rollout::{DeviceId, Event, Report, Time};
-use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
 use super::epochs::Epochs;
 use super::restored;
 use crate::app::{App, Shared};
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::devices::bounds::{self, Entry, NoRoom};
 use crate::devices::recent::Last;
 use crate::devices::{attempts, history};
@@ -109,21 +108,21 @@ struct LastReport {
 fn is_old(tx: &Connection, device: &DeviceId, report: &Status<String>, live: bool) -> Result<bool, DbError> {
     let Some(number) = report.number() else { return Ok(false) };
     let sql = "SELECT epochs FROM devices WHERE id = ?";
-    let text: String = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| row.get(0))?;
+    let text: String = tx.prepare(sql).query_row([device.as_str()], |row| row.get(0))?;
     let mut epochs = Epochs::from(text.as_str());
     let is_old = !epochs.take(number, live);
     let new = epochs.to_string();
     if new != text {
         let sql = "UPDATE devices SET epochs = ? WHERE id = ?";
-        tx.prepare_cached(sql)?.execute(params![new, device.as_str()])?;
+        tx.prepare(sql).execute(params![new, device.as_str()])?;
     }
     Ok(is_old)
 }
 
 fn before(tx: &Connection, device: &DeviceId) -> Result<Option<LastReport>, DbError> {
     let sql = "SELECT retired_at IS NOT NULL, state, chip, product, version, image, error_code,
-                      CASE WHEN json_valid(report) THEN coalesce(json_extract(report, '$.confirmed'), 0) ELSE 0 END FROM devices WHERE id = ?";
-    let found = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| {
+                      confirmed FROM devices WHERE id = ?";
+    let found = tx.prepare(sql).query_row([device.as_str()], |row| {
         Ok(LastReport {
             retired: row.get(0)?,
             state: row.get(1)?,
@@ -135,7 +134,7 @@ fn before(tx: &Connection, device: &DeviceId) -> Result<Option<LastReport>, DbEr
             confirmed: row.get(7)?,
         })
     });
-    Ok(found.optional()?)
+    found.optional()
 }
 
 /// Makes a row for a device that has none, where it may have one: as one of so many.
@@ -204,13 +203,13 @@ fn put(
 ) -> Result<(), DbError> {
     let text = serde_json::to_string(report).map_err(|error| DbError::corrupt("devices.report", error))?;
     // What it ran until now may have become a release only after it was reported.
-    tx.prepare_cached(
+    tx.prepare(
         "UPDATE devices SET chip = ?1, product = ?2, version = ?3, image = ?4, state = ?5, error_code = ?6, report = ?7,
-                reported_at = ?8, last_seen = ?8, revision = revision + 1,
-                had = max(had, coalesce((SELECT max(r.sequence) FROM releases r WHERE r.image = ?4 AND ?10
-                    OR r.image = devices.image AND coalesce(json_extract(devices.report, '$.confirmed'), 0)), 0))
+                reported_at = ?8, last_seen = ?8, confirmed = ?10, attempt = ?11, trusts = ?12, revision = revision + 1,
+                had = coalesce((SELECT max(r.sequence) FROM releases r WHERE r.sequence > devices.had
+                    AND (r.image = ?4 AND ?10 OR r.image = devices.image AND devices.confirmed)), had)
          WHERE id = ?9",
-    )?
+    )
     .execute(params![
         is.chip,
         is.product,
@@ -221,7 +220,9 @@ fn put(
         text,
         now.0.cast_signed(),
         device.as_str(),
-        report.confirmed
+        report.confirmed,
+        report.attempt,
+        report.tls.as_ref().map(|tls| &tls.trusts),
     ])?;
     Ok(())
 }
@@ -282,7 +283,7 @@ fn presence(
 ) -> Result<Option<Changes>, DbError> {
     let sql = "SELECT reachable, state, version FROM devices WHERE id = ? AND retired_at IS NULL";
     let known: Option<(bool, String, String)> = tx
-        .prepare_cached(sql)?
+        .prepare(sql)
         .query_row([device.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let Some((was, state, version)) = known else { return Ok(None) };
@@ -292,7 +293,7 @@ fn presence(
     let mut transaction = RolloutTransaction::open(tx, now);
     if was != online {
         let sql = "UPDATE devices SET reachable = ?, last_seen = ?, revision = revision + 1 WHERE id = ?";
-        tx.prepare_cached(sql)?.execute(params![online, now.0.cast_signed(), device.as_str()])?;
+        tx.prepare(sql).execute(params![online, now.0.cast_signed(), device.as_str()])?;
         let kind = if online { "online" } else { "offline" };
         history::note(tx, device, kind, &json!({}), now)?;
     } else {
@@ -320,13 +321,11 @@ pub async fn all_gone(app: &App) -> Result<(), DbError> {
     loop {
         let now = app.clock.now();
         let gone = app.db.write(move |tx| {
-            let mut rows =
-                tx.prepare_cached("SELECT id FROM devices WHERE reachable AND retired_at IS NULL LIMIT ?")?;
-            let ids =
-                rows.query_map([BATCH], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            let rows = tx.prepare("SELECT id FROM devices WHERE reachable AND retired_at IS NULL LIMIT ?");
+            let ids = rows.query_map([BATCH], |row| row.get::<String>(0))?.collect::<Result<Vec<_>, _>>()?;
             let mut transaction = RolloutTransaction::open(tx, now);
             for id in &ids {
-                tx.prepare_cached("UPDATE devices SET reachable = 0, revision = revision + 1 WHERE id = ?")?
+                tx.prepare("UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id = ?")
                     .execute([id])?;
                 transaction.event_of_device(&DeviceId::from(id.as_str()), &Event::Reachable(false))?;
             }
@@ -349,7 +348,7 @@ pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) 
     app.db
         .write(move |tx| {
             let sql = "UPDATE devices SET polled_at = ? WHERE id = ? AND retired_at IS NULL";
-            tx.prepare_cached(sql)?.execute(params![now.0.cast_signed(), id.as_str()])?;
+            tx.prepare(sql).execute(params![now.0.cast_signed(), id.as_str()])?;
             Ok::<_, DbError>(())
         })
         .await?;
@@ -362,9 +361,9 @@ pub async fn polled_long_ago(app: &Shared) -> Result<(), DbError> {
     let since = app.clock.now().0.saturating_sub(POLLED.0).cast_signed();
     let gone = app.db.read(move |tx| {
         let sql = "SELECT id FROM devices WHERE polled_at < ? AND reachable AND retired_at IS NULL LIMIT ?";
-        let mut rows = tx.prepare_cached(sql)?;
-        let ids = rows.query_map(params![since, BATCH], |row| row.get::<_, String>(0))?;
-        Ok::<Vec<String>, DbError>(ids.collect::<Result<_, _>>()?)
+        let rows = tx.prepare(sql);
+        let ids = rows.query_map(params![since, BATCH], |row| row.get::<String>(0))?;
+        ids.collect::<Result<Vec<String>, DbError>>()
     });
     for id in gone.await? {
         take_presence(app, &DeviceId::from(id.as_str()), false, false, false).await?;

@@ -11,11 +11,10 @@ use futures_util::stream::FuturesUnordered;
 use otaru_format::command::Offer;
 use otaru_format::topic::Topics;
 use otaru_rollout::{DeviceId, OfferId, RolloutId, Time};
-use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use crate::app::{App, Shared};
-use crate::db::DbError;
+use crate::db::{Connection, DbError, params};
 use crate::releases;
 use crate::rollouts::deployments;
 use crate::rollouts::transaction::{Message, RolloutTransaction};
@@ -168,7 +167,7 @@ async fn tell(
 async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
     app.db
         .write(move |tx| {
-            let mut delete = tx.prepare_cached("DELETE FROM outbox WHERE id = ?")?;
+            let delete = tx.prepare("DELETE FROM outbox WHERE id = ?");
             ids.iter().try_for_each(|id| delete.execute([id]).map(drop))?;
             Ok(())
         })
@@ -176,9 +175,9 @@ async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
 }
 
 fn messages(tx: &Connection, app: &App, now: Time) -> Result<Vec<OutboxMessage>, DbError> {
-    let mut rows = tx.prepare_cached("SELECT id, device, message FROM outbox ORDER BY id LIMIT ?")?;
+    let rows = tx.prepare("SELECT id, device, message FROM outbox ORDER BY id LIMIT ?");
     let found = rows.query_map(params![BATCH], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        Ok((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<String>(2)?))
     })?;
     let mut messages = Vec::new();
     for row in found {

@@ -3,9 +3,7 @@
 //! A device's report names the offer that it last followed. A rollout that got the same number anew would take what the device says of
 //! the old one as said of the new one.
 
-use rusqlite::{Connection, params};
-
-use crate::db::DbError;
+use crate::db::{Connection, DbError, Dialect, params};
 use crate::rollouts::offer::rollout_in;
 
 /// Largest step by which a device may lift the highest number: no device that lies makes numbers that nobody can read.
@@ -23,7 +21,7 @@ pub(super) fn lift_numbers(
     if rollout.is_none() && order.is_none() {
         return Ok(());
     }
-    if !tx.prepare_cached("SELECT 1 FROM meta WHERE key = 'restored_at'")?.exists([])? {
+    if !tx.prepare("SELECT 1 FROM meta WHERE key = 'restored_at'").exists(())? {
         return Ok(());
     }
     for (table, named) in [("rollouts", rollout), ("outbox", order)] {
@@ -36,14 +34,32 @@ pub(super) fn lift_numbers(
 
 /// Lets a table's next row have a number above this one.
 fn lift(tx: &Connection, table: &str, named: i64) -> Result<(), DbError> {
-    tx.prepare_cached(
-        "INSERT INTO sqlite_sequence (name, seq) SELECT ?1, 0
-         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)",
-    )?
-    .execute([table])?;
-    let sql = "UPDATE sqlite_sequence SET seq = ?2 WHERE name = ?1 AND seq < ?2 AND ?2 - seq <= ?3";
-    tx.prepare_cached(sql)?.execute(params![table, named, FARTHEST])?;
+    let last = last(tx, table)?;
+    if last >= named || named - last > FARTHEST {
+        return Ok(());
+    }
+    match tx.dialect() {
+        Dialect::Sqlite => {
+            tx.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])?;
+            tx.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", params![table, named])?;
+        }
+        Dialect::Postgres => {
+            let sql = "SELECT setval(pg_get_serial_sequence(?, 'id'), ?)";
+            tx.query_row(sql, params![table, named], |row| row.get::<i64>(0))?;
+        }
+    }
     Ok(())
+}
+
+/// Returns the highest number that a table gave away.
+fn last(tx: &Connection, table: &str) -> Result<i64, DbError> {
+    let sql = match tx.dialect() {
+        Dialect::Sqlite => "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0)",
+        Dialect::Postgres => {
+            "SELECT coalesce(pg_sequence_last_value(CAST(pg_get_serial_sequence(?, 'id') AS regclass)), 0)"
+        }
+    };
+    tx.query_row(sql, [table], |row| row.get(0))
 }
 
 #[cfg(test)]
@@ -58,8 +74,7 @@ mod tests {
         let lifted = async |table: &'static str, named: Option<&'static str>, order: Option<u64>| {
             db.write(move |tx| {
                 lift_numbers(tx, named, order)?;
-                let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0)";
-                Ok::<i64, DbError>(tx.query_row(sql, [table], |row| row.get(0))?)
+                last(tx, table)
             })
             .await
             .unwrap()
@@ -68,9 +83,7 @@ mod tests {
         let next_order = async |order: u64| lifted("outbox", None, Some(order)).await;
         assert_eq!(next("r17.2").await, 0, "nothing was restored");
         assert_eq!(next_order(400).await, 0, "nothing was restored");
-        db.write(|tx| Ok::<_, DbError>(tx.execute("INSERT INTO meta VALUES ('restored_at', '1')", [])?))
-            .await
-            .unwrap();
+        db.write(|tx| tx.execute("INSERT INTO meta VALUES ('restored_at', '1')", ())).await.unwrap();
         assert_eq!(next("r17.2").await, 17);
         assert_eq!(next("r9.1").await, 17, "never back");
         assert_eq!(next("r9223372036854775807.1").await, 17, "nobody lifts them out of reach");

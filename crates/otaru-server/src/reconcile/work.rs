@@ -4,16 +4,16 @@
 //! where a scan stands is kept in memory: done again from its beginning it changes nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use otaru_rollout::{Control, DeviceId, Event, Phase, RolloutId, Time};
-use rusqlite::{Connection, params};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::ingest;
 use crate::app::Shared;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, params};
 use crate::problem::Problem;
 use crate::releases::again::{self, When};
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
@@ -97,7 +97,7 @@ pub async fn pass(app: &Shared, memory: &mut Memory) -> Result<(), DbError> {
 /// One write, and what there is to tell of it.
 async fn write<T: Send + 'static>(
     app: &Shared,
-    work: impl FnOnce(&Connection, Time) -> Result<(T, Changes), DbError> + Send + 'static,
+    work: impl Fn(&Connection, Time) -> Result<(T, Changes), DbError> + Send + 'static,
 ) -> Result<T, DbError> {
     let now = app.clock.now();
     let (done, changes) = app.db.write(move |tx| work(tx, now)).await?;
@@ -124,14 +124,15 @@ async fn begin(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<bool,
     let spec = spec.clone();
     let begun = async {
         let found = app.db.read(move |tx| preview::outdated(tx, spec, now)).await?;
-        let prepared = again::prepare(app, found, When::Now).await?;
+        let prepared = Arc::new(again::prepare(app, found, When::Now).await?);
+        let to_apply = Arc::clone(&prepared);
         let done = app.db.write(move |tx| {
-            prepared.apply(tx, now)?;
+            to_apply.apply(tx, now)?;
             let mut transaction = RolloutTransaction::open(tx, now);
             let _ = transaction.control(id, Control::Tick)?;
-            Ok::<_, Problem>((transaction.finish()?, prepared))
+            Ok::<_, Problem>(transaction.finish()?)
         });
-        done.await
+        Ok::<_, Problem>((done.await?, prepared))
     };
     match begun.await {
         Ok((changes, prepared)) => {
@@ -262,11 +263,11 @@ async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), Db
 
 fn fleet_after(tx: &Connection, after: Option<&DeviceId>) -> Result<Vec<DeviceId>, DbError> {
     let sql = "SELECT id FROM devices WHERE id > ? AND retired_at IS NULL ORDER BY id LIMIT ?";
-    let mut rows = tx.prepare_cached(sql)?;
+    let rows = tx.prepare(sql);
     let ids = rows.query_map(params![after.map_or("", DeviceId::as_str), BATCH], |row| {
-        Ok(DeviceId::from(row.get::<_, String>(0)?.as_str()))
+        Ok(DeviceId::from(row.get::<String>(0)?.as_str()))
     })?;
-    Ok(ids.collect::<Result<_, _>>()?)
+    ids.collect::<Result<_, _>>()
 }
 
 /// Starts as many devices as may.

@@ -4,7 +4,6 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use otaru_api::Event;
 use otaru_rollout::Time;
-use rusqlite::Connection;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -15,7 +14,7 @@ use crate::access::audit;
 use crate::app::App;
 use crate::artifacts::{ArtifactError, Staged};
 use crate::caller::Caller;
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::problem::Problem;
 
 /// So many files are looked at in one process at the same time: each is in memory meanwhile.
@@ -91,7 +90,7 @@ pub async fn accept(
     let (makes, now) = (app.keys.makes(), app.clock.now());
     let write = move |tx: &Connection| {
         let registered = register(tx, &upload, makes, now)?;
-        note(tx, &caller, &registered, called, now)?;
+        note(tx, &caller, &registered, &called, now)?;
         Ok::<_, RegisterError>(registered)
     };
     let mut registered = app.db.write(write).await?;
@@ -112,15 +111,15 @@ fn note(
     tx: &Connection,
     caller: &Caller,
     registered: &Registered,
-    called: Naming,
+    called: &Naming,
     now: Time,
 ) -> Result<(), DbError> {
     let mut detail = json!({ "created": registered.created, "changed": registered.changed });
     for (name, text) in
-        [("filename", called.filename), ("product", called.product), ("version", called.version)]
+        [("filename", &called.filename), ("product", &called.product), ("version", &called.version)]
     {
         if let Some(text) = text {
-            detail[name] = text.into();
+            detail[name] = text.as_str().into();
         }
     }
     audit::note(tx, caller, "release.upload", &format!("release/{}", registered.id), &detail, now)

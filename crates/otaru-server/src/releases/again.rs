@@ -12,7 +12,6 @@ use otaru_api::{Event, Release};
 use otaru_format::digest::Digest;
 use otaru_format::release::MAX_SEQUENCE;
 use otaru_release::sign::{renumber, resign_as};
-use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::Keys;
@@ -22,7 +21,7 @@ use super::register::{Stored, note_artifact, put_file};
 use super::rows;
 use crate::app::App;
 use crate::artifacts::ArtifactError;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::problem::Problem;
 
 /// A release that is to become newer than what devices have had.
@@ -70,15 +69,15 @@ impl OutdatedReleases {
 
 fn offered(tx: &Connection, image: Digest) -> Result<Option<Offered>, DbError> {
     let sql = "SELECT sequence, coalesce(file, raw) FROM releases WHERE image = ?1 AND yanked_at IS NULL";
-    let found = tx.prepare_cached(sql)?.query_row([image.0], |row| Ok((row.get(0)?, digest_at(row, 1)?)));
-    Ok(found.optional()?)
+    let found = tx.prepare(sql).query_row([image.0], |row| Ok((row.get(0)?, digest_at(row, 1)?)));
+    found.optional()
 }
 
 /// From an index alone, one step for each product.
 fn highest_had(tx: &Connection) -> Result<u64, DbError> {
     let sql = "SELECT coalesce(max((SELECT max(had) FROM devices d WHERE d.product = r.product)), 0) \
                FROM (SELECT DISTINCT product FROM releases) r";
-    Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    tx.prepare(sql).query_row((), |row| row.get(0))
 }
 
 /// A release file with a higher sequence, in the store but not in the database.
@@ -210,7 +209,7 @@ impl Prepared {
             if !same || parts.sequence < next_sequence(tx, *release)? {
                 return Err(changed());
             }
-            let mut tried = tx.prepare_cached("SELECT base, size FROM deltas WHERE release = ?1")?;
+            let tried = tx.prepare("SELECT base, size FROM deltas WHERE release = ?1");
             let deltas = tried.query_map([release], |row| Ok((Digest(row.get(0)?), row.get(1)?)))?;
             let deltas: Vec<(Digest, Option<u32>)> = deltas.collect::<Result<_, _>>()?;
             note_artifact(tx, *file, now)?;
@@ -234,7 +233,7 @@ fn next_sequence(tx: &Connection, release: i64) -> Result<u64, DbError> {
     let sql = "SELECT 1 + max(coalesce((SELECT max(o.sequence) FROM releases o WHERE o.product = r.product), 0), \
                               coalesce((SELECT max(d.had) FROM devices d WHERE d.product = r.product), 0)) \
                FROM releases r WHERE r.id = ?1";
-    Ok(tx.prepare_cached(sql)?.query_row([release], |row| row.get(0))?)
+    tx.prepare(sql).query_row([release], |row| row.get(0))
 }
 
 /// The least sequence above those of the images that devices of the release's product report, of whatever product those are. It
@@ -242,7 +241,7 @@ fn next_sequence(tx: &Connection, release: i64) -> Result<u64, DbError> {
 fn next_reported(tx: &Connection, release: i64) -> Result<u64, DbError> {
     let sql = "SELECT 1 + coalesce(max(o.sequence), 0) FROM releases r JOIN devices d ON d.product = r.product \
                JOIN releases o ON o.image = d.image WHERE r.id = ?1";
-    Ok(tx.prepare_cached(sql)?.query_row([release], |row| row.get(0))?)
+    tx.prepare(sql).query_row([release], |row| row.get(0))
 }
 
 /// Says how to sign a release again, where this server cannot.
@@ -278,17 +277,17 @@ fn named(release: &Release) -> String {
 
 /// The highest sequence that a device has had, as far as is known here: what it ran, and what it runs.
 pub fn had_by(tx: &Connection, device: &str) -> Result<u64, DbError> {
-    let sql = "SELECT max(d.had, coalesce(r.sequence, 0)) FROM devices d LEFT JOIN releases r ON r.image = d.image WHERE d.id = ?1";
-    Ok(tx.prepare_cached(sql)?.query_row([device], |row| row.get(0)).optional()?.unwrap_or(0))
+    let sql = "SELECT CASE WHEN r.sequence > d.had THEN r.sequence ELSE d.had END FROM devices d LEFT JOIN releases r ON r.image = d.image WHERE d.id = ?1";
+    Ok(tx.prepare(sql).query_row([device], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
 /// Whether a device may have rolled back a release as its file is now, which was signed or made here: it was offered it with this
 /// sequence, or it is not known with which one, and the release was never signed again.
 pub fn may_be_barred(tx: &Connection, device: &str, image: Digest) -> Result<bool, DbError> {
     let sql = "SELECT coalesce(sequence <= coalesce((SELECT max(p.offered) FROM deployments p WHERE p.device = ?1 \
-                                            AND unhex(json_extract(p.state, '$.image')) = r.image), first_sequence, sequence), 0) \
+                                            AND p.image = r.image), first_sequence, sequence), FALSE) \
                FROM releases r WHERE image = ?2 AND file IS NOT NULL AND (signed_by IS NOT NULL OR built)";
-    let barred = tx.prepare_cached(sql)?.query_row(params![device, image.0], |row| row.get(0));
+    let barred = tx.prepare(sql).query_row(params![device, image.0], |row| row.get(0));
     Ok(barred.optional()?.unwrap_or(false))
 }
 

@@ -10,7 +10,6 @@ use otaru_release::build::{BuildError, MAX_BASES, Options, Progress, Stage, Unsi
 use otaru_release::file::ReleaseFile;
 use otaru_release::keys::SecretKey;
 use otaru_release::verify::try_patches;
-use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::oneshot;
 
 use super::Keys;
@@ -18,7 +17,7 @@ use super::columns::digest_at;
 use super::contents::{Contents, Kind, ReleaseParts};
 use super::job::Job;
 use crate::artifacts::{ArtifactError, Artifacts};
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::events::Events;
 
 /// Progress is told no more often.
@@ -65,16 +64,16 @@ pub(super) fn plan(tx: &Connection, release: i64) -> Result<Option<Plan>, DbErro
 
 /// The images that most devices run which this release is for, and their files, where those are here.
 pub(super) fn bases(tx: &Connection, release: i64) -> Result<Vec<(Digest, Digest)>, DbError> {
-    let mut statement = tx.prepare_cached(
+    let statement = tx.prepare(
         "SELECT b.image, b.raw FROM releases r JOIN releases b ON b.product = r.product AND b.chip = r.chip \
          JOIN devices d ON d.image = b.image \
          WHERE r.id = ?1 AND b.id != r.id AND b.raw IS NOT NULL AND d.retired_at IS NULL \
          GROUP BY b.id ORDER BY count(*) DESC, b.id DESC LIMIT ?2",
-    )?;
+    );
     let rows = statement.query_map(params![release, MAX_BASES as i64], |row| {
         Ok((Digest(row.get(0)?), Digest(row.get(1)?)))
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    rows.collect::<Result<_, _>>()
 }
 
 /// Reads a plan's files.

@@ -2,7 +2,9 @@
 
 use otaru_format::digest::Digest;
 use otaru_rollout::Time;
-use rusqlite::Row;
+
+use crate::db::DbError;
+use crate::db::Row;
 
 /// Returns a moment as a column has it.
 pub(super) fn millis(time: Time) -> i64 {
@@ -10,6 +12,6 @@ pub(super) fn millis(time: Time) -> i64 {
 }
 
 /// Reads a digest that may be missing.
-pub(super) fn digest_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {
-    Ok(row.get::<_, Option<[u8; 32]>>(column)?.map(Digest))
+pub(super) fn digest_at(row: &Row, column: usize) -> Result<Option<Digest>, DbError> {
+    Ok(row.get::<Option<[u8; 32]>>(column)?.map(Digest))
 }

@@ -1,7 +1,6 @@
 //! Commands about releases: each is one write with its line in the audit log, and everybody is told of it.
 
 use otaru_api::{Event, JobKind, Release, Role};
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::accept::accept;
@@ -13,7 +12,7 @@ use crate::access::audit;
 use crate::app::App;
 use crate::artifacts::Staged;
 use crate::caller::Caller;
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::problem::Problem;
 
 /// The longest notes, in bytes.
@@ -133,7 +132,7 @@ async fn edit(
     id: i64,
     action: &'static str,
     detail: Value,
-    change: impl FnOnce(&Connection) -> Result<bool, DbError> + Send + 'static,
+    change: impl Fn(&Connection) -> Result<bool, DbError> + Send + 'static,
 ) -> Result<Release, Problem> {
     let now = app.clock.now();
     let write = move |tx: &Connection| {

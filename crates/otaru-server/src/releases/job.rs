@@ -2,10 +2,9 @@
 
 use otaru_api::{Event, JobKind, JobState, Timestamp};
 use otaru_rollout::Time;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::columns::millis;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
 
 /// Work on a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,25 +54,26 @@ impl Job {
             }
             _ => {}
         }
-        tx.execute(
-            "INSERT INTO jobs (release, kind, state, created_at) VALUES (?1, ?2, 'queued', ?3)",
+        let id = tx.query_row(
+            "INSERT INTO jobs (release, kind, state, created_at) VALUES (?1, ?2, 'queued', ?3) RETURNING id",
             params![release, kind.as_str(), millis(now)],
+            |row| row.get(0),
         )?;
-        let (id, state, created_at) = (tx.last_insert_rowid(), JobState::Queued, now.into());
+        let (state, created_at) = (JobState::Queued, now.into());
         Ok(Self { id, release, kind, state, detail: String::new(), created_at, ended_at: None })
     }
 
     /// The latest work on a release.
     pub fn latest(tx: &Connection, release: i64) -> Result<Option<Self>, DbError> {
-        let mut statement =
-            tx.prepare_cached(&format!("{SELECT} WHERE release = ?1 ORDER BY id DESC LIMIT 1"))?;
+        let sql = format!("{SELECT} WHERE release = ?1 ORDER BY id DESC LIMIT 1");
+        let statement = tx.prepare(&sql);
         statement.query_row([release], read).optional()?.transpose()
     }
 
     /// Returns the job that has waited longest, which is under way from now on.
     pub(super) fn next(tx: &Connection) -> Result<Option<Self>, DbError> {
         let next = format!("{SELECT} WHERE state = 'queued' ORDER BY id LIMIT 1");
-        let Some(job) = tx.query_row(&next, [], read).optional()?.transpose()? else { return Ok(None) };
+        let Some(job) = tx.query_row(&next, (), read).optional()?.transpose()? else { return Ok(None) };
         tx.execute("UPDATE jobs SET state = 'running' WHERE id = ?1", [job.id])?;
         Ok(Some(Self { state: JobState::Running, ..job }))
     }
@@ -103,7 +103,7 @@ impl Job {
     }
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Result<Job, DbError>> {
+fn read(row: &Row) -> Result<Result<Job, DbError>, DbError> {
     let (kind, state): (String, String) = (row.get(2)?, row.get(3)?);
     let (Some(kind), Some(state)) = (JobKind::of_name(&kind), JobState::of_name(&state)) else {
         return Ok(Err(DbError::corrupt("jobs", format!("state {state}"))));

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use otaru_api::{Event, JobKind, JobState};
 use otaru_rollout::Time;
-use rusqlite::{Connection, params};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +15,7 @@ use super::prune::prune;
 use super::register::{Stored, note_artifact, put_file};
 use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, params};
 
 /// Interval of searching the fleet for images that a release has no patch for.
 const CHECK: Duration = Duration::from_secs(60 * 60);
@@ -90,22 +89,22 @@ pub(super) fn take(tx: &Connection, now: Time) -> Result<Option<Job>, DbError> {
 
 /// Asks anew for what an earlier process had begun.
 fn resume(tx: &Connection) -> Result<(), DbError> {
-    tx.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'", [])?;
+    tx.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'", ())?;
     Ok(())
 }
 
 /// Asks for release files with more patches, where devices run images that have none yet. Of each product only what devices are
 /// given now: the newest release, and those in open rollouts.
 pub(super) fn ask_for_patches(tx: &Connection, now: Time) -> Result<(), DbError> {
-    let mut candidates = tx.prepare_cached(
+    let candidates = tx.prepare(
         "SELECT r.id, r.file IS NULL OR r.built AND r.signed_by IS NULL FROM releases r \
          WHERE r.raw IS NOT NULL AND r.yanked_at IS NULL AND (r.file IS NULL OR r.built) AND (\
             NOT EXISTS (SELECT 1 FROM releases n WHERE n.product = r.product AND n.chip = r.chip \
                         AND n.yanked_at IS NULL AND n.id > r.id) \
             OR EXISTS (SELECT 1 FROM rollouts o WHERE o.release = r.id AND o.is_open)) \
          ORDER BY r.id",
-    )?;
-    let found = candidates.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    );
+    let found = candidates.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
     let found: Vec<(i64, bool)> = found.collect::<Result<_, _>>()?;
     for (release, unsigned) in found {
         if unsigned || lacks_patch(tx, release)? {
@@ -116,7 +115,7 @@ pub(super) fn ask_for_patches(tx: &Connection, now: Time) -> Result<(), DbError>
 }
 
 fn lacks_patch(tx: &Connection, release: i64) -> Result<bool, DbError> {
-    let mut tried = tx.prepare_cached("SELECT 1 FROM deltas WHERE release = ?1 AND base = ?2")?;
+    let tried = tx.prepare("SELECT 1 FROM deltas WHERE release = ?1 AND base = ?2");
     for (base, _) in build::bases(tx, release)? {
         if !tried.exists(params![release, base.0])? {
             return Ok(true);
@@ -160,7 +159,7 @@ async fn make(app: &App, job: &Job) -> Result<String, JobError> {
     let stored = Stored { digest: app.artifacts.put(built.bytes).await?, size };
     let (job, now) = (job.clone(), app.clock.now());
     let write = move |tx: &Connection| {
-        let sql = "SELECT file IS NOT NULL AND NOT built, coalesce(sequence > ?2, 0), product, version FROM releases WHERE id = ?1";
+        let sql = "SELECT file IS NOT NULL AND NOT built, coalesce(sequence > ?2, FALSE), product, version FROM releases WHERE id = ?1";
         let (signed_elsewhere, signed_again, called): (bool, bool, (String, String)) =
             tx.query_row(sql, params![job.release, sequence], |row| {
                 Ok((row.get(0)?, row.get(1)?, (row.get(2)?, row.get(3)?)))

@@ -2,9 +2,8 @@
 
 use otaru_format::digest::Digest;
 use otaru_format::release::is_good_text;
-use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::problem::Problem;
 use crate::text::cut;
 
@@ -76,7 +75,7 @@ pub fn short_of(hex: &str) -> Option<&str> {
 /// the same for every build.
 pub fn version_of(tx: &Connection, image: Digest) -> Result<Option<String>, DbError> {
     let sql = "SELECT version FROM releases WHERE image = ?";
-    Ok(tx.prepare_cached(sql)?.query_row([image.0], |row| row.get(0)).optional()?)
+    tx.prepare(sql).query_row([image.0], |row| row.get(0)).optional()
 }
 
 /// A version as it is shown by itself: with digits of the image where another release of the product and chip has the same.
@@ -87,7 +86,7 @@ pub fn told_apart(
     image: Digest,
 ) -> Result<String, DbError> {
     let sql = "SELECT 1 FROM releases WHERE product = ? AND chip = ? AND version = ? AND image <> ?";
-    let alike = tx.prepare_cached(sql)?.exists(params![product, chip, version, image.0])?;
+    let alike = tx.prepare(sql).exists(params![product, chip, version, image.0])?;
     Ok(if alike { format!("{version} ({})", short(image)) } else { version.to_owned() })
 }
 

@@ -3,12 +3,11 @@
 
 use otaru_format::digest::Digest;
 use otaru_rollout::{Span, Time};
-use rusqlite::{Connection, params};
 
 use super::columns::millis;
 use crate::app::App;
 use crate::artifacts::ArtifactError;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, params};
 
 /// Time for which an unreferenced file is kept: a download of it may be under way.
 const KEPT: Span = Span::hours(7 * 24);
@@ -49,7 +48,7 @@ fn forget(tx: &Connection, now: Time) -> Result<(), DbError> {
 
 /// Files that are to stay, sorted.
 fn known(tx: &Connection) -> Result<Vec<Digest>, DbError> {
-    let mut rows = tx.prepare_cached("SELECT digest FROM artifacts ORDER BY digest")?;
-    let rows = rows.query_map([], |row| Ok(Digest(row.get(0)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let rows = tx.prepare("SELECT digest FROM artifacts ORDER BY digest");
+    let rows = rows.query_map((), |row| Ok(Digest(row.get(0)?)))?;
+    rows.collect::<Result<_, _>>()
 }

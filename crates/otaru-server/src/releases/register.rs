@@ -4,7 +4,6 @@ use otaru_api::{JobKind, Release};
 use otaru_format::digest::Digest;
 use otaru_format::image::file::signed_len;
 use otaru_rollout::{DeviceId, Time};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::millis;
 use super::contents::{Contents, Kind, ReleaseParts};
@@ -14,7 +13,7 @@ use super::naming::{Naming, short};
 use super::remarks;
 use super::rows;
 use super::unfit::{Demands, Refusals};
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
 
 /// Devices that a remark names.
@@ -124,12 +123,6 @@ pub enum RegisterError {
     Db(#[from] DbError),
 }
 
-impl From<rusqlite::Error> for RegisterError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Db(error.into())
-    }
-}
-
 /// Puts an upload into the database: a new release, or the missing file of one that is there, or another name for it.
 ///
 /// # Errors
@@ -226,8 +219,8 @@ fn remarks(
 fn looks_like(tx: &Connection, release: &Release) -> Result<Option<String>, DbError> {
     let sql = "SELECT id, image FROM releases WHERE product = ? AND chip = ? AND version = ? AND id <> ? ORDER BY id DESC LIMIT 1";
     let (product, chip, version) = (&release.product, &release.chip, &release.version);
-    let found = tx.prepare_cached(sql)?.query_row(params![product, chip, version, release.id], |row| {
-        Ok((row.get::<_, i64>(0)?, Digest(row.get(1)?)))
+    let found = tx.prepare(sql).query_row(params![product, chip, version, release.id], |row| {
+        Ok((row.get::<i64>(0)?, Digest(row.get(1)?)))
     });
     Ok(found.optional()?.map(|(id, image)| {
         format!(
@@ -247,8 +240,8 @@ fn refused_by(tx: &Connection, release: &Release) -> Result<Option<String>, DbEr
     }
     let demands = Demands { size: release.image_size, needs: release.needs };
     let sql = "SELECT id FROM devices WHERE product = ? AND chip = ? AND retired_at IS NULL ORDER BY id";
-    let mut statement = tx.prepare_cached(sql)?;
-    let found = statement.query_map([&release.product, &release.chip], |row| row.get::<_, String>(0))?;
+    let statement = tx.prepare(sql);
+    let found = statement.query_map([&release.product, &release.chip], |row| row.get::<String>(0))?;
     let (mut all, mut some) = (0_u64, Vec::new());
     for id in found {
         let id = id?;
@@ -319,7 +312,7 @@ fn name_devices(tx: &Connection, release: &Release) -> Result<Vec<DeviceId>, DbE
         let sql = format!(
             "UPDATE devices SET version = ?2, revision = revision + 1 WHERE image = ?1 AND version <> ?2 AND {retired} RETURNING id"
         );
-        let mut statement = tx.prepare_cached(&sql)?;
+        let statement = tx.prepare(&sql);
         let renamed = statement.query_map(params![release.image.0, release.version], |row| row.get(0))?;
         ids.extend(renamed.collect::<Result<Vec<String>, _>>()?);
     }
@@ -336,9 +329,9 @@ pub(super) fn note_artifact(tx: &Connection, stored: Stored, now: Time) -> Resul
 
 fn insert(tx: &Connection, upload: &Upload, now: Time) -> Result<Release, RegisterError> {
     let contents = &upload.contents;
-    tx.execute(
+    let id = tx.query_row(
         "INSERT INTO releases (image, product, version, chip, image_size, created_at, created_by) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id",
         params![
             contents.image.0,
             contents.product,
@@ -348,8 +341,9 @@ fn insert(tx: &Connection, upload: &Upload, now: Time) -> Result<Release, Regist
             millis(now),
             upload.by
         ],
+        |row| row.get(0),
     )?;
-    Ok(again(tx, tx.last_insert_rowid())?)
+    Ok(again(tx, id)?)
 }
 
 /// An image's own words may differ from those of its release file, which counts; two release files may not differ.
@@ -368,7 +362,7 @@ fn agree(release: &Release, contents: &Contents) -> Result<(), RegisterError> {
 fn set_raw(tx: &Connection, release: &Release, raw: Stored) -> Result<bool, DbError> {
     let image = release.image_size;
     let signed = u32::try_from(image).ok().and_then(signed_len).map_or(image, u64::from);
-    let sql = "UPDATE releases SET raw = ?2 WHERE id = ?1 AND raw IS NOT ?2 AND (raw IS NULL
+    let sql = "UPDATE releases SET raw = ?2 WHERE id = ?1 AND raw IS DISTINCT FROM ?2 AND (raw IS NULL
                  OR (SELECT size NOT IN (?3, ?4) OR (size = ?3 AND ?5 = ?4) FROM artifacts WHERE digest = raw))";
     Ok(tx.execute(sql, params![release.id, raw.digest.0, image, signed, raw.size])? > 0)
 }
@@ -431,7 +425,7 @@ pub(super) fn put_file(
         ],
     )?;
     tx.execute("DELETE FROM deltas WHERE release = ?1", [release])?;
-    let mut insert = tx.prepare_cached("INSERT INTO deltas (release, base, size) VALUES (?1, ?2, ?3)")?;
+    let insert = tx.prepare("INSERT INTO deltas (release, base, size) VALUES (?1, ?2, ?3)");
     for (base, size) in deltas {
         insert.execute(params![release, base.0, size])?;
     }

@@ -3,14 +3,12 @@
 use otaru_api::{Delta, Release};
 use otaru_format::digest::Digest;
 use otaru_rollout::Time;
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
 use super::columns::{digest_at, millis};
 use super::job::Job;
 use super::naming;
 use crate::address::download_path;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, Row, Value, params};
 
 /// Filter for releases.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +25,7 @@ pub struct Filter {
 
 impl Filter {
     fn sql(&self) -> (String, Vec<Value>) {
-        let (mut sql, mut values) = (String::from("1"), Vec::new());
+        let (mut sql, mut values) = (String::from("TRUE"), Vec::new());
         for (column, wanted) in [("product", &self.product), ("chip", &self.chip), ("version", &self.version)]
         {
             if let Some(wanted) = wanted {
@@ -61,29 +59,32 @@ pub fn list(
         values.push(Value::Integer(before));
         sql += &format!(" AND r.id < ?{}", values.len());
     }
-    let mut statement =
-        tx.prepare_cached(&format!("{SELECT} WHERE {sql} ORDER BY r.id DESC LIMIT {limit}"))?;
-    let rows = statement.query_map(params_from_iter(values), read)?;
+    let sql = format!("{SELECT} WHERE {sql} ORDER BY r.id DESC LIMIT {limit}");
+    let statement = tx.prepare(&sql);
+    let rows = statement.query_map(values, read)?;
     rows.map(|row| complete(tx, row?)).collect()
 }
 
 /// Returns the number of releases.
 pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
     let (sql, values) = filter.sql();
-    let mut statement = tx.prepare_cached(&format!("SELECT count(*) FROM releases r WHERE {sql}"))?;
-    Ok(statement.query_row(params_from_iter(values), |row| row.get(0))?)
+    let sql = format!("SELECT count(*) FROM releases r WHERE {sql}");
+    let statement = tx.prepare(&sql);
+    statement.query_row(values, |row| row.get(0))
 }
 
 /// A release.
 pub fn get(tx: &Connection, id: i64) -> Result<Option<Release>, DbError> {
-    let mut statement = tx.prepare_cached(&format!("{SELECT} WHERE r.id = ?1"))?;
+    let sql = format!("{SELECT} WHERE r.id = ?1");
+    let statement = tx.prepare(&sql);
     let row = statement.query_row([id], read).optional()?;
     row.map(|row| complete(tx, row)).transpose()
 }
 
 /// The release of an image.
 pub fn by_image(tx: &Connection, image: Digest) -> Result<Option<Release>, DbError> {
-    let mut statement = tx.prepare_cached(&format!("{SELECT} WHERE r.image = ?1"))?;
+    let sql = format!("{SELECT} WHERE r.image = ?1");
+    let statement = tx.prepare(&sql);
     let row = statement.query_row([image.0], read).optional()?;
     row.map(|row| complete(tx, row)).transpose()
 }
@@ -91,9 +92,8 @@ pub fn by_image(tx: &Connection, image: Digest) -> Result<Option<Release>, DbErr
 /// The file that a device is sent to for this image, and what it is called: the release file, or else the image itself. None when
 /// there is no such release, or it was taken back.
 pub fn file_for(tx: &Connection, image: Digest) -> Result<Option<(Digest, String)>, DbError> {
-    let mut statement = tx.prepare_cached(
-        "SELECT file, raw, product, version FROM releases WHERE image = ?1 AND yanked_at IS NULL",
-    )?;
+    let statement =
+        tx.prepare("SELECT file, raw, product, version FROM releases WHERE image = ?1 AND yanked_at IS NULL");
     let found = statement.query_row([image.0], |row| {
         let (file, raw) = (digest_at(row, 0)?, digest_at(row, 1)?);
         let (product, version): (String, String) = (row.get(2)?, row.get(3)?);
@@ -111,7 +111,7 @@ pub fn url_for(tx: &Connection, image: Digest, public_base: &str) -> Result<Opti
 /// Whether devices are sent to a signed release file for this image. Where signatures count, `force` does not.
 pub fn is_signed(tx: &Connection, image: Digest) -> Result<bool, DbError> {
     let sql = "SELECT 1 FROM releases WHERE image = ?1 AND file IS NOT NULL AND signed_by IS NOT NULL";
-    Ok(tx.prepare_cached(sql)?.exists([image.0])?)
+    tx.prepare(sql).exists([image.0])
 }
 
 /// Returns the file that a device is sent to for a release, and its name.
@@ -142,12 +142,12 @@ pub fn set_notes(tx: &Connection, id: i64, notes: &str) -> Result<bool, DbError>
 
 /// Takes a release back, or gives it again. Doing so twice changes nothing. False when there is none.
 pub fn set_yanked(tx: &Connection, id: i64, yanked: Option<Time>) -> Result<bool, DbError> {
-    let sql = "UPDATE releases SET yanked_at = CASE WHEN ?2 IS NULL THEN NULL ELSE coalesce(yanked_at, ?2) END \
+    let sql = "UPDATE releases SET yanked_at = CASE WHEN CAST(?2 AS BIGINT) IS NOT NULL THEN coalesce(yanked_at, ?2) END \
                WHERE id = ?1";
     Ok(tx.execute(sql, params![id, yanked.map(millis)])? > 0)
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Release> {
+fn read(row: &Row) -> Result<Release, DbError> {
     let image = Digest(row.get(1)?);
     let needs: Option<String> = row.get(19)?;
     Ok(Release {
@@ -180,12 +180,12 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Release> {
 
 /// Adds what stands in other tables.
 fn complete(tx: &Connection, mut release: Release) -> Result<Release, DbError> {
-    let mut statement = tx.prepare_cached(
+    let statement = tx.prepare(
         "SELECT d.base, d.size, b.version FROM deltas d LEFT JOIN releases b ON b.image = d.base \
          WHERE d.release = ?1 AND d.size IS NOT NULL ORDER BY d.size, d.base",
-    )?;
+    );
     let found = statement.query_map([release.id], |row| {
-        Ok((Digest(row.get(0)?), row.get(1)?, row.get::<_, Option<String>>(2)?))
+        Ok((Digest(row.get(0)?), row.get(1)?, row.get::<Option<String>>(2)?))
     })?;
     for row in found {
         let (base, size, version) = row?;

@@ -9,11 +9,10 @@ use std::collections::hash_map::Entry;
 use otaru_api::Needs;
 use otaru_format::digest::Digest;
 use otaru_format::status::Code;
-use rusqlite::Connection;
 
 use super::columns::digest_at;
 use super::rows;
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 
 /// Bytes of an image, and what its header says of boards, where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +31,12 @@ impl Refusals {
     /// Reads all that devices refused so far.
     pub fn read(tx: &Connection) -> Result<Self, DbError> {
         // The condition is that of an index.
-        let mut statement = tx.prepare_cached(
-            "SELECT device, error_code, unhex(json_extract(state, '$.image')) FROM deployments
+        let statement = tx.prepare(
+            "SELECT device, error_code, image FROM deployments
              WHERE error_code IN ('flash_too_small', 'too_large', 'wrong_revision') AND standing IN ('refused', 'failed')",
-        )?;
-        let found = statement.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, digest_at(row, 2)?))
-        })?;
+        );
+        let found = statement
+            .query_map((), |row| Ok((row.get::<String>(0)?, row.get::<String>(1)?, digest_at(row, 2)?)))?;
         let mut demands = HashMap::<Digest, Option<Demands>>::new();
         let mut refusals = Self::default();
         for row in found {

@@ -2,9 +2,11 @@
 //!
 //! The steps inside a write are in [`operate`].
 
+use std::sync::Arc;
+
+use crate::db::Connection;
 use otaru_api::{NewRollout, Preview};
 use otaru_rollout::{Control, DeviceId, Phase, RolloutId, Time};
-use rusqlite::Connection;
 
 use super::new::{self, is_ahead};
 use super::preview;
@@ -24,12 +26,13 @@ const NAMED: usize = 20;
 /// # Errors
 /// When it makes no sense.
 pub(crate) async fn create(app: &App, caller: Caller, order: NewRollout) -> Result<RolloutId, Problem> {
-    let (prepared, now) = (new::prepare(&order, app).await?, app.clock.now());
+    let (prepared, now) = (Arc::new(new::prepare(&order, app).await?), app.clock.now());
+    let to_apply = Arc::clone(&prepared);
     let made = app.db.write(move |tx| {
-        let (kept, changes) = new::make(&order, tx, &caller, &prepared, now)?;
-        Ok::<_, Problem>((kept.rollout.id(), changes, prepared))
+        let (kept, changes) = new::make(&order, tx, &caller, &to_apply, now)?;
+        Ok::<_, Problem>((kept.rollout.id(), changes))
     });
-    let (id, changes, prepared) = made.await?;
+    let (id, changes) = made.await?;
     changes.tell(app);
     prepared.tell(app);
     Ok(id)
@@ -97,16 +100,18 @@ async fn operated(
     app: &App,
     id: u64,
     prepared: Prepared,
-    operate: impl FnOnce(&Connection, RolloutId) -> Result<Changes, Problem> + Send + 'static,
+    operate: impl Fn(&Connection, RolloutId) -> Result<Changes, Problem> + Send + 'static,
 ) -> Result<RolloutView, Problem> {
     let id = RolloutId(id);
     let now = app.clock.now();
+    let prepared = Arc::new(prepared);
+    let to_apply = Arc::clone(&prepared);
     let done = app.db.write(move |tx| {
-        prepared.apply(tx, now)?;
+        to_apply.apply(tx, now)?;
         let changes = operate(tx, id)?;
-        Ok::<_, Problem>((RolloutView::read(tx, id)?, changes, prepared))
+        Ok::<_, Problem>((RolloutView::read(tx, id)?, changes))
     });
-    let (view, changes, prepared) = done.await?;
+    let (view, changes) = done.await?;
     changes.tell(app);
     prepared.tell(app);
     Ok(view)

@@ -5,10 +5,9 @@ use std::sync::LazyLock;
 use otaru_api::{Cursor, Page, Timestamp};
 use otaru_format::digest::Digest;
 use otaru_rollout::{Deployment, DeviceId, OfferId, Outcome, RolloutId, Standing, Time};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::rows::key;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
 
 fn parse(state: &str) -> Result<Deployment, DbError> {
     serde_json::from_str(state).map_err(|error| DbError::corrupt("deployments.state", error))
@@ -22,7 +21,7 @@ pub fn get(
 ) -> Result<Option<(Deployment, i64)>, DbError> {
     let sql = "SELECT state, revision FROM deployments WHERE rollout = ? AND device = ?";
     let found: Option<(String, i64)> = tx
-        .prepare_cached(sql)?
+        .prepare(sql)
         .query_row(params![key(rollout), device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     found.map(|(state, revision)| Ok((parse(&state)?, revision))).transpose()
@@ -32,16 +31,15 @@ pub fn get(
 pub fn standing(tx: &Connection, rollout: RolloutId, device: &DeviceId) -> Result<Option<String>, DbError> {
     let sql = "SELECT standing FROM deployments WHERE rollout = ? AND device = ?";
     let key = params![key(rollout), device.as_str()];
-    Ok(tx.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional()?)
+    tx.prepare(sql).query_row(key, |row| row.get(0)).optional()
 }
 
 /// The rollouts in which a device's deployment is not over.
 pub fn open_for_device(tx: &Connection, device: &DeviceId) -> Result<Vec<RolloutId>, DbError> {
     let sql = "SELECT rollout FROM deployments WHERE device = ? AND is_open ORDER BY rollout";
-    let mut rows = tx.prepare_cached(sql)?;
-    let ids =
-        rows.query_map([device.as_str()], |row| Ok(RolloutId(row.get::<_, i64>(0)?.cast_unsigned())))?;
-    Ok(ids.collect::<Result<_, _>>()?)
+    let rows = tx.prepare(sql);
+    let ids = rows.query_map([device.as_str()], |row| Ok(RolloutId(row.get::<i64>(0)?.cast_unsigned())))?;
+    ids.collect::<Result<_, _>>()
 }
 
 struct Columns {
@@ -71,11 +69,11 @@ impl Columns {
 /// Keeps a new deployment.
 pub fn insert(tx: &Connection, deployment: &Deployment, now: Time) -> Result<(), DbError> {
     let columns = Columns::of(deployment)?;
-    tx.prepare_cached(
+    tx.prepare(
         "INSERT INTO deployments (rollout, device, state, standing, is_open, wave, starts, position, wake_at, not_before,
-                                  error_code, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12)",
-    )?
+                                  error_code, image, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
+    )
     .execute(params![
         key(deployment.rollout()),
         deployment.device().as_str(),
@@ -88,6 +86,7 @@ pub fn insert(tx: &Connection, deployment: &Deployment, now: Time) -> Result<(),
         columns.wake_at,
         columns.not_before,
         columns.error,
+        deployment.image().0,
         now.0.cast_signed(),
     ])?;
     Ok(())
@@ -100,11 +99,11 @@ pub fn insert(tx: &Connection, deployment: &Deployment, now: Time) -> Result<(),
 pub fn save(tx: &Connection, deployment: &Deployment, revision: i64, now: Time) -> Result<(), DbError> {
     let columns = Columns::of(deployment)?;
     let changed = tx
-        .prepare_cached(
+        .prepare(
             "UPDATE deployments SET state = ?, standing = ?, is_open = ?, starts = ?, wake_at = ?, not_before = ?,
-                    error_code = ?, updated_at = ?, revision = revision + 1
+                    error_code = ?, image = ?, updated_at = ?, revision = revision + 1
              WHERE rollout = ? AND device = ? AND revision = ?",
-        )?
+        )
         .execute(params![
             columns.state,
             columns.standing,
@@ -113,6 +112,7 @@ pub fn save(tx: &Connection, deployment: &Deployment, revision: i64, now: Time) 
             columns.wake_at,
             columns.not_before,
             columns.error,
+            deployment.image().0,
             now.0.cast_signed(),
             key(deployment.rollout()),
             deployment.device().as_str(),
@@ -130,15 +130,15 @@ pub fn note_offered(
 ) -> Result<(), DbError> {
     let sql = "UPDATE deployments SET offered = (SELECT sequence FROM releases WHERE image = ?3) \
                WHERE rollout = ?1 AND device = ?2";
-    tx.prepare_cached(sql)?.execute(params![key(rollout), device.as_str(), image.0])?;
+    tx.prepare(sql).execute(params![key(rollout), device.as_str(), image.0])?;
     Ok(())
 }
 
 /// Notes the order of an offer. One that is made again keeps what it has.
 pub fn note_order(tx: &Connection, offer: OfferId, device: &DeviceId, order: i64) -> Result<(), DbError> {
     let sql = "UPDATE deployments SET offer_order = ?1, offer_start = ?2
-               WHERE rollout = ?3 AND device = ?4 AND offer_start IS NOT ?2";
-    tx.prepare_cached(sql)?.execute(params![order, offer.start, key(offer.rollout), device.as_str()])?;
+               WHERE rollout = ?3 AND device = ?4 AND offer_start IS DISTINCT FROM ?2";
+    tx.prepare(sql).execute(params![order, offer.start, key(offer.rollout), device.as_str()])?;
     Ok(())
 }
 
@@ -146,7 +146,7 @@ pub fn note_order(tx: &Connection, offer: OfferId, device: &DeviceId, order: i64
 pub fn order_of(tx: &Connection, offer: OfferId, device: &DeviceId) -> Result<Option<u64>, DbError> {
     let sql = "SELECT offer_order FROM deployments WHERE rollout = ? AND device = ? AND offer_start = ?";
     let order = tx
-        .prepare_cached(sql)?
+        .prepare(sql)
         .query_row(params![key(offer.rollout), device.as_str(), offer.start], |row| row.get(0))
         .optional()?;
     Ok(order.flatten())
@@ -162,20 +162,20 @@ pub fn ready(
     now: Time,
 ) -> Result<Vec<DeviceId>, DbError> {
     let longest = now + rollout.spec().attempts.max_backoff;
-    let mut rows = tx.prepare_cached(
+    let rows = tx.prepare(
         "SELECT p.device FROM deployments p JOIN devices d ON d.id = p.device
          WHERE p.rollout = ?1 AND p.standing = 'ready' AND p.wave <= ?2
            AND (p.not_before IS NULL OR p.not_before <= ?3 OR p.not_before > ?4) AND d.active IS NULL
-           AND EXISTS (SELECT 1 FROM releases r WHERE r.image = unhex(json_extract(p.state, '$.image'))
+           AND EXISTS (SELECT 1 FROM releases r WHERE r.image = p.image
                        AND r.yanked_at IS NULL AND coalesce(r.file, r.raw) IS NOT NULL)
          ORDER BY p.wave, p.starts, p.position LIMIT ?5",
-    )?;
+    );
     let wave = i64::try_from(rollout.wave()).unwrap_or(i64::MAX);
     let devices = rows.query_map(
         params![key(rollout.id()), wave, now.0.cast_signed(), longest.0.cast_signed(), limit],
-        |row| Ok(DeviceId::from(row.get::<_, String>(0)?.as_str())),
+        |row| Ok(DeviceId::from(row.get::<String>(0)?.as_str())),
     )?;
-    Ok(devices.collect::<Result<_, _>>()?)
+    devices.collect::<Result<_, _>>()
 }
 
 /// Deployments whose moment has come, or that are active and lie further ahead than any can: the clock was set back.
@@ -204,31 +204,31 @@ pub fn open_in_rollout(
     after: Option<&DeviceId>,
     limit: u32,
 ) -> Result<Vec<DeviceId>, DbError> {
-    let mut rows = tx.prepare_cached(
+    let rows = tx.prepare(
         "SELECT device FROM deployments WHERE rollout = ? AND device > ? AND is_open ORDER BY device LIMIT ?",
-    )?;
+    );
     let after = after.map_or("", DeviceId::as_str);
     let devices = rows.query_map(params![key(rollout), after, limit], |row| {
-        Ok(DeviceId::from(row.get::<_, String>(0)?.as_str()))
+        Ok(DeviceId::from(row.get::<String>(0)?.as_str()))
     })?;
-    Ok(devices.collect::<Result<_, _>>()?)
+    devices.collect::<Result<_, _>>()
 }
 
 fn pairs(
     tx: &Connection,
     sql: &str,
-    values: impl rusqlite::Params,
+    values: impl crate::db::Params,
 ) -> Result<Vec<(RolloutId, DeviceId)>, DbError> {
-    let mut rows = tx.prepare_cached(sql)?;
+    let rows = tx.prepare(sql);
     let pairs = rows.query_map(values, |row| {
         let device: String = row.get(1)?;
-        Ok((RolloutId(row.get::<_, i64>(0)?.cast_unsigned()), DeviceId::from(device.as_str())))
+        Ok((RolloutId(row.get::<i64>(0)?.cast_unsigned()), DeviceId::from(device.as_str())))
     })?;
-    Ok(pairs.collect::<Result<_, _>>()?)
+    pairs.collect::<Result<_, _>>()
 }
 
-fn shown(row: &Row<'_>) -> Result<otaru_api::Deployment, DbError> {
-    let deployment = parse(&row.get::<_, String>(0)?)?;
+fn shown(row: &Row) -> Result<otaru_api::Deployment, DbError> {
+    let deployment = parse(&row.get::<String>(0)?)?;
     Ok(otaru_api::Deployment {
         rollout: deployment.rollout().0,
         device: deployment.device().to_string(),
@@ -256,17 +256,14 @@ pub fn list(
     after: Option<&str>,
     limit: u32,
 ) -> Result<Page<otaru_api::Deployment>, DbError> {
-    let mut rows = tx.prepare_cached(
+    let rows = tx.prepare(
         "SELECT state, created_at, updated_at FROM deployments
-         WHERE rollout = ?1 AND device > coalesce(?2, '') AND (?3 IS NULL OR standing = ?3)
-           AND (?4 IS NULL OR error_code = ?4)
+         WHERE rollout = ?1 AND device > coalesce(?2, '') AND (CAST(?3 AS TEXT) IS NULL OR standing = ?3)
+           AND (CAST(?4 AS TEXT) IS NULL OR error_code = ?4)
          ORDER BY device LIMIT ?5",
-    )?;
-    let found = rows
-        .query_map(params![key(rollout), after, standing, error, i64::from(limit) + 1], |row| {
-            Ok(shown(row))
-        })?;
-    let items = found.map(|row| row.map_err(DbError::from).flatten()).collect::<Result<Vec<_>, _>>()?;
+    );
+    let found = rows.query_map(params![key(rollout), after, standing, error, i64::from(limit) + 1], shown)?;
+    let items = found.collect::<Result<Vec<_>, _>>()?;
     Ok(Page::cut(items, limit, |last| Cursor::of(&last.device)))
 }
 
@@ -288,10 +285,10 @@ pub fn reasons(
             outcomes(Outcome::is_failure)
         )
     });
-    let mut rows = tx.prepare_cached(&SQL)?;
+    let rows = tx.prepare(&SQL);
     let reasons =
-        rows.query_map([key(rollout)], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
-    Ok(reasons.collect::<Result<_, _>>()?)
+        rows.query_map([key(rollout)], |row| Ok((row.get(0)?, row.get::<i64>(1)?.unsigned_abs())))?;
+    reasons.collect::<Result<_, _>>()
 }
 
 /// Returns the names of all standings.

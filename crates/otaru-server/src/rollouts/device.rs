@@ -1,10 +1,9 @@
 //! Changes of a device that open rollouts hear of.
 
 use otaru_rollout::{DeviceId, Event, Time};
-use rusqlite::Connection;
 
 use super::transaction::{Changes, RolloutTransaction};
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 
 /// Offers a device whose tags changed to rollouts that may be for it now.
 pub fn device_changed(tx: &Connection, device: &DeviceId, now: Time) -> Result<Changes, DbError> {

@@ -1,8 +1,8 @@
 //! Rollouts as they are asked for.
 
+use crate::db::Connection;
 use otaru_api::NewRollout;
 use otaru_rollout::{RolloutId, Time};
-use rusqlite::Connection;
 
 use super::operate::{self, Brings};
 use super::preview;

@@ -4,7 +4,6 @@ use otaru_format::digest::Digest;
 use otaru_rollout::{
     Control, DeviceId, Event, Goal, Phase, Rollout, RolloutId, RolloutSpec, SpecError, Stage, Time,
 };
-use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
 
 use super::rows::StoredRollout;
@@ -12,7 +11,7 @@ use super::transaction::{Changes, RolloutTransaction};
 use super::{deployments, preview, rows};
 use crate::access::audit;
 use crate::caller::Caller;
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _};
 use crate::problem::Problem;
 use crate::releases::again::{self, Outdated, OutdatedReleases};
 

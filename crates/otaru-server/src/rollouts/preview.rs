@@ -10,10 +10,9 @@ use otaru_format::status::Code;
 use otaru_rollout::{
     Control, Deployment, Device, DeviceId, NotAdmitted, Rollout, RolloutId, RolloutSpec, Tags, Time, admit,
 };
-use rusqlite::Connection;
 
-use crate::db::DbError;
-use crate::devices::history;
+use crate::db::{Connection, DbError, Row};
+use crate::devices::{history, tags};
 use crate::problem::Problem;
 use crate::releases::again::{Outdated, OutdatedReleases, had_by, may_be_barred};
 use crate::releases::rows as releases;
@@ -82,6 +81,9 @@ impl<'tx> Judge<'tx> {
         Ok(self.refusals.of(device.id.as_str(), &facts.demands))
     }
 }
+
+/// Devices that are read at once.
+const BATCH: usize = 1_000;
 
 /// Admits the fleet to a rollout that nobody keeps, by the engine's own rules.
 ///
@@ -223,34 +225,64 @@ fn visit(
     };
     let mut rollout = Rollout::new(RolloutId(u64::MAX), spec, now).map_err(Problem::from)?;
     let _ = rollout.step(Control::Start, now);
-    let mut rows = tx.prepare_cached(
-        "SELECT id, chip, product, version, image, reachable, active IS NOT NULL,
-                (SELECT json_group_object(t.name, t.value) FROM device_tags t WHERE t.device = d.id)
-         FROM devices d WHERE retired_at IS NULL AND image IS NOT NULL ORDER BY id",
-    )?;
-    let mut found = rows.query([])?;
-    while let Some(row) = found.next()? {
-        let name: String = row.get(0)?;
-        let (chip, product, version): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
-        let image = Digest(row.get(4)?);
-        let (reachable, busy): (bool, bool) = (row.get(5)?, row.get(6)?);
-        let tags: Tags = serde_json::from_str(&row.get::<_, String>(7)?).unwrap_or_default();
-        let id = DeviceId::from(name.as_str());
-        let device = Device {
-            id: &id,
-            tags: &tags,
-            chip: &chip,
-            product: &product,
-            version: &version,
-            image,
-            reachable,
+    let sql = format!(
+        "SELECT id, chip, product, version, image, reachable, active IS NOT NULL, {}
+         FROM devices d WHERE id > ? AND retired_at IS NULL AND image IS NOT NULL ORDER BY id LIMIT {BATCH}",
+        tags::object(tx.dialect())
+    );
+    let statement = tx.prepare(&sql);
+    let mut after = String::new();
+    loop {
+        let batch = statement.query_map([&after], Candidate::read)?.collect::<Result<Vec<_>, _>>()?;
+        let Some(last) = batch.last() else { return Ok(()) };
+        after = last.id.to_string();
+        for candidate in &batch {
+            let before = before(tx, undoes, &candidate.id)?;
+            let admitted = admit(&mut rollout, &candidate.device(), &[], before);
+            show(&candidate.device(), candidate.busy, admitted.map(|(deployment, _)| deployment))?;
+        }
+    }
+}
+
+/// A device that a rollout may be for.
+struct Candidate {
+    id: DeviceId,
+    chip: String,
+    product: String,
+    version: String,
+    image: Digest,
+    reachable: bool,
+    busy: bool,
+    tags: Tags,
+}
+
+impl Candidate {
+    fn read(row: &Row) -> Result<Self, DbError> {
+        Ok(Self {
+            id: DeviceId::from(row.get::<String>(0)?.as_str()),
+            chip: row.get(1)?,
+            product: row.get(2)?,
+            version: row.get(3)?,
+            image: Digest(row.get(4)?),
+            reachable: row.get(5)?,
+            busy: row.get(6)?,
+            tags: serde_json::from_str(&row.get::<String>(7)?).unwrap_or_default(),
+        })
+    }
+
+    fn device(&self) -> Device<'_> {
+        Device {
+            id: &self.id,
+            tags: &self.tags,
+            chip: &self.chip,
+            product: &self.product,
+            version: &self.version,
+            image: self.image,
+            reachable: self.reachable,
             // A rollout that is made now is newer than all that brought devices to something.
             brought_by: None,
-        };
-        let admitted = admit(&mut rollout, &device, &[], before(tx, undoes, &id)?);
-        show(&device, busy, admitted.map(|(deployment, _)| deployment))?;
+        }
     }
-    Ok(())
 }
 
 fn before(tx: &Connection, undoes: Option<RolloutId>, device: &DeviceId) -> Result<Option<Digest>, DbError> {

@@ -2,10 +2,9 @@
 
 use otaru_api::{Cursor, Page, RolloutEvent, Timestamp};
 use otaru_rollout::{Phase, Rollout, RolloutId, Time, Verdicts};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
 
 /// A rollout as it is kept.
 #[derive(Debug, Clone)]
@@ -28,7 +27,7 @@ pub struct StoredRollout {
 
 pub(super) const COLUMNS: &str = "state, name, release, created_at, created_by, updated_at, revision";
 
-pub(super) fn kept(row: &Row<'_>) -> Result<StoredRollout, DbError> {
+pub(super) fn kept(row: &Row) -> Result<StoredRollout, DbError> {
     let state: String = row.get(0)?;
     Ok(StoredRollout {
         rollout: serde_json::from_str(&state).map_err(|error| DbError::corrupt("rollouts.state", error))?,
@@ -49,8 +48,8 @@ pub fn key(id: RolloutId) -> i64 {
 /// A rollout.
 pub fn get(tx: &Connection, id: RolloutId) -> Result<Option<StoredRollout>, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE id = ?");
-    let found = tx.prepare_cached(&sql)?.query_row([key(id)], |row| Ok(kept(row))).optional()?;
-    found.transpose()
+    let found = tx.prepare(&sql).query_row([key(id)], kept).optional()?;
+    Ok(found)
 }
 
 /// Rollouts, newest first: those before the cursor, in this phase.
@@ -61,20 +60,20 @@ pub fn list(
     limit: u32,
 ) -> Result<Vec<StoredRollout>, DbError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM rollouts WHERE id < coalesce(?1, 9223372036854775807) AND (?2 IS NULL OR phase = ?2)
+        "SELECT {COLUMNS} FROM rollouts WHERE id < coalesce(?1, 9223372036854775807) AND (CAST(?2 AS TEXT) IS NULL OR phase = ?2)
          ORDER BY id DESC LIMIT ?3"
     );
-    let mut rows = tx.prepare_cached(&sql)?;
-    let found = rows.query_map(params![before, phase, limit], |row| Ok(kept(row)))?;
-    found.map(|row| row.map_err(DbError::from).flatten()).collect()
+    let rows = tx.prepare(&sql);
+    let found = rows.query_map(params![before, phase, limit], kept)?;
+    found.collect()
 }
 
 /// The newest rollouts of a release.
 pub fn of_release(tx: &Connection, release: i64, limit: u32) -> Result<Vec<StoredRollout>, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE release = ? ORDER BY id DESC LIMIT ?");
-    let mut rows = tx.prepare_cached(&sql)?;
-    let found = rows.query_map(params![release, limit], |row| Ok(kept(row)))?;
-    found.map(|row| row.map_err(DbError::from).flatten()).collect()
+    let rows = tx.prepare(&sql);
+    let found = rows.query_map(params![release, limit], kept)?;
+    found.collect()
 }
 
 /// The ids of rollouts that devices may join, the newest last.
@@ -88,9 +87,9 @@ pub fn alive(tx: &Connection) -> Result<Vec<RolloutId>, DbError> {
 }
 
 fn ids(tx: &Connection, sql: &str) -> Result<Vec<RolloutId>, DbError> {
-    let mut rows = tx.prepare_cached(sql)?;
-    let ids = rows.query_map([], |row| Ok(RolloutId(row.get::<_, i64>(0)?.cast_unsigned())))?;
-    Ok(ids.collect::<Result<_, _>>()?)
+    let rows = tx.prepare(sql);
+    let ids = rows.query_map((), |row| Ok(RolloutId(row.get::<i64>(0)?.cast_unsigned())))?;
+    ids.collect::<Result<_, _>>()
 }
 
 /// Keeps a new rollout under the id that the database gives it.
@@ -106,13 +105,13 @@ pub fn insert<E: From<DbError>>(
     make: impl FnOnce(RolloutId) -> Result<Rollout, E>,
 ) -> Result<StoredRollout, E> {
     let at = Timestamp::from(now);
-    tx.execute(
+    let id: i64 = tx.query_row(
         "INSERT INTO rollouts (name, release, state, phase, is_open, is_alive, created_at, created_by, updated_at)
-         VALUES (?1, ?2, '', 'draft', 0, 0, ?3, ?4, ?3)",
+         VALUES (?1, ?2, '', 'draft', FALSE, FALSE, ?3, ?4, ?3) RETURNING id",
         params![name, release, at, by],
-    )
-    .map_err(DbError::from)?;
-    let rollout = make(RolloutId(tx.last_insert_rowid().cast_unsigned()))?;
+        |row| row.get(0),
+    )?;
+    let rollout = make(RolloutId(id.cast_unsigned()))?;
     save(tx, &rollout, 0, now)?;
     Ok(StoredRollout {
         rollout,
@@ -138,10 +137,10 @@ pub fn save(tx: &Connection, rollout: &Rollout, revision: i64, now: Time) -> Res
         _ => true,
     };
     let changed = tx
-        .prepare_cached(
+        .prepare(
             "UPDATE rollouts SET state = ?, phase = ?, is_open = ?, is_alive = ?, updated_at = ?, revision = revision + 1
              WHERE id = ? AND revision = ?",
-        )?
+        )
         .execute(params![
             state,
             phase.as_str(),
@@ -161,11 +160,11 @@ pub fn events(
     before: Option<i64>,
     limit: u32,
 ) -> Result<Page<RolloutEvent>, DbError> {
-    let mut rows = tx.prepare_cached(
+    let rows = tx.prepare(
         "SELECT id, at, actor, event FROM rollout_events
          WHERE rollout = ?1 AND id < coalesce(?2, 9223372036854775807) ORDER BY id DESC LIMIT ?3",
-    )?;
-    let events = rows.query_map((key(id), before, i64::from(limit) + 1), |row| {
+    );
+    let events = rows.query_map(params![key(id), before, i64::from(limit) + 1], |row| {
         let event: String = row.get(3)?;
         let event = serde_json::from_str(&event).unwrap_or(Value::Null);
         Ok(RolloutEvent { id: row.get(0)?, at: row.get(1)?, actor: row.get(2)?, event })
@@ -177,7 +176,7 @@ pub fn events(
 pub fn broke(tx: &Connection, id: RolloutId) -> Result<Option<Verdicts>, DbError> {
     let sql = "SELECT json_extract(event, '$.notice.stopped') FROM rollout_events
                WHERE rollout = ? AND json_extract(event, '$.notice.stopped') IS NOT NULL ORDER BY id DESC LIMIT 1";
-    let text: Option<String> = tx.prepare_cached(sql)?.query_row([key(id)], |row| row.get(0)).optional()?;
+    let text: Option<String> = tx.prepare(sql).query_row([key(id)], |row| row.get(0)).optional()?;
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
@@ -189,7 +188,7 @@ pub fn note(
     event: &serde_json::Value,
     now: Time,
 ) -> Result<(), DbError> {
-    tx.prepare_cached("INSERT INTO rollout_events (rollout, at, actor, event) VALUES (?, ?, ?, ?)")?
+    tx.prepare("INSERT INTO rollout_events (rollout, at, actor, event) VALUES (?, ?, ?, ?)")
         .execute(params![key(id), now.0.cast_signed(), actor, event.to_string()])?;
     Ok(())
 }

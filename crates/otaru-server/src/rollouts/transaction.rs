@@ -11,12 +11,11 @@ use otaru_rollout::{
     Control, ControlError, Deployment, DeploymentStep, Device, DeviceId, Effect, Event, Goal, Occupancy,
     Outcome, Overlap, Report, Rollout, RolloutId, Standing, Time, admit,
 };
-use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{deployments, rows};
-use crate::db::DbError;
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::devices::{rows as device_rows, tags};
 use crate::releases::rows as releases;
 
@@ -320,17 +319,18 @@ impl<'tx> RolloutTransaction<'tx> {
     fn send(&mut self, device: &DeviceId, message: &Message) -> Result<i64, DbError> {
         let text =
             serde_json::to_string(message).map_err(|error| DbError::corrupt("outbox.message", error))?;
-        self.tx
-            .prepare_cached("INSERT INTO outbox (device, message, created_at) VALUES (?, ?, ?)")?
-            .execute(params![device.as_str(), text, self.now.0.cast_signed()])?;
+        let sql = "INSERT INTO outbox (device, message, created_at) VALUES (?, ?, ?) RETURNING id";
+        let id = self
+            .tx
+            .query_row(sql, params![device.as_str(), text, self.now.0.cast_signed()], |row| row.get(0))?;
         self.changes.outbox = true;
-        Ok(self.tx.last_insert_rowid())
+        Ok(id)
     }
 }
 
 fn occupancy(tx: &Connection, device: &DeviceId) -> Result<Occupancy, DbError> {
     let sql = "SELECT active, brought_by FROM devices WHERE id = ?";
-    let found = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| {
+    let found = tx.prepare(sql).query_row([device.as_str()], |row| {
         Ok(Occupancy { active: rollout_of(row.get(0)?), brought_by: rollout_of(row.get(1)?) })
     });
     Ok(found.optional()?.unwrap_or_default())
@@ -347,9 +347,9 @@ fn keep_occupancy(
     occupancy: Occupancy,
 ) -> Result<(), DbError> {
     let sql = "UPDATE devices SET active = ?1, brought_by = ?2, revision = revision + 1
-               WHERE id = ?3 AND active IS ?4 AND brought_by IS ?5";
+               WHERE id = ?3 AND active IS NOT DISTINCT FROM ?4 AND brought_by IS NOT DISTINCT FROM ?5";
     let key = |id: Option<RolloutId>| id.map(rows::key);
-    let changed = tx.prepare_cached(sql)?.execute(params![
+    let changed = tx.prepare(sql).execute(params![
         key(occupancy.active),
         key(occupancy.brought_by),
         device.as_str(),
@@ -374,9 +374,9 @@ impl DeviceFacts {
     fn of(tx: &Connection, device: &DeviceId) -> Result<Option<Self>, DbError> {
         let sql = "SELECT chip, product, version, image, reachable,
                      (SELECT p.rollout FROM deployments p WHERE p.rollout = d.brought_by AND p.device = d.id
-                        AND unhex(json_extract(p.state, '$.image')) = d.image)
+                        AND p.image = d.image)
                    FROM devices d WHERE id = ? AND retired_at IS NULL AND image IS NOT NULL";
-        let found = tx.prepare_cached(sql)?.query_row([device.as_str()], |row| {
+        let found = tx.prepare(sql).query_row([device.as_str()], |row| {
             Ok(Self {
                 chip: row.get(0)?,
                 product: row.get(1)?,
@@ -386,7 +386,7 @@ impl DeviceFacts {
                 brought_by: rollout_of(row.get(5)?),
             })
         });
-        Ok(found.optional()?)
+        found.optional()
     }
 
     fn device<'a>(&'a self, id: &'a DeviceId, tags: &'a otaru_rollout::Tags) -> Device<'a> {

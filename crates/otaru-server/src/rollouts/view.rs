@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use otaru_api::{Gate, ReleaseInShort, Timestamp};
 use otaru_rollout::{Phase, RolloutId, RolloutSpec, Tally, Verdicts};
-use rusqlite::Connection;
 
 use super::deployments;
 use super::rows::{self, StoredRollout};
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::problem::Problem;
 
 /// A rollout as it is.

@@ -73,9 +73,7 @@ impl Doorkeeper {
             let sql = "SELECT EXISTS (SELECT 1 FROM devices WHERE id = ?
                          AND (secret IS NOT NULL OR fleet_key IS NOT NULL OR retired_at IS NOT NULL))";
             let id = device.to_string();
-            let barred = self.0.db.read(move |tx| {
-                Ok::<bool, DbError>(tx.prepare_cached(sql)?.query_row([id], |row| row.get(0))?)
-            });
+            let barred = self.0.db.read(move |tx| tx.prepare(sql).query_row([id], |row| row.get(0)));
             if barred.await? {
                 return Ok(None);
             }

@@ -44,7 +44,7 @@ use crate::artifacts::{Artifacts, DEFAULT_CACHE};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, Location};
 use crate::mqtt::{EmbeddedBroker, Entrance};
 use crate::reconcile::{ingest, work};
 use crate::releases::{Keys, jobs};
@@ -112,7 +112,7 @@ impl Server {
         let public_base = address::public_base(config.public_url.as_deref(), listening);
         let authority = tls.as_ref().and_then(ServerTls::authority);
         let app = Arc::new(App::new(Parts {
-            db: Db::open(&data.database())?,
+            db: open(&config, &data).await?,
             artifacts: Artifacts::open(&data.artifacts(), DEFAULT_CACHE)?,
             device_bases: DeviceBases::new(&public_base, listening),
             public_base,
@@ -271,6 +271,16 @@ impl Server {
             tracing::warn!("some tasks did not end in time");
         }
     }
+}
+
+/// Opens the database.
+async fn open(config: &Config, data: &DataDir) -> Result<Db, DbError> {
+    let location = match &config.database {
+        Some(settings) => Location::Postgres(settings.clone()),
+        None => Location::File(data.database()),
+    };
+    let opening = tokio::task::spawn_blocking(move || Db::open(location));
+    opening.await.unwrap_or(Err(DbError::Closed))
 }
 
 fn rules(app: &App) -> http::Rules {

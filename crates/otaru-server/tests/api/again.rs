@@ -17,7 +17,8 @@ use otaru_release::output::Existing;
 use otaru_release::sign::resign_as;
 use otaru_rollout::Time;
 use otaru_server::clock::Clock;
-use otaru_server::db::{DbError, params};
+use otaru_server::db::DbError;
+use otaru_server::statement_params as params;
 use serde_json::{Value, json};
 
 use crate::bench::{Answer, Bench, LIMIT};

@@ -14,10 +14,13 @@ use http_body_util::BodyExt as _;
 use otaru_server::clock::Clock;
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::dashboard;
+use otaru_server::db::PostgresSettings;
 use otaru_server::http::Limits;
 use otaru_server::releases::UploadLimits;
 use otaru_server::server::Server;
 use otaru_server::{api, http::Peer};
+use otaru_testing::postgres::Database;
+use otaru_tls::Trust;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
@@ -30,6 +33,7 @@ pub(crate) struct Bench {
     pub(crate) admin: String,
     router: Router,
     _dir: TempDir,
+    _database: Database,
 }
 
 /// A device: its id, version, state and tags.
@@ -70,6 +74,11 @@ impl Answer {
     }
 }
 
+/// Returns where a database is.
+pub(crate) fn postgres(url: &str) -> Box<PostgresSettings> {
+    Box::new(PostgresSettings::parse(url, Trust::default()).unwrap())
+}
+
 impl Bench {
     pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
@@ -81,9 +90,11 @@ impl Bench {
 
     pub(crate) async fn start_at(change: impl FnOnce(&mut Config), clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let database = Database::at(&dir.path().join("data"));
         let free = "127.0.0.1:0".parse().unwrap();
         let mut config = Config {
             data: dir.path().join("data"),
+            database: database.url().map(postgres),
             http: free,
             tls: None,
             mqtt: MqttConfig::embedded(free),
@@ -105,7 +116,7 @@ impl Bench {
         let admin = server.first_token().unwrap().to_owned();
         let app = server.app().clone();
         let router = api::router(app.clone()).merge(dashboard::router(app));
-        Self { server, admin, router, _dir: dir }
+        Self { server, admin, router, _dir: dir, _database: database }
     }
 
     /// Sends a request as it is; the body of what is answered is not read yet.
@@ -175,7 +186,7 @@ impl Bench {
                 for (id, version, state, tags) in &devices {
                     tx.execute(
                         "INSERT INTO devices (id, first_seen, chip, product, version, image, state, reachable)
-                         VALUES (?1, 1, 'esp32c3', 'lamp', ?2, zeroblob(32), ?3, length(?1) % 2)",
+                         VALUES (?1, 1, 'esp32c3', 'lamp', ?2, zeroblob(32), ?3, length(?1) % 2 = 1)",
                         [id.as_str(), version, state],
                     )?;
                     for (name, value) in tags {

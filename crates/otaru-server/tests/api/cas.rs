@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use otaru_rollout::Time;
 use otaru_server::clock::Clock;
 use otaru_server::config::{CertificateSource, PlainListeners, TlsConfig};
+use otaru_server::statement_params as params;
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
@@ -34,7 +35,8 @@ async fn own() -> (Bench, Arc<AtomicU64>) {
 async fn trusts(bench: &Bench, id: &'static str, report: Value) {
     bench.devices(vec![(id.into(), "1.0.0", "idle", Vec::new())]).await;
     let write = bench.server.app().db.write(move |tx| {
-        tx.execute("UPDATE devices SET report = ? WHERE id = ?", [report.to_string().as_str(), id])?;
+        let sql = "UPDATE devices SET report = ?, trusts = ? WHERE id = ?";
+        tx.execute(sql, params![report.to_string(), report["tls"]["trusts"].as_str(), id])?;
         Ok::<_, otaru_server::db::DbError>(())
     });
     write.await.unwrap();

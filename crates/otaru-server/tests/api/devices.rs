@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::{Method, Request, header};
 use base64::Engine as _;
+use otaru_server::statement_params as params;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -253,13 +254,13 @@ async fn put(bench: &Bench, devices: Vec<Known>) {
     let write = bench.server.app().db.write(move |tx| {
         tx.execute_batch(
             "INSERT INTO rollouts (id, name, state, phase, is_open, is_alive, created_at, created_by, updated_at)
-             VALUES (5, 'x', '{}', 'aborted', 0, 0, 1, 'x', 1);",
+             VALUES (5, 'x', '{}', 'aborted', FALSE, FALSE, 1, 'x', 1);",
         )?;
         for device in &devices {
             tx.execute(
                 "INSERT INTO devices (id, label, first_seen, last_seen, reachable, chip, product, version, image, state, error_code)
-                 VALUES (?, ?, 1, nullif(?, 0), ?, ?, ?, ?, ?, ?, ?)",
-                rusqlite::params![device.id, device.label, device.seen, device.reachable, device.chip, device.product,
+                 VALUES (?, ?, 1, nullif(CAST(? AS BIGINT), 0), ?, ?, ?, ?, ?, ?, ?)",
+                params![device.id, device.label, device.seen, device.reachable, device.chip, device.product,
                     device.version, [device.image; 32], device.state, device.error],
             )?;
             for (name, value) in &device.tags {
@@ -268,7 +269,7 @@ async fn put(bench: &Bench, devices: Vec<Known>) {
             if let Some(standing) = device.standing {
                 tx.execute(
                     "INSERT INTO deployments (rollout, device, state, standing, is_open, wave, starts, position, created_at, updated_at)
-                     VALUES (5, ?, '{}', ?, 0, 0, 0, 0, 1, 1)",
+                     VALUES (5, ?, '{}', ?, FALSE, 0, 0, 0, 1, 1)",
                     [device.id.as_str(), standing],
                 )?;
             }

@@ -5,8 +5,9 @@ use std::net::TcpListener;
 use axum::http::Method;
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::server::{Server, StartError};
+use otaru_testing::postgres::Database;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, postgres};
 
 /// A server's configuration with everything in this folder, and a first start with it.
 async fn started_in(dir: &std::path::Path) -> (Config, Bench) {
@@ -25,6 +26,8 @@ async fn a_server_that_cannot_listen_makes_no_token() {
     let (mut config, bench) = started_in(&dir.path().join("other")).await;
     bench.server.stop().await;
     config.data = dir.path().join("data");
+    let database = Database::at(&config.data);
+    config.database = database.url().map(postgres);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let free = config.http;
     for what in ["HTTP", "MQTT", "metrics"] {
@@ -50,7 +53,11 @@ async fn a_token_that_was_never_shown_is_replaced() {
     let unseen = bench.admin.clone();
     bench.server.stop().await;
 
-    let again = Bench::start_with(|changed| changed.data.clone_from(&config.data)).await;
+    let again = Bench::start_with(|changed| {
+        changed.data.clone_from(&config.data);
+        changed.database.clone_from(&config.database);
+    });
+    let again = again.await;
     assert!(again.server.is_token_made_again());
     assert_ne!(again.admin, unseen);
     let told = again.ask(Some(&unseen), Method::GET, "/me", None).await.is(401).text;

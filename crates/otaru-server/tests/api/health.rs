@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use otaru_server::db::DbError;
+use otaru_server::db::{Connection, DbError};
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, LIMIT};
@@ -28,12 +28,14 @@ async fn in_the_end(bench: &Bench, wanted: u16) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_cannot_write_is_alive_and_not_ready() {
+    if !otaru_testing::postgres::is_sqlite() {
+        return;
+    }
     let bench = Bench::start().await;
     in_the_end(&bench, 200).await;
     let app = bench.server.app();
     // From now on each write fails, this one excepted.
-    let only_reads =
-        |tx: &rusqlite::Connection| Ok::<_, DbError>(tx.pragma_update(None, "query_only", true)?);
+    let only_reads = |tx: &Connection| tx.execute_batch("PRAGMA query_only = true");
     app.db.write(only_reads).await.unwrap();
     let answer = in_the_end(&bench, 503).await;
     assert!(answer.contains("the database takes nothing"), "{answer}");
@@ -80,6 +82,9 @@ impl Drop for SmallDisk {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_nothing_that_was_acknowledged_is_lost() {
+    if !otaru_testing::postgres::is_sqlite() {
+        return;
+    }
     const DISK: u64 = 6 << 20;
     const ROOM: u64 = 300 << 10;
     let Some(disk) = SmallDisk::mount(DISK) else {
@@ -111,9 +116,9 @@ async fn a_full_disk_is_told_and_nothing_that_was_acknowledged_is_lost() {
     assert_eq!(there["total"], added, "what was acknowledged is there, and can be read");
     std::fs::remove_file(&filler).unwrap();
     add(added).await.is(201);
-    let whole = |tx: &rusqlite::Connection| {
-        let found: String = tx.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-        let devices: usize = tx.query_row("SELECT count(*) FROM devices", [], |row| row.get(0))?;
+    let whole = |tx: &Connection| {
+        let found: String = tx.query_row("PRAGMA integrity_check", (), |row| row.get(0))?;
+        let devices: usize = tx.query_row("SELECT count(*) FROM devices", (), |row| row.get(0))?;
         Ok::<_, DbError>((found, devices))
     };
     assert_eq!(bench.server.app().db.read(whole).await.unwrap(), ("ok".to_owned(), added + 1));
@@ -121,6 +126,9 @@ async fn a_full_disk_is_told_and_nothing_that_was_acknowledged_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_waits_is_not_waited_for_for_ever() {
+    if !otaru_testing::postgres::is_sqlite() {
+        return;
+    }
     let mut database = std::path::PathBuf::new();
     let bench = Bench::start_with(|config| database = config.data.join("otaru.db")).await;
     in_the_end(&bench, 200).await;

@@ -39,7 +39,7 @@ pub(crate) async fn furnished() -> (Bench, Arc<AtomicU64>) {
                VALUES (zeroblob(32), 'lamp', '1.0.0', 'esp32c3', 1, zeroblob(32), 1, 'x');
              INSERT INTO jobs (release, kind, state, created_at, ended_at) VALUES (1, 'build', 'done', 1, 2);
              UPDATE devices SET chip = 'esp32c3', product = 'lamp', version = '0.9.0', image = randomblob(32),
-               last_seen = 1795922684123, reachable = 1 WHERE id = 'lamp';",
+               last_seen = 1795922684123, reachable = TRUE WHERE id = 'lamp';",
         )?;
         Ok::<_, otaru_server::db::DbError>(())
     });

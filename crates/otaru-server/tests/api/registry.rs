@@ -188,7 +188,7 @@ async fn only_devices_that_were_registered_count_for_a_fleet_keys_hour() {
 /// Keeps the one thread that writes busy until the sender is dropped.
 async fn busy(bench: &Bench) -> std::sync::mpsc::Sender<()> {
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
-    let (began, begins) = tokio::sync::oneshot::channel();
+    let (began, mut begins) = tokio::sync::mpsc::unbounded_channel();
     let app = bench.server.app().clone();
     tokio::spawn(async move {
         let waiting = app.db.write(move |_| {
@@ -198,7 +198,7 @@ async fn busy(bench: &Bench) -> std::sync::mpsc::Sender<()> {
         });
         waiting.await
     });
-    begins.await.unwrap();
+    begins.recv().await.unwrap();
     sender
 }
 

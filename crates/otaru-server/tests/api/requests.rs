@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, header};
 use otaru_rollout::Time;
 use otaru_server::clock::Clock;
-use rusqlite::types::ValueRef;
+use otaru_server::db;
 use serde_json::{Value, json};
 
 use crate::bench::{Answer, Bench};
@@ -202,20 +202,24 @@ async fn no_answer_that_is_kept_has_a_secret() {
     // Every text and blob of every table.
     let app = bench.server.app().clone();
     let kept = app.db.read(|tx| {
-        let mut tables = tx.prepare("SELECT name FROM sqlite_master WHERE type = 'table'")?;
-        let tables = tables.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+        let tables = tx.prepare(match tx.dialect() {
+            db::Dialect::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'table'",
+            db::Dialect::Postgres => {
+                "SELECT CAST(tablename AS TEXT) FROM pg_tables WHERE schemaname = 'public'"
+            }
+        });
+        let tables = tables.query_map((), |row| row.get::<String>(0))?.collect::<Result<Vec<_>, _>>()?;
         let mut all = Vec::new();
         for table in tables {
-            let mut rows = tx.prepare(&format!("SELECT * FROM {table}"))?;
-            let columns = rows.column_count();
-            let mut rows = rows.query([])?;
-            while let Some(row) = rows.next()? {
-                for column in 0..columns {
-                    if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = row.get_ref(column)? {
-                        all.extend_from_slice(bytes);
-                        all.push(b'\n');
-                    }
+            let sql = format!("SELECT * FROM {table}");
+            let rows = tx.prepare(&sql).query_map((), |row| Ok(row.values().to_vec()))?;
+            for value in rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+                match value {
+                    db::Value::Text(text) => all.extend_from_slice(text.as_bytes()),
+                    db::Value::Blob(bytes) => all.extend_from_slice(&bytes),
+                    _ => {}
                 }
+                all.push(b'\n');
             }
         }
         Ok::<_, otaru_server::db::DbError>(all)

@@ -5,6 +5,7 @@ use otaru_rollout::{Control, DeviceId, Phase};
 use otaru_server::db::DbError;
 use otaru_server::devices::rows;
 use otaru_server::home_assistant::choice::{Choice, candidates, choose};
+use otaru_server::statement_params as params;
 use serde_json::json;
 
 use crate::lab::{Lab, image};
@@ -37,7 +38,7 @@ async fn upload_build(lab: &Lab, version: &'static str, build: &'static str) {
         tx.execute(
             "INSERT INTO releases (image, product, version, chip, image_size, raw, created_at, created_by)
              VALUES (?1, 'lamp', ?2, 'esp32c3', 1, ?1, 1, 'x')",
-            rusqlite::params![digest, version],
+            params![digest, version],
         )?;
         Ok::<_, DbError>(())
     });

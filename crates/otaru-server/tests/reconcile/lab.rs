@@ -16,7 +16,7 @@ use otaru_server::artifacts::Artifacts;
 use otaru_server::caller::Caller;
 use otaru_server::clock::Clock;
 use otaru_server::config::{Config, MqttConfig};
-use otaru_server::db::{Db, DbError};
+use otaru_server::db::{Db, DbError, Location};
 use otaru_server::http::Limits;
 use otaru_server::problem::Problem;
 use otaru_server::reconcile::outbox::{Publish, send_all};
@@ -25,6 +25,9 @@ use otaru_server::reconcile::{take_presence, take_report};
 use otaru_server::releases::{Keys, UploadLimits};
 use otaru_server::rollouts::operate::{self, Brings};
 use otaru_server::rollouts::{deployments, rows};
+use otaru_server::statement_params as params;
+use otaru_testing::postgres::Database;
+use otaru_tls::Trust;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -38,6 +41,7 @@ pub(crate) struct Lab {
     now: Arc<AtomicU64>,
     bus: FakePublisher,
     dir: TempDir,
+    database: Database,
     /// Whether reports come as they are made, not out of the broker's keep.
     pub(crate) live: bool,
 }
@@ -68,12 +72,13 @@ pub(crate) fn operator() -> Caller {
     Caller { token: "t".into(), name: "somebody".into(), role: Role::Operator }
 }
 
-fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
+fn open(dir: &TempDir, database: &Database, now: &Arc<AtomicU64>) -> Shared {
     let clock = Arc::clone(now);
     let here = "127.0.0.1:0".parse().unwrap();
     Arc::new(App::new(Parts {
         config: Config {
             data: PathBuf::new(),
+            database: None,
             http: here,
             tls: None,
             mqtt: MqttConfig::embedded(here),
@@ -90,7 +95,7 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
             metrics: None,
             home_assistant: None,
         },
-        db: Db::open(&dir.path().join("otaru.db")).unwrap(),
+        db: Db::open(Location::parse(database.location(), Trust::default()).unwrap()).unwrap(),
         artifacts: Artifacts::open(&dir.path().join("artifacts"), 1 << 20).unwrap(),
         keys: Keys::default(),
         clock: Clock::new(move || Time(clock.load(Ordering::Relaxed))),
@@ -104,7 +109,8 @@ impl Lab {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = Arc::new(AtomicU64::new(START));
-        let app = open(&dir, &now);
+        let database = Database::at(&dir.path().join("otaru.db"));
+        let app = open(&dir, &database, &now);
         app.db
             .write(|tx| {
                 for version in ["1.0.0", "1.1.0", "1.2.0"] {
@@ -113,19 +119,27 @@ impl Lab {
                     tx.execute(
                         "INSERT INTO releases (image, product, version, chip, image_size, raw, created_at, created_by)
                          VALUES (?1, 'lamp', ?2, 'esp32c3', 1, ?1, 1, 'x')",
-                        rusqlite::params![digest, version],
+                        params![digest, version],
                     )?;
                 }
                 Ok::<_, DbError>(())
             })
             .await
             .unwrap();
-        Self { app, memory: Memory::default(), now, bus: FakePublisher::default(), dir, live: false }
+        Self {
+            app,
+            memory: Memory::default(),
+            now,
+            bus: FakePublisher::default(),
+            dir,
+            database,
+            live: false,
+        }
     }
 
     /// As if another process took over: nothing but the database is left.
     pub(crate) fn restart(&mut self) {
-        self.app = open(&self.dir, &self.now);
+        self.app = open(&self.dir, &self.database, &self.now);
         self.memory = Memory::default();
     }
 
@@ -241,7 +255,7 @@ impl Lab {
     pub(crate) async fn roll_out(&self, release: i64, more: Value) -> RolloutId {
         let made = self.app.db.write(move |tx| {
             let (goal, release) = operate::goal(tx, Brings::Release(release))?;
-            let mut spec = more;
+            let mut spec = more.clone();
             spec["goal"] = serde_json::to_value(goal).unwrap();
             let spec: RolloutSpec = serde_json::from_value(spec).unwrap();
             let now = Time(START);
@@ -277,26 +291,26 @@ impl Lab {
         let checked = self.app.db.read(|tx| {
             let twice: i64 = tx.query_row(
                 "SELECT count(*) FROM (SELECT device FROM deployments WHERE standing IN ('active', 'retrying') GROUP BY device
-                                       HAVING count(*) > 1)",
-                [],
+                                       HAVING count(*) > 1) AS twice",
+                (),
                 |row| row.get(0),
             )?;
             assert_eq!(twice, 0, "a device has two active deployments");
             let astray: i64 = tx.query_row(
                 "SELECT (SELECT count(*) FROM deployments p JOIN devices d ON d.id = p.device
-                          WHERE p.standing IN ('active', 'retrying') AND d.active IS NOT p.rollout)
+                          WHERE p.standing IN ('active', 'retrying') AND d.active IS DISTINCT FROM p.rollout)
                       + (SELECT count(*) FROM devices d WHERE d.active IS NOT NULL AND NOT EXISTS
                           (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.rollout = d.active AND p.standing IN ('active', 'retrying')))",
-                [],
+                (),
                 |row| row.get(0),
             )?;
             assert_eq!(astray, 0, "a device's row and its deployments disagree");
             let mut counted: BTreeMap<i64, BTreeMap<(i64, String), u32>> = BTreeMap::new();
-            let mut rows = tx.prepare("SELECT rollout, wave, standing, count(*) FROM deployments GROUP BY 1, 2, 3")?;
-            let mut found = rows.query([])?;
-            while let Some(row) = found.next()? {
+            let rows = tx.prepare("SELECT rollout, wave, standing, count(*) FROM deployments GROUP BY 1, 2, 3");
+            rows.query_map((), |row| {
                 counted.entry(row.get(0)?).or_default().insert((row.get(1)?, row.get(2)?), row.get(3)?);
-            }
+                Ok(())
+            })?;
             for kept in rows::list(tx, None, None, 1_000)? {
                 let counted = counted.remove(&rows::key(kept.rollout.id())).unwrap_or_default();
                 for (wave, tally) in (0_i64..).zip(kept.rollout.tallies()) {

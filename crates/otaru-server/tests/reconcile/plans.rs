@@ -1,11 +1,12 @@
 //! The queries that every report and every start makes find their rows by an index, however large the fleet is.
 
-use otaru_server::db::DbError;
-
 use crate::lab::Lab;
 
 #[tokio::test]
 async fn hot_queries_scan_no_table() {
+    if !otaru_testing::postgres::is_sqlite() {
+        return;
+    }
     let lab = Lab::new().await;
     let queries = [
         (
@@ -52,9 +53,10 @@ async fn hot_queries_scan_no_table() {
     ];
     for (what, sql) in queries {
         let plan = lab.app.db.read(move |tx| {
-            let mut rows = tx.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-            let plan = rows.query_map([], |row| row.get::<_, String>(3))?;
-            Ok::<_, DbError>(plan.collect::<Result<Vec<_>, _>>()?)
+            let explained = format!("EXPLAIN QUERY PLAN {sql}");
+            let rows = tx.prepare(&explained);
+            let plan = rows.query_map((), |row| row.get::<String>(3))?;
+            plan.collect::<Result<Vec<_>, _>>()
         });
         let plan = plan.await.unwrap();
         for line in &plan {

@@ -25,7 +25,8 @@ pub(super) async fn add(
     let id = device_id(&app, &new.id)?;
     let most = app.config.device_limits.devices;
     let answer = Once::new(key.0, &caller, "device", &new).run(&app.db, app.clock.now(), move |tx, now| {
-        let change = ChangeDevice { label: new.label, tags: new.tags, remove_tags: Vec::new() };
+        let change =
+            ChangeDevice { label: new.label.clone(), tags: new.tags.clone(), remove_tags: Vec::new() };
         let (device, password) = commands::add(tx, &caller, &id, &change, most, now)?;
         Ok(Answer::created(&device).and_secretly("password", password))
     });

@@ -3,11 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 use otaru_api::{Cursor, Page, Release, ReleaseQuery};
-use rusqlite::Connection;
 
 use crate::app::Shared;
 use crate::caller::Caller;
-use crate::db::DbError;
+use crate::db::{Connection, DbError};
 use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::releases::{Filter, rows};

@@ -1,5 +1,7 @@
 //! `POST /rollouts`.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use otaru_api::{NewRollout, Rollout};
 
@@ -23,17 +25,16 @@ pub(super) async fn create(
 ) -> Result<Answer, Problem> {
     let once = Once::new(key.0, &caller, "rollout", &order);
     // Why it cannot be is told by the write, which may also know the answer of an earlier request.
-    let prepared = new::prepare(&order, &app).await;
-    let (sender, changes) = tokio::sync::oneshot::channel();
-    let answer = once.run(&app.db, app.clock.now(), move |tx, now| {
-        let prepared = prepared?;
-        let (kept, changes) = new::make(&order, tx, &caller, &prepared, now)?;
-        // Nobody waits for it where the answer is one that was given before.
-        let _ = sender.send((changes, prepared));
-        Ok(Answer::created(&Rollout::from(RolloutView::of(tx, kept)?)))
+    let prepared = Arc::new(new::prepare(&order, &app).await);
+    let to_apply = Arc::clone(&prepared);
+    let made = once.run_with(&app.db, app.clock.now(), move |tx, now| {
+        let prepared = to_apply.as_ref().as_ref().map_err(Problem::clone)?;
+        let (kept, changes) = new::make(&order, tx, &caller, prepared, now)?;
+        Ok((Answer::created(&Rollout::from(RolloutView::of(tx, kept)?)), changes))
     });
-    let answer = answer.await?;
-    if let Ok((changes, prepared)) = changes.await {
+    let (answer, changes) = made.await?;
+    // Nothing changed where the answer is one that was given before.
+    if let (Some(changes), Ok(prepared)) = (changes, prepared.as_ref()) {
         changes.tell(&app);
         prepared.tell(&app);
     }

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::error::DbError;
+use crate::db::error::DbError;
 
 /// Each step brings the schema from its index to the next number; what was released is never changed.
 const STEPS: &[&str] = &[
@@ -16,6 +16,7 @@ const STEPS: &[&str] = &[
     include_str!("epochs.sql"),
     include_str!("came_with.sql"),
     include_str!("certificates.sql"),
+    include_str!("columns.sql"),
 ];
 
 /// The steps that are missing.
@@ -26,7 +27,7 @@ fn missing(connection: &Connection) -> Result<(i64, &'static [&'static str]), Db
 }
 
 /// Fails unless the schema is the present one.
-pub(super) fn is_present(connection: &Connection) -> Result<(), DbError> {
+pub(in crate::db) fn is_present(connection: &Connection) -> Result<(), DbError> {
     match missing(connection)? {
         (_, []) => Ok(()),
         (version, _) => Err(DbError::Older(version)),
@@ -34,7 +35,7 @@ pub(super) fn is_present(connection: &Connection) -> Result<(), DbError> {
 }
 
 /// Runs the steps that are missing, all or none.
-pub(super) fn run(connection: &mut Connection) -> Result<(), DbError> {
+pub(in crate::db) fn run(connection: &mut Connection) -> Result<(), DbError> {
     let tx = connection.transaction()?;
     for step in missing(&tx)?.1 {
         tx.execute_batch(step)?;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::error::DbError;
+use crate::db::error::DbError;
 
 /// Opens a connection with the settings that every one needs.
-pub(super) fn connect(path: &Path) -> Result<Connection, DbError> {
+pub(in crate::db) fn connect(path: &Path) -> Result<Connection, DbError> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     // WAL: readers and the writer do not wait for each other. FULL: what was answered survives a loss of power.

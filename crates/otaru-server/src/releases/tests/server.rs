@@ -11,6 +11,7 @@ pub(super) fn open(folder: &Path, keys: Keys) -> Shared {
     let loopback = ([127, 0, 0, 1], 0).into();
     let config = Config {
         data: folder.to_owned(),
+        database: None,
         http: loopback,
         tls: None,
         mqtt: MqttConfig::embedded(loopback),
@@ -53,7 +54,7 @@ impl Server {
 
     pub(super) async fn token(&self, role: Role) -> String {
         let new = NewToken { name: "ada".into(), role, expires_at: None };
-        let write = move |tx: &Connection| tokens::create(tx, new, "test", Time(0));
+        let write = move |tx: &Connection| tokens::create(tx, new.clone(), "test", Time(0));
         self.app.db.write(write).await.unwrap().1
     }
 
@@ -98,9 +99,9 @@ impl Server {
     pub(super) async fn audited(&self, id: i64) -> Vec<String> {
         let sql = "SELECT action FROM audit WHERE object = ?1 AND actor = 'ada' ORDER BY id";
         let read = move |tx: &Connection| {
-            let mut rows = tx.prepare(sql)?;
+            let rows = tx.prepare(sql);
             let rows = rows.query_map([format!("release/{id}")], |row| row.get(0))?;
-            Ok::<_, DbError>(rows.collect::<Result<_, _>>()?)
+            rows.collect::<Result<_, _>>()
         };
         self.app.db.read(read).await.unwrap()
     }

@@ -29,7 +29,7 @@ async fn what_fills_a_file_up_is_cut_and_a_signature_block_stays() {
     let padded = [&good[..], &vec![0xFF; 500_000]].concat();
     let raw = |id: i64| {
         let sql = "SELECT a.size FROM releases r JOIN artifacts a ON a.digest = r.raw WHERE r.id = ?";
-        server.app.db.read(move |tx| Ok::<u64, DbError>(tx.query_row(sql, [id], |row| row.get(0))?))
+        server.app.db.read(move |tx| tx.query_row(sql, [id], |row| row.get::<u64>(0)))
     };
     let (status, release) = server.upload(&padded).await;
     let id = release["id"].as_i64().unwrap();

@@ -43,6 +43,7 @@ impl DemoServer {
         let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
         let mut config = Config {
             data: dir.join("server"),
+            database: None,
             http: (Ipv4Addr::LOCALHOST, USUAL).into(),
             tls: None,
             mqtt: match &broker {

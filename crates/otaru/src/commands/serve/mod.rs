@@ -1,6 +1,7 @@
 //! `otaru serve`: the fleet server.
 
 mod acme;
+mod database;
 mod listen;
 mod tls;
 
@@ -15,6 +16,7 @@ use otaru_server::server::Server;
 use serde_json::json;
 use tokio::signal::unix::SignalKind;
 
+use self::database::DatabaseArgs;
 use self::listen::Listen;
 use self::tls::TlsArgs;
 use crate::logging::Format;
@@ -46,9 +48,11 @@ versions that devices run. Without it they are offered unsigned; releases signed
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Folder of database and firmware
+    /// Folder of database and firmware. With --database it has what is this server's own
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
     data: PathBuf,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// Address of dashboard, API and downloads in plain HTTP; port 0 picks a free one, `off` is for TLS only
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     http: Listen,
@@ -202,6 +206,7 @@ impl Args {
             public_url: self.public_url.or_else(|| self.tls.public_url()),
             tls: self.tls.config(plain)?,
             data: self.data,
+            database: self.database.settings()?,
             http: self.http.0.unwrap_or(nowhere),
             base: self.base,
             trusted_proxies: self.trusted_proxy,

@@ -1,0 +1,66 @@
+//! Brings a database to the present schema, one numbered step after another. Servers that start at the same time wait for each other.
+
+use super::session::Session;
+use crate::db::error::DbError;
+use crate::db::value::{Flow, FromValue as _, Value};
+
+/// The schema's number that the first step brings an empty database to: SQLite's steps have the same numbers.
+const FIRST: i64 = 11;
+
+/// Each step brings the schema to the next number; what was released is never changed. A step fits the program before it.
+const STEPS: &[&str] = &[include_str!("schema.sql")];
+
+/// Number of the lock that is held while steps run: "schema" in ASCII.
+const LOCK: i64 = 0x7363_6865_6d61;
+
+/// Number of the present schema.
+fn present() -> i64 {
+    FIRST - 1 + i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+/// Returns the number of the schema that is there.
+fn version(session: &Session) -> Result<Option<i64>, DbError> {
+    let is_there = number(session, "SELECT count(*) FROM pg_class WHERE oid = to_regclass('otaru_schema')")?;
+    match is_there {
+        Some(1) => number(session, "SELECT version FROM otaru_schema"),
+        _ => Ok(None),
+    }
+}
+
+/// Reads one number, if there is one.
+fn number(session: &Session, sql: &str) -> Result<Option<i64>, DbError> {
+    let mut found = None;
+    session.rows(sql, &[], &mut |row| {
+        found = row.values().first().map(i64::from_value);
+        Flow::Enough
+    })?;
+    found.transpose()
+}
+
+/// Runs the steps that are missing, all or none.
+pub(in crate::db) fn run(session: &Session) -> Result<(), DbError> {
+    session.execute_batch(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})"))?;
+    match steps(session) {
+        Ok(()) => session.execute_batch("COMMIT"),
+        Err(error) => {
+            // The first error is the one to tell.
+            let _ = session.execute_batch("ROLLBACK");
+            Err(error)
+        }
+    }
+}
+
+fn steps(session: &Session) -> Result<(), DbError> {
+    let version = version(session)?;
+    if version.is_none() {
+        session.execute_batch("CREATE TABLE otaru_schema (version BIGINT NOT NULL)")?;
+        session.execute("INSERT INTO otaru_schema (version) VALUES (?)", &[Value::Integer(FIRST - 1)])?;
+    }
+    let done = usize::try_from(version.unwrap_or(FIRST - 1) - (FIRST - 1)).unwrap_or(0);
+    let Some(missing) = STEPS.get(done..) else { return Err(DbError::Newer(version.unwrap_or(0))) };
+    for step in missing {
+        session.execute_batch(step)?;
+    }
+    session.execute("UPDATE otaru_schema SET version = ?", &[Value::Integer(present())])?;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! PostgreSQL: a database that several servers share.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `session` | a session of one thread: statements, and transactions that write one at a time |
+//! | `settings` | where the database is, and as whom to log in |
+//! | `migrate` | its tables, brought to the present schema |
+//! | `placeholders`, `values`, `error` | statements, values and errors, as PostgreSQL has them |
+
+mod error;
+mod migrate;
+mod placeholders;
+mod session;
+mod settings;
+mod values;
+
+pub(super) use migrate::run as migrate;
+pub(super) use session::{Session, TransactionId};
+pub use settings::{PostgresSettings, SettingsError};

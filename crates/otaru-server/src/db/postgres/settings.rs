@@ -1,0 +1,204 @@
+//! Where PostgreSQL is, and as whom to log in: `postgres://USER@HOST/DATABASE`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use otaru_broker::client::Secret;
+use otaru_tls::{Trust, TrustError};
+use postgres::config::{Host, SslMode};
+use postgres::{Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::session::Session;
+use crate::db::error::DbError;
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longest time that the network may take for what was sent, and pause before it is asked whether the other side is there.
+const NETWORK: Duration = Duration::from_secs(10);
+
+/// Set in each session. A transaction that writes holds a lock that others wait for, so one whose server stands still is ended by
+/// PostgreSQL.
+const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '3s'; SET lock_timeout = '20s'";
+
+/// Fault in what was said of a database.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It is no such URL.
+    #[error("this is no URL of a database: {0}; write postgres://USER@HOST/DATABASE")]
+    Url(String),
+    /// A part is missing.
+    #[error("the URL of the database has no {0}; write postgres://USER@HOST/DATABASE")]
+    Missing(&'static str),
+    /// A password would be seen by whoever lists processes.
+    #[error(
+        "a password in the URL of the database is seen by everybody on this machine; put it into a file (--database-password-file, or PGPASSFILE)"
+    )]
+    Password,
+    /// The database would be spoken to in clear, and not on this machine.
+    #[error(
+        "the database is on another machine: it is spoken to over TLS; leave sslmode out, or say sslmode=disable if the network is yours alone"
+    )]
+    SslMode,
+    /// What is trusted cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+/// Where PostgreSQL is, and as whom to log in. The password is never printed.
+#[derive(Clone)]
+pub struct PostgresSettings {
+    config: Config,
+    trust: Trust,
+    tls: bool,
+}
+
+impl fmt::Debug for PostgresSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgresSettings({self})")
+    }
+}
+
+/// Shows it as a URL, without the password.
+impl fmt::Display for PostgresSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.config.get_user().unwrap_or_default();
+        let hosts = self.config.get_hosts().iter().map(shown).collect::<Vec<_>>().join(",");
+        write!(f, "postgres://{user}@{hosts}/{}", self.config.get_dbname().unwrap_or_default())
+    }
+}
+
+fn shown(host: &Host) -> String {
+    match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    }
+}
+
+impl PostgresSettings {
+    /// Reads a URL. `trust` says whose certificate the database may show; TLS is spoken wherever it is not on this machine.
+    ///
+    /// # Errors
+    /// When it is no URL of a database, or has a password in it.
+    pub fn parse(url: &str, trust: Trust) -> Result<Self, SettingsError> {
+        let mut config: Config = url.parse().map_err(|error: postgres::Error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            SettingsError::Url(cause.unwrap_or_else(|| error.to_string()))
+        })?;
+        if config.get_password().is_some() {
+            return Err(SettingsError::Password);
+        }
+        for (part, missing) in [
+            ("user", config.get_user().is_none()),
+            ("host", config.get_hosts().is_empty()),
+            ("database", config.get_dbname().is_none()),
+        ] {
+            if missing {
+                return Err(SettingsError::Missing(part));
+            }
+        }
+        let is_said = url.contains("sslmode=");
+        let local = config.get_hosts().iter().all(is_local);
+        let tls = match config.get_ssl_mode() {
+            SslMode::Disable => false,
+            SslMode::Prefer if is_said && !local => return Err(SettingsError::SslMode),
+            SslMode::Prefer => !local,
+            _ => true,
+        };
+        if tls {
+            config.ssl_mode(SslMode::Require);
+            trust.client_config()?;
+        }
+        config
+            .application_name("otaru")
+            .connect_timeout(CONNECT)
+            .tcp_user_timeout(NETWORK)
+            .keepalives_idle(NETWORK);
+        Ok(Self { config, trust, tls })
+    }
+
+    /// Logs in with this password.
+    #[must_use]
+    pub fn with_password(mut self, password: &Secret) -> Self {
+        self.config.password(password.expose());
+        self
+    }
+
+    /// Returns host, port, database and user, as a file of passwords names them.
+    pub fn login(&self) -> (String, u16, String, String) {
+        let host = self.config.get_hosts().first().map(shown).unwrap_or_default();
+        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
+        (host, port, part(self.config.get_dbname()), part(self.config.get_user()))
+    }
+
+    /// Returns the settings of another database on the same server.
+    #[must_use]
+    pub fn with_database(mut self, name: &str) -> Self {
+        self.config.dbname(name);
+        self
+    }
+
+    /// Logs in.
+    pub(in crate::db) fn connect(&self) -> Result<Session, DbError> {
+        let client = match self.tls {
+            true => {
+                let config =
+                    self.trust.client_config().map_err(|error| DbError::Unavailable(error.to_string()))?;
+                self.config.connect(MakeRustlsConnect::new((*config).clone()))
+            }
+            false => self.config.connect(NoTls),
+        };
+        let session = Session::new(client?);
+        session.execute_batch(SETTINGS)?;
+        Ok(session)
+    }
+}
+
+fn is_local(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        Host::Unix(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<PostgresSettings, SettingsError> {
+        PostgresSettings::parse(url, Trust::default())
+    }
+
+    #[test]
+    fn a_url_names_user_host_and_database() {
+        let settings = parse("postgres://otaru@localhost:5433/fleet").unwrap();
+        assert_eq!(settings.to_string(), "postgres://otaru@localhost/fleet");
+        assert_eq!(settings.login(), ("localhost".into(), 5433, "fleet".into(), "otaru".into()));
+        assert!(matches!(parse("postgres://localhost/fleet"), Err(SettingsError::Missing("user"))));
+        assert!(matches!(parse("postgres://otaru@localhost"), Err(SettingsError::Missing("database"))));
+        assert!(matches!(parse("fleet.db"), Err(SettingsError::Url(_))));
+    }
+
+    #[test]
+    fn passwords_are_not_in_urls_and_never_shown() {
+        assert!(matches!(parse("postgres://otaru:secret@localhost/fleet"), Err(SettingsError::Password)));
+        let settings =
+            parse("postgres://otaru@localhost/fleet").unwrap().with_password(&Secret::new("secret"));
+        assert!(!format!("{settings} {settings:?}").contains("secret"));
+    }
+
+    #[test]
+    fn another_machine_is_spoken_to_over_tls() {
+        let tls = |url: &str| parse(url).map(|settings| settings.tls);
+        assert!(!tls("postgres://otaru@127.0.0.1/fleet").unwrap());
+        assert!(!tls("postgres://otaru@%2Frun%2Fpostgresql/fleet").unwrap());
+        assert!(tls("postgres://otaru@127.0.0.1/fleet?sslmode=require").unwrap());
+        assert!(matches!(
+            tls("postgres://otaru@db.example/fleet?sslmode=prefer"),
+            Err(SettingsError::SslMode)
+        ));
+        assert!(!tls("postgres://otaru@db.example/fleet?sslmode=disable").unwrap());
+    }
+}
