@@ -15,6 +15,7 @@ mod problem;
 mod queries;
 mod releases;
 mod rollouts;
+mod servers;
 mod spec;
 pub mod timestamp;
 
@@ -41,5 +42,6 @@ pub use rollouts::{
     Deployment, KnownRefusal, NewAttempts, NewRollout, Preview, ReleaseInShort, RetryDeployment, Rollout,
     RolloutEvent, WaveTally, WidenRollout,
 };
+pub use servers::{ServerMember, Servers};
 pub use spec::{Gate, Spec};
 pub use timestamp::{Timestamp, TimestampError};

@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::events::Events;
-use tokio::sync::Notify;
+use otaru_rollout::Time;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::serials::CertificateEnds;
@@ -11,6 +12,7 @@ use crate::access::verify::Tokens;
 use crate::address::DeviceBases;
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
+use crate::cluster::Holdings;
 use crate::config::{Config, MqttConfig};
 use crate::db::Db;
 use crate::devices::bounds::Registry;
@@ -36,6 +38,10 @@ pub struct App {
     pub keys: Keys,
     /// The clock.
     pub clock: Clock,
+    /// Time at which this began.
+    pub started_at: Time,
+    /// What of the fleet is this server's.
+    pub holdings: Holdings,
     /// Changes, for whoever listens.
     pub events: Events,
     /// Figures.
@@ -86,6 +92,8 @@ pub struct Parts {
     pub keys: Keys,
     /// The time.
     pub clock: Clock,
+    /// What of the fleet is this server's.
+    pub holdings: Holdings,
     /// Beginning of URLs for devices and people, without a slash at the end.
     pub public_base: String,
     /// Beginnings of URLs for devices.
@@ -95,7 +103,7 @@ pub struct Parts {
 impl App {
     /// Puts one together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, db, artifacts, keys, clock, public_base, device_bases } = parts;
+        let Parts { config, db, artifacts, keys, clock, holdings, public_base, device_bases } = parts;
         Self {
             tokens: Tokens::new(db.clone(), clock.clone()),
             readiness: Readiness::new(db.clone(), artifacts.clone(), clock.clone()),
@@ -117,7 +125,9 @@ impl App {
             db,
             artifacts,
             keys,
+            started_at: clock.now(),
             clock,
+            holdings,
             public_base,
             device_bases,
         }
@@ -139,6 +149,8 @@ pub struct Wake {
     pub rollouts: Notify,
     /// There is a job.
     pub jobs: Notify,
+    /// Devices are this server's that were another's: a number that rises each time.
+    pub shards: watch::Sender<u64>,
 }
 
 /// A share in it.

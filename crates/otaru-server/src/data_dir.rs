@@ -70,11 +70,29 @@ impl DataDir {
         database_in(&self.path)
     }
 
+    /// Returns the id under which the last server of this folder was known to others of its database, if there was one.
+    pub fn last_server(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.path.join(SERVER)).ok()?;
+        Some(text.trim().to_owned()).filter(|id| !id.is_empty() && id.len() <= 64)
+    }
+
+    /// Notes under which id the server of this folder is known to others from now on.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_server(&self, id: &str) -> Result<(), DataDirError> {
+        let path = self.path.join(SERVER);
+        write_private(&path, id.as_bytes()).map_err(|error| DataDirError::Io { path, error })
+    }
+
     /// The folder of artifacts.
     pub fn artifacts(&self) -> PathBuf {
         artifacts_in(&self.path)
     }
 }
+
+/// File with the id of the server, where several share a database.
+const SERVER: &str = "server-id";
 
 /// The database's file in a data folder.
 pub(crate) fn database_in(data: &Path) -> PathBuf {

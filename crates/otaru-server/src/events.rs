@@ -13,18 +13,32 @@ const BACKLOG: usize = 4_096;
 #[derive(Debug, Clone)]
 pub struct Events {
     sender: broadcast::Sender<Event>,
+    /// The same without what other servers told.
+    own: broadcast::Sender<Event>,
     told: Arc<AtomicU64>,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        Self { sender: broadcast::channel(BACKLOG).0, told: Arc::default() }
+        Self {
+            sender: broadcast::channel(BACKLOG).0,
+            own: broadcast::channel(BACKLOG).0,
+            told: Arc::default(),
+        }
     }
 }
 
 impl Events {
     /// Tells everybody who listens.
     pub fn tell(&self, event: Event) {
+        if self.own.receiver_count() > 0 {
+            let _ = self.own.send(event.clone());
+        }
+        self.retell(event);
+    }
+
+    /// Tells what another server of the same database told.
+    pub fn retell(&self, event: Event) {
         self.told.fetch_add(1, Ordering::Relaxed);
         // Nobody listening is no error.
         let _ = self.sender.send(event);
@@ -39,5 +53,10 @@ impl Events {
     /// Listens from now on.
     pub fn listen(&self) -> broadcast::Receiver<Event> {
         self.sender.subscribe()
+    }
+
+    /// Listens from now on to what happens at this server.
+    pub fn listen_to_own(&self) -> broadcast::Receiver<Event> {
+        self.own.subscribe()
     }
 }

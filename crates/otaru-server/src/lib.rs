@@ -25,6 +25,7 @@ pub mod artifacts;
 pub mod backup;
 pub mod caller;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod dashboard;
 pub mod data_dir;

@@ -58,6 +58,14 @@ pub fn password() -> Result<String, getrandom::Error> {
     random_hex(16)
 }
 
+/// Makes an id that nothing else has: 64 random bits.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn random_id() -> Result<String, getrandom::Error> {
+    random_hex(8)
+}
+
 fn random_hex(bytes: usize) -> Result<String, getrandom::Error> {
     let mut random = vec![0; bytes];
     getrandom::fill(&mut random)?;

@@ -1,5 +1,6 @@
 //! Tokens and fleet keys, made and revoked by somebody: each with its line in the audit log.
 
+use crate::cluster::notices::{self, Notice};
 use crate::db::Connection;
 use otaru_api::{FleetKey, NewFleetKey, NewToken, Token};
 use otaru_rollout::Time;
@@ -40,7 +41,7 @@ pub(crate) async fn revoke_token(app: &App, caller: &Caller, id: String) -> Resu
                 return Err(Problem::not_found(format_args!("good token {id}")));
             }
             audit::note(tx, &caller, "token.revoke", &format!("token/{id}"), &json!({}), now)?;
-            Ok(())
+            Ok(notices::write(tx, &Notice::Token(id.clone()))?)
         })
         .await?;
     app.tokens.forget(&token);
@@ -75,7 +76,9 @@ pub(crate) async fn revoke_fleet_key(app: &App, caller: &Caller, id: String) -> 
             return Err(Problem::not_found(format_args!("good fleet key {id}")));
         }
         audit::note(tx, &caller, "fleet-key.revoke", &format!("fleet-key/{id}"), &json!({}), now)?;
-        Ok(fleet_keys::devices(tx, &id)?)
+        let devices = fleet_keys::devices(tx, &id)?;
+        notices::write(tx, &Notice::Devices(devices.clone()))?;
+        Ok(devices)
     });
     app.connections.end_devices(devices.await?);
     Ok(())

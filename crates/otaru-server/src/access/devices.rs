@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{audit, fleet_keys, serials};
 use crate::app::Shared;
 use crate::caller::Caller;
+use crate::cluster::notices::{self, Notice};
 use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
 use crate::devices::bounds::{self, Bounds, NoRoom};
 use crate::devices::{edit, history, tags};
@@ -30,7 +31,10 @@ pub fn set_password(tx: &Connection, device: &DeviceId) -> Result<String, Proble
                WHERE id = ? AND retired_at IS NULL";
     match tx.execute(sql, params![hash, device.as_str()])? {
         0 => Err(Problem::not_found(format_args!("device {device}"))),
-        _ => Ok(password),
+        _ => {
+            notices::write(tx, &Notice::Devices(vec![device.to_string()]))?;
+            Ok(password)
+        }
     }
 }
 

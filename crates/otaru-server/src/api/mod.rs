@@ -6,6 +6,7 @@ pub mod events;
 pub mod for_devices;
 pub mod releases;
 pub mod rollouts;
+pub mod servers;
 pub mod tokens;
 
 use axum::Router;
@@ -57,6 +58,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(for_devices::router())
         .merge(releases::router())
         .merge(rollouts::router())
+        .merge(servers::router())
         .merge(tokens::router());
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", v1)
 }

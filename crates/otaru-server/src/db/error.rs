@@ -35,6 +35,9 @@ pub enum DbError {
     /// Somebody else changed a row between reading and writing it.
     #[error("it was changed meanwhile; try again")]
     Conflict,
+    /// Another server of the same database does this now.
+    #[error("another server has taken this over")]
+    NotHeld,
     /// The disk is full.
     #[error("the disk is full; make room and try again, nothing was lost")]
     Full,
@@ -65,6 +68,7 @@ impl DbError {
             Self::Full => Self::Full,
             Self::Conflict => Self::Conflict,
             Self::Closed => Self::Closed,
+            Self::NotHeld => Self::NotHeld,
             other => Self::Corrupt("transaction", other.to_string()),
         }
     }
@@ -92,6 +96,7 @@ impl From<DbError> for Problem {
                 "unavailable",
                 "the server cannot reach its database; try again in a moment",
             ),
+            DbError::NotHeld => Problem::conflict("another server has taken this over; try again"),
             DbError::Closed => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is shutting down")
             }

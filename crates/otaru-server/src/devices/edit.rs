@@ -1,6 +1,7 @@
 //! Changes that people make to devices. Each change is one transaction with its audit entry, and open rollouts hear of it; what is
 //! to be told of it then is given back.
 
+use crate::cluster::notices::{self, Notice};
 use crate::db::{Connection, params};
 use otaru_api::ChangeDevice;
 use otaru_rollout::{DeviceId, Time};
@@ -64,6 +65,7 @@ pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) ->
     let changes = device_retired(tx, device, now)?;
     history::note(tx, device, "retired", &json!({"by": caller.name}), now)?;
     audit::note(tx, caller, "device.retire", &format!("device/{device}"), &json!({}), now)?;
+    notices::write(tx, &Notice::Retired(device.to_string()))?;
     Ok(changes)
 }
 

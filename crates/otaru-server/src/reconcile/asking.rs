@@ -29,32 +29,55 @@ const EXPIRY: Duration = Duration::from_secs(60);
 /// Shortest time between two rounds.
 const ROUNDS: Duration = Duration::from_secs(60);
 
-/// Asks once now, and again each time when the broker is `back`, until the server ends.
+/// Devices that are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Those that were not heard.
+    Silent,
+    /// All: what some of them said may have been heard by a server that is gone, and taken in by none.
+    All,
+}
+
+/// Asks once now, and again each time when the broker is `back` or devices were another server's, until the server ends.
 pub async fn run(app: Shared, bus: impl Publish, back: &Notify) {
+    let mut taken_over = app.wake.shards.subscribe();
+    let mut scope = Scope::Silent;
     loop {
-        tokio::time::sleep(GRACE).await;
-        match ask_all(&app, &bus).await {
+        if scope == Scope::Silent {
+            tokio::time::sleep(GRACE).await;
+        }
+        match ask_all(&app, &bus, scope).await {
             Ok(0) => {}
-            Ok(asked) => tracing::info!(asked, "devices that were not heard are asked to report"),
+            Ok(asked) => tracing::info!(asked, "devices are asked to report"),
             Err(why) => tracing::warn!(%why, "devices cannot be asked to report"),
         }
-        tokio::time::sleep(ROUNDS).await;
-        back.notified().await;
+        let later = async {
+            tokio::time::sleep(ROUNDS).await;
+            back.notified().await;
+        };
+        scope = tokio::select! {
+            () = later => Scope::Silent,
+            _ = taken_over.changed() => Scope::All,
+        };
     }
 }
 
-/// Asks all that were not heard. Returns how many those are.
-async fn ask_all(app: &Shared, bus: &impl Publish) -> Result<usize, String> {
+/// Asks all of this server's in a scope. Returns how many those are.
+async fn ask_all(app: &Shared, bus: &impl Publish, scope: Scope) -> Result<usize, String> {
     let mut buf = [0; 64];
     let Some(request) = ReportRequest { spread: SPREAD }.emit_json(&mut buf) else { return Ok(0) };
     let (mut after, mut asked) = (String::new(), 0);
     loop {
         let from = after.clone();
-        let batch = app.db.read(move |tx| silent(tx, &from)).await.map_err(|error| error.to_string())?;
+        let batch = app.db.read(move |tx| next(tx, scope, &from)).await.map_err(|error| error.to_string())?;
         let Some(last) = batch.last() else { return Ok(asked) };
         after.clone_from(last);
+        let own: Vec<_> = batch.into_iter().filter(|id| app.holdings.has_device(id)).collect();
+        if own.is_empty() {
+            continue;
+        }
         let pause = tokio::time::sleep(Duration::from_secs(1));
-        asked += ask(app, bus, batch, request.as_bytes()).await;
+        asked += ask(app, bus, own, request.as_bytes()).await;
         pause.await;
     }
 }
@@ -82,10 +105,15 @@ async fn ask(app: &Shared, bus: &impl Publish, devices: Vec<String>, request: &[
     asked
 }
 
-/// Returns the next devices that are not there and number their reports.
-fn silent(tx: &Connection, after: &str) -> Result<Vec<String>, DbError> {
-    let sql = "SELECT id FROM devices WHERE id > ? AND retired_at IS NULL AND NOT reachable AND epochs <> ''
-               ORDER BY id LIMIT ?";
-    let rows = tx.prepare(sql);
-    rows.query_map(params![after, PER_SECOND], |row| row.get(0))?.collect::<Result<_, _>>()
+/// Returns the next devices in a scope that number their reports.
+fn next(tx: &Connection, scope: Scope, after: &str) -> Result<Vec<String>, DbError> {
+    let which = match scope {
+        Scope::Silent => "AND NOT reachable",
+        Scope::All => "",
+    };
+    let sql = format!(
+        "SELECT id FROM devices WHERE id > ? AND retired_at IS NULL {which} AND epochs <> '' ORDER BY id LIMIT ?"
+    );
+    let rows = tx.prepare(&sql);
+    rows.query_map(params![after, PER_SECOND], |row| row.get(0))?.collect()
 }

@@ -20,6 +20,9 @@ const GREETING: std::time::Duration = std::time::Duration::from_millis(1_500);
 /// After this long the broker has done with a connection whose last will it has told.
 const SETTLED: std::time::Duration = std::time::Duration::from_secs(3);
 
+/// Time for which messages of another server's devices are kept: longer than it takes to replace a server that is gone.
+const FOREIGN: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// The pause between two lines in the log about reports that were not taken in.
 const COMPLAINTS: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -45,6 +48,8 @@ pub struct Inbox(Arc<Inner>);
 
 struct Inner {
     mailbox: Mutex<Mailbox>,
+    /// The newest of devices that are another server's, for when they become this one's.
+    foreign: Mutex<Mailbox>,
     /// There is something new in it.
     filled: Notify,
     /// There is nothing in it any more.
@@ -59,10 +64,10 @@ struct Inner {
 impl Inbox {
     /// Opens it. `may_register` says whether a device that is not known may become so by reporting.
     pub fn open(app: Shared, may_register: bool) -> Self {
-        let (mailbox, arrivals) = (Mutex::default(), Arrivals::default());
+        let (mailbox, foreign, arrivals) = (Mutex::default(), Mutex::default(), Arrivals::default());
         let (filled, emptied) = (Notify::new(), Notify::new());
         let complained = Mutex::default();
-        Self(Arc::new(Inner { mailbox, filled, emptied, arrivals, complained, app, may_register }))
+        Self(Arc::new(Inner { mailbox, foreign, filled, emptied, arrivals, complained, app, may_register }))
     }
 
     /// Puts a message in; never waits.
@@ -76,6 +81,10 @@ impl Inbox {
 
     /// Takes in what is put in, until this is dropped.
     pub async fn run(&self) {
+        tokio::join!(self.work(), self.0.look_after_foreign());
+    }
+
+    async fn work(&self) {
         let workers = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let Ok(permit) = Arc::clone(&workers).acquire_owned().await else { return };
@@ -103,8 +112,31 @@ impl Inbox {
 
 impl Inner {
     fn put(&self, device: DeviceId, said: DeviceMessage, bytes: usize) {
+        if !self.app.holdings.has_device(device.as_str()) {
+            lock(&self.foreign).put(device, said, bytes, Instant::now());
+            return;
+        }
         self.lock().put(device, said, bytes, Instant::now());
         self.filled.notify_one();
+    }
+
+    /// Takes up what other servers' devices said when they become this one's; forgets it when those have had the time to take it in.
+    async fn look_after_foreign(&self) {
+        let mut taken_over = self.app.wake.shards.subscribe();
+        loop {
+            tokio::select! {
+                changed = taken_over.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(FOREIGN / 4) => {}
+            }
+            let own = {
+                let mut foreign = lock(&self.foreign);
+                if let Some(moment) = Instant::now().checked_sub(FOREIGN) {
+                    foreign.forget_before(moment);
+                }
+                foreign.take_of(|device| self.app.holdings.has_device(device.as_str()))
+            };
+            own.into_iter().for_each(|(device, said, bytes)| self.put(device, said, bytes));
+        }
     }
 
     async fn next(&self) -> (DeviceId, DeviceMessage) {
@@ -135,14 +167,16 @@ impl Inner {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Mailbox> {
-        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.mailbox)
     }
 
     async fn take(self: &Arc<Self>, device: &DeviceId, said: DeviceMessage) {
         let app = &self.app;
+        // It became another server's while it waited; that one heard it as well.
+        let Some(claim) = app.holdings.claim_device(device.as_str()) else { return };
         let taken = match said {
             DeviceMessage::Report { report, live } => {
-                ingest::take_report(app, device, *report, self.may_register, live).await
+                ingest::take_report_as(app, claim, device, *report, self.may_register, live).await
             }
             DeviceMessage::Presence { online: true, anew: true } => {
                 let turn = self.arrivals.expect(device.clone());
@@ -156,11 +190,11 @@ impl Inner {
             DeviceMessage::Presence { online, .. } => {
                 // Whoever waits to be greeted was sent something that may be lost.
                 let anew = self.arrivals.forget(device) && online;
-                ingest::take_presence(app, device, online, anew, self.may_register).await
+                ingest::take_presence_as(app, claim, device, online, anew, self.may_register).await
             }
         };
         match taken {
-            Ok(()) | Err(DbError::Closed) => {}
+            Ok(()) | Err(DbError::Closed | DbError::NotHeld) => {}
             // The device reports again; retained reports come again with the next connection.
             Err(error) if self.may_complain() => tracing::error!(%device, %error, "reports are not taken in"),
             Err(_) => {}
@@ -184,6 +218,10 @@ impl Inner {
             self.put(device, DeviceMessage::Presence { online: true, anew: false }, 0);
         }
     }
+}
+
+fn lock(mailbox: &Mutex<Mailbox>) -> std::sync::MutexGuard<'_, Mailbox> {
+    mailbox.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Devices that have just connected. Their first report follows at once and says what has become of what they were asked to do, so

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::epochs::Epochs;
 use super::restored;
 use crate::app::{App, Shared};
+use crate::cluster::holdings::Claim;
 use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::devices::bounds::{self, Entry, NoRoom};
 use crate::devices::recent::Last;
@@ -35,6 +36,21 @@ pub async fn take_report(
     may_register: bool,
     live: bool,
 ) -> Result<(), DbError> {
+    take_report_as(app, Claim::of_anybody(), device, report, may_register, live).await
+}
+
+/// The same on the strength of a lease.
+///
+/// # Errors
+/// [`DbError::NotHeld`] when another server has the device, and those of the database; the report is as if it had not come then.
+pub(super) async fn take_report_as(
+    app: &Shared,
+    claim: Claim,
+    device: &DeviceId,
+    report: Status<String>,
+    may_register: bool,
+    live: bool,
+) -> Result<(), DbError> {
     let (essence, progress, now) = (essence(&report), report.progress, app.clock.now());
     if let Some(known) = app.recent.known(device, essence, progress) {
         if known.moved {
@@ -46,6 +62,7 @@ pub async fn take_report(
     let (id, told_of) = (device.clone(), report.clone());
     let most = may_register.then_some(app.config.device_limits.devices);
     let taken = app.db.write(move |tx| {
+        claim.check(tx)?;
         let taken = match enter(tx, &id, most, now)? {
             Err(why) => return Ok(Err(why)),
             Ok(()) => take(tx, &id, &report, live, now)?,
@@ -252,9 +269,25 @@ pub async fn take_presence(
     anew: bool,
     may_register: bool,
 ) -> Result<(), DbError> {
+    take_presence_as(app, Claim::of_anybody(), device, online, anew, may_register).await
+}
+
+/// The same on the strength of a lease.
+///
+/// # Errors
+/// [`DbError::NotHeld`] when another server has the device, and those of the database.
+pub(super) async fn take_presence_as(
+    app: &Shared,
+    claim: Claim,
+    device: &DeviceId,
+    online: bool,
+    anew: bool,
+    may_register: bool,
+) -> Result<(), DbError> {
     let (id, now) = (device.clone(), app.clock.now());
     let most = (online && may_register).then_some(app.config.device_limits.devices);
     let taken = app.db.write(move |tx| {
+        claim.check(tx)?;
         if let Err(why) = enter(tx, &id, most, now)? {
             return Ok(Err(why));
         }

@@ -68,6 +68,7 @@ impl DeviceMessage {
 struct Waiting {
     said: DeviceMessage,
     bytes: usize,
+    since: Instant,
 }
 
 /// Rate at which a device's messages are taken in.
@@ -148,7 +149,7 @@ impl Mailbox {
             ) => DeviceMessage::Presence { online: true, anew: anew || before },
             (said, _) => said,
         };
-        slot.waiting.push_back(Waiting { said, bytes });
+        slot.waiting.push_back(Waiting { said, bytes, since: now });
         self.bytes += bytes;
         self.queue(device, now);
         self.sweep(now);
@@ -178,7 +179,7 @@ impl Mailbox {
             let Some(slot) = self.slots.get_mut(&device) else { continue };
             slot.queued = false;
             // What waited may have been replaced by what found no room.
-            let Some(Waiting { said, bytes }) = slot.waiting.pop_front() else { continue };
+            let Some(Waiting { said, bytes, .. }) = slot.waiting.pop_front() else { continue };
             slot.pace.fill(now);
             slot.pace.left = slot.pace.left.saturating_sub(1);
             slot.at_work = true;
@@ -201,6 +202,36 @@ impl Mailbox {
             0 => std::mem::take(&mut self.missed),
             _ => 0,
         }
+    }
+
+    /// Takes out what waits of these devices, in its order.
+    pub(super) fn take_of(
+        &mut self,
+        is_wanted: impl Fn(&DeviceId) -> bool,
+    ) -> Vec<(DeviceId, DeviceMessage, usize)> {
+        let mut taken = Vec::new();
+        for (device, slot) in self.slots.iter_mut().filter(|(device, _)| is_wanted(device)) {
+            for Waiting { said, bytes, .. } in slot.waiting.drain(..) {
+                self.bytes -= bytes;
+                taken.push((device.clone(), said, bytes - OVERHEAD));
+            }
+        }
+        taken
+    }
+
+    /// Forgets what has waited since before a moment, and devices of which nothing waits.
+    pub(super) fn forget_before(&mut self, moment: Instant) {
+        let bytes = &mut self.bytes;
+        self.slots.retain(|_, slot| {
+            slot.waiting.retain(|waiting| {
+                let stays = waiting.since >= moment;
+                *bytes -= if stays { 0 } else { waiting.bytes };
+                stays
+            });
+            !slot.waiting.is_empty()
+        });
+        self.ready.clear();
+        self.later.clear();
     }
 
     /// Forgets devices that say nothing and may say as much as any.

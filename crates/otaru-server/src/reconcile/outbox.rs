@@ -25,8 +25,8 @@ const BATCH: u32 = 1_000;
 const AT_ONCE: usize = 256;
 /// The first pause while the broker is away, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// Interval of looking for rows without being woken.
-const LOOK: Duration = Duration::from_secs(5);
+/// Interval of looking for rows without being woken; and where other servers write some, too.
+const LOOKS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(500));
 
 /// A way to the broker.
 pub trait Publish: Send + Sync {
@@ -58,7 +58,7 @@ pub async fn run(app: Shared, bus: impl Publish) {
         let wait = match send_all(&app, &bus).await {
             Ok(()) => {
                 pause = PAUSES.0;
-                LOOK
+                if app.holdings.id().is_some() { LOOKS.1 } else { LOOKS.0 }
             }
             Err(why) => {
                 if !app.stop.is_cancelled() {
@@ -175,7 +175,16 @@ async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
 }
 
 fn messages(tx: &Connection, app: &App, now: Time) -> Result<Vec<OutboxMessage>, DbError> {
-    let rows = tx.prepare("SELECT id, device, message FROM outbox ORDER BY id LIMIT ?");
+    // Rows are many only while nothing can be sent; those of other servers are skipped.
+    let own = match app.holdings.shards() {
+        None => String::from("TRUE"),
+        Some(shards) => {
+            let shards = shards.iter().map(|shard| shard.0.to_string()).collect::<Vec<_>>().join(", ");
+            format!("(shard IS NULL OR shard IN ({}))", if shards.is_empty() { "-1" } else { &shards })
+        }
+    };
+    let sql = format!("SELECT id, device, message FROM outbox WHERE {own} ORDER BY id LIMIT ?");
+    let rows = tx.prepare(&sql);
     let found = rows.query_map(params![BATCH], |row| {
         Ok((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<String>(2)?))
     })?;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::ingest;
 use crate::app::Shared;
+use crate::cluster::leases::{Leased, Task};
 use crate::db::{Connection, DbError, params};
 use crate::problem::Problem;
 use crate::releases::again::{self, When};
@@ -47,6 +48,11 @@ pub async fn run(app: Shared) {
     let (mut all_ticked, mut cleaned): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         let worked = async {
+            if !app.holdings.has_task(Task::Rollouts) {
+                // Whoever has it knows better by now.
+                memory = Memory::default();
+                return Ok(());
+            }
             pass(&app, &mut memory).await?;
             if all_ticked.is_none_or(|then| then.elapsed() >= EVERY_ACTIVE) {
                 tick_all(&app).await?;
@@ -60,6 +66,7 @@ pub async fn run(app: Shared) {
         };
         if let Err(error) = worked.await
             && !app.stop.is_cancelled()
+            && !matches!(error, DbError::NotHeld)
         {
             tracing::error!(%error, "rollouts cannot go on; trying again");
             tokio::time::sleep(PAUSE).await;
@@ -100,7 +107,12 @@ async fn write<T: Send + 'static>(
     work: impl Fn(&Connection, Time) -> Result<(T, Changes), DbError> + Send + 'static,
 ) -> Result<T, DbError> {
     let now = app.clock.now();
-    let (done, changes) = app.db.write(move |tx| work(tx, now)).await?;
+    let claim = app.holdings.claim(Leased::Task(Task::Rollouts)).ok_or(DbError::NotHeld)?;
+    let written = app.db.write(move |tx| {
+        claim.check(tx)?;
+        work(tx, now)
+    });
+    let (done, changes) = written.await?;
     changes.tell(app);
     Ok(done)
 }

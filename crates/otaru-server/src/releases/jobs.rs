@@ -15,10 +15,14 @@ use super::prune::prune;
 use super::register::{Stored, note_artifact, put_file};
 use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;
+use crate::cluster::leases::{Leased, Task};
 use crate::db::{Connection, DbError, params};
 
 /// Interval of searching the fleet for images that a release has no patch for.
 const CHECK: Duration = Duration::from_secs(60 * 60);
+
+/// Interval of looking for jobs that other servers asked for.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Why a job failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,17 +53,29 @@ pub async fn run(app: Shared, stop: CancellationToken) {
 }
 
 async fn work(app: &App) {
-    tell_failure(app.db.write(resume).await);
+    let mut had = false;
     let mut check = tokio::time::interval_at(Instant::now(), CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let now = app.clock.now();
-        while let Some(job) = tell_failure(app.db.write(move |tx| take(tx, now)).await).flatten() {
+        let has = app.holdings.has_task(Task::Jobs);
+        if has && !had {
+            tell_failure(app.db.write(resume).await);
+        }
+        had = has;
+        while let Some(job) = next(app).await {
             carry_out(app, &job).await;
         }
+        // Other servers ask for jobs, too.
+        let others = async {
+            match app.holdings.id() {
+                Some(_) => tokio::time::sleep(LOOK).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = app.wake.jobs.notified() => {}
-            _ = check.tick() => {
+            () = others => {}
+            _ = check.tick(), if has => {
                 if let Err(error) = prune(app).await {
                     tracing::error!(%error, "files that nothing refers to cannot be removed");
                 }
@@ -70,6 +86,17 @@ async fn work(app: &App) {
             }
         }
     }
+}
+
+/// Takes the next job, if this server does them.
+async fn next(app: &App) -> Option<Job> {
+    let claim = app.holdings.claim(Leased::Task(Task::Jobs))?;
+    let now = app.clock.now();
+    let taking = app.db.write(move |tx| match claim.holds(tx)? {
+        true => take(tx, now),
+        false => Ok(None),
+    });
+    tell_failure(taking.await).flatten()
 }
 
 /// Nobody waits for an answer here: a failure goes to the log, and the next bell is another chance.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{deployments, rows};
+use crate::cluster::Shard;
 use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::devices::{rows as device_rows, tags};
 use crate::releases::rows as releases;
@@ -319,10 +320,9 @@ impl<'tx> RolloutTransaction<'tx> {
     fn send(&mut self, device: &DeviceId, message: &Message) -> Result<i64, DbError> {
         let text =
             serde_json::to_string(message).map_err(|error| DbError::corrupt("outbox.message", error))?;
-        let sql = "INSERT INTO outbox (device, message, created_at) VALUES (?, ?, ?) RETURNING id";
-        let id = self
-            .tx
-            .query_row(sql, params![device.as_str(), text, self.now.0.cast_signed()], |row| row.get(0))?;
+        let sql = "INSERT INTO outbox (device, shard, message, created_at) VALUES (?, ?, ?, ?) RETURNING id";
+        let values = params![device.as_str(), Shard::of(device.as_str()).0, text, self.now.0.cast_signed()];
+        let id = self.tx.query_row(sql, values, |row| row.get(0))?;
         self.changes.outbox = true;
         Ok(id)
     }

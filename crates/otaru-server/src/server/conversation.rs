@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::publisher::MqttPublisher;
 use crate::app::{App, Shared};
+use crate::cluster::leases::Task;
 use crate::config::MqttConfig;
 use crate::home_assistant::entity::EntityTopics;
 use crate::home_assistant::run::HomeAssistant;
@@ -18,6 +19,9 @@ use otaru_broker::client::{BrokerError, BrokerUrl, Incoming, Message, Mqtt};
 const AGAIN: Duration = Duration::from_millis(500);
 /// The longest such pause, and how long a connection lasts that makes the next pause short again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Interval of looking whose turn it is to tell Home Assistant.
+const TURN: Duration = Duration::from_millis(500);
 
 /// Keeps a connection to the broker: hears what devices say, and lets the outbox speak.
 pub(super) async fn run(app: Shared, url: BrokerUrl) {
@@ -68,7 +72,15 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
     let publisher = mqtt.publisher();
     let telling = async {
         match &places {
-            Some(places) => home.run(app, places, &publisher).await,
+            Some(places) => loop {
+                while !app.holdings.has_task(Task::HomeAssistant) {
+                    tokio::time::sleep(TURN).await;
+                }
+                tokio::select! {
+                    () = home.run(app, places, &publisher) => break,
+                    () = another_has_it(app) => {}
+                }
+            },
             None => std::future::pending().await,
         }
     };
@@ -85,7 +97,7 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
             incoming = mqtt.next() => match incoming {
                 // Reports do not come this way but to their own sink; see `listen_to_devices`.
                 Incoming::Message(message) => {
-                    if let Some(places) = &places {
+                    if let Some(places) = &places && app.holdings.has_task(Task::HomeAssistant) {
                         home.take(app, places, &message.topic, &message.payload).await;
                     }
                 }
@@ -103,6 +115,13 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
                 listen_to_devices(app, &mqtt, inbox).await?;
             }
         }
+    }
+}
+
+/// Resolves when another server tells Home Assistant.
+async fn another_has_it(app: &App) {
+    while app.holdings.has_task(Task::HomeAssistant) {
+        tokio::time::sleep(TURN).await;
     }
 }
 

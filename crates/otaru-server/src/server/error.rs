@@ -19,6 +19,21 @@ pub enum StartError {
     /// The database cannot be used.
     #[error("cannot open the database: {0}")]
     Database(#[from] DbError),
+    /// Another server of the same database has devices at another broker.
+    #[error(
+        "the server at {name} shares this database and has another broker ({theirs}; here it is {ours}), so devices would hear one of them only; give all servers the same --mqtt, or stop that one"
+    )]
+    OtherBroker {
+        /// Address of the other server.
+        name: String,
+        /// Its broker.
+        theirs: String,
+        /// The broker of this one.
+        ours: String,
+    },
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
     /// The artifacts cannot be used.
     #[error("cannot open the firmware store: {0}")]
     Artifacts(#[from] ArtifactError),

@@ -6,6 +6,7 @@
 //! | `doorkeeper` | who may come to the embedded broker |
 //! | `cas` | the warning that a CA is about to end which devices depend on |
 //! | `expiry` | the end of who is connected with a token that has expired |
+//! | `member`, `hearsay` | its place among servers that share a database, and what they tell each other |
 //! | `conversation` | the server's own connection to the broker |
 //! | `publisher` | messages of the outbox on their way to the broker |
 //! | `listen` | addresses, bound or told why not |
@@ -19,7 +20,9 @@ mod conversation;
 mod doorkeeper;
 mod error;
 mod expiry;
+mod hearsay;
 mod listen;
+mod member;
 mod metrics;
 mod mount;
 mod publisher;
@@ -42,13 +45,14 @@ use crate::address::{DeviceBases, Listening};
 use crate::app::{App, Parts, Shared};
 use crate::artifacts::{Artifacts, DEFAULT_CACHE};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::cluster::Holdings;
+use crate::config::{Config, MqttConfig};
 use crate::data_dir::DataDir;
 use crate::db::{Db, DbError, Location};
 use crate::mqtt::{EmbeddedBroker, Entrance};
 use crate::reconcile::{ingest, work};
 use crate::releases::{Keys, jobs};
-use crate::{address, http};
+use crate::{address, http, secret};
 use otaru_broker::client::BrokerUrl;
 
 /// Longest time for tasks to end.
@@ -118,9 +122,18 @@ impl Server {
             public_base,
             keys,
             clock,
+            holdings: holdings(&config)?,
             config,
         }));
-        ingest::all_gone(&app).await?;
+        let me = member::of(&app);
+        let notice = match &me {
+            Some(me) => member::join(&app, me, &data).await?,
+            None => 0,
+        };
+        // Others may have heard them.
+        if me.is_none() || matches!(app.config.mqtt, MqttConfig::Embedded { .. }) {
+            ingest::all_gone(&app).await?;
+        }
         let (mut broker, mqtt) = broker::start(&app).await?;
         let mqtts = match (&mut broker, &tls) {
             (Some(broker), Some(tls)) => Some(broker::listen_over_tls(&app, broker, tls).await?),
@@ -145,6 +158,11 @@ impl Server {
         if let Some(listener) = metrics_listener {
             let router = metrics::router(app.clone());
             tasks.spawn(http::serve(listener, router, rules(&app), app.stop.clone()));
+        }
+        if let Some(me) = me {
+            tasks.spawn(member::run(app.clone(), me));
+            tasks.spawn(hearsay::listen(app.clone(), notice));
+            tasks.spawn(hearsay::tell(app.clone()));
         }
         tasks.spawn(conversation::run(app.clone(), mqtt.clone()));
         tasks.spawn(expiry::run(app.clone()));
@@ -270,6 +288,14 @@ impl Server {
         if ended.await.is_err() {
             tracing::warn!("some tasks did not end in time");
         }
+    }
+}
+
+/// Returns what of the fleet is this server's: everything, unless others may share its database.
+fn holdings(config: &Config) -> Result<Holdings, StartError> {
+    match &config.database {
+        None => Ok(Holdings::everything()),
+        Some(_) => Ok(Holdings::member(secret::random_id().map_err(StartError::Random)?)),
     }
 }
 

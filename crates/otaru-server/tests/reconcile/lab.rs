@@ -15,6 +15,7 @@ use otaru_server::app::{App, Parts, Shared};
 use otaru_server::artifacts::Artifacts;
 use otaru_server::caller::Caller;
 use otaru_server::clock::Clock;
+use otaru_server::cluster::Holdings;
 use otaru_server::config::{Config, MqttConfig};
 use otaru_server::db::{Db, DbError, Location};
 use otaru_server::http::Limits;
@@ -98,6 +99,7 @@ fn open(dir: &TempDir, database: &Database, now: &Arc<AtomicU64>) -> Shared {
         db: Db::open(Location::parse(database.location(), Trust::default()).unwrap()).unwrap(),
         artifacts: Artifacts::open(&dir.path().join("artifacts"), 1 << 20).unwrap(),
         keys: Keys::default(),
+        holdings: Holdings::everything(),
         clock: Clock::new(move || Time(clock.load(Ordering::Relaxed))),
         public_base: "http://server".into(),
         device_bases: DeviceBases::new("http://server", Listening { http: None, https: None }),

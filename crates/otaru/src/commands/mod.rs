@@ -18,6 +18,7 @@ pub(crate) mod release;
 pub(crate) mod resign;
 pub(crate) mod rollout;
 pub(crate) mod serve;
+pub(crate) mod servers;
 pub(crate) mod shell;
 pub(crate) mod sim;
 pub(crate) mod token;

@@ -8,7 +8,7 @@ use crate::db::value::{Flow, FromValue as _, Value};
 const FIRST: i64 = 11;
 
 /// Each step brings the schema to the next number; what was released is never changed. A step fits the program before it.
-const STEPS: &[&str] = &[include_str!("schema.sql")];
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("cluster.sql")];
 
 /// Number of the lock that is held while steps run: "schema" in ASCII.
 const LOCK: i64 = 0x7363_6865_6d61;

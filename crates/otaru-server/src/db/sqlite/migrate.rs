@@ -17,6 +17,7 @@ const STEPS: &[&str] = &[
     include_str!("came_with.sql"),
     include_str!("certificates.sql"),
     include_str!("columns.sql"),
+    include_str!("shards.sql"),
 ];
 
 /// The steps that are missing.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::address::{DeviceBases, Listening};
+use crate::cluster::Holdings;
 
 pub(super) fn key() -> SecretKey {
     SecretKey::from_seed(&[7; 32])
@@ -33,6 +34,7 @@ pub(super) fn open(folder: &Path, keys: Keys) -> Shared {
         db: Db::open(&folder.join("otaru.db")).unwrap(),
         artifacts: Artifacts::open(&folder.join("artifacts"), DEFAULT_CACHE).unwrap(),
         keys,
+        holdings: Holdings::everything(),
         clock: Clock::new(|| Time(1_000)),
         public_base: "http://localhost".into(),
         device_bases: DeviceBases::new("http://localhost", Listening { http: None, https: None }),

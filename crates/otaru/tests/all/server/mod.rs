@@ -5,6 +5,7 @@ mod alike;
 mod backup;
 mod behind_proxies;
 mod chaos;
+mod cluster;
 mod first_token;
 pub(crate) mod fleet;
 mod home_assistant;

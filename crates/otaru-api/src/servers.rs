@@ -1,0 +1,37 @@
+//! Servers that share a database.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// A server, as those that share its database see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ServerMember {
+    /// Id, anew with each start.
+    pub id: String,
+    /// Beginning of its URLs.
+    pub name: String,
+    /// The broker that it uses.
+    pub broker: String,
+    /// Version of the program.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it was last heard, by the database's clock.
+    pub seen_at: Timestamp,
+    /// Number of the fleet's 256 shards whose devices are its own.
+    pub shards: u16,
+    /// What it does for all: `rollouts`, `jobs`, `home assistant`.
+    pub tasks: Vec<String>,
+    /// Whether it is the one that answers.
+    pub answers: bool,
+}
+
+/// The servers that are there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Servers {
+    /// By name.
+    pub items: Vec<ServerMember>,
+}

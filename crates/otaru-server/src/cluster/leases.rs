@@ -1,0 +1,221 @@
+//! Leases, as the database has them: a shard or a task, the server that holds it, a number that each taking raises, and an end.
+
+use super::shard::Shard;
+use crate::db::{Connection, DbError, Dialect, OptionalExtension as _, params};
+
+/// Time from a renewal to the end of a lease, in milliseconds: a server that is gone is replaced within it and one
+/// [round](super::member). It is longer than a transaction of another server can hold everybody up.
+pub const TERM: i64 = 8_000;
+
+/// Work that one server does for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Task {
+    /// Rollouts: scans, starts, moments that have come.
+    Rollouts,
+    /// Release files and patches.
+    Jobs,
+    /// Home Assistant's view of devices.
+    HomeAssistant,
+}
+
+impl Task {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Rollouts, Self::Jobs, Self::HomeAssistant];
+
+    /// Returns its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rollouts => "rollouts",
+            Self::Jobs => "jobs",
+            Self::HomeAssistant => "home assistant",
+        }
+    }
+}
+
+/// What a lease is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Leased {
+    /// Devices.
+    Shard(Shard),
+    /// Work.
+    Task(Task),
+}
+
+impl Leased {
+    /// Returns the key of its row: shards are 0 to 255, tasks follow.
+    fn key(self) -> i64 {
+        match self {
+            Self::Shard(shard) => i64::from(shard.0),
+            Self::Task(task) => 256 + task as i64,
+        }
+    }
+
+    fn of_key(key: i64) -> Option<Self> {
+        match u8::try_from(key) {
+            Ok(shard) => Some(Self::Shard(Shard(shard))),
+            Err(_) => Task::ALL.into_iter().map(Self::Task).find(|task| task.key() == key),
+        }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        Shard::all().map(Self::Shard).chain(Task::ALL.map(Self::Task))
+    }
+}
+
+/// A lease that a server holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// What it is for.
+    pub what: Leased,
+    /// How many times it was taken: who holds an older number holds nothing.
+    pub number: i64,
+}
+
+/// A server, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its id: random, of this start.
+    pub id: String,
+    /// Its name: of its machine, and its address.
+    pub name: String,
+    /// Where its broker is, or that it has its own.
+    pub broker: String,
+    /// Its version.
+    pub version: String,
+    /// When it started, by the database's clock, in milliseconds.
+    pub started_at: i64,
+    /// When it was last heard.
+    pub seen_at: i64,
+    /// Number of its shards.
+    pub shards: i64,
+    /// Its tasks.
+    pub tasks: Vec<Task>,
+}
+
+/// Returns the database's time, in milliseconds since 1970, as it is now and not when the transaction began.
+pub fn now(tx: &Connection) -> Result<i64, DbError> {
+    let sql = match tx.dialect() {
+        Dialect::Sqlite => "SELECT CAST(unixepoch('now', 'subsec') * 1000 AS INTEGER)",
+        Dialect::Postgres => "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+    };
+    tx.query_row(sql, (), |row| row.get(0))
+}
+
+/// Makes this server known, or notes that it is there still.
+pub fn be_seen(tx: &Connection, me: &Member, now: i64) -> Result<(), DbError> {
+    tx.execute(
+        "INSERT INTO servers (id, name, broker, version, started_at, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)
+         ON CONFLICT (id) DO UPDATE SET seen_at = ?5",
+        params![me.id, me.name, me.broker, me.version, now],
+    )?;
+    // Those that ended without saying so.
+    tx.execute("DELETE FROM servers WHERE seen_at < ?", [now - 24 * 3_600_000])?;
+    Ok(())
+}
+
+/// Returns the servers that are there.
+fn alive(tx: &Connection, now: i64) -> Result<Vec<String>, DbError> {
+    let alive = tx.prepare("SELECT id FROM servers WHERE seen_at > ? ORDER BY id");
+    alive.query_map([now - TERM], |row| row.get(0))?.collect()
+}
+
+/// Renews the leases of a server, takes what is nobody's, and gives back what is more than its part.
+pub fn renew(tx: &Connection, me: &str, now: i64) -> Result<Vec<Lease>, DbError> {
+    make_rows(tx)?;
+    tx.execute("UPDATE leases SET until = ? WHERE server = ?", params![now + TERM, me])?;
+    let alive = alive(tx, now)?;
+    let servers = alive.len().max(1);
+    balance(tx, me, now, usize::from(super::shard::SHARDS).div_ceil(servers), "what < 256")?;
+    balance(tx, me, now, Task::ALL.len().div_ceil(servers), "what >= 256")?;
+    held(tx, me)
+}
+
+/// Makes the rows of what has none yet, as in a database that no server has used.
+fn make_rows(tx: &Connection) -> Result<(), DbError> {
+    let have: i64 = tx.query_row("SELECT count(*) FROM leases", (), |row| row.get(0))?;
+    if usize::try_from(have).is_ok_and(|have| have == Leased::all().count()) {
+        return Ok(());
+    }
+    let make = tx.prepare("INSERT INTO leases (what) VALUES (?) ON CONFLICT DO NOTHING");
+    Leased::all().try_for_each(|leased| make.execute([leased.key()]).map(drop))
+}
+
+/// Brings the number of leases of a kind to a server's part of them.
+fn balance(tx: &Connection, me: &str, now: i64, part: usize, kind: &str) -> Result<(), DbError> {
+    let sql = format!("SELECT count(*) FROM leases WHERE server = ? AND {kind}");
+    let has: i64 = tx.query_row(&sql, [me], |row| row.get(0))?;
+    let part = i64::try_from(part).unwrap_or(i64::MAX);
+    let pick = |which: &str, order: &str| {
+        format!("SELECT what FROM leases WHERE {which} AND {kind} ORDER BY what {order} LIMIT ?")
+    };
+    if has > part {
+        let sql = format!(
+            "UPDATE leases SET server = NULL, until = 0 WHERE what IN ({})",
+            pick("server = ?", "DESC")
+        );
+        tx.execute(&sql, params![me, has - part])?;
+    } else {
+        let free = pick("(server IS NULL OR until <= ?)", "ASC");
+        let sql =
+            format!("UPDATE leases SET server = ?, until = ?, number = number + 1 WHERE what IN ({free})");
+        tx.execute(&sql, params![me, now + TERM, now, part - has])?;
+    }
+    Ok(())
+}
+
+fn held(tx: &Connection, me: &str) -> Result<Vec<Lease>, DbError> {
+    let held = tx.prepare("SELECT what, number FROM leases WHERE server = ?");
+    let rows = held.query_map([me], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(key, number)| Some(Lease { what: Leased::of_key(key)?, number }))
+        .collect())
+}
+
+/// Gives everything back that a server holds, and says that it is gone.
+pub fn leave(tx: &Connection, me: &str) -> Result<(), DbError> {
+    tx.execute("UPDATE leases SET server = NULL, until = 0 WHERE server = ?", [me])?;
+    tx.execute("DELETE FROM servers WHERE id = ?", [me])?;
+    Ok(())
+}
+
+/// Whether a lease is this server's still. Until the transaction ends nobody takes it.
+pub fn is_held(tx: &Connection, me: &str, lease: Lease) -> Result<bool, DbError> {
+    let sql = "SELECT 1 FROM leases WHERE what = ? AND server = ? AND number = ?";
+    tx.prepare(sql).exists(params![lease.what.key(), me, lease.number])
+}
+
+/// Returns the broker of a server that is there, other than this one, that does not use the same one.
+pub fn other_broker(tx: &Connection, me: &Member, now: i64) -> Result<Option<(String, String)>, DbError> {
+    let sql = "SELECT name, broker FROM servers WHERE id <> ? AND broker <> ? AND seen_at > ? ORDER BY name LIMIT 1";
+    tx.query_row(sql, params![me.id, me.broker, now - TERM], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+}
+
+/// Lists the servers that are there, and what each holds.
+pub fn members(tx: &Connection) -> Result<Vec<Member>, DbError> {
+    let now = now(tx)?;
+    let sql = "SELECT s.id, s.name, s.broker, s.version, s.started_at, s.seen_at,
+                      (SELECT count(*) FROM leases l WHERE l.server = s.id AND l.what < 256)
+               FROM servers s WHERE s.seen_at > ? ORDER BY s.name, s.id";
+    let rows = tx.prepare(sql).query_map([now - TERM], |row| {
+        Ok(Member {
+            id: row.get(0)?,
+            name: row.get(1)?,
+            broker: row.get(2)?,
+            version: row.get(3)?,
+            started_at: row.get(4)?,
+            seen_at: row.get(5)?,
+            shards: row.get(6)?,
+            tasks: Vec::new(),
+        })
+    })?;
+    let mut members = rows.collect::<Result<Vec<_>, _>>()?;
+    for member in &mut members {
+        let tasks = held(tx, &member.id)?.into_iter().filter_map(|lease| match lease.what {
+            Leased::Task(task) => Some(task),
+            Leased::Shard(_) => None,
+        });
+        member.tasks = tasks.collect();
+    }
+    Ok(members)
+}

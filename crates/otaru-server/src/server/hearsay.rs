@@ -1,0 +1,139 @@
+//! What other servers of the same database tell, and what this one tells them: ends of credentials, and changes for those who watch.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use otaru_api::Event;
+use otaru_rollout::{DeviceId, RolloutId};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::app::Shared;
+use crate::cluster::notices::{self, Notice};
+use crate::db::{Connection, DbError};
+use crate::devices::rows as devices;
+use crate::rollouts::rows as rollouts;
+
+/// Interval of reading: an end counts on every server within a second.
+const READ: Duration = Duration::from_millis(400);
+/// Interval at which changes are told, all in one notice.
+const TELL: Duration = Duration::from_millis(500);
+/// Devices in one notice; the others are in the next.
+const MOST: usize = 1_000;
+/// Devices that wait to be told; more are told when they change again.
+const WAITING: usize = 100_000;
+
+/// Reads what others tell, from this notice on, until the server ends.
+pub(super) async fn listen(app: Shared, mut last: i64) {
+    let Some(me) = app.holdings.id().map(str::to_owned) else { return };
+    loop {
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            () = tokio::time::sleep(READ) => {}
+        }
+        // While the database does not answer, nobody can tell anything.
+        let Ok(new) = app.db.read(move |tx| notices::after(tx, last)).await else { continue };
+        for (id, notice) in new {
+            last = id;
+            match notice {
+                Some(notice) => follow(&app, &me, notice).await,
+                None => tracing::debug!(id, "a notice that this version does not know"),
+            }
+        }
+    }
+}
+
+/// What this server has done already is done once more: that changes nothing.
+async fn follow(app: &Shared, me: &str, notice: Notice) {
+    match notice {
+        Notice::Token(id) => {
+            app.tokens.forget(&id);
+            app.connections.end_token(&id);
+        }
+        Notice::Devices(devices) => app.connections.end_devices(devices),
+        Notice::Retired(device) => {
+            app.recent.forget(&DeviceId::from(device.as_str()));
+            app.connections.retire(&app.config.base, &device);
+        }
+        Notice::Changed { by, .. } if by == me => {}
+        Notice::Changed { devices, rollouts, .. } => {
+            let told = app.db.read(move |tx| events(tx, &devices, &rollouts)).await;
+            told.unwrap_or_default().into_iter().for_each(|event| app.events.retell(event));
+        }
+    }
+}
+
+/// Returns what there is to say of devices and rollouts that another server changed.
+fn events(tx: &Connection, changed: &[String], phases: &[u64]) -> Result<Vec<Event>, DbError> {
+    let mut events = Vec::new();
+    for id in phases {
+        if let Some(kept) = rollouts::get(tx, RolloutId(*id))? {
+            events.push(Event::Rollout { id: *id, phase: kept.rollout.phase().as_str().to_owned() });
+        }
+    }
+    for id in changed {
+        if let Some(device) = devices::get(tx, &DeviceId::from(id.as_str()))? {
+            let (id, state, version, reachable) = (device.id, device.state, device.version, device.reachable);
+            events.push(Event::Device { id, state, version, reachable, progress: None, next_trial: None });
+        }
+    }
+    Ok(events)
+}
+
+/// Tells others what changed here, until the server ends.
+pub(super) async fn tell(app: Shared) {
+    let Some(me) = app.holdings.id().map(str::to_owned) else { return };
+    let (mut own, mut waiting) = (app.events.listen_to_own(), Waiting::default());
+    let mut next = tokio::time::interval(TELL);
+    next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = app.stop.cancelled() => return,
+            event = own.recv() => match event {
+                Ok(event) => waiting.note(event),
+                // Devices that changed so often change again.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            _ = next.tick() => {
+                let Some(notice) = waiting.next(&me) else { continue };
+                // Lost, a page is older than it could be until the next.
+                let written = app.db.write(move |tx| notices::write(tx, &notice));
+                if let Err(error) = written.await {
+                    tracing::debug!(%error, "changes are not told to other servers");
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    devices: BTreeSet<String>,
+    rollouts: BTreeSet<u64>,
+}
+
+impl Waiting {
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Device { id, .. } | Event::Deployment { device: id, .. }
+                if self.devices.len() < WAITING =>
+            {
+                self.devices.insert(id);
+            }
+            Event::Rollout { id, .. } => {
+                self.rollouts.insert(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes what fits one notice.
+    fn next(&mut self, me: &str) -> Option<Notice> {
+        if self.devices.is_empty() && self.rollouts.is_empty() {
+            return None;
+        }
+        let devices: Vec<String> = (0..MOST).map_while(|_| self.devices.pop_first()).collect();
+        let rollouts = std::mem::take(&mut self.rollouts).into_iter().collect();
+        Some(Notice::Changed { by: me.to_owned(), devices, rollouts })
+    }
+}

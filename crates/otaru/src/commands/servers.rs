@@ -1,0 +1,44 @@
+//! `otaru servers`: servers that share a database, and what each does.
+
+use otaru_api::{Answer, ServerMember, Servers};
+
+use crate::client::args::ServerArgs;
+use crate::moment::ago;
+use crate::output::{Outcome, Output};
+use crate::ui;
+use crate::ui::grid::{grid, width};
+
+/// List the servers that share the database, with the shards and tasks of each
+#[derive(clap::Args)]
+#[command(after_help = "\
+A fleet is cut into 256 shards by a hash of each device's id. Each server takes in what its own shards' devices
+report, and sends what they are to be told. `rollouts`, `jobs` (release files and patches) and `home assistant` are
+done by one server for all. What a server held that is gone is another's within ten seconds.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
+    let found: Answer<Servers> = args.server.client()?.get("/servers").await?;
+    if output.json {
+        ui::line(&found.json.to_string());
+        return Ok(Outcome::Good);
+    }
+    let heads = ["SERVER", "SHARDS", "TASKS", "VERSION", "STARTED", "BROKER"];
+    let rows = found.value.items.iter().map(row).collect();
+    grid(heads, rows, width()).iter().for_each(|line| ui::line(line));
+    Ok(Outcome::Good)
+}
+
+fn row(server: &ServerMember) -> [String; 6] {
+    let mark = if server.answers { " (this one)" } else { "" };
+    [
+        format!("{}{mark}", ui::clean(&server.name)),
+        server.shards.to_string(),
+        if server.tasks.is_empty() { "-".to_owned() } else { ui::clean(&server.tasks.join(", ")) },
+        ui::clean(&server.version),
+        ago(server.started_at),
+        ui::clean(&server.broker),
+    ]
+}
