@@ -17,6 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::data_dir::{DataDir, DataDirError, artifacts_in, create_private, database_in};
 
+/// Key in the table `meta` of the place of artifacts, where that is not the data folder.
+pub(crate) const ARTIFACTS_AT: &str = "artifacts_at";
 /// The database's name in a backup.
 const DATABASE: &str = "otaru.db";
 /// Prefix of the artifacts' names there.

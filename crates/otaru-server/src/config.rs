@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::artifacts::s3::S3Config;
 use crate::devices::bounds::Bounds;
 use crate::http::Limits;
 use crate::releases::UploadLimits;
@@ -15,6 +16,8 @@ use otaru_broker::client::BrokerUrl;
 pub struct Config {
     /// The folder it keeps everything in. One server at a time.
     pub data: PathBuf,
+    /// The store of firmware.
+    pub artifacts: ArtifactsConfig,
     /// Address of the API and of downloads, in plain HTTP.
     pub http: SocketAddr,
     /// TLS, if it is spoken.
@@ -48,6 +51,18 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The prefix under which Home Assistant looks for devices, if they shall appear there.
     pub home_assistant: Option<String>,
+}
+
+/// The store of firmware of a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ArtifactsConfig {
+    /// A folder in the data folder.
+    #[default]
+    Own,
+    /// Another folder.
+    Folder(PathBuf),
+    /// A bucket, with copies of its files in the data folder.
+    S3(Box<S3Config>),
 }
 
 /// The broker of a server.

@@ -70,6 +70,11 @@ impl DataDir {
         database_in(&self.path)
     }
 
+    /// The folder of copies of artifacts that are in a bucket.
+    pub fn copies(&self) -> PathBuf {
+        self.path.join("copies")
+    }
+
     /// The folder of artifacts.
     pub fn artifacts(&self) -> PathBuf {
         artifacts_in(&self.path)

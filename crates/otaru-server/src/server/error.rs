@@ -22,6 +22,17 @@ pub enum StartError {
     /// The artifacts cannot be used.
     #[error("cannot open the firmware store: {0}")]
     Artifacts(#[from] ArtifactError),
+    /// The firmware is elsewhere.
+    #[error(
+        "the firmware of this database is at {was}, and {now} does not have it; give --artifacts as before, or copy the files first: \
+         their names are the same in a folder and in a bucket"
+    )]
+    ArtifactsElsewhere {
+        /// The store of the last start.
+        was: String,
+        /// The store of this one.
+        now: String,
+    },
     /// The first token cannot be made.
     #[error("the first token was not made: {0}")]
     FirstToken(#[from] NewTokenError),

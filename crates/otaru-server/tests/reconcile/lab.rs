@@ -88,6 +88,7 @@ fn open(dir: &TempDir, now: &Arc<AtomicU64>) -> Shared {
             upload_limits: UploadLimits::default(),
             http_limits: Limits::default(),
             metrics: None,
+            artifacts: Default::default(),
             home_assistant: None,
         },
         db: Db::open(&dir.path().join("otaru.db")).unwrap(),
