@@ -196,6 +196,15 @@ impl Artifacts {
         self.store.is_near(digest)
     }
 
+    /// Counts the files that are fetched, or wait for it.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        match &self.store {
+            Store::Folder(_) => 0,
+            Store::Bucket(mirror) => mirror.waiting(),
+        }
+    }
+
     /// Looks whether the store outside of this machine is there, if there is one.
     ///
     /// # Errors

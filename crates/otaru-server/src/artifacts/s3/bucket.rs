@@ -23,9 +23,8 @@ use super::super::key::{digest_of, key};
 use super::config::{Patience, S3Config};
 use super::failure::BucketError;
 use super::http::Service;
+use super::limits::LARGEST;
 
-/// Bytes of the largest object that is read: a release file of the largest flash, with patches.
-pub(super) const LARGEST: u64 = 64 << 20;
 /// Bytes of a part; what is longer is put in several. Less than 5 MiB is refused by S3.
 const PART: usize = 8 << 20;
 /// Bytes of the pieces that a part is sent in, by which it is known to move.

@@ -9,8 +9,6 @@ use otaru_tls::Trust;
 
 /// Default bytes of the copies near at hand.
 pub const DEFAULT_COPIES: u64 = 4 << 30;
-/// Least bytes of them: each fetch that may be under way has room for the largest file.
-pub const LEAST_COPIES: u64 = super::mirror::FETCHES as u64 * super::bucket::LARGEST;
 
 /// A bucket, and the beginning of all names in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +34,7 @@ impl FromStr for S3Place {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let rest = text.strip_prefix("s3://").ok_or("it is s3://BUCKET[/PREFIX]")?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+        let prefix = prefix.strip_suffix('/').filter(|prefix| !prefix.is_empty()).unwrap_or(prefix);
         let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
         let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         let bytes = bucket.as_bytes();

@@ -6,6 +6,9 @@ use std::error::Error as StdError;
 use object_store::Error;
 use object_store::client::{HttpError, HttpErrorKind};
 
+/// Words for a bucket that is not where it was asked for.
+const ELSEWHERE: &str =
+    "the bucket is in another region, or at another address; correct --s3-region or --s3-endpoint";
 /// Longest code of an error that is told.
 const LONGEST_CODE: usize = 64;
 
@@ -53,10 +56,16 @@ impl BucketError {
             Error::NotFound { .. } => Self::Missing,
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Self::Refused(refusal(code)),
             _ => match (status(&text), code) {
-                (_, Some("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException"))
-                | (Some(300..=399), _) => {
-                    Self::Refused("the bucket is in another region, or at another address; correct --s3-region or --s3-endpoint".into())
-                }
+                (
+                    _,
+                    Some(
+                        "AuthorizationHeaderMalformed"
+                        | "PermanentRedirect"
+                        | "IllegalLocationConstraintException",
+                    ),
+                )
+                | (Some(300..=399), _) => Self::Refused(ELSEWHERE.into()),
+                _ if text.contains("redirect without LOCATION") => Self::Refused(ELSEWHERE.into()),
                 (_, Some("ExpiredToken" | "InvalidToken")) => Self::Refused(refusal(code)),
                 (Some(status), Some(code)) => Self::Away(format!("it answered {status} {code}")),
                 (Some(status), None) => Self::Away(format!("it answered {status}")),

@@ -22,9 +22,8 @@ use super::bucket::{Bucket, Object};
 use super::config::{Patience, S3Config};
 use super::failure::BucketError;
 use super::index::Index;
+use super::limits::FETCHES;
 
-/// Files that are fetched at the same time.
-pub(super) const FETCHES: usize = 4;
 /// Files that are being fetched, wait for that, or were not to be had just now.
 const MOST: usize = 256;
 
@@ -152,6 +151,12 @@ impl Mirror {
             true => self.bucket.link(digest, method).await.map(Some),
             false => Ok(None),
         }
+    }
+
+    /// Counts the files that are fetched, wait for it, or were not to be had just now.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.fetches.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Waits for a copy, for a while; whoever asks first has it fetched.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | where the bucket is, and with which credentials | `config` |
 //! | the bucket, and the copies near at hand | `mirror` |
+//! | how much is read from it | `limits` |
 //! | which copies there are, and which one goes first | `index` |
 //! | requests to the bucket | `bucket` |
 //! | HTTP below them, with its bounds | `http` |
@@ -17,12 +18,14 @@ mod config;
 mod failure;
 mod http;
 mod index;
+mod limits;
 mod mirror;
 #[cfg(test)]
 pub(crate) mod stand_in;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Credentials, DEFAULT_COPIES, LEAST_COPIES, Patience, S3Config, S3Place};
+pub use config::{Credentials, DEFAULT_COPIES, Patience, S3Config, S3Place};
 pub use failure::BucketError;
+pub use limits::LEAST_COPIES;
 pub(super) use mirror::Mirror;

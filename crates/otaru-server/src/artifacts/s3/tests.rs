@@ -7,7 +7,7 @@ use bytes::Bytes;
 use otaru_format::digest::Digest;
 
 use super::stand_in::{Fault, SECRET, StandIn, TOKEN, config};
-use super::{BucketError, S3Config};
+use super::{BucketError, Patience, S3Config};
 use crate::artifacts::{ArtifactError, Artifacts, Content};
 
 /// A store with its copies, and nothing in memory.
@@ -90,7 +90,9 @@ async fn what_many_want_is_fetched_once() {
 #[tokio::test]
 async fn a_large_file_goes_in_parts() {
     let bucket = StandIn::start().await;
-    let near = Near::open(&bucket.config()).await;
+    // What is large takes its time in a busy test.
+    let patience = Patience { stall: Duration::from_secs(20), ..bucket.config().patience };
+    let near = Near::open(&S3Config { patience, ..bucket.config() }).await;
     let large = bytes(3, (20 << 20) + 1);
     let digest = near.artifacts.put(large.clone()).await.unwrap();
     assert_eq!((bucket.asked("PUT"), bucket.asked("POST"), bucket.begun()), (3, 2, 0));
@@ -134,8 +136,8 @@ async fn parts_of_what_cannot_be_put_whole_are_removed() {
     assert_eq!((bucket.begun(), bucket.names().len(), near.files().len()), (0, 0, 0));
 }
 
-fn without_retries(bucket: &StandIn) -> super::Patience {
-    super::Patience { retries: 0, ..bucket.config().patience }
+fn without_retries(bucket: &StandIn) -> Patience {
+    Patience { retries: 0, ..bucket.config().patience }
 }
 
 #[tokio::test]
@@ -187,6 +189,55 @@ async fn a_read_that_does_not_move_ends() {
             "{fault:?}: {error}"
         );
         assert_eq!(near.files().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_fetch_is_answered_in_time_and_the_fetch_goes_on() {
+    let hurry = |config: &mut S3Config| {
+        config.patience.wait = Duration::ZERO;
+        config.patience.remembered = Duration::from_secs(3_600);
+    };
+    let (bucket, near, digest) = with_a_file_and(300_000, hurry).await;
+    let error = near.artifacts.len(digest).await.unwrap_err();
+    assert!(matches!(error, ArtifactError::Bucket(BucketError::Slow)), "{error}");
+    while near.files().len() != 1 || !near.artifacts.is_near(digest) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(near.artifacts.len(digest).await.unwrap(), 300_000);
+    assert_eq!(bucket.asked("GET"), 1);
+}
+
+#[tokio::test]
+async fn so_many_fetches_wait_and_no_more() {
+    let hurry = |config: &mut S3Config| {
+        let long = Duration::from_secs(3_600);
+        config.patience = Patience { wait: Duration::ZERO, stall: long, fetch: long, ..config.patience };
+    };
+    let (bucket, near, _) = with_a_file_and(1_000, hurry).await;
+    bucket.misbehaves(Fault::Silent);
+    let before = bucket.asked("GET");
+    for n in 0..300_u32 {
+        let error = near.artifacts.len(Digest::of(&n.to_le_bytes())).await.unwrap_err();
+        assert!(matches!(error, ArtifactError::Bucket(BucketError::Slow)), "{error}");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(near.artifacts.waiting(), 256);
+    while bucket.asked("GET") < before + 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(bucket.asked("GET"), before + 4, "those that have a place");
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_given_up_by_the_bucket_as_well() {
+    let bucket = StandIn::start().await;
+    let near = Near::open(&bucket.config()).await;
+    bucket.misbehaves(Fault::Endless);
+    for error in
+        [near.artifacts.list().await.unwrap_err(), near.artifacts.put(bytes(1, 10)).await.unwrap_err()]
+    {
+        assert!(is_away(&error), "{error}");
     }
 }
 
