@@ -67,8 +67,8 @@ pub enum BackupError {
     InBucket(String),
     /// The backup is of the database alone.
     #[error(
-        "the backup is of the database alone: {} files of firmware are not in it, but {at}; restore it with --database-only, and start \
-         the server with --artifacts as it was", .missing
+        "the backup is of the database alone, and the {missing} files of firmware that it names are {at}; restore it with --database-only, and \
+         start the server with --artifacts as it was"
     )]
     DatabaseOnly {
         /// Number of artifacts that it names.
@@ -473,6 +473,30 @@ mod tests {
         let sessions: i64 =
             connection.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
         assert_eq!(sessions, 0);
+    }
+
+    #[test]
+    fn firmware_in_a_bucket_is_left_out_only_where_somebody_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        backup_of_a_server(dir.path());
+        let (old, new, file) = (dir.path().join("old"), dir.path().join("new"), dir.path().join("b.tar"));
+        let connection = Connection::open(database_in(&old)).unwrap();
+        let sql = "INSERT INTO artifacts (digest, size, used_at) VALUES (zeroblob(32), 1, 1);
+                   INSERT INTO meta (key, value) VALUES ('artifacts_at', 's3://firmware/eu');";
+        connection.execute_batch(sql).unwrap();
+        let whole = backup(&old, &file, Scope::Whole, &GO_ON, |_, _| {});
+        assert!(matches!(whole, Err(BackupError::InBucket(at)) if at == "s3://firmware/eu"));
+        assert!(!file.exists());
+        let contents = backup(&old, &file, Scope::DatabaseOnly, &GO_ON, |_, _| {}).unwrap();
+        assert_eq!(contents.artifacts, 0);
+        let whole = restore(&file, &new, Logins::AsTheyWere, Scope::Whole, &GO_ON, |_, _| {}).unwrap_err();
+        assert!(
+            whole.to_string().contains("1 files of firmware that it names are at s3://firmware/eu"),
+            "{whole}"
+        );
+        assert!(!database_in(&new).exists());
+        restore(&file, &new, Logins::AsTheyWere, Scope::DatabaseOnly, &GO_ON, |_, _| {}).unwrap();
+        assert_eq!(place_in(&database_in(&new)).unwrap().as_deref(), Some("s3://firmware/eu"));
     }
 
     #[test]

@@ -284,7 +284,9 @@ fn object(bytes: Bytes, asked: &HeaderMap, fault: Option<Fault>) -> Answer {
         }
         Some(Fault::OtherBytes) => whole(bytes.iter().map(|byte| !byte).collect()),
         // Of a body whose length is not known nobody asks whether it is the one that is told.
-        Some(Fault::Says(_)) => StreamBody::new(stream::iter([frame(bytes)])).boxed_unsync(),
+        Some(Fault::Says(_)) => {
+            StreamBody::new(stream::iter([frame(bytes)]).chain(stream::pending())).boxed_unsync()
+        }
         _ => whole(bytes),
     };
     let status = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
