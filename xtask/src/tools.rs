@@ -30,6 +30,8 @@ const AXE_CORE: &str = "axe-core@4.14.1";
 /// Home Assistant, for its schema of MQTT updates: the last version for Python 3.11, and what that needs beside it. It wants other
 /// versions of what [`PYTHON`] brings, and so has a folder of its own.
 const HOME_ASSISTANT_PYTHON: [&str; 2] = ["homeassistant==2024.3.3", "paho-mqtt==1.6.1"];
+/// moto, a stand-in for S3 that checks what it is asked as Amazon does, with what its server needs; in a folder of its own, since it brings a lot.
+const MOTO_PYTHON: [&str; 3] = ["moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"];
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Programs and the Debian packages they come in.
 const PEERS: [(&str, &str); 16] = [
@@ -57,6 +59,8 @@ pub(crate) const ESPTOOL: &str = "OTARU_ESPTOOL";
 pub(crate) const PYTHON_DEFS: &str = "OTARU_IDF_PYTHON";
 /// The environment variable that names a Python with Home Assistant to the tests.
 pub(crate) const HOME_ASSISTANT: &str = "OTARU_HOME_ASSISTANT";
+/// The environment variable that names moto's server to the tests.
+pub(crate) const MOTO: &str = "OTARU_MOTO";
 /// The environment variable that names axe-core to the tests: its `axe.min.js`.
 pub(crate) const AXE: &str = "OTARU_AXE";
 /// The environment variable that names a Python with pycose, cbor2 and cryptography to the tests.
@@ -78,6 +82,7 @@ pub(crate) fn install() {
         ("Debian packages", packages as fn() -> Result<()>),
         ("Python tools", python),
         ("Home Assistant", home_assistant),
+        ("moto", moto),
         ("axe-core", axe),
         ("cargo-deny", || cargo_tool("cargo-deny", CARGO_DENY, &["--locked"])),
         ("cargo-fuzz", || cargo_tool("cargo-fuzz", CARGO_FUZZ, &["--locked"])),
@@ -144,6 +149,10 @@ fn python() -> Result<()> {
 
 fn home_assistant() -> Result<()> {
     venv("home-assistant", &HOME_ASSISTANT_PYTHON)
+}
+
+fn moto() -> Result<()> {
+    venv("moto", &MOTO_PYTHON)
 }
 
 /// A virtual environment with these packages.
@@ -229,6 +238,7 @@ pub(crate) fn name_to_tests(command: &mut Command) {
         (PYTHON_COSE, "venv/bin/python3"),
         (HOME_ASSISTANT, "home-assistant/bin/python3"),
         (AXE, "axe-core/package/axe.min.js"),
+        (MOTO, "moto/bin/moto_server"),
     ] {
         let tool = tools_dir().join(tool);
         if std::env::var_os(variable).is_none() && tool.exists() {

@@ -1,4 +1,5 @@
-//! Backup and restore: one tar file with a consistent copy of the database and every artifact it names.
+//! Backup and restore: one tar file with a consistent copy of the database and every artifact it names. Artifacts in a bucket are in no
+//! backup: copies of those are made by the bucket's own means.
 //!
 //! A backup may be made while the server runs. The database is copied first, by SQLite's own means; artifacts never change. Only one
 //! that was replaced may be removed meanwhile: then the copy is out of date, and another one is taken.
@@ -12,11 +13,13 @@ use std::time::Duration;
 
 use otaru_format::digest::Digest;
 use rusqlite::backup::StepResult;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::data_dir::{DataDir, DataDirError, artifacts_in, create_private, database_in};
 
+/// Key in the table `meta` of the place of artifacts, where that is not the data folder.
+pub(crate) const ARTIFACTS_AT: &str = "artifacts_at";
 /// The database's name in a backup.
 const DATABASE: &str = "otaru.db";
 /// Prefix of the artifacts' names there.
@@ -56,6 +59,23 @@ pub enum BackupError {
         /// The system's reason.
         error: io::Error,
     },
+    /// The artifacts are in a bucket.
+    #[error(
+        "the firmware of this server is at {0}, and no backup holds it: have the bucket keep versions, copy it by its own tools \
+         (`aws s3 sync {0} FOLDER`), and back up the rest with --database-only"
+    )]
+    InBucket(String),
+    /// The backup is of the database alone.
+    #[error(
+        "the backup is of the database alone, and the {missing} files of firmware that it names are {at}; restore it with --database-only, and \
+         start the server with --artifacts as it was"
+    )]
+    DatabaseOnly {
+        /// Number of artifacts that it names.
+        missing: usize,
+        /// Place of the artifacts.
+        at: String,
+    },
     /// Somebody stopped it.
     #[error("stopped before the end; nothing is left behind")]
     Stopped,
@@ -65,6 +85,15 @@ pub enum BackupError {
     /// The folder cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+}
+
+/// Parts of a server's data that are backed up or restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The database and all artifacts.
+    Whole,
+    /// The database, whose artifacts are in a bucket, or are copied by other means.
+    DatabaseOnly,
 }
 
 /// Fate of the tokens and fleet keys that a backup holds.
@@ -108,6 +137,7 @@ pub struct Contents {
 pub fn backup(
     data: &Path,
     out: &Path,
+    scope: Scope,
     stop: &AtomicBool,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Contents, BackupError> {
@@ -116,12 +146,12 @@ pub fn backup(
         return Err(BackupError::NoData(data.to_owned()));
     }
     for _ in 1..TRIES {
-        match attempt(data, out, stop, &mut progress) {
+        match attempt(data, out, scope, stop, &mut progress) {
             Err(BackupError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
     }
-    attempt(data, out, stop, &mut progress)
+    attempt(data, out, scope, stop, &mut progress)
 }
 
 fn unless_stopped(stop: &AtomicBool) -> Result<(), BackupError> {
@@ -131,6 +161,7 @@ fn unless_stopped(stop: &AtomicBool) -> Result<(), BackupError> {
 fn attempt(
     data: &Path,
     out: &Path,
+    scope: Scope,
     stop: &AtomicBool,
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<Contents, BackupError> {
@@ -138,14 +169,23 @@ fn attempt(
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let copy = tempfile::NamedTempFile::new_in(folder)?;
     copy_database(&database, copy.path(), stop)?;
-    let named = artifacts_named_in(copy.path())?;
+    let artifacts = match place_in(copy.path())? {
+        Some(place) if scope == Scope::Whole && place.starts_with("s3://") => {
+            return Err(BackupError::InBucket(place));
+        }
+        place => place.map_or_else(|| artifacts_in(data), PathBuf::from),
+    };
+    let named = match scope {
+        Scope::Whole => artifacts_named_in(copy.path())?,
+        Scope::DatabaseOnly => BTreeMap::new(),
+    };
     // Its permissions are the owner's only: a backup holds what the data folder holds.
     let mut archive = tar::Builder::new(BufWriter::new(tempfile::NamedTempFile::new_in(folder)?));
     let mut contents = Contents { artifacts: 0, bytes: copy.path().metadata()?.len() };
     archive.append_path_with_name(copy.path(), DATABASE)?;
     for (name, size) in &named {
         unless_stopped(stop)?;
-        archive.append_path_with_name(artifacts_in(data).join(name), Path::new(ARTIFACTS).join(name))?;
+        archive.append_path_with_name(artifacts.join(name), Path::new(ARTIFACTS).join(name))?;
         contents.artifacts += 1;
         contents.bytes += size;
         progress(contents.artifacts, named.len() as u64);
@@ -165,6 +205,7 @@ pub fn restore(
     from: &Path,
     data: &Path,
     logins: Logins,
+    scope: Scope,
     stop: &AtomicBool,
     progress: impl FnMut(u64, u64),
 ) -> Result<Restored, BackupError> {
@@ -175,7 +216,8 @@ pub fn restore(
     if target.database().exists() || target.artifacts().exists() {
         return Err(BackupError::NotEmpty(data.to_owned()));
     }
-    let restored = unpack(file, data, stop, progress).and_then(|contents| settle(&target, contents, logins));
+    let restored = unpack(file, data, scope, stop, progress);
+    let restored = restored.and_then(|contents| settle(&target, contents, logins, scope));
     let restored = restored.map_err(|error| without_contents(from, error));
     if restored.is_err() {
         // The reason is the first error; what cannot be removed is seen by the next attempt.
@@ -198,8 +240,17 @@ fn without_contents(from: &Path, error: BackupError) -> BackupError {
 }
 
 /// Marks a restored database as one, and looks which secrets are good again. Nobody is logged in to the dashboard any more.
-fn settle(target: &DataDir, contents: Contents, logins: Logins) -> Result<Restored, BackupError> {
+fn settle(
+    target: &DataDir,
+    contents: Contents,
+    logins: Logins,
+    scope: Scope,
+) -> Result<Restored, BackupError> {
     let connection = Connection::open(target.database())?;
+    if scope == Scope::Whole {
+        // Wherever its artifacts were, they are in the data folder now.
+        connection.execute("DELETE FROM meta WHERE key = ?1", [ARTIFACTS_AT])?;
+    }
     let now = crate::clock::Clock::system().now().0.cast_signed();
     if logins == Logins::Ended {
         for table in ["tokens", "fleet_keys"] {
@@ -238,6 +289,13 @@ fn copy_database(from: &Path, to: &Path, stop: &AtomicBool) -> Result<(), Backup
     Ok(())
 }
 
+/// Returns where a database's artifacts are, unless that is the data folder.
+fn place_in(database: &Path) -> Result<Option<String>, BackupError> {
+    let connection = Connection::open(database)?;
+    let sql = "SELECT value FROM meta WHERE key = ?1";
+    Ok(connection.query_row(sql, [ARTIFACTS_AT], |row| row.get(0)).optional()?)
+}
+
 /// The artifacts a database names: path in the folder, and size.
 fn artifacts_named_in(database: &Path) -> Result<BTreeMap<PathBuf, u64>, BackupError> {
     let connection = Connection::open(database)?;
@@ -255,6 +313,7 @@ fn artifacts_named_in(database: &Path) -> Result<BTreeMap<PathBuf, u64>, BackupE
 fn unpack(
     file: File,
     data: &Path,
+    scope: Scope,
     stop: &AtomicBool,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Contents, BackupError> {
@@ -291,6 +350,12 @@ fn unpack(
         return Err(BackupError::Damaged("there is no database in it".into()));
     }
     match named.keys().next() {
+        Some(_) if contents.artifacts == 0 && scope == Scope::DatabaseOnly => Ok(contents),
+        Some(_) if contents.artifacts == 0 => {
+            let elsewhere = || "elsewhere".to_owned();
+            let at = place_in(&database_in(data))?.map_or_else(elsewhere, |place| format!("at {place}"));
+            Err(BackupError::DatabaseOnly { missing: named.len(), at })
+        }
         Some(missing) => Err(BackupError::Damaged(format!("{} is missing", missing.display()))),
         None => Ok(contents),
     }
@@ -355,21 +420,23 @@ mod tests {
         let (before, stop) = (names(), AtomicBool::new(true));
         let again = dir.path().join("again.tar");
         // A small database is copied at once; what comes of it is not.
-        let stopped = backup(&dir.path().join("old"), &again, &stop, |_, _| {});
+        let stopped = backup(&dir.path().join("old"), &again, Scope::Whole, &stop, |_, _| {});
         assert!(matches!(stopped, Err(BackupError::Stopped)), "{stopped:?}");
         assert_eq!(names(), before);
         let new = dir.path().join("new");
-        let stopped = restore(&file, &new, Logins::AsTheyWere, &stop, |_, _| {});
+        let stopped = restore(&file, &new, Logins::AsTheyWere, Scope::Whole, &stop, |_, _| {});
         assert!(matches!(stopped, Err(BackupError::Stopped)), "{stopped:?}");
         assert!(!database_in(&new).exists() && !artifacts_in(&new).exists());
-        restore(&file, &new, Logins::AsTheyWere, &GO_ON, |_, _| {}).unwrap();
+        restore(&file, &new, Logins::AsTheyWere, Scope::Whole, &GO_ON, |_, _| {}).unwrap();
     }
 
     #[test]
     fn a_backup_that_is_not_there_is_named_and_nothing_is_made() {
         let dir = tempfile::tempdir().unwrap();
         let (file, new) = (dir.path().join("nowhere.tar"), dir.path().join("new"));
-        let error = restore(&file, &new, Logins::AsTheyWere, &GO_ON, |_, _| {}).unwrap_err().to_string();
+        let error = restore(&file, &new, Logins::AsTheyWere, Scope::Whole, &GO_ON, |_, _| {})
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("nowhere.tar") && !new.exists(), "{error}");
     }
 
@@ -387,7 +454,7 @@ mod tests {
             )
             .unwrap();
         let file = dir.join("backup.tar");
-        backup(&dir.join("old"), &file, &GO_ON, |_, _| {}).unwrap();
+        backup(&dir.join("old"), &file, Scope::Whole, &GO_ON, |_, _| {}).unwrap();
         file
     }
 
@@ -396,7 +463,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = backup_of_a_server(dir.path());
         let new = dir.path().join("new");
-        let restored = restore(&file, &new, Logins::AsTheyWere, &GO_ON, |_, _| {}).unwrap();
+        let restored = restore(&file, &new, Logins::AsTheyWere, Scope::Whole, &GO_ON, |_, _| {}).unwrap();
         assert_eq!(
             (restored.tokens, restored.fleet_keys),
             (vec!["mine".to_owned()], vec!["line".to_owned()])
@@ -409,10 +476,35 @@ mod tests {
     }
 
     #[test]
+    fn firmware_in_a_bucket_is_left_out_only_where_somebody_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        backup_of_a_server(dir.path());
+        let (old, new, file) = (dir.path().join("old"), dir.path().join("new"), dir.path().join("b.tar"));
+        let connection = Connection::open(database_in(&old)).unwrap();
+        let sql = "INSERT INTO artifacts (digest, size, used_at) VALUES (zeroblob(32), 1, 1);
+                   INSERT INTO meta (key, value) VALUES ('artifacts_at', 's3://firmware/eu');";
+        connection.execute_batch(sql).unwrap();
+        let whole = backup(&old, &file, Scope::Whole, &GO_ON, |_, _| {});
+        assert!(matches!(whole, Err(BackupError::InBucket(at)) if at == "s3://firmware/eu"));
+        assert!(!file.exists());
+        let contents = backup(&old, &file, Scope::DatabaseOnly, &GO_ON, |_, _| {}).unwrap();
+        assert_eq!(contents.artifacts, 0);
+        let whole = restore(&file, &new, Logins::AsTheyWere, Scope::Whole, &GO_ON, |_, _| {}).unwrap_err();
+        assert!(
+            whole.to_string().contains("1 files of firmware that it names are at s3://firmware/eu"),
+            "{whole}"
+        );
+        assert!(!database_in(&new).exists());
+        restore(&file, &new, Logins::AsTheyWere, Scope::DatabaseOnly, &GO_ON, |_, _| {}).unwrap();
+        assert_eq!(place_in(&database_in(&new)).unwrap().as_deref(), Some("s3://firmware/eu"));
+    }
+
+    #[test]
     fn all_logins_can_be_ended() {
         let dir = tempfile::tempdir().unwrap();
         let file = backup_of_a_server(dir.path());
-        let restored = restore(&file, &dir.path().join("new"), Logins::Ended, &GO_ON, |_, _| {}).unwrap();
+        let restored =
+            restore(&file, &dir.path().join("new"), Logins::Ended, Scope::Whole, &GO_ON, |_, _| {}).unwrap();
         assert_eq!((restored.tokens.len(), restored.fleet_keys.len()), (0, 0));
     }
 
@@ -425,7 +517,7 @@ mod tests {
         let new = dir.path().join("new");
         std::fs::create_dir(&new).unwrap();
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(restore(&file, &new, Logins::AsTheyWere, &GO_ON, |_, _| {}).unwrap().is_open);
+        assert!(restore(&file, &new, Logins::AsTheyWere, Scope::Whole, &GO_ON, |_, _| {}).unwrap().is_open);
         let mode = database_in(&new).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -458,7 +550,8 @@ mod tests {
             for name in [DATABASE, digest] {
                 let file = tar_with(dir.path(), name, kind);
                 let new = dir.path().join("new");
-                let error = restore(&file, &new, Logins::AsTheyWere, &GO_ON, |_, _| {}).unwrap_err();
+                let error =
+                    restore(&file, &new, Logins::AsTheyWere, Scope::Whole, &GO_ON, |_, _| {}).unwrap_err();
                 assert!(error.to_string().contains("no regular file"), "{kind:?} {name}: {error}");
                 assert!(std::fs::symlink_metadata(database_in(&new)).is_err());
             }

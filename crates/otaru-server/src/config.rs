@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::artifacts::s3::S3Config;
 use crate::db::PostgresSettings;
 use crate::devices::bounds::Bounds;
 use crate::http::Limits;
@@ -18,6 +19,8 @@ pub struct Config {
     pub data: PathBuf,
     /// PostgreSQL, where devices, releases and rollouts are kept; without it, in a file of SQLite's in that folder.
     pub database: Option<Box<PostgresSettings>>,
+    /// The store of firmware.
+    pub artifacts: ArtifactsConfig,
     /// Address of the API and of downloads, in plain HTTP.
     pub http: SocketAddr,
     /// TLS, if it is spoken.
@@ -51,6 +54,18 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The prefix under which Home Assistant looks for devices, if they shall appear there.
     pub home_assistant: Option<String>,
+}
+
+/// The store of firmware of a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ArtifactsConfig {
+    /// A folder in the data folder.
+    #[default]
+    Own,
+    /// Another folder.
+    Folder(PathBuf),
+    /// A bucket, with copies of its files in the data folder.
+    S3(Box<S3Config>),
 }
 
 /// The broker of a server.

@@ -85,6 +85,11 @@ impl DataDir {
         write_private(&path, id.as_bytes()).map_err(|error| DataDirError::Io { path, error })
     }
 
+    /// The folder of copies of artifacts that are in a bucket.
+    pub fn copies(&self) -> PathBuf {
+        self.path.join("copies")
+    }
+
     /// The folder of artifacts.
     pub fn artifacts(&self) -> PathBuf {
         artifacts_in(&self.path)

@@ -17,6 +17,9 @@
 //! | [`events`], [`clock`], [`address`], [`similar`], [`secret`], [`text`] | words and small tools |
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate self as otaru_server;
+
 pub mod access;
 pub mod address;
 pub mod api;

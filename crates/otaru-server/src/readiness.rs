@@ -73,7 +73,7 @@ impl Readiness {
     }
 }
 
-/// A row and a file, as the next report and the next upload write them.
+/// A row and a file, as the next report and the next upload write them; and a look at a store outside of this machine.
 async fn attempt(Stores { db, artifacts, clock }: Stores) -> Outcome {
     let now = clock.now().0.cast_signed();
     let row = db.write(move |tx| {
@@ -87,5 +87,6 @@ async fn attempt(Stores { db, artifacts, clock }: Stores) -> Outcome {
         let mut staged = artifacts.stage().await?;
         staged.write(Bytes::from_static(&[0; FILE])).await
     };
-    file.await.map_err(|error| format!("the folder for firmware takes nothing: {error}"))
+    file.await.map_err(|error| format!("the folder for firmware takes nothing: {error}"))?;
+    artifacts.look().await.map_err(|error| error.to_string())
 }

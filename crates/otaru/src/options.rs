@@ -164,6 +164,7 @@ pub(crate) fn bytes(text: &str) -> Result<usize, String> {
         "" | "b" => 1,
         "k" | "kb" | "kib" => 1024,
         "m" | "mb" | "mib" => 1024 * 1024,
+        "g" | "gb" | "gib" => 1024 * 1024 * 1024,
         _ => return Err("write a number of bytes, such as 4096, 512K or 1M".into()),
     };
     let number: usize = digits.parse().map_err(|_| "write a number of bytes, such as 4096, 512K or 1M")?;

@@ -129,6 +129,7 @@ fn config(args: &Args) -> Config {
         upload_limits: otaru_server::releases::UploadLimits::default(),
         http_limits: otaru_server::http::Limits::default(),
         metrics: Some(args.metrics),
+        artifacts: Default::default(),
         home_assistant: None,
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! | what | file |
 //! | --- | --- |
+//! | which store is behind the door | `store` |
+//! | a folder | `folder` |
+//! | a bucket, and copies of its files | `s3` |
+//! | names of files in either | `key` |
 //! | a file that is still being written | `staged` |
 //! | whole files in memory | `cache` |
 //!
@@ -10,28 +14,30 @@
 
 mod cache;
 mod error;
+mod folder;
+mod key;
+pub mod s3;
 mod staged;
+mod store;
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use axum::http::Method;
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
-use object_store::local::LocalFileSystem;
-use object_store::path::Path as Key;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt as _};
 use otaru_format::digest::Digest;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use cache::Cache;
 pub use cache::{CACHED_FILE, DEFAULT_CACHE};
 pub use error::ArtifactError;
+use folder::Folder;
+pub(crate) use key::path_of;
+use s3::{Mirror, S3Config};
 pub use staged::Staged;
-
-/// The folder, below the store's own, of files that are still being written. On the same file system, so that one can become an
-/// artifact by a new name alone.
-const STAGING: &str = "incoming";
+use store::Store;
 
 /// Location of a file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +74,7 @@ impl Content {
 /// The files. Cheap to clone.
 #[derive(Clone)]
 pub struct Artifacts {
-    store: Arc<LocalFileSystem>,
-    staging: Arc<PathBuf>,
+    store: Store,
     cache: Arc<Cache>,
     removal: Arc<RwLock<()>>,
 }
@@ -81,19 +86,21 @@ impl Artifacts {
     /// # Errors
     /// When the folder cannot be written to.
     pub fn open(folder: &Path, cache: u64) -> Result<Self, ArtifactError> {
-        let staging = folder.join(STAGING);
-        match std::fs::remove_dir_all(&staging) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        std::fs::create_dir_all(&staging).map_err(ArtifactError::of_io)?;
-        let store = LocalFileSystem::new_with_prefix(folder).map_err(ArtifactError::Store)?.with_fsync(true);
-        Ok(Self {
-            store: Arc::new(store),
-            staging: Arc::new(staging),
-            cache: Arc::new(Cache::new(cache)),
-            removal: Arc::default(),
-        })
+        Ok(Self::behind(Store::Folder(Folder::open(folder)?), cache))
+    }
+
+    /// Opens the store in a bucket, with copies of its files in a folder, which is made if it is not there. The bucket is not asked for
+    /// anything yet. Up to `cache` bytes of files are held in memory.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to, or the settings make no sense.
+    pub async fn open_bucket(config: &S3Config, copies: &Path, cache: u64) -> Result<Self, ArtifactError> {
+        let mirror = Mirror::open(config, copies).await?;
+        Ok(Self::behind(Store::Bucket(Arc::new(mirror)), cache))
+    }
+
+    fn behind(store: Store, cache: u64) -> Self {
+        Self { store, cache: Arc::new(Cache::new(cache)), removal: Arc::default() }
     }
 
     /// Begins a file. Dropped before [`Artifacts::keep`], it leaves nothing.
@@ -101,28 +108,24 @@ impl Artifacts {
     /// # Errors
     /// When it cannot be written.
     pub async fn stage(&self) -> Result<Staged, ArtifactError> {
-        Staged::begin(Arc::clone(&self.staging)).await
+        self.store.stage().await
     }
 
-    /// Keeps a finished file; it is on disk when this returns. One that is there already stays as it is.
+    /// Keeps a finished file; it is in the store when this returns. One that is there already stays as it is.
     ///
     /// # Errors
-    /// When the disk is full, or fails.
+    /// When the disk is full, or fails, or the bucket does not take it. Then nothing of it is left.
     pub async fn keep(&self, staged: Staged) -> Result<Digest, ArtifactError> {
+        let len = staged.len();
         let (digest, file) = staged.finish().await?;
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let from = Key::from_iter([STAGING, &name]);
-        match self.store.rename_if_not_exists(&from, &key(digest)).await {
-            // What is left of it under its old name goes with `file`.
-            Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(digest),
-            Err(error) => Err(ArtifactError::of_store(error, digest)),
-        }
+        self.store.take(digest, len, file).await?;
+        Ok(digest)
     }
 
     /// Keeps a file that is in memory.
     ///
     /// # Errors
-    /// When the disk is full, or fails.
+    /// When the disk is full, or fails, or the bucket does not take it.
     pub async fn put(&self, bytes: Bytes) -> Result<Digest, ArtifactError> {
         let mut staged = self.stage().await?;
         staged.write(bytes).await?;
@@ -132,20 +135,18 @@ impl Artifacts {
     /// Bytes of a file.
     ///
     /// # Errors
-    /// When there is none, or the disk fails.
+    /// When there is none, or the store fails.
     pub async fn len(&self, digest: Digest) -> Result<u64, ArtifactError> {
         match self.cache.get(digest) {
             Some(bytes) => Ok(bytes.len() as u64),
-            None => {
-                Ok(self.store.head(&key(digest)).await.map_err(|e| ArtifactError::of_store(e, digest))?.size)
-            }
+            None => self.store.len(digest).await,
         }
     }
 
     /// Opens a file for somebody to download: from memory where it fits there.
     ///
     /// # Errors
-    /// When there is none, or the disk fails.
+    /// When there is none, or the store fails.
     pub async fn open_file(&self, digest: Digest) -> Result<Content, ArtifactError> {
         if let Some(bytes) = self.cache.get(digest) {
             return Ok(Content::Whole(bytes));
@@ -160,30 +161,64 @@ impl Artifacts {
     /// A part of a file, in pieces, past the cache. It must lie within the file.
     ///
     /// # Errors
-    /// When there is no such file, or the disk fails; in the stream, too.
+    /// When there is no such file, or the store fails; in the stream, too.
     pub async fn read(
         &self,
         digest: Digest,
         range: Range<u64>,
     ) -> Result<impl Stream<Item = Result<Bytes, ArtifactError>> + Send + 'static, ArtifactError> {
-        let options = GetOptions::new().with_range(Some(range));
-        let found = self.store.get_opts(&key(digest), options).await;
-        let found = found.map_err(|error| ArtifactError::of_store(error, digest))?;
+        let found = self.store.get(digest, Some(range)).await?;
         Ok(found.into_stream().map_err(move |error| ArtifactError::of_store(error, digest)))
     }
 
     /// All of a file, past the cache.
     ///
     /// # Errors
-    /// When there is none, or the disk fails.
+    /// When there is none, or the store fails.
     pub async fn read_whole(&self, digest: Digest) -> Result<Bytes, ArtifactError> {
-        let failed = |error| ArtifactError::of_store(error, digest);
-        self.store.get(&key(digest)).await.map_err(failed)?.bytes().await.map_err(failed)
+        let found = self.store.get(digest, None).await?;
+        found.bytes().await.map_err(|error| ArtifactError::of_store(error, digest))
     }
 
-    /// Returns the location to download a file from.
-    pub fn location(&self, _digest: Digest) -> Location {
-        Location::Here
+    /// Returns the location to download a file from, with this method.
+    ///
+    /// # Errors
+    /// When no link can be signed.
+    pub async fn location(&self, digest: Digest, method: &Method) -> Result<Location, ArtifactError> {
+        match self.store.link(digest, method.clone()).await? {
+            Some(link) => Ok(Location::Redirect(link)),
+            None => Ok(Location::Here),
+        }
+    }
+
+    /// Whether asking for a file costs nothing outside of this machine, if there is none.
+    pub fn is_near(&self, digest: Digest) -> bool {
+        self.store.is_near(digest)
+    }
+
+    /// Counts the files that are fetched, or wait for it.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        match &self.store {
+            Store::Folder(_) => 0,
+            Store::Bucket(mirror) => mirror.waiting(),
+        }
+    }
+
+    /// Looks whether the store outside of this machine is there, if there is one.
+    ///
+    /// # Errors
+    /// When it is away, or refuses.
+    pub async fn look(&self) -> Result<(), ArtifactError> {
+        self.store.look().await
+    }
+
+    /// Notes that the files in a store outside of this machine are of the database with this id: for [`Artifacts::remove`].
+    ///
+    /// # Errors
+    /// When they are of another, or the store fails.
+    pub async fn claim(&self, database: &str) -> Result<(), ArtifactError> {
+        self.store.claim(database).await
     }
 
     /// While this is held, nothing is removed: from before a file is kept until it is referred to.
@@ -196,43 +231,22 @@ impl Artifacts {
         Arc::clone(&self.removal).write_owned().await
     }
 
-    /// All files there are.
+    /// All files there are; in a bucket, those that have been there for a week.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the store fails.
     pub async fn list(&self) -> Result<Vec<Digest>, ArtifactError> {
-        let found: Vec<_> = self.store.list(None).try_collect().await.map_err(ArtifactError::Store)?;
-        Ok(found.iter().filter_map(|object| digest_of(&object.location)).collect())
+        self.store.list().await
     }
 
     /// Removes a file that nobody refers to.
     ///
     /// # Errors
-    /// When the disk fails. That there is none is no error.
+    /// When the store fails. That there is none is no error.
     pub async fn remove(&self, digest: Digest) -> Result<(), ArtifactError> {
         self.cache.forget(digest);
-        match self.store.delete(&key(digest)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(ArtifactError::of_store(error, digest)),
-        }
+        self.store.remove(digest).await
     }
-}
-
-/// Returns the key of a file: `ab/cdef…`, so that no folder grows too long.
-fn key(digest: Digest) -> Key {
-    let hex = digest.to_string();
-    let (folder, name) = hex.split_at(2);
-    Key::from_iter([folder, name])
-}
-
-/// The same as a path in the store's folder.
-pub(crate) fn path_of(digest: Digest) -> PathBuf {
-    PathBuf::from(key(digest).as_ref())
-}
-
-fn digest_of(key: &Key) -> Option<Digest> {
-    let hex: String = key.parts().map(|part| part.as_ref().to_owned()).collect();
-    hex.parse().ok()
 }
 
 #[cfg(test)]

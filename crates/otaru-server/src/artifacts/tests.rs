@@ -1,3 +1,6 @@
+use std::path::PathBuf;
+
+use super::folder::STAGING;
 use super::*;
 
 fn open() -> (tempfile::TempDir, Artifacts) {

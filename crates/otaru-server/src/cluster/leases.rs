@@ -1,7 +1,7 @@
 //! Leases, as the database has them: a shard or a task, the server that holds it, a number that each taking raises, and an end.
 
 use super::shard::Shard;
-use crate::db::{Connection, DbError, Dialect, OptionalExtension as _, params};
+use crate::db::{Connection, DbError, Dialect, params};
 
 /// Time from a renewal to the end of a lease, in milliseconds: a server that is gone is replaced within it and one
 /// [round](super::member). It is longer than a transaction of another server can hold everybody up.
@@ -80,6 +80,8 @@ pub struct Member {
     pub name: String,
     /// Where its broker is, or that it has its own.
     pub broker: String,
+    /// Where its firmware is.
+    pub firmware: String,
     /// Its version.
     pub version: String,
     /// When it started, by the database's clock, in milliseconds.
@@ -104,9 +106,9 @@ pub fn now(tx: &Connection) -> Result<i64, DbError> {
 /// Makes this server known, or notes that it is there still.
 pub fn be_seen(tx: &Connection, me: &Member, now: i64) -> Result<(), DbError> {
     tx.execute(
-        "INSERT INTO servers (id, name, broker, version, started_at, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)
-         ON CONFLICT (id) DO UPDATE SET seen_at = ?5",
-        params![me.id, me.name, me.broker, me.version, now],
+        "INSERT INTO servers (id, name, broker, firmware, version, started_at, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+         ON CONFLICT (id) DO UPDATE SET seen_at = ?6",
+        params![me.id, me.name, me.broker, me.firmware, me.version, now],
     )?;
     // Those that ended without saying so.
     tx.execute("DELETE FROM servers WHERE seen_at < ?", [now - 24 * 3_600_000])?;
@@ -185,16 +187,19 @@ pub fn is_held(tx: &Connection, me: &str, lease: Lease) -> Result<bool, DbError>
     tx.prepare(sql).exists(params![lease.what.key(), me, lease.number])
 }
 
-/// Returns the broker of a server that is there, other than this one, that does not use the same one.
-pub fn other_broker(tx: &Connection, me: &Member, now: i64) -> Result<Option<(String, String)>, DbError> {
-    let sql = "SELECT name, broker FROM servers WHERE id <> ? AND broker <> ? AND seen_at > ? ORDER BY name LIMIT 1";
-    tx.query_row(sql, params![me.id, me.broker, now - TERM], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+/// Returns a server that is there and does not share broker or firmware with this one.
+pub fn unlike(tx: &Connection, me: &Member, now: i64) -> Result<Option<Member>, DbError> {
+    let others = members_at(tx, now)?.into_iter().filter(|other| other.id != me.id);
+    Ok(others.into_iter().find(|other| other.broker != me.broker || other.firmware != me.firmware))
 }
 
 /// Lists the servers that are there, and what each holds.
 pub fn members(tx: &Connection) -> Result<Vec<Member>, DbError> {
-    let now = now(tx)?;
-    let sql = "SELECT s.id, s.name, s.broker, s.version, s.started_at, s.seen_at,
+    members_at(tx, now(tx)?)
+}
+
+fn members_at(tx: &Connection, now: i64) -> Result<Vec<Member>, DbError> {
+    let sql = "SELECT s.id, s.name, s.broker, s.version, s.started_at, s.seen_at, s.firmware,
                       (SELECT count(*) FROM leases l WHERE l.server = s.id AND l.what < 256)
                FROM servers s WHERE s.seen_at > ? ORDER BY s.name, s.id";
     let rows = tx.prepare(sql).query_map([now - TERM], |row| {
@@ -205,7 +210,8 @@ pub fn members(tx: &Connection) -> Result<Vec<Member>, DbError> {
             version: row.get(3)?,
             started_at: row.get(4)?,
             seen_at: row.get(5)?,
-            shards: row.get(6)?,
+            firmware: row.get(6)?,
+            shards: row.get(7)?,
             tasks: Vec::new(),
         })
     })?;

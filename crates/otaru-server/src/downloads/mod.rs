@@ -18,8 +18,10 @@ use otaru_format::digest::Digest;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::app::Shared;
-use crate::artifacts::{Artifacts, Content, Location};
+use crate::artifacts::{ArtifactError, Artifacts, Content, Location};
+use crate::db::{Db, DbError};
 use crate::problem::Problem;
+use crate::releases::rows::has_file;
 use conditions::Verdict;
 use range::RequestedRange;
 
@@ -32,6 +34,8 @@ const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 #[derive(Clone)]
 pub struct Downloads {
     artifacts: Artifacts,
+    /// The database, which knows what files there are; `None` where all that is in the store is.
+    db: Option<Db>,
     /// Bytes of answers that were begun.
     sent: Counter,
 }
@@ -39,13 +43,27 @@ pub struct Downloads {
 impl Downloads {
     /// Files of this store; `sent` counts their bytes.
     pub fn new(artifacts: Artifacts, sent: Counter) -> Self {
-        Self { artifacts, sent }
+        Self { artifacts, db: None, sent }
+    }
+
+    /// Files that this database knows, and no others.
+    #[must_use]
+    pub fn known_to(self, db: Db) -> Self {
+        Self { db: Some(db), ..self }
+    }
+
+    /// Whether a file is known. Whoever makes up names of files is not to have a bucket asked for them, which costs money.
+    async fn knows(&self, digest: Digest) -> Result<bool, DbError> {
+        match &self.db {
+            Some(db) if !self.artifacts.is_near(digest) => db.read(move |tx| has_file(tx, digest)).await,
+            _ => Ok(true),
+        }
     }
 }
 
 impl FromRef<Shared> for Downloads {
     fn from_ref(app: &Shared) -> Self {
-        Self::new(app.artifacts.clone(), app.metrics.downloaded.clone())
+        Self::new(app.artifacts.clone(), app.metrics.downloaded.clone()).known_to(app.db.clone())
     }
 }
 
@@ -59,13 +77,17 @@ where
 }
 
 async fn download(
-    State(Downloads { artifacts, sent }): State<Downloads>,
+    State(downloads): State<Downloads>,
     Path((digest, _name)): Path<(String, String)>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let digest = parse(&digest).ok_or_else(|| Problem::not_found("such file"))?;
-    if let Location::Redirect(url) = artifacts.location(digest) {
+    if !downloads.knows(digest).await? {
+        return Err(ArtifactError::Missing(digest).into());
+    }
+    let Downloads { artifacts, sent, .. } = downloads;
+    if let Location::Redirect(url) = artifacts.location(digest, &method).await? {
         return redirect(&url);
     }
     let content = artifacts.open_file(digest).await?;

@@ -5,9 +5,11 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::address::download_path;
+use crate::artifacts::s3::stand_in::StandIn;
 
 struct Server {
     _folder: tempfile::TempDir,
+    _bucket: Option<StandIn>,
     artifacts: Artifacts,
     sent: Counter,
 }
@@ -28,7 +30,19 @@ impl Answer {
 fn server(cache: u64) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let artifacts = Artifacts::open(folder.path(), cache).unwrap();
-    Server { _folder: folder, artifacts, sent: Counter::default() }
+    Server { _folder: folder, _bucket: None, artifacts, sent: Counter::default() }
+}
+
+/// The same, with its files in a bucket.
+async fn server_with_bucket(cache: u64) -> Server {
+    let (folder, bucket) = (tempfile::tempdir().unwrap(), StandIn::start().await);
+    let artifacts = Artifacts::open_bucket(&bucket.config(), folder.path(), cache).await.unwrap();
+    Server { _folder: folder, _bucket: Some(bucket), artifacts, sent: Counter::default() }
+}
+
+/// One of each store, with and without files in memory.
+async fn servers() -> [Server; 4] {
+    [server(0), server(1 << 20), server_with_bucket(0).await, server_with_bucket(1 << 20).await]
 }
 
 impl Server {
@@ -53,8 +67,7 @@ impl Server {
 
 #[tokio::test]
 async fn a_whole_file_and_what_is_said_of_it() {
-    for cache in [0, 1 << 20] {
-        let server = server(cache);
+    for server in servers().await {
         let (digest, path) = server.put(b"0123456789").await;
         let whole = server.ask(Method::GET, &path, &[]).await;
         assert_eq!((whole.status, &whole.body[..]), (200, &b"0123456789"[..]));
@@ -74,8 +87,7 @@ async fn a_whole_file_and_what_is_said_of_it() {
 #[tokio::test]
 async fn ranges_and_conditions() {
     use header::{CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
-    for cache in [0, 1 << 20] {
-        let server = server(cache);
+    for server in servers().await {
         let (digest, path) = server.put(b"0123456789").await;
         let part = server.ask(Method::GET, &path, &[(RANGE, "bytes=2-4")]).await;
         assert_eq!((part.status, &part.body[..]), (206, &b"234"[..]));
@@ -106,7 +118,12 @@ fn a_store_that_hands_out_its_files_itself_is_named_for_now_only() {
 
 #[tokio::test]
 async fn odd_urls_find_nothing() {
-    let server = server(1 << 20);
+    for server in servers().await {
+        find_nothing(&server).await;
+    }
+}
+
+async fn find_nothing(server: &Server) {
     let (digest, path) = server.put(b"0123456789").await;
     let (hex, upper) = (digest.to_string(), digest.to_string().to_uppercase());
     let (two, rest) = hex.split_at(2);

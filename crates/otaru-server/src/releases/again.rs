@@ -20,7 +20,6 @@ use super::contents::{Contents, Kind, ReleaseParts};
 use super::register::{Stored, note_artifact, put_file};
 use super::rows;
 use crate::app::App;
-use crate::artifacts::ArtifactError;
 use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::problem::Problem;
 
@@ -170,9 +169,9 @@ async fn sign(app: &App, release: &Release, old: Digest, sequence: u64) -> Resul
     let cannot = |why: &dyn std::fmt::Display| {
         Problem::conflict(format!("{} cannot be signed again: {why}", named(release)))
     };
-    let bytes = app.artifacts.read_whole(old).await.map_err(|error| match error {
-        ArtifactError::Missing(_) => cannot(&format_args!("{error}; upload it again")),
-        other => other.into(),
+    let bytes = app.artifacts.read_whole(old).await.map_err(|error| match error.is_missing() {
+        true => cannot(&format_args!("{error}; upload it again")),
+        false => error.into(),
     })?;
     let keys = app.keys.clone();
     let made = tokio::task::spawn_blocking(move || made_again(&bytes, sequence, &keys)).await;

@@ -102,6 +102,11 @@ pub fn file_for(tx: &Connection, image: Digest) -> Result<Option<(Digest, String
     Ok(found.optional()?.flatten())
 }
 
+/// Whether a file of firmware is known.
+pub fn has_file(tx: &Connection, digest: Digest) -> Result<bool, DbError> {
+    tx.prepare("SELECT 1 FROM artifacts WHERE digest = ?1").exists([digest.0])
+}
+
 /// Returns the address a device is sent to for this image; `None` when there is no file for it.
 pub fn url_for(tx: &Connection, image: Digest, public_base: &str) -> Result<Option<String>, DbError> {
     let file = file_for(tx, image)?;

@@ -31,12 +31,35 @@ pub enum StartError {
         /// The broker of this one.
         ours: String,
     },
+    /// Another server of the same database has its firmware elsewhere.
+    #[error(
+        "the server at {name} shares this database and has its firmware elsewhere (in {theirs}; here it is {ours}); give all servers the same --artifacts, a bucket or a folder that they share"
+    )]
+    OtherFirmware {
+        /// Address of the other server.
+        name: String,
+        /// Place of its firmware.
+        theirs: String,
+        /// Place of the firmware of this one.
+        ours: String,
+    },
     /// The system has no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
     /// The artifacts cannot be used.
     #[error("cannot open the firmware store: {0}")]
     Artifacts(#[from] ArtifactError),
+    /// The firmware is elsewhere.
+    #[error(
+        "the firmware of this database is at {was}, and {now} does not have it; give --artifacts as before, or copy the files first: \
+         their names are the same in a folder and in a bucket"
+    )]
+    ArtifactsElsewhere {
+        /// The store of the last start.
+        was: String,
+        /// The store of this one.
+        now: String,
+    },
     /// The first token cannot be made.
     #[error("the first token was not made: {0}")]
     FirstToken(#[from] NewTokenError),

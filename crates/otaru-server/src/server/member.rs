@@ -1,12 +1,13 @@
 //! Keeps this server known to those that share its database, and its leases renewed.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::error::StartError;
 use crate::app::Shared;
 use crate::cluster::leases::{self, Lease, Leased, Member};
 use crate::cluster::notices;
-use crate::config::MqttConfig;
+use crate::config::{ArtifactsConfig, MqttConfig};
 use crate::data_dir::DataDir;
 use crate::db::{Connection, DbError};
 
@@ -20,8 +21,14 @@ pub(super) fn of(app: &Shared) -> Option<Member> {
         MqttConfig::Embedded { .. } => format!("its own, of {id}"),
         MqttConfig::External(url) => url.to_string(),
     };
+    let firmware = match &app.config.artifacts {
+        ArtifactsConfig::Own => format!("the data folder {}", absolute(&app.config.data)),
+        ArtifactsConfig::Folder(folder) => absolute(folder),
+        ArtifactsConfig::S3(bucket) => bucket.place.to_string(),
+    };
     Some(Member {
         id,
+        firmware,
         name: app.public_base.clone(),
         broker,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -30,6 +37,10 @@ pub(super) fn of(app: &Shared) -> Option<Member> {
         shards: 0,
         tasks: Vec::new(),
     })
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 /// Makes this server one of those that share the database, with its part of the leases. Returns the number of the last notice.
@@ -45,7 +56,7 @@ pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<i6
         if let Some(before) = &before {
             leases::leave(tx, before)?;
         }
-        if let Some(other) = leases::other_broker(tx, &joining, now)? {
+        if let Some(other) = leases::unlike(tx, &joining, now)? {
             return Ok(Err(other));
         }
         leases::be_seen(tx, &joining, now)?;
@@ -56,7 +67,12 @@ pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<i6
             app.holdings.renewed(&held, began);
             Ok(notice)
         }
-        Err((name, theirs)) => Err(StartError::OtherBroker { name, theirs, ours: me.broker.clone() }),
+        Err(Member { name, broker, .. }) if broker != me.broker => {
+            Err(StartError::OtherBroker { name, theirs: broker, ours: me.broker.clone() })
+        }
+        Err(Member { name, firmware, .. }) => {
+            Err(StartError::OtherFirmware { name, theirs: firmware, ours: me.firmware.clone() })
+        }
     }
 }
 

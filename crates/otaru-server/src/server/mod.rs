@@ -10,6 +10,7 @@
 //! | `conversation` | the server's own connection to the broker |
 //! | `publisher` | messages of the outbox on their way to the broker |
 //! | `listen` | addresses, bound or told why not |
+//! | `store` | the store of firmware, and whether it has what the database knows |
 //! | `routes`, `metrics` | every route of the site, and that of the metrics |
 //! | `mount` | the site under a path |
 //! | `tls` | its certificate, and the listeners that speak TLS |
@@ -27,6 +28,7 @@ mod metrics;
 mod mount;
 mod publisher;
 mod routes;
+mod store;
 mod tls;
 
 use std::net::SocketAddr;
@@ -43,7 +45,6 @@ use self::tls::{LookNow, ServerTls};
 use crate::access::first::{self, First};
 use crate::address::{DeviceBases, Listening};
 use crate::app::{App, Parts, Shared};
-use crate::artifacts::{Artifacts, DEFAULT_CACHE};
 use crate::clock::Clock;
 use crate::cluster::Holdings;
 use crate::config::{Config, MqttConfig};
@@ -115,9 +116,11 @@ impl Server {
         let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let public_base = address::public_base(config.public_url.as_deref(), listening);
         let authority = tls.as_ref().and_then(ServerTls::authority);
+        let db = open(&config, &data).await?;
+        let artifacts = store::open(&config, &data, &db).await?;
         let app = Arc::new(App::new(Parts {
-            db: open(&config, &data).await?,
-            artifacts: Artifacts::open(&data.artifacts(), DEFAULT_CACHE)?,
+            db,
+            artifacts,
             device_bases: DeviceBases::new(&public_base, listening),
             public_base,
             keys,

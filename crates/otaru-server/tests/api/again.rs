@@ -58,7 +58,7 @@ async fn with_key_at(clock: Clock) -> Bench {
 }
 
 impl Bench {
-    async fn try_upload(&self, bytes: Vec<u8>) -> Answer {
+    pub(crate) async fn try_upload(&self, bytes: Vec<u8>) -> Answer {
         let request = Request::post("/api/v1/releases")
             .header(header::AUTHORIZATION, format!("Bearer {}", self.admin))
             .body(Body::from(bytes));

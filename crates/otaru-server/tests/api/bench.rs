@@ -109,6 +109,7 @@ impl Bench {
             upload_limits: UploadLimits::default(),
             http_limits: Limits::default(),
             metrics: None,
+            artifacts: Default::default(),
             home_assistant: None,
         };
         change(&mut config);

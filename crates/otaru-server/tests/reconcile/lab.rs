@@ -94,6 +94,7 @@ fn open(dir: &TempDir, database: &Database, now: &Arc<AtomicU64>) -> Shared {
             upload_limits: UploadLimits::default(),
             http_limits: Limits::default(),
             metrics: None,
+            artifacts: Default::default(),
             home_assistant: None,
         },
         db: Db::open(Location::parse(database.location(), Trust::default()).unwrap()).unwrap(),

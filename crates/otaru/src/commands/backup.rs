@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
-use otaru_server::backup::{BackupError, Contents, Logins, Restored, backup, restore};
+use otaru_server::backup::{BackupError, Contents, Logins, Restored, Scope, backup, restore};
 use serde_json::json;
 
 use crate::output::{Outcome, Output};
@@ -21,7 +21,9 @@ Example:
   otaru backup --data /var/lib/otaru -o otaru-$(date +%F).tar
 
 The file holds everything the server keeps: firmware, devices, rollouts, and the hashes of tokens
-and logins. The signing key is not in it; keep a copy of that elsewhere.")]
+and logins. The signing key is not in it; keep a copy of that elsewhere.
+Firmware in a bucket (`otaru serve --artifacts s3://…`) is in no backup: have the bucket keep
+versions, copy it by its own tools, and back up the rest with --database-only.")]
 pub(crate) struct Args {
     /// The server's folder
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
@@ -29,17 +31,24 @@ pub(crate) struct Args {
     /// File for the backup
     #[arg(short, long, value_name = "FILE.tar")]
     output: PathBuf,
+    /// Back up the database alone; firmware that is in a bucket is copied by the bucket's own tools
+    #[arg(long)]
+    database_only: bool,
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     if args.output.exists() {
         bail!("{} is there already; choose another name", args.output.display());
     }
-    let Args { data, output: to } = args;
-    let out = to.clone();
-    let contents = until_stopped(move |stop| backup(&data, &out, stop, progress(output))).await?;
+    let Args { data, output: to, database_only } = args;
+    let (out, scope) = (to.clone(), scope(database_only));
+    let contents = until_stopped(move |stop| backup(&data, &out, scope, stop, progress(output))).await?;
     tell("backup", &to, contents, output);
     Ok(Outcome::Good)
+}
+
+fn scope(database_only: bool) -> Scope {
+    if database_only { Scope::DatabaseOnly } else { Scope::Whole }
 }
 
 /// Does the work on a thread of its own. Whoever ends it meanwhile waits until it has tidied up.
@@ -79,13 +88,17 @@ pub(crate) struct RestoreArgs {
     /// Revoke all tokens and fleet keys in the backup
     #[arg(long)]
     end_logins: bool,
+    /// Restore a backup of the database alone; its firmware is in a bucket, or copied by other means
+    #[arg(long)]
+    database_only: bool,
 }
 
 pub(crate) async fn run_restore(args: RestoreArgs, output: Output) -> anyhow::Result<Outcome> {
     let logins = if args.end_logins { Logins::Ended } else { Logins::AsTheyWere };
-    let RestoreArgs { file, data, .. } = args;
-    let to = data.clone();
-    let restored = until_stopped(move |stop| restore(&file, &to, logins, stop, progress(output))).await?;
+    let RestoreArgs { file, data, database_only, .. } = args;
+    let (to, scope) = (data.clone(), scope(database_only));
+    let restored =
+        until_stopped(move |stop| restore(&file, &to, logins, scope, stop, progress(output))).await?;
     tell_restored(&data, &restored, output);
     Ok(Outcome::Good)
 }

@@ -3,6 +3,7 @@ CREATE TABLE servers (
     id         TEXT COLLATE "C" PRIMARY KEY,
     name       TEXT COLLATE "C" NOT NULL,
     broker     TEXT COLLATE "C" NOT NULL,
+    firmware   TEXT COLLATE "C" NOT NULL,
     version    TEXT COLLATE "C" NOT NULL,
     started_at BIGINT NOT NULL,
     seen_at    BIGINT NOT NULL

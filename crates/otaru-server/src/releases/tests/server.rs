@@ -27,6 +27,7 @@ pub(super) fn open(folder: &Path, keys: Keys) -> Shared {
         upload_limits: UploadLimits { bytes: 1 << 20, ..UploadLimits::default() },
         http_limits: crate::http::Limits::default(),
         metrics: None,
+        artifacts: Default::default(),
         home_assistant: None,
     };
     Shared::new(App::new(Parts {

@@ -61,6 +61,7 @@ impl DemoServer {
             upload_limits: UploadLimits::default(),
             http_limits: otaru_server::http::Limits::default(),
             metrics: None,
+            artifacts: Default::default(),
             home_assistant: None,
         };
         let server = match Server::start(config.clone()).await {

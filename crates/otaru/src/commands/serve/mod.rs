@@ -1,6 +1,8 @@
 //! `otaru serve`: the fleet server.
 
 mod acme;
+mod artifacts;
+mod credentials;
 mod database;
 mod listen;
 mod tls;
@@ -16,6 +18,7 @@ use otaru_server::server::Server;
 use serde_json::json;
 use tokio::signal::unix::SignalKind;
 
+use self::artifacts::ArtifactsArgs;
 use self::database::DatabaseArgs;
 use self::listen::Listen;
 use self::tls::TlsArgs;
@@ -33,6 +36,7 @@ Examples:
   otaru serve --tls-cert fullchain.pem --tls-key privkey.pem --public-url https://ota.example.com:8443
   otaru serve --http 127.0.0.1:8080 --public-url https://example.com/ota --trusted-proxy 127.0.0.1    behind a proxy
   otaru serve --data /var/lib/otaru --mqtt mqtt://otaru@broker.lan --mqtt-password-file secret.txt
+  otaru serve --data /var/lib/otaru --artifacts s3://firmware/otaru --s3-region eu-central-1 --s3-credentials s3.txt
 
 The first start prints an admin token, once: log in with it in a browser, or with `otaru login`.
 If it is lost, stop the server and make another: `otaru token create NAME --role admin --data DIR`.
@@ -53,6 +57,8 @@ pub(crate) struct Args {
     data: PathBuf,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    artifacts: ArtifactsArgs,
     /// Address of dashboard, API and downloads in plain HTTP; port 0 picks a free one, `off` is for TLS only
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     http: Listen,
@@ -207,6 +213,7 @@ impl Args {
             tls: self.tls.config(plain)?,
             data: self.data,
             database: self.database.settings()?,
+            artifacts: self.artifacts.config()?,
             http: self.http.0.unwrap_or(nowhere),
             base: self.base,
             trusted_proxies: self.trusted_proxy,

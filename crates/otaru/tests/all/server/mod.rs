@@ -4,6 +4,7 @@ mod acme;
 mod alike;
 mod backup;
 mod behind_proxies;
+mod bucket;
 mod chaos;
 mod cluster;
 mod first_token;
