@@ -200,3 +200,56 @@ fn by_client(connections: Vec<Connection>) -> Listed {
     }
     listed
 }
+
+#[cfg(test)]
+mod tests {
+    use otaru_broker::client::{Login, Secret};
+    use otaru_tls::Trust;
+
+    use super::*;
+    use crate::config::BrokerManagement;
+    use crate::mqtt::access::Identity;
+
+    fn endings() -> (Endings, Arc<Logins>) {
+        let login = Login { username: "ends".into(), password: Secret::new("s3cret") };
+        let config = BrokerManagement { url: "http://127.0.0.1:1".into(), login, trust: Trust::default() };
+        let logins = Arc::new(Logins::default());
+        (Endings::new(Management::new(&config, None).unwrap(), Arc::clone(&logins)), logins)
+    }
+
+    #[tokio::test]
+    async fn an_end_is_tried_so_often_and_then_given_up() {
+        let (endings, logins) = endings();
+        endings.add(logins.end(&[Identity::Device("lamp".into())]));
+        let (due, next) = endings.due(Instant::now());
+        assert_eq!((due.len(), next), (1, None));
+        assert!(endings.look(due).await.is_some(), "nobody listens there");
+        let now = Instant::now();
+        let failures = (2..100).find(|_| endings.note("lamp", false, now));
+        assert_eq!(failures, Some(FAILURES));
+        assert!(endings.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_end_is_looked_at_again_for_connections_that_come_late() {
+        let (endings, logins) = endings();
+        endings.add(logins.end(&[Identity::Device("lamp".into())]));
+        let mut now = Instant::now();
+        for pause in LOOKS {
+            assert!(!endings.note("lamp", true, now));
+            assert!(endings.due(now).0.is_empty());
+            now += pause;
+            assert_eq!(endings.due(now).0.len(), 1);
+        }
+        assert!(!endings.note("lamp", true, now));
+        assert!(endings.lock().is_empty(), "that was all");
+    }
+
+    #[tokio::test]
+    async fn those_that_wait_for_their_end_have_a_bound() {
+        let (endings, _) = endings();
+        let client = |number: usize| EndedClient { client: number.to_string(), username: None };
+        endings.add((0..WAITING + 10).map(client).collect());
+        assert_eq!(endings.lock().len(), WAITING);
+    }
+}

@@ -74,7 +74,7 @@ fn serial(text: &str) -> Option<String> {
 }
 
 /// Reads a question. The library's words could have its password in them.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
         let what = if error.is_data() { "not a question of this kind" } else { "no JSON" };

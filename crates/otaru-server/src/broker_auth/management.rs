@@ -1,6 +1,7 @@
 //! RabbitMQ's management API, as far as connections are ended by it. Requests and answers are bounded in time and bytes.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, InvalidHeaderValue};
@@ -15,6 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use otaru_broker::client::Login;
 use otaru_tls::TrustError;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -23,7 +25,7 @@ use crate::config::BrokerManagement;
 /// Longest time of a request and its answer.
 const TIME: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// Bytes of the longest answer: the names of 200,000 connections have half as many.
-const LONGEST: usize = 64 << 20;
+const LONGEST: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 /// Reason that the broker notes in its log.
 const REASON: HeaderValue = HeaderValue::from_static("the login has ended");
 
@@ -85,7 +87,7 @@ impl Management {
     /// # Errors
     /// When TLS cannot be set up.
     pub(super) fn new(config: &BrokerManagement, own: Option<String>) -> Result<Self, TrustError> {
-        let tls = config.trust.client_config()?.as_ref().clone();
+        let tls = tls(config)?;
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
@@ -147,6 +149,16 @@ impl Management {
     }
 }
 
+/// Returns the settings of TLS; nobody is trusted, and no root looked for, where none is spoken.
+fn tls(config: &BrokerManagement) -> Result<ClientConfig, TrustError> {
+    if config.url.starts_with("https://") {
+        return Ok(config.trust.client_config()?.as_ref().clone());
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
 /// Returns the login as RFC 7617 has it; never shown.
 fn basic(login: &Login) -> Result<HeaderValue, InvalidHeaderValue> {
     let both = format!("{}:{}", login.username, login.password.expose());
@@ -167,4 +179,43 @@ fn cause(error: &dyn StdError) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use otaru_broker::client::Secret;
+    use otaru_tls::Trust;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Asks a management that begins to answer so, then goes on for ever or says nothing more.
+    async fn ask(head: &'static str, goes_on: bool) -> ManagementError {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            stream.write_all(head.as_bytes()).await.unwrap();
+            while goes_on && stream.write_all(&[b'x'; 4096]).await.is_ok() {}
+            std::future::pending::<()>().await;
+        });
+        let login = Login { username: "ends".into(), password: Secret::new("s3cret") };
+        let config = BrokerManagement { url, login, trust: Trust::default() };
+        let error = Management::new(&config, None).unwrap().connections().await.unwrap_err();
+        assert!(!error.to_string().contains("s3cret"));
+        error
+    }
+
+    #[tokio::test]
+    async fn a_management_that_says_nothing_or_too_much_is_given_up() {
+        assert!(matches!(ask("", false).await, ManagementError::Late(_)));
+        let endless = ask("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", true).await;
+        assert!(matches!(endless, ManagementError::Broken(_)), "{endless}");
+        let page = ask("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", false).await;
+        assert!(page.to_string().contains("is it RabbitMQ's management?"), "{page}");
+        let refused = ask("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", false).await;
+        assert!(refused.to_string().contains("--broker-management-login-file"), "{refused}");
+    }
 }

@@ -5,6 +5,7 @@
 //! | `gate` | the broker itself: its secret, its pace, and the bounds of its requests |
 //! | `json` | questions and answers in JSON |
 //! | `rabbitmq` | those of RabbitMQ's plug-in for HTTP |
+//! | `mosquitto`, `vernemq` | those of mosquitto-go-auth and of VerneMQ's webhooks |
 //! | `decide` | decisions on logins, and on whose a client id is |
 //! | `logins` | client ids that have logged in |
 //! | `ended` | credentials that end: client ids that may go on no more |
@@ -18,7 +19,9 @@ mod gate;
 mod json;
 mod logins;
 mod management;
+mod mosquitto;
 mod rabbitmq;
+mod vernemq;
 
 use std::sync::Arc;
 
@@ -74,6 +77,8 @@ impl BrokerAuth {
             .route("/publish", post(json::publish))
             .route("/subscribe", post(json::subscribe))
             .nest("/rabbitmq", rabbitmq)
+            .nest("/mosquitto", mosquitto::router())
+            .nest("/vernemq", vernemq::router())
             .with_state(Arc::new(decisions));
         let gate = Gate::new(self.app.clone(), config.secret.as_ref());
         gate.around(

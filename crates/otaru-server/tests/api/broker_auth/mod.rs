@@ -3,6 +3,7 @@
 mod ended;
 mod gate;
 mod management;
+mod others;
 mod rabbitmq;
 mod rules;
 

@@ -87,6 +87,6 @@ async fn whoever_speaks_something_else_than_mqtt_is_not_let_in() {
     assert_eq!(asked.rabbitmq("user", &user("lamp", &lamp, "shop", "lamp")).await, "deny", "another host");
     assert_eq!(asked.rabbitmq("user", &user(SERVER.0, SERVER.1, "/", "server")).await, "allow");
     let (status, text) =
-        asked.send(&format!("/v1/broker/rabbitmq/user?secret={SECRET}"), "", "username").await;
+        asked.send(&format!("/v1/broker/rabbitmq/user?secret={SECRET}"), "", "name=lamp").await;
     assert!(status == 400 && text.contains("http_method = post"), "{text}");
 }
