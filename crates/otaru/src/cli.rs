@@ -47,7 +47,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     #[command(alias = "device")]
     Devices(devices::Args),
     #[command(subcommand, alias = "rollouts")]
@@ -147,7 +147,7 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Verify(args) => verify::run(&args, output),
         Command::Resign(args) => resign::run(&args, output),
         Command::Delta(args) => delta::run(&args, output),
-        Command::Serve(args) => serve::run(args, output).await,
+        Command::Serve(args) => serve::run(*args, output).await,
         Command::Healthy(args) => healthy::run(args, output).await,
         Command::Backup(args) => backup::run(args, output).await,
         Command::Restore(args) => backup::run_restore(args, output).await,
