@@ -20,7 +20,7 @@ const POLLS: Rate = Rate { burst: 32, refill: Span::seconds(1) };
 const CLAIMS: Rate = Rate { burst: 10, refill: Span::minutes(6) };
 /// Wrong logins at somebody else's broker that one address may bring at once, and after how long one more; as at the embedded broker.
 const WRONG_LOGINS: Rate = Rate { burst: 2_000, refill: Span(10) };
-/// Questions of a broker at once, and after how long one more. A login with two subscriptions is twelve of RabbitMQ's.
+/// Questions of a broker at once, and after how long one more. A device that comes is about a dozen of RabbitMQ's.
 const QUESTIONS: Rate = Rate { burst: 60_000, refill: Span(1) };
 /// The most senders that are counted.
 const COUNTED: usize = 10_000;

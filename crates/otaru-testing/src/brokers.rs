@@ -4,10 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::programs::{Program, program};
 use crate::wait::{LIMIT, eventually, free_port};
 
+/// Longest time for RabbitMQ to start: it takes half a minute of a processor, which it may not have for itself.
+const SLOW: Duration = Duration::from_secs(180);
 /// Where Debian keeps RabbitMQ's own script; the one on the PATH changes to a user of RabbitMQ's, who may not write to a test's folder.
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
@@ -165,7 +168,7 @@ fn start_rabbitmq(dir: &Path, port: u16, settings: &str, plugins: &str) -> Rabbi
         .env("RABBITMQ_CONFIG_FILE", settings)
         .env("RABBITMQ_CONF_ENV_FILE", dir.join("no-environment"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", plugins);
-    let server = Program::server(command, port);
+    let server = Program::server_within(SLOW, command, port);
     RabbitMq { _server: server, _epmd: epmd }
 }
 

@@ -34,6 +34,13 @@ struct Ending {
     failures: u32,
 }
 
+/// Ways in which connections are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ways {
+    by_name: bool,
+    by_list: bool,
+}
+
 /// Names of connections by client id.
 type Listed = HashMap<String, Vec<String>>;
 
@@ -113,7 +120,7 @@ impl Endings {
 
     /// Looks for the connections of these and ends them. Returns an error, if there was one.
     async fn look(&self, due: Vec<EndedClient>) -> Option<ManagementError> {
-        let listed = match due.iter().any(|ended| ended.username.as_ref() != Some(&ended.client)) {
+        let listed = match due.iter().any(|ended| self.ways(ended).by_list) {
             true => self.management.connections().await.map(by_client),
             false => Ok(Listed::new()),
         };
@@ -142,20 +149,26 @@ impl Endings {
 
     /// Ends the connections of a client id. Tells whether all of them could be looked for.
     async fn end(&self, ended: &EndedClient, listed: Option<&Listed>) -> Result<bool, ManagementError> {
-        let EndedClient { client, username } = ended;
-        // A user name that is the device's alone finds connections that are not listed yet, at once.
-        let is_named = username.as_ref().is_none_or(|name| name == client);
-        if is_named && !self.management.is_own(client) {
+        let (client, ways) = (&ended.client, self.ways(ended));
+        if ways.by_name {
             self.management.end_user(client).await?;
-            if username.is_some() {
-                return Ok(true);
-            }
+        }
+        if !ways.by_list {
+            return Ok(true);
         }
         let Some(listed) = listed else { return Ok(false) };
         for name in listed.get(client).into_iter().flatten() {
             self.management.end_connection(name).await?;
         }
         Ok(true)
+    }
+
+    /// Returns how the connections of a client id are found. A user name that is a device's alone finds all of them, also those that are not
+    /// listed yet.
+    fn ways(&self, ended: &EndedClient) -> Ways {
+        let EndedClient { client, username } = ended;
+        let by_name = username.as_ref().is_none_or(|name| name == client) && !self.management.is_own(client);
+        Ways { by_name, by_list: !by_name || username.is_none() }
     }
 
     /// Notes what came of a look; returns whether it was the last one and failed.
@@ -214,7 +227,7 @@ mod tests {
         let login = Login { username: "ends".into(), password: Secret::new("s3cret") };
         let config = BrokerManagement { url: "http://127.0.0.1:1".into(), login, trust: Trust::default() };
         let logins = Arc::new(Logins::default());
-        (Endings::new(Management::new(&config, None).unwrap(), Arc::clone(&logins)), logins)
+        (Endings::new(Management::new(&config, Some("otaru".into())).unwrap(), Arc::clone(&logins)), logins)
     }
 
     #[tokio::test]
@@ -243,6 +256,21 @@ mod tests {
         }
         assert!(!endings.note("lamp", true, now));
         assert!(endings.lock().is_empty(), "that was all");
+    }
+
+    #[tokio::test]
+    async fn the_servers_own_user_name_ends_nobody() {
+        let (endings, _) = endings();
+        for (client, username, by_name, by_list) in [
+            ("lamp", Some("lamp"), true, false),
+            ("lamp", Some("factory"), false, true),
+            ("lamp", None, true, true),
+            ("otaru", Some("otaru"), false, true),
+            ("otaru", None, false, true),
+        ] {
+            let ended = EndedClient { client: client.into(), username: username.map(str::to_owned) };
+            assert_eq!(endings.ways(&ended), Ways { by_name, by_list }, "{ended:?}");
+        }
     }
 
     #[tokio::test]

@@ -56,6 +56,7 @@ fn transport(config: &BrokerAuthConfig, tls: Option<&ServerTls>) -> Result<Trans
         _ if config.secret.is_none() && config.ca.is_none() => Err(StartError::OpenBrokerAuth),
         _ if !config.speaks_tls() => Ok(Transport::Plain),
         Some(tls) => Ok(tls.for_brokers(config.ca.as_deref())?),
+        None if config.ca.is_some() => Err(StartError::BrokerCertificatesInClear),
         None => Err(StartError::BrokerAuthInClear(config.listen)),
     }
 }

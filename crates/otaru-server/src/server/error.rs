@@ -58,6 +58,11 @@ pub enum StartError {
          --acme, or --tls-dev), or listen at 127.0.0.1"
     )]
     BrokerAuthInClear(SocketAddr),
+    /// Certificates are demanded where no TLS is spoken.
+    #[error(
+        "--broker-auth-ca needs TLS of the server's own: --tls-cert with --tls-key, --acme, or --tls-dev"
+    )]
+    BrokerCertificatesInClear,
     /// The broker's management cannot be trusted.
     #[error("--broker-management: {0}")]
     BrokerManagement(#[from] TrustError),

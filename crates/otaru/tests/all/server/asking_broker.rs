@@ -13,9 +13,10 @@ use mqtt5_protocol::packet::publish::PublishPacket;
 use mqtt5_protocol::packet::subscribe::SubscribePacket;
 use mqtt5_protocol::{ConnectOptions, QoS};
 use otaru_testing::brokers::{Asking, RABBITMQ_LOGIN, RabbitMq, rabbitmq_that_asks};
-use otaru_testing::{LIMIT, eventually, free_port, have};
+use otaru_testing::{LIMIT, eventually, free_port, have, run};
 use tempfile::TempDir;
 
+use crate::common::otaru;
 use crate::server::fleet::{Fleet, phase, standing};
 
 const SAMPLE: &str = include_str!("../../../../../packaging/brokers/rabbitmq-asks.conf");
@@ -238,4 +239,31 @@ fn a_credential_that_ends_is_refused_and_its_connection_is_ended() {
     assert!(setting.client("hall", "hall", &made).is_some());
     assert!(other.is_there());
     assert!(!stays.publishes("ESP32/ota/hall/online"), "its credential has ended");
+}
+
+#[test]
+fn options_that_do_not_go_together_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, line: &str| write(dir.path(), name, line);
+    let (secret, short, login) = (file("s", SECRET), file("short", "0123456789abcde"), file("l", "nobody"));
+    let data = dir.path().join("data").display().to_string();
+    let here = ["--mqtt", "mqtt://127.0.0.1:1", "--broker-auth-listen", "127.0.0.1:0"];
+    let far = ["--mqtt", "mqtt://127.0.0.1:1", "--broker-auth-listen", "0.0.0.0:0"];
+    let with_secret = ["--broker-auth-secret-file", secret.as_str()];
+    let management = |url| ["--broker-management", url, "--broker-management-login-file", login.as_str()];
+    let url = "http://127.0.0.1:15672";
+    for (options, code, told) in [
+        (here[2..].to_vec(), 2, "--mqtt <URL>"),
+        (here.to_vec(), 1, "give --broker-auth-secret-file, or --broker-auth-ca"),
+        ([&here[..], &["--broker-auth-secret-file", &short]].concat(), 1, "at least 16 characters"),
+        ([&far[..], &with_secret].concat(), 1, "--tls-dev"),
+        ([&here[..], &["--broker-auth-ca", &secret]].concat(), 1, "--broker-auth-ca needs TLS"),
+        ([&here[..], &with_secret, &management("http://a:b@127.0.0.1")].concat(), 1, "without a login"),
+        ([&here[..], &with_secret, &management(url)].concat(), 1, "is USER:PASSWORD"),
+        ([&here[..], &with_secret, &management(url)[..2]].concat(), 2, "--broker-management-login-file"),
+    ] {
+        let mut command = otaru(&["serve", "--data", &data, "--http", "127.0.0.1:0"]);
+        command.args(&options);
+        run(command).with_code(code).tells(told);
+    }
 }
