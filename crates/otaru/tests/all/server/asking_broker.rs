@@ -215,7 +215,7 @@ fn a_credential_that_ends_is_refused_and_its_connection_is_ended() {
     let mut stays = setting.enters("hall", "hall", &hall);
 
     let device = setting.enters("lamp", "lamp", &lamp);
-    fleet.does(&["devices", "retire", "lamp"]);
+    fleet.does(&["devices", "retire", "lamp", "--yes"]);
     setting.ends(device, "a device was retired");
     assert!(setting.client("lamp", "lamp", &lamp).is_none(), "it does not come back");
 
@@ -223,7 +223,7 @@ fn a_credential_that_ends_is_refused_and_its_connection_is_ended() {
     let key = setting.made(&["devices", "key", "create", "line"], "text");
     let device = setting.enters("one", "factory", &key);
     let mut other = setting.enters("two", "factory", &key);
-    fleet.does(&["devices", "retire", "one"]);
+    fleet.does(&["devices", "retire", "one", "--yes"]);
     setting.ends(device, "a device of a fleet key was retired");
     assert!(other.is_there(), "others with its user name stay");
 
