@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod broker;
 mod device_query;
 mod devices;
 mod events;
@@ -23,6 +24,7 @@ pub use access::{
     AuditEntry, CreatedFleetKey, CreatedToken, FleetKey, Me, NewFleetKey, NewToken, Role, Token,
 };
 pub use answer::Answer;
+pub use broker::{BrokerAnswer, BrokerCertificate, BrokerDecision, BrokerLogin, BrokerTopic};
 pub use device_query::DeviceQuery;
 pub use devices::{
     AddedDevice, ChangeDevice, ChangedDevices, Claim, Contested, DeploymentInShort, Device, DeviceDetails,

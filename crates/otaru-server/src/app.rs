@@ -159,7 +159,7 @@ pub type Shared = Arc<App>;
 /// Returns the CAs that an external broker is trusted by.
 fn known_cas(config: &Config) -> KnownCas {
     let roots = match &config.mqtt {
-        MqttConfig::External(url) if url.tls => url.trust.roots().unwrap_or_default(),
+        MqttConfig::External { url, .. } if url.tls => url.trust.roots().unwrap_or_default(),
         _ => Vec::new(),
     };
     KnownCas::new(roots.iter().map(AsRef::as_ref))

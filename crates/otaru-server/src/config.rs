@@ -10,7 +10,8 @@ use crate::http::Limits;
 use crate::releases::UploadLimits;
 use crate::tls::PairFiles;
 use crate::tls::acme::AcmeConfig;
-use otaru_broker::client::BrokerUrl;
+use otaru_broker::client::{BrokerUrl, Login, Secret};
+use otaru_tls::Trust;
 
 /// Everything that is decided before a server starts.
 #[derive(Debug, Clone)]
@@ -82,7 +83,43 @@ pub enum MqttConfig {
         proxies: Vec<IpAddr>,
     },
     /// Somebody else's.
-    External(BrokerUrl),
+    External {
+        /// Address, and the server's own login there.
+        url: BrokerUrl,
+        /// Listener at which it asks who may do what there, if it does.
+        auth: Option<Box<BrokerAuthConfig>>,
+    },
+}
+
+/// Listener for a broker that asks who may connect, publish and subscribe. Whoever speaks to it shows all that is demanded.
+#[derive(Debug, Clone)]
+pub struct BrokerAuthConfig {
+    /// Listening address. On loopback it speaks plain HTTP, unless certificates are demanded; elsewhere the server's TLS.
+    pub listen: SocketAddr,
+    /// Secret that is demanded.
+    pub secret: Option<Secret>,
+    /// A PEM file with the authority of the certificate that is demanded.
+    pub ca: Option<PathBuf>,
+    /// Management of the broker, by which connections are ended.
+    pub management: Option<BrokerManagement>,
+}
+
+impl BrokerAuthConfig {
+    /// Whether TLS is spoken there.
+    pub fn speaks_tls(&self) -> bool {
+        self.ca.is_some() || !self.listen.ip().to_canonical().is_loopback()
+    }
+}
+
+/// RabbitMQ's management API.
+#[derive(Debug, Clone)]
+pub struct BrokerManagement {
+    /// URL, `http://` or `https://`, without a slash at the end.
+    pub url: String,
+    /// Login of an administrator.
+    pub login: Login,
+    /// Trust towards it over TLS.
+    pub trust: Trust,
 }
 
 impl MqttConfig {

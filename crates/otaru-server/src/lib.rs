@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`server`] | a whole server, started and stopped |
 //! | [`api`], [`dashboard`], [`home_assistant`], [`downloads`] | siblings: programs, people, a house, and devices that fetch files |
+//! | `broker_auth` | a fifth: somebody else's broker, which asks who may do what |
 //! | [`web`] | what they share of HTTP |
 //! | [`reconcile`] | makes the fleet what the database says it shall be |
 //! | [`access`], [`devices`], [`releases`], [`rollouts`] | commands and queries per noun, and their rows |
@@ -26,6 +27,7 @@ pub mod api;
 pub mod app;
 pub mod artifacts;
 pub mod backup;
+mod broker_auth;
 pub mod caller;
 pub mod clock;
 pub mod cluster;

@@ -31,6 +31,9 @@ pub struct Request {
 /// One label: its name and its value.
 type Label = [(&'static str, String); 1];
 
+/// Two of them: a broker's question, and its answer.
+type Answered = [(&'static str, &'static str); 2];
+
 /// Figures that are counted while the server runs.
 #[derive(Debug)]
 pub struct Metrics {
@@ -49,6 +52,7 @@ pub struct Metrics {
     pub reports: Counter,
     /// Messages that were given to the broker.
     pub sent: Counter,
+    broker_questions: Family<Answered, Counter>,
     certificate_ends: Family<Label, Gauge<i64>>,
     counts: Counts,
 }
@@ -74,6 +78,7 @@ impl Default for Metrics {
             received: Counter::default(),
             reports: Counter::default(),
             sent: Counter::default(),
+            broker_questions: Family::default(),
             certificate_ends: Family::default(),
             counts: Counts::default(),
             registry: Registry::default(),
@@ -87,6 +92,8 @@ impl Default for Metrics {
         registry.register_with_unit("downloaded", "Firmware that was sent", Unit::Bytes, downloaded);
         registry.register("mqtt_received", "Messages from the broker", metrics.received.clone());
         registry.register("mqtt_sent", "Messages to the broker", metrics.sent.clone());
+        let questions = metrics.broker_questions.clone();
+        registry.register("broker_questions", "Questions of a broker that asks who may do what", questions);
         registry.register("reports", "Reports that changed something", metrics.reports.clone());
         registry.register_with_unit(
             "tls_certificate_expiration_timestamp",
@@ -109,6 +116,16 @@ impl Metrics {
     pub fn answered(&self, request: Request, took: Duration) {
         self.requests.get_or_create(&request).inc();
         self.latency.observe(took.as_secs_f64());
+    }
+
+    /// Notes the answer to a broker's question; `None` where it could not be decided on.
+    pub fn broker_asked<E>(&self, question: &'static str, decision: Option<&Result<(), E>>) {
+        let answer = match decision {
+            Some(Ok(())) => "allow",
+            Some(Err(_)) => "deny",
+            None => "unknown",
+        };
+        self.broker_questions.get_or_create(&[("question", question), ("answer", answer)]).inc();
     }
 
     /// Notes the end of the certificate in use, which came from there.

@@ -1,4 +1,5 @@
-//! Rate limits: failed logins and devices without room by address, reports over HTTP by device, claims and registrations by fleet key.
+//! Rate limits: failed logins and devices without room by address, reports over HTTP by device, claims and registrations by fleet key,
+//! questions of a broker.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,6 +19,10 @@ const LOGINS: Rate = Rate { burst: 20, refill: Span::seconds(3) };
 const POLLS: Rate = Rate { burst: 32, refill: Span::seconds(1) };
 /// Claims of one name with one fleet key that are allowed at once, and after how long one more is.
 const CLAIMS: Rate = Rate { burst: 10, refill: Span::minutes(6) };
+/// Wrong logins at somebody else's broker that one address may bring at once, and after how long one more; as at the embedded broker.
+const WRONG_LOGINS: Rate = Rate { burst: 2_000, refill: Span(10) };
+/// Questions of a broker at once, and after how long one more. A device that comes is about a dozen of RabbitMQ's.
+const QUESTIONS: Rate = Rate { burst: 60_000, refill: Span(1) };
 /// The most senders that are counted.
 const COUNTED: usize = 10_000;
 
@@ -75,6 +80,12 @@ impl<K: Eq + Hash> Buckets<K> {
         }
     }
 
+    /// Whether one more would be allowed.
+    fn has_room(&self, key: &K, rate: Rate, now: Time) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(key).is_none_or(|bucket| bucket.filled_until(rate, now).left > 0)
+    }
+
     /// Gives back one that was counted and came to nothing.
     fn give_back(&self, key: &K, rate: Rate) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,6 +108,39 @@ impl FailedLogins {
         match self.0.count(origin(peer), LOGINS, now) {
             true => Ok(()),
             false => Err(too_many("too many failed logins from this address; wait a few seconds")),
+        }
+    }
+}
+
+/// Wrong logins at somebody else's broker, by the address that it tells.
+#[derive(Debug, Default)]
+pub struct WrongLogins(Buckets<IpAddr>);
+
+impl WrongLogins {
+    /// Whether an address may try once more.
+    pub fn has_room(&self, address: IpAddr, now: Time) -> bool {
+        self.0.has_room(&origin(address), WRONG_LOGINS, now)
+    }
+
+    /// Counts a wrong login.
+    pub fn count(&self, address: IpAddr, now: Time) {
+        self.0.count(origin(address), WRONG_LOGINS, now);
+    }
+}
+
+/// Questions of brokers, by their addresses.
+#[derive(Debug, Default)]
+pub struct BrokerQuestions(Buckets<IpAddr>);
+
+impl BrokerQuestions {
+    /// Counts a question.
+    ///
+    /// # Errors
+    /// The answer to give instead, when there were too many.
+    pub fn count(&self, broker: IpAddr, now: Time) -> Result<(), Problem> {
+        match self.0.count(origin(broker), QUESTIONS, now) {
+            true => Ok(()),
+            false => Err(too_many("this broker asks too often; wait a second")),
         }
     }
 }
@@ -240,6 +284,26 @@ mod tests {
         registrations.count("key", now).unwrap().keep();
         assert!(registrations.count("key", now).is_none());
         assert!(registrations.count("other", now).is_some());
+    }
+
+    #[test]
+    fn wrong_logins_shut_out_their_own_address_until_time_has_passed() {
+        let (logins, start) = (WrongLogins::default(), Time(1_000_000));
+        let (there, elsewhere) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        for _ in 0..WRONG_LOGINS.burst {
+            assert!(logins.has_room(there, start));
+            logins.count(there, start);
+        }
+        assert!(!logins.has_room(there, start) && logins.has_room(elsewhere, start));
+        assert!(logins.has_room(there, start + WRONG_LOGINS.refill));
+    }
+
+    #[test]
+    fn a_broker_asks_so_often() {
+        let (questions, start, broker) = (BrokerQuestions::default(), Time(1_000_000), [10, 0, 0, 1].into());
+        let allowed = |at| (0..100_000).filter(|_| questions.count(broker, at).is_ok()).count();
+        assert_eq!(allowed(start), QUESTIONS.burst as usize);
+        assert_eq!(allowed(start + Span::seconds(1)), 1_000);
     }
 
     #[test]

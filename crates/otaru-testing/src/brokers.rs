@@ -4,10 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::programs::{Program, program};
 use crate::wait::{LIMIT, eventually, free_port};
 
+/// Longest time for RabbitMQ to start: it takes half a minute of a processor, which it may not have for itself.
+const SLOW: Duration = Duration::from_secs(180);
 /// Where Debian keeps RabbitMQ's own script; the one on the PATH changes to a user of RabbitMQ's, who may not write to a test's folder.
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
@@ -54,7 +57,8 @@ pub struct RabbitMq {
 /// without a byte.
 #[track_caller]
 pub fn rabbitmq(dir: &Path, port: u16) -> RabbitMq {
-    let server = start_rabbitmq(dir, port, "mqtt.allow_anonymous = true\n");
+    let settings = format!("{}mqtt.allow_anonymous = true\n", listening(port));
+    let server = start_rabbitmq(dir, port, &settings, "rabbitmq_mqtt");
     eventually("RabbitMQ to let somebody in", LIMIT, || lets_in(port, None).then_some(()));
     server
 }
@@ -64,11 +68,54 @@ pub fn rabbitmq(dir: &Path, port: u16) -> RabbitMq {
 pub fn rabbitmq_with_hosts(dir: &Path, port: u16, hosts: &[&str]) -> RabbitMq {
     let file = dir.join("definitions.json");
     std::fs::write(&file, definitions(hosts)).unwrap();
-    let settings = format!("mqtt.allow_anonymous = false\nload_definitions = {}\n", file.display());
-    let server = start_rabbitmq(dir, port, &settings);
+    let file = file.display();
+    let settings = format!("{}mqtt.allow_anonymous = false\nload_definitions = {file}\n", listening(port));
+    let server = start_rabbitmq(dir, port, &settings, "rabbitmq_mqtt");
     let open = |host: &str| lets_in(port, Some(host));
     eventually("RabbitMQ to let somebody in", LIMIT, || hosts.iter().copied().all(open).then_some(()));
     server
+}
+
+/// Ports and secrets of a RabbitMQ that asks a server who may do what.
+pub struct Asking<'a> {
+    /// Port at which the server is asked.
+    pub server: u16,
+    /// Secret that the server is shown.
+    pub secret: &'a str,
+    /// Port of the management, whose administrator has [`RABBITMQ_LOGIN`].
+    pub management: u16,
+}
+
+/// Starts RabbitMQ with a sample of settings in which it asks a server. It lets nobody in before that answers.
+#[track_caller]
+pub fn rabbitmq_that_asks(dir: &Path, port: u16, sample: &str, asking: &Asking<'_>) -> RabbitMq {
+    let (name, password) = RABBITMQ_LOGIN;
+    let file = dir.join("definitions.json");
+    let users = format!(r#"[{{"name":"{name}","password":"{password}","tags":"administrator"}}]"#);
+    std::fs::write(&file, format!(r#"{{"users":{users},"vhosts":[{{"name":"/"}}]}}"#)).unwrap();
+    let Asking { server, secret, management } = asking;
+    let mut settings = sample.to_owned();
+    for (theirs, ours) in [
+        ("tcp.default = 1883", format!("tcp.default = 127.0.0.1:{port}")),
+        ("127.0.0.1:8090", format!("127.0.0.1:{server}")),
+        ("=SECRET", format!("={secret}")),
+        ("tcp.port = 15672", format!("tcp.port = {management}")),
+    ] {
+        assert!(settings.contains(theirs), "{theirs} is in the sample");
+        settings = settings.replace(theirs, &ours);
+    }
+    settings.push_str(&format!("load_definitions = {}\n", file.display()));
+    let plugins = "rabbitmq_mqtt,rabbitmq_auth_backend_http,rabbitmq_management";
+    let server = start_rabbitmq(dir, port, &settings, plugins);
+    eventually("RabbitMQ's management to listen", LIMIT, || {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, *management)).ok()
+    });
+    server
+}
+
+/// Returns the settings of a listener for MQTT and nothing else.
+fn listening(port: u16) -> String {
+    format!("listeners.tcp = none\nmqtt.listeners.tcp.1 = 127.0.0.1:{port}\n")
 }
 
 /// Returns virtual hosts, and the user that may do everything in each, as RabbitMQ reads them when it starts.
@@ -85,20 +132,16 @@ fn definitions(hosts: &[&str]) -> String {
     )
 }
 
-/// Starts it with these settings of its MQTT plug-in.
+/// Starts it with these settings and plug-ins.
 #[track_caller]
-fn start_rabbitmq(dir: &Path, port: u16, mqtt: &str) -> RabbitMq {
+fn start_rabbitmq(dir: &Path, port: u16, settings: &str, plugins: &str) -> RabbitMq {
     let file = |name: &str, content: &str| {
         let file = dir.join(name);
         std::fs::write(&file, content).unwrap();
         file
     };
-    let settings = format!(
-        "listeners.tcp = none\nmqtt.listeners.tcp.1 = 127.0.0.1:{port}\n{mqtt}\
-         log.console = true\nlog.file = false\n"
-    );
-    let settings = file("rabbitmq.conf", &settings);
-    let plugins = file("enabled_plugins", "[rabbitmq_mqtt].\n");
+    let settings = file("rabbitmq.conf", &format!("{settings}log.console = true\nlog.file = false\n"));
+    let plugins = file("enabled_plugins", &format!("[{plugins}].\n"));
     // Without one of its own it would start one for the whole machine, which nobody ends.
     let epmd_port = free_port().to_string();
     let on_loopback = |command: &mut Command| {
@@ -125,7 +168,7 @@ fn start_rabbitmq(dir: &Path, port: u16, mqtt: &str) -> RabbitMq {
         .env("RABBITMQ_CONFIG_FILE", settings)
         .env("RABBITMQ_CONF_ENV_FILE", dir.join("no-environment"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", plugins);
-    let server = Program::server(command, port);
+    let server = Program::server_within(SLOW, command, port);
     RabbitMq { _server: server, _epmd: epmd }
 }
 

@@ -59,8 +59,14 @@ impl Program {
     /// Starts a server and waits until it listens.
     #[track_caller]
     pub fn server(command: Command, port: u16) -> Self {
+        Self::server_within(LIMIT, command, port)
+    }
+
+    /// The same of one that takes its time.
+    #[track_caller]
+    pub fn server_within(limit: Duration, command: Command, port: u16) -> Self {
         let mut server = Self::start(command);
-        eventually("a server to listen", LIMIT, || {
+        eventually("a server to listen", limit, || {
             let ended = server.child.try_wait().unwrap();
             assert!(ended.is_none(), "the server ended: {:?}", server.lines());
             TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()

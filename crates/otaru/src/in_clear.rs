@@ -34,6 +34,19 @@ pub(crate) fn broker_password(broker: &BrokerUrl) -> Option<String> {
     ))
 }
 
+/// A warning about the password for a broker's management at this URL, if it leaves this machine in clear.
+pub(crate) fn management_password(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("http://")?;
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let named = if has_port(authority) { authority.to_owned() } else { format!("{authority}:80") };
+    (!is_here(&named)).then(|| {
+        format!(
+            "the password for {url} goes there in clear, and whoever is on the way can read and use it; use https:// where \
+             RabbitMQ's management speaks TLS"
+        )
+    })
+}
+
 /// Whether `host:port` is this machine. A name that is not known is not.
 fn is_here(authority: &str) -> bool {
     let addresses: Vec<_> = authority.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
@@ -65,6 +78,18 @@ mod tests {
         }
         for near in ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]", "https://192.0.2.1"] {
             assert_eq!(token(near), None, "{near}");
+        }
+    }
+
+    #[test]
+    fn so_is_a_password_for_a_brokers_management() {
+        for (url, warned) in [
+            ("http://192.0.2.1:15672", true),
+            ("http://192.0.2.1/mgmt", true),
+            ("http://127.0.0.1:15672", false),
+            ("https://192.0.2.1:15672", false),
+        ] {
+            assert_eq!(management_password(url).is_some(), warned, "{url}");
         }
     }
 

@@ -26,14 +26,24 @@ pub async fn verify(app: &Shared, device: DeviceId, der: &[u8], from: IpAddr) ->
         return Err(Refused::BadLogin);
     }
     app.certificate_ends.note(facts.ends, &device);
-    let (id, serial) = (device.clone(), facts.serial.clone());
-    match app.db.read(move |tx| serials::check(tx, &id, &serial)).await? {
+    admit(app, device, facts.serial, from).await
+}
+
+/// Checks a certificate of a device with this id, of which somebody who is trusted has checked all but whether it has ended. A device that
+/// is new is registered.
+///
+/// # Errors
+/// When the certificate is another's or good no more, or the device would be one too many.
+pub async fn admit(app: &Shared, device: DeviceId, serial: String, from: IpAddr) -> Result<(), Refused> {
+    let now = app.clock.now();
+    let (id, shown) = (device.clone(), serial.clone());
+    match app.db.read(move |tx| serials::check(tx, &id, &shown)).await? {
         Standing::Good => return Ok(()),
         Standing::Bad => return Err(Refused::BadLogin),
         Standing::New => {}
     }
     let (id, most) = (device.clone(), app.config.device_limits.devices);
-    let entered = app.db.write(move |tx| enter(tx, &id, &facts.serial, from, most, now)).await?;
+    let entered = app.db.write(move |tx| enter(tx, &id, &serial, from, most, now)).await?;
     entered.inspect_err(|refused| {
         if let Refused::NoRoom { why, .. } = refused {
             app.registry.note(&device, why);

@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod devices;
 pub mod first;
 pub mod fleet_keys;
+pub mod going_on;
 pub mod name;
 pub mod offline;
 pub mod serials;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 
 use otaru_api::Role;
-use otaru_broker::{ConnectRequest, Refusal};
+use otaru_broker::{ConnectRequest, Reason, Refusal};
 
 /// Identity of a client of the broker: its connections, sessions and messages belong to it and to no other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -112,6 +112,25 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Authenticator: Send + Sync {
     /// Returns who that is, or the reason for turning it away.
     fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Refusal>>;
+
+    /// The same for a certificate that a broker of somebody else's has checked.
+    fn identify_vouched(&self, certificate: VouchedCertificate) -> Answer<'_, Result<Visitor, Refusal>> {
+        drop(certificate);
+        Box::pin(async { Err(Reason::BadUserNameOrPassword.into()) })
+    }
+}
+
+/// Certificate of a client whose signatures and dates its broker has checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VouchedCertificate {
+    /// Client id.
+    pub client: String,
+    /// Common name of the subject.
+    pub common_name: String,
+    /// Serial number in hexadecimal, lower case and without leading zeros.
+    pub serial: String,
+    /// Address that the client comes from.
+    pub peer: IpAddr,
 }
 
 /// Whether an address is of this machine or of a private network (RFC 1918, RFC 4193), or local to a link.

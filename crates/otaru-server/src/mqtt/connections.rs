@@ -29,16 +29,22 @@ const AGAIN: Duration = Duration::from_secs(3_600);
 const LINES: usize = 20;
 
 /// A broker, as far as something can be ended there.
-pub(super) trait EndConnections: Send + Sync {
+pub(crate) trait EndConnections: Send + Sync {
     /// Ends connections, sessions and logins under way of these identities; their wills are published. Returns how many connections
     /// that were.
     fn end(&self, ended: Vec<Identity>) -> usize;
 
     /// Forgets the retained messages whose topics begin so.
     fn forget_retained(&self, prefix: &str);
+
+    /// Returns the tokens that may have connections, where the broker does not tell who [came](Connections::came) and went.
+    fn tokens(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
 }
 
-/// Connections of the embedded broker. Where the broker is somebody else's, nothing is known of them, and nothing can be ended.
+/// Connections of the embedded broker. Where the broker is somebody else's, nothing is known of them; what can be ended there is ended
+/// if that broker asks this server who may connect.
 #[derive(Default)]
 pub struct Connections {
     inner: Mutex<Inner>,
@@ -92,12 +98,14 @@ impl Connections {
 
     /// Returns the tokens that have connections.
     pub fn tokens(&self) -> BTreeSet<String> {
+        let broker = self.broker().clone();
+        let told = broker.map(|broker| broker.tokens()).unwrap_or_default();
         let inner = self.lock();
         let ids = inner.connected.keys().filter_map(|identity| match identity {
             Identity::Token { id, .. } => Some(id.clone()),
             _ => None,
         });
-        ids.collect()
+        ids.chain(told).collect()
     }
 
     /// Ends the connections and sessions of a token. From the return on it has no rights at the broker.
@@ -131,7 +139,7 @@ impl Connections {
     }
 
     /// Begins to know a broker.
-    pub(super) fn attend(&self, broker: impl EndConnections + 'static) {
+    pub(crate) fn attend(&self, broker: impl EndConnections + 'static) {
         *self.broker() = Some(Arc::new(broker));
     }
 

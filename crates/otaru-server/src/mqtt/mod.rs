@@ -8,3 +8,4 @@ mod connections;
 pub use bounds::settings;
 pub use broker::{EmbeddedBroker, Entrance, reachable};
 pub use connections::Connections;
+pub(crate) use connections::EndConnections;

@@ -15,7 +15,7 @@ use otaru_broker::client::BrokerUrl;
 /// Returns the broker as devices reach it.
 pub(super) fn as_devices_reach_it(config: &MqttConfig, port: u16) -> BrokerUrl {
     match config {
-        MqttConfig::External(url) => BrokerUrl::new(url.host.clone(), url.port),
+        MqttConfig::External { url, .. } => BrokerUrl::new(url.host.clone(), url.port),
         MqttConfig::Embedded { listen, .. } => {
             BrokerUrl::new(address::reachable_ip(listen.ip()).to_string(), port)
         }
@@ -25,7 +25,7 @@ pub(super) fn as_devices_reach_it(config: &MqttConfig, port: u16) -> BrokerUrl {
 /// Starts the embedded broker, unless there is another; returns its URL for the server itself.
 pub(super) async fn start(app: &Shared) -> Result<(Option<EmbeddedBroker>, BrokerUrl), StartError> {
     match &app.config.mqtt {
-        MqttConfig::External(url) => Ok((None, url.clone())),
+        MqttConfig::External { url, .. } => Ok((None, url.clone())),
         MqttConfig::Embedded { listen, room, proxies } => {
             // Where nothing but TLS is spoken, the server itself still needs a way in; its password is random.
             let listen = match app.config.speaks_plain_mqtt() {

@@ -25,8 +25,9 @@ const TURN: Duration = Duration::from_millis(500);
 
 /// Keeps a connection to the broker: hears what devices say, and lets the outbox speak.
 pub(super) async fn run(app: Shared, url: BrokerUrl) {
-    // Devices behind a broker of somebody else's were let in by that; ours lets in only whom it knows, unless tried out.
-    let may_register = app.config.dev || matches!(app.config.mqtt, MqttConfig::External(_));
+    // Devices behind a broker of somebody else's were let in by that, unless it asks here; and here nobody is let in who is not known, unless
+    // the server is tried out.
+    let may_register = app.config.dev || matches!(app.config.mqtt, MqttConfig::External { auth: None, .. });
     let inbox = Inbox::open(app.clone(), may_register);
     // Also while the broker is away; until this ends.
     let mut taking = JoinSet::new();

@@ -1,4 +1,4 @@
-//! Logins at the embedded broker: devices, tokens of people's tools and, while the server is tried out, this machine.
+//! Logins at a broker, the embedded one or one that asks this server: devices, tokens of people's tools and, while the server is tried out, this machine.
 
 use std::net::IpAddr;
 
@@ -9,28 +9,39 @@ use crate::access::certificates;
 use crate::access::devices::{self, Refused};
 use crate::app::Shared;
 use crate::db::DbError;
-use crate::mqtt::access::{Answer, Authenticator, Identity, Visitor, is_private};
+use crate::mqtt::access::{Answer, Authenticator, Identity, Visitor, VouchedCertificate, is_private};
 use otaru_broker::{Channel, ConnectRequest, Reason, Refusal};
 
-/// Decides who may come to the embedded broker.
+/// Decides who may come to the broker.
 pub(super) struct Doorkeeper(Shared);
 
 impl Authenticator for Doorkeeper {
     fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Refusal>> {
         Box::pin(async move {
-            let (peer, client) = (request.peer, request.client.clone());
-            self.who(request).await.map_err(|refused| match refused {
-                Refused::BadLogin => Reason::BadUserNameOrPassword.into(),
-                // The login is good: nobody is to look for a mistake in it. 3.1.1 is told "unavailable", since it may be good later.
-                Refused::NoRoom { why, .. } => {
-                    Refusal { reason: Reason::QuotaExceeded, text: Some(why.for_devices().to_owned()) }
-                }
-                Refused::Unknown(error) => {
-                    tracing::error!(%peer, %client, %error, "a login could not be checked");
-                    Reason::ServerUnavailable.into()
-                }
-            })
+            let (peer, client) = (request.peer.ip(), request.client.clone());
+            self.who(request).await.map_err(|refused| refusal(refused, peer, &client))
         })
+    }
+
+    fn identify_vouched(&self, certificate: VouchedCertificate) -> Answer<'_, Result<Visitor, Refusal>> {
+        Box::pin(async move {
+            let (peer, client) = (certificate.peer, certificate.client.clone());
+            self.vouched(certificate).await.map_err(|refused| refusal(refused, peer, &client))
+        })
+    }
+}
+
+fn refusal(refused: Refused, peer: IpAddr, client: &str) -> Refusal {
+    match refused {
+        Refused::BadLogin => Reason::BadUserNameOrPassword.into(),
+        // The login is good: nobody is to look for a mistake in it. 3.1.1 is told "unavailable", since it may be good later.
+        Refused::NoRoom { why, .. } => {
+            Refusal { reason: Reason::QuotaExceeded, text: Some(why.for_devices().to_owned()) }
+        }
+        Refused::Unknown(error) => {
+            tracing::error!(%peer, %client, %error, "a login could not be checked");
+            Reason::ServerUnavailable.into()
+        }
     }
 }
 
@@ -61,6 +72,13 @@ impl Doorkeeper {
         let login = devices::verify(app, device.clone(), password, named, from).await?;
         let identity = Identity::Device(device.to_string());
         Ok(Visitor { identity, is_registered: true, fleet_key: login.fleet_key })
+    }
+
+    async fn vouched(&self, certificate: VouchedCertificate) -> Result<Visitor, Refused> {
+        let VouchedCertificate { client, common_name, serial, peer } = certificate;
+        let device = self.device(&client).filter(|_| client == common_name).ok_or(Refused::BadLogin)?;
+        certificates::admit(&self.0, device, serial, peer).await?;
+        Ok(Visitor { identity: Identity::Device(client), is_registered: true, fleet_key: None })
     }
 
     /// Only while the server is tried out, and never for a device that has a login.

@@ -9,6 +9,7 @@ use crate::data_dir::DataDirError;
 use crate::db::DbError;
 use crate::tls::TlsError;
 use otaru_broker::client::BrokerError;
+use otaru_tls::TrustError;
 
 /// Reasons for which a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,25 @@ pub enum StartError {
         /// The system's reason.
         error: io::Error,
     },
+    /// Anybody could ask as a broker.
+    #[error(
+        "--broker-auth-listen answers brokers only: give --broker-auth-secret-file, or --broker-auth-ca, whose certificates they show"
+    )]
+    OpenBrokerAuth,
+    /// Passwords would come in clear.
+    #[error(
+        "--broker-auth-listen {0} is not on this machine, and passwords of devices come there: speak TLS (--tls-cert with --tls-key, \
+         --acme, or --tls-dev), or listen at 127.0.0.1"
+    )]
+    BrokerAuthInClear(SocketAddr),
+    /// Certificates are demanded where no TLS is spoken.
+    #[error(
+        "--broker-auth-ca needs TLS of the server's own: --tls-cert with --tls-key, --acme, or --tls-dev"
+    )]
+    BrokerCertificatesInClear,
+    /// The broker's management cannot be trusted.
+    #[error("--broker-management: {0}")]
+    BrokerManagement(#[from] TrustError),
     /// The broker cannot be used. A broker that is away is waited for; this one will not do.
     #[error("{0}")]
     Broker(#[from] BrokerError),

@@ -19,7 +19,7 @@ pub(super) fn of(app: &Shared) -> Option<Member> {
     let id = app.holdings.id()?.to_owned();
     let broker = match &app.config.mqtt {
         MqttConfig::Embedded { .. } => format!("its own, of {id}"),
-        MqttConfig::External(url) => url.to_string(),
+        MqttConfig::External { url, .. } => format!("{}:{}", url.host, url.port),
     };
     let firmware = match &app.config.artifacts {
         ArtifactsConfig::Own => format!("the data folder {}", absolute(&app.config.data)),

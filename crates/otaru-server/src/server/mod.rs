@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `broker` | the embedded broker, or where the other one is |
+//! | `broker_auth` | the listener at which the other one asks who may do what |
 //! | `doorkeeper` | who may come to the embedded broker |
 //! | `cas` | the warning that a CA is about to end which devices depend on |
 //! | `expiry` | the end of who is connected with a token that has expired |
@@ -16,6 +17,7 @@
 //! | `tls` | its certificate, and the listeners that speak TLS |
 
 mod broker;
+mod broker_auth;
 mod cas;
 mod conversation;
 mod doorkeeper;
@@ -40,6 +42,7 @@ use tokio::task::JoinSet;
 
 pub use self::error::StartError;
 
+use self::broker_auth::BrokerListener;
 use self::listen::listen;
 use self::tls::{LookNow, ServerTls};
 use crate::access::first::{self, First};
@@ -70,6 +73,7 @@ pub struct Server {
     look_now: LookNow,
     authority_file: Option<PathBuf>,
     metrics: Option<SocketAddr>,
+    broker_auth: Option<SocketAddr>,
     mqtt: BrokerUrl,
     first_token: Option<First>,
     broker: Option<EmbeddedBroker>,
@@ -143,6 +147,8 @@ impl Server {
             _ => None,
         };
         let _ = app.public_mqtt.set(broker::as_devices_reach_it(&app.config.mqtt, mqtt.port));
+        let asked = BrokerListener::open(&app, tls.as_ref()).await?;
+        let broker_auth = asked.as_ref().and_then(BrokerListener::address);
         let mut tasks = JoinSet::new();
         let authority_file = authority.map(|authority| authority.certificate());
         let router = routes::router(app.clone(), authority_file.clone());
@@ -167,6 +173,9 @@ impl Server {
             tasks.spawn(hearsay::listen(app.clone(), notice));
             tasks.spawn(hearsay::tell(app.clone()));
         }
+        if let Some(asked) = asked {
+            tasks.spawn(asked.run(app.clone()));
+        }
         tasks.spawn(conversation::run(app.clone(), mqtt.clone()));
         tasks.spawn(expiry::run(app.clone()));
         tasks.spawn(cas::run(app.clone()));
@@ -189,6 +198,7 @@ impl Server {
             look_now,
             authority_file,
             metrics,
+            broker_auth,
             mqtt,
             first_token,
             broker,
@@ -226,6 +236,11 @@ impl Server {
     /// Returns the listening address of the metrics.
     pub fn metrics(&self) -> Option<SocketAddr> {
         self.metrics
+    }
+
+    /// Returns the listening address for a broker's questions, if one asks.
+    pub fn broker_auth(&self) -> Option<SocketAddr> {
+        self.broker_auth
     }
 
     /// The broker as others reach it, without a login.

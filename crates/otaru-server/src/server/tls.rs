@@ -1,6 +1,7 @@
 //! TLS of a server: its certificate, and what its listeners speak.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,12 @@ impl ServerTls {
     /// Returns what an MQTT listener is to speak.
     pub(super) fn mqtt(&self) -> MqttTls {
         self.mqtt.clone()
+    }
+
+    /// Returns what a listener for brokers is to speak, which show certificates of the authority in this file, if one is named.
+    pub(super) fn for_brokers(&self, ca: Option<&Path>) -> Result<Transport, TlsError> {
+        let settings = tls::for_brokers(self.live(), ca)?;
+        Ok(Transport::Tls(Arc::new(Acceptor::new(settings))))
     }
 
     /// Returns the authority of the server's own, if there is one.

@@ -45,6 +45,6 @@ pub use known::{KnownCa, KnownCas};
 pub use live::LiveCertificate;
 pub use opening::PlainOnly;
 pub use pair::{Pair, PairFiles};
-pub use settings::https;
+pub use settings::{for_brokers, https};
 pub use socket::{MqttTls, TlsSocket};
 pub use told::Told;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{ClientCertVerifierBuilder, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::acme::{Challenges, HttpsCertificates, PROTOCOL};
@@ -56,16 +56,8 @@ pub(super) fn mqtts(
     let builder = builder()?;
     let builder = match device_ca {
         Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for root in certificates(path)? {
-                let damaged = |error: rustls::Error| TlsError::Damaged {
-                    path: path.to_owned(),
-                    why: error.to_string(),
-                };
-                roots.add(root).map_err(damaged)?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-            builder.with_client_cert_verifier(verifier.allow_unauthenticated().build().map_err(setup)?)
+            let verifier = clients_of(path)?.allow_unauthenticated().build().map_err(setup)?;
+            builder.with_client_cert_verifier(verifier)
         }
         None => builder.with_no_client_auth(),
     };
@@ -73,6 +65,35 @@ pub(super) fn mqtts(
     common(&mut config);
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// Settings of HTTPS for brokers, which show a certificate that the authority in `ca` signed, if one is named. There are no tickets: each
+/// connection proves its certificate.
+///
+/// # Errors
+/// When that file cannot be used, or the library refuses them.
+pub fn for_brokers(live: Arc<LiveCertificate>, ca: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = builder()?;
+    let builder = match ca {
+        Some(path) => builder.with_client_cert_verifier(clients_of(path)?.build().map_err(setup)?),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(live);
+    common(&mut config);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// Returns a verifier of clients whose certificates the authority in a file signed.
+fn clients_of(path: &Path) -> Result<ClientCertVerifierBuilder, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(path)? {
+        let damaged =
+            |error: rustls::Error| TlsError::Damaged { path: path.to_owned(), why: error.to_string() };
+        roots.add(root).map_err(damaged)?;
+    }
+    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()))
 }
 
 fn common(config: &mut ServerConfig) {

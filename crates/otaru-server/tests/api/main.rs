@@ -8,6 +8,7 @@ mod alike;
 mod audited;
 mod authority;
 mod bench;
+mod broker_auth;
 mod bucket;
 mod cas;
 mod crowds;

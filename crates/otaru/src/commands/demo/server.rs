@@ -47,7 +47,7 @@ impl DemoServer {
             http: (Ipv4Addr::LOCALHOST, USUAL).into(),
             tls: None,
             mqtt: match &broker {
-                Some(url) => MqttConfig::External(url.clone()),
+                Some(url) => MqttConfig::External { url: url.clone(), auth: None },
                 None => MqttConfig::embedded(any),
             },
             base: base.to_owned(),

@@ -2,6 +2,7 @@
 
 mod acme;
 mod artifacts;
+mod broker_auth;
 mod credentials;
 mod database;
 mod listen;
@@ -19,6 +20,7 @@ use serde_json::json;
 use tokio::signal::unix::SignalKind;
 
 use self::artifacts::ArtifactsArgs;
+use self::broker_auth::BrokerAuthArgs;
 use self::database::DatabaseArgs;
 use self::listen::Listen;
 use self::tls::TlsArgs;
@@ -37,6 +39,8 @@ Examples:
   otaru serve --http 127.0.0.1:8080 --public-url https://example.com/ota --trusted-proxy 127.0.0.1    behind a proxy
   otaru serve --data /var/lib/otaru --mqtt mqtt://otaru@broker.lan --mqtt-password-file secret.txt
   otaru serve --data /var/lib/otaru --artifacts s3://firmware/otaru --s3-region eu-central-1 --s3-credentials s3.txt
+  otaru serve --mqtt mqtt://otaru@localhost --mqtt-password-file secret.txt --broker-auth-listen 127.0.0.1:8090 \\
+      --broker-auth-secret-file broker.txt            a broker that asks the server who may do what there
 
 The first start prints an admin token, once: log in with it in a browser, or with `otaru login`.
 If it is lost, stop the server and make another: `otaru token create NAME --role admin --data DIR`.
@@ -85,6 +89,8 @@ pub(crate) struct Args {
     /// PEM file of that certificate's key
     #[arg(long, value_name = "PEM", requires = "mqtt_cert")]
     mqtt_key: Option<PathBuf>,
+    #[command(flatten)]
+    broker_auth: BrokerAuthArgs,
     /// Prefix of the devices' topics
     #[arg(long, value_name = "TOPIC", env = "OTARU_BASE", default_value = otaru_format::topic::DEFAULT_BASE)]
     base: String,
@@ -193,6 +199,11 @@ impl Args {
                 Some(_) if is_given("mqtt_listen") && is_given("mqtt") => {
                     bail!("give --mqtt or --mqtt-listen, not both: with --mqtt there is no embedded broker")
                 }
+                Some(_) if is_given("mqtt_listen") && self.broker_auth.is_wanted() => {
+                    bail!(
+                        "--broker-auth-listen is for a broker of your own (--mqtt); the embedded one asks nobody"
+                    )
+                }
                 // The environment names a broker; what was typed wins.
                 Some(_) if is_given("mqtt_listen") => embedded(mqtt_listen, self.mqtt_proxy),
                 Some(_) if !self.mqtt_proxy.is_empty() => {
@@ -202,7 +213,8 @@ impl Args {
                     let mut url = broker(url, self.mqtt_password_file.as_deref())?;
                     let identity = self.mqtt_cert.as_deref().zip(self.mqtt_key.as_deref());
                     url.trust = trust::read(trust::of_this_run(), self.mqtt_ca.as_deref(), identity)?;
-                    MqttConfig::External(url.with_version(self.mqtt_version))
+                    let auth = self.broker_auth.config(&url)?.map(Box::new);
+                    MqttConfig::External { url: url.with_version(self.mqtt_version), auth }
                 }
                 None if is_given("mqtt_version") => {
                     bail!("--mqtt-version is for a broker of your own (--mqtt); the embedded one needs none")
@@ -279,7 +291,8 @@ fn announce(server: &Server, args: &Announced, output: Output) -> std::io::Resul
         let listening = ui::timed(json!({
             "event": "listening", "url": base, "http": server.http().to_string(), "mqtt": mqtt.to_string(),
             "https": text(server.https()), "mqtts": text(server.mqtts()),
-            "ca": server.authority_file().map(|file| file.display().to_string()), "metrics": server.metrics().map(|address| address.to_string()), "dev": args.dev, "token": token,
+            "ca": server.authority_file().map(|file| file.display().to_string()), "metrics": server.metrics().map(|address| address.to_string()),
+            "broker_auth": text(server.broker_auth()), "dev": args.dev, "token": token,
         }));
         return ui::print(&listening.to_string());
     }
@@ -292,6 +305,9 @@ fn announce(server: &Server, args: &Announced, output: Output) -> std::io::Resul
     }
     if let Some(address) = server.metrics() {
         ui::line(&format!("Metrics at http://{address}/metrics"));
+    }
+    if let Some(address) = server.broker_auth() {
+        ui::line(&format!("The broker asks at {address} who may do what there"));
     }
     if args.dev {
         ui::line("--dev: devices from this machine and private networks need no login.");

@@ -2,6 +2,7 @@
 
 mod acme;
 mod alike;
+mod asking_broker;
 mod backup;
 mod behind_proxies;
 mod bucket;
