@@ -74,6 +74,11 @@ impl Facts {
         now > self.ends
     }
 
+    /// Whether its first moment has come, and its last has not passed.
+    pub fn is_valid(&self, now: Time) -> bool {
+        self.begins <= now && !self.has_ended(now)
+    }
+
     /// Whether clients take it for a host: a name, or an address, one of IPv6 in brackets.
     pub fn is_for(&self, host: &str) -> bool {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
