@@ -32,7 +32,7 @@ const AXE_CORE: &str = "axe-core@4.14.1";
 const HOME_ASSISTANT_PYTHON: [&str; 2] = ["homeassistant==2024.3.3", "paho-mqtt==1.6.1"];
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Programs and the Debian packages they come in.
-const PEERS: [(&str, &str); 15] = [
+const PEERS: [(&str, &str); 16] = [
     ("caddy", "caddy"),
     ("chromium", "chromium"),
     ("c++", "g++"),
@@ -47,6 +47,7 @@ const PEERS: [(&str, &str); 15] = [
     ("pebble", "pebble"),
     ("rabbitmq-server", "rabbitmq-server"),
     ("sslscan", "sslscan"),
+    ("strace", "strace"),
     ("wrk", "wrk"),
 ];
 

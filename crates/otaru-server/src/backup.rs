@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use otaru_format::digest::Digest;
+use otaru_release::output::sync_name;
 use rusqlite::backup::StepResult;
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest as _, Sha256};
@@ -154,6 +155,7 @@ fn attempt(
     let file = archive.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.as_file().sync_all()?;
     file.persist(out).map_err(|error| error.error)?;
+    sync_name(out)?;
     Ok(contents)
 }
 
@@ -308,6 +310,7 @@ fn unpack_artifact(
 ) -> Result<(), BackupError> {
     if let Some(folder) = to.parent() {
         std::fs::create_dir_all(folder)?;
+        sync_name(folder)?;
     }
     let digest = copy(entry, to, stop)?;
     if crate::artifacts::path_of(digest) != name {
@@ -334,6 +337,7 @@ fn copy(entry: &mut impl io::Read, to: &Path, stop: &AtomicBool) -> Result<Diges
         io::Write::write_all(&mut file, &buffer[..len])?;
     }
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    sync_name(to)?;
     Ok(Digest::from_hasher(hasher))
 }
 
