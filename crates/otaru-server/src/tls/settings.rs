@@ -4,9 +4,9 @@
 //! for the longest one that may come.
 //!
 //! Sessions are not kept here: a table of them would be memory for whoever knocks. Browsers and downloads get one ticket, which they keep
-//! themselves and which saves a later connection the signature; its keys are in memory, change every six hours and end with the process
-//! or with a change of the authority of devices. At MQTTS there are none: a device connects seldom and stays, our agent does not resume,
-//! and so each connection proves its certificate anew.
+//! themselves and which saves a later connection the signature; its keys are in memory, change every six hours and end with the process.
+//! At MQTTS there are none: a device connects seldom and stays, our agent does not resume, and so each connection proves its certificate
+//! anew, against the authority of devices as it is then.
 
 use std::path::Path;
 use std::sync::Arc;

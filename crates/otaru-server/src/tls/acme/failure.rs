@@ -28,9 +28,17 @@ pub(super) enum Failure {
         "the directory does not offer tls-alpn-01 for {0}, the one challenge that is answered here; take another directory"
     )]
     NoChallenge(Domain),
-    /// An order with other authorizations than those that were asked for.
-    #[error("the directory wants {0} proofs for {1} domains; is --acme-directory right?")]
-    OtherOrder(usize, usize),
+    /// An order with more or fewer authorizations than domains that were asked for.
+    #[error("the directory wants {proofs} proofs for {domains} domains; is --acme-directory right?")]
+    OtherNumber {
+        /// Number of authorizations.
+        proofs: usize,
+        /// Number of domains.
+        domains: usize,
+    },
+    /// An authorization of something that was not asked for.
+    #[error("the directory wants a proof of {}, which was not asked for; is --acme-directory right?", bounded(.0.clone()))]
+    OtherDomain(String),
     /// An order that is not done in time.
     #[error("the directory did not finish the order in time")]
     Late,

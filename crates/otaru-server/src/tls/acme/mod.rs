@@ -4,7 +4,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `keeper` | gets a certificate, renews it, and waits between attempts |
+//! | `renewal` | gets a certificate, renews it, and waits between attempts |
 //! | `advice` | moments that the directory names for a renewal |
 //! | `account` | the account at the directory |
 //! | `order` | one order, from the proof of its domains to the certificate |
@@ -28,16 +28,16 @@ mod client;
 mod config;
 mod domain;
 mod failure;
-mod keeper;
 mod order;
 mod pending;
+mod renewal;
 mod schedule;
 mod store;
 
 pub use challenges::{Challenges, HttpsCertificates, PROTOCOL};
 pub use config::AcmeConfig;
 pub use domain::{Domain, DomainError};
-pub use keeper::Acme;
+pub use renewal::AcmeRenewal;
 
 /// Directory of Let's Encrypt, for certificates that browsers trust.
 pub const LETS_ENCRYPT: &str = instant_acme::LetsEncrypt::Production.url();

@@ -37,7 +37,7 @@ pub(super) async fn begin(
     let mut order = account.new_order(&new).await?;
     let wanted = order.state().authorizations.len();
     if wanted != domains.len() {
-        return Err(Failure::OtherOrder(wanted, domains.len()));
+        return Err(Failure::OtherNumber { proofs: wanted, domains: domains.len() });
     }
     let proven = prove(&mut order, domains, challenges).await;
     challenges.close();
@@ -78,7 +78,7 @@ async fn prove(order: &mut Order, domains: &[Domain], challenges: &Challenges) -
         Err(instant_acme::Error::Timeout(_)) => Err(Failure::Late),
         outcome => Err(reason(order, domains).await?.unwrap_or_else(|| match outcome {
             Err(error) => error.into(),
-            Ok(_) => instant_acme::Error::Str("an order that can still be proven").into(),
+            Ok(_) => Failure::OrderOver,
         })),
     }
 }
@@ -101,7 +101,7 @@ async fn reason(order: &mut Order, domains: &[Domain]) -> Result<Option<Failure>
 /// Returns the domain of ours that a directory means.
 fn domain(name: &str, domains: &[Domain]) -> Result<Domain, Failure> {
     let found = domains.iter().find(|domain| domain.as_str().eq_ignore_ascii_case(name));
-    found.cloned().ok_or_else(|| Failure::OtherOrder(domains.len() + 1, domains.len()))
+    found.cloned().ok_or_else(|| Failure::OtherDomain(name.to_owned()))
 }
 
 /// Makes the request for a certificate.
@@ -155,7 +155,8 @@ mod tests {
             ),
         ]);
         let outcome = begin(&account.await, &[ours], None, &Challenges::default(), Time(7)).await;
-        assert!(matches!(outcome, Err(Failure::OtherOrder(..))));
+        let told = outcome.err().unwrap().to_string();
+        assert!(told.contains("a proof of bank.example, which was not asked for"), "{told}");
     }
     fn pending() -> PendingOrder {
         let key = Zeroizing::new(KeyPair::generate().unwrap().serialize_pem());

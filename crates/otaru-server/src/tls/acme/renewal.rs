@@ -1,4 +1,4 @@
-//! Keeper of a certificate: gets one, renews it, and waits between attempts. Whatever goes wrong, the server runs, and the certificate that it
+//! Renewal of a certificate: gets one, renews it, and waits between attempts. Whatever goes wrong, the server runs, and the certificate that it
 //! has is served.
 
 use std::panic::AssertUnwindSafe;
@@ -37,9 +37,9 @@ const EARLY: u64 = 3_600 * 1_000;
 /// Time until it is looked again whether there is room for an order.
 const NO_ROOM: Duration = Duration::from_secs(60);
 
-/// Keeper of a certificate from a directory.
+/// Renewal of a certificate from a directory.
 #[derive(Debug)]
-pub struct Acme {
+pub struct AcmeRenewal {
     config: AcmeConfig,
     store: Store,
     challenges: Arc<Challenges>,
@@ -51,7 +51,7 @@ pub struct Acme {
     next: Instant,
 }
 
-impl Acme {
+impl AcmeRenewal {
     /// Opens what is kept of the directory in the folder of TLS.
     ///
     /// # Errors
