@@ -118,9 +118,9 @@ pub struct Order {
     pub limit: u32,
 }
 
-/// Devices that trust this CA and no other, by their last report.
-const ONLY_TRUSTS: &str =
-    "CASE WHEN json_valid(d.report) THEN json_extract(d.report, '$.tls.trusts') END = ?";
+/// CAs that a device trusts, by its last report.
+pub(super) const TRUSTS: &str =
+    "CASE WHEN json_valid(d.report) THEN json_extract(d.report, '$.tls.trusts') END";
 
 /// Conditions in SQL, with what they are compared to.
 struct Where {
@@ -143,13 +143,14 @@ impl Where {
             all.and(sql, text.clone());
         }
         let health = format!("{} = ?", *health::SQL);
+        let only_trusts = format!("{TRUSTS} = ?");
         let columns = [
             ("d.product = ?", &filter.product),
             ("d.version = ?", &filter.version),
             ("d.chip = ?", &filter.chip),
             ("d.state = ?", &filter.state),
             ("d.error_code = ?", &filter.error_code),
-            (ONLY_TRUSTS, &filter.only_trusts),
+            (only_trusts.as_str(), &filter.only_trusts),
             (health.as_str(), &filter.health),
         ];
         for (condition, value) in columns {
