@@ -108,7 +108,7 @@ impl ServerTls {
             let reloading = reload.run(Arc::clone(&look_now), app.clock.clone(), ends, app.stop.clone());
             let authority = async {
                 match device_ca {
-                    Some(device_ca) => device_ca.run().await,
+                    Some(device_ca) => device_ca.run(|count| app.metrics.device_authorities(count)).await,
                     None => std::future::pending().await,
                 }
             };

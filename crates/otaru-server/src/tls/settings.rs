@@ -8,17 +8,16 @@
 //! At MQTTS there are none: a device connects seldom and stays, our agent does not resume, and so each connection proves its certificate
 //! anew, against the authority of devices as it is then.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::acme::{Challenges, HttpsCertificates, PROTOCOL};
 use super::error::TlsError;
 use super::live::LiveCertificate;
-use super::pair::certificates;
 
 /// Bytes of the longest record that is sent.
 const RECORD: usize = 4096;
@@ -45,29 +44,26 @@ pub fn https(
     Ok(Arc::new(config))
 }
 
-/// Settings of MQTTS, where devices may show certificates that the authority in `device_ca` signed.
+/// Settings of MQTTS, where devices may show certificates that these authorities signed, if there are some.
 ///
 /// # Errors
-/// When that file cannot be used, or the library refuses them.
+/// When one of them is damaged, or the library refuses them.
 pub(super) fn mqtts(
     live: Arc<LiveCertificate>,
-    device_ca: Option<&Path>,
+    authorities: Vec<CertificateDer<'static>>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = builder()?;
-    let builder = match device_ca {
-        Some(path) => {
+    let builder = match authorities.is_empty() {
+        true => builder.with_no_client_auth(),
+        false => {
             let mut roots = RootCertStore::empty();
-            for root in certificates(path)? {
-                let damaged = |error: rustls::Error| TlsError::Damaged {
-                    path: path.to_owned(),
-                    why: error.to_string(),
-                };
-                roots.add(root).map_err(damaged)?;
+            for authority in authorities {
+                let damaged = |error| TlsError::Setup(format!("an authority of devices is damaged: {error}"));
+                roots.add(authority).map_err(damaged)?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
             builder.with_client_cert_verifier(verifier.allow_unauthenticated().build().map_err(setup)?)
         }
-        None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(live);
     common(&mut config);
