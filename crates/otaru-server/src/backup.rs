@@ -16,7 +16,7 @@ use rusqlite::backup::StepResult;
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
-use crate::data_dir::{DataDir, DataDirError, artifacts_in, create_private, database_in};
+use crate::data_dir::{DataDir, DataDirError, artifacts_in, create_private, database_in, make_private};
 
 /// The database's name in a backup.
 const DATABASE: &str = "otaru.db";
@@ -309,8 +309,7 @@ fn unpack_artifact(
     stop: &AtomicBool,
 ) -> Result<(), BackupError> {
     if let Some(folder) = to.parent() {
-        std::fs::create_dir_all(folder)?;
-        sync_name(folder)?;
+        make_private(folder)?;
     }
     let digest = copy(entry, to, stop)?;
     if crate::artifacts::path_of(digest) != name {

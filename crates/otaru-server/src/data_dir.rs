@@ -150,13 +150,15 @@ fn is_open_to_others(_: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Makes a folder for its owner only, and those above it that are not there; they are there after a loss of power, once this has returned.
 pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    let new: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.recursive(true).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => sync_name(path),
+        _ => new.into_iter().try_for_each(sync_name),
     }
 }
 

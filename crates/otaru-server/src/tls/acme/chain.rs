@@ -14,12 +14,16 @@ use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::domain::Domain;
+use crate::text;
 use crate::tls::facts::Facts;
 
 /// The most certificates of a chain: devices take a server's own and eight CAs.
 const MOST: usize = 9;
 /// Bytes of the longest chain: what fits one record, as the largest chips read it.
 const LONGEST: usize = 16 * 1024;
+
+/// Bytes of the longest words about a fault: they may have names that somebody chose.
+const LONGEST_WORDS: usize = 200;
 
 /// Reason not to use a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,7 +107,11 @@ impl ReceivedChain {
         if !self.certificates.windows(2).all(is_next) {
             return Err(Unfit::Broken("one does not name the next as its issuer".to_owned()));
         }
-        let broken = |error: &dyn std::fmt::Display| Unfit::Broken(error.to_string());
+        let broken = |error: &dyn std::fmt::Display| {
+            let mut words = error.to_string();
+            text::cut(&mut words, LONGEST_WORDS);
+            Unfit::Broken(words)
+        };
         let mut roots = RootCertStore::empty();
         roots.add(last.clone()).map_err(|error| broken(&error))?;
         let provider = Arc::new(ring::default_provider());

@@ -69,6 +69,8 @@ impl Failure {
     /// end. A directory that is not reached may have its certificate all the same.
     pub(super) fn ends_order(&self, is_old: bool) -> bool {
         match self {
+            // Its key is no key any more.
+            Self::Files(TlsError::Setup(_)) => true,
             Self::Files(_) | Self::Trust(_) | Self::Directory(Error::Other(_)) => false,
             Self::Late | Self::Unfit(Unfit::NotYet) => is_old,
             Self::Directory(Error::Timeout(_) | Error::Json(_)) => is_old,
@@ -198,12 +200,14 @@ mod tests {
             (api("unauthorized"), true, true),
             (Failure::OrderOver, true, true),
             (Failure::Broken, true, true),
+            (Failure::from(TlsError::Setup("no key".to_owned())), true, true),
             (Failure::from(Unfit::OtherKey), true, true),
             (Failure::from(Unfit::NotYet), false, true),
             (Failure::Late, false, true),
             (api("serverInternal"), false, true),
             (api("rateLimited"), false, true),
             (away, false, false),
+            (Failure::from(TlsError::TooLarge("account.json".into())), false, false),
         ] {
             assert_eq!((failure.ends_order(false), failure.ends_order(true)), (at_once, later), "{failure}");
         }

@@ -23,6 +23,7 @@ use super::schedule::Issued;
 use super::store::Store;
 use super::{account, order, schedule};
 use crate::clock::Clock;
+use crate::text;
 use crate::tls::error::TlsError;
 use crate::tls::facts::Facts;
 use crate::tls::live::LiveCertificate;
@@ -34,6 +35,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const ATTEMPT: Duration = Duration::from_secs(6 * 60);
 /// Milliseconds that a first certificate may begin in the future: clocks differ.
 const EARLY: u64 = 3_600 * 1_000;
+/// Bytes of the longest URL of an order that is told.
+const LONGEST_URL: usize = 400;
 /// Time until it is looked again whether there is room for an order.
 const NO_ROOM: Duration = Duration::from_secs(60);
 
@@ -174,7 +177,9 @@ impl AcmeRenewal {
         let account = account::open(&self.store, &self.config, client).await?;
         let pending = match self.pending() {
             Some(pending) => {
-                tracing::info!(order = pending.url, "the order that was under way is taken up again");
+                let mut order = pending.url.clone();
+                text::cut(&mut order, LONGEST_URL);
+                tracing::info!(order, "the order that was under way is taken up again");
                 pending
             }
             None => self.order(&account).await?,
