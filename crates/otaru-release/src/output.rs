@@ -1,6 +1,6 @@
-//! Files that are there whole or not at all: written beside their place, then renamed.
+//! Files that are there whole or not at all, also after a loss of power: written beside their place, then renamed.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -22,15 +22,12 @@ pub enum Existing {
     Replace,
 }
 
-/// Writes a file. Whatever fails, and whenever, `path` has either its old contents or all of the new ones.
+/// Writes a file. Whatever fails, and whenever, `path` has either its old contents or all of the new ones; these once this has returned.
 ///
 /// # Errors
 /// Returns an error if the folder cannot be written to, and [`io::ErrorKind::AlreadyExists`] if the file exists and is to be kept.
 pub fn write(path: &Path, contents: &[u8], access: Access, existing: Existing) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".otaru-");
     let permissions = permissions(access);
@@ -44,7 +41,29 @@ pub fn write(path: &Path, contents: &[u8], access: Access, existing: Existing) -
         Existing::Keep => file.persist_noclobber(path)?,
         Existing::Replace => file.persist(path)?,
     };
-    Ok(())
+    sync_name(path)
+}
+
+/// Brings the name of a file to the disk: without that, a loss of power may undo that it was renamed.
+///
+/// # Errors
+/// When the disk fails. A folder whose file system cannot do that, or that may not be read, is left alone.
+pub fn sync_name(path: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(folder_of(path)).and_then(|folder| folder.sync_all()) {
+        Err(error) if is_never_done(error.kind()) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn is_never_done(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(unix)]

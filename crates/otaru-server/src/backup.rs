@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use otaru_format::digest::Digest;
+use otaru_release::output::sync_name;
 use rusqlite::backup::StepResult;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::data_dir::{DataDir, DataDirError, artifacts_in, create_private, database_in};
+use crate::data_dir::{DataDir, DataDirError, artifacts_in, create_private, database_in, make_private};
 
 /// Key in the table `meta` of the place of artifacts, where that is not the data folder.
 pub(crate) const ARTIFACTS_AT: &str = "artifacts_at";
@@ -194,6 +195,7 @@ fn attempt(
     let file = archive.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.as_file().sync_all()?;
     file.persist(out).map_err(|error| error.error)?;
+    sync_name(out)?;
     Ok(contents)
 }
 
@@ -372,7 +374,7 @@ fn unpack_artifact(
     stop: &AtomicBool,
 ) -> Result<(), BackupError> {
     if let Some(folder) = to.parent() {
-        std::fs::create_dir_all(folder)?;
+        make_private(folder)?;
     }
     let digest = copy(entry, to, stop)?;
     if crate::artifacts::path_of(digest) != name {
@@ -399,6 +401,7 @@ fn copy(entry: &mut impl io::Read, to: &Path, stop: &AtomicBool) -> Result<Diges
         io::Write::write_all(&mut file, &buffer[..len])?;
     }
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    sync_name(to)?;
     Ok(Digest::from_hasher(hasher))
 }
 

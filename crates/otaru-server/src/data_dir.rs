@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use otaru_release::output::sync_name;
+
 /// Why a folder cannot be a server's.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -118,7 +120,7 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Writes a file for its owner only, whole or not at all.
+/// Writes a file for its owner only, whole or not at all; it is there after a loss of power, once this has returned.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let next = path.with_extension("new");
     match std::fs::remove_file(&next) {
@@ -128,7 +130,8 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = create_private(&next)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    std::fs::rename(&next, path)
+    std::fs::rename(&next, path)?;
+    sync_name(path)
 }
 
 fn private_contents(data: &Path) -> io::Result<bool> {
@@ -170,13 +173,15 @@ fn is_open_to_others(_: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Makes a folder for its owner only, and those above it that are not there; they are there after a loss of power, once this has returned.
 pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    let new: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.recursive(true).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        _ => new.into_iter().try_for_each(sync_name),
     }
 }
 

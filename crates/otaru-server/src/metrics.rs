@@ -54,6 +54,7 @@ pub struct Metrics {
     pub sent: Counter,
     broker_questions: Family<Answered, Counter>,
     certificate_ends: Family<Label, Gauge<i64>>,
+    device_authorities: Gauge<i64>,
     counts: Counts,
 }
 
@@ -80,6 +81,7 @@ impl Default for Metrics {
             sent: Counter::default(),
             broker_questions: Family::default(),
             certificate_ends: Family::default(),
+            device_authorities: Gauge::default(),
             counts: Counts::default(),
             registry: Registry::default(),
         };
@@ -100,6 +102,11 @@ impl Default for Metrics {
             "End of the TLS certificate in use, since 1970",
             Unit::Seconds,
             metrics.certificate_ends.clone(),
+        );
+        registry.register(
+            "tls_device_authorities",
+            "Authorities of devices' certificates that are trusted",
+            metrics.device_authorities.clone(),
         );
         let counts = &metrics.counts;
         registry.register("devices", "Devices by state", counts.devices.clone());
@@ -132,6 +139,11 @@ impl Metrics {
     pub fn certificate_ends(&self, source: &'static str, ends: Time) {
         let seconds = i64::try_from(ends.0 / 1_000).unwrap_or(i64::MAX);
         self.certificate_ends.get_or_create(&[("source", source.to_owned())]).set(seconds);
+    }
+
+    /// Notes the number of authorities whose certificates devices may log in with.
+    pub fn device_authorities(&self, count: usize) {
+        self.device_authorities.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Returns everything as text, with what the database counts.

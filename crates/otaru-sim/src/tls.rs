@@ -1,6 +1,8 @@
 //! TLS of a virtual device, by rustls: what mbed TLS is on a chip.
 
 use std::io::{self, Read as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use embedded_io_async::{ErrorType, Read, Write};
 use otaru_device::format::status::{CaIds, Dates, TlsReport};
@@ -17,13 +19,22 @@ const PIECE: usize = 4096;
 pub struct HostTls {
     trust: Option<Trust>,
     cas: CaIds,
+    /// Whether the time is not known yet.
+    is_timeless: Arc<AtomicBool>,
 }
 
 impl HostTls {
     /// TLS that trusts so.
     pub fn new(trust: Trust) -> Self {
         let roots = trust.roots().unwrap_or_default();
-        Self { cas: CaIds::of(roots.iter().map(AsRef::as_ref)), trust: Some(trust) }
+        let cas = CaIds::of(roots.iter().map(AsRef::as_ref));
+        Self { cas, trust: Some(trust), is_timeless: Arc::default() }
+    }
+
+    /// Knows no time, as a chip that wakes, until its first handshake is done.
+    #[must_use]
+    pub fn without_the_time(self) -> Self {
+        Self { is_timeless: Arc::new(true.into()), ..self }
     }
 }
 
@@ -150,7 +161,9 @@ impl Tls for HostTls {
     }
 
     fn report(&self) -> TlsReport<&str> {
-        TlsReport { trusts: self.cas.as_str(), dates: Dates::Checked }
+        let is_timeless = self.is_timeless.load(Ordering::Relaxed);
+        let dates = if is_timeless { Dates::ClockUnknown } else { Dates::Checked };
+        TlsReport { trusts: self.cas.as_str(), dates }
     }
 
     async fn open<'t, S: Read + Write + 't>(
@@ -162,7 +175,9 @@ impl Tls for HostTls {
         let config = trust.client_config().map_err(|_| TlsError::NOT_THERE)?;
         let name = ServerName::try_from(server.to_owned()).map_err(|_| TlsError::WRONG_HOST)?;
         let connection = ClientConnection::new(config, name).map_err(|error| reason(&error, false))?;
-        Session::open(stream, connection).await
+        let session = Session::open(stream, connection).await;
+        self.is_timeless.store(false, Ordering::Relaxed);
+        session
     }
 }
 

@@ -81,6 +81,26 @@ fn firmware_comes_over_https_and_mqtt_over_tls() {
     assert_eq!(end.tls, Some(TlsReport { trusts, dates: Dates::Checked }));
 }
 
+/// A chip that wakes without the time, and hears it during its first handshake.
+#[test]
+fn a_report_says_how_dates_were_checked_in_its_own_handshake() {
+    let ca = Authority::new("ours");
+    let mut setup = setup(ca.trusted().without_the_time(), ca.host(&["broker"]));
+    (setup.config.broker_tls, setup.config.broker_port) = (true, 8883);
+    run(async move {
+        let mut lab = Lab::new(setup, &image("1.0.0")).unwrap();
+        lab.power_on();
+        let first = lab.wait_for(LONG, |_| true).await.unwrap();
+        assert_eq!(first.tls.unwrap().dates, Dates::ClockUnknown, "its certificate was looked at without");
+        lab.broker.away(true);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        lab.broker.away(false);
+        let checked =
+            |status: &Status<String>| status.tls.as_ref().is_some_and(|tls| tls.dates == Dates::Checked);
+        assert!(lab.wait_for(LONG, checked).await.is_some(), "the next one was not");
+    });
+}
+
 #[test]
 fn a_release_comes_over_https() {
     let ca = Authority::new("ours");
@@ -222,8 +242,23 @@ fn a_kept_connection_that_has_ended_is_no_attempt() {
         1 => vec![head(403, &[("Content-Length", "0")])],
         _ => file(request, bytes, "\"one\""),
     };
-    let answers: [(&str, Answer); 4] =
-        [("closes", closes), ("says so", says_so), ("stalls", stalls), ("expires", expires)];
+    // "I have waited long enough", as to a request that never came, and "not on this connection".
+    let has_waited = |request: &Request, bytes: &[u8]| match request.number {
+        1 => vec![head(408, &[("Content-Length", "0"), ("Connection", "close")]), Act::Close],
+        _ => file(request, bytes, "\"one\""),
+    };
+    let misdirected = |request: &Request, bytes: &[u8]| match request.number {
+        1 => vec![head(421, &[("Content-Length", "0")])],
+        _ => file(request, bytes, "\"one\""),
+    };
+    let answers: [(&str, Answer); 6] = [
+        ("closes", closes),
+        ("says so", says_so),
+        ("stalls", stalls),
+        ("expires", expires),
+        ("has waited", has_waited),
+        ("misdirected", misdirected),
+    ];
     for (name, answer) in answers {
         let (setup, bytes) = (setup(ca.trusted(), ca.host(&["files"])), delta());
         let (end, lab) = served(setup, "https://files/new", move |request| answer(request, &bytes));

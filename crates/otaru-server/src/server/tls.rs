@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::{CertificateSource, Config, TlsConfig};
 use crate::data_dir::DataDir;
 use crate::http::Transport;
-use crate::tls::acme::{Acme, Challenges};
+use crate::tls::acme::{AcmeRenewal, Challenges};
 use crate::tls::own::{Names, OwnAuthority};
 use crate::tls::reload::Reload;
 use crate::tls::{self, Acceptor, DeviceCa, LiveCertificate, MqttTls, PairFiles, TlsError};
@@ -34,7 +34,7 @@ pub(super) struct ServerTls {
     live: Arc<LiveCertificate>,
     transport: Transport,
     mqtt: MqttTls,
-    keeper: Keeper,
+    renewal: CertificateRenewal,
     device_ca: Option<DeviceCa>,
 }
 
@@ -46,18 +46,18 @@ impl ServerTls {
         data: &DataDir,
         clock: &Clock,
     ) -> Result<Self, StartError> {
-        let keeper = Keeper::open(config, tls, data, clock)?;
-        let reload = match &keeper {
-            Keeper::Own(own) => Reload::open(own.authority.files())?,
-            Keeper::Acme(acme) => Reload::wait_for(acme.files()),
-            Keeper::People(files) => Reload::open(files.clone())?,
+        let renewal = CertificateRenewal::open(config, tls, data, clock)?;
+        let reload = match &renewal {
+            CertificateRenewal::Operator(files) => Reload::open(files.clone())?,
+            CertificateRenewal::Own(own) => Reload::open(own.authority.files())?,
+            CertificateRenewal::Acme(acme) => Reload::wait_for(acme.files()),
         };
         let live = reload.live();
-        let acceptor = Acceptor::new(tls::https(Arc::clone(&live), keeper.challenges())?);
+        let acceptor = Acceptor::new(tls::https(Arc::clone(&live), renewal.challenges())?);
         let (mqtt, device_ca) = DeviceCa::open(tls.device_ca.clone(), &live)?;
         let https = listen(tls.https, "HTTPS", "https").await?;
         let transport = Transport::Tls(Arc::new(acceptor));
-        Ok(Self { https, reload, live, transport, mqtt, keeper, device_ca })
+        Ok(Self { https, reload, live, transport, mqtt, renewal, device_ca })
     }
 
     /// Returns the certificate in use.
@@ -83,9 +83,9 @@ impl ServerTls {
 
     /// Returns the authority of the server's own, if there is one.
     pub(super) fn authority(&self) -> Option<OwnAuthority> {
-        match &self.keeper {
-            Keeper::Own(own) => Some(own.authority.clone()),
-            Keeper::People(_) | Keeper::Acme(_) => None,
+        match &self.renewal {
+            CertificateRenewal::Own(own) => Some(own.authority.clone()),
+            CertificateRenewal::Operator(_) | CertificateRenewal::Acme(_) => None,
         }
     }
 
@@ -107,7 +107,7 @@ impl ServerTls {
         app: &Shared,
         look_now: LookNow,
     ) -> (TcpListener, Transport, impl Future<Output = ()> + Send + 'static) {
-        let Self { https, reload, live, transport, keeper, device_ca, .. } = self;
+        let Self { https, reload, live, transport, renewal, device_ca, .. } = self;
         let app = Arc::clone(app);
         let fresh = async move {
             let source = app.config.tls.as_ref().map_or("files", |tls| tls.certificate.name());
@@ -115,13 +115,13 @@ impl ServerTls {
             let reloading = reload.run(Arc::clone(&look_now), app.clock.clone(), ends, app.stop.clone());
             let authority = async {
                 match device_ca {
-                    Some(device_ca) => device_ca.run().await,
+                    Some(device_ca) => device_ca.run(|count| app.metrics.device_authorities(count)).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = reloading => {}
-                () = keeper.run(&live, &look_now) => {}
+                () = renewal.run(&live, &look_now) => {}
                 () = authority => {}
             }
         };
@@ -129,23 +129,23 @@ impl ServerTls {
     }
 }
 
-/// Keeper of the certificate's files.
-enum Keeper {
-    /// People.
-    People(PairFiles),
-    /// The server, with an authority of its own.
-    Own(Own),
-    /// The server, with a directory.
-    Acme(Box<Acme>),
+/// Renewal of the certificate.
+enum CertificateRenewal {
+    /// By whoever writes these files.
+    Operator(PairFiles),
+    /// By an authority of the server's own.
+    Own(OwnRenewal),
+    /// By a directory.
+    Acme(Box<AcmeRenewal>),
 }
 
-impl Keeper {
+impl CertificateRenewal {
     fn open(config: &Config, tls: &TlsConfig, data: &DataDir, clock: &Clock) -> Result<Self, TlsError> {
         match &tls.certificate {
-            CertificateSource::Files(files) => Ok(Self::People(files.clone())),
-            CertificateSource::Own => Own::open(config, data, clock).map(Self::Own),
+            CertificateSource::Files(files) => Ok(Self::Operator(files.clone())),
+            CertificateSource::Own => OwnRenewal::open(config, data, clock).map(Self::Own),
             CertificateSource::Acme(acme) => {
-                let acme = Acme::open(acme.clone(), &data.tls(), clock.clone())?;
+                let acme = AcmeRenewal::open(acme.clone(), &data.tls(), clock.clone())?;
                 Ok(Self::Acme(Box::new(acme)))
             }
         }
@@ -155,28 +155,28 @@ impl Keeper {
     fn challenges(&self) -> Option<Arc<Challenges>> {
         match self {
             Self::Acme(acme) => Some(acme.challenges()),
-            Self::People(_) | Self::Own(_) => None,
+            Self::Operator(_) | Self::Own(_) => None,
         }
     }
 
     /// Keeps the certificate good, for ever.
     async fn run(self, live: &LiveCertificate, look_now: &Notify) {
         match self {
-            Self::People(_) => std::future::pending().await,
+            Self::Operator(_) => std::future::pending().await,
             Self::Own(own) => own.run(look_now).await,
             Self::Acme(acme) => acme.run(live, look_now).await,
         }
     }
 }
 
-/// Certificate of the server's own authority, kept good.
-struct Own {
+/// Renewal of a certificate by the server's own authority.
+struct OwnRenewal {
     authority: OwnAuthority,
     public_host: Option<String>,
     clock: Clock,
 }
 
-impl Own {
+impl OwnRenewal {
     fn open(config: &Config, data: &DataDir, clock: &Clock) -> Result<Self, TlsError> {
         let authority = OwnAuthority::open(&data.tls(), clock.now())?;
         let public_host = config.public_url.as_deref().map(|url| address::host(url).to_owned());

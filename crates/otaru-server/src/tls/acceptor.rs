@@ -55,10 +55,10 @@ impl Acceptor {
         let handshake =
             self.tls.accept_with(Opening::new(stream), |session| session.set_buffer_limit(Some(UNSENT)));
         let error = match timeout(time, handshake.into_fallible()).await {
-            // A directory proves a name by a handshake, and has nothing more to say: RFC 8737, section 3.
+            // Whoever looks for the proof of a name has nothing more to say: RFC 8737, section 3.
             Ok(Ok(mut stream)) if stream.get_ref().1.alpn_protocol() == Some(PROTOCOL) => {
                 let _ = timeout(time, stream.shutdown()).await;
-                tracing::debug!(%peer, "a challenge was answered");
+                tracing::debug!(%peer, "a handshake for acme-tls/1 is done");
                 return None;
             }
             Ok(Ok(mut stream)) => {

@@ -63,15 +63,24 @@ impl Facts {
         })
     }
 
+    /// Returns its first moment as people read it.
+    pub fn begins_in_words(&self) -> String {
+        in_words(self.begins)
+    }
+
     /// Returns its last moment as people read it.
     pub fn ends_in_words(&self) -> String {
-        let ends = i64::try_from(self.ends.0).ok().and_then(otaru_api::Timestamp::from_millis);
-        ends.map_or_else(|| "in a far future".to_owned(), |ends| ends.to_string())
+        in_words(self.ends)
     }
 
     /// Whether it is past its last moment.
     pub fn has_ended(&self, now: Time) -> bool {
         now > self.ends
+    }
+
+    /// Whether its first moment has come, and its last has not passed.
+    pub fn is_valid(&self, now: Time) -> bool {
+        self.begins <= now && !self.has_ended(now)
     }
 
     /// Whether clients take it for a host: a name, or an address, one of IPv6 in brackets.
@@ -97,6 +106,11 @@ impl Facts {
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+fn in_words(moment: Time) -> String {
+    let moment = i64::try_from(moment.0).ok().and_then(otaru_api::Timestamp::from_millis);
+    moment.map_or_else(|| "in a far future".to_owned(), |moment| moment.to_string())
 }
 
 /// From seconds since 1970; what is before that is that.

@@ -51,7 +51,9 @@ fn words(error: &Error) -> String {
         }
         // The library's words for it.
         Error::General(why) if why == "no server certificate chain resolved" => {
-            "there is no certificate yet, or none for what the client asks; other lines say what is waited for".to_owned()
+            "there is no certificate yet, which other lines tell, or the client looks for the proof of a name (acme-tls/1) that is \
+             not being proven, as a stranger may"
+                .to_owned()
         }
         Error::NoApplicationProtocol => "the client wants another protocol than HTTP/1.1".to_owned(),
         other => other.to_string(),
@@ -90,6 +92,7 @@ mod tests {
             (Error::AlertReceived(AlertDescription::CertificateExpired), "clock"),
             (Error::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered), "TLS 1.2 and 1.3"),
             (Error::General("no server certificate chain resolved".to_owned()), "no certificate yet"),
+            (Error::General("no server certificate chain resolved".to_owned()), "as a stranger may"),
             (Error::InvalidCertificate(rustls::CertificateError::Expired), "authority of devices"),
         ] {
             assert!(told(error).contains(part), "{part}");

@@ -4,14 +4,15 @@
 //! for the longest one that may come.
 //!
 //! Sessions are not kept here: a table of them would be memory for whoever knocks. Browsers and downloads get one ticket, which they keep
-//! themselves and which saves a later connection the signature; its keys are in memory, change every six hours and end with the process
-//! or with a change of the authority of devices. At MQTTS there are none: a device connects seldom and stays, our agent does not resume,
-//! and so each connection proves its certificate anew.
+//! themselves and which saves a later connection the signature; its keys are in memory, change every six hours and end with the process.
+//! At MQTTS there are none: a device connects seldom and stays, our agent does not resume, and so each connection proves its certificate
+//! anew, against the authority of devices as it is then.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientCertVerifierBuilder, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
@@ -45,21 +46,26 @@ pub fn https(
     Ok(Arc::new(config))
 }
 
-/// Settings of MQTTS, where devices may show certificates that the authority in `device_ca` signed.
+/// Settings of MQTTS, where devices may show certificates that these authorities signed, if there are some.
 ///
 /// # Errors
-/// When that file cannot be used, or the library refuses them.
+/// When one of them is damaged, or the library refuses them.
 pub(super) fn mqtts(
     live: Arc<LiveCertificate>,
-    device_ca: Option<&Path>,
+    authorities: Vec<CertificateDer<'static>>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = builder()?;
-    let builder = match device_ca {
-        Some(path) => {
-            let verifier = clients_of(path)?.allow_unauthenticated().build().map_err(setup)?;
-            builder.with_client_cert_verifier(verifier)
+    let builder = match authorities.is_empty() {
+        true => builder.with_no_client_auth(),
+        false => {
+            let mut roots = RootCertStore::empty();
+            for authority in authorities {
+                let damaged = |error| TlsError::Setup(format!("an authority of devices is damaged: {error}"));
+                roots.add(authority).map_err(damaged)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+            builder.with_client_cert_verifier(verifier.allow_unauthenticated().build().map_err(setup)?)
         }
-        None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(live);
     common(&mut config);

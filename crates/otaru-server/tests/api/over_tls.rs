@@ -322,6 +322,8 @@ async fn files_that_will_not_do_leave_the_old_ones_in_use() {
     assert_eq!(status(&tls.ask("/healthz", "").await), 200);
 }
 
+const NOW: Time = Time(1_800_000_000_000);
+
 #[test]
 fn a_pair_that_is_half_written_is_taken_once_it_is_whole() {
     use otaru_server::tls::reload::{Look, Reload};
@@ -330,14 +332,14 @@ fn a_pair_that_is_half_written_is_taken_once_it_is_whole() {
     let mut reload = Reload::open(PairFiles { certificate: certificate.clone(), key: key.clone() }).unwrap();
     let live = reload.live();
     let named = |name: &str| live.facts().unwrap().names(name);
-    assert_eq!(reload.look(), Look::Same);
+    assert_eq!(reload.look(NOW), Look::Same);
     let next: Signed = authority.sign(&["other"]);
     std::fs::write(&certificate, &next.certificate).unwrap();
-    assert_eq!(reload.look(), Look::Kept);
-    assert_eq!(reload.look(), Look::Same, "told once");
+    assert_eq!(reload.look(NOW), Look::Kept);
+    assert_eq!(reload.look(NOW), Look::Same, "told once");
     assert!(named("a"));
     std::fs::write(&key, &next.key).unwrap();
-    assert_eq!(reload.look(), Look::Replaced);
+    assert_eq!(reload.look(NOW), Look::Replaced);
     assert!(named("other") && !named("a"));
 }
 
@@ -535,4 +537,68 @@ async fn a_certificate_that_ends_takes_its_connection_along() {
     now.store(MOMENTS[1], Ordering::Relaxed);
     connected.ended().await;
     assert!(tls.shows("lamp", &lamp).await.is_err());
+}
+
+impl TlsBench {
+    /// Writes the file of --device-ca.
+    fn trust_devices_of(&self, pem: &str) {
+        std::fs::write(self.folder.path().join("devices.pem"), pem).unwrap();
+    }
+
+    /// Whether a device gets in with a certificate.
+    async fn takes(&self, name: &str, certificate: &Signed) -> bool {
+        let stream = TcpStream::connect(self.mqtts()).await.unwrap();
+        match handshake(&self.authority.client(Some(certificate)), stream).await {
+            Ok(stream) => timeout(LIMIT, Wire::over(stream, Level::V5, name, "", "")).await.unwrap().is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// Waits until a certificate is taken, or is not.
+    async fn until(&self, name: &str, certificate: &Signed, is_taken: bool) {
+        let changed = async {
+            while self.takes(name, certificate).await != is_taken {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(2 * LIMIT, changed).await.expect("the file was looked at");
+    }
+
+    async fn authorities(&self) -> String {
+        let app = self.bench.server.app();
+        let text = app.metrics.scrape(&app.db).await.unwrap();
+        text.lines()
+            .find(|line| line.starts_with("otaru_tls_device_authorities "))
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_of_devices_come_and_go_without_a_restart() {
+    let tls = TlsBench::start().await;
+    let next = Authority::new("next");
+    let [lamp, bulb] = ["lamp", "bulb"].map(|name| tls.devices.sign(&[name]));
+    let door = next.sign(&["door"]);
+    let mut lamp_is_in = tls.shows("lamp", &lamp).await.expect("trusted");
+    assert!(!tls.takes("door", &door).await, "not trusted yet");
+
+    tls.trust_devices_of(&format!("{}{}", tls.devices.pem(), next.pem()));
+    tls.until("door", &door, true).await;
+    lamp_is_in.goes_on().await;
+    assert_eq!(tls.authorities().await, "otaru_tls_device_authorities 2");
+
+    tls.trust_devices_of(next.pem());
+    tls.until("bulb", &bulb, false).await;
+    assert!(tls.takes("door", &door).await);
+    lamp_is_in.goes_on().await;
+
+    for emptied in ["", " \n\n"] {
+        tls.trust_devices_of(emptied);
+        tls.until("door", &door, false).await;
+        assert_eq!(tls.authorities().await, "otaru_tls_device_authorities 0");
+        lamp_is_in.goes_on().await;
+        tls.trust_devices_of(next.pem());
+        tls.until("door", &door, true).await;
+    }
 }

@@ -31,15 +31,16 @@ impl FileHost for OutsideFiles {
     }
 }
 
-/// Writes a file so that nobody ever fetches half of it.
+/// Writes a file so that nobody ever fetches half of it, after a loss of power neither.
 fn store(dir: &std::path::Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.as_file().sync_all()?;
     file.persist(dir.join(name)).map_err(|error| error.error)?;
-    Ok(())
+    otaru_release::output::sync_name(&dir.join(name))
 }
 
 #[cfg(test)]

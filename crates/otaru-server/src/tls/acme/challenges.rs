@@ -69,3 +69,97 @@ impl ResolvesServerCert for HttpsCertificates {
 fn setup(error: impl std::fmt::Display) -> TlsError {
     TlsError::Setup(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::server::Acceptor;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+    use crate::tls::pair::PairFiles;
+
+    const DIGEST: [u8; 32] = [7; 32];
+
+    /// A certificate for the listener, for `ota.example.com`.
+    fn live() -> (CertificateDer<'static>, LiveCertificate) {
+        let (folder, key) = (tempfile::tempdir().unwrap(), KeyPair::generate().unwrap());
+        let made = CertificateParams::new(["ota.example.com".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let file = folder.path().join("both.pem");
+        std::fs::write(&file, made.pem() + &key.serialize_pem()).unwrap();
+        let pair = PairFiles { certificate: file.clone(), key: file }.read().unwrap();
+        (made.der().clone(), LiveCertificate::new(Some(pair)))
+    }
+
+    /// Certificate that is shown to who asks for these protocols, and for a host; an address is no name that a client says.
+    fn shown(
+        certificates: &HttpsCertificates,
+        host: &str,
+        protocols: &[&[u8]],
+    ) -> Option<CertificateDer<'static>> {
+        let (trusted, _) = live();
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = builder.with_webpki_verifier(verifier.build().unwrap()).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        let mut acceptor = Acceptor::default();
+        acceptor.read_tls(&mut &hello[..]).unwrap();
+        let accepted = acceptor.accept().ok().unwrap().unwrap();
+        certificates.resolve(accepted.client_hello()).map(|found| found.cert[0].clone())
+    }
+
+    /// Whether a certificate proves the domain: it has the digest that the directory expects (RFC 8737, section 3).
+    fn is_proof(certificate: &CertificateDer<'_>) -> bool {
+        let extension =
+            [&[0x30, 0x31, 0x06, 0x08, 0x2b, 6, 1, 5, 5, 7, 1, 31, 1, 1, 0xff, 4, 34, 4, 32], &DIGEST[..]];
+        let extension = extension.concat();
+        certificate.windows(extension.len()).any(|part| part == extension)
+    }
+
+    #[test]
+    fn a_proof_is_shown_to_who_asks_for_it_alone_and_for_its_domain() {
+        let (own, live) = live();
+        let certificates = HttpsCertificates { live: Arc::new(live), challenges: Arc::default() };
+        let domain: Domain = "ota.example.com".parse().unwrap();
+        assert_eq!(shown(&certificates, domain.as_str(), &[PROTOCOL]), None, "none is open yet");
+        certificates.challenges.answer(&domain, &DIGEST).unwrap();
+        for host in ["ota.example.com", "OTA.Example.com"] {
+            let proof = shown(&certificates, host, &[PROTOCOL]).unwrap();
+            assert!(is_proof(&proof) && proof != own, "{host}");
+        }
+        for host in ["other.example.com", "example.com", "192.0.2.7"] {
+            assert_eq!(shown(&certificates, host, &[PROTOCOL]), None, "{host}");
+        }
+        let all: [&[&[u8]]; 4] = [&[], &[b"http/1.1"], &[b"h2", b"http/1.1"], &[PROTOCOL, b"http/1.1"]];
+        for protocols in all {
+            for host in ["ota.example.com", "other.example.com", "192.0.2.7"] {
+                assert_eq!(
+                    shown(&certificates, host, protocols).as_ref(),
+                    Some(&own),
+                    "{host}, {protocols:?}"
+                );
+            }
+        }
+        certificates.challenges.close();
+        assert_eq!(shown(&certificates, domain.as_str(), &[PROTOCOL]), None, "once it is over");
+    }
+
+    #[test]
+    fn before_there_is_a_certificate_only_a_proof_is_shown() {
+        let live = Arc::new(LiveCertificate::new(None));
+        let certificates = HttpsCertificates { live, challenges: Arc::default() };
+        let domain: Domain = "ota.example.com".parse().unwrap();
+        certificates.challenges.answer(&domain, &DIGEST).unwrap();
+        assert_eq!(shown(&certificates, domain.as_str(), &[b"http/1.1"]), None);
+        assert!(is_proof(&shown(&certificates, domain.as_str(), &[PROTOCOL]).unwrap()));
+    }
+}

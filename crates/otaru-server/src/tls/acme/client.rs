@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -61,6 +61,8 @@ pub(super) struct Remarks {
     pub(super) terms: Option<String>,
     /// Time for which it wants to be left alone.
     pub(super) pause: Option<Duration>,
+    /// Whether it answered a signed request that it does not know the account.
+    pub(super) knows_no_account: bool,
 }
 
 /// Client of a directory.
@@ -93,6 +95,8 @@ impl HttpClient for DirectoryClient {
         request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         let is_directory = *request.uri() == *self.directory;
+        // All of ACME's are, and nothing else is posted.
+        let is_signed = request.method() == Method::POST;
         let (sent, remarks) = (self.client.request(request), Arc::clone(&self.remarks));
         Box::pin(async move {
             let answer = async {
@@ -107,6 +111,7 @@ impl HttpClient for DirectoryClient {
             }
             if parts.status.is_client_error() || parts.status.is_server_error() {
                 remarks.pause = pause(&parts.headers);
+                remarks.knows_no_account = is_signed && is_unknown_account(&body);
             }
             Ok(BytesResponse { parts, body: Box::new(body) })
         })
@@ -156,6 +161,18 @@ fn failed(error: &hyper_util::client::legacy::Error) -> ClientError {
     }
 }
 
+/// Whether a refusal says that the directory does not know the account: RFC 8555, section 6.7.
+fn is_unknown_account(body: &[u8]) -> bool {
+    let problem: Option<Refusal> = serde_json::from_slice(body).ok();
+    problem.is_some_and(|problem| problem.r#type == "urn:ietf:params:acme:error:accountDoesNotExist")
+}
+
+/// The part of a refusal that is looked at.
+#[derive(Deserialize)]
+struct Refusal {
+    r#type: String,
+}
+
 /// The parts of a directory that are looked at.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -190,8 +207,8 @@ mod tests {
 
     use super::*;
 
-    /// Asks a directory that begins to answer so, then repeats a byte for ever or says nothing more.
-    async fn ask(head: &'static str, goes_on: bool) -> ClientError {
+    /// A directory that begins to answer so, then repeats a byte for ever or says nothing more: a client of it, and its URL.
+    async fn directory(head: &'static str, goes_on: bool) -> (DirectoryClient, String) {
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -214,7 +231,12 @@ mod tests {
         });
         let trust = Trust::of_pem(certificate.pem().as_bytes()).unwrap();
         let url = format!("https://localhost:{port}/dir");
-        let client = DirectoryClient::new(&url, &trust).unwrap();
+        (DirectoryClient::new(&url, &trust).unwrap(), url)
+    }
+
+    /// Asks such a directory.
+    async fn ask(head: &'static str, goes_on: bool) -> ClientError {
+        let (client, url) = directory(head, goes_on).await;
         let request = Request::get(&url).body(BodyWrapper::default()).unwrap();
         let Err(Error::Other(error)) = client.request(request).await.map(drop) else { panic!("an error") };
         *error.downcast().unwrap()
@@ -261,6 +283,29 @@ mod tests {
         assert!(Directory::read(br#"{"newNonce":"https://ca.example/nonce"}"#).is_some());
         for garbage in [&b""[..], b"<html>", b"[]", b"{}", br#"{"newNonce":"a b"}"#, br#"{"newNonce":7}"#] {
             assert!(Directory::read(garbage).is_none(), "{garbage:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_unknown_where_the_directory_says_so_and_nothing_else() {
+        let said = |kind: &str| is_unknown_account(format!(r#"{{"type":"{kind}","detail":"x"}}"#).as_bytes());
+        assert!(said("urn:ietf:params:acme:error:accountDoesNotExist"));
+        assert!(!said("accountDoesNotExist") && !said("urn:ietf:params:acme:error:unauthorized"));
+        for other in [&b""[..], b"<html>accountDoesNotExist</html>", b"{}", br#"{"type":7}"#] {
+            assert!(!is_unknown_account(other), "{other:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_signed_request_is_answered_about_its_account() {
+        let refused = "HTTP/1.1 400 Bad Request\r\nContent-Length: 57\r\n\r\n\
+                       {\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\"}";
+        for (method, knows_no_account) in [(Method::POST, true), (Method::GET, false)] {
+            let (client, url) = directory(refused, false).await;
+            let request = Request::builder().method(method).uri(format!("{url}/order"));
+            let answer = client.request(request.body(BodyWrapper::default()).unwrap()).await.unwrap();
+            assert_eq!(answer.parts.status, StatusCode::BAD_REQUEST);
+            assert_eq!(client.remarks().knows_no_account, knows_no_account);
         }
     }
 }

@@ -4,11 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Characters of the longest name of DNS, and of its longest part.
 const LONGEST: (usize, usize) = (253, 63);
 
 /// Name of DNS, in small letters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Domain(String);
 
 /// Text that no certificate is got for.

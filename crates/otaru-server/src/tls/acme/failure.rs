@@ -3,6 +3,7 @@
 use instant_acme::{Error, Problem};
 use otaru_tls::TrustError;
 
+use super::chain::Unfit;
 use super::client::ClientError;
 use super::domain::Domain;
 use crate::text;
@@ -27,9 +28,17 @@ pub(super) enum Failure {
         "the directory does not offer tls-alpn-01 for {0}, the one challenge that is answered here; take another directory"
     )]
     NoChallenge(Domain),
-    /// An order with other authorizations than those that were asked for.
-    #[error("the directory wants {0} proofs for {1} domains; is --acme-directory right?")]
-    OtherOrder(usize, usize),
+    /// An order with more or fewer authorizations than domains that were asked for.
+    #[error("the directory wants {proofs} proofs for {domains} domains; is --acme-directory right?")]
+    OtherNumber {
+        /// Number of authorizations.
+        proofs: usize,
+        /// Number of domains.
+        domains: usize,
+    },
+    /// An authorization of something that was not asked for.
+    #[error("the directory wants a proof of {}, which was not asked for; is --acme-directory right?", bounded(.0.clone()))]
+    OtherDomain(String),
     /// An order that is not done in time.
     #[error("the directory did not finish the order in time")]
     Late,
@@ -38,7 +47,12 @@ pub(super) enum Failure {
     Broken,
     /// A certificate that will not do.
     #[error("the directory's certificate will not do: {0}")]
-    Unfit(String),
+    Unfit(#[from] Unfit),
+    /// An order that can come to no certificate any more.
+    #[error(
+        "the directory does not go on with the order that was under way; another is made with the next attempt"
+    )]
+    OrderOver,
     /// Whatever else the directory or the library says.
     #[error("{}", words(.0))]
     Directory(#[from] Error),
@@ -51,10 +65,25 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether the directory does not know the account any more.
-    pub(super) fn is_unknown_account(&self) -> bool {
-        matches!(self, Self::Directory(Error::Api(problem)) if kind(problem) == "accountDoesNotExist")
+    /// Whether the order under way is given up over it: where the directory refuses it, or once it `is_old` and the directory brings it to no
+    /// end. A directory that is not reached may have its certificate all the same.
+    pub(super) fn ends_order(&self, is_old: bool) -> bool {
+        match self {
+            // Its key is no key any more.
+            Self::Files(TlsError::Setup(_)) => true,
+            Self::Files(_) | Self::Trust(_) | Self::Directory(Error::Other(_)) => false,
+            Self::Late | Self::Unfit(Unfit::NotYet) => is_old,
+            Self::Directory(Error::Timeout(_) | Error::Json(_)) => is_old,
+            Self::Directory(Error::Api(problem)) if is_passing(problem) => is_old,
+            _ => true,
+        }
     }
+}
+
+/// Whether a problem is the directory's own, and may be over later.
+fn is_passing(problem: &Problem) -> bool {
+    matches!(kind(problem), "badNonce" | "rateLimited" | "serverInternal")
+        || problem.status.is_some_and(|status| status >= 500)
 }
 
 /// Returns the kind of a problem, as RFC 8555 has them in section 6.7.
@@ -160,7 +189,28 @@ mod tests {
             let words = Failure::from(Error::Api(problem(kind, "so it is"))).to_string();
             assert!(words.contains(part) && words.contains("so it is"), "{words}");
         }
-        assert!(Failure::from(Error::Api(problem("accountDoesNotExist", ""))).is_unknown_account());
+    }
+
+    #[test]
+    fn an_order_is_given_up_where_it_is_refused_or_comes_to_no_end() {
+        let api = |name: &str| Failure::from(Error::Api(problem(name, "")));
+        let away = Failure::from(Error::from(ClientError::Late));
+        for (failure, at_once, later) in [
+            (api("malformed"), true, true),
+            (api("unauthorized"), true, true),
+            (Failure::OrderOver, true, true),
+            (Failure::Broken, true, true),
+            (Failure::from(TlsError::Setup("no key".to_owned())), true, true),
+            (Failure::from(Unfit::OtherKey), true, true),
+            (Failure::from(Unfit::NotYet), false, true),
+            (Failure::Late, false, true),
+            (api("serverInternal"), false, true),
+            (api("rateLimited"), false, true),
+            (away, false, false),
+            (Failure::from(TlsError::TooLarge("account.json".into())), false, false),
+        ] {
+            assert_eq!((failure.ends_order(false), failure.ends_order(true)), (at_once, later), "{failure}");
+        }
     }
 
     #[test]

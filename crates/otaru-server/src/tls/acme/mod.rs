@@ -4,34 +4,40 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `keeper` | gets a certificate, renews it, and waits between attempts |
+//! | `renewal` | gets a certificate, renews it, and waits between attempts |
 //! | `advice` | moments that the directory names for a renewal |
-//! | `order` | one order, from the account to the certificate |
+//! | `account` | the account at the directory |
+//! | `order` | one order, from the proof of its domains to the certificate |
+//! | `pending` | an order whose certificate is not here yet, over restarts |
+//! | `chain` | a certificate that came, held against what was asked for |
 //! | `schedule` | moments of renewals, pauses after failures |
-//! | `store` | account, certificate and past orders, in the data folder |
+//! | `store` | account, certificate and orders, in the data folder |
 //! | `challenges` | handshakes that prove a name |
 //! | `failure` | orders that fail, in words |
 //! | `client` | requests to the directory, bounded in time and bytes |
 //! | `config` | settings |
 //! | `domain` | names that certificates are for |
 
+mod account;
 mod advice;
 #[cfg(test)]
 mod canned;
+mod chain;
 mod challenges;
 mod client;
 mod config;
 mod domain;
 mod failure;
-mod keeper;
 mod order;
+mod pending;
+mod renewal;
 mod schedule;
 mod store;
 
 pub use challenges::{Challenges, HttpsCertificates, PROTOCOL};
 pub use config::AcmeConfig;
 pub use domain::{Domain, DomainError};
-pub use keeper::Acme;
+pub use renewal::AcmeRenewal;
 
 /// Directory of Let's Encrypt, for certificates that browsers trust.
 pub const LETS_ENCRYPT: &str = instant_acme::LetsEncrypt::Production.url();

@@ -1,59 +1,33 @@
-//! One order: account, order, proof of each domain, request, certificate; top to bottom.
+//! One order: proof of each domain, key, request, certificate; top to bottom.
 
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Identifier, NewAccount, NewOrder,
-    Order, OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Identifier, NewOrder, Order,
+    OrderStatus, RetryPolicy,
 };
+use otaru_rollout::Time;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use zeroize::Zeroizing;
 
 use super::challenges::Challenges;
-use super::client::DirectoryClient;
-use super::config::AcmeConfig;
 use super::domain::Domain;
 use super::failure::Failure;
-use super::store::Store;
+use super::pending::PendingOrder;
 use crate::tls::error::TlsError;
 
 /// Questions after an order: a second apart at first, for two minutes at most.
 const PATIENCE: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_secs(1)).backoff(1.5).timeout(Duration::from_secs(120));
 
-/// A certificate that was got, in PEM.
-pub(super) struct Issued {
-    /// The certificate, and those between it and the directory's root.
-    pub(super) chain: String,
-    /// Key, as PEM text.
-    pub(super) key: Zeroizing<String>,
-}
-
-/// Opens the account, or makes one, by which the directory's terms are agreed to.
-pub(super) async fn account(
-    store: &Store,
-    config: &AcmeConfig,
-    client: &DirectoryClient,
-) -> Result<Account, Failure> {
-    let builder = Account::builder_with_http(Box::new(client.clone()));
-    if let Some(kept) = store.account() {
-        return Ok(builder.from_credentials(kept).await?);
-    }
-    let contact = config.email.as_ref().map(|email| format!("mailto:{email}"));
-    let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-    let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-    let (account, credentials) = builder.create(&new, config.directory.clone(), None).await?;
-    store.keep_account(&credentials)?;
-    Ok(account)
-}
-
-/// Orders a certificate, and waits for it.
-pub(super) async fn order(
+/// Orders a certificate, proves the domains, and makes a key for it.
+pub(super) async fn begin(
     account: &Account,
     domains: &[Domain],
     replaces: Option<CertificateIdentifier<'static>>,
     challenges: &Challenges,
-) -> Result<Issued, Failure> {
+    now: Time,
+) -> Result<PendingOrder, Failure> {
     let names: Vec<Identifier> =
         domains.iter().map(|domain| Identifier::Dns(domain.as_str().to_owned())).collect();
     let mut new = NewOrder::new(&names);
@@ -63,15 +37,25 @@ pub(super) async fn order(
     let mut order = account.new_order(&new).await?;
     let wanted = order.state().authorizations.len();
     if wanted != domains.len() {
-        return Err(Failure::OtherOrder(wanted, domains.len()));
+        return Err(Failure::OtherNumber { proofs: wanted, domains: domains.len() });
     }
     let proven = prove(&mut order, domains, challenges).await;
     challenges.close();
     proven?;
-    let (request, key) = request(domains)?;
-    order.finalize_csr(&request).await?;
-    let chain = order.poll_certificate(&PATIENCE).await?;
-    Ok(Issued { chain, key })
+    let key = Zeroizing::new(KeyPair::generate().map_err(setup)?.serialize_pem());
+    Ok(PendingOrder { url: order.url().to_owned(), domains: domains.to_vec(), key, at: now })
+}
+
+/// Asks for the certificate of an order that is proven, unless that was done before, and waits for it. Returns it with those that signed it, in
+/// PEM.
+pub(super) async fn finish(account: &Account, pending: &PendingOrder) -> Result<String, Failure> {
+    let mut order = account.order(pending.url.clone()).await?;
+    match order.state().status {
+        OrderStatus::Ready => order.finalize_csr(&request(pending)?).await?,
+        OrderStatus::Processing | OrderStatus::Valid => {}
+        OrderStatus::Pending | OrderStatus::Invalid => return Err(Failure::OrderOver),
+    }
+    Ok(order.poll_certificate(&PATIENCE).await?)
 }
 
 /// Proves every domain that the directory does not know as ours yet.
@@ -94,7 +78,7 @@ async fn prove(order: &mut Order, domains: &[Domain], challenges: &Challenges) -
         Err(instant_acme::Error::Timeout(_)) => Err(Failure::Late),
         outcome => Err(reason(order, domains).await?.unwrap_or_else(|| match outcome {
             Err(error) => error.into(),
-            Ok(_) => instant_acme::Error::Str("an order that can still be proven").into(),
+            Ok(_) => Failure::OrderOver,
         })),
     }
 }
@@ -117,18 +101,20 @@ async fn reason(order: &mut Order, domains: &[Domain]) -> Result<Option<Failure>
 /// Returns the domain of ours that a directory means.
 fn domain(name: &str, domains: &[Domain]) -> Result<Domain, Failure> {
     let found = domains.iter().find(|domain| domain.as_str().eq_ignore_ascii_case(name));
-    found.cloned().ok_or_else(|| Failure::OtherOrder(domains.len() + 1, domains.len()))
+    found.cloned().ok_or_else(|| Failure::OtherDomain(name.to_owned()))
 }
 
-/// Makes a key, and the request for its certificate.
-fn request(domains: &[Domain]) -> Result<(Vec<u8>, Zeroizing<String>), TlsError> {
-    let setup = |error: rcgen::Error| TlsError::Setup(error.to_string());
-    let key = KeyPair::generate().map_err(setup)?;
-    let names: Vec<String> = domains.iter().map(ToString::to_string).collect();
+/// Makes the request for a certificate.
+fn request(pending: &PendingOrder) -> Result<Vec<u8>, TlsError> {
+    let key = KeyPair::from_pem(&pending.key).map_err(setup)?;
+    let names: Vec<String> = pending.domains.iter().map(ToString::to_string).collect();
     let mut params = CertificateParams::new(names).map_err(setup)?;
     params.distinguished_name = DistinguishedName::new();
-    let request = params.serialize_request(&key).map_err(setup)?;
-    Ok((request.der().to_vec(), Zeroizing::new(key.serialize_pem())))
+    Ok(params.serialize_request(&key).map_err(setup)?.der().to_vec())
+}
+
+fn setup(error: rcgen::Error) -> TlsError {
+    TlsError::Setup(error.to_string())
 }
 
 #[cfg(test)]
@@ -144,7 +130,8 @@ mod tests {
                 r#"{{"status":"pending","authorizations":[{urls}],"finalize":"https://ca/finalize"}}"#
             );
             let account = Canned::account(vec![("/order", answer)]).await;
-            let outcome = order(&account, std::slice::from_ref(&ours), None, &Challenges::default()).await;
+            let outcome =
+                begin(&account, std::slice::from_ref(&ours), None, &Challenges::default(), Time(7)).await;
             let told_so = outcome.err().unwrap().to_string();
             assert!(told_so.contains(told), "{told_so}");
         }
@@ -167,7 +154,40 @@ mod tests {
                 ),
             ),
         ]);
-        let outcome = order(&account.await, &[ours], None, &Challenges::default()).await;
-        assert!(matches!(outcome, Err(Failure::OtherOrder(..))));
+        let outcome = begin(&account.await, &[ours], None, &Challenges::default(), Time(7)).await;
+        let told = outcome.err().unwrap().to_string();
+        assert!(told.contains("a proof of bank.example, which was not asked for"), "{told}");
+    }
+    fn pending() -> PendingOrder {
+        let key = Zeroizing::new(KeyPair::generate().unwrap().serialize_pem());
+        let domains = vec!["ota.example.com".parse().unwrap()];
+        PendingOrder { url: "https://ca/mine/7".to_owned(), domains, key, at: Time(7) }
+    }
+
+    /// Outcome of an order that was made before, which the directory says to be in this state.
+    async fn taken_up(state: &str) -> Result<String, Failure> {
+        let order = format!(
+            r#"{{"status":"{state}","authorizations":[],"finalize":"https://ca/finalize","certificate":"https://ca/certificate"}}"#
+        );
+        let done = order.replace(state, "valid");
+        let account = Canned::account(vec![
+            ("/mine/7", order),
+            ("/finalize", done),
+            ("/certificate", "the chain".to_owned()),
+        ]);
+        finish(&account.await, &pending()).await
+    }
+
+    #[tokio::test]
+    async fn an_order_is_taken_up_again_with_its_own_key() {
+        assert_eq!(taken_up("valid").await.unwrap(), "the chain");
+        for over in ["invalid", "pending"] {
+            assert!(matches!(taken_up(over).await, Err(Failure::OrderOver)), "{over}");
+        }
+        let pending = pending();
+        let key = KeyPair::from_pem(&pending.key).unwrap();
+        let request = request(&pending).unwrap();
+        let raw = key.public_key_raw();
+        assert!(request.windows(raw.len()).any(|part| part == raw), "of this key");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Let's Encrypt allows five failed validations of a name in an hour, 300 orders in three hours, and five certificates for the same names in
 //! a week (<https://letsencrypt.org/docs/rate-limits/>). What is here stays below all of these, whatever becomes of a certificate that came and
-//! however often the server is started. One that is lost on its way here is not counted.
+//! however often the server is started.
 
 use std::time::Duration;
 
@@ -47,11 +47,14 @@ pub(super) fn rest(facts: &Facts) -> Duration {
 }
 
 /// A certificate that was issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Issued {
     at: Time,
     /// Moment until which it counts.
     until: Time,
+    /// Serial number, where it could be read.
+    #[serde(default)]
+    serial: Option<String>,
 }
 
 impl Issued {
@@ -59,7 +62,13 @@ impl Issued {
     pub(super) fn new(now: Time, facts: Option<&Facts>) -> Self {
         let twice = |facts: &Facts| facts.ends.since(facts.begins).0.saturating_mul(2);
         let counts = facts.map_or(WEEK, twice).min(WEEK);
-        Self { at: now, until: Time(now.0.saturating_add(counts)) }
+        let serial = facts.map(|facts| facts.serial.clone());
+        Self { at: now, until: Time(now.0.saturating_add(counts)), serial }
+    }
+
+    /// Whether both are one certificate, which came twice.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.serial.is_some() && self.serial == other.serial
     }
 }
 
@@ -71,7 +80,7 @@ pub(super) fn has_room(orders: &[Time], issued: &[Issued], now: Time) -> bool {
 
 /// Returns the certificates that still count.
 pub(super) fn lately(issued: &[Issued], now: Time) -> impl Iterator<Item = Issued> {
-    issued.iter().copied().filter(move |one| one.at <= now && now < one.until)
+    issued.iter().filter(move |one| one.at <= now && now < one.until).cloned()
 }
 
 /// Returns the orders of the last hour.
@@ -136,7 +145,7 @@ mod tests {
         assert!(!has_room(&[], &[ago(6, None), ago(3, Some(&facts)), ago(1, None), ago(0, None)], now));
         assert!(has_room(&[], &[ago(7, None), ago(3, Some(&facts)), ago(1, None), ago(0, None)], now));
         let short = Facts { ends: Time(101 * DAY), ..ninety_days() };
-        assert!(has_room(&[], &[ago(2, Some(&short)); 9], now), "one of a day counts for two");
-        assert!(!has_room(&[], &[ago(1, Some(&short)); 4], now));
+        assert!(has_room(&[], &vec![ago(2, Some(&short)); 9], now), "one of a day counts for two");
+        assert!(!has_room(&[], &vec![ago(1, Some(&short)); 4], now));
     }
 }

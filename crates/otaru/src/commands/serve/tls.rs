@@ -55,8 +55,8 @@ pub(super) struct TlsArgs {
     /// unless it is `--hsts=off`
     #[arg(long, value_name = "WHETHER", num_args = 0..=1, require_equals = true, default_missing_value = "on", help_heading = "TLS")]
     hsts: Option<Hsts>,
-    /// Let devices log in at the embedded broker with certificates that this authority signed (`otaru device-cert`); read again when the
-    /// file changes, for connections from then on
+    /// Let devices log in at the embedded broker with certificates that this authority signed, or these if there are several (`otaru
+    /// device-cert`); read again when the file changes, for connections from then on; emptied, it trusts nobody
     #[arg(long, value_name = "CA.pem", help_heading = "TLS")]
     device_ca: Option<PathBuf>,
 }

@@ -5,6 +5,7 @@ mod demo;
 mod errors;
 mod files;
 mod image;
+mod power;
 mod push;
 mod release;
 mod sim;

@@ -1,6 +1,6 @@
 //! Certificates from a directory (ACME), by the program as it is used on the Internet. The directory is Pebble, that of Let's Encrypt for tests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ const NEW: &str = "the new TLS certificate is in use";
 struct Directory {
     pebble: Program,
     _names: Program,
+    names_at: String,
     port: u16,
     management: u16,
     dir: TempDir,
@@ -45,12 +46,25 @@ impl Directory {
         names.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""]);
         names.args(["-dns01", &at(names_at), "-management", &at(names_managed)]);
         let names = Program::server(names, names_managed);
+        let names_at = at(names_at);
+        let pebble = Self::pebble(dir.path(), &names_at, port);
+        Some(Self { pebble, _names: names, names_at, port, management, dir })
+    }
+
+    fn pebble(dir: &Path, names_at: &str, port: u16) -> Program {
         let mut pebble = program("pebble");
-        pebble.arg("-config").arg(dir.path().join("pebble.json")).args(["-dnsserver", &at(names_at)]);
+        pebble.arg("-config").arg(dir.join("pebble.json")).args(["-dnsserver", names_at]);
         // Of all nonces it refuses some, as others may; what was proven once is proven again.
         pebble.env("PEBBLE_WFE_NONCEREJECT", "5").env("PEBBLE_AUTHZREUSE", "0").env("PEBBLE_VA_NOSLEEP", "1");
-        let pebble = Program::server(pebble, port);
-        Some(Self { pebble, _names: names, port, management, dir })
+        Program::server(pebble, port)
+    }
+
+    /// Starts it anew, without whatever it knew.
+    fn forget_all(self) -> Self {
+        let Self { pebble, _names, names_at, port, management, dir } = self;
+        drop(pebble);
+        let pebble = Self::pebble(dir.path(), &names_at, port);
+        Self { pebble, _names, names_at, port, management, dir }
     }
 
     fn url(&self) -> String {
@@ -115,6 +129,12 @@ impl Served {
         self.data
     }
 
+    /// Ends it as a loss of power does.
+    fn kill(self) -> TempDir {
+        drop(self.server);
+        self.data
+    }
+
     /// Serial number of the certificate at a port, if it is for a name and its root is trusted.
     fn serial(port: u16, name: &str, root: &str) -> Option<String> {
         let mut command = program("openssl");
@@ -137,6 +157,11 @@ impl Served {
     }
 }
 
+/// Folder of the one directory that a server knows, once there is one.
+fn folder(data: &Path) -> Option<PathBuf> {
+    Some(std::fs::read_dir(data.join("tls/acme")).ok()?.next()?.ok()?.path())
+}
+
 fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata().unwrap().permissions().mode() & 0o777
@@ -155,8 +180,8 @@ fn a_certificate_is_got_once_for_both_listeners_and_kept_over_a_restart() {
     }
     let before = Served::serial(served.mqtts, DOMAIN, &root);
     assert!(before.is_some());
-    let mut folders = std::fs::read_dir(served.data.path().join("tls/acme")).unwrap();
-    let folder = folders.next().unwrap().unwrap().path();
+    let folder = folder(served.data.path()).unwrap();
+    assert!(!folder.join("pending.json").exists(), "the order is done");
     for file in ["account.json", "certificate.pem", "orders.json", "issued.json"] {
         assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
     }
@@ -217,8 +242,66 @@ fn a_renewal_ends_no_connection() {
     publish.args(["-m", "heard", "-q", "1"]);
     run(publish).with_code(0);
     listener.says("heard");
+    assert_eq!(mode(&folder(served.data.path()).unwrap().join("certificate.pem.previous")), 0o600);
     let connects = listener.lines().iter().filter(|line| line.contains("sending CONNECT")).count();
     assert_eq!(connects, 1, "{:?}", listener.lines());
+}
+
+/// A server that was ended after it asked for its certificate, and before it had that.
+fn ended_before_its_certificate_came(directory: &Directory, https: u16) -> TempDir {
+    for _ in 0..5 {
+        let served = Served::start(&directory.url(), &directory.ca(), https);
+        let pending = eventually("an order that is proven", LIMIT, || {
+            let file = folder(served.data.path())?.join("pending.json");
+            file.exists().then_some(file)
+        });
+        directory.pebble.freeze();
+        let data = served.kill();
+        directory.pebble.thaw();
+        if !pending.with_file_name("certificate.pem").exists() {
+            assert_eq!(mode(&pending), 0o600);
+            return data;
+        }
+    }
+    panic!("the certificate was always there first");
+}
+
+#[test]
+fn a_process_that_ends_loses_no_certificate_that_was_issued() {
+    let https = free_port();
+    let Some(directory) = Directory::start(https, 90 * 24 * 3_600) else { return };
+    let data = ended_before_its_certificate_came(&directory, https);
+    let orders = directory.orders();
+    assert!(orders > 0);
+    let served = Served::start_in(data, &directory.url(), &directory.ca(), https);
+    served.server.says("taken up again");
+    served.server.says(NEW);
+    assert!(Served::serial(https, DOMAIN, &directory.root()).is_some());
+    assert_eq!(directory.orders(), orders, "nothing is ordered again");
+    eventually("the end of the order", LIMIT, || {
+        (!folder(served.data.path())?.join("pending.json").exists()).then_some(())
+    });
+}
+
+#[test]
+fn an_account_that_the_directory_has_forgotten_is_put_aside_and_another_made() {
+    let https = free_port();
+    let Some(directory) = Directory::start(https, 90 * 24 * 3_600) else { return };
+    let served = Served::start(&directory.url(), &directory.ca(), https);
+    served.server.says(NEW);
+    let folder = folder(served.data.path()).unwrap();
+    let known = std::fs::read(folder.join("account.json")).unwrap();
+    let data = served.stop();
+    std::fs::remove_file(folder.join("certificate.pem")).unwrap();
+    let directory = directory.forget_all();
+    let served = Served::start_in(data, &directory.url(), &directory.ca(), https);
+    served.server.says("does not know the account any more: its file is put aside");
+    assert_eq!(std::fs::read(folder.join("account.json.previous")).unwrap(), known);
+    assert_eq!(mode(&folder.join("account.json.previous")), 0o600);
+    let served = Served::start_in(served.stop(), &directory.url(), &directory.ca(), https);
+    served.server.says("an account was made at the directory");
+    served.server.says(NEW);
+    assert!(Served::serial(https, DOMAIN, &directory.root()).is_some());
 }
 
 #[test]

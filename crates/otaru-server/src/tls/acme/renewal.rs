@@ -1,4 +1,4 @@
-//! Keeper of a certificate: gets one, renews it, and waits between attempts. Whatever goes wrong, the server runs, and the certificate that it
+//! Renewal of a certificate: gets one, renews it, and waits between attempts. Whatever goes wrong, the server runs, and the certificate that it
 //! has is served.
 
 use std::panic::AssertUnwindSafe;
@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use instant_acme::Account;
 use otaru_rollout::Time;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::advice::{self, AFTER_FAILURE, Advice};
+use super::chain::ReceivedChain;
 use super::challenges::Challenges;
-use super::client::DirectoryClient;
+use super::client::{DirectoryClient, Remarks};
 use super::config::AcmeConfig;
 use super::failure::Failure;
+use super::pending::PendingOrder;
 use super::schedule::Issued;
 use super::store::Store;
-use super::{order, schedule};
+use super::{account, order, schedule};
 use crate::clock::Clock;
 use crate::text;
 use crate::tls::error::TlsError;
@@ -26,20 +29,20 @@ use crate::tls::facts::Facts;
 use crate::tls::live::LiveCertificate;
 use crate::tls::pair::PairFiles;
 
-/// Bytes of the longest URL of terms that is told.
-const LONGEST_TERMS: usize = 400;
 /// Interval of looking whether it is time: a comparison, by the time of day, which may be set.
 const LOOK: Duration = Duration::from_secs(2);
 /// Longest time of an attempt.
 const ATTEMPT: Duration = Duration::from_secs(6 * 60);
-/// Milliseconds that a certificate may begin in the future: clocks differ.
+/// Milliseconds that a first certificate may begin in the future: clocks differ.
 const EARLY: u64 = 3_600 * 1_000;
+/// Bytes of the longest URL of an order that is told.
+const LONGEST_URL: usize = 400;
 /// Time until it is looked again whether there is room for an order.
 const NO_ROOM: Duration = Duration::from_secs(60);
 
-/// Keeper of a certificate from a directory.
+/// Renewal of a certificate from a directory.
 #[derive(Debug)]
-pub struct Acme {
+pub struct AcmeRenewal {
     config: AcmeConfig,
     store: Store,
     challenges: Arc<Challenges>,
@@ -51,7 +54,7 @@ pub struct Acme {
     next: Instant,
 }
 
-impl Acme {
+impl AcmeRenewal {
     /// Opens what is kept of the directory in the folder of TLS.
     ///
     /// # Errors
@@ -79,7 +82,7 @@ impl Acme {
                 let facts = live.facts();
                 match &facts {
                     Some(facts) if !self.is_due(facts) => self.ask_when().await,
-                    _ if !self.has_room() => self.wait_for_room(),
+                    _ if self.pending().is_none() && !self.has_room() => self.wait_for_room(),
                     _ => self.attempt(facts.as_ref(), look_now).await,
                 }
             }
@@ -102,6 +105,11 @@ impl Acme {
         self.config.domains.iter().all(|domain| facts.is_for(domain.as_str()))
     }
 
+    /// Returns the order that is under way, if it is for these domains.
+    fn pending(&self) -> Option<PendingOrder> {
+        self.store.pending().filter(|order| order.domains == self.config.domains)
+    }
+
     /// Asks the directory when it wants the certificate renewed, now and then.
     async fn ask_when(&mut self) {
         if !self.advice.is_due() {
@@ -112,7 +120,7 @@ impl Acme {
         self.advice.wait(AFTER_FAILURE);
         if let (Some((certificate, _)), Ok(client)) = (known, client) {
             let asking = async {
-                match order::account(&self.store, &self.config, &client).await {
+                match account::open(&self.store, &self.config, &client).await {
                     Ok(account) => self.advice.ask(&account, &certificate).await,
                     Err(error) => tracing::debug!(%error, "the directory is not asked when to renew"),
                 }
@@ -134,22 +142,13 @@ impl Acme {
 
     /// Tries to get a certificate once, and tells what came of it.
     async fn attempt(&mut self, before: Option<&Facts>, look_now: &Notify) {
-        let directory = &self.config.directory;
-        let domains: Vec<&str> = self.config.domains.iter().map(|domain| domain.as_str()).collect();
-        let domains = domains.join(" ");
-        tracing::info!(
-            domains,
-            directory,
-            "a TLS certificate is ordered; to prove the names, their port 443 has to lead to HTTPS here"
-        );
-        let (outcome, asked) = match DirectoryClient::new(directory, &self.config.trust) {
+        let (outcome, remarks) = match DirectoryClient::new(&self.config.directory, &self.config.trust) {
             Ok(client) => {
-                let attempt = AssertUnwindSafe(timeout(ATTEMPT, self.get(&client))).catch_unwind();
+                let attempt = AssertUnwindSafe(timeout(ATTEMPT, self.get(&client, before))).catch_unwind();
                 let outcome = attempt.await.unwrap_or(Ok(Err(Failure::Broken)));
-                let outcome = outcome.unwrap_or(Err(Failure::Late));
-                (outcome, client.remarks().pause.unwrap_or_default())
+                (outcome.unwrap_or(Err(Failure::Late)), client.remarks())
             }
-            Err(error) => (Err(error.into()), Duration::ZERO),
+            Err(error) => (Err(error.into()), Remarks::default()),
         };
         self.challenges.close();
         match outcome {
@@ -161,53 +160,69 @@ impl Acme {
             }
             Err(failure) => {
                 self.failures += 1;
-                if failure.is_unknown_account() {
-                    self.store.forget_account();
-                }
+                let asked = remarks.pause.unwrap_or_default();
                 let pause = schedule::pause(self.failures, rand::random()).max(asked);
                 self.next = Instant::now() + pause;
                 tell(&failure, before, self.clock.now(), pause);
+                if remarks.knows_no_account {
+                    account::set_aside(&self.store);
+                }
+                self.give_up_order(&failure);
             }
         }
     }
 
     /// Gets a certificate, and puts it in the place of the one before.
-    async fn get(&self, client: &DirectoryClient) -> Result<Facts, Failure> {
-        let is_new = self.store.account().is_none();
-        let account = order::account(&self.store, &self.config, client).await?;
-        if is_new {
-            let mut terms = client.remarks().terms.unwrap_or_else(|| "none that it names".to_owned());
-            text::cut(&mut terms, LONGEST_TERMS);
-            tracing::info!(terms, "an account was made at the directory; by --acme its terms are agreed to");
-        }
-        self.store.note_order(self.clock.now())?;
+    async fn get(&self, client: &DirectoryClient, before: Option<&Facts>) -> Result<Facts, Failure> {
+        let account = account::open(&self.store, &self.config, client).await?;
+        let pending = match self.pending() {
+            Some(pending) => {
+                let mut order = pending.url.clone();
+                text::cut(&mut order, LONGEST_URL);
+                tracing::info!(order, "the order that was under way is taken up again");
+                pending
+            }
+            None => self.order(&account).await?,
+        };
+        let chain = order::finish(&account, &pending).await?;
+        let received = ReceivedChain::read(&chain, &pending.key);
+        let now = self.clock.now();
+        self.store.note_issued(Issued::new(now, received.as_ref().ok().map(|chain| &chain.facts)), now)?;
+        let received = received?;
+        // One that nobody takes yet is better than none, and worse than a good one.
+        let is_good = |facts: &&Facts| self.is_for_all(facts) && facts.is_valid(now);
+        let early = if before.filter(is_good).is_some() { 0 } else { EARLY };
+        received.check(&self.config.domains, now, early)?;
+        self.store.take(&chain, &pending.key)?;
+        self.store.forget_pending()?;
+        Ok(received.facts)
+    }
+
+    /// Makes an order and proves its domains; it is kept until its certificate is here.
+    async fn order(&self, account: &Account) -> Result<PendingOrder, Failure> {
+        let domains: Vec<&str> = self.config.domains.iter().map(|domain| domain.as_str()).collect();
+        tracing::info!(
+            domains = domains.join(" "),
+            directory = self.config.directory,
+            "a TLS certificate is ordered; to prove the names, their port 443 has to lead to HTTPS here"
+        );
+        let now = self.clock.now();
+        self.store.note_order(now)?;
         // What a directory knows as replaced may be free of its limits. If it does not like that, the next attempt does without.
         let replaces = advice::identifier(&self.store.files());
         let replaces = replaces.filter(|_| self.failures == 0 && self.advice.moment().is_some());
-        let issued = order::order(&account, &self.config.domains, replaces, &self.challenges).await?;
-        let received = self.store.receive(&issued.chain, &issued.key)?;
-        let read = received.read();
-        let now = self.clock.now();
-        self.store.note_issued(Issued::new(now, read.as_ref().ok().map(|pair| &pair.facts)), now)?;
-        let facts = read?.facts;
-        self.check(&facts)?;
-        self.store.take(&received)?;
-        Ok(facts)
+        let pending = order::begin(account, &self.config.domains, replaces, &self.challenges, now).await?;
+        self.store.keep_pending(&pending)?;
+        Ok(pending)
     }
 
-    /// Fails unless a certificate that came is one that was asked for.
-    fn check(&self, facts: &Facts) -> Result<(), Failure> {
-        if !self.is_for_all(facts) {
-            return Err(Failure::Unfit("it is not for all the domains".to_owned()));
-        }
-        let now = self.clock.now();
-        let clock = "is this machine's clock right?";
-        if facts.has_ended(now) {
-            return Err(Failure::Unfit(format!("it has ended already; {clock}")));
-        }
-        match facts.begins.0 > now.0.saturating_add(EARLY) {
-            true => Err(Failure::Unfit(format!("it is not valid yet; {clock}"))),
-            false => Ok(()),
+    /// Gives the order up that is under way, where nothing comes of it.
+    fn give_up_order(&self, failure: &Failure) {
+        let is_old = |order: PendingOrder| order.is_old(self.clock.now());
+        if self.store.pending().is_some_and(|order| failure.ends_order(is_old(order)))
+            && let Err(error) = self.store.forget_pending()
+        {
+            tracing::error!(%error, "an order that nothing comes of cannot be forgotten");
         }
     }
 }
