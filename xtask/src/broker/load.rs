@@ -1,5 +1,6 @@
 //! The load: a fleet of bare connections, messages that are retained before it comes, and messages to each.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -34,27 +35,28 @@ pub(super) fn status(client: usize) -> String {
 pub(super) struct Fleet(Vec<Wire>);
 
 impl Fleet {
-    /// Connects so many. Each waits for the retained message of its topic, if they are `retained`. Returns how long that took.
+    /// Connects so many, by so many threads at the same time. Each waits for the retained message of its topic, if they are `retained`.
+    /// Returns how long that took.
     ///
     /// # Errors
     /// Returns an error if the broker refuses one, or sends something else.
-    pub(super) fn connect(port: u16, clients: usize, retained: bool) -> Result<(Self, Duration)> {
-        let start = Instant::now();
+    pub(super) fn connect(
+        port: u16,
+        clients: usize,
+        retained: bool,
+        threads: usize,
+    ) -> Result<(Self, Duration)> {
+        let (start, part) = (Instant::now(), clients.div_ceil(threads));
+        let connecting = (0..clients).step_by(part).map(|first| {
+            let numbers = first..clients.min(first + part);
+            std::thread::spawn(move || connect(port, numbers, retained, ARRIVING / threads))
+        });
+        let connecting: Vec<_> = connecting.collect();
         let mut fleet = Vec::with_capacity(clients);
-        for client in 0..clients {
-            let mut wire = Wire::open(port, &format!("device-{client:05}"))?;
-            // Sent behind the CONNECT, as MQTT 5 allows (section 3.1.4), so that nobody waits for one answer at a time.
-            wire.send(&SubscribePacket::new(1).add_filter(update(client), QoS::AtLeastOnce))?;
-            fleet.push(wire);
-            if fleet.len() % ARRIVING == 0 || fleet.len() == clients {
-                let answered = (fleet.len() - 1) / ARRIVING * ARRIVING;
-                for (client, wire) in fleet.iter_mut().enumerate().skip(answered) {
-                    wire.expect(CONNACK)?;
-                    wire.expect(SUBACK)?;
-                    if retained {
-                        take(wire, client)?;
-                    }
-                }
+        for thread in connecting {
+            match thread.join() {
+                Ok(connected) => fleet.extend(connected?),
+                Err(_) => bail!("a thread that connects panicked"),
             }
         }
         Ok((Self(fleet), start.elapsed()))
@@ -79,6 +81,29 @@ impl Fleet {
         }
         Ok(arrived)
     }
+}
+
+/// Connects clients of these numbers, so many of which wait for their answers at a time.
+fn connect(port: u16, numbers: Range<usize>, retained: bool, arriving: usize) -> Result<Vec<Wire>> {
+    let mut fleet: Vec<Wire> = Vec::with_capacity(numbers.len());
+    let mut answered = 0;
+    for client in numbers.clone() {
+        let mut wire = Wire::open(port, &format!("device-{client:05}"))?;
+        // Sent behind the CONNECT, as MQTT 5 allows (section 3.1.4), so that nobody waits for one answer at a time.
+        wire.send(&SubscribePacket::new(1).add_filter(update(client), QoS::AtLeastOnce))?;
+        fleet.push(wire);
+        if fleet.len() - answered == arriving || fleet.len() == numbers.len() {
+            for (client, wire) in numbers.clone().zip(&mut fleet).skip(answered) {
+                wire.expect(CONNACK)?;
+                wire.expect(SUBACK)?;
+                if retained {
+                    take(wire, client)?;
+                }
+            }
+            answered = fleet.len();
+        }
+    }
+    Ok(fleet)
 }
 
 /// Takes a client's message, and acknowledges it.

@@ -31,6 +31,20 @@ pub fn filters(base: &str) -> [String; 2] {
     [all(base, "status").as_str().to_owned(), all(base, "online").as_str().to_owned()]
 }
 
+/// Pause before what a database that is away did not take is tried again.
+const OUTAGE: std::time::Duration = std::time::Duration::from_millis(500);
+/// Bytes that such a message is counted with: as many as a long report has.
+const OUTAGE_BYTES: usize = 1_024;
+
+/// Whether a message is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// It is taken in, or nobody's.
+    Done,
+    /// The database is away.
+    Later,
+}
+
 /// A message from the broker.
 #[derive(Debug)]
 pub struct Heard {
@@ -91,7 +105,12 @@ impl Inbox {
             let (device, said) = self.0.next().await;
             let inner = Arc::clone(&self.0);
             tokio::spawn(async move {
-                inner.take(&device, said).await;
+                let again = said.clone();
+                if inner.take(&device, said).await == Taken::Later {
+                    // Nothing is lost meanwhile but what is newer replaces.
+                    inner.lock().put_back(&device, again, OUTAGE_BYTES, Instant::now());
+                    tokio::time::sleep(OUTAGE).await;
+                }
                 inner.done(&device);
                 drop(permit);
             });
@@ -170,10 +189,10 @@ impl Inner {
         lock(&self.mailbox)
     }
 
-    async fn take(self: &Arc<Self>, device: &DeviceId, said: DeviceMessage) {
+    async fn take(self: &Arc<Self>, device: &DeviceId, said: DeviceMessage) -> Taken {
         let app = &self.app;
         // It became another server's while it waited; that one heard it as well.
-        let Some(claim) = app.holdings.claim_device(device.as_str()) else { return };
+        let Some(claim) = app.holdings.claim_device(device.as_str()) else { return Taken::Done };
         let taken = match said {
             DeviceMessage::Report { report, live } => {
                 ingest::take_report_as(app, claim, device, *report, self.may_register, live).await
@@ -196,9 +215,16 @@ impl Inner {
         match taken {
             Ok(()) | Err(DbError::Closed | DbError::NotHeld) => {}
             // The device reports again; retained reports come again with the next connection.
-            Err(error) if self.may_complain() => tracing::error!(%device, %error, "reports are not taken in"),
-            Err(_) => {}
+            Err(error) => {
+                if self.may_complain() {
+                    tracing::error!(%device, %error, "reports are not taken in");
+                }
+                if matches!(error, DbError::Unavailable(_)) {
+                    return Taken::Later;
+                }
+            }
         }
+        Taken::Done
     }
 
     /// Whether a failure is told: a fleet on a full disk would fill the log as well.

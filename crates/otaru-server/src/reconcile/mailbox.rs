@@ -24,7 +24,7 @@ const OVERHEAD: usize = 512;
 const SWEEP: usize = 1_024;
 
 /// A message of a device.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum DeviceMessage {
     /// A report. A `live` one was not kept by the broker.
     Report { report: Box<Status<String>>, live: bool },
@@ -202,6 +202,21 @@ impl Mailbox {
             0 => std::mem::take(&mut self.missed),
             _ => 0,
         }
+    }
+
+    /// Puts back what was taken and could not be taken in, before what waits of its device; not if something newer of its kind does.
+    pub(super) fn put_back(&mut self, device: &DeviceId, said: DeviceMessage, bytes: usize, now: Instant) {
+        let (kind, bytes) = (said.kind(), bytes + OVERHEAD);
+        let Some(slot) = self.slots.get_mut(device) else { return };
+        if slot.waiting.iter().any(|waiting| waiting.said.kind() == kind) {
+            return;
+        }
+        if self.bytes + bytes > MOST {
+            self.missed += 1;
+            return;
+        }
+        slot.waiting.push_front(Waiting { said, bytes, since: now });
+        self.bytes += bytes;
     }
 
     /// Takes out what waits of these devices, in its order.

@@ -43,11 +43,19 @@ fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-/// Makes this server one of those that share the database, with its part of the leases. Returns the number of the last notice.
+/// Its place among those that share the database, when it starts.
+pub(super) struct Joined {
+    /// Number of the last notice.
+    pub(super) notice: i64,
+    /// Whether no other is there, so that nobody has heard devices until now.
+    pub(super) alone: bool,
+}
+
+/// Makes this server one of those that share the database, with its part of the leases.
 ///
 /// # Errors
 /// When devices would hear one of two brokers only, and when the database fails.
-pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<i64, StartError> {
+pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<Joined, StartError> {
     let (began, joining, before) = (Instant::now(), me.clone(), data.last_server());
     data.note_server(&me.id)?;
     let joined = app.db.write(move |tx| {
@@ -60,12 +68,14 @@ pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<i6
             return Ok(Err(other));
         }
         leases::be_seen(tx, &joining, now)?;
-        Ok::<_, DbError>(Ok((leases::renew(tx, &joining.id, now)?, notices::last(tx)?)))
+        let held = leases::renew(tx, &joining.id, now)?;
+        let joined = Joined { notice: notices::last(tx)?, alone: leases::members(tx)?.len() == 1 };
+        Ok::<_, DbError>(Ok((held, joined)))
     });
     match joined.await? {
-        Ok((held, notice)) => {
+        Ok((held, joined)) => {
             app.holdings.renewed(&held, began);
-            Ok(notice)
+            Ok(joined)
         }
         Err(Member { name, broker, .. }) if broker != me.broker => {
             Err(StartError::OtherBroker { name, theirs: broker, ours: me.broker.clone() })

@@ -44,13 +44,14 @@ pub use self::error::StartError;
 
 use self::broker_auth::BrokerListener;
 use self::listen::listen;
+use self::member::Joined;
 use self::tls::{LookNow, ServerTls};
 use crate::access::first::{self, First};
 use crate::address::{DeviceBases, Listening};
 use crate::app::{App, Parts, Shared};
 use crate::clock::Clock;
 use crate::cluster::Holdings;
-use crate::config::{Config, MqttConfig};
+use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::db::{Db, DbError, Location};
 use crate::mqtt::{EmbeddedBroker, Entrance};
@@ -133,12 +134,12 @@ impl Server {
             config,
         }));
         let me = member::of(&app);
-        let notice = match &me {
+        let Joined { notice, alone } = match &me {
             Some(me) => member::join(&app, me, &data).await?,
-            None => 0,
+            None => Joined { notice: 0, alone: true },
         };
-        // Others may have heard them.
-        if me.is_none() || matches!(app.config.mqtt, MqttConfig::Embedded { .. }) {
+        // Where there are others, they have heard devices.
+        if alone {
             ingest::all_gone(&app).await?;
         }
         let (mut broker, mqtt) = broker::start(&app).await?;
