@@ -109,6 +109,22 @@ async fn an_answer_without_end_is_given_up_by_the_bucket_as_well() {
 }
 
 #[tokio::test]
+async fn a_fetch_that_takes_too_long_ends() {
+    let hurry = |config: &mut S3Config| {
+        let long = Duration::from_secs(3_600);
+        config.patience = Patience { fetch: Duration::from_millis(300), stall: long, ..config.patience };
+    };
+    let (bucket, near, digest) = with_a_file_and(300_000, hurry).await;
+    bucket.misbehaves(Fault::Stalls);
+    let error = near.artifacts.read_whole(digest).await.unwrap_err();
+    assert!(matches!(reason(&error), ArtifactError::Bucket(BucketError::Slow)), "{error}");
+    assert_eq!(near.files().len(), 0);
+    // Its place and its room are free again.
+    bucket.behaves();
+    assert_eq!(near.artifacts.read_whole(digest).await.unwrap(), bytes(1, 300_000));
+}
+
+#[tokio::test]
 async fn other_bytes_than_the_name_says_are_never_given_out() {
     let (bucket, near, digest) = with_a_file(300_000).await;
     bucket.misbehaves(Fault::OtherBytes);

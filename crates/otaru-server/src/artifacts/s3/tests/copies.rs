@@ -49,6 +49,27 @@ async fn a_large_file_goes_in_parts() {
 }
 
 #[tokio::test]
+async fn so_many_files_are_put_at_the_same_time() {
+    let bucket = StandIn::start().await;
+    let patience = Patience { stall: Duration::from_secs(3_600), ..bucket.config().patience };
+    let near = Near::open(&S3Config { patience, ..bucket.config() }).await;
+    bucket.misbehaves(Fault::Silent);
+    let puts = futures_util::future::join_all((0..8).map(|n| near.artifacts.put(bytes(n, 10))));
+    let counted = async {
+        while bucket.asked("PUT") < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Time for others to come, if they could.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        bucket.asked("PUT")
+    };
+    tokio::select! {
+        _ = puts => panic!("nothing is answered"),
+        counted = counted => assert_eq!(counted, 4),
+    }
+}
+
+#[tokio::test]
 async fn what_has_a_copy_is_there_while_the_bucket_is_away() {
     let (bucket, near, digest) = with_a_file(1_000).await;
     near.artifacts.len(digest).await.unwrap();
