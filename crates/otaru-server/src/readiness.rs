@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Artifacts;
 use crate::clock::Clock;
@@ -24,6 +25,7 @@ type Outcome = Result<(), String>;
 pub struct Readiness {
     stores: Stores,
     tried: Mutex<Tried>,
+    leaving: CancellationToken,
 }
 
 /// Places that are written to.
@@ -44,7 +46,21 @@ struct Tried {
 impl Readiness {
     /// Tries these.
     pub fn new(db: Db, artifacts: Artifacts, clock: Clock) -> Self {
-        Self { stores: Stores { db, artifacts, clock }, tried: Mutex::default() }
+        Self {
+            stores: Stores { db, artifacts, clock },
+            tried: Mutex::default(),
+            leaving: CancellationToken::new(),
+        }
+    }
+
+    /// Notes that the server is about to stop: from now on it is not ready, so that nobody is sent here any more.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Resolves when the server is about to stop.
+    pub async fn left(&self) {
+        self.leaving.cancelled().await;
     }
 
     /// Whether the next write will be done; why not, otherwise.
@@ -52,6 +68,9 @@ impl Readiness {
     /// # Errors
     /// The failure, in words.
     pub async fn ask(&self) -> Outcome {
+        if self.leaving.is_cancelled() {
+            return Err("the server is about to stop".to_owned());
+        }
         let mut tried = self.tried.lock().await;
         if let Some((at, outcome)) = &tried.last
             && at.elapsed() < STANDS

@@ -126,10 +126,16 @@ pub fn renew(tx: &Connection, me: &str, now: i64) -> Result<Vec<Lease>, DbError>
     make_rows(tx)?;
     tx.execute("UPDATE leases SET until = ? WHERE server = ?", params![now + TERM, me])?;
     let alive = alive(tx, now)?;
-    let servers = alive.len().max(1);
-    balance(tx, me, now, usize::from(super::shard::SHARDS).div_ceil(servers), "what < 256")?;
-    balance(tx, me, now, Task::ALL.len().div_ceil(servers), "what >= 256")?;
+    balance(tx, me, now, part(usize::from(super::shard::SHARDS), &alive, me), "what < 256")?;
+    balance(tx, me, now, part(Task::ALL.len(), &alive, me), "what >= 256")?;
     held(tx, me)
+}
+
+/// Returns how many of so many things are a server's part: as many as any other's, and one of those that are over for each of the first.
+fn part(things: usize, alive: &[String], me: &str) -> usize {
+    let servers = alive.len().max(1);
+    let rank = alive.iter().position(|id| id == me).unwrap_or(servers);
+    things / servers + usize::from(rank < things % servers)
 }
 
 /// Makes the rows of what has none yet, as in a database that no server has used.
@@ -224,4 +230,29 @@ fn members_at(tx: &Connection, now: i64) -> Result<Vec<Member>, DbError> {
         member.tasks = tasks.collect();
     }
     Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_differ_by_one_at_most_and_are_the_whole() {
+        for servers in 1..=7 {
+            let alive: Vec<String> = (0..servers).map(|n| format!("s{n}")).collect();
+            for things in [3, 256] {
+                let parts: Vec<usize> = alive.iter().map(|me| part(things, &alive, me)).collect();
+                assert_eq!(parts.iter().sum::<usize>(), things);
+                assert!(parts.iter().max().unwrap() - parts.iter().min().unwrap() <= 1, "{parts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_lease_has_a_key_of_its_own() {
+        let keys: std::collections::BTreeSet<i64> = Leased::all().map(Leased::key).collect();
+        assert_eq!(keys.len(), Leased::all().count());
+        assert!(Leased::all().all(|leased| Leased::of_key(leased.key()) == Some(leased)));
+        assert_eq!(Leased::of_key(9_999), None, "one of a newer version");
+    }
 }

@@ -448,4 +448,40 @@ mod tests {
         }
         assert!(mailbox.slots.len() <= 2 * SWEEP, "{}", mailbox.slots.len());
     }
+
+    #[test]
+    fn what_is_another_servers_waits_for_half_a_minute() {
+        let (mut foreign, start) = (Mailbox::default(), Instant::now());
+        foreign.put(id("a"), report(UpdateState::Downloading, "1"), 500, start);
+        foreign.put(id("a"), report(UpdateState::Failed, "2"), 500, start);
+        foreign.put(id("b"), report(UpdateState::Idle, "3"), 500, start);
+        let later = start + Duration::from_secs(20);
+        foreign.put(id("a"), report(UpdateState::Downloading, "4"), 500, later);
+        foreign.forget_before(later);
+        let taken = foreign.take_of(|device| *device == id("a"));
+        let words: Vec<String> =
+            taken.iter().map(|(device, said, _)| format!("{device}: {}", word(said))).collect();
+        assert_eq!(words, ["a: downloading 4"]);
+        assert!(foreign.take_of(|_| true).is_empty());
+        assert_eq!(foreign.bytes, 0);
+    }
+
+    #[test]
+    fn what_was_not_taken_in_goes_before_what_came_later() {
+        let (mut mailbox, now) = (Mailbox::default(), Instant::now());
+        mailbox.put(id("a"), report(UpdateState::Failed, "1"), 500, now);
+        let Next::Take(device, said) = mailbox.next(now) else { unreachable!("there is one") };
+        mailbox.put(id("a"), report(UpdateState::Downloading, "2"), 500, now);
+        mailbox.put_back(&device, said, 500, now);
+        mailbox.done(&device, now);
+        assert_eq!(drain(&mut mailbox, now), ["a: failed 1", "a: downloading 2"]);
+        // Something newer of its kind has taken its place.
+        mailbox.put(id("a"), report(UpdateState::Failed, "3"), 500, now);
+        let Next::Take(device, said) = mailbox.next(now) else { unreachable!("there is one") };
+        mailbox.put(id("a"), report(UpdateState::Failed, "4"), 500, now);
+        mailbox.put_back(&device, said, 500, now);
+        mailbox.done(&device, now);
+        assert_eq!(drain(&mut mailbox, now), ["a: failed 4"]);
+        assert_eq!(mailbox.bytes, 0);
+    }
 }

@@ -137,3 +137,29 @@ impl Waiting {
         Some(Notice::Changed { by: me.to_owned(), devices, rollouts })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_told_in_parts() {
+        let mut waiting = Waiting::default();
+        let device = |n: usize| Event::Deployment {
+            rollout: 1,
+            device: format!("d{n:06}"),
+            standing: "active".into(),
+        };
+        (0..WAITING + 50).for_each(|n| waiting.note(device(n)));
+        (0..WAITING + 50).for_each(|n| waiting.note(device(n)));
+        waiting.note(Event::Rollout { id: 1, phase: "running".into() });
+        let mut told = BTreeSet::new();
+        let mut notices = 0;
+        while let Some(Notice::Changed { by, devices, .. }) = waiting.next("me") {
+            assert!(by == "me" && devices.len() <= MOST);
+            told.extend(devices);
+            notices += 1;
+        }
+        assert_eq!((told.len(), notices), (WAITING, WAITING / MOST), "each once");
+    }
+}

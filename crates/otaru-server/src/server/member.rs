@@ -89,9 +89,10 @@ pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<Jo
 /// Renews leases until the server ends, then gives them back.
 pub(super) async fn run(app: Shared, me: Member) {
     let mut failing = false;
-    while !app.stop.is_cancelled() {
+    loop {
         tokio::select! {
             () = app.stop.cancelled() => break,
+            () = app.readiness.left() => break,
             () = tokio::time::sleep(ROUND) => {}
         }
         match round(&app, &me).await {

@@ -299,6 +299,11 @@ impl Server {
         }
     }
 
+    /// Prepares its end: `/readyz` says so, and other servers of the same database have what was its own. Requests are answered still.
+    pub fn leave(&self) {
+        self.app.readiness.leave();
+    }
+
     /// Stops it: no new connections, answers that are under way are finished.
     pub async fn stop(mut self) {
         tracing::info!("stopping");

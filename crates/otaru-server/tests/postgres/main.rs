@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use otaru_server::cluster::notices::{self, Notice};
 use otaru_server::db::{Db, DbError, Location, OptionalExtension as _};
 use otaru_testing::postgres::{Postgres, psql};
 use otaru_testing::{LIMIT, eventually};
@@ -172,4 +173,19 @@ async fn a_newer_schema_is_left_alone_and_a_database_away_is_told() {
     put(&db, "b".into()).await.unwrap();
     let keys = || psql(&url, "SELECT key FROM meta").ok().filter(|keys| keys == "b");
     eventually("what was written", LIMIT, keys);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_notices_go() {
+    let Some(server) = Postgres::start() else { return };
+    let url = server.create("fleet");
+    let db = open(&url);
+    let fill = "INSERT INTO notices (notice) SELECT '{\"token\":\"t\"}' FROM generate_series(1, 10000)";
+    psql(&url, fill).unwrap();
+    let written = db.write(|tx| notices::write(tx, &Notice::Devices(vec!["lamp".into()]))).await;
+    written.unwrap();
+    assert_eq!(psql(&url, "SELECT min(id), max(id), count(*) FROM notices").unwrap(), "2|10001|10000");
+    let new = db.read(|tx| notices::after(tx, 9_999)).await.unwrap();
+    let expected = [(10_000, Notice::Token("t".into())), (10_001, Notice::Devices(vec!["lamp".into()]))];
+    assert_eq!(new, expected.map(|(id, notice)| (id, Some(notice))));
 }

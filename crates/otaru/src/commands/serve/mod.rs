@@ -10,9 +10,11 @@ mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use otaru_broker::client::{BrokerUrl, MqttVersion, Secret};
+use otaru_rollout::Span;
 use otaru_server::config::{Config, MqttConfig, PlainListeners};
 use otaru_server::devices::bounds::Bounds;
 use otaru_server::server::Server;
@@ -127,6 +129,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PREFIX", num_args = 0..=1, require_equals = true,
           default_missing_value = otaru_server::home_assistant::PREFIX)]
     home_assistant: Option<String>,
+    /// Time from the wish to stop to the end, such as 10s, in which `/readyz` says so and requests are answered still: for a load balancer
+    #[arg(long, value_name = "SPAN", default_value = "0s")]
+    drain: Span,
     /// Format of logs
     #[arg(long, value_enum, default_value_t = Format::Text)]
     log_format: Format,
@@ -142,6 +147,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     logging::serve(args.log_format, output.verbose);
     options::raise_file_limit(1 << 20);
     let announced = Announced { dev: args.dev, data: args.data.clone() };
+    let drain = Duration::from_millis(args.drain.0);
     let mut server = Server::start(args.config()?).await?;
     if let Err(error) = announce(&server, &announced, output) {
         let had_token = server.first_token().is_some();
@@ -154,6 +160,13 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     }
     server.token_was_shown().await?;
     let stopped = run_until_stopped(&mut server).await;
+    if stopped.is_none() && !drain.is_zero() {
+        server.leave();
+        tokio::select! {
+            () = tokio::time::sleep(drain) => {}
+            () = signals::stop_but_for_hangup() => {}
+        }
+    }
     server.stop().await;
     match stopped {
         None => Ok(Outcome::Good),

@@ -282,8 +282,7 @@ fn whatever_fails_each_device_is_updated_once() {
     let new = cluster.firmware("600K", "1.1.0", "healthy");
     cluster.does(0, &["release", "upload", &new]);
     let devices = cluster.devices(&old, count, "6");
-    let waves =
-        ["--wave", "20", "--wave", "50%", "--concurrency", "4", "--timeout", "2m", "--stop", "100%"];
+    let waves = ["--wave", "20", "--wave", "50%", "--concurrency", "4", "--timeout", "2m", "--stop", "100%"];
     cluster.does(0, &[&["rollout", "create", "lamp@1.1.0"][..], &waves].concat());
     let mut hits = BTreeMap::<String, usize>::new();
     for _ in 0..faults {
