@@ -11,9 +11,12 @@ use tokio::time::{Instant, sleep_until};
 use super::logins::{EndedClient, Logins};
 use super::management::{Connection, Management, ManagementError};
 
-/// Pauses between looks that went well: for a connection that was about to come, and for one that RabbitMQ did not list yet, which it
-/// does after five seconds.
-const LOOKS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(6)];
+/// The pause between looks that went well.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Looks by user name: one more, for a connection that was about to come.
+const LOOKS_BY_NAME: u32 = 2;
+/// Looks by list, for a connection that RabbitMQ does not list yet: it does so after five seconds.
+const LOOKS_BY_LIST: u32 = 8;
 /// The pause after the first look that failed; it doubles from one to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest such pause.
@@ -30,7 +33,7 @@ const AT_ONCE: usize = 8;
 struct Ending {
     username: Option<String>,
     due: Instant,
-    looks: usize,
+    looks: u32,
     failures: u32,
 }
 
@@ -177,9 +180,10 @@ impl Endings {
         let Some(ending) = waiting.get_mut(client) else { return false };
         let pause = match is_done {
             true => {
-                let pause = LOOKS.get(ending.looks).copied();
                 ending.looks += 1;
-                pause
+                let ended = EndedClient { client: client.to_owned(), username: ending.username.clone() };
+                let looks = if self.ways(&ended).by_list { LOOKS_BY_LIST } else { LOOKS_BY_NAME };
+                Some(PAUSE).filter(|_| ending.looks < looks)
             }
             false => {
                 ending.failures += 1;
@@ -219,6 +223,7 @@ mod tests {
     use otaru_broker::client::{Login, Secret};
     use otaru_tls::Trust;
 
+    use super::super::logins;
     use super::*;
     use crate::config::BrokerManagement;
     use crate::mqtt::access::Identity;
@@ -245,17 +250,24 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_is_looked_at_again_for_connections_that_come_late() {
-        let (endings, logins) = endings();
-        endings.add(logins.end(&[Identity::Device("lamp".into())]));
-        let mut now = Instant::now();
-        for pause in LOOKS {
+        for (username, looks) in [("lamp", LOOKS_BY_NAME), ("factory", LOOKS_BY_LIST)] {
+            let (endings, logins) = endings();
+            let login = logins::Login {
+                username: Some(username.to_owned()),
+                identity: Identity::Device("lamp".into()),
+            };
+            assert!(logins.note("lamp", login, logins.ends()));
+            endings.add(logins.end(&[Identity::Device("lamp".into())]));
+            let mut now = Instant::now();
+            for _ in 1..looks {
+                assert!(!endings.note("lamp", true, now));
+                assert!(endings.due(now).0.is_empty());
+                now += PAUSE;
+                assert_eq!(endings.due(now).0.len(), 1);
+            }
             assert!(!endings.note("lamp", true, now));
-            assert!(endings.due(now).0.is_empty());
-            now += pause;
-            assert_eq!(endings.due(now).0.len(), 1);
+            assert!(endings.lock().is_empty(), "that was all");
         }
-        assert!(!endings.note("lamp", true, now));
-        assert!(endings.lock().is_empty(), "that was all");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use otaru_testing::{LIMIT, eventually, free_port, have, run};
 use tempfile::TempDir;
 
 use crate::common::otaru;
-use crate::server::fleet::{Fleet, phase, standing};
+use crate::server::fleet::{Fleet, LONG, phase, standing};
 
 const SAMPLE: &str = include_str!("../../../../../packaging/brokers/rabbitmq-asks.conf");
 const SECRET: &str = "between-broker-and-server";
@@ -84,14 +84,14 @@ impl Setting {
     /// Connects, once RabbitMQ is up.
     #[track_caller]
     fn enters(&self, id: &str, username: &str, password: &str) -> Client {
-        eventually("RabbitMQ to let somebody in", LIMIT, || self.client(id, username, password))
+        eventually("RabbitMQ to let somebody in", LONG, || self.client(id, username, password))
     }
 
     /// Waits for the end of a connection, and tells how long that took.
     #[track_caller]
     fn ends(&self, client: Client, what: &str) {
         let begun = Instant::now();
-        client.is_ended();
+        client.until_its_end();
         println!("{what}: its connection ended {:?} later", begun.elapsed());
     }
 }
@@ -151,15 +151,22 @@ impl Client {
 
     /// Fails unless the broker ends it.
     #[track_caller]
-    fn is_ended(mut self) {
+    fn until_its_end(mut self) {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).expect("the connection goes on");
     }
 }
 
+/// One RabbitMQ for all: it takes its time to start.
 #[test]
-fn devices_log_in_with_what_the_server_knows_and_reach_their_own() {
+fn rabbitmq_asks_the_server() {
     let Some(setting) = Setting::start() else { return };
+    a_fleet_with_one_key_is_updated(&setting);
+    devices_log_in_with_what_the_server_knows_and_reach_their_own(&setting);
+    a_credential_that_ends_is_refused_and_its_connection_is_ended(&setting);
+}
+
+fn devices_log_in_with_what_the_server_knows_and_reach_their_own(setting: &Setting) {
     let (lamp, hall) = (setting.device("lamp"), setting.device("hall"));
     let mut device = setting.enters("lamp", "lamp", &lamp);
     for (id, username, password) in [
@@ -192,9 +199,7 @@ fn devices_log_in_with_what_the_server_knows_and_reach_their_own() {
     }
 }
 
-#[test]
-fn a_fleet_with_one_key_is_updated() {
-    let Some(setting) = Setting::start() else { return };
+fn a_fleet_with_one_key_is_updated(setting: &Setting) {
     let fleet = &setting.fleet;
     let key = setting.made(&["devices", "key", "create", "line", "--tag", "line=1"], "text");
     let (old, new) = (fleet.firmware("1.0.0", "healthy"), fleet.firmware("1.1.0", "healthy"));
@@ -207,20 +212,18 @@ fn a_fleet_with_one_key_is_updated() {
     drop(devices);
 }
 
-#[test]
-fn a_credential_that_ends_is_refused_and_its_connection_is_ended() {
-    let Some(setting) = Setting::start() else { return };
+fn a_credential_that_ends_is_refused_and_its_connection_is_ended(setting: &Setting) {
     let fleet = &setting.fleet;
-    let (lamp, hall) = (setting.device("lamp"), setting.device("hall"));
-    let mut stays = setting.enters("hall", "hall", &hall);
+    let (cellar, attic) = (setting.device("cellar"), setting.device("attic"));
+    let mut stays = setting.enters("attic", "attic", &attic);
 
-    let device = setting.enters("lamp", "lamp", &lamp);
-    fleet.does(&["devices", "retire", "lamp", "--yes"]);
+    let device = setting.enters("cellar", "cellar", &cellar);
+    fleet.does(&["devices", "retire", "cellar", "--yes"]);
     setting.ends(device, "a device was retired");
-    assert!(setting.client("lamp", "lamp", &lamp).is_none(), "it does not come back");
+    assert!(setting.client("cellar", "cellar", &cellar).is_none(), "it does not come back");
 
     // Whoever shares a user name with others is found by the client id.
-    let key = setting.made(&["devices", "key", "create", "line"], "text");
+    let key = setting.made(&["devices", "key", "create", "other line"], "text");
     let device = setting.enters("one", "factory", &key);
     let mut other = setting.enters("two", "factory", &key);
     fleet.does(&["devices", "retire", "one", "--yes"]);
@@ -229,16 +232,16 @@ fn a_credential_that_ends_is_refused_and_its_connection_is_ended() {
 
     let token = setting.fleet.asks(&["token", "create", "push", "--role", "operator"]);
     let [id, text] = ["id", "text"].map(|field| token[0][field].as_str().unwrap().to_owned());
-    let person = setting.enters("push", "factory", &text);
+    let person = setting.enters("tool", "factory", &text);
     fleet.does(&["token", "revoke", &id]);
     setting.ends(person, "a token was revoked");
-    assert!(setting.client("push", "factory", &text).is_none());
+    assert!(setting.client("tool", "factory", &text).is_none());
 
-    let made = setting.made(&["devices", "password", "hall"], "password");
-    assert!(setting.client("hall", "hall", &hall).is_none(), "the old password");
-    assert!(setting.client("hall", "hall", &made).is_some());
+    let made = setting.made(&["devices", "password", "attic"], "password");
+    assert!(setting.client("attic", "attic", &attic).is_none(), "the old password");
+    assert!(setting.client("attic", "attic", &made).is_some());
     assert!(other.is_there());
-    assert!(!stays.publishes("ESP32/ota/hall/online"), "its credential has ended");
+    assert!(!stays.publishes("ESP32/ota/attic/online"), "its credential has ended");
 }
 
 #[test]
