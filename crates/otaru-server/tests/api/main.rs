@@ -23,6 +23,7 @@ mod health;
 mod hostile;
 mod moments;
 mod over_tls;
+mod over_tls_devices;
 mod proxied;
 mod registry;
 mod reports;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use otaru_rollout::Time;
@@ -27,18 +26,18 @@ const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 pub(crate) struct TlsBench {
     pub(crate) bench: Bench,
     pub(crate) client: Arc<ClientConfig>,
-    authority: Authority,
+    pub(crate) authority: Authority,
     /// Signs certificates of devices.
-    devices: Authority,
-    folder: tempfile::TempDir,
+    pub(crate) devices: Authority,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl TlsBench {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}, Limits::default()).await
     }
 
-    async fn start_in(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start_in(change: impl FnOnce(&mut Config)) -> Self {
         Self::begin(|_| {}, change, Clock::system()).await
     }
 
@@ -46,7 +45,7 @@ impl TlsBench {
         Self::begin(change, |config| config.http_limits = limits, Clock::system()).await
     }
 
-    async fn begin(
+    pub(crate) async fn begin(
         change: impl FnOnce(&mut TlsConfig),
         around: impl FnOnce(&mut Config),
         clock: Clock,
@@ -452,60 +451,6 @@ async fn a_server_with_an_authority_of_its_own_tells_whom_to_trust() {
     assert_eq!(status(&plain(other.bench.server.http(), "/ca.pem").await), 404, "only its own");
 }
 
-impl TlsBench {
-    /// A device that shows a certificate; the code of a refusal.
-    async fn shows(&self, client: &str, certificate: &Signed) -> Result<Wire, u8> {
-        let stream = TcpStream::connect(self.mqtts()).await.unwrap();
-        let stream = handshake(&self.authority.client(Some(certificate)), stream).await.unwrap();
-        Wire::over(stream, Level::V5, client, "", "").await
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_device_logs_in_with_a_certificate_of_its_name_only() {
-    let tls = TlsBench::start().await;
-    let lamp = tls.devices.sign(&["lamp"]);
-    tls.shows("lamp", &lamp).await.expect("registered").goes_on().await;
-    let known = tls.bench.get("/devices/lamp").await.is(200).json();
-    assert_eq!(known["id"], "lamp");
-    tls.shows("lamp", &lamp).await.expect("known").goes_on().await;
-    const BAD: u8 = 0x86;
-    assert_eq!(tls.shows("other", &lamp).await.err(), Some(BAD), "another's name");
-    // TLS 1.3 tells a client after its own side of the handshake, so a refusal is an end of the connection.
-    let stranger = tls.authority.client(Some(&Authority::new("devices").sign(&["lamp"])));
-    let stream = TcpStream::connect(tls.mqtts()).await.unwrap();
-    if let Ok(mut stream) = handshake(&stranger, stream).await {
-        let read = timeout(LIMIT, stream.read(&mut [0; 1])).await.expect("an end");
-        assert!(!matches!(read, Ok(1..)), "signed by somebody else");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_ends_with_its_device_and_with_another_login() {
-    let tls = TlsBench::start().await;
-    let (first, second) = (tls.devices.sign(&["lamp"]), tls.devices.sign(&["lamp"]));
-    let connected = tls.shows("lamp", &first).await.ok().unwrap();
-    tls.bench.post("/devices/lamp/retire", serde_json::json!({})).await.is(200);
-    connected.ended().await;
-    assert!(tls.shows("lamp", &first).await.is_err(), "retired");
-    assert!(tls.shows("lamp", &second).await.is_err(), "also with one that was never seen");
-    tls.bench.post("/devices/lamp/unretire", serde_json::json!({})).await.is(200);
-    let connected = tls.shows("lamp", &first).await.expect("taken back");
-    let login = tls.bench.post("/devices/lamp/password", serde_json::json!({})).await;
-    assert!(login.status.is_success(), "{login:?}");
-    connected.ended().await;
-    assert!(tls.shows("lamp", &first).await.is_err(), "replaced");
-    tls.shows("lamp", &second).await.expect("a new one").goes_on().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_device_with_a_certificate_takes_no_room_that_there_is_not() {
-    let tls = TlsBench::start_in(|config| config.device_limits.devices = 1).await;
-    let (one, two) = (tls.devices.sign(&["one"]), tls.devices.sign(&["two"]));
-    tls.shows("one", &one).await.expect("room for one");
-    assert_eq!(tls.shows("two", &two).await.err(), Some(0x97));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_takes_nothing_over_tls_is_ended() {
     let limits = Limits { stall: Duration::from_secs(1), ..Limits::default() };
@@ -521,84 +466,4 @@ async fn a_reader_that_takes_nothing_over_tls_is_ended() {
         }
     };
     timeout(LIMIT, ended).await.expect("the connection goes on");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_ends_takes_its_connection_along() {
-    /// In 2026, and after the end of all certificates that are made here, in 4096.
-    const MOMENTS: [u64; 2] = [1_800_000_000_000, 70_000_000_000_000];
-    let now = Arc::new(AtomicU64::new(MOMENTS[0]));
-    let clock = Arc::clone(&now);
-    let clock = Clock::new(move || Time(clock.load(Ordering::Relaxed)));
-    let tls = TlsBench::begin(|_| {}, |_| {}, clock).await;
-    let lamp = tls.devices.sign(&["lamp"]);
-    let mut connected = tls.shows("lamp", &lamp).await.ok().unwrap();
-    connected.goes_on().await;
-    now.store(MOMENTS[1], Ordering::Relaxed);
-    connected.ended().await;
-    assert!(tls.shows("lamp", &lamp).await.is_err());
-}
-
-impl TlsBench {
-    /// Writes the file of --device-ca.
-    fn trust_devices_of(&self, pem: &str) {
-        std::fs::write(self.folder.path().join("devices.pem"), pem).unwrap();
-    }
-
-    /// Whether a device gets in with a certificate.
-    async fn takes(&self, name: &str, certificate: &Signed) -> bool {
-        let stream = TcpStream::connect(self.mqtts()).await.unwrap();
-        match handshake(&self.authority.client(Some(certificate)), stream).await {
-            Ok(stream) => timeout(LIMIT, Wire::over(stream, Level::V5, name, "", "")).await.unwrap().is_ok(),
-            Err(_) => false,
-        }
-    }
-
-    /// Waits until a certificate is taken, or is not.
-    async fn until(&self, name: &str, certificate: &Signed, is_taken: bool) {
-        let changed = async {
-            while self.takes(name, certificate).await != is_taken {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        timeout(2 * LIMIT, changed).await.expect("the file was looked at");
-    }
-
-    async fn authorities(&self) -> String {
-        let app = self.bench.server.app();
-        let text = app.metrics.scrape(&app.db).await.unwrap();
-        text.lines()
-            .find(|line| line.starts_with("otaru_tls_device_authorities "))
-            .unwrap_or_default()
-            .to_owned()
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn authorities_of_devices_come_and_go_without_a_restart() {
-    let tls = TlsBench::start().await;
-    let next = Authority::new("next");
-    let [lamp, bulb] = ["lamp", "bulb"].map(|name| tls.devices.sign(&[name]));
-    let door = next.sign(&["door"]);
-    let mut lamp_is_in = tls.shows("lamp", &lamp).await.expect("trusted");
-    assert!(!tls.takes("door", &door).await, "not trusted yet");
-
-    tls.trust_devices_of(&format!("{}{}", tls.devices.pem(), next.pem()));
-    tls.until("door", &door, true).await;
-    lamp_is_in.goes_on().await;
-    assert_eq!(tls.authorities().await, "otaru_tls_device_authorities 2");
-
-    tls.trust_devices_of(next.pem());
-    tls.until("bulb", &bulb, false).await;
-    assert!(tls.takes("door", &door).await);
-    lamp_is_in.goes_on().await;
-
-    for emptied in ["", " \n\n"] {
-        tls.trust_devices_of(emptied);
-        tls.until("door", &door, false).await;
-        assert_eq!(tls.authorities().await, "otaru_tls_device_authorities 0");
-        lamp_is_in.goes_on().await;
-        tls.trust_devices_of(next.pem());
-        tls.until("door", &door, true).await;
-    }
 }
