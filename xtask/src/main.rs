@@ -24,6 +24,7 @@ mod mbedtls;
 mod packages;
 mod pages;
 mod report;
+mod scale;
 mod schemathesis;
 mod serve;
 mod shell;

@@ -11,6 +11,7 @@ use crate::compression;
 use crate::delta;
 use crate::downloads;
 use crate::fleet;
+use crate::scale;
 use crate::shell::{cargo, root, run};
 use crate::tls;
 
@@ -104,6 +105,8 @@ enum Other {
     Downloads(downloads::Options),
     /// Runs a server and thousands of virtual devices, and prints what the server needs
     Fleet(fleet::Options),
+    /// Measures a rollout to a million devices, over SQLite and over PostgreSQL
+    Scale(scale::Options),
     /// Measures what verifying a release costs: code for a chip, and time on this machine beside openssl
     Verification,
 }
@@ -118,6 +121,7 @@ pub(crate) fn bench(options: &Bench) -> Result<()> {
         Some(Other::Delta(options)) => return delta::bench(options),
         Some(Other::Downloads(options)) => return downloads::bench(options),
         Some(Other::Fleet(options)) => return fleet::bench(options),
+        Some(Other::Scale(options)) => return scale::bench(options),
         Some(Other::Verification) => return verification(),
         None => {}
     }
