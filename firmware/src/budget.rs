@@ -111,7 +111,7 @@ pub(crate) const ESP32C6: Budget = Budget {
 // Subtracting what is not there does not compile.
 const _: [u32; 5] = [ESP32.spare(), ESP32S2.spare(), ESP32S3.spare(), ESP32C3.spare(), ESP32C6.spare()];
 
-// Chips with TLS have room for a broker and the handshake of a download, with any server.
+// Chips with TLS have room for a broker and the handshake of a download, with any server; a prebuilt Mbed TLS for one of the two.
 const _: () = assert!(
     ESP32S3.left_for_tls() >= 64 * KIB
         && ESP32C3.left_for_tls() >= 64 * KIB
