@@ -7,6 +7,7 @@ use otaru_esp_hal::RadioRng;
 use otaru_mbedtls::{Identity, MbedTls, Trust, WallClock};
 use static_cell::StaticCell;
 
+use crate::budget;
 use crate::chip::BUDGET;
 
 /// Settings that `build.rs` read of `[tls]`: CAs, the device's certificate and its key, and the server that is asked for the time.
@@ -26,8 +27,12 @@ const NEEDS: usize = if cfg!(feature = "tls-prebuilt") {
     24 * 1024
 };
 
+/// Bytes of variables that come with TLS.
+pub(crate) const VARIABLES: u32 =
+    if cfg!(feature = "tls-prebuilt") { budget::PREBUILT_TLS } else { budget::TLS };
+
 const _: () = assert!(
-    BUDGET.left_for_tls() as usize >= NEEDS,
+    BUDGET.left_for_tls(VARIABLES) as usize >= NEEDS,
     "this chip has no memory for TLS beside its radio: build its firmware without, and have its updates signed"
 );
 
