@@ -346,9 +346,10 @@ async fn run_network(mut runner: Runner<'static, Interface>) -> ! {
 }
 
 /// The heap in the main memory; with TLS its variables and larger futures take of it, so that the stack keeps its size.
-#[cfg(not(feature = "esp32s2"))]
-const MAIN_HEAP: usize =
-    BUDGET.heap as usize - if cfg!(feature = "with-tls") { budget::TLS as usize } else { 0 };
+#[cfg(all(not(feature = "esp32s2"), feature = "with-tls"))]
+const MAIN_HEAP: usize = (BUDGET.heap - tls::VARIABLES) as usize;
+#[cfg(not(any(feature = "esp32s2", feature = "with-tls")))]
+const MAIN_HEAP: usize = BUDGET.heap as usize;
 
 /// The heap, for the radio's driver and for sessions of TLS; the agent itself needs none.
 fn heap() {

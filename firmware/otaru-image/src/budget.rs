@@ -43,22 +43,27 @@ pub(crate) fn print_all() {
     for (chip, budget, lzma) in CHIPS {
         let Budget { segment, code, variables, others: _, heap, reclaimed, stack } = budget;
         let lzma = if lzma { "yes" } else { "no" };
-        let tls = budget.left_for_tls();
+        let tls = budget.left_for_tls(table::TLS);
         println!(
             "| {chip} | {segment} | {code} | {variables} | {heap} + {reclaimed} | {tls} | {stack} | {lzma} |"
         );
     }
 }
 
-/// Fails where a program, with TLS or without, has more variables, or leaves less stack, than its chip's budget says.
-pub(crate) fn check(chip: &str, path: &Path, tls: bool) -> Result<()> {
+/// Fails where a program, with this preset of TLS or without, has more variables, or leaves less stack, than its chip's budget says.
+pub(crate) fn check(chip: &str, path: &Path, tls: Option<&str>) -> Result<()> {
     let Some((_, budget, _)) = CHIPS.into_iter().find(|(name, ..)| *name == chip) else {
         bail!("no chip {chip}");
     };
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let program: ElfFile32<'_> = ElfFile32::parse(&bytes[..]).with_context(|| path.display().to_string())?;
     // What the variables of TLS have more, the heap has less.
-    let more = if tls { table::TLS } else { 0 };
+    let more = match tls {
+        None => 0,
+        Some("own-server" | "any-server") => table::TLS,
+        Some("prebuilt") => table::PREBUILT_TLS,
+        Some(other) => bail!("no preset {other} of TLS"),
+    };
     let heap = budget.heap.saturating_sub(more);
     let used = measure(&program, heap)?;
     println!(

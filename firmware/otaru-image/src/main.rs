@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! otaru-image make CHIP 4mb|8mb|16mb PARTITIONS.csv PROGRAM.elf APP.bin FLASH.bin
-//! otaru-image budget CHIP PROGRAM.elf [tls]
+//! otaru-image budget CHIP PROGRAM.elf [own-server|any-server|prebuilt]
 //! otaru-image size CHIP PROGRAM.elf WITHOUT-AGENT.elf
 //! otaru-image tls CHIP WITHOUT-TLS.elf OWN-SERVER.elf ANY-SERVER.elf
 //! ```
@@ -38,12 +38,12 @@ fn run() -> Result<()> {
             let image = image::Image::read(chip, size, Path::new(table), Path::new(elf))?;
             image.write(Path::new(app), Path::new(flash))
         }
-        ["budget", chip, elf] => budget::check(chip, Path::new(elf), false),
-        ["budget", chip, elf, "tls"] => budget::check(chip, Path::new(elf), true),
+        ["budget", chip, elf] => budget::check(chip, Path::new(elf), None),
+        ["budget", chip, elf, tls] => budget::check(chip, Path::new(elf), Some(tls)),
         ["size", chip, with, without] => size::compare(chip, Path::new(with), Path::new(without)),
         ["tls", chip, without, own, any] => size::compare_tls(chip, [without, own, any].map(Path::new)),
         _ => bail!(
-            "make CHIP SIZE TABLE ELF APP FLASH, budget CHIP ELF [tls], size CHIP ELF ELF, or: tls CHIP ELF ELF ELF"
+            "make CHIP SIZE TABLE ELF APP FLASH, budget CHIP ELF [TLS], size CHIP ELF ELF, or: tls CHIP ELF ELF ELF"
         ),
     }
 }

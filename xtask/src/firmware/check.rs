@@ -55,7 +55,7 @@ fn here() -> Result<()> {
     if mbedtls::remedy().is_some() {
         return Ok(());
     }
-    for preset in ["own-server", "any-server"] {
+    for preset in ["own-server", "any-server", "prebuilt"] {
         let mut tests = cargo(&["test", "--quiet", "--locked", "--manifest-path", "firmware/Cargo.toml"]);
         tests.args(["--package", "otaru-mbedtls", "--features", preset]);
         run(tests.args(["--target-dir", "target/firmware/build"]))?;

@@ -164,7 +164,7 @@ fn files(options: &Options) -> Result<Files> {
     run(command.args([&files.elf, &files.app, &files.flash]))?;
     let mut command = image_tool();
     command.args(["budget", options.chip.name()]).arg(&files.elf);
-    run(command.args(options.tls.map(|_| "tls")))?;
+    run(command.args(options.tls.map(Tls::name)))?;
     Ok(files)
 }
 

@@ -48,8 +48,8 @@ impl Tls {
         }
         if self == Self::Prebuilt {
             println!(
-                "TLS is a prebuilt Mbed TLS: dates in certificates are not checked, a handshake is one step, and each \
-                 session has 32 KiB of buffers"
+                "TLS is a prebuilt Mbed TLS: dates in certificates are not checked, a handshake is one step, and there is \
+                 room for one session: for the broker, or for downloads"
             );
             return Ok(());
         }

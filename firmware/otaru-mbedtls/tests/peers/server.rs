@@ -1,5 +1,6 @@
 //! Servers in memory, and a device that talks to them.
 
+#[cfg(feature = "dated")]
 use std::future::Future;
 use std::sync::Arc;
 
@@ -28,12 +29,18 @@ pub(crate) struct Meeting {
 
 /// Lets a device log in at a server, which says the same again.
 pub(crate) async fn meet(device: &Device, host: &str, config: ServerConfig) -> Meeting {
-    let (ours, theirs) = duplex(PIPE);
+    meet_over(PIPE, device, host, config).await
+}
+
+/// The same over a network that holds this many bytes.
+pub(crate) async fn meet_over(pipe: usize, device: &Device, host: &str, config: ServerConfig) -> Meeting {
+    let (ours, theirs) = duplex(pipe);
     let (device, server) = tokio::join!(stepwise(log_in(device, host, ours)), echo(config, theirs));
     Meeting { device: device.0, server, steps: device.1 }
 }
 
 /// Error of a device at a server that does this.
+#[cfg(feature = "dated")]
 pub(crate) async fn meet_strange<F: Future>(
     device: &Device,
     server: impl FnOnce(DuplexStream) -> F,
@@ -56,6 +63,7 @@ async fn log_in(device: &Device, host: &str, stream: DuplexStream) -> Result<(),
 }
 
 /// Lets a device log in and wait for an answer of this length.
+#[cfg(feature = "dated")]
 pub(crate) async fn log_in_for(
     device: &Device,
     host: &str,

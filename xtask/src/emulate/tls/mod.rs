@@ -120,13 +120,18 @@ impl Stage {
             &url,
             |images| [&images.first, &images.second],
             |stage| [&stage.with_password, &stage.web],
-        )
+        )?;
+        let answers = self.nginx.answers()?;
+        ensure!(answers.first().is_some_and(|answer| answer.status == 302), "no redirect: {answers:?}");
+        ensure!(answers.iter().all(|answer| answer.protocol == "TLSv1.3"), "not TLS 1.3: {answers:?}");
+        Ok(())
     }
 
     /// From nginx, whose connection breaks in the middle, over TLS 1.2.
     fn update_after_a_cut(&mut self, run: &mut Run<SecureImages>) -> Result<()> {
         let url = url(&self.old_web, run.images.certified.file);
-        self.old_web.cut_after(run.images.certified.image.len() / 2);
+        let half = run.images.certified.image.len() / 2;
+        self.old_web.cut_after(half);
         let part = "a password; nginx, a cut, TLS 1.2";
         self.update(
             run,
@@ -136,7 +141,14 @@ impl Stage {
             |stage| [&stage.with_password, &stage.old_web],
         )?;
         ensure!(self.old_web.connections() >= 2, "the connection was not cut");
-        ensure!(self.nginx.sent_a_part()?, "the download was begun anew after the cut");
+        let answers = self.nginx.answers()?;
+        let rest = answers.last().context("nginx was not asked")?;
+        ensure!(rest.protocol == "TLSv1.2", "not TLS 1.2: {rest:?}");
+        // What was under way when the connection broke comes again.
+        ensure!(
+            rest.status == 206 && rest.bytes < half + half / 2,
+            "the download was begun anew: {answers:?}"
+        );
         ensure!(self.with_certificate.connections() > 0, "nobody came with a certificate");
         Ok(())
     }

@@ -18,6 +18,9 @@ pub(super) const LONG: &str = "long";
 /// Bytes of the URL that [`LONG`] leads to.
 const LONG_URL: usize = 1_800;
 
+/// Versions of TLS; by itself an nginx before 1.27.3 speaks no 1.3.
+const BOTH: &str = "ssl_protocols TLSv1.2 TLSv1.3;";
+
 /// Ports of Mosquitto's listeners over TLS.
 pub(super) struct Listeners {
     pub(super) password: u16,
@@ -83,15 +86,16 @@ impl Nginx {
         };
         let long = long_url(relay, file);
         let servers = [
-            server(port, SERVER, &format!("location = /{LONG} {{ return 302 {long}; }}")),
+            server(port, SERVER, &format!("{BOTH} location = /{LONG} {{ return 302 {long}; }}")),
             server(old, SERVER, "ssl_protocols TLSv1.2;"),
-            server(stranger, STRANGER, ""),
+            server(stranger, STRANGER, BOTH),
         ];
         let config = format!(
             "{user} daemon off; master_process off; pid {here}/nginx.pid; error_log {here}/nginx.log warn;\n\
              events {{ worker_connections 64; }}\n\
-             http {{ access_log {}; client_body_temp_path {here}; proxy_temp_path {here};\n\
+             http {{ log_format answers '{}'; access_log {} answers; client_body_temp_path {here}; proxy_temp_path {here};\n\
              fastcgi_temp_path {here}; uwsgi_temp_path {here}; scgi_temp_path {here};\n{} }}\n",
+            Answer::FORMAT,
             log.display(),
             servers.concat()
         );
@@ -104,9 +108,30 @@ impl Nginx {
         Ok(nginx)
     }
 
-    /// Whether it has sent a file from somewhere in the middle on.
-    pub(super) fn sent_a_part(&self) -> Result<bool> {
-        Ok(fs::read_to_string(&self.log)?.lines().any(|line| line.contains("\" 206 ")))
+    /// Answers so far.
+    pub(super) fn answers(&self) -> Result<Vec<Answer>> {
+        let log = fs::read_to_string(&self.log)?;
+        log.lines().map(|line| Answer::read(line).with_context(|| format!("nginx logs {line}"))).collect()
+    }
+}
+
+/// Answer of nginx, as its log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Version of TLS, such as `TLSv1.3`.
+    pub(super) protocol: String,
+    pub(super) status: u16,
+    /// Bytes of the body that were sent.
+    pub(super) bytes: usize,
+}
+
+impl Answer {
+    const FORMAT: &str = "$ssl_protocol $status $body_bytes_sent";
+
+    fn read(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let (protocol, status, bytes) = (words.next()?.to_owned(), words.next()?, words.next()?);
+        Some(Self { protocol, status: status.parse().ok()?, bytes: bytes.parse().ok()? })
     }
 }
 
@@ -162,5 +187,12 @@ mod tests {
         let url = long_url(8443, "2.1.0.bin");
         assert_eq!(url.len(), LONG_URL);
         assert!(url.starts_with("https://10.0.2.2:8443/2.1.0.bin?signature=0123"), "{url}");
+    }
+
+    #[test]
+    fn answers_are_read_of_the_log() {
+        let answer = Answer { protocol: "TLSv1.2".to_owned(), status: 206, bytes: 4_108 };
+        assert_eq!(Answer::read("TLSv1.2 206 4108"), Some(answer));
+        assert_eq!(Answer::read("TLSv1.2 206"), None);
     }
 }
