@@ -79,7 +79,10 @@ impl Store {
             let file = folder.join(format!("{version}.bin")).display().to_string();
             let mut make = program(&otaru);
             make.args(["image", "make", "--chip", "esp32c3", "--project", "lamp", "--size", "40K"]);
-            run(make.args(["--version", version, "-o", &file]).stdout(Stdio::null()))?;
+            ensure!(
+                make.args(["--version", version, "-o", &file]).stdout(Stdio::null()).status()?.success(),
+                "no firmware"
+            );
             Ok(file)
         };
         server.user(&["release", "upload", &firmware("1.0.0")?])?;
@@ -111,7 +114,8 @@ impl Store {
             Self::Sqlite => {
                 let mut python = program("python3");
                 python.args(["-c", SQLITE_FILL]).arg(folder.join("data/otaru.db")).arg(devices.to_string());
-                run(&mut python)
+                ensure!(python.status()?.success(), "no devices: python3 failed");
+                Ok(())
             }
             Self::Postgres(_) => psql(&self.url().unwrap_or_default(), &postgres_fill(devices)).map(drop),
         }

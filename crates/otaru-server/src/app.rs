@@ -16,6 +16,7 @@ use crate::cluster::Holdings;
 use crate::config::{Config, MqttConfig};
 use crate::db::Db;
 use crate::devices::bounds::Registry;
+use crate::devices::counted::Counted;
 use crate::devices::recent::Recent;
 use crate::metrics::Metrics;
 use crate::mqtt::Connections;
@@ -64,6 +65,8 @@ pub struct App {
     pub failed_logins: FailedLogins,
     /// Counts of devices that would become known.
     pub registry: Registry,
+    /// Counts of the fleet.
+    pub counted: Counted,
     /// Last reports of devices.
     pub recent: Recent,
     /// Ends of devices' certificates.
@@ -115,6 +118,7 @@ impl App {
             polls: Polls::default(),
             failed_logins: FailedLogins::default(),
             registry: Registry::new(config.device_limits),
+            counted: Counted::new(db.clone()),
             recent: Recent::default(),
             certificate_ends: CertificateEnds::default(),
             cas: known_cas(&config),

@@ -50,6 +50,11 @@ impl Events {
         self.told.load(Ordering::Relaxed)
     }
 
+    /// Whether anybody listens.
+    pub fn is_heard(&self) -> bool {
+        self.sender.receiver_count() > 0
+    }
+
     /// Listens from now on.
     pub fn listen(&self) -> broadcast::Receiver<Event> {
         self.sender.subscribe()

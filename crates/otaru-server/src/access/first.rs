@@ -10,6 +10,7 @@ use serde_json::json;
 use super::audit;
 use super::tokens::{self, NewTokenError};
 use crate::app::Shared;
+use crate::cluster::leases;
 use crate::db::{Connection, DbError, OptionalExtension as _};
 use otaru_broker::client::Secret;
 
@@ -33,8 +34,12 @@ pub struct First {
 /// # Errors
 /// When the system has no randomness.
 pub async fn make(app: &Shared) -> Result<Option<First>, NewTokenError> {
-    let now = app.clock.now();
+    let (now, shared) = (app.clock.now(), app.holdings.id().is_some());
     let made = app.db.write(move |tx| {
+        // Another server of the same database may be just about to show the one that it made.
+        if shared && leases::members(tx)?.len() > 1 && tokens::any_admin(tx, now)? {
+            return Ok(None);
+        }
         let again = end_unseen(tx, now)?;
         if tokens::any_admin(tx, now)? {
             return Ok(None);

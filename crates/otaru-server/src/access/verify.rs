@@ -141,6 +141,13 @@ impl Tokens {
         known.forgotten += 1;
     }
 
+    /// Forgets all tokens, so that the end of any counts at once.
+    pub fn forget_all(&self) {
+        let mut known = self.lock();
+        known.by_id.clear();
+        known.forgotten += 1;
+    }
+
     /// Finds a token, good or not.
     async fn find(&self, id: &str, now: Time) -> Result<Option<CachedToken>, DbError> {
         match self.remembered(id, now) {

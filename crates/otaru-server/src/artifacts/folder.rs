@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use object_store::local::LocalFileSystem;
@@ -19,6 +20,9 @@ use super::staged::Staged;
 /// an artifact by a new name alone.
 pub(super) const STAGING: &str = "incoming";
 
+/// Age from which an unfinished file is nobody's.
+const UNFINISHED: Duration = Duration::from_secs(24 * 3_600);
+
 /// Files in a folder. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Folder {
@@ -27,14 +31,22 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder, which is made if it is not there, and removes what an earlier process left unfinished.
+    /// Opens a folder, which is made if it is not there, and removes what an earlier process left unfinished. What is younger than a day may
+    /// be another server's, where several share the folder.
     pub(super) fn open(folder: &Path) -> Result<Self, ArtifactError> {
         let staging = folder.join(STAGING);
-        match std::fs::remove_dir_all(&staging) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
         std::fs::create_dir_all(&staging).map_err(ArtifactError::of_io)?;
+        for entry in std::fs::read_dir(&staging).map_err(ArtifactError::of_io)? {
+            let entry = entry.map_err(ArtifactError::of_io)?;
+            let age = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok()
+                .and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age >= UNFINISHED) {
+                std::fs::remove_file(entry.path()).map_err(ArtifactError::of_io)?;
+            }
+        }
         let store = LocalFileSystem::new_with_prefix(folder).map_err(ArtifactError::Store)?.with_fsync(true);
         Ok(Self { store: Arc::new(store), staging: Arc::new(staging) })
     }

@@ -44,6 +44,12 @@ impl Holdings {
         self.0.as_ref().map(|member| &*member.id)
     }
 
+    /// Whether its leases last: what it knows of them is true.
+    pub fn are_good(&self) -> bool {
+        let Some(member) = &self.0 else { return true };
+        member.held.read().unwrap_or_else(PoisonError::into_inner).is_good()
+    }
+
     /// Whether this server does a task.
     pub fn has_task(&self, task: Task) -> bool {
         self.claim(Leased::Task(task)).is_some()

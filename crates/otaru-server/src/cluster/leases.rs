@@ -82,6 +82,8 @@ pub struct Member {
     pub broker: String,
     /// Where its firmware is.
     pub firmware: String,
+    /// Id of the key that it signs releases with; empty without one.
+    pub signer: String,
     /// Its version.
     pub version: String,
     /// When it started, by the database's clock, in milliseconds.
@@ -106,9 +108,9 @@ pub fn now(tx: &Connection) -> Result<i64, DbError> {
 /// Makes this server known, or notes that it is there still.
 pub fn be_seen(tx: &Connection, me: &Member, now: i64) -> Result<(), DbError> {
     tx.execute(
-        "INSERT INTO servers (id, name, broker, firmware, version, started_at, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
-         ON CONFLICT (id) DO UPDATE SET seen_at = ?6",
-        params![me.id, me.name, me.broker, me.firmware, me.version, now],
+        "INSERT INTO servers (id, name, broker, firmware, signer, version, started_at, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
+         ON CONFLICT (id) DO UPDATE SET seen_at = ?7",
+        params![me.id, me.name, me.broker, me.firmware, me.signer, me.version, now],
     )?;
     // Those that ended without saying so.
     tx.execute("DELETE FROM servers WHERE seen_at < ?", [now - 24 * 3_600_000])?;
@@ -193,10 +195,12 @@ pub fn is_held(tx: &Connection, me: &str, lease: Lease) -> Result<bool, DbError>
     tx.prepare(sql).exists(params![lease.what.key(), me, lease.number])
 }
 
-/// Returns a server that is there and does not share broker or firmware with this one.
+/// Returns a server that is there and does not share broker, firmware or signing key with this one.
 pub fn unlike(tx: &Connection, me: &Member, now: i64) -> Result<Option<Member>, DbError> {
-    let others = members_at(tx, now)?.into_iter().filter(|other| other.id != me.id);
-    Ok(others.into_iter().find(|other| other.broker != me.broker || other.firmware != me.firmware))
+    let mut others = members_at(tx, now)?.into_iter().filter(|other| other.id != me.id);
+    Ok(others.find(|other| {
+        (&other.broker, &other.firmware, &other.signer) != (&me.broker, &me.firmware, &me.signer)
+    }))
 }
 
 /// Lists the servers that are there, and what each holds.
@@ -205,7 +209,7 @@ pub fn members(tx: &Connection) -> Result<Vec<Member>, DbError> {
 }
 
 fn members_at(tx: &Connection, now: i64) -> Result<Vec<Member>, DbError> {
-    let sql = "SELECT s.id, s.name, s.broker, s.version, s.started_at, s.seen_at, s.firmware,
+    let sql = "SELECT s.id, s.name, s.broker, s.version, s.started_at, s.seen_at, s.firmware, s.signer,
                       (SELECT count(*) FROM leases l WHERE l.server = s.id AND l.what < 256)
                FROM servers s WHERE s.seen_at > ? ORDER BY s.name, s.id";
     let rows = tx.prepare(sql).query_map([now - TERM], |row| {
@@ -217,7 +221,8 @@ fn members_at(tx: &Connection, now: i64) -> Result<Vec<Member>, DbError> {
             started_at: row.get(4)?,
             seen_at: row.get(5)?,
             firmware: row.get(6)?,
-            shards: row.get(7)?,
+            signer: row.get(7)?,
+            shards: row.get(8)?,
             tasks: Vec::new(),
         })
     })?;

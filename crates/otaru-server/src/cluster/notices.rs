@@ -23,8 +23,6 @@ pub enum Notice {
     Retired(String),
     /// Something changed that a server tells those who watch.
     Changed {
-        /// Id of the server.
-        by: String,
         /// Devices.
         devices: Vec<String>,
         /// Rollouts.
@@ -32,7 +30,19 @@ pub enum Notice {
     },
 }
 
-/// Writes a notice, in the transaction that changes what it is about. A database that only one server can have needs none.
+/// What a server has not read yet.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Number of the last one.
+    pub last: i64,
+    /// Whether some were lost: they were gone before they were read, or the database was restored.
+    pub missed: bool,
+    /// Notices of others, the oldest first, as far as this version knows them.
+    pub notices: Vec<Notice>,
+}
+
+/// Writes a notice, in the transaction that changes what it is about. A database that only one server can have needs none. The row says by
+/// itself who wrote it.
 pub fn write(tx: &Connection, notice: &Notice) -> Result<(), DbError> {
     if tx.dialect() == Dialect::Sqlite {
         return Ok(());
@@ -49,11 +59,25 @@ pub fn last(tx: &Connection) -> Result<i64, DbError> {
     tx.query_row("SELECT coalesce(max(id), 0) FROM notices", (), |row| row.get(0))
 }
 
-/// Returns those after a number, the oldest first, as far as this version knows them.
-pub fn after(tx: &Connection, id: i64) -> Result<Vec<(i64, Option<Notice>)>, DbError> {
-    let rows = tx.prepare("SELECT id, notice FROM notices WHERE id > ? ORDER BY id LIMIT ?");
-    let read = rows.query_map(params![id, BATCH], |row| {
-        Ok((row.get(0)?, serde_json::from_str(&row.get::<String>(1)?).ok()))
-    });
-    read?.collect()
+/// Returns what others wrote after a number. This server, whose writer is `me`, has done what its own say already, before anybody could
+/// come with what is new.
+pub fn after(tx: &Connection, me: &str, id: i64) -> Result<News, DbError> {
+    let (first, newest): (Option<i64>, Option<i64>) =
+        tx.query_row("SELECT min(id), max(id) FROM notices", (), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (first, newest) = (first.unwrap_or(id + 1), newest.unwrap_or(id));
+    if first > id + 1 || newest < id {
+        return Ok(News { last: newest, missed: true, notices: Vec::new() });
+    }
+    let rows = tx.prepare("SELECT id, notice, writer = ? FROM notices WHERE id > ? ORDER BY id LIMIT ?");
+    let read = rows.query_map(params![me, id, BATCH], |row| {
+        let notice = serde_json::from_str::<Notice>(&row.get::<String>(1)?).ok();
+        Ok((row.get::<i64>(0)?, notice, row.get::<bool>(2)?))
+    })?;
+    let mut news = News { last: id, ..News::default() };
+    for row in read {
+        let (id, notice, is_own) = row?;
+        news.last = id;
+        news.notices.extend(notice.filter(|_| !is_own));
+    }
+    Ok(news)
 }

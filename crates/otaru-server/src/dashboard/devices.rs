@@ -15,7 +15,7 @@ use super::shell::{Section, Shell};
 use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::{App, Shared};
-use crate::db::{Connection, DbError};
+use crate::db::Connection;
 use crate::devices::commands;
 use crate::devices::list::{self, Order, Sort};
 use crate::devices::query::filter;
@@ -98,11 +98,8 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query)
         Ok(filter) => (Some(filter), None),
         Err(problem) => (None, Some(super::page::sentence(&problem.detail))),
     };
-    let read = move |tx: &Connection| {
-        let found = filter.map(|filter| list::list(tx, &filter, &order)).transpose()?;
-        Ok::<_, DbError>((list::fleet(tx)?, found))
-    };
-    let (fleet, found) = app.db.read(read).await?;
+    let read = move |tx: &Connection| filter.map(|filter| list::list(tx, &filter, &order)).transpose();
+    let (found, fleet) = (app.db.read(read).await?, app.counted.get().await?);
     let (items, next, total) =
         found.map_or((Vec::new(), None, Some(0)), |page| (page.items, page.next, page.total));
     let which = fields.query_without(&ORDER);

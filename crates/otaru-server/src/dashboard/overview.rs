@@ -58,7 +58,6 @@ struct Version {
 
 /// Everything that was read for the page at once.
 struct Read {
-    fleet: FleetCounts,
     rollouts: Vec<Row>,
     troubled: Vec<Device>,
     troubles: u64,
@@ -72,7 +71,6 @@ fn read(tx: &Connection) -> Result<Read, DbError> {
     let order = Order { sort: Sort::LastSeen, descending: true, after: None, limit: TROUBLED };
     let page = list::list(tx, &troubled, &order)?;
     Ok(Read {
-        fleet: list::fleet(tx)?,
         rollouts: alive.map(|kept| Row::of(tx, kept)).collect::<Result<_, _>>()?,
         troubles: page.total.unwrap_or(0),
         troubled: page.items,
@@ -81,19 +79,19 @@ fn read(tx: &Connection) -> Result<Read, DbError> {
 }
 
 async fn show(State(app): State<Shared>, visitor: Visitor) -> Page {
-    let read = app.db.read(read).await?;
-    let shown = read.fleet.versions.iter().filter(|version| !version.version.is_empty()).take(VERSIONS);
+    let (read, fleet) = (app.db.read(read).await?, app.counted.get().await?);
+    let shown = fleet.versions.iter().filter(|version| !version.version.is_empty()).take(VERSIONS);
     let versions: Vec<Version> = shown.map(version).collect();
     let counted: u64 = versions.iter().map(|version| version.parts[0].number).sum();
     let ending = trusted::ending_now(&app).await?;
     draw(&OverviewPage {
         ending: ending.iter().map(|ca| sentence(&ca.detail)).collect(),
-        no_room: no_room(&app, read.fleet.total),
+        no_room: no_room(&app, fleet.total),
         shell: Shell::new(&visitor, Section::Overview, "Overview").live("device rollout deployment release"),
-        health: health(&read.fleet),
-        others: read.fleet.total.saturating_sub(counted),
+        health: health(&fleet),
+        others: fleet.total.saturating_sub(counted),
         versions,
-        fleet: read.fleet,
+        fleet,
         rollouts: read.rollouts,
         troubled: read.troubled,
         troubles: read.troubles,

@@ -54,6 +54,11 @@ impl Db {
         Ok(Self { writer: Writer::start(engine.clone(), connection), readers: Pool::new(engine) })
     }
 
+    /// Returns the id by which the database knows what is written through this.
+    pub fn writer_id(&self) -> &str {
+        self.writer.id()
+    }
+
     /// Changes something; all of it or, if `work` fails, nothing. Done when it is on disk. `work` may be run more than once: it is a
     /// function of what it takes along, and has no effect but on the database.
     ///

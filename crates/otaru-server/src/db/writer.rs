@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::connection::{Connection, Dialect};
 use super::engine::Engine;
 use super::error::DbError;
-use super::postgres::TransactionId;
+use super::postgres::Mark;
 use super::sqlite;
 
 /// The most writes in one transaction. PostgreSQL gets slow beyond 64 savepoints: the rest is not in memory that all share
@@ -82,14 +82,22 @@ where
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: SyncSender<Box<dyn Job>>,
+    id: Arc<str>,
 }
 
 impl Writer {
     /// Takes the connection to a thread of its own. It ends with the last clone of this.
     pub(super) fn start(engine: Engine, connection: Connection) -> Self {
         let (queue, jobs) = sync_channel(QUEUE);
-        std::thread::spawn(move || WriterThread { engine, connection: Some(connection) }.run(&jobs));
-        Self { queue }
+        let id = id();
+        let thread = WriterThread { engine, connection: Some(connection), id: id.clone(), number: 0 };
+        std::thread::spawn(move || thread.run(&jobs));
+        Self { queue, id: id.into() }
+    }
+
+    /// Returns the id by which a database knows what this writes.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     pub(super) async fn write<T, E>(
@@ -121,6 +129,17 @@ struct WriterThread {
     engine: Engine,
     /// `None` while there is none to be had.
     connection: Option<Connection>,
+    /// Its id and the number of its last transaction, by which PostgreSQL knows them.
+    id: String,
+    number: i64,
+}
+
+/// Returns an id that no other writer has.
+fn id() -> String {
+    let mut random = [0; 16];
+    // Without random numbers the system has worse to tell than this.
+    let _ = getrandom::fill(&mut random);
+    hex::encode(random)
 }
 
 /// How far a transaction came.
@@ -128,7 +147,7 @@ enum Failure {
     /// It did not take place.
     Undone(DbError),
     /// Its COMMIT got no answer.
-    Unknown(TransactionId, DbError),
+    Unknown(Mark, DbError),
 }
 
 impl WriterThread {
@@ -174,10 +193,15 @@ impl WriterThread {
         jobs: &Receiver<Box<dyn Job>>,
         most: usize,
     ) -> Result<(), Failure> {
+        self.number += 1;
+        let mark = Mark { writer: self.id.clone(), number: self.number };
         let connection = self.connection().map_err(Failure::Undone)?;
-        let outcome = transaction(connection, all, jobs, most);
-        if outcome.is_err() {
-            self.tidy();
+        let outcome = transaction(connection, mark, all, jobs, most);
+        match &outcome {
+            Ok(()) => {}
+            // What the session has is not what it should be, or there is none.
+            Err(Failure::Unknown(..) | Failure::Undone(DbError::Unavailable(_))) => self.connection = None,
+            Err(Failure::Undone(_)) => self.tidy(),
         }
         outcome
     }
@@ -202,26 +226,32 @@ impl WriterThread {
         }
     }
 
-    fn took_place(&mut self, id: &TransactionId) -> Result<bool, DbError> {
+    /// Whether a transaction took place; while nobody can say, that the database is away.
+    fn took_place(&mut self, mark: &Mark) -> Result<bool, DbError> {
         self.connection = None;
-        let connection = self.connection()?;
-        connection.postgres().map_or(Ok(false), |session| session.took_place(id))
+        let looked = match self.connection()?.postgres() {
+            Some(session) => session.took_place(mark),
+            None => Ok(false),
+        };
+        looked.map_err(|error| {
+            self.connection = None;
+            DbError::Unavailable(error.to_string())
+        })
     }
 }
 
 fn transaction(
     connection: &Connection,
+    mark: Mark,
     all: &mut Vec<Box<dyn Job>>,
     jobs: &Receiver<Box<dyn Job>>,
     most: usize,
 ) -> Result<(), Failure> {
-    let id = match connection.postgres() {
-        Some(session) => Some(session.begin().map_err(Failure::Undone)?),
-        None => {
-            connection.execute_batch(sqlite::BEGIN).map_err(Failure::Undone)?;
-            None
-        }
+    let begun = match connection.postgres() {
+        Some(session) => session.begin(&mark.writer),
+        None => connection.execute_batch(sqlite::BEGIN),
     };
+    begun.map_err(Failure::Undone)?;
     for job in all.iter_mut() {
         job.run(connection).map_err(Failure::Undone)?;
     }
@@ -231,8 +261,11 @@ fn transaction(
         all.push(job);
         ran.map_err(Failure::Undone)?;
     }
-    connection.execute_batch("COMMIT").map_err(|error| match (id, error) {
-        (Some(id), error @ DbError::Unavailable(_)) => Failure::Unknown(id, error),
-        (_, error) => Failure::Undone(error),
-    })
+    match connection.postgres() {
+        None => connection.execute_batch("COMMIT").map_err(Failure::Undone),
+        Some(session) => session.commit(&mark).map_err(|error| match error {
+            error @ DbError::Unavailable(_) => Failure::Unknown(mark, error),
+            error => Failure::Undone(error),
+        }),
+    }
 }

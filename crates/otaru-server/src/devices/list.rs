@@ -134,8 +134,9 @@ impl Where {
         let retired = if filter.retired { "d.retired_at IS NOT NULL" } else { "d.retired_at IS NULL" };
         let mut all = Self { text: retired.to_owned(), values: Vec::new() };
         if let Some(text) = &filter.text {
-            let sql =
-                "(instr(lower(d.id), lower(?)) > 0 OR instr(lower(coalesce(d.label, '')), lower(?)) > 0)";
+            let sql = "(instr(lower(d.id), ?) > 0 OR instr(lower(coalesce(d.label, '')), ?) > 0)";
+            // As both databases do it for what is kept: of ASCII alone.
+            let text = text.to_ascii_lowercase();
             all.and(sql, text.clone());
             all.values.push(text.into());
         }

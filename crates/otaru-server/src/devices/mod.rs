@@ -3,6 +3,7 @@
 pub mod attempts;
 pub mod bounds;
 pub(crate) mod commands;
+pub mod counted;
 pub(crate) mod details;
 pub mod edit;
 pub mod event;

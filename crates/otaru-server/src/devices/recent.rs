@@ -58,6 +58,11 @@ impl Recent {
         all.insert(device.to_string(), last);
     }
 
+    /// Forgets all reports: another server may have taken newer ones.
+    pub fn forget_all(&self) {
+        self.lock().clear();
+    }
+
     /// Forgets a device's report, so that the next one is taken in whatever it says.
     pub fn forget(&self, device: &DeviceId) {
         self.lock().remove(device.as_str());

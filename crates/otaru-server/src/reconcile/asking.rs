@@ -49,7 +49,12 @@ pub async fn run(app: Shared, bus: impl Publish, back: &Notify) {
         match ask_all(&app, &bus, scope).await {
             Ok(0) => {}
             Ok(asked) => tracing::info!(asked, "devices are asked to report"),
-            Err(why) => tracing::warn!(%why, "devices cannot be asked to report"),
+            Err(why) => {
+                tracing::warn!(%why, "devices cannot be asked to report; trying again");
+                // All of them once more: those that were asked say the same again.
+                tokio::time::sleep(GRACE).await;
+                continue;
+            }
         }
         let later = async {
             tokio::time::sleep(ROUNDS).await;

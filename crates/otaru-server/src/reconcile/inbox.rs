@@ -149,7 +149,9 @@ impl Inner {
             }
             let own = {
                 let mut foreign = lock(&self.foreign);
-                if let Some(moment) = Instant::now().checked_sub(FOREIGN) {
+                // While this server's own leases have lapsed, the database is away, and nobody takes anything in.
+                let moment = Instant::now().checked_sub(FOREIGN).filter(|_| self.app.holdings.are_good());
+                if let Some(moment) = moment {
                     foreign.forget_before(moment);
                 }
                 foreign.take_of(|device| self.app.holdings.has_device(device.as_str()))
@@ -191,8 +193,11 @@ impl Inner {
 
     async fn take(self: &Arc<Self>, device: &DeviceId, said: DeviceMessage) -> Taken {
         let app = &self.app;
-        // It became another server's while it waited; that one heard it as well.
-        let Some(claim) = app.holdings.claim_device(device.as_str()) else { return Taken::Done };
+        let Some(claim) = app.holdings.claim_device(device.as_str()) else {
+            // It became another server's while it waited, which heard it as well; or, while the database is away, nobody's.
+            lock(&self.foreign).put(device.clone(), said, OUTAGE_BYTES, Instant::now());
+            return Taken::Done;
+        };
         let taken = match said {
             DeviceMessage::Report { report, live } => {
                 ingest::take_report_as(app, claim, device, *report, self.may_register, live).await

@@ -349,8 +349,23 @@ fn presence(
 /// Number of devices that one write looks at.
 const BATCH: u32 = 500;
 
+/// Devices that one statement changes.
+const AT_ONCE: u32 = 20_000;
+
 /// Nobody is there: what was connected to a broker that ended is not any more. Those that come back say so.
 pub async fn all_gone(app: &App) -> Result<(), DbError> {
+    // Most are in no rollout just now, so nothing follows from it.
+    loop {
+        let gone = app.db.write(|tx| {
+            let sql = "UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id IN
+                         (SELECT id FROM devices d WHERE reachable AND retired_at IS NULL AND NOT EXISTS
+                            (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.is_open) LIMIT ?)";
+            tx.execute(sql, [AT_ONCE])
+        });
+        if gone.await? == 0 {
+            break;
+        }
+    }
     loop {
         let now = app.clock.now();
         let gone = app.db.write(move |tx| {
@@ -386,6 +401,10 @@ pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) 
         })
         .await?;
     take_presence(app, device, true, false, false).await?;
+    if app.holdings.id().is_some() {
+        // The last one may have gone to another server.
+        app.recent.forget(device);
+    }
     take_report(app, device, report, false, true).await
 }
 

@@ -62,7 +62,7 @@ pub async fn run(app: Shared, bus: impl Publish) {
             }
             Err(why) => {
                 if !app.stop.is_cancelled() {
-                    tracing::warn!(%why, "offers wait for the broker");
+                    tracing::warn!(%why, "offers wait");
                 }
                 let wait = pause;
                 pause = (pause * 2).min(PAUSES.1);
@@ -153,6 +153,10 @@ async fn tell(
         return (messages.iter().map(|row| row.id).collect(), None);
     };
     for row in messages {
+        // It may have become another server's while this one stood still: that one sends what counts now.
+        if !app.holdings.has_device(device.as_str()) {
+            break;
+        }
         if let Some(text) = &row.text {
             if let Err(why) = bus.publish(&topics.update_one(), text, row.expiry).await {
                 return (sent, Some(why));

@@ -244,7 +244,10 @@ async fn close(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), D
 }
 
 /// Offers every device to a rollout that asked for it.
+///
+/// A large fleet takes minutes, and the first need not wait for the last: those that may start do so meanwhile. Gates wait for the end.
 async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), DbError> {
+    let mut started: Option<Instant> = None;
     loop {
         let Some(kept) = app.db.read(move |tx| rows::get(tx, id)).await? else { return Ok(()) };
         let Some(number) = kept.rollout.scan_due() else {
@@ -269,6 +272,10 @@ async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), Db
         });
         if let Some(last) = last.await? {
             *after = Some(last);
+        }
+        if started.is_none_or(|then| then.elapsed() >= TICK) {
+            start(app, id).await?;
+            started = Some(Instant::now());
         }
     }
 }

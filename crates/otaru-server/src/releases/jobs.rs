@@ -15,6 +15,7 @@ use super::prune::prune;
 use super::register::{Stored, note_artifact, put_file};
 use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;
+use crate::cluster::holdings::Claim;
 use crate::cluster::leases::{Leased, Task};
 use crate::db::{Connection, DbError, params};
 
@@ -62,8 +63,8 @@ async fn work(app: &App) {
             tell_failure(app.db.write(resume).await);
         }
         had = has;
-        while let Some(job) = next(app).await {
-            carry_out(app, &job).await;
+        while let Some((job, claim)) = next(app).await {
+            carry_out(app, &job, claim).await;
         }
         // Other servers ask for jobs, too.
         let others = async {
@@ -89,14 +90,14 @@ async fn work(app: &App) {
 }
 
 /// Takes the next job, if this server does them.
-async fn next(app: &App) -> Option<Job> {
+async fn next(app: &App) -> Option<(Job, Claim)> {
     let claim = app.holdings.claim(Leased::Task(Task::Jobs))?;
-    let now = app.clock.now();
-    let taking = app.db.write(move |tx| match claim.holds(tx)? {
+    let (now, taken) = (app.clock.now(), claim.clone());
+    let taking = app.db.write(move |tx| match taken.holds(tx)? {
         true => take(tx, now),
         false => Ok(None),
     });
-    tell_failure(taking.await).flatten()
+    tell_failure(taking.await).flatten().map(|job| (job, claim))
 }
 
 /// Nobody waits for an answer here: a failure goes to the log, and the next bell is another chance.
@@ -151,16 +152,21 @@ fn lacks_patch(tx: &Connection, release: i64) -> Result<bool, DbError> {
     Ok(false)
 }
 
-async fn carry_out(app: &App, job: &Job) {
+async fn carry_out(app: &App, job: &Job, claim: Claim) {
     app.events.tell(job.event(JobState::Running, "", Some(0)));
-    let (state, detail) = match make(app, job).await {
+    let (state, detail) = match make(app, job, claim.clone()).await {
         Ok(detail) => (JobState::Done, detail),
-        Err(JobError::Db(DbError::Closed)) => return,
+        // Whoever does jobs now does this one, too.
+        Err(JobError::Db(DbError::Closed | DbError::NotHeld)) => return,
         Err(error) => {
             tracing::warn!(job = job.id, release = job.release, %error, "a job failed");
             let (job, detail, now) = (job.clone(), error.to_string(), app.clock.now());
             let told = detail.clone();
-            tell_failure(app.db.write(move |tx| job.end(tx, JobState::Failed, &told, now)).await);
+            let ending = app.db.write(move |tx| {
+                claim.check(tx)?;
+                job.end(tx, JobState::Failed, &told, now)
+            });
+            tell_failure(ending.await);
             (JobState::Failed, detail)
         }
     };
@@ -169,7 +175,7 @@ async fn carry_out(app: &App, job: &Job) {
 }
 
 /// Makes the release file, and says what became of it.
-async fn make(app: &App, job: &Job) -> Result<String, JobError> {
+async fn make(app: &App, job: &Job, claim: Claim) -> Result<String, JobError> {
     let signer = app.keys.signer().cloned();
     if signer.is_none() && app.keys.makes() == Makes::Nothing {
         return Err(JobError::NoKey);
@@ -186,6 +192,7 @@ async fn make(app: &App, job: &Job) -> Result<String, JobError> {
     let stored = Stored { digest: app.artifacts.put(built.bytes).await?, size };
     let (job, now) = (job.clone(), app.clock.now());
     let write = move |tx: &Connection| {
+        claim.check(tx)?;
         let sql = "SELECT file IS NOT NULL AND NOT built, coalesce(sequence > ?2, FALSE), product, version FROM releases WHERE id = ?1";
         let (signed_elsewhere, signed_again, called): (bool, bool, (String, String)) =
             tx.query_row(sql, params![job.release, sequence], |row| {

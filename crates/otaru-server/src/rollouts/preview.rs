@@ -14,7 +14,7 @@ use otaru_rollout::{
 use crate::db::{Connection, DbError, Row};
 use crate::devices::{history, tags};
 use crate::problem::Problem;
-use crate::releases::again::{Outdated, OutdatedReleases, had_by, may_be_barred};
+use crate::releases::again::{Outdated, OutdatedReleases, may_be_barred};
 use crate::releases::rows as releases;
 use crate::releases::unfit::{Demands, Refusals};
 
@@ -93,19 +93,19 @@ pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> R
     let mut counted = Preview { waves: vec![0; spec.waves.len() + 1], ..Preview::default() };
     let mut judge = Judge::new(tx, spec.force)?;
     let mut refusals = BTreeMap::<&'static str, KnownRefusal>::new();
-    visit(tx, spec, now, |device, busy, admitted| {
+    visit(tx, spec, now, |device, admitted| {
         match admitted {
             Ok(deployment) => {
                 counted.devices += 1;
                 counted.reachable += u64::from(device.reachable);
-                counted.busy += u64::from(busy);
+                counted.busy += u64::from(device.busy);
                 if let Some(wave) = counted.waves.get_mut(deployment.wave()) {
                     *wave += 1;
                 }
                 if counted.some.len() < named {
                     counted.some.push(device.id.to_string());
                 }
-                if let Some(code) = judge.refusal(device, deployment.image())? {
+                if let Some(code) = judge.refusal(&device.device(), deployment.image())? {
                     let (name, why) = (code.as_str(), why(code));
                     let known = refusals.entry(name).or_insert_with(|| KnownRefusal {
                         code: name.to_owned(),
@@ -141,11 +141,11 @@ pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> R
 pub fn outdated(tx: &Connection, spec: RolloutSpec, now: Time) -> Result<OutdatedReleases, Problem> {
     let mut wanted = BTreeMap::<Digest, TargetImage>::new();
     let force = spec.force;
-    visit(tx, spec, now, |device, _, admitted| {
+    visit(tx, spec, now, |device, admitted| {
         let Ok(deployment) = admitted else { return Ok(()) };
-        let wanted = wanted.entry(deployment.image()).or_insert_with(|| TargetImage::by(device.id));
+        let wanted = wanted.entry(deployment.image()).or_insert_with(|| TargetImage::by(&device.id));
         wanted.devices += 1;
-        wanted.had = wanted.had.max(had_by(tx, device.id.as_str())?);
+        wanted.had = wanted.had.max(device.had);
         if force && !wanted.barred {
             wanted.barred = may_be_barred(tx, device.id.as_str(), deployment.image())?;
         }
@@ -215,7 +215,7 @@ fn visit(
     tx: &Connection,
     mut spec: RolloutSpec,
     now: Time,
-    mut show: impl FnMut(&Device<'_>, bool, Result<Deployment, NotAdmitted>) -> Result<(), DbError>,
+    mut show: impl FnMut(&Candidate, Result<Deployment, NotAdmitted>) -> Result<(), DbError>,
 ) -> Result<(), Problem> {
     // Whatever its time is: shown is who it would be for now.
     (spec.start_at, spec.end_at) = (None, None);
@@ -226,7 +226,8 @@ fn visit(
     let mut rollout = Rollout::new(RolloutId(u64::MAX), spec, now).map_err(Problem::from)?;
     let _ = rollout.step(Control::Start, now);
     let sql = format!(
-        "SELECT id, chip, product, version, image, reachable, active IS NOT NULL, {}
+        "SELECT id, chip, product, version, image, reachable, active IS NOT NULL, {}, had,
+                (SELECT r.sequence FROM releases r WHERE r.image = d.image)
          FROM devices d WHERE id > ? AND retired_at IS NULL AND image IS NOT NULL ORDER BY id LIMIT {BATCH}",
         tags::object(tx.dialect())
     );
@@ -239,7 +240,7 @@ fn visit(
         for candidate in &batch {
             let before = before(tx, undoes, &candidate.id)?;
             let admitted = admit(&mut rollout, &candidate.device(), &[], before);
-            show(&candidate.device(), candidate.busy, admitted.map(|(deployment, _)| deployment))?;
+            show(candidate, admitted.map(|(deployment, _)| deployment))?;
         }
     }
 }
@@ -254,6 +255,8 @@ struct Candidate {
     reachable: bool,
     busy: bool,
     tags: Tags,
+    /// The highest sequence that it has had.
+    had: u64,
 }
 
 impl Candidate {
@@ -267,6 +270,7 @@ impl Candidate {
             reachable: row.get(5)?,
             busy: row.get(6)?,
             tags: serde_json::from_str(&row.get::<String>(7)?).unwrap_or_default(),
+            had: row.get::<u64>(8)?.max(row.get::<Option<u64>>(9)?.unwrap_or(0)),
         })
     }
 

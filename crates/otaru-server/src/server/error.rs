@@ -44,6 +44,19 @@ pub enum StartError {
         /// Place of the firmware of this one.
         ours: String,
     },
+    /// Another server of the same database signs with another key, or with none.
+    #[error(
+        "the server at {name} shares this database and signs releases with another key, or one of the two with none: whoever makes a file would decide whether devices take it; give all servers the same --signing-key"
+    )]
+    OtherKey {
+        /// Address of the other server.
+        name: String,
+    },
+    /// Several servers of one name cannot all prove that it is theirs.
+    #[error(
+        "other servers share this database: a directory's question (--acme) reaches any of them; let what stands in front of them speak TLS, or give each its files (--tls-cert, --tls-key)"
+    )]
+    AcmeBesideOthers,
     /// The system has no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),

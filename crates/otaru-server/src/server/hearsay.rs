@@ -24,46 +24,57 @@ const WAITING: usize = 100_000;
 
 /// Reads what others tell, from this notice on, until the server ends.
 pub(super) async fn listen(app: Shared, mut last: i64) {
-    let Some(me) = app.holdings.id().map(str::to_owned) else { return };
+    let me = app.db.writer_id().to_owned();
     loop {
         tokio::select! {
             () = app.stop.cancelled() => return,
             () = tokio::time::sleep(READ) => {}
         }
+        let from = me.clone();
         // While the database does not answer, nobody can tell anything.
-        let Ok(new) = app.db.read(move |tx| notices::after(tx, last)).await else { continue };
-        for (id, notice) in new {
-            last = id;
-            match notice {
-                Some(notice) => follow(&app, &me, notice).await,
-                None => tracing::debug!(id, "a notice that this version does not know"),
-            }
+        let Ok(news) = app.db.read(move |tx| notices::after(tx, &from, last)).await else { continue };
+        last = news.last;
+        if news.missed {
+            tracing::warn!(
+                "ends of credentials were missed while the database was away; all are looked up anew"
+            );
+            app.tokens.forget_all();
         }
+        follow(&app, news.notices).await;
     }
 }
 
-/// What this server has done already is done once more: that changes nothing.
-async fn follow(app: &Shared, me: &str, notice: Notice) {
-    match notice {
-        Notice::Token(id) => {
-            app.tokens.forget(&id);
-            app.connections.end_token(&id);
+/// Follows what others did: ends of credentials first, and what is only shown afterwards, all at once.
+async fn follow(app: &Shared, notices: Vec<Notice>) {
+    let (mut changed, mut phases) = (BTreeSet::new(), BTreeSet::new());
+    for notice in notices {
+        match notice {
+            Notice::Token(id) => {
+                app.tokens.forget(&id);
+                app.connections.end_token(&id);
+            }
+            Notice::Devices(devices) => app.connections.end_devices(devices),
+            Notice::Retired(device) => app.connections.retire(&app.config.base, &device),
+            Notice::Changed { devices, rollouts } => {
+                changed.extend(devices);
+                phases.extend(rollouts);
+            }
         }
-        Notice::Devices(devices) => app.connections.end_devices(devices),
-        Notice::Retired(device) => {
-            app.recent.forget(&DeviceId::from(device.as_str()));
-            app.connections.retire(&app.config.base, &device);
-        }
-        Notice::Changed { by, .. } if by == me => {}
-        Notice::Changed { devices, rollouts, .. } => {
-            let told = app.db.read(move |tx| events(tx, &devices, &rollouts)).await;
-            told.unwrap_or_default().into_iter().for_each(|event| app.events.retell(event));
-        }
+    }
+    // What this server took in last of them is not what is known of them now.
+    changed.iter().for_each(|device| app.recent.forget(&DeviceId::from(device.as_str())));
+    if app.events.is_heard() {
+        let told = app.db.read(move |tx| events(tx, &changed, &phases)).await;
+        told.unwrap_or_default().into_iter().for_each(|event| app.events.retell(event));
     }
 }
 
 /// Returns what there is to say of devices and rollouts that another server changed.
-fn events(tx: &Connection, changed: &[String], phases: &[u64]) -> Result<Vec<Event>, DbError> {
+fn events(
+    tx: &Connection,
+    changed: &BTreeSet<String>,
+    phases: &BTreeSet<u64>,
+) -> Result<Vec<Event>, DbError> {
     let mut events = Vec::new();
     for id in phases {
         if let Some(kept) = rollouts::get(tx, RolloutId(*id))? {
@@ -81,7 +92,6 @@ fn events(tx: &Connection, changed: &[String], phases: &[u64]) -> Result<Vec<Eve
 
 /// Tells others what changed here, until the server ends.
 pub(super) async fn tell(app: Shared) {
-    let Some(me) = app.holdings.id().map(str::to_owned) else { return };
     let (mut own, mut waiting) = (app.events.listen_to_own(), Waiting::default());
     let mut next = tokio::time::interval(TELL);
     next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -95,7 +105,7 @@ pub(super) async fn tell(app: Shared) {
                 Err(RecvError::Closed) => return,
             },
             _ = next.tick() => {
-                let Some(notice) = waiting.next(&me) else { continue };
+                let Some(notice) = waiting.next() else { continue };
                 // Lost, a page is older than it could be until the next.
                 let written = app.db.write(move |tx| notices::write(tx, &notice));
                 if let Err(error) = written.await {
@@ -128,13 +138,13 @@ impl Waiting {
     }
 
     /// Takes what fits one notice.
-    fn next(&mut self, me: &str) -> Option<Notice> {
+    fn next(&mut self) -> Option<Notice> {
         if self.devices.is_empty() && self.rollouts.is_empty() {
             return None;
         }
         let devices: Vec<String> = (0..MOST).map_while(|_| self.devices.pop_first()).collect();
         let rollouts = std::mem::take(&mut self.rollouts).into_iter().collect();
-        Some(Notice::Changed { by: me.to_owned(), devices, rollouts })
+        Some(Notice::Changed { devices, rollouts })
     }
 }
 
@@ -155,8 +165,8 @@ mod tests {
         waiting.note(Event::Rollout { id: 1, phase: "running".into() });
         let mut told = BTreeSet::new();
         let mut notices = 0;
-        while let Some(Notice::Changed { by, devices, .. }) = waiting.next("me") {
-            assert!(by == "me" && devices.len() <= MOST);
+        while let Some(Notice::Changed { devices, .. }) = waiting.next() {
+            assert!(devices.len() <= MOST);
             told.extend(devices);
             notices += 1;
         }

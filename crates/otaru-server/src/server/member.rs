@@ -1,5 +1,6 @@
 //! Keeps this server known to those that share its database, and its leases renewed.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,21 +16,24 @@ use crate::db::{Connection, DbError};
 const ROUND: Duration = Duration::from_secs(1);
 
 /// Returns this server, as others see it; `None` where it has the database to itself.
-pub(super) fn of(app: &Shared) -> Option<Member> {
+pub(super) fn of(app: &Shared, http: SocketAddr) -> Option<Member> {
     let id = app.holdings.id()?.to_owned();
     let broker = match &app.config.mqtt {
         MqttConfig::Embedded { .. } => format!("its own, of {id}"),
-        MqttConfig::External { url, .. } => format!("{}:{}", url.host, url.port),
+        MqttConfig::External { url, .. } => {
+            format!("{}:{} with topics under {}", url.host, url.port, app.config.base)
+        }
     };
     let firmware = match &app.config.artifacts {
-        ArtifactsConfig::Own => format!("the data folder {}", absolute(&app.config.data)),
+        ArtifactsConfig::Own => format!("the data folder {} of {id}", absolute(&app.config.data)),
         ArtifactsConfig::Folder(folder) => absolute(folder),
         ArtifactsConfig::S3(bucket) => bucket.place.to_string(),
     };
     Some(Member {
         id,
         firmware,
-        name: app.public_base.clone(),
+        name: name(http),
+        signer: app.keys.signer().map(|key| key.public().id().to_string()).unwrap_or_default(),
         broker,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: 0,
@@ -37,6 +41,12 @@ pub(super) fn of(app: &Shared) -> Option<Member> {
         shards: 0,
         tasks: Vec::new(),
     })
+}
+
+/// Returns the machine's name and the port of HTTP: the beginning of URLs may be that of what stands in front.
+fn name(http: SocketAddr) -> String {
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{machine}:{}", http.port())
 }
 
 fn absolute(path: &Path) -> String {
@@ -80,6 +90,7 @@ pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<Jo
         Err(Member { name, broker, .. }) if broker != me.broker => {
             Err(StartError::OtherBroker { name, theirs: broker, ours: me.broker.clone() })
         }
+        Err(Member { name, signer, .. }) if signer != me.signer => Err(StartError::OtherKey { name }),
         Err(Member { name, firmware, .. }) => {
             Err(StartError::OtherFirmware { name, theirs: firmware, ours: me.firmware.clone() })
         }
@@ -137,6 +148,7 @@ fn took(app: &Shared, new: &[Leased]) {
     app.wake.rollouts.notify_one();
     app.wake.jobs.notify_one();
     if shards > 0 {
+        app.recent.forget_all();
         app.wake.shards.send_modify(|times| *times += 1);
     }
 }

@@ -51,7 +51,7 @@ use crate::address::{DeviceBases, Listening};
 use crate::app::{App, Parts, Shared};
 use crate::clock::Clock;
 use crate::cluster::Holdings;
-use crate::config::Config;
+use crate::config::{CertificateSource, Config};
 use crate::data_dir::DataDir;
 use crate::db::{Db, DbError, Location};
 use crate::mqtt::{EmbeddedBroker, Entrance};
@@ -133,11 +133,16 @@ impl Server {
             holdings: holdings(&config)?,
             config,
         }));
-        let me = member::of(&app);
+        let me = member::of(&app, listening.http.or(listening.https).unwrap_or(app.config.http));
         let Joined { notice, alone } = match &me {
             Some(me) => member::join(&app, me, &data).await?,
             None => Joined { notice: 0, alone: true },
         };
+        let is_acme =
+            app.config.tls.as_ref().is_some_and(|tls| matches!(tls.certificate, CertificateSource::Acme(_)));
+        if !alone && is_acme {
+            return Err(StartError::AcmeBesideOthers);
+        }
         // Where there are others, they have heard devices.
         if alone {
             ingest::all_gone(&app).await?;

@@ -185,7 +185,17 @@ async fn the_oldest_notices_go() {
     let written = db.write(|tx| notices::write(tx, &Notice::Devices(vec!["lamp".into()]))).await;
     written.unwrap();
     assert_eq!(psql(&url, "SELECT min(id), max(id), count(*) FROM notices").unwrap(), "2|10001|10000");
-    let new = db.read(|tx| notices::after(tx, 9_999)).await.unwrap();
-    let expected = [(10_000, Notice::Token("t".into())), (10_001, Notice::Devices(vec!["lamp".into()]))];
-    assert_eq!(new, expected.map(|(id, notice)| (id, Some(notice))));
+    let read = async |me: &'static str, last| db.read(move |tx| notices::after(tx, me, last)).await.unwrap();
+    let news = read("", 9_999).await;
+    assert_eq!((news.last, news.missed), (10_001, false));
+    assert_eq!(
+        news.notices,
+        [Notice::Devices(vec!["lamp".into()])],
+        "those without a writer are one's own here"
+    );
+    let own = db.writer_id().to_owned();
+    let news = db.read(move |tx| notices::after(tx, &own, 9_999)).await.unwrap();
+    assert_eq!(news.notices, [Notice::Token("t".into())]);
+    assert!(read("", 0).await.missed, "the first is gone");
+    assert!(read("", 20_000).await.missed, "as after a restore");
 }

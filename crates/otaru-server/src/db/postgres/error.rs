@@ -34,10 +34,12 @@ fn is_outage(state: &SqlState) -> bool {
     let code = state.code();
     ["08", "57P", "53"].iter().any(|class| code.starts_with(class))
         || matches!(code, "25P03" | "55P03" | "25006")
+        // Statements that a session prepared, and that its database knows no more or has other columns for.
+        || matches!(code, "26000" | "0A000")
 }
 
 /// Returns an error with what caused it: the library's own sentence is "db error".
-fn described(error: &postgres::Error) -> String {
+pub(super) fn described(error: &postgres::Error) -> String {
     match error.as_db_error() {
         Some(told) => format!("{} ({})", told.message(), told.code().code()),
         None => {

@@ -10,9 +10,6 @@ const FIRST: i64 = 11;
 /// Each step brings the schema to the next number; what was released is never changed. A step fits the program before it.
 const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("cluster.sql")];
 
-/// Number of the lock that is held while steps run: "schema" in ASCII.
-const LOCK: i64 = 0x7363_6865_6d61;
-
 /// Number of the present schema.
 fn present() -> i64 {
     FIRST - 1 + i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
@@ -27,6 +24,16 @@ fn version(session: &Session) -> Result<Option<i64>, DbError> {
     }
 }
 
+/// Reads one text, if there is one.
+fn text(session: &Session, sql: &str) -> Result<Option<String>, DbError> {
+    let mut found = None;
+    session.rows(sql, &[], &mut |row| {
+        found = row.values().first().map(String::from_value);
+        Flow::Enough
+    })?;
+    found.transpose()
+}
+
 /// Reads one number, if there is one.
 fn number(session: &Session, sql: &str) -> Result<Option<i64>, DbError> {
     let mut found = None;
@@ -39,7 +46,7 @@ fn number(session: &Session, sql: &str) -> Result<Option<i64>, DbError> {
 
 /// Runs the steps that are missing, all or none.
 pub(in crate::db) fn run(session: &Session) -> Result<(), DbError> {
-    session.execute_batch(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})"))?;
+    session.begin("")?;
     match steps(session) {
         Ok(()) => session.execute_batch("COMMIT"),
         Err(error) => {
@@ -51,6 +58,16 @@ pub(in crate::db) fn run(session: &Session) -> Result<(), DbError> {
 }
 
 fn steps(session: &Session) -> Result<(), DbError> {
+    let encoding = text(
+        session,
+        "SELECT pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()",
+    )?;
+    if encoding.as_deref() != Some("UTF8") {
+        return Err(DbError::Postgres(format!(
+            "the encoding of this database is {}, and it has to be UTF8: createdb --encoding UTF8 --template template0 makes one",
+            encoding.unwrap_or_default()
+        )));
+    }
     let version = version(session)?;
     if version.is_none() {
         session.execute_batch("CREATE TABLE otaru_schema (version BIGINT NOT NULL)")?;

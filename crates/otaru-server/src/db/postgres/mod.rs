@@ -15,5 +15,5 @@ mod settings;
 mod values;
 
 pub(super) use migrate::run as migrate;
-pub(super) use session::{Session, TransactionId};
+pub(super) use session::{Mark, Session};
 pub use settings::{PostgresSettings, SettingsError};

@@ -224,6 +224,13 @@ CREATE TABLE idempotency (
 );
 CREATE INDEX idempotency_by_age ON idempotency (at);
 
+-- The last transaction of each writer: whether it took place is looked up here when nobody was told.
+CREATE TABLE commits (
+    writer TEXT COLLATE "C" PRIMARY KEY,
+    mark   BIGINT NOT NULL,
+    at     TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
 CREATE INDEX devices_by_had ON devices (product, had);
 CREATE INDEX devices_by_trusts ON devices (trusts) WHERE retired_at IS NULL AND trusts IS NOT NULL;
 CREATE INDEX devices_retired_by_image ON devices (image) WHERE retired_at IS NOT NULL;
@@ -278,7 +285,7 @@ CREATE TRIGGER devices_counted AFTER INSERT OR DELETE OR UPDATE OF retired_at, c
     FOR EACH ROW EXECUTE FUNCTION count_devices();
 
 -- Three functions of SQLite that statements use. A NUL within JSON, which PostgreSQL's text cannot have, reads as a replacement character.
-CREATE FUNCTION json_extract(document text, path text) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+CREATE FUNCTION json_extract(document text, path text) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL UNSAFE AS $$
 BEGIN
     RETURN replace(document, '\u0000', '\ufffd')::json #>> string_to_array(substr(path, 3), '.');
 EXCEPTION WHEN invalid_text_representation OR untranslatable_character THEN

@@ -3,9 +3,9 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 
+use postgres::Client;
 use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::types::ToSql;
-use postgres::{Client, SimpleQueryMessage};
 
 use super::{placeholders, values};
 use crate::db::error::DbError;
@@ -24,9 +24,16 @@ pub struct Session {
     prepared: RefCell<HashMap<String, postgres::Statement>>,
 }
 
-/// Number of a transaction, by which can be found out later whether it took place.
+/// Mark of a transaction: of a writer, by a number that it gives to no other.
+///
+/// A number of PostgreSQL's own will not do: after a crash it gives those again that had not reached its disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::db) struct TransactionId(String);
+pub(in crate::db) struct Mark {
+    /// The writer's id: of hexadecimal digits.
+    pub(in crate::db) writer: String,
+    /// The number.
+    pub(in crate::db) number: i64,
+}
 
 impl Session {
     pub(super) fn new(client: Client) -> Self {
@@ -85,25 +92,35 @@ impl Session {
     }
 
     /// Begins a transaction that writes. Only one writes at a time, whichever server it is of: others wait here.
-    pub(in crate::db) fn begin(&self) -> Result<TransactionId, DbError> {
-        let sql = format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER}); SELECT pg_current_xact_id()");
-        let answers = self.client()?.simple_query(&sql)?;
-        let id = answers.iter().rev().find_map(|answer| match answer {
-            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        });
-        id.map(TransactionId).ok_or_else(|| DbError::corrupt("pg_current_xact_id", "no answer"))
+    /// What is written says by itself which `writer`, an id of hexadecimal digits, it is of.
+    pub(in crate::db) fn begin(&self, writer: &str) -> Result<(), DbError> {
+        self.execute_batch(&format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({WRITER});
+             SELECT set_config('otaru.writer', '{writer}', TRUE)"
+        ))
     }
 
-    /// Returns whether a transaction took place whose COMMIT got no answer; waits while it is under way.
-    pub(in crate::db) fn took_place(&self, id: &TransactionId) -> Result<bool, DbError> {
-        let sql = format!("SELECT coalesce(pg_xact_status('{}'::xid8), '')", id.0);
-        loop {
-            match self.client()?.query_one(&sql, &[])?.try_get(0)? {
-                "in progress" => std::thread::sleep(std::time::Duration::from_millis(50)),
-                status => return Ok(status == "committed"),
-            }
-        }
+    /// Ends it, with a mark of its own by which can be found out whether it took place.
+    pub(in crate::db) fn commit(&self, mark: &Mark) -> Result<(), DbError> {
+        let Mark { writer, number } = mark;
+        self.execute_batch(&format!(
+            "INSERT INTO commits (writer, mark) VALUES ('{writer}', {number})
+             ON CONFLICT (writer) DO UPDATE SET mark = {number}, at = now(); COMMIT"
+        ))
+    }
+
+    /// Returns whether a transaction took place whose COMMIT got no answer. One that is under way still has the lock that this waits for.
+    pub(in crate::db) fn took_place(&self, mark: &Mark) -> Result<bool, DbError> {
+        self.begin(&mark.writer)?;
+        let mut found = false;
+        let sql = "SELECT 1 FROM commits WHERE writer = ? AND mark = ?";
+        let looked =
+            self.rows(sql, &[Value::Text(mark.writer.clone()), Value::Integer(mark.number)], &mut |_| {
+                found = true;
+                Flow::Enough
+            });
+        self.execute_batch("DELETE FROM commits WHERE at < now() - interval '7 days'; COMMIT")?;
+        looked.map(|()| found)
     }
 
     /// Returns whether the session is at its end.

@@ -18,6 +18,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time that the network may take for what was sent, and pause before it is asked whether the other side is there.
 const NETWORK: Duration = Duration::from_secs(10);
 
+/// Pause between two questions whether the other side is there.
+const PROBES: Duration = Duration::from_secs(2);
+
 /// Set in each session. A transaction that writes holds a lock that others wait for, so one whose server stands still is ended by
 /// PostgreSQL.
 const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '3s'; SET lock_timeout = '20s'";
@@ -82,6 +85,9 @@ impl PostgresSettings {
     /// # Errors
     /// When it is no URL of a database, or has a password in it.
     pub fn parse(url: &str, trust: Trust) -> Result<Self, SettingsError> {
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(SettingsError::Url("it does not begin with postgres://".into()));
+        }
         let mut config: Config = url.parse().map_err(|error: postgres::Error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             SettingsError::Url(cause.unwrap_or_else(|| error.to_string()))
@@ -99,7 +105,8 @@ impl PostgresSettings {
             }
         }
         let is_said = url.contains("sslmode=");
-        let local = config.get_hosts().iter().all(is_local);
+        let local = config.get_hosts().iter().all(is_local)
+            && config.get_hostaddrs().iter().all(|ip| ip.is_loopback());
         let tls = match config.get_ssl_mode() {
             SslMode::Disable => false,
             SslMode::Prefer if is_said && !local => return Err(SettingsError::SslMode),
@@ -114,7 +121,9 @@ impl PostgresSettings {
             .application_name("otaru")
             .connect_timeout(CONNECT)
             .tcp_user_timeout(NETWORK)
-            .keepalives_idle(NETWORK);
+            .keepalives_idle(NETWORK)
+            .keepalives_interval(PROBES)
+            .keepalives_retries(3);
         Ok(Self { config, trust, tls })
     }
 
@@ -150,9 +159,24 @@ impl PostgresSettings {
             }
             false => self.config.connect(NoTls),
         };
-        let session = Session::new(client?);
+        let session = Session::new(client.map_err(|error| self.told(&error))?);
         session.execute_batch(SETTINGS)?;
         Ok(session)
+    }
+}
+
+impl PostgresSettings {
+    /// Returns the error of a login, with where that was and what to do.
+    fn told(&self, error: &postgres::Error) -> DbError {
+        let why = super::error::described(error);
+        let remedy = match error.code().map(postgres::error::SqlState::code) {
+            Some("3D000") => "; createdb makes it",
+            Some("28P01" | "28000") => "; --database-password-file or PGPASSFILE has the password",
+            None if why.contains("password missing") => "; --database-password-file or PGPASSFILE has it",
+            _ => "",
+        };
+        let (host, port, ..) = self.login();
+        DbError::Unavailable(format!("{self} (port {port} of {host}): {why}{remedy}"))
     }
 }
 

@@ -162,6 +162,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let stopped = run_until_stopped(&mut server).await;
     if stopped.is_none() && !drain.is_zero() {
         server.leave();
+        log::info!("not ready any more; it ends in {} s, or with another Ctrl-C at once", drain.as_secs());
         tokio::select! {
             () = tokio::time::sleep(drain) => {}
             () = signals::stop_but_for_hangup() => {}
