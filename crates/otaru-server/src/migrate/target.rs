@@ -12,6 +12,16 @@ pub(super) const OF_SEVERAL_SERVERS: [&str; 3] = ["leases", "notices", "servers"
 /// Table with the number of the schema.
 const SCHEMA: &str = "otaru_schema";
 
+/// Tables of the database, without those of extensions, which many hosts put into each.
+const TABLES: &str =
+    "pg_class c WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
+    AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
+
+/// Columns of these tables.
+const COLUMNS: &str = "pg_attribute a JOIN pg_class c ON c.oid = attrelid
+    WHERE attnum > 0 AND NOT attisdropped AND relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
+    AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
+
 /// The transaction is that of a person, not of a server that others wait for: it may stand still while the file is read.
 const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10min'";
 
@@ -60,10 +70,9 @@ impl Target {
     }
 
     fn columns(&self) -> Result<BTreeMap<String, BTreeSet<String>>, DbError> {
-        let sql = "SELECT table_name::text, column_name::text FROM information_schema.columns
-                   WHERE table_schema = current_schema()";
+        let sql = format!("SELECT relname::text, attname::text FROM {COLUMNS}");
         let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        self.connection.prepare(sql).for_each((), |row| {
+        self.connection.prepare(&sql).for_each((), |row| {
             tables.entry(row.get(0)?).or_default().insert(row.get(1)?);
             Ok(())
         })?;
@@ -100,9 +109,8 @@ impl Target {
 
     /// Returns the columns that are numbered by the database, with their tables.
     fn numbered(&self) -> Result<Vec<(String, String)>, DbError> {
-        let sql = "SELECT table_name::text, column_name::text FROM information_schema.columns
-                   WHERE table_schema = current_schema() AND is_identity = 'YES'";
-        let rows = self.connection.prepare(sql);
+        let sql = format!("SELECT relname::text, attname::text FROM {COLUMNS} AND attidentity <> ''");
+        let rows = self.connection.prepare(&sql);
         rows.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     }
 
@@ -128,13 +136,11 @@ fn last_number(source: &Connection, table: &Table, column: &str) -> Result<Optio
     Ok(there.max(given).filter(|number| *number > 0))
 }
 
-/// Returns what is in a database, if anything is. Tables of extensions, which many hosts put into each database, do not count.
+/// Returns what is in a database, if anything is.
 fn contents(connection: &Connection) -> Result<Option<String>, DbError> {
-    let sql = "SELECT relname::text FROM pg_class c
-               WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
-                 AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
-               ORDER BY relname = 'otaru_schema' DESC, relname LIMIT 1";
-    let first: Option<String> = connection.query_row(sql, (), |row| row.get(0)).optional()?;
+    let sql =
+        format!("SELECT relname::text FROM {TABLES} ORDER BY relname = 'otaru_schema' DESC, relname LIMIT 1");
+    let first: Option<String> = connection.query_row(&sql, (), |row| row.get(0)).optional()?;
     Ok(match first.as_deref() {
         None => None,
         Some(SCHEMA) => Some(match db::is_present(connection) {

@@ -47,7 +47,10 @@ fn fleet(dir: &Path) -> PathBuf {
     let path = dir.join("data");
     let data = DataDir::open(&path).unwrap();
     drop(Db::open(&data.database()).unwrap());
-    Connection::open(data.database()).unwrap().execute_batch(ROWS).unwrap();
+    let connection = Connection::open(data.database()).unwrap();
+    connection.execute_batch(ROWS).unwrap();
+    // No connection that closes later has anything left to write.
+    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     path
 }
 
@@ -73,6 +76,8 @@ fn every_table_comes_over_with_every_column() {
     let Some(server) = Postgres::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (from, url) = (fleet(dir.path()), server.create("fleet"));
+    // As a host may leave a new database.
+    psql(&url, "CREATE TABLE birds (name text); ALTER EXTENSION plpgsql ADD TABLE birds").unwrap();
     let before = bytes_of(&from);
     let moved = quietly(&from, &url).unwrap();
     assert_eq!(bytes_of(&from), before, "the file is as it was");
@@ -81,7 +86,10 @@ fn every_table_comes_over_with_every_column() {
     assert!(empty.is_empty(), "{empty:?}");
     let several =
         psql(&url, "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'").unwrap();
-    assert_eq!(several, (moved.len() + OF_SEVERAL_SERVERS.len() + 1).to_string());
+    assert_eq!(
+        several,
+        (moved.len() + OF_SEVERAL_SERVERS.len() + ["otaru_schema", "birds"].len()).to_string()
+    );
     let says = |sql: &str| psql(&url, sql).unwrap();
     assert_eq!(
         says("SELECT id, reachable, encode(secret, 'hex'), had FROM devices WHERE id = 'a'"),
@@ -196,11 +204,7 @@ fn one_that_is_stopped_or_meets_a_fault_leaves_the_database_empty() {
     let connection = Connection::open(database_in(&from)).unwrap();
     connection.execute_batch("INSERT INTO meta (key, value) VALUES ('a' || char(0), '')").unwrap();
     assert!(matches!(quietly(&from, &url), Err(MigrateError::NulInKey { table, .. }) if table == "meta"));
-    connection
-        .execute_batch(
-            "DELETE FROM meta WHERE key < 'b' AND key > 'a'; UPDATE meta SET key = 'a' WHERE key = 'a'",
-        )
-        .unwrap();
+    connection.execute_batch("DELETE FROM meta WHERE hex(key) = '6100'").unwrap();
     // Something else arrives than was sent: SQLite takes any number for a boolean.
     connection.execute_batch("UPDATE devices SET reachable = 2 WHERE id = 'a'").unwrap();
     let differs = quietly(&from, &url);

@@ -26,7 +26,9 @@ fn a_server_over_the_moved_fleet_shows_what_it_showed_before() {
         let lists = [&["devices"][..], &["release", "list"], &["rollout", "show", "1"]];
         lists.map(|list| fleet.asks(list).iter().map(ToString::to_string).collect::<Vec<_>>())
     };
-    let names = |fleet: &Fleet| fleet.asks(&["token", "list"]).iter().map(|token| token["id"].clone()).collect::<Vec<_>>();
+    let names = |fleet: &Fleet| {
+        fleet.asks(&["token", "list"]).iter().map(|token| token["id"].clone()).collect::<Vec<_>>()
+    };
     let (before, tokens) = (shown(&fleet), names(&fleet));
     let data = fleet.data().display().to_string();
     let migrate = || otaru(&["migrate", "--from", &data, "--to", &url]);
@@ -53,7 +55,9 @@ fn a_server_over_the_moved_fleet_shows_what_it_showed_before() {
     tries(&["restore", &file, "--database", &url]).tells("pg_restore");
     tries(&["token", "create", "me", "--data", &data]).tells("name the database with --database");
     fleet.begin();
-    let made = run(otaru(&["token", "create", "me", "--role", "admin", "--json", "--database", &url])).with_code(0).out;
+    let made = run(otaru(&["token", "create", "me", "--role", "admin", "--json", "--database", &url]))
+        .with_code(0)
+        .out;
     let made: Value = serde_json::from_str(&made).unwrap();
     let mut command = fleet.user(&["token", "list"]);
     command.env("OTARU_TOKEN", made["text"].as_str().unwrap());
@@ -71,12 +75,13 @@ fn one_that_is_killed_in_the_middle_leaves_an_empty_database() {
     database(&fleet.data()).execute_batch(rows).unwrap();
     let data = fleet.data().display().to_string();
     let migrate = || otaru(&["migrate", "--json", "--from", &data, "--to", &url]);
-    let mut moving = Program::start(migrate());
+    let moving = Program::start(migrate());
     moving.says("\"event\":\"copied\"");
     moving.freeze();
     let said = moving.lines().join("\n");
     assert!(!said.contains("\"event\":\"migrate\""), "it was too fast to be killed in the middle: {said}");
-    let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'otaru' AND xact_start IS NOT NULL";
+    let busy =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'otaru' AND xact_start IS NOT NULL";
     assert_eq!(psql(&url, busy).unwrap(), "1", "its transaction is under way");
     drop(moving);
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
@@ -88,5 +93,8 @@ fn one_that_is_killed_in_the_middle_leaves_an_empty_database() {
     let events = run(migrate()).with_code(0).out;
     let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
     let audit = last["tables"].as_array().unwrap().iter().find(|table| table["table"] == "audit").unwrap();
-    assert!(audit["rows"].as_u64().unwrap() >= 300_000 && audit["sha256"].as_str().unwrap().len() == 64, "{audit}");
+    assert!(
+        audit["rows"].as_u64().unwrap() >= 300_000 && audit["sha256"].as_str().unwrap().len() == 64,
+        "{audit}"
+    );
 }
