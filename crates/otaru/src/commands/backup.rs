@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use otaru_server::backup::{BackupError, Contents, Logins, Restored, Scope, backup, restore};
+use otaru_server::db::PostgresSettings;
 use serde_json::json;
 
 use crate::output::{Outcome, Output};
 use crate::ui::bar::bar;
 use crate::ui::live::Live;
-use crate::{database, signals, ui};
+use crate::{signals, trust, ui};
 
 /// Back up a server's data, also while it runs
 #[derive(clap::Args)]
@@ -56,7 +57,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
 /// Says how a fleet in PostgreSQL is backed up and restored. Half of it would be done here, and look like all.
 fn in_postgres(url: &str) -> anyhow::Result<String> {
     // One with a password in it is not repeated.
-    database::settings(url, None, None).context("--database")?;
+    PostgresSettings::parse(url, trust::of_this_run()).context("--database")?;
     let url = ui::clean(url);
     Ok(format!(
         "a fleet in PostgreSQL is backed up and restored by PostgreSQL's own tools; nothing was done.
