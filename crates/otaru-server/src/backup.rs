@@ -17,7 +17,10 @@ use rusqlite::backup::StepResult;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::data_dir::{DataDir, DataDirError, artifacts_in, create_private, database_in, make_private};
+use crate::data_dir::{
+    DataDir, DataDirError, DatabaseAt, IN_POSTGRES, artifacts_in, create_private, database_at, database_in,
+    make_private,
+};
 
 /// Key in the table `meta` of the place of artifacts, where that is not the data folder.
 pub(crate) const ARTIFACTS_AT: &str = "artifacts_at";
@@ -40,6 +43,12 @@ pub enum BackupError {
     /// There is no server's data.
     #[error("{} holds no server's data; --data names the folder that `otaru serve` uses", .0.display())]
     NoData(PathBuf),
+    /// The fleet is not in the folder.
+    #[error(
+        "the server of {} {IN_POSTGRES}, and a backup of this folder would lack it; `otaru backup --database URL -o FILE` says how it is backed up",
+        .0.display()
+    )]
+    InPostgres(PathBuf),
     /// There is something where a backup is to be restored.
     #[error("{} holds a server's data already; a backup is restored to a folder without", .0.display())]
     NotEmpty(PathBuf),
@@ -142,9 +151,10 @@ pub fn backup(
     stop: &AtomicBool,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Contents, BackupError> {
-    let database = database_in(data);
-    if !database.is_file() {
-        return Err(BackupError::NoData(data.to_owned()));
+    match database_at(data) {
+        DatabaseAt::File => {}
+        DatabaseAt::Postgres => return Err(BackupError::InPostgres(data.to_owned())),
+        DatabaseAt::Nowhere => return Err(BackupError::NoData(data.to_owned())),
     }
     for _ in 1..TRIES {
         match attempt(data, out, scope, stop, &mut progress) {
@@ -441,6 +451,24 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("nowhere.tar") && !new.exists(), "{error}");
+    }
+
+    #[test]
+    fn a_folder_whose_fleet_is_in_postgresql_gives_no_backup_without_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, file) = (dir.path().join("data"), dir.path().join("b.tar"));
+        let folder = DataDir::open(&data).unwrap();
+        folder.make_private().unwrap();
+        let refused = || {
+            let made = backup(&data, &file, Scope::DatabaseOnly, &GO_ON, |_, _| {});
+            matches!(made, Err(BackupError::InPostgres(_))) && !file.exists()
+        };
+        assert!(refused(), "a file without a fleet");
+        drop(Db::open(&folder.database()).unwrap());
+        folder.note_server("id").unwrap();
+        assert!(refused(), "a file of the time before");
+        std::fs::remove_file(data.join("server-id")).unwrap();
+        backup(&data, &file, Scope::DatabaseOnly, &GO_ON, |_, _| {}).unwrap();
     }
 
     /// A backup of a server with a token, a revoked token and a fleet key.

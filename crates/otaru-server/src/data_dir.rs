@@ -98,6 +98,31 @@ impl DataDir {
     }
 }
 
+/// Words of errors about a folder whose server uses PostgreSQL.
+pub(crate) const IN_POSTGRES: &str =
+    "keeps its fleet in PostgreSQL (if it has gone back to the file, remove `server-id` there)";
+
+/// Place of the database of a data folder's server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DatabaseAt {
+    /// A file in the folder.
+    File,
+    /// PostgreSQL. A file may be there, too, of the time before.
+    Postgres,
+    /// No server has used the folder.
+    Nowhere,
+}
+
+/// Tells where the database of a folder's server is. A server makes the file of every folder; with PostgreSQL it stays empty.
+pub(crate) fn database_at(data: &Path) -> DatabaseAt {
+    let len = database_in(data).metadata().map_or(None, |file| file.is_file().then_some(file.len()));
+    match (len, data.join(SERVER).exists()) {
+        (_, true) | (Some(0), false) => DatabaseAt::Postgres,
+        (Some(_), false) => DatabaseAt::File,
+        (None, false) => DatabaseAt::Nowhere,
+    }
+}
+
 /// File with the id of the server, where several share a database.
 const SERVER: &str = "server-id";
 

@@ -9,7 +9,8 @@
 //! | [`reconcile`] | makes the fleet what the database says it shall be |
 //! | [`access`], [`devices`], [`releases`], [`rollouts`] | commands and queries per noun, and their rows |
 //! | [`app`], [`config`] | what its parts share, and how it is set up |
-//! | [`idempotency`], [`readiness`], [`metrics`], [`backup`] | requests that come twice; whether the next write will be done; figures; backups |
+//! | [`idempotency`], [`readiness`], [`metrics`] | requests that come twice; whether the next write will be done; figures |
+//! | [`backup`], [`migrate`] | backups; the move of a fleet into PostgreSQL |
 //! | [`mqtt`], [`http`] | the broker, and a client of it; the listener for HTTP |
 //! | [`db`], [`artifacts`], [`data_dir`] | the database, files by their content, the folder it keeps everything in |
 //! | [`tls`] | certificates, their reload, handshakes |
@@ -43,6 +44,7 @@ pub mod home_assistant;
 pub mod http;
 pub mod idempotency;
 pub mod metrics;
+pub mod migrate;
 pub mod mqtt;
 pub mod page;
 pub mod problem;

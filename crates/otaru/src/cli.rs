@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
     backup, broker, cancel, delta, demo, device_cert, devices, files, healthy, image, inspect, keygen, login,
-    push, release, resign, rollout, serve, servers, shell, sim, token, verify, watch,
+    migrate, push, release, resign, rollout, serve, servers, shell, sim, token, verify, watch,
 };
 use crate::output::{Outcome, Output};
 use crate::trust::TrustArgs;
@@ -71,6 +71,7 @@ enum Command {
     Healthy(healthy::Args),
     Backup(backup::Args),
     Restore(backup::RestoreArgs),
+    Migrate(migrate::Args),
     #[command(subcommand, alias = "tokens")]
     Token(token::Command),
     Servers(servers::Args),
@@ -152,6 +153,7 @@ async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
         Command::Healthy(args) => healthy::run(args, output).await,
         Command::Backup(args) => backup::run(args, output).await,
         Command::Restore(args) => backup::run_restore(args, output).await,
+        Command::Migrate(args) => migrate::run(args, output).await,
         Command::Servers(args) => servers::run(args, output).await,
         Command::Login(args) => login::run(args, output).await,
         Command::Logout(_) => login::logout(output),

@@ -9,6 +9,7 @@
 mod cli;
 mod client;
 mod commands;
+mod database;
 mod firmware_file;
 mod fleet;
 mod hosting;

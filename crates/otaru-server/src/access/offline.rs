@@ -1,7 +1,7 @@
-//! Tokens made at the machine of a server that is stopped: the way back for whoever lost the last one.
+//! Tokens made in the database itself: the way back for whoever lost the last one.
 //!
-//! Whoever can write to the data folder can change everything in it, so this gives nobody more than they have. The folder's lock keeps it
-//! from a server that runs; the audit log says that a token was made so.
+//! Whoever can write to the data folder, or log in to PostgreSQL, can change everything there, so this gives nobody more than they have. A
+//! folder's lock keeps it from a server that runs; over PostgreSQL servers may run. The audit log says that a token was made so.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use serde_json::json;
 use super::audit;
 use super::tokens::{self, NewTokenError};
 use crate::clock::Clock;
-use crate::data_dir::{DataDir, DataDirError, database_in};
-use crate::db::{self, Connection, DbError};
+use crate::data_dir::{DataDir, DataDirError, DatabaseAt, IN_POSTGRES, database_at};
+use crate::db::{self, Connection, DbError, Location, PostgresSettings};
 use otaru_broker::client::Secret;
 
 /// Actor in the audit log.
@@ -25,6 +25,9 @@ pub enum OfflineError {
     /// There is no server's data.
     #[error("{} holds no server's data; --data names the folder that `otaru serve` uses", .0.display())]
     NoData(PathBuf),
+    /// The fleet is not in the folder.
+    #[error("the server of {} {IN_POSTGRES}: name the database with --database URL; its servers may run", .0.display())]
+    Elsewhere(PathBuf),
     /// A server runs.
     #[error(
         "the server that uses {} is running: log in and make the token without --data, or stop the server first",
@@ -50,7 +53,7 @@ pub struct Made {
     /// The token itself, to be shown once.
     pub text: Secret,
     connection: Connection,
-    _data: DataDir,
+    _data: Option<DataDir>,
 }
 
 /// Makes a token in the data folder of a server that is stopped.
@@ -59,14 +62,29 @@ pub struct Made {
 /// When there is no server's data, a server runs, or there can be no such token.
 pub fn create(data: &Path, new: NewToken) -> Result<Made, OfflineError> {
     // Opening a folder would make one.
-    if !database_in(data).is_file() {
-        return Err(OfflineError::NoData(data.to_owned()));
+    match database_at(data) {
+        DatabaseAt::File => {}
+        DatabaseAt::Postgres => return Err(OfflineError::Elsewhere(data.to_owned())),
+        DatabaseAt::Nowhere => return Err(OfflineError::NoData(data.to_owned())),
     }
     let data = DataDir::open(data).map_err(|error| match error {
         DataDirError::InUse(path) => OfflineError::Running(path),
         other => OfflineError::DataDir(other),
     })?;
-    let connection = db::open_as_it_is(&data.database()).map_err(OfflineError::Database)?;
+    let location = Location::File(data.database());
+    insert(&location, Some(data), new)
+}
+
+/// Makes a token in a database of PostgreSQL's, whether its servers run or not. Blocks.
+///
+/// # Errors
+/// When the database cannot be reached, has no fleet of this version, or there can be no such token.
+pub fn create_in(database: &PostgresSettings, new: NewToken) -> Result<Made, OfflineError> {
+    insert(&Location::Postgres(Box::new(database.clone())), None, new)
+}
+
+fn insert(location: &Location, data: Option<DataDir>, new: NewToken) -> Result<Made, OfflineError> {
+    let connection = db::open_as_it_is(location).map_err(OfflineError::Database)?;
     let now = Clock::system().now();
     let made = write(&connection, |tx| {
         let (token, text) = tokens::create(tx, new, ACTOR, now)?;
@@ -104,6 +122,7 @@ fn write<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data_dir::database_in;
     use crate::db::Db;
     use otaru_api::Role;
 
@@ -140,6 +159,38 @@ mod tests {
         assert!(entry.2.contains("\"offline\":true") && entry.2.contains("admin"), "{}", entry.2);
         let bad = NewToken { name: " ".into(), ..new() };
         assert!(matches!(create(&path, bad), Err(OfflineError::Refused(why)) if why.contains("1 to 100")));
+    }
+
+    #[test]
+    fn where_the_fleet_is_in_postgresql_the_folder_is_not_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        data.make_private().unwrap();
+        drop(data);
+        let refused = || matches!(create(dir.path(), new()), Err(OfflineError::Elsewhere(_)));
+        assert!(refused(), "a file without a fleet");
+        drop(Db::open(&database_in(dir.path())).unwrap());
+        assert!(!refused());
+        DataDir::open(dir.path()).unwrap().note_server("id").unwrap();
+        assert!(refused(), "a file of the time before");
+    }
+
+    #[test]
+    fn over_postgresql_one_is_made_while_servers_run() {
+        let Some(server) = otaru_testing::postgres::Postgres::start() else { return };
+        let url = server.create("fleet");
+        let settings = PostgresSettings::parse(&url, otaru_tls::Trust::default()).unwrap();
+        let empty = create_in(&settings, new()).unwrap_err().to_string();
+        assert!(empty.contains("schema 0"), "nothing is made in a database without a fleet: {empty}");
+        let _running = Db::open(Location::Postgres(Box::new(settings.clone()))).unwrap();
+        let made = create_in(&settings, new()).unwrap();
+        let live = || {
+            let sql = "SELECT count(*) FROM tokens WHERE revoked_at IS NULL";
+            otaru_testing::postgres::psql(&url, sql).unwrap()
+        };
+        assert_eq!(live(), "1");
+        made.take_back().unwrap();
+        assert_eq!(live(), "0");
     }
 
     #[test]

@@ -85,12 +85,28 @@ impl Connection {
         }
     }
 
-    /// Does work in a transaction of its own; all of it or, if it fails, nothing.
+    /// Copies rows into a table of PostgreSQL's: `feed` hands one after another to what it is given, in the order of `columns`.
+    pub(crate) fn copy_in(
+        &self,
+        table: &str,
+        columns: &str,
+        mut feed: impl FnMut(&mut dyn FnMut(&[Value]) -> Result<(), DbError>) -> Result<(), DbError>,
+    ) -> Result<u64, DbError> {
+        match &self.0 {
+            Engine::Sqlite(_) => Err(DbError::corrupt("a connection", "only PostgreSQL copies rows in")),
+            Engine::Postgres(session) => session.copy_in(table, columns, &mut feed),
+        }
+    }
+
+    /// Does work in a transaction of its own; all of it or, if it fails, nothing. In PostgreSQL no other writes meanwhile.
     pub(crate) fn transaction<T, E: From<DbError>>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.execute_batch("BEGIN")?;
+        match &self.0 {
+            Engine::Sqlite(_) => self.execute_batch("BEGIN")?,
+            Engine::Postgres(session) => session.begin("")?,
+        }
         match work(self) {
             Ok(done) => {
                 self.execute_batch("COMMIT")?;
@@ -171,6 +187,20 @@ impl Statement<'_> {
             Flow::More
         })?;
         Ok(all.into_iter())
+    }
+
+    /// Hands each row to `each`, one at a time, until that fails.
+    pub(crate) fn for_each(
+        &self,
+        params: impl Params,
+        mut each: impl FnMut(Row) -> Result<(), DbError>,
+    ) -> Result<(), DbError> {
+        let mut outcome = Ok(());
+        self.connection.rows(self.sql, &params.values(), &mut |row| {
+            outcome = each(row);
+            if outcome.is_ok() { Flow::More } else { Flow::Enough }
+        })?;
+        outcome
     }
 
     /// Returns whether there is any row.

@@ -91,14 +91,62 @@ impl Db {
     }
 }
 
-/// Opens a database that is there, of the present schema, without changing it.
+/// Opens a database that is there, of the present schema, as it is. Over PostgreSQL it blocks.
 ///
 /// # Errors
 /// When it cannot be opened, or belongs to another version.
-pub(crate) fn open_as_it_is(path: &Path) -> Result<Connection, DbError> {
-    let connection = sqlite::connect(path)?;
+pub(crate) fn open_as_it_is(location: &Location) -> Result<Connection, DbError> {
+    match location {
+        Location::File(path) => {
+            let connection = sqlite::connect(path)?;
+            sqlite::is_present(&connection)?;
+            Ok(connection.into())
+        }
+        Location::Postgres(settings) => {
+            let session = settings.connect()?;
+            postgres::is_present(&session)?;
+            Ok(session.into())
+        }
+    }
+}
+
+/// Opens a file of the present schema for reading: nothing changes in it.
+///
+/// # Errors
+/// When it cannot be opened, or belongs to another version.
+pub(crate) fn open_to_read(path: &Path) -> Result<Connection, DbError> {
+    let connection = sqlite::read_only(path)?;
     sqlite::is_present(&connection)?;
     Ok(connection.into())
+}
+
+/// Logs in to PostgreSQL, whatever is in that database. It blocks.
+///
+/// # Errors
+/// When it cannot be reached, or refuses.
+pub(crate) fn log_in(settings: &PostgresSettings) -> Result<Connection, DbError> {
+    Ok(settings.connect()?.into())
+}
+
+/// Keeps servers from making tables in a database of PostgreSQL's until the transaction that is open ends.
+///
+/// # Errors
+/// When another one does so for too long.
+pub(crate) fn lock_schema(connection: &Connection) -> Result<(), DbError> {
+    connection.postgres().map_or(Ok(()), postgres::lock_schema)
+}
+
+/// Makes the tables of the present schema in a database of PostgreSQL's, within the transaction that is open.
+///
+/// # Errors
+/// When there are tables of a newer version.
+pub(crate) fn make_tables(connection: &Connection) -> Result<(), DbError> {
+    connection.postgres().map_or(Ok(()), postgres::migrate_within)
+}
+
+/// Fails unless a database of PostgreSQL's is of the present schema.
+pub(crate) fn is_present(connection: &Connection) -> Result<(), DbError> {
+    connection.postgres().map_or(Ok(()), postgres::is_present)
 }
 
 #[cfg(test)]

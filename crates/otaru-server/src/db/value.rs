@@ -247,6 +247,11 @@ impl Row {
         &self.0
     }
 
+    /// Returns the values of its columns, to be kept.
+    pub(crate) fn into_values(self) -> Vec<Value> {
+        self.0
+    }
+
     /// Returns the column with this index, from 0.
     ///
     /// # Errors

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use otaru_server::backup::{BackupError, Contents, Logins, Restored, Scope, backup, restore};
+use otaru_server::db::PostgresSettings;
 use serde_json::json;
 
 use crate::output::{Outcome, Output};
-use crate::signals;
-use crate::ui;
 use crate::ui::bar::bar;
 use crate::ui::live::Live;
+use crate::{signals, trust, ui};
 
 /// Back up a server's data, also while it runs
 #[derive(clap::Args)]
@@ -22,6 +22,7 @@ Example:
 
 The file holds everything the server keeps: firmware, devices, rollouts, and the hashes of tokens
 and logins. The signing key is not in it; keep a copy of that elsewhere.
+A fleet in PostgreSQL is backed up by PostgreSQL's own tools: --database says how.
 Firmware in a bucket (`otaru serve --artifacts s3://…`) is in no backup: have the bucket keep
 versions, copy it by its own tools, and back up the rest with --database-only.")]
 pub(crate) struct Args {
@@ -34,18 +35,49 @@ pub(crate) struct Args {
     /// Back up the database alone; firmware that is in a bucket is copied by the bucket's own tools
     #[arg(long)]
     database_only: bool,
+    /// The fleet is in PostgreSQL: say how it is backed up, which is done by its own tools
+    #[arg(long, value_name = "URL", env = "OTARU_DATABASE")]
+    database: Option<String>,
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
+    if let Some(url) = &args.database {
+        bail!("{}", in_postgres(url)?);
+    }
     if args.output.exists() {
         bail!("{} is there already; choose another name", args.output.display());
     }
-    let Args { data, output: to, database_only } = args;
+    let Args { data, output: to, database_only, .. } = args;
     let (out, scope) = (to.clone(), scope(database_only));
     let contents = until_stopped(move |stop| backup(&data, &out, scope, stop, progress(output))).await?;
     tell("backup", &to, contents, output);
     Ok(Outcome::Good)
 }
+
+/// Says how a fleet in PostgreSQL is backed up and restored. Half of it would be done here, and look like all.
+fn in_postgres(url: &str) -> anyhow::Result<String> {
+    // One with a password in it is not repeated.
+    PostgresSettings::parse(url, trust::of_this_run()).context("--database")?;
+    let url = ui::clean(url);
+    Ok(format!(
+        "a fleet in PostgreSQL is backed up and restored by PostgreSQL's own tools; nothing was done.
+To back up, in this order (what the database names is in a copy of firmware that is made after it):
+  1. pg_dump --format=custom --file otaru.dump '{url}'
+  2. a copy of the firmware: of the folder `artifacts` (or --artifacts), or of the bucket (`aws s3 sync`), which best keeps versions
+  3. a copy of the signing key and of `tls` in the data folder, if devices trust what is there
+To restore, with all servers stopped:
+  1. the firmware to where it was
+  2. createdb --encoding UTF8 fleet && pg_restore --no-owner --single-transaction --dbname '{url}' otaru.dump
+  3. psql '{url}' -c \"{RESTORED}\"
+     nobody stays logged in to the dashboard, and rollouts go on with numbers above those that devices know
+  4. otaru serve --database '{url}'"
+    ))
+}
+
+/// Marks a database as restored, as `otaru restore` does with a file.
+const RESTORED: &str = "DELETE FROM sessions; INSERT INTO meta (key, value) \
+    VALUES ('restored_at', (extract(epoch FROM now()) * 1000)::bigint::text) \
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 
 fn scope(database_only: bool) -> Scope {
     if database_only { Scope::DatabaseOnly } else { Scope::Whole }
@@ -91,9 +123,15 @@ pub(crate) struct RestoreArgs {
     /// Restore a backup of the database alone; its firmware is in a bucket, or copied by other means
     #[arg(long)]
     database_only: bool,
+    /// The fleet is in PostgreSQL: say how it is restored, which is done by its own tools
+    #[arg(long, value_name = "URL", env = "OTARU_DATABASE")]
+    database: Option<String>,
 }
 
 pub(crate) async fn run_restore(args: RestoreArgs, output: Output) -> anyhow::Result<Outcome> {
+    if let Some(url) = &args.database {
+        bail!("{}", in_postgres(url)?);
+    }
     let logins = if args.end_logins { Logins::Ended } else { Logins::AsTheyWere };
     let RestoreArgs { file, data, database_only, .. } = args;
     let (to, scope) = (data.clone(), scope(database_only));

@@ -13,6 +13,7 @@ pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod login;
+pub(crate) mod migrate;
 pub(crate) mod push;
 pub(crate) mod release;
 pub(crate) mod resign;

@@ -1,16 +1,18 @@
 //! `otaru token`: who may use the server.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::ValueEnum;
 use otaru_api::{Answer, CreatedToken, NewToken, Page, Timestamp, Token};
 use otaru_server::access::offline;
+use otaru_server::db::PostgresSettings;
 use serde_json::{Value, json};
 
 use crate::client::args::ServerArgs;
 use crate::client::http::Client;
 use crate::client::secrets::find_good;
+use crate::database::DatabaseArgs;
 use crate::moment::{self, ago, ahead, parse_from_now, parse_moment, since};
 use crate::options::is_given;
 use crate::output::{Outcome, Output};
@@ -28,7 +30,9 @@ Examples:
   otaru token create 'fair' --until 2027-01-31T18:00+01:00
   otaru token create 'wall display' --role viewer
   otaru token create me --role admin --data /var/lib/otaru     the last one is lost: at the server's machine,
-                                                               while the server is stopped")]
+                                                               while the server is stopped
+  otaru token create me --role admin --database postgres://otaru@db.lan/fleet
+                                                               the same over PostgreSQL; servers may run")]
     Create {
         /// Purpose, for people
         name: String,
@@ -44,6 +48,8 @@ Examples:
         /// Create it in the folder of a stopped server on this machine: no token is needed for that
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
+        #[command(flatten)]
+        database: DatabaseArgs,
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -86,15 +92,19 @@ impl Role {
 
 pub(crate) async fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
     match command {
-        Command::Create { name, role, span, until, data, server } => {
+        Command::Create { name, role, span, until, data, database, server } => {
             let ends = until.or(span);
             if let Some(past) = ends.filter(|ends| *ends <= moment::now()) {
                 bail!("{} is past: a token that ends then is good for nothing", moment::local(past));
             }
             let new = NewToken { name, role: role.of_server(), expires_at: ends };
-            match data {
-                Some(data) => create_offline(&data, new, output)?,
-                None => create(&server.client()?, &new, output).await?,
+            // A database in the environment is for whoever asks no server.
+            match database.settings()?.filter(|_| data.is_some() || is_given("database")) {
+                Some(settings) => offline_in(Place::Postgres(settings), new, output).await?,
+                None => match data {
+                    Some(data) => offline_in(Place::Folder(data), new, output).await?,
+                    None => create(&server.client()?, &new, output).await?,
+                },
             }
         }
         Command::List { server } => list(&server, output).await?,
@@ -120,15 +130,31 @@ async fn create(client: &Client, new: &NewToken, output: Output) -> anyhow::Resu
     Ok(())
 }
 
-/// Makes one in the folder of a server that is stopped.
-fn create_offline(data: &Path, new: NewToken, output: Output) -> anyhow::Result<()> {
+/// Place of a fleet, if no server is asked.
+enum Place {
+    /// Folder of a server that is stopped.
+    Folder(PathBuf),
+    /// Database, whose servers may run.
+    Postgres(Box<PostgresSettings>),
+}
+
+/// Makes one in the database itself, on a thread that may wait for it.
+async fn offline_in(place: Place, new: NewToken, output: Output) -> anyhow::Result<()> {
+    tokio::task::spawn_blocking(move || create_offline(&place, new, output)).await?
+}
+
+fn create_offline(place: &Place, new: NewToken, output: Output) -> anyhow::Result<()> {
     for option in ["server", "token", "token_file"] {
         if is_given(option) {
             let option = option.replace('_', "-");
-            bail!("give --data or --{option}, not both: with --data no server is asked");
+            let place = if matches!(place, Place::Folder(_)) { "--data" } else { "--database" };
+            bail!("give {place} or --{option}, not both: with {place} no server is asked");
         }
     }
-    let made = offline::create(data, new)?;
+    let made = match place {
+        Place::Folder(data) => offline::create(data, new)?,
+        Place::Postgres(settings) => offline::create_in(settings, new)?,
+    };
     let shown = CreatedToken { token: made.token.clone(), text: made.text.expose().to_owned() };
     if let Err(error) = show(&shown, &serde_json::to_value(&shown)?, output) {
         made.take_back()?;

@@ -44,10 +44,19 @@ fn number(session: &Session, sql: &str) -> Result<Option<i64>, DbError> {
     found.transpose()
 }
 
+/// Fails unless the schema is the present one.
+pub(in crate::db) fn is_present(session: &Session) -> Result<(), DbError> {
+    match version(session)?.unwrap_or(0) {
+        version if version < present() => Err(DbError::Older(version)),
+        version if version > present() => Err(DbError::Newer(version)),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the steps that are missing, all or none.
 pub(in crate::db) fn run(session: &Session) -> Result<(), DbError> {
     session.begin("")?;
-    match steps(session) {
+    match within(session) {
         Ok(()) => session.execute_batch("COMMIT"),
         Err(error) => {
             // The first error is the one to tell.
@@ -57,7 +66,14 @@ pub(in crate::db) fn run(session: &Session) -> Result<(), DbError> {
     }
 }
 
-fn steps(session: &Session) -> Result<(), DbError> {
+/// Keeps others from writing, and so from running steps, until the transaction that is open ends.
+pub(in crate::db) fn lock(session: &Session) -> Result<(), DbError> {
+    session.lock()
+}
+
+/// Runs the steps that are missing, in the transaction that is open.
+pub(in crate::db) fn within(session: &Session) -> Result<(), DbError> {
+    lock(session)?;
     let encoding = text(
         session,
         "SELECT pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()",

@@ -14,6 +14,6 @@ mod session;
 mod settings;
 mod values;
 
-pub(super) use migrate::run as migrate;
+pub(super) use migrate::{is_present, lock as lock_schema, run as migrate, within as migrate_within};
 pub(super) use session::{Mark, Session};
 pub use settings::{PostgresSettings, SettingsError};

@@ -4,8 +4,9 @@ use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 
 use postgres::Client;
+use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::fallible_iterator::FallibleIterator as _;
-use postgres::types::ToSql;
+use postgres::types::{ToSql, Type};
 
 use super::{placeholders, values};
 use crate::db::error::DbError;
@@ -16,6 +17,10 @@ const PREPARED: usize = 256;
 
 /// Number of the advisory lock that a transaction holds which writes: "otaru" in ASCII.
 const WRITER: i64 = 0x006f_7461_7275;
+
+/// Hands rows to what it is given, one after another, until that fails.
+pub(in crate::db) type Feed<'f> =
+    &'f mut dyn FnMut(&mut dyn FnMut(&[Value]) -> Result<(), DbError>) -> Result<(), DbError>;
 
 /// A session of one thread.
 pub struct Session {
@@ -86,6 +91,20 @@ impl Session {
         Ok(())
     }
 
+    /// Copies rows into a table: `feed` hands one after another to what it is given. Returns how many there were.
+    pub(in crate::db) fn copy_in(&self, table: &str, columns: &str, feed: Feed<'_>) -> Result<u64, DbError> {
+        let mut client = self.client()?;
+        let shape = client.prepare(&format!("SELECT {columns} FROM {table}"))?;
+        let types: Vec<Type> = shape.columns().iter().map(|column| column.type_().clone()).collect();
+        let copy = client.copy_in(&format!("COPY {table} ({columns}) FROM STDIN BINARY"))?;
+        let mut copy = BinaryCopyInWriter::new(copy, &types);
+        feed(&mut |values| match values.len() == types.len() {
+            true => Ok(copy.write_raw(values)?),
+            false => Err(DbError::corrupt("a row", "it has other columns than the table")),
+        })?;
+        Ok(copy.finish()?)
+    }
+
     /// Runs statements without values.
     pub(in crate::db) fn execute_batch(&self, sql: &str) -> Result<(), DbError> {
         Ok(self.client()?.batch_execute(sql)?)
@@ -98,6 +117,11 @@ impl Session {
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({WRITER});
              SELECT set_config('otaru.writer', '{writer}', TRUE)"
         ))
+    }
+
+    /// Has the transaction that is open be the one that writes, until it ends.
+    pub(super) fn lock(&self) -> Result<(), DbError> {
+        self.execute_batch(&format!("SELECT pg_advisory_xact_lock({WRITER})"))
     }
 
     /// Ends it, with a mark of its own by which can be found out whether it took place.

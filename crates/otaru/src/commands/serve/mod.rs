@@ -4,7 +4,6 @@ mod acme;
 mod artifacts;
 mod broker_auth;
 mod credentials;
-mod database;
 mod listen;
 mod tls;
 
@@ -23,9 +22,9 @@ use tokio::signal::unix::SignalKind;
 
 use self::artifacts::ArtifactsArgs;
 use self::broker_auth::BrokerAuthArgs;
-use self::database::DatabaseArgs;
 use self::listen::Listen;
 use self::tls::TlsArgs;
+use crate::database::DatabaseArgs;
 use crate::logging::Format;
 use crate::options::is_given;
 use crate::output::{Outcome, Output};
@@ -45,7 +44,8 @@ Examples:
       --broker-auth-secret-file broker.txt            a broker that asks the server who may do what there
 
 The first start prints an admin token, once: log in with it in a browser, or with `otaru login`.
-If it is lost, stop the server and make another: `otaru token create NAME --role admin --data DIR`.
+If it is lost, stop the server and make another: `otaru token create NAME --role admin --data DIR`;
+over PostgreSQL the server may run: `otaru token create NAME --role admin --database URL`.
 People and scripts use tokens (`otaru token`), devices have logins of their own (`otaru devices add`)
 or register with a fleet key (`otaru devices key`); with --dev, devices from this machine and from
 private networks need none.
@@ -140,13 +140,14 @@ pub(crate) struct Args {
 /// Tells about the options once the server runs.
 struct Announced {
     dev: bool,
-    data: PathBuf,
+    /// Option that says to `otaru token` where the database is.
+    place: String,
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     logging::serve(args.log_format, output.verbose);
     options::raise_file_limit(1 << 20);
-    let announced = Announced { dev: args.dev, data: args.data.clone() };
+    let announced = Announced { dev: args.dev, place: args.place() };
     let drain = Duration::from_millis(args.drain.0);
     let mut server = Server::start(args.config()?).await?;
     if let Err(error) = announce(&server, &announced, output) {
@@ -197,6 +198,13 @@ async fn run_until_stopped(server: &mut Server) -> Option<String> {
 }
 
 impl Args {
+    fn place(&self) -> String {
+        match self.database.url() {
+            Some(url) => format!("--database {url}"),
+            None => format!("--data {}", self.data.display()),
+        }
+    }
+
     fn config(self) -> anyhow::Result<Config> {
         options::check_topic("--base", &self.base)?;
         if let Some(prefix) = &self.home_assistant {
@@ -329,8 +337,10 @@ fn announce(server: &Server, args: &Announced, output: Output) -> std::io::Resul
     match token {
         Some(token) => show_token(token, server.is_token_made_again(), base)?,
         None => {
-            ui::line("Log in with a token that you have. Is it lost? Stop the server and make another:");
-            ui::line(&format!("  otaru token create NAME --role admin --data {}", args.data.display()));
+            let first =
+                if args.place.starts_with("--database") { "Make" } else { "Stop the server and make" };
+            ui::line(&format!("Log in with a token that you have. Is it lost? {first} another:"));
+            ui::line(&format!("  otaru token create NAME --role admin {}", args.place));
         }
     }
     ui::line("Ctrl-C ends it.");

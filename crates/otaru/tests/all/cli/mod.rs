@@ -1,5 +1,6 @@
 //! The command line as its users meet it: the real binary, real sockets, real files.
 
+mod compose;
 mod delta;
 mod demo;
 mod errors;

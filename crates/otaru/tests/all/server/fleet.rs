@@ -57,6 +57,11 @@ impl Fleet {
         self.server = Some(server);
     }
 
+    /// Gives it more options at its next start.
+    pub(crate) fn more(&mut self, options: &[&str]) {
+        self.more.extend(options.iter().map(|option| (*option).to_owned()));
+    }
+
     /// The command that starts it.
     pub(crate) fn command(&self) -> Command {
         let address = |port: u16| format!("127.0.0.1:{port}");

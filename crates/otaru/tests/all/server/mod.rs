@@ -14,6 +14,7 @@ mod home_assistant;
 mod late_broker;
 mod logins;
 mod memory;
+mod migrate;
 mod over_brokers;
 pub(crate) mod proxies;
 mod story;

@@ -1,4 +1,4 @@
-//! Options of `otaru serve` that say where its database is.
+//! Options that say where the database of a fleet is, and its password.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use crate::{options, trust};
 
 /// Where the database is.
 #[derive(clap::Args)]
-pub(super) struct DatabaseArgs {
-    /// Use this PostgreSQL database instead of a file in --data: `postgres://USER@HOST[:PORT]/DATABASE`; on another machine over TLS
+pub(crate) struct DatabaseArgs {
+    /// The fleet is in this PostgreSQL database, not in a file in --data: `postgres://USER@HOST[:PORT]/DATABASE`; on another machine over TLS
     #[arg(long, value_name = "URL", env = "OTARU_DATABASE", help_heading = "Database")]
     database: Option<String>,
     /// A file whose first line is the password for --database; otherwise that of PGPASSFILE, or ~/.pgpass
@@ -25,19 +25,34 @@ pub(super) struct DatabaseArgs {
 
 impl DatabaseArgs {
     /// Returns where PostgreSQL is, if it is used.
-    pub(super) fn settings(&self) -> anyhow::Result<Option<Box<PostgresSettings>>> {
+    pub(crate) fn settings(&self) -> anyhow::Result<Option<Box<PostgresSettings>>> {
         let Some(url) = &self.database else { return Ok(None) };
-        let trust = trust::read(trust::of_this_run(), self.database_ca.as_deref(), None)?;
-        let settings = PostgresSettings::parse(url, trust).context("--database")?;
-        let password = match &self.database_password_file {
-            Some(file) => Some(options::first_line(file)?),
-            None => from_password_file(&settings)?,
-        };
-        Ok(Some(Box::new(match &password {
-            Some(password) => settings.with_password(password),
-            None => settings,
-        })))
+        let (password, ca) = (self.database_password_file.as_deref(), self.database_ca.as_deref());
+        settings(url, password, ca).context("--database").map(|settings| Some(Box::new(settings)))
     }
+
+    /// Returns the URL, if PostgreSQL is used.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+}
+
+/// Returns where PostgreSQL is, with the password of a file, or of the one that PostgreSQL's own programs have.
+pub(crate) fn settings(
+    url: &str,
+    password_file: Option<&Path>,
+    ca: Option<&Path>,
+) -> anyhow::Result<PostgresSettings> {
+    let trust = trust::read(trust::of_this_run(), ca, None)?;
+    let settings = PostgresSettings::parse(url, trust)?;
+    let password = match password_file {
+        Some(file) => Some(options::first_line(file)?),
+        None => from_password_file(&settings)?,
+    };
+    Ok(match &password {
+        Some(password) => settings.with_password(password),
+        None => settings,
+    })
 }
 
 /// Looks the password up in PGPASSFILE, or in ~/.pgpass, as PostgreSQL's own programs do (its documentation, "The Password File").
