@@ -16,13 +16,13 @@ pub struct ServerMember {
     pub broker: String,
     /// Version of the program.
     pub version: String,
-    /// When it started.
+    /// Time of its start.
     pub started_at: Timestamp,
-    /// When it was last heard, by the database's clock.
+    /// Time at which it was last heard, by the database's clock.
     pub seen_at: Timestamp,
     /// Number of the fleet's 256 shards whose devices are its own.
     pub shards: u16,
-    /// What it does for all: `rollouts`, `jobs`, `home assistant`.
+    /// Tasks that it does for all: `rollouts`, `jobs`, `home assistant`.
     pub tasks: Vec<String>,
     /// Whether it is the one that answers.
     pub answers: bool,

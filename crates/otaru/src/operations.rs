@@ -23,6 +23,7 @@ const COMMANDS: [(&str, &str); 37] = [
     ("POST /devices/{id}/unretire", "devices unretire"),
     ("GET /events", "watch"),
     ("GET /fleet", "watch"),
+    ("GET /servers", "servers"),
     ("GET /fleet-keys", "devices key list"),
     ("POST /fleet-keys", "devices key create"),
     ("DELETE /fleet-keys/{id}", "devices key revoke"),

@@ -236,7 +236,8 @@ mod tests {
         assert_eq!(bytes("4096"), Ok(4096));
         assert_eq!(bytes("512K"), Ok(512 << 10));
         assert_eq!(bytes("1MiB"), Ok(1 << 20));
-        assert!(bytes("").is_err() && bytes("K").is_err() && bytes("1G").is_err() && bytes("-1").is_err());
+        assert_eq!(bytes("1G"), Ok(1 << 30));
+        assert!(bytes("").is_err() && bytes("K").is_err() && bytes("1T").is_err() && bytes("-1").is_err());
         assert!(allowed_host("files.lan:80").is_ok() && allowed_host("http://files.lan").is_err());
         assert!(at_least_one("0").is_err() && at_least_one("7") == Ok(7));
         assert!(speed("0").is_err() && speed("NaN").is_err() && speed("2.5") == Ok(2.5));

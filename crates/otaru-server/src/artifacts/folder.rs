@@ -31,9 +31,17 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder, which is made if it is not there, and removes what an earlier process left unfinished. What is younger than a day may
-    /// be another server's, where several share the folder.
+    /// Opens a folder, which is made if it is not there, and removes what an earlier process left unfinished.
     pub(super) fn open(folder: &Path) -> Result<Self, ArtifactError> {
+        Self::open_and_clean(folder, Duration::ZERO)
+    }
+
+    /// The same of a folder that other servers use: what is younger than a day may be theirs.
+    pub(super) fn open_shared(folder: &Path) -> Result<Self, ArtifactError> {
+        Self::open_and_clean(folder, UNFINISHED)
+    }
+
+    fn open_and_clean(folder: &Path, oldest: Duration) -> Result<Self, ArtifactError> {
         let staging = folder.join(STAGING);
         std::fs::create_dir_all(&staging).map_err(ArtifactError::of_io)?;
         for entry in std::fs::read_dir(&staging).map_err(ArtifactError::of_io)? {
@@ -43,7 +51,7 @@ impl Folder {
                 .and_then(|metadata| metadata.modified())
                 .ok()
                 .and_then(|at| at.elapsed().ok());
-            if age.is_some_and(|age| age >= UNFINISHED) {
+            if oldest.is_zero() || age.is_some_and(|age| age >= oldest) {
                 std::fs::remove_file(entry.path()).map_err(ArtifactError::of_io)?;
             }
         }

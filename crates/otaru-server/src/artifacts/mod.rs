@@ -89,6 +89,14 @@ impl Artifacts {
         Ok(Self::behind(Store::Folder(Folder::open(folder)?), cache))
     }
 
+    /// Opens the store in a folder that several servers use: what is unfinished there may be another's for a day.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn open_shared(folder: &Path, cache: u64) -> Result<Self, ArtifactError> {
+        Ok(Self::behind(Store::Folder(Folder::open_shared(folder)?), cache))
+    }
+
     /// Opens the store in a bucket, with copies of its files in a folder, which is made if it is not there. The bucket is not asked for
     /// anything yet. Up to `cache` bytes of files are held in memory.
     ///

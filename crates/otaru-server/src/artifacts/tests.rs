@@ -67,6 +67,20 @@ async fn what_a_killed_process_left_is_removed() {
 }
 
 #[tokio::test]
+async fn what_another_server_has_begun_stays_for_a_day() {
+    let (folder, _) = open();
+    let begun = folder.path().join(STAGING).join("another's");
+    std::fs::write(&begun, b"half").unwrap();
+    let again = || Artifacts::open_shared(folder.path(), DEFAULT_CACHE).map(drop).unwrap();
+    again();
+    assert!(begun.exists());
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3_600);
+    std::fs::File::options().append(true).open(&begun).unwrap().set_modified(long_ago).unwrap();
+    again();
+    assert!(!begun.exists());
+}
+
+#[tokio::test]
 async fn a_removed_file_is_missing() {
     let (_folder, artifacts) = open();
     let digest = artifacts.put(Bytes::from_static(b"gone")).await.unwrap();
