@@ -10,7 +10,7 @@ use clap::CommandFactory as _;
 use crate::cli::Cli;
 
 /// Operations, and the command that asks for each.
-const COMMANDS: [(&str, &str); 37] = [
+const COMMANDS: [(&str, &str); 38] = [
     ("GET /devices", "devices"),
     ("POST /devices", "devices add"),
     ("POST /devices/tags", "devices tag"),
