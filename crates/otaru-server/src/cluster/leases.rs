@@ -3,8 +3,8 @@
 use super::shard::Shard;
 use crate::db::{Connection, DbError, Dialect, params};
 
-/// Time from a renewal to the end of a lease, in milliseconds: a server that is gone is replaced within it and one
-/// [round](super::member). It is longer than a transaction of another server can hold everybody up.
+/// Time from a renewal to the end of a lease, in milliseconds: a server that is gone is replaced within it and the second between two
+/// renewals. It is longer than PostgreSQL lets a transaction stand still; one that works for longer holds renewals up.
 pub const TERM: i64 = 8_000;
 
 /// Work that one server does for all.
