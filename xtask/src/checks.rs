@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::report::{Outcome, Report, Skip, skip_log};
-use crate::shell::{cargo, find, line, run};
+use crate::shell::{cargo, find, line, program, root, run};
 use crate::{chip, emulate, firmware, floors, fuzz, packages, schemathesis, tools, xtensa};
 
 /// Options of `test`.
@@ -172,10 +172,10 @@ fn postgres_tests() -> Result<Outcome> {
         let reason = "no PostgreSQL: apt-get install postgresql".to_owned();
         return Ok(Outcome::Skipped(Skip { reason, avoidable: true }));
     }
-    let mut command =
-        cargo(&["run", "--quiet", "--package", "otaru-testing", "--bin", "with-postgres", "--", "cargo"]);
-    // As the tests before it, so that nothing is built for it.
-    command.args(["nextest", "run", "--workspace", "--all-features", "-E", POSTGRES_TESTS]);
+    // As the tests before it, so that next to nothing is built for it.
+    run(&mut cargo(&["build", "--quiet", "--workspace", "--all-features", "--bin", "with-postgres"]))?;
+    let mut command = program(root().join("target/debug/with-postgres"));
+    command.args(["cargo", "nextest", "run", "--workspace", "--all-features", "-E", POSTGRES_TESTS]);
     tools::name_to_tests(&mut command);
     command.env("OTARU_SKIP_LOG", skip_log());
     passed(command)

@@ -41,7 +41,7 @@ pub struct App {
     pub clock: Clock,
     /// Time at which this began.
     pub started_at: Time,
-    /// What of the fleet is this server's.
+    /// Devices and tasks that are this server's.
     pub holdings: Holdings,
     /// Changes, for whoever listens.
     pub events: Events,
@@ -95,7 +95,7 @@ pub struct Parts {
     pub keys: Keys,
     /// The time.
     pub clock: Clock,
-    /// What of the fleet is this server's.
+    /// Devices and tasks that are this server's.
     pub holdings: Holdings,
     /// Beginning of URLs for devices and people, without a slash at the end.
     pub public_base: String,

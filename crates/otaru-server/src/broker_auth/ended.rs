@@ -31,7 +31,7 @@ impl EndConnections for OutsideBroker {
         count
     }
 
-    /// What that broker retains, others may have put there as well.
+    /// Retained messages stay: others may have put them at that broker as well.
     fn forget_retained(&self, _: &str) {}
 
     fn tokens(&self) -> BTreeSet<String> {

@@ -52,7 +52,7 @@ pub(super) struct Bucket {
 pub(super) struct Object {
     /// Bytes of it.
     pub(super) len: u64,
-    /// Its pieces.
+    /// Pieces of the file, in their order.
     pub(super) pieces: BoxStream<'static, object_store::Result<Bytes>>,
 }
 

@@ -85,7 +85,7 @@ pub struct S3Config {
     pub copies: u64,
     /// Whether whoever downloads is sent to the bucket by a signed link.
     pub redirect: bool,
-    /// How long the bucket is waited for.
+    /// Limits on waiting for the bucket.
     pub patience: Patience,
 }
 
@@ -107,7 +107,7 @@ impl S3Config {
     }
 }
 
-/// How long a bucket is waited for.
+/// Limits on waiting for a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// Longest time without a byte, either way.

@@ -1,4 +1,4 @@
-//! What is wrong with a bucket, in words that say what to do. What its service answered is never shown: such answers repeat what they were
+//! Failures of a bucket, in words that say what to do. Answers of its service are never shown: such answers repeat what they were
 //! asked with, tokens of sessions included.
 
 use std::error::Error as StdError;

@@ -228,7 +228,7 @@ CREATE INDEX idempotency_by_age ON idempotency (at);
 CREATE TABLE commits (
     writer TEXT COLLATE "C" PRIMARY KEY,
     mark   BIGINT NOT NULL,
-    at     TIMESTAMPTZ NOT NULL DEFAULT now()
+    at     BIGINT NOT NULL DEFAULT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)
 );
 
 CREATE INDEX devices_by_had ON devices (product, had);

@@ -129,7 +129,7 @@ impl Session {
         let Mark { writer, number } = mark;
         self.execute_batch(&format!(
             "INSERT INTO commits (writer, mark) VALUES ('{writer}', {number})
-             ON CONFLICT (writer) DO UPDATE SET mark = {number}, at = now(); COMMIT"
+             ON CONFLICT (writer) DO UPDATE SET mark = EXCLUDED.mark, at = EXCLUDED.at; COMMIT"
         ))
     }
 
@@ -143,7 +143,9 @@ impl Session {
                 found = true;
                 Flow::Enough
             });
-        self.execute_batch("DELETE FROM commits WHERE at < now() - interval '7 days'; COMMIT")?;
+        self.execute_batch(
+            "DELETE FROM commits WHERE at < extract(epoch FROM now()) * 1000 - 604800000; COMMIT",
+        )?;
         looked.map(|()| found)
     }
 

@@ -213,7 +213,8 @@ async fn off_this_machine_passwords_come_over_tls_only() {
 
     let mut config = bench.server.app().config.clone();
     (config.tls, config.http_limits) = (None, Limits::default());
-    config.data = folder.path().join("data");
+    // A server of its own, which shares nothing with the first.
+    (config.data, config.database) = (folder.path().join("data"), None);
     let error = Server::start(config.clone()).await.err().unwrap();
     assert!(
         matches!(error, StartError::BrokerAuthInClear(_)) && error.to_string().contains("--tls-dev"),

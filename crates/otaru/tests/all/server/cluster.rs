@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::common::otaru;
-use crate::server::fleet::{LONG, phase, standing};
+use crate::server::fleet::{LONG, firmware_in, phase, standing};
 
 const SERVERS: usize = 3;
 
@@ -111,11 +111,7 @@ impl Cluster {
 
     #[track_caller]
     fn firmware(&self, size: &str, version: &str, behaviour: &str) -> String {
-        let file = self.dir.path().join(format!("lamp-{version}.bin")).display().to_string();
-        let mut command = otaru(&["image", "make", "--chip", "esp32c3", "--project", "lamp", "--size", size]);
-        command.args(["--version", version, "--behaviour", behaviour, "-o", &file]);
-        run(command).with_code(0);
-        file
+        firmware_in(self.dir.path(), size, version, behaviour)
     }
 
     /// Starts virtual devices and waits until the servers know them.

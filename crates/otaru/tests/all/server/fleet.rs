@@ -138,11 +138,7 @@ impl Fleet {
     /// The same of this size.
     #[track_caller]
     pub(crate) fn firmware_of(&self, size: &str, version: &str, behaviour: &str) -> String {
-        let file = self.dir.path().join(format!("lamp-{version}.bin")).display().to_string();
-        let mut command = otaru(&["image", "make", "--chip", "esp32c3", "--project", "lamp", "--size", size]);
-        command.args(["--version", version, "--behaviour", behaviour, "-o", &file]);
-        run(command).with_code(0);
-        file
+        firmware_in(self.dir.path(), size, version, behaviour)
     }
 
     /// Virtual devices on this firmware, fast ones, known to the server.
@@ -182,6 +178,16 @@ impl Fleet {
     pub(crate) fn count(&self, sql: &str) -> i64 {
         database(&self.data()).query_row(sql, [], |row| row.get(0)).unwrap()
     }
+}
+
+/// Makes firmware in a folder, and gives back its path.
+#[track_caller]
+pub(crate) fn firmware_in(folder: &Path, size: &str, version: &str, behaviour: &str) -> String {
+    let file = folder.join(format!("lamp-{version}.bin")).display().to_string();
+    let mut command = otaru(&["image", "make", "--chip", "esp32c3", "--project", "lamp", "--size", size]);
+    command.args(["--version", version, "--behaviour", behaviour, "-o", &file]);
+    run(command).with_code(0);
+    file
 }
 
 /// The database of a data folder.

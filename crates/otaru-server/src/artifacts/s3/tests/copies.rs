@@ -1,4 +1,4 @@
-//! What is put, fetched and kept near at hand.
+//! Files that are put into a bucket, fetched from it, and kept as copies.
 
 use std::time::Duration;
 
