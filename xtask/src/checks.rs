@@ -131,7 +131,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     let install = options.install || (tools::is_debian_root() && !options.no_install && tools::may_install());
     if install {
         report.check("tools", || {
-            tools::install();
+            tools::install(("a compiler for Xtensa", xtensa::install));
             Ok(Outcome::Passed)
         });
     }

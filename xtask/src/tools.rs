@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 
@@ -77,17 +78,37 @@ pub(crate) fn is_debian_root() -> bool {
     is_debian() && output(program("id").arg("-u")).is_some_and(|id| id == "0")
 }
 
-/// Installs what is missing. What cannot be installed is told, and is missed by the check that needs it.
-pub(crate) fn install() {
-    for (what, install) in [
-        ("Debian packages", packages as fn() -> Result<()>),
-        ("Python tools", python),
-        ("Home Assistant", home_assistant),
-        ("moto", moto),
-        ("axe-core", axe),
-        ("cargo-deny", || cargo_tool("cargo-deny", CARGO_DENY, &["--locked"])),
-        ("cargo-fuzz", || cargo_tool("cargo-fuzz", CARGO_FUZZ, &["--locked"])),
-    ] {
+/// A thing to install, and how.
+pub(crate) type Step = (&'static str, fn() -> Result<()>);
+
+/// What waits for the network.
+const FETCHED: [Step; 5] = [
+    ("Debian packages", packages),
+    ("Python tools", python),
+    ("Home Assistant", home_assistant),
+    ("moto", moto),
+    ("axe-core", axe),
+];
+/// What waits for the processor.
+const COMPILED: [Step; 2] = [
+    ("cargo-deny", || cargo_tool("cargo-deny", CARGO_DENY, &["--locked"])),
+    ("cargo-fuzz", || cargo_tool("cargo-fuzz", CARGO_FUZZ, &["--locked"])),
+];
+
+/// Installs what is missing, and this that a check fetches for itself. What cannot be installed is told, and is missed by the check
+/// that needs it.
+pub(crate) fn install(more: Step) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            install_each(&FETCHED);
+            install_each(&[more]);
+        });
+        install_each(&COMPILED);
+    });
+}
+
+fn install_each(steps: &[Step]) {
+    for (what, install) in steps {
         if let Err(error) = install() {
             println!("cannot install {what}: {error:#}");
         }

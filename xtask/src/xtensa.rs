@@ -123,6 +123,14 @@ fn check_firmware(way: &Toolchain, chip: Chip) -> Result<()> {
     run(command.args(["--features", &chip.features()]))
 }
 
+/// Fetches a compiler where there is none.
+pub(crate) fn install() -> Result<()> {
+    if present_way().is_none() && tools::is_debian() {
+        debian::install()?;
+    }
+    Ok(())
+}
+
 /// Finds how to check, or why not.
 fn find_way(install: bool) -> Result<Toolchain, Skip> {
     if let Some(way) = present_way() {

@@ -45,6 +45,8 @@ pub enum BrokerError {
         broker: String,
         /// The user name that was given.
         username: Option<String>,
+        /// What the broker says of it.
+        why: Option<String>,
     },
     /// The broker speaks MQTT and does not want this connection.
     TurnedAway {
@@ -60,6 +62,11 @@ pub enum BrokerError {
         /// The broker's reason.
         reason: String,
     },
+}
+
+/// Adds what a broker said, if it said something.
+fn in_brackets(f: &mut fmt::Formatter<'_>, why: Option<&str>) -> fmt::Result {
+    why.map_or(Ok(()), |why| write!(f, " ({why})"))
 }
 
 /// Names the versions that a setting stands for.
@@ -110,11 +117,15 @@ impl fmt::Display for BrokerError {
                  or is this a TLS port?",
                 versions(*asked)
             ),
-            Self::Login { broker, username: None } => {
-                write!(f, "{broker} wants a login; give --username and --password (or OTARU_PASSWORD)")
+            Self::Login { broker, username: None, why } => {
+                write!(f, "{broker} wants a login")?;
+                in_brackets(f, why.as_deref())?;
+                write!(f, "; give --username and --password (or OTARU_PASSWORD)")
             }
-            Self::Login { broker, username: Some(name) } => {
-                write!(f, "{broker} refused the login of \"{name}\"; check user name and password")
+            Self::Login { broker, username: Some(name), why } => {
+                write!(f, "{broker} refused the login of \"{name}\"")?;
+                in_brackets(f, why.as_deref())?;
+                write!(f, "; check user name and password")
             }
             Self::TurnedAway { broker, reason } => {
                 write!(f, "{broker} turned the connection away ({reason}); its log says more")
@@ -153,6 +164,14 @@ mod tests {
                 "does it speak MQTT 3.1.1?",
             ),
             (BrokerError::NotMqtt(broker(), "x".into()), "check the port"),
+            (
+                BrokerError::Login { broker: broker(), username: None, why: Some("it is retired".into()) },
+                "wants a login (it is retired); give",
+            ),
+            (
+                BrokerError::Login { broker: broker(), username: Some("me".into()), why: None },
+                "refused the login of \"me\"; check",
+            ),
         ] {
             let text = error.to_string();
             assert!(text.starts_with("mqtt://h:1883 ") && text.contains(hint), "{text}");

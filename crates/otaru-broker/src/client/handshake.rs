@@ -73,7 +73,7 @@ async fn handshake(
 ) -> Result<Accepted, Failure> {
     let connect = packet::connect(version, client, keep_alive, url.login().as_ref()).map_err(|_| {
         // A client id of ours always fits; a name or password may be too long.
-        Failure::other(BrokerError::Login { broker: url.to_string(), username: url.username.clone() })
+        Failure::other(BrokerError::Login { broker: url.to_string(), username: url.username.clone(), why: None })
     })?;
     let mut stream = reach(url).await.map_err(Failure::other)?;
     let (body, early) = match answer(&mut stream, &connect).await {
@@ -101,8 +101,8 @@ async fn handshake(
             error: BrokerError::WrongVersion { broker, asked: url.version },
             outcome: Outcome::WrongVersion,
         }),
-        Ok(Connack::Login) => {
-            Err(Failure::other(BrokerError::Login { broker, username: url.username.clone() }))
+        Ok(Connack::Login(why)) => {
+            Err(Failure::other(BrokerError::Login { broker, username: url.username.clone(), why }))
         }
         Ok(Connack::Refused(reason)) => Err(Failure::other(BrokerError::TurnedAway { broker, reason })),
         Err(_) => Err(Failure::other(BrokerError::NotMqtt(broker, "its CONNACK makes no sense".into()))),

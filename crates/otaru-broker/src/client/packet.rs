@@ -135,8 +135,8 @@ pub(super) enum Connack {
     Accepted(Limits),
     /// It does not speak this version.
     WrongVersion,
-    /// The login is missing or wrong.
-    Login,
+    /// The login is missing or wrong; what the broker adds.
+    Login(Option<String>),
     /// Another refusal, in words.
     Refused(String),
 }
@@ -148,7 +148,9 @@ pub(super) fn connack(version: Version, body: &[u8]) -> Result<Connack, Fault> {
         (form, 0) if form == version => Connack::Accepted(answer.terms.into()),
         // It took the CONNECT for one of 3.1.1, whose session this cannot be.
         (Version::V311, 0 | 1) | (_, 0x84) => Connack::WrongVersion,
-        (Version::V311, 4 | 5) | (_, 0x86 | 0x87 | 0x8C) => Connack::Login,
+        (Version::V311, 4 | 5) | (_, 0x86 | 0x87 | 0x8C) => {
+            Connack::Login(answer.sentence.map(words::shown))
+        }
         (Version::V311, 2) => Connack::Refused("it does not want this client id".into()),
         (Version::V311, 3) => Connack::Refused("it is not available now".into()),
         // A session of 5, which nobody asked for.
@@ -209,16 +211,18 @@ mod tests {
     fn a_connack_is_read_by_its_length() {
         let accepted = || Connack::Accepted(no_limits());
         let refused = |why: &str| Connack::Refused(why.into());
+        let login = |why: Option<&str>| Connack::Login(why.map(str::to_owned));
         for (body, under_5, under_311) in [
             (&[0, 0][..], Connack::WrongVersion, accepted()),
             (&[0, 1], Connack::WrongVersion, Connack::WrongVersion),
             (&[0, 2], refused("it does not want this client id"), refused("it does not want this client id")),
             (&[0, 3], refused("it is not available now"), refused("it is not available now")),
-            (&[0, 4], Connack::Login, Connack::Login),
-            (&[0, 5], Connack::Login, Connack::Login),
+            (&[0, 4], login(None), login(None)),
+            (&[0, 5], login(None), login(None)),
             (&[0, 0x84, 0], Connack::WrongVersion, Connack::WrongVersion),
-            (&[0, 0x87, 0], Connack::Login, Connack::Login),
-            (&[0, 0x87], Connack::Login, Connack::Login),
+            (&[0, 0x87, 0], login(None), login(None)),
+            (&[0, 0x87], login(None), login(None)),
+            (&[0, 0x87, 5, 0x1F, 0, 2, b'n', b'o'], login(Some("no")), login(Some("no"))),
             (&[0, 0x88, 0], refused("server unavailable"), refused("server unavailable")),
             (&[0, 0x8B, 0], refused("server shutting down"), refused("server shutting down")),
             (&[0, 0x42, 0], refused("reason 0x42"), refused("reason 0x42")),

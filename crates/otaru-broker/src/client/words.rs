@@ -8,11 +8,13 @@ pub(super) fn reason(code: u8, sentence: Option<&str>) -> String {
     let name = name(code).map_or_else(|| format!("reason {code:#04x}"), str::to_owned);
     match sentence {
         None => name,
-        Some(sentence) => {
-            let shown = sentence.chars().filter(|char| !char.is_control()).take(LONGEST_SENTENCE);
-            format!("{name}: {}", shown.collect::<String>())
-        }
+        Some(sentence) => format!("{name}: {}", shown(sentence)),
     }
+}
+
+/// A broker's sentence as it may be shown: without control characters, and not without end.
+pub(super) fn shown(sentence: &str) -> String {
+    sentence.chars().filter(|char| !char.is_control()).take(LONGEST_SENTENCE).collect()
 }
 
 /// Returns the standard's name for a code of a refusal or an end (MQTT 5, section 2.4).
