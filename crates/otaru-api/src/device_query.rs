@@ -28,7 +28,7 @@ pub struct DeviceQuery {
     pub health: Option<String>,
     /// Whether it can be reached.
     pub reachable: Option<bool>,
-    /// CA that it trusts over TLS and no other, by the 16 digits that reports have.
+    /// CA that it trusts over TLS and no other: SHA-256 of its certificate, in hex, or the first 16 digits.
     pub only_trusts: Option<String>,
     /// Code of the last failure, such as `panic`.
     pub error: Option<String>,

@@ -109,9 +109,12 @@ pub struct TrustedCa {
 }
 
 impl TrustedCa {
-    /// Returns the name and the day of the end, or else the id.
+    /// Returns the id and, where they are known, the name before it and the day of the end.
     pub fn title(&self) -> String {
-        let name = self.name.as_deref().unwrap_or(&self.id);
+        let name = match &self.name {
+            Some(name) => &format!("{name}, {}", self.id),
+            None => &self.id,
+        };
         match self.ends_at {
             Some(ends) => format!("{name} (ends {})", ends.utc().format("%Y-%m-%d")),
             None => name.to_owned(),

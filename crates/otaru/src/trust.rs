@@ -7,8 +7,18 @@ use anyhow::Context as _;
 use otaru_tls::Trust;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
-/// The trust of this run.
-static TRUST: OnceLock<Trust> = OnceLock::new();
+/// What this run was told.
+static RUN: OnceLock<Run> = OnceLock::new();
+
+/// Whom a run trusts.
+#[derive(Default)]
+struct Run {
+    trust: Trust,
+    /// File of the CAs, if one was named.
+    ca: Option<PathBuf>,
+    /// Files of the certificate and the key to show.
+    identity: Option<(PathBuf, PathBuf)>,
+}
 
 /// Whom to trust over TLS.
 #[derive(clap::Args)]
@@ -56,14 +66,27 @@ impl TrustArgs {
     pub(crate) fn note(&self) -> anyhow::Result<()> {
         let identity = self.client_cert.as_deref().zip(self.client_key.as_deref());
         let trust = read(Trust::default(), self.ca.as_deref(), identity)?;
-        TRUST.get_or_init(|| trust);
+        RUN.get_or_init(|| Run {
+            trust,
+            ca: self.ca.clone(),
+            identity: self.client_cert.clone().zip(self.client_key.clone()),
+        });
         Ok(())
     }
 }
 
 /// The trust of this run.
 pub(crate) fn of_this_run() -> Trust {
-    TRUST.get().cloned().unwrap_or_default()
+    RUN.get().map(|run| run.trust.clone()).unwrap_or_default()
+}
+
+/// File of the CAs that this run was told to trust, from the root on, so that it can be kept.
+///
+/// # Errors
+/// Returns an error if the current folder is not known.
+pub(crate) fn ca_file() -> anyhow::Result<Option<PathBuf>> {
+    let ca = RUN.get().and_then(|run| run.ca.as_deref());
+    Ok(ca.map(std::path::absolute).transpose()?)
 }
 
 /// Reads the CAs of a file, if one is given, and certificate and key to show; what is not given is as in `usual`.
@@ -91,16 +114,24 @@ fn file(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read the file {}", path.display()))
 }
 
-/// TLS for requests to this URL. Of one that is not `https://` nothing is read.
+/// TLS for requests to this URL. Of one that is not `https://` nothing is read. `kept` is the file of CAs that was kept for it; what this run
+/// was told goes before.
 ///
 /// # Errors
-/// Returns an error if the system has no root certificates.
-pub(crate) fn for_requests(url: &str) -> anyhow::Result<TlsConfig> {
+/// Returns an error if the file cannot be used, or if the system has no root certificates.
+pub(crate) fn for_requests(url: &str, kept: Option<&Path>) -> anyhow::Result<TlsConfig> {
     let config = TlsConfig::builder();
     if !url.starts_with("https://") {
         return Ok(config.build());
     }
-    let trust = of_this_run();
+    let trust = match (RUN.get(), kept) {
+        (Some(Run { ca: None, identity, .. }), Some(ca)) => {
+            let identity = identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+            read(Trust::default(), Some(ca), identity)
+                .context("`otaru login` was told to trust it: log in again")?
+        }
+        _ => of_this_run(),
+    };
     let own = |der: &[u8]| Certificate::from_der(der).to_owned();
     let roots: Vec<_> = trust.roots()?.iter().map(|ca| own(ca)).collect();
     let identity = match trust.identity() {

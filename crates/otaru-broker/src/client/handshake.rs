@@ -73,7 +73,11 @@ async fn handshake(
 ) -> Result<Accepted, Failure> {
     let connect = packet::connect(version, client, keep_alive, url.login().as_ref()).map_err(|_| {
         // A client id of ours always fits; a name or password may be too long.
-        Failure::other(BrokerError::Login { broker: url.to_string(), username: url.username.clone(), why: None })
+        Failure::other(BrokerError::Login {
+            broker: url.to_string(),
+            username: url.username.clone(),
+            why: None,
+        })
     })?;
     let mut stream = reach(url).await.map_err(Failure::other)?;
     let (body, early) = match answer(&mut stream, &connect).await {

@@ -148,9 +148,7 @@ pub(super) fn connack(version: Version, body: &[u8]) -> Result<Connack, Fault> {
         (form, 0) if form == version => Connack::Accepted(answer.terms.into()),
         // It took the CONNECT for one of 3.1.1, whose session this cannot be.
         (Version::V311, 0 | 1) | (_, 0x84) => Connack::WrongVersion,
-        (Version::V311, 4 | 5) | (_, 0x86 | 0x87 | 0x8C) => {
-            Connack::Login(answer.sentence.map(words::shown))
-        }
+        (Version::V311, 4 | 5) | (_, 0x86 | 0x87 | 0x8C) => Connack::Login(answer.sentence.map(words::shown)),
         (Version::V311, 2) => Connack::Refused("it does not want this client id".into()),
         (Version::V311, 3) => Connack::Refused("it is not available now".into()),
         // A session of 5, which nobody asked for.

@@ -14,6 +14,11 @@ use crate::devices::bounds::{self, Entry, NoRoom};
 use crate::devices::history;
 use crate::tls::Facts;
 
+/// Sentence for a certificate of another device.
+pub(crate) const ANOTHERS: &str = "the certificate is another device's: the client id has to be its name";
+const ENDED: &str = "the certificate has ended";
+const REFUSED: &str = "the certificate was replaced, or is another device's, or the device is retired";
+
 /// Checks a certificate that a device with this id shows. A device that is new is registered: whoever signed the certificate vouches for
 /// it.
 ///
@@ -22,8 +27,11 @@ use crate::tls::Facts;
 pub async fn verify(app: &Shared, device: DeviceId, der: &[u8], from: IpAddr) -> Result<(), Refused> {
     let facts = Facts::read(der).map_err(|_| Refused::BadLogin)?;
     let now = app.clock.now();
-    if !facts.names(device.as_str()) || facts.has_ended(now) {
-        return Err(Refused::BadLogin);
+    if !facts.names(device.as_str()) {
+        return Err(Refused::Certificate(ANOTHERS));
+    }
+    if facts.has_ended(now) {
+        return Err(Refused::Certificate(ENDED));
     }
     app.certificate_ends.note(facts.ends, &device);
     admit(app, device, facts.serial, from).await
@@ -39,7 +47,7 @@ pub async fn admit(app: &Shared, device: DeviceId, serial: String, from: IpAddr)
     let (id, shown) = (device.clone(), serial.clone());
     match app.db.read(move |tx| serials::check(tx, &id, &shown)).await? {
         Standing::Good => return Ok(()),
-        Standing::Bad => return Err(Refused::BadLogin),
+        Standing::Bad => return Err(Refused::Certificate(REFUSED)),
         Standing::New => {}
     }
     let (id, most) = (device.clone(), app.config.device_limits.devices);
@@ -63,7 +71,7 @@ fn enter(
     // Between the look and the write something else may have happened.
     match serials::check(tx, device, serial)? {
         Standing::Good => return Ok(Ok(())),
-        Standing::Bad => return Ok(Err(Refused::BadLogin)),
+        Standing::Bad => return Ok(Err(Refused::Certificate(REFUSED))),
         Standing::New => {}
     }
     let entry = bounds::register(tx, device, most, now)?;

@@ -50,6 +50,8 @@ pub struct DeviceLogin {
 pub enum Refused {
     /// The password is not good for this device.
     BadLogin,
+    /// The certificate is not, in words for whoever shows it: it was signed by somebody who is trusted, so nothing is given away.
+    Certificate(&'static str),
     /// The password is good, and there is no room for one more device.
     NoRoom {
         /// Id of the fleet key that is the password, or serial number of the certificate.

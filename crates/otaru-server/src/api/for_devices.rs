@@ -124,7 +124,7 @@ async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Pr
             }
             Err(Refused::NoRoom { key, why }) => Err(found_no_room(app, &key, why, parts)),
             Err(Refused::Unknown(error)) => Err(error.into()),
-            Err(Refused::BadLogin) => {
+            Err(Refused::BadLogin | Refused::Certificate(_)) => {
                 app.failed_logins.count(peer(parts), app.clock.now())?;
                 Err(Problem::unauthorized())
             }

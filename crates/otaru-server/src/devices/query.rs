@@ -24,6 +24,7 @@ pub(crate) fn filter(query: DeviceQuery) -> Result<Filter, Problem> {
     let health = known("health", given(query.health), health::ALL)?;
     let error_code = known("error", given(query.error), codes())?;
     let standing = known("standing", given(query.standing), standings())?;
+    let only_trusts = given(query.only_trusts).map(|text| ca(&text)).transpose()?;
     let image = given(query.image).map(|text| digest(&text)).transpose()?.map(|digest| digest.0);
     Ok(Filter {
         text: given(query.q),
@@ -33,7 +34,7 @@ pub(crate) fn filter(query: DeviceQuery) -> Result<Filter, Problem> {
         state,
         health,
         reachable: query.reachable,
-        only_trusts: given(query.only_trusts),
+        only_trusts,
         error_code,
         rollout: query.rollout,
         standing,
@@ -46,6 +47,18 @@ pub(crate) fn filter(query: DeviceQuery) -> Result<Filter, Problem> {
 
 fn digest(text: &str) -> Result<Digest, Problem> {
     text.parse().map_err(|_| Problem::invalid("a digest is a SHA-256: 64 hexadecimal digits"))
+}
+
+/// Reads the id of a CA: 16 digits, or a whole fingerprint as programs print it, whose first 16 these are.
+fn ca(text: &str) -> Result<String, Problem> {
+    let digits: String = text.chars().filter(|c| *c != ':' && !c.is_whitespace()).collect();
+    match digits.get(..16).filter(|_| matches!(digits.len(), 16 | 64)) {
+        Some(id) if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(id.to_ascii_lowercase()),
+        _ => Err(Problem::invalid(
+            "`only_trusts` is the SHA-256 of a CA's certificate, 64 hexadecimal digits, or the first 16 of them, as `otaru devices show` \
+             names it",
+        )),
+    }
 }
 
 /// Returns the codes of all failures.

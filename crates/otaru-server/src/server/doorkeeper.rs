@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use otaru_format::topic::Topics;
 use otaru_rollout::DeviceId;
 
-use crate::access::certificates;
+use crate::access::certificates::{self, ANOTHERS};
 use crate::access::devices::{self, Refused};
 use crate::app::Shared;
 use crate::db::DbError;
@@ -34,6 +34,9 @@ impl Authenticator for Doorkeeper {
 fn refusal(refused: Refused, peer: IpAddr, client: &str) -> Refusal {
     match refused {
         Refused::BadLogin => Reason::BadUserNameOrPassword.into(),
+        Refused::Certificate(why) => {
+            Refusal { reason: Reason::BadUserNameOrPassword, text: Some(why.to_owned()) }
+        }
         // The login is good: nobody is to look for a mistake in it. 3.1.1 is told "unavailable", since it may be good later.
         Refused::NoRoom { why, .. } => {
             Refusal { reason: Reason::QuotaExceeded, text: Some(why.for_devices().to_owned()) }
@@ -53,7 +56,7 @@ impl Doorkeeper {
     async fn who(&self, request: ConnectRequest) -> Result<Visitor, Refused> {
         let app = &self.0;
         if let Channel::Tls { certificate: Some(certificate) } = &request.channel {
-            let device = self.device(&request.client).ok_or(Refused::BadLogin)?;
+            let device = self.device(&request.client).ok_or(Refused::Certificate(ANOTHERS))?;
             let from = request.peer.ip().to_canonical();
             certificates::verify(app, device.clone(), certificate, from).await?;
             let identity = Identity::Device(device.to_string());
@@ -76,7 +79,8 @@ impl Doorkeeper {
 
     async fn vouched(&self, certificate: VouchedCertificate) -> Result<Visitor, Refused> {
         let VouchedCertificate { client, common_name, serial, peer } = certificate;
-        let device = self.device(&client).filter(|_| client == common_name).ok_or(Refused::BadLogin)?;
+        let device = self.device(&client).filter(|_| client == common_name);
+        let device = device.ok_or(Refused::Certificate(ANOTHERS))?;
         certificates::admit(&self.0, device, serial, peer).await?;
         Ok(Visitor { identity: Identity::Device(client), is_registered: true, fleet_key: None })
     }

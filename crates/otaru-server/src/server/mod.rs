@@ -189,7 +189,7 @@ impl Server {
         tasks.spawn(jobs::run(app.clone(), app.stop.clone()));
         // Everything listens: nothing is left that could keep it from being shown.
         let first_token = first::make(&app).await?;
-        tracing::info!(http = %app.public_base, %mqtt, dev = app.config.dev, "started");
+        tracing::info!(http = %app.public_base, mqtt = %app.broker(), dev = app.config.dev, "started");
         let room = app.config.http_limits.connections;
         if room < LITTLE_ROOM {
             tracing::warn!(

@@ -60,6 +60,14 @@ async fn a_ca_that_ends_is_told_with_the_devices_that_trust_no_other() {
     let path = format!("/devices?only_trusts={}", ca.id);
     let only = bench.get(&path).await.is(200).json();
     assert_eq!((&only["total"], &only["items"][0]["id"]), (&json!(1), &json!("old")));
+    let whole = format!("{}{}", ca.id.to_uppercase(), "AB".repeat(24));
+    let with_colons = whole.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap());
+    let path = format!("/devices?only_trusts={}", with_colons.collect::<Vec<_>>().join(":"));
+    assert_eq!(bench.get(&path).await.is(200).json(), only, "a fingerprint as it is printed at the start");
+    for nonsense in [&ca.id[1..], &format!("{}0", ca.id), "zzzzzzzzzzzzzzzz", "Otaru"] {
+        let problem = bench.get(&format!("/devices?only_trusts={nonsense}")).await.is(422).json();
+        assert!(problem["detail"].as_str().unwrap().contains("otaru devices show"), "{problem}");
+    }
 
     assert_eq!(bench.get("/fleet").await.is(200).json()["ending_cas"], json!([]), "not for ten years");
     now.store(ca.ends.0 - 91 * DAY, Ordering::Relaxed);

@@ -33,6 +33,8 @@ impl ServerArgs {
             (None, Some(login)) => login.server.clone(),
             (None, None) => bail!("which server? `otaru login URL` remembers one, --server names one"),
         };
+        // Whoever the caller is, the server is the same.
+        let ca = kept.as_ref().filter(|login| login.server == url).and_then(|login| login.ca.clone());
         let token = match (&self.token, &self.token_file, kept) {
             (Some(_), Some(_), _) if options::is_given("token") => {
                 bail!("give --token or --token-file, not both")
@@ -53,6 +55,6 @@ impl ServerArgs {
         if let Some(warning) = in_clear::token(&url).filter(|_| !is_kept) {
             ui::warn(&warning);
         }
-        Client::new(Login { server: url, token })
+        Client::new(Login { server: url, token, ca })
     }
 }

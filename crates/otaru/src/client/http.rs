@@ -48,7 +48,7 @@ impl Client {
             .user_agent(concat!("otaru/", env!("CARGO_PKG_VERSION")))
             // A token must not follow a redirect to somebody else.
             .max_redirects(0)
-            .tls_config(trust::for_requests(&login.server)?)
+            .tls_config(trust::for_requests(&login.server, login.ca.as_deref())?)
             .build();
         Ok(Self { agent: config.into(), login: Arc::new(login) })
     }

@@ -13,6 +13,8 @@ pub(crate) struct Login {
     /// `http://host:port`, without a slash at the end.
     pub(crate) server: String,
     pub(crate) token: Secret,
+    /// File of the CAs to trust there; without one, whom this program trusts anyway.
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// A login as it stands in the file.
@@ -20,6 +22,8 @@ pub(crate) struct Login {
 struct StoredLogin {
     server: String,
     token: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<PathBuf>,
 }
 
 /// The file: `$XDG_CONFIG_HOME/otaru/login.json`, or in `~/.config`.
@@ -44,7 +48,7 @@ pub(crate) fn read() -> anyhow::Result<Option<Login>> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     match serde_json::from_str(&text) {
-        Ok(StoredLogin { server, token }) => Ok(Some(Login { server, token: Secret::new(token) })),
+        Ok(StoredLogin { server, token, ca }) => Ok(Some(Login { server, token: Secret::new(token), ca })),
         // The reason is not told: it could quote the token.
         Err(_) => bail!("{} is damaged; `otaru login URL` writes it anew", path.display()),
     }
@@ -62,6 +66,7 @@ pub(crate) fn keep(login: &Login) -> anyhow::Result<PathBuf> {
     let text = serde_json::to_string(&StoredLogin {
         server: login.server.clone(),
         token: login.token.expose().to_owned(),
+        ca: login.ca.clone(),
     })?;
     write(&path, text.as_bytes(), Access::Private, Existing::Replace)
         .with_context(|| format!("cannot write {}", path.display()))?;

@@ -5,6 +5,7 @@ use anyhow::{anyhow, bail};
 use crate::client::error::problem;
 use crate::client::http::no_tls;
 use crate::client::login;
+use crate::options::is_given;
 use crate::output::{Outcome, Output};
 use crate::{trust, ui};
 
@@ -17,19 +18,28 @@ Example:
 
 A server whose disk is full is alive and not ready: to restart it does not help.")]
 pub(crate) struct Args {
-    /// The server's address
-    #[arg(default_value = "http://127.0.0.1:8080", env = "OTARU_SERVER")]
-    url: String,
+    /// The server's address [default: that of --server, or http://127.0.0.1:8080]
+    url: Option<String>,
+    /// The same, as other commands take it
+    #[arg(long, value_name = "URL", env = "OTARU_SERVER")]
+    server: Option<String>,
     /// Check only that it responds
     #[arg(long)]
     alive: bool,
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
-    let server = login::normal(&args.url)?;
+    if args.url.is_some() && is_given("server") {
+        bail!("give the server's address once, with --server or without");
+    }
+    let url = args.url.or(args.server).unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
+    let server = login::normal(&url)?;
     let (path, is) = if args.alive { ("healthz", "alive") } else { ("readyz", "ready") };
     let url = format!("{server}/{path}");
-    let tls = trust::for_requests(&server)?;
+    // Whether a server is healthy does not depend on a login that is damaged.
+    let kept = login::read().ok().flatten().filter(|login| login.server == server);
+    let kept = kept.and_then(|login| login.ca);
+    let tls = trust::for_requests(&server, kept.as_deref())?;
     let asked = tokio::task::spawn_blocking(move || {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(std::time::Duration::from_secs(5)))

@@ -11,15 +11,16 @@ use serde_json::json;
 use crate::client::http::Client;
 use crate::client::login::{self, Login};
 use crate::output::{Outcome, Output};
-use crate::{in_clear, options, ui};
+use crate::{in_clear, options, trust, ui};
 
 const EXAMPLES: &str = "\
 Examples:
   otaru login http://ota.example.com:8080                    asks for the token
   otaru login http://ota.example.com:8080 --token-file FILE
   echo $TOKEN | otaru login http://ota.example.com:8080
+  otaru login https://ota.local:8443 --ca ca.pem             of a CA of one's own
 
-The token is kept in ~/.config/otaru/login.json, readable for you alone. An administrator makes
+Token and the path of --ca are kept in ~/.config/otaru/login.json, readable for you alone. An administrator makes
 tokens with `otaru token create`; the first one is printed when a server starts for the first time.
 Is the last one lost? At the server's machine, while it is stopped: `otaru token create NAME --role admin --data DIR`.";
 
@@ -44,14 +45,15 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         Some(path) => options::first_line(path)?,
         None => ask(&server)?,
     };
-    let login = Login { server: server.clone(), token };
+    let login = Login { server: server.clone(), token, ca: trust::ca_file()? };
     let me: Me = Client::new(login.clone())?.get("/me").await?;
     let path = login::keep(&login)?;
     let (name, role) = (&me.name, ui::clean(me.role.as_str()));
     if output.json {
         ui::event(json!({"event": "login", "server": server, "name": name, "role": role}));
     } else {
-        ui::line(&format!("{server}: \"{}\", {role}. Kept in {}.", ui::clean(name), path.display()));
+        let ca = login.ca.map(|ca| format!(", with the CAs of {}", ca.display())).unwrap_or_default();
+        ui::line(&format!("{server}: \"{}\", {role}. Kept in {}{ca}.", ui::clean(name), path.display()));
     }
     Ok(Outcome::Good)
 }

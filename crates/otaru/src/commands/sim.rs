@@ -28,6 +28,8 @@ Examples:
   otaru sim --devices 3 --dir boards --firmware lamp-1.0.0.bin
   otaru sim --devices 200 --firmware lamp-1.0.0.bin --speed 10
   otaru sim --dir boards --key release.pub.pem      signed releases only
+  otaru sim --name lamp-7 --firmware lamp-1.0.0.bin --broker mqtts://ota.example.com:8883 \
+    --ca ca.pem --client-cert lamp-7.pem --client-key lamp-7.key.pem
 
 Each device runs the agent that runs on the chip, over a flash that takes its time and wears. With
 --dir it is kept in DIR/<name>.bin: start again and the device goes on where it was. The dump is what
@@ -96,11 +98,33 @@ pub(crate) struct Args {
     /// Prefix of their names; a number follows
     #[arg(long, value_name = "TEXT", default_value = "sim-")]
     name_prefix: String,
+    /// Name of the one device, as a certificate or a password of its own wants it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["name_prefix", "devices"])]
+    name: Option<String>,
+}
+
+impl Args {
+    /// Names of the devices.
+    fn names(&self) -> Vec<String> {
+        match &self.name {
+            Some(name) => vec![name.clone()],
+            None => (1..=self.devices).map(|number| format!("{}{number:04}", self.name_prefix)).collect(),
+        }
+    }
+
+    /// Whether a device that reports is one of these.
+    fn is_ours(&self, device: &str) -> bool {
+        match &self.name {
+            Some(name) => device == name,
+            None => device.starts_with(&self.name_prefix),
+        }
+    }
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     let broker = args.broker.url()?;
-    check_prefix(&args.name_prefix)?;
+    check_name("--name-prefix", &args.name_prefix)?;
+    args.name.iter().try_for_each(|name| check_name("--name", name))?;
     let firmware = args.firmware.as_deref().map(Firmware::read).transpose()?;
     check_chip(firmware.as_ref(), args.chip)?;
     let facts = ChipFacts {
@@ -171,7 +195,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             board.live(&bench, |event| tell(&board.name, &event, output)).await;
         });
     }
-    let watched = watch(observer, &args.broker.base, &args.name_prefix, output);
+    let watched = watch(observer, &args, output);
     local
         .run_until(async {
             tokio::select! {
@@ -182,10 +206,10 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         .await
 }
 
-fn check_prefix(prefix: &str) -> anyhow::Result<()> {
+fn check_name(option: &str, name: &str) -> anyhow::Result<()> {
     let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if prefix.len() > 40 || !prefix.chars().all(good) {
-        bail!("--name-prefix has at most 40 letters, digits, '-', '_' and '.'");
+    if name.len() > 40 || !name.chars().all(good) || option == "--name" && name.is_empty() {
+        bail!("{option} has at most 40 letters, digits, '-', '_' and '.'");
     }
     Ok(())
 }
@@ -231,6 +255,9 @@ struct Left {
 
 impl Left {
     fn of(dir: &Path, args: &Args) -> Self {
+        if let Some(name) = &args.name {
+            return Self { started: dump_path(dir, name).exists().into(), others: 0 };
+        }
         let names = std::fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
             name.strip_prefix(&args.name_prefix)?.strip_suffix(".bin")?.parse::<u64>().ok()
@@ -275,7 +302,7 @@ fn boards(
     firmware: Option<&Firmware>,
     output: Output,
 ) -> anyhow::Result<Vec<Board>> {
-    let names = (1..=args.devices).map(|number| format!("{}{number:04}", args.name_prefix));
+    let names = args.names().into_iter();
     let Some(dir) = &args.dir else {
         let firmware = firmware.context("--firmware says what the devices run")?;
         let Some(chip) = args.chip.or(firmware.chip()) else { bail!("which chip are they? Give --chip") };
@@ -326,9 +353,9 @@ fn tell(name: &str, event: &Event, output: Output) {
 }
 
 /// Tells what our devices report. Ends only with an error.
-async fn watch(mqtt: Option<Mqtt>, base: &str, prefix: &str, output: Output) -> anyhow::Error {
+async fn watch(mqtt: Option<Mqtt>, args: &Args, output: Output) -> anyhow::Error {
     let Some(mut mqtt) = mqtt else { return std::future::pending().await };
-    let mut fleet = Fleet::new(base);
+    let mut fleet = Fleet::new(&args.broker.base);
     let mut teller = Teller::new(output);
     for filter in fleet.filters() {
         if let Err(error) = mqtt.subscribe(&filter).await {
@@ -342,7 +369,7 @@ async fn watch(mqtt: Option<Mqtt>, base: &str, prefix: &str, output: Output) -> 
             Incoming::Message(message) => {
                 let change = fleet.take(&message.topic, &message.payload);
                 if let Some(Change::Report(name) | Change::Unreadable(name, _)) = &change
-                    && name.starts_with(prefix)
+                    && args.is_ours(name)
                 {
                     change.iter().for_each(|change| teller.tell(&fleet, change));
                 }

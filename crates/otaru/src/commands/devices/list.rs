@@ -37,8 +37,9 @@ pub(super) struct List {
     /// List devices that failed with this code, such as `panic`
     #[arg(long, value_name = "CODE")]
     error: Option<String>,
-    /// List devices that trust this CA over TLS and no other, by the 16 digits that reports have
-    #[arg(long, value_name = "ID")]
+    /// List devices that trust this CA over TLS and no other, by the SHA-256 of its certificate or the 16 digits of it that `otaru devices
+    /// show` has
+    #[arg(long, value_name = "SHA256")]
     only_trusts: Option<String>,
     /// List devices with a deployment in this rollout
     #[arg(long, value_name = "ID")]

@@ -335,7 +335,7 @@ fn announce(server: &Server, args: &Announced, output: Output) -> std::io::Resul
         ui::line("--dev: devices from this machine and private networks need no login.");
     }
     match token {
-        Some(token) => show_token(token, server.is_token_made_again(), base)?,
+        Some(token) => show_token(token, server)?,
         None => {
             let first =
                 if args.place.starts_with("--database") { "Make" } else { "Stop the server and make" };
@@ -347,9 +347,12 @@ fn announce(server: &Server, args: &Announced, output: Output) -> std::io::Resul
     Ok(())
 }
 
-fn show_token(token: &str, again: bool, base: &str) -> std::io::Result<()> {
+fn show_token(token: &str, server: &Server) -> std::io::Result<()> {
+    let base = server.public_base();
+    let ca = server.authority_file().filter(|_| base.starts_with("https://"));
+    let ca = ca.map(|file| format!(" --ca {}", file.display())).unwrap_or_default();
     ui::line("");
-    if again {
+    if server.is_token_made_again() {
         ui::line(
             "The server was ended before it showed its first admin token. That one is revoked; this is another.",
         );
@@ -358,7 +361,7 @@ fn show_token(token: &str, again: bool, base: &str) -> std::io::Result<()> {
     ui::print(&format!("  {token}"))?;
     ui::line("");
     ui::line("Log in with it in a browser, or on this machine or another:");
-    ui::line(&format!("  otaru login {base}"));
+    ui::line(&format!("  otaru login {base}{ca}"));
     ui::line("  otaru release upload firmware.bin --rollout");
     ui::line("");
     Ok(())
