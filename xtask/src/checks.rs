@@ -30,7 +30,7 @@ pub(crate) struct Options {
     #[arg(long)]
     strict: bool,
     /// Seconds that each fuzzer runs
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     fuzz_seconds: u32,
 }
 
