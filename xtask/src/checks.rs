@@ -1,7 +1,9 @@
 //! `cargo xtask test`: everything that is checked, in the order a person wants to hear of it.
 
 use std::env;
+use std::num::NonZeroUsize;
 use std::process::Command;
+use std::thread;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -154,12 +156,18 @@ fn passed(mut command: Command) -> Result<Outcome> {
 
 fn tests() -> Result<Outcome> {
     let mut command = match find("cargo-nextest") {
-        Some(_) => cargo(&["nextest", "run", "--workspace", "--all-features"]),
+        Some(_) => cargo(&["nextest", "run", "--workspace", "--all-features", "--test-threads", &threads()]),
         None => cargo(&["test", "--workspace", "--all-features", "--lib", "--bins", "--tests"]),
     };
     tools::name_to_tests(&mut command);
     command.env("OTARU_SKIP_LOG", skip_log());
     passed(command)
+}
+
+/// Tests at once: more than there are cores, as half of their time they wait for each other's peers and for time itself.
+fn threads() -> String {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (cores + 2).to_string()
 }
 
 /// The server's tests over PostgreSQL, which `otaru-testing`'s program starts for them.
@@ -176,6 +184,7 @@ fn postgres_tests() -> Result<Outcome> {
     run(&mut cargo(&["build", "--quiet", "--workspace", "--all-features", "--bin", "with-postgres"]))?;
     let mut command = program(root().join("target/debug/with-postgres"));
     command.args(["cargo", "nextest", "run", "--workspace", "--all-features", "-E", POSTGRES_TESTS]);
+    command.args(["--test-threads", &threads()]);
     tools::name_to_tests(&mut command);
     command.env("OTARU_SKIP_LOG", skip_log());
     passed(command)

@@ -59,6 +59,11 @@ pub fn object(dialect: Dialect) -> &'static str {
     }
 }
 
+/// Reads such an object.
+pub fn of_object(text: &str) -> Result<Tags, DbError> {
+    serde_json::from_str(text).map_err(|error| DbError::corrupt("device_tags", error))
+}
+
 /// Gives a device these tags besides those it has; a name it has gets the new value.
 pub fn add(tx: &Connection, device: &DeviceId, tags: &BTreeMap<String, String>) -> Result<(), DbError> {
     let put = tx.prepare(

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::ingest;
 use crate::app::Shared;
 use crate::cluster::leases::{Leased, Task};
-use crate::db::{Connection, DbError, params};
+use crate::db::{Connection, DbError};
 use crate::problem::Problem;
 use crate::releases::again::{self, When};
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
@@ -260,15 +260,12 @@ async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), Db
         }
         let from = after.clone();
         let last = write(app, move |tx, now| {
-            let devices = fleet_after(tx, from.as_ref())?;
             let mut transaction = RolloutTransaction::open(tx, now);
-            for device in &devices {
-                transaction.admit(id, device)?;
-            }
-            if devices.is_empty() {
+            let last = transaction.admit_some(id, from.as_ref(), BATCH)?;
+            if last.is_none() {
                 let _ = transaction.control(id, Control::Scanned(number))?;
             }
-            Ok((devices.last().cloned(), transaction.finish()?))
+            Ok((last, transaction.finish()?))
         });
         if let Some(last) = last.await? {
             *after = Some(last);
@@ -278,15 +275,6 @@ async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), Db
             started = Some(Instant::now());
         }
     }
-}
-
-fn fleet_after(tx: &Connection, after: Option<&DeviceId>) -> Result<Vec<DeviceId>, DbError> {
-    let sql = "SELECT id FROM devices WHERE id > ? AND retired_at IS NULL ORDER BY id LIMIT ?";
-    let rows = tx.prepare(sql);
-    let ids = rows.query_map(params![after.map_or("", DeviceId::as_str), BATCH], |row| {
-        Ok(DeviceId::from(row.get::<String>(0)?.as_str()))
-    })?;
-    ids.collect::<Result<_, _>>()
 }
 
 /// Starts as many devices as may.

@@ -7,7 +7,7 @@ use otaru_format::digest::Digest;
 use otaru_rollout::{Deployment, DeviceId, OfferId, Outcome, RolloutId, Standing, Time};
 
 use super::rows::key;
-use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
+use crate::db::{Connection, DbError, OptionalExtension as _, Row, ToValue as _, Value, params};
 
 fn parse(state: &str) -> Result<Deployment, DbError> {
     serde_json::from_str(state).map_err(|error| DbError::corrupt("deployments.state", error))
@@ -66,30 +66,46 @@ impl Columns {
     }
 }
 
-/// Keeps a new deployment.
-pub fn insert(tx: &Connection, deployment: &Deployment, now: Time) -> Result<(), DbError> {
-    let columns = Columns::of(deployment)?;
-    tx.prepare(
-        "INSERT INTO deployments (rollout, device, state, standing, is_open, wave, starts, position, wake_at, not_before,
-                                  error_code, image, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
-    )
-    .execute(params![
-        key(deployment.rollout()),
-        deployment.device().as_str(),
-        columns.state,
-        columns.standing,
-        columns.is_open,
-        i64::try_from(deployment.wave()).unwrap_or(i64::MAX),
-        deployment.starts(),
-        deployment.position().number(),
-        columns.wake_at,
-        columns.not_before,
-        columns.error,
-        deployment.image().0,
-        now.0.cast_signed(),
-    ])?;
+/// Deployments in one statement: fourteen values each, of which SQLite takes 32,766.
+const AT_ONCE: usize = 50;
+
+/// Keeps new deployments.
+pub fn insert(tx: &Connection, deployments: &[Deployment], now: Time) -> Result<(), DbError> {
+    for some in deployments.chunks(AT_ONCE) {
+        let rows = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; some.len()].join(", ");
+        let sql = format!(
+            "INSERT INTO deployments (rollout, device, state, standing, is_open, wave, starts, position, wake_at, not_before,
+                                      error_code, image, created_at, updated_at) VALUES {rows}"
+        );
+        let mut values = Vec::new();
+        for deployment in some {
+            values.extend(row(deployment, now)?);
+        }
+        tx.execute(&sql, values)?;
+    }
     Ok(())
+}
+
+/// Returns the values of a new row.
+fn row(deployment: &Deployment, now: Time) -> Result<[Value; 14], DbError> {
+    let columns = Columns::of(deployment)?;
+    let now = now.0.cast_signed();
+    Ok([
+        key(deployment.rollout()).to_value(),
+        deployment.device().as_str().to_value(),
+        columns.state.to_value(),
+        columns.standing.to_value(),
+        columns.is_open.to_value(),
+        i64::try_from(deployment.wave()).unwrap_or(i64::MAX).to_value(),
+        deployment.starts().to_value(),
+        deployment.position().number().to_value(),
+        columns.wake_at.to_value(),
+        columns.not_before.to_value(),
+        columns.error.to_value(),
+        deployment.image().0.to_value(),
+        now.to_value(),
+        now.to_value(),
+    ])
 }
 
 /// Keeps a deployment that was read at this revision.

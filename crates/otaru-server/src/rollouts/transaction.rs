@@ -9,14 +9,14 @@ use otaru_format::digest::Digest;
 use otaru_format::status::{Code, Fault, Status, UpdateState};
 use otaru_rollout::{
     Control, ControlError, Deployment, DeploymentStep, Device, DeviceId, Effect, Event, Goal, Occupancy,
-    Outcome, Overlap, Report, Rollout, RolloutId, Standing, Time, admit,
+    Outcome, Overlap, Report, Rollout, RolloutId, Standing, Tags, Time, admit,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{deployments, rows};
 use crate::cluster::Shard;
-use crate::db::{Connection, DbError, OptionalExtension as _, params};
+use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
 use crate::devices::{rows as device_rows, tags};
 use crate::releases::rows as releases;
 
@@ -249,10 +249,44 @@ impl<'tx> RolloutTransaction<'tx> {
         let Ok((deployment, effects)) = admit(rollout, &facts.device(device, &tags), &others, before) else {
             return Ok(());
         };
-        deployments::insert(tx, &deployment, now)?;
+        deployments::insert(tx, std::slice::from_ref(&deployment), now)?;
         self.moved(&deployment);
         self.changes.work = true;
         self.follow(id, effects)
+    }
+
+    /// Does the same with devices of the fleet, so many after this one in the order of their ids. Returns the last of them.
+    ///
+    /// Nearly all are in no rollout yet: what is to be known of those is asked for at once, and they are written together.
+    pub fn admit_some(
+        &mut self,
+        id: RolloutId,
+        after: Option<&DeviceId>,
+        limit: u32,
+    ) -> Result<Option<DeviceId>, DbError> {
+        let candidates = Candidate::after(self.tx, id, after, limit)?;
+        let mut admitted = Vec::new();
+        for candidate in &candidates {
+            let Some(rollout) = self.rollout(id)? else { return Ok(None) };
+            match &candidate.facts {
+                Some((facts, tags)) if matches!(rollout.spec().goal, Goal::Image(_)) => {
+                    let device = facts.device(&candidate.id, tags);
+                    let Ok((deployment, effects)) = admit(rollout, &device, &[], None) else { continue };
+                    self.moved(&deployment);
+                    self.changes.work = true;
+                    if !effects.is_empty() {
+                        deployments::insert(self.tx, &std::mem::take(&mut admitted), self.now)?;
+                        deployments::insert(self.tx, &[deployment], self.now)?;
+                        self.follow(id, effects)?;
+                        continue;
+                    }
+                    admitted.push(deployment);
+                }
+                _ => self.admit(id, &candidate.id)?,
+            }
+        }
+        deployments::insert(self.tx, &admitted, self.now)?;
+        Ok(candidates.into_iter().last().map(|candidate| candidate.id))
     }
 
     /// Returns a device's deployments in rollouts, as far as they are not over.
@@ -359,6 +393,44 @@ fn keep_occupancy(
     if changed == 1 { Ok(()) } else { Err(DbError::Conflict) }
 }
 
+/// A device that a rollout may take in.
+struct Candidate {
+    id: DeviceId,
+    /// What is known of one that has reported, has no deployment in this rollout, and none in another that is not over.
+    facts: Option<(DeviceFacts, Tags)>,
+}
+
+impl Candidate {
+    /// Those after this one.
+    fn after(
+        tx: &Connection,
+        rollout: RolloutId,
+        after: Option<&DeviceId>,
+        limit: u32,
+    ) -> Result<Vec<Self>, DbError> {
+        let sql = format!(
+            "SELECT {}, id, {},
+               image IS NOT NULL
+               AND NOT EXISTS (SELECT 1 FROM deployments p WHERE p.rollout = ? AND p.device = d.id)
+               AND NOT EXISTS (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.is_open)
+             FROM devices d WHERE id > ? AND retired_at IS NULL ORDER BY id LIMIT ?",
+            DeviceFacts::COLUMNS,
+            tags::object(tx.dialect())
+        );
+        let rows = tx.prepare(&sql);
+        let after = after.map_or("", DeviceId::as_str);
+        let candidates = rows.query_map(params![rows::key(rollout), after, limit], |row| {
+            let is_new: bool = row.get(8)?;
+            let facts = match is_new {
+                true => Some((DeviceFacts::read(row)?, tags::of_object(&row.get::<String>(7)?)?)),
+                false => None,
+            };
+            Ok(Self { id: DeviceId::from(row.get::<String>(6)?.as_str()), facts })
+        })?;
+        candidates.collect()
+    }
+}
+
 /// Facts of a device that the engine wants to know.
 struct DeviceFacts {
     chip: String,
@@ -372,24 +444,29 @@ struct DeviceFacts {
 impl DeviceFacts {
     /// `None` for a device that has not reported, or is retired.
     fn of(tx: &Connection, device: &DeviceId) -> Result<Option<Self>, DbError> {
-        let sql = "SELECT chip, product, version, image, reachable,
-                     (SELECT p.rollout FROM deployments p WHERE p.rollout = d.brought_by AND p.device = d.id
-                        AND p.image = d.image)
-                   FROM devices d WHERE id = ? AND retired_at IS NULL AND image IS NOT NULL";
-        let found = tx.prepare(sql).query_row([device.as_str()], |row| {
-            Ok(Self {
-                chip: row.get(0)?,
-                product: row.get(1)?,
-                version: row.get(2)?,
-                image: Digest(row.get(3)?),
-                reachable: row.get(4)?,
-                brought_by: rollout_of(row.get(5)?),
-            })
-        });
-        found.optional()
+        let sql = format!(
+            "SELECT {} FROM devices d WHERE id = ? AND retired_at IS NULL AND image IS NOT NULL",
+            Self::COLUMNS
+        );
+        tx.prepare(&sql).query_row([device.as_str()], Self::read).optional()
     }
 
-    fn device<'a>(&'a self, id: &'a DeviceId, tags: &'a otaru_rollout::Tags) -> Device<'a> {
+    /// Columns of the table `d` that are [read](Self::read).
+    const COLUMNS: &str = "chip, product, version, image, reachable,
+        (SELECT p.rollout FROM deployments p WHERE p.rollout = d.brought_by AND p.device = d.id AND p.image = d.image)";
+
+    fn read(row: &Row) -> Result<Self, DbError> {
+        Ok(Self {
+            chip: row.get(0)?,
+            product: row.get(1)?,
+            version: row.get(2)?,
+            image: Digest(row.get(3)?),
+            reachable: row.get(4)?,
+            brought_by: rollout_of(row.get(5)?),
+        })
+    }
+
+    fn device<'a>(&'a self, id: &'a DeviceId, tags: &'a Tags) -> Device<'a> {
         Device {
             id,
             tags,

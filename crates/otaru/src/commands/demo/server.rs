@@ -75,7 +75,7 @@ impl DemoServer {
         let token = server.first_token().context("the demo's server made no token")?;
         server.token_was_shown().await?;
         let url = format!("http://{}", server.http());
-        let client = Client::new(Login { server: url, token: Secret::new(token) })?;
+        let client = Client::new(Login { server: url, token: Secret::new(token), ca: None })?;
         let broker = broker.unwrap_or_else(|| server.mqtt_url());
         let key = PublicKey::from_bytes(key.public().to_bytes());
         Ok(Self { server, client, broker, key })
