@@ -41,7 +41,7 @@ pub fn request(bytes: &[u8]) -> Request<'_> {
     }
 }
 
-/// Where a request's body begins, and how long it is; `None` while its head is not whole.
+/// Returns the place of a request's body and its length; `None` while its head is not whole.
 fn body(bytes: &[u8]) -> Option<(usize, usize)> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let length = core::str::from_utf8(bytes.get(..end)?).ok().and_then(|head| {

@@ -55,7 +55,7 @@ pub enum Field {
     Cas,
     /// The device's own certificate.
     Certificate,
-    /// Its key.
+    /// The key of that certificate.
     Key,
 }
 

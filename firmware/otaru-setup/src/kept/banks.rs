@@ -199,7 +199,7 @@ mod tests {
         settings
     }
 
-    /// What a person sets: four CAs and a pair, of so many bytes together.
+    /// Four CAs and a pair that a person sets, of so many bytes together.
     fn set(byte: u8, bytes: usize) -> Vec<u8> {
         let cas: Vec<_> = (0..4).map(|ca| der(bytes / 6 - 4, byte ^ ca)).collect();
         let (certificate, key) = (der(bytes / 6 - 4, byte ^ 5), der(bytes / 6 - 4 + bytes % 6, byte ^ 6));
@@ -293,8 +293,8 @@ mod tests {
         assert_eq!(found(&mut nor), Some(("new".to_owned(), old)));
     }
 
-    /// Where all is at its largest there is room for settings that are tried beside those that worked, wherever the last item stands. No
-    /// sector is erased out of turn.
+    /// Settings at their largest that are tried have room beside those that worked, wherever the last item stands, and no sector is
+    /// erased out of turn.
     #[test]
     fn the_largest_of_everything_fits_for_ever() {
         let (a, b, c) = (set(0x10, ROOM), set(0x20, ROOM), set(0x30, ROOM));
@@ -321,7 +321,7 @@ mod tests {
         }
         let erases = nor.erases - before;
         assert!(nor.whole_erases == 0, "everything was erased {} times", nor.whole_erases);
-        // Flash is good for 100,000 erases of each of the four sectors.
+        // Flash is good for 100,000 erases of each of the four sectors. An entry takes some three, and those that are tried before as many.
         assert!(erases <= 8 * ROUNDS, "{erases} erases in {ROUNDS} rounds");
         println!("{erases} erases in {ROUNDS} rounds");
     }
