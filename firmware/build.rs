@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
-use otaru_setup::file::{Contents, Preset, Tls, Updates};
+use otaru_setup::file::{Contents, Preset, TIME_SERVER, Tls, Updates};
 
 const CREDENTIALS: &str = "OTARU_CREDENTIALS";
 const VERSION: &str = "OTARU_VERSION";
@@ -46,12 +46,17 @@ fn put(name: &str, contents: impl AsRef<[u8]>) {
     }
 }
 
-/// The set-up page, which asks for TLS only where there is some.
+/// The set-up page, which asks for TLS, and for CAs, only where there is some.
 fn page() {
-    const BOX: &str = r#"<label><input name="tls" type="checkbox" style="width:auto"> over TLS, usually at port 8883</label>"#;
-    println!("cargo::rerun-if-changed=src/setup.html");
+    const BOX: &str = r#"<label><input name="tls" type="checkbox" style="width:auto"> over TLS, usually at port 8883</label>
+"#;
+    for file in ["src/setup.html", "src/setup/certificates.html"] {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let with_tls = |part: &str| if preset().is_some() { part.to_owned() } else { String::new() };
     let page = include_str!("src/setup.html")
-        .replace("{tls}\n", &if preset().is_some() { format!("{BOX}\n") } else { String::new() });
+        .replace("{tls}\n", &with_tls(BOX))
+        .replace("{certificates}\n", &with_tls(include_str!("src/setup/certificates.html")));
     put("setup.html", page);
 }
 
@@ -142,7 +147,12 @@ fn write(contents: &Contents) {
         .collect();
     put("trust.rs", format!("({allow_unsigned}, &[{keys}], &[{hosts}])"));
     put("credentials.bin", settings.as_ref().map(otaru_setup::record::encode).unwrap_or_default());
-    put("tls.rs", tls.as_ref().map_or_else(|| "(&[], None, None)".to_owned(), tls_of));
+    put("tls.rs", tls.as_ref().map_or_else(told_by_phone, tls_of));
+}
+
+/// TLS of a firmware that trusts nobody before CAs are set, as an expression: it asks for the time all the same.
+fn told_by_phone() -> String {
+    format!("(&[], None, {:?})", preset().map(|_| TIME_SERVER))
 }
 
 /// TLS, as an expression.

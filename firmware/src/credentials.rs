@@ -12,6 +12,8 @@ use otaru_setup::kept::SettingsStore;
 #[cfg(feature = "agent")]
 use otaru_setup::proof::Standing;
 use otaru_setup::proof::{self, Choice, KnownSettings};
+#[cfg(feature = "with-tls")]
+use otaru_setup::trust_store::{self, TrustStore};
 use otaru_setup::{Settings, record};
 
 /// Settings that `build.rs` read from `network_credentials.toml`; empty if it was told not to.
@@ -20,11 +22,6 @@ const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/credentials.bi
 #[cfg(feature = "agent")]
 pub(crate) const TRUST: (bool, &[otaru_device::PublicKey], &[otaru_device::AllowedHost<'static>]) =
     include!(concat!(env!("OUT_DIR"), "/trust.rs"));
-/// Whether there is TLS, and somebody to trust.
-#[cfg(feature = "with-tls")]
-pub(crate) const HAS_TLS: bool = crate::tls::is_built_in();
-#[cfg(not(feature = "with-tls"))]
-pub(crate) const HAS_TLS: bool = false;
 
 /// Chooses among the settings that are known.
 pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> Choice {
@@ -36,11 +33,69 @@ pub(crate) async fn load<F: NorFlash>(flash: &mut F, region: Option<Region>) -> 
 }
 
 /// Keeps settings, to be tried; says whether they are there.
+#[cfg(not(feature = "with-tls"))]
 pub(crate) async fn store<F: NorFlash>(flash: &mut F, region: Option<Region>, settings: &Settings) -> bool {
     match kept(flash, region) {
         Some(mut kept) => kept.enter(settings).await,
         None => false,
     }
+}
+
+/// Keeps settings with the CAs and the certificate that were set, to be tried; says whether they are there.
+#[cfg(feature = "with-tls")]
+pub(crate) async fn store<F: NorFlash>(
+    flash: &mut F,
+    region: Option<Region>,
+    (settings, trust): (&mut Settings, &TrustStore<'_>),
+    spare: &mut [u8],
+) -> bool {
+    match kept(flash, region) {
+        Some(mut kept) => kept.enter_with_trust(settings, trust, spare).await,
+        None => false,
+    }
+}
+
+/// Reads the CAs and the certificate that the set-up page shows and changes; none where none can be read.
+#[cfg(feature = "with-tls")]
+pub(crate) async fn shown<'b, F: NorFlash>(
+    flash: &mut F,
+    region: Option<Region>,
+    buffer: &'b mut [u8],
+) -> TrustStore<'b> {
+    let mut len = 0;
+    if let Some(mut kept) = kept(flash, region)
+        && let Some(settings) = kept.shown().await
+    {
+        len = kept.trust(&settings, buffer).await.map_or(0, |trust| trust.bytes().len());
+    }
+    TrustStore::read_or_empty(buffer, len)
+}
+
+/// Starts TLS with the CAs and the certificate that were set with these settings.
+#[cfg(feature = "with-tls")]
+pub(crate) async fn start_tls<F: NorFlash>(
+    flash: &mut F,
+    region: Option<Region>,
+    settings: &Settings,
+) -> &'static otaru_mbedtls::MbedTls {
+    let mut buffer = settings.trust.and_then(|_| buffer(trust_store::LEN)).unwrap_or_default();
+    let set = match kept(flash, region) {
+        Some(mut kept) if !buffer.is_empty() => kept.trust(settings, &mut buffer).await,
+        _ => None,
+    };
+    if settings.trust.is_some() && set.is_none() {
+        log::error!("tls: what was set cannot be read, or there is no memory for it");
+    }
+    crate::tls::start(set.as_ref())
+}
+
+/// Returns memory of the heap, if there is so much.
+#[cfg(feature = "with-tls")]
+pub(crate) fn buffer(len: usize) -> Option<alloc::vec::Vec<u8>> {
+    let mut buffer = alloc::vec::Vec::new();
+    buffer.try_reserve_exact(len).ok()?;
+    buffer.resize(len, 0);
+    Some(buffer)
 }
 
 /// Lets entered settings be tried from the start once more: the broker may only have been away.

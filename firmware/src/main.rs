@@ -170,7 +170,7 @@ fn run(
     let unused = memory::free_stack().unwrap_or(0);
     log::info!("{name}: {} bytes of heap left, {unused} of stack", esp_alloc::HEAP.free());
     #[cfg(feature = "with-tls")]
-    if let (true, Some(server)) = (credentials::HAS_TLS, tls::time_server()) {
+    if let (true, Some(server)) = (tls::is_built_in() || settings.trust.is_some(), tls::time_server()) {
         time::remember(&tls::CLOCK);
         start(spawner, time::run(stack, server, &tls::CLOCK));
     }
@@ -224,7 +224,7 @@ fn is_trial(_: &Boot) -> bool {
 fn prove(spawner: Spawner, settings: &'static Settings, standing: Option<Standing>, boot: &Boot) {
     let (Some(standing), Some(region), false) = (standing, boot.settings(), boot.is_trial()) else { return };
     // SAFETY: This second handle reads and writes the settings' part of flash only, which the agent leaves alone, and each
-    // operation is one call that is over before another task of this executor runs.
+    // operation is one call that is over before another task of this executor runs. TLS has read what was set before the first one.
     let flash = EspFlash::new(unsafe { esp_hal::peripherals::FLASH::steal() });
     start(spawner, credentials::watch(flash, region, settings, standing));
 }
@@ -288,7 +288,9 @@ async fn live(
         board.give_up(pause(&boot), format_args!("{error}")).await
     }
     #[cfg(feature = "with-tls")]
-    let tls = tls::start();
+    let mut flash = flash;
+    #[cfg(feature = "with-tls")]
+    let tls = credentials::start_tls(&mut flash, boot.settings(), settings).await;
     #[cfg(not(feature = "with-tls"))]
     let tls = &otaru_device::NoTls;
     if config.broker_tls && !otaru_device::Tls::is_ready(tls) {

@@ -4,6 +4,9 @@
 //! The access point is open, for a device has no way to show a password, and closes after ten minutes if the
 //! device knows a network already. While it is open, whoever is near can change the settings, but not read them.
 
+#[cfg(feature = "with-tls")]
+mod certificates;
+
 use core::net::Ipv4Addr;
 
 use embassy_futures::select::{Either4, select4};
@@ -49,6 +52,10 @@ const KEPT: (&str, &str) = (
     "The device restarts and tries them. If it does not reach the broker within ten minutes, it goes back to what worked \
      before, or opens this Wi-Fi again.",
 );
+
+/// Page that is shown where they are not.
+const NOT_KEPT: (&str, &str) =
+    ("Not kept:", "the partition table needs 32 KiB of otaru, or the flash is worn out.");
 
 /// Says over a restart that the button was held.
 #[ram(unstable(rtc_fast, persistent))]
@@ -169,7 +176,12 @@ async fn serve_names(stack: Stack<'_>) -> core::convert::Infallible {
 /// Shows the page until it has been filled in and kept.
 async fn serve_page(stack: Stack<'_>, flash: &mut EspFlash<'_>, region: Option<Region>) {
     let (mut rx, mut tx) = ([0; 1536], [0; 1536]);
+    #[cfg(not(feature = "with-tls"))]
     let mut request = [0; form::REQUEST];
+    #[cfg(feature = "with-tls")]
+    let Some((mut request, mut store)) = certificates::buffers() else { return };
+    #[cfg(feature = "with-tls")]
+    let mut said = certificates::Sentence::new();
     loop {
         let mut socket = TcpSocket::new(stack, &mut rx, &mut tx);
         socket.set_timeout(Some(PATIENCE));
@@ -180,17 +192,39 @@ async fn serve_page(stack: Stack<'_>, flash: &mut EspFlash<'_>, region: Option<R
         let mut done = false;
         let note = match answer {
             None => ("", ""),
-            Some(Ok(settings)) if settings.tls && !credentials::HAS_TLS => Invalid::NoTls.as_strs(),
+            #[cfg(not(feature = "with-tls"))]
+            Some(Ok(settings)) if settings.tls => Invalid::NoTls.as_strs(),
+            #[cfg(not(feature = "with-tls"))]
             Some(Ok(settings)) if credentials::store(flash, region, &settings).await => {
                 done = true;
                 KEPT
             }
-            Some(Ok(_)) => {
-                ("Not kept:", "the partition table needs 32 KiB of otaru, or the flash is worn out.")
+            #[cfg(not(feature = "with-tls"))]
+            Some(Ok(_)) => NOT_KEPT,
+            #[cfg(feature = "with-tls")]
+            Some(Ok(settings)) => {
+                match certificates::keep(settings, (&mut request, &mut store), flash, region).await {
+                    Ok(true) => {
+                        done = true;
+                        KEPT
+                    }
+                    Ok(false) => NOT_KEPT,
+                    Err(refused) => ("Not kept:", certificates::words(refused, &mut said)),
+                }
+            }
+            #[cfg(feature = "with-tls")]
+            Some(Err(Invalid::TooMuch)) => {
+                let _ = with_timeout(PATIENCE, certificates::pass_over(&mut socket, &mut request)).await;
+                certificates::TOO_MUCH
             }
             Some(Err(invalid)) => invalid.as_strs(),
         };
+        #[cfg(not(feature = "with-tls"))]
         let _ = with_timeout(PATIENCE, show(&mut socket, note)).await;
+        #[cfg(feature = "with-tls")]
+        let kept = certificates::list(flash, region, &mut store).await;
+        #[cfg(feature = "with-tls")]
+        let _ = with_timeout(PATIENCE, show(&mut socket, note, &kept)).await;
         if done {
             return;
         }
@@ -214,9 +248,19 @@ async fn asked(socket: &mut TcpSocket<'_>, buf: &mut [u8]) -> Option<Result<Sett
     }
 }
 
-async fn show(socket: &mut TcpSocket<'_>, note: (&str, &str)) -> Result<(), embassy_net::tcp::Error> {
+async fn show(
+    socket: &mut TcpSocket<'_>,
+    note: (&str, &str),
+    #[cfg(feature = "with-tls")] kept: &str,
+) -> Result<(), embassy_net::tcp::Error> {
     let (before, after) = PAGE.split_once("{note}").unwrap_or((PAGE, ""));
-    for part in [HEAD, before, note.0, " ", note.1, after] {
+    #[cfg(not(feature = "with-tls"))]
+    let parts = [HEAD, before, note.0, " ", note.1, after];
+    #[cfg(feature = "with-tls")]
+    let (between, after) = after.split_once("{kept}").unwrap_or((after, ""));
+    #[cfg(feature = "with-tls")]
+    let parts = [HEAD, before, note.0, " ", note.1, between, kept, after];
+    for part in parts {
         socket.write_all(part.as_bytes()).await?;
     }
     socket.flush().await?;

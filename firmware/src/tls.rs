@@ -1,10 +1,11 @@
-//! TLS of this firmware: whom it trusts is built in, like the keys of its updates.
+//! TLS of this firmware: it trusts CAs that are built in, and those that were set on the set-up page.
 
 use core::time::Duration;
 
 use embassy_time::Instant;
 use otaru_esp_hal::RadioRng;
-use otaru_mbedtls::{Identity, MbedTls, Trust, WallClock};
+use otaru_mbedtls::{Identity, MOST_CAS, MbedTls, Trust, TrustError, WallClock};
+use otaru_setup::trust_store::TrustStore;
 use static_cell::StaticCell;
 
 use crate::budget;
@@ -43,7 +44,7 @@ fn uptime() -> Duration {
     Duration::from_millis(Instant::now().as_millis())
 }
 
-/// Whether there is anybody to trust.
+/// Whether there is anybody to trust without CAs that were set.
 pub(crate) const fn is_built_in() -> bool {
     !BUILT_IN.0.is_empty()
 }
@@ -53,29 +54,49 @@ pub(crate) const fn time_server() -> Option<&'static str> {
     BUILT_IN.2
 }
 
-/// TLS of the agent, which trusts nobody if what is built in cannot be used. Called once, with the radio on.
-pub(crate) fn start() -> &'static MbedTls {
+/// TLS of the agent, which trusts nobody if what is built in cannot be used and nothing was set. Called once, with the radio on.
+pub(crate) fn start(set: Option<&TrustStore<'_>>) -> &'static MbedTls {
     static TLS: StaticCell<MbedTls> = StaticCell::new();
     static RANDOM: StaticCell<RadioRng> = StaticCell::new();
     if !otaru_mbedtls::CHECKS_DATES {
         log::warn!("tls: dates in certificates are not checked: this firmware has a prebuilt Mbed TLS");
     }
-    match MbedTls::new(trust(), &CLOCK, RANDOM.init(RadioRng::new())) {
+    match MbedTls::new(trust(set), &CLOCK, RANDOM.init(RadioRng::new())) {
         Ok(tls) => TLS.init(tls.with_reserve(NEEDS, || esp_alloc::HEAP.free())),
         Err(error) => panic!("{error}"),
     }
 }
 
-fn trust() -> Option<Trust> {
-    let (cas, identity, _) = BUILT_IN;
+/// CAs that were set come first, so that reports name them. Of what was set, what this firmware cannot use is left out: it may be new, and
+/// know less than the one before.
+fn trust(set: Option<&TrustStore<'_>>) -> Option<Trust> {
+    let (built_in, identity, _) = BUILT_IN;
+    let mut cas: heapless::Vec<&[u8], MOST_CAS> = heapless::Vec::new();
+    for ca in set.iter().flat_map(|set| set.cas()).filter(|ca| !built_in.contains(ca)) {
+        if usable(otaru_mbedtls::check(&[ca], None)) {
+            let _ = cas.push(ca);
+        }
+    }
+    let _ = cas.extend_from_slice(built_in);
+    let pair = |(certificate, key)| Identity { certificate, key };
+    let own = set.and_then(TrustStore::identity).map(pair);
+    let own = own.filter(|own| usable(otaru_mbedtls::check(&[], Some(*own))));
     if cas.is_empty() {
         return None;
     }
-    match Trust::new(cas, identity.map(|(certificate, key)| Identity { certificate, key })) {
+    match Trust::new(&cas, own.or(identity.map(pair))) {
         Ok(trust) => Some(trust),
         Err(error) => {
             log::error!("tls: {error}");
             None
         }
     }
+}
+
+/// Whether something that was set can be used; says so if not.
+fn usable(checked: Result<(), TrustError>) -> bool {
+    if let Err(error) = checked {
+        log::error!("tls: of what was set: {error}");
+    }
+    checked.is_ok()
 }

@@ -23,4 +23,4 @@ pub use clock::{CHECKS_DATES, WallClock};
 pub use records::LARGEST_RECORD;
 pub use session::Session;
 pub use tls::{MbedTls, SetupError};
-pub use trust::{Identity, MOST_CAS, Trust, TrustError};
+pub use trust::{Identity, MOST_CAS, Trust, TrustError, check};

@@ -10,8 +10,8 @@ use pem_rfc7468::LineEnding;
 
 use crate::reason::is_memory;
 
-/// Largest number of CAs: four of one's own, and six public roots beside them.
-pub const MOST_CAS: usize = 10;
+/// Largest number of CAs: four that a person has set, four of one's own that are built in, and six public roots beside them.
+pub const MOST_CAS: usize = 14;
 
 /// Certificate of a device and its key, as DER.
 #[derive(Clone, Copy)]
@@ -90,9 +90,7 @@ impl Trust {
         if cas.len() > MOST_CAS {
             return Err(TrustError::TooMany);
         }
-        for (index, ca) in cas.iter().enumerate() {
-            certificate(X509::DER(ca), TrustError::Ca(index + 1))?;
-        }
+        check_cas(cas)?;
         // One's own come first, and those are what a change of CAs is about.
         let names = CaIds::of(cas.iter().copied().take(CaIds::MOST));
         let cas = chain(cas)?;
@@ -113,6 +111,23 @@ impl Trust {
     pub(crate) fn identity(&self) -> Option<Credentials<'static>> {
         self.identity.clone()
     }
+}
+
+/// Looks at certificates and a key that are to be kept, as [`Trust::new`] does; there may be no CA among them.
+///
+/// # Errors
+/// Returns an error if there is one that cannot be used.
+pub fn check(cas: &[&[u8]], identity: Option<Identity<'_>>) -> Result<(), TrustError> {
+    check_cas(cas)?;
+    identity.map(credentials).transpose()?;
+    Ok(())
+}
+
+fn check_cas(cas: &[&[u8]]) -> Result<(), TrustError> {
+    for (index, ca) in cas.iter().enumerate() {
+        certificate(X509::DER(ca), TrustError::Ca(index + 1))?;
+    }
+    Ok(())
 }
 
 fn certificate(x509: X509<'_>, error: TrustError) -> Result<Certificate<'static>, TrustError> {

@@ -1,14 +1,18 @@
 //! Form of the set-up page, as the browser sends it: an HTTP/1.1 request (RFC 9112) with an urlencoded form (WHATWG URL,
 //! section 5).
 
+#[cfg(feature = "trust")]
+pub mod certificates;
+
 use heapless::{String, Vec};
 
 use otaru_format::name::BadName;
 
 use crate::settings::{Invalid, MQTT, MQTT_TLS, Settings};
 
-/// Bytes of the longest request: a form with everything at its longest, each byte as `%XX`, and headers.
-pub const REQUEST: usize = 3072;
+/// Bytes of the longest request: a form with everything at its longest, each byte as `%XX`, and headers. Where CAs can be set, PEM texts
+/// for all that flash has room for: some 7,000 bytes as a browser sends them, and as much again for what people copy along.
+pub const REQUEST: usize = 3072 + if cfg!(feature = "trust") { 13 * 1024 } else { 0 };
 
 /// A request.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,21 +29,26 @@ pub enum Request<'a> {
 
 /// Looks at what has arrived of a request.
 pub fn request(bytes: &[u8]) -> Request<'_> {
-    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+    let Some((start, length)) = body(bytes) else {
         return if bytes.len() < REQUEST { Request::Incomplete } else { Request::TooMuch };
     };
     if !bytes.starts_with(b"POST ") {
         return Request::Page;
     }
-    let body = &bytes[end + 4..];
-    let length = core::str::from_utf8(&bytes[..end]).ok().and_then(|head| {
+    match bytes.get(start..).unwrap_or_default() {
+        _ if length > REQUEST.saturating_sub(start) => Request::TooMuch,
+        body => body.get(..length).map_or(Request::Incomplete, Request::Form),
+    }
+}
+
+/// Returns the place of a request's body and its length; `None` while its head is not whole.
+fn body(bytes: &[u8]) -> Option<(usize, usize)> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let length = core::str::from_utf8(bytes.get(..end)?).ok().and_then(|head| {
         let mut lines = head.lines().filter_map(|line| line.split_once(':'));
         lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?.1.trim().parse::<usize>().ok()
     });
-    match length.unwrap_or(0) {
-        length if length > REQUEST - (end + 4) => Request::TooMuch,
-        length => body.get(..length).map_or(Request::Incomplete, Request::Form),
-    }
+    Some((end + 4, length.unwrap_or(0)))
 }
 
 /// The settings a form asks for.
@@ -248,8 +257,25 @@ mod tests {
         assert_eq!(request(whole), Request::Form(b"ssid=a"));
         assert_eq!(request(b"GET /generate_204 HTTP/1.1\r\n\r\n"), Request::Page);
         assert_eq!(request(b"POST / HTTP/1.1\r\nContent-Length: 99999\r\n\r\n"), Request::TooMuch);
-        assert_eq!(request(b"POST / HTTP/1.1\r\nContent-Length: 3072\r\n\r\n"), Request::TooMuch);
+        let head = format!("POST / HTTP/1.1\r\nContent-Length: {REQUEST}\r\n\r\n");
+        assert_eq!(request(head.as_bytes()), Request::TooMuch);
         assert_eq!(request(&[b'a'; REQUEST]), Request::TooMuch);
         assert_eq!(request(b"POST / HTTP/1.1\r\n\r\n"), Request::Form(b""));
+    }
+
+    #[test]
+    fn a_request_may_have_as_many_bytes_as_there_is_room_for() {
+        let of = |length: usize| {
+            let head = format!("POST / HTTP/1.1\r\nContent-Length: {length:05}\r\n\r\n");
+            (head.len(), [head.as_bytes(), &vec![b'a'; length]].concat())
+        };
+        let (head, _) = of(0);
+        let (_, largest) = of(REQUEST - head);
+        assert_eq!(largest.len(), REQUEST);
+        assert_eq!(request(&largest), Request::Form(&largest[head..]));
+        assert_eq!(request(&largest[..REQUEST - 1]), Request::Incomplete);
+        let (_, larger) = of(REQUEST - head + 1);
+        // It is told by its head, before the rest has come.
+        assert_eq!(request(&larger[..head]), Request::TooMuch);
     }
 }

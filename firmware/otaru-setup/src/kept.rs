@@ -3,6 +3,9 @@
 //!
 //! Power may go at any write: what is found then is the old settings or the new ones, and never new ones that pass for proven.
 
+#[cfg(feature = "trust")]
+mod banks;
+
 use core::ops::Range;
 
 use embedded_storage_async::nor_flash::NorFlash;
@@ -63,8 +66,13 @@ impl<'f, F: NorFlash> SettingsStore<'f, F> {
 
     /// Notes how the entered settings stand; with those that are proven goes a copy of them, for when later ones do not work.
     pub async fn note(&mut self, standing: Standing, settings: &Settings) -> bool {
-        (standing != Standing::Proven || self.put(GOOD, settings).await.is_ok())
-            && self.put_standing(standing).await.is_ok()
+        let noted = (standing != Standing::Proven || self.put(GOOD, settings).await.is_ok())
+            && self.put_standing(standing).await.is_ok();
+        #[cfg(feature = "trust")]
+        if noted && standing == Standing::Proven {
+            let _ = self.forget_others(settings).await;
+        }
+        noted
     }
 
     /// Lets entered settings that were given up be tried from the start once more.
@@ -89,11 +97,18 @@ impl<'f, F: NorFlash> SettingsStore<'f, F> {
 
     async fn settings(&mut self, key: u8) -> Found {
         let mut buf = [0; ITEM];
-        match self.0.fetch_item::<&[u8]>(&mut buf, &key).await {
+        let found = match self.0.fetch_item::<&[u8]>(&mut buf, &key).await {
             Ok(Some(bytes)) => record::decode(bytes).map_or(Found::Unreadable, Found::Settings),
             Ok(None) => Found::Nothing,
             Err(_) => Found::Unreadable,
+        };
+        #[cfg(feature = "trust")]
+        if let Found::Settings(settings) = &found
+            && !self.has_trust_of(settings).await
+        {
+            return Found::Unreadable;
         }
+        found
     }
 
     /// Returns `None` where it cannot be read.
@@ -108,7 +123,7 @@ impl<'f, F: NorFlash> SettingsStore<'f, F> {
 enum Found {
     /// There are none.
     Nothing,
-    /// The flash does not answer, is damaged, or has a record of another firmware there.
+    /// The flash does not answer, is damaged, or has a record of another firmware there; or CAs that were set are not.
     Unreadable,
     Settings(Settings),
 }
@@ -136,15 +151,19 @@ mod tests {
 
     /// NOR flash whose power goes after so many words and erases, and whose reads may fail.
     #[derive(Clone)]
-    struct Nor {
-        cells: Vec<u8>,
-        left: usize,
+    pub(super) struct Nor {
+        pub(super) cells: Vec<u8>,
+        pub(super) left: usize,
         /// Number of reads that fail from now on.
-        deaf: usize,
+        pub(super) deaf: usize,
+        /// Words that were written, sectors that were erased, and times that all of them were at once.
+        pub(super) words: usize,
+        pub(super) erases: usize,
+        pub(super) whole_erases: usize,
     }
 
     #[derive(Debug)]
-    struct PowerLost;
+    pub(super) struct PowerLost;
 
     impl NorFlashError for PowerLost {
         fn kind(&self) -> NorFlashErrorKind {
@@ -154,7 +173,12 @@ mod tests {
 
     impl Nor {
         fn blank() -> Self {
-            Self { cells: vec![0xFF; LEN], left: usize::MAX, deaf: 0 }
+            Self::of(LEN)
+        }
+
+        pub(super) fn of(len: usize) -> Self {
+            let cells = vec![0xFF; len];
+            Self { cells, left: usize::MAX, deaf: 0, words: 0, erases: 0, whole_erases: 0 }
         }
 
         fn spend(&mut self) -> Result<(), PowerLost> {
@@ -180,7 +204,7 @@ mod tests {
         }
 
         fn capacity(&self) -> usize {
-            LEN
+            self.cells.len()
         }
     }
 
@@ -191,12 +215,15 @@ mod tests {
         async fn erase(&mut self, from: u32, to: u32) -> Result<(), PowerLost> {
             self.spend()?;
             self.cells[from as usize..to as usize].fill(0xFF);
+            self.erases += (to - from) as usize / Self::ERASE_SIZE;
+            self.whole_erases += usize::from((to - from) as usize == self.cells.len());
             Ok(())
         }
 
         async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), PowerLost> {
             for (at, four) in bytes.chunks(4).enumerate() {
                 self.spend()?;
+                self.words += 1;
                 let cells = &mut self.cells[offset as usize + 4 * at..][..four.len()];
                 cells.iter_mut().zip(four).for_each(|(cell, byte)| *cell &= byte);
             }
@@ -206,18 +233,19 @@ mod tests {
 
     impl MultiwriteNorFlash for Nor {}
 
-    fn settings(host: &str) -> Settings {
+    pub(super) fn settings(host: &str) -> Settings {
         let mut settings = Settings::new();
         settings.add_network("attic", "12345678").unwrap();
         settings.set_broker(host, 1883).unwrap();
         settings
     }
 
-    fn kept(nor: &mut Nor) -> SettingsStore<'_, Nor> {
-        SettingsStore::new(nor, 0..LEN as u32).unwrap()
+    pub(super) fn kept(nor: &mut Nor) -> SettingsStore<'_, Nor> {
+        let len = nor.cells.len() as u32;
+        SettingsStore::new(nor, 0..len).unwrap()
     }
 
-    fn choice(nor: &mut Nor) -> Choice {
+    pub(super) fn choice(nor: &mut Nor) -> Choice {
         nor.left = usize::MAX;
         choose(block_on(kept(nor).known(None)))
     }
@@ -326,7 +354,7 @@ mod tests {
 
     #[test]
     fn any_flash_can_be_used_and_too_little_cannot() {
-        let mut nor = Nor { cells: (0..LEN).map(|at| (at * 7) as u8).collect(), left: usize::MAX, deaf: 0 };
+        let mut nor = Nor { cells: (0..LEN).map(|at| (at * 7) as u8).collect(), ..Nor::blank() };
         assert!(block_on(kept(&mut nor).enter(&settings("new"))));
         assert_eq!(choice(&mut nor), Choice::Join(settings("new"), Some(Standing::Tried(0))));
         assert!(SettingsStore::new(&mut nor, 0..4096).is_none());

@@ -1,14 +1,22 @@
 //! Settings as bytes, in flash and in a binary.
 //!
 //! A number for the layout, the port, then texts with their lengths: host, user, password, name, topic, and the
-//! networks' names and passwords. Behind them stands what firmware of before did not know; it reads such a record as one of its own.
+//! networks' names and passwords. Behind them stands what firmware of before did not know; it reads such a record as one of its own:
+//! the version of MQTT, and where CAs were set, where those stand.
 
 use heapless::Vec;
 
 use crate::settings::{Invalid, MqttVersion, NETWORKS, Settings};
+#[cfg(feature = "trust")]
+use crate::trust_store::StoredTrust;
 
 /// Longest record: all texts at their longest.
-pub const LEN: usize = 1 + 2 + 4 * 65 + 33 + NETWORKS * (33 + 65) + 2;
+pub const LEN: usize = 1 + 2 + 4 * 65 + 33 + NETWORKS * (33 + 65) + 2 + TRUST;
+/// Bytes that name set CAs.
+#[cfg(feature = "trust")]
+const TRUST: usize = StoredTrust::LEN;
+#[cfg(not(feature = "trust"))]
+const TRUST: usize = 0;
 const LAYOUT: u8 = 1;
 /// Layout of settings with TLS: firmware that knows none refuses them, and does not send a login in clear.
 const TLS_LAYOUT: u8 = 2;
@@ -27,6 +35,12 @@ pub fn encode(settings: &Settings) -> Vec<u8, LEN> {
     for text in texts.chain(networks.iter().flat_map(|n| [n.ssid.as_str(), n.password.as_str()])) {
         put(&[text.len() as u8]);
         put(text.as_bytes());
+    }
+    #[cfg(feature = "trust")]
+    if let Some(trust) = settings.trust {
+        put(&[MORE, settings.mqtt.number()]);
+        put(&trust.to_bytes());
+        return bytes;
     }
     if settings.mqtt != MqttVersion::Auto {
         put(&[MORE, settings.mqtt.number()]);
@@ -61,6 +75,13 @@ pub fn decode(bytes: &[u8]) -> Option<Settings> {
         settings.check()
     };
     fill().ok()?;
+    #[cfg(feature = "trust")]
+    if let Some(([MORE, _], more)) = rest.split_first_chunk::<2>()
+        && let Some(trust) = StoredTrust::from_bytes(more)
+    {
+        settings.trust = Some(trust);
+        rest = rest.get(..2)?;
+    }
     settings.mqtt = match rest {
         [MORE, 5] => MqttVersion::V5,
         [MORE, 4] => MqttVersion::V311,
@@ -85,16 +106,48 @@ mod tests {
         settings.set_name(&"n".repeat(32)).unwrap();
         settings.set_topic(&"t".repeat(64)).unwrap();
         let bytes = encode(&settings);
-        assert_eq!(bytes.len(), LEN - 3);
+        let longest = LEN - TRUST;
+        assert_eq!(bytes.len(), longest - 3);
         assert_eq!(decode(&bytes), Some(settings.clone()));
-        for (mqtt, len) in
-            [(MqttVersion::Auto, LEN - 3), (MqttVersion::V5, LEN - 1), (MqttVersion::V311, LEN - 1)]
-        {
+        for (mqtt, len) in [
+            (MqttVersion::Auto, longest - 3),
+            (MqttVersion::V5, longest - 1),
+            (MqttVersion::V311, longest - 1),
+        ] {
             settings.mqtt = mqtt;
             let bytes = encode(&settings);
             assert_eq!(bytes.len(), len);
             assert_eq!(decode(&bytes), Some(settings.clone()));
+            #[cfg(feature = "trust")]
+            {
+                let settings = with_trust(settings.clone());
+                let bytes = encode(&settings);
+                assert_eq!(bytes.len(), LEN - 1);
+                assert_eq!(decode(&bytes), Some(settings));
+            }
         }
+    }
+
+    #[cfg(feature = "trust")]
+    fn with_trust(settings: Settings) -> Settings {
+        Settings { trust: Some(StoredTrust::new(1, b"certificates")), ..settings }
+    }
+
+    /// Firmware without TLS, and of before there were set CAs, passes them over; the version of MQTT it finds out.
+    #[cfg(feature = "trust")]
+    #[test]
+    fn set_cas_stand_where_older_firmware_does_not_look() {
+        let settings = with_trust(decode(OLDER).unwrap());
+        let bytes = encode(&settings);
+        assert!(bytes.starts_with(&[OLDER, &[MORE, 0]].concat()));
+        assert!(usize::from(MORE) > bytes.len() - OLDER.len() - 1);
+        assert_eq!(decode(&bytes), Some(settings.clone()));
+        // Cut within what names them, it is what firmware of before makes of it.
+        for end in OLDER.len()..bytes.len() {
+            assert_eq!(decode(&bytes[..end]), decode(OLDER), "{end}");
+        }
+        // Newer firmware may have more to say behind.
+        assert_eq!(decode(&[&bytes[..], &[1, 2, 3]].concat()), Some(settings));
     }
 
     /// As firmware wrote it that spoke MQTT 5 only.

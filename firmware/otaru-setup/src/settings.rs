@@ -6,6 +6,9 @@ use heapless::{String, Vec};
 pub use otaru_format::mqtt::MqttVersion;
 use otaru_format::name::{self, BadHost, BadName, has_control};
 
+#[cfg(feature = "trust")]
+use crate::trust_store::StoredTrust;
+
 /// Networks a device can know.
 pub const NETWORKS: usize = 4;
 
@@ -46,6 +49,9 @@ pub struct Settings {
     pub name: String<32>,
     /// Prefix of topics; empty for the default.
     pub topic: String<64>,
+    /// CAs and a certificate that were set with them; none if only what is built in counts.
+    #[cfg(feature = "trust")]
+    pub trust: Option<StoredTrust>,
 }
 
 /// The port of MQTT without TLS (IANA).

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use otaru_device::TlsError;
-use otaru_mbedtls::{MOST_CAS, Trust, TrustError};
+use otaru_mbedtls::{Identity, MOST_CAS, Trust, TrustError, check};
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
@@ -197,4 +197,11 @@ fn trust_that_cannot_be_used_is_told() {
     assert_eq!(error(&[&der, b"-----BEGIN CERTIFICATE-----"]), TrustError::Ca(2));
     assert_eq!(error(&[&der, &der, &der[..der.len() - 1]]), TrustError::Ca(3));
     assert!(Trust::new(&[&der], None).is_ok());
+    // Before they are kept, with the same words.
+    let own = Some(Identity { certificate: &der, key: &der });
+    assert_eq!(check(&[], None), Ok(()));
+    assert_eq!(check(&[&der, &der[1..]], None), Err(TrustError::Ca(2)));
+    assert_eq!(check(&[&der], own), Err(TrustError::Key));
+    let swapped = Identity { certificate: b"0", key: &der };
+    assert_eq!(check(&[], Some(swapped)), Err(TrustError::Certificate));
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use otaru_device::Tls as _;
 use otaru_device::format::status::{CaIds, Dates, TlsReport};
-use otaru_mbedtls::Trust;
+use otaru_mbedtls::{Identity, Trust};
+use otaru_setup::trust_store::{self, TrustStore};
 use rcgen::KeyPair;
 use rustls::ServerConfig;
 use rustls::version::{TLS12, TLS13};
@@ -12,7 +13,7 @@ use rustls::version::{TLS12, TLS13};
 use crate::device::{Device, NOW, Time};
 use crate::memory;
 use crate::server::{Meeting, PIPE, download, meet, meet_over};
-use otaru_testing::tls_peers::{Authority, key};
+use otaru_testing::tls_peers::{Authority, certificates_pem, key};
 
 /// Bytes that come in at once where the network keeps up: a server's whole part of a handshake, as in a download's window.
 const WINDOW: usize = 16 * 1024;
@@ -165,6 +166,41 @@ async fn rsa_and_p_384_are_known() {
     }
 }
 
+/// From the form that a browser sends, up to the handshake.
+#[tokio::test]
+async fn what_a_person_pastes_counts_beside_what_is_built_in() {
+    let built_in = Authority::new("built in");
+    let set = ["a", "b", "c", "d"].map(Authority::new);
+    let [first, ..] = &set;
+    let own = first.chain("lamp", |_| {});
+    let texts = [
+        ("ca", certificates_pem(&set.each_ref().map(Authority::der))),
+        ("cert", certificates_pem(&own.certificates[..1])),
+        ("key", own.key.serialize_pem()),
+    ];
+    let encoded = |text: String| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let mut form = texts.map(|(name, text)| format!("{name}={}", encoded(text))).join("&").into_bytes();
+    let change = otaru_setup::form::certificates::change(&mut form).unwrap();
+    let mut buffer = [0; trust_store::LEN];
+    let mut store = TrustStore::empty(&mut buffer);
+    store.change(&change).unwrap();
+    let (certificate, key) = store.identity().unwrap();
+    assert_eq!((certificate, key), (own.certificates[0].as_ref(), &own.key.serialize_der()[..]));
+    let der = built_in.der();
+    let cas: Vec<&[u8]> = store.cas().chain([der.as_ref()]).collect();
+
+    let device = Device::new(&cas, Some(&own), Time::Known(NOW));
+    assert_eq!(otaru_mbedtls::check(&change.cas, Some(Identity { certificate, key })), Ok(()));
+    let before = memory::used();
+    let trust = Trust::new(&cas[..4], Some(Identity { certificate, key })).unwrap();
+    println!("four CAs with EC keys and a pair: {} bytes of heap", memory::used() - before);
+    drop(trust);
+    for authority in set.iter().chain([&built_in]) {
+        let chain = authority.chain("files.lan", |_| {});
+        assert_good(&meet(&device, "files.lan", chain.server(&[&TLS13], Some(first))).await);
+    }
+}
+
 /// Bytes of heap that the public roots may take for as long as the device runs.
 #[cfg(not(feature = "own-server"))]
 const PUBLIC: usize = 20 * 1024;
@@ -173,11 +209,12 @@ const PUBLIC: usize = 20 * 1024;
 #[tokio::test]
 async fn the_public_roots_are_trusted_beside_as_many_cas_as_there_may_be() {
     let roots = otaru_setup::public::certificates().unwrap();
-    let ours: Vec<Authority> = ["a", "b", "c", "d"].map(Authority::new).into();
+    // As many that a person has set as are built in.
+    let ours: Vec<Authority> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(Authority::new).into();
     let own = ours.iter().map(|ca| ca.der().as_ref().to_vec());
     let ders: Vec<Vec<u8>> = own.chain(roots.clone()).collect();
     let all: Vec<&[u8]> = ders.iter().map(Vec::as_slice).collect();
-    assert_eq!((ours.len(), all.len()), (otaru_setup::trust::MOST_CAS, otaru_mbedtls::MOST_CAS));
+    assert_eq!((ours.len(), all.len()), (2 * otaru_setup::trust::MOST_CAS, otaru_mbedtls::MOST_CAS));
     let device = Device::new(&all, None, Time::Known(NOW));
     for authority in &ours {
         let chain = authority.chain("files.lan", |_| {});

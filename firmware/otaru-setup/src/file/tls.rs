@@ -154,7 +154,7 @@ mod tests {
             (format!("certificate = '''{PEM}'''"), 8, "go together"),
             (format!("key = '''{key}'''"), 8, "go together"),
             (format!("certificate = '''{PEM}{PEM}'''\nkey = '''{key}'''"), 8, "more certificates"),
-            (format!("certificate = '''{PEM}'''\nkey = '''{PEM}'''"), 12, "damaged"),
+            (format!("certificate = '''{PEM}'''\nkey = '''{PEM}'''"), 12, "a key is wanted"),
             ("time_server = 'ntp://a'".to_owned(), 8, "the time server"),
         ] {
             let error = tls(&lines).unwrap_err();
