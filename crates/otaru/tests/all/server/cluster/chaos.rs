@@ -67,12 +67,13 @@ fn whatever_fails_each_device_is_updated_once() {
     let devices = cluster.devices(&old, size.devices, "6", &["--no-watch"]);
     let (mut faults, began) = (Faults::new(seed, size.faults), Instant::now());
     let bad = cluster.roll_out(size, BAD, 1, json!({"failures": 50, "minimum": size.minimum}));
-    loop {
+    // Half of them at most; a slow machine takes its time.
+    while faults.left() * 2 > size.faults && cluster.phase(bad) != "stopped" {
         faults.strike(&mut cluster, &bucket);
-        if cluster.phase(bad) == "stopped" {
-            break;
-        }
     }
+    cluster.rollout(&bad.to_string(), "the release that crashes to be stopped", size.patience(), |it| {
+        phase(it) == "stopped"
+    });
     let of_bad = faults.hits();
     println!("{BAD} is stopped after {:.0} s and {of_bad} hits", began.elapsed().as_secs_f32());
     let good = cluster.roll_out(size, GOOD, 2, Value::Null);
@@ -161,8 +162,10 @@ impl Cluster {
         // The good rollout took every device over that the other had not reached.
         let bad = self.standings(first);
         println!("deployments of {BAD}: {bad:?}; attempts of {GOOD}: {}", self.attempts(second));
-        assert_eq!(bad.get("rolled_back"), Some(&reached), "{bad:?}");
-        assert_eq!(bad.get("superseded"), Some(&(devices - reached)), "{bad:?}");
+        // Of two final reports that nobody could take in, the later counts: of a device that was offered the image once more that it refuses it.
+        let ended = |name: &str| bad.get(name).copied().unwrap_or(0);
+        assert_eq!(ended("rolled_back") + ended("refused"), reached, "{bad:?}");
+        assert_eq!(ended("superseded"), devices - reached, "{bad:?}");
         assert_eq!(self.standings(second), [("succeeded".to_owned(), devices)].into());
         for rollout in [first, second] {
             let shown = self.asks(self.living(), &["rollout", "show", &rollout.to_string()]).unwrap();

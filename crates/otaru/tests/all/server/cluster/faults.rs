@@ -99,7 +99,9 @@ impl Faults {
     pub(super) fn strike(&mut self, cluster: &mut Cluster, bucket: &RelayedBucket) {
         let fault = self.left.pop().expect("no faults are left");
         self.pause(200..1_200);
-        let updating = cluster.count("SELECT count(*) FROM deployments WHERE standing = 'active'") > 0;
+        let active = "SELECT count(*) FROM deployments WHERE standing = 'active'";
+        let is_updating = || (cluster.count(active) > 0).then_some(());
+        let updating = eventually_or(Duration::from_secs(5), is_updating).is_some();
         let number = self.rng.random_range(0..SERVERS);
         let mut count = self.counts.get(&fault).copied().unwrap_or_default();
         let was_in_use = match fault {

@@ -171,7 +171,7 @@ fn all_servers_are_replaced_under_load_and_nobody_notices() {
         // The others see the end of a test that fails here, too.
         let _stop = StopAtEnd(&stop);
         cluster.replace_all(&balancer);
-        // Once more without a word to the load balancer: it finds connections refused.
+        // And without a word to the load balancer, which finds connections refused: those that stop last have no `--drain`.
         cluster.more = ["--public-url", &public].map(str::to_owned).to_vec();
         cluster.replace_all(&balancer);
         cluster.replace_all(&balancer);
