@@ -169,7 +169,7 @@ impl Faults {
         bucket.relay.set(mood);
         cluster.forget_copies();
         let was_asked = || (bucket.relay.hits() > before).then_some(());
-        let hit = eventually_or(Duration::from_secs(5), was_asked).is_some();
+        let hit = eventually_or(Duration::from_secs(15), was_asked).is_some();
         self.pause(longer);
         bucket.relay.set(Mood::Passes);
         hit
