@@ -15,8 +15,8 @@ use crate::wait::{LIMIT, eventually};
 pub fn have(programs: &[&str]) -> bool {
     let Some(missing) = programs.iter().find(|name| find(name).is_none()) else { return true };
     skipped(&match *missing {
-        "chromium" | "caddy" | "curl" | "nats-server" | "openssl" | "rabbitmq-server" | "sslscan"
-        | "strace" => {
+        "chromium" | "caddy" | "curl" | "faketime" | "nats-server" | "openssl" | "rabbitmq-server"
+        | "sslscan" | "strace" => {
             format!("no {missing}: apt-get install {missing}")
         }
         "pebble" | "pebble-challtestsrv" => "no pebble: apt-get install pebble".to_owned(),
@@ -73,6 +73,11 @@ impl Program {
             TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
         });
         server
+    }
+
+    /// Returns the id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Returns the lines that it said so far.

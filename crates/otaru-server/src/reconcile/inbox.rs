@@ -41,6 +41,8 @@ const OUTAGE_BYTES: usize = 1_024;
 enum Taken {
     /// It is taken in, or nobody's.
     Done,
+    /// It is of another server's device.
+    ByOthers,
     /// The database is away.
     Later,
 }
@@ -106,10 +108,17 @@ impl Inbox {
             let inner = Arc::clone(&self.0);
             tokio::spawn(async move {
                 let again = said.clone();
-                if inner.take(&device, said).await == Taken::Later {
-                    // Nothing is lost meanwhile but what is newer replaces.
-                    inner.lock().put_back(&device, again, OUTAGE_BYTES, Instant::now());
-                    tokio::time::sleep(OUTAGE).await;
+                match inner.take(&device, said).await {
+                    Taken::Done => {}
+                    // Another server heard it as well. It may have lost the device before it took this in, and the device may come back here.
+                    Taken::ByOthers => {
+                        lock(&inner.foreign).put_back(&device, again, OUTAGE_BYTES, Instant::now());
+                    }
+                    Taken::Later => {
+                        // Nothing is lost meanwhile but what is newer replaces.
+                        inner.lock().put_back(&device, again, OUTAGE_BYTES, Instant::now());
+                        tokio::time::sleep(OUTAGE).await;
+                    }
                 }
                 inner.done(&device);
                 drop(permit);
@@ -194,9 +203,8 @@ impl Inner {
     async fn take(self: &Arc<Self>, device: &DeviceId, said: DeviceMessage) -> Taken {
         let app = &self.app;
         let Some(claim) = app.holdings.claim_device(device.as_str()) else {
-            // It became another server's while it waited, which heard it as well; or, while the database is away, nobody's.
-            lock(&self.foreign).put(device.clone(), said, OUTAGE_BYTES, Instant::now());
-            return Taken::Done;
+            // It became another server's while it waited; or, while the database is away, nobody's.
+            return Taken::ByOthers;
         };
         let taken = match said {
             DeviceMessage::Report { report, live } => {
@@ -218,7 +226,8 @@ impl Inner {
             }
         };
         match taken {
-            Ok(()) | Err(DbError::Closed | DbError::NotHeld) => {}
+            Ok(()) | Err(DbError::Closed) => {}
+            Err(DbError::NotHeld) => return Taken::ByOthers,
             // The device reports again; retained reports come again with the next connection.
             Err(error) => {
                 if self.may_complain() {

@@ -97,6 +97,18 @@ struct Slot {
     queued: bool,
 }
 
+impl Slot {
+    /// One of a device of which nothing was heard.
+    fn new(now: Instant) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            pace: Pace { left: BURST, filled: now },
+            at_work: false,
+            queued: false,
+        }
+    }
+}
+
 /// The next thing to do.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -124,12 +136,7 @@ impl Mailbox {
     /// Puts in what a device says, `bytes` long.
     pub(super) fn put(&mut self, device: DeviceId, said: DeviceMessage, bytes: usize, now: Instant) {
         let (kind, bytes) = (said.kind(), bytes + OVERHEAD);
-        let slot = self.slots.entry(device.clone()).or_insert_with(|| Slot {
-            waiting: VecDeque::new(),
-            pace: Pace { left: BURST, filled: now },
-            at_work: false,
-            queued: false,
-        });
+        let slot = self.slots.entry(device.clone()).or_insert_with(|| Slot::new(now));
         let older = slot.waiting.iter().position(|waiting| waiting.said.kind() == kind);
         let waiting = older.and_then(|place| slot.waiting.get(place));
         if waiting.is_some_and(|waiting| !said.replaces(&waiting.said)) {
@@ -207,7 +214,7 @@ impl Mailbox {
     /// Puts back what was taken and could not be taken in, before what waits of its device; not if something newer of its kind does.
     pub(super) fn put_back(&mut self, device: &DeviceId, said: DeviceMessage, bytes: usize, now: Instant) {
         let (kind, bytes) = (said.kind(), bytes + OVERHEAD);
-        let Some(slot) = self.slots.get_mut(device) else { return };
+        let slot = self.slots.entry(device.clone()).or_insert_with(|| Slot::new(now));
         if slot.waiting.iter().any(|waiting| waiting.said.kind() == kind) {
             return;
         }
@@ -217,6 +224,8 @@ impl Mailbox {
         }
         slot.waiting.push_front(Waiting { said, bytes, since: now });
         self.bytes += bytes;
+        self.queue(device.clone(), now);
+        self.sweep(now);
     }
 
     /// Takes out what waits of these devices, in its order.
@@ -483,5 +492,20 @@ mod tests {
         mailbox.done(&device, now);
         assert_eq!(drain(&mut mailbox, now), ["a: failed 4"]);
         assert_eq!(mailbox.bytes, 0);
+    }
+
+    #[test]
+    fn what_became_another_servers_on_the_way_waits_behind_nothing_newer() {
+        let (mut foreign, now) = (Mailbox::default(), Instant::now());
+        foreign.put_back(&id("a"), report(UpdateState::Idle, "1"), 500, now);
+        foreign.put(id("b"), report(UpdateState::Idle, "3"), 500, now);
+        // It does not say which of the two is newer, but this one was heard before.
+        foreign.put_back(&id("b"), report(UpdateState::Idle, "2"), 500, now);
+        let taken = foreign.take_of(|_| true);
+        let mut words: Vec<String> =
+            taken.iter().map(|(device, said, _)| format!("{device}: {}", word(said))).collect();
+        words.sort();
+        assert_eq!(words, ["a: idle 1", "b: idle 3"]);
+        assert_eq!(foreign.bytes, 0);
     }
 }

@@ -12,14 +12,15 @@ use crate::server::fleet::{Fleet, phase};
 const SECRET: &str = "a-secret-that-nobody-sees";
 
 /// A service with a bucket.
-struct Service {
+pub(crate) struct Service {
     _moto: Program,
+    pub(crate) port: u16,
     url: String,
 }
 
 impl Service {
     /// Starts one; skips the test loudly where there is none.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let Some(moto) = env::var_os("OTARU_MOTO") else {
             skipped("no moto: cargo xtask test --install, or name its moto_server in OTARU_MOTO");
             return None;
@@ -27,7 +28,8 @@ impl Service {
         let port = free_port();
         let mut command = Command::new(moto);
         command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
-        let service = Self { _moto: Program::server(command, port), url: format!("http://127.0.0.1:{port}") };
+        let url = format!("http://127.0.0.1:{port}");
+        let service = Self { _moto: Program::server(command, port), port, url };
         // It checks no signature here, and so anybody may make a bucket.
         ureq::put(format!("{}/firmware", service.url)).send_empty().unwrap();
         Some(service)
@@ -43,7 +45,7 @@ impl Service {
 }
 
 /// A file of credentials that only its owner can read.
-fn credentials(dir: &Path) -> String {
+pub(crate) fn credentials(dir: &Path) -> String {
     let file = path(dir, "credentials");
     std::fs::write(&file, format!("[default]\naws_access_key_id = AKIA\naws_secret_access_key = {SECRET}\n"))
         .unwrap();
