@@ -13,6 +13,7 @@ use super::job::Job;
 use super::keys::Makes;
 use super::prune::prune;
 use super::register::{Stored, note_artifact, put_file};
+use super::renaming;
 use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;
 use crate::cluster::holdings::Claim;
@@ -58,6 +59,9 @@ async fn work(app: &App) {
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let has = app.holdings.has_task(Task::Jobs);
+        if has {
+            tell_failure(renaming::go_on(app).await);
+        }
         while let Some((job, claim)) = next(app).await {
             if carry_out(app, &job, claim).await == Carried::Later {
                 break;
