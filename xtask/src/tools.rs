@@ -35,7 +35,7 @@ const HOME_ASSISTANT_PYTHON: [&str; 2] = ["homeassistant==2024.3.3", "paho-mqtt=
 const MOTO_PYTHON: [&str; 3] = ["moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"];
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Programs and the Debian packages they come in.
-const PEERS: [(&str, &str); 18] = [
+const PEERS: [(&str, &str); 19] = [
     ("caddy", "caddy"),
     ("chromium", "chromium"),
     ("c++", "g++"),
@@ -49,6 +49,7 @@ const PEERS: [(&str, &str); 18] = [
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("pebble", "pebble"),
+    ("pgbouncer", "pgbouncer"),
     ("psql", "postgresql"),
     ("rabbitmq-server", "rabbitmq-server"),
     ("sslscan", "sslscan"),

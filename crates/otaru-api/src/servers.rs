@@ -20,6 +20,10 @@ pub struct ServerMember {
     pub started_at: Timestamp,
     /// Time at which it was last heard, by the database's clock.
     pub seen_at: Timestamp,
+    /// Milliseconds that its clock was ahead of the database's then, negative where it was behind; none of a server that has its database to
+    /// itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_ms: Option<i64>,
     /// Number of the fleet's 256 shards whose devices are its own.
     pub shards: u16,
     /// Tasks that it does for all: `rollouts`, `jobs`, `home assistant`.

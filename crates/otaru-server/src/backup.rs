@@ -458,7 +458,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (data, file) = (dir.path().join("data"), dir.path().join("b.tar"));
         let folder = DataDir::open(&data).unwrap();
-        folder.make_private().unwrap();
+        folder.make_database().unwrap();
         let refused = || {
             let made = backup(&data, &file, Scope::DatabaseOnly, &GO_ON, |_, _| {});
             matches!(made, Err(BackupError::InPostgres(_))) && !file.exists()

@@ -62,6 +62,20 @@ impl DataDir {
         private_contents(&self.path).map_err(|error| DataDirError::Io { path: self.path.clone(), error })
     }
 
+    /// Makes the database's file, if it is not there, for its owner only: SQLite gives the files beside it the same permissions.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_database(&self) -> Result<(), DataDirError> {
+        let path = self.database();
+        match create_private(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(DataDirError::Io { path, error })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The folder of TLS keys that the server made itself.
     pub fn tls(&self) -> PathBuf {
         self.path.join("tls")
@@ -113,7 +127,7 @@ pub(crate) enum DatabaseAt {
     Nowhere,
 }
 
-/// Tells where the database of a folder's server is. A server makes the file of every folder; with PostgreSQL it stays empty.
+/// Tells where the database of a folder's server is. A file that is empty has no fleet: servers over PostgreSQL used to make one.
 pub(crate) fn database_at(data: &Path) -> DatabaseAt {
     let len = database_in(data).metadata().map_or(None, |file| file.is_file().then_some(file.len()));
     match (len, data.join(SERVER).exists()) {
@@ -160,11 +174,6 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn private_contents(data: &Path) -> io::Result<bool> {
-    // SQLite gives the files beside it the permissions of the database.
-    match create_private(&database_in(data)) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
     make_private(&artifacts_in(data))?;
     for name in ["otaru.db", "otaru.db-wal", "otaru.db-shm", "lock"] {
         restrict(&data.join(name), 0o600)?;
@@ -236,6 +245,7 @@ mod tests {
         std::fs::set_permissions(open.join("otaru.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
         for (path, is_open) in [(&open, true), (&own, false)] {
             let data = DataDir::open(path).unwrap();
+            data.make_database().unwrap();
             assert_eq!(data.make_private().unwrap(), is_open);
             let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
             assert_eq!(mode(&data.database()), 0o600);

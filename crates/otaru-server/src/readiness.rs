@@ -1,5 +1,6 @@
 //! Whether the server can do its work: the next write will be done. That is tried, not supposed.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ pub struct Readiness {
     stores: Stores,
     tried: Mutex<Tried>,
     leaving: CancellationToken,
+    barred: std::sync::Mutex<Option<String>>,
 }
 
 /// Places that are written to.
@@ -50,6 +52,7 @@ impl Readiness {
             stores: Stores { db, artifacts, clock },
             tried: Mutex::default(),
             leaving: CancellationToken::new(),
+            barred: std::sync::Mutex::default(),
         }
     }
 
@@ -63,6 +66,11 @@ impl Readiness {
         self.leaving.cancelled().await;
     }
 
+    /// Notes why the server is not to be sent anybody, or that there is nothing any more.
+    pub fn bar(&self, why: Option<String>) {
+        *self.barred.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     /// Whether the next write will be done; why not, otherwise.
     ///
     /// # Errors
@@ -70,6 +78,10 @@ impl Readiness {
     pub async fn ask(&self) -> Outcome {
         if self.leaving.is_cancelled() {
             return Err("the server is about to stop".to_owned());
+        }
+        let barred = self.barred.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(why) = barred {
+            return Err(why);
         }
         let mut tried = self.tried.lock().await;
         if let Some((at, outcome)) = &tried.last

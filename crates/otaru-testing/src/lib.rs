@@ -1,4 +1,4 @@
-//! Things that the tests of several crates need: [`skip()`] a test loudly, find and run other [`programs`], [`brokers`] and [`postgres`], wait until something is so
+//! Things that the tests of several crates need: [`skip()`] a test loudly, find and run other [`programs`], [`brokers`], [`postgres`] and [`pgbouncer`], wait until something is so
 //! ([`eventually`]), a [`free_port`], [`firmware`] real and made; with the feature `tls-peers` the table of TLS peers, good and bad.
 //!
 //! It is never published; a published crate leaves out those of its tests that use it.
@@ -8,6 +8,7 @@
 pub mod brokers;
 pub mod command;
 pub mod firmware;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod programs;
 mod skip;

@@ -56,9 +56,7 @@ impl Postgres {
         }
         let dir = tempfile::tempdir().unwrap();
         // PostgreSQL refuses to run as root, and whom it runs as has to be let in.
-        if is_root() {
-            run(command("chown", &["postgres".as_ref(), dir.path().as_os_str()])).with_code(0);
-        }
+        let_in(dir.path());
         let mut server = Self { server: None, port: free_port(), dir };
         let data = server.data();
         let mut initdb = unprivileged("initdb");
@@ -114,6 +112,20 @@ impl Postgres {
         self.server = None;
     }
 
+    /// Stops all of its processes from doing anything, while connections stay: as on a machine that hangs. They go on when what this
+    /// returns is dropped.
+    #[track_caller]
+    pub fn freeze(&self) -> Frozen {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let first = file.lines().next().unwrap().to_owned();
+        signal("-STOP", std::slice::from_ref(&first));
+        // From now on it starts no more.
+        let children = run(command("ps", &["-o", "pid=", "--ppid", &first].map(std::ffi::OsStr::new)));
+        let children: Vec<String> = children.out.split_whitespace().map(str::to_owned).collect();
+        signal("-STOP", &children);
+        Frozen([vec![first], children].concat())
+    }
+
     /// Returns the URL of a database.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
@@ -126,10 +138,29 @@ impl Postgres {
         self.url(name)
     }
 
+    /// Returns its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Returns the beginning of URLs, as [`SHARED`] has it.
     pub fn server_url(&self) -> String {
         format!("postgres://{USER}@127.0.0.1:{}", self.port)
     }
+}
+
+/// Processes that stand still for as long as this is there.
+pub struct Frozen(Vec<String>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+fn signal(signal: &str, processes: &[String]) {
+    // One that ended meanwhile is none to be told.
+    let _ = Command::new("kill").arg(signal).args(processes).stderr(Stdio::null()).status();
 }
 
 /// A database for one test: a file, or an empty database on the server that tests share, which goes with this.
@@ -207,13 +238,24 @@ fn command(name: &str, args: &[&std::ffi::OsStr]) -> Command {
     command
 }
 
+/// Gives a folder to PostgreSQL's user where this one is root.
+pub(crate) fn let_in(folder: &Path) {
+    if is_root() {
+        run(command("chown", &["postgres".as_ref(), folder.as_os_str()])).with_code(0);
+    }
+}
+
 fn is_root() -> bool {
     run(command("id", &["-u".as_ref()])).out.trim() == "0"
 }
 
 /// Returns a command for a program of PostgreSQL's, as its own user where this one is root.
 fn unprivileged(name: &str) -> Command {
-    let file = binary(name).unwrap_or_else(|| name.into());
+    as_postgres(binary(name).unwrap_or_else(|| name.into()))
+}
+
+/// Returns a command for a program that refuses to run as root, as PostgreSQL's user where this one is.
+pub(crate) fn as_postgres(file: PathBuf) -> Command {
     let mut command = match is_root() {
         // Becomes the program, so that a signal reaches it.
         true => {

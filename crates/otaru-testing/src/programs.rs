@@ -15,8 +15,8 @@ use crate::wait::{LIMIT, eventually};
 pub fn have(programs: &[&str]) -> bool {
     let Some(missing) = programs.iter().find(|name| find(name).is_none()) else { return true };
     skipped(&match *missing {
-        "chromium" | "caddy" | "curl" | "faketime" | "nats-server" | "openssl" | "rabbitmq-server"
-        | "sslscan" | "strace" => {
+        "chromium" | "caddy" | "curl" | "faketime" | "nats-server" | "openssl" | "pgbouncer"
+        | "rabbitmq-server" | "sslscan" | "strace" => {
             format!("no {missing}: apt-get install {missing}")
         }
         "pebble" | "pebble-challtestsrv" => "no pebble: apt-get install pebble".to_owned(),

@@ -165,7 +165,7 @@ mod tests {
     fn where_the_fleet_is_in_postgresql_the_folder_is_not_asked() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
-        data.make_private().unwrap();
+        data.make_database().unwrap();
         drop(data);
         let refused = || matches!(create(dir.path(), new()), Err(OfflineError::Elsewhere(_)));
         assert!(refused(), "a file without a fleet");

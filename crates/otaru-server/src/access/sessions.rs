@@ -79,7 +79,9 @@ fn note_use(app: &Shared, key: Digest, now: Time) {
             )?;
             Ok::<_, DbError>(())
         });
-        if let Err(error) = noted.await {
+        if let Err(error) = noted.await
+            && !error.is_outage()
+        {
             tracing::warn!(%error, "a session's use was not noted");
         }
     });

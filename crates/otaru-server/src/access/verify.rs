@@ -202,7 +202,9 @@ impl Tokens {
                 tx.execute("UPDATE tokens SET used_at = ? WHERE id = ?", params![now.0.cast_signed(), id])?;
                 Ok::<_, DbError>(())
             });
-            if let Err(error) = noted.await {
+            if let Err(error) = noted.await
+                && !error.is_outage()
+            {
                 tracing::warn!(%error, "a token's use was not noted");
             }
         });

@@ -38,6 +38,7 @@ fn alone(app: &Shared) -> Servers {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: app.started_at.into(),
             seen_at: now,
+            clock_ahead_ms: None,
             shards: SHARDS,
             tasks: Task::ALL.map(|task| task.name().to_owned()).to_vec(),
             answers: true,
@@ -55,6 +56,7 @@ fn shown(member: Member, me: &str) -> ServerMember {
         version: member.version,
         started_at: moment(member.started_at),
         seen_at: moment(member.seen_at),
+        clock_ahead_ms: member.clock_ahead,
         shards: u16::try_from(member.shards).unwrap_or(SHARDS),
         tasks: member.tasks.into_iter().map(|task| task.name().to_owned()).collect(),
     }

@@ -1,5 +1,6 @@
 //! Errors of the store for files.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -42,6 +43,12 @@ pub enum ArtifactError {
         /// Of what is there.
         found: Digest,
     },
+    /// The files are another database's.
+    #[error(
+        "another database keeps its firmware in {}; give this server a folder of its own (--artifacts), or it would remove the other's files; \
+         if that database is gone for good, remove the file `otaru-owner` there", .0.display()
+    )]
+    NotOurs(PathBuf),
     /// The bucket did not do what was asked.
     #[error("{0}")]
     Bucket(#[from] BucketError),

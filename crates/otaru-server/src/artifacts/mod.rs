@@ -89,7 +89,7 @@ impl Artifacts {
         Ok(Self::behind(Store::Folder(Folder::open(folder)?), cache))
     }
 
-    /// Opens the store in a folder that several servers use: what is unfinished there may be another's for a day.
+    /// Opens the store in a folder that several servers use: what is unfinished there, or named by no database, may be another's for a day.
     ///
     /// # Errors
     /// When the folder cannot be written to.
@@ -221,7 +221,7 @@ impl Artifacts {
         self.store.look().await
     }
 
-    /// Notes that the files in a store outside of this machine are of the database with this id: for [`Artifacts::remove`].
+    /// Notes that the files in a store that others may use are of the database with this id: for [`Artifacts::remove`].
     ///
     /// # Errors
     /// When they are of another, or the store fails.
@@ -239,7 +239,8 @@ impl Artifacts {
         Arc::clone(&self.removal).write_owned().await
     }
 
-    /// All files there are; in a bucket, those that have been there for a week.
+    /// Files that may be removed where no database names them: all there are; in a folder that servers share those that have been there for a
+    /// day, in a bucket for a week.
     ///
     /// # Errors
     /// When the store fails.
@@ -247,7 +248,7 @@ impl Artifacts {
         self.store.list().await
     }
 
-    /// Removes a file that nobody refers to.
+    /// Removes a file that nobody refers to; in a folder that servers share, unless somebody has kept it once more.
     ///
     /// # Errors
     /// When the store fails. That there is none is no error.

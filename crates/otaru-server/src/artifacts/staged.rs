@@ -111,7 +111,7 @@ fn gone() -> ArtifactError {
     ArtifactError::Io(io::Error::other("the file is gone after a failed write"))
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, ArtifactError> {
     let done = tokio::task::spawn_blocking(work).await;

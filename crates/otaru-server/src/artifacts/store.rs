@@ -67,10 +67,10 @@ impl Store {
         }
     }
 
-    /// Lists files.
+    /// Lists files that may be removed if the database does not name them.
     pub(super) async fn list(&self) -> Result<Vec<Digest>, ArtifactError> {
         match self {
-            Self::Folder(folder) => Ok(folder.list().await?.into_iter().map(|(digest, _)| digest).collect()),
+            Self::Folder(folder) => folder.removable().await,
             Self::Bucket(mirror) => mirror.list().await,
         }
     }
@@ -78,7 +78,7 @@ impl Store {
     /// Removes a file.
     pub(super) async fn remove(&self, digest: Digest) -> Result<(), ArtifactError> {
         match self {
-            Self::Folder(folder) => folder.remove(digest).await,
+            Self::Folder(folder) => folder.remove_unnamed(digest).await,
             Self::Bucket(mirror) => mirror.remove(digest).await,
         }
     }
@@ -94,7 +94,7 @@ impl Store {
     /// Notes that its files are of the database with this id.
     pub(super) async fn claim(&self, database: &str) -> Result<(), ArtifactError> {
         match self {
-            Self::Folder(_) => Ok(()),
+            Self::Folder(folder) => folder.claim(database).await,
             Self::Bucket(mirror) => Ok(mirror.claim(database).await?),
         }
     }

@@ -74,10 +74,49 @@ async fn what_another_server_has_begun_stays_for_a_day() {
     let again = || Artifacts::open_shared(folder.path(), DEFAULT_CACHE).map(drop).unwrap();
     again();
     assert!(begun.exists());
-    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3_600);
-    std::fs::File::options().append(true).open(&begun).unwrap().set_modified(long_ago).unwrap();
+    age(&begun);
     again();
     assert!(!begun.exists());
+}
+
+/// Has a file be as old as one that nobody is about to refer to.
+fn age(path: &Path) {
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3_600);
+    std::fs::File::options().append(true).open(path).unwrap().set_modified(long_ago).unwrap();
+}
+
+#[tokio::test]
+async fn what_another_server_is_about_to_refer_to_stays_in_a_shared_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Artifacts::open_shared(folder.path(), DEFAULT_CACHE).unwrap();
+    let (one, other) = (open(), open());
+    let digest = other.put(Bytes::from_static(b"new")).await.unwrap();
+    let path = folder.path().join(path_of(digest));
+    assert_eq!(one.list().await.unwrap(), [], "it is not in the database yet");
+    one.remove(digest).await.unwrap();
+    assert!(path.exists());
+    age(&path);
+    assert_eq!(one.list().await.unwrap(), [digest]);
+    // It is uploaded once more just then.
+    other.put(Bytes::from_static(b"new")).await.unwrap();
+    one.remove(digest).await.unwrap();
+    assert!(path.exists());
+    age(&path);
+    one.remove(digest).await.unwrap();
+    assert!(!path.exists());
+    one.remove(digest).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_shared_folder_has_the_files_of_one_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifacts = Artifacts::open_shared(folder.path(), DEFAULT_CACHE).unwrap();
+    for _ in 0..2 {
+        artifacts.claim("mine").await.unwrap();
+    }
+    let error = artifacts.claim("another").await.unwrap_err();
+    assert!(matches!(&error, ArtifactError::NotOurs(path) if path == folder.path()), "{error}");
+    assert_eq!(artifacts.list().await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Leases, as the database has them: a shard or a task, the server that holds it, a number that each taking raises, and an end.
 
 use super::shard::Shard;
+use crate::clock::Clock;
 use crate::db::{Connection, DbError, Dialect, params};
 
 /// Time from a renewal to the end of a lease, in milliseconds: a server that is gone is replaced within it and the second between two
@@ -41,6 +42,13 @@ pub enum Leased {
     Task(Task),
 }
 
+impl Member {
+    /// Whether another server has the same broker, firmware and signing key, without which the two cannot share a database.
+    pub fn fits(&self, other: &Self) -> bool {
+        (&self.broker, &self.firmware, &self.signer) == (&other.broker, &other.firmware, &other.signer)
+    }
+}
+
 impl Leased {
     /// Returns the key of its row: shards are 0 to 255, tasks follow.
     fn key(self) -> i64 {
@@ -71,6 +79,24 @@ pub struct Lease {
     pub number: i64,
 }
 
+/// Leases of a server, and those that it has just taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// What it holds.
+    pub leases: Vec<Lease>,
+    /// What it took, with the name of the server that had it, where one did not give it up by itself.
+    pub taken: Vec<(Leased, Option<String>)>,
+}
+
+/// A moment by the database's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Milliseconds since 1970.
+    pub now: i64,
+    /// Milliseconds that the clock of this server is ahead.
+    pub ahead: i64,
+}
+
 /// A server, as others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -90,6 +116,8 @@ pub struct Member {
     pub started_at: i64,
     /// When it was last heard.
     pub seen_at: i64,
+    /// How far its clock was ahead of the database's then, in milliseconds; `None` for one of a version that does not tell.
+    pub clock_ahead: Option<i64>,
     /// Number of its shards.
     pub shards: i64,
     /// Its tasks.
@@ -105,12 +133,21 @@ pub fn now(tx: &Connection) -> Result<i64, DbError> {
     tx.query_row(sql, (), |row| row.get(0))
 }
 
+/// Returns the present moment, and holds a clock against the database's: before and after the question, half of whose time the answer took.
+pub fn moment(tx: &Connection, clock: &Clock) -> Result<Moment, DbError> {
+    let before = clock.now().0.cast_signed();
+    let now = now(tx)?;
+    let own = before.midpoint(clock.now().0.cast_signed());
+    Ok(Moment { now, ahead: own.saturating_sub(now) })
+}
+
 /// Makes this server known, or notes that it is there still.
-pub fn be_seen(tx: &Connection, me: &Member, now: i64) -> Result<(), DbError> {
+pub fn be_seen(tx: &Connection, me: &Member, Moment { now, ahead }: Moment) -> Result<(), DbError> {
     tx.execute(
-        "INSERT INTO servers (id, name, broker, firmware, signer, version, started_at, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
-         ON CONFLICT (id) DO UPDATE SET seen_at = ?7",
-        params![me.id, me.name, me.broker, me.firmware, me.signer, me.version, now],
+        "INSERT INTO servers (id, name, broker, firmware, signer, version, started_at, seen_at, clock_ahead)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8)
+         ON CONFLICT (id) DO UPDATE SET seen_at = ?7, clock_ahead = ?8",
+        params![me.id, me.name, me.broker, me.firmware, me.signer, me.version, now, ahead],
     )?;
     // Those that ended without saying so.
     tx.execute("DELETE FROM servers WHERE seen_at < ?", [now - 24 * 3_600_000])?;
@@ -124,13 +161,18 @@ fn alive(tx: &Connection, now: i64) -> Result<Vec<String>, DbError> {
 }
 
 /// Renews the leases of a server, takes what is nobody's, and gives back what is more than its part.
-pub fn renew(tx: &Connection, me: &str, now: i64) -> Result<Vec<Lease>, DbError> {
+pub fn renew(tx: &Connection, me: &str, now: i64) -> Result<Renewal, DbError> {
     make_rows(tx)?;
     tx.execute("UPDATE leases SET until = ? WHERE server = ?", params![now + TERM, me])?;
     let alive = alive(tx, now)?;
-    balance(tx, me, now, part(usize::from(super::shard::SHARDS), &alive, me), "what < 256")?;
-    balance(tx, me, now, part(Task::ALL.len(), &alive, me), "what >= 256")?;
-    held(tx, me)
+    let mut taken = balance(tx, me, now, part(usize::from(super::shard::SHARDS), &alive, me), "what < 256")?;
+    taken.extend(balance(tx, me, now, part(Task::ALL.len(), &alive, me), "what >= 256")?);
+    Ok(Renewal { leases: held(tx, me)?, taken })
+}
+
+/// Whether a server is one of those that are there: it was heard within the time of a lease.
+pub fn is_there(tx: &Connection, me: &str, now: i64) -> Result<bool, DbError> {
+    tx.prepare("SELECT 1 FROM servers WHERE id = ? AND seen_at > ?").exists(params![me, now - TERM])
 }
 
 /// Returns how many of so many things are a server's part: as many as any other's, and one of those that are over for each of the first.
@@ -150,8 +192,14 @@ fn make_rows(tx: &Connection) -> Result<(), DbError> {
     Leased::all().try_for_each(|leased| make.execute([leased.key()]).map(drop))
 }
 
-/// Brings the number of leases of a kind to a server's part of them.
-fn balance(tx: &Connection, me: &str, now: i64, part: usize, kind: &str) -> Result<(), DbError> {
+/// Brings the number of leases of a kind to a server's part of them. Returns what it took, and from whom.
+fn balance(
+    tx: &Connection,
+    me: &str,
+    now: i64,
+    part: usize,
+    kind: &str,
+) -> Result<Vec<(Leased, Option<String>)>, DbError> {
     let sql = format!("SELECT count(*) FROM leases WHERE server = ? AND {kind}");
     let has: i64 = tx.query_row(&sql, [me], |row| row.get(0))?;
     let part = i64::try_from(part).unwrap_or(i64::MAX);
@@ -164,13 +212,21 @@ fn balance(tx: &Connection, me: &str, now: i64, part: usize, kind: &str) -> Resu
             pick("server = ?", "DESC")
         );
         tx.execute(&sql, params![me, has - part])?;
-    } else {
-        let free = pick("(server IS NULL OR until <= ?)", "ASC");
+        return Ok(Vec::new());
+    }
+    let free = pick("(server IS NULL OR until <= ?)", "ASC");
+    let sql = format!(
+        "SELECT l.what, s.name FROM leases l LEFT JOIN servers s ON s.id = l.server WHERE l.what IN ({free})"
+    );
+    let taken = tx.prepare(&sql);
+    let taken = taken.query_map(params![now, part - has], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let taken = taken.collect::<Result<Vec<(i64, Option<String>)>, _>>()?;
+    if !taken.is_empty() {
         let sql =
             format!("UPDATE leases SET server = ?, until = ?, number = number + 1 WHERE what IN ({free})");
         tx.execute(&sql, params![me, now + TERM, now, part - has])?;
     }
-    Ok(())
+    Ok(taken.into_iter().filter_map(|(key, from)| Some((Leased::of_key(key)?, from))).collect())
 }
 
 fn held(tx: &Connection, me: &str) -> Result<Vec<Lease>, DbError> {
@@ -195,12 +251,10 @@ pub fn is_held(tx: &Connection, me: &str, lease: Lease) -> Result<bool, DbError>
     tx.prepare(sql).exists(params![lease.what.key(), me, lease.number])
 }
 
-/// Returns a server that is there and does not share broker, firmware or signing key with this one.
-pub fn unlike(tx: &Connection, me: &Member, now: i64) -> Result<Option<Member>, DbError> {
-    let mut others = members_at(tx, now)?.into_iter().filter(|other| other.id != me.id);
-    Ok(others.find(|other| {
-        (&other.broker, &other.firmware, &other.signer) != (&me.broker, &me.firmware, &me.signer)
-    }))
+/// Returns the servers that are there beside this one, as far as leases tell: one that was killed is among them for as long as its last.
+pub fn others(tx: &Connection, me: &str, now: i64) -> Result<Vec<Member>, DbError> {
+    let members = members_at(tx, now)?;
+    Ok(members.into_iter().filter(|other| other.id != me).collect())
 }
 
 /// Lists the servers that are there, and what each holds.
@@ -210,7 +264,7 @@ pub fn members(tx: &Connection) -> Result<Vec<Member>, DbError> {
 
 fn members_at(tx: &Connection, now: i64) -> Result<Vec<Member>, DbError> {
     let sql = "SELECT s.id, s.name, s.broker, s.version, s.started_at, s.seen_at, s.firmware, s.signer,
-                      (SELECT count(*) FROM leases l WHERE l.server = s.id AND l.what < 256)
+                      s.clock_ahead, (SELECT count(*) FROM leases l WHERE l.server = s.id AND l.what < 256)
                FROM servers s WHERE s.seen_at > ? ORDER BY s.name, s.id";
     let rows = tx.prepare(sql).query_map([now - TERM], |row| {
         Ok(Member {
@@ -222,7 +276,8 @@ fn members_at(tx: &Connection, now: i64) -> Result<Vec<Member>, DbError> {
             seen_at: row.get(5)?,
             firmware: row.get(6)?,
             signer: row.get(7)?,
-            shards: row.get(8)?,
+            clock_ahead: row.get(8)?,
+            shards: row.get(9)?,
             tasks: Vec::new(),
         })
     })?;

@@ -136,6 +136,11 @@ impl Connection {
         }
     }
 
+    /// Returns why the connection is good no more, where it broke.
+    pub(super) fn trouble(&self) -> Option<DbError> {
+        self.postgres().and_then(Session::trouble)
+    }
+
     /// Hands each row to `each`, until that says to stop.
     fn rows(&self, sql: &str, values: &[Value], each: &mut dyn FnMut(Row) -> Flow) -> Result<(), DbError> {
         match &self.0 {

@@ -58,7 +58,7 @@ impl Engine {
     pub(super) fn connect(&self) -> Result<Connection, DbError> {
         match &*self.0 {
             Location::File(path) => Ok(sqlite::connect(path)?.into()),
-            Location::Postgres(settings) => Ok(settings.connect()?.into()),
+            Location::Postgres(settings) => Ok(postgres::connect(settings)?.into()),
         }
     }
 
@@ -71,9 +71,8 @@ impl Engine {
                 Ok(connection.into())
             }
             Location::Postgres(settings) => {
-                let session = settings.connect()?;
-                postgres::migrate(&session)?;
-                Ok(session.into())
+                postgres::migrate(&postgres::log_in(settings)?)?;
+                Ok(postgres::connect(settings)?.into())
             }
         }
     }

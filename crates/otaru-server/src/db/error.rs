@@ -16,6 +16,17 @@ pub enum DbError {
     /// The database cannot be reached just now.
     #[error("the database cannot be reached: {0}")]
     Unavailable(String),
+    /// The database is there, and could not do it just now.
+    #[error("the database is busy: {0}")]
+    Busy(String),
+    /// A session is not what it was, and another one may do it.
+    #[error("the session with the database has to be opened anew: {0}")]
+    Stale(String),
+    /// What is taken for a session of PostgreSQL's is another one for each transaction.
+    #[error(
+        "between here and PostgreSQL is a pool that gives each transaction the session of another (pgbouncer with pool_mode = transaction, or the like), and what is set and prepared for a session would be lost; set pool_mode = session there, or name PostgreSQL itself"
+    )]
+    Pooled,
     /// There is no such row.
     #[error("the database has no such row")]
     NoRow,
@@ -52,9 +63,24 @@ impl DbError {
         Self::Corrupt(column, why.to_string())
     }
 
+    /// Whether the database is away. The log has that already, once for all who ask: nobody else need tell.
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    /// Whether it was the database that failed, and not what was asked of it: the same may be done a moment later.
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Busy(_) | Self::Stale(_))
+    }
+
+    /// Whether the session that it came from is good no more.
+    pub(super) const fn spoils_session(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Stale(_))
+    }
+
     /// Whether a transaction that failed so may take place if it is run again.
     pub(super) const fn may_pass(&self) -> bool {
-        matches!(self, Self::Conflict | Self::Unavailable(_))
+        matches!(self, Self::Conflict) || self.is_passing()
     }
 
     /// Returns the same error for one more caller.
@@ -65,6 +91,9 @@ impl DbError {
             }
             Self::Postgres(text) => Self::Postgres(text.clone()),
             Self::Unavailable(text) => Self::Unavailable(text.clone()),
+            Self::Busy(text) => Self::Busy(text.clone()),
+            Self::Stale(text) => Self::Stale(text.clone()),
+            Self::Pooled => Self::Pooled,
             Self::Full => Self::Full,
             Self::Conflict => Self::Conflict,
             Self::Closed => Self::Closed,
@@ -95,6 +124,11 @@ impl From<DbError> for Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
                 "the server cannot reach its database; try again in a moment",
+            ),
+            DbError::Busy(_) | DbError::Stale(_) => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "the server's database is busy; try again in a moment",
             ),
             DbError::NotHeld => Problem::conflict("another server has taken this over; try again"),
             DbError::Closed => {

@@ -14,6 +14,7 @@ mod connection;
 mod engine;
 mod error;
 pub mod growth;
+mod outage;
 mod pool;
 mod postgres;
 mod sqlite;
@@ -30,6 +31,7 @@ pub(crate) use value::params;
 pub use value::{FromValue, Params, Row, ToValue, Value};
 
 use engine::Engine;
+use outage::Outage;
 use pool::Pool;
 use writer::Writer;
 
@@ -51,7 +53,9 @@ impl Db {
         // On a thread of its own: PostgreSQL's client waits, as nobody may who drives asynchronous tasks.
         let preparing = std::thread::scope(|scope| scope.spawn(|| engine.prepare()).join());
         let connection = preparing.unwrap_or(Err(DbError::Closed))?;
-        Ok(Self { writer: Writer::start(engine.clone(), connection), readers: Pool::new(engine) })
+        let outage = Outage::new();
+        let writer = Writer::start(engine.clone(), connection, outage.clone());
+        Ok(Self { writer, readers: Pool::new(engine, outage) })
     }
 
     /// Returns the id by which the database knows what is written through this.
@@ -75,13 +79,13 @@ impl Db {
         self.writer.write(work).await
     }
 
-    /// Reads from one consistent snapshot.
+    /// Reads from one consistent snapshot. `work` is run again where its session breaks in the middle.
     ///
     /// # Errors
     /// Those of `work`.
     pub async fn read<T, E>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Clone + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -103,7 +107,7 @@ pub(crate) fn open_as_it_is(location: &Location) -> Result<Connection, DbError> 
             Ok(connection.into())
         }
         Location::Postgres(settings) => {
-            let session = settings.connect()?;
+            let session = postgres::log_in(settings)?;
             postgres::is_present(&session)?;
             Ok(session.into())
         }
@@ -125,7 +129,7 @@ pub(crate) fn open_to_read(path: &Path) -> Result<Connection, DbError> {
 /// # Errors
 /// When it cannot be reached, or refuses.
 pub(crate) fn log_in(settings: &PostgresSettings) -> Result<Connection, DbError> {
-    Ok(settings.connect()?.into())
+    Ok(postgres::log_in(settings)?.into())
 }
 
 /// Keeps servers from making tables in a database of PostgreSQL's until the transaction that is open ends.

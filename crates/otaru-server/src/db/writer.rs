@@ -6,13 +6,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::connection::{Connection, Dialect};
 use super::engine::Engine;
 use super::error::DbError;
+use super::outage::Outage;
 use super::postgres::Mark;
 use super::sqlite;
 
@@ -31,6 +32,8 @@ const QUEUE: usize = 4_096;
 const RUNS: u32 = 5;
 /// Pause before a transaction is run again; it grows with each run.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Time spent on waiting in vain after which a transaction is not run again, and whoever waited behind it is told the same.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A write that waits, or was run.
 trait Job: Send {
@@ -87,10 +90,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Takes the connection to a thread of its own. It ends with the last clone of this.
-    pub(super) fn start(engine: Engine, connection: Connection) -> Self {
+    pub(super) fn start(engine: Engine, connection: Connection, outage: Outage) -> Self {
         let (queue, jobs) = sync_channel(QUEUE);
         let id = id();
-        let thread = WriterThread { engine, connection: Some(connection), id: id.clone(), number: 0 };
+        let thread = WriterThread { engine, connection: Some(connection), id: id.clone(), number: 0, outage };
         std::thread::spawn(move || thread.run(&jobs));
         Self { queue, id: id.into() }
     }
@@ -132,6 +135,7 @@ struct WriterThread {
     /// Its id and the number of its last transaction, by which PostgreSQL knows them.
     id: String,
     number: i64,
+    outage: Outage,
 }
 
 /// Returns an id that no other writer has.
@@ -146,6 +150,8 @@ fn id() -> String {
 enum Failure {
     /// It did not take place.
     Undone(DbError),
+    /// It did not begin, after a long wait for a session.
+    Silent(DbError),
     /// Its COMMIT got no answer.
     Unknown(Mark, DbError),
 }
@@ -154,8 +160,14 @@ impl WriterThread {
     fn run(mut self, jobs: &Receiver<Box<dyn Job>>) {
         let most = batch(self.engine.dialect());
         while let Ok(first) = jobs.recv() {
-            let mut all = vec![first];
+            let (mut all, began) = (vec![first], Instant::now());
             let committed = self.commit(&mut all, jobs, most).map_err(Arc::new);
+            let failure = committed.as_ref().err();
+            self.outage.note(failure.map(|error| &**error));
+            if failure.is_some_and(|error| error.is_passing()) && began.elapsed() >= PATIENCE {
+                // They would wait for as long again, one transaction after the other.
+                all.extend(jobs.try_iter().take(QUEUE));
+            }
             all.into_iter().for_each(|job| job.answer(committed.clone()));
         }
     }
@@ -167,10 +179,11 @@ impl WriterThread {
         jobs: &Receiver<Box<dyn Job>>,
         most: usize,
     ) -> Result<(), DbError> {
-        let mut run = 1;
+        let (mut run, began) = (1, Instant::now());
         loop {
             let error = match self.transaction(all, jobs, most) {
                 Ok(()) => return Ok(()),
+                Err(Failure::Silent(error)) => return Err(error),
                 Err(Failure::Undone(error)) => error,
                 Err(Failure::Unknown(id, error)) => match self.took_place(&id) {
                     Ok(true) => return Ok(()),
@@ -179,7 +192,9 @@ impl WriterThread {
                     Err(error) => return Err(error),
                 },
             };
-            if run == RUNS || !error.may_pass() {
+            // What waits for a lock, or takes too long, would do so again.
+            let is_late = matches!(error, DbError::Busy(_)) && began.elapsed() >= PATIENCE;
+            if run == RUNS || !error.may_pass() || is_late {
                 return Err(error);
             }
             std::thread::sleep(PAUSE * run);
@@ -195,12 +210,17 @@ impl WriterThread {
     ) -> Result<(), Failure> {
         self.number += 1;
         let mark = Mark { writer: self.id.clone(), number: self.number };
-        let connection = self.connection().map_err(Failure::Undone)?;
+        let began = Instant::now();
+        let connection = self.connection().map_err(|error| match began.elapsed() < PATIENCE {
+            true => Failure::Undone(error),
+            false => Failure::Silent(error),
+        })?;
         let outcome = transaction(connection, mark, all, jobs, most);
         match &outcome {
             Ok(()) => {}
             // What the session has is not what it should be, or there is none.
-            Err(Failure::Unknown(..) | Failure::Undone(DbError::Unavailable(_))) => self.connection = None,
+            Err(Failure::Unknown(..) | Failure::Silent(_)) => self.connection = None,
+            Err(Failure::Undone(error)) if error.spoils_session() => self.connection = None,
             Err(Failure::Undone(_)) => self.tidy(),
         }
         outcome
@@ -221,7 +241,7 @@ impl WriterThread {
         // After a failed commit SQLite may or may not have rolled back by itself.
         let in_transaction = connection.sqlite().is_none_or(|connection| !connection.is_autocommit());
         let is_broken = in_transaction && connection.execute_batch("ROLLBACK").is_err();
-        if is_broken || connection.postgres().is_some_and(super::postgres::Session::is_closed) {
+        if is_broken || connection.trouble().is_some() {
             self.connection = None;
         }
     }
@@ -240,6 +260,12 @@ impl WriterThread {
     }
 }
 
+/// Runs a write. Its failure is not its own where the session is good no more.
+fn run(job: &mut Box<dyn Job>, connection: &Connection) -> Result<(), DbError> {
+    job.run(connection)?;
+    connection.trouble().map_or(Ok(()), Err)
+}
+
 fn transaction(
     connection: &Connection,
     mark: Mark,
@@ -253,11 +279,11 @@ fn transaction(
     };
     begun.map_err(Failure::Undone)?;
     for job in all.iter_mut() {
-        job.run(connection).map_err(Failure::Undone)?;
+        run(job, connection).map_err(Failure::Undone)?;
     }
     while all.len() < most {
         let Ok(mut job) = jobs.try_recv() else { break };
-        let ran = job.run(connection);
+        let ran = run(&mut job, connection);
         all.push(job);
         ran.map_err(Failure::Undone)?;
     }

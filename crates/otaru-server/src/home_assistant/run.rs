@@ -128,7 +128,9 @@ impl HomeAssistant {
                 false => self.tell(app, places, publisher, &mut told, some).await,
             };
             if let Err(error) = done {
-                tracing::warn!(%error, "Home Assistant could not be told; trying again");
+                if !matches!(&error, Untold::Database(error) if error.is_outage()) {
+                    tracing::warn!(%error, "Home Assistant could not be told; trying again");
+                }
                 told.clear();
                 tokio::time::sleep(TOGETHER * 10).await;
                 all = true;

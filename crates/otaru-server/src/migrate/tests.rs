@@ -160,7 +160,7 @@ fn a_file_of_another_version_and_one_without_a_fleet_are_refused() {
     assert!(matches!(quietly(&dir.path().join("nowhere"), &url), Err(MigrateError::NoFleet(_))));
     let empty = dir.path().join("empty");
     let data = DataDir::open(&empty).unwrap();
-    data.make_private().unwrap();
+    data.make_database().unwrap();
     assert!(matches!(quietly(&empty, &url), Err(MigrateError::Running(_))));
     drop(data);
     assert!(matches!(quietly(&empty, &url), Err(MigrateError::Elsewhere(_))));

@@ -49,8 +49,10 @@ pub async fn run(app: Shared, bus: impl Publish, back: &Notify) {
         match ask_all(&app, &bus, scope).await {
             Ok(0) => {}
             Ok(asked) => tracing::info!(asked, "devices are asked to report"),
-            Err(why) => {
-                tracing::warn!(%why, "devices cannot be asked to report; trying again");
+            Err(error) => {
+                if !error.is_outage() {
+                    tracing::warn!(%error, "devices cannot be asked to report; trying again");
+                }
                 // All of them once more: those that were asked say the same again.
                 tokio::time::sleep(GRACE).await;
                 continue;
@@ -68,13 +70,13 @@ pub async fn run(app: Shared, bus: impl Publish, back: &Notify) {
 }
 
 /// Asks all of this server's in a scope. Returns how many those are.
-async fn ask_all(app: &Shared, bus: &impl Publish, scope: Scope) -> Result<usize, String> {
+async fn ask_all(app: &Shared, bus: &impl Publish, scope: Scope) -> Result<usize, DbError> {
     let mut buf = [0; 64];
     let Some(request) = ReportRequest { spread: SPREAD }.emit_json(&mut buf) else { return Ok(0) };
     let (mut after, mut asked) = (String::new(), 0);
     loop {
         let from = after.clone();
-        let batch = app.db.read(move |tx| next(tx, scope, &from)).await.map_err(|error| error.to_string())?;
+        let batch = app.db.read(move |tx| next(tx, scope, &from)).await?;
         let Some(last) = batch.last() else { return Ok(asked) };
         after.clone_from(last);
         let own: Vec<_> = batch.into_iter().filter(|id| app.holdings.has_device(id)).collect();

@@ -230,10 +230,10 @@ impl Inner {
             Err(DbError::NotHeld) => return Taken::ByOthers,
             // The device reports again; retained reports come again with the next connection.
             Err(error) => {
-                if self.may_complain() {
+                if !error.is_outage() && self.may_complain() {
                     tracing::error!(%device, %error, "reports are not taken in");
                 }
-                if matches!(error, DbError::Unavailable(_)) {
+                if error.is_passing() {
                     return Taken::Later;
                 }
             }
@@ -299,7 +299,9 @@ async fn look_again(app: Shared, device: DeviceId) {
     if app.connections.has(device.as_str()) {
         return;
     }
-    if let Err(error) = ingest::take_presence(&app, &device, false, false, false).await {
+    if let Err(error) = ingest::take_presence(&app, &device, false, false, false).await
+        && !error.is_outage()
+    {
         tracing::error!(%device, %error, "that a device is gone was not taken in");
     }
 }

@@ -39,6 +39,24 @@ pub trait Publish: Send + Sync {
     ) -> impl Future<Output = Result<(), String>> + Send;
 }
 
+/// Why messages wait.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The broker did not take one.
+    #[error("{0}")]
+    Broker(String),
+}
+
+impl SendError {
+    /// Whether the log has it already.
+    const fn is_told(&self) -> bool {
+        matches!(self, Self::Db(error) if error.is_outage())
+    }
+}
+
 /// A row, ready to be sent.
 #[derive(Debug)]
 struct OutboxMessage {
@@ -61,7 +79,7 @@ pub async fn run(app: Shared, bus: impl Publish) {
                 if app.holdings.id().is_some() { LOOKS.1 } else { LOOKS.0 }
             }
             Err(why) => {
-                if !app.stop.is_cancelled() {
+                if !app.stop.is_cancelled() && !why.is_told() {
                     tracing::warn!(%why, "offers wait");
                 }
                 let wait = pause;
@@ -85,20 +103,19 @@ pub async fn run(app: Shared, bus: impl Publish) {
 ///
 /// # Errors
 /// Why it cannot go on just now.
-pub async fn send_all(app: &Shared, bus: &impl Publish) -> Result<(), String> {
+pub async fn send_all(app: &Shared, bus: &impl Publish) -> Result<(), SendError> {
     loop {
         let now = app.clock.now();
         let reader = app.clone();
-        let messages = app.db.read(move |tx| messages(tx, &reader, now)).await;
-        let messages = messages.map_err(|error: DbError| error.to_string())?;
+        let messages = app.db.read(move |tx| messages(tx, &reader, now)).await?;
         if messages.is_empty() {
             return Ok(());
         }
-        end_without_file(app, &messages).await.map_err(|error| error.to_string())?;
+        end_without_file(app, &messages).await?;
         let (sent, failed) = send(app, bus, messages).await;
-        forget(app, sent).await.map_err(|error| error.to_string())?;
+        forget(app, sent).await?;
         if let Some(why) = failed {
-            return Err(why);
+            return Err(SendError::Broker(why));
         }
     }
 }

@@ -68,7 +68,9 @@ pub async fn run(app: Shared) {
             && !app.stop.is_cancelled()
             && !matches!(error, DbError::NotHeld)
         {
-            tracing::error!(%error, "rollouts cannot go on; trying again");
+            if !error.is_outage() {
+                tracing::error!(%error, "rollouts cannot go on; trying again");
+            }
             tokio::time::sleep(PAUSE).await;
         }
         tokio::select! {

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::contents::{Contents, Kind, Refused};
 use super::naming::Naming;
 use super::register::{RegisterError, Registered, Stored, Upload, register};
+use super::renaming;
 use crate::access::audit;
 use crate::app::App;
 use crate::artifacts::{ArtifactError, Staged};
@@ -93,16 +94,18 @@ pub async fn accept(
         note(tx, &caller, &registered, &called, now)?;
         Ok::<_, RegisterError>(registered)
     };
-    let mut registered = app.db.write(write).await?;
-    // Their next report is looked at whatever it says, and pages are drawn anew.
-    for device in &registered.renamed {
-        app.recent.forget(device);
+    let registered = app.db.write(write).await?;
+    // Whoever does jobs goes on with all that follows, should whoever asked go away.
+    app.wake.jobs.notify_one();
+    if registered.renames
+        && let Err(error) = renaming::finish(app, registered.id).await
+        && !error.is_outage()
+    {
+        tracing::warn!(release = registered.id, %error, "some devices are called as before; they are renamed later");
     }
-    std::mem::take(&mut registered.changes).tell(app);
     if registered.changed {
         app.events.tell(Event::Release { id: registered.id });
     }
-    app.wake.jobs.notify_one();
     Ok(registered)
 }
 

@@ -70,9 +70,10 @@ impl Job {
         statement.query_row([release], read).optional()?.transpose()
     }
 
-    /// Returns the job that has waited longest, which is under way from now on.
+    /// Returns the job that has waited longest, which is under way from now on. One server does jobs, one after the other, and asks between
+    /// two: what is under way by then is nobody's. Its server was killed, or was not told that it had taken the job.
     pub(super) fn next(tx: &Connection) -> Result<Option<Self>, DbError> {
-        let next = format!("{SELECT} WHERE state = 'queued' ORDER BY id LIMIT 1");
+        let next = format!("{SELECT} WHERE state IN ('queued', 'running') ORDER BY id LIMIT 1");
         let Some(job) = tx.query_row(&next, (), read).optional()?.transpose()? else { return Ok(None) };
         tx.execute("UPDATE jobs SET state = 'running' WHERE id = ?1", [job.id])?;
         Ok(Some(Self { state: JobState::Running, ..job }))

@@ -1,4 +1,4 @@
-//! Work in the background: one job at a time, begun anew after a restart.
+//! Work in the background: one job at a time, begun anew where whoever did it is gone.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::job::Job;
 use super::keys::Makes;
 use super::prune::prune;
 use super::register::{Stored, note_artifact, put_file};
+use super::renaming;
 use crate::app::{App, Shared};
 use crate::artifacts::ArtifactError;
 use crate::cluster::holdings::Claim;
@@ -54,17 +55,17 @@ pub async fn run(app: Shared, stop: CancellationToken) {
 }
 
 async fn work(app: &App) {
-    let mut had = false;
     let mut check = tokio::time::interval_at(Instant::now(), CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let has = app.holdings.has_task(Task::Jobs);
-        if has && !had {
-            tell_failure(app.db.write(resume).await);
+        if has {
+            tell_failure(renaming::go_on(app).await);
         }
-        had = has;
         while let Some((job, claim)) = next(app).await {
-            carry_out(app, &job, claim).await;
+            if carry_out(app, &job, claim).await == Carried::Later {
+                break;
+            }
         }
         // Other servers ask for jobs, too.
         let others = async {
@@ -102,10 +103,15 @@ async fn next(app: &App) -> Option<(Job, Claim)> {
 
 /// Nobody waits for an answer here: a failure goes to the log, and the next bell is another chance.
 fn tell_failure<T>(outcome: Result<T, DbError>) -> Option<T> {
-    outcome.inspect_err(|error| tracing::error!(%error, "jobs cannot be done")).ok()
+    let tell = |error: &DbError| {
+        if !error.is_outage() {
+            tracing::error!(%error, "jobs cannot be done");
+        }
+    };
+    outcome.inspect_err(tell).ok()
 }
 
-/// Takes the job that has waited longest, and gives its release a number if it has none: above all that the product
+/// Takes the job that has waited longest, or that nobody carries on with, and gives its release a number if it has none: above all that the product
 /// has, and kept, so that a release with more patches is not a newer one.
 pub(super) fn take(tx: &Connection, now: Time) -> Result<Option<Job>, DbError> {
     let job = Job::next(tx)?;
@@ -113,12 +119,6 @@ pub(super) fn take(tx: &Connection, now: Time) -> Result<Option<Job>, DbError> {
         again::number(tx, job.release, now)?;
     }
     Ok(job)
-}
-
-/// Asks anew for what an earlier process had begun.
-fn resume(tx: &Connection) -> Result<(), DbError> {
-    tx.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'", ())?;
-    Ok(())
 }
 
 /// Asks for release files with more patches, where devices run images that have none yet. Of each product only what devices are
@@ -152,12 +152,21 @@ fn lacks_patch(tx: &Connection, release: i64) -> Result<bool, DbError> {
     Ok(false)
 }
 
-async fn carry_out(app: &App, job: &Job, claim: Claim) {
+/// Whether a job is over.
+#[derive(Debug, PartialEq, Eq)]
+enum Carried {
+    Out,
+    /// It is begun anew: by this server after a while, or by whichever does jobs then.
+    Later,
+}
+
+async fn carry_out(app: &App, job: &Job, claim: Claim) -> Carried {
     app.events.tell(job.event(JobState::Running, "", Some(0)));
     let (state, detail) = match make(app, job, claim.clone()).await {
         Ok(detail) => (JobState::Done, detail),
-        // Whoever does jobs now does this one, too.
-        Err(JobError::Db(DbError::Closed | DbError::NotHeld)) => return,
+        // Nothing is the matter with the job.
+        Err(JobError::Db(DbError::Closed | DbError::NotHeld)) => return Carried::Later,
+        Err(JobError::Db(error)) if error.is_passing() => return Carried::Later,
         Err(error) => {
             tracing::warn!(job = job.id, release = job.release, %error, "a job failed");
             let (job, detail, now) = (job.clone(), error.to_string(), app.clock.now());
@@ -166,12 +175,15 @@ async fn carry_out(app: &App, job: &Job, claim: Claim) {
                 claim.check(tx)?;
                 job.end(tx, JobState::Failed, &told, now)
             });
-            tell_failure(ending.await);
+            if tell_failure(ending.await).is_none() {
+                return Carried::Later;
+            }
             (JobState::Failed, detail)
         }
     };
     app.events.tell(job.event(state, &detail, None));
     app.events.tell(Event::Release { id: job.release });
+    Carried::Out
 }
 
 /// Makes the release file, and says what became of it.

@@ -10,6 +10,7 @@
 //! | how it is called, and told from others | [`naming`] |
 //! | into store and database | [`accept`], [`register`] |
 //! | what to say of it, and who is known to refuse it | [`remarks`], [`unfit`] |
+//! | devices are called as their release is | `renaming` |
 //! | work in the background | [`job`], [`jobs`] |
 //! | release files are made | `build` |
 //! | an older release becomes a newer one | [`again`] |
@@ -32,6 +33,7 @@ pub mod needs;
 mod prune;
 pub mod register;
 pub mod remarks;
+mod renaming;
 pub mod rows;
 #[cfg(test)]
 pub(crate) mod samples;

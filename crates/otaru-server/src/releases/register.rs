@@ -3,7 +3,7 @@
 use otaru_api::{JobKind, Release};
 use otaru_format::digest::Digest;
 use otaru_format::image::file::signed_len;
-use otaru_rollout::{DeviceId, Time};
+use otaru_rollout::Time;
 
 use super::columns::millis;
 use super::contents::{Contents, Kind, ReleaseParts};
@@ -11,10 +11,10 @@ use super::job::Job;
 use super::keys::Makes;
 use super::naming::{Naming, short};
 use super::remarks;
+use super::renaming;
 use super::rows;
 use super::unfit::{Demands, Refusals};
 use crate::db::{Connection, DbError, OptionalExtension as _, params};
-use crate::rollouts::transaction::{Changes, RolloutTransaction};
 
 /// Devices that a remark names.
 const NAMED: usize = 3;
@@ -60,10 +60,8 @@ pub struct Registered {
     pub changed: bool,
     /// Sentences for who uploaded it: what was kept of the file, what it will not do, and what it may be taken for.
     pub remarks: Vec<String>,
-    /// Devices that run it and were known by another version until now.
-    pub renamed: Vec<DeviceId>,
-    /// Changes that follow from that.
-    pub changes: Changes,
+    /// Whether devices run it and are known by another version.
+    pub renames: bool,
 }
 
 /// Why an upload does not fit what is there.
@@ -164,14 +162,8 @@ pub fn register(
         Job::ask(tx, release.id, JobKind::Build, now)?;
     }
     let remarks = remarks(tx, &release, upload, created, makes)?;
-    let renamed = name_devices(tx, &release)?;
-    let mut transaction = RolloutTransaction::open(tx, now);
-    for device in &renamed {
-        // It may fit another range of versions than before.
-        transaction.offer_to_rollouts(device)?;
-    }
-    let changes = transaction.finish()?;
-    Ok(Registered { id: release.id, created, changed, remarks, renamed, changes })
+    let renames = renaming::begin(tx, release.id, &release.image.0, &release.version)?;
+    Ok(Registered { id: release.id, created, changed, remarks, renames })
 }
 
 /// Whether a release file is to be made, or made anew because it is called otherwise.
@@ -302,21 +294,6 @@ fn describe(tx: &Connection, release: &Release, upload: &Upload) -> Result<bool,
         "UPDATE releases SET filename = coalesce(?2, filename), needs = coalesce(?3, needs) WHERE id = ?1";
     tx.execute(sql, params![release.id, upload.naming.filename, needs])?;
     Ok(upload.naming.filename.is_some() && upload.naming.filename != release.filename)
-}
-
-/// Calls what devices run as the release is called. Gives back those that were known by another version.
-fn name_devices(tx: &Connection, release: &Release) -> Result<Vec<DeviceId>, DbError> {
-    let mut ids: Vec<String> = Vec::new();
-    // Each condition is that of an index.
-    for retired in ["retired_at IS NULL", "retired_at IS NOT NULL"] {
-        let sql = format!(
-            "UPDATE devices SET version = ?2, revision = revision + 1 WHERE image = ?1 AND version <> ?2 AND {retired} RETURNING id"
-        );
-        let statement = tx.prepare(&sql);
-        let renamed = statement.query_map(params![release.image.0, release.version], |row| row.get(0))?;
-        ids.extend(renamed.collect::<Result<Vec<String>, _>>()?);
-    }
-    Ok(ids.iter().map(|id| DeviceId::from(id.as_str())).collect())
 }
 
 /// Notes a file that is in the store.

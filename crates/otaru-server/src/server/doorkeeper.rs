@@ -42,7 +42,9 @@ fn refusal(refused: Refused, peer: IpAddr, client: &str) -> Refusal {
             Refusal { reason: Reason::QuotaExceeded, text: Some(why.for_devices().to_owned()) }
         }
         Refused::Unknown(error) => {
-            tracing::error!(%peer, %client, %error, "a login could not be checked");
+            if !error.is_outage() {
+                tracing::error!(%peer, %client, %error, "a login could not be checked");
+            }
             Reason::ServerUnavailable.into()
         }
     }

@@ -1,12 +1,15 @@
 //! Keeps this server known to those that share its database, and its leases renewed.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use otaru_broker::client::BrokerUrl;
+
 use super::error::StartError;
 use crate::app::Shared;
-use crate::cluster::leases::{self, Lease, Leased, Member};
+use crate::cluster::leases::{self, Leased, Member, Moment, Renewal};
 use crate::cluster::notices;
 use crate::config::{ArtifactsConfig, MqttConfig};
 use crate::data_dir::DataDir;
@@ -14,6 +17,12 @@ use crate::db::{Connection, DbError};
 
 /// Interval of renewing leases and of taking what is free.
 const ROUND: Duration = Duration::from_secs(1);
+/// Interval of looking whether another server is there, before this one is.
+const LOOK: Duration = Duration::from_millis(300);
+/// Difference from the database's clock from which a server says so, in milliseconds.
+pub(super) const SKEW: u64 = 5_000;
+/// Interval of saying so, and of saying that a server that returns does not fit those that are there.
+const TOLD: Duration = Duration::from_secs(60);
 
 /// Returns this server, as others see it; `None` where it has the database to itself.
 pub(super) fn of(app: &Shared, http: SocketAddr) -> Option<Member> {
@@ -21,7 +30,7 @@ pub(super) fn of(app: &Shared, http: SocketAddr) -> Option<Member> {
     let broker = match &app.config.mqtt {
         MqttConfig::Embedded { .. } => format!("its own, of {id}"),
         MqttConfig::External { url, .. } => {
-            format!("{}:{} with topics under {}", url.host, url.port, app.config.base)
+            format!("{} with topics under {}", address(url), app.config.base)
         }
     };
     let firmware = match &app.config.artifacts {
@@ -38,9 +47,16 @@ pub(super) fn of(app: &Shared, http: SocketAddr) -> Option<Member> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: 0,
         seen_at: 0,
+        clock_ahead: None,
         shards: 0,
         tasks: Vec::new(),
     })
+}
+
+/// Returns where a broker is, in the same words however that was written.
+fn address(url: &BrokerUrl) -> String {
+    let host = url.host.trim_end_matches('.').to_ascii_lowercase();
+    BrokerUrl::new(host, url.port).authority()
 }
 
 /// Returns the machine's name and the port of HTTP: the beginning of URLs may be that of what stands in front.
@@ -61,45 +77,97 @@ pub(super) struct Joined {
     pub(super) alone: bool,
 }
 
-/// Makes this server one of those that share the database, with its part of the leases.
+/// When each of the others was last heard, as it was when this server first looked.
+type FirstLook = HashMap<String, i64>;
+
+/// What there is to do about the others.
+#[derive(Debug)]
+enum Standing {
+    /// Join them.
+    Join,
+    /// One of them is there, and is set up otherwise.
+    Refuse(Box<Member>),
+    /// Look again: whether they are there shows when one is heard, which is every second, or when the leases of the last have ended.
+    Wait,
+}
+
+/// Says what there is to do about others that were there at the first look, or have come since.
+fn standing(me: &Member, others: &[Member], first: Option<&FirstLook>) -> Standing {
+    let is_heard = |other: &&Member| first.is_some_and(|first| first.get(&other.id) != Some(&other.seen_at));
+    if let Some(other) = others.iter().find(|other| !me.fits(other) && is_heard(other)) {
+        return Standing::Refuse(Box::new(other.clone()));
+    }
+    let fit = others.iter().all(|other| me.fits(other));
+    match others.is_empty() || (fit && others.iter().any(|other| is_heard(&other))) {
+        true => Standing::Join,
+        false => Standing::Wait,
+    }
+}
+
+/// Makes this server one of those that share the database, with its part of the leases. Where all were killed together it is known to be
+/// alone once the leases of the others have ended.
 ///
 /// # Errors
-/// When devices would hear one of two brokers only, and when the database fails.
+/// When it does not fit those that are there, and when the database fails.
 pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<Joined, StartError> {
-    let (began, joining, before) = (Instant::now(), me.clone(), data.last_server());
+    let before = data.last_server();
     data.note_server(&me.id)?;
-    let joined = app.db.write(move |tx| {
-        let now = leases::now(tx)?;
+    if let Some(before) = before {
         // Whoever had this folder is gone: nobody need wait for the end of its leases.
-        if let Some(before) = &before {
-            leases::leave(tx, before)?;
+        app.db.write(move |tx| leases::leave(tx, &before)).await?;
+    }
+    let mut first = None;
+    loop {
+        let began = Instant::now();
+        match try_to_join(app, me, first.clone()).await? {
+            Ok((renewal, joined)) => {
+                app.holdings.renewed(&renewal.leases, began);
+                return Ok(joined);
+            }
+            Err((Standing::Refuse(other), _)) => return Err(refusal(me, *other)),
+            Err((_, others)) => {
+                let seen = || others.into_iter().map(|other| (other.id, other.seen_at)).collect();
+                first.get_or_insert_with(seen);
+                tokio::time::sleep(LOOK).await;
+            }
         }
-        if let Some(other) = leases::unlike(tx, &joining, now)? {
-            return Ok(Err(other));
+    }
+}
+
+type Attempt = Result<(Renewal, Joined), (Standing, Vec<Member>)>;
+
+/// Joins if that is what there is to do: looked at and done in one transaction, so that of two that start at once one sees the other.
+async fn try_to_join(app: &Shared, me: &Member, first: Option<FirstLook>) -> Result<Attempt, DbError> {
+    let (me, clock) = (me.clone(), app.clock.clone());
+    let joining = app.db.write(move |tx| {
+        let moment = leases::moment(tx, &clock)?;
+        let others = leases::others(tx, &me.id, moment.now)?;
+        match standing(&me, &others, first.as_ref()) {
+            Standing::Join => {}
+            wait_or_refuse => return Ok(Err((wait_or_refuse, others))),
         }
-        leases::be_seen(tx, &joining, now)?;
-        let held = leases::renew(tx, &joining.id, now)?;
-        let joined = Joined { notice: notices::last(tx)?, alone: leases::members(tx)?.len() == 1 };
-        Ok::<_, DbError>(Ok((held, joined)))
+        leases::be_seen(tx, &me, moment)?;
+        let renewal = leases::renew(tx, &me.id, moment.now)?;
+        Ok::<_, DbError>(Ok((renewal, Joined { notice: notices::last(tx)?, alone: others.is_empty() })))
     });
-    match joined.await? {
-        Ok((held, joined)) => {
-            app.holdings.renewed(&held, began);
-            Ok(joined)
-        }
-        Err(Member { name, broker, .. }) if broker != me.broker => {
-            Err(StartError::OtherBroker { name, theirs: broker, ours: me.broker.clone() })
-        }
-        Err(Member { name, signer, .. }) if signer != me.signer => Err(StartError::OtherKey { name }),
-        Err(Member { name, firmware, .. }) => {
-            Err(StartError::OtherFirmware { name, theirs: firmware, ours: me.firmware.clone() })
-        }
+    joining.await
+}
+
+/// Returns why a server cannot be beside another.
+fn refusal(me: &Member, other: Member) -> StartError {
+    let Member { name, broker, signer, firmware, .. } = other;
+    if broker != me.broker {
+        StartError::OtherBroker { name, theirs: broker, ours: me.broker.clone() }
+    } else if signer != me.signer {
+        StartError::OtherKey { name }
+    } else {
+        StartError::OtherFirmware { name, theirs: firmware, ours: me.firmware.clone() }
     }
 }
 
 /// Renews leases until the server ends, then gives them back.
 pub(super) async fn run(app: Shared, me: Member) {
-    let mut failing = false;
+    let (mut failing, mut refused, mut clock) = (false, Told::default(), Told::default());
     loop {
         tokio::select! {
             () = app.stop.cancelled() => break,
@@ -107,13 +175,23 @@ pub(super) async fn run(app: Shared, me: Member) {
             () = tokio::time::sleep(ROUND) => {}
         }
         match round(&app, &me).await {
-            Ok(new) => {
-                if std::mem::take(&mut failing) {
-                    tracing::info!("the database answers again");
-                }
-                took(&app, &new);
+            Ok(Round::Renewed { new, taken, ahead }) => {
+                failing = false;
+                app.readiness.bar(None);
+                refused.is(false, || ());
+                clock.is(ahead.unsigned_abs() >= SKEW, || differs(ahead));
+                took(&app, &new, &taken);
             }
-            Err(error) if !std::mem::replace(&mut failing, true) => {
+            Ok(Round::Refused(other)) => {
+                app.holdings.gone();
+                let why = refusal(&me, *other).to_string();
+                refused.is(
+                    true,
+                    || tracing::error!(%why, "this server is none of those that share the database any more"),
+                );
+                app.readiness.bar(Some(why));
+            }
+            Err(error) if !std::mem::replace(&mut failing, true) && !error.is_outage() => {
                 tracing::warn!(%error, "leases are not renewed; if that goes on, other servers take this one's devices");
             }
             Err(_) => {}
@@ -126,29 +204,160 @@ pub(super) async fn run(app: Shared, me: Member) {
     }
 }
 
-async fn round(app: &Shared, me: &Member) -> Result<Vec<Leased>, DbError> {
-    let (began, me) = (Instant::now(), me.clone());
+/// Something that is told when it begins and once a minute while it lasts.
+#[derive(Debug, Default)]
+struct Told(Option<Instant>);
+
+impl Told {
+    fn is(&mut self, is_so: bool, tell: impl FnOnce()) {
+        if !is_so {
+            self.0 = None;
+        } else if self.0.is_none_or(|last| last.elapsed() >= TOLD) {
+            self.0 = Some(Instant::now());
+            tell();
+        }
+    }
+}
+
+fn differs(ahead: i64) {
+    let seconds = ahead.unsigned_abs() / 1_000;
+    let which = if ahead < 0 { "behind" } else { "ahead of" };
+    tracing::warn!(
+        "the clock of this server is {seconds} s {which} the database's: moments of rollouts, tokens and certificates come by the clock of \
+         whichever server has them; set the clocks (NTP)"
+    );
+}
+
+/// How a round went.
+enum Round {
+    /// Its leases last.
+    Renewed {
+        /// What is new.
+        new: Vec<Leased>,
+        /// What was taken, and from whom.
+        taken: Vec<(Leased, Option<String>)>,
+        /// Milliseconds that its clock is ahead.
+        ahead: i64,
+    },
+    /// It stood still, and meanwhile another came that is set up otherwise.
+    Refused(Box<Member>),
+}
+
+async fn round(app: &Shared, me: &Member) -> Result<Round, DbError> {
+    let (began, me, clock) = (Instant::now(), me.clone(), app.clock.clone());
     let renewing = app.db.write(move |tx: &Connection| {
-        let now = leases::now(tx)?;
-        leases::be_seen(tx, &me, now)?;
-        leases::renew(tx, &me.id, now)
+        let moment @ Moment { now, ahead } = leases::moment(tx, &clock)?;
+        if !leases::is_there(tx, &me.id, now)?
+            && let Some(other) = leases::others(tx, &me.id, now)?.into_iter().find(|other| !me.fits(other))
+        {
+            return Ok(Err(Box::new(other)));
+        }
+        leases::be_seen(tx, &me, moment)?;
+        Ok::<_, DbError>(Ok((leases::renew(tx, &me.id, now)?, ahead)))
     });
-    let held: Vec<Lease> = renewing.await?;
-    Ok(app.holdings.renewed(&held, began))
+    match renewing.await? {
+        Ok((Renewal { leases, taken }, ahead)) => {
+            Ok(Round::Renewed { new: app.holdings.renewed(&leases, began), taken, ahead })
+        }
+        Err(other) => Ok(Round::Refused(other)),
+    }
 }
 
 /// Goes on with what another server did until now.
-fn took(app: &Shared, new: &[Leased]) {
+fn took(app: &Shared, new: &[Leased], taken: &[(Leased, Option<String>)]) {
     if new.is_empty() {
         return;
     }
     let shards = new.iter().filter(|what| matches!(what, Leased::Shard(_))).count();
-    tracing::info!(shards, tasks = new.len() - shards, "took over");
+    tracing::info!(shards, tasks = new.len() - shards, from = %whose(taken), "took over");
     app.wake.outbox.notify_one();
     app.wake.rollouts.notify_one();
     app.wake.jobs.notify_one();
     if shards > 0 {
         app.recent.forget_all();
         app.wake.shards.send_modify(|times| *times += 1);
+    }
+}
+
+/// Returns who had what was taken, and how much of it.
+fn whose(taken: &[(Leased, Option<String>)]) -> String {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for (_, from) in taken {
+        *counts.entry(from.as_deref().unwrap_or("nobody")).or_default() += 1;
+    }
+    let words: Vec<String> = counts.into_iter().map(|(name, count)| format!("{name} ({count})")).collect();
+    match words.is_empty() {
+        // It stood still, and nobody was quicker.
+        true => "itself".to_owned(),
+        false => words.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Shard;
+
+    fn member(id: &str, broker: &str, seen_at: i64) -> Member {
+        Member {
+            id: id.into(),
+            name: format!("{id}:8080"),
+            broker: broker.into(),
+            firmware: String::new(),
+            signer: String::new(),
+            version: String::new(),
+            started_at: 0,
+            seen_at,
+            clock_ahead: None,
+            shards: 0,
+            tasks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn whether_others_are_there_shows_when_they_are_heard() {
+        let me = member("me", "b", 0);
+        assert!(matches!(standing(&me, &[], None), Standing::Join));
+        let (alike, unlike) = (member("a", "b", 10), member("u", "other", 10));
+        let first = FirstLook::from([("a".to_owned(), 10), ("u".to_owned(), 10)]);
+        for others in [vec![alike.clone()], vec![unlike.clone()], vec![alike.clone(), unlike.clone()]] {
+            assert!(matches!(standing(&me, &others, None), Standing::Wait), "not known yet");
+            assert!(matches!(standing(&me, &others, Some(&first)), Standing::Wait), "not heard since");
+        }
+        let heard = |member: &Member| Member { seen_at: 11, ..member.clone() };
+        assert!(matches!(standing(&me, &[heard(&alike)], Some(&first)), Standing::Join));
+        assert!(matches!(standing(&me, &[heard(&unlike)], Some(&first)), Standing::Refuse(_)));
+        assert!(matches!(standing(&me, &[heard(&alike), unlike.clone()], Some(&first)), Standing::Wait));
+        // One that came after the first look is there.
+        assert!(matches!(standing(&me, &[member("new", "other", 12)], Some(&first)), Standing::Refuse(_)));
+    }
+
+    #[test]
+    fn a_broker_is_the_same_however_it_is_written() {
+        let of = |text: &str| address(&text.parse().unwrap());
+        for text in ["mqtt://broker.lan", "mqtt://BROKER.lan:1883/", "Broker.LAN", "mqtt://otaru@broker.lan"]
+        {
+            assert_eq!(of(text), "broker.lan:1883", "{text}");
+        }
+        assert_eq!(of("mqtts://broker.lan"), "broker.lan:8883");
+        assert_eq!(of("mqtt://[FE80::1]"), "[fe80::1]:1883");
+    }
+
+    #[test]
+    fn the_log_says_whose_it_was() {
+        let shard = |n| Leased::Shard(Shard(n));
+        let from = |name: &str| Some(name.to_owned());
+        let taken = [(shard(1), from("ota-2:8080")), (shard(2), None), (shard(3), from("ota-2:8080"))];
+        assert_eq!(whose(&taken), "nobody (1), ota-2:8080 (2)");
+        assert_eq!(whose(&[]), "itself");
+    }
+
+    #[test]
+    fn what_lasts_is_told_when_it_begins() {
+        let (mut told, mut times) = (Told::default(), 0);
+        for is_so in [false, true, true, false, true] {
+            told.is(is_so, || times += 1);
+        }
+        assert_eq!(times, 2);
     }
 }

@@ -97,6 +97,9 @@ impl Server {
     /// When a part of it cannot start; those that had are stopped then.
     pub async fn start_at(config: Config, clock: Clock) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data)?;
+        if config.database.is_none() {
+            data.make_database()?;
+        }
         if data.make_private()? {
             let folder = config.data.display();
             tracing::warn!(%folder, "others may look into this folder; `chmod 700` it");

@@ -19,8 +19,8 @@ pub(super) async fn open(config: &Config, data: &DataDir, db: &Db) -> Result<Art
         ArtifactsConfig::Folder(folder) => {
             make_private(folder).map_err(ArtifactError::Io)?;
             let place = std::path::absolute(folder).map_err(ArtifactError::Io)?;
-            let open = if config.database.is_some() { Artifacts::open_shared } else { Artifacts::open };
-            (open(folder, DEFAULT_CACHE)?, Some(place.display().to_string()))
+            // Nobody knows who else was given it.
+            (Artifacts::open_shared(folder, DEFAULT_CACHE)?, Some(place.display().to_string()))
         }
         ArtifactsConfig::S3(bucket) => {
             let artifacts = Artifacts::open_bucket(bucket, &data.copies(), DEFAULT_CACHE).await?;

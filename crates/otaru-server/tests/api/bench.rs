@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -74,6 +75,31 @@ impl Answer {
     }
 }
 
+/// Returns what a server has that is set up no further: with this data folder, and free ports.
+pub(crate) fn config(data: PathBuf) -> Config {
+    let free = "127.0.0.1:0".parse().unwrap();
+    Config {
+        data,
+        database: None,
+        http: free,
+        tls: None,
+        mqtt: MqttConfig::embedded(free),
+        base: "ESP32/ota".into(),
+        public_url: None,
+        trusted_proxies: Vec::new(),
+        dev: false,
+        guests: false,
+        signing_key: None,
+        trusted_keys: Vec::new(),
+        device_limits: otaru_server::devices::bounds::Bounds::default(),
+        upload_limits: UploadLimits::default(),
+        http_limits: Limits::default(),
+        metrics: None,
+        artifacts: Default::default(),
+        home_assistant: None,
+    }
+}
+
 /// Returns where a database is.
 pub(crate) fn postgres(url: &str) -> Box<PostgresSettings> {
     Box::new(PostgresSettings::parse(url, Trust::default()).unwrap())
@@ -91,27 +117,8 @@ impl Bench {
     pub(crate) async fn start_at(change: impl FnOnce(&mut Config), clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::at(&dir.path().join("data"));
-        let free = "127.0.0.1:0".parse().unwrap();
-        let mut config = Config {
-            data: dir.path().join("data"),
-            database: database.url().map(postgres),
-            http: free,
-            tls: None,
-            mqtt: MqttConfig::embedded(free),
-            base: "ESP32/ota".into(),
-            public_url: None,
-            trusted_proxies: Vec::new(),
-            dev: false,
-            guests: false,
-            signing_key: None,
-            trusted_keys: Vec::new(),
-            device_limits: otaru_server::devices::bounds::Bounds::default(),
-            upload_limits: UploadLimits::default(),
-            http_limits: Limits::default(),
-            metrics: None,
-            artifacts: Default::default(),
-            home_assistant: None,
-        };
+        let mut config = config(dir.path().join("data"));
+        config.database = database.url().map(postgres);
         change(&mut config);
         let server = Server::start_at(config, clock).await.unwrap();
         let admin = server.first_token().unwrap().to_owned();
@@ -215,6 +222,7 @@ impl Logs {
         let writer = logs.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
             .with_writer(move || writer.clone())
             .finish();
         tracing::subscriber::set_global_default(subscriber).unwrap();

@@ -22,6 +22,7 @@ mod grasping;
 mod health;
 mod hostile;
 mod moments;
+mod over_postgres;
 mod over_tls;
 mod over_tls_devices;
 mod proxied;

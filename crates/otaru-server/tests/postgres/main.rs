@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod hanging;
+mod pooled;
+mod sessions;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,16 +17,16 @@ use otaru_testing::{LIMIT, eventually};
 use otaru_tls::Trust;
 use rand::{Rng as _, SeedableRng as _};
 
-fn open(url: &str) -> Db {
+pub(crate) fn open(url: &str) -> Db {
     Db::open(Location::parse(url, Trust::default()).unwrap()).unwrap()
 }
 
-async fn put(db: &Db, key: String) -> Result<(), DbError> {
+pub(crate) async fn put(db: &Db, key: String) -> Result<(), DbError> {
     db.write(move |tx| tx.execute("INSERT INTO meta (key, value) VALUES (?, '')", [&key]).map(drop)).await
 }
 
 /// Adds one to a number, by reading it first.
-async fn increment(db: &Db) -> Result<(), DbError> {
+pub(crate) async fn increment(db: &Db) -> Result<(), DbError> {
     db.write(|tx| {
         let found = tx.query_row("SELECT value FROM meta WHERE key = 'n'", (), |row| row.get::<String>(0));
         let next = found.optional()?.map_or(0, |text| text.parse::<u32>().unwrap_or(0)) + 1;

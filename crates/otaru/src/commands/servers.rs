@@ -3,17 +3,21 @@
 use otaru_api::{Answer, ServerMember, Servers};
 
 use crate::client::args::ServerArgs;
-use crate::moment::ago;
+use crate::moment::{ago, span};
 use crate::output::{Outcome, Output};
 use crate::ui;
 use crate::ui::grid::{grid, width};
+
+/// Difference from the database's clock that is told, in seconds.
+const SKEW: u64 = 5;
 
 /// List the servers that share the database, with the shards and tasks of each
 #[derive(clap::Args)]
 #[command(after_help = "\
 A fleet is cut into 256 shards by a hash of each device's id. Each server takes in what its own shards' devices
 report, and sends what they are to be told. `rollouts`, `jobs` (release files and patches) and `home assistant` are
-done by one server for all. What a server held that is gone is another's within ten seconds.")]
+done by one server for all. What a server held that is gone is another's within ten seconds. CLOCK says how far a
+server's clock differs from the database's, if that is 5 seconds or more.")]
 pub(crate) struct Args {
     #[command(flatten)]
     server: ServerArgs,
@@ -25,13 +29,13 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         ui::line(&found.json.to_string());
         return Ok(Outcome::Good);
     }
-    let heads = ["SERVER", "SHARDS", "TASKS", "VERSION", "STARTED", "BROKER"];
+    let heads = ["SERVER", "SHARDS", "TASKS", "VERSION", "STARTED", "CLOCK", "BROKER"];
     let rows = found.value.items.iter().map(row).collect();
     grid(heads, rows, width()).iter().for_each(|line| ui::line(line));
     Ok(Outcome::Good)
 }
 
-fn row(server: &ServerMember) -> [String; 6] {
+fn row(server: &ServerMember) -> [String; 7] {
     let mark = if server.answers { " (this one)" } else { "" };
     [
         format!("{}{mark}", ui::clean(&server.name)),
@@ -39,6 +43,27 @@ fn row(server: &ServerMember) -> [String; 6] {
         if server.tasks.is_empty() { "-".to_owned() } else { ui::clean(&server.tasks.join(", ")) },
         ui::clean(&server.version),
         ago(server.started_at),
+        clock(server.clock_ahead_ms),
         ui::clean(&server.broker),
     ]
+}
+
+/// Tells how far a server's clock is off.
+fn clock(ahead_ms: Option<i64>) -> String {
+    let Some(ahead) = ahead_ms else { return "-".to_owned() };
+    match ahead.unsigned_abs() / 1_000 {
+        0..SKEW => "good".to_owned(),
+        seconds => format!("{} {}", span(seconds), if ahead < 0 { "behind" } else { "ahead" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clock;
+
+    #[test]
+    fn a_clock_that_is_off_is_told() {
+        let told = [None, Some(0), Some(-4_999), Some(5_000), Some(-90_500)].map(clock);
+        assert_eq!(told, ["-", "good", "good", "5 s ahead", "90 s behind"]);
+    }
 }

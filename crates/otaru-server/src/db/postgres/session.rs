@@ -3,11 +3,12 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 
-use postgres::Client;
-use postgres::binary_copy::BinaryCopyInWriter;
-use postgres::fallible_iterator::FallibleIterator as _;
-use postgres::types::{ToSql, Type};
+use futures_util::TryStreamExt as _;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
+use super::line::Line;
 use super::{placeholders, values};
 use crate::db::error::DbError;
 use crate::db::value::{Flow, Row, Value};
@@ -25,8 +26,10 @@ pub(in crate::db) type Feed<'f> =
 /// A session of one thread.
 pub struct Session {
     /// There until it is dropped.
-    client: RefCell<Option<Client>>,
-    prepared: RefCell<HashMap<String, postgres::Statement>>,
+    line: RefCell<Option<Line>>,
+    prepared: RefCell<HashMap<String, Statement>>,
+    /// Why it is good no more.
+    trouble: RefCell<Option<DbError>>,
 }
 
 /// Mark of a transaction: of a writer, by a number that it gives to no other.
@@ -41,36 +44,54 @@ pub(in crate::db) struct Mark {
 }
 
 impl Session {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client: RefCell::new(Some(client)), prepared: RefCell::default() }
+    pub(super) fn new(line: Line) -> Self {
+        Self { line: RefCell::new(Some(line)), prepared: RefCell::default(), trouble: RefCell::default() }
     }
 
-    fn client(&self) -> Result<RefMut<'_, Client>, DbError> {
+    fn line(&self) -> Result<RefMut<'_, Line>, DbError> {
         // Only a statement within the reading of another's rows would find it in use.
-        let client = self.client.try_borrow_mut().map_err(|error| DbError::corrupt("a session", error))?;
-        RefMut::filter_map(client, Option::as_mut).map_err(|_| DbError::Closed)
+        let line = self.line.try_borrow_mut().map_err(|error| DbError::corrupt("a session", error))?;
+        RefMut::filter_map(line, Option::as_mut).map_err(|_| DbError::Closed)
     }
 
-    fn prepared(&self, client: &mut Client, sql: &str) -> Result<postgres::Statement, DbError> {
-        let mut prepared = self.prepared.borrow_mut();
-        if let Some(statement) = prepared.get(sql) {
+    /// Asks something, and notes whether the session is good for more afterwards.
+    fn ask<T>(&self, asking: impl AsyncFnOnce(&Client) -> Result<T, DbError>) -> Result<T, DbError> {
+        let answered = self.line()?.ask(asking);
+        if let Err(error) = &answered
+            && error.spoils_session()
+        {
+            // The first error is the one that others follow from.
+            self.trouble.borrow_mut().get_or_insert_with(|| error.for_one_more());
+        }
+        answered
+    }
+
+    /// Returns why the session is good no more: it broke, or no longer is what it was when statements were prepared.
+    pub(in crate::db) fn trouble(&self) -> Option<DbError> {
+        self.trouble.borrow().as_ref().map(DbError::for_one_more)
+    }
+
+    async fn prepared(&self, client: &Client, sql: &str) -> Result<Statement, DbError> {
+        if let Some(statement) = self.prepared.borrow().get(sql) {
             return Ok(statement.clone());
         }
+        let statement = client.prepare(&placeholders::numbered(sql)).await?;
+        let mut prepared = self.prepared.borrow_mut();
         if prepared.len() >= PREPARED {
             prepared.clear();
         }
-        let statement = client.prepare(&placeholders::numbered(sql))?;
         prepared.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
 
     /// Runs a statement. Returns how many rows it changed.
     pub(in crate::db) fn execute(&self, sql: &str, values: &[Value]) -> Result<usize, DbError> {
-        let mut client = self.client()?;
-        let statement = self.prepared(&mut client, sql)?;
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
-        let changed = client.execute(&statement, &values)?;
-        Ok(usize::try_from(changed).unwrap_or(usize::MAX))
+        let changed = self.ask(async |client| {
+            let statement = self.prepared(client, sql).await?;
+            Ok(client.execute(&statement, &values).await?)
+        });
+        Ok(usize::try_from(changed?).unwrap_or(usize::MAX))
     }
 
     /// Hands each row of an answer to `each`, until that says to stop.
@@ -80,34 +101,46 @@ impl Session {
         values: &[Value],
         each: &mut dyn FnMut(Row) -> Flow,
     ) -> Result<(), DbError> {
-        let mut client = self.client()?;
-        let statement = self.prepared(&mut client, sql)?;
-        let mut rows = client.query_raw(&statement, values)?;
-        while let Some(row) = rows.next()? {
-            if each(values::row(&row)?) == Flow::Enough {
-                break;
+        self.ask(async |client| {
+            let statement = self.prepared(client, sql).await?;
+            let mut rows = std::pin::pin!(client.query_raw(&statement, values).await?);
+            while let Some(row) = rows.try_next().await? {
+                if each(values::row(&row)?) == Flow::Enough {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Copies rows into a table: `feed` hands one after another to what it is given. Returns how many there were.
     pub(in crate::db) fn copy_in(&self, table: &str, columns: &str, feed: Feed<'_>) -> Result<u64, DbError> {
-        let mut client = self.client()?;
-        let shape = client.prepare(&format!("SELECT {columns} FROM {table}"))?;
-        let types: Vec<Type> = shape.columns().iter().map(|column| column.type_().clone()).collect();
-        let copy = client.copy_in(&format!("COPY {table} ({columns}) FROM STDIN BINARY"))?;
-        let mut copy = BinaryCopyInWriter::new(copy, &types);
-        feed(&mut |values| match values.len() == types.len() {
-            true => Ok(copy.write_raw(values)?),
+        let (mut copy, count) = self.ask(async |client| {
+            let shape = client.prepare(&format!("SELECT {columns} FROM {table}")).await?;
+            let types: Vec<Type> = shape.columns().iter().map(|column| column.type_().clone()).collect();
+            let copy = client.copy_in(&format!("COPY {table} ({columns}) FROM STDIN BINARY")).await?;
+            Ok((Box::pin(BinaryCopyInWriter::new(copy, &types)), types.len()))
+        })?;
+        feed(&mut |values| match values.len() == count {
+            true => self.ask(async |_| Ok(copy.as_mut().write_raw(values).await?)),
             false => Err(DbError::corrupt("a row", "it has other columns than the table")),
         })?;
-        Ok(copy.finish()?)
+        self.ask(async |_| Ok(copy.as_mut().finish().await?))
     }
 
     /// Runs statements without values.
     pub(in crate::db) fn execute_batch(&self, sql: &str) -> Result<(), DbError> {
-        Ok(self.client()?.batch_execute(sql)?)
+        self.ask(async |client| Ok(client.batch_execute(sql).await?))
+    }
+
+    /// Returns the number of the process that answers. Nothing is prepared for it: a pool might not know that a moment later.
+    pub(super) fn process(&self) -> Result<String, DbError> {
+        let answer = self.ask(async |client| Ok(client.simple_query("SELECT pg_backend_pid()").await?))?;
+        let number = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        number.map(str::to_owned).ok_or(DbError::NoRow)
     }
 
     /// Begins a transaction that writes. Only one writes at a time, whichever server it is of: others wait here.
@@ -148,18 +181,13 @@ impl Session {
         )?;
         looked.map(|()| found)
     }
-
-    /// Returns whether the session is at its end.
-    pub(in crate::db) fn is_closed(&self) -> bool {
-        self.client().is_ok_and(|client| client.is_closed())
-    }
 }
 
-/// The client waits for the end of its session, which nobody may do who drives asynchronous tasks.
+/// The line is ended in order, and waited for, which nobody may do who drives asynchronous tasks.
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(client) = self.client.get_mut().take() {
-            std::thread::spawn(move || drop(client));
+        if let Some(line) = self.line.get_mut().take() {
+            std::thread::spawn(move || line.end());
         }
     }
 }

@@ -6,24 +6,25 @@ use std::time::Duration;
 
 use otaru_broker::client::Secret;
 use otaru_tls::{Trust, TrustError};
-use postgres::config::{Host, SslMode};
-use postgres::{Config, NoTls};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::session::Session;
+use super::error::{described, is_busy};
 use crate::db::error::DbError;
 
-/// Longest wait for a connection.
+/// Longest wait for a login, with everything that belongs to it.
+pub(super) const LOGIN: Duration = Duration::from_secs(10);
+/// Longest wait for a connection to one of several addresses.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time that the network may take for what was sent, and pause before it is asked whether the other side is there.
 const NETWORK: Duration = Duration::from_secs(10);
 
 /// Pause between two questions whether the other side is there.
 const PROBES: Duration = Duration::from_secs(2);
-
-/// Set in each session. A transaction that writes holds a lock that others wait for, so one whose server stands still is ended by
-/// PostgreSQL.
-const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '3s'; SET lock_timeout = '20s'";
 
 /// Fault in what was said of a database.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +89,7 @@ impl PostgresSettings {
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(SettingsError::Url("it does not begin with postgres://".into()));
         }
-        let mut config: Config = url.parse().map_err(|error: postgres::Error| {
+        let mut config: Config = url.parse().map_err(|error: Error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             SettingsError::Url(cause.unwrap_or_else(|| error.to_string()))
         })?;
@@ -149,34 +150,57 @@ impl PostgresSettings {
         self
     }
 
-    /// Logs in.
-    pub(in crate::db) fn connect(&self) -> Result<Session, DbError> {
-        let client = match self.tls {
+    /// Reaches PostgreSQL and logs in. What drives the client ends with it.
+    pub(super) async fn reach(&self) -> Result<(Client, JoinHandle<Result<(), Error>>), DbError> {
+        let reached = match self.tls {
             true => {
                 let config =
                     self.trust.client_config().map_err(|error| DbError::Unavailable(error.to_string()))?;
-                self.config.connect(MakeRustlsConnect::new((*config).clone()))
+                let connecting = self.config.connect(MakeRustlsConnect::new((*config).clone()));
+                connecting.await.map(|(client, connection)| (client, tokio::spawn(connection)))
             }
-            false => self.config.connect(NoTls),
+            false => {
+                let connecting = self.config.connect(NoTls);
+                connecting.await.map(|(client, connection)| (client, tokio::spawn(connection)))
+            }
         };
-        let session = Session::new(client.map_err(|error| self.told(&error))?);
-        session.execute_batch(SETTINGS)?;
-        Ok(session)
+        reached.map_err(|error| self.told(&error))
     }
-}
 
-impl PostgresSettings {
+    /// Asks over a line of its own whether PostgreSQL answers anybody. That it has no session to spare is an answer.
+    pub(super) async fn knock(&self) -> Result<(), DbError> {
+        let knocking = async {
+            let (client, _driven) = self.reach().await?;
+            Ok::<_, DbError>(client.simple_query("SELECT 1").await.map(drop)?)
+        };
+        match timeout(LOGIN, knocking).await {
+            Ok(Ok(()) | Err(DbError::Busy(_))) => Ok(()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    /// Returns the error of who waited in vain.
+    pub(super) fn silent(&self) -> DbError {
+        let (host, port, ..) = self.login();
+        DbError::Unavailable(format!("{self} (port {port} of {host}) does not answer"))
+    }
+
     /// Returns the error of a login, with where that was and what to do.
-    fn told(&self, error: &postgres::Error) -> DbError {
-        let why = super::error::described(error);
-        let remedy = match error.code().map(postgres::error::SqlState::code) {
+    fn told(&self, error: &Error) -> DbError {
+        let why = described(error);
+        let remedy = match error.code().map(SqlState::code) {
             Some("3D000") => "; createdb makes it",
             Some("28P01" | "28000") => "; --database-password-file or PGPASSFILE has the password",
             None if why.contains("password missing") => "; --database-password-file or PGPASSFILE has it",
             _ => "",
         };
         let (host, port, ..) = self.login();
-        DbError::Unavailable(format!("{self} (port {port} of {host}): {why}{remedy}"))
+        let text = format!("{self} (port {port} of {host}): {why}{remedy}");
+        match error.code().is_some_and(is_busy) {
+            true => DbError::Busy(text),
+            false => DbError::Unavailable(text),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use bytes::BytesMut;
-use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use crate::db::error::DbError;
 use crate::db::value::{Row, Value};
@@ -33,12 +33,12 @@ impl ToSql for Value {
 }
 
 /// Reads a row.
-pub(super) fn row(row: &postgres::Row) -> Result<Row, DbError> {
+pub(super) fn row(row: &tokio_postgres::Row) -> Result<Row, DbError> {
     (0..row.len()).map(|column| value(row, column)).collect::<Result<_, _>>().map(Row)
 }
 
-fn value(row: &postgres::Row, column: usize) -> Result<Value, DbError> {
-    let ty = row.columns().get(column).map_or(&Type::UNKNOWN, postgres::Column::type_);
+fn value(row: &tokio_postgres::Row, column: usize) -> Result<Value, DbError> {
+    let ty = row.columns().get(column).map_or(&Type::UNKNOWN, tokio_postgres::Column::type_);
     let value = match *ty {
         Type::BOOL => {
             row.try_get::<_, Option<bool>>(column).map(|flag| flag.map(|flag| i64::from(flag).into()))

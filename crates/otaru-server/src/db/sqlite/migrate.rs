@@ -18,6 +18,7 @@ const STEPS: &[&str] = &[
     include_str!("certificates.sql"),
     include_str!("columns.sql"),
     include_str!("shards.sql"),
+    include_str!("clocks.sql"),
 ];
 
 /// The steps that are missing.

@@ -101,6 +101,30 @@ async fn a_job_that_was_killed_is_done_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_nobody_carries_on_with_is_taken_up_while_the_server_runs() {
+    let server = Server::new(Some(key()));
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    tokio::spawn(jobs::run(server.app.clone(), stop));
+    server.upload(&image("lamp", "1.0.0", 1)).await;
+    let done = async |release| {
+        while server.release(release).await.job.is_none_or(|job| job.state != JobState::Done) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    done(1).await;
+    // What is left where a job was taken by a COMMIT that got no answer: it is under way, and nobody has it.
+    let left = |tx: &Connection| {
+        let job = super::job::Job::ask(tx, 1, JobKind::Build, Time(0))?;
+        tx.execute("UPDATE jobs SET state = 'running' WHERE id = ?", [job.id]).map(|_| job.id)
+    };
+    let left = server.app.db.write(left).await.unwrap();
+    server.app.wake.jobs.notify_one();
+    done(1).await;
+    assert_eq!(server.release(1).await.job.unwrap().id, left);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_signed_elsewhere_stays_unless_an_admin_says_so() {
     let server = Server::new(Some(key()));
     let one = image("lamp", "1.0.0", 1);

@@ -13,7 +13,7 @@ use axum::http::{self, Request};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use otaru_api::{Event, Job, JobState, NewToken, Release, Role};
+use otaru_api::{Event, Job, JobKind, JobState, NewToken, Release, Role};
 use otaru_format::digest::Digest;
 use otaru_release::build::Options;
 use otaru_release::keys::SecretKey;

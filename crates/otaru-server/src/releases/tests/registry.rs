@@ -106,3 +106,39 @@ async fn names_in_urls_are_plain() {
     let path = format!("/files/{}/{name}", Digest::of(&odd));
     assert_eq!((answer.status().as_u16(), answer.headers()["location"].to_str().unwrap()), (307, &*path));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_devices_are_called_as_their_release_in_steps_and_to_the_end() {
+    let server = Server::new(None);
+    let one = image("lamp", "1.0.0", 1);
+    let (count, digest) = (renaming::STEP * 2 + 50, Digest::of(&one));
+    let fill = move |tx: &Connection| {
+        let sql = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < ?2)
+                   INSERT INTO devices (id, first_seen, image, version, retired_at)
+                   SELECT 'd' || n, 0, ?1, 'unnamed', CASE WHEN n > ?2 - 10 THEN 1 END FROM c";
+        tx.execute(sql, params![digest.0, count])
+    };
+    server.app.db.write(fill).await.unwrap();
+    let called = async |version: &'static str| {
+        let sql = "SELECT count(*) FROM devices WHERE version = ?";
+        let count = server.app.db.read(move |tx| tx.query_row(sql, [version], |row| row.get::<u32>(0)));
+        count.await.unwrap()
+    };
+    server.upload(&one).await;
+    assert_eq!((called("1.0.0").await, called("unnamed").await), (count, 0), "the answer comes when all are");
+    let left = async || {
+        let marks = "SELECT count(*) FROM meta WHERE key LIKE 'renaming/%'";
+        server.app.db.read(move |tx| tx.query_row(marks, (), |row| row.get::<u32>(0))).await.unwrap()
+    };
+    assert_eq!(left().await, 0);
+    // A server that is killed after the first step.
+    let rename = move |tx: &Connection| {
+        tx.execute("UPDATE releases SET version = '1.0.1'", ())?;
+        renaming::begin(tx, 1, &digest.0, "1.0.1")
+    };
+    assert!(server.app.db.write(rename).await.unwrap());
+    assert!(renaming::step(&server.app, 1).await.unwrap());
+    assert_eq!((called("1.0.1").await, left().await), (renaming::STEP, 1), "others write in between");
+    renaming::go_on(&server.app).await.unwrap();
+    assert_eq!((called("1.0.1").await, left().await), (count, 0));
+}

@@ -1,0 +1,1 @@
+-- Clocks are compared where several servers share a database; one that has it to itself has nobody to compare with.

@@ -1,0 +1,155 @@
+//! Servers over a PostgreSQL of their own: what they say and do when it is away, when clocks differ, and when others come and go.
+
+use std::path::Path;
+use std::time::Duration;
+
+use otaru_rollout::Time;
+use otaru_server::clock::Clock;
+use otaru_server::config::{ArtifactsConfig, Config, MqttConfig};
+use otaru_server::server::{Server, StartError};
+use otaru_testing::postgres::{Postgres, psql};
+
+use crate::bench::{Bench, Logs, config, postgres};
+
+/// Longest that anything may take here: others are waited for until their leases end.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Asks until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn is_ready(server: &Server) -> Result<(), String> {
+    server.app().readiness.ask().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_database_is_three_lines_and_requests_are_told() {
+    let Some(mut server) = Postgres::start() else { return };
+    let (url, logs) = (server.create("fleet"), Logs::all());
+    let bench = Bench::start_with(|config| config.database = Some(postgres(&url))).await;
+    assert!(!bench.server.app().config.data.join("otaru.db").exists(), "there is nothing to put into it");
+    psql(&url, "INSERT INTO devices (id, first_seen) SELECT 'd' || n, 1 FROM generate_series(1, 50) n")
+        .unwrap();
+    bench.get("/devices").await.is(200);
+    let before = logs.text().len();
+    server.shut_down();
+    for _ in 0..20 {
+        bench.get("/devices").await.problem(503, "unavailable");
+        bench.post("/devices", serde_json::json!({"id": "new"})).await.problem(503, "unavailable");
+    }
+    until("it to be known", async || is_ready(&bench.server).await.is_err()).await;
+    // Every task of the server has had its turn by then.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    server.go_on();
+    until("the end", async || is_ready(&bench.server).await.is_ok()).await;
+    bench.get("/devices").await.is(200);
+    let text = logs.text().split_off(before);
+    let loud = |line: &&str| [" WARN ", " ERROR "].iter().any(|level| line.contains(level));
+    let lines: Vec<&str> = text.lines().filter(loud).filter(|line| line.contains("otaru")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("the database is away"), "{lines:#?}");
+    assert_eq!(text.matches("the database answers again").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_differs_from_the_databases_is_told() {
+    let Some(server) = Postgres::start() else { return };
+    let (url, logs) = (server.create("fleet"), Logs::all());
+    let ahead = || Time(Clock::system().now().0 + 3_600_000);
+    let bench = Bench::start_at(|config| config.database = Some(postgres(&url)), Clock::new(ahead)).await;
+    let servers = bench.get("/servers").await.is(200).json();
+    let differs = servers["items"][0]["clock_ahead_ms"].as_i64().unwrap();
+    assert!((3_500_000..3_700_000).contains(&differs), "{servers}");
+    until("the warning", async || logs.text().contains("s ahead of the database's")).await;
+    assert_eq!(logs.text().matches("s ahead of the database's").count(), 1, "not with each round");
+}
+
+/// Returns a server's settings: beside others of this database, with firmware in one folder and a broker that need not be there.
+fn beside_others(dir: &Path, name: &str, url: &str, broker: &str) -> Config {
+    let mut config = config(dir.join(name));
+    config.database = Some(postgres(url));
+    config.artifacts = ArtifactsConfig::Folder(dir.join("firmware"));
+    config.mqtt = MqttConfig::External { url: broker.parse().unwrap(), auth: None };
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_servers_with_different_brokers_that_start_at_once_one_starts() {
+    let Some(server) = Postgres::start() else { return };
+    let (url, dir) = (server.create("fleet"), tempfile::tempdir().unwrap());
+    let start = |name: &str, broker: &str| Server::start(beside_others(dir.path(), name, &url, broker));
+    let (one, other) = tokio::join!(start("a", "mqtt://127.0.0.1:1"), start("b", "mqtt://localhost:1"));
+    let started = match (one, other) {
+        (Ok(server), Err(StartError::OtherBroker { .. })) => server,
+        (Err(StartError::OtherBroker { .. }), Ok(server)) => server,
+        (one, other) => panic!("{:?} {:?}", one.err(), other.err()),
+    };
+    let is_first = started.app().config.data.ends_with("a");
+    let broker = if is_first { "127.0.0.1:1" } else { "mqtt://LOCALHOST:1/" };
+    let third = start("c", broker).await.unwrap();
+    for server in [third, started] {
+        server.stop().await;
+    }
+}
+
+/// Makes a server known that nobody heard for `age` milliseconds, as one that was killed leaves itself.
+fn leave_behind(url: &str, name: &str, broker: &str, age: i64) {
+    let now = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
+    let sql = format!(
+        "INSERT INTO servers (id, name, broker, firmware, signer, version, started_at, seen_at)
+         VALUES ('{name}', '{name}:8080', '{broker}', '', '', '', 0, {now} - {age});
+         INSERT INTO leases (what, server, until) SELECT n, '{name}', {now} + 8000 - {age} FROM generate_series(0, 255) n
+         ON CONFLICT (what) DO UPDATE SET server = EXCLUDED.server, until = EXCLUDED.until"
+    );
+    psql(url, &sql).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_server_after_all_were_killed_is_alone_once_their_leases_have_ended() {
+    let Some(server) = Postgres::start() else { return };
+    let (url, dir) = (server.create("fleet"), tempfile::tempdir().unwrap());
+    let location = otaru_server::db::Location::parse(&url, Default::default()).unwrap();
+    drop(tokio::task::spawn_blocking(move || otaru_server::db::Db::open(location).unwrap()).await.unwrap());
+    psql(&url, "INSERT INTO devices (id, first_seen, reachable) VALUES ('lamp', 1, TRUE)").unwrap();
+    // It had another broker, which this start is to have done with.
+    leave_behind(&url, "dead", "elsewhere", 0);
+    let logs = Logs::all();
+    let started = Server::start(beside_others(dir.path(), "a", &url, "mqtt://127.0.0.1:1")).await.unwrap();
+    assert_eq!(psql(&url, "SELECT reachable FROM devices").unwrap(), "f", "nobody has heard it since");
+    assert_eq!(
+        psql(&url, "SELECT count(*) FROM leases WHERE what < 256 AND server <> 'dead'").unwrap(),
+        "256"
+    );
+    started.stop().await;
+    // What is taken later is told with whose it was.
+    let started = Server::start(beside_others(dir.path(), "a", &url, "mqtt://127.0.0.1:1")).await.unwrap();
+    leave_behind(&url, "late", "elsewhere", 7_000);
+    until("it to be told", async || logs.text().contains("from=late:8080 (256)")).await;
+    started.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_returns_to_others_that_are_set_up_otherwise_is_not_ready() {
+    let Some(server) = Postgres::start() else { return };
+    let (url, dir) = (server.create("fleet"), tempfile::tempdir().unwrap());
+    let started = Server::start(beside_others(dir.path(), "a", &url, "mqtt://127.0.0.1:1")).await.unwrap();
+    until("it to be ready", async || is_ready(&started).await.is_ok()).await;
+    // As if it had stood still for so long that another took its place.
+    leave_behind(&url, "other", "elsewhere", -3_600_000);
+    psql(&url, "DELETE FROM servers WHERE id <> 'other'").unwrap();
+    until("it to say why", async || {
+        is_ready(&started).await.is_err_and(|why| why.contains("give all servers the same --mqtt"))
+    })
+    .await;
+    assert!(!started.app().holdings.has_device("lamp"));
+    psql(&url, "DELETE FROM servers; UPDATE leases SET server = NULL").unwrap();
+    until("it to be one of them again", async || {
+        is_ready(&started).await.is_ok() && started.app().holdings.has_device("lamp")
+    })
+    .await;
+    started.stop().await;
+}
