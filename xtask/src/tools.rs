@@ -83,7 +83,7 @@ pub(crate) fn is_debian_root() -> bool {
 /// A thing to install, and how.
 pub(crate) type Step = (&'static str, fn() -> Result<()>);
 
-/// What waits for the network.
+/// Steps that wait for the network.
 const FETCHED: [Step; 5] = [
     ("Debian packages", packages),
     ("Python tools", python),
@@ -91,7 +91,7 @@ const FETCHED: [Step; 5] = [
     ("moto", moto),
     ("axe-core", axe),
 ];
-/// What waits for the processor.
+/// Steps that wait for the processor.
 const COMPILED: [Step; 2] = [
     ("cargo-deny", || cargo_tool("cargo-deny", CARGO_DENY, &["--locked"])),
     ("cargo-fuzz", || cargo_tool("cargo-fuzz", CARGO_FUZZ, &["--locked"])),

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use otaru_tls::Trust;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
-/// What this run was told.
+/// Trust that this run was told.
 static RUN: OnceLock<Run> = OnceLock::new();
 
 /// Whom a run trusts.

@@ -45,7 +45,7 @@ pub enum BrokerError {
         broker: String,
         /// The user name that was given.
         username: Option<String>,
-        /// What the broker says of it.
+        /// Sentence of the broker about it.
         why: Option<String>,
     },
     /// The broker speaks MQTT and does not want this connection.

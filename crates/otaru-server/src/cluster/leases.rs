@@ -82,9 +82,9 @@ pub struct Lease {
 /// Leases of a server, and those that it has just taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
-    /// What it holds.
+    /// Leases that it holds.
     pub leases: Vec<Lease>,
-    /// What it took, with the name of the server that had it, where one did not give it up by itself.
+    /// Leases that it took, each with the name of the server that had it, where one did not give it up by itself.
     pub taken: Vec<(Leased, Option<String>)>,
 }
 
@@ -116,7 +116,7 @@ pub struct Member {
     pub started_at: i64,
     /// When it was last heard.
     pub seen_at: i64,
-    /// How far its clock was ahead of the database's then, in milliseconds; `None` for one of a version that does not tell.
+    /// Lead of its clock over the database's then, in milliseconds; `None` for one of a version that does not tell.
     pub clock_ahead: Option<i64>,
     /// Number of its shards.
     pub shards: i64,

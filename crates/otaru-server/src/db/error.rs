@@ -22,7 +22,7 @@ pub enum DbError {
     /// A session is not what it was, and another one may do it.
     #[error("the session with the database has to be opened anew: {0}")]
     Stale(String),
-    /// What is taken for a session of PostgreSQL's is another one for each transaction.
+    /// A pool between here and PostgreSQL gives each transaction another session.
     #[error(
         "between here and PostgreSQL is a pool that gives each transaction the session of another (pgbouncer with pool_mode = transaction, or the like), and what is set and prepared for a session would be lost; set pool_mode = session there, or name PostgreSQL itself"
     )]

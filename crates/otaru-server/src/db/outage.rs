@@ -26,7 +26,7 @@ enum State {
     Away { since: Instant, told: Instant },
 }
 
-/// What the log is told.
+/// News for the log.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
     Begins,

@@ -20,7 +20,7 @@ pub(super) struct Pool {
     outage: Outage,
 }
 
-/// How a read went.
+/// Outcome of a read, and trouble that its session had.
 struct Tried<T, E> {
     outcome: Result<T, E>,
     /// Why its session is good no more, or there was none.

@@ -396,7 +396,7 @@ fn keep_occupancy(
 /// A device that a rollout may take in.
 struct Candidate {
     id: DeviceId,
-    /// What is known of one that has reported, has no deployment in this rollout, and none in another that is not over.
+    /// Facts and tags of one that has reported, has no deployment in this rollout, and none in another that is not over.
     facts: Option<(DeviceFacts, Tags)>,
 }
 

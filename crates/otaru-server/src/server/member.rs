@@ -80,7 +80,7 @@ pub(super) struct Joined {
 /// When each of the others was last heard, as it was when this server first looked.
 type FirstLook = HashMap<String, i64>;
 
-/// What there is to do about the others.
+/// Verdict about the others.
 #[derive(Debug)]
 enum Standing {
     /// Join them.
@@ -228,13 +228,13 @@ fn differs(ahead: i64) {
     );
 }
 
-/// How a round went.
+/// Outcome of a round.
 enum Round {
-    /// Its leases last.
+    /// The leases last.
     Renewed {
-        /// What is new.
+        /// Leases that are new.
         new: Vec<Leased>,
-        /// What was taken, and from whom.
+        /// Leases that were taken, and from whom.
         taken: Vec<(Leased, Option<String>)>,
         /// Milliseconds that its clock is ahead.
         ahead: i64,

@@ -133,7 +133,7 @@ impl Faults {
         self.counts.insert(fault, count);
     }
 
-    /// What becomes of a frozen server.
+    /// Ends the freeze of a server, one way or the other.
     #[track_caller]
     fn server(&mut self, cluster: &mut Cluster, fault: Fault, number: usize) {
         if fault == Fault::Freeze {

@@ -17,7 +17,7 @@ const DEVICES: usize = 150;
 /// Users who work at the same time.
 const USERS: usize = 3;
 
-/// What users did.
+/// Requests of users, and what became of them.
 #[derive(Default)]
 struct Work {
     done: usize,
