@@ -401,7 +401,7 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Those after this one.
+    /// Reads so many of the fleet after this device, in the order of their ids.
     fn after(
         tx: &Connection,
         rollout: RolloutId,

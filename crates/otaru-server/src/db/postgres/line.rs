@@ -1,7 +1,7 @@
 //! A line to PostgreSQL, with bounds on waiting for what comes over it.
 //!
-//! What hangs rather than being away, such as a machine that swaps or a network that swallows packets, breaks no connection: systems answer
-//! each other for hours while no program does. So whoever waits for long asks over a second line whether PostgreSQL answers anybody.
+//! A database that hangs, on a machine that swaps or behind a network that swallows packets, breaks no connection: systems answer each
+//! other for hours while no program does. So whoever waits for long asks over a second line whether PostgreSQL answers anybody.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};

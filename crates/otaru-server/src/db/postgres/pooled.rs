@@ -1,6 +1,6 @@
-//! Sessions that are none: a pool in front of PostgreSQL, such as pgbouncer, that gives each transaction the session of another.
+//! Refusal of pools in front of PostgreSQL, such as pgbouncer, that give each transaction the session of another.
 //!
-//! What Otaru sets for a session, and statements that it prepares, would be other clients' then, and gone for itself.
+//! Otaru's settings of a session, and statements that it prepares, would be other clients' there, and gone for itself.
 
 use super::session::Session;
 use crate::db::error::DbError;

@@ -1,4 +1,4 @@
-//! What servers share: shards of devices, ends of tokens, and a broker that must be the same.
+//! Shards of devices and ends of tokens, which servers share, and the broker, which must be the same.
 
 use std::time::{Duration, Instant};
 
