@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::rate::Bucket;
 use crate::reason::Reason;
-use crate::settings::Settings;
+use crate::settings::{Settings, Strangers};
 use crate::signal::Signal;
 
 /// Sender of connections: an IPv4 address, or an IPv6 network of 64 bits.
@@ -126,11 +126,10 @@ impl Door {
             return Err(Reason::ConnectionRateExceeded);
         }
         let (own, has_silent) = (visits.strangers(), !visits.silent.is_empty());
-        let above_share = own >= limits.sockets_per_address;
-        let is_full = self.strangers >= limits.sockets;
-        if is_full || above_share && self.strangers >= limits.sockets / 2 {
+        if self.strangers >= limits.sockets {
             // The newcomer is one more of its own origin. Whoever is being decided on is not sent away for a newcomer.
-            let is_other = |rank: &&Rank| is_full && (rank.0 > own || !has_silent && !above_share);
+            let below_share = own < limits.sockets_per_address;
+            let is_other = |rank: &&Rank| rank.0 > own || !has_silent && below_share;
             let from = self.ranks.last().filter(is_other).map_or(origin, |(.., other)| *other);
             self.make_place(from).ok_or(Reason::ServerBusy)?;
         }
@@ -175,10 +174,15 @@ impl Door {
     /// Notes that a stranger has said CONNECT; it does not have to make place any longer.
     ///
     /// # Errors
-    /// When it had to already, and when the door was closed.
+    /// When it had to already, when half of the room is logins of its origin, and when the door was closed.
     pub(super) fn hear(&mut self, origin: Origin, pass: Pass) -> Result<(), Reason> {
         if let Some(reason) = self.closed {
             return Err(reason);
+        }
+        let Strangers { sockets, sockets_per_address, .. } = self.settings.strangers;
+        let deciding = self.origins.get(&origin).map_or(0, |visits| visits.deciding);
+        if deciding >= sockets_per_address.max(sockets / 2) {
+            return Err(Reason::ServerBusy);
         }
         self.take_silent(origin, Some(pass)).ok_or(Reason::ServerBusy)?;
         let visits = self.origins.get_mut(&origin).ok_or(Reason::ServerBusy)?;
@@ -289,11 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_use_half_of_the_room_but_keeps_only_its_share_of_it() {
+    fn an_address_may_use_all_of_the_room_but_keeps_only_its_share_of_it() {
         let (mut door, now) = (door(100, 10), Instant::now());
         let flood = come(&mut door, origin(1), 300, now);
-        assert_eq!((flood.len(), still_here(&flood), door.strangers()), (300, 50, 50));
-        assert_eq!(still_here(&flood[250..]), 50, "the oldest made place");
+        assert_eq!((flood.len(), still_here(&flood), door.strangers()), (300, 100, 100));
+        assert_eq!(still_here(&flood[200..]), 100, "the oldest made place");
         let others: Vec<_> = (2..=10).flat_map(|number| come(&mut door, origin(number), 10, now)).collect();
         assert_eq!((still_here(&others), still_here(&flood), door.strangers()), (90, 10, 100));
         let late = come(&mut door, origin(11), 1, now);
@@ -322,14 +326,14 @@ mod tests {
                 }
             }
         }
-        assert_eq!((inside, door.strangers(), door.present()), (500, 0, 500));
+        assert_eq!((inside, door.strangers(), door.present()), (1000, 0, 1000), "none had to come again");
         for _ in 0..500 {
             let (pass, _) = come(&mut door, origin(1), 1, now).remove(0);
             door.hear(origin(1), pass).unwrap();
             door.admit(origin(1));
         }
-        assert_eq!(door.present(), 1000);
-        (0..1000).for_each(|_| door.part(origin(1), Standing::Guest));
+        assert_eq!(door.present(), 1500);
+        (0..1500).for_each(|_| door.part(origin(1), Standing::Guest));
         assert_eq!(door.present(), 0);
     }
 
@@ -352,16 +356,16 @@ mod tests {
     #[test]
     fn whoever_is_being_decided_on_counts_for_the_share_of_its_address() {
         let (mut door, now) = (door(100, 10), Instant::now());
-        for _ in 0..50 {
-            let (pass, _) = come(&mut door, origin(1), 1, now).remove(0);
-            door.hear(origin(1), pass).unwrap();
-        }
-        assert!(come(&mut door, origin(1), 9, now).is_empty(), "half of the room is its own logins");
+        let crowd = come(&mut door, origin(1), 100, now);
+        let heard = crowd.iter().filter(|(pass, _)| door.hear(origin(1), *pass).is_ok()).count();
+        assert_eq!((heard, door.strangers()), (50, 100), "half of the room is its own logins");
         let others: Vec<_> = (2..=6).flat_map(|number| come(&mut door, origin(number), 10, now)).collect();
-        assert_eq!((still_here(&others), door.strangers()), (50, 100));
+        assert_eq!((still_here(&others), still_here(&crowd), door.strangers()), (50, 50, 100));
         assert!(come(&mut door, origin(1), 9, now).is_empty(), "nobody makes place for it");
         (0..41).for_each(|_| door.part(origin(1), Standing::Deciding));
-        assert_eq!(come(&mut door, origin(1), 1, now).len(), 1, "its share is free again");
+        let late = come(&mut door, origin(1), 41, now);
+        assert!(late.iter().all(|(pass, _)| door.hear(origin(1), *pass).is_ok()), "its share is free again");
+        assert_eq!((late.len(), still_here(&others), door.strangers()), (41, 50, 100));
     }
 
     #[test]

@@ -101,11 +101,11 @@ async fn strangers_behind_a_proxy_make_place_for_their_own() {
         pause().await;
         flood.push(client);
     }
-    // Two of its own find room beside the others.
-    for client in &mut flood[..38] {
+    // Five of its own find room beside the others.
+    for client in &mut flood[..35] {
         assert_eq!(client.hear().await, None);
     }
-    assert_eq!(house.stats().strangers, 5);
+    assert_eq!(house.stats().strangers, 8);
     for other in &mut others {
         other.send(&Connect::new(Level::V5, "c").bytes()).await;
         assert_eq!(other.next().await.body[1], 0, "it did not have to make place");
