@@ -8,6 +8,7 @@ use std::thread;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::beside::Beside;
 use crate::report::{Outcome, Report, Skip, skip_log};
 use crate::shell::{cargo, find, line, program, root, run};
 use crate::{chip, emulate, firmware, floors, fuzz, packages, schemathesis, tools, xtensa};
@@ -34,6 +35,9 @@ pub(crate) struct Options {
     /// Seconds that each fuzzer runs
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     fuzz_seconds: u32,
+    /// Part of another run, whose list of skipped tests is left alone
+    #[arg(long, hide = true)]
+    part: bool,
 }
 
 /// Power cuts of the check `emulate`; `cargo xtask emulate` by itself makes more.
@@ -42,12 +46,20 @@ const CUTS: u32 = 5;
 /// The checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Check {
+    /// No check: what the others need is installed
+    Tools,
     /// Formatting
     Fmt,
     /// Lints
     Clippy,
     /// Arrows between files and between crates against the table of floors
     Floors,
+    /// The documentation itself
+    Doc,
+    /// Licences, sources and duplicates of dependencies
+    Deny,
+    /// Known vulnerabilities of dependencies
+    Advisories,
     /// Unit and integration tests, against Mosquitto, nginx, esptool and esp-idf-defs
     Tests,
     /// The tests of the server's store, its reconciler and its API once more, over PostgreSQL
@@ -56,8 +68,6 @@ enum Check {
     Schemathesis,
     /// Examples in the documentation
     DocTests,
-    /// The documentation itself
-    Doc,
     /// Each crate's tarball, unpacked, compiled and tested by itself; with CI=true, --strict, or if named
     Packages,
     /// The crates of the device compile for a chip
@@ -68,10 +78,6 @@ enum Check {
     Xtensa,
     /// The firmware on an emulated ESP32-C3, where there is an emulator
     Emulate,
-    /// Licences, sources and duplicates of dependencies
-    Deny,
-    /// Known vulnerabilities of dependencies
-    Advisories,
     /// Every reader of outside bytes against a fuzzer; with CI=true, --strict, or if named
     Fuzz,
 }
@@ -80,6 +86,10 @@ impl Check {
     /// Runs it, and installs before what only this check needs.
     fn run(self, install: bool, fuzz_seconds: u32) -> Result<Outcome> {
         match self {
+            Self::Tools => {
+                tools::install(("a compiler for Xtensa", xtensa::install));
+                Ok(Outcome::Passed)
+            }
             Self::Fmt => passed(cargo(&["fmt", "--all", "--check"])),
             Self::Clippy => passed(cargo(&[
                 "clippy",
@@ -118,11 +128,16 @@ impl Check {
     }
 }
 
+/// Checks that need no tool but cargo: they run while the tools are fetched.
+const WITHOUT_TOOLS: [Check; 4] = [Check::Fmt, Check::Clippy, Check::Floors, Check::Doc];
+/// Checks that share no build folder with the others, and mostly keep one core busy: they run beside the tests, which mostly wait.
+const BESIDE_TESTS: [Check; 4] = [Check::Chip, Check::Firmware, Check::Xtensa, Check::Fuzz];
+
 /// Runs the checks.
 pub(crate) fn test(options: &Options) -> Result<()> {
     let ci = env::var("CI").is_ok_and(|value| value == "true");
     let strict = options.strict || ci;
-    let mut report = Report::new(strict);
+    let mut report = Report::new(strict, (!options.part).then(skip_log));
     if options.quick {
         report.check("fmt", || Check::Fmt.run(false, 0));
         report.check("clippy", || Check::Clippy.run(false, 0));
@@ -131,22 +146,72 @@ pub(crate) fn test(options: &Options) -> Result<()> {
         return report.finish();
     }
     let install = options.install || (tools::is_debian_root() && !options.no_install && tools::may_install());
-    if install {
-        report.check("tools", || {
-            tools::install(("a compiler for Xtensa", xtensa::install));
-            Ok(Outcome::Passed)
-        });
-    }
-    let by_default = |check: &Check| match check {
-        Check::Fuzz | Check::Packages => strict,
-        _ => true,
+    let all = options.checks.is_empty();
+    let is_wanted = |check: &Check| {
+        let by_default = match check {
+            Check::Tools => install,
+            Check::Fuzz | Check::Packages => all && strict,
+            _ => all,
+        };
+        by_default || options.checks.contains(check)
     };
-    let by_default = |check: &Check| options.checks.is_empty() && by_default(check);
-    let wanted = |check: &Check| by_default(check) || options.checks.contains(check);
-    for check in Check::value_variants().iter().filter(|check| wanted(check)) {
-        report.check(&check.name(), || check.run(install, options.fuzz_seconds));
+    let wanted: Vec<Check> = Check::value_variants().iter().copied().filter(is_wanted).collect();
+    let run = Run { install, fuzz_seconds: options.fuzz_seconds };
+    match all && strict {
+        true => run.side_by_side(&wanted, &mut report),
+        false => run.one_by_one(&wanted, &mut report),
     }
     report.finish()
+}
+
+/// Settings of a run that its checks have in common.
+struct Run {
+    install: bool,
+    fuzz_seconds: u32,
+}
+
+impl Run {
+    fn one_by_one(&self, checks: &[Check], report: &mut Report) {
+        for check in checks {
+            report.check(&check.name(), || check.run(self.install, self.fuzz_seconds));
+        }
+    }
+
+    /// Two at a time where one leaves much of the processor to another: for a machine that nobody looks at meanwhile.
+    fn side_by_side(&self, checks: &[Check], report: &mut Report) {
+        let those =
+            |some: &[Check]| checks.iter().copied().filter(|check| some.contains(check)).collect::<Vec<_>>();
+        let tools = self.start("tools", &those(&[Check::Tools]));
+        self.one_by_one(&those(&WITHOUT_TOOLS), report);
+        report.check("tools", || finish(tools));
+        let beside = self.start("chips-and-fuzzers", &those(&BESIDE_TESTS));
+        let is_left = |check: &Check| {
+            *check != Check::Tools && !WITHOUT_TOOLS.contains(check) && !BESIDE_TESTS.contains(check)
+        };
+        let left: Vec<_> = checks.iter().copied().filter(is_left).collect();
+        self.one_by_one(&left, report);
+        report.check("chips and fuzzers", || finish(beside));
+    }
+
+    fn start(&self, name: &str, checks: &[Check]) -> Result<Option<Beside>> {
+        if checks.is_empty() {
+            return Ok(None);
+        }
+        let mut arguments: Vec<String> = checks.iter().map(|check| check.name()).collect();
+        let install =
+            if self.install && !checks.contains(&Check::Tools) { "--install" } else { "--no-install" };
+        arguments.extend([
+            "--strict".into(),
+            "--fuzz-seconds".into(),
+            self.fuzz_seconds.to_string(),
+            install.into(),
+        ]);
+        Beside::start(name, &arguments).map(Some)
+    }
+}
+
+fn finish(beside: Result<Option<Beside>>) -> Result<Outcome> {
+    beside?.map_or(Ok(Outcome::Passed), Beside::finish)
 }
 
 fn passed(mut command: Command) -> Result<Outcome> {

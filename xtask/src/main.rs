@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod attacks;
+mod beside;
 mod broker;
 mod checks;
 mod chip;
