@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 
-use otaru_testing::{LIMIT, skipped};
+use otaru_testing::{LIMIT, eventually, skipped};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -67,4 +67,18 @@ fn more_strangers_than_the_broker_takes_hurt_nobody_else() {
     }
     let log = fleet.logs();
     assert!(log.len() - before < LOG, "{} bytes of log: {log}", log.len() - before);
+}
+
+/// As people start a server, without a word about logs.
+#[test]
+fn the_log_says_why_the_broker_refused_somebody() {
+    let fleet = Fleet::start(&[]);
+    let mut hello = stranger(1, fleet.mqtt, &[0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]);
+    hello.set_read_timeout(Some(LIMIT)).unwrap();
+    assert_eq!(hello.read(&mut [0; 16]).unwrap_or(0), 0, "it is sent away");
+    eventually("a line about TLS at a plain port", LIMIT, || {
+        let log = fleet.logs();
+        let mut lines = log.lines().filter(|line| line.contains("connections were refused"));
+        lines.any(|line| line.contains("TLS") && line.contains("127.0.6.1")).then_some(())
+    });
 }
