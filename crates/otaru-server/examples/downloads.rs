@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use otaru_server::address::download_path;
-use otaru_server::artifacts::{Artifacts, DEFAULT_CACHE};
+use otaru_server::artifacts::{Artifacts, DEFAULT_MEMORY};
 use otaru_server::downloads::{self, Downloads};
 use otaru_server::http;
 use prometheus_client::metrics::counter::Counter;
@@ -21,7 +21,7 @@ fn main() -> Result<()> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {file}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let artifacts = Artifacts::open(Path::new(folder), DEFAULT_CACHE)?;
+        let artifacts = Artifacts::open(Path::new(folder), DEFAULT_MEMORY)?;
         let digest = artifacts.put(bytes.into()).await?;
         let listener = http::bind(address.parse()?).await?;
         println!("http://{}{}", listener.local_addr()?, download_path(digest, "firmware.bin"));

@@ -22,6 +22,9 @@ pub struct Config {
     pub database: Option<Box<PostgresSettings>>,
     /// The store of firmware.
     pub artifacts: ArtifactsConfig,
+    /// Memory for files that are downloaded, in bytes; usually [`DEFAULT_MEMORY`](crate::artifacts::DEFAULT_MEMORY). Downloads that are
+    /// still under way when others need the room hold as much again.
+    pub download_memory: u64,
     /// Address of the API and of downloads, in plain HTTP.
     pub http: SocketAddr,
     /// TLS, if it is spoken.

@@ -130,6 +130,7 @@ fn config(args: &Args) -> Config {
         http_limits: otaru_server::http::Limits::default(),
         metrics: Some(args.metrics),
         artifacts: Default::default(),
+        download_memory: otaru_server::artifacts::DEFAULT_MEMORY,
         home_assistant: None,
     }
 }

@@ -15,8 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ArtifactError;
 
-/// Default size of the cache in memory, in bytes.
-pub const DEFAULT_CACHE: u64 = 256 << 20;
+/// Usual size of the cache in memory, in bytes.
+pub const DEFAULT_MEMORY: u64 = 256 << 20;
 /// The largest file that is held in memory, in bytes.
 pub const CACHED_FILE: u64 = 32 << 20;
 /// Unit of the budget, in bytes: its counter has 32 bits.
@@ -158,6 +158,13 @@ mod tests {
         for n in 100..120 {
             assert!(cache.load(digest(n), FILE, bytes(FILE)).await.unwrap().is_some());
         }
+    }
+
+    #[tokio::test]
+    async fn without_memory_every_file_stays_on_disk() {
+        let cache = Cache::new(0);
+        let unread = async { Err(ArtifactError::Missing(digest(1))) };
+        assert!(cache.load(digest(1), 1, unread).await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ use otaru_format::digest::Digest;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use cache::Cache;
-pub use cache::{CACHED_FILE, DEFAULT_CACHE};
+pub use cache::{CACHED_FILE, DEFAULT_MEMORY};
 pub use error::ArtifactError;
 use folder::Folder;
 pub(crate) use key::path_of;
@@ -81,7 +81,7 @@ pub struct Artifacts {
 
 impl Artifacts {
     /// Opens the store in a folder, which is made if it is not there. Up to `cache` bytes of it are held in memory
-    /// ([`DEFAULT_CACHE`]). What an earlier process left unfinished is removed: two may not use one folder at a time.
+    /// ([`DEFAULT_MEMORY`]). What an earlier process left unfinished is removed: two may not use one folder at a time.
     ///
     /// # Errors
     /// When the folder cannot be written to.

@@ -5,7 +5,7 @@ use super::*;
 
 fn open() -> (tempfile::TempDir, Artifacts) {
     let folder = tempfile::tempdir().unwrap();
-    let artifacts = Artifacts::open(folder.path(), DEFAULT_CACHE).unwrap();
+    let artifacts = Artifacts::open(folder.path(), DEFAULT_MEMORY).unwrap();
     (folder, artifacts)
 }
 
@@ -62,7 +62,7 @@ async fn what_a_killed_process_left_is_removed() {
     let (folder, artifacts) = open();
     let kept = artifacts.put(Bytes::from_static(b"kept")).await.unwrap();
     std::fs::write(folder.path().join(STAGING).join("left"), b"half").unwrap();
-    let again = Artifacts::open(folder.path(), DEFAULT_CACHE).unwrap();
+    let again = Artifacts::open(folder.path(), DEFAULT_MEMORY).unwrap();
     assert_eq!((again.list().await.unwrap(), files(folder.path()).len()), (vec![kept], 1));
 }
 
@@ -71,7 +71,7 @@ async fn what_another_server_has_begun_stays_for_a_day() {
     let (folder, _) = open();
     let begun = folder.path().join(STAGING).join("another's");
     std::fs::write(&begun, b"half").unwrap();
-    let again = || Artifacts::open_shared(folder.path(), DEFAULT_CACHE).map(drop).unwrap();
+    let again = || Artifacts::open_shared(folder.path(), DEFAULT_MEMORY).map(drop).unwrap();
     again();
     assert!(begun.exists());
     age(&begun);
@@ -88,7 +88,7 @@ fn age(path: &Path) {
 #[tokio::test]
 async fn what_another_server_is_about_to_refer_to_stays_in_a_shared_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Artifacts::open_shared(folder.path(), DEFAULT_CACHE).unwrap();
+    let open = || Artifacts::open_shared(folder.path(), DEFAULT_MEMORY).unwrap();
     let (one, other) = (open(), open());
     let digest = other.put(Bytes::from_static(b"new")).await.unwrap();
     let path = folder.path().join(path_of(digest));
@@ -110,7 +110,7 @@ async fn what_another_server_is_about_to_refer_to_stays_in_a_shared_folder() {
 #[tokio::test]
 async fn a_shared_folder_has_the_files_of_one_database() {
     let folder = tempfile::tempdir().unwrap();
-    let artifacts = Artifacts::open_shared(folder.path(), DEFAULT_CACHE).unwrap();
+    let artifacts = Artifacts::open_shared(folder.path(), DEFAULT_MEMORY).unwrap();
     for _ in 0..2 {
         artifacts.claim("mine").await.unwrap();
     }

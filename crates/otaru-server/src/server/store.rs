@@ -3,7 +3,7 @@
 use otaru_format::digest::Digest;
 
 use super::error::StartError;
-use crate::artifacts::{ArtifactError, Artifacts, DEFAULT_CACHE};
+use crate::artifacts::{ArtifactError, Artifacts};
 use crate::backup::ARTIFACTS_AT;
 use crate::config::{ArtifactsConfig, Config};
 use crate::data_dir::{DataDir, make_private};
@@ -14,16 +14,17 @@ use crate::db::{Connection, Db, DbError, OptionalExtension as _};
 /// # Errors
 /// When it cannot be used, or is another than before and does not have the files.
 pub(super) async fn open(config: &Config, data: &DataDir, db: &Db) -> Result<Artifacts, StartError> {
+    let memory = config.download_memory;
     let (artifacts, now) = match &config.artifacts {
-        ArtifactsConfig::Own => (Artifacts::open(&data.artifacts(), DEFAULT_CACHE)?, None),
+        ArtifactsConfig::Own => (Artifacts::open(&data.artifacts(), memory)?, None),
         ArtifactsConfig::Folder(folder) => {
             make_private(folder).map_err(ArtifactError::Io)?;
             let place = std::path::absolute(folder).map_err(ArtifactError::Io)?;
             // Nobody knows who else was given it.
-            (Artifacts::open_shared(folder, DEFAULT_CACHE)?, Some(place.display().to_string()))
+            (Artifacts::open_shared(folder, memory)?, Some(place.display().to_string()))
         }
         ArtifactsConfig::S3(bucket) => {
-            let artifacts = Artifacts::open_bucket(bucket, &data.copies(), DEFAULT_CACHE).await?;
+            let artifacts = Artifacts::open_bucket(bucket, &data.copies(), memory).await?;
             (artifacts, Some(bucket.place.to_string()))
         }
     };

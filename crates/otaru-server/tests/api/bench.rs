@@ -96,6 +96,7 @@ pub(crate) fn config(data: PathBuf) -> Config {
         http_limits: Limits::default(),
         metrics: None,
         artifacts: Default::default(),
+        download_memory: otaru_server::artifacts::DEFAULT_MEMORY,
         home_assistant: None,
     }
 }

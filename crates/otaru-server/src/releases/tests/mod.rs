@@ -28,7 +28,7 @@ use super::samples::image;
 use super::*;
 use crate::access::tokens;
 use crate::app::{App, Parts, Shared};
-use crate::artifacts::{Artifacts, DEFAULT_CACHE};
+use crate::artifacts::{Artifacts, DEFAULT_MEMORY};
 use crate::clock::Clock;
 use crate::config::{Config, MqttConfig};
 use crate::db::{Connection, Db, DbError, params};

@@ -28,12 +28,13 @@ pub(super) fn open(folder: &Path, keys: Keys) -> Shared {
         http_limits: crate::http::Limits::default(),
         metrics: None,
         artifacts: Default::default(),
+        download_memory: DEFAULT_MEMORY,
         home_assistant: None,
     };
     Shared::new(App::new(Parts {
         config,
         db: Db::open(&folder.join("otaru.db")).unwrap(),
-        artifacts: Artifacts::open(&folder.join("artifacts"), DEFAULT_CACHE).unwrap(),
+        artifacts: Artifacts::open(&folder.join("artifacts"), DEFAULT_MEMORY).unwrap(),
         keys,
         holdings: Holdings::everything(),
         clock: Clock::new(|| Time(1_000)),

@@ -62,6 +62,7 @@ impl DemoServer {
             http_limits: otaru_server::http::Limits::default(),
             metrics: None,
             artifacts: Default::default(),
+            download_memory: otaru_server::artifacts::DEFAULT_MEMORY,
             home_assistant: None,
         };
         let server = match Server::start(config.clone()).await {

@@ -89,6 +89,9 @@ pub(super) struct ArtifactsArgs {
     /// Largest size of all copies of the bucket's files together, such as 4G; the least used go
     #[arg(long, value_name = "BYTES", value_parser = copies, help_heading = "Store of firmware")]
     cache_size: Option<u64>,
+    /// Memory for firmware that is downloaded, such as 64M; as much again where downloads are slow. With 0 it is read from the disk each time
+    #[arg(long, value_name = "BYTES", value_parser = memory, default_value = "256M", help_heading = "Store of firmware")]
+    download_memory: u64,
     /// Where whoever downloads gets the bucket's files from
     #[arg(long, value_enum, default_value_t = Downloads::Serve, help_heading = "Store of firmware")]
     downloads: Downloads,
@@ -102,7 +105,16 @@ fn copies(text: &str) -> Result<u64, String> {
     }
 }
 
+fn memory(text: &str) -> Result<u64, String> {
+    Ok(options::bytes(text)? as u64)
+}
+
 impl ArtifactsArgs {
+    /// Returns the memory for files that are downloaded, in bytes.
+    pub(super) fn download_memory(&self) -> u64 {
+        self.download_memory
+    }
+
     /// Returns what they say.
     pub(super) fn config(self) -> anyhow::Result<ArtifactsConfig> {
         let place = match self.artifacts {

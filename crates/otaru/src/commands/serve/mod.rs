@@ -247,6 +247,7 @@ impl Args {
             tls: self.tls.config(plain)?,
             data: self.data,
             database: self.database.settings()?,
+            download_memory: self.artifacts.download_memory(),
             artifacts: self.artifacts.config()?,
             http: self.http.0.unwrap_or(nowhere),
             base: self.base,

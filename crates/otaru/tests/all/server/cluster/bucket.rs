@@ -22,12 +22,20 @@ impl RelayedBucket {
         Some(Self { _service: service, relay })
     }
 
-    /// Returns the options of servers that keep firmware there.
+    /// Returns the options of servers that keep firmware there, and nothing of it in memory.
     pub(super) fn options(&self, dir: &Path) -> Vec<String> {
         let endpoint = format!("http://127.0.0.1:{}", self.relay.port);
         let file = credentials(dir);
-        let options =
-            ["--artifacts", "s3://firmware/otaru", "--s3-endpoint", &endpoint, "--s3-credentials", &file];
+        let options = [
+            "--artifacts",
+            "s3://firmware/otaru",
+            "--s3-endpoint",
+            &endpoint,
+            "--s3-credentials",
+            &file,
+            "--download-memory",
+            "0",
+        ];
         options.map(str::to_owned).to_vec()
     }
 }

@@ -88,8 +88,7 @@ fn whatever_fails_each_device_is_updated_once() {
     assert!(of_bad > 0 && faults.hits() > of_bad, "both rollouts were hit:{faults}");
     assert!(faults.hits() * 2 > size.faults, "the rollouts were over too soon:{faults}");
     if size.faults >= 16 {
-        // A bucket that stalls may find nobody who asks it.
-        assert!(faults.missing().len() <= 1, "every kind hit but {:?}:{faults}", faults.missing());
+        assert!(faults.missing().is_empty(), "no hit of {:?}:{faults}", faults.missing());
     }
     assert_eq!(standing(&done, "succeeded"), size.devices as u64, "{done}");
 
