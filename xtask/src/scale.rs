@@ -214,8 +214,8 @@ impl Figures {
             times.sort();
             Ok(times[2])
         };
-        let pages =
-            [page("/api/v1/devices?limit=100")?, page("/api/v1/devices/d0500000")?, page("/api/v1/fleet")?];
+        let one = format!("/api/v1/devices/d{:07}", devices / 2);
+        let pages = [page("/api/v1/devices?limit=100")?, page(&one)?, page("/api/v1/fleet")?];
         let (Some(admitted), Some(offered)) = (admitted, offered) else { bail!("nothing was measured") };
         Ok(Self { admitted, offered, opened, pages })
     }

@@ -47,6 +47,21 @@ pub fn of(tx: &Connection, device: &DeviceId) -> Result<Tags, DbError> {
     tags.collect::<Result<_, _>>()
 }
 
+/// Returns the tags of the devices after this one and up to that one, in the order of their ids; those without any are left out. Of many devices
+/// that is cheaper than a question for each, or an [expression](object) in theirs.
+pub fn of_range(tx: &Connection, after: &str, last: &str) -> Result<BTreeMap<String, Tags>, DbError> {
+    let rows = tx.prepare("SELECT device, name, value FROM device_tags WHERE device > ? AND device <= ?");
+    let found = rows.query_map([after, last], |row| {
+        Ok((row.get::<String>(0)?, row.get::<String>(1)?, row.get::<String>(2)?))
+    })?;
+    let mut tags = BTreeMap::<String, Tags>::new();
+    for row in found {
+        let (device, name, value) = row?;
+        tags.entry(device).or_default().insert(name, value);
+    }
+    Ok(tags)
+}
+
 /// Returns the expression for the tags of a device of the table `d`, as a JSON object.
 pub fn object(dialect: Dialect) -> &'static str {
     match dialect {
@@ -57,11 +72,6 @@ pub fn object(dialect: Dialect) -> &'static str {
             "(SELECT coalesce(CAST(json_object_agg(t.name, t.value) AS TEXT), '{}') FROM device_tags t WHERE t.device = d.id)"
         }
     }
-}
-
-/// Reads such an object.
-pub fn of_object(text: &str) -> Result<Tags, DbError> {
-    serde_json::from_str(text).map_err(|error| DbError::corrupt("device_tags", error))
 }
 
 /// Gives a device these tags besides those it has; a name it has gets the new value.

@@ -11,7 +11,7 @@ use super::epochs::Epochs;
 use super::restored;
 use crate::app::{App, Shared};
 use crate::cluster::holdings::Claim;
-use crate::db::{Connection, DbError, OptionalExtension as _, params};
+use crate::db::{Connection, DbError, OptionalExtension as _, ToValue as _, params};
 use crate::devices::bounds::{self, Entry, NoRoom};
 use crate::devices::recent::Last;
 use crate::devices::{attempts, history};
@@ -366,25 +366,33 @@ pub async fn all_gone(app: &App) -> Result<(), DbError> {
             break;
         }
     }
+    let mut after = String::new();
     loop {
-        let now = app.clock.now();
-        let gone = app.db.write(move |tx| {
-            let rows = tx.prepare("SELECT id FROM devices WHERE reachable AND retired_at IS NULL LIMIT ?");
-            let ids = rows.query_map([BATCH], |row| row.get::<String>(0))?.collect::<Result<Vec<_>, _>>()?;
-            let mut transaction = RolloutTransaction::open(tx, now);
-            for id in &ids {
-                tx.prepare("UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id = ?")
-                    .execute([id])?;
-                transaction.event_of_device(&DeviceId::from(id.as_str()), &Event::Reachable(false))?;
-            }
-            Ok::<_, DbError>((ids.len(), transaction.finish()?))
-        });
-        let (count, changes) = gone.await?;
+        let (now, from) = (app.clock.now(), after.clone());
+        let (last, changes) = app.db.write(move |tx| gone_after(tx, &from, now)).await?;
         changes.tell(app);
-        if count == 0 {
-            return Ok(());
+        match last {
+            Some(last) => after = last,
+            None => return Ok(()),
         }
     }
+}
+
+/// Notes that so many devices after this one are gone. Returns the last of them.
+fn gone_after(tx: &Connection, after: &str, now: Time) -> Result<(Option<String>, Changes), DbError> {
+    let rows = tx.prepare(
+        "SELECT id FROM devices WHERE id > ? AND reachable AND retired_at IS NULL ORDER BY id LIMIT ?",
+    );
+    let ids = rows.query_map(params![after, BATCH], |row| row.get::<String>(0))?;
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
+    let Some(last) = ids.last().cloned() else { return Ok((None, Changes::default())) };
+    let marks = vec!["?"; ids.len()].join(", ");
+    let sql = format!("UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id IN ({marks})");
+    tx.execute(&sql, ids.iter().map(|id| id.to_value()).collect::<Vec<_>>())?;
+    let devices: Vec<DeviceId> = ids.iter().map(|id| DeviceId::from(id.as_str())).collect();
+    let mut transaction = RolloutTransaction::open(tx, now);
+    transaction.are_gone(after, &devices)?;
+    Ok((Some(last), transaction.finish()?))
 }
 
 /// A device that reports over HTTP is taken to be there for this long.

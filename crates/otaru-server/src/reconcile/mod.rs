@@ -22,5 +22,5 @@ pub mod report;
 mod restored;
 pub mod work;
 
-pub use ingest::{take_poll, take_presence, take_report};
+pub use ingest::{all_gone, take_poll, take_presence, take_report};
 pub use outbox::standing_offer;

@@ -9,12 +9,12 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use otaru_format::command::Offer;
+use otaru_format::digest::Digest;
 use otaru_format::topic::Topics;
 use otaru_rollout::{DeviceId, OfferId, RolloutId, Time};
-use serde_json::Value;
 
 use crate::app::{App, Shared};
-use crate::db::{Connection, DbError, params};
+use crate::db::{Connection, DbError, ToValue as _, Value, params};
 use crate::releases;
 use crate::rollouts::deployments;
 use crate::rollouts::transaction::{Message, RolloutTransaction};
@@ -188,8 +188,11 @@ async fn tell(
 async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
     app.db
         .write(move |tx| {
-            let delete = tx.prepare("DELETE FROM outbox WHERE id = ?");
-            ids.iter().try_for_each(|id| delete.execute([id]).map(drop))?;
+            for some in ids.chunks(AT_ONCE) {
+                let marks = vec!["?"; some.len()].join(", ");
+                let values: Vec<Value> = some.iter().map(|id| id.to_value()).collect();
+                tx.execute(&format!("DELETE FROM outbox WHERE id IN ({marks})"), values)?;
+            }
             Ok(())
         })
         .await
@@ -209,7 +212,7 @@ fn messages(tx: &Connection, app: &App, now: Time) -> Result<Vec<OutboxMessage>,
     let found = rows.query_map(params![BATCH], |row| {
         Ok((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<String>(2)?))
     })?;
-    let mut messages = Vec::new();
+    let (mut messages, mut files) = (Vec::new(), Files::default());
     for row in found {
         let (id, device, message) = row?;
         let device = DeviceId::from(device.as_str());
@@ -217,9 +220,33 @@ fn messages(tx: &Connection, app: &App, now: Time) -> Result<Vec<OutboxMessage>,
             serde_json::from_str(&message).map_err(|error| DbError::corrupt("outbox.message", error))?;
         let row = OutboxMessage { id, device, text: None, expiry: Duration::ZERO, without_file: None };
         let base = app.device_bases.of(app.connections.is_over_tls(row.device.as_str()));
-        messages.push(compose(tx, row, message, base, now)?);
+        messages.push(compose(tx, row, message, (&mut files, base), now)?);
     }
     Ok(messages)
+}
+
+/// Files of the images that a batch of messages names: mostly one.
+#[derive(Default)]
+struct Files(BTreeMap<Digest, ImageFile>);
+
+/// File of an image.
+#[derive(Clone)]
+struct ImageFile {
+    /// Path that devices are sent to, unless there is none.
+    path: Option<String>,
+    is_signed: bool,
+}
+
+impl Files {
+    fn of(&mut self, tx: &Connection, image: Digest) -> Result<ImageFile, DbError> {
+        if let Some(file) = self.0.get(&image) {
+            return Ok(file.clone());
+        }
+        let path = releases::url_for(tx, image, "")?;
+        let file = ImageFile { path, is_signed: releases::rows::is_signed(tx, image)? };
+        self.0.insert(image, file.clone());
+        Ok(file)
+    }
 }
 
 /// Writes what to say, and until when it is worth hearing.
@@ -227,7 +254,7 @@ fn compose(
     tx: &Connection,
     row: OutboxMessage,
     message: Message,
-    base: &str,
+    (files, base): (&mut Files, &str),
     now: Time,
 ) -> Result<OutboxMessage, DbError> {
     /// A cancellation that comes later than this finds nothing to cancel.
@@ -237,14 +264,15 @@ fn compose(
             Ok(OutboxMessage { text: Some(b"{\"cancel\":true}".to_vec()), expiry: CANCEL, ..row })
         }
         Message::Offer { rollout, start, image, force } => {
-            let Some(ends) = stands(tx, &row.device, rollout, start)? else { return Ok(row) };
-            let Some(url) = releases::url_for(tx, image, base)? else {
+            let id = OfferId { rollout, start };
+            let Some((ends, order)) = stands(tx, &row.device, id)? else { return Ok(row) };
+            let file = files.of(tx, image)?;
+            let Some(path) = file.path else {
                 tracing::error!(device = %row.device, %image, "an offer has no file; its attempt ends");
                 return Ok(OutboxMessage { without_file: Some(rollout), ..row });
             };
-            let id = OfferId { rollout, start };
-            let (name, order) = (id.to_string(), deployments::order_of(tx, id, &row.device)?);
-            let force = force && !releases::rows::is_signed(tx, image)?;
+            let (name, url) = (id.to_string(), format!("{base}{path}"));
+            let force = force && !file.is_signed;
             let offer = Offer { url: &url, image: Some(image), deployment: Some(&name), force, order };
             let text =
                 serde_json::to_vec(&offer).map_err(|error| DbError::corrupt("outbox.message", error))?;
@@ -254,20 +282,23 @@ fn compose(
     }
 }
 
-/// Until when an offer stands, if it still does.
+/// Until when an offer stands, if it still does, and its order.
 fn stands(
     tx: &Connection,
     device: &DeviceId,
-    rollout: RolloutId,
-    start: u32,
-) -> Result<Option<Time>, DbError> {
-    let Some((deployment, _)) = deployments::get(tx, rollout, device)? else { return Ok(None) };
-    let stands = deployment.awaits_offer() && deployment.starts() == start;
-    Ok(deployment.wake_at().filter(|_| stands))
+    offer: OfferId,
+) -> Result<Option<(Time, Option<u64>)>, DbError> {
+    let Some((deployment, order)) = deployments::with_order(tx, offer, device)? else { return Ok(None) };
+    let stands = deployment.awaits_offer() && deployment.starts() == offer.start;
+    Ok(deployment.wake_at().filter(|_| stands).map(|ends| (ends, order)))
 }
 
 /// Returns what a device that asks is to be told: the offer that stands for it.
-pub fn standing_offer(tx: &Connection, device: &DeviceId, base: &str) -> Result<Option<Value>, DbError> {
+pub fn standing_offer(
+    tx: &Connection,
+    device: &DeviceId,
+    base: &str,
+) -> Result<Option<serde_json::Value>, DbError> {
     for id in deployments::open_for_device(tx, device)? {
         let (Some(kept), Some((deployment, _))) =
             (crate::rollouts::rows::get(tx, id)?, deployments::get(tx, id, device)?)

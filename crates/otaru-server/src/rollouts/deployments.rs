@@ -137,25 +137,72 @@ pub fn save(tx: &Connection, deployment: &Deployment, revision: i64, now: Time) 
     if changed == 1 { Ok(()) } else { Err(DbError::Conflict) }
 }
 
-/// Notes with which sequence a device is offered an image, by which devices that roll it back bar it.
-pub fn note_offered(
-    tx: &Connection,
-    rollout: RolloutId,
-    device: &DeviceId,
-    image: Digest,
-) -> Result<(), DbError> {
-    let sql = "UPDATE deployments SET offered = (SELECT sequence FROM releases WHERE image = ?3) \
-               WHERE rollout = ?1 AND device = ?2";
-    tx.prepare(sql).execute(params![key(rollout), device.as_str(), image.0])?;
+/// Keeps deployments that were read at these revisions, and of which nothing that is searched for has changed but where they stand.
+///
+/// # Errors
+/// [`DbError::Conflict`] when one was changed since.
+pub fn save_standings(tx: &Connection, deployments: &[(Deployment, i64)], now: Time) -> Result<(), DbError> {
+    for some in deployments.chunks(AT_ONCE) {
+        let row = "(CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT))";
+        let rows = vec![row; some.len()].join(", ");
+        let sql = format!(
+            "UPDATE deployments SET state = v.column4, standing = v.column5, updated_at = ?1, revision = revision + 1
+             FROM (VALUES {rows}) AS v
+             WHERE rollout = v.column1 AND device = v.column2 AND revision = v.column3"
+        );
+        let mut values = vec![now.0.cast_signed().to_value()];
+        for (deployment, revision) in some {
+            let Columns { state, standing, .. } = Columns::of(deployment)?;
+            values.push(key(deployment.rollout()).to_value());
+            values.push(deployment.device().as_str().to_value());
+            values.extend([revision.to_value(), state.to_value(), standing.to_value()]);
+        }
+        if tx.execute(&sql, values)? != some.len() {
+            return Err(DbError::Conflict);
+        }
+    }
     Ok(())
 }
 
-/// Notes the order of an offer. One that is made again keeps what it has.
-pub fn note_order(tx: &Connection, offer: OfferId, device: &DeviceId, order: i64) -> Result<(), DbError> {
-    let sql = "UPDATE deployments SET offer_order = ?1, offer_start = ?2
-               WHERE rollout = ?3 AND device = ?4 AND offer_start IS DISTINCT FROM ?2";
-    tx.prepare(sql).execute(params![order, offer.start, key(offer.rollout), device.as_str()])?;
+/// Returns deployments that are not over, with their revisions, of devices after this one and up to that one.
+pub fn open_of_range(tx: &Connection, after: &str, last: &str) -> Result<Vec<(Deployment, i64)>, DbError> {
+    let sql = "SELECT state, revision FROM deployments WHERE device > ? AND device <= ? AND is_open
+               ORDER BY device, rollout";
+    let rows = tx.prepare(sql);
+    let found = rows.query_map([after, last], |row| Ok((parse(&row.get::<String>(0)?)?, row.get(1)?)))?;
+    found.collect()
+}
+
+/// Notes an offer: with which sequence a device is offered an image, by which devices that roll it back bar it, and its order. One that
+/// is made again keeps the order that it has.
+pub fn note_offer(
+    tx: &Connection,
+    offer: OfferId,
+    device: &DeviceId,
+    image: Digest,
+    order: i64,
+) -> Result<(), DbError> {
+    let sql =
+        "UPDATE deployments SET offered = (SELECT sequence FROM releases WHERE image = ?5), offer_start = ?2,
+                      offer_order = CASE WHEN offer_start IS DISTINCT FROM ?2 THEN ?1 ELSE offer_order END
+               WHERE rollout = ?3 AND device = ?4";
+    let values = params![order, offer.start, key(offer.rollout), device.as_str(), image.0];
+    tx.prepare(sql).execute(values)?;
     Ok(())
+}
+
+/// Returns a device's deployment in a rollout and the order of this offer of it.
+pub fn with_order(
+    tx: &Connection,
+    offer: OfferId,
+    device: &DeviceId,
+) -> Result<Option<(Deployment, Option<u64>)>, DbError> {
+    let sql = "SELECT state, CASE WHEN offer_start = ?1 THEN offer_order END FROM deployments
+               WHERE rollout = ?2 AND device = ?3";
+    let values = params![offer.start, key(offer.rollout), device.as_str()];
+    let found: Option<(String, Option<u64>)> =
+        tx.prepare(sql).query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    found.map(|(state, order)| Ok((parse(&state)?, order))).transpose()
 }
 
 /// Returns the order of an offer that was made.

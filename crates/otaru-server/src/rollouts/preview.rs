@@ -12,7 +12,7 @@ use otaru_rollout::{
     admit,
 };
 
-use crate::db::{Connection, DbError, Row};
+use crate::db::{Connection, DbError, OptionalExtension as _, Row};
 use crate::devices::{history, tags};
 use crate::problem::Problem;
 use crate::releases::again::{Outdated, OutdatedReleases, may_be_barred};
@@ -251,22 +251,42 @@ fn visit(
     let mut rollout = Rollout::new(RolloutId(u64::MAX), spec, now).map_err(Problem::from)?;
     let _ = rollout.step(Control::Start, now);
     let sql = format!(
-        "SELECT id, chip, product, version, image, reachable, active IS NOT NULL, {}, had,
-                (SELECT r.sequence FROM releases r WHERE r.image = d.image)
-         FROM devices d WHERE id > ? AND retired_at IS NULL AND image IS NOT NULL ORDER BY id LIMIT {BATCH}",
-        tags::object(tx.dialect())
+        "SELECT id, chip, product, version, image, reachable, active IS NOT NULL, had
+         FROM devices WHERE id > ? AND retired_at IS NULL AND image IS NOT NULL ORDER BY id LIMIT {BATCH}"
     );
     let statement = tx.prepare(&sql);
-    let mut after = String::new();
+    let (mut after, mut sequences) = (String::new(), Sequences::default());
     loop {
-        let batch = statement.query_map([&after], Candidate::read)?.collect::<Result<Vec<_>, _>>()?;
+        let mut batch = statement.query_map([&after], Candidate::read)?.collect::<Result<Vec<_>, _>>()?;
         let Some(last) = batch.last() else { return Ok(()) };
-        after = last.id.to_string();
-        for candidate in &batch {
+        let last = last.id.to_string();
+        let mut tags = tags::of_range(tx, &after, &last)?;
+        after = last;
+        for candidate in &mut batch {
+            candidate.tags = tags.remove(candidate.id.as_str()).unwrap_or_default();
+            candidate.had = candidate.had.max(sequences.of(tx, candidate.image)?);
             let before = before(tx, undoes, &candidate.id)?;
             let admitted = admit(&mut rollout, &candidate.device(), &[], before);
             show(candidate, admitted.map(|(deployment, _)| deployment))?;
         }
+    }
+}
+
+/// Sequences of images, asked for once each: a fleet has few images.
+#[derive(Default)]
+struct Sequences(BTreeMap<Digest, u64>);
+
+impl Sequences {
+    /// The sequence of an image; 0 if it has none.
+    fn of(&mut self, tx: &Connection, image: Digest) -> Result<u64, DbError> {
+        if let Some(known) = self.0.get(&image) {
+            return Ok(*known);
+        }
+        let sql = "SELECT sequence FROM releases WHERE image = ?";
+        let found: Option<Option<u64>> = tx.query_row(sql, [image.0], |row| row.get(0)).optional()?;
+        let sequence = found.flatten().unwrap_or(0);
+        self.0.insert(image, sequence);
+        Ok(sequence)
     }
 }
 
@@ -294,8 +314,8 @@ impl Candidate {
             image: Digest(row.get(4)?),
             reachable: row.get(5)?,
             busy: row.get(6)?,
-            tags: serde_json::from_str(&row.get::<String>(7)?).unwrap_or_default(),
-            had: row.get::<u64>(8)?.max(row.get::<Option<u64>>(9)?.unwrap_or(0)),
+            tags: Tags::new(),
+            had: row.get(7)?,
         })
     }
 

@@ -154,6 +154,38 @@ impl<'tx> RolloutTransaction<'tx> {
         Ok(())
     }
 
+    /// These devices are gone, all of those that were there after this one and up to the last of them.
+    ///
+    /// Most that are in a rollout wait for their turn there, and nothing follows for them: they are read and written together.
+    pub fn are_gone(&mut self, after: &str, devices: &[DeviceId]) -> Result<(), DbError> {
+        let Some(last) = devices.last() else { return Ok(()) };
+        let gone = Event::Reachable(false);
+        let (mut waiting, mut effects, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for (before, revision) in deployments::open_of_range(self.tx, after, last.as_str())? {
+            if devices.binary_search(before.device()).is_err() {
+                continue;
+            }
+            if before.standing() != Standing::Ready {
+                others.push((before.rollout(), before.device().clone()));
+                continue;
+            }
+            let now = self.now;
+            let id = before.rollout();
+            let Some(rollout) = self.rollout(id)? else { continue };
+            let (mut deployment, mut occupancy) = (before, Occupancy::default());
+            let mut case = DeploymentStep { rollout, deployment: &mut deployment, occupancy: &mut occupancy };
+            // At most the rollout has something to say: that nobody is left, for one.
+            effects.extend(case.step(&gone, now).into_iter().map(|effect| (id, effect)));
+            debug_assert_eq!(occupancy, Occupancy::default(), "what waits for its turn has no device");
+            self.moved(&deployment);
+            waiting.push((deployment, revision));
+        }
+        deployments::save_standings(self.tx, &waiting, self.now)?;
+        effects.into_iter().try_for_each(|(id, effect)| self.follow(id, vec![effect]))?;
+        // What follows from these may reach deployments of the same devices: they are as they stand by now.
+        others.iter().try_for_each(|(id, device)| self.event(*id, device, &gone))
+    }
+
     /// Starts a device's deployment, if the engine lets it. Says whether it did.
     pub fn start(&mut self, id: RolloutId, device: &DeviceId) -> Result<bool, DbError> {
         let now = self.now;
@@ -326,10 +358,9 @@ impl<'tx> RolloutTransaction<'tx> {
         for effect in effects {
             match effect {
                 Effect::Offer { device, offer, image, force } => {
-                    deployments::note_offered(self.tx, offer.rollout, &device, image)?;
                     let message = Message::Offer { rollout: offer.rollout, start: offer.start, image, force };
                     let order = self.send(&device, &message)?;
-                    deployments::note_order(self.tx, offer, &device, order)?;
+                    deployments::note_offer(self.tx, offer, &device, image, order)?;
                 }
                 Effect::Withdraw { device, offer } => {
                     let message = Message::Cancel { rollout: offer.rollout, start: offer.start };
@@ -409,25 +440,28 @@ impl Candidate {
         limit: u32,
     ) -> Result<Vec<Self>, DbError> {
         let sql = format!(
-            "SELECT {}, id, {},
+            "SELECT {}, id,
                image IS NOT NULL
                AND NOT EXISTS (SELECT 1 FROM deployments p WHERE p.rollout = ? AND p.device = d.id)
                AND NOT EXISTS (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.is_open)
              FROM devices d WHERE id > ? AND retired_at IS NULL ORDER BY id LIMIT ?",
             DeviceFacts::COLUMNS,
-            tags::object(tx.dialect())
         );
         let rows = tx.prepare(&sql);
         let after = after.map_or("", DeviceId::as_str);
-        let candidates = rows.query_map(params![rows::key(rollout), after, limit], |row| {
-            let is_new: bool = row.get(8)?;
-            let facts = match is_new {
-                true => Some((DeviceFacts::read(row)?, tags::of_object(&row.get::<String>(7)?)?)),
-                false => None,
-            };
-            Ok(Self { id: DeviceId::from(row.get::<String>(6)?.as_str()), facts })
+        let found = rows.query_map(params![rows::key(rollout), after, limit], |row| {
+            let is_new: bool = row.get(7)?;
+            let facts = if is_new { Some(DeviceFacts::read(row)?) } else { None };
+            Ok((DeviceId::from(row.get::<String>(6)?.as_str()), facts))
         })?;
-        candidates.collect()
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        let Some((last, _)) = found.last() else { return Ok(Vec::new()) };
+        let mut tags = tags::of_range(tx, after, last.as_str())?;
+        let candidates = found.into_iter().map(|(id, facts)| {
+            let tags = tags.remove(id.as_str()).unwrap_or_default();
+            Self { id, facts: facts.map(|facts| (facts, tags)) }
+        });
+        Ok(candidates.collect())
     }
 }
 

@@ -22,7 +22,7 @@ use otaru_server::http::Limits;
 use otaru_server::problem::Problem;
 use otaru_server::reconcile::outbox::{Publish, send_all};
 use otaru_server::reconcile::work::{Memory, pass};
-use otaru_server::reconcile::{take_presence, take_report};
+use otaru_server::reconcile::{all_gone, take_presence, take_report};
 use otaru_server::releases::{Keys, UploadLimits};
 use otaru_server::rollouts::operate::{self, Brings};
 use otaru_server::rollouts::{deployments, rows};
@@ -95,6 +95,7 @@ fn open(dir: &TempDir, database: &Database, now: &Arc<AtomicU64>) -> Shared {
             http_limits: Limits::default(),
             metrics: None,
             artifacts: Default::default(),
+            download_memory: otaru_server::artifacts::DEFAULT_MEMORY,
             home_assistant: None,
         },
         db: Db::open(Location::parse(database.location(), Trust::default()).unwrap()).unwrap(),
@@ -144,6 +145,13 @@ impl Lab {
     pub(crate) fn restart(&mut self) {
         self.app = open(&self.dir, &self.database, &self.now);
         self.memory = Memory::default();
+    }
+
+    /// As if another process took over, and there is no other server: nobody has heard devices since.
+    pub(crate) async fn restart_alone(&mut self) {
+        self.restart();
+        all_gone(&self.app).await.unwrap();
+        self.check().await;
     }
 
     /// Time passes, or is set back.

@@ -15,6 +15,7 @@ const DEVICES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 enum Step {
     Work,
     Restart,
+    RestartAlone,
     Shift(i64),
     Broker(bool),
     RollOut {
@@ -35,6 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => Just(Step::Work),
         1 => Just(Step::Restart),
+        1 => Just(Step::RestartAlone),
         2 => (-200_000_i64..200_000).prop_map(Step::Shift),
         1 => any::<bool>().prop_map(Step::Broker),
         2 => (2_i64..=3, 0_i32..3, 1_u32..4).prop_map(|(release, priority, wave)| Step::RollOut { release, priority, wave }),
@@ -96,6 +98,7 @@ impl World {
         match step {
             Step::Work => self.lab.work().await,
             Step::Restart => self.lab.restart(),
+            Step::RestartAlone => self.lab.restart_alone().await,
             Step::Shift(by) => self.lab.shift(*by),
             Step::Broker(away) => self.lab.broker_is_away(*away),
             Step::RollOut { .. } if self.rollouts.len() >= 5 => {}

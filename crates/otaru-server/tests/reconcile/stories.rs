@@ -71,6 +71,34 @@ async fn a_device_that_was_said_to_be_gone_and_reports_is_there() {
     assert_eq!(lab.standing(id, "a").await, "active");
 }
 
+/// More devices than are written in one statement, and than are looked at in one write.
+#[tokio::test]
+async fn a_server_that_starts_alone_takes_all_for_gone() {
+    let mut lab = Lab::new().await;
+    let names: Vec<String> = (0..520).map(|number| format!("d{number:03}")).collect();
+    lab.fleet(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    lab.comes("d007", false).await;
+    let id = lab.roll_out(2, json!({"limits": {"concurrency": 3}})).await;
+    lab.work().await;
+    let count = async |lab: &Lab, standing: &str| {
+        let sql = format!("SELECT count(*) FROM deployments WHERE standing = '{standing}'");
+        lab.app.db.read(move |tx| tx.query_row(&sql, (), |row| row.get::<i64>(0))).await.unwrap()
+    };
+    assert_eq!((count(&lab, "active").await, count(&lab, "ready").await), (3, 516));
+    lab.restart_alone().await;
+    assert_eq!((count(&lab, "active").await, count(&lab, "waiting").await), (3, 517));
+    let sql = "SELECT count(*) FROM devices WHERE reachable";
+    let there: i64 = lab.app.db.read(move |tx| tx.query_row(sql, (), |row| row.get(0))).await.unwrap();
+    assert_eq!(there, 0);
+    // Each that is heard again goes on from where it was.
+    for name in &names {
+        lab.comes(name, true).await;
+    }
+    assert_eq!((count(&lab, "active").await, count(&lab, "ready").await), (3, 517));
+    assert_eq!(lab.phase(id).await, Phase::Running);
+    lab.check().await;
+}
+
 #[tokio::test]
 async fn offers_wait_for_a_broker_that_is_away() {
     let mut lab = Lab::new().await;
