@@ -37,7 +37,8 @@ pub use open::Open;
 pub use page::{Cursor, Page};
 pub use problem::Problem;
 pub use queries::{
-    AbortQuery, AuditQuery, BuildQuery, DeploymentQuery, EventQuery, ReleaseQuery, RolloutQuery, UploadQuery,
+    AbortQuery, AuditQuery, BuildQuery, DeploymentQuery, EventQuery, PreviewQuery, ReleaseQuery,
+    RolloutQuery, UploadQuery,
 };
 pub use releases::{ChangeRelease, Delta, Job, JobKind, JobState, Needs, Release, Uploaded};
 pub use rollouts::{

@@ -35,6 +35,16 @@ pub struct UploadQuery {
     pub sha256: Option<String>,
 }
 
+/// Options of a preview.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
+#[serde(deny_unknown_fields)]
+pub struct PreviewQuery {
+    /// Devices after which to stop counting: 1 asks only whether there is any, which takes a moment in a large fleet.
+    pub enough: Option<u64>,
+}
+
 /// Options of a rebuild of a release file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]

@@ -130,7 +130,7 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
     let (mut preview, mut problem) = (None, problem);
     if release.is_some() || undo.is_some() {
         let looked =
-            async { commands::preview(app, new(app, &fields, release.as_ref(), &usual).await?).await };
+            async { commands::preview(app, new(app, &fields, release.as_ref(), &usual).await?, None).await };
         match looked.await {
             Ok(found) => preview = Some(found),
             Err(bad) => problem = problem.or(Some(bad)),

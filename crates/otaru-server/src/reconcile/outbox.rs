@@ -220,7 +220,7 @@ fn messages(tx: &Connection, app: &App, now: Time) -> Result<Vec<OutboxMessage>,
             serde_json::from_str(&message).map_err(|error| DbError::corrupt("outbox.message", error))?;
         let row = OutboxMessage { id, device, text: None, expiry: Duration::ZERO, without_file: None };
         let base = app.device_bases.of(app.connections.is_over_tls(row.device.as_str()));
-        messages.push(compose(tx, row, message, (&mut files, base), now)?);
+        messages.push(compose(tx, row, message, &mut files, base, now)?);
     }
     Ok(messages)
 }
@@ -254,7 +254,8 @@ fn compose(
     tx: &Connection,
     row: OutboxMessage,
     message: Message,
-    (files, base): (&mut Files, &str),
+    files: &mut Files,
+    base: &str,
     now: Time,
 ) -> Result<OutboxMessage, DbError> {
     /// A cancellation that comes later than this finds nothing to cancel.

@@ -38,18 +38,18 @@ pub(crate) async fn create(app: &App, caller: Caller, order: NewRollout) -> Resu
     Ok(id)
 }
 
-/// Returns which devices a rollout would be for, and why it would not be made.
+/// Returns which devices a rollout would be for, counted until there are `enough`, and why it would not be made.
 ///
 /// # Errors
 /// When it makes no sense.
-pub(crate) async fn preview(app: &App, order: NewRollout) -> Result<Preview, Problem> {
+pub(crate) async fn preview(app: &App, order: NewRollout, enough: Option<u64>) -> Result<Preview, Problem> {
     let brings = new::brings(&order)?;
     let (now, wanted) = (app.clock.now(), order.clone());
     let counted = app.db.read(move |tx| {
         let (goal, release) = operate::goal(tx, brings)?;
         let spec = wanted.spec(goal);
         spec.validate().map_err(Problem::from)?;
-        let mut preview = preview::preview(tx, spec, NAMED, now)?;
+        let mut preview = preview::preview(tx, spec, NAMED, enough, now)?;
         preview.release = release.map(|id| release_in_short(tx, id)).transpose()?.flatten();
         Ok::<_, Problem>(preview)
     });

@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use axum::http::StatusCode;
 use otaru_api::{KnownRefusal, Preview};
@@ -86,11 +87,17 @@ impl<'tx> Judge<'tx> {
 /// Devices that are read at once.
 const BATCH: usize = 1_000;
 
-/// Admits the fleet to a rollout that nobody keeps, by the engine's own rules.
+/// Admits the fleet to a rollout that nobody keeps, by the engine's own rules, until `enough` devices are found.
 ///
 /// # Errors
 /// When it makes no sense.
-pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> Result<Preview, Problem> {
+pub fn preview(
+    tx: &Connection,
+    spec: RolloutSpec,
+    named: usize,
+    enough: Option<u64>,
+    now: Time,
+) -> Result<Preview, Problem> {
     let mut counted = Preview { waves: vec![0; spec.waves.len() + 1], ..Preview::default() };
     let mut judge = Judge::new(tx, spec.force)?;
     let mut refusals = BTreeMap::<&'static str, KnownRefusal>::new();
@@ -126,7 +133,10 @@ pub fn preview(tx: &Connection, spec: RolloutSpec, named: usize, now: Time) -> R
             }
             Err(_) => {}
         }
-        Ok(())
+        Ok(match enough.is_some_and(|enough| counted.devices >= enough) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
     })?;
     counted.refusals = refusals.into_values().collect();
     Ok(counted)
@@ -149,14 +159,14 @@ pub fn outdated(tx: &Connection, spec: RolloutSpec, now: Time) -> Result<Outdate
     let mut wanted = BTreeMap::<Digest, TargetImage>::new();
     let force = spec.force;
     visit(tx, spec, now, |device, admitted| {
-        let Ok(deployment) = admitted else { return Ok(()) };
+        let Ok(deployment) = admitted else { return Ok(ControlFlow::Continue(())) };
         let wanted = wanted.entry(deployment.image()).or_insert_with(|| TargetImage::by(&device.id));
         wanted.devices += 1;
         wanted.had = wanted.had.max(device.had);
         if force && !wanted.barred {
             wanted.barred = may_be_barred(tx, device.id.as_str(), deployment.image())?;
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     let mut outdated = Vec::new();
     for (image, wanted) in &wanted {
@@ -235,12 +245,12 @@ pub fn has_file(tx: &Connection, image: Digest, device: &DeviceId, devices: u64)
     Err(Problem::new(StatusCode::CONFLICT, "no-file", text))
 }
 
-/// Admits the fleet to a rollout that nobody keeps, and shows each device and whether another rollout has it.
+/// Admits the fleet to a rollout that nobody keeps, and shows each device and whether another rollout has it, until it is told to stop.
 fn visit(
     tx: &Connection,
     mut spec: RolloutSpec,
     now: Time,
-    mut show: impl FnMut(&Candidate, Result<Deployment, NotAdmitted>) -> Result<(), DbError>,
+    mut show: impl FnMut(&Candidate, Result<Deployment, NotAdmitted>) -> Result<ControlFlow<()>, DbError>,
 ) -> Result<(), Problem> {
     // Whatever its time is: shown is who it would be for now.
     (spec.start_at, spec.end_at) = (None, None);
@@ -267,7 +277,9 @@ fn visit(
             candidate.had = candidate.had.max(sequences.of(tx, candidate.image)?);
             let before = before(tx, undoes, &candidate.id)?;
             let admitted = admit(&mut rollout, &candidate.device(), &[], before);
-            show(candidate, admitted.map(|(deployment, _)| deployment))?;
+            if show(candidate, admitted.map(|(deployment, _)| deployment))?.is_break() {
+                return Ok(());
+            }
         }
     }
 }

@@ -143,6 +143,13 @@ async fn what_a_device_runs_is_called_as_its_release_everywhere() {
     let body = json!({"name": "x", "release": release["id"], "target": target});
     let preview = bench.post("/rollouts/preview", body).await.is(200).json();
     assert_eq!((&preview["devices"], &preview["some"]), (&json!(1), &json!(["b"])));
+    // Whoever asks for it is told only that there are enough.
+    let body = json!({"name": "x", "release": release["id"]});
+    for (query, devices) in [("", 2), ("?enough=9", 2), ("?enough=1", 1)] {
+        let preview = bench.post(&format!("/rollouts/preview{query}"), body.clone()).await.is(200).json();
+        assert_eq!(preview["devices"], devices, "{query}: {preview}");
+    }
+    bench.post("/rollouts/preview?enough=many", body).await.is(400);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,8 @@ use crate::ui;
 /// Makes a rollout, unless it would be for no device. One that is for devices which are yet to come is made all the same, with a word
 /// about it: a draft, one that starts later, one that is continuous.
 pub(crate) async fn create(client: &Client, new: &NewRollout) -> anyhow::Result<Answer<Rollout>> {
-    let found: Preview = client.post("/rollouts/preview", new).await?;
+    // A server that does not know of this counts all of them.
+    let found: Preview = client.post("/rollouts/preview?enough=1", new).await?;
     if let Some(why) = nobody(client, new, &found).await? {
         match new.continuous || new.draft || new.start_at.is_some() {
             true => ui::warn(&why),
