@@ -17,15 +17,15 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
-    /// Starts it under a name, with these arguments. It has what the processor does not need for others: tests among them have times to
-    /// keep.
+    /// Starts it under a name, with these arguments. It has what nothing else wants of the processor, not even what has the least priority,
+    /// such as a server's making of patches: tests have times to keep.
     pub(crate) fn start(name: &str, arguments: &[String]) -> Result<Self> {
         let said = root().join("target").join(format!("{name}.txt"));
         let itself = env::current_exe().context("this program does not know where it is")?;
-        let mut command = match find("nice") {
-            Some(nice) => {
-                let mut command = program(nice);
-                command.args(["-n", "19"]).arg(itself);
+        let mut command = match find("chrt") {
+            Some(scheduler) => {
+                let mut command = program(scheduler);
+                command.args(["--idle", "0"]).arg(itself);
                 command
             }
             None => program(itself),
@@ -47,5 +47,13 @@ impl Beside {
             bail!("see above what failed");
         }
         Ok(Outcome::Passed)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // One that has ended is not there to be ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

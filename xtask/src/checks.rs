@@ -130,7 +130,8 @@ impl Check {
 
 /// Checks that need no tool but cargo: they run while the tools are fetched.
 const WITHOUT_TOOLS: [Check; 4] = [Check::Fmt, Check::Clippy, Check::Floors, Check::Doc];
-/// Checks that share no build folder with the others, and mostly keep one core busy: they run beside the tests, which mostly wait.
+/// Checks that mostly keep one core busy, and run beside the tests, which mostly wait. [`Check::Emulate`] shares their build folder, and comes
+/// after them.
 const BESIDE_TESTS: [Check; 4] = [Check::Chip, Check::Firmware, Check::Xtensa, Check::Fuzz];
 
 /// Runs the checks.
@@ -149,7 +150,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     let all = options.checks.is_empty();
     let is_wanted = |check: &Check| {
         let by_default = match check {
-            Check::Tools => install,
+            Check::Tools => return install && (!options.part || options.checks.contains(check)),
             Check::Fuzz | Check::Packages => all && strict,
             _ => all,
         };
@@ -183,14 +184,18 @@ impl Run {
             |some: &[Check]| checks.iter().copied().filter(|check| some.contains(check)).collect::<Vec<_>>();
         let tools = self.start("tools", &those(&[Check::Tools]));
         self.one_by_one(&those(&WITHOUT_TOOLS), report);
-        report.check("tools", || finish(tools));
+        if let Some(tools) = tools.transpose() {
+            report.check("tools", || tools?.finish());
+        }
         let beside = self.start("chips-and-fuzzers", &those(&BESIDE_TESTS));
-        let is_left = |check: &Check| {
-            *check != Check::Tools && !WITHOUT_TOOLS.contains(check) && !BESIDE_TESTS.contains(check)
-        };
-        let left: Vec<_> = checks.iter().copied().filter(is_left).collect();
+        let last = [Check::Emulate];
+        let others = [&[Check::Tools], &WITHOUT_TOOLS[..], &BESIDE_TESTS, &last].concat();
+        let left: Vec<_> = checks.iter().copied().filter(|check| !others.contains(check)).collect();
         self.one_by_one(&left, report);
-        report.check("chips and fuzzers", || finish(beside));
+        if let Some(beside) = beside.transpose() {
+            report.check("chips and fuzzers", || beside?.finish());
+        }
+        self.one_by_one(&those(&last), report);
     }
 
     fn start(&self, name: &str, checks: &[Check]) -> Result<Option<Beside>> {
@@ -198,8 +203,7 @@ impl Run {
             return Ok(None);
         }
         let mut arguments: Vec<String> = checks.iter().map(|check| check.name()).collect();
-        let install =
-            if self.install && !checks.contains(&Check::Tools) { "--install" } else { "--no-install" };
+        let install = if self.install { "--install" } else { "--no-install" };
         arguments.extend([
             "--strict".into(),
             "--fuzz-seconds".into(),
@@ -208,10 +212,6 @@ impl Run {
         ]);
         Beside::start(name, &arguments).map(Some)
     }
-}
-
-fn finish(beside: Result<Option<Beside>>) -> Result<Outcome> {
-    beside?.map_or(Ok(Outcome::Passed), Beside::finish)
 }
 
 fn passed(mut command: Command) -> Result<Outcome> {

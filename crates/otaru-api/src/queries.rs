@@ -41,7 +41,8 @@ pub struct UploadQuery {
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct PreviewQuery {
-    /// Devices after which to stop counting: 1 asks only whether there is any, which takes a moment in a large fleet.
+    /// Devices after which to stop, and leave all other counts at what they are by then, without the field `problem`: 1 asks only whether
+    /// there is any, which takes a moment where most of a large fleet is meant.
     pub enough: Option<u64>,
 }
 

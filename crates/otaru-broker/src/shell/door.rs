@@ -78,6 +78,8 @@ pub(super) struct Door {
     /// Origins with silent strangers.
     ranks: BTreeSet<Rank>,
     strangers: usize,
+    /// Strangers that are being decided on.
+    deciding: usize,
     guests: usize,
     last: Pass,
     /// Reason that nobody is taken in any longer.
@@ -98,6 +100,7 @@ impl Door {
             origins: HashMap::new(),
             ranks: BTreeSet::new(),
             strangers: 0,
+            deciding: 0,
             guests: 0,
             last: 0,
             closed: None,
@@ -174,19 +177,20 @@ impl Door {
     /// Notes that a stranger has said CONNECT; it does not have to make place any longer.
     ///
     /// # Errors
-    /// When it had to already, when half of the room is logins of its origin, and when the door was closed.
+    /// When it had to already, when logins have half of the room and its origin has its share of them, and when the door was closed.
     pub(super) fn hear(&mut self, origin: Origin, pass: Pass) -> Result<(), Reason> {
         if let Some(reason) = self.closed {
             return Err(reason);
         }
         let Strangers { sockets, sockets_per_address, .. } = self.settings.strangers;
-        let deciding = self.origins.get(&origin).map_or(0, |visits| visits.deciding);
-        if deciding >= sockets_per_address.max(sockets / 2) {
+        let own = self.origins.get(&origin).map_or(0, |visits| visits.deciding);
+        if own >= sockets_per_address && self.deciding >= sockets / 2 {
             return Err(Reason::ServerBusy);
         }
         self.take_silent(origin, Some(pass)).ok_or(Reason::ServerBusy)?;
         let visits = self.origins.get_mut(&origin).ok_or(Reason::ServerBusy)?;
         visits.deciding += 1;
+        self.deciding += 1;
         self.rank(origin);
         Ok(())
     }
@@ -214,6 +218,7 @@ impl Door {
             Standing::Deciding => {
                 if let Some(visits) = self.origins.get_mut(&origin) {
                     visits.deciding -= 1;
+                    self.deciding -= 1;
                     self.strangers -= 1;
                 }
                 self.rank(origin);
@@ -366,6 +371,20 @@ mod tests {
         let late = come(&mut door, origin(1), 41, now);
         assert!(late.iter().all(|(pass, _)| door.hear(origin(1), *pass).is_ok()), "its share is free again");
         assert_eq!((late.len(), still_here(&others), door.strangers()), (41, 50, 100));
+        assert_eq!(door.deciding, 50);
+    }
+
+    #[test]
+    fn logins_of_few_addresses_leave_room_for_others() {
+        let (mut door, now) = (door(100, 10), Instant::now());
+        let mut heard = Vec::new();
+        for number in 1..=4 {
+            let crowd = come(&mut door, origin(number), 100, now);
+            heard.push(crowd.iter().filter(|(pass, _)| door.hear(origin(number), *pass).is_ok()).count());
+        }
+        assert_eq!(heard, [50, 10, 10, 10], "beyond half of the room each has its share");
+        let [(pass, _)] = come(&mut door, origin(5), 1, now)[..] else { panic!("it finds no room") };
+        door.hear(origin(5), pass).unwrap();
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl<P: Policy> Visit<P> {
     /// Notes that it has said CONNECT.
     ///
     /// # Errors
-    /// When it had to make place for another.
+    /// When it had to make place for another, or too many logins of its address are being decided on.
     pub(super) fn hear(&mut self) -> Result<(), Reason> {
         if let Standing::Silent(pass) = self.standing {
             self.shared.door(|door| door.hear(self.peer.ip().into(), pass))?;

@@ -47,10 +47,13 @@ pub fn of(tx: &Connection, device: &DeviceId) -> Result<Tags, DbError> {
     tags.collect::<Result<_, _>>()
 }
 
-/// Returns the tags of the devices after this one and up to that one, in the order of their ids; those without any are left out. Of many devices
-/// that is cheaper than a question for each, or an [expression](object) in theirs.
+/// Returns the tags of the devices after this one and up to that one, in the order of their ids, that have reported and are not retired; those
+/// without any are left out. Of many devices that is cheaper than a question for each, or an [expression](object) in theirs.
 pub fn of_range(tx: &Connection, after: &str, last: &str) -> Result<BTreeMap<String, Tags>, DbError> {
-    let rows = tx.prepare("SELECT device, name, value FROM device_tags WHERE device > ? AND device <= ?");
+    let rows = tx.prepare(
+        "SELECT t.device, t.name, t.value FROM device_tags t JOIN devices d ON d.id = t.device
+         WHERE t.device > ? AND t.device <= ? AND d.image IS NOT NULL AND d.retired_at IS NULL",
+    );
     let found = rows.query_map([after, last], |row| {
         Ok((row.get::<String>(0)?, row.get::<String>(1)?, row.get::<String>(2)?))
     })?;

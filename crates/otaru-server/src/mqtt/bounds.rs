@@ -60,7 +60,11 @@ pub fn settings(room: usize) -> Settings {
     let connections = room.saturating_sub(sockets).min(default.in_all.connections);
     Settings {
         in_all: Quota { connections, ..default.in_all },
-        strangers: otaru_broker::Strangers { sockets, ..default.strangers },
+        strangers: otaru_broker::Strangers {
+            sockets,
+            sockets_per_address: default.strangers.sockets_per_address.min(sockets / 4),
+            ..default.strangers
+        },
         ..default
     }
 }

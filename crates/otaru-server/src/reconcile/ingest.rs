@@ -391,7 +391,7 @@ fn gone_after(tx: &Connection, after: &str, now: Time) -> Result<(Option<String>
     tx.execute(&sql, ids.iter().map(|id| id.to_value()).collect::<Vec<_>>())?;
     let devices: Vec<DeviceId> = ids.iter().map(|id| DeviceId::from(id.as_str())).collect();
     let mut transaction = RolloutTransaction::open(tx, now);
-    transaction.are_gone(after, &devices)?;
+    transaction.are_gone(&devices)?;
     Ok((Some(last), transaction.finish()?))
 }
 

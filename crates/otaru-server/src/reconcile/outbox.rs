@@ -14,13 +14,15 @@ use otaru_format::topic::Topics;
 use otaru_rollout::{DeviceId, OfferId, RolloutId, Time};
 
 use crate::app::{App, Shared};
-use crate::db::{Connection, DbError, ToValue as _, Value, params};
+use crate::db::{Connection, DbError, ToValue as _, params};
 use crate::releases;
 use crate::rollouts::deployments;
 use crate::rollouts::transaction::{Message, RolloutTransaction};
 
 /// Rows that are looked at at once.
 const BATCH: u32 = 1_000;
+/// Rows that one statement deletes.
+const DELETED: usize = 50;
 /// Devices that are told something at the same time.
 const AT_ONCE: usize = 256;
 /// The first pause while the broker is away, and the longest.
@@ -188,12 +190,15 @@ async fn tell(
 async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
     app.db
         .write(move |tx| {
-            for some in ids.chunks(AT_ONCE) {
-                let marks = vec!["?"; some.len()].join(", ");
-                let values: Vec<Value> = some.iter().map(|id| id.to_value()).collect();
-                tx.execute(&format!("DELETE FROM outbox WHERE id IN ({marks})"), values)?;
+            // Two statements, whatever their number: connections keep what they have prepared.
+            let (many, few) = ids.as_chunks::<DELETED>();
+            let sql = format!("DELETE FROM outbox WHERE id IN ({})", ["?"; DELETED].join(", "));
+            let delete = tx.prepare(&sql);
+            for some in many {
+                delete.execute(some.map(|id| id.to_value()).to_vec())?;
             }
-            Ok(())
+            let delete = tx.prepare("DELETE FROM outbox WHERE id = ?");
+            few.iter().try_for_each(|id| delete.execute([id]).map(drop))
         })
         .await
 }

@@ -38,7 +38,7 @@ pub(crate) async fn create(app: &App, caller: Caller, order: NewRollout) -> Resu
     Ok(id)
 }
 
-/// Returns which devices a rollout would be for, counted until there are `enough`, and why it would not be made.
+/// Returns which devices a rollout would be for, and why it would not be made; or, counted until there are `enough`, only the former.
 ///
 /// # Errors
 /// When it makes no sense.
@@ -54,6 +54,9 @@ pub(crate) async fn preview(app: &App, order: NewRollout, enough: Option<u64>) -
         Ok::<_, Problem>(preview)
     });
     let mut preview = counted.await?;
+    if enough.is_some() {
+        return Ok(preview);
+    }
     // By the very steps that making it begins with; nothing is signed.
     preview.problem = new::prepared(&order, app, When::Later).await.err().map(Problem::into_details);
     Ok(preview)

@@ -66,7 +66,7 @@ impl Columns {
     }
 }
 
-/// Deployments in one statement: fourteen values each, of which SQLite takes 32,766.
+/// Deployments in one statement: fourteen values each at most, of which SQLite takes 32,766.
 const AT_ONCE: usize = 50;
 
 /// Keeps new deployments.
@@ -164,12 +164,15 @@ pub fn save_standings(tx: &Connection, deployments: &[(Deployment, i64)], now: T
     Ok(())
 }
 
-/// Returns deployments that are not over, with their revisions, of devices after this one and up to that one.
-pub fn open_of_range(tx: &Connection, after: &str, last: &str) -> Result<Vec<(Deployment, i64)>, DbError> {
-    let sql = "SELECT state, revision FROM deployments WHERE device > ? AND device <= ? AND is_open
-               ORDER BY device, rollout";
-    let rows = tx.prepare(sql);
-    let found = rows.query_map([after, last], |row| Ok((parse(&row.get::<String>(0)?)?, row.get(1)?)))?;
+/// Returns deployments of these devices that are not over, with their revisions.
+pub fn open_for_devices(tx: &Connection, devices: &[DeviceId]) -> Result<Vec<(Deployment, i64)>, DbError> {
+    let marks = vec!["?"; devices.len()].join(", ");
+    let sql = format!(
+        "SELECT state, revision FROM deployments WHERE device IN ({marks}) AND is_open ORDER BY device, rollout"
+    );
+    let rows = tx.prepare(&sql);
+    let devices: Vec<Value> = devices.iter().map(|device| device.as_str().to_value()).collect();
+    let found = rows.query_map(devices, |row| Ok((parse(&row.get::<String>(0)?)?, row.get(1)?)))?;
     found.collect()
 }
 

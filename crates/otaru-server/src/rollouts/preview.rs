@@ -133,7 +133,7 @@ pub fn preview(
             }
             Err(_) => {}
         }
-        Ok(match enough.is_some_and(|enough| counted.devices >= enough) {
+        Ok(match enough.is_some_and(|enough| counted.devices >= enough.max(1)) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         })

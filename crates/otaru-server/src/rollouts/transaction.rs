@@ -154,17 +154,13 @@ impl<'tx> RolloutTransaction<'tx> {
         Ok(())
     }
 
-    /// These devices are gone, all of those that were there after this one and up to the last of them.
+    /// These devices are gone.
     ///
     /// Most that are in a rollout wait for their turn there, and nothing follows for them: they are read and written together.
-    pub fn are_gone(&mut self, after: &str, devices: &[DeviceId]) -> Result<(), DbError> {
-        let Some(last) = devices.last() else { return Ok(()) };
+    pub fn are_gone(&mut self, devices: &[DeviceId]) -> Result<(), DbError> {
         let gone = Event::Reachable(false);
         let (mut waiting, mut effects, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for (before, revision) in deployments::open_of_range(self.tx, after, last.as_str())? {
-            if devices.binary_search(before.device()).is_err() {
-                continue;
-            }
+        for (before, revision) in deployments::open_for_devices(self.tx, devices)? {
             if before.standing() != Standing::Ready {
                 others.push((before.rollout(), before.device().clone()));
                 continue;

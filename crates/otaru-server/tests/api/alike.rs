@@ -145,11 +145,11 @@ async fn what_a_device_runs_is_called_as_its_release_everywhere() {
     assert_eq!((&preview["devices"], &preview["some"]), (&json!(1), &json!(["b"])));
     // Whoever asks for it is told only that there are enough.
     let body = json!({"name": "x", "release": release["id"]});
-    for (query, devices) in [("", 2), ("?enough=9", 2), ("?enough=1", 1)] {
+    for (query, devices) in [("", 2), ("?enough=9", 2), ("?enough=1", 1), ("?enough=0", 1)] {
         let preview = bench.post(&format!("/rollouts/preview{query}"), body.clone()).await.is(200).json();
         assert_eq!(preview["devices"], devices, "{query}: {preview}");
     }
-    bench.post("/rollouts/preview?enough=many", body).await.is(400);
+    bench.post("/rollouts/preview?enough=many", body).await.is(422);
 }
 
 #[tokio::test(flavor = "multi_thread")]

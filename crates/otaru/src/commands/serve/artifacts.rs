@@ -89,7 +89,8 @@ pub(super) struct ArtifactsArgs {
     /// Largest size of all copies of the bucket's files together, such as 4G; the least used go
     #[arg(long, value_name = "BYTES", value_parser = copies, help_heading = "Store of firmware")]
     cache_size: Option<u64>,
-    /// Memory for firmware that is downloaded, such as 64M; as much again where downloads are slow. With 0 it is read from the disk each time
+    /// Memory for firmware that is downloaded, such as 64M; as much again where downloads are slow. A file takes at most half of it, or is read
+    /// from the disk each time, as all are with 0
     #[arg(long, value_name = "BYTES", value_parser = memory, default_value = "256M", help_heading = "Store of firmware")]
     download_memory: u64,
     /// Where whoever downloads gets the bucket's files from
