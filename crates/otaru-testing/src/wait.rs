@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longest time that anything in a test may take.
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// Longest time that anything in a test may take, on a machine that other tests and compilers are busy with: a demonstration, which takes a
+/// quarter of a minute alone, took 52 s so.
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// Time between two questions.
 const PAUSE: Duration = Duration::from_millis(40);
