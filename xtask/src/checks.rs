@@ -132,7 +132,7 @@ impl Check {
 const WITHOUT_TOOLS: [Check; 4] = [Check::Fmt, Check::Clippy, Check::Floors, Check::Doc];
 /// Checks that mostly keep one core busy, and run beside the tests, which mostly wait. [`Check::Emulate`] shares their build folder, and comes
 /// after them.
-const BESIDE_TESTS: [Check; 4] = [Check::Chip, Check::Firmware, Check::Xtensa, Check::Fuzz];
+const BESIDE_TESTS: [Check; 3] = [Check::Chip, Check::Firmware, Check::Xtensa];
 
 /// Runs the checks.
 pub(crate) fn test(options: &Options) -> Result<()> {
@@ -187,13 +187,13 @@ impl Run {
         if let Some(tools) = tools.transpose() {
             report.check("tools", || tools?.finish());
         }
-        let beside = self.start("chips-and-fuzzers", &those(&BESIDE_TESTS));
+        let beside = self.start("chips", &those(&BESIDE_TESTS));
         let last = [Check::Emulate];
         let others = [&[Check::Tools], &WITHOUT_TOOLS[..], &BESIDE_TESTS, &last].concat();
         let left: Vec<_> = checks.iter().copied().filter(|check| !others.contains(check)).collect();
         self.one_by_one(&left, report);
         if let Some(beside) = beside.transpose() {
-            report.check("chips and fuzzers", || beside?.finish());
+            report.check("chips", || beside?.finish());
         }
         self.one_by_one(&those(&last), report);
     }
