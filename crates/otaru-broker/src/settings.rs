@@ -88,7 +88,8 @@ pub struct Strangers {
     pub sockets: usize,
     /// Sockets before login of an address (IPv4) or a network of 64 bits (IPv6) that nobody takes from it. It may have more while
     /// there is room, so that many devices behind one address can come at once, but no more logins that are being decided on once all
-    /// addresses together have them in half of the room. When all room is used, whoever has the most makes place: its oldest that has not said CONNECT.
+    /// addresses together have them in half of the room. When all room is used, whoever has the most makes place: its oldest that has
+    /// not said CONNECT.
     pub sockets_per_address: usize,
     /// Time from the first byte of the connection to the end of the login.
     pub time: Duration,

@@ -93,6 +93,7 @@ mod tests {
             let settings = settings(room);
             let (inside, outside) = (settings.in_all.connections, settings.strangers.sockets);
             assert!(inside + outside <= room && inside >= outside, "{room}: {inside} {outside}");
+            assert!(settings.strangers.sockets_per_address <= outside / 4, "{room}: an address is not all");
         }
         for (room, outside, inside) in [
             (384, 96, 288),
