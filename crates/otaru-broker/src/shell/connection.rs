@@ -128,6 +128,10 @@ impl<P: Policy> Stay<P> {
     }
 
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, wire: &mut Wire<S>) -> End {
+        // A client may send on behind its CONNECT (MQTT 5, section 3.1.4). What has come by now is answered together with it: one write
+        // here, and the client wakes up once.
+        tokio::task::yield_now().await;
+        wire.read_what_is_there(self.packet_bytes).await;
         let mut timer = pin!(tokio::time::sleep_until(self.deadline()));
         let mut has_more = true;
         loop {

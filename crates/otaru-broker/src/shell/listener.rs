@@ -1,8 +1,10 @@
 //! A TCP listener that hands its sockets to the broker, and pauses when the system has no more of them.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
@@ -39,6 +41,7 @@ pub(super) async fn listen<P, S, W>(
     W: Fn(TcpStream, SocketAddr) -> (S, ChannelHandle) + Send + 'static,
 {
     let mut told: Option<Instant> = None;
+    let mut last: Option<Instant> = None;
     if INHERITED {
         prepare(&SockRef::from(&listener));
     }
@@ -49,11 +52,12 @@ pub(super) async fn listen<P, S, W>(
             return;
         }
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next(&listener, last) => accepted,
             () = stopped => return,
         };
         match accepted {
             Ok((stream, peer)) => {
+                last = Some(Instant::now());
                 if !INHERITED {
                     prepare(&SockRef::from(&stream));
                 }
@@ -80,6 +84,23 @@ pub(super) async fn listen<P, S, W>(
             }
         }
     }
+}
+
+/// Time after a connection in which the next is looked for without sleeping: about as long as it takes to wake a core that sleeps. Where
+/// thousands connect at once, each finds one that is awake; measured, four times as long gains nothing more.
+const AWAKE: Duration = Duration::from_micros(50);
+
+/// Takes the next connection.
+async fn next(listener: &TcpListener, last: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+    while let Some(last) = last
+        && last.elapsed() < AWAKE
+    {
+        if let Poll::Ready(accepted) = poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await {
+            return accepted;
+        }
+        tokio::task::yield_now().await;
+    }
+    listener.accept().await
 }
 
 /// Tells the log why no connections are taken.

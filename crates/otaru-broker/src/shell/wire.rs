@@ -54,6 +54,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         })
     }
 
+    /// Reads what has come already, so that no more than `limit` bytes are kept. An end of the stream is told by the next read as well.
+    pub(super) async fn read_what_is_there(&mut self, limit: usize) {
+        poll_fn(|context| {
+            let _ = self.poll_read(context, limit);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Drops the packets at the beginning that are done. Memory is given back as soon as nothing is left.
     pub(super) fn consume(&mut self, count: usize) {
         match count < self.incoming.len() {
