@@ -248,7 +248,7 @@ impl Artifacts {
         self.store.list().await
     }
 
-    /// Removes a file that nobody refers to; in a folder that servers share, unless somebody has kept it once more.
+    /// Removes a file that nobody refers to; in a folder or a bucket that servers share, unless somebody has kept it once more.
     ///
     /// # Errors
     /// When the store fails. That there is none is no error.

@@ -75,7 +75,7 @@ impl Store {
         }
     }
 
-    /// Removes a file.
+    /// Removes a file, unless somebody has kept it once more where others keep files, too.
     pub(super) async fn remove(&self, digest: Digest) -> Result<(), ArtifactError> {
         match self {
             Self::Folder(folder) => folder.remove_unnamed(digest).await,

@@ -13,7 +13,8 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
 use object_store::signer::Signer as _;
 use object_store::{
-    BackoffConfig, MultipartUpload, ObjectStore as _, ObjectStoreExt as _, PutPayload, RetryConfig,
+    BackoffConfig, MultipartUpload, ObjectMeta, ObjectStore as _, ObjectStoreExt as _, PutPayload,
+    RetryConfig,
 };
 use otaru_format::digest::Digest;
 use tokio::sync::Semaphore;
@@ -118,21 +119,26 @@ impl Bucket {
         }
     }
 
-    /// Removes an object. That there is none is no error.
+    /// Removes an object that has been there for a while. One that is not there, or was put once more since it was listed, is no error.
     pub(super) async fn remove(&self, digest: Digest) -> Result<(), BucketError> {
-        match self.store.delete(&self.place(digest)).await.map_err(|error| BucketError::of(&error)) {
-            Ok(()) | Err(BucketError::Missing) => Ok(()),
-            Err(error) => Err(error),
+        let at = self.place(digest);
+        let removed = async {
+            if is_old(&self.store.head(&at).await?) {
+                self.store.delete(&at).await?;
+            }
+            Ok::<_, object_store::Error>(())
+        };
+        match removed.await.map_err(|error| BucketError::of(&error)) {
+            Err(BucketError::Missing) => Ok(()),
+            done => done,
         }
     }
 
     /// Lists files that have been there for a while.
     pub(super) async fn list(&self) -> Result<Vec<Digest>, BucketError> {
-        let before = SystemTime::now() - YOUNG;
         let found = self.store.list(Some(&self.prefix)).try_filter_map(|object| {
-            let old = SystemTime::from(object.last_modified) < before;
             let name: Option<Key> = object.location.prefix_match(&self.prefix).map(Iterator::collect);
-            std::future::ready(Ok(name.filter(|_| old).and_then(|name| digest_of(&name))))
+            std::future::ready(Ok(name.filter(|_| is_old(&object)).and_then(|name| digest_of(&name))))
         });
         found.try_collect().await.map_err(|error| BucketError::of(&error))
     }
@@ -160,6 +166,11 @@ impl Bucket {
         let signed = self.store.signed_url(method, &self.place(digest), LINK).await;
         Ok(signed.map_err(|error| BucketError::of(&error))?.into())
     }
+}
+
+/// Whether nobody can be about to name an object.
+fn is_old(object: &ObjectMeta) -> bool {
+    SystemTime::from(object.last_modified) < SystemTime::now() - YOUNG
 }
 
 fn client(

@@ -128,7 +128,7 @@ impl Mirror {
         Ok(self.bucket.list().await?)
     }
 
-    /// Removes a file. That there is none is no error.
+    /// Removes a file, unless it was kept once more since it was listed. That there is none is no error.
     pub(crate) async fn remove(&self, digest: Digest) -> Result<(), ArtifactError> {
         self.bucket.remove(digest).await?;
         self.index.forget(digest);

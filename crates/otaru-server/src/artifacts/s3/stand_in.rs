@@ -1,6 +1,6 @@
 //! Stand-in for the service of a bucket, for tests: it keeps objects in memory, and misbehaves as it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -62,8 +62,26 @@ struct State {
     uploads: BTreeMap<String, BTreeMap<u32, Bytes>>,
     fault: Option<(Fault, usize)>,
     asked: Vec<String>,
-    is_old: bool,
+    /// Names of objects that have been there for long.
+    old: BTreeSet<String>,
 }
+
+impl State {
+    /// Keeps an object, which is new then.
+    fn keep(&mut self, name: String, bytes: Bytes) {
+        self.old.remove(&name);
+        self.objects.insert(name, bytes);
+    }
+
+    fn moment(&self, name: &str) -> Moment {
+        if self.old.contains(name) { LONG_AGO } else { NEVER_YET }
+    }
+}
+
+/// Moment of a change, as RFC 3339 and as HTTP write it.
+type Moment = [&'static str; 2];
+const LONG_AGO: Moment = ["2020-01-01T00:00:00.000Z", "Wed, 01 Jan 2020 00:00:00 GMT"];
+const NEVER_YET: Moment = ["2999-01-01T00:00:00.000Z", "Tue, 01 Jan 2999 00:00:00 GMT"];
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
@@ -143,9 +161,10 @@ impl StandIn {
         self.state().objects.retain(|name, _| name.ends_with("owner"));
     }
 
-    /// Says of all objects that they have been there for long.
-    pub(crate) fn is_old(&self) {
-        self.state().is_old = true;
+    /// Says of all objects there are that they have been there for long.
+    pub(crate) fn ages(&self) {
+        let mut state = self.state();
+        state.old = state.objects.keys().cloned().collect();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -225,8 +244,8 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Res
         (&Method::GET, ..) if asks("list-type").is_some() => {
             list(&state, &asks("prefix").unwrap_or_default())
         }
-        (&Method::GET, ..) => match state.objects.get(&name) {
-            Some(bytes) => object(bytes.clone(), &parts.headers, fault),
+        (&Method::GET | &Method::HEAD, ..) => match state.objects.get(&name) {
+            Some(bytes) => object(bytes.clone(), state.moment(&name), &parts.headers, fault),
             None => error(404, "NoSuchKey"),
         },
         (&Method::POST, None, _) => {
@@ -242,7 +261,7 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Res
         (&Method::POST, Some(id), _) => {
             let Some(parts) = state.uploads.remove(&id) else { return Ok(error(404, "NoSuchUpload")) };
             let parts: Vec<Bytes> = parts.into_values().collect();
-            state.objects.insert(name, parts.concat().into());
+            state.keep(name, parts.concat().into());
             let done = "<CompleteMultipartUploadResult><ETag>\"x\"</ETag></CompleteMultipartUploadResult>";
             xml(200, done.into())
         }
@@ -255,7 +274,7 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Res
             tagged(204)
         }
         (&Method::PUT, ..) => {
-            state.objects.insert(name, body);
+            state.keep(name, body);
             tagged(200)
         }
         _ => error(405, "MethodNotAllowed"),
@@ -263,7 +282,7 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> io::Res
 }
 
 /// Answers with an object, or a part of it, as the fault says.
-fn object(bytes: Bytes, asked: &HeaderMap, fault: Option<Fault>) -> Answer {
+fn object(bytes: Bytes, [_, changed]: Moment, asked: &HeaderMap, fault: Option<Fault>) -> Answer {
     let range = asked.get(header::RANGE).and_then(|range| range.to_str().unwrap().strip_prefix("bytes="));
     let range = range.and_then(|range| range.split_once('-'));
     let range = range.map(|(from, to)| from.parse().unwrap()..to.parse::<usize>().unwrap() + 1);
@@ -293,6 +312,7 @@ fn object(bytes: Bytes, asked: &HeaderMap, fault: Option<Fault>) -> Answer {
     Response::builder()
         .status(status)
         .header(header::ETAG, "\"x\"")
+        .header(header::LAST_MODIFIED, changed)
         .header(header::CONTENT_LENGTH, len)
         .header(header::CONTENT_RANGE, format!("bytes {}-{}/{total}", part.start, part.end.max(1) - 1))
         .body(body)
@@ -300,11 +320,10 @@ fn object(bytes: Bytes, asked: &HeaderMap, fault: Option<Fault>) -> Answer {
 }
 
 fn list(state: &State, prefix: &str) -> Answer {
-    let moment = if state.is_old { "2020-01-01T00:00:00.000Z" } else { "2999-01-01T00:00:00.000Z" };
     let named = state.objects.iter().filter(|(name, _)| name.starts_with(prefix));
     let objects: String = named
         .map(|(name, bytes)| {
-            let size = bytes.len();
+            let (size, [moment, _]) = (bytes.len(), state.moment(name));
             format!(
                 "<Contents><Key>{name}</Key><Size>{size}</Size><LastModified>{moment}</LastModified><ETag>\"x\"</ETag></Contents>"
             )

@@ -124,8 +124,15 @@ async fn what_is_removed_is_removed_from_the_bucket_and_only_what_is_old_is_list
     near.artifacts.claim("mine").await.unwrap();
     near.artifacts.len(digest).await.unwrap();
     assert_eq!(near.artifacts.list().await.unwrap(), [], "somebody may be about to name it");
-    bucket.is_old();
+    near.artifacts.remove(digest).await.unwrap();
+    assert!(bucket.names().iter().any(|name| !name.ends_with("owner")), "it is young");
+    bucket.ages();
     assert_eq!(near.artifacts.list().await.unwrap(), [digest]);
+    // Another server keeps it once more, and is about to name it.
+    near.artifacts.put(bytes(1, 1_000)).await.unwrap();
+    near.artifacts.remove(digest).await.unwrap();
+    assert_eq!((bucket.names().len(), near.artifacts.list().await.unwrap()), (2, vec![]));
+    bucket.ages();
     near.artifacts.remove(digest).await.unwrap();
     near.artifacts.remove(digest).await.unwrap();
     assert_eq!((bucket.names(), near.files().len()), (vec!["a/prefix/otaru-owner".to_owned()], 0));
