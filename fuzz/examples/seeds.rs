@@ -118,6 +118,40 @@ fn http() {
     }
 }
 
+/// What a device reads while it is set up, behind a byte that chooses the reader.
+fn setup() {
+    let page = |name: &str, body: &str| {
+        let head = format!("POST / HTTP/1.1\r\nHost: 192.168.4.1\r\nContent-Length: {}\r\n\r\n", body.len());
+        write("setup", name, &[&[0], head.as_bytes(), body.as_bytes()].concat());
+    };
+    let usual = "ssid=At+home&psk=12345678&host=broker.lan&port=&mqtt=3.1.1&user=me&password=%C3%A9&name=lamp&topic=home/ota";
+    page("form", usual);
+    let pem = |label: &str, base64: &str| {
+        format!("-----BEGIN+{label}-----%0D%0A{base64}%0D%0A-----END+{label}-----%0D%0A")
+    };
+    let (certificate, key) = (pem("CERTIFICATE", "MAMCAQc%3D"), pem("PRIVATE+KEY", "MAMCAQg%3D"));
+    let remove = "remove=0123456789abcdef";
+    page("certificates", &format!("{usual}&tls=on&{remove}&ca={certificate}&cert={certificate}&key={key}"));
+    write("setup", "probe", b"\0GET /generate_204 HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut discover = vec![1; 1];
+    discover.extend([1, 1, 6]);
+    discover.resize(1 + 236, 0);
+    discover.extend([99, 130, 83, 99, 53, 1, 1, 50, 4, 192, 168, 4, 7, 255]);
+    write("setup", "dhcp", &discover);
+    write("setup", "dns", b"\x02\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01");
+    let (nonce, past) = (7_u64.to_be_bytes(), 1_800_000_000_u64.to_be_bytes());
+    let mut answer = [0; 48];
+    answer[..2].copy_from_slice(&[4 << 3 | 4, 1]);
+    answer[24..32].copy_from_slice(&nonce);
+    answer[40..44].copy_from_slice(&0xF000_0000_u32.to_be_bytes());
+    write("setup", "sntp", &[&[3], &nonce[..], &past, &answer].concat());
+    let mut settings = otaru_setup::Settings::new();
+    settings.add_network("attic", "12345678").unwrap();
+    settings.set_broker("broker.lan", 1883).unwrap();
+    write("setup", "settings", &[&[4], &otaru_setup::record::encode(&settings)[..]].concat());
+    write("setup", "store", b"\x05\x01\x03\0\x30\x01\0\x02\x02\0\x30\0\x03\x01\0\x30");
+}
+
 fn manifests() {
     let blocks = [Digest::of(b"first"), Digest::of(b"second")];
     let size = 65536 + 100;
@@ -221,6 +255,7 @@ fn main() {
     commands();
     mqtt();
     http();
+    setup();
     manifests();
     frames();
 }
