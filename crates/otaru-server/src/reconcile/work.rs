@@ -98,7 +98,7 @@ pub async fn pass(app: &Shared, memory: &mut Memory) -> Result<(), DbError> {
         tick(app, id).await?;
         close(app, memory, id).await?;
         scan(app, memory, id).await?;
-        start(app, id).await?;
+        let _ = start(app, id).await?;
     }
     Ok(())
 }
@@ -249,7 +249,7 @@ async fn close(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), D
 ///
 /// A large fleet takes minutes, and the first need not wait for the last: those that may start do so meanwhile. Gates wait for the end.
 async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), DbError> {
-    let mut started: Option<Instant> = None;
+    let (mut looked, mut more): (Option<Instant>, bool) = (None, true);
     loop {
         let Some(kept) = app.db.read(move |tx| rows::get(tx, id)).await? else { return Ok(()) };
         let Some(number) = kept.rollout.scan_due() else {
@@ -272,15 +272,17 @@ async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), Db
         if let Some(last) = last.await? {
             *after = Some(last);
         }
-        if started.is_none_or(|then| then.elapsed() >= TICK) {
-            start(app, id).await?;
-            started = Some(Instant::now());
+        // After those that were just taken in as well, until no more may start.
+        if more || looked.is_none_or(|then| then.elapsed() >= TICK) {
+            more = start(app, id).await? > 0;
+            looked = Some(Instant::now());
         }
     }
 }
 
-/// Starts as many devices as may.
-async fn start(app: &Shared, id: RolloutId) -> Result<(), DbError> {
+/// Starts as many devices as may. Returns how many those are.
+async fn start(app: &Shared, id: RolloutId) -> Result<u32, DbError> {
+    let mut all = 0;
     loop {
         let started = write(app, move |tx, now| {
             let mut transaction = RolloutTransaction::open(tx, now);
@@ -292,8 +294,9 @@ async fn start(app: &Shared, id: RolloutId) -> Result<(), DbError> {
             }
             Ok((started, transaction.finish()?))
         });
-        if started.await? == 0 {
-            return Ok(());
+        match started.await? {
+            0 => return Ok(all),
+            some => all += some,
         }
     }
 }

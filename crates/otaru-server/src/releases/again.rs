@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
-use otaru_api::{Event, Release};
+use otaru_api::Event;
 use otaru_format::digest::Digest;
 use otaru_format::release::MAX_SEQUENCE;
 use otaru_release::sign::{renumber, resign_as};
@@ -18,7 +18,7 @@ use super::Keys;
 use super::columns::{digest_at, millis};
 use super::contents::{Contents, Kind, ReleaseParts};
 use super::register::{Stored, note_artifact, put_file};
-use super::rows;
+use super::rows::ReleaseRow;
 use crate::app::App;
 use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::problem::Problem;
@@ -137,14 +137,14 @@ pub async fn prepare(app: &App, found: OutdatedReleases, when: When) -> Result<P
 
 /// A release that this server can sign again.
 struct Due {
-    release: Release,
+    release: ReleaseRow,
     old: Digest,
     /// The least sequence that will do.
     least: u64,
 }
 
 fn due(tx: &Connection, outdated: &Outdated, own: Option<&str>) -> Result<Due, Problem> {
-    let release = rows::get(tx, outdated.release)?;
+    let release = ReleaseRow::of(tx, outdated.release)?;
     let release = release.ok_or_else(|| Problem::not_found(format_args!("release {}", outdated.release)))?;
     let least = next_sequence(tx, release.id)?.max(next_reported(tx, release.id)?);
     let least = least.max(outdated.had.saturating_add(1));
@@ -165,7 +165,7 @@ fn due(tx: &Connection, outdated: &Outdated, own: Option<&str>) -> Result<Due, P
     }
 }
 
-async fn sign(app: &App, release: &Release, old: Digest, sequence: u64) -> Result<Signed, Problem> {
+async fn sign(app: &App, release: &ReleaseRow, old: Digest, sequence: u64) -> Result<Signed, Problem> {
     let cannot = |why: &dyn std::fmt::Display| {
         Problem::conflict(format!("{} cannot be signed again: {why}", named(release)))
     };
@@ -203,7 +203,7 @@ impl Prepared {
             return Err(changed());
         }
         for Signed { release, old, file, parts } in &self.signed {
-            let known = rows::get(tx, *release)?;
+            let known = ReleaseRow::of(tx, *release)?;
             let (same, built) = known.map_or((false, false), |known| (known.file == Some(*old), known.built));
             if !same || parts.sequence < next_sequence(tx, *release)? {
                 return Err(changed());
@@ -244,8 +244,8 @@ fn next_reported(tx: &Connection, release: i64) -> Result<u64, DbError> {
 }
 
 /// Says how to sign a release again, where this server cannot.
-fn sign_elsewhere(release: &Release, had: u64, least: u64) -> Problem {
-    let file = rows::offered_file(release).map_or_else(|| "FILE.otaru".to_owned(), |(_, name)| name);
+fn sign_elsewhere(release: &ReleaseRow, had: u64, least: u64) -> Problem {
+    let file = release.offered_file().map_or_else(|| "FILE.otaru".to_owned(), |(_, name)| name);
     let key = match &release.signed_by {
         Some(id) => format!("the key {id}, which signed it, is not on this server"),
         None => "it is not signed".to_owned(),
@@ -270,7 +270,7 @@ fn sign_elsewhere(release: &Release, had: u64, least: u64) -> Problem {
     Problem::new(StatusCode::CONFLICT, "sign-again", text)
 }
 
-fn named(release: &Release) -> String {
+fn named(release: &ReleaseRow) -> String {
     format!("release {}, {} {}", release.id, release.product, release.version)
 }
 

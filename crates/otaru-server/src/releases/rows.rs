@@ -1,6 +1,6 @@
 //! Releases in the database: what is shown of them, and which file a device is sent to.
 
-use otaru_api::{Delta, Release};
+use otaru_api::{Delta, Needs, Release, Timestamp};
 use otaru_format::digest::Digest;
 use otaru_rollout::Time;
 
@@ -42,10 +42,96 @@ impl Filter {
     }
 }
 
-const SELECT: &str = "SELECT r.id, r.image, r.product, r.version, r.chip, r.image_size, r.raw, r.file, a.size, r.built, \
-    r.signed_by, r.sequence, r.compressed, r.notes, r.created_at, r.created_by, r.yanked_at, \
-    (SELECT count(*) FROM devices d WHERE d.image = r.image AND d.retired_at IS NULL), r.filename, r.needs \
-    FROM releases r LEFT JOIN artifacts a ON a.digest = r.file";
+/// Release as its row has it: for whoever decides something. [`Release`] is for whoever looks at it, and has what is counted over the
+/// fleet for them.
+#[derive(Debug, Clone)]
+pub struct ReleaseRow {
+    /// Id.
+    pub id: i64,
+    /// SHA-256 of the image.
+    pub image: Digest,
+    /// Product.
+    pub product: String,
+    /// Version.
+    pub version: String,
+    /// Chip.
+    pub chip: String,
+    /// Bytes of the image.
+    pub image_size: u64,
+    /// File of the image itself.
+    pub raw: Option<Digest>,
+    /// Release file.
+    pub file: Option<Digest>,
+    /// Whether this server made the release file.
+    pub built: bool,
+    /// Id of the key that signed it.
+    pub signed_by: Option<String>,
+    /// Sequence.
+    pub sequence: Option<u64>,
+    /// Time at which it was yanked.
+    pub yanked_at: Option<Timestamp>,
+    /// Name of the file that was uploaded.
+    pub filename: Option<String>,
+    /// Demands on a board.
+    pub needs: Option<Needs>,
+}
+
+impl ReleaseRow {
+    const COLUMNS: &str = "r.id, r.image, r.product, r.version, r.chip, r.image_size, r.raw, r.file, r.built, r.signed_by, \
+                           r.sequence, r.yanked_at, r.filename, r.needs";
+
+    fn read(row: &Row) -> Result<Self, DbError> {
+        let needs: Option<String> = row.get(13)?;
+        Ok(Self {
+            id: row.get(0)?,
+            image: Digest(row.get(1)?),
+            product: row.get(2)?,
+            version: row.get(3)?,
+            chip: row.get(4)?,
+            image_size: row.get(5)?,
+            raw: digest_at(row, 6)?,
+            file: digest_at(row, 7)?,
+            built: row.get(8)?,
+            signed_by: row.get(9)?,
+            sequence: row.get(10)?,
+            yanked_at: row.get(11)?,
+            filename: row.get(12)?,
+            needs: needs.and_then(|needs| serde_json::from_str(&needs).ok()),
+        })
+    }
+
+    /// Returns a release's.
+    pub fn of(tx: &Connection, id: i64) -> Result<Option<Self>, DbError> {
+        let sql = format!("SELECT {} FROM releases r WHERE r.id = ?1", Self::COLUMNS);
+        tx.prepare(&sql).query_row([id], Self::read).optional()
+    }
+
+    /// Returns that of an image's release.
+    pub fn of_image(tx: &Connection, image: Digest) -> Result<Option<Self>, DbError> {
+        let sql = format!("SELECT {} FROM releases r WHERE r.image = ?1", Self::COLUMNS);
+        tx.prepare(&sql).query_row([image.0], Self::read).optional()
+    }
+
+    /// Returns the file that a device is sent to for it, and its name.
+    pub fn offered_file(&self) -> Option<(Digest, String)> {
+        offered(self.file, self.raw, &self.product, &self.version)
+    }
+
+    /// Returns its name for people: product and version, and what tells it apart from others of that version.
+    pub fn title(&self, tx: &Connection) -> Result<String, DbError> {
+        title(tx, (&self.product, &self.chip), &self.version, self.image)
+    }
+}
+
+/// Columns and tables of a [`Release`].
+fn select() -> String {
+    format!(
+        "SELECT {}, a.size, r.compressed, r.notes, r.created_at, r.created_by, \
+         (SELECT count(*) FROM devices d WHERE d.image = r.image AND d.retired_at IS NULL) \
+         FROM releases r LEFT JOIN artifacts a ON a.digest = r.file",
+        ReleaseRow::COLUMNS
+    )
+}
 
 /// Releases from the newest on, at most `limit` of them, all with an id below `before`.
 pub fn list(
@@ -59,7 +145,7 @@ pub fn list(
         values.push(Value::Integer(before));
         sql += &format!(" AND r.id < ?{}", values.len());
     }
-    let sql = format!("{SELECT} WHERE {sql} ORDER BY r.id DESC LIMIT {limit}");
+    let sql = format!("{} WHERE {sql} ORDER BY r.id DESC LIMIT {limit}", select());
     let statement = tx.prepare(&sql);
     let rows = statement.query_map(values, read)?;
     rows.map(|row| complete(tx, row?)).collect()
@@ -75,7 +161,7 @@ pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
 
 /// A release.
 pub fn get(tx: &Connection, id: i64) -> Result<Option<Release>, DbError> {
-    let sql = format!("{SELECT} WHERE r.id = ?1");
+    let sql = format!("{} WHERE r.id = ?1", select());
     let statement = tx.prepare(&sql);
     let row = statement.query_row([id], read).optional()?;
     row.map(|row| complete(tx, row)).transpose()
@@ -83,7 +169,7 @@ pub fn get(tx: &Connection, id: i64) -> Result<Option<Release>, DbError> {
 
 /// The release of an image.
 pub fn by_image(tx: &Connection, image: Digest) -> Result<Option<Release>, DbError> {
-    let sql = format!("{SELECT} WHERE r.image = ?1");
+    let sql = format!("{} WHERE r.image = ?1", select());
     let statement = tx.prepare(&sql);
     let row = statement.query_row([image.0], read).optional()?;
     row.map(|row| complete(tx, row)).transpose()
@@ -153,33 +239,32 @@ pub fn set_yanked(tx: &Connection, id: i64, yanked: Option<Time>) -> Result<bool
 }
 
 fn read(row: &Row) -> Result<Release, DbError> {
-    let image = Digest(row.get(1)?);
-    let needs: Option<String> = row.get(19)?;
+    let known = ReleaseRow::read(row)?;
     Ok(Release {
-        id: row.get(0)?,
-        image,
-        image_short: naming::short(image),
+        id: known.id,
+        image: known.image,
+        image_short: naming::short(known.image),
         title: String::new(),
-        product: row.get(2)?,
-        version: row.get(3)?,
-        chip: row.get(4)?,
-        image_size: row.get(5)?,
-        raw: digest_at(row, 6)?,
-        file: digest_at(row, 7)?,
-        file_size: row.get(8)?,
-        built: row.get(9)?,
-        signed_by: row.get(10)?,
-        sequence: row.get(11)?,
-        compressed_size: row.get(12)?,
+        product: known.product,
+        version: known.version,
+        chip: known.chip,
+        image_size: known.image_size,
+        raw: known.raw,
+        file: known.file,
+        file_size: row.get(14)?,
+        built: known.built,
+        signed_by: known.signed_by,
+        sequence: known.sequence,
+        compressed_size: row.get(15)?,
         deltas: Vec::new(),
-        notes: row.get(13)?,
-        created_at: row.get(14)?,
-        created_by: row.get(15)?,
-        yanked_at: row.get(16)?,
-        devices: row.get(17)?,
-        filename: row.get(18)?,
+        notes: row.get(16)?,
+        created_at: row.get(17)?,
+        created_by: row.get(18)?,
+        yanked_at: known.yanked_at,
+        devices: row.get(19)?,
+        filename: known.filename,
         job: None,
-        needs: needs.and_then(|needs| serde_json::from_str(&needs).ok()),
+        needs: known.needs,
     })
 }
 
@@ -199,12 +284,10 @@ fn complete(tx: &Connection, mut release: Release) -> Result<Release, DbError> {
         release.deltas.push(Delta { base, version, size });
     }
     release.job = Job::latest(tx, release.id)?.map(otaru_api::Job::from);
-    release.title = title(tx, &release)?;
+    release.title = title(tx, (&release.product, &release.chip), &release.version, release.image)?;
     Ok(release)
 }
 
-fn title(tx: &Connection, release: &Release) -> Result<String, DbError> {
-    let kind = (release.product.as_str(), release.chip.as_str());
-    let version = naming::told_apart(tx, kind, &release.version, release.image)?;
-    Ok(format!("{} {version}", release.product))
+fn title(tx: &Connection, kind: (&str, &str), version: &str, image: Digest) -> Result<String, DbError> {
+    Ok(format!("{} {}", kind.0, naming::told_apart(tx, kind, version, image)?))
 }

@@ -11,7 +11,7 @@ use otaru_format::digest::Digest;
 use otaru_format::status::Code;
 
 use super::columns::digest_at;
-use super::rows;
+use super::rows::ReleaseRow;
 use crate::db::{Connection, DbError};
 
 /// Bytes of an image, and what its header says of boards, where that is known.
@@ -71,7 +71,7 @@ fn code_of(name: &str) -> Option<Code> {
 
 /// Demands of an image that is a release here.
 pub fn demands_of(tx: &Connection, image: Digest) -> Result<Option<Demands>, DbError> {
-    let release = rows::by_image(tx, image)?;
+    let release = ReleaseRow::of_image(tx, image)?;
     Ok(release.map(|release| Demands { size: release.image_size, needs: release.needs }))
 }
 

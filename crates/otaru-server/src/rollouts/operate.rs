@@ -14,6 +14,7 @@ use crate::caller::Caller;
 use crate::db::{Connection, DbError, OptionalExtension as _};
 use crate::problem::Problem;
 use crate::releases::again::{self, Outdated, OutdatedReleases};
+use crate::releases::rows::ReleaseRow;
 
 /// The goal of a rollout, as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +172,7 @@ pub fn to_be_signed_again(
         return Ok(OutdatedReleases::default());
     }
     let (image, had) = (deployment.image(), again::had_by(tx, device.as_str())?);
-    let release = crate::releases::rows::by_image(tx, image)?.filter(|release| release.file.is_some());
+    let release = ReleaseRow::of_image(tx, image)?.filter(|release| release.file.is_some());
     let barred = force && again::may_be_barred(tx, device.as_str(), image)?;
     let outdated =
         release.filter(|release| barred || release.sequence.is_some_and(|sequence| had > sequence));

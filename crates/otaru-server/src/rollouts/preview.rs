@@ -17,7 +17,7 @@ use crate::db::{Connection, DbError, OptionalExtension as _, Row};
 use crate::devices::{history, tags};
 use crate::problem::Problem;
 use crate::releases::again::{Outdated, OutdatedReleases, may_be_barred};
-use crate::releases::rows as releases;
+use crate::releases::rows::{self as releases, ReleaseRow};
 use crate::releases::unfit::{Demands, Refusals};
 
 /// Devices of one refusal that are named.
@@ -53,7 +53,7 @@ struct Facts {
 
 impl Facts {
     fn read(tx: &Connection, image: Digest, force: bool) -> Result<Option<Self>, DbError> {
-        Ok(releases::by_image(tx, image)?.map(|release| Self {
+        Ok(ReleaseRow::of_image(tx, image)?.map(|release| Self {
             demands: Demands { size: release.image_size, needs: release.needs },
             forced: force && release.signed_by.is_none(),
             chip: release.chip,
@@ -171,7 +171,7 @@ pub fn outdated(tx: &Connection, spec: RolloutSpec, now: Time) -> Result<Outdate
     let mut outdated = Vec::new();
     for (image, wanted) in &wanted {
         has_file(tx, *image, &wanted.device, wanted.devices)?;
-        let Some(release) = releases::by_image(tx, *image)? else { continue };
+        let Some(release) = ReleaseRow::of_image(tx, *image)? else { continue };
         let Some(sequence) = release.sequence.filter(|_| release.file.is_some()) else { continue };
         if wanted.had > sequence || wanted.barred {
             outdated.push(Outdated { release: release.id, had: wanted.had });
@@ -186,7 +186,7 @@ fn is_news_to_all(tx: &Connection, image: Digest) -> Result<bool, DbError> {
     if releases::file_for(tx, image)?.is_none() {
         return Ok(false);
     }
-    let release = releases::by_image(tx, image)?;
+    let release = ReleaseRow::of_image(tx, image)?;
     let Some(sequence) = release.and_then(|release| release.sequence.filter(|_| release.file.is_some()))
     else {
         // What has no sequence is refused by nobody as older.
@@ -227,7 +227,7 @@ pub fn has_file(tx: &Connection, image: Digest, device: &DeviceId, devices: u64)
         1 => format!("the device {device}"),
         more => format!("the device {device} and {} more", more - 1),
     };
-    let known = releases::by_image(tx, image)?;
+    let known = ReleaseRow::of_image(tx, image)?;
     let what = match &known {
         Some(release) => format!("{} {}", release.product, release.version),
         None => match history::version_of(tx, device, image)? {

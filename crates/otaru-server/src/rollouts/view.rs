@@ -9,6 +9,8 @@ use super::deployments;
 use super::rows::{self, StoredRollout};
 use crate::db::{Connection, DbError};
 use crate::problem::Problem;
+use crate::releases::naming;
+use crate::releases::rows::ReleaseRow;
 
 /// A rollout as it is.
 #[derive(Debug, Clone)]
@@ -49,15 +51,11 @@ pub struct RolloutView {
 
 /// Reads a release, in short.
 pub(super) fn release_in_short(tx: &Connection, id: i64) -> Result<Option<ReleaseInShort>, DbError> {
-    let release = crate::releases::rows::get(tx, id)?;
-    Ok(release.map(|release| ReleaseInShort {
-        id,
-        product: release.product,
-        version: release.version,
-        title: release.title,
-        image_short: release.image_short,
-        filename: release.filename,
-    }))
+    let Some(release) = ReleaseRow::of(tx, id)? else { return Ok(None) };
+    let title = release.title(tx)?;
+    let image_short = naming::short(release.image);
+    let ReleaseRow { product, version, filename, .. } = release;
+    Ok(Some(ReleaseInShort { id, product, version, title, image_short, filename }))
 }
 
 /// A rollout as it is sent.

@@ -181,16 +181,17 @@ async fn eventually(is: impl Fn() -> bool) {
 async fn old_objects_that_no_release_names_are_removed_but_not_those_of_another_database() {
     let logs = Logs::all();
     let bucket = StandIn::start().await;
-    bucket.is_old();
     let folder = tempfile::tempdir().unwrap();
     let killed = Artifacts::open_bucket(&bucket.config(), folder.path(), 0).await.unwrap();
     // Left by a process that was killed before its database knew of it.
     killed.put("left".into()).await.unwrap();
     let left = bucket.names();
+    bucket.ages();
     let (bench, _) = over(bucket.config()).await;
     eventually(|| !bucket.names().contains(&left[0])).await;
     bench.try_upload(lamp("1.0.0")).await.is(201);
     let kept = bucket.names();
+    bucket.ages();
     let (_other, _) = over(bucket.config()).await;
     eventually(|| logs.text().contains("another database keeps its firmware at this place of the bucket"))
         .await;

@@ -23,23 +23,51 @@ const MOST: usize = 20_000;
 /// A condition on devices: the name it has in the API, and its value.
 pub(crate) type Condition = (&'static str, String);
 
+/// Devices that are asked for one by one; of more, those are told apart by a list first.
+const ONE_BY_ONE: usize = 50;
+
 /// The devices of these ids that do not exist or are retired, in a sentence; `None` where all are there.
 pub(crate) async fn unknown_devices(client: &Client, ids: &[String]) -> anyhow::Result<Option<String>> {
-    let known: Vec<Device> = client.list("/devices", MOST).await?;
+    let mut known: Option<Vec<Device>> = None;
+    if ids.len() > ONE_BY_ONE {
+        known = Some(client.list("/devices", MOST).await?);
+    }
     let mut sentences = Vec::new();
-    for id in ids.iter().filter(|id| !known.iter().any(|device| device.id == **id)) {
-        let device: Result<IgnoredAny, _> = client.get(&format!("/devices/{}", escape(id))).await;
-        sentences.push(match device {
-            Ok(_) => format!("{} is retired; `otaru devices unretire` takes it back", ui::clean(id)),
-            Err(_) => missing("device", id, known.iter().map(|device| device.id.as_str()).collect()),
-        });
+    for id in ids {
+        if known.iter().flatten().any(|device| device.id == *id) {
+            continue;
+        }
+        match client.get::<Device>(&format!("/devices/{}", escape(id))).await {
+            Ok(device) if device.retired_at.is_none() => {}
+            Ok(_) => {
+                sentences
+                    .push(format!("{} is retired; `otaru devices unretire` takes it back", ui::clean(id)));
+            }
+            Err(error) if is_missing(&error) => {
+                let known = match &mut known {
+                    Some(known) => known,
+                    none => none.insert(client.list("/devices", MOST).await?),
+                };
+                sentences.push(missing(
+                    "device",
+                    id,
+                    known.iter().map(|device| device.id.as_str()).collect(),
+                ));
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok((!sentences.is_empty()).then(|| sentences.join("\n")))
 }
 
+/// Whether a server says that there is no such thing.
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == 404)
+}
+
 /// The same error, or for a device that does not exist what it may be called.
 pub(crate) async fn misspelt(client: &Client, ids: &[String], error: anyhow::Error) -> anyhow::Error {
-    if error.downcast_ref::<Refused>().is_none_or(|refused| refused.status != 404) {
+    if !is_missing(&error) {
         return error;
     }
     match unknown_devices(client, ids).await {

@@ -32,7 +32,7 @@ pub(crate) async fn nobody(
 ) -> anyhow::Result<Option<String>> {
     let target = &new.target;
     let named: Vec<String> = target.devices.iter().flatten().map(ToString::to_string).collect();
-    if let Some(unknown) = unknown_devices(client, &named).await?.filter(|_| !named.is_empty()) {
+    if let Some(unknown) = unknown_devices(client, &named).await? {
         return Ok(Some(unknown));
     }
     if found.devices > 0 {

@@ -278,6 +278,16 @@ fn rollouts_are_made_and_steered() {
 }
 
 #[test]
+fn who_makes_a_rollout_has_no_fleet_listed() {
+    let server = older();
+    server.tells(&["rollout", "create", "lamp@1.2.0"]);
+    server.tells(&["rollout", "create", "lamp@1.2.0", "--device", "sim-0001"]);
+    let asked: Vec<String> = server.server.asked().into_iter().map(|(request, _)| request).collect();
+    assert!(asked.iter().any(|request| request == "GET /devices/sim-0001"), "{asked:?}");
+    assert!(!asked.iter().any(|request| request.starts_with("GET /devices?")), "{asked:?}");
+}
+
+#[test]
 fn what_cannot_be_read_in_an_order_is_pointed_at() {
     let server = older();
     let create =
