@@ -16,8 +16,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
+pub(crate) use load::publish;
 use load::{Fleet, retain, status, update};
-use process::{Broker, embedded, mosquitto};
+use process::embedded;
+pub(crate) use process::{Broker, mosquitto};
 pub(crate) use wire::{CONNACK, PUBACK, Wire};
 
 use crate::shell::{cargo, find, root, run};
@@ -80,7 +82,7 @@ fn beside_mosquitto(options: &Options, folder: &Path) -> Result<()> {
     );
     let (mut ratios, mut memory) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
-        let theirs = Figures::measure(&|| mosquitto(folder), options).context("Mosquitto")?;
+        let theirs = Figures::measure(&|| mosquitto(folder, ""), options).context("Mosquitto")?;
         theirs.print("Mosquitto", round);
         let ours = Figures::measure(&embedded, options).context("otaru broker")?;
         ours.print("otaru broker", round);
@@ -120,7 +122,7 @@ fn over_retained(options: &Options) -> Result<()> {
 }
 
 /// Returns the middle one.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut all: Vec<f64> = values.collect();
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)

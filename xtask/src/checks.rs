@@ -184,6 +184,9 @@ impl Run {
             |some: &[Check]| checks.iter().copied().filter(|check| some.contains(check)).collect::<Vec<_>>();
         let tools = self.start("tools", &those(&[Check::Tools]));
         self.one_by_one(&those(&WITHOUT_TOOLS), report);
+        if checks.contains(&Check::Tests) {
+            report.check("compile the tests", build_tests);
+        }
         if let Some(tools) = tools.transpose() {
             report.check("tools", || tools?.finish());
         }
@@ -219,11 +222,26 @@ fn passed(mut command: Command) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-fn tests() -> Result<Outcome> {
-    let mut command = match find("cargo-nextest") {
-        Some(_) => cargo(&["nextest", "run", "--workspace", "--all-features", "--test-threads", &threads()]),
+/// All tests, as they are compiled and as they are run.
+fn all_tests() -> Command {
+    match find("cargo-nextest") {
+        Some(_) => cargo(&["nextest", "run", "--workspace", "--all-features"]),
         None => cargo(&["test", "--workspace", "--all-features", "--lib", "--bins", "--tests"]),
-    };
+    }
+}
+
+/// Compiles the tests, which needs no tool either: they are fetched meanwhile.
+fn build_tests() -> Result<Outcome> {
+    let mut command = all_tests();
+    command.arg("--no-run");
+    passed(command)
+}
+
+fn tests() -> Result<Outcome> {
+    let mut command = all_tests();
+    if find("cargo-nextest").is_some() {
+        command.args(["--test-threads", &threads()]);
+    }
     tools::name_to_tests(&mut command);
     command.env("OTARU_SKIP_LOG", skip_log());
     passed(command)

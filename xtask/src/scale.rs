@@ -5,18 +5,17 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::postgres::{SERVER, psql};
 use crate::serve::Server;
-use crate::shell::{cargo, find, program, root, run};
+use crate::shell::{cargo, program, root, run};
 
-/// Names the PostgreSQL server that is used, as for tests: `with-postgres` of otaru-testing starts one.
-const POSTGRES: &str = "OTARU_TEST_POSTGRES";
 /// Longest time for all devices to be in a rollout.
 const LIMIT: Duration = Duration::from_secs(3_600);
 /// Devices of the first wave.
@@ -43,9 +42,9 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         options.devices
     );
     Store::Sqlite.measure(&folder, options)?;
-    match std::env::var(POSTGRES) {
+    match std::env::var(SERVER) {
         Ok(server) => Store::Postgres(server).measure(&folder, options)?,
-        Err(_) => println!("\nSKIPPED: PostgreSQL: {POSTGRES} names no server; see --help"),
+        Err(_) => println!("\nSKIPPED: PostgreSQL: {SERVER} names no server; see --help"),
     }
     Ok(())
 }
@@ -245,16 +244,5 @@ fn tallied(rollout: &Value) -> u64 {
 
 /// Returns the number of messages that were sent to devices.
 fn sent(server: &Server) -> Result<f64> {
-    let metrics = server.metrics()?;
-    let value = metrics.lines().find_map(|line| line.strip_prefix("otaru_mqtt_sent_total "));
-    Ok(value.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0))
-}
-
-fn psql(url: &str, sql: &str) -> Result<String> {
-    ensure!(find("psql").is_some(), "no psql; on Debian: apt-get install postgresql-client");
-    let mut command: Command = program("psql");
-    command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, url]);
-    let output = command.stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "psql failed");
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    server.metric("otaru_mqtt_sent_total")
 }

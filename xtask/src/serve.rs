@@ -53,13 +53,31 @@ impl Server {
     pub(crate) fn start_with(otaru: &Path, data: &Path, options: &[&str], log: Stdio) -> Result<Self> {
         let mqtt = free_port()?;
         let started = Self::start_program(otaru, otaru, |http, metrics| {
-            let mut command = program(otaru);
-            command.args(["serve", "--json", "--http", http, "--mqtt-listen", &local(mqtt)]);
-            command.args(["--metrics", metrics]).arg("--data").arg(data).args(options);
-            command.stdin(Stdio::null()).stderr(log);
+            let mut command = serve(otaru, http, metrics, data, options, log);
+            command.args(["--mqtt-listen", &local(mqtt)]);
             command
         })?;
         Ok(Self { mqtt, ..started })
+    }
+
+    /// Starts the program with these options, at a broker that is among them. One that comes to `others` has their token.
+    ///
+    /// # Errors
+    /// Returns an error if the program was not built, or does not start.
+    pub(crate) fn start_beside(
+        others: Option<&Self>,
+        otaru: &Path,
+        data: &Path,
+        options: &[&str],
+    ) -> Result<Self> {
+        let command = |http: &str, metrics: &str| serve(otaru, http, metrics, data, options, Stdio::null());
+        match others {
+            None => Self::start_program(otaru, otaru, command),
+            Some(other) => {
+                let (started, _) = Self::launch(otaru, otaru, command)?;
+                Ok(Self { token: other.token.clone(), ..started })
+            }
+        }
     }
 
     /// Starts a program that is a server, with what `command` makes of the addresses of its API and its metrics. It is ready once it has
@@ -72,6 +90,17 @@ impl Server {
         server: &Path,
         command: impl FnOnce(&str, &str) -> Command,
     ) -> Result<Self> {
+        let (started, first) = Self::launch(otaru, server, command)?;
+        let token = first["token"].as_str().context("no token")?.to_owned();
+        Ok(Self { token, ..started })
+    }
+
+    /// The same without a token, and with the line that it printed.
+    fn launch(
+        otaru: &Path,
+        server: &Path,
+        command: impl FnOnce(&str, &str) -> Command,
+    ) -> Result<(Self, Value)> {
         let (http, metrics) = (free_port()?, free_port()?);
         let mut command = command(&local(http), &local(metrics));
         let started = command.stdout(Stdio::piped()).spawn();
@@ -81,9 +110,9 @@ impl Server {
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let first: Value = serde_json::from_str(&line).context("the server does not start")?;
-        let token = first["token"].as_str().context("no token")?.to_owned();
         let url = format!("http://{}", local(http));
-        Ok(Self { running, program: otaru.to_owned(), url, mqtt: 0, metrics, token })
+        let token = String::new();
+        Ok((Self { running, program: otaru.to_owned(), url, mqtt: 0, metrics, token }, first))
     }
 
     /// Has the command line do something on it, as the admin.
@@ -108,6 +137,16 @@ impl Server {
         read(&format!("{}{path}", self.url), &self.token)
     }
 
+    /// Fetches one metric; 0 where the server has none of this name.
+    ///
+    /// # Errors
+    /// Returns an error if the server does not answer, or answers with an error.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.metrics()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0))
+    }
+
     /// Fetches the metrics, as text.
     ///
     /// # Errors
@@ -115,6 +154,14 @@ impl Server {
     pub(crate) fn metrics(&self) -> Result<String> {
         read(&format!("http://{}/metrics", local(self.metrics)), &self.token)
     }
+}
+
+/// Returns the command of a server with these options.
+fn serve(otaru: &Path, http: &str, metrics: &str, data: &Path, options: &[&str], log: Stdio) -> Command {
+    let mut command = program(otaru);
+    command.args(["serve", "--json", "--http", http, "--metrics", metrics]);
+    command.arg("--data").arg(data).args(options).stdin(Stdio::null()).stderr(log);
+    command
 }
 
 fn local(port: u16) -> String {

@@ -12,6 +12,7 @@ use crate::delta;
 use crate::downloads;
 use crate::fleet;
 use crate::scale;
+use crate::servers;
 use crate::shell::{cargo, root, run};
 use crate::tls;
 
@@ -107,6 +108,8 @@ enum Other {
     Fleet(fleet::Options),
     /// Measures a rollout to a million devices, over SQLite and over PostgreSQL
     Scale(scale::Options),
+    /// Measures what a report costs one, two and three servers over PostgreSQL
+    Servers(servers::Options),
     /// Measures what verifying a release costs: code for a chip, and time on this machine beside openssl
     Verification,
 }
@@ -122,6 +125,7 @@ pub(crate) fn bench(options: &Bench) -> Result<()> {
         Some(Other::Downloads(options)) => return downloads::bench(options),
         Some(Other::Fleet(options)) => return fleet::bench(options),
         Some(Other::Scale(options)) => return scale::bench(options),
+        Some(Other::Servers(options)) => return servers::bench(options),
         Some(Other::Verification) => return verification(),
         None => {}
     }

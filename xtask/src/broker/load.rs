@@ -69,8 +69,8 @@ impl Fleet {
     pub(super) fn message_to_each(&mut self, port: u16) -> Result<Duration> {
         let clients = self.0.len();
         let start = Instant::now();
-        let publisher =
-            std::thread::spawn(move || publish(port, "publisher", (0..clients).map(update), false));
+        let messages = (0..clients).map(|client| (update(client), vec![b'x'; PAYLOAD]));
+        let publisher = std::thread::spawn(move || publish(port, "publisher", messages, false));
         for (client, wire) in self.0.iter_mut().enumerate() {
             take(wire, client)?;
         }
@@ -121,23 +121,32 @@ fn take(wire: &mut Wire, client: usize) -> Result<()> {
 /// Returns an error if the broker turns one down.
 pub(super) fn retain(port: u16, clients: usize, topic: fn(usize) -> String) -> Result<()> {
     for first in (0..clients).step_by(RETAINED_EACH) {
-        let topics = (first..clients.min(first + RETAINED_EACH)).map(topic);
-        publish(port, &format!("publisher-{first}"), topics, true).context("the publisher")?;
+        let clients = first..clients.min(first + RETAINED_EACH);
+        let messages = clients.map(|client| (topic(client), vec![b'x'; PAYLOAD]));
+        publish(port, &format!("publisher-{first}"), messages, true).context("the publisher")?;
     }
     Ok(())
 }
 
-/// Publishes one message to each topic, a window of them unacknowledged at a time.
-fn publish(port: u16, id: &str, topics: impl Iterator<Item = String>, retain: bool) -> Result<()> {
+/// Publishes messages, each with its topic, at QoS 1, a window of them unacknowledged at a time.
+///
+/// # Errors
+/// Returns an error if the broker turns one down.
+pub(crate) fn publish(
+    port: u16,
+    id: &str,
+    messages: impl Iterator<Item = (String, Vec<u8>)>,
+    retain: bool,
+) -> Result<()> {
     let mut wire = Wire::open(port, id)?;
     wire.expect(CONNACK)?;
     let mut waiting = 0;
-    for (number, topic) in topics.enumerate() {
+    for (number, (topic, payload)) in messages.enumerate() {
         if waiting == WINDOW {
             wire.expect(PUBACK)?;
             waiting -= 1;
         }
-        let packet = PublishPacket::new(topic, vec![b'x'; PAYLOAD], QoS::AtLeastOnce).with_retain(retain);
+        let packet = PublishPacket::new(topic, payload, QoS::AtLeastOnce).with_retain(retain);
         wire.send(&packet.with_packet_id(u16::try_from(number % usize::from(u16::MAX))? + 1))?;
         waiting += 1;
     }

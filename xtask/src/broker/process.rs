@@ -13,9 +13,9 @@ use super::wire::PATIENCE;
 use crate::shell::{find, program, root, works};
 
 /// A broker's process; it ends with this.
-pub(super) struct Broker {
+pub(crate) struct Broker {
     child: Child,
-    pub(super) port: u16,
+    pub(crate) port: u16,
     /// Kept open: a program whose output nobody takes ends.
     _output: Option<BufReader<ChildStdout>>,
 }
@@ -47,15 +47,18 @@ impl Drop for Broker {
     }
 }
 
-/// Starts Mosquitto, which sends small packets at once as ours does; its settings go into the folder.
-pub(super) fn mosquitto(folder: &Path) -> Result<Broker> {
+/// Starts Mosquitto, which sends small packets at once as ours does; its settings, of which some are `more`, go into the folder.
+///
+/// # Errors
+/// Returns an error if it does not start.
+pub(crate) fn mosquitto(folder: &Path, more: &str) -> Result<Broker> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let user = if works(program("sh").args(["-c", "test $(id -u) = 0"])) { "user root\n" } else { "" };
     let file = folder.join("mosquitto.conf");
     fs::write(
         &file,
         format!(
-            "{user}listener {port} 127.0.0.1\nallow_anonymous true\nlog_type error\nset_tcp_nodelay true\n"
+            "{user}listener {port} 127.0.0.1\nallow_anonymous true\nlog_type error\nset_tcp_nodelay true\n{more}"
         ),
     )?;
     let mut command = program(find("mosquitto").context("mosquitto is gone")?);

@@ -1,10 +1,12 @@
 //! Figures of a server under a fleet: memory, processor time, messages, and the table of them.
 
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
+use crate::processes::Stat;
 use crate::serve::{Running, Server};
 
 /// Beginning of the names of threads that run devices in the server's process.
@@ -21,27 +23,19 @@ impl Running {
 
     /// Seconds of processor time it had, without that of threads that run devices.
     fn cpu(&self) -> Result<f64> {
-        let folder = format!("/proc/{}", self.0.id());
-        let all = cpu(&fs::read_to_string(format!("{folder}/stat"))?)?;
+        let folder = Path::new("/proc").join(self.0.id().to_string());
+        let all = Stat::read(&folder)?.own;
         let mut devices = 0.0;
-        for thread in fs::read_dir(format!("{folder}/task"))? {
+        for thread in fs::read_dir(folder.join("task"))? {
             // A thread may end meanwhile; those that run devices do not.
-            let Ok(stat) = fs::read_to_string(thread?.path().join("stat")) else { continue };
-            if stat.split_once('(').is_some_and(|(_, name)| name.starts_with(DEVICES)) {
-                devices += cpu(&stat)?;
+            let thread = thread?.path();
+            let Ok(name) = fs::read_to_string(thread.join("comm")) else { continue };
+            if name.starts_with(DEVICES) {
+                devices += Stat::read(&thread)?.own;
             }
         }
         Ok(all - devices)
     }
-}
-
-/// Seconds of processor time in a `stat` of the kernel's.
-fn cpu(stat: &str) -> Result<f64> {
-    /// Of the kernel's accounting, on every Linux there is.
-    const TICKS: f64 = 100.0;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let field = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
-    Ok((field(11).context("no utime")? + field(12).context("no stime")?) / TICKS)
 }
 
 /// Figures at a moment.
@@ -99,17 +93,5 @@ impl Table {
             rss.saturating_sub(self.empty) as f64 / 1_024.0 / self.devices
         );
         Ok(each)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processor_time_is_that_of_user_and_system_whatever_the_name() {
-        let stat = "7 (a) b) S 1 1 1 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 8 0";
-        assert!((cpu(stat).unwrap() - 3.0).abs() < 1e-9);
-        assert!(cpu("7 (a) S").is_err());
     }
 }
