@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::pages;
 use crate::postgres::{SERVER, psql};
 use crate::serve::Server;
 use crate::shell::{cargo, program, root, run};
@@ -20,6 +21,24 @@ use crate::shell::{cargo, program, root, run};
 const LIMIT: Duration = Duration::from_secs(3_600);
 /// Devices of the first wave.
 const WAVE: usize = 1_000;
+
+/// Pages of the dashboard, each as the visitor of a fleet sees it.
+const PAGES: [(&str, &str); 14] = [
+    ("overview", "/"),
+    ("devices", "/devices"),
+    ("devices whose id has a text", "/devices?q=d05"),
+    ("devices in a state", "/devices?state=idle"),
+    ("devices that are well", "/devices?health=well"),
+    ("devices with a tag", "/devices?tags=canary"),
+    ("devices by their last change", "/devices?sort=last_seen"),
+    ("a device", "/devices/d0000007"),
+    ("releases", "/releases"),
+    ("a release", "/releases/1"),
+    ("rollouts", "/rollouts"),
+    ("a rollout", "/rollouts/1"),
+    ("a new rollout", "/rollouts/new"),
+    ("audit log", "/audit"),
+];
 
 /// Options of `bench scale`.
 #[derive(Args)]
@@ -36,11 +55,6 @@ pub(crate) struct Options {
 pub(crate) fn bench(options: &Options) -> Result<()> {
     run(&mut cargo(&["build", "--quiet", "--release", "--package", "otaru"]))?;
     let folder = root().join("target/bench-scale");
-    println!(
-        "\n{} devices\n\n| database | bytes a device | all in a rollout, s | first {WAVE} offers out, s | the next wave open, s | \
-         devices page, ms | one device's page, ms | overview, ms |\n| --- | --- | --- | --- | --- | --- | --- | --- |",
-        options.devices
-    );
     Store::Sqlite.measure(&folder, options)?;
     match std::env::var(SERVER) {
         Ok(server) => Store::Postgres(server).measure(&folder, options)?,
@@ -89,8 +103,13 @@ impl Store {
         self.fill(folder, options.devices)?;
         let bytes = self.bytes(folder)? as f64 / options.devices as f64;
         let figures = Figures::measure(&server, options.devices)?;
+        println!(
+            "\n{} devices\n\n| database | bytes a device | all in a rollout, s | first {WAVE} offers out, s | the next wave open, s |\n\
+             | --- | --- | --- | --- | --- |",
+            options.devices
+        );
         println!("| {} | {bytes:.0} | {figures} |", self.name());
-        Ok(())
+        pages::measure(&server, self.name(), &PAGES)
     }
 
     fn name(&self) -> &'static str {
@@ -166,7 +185,6 @@ struct Figures {
     admitted: Duration,
     offered: Duration,
     opened: Duration,
-    pages: [Duration; 3],
 }
 
 impl Figures {
@@ -203,35 +221,15 @@ impl Figures {
         server.user(&["rollout", "advance", &id.to_string()])?;
         let opened = opening.elapsed();
         ensure!(before >= WAVE as f64, "no offers");
-        let page = |path: &str| -> Result<Duration> {
-            let mut times = Vec::new();
-            for _ in 0..5 {
-                let begun = Instant::now();
-                server.get(path)?;
-                times.push(begun.elapsed());
-            }
-            times.sort();
-            Ok(times[2])
-        };
-        let one = format!("/api/v1/devices/d{:07}", devices / 2);
-        let pages = [page("/api/v1/devices?limit=100")?, page(&one)?, page("/api/v1/fleet")?];
         let (Some(admitted), Some(offered)) = (admitted, offered) else { bail!("nothing was measured") };
-        Ok(Self { admitted, offered, opened, pages })
+        Ok(Self { admitted, offered, opened })
     }
 }
 
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let seconds = |time: Duration| format!("{:.1}", time.as_secs_f64());
-        let milliseconds = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e3);
-        let pages = self.pages.map(milliseconds).join(" | ");
-        write!(
-            f,
-            "{} | {} | {} | {pages}",
-            seconds(self.admitted),
-            seconds(self.offered),
-            seconds(self.opened)
-        )
+        write!(f, "{} | {} | {}", seconds(self.admitted), seconds(self.offered), seconds(self.opened))
     }
 }
 

@@ -45,7 +45,7 @@ pub use spec::{
 pub use stage::{Outcome, Stage};
 pub use start::NotNow;
 pub use step::DeploymentStep;
-pub use tags::{Tag, TagExpression, Tags};
+pub use tags::{RequiredTag, Tag, TagExpression, Tags};
 pub use take_back::MAX_RETURNS;
 pub use tally::{Standing, Tally, Verdicts};
 pub use target::{Device, MAX_LIST, Target};

@@ -242,6 +242,7 @@
       }
     });
     plan.addEventListener("input", look);
+    if (plan.dataset.plan === "later") look();
     const button = plan.querySelector("[data-look]");
     if (button) button.hidden = true;
   }

@@ -27,6 +27,21 @@ impl TagExpression {
     pub fn matches(&self, tags: &Tags) -> bool {
         self.root.matches(tags)
     }
+
+    /// Returns tags that each device has of which the expression is true: whoever looks for such devices may begin with those. There may
+    /// be more conditions than these.
+    pub fn required(&self) -> Vec<RequiredTag<'_>> {
+        self.root.required()
+    }
+}
+
+/// Tag that a device must have, whatever else is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequiredTag<'e> {
+    /// Name.
+    pub name: &'e str,
+    /// Values of which it has one; `None` where any will do.
+    pub values: Option<&'e [String]>,
 }
 
 impl PartialEq for TagExpression {
@@ -103,6 +118,25 @@ mod tests {
             ("canary=''", true),
         ] {
             assert_eq!(matches(expression, &berlin), expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn tags_without_which_nothing_fits() {
+        let required = |expression: &str| {
+            let expression: TagExpression = expression.parse().unwrap();
+            let tags = expression.required();
+            let text = |tag: &RequiredTag<'_>| match tag.values {
+                Some(values) => format!("{}={}", tag.name, values.join("|")),
+                None => tag.name.to_owned(),
+            };
+            tags.iter().map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(required("canary"), ["canary"]);
+        assert_eq!(required("site=berlin and not canary"), ["site=berlin"]);
+        assert_eq!(required("site in (a, b) and (floor=2 and canary)"), ["site=a|b", "floor=2", "canary"]);
+        for none in ["not canary", "site!=a", "site=a or canary", "not (site=a and canary)"] {
+            assert_eq!(required(none), [""; 0], "{none}");
         }
     }
 

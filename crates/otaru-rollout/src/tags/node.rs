@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::RequiredTag;
+
 /// A device's tags. A tag without a value has an empty one.
 pub type Tags = BTreeMap<String, String>;
 
@@ -21,6 +23,16 @@ pub(super) enum Node {
 }
 
 impl Node {
+    /// Returns tags without which it is not met.
+    pub(super) fn required(&self) -> Vec<RequiredTag<'_>> {
+        match self {
+            Self::Has(name) => vec![RequiredTag { name, values: None }],
+            Self::OneOf(name, values) => vec![RequiredTag { name, values: Some(values) }],
+            Self::All(nodes) => nodes.iter().flat_map(Self::required).collect(),
+            Self::Not(_) | Self::Any(_) => Vec::new(),
+        }
+    }
+
     /// Whether tags fulfil it.
     pub(super) fn matches(&self, tags: &Tags) -> bool {
         match self {

@@ -98,7 +98,10 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query)
         Ok(filter) => (Some(filter), None),
         Err(problem) => (None, Some(super::page::sentence(&problem.detail))),
     };
-    let read = move |tx: &Connection| filter.map(|filter| list::list(tx, &filter, &order)).transpose();
+    let counts = app.counted.of_large().await?;
+    let read = move |tx: &Connection| {
+        filter.map(|filter| list::list(tx, &filter, &order, counts.as_ref())).transpose()
+    };
     let (found, fleet) = (app.db.read(read).await?, app.counted.get().await?);
     let (items, next, total) =
         found.map_or((Vec::new(), None, Some(0)), |page| (page.items, page.next, page.total));

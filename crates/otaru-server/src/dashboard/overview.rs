@@ -69,7 +69,7 @@ fn read(tx: &Connection) -> Result<Read, DbError> {
     let alive = alive.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
     let troubled = Filter { health: Some("troubled".into()), ..Filter::default() };
     let order = Order { sort: Sort::LastSeen, descending: true, after: None, limit: TROUBLED };
-    let page = list::list(tx, &troubled, &order)?;
+    let page = list::list(tx, &troubled, &order, None)?;
     Ok(Read {
         rollouts: alive.map(|kept| Row::of(tx, kept)).collect::<Result<_, _>>()?,
         troubles: page.total.unwrap_or(0),

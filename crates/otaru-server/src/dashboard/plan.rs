@@ -54,6 +54,8 @@ struct PlanPage {
     matching: Option<String>,
     waves: Vec<String>,
     preview: Option<Preview>,
+    /// Whether the preview is asked for once the page is there.
+    later: bool,
     /// Why it cannot be so.
     problem: Option<String>,
 }
@@ -128,7 +130,9 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
         (None, None) => String::new(),
     };
     let (mut preview, mut problem) = (None, problem);
-    if release.is_some() || undo.is_some() {
+    // Who opens the page of a large fleet need not wait until all were asked: the page asks for that itself.
+    let later = problem.is_none() && !fields.is("sent") && app.counted.of_large().await?.is_some();
+    if (release.is_some() || undo.is_some()) && !later {
         let looked =
             async { commands::preview(app, new(app, &fields, release.as_ref(), &usual).await?, None).await };
         match looked.await {
@@ -152,6 +156,7 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
         waves: waves(&fields),
         fields,
         preview,
+        later,
         problem: problem.map(|problem| sentence(&problem.detail)),
     })
 }

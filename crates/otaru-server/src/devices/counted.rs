@@ -28,6 +28,12 @@ struct Last {
     is_counting: bool,
 }
 
+impl Last {
+    fn is_large(&self) -> bool {
+        self.cost * SHARE > Duration::from_secs(1)
+    }
+}
+
 impl Counted {
     /// Counts the devices of this database.
     pub fn new(db: Db) -> Self {
@@ -43,7 +49,7 @@ impl Counted {
             let mut last = self.lock();
             let age = last.at.map(|at| at.elapsed());
             let is_fresh = age.is_some_and(|age| age < last.cost * SHARE);
-            let may_wait = age.is_some_and(|age| age < OLDEST) && last.cost * SHARE > Duration::from_secs(1);
+            let may_wait = age.is_some_and(|age| age < OLDEST) && last.is_large();
             if !is_fresh && may_wait && !last.is_counting {
                 last.is_counting = true;
                 let counted = self.clone();
@@ -61,13 +67,25 @@ impl Counted {
         }
     }
 
+    /// Returns the counts of a fleet that is so large that they are kept; nothing of a smaller one, which is counted in no time.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn of_large(&self) -> Result<Option<FleetCounts>, DbError> {
+        let is_large = self.lock().is_large();
+        match is_large {
+            true => self.get().await.map(Some),
+            false => Ok(None),
+        }
+    }
+
     async fn count(&self) -> Result<FleetCounts, DbError> {
         let begun = Instant::now();
         let counts = self.db.read(list::fleet).await?;
         let mut last = self.lock();
         last.cost = begun.elapsed();
         // A fleet that is counted in no time is counted each time.
-        last.at = (last.cost * SHARE > Duration::from_secs(1)).then_some(begun);
+        last.at = last.is_large().then_some(begun);
         last.counts = Some(counts.clone());
         Ok(counts)
     }
@@ -96,6 +114,7 @@ mod tests {
         assert_eq!(counted.get().await.unwrap().total, 1);
         add(&db, "b").await;
         assert_eq!(counted.get().await.unwrap().total, 2, "a small one is counted each time");
+        assert_eq!(counted.of_large().await.unwrap(), None);
         // As if counting had taken long, and just now.
         {
             let mut last = counted.lock();
@@ -103,6 +122,7 @@ mod tests {
         }
         add(&db, "c").await;
         assert_eq!(counted.get().await.unwrap().total, 2, "as it was a while ago");
+        assert_eq!(counted.of_large().await.unwrap().map(|counts| counts.total), Some(2));
         counted.lock().at = Instant::now().checked_sub(Duration::from_secs(60));
         assert_eq!(counted.get().await.unwrap().total, 2, "counted anew meanwhile");
         for _ in 0..500 {

@@ -18,6 +18,18 @@ pub(super) static SQL: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
+/// Condition, over a table of devices named `d`, that is true where [`SQL`] says this word: in a form that indexes of states are of use for.
+pub(super) fn condition(word: &str) -> String {
+    let (failed, under_way) = (names(UpdateState::is_failure), names(UpdateState::is_under_way));
+    match word {
+        "troubled" => format!("d.state IN ({failed})"),
+        "away" => format!("NOT d.reachable AND d.state NOT IN ({failed})"),
+        "updating" => format!("d.reachable AND d.state IN ({under_way})"),
+        "well" => format!("d.reachable AND d.state NOT IN ({failed}, {under_way})"),
+        _ => "FALSE".into(),
+    }
+}
+
 fn names(are: impl Fn(UpdateState) -> bool) -> String {
     let names = UpdateState::ALL.into_iter().filter(|state| are(*state));
     names.map(|state| format!("'{state}'")).collect::<Vec<_>>().join(", ")
@@ -26,6 +38,38 @@ fn names(are: impl Fn(UpdateState) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn conditions_are_true_where_the_expression_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = crate::db::Db::open(&dir.path().join("otaru.db")).unwrap();
+        let looked = db.write(|tx| {
+            for (number, state) in UpdateState::ALL.into_iter().enumerate() {
+                for reachable in [0, 1] {
+                    let sql = "INSERT INTO devices (id, first_seen, state, reachable) VALUES (?, 1, ?, ?)";
+                    let id = format!("{number}-{reachable}");
+                    tx.execute(sql, crate::db::params![id, state.as_str(), reachable])?;
+                }
+            }
+            let mut sums = [0; ALL.len()];
+            for (word, sum) in ALL.iter().zip(&mut sums) {
+                let differ = format!(
+                    "SELECT count(*) FILTER (WHERE ({}) <> ({} = '{word}')), count(*) FILTER (WHERE {}) FROM devices d",
+                    condition(word),
+                    *SQL,
+                    condition(word)
+                );
+                let (wrong, count): (i64, i64) =
+                    tx.query_row(&differ, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                assert_eq!(wrong, 0, "{word}");
+                *sum = count;
+            }
+            Ok::<_, crate::db::DbError>(sums)
+        });
+        let sums = looked.await.unwrap();
+        assert!(sums.iter().all(|sum| *sum > 0), "{sums:?}");
+        assert_eq!(usize::try_from(sums.iter().sum::<i64>()).unwrap(), 2 * UpdateState::ALL.len());
+    }
 
     #[test]
     fn no_state_is_both() {

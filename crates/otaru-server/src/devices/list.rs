@@ -5,7 +5,7 @@
 
 use otaru_api::{Cursor, Device, FleetCounts, Page, Timestamp, VersionCount};
 use otaru_format::digest::Digest;
-use otaru_rollout::{TagExpression, Tags, VersionRange};
+use otaru_rollout::{RequiredTag, TagExpression, Tags, VersionRange};
 use serde::{Deserialize, Serialize};
 
 use super::health;
@@ -15,8 +15,11 @@ use crate::db::{Connection, DbError, Value};
 /// Devices that are read at once, to be looked at one by one.
 const BATCH: usize = 1_000;
 
+/// Most devices with a tag that a search begins with, rather than with all devices there are.
+const FEW: i64 = 10_000;
+
 /// Filter for devices: those that meet every condition that is given.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Id or label contains this, in whatever case.
     pub text: Option<String>,
@@ -118,6 +121,7 @@ pub struct Order {
 }
 
 /// Conditions in SQL, with what they are compared to.
+#[derive(Clone)]
 struct Where {
     text: String,
     values: Vec<Value>,
@@ -130,17 +134,48 @@ impl Where {
         self.values.push(value.into());
     }
 
-    fn of(filter: &Filter) -> Self {
+    /// Takes over what SQL can look for. Of a tag that few devices have, it begins with those.
+    fn of(tx: &Connection, filter: &Filter) -> Result<Self, DbError> {
+        let mut all = Self::columns(filter);
+        for required in filter.tags.iter().flat_map(TagExpression::required) {
+            let tagged = Self::tagged(required);
+            let sql = format!("SELECT count(*) FROM (SELECT 1 {} LIMIT {}) t", tagged.text, FEW + 1);
+            let count: i64 = tx.prepare(&sql).query_row(tagged.values.clone(), |row| row.get(0))?;
+            if count <= FEW {
+                all.text.push_str(&format!(" AND d.id IN (SELECT t.device {})", tagged.text));
+                all.values.extend(tagged.values);
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Devices with a tag, as table and condition.
+    fn tagged(RequiredTag { name, values }: RequiredTag<'_>) -> Self {
+        let mut all = Self {
+            text: "FROM device_tags t WHERE t.name = ?".to_owned(),
+            values: vec![name.to_owned().into()],
+        };
+        if let Some(values) = values {
+            all.text.push_str(&format!(" AND t.value IN ({})", vec!["?"; values.len()].join(", ")));
+            all.values.extend(values.iter().map(|value| Value::from(value.clone())));
+        }
+        all
+    }
+
+    fn columns(filter: &Filter) -> Self {
         let retired = if filter.retired { "d.retired_at IS NOT NULL" } else { "d.retired_at IS NULL" };
         let mut all = Self { text: retired.to_owned(), values: Vec::new() };
         if let Some(text) = &filter.text {
-            let sql = "(instr(lower(d.id), ?) > 0 OR instr(lower(coalesce(d.label, '')), ?) > 0)";
+            let sql = "(instr(lower(d.id), ?) > 0 OR d.label IS NOT NULL AND instr(lower(d.label), ?) > 0)";
             // As both databases do it for what is kept: of ASCII alone.
             let text = text.to_ascii_lowercase();
             all.and(sql, text.clone());
             all.values.push(text.into());
         }
-        let health = format!("{} = ?", *health::SQL);
+        if let Some(word) = &filter.health {
+            all.text.push_str(&format!(" AND {}", health::condition(word)));
+        }
         let columns = [
             ("d.product = ?", &filter.product),
             ("d.version = ?", &filter.version),
@@ -148,7 +183,6 @@ impl Where {
             ("d.state = ?", &filter.state),
             ("d.error_code = ?", &filter.error_code),
             ("d.trusts = ?", &filter.only_trusts),
-            (health.as_str(), &filter.health),
         ];
         for (condition, value) in columns {
             if let Some(value) = value {
@@ -180,6 +214,21 @@ impl Filter {
         self.tags.is_some() || self.versions.is_some()
     }
 
+    /// Returns the number of devices, where nothing is asked for, or nothing but a state or a health, and the fleet was counted by that.
+    fn counted(&self, counts: &FleetCounts) -> Option<u64> {
+        let Self { state, health, .. } = self;
+        let rest = Self { state: None, health: None, ..self.clone() };
+        if rest != Self::default() {
+            return None;
+        }
+        match (state, health) {
+            (None, None) => Some(counts.total),
+            (Some(state), None) => Some(counts.states.get(state).copied().unwrap_or(0)),
+            (None, Some(health)) => Some(counts.health.get(health).copied().unwrap_or(0)),
+            (Some(_), Some(_)) => None,
+        }
+    }
+
     fn matches(&self, device: &Device) -> bool {
         let tags = || Tags::from_iter(device.tags.iter().map(|(name, value)| (name.clone(), value.clone())));
         self.versions.as_ref().is_none_or(|range| range.contains(&device.version))
@@ -187,15 +236,22 @@ impl Filter {
     }
 }
 
-/// A page of devices. `total` is told where SQL alone can count.
-pub fn list(tx: &Connection, filter: &Filter, order: &Order) -> Result<Page<Device>, DbError> {
+/// A page of devices. `total` is told where SQL alone can count, or the page has all there are. Of a large fleet, whose `counts` are known, it
+/// may be as old as they are, and is not told of a text that is looked for.
+pub fn list(
+    tx: &Connection,
+    filter: &Filter,
+    order: &Order,
+    counts: Option<&FleetCounts>,
+) -> Result<Page<Device>, DbError> {
     let wanted = usize::try_from(order.limit).unwrap_or(usize::MAX).saturating_add(1);
     // Where few of those that SQL finds may fit, small batches would sort the fleet anew for each.
     let size = if filter.needs_rust() { wanted.max(BATCH) } else { wanted };
+    let conditions = Where::of(tx, filter)?;
     let mut found: Vec<Device> = Vec::new();
     let mut after = order.after.clone();
     loop {
-        let batch = batch(tx, filter, order, after.as_ref(), size)?;
+        let batch = batch(tx, &conditions, order, after.as_ref(), size)?;
         let full = batch.len() == size;
         after = batch.last().map(|last| order.sort.key(last));
         found.extend(batch.into_iter().filter(|device| filter.matches(device)));
@@ -203,18 +259,31 @@ pub fn list(tx: &Connection, filter: &Filter, order: &Order) -> Result<Page<Devi
             break;
         }
     }
+    let is_all = order.after.is_none() && found.len() < wanted;
+    let total = match is_all {
+        true => Some(found.len() as u64),
+        // Of a large fleet, each id would be looked into once more.
+        false if filter.needs_rust() || counts.is_some() && filter.text.is_some() => None,
+        false => match counts.and_then(|counts| filter.counted(counts)) {
+            Some(total) => Some(total),
+            None => Some(count_by(tx, &conditions)?),
+        },
+    };
     let page = Page::cut(found, order.limit, |last| Cursor::of(&order.sort.key(last)));
-    if filter.needs_rust() { Ok(page) } else { Ok(page.with_total(count(tx, filter)?)) }
+    Ok(match total {
+        Some(total) => page.with_total(total),
+        None => page,
+    })
 }
 
 fn batch(
     tx: &Connection,
-    filter: &Filter,
+    conditions: &Where,
     order: &Order,
     after: Option<&Key>,
     limit: usize,
 ) -> Result<Vec<Device>, DbError> {
-    let mut conditions = Where::of(filter);
+    let mut conditions = conditions.clone();
     let (place, beyond, direction) = match order.descending {
         false => (order.sort.expression(), ">", "ASC"),
         true => (order.sort.expression(), "<", "DESC"),
@@ -227,8 +296,11 @@ fn batch(
         conditions.and(&format!("({place}, d.id) {beyond} (?, ?)"), at);
         conditions.values.push(id.clone().into());
     }
+    // Those are chosen first whose columns are then read: of a large fleet all would be read to be sorted.
     let sql = format!(
-        "SELECT {} FROM devices d WHERE {} ORDER BY {place} {direction}, d.id {direction} LIMIT {limit}",
+        "SELECT {} FROM devices d WHERE d.id IN
+           (SELECT d.id FROM devices d WHERE {} ORDER BY {place} {direction}, d.id {direction} LIMIT {limit})
+         ORDER BY {place} {direction}, d.id {direction}",
         columns(tx.dialect()),
         conditions.text
     );
@@ -239,22 +311,26 @@ fn batch(
 
 /// Returns the number of devices that meet the filter.
 pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
-    if filter.needs_rust() {
-        return Ok(ids(tx, filter, usize::MAX)?.len() as u64);
+    match filter.needs_rust() {
+        true => Ok(ids(tx, filter, usize::MAX)?.len() as u64),
+        false => count_by(tx, &Where::of(tx, filter)?),
     }
-    let conditions = Where::of(filter);
+}
+
+fn count_by(tx: &Connection, conditions: &Where) -> Result<u64, DbError> {
     let sql = format!("SELECT count(*) FROM devices d WHERE {}", conditions.text);
-    let count: i64 = tx.prepare(&sql).query_row(conditions.values, |row| row.get(0))?;
+    let count: i64 = tx.prepare(&sql).query_row(conditions.values.clone(), |row| row.get(0))?;
     Ok(count.unsigned_abs())
 }
 
 /// The ids of devices that meet the filter, in their order, at most so many.
 pub fn ids(tx: &Connection, filter: &Filter, most: usize) -> Result<Vec<String>, DbError> {
     let order = Order { limit: crate::page::MOST, ..Order::default() };
+    let conditions = Where::of(tx, filter)?;
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let batch = batch(tx, filter, &order, after.as_ref(), BATCH)?;
+        let batch = batch(tx, &conditions, &order, after.as_ref(), BATCH)?;
         let Some(last) = batch.last() else { break };
         after = Some(order.sort.key(last));
         let fitting = batch.into_iter().filter(|device| filter.matches(device)).map(|device| device.id);

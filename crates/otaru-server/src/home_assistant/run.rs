@@ -182,7 +182,7 @@ impl HomeAssistant {
             let mut order = Order { sort: Sort::Id, descending: false, after: None, limit: BATCH };
             loop {
                 let (filter, wanted) = (Filter { retired, ..Filter::default() }, order.clone());
-                let page = app.db.read(move |tx| list::list(tx, &filter, &wanted)).await?;
+                let page = app.db.read(move |tx| list::list(tx, &filter, &wanted, None)).await?;
                 let ids: BTreeSet<String> = page.items.iter().map(|device| device.id.clone()).collect();
                 self.tell(app, places, publisher, told, ids).await?;
                 match page.items.last() {

@@ -35,5 +35,6 @@ pub(super) async fn list_devices(
 ) -> Result<Json<Page<Device>>, Problem> {
     let filter = filter(which)?;
     let order = Order { sort, descending, after: wanted.after()?, limit: wanted.limit()? };
-    Ok(Json(app.db.read(move |tx| list::list(tx, &filter, &order)).await?))
+    let counts = app.counted.of_large().await?;
+    Ok(Json(app.db.read(move |tx| list::list(tx, &filter, &order, counts.as_ref())).await?))
 }
