@@ -94,8 +94,13 @@ impl Postgres {
 
     /// Ends it at once, as a loss of power does.
     pub fn kill(&mut self) {
+        // All of it: a process that outlives the first by a moment holds the memory that the next one wants.
+        let Frozen(processes) = &self.freeze();
         self.server = None;
-        // The next one starts only when the last process of this one is gone.
+        signal("-KILL", processes);
+        eventually("PostgreSQL's processes to end", LIMIT, || {
+            processes.iter().all(|id| is_over(id)).then_some(())
+        });
         let stale = self.data().join("postmaster.pid");
         eventually("PostgreSQL's port to be free", LIMIT, || {
             std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).ok()
@@ -156,6 +161,12 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         signal("-CONT", &self.0);
     }
+}
+
+/// Whether a process has ended; whoever started it may not have looked yet.
+fn is_over(id: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.trim_start().starts_with('Z'))
 }
 
 fn signal(signal: &str, processes: &[String]) {

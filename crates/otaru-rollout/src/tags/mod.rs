@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use self::node::Node;
-pub use self::node::Tags;
+pub use self::node::{RequiredTag, Tags};
 pub use self::tag::Tag;
 use crate::text::{PointedError, TextError};
 
@@ -33,15 +33,6 @@ impl TagExpression {
     pub fn required(&self) -> Vec<RequiredTag<'_>> {
         self.root.required()
     }
-}
-
-/// Tag that a device must have, whatever else is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequiredTag<'e> {
-    /// Name.
-    pub name: &'e str,
-    /// Values of which it has one; `None` where any will do.
-    pub values: Option<&'e [String]>,
 }
 
 impl PartialEq for TagExpression {

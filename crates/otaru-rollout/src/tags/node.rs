@@ -2,10 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::RequiredTag;
-
 /// A device's tags. A tag without a value has an empty one.
 pub type Tags = BTreeMap<String, String>;
+
+/// Tag that a device must have, whatever else is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequiredTag<'e> {
+    /// Name.
+    pub name: &'e str,
+    /// Values of which it has one; `None` where any will do.
+    pub values: Option<&'e [String]>,
+}
 
 /// A condition on tags, and the conditions it is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]

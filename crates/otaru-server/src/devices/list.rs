@@ -5,12 +5,13 @@
 
 use otaru_api::{Cursor, Device, FleetCounts, Page, Timestamp, VersionCount};
 use otaru_format::digest::Digest;
-use otaru_rollout::{RequiredTag, TagExpression, Tags, VersionRange};
+use otaru_rollout::{RequiredTag, RolloutId, TagExpression, Tags, VersionRange};
 use serde::{Deserialize, Serialize};
 
 use super::health;
 use super::rows::{columns, device};
 use crate::db::{Connection, DbError, Value};
+use crate::rollouts::deployments;
 
 /// Devices that are read at once, to be looked at one by one.
 const BATCH: usize = 1_000;
@@ -137,6 +138,9 @@ impl Where {
     /// Takes over what SQL can look for. Of a tag that few devices have, it begins with those.
     fn of(tx: &Connection, filter: &Filter) -> Result<Self, DbError> {
         let mut all = Self::columns(filter);
+        if let Some(rollout) = filter.rollout {
+            all.in_rollout(tx, rollout, filter.standing.as_deref())?;
+        }
         for required in filter.tags.iter().flat_map(TagExpression::required) {
             let tagged = Self::tagged(required);
             let sql = format!("SELECT count(*) FROM (SELECT 1 {} LIMIT {}) t", tagged.text, FEW + 1);
@@ -195,17 +199,25 @@ impl Where {
         if let Some(reachable) = filter.reachable {
             all.and("d.reachable = ?", i64::from(reachable));
         }
-        if let Some(rollout) = filter.rollout {
-            let deployment = "EXISTS (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.rollout = ?";
-            match &filter.standing {
-                None => all.and(&format!("{deployment})"), rollout),
-                Some(standing) => {
-                    all.and(&format!("{deployment} AND p.standing = ?)"), rollout);
-                    all.values.push(standing.clone().into());
-                }
-            }
-        }
         all
+    }
+
+    /// Adds that devices have a deployment in a rollout, which may have to stand so; one that is rare is begun with.
+    fn in_rollout(&mut self, tx: &Connection, rollout: i64, standing: Option<&str>) -> Result<(), DbError> {
+        let one = "EXISTS (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.rollout = ?";
+        let Some(standing) = standing else {
+            self.and(&format!("{one})"), rollout);
+            return Ok(());
+        };
+        match deployments::is_rare(tx, RolloutId(rollout.cast_unsigned()), standing)? {
+            true => {
+                let some = "SELECT p.device FROM deployments p WHERE p.rollout = ? AND p.standing = ?";
+                self.and(&format!("d.id IN ({some})"), rollout);
+            }
+            false => self.and(&format!("{one} AND p.standing = ?)"), rollout),
+        }
+        self.values.push(standing.to_owned().into());
+        Ok(())
     }
 }
 
@@ -237,7 +249,7 @@ impl Filter {
 }
 
 /// A page of devices. `total` is told where SQL alone can count, or the page has all there are. Of a large fleet, whose `counts` are known, it
-/// may be as old as they are, and is not told of a text that is looked for.
+/// may be as old as they are, and is not told where a text or a rollout is looked for.
 pub fn list(
     tx: &Connection,
     filter: &Filter,
@@ -262,8 +274,9 @@ pub fn list(
     let is_all = order.after.is_none() && found.len() < wanted;
     let total = match is_all {
         true => Some(found.len() as u64),
-        // Of a large fleet, each id would be looked into once more.
-        false if filter.needs_rust() || counts.is_some() && filter.text.is_some() => None,
+        false if filter.needs_rust() => None,
+        // All of a large fleet would be looked into once more.
+        false if counts.is_some() && (filter.text.is_some() || filter.rollout.is_some()) => None,
         false => match counts.and_then(|counts| filter.counted(counts)) {
             Some(total) => Some(total),
             None => Some(count_by(tx, &conditions)?),
