@@ -1,6 +1,6 @@
-//! What a device reads while it is set up, whoever is near may send, and what it asks for the time: the page's request with its form and
-//! certificates, DHCP, DNS and SNTP. Settings that a form gave lead back from flash; a trust store holds its bounds. The first byte
-//! chooses the reader.
+//! Readers of what anybody near a device may send while it is set up: requests of the page with form and certificates, DHCP and DNS. And
+//! SNTP's answers, and settings and CAs as flash keeps them. Settings of a form come back from flash as they were; a trust store has no
+//! more than it may. The first byte chooses the reader.
 #![no_main]
 
 use critical_section as _;

@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(3_600);
 const WAVE: usize = 1_000;
 
 /// Pages of the dashboard, each as the visitor of a fleet sees it.
-const PAGES: [(&str, &str); 14] = [
+const PAGES: [(&str, &str); 15] = [
     ("overview", "/"),
     ("devices", "/devices"),
     ("devices whose id has a text", "/devices?q=d05"),
@@ -37,6 +37,7 @@ const PAGES: [(&str, &str); 14] = [
     ("rollouts", "/rollouts"),
     ("a rollout", "/rollouts/1"),
     ("a new rollout", "/rollouts/new"),
+    ("the same, with who it hits", "/rollouts/new?sent=1&release=2"),
     ("audit log", "/audit"),
 ];
 

@@ -1,8 +1,8 @@
 //! `cargo xtask bench servers`: what a report costs one, two and three servers over one PostgreSQL, and one over SQLite, in the same run.
 //!
-//! Devices are messages: each says, one after the other, what a device says during an update, and the next is sent when all of the last are taken
-//! in, so that none stands for another. All servers hear all of them at one Mosquitto. They share the machine with it and with the
-//! database: two cores show what more servers cost, and not how much more they carry.
+//! Devices are messages: what a device says during an update, one after the other. The next is sent when the last of each device is taken in.
+//! All servers hear all of them at one Mosquitto, and share the machine with it and with the database. So two cores show what more
+//! servers cost, and not how much more they carry.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,9 @@ use crate::shell::{cargo, find, root, run};
 /// Longest time for servers to share the fleet, and to take in a message of each device.
 const LIMIT: Duration = Duration::from_secs(300);
 /// Interval of asking how far they are.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(100);
+/// Time after which PostgreSQL's counts have all that happened before.
+const COUNTED: Duration = Duration::from_secs(2);
 /// Shards of a fleet.
 const SHARDS: u64 = 256;
 /// States that a device tells of during an update, each of which its server keeps.
@@ -55,7 +57,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     let folder = root().join("target/bench-servers");
     println!(
         "\n{} devices, {} reports of each\n\n| database | servers | round | reports a second | servers' processor time a report, ms | \
-         the database's, ms | transactions a report | deadlocks and conflicts |\n| --- | --- | --- | --- | --- | --- | --- | --- |",
+         the database's, ms | transactions a report | deadlocks |\n| --- | --- | --- | --- | --- | --- | --- | --- |",
         options.devices,
         STATES.len()
     );
@@ -162,13 +164,15 @@ impl Cluster {
             && shards.iter().all(|shards| *shards >= least))
     }
 
-    /// Has each device say one thing, and waits until all is taken in.
+    /// Has each device say one thing, and waits until all is taken in. One server is asked for that, however many there are.
     fn report(&self, devices: usize, n: u32, state: &str) -> Result<()> {
-        let before = self.taken()?;
         let messages = (0..devices).map(|device| report(device, n, state));
         publish(self.broker.port, "devices", messages, true).context("the devices")?;
-        let all = before + devices as f64;
-        self.wait("all reports to be taken in", |cluster| Ok(cluster.taken()? >= all))
+        let path = format!("/api/v1/devices?state={state}&limit=1");
+        self.wait("all reports to be taken in", |cluster| {
+            let answer: Value = serde_json::from_str(&cluster.servers[0].get(&path)?)?;
+            Ok(answer["total"].as_u64().is_some_and(|total| total >= devices as u64))
+        })
     }
 
     /// Returns the number of reports that were taken in so far.
@@ -230,12 +234,14 @@ impl Database {
         Ok(sum)
     }
 
-    /// Returns the numbers of transactions, and of those that deadlocks or conflicts had ended.
+    /// Returns the numbers of transactions, and of deadlocks. Processes tell of theirs a while later.
     fn transactions(&self) -> Result<[f64; 2]> {
-        let sql = "SELECT xact_commit + xact_rollback, deadlocks + conflicts FROM pg_stat_database WHERE datname = 'servers'";
+        std::thread::sleep(COUNTED);
+        let sql =
+            "SELECT xact_commit + xact_rollback, deadlocks FROM pg_stat_database WHERE datname = 'servers'";
         let row = psql(&self.url, sql)?;
-        let (all, ended) = row.split_once('|').context("no statistics")?;
-        Ok([all.parse()?, ended.parse()?])
+        let (all, deadlocks) = row.split_once('|').context("no statistics")?;
+        Ok([all.parse()?, deadlocks.parse()?])
     }
 }
 
@@ -266,13 +272,13 @@ impl Moment {
 
     fn since(&self, before: &Self) -> Figures {
         let reports = self.reports - before.reports;
-        let [transactions, ended] = [0, 1].map(|at| self.transactions[at] - before.transactions[at]);
+        let [transactions, deadlocks] = [0, 1].map(|at| self.transactions[at] - before.transactions[at]);
         Figures {
             a_second: reports / (self.at - before.at).as_secs_f64(),
             servers: (self.servers - before.servers) * 1e3 / reports,
             database: (self.database - before.database) * 1e3 / reports,
             transactions: transactions / reports,
-            ended,
+            deadlocks,
         }
     }
 }
@@ -284,7 +290,7 @@ struct Figures {
     servers: f64,
     database: f64,
     transactions: f64,
-    ended: f64,
+    deadlocks: f64,
 }
 
 impl Figures {
@@ -295,7 +301,7 @@ impl Figures {
 
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { a_second, servers, database, transactions, ended } = self;
-        write!(f, "{a_second:.0} | {servers:.3} | {database:.3} | {transactions:.2} | {ended:.0}")
+        let Self { a_second, servers, database, transactions, deadlocks } = self;
+        write!(f, "{a_second:.0} | {servers:.3} | {database:.3} | {transactions:.2} | {deadlocks:.0}")
     }
 }

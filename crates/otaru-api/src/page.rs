@@ -16,7 +16,7 @@ pub struct Page<T> {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub next: Option<Cursor>,
-    /// Number of items on all pages, where that is known.
+    /// Number of items on all pages, where that is known. Of a large fleet it may be as it was a few minutes ago.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
 }

@@ -231,7 +231,11 @@
       const fields = new URLSearchParams([...new FormData(plan)].filter(([name]) => name !== "do"));
       try {
         const page = await fetchPage(`${root}/rollouts/new?${fields}`);
-        if (!page) return;
+        if (!page) {
+          const waits = plan.querySelector("[data-later]");
+          if (waits) waits.textContent = "There is no preview: the server did not answer. Reload the page to try again.";
+          return;
+        }
         take(page);
         const name = page.querySelector('[name="name"]');
         if (name && plan.elements.name.value === usual.value) {
@@ -242,7 +246,11 @@
       }
     });
     plan.addEventListener("input", look);
-    if (plan.dataset.plan === "later") look();
+    const waits = plan.querySelector("[data-later]");
+    if (waits) {
+      waits.textContent = "Counting the devices takes a moment.";
+      look();
+    }
     const button = plan.querySelector("[data-look]");
     if (button) button.hidden = true;
   }

@@ -28,10 +28,16 @@ impl TagExpression {
         self.root.matches(tags)
     }
 
-    /// Returns tags that each device has of which the expression is true: whoever looks for such devices may begin with those. There may
-    /// be more conditions than these.
+    /// Returns tags that each device has of which the expression is true, each once: whoever looks for such devices may begin with those.
+    /// There may be more conditions than these.
     pub fn required(&self) -> Vec<RequiredTag<'_>> {
-        self.root.required()
+        let mut once = Vec::new();
+        for tag in self.root.required() {
+            if !once.contains(&tag) {
+                once.push(tag);
+            }
+        }
+        once
     }
 }
 
@@ -123,7 +129,7 @@ mod tests {
             };
             tags.iter().map(text).collect::<Vec<_>>()
         };
-        assert_eq!(required("canary"), ["canary"]);
+        assert_eq!(required("canary and canary"), ["canary"]);
         assert_eq!(required("site=berlin and not canary"), ["site=berlin"]);
         assert_eq!(required("site in (a, b) and (floor=2 and canary)"), ["site=a|b", "floor=2", "canary"]);
         for none in ["not canary", "site!=a", "site=a or canary", "not (site=a and canary)"] {

@@ -92,13 +92,19 @@ const ORDER: [&str; 3] = ["sort", "descending", "cursor"];
 async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> Page {
     let sort = fields.get("sort").map(|_| sort(&fields)).unwrap_or_default();
     let wanted = PageQuery { limit: Some(ROWS), cursor: fields.get("cursor").map(str::to_owned) };
-    let order = Order { sort, descending: fields.is("descending"), after: wanted.after()?, limit: ROWS };
+    let order = Order {
+        sort,
+        descending: fields.is("descending"),
+        after: wanted.after()?,
+        limit: ROWS,
+        without_total: false,
+    };
     let filter = fields.to::<DeviceQuery>().and_then(filter);
     let (filter, error) = match filter {
         Ok(filter) => (Some(filter), None),
         Err(problem) => (None, Some(super::page::sentence(&problem.detail))),
     };
-    let counts = app.counted.of_large().await?;
+    let counts = app.counted.of_large();
     let read = move |tx: &Connection| {
         filter.map(|filter| list::list(tx, &filter, &order, counts.as_ref())).transpose()
     };

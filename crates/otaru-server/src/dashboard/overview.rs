@@ -68,7 +68,8 @@ fn read(tx: &Connection) -> Result<Read, DbError> {
     let alive = rows::alive(tx)?.into_iter().rev().map(|id| rows::get(tx, id));
     let alive = alive.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
     let troubled = Filter { health: Some("troubled".into()), ..Filter::default() };
-    let order = Order { sort: Sort::LastSeen, descending: true, after: None, limit: TROUBLED };
+    let order =
+        Order { sort: Sort::LastSeen, descending: true, after: None, limit: TROUBLED, without_total: false };
     let page = list::list(tx, &troubled, &order, None)?;
     Ok(Read {
         rollouts: alive.map(|kept| Row::of(tx, kept)).collect::<Result<_, _>>()?,

@@ -131,8 +131,9 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
     };
     let (mut preview, mut problem) = (None, problem);
     // Who opens the page of a large fleet need not wait until all were asked: the page asks for that itself.
-    let later = problem.is_none() && !fields.is("sent") && app.counted.of_large().await?.is_some();
-    if (release.is_some() || undo.is_some()) && !later {
+    let is_one = release.is_some() || undo.is_some();
+    let later = is_one && problem.is_none() && !fields.is("sent") && app.counted.of_large().is_some();
+    if is_one && !later {
         let looked =
             async { commands::preview(app, new(app, &fields, release.as_ref(), &usual).await?, None).await };
         match looked.await {

@@ -13,6 +13,7 @@
 mod connection;
 mod engine;
 mod error;
+pub mod few;
 pub mod growth;
 mod outage;
 mod pool;

@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use super::health;
 use super::rows::{columns, device};
+use crate::db::few::are_few;
 use crate::db::{Connection, DbError, Value};
 use crate::rollouts::deployments;
 
 /// Devices that are read at once, to be looked at one by one.
 const BATCH: usize = 1_000;
-
-/// Most devices with a tag that a search begins with, rather than with all devices there are.
-const FEW: i64 = 10_000;
+/// Most devices that are read at once, where many have to be looked at in an order that no index has.
+const MOST: usize = 32 * 1024;
+/// Tags of an expression that are looked at to begin with one of them.
+const TAGS: usize = 4;
 
 /// Filter for devices: those that meet every condition that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,6 +121,8 @@ pub struct Order {
     pub after: Option<Key>,
     /// The most devices in it.
     pub limit: u32,
+    /// Whether nobody asks how many there are on all pages.
+    pub without_total: bool,
 }
 
 /// Conditions in SQL, with what they are compared to.
@@ -126,6 +130,8 @@ pub struct Order {
 struct Where {
     text: String,
     values: Vec<Value>,
+    /// Whether it begins with few devices, and so costs little to count.
+    begins_with_few: bool,
 }
 
 impl Where {
@@ -141,13 +147,12 @@ impl Where {
         if let Some(rollout) = filter.rollout {
             all.in_rollout(tx, rollout, filter.standing.as_deref())?;
         }
-        for required in filter.tags.iter().flat_map(TagExpression::required) {
-            let tagged = Self::tagged(required);
-            let sql = format!("SELECT count(*) FROM (SELECT 1 {} LIMIT {}) t", tagged.text, FEW + 1);
-            let count: i64 = tx.prepare(&sql).query_row(tagged.values.clone(), |row| row.get(0))?;
-            if count <= FEW {
-                all.text.push_str(&format!(" AND d.id IN (SELECT t.device {})", tagged.text));
+        let required = filter.tags.iter().flat_map(TagExpression::required);
+        for tagged in required.take(TAGS).map(Self::tagged) {
+            if are_few(tx, &tagged.text, tagged.values.clone())? {
+                all.text.push_str(&format!(" AND d.id IN (SELECT t.device FROM {})", tagged.text));
                 all.values.extend(tagged.values);
+                all.begins_with_few = true;
                 break;
             }
         }
@@ -157,19 +162,23 @@ impl Where {
     /// Devices with a tag, as table and condition.
     fn tagged(RequiredTag { name, values }: RequiredTag<'_>) -> Self {
         let mut all = Self {
-            text: "FROM device_tags t WHERE t.name = ?".to_owned(),
+            text: "device_tags t WHERE t.name = ?".to_owned(),
             values: vec![name.to_owned().into()],
+            begins_with_few: false,
         };
         if let Some(values) = values {
-            all.text.push_str(&format!(" AND t.value IN ({})", vec!["?"; values.len()].join(", ")));
-            all.values.extend(values.iter().map(|value| Value::from(value.clone())));
+            // A statement for each power of two, not for each number: connections keep what they have prepared.
+            let marks = values.len().next_power_of_two();
+            all.text.push_str(&format!(" AND t.value IN ({})", vec!["?"; marks].join(", ")));
+            let values = values.iter().cycle().take(marks);
+            all.values.extend(values.map(|value| Value::from(value.clone())));
         }
         all
     }
 
     fn columns(filter: &Filter) -> Self {
         let retired = if filter.retired { "d.retired_at IS NOT NULL" } else { "d.retired_at IS NULL" };
-        let mut all = Self { text: retired.to_owned(), values: Vec::new() };
+        let mut all = Self { text: retired.to_owned(), values: Vec::new(), begins_with_few: false };
         if let Some(text) = &filter.text {
             let sql = "(instr(lower(d.id), ?) > 0 OR d.label IS NOT NULL AND instr(lower(d.label), ?) > 0)";
             // As both databases do it for what is kept: of ASCII alone.
@@ -213,6 +222,7 @@ impl Where {
             true => {
                 let some = "SELECT p.device FROM deployments p WHERE p.rollout = ? AND p.standing = ?";
                 self.and(&format!("d.id IN ({some})"), rollout);
+                self.begins_with_few = true;
             }
             false => self.and(&format!("{one} AND p.standing = ?)"), rollout),
         }
@@ -224,6 +234,11 @@ impl Where {
 impl Filter {
     fn needs_rust(&self) -> bool {
         self.tags.is_some() || self.versions.is_some()
+    }
+
+    /// Whether no index of devices is of use for it.
+    fn is_seek(&self) -> bool {
+        self.text.is_some() || self.rollout.is_some()
     }
 
     /// Returns the number of devices, where nothing is asked for, or nothing but a state or a health, and the fleet was counted by that.
@@ -248,8 +263,10 @@ impl Filter {
     }
 }
 
-/// A page of devices. `total` is told where SQL alone can count, or the page has all there are. Of a large fleet, whose `counts` are known, it
-/// may be as old as they are, and is not told where a text or a rollout is looked for.
+/// Returns a page of devices. `total` is told where SQL alone can count, or where the page has all there are.
+///
+/// Of a large fleet the `counts` are known. `total` may then be as old as they are, and is not told where all devices would be looked into once
+/// more to count those with a text or in a rollout.
 pub fn list(
     tx: &Connection,
     filter: &Filter,
@@ -257,8 +274,7 @@ pub fn list(
     counts: Option<&FleetCounts>,
 ) -> Result<Page<Device>, DbError> {
     let wanted = usize::try_from(order.limit).unwrap_or(usize::MAX).saturating_add(1);
-    // Where few of those that SQL finds may fit, small batches would sort the fleet anew for each.
-    let size = if filter.needs_rust() { wanted.max(BATCH) } else { wanted };
+    let mut size = if filter.needs_rust() { wanted.max(BATCH) } else { wanted };
     let conditions = Where::of(tx, filter)?;
     let mut found: Vec<Device> = Vec::new();
     let mut after = order.after.clone();
@@ -270,17 +286,18 @@ pub fn list(
         if !full || found.len() >= wanted {
             break;
         }
+        // Where hardly any fits, each batch sorts the fleet anew: the larger they are, the fewer.
+        size = (size * 2).min(MOST.max(size));
     }
     let is_all = order.after.is_none() && found.len() < wanted;
-    let total = match is_all {
-        true => Some(found.len() as u64),
-        false if filter.needs_rust() => None,
-        // All of a large fleet would be looked into once more.
-        false if counts.is_some() && (filter.text.is_some() || filter.rollout.is_some()) => None,
-        false => match counts.and_then(|counts| filter.counted(counts)) {
-            Some(total) => Some(total),
-            None => Some(count_by(tx, &conditions)?),
-        },
+    let total = match counts.and_then(|counts| filter.counted(counts)) {
+        _ if order.without_total => None,
+        _ if is_all => Some(found.len() as u64),
+        _ if filter.needs_rust() => None,
+        // What was counted a while ago may be less than what is here.
+        Some(total) if total >= found.len() as u64 => Some(total),
+        _ if counts.is_some() && filter.is_seek() && !conditions.begins_with_few => None,
+        _ => Some(count_by(tx, &conditions)?),
     };
     let page = Page::cut(found, order.limit, |last| Cursor::of(&order.sort.key(last)));
     Ok(match total {
@@ -309,10 +326,11 @@ fn batch(
         conditions.and(&format!("({place}, d.id) {beyond} (?, ?)"), at);
         conditions.values.push(id.clone().into());
     }
+    conditions.values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
     // Those are chosen first whose columns are then read: of a large fleet all would be read to be sorted.
     let sql = format!(
         "SELECT {} FROM devices d WHERE d.id IN
-           (SELECT d.id FROM devices d WHERE {} ORDER BY {place} {direction}, d.id {direction} LIMIT {limit})
+           (SELECT d.id FROM devices d WHERE {} ORDER BY {place} {direction}, d.id {direction} LIMIT ?)
          ORDER BY {place} {direction}, d.id {direction}",
         columns(tx.dialect()),
         conditions.text
@@ -409,4 +427,51 @@ fn by(tx: &Connection, what: &str) -> Result<std::collections::BTreeMap<String, 
     let rows = tx.prepare(&sql);
     let counts = rows.query_map((), |row| Ok((row.get(0)?, row.get::<i64>(1)?.unsigned_abs())))?;
     counts.collect::<Result<_, _>>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+
+    #[tokio::test]
+    async fn totals_of_a_large_fleet_are_those_that_it_was_counted_with_where_they_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("otaru.db")).unwrap();
+        let totals = db.write(|tx| {
+            for number in 0..60 {
+                let state = if number < 40 { "idle" } else { "downloading" };
+                let sql = "INSERT INTO devices (id, first_seen, state, reachable) VALUES (?, 1, ?, TRUE)";
+                tx.execute(sql, crate::db::params![format!("d{number:02}"), state])?;
+            }
+            let counts = FleetCounts {
+                total: 900,
+                states: [("idle".to_owned(), 700)].into(),
+                health: [("well".to_owned(), 600)].into(),
+                ..fleet(tx)?
+            };
+            let state = |state: &str| Filter { state: Some(state.to_owned()), ..Filter::default() };
+            let text = |text: &str| Filter { text: Some(text.to_owned()), ..Filter::default() };
+            let order = |limit| Order { limit, ..Order::default() };
+            let total = |filter: &Filter, limit| {
+                Ok::<_, DbError>(list(tx, filter, &order(limit), Some(&counts))?.total)
+            };
+            let well = Filter { health: Some("well".to_owned()), ..Filter::default() };
+            let both = Filter { health: Some("well".to_owned()), ..state("idle") };
+            let none = Order { without_total: true, ..order(10) };
+            Ok::<_, DbError>([
+                total(&Filter::default(), 10)?,
+                total(&state("idle"), 10)?,
+                total(&well, 10)?,
+                // Counted before anybody was: what is here says otherwise.
+                total(&state("downloading"), 10)?,
+                total(&both, 10)?,
+                total(&text("d"), 10)?,
+                total(&text("d0"), 20)?,
+                list(tx, &Filter::default(), &none, None)?.total,
+            ])
+        });
+        let known = [Some(900), Some(700), Some(600), Some(20), Some(40), None, Some(10), None];
+        assert_eq!(totals.await.unwrap(), known);
+    }
 }

@@ -179,7 +179,8 @@ impl HomeAssistant {
     ) -> Result<(), Untold> {
         // Those that were retired, too: nobody may have been there to forget them.
         for retired in [false, true] {
-            let mut order = Order { sort: Sort::Id, descending: false, after: None, limit: BATCH };
+            let mut order =
+                Order { sort: Sort::Id, descending: false, after: None, limit: BATCH, without_total: true };
             loop {
                 let (filter, wanted) = (Filter { retired, ..Filter::default() }, order.clone());
                 let page = app.db.read(move |tx| list::list(tx, &filter, &wanted, None)).await?;

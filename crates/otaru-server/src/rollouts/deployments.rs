@@ -1,12 +1,11 @@
 //! Rows of deployments: the engine's state as JSON, beside it what is searched for.
 
-use std::sync::LazyLock;
-
 use otaru_api::{Cursor, Page, Timestamp};
 use otaru_format::digest::Digest;
 use otaru_rollout::{Deployment, DeviceId, OfferId, Outcome, RolloutId, Standing, Time};
 
 use super::rows::key;
+use crate::db::few::are_few;
 use crate::db::{Connection, DbError, OptionalExtension as _, Row, ToValue as _, Value, params};
 
 fn parse(state: &str) -> Result<Deployment, DbError> {
@@ -322,8 +321,7 @@ pub fn list(
     after: Option<&str>,
     limit: u32,
 ) -> Result<Page<otaru_api::Deployment>, DbError> {
-    // A standing that few have is looked for, with a comparison that no index of devices is of use for; one that many have is met on the
-    // way from device to device.
+    // Of a standing that few have, its index names the devices: `|| ''` keeps the database from walking them in order instead.
     let there = match standing {
         Some(standing) if is_rare(tx, rollout, standing)? => {
             "device IN (SELECT p.device FROM deployments p
@@ -344,11 +342,8 @@ pub fn list(
 
 /// Tells whether few deployments of a rollout stand so.
 pub(crate) fn is_rare(tx: &Connection, rollout: RolloutId, standing: &str) -> Result<bool, DbError> {
-    /// As many as are sorted in a few milliseconds.
-    const FEW: i64 = 10_000;
-    let sql = "SELECT count(*) FROM (SELECT 1 FROM deployments WHERE rollout = ? AND standing = ? LIMIT ?) t";
-    let count: i64 = tx.prepare(sql).query_row(params![key(rollout), standing, FEW + 1], |row| row.get(0))?;
-    Ok(count <= FEW)
+    let from = "deployments WHERE rollout = ? AND standing = ?";
+    are_few(tx, from, vec![key(rollout).into(), standing.to_owned().into()])
 }
 
 /// Lists the outcomes that are like this, for SQL: `'failed', 'rolled_back'`.
@@ -362,16 +357,23 @@ pub fn reasons(
     tx: &Connection,
     rollout: RolloutId,
 ) -> Result<std::collections::BTreeMap<String, u64>, DbError> {
-    // Devices first, which an index of standings names: few fail, and SQLite would look at all deployments of the rollout.
-    static SQL: LazyLock<String> = LazyLock::new(|| {
-        format!(
-            "SELECT error_code, count(*) FROM deployments WHERE rollout = ?1 AND error_code IS NOT NULL AND device IN
-               (SELECT p.device FROM deployments p WHERE p.rollout = ?1 AND p.standing IN ({}))
-             GROUP BY error_code",
-            outcomes(Outcome::is_failure)
-        )
-    });
-    let rows = tx.prepare(&SQL);
+    let mut few = true;
+    for outcome in Outcome::ALL.into_iter().filter(|outcome| outcome.is_failure()) {
+        few = few && is_rare(tx, rollout, outcome.as_str())?;
+    }
+    // Where few failed, the index of standings names them; SQLite would look at all deployments of the rollout.
+    let failed = outcomes(Outcome::is_failure);
+    let there = match few {
+        true => format!(
+            "device IN (SELECT p.device FROM deployments p WHERE p.rollout = ?1 AND p.standing IN ({failed}))"
+        ),
+        false => format!("standing IN ({failed})"),
+    };
+    let sql = format!(
+        "SELECT error_code, count(*) FROM deployments WHERE rollout = ?1 AND error_code IS NOT NULL AND {there}
+         GROUP BY error_code"
+    );
+    let rows = tx.prepare(&sql);
     let reasons =
         rows.query_map([key(rollout)], |row| Ok((row.get(0)?, row.get::<i64>(1)?.unsigned_abs())))?;
     reasons.collect::<Result<_, _>>()

@@ -336,12 +336,22 @@ fn condition(rng: &mut SmallRng) -> Condition {
             Box::new(|device| ["1.2.0", "1.10.0", "2.0.0-rc.1"].contains(&device.version)),
         ),
         _ => {
-            let (text, site) =
-                pick(rng, &[("site%3Dberlin%20or%20canary", Some("berlin")), ("not%20site", None)]);
-            let fits = move |device: &Known| match site {
-                Some(site) => device.tag("site") == Some(site) || device.tag("canary").is_some(),
-                None => device.tag("site").is_none(),
-            };
+            type Fits = fn(&Known) -> bool;
+            let fitting: [(&str, Fits); 5] = [
+                ("site%3Dberlin%20or%20canary", |device| {
+                    device.tag("site") == Some("berlin") || device.tag("canary").is_some()
+                }),
+                ("not%20site", |device| device.tag("site").is_none()),
+                ("site", |device| device.tag("site").is_some()),
+                ("canary%20and%20site%3Dberlin", |device| {
+                    device.tag("site") == Some("berlin") && device.tag("canary").is_some()
+                }),
+                ("site%20in%20(berlin%2C%20paris%2C%20rome)%20and%20not%20canary", |device| {
+                    matches!(device.tag("site"), Some("berlin" | "paris" | "rome"))
+                        && device.tag("canary").is_none()
+                }),
+            ];
+            let (text, fits) = fitting[rng.random_range(0..fitting.len())];
             (format!("tags={text}"), Box::new(fits))
         }
     }

@@ -23,7 +23,7 @@ const MOST: usize = 20_000;
 /// A condition on devices: the name it has in the API, and its value.
 pub(crate) type Condition = (&'static str, String);
 
-/// Devices that are asked for one by one; of more, those are told apart by a list first.
+/// Most devices that are each asked for by name. Of more, a list tells which are there, and the rest are asked for.
 const ONE_BY_ONE: usize = 50;
 
 /// The devices of these ids that do not exist or are retired, in a sentence; `None` where all are there.

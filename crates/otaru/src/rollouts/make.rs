@@ -1,5 +1,7 @@
 //! Makes a rollout, or says why it would be for nobody.
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 use otaru_api::{Answer, NewRollout, Preview, Rollout};
 use otaru_rollout::Percent;
@@ -11,8 +13,9 @@ use crate::ui;
 /// Makes a rollout, unless it would be for no device. One that is for devices which are yet to come is made all the same, with a word
 /// about it: a draft, one that starts later, one that is continuous.
 pub(crate) async fn create(client: &Client, new: &NewRollout) -> anyhow::Result<Answer<Rollout>> {
-    // A server that does not know of this counts all of them.
-    let found: Preview = client.post("/rollouts/preview?enough=1", new).await?;
+    // As many as are named, or one: a server that does not know of this counts all of them.
+    let enough = new.target.devices.as_ref().map_or(1, BTreeSet::len).max(1);
+    let found: Preview = client.post(&format!("/rollouts/preview?enough={enough}"), new).await?;
     if let Some(why) = nobody(client, new, &found).await? {
         match new.continuous || new.draft || new.start_at.is_some() {
             true => ui::warn(&why),
@@ -32,7 +35,10 @@ pub(crate) async fn nobody(
 ) -> anyhow::Result<Option<String>> {
     let target = &new.target;
     let named: Vec<String> = target.devices.iter().flatten().map(ToString::to_string).collect();
-    if let Some(unknown) = unknown_devices(client, &named).await? {
+    // Where all that are named were found, nobody needs to be asked for.
+    if found.devices < named.len() as u64
+        && let Some(unknown) = unknown_devices(client, &named).await?
+    {
         return Ok(Some(unknown));
     }
     if found.devices > 0 {

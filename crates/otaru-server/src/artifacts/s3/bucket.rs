@@ -119,17 +119,18 @@ impl Bucket {
         }
     }
 
-    /// Removes an object that has been there for a while. One that is not there, or was put once more since it was listed, is no error.
-    pub(super) async fn remove(&self, digest: Digest) -> Result<(), BucketError> {
+    /// Removes an object that has been there for a while. Returns whether it is gone: one that was put once more since it was listed stays.
+    pub(super) async fn remove(&self, digest: Digest) -> Result<bool, BucketError> {
         let at = self.place(digest);
         let removed = async {
-            if is_old(&self.store.head(&at).await?) {
+            let is_old = is_old(&self.store.head(&at).await?);
+            if is_old {
                 self.store.delete(&at).await?;
             }
-            Ok::<_, object_store::Error>(())
+            Ok::<_, object_store::Error>(is_old)
         };
         match removed.await.map_err(|error| BucketError::of(&error)) {
-            Err(BucketError::Missing) => Ok(()),
+            Err(BucketError::Missing) => Ok(true),
             done => done,
         }
     }

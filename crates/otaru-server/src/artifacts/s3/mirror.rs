@@ -130,7 +130,9 @@ impl Mirror {
 
     /// Removes a file, unless it was kept once more since it was listed. That there is none is no error.
     pub(crate) async fn remove(&self, digest: Digest) -> Result<(), ArtifactError> {
-        self.bucket.remove(digest).await?;
+        if !self.bucket.remove(digest).await? {
+            return Ok(());
+        }
         self.index.forget(digest);
         self.copies.remove(digest).await
     }

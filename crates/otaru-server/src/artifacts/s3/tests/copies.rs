@@ -132,6 +132,7 @@ async fn what_is_removed_is_removed_from_the_bucket_and_only_what_is_old_is_list
     near.artifacts.put(bytes(1, 1_000)).await.unwrap();
     near.artifacts.remove(digest).await.unwrap();
     assert_eq!((bucket.names().len(), near.artifacts.list().await.unwrap()), (2, vec![]));
+    assert_eq!(near.files().len(), 1, "its copy stays as well");
     bucket.ages();
     near.artifacts.remove(digest).await.unwrap();
     near.artifacts.remove(digest).await.unwrap();
