@@ -1,11 +1,13 @@
 //! The project's own commands: `cargo xtask --help`.
 //!
-//! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`]
-//! type-checks for those it cannot compile for; [`firmware`] makes the images for boards; [`emulate`] runs them; [`sim`] runs the virtual
-//! devices' long tests and benchmarks; [`compression`] measures compressors, [`delta`] patches, [`downloads`] what the server hands
-//! out, [`floors`] holds arrows against the table, [`fleet`] what it needs for thousands of devices, [`attacks`] what others notice while it is attacked, [`broker`] brokers, [`scale`] a million devices' rows, [`servers`] several servers, [`tls`] connections over TLS;
-//! [`packages`] is what would be published; [`fuzz`] runs the fuzzers; [`schemathesis`] asks the server's API what its description allows and forbids; [`serve`] starts a
-//! server, [`postgres`] asks its database, [`processes`] what it cost; [`tools`] fetches what the checks need; [`report`] keeps count; [`shell`] starts other programs.
+//! [`checks`] is `test`, the list of everything that is checked; [`chip`] compiles for a chip, [`xtensa`] type-checks for those it cannot
+//! compile for; [`firmware`] makes the images for boards; [`emulate`] runs them; [`sim`] runs the virtual devices' long tests and
+//! benchmarks. [`compression`] measures compressors, [`delta`] patches, [`downloads`] what the server hands out, [`fleet`] what it needs for
+//! thousands of devices, [`scale`] for a million rows, [`servers`] for a report where there are several of them, [`attacks`] what others
+//! notice while it is attacked, [`broker`] brokers, [`tls`] connections over TLS. [`floors`] holds arrows against the table; [`packages`]
+//! is what would be published; [`fuzz`] runs the fuzzers; [`schemathesis`] asks the server's API what its description allows and
+//! forbids. [`serve`] starts a server, [`postgres`] asks its database, [`processes`] tells what it cost; [`tools`] fetches what the
+//! checks need; [`report`] keeps count; [`shell`] starts other programs.
 #![forbid(unsafe_code)]
 
 mod attacks;
