@@ -42,8 +42,11 @@ impl PageQuery {
     /// When the cursor is none of ours.
     pub fn after<K: DeserializeOwned>(&self) -> Result<Option<K>, Problem> {
         let Some(text) = &self.cursor else { return Ok(None) };
-        Cursor::key(text)
-            .map(Some)
-            .ok_or_else(|| Problem::invalid("`cursor` is not what an earlier page had as `next`"))
+        Cursor::key(text).map(Some).ok_or_else(bad_cursor)
     }
+}
+
+/// Says that a cursor is of no list like this.
+pub fn bad_cursor() -> Problem {
+    Problem::invalid("`cursor` is not what an earlier page of this list had as `next`")
 }

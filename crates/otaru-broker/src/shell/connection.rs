@@ -39,11 +39,18 @@ where
     let shared = Arc::clone(&stay.visit.shared);
     // Others are to know at once, before the last bytes are written.
     drop(stay);
-    if let Some(reason) = reason {
-        let mut last = Vec::new();
-        manner.disconnect(&mut last, reason);
-        Box::pin(async move { see_off(&shared.farewells, wire, &last).await }).await;
-    }
+    Box::pin(async move {
+        match reason {
+            Some(reason) => {
+                let mut last = Vec::new();
+                manner.disconnect(&mut last, reason);
+                see_off(&shared.farewells, wire, &last).await;
+            }
+            // Who said goodbye may still want to know what became of the packets before that.
+            None => wire.close_at_once(&[]).await,
+        }
+    })
+    .await;
 }
 
 /// Packets that are taken before others have their turn: a connection may bring thousands of small ones at once.

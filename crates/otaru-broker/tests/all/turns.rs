@@ -67,3 +67,38 @@ async fn a_flood_of_small_packets_leaves_others_their_turn() {
         tokio::task::yield_now().await;
     }
 }
+
+/// On one thread, where the client has its turn when the broker yields.
+#[tokio::test]
+async fn what_a_client_sends_behind_its_connect_is_answered_with_it() {
+    let broker = Broker::new(Counting::default(), Settings::default());
+    let mut client = stream(&broker, &connect(b'c')).await;
+    tokio::task::yield_now().await;
+    client.write_all(b"\x82\x06\0\x07\0\x01t\x01").await.unwrap();
+    let mut answers = [0; 64];
+    let count = client.read(&mut answers).await.unwrap();
+    assert_eq!(answers[..count], *b"\x20\x02\0\0\x90\x03\0\x07\x01", "CONNACK and SUBACK in one piece");
+}
+
+#[tokio::test]
+async fn who_says_goodbye_at_once_is_told_of_the_packets_before() {
+    let broker = Broker::new(Counting::default(), Settings::default());
+    let publish = b"\x32\x06\0\x01t\0\x09!";
+    let mut client = stream(&broker, &[&connect(b'c')[..], publish, b"\xE0\0"].concat()).await;
+    let mut answers = Vec::new();
+    client.read_to_end(&mut answers).await.unwrap();
+    assert_eq!(answers, b"\x20\x02\0\0\x40\x02\0\x09", "CONNACK and PUBACK");
+}
+
+#[tokio::test]
+async fn who_goes_right_behind_its_connect_is_gone() {
+    let broker = Broker::new(Counting::default(), Settings::default());
+    for rest in [&b""[..], b"\xE0\0", b"\x00\0", b"\x10\x0D\0\x04MQTT\x04\x02\0\0\0\x01c"] {
+        let mut client = stream(&broker, &[&connect(b'c')[..], rest].concat()).await;
+        client.shutdown().await.unwrap();
+        let mut answers = Vec::new();
+        client.read_to_end(&mut answers).await.unwrap();
+        assert!(answers.is_empty() || answers.starts_with(b"\x20\x02\0\0"), "{rest:?}: {answers:?}");
+        assert_eq!(broker.stats().connections, 0, "{rest:?}");
+    }
+}

@@ -92,13 +92,8 @@ const ORDER: [&str; 3] = ["sort", "descending", "cursor"];
 async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> Page {
     let sort = fields.get("sort").map(|_| sort(&fields)).unwrap_or_default();
     let wanted = PageQuery { limit: Some(ROWS), cursor: fields.get("cursor").map(str::to_owned) };
-    let order = Order {
-        sort,
-        descending: fields.is("descending"),
-        after: wanted.after()?,
-        limit: ROWS,
-        without_total: false,
-    };
+    let order = Order { sort, descending: fields.is("descending"), limit: ROWS, ..Order::default() };
+    let order = order.beginning_after(wanted.after()?)?;
     let filter = fields.to::<DeviceQuery>().and_then(filter);
     let (filter, error) = match filter {
         Ok(filter) => (Some(filter), None),

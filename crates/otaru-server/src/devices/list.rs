@@ -12,6 +12,8 @@ use super::health;
 use super::rows::{columns, device};
 use crate::db::few::are_few;
 use crate::db::{Connection, DbError, Value};
+use crate::page::bad_cursor;
+use crate::problem::Problem;
 use crate::rollouts::deployments;
 
 /// Devices that are read at once, to be looked at one by one.
@@ -84,24 +86,11 @@ impl Sort {
             Self::LastSeen => "coalesce(d.last_seen, 0)",
         }
     }
-
-    /// The place of a device in a list that is sorted so.
-    pub(crate) fn key(self, device: &Device) -> Key {
-        let text = |text: &str| SortValue::Text(text.to_owned());
-        let place = match self {
-            Self::Id => text(&device.id),
-            Self::Label => text(device.label.as_deref().unwrap_or(&device.id)),
-            Self::Version => text(&device.version),
-            Self::State => text(&device.state),
-            Self::LastSeen => SortValue::Number(device.last_seen.map_or(0, Timestamp::millis)),
-        };
-        Key(place, device.id.clone())
-    }
 }
 
-/// The place of a device in a list: what it is sorted by, and its id.
+/// The place of a device in a list: how that is sorted, and whether from the end; what it is sorted by, and its id.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Key(SortValue, String);
+pub struct Key(Sort, bool, SortValue, String);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -123,6 +112,38 @@ pub struct Order {
     pub limit: u32,
     /// Whether nobody asks how many there are on all pages.
     pub without_total: bool,
+}
+
+impl Order {
+    /// Begins behind the device of a cursor.
+    ///
+    /// # Errors
+    /// When the cursor is of a list in another order.
+    pub fn beginning_after(self, after: Option<Key>) -> Result<Self, Problem> {
+        match after.as_ref().is_none_or(|key| self.has(key)) {
+            true => Ok(Self { after, ..self }),
+            false => Err(bad_cursor()),
+        }
+    }
+
+    /// Returns the place of a device in such a list.
+    pub(crate) fn key(&self, device: &Device) -> Key {
+        let text = |text: &str| SortValue::Text(text.to_owned());
+        let place = match self.sort {
+            Sort::Id => text(&device.id),
+            Sort::Label => text(device.label.as_deref().unwrap_or(&device.id)),
+            Sort::Version => text(&device.version),
+            Sort::State => text(&device.state),
+            Sort::LastSeen => SortValue::Number(device.last_seen.map_or(0, Timestamp::millis)),
+        };
+        Key(self.sort, self.descending, place, device.id.clone())
+    }
+
+    /// Whether such a list has this place: anybody can make up others.
+    fn has(&self, Key(sort, descending, place, _): &Key) -> bool {
+        let is_number = matches!(place, SortValue::Number(_));
+        (*sort, *descending) == (self.sort, self.descending) && is_number == (self.sort == Sort::LastSeen)
+    }
 }
 
 /// Conditions in SQL, with what they are compared to.
@@ -281,7 +302,7 @@ pub fn list(
     loop {
         let batch = batch(tx, &conditions, order, after.as_ref(), size)?;
         let full = batch.len() == size;
-        after = batch.last().map(|last| order.sort.key(last));
+        after = batch.last().map(|last| order.key(last));
         found.extend(batch.into_iter().filter(|device| filter.matches(device)));
         if !full || found.len() >= wanted {
             break;
@@ -299,7 +320,7 @@ pub fn list(
         _ if counts.is_some() && filter.is_seek() && !conditions.begins_with_few => None,
         _ => Some(count_by(tx, &conditions)?),
     };
-    let page = Page::cut(found, order.limit, |last| Cursor::of(&order.sort.key(last)));
+    let page = Page::cut(found, order.limit, |last| Cursor::of(&order.key(last)));
     Ok(match total {
         Some(total) => page.with_total(total),
         None => page,
@@ -318,7 +339,7 @@ fn batch(
         false => (order.sort.expression(), ">", "ASC"),
         true => (order.sort.expression(), "<", "DESC"),
     };
-    if let Some(Key(at, id)) = after {
+    if let Some(Key(_, _, at, id)) = after {
         let at: Value = match at {
             SortValue::Number(number) => (*number).into(),
             SortValue::Text(text) => text.clone().into(),
@@ -363,7 +384,7 @@ pub fn ids(tx: &Connection, filter: &Filter, most: usize) -> Result<Vec<String>,
     loop {
         let batch = batch(tx, &conditions, &order, after.as_ref(), BATCH)?;
         let Some(last) = batch.last() else { break };
-        after = Some(order.sort.key(last));
+        after = Some(order.key(last));
         let fitting = batch.into_iter().filter(|device| filter.matches(device)).map(|device| device.id);
         all.extend(fitting.take(most - all.len()));
         if all.len() >= most {

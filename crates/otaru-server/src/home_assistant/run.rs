@@ -187,7 +187,7 @@ impl HomeAssistant {
                 let ids: BTreeSet<String> = page.items.iter().map(|device| device.id.clone()).collect();
                 self.tell(app, places, publisher, told, ids).await?;
                 match page.items.last() {
-                    Some(last) if page.next.is_some() => order.after = Some(order.sort.key(last)),
+                    Some(last) if page.next.is_some() => order.after = Some(order.key(last)),
                     _ => break,
                 }
             }

@@ -438,3 +438,28 @@ async fn how_a_device_is_takes_one_word() {
     let fleet = bench.get("/fleet").await.json();
     assert_eq!(fleet["health"], json!({"well": 1, "updating": 1, "troubled": 2, "away": 2}));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_in_one_order_is_none_in_another() {
+    let bench = Bench::start().await;
+    bench.devices(fleet(10, &mut SmallRng::seed_from_u64(2))).await;
+    let orders: Vec<String> = ["id", "label", "version", "state", "last_seen"]
+        .iter()
+        .flat_map(|sort| ["false", "true"].map(|down| format!("sort={sort}&descending={down}")))
+        .collect();
+    for one in &orders {
+        let page = bench.get(&format!("/devices?limit=3&{one}")).await.is(200).json();
+        let next = page["next"].as_str().unwrap();
+        for other in &orders {
+            let expected = if one == other { 200 } else { 422 };
+            bench.get(&format!("/devices?{other}&cursor={next}")).await.is(expected);
+        }
+    }
+    // Made up: of this order, with a value of another kind.
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    for (order, place) in
+        [("sort=label", r#"["label",false,1,"a"]"#), ("sort=last_seen", r#"["last_seen",false,"a","a"]"#)]
+    {
+        bench.get(&format!("/devices?{order}&cursor={}", hex(place))).await.is(422);
+    }
+}

@@ -34,8 +34,8 @@ pub(super) async fn list_devices(
     Query(wanted): Query<PageQuery>,
 ) -> Result<Json<Page<Device>>, Problem> {
     let filter = filter(which)?;
-    let order =
-        Order { sort, descending, after: wanted.after()?, limit: wanted.limit()?, without_total: false };
+    let order = Order { sort, descending, limit: wanted.limit()?, ..Order::default() };
+    let order = order.beginning_after(wanted.after()?)?;
     let counts = app.counted.of_large();
     Ok(Json(app.db.read(move |tx| list::list(tx, &filter, &order, counts.as_ref())).await?))
 }
