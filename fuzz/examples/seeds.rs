@@ -118,7 +118,7 @@ fn http() {
     }
 }
 
-/// What a device reads while it is set up, behind a byte that chooses the reader.
+/// Inputs of set-up: each behind a byte that chooses its reader.
 fn setup() {
     let page = |name: &str, body: &str| {
         let head = format!("POST / HTTP/1.1\r\nHost: 192.168.4.1\r\nContent-Length: {}\r\n\r\n", body.len());

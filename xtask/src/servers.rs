@@ -110,11 +110,14 @@ impl Case {
         let cluster = Cluster::start(self, folder)?;
         // They are registered, and what is made once is made.
         cluster.report(devices, 1, "idle")?;
-        let before = Moment::now(&cluster)?;
+        let (transactions, before) = (cluster.transactions()?, Moment::now(&cluster)?);
         for (n, state) in (2..).zip(STATES) {
             cluster.report(devices, n, state)?;
         }
-        Ok(Moment::now(&cluster)?.since(&before))
+        let after = Moment::now(&cluster)?;
+        // These wait for PostgreSQL, outside of what is timed.
+        let more = cluster.transactions()?;
+        Ok(after.since(&before, [0, 1].map(|at| more[at] - transactions[at])))
     }
 }
 
@@ -173,6 +176,11 @@ impl Cluster {
             let answer: Value = serde_json::from_str(&cluster.servers[0].get(&path)?)?;
             Ok(answer["total"].as_u64().is_some_and(|total| total >= devices as u64))
         })
+    }
+
+    /// Returns the numbers of the database's transactions and deadlocks so far; none over SQLite.
+    fn transactions(&self) -> Result<[f64; 2]> {
+        self.database.as_ref().map_or(Ok([0.0; 2]), Database::transactions)
     }
 
     /// Returns the number of reports that were taken in so far.
@@ -249,13 +257,12 @@ fn processor_time(server: &Server) -> Result<f64> {
     Ok(Stat::read(&Path::new("/proc").join(server.running.0.id().to_string()))?.own)
 }
 
-/// What was counted until a moment.
+/// Counts and times at a moment.
 struct Moment {
     at: Instant,
     reports: f64,
     servers: f64,
     database: f64,
-    transactions: [f64; 2],
 }
 
 impl Moment {
@@ -266,13 +273,11 @@ impl Moment {
             reports: cluster.taken()?,
             servers: cluster.servers.iter().map(processor_time).sum::<Result<f64>>()?,
             database: database.map_or(Ok(0.0), Database::processor_time)?,
-            transactions: database.map_or(Ok([0.0; 2]), Database::transactions)?,
         })
     }
 
-    fn since(&self, before: &Self) -> Figures {
+    fn since(&self, before: &Self, [transactions, deadlocks]: [f64; 2]) -> Figures {
         let reports = self.reports - before.reports;
-        let [transactions, deadlocks] = [0, 1].map(|at| self.transactions[at] - before.transactions[at]);
         Figures {
             a_second: reports / (self.at - before.at).as_secs_f64(),
             servers: (self.servers - before.servers) * 1e3 / reports,

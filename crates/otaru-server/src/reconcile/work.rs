@@ -98,7 +98,7 @@ pub async fn pass(app: &Shared, memory: &mut Memory) -> Result<(), DbError> {
         tick(app, id).await?;
         close(app, memory, id).await?;
         scan(app, memory, id).await?;
-        let _ = start(app, id).await?;
+        start(app, id).await?;
     }
     Ok(())
 }
