@@ -26,15 +26,47 @@ pub(crate) type Condition = (&'static str, String);
 /// Most devices that are each asked for by name. Of more, a list tells which are there, and the rest are asked for.
 const ONE_BY_ONE: usize = 50;
 
+/// Most devices with a part of an id among which one is looked for that may have been meant.
+const ALIKE: usize = 200;
+
+/// Devices of a fleet: all of them, or the first of so many that nobody looks at the others.
+struct Fleet {
+    devices: Vec<Device>,
+    is_all: bool,
+}
+
+impl Fleet {
+    async fn ask(client: &Client) -> anyhow::Result<Self> {
+        let (devices, has_more) = client.first("/devices", MOST).await?;
+        Ok(Self { devices, is_all: !has_more })
+    }
+
+    /// Says that there is no device of this id, and which may have been meant. Of a fleet that is not all here, those are asked for which
+    /// have a half of the id: whoever misspells one mostly does so once.
+    async fn lacks(&self, client: &Client, id: &str) -> anyhow::Result<String> {
+        let mut ids: Vec<String> = self.devices.iter().map(|device| device.id.clone()).collect();
+        if self.is_all {
+            return Ok(missing("device", id, ids.iter().map(String::as_str).collect()));
+        }
+        let (first, second) = id.split_at(id.floor_char_boundary(id.len() / 2));
+        for half in [first, second].into_iter().filter(|half| !half.is_empty()) {
+            let alike: Vec<Device> = client.list(&format!("/devices?q={}", escape(half)), ALIKE).await?;
+            ids.extend(alike.into_iter().map(|device| device.id));
+        }
+        let meant = did_you_mean(id, ids.iter().map(String::as_str));
+        Ok(format!("there is no device {}{}", ui::clean(id), ui::clean(&meant)))
+    }
+}
+
 /// The devices of these ids that do not exist or are retired, in a sentence; `None` where all are there.
 pub(crate) async fn unknown_devices(client: &Client, ids: &[String]) -> anyhow::Result<Option<String>> {
-    let mut known: Option<Vec<Device>> = None;
+    let mut known: Option<Fleet> = None;
     if ids.len() > ONE_BY_ONE {
-        known = Some(client.list("/devices", MOST).await?);
+        known = Some(Fleet::ask(client).await?);
     }
     let mut sentences = Vec::new();
     for id in ids {
-        if known.iter().flatten().any(|device| device.id == *id) {
+        if known.iter().flat_map(|fleet| &fleet.devices).any(|device| device.id == *id) {
             continue;
         }
         match client.get::<Device>(&format!("/devices/{}", escape(id))).await {
@@ -46,13 +78,9 @@ pub(crate) async fn unknown_devices(client: &Client, ids: &[String]) -> anyhow::
             Err(error) if is_missing(&error) => {
                 let known = match &mut known {
                     Some(known) => known,
-                    none => none.insert(client.list("/devices", MOST).await?),
+                    none => none.insert(Fleet::ask(client).await?),
                 };
-                sentences.push(missing(
-                    "device",
-                    id,
-                    known.iter().map(|device| device.id.as_str()).collect(),
-                ));
+                sentences.push(known.lacks(client, id).await?);
             }
             Err(error) => return Err(error),
         }
@@ -78,8 +106,8 @@ pub(crate) async fn misspelt(client: &Client, ids: &[String], error: anyhow::Err
 
 /// Why no device meets these conditions: the first that none meets by itself, and what there is of its kind.
 pub(crate) async fn no_device(client: &Client, conditions: &[Condition]) -> anyhow::Result<String> {
-    let known: Vec<Device> = client.list("/devices", MOST).await?;
-    if known.is_empty() {
+    let known = Fleet::ask(client).await?;
+    if known.devices.is_empty() {
         return Ok("there is no device yet; devices appear when they first report".into());
     }
     for (name, value) in conditions {
@@ -93,7 +121,8 @@ pub(crate) async fn no_device(client: &Client, conditions: &[Condition]) -> anyh
     Ok(format!("no device meets all of it: {}; each by itself is met by some", all.join(", ")))
 }
 
-fn unmet(name: &str, value: &str, known: &[Device]) -> String {
+fn unmet(name: &str, value: &str, fleet: &Fleet) -> String {
+    let known = &fleet.devices;
     let count = |value: fn(&Device) -> &str| counted(known.iter().map(|device| value(device).to_owned()));
     let (there, candidates) = match name {
         "tags" => {
@@ -112,8 +141,10 @@ fn unmet(name: &str, value: &str, known: &[Device]) -> String {
         words.map(|word| did_you_mean(word, candidates.iter().map(String::as_str))).collect();
     let meant = meant.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
     let there = match there.as_str() {
-        "" => "there are none".to_owned(),
-        there => format!("there is {there}"),
+        "" if fleet.is_all => "there are none".to_owned(),
+        "" => format!("the first {} devices have none", known.len()),
+        there if fleet.is_all => format!("there is {there}"),
+        there => format!("among the first {} devices there is {there}", known.len()),
     };
     format!("no device has {} {}; {there}{}", word(name), ui::clean(value), ui::clean(&meant))
 }
@@ -161,10 +192,11 @@ mod tests {
 
     #[test]
     fn what_there_is_instead_is_told() {
-        let known = [
+        let devices = vec![
             device("kitchen", "1.0.0", &[("site", "berlin"), ("canary", "")]),
             device("hall", "1.0.0", &[("site", "berlin")]),
         ];
+        let known = Fleet { devices, is_all: true };
         assert_eq!(
             unmet("tags", "site=belin and canary", &known),
             "no device has tags that fit site=belin and canary; there is site=berlin (2), canary; did you mean site=berlin?"
@@ -176,5 +208,10 @@ mod tests {
             "no device has an id or label with kichen; there is hall, kitchen; did you mean kitchen?"
         );
         assert_eq!(unmet("error", "panic", &known), "no device has failed for panic");
+        let first = Fleet { is_all: false, ..known };
+        assert_eq!(
+            unmet("product", "plug", &first),
+            "no device has product plug; among the first 2 devices there is lamp (2)"
+        );
     }
 }

@@ -56,12 +56,23 @@ pub(crate) async fn nobody(
     if let Some(undo) = new.undo {
         return Ok(Some(format!("no device that fits has anything to go back to from rollout {undo}")));
     }
+    if target.percent != Percent::ALL && fits_without_share(client, new).await? {
+        return Ok(Some(format!(
+            "a share of {}% comes to none of the devices that fit",
+            f64::from(target.percent)
+        )));
+    }
     let why = no_device(client, &conditions).await?;
-    Ok(Some(match (target.percent, named.is_empty()) {
-        (percent, _) if conditions.is_empty() && percent != Percent::ALL => {
-            format!("a share of {}% comes to no device", f64::from(percent))
-        }
-        (_, false) => format!("none of the devices named fits; {why}"),
-        _ => why,
+    Ok(Some(match named.is_empty() {
+        true => why,
+        false => format!("none of the devices named fits; {why}"),
     }))
+}
+
+/// Whether a device would fit if all were to have it, and not a share of them.
+async fn fits_without_share(client: &Client, new: &NewRollout) -> anyhow::Result<bool> {
+    let mut whole = new.clone();
+    whole.target.percent = Percent::ALL;
+    let found: Preview = client.post("/rollouts/preview?enough=1", &whole).await?;
+    Ok(found.devices > 0)
 }
