@@ -352,15 +352,23 @@ const BATCH: u32 = 500;
 /// Devices that one statement changes.
 const AT_ONCE: u32 = 20_000;
 
-/// Nobody is there: what was connected to a broker that ended is not any more. Those that come back say so.
+/// Devices that are taken to be there and did not report over HTTP since a moment, as table and condition.
+const STILL_THERE: &str =
+    "devices d WHERE d.reachable = TRUE AND d.retired_at IS NULL AND coalesce(d.polled_at, 0) < ?";
+
+/// Nobody is there: what was connected to a broker that ended is not any more. Those that come back say so. Whoever reports over HTTP meanwhile
+/// has come back.
 pub async fn all_gone(app: &App) -> Result<(), DbError> {
+    let begun = app.clock.now();
     // Most are in no rollout just now, so nothing follows from it.
     loop {
-        let gone = app.db.write(|tx| {
-            let sql = "UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id IN
-                         (SELECT id FROM devices d WHERE reachable AND retired_at IS NULL AND NOT EXISTS
-                            (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.is_open) LIMIT ?)";
-            tx.execute(sql, [AT_ONCE])
+        let gone = app.db.write(move |tx| {
+            let sql = format!(
+                "UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id IN
+                   (SELECT id FROM {STILL_THERE} AND NOT EXISTS
+                      (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.is_open) LIMIT ?)"
+            );
+            tx.execute(&sql, params![begun.0.cast_signed(), AT_ONCE])
         });
         if gone.await? == 0 {
             break;
@@ -369,7 +377,7 @@ pub async fn all_gone(app: &App) -> Result<(), DbError> {
     let mut after = String::new();
     loop {
         let (now, from) = (app.clock.now(), after.clone());
-        let (last, changes) = app.db.write(move |tx| gone_after(tx, &from, now)).await?;
+        let (last, changes) = app.db.write(move |tx| gone_after(tx, &from, begun, now)).await?;
         changes.tell(app);
         match last {
             Some(last) => after = last,
@@ -378,12 +386,16 @@ pub async fn all_gone(app: &App) -> Result<(), DbError> {
     }
 }
 
-/// Notes that so many devices after this one are gone. Returns the last of them.
-fn gone_after(tx: &Connection, after: &str, now: Time) -> Result<(Option<String>, Changes), DbError> {
-    let rows = tx.prepare(
-        "SELECT id FROM devices WHERE id > ? AND reachable AND retired_at IS NULL ORDER BY id LIMIT ?",
-    );
-    let ids = rows.query_map(params![after, BATCH], |row| row.get::<String>(0))?;
+/// Notes that so many devices after this one are gone, but for those that reported over HTTP since this was begun. Returns the last of them.
+fn gone_after(
+    tx: &Connection,
+    after: &str,
+    begun: Time,
+    now: Time,
+) -> Result<(Option<String>, Changes), DbError> {
+    let sql = format!("SELECT id FROM {STILL_THERE} AND id > ? ORDER BY id LIMIT ?");
+    let rows = tx.prepare(&sql);
+    let ids = rows.query_map(params![begun.0.cast_signed(), after, BATCH], |row| row.get::<String>(0))?;
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     let Some(last) = ids.last().cloned() else { return Ok((None, Changes::default())) };
     let marks = vec!["?"; ids.len()].join(", ");

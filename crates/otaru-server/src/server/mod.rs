@@ -146,10 +146,6 @@ impl Server {
         if !alone && is_acme {
             return Err(StartError::AcmeBesideOthers);
         }
-        // Where there are others, they have heard devices.
-        if alone {
-            ingest::all_gone(&app).await?;
-        }
         let (mut broker, mqtt) = broker::start(&app).await?;
         let mqtts = match (&mut broker, &tls) {
             (Some(broker), Some(tls)) => Some(broker::listen_over_tls(&app, broker, tls).await?),
@@ -177,19 +173,25 @@ impl Server {
             let router = metrics::router(app.clone());
             tasks.spawn(http::serve(listener, router, rules(&app), app.stop.clone()));
         }
+        if let Some(asked) = asked {
+            tasks.spawn(asked.run(app.clone()));
+        }
+        // Where there are others, they have heard devices. Of many devices this takes a minute, and whoever asks is answered meanwhile.
+        if alone {
+            ingest::all_gone(&app).await?;
+        }
         if let Some(me) = me {
             tasks.spawn(member::run(app.clone(), me));
             tasks.spawn(hearsay::listen(app.clone(), notice));
             tasks.spawn(hearsay::tell(app.clone()));
-        }
-        if let Some(asked) = asked {
-            tasks.spawn(asked.run(app.clone()));
         }
         tasks.spawn(conversation::run(app.clone(), mqtt.clone()));
         tasks.spawn(expiry::run(app.clone()));
         tasks.spawn(cas::run(app.clone()));
         tasks.spawn(work::run(app.clone()));
         tasks.spawn(jobs::run(app.clone(), app.stop.clone()));
+        // A large fleet is counted before somebody asks for it.
+        let _ = app.counted.of_large();
         // Everything listens: nothing is left that could keep it from being shown.
         let first_token = first::make(&app).await?;
         tracing::info!(http = %app.public_base, mqtt = %app.broker(), dev = app.config.dev, "started");
