@@ -3,7 +3,7 @@
 //! Databases decide so by what they know of a table, which is nothing in SQLite's and an average in PostgreSQL's; a fleet has tags and
 //! states that nearly all devices have, and others that hardly any has.
 
-use super::{Connection, DbError, Value};
+use super::{Connection, DbError, Dialect, Value};
 
 /// As many rows as are looked up one by one, and sorted, within a few milliseconds. In a debug build, as tests are, so few that small fleets go
 /// both ways.
@@ -17,4 +17,14 @@ pub fn are_few(tx: &Connection, from: &str, values: Vec<Value>) -> Result<bool, 
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {from} LIMIT {}) t", FEW + 1);
     let count: i64 = tx.prepare(&sql).query_row(values, |row| row.get(0))?;
     Ok(count <= FEW)
+}
+
+/// Returns the condition that a column is one of those that are selected, few as they [are](are_few): in a form in which a database begins with
+/// them. `select` is what follows the word.
+pub fn in_few(dialect: Dialect, column: &str, select: &str) -> String {
+    match dialect {
+        Dialect::Sqlite => format!("{column} IN (SELECT {select} LIMIT {FEW})"),
+        // Of an array it takes ten at a guess, where its plan for all values would go by an average of them.
+        Dialect::Postgres => format!("{column} = ANY (ARRAY(SELECT {select} LIMIT {FEW}))"),
+    }
 }

@@ -18,15 +18,18 @@ pub(super) static SQL: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Condition, over a table of devices named `d`, that is true where [`SQL`] says this word: in a form that indexes of states are of use for.
-pub(super) fn condition(word: &str) -> String {
+/// Conditions, over a table of devices named `d`, that are all true where [`SQL`] says this word: each a column and what it has to be, in a
+/// form that its index is of use for.
+pub(super) fn conditions(word: &str) -> Vec<(&'static str, String)> {
     let (failed, under_way) = (names(UpdateState::is_failure), names(UpdateState::is_under_way));
+    let reachable = |is: &str| ("d.reachable", format!("= {is}"));
     match word {
-        "troubled" => format!("d.state IN ({failed})"),
-        "away" => format!("NOT d.reachable AND d.state NOT IN ({failed})"),
-        "updating" => format!("d.reachable AND d.state IN ({under_way})"),
-        "well" => format!("d.reachable AND d.state NOT IN ({failed}, {under_way})"),
-        _ => "FALSE".into(),
+        "troubled" => vec![("d.state", format!("IN ({failed})"))],
+        "away" => vec![reachable("FALSE"), ("d.state", format!("NOT IN ({failed})"))],
+        "updating" => vec![("d.state", format!("IN ({under_way})")), reachable("TRUE")],
+        "well" => vec![reachable("TRUE"), ("d.state", format!("NOT IN ({failed}, {under_way})"))],
+        // No such word: of no device.
+        _ => vec![("d.id", "IS NULL".to_owned())],
     }
 }
 
@@ -53,11 +56,12 @@ mod tests {
             }
             let mut sums = [0; ALL.len()];
             for (word, sum) in ALL.iter().zip(&mut sums) {
+                let all: Vec<_> =
+                    conditions(word).into_iter().map(|(column, test)| format!("{column} {test}")).collect();
+                let all = all.join(" AND ");
                 let differ = format!(
-                    "SELECT count(*) FILTER (WHERE ({}) <> ({} = '{word}')), count(*) FILTER (WHERE {}) FROM devices d",
-                    condition(word),
+                    "SELECT count(*) FILTER (WHERE ({all}) <> ({} = '{word}')), count(*) FILTER (WHERE {all}) FROM devices d",
                     *SQL,
-                    condition(word)
                 );
                 let (wrong, count): (i64, i64) =
                     tx.query_row(&differ, (), |row| Ok((row.get(0)?, row.get(1)?)))?;

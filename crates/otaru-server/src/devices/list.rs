@@ -5,23 +5,20 @@
 
 use otaru_api::{Cursor, Device, FleetCounts, Page, Timestamp, VersionCount};
 use otaru_format::digest::Digest;
-use otaru_rollout::{RequiredTag, RolloutId, TagExpression, Tags, VersionRange};
+use otaru_rollout::{TagExpression, Tags, VersionRange};
 use serde::{Deserialize, Serialize};
 
+use super::conditions::{Condition, Conditions};
 use super::health;
 use super::rows::{columns, device};
-use crate::db::few::are_few;
-use crate::db::{Connection, DbError, Value};
+use crate::db::{Connection, DbError, Dialect, Value};
 use crate::page::bad_cursor;
 use crate::problem::Problem;
-use crate::rollouts::deployments;
 
 /// Devices that are read at once, to be looked at one by one.
 const BATCH: usize = 1_000;
 /// Most devices that are read at once, where many have to be looked at in an order that no index has.
 const MOST: usize = 32 * 1024;
-/// Tags of an expression that are looked at to begin with one of them.
-const TAGS: usize = 4;
 
 /// Filter for devices: those that meet every condition that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -146,134 +143,32 @@ impl Order {
     }
 }
 
-/// Conditions in SQL, with what they are compared to.
-#[derive(Clone)]
-struct Where {
-    text: String,
-    values: Vec<Value>,
-    /// Whether it begins with few devices, and so costs little to count.
-    begins_with_few: bool,
-}
-
-impl Where {
-    fn and(&mut self, condition: &str, value: impl Into<Value>) {
-        self.text.push_str(" AND ");
-        self.text.push_str(condition);
-        self.values.push(value.into());
-    }
-
-    /// Takes over what SQL can look for. Of a tag that few devices have, it begins with those.
-    fn of(tx: &Connection, filter: &Filter) -> Result<Self, DbError> {
-        let mut all = Self::columns(filter);
-        if let Some(rollout) = filter.rollout {
-            all.in_rollout(tx, rollout, filter.standing.as_deref())?;
-        }
-        let required = filter.tags.iter().flat_map(TagExpression::required);
-        for tagged in required.take(TAGS).map(Self::tagged) {
-            if are_few(tx, &tagged.text, tagged.values.clone())? {
-                all.text.push_str(&format!(" AND d.id IN (SELECT t.device FROM {})", tagged.text));
-                all.values.extend(tagged.values);
-                all.begins_with_few = true;
-                break;
-            }
-        }
-        Ok(all)
-    }
-
-    /// Devices with a tag, as table and condition.
-    fn tagged(RequiredTag { name, values }: RequiredTag<'_>) -> Self {
-        let mut all = Self {
-            text: "device_tags t WHERE t.name = ?".to_owned(),
-            values: vec![name.to_owned().into()],
-            begins_with_few: false,
-        };
-        if let Some(values) = values {
-            // A statement for each power of two, not for each number: connections keep what they have prepared.
-            let marks = values.len().next_power_of_two();
-            all.text.push_str(&format!(" AND t.value IN ({})", vec!["?"; marks].join(", ")));
-            let values = values.iter().cycle().take(marks);
-            all.values.extend(values.map(|value| Value::from(value.clone())));
-        }
-        all
-    }
-
-    fn columns(filter: &Filter) -> Self {
-        let retired = if filter.retired { "d.retired_at IS NOT NULL" } else { "d.retired_at IS NULL" };
-        let mut all = Self { text: retired.to_owned(), values: Vec::new(), begins_with_few: false };
-        if let Some(text) = &filter.text {
-            let sql = "(instr(lower(d.id), ?) > 0 OR d.label IS NOT NULL AND instr(lower(d.label), ?) > 0)";
-            // As both databases do it for what is kept: of ASCII alone.
-            let text = text.to_ascii_lowercase();
-            all.and(sql, text.clone());
-            all.values.push(text.into());
-        }
-        if let Some(word) = &filter.health {
-            all.text.push_str(&format!(" AND {}", health::condition(word)));
-        }
-        let columns = [
-            ("d.product = ?", &filter.product),
-            ("d.version = ?", &filter.version),
-            ("d.chip = ?", &filter.chip),
-            ("d.state = ?", &filter.state),
-            ("d.error_code = ?", &filter.error_code),
-            ("d.trusts = ?", &filter.only_trusts),
-        ];
-        for (condition, value) in columns {
-            if let Some(value) = value {
-                all.and(condition, value.clone());
-            }
-        }
-        if let Some(image) = filter.image {
-            all.and("d.image = ?", image.to_vec());
-        }
-        if let Some(reachable) = filter.reachable {
-            all.and("d.reachable = ?", i64::from(reachable));
-        }
-        all
-    }
-
-    /// Adds that devices have a deployment in a rollout, which may have to stand so; one that is rare is begun with.
-    fn in_rollout(&mut self, tx: &Connection, rollout: i64, standing: Option<&str>) -> Result<(), DbError> {
-        let one = "EXISTS (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.rollout = ?";
-        let Some(standing) = standing else {
-            self.and(&format!("{one})"), rollout);
-            return Ok(());
-        };
-        match deployments::is_rare(tx, RolloutId(rollout.cast_unsigned()), standing)? {
-            true => {
-                let some = "SELECT p.device FROM deployments p WHERE p.rollout = ? AND p.standing = ?";
-                self.and(&format!("d.id IN ({some})"), rollout);
-                self.begins_with_few = true;
-            }
-            false => self.and(&format!("{one} AND p.standing = ?)"), rollout),
-        }
-        self.values.push(standing.to_owned().into());
-        Ok(())
-    }
-}
-
 impl Filter {
     fn needs_rust(&self) -> bool {
         self.tags.is_some() || self.versions.is_some()
     }
 
-    /// Whether no index of devices is of use for it.
-    fn is_seek(&self) -> bool {
-        self.text.is_some() || self.rollout.is_some()
-    }
-
-    /// Returns the number of devices, where nothing is asked for, or nothing but a state or a health, and the fleet was counted by that.
+    /// Returns the number of devices, where nothing is asked for, or something by which the fleet was counted.
     fn counted(&self, counts: &FleetCounts) -> Option<u64> {
-        let Self { state, health, .. } = self;
-        let rest = Self { state: None, health: None, ..self.clone() };
+        let rest =
+            Self { state: None, health: None, reachable: None, product: None, version: None, ..self.clone() };
         if rest != Self::default() {
             return None;
         }
-        match (state, health) {
-            (None, None) => Some(counts.total),
-            (Some(state), None) => Some(counts.states.get(state).copied().unwrap_or(0)),
-            (None, Some(health)) => Some(counts.health.get(health).copied().unwrap_or(0)),
-            (Some(_), Some(_)) => None,
+        let fits = |wanted: &Option<String>, is: &String| wanted.as_ref().is_none_or(|wanted| wanted == is);
+        match (&self.state, &self.health, self.reachable, self.product.as_ref().or(self.version.as_ref())) {
+            (None, None, None, None) => Some(counts.total),
+            (Some(state), None, None, None) => Some(counts.states.get(state).copied().unwrap_or(0)),
+            (None, Some(health), None, None) => Some(counts.health.get(health).copied().unwrap_or(0)),
+            (None, None, Some(true), None) => Some(counts.reachable),
+            (None, None, Some(false), None) => Some(counts.total.saturating_sub(counts.reachable)),
+            (None, None, None, Some(_)) => {
+                let runs = |count: &&VersionCount| {
+                    fits(&self.product, &count.product) && fits(&self.version, &count.version)
+                };
+                Some(counts.versions.iter().filter(runs).map(|count| count.devices).sum())
+            }
+            _ => None,
         }
     }
 
@@ -286,8 +181,8 @@ impl Filter {
 
 /// Returns a page of devices. `total` is told where SQL alone can count, or where the page has all there are.
 ///
-/// Of a large fleet the `counts` are known. `total` may then be as old as they are, and is not told where all devices would be looked into once
-/// more to count those with a text or in a rollout.
+/// Of a large fleet the `counts` are known. `total` may then be as old as they are, and is not told where neither they have it nor few devices are
+/// to be counted.
 pub fn list(
     tx: &Connection,
     filter: &Filter,
@@ -296,7 +191,10 @@ pub fn list(
 ) -> Result<Page<Device>, DbError> {
     let wanted = usize::try_from(order.limit).unwrap_or(usize::MAX).saturating_add(1);
     let mut size = if filter.needs_rust() { wanted.max(BATCH) } else { wanted };
-    let conditions = Where::of(tx, filter)?;
+    let mut conditions = Conditions::of(tx, filter)?;
+    if order.sort != Sort::Id {
+        conditions.begin_with_text(tx, filter)?;
+    }
     let mut found: Vec<Device> = Vec::new();
     let mut after = order.after.clone();
     loop {
@@ -317,7 +215,7 @@ pub fn list(
         _ if filter.needs_rust() => None,
         // What was counted a while ago may be less than what is here.
         Some(total) if total >= found.len() as u64 => Some(total),
-        _ if counts.is_some() && filter.is_seek() && !conditions.begins_with_few => None,
+        _ if counts.is_some() && !conditions.begin_with_few => None,
         _ => Some(count_by(tx, &conditions)?),
     };
     let page = Page::cut(found, order.limit, |last| Cursor::of(&order.key(last)));
@@ -329,47 +227,44 @@ pub fn list(
 
 fn batch(
     tx: &Connection,
-    conditions: &Where,
+    conditions: &Conditions,
     order: &Order,
     after: Option<&Key>,
     limit: usize,
 ) -> Result<Vec<Device>, DbError> {
     let mut conditions = conditions.clone();
-    let (place, beyond, direction) = match order.descending {
-        false => (order.sort.expression(), ">", "ASC"),
-        true => (order.sort.expression(), "<", "DESC"),
-    };
+    let place = order.sort.expression();
+    let (beyond, direction) = if order.descending { ("<", "DESC") } else { (">", "ASC") };
     if let Some(Key(_, _, at, id)) = after {
         let at: Value = match at {
             SortValue::Number(number) => (*number).into(),
             SortValue::Text(text) => text.clone().into(),
         };
-        conditions.and(&format!("({place}, d.id) {beyond} (?, ?)"), at);
-        conditions.values.push(id.clone().into());
+        let values = vec![at, id.clone().into()];
+        conditions.and(&Condition { text: format!("({place}, d.id) {beyond} (?, ?)"), values });
     }
     conditions.values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
-    // Those are chosen first whose columns are then read: of a large fleet all would be read to be sorted.
-    let sql = format!(
-        "SELECT {} FROM devices d WHERE d.id IN
-           (SELECT d.id FROM devices d WHERE {} ORDER BY {place} {direction}, d.id {direction} LIMIT ?)
-         ORDER BY {place} {direction}, d.id {direction}",
-        columns(tx.dialect()),
-        conditions.text
-    );
+    let sql = statement(tx.dialect(), &conditions.text, place, direction);
     let rows = tx.prepare(&sql);
     let devices = rows.query_map(conditions.values, device)?;
     devices.collect::<Result<_, _>>()
 }
 
-/// Returns the number of devices that meet the filter.
-pub fn count(tx: &Connection, filter: &Filter) -> Result<u64, DbError> {
-    match filter.needs_rust() {
-        true => Ok(ids(tx, filter, usize::MAX)?.len() as u64),
-        false => count_by(tx, &Where::of(tx, filter)?),
-    }
+/// Those are chosen first whose columns are then read: of a large fleet all would be read to be sorted.
+fn statement(dialect: Dialect, conditions: &str, place: &str, direction: &str) -> String {
+    // Where the same stands there twice, SQLite does not take every index that it could.
+    let by = match place {
+        "d.id" => format!("d.id {direction}"),
+        _ => format!("{place} {direction}, d.id {direction}"),
+    };
+    format!(
+        "SELECT {} FROM devices d WHERE d.id IN (SELECT d.id FROM devices d WHERE {conditions} ORDER BY {by} LIMIT ?)
+         ORDER BY {by}",
+        columns(dialect)
+    )
 }
 
-fn count_by(tx: &Connection, conditions: &Where) -> Result<u64, DbError> {
+fn count_by(tx: &Connection, conditions: &Conditions) -> Result<u64, DbError> {
     let sql = format!("SELECT count(*) FROM devices d WHERE {}", conditions.text);
     let count: i64 = tx.prepare(&sql).query_row(conditions.values.clone(), |row| row.get(0))?;
     Ok(count.unsigned_abs())
@@ -378,7 +273,7 @@ fn count_by(tx: &Connection, conditions: &Where) -> Result<u64, DbError> {
 /// The ids of devices that meet the filter, in their order, at most so many.
 pub fn ids(tx: &Connection, filter: &Filter, most: usize) -> Result<Vec<String>, DbError> {
     let order = Order { limit: crate::page::MOST, ..Order::default() };
-    let conditions = Where::of(tx, filter)?;
+    let conditions = Conditions::of(tx, filter)?;
     let mut all = Vec::new();
     let mut after = None;
     loop {
@@ -462,13 +357,21 @@ mod tests {
         let totals = db.write(|tx| {
             for number in 0..60 {
                 let state = if number < 40 { "idle" } else { "downloading" };
-                let sql = "INSERT INTO devices (id, first_seen, state, reachable) VALUES (?, 1, ?, TRUE)";
+                let sql = "INSERT INTO devices (id, first_seen, state, reachable, product, version)
+                           VALUES (?, 1, ?, TRUE, 'lamp', '1.0.0')";
                 tx.execute(sql, crate::db::params![format!("d{number:02}"), state])?;
             }
+            let runs = |(version, devices): (&str, u64)| VersionCount {
+                product: "lamp".into(),
+                version: version.into(),
+                image: None,
+                devices,
+            };
             let counts = FleetCounts {
                 total: 900,
                 states: [("idle".to_owned(), 700)].into(),
                 health: [("well".to_owned(), 600)].into(),
+                versions: [("1.0.0", 300), ("1.1.0", 500)].map(runs).into(),
                 ..fleet(tx)?
             };
             let state = |state: &str| Filter { state: Some(state.to_owned()), ..Filter::default() };
@@ -478,7 +381,9 @@ mod tests {
                 Ok::<_, DbError>(list(tx, filter, &order(limit), Some(&counts))?.total)
             };
             let well = Filter { health: Some("well".to_owned()), ..Filter::default() };
-            let both = Filter { health: Some("well".to_owned()), ..state("idle") };
+            let both = |name: &str| Filter { reachable: Some(true), ..state(name) };
+            let product =
+                |name: &str| Filter { product: Some(name.to_owned()), reachable: None, ..Filter::default() };
             let none = Order { without_total: true, ..order(10) };
             Ok::<_, DbError>([
                 total(&Filter::default(), 10)?,
@@ -486,13 +391,65 @@ mod tests {
                 total(&well, 10)?,
                 // Counted before anybody was: what is here says otherwise.
                 total(&state("downloading"), 10)?,
-                total(&both, 10)?,
+                total(&both("idle"), 10)?,
+                total(&both("downloading"), 10)?,
+                total(&product("lamp"), 10)?,
+                total(&Filter { version: Some("1.0.0".to_owned()), ..product("lamp") }, 10)?,
+                total(&Filter { reachable: Some(false), ..Filter::default() }, 10)?,
                 total(&text("d"), 10)?,
                 total(&text("d0"), 20)?,
                 list(tx, &Filter::default(), &none, None)?.total,
             ])
         });
-        let known = [Some(900), Some(700), Some(600), Some(20), Some(40), None, Some(10), None];
-        assert_eq!(totals.await.unwrap(), known);
+        let known = [900, 700, 600, 20].map(Some).into_iter();
+        // Of few, those that are here; of most with two conditions, nobody counts.
+        let known = known.chain([None, Some(20), Some(800), Some(300), Some(0), None, Some(10), None]);
+        assert_eq!(totals.await.unwrap().to_vec(), known.collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn every_order_has_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("otaru.db")).unwrap();
+        let plans = db.write(|tx| {
+            for number in 0..60 {
+                let sql = "INSERT INTO devices (id, first_seen, state, reachable, product, version, chip)
+                           VALUES (?, 1, 'idle', TRUE, 'lamp', '1.0.0', 'esp32')";
+                tx.execute(sql, [format!("d{number:02}")])?;
+            }
+            let text = |text: &str| Some(text.to_owned());
+            let filters = [
+                Filter::default(),
+                Filter { retired: true, ..Filter::default() },
+                Filter { state: text("idle"), product: text("lamp"), ..Filter::default() },
+                Filter { chip: text("esp32"), version: text("1.0.0"), ..Filter::default() },
+                Filter { reachable: Some(true), ..Filter::default() },
+                Filter { health: text("well"), ..Filter::default() },
+            ];
+            let mut plans = Vec::new();
+            for filter in filters {
+                for sort in [Sort::Id, Sort::Label, Sort::Version, Sort::State, Sort::LastSeen] {
+                    if filter.retired && sort != Sort::Id {
+                        continue;
+                    }
+                    let all = Conditions::of(tx, &filter)?;
+                    assert!(!all.begin_with_few, "{filter:?}");
+                    let sql = statement(tx.dialect(), &all.text, sort.expression(), "DESC");
+                    let mut values = all.values;
+                    values.push(10.into());
+                    let explained = format!("EXPLAIN QUERY PLAN {sql}");
+                    let rows = tx.prepare(&explained);
+                    let lines = rows.query_map(values, |row| row.get::<String>(3))?;
+                    plans.push((format!("{filter:?} {sort:?}"), lines.collect::<Result<Vec<_>, _>>()?));
+                }
+            }
+            Ok::<_, DbError>(plans)
+        });
+        for (what, lines) in plans.await.unwrap() {
+            // The page itself is sorted once more, unless it is read in its order.
+            let sorted = lines.iter().filter(|line| line.contains("TEMP B-TREE")).count();
+            let walked = lines.iter().any(|line| line.contains("SCAN d USING") && line.contains("INDEX"));
+            assert!(sorted <= 1 && walked, "{what}: {lines:#?}");
+        }
     }
 }

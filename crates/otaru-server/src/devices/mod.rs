@@ -3,6 +3,7 @@
 pub mod attempts;
 pub mod bounds;
 pub(crate) mod commands;
+mod conditions;
 pub mod counted;
 pub(crate) mod details;
 pub mod edit;
@@ -12,7 +13,6 @@ pub mod history;
 pub mod list;
 pub(crate) mod query;
 pub mod recent;
-
 pub mod rows;
 pub mod tags;
 pub(crate) mod trusted;

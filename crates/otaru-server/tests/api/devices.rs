@@ -283,7 +283,7 @@ type Condition = (String, Box<dyn Fn(&Known) -> bool>);
 
 /// A condition as it stands in a query, and what it means.
 fn condition(rng: &mut SmallRng) -> Condition {
-    match rng.random_range(0..12) {
+    match rng.random_range(0..13) {
         0 => {
             let (text, plain) = pick(
                 rng,
@@ -325,6 +325,16 @@ fn condition(rng: &mut SmallRng) -> Condition {
         7 => {
             let wanted: bool = rng.random();
             (format!("reachable={wanted}"), Box::new(move |device| device.reachable == wanted))
+        }
+        12 => {
+            let wanted = pick(rng, &["well", "updating", "troubled", "away"]);
+            let is = |device: &Known| match (device.state, device.reachable) {
+                ("rolled_back" | "failed" | "refused", _) => "troubled",
+                (_, false) => "away",
+                ("idle" | "confirmed", true) => "well",
+                (_, true) => "updating",
+            };
+            (format!("health={wanted}"), Box::new(move |device| is(device) == wanted))
         }
         8 => ("rollout=5".into(), Box::new(|device| device.standing.is_some())),
         9 => {

@@ -8,7 +8,12 @@ use crate::db::value::{Flow, FromValue as _, Value};
 const FIRST: i64 = 11;
 
 /// Each step brings the schema to the next number; what was released is never changed. A step fits the program before it.
-const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("cluster.sql"), include_str!("clocks.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("cluster.sql"),
+    include_str!("clocks.sql"),
+    include_str!("../lists.sql"),
+];
 
 /// Number of the present schema.
 fn present() -> i64 {

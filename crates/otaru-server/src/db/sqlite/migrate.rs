@@ -19,6 +19,7 @@ const STEPS: &[&str] = &[
     include_str!("columns.sql"),
     include_str!("shards.sql"),
     include_str!("clocks.sql"),
+    include_str!("../lists.sql"),
 ];
 
 /// The steps that are missing.
