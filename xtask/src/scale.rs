@@ -23,13 +23,17 @@ const LIMIT: Duration = Duration::from_secs(3_600);
 const WAVE: usize = 1_000;
 
 /// Pages of the dashboard, each as the visitor of a fleet sees it.
-const PAGES: [(&str, &str); 15] = [
+const PAGES: [(&str, &str); 19] = [
     ("overview", "/"),
     ("devices", "/devices"),
     ("devices whose id has a text", "/devices?q=d05"),
-    ("devices in a state", "/devices?state=idle"),
+    ("devices whose id has a text that none has", "/devices?q=garage"),
+    ("devices in the state that all are in", "/devices?state=idle"),
+    ("devices of the product of all", "/devices?product=lamp"),
+    ("devices with an error that none has", "/devices?error=timeout"),
     ("devices that are well", "/devices?health=well"),
-    ("devices with a tag", "/devices?tags=canary"),
+    ("devices with a tag that none has", "/devices?tags=canary"),
+    ("devices by their label", "/devices?sort=label"),
     ("devices by their last change", "/devices?sort=last_seen"),
     ("a device", "/devices/d0000007"),
     ("releases", "/releases"),
