@@ -1,8 +1,9 @@
 //! Rollouts as they are asked for.
 
-use crate::db::Connection;
+use std::collections::BTreeSet;
+
 use otaru_api::NewRollout;
-use otaru_rollout::{RolloutId, Time};
+use otaru_rollout::{DeviceId, RolloutId, Time};
 
 use super::operate::{self, Brings};
 use super::preview;
@@ -10,6 +11,7 @@ use super::rows::StoredRollout;
 use super::transaction::Changes;
 use crate::app::App;
 use crate::caller::Caller;
+use crate::db::{Connection, DbError, Value};
 use crate::problem::Problem;
 use crate::releases::again::{self, Prepared, When};
 
@@ -52,9 +54,36 @@ pub(crate) fn make(
     prepared: &Prepared,
     now: Time,
 ) -> Result<(StoredRollout, Changes), Problem> {
+    let waits = new.continuous || new.draft || is_ahead(new.start_at.map(Time::from), now);
+    if !waits && let Some(devices) = &new.target.devices {
+        are_there(tx, devices)?;
+    }
     prepared.apply(tx, now)?;
     let (goal, release) = operate::goal(tx, brings(new)?)?;
     operate::create(tx, caller, &new.name, release, new.clone().spec(goal), new.draft, now)
+}
+
+/// Devices that are looked up with one statement.
+const AT_ONCE: usize = 500;
+
+/// # Errors
+/// When one of these devices does not exist, or is retired: of a rollout that begins now and ends by itself it would never be a part.
+fn are_there(tx: &Connection, devices: &BTreeSet<DeviceId>) -> Result<(), Problem> {
+    let devices: Vec<&DeviceId> = devices.iter().collect();
+    for some in devices.chunks(AT_ONCE) {
+        let marks = vec!["?"; some.len()].join(", ");
+        let sql = format!("SELECT id FROM devices WHERE id IN ({marks}) AND retired_at IS NULL");
+        let rows = tx.prepare(&sql);
+        let ids: Vec<Value> = some.iter().map(|id| id.to_string().into()).collect();
+        let there = rows.query_map(ids, |row| row.get(0))?;
+        let there: BTreeSet<String> = there.collect::<Result<_, DbError>>()?;
+        if let Some(missing) = some.iter().find(|id| !there.contains(id.as_str())) {
+            return Err(Problem::invalid(format!(
+                "there is no device {missing}, or it is retired; with `continuous`, the rollout waits for it"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a rollout that is started at this moment waits for its time.

@@ -123,9 +123,8 @@ async fn a_request_sent_twice_is_carried_out_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_at_the_same_time_are_one() {
-    let bench = Bench::start().await;
+/// Writes a release of number 1 there.
+async fn with_a_release(bench: &Bench) {
     let app = bench.server.app().clone();
     app.db
         .write(|tx| {
@@ -138,6 +137,38 @@ async fn two_at_the_same_time_are_one() {
         })
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_to_devices_that_are_not_there_is_refused_unless_it_waits_for_them() {
+    let bench = Bench::start().await;
+    with_a_release(&bench).await;
+    for id in ["hall", "attic"] {
+        bench.post("/devices", json!({"id": id})).await.is(201);
+    }
+    bench.post("/devices/attic/retire", json!({})).await.is(200);
+    let order = |devices: Value, more: (&str, Value)| json!({"name": "x", "release": 1, "target": {"devices": devices}, more.0: more.1});
+    let now = || ("continuous", json!(false));
+    let many: Vec<String> = (0..1_200).map(|number| format!("d{number:04}")).collect();
+    for (devices, missing) in
+        [(json!(["hall", "hal"]), "hal"), (json!(["attic"]), "attic"), (json!(many), "d0000")]
+    {
+        let answer = bench.post("/rollouts", order(devices, now())).await.problem(422, "invalid").json();
+        let said = answer["detail"].as_str().unwrap();
+        assert!(said.contains(&format!("no device {missing},")) && said.contains("`continuous`"), "{said}");
+    }
+    bench.post("/rollouts", order(json!(["hall"]), now())).await.is(201);
+    for more in
+        [("continuous", json!(true)), ("draft", json!(true)), ("start_at", json!("2199-01-01T00:00:00Z"))]
+    {
+        bench.post("/rollouts", order(json!(["hall", "hal"]), more)).await.is(201);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_the_same_time_are_one() {
+    let bench = Bench::start().await;
+    with_a_release(&bench).await;
     let body = json!({"name": "once", "release": 1});
     let all = futures_util::future::join_all((0..8).map(|_| keyed(&bench, "/rollouts", "same", &body))).await;
     let ids: Vec<Value> = all.into_iter().map(|answer| answer.is(201).json()["id"].clone()).collect();
