@@ -19,6 +19,8 @@ pub(crate) const TARGET: &str = "riscv32imc-unknown-none-elf";
 const COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 /// The linker's.
 const LINKER: &str = "lld";
+/// Where a compiler keeps the sources of its standard library, under its own folder.
+const SOURCES: &str = "lib/rustlib/src/rust/library";
 
 /// Compilers that this machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +73,17 @@ pub(crate) fn cargo_for(target: &str, subcommand: &str) -> Option<Command> {
     Some(command)
 }
 
+/// Returns the folder of the standard library's sources, where it is compiled with the program; one that comes compiled names none of this
+/// machine.
+pub(crate) fn sources(target: &str) -> Option<PathBuf> {
+    let root = match way(target)? {
+        Toolchain::Target => return None,
+        Toolchain::Nightly => output(&mut rustup(&["run", "nightly", "rustc", "--print", "sysroot"]))?,
+        Toolchain::Debian(_) => output(program("/usr/bin/rustc").args(["--print", "sysroot"]))?,
+    };
+    Some(PathBuf::from(root).join(SOURCES))
+}
+
 /// Whether there is such a cargo.
 pub(crate) fn can_compile(target: &str) -> bool {
     way(target).is_some()
@@ -100,7 +113,7 @@ fn way(target: &str) -> Option<Toolchain> {
         return Some(Toolchain::Target);
     }
     let nightly = output(&mut rustup(&["run", "nightly", "rustc", "--print", "sysroot"]));
-    if nightly.is_some_and(|root| Path::new(&root).join("lib/rustlib/src/rust/library").is_dir()) {
+    if nightly.is_some_and(|root| Path::new(&root).join(SOURCES).is_dir()) {
         return Some(Toolchain::Nightly);
     }
     let installed = |package: &str| works(program("dpkg").args(["--status", package]));

@@ -49,21 +49,51 @@ fn owner(debug: &Loader, address: u64) -> Result<String> {
 
 /// The crate a source file belongs to.
 fn crate_of(file: &str) -> Option<String> {
-    let file = file.replace('\\', "/");
+    // Paths of a firmware that is built for release begin nowhere.
+    let file = format!("/{}", file.replace('\\', "/"));
     let after = |mark: &str| file.split_once(mark).map(|(_, rest)| rest);
-    if let Some(folder) = after("/registry/src/").and_then(|rest| rest.split('/').nth(1)) {
-        // `name-1.2.3`, and names may have dashes.
-        let version = folder
-            .match_indices('-')
-            .find(|(at, _)| folder[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
-        return Some(version.map_or(folder, |(at, _)| &folder[..at]).to_owned());
+    let mut folders = file.split('/').zip(file.split('/').skip(1));
+    let package = folders.find_map(|(folder, next)| packaged(folder).filter(|_| next == "src"));
+    if let Some(name) = package {
+        return Some(name.to_owned());
     }
     if let Some(rest) = after("/library/") {
         return Some(format!("std::{}", rest.split('/').next()?));
     }
     let ours = after("/crates/")
         .or_else(|| after("/firmware/"))
-        .or_else(|| file.starts_with("src/").then_some("src/"))?;
+        .or_else(|| file.starts_with("/src/").then_some("src/"))?;
     let name = ours.split('/').next()?;
     Some(if name == "src" || name.is_empty() { "otaru-firmware" } else { name }.to_owned())
+}
+
+/// The name of a package, whose folder is called `name-1.2.3`; names may have dashes.
+fn packaged(folder: &str) -> Option<&str> {
+    let is_version = |text: &str| text.starts_with(|c: char| c.is_ascii_digit()) && text.contains('.');
+    folder.match_indices('-').find_map(|(at, _)| is_version(&folder[at + 1..]).then_some(&folder[..at]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_tells_its_crate() {
+        for (file, owner) in [
+            (
+                "/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/embassy-net-0.9.1/src/udp.rs",
+                Some("embassy-net"),
+            ),
+            ("esp-radio-1.0.0-beta.1/src/lib.rs", Some("esp-radio")),
+            ("/rustc/0123/library/core/src/fmt/mod.rs", Some("std::core")),
+            ("library/alloc/src/alloc.rs", Some("std::alloc")),
+            ("crates/otaru-device/src/job.rs", Some("otaru-device")),
+            ("firmware/src/main.rs", Some("otaru-firmware")),
+            ("/home/me/otaru-0.1/firmware/otaru-setup/src/lib.rs", Some("otaru-setup")),
+            ("src/main.rs", Some("otaru-firmware")),
+            ("C:\\x\\y.c", None),
+        ] {
+            assert_eq!(crate_of(file).as_deref(), owner, "{file}");
+        }
+    }
 }

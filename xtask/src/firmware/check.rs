@@ -100,6 +100,6 @@ fn merged(flash: &Path, app: &Path) -> Result<()> {
 fn minimal(chip: Chip) -> Result<()> {
     let mut command = chip::cargo_for(chip.target(), "build").context("no compiler")?;
     command.args(["--package", "otaru-minimal", "--features", chip.name(), "--locked", "--release"]);
-    command.args(super::shorter(chip)).arg("--target-dir").arg(root().join("target/firmware/build"));
+    command.args(super::shorter(chip)?).arg("--target-dir").arg(root().join("target/firmware/build"));
     run(command.current_dir(root().join("firmware")))
 }

@@ -10,12 +10,14 @@ pub(crate) mod flash;
 pub(crate) mod size;
 mod tls;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 pub(crate) use self::chips::Chip;
 pub(crate) use self::tls::Tls;
@@ -237,7 +239,7 @@ fn build(options: &Options, extra: &[&str]) -> Result<PathBuf> {
         command.args(["--features", tls.feature()]);
     }
     if options.release {
-        command.arg("--release").args(shorter(options.chip));
+        command.arg("--release").args(shorter(options.chip)?);
     }
     command.current_dir(&firmware).env("OTARU_VERSION", &options.version);
     command.env("OTARU_BEHAVIOUR", options.behaviour.as_deref().unwrap_or_default());
@@ -258,13 +260,29 @@ fn build(options: &Options, extra: &[&str]) -> Result<PathBuf> {
 ///
 /// A RISC-V compiler writes every call with eight bytes, and the linker may shorten them to four or two when it is told which
 /// (`relax`): 23 KB of a C3's firmware. The compiler warns in each crate that this flag may change, so warnings are for builds
-/// without `--release`.
-fn shorter(chip: Chip) -> [String; 2] {
-    let mut flags = vec![format!("--remap-path-prefix={}=otaru", root().display())];
+/// without `--release`. Of the paths that panics name, the builder's own beginnings are left out: 6 KB.
+fn shorter(chip: Chip) -> Result<[String; 2]> {
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    let folders = [root().to_owned()].into_iter().chain(libraries()?);
+    let mut flags: Vec<String> = folders.map(|folder| remap(&folder, "")).collect();
     if !chip.is_xtensa() {
+        flags.extend(chip::sources(chip.target()).map(|folder| remap(&folder, "library")));
         flags.extend(["-Ctarget-feature=+relax".to_owned(), "-Awarnings".to_owned()]);
     }
-    ["--config".to_owned(), format!("target.{}.rustflags={flags:?}", chip.target())]
+    Ok(["--config".to_owned(), format!("target.{}.rustflags={flags:?}", chip.target())])
+}
+
+/// The folders in which cargo keeps the firmware's libraries.
+fn libraries() -> Result<BTreeSet<PathBuf>> {
+    let mut command = cargo(&["metadata", "--format-version", "1", "--locked"]);
+    let text = output(command.args(["--manifest-path", "firmware/Cargo.toml"]));
+    let metadata: Value =
+        serde_json::from_str(&text.context("cargo metadata fails for firmware/Cargo.toml")?)?;
+    let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
+    let fetched = packages.iter().filter(|package| package["source"].is_string());
+    let files = fetched.filter_map(|package| package["manifest_path"].as_str());
+    // FOLDER/NAME-VERSION/Cargo.toml
+    Ok(files.filter_map(|file| Some(Path::new(file).parent()?.parent()?.to_owned())).collect())
 }
 
 /// Espressif's compiler for chips with Xtensa cores, which espup installs.
@@ -294,13 +312,17 @@ mod tests {
 
     #[test]
     fn calls_are_short_and_paths_are_not_of_this_machine() {
-        let [_, c3] = shorter(Chip::Esp32c3);
+        let [_, c3] = shorter(Chip::Esp32c3).unwrap();
         let flags = c3.strip_prefix("target.riscv32imc-unknown-none-elf.rustflags=").unwrap();
         let flags: Vec<String> = serde_json::from_str(flags).unwrap();
         assert!(flags.contains(&"-Ctarget-feature=+relax".to_owned()), "{c3}");
-        assert!(flags.contains(&format!("--remap-path-prefix={}=otaru", root().display())), "{c3}");
+        let libraries = libraries().unwrap();
+        assert!(!libraries.is_empty());
+        for folder in libraries.into_iter().chain([root().to_owned()]) {
+            assert!(flags.contains(&format!("--remap-path-prefix={}=", folder.display())), "{c3}");
+        }
         // Xtensa's instructions have no such calls, and its compiler no such feature.
-        assert!(!shorter(Chip::Esp32s3)[1].contains("relax"));
+        assert!(!shorter(Chip::Esp32s3).unwrap()[1].contains("relax"));
     }
 
     #[test]
