@@ -25,8 +25,7 @@ pub(super) fn page(port: u16) -> Result<String> {
     }
 }
 
-/// Sends a form and returns what the page says. The values are sent as they are, so they may have no letter that a form must
-/// escape.
+/// Sends a form and returns what the page says. The values are sent as they are: what a form must escape is [`typed`] before.
 pub(super) fn send(port: u16, fields: &[(&str, &str)]) -> Result<String> {
     let form: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let form = form.join("&");
@@ -38,6 +37,11 @@ pub(super) fn send(port: u16, fields: &[(&str, &str)]) -> Result<String> {
             "POST / HTTP/1.1\r\nHost: device\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{form}"
         ),
     )
+}
+
+/// Escapes what somebody typed, as browsers do.
+pub(super) fn typed(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 fn ask(port: u16, request: &str) -> Result<String> {

@@ -75,6 +75,8 @@ pub(super) struct Status {
     pub(super) failed_version: String,
     /// The fewest bytes of heap that were free since the start.
     pub(super) free_heap: Option<u64>,
+    /// Names of the CAs that are trusted over TLS.
+    pub(super) trusts: String,
     /// All of it.
     pub(super) text: String,
 }
@@ -95,6 +97,7 @@ impl Status {
             error_detail: string("/error/detail"),
             failed_version: string("/failed/version"),
             free_heap: value.get("free_heap").and_then(Value::as_u64),
+            trusts: string("/tls/trusts"),
             text: text.to_owned(),
         })
     }

@@ -1,13 +1,15 @@
 //! The story over TLS: firmware for a server of one's own talks to Mosquitto, nginx and `otaru serve`.
 //!
 //! [`images`] are the firmwares, with the [`certificates`] that are built in; [`servers`] is who they speak to, by a [`relay`] that times
-//! and breaks connections; [`time_server`] tells them the time, and [`heap`] is what their heap goes through.
+//! and breaks connections; [`time_server`] tells them the time, and [`heap`] is what their heap goes through. [`setup`] is the scene of a
+//! device that is told on its set-up page whom to trust.
 
 mod certificates;
 mod heap;
 mod images;
 mod relay;
 mod servers;
+mod setup;
 mod time_server;
 
 use std::fs;
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::images::Update;
 use super::limits::{START, UPDATE};
 use super::machine::{self, Emulator};
 use super::peers::{self, Broker};
@@ -39,6 +42,8 @@ struct Stage {
     with_password: Relay,
     with_certificate: Relay,
     web: Relay,
+    /// The same web server, for devices that were told on their page whom to trust.
+    told_web: Relay,
     old_web: Relay,
     stranger: Relay,
     fleet_web: Relay,
@@ -67,7 +72,9 @@ pub(super) fn play(folder: &Path, emulator: Emulator, keep: bool) -> Result<Show
     stage.update_through_a_redirect(&mut run)?;
     stage.update_after_a_cut(&mut run)?;
     stage.update_from_otaru_serve(&mut run)?;
-    stage.refuse_a_stranger(&mut run)?;
+    let part = "a password; a stranger's certificate, TLS 1.3";
+    stage.refuse_a_stranger(&mut run, part, |images| &images.release, |stage| &stage.with_password)?;
+    stage.set_up(&mut run)?;
     run.judge_memory()?;
     heap::judge(&stage.rows)?;
     Ok(Shown::Yes)
@@ -83,6 +90,7 @@ impl Stage {
             with_password: Relay::start(images.ports.password, listeners.password)?,
             with_certificate: Relay::start(images.ports.certificate, listeners.certificate)?,
             web,
+            told_web: Relay::start(0, port)?,
             old_web: Relay::start(0, nginx.old)?,
             stranger: Relay::start(0, nginx.stranger)?,
             fleet_web: Relay::start(0, fleet.port)?,
@@ -167,23 +175,29 @@ impl Stage {
     }
 
     /// From a web server whose certificate is of nobody's that the device trusts: that ends the update and nothing else.
-    fn refuse_a_stranger(&mut self, run: &mut Run<SecureImages>) -> Result<()> {
+    fn refuse_a_stranger(
+        &mut self,
+        run: &mut Run<SecureImages>,
+        part: &'static str,
+        runs: fn(&SecureImages) -> &Update,
+        way: fn(&Self) -> &Relay,
+    ) -> Result<()> {
         let start = Instant::now();
-        let (before, sessions) = (self.calm(run)?, self.with_password.connections());
+        let (before, sessions) = (self.calm(run)?, way(self).connections());
         run.machine.mark();
         run.broker.publish(&url(&self.stranger, run.images.second.file))?;
         let status =
             run.wait(UPDATE, "the end of an update from a stranger", |status| status.state == "failed")?;
         ensure!(status.error_code == "tls_untrusted", "the error is {:?}", status.error_code);
-        ensure!(status.version == run.images.release.version, "{} runs", status.version);
+        ensure!(status.version == runs(&run.images).version, "{} runs", status.version);
         let heap = self.after(run)?;
-        ensure!(self.with_password.connections() == sessions, "the broker's session ended, too");
+        ensure!(way(self).connections() == sessions, "the broker's session ended, too");
         said(
             start,
             &format!("a stranger's certificate ended the update, and nothing else: {}", status.error_detail),
         );
         self.rows.push(Row {
-            part: "a password; a stranger's certificate, TLS 1.3",
+            part,
             before,
             during: heap.fewest,
             after: heap.last,
@@ -199,7 +213,7 @@ impl Stage {
         run: &mut Run<SecureImages>,
         part: &'static str,
         url: &str,
-        images: fn(&SecureImages) -> [&super::images::Update; 2],
+        images: fn(&SecureImages) -> [&Update; 2],
         ways: fn(&Self) -> [&Relay; 2],
     ) -> Result<()> {
         let start = Instant::now();
