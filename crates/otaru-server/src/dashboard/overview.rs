@@ -14,7 +14,8 @@ use super::show::{self, Tone};
 use super::visitor::Visitor;
 use crate::app::{App, Shared};
 use crate::db::{Connection, DbError};
-use crate::devices::list::{self, Filter, Order, Sort};
+use crate::devices::filter::Filter;
+use crate::devices::list::{self, Order, Sort};
 use crate::devices::trusted;
 use crate::rollouts::rows;
 

@@ -6,8 +6,8 @@
 
 use otaru_rollout::{RequiredTag, RolloutId, TagExpression};
 
+use super::filter::Filter;
 use super::health;
-use super::list::Filter;
 use crate::db::few::{are_few, in_few};
 use crate::db::{Connection, DbError, Dialect, Value};
 use crate::rollouts::deployments;

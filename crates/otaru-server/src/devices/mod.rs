@@ -8,6 +8,7 @@ pub mod counted;
 pub(crate) mod details;
 pub mod edit;
 pub mod event;
+pub mod filter;
 pub(crate) mod health;
 pub mod history;
 pub mod list;

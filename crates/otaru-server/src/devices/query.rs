@@ -4,8 +4,8 @@ use otaru_api::DeviceQuery;
 use otaru_format::digest::Digest;
 use otaru_format::status::{Code, UpdateState};
 
+use super::filter::Filter;
 use super::health;
-use super::list::Filter;
 use crate::problem::Problem;
 use crate::rollouts::deployments::standings;
 use crate::similar::known;
