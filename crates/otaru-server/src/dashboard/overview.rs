@@ -61,7 +61,6 @@ struct Version {
 struct Read {
     rollouts: Vec<Row>,
     troubled: Vec<Device>,
-    troubles: u64,
     releases: u64,
 }
 
@@ -70,11 +69,10 @@ fn read(tx: &Connection) -> Result<Read, DbError> {
     let alive = alive.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
     let troubled = Filter { health: Some("troubled".into()), ..Filter::default() };
     let order =
-        Order { sort: Sort::LastSeen, descending: true, after: None, limit: TROUBLED, without_total: false };
+        Order { sort: Sort::LastSeen, descending: true, after: None, limit: TROUBLED, without_total: true };
     let page = list::list(tx, &troubled, &order, None)?;
     Ok(Read {
         rollouts: alive.map(|kept| Row::of(tx, kept)).collect::<Result<_, _>>()?,
-        troubles: page.total.unwrap_or(0),
         troubled: page.items,
         releases: crate::releases::rows::count(tx, &crate::releases::Filter::default())?,
     })
@@ -82,6 +80,7 @@ fn read(tx: &Connection) -> Result<Read, DbError> {
 
 async fn show(State(app): State<Shared>, visitor: Visitor) -> Page {
     let (read, fleet) = (app.db.read(read).await?, app.counted.get().await?);
+    let troubles = fleet.health.get("troubled").copied().unwrap_or(0);
     let shown = fleet.versions.iter().filter(|version| !version.version.is_empty()).take(VERSIONS);
     let versions: Vec<Version> = shown.map(version).collect();
     let counted: u64 = versions.iter().map(|version| version.parts[0].number).sum();
@@ -96,7 +95,7 @@ async fn show(State(app): State<Shared>, visitor: Visitor) -> Page {
         fleet,
         rollouts: read.rollouts,
         troubled: read.troubled,
-        troubles: read.troubles,
+        troubles,
         releases: read.releases,
         broker: app.broker(),
         dev: app.config.dev,

@@ -19,12 +19,12 @@ pub fn are_few(tx: &Connection, from: &str, values: Vec<Value>) -> Result<bool, 
     Ok(count <= FEW)
 }
 
-/// Returns the condition that a column is one of those that are selected, few as they [are](are_few): in a form in which a database begins with
-/// them. `select` is what follows the word.
+/// Returns the condition that a column is one of those that are selected, and that [are few](are_few). Databases begin with them. `select` is
+/// what follows the word.
 pub fn in_few(dialect: Dialect, column: &str, select: &str) -> String {
     match dialect {
         Dialect::Sqlite => format!("{column} IN (SELECT {select} LIMIT {FEW})"),
-        // Of an array it takes ten at a guess, where its plan for all values would go by an average of them.
+        // It guesses ten elements of an array; of a subquery, its plan for all values assumes an average.
         Dialect::Postgres => format!("{column} = ANY (ARRAY(SELECT {select} LIMIT {FEW}))"),
     }
 }

@@ -14,23 +14,27 @@ use crate::rollouts::deployments;
 
 /// Tags of an expression that are looked at to begin with one of them.
 const TAGS: usize = 4;
+/// Bytes of a text that is looked for; ids and labels have fewer.
+const LONGEST: usize = 1_000;
 
 /// Conditions in SQL over a table of devices named `d`, with what they are compared to.
 #[derive(Clone)]
 pub(super) struct Conditions {
-    pub(super) text: String,
+    text: String,
+    /// The same, in a form that keeps SQLite from beginning with the index of a column.
+    walk: String,
     pub(super) values: Vec<Value>,
     /// Whether they begin with few devices, and so cost little to count and to sort.
     pub(super) begin_with_few: bool,
 }
 
 impl Conditions {
-    /// Takes over what SQL can look for.
+    /// Takes over what SQL can look for in a list that is in the order of this column.
     ///
     /// # Errors
     /// Errors of the database.
-    pub(super) fn of(tx: &Connection, filter: &Filter) -> Result<Self, DbError> {
-        let mut all = Self::columns(tx.dialect(), filter);
+    pub(super) fn of(tx: &Connection, filter: &Filter, order: &str) -> Result<Self, DbError> {
+        let mut all = Self::columns(tx.dialect(), filter, order);
         if let Some(text) = &filter.text {
             all.and(&Condition::of_text(tx.dialect(), text));
         }
@@ -39,10 +43,12 @@ impl Conditions {
         }
         let required = filter.tags.iter().flat_map(TagExpression::required).take(TAGS);
         all.begin_with_one_of(tx, "t.device", required.map(Condition::tagged))?;
-        // Those that were retired are few enough, or have been for long.
+        // Retired devices have an index of ids alone.
         if !filter.retired {
             let columns = Column::all(filter).into_iter().filter(|column| column.has_index);
-            all.begin_with_one_of(tx, "d.id", columns.map(|column| column.condition("").living()))?;
+            let columns = columns.map(|column| column.condition(""));
+            let each = Condition::of_release(filter).into_iter().chain(columns);
+            all.begin_with_one_of(tx, "d.id", each.map(Condition::living))?;
         }
         Ok(all)
     }
@@ -57,23 +63,37 @@ impl Conditions {
         self.begin_with_one_of(tx, "d.id", found)
     }
 
+    /// Returns the text by which a page is chosen.
+    pub(super) fn of_a_page(&self) -> &str {
+        &self.walk
+    }
+
+    /// Returns the text by which all are counted: those of an index are, where it has more than a few.
+    pub(super) fn of_a_count(&self) -> &str {
+        if self.begin_with_few { &self.walk } else { &self.text }
+    }
+
     pub(super) fn and(&mut self, condition: &Condition) {
-        self.text.push_str(" AND ");
-        self.text.push_str(&condition.text);
+        self.add(condition, &condition.text);
+    }
+
+    fn add(&mut self, condition: &Condition, walk: &str) {
+        for (text, more) in [(&mut self.text, condition.text.as_str()), (&mut self.walk, walk)] {
+            text.push_str(" AND ");
+            text.push_str(more);
+        }
         self.values.extend(condition.values.iter().cloned());
     }
 
-    /// What columns have to be, in a form that keeps SQLite from beginning with their indexes. PostgreSQL knows what is rare.
-    fn columns(dialect: Dialect, filter: &Filter) -> Self {
-        // A sign before a column is no part of what an index has.
-        let sign = match dialect {
-            Dialect::Sqlite => "+",
-            Dialect::Postgres => "",
-        };
+    /// What columns have to be.
+    fn columns(dialect: Dialect, filter: &Filter, order: &str) -> Self {
         let retired = if filter.retired { "d.retired_at IS NOT NULL" } else { "d.retired_at IS NULL" };
-        let mut all = Self { text: retired.to_owned(), values: Vec::new(), begin_with_few: false };
+        let (text, walk) = (retired.to_owned(), retired.to_owned());
+        let mut all = Self { text, walk, values: Vec::new(), begin_with_few: false };
         for column in Column::all(filter) {
-            all.and(&column.condition(sign));
+            // SQLite takes an index only for the bare column. That of the order is walked anyway.
+            let sign = if dialect == Dialect::Sqlite && column.name != order { "+" } else { "" };
+            all.add(&column.condition(""), &column.condition(sign).text);
         }
         all
     }
@@ -172,6 +192,10 @@ impl Condition {
 
     /// That an id or a label contains a text, in whatever case; of ASCII alone, as both databases do it for what is kept.
     fn of_text(dialect: Dialect, text: &str) -> Self {
+        // For LIKE a text ends at a NUL, and may only be so long; no id and no label is like that.
+        if text.contains('\0') || text.len() > LONGEST {
+            return Self { text: "FALSE".to_owned(), values: Vec::new() };
+        }
         let like = match dialect {
             Dialect::Sqlite => "LIKE",
             Dialect::Postgres => "ILIKE",
@@ -187,6 +211,13 @@ impl Condition {
         let text =
             format!(r"(d.id {like} ? ESCAPE '\' OR d.label IS NOT NULL AND d.label {like} ? ESCAPE '\')");
         Self { text, values: vec![pattern.clone().into(), pattern.into()] }
+    }
+
+    /// The product and the version, where both are asked for: an index has the pair, each of which many may have.
+    fn of_release(filter: &Filter) -> Option<Self> {
+        let (product, version) = (filter.product.clone()?, filter.version.clone()?);
+        let values = vec![product.into(), version.into()];
+        Some(Self { text: "d.product = ? AND d.version = ?".to_owned(), values })
     }
 
     /// A tag, as table and condition.

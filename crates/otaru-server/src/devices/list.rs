@@ -120,7 +120,7 @@ pub fn list(
 ) -> Result<Page<Device>, DbError> {
     let wanted = usize::try_from(order.limit).unwrap_or(usize::MAX).saturating_add(1);
     let mut size = if filter.needs_rust() { wanted.max(BATCH) } else { wanted };
-    let mut conditions = Conditions::of(tx, filter)?;
+    let mut conditions = Conditions::of(tx, filter, order.sort.expression())?;
     if order.sort != Sort::Id {
         conditions.begin_with_text(tx, filter)?;
     }
@@ -173,7 +173,7 @@ fn batch(
         conditions.and(&Condition { text: format!("({place}, d.id) {beyond} (?, ?)"), values });
     }
     conditions.values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
-    let sql = statement(tx.dialect(), &conditions.text, place, direction);
+    let sql = statement(tx.dialect(), conditions.of_a_page(), place, direction);
     let rows = tx.prepare(&sql);
     let devices = rows.query_map(conditions.values, device)?;
     devices.collect::<Result<_, _>>()
@@ -194,7 +194,7 @@ fn statement(dialect: Dialect, conditions: &str, place: &str, direction: &str) -
 }
 
 fn count_by(tx: &Connection, conditions: &Conditions) -> Result<u64, DbError> {
-    let sql = format!("SELECT count(*) FROM devices d WHERE {}", conditions.text);
+    let sql = format!("SELECT count(*) FROM devices d WHERE {}", conditions.of_a_count());
     let count: i64 = tx.prepare(&sql).query_row(conditions.values.clone(), |row| row.get(0))?;
     Ok(count.unsigned_abs())
 }
@@ -202,7 +202,7 @@ fn count_by(tx: &Connection, conditions: &Conditions) -> Result<u64, DbError> {
 /// The ids of devices that meet the filter, in their order, at most so many.
 pub fn ids(tx: &Connection, filter: &Filter, most: usize) -> Result<Vec<String>, DbError> {
     let order = Order { limit: crate::page::MOST, ..Order::default() };
-    let conditions = Conditions::of(tx, filter)?;
+    let conditions = Conditions::of(tx, filter, order.sort.expression())?;
     let mut all = Vec::new();
     let mut after = None;
     loop {
@@ -337,6 +337,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_many_have_is_counted_by_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("otaru.db")).unwrap();
+        let plan = db.write(|tx| {
+            for number in 0..60 {
+                let sql = "INSERT INTO devices (id, first_seen, state) VALUES (?, 1, 'failed')";
+                tx.execute(sql, [format!("d{number:02}")])?;
+            }
+            let filter = Filter { health: Some("troubled".to_owned()), ..Filter::default() };
+            let all = Conditions::of(tx, &filter, Sort::Id.expression())?;
+            assert!(!all.begin_with_few);
+            let sql = format!("EXPLAIN QUERY PLAN SELECT count(*) FROM devices d WHERE {}", all.of_a_count());
+            tx.prepare(&sql).query_row(all.values, |row| row.get::<String>(3))
+        });
+        let plan = plan.await.unwrap();
+        assert!(plan.contains("devices_in_state"), "{plan}");
+    }
+
+    #[tokio::test]
     async fn every_order_has_an_index() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&dir.path().join("otaru.db")).unwrap();
@@ -361,9 +380,9 @@ mod tests {
                     if filter.retired && sort != Sort::Id {
                         continue;
                     }
-                    let all = Conditions::of(tx, &filter)?;
+                    let all = Conditions::of(tx, &filter, sort.expression())?;
                     assert!(!all.begin_with_few, "{filter:?}");
-                    let sql = statement(tx.dialect(), &all.text, sort.expression(), "DESC");
+                    let sql = statement(tx.dialect(), all.of_a_page(), sort.expression(), "DESC");
                     let mut values = all.values;
                     values.push(10.into());
                     let explained = format!("EXPLAIN QUERY PLAN {sql}");
@@ -377,7 +396,7 @@ mod tests {
         for (what, lines) in plans.await.unwrap() {
             // The page itself is sorted once more, unless it is read in its order.
             let sorted = lines.iter().filter(|line| line.contains("TEMP B-TREE")).count();
-            let walked = lines.iter().any(|line| line.contains("SCAN d USING") && line.contains("INDEX"));
+            let walked = lines.iter().any(|line| line.contains(" d USING ") && line.contains("INDEX"));
             assert!(sorted <= 1 && walked, "{what}: {lines:#?}");
         }
     }

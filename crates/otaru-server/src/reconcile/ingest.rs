@@ -352,9 +352,9 @@ const BATCH: u32 = 500;
 /// Devices that one statement changes.
 const AT_ONCE: u32 = 20_000;
 
-/// Devices that are taken to be there and did not report over HTTP since a moment, as table and condition.
-const STILL_THERE: &str =
-    "devices d WHERE d.reachable = TRUE AND d.retired_at IS NULL AND coalesce(d.polled_at, 0) < ?";
+/// Devices that are taken to be there and have not reported over HTTP between two moments, as table and condition.
+const STILL_THERE: &str = "devices d WHERE d.reachable = TRUE AND d.retired_at IS NULL
+                           AND NOT coalesce(d.polled_at, 0) BETWEEN ? AND ?";
 
 /// Nobody is there: what was connected to a broker that ended is not any more. Those that come back say so. Whoever reports over HTTP meanwhile
 /// has come back.
@@ -362,13 +362,14 @@ pub async fn all_gone(app: &App) -> Result<(), DbError> {
     let begun = app.clock.now();
     // Most are in no rollout just now, so nothing follows from it.
     loop {
+        let now = app.clock.now();
         let gone = app.db.write(move |tx| {
             let sql = format!(
                 "UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id IN
                    (SELECT id FROM {STILL_THERE} AND NOT EXISTS
                       (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.is_open) LIMIT ?)"
             );
-            tx.execute(&sql, params![begun.0.cast_signed(), AT_ONCE])
+            tx.execute(&sql, params![begun.0.cast_signed(), now.0.cast_signed(), AT_ONCE])
         });
         if gone.await? == 0 {
             break;
@@ -395,7 +396,8 @@ fn gone_after(
 ) -> Result<(Option<String>, Changes), DbError> {
     let sql = format!("SELECT id FROM {STILL_THERE} AND id > ? ORDER BY id LIMIT ?");
     let rows = tx.prepare(&sql);
-    let ids = rows.query_map(params![begun.0.cast_signed(), after, BATCH], |row| row.get::<String>(0))?;
+    let values = params![begun.0.cast_signed(), now.0.cast_signed(), after, BATCH];
+    let ids = rows.query_map(values, |row| row.get::<String>(0))?;
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     let Some(last) = ids.last().cloned() else { return Ok((None, Changes::default())) };
     let marks = vec!["?"; ids.len()].join(", ");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use otaru_api::NewRollout;
-use otaru_rollout::{DeviceId, RolloutId, Time};
+use otaru_rollout::{DeviceId, MAX_LIST, RolloutId, Time};
 
 use super::operate::{self, Brings};
 use super::preview;
@@ -55,7 +55,9 @@ pub(crate) fn make(
     now: Time,
 ) -> Result<(StoredRollout, Changes), Problem> {
     let waits = new.continuous || new.draft || is_ahead(new.start_at.map(Time::from), now);
-    if !waits && let Some(devices) = &new.target.devices {
+    // A list that is too long is told by whoever checks all of it.
+    let named = new.target.devices.as_ref().filter(|devices| !waits && devices.len() <= MAX_LIST);
+    if let Some(devices) = named {
         are_there(tx, devices)?;
     }
     prepared.apply(tx, now)?;
@@ -71,10 +73,12 @@ const AT_ONCE: usize = 500;
 fn are_there(tx: &Connection, devices: &BTreeSet<DeviceId>) -> Result<(), Problem> {
     let devices: Vec<&DeviceId> = devices.iter().collect();
     for some in devices.chunks(AT_ONCE) {
-        let marks = vec!["?"; some.len()].join(", ");
+        // A statement for each power of two, not for each number: connections keep what they have prepared.
+        let marks = some.len().next_power_of_two();
+        let ids: Vec<Value> = some.iter().cycle().take(marks).map(|id| id.to_string().into()).collect();
+        let marks = vec!["?"; marks].join(", ");
         let sql = format!("SELECT id FROM devices WHERE id IN ({marks}) AND retired_at IS NULL");
         let rows = tx.prepare(&sql);
-        let ids: Vec<Value> = some.iter().map(|id| id.to_string().into()).collect();
         let there = rows.query_map(ids, |row| row.get(0))?;
         let there: BTreeSet<String> = there.collect::<Result<_, DbError>>()?;
         if let Some(missing) = some.iter().find(|id| !there.contains(id.as_str())) {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::doorkeeper::Doorkeeper;
 use super::error::StartError;
-use super::tls::ServerTls;
 use crate::address;
 use crate::app::Shared;
 use crate::config::MqttConfig;
 use crate::mqtt::EmbeddedBroker;
+use crate::tls::MqttTls;
 use otaru_broker::client::BrokerUrl;
 
 /// Returns the broker as devices reach it.
@@ -52,11 +52,11 @@ pub(super) async fn start(app: &Shared) -> Result<(Option<EmbeddedBroker>, Broke
 pub(super) async fn listen_over_tls(
     app: &Shared,
     broker: &mut EmbeddedBroker,
-    tls: &ServerTls,
+    tls: MqttTls,
 ) -> Result<SocketAddr, StartError> {
     let any = (Ipv4Addr::LOCALHOST, 0).into();
     let listen = app.config.tls.as_ref().map_or(any, |tls| tls.mqtts);
-    let listening = broker.listen_over_tls(listen, tls.mqtt()).await;
+    let listening = broker.listen_over_tls(listen, tls).await;
     let address = listening.map_err(|error| StartError::Listen {
         what: "MQTTS",
         address: listen,

@@ -146,12 +146,6 @@ impl Server {
         if !alone && is_acme {
             return Err(StartError::AcmeBesideOthers);
         }
-        let (mut broker, mqtt) = broker::start(&app).await?;
-        let mqtts = match (&mut broker, &tls) {
-            (Some(broker), Some(tls)) => Some(broker::listen_over_tls(&app, broker, tls).await?),
-            _ => None,
-        };
-        let _ = app.public_mqtt.set(broker::as_devices_reach_it(&app.config.mqtt, mqtt.port));
         let asked = BrokerListener::open(&app, tls.as_ref()).await?;
         let broker_auth = asked.as_ref().and_then(BrokerListener::address);
         let mut tasks = JoinSet::new();
@@ -162,6 +156,7 @@ impl Server {
             tasks.spawn(site.clone().serve(listener, http::Transport::Plain, app.stop.clone()));
         }
         let look_now = LookNow::default();
+        let mqtt_tls = tls.as_ref().map(ServerTls::mqtt);
         if let Some(tls) = tls {
             tls.check_name(&app.public_base);
             app.cas.follow(tls.live());
@@ -176,10 +171,17 @@ impl Server {
         if let Some(asked) = asked {
             tasks.spawn(asked.run(app.clone()));
         }
-        // Where there are others, they have heard devices. Of many devices this takes a minute, and whoever asks is answered meanwhile.
+        // Where there are others, they have heard devices. Of many devices this takes a minute, and whoever asks is answered meanwhile; devices
+        // keep their reports until there is a broker that somebody listens to.
         if alone {
             ingest::all_gone(&app).await?;
         }
+        let (mut broker, mqtt) = broker::start(&app).await?;
+        let mqtts = match (&mut broker, mqtt_tls) {
+            (Some(broker), Some(tls)) => Some(broker::listen_over_tls(&app, broker, tls).await?),
+            _ => None,
+        };
+        let _ = app.public_mqtt.set(broker::as_devices_reach_it(&app.config.mqtt, mqtt.port));
         if let Some(me) = me {
             tasks.spawn(member::run(app.clone(), me));
             tasks.spawn(hearsay::listen(app.clone(), notice));

@@ -287,7 +287,15 @@ fn condition(rng: &mut SmallRng) -> Condition {
         0 => {
             let (text, plain) = pick(
                 rng,
-                &[("HALL", "hall"), ("d1", "d1"), ("%25", "%"), ("_", "_"), ("K%C3%BCche", "küche")],
+                &[
+                    ("HALL", "hall"),
+                    ("d1", "d1"),
+                    ("%25", "%"),
+                    ("_", "_"),
+                    ("%5C", "\\"),
+                    ("%00", "\0"),
+                    ("K%C3%BCche", "küche"),
+                ],
             );
             let has = move |text: &str| text.to_ascii_lowercase().contains(&plain.to_lowercase());
             (
@@ -447,6 +455,24 @@ async fn how_a_device_is_takes_one_word() {
     }
     let fleet = bench.get("/fleet").await.json();
     assert_eq!(fleet["health"], json!({"well": 1, "updating": 1, "troubled": 2, "away": 2}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_no_device_can_have_finds_none() {
+    let bench = Bench::start().await;
+    bench.devices(fleet(10, &mut SmallRng::seed_from_u64(3))).await;
+    let long = "%25".repeat(10_000);
+    for text in ["%00", "dev%00", "%00dev", "%25", "%5C", long.as_str()] {
+        for more in ["", "&sort=label"] {
+            let found = bench.get(&format!("/devices?q={text}{more}")).await.is(200).json();
+            assert_eq!((&found["items"], &found["total"]), (&json!([]), &json!(0)), "{text:.20}{more}");
+        }
+    }
+    for (name, status) in [("product", 200), ("version", 200), ("chip", 200), ("state", 422), ("error", 422)]
+    {
+        let answer = bench.get(&format!("/devices?{name}=%00")).await.is(status).json();
+        assert!(answer["items"].as_array().is_none_or(Vec::is_empty), "{name}: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

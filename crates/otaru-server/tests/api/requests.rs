@@ -149,7 +149,7 @@ async fn a_rollout_to_devices_that_are_not_there_is_refused_unless_it_waits_for_
     bench.post("/devices/attic/retire", json!({})).await.is(200);
     let order = |devices: Value, more: (&str, Value)| json!({"name": "x", "release": 1, "target": {"devices": devices}, more.0: more.1});
     let now = || ("continuous", json!(false));
-    let many: Vec<String> = (0..1_200).map(|number| format!("d{number:04}")).collect();
+    let many: Vec<String> = (0..1_000).map(|number| format!("d{number:04}")).collect();
     for (devices, missing) in
         [(json!(["hall", "hal"]), "hal"), (json!(["attic"]), "attic"), (json!(many), "d0000")]
     {
@@ -157,6 +157,9 @@ async fn a_rollout_to_devices_that_are_not_there_is_refused_unless_it_waits_for_
         let said = answer["detail"].as_str().unwrap();
         assert!(said.contains(&format!("no device {missing},")) && said.contains("`continuous`"), "{said}");
     }
+    let more: Vec<String> = (0..1_001).map(|number| format!("d{number:04}")).collect();
+    let answer = bench.post("/rollouts", order(json!(more), now())).await.problem(422, "invalid").json();
+    assert!(!answer["detail"].as_str().unwrap().contains("no device"), "the list is too long: {answer}");
     bench.post("/rollouts", order(json!(["hall"]), now())).await.is(201);
     for more in
         [("continuous", json!(true)), ("draft", json!(true)), ("start_at", json!("2199-01-01T00:00:00Z"))]

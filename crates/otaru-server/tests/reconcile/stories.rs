@@ -4,6 +4,7 @@ use otaru_format::status::{Code, FailedImage, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase};
 use otaru_server::devices::edit;
 use otaru_server::rollouts::operate;
+use otaru_server::statement_params as params;
 use serde_json::json;
 
 use crate::lab::{Lab, image, operator};
@@ -97,6 +98,36 @@ async fn a_server_that_starts_alone_takes_all_for_gone() {
     assert_eq!((count(&lab, "active").await, count(&lab, "ready").await), (3, 517));
     assert_eq!(lab.phase(id).await, Phase::Running);
     lab.check().await;
+}
+
+#[tokio::test]
+async fn a_lone_start_spares_who_reports_over_http_meanwhile() {
+    const HOUR: i64 = 3_600_000;
+    let mut lab = Lab::new().await;
+    let polled = [("a", Some(0)), ("b", Some(-HOUR)), ("c", Some(HOUR)), ("d", None)];
+    let queued = polled.map(|(name, _)| name);
+    lab.fleet(&queued).await;
+    lab.fleet(&["e", "f"]).await;
+    // Some are in a rollout, which is noted in another way than the others.
+    lab.roll_out(2, json!({"target": {"devices": queued}, "limits": {"concurrency": 1}})).await;
+    lab.work().await;
+    let now = lab.app.clock.now().0.cast_signed();
+    let at: Vec<(&str, Option<i64>)> =
+        polled.into_iter().chain([("e", Some(0))]).map(|(name, at)| (name, at.map(|at| now + at))).collect();
+    for (name, at) in at {
+        let noted = lab
+            .app
+            .db
+            .write(move |tx| tx.execute("UPDATE devices SET polled_at = ? WHERE id = ?", params![at, name]));
+        noted.await.unwrap();
+    }
+    lab.restart_alone().await;
+    let there = lab.app.db.read(|tx| {
+        let rows = tx.prepare("SELECT id FROM devices WHERE reachable ORDER BY id");
+        rows.query_map((), |row| row.get::<String>(0))?.collect::<Result<Vec<_>, _>>()
+    });
+    // Not one whose time is of a clock that was set back.
+    assert_eq!(there.await.unwrap(), ["a", "e"]);
 }
 
 #[tokio::test]
