@@ -40,12 +40,11 @@ pub(crate) struct TrustArgs {
         global = true,
         value_name = "PEM",
         env = "OTARU_CLIENT_CERT",
-        requires = "client_key",
         help_heading = "TLS",
         hide_short_help = true
     )]
     client_cert: Option<PathBuf>,
-    /// PEM file of that certificate's key
+    /// PEM file of that certificate's key, where it is not in the same file
     #[arg(
         long,
         global = true,
@@ -64,15 +63,21 @@ impl TrustArgs {
     /// # Errors
     /// Returns an error if a file cannot be read or used.
     pub(crate) fn note(&self) -> anyhow::Result<()> {
-        let identity = self.client_cert.as_deref().zip(self.client_key.as_deref());
+        let key = self.client_key.as_ref().or(self.client_cert.as_ref());
+        let identity = self.client_cert.as_deref().zip(key.map(PathBuf::as_path));
         let trust = read(Trust::default(), self.ca.as_deref(), identity)?;
         RUN.get_or_init(|| Run {
             trust,
             ca: self.ca.clone(),
-            identity: self.client_cert.clone().zip(self.client_key.clone()),
+            identity: self.client_cert.clone().zip(key.cloned()),
         });
         Ok(())
     }
+}
+
+/// Whether this run shows a certificate of its own.
+pub(crate) fn has_identity() -> bool {
+    RUN.get().is_some_and(|run| run.identity.is_some())
 }
 
 /// The trust of this run.

@@ -19,7 +19,7 @@ use crate::fleet::{Change, Fleet};
 use crate::options::{self, BrokerArgs};
 use crate::output::{Outcome, Output};
 use crate::virtual_board::{self, Board, BoardSettings, Dump, dump_path, happened, provisioned, slot_name};
-use crate::{logging, release_file, signals, ui};
+use crate::{logging, release_file, signals, trust, ui};
 use otaru_broker::client::{Incoming, Mqtt};
 
 const EXAMPLES: &str = "\
@@ -29,7 +29,7 @@ Examples:
   otaru sim --devices 200 --firmware lamp-1.0.0.bin --speed 10
   otaru sim --dir boards --key release.pub.pem      signed releases only
   otaru sim --name lamp-7 --firmware lamp-1.0.0.bin --broker mqtts://ota.example.com:8883 \
-    --ca ca.pem --client-cert lamp-7.pem --client-key lamp-7.key.pem
+    --ca ca.pem --client-cert lamp-7.pem          with what `otaru device-cert` made
 
 Each device runs the agent that runs on the chip, over a flash that takes its time and wears. With
 --dir it is kept in DIR/<name>.bin: start again and the device goes on where it was. The dump is what
@@ -165,7 +165,11 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
         tls: virtual_board::tls(),
     });
     let has_fleet_key = broker.login().is_some_and(|login| is_fleet_key(login.password.expose()));
-    let observer = match args.no_watch || has_fleet_key {
+    // Such a login is the device's: under another client id it is refused.
+    let has_own = args.name.as_ref().is_some_and(|name| {
+        trust::has_identity() || broker.login().is_some_and(|login| login.username == *name)
+    });
+    let observer = match args.no_watch || has_fleet_key || has_own {
         true => None,
         false => Some(Mqtt::connect(&broker, "sim").await?),
     };
@@ -183,8 +187,9 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
             args.speed
         );
         ui::line(&text);
-        if has_fleet_key && !args.no_watch {
-            ui::line("  With a fleet key nobody hears what they report: see `otaru devices`.");
+        let why = has_fleet_key.then_some("a fleet key").or(has_own.then_some("a device's own login"));
+        if let Some(why) = why.filter(|_| !args.no_watch) {
+            ui::line(&format!("  With {why} nobody hears here what is reported: see `otaru devices`."));
         }
         left.words(&args).iter().for_each(|line| ui::line(line));
     }

@@ -36,8 +36,20 @@ fn a_fleet_key_lets_unknown_devices_in_and_nothing_else_does() {
     // Without one by the devices themselves.
     let refused = Program::start(sim(&["--username", "x", "--password", &key]));
     refused.says("refused the user name or password");
-    refused.says("nobody hears what they report");
+    refused.says("With a fleet key nobody hears here what is reported");
     assert_eq!(fleet.asks(&["devices"]).len(), 3, "nobody else was registered");
+    // A login of its own is the device's alone: nobody watches with it either.
+    let own = secret(&fleet.does(&["devices", "add", "lamp-1", "--json"]), "password");
+    let mut lamp = otaru(&["sim", "--broker", &broker, "--firmware", &old, "--name", "lamp-1"]);
+    lamp.args(["--username", "lamp-1", "--password", &own]);
+    let _lamp = Program::start(lamp);
+    eventually("the lamp to be there", LONG, || {
+        let there = fleet
+            .asks(&["devices"])
+            .iter()
+            .any(|device| device["id"] == "lamp-1" && device["reachable"] == true);
+        there.then_some(())
+    });
     let logs = fleet.logs();
     assert!(logs.contains("started"), "{logs}");
     assert!(!logs.contains(&key) && !logs.contains(&fleet.token), "no secret is logged");
