@@ -42,20 +42,26 @@ impl Fleet {
     }
 
     /// Says that there is no device of this id, and which may have been meant. Of a fleet that is not all here, those are asked for which
-    /// have a half of the id: whoever misspells one mostly does so once.
+    /// have [parts](parts) of the id.
     async fn lacks(&self, client: &Client, id: &str) -> anyhow::Result<String> {
         let mut ids: Vec<String> = self.devices.iter().map(|device| device.id.clone()).collect();
         if self.is_all {
             return Ok(missing("device", id, ids.iter().map(String::as_str).collect()));
         }
-        let (first, second) = id.split_at(id.floor_char_boundary(id.len() / 2));
-        for half in [first, second].into_iter().filter(|half| !half.is_empty()) {
-            let alike: Vec<Device> = client.list(&format!("/devices?q={}", escape(half)), ALIKE).await?;
+        for part in parts(id) {
+            let alike: Vec<Device> = client.list(&format!("/devices?q={}", escape(part)), ALIKE).await?;
             ids.extend(alike.into_iter().map(|device| device.id));
         }
         let meant = did_you_mean(id, ids.iter().map(String::as_str));
         Ok(format!("there is no device {}{}", ui::clean(id), ui::clean(&meant)))
     }
+}
+
+/// Parts of an id, one of which is right where it was misspelt once: three quarters, which few ids have, and halves.
+fn parts(id: &str) -> impl Iterator<Item = &str> {
+    let at = |quarters: usize| id.floor_char_boundary(id.len() * quarters / 4);
+    let parts = [id.split_at(at(3)).0, id.split_at(at(1)).1, id.split_at(at(2)).0, id.split_at(at(2)).1];
+    parts.into_iter().filter(|part| !part.is_empty())
 }
 
 /// The devices of these ids that do not exist or are retired, in a sentence; `None` where all are there.
@@ -188,6 +194,17 @@ mod tests {
             "first_seen": "2026-11-29T03:24:44.123Z",
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_part_of_an_id_is_right_where_one_letter_is_wrong() {
+        for (right, wrong) in
+            [("dev-24998", "dev-24998x"), ("dev-24998", "dxv-24998"), ("küche-12", "kuche-12")]
+        {
+            assert!(parts(wrong).any(|part| right.contains(part)), "{wrong}");
+        }
+        assert_eq!(parts("").count(), 0);
+        assert_eq!(parts("ü").collect::<Vec<_>>(), ["ü", "ü"]);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::bail;
-use otaru_api::{Answer, NewRollout, Preview, Rollout};
+use otaru_api::{Answer, Device, NewRollout, Preview, Rollout};
 use otaru_rollout::Percent;
 
 use crate::client::http::Client;
 use crate::client::search::{Condition, no_device, unknown_devices};
+use crate::percent::escape;
 use crate::ui;
 
 /// Makes a rollout, unless it would be for no device. One that is for devices which are yet to come is made all the same, with a word
@@ -62,11 +63,29 @@ pub(crate) async fn nobody(
             f64::from(target.percent)
         )));
     }
-    let why = no_device(client, &conditions).await?;
-    Ok(Some(match named.is_empty() {
-        true => why,
-        false => format!("none of the devices named fits; {why}"),
-    }))
+    match named.first() {
+        None => Ok(Some(no_device(client, &conditions).await?)),
+        Some(first) => {
+            let device: Device = client.get(&format!("/devices/{}", escape(first))).await?;
+            let wanted: Vec<String> =
+                conditions.iter().map(|(name, value)| format!(" {name} {}", ui::clean(value))).collect();
+            Ok(Some(format!("none of the devices named fits{}; {}", wanted.join(","), what(&device))))
+        }
+    }
+}
+
+/// What a device is, in a sentence.
+fn what(device: &Device) -> String {
+    let id = ui::clean(&device.id);
+    match device.chip.is_empty() {
+        true => format!("{id} has not reported yet"),
+        false => format!(
+            "{id} has product {}, chip {} and version {}",
+            ui::clean(&device.product),
+            ui::clean(&device.chip),
+            ui::clean(&device.version)
+        ),
+    }
 }
 
 /// Whether a device would fit if all were to have it, and not a share of them.
