@@ -21,6 +21,7 @@ use crate::data_dir::{
     DataDir, DataDirError, DatabaseAt, IN_POSTGRES, artifacts_in, create_private, database_at, database_in,
     make_private,
 };
+use crate::db::{self, DbError};
 
 /// Key in the table `meta` of the place of artifacts, where that is not the data folder.
 pub(crate) const ARTIFACTS_AT: &str = "artifacts_at";
@@ -61,6 +62,9 @@ pub enum BackupError {
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(#[from] rusqlite::Error),
+    /// It was made by a newer version.
+    #[error("the backup was made by a newer version of Otaru (schema {0}); restore it with that one")]
+    Newer(i64),
     /// The backup cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     Unreadable {
@@ -259,6 +263,10 @@ fn settle(
     scope: Scope,
 ) -> Result<Restored, BackupError> {
     let connection = Connection::open(target.database())?;
+    db::is_not_newer(&connection).map_err(|error| match error {
+        DbError::Newer(schema) => BackupError::Newer(schema),
+        other => BackupError::Damaged(other.to_string()),
+    })?;
     if scope == Scope::Whole {
         // Wherever its artifacts were, they are in the data folder now.
         connection.execute("DELETE FROM meta WHERE key = ?1", [ARTIFACTS_AT])?;
@@ -537,6 +545,20 @@ mod tests {
         let restored =
             restore(&file, &dir.path().join("new"), Logins::Ended, Scope::Whole, &GO_ON, |_, _| {}).unwrap();
         assert_eq!((restored.tokens.len(), restored.fleet_keys.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_newer_version_made_is_not_restored() {
+        let dir = tempfile::tempdir().unwrap();
+        backup_of_a_server(dir.path());
+        let (old, new, file) = (dir.path().join("old"), dir.path().join("new"), dir.path().join("newer.tar"));
+        let connection = Connection::open(database_in(&old)).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        drop(connection);
+        backup(&old, &file, Scope::Whole, &GO_ON, |_, _| {}).unwrap();
+        let error = restore(&file, &new, Logins::AsTheyWere, Scope::Whole, &GO_ON, |_, _| {}).unwrap_err();
+        assert!(matches!(error, BackupError::Newer(99)), "{error}");
+        assert!(!database_in(&new).exists());
     }
 
     #[cfg(unix)]

@@ -115,6 +115,11 @@ pub(crate) fn open_as_it_is(location: &Location) -> Result<Connection, DbError> 
     }
 }
 
+/// Fails if a file is of a schema that this version does not know.
+pub(crate) fn is_not_newer(connection: &rusqlite::Connection) -> Result<(), DbError> {
+    sqlite::is_not_newer(connection)
+}
+
 /// Opens a file of the present schema for reading: nothing changes in it.
 ///
 /// # Errors

@@ -68,10 +68,20 @@ impl fmt::Debug for PostgresSettings {
 impl fmt::Display for PostgresSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.config.get_user().unwrap_or_default();
-        let hosts = self.config.get_hosts().iter().map(shown).collect::<Vec<_>>().join(",");
+        let ports = self.config.get_ports();
+        // One port may be that of all hosts; the usual one is not told.
+        let port = |at: usize| ports.get(at).or(ports.first()).filter(|port| **port != PORT);
+        let hosts = self.config.get_hosts().iter().enumerate().map(|(at, host)| match port(at) {
+            Some(port) => format!("{}:{port}", shown(host)),
+            None => shown(host),
+        });
+        let hosts = hosts.collect::<Vec<_>>().join(",");
         write!(f, "postgres://{user}@{hosts}/{}", self.config.get_dbname().unwrap_or_default())
     }
 }
+
+/// PostgreSQL's usual port.
+const PORT: u16 = 5432;
 
 fn shown(host: &Host) -> String {
     match host {
@@ -138,7 +148,7 @@ impl PostgresSettings {
     /// Returns host, port, database and user, as a file of passwords names them.
     pub fn login(&self) -> (String, u16, String, String) {
         let host = self.config.get_hosts().first().map(shown).unwrap_or_default();
-        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        let port = self.config.get_ports().first().copied().unwrap_or(PORT);
         let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
         (host, port, part(self.config.get_dbname()), part(self.config.get_user()))
     }
@@ -222,7 +232,10 @@ mod tests {
     #[test]
     fn a_url_names_user_host_and_database() {
         let settings = parse("postgres://otaru@localhost:5433/fleet").unwrap();
-        assert_eq!(settings.to_string(), "postgres://otaru@localhost/fleet");
+        assert_eq!(settings.to_string(), "postgres://otaru@localhost:5433/fleet");
+        let two = "postgres://otaru@a:5433,b/fleet";
+        assert_eq!(parse(two).unwrap().to_string(), two, "as it was given");
+        assert_eq!(parse("postgres://otaru@a/fleet").unwrap().to_string(), "postgres://otaru@a/fleet");
         assert_eq!(settings.login(), ("localhost".into(), 5433, "fleet".into(), "otaru".into()));
         assert!(matches!(parse("postgres://localhost/fleet"), Err(SettingsError::Missing("user"))));
         assert!(matches!(parse("postgres://otaru@localhost"), Err(SettingsError::Missing("database"))));

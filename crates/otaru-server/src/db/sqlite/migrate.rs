@@ -29,6 +29,11 @@ fn missing(connection: &Connection) -> Result<(i64, &'static [&'static str]), Db
     Ok((version, STEPS.get(done..).ok_or(DbError::Newer(version))?))
 }
 
+/// Fails if the schema is of a later version.
+pub(in crate::db) fn is_not_newer(connection: &Connection) -> Result<(), DbError> {
+    missing(connection).map(drop)
+}
+
 /// Fails unless the schema is the present one.
 pub(in crate::db) fn is_present(connection: &Connection) -> Result<(), DbError> {
     match missing(connection)? {

@@ -9,7 +9,7 @@ use rusqlite::{ToSql, params_from_iter};
 use super::error::DbError;
 use super::value::{Flow, Row, Value};
 
-pub(super) use migrate::{is_present, run as migrate};
+pub(super) use migrate::{is_not_newer, is_present, run as migrate};
 pub(super) use open::{connect, read_only};
 
 /// Begins a transaction that writes.
