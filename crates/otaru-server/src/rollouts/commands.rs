@@ -8,7 +8,8 @@ use crate::db::Connection;
 use otaru_api::{NewRollout, Preview};
 use otaru_rollout::{Control, DeviceId, Phase, RolloutId, Time};
 
-use super::new::{self, is_ahead};
+use super::new;
+use super::operate::is_ahead;
 use super::preview;
 use super::transaction::Changes;
 use super::view::{RolloutView, release_in_short};

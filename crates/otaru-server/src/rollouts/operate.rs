@@ -1,5 +1,7 @@
 //! Steps of what operators do to rollouts, inside a write.
 
+use std::collections::BTreeSet;
+
 use otaru_format::digest::Digest;
 use otaru_rollout::{
     Control, DeviceId, Event, Goal, Phase, Rollout, RolloutId, RolloutSpec, SpecError, Stage, Time,
@@ -11,7 +13,7 @@ use super::transaction::{Changes, RolloutTransaction};
 use super::{deployments, preview, rows};
 use crate::access::audit;
 use crate::caller::Caller;
-use crate::db::{Connection, DbError, OptionalExtension as _};
+use crate::db::{Connection, DbError, OptionalExtension as _, Value};
 use crate::problem::Problem;
 use crate::releases::again::{self, Outdated, OutdatedReleases};
 use crate::releases::rows::ReleaseRow;
@@ -104,6 +106,14 @@ pub fn control(
     control: Control,
     now: Time,
 ) -> Result<Changes, Problem> {
+    if control == Control::Start
+        && let Some(kept) = rows::get(tx, id)?
+        && let spec = kept.rollout.spec()
+        && !(spec.continuous || is_ahead(spec.start_at, now))
+        && let Some(devices) = &spec.target.devices
+    {
+        are_there(tx, devices)?;
+    }
     let mut transaction = RolloutTransaction::open(tx, now);
     match transaction.control(id, control)? {
         None => return Err(missing(id)),
@@ -124,6 +134,38 @@ pub fn control(
     };
     audit::note(tx, caller, action, &object(id), &json!(control), now)?;
     Ok(changes)
+}
+
+/// Whether a rollout that is started at this moment waits for its time.
+pub(super) fn is_ahead(start_at: Option<Time>, now: Time) -> bool {
+    start_at.is_some_and(|at| at > now)
+}
+
+/// Devices that are looked up with one statement.
+const AT_ONCE: usize = 500;
+
+/// Looks whether a rollout that begins now, and ends by itself, names devices that would never be a part of it.
+///
+/// # Errors
+/// When one of these devices does not exist, or is retired.
+fn are_there(tx: &Connection, devices: &BTreeSet<DeviceId>) -> Result<(), Problem> {
+    let devices: Vec<&DeviceId> = devices.iter().collect();
+    for some in devices.chunks(AT_ONCE) {
+        // A statement for each power of two, not for each number: connections keep what they have prepared.
+        let marks = some.len().next_power_of_two();
+        let ids: Vec<Value> = some.iter().cycle().take(marks).map(|id| id.to_string().into()).collect();
+        let marks = vec!["?"; marks].join(", ");
+        let sql = format!("SELECT id FROM devices WHERE id IN ({marks}) AND retired_at IS NULL");
+        let rows = tx.prepare(&sql);
+        let there = rows.query_map(ids, |row| row.get(0))?;
+        let there: BTreeSet<String> = there.collect::<Result<_, DbError>>()?;
+        if let Some(missing) = some.iter().find(|id| !there.contains(id.as_str())) {
+            return Err(Problem::invalid(format!(
+                "there is no device {missing}, or it is retired; with `continuous`, the rollout waits for it"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Gives a device that failed, was cancelled, or keeps going back, all its attempts anew.

@@ -166,6 +166,12 @@ async fn a_rollout_to_devices_that_are_not_there_is_refused_unless_it_waits_for_
     {
         bench.post("/rollouts", order(json!(["hall", "hal"]), more)).await.is(201);
     }
+    // A draft waits for whoever starts it.
+    let draft = bench.post("/rollouts", order(json!(["hal"]), ("draft", json!(true)))).await.is(201).json();
+    let start = format!("/rollouts/{}/start", draft["id"]);
+    bench.post(&start, json!({})).await.problem(422, "invalid");
+    bench.post("/devices", json!({"id": "hal"})).await.is(201);
+    bench.post(&start, json!({})).await.is(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
