@@ -101,7 +101,7 @@ async fn next(listener: &TcpListener, last: Option<Instant>) -> io::Result<(TcpS
         if let Poll::Ready(accepted) = poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await {
             return accepted;
         }
-        // Others that want this core, such as those who are about to connect, are not kept from it.
+        // For other programs on this core, such as clients that are about to connect.
         std::thread::yield_now();
         tokio::task::yield_now().await;
     }
