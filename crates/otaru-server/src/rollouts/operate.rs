@@ -149,6 +149,11 @@ const AT_ONCE: usize = 500;
 /// # Errors
 /// When one of these devices does not exist, or is retired.
 fn are_there(tx: &Connection, devices: &BTreeSet<DeviceId>) -> Result<(), Problem> {
+    if devices.is_empty() {
+        return Err(Problem::invalid(
+            "`devices` names none; without it the rollout is for all that fit the rest",
+        ));
+    }
     let devices: Vec<&DeviceId> = devices.iter().collect();
     for some in devices.chunks(AT_ONCE) {
         // A statement for each power of two, not for each number: connections keep what they have prepared.

@@ -157,6 +157,8 @@ async fn a_rollout_to_devices_that_are_not_there_is_refused_unless_it_waits_for_
         let said = answer["detail"].as_str().unwrap();
         assert!(said.contains(&format!("no device {missing},")) && said.contains("`continuous`"), "{said}");
     }
+    let none = bench.post("/rollouts", order(json!([]), now())).await.problem(422, "invalid").json();
+    assert!(none["detail"].as_str().unwrap().contains("names none"), "{none}");
     let more: Vec<String> = (0..1_001).map(|number| format!("d{number:04}")).collect();
     let answer = bench.post("/rollouts", order(json!(more), now())).await.problem(422, "invalid").json();
     assert!(!answer["detail"].as_str().unwrap().contains("no device"), "the list is too long: {answer}");
