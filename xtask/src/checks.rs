@@ -264,8 +264,8 @@ fn postgres_tests() -> Result<Outcome> {
         return Ok(Outcome::Skipped(Skip { reason, avoidable: true }));
     }
     // As the tests before it, so that next to nothing is built for it.
-    run(&mut cargo(&["build", "--quiet", "--workspace", "--all-features", "--bin", "with-postgres"]))?;
-    let mut command = program(root().join("target/debug/with-postgres"));
+    run(&mut cargo(&["build", "--quiet", "--workspace", "--all-features", "--example", "with-postgres"]))?;
+    let mut command = program(root().join("target/debug/examples/with-postgres"));
     command.args(["cargo", "nextest", "run", "--workspace", "--all-features", "-E", POSTGRES_TESTS]);
     command.args(["--test-threads", &threads()]);
     tools::name_to_tests(&mut command);
@@ -326,4 +326,27 @@ fn advisories() -> Result<Outcome> {
 
 fn no_deny() -> Outcome {
     Outcome::Skipped(Skip { reason: format!("no cargo-deny: {}", tools::deny_remedy()), avoidable: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::shell::output;
+
+    /// The first of the README's two commands.
+    #[test]
+    fn a_plain_cargo_run_is_otaru() {
+        let text = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"])).unwrap();
+        let metadata: Value = serde_json::from_str(&text).unwrap();
+        let meant = metadata["workspace_default_members"].as_array().unwrap();
+        let packages = metadata["packages"].as_array().unwrap().iter();
+        let targets = packages
+            .filter(|package| meant.contains(&package["id"]))
+            .flat_map(|package| package["targets"].as_array().unwrap());
+        let programs: Vec<&Value> =
+            targets.filter(|target| target["kind"][0] == "bin").map(|target| &target["name"]).collect();
+        assert_eq!(programs, ["otaru"], "`cargo run` would have to be told which one");
+    }
 }

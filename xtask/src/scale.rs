@@ -49,7 +49,7 @@ const PAGES: [(&str, &str); 19] = [
 #[derive(Args)]
 #[command(after_help = "\
 PostgreSQL is measured where there is one:
-  cargo run -p otaru-testing --bin with-postgres -- cargo xtask bench scale")]
+  cargo run -p otaru-testing --example with-postgres -- cargo xtask bench scale")]
 pub(crate) struct Options {
     /// Number of devices
     #[arg(long, default_value_t = 1_000_000)]

@@ -37,7 +37,7 @@ const KEEP_ALL: &str = "max_queued_messages 0\n";
 #[derive(Args)]
 #[command(after_help = "\
 PostgreSQL is measured where there is one:
-  cargo run -p otaru-testing --bin with-postgres -- cargo xtask bench servers")]
+  cargo run -p otaru-testing --example with-postgres -- cargo xtask bench servers")]
 pub(crate) struct Options {
     /// Number of devices
     #[arg(long, default_value_t = 2_000)]
