@@ -42,7 +42,7 @@ impl Fleet {
     }
 
     /// Says that there is no device of this id, and which may have been meant. Of a fleet that is not all here, those are asked for which
-    /// have [parts](parts) of the id.
+    /// have [`parts`] of the id.
     async fn lacks(&self, client: &Client, id: &str) -> anyhow::Result<String> {
         let mut ids: Vec<String> = self.devices.iter().map(|device| device.id.clone()).collect();
         if self.is_all {
