@@ -85,7 +85,7 @@ impl Conditions {
         self.values.extend(condition.values.iter().cloned());
     }
 
-    /// What columns have to be.
+    /// Returns the conditions on columns of devices.
     fn columns(dialect: Dialect, filter: &Filter, order: &str) -> Self {
         let retired = if filter.retired { "d.retired_at IS NOT NULL" } else { "d.retired_at IS NULL" };
         let (text, walk) = (retired.to_owned(), retired.to_owned());
@@ -137,7 +137,7 @@ impl Conditions {
     }
 }
 
-/// What a column has to be.
+/// A condition on one column.
 struct Column {
     name: &'static str,
     test: String,
@@ -151,7 +151,7 @@ impl Column {
         Self { name, test: "= ?".to_owned(), value: Some(value.into()), has_index: true }
     }
 
-    /// Those of a filter; the first of them is the likeliest to be rare.
+    /// Returns the conditions of a filter, first the one that is likeliest to be rare.
     fn all(filter: &Filter) -> Vec<Self> {
         let texts = [
             ("d.error_code", &filter.error_code),

@@ -1,4 +1,4 @@
-//! What a device has to be to be in a list.
+//! Filters of devices: which of them a list shows.
 
 use otaru_api::{Device, FleetCounts, VersionCount};
 use otaru_rollout::{TagExpression, Tags, VersionRange};

@@ -179,7 +179,7 @@ fn batch(
     devices.collect::<Result<_, _>>()
 }
 
-/// Those are chosen first whose columns are then read: of a large fleet all would be read to be sorted.
+/// Builds the statement of a page. It chooses devices before it reads their columns: of a large fleet all would be read to be sorted.
 fn statement(dialect: Dialect, conditions: &str, place: &str, direction: &str) -> String {
     // Where the same stands there twice, SQLite does not take every index that it could.
     let by = match place {

@@ -74,7 +74,7 @@ pub(crate) async fn nobody(
     }
 }
 
-/// What a device is, in a sentence.
+/// Describes a device in a sentence.
 fn what(device: &Device) -> String {
     let id = ui::clean(&device.id);
     match device.chip.is_empty() {

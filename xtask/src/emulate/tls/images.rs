@@ -41,7 +41,7 @@ pub(in crate::emulate) struct SecureImages {
     pub(super) untold: Update,
     pub(super) untold_flash: PathBuf,
     pub(super) untold_next: Update,
-    /// What they are told.
+    /// Texts that are pasted into the set-up page.
     pub(super) page: Pasted,
 }
 

@@ -16,7 +16,7 @@ const NAME: &str = "told-whom-to-trust";
 const UPDATED: &str = "CA and certificate by phone; nginx, TLS 1.3";
 const STRANGER: &str = "CA and certificate by phone; a stranger's certificate, TLS 1.3";
 
-/// What the console says of a server whose CA the device does not know.
+/// Console line about a server whose CA the device does not know.
 const UNKNOWN_CA: &str = "the server's certificate is of no CA that this device trusts";
 
 /// Field of the form, and what somebody pastes there.
