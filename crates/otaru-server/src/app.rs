@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::events::Events;
 use otaru_rollout::Time;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, SetOnce, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::serials::CertificateEnds;
@@ -77,6 +77,8 @@ pub struct App {
     pub connections: Arc<Connections>,
     /// Event streams, by token.
     pub streams: Arc<Quotas<String>>,
+    /// Set when it is known which devices may still be connected, so that the broker can be heard.
+    pub swept: SetOnce<()>,
     /// Tells everybody that the server ends.
     pub stop: CancellationToken,
     /// Wakes those who carry on with work in the background.
@@ -123,6 +125,7 @@ impl App {
             certificate_ends: CertificateEnds::default(),
             cas: known_cas(&config),
             connections: Arc::default(),
+            swept: SetOnce::new(),
             stop: CancellationToken::new(),
             wake: Wake::default(),
             config,

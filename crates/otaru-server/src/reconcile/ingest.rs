@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::epochs::Epochs;
 use super::restored;
-use crate::app::{App, Shared};
+use super::sweep::POLLED;
+use crate::app::Shared;
 use crate::cluster::holdings::Claim;
-use crate::db::{Connection, DbError, OptionalExtension as _, ToValue as _, params};
+use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::devices::bounds::{self, Entry, NoRoom};
 use crate::devices::recent::Last;
 use crate::devices::{attempts, history};
@@ -346,83 +347,20 @@ fn presence(
     Ok(Some(changes))
 }
 
-/// Number of devices that one write looks at.
+/// Devices that one look takes to be silent.
 const BATCH: u32 = 500;
-
-/// Devices that one statement changes.
-const AT_ONCE: u32 = 20_000;
-
-/// Devices that are taken to be there and have not reported over HTTP between two moments, as table and condition.
-const STILL_THERE: &str = "devices d WHERE d.reachable = TRUE AND d.retired_at IS NULL
-                           AND NOT coalesce(d.polled_at, 0) BETWEEN ? AND ?";
-
-/// Nobody is there: what was connected to a broker that ended is not any more. Those that come back say so. Whoever reports over HTTP meanwhile
-/// has come back.
-pub async fn all_gone(app: &App) -> Result<(), DbError> {
-    let begun = app.clock.now();
-    // Most are in no rollout just now, so nothing follows from it.
-    loop {
-        let now = app.clock.now();
-        let gone = app.db.write(move |tx| {
-            let sql = format!(
-                "UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id IN
-                   (SELECT id FROM {STILL_THERE} AND NOT EXISTS
-                      (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.is_open) LIMIT ?)"
-            );
-            tx.execute(&sql, params![begun.0.cast_signed(), now.0.cast_signed(), AT_ONCE])
-        });
-        if gone.await? == 0 {
-            break;
-        }
-    }
-    let mut after = String::new();
-    loop {
-        let (now, from) = (app.clock.now(), after.clone());
-        let (last, changes) = app.db.write(move |tx| gone_after(tx, &from, begun, now)).await?;
-        changes.tell(app);
-        match last {
-            Some(last) => after = last,
-            None => return Ok(()),
-        }
-    }
-}
-
-/// Notes that so many devices after this one are gone, but for those that reported over HTTP since this was begun. Returns the last of them.
-fn gone_after(
-    tx: &Connection,
-    after: &str,
-    begun: Time,
-    now: Time,
-) -> Result<(Option<String>, Changes), DbError> {
-    let sql = format!("SELECT id FROM {STILL_THERE} AND id > ? ORDER BY id LIMIT ?");
-    let rows = tx.prepare(&sql);
-    let values = params![begun.0.cast_signed(), now.0.cast_signed(), after, BATCH];
-    let ids = rows.query_map(values, |row| row.get::<String>(0))?;
-    let ids = ids.collect::<Result<Vec<_>, _>>()?;
-    let Some(last) = ids.last().cloned() else { return Ok((None, Changes::default())) };
-    let marks = vec!["?"; ids.len()].join(", ");
-    let sql = format!("UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id IN ({marks})");
-    tx.execute(&sql, ids.iter().map(|id| id.to_value()).collect::<Vec<_>>())?;
-    let devices: Vec<DeviceId> = ids.iter().map(|id| DeviceId::from(id.as_str())).collect();
-    let mut transaction = RolloutTransaction::open(tx, now);
-    transaction.are_gone(&devices)?;
-    Ok((Some(last), transaction.finish()?))
-}
-
-/// A device that reports over HTTP is taken to be there for this long.
-const POLLED: otaru_rollout::Span = otaru_rollout::Span::minutes(15);
 
 /// Takes a report that came over HTTP: it shows also that the device is there, for a while.
 pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) -> Result<(), DbError> {
     let (id, now) = (device.clone(), app.clock.now());
-    app.db
-        .write(move |tx| {
-            let sql = "UPDATE devices SET polled_at = ? WHERE id = ? AND retired_at IS NULL";
-            tx.prepare(sql).execute(params![now.0.cast_signed(), id.as_str()])?;
-            Ok::<_, DbError>(())
-        })
-        .await?;
-    take_presence(app, device, true, false, false).await?;
+    let came = app.db.write(move |tx| {
+        let sql = "UPDATE devices SET polled_at = ? WHERE id = ? AND retired_at IS NULL";
+        tx.prepare(sql).execute(params![now.0.cast_signed(), id.as_str()])?;
+        presence(tx, &id, true, false, now)
+    });
+    if let Some(changes) = came.await? {
+        changes.tell(app);
+    }
     if app.holdings.id().is_some() {
         // The last one may have gone to another server.
         app.recent.forget(device);

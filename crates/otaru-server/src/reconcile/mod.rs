@@ -6,6 +6,7 @@
 //! | [`inbox`] | where that comes from: the broker; `mailbox` is what waits there |
 //! | [`report`] | reads a report, and bounds it |
 //! | `restored` | after a restore: numbers go on above those that devices name |
+//! | [`sweep`] | after a time without any server: devices that were connected are gone until they are heard |
 //! | [`work`] | carries on: scans, starts, moments that have come |
 //! | [`outbox`] | sends what devices are to be told |
 //!
@@ -20,7 +21,8 @@ mod mailbox;
 pub mod outbox;
 pub mod report;
 mod restored;
+pub mod sweep;
 pub mod work;
 
-pub use ingest::{all_gone, take_poll, take_presence, take_report};
+pub use ingest::{take_poll, take_presence, take_report};
 pub use outbox::standing_offer;

@@ -1,16 +1,25 @@
 //! Logins at a broker, the embedded one or one that asks this server: devices, tokens of people's tools and, while the server is tried out, this machine.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use otaru_format::topic::Topics;
 use otaru_rollout::DeviceId;
+use tokio::time::timeout;
 
 use crate::access::certificates::{self, ANOTHERS};
 use crate::access::devices::{self, Refused};
 use crate::app::Shared;
+use crate::config::MqttConfig;
 use crate::db::DbError;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Visitor, VouchedCertificate, is_private};
 use otaru_broker::{Channel, ConnectRequest, Reason, Refusal};
+
+/// Longest time that a login waits for the end of the server's start.
+const STARTS: Duration = Duration::from_secs(5);
+
+/// Sentence for who comes while the server starts.
+const STARTING: &str = "the server is starting; try again in a minute";
 
 /// Decides who may come to the broker.
 pub(super) struct Doorkeeper(Shared);
@@ -18,6 +27,7 @@ pub(super) struct Doorkeeper(Shared);
 impl Authenticator for Doorkeeper {
     fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Refusal>> {
         Box::pin(async move {
+            self.is_open().await?;
             let (peer, client) = (request.peer.ip(), request.client.clone());
             self.who(request).await.map_err(|refused| refusal(refused, peer, &client))
         })
@@ -53,6 +63,15 @@ fn refusal(refused: Refused, peer: IpAddr, client: &str) -> Refusal {
 impl Doorkeeper {
     pub(super) fn new(app: Shared) -> Self {
         Self(app)
+    }
+
+    /// Waits a moment for the end of a start, in which nobody hears what is said to the embedded broker.
+    async fn is_open(&self) -> Result<(), Refusal> {
+        let is_ours = matches!(self.0.config.mqtt, MqttConfig::Embedded { .. });
+        if is_ours && timeout(STARTS, self.0.swept.wait()).await.is_err() {
+            return Err(Refusal { reason: Reason::ServerUnavailable, text: Some(STARTING.to_owned()) });
+        }
+        Ok(())
     }
 
     async fn who(&self, request: ConnectRequest) -> Result<Visitor, Refused> {

@@ -14,6 +14,7 @@ use crate::cluster::notices;
 use crate::config::{ArtifactsConfig, MqttConfig};
 use crate::data_dir::DataDir;
 use crate::db::{Connection, DbError};
+use crate::reconcile::sweep;
 
 /// Interval of renewing leases and of taking what is free.
 const ROUND: Duration = Duration::from_secs(1);
@@ -148,6 +149,9 @@ async fn try_to_join(app: &Shared, me: &Member, first: Option<FirstLook>) -> Res
         }
         leases::be_seen(tx, &me, moment)?;
         let renewal = leases::renew(tx, &me.id, moment.now)?;
+        if others.is_empty() {
+            sweep::begin(tx, &me.id)?;
+        }
         Ok::<_, DbError>(Ok((renewal, Joined { notice: notices::last(tx)?, alone: others.is_empty() })))
     });
     joining.await

@@ -55,7 +55,7 @@ use crate::config::{CertificateSource, Config};
 use crate::data_dir::DataDir;
 use crate::db::{Db, DbError, Location};
 use crate::mqtt::{EmbeddedBroker, Entrance};
-use crate::reconcile::{ingest, work};
+use crate::reconcile::{sweep, work};
 use crate::releases::{Keys, jobs};
 use crate::{address, http, secret};
 use otaru_broker::client::BrokerUrl;
@@ -139,7 +139,10 @@ impl Server {
         let me = member::of(&app, listening.http.or(listening.https).unwrap_or(app.config.http));
         let Joined { notice, alone } = match &me {
             Some(me) => member::join(&app, me, &data).await?,
-            None => Joined { notice: 0, alone: true },
+            None => {
+                app.db.write(|tx| sweep::begin(tx, "")).await?;
+                Joined { notice: 0, alone: true }
+            }
         };
         let is_acme =
             app.config.tls.as_ref().is_some_and(|tls| matches!(tls.certificate, CertificateSource::Acme(_)));
@@ -171,11 +174,6 @@ impl Server {
         if let Some(asked) = asked {
             tasks.spawn(asked.run(app.clone()));
         }
-        // Where there are others, they have heard devices. Of many devices this takes a minute, and whoever asks is answered meanwhile; devices
-        // keep their reports until there is a broker that somebody listens to.
-        if alone {
-            ingest::all_gone(&app).await?;
-        }
         let (mut broker, mqtt) = broker::start(&app).await?;
         let mqtts = match (&mut broker, mqtt_tls) {
             (Some(broker), Some(tls)) => Some(broker::listen_over_tls(&app, broker, tls).await?),
@@ -187,10 +185,10 @@ impl Server {
             tasks.spawn(hearsay::listen(app.clone(), notice));
             tasks.spawn(hearsay::tell(app.clone()));
         }
-        tasks.spawn(conversation::run(app.clone(), mqtt.clone()));
+        tasks.spawn(talk(app.clone(), mqtt.clone()));
         tasks.spawn(expiry::run(app.clone()));
         tasks.spawn(cas::run(app.clone()));
-        tasks.spawn(work::run(app.clone()));
+        tasks.spawn(roll_out(app.clone()));
         tasks.spawn(jobs::run(app.clone(), app.stop.clone()));
         // A large fleet is counted before somebody asks for it.
         let _ = app.counted.of_large();
@@ -325,6 +323,18 @@ impl Server {
             tracing::warn!("some tasks did not end in time");
         }
     }
+}
+
+/// Hears devices once it is known which of them may be there. With many devices this takes a minute, in which whoever asks over HTTP is answered.
+async fn talk(app: Shared, broker: BrokerUrl) {
+    sweep::run(&app).await;
+    conversation::run(app, broker).await;
+}
+
+/// Carries on with rollouts, likewise.
+async fn roll_out(app: Shared) {
+    sweep::over(&app).await;
+    work::run(app).await;
 }
 
 /// Returns what of the fleet is this server's: everything, unless others may share its database.

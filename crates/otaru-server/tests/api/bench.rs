@@ -248,3 +248,12 @@ impl Write for Logs {
 
 /// Longest that anything may take here.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Asks until something is so. Other servers may be waited for, until their leases end.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + 3 * LIMIT;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -29,6 +29,7 @@ mod proxied;
 mod registry;
 mod reports;
 mod requests;
+mod starting;
 mod stream;
 mod takeovers;
 mod wire;

@@ -9,19 +9,7 @@ use otaru_server::config::{ArtifactsConfig, Config, MqttConfig};
 use otaru_server::server::{Server, StartError};
 use otaru_testing::postgres::{Postgres, psql};
 
-use crate::bench::{Bench, Logs, config, postgres};
-
-/// Longest that anything may take here: others are waited for until their leases end.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// Asks until it is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + LIMIT;
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < deadline, "waited for {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
+use crate::bench::{Bench, Logs, config, postgres, until};
 
 async fn is_ready(server: &Server) -> Result<(), String> {
     server.app().readiness.ask().await
@@ -119,7 +107,8 @@ async fn the_first_server_after_all_were_killed_is_alone_once_their_leases_have_
     leave_behind(&url, "dead", "elsewhere", 0);
     let logs = Logs::all();
     let started = Server::start(beside_others(dir.path(), "a", &url, "mqtt://127.0.0.1:1")).await.unwrap();
-    assert_eq!(psql(&url, "SELECT reachable FROM devices").unwrap(), "f", "nobody has heard it since");
+    // Nobody has heard it since.
+    until("it to be gone", async || psql(&url, "SELECT reachable FROM devices").unwrap() == "f").await;
     let own = "SELECT count(*) FROM leases WHERE what < 256 AND server <> 'dead'";
     until("it to have all shards", async || psql(&url, own).unwrap() == "256").await;
     started.stop().await;

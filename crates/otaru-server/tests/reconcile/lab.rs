@@ -22,7 +22,7 @@ use otaru_server::http::Limits;
 use otaru_server::problem::Problem;
 use otaru_server::reconcile::outbox::{Publish, send_all};
 use otaru_server::reconcile::work::{Memory, pass};
-use otaru_server::reconcile::{all_gone, take_presence, take_report};
+use otaru_server::reconcile::{sweep, take_presence, take_report};
 use otaru_server::releases::{Keys, UploadLimits};
 use otaru_server::rollouts::operate::{self, Brings};
 use otaru_server::rollouts::{deployments, rows};
@@ -150,7 +150,8 @@ impl Lab {
     /// As if another process took over, and there is no other server: nobody has heard devices since.
     pub(crate) async fn restart_alone(&mut self) {
         self.restart();
-        all_gone(&self.app).await.unwrap();
+        self.app.db.write(|tx| sweep::begin(tx, "")).await.unwrap();
+        sweep::run(&self.app).await;
         self.check().await;
     }
 
@@ -252,6 +253,15 @@ impl Lab {
 
     pub(crate) async fn comes(&self, device: &str, online: bool) {
         take_presence(&self.app, &DeviceId::from(device), online, true, true).await.unwrap();
+    }
+
+    /// Names of the devices that are there.
+    pub(crate) async fn there(&self) -> Vec<String> {
+        let there = self.app.db.read(|tx| {
+            let rows = tx.prepare("SELECT id FROM devices WHERE reachable ORDER BY id");
+            rows.query_map((), |row| row.get(0))?.collect()
+        });
+        there.await.unwrap()
     }
 
     /// Devices on 1.0.0 that are there.

@@ -7,3 +7,4 @@ mod lab;
 mod plans;
 mod random;
 mod stories;
+mod sweep;

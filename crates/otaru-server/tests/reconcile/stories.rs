@@ -4,7 +4,6 @@ use otaru_format::status::{Code, FailedImage, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase};
 use otaru_server::devices::edit;
 use otaru_server::rollouts::operate;
-use otaru_server::statement_params as params;
 use serde_json::json;
 
 use crate::lab::{Lab, image, operator};
@@ -70,64 +69,6 @@ async fn a_device_that_was_said_to_be_gone_and_reports_is_there() {
     lab.reports("a", UpdateState::Idle, "1.0.0", None).await;
     lab.work().await;
     assert_eq!(lab.standing(id, "a").await, "active");
-}
-
-/// More devices than are written in one statement, and than are looked at in one write.
-#[tokio::test]
-async fn a_server_that_starts_alone_takes_all_for_gone() {
-    let mut lab = Lab::new().await;
-    let names: Vec<String> = (0..520).map(|number| format!("d{number:03}")).collect();
-    lab.fleet(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    lab.comes("d007", false).await;
-    let id = lab.roll_out(2, json!({"limits": {"concurrency": 3}})).await;
-    lab.work().await;
-    let count = async |lab: &Lab, standing: &str| {
-        let sql = format!("SELECT count(*) FROM deployments WHERE standing = '{standing}'");
-        lab.app.db.read(move |tx| tx.query_row(&sql, (), |row| row.get::<i64>(0))).await.unwrap()
-    };
-    assert_eq!((count(&lab, "active").await, count(&lab, "ready").await), (3, 516));
-    lab.restart_alone().await;
-    assert_eq!((count(&lab, "active").await, count(&lab, "waiting").await), (3, 517));
-    let sql = "SELECT count(*) FROM devices WHERE reachable";
-    let there: i64 = lab.app.db.read(move |tx| tx.query_row(sql, (), |row| row.get(0))).await.unwrap();
-    assert_eq!(there, 0);
-    // Each that is heard again goes on from where it was.
-    for name in &names {
-        lab.comes(name, true).await;
-    }
-    assert_eq!((count(&lab, "active").await, count(&lab, "ready").await), (3, 517));
-    assert_eq!(lab.phase(id).await, Phase::Running);
-    lab.check().await;
-}
-
-#[tokio::test]
-async fn a_lone_start_spares_who_reports_over_http_meanwhile() {
-    const HOUR: i64 = 3_600_000;
-    let mut lab = Lab::new().await;
-    let polled = [("a", Some(0)), ("b", Some(-HOUR)), ("c", Some(HOUR)), ("d", None)];
-    let queued = polled.map(|(name, _)| name);
-    lab.fleet(&queued).await;
-    lab.fleet(&["e", "f"]).await;
-    // Some are in a rollout, which is noted in another way than the others.
-    lab.roll_out(2, json!({"target": {"devices": queued}, "limits": {"concurrency": 1}})).await;
-    lab.work().await;
-    let now = lab.app.clock.now().0.cast_signed();
-    let at: Vec<(&str, Option<i64>)> =
-        polled.into_iter().chain([("e", Some(0))]).map(|(name, at)| (name, at.map(|at| now + at))).collect();
-    for (name, at) in at {
-        let noted = lab
-            .app
-            .db
-            .write(move |tx| tx.execute("UPDATE devices SET polled_at = ? WHERE id = ?", params![at, name]));
-        noted.await.unwrap();
-    }
-    lab.restart_alone().await;
-    let there = lab.app.db.read(|tx| {
-        let rows = tx.prepare("SELECT id FROM devices WHERE reachable ORDER BY id");
-        rows.query_map((), |row| row.get::<String>(0))?.collect::<Result<Vec<_>, _>>()
-    });
-    // Not one whose time is of a clock that was set back.
-    assert_eq!(there.await.unwrap(), ["a", "e"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,60 @@
+//! A start with a large fleet, which takes a while: what is answered meanwhile.
+
+use std::path::Path;
+
+use mqtt5::{ConnectOptions, MqttClient};
+
+use otaru_server::config::Config;
+use otaru_server::server::Server;
+use tokio::time::timeout;
+
+use crate::bench::{LIMIT, Logs, config, until};
+use crate::hostile::{sends, status};
+
+/// Starts a server that cannot note, until this database's trigger `held` is dropped, that a device is gone.
+async fn start_held(data: &Path, settings: impl Fn() -> Config) -> (Server, rusqlite::Connection) {
+    Server::start(settings()).await.unwrap().stop().await;
+    let database = rusqlite::Connection::open(data.join("otaru.db")).unwrap();
+    database
+        .execute_batch(
+            "INSERT INTO devices (id, first_seen, reachable) VALUES ('lamp', 1, TRUE);
+             CREATE TRIGGER held BEFORE UPDATE OF reachable ON devices BEGIN SELECT raise(ABORT, 'held'); END",
+        )
+        .unwrap();
+    (Server::start(settings()).await.unwrap(), database)
+}
+
+/// Connects as a device that nobody knows, which a server that is tried out lets in. Returns why not, if so.
+async fn connect(server: &Server) -> Result<MqttClient, String> {
+    let client = MqttClient::with_options(ConnectOptions::new("hall").with_automatic_reconnect(false));
+    let connected = timeout(LIMIT, client.connect(&server.mqtt_url().to_string())).await.unwrap();
+    connected.map(|_| client).map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_in_by_the_broker_before_it_is_heard() {
+    let (dir, logs) = (tempfile::tempdir().unwrap(), Logs::all());
+    let settings = || Config { dev: true, ..config(dir.path().to_owned()) };
+    let (server, database) = start_held(dir.path(), settings).await;
+    let refused = connect(&server).await.err().unwrap();
+    assert!(refused.to_lowercase().contains("unavailable"), "{refused}");
+    let asked = sends(server.http(), "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into());
+    assert_eq!(status(&asked.await), 200, "HTTP is there");
+    assert!(logs.text().contains("cannot be noted as gone; trying again"));
+
+    // Whoever waits at the door is let in then.
+    let lifts = async { database.execute_batch("DROP TRIGGER held").unwrap() };
+    let (connected, ()) = tokio::join!(connect(&server), lifts);
+    assert!(connected.is_ok(), "{:?}", connected.err());
+    let sql = "SELECT reachable FROM devices WHERE id = 'lamp'";
+    until("it to be gone", async || !database.query_row(sql, (), |row| row.get(0)).unwrap_or(true)).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_stopped_while_it_starts_ends() {
+    let (dir, logs) = (tempfile::tempdir().unwrap(), Logs::all());
+    let (server, _database) = start_held(dir.path(), || config(dir.path().to_owned())).await;
+    server.stop().await;
+    assert!(!logs.text().contains("did not end in time"), "nothing waits for what is not to come");
+}

@@ -1,0 +1,123 @@
+//! Sweeps of the fleet: after a time without any server, devices that were connected are gone until they are heard.
+
+use std::time::Duration;
+
+use otaru_rollout::Phase;
+use otaru_server::reconcile::sweep;
+use otaru_server::statement_params as params;
+use otaru_testing::postgres::is_sqlite;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::lab::Lab;
+
+/// More devices than are written in one statement, and than are looked at in one write.
+#[tokio::test]
+async fn a_server_that_starts_alone_takes_all_for_gone() {
+    let mut lab = Lab::new().await;
+    let names: Vec<String> = (0..520).map(|number| format!("d{number:03}")).collect();
+    lab.fleet(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    lab.comes("d007", false).await;
+    let id = lab.roll_out(2, json!({"limits": {"concurrency": 3}})).await;
+    lab.work().await;
+    let count = async |lab: &Lab, standing: &str| {
+        let sql = format!("SELECT count(*) FROM deployments WHERE standing = '{standing}'");
+        lab.app.db.read(move |tx| tx.query_row(&sql, (), |row| row.get::<i64>(0))).await.unwrap()
+    };
+    assert_eq!((count(&lab, "active").await, count(&lab, "ready").await), (3, 516));
+    lab.restart_alone().await;
+    assert_eq!((count(&lab, "active").await, count(&lab, "waiting").await), (3, 517));
+    assert!(lab.there().await.is_empty());
+    // Each that is heard again goes on from where it was.
+    for name in &names {
+        lab.comes(name, true).await;
+    }
+    assert_eq!((count(&lab, "active").await, count(&lab, "ready").await), (3, 517));
+    assert_eq!(lab.phase(id).await, Phase::Running);
+    lab.check().await;
+}
+
+#[tokio::test]
+async fn a_lone_start_spares_who_reports_over_http_meanwhile() {
+    const HOUR: i64 = 3_600_000;
+    let mut lab = Lab::new().await;
+    let polled = [("a", Some(0)), ("b", Some(-HOUR)), ("c", Some(HOUR)), ("d", None)];
+    let queued = polled.map(|(name, _)| name);
+    lab.fleet(&queued).await;
+    lab.fleet(&["e", "f"]).await;
+    // Some are in a rollout, which is noted in another way than the others.
+    lab.roll_out(2, json!({"target": {"devices": queued}, "limits": {"concurrency": 1}})).await;
+    lab.work().await;
+    let now = lab.app.clock.now().0.cast_signed();
+    let at: Vec<(&str, Option<i64>)> =
+        polled.into_iter().chain([("e", Some(0))]).map(|(name, at)| (name, at.map(|at| now + at))).collect();
+    for (name, at) in at {
+        let noted = lab
+            .app
+            .db
+            .write(move |tx| tx.execute("UPDATE devices SET polled_at = ? WHERE id = ?", params![at, name]));
+        noted.await.unwrap();
+    }
+    lab.restart_alone().await;
+    // Not one whose time is of a clock that was set back.
+    assert_eq!(lab.there().await, ["a", "e"]);
+}
+
+/// Makes a server known that was heard so many milliseconds ago, and the sweep its own.
+async fn another_sweeps(lab: &Lab, age: i64) {
+    let noted = lab.app.db.write(move |tx| {
+        let now = otaru_server::cluster::leases::now(tx)?;
+        tx.execute(
+            "INSERT INTO servers (id, name, broker, firmware, signer, version, started_at, seen_at)
+             VALUES ('other', 'other:8080', '', '', '', '', 0, ?1)
+             ON CONFLICT (id) DO UPDATE SET seen_at = ?1",
+            [now - age],
+        )?;
+        sweep::begin(tx, "other")
+    });
+    noted.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sweep_of_another_server_is_waited_for() {
+    if is_sqlite() {
+        return;
+    }
+    let lab = Lab::new().await;
+    lab.fleet(&["a", "b"]).await;
+    another_sweeps(&lab, -60_000).await;
+    let waited = timeout(Duration::from_millis(1_200), sweep::run(&lab.app)).await;
+    assert!(waited.is_err() && !lab.app.swept.initialized(), "it is not over");
+    assert_eq!(lab.there().await, ["a", "b"], "and not this server's to make");
+    lab.app.db.write(|tx| tx.execute("DELETE FROM meta WHERE key = 'sweep'", ())).await.unwrap();
+    sweep::run(&lab.app).await;
+    assert!(lab.app.swept.initialized());
+    assert_eq!(lab.there().await, ["a", "b"], "what was heard since stays");
+}
+
+#[tokio::test]
+async fn a_sweep_goes_on_where_the_server_that_makes_it_died() {
+    let lab = Lab::new().await;
+    lab.fleet(&["a", "b"]).await;
+    match is_sqlite() {
+        true => lab.app.db.write(|tx| sweep::begin(tx, "other")).await.unwrap(),
+        false => another_sweeps(&lab, 60_000).await,
+    }
+    sweep::run(&lab.app).await;
+    assert!(lab.there().await.is_empty());
+    let left = lab.app.db.read(|tx| tx.prepare("SELECT 1 FROM meta WHERE key = 'sweep'").exists(()));
+    assert!(!left.await.unwrap(), "nobody waits for it any more");
+}
+
+#[tokio::test]
+async fn the_end_of_the_server_ends_a_wait() {
+    if is_sqlite() {
+        return;
+    }
+    let lab = Lab::new().await;
+    another_sweeps(&lab, -60_000).await;
+    lab.app.stop.cancel();
+    sweep::run(&lab.app).await;
+    sweep::over(&lab.app).await;
+    assert!(!lab.app.swept.initialized());
+}
