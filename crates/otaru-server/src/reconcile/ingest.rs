@@ -292,6 +292,11 @@ pub(super) async fn take_presence_as(
         if let Err(why) = enter(tx, &id, most, now)? {
             return Ok(Err(why));
         }
+        if online {
+            // From now on its connection tells whether it is there.
+            let sql = "UPDATE devices SET polled_at = NULL WHERE id = ? AND polled_at IS NOT NULL";
+            tx.prepare(sql).execute([id.as_str()])?;
+        }
         presence(tx, &id, online, anew, now).map(Ok)
     });
     match taken.await? {

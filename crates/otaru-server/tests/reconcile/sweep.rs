@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use otaru_rollout::Phase;
-use otaru_server::reconcile::sweep;
+use otaru_format::status::UpdateState;
+use otaru_rollout::{DeviceId, Phase};
+use otaru_server::reconcile::{ingest, sweep};
 use otaru_server::statement_params as params;
 use otaru_testing::postgres::is_sqlite;
 use serde_json::json;
@@ -120,4 +121,23 @@ async fn the_end_of_the_server_ends_a_wait() {
     sweep::run(&lab.app).await;
     sweep::over(&lab.app).await;
     assert!(!lab.app.swept.initialized());
+}
+
+/// A device that was updated, and speaks MQTT now.
+#[tokio::test]
+async fn a_device_that_reported_over_http_once_stays_while_it_is_connected() {
+    const MINUTE: i64 = 60_000;
+    let lab = Lab::new().await;
+    lab.fleet(&["a", "b"]).await;
+    for name in ["a", "b"] {
+        let report = Lab::status(name, UpdateState::Idle, "1.0.0", None, None);
+        ingest::take_poll(&lab.app, &DeviceId::from(name), report).await.unwrap();
+    }
+    lab.comes("a", true).await;
+    lab.shift(14 * MINUTE);
+    ingest::polled_long_ago(&lab.app).await.unwrap();
+    assert_eq!(lab.there().await, ["a", "b"]);
+    lab.shift(2 * MINUTE);
+    ingest::polled_long_ago(&lab.app).await.unwrap();
+    assert_eq!(lab.there().await, ["a"]);
 }
