@@ -187,6 +187,8 @@ pub enum SpecError {
     TooManyWaves,
     /// The wave with this index, from 0, would always be empty.
     EmptyWave(usize),
+    /// A share of the target of 0 %, rounded to 0.01 %.
+    ShareOfZero,
     /// The explicit list has more than [`MAX_LIST`] devices.
     ListTooLong,
     /// The salt has more than [`MAX_SALT`] bytes.
@@ -212,6 +214,9 @@ impl fmt::Display for SpecError {
                 "wave {} has nobody: sizes must be above 0, and percentages rise because they include earlier ones",
                 wave + 1
             ),
+            Self::ShareOfZero => {
+                f.write_str("a share of 0 % of the target is nobody; the smallest share is 0.01 %")
+            }
             Self::ListTooLong => write!(f, "a list may have {MAX_LIST} devices; give more of them a tag"),
             Self::SaltTooLong => write!(f, "a salt may have {MAX_SALT} bytes"),
             Self::LimitOfZero => {
@@ -238,6 +243,7 @@ impl RolloutSpec {
         let limits = [self.limits.concurrency, self.limits.starts_per_minute];
         let attempts = &self.attempts;
         let checks = [
+            (self.target.percent == Percent::NONE, SpecError::ShareOfZero),
             (self.target.devices.as_ref().is_some_and(|list| list.len() > MAX_LIST), SpecError::ListTooLong),
             (self.salt.len() > MAX_SALT, SpecError::SaltTooLong),
             (limits.contains(&Some(0)), SpecError::LimitOfZero),
@@ -305,6 +311,8 @@ mod tests {
                 r#""waves": [{"size": {"percent": 10}}, {"size": {"devices": 1}}, {"size": {"percent": 10}}]"#,
                 SpecError::EmptyWave(2),
             ),
+            (r#""target": {"percent": 0}"#, SpecError::ShareOfZero),
+            (r#""target": {"percent": 0.0001}"#, SpecError::ShareOfZero),
             (r#""limits": {"concurrency": 0}"#, SpecError::LimitOfZero),
             (r#""stop": {"failures": 0, "minimum": 1}"#, SpecError::StopOfZero),
             (r#""stop": {"failures": 1, "minimum": 0}"#, SpecError::StopOfZero),
