@@ -181,7 +181,10 @@ mod tests {
         let url = server.create("fleet");
         let settings = PostgresSettings::parse(&url, otaru_tls::Trust::default()).unwrap();
         let empty = create_in(&settings, new()).unwrap_err().to_string();
-        assert!(empty.contains("schema 0"), "nothing is made in a database without a fleet: {empty}");
+        assert!(
+            empty.contains("there is no fleet in this database"),
+            "nothing is made in a database without a fleet: {empty}"
+        );
         let _running = Db::open(Location::Postgres(Box::new(settings.clone()))).unwrap();
         let made = create_in(&settings, new()).unwrap();
         let live = || {

@@ -86,6 +86,14 @@ impl Engine {
         Ok(connection)
     }
 
+    /// Moves what stands in a file's log into the file.
+    pub(super) fn checkpoint(&self) -> Result<(), DbError> {
+        match &*self.0 {
+            Location::File(path) => sqlite::checkpoint(path),
+            Location::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Returns the statement that begins a transaction which reads from one state of the database.
     pub(super) fn begin_to_read(&self) -> &'static str {
         match self.dialect() {

@@ -43,6 +43,9 @@ pub enum DbError {
         "the database is of an older version of Otaru (schema {0}); start the server once with this one, or use the one that the server runs"
     )]
     Older(i64),
+    /// It has no tables of ours, and this is what to do.
+    #[error("there is no fleet in this database; {0}")]
+    NoFleet(&'static str),
     /// Somebody else changed a row between reading and writing it.
     #[error("it was changed meanwhile; try again")]
     Conflict,

@@ -41,6 +41,7 @@ use writer::Writer;
 pub struct Db {
     writer: Writer,
     readers: Pool,
+    engine: Engine,
 }
 
 impl Db {
@@ -56,7 +57,7 @@ impl Db {
         let connection = preparing.unwrap_or(Err(DbError::Closed))?;
         let outage = Outage::new();
         let writer = Writer::start(engine.clone(), connection, outage.clone());
-        Ok(Self { writer, readers: Pool::new(engine, outage) })
+        Ok(Self { writer, readers: Pool::new(engine.clone(), outage), engine })
     }
 
     /// Returns the id by which the database knows what is written through this.
@@ -93,6 +94,12 @@ impl Db {
         E: From<DbError> + Send + 'static,
     {
         self.readers.read(work).await
+    }
+
+    /// Brings a file up to date with its log, so that who copies it alone copies the whole fleet. PostgreSQL sees to that by itself.
+    pub async fn checkpoint(&self) -> Result<(), DbError> {
+        let engine = self.engine.clone();
+        tokio::task::spawn_blocking(move || engine.checkpoint()).await.unwrap_or(Err(DbError::Closed))
     }
 }
 
@@ -175,6 +182,16 @@ mod tests {
             Ok(())
         })
         .await
+    }
+
+    #[tokio::test]
+    async fn after_a_checkpoint_the_file_alone_has_everything() {
+        let (dir, db) = open();
+        put(&db, "a", "1").await.unwrap();
+        db.checkpoint().await.unwrap();
+        let copy = dir.path().join("copy.db");
+        std::fs::copy(dir.path().join("otaru.db"), &copy).unwrap();
+        assert_eq!(keys(&Db::open(&copy).unwrap()).await, ["a"]);
     }
 
     async fn keys(db: &Db) -> Vec<String> {

@@ -148,6 +148,7 @@ fn contents(connection: &Connection) -> Result<Option<String>, DbError> {
             Err(DbError::Older(version)) => {
                 format!("a fleet of an older version of Otaru (schema {version})")
             }
+            Err(DbError::NoFleet(_)) => "tables of Otaru's, without a fleet".to_owned(),
             Err(DbError::Newer(version)) => format!("a fleet of a newer version of Otaru (schema {version})"),
             Err(other) => return Err(other),
         }),

@@ -322,6 +322,9 @@ impl Server {
         if ended.await.is_err() {
             tracing::warn!("some tasks did not end in time");
         }
+        if let Err(error) = self.app.db.checkpoint().await {
+            tracing::warn!(%error, "the database's log stays beside its file: who copies the file copies both");
+        }
     }
 }
 

@@ -29,7 +29,7 @@ mod proxied;
 mod registry;
 mod reports;
 mod requests;
-mod starting;
+mod start_and_stop;
 mod stream;
 mod takeovers;
 mod wire;

@@ -52,6 +52,7 @@ fn number(session: &Session, sql: &str) -> Result<Option<i64>, DbError> {
 /// Fails unless the schema is the present one.
 pub(in crate::db) fn is_present(session: &Session) -> Result<(), DbError> {
     match version(session)?.unwrap_or(0) {
+        0 => Err(DbError::NoFleet("start a server with it once, or name the database that has one")),
         version if version < present() => Err(DbError::Older(version)),
         version if version > present() => Err(DbError::Newer(version)),
         _ => Ok(()),

@@ -34,10 +34,15 @@ pub(in crate::db) fn is_not_newer(connection: &Connection) -> Result<(), DbError
     missing(connection).map(drop)
 }
 
+/// Remedy for a file without tables. A server that runs has its newest pages in the log beside it, a new one all of them.
+const NO_FLEET: &str = "of a server's file the `-wal` file beside it is a part: stop the server and copy the file again, or restore what \
+                        `otaru backup` wrote";
+
 /// Fails unless the schema is the present one.
 pub(in crate::db) fn is_present(connection: &Connection) -> Result<(), DbError> {
     match missing(connection)? {
         (_, []) => Ok(()),
+        (0, _) => Err(DbError::NoFleet(NO_FLEET)),
         (version, _) => Err(DbError::Older(version)),
     }
 }

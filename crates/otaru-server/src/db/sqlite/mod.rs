@@ -10,7 +10,7 @@ use super::error::DbError;
 use super::value::{Flow, Row, Value};
 
 pub(super) use migrate::{is_not_newer, is_present, run as migrate};
-pub(super) use open::{connect, read_only};
+pub(super) use open::{checkpoint, connect, read_only};
 
 /// Begins a transaction that writes.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";

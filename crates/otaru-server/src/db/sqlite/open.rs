@@ -24,6 +24,12 @@ pub(in crate::db) fn connect(path: &Path) -> Result<Connection, DbError> {
     Ok(connection)
 }
 
+/// Moves what stands in the log of a file into the file, as far as nobody reads what it replaces.
+pub(in crate::db) fn checkpoint(path: &Path) -> Result<(), DbError> {
+    let connection = connect(path)?;
+    Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?)
+}
+
 /// Opens a file that is there for reading: nothing changes in it.
 pub(in crate::db) fn read_only(path: &Path) -> Result<Connection, DbError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;

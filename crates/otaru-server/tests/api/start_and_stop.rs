@@ -1,4 +1,4 @@
-//! A start with a large fleet, which takes a while: what is answered meanwhile.
+//! A start with a large fleet, which takes a while, and an orderly stop.
 
 use std::path::Path;
 
@@ -57,4 +57,18 @@ async fn a_server_that_is_stopped_while_it_starts_ends() {
     let (server, _database) = start_held(dir.path(), || config(dir.path().to_owned())).await;
     server.stop().await;
     assert!(!logs.text().contains("did not end in time"), "nothing waits for what is not to come");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_a_stopped_server_has_everything() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(config(dir.path().to_owned())).await.unwrap();
+    let sql = "INSERT INTO devices (id, first_seen) VALUES ('lamp', 1)";
+    server.app().db.write(move |tx| tx.execute(sql, ())).await.unwrap();
+    server.stop().await;
+    let file = copy.path().join("copy.db");
+    std::fs::copy(dir.path().join("otaru.db"), &file).unwrap();
+    let database = rusqlite::Connection::open(&file).unwrap();
+    let devices: u32 = database.query_row("SELECT count(*) FROM devices", (), |row| row.get(0)).unwrap();
+    assert_eq!(devices, 1);
 }
