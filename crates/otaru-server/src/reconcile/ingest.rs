@@ -195,9 +195,10 @@ fn take(
         confirmed: report.confirmed,
         error,
     };
-    put(tx, device, &new, report, now)?;
+    let is_news = new != old;
+    put(tx, device, &new, report, is_news, now)?;
     restored::lift_numbers(tx, report.deployment.as_deref(), report.order)?;
-    if new != old {
+    if is_news {
         history::note(tx, device, "report", &news(tx, device, report)?, now)?;
     }
     let mut transaction = RolloutTransaction::open(tx, now);
@@ -212,18 +213,20 @@ fn take(
     Ok(Some(Taken { changes, version: new.version }))
 }
 
+/// Keeps a report. One that says nothing new, as after a restart of the server, is no change of the device.
 fn put(
     tx: &Connection,
     device: &DeviceId,
     is: &LastReport,
     report: &Status<String>,
+    is_news: bool,
     now: Time,
 ) -> Result<(), DbError> {
     let text = serde_json::to_string(report).map_err(|error| DbError::corrupt("devices.report", error))?;
     // What it ran until now may have become a release only after it was reported.
     tx.prepare(
         "UPDATE devices SET chip = ?1, product = ?2, version = ?3, image = ?4, state = ?5, error_code = ?6, report = ?7,
-                reported_at = ?8, last_seen = ?8, confirmed = ?10, attempt = ?11, trusts = ?12, revision = revision + 1,
+                reported_at = ?8, last_seen = CASE WHEN ?13 THEN ?8 ELSE last_seen END, confirmed = ?10, attempt = ?11, trusts = ?12, revision = revision + 1,
                 had = coalesce((SELECT max(r.sequence) FROM releases r WHERE r.sequence > devices.had
                     AND (r.image = ?4 AND ?10 OR r.image = devices.image AND devices.confirmed)), had)
          WHERE id = ?9",
@@ -241,6 +244,7 @@ fn put(
         report.confirmed,
         report.attempt,
         report.tls.as_ref().map(|tls| &tls.trusts),
+        is_news,
     ])?;
     Ok(())
 }

@@ -540,3 +540,23 @@ async fn a_device_that_was_retired_by_mistake_is_in_its_rollout_again() {
     lab.work().await;
     assert_eq!((lab.standing(id, "a").await.as_str(), lab.phase(id).await), ("succeeded", Phase::Completed));
 }
+
+#[tokio::test]
+async fn a_report_that_says_the_same_again_is_no_change_of_the_device() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    let changed = async |lab: &Lab| {
+        let sql = "SELECT last_seen, reported_at FROM devices WHERE id = 'a'";
+        let read = lab.app.db.read(move |tx| tx.query_row(sql, (), |row| Ok((row.get(0)?, row.get(1)?))));
+        let moments: (i64, i64) = read.await.unwrap();
+        moments
+    };
+    let (before, _) = changed(&lab).await;
+    // Nothing of what it said is in memory.
+    lab.restart();
+    lab.shift(60_000);
+    lab.reports("a", UpdateState::Idle, "1.0.0", None).await;
+    assert_eq!(changed(&lab).await, (before, before + 60_000), "it was heard");
+    lab.reports("a", UpdateState::Idle, "1.1.0", None).await;
+    assert_eq!(changed(&lab).await.0, before + 60_000);
+}
