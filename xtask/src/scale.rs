@@ -1,7 +1,7 @@
 //! `cargo xtask bench scale`: a rollout to a million devices, and pages of them, over SQLite and over PostgreSQL in the same run.
 //!
 //! The devices are rows that a script writes; none runs. What is measured is the database's work: to take all of them into a rollout, to make
-//! the first thousand offers, to open the next wave, to draw pages.
+//! the first thousand offers, to open the next wave, to draw pages, to note after a restart that nobody is connected any more.
 
 use std::fs;
 use std::path::Path;
@@ -114,7 +114,27 @@ impl Store {
             options.devices
         );
         println!("| {} | {bytes:.0} | {figures} |", self.name());
-        pages::measure(&server, self.name(), &PAGES)
+        pages::measure(&server, self.name(), &PAGES)?;
+        self.measure_restart(server, &folder.join("data"), &arguments)
+    }
+
+    /// Prints how long it takes after a loss of power until the server answers, and until it knows that no device is connected any more.
+    fn measure_restart(&self, server: Server, data: &Path, arguments: &[&str]) -> Result<()> {
+        let start = Instant::now();
+        let server = server.start_again(data, arguments, Stdio::null())?;
+        server.get("/api/v1/devices?limit=1")?;
+        let answered = start.elapsed();
+        while is_one_there(&server)? {
+            ensure!(start.elapsed() < LIMIT, "devices are not noted as gone");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        println!(
+            "\n| started again, {} | answers, s | knows that all are gone, s |\n| --- | --- | --- |\n| | {:.1} | {:.1} |",
+            self.name(),
+            answered.as_secs_f64(),
+            start.elapsed().as_secs_f64()
+        );
+        Ok(())
     }
 
     fn name(&self) -> &'static str {
@@ -236,6 +256,12 @@ impl std::fmt::Display for Figures {
         let seconds = |time: Duration| format!("{:.1}", time.as_secs_f64());
         write!(f, "{} | {} | {}", seconds(self.admitted), seconds(self.offered), seconds(self.opened))
     }
+}
+
+/// Whether a device is taken to be connected.
+fn is_one_there(server: &Server) -> Result<bool> {
+    let page: Value = serde_json::from_str(&server.get("/api/v1/devices?reachable=true&limit=1")?)?;
+    Ok(page["items"].as_array().is_some_and(|items| !items.is_empty()))
 }
 
 /// Returns the number of devices that a rollout counts.

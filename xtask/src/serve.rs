@@ -80,6 +80,22 @@ impl Server {
         }
     }
 
+    /// Ends the program as a loss of power does, and starts it again over its data; it answers when this is done.
+    ///
+    /// # Errors
+    /// Returns an error if it does not start.
+    pub(crate) fn start_again(self, data: &Path, options: &[&str], log: Stdio) -> Result<Self> {
+        let Self { running, program: otaru, token, .. } = self;
+        drop(running);
+        let mqtt = free_port()?;
+        let (started, _) = Self::launch(&otaru, &otaru, |http, metrics| {
+            let mut command = serve(&otaru, http, metrics, data, options, log);
+            command.args(["--mqtt-listen", &local(mqtt)]);
+            command
+        })?;
+        Ok(Self { mqtt, token, ..started })
+    }
+
     /// Starts a program that is a server, with what `command` makes of the addresses of its API and its metrics. It is ready once it has
     /// printed a line with its token, as `otaru serve --json` does. The command line that asks it things is `otaru`.
     ///
