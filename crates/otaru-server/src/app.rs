@@ -21,7 +21,7 @@ use crate::devices::recent::Recent;
 use crate::metrics::Metrics;
 use crate::mqtt::Connections;
 use crate::quotas::Quotas;
-use crate::rates::{FailedLogins, Polls};
+use crate::rates::{LoginRates, Polls};
 use crate::readiness::Readiness;
 use crate::releases::Keys;
 use crate::tls::KnownCas;
@@ -61,8 +61,8 @@ pub struct App {
     pub readiness: Readiness,
     /// Rate of reports over HTTP, by device.
     pub polls: Polls,
-    /// Failed logins by address.
-    pub failed_logins: FailedLogins,
+    /// Limits of logins, claims and registrations.
+    pub login_rates: LoginRates,
     /// Counts of devices that would become known.
     pub registry: Registry,
     /// Counts of the fleet.
@@ -109,6 +109,7 @@ impl App {
     /// Puts one together.
     pub fn new(parts: Parts) -> Self {
         let Parts { config, db, artifacts, keys, clock, holdings, public_base, device_bases } = parts;
+        let login_rates = LoginRates::new(config.device_limits.per_fleet_key_and_hour);
         Self {
             tokens: Tokens::new(db.clone(), clock.clone()),
             readiness: Readiness::new(db.clone(), artifacts.clone(), clock.clone()),
@@ -118,8 +119,8 @@ impl App {
             public_mqtt: OnceLock::new(),
             public_mqtts: OnceLock::new(),
             polls: Polls::default(),
-            failed_logins: FailedLogins::default(),
-            registry: Registry::new(config.device_limits),
+            registry: Registry::new(config.device_limits, login_rates.registrations.clone()),
+            login_rates,
             counted: Counted::new(db.clone()),
             recent: Recent::default(),
             certificate_ends: CertificateEnds::default(),

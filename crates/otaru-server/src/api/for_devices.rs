@@ -47,7 +47,7 @@ async fn claim(
     let mut counted = None;
     if let Some(outlook) = app.db.read(move |tx| logins::look(tx, &device, &text, bounds)).await? {
         let key = outlook.key;
-        app.registry.claims.count(&key.id, &id, now)?;
+        app.login_rates.claims.count(&key.id, &id, now)?;
         let room = outlook.room.inspect_err(|why| app.registry.note(&id, why));
         room.map_err(|why| found_no_room(&app, &key.id, why, &parts))?;
         if !outlook.is_known {
@@ -68,7 +68,7 @@ async fn claim(
             Ok((StatusCode::CREATED, Json(DeviceLogin { username, password })))
         }
         Err(problem) if problem.status == 401 => {
-            app.failed_logins.count(peer(&parts), now)?;
+            app.login_rates.failed.count(peer(&parts), now)?;
             Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "this fleet key is not good"))
         }
         Err(problem) => {
@@ -125,7 +125,7 @@ async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Pr
             Err(Refused::NoRoom { key, why }) => Err(found_no_room(app, &key, why, parts)),
             Err(Refused::Unknown(error)) => Err(error.into()),
             Err(Refused::BadLogin | Refused::Certificate(_)) => {
-                app.failed_logins.count(peer(parts), app.clock.now())?;
+                app.login_rates.failed.count(peer(parts), app.clock.now())?;
                 Err(Problem::unauthorized())
             }
         };
@@ -137,7 +137,7 @@ async fn may_report(app: &Shared, id: &DeviceId, parts: &Parts) -> Result<(), Pr
 
 /// Tells that there is no room; that this is asked too often, where it is.
 fn found_no_room(app: &Shared, key: &str, why: NoRoom, parts: &Parts) -> Problem {
-    let counted = app.registry.crowded.count(key, peer(parts), app.clock.now());
+    let counted = app.login_rates.crowded.count(key, peer(parts), app.clock.now());
     counted.err().unwrap_or_else(|| why.into())
 }
 

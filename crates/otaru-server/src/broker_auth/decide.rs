@@ -17,7 +17,6 @@ use crate::devices::bounds;
 use crate::metrics::Metrics;
 use crate::mqtt::access::{self, Authenticator, Identity, Visitor, VouchedCertificate};
 use crate::problem::Problem;
-use crate::rates::WrongLogins;
 
 /// Bytes of the longest client id and of the longest user name; a device's name has 64 at most.
 const LONGEST_NAME: usize = 256;
@@ -61,14 +60,13 @@ pub(super) struct Decisions {
     /// The server's own logins there.
     server: Vec<OneLogin>,
     logins: Arc<Logins>,
-    wrong: WrongLogins,
 }
 
 impl Decisions {
     /// Decides as this authenticator does, and notes who logged in.
     pub(super) fn new(app: Shared, authenticator: Arc<dyn Authenticator>, logins: Arc<Logins>) -> Self {
         let server = own_logins(&app.config.mqtt);
-        Self { app, authenticator, server, logins, wrong: WrongLogins::default() }
+        Self { app, authenticator, server, logins }
     }
 
     /// Counts decisions.
@@ -91,7 +89,7 @@ impl Decisions {
             return Ok(Err("the client id or the user name is too long".to_owned()));
         }
         let counted = attempt.address.map(|address| (address, self.app.clock.now()));
-        if counted.is_some_and(|(address, now)| !self.wrong.has_room(address, now)) {
+        if counted.is_some_and(|(address, now)| !self.app.login_rates.wrong.has_room(address, now)) {
             return Ok(Err("too many wrong logins from this address; wait a minute".to_owned()));
         }
         // A credential that ends meanwhile counts.
@@ -103,7 +101,7 @@ impl Decisions {
                 Err(Refusal { reason, text }) => {
                     if let Some((address, now)) = counted.filter(|_| reason == Reason::BadUserNameOrPassword)
                     {
-                        self.wrong.count(address, now);
+                        self.app.login_rates.wrong.count(address, now);
                     }
                     return Ok(Err(text.unwrap_or_else(|| reason.to_string())));
                 }

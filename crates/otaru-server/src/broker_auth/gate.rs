@@ -72,7 +72,7 @@ impl Gate {
             if let Some(ConnectInfo(address)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
                 self.refused.tell(*address, WRONG_SECRET);
             }
-            self.app.failed_logins.count(peer, now)?;
+            self.app.login_rates.failed.count(peer, now)?;
             return Err(Problem::bad_token("the secret is missing or wrong"));
         }
         logged_in(parts);

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Connection, DbError, Dialect, params};
+use crate::rates::Passed;
 
 /// Notices that are kept: those of some minutes of a large fleet.
 const KEPT: i64 = 10_000;
@@ -28,6 +29,8 @@ pub enum Notice {
         /// Rollouts.
         rollouts: Vec<u64>,
     },
+    /// A server let so much pass of what the fleet bounds.
+    Passed(Passed),
 }
 
 /// What a server has not read yet.

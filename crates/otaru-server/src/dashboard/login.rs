@@ -94,7 +94,7 @@ async fn enter(
     let caller = match app.tokens.verify(fields.text("token")).await? {
         Ok(caller) => caller,
         Err(refusal) => {
-            let detail = match app.failed_logins.count(peer, app.clock.now()) {
+            let detail = match app.login_rates.failed.count(peer, app.clock.now()) {
                 Ok(()) => format!("{}.", sentence(&refusal.to_string())),
                 Err(problem) => sentence(&problem.detail),
             };

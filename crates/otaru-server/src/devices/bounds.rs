@@ -13,7 +13,7 @@ use otaru_rollout::{DeviceId, Time};
 
 use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::problem::Problem;
-use crate::rates::{Claims, Crowded, Registration, Registrations};
+use crate::rates::{Registration, Registrations};
 
 /// The pause between two lines in the log about devices that found no room.
 const COMPLAINTS: Duration = Duration::from_secs(60);
@@ -148,10 +148,6 @@ pub fn count(tx: &Connection) -> Result<u64, DbError> {
 /// Counts of devices that would become known.
 #[derive(Debug)]
 pub struct Registry {
-    /// Claims by fleet key and device.
-    pub claims: Claims,
-    /// Devices without room by fleet key and address.
-    pub crowded: Crowded,
     /// New devices by fleet key.
     registrations: Arc<Registrations>,
     per_hour: u32,
@@ -161,13 +157,10 @@ pub struct Registry {
 
 impl Registry {
     /// Counts against these bounds.
-    pub fn new(bounds: Bounds) -> Self {
-        let per_hour = bounds.per_fleet_key_and_hour;
+    pub fn new(bounds: Bounds, registrations: Arc<Registrations>) -> Self {
         Self {
-            claims: Claims::default(),
-            crowded: Crowded::default(),
-            registrations: Arc::new(Registrations::new(per_hour)),
-            per_hour,
+            registrations,
+            per_hour: bounds.per_fleet_key_and_hour,
             refused: AtomicU64::default(),
             complained: Mutex::default(),
         }

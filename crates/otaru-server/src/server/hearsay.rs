@@ -1,4 +1,5 @@
-//! What other servers of the same database tell, and what this one tells them: ends of credentials, and changes for those who watch.
+//! What other servers of the same database tell, and what this one tells them: ends of credentials, what they let pass of the fleet's limits, and
+//! changes for those who watch.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::rollouts::rows as rollouts;
 
 /// Interval of reading: an end counts on every server within a second.
 const READ: Duration = Duration::from_millis(400);
-/// Interval at which changes are told, all in one notice.
+/// Interval at which changes are told, and what was let pass.
 const TELL: Duration = Duration::from_millis(500);
 /// Devices in one notice; the others are in the next.
 const MOST: usize = 1_000;
@@ -55,6 +56,7 @@ async fn follow(app: &Shared, notices: Vec<Notice>) {
             }
             Notice::Devices(devices) => app.connections.end_devices(devices),
             Notice::Retired(device) => app.connections.retire(&app.config.base, &device),
+            Notice::Passed(passed) => app.login_rates.passed_elsewhere(passed, app.clock.now()),
             Notice::Changed { devices, rollouts } => {
                 changed.extend(devices);
                 phases.extend(rollouts);
@@ -105,9 +107,13 @@ pub(super) async fn tell(app: Shared) {
                 Err(RecvError::Closed) => return,
             },
             _ = next.tick() => {
-                let Some(notice) = waiting.next() else { continue };
-                // Lost, a page is older than it could be until the next.
-                let written = app.db.write(move |tx| notices::write(tx, &notice));
+                let passed = Some(app.login_rates.take_untold()).filter(|passed| !passed.is_empty());
+                let all: Vec<Notice> = passed.map(Notice::Passed).into_iter().chain(waiting.next()).collect();
+                if all.is_empty() {
+                    continue;
+                }
+                // Lost, a page is older than it could be until the next, and each server counts for itself for so long.
+                let written = app.db.write(move |tx| all.iter().try_for_each(|notice| notices::write(tx, notice)));
                 if let Err(error) = written.await {
                     tracing::debug!(%error, "changes are not told to other servers");
                 }

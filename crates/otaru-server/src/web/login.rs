@@ -29,7 +29,7 @@ impl FromRequestParts<Shared> for Caller {
                 Err(refusal) => Some(refusal),
             },
         };
-        app.failed_logins.count(peer(parts), app.clock.now())?;
+        app.login_rates.failed.count(peer(parts), app.clock.now())?;
         Err(refusal.map_or_else(Problem::unauthorized, Problem::bad_token))
     }
 }

@@ -10,6 +10,7 @@ use otaru_server::server::{Server, StartError};
 use otaru_testing::postgres::{Postgres, psql};
 
 use crate::bench::{Bench, Logs, config, postgres, until};
+use crate::hostile::{sends, status};
 
 async fn is_ready(server: &Server) -> Result<(), String> {
     server.app().readiness.ask().await
@@ -139,4 +140,44 @@ async fn a_server_that_returns_to_others_that_are_set_up_otherwise_is_not_ready(
     })
     .await;
     started.stop().await;
+}
+
+/// Tries tokens that nobody has, until a server has had enough. Returns how many it looked at.
+async fn guesses(server: &Server) -> usize {
+    let request = "GET /api/v1/devices HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer otaru_guess\r\nConnection: close\r\n\r\n";
+    for looked_at in 0..100 {
+        match status(&sends(server.http(), request.into()).await) {
+            401 => {}
+            429 => return looked_at,
+            other => panic!("{other}"),
+        }
+    }
+    panic!("as many as one likes")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_logins_count_for_all_servers() {
+    let Some(server) = Postgres::start() else { return };
+    let (url, dir) = (server.create("fleet"), tempfile::tempdir().unwrap());
+    let start = |name: &'static str| {
+        let config = beside_others(dir.path(), name, &url, "mqtt://127.0.0.1:1");
+        async { Server::start(config).await.unwrap() }
+    };
+    let (first, second) = (start("a").await, start("b").await);
+    let at_first = guesses(&first).await;
+    assert!(at_first >= 20, "{at_first}");
+    let told = "SELECT count(*) FROM notices WHERE notice LIKE '%failed_logins%'";
+    until("the others to be told", async || psql(&url, told).unwrap() != "0").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let at_second = guesses(&second).await;
+    assert!(at_second < 10, "{at_second}: it has heard of those at the first");
+    // Whoever has a login is let in.
+    let token = first.first_token().unwrap();
+    let request = format!(
+        "GET /api/v1/devices HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    );
+    assert_eq!(status(&sends(second.http(), request.into()).await), 200);
+    for server in [second, first] {
+        server.stop().await;
+    }
 }

@@ -1,15 +1,20 @@
 //! Rate limits: failed logins and devices without room by address, reports over HTTP by device, claims and registrations by fleet key,
 //! questions of a broker.
+//!
+//! Those of logins, claims and registrations are the fleet's: a server tells the others twice a second what it let pass
+//! ([`Passed`]). The others are each server's own.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+mod buckets;
+
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
 use otaru_rollout::{DeviceId, Span, Time};
+use serde::{Deserialize, Serialize};
 
+use self::buckets::{Buckets, FleetBuckets, Rate};
 use crate::address::origin;
 use crate::problem::Problem;
 
@@ -23,81 +28,77 @@ const CLAIMS: Rate = Rate { burst: 10, refill: Span::minutes(6) };
 const WRONG_LOGINS: Rate = Rate { burst: 2_000, refill: Span(10) };
 /// Questions of a broker at once, and after how long one more. A device that comes is about a dozen of RabbitMQ's.
 const QUESTIONS: Rate = Rate { burst: 60_000, refill: Span(1) };
-/// The most senders that are counted.
-const COUNTED: usize = 10_000;
-
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    burst: u32,
-    refill: Span,
+/// Uses of the fleet's limits that a server let pass, and how many of each: what it tells the others.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Passed {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed_logins: Vec<(IpAddr, u32)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    wrong_logins: Vec<(IpAddr, u32)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    claims: Vec<((String, DeviceId), u32)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    crowded: Vec<((String, IpAddr), u32)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    registrations: Vec<(String, u32)>,
 }
 
-/// Allowance left to each key of a rate limit.
+impl Passed {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Limits of logins, claims and registrations. They are the fleet's.
 #[derive(Debug)]
-struct Buckets<K>(Mutex<HashMap<K, Bucket>>);
-
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    left: u32,
-    filled: Time,
+pub struct LoginRates {
+    /// Failed logins by address.
+    pub failed: FailedLogins,
+    /// Wrong logins at somebody else's broker.
+    pub wrong: WrongLogins,
+    /// Claims by fleet key and device.
+    pub claims: Claims,
+    /// Devices without room by fleet key and address.
+    pub crowded: Crowded,
+    /// New devices by fleet key.
+    pub registrations: Arc<Registrations>,
 }
 
-impl Bucket {
-    fn filled_until(self, rate: Rate, now: Time) -> Self {
-        let more = now.since(self.filled).0 / rate.refill.0;
-        let left = self.left.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
-        match left >= rate.burst {
-            true => Self { left: rate.burst, filled: now },
-            false => Self { left, filled: Time(self.filled.0 + more * rate.refill.0) },
-        }
+impl LoginRates {
+    /// Lets `registrations` devices in with one fleet key at once, and as many again within each hour.
+    pub fn new(registrations: u32) -> Self {
+        let registrations = Arc::new(Registrations::new(registrations));
+        let (failed, wrong, claims, crowded) = Default::default();
+        Self { failed, wrong, claims, crowded, registrations }
     }
-}
 
-impl<K> Default for Buckets<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Eq + Hash> Buckets<K> {
-    /// Counts one more; whether it is allowed.
-    fn count(&self, key: K, rate: Rate, now: Time) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= COUNTED && !all.contains_key(&key) {
-            all.retain(|_, bucket| bucket.filled_until(rate, now).left < rate.burst);
-            if all.len() >= COUNTED {
-                all.clear();
-            }
-        }
-        let bucket = all.entry(key).or_insert(Bucket { left: rate.burst, filled: now });
-        *bucket = bucket.filled_until(rate, now);
-        match bucket.left.checked_sub(1) {
-            Some(left) => {
-                bucket.left = left;
-                true
-            }
-            None => false,
+    /// Takes what other servers have not heard of.
+    pub fn take_untold(&self) -> Passed {
+        Passed {
+            failed_logins: self.failed.0.take_untold(),
+            wrong_logins: self.wrong.0.take_untold(),
+            claims: self.claims.0.take_untold(),
+            crowded: self.crowded.0.take_untold(),
+            registrations: self.registrations.buckets.take_untold(),
         }
     }
 
-    /// Whether one more would be allowed.
-    fn has_room(&self, key: &K, rate: Rate, now: Time) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(key).is_none_or(|bucket| bucket.filled_until(rate, now).left > 0)
-    }
-
-    /// Gives back one that was counted and came to nothing.
-    fn give_back(&self, key: &K, rate: Rate) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bucket) = all.get_mut(key) {
-            bucket.left = bucket.left.saturating_add(1).min(rate.burst);
-        }
+    /// Counts what another server let pass.
+    pub fn passed_elsewhere(&self, passed: Passed, now: Time) {
+        let Passed { failed_logins, wrong_logins, claims, crowded, registrations } = passed;
+        self.failed.0.passed_elsewhere(failed_logins, LOGINS, now);
+        self.wrong.0.passed_elsewhere(wrong_logins, WRONG_LOGINS, now);
+        self.claims.0.passed_elsewhere(claims, CLAIMS, now);
+        self.crowded.0.passed_elsewhere(crowded, LOGINS, now);
+        self.registrations.buckets.passed_elsewhere(registrations, self.registrations.rate, now);
     }
 }
 
 /// Failed logins by address.
 #[derive(Debug, Default)]
-pub struct FailedLogins(Buckets<IpAddr>);
+pub struct FailedLogins(FleetBuckets<IpAddr>);
 
 impl FailedLogins {
     /// Counts a failure. A good login is never refused: nobody is locked out by what others at the same address do.
@@ -114,7 +115,7 @@ impl FailedLogins {
 
 /// Wrong logins at somebody else's broker, by the address that it tells.
 #[derive(Debug, Default)]
-pub struct WrongLogins(Buckets<IpAddr>);
+pub struct WrongLogins(FleetBuckets<IpAddr>);
 
 impl WrongLogins {
     /// Whether an address may try once more.
@@ -164,7 +165,7 @@ impl Polls {
 
 /// Claims by fleet key and device: a device that cannot keep what it is given does not keep others from theirs.
 #[derive(Debug, Default)]
-pub struct Claims(Buckets<(String, DeviceId)>);
+pub struct Claims(FleetBuckets<(String, DeviceId)>);
 
 impl Claims {
     /// Counts a claim with a good fleet key.
@@ -186,7 +187,7 @@ impl Claims {
 
 /// Devices that found no room, by fleet key and address.
 #[derive(Debug, Default)]
-pub struct Crowded(Buckets<(String, IpAddr)>);
+pub struct Crowded(FleetBuckets<(String, IpAddr)>);
 
 impl Crowded {
     /// Counts one more.
@@ -207,20 +208,20 @@ impl Crowded {
 #[derive(Debug)]
 pub struct Registrations {
     rate: Rate,
-    buckets: Buckets<String>,
+    buckets: FleetBuckets<String>,
 }
 
 impl Registrations {
     /// Lets `per_hour` devices in with one key at once, and as many again within each hour.
     pub fn new(per_hour: u32) -> Self {
         let refill = Span((Span::hours(1).0 / u64::from(per_hour.max(1))).max(1));
-        Self { rate: Rate { burst: per_hour, refill }, buckets: Buckets::default() }
+        Self { rate: Rate { burst: per_hour, refill }, buckets: FleetBuckets::default() }
     }
 
     /// Counts a device that comes with this key for the first time. Nothing if it may not.
     pub fn count(self: &Arc<Self>, key: &str, now: Time) -> Option<Registration> {
         let key = key.to_owned();
-        let may = self.buckets.count(key.clone(), self.rate, now);
+        let may = self.buckets.reserve(key.clone(), self.rate, now);
         // Made only where it was counted: it gives back what it stands for.
         may.then(|| Registration { of: Arc::clone(self), key, kept: AtomicBool::new(false) })
     }
@@ -244,8 +245,9 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if !self.kept.load(Ordering::Relaxed) {
-            self.of.buckets.give_back(&self.key, self.of.rate);
+        match self.kept.load(Ordering::Relaxed) {
+            true => self.of.buckets.passed(std::mem::take(&mut self.key)),
+            false => self.of.buckets.give_back(&self.key, self.of.rate),
         }
     }
 }
@@ -307,11 +309,36 @@ mod tests {
     }
 
     #[test]
+    fn another_server_counts_what_this_one_let_pass() {
+        let (here, there) = (LoginRates::new(2), LoginRates::new(2));
+        let (now, peer, lamp) = (Time(1_000_000), IpAddr::from([10, 0, 0, 1]), DeviceId::from("lamp"));
+        while here.failed.count(peer, now).is_ok() {}
+        while here.wrong.has_room(peer, now) {
+            here.wrong.count(peer, now);
+        }
+        while here.claims.count("key", &lamp, now).is_ok() {}
+        while here.crowded.count("key", peer, now).is_ok() {}
+        here.registrations.count("key", now).unwrap().keep();
+        here.registrations.count("key", now).unwrap().keep();
+        drop(here.registrations.count("other", now).unwrap());
+
+        let text = serde_json::to_string(&here.take_untold()).unwrap();
+        assert!(here.take_untold().is_empty());
+        there.passed_elsewhere(serde_json::from_str(&text).unwrap(), now);
+        assert!(there.failed.count(peer, now).is_err() && !there.wrong.has_room(peer, now));
+        assert!(
+            there.claims.count("key", &lamp, now).is_err() && there.crowded.count("key", peer, now).is_err()
+        );
+        assert!(there.registrations.count("key", now).is_none());
+        assert!(there.registrations.count("other", now).is_some(), "that came to nothing");
+    }
+
+    #[test]
     fn addresses_do_not_fill_the_memory() {
         let logins = FailedLogins::default();
         for number in 0..50_000_u32 {
             let _ = logins.count(IpAddr::from(number.to_be_bytes()), Time(u64::from(number)));
         }
-        assert!(logins.0.0.lock().unwrap().len() <= COUNTED);
+        assert!(logins.0.len() <= buckets::COUNTED);
     }
 }
