@@ -50,7 +50,7 @@ pub struct Device {
     pub reachable: bool,
     /// Time at which it became known.
     pub first_seen: Timestamp,
-    /// Time of the last change: it came or went, or reported something else than before.
+    /// Time of the last change: it came or went, or its state, firmware or error changed.
     #[serde(default)]
     pub last_seen: Option<Timestamp>,
     /// Tags.

@@ -1,5 +1,6 @@
 //! Whether the server can do its work: the next write will be done. That is tried, not supposed.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -22,12 +23,21 @@ const FILE: usize = 64 * 1024;
 
 type Outcome = Result<(), String>;
 
+/// Circumstance in which the server is not to be sent anybody, although writes are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bar {
+    /// It does not fit the others of its database.
+    Membership,
+    /// Devices are not heard.
+    Sweep,
+}
+
 /// Tries whether writes are done, and keeps what was found for a moment.
 pub struct Readiness {
     stores: Stores,
     tried: Mutex<Tried>,
     leaving: CancellationToken,
-    barred: std::sync::Mutex<Option<String>>,
+    barred: std::sync::Mutex<BTreeMap<Bar, String>>,
 }
 
 /// Places that are written to.
@@ -67,8 +77,12 @@ impl Readiness {
     }
 
     /// Notes why the server is not to be sent anybody, or that there is nothing any more.
-    pub fn bar(&self, why: Option<String>) {
-        *self.barred.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    pub fn bar(&self, bar: Bar, why: Option<String>) {
+        let mut barred = self.barred.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => barred.insert(bar, why),
+            None => barred.remove(&bar),
+        };
     }
 
     /// Whether the next write will be done; why not, otherwise.
@@ -79,7 +93,7 @@ impl Readiness {
         if self.leaving.is_cancelled() {
             return Err("the server is about to stop".to_owned());
         }
-        let barred = self.barred.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let barred = self.barred.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned();
         if let Some(why) = barred {
             return Err(why);
         }

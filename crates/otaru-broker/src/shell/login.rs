@@ -102,6 +102,10 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
             let mut answer = Vec::new();
             manner.refuse(&mut answer, refusal.reason, refusal.text.as_deref());
             let words = refusal.text.unwrap_or_else(|| refusal.reason.to_string());
+            if refusal.reason == Reason::ServerUnavailable {
+                // Nobody could decide: that is no failure of its address.
+                visit.forgive();
+            }
             (refusal.reason, words, answer)
         }
     };
@@ -224,7 +228,7 @@ async fn decide<P: Policy>(
     let admission = shared.policy.identify(request(visit, connect)).await?;
     visit.admit();
     let accepted = arrive(visit, &admission, connect, login.ticket.take())?;
-    visit.succeed();
+    visit.forgive();
     Ok(accepted)
 }
 

@@ -192,8 +192,8 @@ impl<P: Policy> Visit<P> {
         self.standing = Standing::Guest;
     }
 
-    /// Notes that nothing refused it: its connect was no failure of its address.
-    pub(super) fn succeed(&self) {
+    /// Notes that its connect was no failure of its address: nothing refused it, or nobody could decide.
+    pub(super) fn forgive(&self) {
         self.shared.door(|door| door.forgive(self.peer.ip().into()));
     }
 }

@@ -89,6 +89,11 @@ async fn connects_of_an_identity_and_failures_of_an_address() {
     for _ in 0..10 {
         house.client(Level::V5, "a").await.disconnect().await;
     }
+    // Whoever cannot be decided on has failed as little.
+    for _ in 0..10 {
+        let unknown = house.try_connect(&Connect::new(Level::V5, "a").user("unknown for now")).await;
+        assert_eq!(unknown.connack[1], 0x88);
+    }
     for _ in 0..3 {
         let refused = house.try_connect(&Connect::new(Level::V5, "a").password("bad")).await;
         assert_eq!(refused.connack[1], 0x86);

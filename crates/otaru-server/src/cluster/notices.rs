@@ -29,7 +29,7 @@ pub enum Notice {
         /// Rollouts.
         rollouts: Vec<u64>,
     },
-    /// A server let so much pass of what the fleet bounds.
+    /// Counts that a server let pass under the fleet's limits.
     Passed(Passed),
 }
 

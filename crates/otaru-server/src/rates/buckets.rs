@@ -95,7 +95,7 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 }
 
-/// The same for a limit that is the fleet's: each server tells the others what it let pass.
+/// Token buckets of a limit that is the fleet's: each server tells the others what it let pass.
 #[derive(Debug)]
 pub(super) struct FleetBuckets<K> {
     buckets: Buckets<K>,

@@ -28,7 +28,7 @@ const CLAIMS: Rate = Rate { burst: 10, refill: Span::minutes(6) };
 const WRONG_LOGINS: Rate = Rate { burst: 2_000, refill: Span(10) };
 /// Questions of a broker at once, and after how long one more. A device that comes is about a dozen of RabbitMQ's.
 const QUESTIONS: Rate = Rate { burst: 60_000, refill: Span(1) };
-/// Uses of the fleet's limits that a server let pass, and how many of each: what it tells the others.
+/// Counts of what a server let pass, by limit and key, for the others to hear.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Passed {

@@ -8,8 +8,9 @@ use otaru_format::topic::{Topics, all, device_of};
 use otaru_rollout::DeviceId;
 use tokio::sync::{Notify, Semaphore};
 
+use super::ingest::{self, Came};
 use super::mailbox::{DeviceMessage, Mailbox, Next};
-use super::{ingest, report};
+use super::report;
 use crate::app::Shared;
 use crate::db::DbError;
 
@@ -208,7 +209,8 @@ impl Inner {
         };
         let taken = match said {
             DeviceMessage::Report { report, live } => {
-                ingest::take_report_as(app, claim, device, *report, self.may_register, live).await
+                let came = if live { Came::Live } else { Came::Kept };
+                ingest::take_report_as(app, claim, device, *report, self.may_register, came).await
             }
             DeviceMessage::Presence { online: true, anew: true } => {
                 let turn = self.arrivals.expect(device.clone());

@@ -25,8 +25,18 @@ fn essence(report: &Status<String>) -> Digest {
     Digest::of(&serde_json::to_vec(&calm).unwrap_or_default())
 }
 
-/// Takes a device's report. A device that is not known is registered, if it `may_register`, and otherwise ignored. One that reports
-/// `live`, not through a message that the broker had kept, is there, whatever was said before.
+/// Way on which a report came. On any but the first its device is there, whatever was said before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// The broker had kept it.
+    Kept,
+    /// It was heard as the device said it to the broker.
+    Live,
+    /// Over HTTP.
+    Http,
+}
+
+/// Takes a device's report. A device that is not known is registered, if it `may_register`, and otherwise ignored.
 ///
 /// # Errors
 /// Those of the database; the report is as if it had not come then.
@@ -35,9 +45,9 @@ pub async fn take_report(
     device: &DeviceId,
     report: Status<String>,
     may_register: bool,
-    live: bool,
+    came: Came,
 ) -> Result<(), DbError> {
-    take_report_as(app, Claim::of_anybody(), device, report, may_register, live).await
+    take_report_as(app, Claim::of_anybody(), device, report, may_register, came).await
 }
 
 /// The same on the strength of a lease.
@@ -50,8 +60,9 @@ pub(super) async fn take_report_as(
     device: &DeviceId,
     report: Status<String>,
     may_register: bool,
-    live: bool,
+    how: Came,
 ) -> Result<(), DbError> {
+    let live = how != Came::Kept;
     let (essence, progress, now) = (essence(&report), report.progress, app.clock.now());
     if let Some(known) = app.recent.known(device, essence, progress) {
         if known.moved {
@@ -68,6 +79,9 @@ pub(super) async fn take_report_as(
             Err(why) => return Ok(Err(why)),
             Ok(()) => take(tx, &id, &report, live, now)?,
         };
+        if how == Came::Live {
+            forget_polls(tx, &id)?;
+        }
         let came = if live && taken.is_some() { presence(tx, &id, true, false, now)? } else { None };
         Ok::<_, DbError>(Ok((taken, came)))
     });
@@ -226,7 +240,8 @@ fn put(
     // What it ran until now may have become a release only after it was reported.
     tx.prepare(
         "UPDATE devices SET chip = ?1, product = ?2, version = ?3, image = ?4, state = ?5, error_code = ?6, report = ?7,
-                reported_at = ?8, last_seen = CASE WHEN ?13 THEN ?8 ELSE last_seen END, confirmed = ?10, attempt = ?11, trusts = ?12, revision = revision + 1,
+                reported_at = ?8, last_seen = CASE WHEN ?13 THEN ?8 ELSE last_seen END, confirmed = ?10, attempt = ?11,
+                trusts = ?12, revision = revision + 1,
                 had = coalesce((SELECT max(r.sequence) FROM releases r WHERE r.sequence > devices.had
                     AND (r.image = ?4 AND ?10 OR r.image = devices.image AND devices.confirmed)), had)
          WHERE id = ?9",
@@ -296,10 +311,9 @@ pub(super) async fn take_presence_as(
         if let Err(why) = enter(tx, &id, most, now)? {
             return Ok(Err(why));
         }
-        if online {
-            // From now on its connection tells whether it is there.
-            let sql = "UPDATE devices SET polled_at = NULL WHERE id = ? AND polled_at IS NOT NULL";
-            tx.prepare(sql).execute([id.as_str()])?;
+        // Not where a broker kept that: it may be of a connection that ended long ago.
+        if online && anew {
+            forget_polls(tx, &id)?;
         }
         presence(tx, &id, online, anew, now).map(Ok)
     });
@@ -315,6 +329,12 @@ pub(super) async fn take_presence_as(
         Err(why) => app.registry.note(device, &why),
     }
     Ok(())
+}
+
+/// From now on the connection of a device tells whether it is there, and not the time since it reported over HTTP.
+fn forget_polls(tx: &Connection, device: &DeviceId) -> Result<(), DbError> {
+    let sql = "UPDATE devices SET polled_at = NULL WHERE id = ? AND polled_at IS NOT NULL";
+    tx.prepare(sql).execute([device.as_str()]).map(drop)
 }
 
 fn presence(
@@ -374,7 +394,7 @@ pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) 
         // The last one may have gone to another server.
         app.recent.forget(device);
     }
-    take_report(app, device, report, false, true).await
+    take_report(app, device, report, false, Came::Http).await
 }
 
 /// Devices that reported over HTTP and have not for a while are not there any more.
@@ -387,7 +407,20 @@ pub async fn polled_long_ago(app: &Shared) -> Result<(), DbError> {
         ids.collect::<Result<Vec<String>, DbError>>()
     });
     for id in gone.await? {
-        take_presence(app, &DeviceId::from(id.as_str()), false, false, false).await?;
+        let device = DeviceId::from(id.as_str());
+        let (is_connected, now) = (app.connections.has(&id), app.clock.now());
+        let noted = app.db.write(move |tx| {
+            // Not one that has reported since.
+            let sql = "UPDATE devices SET polled_at = NULL WHERE id = ? AND polled_at < ?";
+            match tx.prepare(sql).execute(params![id, since])? == 1 && !is_connected {
+                true => presence(tx, &DeviceId::from(id.as_str()), false, false, now),
+                false => Ok(None),
+            }
+        });
+        if let Some(changes) = noted.await? {
+            app.recent.forget(&device);
+            changes.tell(app);
+        }
     }
     Ok(())
 }

@@ -24,5 +24,5 @@ mod restored;
 pub mod sweep;
 pub mod work;
 
-pub use ingest::{take_poll, take_presence, take_report};
+pub use ingest::{Came, take_poll, take_presence, take_report};
 pub use outbox::standing_offer;

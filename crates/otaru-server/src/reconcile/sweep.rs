@@ -10,6 +10,7 @@ use otaru_rollout::{DeviceId, Span, Time};
 use crate::app::App;
 use crate::cluster::leases;
 use crate::db::{Connection, DbError, Dialect, OptionalExtension as _, ToValue as _, params};
+use crate::readiness::Bar;
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
 
 /// Devices in rollouts that one write looks at.
@@ -20,11 +21,12 @@ const AT_ONCE: u32 = 20_000;
 const LOOK: Duration = Duration::from_millis(500);
 /// Interval of telling how far it got.
 const TOLD: Duration = Duration::from_secs(10);
+/// Interval of telling that it fails.
+const FAILURES: Duration = Duration::from_secs(60);
 /// A device that reports over HTTP is taken to be there for this long.
 pub(super) const POLLED: Span = Span::minutes(15);
 
-/// Table and condition of devices that are taken to be there, and not since they reported over HTTP between two moments: such a device has
-/// no connection that could have ended.
+/// Table and condition of devices that are there by their connection: they did not report over HTTP between two moments.
 const CONNECTED: &str = "devices d WHERE d.reachable = TRUE AND d.retired_at IS NULL
                          AND NOT coalesce(d.polled_at, 0) BETWEEN ? AND ?";
 
@@ -34,8 +36,18 @@ pub fn begin(tx: &Connection, server: &str) -> Result<(), DbError> {
     tx.execute(sql, [server]).map(drop)
 }
 
-/// Makes the sweep that is noted, or waits for the server that makes it, until it is over or the server ends.
-pub async fn run(app: &App) {
+/// Says whether there is a sweep that is not over.
+pub fn is_noted(tx: &Connection) -> Result<bool, DbError> {
+    tx.prepare("SELECT 1 FROM meta WHERE key = 'sweep'").exists(())
+}
+
+/// Forgets a sweep, as a server does that hears devices: one that is noted still is of a server that died.
+pub fn forget(tx: &Connection) -> Result<(), DbError> {
+    tx.prepare("DELETE FROM meta WHERE key = 'sweep'").execute(()).map(drop)
+}
+
+/// Makes the sweep that is noted, or waits for the server that makes it. Says whether it is over; else the server ends.
+pub async fn run(app: &App) -> bool {
     let mut sweep = Sweep::default();
     loop {
         let pause = match sweep.step(app).await {
@@ -43,26 +55,25 @@ pub async fn run(app: &App) {
             Ok(Step::Made) => Duration::ZERO,
             Ok(Step::Anothers) => LOOK,
             Err(error) => {
-                if !error.is_outage() {
-                    tracing::warn!(%error, "devices that were connected cannot be noted as gone; trying again");
-                }
+                sweep.fails(app, &error);
                 LOOK
             }
         };
         sweep.tell();
         tokio::select! {
-            () = app.stop.cancelled() => return,
+            () = app.stop.cancelled() => return false,
             () = tokio::time::sleep(pause) => {}
         }
     }
-    let _ = app.swept.set(());
+    sweep.ends(app);
+    true
 }
 
-/// Resolves when the sweep is over, or the server ends.
-pub async fn over(app: &App) {
+/// Waits for the end of the sweep. Says whether it is over; else the server ends.
+pub async fn over(app: &App) -> bool {
     tokio::select! {
-        () = app.stop.cancelled() => {}
-        _ = app.swept.wait() => {}
+        () = app.stop.cancelled() => false,
+        _ = app.swept.wait() => true,
     }
 }
 
@@ -76,40 +87,44 @@ enum Step {
     Over,
 }
 
-/// Devices that are to be looked at.
+/// Part of the fleet that is looked at.
 #[derive(Clone)]
-enum Place {
-    /// Those in no rollout, from which nothing follows: most.
+enum Stage {
+    /// Devices in no rollout, from which nothing follows: most.
     InNone,
-    /// Those in rollouts, after this one.
+    /// Devices in rollouts, after this one.
     InRollouts(String),
 }
 
 /// A sweep under way.
 struct Sweep {
-    place: Place,
+    stage: Stage,
     gone: usize,
+    begun: Instant,
     told: Instant,
+    /// Last time that a failure was told.
+    failed: Option<Instant>,
 }
 
 impl Default for Sweep {
     fn default() -> Self {
-        Self { place: Place::InNone, gone: 0, told: Instant::now() }
+        let now = Instant::now();
+        Self { stage: Stage::InNone, gone: 0, begun: now, told: now, failed: None }
     }
 }
 
 impl Sweep {
     async fn step(&mut self, app: &App) -> Result<Step, DbError> {
-        let (place, now) = (self.place.clone(), app.clock.now());
+        let (stage, now) = (self.stage.clone(), app.clock.now());
         let me = app.holdings.id().unwrap_or_default().to_owned();
         let written = app.db.write(move |tx| {
             Ok::<_, DbError>(match turn(tx, &me)? {
-                Some(step) => (step, place.clone(), 0, Changes::default()),
-                None => swept(tx, &place, now)?,
+                Some(step) => (step, stage.clone(), 0, Changes::default()),
+                None => swept(tx, &stage, now)?,
             })
         });
-        let (step, place, gone, changes) = written.await?;
-        self.place = place;
+        let (step, stage, gone, changes) = written.await?;
+        self.stage = stage;
         self.gone += gone;
         changes.tell(app);
         Ok(step)
@@ -123,6 +138,31 @@ impl Sweep {
                 "devices that were connected are noted as gone before any is heard"
             );
         }
+    }
+
+    /// Tells a failure when it begins and once a minute, and in answers to whoever asks whether the server is ready.
+    fn fails(&mut self, app: &App, error: &DbError) {
+        if error.is_outage() {
+            return;
+        }
+        let why =
+            format!("devices are not heard, as those that were connected cannot be noted as gone: {error}");
+        if self.failed.is_none_or(|last| last.elapsed() >= FAILURES) {
+            self.failed = Some(Instant::now());
+            tracing::error!(%why, "trying again");
+        }
+        app.readiness.bar(Bar::Sweep, Some(why));
+    }
+
+    fn ends(&self, app: &App) {
+        app.readiness.bar(Bar::Sweep, None);
+        if self.begun.elapsed() >= TOLD {
+            tracing::info!(
+                gone = self.gone,
+                "devices that were connected are noted as gone, and devices are heard"
+            );
+        }
+        let _ = app.swept.set(());
     }
 }
 
@@ -138,7 +178,7 @@ fn turn(tx: &Connection, me: &str) -> Result<Option<Step>, DbError> {
     }
 }
 
-/// Whether another server is there: nobody shares a file.
+/// Says whether another server is among those that are there. A file has one server.
 fn is_there(tx: &Connection, server: &str) -> Result<bool, DbError> {
     match tx.dialect() {
         Dialect::Sqlite => Ok(false),
@@ -146,22 +186,22 @@ fn is_there(tx: &Connection, server: &str) -> Result<bool, DbError> {
     }
 }
 
-/// Sweeps some of those at a place. Returns where to go on, and how many are gone.
-fn swept(tx: &Connection, place: &Place, now: Time) -> Result<(Step, Place, usize, Changes), DbError> {
-    match place {
-        Place::InNone => {
+/// Sweeps some devices of a stage. Returns where to go on, and how many are gone.
+fn swept(tx: &Connection, stage: &Stage, now: Time) -> Result<(Step, Stage, usize, Changes), DbError> {
+    match stage {
+        Stage::InNone => {
             let gone = gone_in_none(tx, now)?;
-            let next = if gone == 0 { Place::InRollouts(String::new()) } else { Place::InNone };
+            let next = if gone == 0 { Stage::InRollouts(String::new()) } else { Stage::InNone };
             Ok((Step::Made, next, gone, Changes::default()))
         }
-        Place::InRollouts(after) => {
+        Stage::InRollouts(after) => {
             let ids = connected_after(tx, after, now)?;
             let Some(last) = ids.last().cloned() else {
-                tx.execute("DELETE FROM meta WHERE key = 'sweep'", ())?;
-                return Ok((Step::Over, place.clone(), 0, Changes::default()));
+                forget(tx)?;
+                return Ok((Step::Over, stage.clone(), 0, Changes::default()));
             };
             let gone = ids.len();
-            Ok((Step::Made, Place::InRollouts(last), gone, are_gone(tx, ids, now)?))
+            Ok((Step::Made, Stage::InRollouts(last), gone, are_gone(tx, ids, now)?))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use otaru_format::topic::Topics;
 use otaru_rollout::DeviceId;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::access::certificates::{self, ANOTHERS};
 use crate::access::devices::{self, Refused};
@@ -15,14 +15,17 @@ use crate::db::DbError;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Visitor, VouchedCertificate, is_private};
 use otaru_broker::{Channel, ConnectRequest, Reason, Refusal};
 
-/// Longest time that a login waits for the end of the server's start.
+/// Time after its making until which a doorkeeper lets logins wait for the end of the server's start.
 const STARTS: Duration = Duration::from_secs(5);
 
 /// Sentence for who comes while the server starts.
 const STARTING: &str = "the server is starting; try again in a minute";
 
 /// Decides who may come to the broker.
-pub(super) struct Doorkeeper(Shared);
+pub(super) struct Doorkeeper {
+    app: Shared,
+    made: Instant,
+}
 
 impl Authenticator for Doorkeeper {
     fn identify(&self, request: ConnectRequest) -> Answer<'_, Result<Visitor, Refusal>> {
@@ -62,20 +65,20 @@ fn refusal(refused: Refused, peer: IpAddr, client: &str) -> Refusal {
 
 impl Doorkeeper {
     pub(super) fn new(app: Shared) -> Self {
-        Self(app)
+        Self { app, made: Instant::now() }
     }
 
-    /// Waits a moment for the end of a start, in which nobody hears what is said to the embedded broker.
+    /// Waits for the end of a start, in which nobody hears what is said to the embedded broker; a long one is not waited for.
     async fn is_open(&self) -> Result<(), Refusal> {
-        let is_ours = matches!(self.0.config.mqtt, MqttConfig::Embedded { .. });
-        if is_ours && timeout(STARTS, self.0.swept.wait()).await.is_err() {
+        let is_ours = matches!(self.app.config.mqtt, MqttConfig::Embedded { .. });
+        if is_ours && timeout_at(self.made + STARTS, self.app.swept.wait()).await.is_err() {
             return Err(Refusal { reason: Reason::ServerUnavailable, text: Some(STARTING.to_owned()) });
         }
         Ok(())
     }
 
     async fn who(&self, request: ConnectRequest) -> Result<Visitor, Refused> {
-        let app = &self.0;
+        let app = &self.app;
         if let Channel::Tls { certificate: Some(certificate) } = &request.channel {
             let device = self.device(&request.client).ok_or(Refused::Certificate(ANOTHERS))?;
             let from = request.peer.ip().to_canonical();
@@ -102,21 +105,21 @@ impl Doorkeeper {
         let VouchedCertificate { client, common_name, serial, peer } = certificate;
         let device = self.device(&client).filter(|_| client == common_name);
         let device = device.ok_or(Refused::Certificate(ANOTHERS))?;
-        certificates::admit(&self.0, device, serial, peer).await?;
+        certificates::admit(&self.app, device, serial, peer).await?;
         Ok(Visitor { identity: Identity::Device(client), is_registered: true, fleet_key: None })
     }
 
     /// Only while the server is tried out, and never for a device that has a login.
     async fn without_login(&self, request: &ConnectRequest) -> Result<Option<Visitor>, DbError> {
         let nearness = Nearness::of(request.peer.ip(), request.proxy.map(|proxy| proxy.ip()));
-        if !self.0.config.dev || nearness == Nearness::Far {
+        if !self.app.config.dev || nearness == Nearness::Far {
             return Ok(None);
         }
         if let Some(device) = self.device(&request.client) {
             let sql = "SELECT EXISTS (SELECT 1 FROM devices WHERE id = ?
                          AND (secret IS NOT NULL OR fleet_key IS NOT NULL OR retired_at IS NOT NULL))";
             let id = device.to_string();
-            let barred = self.0.db.read(move |tx| tx.prepare(sql).query_row([id], |row| row.get(0)));
+            let barred = self.app.db.read(move |tx| tx.prepare(sql).query_row([id], |row| row.get(0)));
             if barred.await? {
                 return Ok(None);
             }
@@ -128,7 +131,7 @@ impl Doorkeeper {
     }
 
     fn device(&self, client: &str) -> Option<DeviceId> {
-        Topics::new(&self.0.config.base, client).ok().map(|_| DeviceId::from(client))
+        Topics::new(&self.app.config.base, client).ok().map(|_| DeviceId::from(client))
     }
 }
 

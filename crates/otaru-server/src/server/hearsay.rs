@@ -1,8 +1,8 @@
-//! What other servers of the same database tell, and what this one tells them: ends of credentials, what they let pass of the fleet's limits, and
+//! News among the servers of a database, read and told: ends of credentials, what they let pass of the fleet's limits, and
 //! changes for those who watch.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use otaru_api::Event;
 use otaru_rollout::{DeviceId, RolloutId};
@@ -16,6 +16,8 @@ use crate::rollouts::rows as rollouts;
 
 /// Interval of reading: an end counts on every server within a second.
 const READ: Duration = Duration::from_millis(400);
+/// Time without reading after which counts that others told are too old to be counted as of now.
+const FRESH: Duration = Duration::from_secs(10);
 /// Interval at which changes are told, and what was let pass.
 const TELL: Duration = Duration::from_millis(500);
 /// Devices in one notice; the others are in the next.
@@ -26,6 +28,7 @@ const WAITING: usize = 100_000;
 /// Reads what others tell, from this notice on, until the server ends.
 pub(super) async fn listen(app: Shared, mut last: i64) {
     let me = app.db.writer_id().to_owned();
+    let mut read = Instant::now();
     loop {
         tokio::select! {
             () = app.stop.cancelled() => return,
@@ -41,12 +44,15 @@ pub(super) async fn listen(app: Shared, mut last: i64) {
             );
             app.tokens.forget_all();
         }
-        follow(&app, news.notices).await;
+        let is_fresh = read.elapsed() < FRESH;
+        read = Instant::now();
+        follow(&app, news.notices, is_fresh).await;
     }
 }
 
-/// Follows what others did: ends of credentials first, and what is only shown afterwards, all at once.
-async fn follow(app: &Shared, notices: Vec<Notice>) {
+/// Follows what others did: ends of credentials first, and what is only shown afterwards, all at once. Counts that are not fresh are passed over:
+/// they stood for a moment that has passed.
+async fn follow(app: &Shared, notices: Vec<Notice>, is_fresh: bool) {
     let (mut changed, mut phases) = (BTreeSet::new(), BTreeSet::new());
     for notice in notices {
         match notice {
@@ -56,7 +62,8 @@ async fn follow(app: &Shared, notices: Vec<Notice>) {
             }
             Notice::Devices(devices) => app.connections.end_devices(devices),
             Notice::Retired(device) => app.connections.retire(&app.config.base, &device),
-            Notice::Passed(passed) => app.login_rates.passed_elsewhere(passed, app.clock.now()),
+            Notice::Passed(passed) if is_fresh => app.login_rates.passed_elsewhere(passed, app.clock.now()),
+            Notice::Passed(_) => {}
             Notice::Changed { devices, rollouts } => {
                 changed.extend(devices);
                 phases.extend(rollouts);

@@ -14,6 +14,7 @@ use crate::cluster::notices;
 use crate::config::{ArtifactsConfig, MqttConfig};
 use crate::data_dir::DataDir;
 use crate::db::{Connection, DbError};
+use crate::readiness::Bar;
 use crate::reconcile::sweep;
 
 /// Interval of renewing leases and of taking what is free.
@@ -181,11 +182,12 @@ pub(super) async fn run(app: Shared, me: Member) {
         match round(&app, &me).await {
             Ok(Round::Renewed { new, taken, ahead }) => {
                 failing = false;
-                app.readiness.bar(None);
+                app.readiness.bar(Bar::Membership, None);
                 refused.is(false, || ());
                 clock.is(ahead.unsigned_abs() >= SKEW, || differs(ahead));
                 took(&app, &new, &taken);
             }
+            Ok(Round::Waits) => app.holdings.gone(),
             Ok(Round::Refused(other)) => {
                 app.holdings.gone();
                 let why = refusal(&me, *other).to_string();
@@ -193,7 +195,7 @@ pub(super) async fn run(app: Shared, me: Member) {
                     true,
                     || tracing::error!(%why, "this server is none of those that share the database any more"),
                 );
-                app.readiness.bar(Some(why));
+                app.readiness.bar(Bar::Membership, Some(why));
             }
             Err(error) if !std::mem::replace(&mut failing, true) && !error.is_outage() => {
                 tracing::warn!(%error, "leases are not renewed; if that goes on, other servers take this one's devices");
@@ -243,28 +245,44 @@ enum Round {
         /// Milliseconds that its clock is ahead.
         ahead: i64,
     },
+    /// It stood still, and another that found nobody sweeps the fleet: what this one would hear is undone until that is over.
+    Waits,
     /// It stood still, and meanwhile another came that is set up otherwise.
     Refused(Box<Member>),
 }
 
 async fn round(app: &Shared, me: &Member) -> Result<Round, DbError> {
     let (began, me, clock) = (Instant::now(), me.clone(), app.clock.clone());
+    let hears = app.swept.initialized();
     let renewing = app.db.write(move |tx: &Connection| {
         let moment @ Moment { now, ahead } = leases::moment(tx, &clock)?;
         if !leases::is_there(tx, &me.id, now)?
-            && let Some(other) = leases::others(tx, &me.id, now)?.into_iter().find(|other| !me.fits(other))
+            && let Some(outside) = stays_out(tx, &me, now)?
         {
-            return Ok(Err(Box::new(other)));
+            return Ok(Err(outside));
         }
         leases::be_seen(tx, &me, moment)?;
+        if hears {
+            sweep::forget(tx)?;
+        }
         Ok::<_, DbError>(Ok((leases::renew(tx, &me.id, now)?, ahead)))
     });
     match renewing.await? {
         Ok((Renewal { leases, taken }, ahead)) => {
             Ok(Round::Renewed { new: app.holdings.renewed(&leases, began), taken, ahead })
         }
-        Err(other) => Ok(Round::Refused(other)),
+        Err(outside) => Ok(outside),
     }
+}
+
+/// Returns why a server that was not heard for a while cannot go on at once, if so.
+fn stays_out(tx: &Connection, me: &Member, now: i64) -> Result<Option<Round>, DbError> {
+    let others = leases::others(tx, &me.id, now)?;
+    let is_alone = others.is_empty();
+    if let Some(other) = others.into_iter().find(|other| !me.fits(other)) {
+        return Ok(Some(Round::Refused(Box::new(other))));
+    }
+    Ok((!is_alone && sweep::is_noted(tx)?).then_some(Round::Waits))
 }
 
 /// Goes on with what another server did until now.

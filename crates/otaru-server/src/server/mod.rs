@@ -322,6 +322,8 @@ impl Server {
         if ended.await.is_err() {
             tracing::warn!("some tasks did not end in time");
         }
+        // Nobody hears any more what it would acknowledge.
+        drop(self.broker.take());
         if let Err(error) = self.app.db.checkpoint().await {
             tracing::warn!(%error, "the database's log stays beside its file: who copies the file copies both");
         }
@@ -330,14 +332,16 @@ impl Server {
 
 /// Hears devices once it is known which of them may be there. With many devices this takes a minute, in which whoever asks over HTTP is answered.
 async fn talk(app: Shared, broker: BrokerUrl) {
-    sweep::run(&app).await;
-    conversation::run(app, broker).await;
+    if sweep::run(&app).await {
+        conversation::run(app, broker).await;
+    }
 }
 
 /// Carries on with rollouts, likewise.
 async fn roll_out(app: Shared) {
-    sweep::over(&app).await;
-    work::run(app).await;
+    if sweep::over(&app).await {
+        work::run(app).await;
+    }
 }
 
 /// Returns what of the fleet is this server's: everything, unless others may share its database.

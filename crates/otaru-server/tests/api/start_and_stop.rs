@@ -1,6 +1,7 @@
 //! A start with a large fleet, which takes a while, and an orderly stop.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mqtt5::{ConnectOptions, MqttClient};
 
@@ -24,6 +25,11 @@ async fn start_held(data: &Path, settings: impl Fn() -> Config) -> (Server, rusq
     (Server::start(settings()).await.unwrap(), database)
 }
 
+async fn asks(server: &Server, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    sends(server.http(), request.into()).await
+}
+
 /// Connects as a device that nobody knows, which a server that is tried out lets in. Returns why not, if so.
 async fn connect(server: &Server) -> Result<MqttClient, String> {
     let client = MqttClient::with_options(ConnectOptions::new("hall").with_automatic_reconnect(false));
@@ -38,25 +44,48 @@ async fn nobody_is_let_in_by_the_broker_before_it_is_heard() {
     let (server, database) = start_held(dir.path(), settings).await;
     let refused = connect(&server).await.err().unwrap();
     assert!(refused.to_lowercase().contains("unavailable"), "{refused}");
-    let asked = sends(server.http(), "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into());
-    assert_eq!(status(&asked.await), 200, "HTTP is there");
-    assert!(logs.text().contains("cannot be noted as gone; trying again"));
+    let ready = asks(&server, "/readyz").await;
+    assert!(status(&ready) == 503 && ready.contains("devices are not heard"), "{ready}");
+    assert_eq!(status(&asks(&server, "/healthz").await), 200, "HTTP is there");
+    assert_eq!(logs.text().matches("cannot be noted as gone").count(), 1, "not with each attempt");
 
-    // Whoever waits at the door is let in then.
-    let lifts = async { database.execute_batch("DROP TRIGGER held").unwrap() };
-    let (connected, ()) = tokio::join!(connect(&server), lifts);
-    assert!(connected.is_ok(), "{:?}", connected.err());
+    database.execute_batch("DROP TRIGGER held").unwrap();
+    until("it to be over", async || server.app().swept.initialized()).await;
+    connect(&server).await.unwrap();
+    assert_eq!(status(&asks(&server, "/readyz").await), 200);
     let sql = "SELECT reachable FROM devices WHERE id = 'lamp'";
     until("it to be gone", async || !database.query_row(sql, (), |row| row.get(0)).unwrap_or(true)).await;
     server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_stopped_while_it_starts_ends() {
+async fn whoever_comes_while_it_starts_waits_a_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = || Config { dev: true, ..config(dir.path().to_owned()) };
+    let (server, database) = start_held(dir.path(), settings).await;
+    let lifts = async {
+        // The other one is at the door by then.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!server.app().swept.initialized());
+        database.execute_batch("DROP TRIGGER held").unwrap();
+    };
+    let (connected, ()) = tokio::join!(connect(&server), lifts);
+    assert!(connected.is_ok(), "{:?}", connected.err());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_stopped_while_it_starts_ends_and_begins_no_work() {
     let (dir, logs) = (tempfile::tempdir().unwrap(), Logs::all());
-    let (server, _database) = start_held(dir.path(), || config(dir.path().to_owned())).await;
+    let (server, database) = start_held(dir.path(), || config(dir.path().to_owned())).await;
+    // An answer of long ago, which the first pass of its work would remove.
+    let sql =
+        "INSERT INTO idempotency (actor, key, request, status, body, at) VALUES ('a', 'k', x'', 200, '', 1)";
+    database.execute_batch(sql).unwrap();
     server.stop().await;
     assert!(!logs.text().contains("did not end in time"), "nothing waits for what is not to come");
+    let kept: u32 = database.query_row("SELECT count(*) FROM idempotency", (), |row| row.get(0)).unwrap();
+    assert_eq!(kept, 1, "no work is begun");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ use otaru_server::http::Limits;
 use otaru_server::problem::Problem;
 use otaru_server::reconcile::outbox::{Publish, send_all};
 use otaru_server::reconcile::work::{Memory, pass};
-use otaru_server::reconcile::{sweep, take_presence, take_report};
+use otaru_server::reconcile::{Came, sweep, take_presence, take_report};
 use otaru_server::releases::{Keys, UploadLimits};
 use otaru_server::rollouts::operate::{self, Brings};
 use otaru_server::rollouts::{deployments, rows};
@@ -151,7 +151,7 @@ impl Lab {
     pub(crate) async fn restart_alone(&mut self) {
         self.restart();
         self.app.db.write(|tx| sweep::begin(tx, "")).await.unwrap();
-        sweep::run(&self.app).await;
+        assert!(sweep::run(&self.app).await);
         self.check().await;
     }
 
@@ -210,7 +210,8 @@ impl Lab {
     }
 
     pub(crate) async fn report(&self, device: &str, report: Status<String>) {
-        take_report(&self.app, &DeviceId::from(device), report, true, self.live).await.unwrap();
+        let came = if self.live { Came::Live } else { Came::Kept };
+        take_report(&self.app, &DeviceId::from(device), report, true, came).await.unwrap();
     }
 
     /// Report of a device, for more to be added.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use otaru_format::status::UpdateState;
 use otaru_rollout::{DeviceId, Phase};
-use otaru_server::reconcile::{ingest, sweep};
+use otaru_server::reconcile::{ingest, sweep, take_presence};
 use otaru_server::statement_params as params;
 use otaru_testing::postgres::is_sqlite;
 use serde_json::json;
@@ -39,10 +39,11 @@ async fn a_server_that_starts_alone_takes_all_for_gone() {
 }
 
 #[tokio::test]
-async fn a_lone_start_spares_who_reports_over_http_meanwhile() {
-    const HOUR: i64 = 3_600_000;
+async fn a_lone_start_spares_who_reported_over_http_within_a_quarter_of_an_hour() {
+    const MINUTE: i64 = 60_000;
     let mut lab = Lab::new().await;
-    let polled = [("a", Some(0)), ("b", Some(-HOUR)), ("c", Some(HOUR)), ("d", None)];
+    let polled =
+        [("a", Some(-14 * MINUTE)), ("b", Some(-16 * MINUTE)), ("c", Some(16 * MINUTE)), ("d", None)];
     let queued = polled.map(|(name, _)| name);
     lab.fleet(&queued).await;
     lab.fleet(&["e", "f"]).await;
@@ -50,8 +51,11 @@ async fn a_lone_start_spares_who_reports_over_http_meanwhile() {
     lab.roll_out(2, json!({"target": {"devices": queued}, "limits": {"concurrency": 1}})).await;
     lab.work().await;
     let now = lab.app.clock.now().0.cast_signed();
-    let at: Vec<(&str, Option<i64>)> =
-        polled.into_iter().chain([("e", Some(0))]).map(|(name, at)| (name, at.map(|at| now + at))).collect();
+    let at: Vec<(&str, Option<i64>)> = polled
+        .into_iter()
+        .chain([("e", Some(14 * MINUTE))])
+        .map(|(name, at)| (name, at.map(|at| now + at)))
+        .collect();
     for (name, at) in at {
         let noted = lab
             .app
@@ -90,9 +94,8 @@ async fn a_sweep_of_another_server_is_waited_for() {
     let waited = timeout(Duration::from_millis(1_200), sweep::run(&lab.app)).await;
     assert!(waited.is_err() && !lab.app.swept.initialized(), "it is not over");
     assert_eq!(lab.there().await, ["a", "b"], "and not this server's to make");
-    lab.app.db.write(|tx| tx.execute("DELETE FROM meta WHERE key = 'sweep'", ())).await.unwrap();
-    sweep::run(&lab.app).await;
-    assert!(lab.app.swept.initialized());
+    lab.app.db.write(sweep::forget).await.unwrap();
+    assert!(sweep::run(&lab.app).await && lab.app.swept.initialized());
     assert_eq!(lab.there().await, ["a", "b"], "what was heard since stays");
 }
 
@@ -104,10 +107,9 @@ async fn a_sweep_goes_on_where_the_server_that_makes_it_died() {
         true => lab.app.db.write(|tx| sweep::begin(tx, "other")).await.unwrap(),
         false => another_sweeps(&lab, 60_000).await,
     }
-    sweep::run(&lab.app).await;
+    assert!(sweep::run(&lab.app).await);
     assert!(lab.there().await.is_empty());
-    let left = lab.app.db.read(|tx| tx.prepare("SELECT 1 FROM meta WHERE key = 'sweep'").exists(()));
-    assert!(!left.await.unwrap(), "nobody waits for it any more");
+    assert!(!lab.app.db.read(sweep::is_noted).await.unwrap(), "nobody waits for it any more");
 }
 
 #[tokio::test]
@@ -118,26 +120,49 @@ async fn the_end_of_the_server_ends_a_wait() {
     let lab = Lab::new().await;
     another_sweeps(&lab, -60_000).await;
     lab.app.stop.cancel();
-    sweep::run(&lab.app).await;
-    sweep::over(&lab.app).await;
-    assert!(!lab.app.swept.initialized());
+    assert!(!sweep::run(&lab.app).await && !sweep::over(&lab.app).await);
 }
 
-/// A device that was updated, and speaks MQTT now.
+async fn polls(lab: &Lab, device: &str) {
+    let report = Lab::status(device, UpdateState::Idle, "1.0.0", None, None);
+    ingest::take_poll(&lab.app, &DeviceId::from(device), report).await.unwrap();
+}
+
+/// Devices that report over HTTP, and are connected to the broker before or afterwards.
 #[tokio::test]
-async fn a_device_that_reported_over_http_once_stays_while_it_is_connected() {
+async fn a_device_that_reported_over_http_stays_while_it_is_connected() {
     const MINUTE: i64 = 60_000;
-    let lab = Lab::new().await;
-    lab.fleet(&["a", "b"]).await;
-    for name in ["a", "b"] {
-        let report = Lab::status(name, UpdateState::Idle, "1.0.0", None, None);
-        ingest::take_poll(&lab.app, &DeviceId::from(name), report).await.unwrap();
+    let mut lab = Lab::new().await;
+    let names = ["before", "later", "only", "reports"];
+    lab.fleet(&names).await;
+    for name in names {
+        polls(&lab, name).await;
     }
-    lab.comes("a", true).await;
+    lab.comes("later", true).await;
+    lab.live = true;
+    lab.reports("reports", UpdateState::Idle, "1.1.0", None).await;
     lab.shift(14 * MINUTE);
     ingest::polled_long_ago(&lab.app).await.unwrap();
-    assert_eq!(lab.there().await, ["a", "b"]);
+    assert_eq!(lab.there().await, names);
     lab.shift(2 * MINUTE);
     ingest::polled_long_ago(&lab.app).await.unwrap();
-    assert_eq!(lab.there().await, ["a"]);
+    assert_eq!(lab.there().await, ["later", "reports"]);
+    // What it says to the broker ends that for good.
+    lab.reports("before", UpdateState::Idle, "1.1.0", None).await;
+    lab.shift(MINUTE);
+    ingest::polled_long_ago(&lab.app).await.unwrap();
+    assert_eq!(lab.there().await, ["before", "later", "reports"]);
+}
+
+/// The broker lost power, so that the last will of an old connection was never sent.
+#[tokio::test]
+async fn that_a_device_was_connected_once_does_not_keep_it() {
+    const MINUTE: i64 = 60_000;
+    let lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    polls(&lab, "a").await;
+    take_presence(&lab.app, &DeviceId::from("a"), true, false, false).await.unwrap();
+    lab.shift(16 * MINUTE);
+    ingest::polled_long_ago(&lab.app).await.unwrap();
+    assert!(lab.there().await.is_empty());
 }

@@ -34,9 +34,9 @@ pub(in crate::db) fn is_not_newer(connection: &Connection) -> Result<(), DbError
     missing(connection).map(drop)
 }
 
-/// Remedy for a file without tables. A server that runs has its newest pages in the log beside it, a new one all of them.
-const NO_FLEET: &str = "of a server's file the `-wal` file beside it is a part: stop the server and copy the file again, or restore what \
-                        `otaru backup` wrote";
+/// Remedy for a file without tables. Of a server that runs the newest pages are in the log beside it, and of a new one all.
+const NO_FLEET: &str = "start the server with it once; if it is a copy, stop the server and copy the file again, since the `-wal` file \
+                        beside it is a part of it, or restore what `otaru backup` wrote";
 
 /// Fails unless the schema is the present one.
 pub(in crate::db) fn is_present(connection: &Connection) -> Result<(), DbError> {

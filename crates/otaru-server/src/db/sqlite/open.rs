@@ -11,6 +11,9 @@ use crate::db::error::DbError;
 /// Time for which a statement waits for others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Time for which a checkpoint waits for those who read.
+const CHECKPOINT: Duration = Duration::from_secs(1);
+
 /// Opens a connection with the settings that every one needs.
 pub(in crate::db) fn connect(path: &Path) -> Result<Connection, DbError> {
     let connection = Connection::open(path)?;
@@ -24,10 +27,18 @@ pub(in crate::db) fn connect(path: &Path) -> Result<Connection, DbError> {
     Ok(connection)
 }
 
-/// Moves what stands in the log of a file into the file, as far as nobody reads what it replaces.
+/// Moves what stands in the log of a file into the file.
+///
+/// # Errors
+/// [`DbError::Busy`] where somebody reads what would be replaced, for longer than a moment.
 pub(in crate::db) fn checkpoint(path: &Path) -> Result<(), DbError> {
     let connection = connect(path)?;
-    Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?)
+    connection.busy_timeout(CHECKPOINT)?;
+    // That is no error of SQLite's, but a column of its answer: https://www.sqlite.org/pragma.html#pragma_wal_checkpoint
+    match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))? {
+        false => Ok(()),
+        true => Err(DbError::Busy("somebody reads the database".to_owned())),
+    }
 }
 
 /// Opens a file that is there for reading: nothing changes in it.
@@ -56,6 +67,20 @@ fn turn_on_wal(connection: &Connection) -> Result<(), rusqlite::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checkpoint_that_somebody_is_in_the_way_of_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("otaru.db");
+        let (writer, reader) = (connect(&path).unwrap(), connect(&path).unwrap());
+        writer.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
+        writer.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+        assert!(matches!(checkpoint(&path), Err(DbError::Busy(_))));
+        reader.execute_batch("COMMIT").unwrap();
+        checkpoint(&path).unwrap();
+        assert_eq!(std::fs::metadata(path.with_extension("db-wal")).unwrap().len(), 0);
+    }
 
     #[test]
     fn a_file_that_somebody_closes_is_waited_for() {
