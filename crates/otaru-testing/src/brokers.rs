@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::command::run;
 use crate::programs::{Program, program};
 use crate::wait::{LIMIT, eventually, free_port};
 
@@ -23,6 +24,38 @@ pub fn mosquitto(dir: &Path, port: u16) -> Program {
     std::fs::write(&file, settings).unwrap();
     let mut command = program("mosquitto");
     command.arg("-c").arg(file);
+    Program::server(command, port)
+}
+
+/// Starts Mosquitto with a sample of settings and rules in which it decides by itself, for these user names with their passwords.
+#[track_caller]
+pub fn mosquitto_that_decides(
+    dir: &Path,
+    port: u16,
+    (settings, rules): (&str, &str),
+    logins: &[(&str, &str)],
+) -> Program {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let mut settings = format!("user root\n{settings}");
+    for (theirs, ours) in [
+        ("listener 1883", format!("listener {port} 127.0.0.1")),
+        ("password_file /etc/mosquitto/passwords", format!("password_file {}", path("passwords"))),
+        ("acl_file /etc/mosquitto/mosquitto.acl", format!("acl_file {}", path("mosquitto.acl"))),
+        ("/var/lib/mosquitto/", format!("{}/", dir.display())),
+    ] {
+        assert!(settings.contains(theirs), "{theirs} is in the sample");
+        settings = settings.replace(theirs, &ours);
+    }
+    std::fs::write(path("mosquitto.conf"), settings).unwrap();
+    std::fs::write(path("mosquitto.acl"), rules).unwrap();
+    std::fs::write(path("passwords"), "").unwrap();
+    for (name, password) in logins {
+        let mut command = program("mosquitto_passwd");
+        command.args(["-b", &path("passwords"), name, password]);
+        run(command).with_code(0);
+    }
+    let mut command = program("mosquitto");
+    command.args(["-c", &path("mosquitto.conf")]);
     Program::server(command, port)
 }
 

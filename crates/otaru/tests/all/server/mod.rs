@@ -8,6 +8,7 @@ mod behind_proxies;
 mod bucket;
 mod chaos;
 mod cluster;
+mod deciding_broker;
 mod first_token;
 pub(crate) mod fleet;
 mod home_assistant;
