@@ -20,7 +20,9 @@ Examples:
   echo $TOKEN | otaru login http://ota.example.com:8080
   otaru login https://ota.local:8443 --ca ca.pem             of a CA of one's own
 
-Token and the path of --ca are kept in ~/.config/otaru/login.json, readable for you alone. An administrator makes
+Token and the path of --ca are kept in ~/.config/otaru/login.json, readable for you alone: one login, in place of the one
+before. Several servers of one fleet are behind a load balancer, whose address it is; for a second fleet, OTARU_SERVER and
+OTARU_TOKEN, or --server and --token-file, name it with each command. An administrator makes
 tokens with `otaru token create`; the first one is printed when a server starts for the first time.
 Is the last one lost? At the server's machine, while it is stopped: `otaru token create NAME --role admin --data DIR`.";
 

@@ -116,3 +116,35 @@ fn two_boards_of_one_name_are_told() {
     std::thread::sleep(std::time::Duration::from_secs(8));
     assert_eq!(lines(), 1, "once");
 }
+
+#[test]
+fn healthy_asks_the_server_that_is_named_or_else_that_of_the_login() {
+    let fleet = Fleet::start(&[]);
+    let here = format!("http://127.0.0.1:{}", fleet.http);
+    let home = tempfile::tempdir().unwrap();
+    let token = home.path().join("token").display().to_string();
+    std::fs::write(&token, &fleet.token).unwrap();
+    let user = |args: &[&str]| {
+        let mut command = otaru(args);
+        command.env("HOME", home.path()).env_remove("XDG_CONFIG_HOME");
+        command.env_remove("OTARU_SERVER").env_remove("OTARU_TOKEN");
+        command
+    };
+    run(user(&["login", &here, "--token-file", &token])).with_code(0);
+    for alive in [&[][..], &["--alive"]] {
+        let ended = run(user(&[&["healthy"][..], alive].concat())).with_code(0);
+        assert!(ended.out.starts_with(&here), "{}", ended.out);
+    }
+    let nobody = format!("http://127.0.0.1:{}", otaru_testing::free_port());
+    let mut named = user(&["healthy"]);
+    named.env("OTARU_SERVER", &nobody);
+    run(named).with_code(1).tells(&format!("{nobody} does not answer"));
+    let mut typed = user(&["healthy", &here]);
+    typed.env("OTARU_SERVER", &nobody);
+    run(typed).with_code(0);
+    // A login that is damaged may have been another server's: nobody is asked in its place, unless by name.
+    let file = home.path().join(".config/otaru/login.json");
+    std::fs::write(file, "{").unwrap();
+    run(user(&["healthy"])).with_code(1).tells("is damaged");
+    run(user(&["healthy", &here])).with_code(0);
+}
