@@ -213,7 +213,7 @@ impl Client {
             .with_config()
             .limit(LONGEST)
             .read_to_string()
-            .context("the answer broke off")?;
+            .map_err(|error| Away(format!("the answer of {} broke off: {error}", self.server())))?;
         let text = if text.is_empty() { "null" } else { &text };
         serde_json::from_str(text).map_err(|error| {
             let server = self.server();

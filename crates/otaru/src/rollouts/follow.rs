@@ -9,6 +9,7 @@ use otaru_rollout::{Phase, Standing};
 use super::counts::Counts;
 use super::screen::{failures, headline, screen, stop_line, tell};
 use super::wait::Wait;
+use crate::client::error::{Away, Refused};
 use crate::client::http::Client;
 use crate::client::stream::StreamItem;
 use crate::output::{Outcome, Output};
@@ -26,21 +27,62 @@ pub(crate) struct Patience {
 /// Longest time between two looks at a rollout. A proxy may hold events back, and nobody can tell that from quiet.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// Watches a rollout until it is over, or stopped.
+/// Watches a rollout until it is over, or stopped. Who watches no longer is told that it goes on.
 ///
-/// Events only tell when to look; what is there is always read from the rollout itself.
+/// # Errors
+/// When it waits for a person and that is not waited for, or the server refuses or is away.
 pub(crate) async fn follow(
     client: &Client,
     id: u64,
     patience: Patience,
     output: Output,
 ) -> anyhow::Result<Outcome> {
+    match watch(client, id, patience, output).await {
+        Ok(Some(outcome)) => Ok(outcome),
+        Ok(None) => {
+            if !output.json {
+                ui::warn(&goes_on(id));
+            }
+            Ok(Outcome::Good)
+        }
+        Err(error) if is_about_watching(&error) => bail!("{error:#}\n{}", goes_on(id)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says what becomes of a rollout that is not watched any longer.
+fn goes_on(id: u64) -> String {
+    format!(
+        "the rollout goes on at the server, watched or not, also after that was away; `otaru rollout watch {id}` shows it again"
+    )
+}
+
+/// Whether an error says nothing of the rollout: the server is away, or refuses whoever asks.
+fn is_about_watching(error: &anyhow::Error) -> bool {
+    let is_refused = |refused: &Refused| matches!(refused.status, 401 | 403);
+    error.is::<Away>() || error.downcast_ref::<Refused>().is_some_and(is_refused)
+}
+
+/// Watches a rollout until it is over; none where somebody ends the watching.
+///
+/// Events only tell when to look; what is there is always read from the rollout itself.
+async fn watch(
+    client: &Client,
+    id: u64,
+    patience: Patience,
+    output: Output,
+) -> anyhow::Result<Option<Outcome>> {
     let path = format!("/rollouts/{id}");
     let mut told = client.events("rollout,deployment");
     let mut live = Live::new(output);
     let (stop, mut last) = (signals::stop(), (String::new(), None));
     tokio::pin!(stop);
-    let mut rollout: Answer<Rollout> = client.get(&path).await?;
+    let mut rollout: Answer<Rollout> = tokio::select! {
+        // First, so that Ctrl-C is heard from here on.
+        biased;
+        () = &mut stop => return Ok(None),
+        rollout = client.get(&path) => rollout?,
+    };
     loop {
         let wait = Wait::of(&rollout.value);
         let now = (headline(&rollout.value), wait.as_ref().map(|wait| wait.text.clone()));
@@ -69,16 +111,16 @@ pub(crate) async fn follow(
                 }
                 failures(client, &rollout.value).await?.iter().for_each(|line| ui::line(line));
             }
-            return Ok(outcome);
+            return Ok(Some(outcome));
         }
         tokio::select! {
-            () = &mut stop => return Ok(Outcome::Good),
+            () = &mut stop => return Ok(None),
             _ = tokio::time::timeout(LOOK, changed(&mut told, id)) => {}
         }
         // Many things happen at once; a look every so often shows them all.
         tokio::time::sleep(Duration::from_millis(150)).await;
         rollout = tokio::select! {
-            () = &mut stop => return Ok(Outcome::Good),
+            () = &mut stop => return Ok(None),
             rollout = client.get_again(&path) => rollout?,
         };
     }

@@ -1,6 +1,6 @@
 //! Questions that nothing answers, words that are misspelt, secrets that are good no longer: what the command line says.
 
-use otaru_testing::run;
+use otaru_testing::{Program, program, run};
 
 use crate::common::otaru;
 use crate::server::fleet::Fleet;
@@ -97,6 +97,31 @@ fn a_rollout_that_waits_for_a_person_says_so() {
     assert!(!held.out.contains("0 of 0"), "{}", held.out);
     fleet.does(&["rollout", "advance", "1"]);
     fleet.does(&["rollout", "watch", "1", "--fail-on-hold"]);
+}
+
+#[test]
+fn a_rollout_that_is_watched_no_longer_goes_on() {
+    let mut fleet = Fleet::start(&["--dev"]);
+    fleet.does(&["release", "upload", &fleet.firmware("1.1.0", "healthy")]);
+    let create = ["rollout", "create", "lamp@1.1.0", "--continuous", "--watch"];
+    let watched = || {
+        let watching = Program::start(fleet.user(&create));
+        watching.says("running");
+        watching
+    };
+    // Ctrl-C ends the watching alone.
+    let (first, second) = (watched(), watched());
+    let mut interrupt = program("kill");
+    interrupt.args(["-INT", &first.id().to_string()]);
+    run(interrupt).with_code(0);
+    first.says("the rollout goes on at the server");
+    assert_eq!(fleet.asks(&["rollout", "show", "1"])[0]["phase"], "running");
+    fleet.kill();
+    second.says("nothing listens at");
+    second.says("the rollout goes on at the server");
+    second.says("`otaru rollout watch 2` shows it again");
+    fleet.begin();
+    assert_eq!(fleet.asks(&["rollout", "show", "2"])[0]["phase"], "running");
 }
 
 #[test]
