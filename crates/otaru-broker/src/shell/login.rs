@@ -119,7 +119,7 @@ pub(super) async fn log_in<P: Policy, S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Tells the log and the policy that somebody was sent away.
 fn tell_refusal<P: Policy>(visit: &Visit<P>, client: &str, reason: Reason, words: &dyn fmt::Display) {
-    visit.shared.note_refusal(visit.peer, words);
+    visit.shared.note_refusal(visit.peer, client, words);
     visit.shared.policy.event(Event::Refused { client, peer: visit.peer, reason });
 }
 

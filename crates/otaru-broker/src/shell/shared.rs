@@ -22,6 +22,14 @@ pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Bytes of a client id in the log: those of the longest name of a device.
+const LOGGED_ID: usize = 64;
+
+/// Returns as much of a client id as the log shows; none of an empty one.
+fn beginning(client: &str) -> Option<&str> {
+    client.get(..client.floor_char_boundary(LOGGED_ID)).filter(|shown| !shown.is_empty())
+}
+
 /// State of one broker.
 pub(super) struct Shared<P: Policy> {
     pub(super) policy: Arc<P>,
@@ -104,10 +112,12 @@ impl<P: Policy> Shared<P> {
         self.stopped.notify_waiters();
     }
 
-    /// Writes a line about a refusal to the log, unless there was one within the last second.
-    pub(super) fn note_refusal(&self, peer: SocketAddr, reason: &dyn fmt::Display) {
+    /// Writes a line about a refusal to the log, unless there was one within the last second. The client id is empty where it was not told.
+    pub(super) fn note_refusal(&self, peer: SocketAddr, client: &str, reason: &dyn fmt::Display) {
         if let Some(count) = self.door(|door| door.refuse(now())) {
-            tracing::info!(%peer, %reason, count, "MQTT connections were refused");
+            // As text, which logs escape: anybody may have chosen it.
+            let client = beginning(client);
+            tracing::info!(%peer, client, %reason, count, "MQTT connections were refused");
         }
     }
 }
@@ -143,7 +153,7 @@ impl<P: Policy> Visit<P> {
                 Ok(Self { shared, signal, peer, channel, is_proxy: false, proxy: None, standing })
             }
             Err(reason) => {
-                shared.note_refusal(peer, &reason);
+                shared.note_refusal(peer, "", &reason);
                 Err(Dismissal::begin(&shared.dismissals, reason))
             }
         }
@@ -202,5 +212,18 @@ impl<P: Policy> Drop for Visit<P> {
     fn drop(&mut self) {
         let origin = self.peer.ip().into();
         self.shared.door(|door| door.part(origin, self.standing));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_shows_the_beginning_of_a_client_id() {
+        assert_eq!(beginning(""), None);
+        assert_eq!(beginning("lamp"), Some("lamp"));
+        let long = format!("{}ä{}", "x".repeat(63), "y".repeat(9_000));
+        assert_eq!(beginning(&long), Some("x".repeat(63).as_str()));
     }
 }

@@ -80,6 +80,9 @@ fn a_device_speaks_and_hears_for_itself_only() {
     assert!(!publish("lamp", &lamp, "lamp", "ESP32/ota/update"), "not to all");
     assert!(!publish("lamp", &lamp, "hall", "ESP32/ota/hall/online"), "not under another's client id");
     assert!(!publish("hall", &lamp, "hall", "ESP32/ota/hall/online"), "not with another's password");
+    // The log says of whom: names are no secret, and passwords are nowhere in it.
+    let refused = fleet.says("MQTT connections were refused");
+    assert!(refused.contains("client=\"hall\"") && !refused.contains(&lamp), "{refused}");
     assert!(publish("hall", &hall, "hall", "ESP32/ota/hall/online"));
     // A client id belongs to whoever logged in: a person's tool that is called as a device is no device, and puts none out.
     assert!(publish("token", &fleet.token, "lamp", "ESP32/ota/lamp/update"));
