@@ -34,7 +34,7 @@ pub struct DeviceQuery {
     pub error: Option<String>,
     /// Rollout in which it has a deployment.
     pub rollout: Option<i64>,
-    /// State of that deployment: `ready`, `waiting`, `active`, `succeeded`, `failed` …
+    /// State of that deployment, only with `rollout`: `ready`, `waiting`, `active`, `succeeded`, `failed` …
     pub standing: Option<String>,
     /// Whether retired devices are listed instead of the others.
     pub retired: bool,

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod devices;
 pub mod events;
 pub mod for_devices;
+mod parameters;
 pub mod releases;
 pub mod rollouts;
 pub mod servers;
@@ -12,13 +13,15 @@ pub mod tokens;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
+use self::parameters::{Parameters, known_only};
 use crate::app::Shared;
 use crate::problem::Problem;
 
@@ -75,17 +78,21 @@ pub fn operations() -> Vec<String> {
     let mut all = Vec::new();
     for (path, item) in document().paths.paths {
         let path = path.strip_prefix("/api/v1").unwrap_or(&path);
-        let methods = [
-            ("GET", item.get.is_some()),
-            ("POST", item.post.is_some()),
-            ("PATCH", item.patch.is_some()),
-            ("PUT", item.put.is_some()),
-            ("DELETE", item.delete.is_some()),
-        ];
-        let methods = methods.into_iter().filter(|(_, is_there)| *is_there);
-        all.extend(methods.map(|(method, _)| format!("{method} {path}")));
+        let operations = by_method(&item).into_iter().filter(|(_, operation)| operation.is_some());
+        all.extend(operations.map(|(method, _)| format!("{method} {path}")));
     }
     all
+}
+
+/// Returns the operations of a path, those that there are and those that are not.
+fn by_method(item: &PathItem) -> [(&'static str, &Option<Operation>); 5] {
+    [
+        ("GET", &item.get),
+        ("POST", &item.post),
+        ("PATCH", &item.patch),
+        ("PUT", &item.put),
+        ("DELETE", &item.delete),
+    ]
 }
 
 /// Adds what all operations share: any may be answered with a problem, and each answer is described.
@@ -130,8 +137,10 @@ pub fn router(app: Shared) -> Router {
     if !path.is_empty() {
         document.servers = Some(vec![utoipa::openapi::Server::new(path)]);
     }
+    let parameters = Parameters::of(&document);
     let api = router
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer(from_fn_with_state(parameters, known_only))
         .layer(from_fn(private))
         .method_not_allowed_fallback(wrong_method)
         .with_state(app);

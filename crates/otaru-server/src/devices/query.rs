@@ -24,6 +24,11 @@ pub(crate) fn filter(query: DeviceQuery) -> Result<Filter, Problem> {
     let health = known("health", given(query.health), health::ALL)?;
     let error_code = known("error", given(query.error), codes())?;
     let standing = known("standing", given(query.standing), standings())?;
+    if standing.is_some() && query.rollout.is_none() {
+        return Err(Problem::invalid(
+            "`standing` is that of a deployment: give `rollout`, the id of its rollout, as well",
+        ));
+    }
     let only_trusts = given(query.only_trusts).map(|text| ca(&text)).transpose()?;
     let image = given(query.image).map(|text| digest(&text)).transpose()?.map(|digest| digest.0);
     Ok(Filter {

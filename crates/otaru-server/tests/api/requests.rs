@@ -23,6 +23,32 @@ async fn keyed(bench: &Bench, path: &str, key: &str, body: &Value) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_that_is_not_known_is_refused_with_those_that_are() {
+    let bench = Bench::start().await;
+    for (path, told) in [
+        (
+            "/devices?vershun=1",
+            "`vershun` is no parameter here; did you mean version? There are: chip, cursor, ",
+        ),
+        ("/devices?limit=2&moon=full", "`moon` is no parameter here. There are: "),
+        ("/releases?chips=esp32", "did you mean chip?"),
+        ("/rollouts?state=running", "There are: cursor, limit, phase"),
+        ("/rollouts/7/deployments?code=panic", "There are: cursor, error, limit, standing"),
+        ("/devices/nobody/history?from=1", "There are: cursor, limit"),
+        ("/events?kind=device", "did you mean kinds?"),
+        ("/audit?actors=first", "did you mean actor?"),
+        ("/fleet?limit=1", "`limit` is no parameter here: this takes none"),
+        ("/devices?standing=failed", "`standing` is that of a deployment: give `rollout`"),
+    ] {
+        let problem = bench.get(path).await.problem(422, "invalid").json();
+        assert!(problem["detail"].as_str().unwrap().contains(told), "{path}: {problem}");
+    }
+    bench.post("/devices?dry=1", json!({"id": "lamp"})).await.problem(422, "invalid");
+    bench.get("/devices/lamp").await.problem(404, "not-found");
+    bench.get("/devices?sort=state&descending=true&limit=2&chip=esp32").await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_told_as_a_problem() {
     let bench = Bench::start().await;
     bench.get("/devices/nobody").await.problem(404, "not-found");
@@ -105,7 +131,7 @@ async fn names_of_a_kind_that_do_not_exist_are_refused() {
         let answer = bench.get(&format!("/devices?{query}")).await.problem(422, "invalid");
         assert!(answer.text.contains(meant), "{answer:?}");
     }
-    bench.get("/devices?state=rolled_back&health=well&error=panic&standing=active").await.is(200);
+    bench.get("/devices?state=rolled_back&health=well&error=panic&standing=active&rollout=1").await.is(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
