@@ -9,7 +9,7 @@ use otaru_api::{ChangeDevice, Cursor, Device, DeviceQuery};
 
 use super::admission::{AdminVisitor, OperatorVisitor};
 use super::fields::{Fields, Form, Query, tags};
-use super::page::{Page, after, draw};
+use super::page::{Complaint, Page, after, draw};
 use super::secret::SecretPage;
 use super::shell::{Section, Shell};
 use super::show::{self, Tone};
@@ -21,6 +21,7 @@ use crate::devices::list::{self, Order, Sort};
 use crate::devices::query::filter;
 use crate::page::PageQuery;
 use crate::problem::Problem;
+use crate::similar::known;
 
 /// Devices on a page.
 const ROWS: u32 = 50;
@@ -83,21 +84,24 @@ struct DevicesPage {
     broker: String,
     dev: bool,
     /// Why the list cannot be made as it was asked for.
-    error: Option<String>,
+    error: Option<Complaint>,
 }
 
 /// Names of fields that do not narrow the list down.
 const ORDER: [&str; 3] = ["sort", "descending", "cursor"];
 
 async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query) -> Page {
-    let sort = fields.get("sort").map(|_| sort(&fields)).unwrap_or_default();
+    let (sort, bad_sort) = match sort(&fields) {
+        Ok(sort) => (sort, None),
+        Err(problem) => (Sort::default(), Some(problem)),
+    };
     let wanted = PageQuery { limit: Some(ROWS), cursor: fields.get("cursor").map(str::to_owned) };
     let order = Order { sort, descending: fields.is("descending"), limit: ROWS, ..Order::default() };
     let order = order.beginning_after(wanted.after()?)?;
-    let filter = fields.to::<DeviceQuery>().and_then(filter);
+    let filter = bad_sort.map_or_else(|| fields.to::<DeviceQuery>().and_then(filter), Err);
     let (filter, error) = match filter {
         Ok(filter) => (Some(filter), None),
-        Err(problem) => (None, Some(super::page::sentence(&problem.detail))),
+        Err(problem) => (None, Some(Complaint::from(problem))),
     };
     let counts = app.counted.of_large();
     let read = move |tx: &Connection| {
@@ -136,14 +140,12 @@ fn page_at(fields: &Fields, cursor: &Cursor) -> String {
     format!("/devices?{rest}{and}cursor={cursor}")
 }
 
-fn sort(fields: &Fields) -> Sort {
-    match fields.text("sort") {
-        "label" => Sort::Label,
-        "version" => Sort::Version,
-        "state" => Sort::State,
-        "last_seen" => Sort::LastSeen,
-        _ => Sort::Id,
-    }
+/// Returns the order that is asked for, by the names that the API has.
+fn sort(fields: &Fields) -> Result<Sort, Problem> {
+    let named = fields.get("sort").map(str::to_owned);
+    let named = known("sort", named, Sort::ALL.map(Sort::as_str))?;
+    let sort = named.and_then(|name| Sort::ALL.into_iter().find(|sort| sort.as_str() == name));
+    Ok(sort.unwrap_or_default())
 }
 
 fn columns(fields: &Fields, sort: Sort) -> Vec<Column> {

@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use otaru_api::{Timestamp, TimestampError};
-use otaru_rollout::{BadSpan, Span, Tag, Time};
+use otaru_rollout::{BadSpan, Span, Tag, TextError, Time};
 use serde::de::DeserializeOwned;
 
 use super::page::Failure;
@@ -54,6 +54,21 @@ impl Fields {
         T: std::str::FromStr<Err: std::fmt::Display>,
     {
         let read = |text: &str| text.parse().map_err(|error| Problem::invalid(format!("{called}: {error}")));
+        self.get(name).map(read).transpose()
+    }
+
+    /// Reads the text of a field as something of which a place can be wrong, which the problem points at.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub(super) fn pointed<T>(&self, name: &str, called: &str) -> Result<Option<T>, Problem>
+    where
+        T: std::str::FromStr<Err = TextError>,
+    {
+        let read = |text: &str| {
+            let bad = |error: TextError| Problem::invalid(format!("{called}: {}", error.pointed()));
+            text.parse().map_err(bad)
+        };
         self.get(name).map(read).transpose()
     }
 

@@ -40,6 +40,22 @@ pub(super) fn sentence(text: &str) -> String {
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
+/// Complaint about what somebody typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub(super) sentence: String,
+    /// The text that cannot be read, and a `^` below the place.
+    pub(super) place: Option<String>,
+}
+
+impl From<Problem> for Complaint {
+    fn from(problem: Problem) -> Self {
+        let text = &problem.detail;
+        let place = text.split_once('\n').map(|(_, place)| place.to_owned());
+        Self { sentence: sentence(text), place }
+    }
+}
+
 /// Whether a text ends as in `my lamp.bin`.
 fn ends_as_file_names_do(text: &str) -> bool {
     let ending = text.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -103,6 +119,15 @@ impl IntoResponse for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_complaint_points_at_the_place() {
+        let complaint =
+            Complaint::from(Problem::invalid("the tags at character 6: expected a tag\n  a\n  ^"));
+        assert_eq!(complaint.sentence, "The tags at character 6: expected a tag");
+        assert_eq!(complaint.place.as_deref(), Some("  a\n  ^"));
+        assert_eq!(Complaint::from(Problem::invalid("the disk is full")).place, None);
+    }
 
     #[test]
     fn a_sentence_begins_with_a_capital_and_a_name_as_it_is() {

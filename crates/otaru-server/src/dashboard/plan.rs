@@ -17,7 +17,7 @@ use otaru_rollout::{AutoGate, DeviceId, Gate, Limits, Percent, Span, StopRule, T
 use super::admission::OperatorVisitor;
 use super::fields::{Fields, Form, Query};
 use super::notice::Notice;
-use super::page::{Page, draw, go, sentence};
+use super::page::{Complaint, Page, draw, go};
 use super::shell::{Section, Shell};
 use super::show;
 use super::visitor::Visitor;
@@ -57,7 +57,7 @@ struct PlanPage {
     /// Whether the preview is asked for once the page is there.
     later: bool,
     /// Why it cannot be so.
-    problem: Option<String>,
+    problem: Option<Complaint>,
 }
 
 impl PlanPage {
@@ -158,7 +158,7 @@ async fn show(app: &Shared, visitor: &Visitor, fields: Fields, problem: Option<P
         fields,
         preview,
         later,
-        problem: problem.map(|problem| sentence(&problem.detail)),
+        problem: problem.map(Complaint::from),
     })
 }
 
@@ -172,11 +172,11 @@ async fn new(
     let devices = chosen(app, fields).await?;
     let undo = fields.parse("undo", "The rollout to roll back")?;
     let target = Target {
-        tags: fields.parse("tags", "Tags")?,
+        tags: fields.pointed("tags", "Tags")?,
         // Firmware is for one product and one chip.
         product: release.map(|release| release.product.clone()),
         chips: release.map(|release| release.chip.clone()).into_iter().collect(),
-        versions: fields.parse("versions", "Versions")?,
+        versions: fields.pointed("versions", "Versions")?,
         devices,
         percent: fields.parse("percent", "Share of matching devices")?.unwrap_or(Percent::ALL),
     };

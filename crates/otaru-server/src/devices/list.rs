@@ -38,6 +38,20 @@ pub enum Sort {
 }
 
 impl Sort {
+    /// All there are.
+    pub(crate) const ALL: [Self; 5] = [Self::Id, Self::Label, Self::Version, Self::State, Self::LastSeen];
+
+    /// Returns its name in queries.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Label => "label",
+            Self::Version => "version",
+            Self::State => "state",
+            Self::LastSeen => "last_seen",
+        }
+    }
+
     /// Never NULL, so that places in the list can be compared.
     const fn expression(self) -> &'static str {
         match self {
@@ -376,7 +390,7 @@ mod tests {
             ];
             let mut plans = Vec::new();
             for filter in filters {
-                for sort in [Sort::Id, Sort::Label, Sort::Version, Sort::State, Sort::LastSeen] {
+                for sort in Sort::ALL {
                     if filter.retired && sort != Sort::Id {
                         continue;
                     }

@@ -290,6 +290,32 @@ async fn what_is_written_stays_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_cannot_be_made_says_why_and_nothing_else() {
+    let bench = with_a_device().await;
+    let cookie = bench.log_in(&bench.admin).await;
+    for (path, told) in [
+        ("/devices?tags=site%3D", "<pre>  site=\n       ^</pre>"),
+        ("/devices?versions=%3E%3D1.0.0%2C+newest", "<pre>  &#62;=1.0.0, newest\n"),
+        ("/devices?state=rolledback", "did you mean rolled_back?"),
+        (
+            "/devices?sort=nope",
+            "`sort`: there is no `nope`. It is one of: id, label, version, state, last_seen",
+        ),
+        ("/devices?standing=failed", "give `rollout`"),
+    ] {
+        let text = bench.page(&cookie, path).await.is(200).text;
+        assert!(text.contains("role=\"alert\"") && text.contains(told), "{path}: {text}");
+        for other in ["No device matches", "0 devices", "lamp-1"] {
+            assert!(!text.contains(other), "{path} has {other}: {text}");
+        }
+    }
+    let text = bench.page(&cookie, "/devices?q=porch").await.is(200).text;
+    assert!(text.contains("No device matches") && !text.contains("role=\"alert\""), "{text}");
+    let text = bench.page(&cookie, "/rollouts/new?undo=1&tags=site%3D").await.is(200).text;
+    assert!(text.contains("<pre>  site=\n       ^</pre>"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn guests_come_in_only_where_they_may() {
     let guest = |host: &'static str| [("sec-fetch-site", "same-origin"), ("host", host)];
     let closed = Bench::start().await;
