@@ -167,6 +167,9 @@ pub struct CreatedFleetKey {
     pub key: FleetKey,
     /// The key itself; it is shown this once.
     pub text: String,
+    /// Remarks for people: what is to be done beside at a broker that decides by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// An entry of the audit log.

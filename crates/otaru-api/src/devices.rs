@@ -92,6 +92,9 @@ pub struct DeviceDetails {
     /// Boards that take the connection to the embedded broker from each other: several have this name.
     #[serde(default)]
     pub contested: Option<Contested>,
+    /// Remarks for people on what was done to it, such as what is to be done beside at a broker that decides by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// A CA that a device trusts.
@@ -323,6 +326,9 @@ pub struct AddedDevice {
     pub device: Device,
     /// Password at the broker; it is shown this once.
     pub password: String,
+    /// Remarks for people: what is to be done beside at a broker that decides by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// A login of a device at the broker.
@@ -333,6 +339,9 @@ pub struct DeviceLogin {
     pub username: String,
     /// Password; shown only once.
     pub password: String,
+    /// Remarks for people: what is to be done beside at a broker that decides by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// A device that wants a login, and the fleet key that gives it a right to one.

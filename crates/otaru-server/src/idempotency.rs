@@ -36,6 +36,15 @@ impl Answer {
         Self { status, body: serde_json::to_value(body).unwrap_or_default(), secret: None }
     }
 
+    /// The same with remarks for people, if there are any.
+    #[must_use]
+    pub fn and_remarks(mut self, remarks: &[String]) -> Self {
+        if let Some(body) = self.body.as_object_mut().filter(|_| !remarks.is_empty()) {
+            body.insert("remarks".to_owned(), remarks.into());
+        }
+        self
+    }
+
     /// The same with a field that is said this once.
     #[must_use]
     pub fn and_secretly(self, field: &'static str, text: String) -> Self {

@@ -16,6 +16,7 @@ use crate::app::Shared;
 use crate::caller::Caller;
 use crate::devices::bounds::NoRoom;
 use crate::devices::commands::device_id;
+use crate::devices::remarks::LoginChange;
 use crate::http::OverTls;
 use crate::problem::Problem;
 use crate::rates::Registration;
@@ -65,7 +66,8 @@ async fn claim(
         Ok(password) => {
             // Whoever has it with an older login is not this device any longer.
             app.connections.end_devices([username.clone()]);
-            Ok((StatusCode::CREATED, Json(DeviceLogin { username, password })))
+            let remarks = LoginChange::Made.remarks(&app.config);
+            Ok((StatusCode::CREATED, Json(DeviceLogin { username, password, remarks })))
         }
         Err(problem) if problem.status == 401 => {
             app.login_rates.failed.count(peer(&parts), now)?;

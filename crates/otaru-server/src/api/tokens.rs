@@ -12,6 +12,7 @@ use crate::access::fleet_keys;
 use crate::access::tokens;
 use crate::app::Shared;
 use crate::caller::Caller;
+use crate::devices::remarks::LoginChange;
 use crate::idempotency::{Answer, Once};
 use crate::problem::Problem;
 use crate::web::extract::{Body, IdempotencyKey, Path};
@@ -92,10 +93,11 @@ async fn make_fleet_key(
     key: IdempotencyKey,
     Body(new): Body<NewFleetKey>,
 ) -> Result<Answer, Problem> {
+    let remarks = LoginChange::ByFleetKey.remarks(&app.config);
     Once::new(key.0, &caller, "fleet-key", &new)
         .run(&app.db, app.clock.now(), move |tx, now| {
             let (key, text) = credentials::create_fleet_key(tx, &caller, new.clone(), now)?;
-            Ok(Answer::created(&key).and_secretly("text", text))
+            Ok(Answer::created(&key).and_remarks(&remarks).and_secretly("text", text))
         })
         .await
 }

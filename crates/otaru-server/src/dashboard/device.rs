@@ -25,6 +25,7 @@ use crate::devices::attempts;
 use crate::devices::commands;
 use crate::devices::details::details;
 use crate::devices::history;
+use crate::devices::remarks::LoginChange;
 use crate::devices::rows;
 use crate::devices::trusted;
 use crate::page::PageQuery;
@@ -67,6 +68,14 @@ struct DevicePage {
     deployments: Vec<DeploymentInShort>,
     /// Releases that it could run instead.
     releases: Vec<Release>,
+    remarks: Remarks,
+}
+
+/// Remarks on what may be done to its login.
+struct Remarks {
+    made: Option<&'static str>,
+    ended: Option<&'static str>,
+    restored: Option<&'static str>,
 }
 
 /// Something that happened to it, as the page tells it.
@@ -131,6 +140,11 @@ async fn page(
         deployments: details.deployments,
         releases: releases.into_iter().filter(|release| release.image.to_string() != image).collect(),
         row,
+        remarks: Remarks {
+            made: LoginChange::Made.remark(&app.config),
+            ended: LoginChange::Ended.remark(&app.config),
+            restored: LoginChange::Restored.remark(&app.config),
+        },
     })
 }
 
@@ -291,7 +305,7 @@ async fn retire(
     Path(id): Path<String>,
 ) -> Response {
     let retired = commands::retire(&app, visitor.caller, &id).await;
-    after(retired.map(|_| format!("{id} was retired.")), &format!("/devices/{id}"))
+    after(retired.map(|done| with_remarks(format!("{id} was retired."), &done)), &format!("/devices/{id}"))
 }
 
 async fn unretire(
@@ -300,7 +314,14 @@ async fn unretire(
     Path(id): Path<String>,
 ) -> Response {
     let unretired = commands::unretire(&app, visitor.caller, &id).await;
-    after(unretired.map(|_| format!("{id} was unretired.")), &format!("/devices/{id}"))
+    let words = format!("{id} was unretired. A device that was refused tries again within a minute.");
+    after(unretired.map(|done| with_remarks(words, &done)), &format!("/devices/{id}"))
+}
+
+/// Adds the remarks on what was done.
+fn with_remarks(done: String, details: &DeviceDetails) -> String {
+    let remarks = details.remarks.iter().map(|remark| format!(" {}.", sentence(remark)));
+    std::iter::once(done).chain(remarks).collect()
 }
 
 async fn password(
@@ -314,6 +335,7 @@ async fn password(
         heading: format!("MQTT login of {id}"),
         text,
         explanation: "This is its password; its user name and client ID are its device ID. The previous password no longer works.",
+        remark: LoginChange::Made.remark(&app.config),
         back: format!("/devices/{id}"),
     })
 }

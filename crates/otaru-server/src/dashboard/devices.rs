@@ -19,6 +19,7 @@ use crate::db::Connection;
 use crate::devices::commands;
 use crate::devices::list::{self, Order, Sort};
 use crate::devices::query::filter;
+use crate::devices::remarks::LoginChange;
 use crate::page::PageQuery;
 use crate::problem::Problem;
 use crate::similar::known;
@@ -83,6 +84,8 @@ struct DevicesPage {
     empty: bool,
     broker: String,
     dev: bool,
+    /// Remark on a login that is made here.
+    remark: Option<&'static str>,
     /// Why the list cannot be made as it was asked for.
     error: Option<Complaint>,
 }
@@ -129,6 +132,7 @@ async fn page(State(app): State<Shared>, visitor: Visitor, Query(fields): Query)
         narrowed,
         broker: app.broker(),
         dev: app.config.dev,
+        remark: LoginChange::Made.remark(&app.config),
         fields,
         error,
     })
@@ -252,6 +256,7 @@ async fn add(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor, For
         heading: format!("MQTT login of {}", device.id),
         text: password,
         explanation: "This is its password; its user name and client ID are its device ID. Enter them in its settings.",
+        remark: LoginChange::Made.remark(&app.config),
         back: format!("/devices/{}", device.id),
     })
 }

@@ -18,6 +18,7 @@ use crate::access::credentials;
 use crate::access::fleet_keys;
 use crate::access::tokens;
 use crate::app::Shared;
+use crate::devices::remarks::LoginChange;
 use crate::problem::Problem;
 
 pub(super) fn router() -> Router<Shared> {
@@ -39,6 +40,8 @@ struct KeysPage {
     own: String,
     /// Device limit of a fleet key that has none of its own.
     per_fleet_key: u64,
+    /// Remark on what a fleet key is good for.
+    remark: Option<&'static str>,
 }
 
 impl KeysPage {
@@ -56,7 +59,8 @@ async fn page(State(app): State<Shared>, AdminVisitor(visitor): AdminVisitor) ->
         app.db.read(|tx| Ok::<_, Problem>((tokens::list(tx)?, fleet_keys::list(tx)?))).await?;
     let shell = Shell::new(&visitor, Section::Keys, "Access");
     let per_fleet_key = app.config.device_limits.per_fleet_key;
-    draw(&KeysPage { shell, tokens, fleet_keys, own: visitor.caller.token, per_fleet_key })
+    let remark = LoginChange::ByFleetKey.remark(&app.config);
+    draw(&KeysPage { shell, tokens, fleet_keys, own: visitor.caller.token, per_fleet_key, remark })
 }
 
 async fn new_token(
@@ -76,6 +80,7 @@ async fn new_token(
         heading: format!("The token “{}”", token.name),
         text,
         explanation: "Use it to log in here or on the command line (otaru login), or in a script.",
+        remark: None,
         back: "/keys".into(),
     })
 }
@@ -105,6 +110,7 @@ async fn new_fleet_key(
         heading: format!("The fleet key “{}”", key.name),
         text,
         explanation: "A new device registers with it as its MQTT password and with its device ID as the user name.",
+        remark: LoginChange::ByFleetKey.remark(&app.config),
         back: "/keys".into(),
     })
 }

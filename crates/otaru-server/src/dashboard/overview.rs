@@ -16,6 +16,7 @@ use crate::app::{App, Shared};
 use crate::db::{Connection, DbError};
 use crate::devices::filter::Filter;
 use crate::devices::list::{self, Order, Sort};
+use crate::devices::remarks::LoginChange;
 use crate::devices::trusted;
 use crate::rollouts::rows;
 
@@ -49,6 +50,8 @@ struct OverviewPage {
     /// Address of the broker, for the hint how to connect a first device.
     broker: String,
     dev: bool,
+    /// Remark on logins that are made here.
+    remark: Option<&'static str>,
 }
 
 /// A version, and how many run it.
@@ -98,6 +101,7 @@ async fn show(State(app): State<Shared>, visitor: Visitor) -> Page {
         troubles,
         releases: read.releases,
         broker: app.broker(),
+        remark: LoginChange::Made.remark(&app.config),
         dev: app.config.dev,
     })
 }

@@ -13,5 +13,7 @@ pub(super) struct SecretPage {
     pub(super) text: String,
     /// Use of the secret.
     pub(super) explanation: &'static str,
+    /// Remark on what is to be done beside.
+    pub(super) remark: Option<&'static str>,
     pub(super) back: String,
 }

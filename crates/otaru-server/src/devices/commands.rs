@@ -13,6 +13,7 @@ use super::details::{self, details};
 use super::edit;
 use super::list;
 use super::query;
+use super::remarks::LoginChange;
 use super::rows;
 use crate::access::{audit, devices as logins};
 use crate::app::App;
@@ -73,7 +74,7 @@ pub(crate) async fn retire(app: &App, caller: Caller, id: &str) -> Result<Device
     let now = app.clock.now();
     let details = edited(app, id, move |tx, id| edit::retire(tx, &caller, id, now)).await?;
     app.connections.retire(&app.config.base, &details.device.id);
-    Ok(details)
+    Ok(DeviceDetails { remarks: LoginChange::Ended.remarks(&app.config), ..details })
 }
 
 /// Takes back a retired device and tells everybody.
@@ -82,7 +83,8 @@ pub(crate) async fn retire(app: &App, caller: Caller, id: &str) -> Result<Device
 /// When there is none, or it is not retired.
 pub(crate) async fn unretire(app: &App, caller: Caller, id: &str) -> Result<DeviceDetails, Problem> {
     let now = app.clock.now();
-    edited(app, id, move |tx, id| edit::unretire(tx, &caller, id, now)).await
+    let details = edited(app, id, move |tx, id| edit::unretire(tx, &caller, id, now)).await?;
+    Ok(DeviceDetails { remarks: LoginChange::Restored.remarks(&app.config), ..details })
 }
 
 fn tell(app: &App, device: &Device) {
@@ -153,7 +155,8 @@ pub(crate) async fn allow_claim(app: &App, caller: Caller, id: &str) -> Result<D
         logins::allow_claim(tx, &caller, &id, now)?;
         details(tx, &id)
     });
-    Ok(details::and_contested(allowed.await?, app))
+    let details = details::and_contested(allowed.await?, app);
+    Ok(DeviceDetails { remarks: LoginChange::ByFleetKey.remarks(&app.config), ..details })
 }
 
 /// Returns the ids of devices that match; not more than may be changed at once.

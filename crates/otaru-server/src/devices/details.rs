@@ -34,6 +34,7 @@ pub(crate) fn details(tx: &Connection, id: &DeviceId) -> Result<DeviceDetails, P
         deployments,
         contested: None,
         trusts: Vec::new(),
+        remarks: Vec::new(),
     })
 }
 

@@ -14,6 +14,7 @@ pub mod history;
 pub mod list;
 pub(crate) mod query;
 pub mod recent;
+pub(crate) mod remarks;
 pub mod rows;
 pub mod tags;
 pub(crate) mod trusted;

@@ -69,6 +69,13 @@ pub(crate) fn warn(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{head} {}", clean(text));
 }
 
+/// Prints a server's remarks, where they are not part of the JSON that was printed.
+pub(crate) fn remark(output: Output, remarks: &[String]) {
+    if !output.json {
+        remarks.iter().for_each(|remark| warn(remark));
+    }
+}
+
 /// Text from outside without what could move the cursor, change colours or turn the writing direction.
 pub(crate) fn clean(text: &str) -> String {
     let harmless = |c: &char| {

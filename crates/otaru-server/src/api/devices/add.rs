@@ -5,6 +5,7 @@ use otaru_api::{AddedDevice, ChangeDevice, NewDevice};
 
 use crate::app::Shared;
 use crate::devices::commands::{self, device_id};
+use crate::devices::remarks::LoginChange;
 use crate::idempotency::{Answer, Once};
 use crate::problem::Problem;
 use crate::web::extract::{Body, IdempotencyKey};
@@ -24,11 +25,12 @@ pub(super) async fn add(
 ) -> Result<Answer, Problem> {
     let id = device_id(&app, &new.id)?;
     let most = app.config.device_limits.devices;
+    let remarks = LoginChange::Made.remarks(&app.config);
     let answer = Once::new(key.0, &caller, "device", &new).run(&app.db, app.clock.now(), move |tx, now| {
         let change =
             ChangeDevice { label: new.label.clone(), tags: new.tags.clone(), remove_tags: Vec::new() };
         let (device, password) = commands::add(tx, &caller, &id, &change, most, now)?;
-        Ok(Answer::created(&device).and_secretly("password", password))
+        Ok(Answer::created(&device).and_remarks(&remarks).and_secretly("password", password))
     });
     answer.await
 }

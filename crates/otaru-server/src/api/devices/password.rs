@@ -6,6 +6,7 @@ use otaru_api::DeviceLogin;
 
 use crate::app::Shared;
 use crate::devices::commands;
+use crate::devices::remarks::LoginChange;
 use crate::problem::Problem;
 use crate::web::extract::Path;
 use crate::web::login::Admin;
@@ -20,5 +21,6 @@ pub(super) async fn new_password(
     Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<DeviceLogin>, Problem> {
-    Ok(Json(DeviceLogin { password: commands::new_password(&app, caller, &id).await?, username: id }))
+    let password = commands::new_password(&app, caller, &id).await?;
+    Ok(Json(DeviceLogin { password, username: id, remarks: LoginChange::Made.remarks(&app.config) }))
 }

@@ -62,6 +62,7 @@ pub(super) async fn run(command: KeyCommand, output: Output) -> anyhow::Result<(
                 client.delete(&format!("/fleet-keys/{}", escape(&done.value.key.id))).await?;
                 bail!("the fleet key could not be shown, so it was revoked again: {error}");
             }
+            ui::remark(output, &done.value.remarks);
         }
         KeyCommand::List { server } => {
             let keys: Page<Answer<FleetKey>> = server.client()?.get("/fleet-keys").await?;

@@ -1,7 +1,7 @@
 //! `otaru devices add`, `password` and `allow-claim`: how devices come to their logins.
 
 use anyhow::Context as _;
-use otaru_api::{AddedDevice, Answer, DeviceLogin, NewDevice};
+use otaru_api::{AddedDevice, Answer, DeviceDetails, DeviceLogin, NewDevice};
 use otaru_rollout::Tag;
 use serde_json::Value;
 
@@ -26,17 +26,23 @@ pub(super) async fn add(args: Add, output: Output) -> anyhow::Result<()> {
     let Add { id, tag, server } = args;
     let new = NewDevice { id, label: None, tags: by_name(tag) };
     let done: Answer<AddedDevice> = server.client()?.post("/devices", &new).await?;
-    tell_login(output, &done.json, &new.id, &done.value.password)
+    tell_login(output, &done.json, &new.id, &done.value.password)?;
+    ui::remark(output, &done.value.remarks);
+    Ok(())
 }
 
 pub(super) async fn password(one: One, output: Output) -> anyhow::Result<()> {
     let done: Answer<DeviceLogin> = one.ask(async |client| client.act(&one.path("/password")).await).await?;
-    tell_login(output, &done.json, &one.id, &done.value.password)
+    tell_login(output, &done.json, &one.id, &done.value.password)?;
+    ui::remark(output, &done.value.remarks);
+    Ok(())
 }
 
 pub(super) async fn allow_claim(one: One, output: Output) -> anyhow::Result<()> {
-    let done: Value = one.server.client()?.act(&one.path("/allow-claim")).await?;
-    say(output, &done, &format!("{} may be claimed with a fleet key, once, within the next hour.", one.id));
+    let done: Answer<DeviceDetails> = one.server.client()?.act(&one.path("/allow-claim")).await?;
+    let text = format!("{} may be claimed with a fleet key, once, within the next hour.", one.id);
+    say(output, &done.json, &text);
+    ui::remark(output, &done.value.remarks);
     Ok(())
 }
 

@@ -104,3 +104,33 @@ fn a_device_reaches_its_own_topics_only_over_the_sample_for_mosquitto() {
     nobody.env("HOME", setting.fleet.dir.path());
     run(nobody).with_code(1).tells("wants a login");
 }
+
+#[test]
+fn whoever_makes_or_ends_a_login_is_told_that_the_broker_does_not_know_it() {
+    let Some(setting) = Setting::new() else { return };
+    let fleet = &setting.fleet;
+    for (command, told) in [
+        (&["devices", "add", "porch"][..], "make it there as well"),
+        (&["devices", "password", "porch"], "make it there as well"),
+        (&["devices", "retire", "porch", "--yes"], "until its login is ended there as well"),
+        (&["devices", "unretire", "porch"], "if the device's login was ended there, make it there again"),
+        (&["devices", "allow-claim", "porch"], "a fleet key is no login there"),
+        (&["devices", "key", "create", "line 1"], "a fleet key is no login there"),
+    ] {
+        let ended = fleet.tries(command).with_code(0);
+        assert!(ended.err.contains("this server's broker decides by itself"), "{command:?}: {}", ended.err);
+        ended.tells(told);
+    }
+    let added = &fleet.asks(&["devices", "add", "hall"])[0];
+    assert!(added["remarks"][0].as_str().unwrap().contains("make it there as well"), "{added}");
+    assert!(
+        fleet.asks(&["devices", "show", "hall"])[0]["device"].get("remarks").is_none(),
+        "nothing was done"
+    );
+
+    // The server's own broker knows what is done here.
+    let own = Fleet::start(&[]);
+    let added = own.tries(&["devices", "add", "porch"]).with_code(0);
+    assert!(!added.err.contains("broker"), "{}", added.err);
+    assert!(own.asks(&["devices", "add", "hall"])[0].get("remarks").is_none());
+}

@@ -68,7 +68,8 @@ fn what_was_taken_back_is_named_with_the_way_out() {
         fleet.tries(tried).with_code(1).tells("sim-0001 is retired");
     }
     assert_eq!(fleet.asks(&["devices", "--retired"]).len(), 1);
-    fleet.does(&["devices", "unretire", "sim-0001"]);
+    let taken_back = fleet.does(&["devices", "unretire", "sim-0001"]);
+    assert!(taken_back.contains("tries again within a minute"), "{taken_back}");
     assert_eq!(fleet.asks(&["devices"]).len(), 1);
 }
 
