@@ -89,12 +89,43 @@ pub struct DeviceDetails {
     /// CAs that it trusts over TLS, as it reported them, with what the server knows of them.
     #[serde(default)]
     pub trusts: Vec<TrustedCa>,
+    /// Certificates that it logged in with and that are good still, newest first, at most 10.
+    #[serde(default)]
+    pub certificates: Vec<DeviceCertificate>,
     /// Boards that take the connection to the embedded broker from each other: several have this name.
     #[serde(default)]
     pub contested: Option<Contested>,
     /// Remarks for people on what was done to it, such as what is to be done beside at a broker that decides by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+}
+
+/// A certificate that a device logged in with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DeviceCertificate {
+    /// Serial number, in hexadecimal without leading zeros.
+    pub serial: String,
+    /// Time at which it was first seen.
+    pub first_seen: Timestamp,
+    /// Last moment, where the device has logged in with it since the server started.
+    #[serde(default)]
+    pub ends_at: Option<Timestamp>,
+}
+
+impl DeviceCertificate {
+    /// Returns the serial number and, where it is known, the day of the end.
+    pub fn title(&self) -> String {
+        titled(&self.serial, self.ends_at)
+    }
+}
+
+/// Adds the day of an end to a name.
+fn titled(name: &str, ends_at: Option<Timestamp>) -> String {
+    match ends_at {
+        Some(ends) => format!("{name} (ends {})", ends.utc().format("%Y-%m-%d")),
+        None => name.to_owned(),
+    }
 }
 
 /// A CA that a device trusts.
@@ -118,10 +149,7 @@ impl TrustedCa {
             Some(name) => &format!("{name}, {}", self.id),
             None => &self.id,
         };
-        match self.ends_at {
-            Some(ends) => format!("{name} (ends {})", ends.utc().format("%Y-%m-%d")),
-            None => name.to_owned(),
-        }
+        titled(name, self.ends_at)
     }
 }
 

@@ -27,9 +27,9 @@ pub use answer::Answer;
 pub use broker::{BrokerAnswer, BrokerCertificate, BrokerDecision, BrokerLogin, BrokerTopic};
 pub use device_query::DeviceQuery;
 pub use devices::{
-    AddedDevice, ChangeDevice, ChangedDevices, Claim, Contested, DeploymentInShort, Device, DeviceDetails,
-    DeviceEvent, DeviceLogin, DeviceStep, EndingCa, EventDetail, Failure, Fleet, FleetCounts, NewDevice,
-    Orders, TagMany, TrustedCa, VersionCount,
+    AddedDevice, ChangeDevice, ChangedDevices, Claim, Contested, DeploymentInShort, Device,
+    DeviceCertificate, DeviceDetails, DeviceEvent, DeviceLogin, DeviceStep, EndingCa, EventDetail, Failure,
+    Fleet, FleetCounts, NewDevice, Orders, TagMany, TrustedCa, VersionCount,
 };
 pub use events::Event;
 pub use name::{Name, Named};

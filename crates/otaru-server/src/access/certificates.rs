@@ -33,7 +33,7 @@ pub async fn verify(app: &Shared, device: DeviceId, der: &[u8], from: IpAddr) ->
     if facts.has_ended(now) {
         return Err(Refused::Certificate(ENDED));
     }
-    app.certificate_ends.note(facts.ends, &device);
+    app.certificate_ends.note(&facts.serial, facts.ends, &device);
     admit(app, device, facts.serial, from).await
 }
 

@@ -1,7 +1,7 @@
 //! Serial numbers of the certificates that devices have logged in with, and which of them are good no more.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use otaru_rollout::{DeviceId, Time};
 
@@ -73,24 +73,57 @@ pub(crate) fn restore(tx: &Connection, device: &DeviceId) -> Result<(), DbError>
     Ok(())
 }
 
-/// Ends of the certificates that devices logged in with, so that their connections end with them. One for each certificate at most; the
-/// authority's owner decides how many there are.
+/// Most certificates of a device that are shown.
+const SHOWN: u32 = 10;
+
+/// Returns the serial numbers of the good certificates of a device, the newest first, each with the time at which it was first seen.
+pub(crate) fn good(tx: &Connection, device: &DeviceId) -> Result<Vec<(String, Time)>, DbError> {
+    let rows = tx.prepare(
+        "SELECT serial, first_seen FROM device_certificates WHERE device = ? AND refused IS NULL
+         ORDER BY first_seen DESC, serial LIMIT ?",
+    );
+    let found = rows.query_map(params![device.as_str(), SHOWN], |row| {
+        Ok((row.get(0)?, Time(row.get::<i64>(1)?.unsigned_abs())))
+    })?;
+    found.collect()
+}
+
+/// Ends of the certificates that devices logged in with since the server started, so that their connections end with them, and people see
+/// them. One for each certificate at most; the authority's owner decides how many there are.
 #[derive(Debug, Default)]
-pub struct CertificateEnds(Mutex<BTreeSet<(Time, String)>>);
+pub struct CertificateEnds(Mutex<Ends>);
+
+#[derive(Debug, Default)]
+struct Ends {
+    /// Devices whose connections are still to be ended.
+    due: BTreeSet<(Time, String)>,
+    by_serial: HashMap<String, Time>,
+}
 
 impl CertificateEnds {
-    pub(super) fn note(&self, ends: Time, device: &DeviceId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((ends, device.to_string()));
+    pub(super) fn note(&self, serial: &str, ends: Time, device: &DeviceId) {
+        let mut all = self.lock();
+        all.due.insert((ends, device.to_string()));
+        all.by_serial.insert(serial.to_owned(), ends);
+    }
+
+    /// Returns the last moment of a certificate, where a device has shown it.
+    pub(crate) fn end(&self, serial: &str) -> Option<Time> {
+        self.lock().by_serial.get(serial).copied()
     }
 
     /// Returns the devices whose certificates have ended since it was asked last.
     pub fn due(&self, now: Time) -> Vec<String> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.lock();
         let mut due = Vec::new();
-        while all.first().is_some_and(|(ends, _)| now > *ends) {
-            due.extend(all.pop_first().map(|(_, device)| device));
+        while all.due.first().is_some_and(|(ends, _)| now > *ends) {
+            due.extend(all.due.pop_first().map(|(_, device)| device));
         }
         due
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ends> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,11 +135,16 @@ mod tests {
     fn a_certificate_is_due_once_when_it_has_ended() {
         let ends = CertificateEnds::default();
         for (at, device) in [(20, "b"), (10, "a"), (10, "a"), (30, "c")] {
-            ends.note(Time(at), &DeviceId::from(device));
+            ends.note(&format!("0{device}"), Time(at), &DeviceId::from(device));
         }
         assert!(ends.due(Time(10)).is_empty(), "its last moment is one of its own");
         assert_eq!(ends.due(Time(21)), ["a", "b"]);
         assert!(ends.due(Time(21)).is_empty());
         assert_eq!(ends.due(Time(99)), ["c"]);
+        assert_eq!(
+            (ends.end("0a"), ends.end("0x")),
+            (Some(Time(10)), None),
+            "it is known also after its end"
+        );
     }
 }

@@ -7,7 +7,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use otaru_api::{
-    ChangeDevice, Cursor, DeploymentInShort, DeviceDetails, DeviceEvent, Release, Timestamp, TrustedCa,
+    ChangeDevice, Cursor, DeploymentInShort, DeviceCertificate, DeviceDetails, DeviceEvent, Release,
+    Timestamp, TrustedCa,
 };
 use otaru_format::partition::SlotName;
 use serde_json::Value;
@@ -23,7 +24,7 @@ use super::visitor::Visitor;
 use crate::app::Shared;
 use crate::devices::attempts;
 use crate::devices::commands;
-use crate::devices::details::details;
+use crate::devices::details::{and_contested, details};
 use crate::devices::history;
 use crate::devices::remarks::LoginChange;
 use crate::devices::rows;
@@ -66,6 +67,8 @@ struct DevicePage {
     older: Option<Cursor>,
     newest: bool,
     deployments: Vec<DeploymentInShort>,
+    /// Certificates that it logs in with.
+    certificates: Vec<String>,
     /// Releases that it could run instead.
     releases: Vec<Release>,
     remarks: Remarks,
@@ -121,7 +124,7 @@ async fn page(
     let live = format!("device/{id} release");
     let Read { details, reported_at, history, releases } =
         app.db.read(move |tx| read(tx, &id, before)).await?;
-    let contested = app.connections.contested(&details.device.id);
+    let details = and_contested(details, &app);
     let row = Row::of(&app, details.device);
     let image = row.device.image.clone().unwrap_or_default();
     draw(&DevicePage {
@@ -133,11 +136,12 @@ async fn page(
         facts: details.report.as_ref().map(|report| facts(report, &app.cas.all())).unwrap_or_default(),
         started: started(details.report.as_ref(), reported_at),
         fault: details.report.as_ref().and_then(|report| fault(&report["error"])),
-        contested: contested.map(|contested| sentence(&contested.detail)),
+        contested: details.contested.map(|contested| sentence(&contested.detail)),
         steps: history.items.iter().map(step).collect(),
         older: history.next,
         newest: before.is_none(),
         deployments: details.deployments,
+        certificates: details.certificates.iter().map(DeviceCertificate::title).collect(),
         releases: releases.into_iter().filter(|release| release.image.to_string() != image).collect(),
         row,
         remarks: Remarks {

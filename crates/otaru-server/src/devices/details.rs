@@ -1,10 +1,11 @@
 //! Everything that is known of one device.
 
-use crate::db::Connection;
-use otaru_api::{DeploymentInShort, DeviceDetails, Name};
+use crate::db::{Connection, DbError};
+use otaru_api::{DeploymentInShort, DeviceCertificate, DeviceDetails, Name, Timestamp};
 use otaru_rollout::DeviceId;
 
 use super::{rows, trusted};
+use crate::access::serials;
 use crate::app::App;
 use crate::problem::Problem;
 
@@ -34,13 +35,29 @@ pub(crate) fn details(tx: &Connection, id: &DeviceId) -> Result<DeviceDetails, P
         deployments,
         contested: None,
         trusts: Vec::new(),
+        certificates: certificates(tx, id)?,
         remarks: Vec::new(),
     })
 }
 
-/// Adds what the broker knows of the device, and what the server does of the CAs that it trusts.
+fn certificates(tx: &Connection, id: &DeviceId) -> Result<Vec<DeviceCertificate>, DbError> {
+    let good = serials::good(tx, id)?.into_iter();
+    let shown = good.map(|(serial, first_seen)| DeviceCertificate {
+        serial,
+        first_seen: first_seen.into(),
+        ends_at: None,
+    });
+    Ok(shown.collect())
+}
+
+/// Adds what the broker knows of the device, and what the server does of its certificates and of the CAs that it trusts.
 pub(crate) fn and_contested(details: DeviceDetails, app: &App) -> DeviceDetails {
     let contested = app.connections.contested(&details.device.id);
     let trusts = trusted::of_report(details.report.as_ref(), &app.cas.all());
-    DeviceDetails { contested, trusts, ..details }
+    let end = |certificate: DeviceCertificate| DeviceCertificate {
+        ends_at: app.certificate_ends.end(&certificate.serial).map(Timestamp::from),
+        ..certificate
+    };
+    let certificates = details.certificates.into_iter().map(end).collect();
+    DeviceDetails { contested, trusts, certificates, ..details }
 }

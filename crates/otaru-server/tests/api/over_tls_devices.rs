@@ -16,6 +16,14 @@ use crate::over_tls::TlsBench;
 use crate::wire::{Level, Wire};
 
 impl TlsBench {
+    /// Returns the serial number that the history of a device tells of.
+    async fn serial_in_history(&self, device: &str) -> String {
+        let history = self.bench.get(&format!("/devices/{device}/history")).await.is(200).json();
+        let events = history["items"].as_array().unwrap();
+        let serial = events.iter().find_map(|event| event["detail"]["certificate"].as_str());
+        serial.expect("a certificate").to_owned()
+    }
+
     /// A device that shows a certificate; the code of a refusal.
     async fn shows(&self, client: &str, certificate: &Signed) -> Result<Wire, u8> {
         let stream = TcpStream::connect(self.mqtts()).await.unwrap();
@@ -31,6 +39,10 @@ async fn a_device_logs_in_with_a_certificate_of_its_name_only() {
     tls.shows("lamp", &lamp).await.expect("registered").goes_on().await;
     let known = tls.bench.get("/devices/lamp").await.is(200).json();
     assert_eq!(known["id"], "lamp");
+    let shown = &known["certificates"].as_array().unwrap()[..];
+    let [certificate] = shown else { panic!("one: {shown:?}") };
+    assert_eq!(certificate["serial"], tls.serial_in_history("lamp").await);
+    assert!(certificate["ends_at"].as_str().unwrap() > "2027", "{certificate}");
     tls.shows("lamp", &lamp).await.expect("known").goes_on().await;
     const BAD: u8 = 0x86;
     assert_eq!(tls.shows("other", &lamp).await.err(), Some(BAD), "another's name");
@@ -58,6 +70,7 @@ async fn a_certificate_ends_with_its_device_and_with_another_login() {
     assert!(login.status.is_success(), "{login:?}");
     connected.ended().await;
     assert!(tls.shows("lamp", &first).await.is_err(), "replaced");
+    assert_eq!(tls.bench.get("/devices/lamp").await.is(200).json()["certificates"], serde_json::json!([]));
     tls.shows("lamp", &second).await.expect("a new one").goes_on().await;
 }
 

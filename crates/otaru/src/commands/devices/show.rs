@@ -62,6 +62,9 @@ fn tell(details: &DeviceDetails) {
     for ca in &details.trusts {
         text("trusts", &ca.title());
     }
+    for certificate in &details.certificates {
+        text("certificate", &certificate.title());
+    }
     line("reachable", if device.reachable { "yes" } else { "no" });
     line("changed", &since(device.last_seen));
     for deployment in &details.deployments {
