@@ -67,7 +67,10 @@ fn devices_are_changed() {
     server.prints(&label, [server.answer("PATCH /devices/sim-0001")]);
 
     has(&server.tells(&["devices", "retire", "sim-0001", "--yes"]), &["sim-0001 is retired;"]);
-    assert_eq!(server.tells(&["devices", "unretire", "sim-0001"]), "sim-0001 is taken back.");
+    assert_eq!(
+        server.tells(&["devices", "unretire", "sim-0001"]),
+        "sim-0001 is taken back. A device that was refused tries again within a minute."
+    );
     has(&server.tells(&["devices", "allow-claim", "sim-0001"]), &["sim-0001 may be claimed"]);
     for (word, args) in [
         ("retire", &["devices", "retire", "sim-0001", "--yes"][..]),
