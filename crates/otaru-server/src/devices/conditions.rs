@@ -196,20 +196,22 @@ impl Condition {
         if text.contains('\0') || text.len() > LONGEST {
             return Self { text: "FALSE".to_owned(), values: Vec::new() };
         }
-        let like = match dialect {
-            Dialect::Sqlite => "LIKE",
-            Dialect::Postgres => "ILIKE",
+        // ILIKE would fold the pattern, too, and once more for each row: a quarter of the time of a search in vain.
+        let fold = match dialect {
+            Dialect::Sqlite => "",
+            Dialect::Postgres => "lower",
         };
         let mut pattern = String::from("%");
         for character in text.chars() {
             if matches!(character, '%' | '_' | '\\') {
                 pattern.push('\\');
             }
-            pattern.push(character);
+            pattern.push(character.to_ascii_lowercase());
         }
         pattern.push('%');
-        let text =
-            format!(r"(d.id {like} ? ESCAPE '\' OR d.label IS NOT NULL AND d.label {like} ? ESCAPE '\')");
+        let text = format!(
+            r"({fold}(d.id) LIKE ? ESCAPE '\' OR d.label IS NOT NULL AND {fold}(d.label) LIKE ? ESCAPE '\')"
+        );
         Self { text, values: vec![pattern.clone().into(), pattern.into()] }
     }
 
