@@ -15,13 +15,12 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use self::parameters::{Parameters, known_only};
+use self::parameters::{Parameters, by_method, known_only};
 use crate::app::Shared;
 use crate::problem::Problem;
 
@@ -82,17 +81,6 @@ pub fn operations() -> Vec<String> {
         all.extend(operations.map(|(method, _)| format!("{method} {path}")));
     }
     all
-}
-
-/// Returns the operations of a path, those that there are and those that are not.
-fn by_method(item: &PathItem) -> [(&'static str, &Option<Operation>); 5] {
-    [
-        ("GET", &item.get),
-        ("POST", &item.post),
-        ("PATCH", &item.patch),
-        ("PUT", &item.put),
-        ("DELETE", &item.delete),
-    ]
 }
 
 /// Adds what all operations share: any may be answered with a problem, and each answer is described.

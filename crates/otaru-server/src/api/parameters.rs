@@ -7,10 +7,9 @@ use std::sync::Arc;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::{OpenApi, RefOr};
 
-use super::by_method;
 use crate::problem::Problem;
 use crate::similar::did_you_mean;
 
@@ -43,6 +42,17 @@ impl Parameters {
             Some(name) => Err(unknown(&name, known)),
         }
     }
+}
+
+/// Returns the operations of a path, those that there are and those that are not.
+pub(super) fn by_method(item: &PathItem) -> [(&'static str, &Option<Operation>); 5] {
+    [
+        ("GET", &item.get),
+        ("POST", &item.post),
+        ("PATCH", &item.patch),
+        ("PUT", &item.put),
+        ("DELETE", &item.delete),
+    ]
 }
 
 fn key(method: &str, path: &str) -> String {
