@@ -81,8 +81,8 @@ pub(crate) fn serve(format: Format, verbose: u8) {
     use tracing_subscriber::EnvFilter;
     // The TLS library would write a line for each odd greeting that somebody sends.
     let usual = match verbose {
-        0 => "warn,rustls=off,otaru_broker=info,otaru_server=info",
-        1 => "warn,rustls=off,otaru_broker=debug,otaru_server=debug",
+        0 => "warn,rustls=off,otaru::commands::serve=info,otaru_broker=info,otaru_server=info",
+        1 => "warn,rustls=off,otaru::commands::serve=debug,otaru_broker=debug,otaru_server=debug",
         2 => "info,rustls=off,otaru_broker=trace,otaru_server=trace",
         _ => "debug",
     };

@@ -128,8 +128,12 @@ pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<Jo
             }
             Err((Standing::Refuse(other), _)) => return Err(refusal(me, *other)),
             Err((_, others)) => {
-                let seen = || others.into_iter().map(|other| (other.id, other.seen_at)).collect();
-                first.get_or_insert_with(seen);
+                first.get_or_insert_with(|| {
+                    let names: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
+                    let names = names.join(", ");
+                    tracing::info!(%names, "waiting to hear of these servers, or for the end of their leases; no request is answered meanwhile");
+                    others.into_iter().map(|other| (other.id, other.seen_at)).collect()
+                });
                 tokio::time::sleep(LOOK).await;
             }
         }
