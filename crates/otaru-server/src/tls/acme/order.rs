@@ -58,6 +58,10 @@ pub(super) async fn finish(account: &Account, pending: &PendingOrder) -> Result<
     Ok(order.poll_certificate(&PATIENCE).await?)
 }
 
+/// Number of times that a directory is asked why an order was not proven, and the pause after each.
+const LOOKS: u32 = 4;
+const LOOK: Duration = Duration::from_millis(250);
+
 /// Proves every domain that the directory does not know as ours yet.
 async fn prove(order: &mut Order, domains: &[Domain], challenges: &Challenges) -> Result<(), Failure> {
     let mut authorizations = order.authorizations();
@@ -76,11 +80,22 @@ async fn prove(order: &mut Order, domains: &[Domain], challenges: &Challenges) -
     match order.poll_ready(&PATIENCE).await {
         Ok(OrderStatus::Ready) => Ok(()),
         Err(instant_acme::Error::Timeout(_)) => Err(Failure::Late),
-        outcome => Err(reason(order, domains).await?.unwrap_or_else(|| match outcome {
+        outcome => Err(reason_in_time(order, domains).await?.unwrap_or_else(|| match outcome {
             Err(error) => error.into(),
             Ok(_) => Failure::OrderOver,
         })),
     }
+}
+
+/// Finds out which domain was not proven, and looks again for a moment: a directory may end an order before it tells.
+async fn reason_in_time(order: &mut Order, domains: &[Domain]) -> Result<Option<Failure>, Failure> {
+    for _ in 0..LOOKS {
+        if let Some(failure) = reason(order, domains).await? {
+            return Ok(Some(failure));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(None)
 }
 
 /// Finds out which domain was not proven, and why.
