@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use crate::common::otaru;
 use crate::server::fleet::{Fleet, LONG, phase};
 
-/// What people copy.
+/// Files that people copy.
 const SAMPLE: (&str, &str) = (
     include_str!("../../../../../packaging/brokers/mosquitto.conf"),
     include_str!("../../../../../packaging/brokers/mosquitto.acl"),
