@@ -8,6 +8,7 @@ use crate::effect::Effect;
 use crate::gate;
 use crate::percent::Percent;
 use crate::rollout::{Phase, Rollout};
+use crate::spec::SpecError;
 use crate::time::Time;
 
 /// Something that happens to a rollout as a whole.
@@ -48,6 +49,8 @@ pub enum ControlError {
     LastWave,
     /// The share is not larger than it was.
     NotWider,
+    /// Its specification makes no sense: an earlier version took it.
+    Spec(SpecError),
 }
 
 impl fmt::Display for ControlError {
@@ -58,6 +61,7 @@ impl fmt::Display for ControlError {
             Self::NotWider => {
                 f.write_str("a rollout's share can only grow: devices that have begun stay in it")
             }
+            Self::Spec(error) => write!(f, "{error}; make the rollout anew"),
         }
     }
 }
@@ -94,7 +98,10 @@ impl Rollout {
             (Control::Tick, _) => {}
             (Control::Scanned(scan), _) => self.scanned |= scan == self.scan,
             // Whether its time has come is decided with everything else.
-            (Control::Start, Phase::Draft) => self.phase = Phase::Scheduled,
+            (Control::Start, Phase::Draft) => {
+                self.spec.validate().map_err(ControlError::Spec)?;
+                self.phase = Phase::Scheduled;
+            }
             (Control::Pause, Phase::Running) => self.phase = Phase::Paused,
             (Control::Resume, Phase::Paused) => self.phase = Phase::Running,
             (Control::Resume, Phase::Stopped) => {

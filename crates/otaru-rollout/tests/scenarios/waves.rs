@@ -2,8 +2,10 @@
 
 use otaru_format::status::UpdateState;
 use otaru_rollout::{
-    Control, ControlError, Effect, Event, GateState, Held, NotNow, Notice, Outcome, Phase, Span,
+    Control, ControlError, Effect, Event, GateState, Held, NotNow, Notice, Outcome, Phase, Rollout,
+    RolloutId, Span, SpecError, Time,
 };
+use serde_json::json;
 
 use crate::story::*;
 
@@ -35,6 +37,27 @@ fn a_wave_that_is_not_good_enough_waits_for_an_operator() {
     story.control(Control::Advance);
     assert_eq!(story.rollout.wave(), 1);
     assert_eq!(story.rollout.step(Control::Advance, story.now), Err(ControlError::LastWave));
+}
+
+/// Drafts that an earlier version kept.
+#[test]
+fn a_draft_that_makes_no_sense_does_not_start() {
+    let draft = Rollout::new(RolloutId(1), spec(r#""waves": []"#), Time(0)).unwrap();
+    let draft = serde_json::to_value(draft).unwrap();
+    for (field, value, error) in [
+        ("target", json!({"percent": 0}), SpecError::ShareOfZero),
+        ("limits", json!({"concurrency": 0}), SpecError::LimitOfZero),
+    ] {
+        let mut draft = draft.clone();
+        draft["spec"][field] = value;
+        let mut rollout: Rollout = serde_json::from_value(draft).unwrap();
+        let before = rollout.clone();
+        let refused = rollout.step(Control::Start, Time(1)).unwrap_err();
+        assert_eq!(refused, ControlError::Spec(error));
+        assert_eq!(refused.to_string(), format!("{error}; make the rollout anew"));
+        assert_eq!(rollout, before);
+        rollout.step(Control::Abort { cancel: false }, Time(1)).unwrap();
+    }
 }
 
 #[test]
