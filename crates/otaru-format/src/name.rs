@@ -22,6 +22,8 @@ pub enum BadName {
     Character,
     /// White space, which nobody sees.
     Space,
+    /// A character that nobody sees, or that turns the direction of writing: two names would look the same.
+    Unseen,
     /// `+` or `#` (MQTT 5 section 4.7.1).
     Wildcard,
     /// A `/` in a device's name.
@@ -40,6 +42,7 @@ impl BadName {
             Self::TooLong => "is too long; 64 bytes are the most",
             Self::Character => "has a control character, or one that text may not have",
             Self::Space => "has a space",
+            Self::Unseen => "has a character that nobody sees, or that turns the direction of writing",
             Self::Wildcard => "has a + or #, which MQTT gives a meaning",
             Self::Slash => "has a /, which divides topics",
             Self::EmptyPart => "has a / at its start or end, or two in a row",
@@ -56,10 +59,10 @@ impl fmt::Display for BadName {
 
 impl core::error::Error for BadName {}
 
-/// Whether people would not see some of it, or terminals and brokers would obey it.
+/// Whether a text has a character that has no place in a line ([`is_unruly`]).
 #[inline(never)]
 pub fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
+    text.chars().any(is_unruly)
 }
 
 /// Checks the name of a device, which is part of its topics and its client id.
@@ -95,10 +98,29 @@ fn part_of_topic(text: &str) -> Result<(), BadName> {
             '+' | '#' => return Err(BadName::Wildcard),
             c if c.is_control() || is_no_character(c) => return Err(BadName::Character),
             c if c.is_whitespace() => return Err(BadName::Space),
+            c if turns_writing(c) || is_unseen(c) => return Err(BadName::Unseen),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether a character has no place in a line that others read: it controls a terminal, ends the line, or turns the direction of writing, so that
+/// what follows looks like something else (Unicode Standard Annex 9, section 2).
+pub fn is_unruly(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || turns_writing(c)
+}
+
+fn turns_writing(c: char) -> bool {
+    matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a character takes no place: soft hyphen, joiners, fillers, tags (Unicode's property `Default_Ignorable_Code_Point`, but for selectors
+/// of how an emoji looks).
+pub fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{AD}' | '\u{34F}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+        | '\u{200B}'..='\u{200D}' | '\u{2060}'..='\u{2065}' | '\u{206A}'..='\u{206F}' | '\u{3164}' | '\u{FEFF}' | '\u{FFA0}'
+        | '\u{E0000}'..='\u{E00FF}')
 }
 
 /// Whether Unicode keeps a code point for no character at all (section 23.7).
@@ -252,12 +274,31 @@ mod tests {
             ("a b", BadName::Space),
             ("a\u{a0}b", BadName::Space),
             ("a\u{2003}", BadName::Space),
+            ("a\u{2028}b", BadName::Space),
+            ("a\u{202e}b", BadName::Unseen),
+            ("\u{2066}a", BadName::Unseen),
+            ("a\u{200f}", BadName::Unseen),
+            ("a\u{61c}", BadName::Unseen),
+            ("a\u{200b}b", BadName::Unseen),
+            ("a\u{ad}b", BadName::Unseen),
+            ("\u{feff}a", BadName::Unseen),
+            ("a\u{e0041}", BadName::Unseen),
             ("a+", BadName::Wildcard),
             ("#", BadName::Wildcard),
             ("a/b", BadName::Slash),
             ("/", BadName::Slash),
         ] {
             assert_eq!(device(bad), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_line_may_have() {
+        for c in ['a', ' ', '\u{fc}', '\u{5d0}', '\u{200d}', '\u{1f4a1}', '\u{fffd}'] {
+            assert!(!is_unruly(c), "{c:?}");
+        }
+        for c in ['\n', '\u{1b}', '\u{9b}', '\u{2028}', '\u{202e}', '\u{2067}', '\u{200e}'] {
+            assert!(is_unruly(c), "{c:?}");
         }
     }
 
@@ -277,6 +318,7 @@ mod tests {
             ("a/+/b", BadName::Wildcard),
             ("a/#", BadName::Wildcard),
             ("a/b c", BadName::Space),
+            ("a/\u{202e}b", BadName::Unseen),
             ("a/\0", BadName::Character),
         ] {
             assert_eq!(base(bad), Err(why), "{bad:?}");

@@ -1,5 +1,7 @@
 //! Names that people give to things.
 
+use otaru_format::name::is_unruly;
+
 use crate::problem::Problem;
 
 /// Characters of the longest name.
@@ -7,7 +9,9 @@ const LONGEST: usize = 100;
 
 /// A text that cannot be a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a name has 1 to {LONGEST} characters, and no control characters")]
+#[error(
+    "a name has 1 to {LONGEST} characters, none of which controls a terminal or turns the direction of writing"
+)]
 pub struct BadName;
 
 impl From<BadName> for Problem {
@@ -16,13 +20,13 @@ impl From<BadName> for Problem {
     }
 }
 
-/// Returns a name as people give it, without blanks around it: not too long, and without control characters.
+/// Returns a name as people give it, without blanks around it: not too long, and fit for a line.
 ///
 /// # Errors
-/// When it is empty, too long, or has control characters.
+/// When it is empty, too long, or has characters that have no place in a line.
 pub fn plain_name(text: &str) -> Result<String, BadName> {
     let text = text.trim();
-    if text.is_empty() || text.chars().count() > LONGEST || text.chars().any(char::is_control) {
+    if text.is_empty() || text.chars().count() > LONGEST || text.chars().any(is_unruly) {
         return Err(BadName);
     }
     Ok(text.to_owned())

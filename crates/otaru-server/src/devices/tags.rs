@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use otaru_format::name::is_unruly;
 use otaru_rollout::{DeviceId, Tags};
 
 use crate::db::{Connection, DbError, Dialect, params};
@@ -17,10 +18,10 @@ const LONGEST: usize = 128;
 /// # Errors
 /// [`Problem::invalid`] when they cannot.
 pub fn check(tags: &BTreeMap<String, String>) -> Result<(), Problem> {
-    let good = |text: &str| text.len() <= LONGEST && !text.chars().any(char::is_control);
+    let good = |text: &str| text.len() <= LONGEST && !text.chars().any(is_unruly);
     match tags.iter().find(|(name, value)| name.is_empty() || !good(name) || !good(value)) {
         Some(_) => Err(Problem::invalid(format!(
-            "a tag's name has 1 to {LONGEST} bytes, its value at most {LONGEST}, and neither has control characters"
+            "a tag's name has 1 to {LONGEST} bytes, its value at most {LONGEST}, and neither has characters that control a terminal or turn the direction of writing"
         ))),
         None if tags.len() > MOST => Err(Problem::invalid(format!("a device has at most {MOST} tags"))),
         None => Ok(()),

@@ -130,6 +130,8 @@ mod tests {
         let report = read(full("\u{1b}]0;x\u{7}\u{9b}2J\n").as_bytes()).unwrap();
         let text = serde_json::to_string(&report).unwrap();
         assert!(!text.contains(char::is_control) && !text.contains("\\u00"), "{text}");
+        let report = read(full("x\u{202e}nib.exe").as_bytes()).unwrap();
+        assert_eq!(report.version, "x\u{fffd}nib.exe");
     }
 
     #[test]

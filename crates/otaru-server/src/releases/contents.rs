@@ -7,6 +7,7 @@ use otaru_format::chip::Chip;
 use otaru_format::digest::Digest;
 use otaru_format::image::file::{MERGED_REMEDY, is_merged, kept_len};
 use otaru_format::image::{Descriptor, HEAD_LEN, Head, ImageCheck, ImageError};
+use otaru_format::name::is_unruly;
 use otaru_format::release::{KeyId, PayloadKind};
 use otaru_release::file::{ReleaseFile, is_release};
 use otaru_release::verify::{VerifyError, verify, verify_contents};
@@ -125,7 +126,7 @@ impl Contents {
             name.clone_from(wanted);
         }
         for (what, name) in [("project name", &contents.product), ("version", &contents.version)] {
-            if name.is_empty() || name.chars().any(char::is_control) {
+            if name.is_empty() || name.chars().any(is_unruly) {
                 return Err(Refused::Name(what, name.clone()));
             }
         }

@@ -28,13 +28,13 @@ fn report(device: &str) -> Value {
 }
 
 impl Bench {
-    async fn fleet_key(&self, more: Value) -> String {
+    pub(crate) async fn fleet_key(&self, more: Value) -> String {
         let mut new = json!({"name": "line"});
         new.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.post("/fleet-keys", new).await.is(201).json()["text"].as_str().unwrap().to_owned()
     }
 
-    async fn claim(&self, device: &str, key: &str) -> Answer {
+    pub(crate) async fn claim(&self, device: &str, key: &str) -> Answer {
         let body = json!({"device": device, "fleet_key": key});
         self.ask(None, Method::POST, "/claim", Some(body)).await
     }

@@ -8,6 +8,7 @@ pub(crate) mod wrap;
 
 use std::io::Write as _;
 
+use otaru_format::name::{is_unruly, is_unseen};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -78,10 +79,7 @@ pub(crate) fn remark(output: Output, remarks: &[String]) {
 
 /// Text from outside without what could move the cursor, change colours or turn the writing direction.
 pub(crate) fn clean(text: &str) -> String {
-    let harmless = |c: &char| {
-        !c.is_control()
-            && !matches!(*c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
-    };
+    let harmless = |c: &char| !is_unruly(*c) && !is_unseen(*c);
     text.chars().map(|c| if matches!(c, '\n' | '\t' | '\r') { ' ' } else { c }).filter(harmless).collect()
 }
 
