@@ -8,9 +8,11 @@ pub fn similar<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let allowed = (wanted.len() / 3).clamp(1, 3);
     let near = candidates.into_iter().filter(|candidate| !candidate.is_empty() && *candidate != text);
     let near = near.map(|candidate| (distance(&wanted, &letters(candidate)), candidate));
-    near.filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, found)| found)
+    // Something is the same.
+    let is_near = |(distance, found): &(usize, &str)| {
+        *distance <= allowed && *distance < wanted.len().min(found.chars().count())
+    };
+    near.filter(is_near).min_by_key(|(distance, _)| *distance).map(|(_, found)| found)
 }
 
 /// The end of a sentence that asks for the candidate that was meant, such as `; did you mean kitchen?`; empty where none is near.
@@ -83,6 +85,10 @@ mod tests {
         for text in ["", "garage", "kitchen", "x", "hell-gate"] {
             assert_eq!(similar(text, names), None, "{text}");
         }
+        for text in ["", "x", "\0", "\u{fffd}", "-"] {
+            assert_eq!(similar(text, ["q", "id"]), None, "{text}");
+        }
+        assert_eq!(similar("ip", ["q", "id"]), Some("id"));
         assert_eq!(did_you_mean("kichen", names), "; did you mean kitchen?");
         assert_eq!(did_you_mean("garage", names), "");
     }
