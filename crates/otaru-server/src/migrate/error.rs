@@ -26,6 +26,12 @@ pub enum MigrateError {
     /// The file cannot be read.
     #[error("the fleet cannot be read: {0}")]
     Source(DbError),
+    /// The file contradicts itself.
+    #[error(
+        "the file is damaged ({0}): it may be a copy that was made while a server was at it, or without the log `…-wal` beside it; copy both, \
+         or use a backup"
+    )]
+    Damaged(String),
     /// PostgreSQL did not do what it was asked.
     #[error("nothing was moved: {0}")]
     Target(DbError),

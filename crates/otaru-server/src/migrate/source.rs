@@ -27,6 +27,12 @@ impl Source {
         }
         let connection = db::open_to_read(&file).map_err(MigrateError::Source)?;
         connection.execute_batch("BEGIN").map_err(MigrateError::Source)?;
+        let found: String = connection
+            .query_row("PRAGMA integrity_check(1)", (), |row| row.get(0))
+            .map_err(MigrateError::Source)?;
+        if found != "ok" {
+            return Err(MigrateError::Damaged(found));
+        }
         Ok(Self { connection, _lock: lock })
     }
 }

@@ -217,3 +217,26 @@ fn one_that_is_stopped_or_meets_a_fault_leaves_the_database_empty() {
     connection.execute_batch("UPDATE devices SET reachable = 1 WHERE id = 'a'").unwrap();
     quietly(&from, &url).unwrap();
 }
+
+/// A page of an index is overwritten, as in a copy that was made while a server was at it.
+#[test]
+fn a_file_that_contradicts_itself_is_refused() {
+    let Some(server) = Postgres::start() else { return };
+    let (url, dir) = (server.create("fleet"), tempfile::tempdir().unwrap());
+    let from = fleet(dir.path());
+    let file = database_in(&from);
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'device_tags')
+                WHERE name = 'device_events';",
+        )
+        .unwrap();
+    drop(connection);
+    let refused = migrate(&file, &settings(&url), &GO_ON, |_| {}).unwrap_err();
+    assert!(matches!(refused, MigrateError::Damaged(_)), "{refused}");
+    assert!(refused.to_string().contains("copy both"), "{refused}");
+    let tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'";
+    assert_eq!(psql(&url, tables).unwrap(), "0");
+}
