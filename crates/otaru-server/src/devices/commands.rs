@@ -74,6 +74,8 @@ pub(crate) async fn retire(app: &App, caller: Caller, id: &str) -> Result<Device
     let now = app.clock.now();
     let details = edited(app, id, move |tx, id| edit::retire(tx, &caller, id, now)).await?;
     app.connections.retire(&app.config.base, &details.device.id);
+    // Taken back, it is there from its next report on, whatever that says.
+    app.recent.forget(&DeviceId::from(details.device.id.as_str()));
     Ok(DeviceDetails { remarks: LoginChange::Ended.remarks(&app.config), ..details })
 }
 

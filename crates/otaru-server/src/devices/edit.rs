@@ -58,7 +58,7 @@ pub fn change(
 /// When there is none.
 pub fn retire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) -> Result<Changes, Problem> {
     exists(tx, device)?;
-    let sql = "UPDATE devices SET retired_at = ?, reachable = FALSE, revision = revision + 1 WHERE id = ?";
+    let sql = "UPDATE devices SET retired_at = ?, reachable = FALSE, polled_at = NULL, revision = revision + 1 WHERE id = ?";
     tx.execute(sql, params![now.0.cast_signed(), device.as_str()])?;
     serials::end(tx, device, Ended::Retired)?;
     // From here on no rollout takes it.

@@ -21,6 +21,8 @@ pub(crate) struct Last {
     pub(crate) progress: Option<u8>,
     /// The version of what it runs, where the release has another than the report.
     pub(crate) version: Option<Box<str>>,
+    /// Whether the device is there since it reported over HTTP, and not by a connection: a report that it gives the broker changes that.
+    pub(crate) polls: bool,
 }
 
 /// A report that says what the one before it did.
@@ -36,15 +38,20 @@ impl Recent {
         self.lock().get(device).and_then(|last| last.progress)
     }
 
-    /// Whether the report is the one before, but for its progress.
+    /// Whether the report is the one before, but for its progress, and shows nothing new by the way on which it came: `live` is one that was
+    /// heard as the device said it to the broker.
     pub(crate) fn known(
         &self,
         device: &DeviceId,
         report: Digest,
         progress: Option<u8>,
+        live: bool,
     ) -> Option<RepeatedReport> {
         let mut all = self.lock();
         let last = all.get_mut(device.as_str()).filter(|last| last.report == report)?;
+        if live && last.polls {
+            return None;
+        }
         let moved = last.progress != progress;
         last.progress = progress;
         Some(RepeatedReport { moved, version: last.version.clone() })

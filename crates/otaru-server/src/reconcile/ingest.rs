@@ -64,7 +64,7 @@ pub(super) async fn take_report_as(
 ) -> Result<(), DbError> {
     let live = how != Came::Kept;
     let (essence, progress, now) = (essence(&report), report.progress, app.clock.now());
-    if let Some(known) = app.recent.known(device, essence, progress) {
+    if let Some(known) = app.recent.known(device, essence, progress, how == Came::Live) {
         if known.moved {
             let version = known.version.as_deref().unwrap_or(&report.version);
             app.events.tell(told(device, &report, version, true));
@@ -75,13 +75,13 @@ pub(super) async fn take_report_as(
     let most = may_register.then_some(app.config.device_limits.devices);
     let taken = app.db.write(move |tx| {
         claim.check(tx)?;
-        let taken = match enter(tx, &id, most, now)? {
-            Err(why) => return Ok(Err(why)),
-            Ok(()) => take(tx, &id, &report, live, now)?,
-        };
+        if let Err(why) = enter(tx, &id, most, now)? {
+            return Ok(Err(why));
+        }
         if how == Came::Live {
             forget_polls(tx, &id)?;
         }
+        let taken = take(tx, &id, &report, live, now)?;
         let came = if live && taken.is_some() { presence(tx, &id, true, false, now)? } else { None };
         Ok::<_, DbError>(Ok((taken, came)))
     });
@@ -95,11 +95,11 @@ pub(super) async fn take_report_as(
     if let Some(changes) = came {
         changes.tell(app);
     }
-    if let Some(Taken { changes, version }) = taken {
+    if let Some(Taken { changes, version, polls }) = taken {
         app.metrics.reports.inc();
         app.events.tell(told(device, &told_of, &version, true));
         let version = (version != told_of.version).then(|| version.into());
-        app.recent.keep(device, Last { report: essence, progress, version });
+        app.recent.keep(device, Last { report: essence, progress, version, polls });
         changes.tell(app);
     }
     Ok(())
@@ -110,6 +110,8 @@ struct Taken {
     changes: Changes,
     /// The version that the device is known to run.
     version: String,
+    /// Whether the device is there since it reported over HTTP.
+    polls: bool,
 }
 
 fn told(device: &DeviceId, report: &Status<String>, version: &str, reachable: bool) -> otaru_api::Event {
@@ -123,10 +125,16 @@ fn told(device: &DeviceId, report: &Status<String>, version: &str, reachable: bo
     }
 }
 
+/// A device, as its row has it.
+struct Before {
+    retired: bool,
+    polls: bool,
+    report: LastReport,
+}
+
 /// The last report, as a row has it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct LastReport {
-    retired: bool,
     state: String,
     chip: String,
     product: String,
@@ -151,12 +159,11 @@ fn is_old(tx: &Connection, device: &DeviceId, report: &Status<String>, live: boo
     Ok(is_old)
 }
 
-fn before(tx: &Connection, device: &DeviceId) -> Result<Option<LastReport>, DbError> {
+fn before(tx: &Connection, device: &DeviceId) -> Result<Option<Before>, DbError> {
     let sql = "SELECT retired_at IS NOT NULL, state, chip, product, version, image, error_code,
-                      confirmed FROM devices WHERE id = ?";
+                      confirmed, polled_at IS NOT NULL FROM devices WHERE id = ?";
     let found = tx.prepare(sql).query_row([device.as_str()], |row| {
-        Ok(LastReport {
-            retired: row.get(0)?,
+        let report = LastReport {
             state: row.get(1)?,
             chip: row.get(2)?,
             product: row.get(3)?,
@@ -164,7 +171,8 @@ fn before(tx: &Connection, device: &DeviceId) -> Result<Option<LastReport>, DbEr
             image: row.get(5)?,
             error: row.get(6)?,
             confirmed: row.get(7)?,
-        })
+        };
+        Ok(Before { retired: row.get(0)?, polls: row.get(8)?, report })
     });
     found.optional()
 }
@@ -191,16 +199,15 @@ fn take(
     live: bool,
     now: Time,
 ) -> Result<Option<Taken>, DbError> {
-    let old = match before(tx, device)? {
-        None | Some(LastReport { retired: true, .. }) => return Ok(None),
-        Some(old) => old,
+    let (old, polls) = match before(tx, device)? {
+        None | Some(Before { retired: true, .. }) => return Ok(None),
+        Some(Before { report, polls, .. }) => (report, polls),
     };
     if is_old(tx, device, report, live)? {
         return Ok(None);
     }
     let error = report.error.as_ref().map(|fault| fault.code.as_str().to_owned());
     let new = LastReport {
-        retired: false,
         state: report.state.as_str().to_owned(),
         chip: report.chip.clone(),
         product: report.product().to_owned(),
@@ -224,7 +231,7 @@ fn take(
         transaction.offer_to_rollouts(device)?;
     }
     let changes = transaction.finish()?;
-    Ok(Some(Taken { changes, version: new.version }))
+    Ok(Some(Taken { changes, version: new.version, polls }))
 }
 
 /// Keeps a report. One that says nothing new, as after a restart of the server, is no change of the device.
@@ -355,6 +362,9 @@ fn presence(
     }
     let mut transaction = RolloutTransaction::open(tx, now);
     if was != online {
+        if !online {
+            forget_polls(tx, device)?;
+        }
         let sql = "UPDATE devices SET reachable = ?, last_seen = ?, revision = revision + 1 WHERE id = ?";
         tx.prepare(sql).execute(params![online, now.0.cast_signed(), device.as_str()])?;
         let kind = if online { "online" } else { "offline" };
@@ -379,11 +389,13 @@ fn presence(
 /// Devices that one look takes to be silent.
 const BATCH: u32 = 500;
 
-/// Takes a report that came over HTTP: it shows also that the device is there, for a while.
+/// Takes a report that came over HTTP: it shows also that the device is there, for a while. Of one that is there by its connection the broker
+/// tells when it goes.
 pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) -> Result<(), DbError> {
     let (id, now) = (device.clone(), app.clock.now());
     let came = app.db.write(move |tx| {
-        let sql = "UPDATE devices SET polled_at = ? WHERE id = ? AND retired_at IS NULL";
+        let sql = "UPDATE devices SET polled_at = ? WHERE id = ? AND retired_at IS NULL
+                     AND NOT (reachable AND polled_at IS NULL)";
         tx.prepare(sql).execute(params![now.0.cast_signed(), id.as_str()])?;
         presence(tx, &id, true, false, now)
     });
