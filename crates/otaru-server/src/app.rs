@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::events::Events;
 use otaru_rollout::Time;
-use tokio::sync::{Notify, SetOnce, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::serials::CertificateEnds;
@@ -77,8 +77,8 @@ pub struct App {
     pub connections: Arc<Connections>,
     /// Event streams, by token.
     pub streams: Arc<Quotas<String>>,
-    /// Set when it is known which devices may still be connected, so that the broker can be heard.
-    pub swept: SetOnce<()>,
+    /// Whether it is known which devices may still be connected, so that the broker can be heard.
+    pub swept: watch::Sender<bool>,
     /// Tells everybody that the server ends.
     pub stop: CancellationToken,
     /// Wakes those who carry on with work in the background.
@@ -126,7 +126,7 @@ impl App {
             certificate_ends: CertificateEnds::default(),
             cas: known_cas(&config),
             connections: Arc::default(),
-            swept: SetOnce::new(),
+            swept: watch::Sender::new(false),
             stop: CancellationToken::new(),
             wake: Wake::default(),
             config,
@@ -157,6 +157,8 @@ pub struct Wake {
     pub rollouts: Notify,
     /// There is a job.
     pub jobs: Notify,
+    /// There is a sweep of the fleet to be made by a server that hears devices already.
+    pub sweep: Notify,
     /// Devices are this server's that were another's: a number that rises each time.
     pub shards: watch::Sender<u64>,
 }

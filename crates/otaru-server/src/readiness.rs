@@ -71,6 +71,11 @@ impl Readiness {
         self.leaving.cancel();
     }
 
+    /// Whether the server is about to stop.
+    pub fn is_left(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
     /// Resolves when the server is about to stop.
     pub async fn left(&self) {
         self.leaving.cancelled().await;
@@ -85,12 +90,17 @@ impl Readiness {
         };
     }
 
+    /// Whether the server is not to be sent anybody for this reason.
+    pub fn is_barred(&self, bar: Bar) -> bool {
+        self.barred.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&bar)
+    }
+
     /// Whether the next write will be done; why not, otherwise.
     ///
     /// # Errors
     /// The failure, in words.
     pub async fn ask(&self) -> Outcome {
-        if self.leaving.is_cancelled() {
+        if self.is_left() {
             return Err("the server is about to stop".to_owned());
         }
         let barred = self.barred.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned();

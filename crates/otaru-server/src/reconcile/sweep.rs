@@ -1,7 +1,8 @@
 //! Sweeps the fleet after a time without any server: devices that were connected are taken to be gone until they are heard.
 //!
 //! A server that starts and finds no other notes that there is a sweep to be made, and makes it. Until its end no server hears the broker: what a
-//! device says meanwhile would be undone. Servers that come wait for it, and go on with it where the one that makes it dies.
+//! device says meanwhile would be undone. Servers that come wait for it, and go on with it where the one that makes it dies. One that stood still
+//! meanwhile, and is alone when it returns, stops hearing the broker and makes it anew: nobody else would.
 
 use std::time::{Duration, Instant};
 
@@ -32,34 +33,40 @@ const CONNECTED: &str = "devices d WHERE d.reachable = TRUE AND d.retired_at IS 
 
 /// Notes that a sweep is to be made, by this server.
 pub fn begin(tx: &Connection, server: &str) -> Result<(), DbError> {
-    let sql = "INSERT INTO meta (key, value) VALUES ('sweep', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1";
-    tx.execute(sql, [server]).map(drop)
+    forget(tx)?;
+    tx.execute("INSERT INTO meta (key, value) VALUES ('sweep', ?)", [server]).map(drop)
 }
 
-/// Says whether there is a sweep that is not over.
-pub fn is_noted(tx: &Connection) -> Result<bool, DbError> {
-    tx.prepare("SELECT 1 FROM meta WHERE key = 'sweep'").exists(())
+/// Returns the server that makes the sweep that is not over, if there is one.
+pub fn whose(tx: &Connection) -> Result<Option<String>, DbError> {
+    tx.query_row("SELECT value FROM meta WHERE key = 'sweep'", (), |row| row.get(0)).optional()
 }
 
-/// Forgets a sweep, as a server does that hears devices: one that is noted still is of a server that died.
+/// Forgets the sweep: it is over.
 pub fn forget(tx: &Connection) -> Result<(), DbError> {
-    tx.prepare("DELETE FROM meta WHERE key = 'sweep'").execute(()).map(drop)
+    tx.execute("DELETE FROM meta WHERE key IN ('sweep', 'sweep_failure')", ()).map(drop)
 }
 
 /// Makes the sweep that is noted, or waits for the server that makes it. Says whether it is over; else the server ends.
 pub async fn run(app: &App) -> bool {
+    app.swept.send_replace(false);
     let mut sweep = Sweep::default();
     loop {
         let pause = match sweep.step(app).await {
             Ok(Step::Over) => break,
-            Ok(Step::Made) => Duration::ZERO,
-            Ok(Step::Anothers) => LOOK,
+            Ok(Step::Made) => {
+                sweep.goes_on(app);
+                Duration::ZERO
+            }
+            Ok(Step::Anothers(failure)) => {
+                sweep.waits(app, failure);
+                LOOK
+            }
             Err(error) => {
-                sweep.fails(app, &error);
+                sweep.fails(app, &error).await;
                 LOOK
             }
         };
-        sweep.tell();
         tokio::select! {
             () = app.stop.cancelled() => return false,
             () = tokio::time::sleep(pause) => {}
@@ -71,9 +78,10 @@ pub async fn run(app: &App) -> bool {
 
 /// Waits for the end of the sweep. Says whether it is over; else the server ends.
 pub async fn over(app: &App) -> bool {
+    let mut swept = app.swept.subscribe();
     tokio::select! {
         () = app.stop.cancelled() => false,
-        _ = app.swept.wait() => true,
+        is = swept.wait_for(|is| *is) => is.is_ok(),
     }
 }
 
@@ -81,8 +89,8 @@ pub async fn over(app: &App) -> bool {
 enum Step {
     /// There is more to do.
     Made,
-    /// Another server makes it.
-    Anothers,
+    /// Another server makes it; why that fails, if it does.
+    Anothers(Option<String>),
     /// There is none.
     Over,
 }
@@ -99,6 +107,7 @@ enum Stage {
 /// A sweep under way.
 struct Sweep {
     stage: Stage,
+    /// Devices that this server noted as gone.
     gone: usize,
     begun: Instant,
     told: Instant,
@@ -116,11 +125,13 @@ impl Default for Sweep {
 impl Sweep {
     async fn step(&mut self, app: &App) -> Result<Step, DbError> {
         let (stage, now) = (self.stage.clone(), app.clock.now());
-        let me = app.holdings.id().unwrap_or_default().to_owned();
+        let me = id(app);
         let written = app.db.write(move |tx| {
             Ok::<_, DbError>(match turn(tx, &me)? {
-                Some(step) => (step, stage.clone(), 0, Changes::default()),
-                None => swept(tx, &stage, now)?,
+                Turn::Ours => swept(tx, &stage, now)?,
+                // How far it was with an earlier one says nothing about this one.
+                Turn::TakenOver => swept(tx, &Stage::InNone, now)?,
+                Turn::None(step) => (step, Stage::InNone, 0, Changes::default()),
             })
         });
         let (step, stage, gone, changes) = written.await?;
@@ -130,9 +141,19 @@ impl Sweep {
         Ok(step)
     }
 
-    fn tell(&mut self) {
-        if self.told.elapsed() >= TOLD {
+    /// Whether it is time to tell how far it got.
+    fn is_told(&mut self) -> bool {
+        let is_due = self.told.elapsed() >= TOLD;
+        if is_due {
             self.told = Instant::now();
+        }
+        is_due
+    }
+
+    fn goes_on(&mut self, app: &App) {
+        self.failed = None;
+        app.readiness.bar(Bar::Sweep, None);
+        if self.is_told() {
             tracing::info!(
                 gone = self.gone,
                 "devices that were connected are noted as gone before any is heard"
@@ -140,42 +161,102 @@ impl Sweep {
         }
     }
 
-    /// Tells a failure when it begins and once a minute, and in answers to whoever asks whether the server is ready.
-    fn fails(&mut self, app: &App, error: &DbError) {
+    /// Waits for another server, and tells why that cannot make it.
+    fn waits(&mut self, app: &App, failure: Option<String>) {
+        // What it noted itself, before it stood still, is the other's by now.
+        self.gone = 0;
+        match failure {
+            Some(why) => {
+                let why = format!("another server is to say which devices are gone, and fails: {why}");
+                self.tell_failure(app, why);
+            }
+            None => {
+                self.failed = None;
+                app.readiness.bar(Bar::Sweep, None);
+                if self.is_told() {
+                    tracing::info!("no device is heard before another server has noted which are gone");
+                }
+            }
+        }
+    }
+
+    /// Tells a failure to the log and the other servers when it begins and once a minute, and to whoever asks whether the server is ready.
+    async fn fails(&mut self, app: &App, error: &DbError) {
         if error.is_outage() {
             return;
         }
         let why =
             format!("devices are not heard, as those that were connected cannot be noted as gone: {error}");
-        if self.failed.is_none_or(|last| last.elapsed() >= FAILURES) {
+        if self.tell_failure(app, why) {
+            let (me, why) = (id(app), error.to_string());
+            let noted = app.db.write(move |tx| {
+                let sql = "INSERT INTO meta (key, value) SELECT 'sweep_failure', ?1 WHERE EXISTS
+                             (SELECT 1 FROM meta WHERE key = 'sweep' AND value = ?2)
+                           ON CONFLICT (key) DO UPDATE SET value = ?1";
+                tx.execute(sql, params![why, me])
+            });
+            if let Err(error) = noted.await {
+                tracing::debug!(%error, "other servers are not told");
+            }
+        }
+    }
+
+    /// Says whether it was time to tell the log.
+    fn tell_failure(&mut self, app: &App, why: String) -> bool {
+        let is_due = self.failed.is_none_or(|last| last.elapsed() >= FAILURES);
+        if is_due {
             self.failed = Some(Instant::now());
             tracing::error!(%why, "trying again");
         }
         app.readiness.bar(Bar::Sweep, Some(why));
+        is_due
     }
 
     fn ends(&self, app: &App) {
         app.readiness.bar(Bar::Sweep, None);
         if self.begun.elapsed() >= TOLD {
-            tracing::info!(
-                gone = self.gone,
-                "devices that were connected are noted as gone, and devices are heard"
-            );
+            match self.gone {
+                0 => tracing::info!("devices are heard"),
+                gone => {
+                    tracing::info!(
+                        gone,
+                        "devices that were connected are noted as gone, and devices are heard"
+                    );
+                }
+            }
         }
-        let _ = app.swept.set(());
+        // What was remembered of devices was before.
+        app.recent.forget_all();
+        app.swept.send_replace(true);
     }
 }
 
-/// Returns what there is to do in place of sweeping; `None` when it is this server's turn.
-fn turn(tx: &Connection, me: &str) -> Result<Option<Step>, DbError> {
-    let sql = "SELECT value FROM meta WHERE key = 'sweep'";
-    let whose: Option<String> = tx.query_row(sql, (), |row| row.get(0)).optional()?;
-    match whose {
-        None => Ok(Some(Step::Over)),
-        Some(server) if server == me => Ok(None),
-        Some(server) if is_there(tx, &server)? => Ok(Some(Step::Anothers)),
-        Some(_) => begin(tx, me).map(|()| None),
+/// Returns the id of this server as a sweep is noted to be its own; a file has one server.
+fn id(app: &App) -> String {
+    app.holdings.id().unwrap_or_default().to_owned()
+}
+
+/// Whose turn it is.
+enum Turn {
+    /// This server's.
+    Ours,
+    /// This server's from now on: the one that began it is gone.
+    TakenOver,
+    /// Not this server's, for this reason.
+    None(Step),
+}
+
+fn turn(tx: &Connection, me: &str) -> Result<Turn, DbError> {
+    match whose(tx)? {
+        None => Ok(Turn::None(Step::Over)),
+        Some(server) if server == me => Ok(Turn::Ours),
+        Some(server) if is_there(tx, &server)? => Ok(Turn::None(Step::Anothers(failure(tx)?))),
+        Some(_) => begin(tx, me).map(|()| Turn::TakenOver),
     }
+}
+
+fn failure(tx: &Connection) -> Result<Option<String>, DbError> {
+    tx.query_row("SELECT value FROM meta WHERE key = 'sweep_failure'", (), |row| row.get(0)).optional()
 }
 
 /// Says whether another server is among those that are there. A file has one server.
@@ -188,6 +269,7 @@ fn is_there(tx: &Connection, server: &str) -> Result<bool, DbError> {
 
 /// Sweeps some devices of a stage. Returns where to go on, and how many are gone.
 fn swept(tx: &Connection, stage: &Stage, now: Time) -> Result<(Step, Stage, usize, Changes), DbError> {
+    tx.execute("DELETE FROM meta WHERE key = 'sweep_failure'", ())?;
     match stage {
         Stage::InNone => {
             let gone = gone_in_none(tx, now)?;
@@ -214,7 +296,7 @@ fn polled(now: Time) -> (i64, i64) {
 fn gone_in_none(tx: &Connection, now: Time) -> Result<usize, DbError> {
     let (from, to) = polled(now);
     let sql = format!(
-        "UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id IN
+        "UPDATE devices SET reachable = FALSE, polled_at = NULL, revision = revision + 1 WHERE id IN
            (SELECT id FROM {CONNECTED} AND NOT EXISTS
               (SELECT 1 FROM deployments p WHERE p.device = d.id AND p.is_open) LIMIT ?)"
     );
@@ -230,7 +312,9 @@ fn connected_after(tx: &Connection, after: &str, now: Time) -> Result<Vec<String
 
 fn are_gone(tx: &Connection, ids: Vec<String>, now: Time) -> Result<Changes, DbError> {
     let marks = vec!["?"; ids.len()].join(", ");
-    let sql = format!("UPDATE devices SET reachable = FALSE, revision = revision + 1 WHERE id IN ({marks})");
+    let sql = format!(
+        "UPDATE devices SET reachable = FALSE, polled_at = NULL, revision = revision + 1 WHERE id IN ({marks})"
+    );
     tx.execute(&sql, ids.iter().map(|id| id.to_value()).collect::<Vec<_>>())?;
     let devices: Vec<DeviceId> = ids.iter().map(|id| DeviceId::from(id.as_str())).collect();
     let mut transaction = RolloutTransaction::open(tx, now);

@@ -13,6 +13,7 @@ use crate::app::Shared;
 use crate::config::MqttConfig;
 use crate::db::DbError;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Visitor, VouchedCertificate, is_private};
+use crate::readiness::Bar;
 use otaru_broker::{Channel, ConnectRequest, Reason, Refusal};
 
 /// Time after its making until which a doorkeeper lets logins wait for the end of the server's start.
@@ -20,6 +21,8 @@ const STARTS: Duration = Duration::from_secs(5);
 
 /// Sentence for who comes while the server starts.
 const STARTING: &str = "the server is starting; try again in a minute";
+/// Sentence for who comes while a failure keeps it from that.
+const FAILING: &str = "the server cannot hear devices yet; its log says why";
 
 /// Decides who may come to the broker.
 pub(super) struct Doorkeeper {
@@ -71,8 +74,10 @@ impl Doorkeeper {
     /// Waits for the end of a start, in which nobody hears what is said to the embedded broker; a long one is not waited for.
     async fn is_open(&self) -> Result<(), Refusal> {
         let is_ours = matches!(self.app.config.mqtt, MqttConfig::Embedded { .. });
-        if is_ours && timeout_at(self.made + STARTS, self.app.swept.wait()).await.is_err() {
-            return Err(Refusal { reason: Reason::ServerUnavailable, text: Some(STARTING.to_owned()) });
+        let mut swept = self.app.swept.subscribe();
+        if is_ours && timeout_at(self.made + STARTS, swept.wait_for(|is| *is)).await.is_err() {
+            let text = if self.app.readiness.is_barred(Bar::Sweep) { FAILING } else { STARTING };
+            return Err(Refusal { reason: Reason::ServerUnavailable, text: Some(text.to_owned()) });
         }
         Ok(())
     }

@@ -183,13 +183,20 @@ pub(super) async fn run(app: Shared, me: Member) {
             () = app.readiness.left() => break,
             () = tokio::time::sleep(ROUND) => {}
         }
-        match round(&app, &me).await {
-            Ok(Round::Renewed { new, taken, ahead }) => {
+        let round = round(&app, &me).await;
+        if app.stop.is_cancelled() || app.readiness.is_left() {
+            break;
+        }
+        match round {
+            Ok(Round::Renewed { new, taken, ahead, sweeps }) => {
                 failing = false;
                 app.readiness.bar(Bar::Membership, None);
                 refused.is(false, || ());
                 clock.is(ahead.unsigned_abs() >= SKEW, || differs(ahead));
                 took(&app, &new, &taken);
+                if sweeps {
+                    app.wake.sweep.notify_one();
+                }
             }
             Ok(Round::Waits) => app.holdings.gone(),
             Ok(Round::Refused(other)) => {
@@ -248,6 +255,8 @@ enum Round {
         taken: Vec<(Leased, Option<String>)>,
         /// Milliseconds that its clock is ahead.
         ahead: i64,
+        /// Whether it hears devices, and is to sweep the fleet all the same: another began that, and died.
+        sweeps: bool,
     },
     /// It stood still, and another that found nobody sweeps the fleet: what this one would hear is undone until that is over.
     Waits,
@@ -257,7 +266,7 @@ enum Round {
 
 async fn round(app: &Shared, me: &Member) -> Result<Round, DbError> {
     let (began, me, clock) = (Instant::now(), me.clone(), app.clock.clone());
-    let hears = app.swept.initialized();
+    let hears = *app.swept.borrow();
     let renewing = app.db.write(move |tx: &Connection| {
         let moment @ Moment { now, ahead } = leases::moment(tx, &clock)?;
         if !leases::is_there(tx, &me.id, now)?
@@ -266,14 +275,12 @@ async fn round(app: &Shared, me: &Member) -> Result<Round, DbError> {
             return Ok(Err(outside));
         }
         leases::be_seen(tx, &me, moment)?;
-        if hears {
-            sweep::forget(tx)?;
-        }
-        Ok::<_, DbError>(Ok((leases::renew(tx, &me.id, now)?, ahead)))
+        let sweeps = hears && is_to_sweep(tx, &me, now)?;
+        Ok::<_, DbError>(Ok((leases::renew(tx, &me.id, now)?, ahead, sweeps)))
     });
     match renewing.await? {
-        Ok((Renewal { leases, taken }, ahead)) => {
-            Ok(Round::Renewed { new: app.holdings.renewed(&leases, began), taken, ahead })
+        Ok((Renewal { leases, taken }, ahead, sweeps)) => {
+            Ok(Round::Renewed { new: app.holdings.renewed(&leases, began), taken, ahead, sweeps })
         }
         Err(outside) => Ok(outside),
     }
@@ -286,7 +293,18 @@ fn stays_out(tx: &Connection, me: &Member, now: i64) -> Result<Option<Round>, Db
     if let Some(other) = others.into_iter().find(|other| !me.fits(other)) {
         return Ok(Some(Round::Refused(Box::new(other))));
     }
-    Ok((!is_alone && sweep::is_noted(tx)?).then_some(Round::Waits))
+    Ok((!is_alone && sweep::whose(tx)?.is_some()).then_some(Round::Waits))
+}
+
+/// Says whether a server that hears devices is to make the sweep that is noted, as nobody is left who would. Where others hear devices too, it is
+/// forgotten: whoever comes later would undo what they heard.
+fn is_to_sweep(tx: &Connection, me: &Member, now: i64) -> Result<bool, DbError> {
+    let Some(maker) = sweep::whose(tx)? else { return Ok(false) };
+    let others = leases::others(tx, &me.id, now)?;
+    if !others.is_empty() && others.iter().all(|other| other.id != maker) {
+        sweep::forget(tx)?;
+    }
+    Ok(others.is_empty())
 }
 
 /// Goes on with what another server did until now.

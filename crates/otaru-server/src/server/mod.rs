@@ -325,15 +325,20 @@ impl Server {
         // Nobody hears any more what it would acknowledge.
         drop(self.broker.take());
         if let Err(error) = self.app.db.checkpoint().await {
-            tracing::warn!(%error, "the database's log stays beside its file: who copies the file copies both");
+            tracing::warn!(%error, "the database's log stays beside its file, as somebody reads it: copy otaru.db-wal with otaru.db");
         }
     }
 }
 
 /// Hears devices once it is known which of them may be there. With many devices this takes a minute, in which whoever asks over HTTP is answered.
 async fn talk(app: Shared, broker: BrokerUrl) {
-    if sweep::run(&app).await {
-        conversation::run(app, broker).await;
+    while sweep::run(&app).await {
+        tokio::select! {
+            () = conversation::run(app.clone(), broker.clone()) => return,
+            () = app.wake.sweep.notified() => {
+                tracing::warn!("this server stood still, and another began to note which devices are gone and died; this is made anew");
+            }
+        }
     }
 }
 

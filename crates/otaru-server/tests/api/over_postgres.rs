@@ -143,12 +143,45 @@ async fn a_server_that_returns_to_others_that_are_set_up_otherwise_is_not_ready(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_returns_alone_makes_the_sweep_that_another_began_and_died_of() {
+    let Some(server) = Postgres::start() else { return };
+    let (url, dir, logs) = (server.create("fleet"), tempfile::tempdir().unwrap(), Logs::all());
+    let started = Server::start(beside_others(dir.path(), "a", &url, "mqtt://127.0.0.1:1")).await.unwrap();
+    until("it to hear devices", async || *started.app().swept.borrow()).await;
+    // As if it had stood still, and another had come meanwhile, found nobody, and noted some devices as gone, not this one.
+    psql(
+        &url,
+        "INSERT INTO devices (id, first_seen, reachable) VALUES ('lamp', 1, TRUE);
+         INSERT INTO meta (key, value) VALUES ('sweep', 'other');
+         UPDATE servers SET seen_at = 0",
+    )
+    .unwrap();
+    until("it to be gone", async || psql(&url, "SELECT reachable FROM devices").unwrap() == "f").await;
+    until("the end", async || {
+        psql(&url, "SELECT count(*) FROM meta WHERE key = 'sweep'").unwrap() == "0"
+            && *started.app().swept.borrow()
+    })
+    .await;
+    assert!(logs.text().contains("this server stood still"));
+    // Once, and it hears devices again.
+    until("the broker to be tried again", async || {
+        let text = logs.text();
+        text.split("this server stood still")
+            .last()
+            .is_some_and(|text| text.contains("the broker cannot be used"))
+    })
+    .await;
+    assert_eq!(logs.text().matches("this server stood still").count(), 1);
+    started.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_returns_while_another_sweeps_hears_nothing_until_that_is_over() {
     let Some(server) = Postgres::start() else { return };
     let (url, dir) = (server.create("fleet"), tempfile::tempdir().unwrap());
     let started = Server::start(beside_others(dir.path(), "a", &url, "mqtt://127.0.0.1:1")).await.unwrap();
     let has_lamp = || started.app().holdings.has_device("lamp");
-    until("it to hear devices", async || started.app().swept.initialized() && has_lamp()).await;
+    until("it to hear devices", async || *started.app().swept.borrow() && has_lamp()).await;
     // As if it had stood still, and another had come meanwhile and found nobody.
     psql(
         &url,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mqtt5::{ConnectOptions, MqttClient};
-
+use otaru_broker::client::Mqtt;
 use otaru_server::config::Config;
 use otaru_server::server::Server;
 use tokio::time::timeout;
@@ -44,13 +44,15 @@ async fn nobody_is_let_in_by_the_broker_before_it_is_heard() {
     let (server, database) = start_held(dir.path(), settings).await;
     let refused = connect(&server).await.err().unwrap();
     assert!(refused.to_lowercase().contains("unavailable"), "{refused}");
+    let why = Mqtt::connect(&server.mqtt_url(), "tool").await.err().unwrap().to_string();
+    assert!(why.contains("the server cannot hear devices yet; its log says why"), "{why}");
     let ready = asks(&server, "/readyz").await;
     assert!(status(&ready) == 503 && ready.contains("devices are not heard"), "{ready}");
     assert_eq!(status(&asks(&server, "/healthz").await), 200, "HTTP is there");
     assert_eq!(logs.text().matches("cannot be noted as gone").count(), 1, "not with each attempt");
 
     database.execute_batch("DROP TRIGGER held").unwrap();
-    until("it to be over", async || server.app().swept.initialized()).await;
+    until("it to be over", async || *server.app().swept.borrow()).await;
     connect(&server).await.unwrap();
     assert_eq!(status(&asks(&server, "/readyz").await), 200);
     let sql = "SELECT reachable FROM devices WHERE id = 'lamp'";
@@ -66,7 +68,7 @@ async fn whoever_comes_while_it_starts_waits_a_moment() {
     let lifts = async {
         // The other one is at the door by then.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!server.app().swept.initialized());
+        assert!(!*server.app().swept.borrow());
         database.execute_batch("DROP TRIGGER held").unwrap();
     };
     let (connected, ()) = tokio::join!(connect(&server), lifts);
