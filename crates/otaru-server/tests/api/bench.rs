@@ -17,6 +17,7 @@ use otaru_server::config::{Config, MqttConfig};
 use otaru_server::dashboard;
 use otaru_server::db::PostgresSettings;
 use otaru_server::http::Limits;
+use otaru_server::reconcile::sweep;
 use otaru_server::releases::UploadLimits;
 use otaru_server::server::Server;
 use otaru_server::{api, http::Peer};
@@ -122,6 +123,8 @@ impl Bench {
         config.database = database.url().map(postgres);
         change(&mut config);
         let server = Server::start_at(config, clock).await.unwrap();
+        // Rows that a test writes are as they were heard since.
+        assert!(sweep::over(server.app()).await);
         let admin = server.first_token().unwrap().to_owned();
         let app = server.app().clone();
         let router = api::router(app.clone()).merge(dashboard::router(app));

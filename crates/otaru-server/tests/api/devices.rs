@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::{Method, Request, header};
 use base64::Engine as _;
+use otaru_rollout::DeviceId;
+use otaru_server::reconcile::{self, Came};
 use otaru_server::statement_params as params;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -100,6 +102,58 @@ async fn filters_agree_with_a_plain_model() {
             rows.iter().filter(|row| model(row)).map(|row| row.0.clone()).collect();
         assert_eq!(found, wanted, "{query}");
     }
+}
+
+/// What follows such a character is shown from right to left: `x\u{202E}nib.exe` as `xexe.bin`.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_turns_the_direction_of_writing() {
+    let bench = Bench::start().await;
+    bench.devices(fleet(2, &mut SmallRng::seed_from_u64(1))).await;
+    let key = bench.fleet_key(json!({})).await;
+    let change_it = async |change: Value| {
+        bench.ask(Some(&bench.admin), Method::PATCH, "/devices/dev-1", Some(change)).await
+    };
+    for turns in ["x\u{202e}nib.exe", "\u{2066}x", "x\u{200f}"] {
+        bench.claim(turns, &key).await.problem(422, "invalid");
+        bench.post("/devices", json!({"id": turns})).await.problem(422, "invalid");
+        bench.post("/tokens", json!({"name": turns, "role": "viewer"})).await.problem(422, "invalid");
+        bench.post("/fleet-keys", json!({"name": turns})).await.problem(422, "invalid");
+        for change in
+            [json!({"label": turns}), json!({"tags": {turns: ""}}), json!({"tags": {"site": turns}})]
+        {
+            change_it(change).await.problem(422, "invalid");
+        }
+    }
+    bench.claim("x\u{200b}", &key).await.problem(422, "invalid");
+    // Letters of right-to-left languages are letters, and families are of several people.
+    let label = json!({"label": "\u{5de}\u{5d8}\u{5d1}\u{5d7} \u{1f469}\u{200d}\u{1f466}"});
+    change_it(label).await.is(200);
+}
+
+/// Its connection at a broker of one's own may have stayed: what it said before is what it says again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_taken_back_is_there_from_its_next_report_on() {
+    let bench = Bench::start().await;
+    bench.devices(vec![("lamp".into(), "1.0.0", "idle", vec![])]).await;
+    let (app, lamp) = (bench.server.app(), DeviceId::from("lamp"));
+    let report = || {
+        let report = json!({
+            "device": "lamp", "chip": "esp32c3", "state": "idle", "project": "lamp", "version": "1.0.0",
+            "image": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "slot": 0, "confirmed": true,
+            "boot": "power_on", "uptime": 1,
+        });
+        let report = otaru_server::reconcile::report::read(report.to_string().as_bytes()).unwrap();
+        reconcile::take_report(app, &lamp, report, false, Came::Live)
+    };
+    let is_there = async || bench.get("/devices/lamp").await.is(200).json()["reachable"] == true;
+    report().await.unwrap();
+    assert!(is_there().await);
+    bench.post("/devices/lamp/retire", json!({})).await.is(200);
+    report().await.unwrap();
+    bench.post("/devices/lamp/unretire", json!({})).await.is(200);
+    assert!(!is_there().await);
+    report().await.unwrap();
+    assert!(is_there().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
