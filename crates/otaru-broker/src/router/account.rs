@@ -67,6 +67,8 @@ struct Account<I> {
     sessions: Vec<SessionId>,
     /// Accounts that have this one as their parent.
     children: usize,
+    /// Wills of its sessions that are to be published.
+    wills: usize,
     /// Whether it is noted to be looked at.
     watched: bool,
 }
@@ -122,6 +124,7 @@ impl<I: Identity> Account<I> {
             connects,
             sessions,
             children,
+            wills: 0,
             watched,
         }
     }
@@ -170,7 +173,7 @@ impl<I: Identity> Account<I> {
     }
 
     fn is_idle(&self) -> bool {
-        self.used == Holdings::default() && self.children == 0
+        self.used == Holdings::default() && self.children == 0 && self.wills == 0
     }
 }
 
@@ -251,6 +254,20 @@ impl<I: Identity> Accounts<I> {
         }
         self.holders.insert(holder, id);
         id
+    }
+
+    /// Keeps an account open until a will is published that its session left: that is the identity's word still.
+    pub(super) fn expect_will(&mut self, id: AccountId) {
+        if let Some(account) = self.get_mut(id) {
+            account.wills += 1;
+        }
+    }
+
+    /// Takes that back.
+    pub(super) fn has_sent_will(&mut self, id: AccountId) {
+        if let Some(account) = self.get_mut(id) {
+            account.wills = account.wills.saturating_sub(1);
+        }
     }
 
     /// Tells whether an account is to be looked at later, which is told once, since it holds nothing now.

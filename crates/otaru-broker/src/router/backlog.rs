@@ -24,6 +24,8 @@ impl<P: Policy> Router<P> {
             } else if let Some(next) = self.wills.pop_front() {
                 left = left.saturating_sub(WILL);
                 self.send_will(&next, now);
+                self.accounts.has_sent_will(next.account);
+                self.watch_account(next.account, now);
             } else {
                 break;
             }

@@ -88,8 +88,15 @@ impl<P: Policy> Router<P> {
     /// Puts the will of a session, if it has one, behind those that are to be published.
     pub(super) fn release_will(&mut self, id: SessionId) {
         let Some(account) = self.sessions.get(&id).map(|session| session.account) else { return };
-        let will = self.take_will(id);
-        self.wills.extend(will.map(|will| WillToSend { from: id, account, will }));
+        if let Some(will) = self.take_will(id) {
+            self.await_will(WillToSend { from: id, account, will });
+        }
+    }
+
+    /// Puts a will behind those that are to be published.
+    pub(super) fn await_will(&mut self, will: WillToSend) {
+        self.accounts.expect_will(will.account);
+        self.wills.push_back(will);
     }
 
     /// Takes the will out of a session, and gives back what it was charged.

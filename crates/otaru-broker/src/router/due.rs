@@ -102,7 +102,7 @@ impl<P: Policy> Router<P> {
             self.accounts.release(account, Resource::Connections, 1);
         }
         if let (Ending::WithWill, Some(will)) = (ending, session.will.take()) {
-            self.wills.push_back(WillToSend { from: id, account, will });
+            self.await_will(WillToSend { from: id, account, will });
         }
         self.watch_account(account, now);
     }

@@ -1,5 +1,7 @@
 //! Wills that end connections which have wills, and what wills and subscription identifiers cost.
 
+use std::time::Duration;
+
 use super::*;
 use crate::codec::packet::Disconnect;
 use crate::codec::subscribe::{Options, RetainHandling};
@@ -53,6 +55,34 @@ fn much_that_is_due_at_once_is_done_in_pieces() {
         assert!(now == 0 || next.is_some_and(|next| next <= bench.now), "it goes on at once");
         left = now;
     }
+}
+
+/// The broker stood still for longer than an account lingers that holds nothing.
+#[test]
+fn a_will_whose_account_is_idle_is_published() {
+    let mut bench = Bench::new(Settings::default());
+    let reader = bench.connect(&Admission::new(2), &hello("reader")).unwrap();
+    bench.subscribe(&reader, "gone", 1);
+    // It has held nothing before, and is to be looked at when the will has been due.
+    let before = bench.connect(&Admission::new(1), &hello("before")).unwrap();
+    bench.router.lose(before.link, bench.now);
+    bench.now += Duration::from_secs(50);
+    let left = Will { delay: 5, retain: true, ..will("gone") };
+    let connect = Connect { will: Some(left), session_expiry: 5, ..hello("c") };
+    let one = bench.connect(&Admission::new(1), &connect).unwrap();
+    bench.router.lose(one.link, bench.now);
+    bench.now += Duration::from_secs(600);
+    bench.router.tick(bench.now);
+    assert_eq!(bench.router.stats().retained, 1);
+    assert!(!bench.take(&reader).1.is_empty());
+    // What is kept of it is the identity's; with that, its account ends.
+    bench.router.forget_retained("gone", bench.now);
+    let accounts = bench.router.stats().accounts;
+    for _ in 0..3 {
+        bench.now += Duration::from_secs(61);
+        bench.router.tick(bench.now);
+    }
+    assert_eq!(bench.router.stats().accounts, accounts - 1);
 }
 
 #[test]
