@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use otaru_format::name::is_unruly;
+
 /// Error at a place, while the text is still being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SyntaxError {
@@ -56,7 +58,7 @@ impl TextError {
 
     /// The text in a line: what would break it or move the cursor is shown as a blank, of the same width.
     fn line(&self) -> String {
-        self.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+        self.text.chars().map(|c| if is_unruly(c) { ' ' } else { c }).collect()
     }
 }
 

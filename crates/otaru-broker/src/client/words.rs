@@ -1,5 +1,7 @@
 //! Words for reason codes.
 
+use otaru_format::name::is_unruly;
+
 /// Characters of a broker's own sentence that are shown.
 const LONGEST_SENTENCE: usize = 200;
 
@@ -14,7 +16,7 @@ pub(super) fn reason(code: u8, sentence: Option<&str>) -> String {
 
 /// A broker's sentence as it may be shown: without control characters, and not without end.
 pub(super) fn shown(sentence: &str) -> String {
-    sentence.chars().filter(|char| !char.is_control()).take(LONGEST_SENTENCE).collect()
+    sentence.chars().filter(|char| !is_unruly(*char)).take(LONGEST_SENTENCE).collect()
 }
 
 /// Returns the standard's name for a code of a refusal or an end (MQTT 5, section 2.4).

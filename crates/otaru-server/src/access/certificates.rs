@@ -10,7 +10,7 @@ use super::devices::Refused;
 use super::serials::{self, Standing};
 use crate::app::Shared;
 use crate::db::{Connection, DbError};
-use crate::devices::bounds::{self, Entry, NoRoom};
+use crate::devices::bounds::{self, Entry};
 use crate::devices::history;
 use crate::tls::Facts;
 
@@ -75,8 +75,8 @@ fn enter(
         Standing::New => {}
     }
     let entry = bounds::register(tx, device, most, now)?;
-    if entry == Entry::NoRoom {
-        return Ok(Err(Refused::NoRoom { key: serial.to_owned(), why: NoRoom::Registry(most) }));
+    if let Entry::NoRoom(why) = entry {
+        return Ok(Err(Refused::NoRoom { key: serial.to_owned(), why }));
     }
     serials::add(tx, device, serial, now)?;
     let kind = if entry == Entry::Made { "registered" } else { "certificate" };

@@ -222,10 +222,7 @@ fn room(
     if key.devices >= key.max_devices.unwrap_or(bounds.per_fleet_key) {
         return Ok(Err(NoRoom::FleetKey { name: key.name.clone(), devices: key.devices }));
     }
-    match bounds::has_room(tx, device, bounds.devices)? {
-        true => Ok(Ok(())),
-        false => Ok(Err(NoRoom::Registry(bounds.devices))),
-    }
+    Ok(bounds::no_room(tx, device, bounds.devices)?.map_or(Ok(()), Err))
 }
 
 /// A device came with this fleet key for the first time. Each counts for the key, however often it comes.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use otaru_api::FleetKey;
+use otaru_format::name::is_plain;
 use otaru_rollout::{DeviceId, Time};
 
 use crate::db::{Connection, DbError, OptionalExtension as _, params};
@@ -17,6 +18,9 @@ use crate::rates::{Registration, Registrations};
 
 /// The pause between two lines in the log about devices that found no room.
 const COMPLAINTS: Duration = Duration::from_secs(60);
+
+/// Sentence about a name that looks like another.
+const BAD_NAME: &str = "the device's name has a character that nobody sees, or that turns the direction of writing; give it another";
 
 /// Bounds on the number of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,8 @@ impl Default for Bounds {
 /// Why a device does not become known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoRoom {
+    /// Its name looks like another's.
+    Name,
     /// There are as many devices as the server takes.
     Registry(u64),
     /// As many devices came with this fleet key as may.
@@ -61,6 +67,7 @@ impl NoRoom {
     /// Returns the sentence for a device, which need not know the server's figures.
     pub fn for_devices(&self) -> &'static str {
         match self {
+            Self::Name => BAD_NAME,
             Self::Registry(_) => "the server has no room for a new device; its log says more",
             Self::FleetKey { .. } => "this fleet key has let in as many devices as it may",
             Self::Hour { .. } => {
@@ -73,6 +80,7 @@ impl NoRoom {
 impl std::fmt::Display for NoRoom {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Name => f.write_str(BAD_NAME),
             Self::Registry(most) => write!(
                 f,
                 "the server has {most} devices, as many as it takes; retire some, or start it with a higher --max-devices"
@@ -97,6 +105,7 @@ impl From<NoRoom> for Problem {
             NoRoom::Hour { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", why.to_string()).retry_after(60)
             }
+            NoRoom::Name => Self::invalid(why.to_string()),
             NoRoom::Registry(_) | NoRoom::FleetKey { .. } => {
                 Self::new(StatusCode::CONFLICT, "no-room", why.to_string())
             }
@@ -105,14 +114,14 @@ impl From<NoRoom> for Problem {
 }
 
 /// Result of looking a device up, or of registering it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// It has a row now, and had none.
     Made,
     /// It had one.
     Known,
-    /// There is no room for it.
-    NoRoom,
+    /// It has none, for this reason.
+    NoRoom(NoRoom),
 }
 
 /// Makes a row for a device that has none, if there is room for it.
@@ -120,17 +129,23 @@ pub fn register(tx: &Connection, id: &DeviceId, most: u64, now: Time) -> Result<
     if is_known(tx, id)? {
         return Ok(Entry::Known);
     }
-    if count(tx)? >= most {
-        return Ok(Entry::NoRoom);
+    if let Some(why) = no_room(tx, id, most)? {
+        return Ok(Entry::NoRoom(why));
     }
     let sql = "INSERT INTO devices (id, first_seen) VALUES (?, ?)";
     tx.prepare(sql).execute(params![id.as_str(), now.0.cast_signed()])?;
     Ok(Entry::Made)
 }
 
-/// Whether a device has a row, or may have one.
-pub fn has_room(tx: &Connection, id: &DeviceId, most: u64) -> Result<bool, DbError> {
-    Ok(is_known(tx, id)? || count(tx)? < most)
+/// Returns why a device does not get a row that has none.
+pub fn no_room(tx: &Connection, id: &DeviceId, most: u64) -> Result<Option<NoRoom>, DbError> {
+    if is_known(tx, id)? {
+        return Ok(None);
+    }
+    if !is_plain(id.as_str()) {
+        return Ok(Some(NoRoom::Name));
+    }
+    Ok((count(tx)? >= most).then_some(NoRoom::Registry(most)))
 }
 
 /// Whether a device has a row.
@@ -209,7 +224,9 @@ mod tests {
             [enter(&tx, "a", 2), enter(&tx, "a", 2), enter(&tx, "b", 2)],
             [Entry::Made, Entry::Known, Entry::Made]
         );
-        assert_eq!((enter(&tx, "c", 2), enter(&tx, "b", 2)), (Entry::NoRoom, Entry::Known));
+        let full = Entry::NoRoom(NoRoom::Registry(2));
+        assert_eq!((enter(&tx, "c", 2), enter(&tx, "b", 2)), (full, Entry::Known));
+        assert_eq!(enter(&tx, "b\u{200b}", 9), Entry::NoRoom(NoRoom::Name));
         let check = |tx: &Connection, sql: &str, wanted| {
             tx.execute_batch(sql).unwrap();
             assert_eq!(count(tx).unwrap(), wanted, "{sql}");

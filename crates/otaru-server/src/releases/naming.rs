@@ -1,6 +1,7 @@
 //! Names of releases: read from the file, or given with the upload; and digits to tell apart two that look alike.
 
 use otaru_format::digest::Digest;
+use otaru_format::name::is_unruly;
 use otaru_format::release::is_good_text;
 
 use crate::db::{Connection, DbError, OptionalExtension as _, params};
@@ -47,8 +48,10 @@ fn good(what: &str, text: Option<String>) -> Result<Option<String>, Problem> {
         return Ok(None);
     };
     match is_good_text(&text) {
-        true => Ok(Some(text)),
-        false => Err(Problem::invalid(format!("`{what}`: it has 1 to 32 bytes and no control characters"))),
+        true if !text.contains(is_unruly) => Ok(Some(text)),
+        _ => Err(Problem::invalid(format!(
+            "`{what}`: it has 1 to 32 bytes, none of which controls a terminal or turns the direction of writing"
+        ))),
     }
 }
 

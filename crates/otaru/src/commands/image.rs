@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use otaru_format::chip::Chip;
+use otaru_format::name::is_unruly;
 use otaru_sim::firmware::{Behaviour, FirmwareSpec, Needs};
 use serde_json::json;
 
@@ -88,7 +89,7 @@ pub(crate) fn run(command: Command, output: Output) -> anyhow::Result<Outcome> {
 
 fn run_make(make: Make, output: Output) -> anyhow::Result<Outcome> {
     for (what, text) in [("project", &make.project), ("version", &make.version)] {
-        if text.is_empty() || text.len() > 31 || text.chars().any(char::is_control) {
+        if text.is_empty() || text.len() > 31 || text.chars().any(is_unruly) {
             bail!("--{what} has 1 to 31 bytes and no control characters");
         }
     }
