@@ -59,4 +59,5 @@ pub mod server;
 pub mod similar;
 pub mod text;
 pub mod tls;
+mod told;
 pub mod web;

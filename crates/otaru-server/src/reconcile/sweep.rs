@@ -13,6 +13,7 @@ use crate::cluster::leases;
 use crate::db::{Connection, DbError, Dialect, OptionalExtension as _, ToValue as _, params};
 use crate::readiness::Bar;
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
+use crate::told::Told;
 
 /// Devices in rollouts that one write looks at.
 const BATCH: u32 = 500;
@@ -22,8 +23,6 @@ const AT_ONCE: u32 = 20_000;
 const LOOK: Duration = Duration::from_millis(500);
 /// Interval of telling how far it got.
 const TOLD: Duration = Duration::from_secs(10);
-/// Interval of telling that it fails.
-const FAILURES: Duration = Duration::from_secs(60);
 /// A device that reports over HTTP is taken to be there for this long.
 pub(super) const POLLED: Span = Span::minutes(15);
 
@@ -38,7 +37,7 @@ pub fn begin(tx: &Connection, server: &str) -> Result<(), DbError> {
 }
 
 /// Returns the server that makes the sweep that is not over, if there is one.
-pub fn whose(tx: &Connection) -> Result<Option<String>, DbError> {
+pub fn maker(tx: &Connection) -> Result<Option<String>, DbError> {
     tx.query_row("SELECT value FROM meta WHERE key = 'sweep'", (), |row| row.get(0)).optional()
 }
 
@@ -111,14 +110,13 @@ struct Sweep {
     gone: usize,
     begun: Instant,
     told: Instant,
-    /// Last time that a failure was told.
-    failed: Option<Instant>,
+    failures: Told,
 }
 
 impl Default for Sweep {
     fn default() -> Self {
         let now = Instant::now();
-        Self { stage: Stage::InNone, gone: 0, begun: now, told: now, failed: None }
+        Self { stage: Stage::InNone, gone: 0, begun: now, told: now, failures: Told::default() }
     }
 }
 
@@ -131,9 +129,11 @@ impl Sweep {
                 Turn::Ours => swept(tx, &stage, now)?,
                 // How far it was with an earlier one says nothing about this one.
                 Turn::TakenOver => swept(tx, &Stage::InNone, now)?,
-                Turn::None(step) => (step, Stage::InNone, 0, Changes::default()),
+                Turn::NotOurs(step) => (step, Stage::InNone, 0, Changes::default()),
             })
         });
+        // After a failure it is not known what was written: the next one begins with the first device.
+        self.stage = Stage::InNone;
         let (step, stage, gone, changes) = written.await?;
         self.stage = stage;
         self.gone += gone;
@@ -141,24 +141,19 @@ impl Sweep {
         Ok(step)
     }
 
-    /// Whether it is time to tell how far it got.
-    fn is_told(&mut self) -> bool {
-        let is_due = self.told.elapsed() >= TOLD;
-        if is_due {
+    /// Tells how far it got, once in a while.
+    fn tell(&mut self, tell: impl FnOnce(usize)) {
+        if self.told.elapsed() >= TOLD {
             self.told = Instant::now();
+            tell(self.gone);
         }
-        is_due
     }
 
     fn goes_on(&mut self, app: &App) {
-        self.failed = None;
         app.readiness.bar(Bar::Sweep, None);
-        if self.is_told() {
-            tracing::info!(
-                gone = self.gone,
-                "devices that were connected are noted as gone before any is heard"
-            );
-        }
+        self.tell(|gone| {
+            tracing::info!(gone, "devices that were connected are noted as gone before any is heard")
+        });
     }
 
     /// Waits for another server, and tells why that cannot make it.
@@ -171,11 +166,10 @@ impl Sweep {
                 self.tell_failure(app, why);
             }
             None => {
-                self.failed = None;
                 app.readiness.bar(Bar::Sweep, None);
-                if self.is_told() {
-                    tracing::info!("no device is heard before another server has noted which are gone");
-                }
+                self.tell(|_| {
+                    tracing::info!("no device is heard before another server has noted which are gone")
+                });
             }
         }
     }
@@ -203,9 +197,8 @@ impl Sweep {
 
     /// Says whether it was time to tell the log.
     fn tell_failure(&mut self, app: &App, why: String) -> bool {
-        let is_due = self.failed.is_none_or(|last| last.elapsed() >= FAILURES);
+        let is_due = self.failures.is_due();
         if is_due {
-            self.failed = Some(Instant::now());
             tracing::error!(%why, "trying again");
         }
         app.readiness.bar(Bar::Sweep, Some(why));
@@ -243,20 +236,27 @@ enum Turn {
     /// This server's from now on: the one that began it is gone.
     TakenOver,
     /// Not this server's, for this reason.
-    None(Step),
+    NotOurs(Step),
 }
 
 fn turn(tx: &Connection, me: &str) -> Result<Turn, DbError> {
-    match whose(tx)? {
-        None => Ok(Turn::None(Step::Over)),
+    match maker(tx)? {
+        None => Ok(Turn::NotOurs(Step::Over)),
         Some(server) if server == me => Ok(Turn::Ours),
-        Some(server) if is_there(tx, &server)? => Ok(Turn::None(Step::Anothers(failure(tx)?))),
+        Some(server) if is_there(tx, &server)? => Ok(Turn::NotOurs(Step::Anothers(failure(tx)?))),
+        // Nor is this one, until it is one of those that are there again.
+        Some(_) if !is_known(tx, me)? => Ok(Turn::NotOurs(Step::Anothers(failure(tx)?))),
         Some(_) => begin(tx, me).map(|()| Turn::TakenOver),
     }
 }
 
 fn failure(tx: &Connection) -> Result<Option<String>, DbError> {
     tx.query_row("SELECT value FROM meta WHERE key = 'sweep_failure'", (), |row| row.get(0)).optional()
+}
+
+/// Says whether this server is among those that are there. A file has no other.
+fn is_known(tx: &Connection, me: &str) -> Result<bool, DbError> {
+    Ok(tx.dialect() == Dialect::Sqlite || is_there(tx, me)?)
 }
 
 /// Says whether another server is among those that are there. A file has one server.
@@ -289,7 +289,7 @@ fn swept(tx: &Connection, stage: &Stage, now: Time) -> Result<(Step, Stage, usiz
 }
 
 /// Returns the moments between which a report over HTTP shows that a device is there. Another server's clock may be ahead.
-fn polled(now: Time) -> (i64, i64) {
+pub(super) fn polled(now: Time) -> (i64, i64) {
     (now.0.saturating_sub(POLLED.0).cast_signed(), now.0.saturating_add(POLLED.0).cast_signed())
 }
 

@@ -11,7 +11,7 @@ use otaru_rollout::{Control, DeviceId, Event, Phase, RolloutId, Time};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::ingest;
+use super::{ingest, sweep};
 use crate::app::Shared;
 use crate::cluster::leases::{Leased, Task};
 use crate::db::{Connection, DbError};
@@ -46,7 +46,8 @@ pub struct Memory {
 pub async fn run(app: Shared) {
     let mut memory = Memory::default();
     let (mut all_ticked, mut cleaned): (Option<Instant>, Option<Instant>) = (None, None);
-    loop {
+    // Who is there is not known before.
+    while sweep::over(&app).await {
         let worked = async {
             if !app.holdings.has_task(Task::Rollouts) {
                 // Whoever has it knows better by now.
@@ -137,6 +138,8 @@ async fn begin(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<bool,
     }
     let spec = spec.clone();
     let begun = async {
+        // An earlier version may have taken what makes no sense.
+        spec.validate()?;
         let found = app.db.read(move |tx| preview::outdated(tx, spec, now)).await?;
         let prepared = Arc::new(again::prepare(app, found, When::Now).await?);
         let to_apply = Arc::clone(&prepared);

@@ -19,10 +19,10 @@ use otaru_broker::{Channel, ConnectRequest, Reason, Refusal};
 /// Time after its making until which a doorkeeper lets logins wait for the end of the server's start.
 const STARTS: Duration = Duration::from_secs(5);
 
-/// Sentence for who comes while the server starts.
-const STARTING: &str = "the server is starting; try again in a minute";
+/// Sentence for who comes while nobody is heard.
+const STARTING: &str = "the server does not hear devices yet; try again in a minute";
 /// Sentence for who comes while a failure keeps it from that.
-const FAILING: &str = "the server cannot hear devices yet; its log says why";
+const FAILING: &str = "the server cannot hear devices; its log says why";
 
 /// Decides who may come to the broker.
 pub(super) struct Doorkeeper {

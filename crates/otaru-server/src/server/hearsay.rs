@@ -43,6 +43,7 @@ pub(super) async fn listen(app: Shared, mut last: i64) {
                 "ends of credentials were missed while the database was away; all are looked up anew"
             );
             app.tokens.forget_all();
+            app.recent.forget_all();
         }
         let is_fresh = read.elapsed() < FRESH;
         read = Instant::now();

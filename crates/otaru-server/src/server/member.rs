@@ -16,6 +16,7 @@ use crate::data_dir::DataDir;
 use crate::db::{Connection, DbError};
 use crate::readiness::Bar;
 use crate::reconcile::sweep;
+use crate::told::Told;
 
 /// Interval of renewing leases and of taking what is free.
 const ROUND: Duration = Duration::from_secs(1);
@@ -23,8 +24,6 @@ const ROUND: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(300);
 /// Difference from the database's clock from which a server says so, in milliseconds.
 pub(super) const SKEW: u64 = 5_000;
-/// Interval of saying so, and of saying that a server that returns does not fit those that are there.
-const TOLD: Duration = Duration::from_secs(60);
 
 /// Returns this server, as others see it; `None` where it has the database to itself.
 pub(super) fn of(app: &Shared, http: SocketAddr) -> Option<Member> {
@@ -191,21 +190,32 @@ pub(super) async fn run(app: Shared, me: Member) {
             Ok(Round::Renewed { new, taken, ahead, sweeps }) => {
                 failing = false;
                 app.readiness.bar(Bar::Membership, None);
-                refused.is(false, || ());
-                clock.is(ahead.unsigned_abs() >= SKEW, || differs(ahead));
+                refused.is_over();
+                match ahead.unsigned_abs() >= SKEW {
+                    true if clock.is_due() => differs(ahead),
+                    true => {}
+                    false => clock.is_over(),
+                }
                 took(&app, &new, &taken);
                 if sweeps {
                     app.wake.sweep.notify_one();
                 }
             }
-            Ok(Round::Waits) => app.holdings.gone(),
+            Ok(Round::Waits) => {
+                app.holdings.gone();
+                app.readiness.bar(Bar::Membership, None);
+                refused.is_over();
+                // It waits for the end of the sweep as one that starts does, and says what that one would.
+                if *app.swept.borrow() {
+                    app.wake.sweep.notify_one();
+                }
+            }
             Ok(Round::Refused(other)) => {
                 app.holdings.gone();
                 let why = refusal(&me, *other).to_string();
-                refused.is(
-                    true,
-                    || tracing::error!(%why, "this server is none of those that share the database any more"),
-                );
+                if refused.is_due() {
+                    tracing::error!(%why, "this server is none of those that share the database any more");
+                }
                 app.readiness.bar(Bar::Membership, Some(why));
             }
             Err(error) if !std::mem::replace(&mut failing, true) && !error.is_outage() => {
@@ -218,21 +228,6 @@ pub(super) async fn run(app: Shared, me: Member) {
     let left = app.db.write(move |tx| leases::leave(tx, &me.id));
     if let Err(error) = left.await {
         tracing::warn!(%error, "other servers take over only when this one's leases end");
-    }
-}
-
-/// Something that is told when it begins and once a minute while it lasts.
-#[derive(Debug, Default)]
-struct Told(Option<Instant>);
-
-impl Told {
-    fn is(&mut self, is_so: bool, tell: impl FnOnce()) {
-        if !is_so {
-            self.0 = None;
-        } else if self.0.is_none_or(|last| last.elapsed() >= TOLD) {
-            self.0 = Some(Instant::now());
-            tell();
-        }
     }
 }
 
@@ -255,7 +250,7 @@ enum Round {
         taken: Vec<(Leased, Option<String>)>,
         /// Milliseconds that its clock is ahead.
         ahead: i64,
-        /// Whether it hears devices, and is to sweep the fleet all the same: another began that, and died.
+        /// Whether it hears devices, and there is a sweep to be made or waited for all the same: another began that.
         sweeps: bool,
     },
     /// It stood still, and another that found nobody sweeps the fleet: what this one would hear is undone until that is over.
@@ -275,7 +270,7 @@ async fn round(app: &Shared, me: &Member) -> Result<Round, DbError> {
             return Ok(Err(outside));
         }
         leases::be_seen(tx, &me, moment)?;
-        let sweeps = hears && is_to_sweep(tx, &me, now)?;
+        let sweeps = hears && sweep::maker(tx)?.is_some();
         Ok::<_, DbError>(Ok((leases::renew(tx, &me.id, now)?, ahead, sweeps)))
     });
     match renewing.await? {
@@ -293,18 +288,7 @@ fn stays_out(tx: &Connection, me: &Member, now: i64) -> Result<Option<Round>, Db
     if let Some(other) = others.into_iter().find(|other| !me.fits(other)) {
         return Ok(Some(Round::Refused(Box::new(other))));
     }
-    Ok((!is_alone && sweep::whose(tx)?.is_some()).then_some(Round::Waits))
-}
-
-/// Says whether a server that hears devices is to make the sweep that is noted, as nobody is left who would. Where others hear devices too, it is
-/// forgotten: whoever comes later would undo what they heard.
-fn is_to_sweep(tx: &Connection, me: &Member, now: i64) -> Result<bool, DbError> {
-    let Some(maker) = sweep::whose(tx)? else { return Ok(false) };
-    let others = leases::others(tx, &me.id, now)?;
-    if !others.is_empty() && others.iter().all(|other| other.id != maker) {
-        sweep::forget(tx)?;
-    }
-    Ok(others.is_empty())
+    Ok((!is_alone && sweep::maker(tx)?.is_some()).then_some(Round::Waits))
 }
 
 /// Goes on with what another server did until now.
@@ -394,14 +378,5 @@ mod tests {
         let taken = [(shard(1), from("ota-2:8080")), (shard(2), None), (shard(3), from("ota-2:8080"))];
         assert_eq!(whose(&taken), "nobody (1), ota-2:8080 (2)");
         assert_eq!(whose(&[]), "itself");
-    }
-
-    #[test]
-    fn what_lasts_is_told_when_it_begins() {
-        let (mut told, mut times) = (Told::default(), 0);
-        for is_so in [false, true, true, false, true] {
-            told.is(is_so, || times += 1);
-        }
-        assert_eq!(times, 2);
     }
 }

@@ -188,7 +188,7 @@ impl Server {
         tasks.spawn(talk(app.clone(), mqtt.clone()));
         tasks.spawn(expiry::run(app.clone()));
         tasks.spawn(cas::run(app.clone()));
-        tasks.spawn(roll_out(app.clone()));
+        tasks.spawn(work::run(app.clone()));
         tasks.spawn(jobs::run(app.clone(), app.stop.clone()));
         // A large fleet is counted before somebody asks for it.
         let _ = app.counted.of_large();
@@ -324,8 +324,16 @@ impl Server {
         }
         // Nobody hears any more what it would acknowledge.
         drop(self.broker.take());
-        if let Err(error) = self.app.db.checkpoint().await {
-            tracing::warn!(%error, "the database's log stays beside its file, as somebody reads it: copy otaru.db-wal with otaru.db");
+        match self.app.db.checkpoint().await {
+            Ok(()) => {}
+            Err(DbError::Busy(_)) => {
+                tracing::warn!(
+                    "somebody reads the database, and its log stays beside its file: copy otaru.db-wal with otaru.db"
+                );
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the database's log stays beside its file: copy otaru.db-wal with otaru.db")
+            }
         }
     }
 }
@@ -336,16 +344,9 @@ async fn talk(app: Shared, broker: BrokerUrl) {
         tokio::select! {
             () = conversation::run(app.clone(), broker.clone()) => return,
             () = app.wake.sweep.notified() => {
-                tracing::warn!("this server stood still, and another began to note which devices are gone and died; this is made anew");
+                tracing::warn!("this server stood still, and another began to note which devices are gone: none is heard before that is done");
             }
         }
-    }
-}
-
-/// Carries on with rollouts, likewise.
-async fn roll_out(app: Shared) {
-    if sweep::over(&app).await {
-        work::run(app).await;
     }
 }
 

@@ -198,10 +198,10 @@ async fn a_server_that_returns_while_another_sweeps_hears_nothing_until_that_is_
     psql(&url, "DELETE FROM meta WHERE key = 'sweep'").unwrap();
     let shards = || started.app().holdings.shards().unwrap_or_default().len();
     until("it to have its part", async || shards() == 128).await;
-    // Whoever dies in a sweep leaves it noted: nobody who comes is to make it once devices are heard.
+    // Whoever dies in a sweep leaves it noted: one of those that are there makes it, before a server that comes later undoes what they hear.
     psql(&url, "INSERT INTO meta (key, value) VALUES ('sweep', 'dead')").unwrap();
     let noted = "SELECT count(*) FROM meta WHERE key = 'sweep'";
-    until("it to be forgotten", async || psql(&url, noted).unwrap() == "0").await;
+    until("it to be made", async || psql(&url, noted).unwrap() == "0").await;
     started.stop().await;
 }
 

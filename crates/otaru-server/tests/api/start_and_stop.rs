@@ -45,7 +45,7 @@ async fn nobody_is_let_in_by_the_broker_before_it_is_heard() {
     let refused = connect(&server).await.err().unwrap();
     assert!(refused.to_lowercase().contains("unavailable"), "{refused}");
     let why = Mqtt::connect(&server.mqtt_url(), "tool").await.err().unwrap().to_string();
-    assert!(why.contains("the server cannot hear devices yet; its log says why"), "{why}");
+    assert!(why.contains("the server cannot hear devices; its log says why"), "{why}");
     let ready = asks(&server, "/readyz").await;
     assert!(status(&ready) == 503 && ready.contains("devices are not heard"), "{ready}");
     assert_eq!(status(&asks(&server, "/healthz").await), 200, "HTTP is there");
