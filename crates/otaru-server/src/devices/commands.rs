@@ -8,7 +8,7 @@ use otaru_format::topic::Topics;
 use otaru_rollout::{DeviceId, Time};
 use serde_json::json;
 
-use super::bounds::{self, Entry, NoRoom};
+use super::bounds::{self, Entry};
 use super::details::{self, details};
 use super::edit;
 use super::list;
@@ -74,8 +74,6 @@ pub(crate) async fn retire(app: &App, caller: Caller, id: &str) -> Result<Device
     let now = app.clock.now();
     let details = edited(app, id, move |tx, id| edit::retire(tx, &caller, id, now)).await?;
     app.connections.retire(&app.config.base, &details.device.id);
-    // Taken back, it is there from its next report on, whatever that says.
-    app.recent.forget(&DeviceId::from(details.device.id.as_str()));
     Ok(DeviceDetails { remarks: LoginChange::Ended.remarks(&app.config), ..details })
 }
 
@@ -86,6 +84,8 @@ pub(crate) async fn retire(app: &App, caller: Caller, id: &str) -> Result<Device
 pub(crate) async fn unretire(app: &App, caller: Caller, id: &str) -> Result<DeviceDetails, Problem> {
     let now = app.clock.now();
     let details = edited(app, id, move |tx, id| edit::unretire(tx, &caller, id, now)).await?;
+    // It is there from its next report on, whatever that says.
+    app.recent.forget(&DeviceId::from(details.device.id.as_str()));
     Ok(DeviceDetails { remarks: LoginChange::Restored.remarks(&app.config), ..details })
 }
 
@@ -114,11 +114,11 @@ pub(crate) fn add(
 ) -> Result<(Device, String), Problem> {
     match bounds::register(tx, id, most, now)? {
         Entry::Made => {}
-        Entry::NoRoom => return Err(NoRoom::Registry(most).into()),
+        Entry::NoRoom(why) => return Err(why.into()),
         Entry::Known => {
             edit::exists(tx, id)?;
             return Err(Problem::conflict(format!(
-                "the device {id} is known already; `/devices/{id}/password` makes a new login"
+                "the device {id} is known already; `otaru devices password {id}` (`POST /devices/{id}/password`) makes a new login"
             )));
         }
     }

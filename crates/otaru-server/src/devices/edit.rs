@@ -101,5 +101,7 @@ pub(crate) fn exists(tx: &Connection, device: &DeviceId) -> Result<(), Problem> 
 
 /// The same words for all that a retired device is not good for.
 pub(crate) fn retired(device: &DeviceId) -> Problem {
-    Problem::conflict(format!("the device {device} is retired; `/devices/{device}/unretire` takes it back"))
+    Problem::conflict(format!(
+        "the device {device} is retired; `otaru devices unretire {device}` (`POST /devices/{device}/unretire`) takes it back"
+    ))
 }

@@ -9,6 +9,28 @@ use otaru_rollout::DeviceId;
 /// The most devices whose last report is remembered.
 const REMEMBERED: usize = 200_000;
 
+/// Way on which a report came. On any but the first its device is there, whatever was said before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// The broker had kept it.
+    Kept,
+    /// It was heard as the device said it to the broker.
+    Live,
+    /// Over HTTP.
+    Http,
+}
+
+/// Whether a device is there, and by what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It is not.
+    Away,
+    /// By a report over HTTP, for a while.
+    Polled,
+    /// By its connection to the broker.
+    Connected,
+}
+
 /// Each device's last report that was taken in, and its progress since.
 #[derive(Debug, Default)]
 pub struct Recent(Mutex<HashMap<String, Last>>);
@@ -21,8 +43,8 @@ pub(crate) struct Last {
     pub(crate) progress: Option<u8>,
     /// The version of what it runs, where the release has another than the report.
     pub(crate) version: Option<Box<str>>,
-    /// Whether the device is there since it reported over HTTP, and not by a connection: a report that it gives the broker changes that.
-    pub(crate) polls: bool,
+    /// Whether the device was there then: where it was not, or by a report over HTTP only, one that it gives the broker is news.
+    pub(crate) reach: Reach,
 }
 
 /// A report that says what the one before it did.
@@ -30,6 +52,8 @@ pub(crate) struct RepeatedReport {
     /// Whether progress is another.
     pub(crate) moved: bool,
     pub(crate) version: Option<Box<str>>,
+    /// Whether the device is there.
+    pub(crate) is_there: bool,
 }
 
 impl Recent {
@@ -38,23 +62,24 @@ impl Recent {
         self.lock().get(device).and_then(|last| last.progress)
     }
 
-    /// Whether the report is the one before, but for its progress, and shows nothing new by the way on which it came: `live` is one that was
-    /// heard as the device said it to the broker.
+    /// Whether the report is the one before, but for its progress, and shows nothing new by the way on which it came.
     pub(crate) fn known(
         &self,
         device: &DeviceId,
         report: Digest,
         progress: Option<u8>,
-        live: bool,
+        came: Came,
     ) -> Option<RepeatedReport> {
         let mut all = self.lock();
         let last = all.get_mut(device.as_str()).filter(|last| last.report == report)?;
-        if live && last.polls {
-            return None;
+        match came {
+            Came::Live if last.reach != Reach::Connected => return None,
+            Came::Http => last.reach = Reach::Polled,
+            Came::Live | Came::Kept => {}
         }
         let moved = last.progress != progress;
         last.progress = progress;
-        Some(RepeatedReport { moved, version: last.version.clone() })
+        Some(RepeatedReport { moved, version: last.version.clone(), is_there: last.reach != Reach::Away })
     }
 
     pub(crate) fn keep(&self, device: &DeviceId, last: Last) {

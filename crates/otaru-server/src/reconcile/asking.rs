@@ -10,9 +10,11 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use otaru_format::command::ReportRequest;
 use otaru_format::topic::Topics;
+use otaru_rollout::{Span, Time};
 use tokio::sync::Notify;
 
 use super::outbox::Publish;
+use super::sweep::POLLED;
 use crate::app::Shared;
 use crate::db::{Connection, DbError, params};
 
@@ -29,24 +31,45 @@ const EXPIRY: Duration = Duration::from_secs(60);
 /// Shortest time between two rounds.
 const ROUNDS: Duration = Duration::from_secs(60);
 
+/// Time before a device that reported over HTTP is taken to be gone, in which it is asked: twice or three times.
+const NOTICE: Span = Span::minutes(3);
+
 /// Devices that are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
+pub enum Scope {
     /// Those that were not heard.
     Silent,
+    /// Those that are there by a report over HTTP, and soon are not: a device that is connected all the time answers.
+    Polled,
     /// All: what some of them said may have been heard by a server that is gone, and taken in by none.
     All,
 }
 
-/// Asks once now, and again each time when the broker is `back` or devices were another server's, until the server ends.
+/// Asks once now, and again each time when the broker is `back` or devices were another server's, until the server ends; and those that reported
+/// over HTTP before they are taken to be gone.
 pub async fn run(app: Shared, bus: impl Publish, back: &Notify) {
+    tokio::join!(ask_after_breaks(&app, &bus, back), ask_polled(&app, &bus));
+}
+
+async fn ask_polled(app: &Shared, bus: &impl Publish) {
+    loop {
+        tokio::time::sleep(ROUNDS).await;
+        if let Err(error) = ask_all(app, bus, Scope::Polled).await
+            && !error.is_outage()
+        {
+            tracing::warn!(%error, "devices that reported over HTTP cannot be asked to report");
+        }
+    }
+}
+
+async fn ask_after_breaks(app: &Shared, bus: &impl Publish, back: &Notify) {
     let mut taken_over = app.wake.shards.subscribe();
     let mut scope = Scope::Silent;
     loop {
         if scope == Scope::Silent {
             tokio::time::sleep(GRACE).await;
         }
-        match ask_all(&app, &bus, scope).await {
+        match ask_all(app, bus, scope).await {
             Ok(0) => {}
             Ok(asked) => tracing::info!(asked, "devices are asked to report"),
             Err(error) => {
@@ -70,13 +93,17 @@ pub async fn run(app: Shared, bus: impl Publish, back: &Notify) {
 }
 
 /// Asks all of this server's in a scope. Returns how many those are.
-async fn ask_all(app: &Shared, bus: &impl Publish, scope: Scope) -> Result<usize, DbError> {
+///
+/// # Errors
+/// Those of the database.
+pub async fn ask_all(app: &Shared, bus: &impl Publish, scope: Scope) -> Result<usize, DbError> {
     let mut buf = [0; 64];
     let Some(request) = ReportRequest { spread: SPREAD }.emit_json(&mut buf) else { return Ok(0) };
     let (mut after, mut asked) = (String::new(), 0);
     loop {
         let from = after.clone();
-        let batch = app.db.read(move |tx| next(tx, scope, &from)).await?;
+        let now = app.clock.now();
+        let batch = app.db.read(move |tx| next(tx, scope, &from, now)).await?;
         let Some(last) = batch.last() else { return Ok(asked) };
         after.clone_from(last);
         let own: Vec<_> = batch.into_iter().filter(|id| app.holdings.has_device(id)).collect();
@@ -113,10 +140,14 @@ async fn ask(app: &Shared, bus: &impl Publish, devices: Vec<String>, request: &[
 }
 
 /// Returns the next devices in a scope that number their reports.
-fn next(tx: &Connection, scope: Scope, after: &str) -> Result<Vec<String>, DbError> {
+fn next(tx: &Connection, scope: Scope, after: &str, now: Time) -> Result<Vec<String>, DbError> {
     let which = match scope {
-        Scope::Silent => "AND NOT reachable",
-        Scope::All => "",
+        Scope::Silent => "AND NOT reachable".to_owned(),
+        Scope::Polled => {
+            let before = now.0.saturating_sub(POLLED.0).saturating_add(NOTICE.0);
+            format!("AND reachable AND polled_at < {before}")
+        }
+        Scope::All => String::new(),
     };
     let sql = format!(
         "SELECT id FROM devices WHERE id > ? AND retired_at IS NULL {which} AND epochs <> '' ORDER BY id LIMIT ?"

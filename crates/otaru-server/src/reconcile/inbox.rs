@@ -8,11 +8,12 @@ use otaru_format::topic::{Topics, all, device_of};
 use otaru_rollout::DeviceId;
 use tokio::sync::{Notify, Semaphore};
 
-use super::ingest::{self, Came};
+use super::ingest;
 use super::mailbox::{DeviceMessage, Mailbox, Next};
 use super::report;
 use crate::app::Shared;
 use crate::db::DbError;
+use crate::devices::recent::Came;
 
 /// Number of devices whose messages are taken in concurrently: as many writes share a transaction.
 const AT_ONCE: usize = 128;
@@ -221,9 +222,10 @@ impl Inner {
                 tokio::spawn(look_again(app.clone(), device.clone()));
                 Ok(())
             }
-            DeviceMessage::Presence { online, .. } => {
+            DeviceMessage::Presence { online, anew: heard } => {
                 // Whoever waits to be greeted was sent something that may be lost.
-                let anew = self.arrivals.forget(device) && online;
+                let is_expected = self.arrivals.forget(device);
+                let anew = if online { is_expected } else { heard };
                 ingest::take_presence_as(app, claim, device, online, anew, self.may_register).await
             }
         };
@@ -301,7 +303,7 @@ async fn look_again(app: Shared, device: DeviceId) {
     if app.connections.has(device.as_str()) {
         return;
     }
-    if let Err(error) = ingest::take_presence(&app, &device, false, false, false).await
+    if let Err(error) = ingest::take_presence(&app, &device, false, true, false).await
         && !error.is_outage()
     {
         tracing::error!(%device, %error, "that a device is gone was not taken in");

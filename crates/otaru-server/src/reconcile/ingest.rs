@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::epochs::Epochs;
 use super::restored;
-use super::sweep::POLLED;
+use super::sweep::{POLLED, polled};
 use crate::app::Shared;
 use crate::cluster::holdings::Claim;
+use crate::cluster::notices::{self, Notice};
 use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::devices::bounds::{self, Entry, NoRoom};
-use crate::devices::recent::Last;
+use crate::devices::recent::{Came, Last, Reach};
 use crate::devices::{attempts, history};
 use crate::releases::naming;
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
@@ -23,17 +24,6 @@ use crate::rollouts::transaction::{Changes, RolloutTransaction};
 fn essence(report: &Status<String>) -> Digest {
     let calm = Status { progress: None, attempt: 0, uptime: 0, rssi: None, n: None, ..report.clone() };
     Digest::of(&serde_json::to_vec(&calm).unwrap_or_default())
-}
-
-/// Way on which a report came. On any but the first its device is there, whatever was said before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Came {
-    /// The broker had kept it.
-    Kept,
-    /// It was heard as the device said it to the broker.
-    Live,
-    /// Over HTTP.
-    Http,
 }
 
 /// Takes a device's report. A device that is not known is registered, if it `may_register`, and otherwise ignored.
@@ -64,10 +54,10 @@ pub(super) async fn take_report_as(
 ) -> Result<(), DbError> {
     let live = how != Came::Kept;
     let (essence, progress, now) = (essence(&report), report.progress, app.clock.now());
-    if let Some(known) = app.recent.known(device, essence, progress, how == Came::Live) {
+    if let Some(known) = app.recent.known(device, essence, progress, how) {
         if known.moved {
             let version = known.version.as_deref().unwrap_or(&report.version);
-            app.events.tell(told(device, &report, version, true));
+            app.events.tell(told(device, &report, version, known.is_there));
         }
         return Ok(());
     }
@@ -78,10 +68,10 @@ pub(super) async fn take_report_as(
         if let Err(why) = enter(tx, &id, most, now)? {
             return Ok(Err(why));
         }
-        if how == Came::Live {
+        let taken = take(tx, &id, &report, how, now)?;
+        if how == Came::Live && taken.is_some() {
             forget_polls(tx, &id)?;
         }
-        let taken = take(tx, &id, &report, live, now)?;
         let came = if live && taken.is_some() { presence(tx, &id, true, false, now)? } else { None };
         Ok::<_, DbError>(Ok((taken, came)))
     });
@@ -95,11 +85,11 @@ pub(super) async fn take_report_as(
     if let Some(changes) = came {
         changes.tell(app);
     }
-    if let Some(Taken { changes, version, polls }) = taken {
+    if let Some(Taken { changes, version, reach }) = taken {
         app.metrics.reports.inc();
-        app.events.tell(told(device, &told_of, &version, true));
+        app.events.tell(told(device, &told_of, &version, reach != Reach::Away));
         let version = (version != told_of.version).then(|| version.into());
-        app.recent.keep(device, Last { report: essence, progress, version, polls });
+        app.recent.keep(device, Last { report: essence, progress, version, reach });
         changes.tell(app);
     }
     Ok(())
@@ -110,8 +100,8 @@ struct Taken {
     changes: Changes,
     /// The version that the device is known to run.
     version: String,
-    /// Whether the device is there since it reported over HTTP.
-    polls: bool,
+    /// Whether the device is there, and by what.
+    reach: Reach,
 }
 
 fn told(device: &DeviceId, report: &Status<String>, version: &str, reachable: bool) -> otaru_api::Event {
@@ -128,7 +118,7 @@ fn told(device: &DeviceId, report: &Status<String>, version: &str, reachable: bo
 /// A device, as its row has it.
 struct Before {
     retired: bool,
-    polls: bool,
+    reach: Reach,
     report: LastReport,
 }
 
@@ -161,7 +151,7 @@ fn is_old(tx: &Connection, device: &DeviceId, report: &Status<String>, live: boo
 
 fn before(tx: &Connection, device: &DeviceId) -> Result<Option<Before>, DbError> {
     let sql = "SELECT retired_at IS NOT NULL, state, chip, product, version, image, error_code,
-                      confirmed, polled_at IS NOT NULL FROM devices WHERE id = ?";
+                      confirmed, reachable, polled_at IS NOT NULL FROM devices WHERE id = ?";
     let found = tx.prepare(sql).query_row([device.as_str()], |row| {
         let report = LastReport {
             state: row.get(1)?,
@@ -172,7 +162,12 @@ fn before(tx: &Connection, device: &DeviceId) -> Result<Option<Before>, DbError>
             error: row.get(6)?,
             confirmed: row.get(7)?,
         };
-        Ok(Before { retired: row.get(0)?, polls: row.get(8)?, report })
+        let reach = match (row.get(8)?, row.get(9)?) {
+            (false, _) => Reach::Away,
+            (true, true) => Reach::Polled,
+            (true, false) => Reach::Connected,
+        };
+        Ok(Before { retired: row.get(0)?, reach, report })
     });
     found.optional()
 }
@@ -186,7 +181,7 @@ fn enter(
 ) -> Result<Result<(), NoRoom>, DbError> {
     let Some(most) = most else { return Ok(Ok(())) };
     match bounds::register(tx, device, most, now)? {
-        Entry::NoRoom => Ok(Err(NoRoom::Registry(most))),
+        Entry::NoRoom(why) => Ok(Err(why)),
         Entry::Made | Entry::Known => Ok(Ok(())),
     }
 }
@@ -196,16 +191,21 @@ fn take(
     tx: &Connection,
     device: &DeviceId,
     report: &Status<String>,
-    live: bool,
+    came: Came,
     now: Time,
 ) -> Result<Option<Taken>, DbError> {
-    let (old, polls) = match before(tx, device)? {
+    let (old, reach) = match before(tx, device)? {
         None | Some(Before { retired: true, .. }) => return Ok(None),
-        Some(Before { report, polls, .. }) => (report, polls),
+        Some(Before { report, reach, .. }) => (report, reach),
     };
-    if is_old(tx, device, report, live)? {
+    if is_old(tx, device, report, came != Came::Kept)? {
         return Ok(None);
     }
+    let reach = match came {
+        Came::Kept => reach,
+        Came::Live => Reach::Connected,
+        Came::Http => Reach::Polled,
+    };
     let error = report.error.as_ref().map(|fault| fault.code.as_str().to_owned());
     let new = LastReport {
         state: report.state.as_str().to_owned(),
@@ -231,7 +231,7 @@ fn take(
         transaction.offer_to_rollouts(device)?;
     }
     let changes = transaction.finish()?;
-    Ok(Some(Taken { changes, version: new.version, polls }))
+    Ok(Some(Taken { changes, version: new.version, reach }))
 }
 
 /// Keeps a report. One that says nothing new, as after a restart of the server, is no change of the device.
@@ -288,7 +288,7 @@ fn news(tx: &Connection, device: &DeviceId, report: &Status<String>) -> Result<V
 }
 
 /// A device came, or went. `anew` says that this is news even if it was there before: it connected again, and what it was sent
-/// meanwhile may be lost. A device that is not known is registered, if it `may_register`, and otherwise ignored.
+/// meanwhile may be lost; that it went is no news where the broker had kept that. A device that is not known is registered, if it `may_register`, and otherwise ignored.
 pub async fn take_presence(
     app: &Shared,
     device: &DeviceId,
@@ -318,9 +318,12 @@ pub(super) async fn take_presence_as(
         if let Err(why) = enter(tx, &id, most, now)? {
             return Ok(Err(why));
         }
-        // Not where a broker kept that: it may be of a connection that ended long ago.
-        if online && anew {
-            forget_polls(tx, &id)?;
+        match (online, anew) {
+            (true, true) => forget_polls(tx, &id)?,
+            // What a broker kept may be of a connection that ended long ago; but of one that is away a report over HTTP is older still.
+            (true, false) => forget_polls_of_away(tx, &id)?,
+            (false, false) if has_polled(tx, &id, now)? => return Ok(Ok(None)),
+            (false, _) => {}
         }
         presence(tx, &id, online, anew, now).map(Ok)
     });
@@ -336,6 +339,19 @@ pub(super) async fn take_presence_as(
         Err(why) => app.registry.note(device, &why),
     }
     Ok(())
+}
+
+/// The same of a device that is away. An earlier version left that time where a device went.
+fn forget_polls_of_away(tx: &Connection, device: &DeviceId) -> Result<(), DbError> {
+    let sql = "UPDATE devices SET polled_at = NULL WHERE id = ? AND polled_at IS NOT NULL AND NOT reachable";
+    tx.prepare(sql).execute([device.as_str()]).map(drop)
+}
+
+/// Whether a device reported over HTTP so lately that it is there.
+fn has_polled(tx: &Connection, device: &DeviceId, now: Time) -> Result<bool, DbError> {
+    let (from, to) = polled(now);
+    let sql = "SELECT 1 FROM devices WHERE id = ? AND reachable AND polled_at BETWEEN ? AND ?";
+    tx.prepare(sql).exists(params![device.as_str(), from, to])
 }
 
 /// From now on the connection of a device tells whether it is there, and not the time since it reported over HTTP.
@@ -389,13 +405,18 @@ fn presence(
 /// Devices that one look takes to be silent.
 const BATCH: u32 = 500;
 
-/// Takes a report that came over HTTP: it shows also that the device is there, for a while. Of one that is there by its connection the broker
-/// tells when it goes.
+/// Takes a report that came over HTTP: it shows also that the device is there, for a while.
 pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) -> Result<(), DbError> {
     let (id, now) = (device.clone(), app.clock.now());
     let came = app.db.write(move |tx| {
-        let sql = "UPDATE devices SET polled_at = ? WHERE id = ? AND retired_at IS NULL
-                     AND NOT (reachable AND polled_at IS NULL)";
+        let sql =
+            "UPDATE devices SET polled_at = ? WHERE id = ? AND retired_at IS NULL AND polled_at IS NULL";
+        if tx.prepare(sql).execute(params![now.0.cast_signed(), id.as_str()])? == 1 {
+            // A server that hears its connection remembers it as connected.
+            let device = id.to_string();
+            notices::write(tx, &Notice::Changed { devices: vec![device], rollouts: Vec::new() })?;
+        }
+        let sql = "UPDATE devices SET polled_at = ? WHERE id = ? AND retired_at IS NULL";
         tx.prepare(sql).execute(params![now.0.cast_signed(), id.as_str()])?;
         presence(tx, &id, true, false, now)
     });
@@ -409,8 +430,15 @@ pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) 
     take_report(app, device, report, false, Came::Http).await
 }
 
-/// Devices that reported over HTTP and have not for a while are not there any more.
+/// Devices that reported over HTTP and have not for a while are not there any more. Those of them that are connected were
+/// [asked](super::asking) to report before.
 pub async fn polled_long_ago(app: &Shared) -> Result<(), DbError> {
+    while polled_before(app).await? == BATCH as usize {}
+    Ok(())
+}
+
+/// Looks at some of them. Returns how many.
+async fn polled_before(app: &Shared) -> Result<usize, DbError> {
     let since = app.clock.now().0.saturating_sub(POLLED.0).cast_signed();
     let gone = app.db.read(move |tx| {
         let sql = "SELECT id FROM devices WHERE polled_at < ? AND reachable AND retired_at IS NULL LIMIT ?";
@@ -418,7 +446,9 @@ pub async fn polled_long_ago(app: &Shared) -> Result<(), DbError> {
         let ids = rows.query_map(params![since, BATCH], |row| row.get::<String>(0))?;
         ids.collect::<Result<Vec<String>, DbError>>()
     });
-    for id in gone.await? {
+    let gone = gone.await?;
+    let looked_at = gone.len();
+    for id in gone {
         let device = DeviceId::from(id.as_str());
         let (is_connected, now) = (app.connections.has(&id), app.clock.now());
         let noted = app.db.write(move |tx| {
@@ -434,5 +464,5 @@ pub async fn polled_long_ago(app: &Shared) -> Result<(), DbError> {
             changes.tell(app);
         }
     }
-    Ok(())
+    Ok(looked_at)
 }

@@ -28,7 +28,7 @@ const SWEEP: usize = 1_024;
 pub(super) enum DeviceMessage {
     /// A report. A `live` one was not kept by the broker.
     Report { report: Box<Status<String>>, live: bool },
-    /// Whether it is there. `anew` says that it has just connected.
+    /// Whether it is there. `anew` says that it has just connected, or gone; else the broker had kept that.
     Presence { online: bool, anew: bool },
 }
 

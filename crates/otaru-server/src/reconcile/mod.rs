@@ -24,5 +24,6 @@ mod restored;
 pub mod sweep;
 pub mod work;
 
-pub use ingest::{Came, take_poll, take_presence, take_report};
+pub use crate::devices::recent::Came;
+pub use ingest::{take_poll, take_presence, take_report};
 pub use outbox::standing_offer;

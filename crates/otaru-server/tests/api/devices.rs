@@ -125,6 +125,10 @@ async fn no_name_turns_the_direction_of_writing() {
         }
     }
     bench.claim("x\u{200b}", &key).await.problem(422, "invalid");
+    // What an earlier version let in can be looked at, and retired.
+    bench.devices(vec![("old\u{200b}".into(), "1.0.0", "idle", vec![])]).await;
+    bench.get("/devices/old%E2%80%8B").await.is(200);
+    bench.post("/devices/old%E2%80%8B/retire", json!({})).await.is(200);
     // Letters of right-to-left languages are letters, and families are of several people.
     let label = json!({"label": "\u{5de}\u{5d8}\u{5d1}\u{5d7} \u{1f469}\u{200d}\u{1f466}"});
     change_it(label).await.is(200);
@@ -197,7 +201,7 @@ async fn many_are_tagged_at_once_and_a_retired_one_is_gone() {
     ] {
         let answer = bench.post(path, body).await.problem(409, "conflict");
         assert!(
-            answer.text.contains("dev-1 is retired; `/devices/dev-1/unretire` takes it back"),
+            answer.text.contains("dev-1 is retired; `otaru devices unretire dev-1` (`POST /devices/dev-1/unretire`) takes it back"),
             "{answer:?}"
         );
     }
