@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::ErrorCode;
+
 use super::error::MigrateError;
 use crate::data_dir::{DataDir, DataDirError, database_in};
-use crate::db::{self, Connection};
+use crate::db::{self, Connection, DbError};
 
 /// The file, and the lock of its folder.
 #[derive(Debug)]
@@ -25,15 +27,24 @@ impl Source {
             Ok(_) if lock.is_some() => return Err(MigrateError::Elsewhere(from.to_owned())),
             _ => return Err(MigrateError::NoFleet(from.to_owned())),
         }
-        let connection = db::open_to_read(&file).map_err(MigrateError::Source)?;
-        connection.execute_batch("BEGIN").map_err(MigrateError::Source)?;
-        let found: String = connection
-            .query_row("PRAGMA integrity_check(1)", (), |row| row.get(0))
-            .map_err(MigrateError::Source)?;
+        let connection = db::open_to_read(&file).map_err(unreadable)?;
+        connection.execute_batch("BEGIN").map_err(unreadable)?;
+        let found: String =
+            connection.query_row("PRAGMA integrity_check(1)", (), |row| row.get(0)).map_err(unreadable)?;
         if found != "ok" {
             return Err(MigrateError::Damaged(found));
         }
         Ok(Self { connection, _lock: lock })
+    }
+}
+
+/// Tells a damaged file from one that cannot be read for another reason.
+fn unreadable(error: DbError) -> MigrateError {
+    match error {
+        DbError::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+            MigrateError::Damaged(error.to_string())
+        }
+        other => MigrateError::Source(other),
     }
 }
 

@@ -218,25 +218,26 @@ fn one_that_is_stopped_or_meets_a_fault_leaves_the_database_empty() {
     quietly(&from, &url).unwrap();
 }
 
-/// A page of an index is overwritten, as in a copy that was made while a server was at it.
+/// Two tables share a page, as may be in a copy that was made while a server was at it.
 #[test]
 fn a_file_that_contradicts_itself_is_refused() {
     let Some(server) = Postgres::start() else { return };
     let (url, dir) = (server.create("fleet"), tempfile::tempdir().unwrap());
     let from = fleet(dir.path());
     let file = database_in(&from);
-    let connection = rusqlite::Connection::open(&file).unwrap();
-    connection
-        .execute_batch(
-            "PRAGMA writable_schema = ON;
-             UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'device_tags')
-                WHERE name = 'device_events';",
-        )
-        .unwrap();
-    drop(connection);
-    let refused = migrate(&file, &settings(&url), &GO_ON, |_| {}).unwrap_err();
-    assert!(matches!(refused, MigrateError::Damaged(_)), "{refused}");
-    assert!(refused.to_string().contains("copy both"), "{refused}");
+    let damage = |rootpage: &str| {
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        let sql = format!(
+            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = ({rootpage}) WHERE name = 'device_events'"
+        );
+        connection.execute_batch(&sql).unwrap();
+    };
+    for rootpage in ["SELECT rootpage FROM sqlite_schema WHERE name = 'device_tags'", "1000000"] {
+        damage(rootpage);
+        let refused = migrate(&file, &settings(&url), &GO_ON, |_| {}).unwrap_err();
+        assert!(matches!(refused, MigrateError::Damaged(_)), "{refused}");
+        assert!(refused.to_string().contains("copy both"), "{refused}");
+    }
     let tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'";
     assert_eq!(psql(&url, tables).unwrap(), "0");
 }
