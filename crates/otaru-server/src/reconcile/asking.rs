@@ -145,7 +145,7 @@ fn next(tx: &Connection, scope: Scope, after: &str, now: Time) -> Result<Vec<Str
         Scope::Silent => "AND NOT reachable".to_owned(),
         Scope::Polled => {
             let before = now.0.saturating_sub(POLLED.0).saturating_add(NOTICE.0);
-            format!("AND reachable AND polled_at < {before}")
+            format!("AND reachable AND id IN (SELECT id FROM devices WHERE polled_at < {before})")
         }
         Scope::All => String::new(),
     };

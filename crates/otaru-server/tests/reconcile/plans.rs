@@ -30,6 +30,15 @@ async fn hot_queries_scan_no_table() {
             "the next of a scan",
             "SELECT id FROM devices WHERE id > 'a' AND retired_at IS NULL ORDER BY id LIMIT 10",
         ),
+        (
+            "who reported over HTTP long ago",
+            "SELECT id FROM devices WHERE polled_at < 5 AND reachable AND retired_at IS NULL LIMIT 10",
+        ),
+        (
+            "who is asked before that",
+            "SELECT id FROM devices WHERE id > 'a' AND retired_at IS NULL AND reachable
+             AND id IN (SELECT id FROM devices WHERE polled_at < 5) AND epochs <> '' ORDER BY id LIMIT 10",
+        ),
         ("the outbox", "SELECT id, device, message FROM outbox ORDER BY id LIMIT 10"),
         (
             "a device's history",

@@ -4,9 +4,9 @@ use otaru_format::status::{Code, FailedImage, UpdateState};
 use otaru_rollout::{Control, DeviceId, Phase};
 use otaru_server::devices::edit;
 use otaru_server::rollouts::operate;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::lab::{Lab, image, operator};
+use crate::lab::{Lab, START, image, operator};
 
 /// A device does what it was offered.
 async fn follows(lab: &Lab, device: &str, version: &str) {
@@ -559,4 +559,29 @@ async fn a_report_that_says_the_same_again_is_no_change_of_the_device() {
     assert_eq!(changed(&lab).await, (before, before + 60_000), "it was heard");
     lab.reports("a", UpdateState::Idle, "1.1.0", None).await;
     assert_eq!(changed(&lab).await.0, before + 60_000);
+}
+
+/// An earlier version took a share of 0 %, with a time to begin.
+#[tokio::test]
+async fn a_rollout_that_makes_no_sense_does_not_begin_when_its_time_comes() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    let id = lab.roll_out(2, json!({"start_at": START + 60_000})).await;
+    lab.work().await;
+    assert_eq!(lab.phase(id).await, Phase::Scheduled);
+    let spoiled = lab.app.db.write(|tx| {
+        let state: String = tx.query_row("SELECT state FROM rollouts", (), |row| row.get(0))?;
+        let mut state: Value = serde_json::from_str(&state).unwrap();
+        state["spec"]["target"]["percent"] = 0.into();
+        tx.execute("UPDATE rollouts SET state = ?", [state.to_string()])
+    });
+    spoiled.await.unwrap();
+    lab.shift(120_000);
+    lab.work().await;
+    assert_eq!(lab.phase(id).await, Phase::Scheduled, "nor does it end for nobody");
+    let told = lab.app.db.read(|tx| {
+        let sql = "SELECT count(*) FROM rollout_events WHERE event LIKE '%\"waits\"%the smallest share%'";
+        tx.query_row(sql, (), |row| row.get::<i64>(0))
+    });
+    assert_eq!(told.await.unwrap(), 1);
 }

@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     include_str!("cluster.sql"),
     include_str!("clocks.sql"),
     include_str!("../lists.sql"),
+    include_str!("../polled.sql"),
 ];
 
 /// Number of the present schema.

@@ -20,6 +20,7 @@ const STEPS: &[&str] = &[
     include_str!("shards.sql"),
     include_str!("clocks.sql"),
     include_str!("../lists.sql"),
+    include_str!("../polled.sql"),
 ];
 
 /// The steps that are missing.
