@@ -21,7 +21,8 @@ pub fn check(tags: &BTreeMap<String, String>) -> Result<(), Problem> {
     let good = |text: &str| text.len() <= LONGEST && !text.chars().any(is_unruly);
     match tags.iter().find(|(name, value)| name.is_empty() || !good(name) || !good(value)) {
         Some(_) => Err(Problem::invalid(format!(
-            "a tag's name has 1 to {LONGEST} bytes, its value at most {LONGEST}, and neither has characters that control a terminal or turn the direction of writing"
+            "a tag's name has 1 to {LONGEST} bytes, its value at most {LONGEST}, and neither has characters that control a terminal or turn \
+             the direction of writing"
         ))),
         None if tags.len() > MOST => Err(Problem::invalid(format!("a device has at most {MOST} tags"))),
         None => Ok(()),

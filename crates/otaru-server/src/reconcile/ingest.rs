@@ -288,7 +288,8 @@ fn news(tx: &Connection, device: &DeviceId, report: &Status<String>) -> Result<V
 }
 
 /// A device came, or went. `anew` says that this is news even if it was there before: it connected again, and what it was sent
-/// meanwhile may be lost; that it went is no news where the broker had kept that. A device that is not known is registered, if it `may_register`, and otherwise ignored.
+/// meanwhile may be lost; that it went is no news where the broker had kept that. A device that is not known is registered, if it `may_register`,
+/// and otherwise ignored.
 pub async fn take_presence(
     app: &Shared,
     device: &DeviceId,

@@ -2,7 +2,7 @@
 //!
 //! A server that starts and finds no other notes that there is a sweep to be made, and makes it. Until its end no server hears the broker: what a
 //! device says meanwhile would be undone. Servers that come wait for it, and go on with it where the one that makes it dies. One that stood still
-//! meanwhile, and is alone when it returns, stops hearing the broker and makes it anew: nobody else would.
+//! meanwhile stops hearing the broker until it is over, and makes it where nobody is left who would.
 
 use std::time::{Duration, Instant};
 
@@ -53,8 +53,8 @@ pub async fn run(app: &App) -> bool {
     loop {
         let pause = match sweep.step(app).await {
             Ok(Step::Over) => break,
-            Ok(Step::Made) => {
-                sweep.goes_on(app);
+            Ok(Step::Made(gone)) => {
+                sweep.goes_on(app, gone);
                 Duration::ZERO
             }
             Ok(Step::Anothers(failure)) => {
@@ -86,8 +86,8 @@ pub async fn over(app: &App) -> bool {
 
 /// Outcome of a step.
 enum Step {
-    /// There is more to do.
-    Made,
+    /// So many devices are gone, and there is more to do.
+    Made(usize),
     /// Another server makes it; why that fails, if it does.
     Anothers(Option<String>),
     /// There is none.
@@ -129,14 +129,13 @@ impl Sweep {
                 Turn::Ours => swept(tx, &stage, now)?,
                 // How far it was with an earlier one says nothing about this one.
                 Turn::TakenOver => swept(tx, &Stage::InNone, now)?,
-                Turn::NotOurs(step) => (step, Stage::InNone, 0, Changes::default()),
+                Turn::NotOurs(step) => (step, Stage::InNone, Changes::default()),
             })
         });
         // After a failure it is not known what was written: the next one begins with the first device.
         self.stage = Stage::InNone;
-        let (step, stage, gone, changes) = written.await?;
+        let (step, stage, changes) = written.await?;
         self.stage = stage;
-        self.gone += gone;
         changes.tell(app);
         Ok(step)
     }
@@ -149,8 +148,12 @@ impl Sweep {
         }
     }
 
-    fn goes_on(&mut self, app: &App) {
-        app.readiness.bar(Bar::Sweep, None);
+    /// After a failure it goes on when devices are noted as gone: to look at others again is nothing new.
+    fn goes_on(&mut self, app: &App, gone: usize) {
+        self.gone += gone;
+        if gone > 0 {
+            app.readiness.bar(Bar::Sweep, None);
+        }
         self.tell(|gone| {
             tracing::info!(gone, "devices that were connected are noted as gone before any is heard")
         });
@@ -267,25 +270,27 @@ fn is_there(tx: &Connection, server: &str) -> Result<bool, DbError> {
     }
 }
 
-/// Sweeps some devices of a stage. Returns where to go on, and how many are gone.
-fn swept(tx: &Connection, stage: &Stage, now: Time) -> Result<(Step, Stage, usize, Changes), DbError> {
-    tx.execute("DELETE FROM meta WHERE key = 'sweep_failure'", ())?;
-    match stage {
+/// Sweeps some devices of a stage. Returns where to go on.
+fn swept(tx: &Connection, stage: &Stage, now: Time) -> Result<(Step, Stage, Changes), DbError> {
+    let (gone, next, changes) = match stage {
         Stage::InNone => {
             let gone = gone_in_none(tx, now)?;
             let next = if gone == 0 { Stage::InRollouts(String::new()) } else { Stage::InNone };
-            Ok((Step::Made, next, gone, Changes::default()))
+            (gone, next, Changes::default())
         }
         Stage::InRollouts(after) => {
             let ids = connected_after(tx, after, now)?;
             let Some(last) = ids.last().cloned() else {
                 forget(tx)?;
-                return Ok((Step::Over, stage.clone(), 0, Changes::default()));
+                return Ok((Step::Over, stage.clone(), Changes::default()));
             };
-            let gone = ids.len();
-            Ok((Step::Made, Stage::InRollouts(last), gone, are_gone(tx, ids, now)?))
+            (ids.len(), Stage::InRollouts(last), are_gone(tx, ids, now)?)
         }
+    };
+    if gone > 0 {
+        tx.execute("DELETE FROM meta WHERE key = 'sweep_failure'", ())?;
     }
+    Ok((Step::Made(gone), next, changes))
 }
 
 /// Returns the moments between which a report over HTTP shows that a device is there. Another server's clock may be ahead.
