@@ -68,7 +68,7 @@ struct Read {
 }
 
 fn read(tx: &Connection) -> Result<Read, DbError> {
-    let alive = rows::alive(tx)?.into_iter().rev().map(|id| rows::get(tx, id));
+    let alive = rows::alive(tx)?.into_iter().rev().map(|id| rows::readable(tx, id));
     let alive = alive.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
     let troubled = Filter { health: Some("troubled".into()), ..Filter::default() };
     let order =

@@ -33,6 +33,9 @@ pub enum DbError {
     /// A column holds something that this version does not put there.
     #[error("the database holds something unreadable in {0}: {1}")]
     Corrupt(&'static str, String),
+    /// A row cannot be read: its column, which it is, and why.
+    #[error("unreadable in {0}: {1}: {2}")]
+    Unreadable(&'static str, String, String),
     /// The file was written by a newer version.
     #[error(
         "the database was made by a newer version of Otaru (schema {0}); use that one, or restore a backup"

@@ -388,7 +388,7 @@ fn is_asked(tx: &Connection, device: &DeviceId, release: &Latest) -> Result<Opti
         }
     }
     for id in crate::rollouts::rows::open(tx)? {
-        let Some(kept) = crate::rollouts::rows::get(tx, id)? else { continue };
+        let Some(kept) = crate::rollouts::rows::readable(tx, id)? else { continue };
         let spec = kept.rollout.spec();
         let same = matches!(spec.goal, Goal::Image(image) if image == release.image);
         // A rollout that was begun a moment ago has not looked for its devices yet.

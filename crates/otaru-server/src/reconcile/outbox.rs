@@ -307,7 +307,7 @@ pub fn standing_offer(
 ) -> Result<Option<serde_json::Value>, DbError> {
     for id in deployments::open_for_device(tx, device)? {
         let (Some(kept), Some((deployment, _))) =
-            (crate::rollouts::rows::get(tx, id)?, deployments::get(tx, id, device)?)
+            (crate::rollouts::rows::readable(tx, id)?, deployments::get(tx, id, device)?)
         else {
             continue;
         };

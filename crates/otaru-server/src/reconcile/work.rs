@@ -19,6 +19,7 @@ use crate::problem::Problem;
 use crate::releases::again::{self, When};
 use crate::rollouts::transaction::{Changes, RolloutTransaction};
 use crate::rollouts::{deployments, preview, rows};
+use crate::told::Told;
 
 /// Interval of looking at the clock.
 const TICK: Duration = Duration::from_secs(1);
@@ -46,6 +47,7 @@ pub struct Memory {
 pub async fn run(app: Shared) {
     let mut memory = Memory::default();
     let (mut all_ticked, mut cleaned): (Option<Instant>, Option<Instant>) = (None, None);
+    let mut failures = Told::default();
     // Who is there is not known before.
     while sweep::over(&app).await {
         let worked = async {
@@ -69,7 +71,7 @@ pub async fn run(app: Shared) {
             && !app.stop.is_cancelled()
             && !matches!(error, DbError::NotHeld)
         {
-            if !error.is_outage() {
+            if !error.is_outage() && failures.is_due() {
                 tracing::error!(%error, "rollouts cannot go on; trying again");
             }
             tokio::time::sleep(PAUSE).await;
@@ -92,16 +94,27 @@ pub async fn pass(app: &Shared, memory: &mut Memory) -> Result<(), DbError> {
     memory.scans.retain(|id, _| alive.contains(id));
     memory.closed.retain(|id, _| alive.contains(id));
     memory.waiting.retain(|id, _| alive.contains(id));
+    // What is wrong with one keeps no other up.
+    let mut failed = Ok(());
     for id in alive {
-        if !begin(app, memory, id).await? {
-            continue;
+        match carry_on(app, memory, id).await {
+            Err(error) if error.is_outage() || matches!(error, DbError::NotHeld) => return Err(error),
+            Err(error) => failed = failed.and(Err(error)),
+            Ok(()) => {}
         }
-        tick(app, id).await?;
-        close(app, memory, id).await?;
-        scan(app, memory, id).await?;
-        start(app, id).await?;
     }
-    Ok(())
+    failed
+}
+
+/// Carries on with one.
+async fn carry_on(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), DbError> {
+    if !begin(app, memory, id).await? {
+        return Ok(());
+    }
+    tick(app, id).await?;
+    close(app, memory, id).await?;
+    scan(app, memory, id).await?;
+    start(app, id).await.map(drop)
 }
 
 /// One write, and what there is to tell of it.
@@ -124,7 +137,7 @@ async fn write<T: Send + 'static>(
 /// whether the rollout can be carried on with; one that cannot begin says why, and is tried again after a while.
 async fn begin(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<bool, DbError> {
     let now = app.clock.now();
-    let Some(kept) = app.db.read(move |tx| rows::get(tx, id)).await? else { return Ok(true) };
+    let Some(kept) = app.db.read(move |tx| rows::readable(tx, id)).await? else { return Ok(true) };
     let spec = kept.rollout.spec();
     if kept.rollout.phase() != Phase::Scheduled {
         return Ok(true);
@@ -222,7 +235,7 @@ pub async fn tick_all(app: &Shared) -> Result<(), DbError> {
 
 /// Tells the deployments of a rollout that it ends.
 async fn close(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), DbError> {
-    let Some(kept) = app.db.read(move |tx| rows::get(tx, id)).await? else { return Ok(()) };
+    let Some(kept) = app.db.read(move |tx| rows::readable(tx, id)).await? else { return Ok(()) };
     let phase = kept.rollout.phase();
     if !kept.rollout.closing_due() || memory.closed.get(&id) == Some(&phase) {
         return Ok(());
@@ -254,7 +267,7 @@ async fn close(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), D
 async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), DbError> {
     let (mut looked, mut more): (Option<Instant>, bool) = (None, true);
     loop {
-        let Some(kept) = app.db.read(move |tx| rows::get(tx, id)).await? else { return Ok(()) };
+        let Some(kept) = app.db.read(move |tx| rows::readable(tx, id)).await? else { return Ok(()) };
         let Some(number) = kept.rollout.scan_due() else {
             memory.scans.remove(&id);
             return Ok(());

@@ -5,14 +5,16 @@ use otaru_format::digest::Digest;
 use otaru_rollout::{Deployment, DeviceId, OfferId, Outcome, RolloutId, Standing, Time};
 
 use super::rows::key;
+use super::unreadable::{self, left_out};
 use crate::db::few::are_few;
 use crate::db::{Connection, DbError, OptionalExtension as _, Row, ToValue as _, Value, params};
 
-fn parse(state: &str) -> Result<Deployment, DbError> {
-    serde_json::from_str(state).map_err(|error| DbError::corrupt("deployments.state", error))
+fn parse(rollout: RolloutId, device: &str, state: &str) -> Result<Deployment, DbError> {
+    let row = format_args!("deployment of {device} in rollout {}", rollout.0);
+    unreadable::parse("deployments.state", row, state)
 }
 
-/// A deployment, and its revision.
+/// A deployment, and its revision; none that cannot be read.
 pub fn get(
     tx: &Connection,
     rollout: RolloutId,
@@ -23,7 +25,8 @@ pub fn get(
         .prepare(sql)
         .query_row(params![key(rollout), device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    found.map(|(state, revision)| Ok((parse(&state)?, revision))).transpose()
+    let Some((state, revision)) = found else { return Ok(None) };
+    Ok(left_out(parse(rollout, device.as_str(), &state))?.map(|deployment| (deployment, revision)))
 }
 
 /// Returns the standing of a device's deployment in a rollout, by name; `None` when it has none.
@@ -167,12 +170,15 @@ pub fn save_standings(tx: &Connection, deployments: &[(Deployment, i64)], now: T
 pub fn open_for_devices(tx: &Connection, devices: &[DeviceId]) -> Result<Vec<(Deployment, i64)>, DbError> {
     let marks = vec!["?"; devices.len()].join(", ");
     let sql = format!(
-        "SELECT state, revision FROM deployments WHERE device IN ({marks}) AND is_open ORDER BY device, rollout"
+        "SELECT state, revision, rollout, device FROM deployments WHERE device IN ({marks}) AND is_open ORDER BY device, rollout"
     );
     let rows = tx.prepare(&sql);
     let devices: Vec<Value> = devices.iter().map(|device| device.as_str().to_value()).collect();
-    let found = rows.query_map(devices, |row| Ok((parse(&row.get::<String>(0)?)?, row.get(1)?)))?;
-    found.collect()
+    let found = rows.query_map(devices, |row| {
+        let rollout = RolloutId(row.get::<i64>(2)?.cast_unsigned());
+        Ok((parse(rollout, &row.get::<String>(3)?, &row.get::<String>(0)?)?, row.get(1)?))
+    })?;
+    found.filter_map(|read| left_out(read).transpose()).collect()
 }
 
 /// Notes an offer: with which sequence a device is offered an image, by which devices that roll it back bar it, and its order. One that
@@ -204,7 +210,8 @@ pub fn with_order(
     let values = params![offer.start, key(offer.rollout), device.as_str()];
     let found: Option<(String, Option<u64>)> =
         tx.prepare(sql).query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    found.map(|(state, order)| Ok((parse(&state)?, order))).transpose()
+    let Some((state, order)) = found else { return Ok(None) };
+    Ok(left_out(parse(offer.rollout, device.as_str(), &state))?.map(|deployment| (deployment, order)))
 }
 
 /// Returns the order of an offer that was made.
@@ -293,7 +300,8 @@ fn pairs(
 }
 
 fn shown(row: &Row) -> Result<otaru_api::Deployment, DbError> {
-    let deployment = parse(&row.get::<String>(0)?)?;
+    let rollout = RolloutId(row.get::<i64>(3)?.cast_unsigned());
+    let deployment = parse(rollout, &row.get::<String>(4)?, &row.get::<String>(0)?)?;
     Ok(otaru_api::Deployment {
         rollout: deployment.rollout().0,
         device: deployment.device().to_string(),
@@ -330,7 +338,7 @@ pub fn list(
         _ => "device > coalesce(?2, '') AND (CAST(?3 AS TEXT) IS NULL OR standing = ?3)",
     };
     let sql = format!(
-        "SELECT state, created_at, updated_at FROM deployments
+        "SELECT state, created_at, updated_at, rollout, device FROM deployments
          WHERE rollout = ?1 AND {there} AND (CAST(?4 AS TEXT) IS NULL OR error_code = ?4)
          ORDER BY device LIMIT ?5",
     );

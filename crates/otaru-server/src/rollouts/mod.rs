@@ -9,4 +9,5 @@ pub mod operate;
 pub mod preview;
 pub mod rows;
 pub mod transaction;
+pub(crate) mod unreadable;
 pub mod view;

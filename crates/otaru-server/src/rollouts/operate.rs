@@ -114,6 +114,8 @@ pub fn control(
     {
         are_there(tx, devices)?;
     }
+    // One that cannot be read says so.
+    rows::get(tx, id)?;
     let mut transaction = RolloutTransaction::open(tx, now);
     match transaction.control(id, control)? {
         None => return Err(missing(id)),
@@ -246,7 +248,7 @@ fn may_retry(rollout: &Rollout, stage: Stage) -> Result<(), Problem> {
 /// A rollout with a deployment of the device that is not over, and that comes before this one.
 fn comes_first(tx: &Connection, rollout: &Rollout, device: &DeviceId) -> Result<Option<RolloutId>, DbError> {
     for other in deployments::open_for_device(tx, device)? {
-        let Some(kept) = rows::get(tx, other)? else { continue };
+        let Some(kept) = rows::readable(tx, other)? else { continue };
         if !rollout.outranks(other, kept.rollout.spec().priority) {
             return Ok(Some(other));
         }

@@ -4,6 +4,7 @@ use otaru_api::{Cursor, Page, RolloutEvent, Timestamp};
 use otaru_rollout::{Phase, Rollout, RolloutId, Time, Verdicts};
 use serde_json::Value;
 
+use super::unreadable::{self, left_out};
 use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
 
 /// A rollout as it is kept.
@@ -25,12 +26,12 @@ pub struct StoredRollout {
     pub revision: i64,
 }
 
-pub(super) const COLUMNS: &str = "state, name, release, created_at, created_by, updated_at, revision";
+pub(super) const COLUMNS: &str = "state, name, release, created_at, created_by, updated_at, revision, id";
 
 pub(super) fn kept(row: &Row) -> Result<StoredRollout, DbError> {
     let state: String = row.get(0)?;
     Ok(StoredRollout {
-        rollout: serde_json::from_str(&state).map_err(|error| DbError::corrupt("rollouts.state", error))?,
+        rollout: unreadable::parse("rollouts.state", format_args!("rollout {}", row.get::<i64>(7)?), &state)?,
         name: row.get(1)?,
         release: row.get(2)?,
         created_at: row.get(3)?,
@@ -45,14 +46,25 @@ pub fn key(id: RolloutId) -> i64 {
     id.0.cast_signed()
 }
 
+/// A rollout, as [`get`] has it; none that cannot be read.
+///
+/// # Errors
+/// Those of the database.
+pub fn readable(tx: &Connection, id: RolloutId) -> Result<Option<StoredRollout>, DbError> {
+    Ok(left_out(get(tx, id))?.flatten())
+}
+
 /// A rollout.
+///
+/// # Errors
+/// Also when it cannot be read.
 pub fn get(tx: &Connection, id: RolloutId) -> Result<Option<StoredRollout>, DbError> {
     let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE id = ?");
     let found = tx.prepare(&sql).query_row([key(id)], kept).optional()?;
     Ok(found)
 }
 
-/// Rollouts, newest first: those before the cursor, in this phase.
+/// Rollouts, newest first: those before the cursor, in this phase, that can be read. Fewer than the limit are all there are.
 pub fn list(
     tx: &Connection,
     phase: Option<&str>,
@@ -64,8 +76,21 @@ pub fn list(
          ORDER BY id DESC LIMIT ?3"
     );
     let rows = tx.prepare(&sql);
-    let found = rows.query_map(params![before, phase, limit], kept)?;
-    found.collect()
+    let (mut found, mut before, most) = (Vec::new(), before, limit as usize);
+    loop {
+        let some =
+            rows.query_map(params![before, phase, limit], |row| Ok((row.get::<i64>(7)?, kept(row))))?;
+        let some = some.collect::<Result<Vec<_>, DbError>>()?;
+        let is_last = some.len() < most;
+        before = some.last().map(|(id, _)| *id);
+        for (_, kept) in some {
+            found.extend(left_out(kept)?);
+        }
+        if is_last || found.len() >= most {
+            found.truncate(most);
+            return Ok(found);
+        }
+    }
 }
 
 /// The newest rollouts of a release.
@@ -73,7 +98,7 @@ pub fn of_release(tx: &Connection, release: i64, limit: u32) -> Result<Vec<Store
     let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE release = ? ORDER BY id DESC LIMIT ?");
     let rows = tx.prepare(&sql);
     let found = rows.query_map(params![release, limit], kept)?;
-    found.collect()
+    found.filter_map(|kept| left_out(kept).transpose()).collect()
 }
 
 /// The ids of rollouts that devices may join, the newest last.

@@ -107,7 +107,7 @@ impl<'tx> RolloutTransaction<'tx> {
     /// A rollout, read at most once.
     fn rollout(&mut self, id: RolloutId) -> Result<Option<&mut Rollout>, DbError> {
         if !self.rollouts.contains_key(&id) {
-            let Some(kept) = rows::get(self.tx, id)? else { return Ok(None) };
+            let Some(kept) = rows::readable(self.tx, id)? else { return Ok(None) };
             let open = Open { before: kept.rollout.clone(), rollout: kept.rollout, revision: kept.revision };
             self.rollouts.insert(id, open);
         }
