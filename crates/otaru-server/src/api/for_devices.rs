@@ -5,6 +5,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest as _, FromRequestParts as _, S
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use otaru_api::{Claim, DeviceLogin, Orders, Role};
+use otaru_format::name::MAX_NAME;
 use otaru_format::status::Status;
 use otaru_rollout::DeviceId;
 use utoipa_axum::router::OpenApiRouter;
@@ -21,6 +22,7 @@ use crate::http::OverTls;
 use crate::problem::Problem;
 use crate::rates::Registration;
 use crate::reconcile;
+use crate::text::cut;
 use crate::web::extract::{Body, Path};
 use crate::web::login::{logged_in, peer};
 
@@ -109,7 +111,9 @@ async fn report(
     let Body(report): Body<Status<String>> = Body::from_request(request, &app).await?;
     let report = reconcile::report::bounded(report);
     if report.device != id.as_str() {
-        return Err(Problem::invalid(format!("the report is about {}, not {id}", report.device)));
+        let mut about = report.device;
+        cut(&mut about, MAX_NAME);
+        return Err(Problem::invalid(format!("the report is about {about}, not {id}")));
     }
     reconcile::take_poll(&app, &id, report).await?;
     let base = app.device_bases.of(over_tls).to_owned();

@@ -12,6 +12,10 @@ use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::problem::Problem;
 use crate::similar::did_you_mean;
+use crate::text::cut;
+
+/// Bytes of a name that are repeated to whoever gave it.
+const LONGEST: usize = 64;
 
 /// Names of the parameters of every operation, by its method and path.
 #[derive(Debug, Clone)]
@@ -71,15 +75,17 @@ fn in_query(operation: &Operation) -> BTreeSet<String> {
 }
 
 fn unknown(name: &str, known: &BTreeSet<String>) -> Problem {
+    let mut shown = name.to_owned();
+    cut(&mut shown, LONGEST);
     if known.is_empty() {
-        return Problem::invalid(format!("`{name}` is no parameter here: this takes none"));
+        return Problem::invalid(format!("`{shown}` is no parameter here: this takes none"));
     }
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
     let meant = match did_you_mean(name, names.iter().copied()) {
         meant if meant.is_empty() => ".".to_owned(),
         meant => meant,
     };
-    Problem::invalid(format!("`{name}` is no parameter here{meant} There are: {}", names.join(", ")))
+    Problem::invalid(format!("`{shown}` is no parameter here{meant} There are: {}", names.join(", ")))
 }
 
 /// Refuses requests with parameters that are not known.

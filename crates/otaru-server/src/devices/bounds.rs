@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use otaru_api::FleetKey;
-use otaru_format::name::is_plain;
+use otaru_format::name::{MAX_NAME, is_plain};
 use otaru_rollout::{DeviceId, Time};
 
 use crate::db::{Connection, DbError, OptionalExtension as _, params};
 use crate::problem::Problem;
 use crate::rates::{Registration, Registrations};
+use crate::text::cut;
 
 /// The pause between two lines in the log about devices that found no room.
 const COMPLAINTS: Duration = Duration::from_secs(60);
@@ -197,6 +198,8 @@ impl Registry {
         let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() >= COMPLAINTS) {
             *last = Some(Instant::now());
+            let mut device = device.to_string();
+            cut(&mut device, MAX_NAME);
             tracing::warn!(%device, refused, %why, "a device was not registered");
         }
     }

@@ -15,7 +15,10 @@ pub enum MigrateError {
     )]
     NoFleet(PathBuf),
     /// The fleet is in PostgreSQL already.
-    #[error("the database in {} is empty: its server keeps the fleet in PostgreSQL already", .0.display())]
+    #[error(
+        "the database in {} is empty: its server keeps the fleet in PostgreSQL already, or the file was cut off; use a backup then",
+        .0.display()
+    )]
     Elsewhere(PathBuf),
     /// A server runs.
     #[error("the server that uses {} is running; stop it first, so that nothing is lost", .0.display())]

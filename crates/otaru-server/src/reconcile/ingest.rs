@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::epochs::Epochs;
 use super::restored;
-use super::sweep::{POLLED, polled};
+use super::sweep::polled;
 use crate::app::Shared;
 use crate::cluster::holdings::Claim;
 use crate::cluster::notices::{self, Notice};
@@ -440,11 +440,12 @@ pub async fn polled_long_ago(app: &Shared) -> Result<(), DbError> {
 
 /// Looks at some of them. Returns how many.
 async fn polled_before(app: &Shared) -> Result<usize, DbError> {
-    let since = app.clock.now().0.saturating_sub(POLLED.0).cast_signed();
+    let (since, until) = polled(app.clock.now());
     let gone = app.db.read(move |tx| {
-        let sql = "SELECT id FROM devices WHERE polled_at < ? AND reachable AND retired_at IS NULL LIMIT ?";
+        // A clock may have been ahead.
+        let sql = "SELECT id FROM devices WHERE (polled_at < ? OR polled_at > ?) AND reachable AND retired_at IS NULL LIMIT ?";
         let rows = tx.prepare(sql);
-        let ids = rows.query_map(params![since, BATCH], |row| row.get::<String>(0))?;
+        let ids = rows.query_map(params![since, until, BATCH], |row| row.get::<String>(0))?;
         ids.collect::<Result<Vec<String>, DbError>>()
     });
     let gone = gone.await?;
@@ -454,8 +455,8 @@ async fn polled_before(app: &Shared) -> Result<usize, DbError> {
         let (is_connected, now) = (app.connections.has(&id), app.clock.now());
         let noted = app.db.write(move |tx| {
             // Not one that has reported since.
-            let sql = "UPDATE devices SET polled_at = NULL WHERE id = ? AND polled_at < ?";
-            match tx.prepare(sql).execute(params![id, since])? == 1 && !is_connected {
+            let sql = "UPDATE devices SET polled_at = NULL WHERE id = ? AND (polled_at < ? OR polled_at > ?)";
+            match tx.prepare(sql).execute(params![id, since, until])? == 1 && !is_connected {
                 true => presence(tx, &DeviceId::from(id.as_str()), false, false, now),
                 false => Ok(None),
             }

@@ -1,5 +1,6 @@
 //! Reads what a device reports, and bounds it: whatever else sees a report sees one that came through here.
 
+use otaru_format::name;
 use otaru_format::status::{CaIds, Status};
 
 use crate::text::cut;
@@ -40,8 +41,11 @@ pub fn read(payload: &[u8]) -> Result<Status<String>, ReportError> {
 /// The same report with every text cut to its bound and without control characters.
 #[must_use]
 pub fn bounded(mut report: Status<String>) -> Status<String> {
+    // What a device may be called is left as it is: whoever takes a report looks whether it is of who sends it.
+    if name::device(&report.device).is_err() {
+        cut(&mut report.device, NAME);
+    }
     for (text, most) in [
-        (&mut report.device, NAME),
         (&mut report.chip, WORD),
         (&mut report.project, NAME),
         (&mut report.version, NAME),

@@ -22,6 +22,8 @@ use crate::told::Told;
 const ROUND: Duration = Duration::from_secs(1);
 /// Interval of looking whether another server is there, before this one is.
 const LOOK: Duration = Duration::from_millis(300);
+/// Longest outage of the database that a server waits for which is about to join: it was there a moment ago.
+const OUTAGE: Duration = Duration::from_secs(30);
 /// Difference from the database's clock from which a server says so, in milliseconds.
 pub(super) const SKEW: u64 = 5_000;
 
@@ -117,10 +119,18 @@ pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<Jo
         // Whoever had this folder is gone: nobody need wait for the end of its leases.
         app.db.write(move |tx| leases::leave(tx, &before)).await?;
     }
-    let mut first = None;
+    let (mut first, mut away) = (None, None);
     loop {
         let began = Instant::now();
-        match try_to_join(app, me, first.clone()).await? {
+        let attempt = match try_to_join(app, me, first.clone()).await {
+            Err(error) if error.is_outage() && away.get_or_insert(began).elapsed() < OUTAGE => {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            attempt => attempt?,
+        };
+        away = None;
+        match attempt {
             Ok((renewal, joined)) => {
                 app.holdings.renewed(&renewal.leases, began);
                 return Ok(joined);

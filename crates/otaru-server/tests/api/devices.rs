@@ -125,10 +125,21 @@ async fn no_name_turns_the_direction_of_writing() {
         }
     }
     bench.claim("x\u{200b}", &key).await.problem(422, "invalid");
-    // What an earlier version let in can be looked at, and retired.
-    bench.devices(vec![("old\u{200b}".into(), "1.0.0", "idle", vec![])]).await;
-    bench.get("/devices/old%E2%80%8B").await.is(200);
-    bench.post("/devices/old%E2%80%8B/retire", json!({})).await.is(200);
+    // Nor has one nothing that can be seen.
+    for blank in ["\u{200b}", "\u{2060}\u{feff}", "\u{3164}"] {
+        change_it(json!({"label": blank})).await.problem(422, "invalid");
+        change_it(json!({"tags": {blank: ""}})).await.problem(422, "invalid");
+        bench.post("/tokens", json!({"name": blank, "role": "viewer"})).await.problem(422, "invalid");
+    }
+    // What an earlier version let in reports, can be looked at, and retired.
+    bench.devices(vec![("old\u{202e}x".into(), "1.0.0", "idle", vec![])]).await;
+    let report = json!({
+        "device": "old\u{202e}x", "chip": "esp32c3", "state": "idle", "project": "lamp", "version": "1.0.0",
+        "image": "0".repeat(64), "slot": 0, "confirmed": true, "boot": "power_on", "uptime": 1,
+    });
+    bench.post("/devices/old%E2%80%AEx/status", report).await.is(200);
+    assert_eq!(bench.get("/devices/old%E2%80%AEx").await.is(200).json()["reachable"], true);
+    bench.post("/devices/old%E2%80%AEx/retire", json!({})).await.is(200);
     // Letters of right-to-left languages are letters, and families are of several people.
     let label = json!({"label": "\u{5de}\u{5d8}\u{5d1}\u{5d7} \u{1f469}\u{200d}\u{1f466}"});
     change_it(label).await.is(200);

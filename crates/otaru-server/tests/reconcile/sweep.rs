@@ -310,6 +310,21 @@ async fn a_sweep_spares_who_reports_over_http_meanwhile() {
     assert_eq!(lab.there().await, ["a"]);
 }
 
+/// The clock of the server that took its report was ahead.
+#[tokio::test]
+async fn a_report_of_the_future_does_not_keep_a_device_for_ever() {
+    let lab = Lab::new().await;
+    lab.fleet(&["a"]).await;
+    lab.comes("a", false).await;
+    polls(&lab, "a").await;
+    lab.shift(-14 * MINUTE);
+    ingest::polled_long_ago(&lab.app).await.unwrap();
+    assert_eq!(lab.there().await, ["a"]);
+    lab.shift(-2 * MINUTE);
+    ingest::polled_long_ago(&lab.app).await.unwrap();
+    assert!(lab.there().await.is_empty());
+}
+
 /// What the broker keeps of a device that was connected once is older than a report over HTTP.
 #[tokio::test]
 async fn a_kept_goodbye_does_not_end_what_a_report_over_http_says() {
