@@ -195,20 +195,22 @@ async fn tick(app: &Shared, id: RolloutId) -> Result<(), DbError> {
 
 /// Deployments whose moment has come.
 async fn due(app: &Shared) -> Result<(), DbError> {
+    let by = app.clock.now();
+    let mut after = None;
     loop {
-        let count = write(app, |tx, now| {
-            let due = deployments::due(tx, now, BATCH)?;
+        let from = after.clone();
+        let last = write(app, move |tx, now| {
+            let due = deployments::due(tx, by, from.as_ref(), BATCH)?;
             let mut transaction = RolloutTransaction::open(tx, now);
-            for (rollout, device) in &due {
+            for (_, rollout, device) in &due {
                 transaction.event(*rollout, device, &Event::Tick)?;
             }
-            // One that is still due after its tick would be so for ever.
-            let left = deployments::due(tx, now, BATCH)?.len();
-            let done = left == 0 || left >= due.len();
-            Ok((done, transaction.finish()?))
+            Ok((due.last().cloned(), transaction.finish()?))
         });
-        if count.await? {
-            return Ok(());
+        // What stays due, such as a row that cannot be read, keeps those behind it waiting no longer than this.
+        match last.await? {
+            None => return Ok(()),
+            last => after = last,
         }
     }
 }

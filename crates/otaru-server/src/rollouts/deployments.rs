@@ -250,10 +250,22 @@ pub fn ready(
     devices.collect::<Result<_, _>>()
 }
 
-/// Deployments whose moment has come, or that are active and lie further ahead than any can: the clock was set back.
-pub fn due(tx: &Connection, now: Time, limit: u32) -> Result<Vec<(RolloutId, DeviceId)>, DbError> {
-    let sql = "SELECT rollout, device FROM deployments WHERE wake_at <= ? ORDER BY wake_at LIMIT ?";
-    pairs(tx, sql, params![now.0.cast_signed(), limit])
+/// A deployment whose moment has come: the moment, and its key.
+pub type Due = (Time, RolloutId, DeviceId);
+
+/// Deployments whose moment had come by then, after this one, in the order of their moments.
+pub fn due(tx: &Connection, by: Time, after: Option<&Due>, limit: u32) -> Result<Vec<Due>, DbError> {
+    let (time, rollout, device) = after
+        .map_or((0, 0, ""), |(time, rollout, device)| (time.0.cast_signed(), key(*rollout), device.as_str()));
+    let rows = tx.prepare(
+        "SELECT wake_at, rollout, device FROM deployments
+         WHERE wake_at <= ? AND (wake_at, rollout, device) > (?, ?, ?) ORDER BY wake_at, rollout, device LIMIT ?",
+    );
+    let due = rows.query_map(params![by.0.cast_signed(), time, rollout, device, limit], |row| {
+        let (time, rollout) = (row.get::<i64>(0)?.cast_unsigned(), row.get::<i64>(1)?.cast_unsigned());
+        Ok((Time(time), RolloutId(rollout), DeviceId::from(row.get::<String>(2)?.as_str())))
+    })?;
+    due.collect()
 }
 
 /// Active deployments after this one, in the order of their keys.
@@ -266,7 +278,12 @@ pub fn active_after(
     let sql =
         "SELECT rollout, device FROM deployments WHERE wake_at IS NOT NULL AND (rollout, device) > (?, ?)
                ORDER BY rollout, device LIMIT ?";
-    pairs(tx, sql, params![rollout, device, limit])
+    let rows = tx.prepare(sql);
+    let active = rows.query_map(params![rollout, device, limit], |row| {
+        let device: String = row.get(1)?;
+        Ok((RolloutId(row.get::<i64>(0)?.cast_unsigned()), DeviceId::from(device.as_str())))
+    })?;
+    active.collect()
 }
 
 /// Deployments of a rollout that are not over, after this device.
@@ -284,19 +301,6 @@ pub fn open_in_rollout(
         Ok(DeviceId::from(row.get::<String>(0)?.as_str()))
     })?;
     devices.collect::<Result<_, _>>()
-}
-
-fn pairs(
-    tx: &Connection,
-    sql: &str,
-    values: impl crate::db::Params,
-) -> Result<Vec<(RolloutId, DeviceId)>, DbError> {
-    let rows = tx.prepare(sql);
-    let pairs = rows.query_map(values, |row| {
-        let device: String = row.get(1)?;
-        Ok((RolloutId(row.get::<i64>(0)?.cast_unsigned()), DeviceId::from(device.as_str())))
-    })?;
-    pairs.collect::<Result<_, _>>()
 }
 
 fn shown(row: &Row) -> Result<otaru_api::Deployment, DbError> {
@@ -343,9 +347,16 @@ pub fn list(
          ORDER BY device LIMIT ?5",
     );
     let rows = tx.prepare(&sql);
-    let found = rows.query_map(params![key(rollout), after, standing, error, i64::from(limit) + 1], shown)?;
-    let items = found.collect::<Result<Vec<_>, _>>()?;
-    Ok(Page::cut(items, limit, |last| Cursor::of(&last.device)))
+    let found = rows
+        .query_map(params![key(rollout), after, standing, error, i64::from(limit) + 1], |row| {
+            Ok((row.get::<String>(4)?, left_out(shown(row))?))
+        })?;
+    let page = Page::cut(found.collect::<Result<Vec<_>, _>>()?, limit, |(device, _)| Cursor::of(device));
+    Ok(Page {
+        items: page.items.into_iter().filter_map(|(_, shown)| shown).collect(),
+        next: page.next,
+        total: None,
+    })
 }
 
 /// Tells whether few deployments of a rollout stand so.

@@ -24,7 +24,8 @@ async fn hot_queries_scan_no_table() {
         ),
         (
             "whose time is over",
-            "SELECT rollout, device FROM deployments WHERE wake_at <= 5 ORDER BY wake_at LIMIT 10",
+            "SELECT wake_at, rollout, device FROM deployments WHERE wake_at <= 5 AND (wake_at, rollout, device) > (1, 1, 'a')
+             ORDER BY wake_at, rollout, device LIMIT 10",
         ),
         (
             "the next of a scan",
