@@ -35,12 +35,13 @@ const HOME_ASSISTANT_PYTHON: [&str; 2] = ["homeassistant==2024.3.3", "paho-mqtt=
 const MOTO_PYTHON: [&str; 3] = ["moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"];
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Programs and the Debian packages they come in.
-const PEERS: [(&str, &str); 19] = [
+const PEERS: [(&str, &str); 21] = [
     ("caddy", "caddy"),
     ("chromium", "chromium"),
     ("c++", "g++"),
     ("curl", "curl"),
     ("faketime", "faketime"),
+    ("haproxy", "haproxy"),
     ("ip", "iproute2"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
@@ -54,6 +55,7 @@ const PEERS: [(&str, &str); 19] = [
     ("rabbitmq-server", "rabbitmq-server"),
     ("sslscan", "sslscan"),
     ("strace", "strace"),
+    ("systemd-analyze", "systemd"),
     ("wrk", "wrk"),
 ];
 

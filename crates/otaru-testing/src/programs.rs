@@ -15,11 +15,12 @@ use crate::wait::{LIMIT, eventually};
 pub fn have(programs: &[&str]) -> bool {
     let Some(missing) = programs.iter().find(|name| find(name).is_none()) else { return true };
     skipped(&match *missing {
-        "chromium" | "caddy" | "curl" | "faketime" | "nats-server" | "openssl" | "pgbouncer"
+        "chromium" | "caddy" | "curl" | "faketime" | "haproxy" | "nats-server" | "openssl" | "pgbouncer"
         | "rabbitmq-server" | "sslscan" | "strace" => {
             format!("no {missing}: apt-get install {missing}")
         }
         "pebble" | "pebble-challtestsrv" => "no pebble: apt-get install pebble".to_owned(),
+        "systemd-analyze" => "no systemd-analyze: apt-get install systemd".to_owned(),
         "epmd" => "no epmd: apt-get install rabbitmq-server".to_owned(),
         _ => format!("no {missing}: apt-get install mosquitto mosquitto-clients nginx-light python3"),
     });

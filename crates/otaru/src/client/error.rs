@@ -6,8 +6,29 @@ use ureq::http::Response;
 
 /// The server cannot be reached just now, or a proxy says so in its place. It may be there again in a moment.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Away(pub(super) String);
+#[error("{text}")]
+pub(crate) struct Away {
+    text: String,
+    /// See [`is_passing`](Self::is_passing).
+    passing: bool,
+}
+
+impl Away {
+    /// Somebody was there, and said so or broke off.
+    pub(super) fn in_passing(text: String) -> Self {
+        Self { text, passing: true }
+    }
+
+    /// Nobody was there.
+    pub(super) fn lasting(text: String) -> Self {
+        Self { text, passing: false }
+    }
+
+    /// Whether the same request is worth sending again at once: another server behind the same address may take it.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.passing
+    }
+}
 
 /// A refusal by the server, in its words.
 #[derive(Debug)]
@@ -32,15 +53,15 @@ pub(super) fn refusal(response: &mut Response<Body>, server: &str) -> anyhow::Er
         Some(problem) if status == 401 => {
             format!("{server}: {}; `otaru login {server}` takes another", problem.detail)
         }
-        Some(problem) if status == 503 => return Away(problem.detail).into(),
+        Some(problem) if status == 503 => return Away::in_passing(problem.detail).into(),
         Some(problem) => problem.detail,
         None if status == 413 => format!(
             "a proxy in front of {server} takes no file that large ({status}); raise its limit: client_max_body_size in \
              nginx, request_body max_size in Caddy"
         ),
         None if matches!(status.as_u16(), 502..=504) => {
-            return Away(format!("a proxy answers for {server} that it cannot reach the server ({status})"))
-                .into();
+            let why = format!("a proxy answers for {server} that it cannot reach the server ({status})");
+            return Away::in_passing(why).into();
         }
         None => format!("{server} answered {status}; is it an Otaru server?"),
     };

@@ -82,7 +82,7 @@ impl Client {
         }
     }
 
-    /// Makes something. The request may be repeated without harm.
+    /// Makes something. The request may be repeated without harm, and is, once.
     pub(crate) async fn post<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
@@ -91,7 +91,7 @@ impl Client {
         self.json(Method::POST, path, Some(serde_json::to_value(body)?)).await
     }
 
-    /// Makes something happen that the path says by itself. The request may be repeated without harm.
+    /// Makes something happen that the path says by itself. The request may be repeated without harm, and is, once.
     pub(crate) async fn act<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> anyhow::Result<T> {
         self.json(Method::POST, path, Some(Value::Object(serde_json::Map::new()))).await
     }
@@ -176,17 +176,29 @@ impl Client {
         path: &str,
         body: Option<Value>,
     ) -> anyhow::Result<T> {
-        let client = self.clone();
-        let mut request = self.request(method.clone(), path);
-        if method == Method::POST {
-            request = request.header("idempotency-key", format!("{:032x}", rand::random::<u128>()));
-        }
-        blocking(move || match body {
-            None => client.answer(request.body(())?),
-            Some(body) => {
-                let request = request.header("content-type", "application/json");
-                client.answer(request.body(body.to_string())?)
+        let (client, path) = (self.clone(), path.to_owned());
+        let is_repeatable = [Method::GET, Method::POST].contains(&method);
+        let key = (method == Method::POST).then(|| format!("{:032x}", rand::random::<u128>()));
+        let send = move || {
+            let mut request = client.request(method.clone(), &path);
+            if let Some(key) = &key {
+                request = request.header("idempotency-key", key);
             }
+            match &body {
+                None => client.answer(request.body(())?),
+                Some(body) => {
+                    let request = request.header("content-type", "application/json");
+                    client.answer(request.body(body.to_string())?)
+                }
+            }
+        };
+        blocking(move || match send() {
+            // Behind an address there may be several servers, and a load balancer sends no POST to another one by itself.
+            Err(error) if is_repeatable && error.downcast_ref::<Away>().is_some_and(Away::is_passing) => {
+                std::thread::sleep(PAUSE);
+                send()
+            }
+            ended => ended,
         })
         .await
     }
@@ -208,12 +220,9 @@ impl Client {
         if !response.status().is_success() {
             return Err(refusal(&mut response, self.server()));
         }
-        let text = response
-            .body_mut()
-            .with_config()
-            .limit(LONGEST)
-            .read_to_string()
-            .map_err(|error| Away(format!("the answer of {} broke off: {error}", self.server())))?;
+        let text = response.body_mut().with_config().limit(LONGEST).read_to_string().map_err(|error| {
+            Away::in_passing(format!("the answer of {} broke off: {error}", self.server()))
+        })?;
         let text = if text.is_empty() { "null" } else { &text };
         serde_json::from_str(text).map_err(|error| {
             let server = self.server();
@@ -231,21 +240,24 @@ impl Client {
     pub(super) fn explain(&self, error: &ureq::Error) -> anyhow::Error {
         let server = self.server();
         if let Some(why) = no_tls(server, error) {
-            return Away(why).into();
+            return Away::lasting(why).into();
         }
         let away = match error {
             ureq::Error::HostNotFound => return anyhow!("no such host: {server}; check the address"),
             ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
                 format!("nothing listens at {server}; is the server running? `otaru serve` starts one")
             }
-            ureq::Error::Io(io) if is_cut(io.kind()) => format!(
-                "{server} ended the connection before it answered; where something is uploaded, a proxy on the way may limit \
-                 how large that is or how long it takes"
-            ),
+            ureq::Error::Io(io) if is_cut(io.kind()) => {
+                return Away::in_passing(format!(
+                    "{server} ended the connection before it answered; where something is uploaded, a proxy on the way may \
+                     limit how large that is or how long it takes"
+                ))
+                .into();
+            }
             ureq::Error::Timeout(_) => format!("{server} does not answer; check address, port and firewall"),
             other => format!("cannot reach {server}: {other}"),
         };
-        Away(away).into()
+        Away::lasting(away).into()
     }
 }
 

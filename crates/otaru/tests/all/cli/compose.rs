@@ -58,12 +58,17 @@ fn secrets_are_files_that_are_named_and_nowhere_else() {
     let known = sample["secrets"].as_object().unwrap();
     let mut used = BTreeSet::new();
     for (name, service) in sample["services"].as_object().unwrap() {
-        let own = texts(&service["secrets"]);
-        used.extend(own.iter().map(|secret| (*secret).to_owned()));
+        let name_of = |secret: &'_ Value| secret["source"].as_str().or(secret.as_str()).unwrap().to_owned();
+        let own: Vec<String> = service["secrets"].as_array().into_iter().flatten().map(name_of).collect();
+        used.extend(own.iter().cloned());
         let text = format!("{} {} {}", service["command"], service["environment"], service["entrypoint"]);
         for path in text.split("/run/secrets/").skip(1) {
             let end = path.find(|c: char| c != '-' && !c.is_ascii_alphanumeric()).unwrap_or(path.len());
-            assert!(own.contains(&&path[..end]), "{name} is not given the secret {}", &path[..end]);
+            assert!(
+                own.iter().any(|secret| *secret == path[..end]),
+                "{name} is not given the secret {}",
+                &path[..end]
+            );
         }
         for (variable, _) in service["environment"].as_object().into_iter().flatten() {
             assert!(!variable.ends_with("PASSWORD"), "{name} has a secret in its environment: {variable}");
@@ -83,14 +88,24 @@ fn its_nginx_takes_the_configuration() {
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ota.example.com"]);
     openssl.args(["-keyout", &path("tls-key"), "-out", &path("tls-certificate")]);
     run(openssl).with_code(0);
-    let mut config = std::fs::read_to_string(packaging().join("compose/nginx.conf")).unwrap();
-    // Names of containers are known among those only.
-    for (theirs, ours) in
-        [("/run/secrets", path("")), ("server-", "127.0.0.".to_owned()), ("broker:", "127.0.0.1:".to_owned())]
-    {
-        assert!(config.contains(theirs), "{theirs}");
-        config = config.replace(theirs, ours.trim_end_matches('/'));
-    }
+    let config = std::fs::read_to_string(packaging().join("compose/nginx.conf")).unwrap();
+    let servers = std::fs::read_to_string(packaging().join("nginx-servers.conf")).unwrap();
+    // Hosts and files of containers are there only.
+    let here = |mut text: String, all: &[(&str, String)]| {
+        for (theirs, ours) in all {
+            assert!(text.contains(theirs), "{theirs}");
+            text = text.replace(theirs, ours);
+        }
+        text
+    };
+    let files = [
+        ("/etc/ssl/certs/ota.example.com.pem", path("tls-certificate")),
+        ("/etc/ssl/private/ota.example.com.key", path("tls-key")),
+    ];
+    std::fs::write(path("servers.conf"), here(here(servers, &files), &[("ota-", "127.0.0.".to_owned())]))
+        .unwrap();
+    let own = [("broker:", "127.0.0.1:".to_owned()), ("/etc/nginx/conf.d/*.conf", path("servers.conf"))];
+    let mut config = here(here(config, &files), &own);
     let modules = "/usr/lib/nginx/modules/ngx_stream_module.so";
     if std::path::Path::new(modules).is_file() {
         config = format!("load_module {modules};\n{config}");

@@ -11,3 +11,4 @@ mod push;
 mod release;
 mod sim;
 mod terminal;
+mod units;

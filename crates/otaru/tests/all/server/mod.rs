@@ -11,6 +11,7 @@ mod cluster;
 mod deciding_broker;
 mod first_token;
 pub(crate) mod fleet;
+mod fronts;
 mod home_assistant;
 mod late_broker;
 mod logins;

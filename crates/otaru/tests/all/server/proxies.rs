@@ -1,4 +1,4 @@
-//! Proxies in front of a server: nginx and Caddy, with the sample configurations and with their defaults.
+//! Proxies in front of servers: nginx, HAProxy and Caddy, with the sample configurations and with their defaults.
 
 use std::path::Path;
 
@@ -54,6 +54,17 @@ impl Proxy {
         Self::nginx(&lines.collect::<Vec<_>>().join("\n"), port)
     }
 
+    /// HAProxy with this configuration; ready when it listens at `port`.
+    #[track_caller]
+    pub(crate) fn haproxy(config: &str, port: u16) -> Self {
+        let own = tempfile::tempdir().unwrap();
+        let file = own.path().join("haproxy.cfg");
+        std::fs::write(&file, config).unwrap();
+        let mut command = program("haproxy");
+        command.arg("-db").arg("-f").arg(file);
+        Self { _running: Program::server(command, port), _dir: own }
+    }
+
     /// Caddy with the sample configuration.
     #[track_caller]
     pub(crate) fn sample_caddy(port: u16, devices: u16, server: u16) -> Self {
@@ -73,7 +84,12 @@ impl Proxy {
 /// A sample configuration, with a server at this port.
 #[track_caller]
 fn sample(name: &str, server: u16) -> String {
+    text_of(name).replace("127.0.0.1:8080", &format!("127.0.0.1:{server}"))
+}
+
+/// A sample configuration as it is.
+#[track_caller]
+pub(crate) fn text_of(name: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(name);
-    let text = std::fs::read_to_string(file).unwrap();
-    text.replace("127.0.0.1:8080", &format!("127.0.0.1:{server}"))
+    std::fs::read_to_string(file).unwrap()
 }
