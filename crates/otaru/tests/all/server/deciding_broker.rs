@@ -106,6 +106,50 @@ fn a_device_reaches_its_own_topics_only_over_the_sample_for_mosquitto() {
 }
 
 #[test]
+fn the_sample_for_mosquitto_speaks_tls_with_the_certificate_that_the_documentation_makes() {
+    if !have(&["mosquitto", "mosquitto_passwd", "openssl"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let documents = include_str!("../../../../../docs/brokers.md");
+    let made = documents.lines().filter(|line| {
+        line.starts_with("openssl re") || line.starts_with("openssl x5") || line.contains("> broker.ext")
+    });
+    let made: Vec<_> = made.map(|line| line.replace("broker.lan", "localhost")).collect();
+    assert_eq!(made.len(), 4, "{made:?}");
+    let mut shell = program("sh");
+    shell.current_dir(dir.path()).args(["-ec", &made.join("\n")]);
+    run(shell).with_code(0);
+
+    let (clear, tls) = (free_port(), free_port());
+    let mut settings = SAMPLE.0.to_owned();
+    for (theirs, ours) in [
+        ("#listener 8883", format!("listener {tls} 127.0.0.1")),
+        ("#certfile /etc/mosquitto", format!("certfile {}", dir.path().display())),
+        ("#keyfile /etc/mosquitto", format!("keyfile {}", dir.path().display())),
+    ] {
+        assert!(settings.contains(theirs), "{theirs}");
+        settings = settings.replace(theirs, &ours);
+    }
+    let _broker = mosquitto_that_decides(dir.path(), clear, (&settings, SAMPLE.1), &LOGINS);
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("server.txt"), LOGINS[0].1).unwrap();
+    let url = format!("mqtts://localhost:{tls}");
+    let server = format!("mqtts://otaru@localhost:{tls}");
+    let (ca, password) = (path("ca.pem"), path("server.txt"));
+    let fleet = Fleet::over(tls, &["--mqtt", &server, "--mqtt-ca", &ca, "--mqtt-password-file", &password]);
+    let firmware = fleet.firmware("1.0.0", "healthy");
+    let (name, password) = LOGINS[1];
+    let mut lamp = otaru(&["sim", "--broker", &url, "--ca", &ca, "--firmware", &firmware, "--name", name]);
+    lamp.args(["--username", name, "--password", password]);
+    let _lamp = Program::start(lamp);
+    eventually("the lamp to be known", LONG, || (!fleet.asks(&["devices"]).is_empty()).then_some(()));
+    let mut stranger = otaru(&["watch", "--broker", &url, "--username", name, "--password", password]);
+    stranger.env("HOME", dir.path());
+    run(stranger).with_code(1).tells("no TLS");
+}
+
+#[test]
 fn whoever_makes_or_ends_a_login_is_told_that_the_broker_does_not_know_it() {
     let Some(setting) = Setting::new() else { return };
     let fleet = &setting.fleet;
