@@ -17,6 +17,10 @@ enum Mood {
     Works,
     /// Answers everything with 503, as a server that has lost its database.
     Unready,
+    /// Is not ready, and answers what it is asked all the same, but for files.
+    Limps,
+    /// Is ready, and has no file.
+    NoFiles,
     /// Takes connections and says nothing, as a server that stands still.
     Silent,
 }
@@ -80,14 +84,20 @@ fn answer(mut stream: TcpStream, mood: &Mutex<Mood>, asked: &Mutex<Vec<String>>)
     if mood == Mood::Silent {
         return stream.read_exact(&mut [0]);
     }
-    let status = if mood == Mood::Works { "200 OK" } else { "503 Service Unavailable" };
+    let works = match mood {
+        Mood::Works => true,
+        Mood::Limps => !request.contains("/readyz") && !request.contains("/files/"),
+        Mood::NoFiles => !request.contains("/files/"),
+        Mood::Unready | Mood::Silent => false,
+    };
+    let status = if works { "200 OK" } else { "503 Service Unavailable" };
     let said =
         format!(r#"{{"for": "{}", "proto": "{}"}}"#, header("x-forwarded-for"), header("x-forwarded-proto"));
     let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", said.len());
     stream.write_all((head + &said).as_bytes())
 }
 
-/// A front with its sample, before three servers at these ports. It waits a second where the sample waits longer for an answer.
+/// A front with its sample, before three servers at these ports. It is less patient than the sample.
 struct Front {
     people: u16,
     devices: u16,
@@ -116,6 +126,7 @@ impl Front {
                 ("listen 443 ssl;", format!("listen 127.0.0.1:{people};")),
                 ("listen 80;", format!("listen 127.0.0.1:{devices};")),
                 ("proxy_read_timeout 20s;", "proxy_read_timeout 1s;".to_owned()),
+                ("fail_timeout=10s", "fail_timeout=3s".to_owned()),
             ] {
                 text = replaced(&text, theirs, &ours);
             }
@@ -176,18 +187,23 @@ fn is_a_front(sample: &str) {
         assert!(sent.headers()["location"].to_str().unwrap().starts_with("https://"), "{path}");
     }
 
-    for mood in [Mood::Unready, Mood::Silent] {
-        servers[1].is(mood);
+    // What is wrong with one file is no reason to leave servers out.
+    servers.iter().for_each(|server| server.is(Mood::NoFiles));
+    let file = || claim(front.devices, "/files/ab/lamp.bin").status().as_u16();
+    assert_eq!([file(), file(), file(), file(), file(), file()], [503; 6]);
+    assert_eq!(front.ask("GET", 9), [200; 9]);
+    servers.iter().for_each(|server| server.is(Mood::Works));
+
+    servers[1].is(Mood::Silent);
+    let before = servers[1].asked();
+    assert_eq!(front.ask("GET", 9), [200; 9], "one of three says nothing");
+    assert!(servers[1].asked() > before, "it was asked");
+    servers[1].is(Mood::Works);
+    eventually("it to be asked again", LONG, || {
         let before = servers[1].asked();
-        assert_eq!(front.ask("GET", 9), [200; 9], "one of three is {mood:?}");
-        assert!(servers[1].asked() > before, "it was asked: {mood:?}");
-        servers[1].is(Mood::Works);
-        eventually("it to be asked again", LONG, || {
-            let before = servers[1].asked();
-            front.ask("GET", 6);
-            (servers[1].asked() > before).then_some(())
-        });
-    }
+        front.ask("GET", 6);
+        (servers[1].asked() > before).then_some(())
+    });
 
     // One that is gone costs nobody anything.
     let front = Front::start(sample, [servers[0].port, free_port(), servers[2].port]);
@@ -218,6 +234,7 @@ fn haproxy_gives_nothing_to_a_server_that_says_it_is_not_ready() {
     let front = Front::start("haproxy.cfg", [0, 1, 2].map(|number: usize| servers[number].port));
     for mood in [Mood::Unready, Mood::Silent] {
         servers[1].is(mood);
+        assert_eq!(front.ask("GET", 9), [200; 9], "{mood:?}");
         eventually("it to be left out", LONG, || {
             std::thread::sleep(Duration::from_millis(500));
             let before = servers[1].asked();
@@ -226,6 +243,13 @@ fn haproxy_gives_nothing_to_a_server_that_says_it_is_not_ready() {
         });
         assert_eq!(front.ask("POST", 12), [200; 12], "{mood:?}");
     }
+    // Where none is ready, those that are alive do what they can.
+    servers.iter().for_each(|server| server.is(Mood::Limps));
+    eventually("them to be asked all the same", LONG, || {
+        std::thread::sleep(Duration::from_millis(500));
+        (front.ask("GET", 6) == [200; 6]).then_some(())
+    });
+    assert_eq!(front.ask("POST", 6), [200; 6]);
 }
 
 #[test]
