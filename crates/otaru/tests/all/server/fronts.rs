@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use otaru_testing::{Program, eventually, free_port, have, program, run};
+use otaru_testing::{eventually, free_port, have, program, run};
 use ureq::Agent;
 
 use crate::common::otaru;
