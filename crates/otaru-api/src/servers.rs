@@ -24,6 +24,9 @@ pub struct ServerMember {
     /// itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ahead_ms: Option<i64>,
+    /// Time since which it is without the broker, by the database's clock; none of one that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_away_since: Option<Timestamp>,
     /// Number of the fleet's 256 shards whose devices are its own.
     pub shards: u16,
     /// Tasks that it does for all: `rollouts`, `jobs`, `home assistant`.

@@ -1,5 +1,6 @@
 //! Parts of a server that all the others share. None of them knows this file: each is given what it needs when it is made.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use crate::events::Events;
@@ -79,6 +80,8 @@ pub struct App {
     pub streams: Arc<Quotas<String>>,
     /// Whether it is known which devices may still be connected, so that the broker can be heard.
     pub swept: watch::Sender<bool>,
+    /// Whether the broker is connected and tells what devices say.
+    pub hears_broker: AtomicBool,
     /// Tells everybody that the server ends.
     pub stop: CancellationToken,
     /// Wakes those who carry on with work in the background.
@@ -127,6 +130,7 @@ impl App {
             cas: known_cas(&config),
             connections: Arc::default(),
             swept: watch::Sender::new(false),
+            hears_broker: AtomicBool::new(false),
             stop: CancellationToken::new(),
             wake: Wake::default(),
             config,

@@ -55,6 +55,11 @@ pub enum BrokerError {
         /// The broker's reason.
         reason: String,
     },
+    /// The connection was lost before a subscription or message was taken.
+    Lost {
+        /// The topic or filter.
+        topic: String,
+    },
     /// A subscription or message was turned down.
     Denied {
         /// The topic or filter.
@@ -130,6 +135,7 @@ impl fmt::Display for BrokerError {
             Self::TurnedAway { broker, reason } => {
                 write!(f, "{broker} turned the connection away ({reason}); its log says more")
             }
+            Self::Lost { topic } => write!(f, "the connection to the broker was lost before it took {topic}"),
             Self::Denied { topic, reason } => {
                 write!(f, "the broker turned down {topic} ({reason}); check its access rules for this user")
             }

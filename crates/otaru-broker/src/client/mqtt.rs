@@ -170,7 +170,7 @@ impl Publisher {
         command: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Command,
     ) -> Result<(), BrokerError> {
         let denied = |reason| BrokerError::Denied { topic: topic.to_owned(), reason };
-        let lost = || denied("the connection was lost meanwhile".into());
+        let lost = || BrokerError::Lost { topic: topic.to_owned() };
         let (reply, answer) = oneshot::channel();
         let asked = async {
             self.requests.send(command(reply)).await.map_err(|_| lost())?;

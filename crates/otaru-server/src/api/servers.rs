@@ -39,6 +39,7 @@ fn alone(app: &Shared) -> Servers {
             started_at: app.started_at.into(),
             seen_at: now,
             clock_ahead_ms: None,
+            broker_away_since: None,
             shards: SHARDS,
             tasks: Task::ALL.map(|task| task.name().to_owned()).to_vec(),
             answers: true,
@@ -57,6 +58,7 @@ fn shown(member: Member, me: &str) -> ServerMember {
         started_at: moment(member.started_at),
         seen_at: moment(member.seen_at),
         clock_ahead_ms: member.clock_ahead,
+        broker_away_since: member.broker_away.map(moment),
         shards: u16::try_from(member.shards).unwrap_or(SHARDS),
         tasks: member.tasks.into_iter().map(|task| task.name().to_owned()).collect(),
     }

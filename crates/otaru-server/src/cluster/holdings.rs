@@ -78,6 +78,13 @@ impl Holdings {
         )
     }
 
+    /// Whether its leases last, and are none: others do all there is to do.
+    pub fn are_none(&self) -> bool {
+        let Some(member) = &self.0 else { return false };
+        let held = member.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.is_good() && held.numbers.is_empty()
+    }
+
     /// Returns the right to write for a device, if this server has it.
     pub fn claim_device(&self, device: &str) -> Option<Claim> {
         self.claim(Leased::Shard(Shard::of(device)))

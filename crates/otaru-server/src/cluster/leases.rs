@@ -8,6 +8,13 @@ use crate::db::{Connection, DbError, Dialect, params};
 /// renewals. It is longer than PostgreSQL lets a transaction stand still; one that works for longer holds renewals up.
 pub const TERM: i64 = 8_000;
 
+/// Time for which a server is without the broker until others have its part, in milliseconds: a connection that is made anew at once costs
+/// nobody anything.
+pub const DEAF: i64 = 5_000;
+/// Time for which another has had the broker then. After an outage of the broker itself all are back by then: the longest pause between two
+/// attempts is ten seconds.
+const HEARS: i64 = 15_000;
+
 /// Work that one server does for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Task {
@@ -118,6 +125,8 @@ pub struct Member {
     pub seen_at: i64,
     /// Lead of its clock over the database's then, in milliseconds; `None` for one of a version that does not tell.
     pub clock_ahead: Option<i64>,
+    /// Since when it is without the broker, by the database's clock; `None` for one that has it, or does not tell.
+    pub broker_away: Option<i64>,
     /// Number of its shards.
     pub shards: i64,
     /// Its tasks.
@@ -141,23 +150,40 @@ pub fn moment(tx: &Connection, clock: &Clock) -> Result<Moment, DbError> {
     Ok(Moment { now, ahead: own.saturating_sub(now) })
 }
 
-/// Makes this server known, or notes that it is there still.
-pub fn be_seen(tx: &Connection, me: &Member, Moment { now, ahead }: Moment) -> Result<(), DbError> {
+/// Makes this server known, or notes that it is there still, and whether it hears the broker.
+pub fn be_seen(
+    tx: &Connection,
+    me: &Member,
+    Moment { now, ahead }: Moment,
+    hears: bool,
+) -> Result<(), DbError> {
     tx.execute(
-        "INSERT INTO servers (id, name, broker, firmware, signer, version, started_at, seen_at, clock_ahead)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8)
-         ON CONFLICT (id) DO UPDATE SET seen_at = ?7, clock_ahead = ?8",
-        params![me.id, me.name, me.broker, me.firmware, me.signer, me.version, now, ahead],
+        "INSERT INTO servers (id, name, broker, firmware, signer, version, started_at, seen_at, clock_ahead,
+                              broker_there, broker_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?7)
+         ON CONFLICT (id) DO UPDATE SET seen_at = ?7, clock_ahead = ?8, broker_there = ?9,
+             broker_since = CASE WHEN servers.broker_there = ?9 THEN servers.broker_since ELSE ?7 END",
+        params![me.id, me.name, me.broker, me.firmware, me.signer, me.version, now, ahead, hears],
     )?;
     // Those that ended without saying so.
     tx.execute("DELETE FROM servers WHERE seen_at < ?", [now - 24 * 3_600_000])?;
     Ok(())
 }
 
-/// Returns the servers that are there.
+/// Returns the servers that are there and can do their part: those that have been without the broker for a while are left out where another
+/// has had it.
 fn alive(tx: &Connection, now: i64) -> Result<Vec<String>, DbError> {
-    let alive = tx.prepare("SELECT id FROM servers WHERE seen_at > ? ORDER BY id");
-    alive.query_map([now - TERM], |row| row.get(0))?.collect()
+    let alive =
+        tx.prepare("SELECT id, broker_there, broker_since FROM servers WHERE seen_at > ? ORDER BY id");
+    // Of one that does not tell nothing is known either way.
+    let alive = alive.query_map([now - TERM], |row| {
+        Ok((row.get(0)?, row.get::<Option<bool>>(1)?, row.get::<Option<i64>>(2)?.unwrap_or(now)))
+    })?;
+    let mut alive = alive.collect::<Result<Vec<(String, Option<bool>, i64)>, DbError>>()?;
+    if alive.iter().any(|(_, there, since)| *there == Some(true) && *since <= now - HEARS) {
+        alive.retain(|(_, there, since)| *there != Some(false) || *since > now - DEAF);
+    }
+    Ok(alive.into_iter().map(|(id, ..)| id).collect())
 }
 
 /// Renews the leases of a server, takes what is nobody's, and gives back what is more than its part.
@@ -177,9 +203,8 @@ pub fn is_there(tx: &Connection, me: &str, now: i64) -> Result<bool, DbError> {
 
 /// Returns how many of so many things are a server's part: as many as any other's, and one of those that are over for each of the first.
 fn part(things: usize, alive: &[String], me: &str) -> usize {
-    let servers = alive.len().max(1);
-    let rank = alive.iter().position(|id| id == me).unwrap_or(servers);
-    things / servers + usize::from(rank < things % servers)
+    let Some(rank) = alive.iter().position(|id| id == me) else { return 0 };
+    things / alive.len() + usize::from(rank < things % alive.len())
 }
 
 /// Makes the rows of what has none yet, as in a database that no server has used.
@@ -264,7 +289,8 @@ pub fn members(tx: &Connection) -> Result<Vec<Member>, DbError> {
 
 fn members_at(tx: &Connection, now: i64) -> Result<Vec<Member>, DbError> {
     let sql = "SELECT s.id, s.name, s.broker, s.version, s.started_at, s.seen_at, s.firmware, s.signer,
-                      s.clock_ahead, (SELECT count(*) FROM leases l WHERE l.server = s.id AND l.what < 256)
+                      s.clock_ahead, CASE WHEN NOT s.broker_there THEN s.broker_since END,
+                      (SELECT count(*) FROM leases l WHERE l.server = s.id AND l.what < 256)
                FROM servers s WHERE s.seen_at > ? ORDER BY s.name, s.id";
     let rows = tx.prepare(sql).query_map([now - TERM], |row| {
         Ok(Member {
@@ -277,7 +303,8 @@ fn members_at(tx: &Connection, now: i64) -> Result<Vec<Member>, DbError> {
             firmware: row.get(6)?,
             signer: row.get(7)?,
             clock_ahead: row.get(8)?,
-            shards: row.get(9)?,
+            broker_away: row.get(9)?,
+            shards: row.get(10)?,
             tasks: Vec::new(),
         })
     })?;

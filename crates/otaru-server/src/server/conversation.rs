@@ -1,5 +1,6 @@
 //! The server's own connection to the broker: hears devices and Home Assistant, and lets the outbox speak.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -46,6 +47,7 @@ pub(super) async fn run(app: Shared, url: BrokerUrl) {
             Ok(mqtt) => talk(&app, mqtt, &inbox).await,
             Err(error) => Err(error),
         };
+        app.hears_broker.store(false, Ordering::Relaxed);
         if let Err(error) = talked {
             tracing::warn!(%error, "the broker cannot be used; trying again");
         }
@@ -60,6 +62,7 @@ pub(super) async fn run(app: Shared, url: BrokerUrl) {
 
 async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerError> {
     listen_to_devices(app, &mqtt, inbox).await?;
+    app.hears_broker.store(true, Ordering::Relaxed);
     let places = places(app);
     for filter in places.iter().flat_map(EntityTopics::filters) {
         mqtt.subscribe(&filter).await?;
@@ -102,8 +105,12 @@ async fn talk(app: &Shared, mut mqtt: Mqtt, inbox: &Inbox) -> Result<(), BrokerE
                         home.take(app, places, &message.topic, &message.payload).await;
                     }
                 }
-                Incoming::Lost(why) => tracing::warn!(%why, "the broker is lost; trying again"),
+                Incoming::Lost(why) => {
+                    app.hears_broker.store(false, Ordering::Relaxed);
+                    tracing::warn!(%why, "the broker is lost; trying again");
+                }
                 Incoming::Back => {
+                    app.hears_broker.store(true, Ordering::Relaxed);
                     tracing::info!("the broker is back");
                     back.notify_one();
                 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use otaru_broker::client::BrokerUrl;
@@ -51,6 +52,7 @@ pub(super) fn of(app: &Shared, http: SocketAddr) -> Option<Member> {
         started_at: 0,
         seen_at: 0,
         clock_ahead: None,
+        broker_away: None,
         shards: 0,
         tasks: Vec::new(),
     })
@@ -69,7 +71,9 @@ fn name(http: SocketAddr) -> String {
 }
 
 fn absolute(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // In the same words, whether or not there is a slash at its end.
+    absolute.components().collect::<std::path::PathBuf>().display().to_string()
 }
 
 /// Its place among those that share the database, when it starts.
@@ -115,14 +119,10 @@ fn standing(me: &Member, others: &[Member], first: Option<&FirstLook>) -> Standi
 pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<Joined, StartError> {
     let before = data.last_server();
     data.note_server(&me.id)?;
-    if let Some(before) = before {
-        // Whoever had this folder is gone: nobody need wait for the end of its leases.
-        app.db.write(move |tx| leases::leave(tx, &before)).await?;
-    }
     let (mut first, mut away) = (None, None);
     loop {
         let began = Instant::now();
-        let attempt = match try_to_join(app, me, first.clone()).await {
+        let attempt = match try_to_join(app, me, before.clone(), first.clone()).await {
             Err(error) if error.is_outage() && away.get_or_insert(began).elapsed() < OUTAGE => {
                 tokio::time::sleep(LOOK).await;
                 continue;
@@ -152,16 +152,25 @@ pub(super) async fn join(app: &Shared, me: &Member, data: &DataDir) -> Result<Jo
 type Attempt = Result<(Renewal, Joined), (Standing, Vec<Member>)>;
 
 /// Joins if that is what there is to do: looked at and done in one transaction, so that of two that start at once one sees the other.
-async fn try_to_join(app: &Shared, me: &Member, first: Option<FirstLook>) -> Result<Attempt, DbError> {
+async fn try_to_join(
+    app: &Shared,
+    me: &Member,
+    before: Option<String>,
+    first: Option<FirstLook>,
+) -> Result<Attempt, DbError> {
     let (me, clock) = (me.clone(), app.clock.clone());
     let joining = app.db.write(move |tx| {
         let moment = leases::moment(tx, &clock)?;
+        if let Some(before) = &before {
+            // Whoever had this folder is gone: nobody need wait for the end of its leases.
+            leases::leave(tx, before)?;
+        }
         let others = leases::others(tx, &me.id, moment.now)?;
         match standing(&me, &others, first.as_ref()) {
             Standing::Join => {}
             wait_or_refuse => return Ok(Err((wait_or_refuse, others))),
         }
-        leases::be_seen(tx, &me, moment)?;
+        leases::be_seen(tx, &me, moment, false)?;
         let renewal = leases::renew(tx, &me.id, moment.now)?;
         if others.is_empty() {
             sweep::begin(tx, &me.id)?;
@@ -186,6 +195,7 @@ fn refusal(me: &Member, other: Member) -> StartError {
 /// Renews leases until the server ends, then gives them back.
 pub(super) async fn run(app: Shared, me: Member) {
     let (mut failing, mut refused, mut clock) = (false, Told::default(), Told::default());
+    let mut deaf = Told::default();
     loop {
         tokio::select! {
             () = app.stop.cancelled() => break,
@@ -207,6 +217,13 @@ pub(super) async fn run(app: Shared, me: Member) {
                     false => clock.is_over(),
                 }
                 took(&app, &new, &taken);
+                match app.holdings.are_none() && !app.hears_broker.load(Ordering::Relaxed) {
+                    true if deaf.is_due() => tracing::warn!(
+                        "this server has no connection to the broker, and others do: they have its devices until it is back"
+                    ),
+                    true => {}
+                    false => deaf.is_over(),
+                }
                 if sweeps {
                     app.wake.sweep.notify_one();
                 }
@@ -272,6 +289,7 @@ enum Round {
 async fn round(app: &Shared, me: &Member) -> Result<Round, DbError> {
     let (began, me, clock) = (Instant::now(), me.clone(), app.clock.clone());
     let hears = *app.swept.borrow();
+    let hears_broker = app.hears_broker.load(Ordering::Relaxed);
     let renewing = app.db.write(move |tx: &Connection| {
         let moment @ Moment { now, ahead } = leases::moment(tx, &clock)?;
         if !leases::is_there(tx, &me.id, now)?
@@ -279,7 +297,7 @@ async fn round(app: &Shared, me: &Member) -> Result<Round, DbError> {
         {
             return Ok(Err(outside));
         }
-        leases::be_seen(tx, &me, moment)?;
+        leases::be_seen(tx, &me, moment, hears_broker)?;
         let sweeps = hears && sweep::maker(tx)?.is_some();
         Ok::<_, DbError>(Ok((leases::renew(tx, &me.id, now)?, ahead, sweeps)))
     });
@@ -347,6 +365,7 @@ mod tests {
             started_at: 0,
             seen_at,
             clock_ahead: None,
+            broker_away: None,
             shards: 0,
             tasks: Vec::new(),
         }

@@ -121,6 +121,41 @@ async fn the_first_server_after_all_were_killed_is_alone_once_their_leases_have_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_the_broker_leaves_its_part_to_others_that_have_it() {
+    let Some(server) = Postgres::start() else { return };
+    let (url, dir, logs) = (server.create("fleet"), tempfile::tempdir().unwrap(), Logs::all());
+    let started = Server::start(beside_others(dir.path(), "a", &url, "mqtt://127.0.0.1:1")).await.unwrap();
+    let holds = || started.app().holdings.has_device("lamp");
+    until("it to have all", async || holds()).await;
+    // One that does not hear the broker either takes nothing of this one's away, however long that lasts.
+    let beside = "INSERT INTO servers (id, name, broker, firmware, signer, version, started_at, seen_at, broker_there, broker_since)
+                  SELECT '~', 'b:8080', broker, firmware, signer, version, 0, seen_at + 3600000, FALSE, 0 FROM servers";
+    psql(&url, beside).unwrap();
+    psql(&url, "UPDATE servers SET broker_since = 0").unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let shards = || started.app().holdings.shards().unwrap().len();
+    assert_eq!(shards(), 128, "half of them");
+    // One that came to it a moment ago neither: this one may be about to.
+    let there = |since: i64| {
+        format!(
+        "UPDATE servers SET broker_there = TRUE,
+         broker_since = CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) - {since} WHERE id = '~'"
+    )
+    };
+    psql(&url, &there(0)).unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(shards(), 128);
+    psql(&url, &there(60_000)).unwrap();
+    until("it to hold nothing", async || shards() == 0).await;
+    until("it to be told", async || logs.text().contains("has no connection to the broker, and others do"))
+        .await;
+    assert!(is_ready(&started).await.is_ok(), "HTTP goes on");
+    psql(&url, "DELETE FROM servers WHERE id = '~'").unwrap();
+    until("it to have all again", async || shards() == 256).await;
+    started.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_returns_to_others_that_are_set_up_otherwise_is_not_ready() {
     let Some(server) = Postgres::start() else { return };
     let (url, dir) = (server.create("fleet"), tempfile::tempdir().unwrap());

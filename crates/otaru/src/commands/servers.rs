@@ -17,7 +17,8 @@ const SKEW: u64 = 5;
 A fleet is cut into 256 shards by a hash of each device's id. Each server takes in what its own shards' devices
 report, and sends what they are to be told. `rollouts`, `jobs` (release files and patches) and `home assistant` are
 done by one server for all. What a server held that is gone is another's within ten seconds. CLOCK says how far a
-server's clock differs from the database's, if that is 5 seconds or more.")]
+server's clock differs from the database's, if that is 5 seconds or more. A server that has no connection to the
+broker, while another has, holds nothing until it is back.")]
 pub(crate) struct Args {
     #[command(flatten)]
     server: ServerArgs,
@@ -44,8 +45,17 @@ fn row(server: &ServerMember) -> [String; 7] {
         ui::clean(&server.version),
         ago(server.started_at),
         clock(server.clock_ahead_ms),
-        ui::clean(&server.broker),
+        broker(server),
     ]
+}
+
+/// Tells where a server's broker is, and that it is away.
+fn broker(server: &ServerMember) -> String {
+    let place = ui::clean(&server.broker);
+    match server.broker_away_since {
+        Some(since) => format!("lost {}: {place}", ago(since)),
+        None => place,
+    }
 }
 
 /// Tells how far a server's clock is off.

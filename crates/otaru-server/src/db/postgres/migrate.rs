@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("clocks.sql"),
     include_str!("../lists.sql"),
     include_str!("../polled.sql"),
+    include_str!("brokers.sql"),
 ];
 
 /// Number of the present schema.

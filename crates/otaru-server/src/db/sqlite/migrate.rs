@@ -21,6 +21,7 @@ const STEPS: &[&str] = &[
     include_str!("clocks.sql"),
     include_str!("../lists.sql"),
     include_str!("../polled.sql"),
+    include_str!("brokers.sql"),
 ];
 
 /// The steps that are missing.

@@ -1,0 +1,1 @@
+-- Connections to a broker are compared where several servers share a database.
