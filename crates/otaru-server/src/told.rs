@@ -10,13 +10,23 @@ const EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Told(Option<Instant>);
 
 impl Told {
+    /// Nothing was told yet.
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
     /// Notes that it is so. Says whether it is to be told now.
     pub(crate) fn is_due(&mut self) -> bool {
-        let is_due = self.0.is_none_or(|last| last.elapsed() >= EVERY);
+        let is_due = self.is_old();
         if is_due {
             self.0 = Some(Instant::now());
         }
         is_due
+    }
+
+    /// Whether it would be told now.
+    pub(crate) fn is_old(&self) -> bool {
+        self.0.is_none_or(|last| last.elapsed() >= EVERY)
     }
 
     /// Notes that it is over: it is told at once when it begins again.

@@ -34,7 +34,7 @@ pub fn target(tx: &Connection, device: &DeviceId, report: &Value) -> Result<Opti
     let rollout = report["deployment"].as_str().and_then(rollout_in);
     let Some(rollout) = rollout else { return Ok(None) };
     let rollout = RolloutId(rollout.cast_unsigned());
-    let Some((deployment, _)) = deployments::get(tx, rollout, device)? else { return Ok(None) };
+    let Some((deployment, _)) = deployments::readable(tx, rollout, device)? else { return Ok(None) };
     let image = deployment.image();
     Ok(naming::version_of(tx, image)?.map(|version| Aim { version, image: Some(image) }))
 }

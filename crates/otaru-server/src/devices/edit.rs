@@ -13,7 +13,7 @@ use crate::access::serials::{self, Ended};
 use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::rollouts::device::{device_changed, device_retired};
-use crate::rollouts::transaction::Changes;
+use crate::rollouts::transaction::{self, Changes, Message};
 
 /// Changes a device that is not retired.
 ///
@@ -84,7 +84,13 @@ pub fn unretire(tx: &Connection, caller: &Caller, device: &DeviceId, now: Time) 
     serials::restore(tx, device)?;
     history::note(tx, device, "unretired", &json!({"by": caller.name}), now)?;
     audit::note(tx, caller, "device.unretire", &format!("device/{device}"), &json!({}), now)?;
-    Ok(device_changed(tx, device, now)?)
+    let mut changes = device_changed(tx, device, now)?;
+    // One that stayed connected, as at a broker that decides by itself, says so at once; older firmware would take it for a command.
+    if tx.prepare("SELECT 1 FROM devices WHERE id = ? AND epochs <> ''").exists([device.as_str()])? {
+        transaction::tell(tx, device, &Message::Report {}, now)?;
+        changes.outbox = true;
+    }
+    Ok(changes)
 }
 
 /// Whether something can be done with a device.

@@ -105,7 +105,8 @@ fn undone(tx: &Connection) -> Result<Vec<(Digest, i64)>, DbError> {
     let ids = statement.query_map((), |row| row.get::<i64>(0))?.collect::<Result<Vec<_>, _>>()?;
     let mut undone = Vec::new();
     for id in ids {
-        let kept = rows::readable(tx, otaru_rollout::RolloutId(id.cast_unsigned()))?;
+        // Of one that cannot be read nobody knows what it took back: nothing is chosen then.
+        let kept = rows::get(tx, otaru_rollout::RolloutId(id.cast_unsigned()))?;
         if let Some(Goal::Undo { image, .. }) = kept.map(|kept| kept.rollout.spec().goal) {
             undone.push((image, id));
         }

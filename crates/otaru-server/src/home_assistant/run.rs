@@ -382,7 +382,7 @@ fn rollout(device: &Device, id: DeviceId, release: &Latest) -> NewRollout {
 /// The rollout that gave a device a release which it has not come to yet, or is about to.
 fn is_asked(tx: &Connection, device: &DeviceId, release: &Latest) -> Result<Option<RolloutId>, DbError> {
     for rollout in deployments::open_for_device(tx, device)? {
-        let found = deployments::get(tx, rollout, device)?;
+        let found = deployments::readable(tx, rollout, device)?;
         if found.is_some_and(|(deployment, _)| deployment.image() == release.image) {
             return Ok(Some(rollout));
         }

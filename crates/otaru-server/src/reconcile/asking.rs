@@ -27,7 +27,7 @@ const AT_ONCE: usize = 64;
 /// Seconds within which each of them answers.
 const SPREAD: u16 = 1;
 /// Time after which the broker forgets a request, where it can: a device that comes later reports by itself.
-const EXPIRY: Duration = Duration::from_secs(60);
+pub(super) const EXPIRY: Duration = Duration::from_secs(60);
 /// Shortest time between two rounds.
 const ROUNDS: Duration = Duration::from_secs(60);
 
@@ -92,13 +92,18 @@ async fn ask_after_breaks(app: &Shared, bus: &impl Publish, back: &Notify) {
     }
 }
 
+/// Writes what asks a device to report; none where there is too little room.
+pub(super) fn request(buf: &mut [u8]) -> Option<&[u8]> {
+    ReportRequest { spread: SPREAD }.emit_json(buf).map(str::as_bytes)
+}
+
 /// Asks all of this server's in a scope. Returns how many those are.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn ask_all(app: &Shared, bus: &impl Publish, scope: Scope) -> Result<usize, DbError> {
     let mut buf = [0; 64];
-    let Some(request) = ReportRequest { spread: SPREAD }.emit_json(&mut buf) else { return Ok(0) };
+    let Some(request) = request(&mut buf) else { return Ok(0) };
     let (mut after, mut asked) = (String::new(), 0);
     loop {
         let from = after.clone();
@@ -111,7 +116,7 @@ pub async fn ask_all(app: &Shared, bus: &impl Publish, scope: Scope) -> Result<u
             continue;
         }
         let pause = tokio::time::sleep(Duration::from_secs(1));
-        asked += ask(app, bus, own, request.as_bytes()).await;
+        asked += ask(app, bus, own, request).await;
         pause.await;
     }
 }

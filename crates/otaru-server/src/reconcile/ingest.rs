@@ -405,6 +405,8 @@ fn presence(
 
 /// Devices that one look takes to be silent.
 const BATCH: u32 = 500;
+/// Of these, how many are noted in one write.
+const AT_ONCE: usize = 100;
 
 /// Takes a report that came over HTTP: it shows also that the device is there, for a while.
 pub async fn take_poll(app: &Shared, device: &DeviceId, report: Status<String>) -> Result<(), DbError> {
@@ -450,18 +452,24 @@ async fn polled_before(app: &Shared) -> Result<usize, DbError> {
     });
     let gone = gone.await?;
     let looked_at = gone.len();
-    for id in gone {
-        let device = DeviceId::from(id.as_str());
-        let (is_connected, now) = (app.connections.has(&id), app.clock.now());
+    for some in gone.chunks(AT_ONCE) {
+        let some: Vec<_> = some.iter().map(|id| (id.clone(), app.connections.has(id))).collect();
+        let now = app.clock.now();
         let noted = app.db.write(move |tx| {
             // Not one that has reported since.
             let sql = "UPDATE devices SET polled_at = NULL WHERE id = ? AND (polled_at < ? OR polled_at > ?)";
-            match tx.prepare(sql).execute(params![id, since, until])? == 1 && !is_connected {
-                true => presence(tx, &DeviceId::from(id.as_str()), false, false, now),
-                false => Ok(None),
+            let forget = tx.prepare(sql);
+            let mut noted = Vec::new();
+            for (id, is_connected) in &some {
+                let device = DeviceId::from(id.as_str());
+                if forget.execute(params![id, since, until])? == 1 && !is_connected {
+                    let changes = presence(tx, &device, false, false, now)?;
+                    noted.extend(changes.map(|changes| (device, changes)));
+                }
             }
+            Ok::<_, DbError>(noted)
         });
-        if let Some(changes) = noted.await? {
+        for (device, changes) in noted.await? {
             app.recent.forget(&device);
             changes.tell(app);
         }

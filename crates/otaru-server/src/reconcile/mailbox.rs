@@ -149,11 +149,12 @@ impl Mailbox {
             return;
         }
         let said = match (said, older.map(|waiting| waiting.said)) {
-            // That it connected is not forgotten because it says once more that it is there.
+            // That it connected is not forgotten because it says once more that it is there, and that it was heard to go not because the broker
+            // has kept it, too.
             (
-                DeviceMessage::Presence { online: true, anew },
-                Some(DeviceMessage::Presence { anew: before, .. }),
-            ) => DeviceMessage::Presence { online: true, anew: anew || before },
+                DeviceMessage::Presence { online, anew },
+                Some(DeviceMessage::Presence { online: was, anew: before }),
+            ) => DeviceMessage::Presence { online, anew: anew || (before && (online || !was)) },
             (said, _) => said,
         };
         slot.waiting.push_back(Waiting { said, bytes, since: now });

@@ -13,11 +13,13 @@ use otaru_format::digest::Digest;
 use otaru_format::topic::Topics;
 use otaru_rollout::{DeviceId, OfferId, RolloutId, Time};
 
+use super::asking;
 use crate::app::{App, Shared};
 use crate::db::{Connection, DbError, ToValue as _, params};
 use crate::releases;
 use crate::rollouts::deployments;
 use crate::rollouts::transaction::{Message, RolloutTransaction};
+use crate::rollouts::unreadable::{left_out, parse};
 
 /// Rows that are looked at at once.
 const BATCH: u32 = 1_000;
@@ -106,13 +108,15 @@ pub async fn run(app: Shared, bus: impl Publish) {
 /// # Errors
 /// Why it cannot go on just now.
 pub async fn send_all(app: &Shared, bus: &impl Publish) -> Result<(), SendError> {
+    // Rows that cannot be read stay, for whoever can.
+    let mut passed = 0;
     loop {
         let now = app.clock.now();
         let reader = app.clone();
-        let messages = app.db.read(move |tx| messages(tx, &reader, now)).await?;
-        if messages.is_empty() {
-            return Ok(());
-        }
+        let from = passed;
+        let (messages, last) = app.db.read(move |tx| messages(tx, &reader, from, now)).await?;
+        let Some(last) = last else { return Ok(()) };
+        passed = last;
         end_without_file(app, &messages).await?;
         let (sent, failed) = send(app, bus, messages).await;
         forget(app, sent).await?;
@@ -203,7 +207,13 @@ async fn forget(app: &Shared, ids: Vec<i64>) -> Result<(), DbError> {
         .await
 }
 
-fn messages(tx: &Connection, app: &App, now: Time) -> Result<Vec<OutboxMessage>, DbError> {
+/// Returns what the rows after this one say, those left out that cannot be read, and the number of the last row; none where there is no more.
+fn messages(
+    tx: &Connection,
+    app: &App,
+    after: i64,
+    now: Time,
+) -> Result<(Vec<OutboxMessage>, Option<i64>), DbError> {
     // Rows are many only while nothing can be sent; those of other servers are skipped.
     let own = match app.holdings.shards() {
         None => String::from("TRUE"),
@@ -212,22 +222,23 @@ fn messages(tx: &Connection, app: &App, now: Time) -> Result<Vec<OutboxMessage>,
             format!("(shard IS NULL OR shard IN ({}))", if shards.is_empty() { "-1" } else { &shards })
         }
     };
-    let sql = format!("SELECT id, device, message FROM outbox WHERE {own} ORDER BY id LIMIT ?");
+    let sql = format!("SELECT id, device, message FROM outbox WHERE id > ? AND {own} ORDER BY id LIMIT ?");
     let rows = tx.prepare(&sql);
-    let found = rows.query_map(params![BATCH], |row| {
+    let found = rows.query_map(params![after, BATCH], |row| {
         Ok((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<String>(2)?))
     })?;
-    let (mut messages, mut files) = (Vec::new(), Files::default());
+    let (mut messages, mut files, mut last) = (Vec::new(), Files::default(), None);
     for row in found {
         let (id, device, message) = row?;
+        last = Some(id);
         let device = DeviceId::from(device.as_str());
-        let message: Message =
-            serde_json::from_str(&message).map_err(|error| DbError::corrupt("outbox.message", error))?;
+        let name = format_args!("message {id} to {device}").to_string();
+        let Some(message) = left_out(parse::<Message>("outbox.message", name, &message))? else { continue };
         let row = OutboxMessage { id, device, text: None, expiry: Duration::ZERO, without_file: None };
         let base = app.device_bases.of(app.connections.is_over_tls(row.device.as_str()));
-        messages.push(compose(tx, row, message, &mut files, base, now)?);
+        messages.extend(left_out(compose(tx, row, message, &mut files, base, now))?);
     }
-    Ok(messages)
+    Ok((messages, last))
 }
 
 /// Files of the images that a batch of messages names: mostly one.
@@ -269,6 +280,11 @@ fn compose(
         Message::Cancel { .. } => {
             Ok(OutboxMessage { text: Some(b"{\"cancel\":true}".to_vec()), expiry: CANCEL, ..row })
         }
+        Message::Report {} => {
+            let mut buf = [0; 64];
+            let text = asking::request(&mut buf).map(<[u8]>::to_vec);
+            Ok(OutboxMessage { text, expiry: asking::EXPIRY, ..row })
+        }
         Message::Offer { rollout, start, image, force } => {
             let id = OfferId { rollout, start };
             let Some((ends, order)) = stands(tx, &row.device, id)? else { return Ok(row) };
@@ -307,7 +323,7 @@ pub fn standing_offer(
 ) -> Result<Option<serde_json::Value>, DbError> {
     for id in deployments::open_for_device(tx, device)? {
         let (Some(kept), Some((deployment, _))) =
-            (crate::rollouts::rows::readable(tx, id)?, deployments::get(tx, id, device)?)
+            (crate::rollouts::rows::readable(tx, id)?, deployments::readable(tx, id, device)?)
         else {
             continue;
         };

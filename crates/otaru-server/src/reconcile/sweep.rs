@@ -152,6 +152,7 @@ impl Sweep {
     fn goes_on(&mut self, app: &App, gone: usize) {
         self.gone += gone;
         if gone > 0 {
+            self.failures.is_over();
             app.readiness.bar(Bar::Sweep, None);
         }
         self.tell(|gone| {
@@ -169,6 +170,7 @@ impl Sweep {
                 self.tell_failure(app, why);
             }
             None => {
+                self.failures.is_over();
                 app.readiness.bar(Bar::Sweep, None);
                 self.tell(|_| {
                     tracing::info!("no device is heard before another server has noted which are gone")

@@ -29,6 +29,8 @@ const EVERY_ACTIVE: Duration = Duration::from_secs(3_600);
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// Devices in one write.
 const BATCH: u32 = 250;
+/// Devices that a rollout's start passes over because they do not start, until it is left for the next pass.
+const MOST_PASSED: u32 = 10_000;
 /// The pause after an error.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -56,7 +58,8 @@ pub async fn run(app: Shared) {
                 memory = Memory::default();
                 return Ok(());
             }
-            pass(&app, &mut memory).await?;
+            // What is wrong with rollouts keeps the rest from nothing.
+            let passed = pass(&app, &mut memory).await;
             if all_ticked.is_none_or(|then| then.elapsed() >= EVERY_ACTIVE) {
                 tick_all(&app).await?;
                 all_ticked = Some(Instant::now());
@@ -65,9 +68,13 @@ pub async fn run(app: Shared) {
                 clean(&app).await?;
                 cleaned = Some(Instant::now());
             }
-            Ok::<_, DbError>(())
+            passed
         };
-        if let Err(error) = worked.await
+        let worked = worked.await;
+        if worked.is_ok() {
+            failures.is_over();
+        }
+        if let Err(error) = worked
             && !app.stop.is_cancelled()
             && !matches!(error, DbError::NotHeld)
         {
@@ -137,7 +144,7 @@ async fn write<T: Send + 'static>(
 /// whether the rollout can be carried on with; one that cannot begin says why, and is tried again after a while.
 async fn begin(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<bool, DbError> {
     let now = app.clock.now();
-    let Some(kept) = app.db.read(move |tx| rows::readable(tx, id)).await? else { return Ok(true) };
+    let Some(kept) = app.db.read(move |tx| rows::readable(tx, id)).await? else { return Ok(false) };
     let spec = kept.rollout.spec();
     if kept.rollout.phase() != Phase::Scheduled {
         return Ok(true);
@@ -300,21 +307,26 @@ async fn scan(app: &Shared, memory: &mut Memory, id: RolloutId) -> Result<(), Db
 
 /// Starts as many devices as may. Returns how many those are.
 async fn start(app: &Shared, id: RolloutId) -> Result<u32, DbError> {
-    let mut all = 0;
+    // Those that do not start, such as rows that cannot be read, stay in front of the others.
+    let (mut all, mut passed) = (0, 0);
     loop {
         let started = write(app, move |tx, now| {
             let mut transaction = RolloutTransaction::open(tx, now);
-            let Some(rollout) = transaction.look(id)? else { return Ok((0, Changes::default())) };
-            let Ok(budget) = rollout.budget(now) else { return Ok((0, Changes::default())) };
-            let mut started = 0;
-            for device in deployments::ready(tx, rollout, budget.min(BATCH), now)? {
-                started += u32::from(transaction.start(id, &device)?);
+            let Some(rollout) = transaction.look(id)? else { return Ok(((0, 0), Changes::default())) };
+            let Ok(budget) = rollout.budget(now) else { return Ok(((0, 0), Changes::default())) };
+            let (mut started, mut declined) = (0, 0);
+            for device in deployments::ready(tx, rollout, passed, budget.min(BATCH), now)? {
+                match transaction.start(id, &device)? {
+                    true => started += 1,
+                    false => declined += 1,
+                }
             }
-            Ok((started, transaction.finish()?))
+            Ok(((started, declined), transaction.finish()?))
         });
-        match started.await? {
-            0 => return Ok(all),
-            some => all += some,
+        let (started, declined) = started.await?;
+        (all, passed) = (all + started, passed + declined);
+        if (started, declined) == (0, 0) || passed > MOST_PASSED {
+            return Ok(all);
         }
     }
 }

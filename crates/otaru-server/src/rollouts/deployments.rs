@@ -14,7 +14,17 @@ fn parse(rollout: RolloutId, device: &str, state: &str) -> Result<Deployment, Db
     unreadable::parse("deployments.state", row, state)
 }
 
-/// A deployment, and its revision; none that cannot be read.
+/// A deployment, and its revision; none that cannot be read. For work that goes on without it; where something hangs on whether there is one,
+/// [`get`] is to be asked.
+pub fn readable(
+    tx: &Connection,
+    rollout: RolloutId,
+    device: &DeviceId,
+) -> Result<Option<(Deployment, i64)>, DbError> {
+    Ok(left_out(get(tx, rollout, device))?.flatten())
+}
+
+/// A deployment, and its revision.
 pub fn get(
     tx: &Connection,
     rollout: RolloutId,
@@ -26,7 +36,7 @@ pub fn get(
         .query_row(params![key(rollout), device.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((state, revision)) = found else { return Ok(None) };
-    Ok(left_out(parse(rollout, device.as_str(), &state))?.map(|deployment| (deployment, revision)))
+    Ok(Some((parse(rollout, device.as_str(), &state)?, revision)))
 }
 
 /// Returns the standing of a device's deployment in a rollout, by name; `None` when it has none.
@@ -211,7 +221,7 @@ pub fn with_order(
     let found: Option<(String, Option<u64>)> =
         tx.prepare(sql).query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((state, order)) = found else { return Ok(None) };
-    Ok(left_out(parse(offer.rollout, device.as_str(), &state))?.map(|deployment| (deployment, order)))
+    Ok(Some((parse(offer.rollout, device.as_str(), &state)?, order)))
 }
 
 /// Returns the order of an offer that was made.
@@ -224,12 +234,13 @@ pub fn order_of(tx: &Connection, offer: OfferId, device: &DeviceId) -> Result<Op
     Ok(order.flatten())
 }
 
-/// Devices whose deployment may start, best first: the engine has the last word. Those whose device is updating for another
+/// Devices whose deployment may start, best first and after so many of them: the engine has the last word. Those whose device is updating for another
 /// rollout are left out, and so are those in a pause that is not longer than pauses are, and those for whose image there is no file:
 /// they wait until there is one, or the rollout ends.
 pub fn ready(
     tx: &Connection,
     rollout: &otaru_rollout::Rollout,
+    after: u32,
     limit: u32,
     now: Time,
 ) -> Result<Vec<DeviceId>, DbError> {
@@ -240,11 +251,11 @@ pub fn ready(
            AND (p.not_before IS NULL OR p.not_before <= ?3 OR p.not_before > ?4) AND d.active IS NULL
            AND EXISTS (SELECT 1 FROM releases r WHERE r.image = p.image
                        AND r.yanked_at IS NULL AND coalesce(r.file, r.raw) IS NOT NULL)
-         ORDER BY p.wave, p.starts, p.position LIMIT ?5",
+         ORDER BY p.wave, p.starts, p.position LIMIT ?5 OFFSET ?6",
     );
     let wave = i64::try_from(rollout.wave()).unwrap_or(i64::MAX);
     let devices = rows.query_map(
-        params![key(rollout.id()), wave, now.0.cast_signed(), longest.0.cast_signed(), limit],
+        params![key(rollout.id()), wave, now.0.cast_signed(), longest.0.cast_signed(), limit, after],
         |row| Ok(DeviceId::from(row.get::<String>(0)?.as_str())),
     )?;
     devices.collect::<Result<_, _>>()

@@ -14,6 +14,7 @@ use otaru_rollout::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::unreadable::left_out;
 use super::{deployments, rows};
 use crate::cluster::Shard;
 use crate::db::{Connection, DbError, OptionalExtension as _, Row, params};
@@ -42,6 +43,19 @@ pub enum Message {
         /// Number of the offer.
         start: u32,
     },
+    /// Report how you are.
+    Report {},
+}
+
+/// Puts a message into the outbox. Returns the number of its row: each is higher than all before it.
+///
+/// # Errors
+/// Those of the database.
+pub fn tell(tx: &Connection, device: &DeviceId, message: &Message, now: Time) -> Result<i64, DbError> {
+    let text = serde_json::to_string(message).map_err(|error| DbError::corrupt("outbox.message", error))?;
+    let sql = "INSERT INTO outbox (device, shard, message, created_at) VALUES (?, ?, ?, ?) RETURNING id";
+    let values = params![device.as_str(), Shard::of(device.as_str()).0, text, now.0.cast_signed()];
+    tx.query_row(sql, values, |row| row.get(0))
 }
 
 /// Changes, to be told when it is on disk.
@@ -80,7 +94,8 @@ struct Open {
 pub struct RolloutTransaction<'tx> {
     tx: &'tx Connection,
     now: Time,
-    rollouts: BTreeMap<RolloutId, Open>,
+    /// Those that were looked at; none that is missing or cannot be read.
+    rollouts: BTreeMap<RolloutId, Option<Open>>,
     changes: Changes,
 }
 
@@ -92,7 +107,7 @@ impl<'tx> RolloutTransaction<'tx> {
 
     /// Keeps every rollout that changed, and gives back what there is to tell.
     pub fn finish(mut self) -> Result<Changes, DbError> {
-        for (id, open) in &self.rollouts {
+        for (id, open) in self.rollouts.iter().filter_map(|(id, open)| Some((id, open.as_ref()?))) {
             if open.rollout == open.before {
                 continue;
             }
@@ -107,11 +122,14 @@ impl<'tx> RolloutTransaction<'tx> {
     /// A rollout, read at most once.
     fn rollout(&mut self, id: RolloutId) -> Result<Option<&mut Rollout>, DbError> {
         if !self.rollouts.contains_key(&id) {
-            let Some(kept) = rows::readable(self.tx, id)? else { return Ok(None) };
-            let open = Open { before: kept.rollout.clone(), rollout: kept.rollout, revision: kept.revision };
+            let open = rows::readable(self.tx, id)?.map(|kept| Open {
+                before: kept.rollout.clone(),
+                rollout: kept.rollout,
+                revision: kept.revision,
+            });
             self.rollouts.insert(id, open);
         }
-        Ok(self.rollouts.get_mut(&id).map(|open| &mut open.rollout))
+        Ok(self.rollouts.get_mut(&id).and_then(Option::as_mut).map(|open| &mut open.rollout))
     }
 
     /// A rollout as it is now.
@@ -195,7 +213,7 @@ impl<'tx> RolloutTransaction<'tx> {
 
     /// Ends an attempt whose offer names an image that this server has no file of, or that was yanked: the device never hears of it.
     pub fn end_without_file(&mut self, id: RolloutId, device: &DeviceId) -> Result<(), DbError> {
-        let Some((deployment, _)) = deployments::get(self.tx, id, device)? else { return Ok(()) };
+        let Some((deployment, _)) = deployments::readable(self.tx, id, device)? else { return Ok(()) };
         let Some(offer) = deployment.offer().filter(|_| deployment.awaits_offer()) else { return Ok(()) };
         if releases::file_for(self.tx, deployment.image())?.is_some() {
             return Ok(());
@@ -221,7 +239,9 @@ impl<'tx> RolloutTransaction<'tx> {
         work: impl FnOnce(&mut DeploymentStep<'_>) -> Result<T, DbError>,
     ) -> Result<Option<T>, DbError> {
         let (tx, now) = (self.tx, self.now);
-        let Some((mut deployment, revision)) = deployments::get(tx, id, device)? else { return Ok(None) };
+        let Some((mut deployment, revision)) = deployments::readable(tx, id, device)? else {
+            return Ok(None);
+        };
         let Some(rollout) = self.rollout(id)? else { return Ok(None) };
         let before = deployment.clone();
         let held = occupancy(tx, device)?;
@@ -253,7 +273,8 @@ impl<'tx> RolloutTransaction<'tx> {
     /// Offers a device to every rollout that devices may join.
     pub fn offer_to_rollouts(&mut self, device: &DeviceId) -> Result<(), DbError> {
         for id in rows::open(self.tx)? {
-            self.admit(id, device)?;
+            // An undo that cannot see what the device had before leaves it to the next scan.
+            left_out(self.admit(id, device))?;
         }
         Ok(())
     }
@@ -321,7 +342,7 @@ impl<'tx> RolloutTransaction<'tx> {
     fn overlaps(&mut self, device: &DeviceId) -> Result<Vec<Overlap>, DbError> {
         let mut overlaps = Vec::new();
         for rollout in deployments::open_for_device(self.tx, device)? {
-            let Some((deployment, _)) = deployments::get(self.tx, rollout, device)? else { continue };
+            let Some((deployment, _)) = deployments::readable(self.tx, rollout, device)? else { continue };
             let other = self.rollout(rollout)?;
             overlaps.extend(other.and_then(|other| Overlap::with(other, &deployment)));
         }
@@ -377,15 +398,9 @@ impl<'tx> RolloutTransaction<'tx> {
         Ok(())
     }
 
-    /// Puts a message into the outbox. Returns the number of its row: each is higher than all before it.
     fn send(&mut self, device: &DeviceId, message: &Message) -> Result<i64, DbError> {
-        let text =
-            serde_json::to_string(message).map_err(|error| DbError::corrupt("outbox.message", error))?;
-        let sql = "INSERT INTO outbox (device, shard, message, created_at) VALUES (?, ?, ?, ?) RETURNING id";
-        let values = params![device.as_str(), Shard::of(device.as_str()).0, text, self.now.0.cast_signed()];
-        let id = self.tx.query_row(sql, values, |row| row.get(0))?;
         self.changes.outbox = true;
-        Ok(id)
+        tell(self.tx, device, message, self.now)
     }
 }
 

@@ -7,11 +7,42 @@ use std::sync::{Mutex, PoisonError};
 use crate::db::DbError;
 use crate::told::Told;
 
-/// Rows that are remembered as told; with more of them all are told again.
-const REMEMBERED: usize = 1_000;
+/// Rows that are told by name within a minute; that there are more is told without.
+const REMEMBERED: usize = 100;
 
 /// Rows that were told.
-static TELLING: Mutex<BTreeMap<String, Told>> = Mutex::new(BTreeMap::new());
+static TELLING: Mutex<Telling> = Mutex::new(Telling { rows: BTreeMap::new(), more: Told::new() });
+
+/// What was told lately.
+struct Telling {
+    rows: BTreeMap<String, Told>,
+    /// That there are more.
+    more: Told,
+}
+
+/// What is to be told.
+#[derive(Debug, PartialEq, Eq)]
+enum Tell {
+    Row,
+    More,
+    Nothing,
+}
+
+impl Telling {
+    /// Notes that a row cannot be read. Says what is to be told of that.
+    fn of(&mut self, row: &str) -> Tell {
+        if self.rows.len() >= REMEMBERED && !self.rows.contains_key(row) {
+            self.rows.retain(|_, told| !told.is_old());
+            if self.rows.len() >= REMEMBERED {
+                return if self.more.is_due() { Tell::More } else { Tell::Nothing };
+            }
+        }
+        match self.rows.entry(row.to_owned()).or_default().is_due() {
+            true => Tell::Row,
+            false => Tell::Nothing,
+        }
+    }
+}
 
 /// A row that cannot be read.
 fn of(column: &'static str, row: impl std::fmt::Display, error: &serde_json::Error) -> DbError {
@@ -24,7 +55,7 @@ fn of(column: &'static str, row: impl std::fmt::Display, error: &serde_json::Err
 ///
 /// # Errors
 /// [`DbError::Unreadable`] when it is none.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(
     column: &'static str,
     row: impl std::fmt::Display,
     state: &str,
@@ -48,11 +79,28 @@ pub(crate) fn left_out<T>(read: Result<T, DbError>) -> Result<Option<T>, DbError
 }
 
 fn tell(column: &'static str, row: String, why: &str) {
-    let mut telling = TELLING.lock().unwrap_or_else(PoisonError::into_inner);
-    if telling.len() >= REMEMBERED {
-        telling.clear();
+    let due = TELLING.lock().unwrap_or_else(PoisonError::into_inner).of(&row);
+    match due {
+        Tell::Row => {
+            tracing::error!(%row, column, why, "this cannot be read and is left out; a newer version of Otaru wrote it, or the database is damaged")
+        }
+        Tell::More => tracing::error!("more rows cannot be read, and are left out"),
+        Tell::Nothing => {}
     }
-    if telling.entry(row.clone()).or_default().is_due() {
-        tracing::error!(%row, column, why, "this cannot be read and is left out; a newer version of Otaru wrote it, or the database is damaged");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_told_once_and_more_than_some_together() {
+        let mut telling = Telling { rows: BTreeMap::new(), more: Told::new() };
+        let told: Vec<_> = (0..3 * REMEMBERED).map(|row| telling.of(&format!("row {row}"))).collect();
+        assert!(told[..REMEMBERED].iter().all(|told| *told == Tell::Row));
+        assert_eq!(told[REMEMBERED], Tell::More);
+        assert!(told[REMEMBERED + 1..].iter().all(|told| *told == Tell::Nothing));
+        assert_eq!(telling.of("row 0"), Tell::Nothing);
+        assert_eq!(telling.rows.len(), REMEMBERED);
     }
 }

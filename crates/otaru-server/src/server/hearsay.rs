@@ -87,7 +87,7 @@ fn events(
 ) -> Result<Vec<Event>, DbError> {
     let mut events = Vec::new();
     for id in phases {
-        if let Some(kept) = rollouts::get(tx, RolloutId(*id))? {
+        if let Some(kept) = rollouts::readable(tx, RolloutId(*id))? {
             events.push(Event::Rollout { id: *id, phase: kept.rollout.phase().as_str().to_owned() });
         }
     }

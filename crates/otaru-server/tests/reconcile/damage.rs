@@ -64,6 +64,76 @@ async fn an_unreadable_deployment_keeps_nobody_else_up() {
 }
 
 #[tokio::test]
+async fn an_unreadable_deployment_in_front_keeps_no_other_from_starting() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a", "b", "c"]).await;
+    let id = lab.roll_out(2, json!({"limits": {"concurrency": 1}, "start_at": 1})).await;
+    // All are ready before any starts.
+    lab.broker_is_away(true);
+    lab.work().await;
+    let under_way = "SELECT count(*) FROM devices WHERE active IS NOT NULL";
+    let count = async |sql: &'static str| {
+        lab.app.db.read(move |tx| tx.query_row(sql, (), |row| row.get::<i64>(0))).await.unwrap()
+    };
+    assert_eq!(count(under_way).await, 1);
+    let ready = "SELECT count(*) FROM deployments WHERE standing = 'ready'";
+    assert_eq!(count(ready).await, 2);
+    // The one that would be next.
+    spoil(
+        &lab,
+        "UPDATE deployments SET state = 'x' WHERE device = (SELECT device FROM deployments WHERE standing = 'ready'
+         ORDER BY wave, starts, position LIMIT 1)",
+    )
+    .await;
+    let first = lab.app.db.read(|tx| {
+        tx.query_row("SELECT id FROM devices WHERE active IS NOT NULL", (), |row| row.get::<String>(0))
+    });
+    let first = first.await.unwrap();
+    lab.broker_is_away(false);
+    lab.work().await;
+    let name = format!("{}-1", id.0);
+    lab.reports(&first, UpdateState::Idle, "1.1.0", Some(&name)).await;
+    lab.work().await;
+    assert_eq!(lab.standing(id, &first).await, "succeeded");
+    let under_way = "SELECT count(*) FROM deployments WHERE standing = 'ready'";
+    let left = lab.app.db.read(move |tx| tx.query_row(under_way, (), |row| row.get::<i64>(0))).await.unwrap();
+    assert_eq!(left, 1, "the one behind it has started");
+}
+
+#[tokio::test]
+async fn an_offer_that_cannot_be_read_is_kept_and_keeps_no_other_back() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["a", "b", "c"]).await;
+    lab.roll_out(2, json!({})).await;
+    lab.broker_is_away(true);
+    lab.work().await;
+    let sound = lab.app.db.read(|tx| {
+        let sql = "SELECT state FROM deployments WHERE device = 'a'";
+        tx.query_row(sql, (), |row| row.get::<String>(0))
+    });
+    let sound = sound.await.unwrap();
+    // A deployment, and a message.
+    spoil(&lab, "UPDATE deployments SET state = 'x' WHERE device = 'a'").await;
+    spoil(&lab, "UPDATE outbox SET message = '{\"to_come\": 1}' WHERE device = 'b'").await;
+    lab.broker_is_away(false);
+    lab.work().await;
+    assert_eq!([lab.sent("a").len(), lab.sent("b").len(), lab.sent("c").len()], [0, 0, 1]);
+    let kept = lab.app.db.read(|tx| {
+        let rows = tx.prepare("SELECT device FROM outbox ORDER BY device");
+        rows.query_map((), |row| row.get::<String>(0))?.collect::<Result<Vec<_>, _>>()
+    });
+    assert_eq!(kept.await.unwrap(), ["a", "b"]);
+    // Whoever reads it sends it.
+    let again = lab
+        .app
+        .db
+        .write(move |tx| tx.execute("UPDATE deployments SET state = ? WHERE device = 'a'", [sound.as_str()]));
+    assert_eq!(again.await.unwrap(), 1);
+    lab.work().await;
+    assert_eq!(lab.sent("a").len(), 1);
+}
+
+#[tokio::test]
 async fn no_number_of_unreadable_deployments_keeps_the_time_of_others_from_running_out() {
     let mut lab = Lab::new().await;
     // More than are looked at in one write.

@@ -190,10 +190,7 @@ async fn a_device_that_joins_later_and_one_that_is_retired() {
     lab.work().await;
     assert_eq!(lab.standing(id, "late").await, "active");
     let now = lab.app.clock.now();
-    let retired = lab
-        .app
-        .db
-        .write(move |tx| otaru_server::devices::edit::retire(tx, &operator(), &DeviceId::from("late"), now));
+    let retired = lab.app.db.write(move |tx| edit::retire(tx, &operator(), &DeviceId::from("late"), now));
     drop(retired.await.unwrap());
     lab.work().await;
     assert_eq!(lab.standing(id, "late").await, "removed");
@@ -402,6 +399,31 @@ async fn a_crash_loop_ends_the_deployment_and_no_reconnection_begins_it_anew() {
         lab.work().await;
     }
     assert!(lab.sent("a").is_empty());
+}
+
+#[tokio::test]
+async fn a_device_that_is_taken_back_is_asked_to_report() {
+    let mut lab = Lab::new().await;
+    lab.fleet(&["old"]).await;
+    let mut status = Lab::status("new", UpdateState::Idle, "1.0.0", None, None);
+    (status.epoch, status.boots, status.n) = (Some(otaru_format::status::Epoch(7)), Some(1), Some(1));
+    lab.comes("new", true).await;
+    lab.report("new", status).await;
+    for device in ["old", "new"] {
+        let now = otaru_rollout::Time(START);
+        let done = lab.app.db.write(move |tx| {
+            let device = DeviceId::from(device);
+            edit::retire(tx, &operator(), &device, now)?;
+            edit::unretire(tx, &operator(), &device, now)
+        });
+        drop(done.await.unwrap());
+    }
+    lab.work().await;
+    // Firmware that does not number its reports would take it for a command.
+    assert!(lab.sent("old").is_empty());
+    let asked = lab.sent("new");
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].get("report").is_some(), "{asked:?}");
 }
 
 #[tokio::test]
