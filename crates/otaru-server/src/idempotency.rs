@@ -151,7 +151,7 @@ impl Once {
             return Ok(Some(Err(Problem::invalid(text))));
         }
         if body.is_empty() {
-            let text = "this was made already, and its secret is shown once only; revoke it and make another";
+            let text = "this was made already, and its secret is shown once only; revoke it and make another, or give the device another password";
             return Ok(Some(Err(Problem::conflict(text))));
         }
         let status =

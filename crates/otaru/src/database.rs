@@ -31,9 +31,17 @@ impl DatabaseArgs {
         settings(url, password, ca).context("--database").map(|settings| Some(Box::new(settings)))
     }
 
-    /// Returns the URL, if PostgreSQL is used.
-    pub(crate) fn url(&self) -> Option<&str> {
-        self.database.as_deref()
+    /// Returns the options that another command needs for the same database, if PostgreSQL is used.
+    pub(crate) fn options(&self) -> Option<String> {
+        let mut options = format!("--database {}", self.database.as_deref()?);
+        for (name, file) in
+            [("--database-password-file", &self.database_password_file), ("--database-ca", &self.database_ca)]
+        {
+            if let Some(file) = file {
+                options.push_str(&format!(" {name} {}", file.display()));
+            }
+        }
+        Some(options)
     }
 }
 

@@ -26,7 +26,10 @@ impl From<BadName> for Problem {
 /// When nothing of it can be seen, it is too long, or has characters that have no place in a line.
 pub fn plain_name(text: &str) -> Result<String, BadName> {
     let text = text.trim();
-    if text.chars().all(is_unseen) || text.chars().count() > LONGEST || text.chars().any(is_unruly) {
+    if text.chars().all(|c| is_unseen(c) || c.is_whitespace())
+        || text.chars().count() > LONGEST
+        || text.chars().any(is_unruly)
+    {
         return Err(BadName);
     }
     Ok(text.to_owned())

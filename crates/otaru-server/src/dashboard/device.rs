@@ -71,6 +71,8 @@ struct DevicePage {
     certificates: Vec<String>,
     /// Releases that it could run instead.
     releases: Vec<Release>,
+    /// Whether it runs the newest of them all, so that each of these would be a step back.
+    runs_newest: bool,
     remarks: Remarks,
 }
 
@@ -142,6 +144,7 @@ async fn page(
         newest: before.is_none(),
         deployments: details.deployments,
         certificates: details.certificates.iter().map(DeviceCertificate::title).collect(),
+        runs_newest: releases.first().is_some_and(|newest| newest.image.to_string() == image),
         releases: releases.into_iter().filter(|release| release.image.to_string() != image).collect(),
         row,
         remarks: Remarks {

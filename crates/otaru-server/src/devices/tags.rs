@@ -19,7 +19,9 @@ const LONGEST: usize = 128;
 /// [`Problem::invalid`] when they cannot.
 pub fn check(tags: &BTreeMap<String, String>) -> Result<(), Problem> {
     let good = |text: &str| text.len() <= LONGEST && !text.chars().any(is_unruly);
-    match tags.iter().find(|(name, value)| name.chars().all(is_unseen) || !good(name) || !good(value)) {
+    match tags.iter().find(|(name, value)| {
+        name.chars().all(|c| is_unseen(c) || c.is_whitespace()) || !good(name) || !good(value)
+    }) {
         Some(_) => Err(Problem::invalid(format!(
             "a tag's name has 1 to {LONGEST} bytes, its value at most {LONGEST}, and neither has characters that control a terminal or turn \
              the direction of writing"

@@ -15,7 +15,9 @@ use otaru_broker::client::BrokerUrl;
 /// Returns the broker as devices reach it.
 pub(super) fn as_devices_reach_it(config: &MqttConfig, port: u16) -> BrokerUrl {
     match config {
-        MqttConfig::External { url, .. } => BrokerUrl::new(url.host.clone(), url.port),
+        MqttConfig::External { url, .. } => {
+            BrokerUrl { tls: url.tls, ..BrokerUrl::new(url.host.clone(), url.port) }
+        }
         MqttConfig::Embedded { listen, .. } => {
             BrokerUrl::new(address::reachable_ip(listen.ip()).to_string(), port)
         }

@@ -12,6 +12,7 @@ use crate::access::devices::{self, Refused};
 use crate::app::Shared;
 use crate::config::MqttConfig;
 use crate::db::DbError;
+use crate::devices::bounds::NoRoom;
 use crate::mqtt::access::{Answer, Authenticator, Identity, Visitor, VouchedCertificate, is_private};
 use crate::readiness::Bar;
 use otaru_broker::{Channel, ConnectRequest, Reason, Refusal};
@@ -52,6 +53,10 @@ fn refusal(refused: Refused, peer: IpAddr, client: &str) -> Refusal {
         Refused::BadLogin => Reason::BadUserNameOrPassword.into(),
         Refused::Certificate(why) => {
             Refusal { reason: Reason::BadUserNameOrPassword, text: Some(why.to_owned()) }
+        }
+        // It stays so.
+        Refused::NoRoom { why: why @ NoRoom::Name, .. } => {
+            Refusal { reason: Reason::ClientIdentifierNotValid, text: Some(why.for_devices().to_owned()) }
         }
         // The login is good: nobody is to look for a mistake in it. 3.1.1 is told "unavailable", since it may be good later.
         Refused::NoRoom { why, .. } => {

@@ -25,6 +25,9 @@ const LONGEST: u64 = 64 << 20;
 
 /// Longest time that a server may be away which was there before.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Pauses before a request is sent again that was answered as if another server might take it. A load balancer that asks has left one out by then
+/// which does not do.
+const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(2)];
 /// The pause before it is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -82,7 +85,7 @@ impl Client {
         }
     }
 
-    /// Makes something. The request may be repeated without harm, and is, once.
+    /// Makes something. The request may be repeated without harm, and is.
     pub(crate) async fn post<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
@@ -91,12 +94,12 @@ impl Client {
         self.json(Method::POST, path, Some(serde_json::to_value(body)?)).await
     }
 
-    /// Makes something happen that the path says by itself. The request may be repeated without harm, and is, once.
+    /// Makes something happen that the path says by itself. The request may be repeated without harm, and is.
     pub(crate) async fn act<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> anyhow::Result<T> {
         self.json(Method::POST, path, Some(Value::Object(serde_json::Map::new()))).await
     }
 
-    /// Changes something.
+    /// Changes something to what is said. The request may be repeated without harm, and is.
     pub(crate) async fn patch<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
@@ -177,7 +180,8 @@ impl Client {
         body: Option<Value>,
     ) -> anyhow::Result<T> {
         let (client, path) = (self.clone(), path.to_owned());
-        let is_repeatable = [Method::GET, Method::POST].contains(&method);
+        // What is deleted already would be missing the second time.
+        let is_repeatable = method != Method::DELETE;
         let key = (method == Method::POST).then(|| format!("{:032x}", rand::random::<u128>()));
         let send = move || {
             let mut request = client.request(method.clone(), &path);
@@ -192,13 +196,17 @@ impl Client {
                 }
             }
         };
-        blocking(move || match send() {
-            // Behind an address there may be several servers, and a load balancer sends no POST to another one by itself.
-            Err(error) if is_repeatable && error.downcast_ref::<Away>().is_some_and(Away::is_passing) => {
-                std::thread::sleep(PAUSE);
-                send()
+        blocking(move || {
+            // Behind an address there may be several servers, and a load balancer sends nothing but GET to another one by itself.
+            for pause in AGAIN.into_iter().filter(|_| is_repeatable) {
+                match send() {
+                    Err(error) if error.downcast_ref::<Away>().is_some_and(Away::is_passing) => {
+                        std::thread::sleep(pause);
+                    }
+                    ended => return ended,
+                }
             }
-            ended => ended,
+            send()
         })
         .await
     }

@@ -30,8 +30,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
     data: PathBuf,
     /// File for the backup
-    #[arg(short, long, value_name = "FILE.tar")]
-    output: PathBuf,
+    #[arg(short, long, value_name = "FILE.tar", required_unless_present = "database")]
+    output: Option<PathBuf>,
     /// Back up the database alone; firmware that is in a bucket is copied by the bucket's own tools
     #[arg(long)]
     database_only: bool,
@@ -44,10 +44,12 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<Outcome> {
     if let Some(url) = &args.database {
         bail!("{}", in_postgres(url)?);
     }
-    if args.output.exists() {
-        bail!("{} is there already; choose another name", args.output.display());
-    }
     let Args { data, output: to, database_only, .. } = args;
+    // It is asked for wherever the database is no other.
+    let to = to.context("--output FILE.tar is missing")?;
+    if to.exists() {
+        bail!("{} is there already; choose another name", to.display());
+    }
     let (out, scope) = (to.clone(), scope(database_only));
     let contents = until_stopped(move |stop| backup(&data, &out, scope, stop, progress(output))).await?;
     tell("backup", &to, contents, output);
@@ -67,7 +69,8 @@ To back up, in this order (what the database names is in a copy of firmware that
   3. a copy of the signing key and of `tls` in the data folder, if devices trust what is there
 To restore, with all servers stopped:
   1. the firmware to where it was
-  2. createdb --encoding UTF8 fleet && pg_restore --no-owner --single-transaction --dbname '{url}' otaru.dump
+  2. createdb --owner otaru --encoding UTF8 fleet, by who may make databases, the owner being the user of the URL
+     pg_restore --no-owner --single-transaction --dbname '{url}' otaru.dump
   3. psql '{url}' -c \"{RESTORED}\"
      nobody stays logged in to the dashboard, and rollouts go on with numbers above those that devices know
   4. otaru serve --database '{url}'"
@@ -112,8 +115,8 @@ Tokens and fleet keys that were revoked since the backup was made are good again
 none is: the next start of the server prints a new admin token. Devices' own passwords stay.")]
 pub(crate) struct RestoreArgs {
     /// The backup
-    #[arg(value_name = "FILE.tar")]
-    file: PathBuf,
+    #[arg(value_name = "FILE.tar", required_unless_present = "database")]
+    file: Option<PathBuf>,
     /// The folder; it must hold no server's data yet
     #[arg(long, value_name = "DIR", default_value = "otaru-data", env = "OTARU_DATA")]
     data: PathBuf,
@@ -134,6 +137,7 @@ pub(crate) async fn run_restore(args: RestoreArgs, output: Output) -> anyhow::Re
     }
     let logins = if args.end_logins { Logins::Ended } else { Logins::AsTheyWere };
     let RestoreArgs { file, data, database_only, .. } = args;
+    let file = file.context("FILE.tar is missing")?;
     let (to, scope) = (data.clone(), scope(database_only));
     let restored =
         until_stopped(move |stop| restore(&file, &to, logins, scope, stop, progress(output))).await?;

@@ -199,8 +199,8 @@ async fn run_until_stopped(server: &mut Server) -> Option<String> {
 
 impl Args {
     fn place(&self) -> String {
-        match self.database.url() {
-            Some(url) => format!("--database {url}"),
+        match self.database.options() {
+            Some(options) => options,
             None => format!("--data {}", self.data.display()),
         }
     }
