@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use otaru_format::command::ReportRequest;
 use otaru_format::topic::Topics;
 use otaru_rollout::{Span, Time};
 use tokio::sync::Notify;
 
-use super::outbox::Publish;
+use super::outbox::{Publish, REQUEST_EXPIRY, report_request};
 use super::sweep::POLLED;
 use crate::app::Shared;
 use crate::db::{Connection, DbError, params};
@@ -24,10 +23,6 @@ const GRACE: Duration = Duration::from_secs(10);
 const PER_SECOND: u32 = 500;
 /// Requests under way at the same time.
 const AT_ONCE: usize = 64;
-/// Seconds within which each of them answers.
-const SPREAD: u16 = 1;
-/// Time after which the broker forgets a request, where it can: a device that comes later reports by itself.
-pub(super) const EXPIRY: Duration = Duration::from_secs(60);
 /// Shortest time between two rounds.
 const ROUNDS: Duration = Duration::from_secs(60);
 
@@ -92,18 +87,13 @@ async fn ask_after_breaks(app: &Shared, bus: &impl Publish, back: &Notify) {
     }
 }
 
-/// Writes what asks a device to report; none where there is too little room.
-pub(super) fn request(buf: &mut [u8]) -> Option<&[u8]> {
-    ReportRequest { spread: SPREAD }.emit_json(buf).map(str::as_bytes)
-}
-
 /// Asks all of this server's in a scope. Returns how many those are.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn ask_all(app: &Shared, bus: &impl Publish, scope: Scope) -> Result<usize, DbError> {
     let mut buf = [0; 64];
-    let Some(request) = request(&mut buf) else { return Ok(0) };
+    let Some(request) = report_request(&mut buf) else { return Ok(0) };
     let (mut after, mut asked) = (String::new(), 0);
     loop {
         let from = after.clone();
@@ -136,7 +126,7 @@ async fn ask(app: &Shared, bus: &impl Publish, devices: Vec<String>, request: &[
         }
         let Ok(topics) = Topics::new(&app.config.base, &device) else { continue };
         let topic = topics.update_one();
-        under_way.push(async move { bus.publish(&topic, request, EXPIRY).await });
+        under_way.push(async move { bus.publish(&topic, request, REQUEST_EXPIRY).await });
     }
     while let Some(result) = under_way.next().await {
         take(result);

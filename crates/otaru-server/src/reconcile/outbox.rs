@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use otaru_format::command::Offer;
+use otaru_format::command::{Offer, ReportRequest};
 use otaru_format::digest::Digest;
 use otaru_format::topic::Topics;
 use otaru_rollout::{DeviceId, OfferId, RolloutId, Time};
 
-use super::asking;
 use crate::app::{App, Shared};
 use crate::db::{Connection, DbError, ToValue as _, params};
 use crate::releases;
@@ -31,6 +30,16 @@ const AT_ONCE: usize = 256;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// Interval of looking for rows without being woken; and where other servers write some, too.
 const LOOKS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(500));
+
+/// Time after which the broker forgets a request, where it can: a device that comes later reports by itself.
+pub(super) const REQUEST_EXPIRY: Duration = Duration::from_secs(60);
+/// Seconds within which each of them answers.
+const SPREAD: u16 = 1;
+
+/// Writes what asks a device to report; none where there is too little room.
+pub(super) fn report_request(buf: &mut [u8]) -> Option<&[u8]> {
+    ReportRequest { spread: SPREAD }.emit_json(buf).map(str::as_bytes)
+}
 
 /// A way to the broker.
 pub trait Publish: Send + Sync {
@@ -282,8 +291,8 @@ fn compose(
         }
         Message::Report {} => {
             let mut buf = [0; 64];
-            let text = asking::request(&mut buf).map(<[u8]>::to_vec);
-            Ok(OutboxMessage { text, expiry: asking::EXPIRY, ..row })
+            let text = report_request(&mut buf).map(<[u8]>::to_vec);
+            Ok(OutboxMessage { text, expiry: REQUEST_EXPIRY, ..row })
         }
         Message::Offer { rollout, start, image, force } => {
             let id = OfferId { rollout, start };

@@ -258,7 +258,7 @@ impl Browser {
 
     /// Sets the look of pages from now on.
     pub(crate) fn looks(&mut self, look: Look) {
-        let (width, height, mobile) = if look == Look::Phone { (390, 844, true) } else { (1280, 860, false) };
+        let (width, height, mobile) = if look == Look::Phone { (360, 780, true) } else { (1280, 860, false) };
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile});
         self.call("Emulation.setDeviceMetricsOverride", size);
         let scheme = if look == Look::Dark { "dark" } else { "light" };
