@@ -36,6 +36,7 @@ mod tls;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -344,6 +345,7 @@ async fn talk(app: Shared, broker: BrokerUrl) {
         tokio::select! {
             () = conversation::run(app.clone(), broker.clone()) => return,
             () = app.wake.sweep.notified() => {
+                app.hears_broker.store(false, Ordering::Relaxed);
                 tracing::warn!("this server stood still, and another began to note which devices are gone: none is heard before that is done");
             }
         }
